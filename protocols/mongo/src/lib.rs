@@ -1,0 +1,19 @@
+//! MongoDB: commands in, replies out, tied by request id; every byte as it came.
+
+mod settings;
+
+pub use settings::Settings;
+
+/// What all connections of one listener share: settings, and tables of bounded size.
+#[derive(Debug, Default)]
+pub struct Listener {
+    /// What people wrote.
+    pub settings: Settings,
+}
+
+impl Listener {
+    /// A listener with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}

@@ -1,0 +1,162 @@
+//! Codecs: bytes in, operations out, and *no* in the protocol's own words.
+
+use crate::{Outcome, Protocol, Refusal};
+use bytes::{Bytes, BytesMut};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
+
+/// Ties a reply to its request: an id off the wire, or a count where replies keep order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tag(pub u64);
+
+/// The two ends of a connection, as far as a codec may know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address at which the client reached the proxy.
+    pub local: SocketAddr,
+}
+
+/// A request, as found at the front of a buffer. Its words come from [`Codec::named`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `None` when no reply will come: the operation then settles when its request has passed.
+    pub tag: Option<Tag>,
+    /// See [`crate::Operation::awaits`].
+    pub awaits: bool,
+    /// What kind of request this is, for protocols that tell (see [`Protocol::shapes`]).
+    pub shape: Option<&'static str>,
+    /// The message breaks a rule but can be stepped over: counted, passed on, and reading resumes.
+    pub violation: Option<Violation>,
+}
+
+/// The words for the request that [`Codec::request`] marked last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<'b> {
+    /// The operation's name: `find`.
+    pub name: &'b str,
+    /// What it is about: `shop.orders`.
+    pub resource: &'b str,
+}
+
+/// The end of an operation, as told by its last reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The request that this answers.
+    pub tag: Tag,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The error's name, from a list that the codec knows; never a peer's own words.
+    pub code: Option<&'static str>,
+    /// How many items (documents, messages) the replies carried.
+    pub items: u64,
+    /// The message breaks a rule but can be stepped over.
+    pub violation: Option<Violation>,
+}
+
+/// What to do with the bytes at the front of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next<M> {
+    /// Keep them: nothing can be said before `n` bytes are here. `n` is more than there are.
+    Hold(usize),
+    /// Let the next `len` bytes through untouched, those here and those still to come.
+    Pass {
+        /// How many bytes; `u64::MAX` means all there will ever be.
+        len: u64,
+        /// What begins (a request) or ended (a reply) with these bytes.
+        mark: Option<M>,
+        /// Whether the message ends with these bytes.
+        ends: bool,
+    },
+    /// Put `with` in the place of the next `len` bytes, which are all here. The message ends.
+    Swap {
+        /// How many bytes are replaced.
+        len: usize,
+        /// What goes on instead.
+        with: Bytes,
+        /// What begins or ended with these bytes.
+        mark: Option<M>,
+    },
+}
+
+impl<M> Next<M> {
+    /// A whole message.
+    pub fn whole(len: u64, mark: M) -> Self {
+        Next::Pass { len, mark: Some(mark), ends: true }
+    }
+
+    /// The front of a message, with more to come.
+    pub fn front(len: u64, mark: M) -> Self {
+        Next::Pass { len, mark: Some(mark), ends: false }
+    }
+
+    /// More of a message.
+    pub fn more(len: u64) -> Self {
+        Next::Pass { len, mark: None, ends: false }
+    }
+}
+
+/// A peer broke the protocol's rules. The word is a metric label and a log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Violation(pub &'static str);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Finds operations in the bytes of one connection.
+///
+/// A codec does no I/O, has no clock and keeps no more of the bytes than it needs to name what
+/// it saw. It answers questions about a slice; the relay moves the bytes.
+///
+/// An `Err` from [`request`](Codec::request) or [`reply`](Codec::reply) says that framing is
+/// lost: nothing after these bytes can be read. A single message that can't be read is no error:
+/// the codec marks it with a [`Violation`] and resumes at the next one. Bytes from a peer must
+/// never make a codec panic, nor make it reserve memory by a length that the peer claims.
+pub trait Codec: Sized + 'static {
+    /// What the protocol is called, and what it counts.
+    const PROTOCOL: Protocol;
+
+    /// What all connections of one listener share: settings, and tables of bounded size.
+    type Shared: Send + Sync + 'static;
+
+    /// The codec of one connection.
+    fn new(shared: &Arc<Self::Shared>, link: Link) -> Self;
+
+    /// What to do with the bytes at the front of the client's stream.
+    ///
+    /// Called first with no bytes at all, so that a protocol whose operation is the connection
+    /// can begin it. A [`Request`] is marked on the first bytes of a message only; if the relay
+    /// drops the message because it was refused, it goes on asking until the message ends.
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation>;
+
+    /// The words for the request marked last; `front` is what `request` was given.
+    fn named<'b>(&'b self, front: &'b [u8]) -> Named<'b>;
+
+    /// How many items the request that ended last carried.
+    fn sent(&self) -> u64 {
+        0
+    }
+
+    /// What to do with the bytes at the front of the upstream's stream.
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation>;
+
+    /// A fact about the connection, or about the request whose front bytes these are.
+    fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> Option<Cow<'b, str>> {
+        None
+    }
+
+    /// Writes the protocol's own way of saying no to the request with this tag. The codec then
+    /// expects no reply to it. Returns `false` if the protocol has no words and only closing
+    /// the connection is left.
+    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
+
+    /// Writes a request that any healthy service answers; `false` if connecting is all there is.
+    fn ping(&mut self, _out: &mut BytesMut) -> bool {
+        false
+    }
+}

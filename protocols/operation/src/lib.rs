@@ -1,0 +1,20 @@
+//! The one noun of this proxy, and the verbs every protocol is made of.
+//!
+//! An [`Operation`] is what a client asked for: a command, a call, a request, or a whole byte
+//! stream. A [`Codec`] finds operations in the bytes of one connection; a [`Gate`] decides on
+//! each and hands out a [`Ticket`] that settles exactly once with a [`Settlement`].
+//!
+//! Nothing here does I/O, keeps a clock or knows a protocol: a protocol is a crate that
+//! implements [`Codec`], and everything after that is shared.
+
+mod codec;
+mod gate;
+mod operation;
+mod outcome;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use codec::{Codec, Link, Named, Next, Reply, Request, Tag, Violation};
+pub use gate::{Gate, Ledger, Settlement, Ticket, Verdict};
+pub use operation::{Attributes, Extra, Operation, Protocol};
+pub use outcome::{Close, Outcome, Reason, Refusal};

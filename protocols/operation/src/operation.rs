@@ -1,0 +1,76 @@
+//! What a client asked for, in words that every policy understands.
+
+use std::borrow::Cow;
+
+/// What a client asked for. Borrows the read buffer: building one allocates nothing.
+#[derive(Clone, Copy)]
+pub struct Operation<'a> {
+    /// The protocol it was found in.
+    pub protocol: &'static Protocol,
+    /// What to do: `find`, `GET`, `pkg.Service/Call`, `session`.
+    pub name: &'a str,
+    /// What to do it to: `shop.orders`, a route's name, or nothing.
+    pub resource: &'a str,
+    /// The bytes at the front of the request that its attributes are found in.
+    pub front: &'a [u8],
+    /// Everything else, found only when a policy asks.
+    pub attributes: &'a dyn Attributes,
+    /// The service may take as long as it likes to answer (a tailing cursor, a streaming
+    /// `hello`): the wait is no latency, and holds up neither time-outs nor a drain.
+    pub awaits: bool,
+}
+
+impl<'a> Operation<'a> {
+    /// A fact that costs something to find, such as `app`, `user`, `comment` or `peer`.
+    pub fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.attributes.get(self.front, name)
+    }
+}
+
+/// Facts about operations that cost something to find.
+///
+/// `front` is the front of the operation's request. A gate may keep a copy of it, and ask again
+/// with that copy when the operation settles and the bytes themselves have long gone.
+pub trait Attributes {
+    /// The value of `name`, if the operation has one.
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>>;
+}
+
+/// No attributes at all.
+impl Attributes for () {
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
+        None
+    }
+}
+
+/// What a protocol is called, and what it counts beyond what every protocol counts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The name in the config, in logs and in metrics: `mongo`, `tcp`.
+    pub name: &'static str,
+    /// Counts the things that requests and replies carry: documents, messages.
+    /// Labels: listener, operation, resource, direction.
+    pub items: Option<Extra>,
+    /// Counts error codes by name. Labels: listener, operation, code.
+    pub codes: Option<Extra>,
+    /// Counts the shapes of requests. Labels: listener, resource, shape.
+    pub shapes: Option<Extra>,
+    /// The name in an access-log line of what `items` counts: `documents`.
+    pub item: &'static str,
+    /// Attributes that an access-log line carries beyond the common ones.
+    pub logged: &'static [&'static str],
+    /// Attributes that only a slow operation's log line carries, since they cost more to find.
+    pub logged_when_slow: &'static [&'static str],
+    /// Attributes that a slow operation's log line carries only where the operator asked for
+    /// values: they show what documents hold.
+    pub logged_with_values: &'static [&'static str],
+}
+
+/// A counter that only one protocol has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// The metric's whole name: `tollgate_mongo_documents_total`.
+    pub metric: &'static str,
+    /// What it counts, in one line.
+    pub help: &'static str,
+}

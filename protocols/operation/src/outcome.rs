@@ -1,0 +1,201 @@
+//! How operations and connections end, and whose fault that was.
+
+use std::fmt;
+
+/// How an operation ended, and so whose fault it was.
+///
+/// Outlier detection counts `Failed` and `Lost`, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The service did what was asked.
+    Ok,
+    /// The service answered that the request was wrong: the client's fault.
+    Rejected,
+    /// The service answered that it could not: the service's fault.
+    Failed,
+    /// The service went away before it answered: reset, closed, timed out.
+    Lost,
+    /// The client went away before the answer was there.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their discriminants.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Ok, Outcome::Rejected, Outcome::Failed, Outcome::Lost, Outcome::Cancelled];
+
+    /// The word that logs and metric labels use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Rejected => "rejected",
+            Outcome::Failed => "failed",
+            Outcome::Lost => "lost",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the proxy answers in the service's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A rate limit is used up; trying again later helps.
+    RateLimited,
+    /// Too much is under way already; trying again later helps.
+    Overloaded,
+    /// A standing rule forbids it; trying again never helps.
+    Denied,
+    /// No endpoint can take it.
+    NoEndpoint,
+    /// A fault that somebody asked for.
+    Injected,
+}
+
+impl Reason {
+    /// Every reason, for tests and tables.
+    pub const ALL: [Reason; 5] = [
+        Reason::RateLimited,
+        Reason::Overloaded,
+        Reason::Denied,
+        Reason::NoEndpoint,
+        Reason::Injected,
+    ];
+
+    /// The word that logs, metric labels and replies use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::RateLimited => "rate_limited",
+            Reason::Overloaded => "overloaded",
+            Reason::Denied => "denied",
+            Reason::NoEndpoint => "no_endpoint",
+            Reason::Injected => "injected",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A *no*, before a codec puts it into its protocol's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// What kind of no this is: decides the code, and whether a client should try again.
+    pub reason: Reason,
+    /// What a person reads in the error.
+    pub message: &'a str,
+}
+
+/// Why a connection ended.
+///
+/// One word for the access log, for `tollgate_connection_close_total{reason}` and for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// The client closed in an orderly way, with nothing left undone.
+    Client,
+    /// The upstream closed in an orderly way first.
+    Upstream,
+    /// The client's connection was reset or broke.
+    ClientReset,
+    /// The upstream's connection was reset or broke.
+    UpstreamReset,
+    /// Nothing moved for `idle_timeout`.
+    IdleTimeout,
+    /// The connection lived for `max_connection_duration`.
+    MaxDuration,
+    /// A peer took none of the bytes meant for it for `write_timeout`.
+    WriteTimeout,
+    /// The proxy is going down, and the connection had come to a rest.
+    Drain,
+    /// The proxy is going down, and the connection had not come to a rest within `drain_timeout`.
+    DrainTimeout,
+    /// No endpoint of the cluster accepted a connection.
+    ConnectFailed,
+    /// No endpoint of the cluster accepted a connection within `connect_timeout`.
+    ConnectTimeout,
+    /// The cluster has no endpoint to connect to.
+    NoEndpoint,
+    /// The listener or the whole proxy is at its limit of connections.
+    ConnectionLimit,
+    /// The client's bytes can't be what the listener's protocol says.
+    ClientViolation,
+    /// The upstream's bytes can't be what the listener's protocol says.
+    UpstreamViolation,
+    /// A refusal that the protocol has no words for.
+    Refused,
+}
+
+impl Close {
+    /// Every way a connection can end, for tests and tables.
+    pub const ALL: [Close; 16] = [
+        Close::Client,
+        Close::Upstream,
+        Close::ClientReset,
+        Close::UpstreamReset,
+        Close::IdleTimeout,
+        Close::MaxDuration,
+        Close::WriteTimeout,
+        Close::Drain,
+        Close::DrainTimeout,
+        Close::ConnectFailed,
+        Close::ConnectTimeout,
+        Close::NoEndpoint,
+        Close::ConnectionLimit,
+        Close::ClientViolation,
+        Close::UpstreamViolation,
+        Close::Refused,
+    ];
+
+    /// The word that logs and metric labels use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Close::Client => "client",
+            Close::Upstream => "upstream",
+            Close::ClientReset => "client_reset",
+            Close::UpstreamReset => "upstream_reset",
+            Close::IdleTimeout => "idle_timeout",
+            Close::MaxDuration => "max_duration",
+            Close::WriteTimeout => "write_timeout",
+            Close::Drain => "drain",
+            Close::DrainTimeout => "drain_timeout",
+            Close::ConnectFailed => "connect_failed",
+            Close::ConnectTimeout => "connect_timeout",
+            Close::NoEndpoint => "no_endpoint",
+            Close::ConnectionLimit => "connection_limit",
+            Close::ClientViolation => "client_violation",
+            Close::UpstreamViolation => "upstream_violation",
+            Close::Refused => "refused",
+        }
+    }
+
+    /// What became of an operation that was still open when its connection ended this way.
+    ///
+    /// `stream` tells that the operation is the connection itself, as for raw TCP: an orderly
+    /// end of the connection is then a good end of the operation.
+    pub fn outcome(self, stream: bool) -> Outcome {
+        match self {
+            Close::Client | Close::Upstream if stream => Outcome::Ok,
+            Close::IdleTimeout | Close::MaxDuration | Close::Drain if stream => Outcome::Ok,
+            Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
+            Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
+            Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
+            Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
+            Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
+            Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
+        }
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,1 @@
+//! The conformance suite that every codec runs with its fixtures.

@@ -1,0 +1,46 @@
+//! Raw TCP: the whole connection is one operation, called `session`.
+
+use bytes::BytesMut;
+use operation::{Codec, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation};
+use std::sync::Arc;
+
+/// The codec of one raw TCP connection.
+#[derive(Debug, Default)]
+pub struct Tcp;
+
+impl Codec for Tcp {
+    const PROTOCOL: Protocol = Protocol {
+        name: "tcp",
+        items: None,
+        codes: None,
+        shapes: None,
+        item: "",
+        logged: &[],
+        logged_when_slow: &[],
+        logged_with_values: &[],
+    };
+
+    type Shared = ();
+
+    fn new(_: &Arc<()>, _: Link) -> Self {
+        Self
+    }
+
+    fn request(&mut self, _: &[u8]) -> Result<Next<Request>, Violation> {
+        let session = Request { tag: None, awaits: false, shape: None, violation: None };
+        Ok(Next::front(u64::MAX, session))
+    }
+
+    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
+        Named { name: "session", resource: "" }
+    }
+
+    fn reply(&mut self, _: &[u8]) -> Result<Next<Reply>, Violation> {
+        Ok(Next::more(u64::MAX))
+    }
+
+    /// TCP has no words for it: the relay closes.
+    fn refuse(&mut self, _: Tag, _: &Refusal<'_>, _: &mut BytesMut) -> bool {
+        false
+    }
+}

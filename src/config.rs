@@ -1,0 +1,3 @@
+//! The config: what people write, what runs, and the way from one to the other.
+
+pub mod plan;

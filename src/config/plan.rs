@@ -1,0 +1,107 @@
+//! What runs: checked, defaulted, resolved. Nothing in a plan can fail any more.
+
+use crate::protocols::Protocol;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+/// A whole proxy.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where the admin interface listens; `None` switches it off.
+    pub admin: Option<SocketAddr>,
+    /// How many worker threads.
+    pub workers: usize,
+    /// How many client connections at once, over all listeners.
+    pub max_connections: usize,
+    /// How long a drain waits for operations to end.
+    pub drain_timeout: Duration,
+    /// How many series (operation × resource) a listener keeps apart; the rest share `other`.
+    pub max_series: usize,
+    /// Where clients connect.
+    pub listeners: Vec<Arc<ListenerPlan>>,
+    /// Where operations go.
+    pub clusters: Vec<Arc<ClusterPlan>>,
+    /// Where operations are logged; `None` switches it off.
+    pub access_log: Option<AccessLogPlan>,
+}
+
+/// One place where clients connect.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Where it listens. With port 0 the kernel picks.
+    pub address: SocketAddr,
+    /// What its clients speak.
+    pub protocol: Protocol,
+    /// The name of the cluster that its operations go to.
+    pub cluster: Arc<str>,
+    /// How many connections at once.
+    pub max_connections: usize,
+    /// How long a connection may rest; `None` means for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may live; `None` means for ever.
+    pub max_connection_duration: Option<Duration>,
+    /// How long a peer may take none of the bytes meant for it; `None` means for ever.
+    pub write_timeout: Option<Duration>,
+    /// What to do once bytes can't be read any more.
+    pub on_violation: OnViolation,
+}
+
+/// What to do with a connection whose bytes can't be read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnViolation {
+    /// Pass everything on unread, unless not one message could be read before.
+    Pass,
+    /// Close it.
+    Close,
+}
+
+/// A named set of endpoints.
+#[derive(Debug)]
+pub struct ClusterPlan {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Its endpoints, as written; a name may stand for several addresses.
+    pub endpoints: Vec<EndpointPlan>,
+    /// How an endpoint is picked.
+    pub lb_policy: LbPolicy,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How many endpoints are tried, one after the other, before giving up. At least 1.
+    pub connect_attempts: usize,
+    /// Names are looked up again after their TTL, but not sooner than this.
+    pub dns_min_ttl: Duration,
+    /// …and not later than this.
+    pub dns_max_ttl: Duration,
+}
+
+/// One endpoint, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPlan {
+    /// An address, or a name to look up (without brackets).
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// One after the other.
+    RoundRobin,
+    /// The less busy of two picked at random.
+    LeastRequest,
+    /// At random.
+    Random,
+}
+
+/// Where and which operations are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogPlan {
+    /// The file; `/dev/stdout` and `/dev/stderr` work.
+    pub path: PathBuf,
+    /// Only operations that took at least this long are logged, and with their query's shape.
+    pub slower_than: Option<Duration>,
+    /// Show the values in queries too.
+    pub values: bool,
+}

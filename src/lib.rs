@@ -1,0 +1,4 @@
+//! The proxy. ARCHITECTURE.md tells an operation's life through these files.
+
+pub mod config;
+pub mod protocols;
