@@ -35,12 +35,7 @@ impl Resolve for SystemResolver {
             if let Some(answer) = in_hosts(&hosts, &name) {
                 return Ok(answer);
             }
-            let resolver = name_servers().and_then(ResolverBuilder::build).map_err(words)?;
-            let answer = resolver.lookup_ip(name).await.map_err(words)?;
-            Ok(Answer {
-                addresses: answer.iter().collect(),
-                ttl: answer.valid_until().saturating_duration_since(Instant::now()),
-            })
+            ask(name_servers(), name).await.map_err(words)
         })
     }
 }
@@ -60,18 +55,29 @@ fn in_hosts(hosts: &Hosts, name: &Name) -> Option<Answer> {
 }
 
 /// The system's name servers; without any, the one on this host, as resolv.conf(5) has it.
-fn name_servers() -> Result<ResolverBuilder<TokioRuntimeProvider>, NetError> {
-    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
+fn name_servers() -> ResolverBuilder<TokioRuntimeProvider> {
+    TokioResolver::builder_tokio().unwrap_or_else(|_| {
         let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![local]);
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-    });
-    let options = builder.options_mut();
+    })
+}
+
+/// Asks these name servers for addresses of both families.
+async fn ask(
+    mut servers: ResolverBuilder<TokioRuntimeProvider>,
+    name: Name,
+) -> Result<Answer, NetError> {
+    let options = servers.options_mut();
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.cache_size = 0;
     options.timeout = options.timeout.min(SERVER_TIMEOUT);
-    Ok(builder)
+    let found = servers.build()?.lookup_ip(name).await?;
+    Ok(Answer {
+        addresses: found.iter().collect(),
+        ttl: found.valid_until().saturating_duration_since(Instant::now()),
+    })
 }
 
 fn words(error: NetError) -> String {
@@ -87,6 +93,65 @@ fn words(error: NetError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::{
+        config::ConnectionConfig,
+        proto::{
+            op::{Message, OpCode, ResponseCode},
+            rr::{RData, Record},
+        },
+    };
+    use std::net::SocketAddr;
+    use tokio::net::UdpSocket;
+
+    /// A name server that knows the IPv4 addresses of `db.` and no other name.
+    async fn name_server() -> (impl Future<Output = ()>, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let serve = async move {
+            let mut bytes = [0; 4096];
+            loop {
+                let (len, from) = socket.recv_from(&mut bytes).await.unwrap();
+                let asked = Message::from_vec(&bytes[..len]).unwrap();
+                let query = asked.queries[0].clone();
+                let mut reply = Message::response(asked.metadata.id, OpCode::Query);
+                if query.name().to_string() != "db." {
+                    reply.metadata.response_code = ResponseCode::NXDomain;
+                } else if query.query_type() == RecordType::A {
+                    for (last, ttl) in [(1, 30), (2, 7)] {
+                        let address = RData::from(IpAddr::from([10, 0, 0, last]));
+                        reply.add_answer(Record::from_rdata(query.name().clone(), ttl, address));
+                    }
+                }
+                reply.queries.push(query);
+                socket.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+            }
+        };
+        (serve, address)
+    }
+
+    fn at(address: SocketAddr) -> ResolverBuilder<TokioRuntimeProvider> {
+        let mut udp = ConnectionConfig::udp();
+        udp.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![udp]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    }
+
+    #[tokio::test]
+    async fn a_name_server_tells_addresses_and_the_least_of_their_ttls() {
+        let (serve, address) = name_server().await;
+        let looked_up = async {
+            let db = ask(at(address), Name::from_ascii("db").unwrap()).await.unwrap();
+            let mut addresses = db.addresses;
+            addresses.sort_unstable();
+            assert_eq!(addresses, [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
+            let limit = Duration::from_secs(7);
+            assert!(db.ttl <= limit && db.ttl > limit / 2, "{:?}", db.ttl);
+            let nowhere = ask(at(address), Name::from_ascii("nowhere").unwrap()).await;
+            assert_eq!(words(nowhere.unwrap_err()), "no such name");
+        };
+        tokio::select! { () = serve => unreachable!(), () = looked_up => () }
+    }
 
     fn hosts(text: &str) -> Hosts {
         let mut hosts = Hosts::default();
