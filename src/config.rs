@@ -46,23 +46,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
 
 /// Checks `text`; `name` is what problems call it.
 pub fn parse(name: &str, text: &str) -> Result<Plan, Problems> {
-    if text.len() > MAX_FILE {
-        let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
-        return Err(Problems::one(name, message, "leave out what is no config"));
-    }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut report = Report::new(name, text);
-    match yaml::read(text) {
-        Ok(Node { value: yaml::Value::Null, .. }) => {
-            report.add(At::NOWHERE, "the file is empty", EMPTY);
-            Err(report.finish())
-        }
-        Ok(tree) => plan(report, &tree),
-        Err((at, fault)) => {
-            report.fault(at, fault);
-            Err(report.finish())
-        }
-    }
+    parse_bytes(name, text.as_bytes())
 }
 
 /// One listener before one upstream, with nothing written in a file.
@@ -100,14 +84,34 @@ pub fn schema() -> serde_json::Value {
 const EMPTY: &str = "a config has at least `listeners` and `clusters`";
 
 fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
+    if bytes.len() > MAX_FILE {
+        let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
+        return Err(Problems::one(name, message, "leave out what is no config"));
+    }
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse(name, text),
+        Ok(text) => parse_text(name, text),
         Err(error) => {
             let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let good = String::from_utf8_lossy(good);
             let mut report = Report::new(name, &good);
             let hint = "save the file as UTF-8; an editor calls that its encoding";
             report.add(At::end_of(&good), "this byte is not UTF-8 text", hint);
+            Err(report.finish())
+        }
+    }
+}
+
+fn parse_text(name: &str, text: &str) -> Result<Plan, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut report = Report::new(name, text);
+    match yaml::read(text) {
+        Ok(Node { value: yaml::Value::Null, .. }) => {
+            report.add(At::NOWHERE, "the file is empty", EMPTY);
+            Err(report.finish())
+        }
+        Ok(tree) => plan(report, &tree),
+        Err((at, fault)) => {
+            report.fault(at, fault);
             Err(report.finish())
         }
     }

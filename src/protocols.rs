@@ -103,7 +103,8 @@ fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
     }
     for (collection, key) in &settings.shard_keys {
         let path = ["mongo", "shard_keys", collection];
-        let named = collection.split_once('.').is_some_and(|(db, rest)| db != "" && rest != "");
+        let named =
+            collection.split_once('.').is_some_and(|(db, rest)| !db.is_empty() && !rest.is_empty());
         if !named {
             let message = format!("`{collection}` is not a `database.collection`");
             mistakes.push(Mistake::new(&path, message, "write `shop.orders: [customer]`"));

@@ -3,10 +3,10 @@
 use super::{
     plan::EndpointPlan,
     problem::Fault,
-    value::{FromText, Text, told},
+    value::{FromText, Text, is_digits, told},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use std::{
     borrow::Cow,
     fmt,
@@ -22,7 +22,7 @@ impl FromText for SocketAddr {
             "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             _ => host.parse().map_err(|_| {
                 let hint = format!(
-                    "listeners take an IP address: `127.0.0.1:{port}` for this machine alone, \
+                    "write an IP address: `127.0.0.1:{port}` for this machine alone, \
                      `:{port}` for every interface"
                 );
                 Fault::new(format!("`{host}` is not an IP address"), hint)
@@ -71,11 +71,12 @@ fn split<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Fault> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(Fault::new(format!("`{text}` has no port"), hint));
     };
-    let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let number = port.parse().map_err(|_| match is_number {
-        true => Fault::new(format!("there is no port {port}"), "ports end at 65535"),
-        false => Fault::new(format!("`{port}` is not a port"), hint),
-    })?;
+    if !is_digits(port) {
+        return Err(Fault::new(format!("`{port}` is not a port"), hint));
+    }
+    let number = port
+        .parse()
+        .map_err(|_| Fault::new(format!("there is no port {port}"), "ports end at 65535"))?;
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match inner {
         Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => Ok((inner, number)),
@@ -94,8 +95,7 @@ pub(crate) struct Endpoint(pub(crate) EndpointPlan);
 
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let keys = &["address", "weight", "priority"];
-        deserializer.deserialize_struct("Endpoint", keys, EndpointVisitor)
+        deserializer.deserialize_struct("Endpoint", &["address"], EndpointVisitor)
     }
 }
 
@@ -114,11 +114,7 @@ impl<'de> Visitor<'de> for EndpointVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Endpoint, A::Error> {
         let mut endpoint = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key != "address" {
-                let message = format!("`{key}` is not part of this version yet");
-                return Err(told(Fault::new(message, "write the address alone: `host:port`")));
-            }
+        while map.next_key::<IgnoredAny>()?.is_some() {
             endpoint = Some(map.next_value::<Text<Dialled>>()?);
         }
         let address = endpoint.ok_or_else(|| A::Error::missing_field("address"))?;
@@ -162,5 +158,56 @@ impl JsonSchema for Endpoint {
                 "additionalProperties": false,
             }],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_take_an_address_or_just_a_port() {
+        let shown = |text: &str| SocketAddr::from_text(text).map(|it| it.to_string());
+        for (text, address) in [
+            (":8080", "0.0.0.0:8080"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:8080", "[::1]:8080"),
+            ("[::]:65535", "[::]:65535"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(address), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            "8080",
+            "127.0.0.1",
+            "127.0.0.1:",
+            ":65536",
+            ":-1",
+            ":+1",
+            "::1",
+            "[::1]",
+            "localhost:80",
+            "1.2.3:80",
+            "[127.0.0.1]:80",
+            "tcp://127.0.0.1:80",
+            "1.2.3.4:80:80",
+        ] {
+            assert!(SocketAddr::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_take_names_too() {
+        for text in ["db:1", "mongo-1.example.net:27017", "my_db:1", "10.0.0.1:1", "[::1]:1"] {
+            assert_eq!(host_port(text).unwrap().to_string(), text);
+        }
+        let long = format!("{}:1", "a".repeat(254));
+        for text in [
+            "db", "db:", ":1", "db:0", "db:65536", "a b:1", "::1:1", "[db]:1", "u@db:1", "db:1/x",
+            &long,
+        ] {
+            assert!(host_port(text).is_err(), "{text}");
+        }
     }
 }

@@ -4,9 +4,9 @@
 use super::{
     ADMIN,
     address::Endpoint,
-    decode::did_you_mean,
+    decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Dns, File, Given, Listener},
-    located::{Later, Located, Named},
+    located::{Located, Named},
     plan::{AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation, Plan},
     problem::{At, Report},
     value::{Count, Workers},
@@ -36,7 +36,6 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn file(&mut self, file: File) -> Option<Plan> {
-        self.later("policies", file.policies.as_ref());
         let admin_at = file.admin.as_ref().map_or(self.tree.at, |admin| admin.at);
         let admin = or(file.admin, ADMIN.parse().ok());
         if let Some(address) = admin {
@@ -148,9 +147,6 @@ impl Check<'_> {
     }
 
     fn cluster(&mut self, name: &str, at: At, cluster: Cluster) -> Option<ClusterPlan> {
-        self.later("health_check", cluster.health_check.as_ref());
-        self.later("outlier_detection", cluster.outlier_detection.as_ref());
-        self.later("circuit_breaker", cluster.circuit_breaker.as_ref());
         let hint = "write where operations go: `endpoints: [host:port]`";
         let endpoints = self.need("endpoints", at, hint, cluster.endpoints);
         let endpoints = endpoints.map(|endpoints| self.endpoints(endpoints));
@@ -231,13 +227,6 @@ impl Check<'_> {
         value
     }
 
-    fn later(&mut self, key: &str, value: Option<&Located<Later>>) {
-        if let Some(value) = value {
-            let message = format!("`{key}` is not part of this version yet");
-            self.report.add(value.at, message, "leave it out");
-        }
-    }
-
     fn at_most(&mut self, key: &str, max: usize, value: Given<Count>, default: usize) -> usize {
         let Some(Located { at, value: Some(count) }) = value else { return default };
         if count.0.0 > max {
@@ -262,10 +251,10 @@ impl Check<'_> {
         if known.contains(name) {
             return;
         }
-        let near = did_you_mean(name, known.iter().map(String::as_str));
+        let near = did_you_mean(nearest(name, known.iter().map(String::as_str)));
         let hint = match known {
             [] => "there is none yet: write one under `clusters`".to_owned(),
-            _ => format!("the clusters are {}", known.join(", ")),
+            _ => format!("the clusters here: {}", known.join(", ")),
         };
         self.report.add(cluster.at, format!("there is no cluster `{name}`{near}"), hint);
     }

@@ -4,16 +4,20 @@
 mod error;
 
 use super::{
+    file::LATER,
     located::LOCATED,
     problem::{At, Fault, Report},
     yaml::{Node, Value},
 };
-pub(crate) use error::did_you_mean;
+pub(crate) use error::{did_you_mean, nearest};
 
 use error::{Error, shortened};
 use serde::{
     Deserialize,
-    de::{self, Deserializer, IntoDeserializer, Visitor, value::SeqDeserializer},
+    de::{
+        self, Deserializer, IntoDeserializer, Visitor,
+        value::{BorrowedStrDeserializer, SeqDeserializer},
+    },
     forward_to_deserialize_any,
 };
 use std::{cell::RefCell, collections::BTreeMap, vec};
@@ -60,7 +64,8 @@ impl<'de> Reader<'de> {
             let first = *seen.entry(name).or_insert(key.at);
             if first == key.at {
                 let entry = |node, under| Reader { node, key: under, report: self.report };
-                kept.push((entry(key, None), entry(value, Some(key.at))));
+                let (key, value) = (entry(key, None), entry(value, Some(key.at)));
+                kept.push(Entry { key, value, meant: None });
             } else {
                 let message = format!("the key `{name}` stands here for the second time");
                 let hint = format!("the first is in line {}; keep one of them", first.line);
@@ -70,26 +75,29 @@ impl<'de> Reader<'de> {
         kept
     }
 
-    /// The entries of a struct, without those keys that it does not have.
-    fn fields(self, entries: &'de [(Node, Node)], known: &[&str]) -> Vec<Entry<'de>> {
-        let mut kept = self.entries(entries);
-        kept.retain(|(key, _)| {
-            let name = key.node.as_text();
-            let is_known = known.contains(&name);
-            if !is_known {
-                let near = did_you_mean(name, known.iter().copied());
-                let hint = match known {
-                    [] => "nothing can be set here".to_owned(),
-                    _ => format!("the keys here are {}", known.join(", ")),
-                };
-                self.report.borrow_mut().add(
-                    key.node.at,
-                    format!("unknown key `{name}`{near}"),
-                    hint,
-                );
+    /// The entries of a struct. A key that it does not have is reported; if it is plain which
+    /// one was meant, it is read as that.
+    fn fields(self, written: &'de [(Node, Node)], known: Names) -> Vec<Entry<'de>> {
+        let (mut kept, strange): (Vec<_>, Vec<_>) =
+            self.entries(written).into_iter().partition(|entry| known.contains(&entry.name()));
+        for entry in strange {
+            let name = entry.name();
+            let near = nearest(name, known.iter().copied());
+            if LATER.contains(&name) {
+                let message = format!("`{name}` is not part of this version yet");
+                self.report.borrow_mut().add(entry.key.node.at, message, "leave it out");
+                continue;
             }
-            is_known
-        });
+            let hint = match known {
+                [] => "nothing can be set here".to_owned(),
+                _ => format!("the keys here: {}", known.join(", ")),
+            };
+            let message = format!("unknown key `{name}`{}", did_you_mean(near));
+            self.report.borrow_mut().add(entry.key.node.at, message, hint);
+            if near.is_some_and(|near| kept.iter().all(|entry| entry.name() != near)) {
+                kept.push(Entry { meant: near, ..entry });
+            }
+        }
         kept
     }
 
@@ -117,7 +125,22 @@ impl<'de> Reader<'de> {
     }
 }
 
-type Entry<'de> = (Reader<'de>, Reader<'de>);
+type Names = &'static [&'static str];
+
+/// A key and its value.
+#[derive(Clone, Copy)]
+struct Entry<'de> {
+    key: Reader<'de>,
+    value: Reader<'de>,
+    /// What the key should have been.
+    meant: Option<&'static str>,
+}
+
+impl<'de> Entry<'de> {
+    fn name(self) -> &'de str {
+        self.meant.unwrap_or(self.key.node.as_text())
+    }
+}
 
 impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Error;
@@ -227,11 +250,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         let variant = match &self.node.value {
             Value::Word(_) | Value::Text(_) => Variant { name: self, content: None },
             Value::Map(entries) => {
-                let mut entries = self.entries(entries);
-                match (entries.pop(), entries.is_empty()) {
-                    (Some((name, content)), true) => Variant { name, content: Some(content) },
-                    _ => return Err(self.expected(&"exactly one key", "")),
-                }
+                let entries = self.entries(entries);
+                let [Entry { key, value, .. }] = entries.as_slice() else {
+                    let found = format!("expected one key, found {}", entries.len());
+                    return Err(Error { at: Some(self.at()), fault: Fault::new(found, "") });
+                };
+                Variant { name: *key, content: Some(*value) }
             }
             Value::Null | Value::List(_) => return Err(self.expected(&visitor, "")),
         };
@@ -292,9 +316,12 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        let Some((key, value)) = self.rest.next() else { return Ok(None) };
-        self.value = Some(value);
-        seed.deserialize(key).map(Some)
+        let Some(entry) = self.rest.next() else { return Ok(None) };
+        self.value = Some(entry.value);
+        match entry.meant {
+            Some(name) => seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some),
+            None => seed.deserialize(entry.key).map(Some),
+        }
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {

@@ -2,7 +2,7 @@
 
 use super::problem::At;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// A value with its place. Reading one never fails: what is wrong is reported, and the value is
@@ -100,15 +100,5 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
             "propertyNames": { "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
             "additionalProperties": one,
         })
-    }
-}
-
-/// A key that a later version will know. Read only to say so.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Later;
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Later)
     }
 }

@@ -10,7 +10,7 @@ const MAX_PROBLEMS: usize = 100;
 const SNIPPET_RADIUS: usize = 80;
 
 /// A place in the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct At {
     /// The line, counted from 1; 0 where there is no text to point at.
     pub(crate) line: u32,
@@ -108,7 +108,7 @@ impl std::error::Error for Problems {}
 pub(crate) struct Report {
     file: String,
     lines: Vec<String>,
-    problems: Vec<(At, Problem)>,
+    problems: Vec<Problem>,
 }
 
 impl Report {
@@ -125,17 +125,19 @@ impl Report {
 
     /// Adds a problem, unless it was told before.
     pub(crate) fn fault(&mut self, at: At, fault: Fault) {
+        // A terminal must not obey what a file says.
+        let tame = |text: String| text.replace(|c: char| c.is_control(), "\u{fffd}");
         let problem = Problem {
             file: self.file.clone(),
             line: at.line,
             column: at.column,
-            message: fault.message,
-            hint: Some(fault.hint).filter(|hint| !hint.is_empty()),
+            message: tame(fault.message),
+            hint: Some(tame(fault.hint)).filter(|hint| !hint.is_empty()),
             snippet: self.snippet(at),
         };
-        let known = self.problems.iter().any(|(_, other)| *other == problem);
+        let known = self.problems.contains(&problem);
         if !known && self.problems.len() < MAX_PROBLEMS {
-            self.problems.push((at, problem));
+            self.problems.push(problem);
         }
     }
 
@@ -146,8 +148,8 @@ impl Report {
 
     /// Everything, in the order of the text.
     pub(crate) fn finish(mut self) -> Problems {
-        self.problems.sort_by_key(|(at, _)| *at);
-        Problems(self.problems.into_iter().map(|(_, problem)| problem).collect())
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        Problems(self.problems)
     }
 
     fn snippet(&self, at: At) -> String {

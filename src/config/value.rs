@@ -1,7 +1,7 @@
 //! Values that are written as text: durations, counts and words.
 
 use super::{
-    decode::did_you_mean,
+    decode::{did_you_mean, nearest},
     plan::{LbPolicy, OnViolation},
     problem::Fault,
 };
@@ -48,6 +48,7 @@ impl FromText for Duration {
         let units = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
+        let unit = unit.trim_start();
         let wrong = || Fault::new(format!("`{text}` is not a duration"), units);
         let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
         if whole.is_empty() || part.is_empty() || part.len() > 9 || part.contains('.') {
@@ -57,7 +58,7 @@ impl FromText for Duration {
             let hint = format!("write `{text}s` for seconds, or `{text}ms`, `{text}m`, `{text}h`");
             return Err(Fault::new(format!("the duration `{text}` has no unit"), hint));
         }
-        let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit.trim_start()) else {
+        let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             let message = format!("`{text}` is not a duration: there is no unit `{unit}`");
             return Err(Fault::new(message, units));
         };
@@ -111,10 +112,9 @@ impl FromText for Count {
     const EXPECTED: &str = "a number";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse() {
-            Ok(count @ 1..=MAX_COUNT) => Ok(Count(count)),
-            _ if is_number => {
+            Ok(count @ 1..=MAX_COUNT) if is_digits(text) => Ok(Count(count)),
+            _ if is_digits(text) => {
                 Err(Fault::new(format!("`{text}` is out of range"), format!("1 to {MAX_COUNT}")))
             }
             _ => {
@@ -133,7 +133,7 @@ impl FromText for Workers {
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         match text.parse() {
-            Ok(count @ 1..=MAX_WORKERS) => Ok(Workers(Some(count))),
+            Ok(count @ 1..=MAX_WORKERS) if is_digits(text) => Ok(Workers(Some(count))),
             _ if text == "auto" => Ok(Workers(None)),
             _ => {
                 let hint = format!("write `auto` for one a core, or 1 to {MAX_WORKERS}");
@@ -148,14 +148,22 @@ impl FromText for Workers {
     }
 }
 
+/// Whether text is a plain number; the standard library would take `+1` too.
+pub(crate) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// Finds the meaning of one of a few words.
 fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    let near = did_you_mean(text, known.iter().copied());
-    Err(Fault::new(format!("unknown `{text}`{near}"), format!("write one of {}", known.join(", "))))
+    let near = did_you_mean(nearest(text, known.iter().copied()));
+    Err(Fault::new(
+        format!("unknown value `{text}`{near}"),
+        format!("write one of {}", known.join(", ")),
+    ))
 }
 
 fn words_schema<T>(words: &[(&str, T)]) -> Schema {
@@ -250,5 +258,61 @@ impl<T: FromText> JsonSchema for Text<T> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         T::schema()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        let millis = |text: &str| Duration::from_text(text).map(|it| it.as_micros());
+        for (text, micros) in [
+            ("250ms", 250_000),
+            ("5s", 5_000_000),
+            ("1m", 60_000_000),
+            ("1h", 3_600_000_000),
+            ("1d", 86_400_000_000),
+            ("1.5s", 1_500_000),
+            ("0.25ms", 250),
+            ("5 s", 5_000_000),
+        ] {
+            assert_eq!(millis(text), Ok(micros), "{text}");
+        }
+        let wrong =
+            ["", "s", "5", "-5s", "5S", "5sec", "1.s", ".5s", "1.2.3s", "1e3s", "0s", "366d"];
+        for text in wrong {
+            assert!(millis(text).is_err(), "{text}");
+        }
+        for text in ["99999999999999999999999999999999999999999d", "0.0000000000001s", "1s5m", "٣s"]
+        {
+            assert!(millis(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["250ms", "5s", "90s", "1m", "1h", "1d", "1500ms", "0.5ms", "36h"] {
+            let duration = Duration::from_text(text).unwrap();
+            assert_eq!(duration_text(duration), text);
+        }
+        assert_eq!(duration_text(Duration::from_text("1.5h").unwrap()), "90m");
+    }
+
+    #[test]
+    fn counts_are_whole_and_in_range() {
+        assert_eq!(Count::from_text("1"), Ok(Count(1)));
+        assert_eq!(Count::from_text("10000000"), Ok(Count(10_000_000)));
+        for text in
+            ["0", "10000001", "-1", "1.5", "1_000", "0x10", "+1", "", "99999999999999999999999"]
+        {
+            assert!(Count::from_text(text).is_err(), "{text}");
+        }
+        assert_eq!(Workers::from_text("auto"), Ok(Workers(None)));
+        assert_eq!(Workers::from_text("1024"), Ok(Workers(Some(1024))));
+        for text in ["0", "+1", "1025", "Auto"] {
+            assert!(Workers::from_text(text).is_err(), "{text}");
+        }
     }
 }

@@ -207,17 +207,18 @@ fn fault(text: &str, error: &Error) -> (At, Fault) {
     let at = At { width: 1, ..at };
     let told = error.to_string();
     // The parser tells the place at the end of its message; we tell it in front.
-    let what = told.rsplit_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+    let what = told.split_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+    let too_much = what.contains("budget") || what.contains("recursion limit");
     let fault = match error {
-        Error::Budget { .. } => Fault::new(
+        _ if too_much => Fault::new(
             "too much in one file: at most 50,000 values, nested at most 32 deep",
             "aliases (`*name`) count as what they stand for; leave out what is no config",
         ),
         Error::MultipleDocuments { .. } => Fault::new(
             "a second YAML document begins here",
-            "a config is one document: leave out this `---`",
+            "a config is one document: leave out the `---` before it",
         ),
-        _ if what.contains("tab") => {
+        _ if what.starts_with("tabs") => {
             Fault::new("a tab can't indent YAML", "indent with spaces, two for each level")
         }
         _ => Fault::new(format!("not valid YAML: {what}"), syntax_hint(what)),
@@ -227,10 +228,11 @@ fn fault(text: &str, error: &Error) -> (At, Fault) {
 
 fn syntax_hint(what: &str) -> &'static str {
     if what.contains("mapping values are not allowed") {
-        "one `key: value` a line; is there a stray `:`, or an indent that differs from the line above?"
+        "one `key: value` a line, a space after the colon, the same indent as its neighbours; \
+         look at the line above too"
     } else if what.contains("':'") {
         "write `key: value`, with a space after the colon"
-    } else if what.contains("unclosed") || what.contains("expected key") {
+    } else if what.contains("unclosed") || what.contains("did not find expected") {
         "close what is open; text with [ ] { } : # or quotes in it needs quotes around it: \"[::1]:80\""
     } else if what.contains("unexpected character") {
         "put quotes around text that begins with a special character"

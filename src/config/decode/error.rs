@@ -5,15 +5,15 @@ use serde::de::{self, Unexpected};
 use std::fmt;
 
 /// The word nearest to `word`, if it is near enough to be what was meant.
-fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |other: &str| strsim::damerau_levenshtein(word, other);
     let found = known.into_iter().map(|other| (distance(other), other)).min()?;
     (found.0 <= 1 + word.chars().count() / 4).then_some(found.1)
 }
 
-/// `, did you mean …?` if something is near enough, else nothing.
-pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, known).map_or(String::new(), |near| format!(", did you mean `{near}`?"))
+/// `, did you mean …?` if there is something that was.
+pub(crate) fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
 }
 
 /// A mistake on its way up to whoever reports it.
@@ -46,8 +46,11 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        let near = did_you_mean(word, known.iter().copied());
-        Self::custom(format_args!("unknown `{word}`{near}\nwrite one of {}", known.join(", ")))
+        let near = did_you_mean(nearest(word, known.iter().copied()));
+        Self::custom(format_args!(
+            "unknown value `{word}`{near}\nwrite one of {}",
+            known.join(", ")
+        ))
     }
 
     fn missing_field(name: &'static str) -> Self {
