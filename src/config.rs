@@ -127,6 +127,3 @@ fn plan(report: Report, tree: &Node) -> Result<Plan, Problems> {
         _ => Err(report.finish()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -55,7 +55,9 @@ pub(crate) enum Written {
 #[serde(deny_unknown_fields, expecting = "nothing")]
 pub(crate) struct NoSettings {}
 
-const NAMES: &[&str] = &["tcp", "mongo"];
+/// The names of all protocols that can be read.
+pub(crate) const NAMES: &[&str] = &["tcp", "mongo"];
+/// The names of those that can't be read yet.
 const LATER: &[&str] = &["http", "grpc"];
 
 impl Written {

@@ -42,7 +42,7 @@ impl FromText for SocketAddr {
 
 /// Reads `host:port`, the port not 0.
 pub(crate) fn host_port(text: &str) -> Result<EndpointPlan, Fault> {
-    let (host, port) = split(text, "write `host:port`: `mongo-1.example.net:27017`")?;
+    let (host, port) = split(text, "write `host:port`: `db-1.example.net:27017`")?;
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     let is_name = !host.is_empty() && host.len() <= 253 && !host.contains(odd);
     if !is_name && host.parse::<Ipv6Addr>().is_err() {
@@ -135,7 +135,7 @@ impl FromText for Dialled {
         json_schema!({
             "type": "string",
             "pattern": r"^.+:[0-9]{1,5}$",
-            "examples": ["mongo-1:27017", "10.0.0.1:27017", "[::1]:27017"],
+            "examples": ["db-1:27017", "10.0.0.1:27017", "[::1]:27017"],
         })
     }
 }
@@ -190,7 +190,7 @@ mod tests {
             "localhost:80",
             "1.2.3:80",
             "[127.0.0.1]:80",
-            "tcp://127.0.0.1:80",
+            "http://127.0.0.1:80",
             "1.2.3.4:80:80",
         ] {
             assert!(SocketAddr::from_text(text).is_err(), "{text}");
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn endpoints_take_names_too() {
-        for text in ["db:1", "mongo-1.example.net:27017", "my_db:1", "10.0.0.1:1", "[::1]:1"] {
+        for text in ["db:1", "db-1.example.net:27017", "my_db:1", "10.0.0.1:1", "[::1]:1"] {
             assert_eq!(host_port(text).unwrap().to_string(), text);
         }
         let long = format!("{}:1", "a".repeat(254));

@@ -5,18 +5,15 @@ use super::{
     ADMIN,
     address::Endpoint,
     decode::{did_you_mean, nearest},
-    file::{AccessLog, Cluster, Dns, File, Given, Listener},
+    file::{AccessLog, Cluster, Dns, File, Given, Listener, MAX_CONNECT_ATTEMPTS, MAX_SERIES},
     located::{Located, Named},
     plan::{AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation, Plan},
     problem::{At, Report},
     value::{Count, Workers},
     yaml::Node,
 };
-use crate::protocols::{Protocol, Written};
+use crate::protocols::{self, Protocol, Written};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
-
-const MAX_SERIES: usize = 100_000;
-const MAX_CONNECT_ATTEMPTS: usize = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -99,8 +96,8 @@ impl Check<'_> {
         if let Some(Located { at, value: Some(text) }) = &address {
             self.take(text.0, format!("the listener `{name}`"), *at);
         }
-        let hint = "write what clients speak: `tcp` stands for anything";
-        let protocol = self.need("protocol", at, hint, listener.protocol);
+        let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
+        let protocol = self.need("protocol", at, &hint, listener.protocol);
         let protocol = protocol.and_then(|written| self.protocol(name, written.value?));
         let hint = "write the name of one of the `clusters`";
         let cluster = self.need("cluster", at, hint, listener.cluster);

@@ -19,6 +19,11 @@ pub(crate) type Given<T> = Option<Located<Text<T>>>;
 pub(crate) const LATER: &[&str] =
     &["policies", "health_check", "outlier_detection", "circuit_breaker", "weight", "priority"];
 
+/// The most that `max_series` may be: each series holds memory.
+pub(crate) const MAX_SERIES: usize = 100_000;
+/// The most that `connect_attempts` may be.
+pub(crate) const MAX_CONNECT_ATTEMPTS: usize = 100;
+
 /// A whole config file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "`key: value` lines, such as `listeners:`")]
@@ -31,8 +36,9 @@ pub(crate) struct File {
     pub(crate) max_connections: Given<Count>,
     /// How long a drain waits for operations to end. Default: `30s`.
     pub(crate) drain_timeout: Given<Duration>,
-    /// How many series (operation × resource) a listener keeps apart; the rest share `other`.
-    /// Default: 1000.
+    /// How many series (operation × resource) a listener keeps apart, at most 100000; the rest
+    /// share `other`. Default: 1000.
+    #[schemars(extend("maximum" = MAX_SERIES))]
     pub(crate) max_series: Given<Count>,
     /// Where clients connect, by name (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required, extend("minProperties" = 1))]
@@ -83,6 +89,7 @@ pub(crate) struct Cluster {
     /// How long one attempt to connect may take. Default: `1s`.
     pub(crate) connect_timeout: Given<Duration>,
     /// How many endpoints are tried, one after the other, before giving up: 1 to 100. Default: 3.
+    #[schemars(extend("maximum" = MAX_CONNECT_ATTEMPTS))]
     pub(crate) connect_attempts: Given<Count>,
     /// How often the endpoints' names are looked up again. Default: at their TTL, within bounds.
     pub(crate) dns: Option<Located<Dns>>,

@@ -1,7 +1,9 @@
-//! Tests of the whole way from text to plan that need no files of their own.
+//! The whole way from text to plan, where no file of its own is needed.
 
-use super::{plan::*, *};
 use std::time::Duration;
+use tollgate::config::{ADMIN, Problems, for_proxy, load, parse, plan::*};
+
+const MAX_FILE: usize = 4 << 20;
 
 const CLUSTER: &str = "clusters: { db: { endpoints: [db:1] } }\n";
 
@@ -187,7 +189,7 @@ fn a_long_line_is_shown_around_the_place() {
 #[test]
 fn no_mutilated_config_is_a_panic() {
     let good = include_str!("../../fixtures/config/good/every_key.yaml");
-    for (at, _) in good.char_indices().step_by(9) {
+    for (at, _) in good.char_indices().step_by(17) {
         let _ = parse("t", &good[..at]);
         for junk in ["\0", "[", "}", "\t", ": ", "*", "\"", "é"] {
             let (before, after) = good.split_at(at);
