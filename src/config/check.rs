@@ -13,7 +13,7 @@ use super::{
     yaml::Node,
 };
 use crate::protocols::{self, Protocol, Written};
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -170,12 +170,12 @@ impl Check<'_> {
             let hint = "a cluster needs one at least: `endpoints: [host:port]`";
             self.report.add(at, "there is no endpoint", hint);
         }
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
         for Located { at, value } in written {
             let Some(endpoint) = value.map(|endpoint| endpoint.0) else { continue };
             let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
-            if seen.insert(key, ()).is_some() {
+            if !seen.insert(key) {
                 let message = format!("`{}:{}` is here twice", endpoint.host, endpoint.port);
                 self.report.add(at, message, "list each endpoint once");
             }

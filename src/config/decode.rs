@@ -3,14 +3,14 @@
 
 mod error;
 
+pub(crate) use error::{did_you_mean, nearest};
+
 use super::{
     file::LATER,
     located::LOCATED,
     problem::{At, Fault, Report},
     yaml::{Node, Value},
 };
-pub(crate) use error::{did_you_mean, nearest};
-
 use error::{Error, shortened};
 use serde::{
     Deserialize,
