@@ -82,7 +82,7 @@ impl Names {
     ) -> Self {
         let lookups = |result: &'static str| {
             let labels = [("cluster", &*plan.name), ("result", result)];
-            endpoint::counter(recorder, "tollgate_dns_lookups_total", &labels)
+            endpoint::counter(recorder, crate::metrics::table::DNS_LOOKUPS_TOTAL, &labels)
         };
         let name = |host: &str, port: u16| {
             let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));

@@ -139,7 +139,7 @@ impl Meters {
         let connects = |result: &'static str| {
             counter(
                 recorder,
-                "tollgate_upstream_connect_total",
+                crate::metrics::table::UPSTREAM_CONNECT_TOTAL,
                 &[("cluster", cluster), ("endpoint", &endpoint), ("result", result)],
             )
         };
@@ -150,7 +150,7 @@ impl Meters {
             error: connects("error"),
             active: recorder.register_gauge(
                 &key(
-                    "tollgate_upstream_connections_active",
+                    crate::metrics::table::UPSTREAM_CONNECTIONS_ACTIVE,
                     &[("cluster", cluster), ("endpoint", &endpoint)],
                 ),
                 &METADATA,
