@@ -6,6 +6,10 @@ mod checksum;
 mod compressed;
 #[cfg(test)]
 mod dice;
+#[allow(dead_code, reason = "the codec walks documents with it")]
+mod element;
+#[allow(dead_code, reason = "the codec rewrites handshakes with it")]
+mod hello;
 mod settings;
 mod snappy;
 
