@@ -85,7 +85,7 @@ fn value(dice: &mut Dice, depth: usize) -> bson::RawBson {
         10 => RawBson::MinKey,
         11 => RawBson::MaxKey,
         12 => RawBson::Undefined,
-        13 => RawBson::Symbol("sym".into()),
+        13 => RawBson::Symbol("a sign".into()),
         14 => RawBson::JavaScriptCode("x => x".into()),
         15 => RawBson::Decimal128(bson::Decimal128::from_bytes([3; 16])),
         16 => RawBson::RegularExpression(bson::Regex {

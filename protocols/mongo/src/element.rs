@@ -76,6 +76,13 @@ pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
     Elements { rest: here, cut, end: if here.is_empty() { End::Early } else { End::NotYet } }
 }
 
+/// Whether all of a document is here, and makes sense.
+pub(crate) fn complete(document: &[u8]) -> bool {
+    let mut walk = elements(document);
+    while walk.next().is_some() {}
+    walk.complete()
+}
+
 /// See [`elements`].
 #[derive(Clone)]
 pub(crate) struct Elements<'a> {

@@ -11,6 +11,8 @@ mod element;
 #[allow(dead_code, reason = "the codec rewrites handshakes with it")]
 mod hello;
 mod settings;
+#[allow(dead_code, unused_imports, reason = "the codec describes queries with it")]
+mod shape;
 mod snappy;
 
 pub use settings::Settings;
