@@ -105,3 +105,6 @@ fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
         None => complete(pipeline.value).then_some(None),
     }
 }
+
+#[cfg(test)]
+mod tests;
