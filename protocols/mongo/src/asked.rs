@@ -2,9 +2,9 @@
 
 use crate::{
     commands::{self, Command, OTHER, Role, Target},
+    element::{Element, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
-    walk::{Element, elements, kind},
 };
 use operation::Violation;
 
@@ -97,13 +97,13 @@ impl Asked {
             let violation = message.whole.then_some(Violation("no_command"));
             return Self::unreadable(message.header, violation);
         };
-        let command = commands::find(first.key);
+        let command = commands::find(first.name);
         let mut asked = Self::bare(command, message.header);
         let mut database = database;
         let mut collection = Subject::of(command, &first);
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
         for field in fields {
-            match field.key {
+            match field.name {
                 b"$db" if message.namespace.is_empty() => {
                     database = field.text().map(str::as_bytes).or(database);
                 }
@@ -150,7 +150,7 @@ impl Asked {
         };
         let asked = Self::bare(commands::find(word), message.header);
         let commented = || {
-            let named = |field: Element<'_>| field.key == b"$comment";
+            let named = |field: Element<'_>| field.name == b"$comment";
             elements(message.body).any(named) || message.wrapper().any(named)
         };
         match code {
@@ -181,7 +181,7 @@ impl<'b> Subject<'b> {
             Target::Namespace => text().map_or(Subject::Database, Subject::Whole),
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
-                let known = inner.map(|inner| (commands::find(inner.key), inner));
+                let known = inner.map(|inner| (commands::find(inner.name), inner));
                 match known {
                     // Once is enough: the server explains no explanations.
                     Some((command, inner)) if command.target != Target::Explain => {
@@ -217,7 +217,7 @@ fn put(resource: &mut String, name: &[u8]) {
 fn watches(pipeline: &Element<'_>) -> bool {
     let stage = pipeline.elements().and_then(|mut stages| stages.next());
     let operator = stage.and_then(|stage| stage.elements()).and_then(|mut stage| stage.next());
-    operator.is_some_and(|operator| operator.key == b"$changeStream")
+    operator.is_some_and(|operator| operator.name == b"$changeStream")
 }
 
 /// The first `ns` of the array `nsInfo`.
@@ -227,7 +227,7 @@ fn first_namespace(array: &[u8]) -> Option<&[u8]> {
 
 /// The `ns` of a document.
 fn namespace(document: &[u8]) -> Option<&[u8]> {
-    let ns = elements(document).find(|field| field.key == b"ns")?;
+    let ns = elements(document).find(|field| field.name == b"ns")?;
     ns.text().map(str::as_bytes)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     comment::clean,
-    walk::{Element, elements, kind},
+    element::{Element, elements, kind},
 };
 
 /// The longest user name, application name or driver that is kept, in bytes.
@@ -77,7 +77,9 @@ impl Client {
         };
         self.claim = Claim {
             number: self.claim.number.wrapping_add(1).max(1),
-            user: user.filter(|user| user.len() <= LONGEST).map(|user| clean(&user, LONGEST).into()),
+            user: user
+                .filter(|user| user.len() <= LONGEST)
+                .map(|user| clean(&user, LONGEST).into()),
             one_step,
         };
         self.claim.number
@@ -113,7 +115,7 @@ fn sasl_user(start: &[u8]) -> Option<String> {
         "PLAIN" => payload.split('\0').nth(1).map(str::to_owned),
         // RFC 5802: `n,,n=user,r=nonce`, with commas and equal signs written `=2C` and `=3D`.
         mechanism if mechanism.starts_with("SCRAM-") => {
-            let user = payload.splitn(4, ',').nth(2)?.strip_prefix("n=")?;
+            let user = payload.split(',').nth(2)?.strip_prefix("n=")?;
             Some(user.replace("=2C", ",").replace("=3D", "="))
         }
         _ => None,
@@ -121,7 +123,7 @@ fn sasl_user(start: &[u8]) -> Option<String> {
 }
 
 fn field<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
-    elements(body).find(|field| field.key == key)
+    elements(body).find(|field| field.name == key)
 }
 
 fn document<'b>(field: &Element<'b>) -> Option<&'b [u8]> {
@@ -185,7 +187,8 @@ mod tests {
         let number = claim(&mut client, &x509);
         client.answered(number, true, false);
         assert_eq!(client.user(), Some("CN=app"));
-        let plain = doc! {"saslStart": 1, "mechanism": "PLAIN", "payload": payload("\0bob\0secret")};
+        let plain =
+            doc! {"saslStart": 1, "mechanism": "PLAIN", "payload": payload("\0bob\0secret")};
         let number = claim(&mut client, &doc! {"hello": 1, "speculativeAuthenticate": plain});
         client.answered(number, true, true);
         assert_eq!(client.user(), Some("bob"));

@@ -1,8 +1,8 @@
 //! What clients write into `comment`: where in their program a request comes from, and its trace.
 
 use crate::{
+    element::{Element, elements, kind},
     message::Message,
-    walk::{Element, elements, kind},
 };
 use std::{borrow::Cow, fmt::Write};
 
@@ -15,7 +15,7 @@ const DEPTH: usize = 4;
 
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
 pub(crate) fn find<'b>(message: &Message<'b>) -> Option<Element<'b>> {
-    let is_comment = |field: &Element<'b>| matches!(field.key, b"comment" | b"$comment");
+    let is_comment = |field: &Element<'b>| matches!(field.name, b"comment" | b"$comment");
     elements(message.body).find(is_comment).or_else(|| message.wrapper().find(is_comment))
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
 /// The id of the trace that a request belongs to (w3.org/TR/trace-context): 32 hex digits, from
 /// its telemetry section or from its comment.
 pub(crate) fn trace_id<'b>(message: &Message<'b>) -> Option<&'b str> {
-    let otel = elements(message.telemetry).find(|field| field.key == b"otel");
+    let otel = elements(message.telemetry).find(|field| field.name == b"otel");
     let carried = otel.and_then(|otel| field(&otel, b"traceparent"));
     let trace = carried.and_then(|parent| traceparent(parent.text()?));
     trace.or_else(|| {
@@ -65,14 +65,12 @@ pub(crate) fn trace_id<'b>(message: &Message<'b>) -> Option<&'b str> {
 }
 
 fn field<'b>(document: &Element<'b>, key: &[u8]) -> Option<Element<'b>> {
-    document.elements()?.find(|field| field.key == key)
+    document.elements()?.find(|field| field.name == key)
 }
 
 /// The trace id of the first `version-trace-parent-flags` in a text.
 fn traceparent(text: &str) -> Option<&str> {
-    let hex = |range: &[u8]| {
-        range.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let hex = |range: &[u8]| range.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let bytes = text.as_bytes();
     let starts = bytes.windows(55).position(|w| {
         let dashes = [w[2], w[35], w[52]] == [b'-'; 3];
@@ -102,7 +100,7 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
     } else if element.kind == kind::DOUBLE {
         let value = element.value.first_chunk().map(|value| f64::from_le_bytes(*value));
         let _ = write!(out, "{}", value.unwrap_or_default());
-    } else if element.kind == kind::BOOL {
+    } else if element.kind == kind::BOOLEAN {
         out.push_str(if element.number() == Some(1) { "true" } else { "false" });
     } else if let Some(number) = element.number() {
         let _ = write!(out, "{number}");
@@ -115,30 +113,36 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
             }
             out.push_str(if at > 0 { "," } else { "" });
             if keys {
-                let _ = write!(out, "{:?}:", String::from_utf8_lossy(element.key));
+                let _ = write!(out, "{:?}:", String::from_utf8_lossy(element.name));
             }
             json(&element, depth - 1, out);
         }
         out.push(if keys { '}' } else { ']' });
     } else {
-        out.push_str(if element.kind == 0x0A { "null" } else { "\"?\"" });
+        out.push_str(if element.kind == kind::NULL { "null" } else { "\"?\"" });
     }
 }
 
 /// A text from a client, at most `longest` bytes of it, with nothing in it that could break a
 /// line or drive a terminal.
 pub(crate) fn clean(text: &str, longest: usize) -> Cow<'_, str> {
-    let text = &text[..text.floor_char_boundary(longest)];
+    let text = cut(text, longest);
     if text.chars().any(char::is_control) {
         let mut cleaned: String = text
             .chars()
             .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
             .collect();
-        cleaned.truncate(cleaned.floor_char_boundary(longest));
+        cleaned.truncate(cut(&cleaned, longest).len());
         Cow::Owned(cleaned)
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// The front of a text: at most `longest` bytes, and no part of a character.
+pub(crate) fn cut(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -197,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_no_trace_is_not_taken_for_one() {
-        for text in ["", "00-xyz", &PARENT.replace("4bf9", "4BF9"), &PARENT.replacen("00", "ff", 1)] {
+        for text in ["", "00-xyz", &PARENT.replace("4bf9", "4BF9"), &PARENT.replacen("00", "ff", 1)]
+        {
             assert_eq!(traceparent(text), None, "{text}");
         }
     }

@@ -57,3 +57,50 @@ impl Dice {
         }
     }
 }
+
+/// A document of any kinds of elements, nested up to `depth` deep.
+pub(crate) fn document(dice: &mut Dice, depth: usize) -> bson::RawDocumentBuf {
+    let mut out = bson::RawDocumentBuf::new();
+    for _ in 0..dice.below(6) {
+        let key = ["a", "b", "_id", "$and", "$eq", "$in", "naïve", ""][dice.below(8)];
+        let key = bson::raw::CString::try_from(key).expect("no zero in it");
+        out.append(key, value(dice, depth));
+    }
+    out
+}
+
+fn value(dice: &mut Dice, depth: usize) -> bson::RawBson {
+    use bson::{RawBson, spec::BinarySubtype};
+    match dice.below(if depth == 0 { 18 } else { 22 }) {
+        0 => RawBson::Double(1.5),
+        1 => RawBson::String("a \"text\"\n".into()),
+        2 => RawBson::ObjectId(bson::oid::ObjectId::from_bytes([7; 12])),
+        3 => RawBson::Boolean(true),
+        4 => RawBson::DateTime(bson::DateTime::from_millis(1_700_000_000_000)),
+        5 => RawBson::Null,
+        6 => RawBson::Int32(-5),
+        7 => RawBson::Int64(1 << 40),
+        8 => RawBson::Timestamp(bson::Timestamp { time: 1, increment: 2 }),
+        9 => RawBson::Binary(bson::Binary { subtype: BinarySubtype::Generic, bytes: dice.text(9) }),
+        10 => RawBson::MinKey,
+        11 => RawBson::MaxKey,
+        12 => RawBson::Undefined,
+        13 => RawBson::Symbol("a sign".into()),
+        14 => RawBson::JavaScriptCode("x => x".into()),
+        15 => RawBson::Decimal128(bson::Decimal128::from_bytes([3; 16])),
+        16 => RawBson::RegularExpression(bson::Regex {
+            pattern: bson::raw::CString::try_from("^a").expect("no zero in it"),
+            options: bson::raw::CString::try_from("i").expect("no zero in it"),
+        }),
+        17 => RawBson::JavaScriptCodeWithScope(bson::RawJavaScriptCodeWithScope {
+            code: "y".into(),
+            scope: bson::rawdoc! { "y": 1 },
+        }),
+        18 | 19 => RawBson::Document(document(dice, depth - 1)),
+        _ => {
+            let mut array = bson::RawArrayBuf::new();
+            (0..dice.below(4)).for_each(|_| array.push(value(dice, depth - 1)));
+            RawBson::Array(array)
+        }
+    }
+}

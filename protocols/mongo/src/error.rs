@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn only_what_speaks_against_the_node_is_its_failure() {
         let failed = [
-            1, 6, 7, 8, 89, 91, 189, 301, 402, 9001, 10058, 10107, 11600, 11602, 13435, 13436, 14031,
+            1, 6, 7, 8, 89, 91, 189, 301, 402, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
+            14031,
         ];
         for (code, ..) in CODES {
             let whose = if failed.contains(code) { Failed } else { Rejected };

@@ -75,9 +75,8 @@ fn length(bytes: &[u8]) -> IResult<&[u8], u32> {
 
 /// What the bytes look like if they aren't MongoDB's.
 fn stranger(bytes: &[u8]) -> Option<Violation> {
-    let http: [&[u8]; 10] = [
-        b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP",
-    ];
+    let http: [&[u8]; 10] =
+        [b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP"];
     if http.iter().any(|method| bytes.starts_with(method)) {
         return Some(Violation("looks_like_http"));
     }
@@ -116,7 +115,8 @@ mod tests {
 
     #[test]
     fn other_protocols_are_called_by_their_names() {
-        for text in ["GET / HTTP/1.1\r\n", "POST /x HTTP/1.1", "PRI * HTTP/2.0", "HTTP/1.1 400 Bad"] {
+        for text in ["GET / HTTP/1.1\r\n", "POST /x HTTP/1.1", "PRI * HTTP/2.0", "HTTP/1.1 400 Bad"]
+        {
             assert_eq!(Header::read_first(text.as_bytes()), Err(Violation("looks_like_http")));
         }
         let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];

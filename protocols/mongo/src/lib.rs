@@ -1,22 +1,22 @@
 //! MongoDB: commands in, replies out, tied by request id; every byte as it came.
 
 mod asked;
-#[allow(dead_code, reason = "the codec checks and seals messages with it")]
 mod checksum;
 mod client;
 mod codec;
 mod commands;
 mod comment;
-#[allow(dead_code, reason = "the codec reads compressed messages with it")]
 mod compressed;
 mod cursors;
 #[cfg(test)]
 mod dice;
+mod element;
 mod error;
 mod header;
 mod hello;
 mod message;
 mod names;
+mod number;
 mod open;
 mod refusal;
 mod scan;
@@ -25,7 +25,6 @@ mod shape;
 mod snappy;
 #[cfg(test)]
 mod testing;
-mod walk;
 
 pub use codec::Mongo;
 pub use settings::Settings;

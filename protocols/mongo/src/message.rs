@@ -1,9 +1,12 @@
 //! The parts of a request that is here, or of its front.
 
 use crate::{
+    element::{Elements, elements, kind},
     header::{self, HEADER, Header, flag, opcode},
-    walk::{Elements, elements, kind, u32_at},
+    number::u32_at,
+    shape,
 };
+use std::borrow::Cow;
 
 /// How many sequences are looked at; the server takes no more than two.
 const SEQUENCES: usize = 2;
@@ -77,6 +80,20 @@ impl<'b> Message<'b> {
         found.map(|(_, documents)| *documents)
     }
 
+    /// The command with the documents of its sequence inside, as it reads without sequences: as
+    /// many as one shows of them, or the first one alone.
+    pub(crate) fn inline(&self, first: bool) -> Cow<'b, [u8]> {
+        let kept = ["updates", "deletes", "documents", "ops"];
+        let found = kept.iter().find_map(|name| Some((name, self.sequence(name.as_bytes())?)));
+        match found {
+            Some((name, documents)) => {
+                let shown = if first { document(documents) } else { Some(documents) };
+                Cow::Owned(shape::inline(self.body, name, shown.unwrap_or_default()))
+            }
+            None => Cow::Borrowed(self.body),
+        }
+    }
+
     /// Section upon section (specifications, message/OP_MSG); they may come in any order.
     fn sections(&mut self, rest: &'b [u8]) {
         let Some(flags) = u32_at(rest, 0) else { return };
@@ -111,8 +128,8 @@ impl<'b> Message<'b> {
 /// A legacy command may be wrapped: `{$query: {…}, $readPreference: …}`.
 fn unwrap(body: &[u8]) -> &[u8] {
     match elements(body).next() {
-        Some(first) if first.kind == kind::DOCUMENT && first.key == b"$query" => first.value,
-        Some(first) if first.kind == kind::DOCUMENT && first.key == b"query" => first.value,
+        Some(first) if first.kind == kind::DOCUMENT && first.name == b"$query" => first.value,
+        Some(first) if first.kind == kind::DOCUMENT && first.name == b"query" => first.value,
         _ => body,
     }
 }

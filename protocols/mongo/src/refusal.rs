@@ -1,6 +1,9 @@
 //! The messages that the proxy writes itself: refusals, and its own `ping`.
 
-use crate::header::{HEADER, opcode};
+use crate::{
+    comment::cut,
+    header::{HEADER, opcode},
+};
 use bytes::{BufMut, BytesMut};
 use operation::{Reason, Refusal};
 
@@ -34,7 +37,7 @@ fn error(reason: Reason) -> (i32, &'static str, bool) {
 /// Writes a refusal of the request with this number.
 pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut BytesMut) {
     let (code, name, again) = error(why.reason);
-    let words = &why.message[..why.message.floor_char_boundary(WORDS)];
+    let words = cut(why.message, WORDS);
     let mut body = Document::default();
     match family {
         Family::LegacyQuery => body.string("$err", words),

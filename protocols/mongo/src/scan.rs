@@ -5,8 +5,9 @@
 //! additions a read.
 
 use crate::{
+    element::kind,
     header::{flag, opcode},
-    walk::{self, kind},
+    number::{fixed, number, prefixed, u32_at},
 };
 
 mod facts;
@@ -161,7 +162,7 @@ impl Scan {
             State::Key => self.key(bytes, facts)?,
             State::Size => {
                 let len = u32::from_le_bytes(self.take(bytes)?);
-                match (walk::prefixed(self.kind, len), self.step) {
+                match (prefixed(self.kind, len), self.step) {
                     (None, _) => self.breaks(facts),
                     (Some(len), Step::Enter(place)) => {
                         let end = (self.at - 4).saturating_add(len);
@@ -196,9 +197,9 @@ impl Scan {
 
     /// `int32 flags; int64 cursorID; int32 startingFrom; int32 numberReturned`.
     fn reply_head(&mut self, head: [u8; 20], facts: &mut Facts) {
-        facts.flags = walk::u32_at(&head, 0).unwrap_or_default();
-        facts.cursor = walk::number(kind::INT64, &head[4..]);
-        let returned = walk::u32_at(&head, 16).unwrap_or_default();
+        facts.flags = u32_at(&head, 0).unwrap_or_default();
+        facts.cursor = number(kind::INT64, &head[4..]);
+        let returned = u32_at(&head, 16).unwrap_or_default();
         // A document takes five bytes at least: no count is believed beyond that.
         facts.items = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
         self.step = Step::Enter(self.root);
@@ -269,22 +270,22 @@ impl Scan {
         let key = self.string(bytes)?;
         self.step = key.map_or(Step::Skip, |key| step(place, key, kind, facts));
         self.held = 0;
-        match (walk::fixed(kind), self.step) {
+        match (fixed(kind), self.step) {
             (Some(_), Step::Note(_)) => self.state = State::Value,
             (Some(len), _) => self.over(len, facts),
-            (None, _) if kind == 0x0B => self.state = State::Strings(2),
+            (None, _) if kind == kind::REGEX => self.state = State::Strings(2),
             (None, _) => self.state = State::Size,
         }
         Some(())
     }
 
     fn value(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
-        let value = match walk::fixed(self.kind) {
-            Some(8) => walk::number(self.kind, &self.take::<8>(bytes)?),
-            Some(4) => walk::number(self.kind, &self.take::<4>(bytes)?),
-            Some(1) => walk::number(self.kind, &self.take::<1>(bytes)?),
+        let value = match fixed(self.kind) {
+            Some(8) => number(self.kind, &self.take::<8>(bytes)?),
+            Some(4) => number(self.kind, &self.take::<4>(bytes)?),
+            Some(1) => number(self.kind, &self.take::<1>(bytes)?),
             _ => {
-                self.over(walk::fixed(self.kind).unwrap_or_default(), facts);
+                self.over(fixed(self.kind).unwrap_or_default(), facts);
                 return Some(());
             }
         };

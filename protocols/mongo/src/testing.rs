@@ -1,6 +1,9 @@
 //! Hand-built messages for tests.
 
+use crate::{Listener, Mongo};
 use bson::{Document, doc};
+use operation::{Codec, Link, Named, Next, Reply, Request, Violation};
+use std::sync::Arc;
 
 /// A whole message.
 pub(crate) fn message(id: u32, answers: u32, opcode: i32, rest: &[u8]) -> Vec<u8> {
@@ -102,4 +105,124 @@ pub(crate) fn compress(message: &[u8], compressor: u8) -> Vec<u8> {
 /// Documents of about `len` bytes each.
 pub(crate) fn documents(count: usize, len: usize) -> Vec<Document> {
     (0..count).map(|i| doc! {"_id": i as i32, "text": "x".repeat(len)}).collect()
+}
+
+/// A codec with default settings, for a client at 127.0.0.1:5000.
+pub(crate) fn codec() -> Mongo {
+    codec_of(&Arc::new(Listener::default()))
+}
+
+/// A codec of one more connection to a listener.
+pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
+    let link = Link { peer: ([127, 0, 0, 1], 5000).into(), local: ([127, 0, 0, 1], 27018).into() };
+    Mongo::new(listener, link)
+}
+
+/// What a codec said about a stream of requests or replies.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Seen<M> {
+    pub(crate) marks: Vec<M>,
+    /// How many messages ended.
+    pub(crate) ended: usize,
+    /// The bytes that went on.
+    pub(crate) out: Vec<u8>,
+}
+
+/// Name, resource, the mark, and `sent()` once the request ended.
+pub(crate) type Requested = (String, String, Request, u64);
+
+/// Feeds requests to a codec, `cut` bytes at a time, as a relay does.
+pub(crate) fn ask(
+    codec: &mut Mongo,
+    bytes: &[u8],
+    cut: usize,
+) -> Result<Seen<Requested>, Violation> {
+    relay(codec, bytes, cut, |codec, bytes, seen| {
+        let next = codec.request(bytes)?;
+        let (mark, ends) = parts(&next);
+        if let Some(mark) = mark {
+            let Named { name, resource } = codec.named(bytes);
+            seen.marks.push((name.to_owned(), resource.to_owned(), mark, 0));
+        }
+        if ends && let Some(last) = seen.marks.last_mut() {
+            last.3 = codec.sent();
+        }
+        Ok(strip(next))
+    })
+}
+
+/// Feeds replies to a codec, `cut` bytes at a time, as a relay does.
+pub(crate) fn tell(codec: &mut Mongo, bytes: &[u8], cut: usize) -> Result<Seen<Reply>, Violation> {
+    relay(codec, bytes, cut, |codec, bytes, seen| {
+        let next = codec.reply(bytes)?;
+        seen.marks.extend(parts(&next).0);
+        Ok(strip(next))
+    })
+}
+
+/// Asks whole, and gives the one request that was there.
+pub(crate) fn asked(codec: &mut Mongo, bytes: &[u8]) -> Requested {
+    let mut seen = ask(codec, bytes, usize::MAX).unwrap();
+    assert_eq!((seen.marks.len(), seen.ended), (1, 1));
+    seen.marks.remove(0)
+}
+
+/// Tells whole, and gives the one reply that was there.
+pub(crate) fn told(codec: &mut Mongo, bytes: &[u8]) -> Reply {
+    let mut seen = tell(codec, bytes, usize::MAX).unwrap();
+    assert_eq!((seen.marks.len(), seen.ended), (1, 1));
+    seen.marks.remove(0)
+}
+
+fn relay<M>(
+    codec: &mut Mongo,
+    bytes: &[u8],
+    cut: usize,
+    mut step: impl FnMut(&mut Mongo, &[u8], &mut Seen<M>) -> Result<Next<()>, Violation>,
+) -> Result<Seen<M>, Violation> {
+    let mut seen = Seen { marks: Vec::new(), ended: 0, out: Vec::new() };
+    let (mut at, mut here) = (0, 0);
+    loop {
+        let front = &bytes[at..here];
+        let (len, ends) = match step(codec, front, &mut seen)? {
+            Next::Hold(wanted) => {
+                assert!(wanted > front.len(), "held {wanted} with {} here", front.len());
+                if here == bytes.len() {
+                    return Ok(seen);
+                }
+                here = here.saturating_add(cut).min(bytes.len());
+                continue;
+            }
+            Next::Pass { len, ends, .. } => {
+                assert!(len > 0);
+                let len = (len as usize).min(bytes.len() - at);
+                seen.out.extend(&bytes[at..at + len]);
+                (len, ends)
+            }
+            Next::Swap { len, with, .. } => {
+                assert!(len <= front.len());
+                seen.out.extend(with);
+                (len, true)
+            }
+        };
+        at += len;
+        here = here.max(at);
+        seen.ended += usize::from(ends);
+    }
+}
+
+fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
+    match next {
+        Next::Hold(_) => (None, false),
+        Next::Pass { mark, ends, .. } => (*mark, *ends),
+        Next::Swap { mark, .. } => (*mark, true),
+    }
+}
+
+fn strip<M>(next: Next<M>) -> Next<()> {
+    match next {
+        Next::Hold(n) => Next::Hold(n),
+        Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
+        Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },
+    }
 }

@@ -2,8 +2,14 @@
 
 use super::{FRONT, Mongo, request};
 use crate::{
-    asked::Asked, client::Client, comment, commands::Role, header::Header, header::opcode,
-    message::Message, shape, walk::elements,
+    asked::Asked,
+    client::Client,
+    commands::Role,
+    comment,
+    element::elements,
+    header::{Header, opcode},
+    message::Message,
+    shape,
 };
 use std::borrow::Cow;
 
@@ -64,7 +70,7 @@ impl Mongo {
             "collection" => collection.map(|collection| collection.to_owned().into()),
             "trace_id" if !asked.secret => comment::trace_id(message).map(Cow::Borrowed),
             "max_time_ms" => {
-                let limit = elements(message.body).find(|field| field.key == b"maxTimeMS")?;
+                let limit = elements(message.body).find(|field| field.name == b"maxTimeMS")?;
                 Some(limit.number()?.to_string().into())
             }
             // Nothing that was said in secret may be shown.
@@ -73,11 +79,12 @@ impl Mongo {
             "callsite" => comment::callsite(&comment::find(message)?),
             "comment" => Some(comment::text(&comment::find(message)?)),
             "query_hash" => {
-                Some(format!("{:016x}", shape::hash(asked.name, message.body)).into())
+                Some(format!("{:016x}", shape::hash(asked.name, &message.inline(false))).into())
             }
             _ => {
                 let mut out = String::new();
-                shape::query(asked.name, message.body, name == "query_values", &mut out);
+                let body = message.inline(false);
+                shape::query(asked.name, &body, name == "query_values", &mut out);
                 (!out.is_empty()).then_some(out.into())
             }
         }

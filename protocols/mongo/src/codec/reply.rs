@@ -65,7 +65,9 @@ impl Mongo {
         }
         let with = hello.then(|| self.rewrite(header, here)).flatten();
         match (self.end(receiving, len), with) {
-            (Next::Pass { mark, .. }, Some(with)) => Ok(Next::Swap { len, with: with.into(), mark }),
+            (Next::Pass { mark, .. }, Some(with)) => {
+                Ok(Next::Swap { len, with: with.into(), mark })
+            }
             (next, _) => Ok(next),
         }
     }
@@ -159,7 +161,8 @@ impl Mongo {
 
 impl Receiving {
     fn new(header: Header, here: &[u8], bulk: bool) -> Self {
-        let facts = Facts { bulk, ..Facts::default() };
+        let mut facts = Facts::default();
+        facts.bulk = bulk;
         let len = header.len - HEADER as u32;
         let mut receiving = Self {
             header,

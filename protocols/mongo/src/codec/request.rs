@@ -191,13 +191,7 @@ impl Mongo {
         self.remember(message.header, asked, claim, callsite)
     }
 
-    fn remember(
-        &mut self,
-        header: Header,
-        asked: &Asked,
-        claim: u32,
-        callsite: u16,
-    ) -> Request {
+    fn remember(&mut self, header: Header, asked: &Asked, claim: u32, callsite: u16) -> Request {
         self.name = asked.name;
         let legacy = !matches!(header.opcode, opcode::MSG | opcode::COMPRESSED);
         let known = match asked.role {
@@ -206,8 +200,8 @@ impl Mongo {
         };
         let mut violation = asked.violation;
         if !asked.silent {
-            let open = Open::new(header.id, legacy, asked);
-            let open = Open { claim, callsite: known.callsite, tails: known.tails, ..open };
+            let mut open = Open::new(header.id, legacy, asked);
+            (open.claim, open.callsite, open.tails) = (claim, known.callsite, known.tails);
             if !self.opens.add(open) {
                 violation = Some(Violation("too_many_open"));
             }
@@ -222,7 +216,11 @@ impl Mongo {
 
     fn shape(&self, message: &Message<'_>, asked: &Asked) -> Option<&'static str> {
         let key = self.listener.settings.shard_keys.get(&self.resource);
-        shape::read_shape(asked.name, message.body, key.map(Vec::as_slice))
+        let body = match asked.name {
+            "update" | "delete" => &*message.inline(true),
+            _ => message.body,
+        };
+        shape::read_shape(asked.name, body, key.map(Vec::as_slice))
     }
 }
 

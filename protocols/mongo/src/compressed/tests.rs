@@ -119,10 +119,10 @@ fn a_claim_beyond_the_limit_is_a_bomb() {
 
 #[test]
 fn a_message_that_holds_more_than_it_claims_is_a_bomb() {
-    let zeros = vec![0; 47_000_000];
+    let zeros = vec![0; 5_000_000];
     for id in [1, 2, 3] {
         let bytes = deflate(id, &zeros);
-        for claim in [0, 1, 1000, 1_000_000, 46_999_999] {
+        for claim in [0, 1, 1000, 1_000_000, 4_999_999] {
             let (violation, out) = inflate(id, claim, &bytes, 4096).unwrap_err();
             assert_eq!(violation, BOMB, "compressor {id}, {claim} bytes");
             assert!(out.iter().all(|b| *b == 0));

@@ -1,8 +1,8 @@
 //! What a scan looks for, and where.
 
 use crate::{
+    element::kind::{ARRAY, DOCUMENT},
     error,
-    walk::kind::{ARRAY, DOCUMENT},
 };
 use operation::Outcome;
 
@@ -25,12 +25,12 @@ pub(crate) struct Facts {
     pub(crate) done: bool,
     /// The reply carries the first step of an authentication.
     pub(crate) speculative: bool,
-    ok: Option<bool>,
-    code: Option<i32>,
-    write_errors: bool,
-    write_error: Option<i32>,
-    concern: bool,
-    concern_code: Option<i32>,
+    pub(super) ok: Option<bool>,
+    pub(super) code: Option<i32>,
+    pub(super) write_errors: bool,
+    pub(super) write_error: Option<i32>,
+    pub(super) concern: bool,
+    pub(super) concern_code: Option<i32>,
 }
 
 /// The documents that are looked into.
