@@ -1,0 +1,59 @@
+//! What `tollgate demo` brings along: a small server that speaks MongoDB's protocol, applications
+//! that keep it busy, and the table that shows both. It is the one place besides the registry of
+//! protocols that may name one.
+
+pub mod commands;
+pub mod failure;
+pub mod pipeline;
+pub mod query;
+pub mod server;
+pub mod store;
+pub mod traffic;
+pub mod update;
+pub mod value;
+pub mod wire;
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, LocalOptions},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Starts the demonstration server on a thread of its own, where it stays until the process ends.
+/// Gives the address on the loopback that it listens at.
+pub fn start_server() -> io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    on_its_own_thread("demo-server", move || {
+        Box::pin(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => server::serve(listener).await,
+                Err(error) => tracing::error!(%error, "the demonstration server can't listen"),
+            }
+        })
+    })?;
+    Ok(address)
+}
+
+/// Sends the applications' operations to `proxy` from a thread of its own, until told to stop.
+pub fn spawn_traffic(proxy: SocketAddr, until: CancellationToken) -> io::Result<()> {
+    on_its_own_thread("demo-traffic", move || Box::pin(traffic::run(proxy, until)))
+}
+
+/// Runs what is to be shown apart from what shows it, so that neither slows the other.
+fn on_its_own_thread(
+    name: &str,
+    work: impl FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send + 'static,
+) -> io::Result<()> {
+    let run = move || match Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+    {
+        Ok(runtime) => runtime.block_on(work()),
+        Err(error) => tracing::error!(%error, "a part of the demonstration can't start"),
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(())
+}
