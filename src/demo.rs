@@ -13,10 +13,12 @@ pub mod update;
 pub mod value;
 pub mod wire;
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin};
+use crate::top;
+use std::{future::Future, io, net::SocketAddr, pin::Pin, time::Duration};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,33 @@ pub fn start_server() -> io::Result<SocketAddr> {
 /// Sends the applications' operations to `proxy` from a thread of its own, until told to stop.
 pub fn spawn_traffic(proxy: SocketAddr, until: CancellationToken) -> io::Result<()> {
     on_its_own_thread("demo-traffic", move || Box::pin(traffic::run(proxy, until)))
+}
+
+/// Shows what passes through the proxy whose admin interface is at `admin`, in a table drawn every
+/// second, until told to stop, by `until`, by `q` or by Ctrl-C, or until `duration` is over. At the
+/// end prints a summary, while the proxy is still there to ask, and then cancels `until`.
+pub async fn show(
+    admin: SocketAddr,
+    until: CancellationToken,
+    duration: Option<Duration>,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let options = top::Options {
+        admin: admin.to_string(),
+        interval: Duration::from_secs(1),
+        tables: None,
+        title: format!("tollgate demo  http://{admin}/"),
+    };
+    let table = top::show(options, until.child_token());
+    let shown = match duration {
+        Some(duration) => tokio::time::timeout(duration, table).await.unwrap_or(Ok(())),
+        None => table.await,
+    };
+    let summed = top::summary(&admin.to_string(), "tollgate demo", began.elapsed()).await;
+    // Whoever cancelled may have stopped the proxy as well, so that there is nothing to sum up.
+    let summed = if until.is_cancelled() { Ok(()) } else { summed };
+    until.cancel();
+    shown.and(summed)
 }
 
 /// Runs what is to be shown apart from what shows it, so that neither slows the other.

@@ -11,14 +11,14 @@ pub struct Failure {
     pub name: &'static str,
     /// The sentence for people.
     pub message: String,
-    /// What else the error tells, such as a duplicate's key.
-    pub detail: Document,
+    /// What else the error tells, such as a duplicate's key. Boxed, since few have any.
+    pub detail: Box<Document>,
 }
 
 impl Failure {
     /// An error without further detail.
     pub fn new(code: i32, name: &'static str, message: impl Into<String>) -> Self {
-        Self { code, name, message: message.into(), detail: Document::new() }
+        Self { code, name, message: message.into(), detail: Box::default() }
     }
 
     /// A value that makes no sense where it stands.
@@ -41,14 +41,14 @@ impl Failure {
         let mut reply = doc! {
             "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name,
         };
-        reply.extend(self.detail.clone());
+        reply.extend(*self.detail.clone());
         reply
     }
 
     /// The entry in `writeErrors` for the write at `index` of a batch.
     pub fn write_error(&self, index: usize) -> Document {
         let mut error = doc! { "index": index as i32, "code": self.code, "errmsg": &self.message };
-        error.extend(self.detail.clone());
+        error.extend(*self.detail.clone());
         error
     }
 }

@@ -111,7 +111,7 @@ impl Index {
             self.name
         );
         let mut failure = Failure::new(11000, "DuplicateKey", message);
-        failure.detail = doc! { "keyPattern": self.key.clone(), "keyValue": shown };
+        *failure.detail = doc! { "keyPattern": self.key.clone(), "keyValue": shown };
         Err(failure)
     }
 }
@@ -123,7 +123,7 @@ impl Collection {
     }
 
     /// How many documents it holds.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.documents.len()
     }
 
@@ -367,7 +367,7 @@ impl Store {
     /// wrong; collections are few.
     fn used(&self) -> (usize, usize) {
         let sum = |(documents, bytes), collection: &Collection| {
-            (documents + collection.len(), bytes + collection.charge())
+            (documents + collection.count(), bytes + collection.charge())
         };
         self.collections.values().fold((0, 0), sum)
     }

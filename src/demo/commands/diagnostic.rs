@@ -121,7 +121,7 @@ pub fn db_stats(store: &Store, request: Request<'_>) -> Document {
     for (_, collection) in store.collections().filter(|(ns, _)| ns.db == request.db) {
         let of_one = [
             1,
-            collection.len() as i64,
+            collection.count() as i64,
             collection.bytes() as i64,
             collection.indexes().len() as i64,
         ];
