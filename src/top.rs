@@ -48,7 +48,9 @@ pub async fn show(options: Options, until: CancellationToken) -> anyhow::Result<
         let mut shown = 0;
         while options.tables.is_none_or(|tables| shown < tables) {
             let page = match &before {
-                Err(problem) if options.tables.is_some() => bail!("{problem:#}"),
+                Err(problem) if options.tables.is_some() => {
+                    bail!("no answer from {}: {problem:#}", options.admin)
+                }
                 Err(problem) => Some(absent(&options, problem)),
                 // At first there is nothing to compare with, and a screen that waits says so.
                 Ok(_) if shown == 0 => screen.is_some().then(|| waiting(&options)),
@@ -99,8 +101,10 @@ fn waiting(options: &Options) -> String {
 
 /// The first line: everything together.
 fn headline(title: &str, rows: &[Row], keys: bool, width: usize) -> String {
-    let operations: f64 = rows.iter().map(|row| row.operations).sum();
-    let errors: f64 = rows.iter().map(|row| row.errors).sum();
+    // Not `sum`, which gives -0 for no rows at all.
+    let (operations, errors) = rows.iter().fold((0.0, 0.0), |(operations, errors), row| {
+        (operations + row.operations, errors + row.errors)
+    });
     let share = if operations > 0.0 { 100.0 * errors / operations } else { 0.0 };
     let quit = if keys { "   q quits" } else { "" };
     let line = format!("{title}   {operations:.0} ops/s   {share:.1}% errors{quit}");
@@ -133,4 +137,40 @@ pub async fn summary(admin: &str, title: &str, elapsed: Duration) -> anyhow::Res
     writeln!(out, "{title}: {operations} operations in {seconds:.1} s, {errors} errors\n")?;
     writeln!(out, "{}", render(&rows, terminal_width(), false))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_table_of_a_proxy_that_is_away_is_an_error_that_names_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let error =
+            top(&format!("http://{admin}/"), true, Duration::from_secs(1)).await.unwrap_err();
+        assert!(error.to_string().starts_with(&format!("no answer from {admin}: ")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn tables_end_when_told_even_if_nobody_answers() {
+        let until = CancellationToken::new();
+        until.cancel();
+        let options = Options {
+            admin: "127.0.0.1:1".to_owned(),
+            interval: Duration::from_secs(3600),
+            tables: None,
+            title: String::new(),
+        };
+        show(options, until).await.unwrap();
+    }
+
+    #[test]
+    fn the_first_line_sums_up() {
+        let row = Row { operations: 50.0, errors: 1.0, ..Row::default() };
+        let line = headline("top", &[row.clone(), row], true, 80);
+        assert_eq!(line, "top   100 ops/s   2.0% errors   q quits");
+        assert_eq!(headline("top", &[], false, 80), "top   0 ops/s   0.0% errors");
+    }
 }

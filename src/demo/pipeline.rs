@@ -5,8 +5,8 @@ mod tests;
 
 use super::{
     failure::Failure,
-    query::{matches, project, sort, truthy},
-    value::{Key, as_double, as_whole, compare, sum, value_weight, values_at, weight},
+    query::{matches, project, sort},
+    value::{Key, as_double, as_whole, compare, sum, truthy, value_weight, values_at, weight},
 };
 use bson::{Bson, Document, doc};
 use std::{collections::BTreeMap, rc::Rc};

@@ -6,7 +6,7 @@ mod tests;
 
 use super::{
     failure::Failure,
-    value::{Key, compare, same_bracket, values_at},
+    value::{Key, compare, same_bracket, truthy, values_at},
 };
 use bson::{Bson, Document};
 use std::cmp::Ordering;
@@ -104,18 +104,6 @@ fn operator_holds(operator: &str, operand: &Bson, found: &[&Bson]) -> Result<boo
 
 fn list<'a>(operator: &str, operand: &'a Bson) -> Result<&'a Vec<Bson>, Failure> {
     operand.as_array().ok_or_else(|| Failure::bad_value(format!("{operator} needs an array")))
-}
-
-/// What MongoDB takes for true: all but `false`, zero and null.
-pub fn truthy(value: &Bson) -> bool {
-    match value {
-        Bson::Boolean(value) => *value,
-        Bson::Int32(value) => *value != 0,
-        Bson::Int64(value) => *value != 0,
-        Bson::Double(value) => *value != 0.0,
-        Bson::Null | Bson::Undefined => false,
-        _ => true,
-    }
 }
 
 /// A field equals a value if it is that value, or an array that holds it; no field equals null.

@@ -6,7 +6,7 @@ mod tests;
 use super::{
     failure::Failure,
     query::{demanded, matches},
-    value::{as_whole, compare, place, remove_at, sum},
+    value::{compare, place, remove_at, sum},
 };
 use bson::{Bson, DateTime, Document, doc};
 
@@ -156,13 +156,4 @@ fn pull(items: &mut Vec<Bson>, operand: &Bson) -> Result<(), Failure> {
     }
     *items = kept;
     Ok(())
-}
-
-/// Reads the flags `multi` and `upsert`, which some drivers send as numbers.
-pub fn flag(document: &Document, name: &str) -> bool {
-    match document.get(name) {
-        Some(Bson::Boolean(value)) => *value,
-        Some(value) => as_whole(value).is_some_and(|value| value != 0),
-        None => false,
-    }
 }

@@ -156,6 +156,23 @@ pub fn as_whole(value: &Bson) -> Option<i64> {
     })
 }
 
+/// What MongoDB takes for true: all but `false`, zero and null.
+pub fn truthy(value: &Bson) -> bool {
+    match value {
+        Bson::Boolean(value) => *value,
+        Bson::Int32(value) => *value != 0,
+        Bson::Int64(value) => *value != 0,
+        Bson::Double(value) => *value != 0.0,
+        Bson::Null | Bson::Undefined => false,
+        _ => true,
+    }
+}
+
+/// Whether a flag is set, which some drivers do with numbers.
+pub fn flag(document: &Document, name: &str) -> bool {
+    document.get(name).is_some_and(truthy)
+}
+
 /// The sum of two numbers, in the widest of their types and wider if it overflows; `None` if
 /// either is no number.
 pub fn sum(left: &Bson, right: &Bson) -> Option<Bson> {
@@ -241,7 +258,7 @@ fn reach_into<'a>(value: &'a Bson, path: Option<&str>, found: &mut Vec<&'a Bson>
 }
 
 /// The place that a dotted path names, to be written. What is missing on the way is made, and a
-/// new place holds `Undefined`, which no document holds otherwise.
+/// new place holds `Undefined`, which nobody stores any more.
 pub fn place<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Bson, Failure> {
     let steps: Vec<&str> = path.split('.').collect();
     if steps.len() > MAX_PATH || steps.iter().any(|step| step.is_empty() || step.starts_with('$')) {

@@ -5,7 +5,7 @@ use crate::demo::{
     failure::Failure,
     query::matches,
     store::{Index, Namespace, Store},
-    update::flag,
+    value::flag,
 };
 use bson::{Bson, Document, doc};
 use std::{collections::BTreeMap, rc::Rc};

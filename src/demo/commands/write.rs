@@ -5,8 +5,8 @@ use crate::demo::{
     failure::Failure,
     query::{project, sort},
     store::{Namespace, Store},
-    update::{apply, flag, is_replacement, seed},
-    value::as_whole,
+    update::{apply, is_replacement, seed},
+    value::{as_whole, flag},
 };
 use bson::{Bson, Document, doc};
 
