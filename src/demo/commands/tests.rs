@@ -1,5 +1,5 @@
 use super::*;
-use crate::demo::store::Limits;
+use crate::demo::{store::Limits, wire};
 
 /// Runs one command after the other on one server, in the database `shop`.
 struct Shop(Store);
@@ -249,4 +249,41 @@ fn what_the_server_can_not_do_has_the_servers_numbers() {
     assert_eq!(write_error(&reply), (1, 14031));
     let ping = doc! { "ping": 1 };
     assert_eq!(Request::new(&ping, 1).unwrap_err().code, 40571);
+}
+
+#[tokio::test]
+async fn a_command_with_a_changed_byte_never_panics() {
+    let commands = [
+        doc! { "find": "orders", "filter": { "$or": [{ "a.b": { "$gt": 1 } }] }, "sort": { "a": -1 },
+        "projection": { "a": 1, "b.c": 1 }, "skip": 1, "limit": 2 },
+        doc! { "insert": "orders", "documents": [{ "_id": 1, "a": [1, { "b": 2.5 }] }] },
+        doc! { "update": "orders", "updates": [{ "q": { "a.0": 1 }, "upsert": true, "u": {
+        "$set": { "a.b": 1 }, "$inc": { "n": 1 }, "$push": { "l": { "$each": [1] } } } }] },
+        doc! { "delete": "orders", "deletes": [{ "q": { "a": null }, "limit": 1 }] },
+        doc! { "findAndModify": "orders", "query": { "_id": 1 }, "update": { "$unset": { "a": 1 } } },
+        doc! { "aggregate": "orders", "cursor": {}, "pipeline": [
+        { "$group": { "_id": "$a.b", "n": { "$sum": "$n" } } }, { "$project": { "m": "$n" } } ] },
+        doc! { "createIndexes": "orders", "indexes": [
+        { "key": { "a": 1, "b": 1 }, "name": "a", "unique": true } ] },
+        doc! { "getMore": 1i64, "collection": "orders", "batchSize": 2 },
+    ];
+    let mut shop = Shop::with_orders(5);
+    let mut answered = 0;
+    for mut command in commands {
+        command.insert("$db", "shop");
+        let bytes = wire::Message::new(1, 0, command).to_bytes().unwrap();
+        for at in 20..bytes.len() {
+            for value in [0, 1, 2, 0x24, 0x2e, 0x7f, 0x80, 0xff, bytes[at] ^ 1] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                let Ok(Some(message)) = wire::read(&mut &changed[..]).await else { continue };
+                if let Ok(request) = Request::new(&message.body, 1) {
+                    let _ = run(&mut shop.0, request);
+                    let _ = diagnostic::wanted_pause(request);
+                    answered += 1;
+                }
+            }
+        }
+    }
+    assert!(answered > 1000, "only {answered} could be read");
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 fn rolled(next: fn(&mut Dice) -> Document) -> Vec<Document> {
     let mut dice = Dice(1);
-    (0..2000).map(|_| next(&mut dice)).collect()
+    (0..1000).map(|_| next(&mut dice)).collect()
 }
 
 #[test]
