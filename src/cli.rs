@@ -9,6 +9,7 @@ use crate::{
     proxy::{Control, Proxy},
     top,
 };
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
     io::IsTerminal,
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// A proxy that understands what passes through it.
@@ -205,7 +207,21 @@ fn log_to_stderr(default: &str) {
 }
 
 /// Everything in one process: a server, the proxy before it, traffic, and a live table.
-fn demonstrate(_duration: Option<Duration>) -> anyhow::Result<()> {
-    let _ = demo::SERVER;
-    Ok(())
+fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
+    log_to_stderr("error");
+    let server = demo::start_server()?.to_string();
+    let mut plan = config::for_proxy(demo::PROTOCOL, "127.0.0.1:0", &server, Some("127.0.0.1:0"))
+        .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    plan.access_log = None;
+    let proxy = Proxy::start(plan)?;
+    let address = proxy.listener(demo::PROTOCOL).context("the demonstration has no listener")?;
+    let admin = proxy.admin().context("the demonstration has no admin interface")?;
+    println!("a demonstration server, the proxy before it at {address}, and traffic");
+    println!("state and metrics: http://{admin}/");
+    let until = CancellationToken::new();
+    demo::spawn_traffic(address, until.clone())?;
+    let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
+    proxy.control().drain();
+    proxy.wait();
+    shown
 }
