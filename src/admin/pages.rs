@@ -67,7 +67,7 @@ pub(super) async fn operations(State(view): State<View>, choice: Chosen) -> Resp
     };
     let mut rows = view.metrics.operations();
     choice.apply(&mut rows, |row| {
-        (row.times, row.count, row.errors.values().sum(), row.request_bytes + row.reply_bytes)
+        (row.times, row.count, row.errors, row.request_bytes + row.reply_bytes)
     });
     Json(rows).into_response()
 }

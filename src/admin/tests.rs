@@ -176,9 +176,11 @@ fn operations_come_by_total_time_or_as_chosen() {
     assert_eq!(row["count"], 2);
     assert_eq!(row["total_ms"], 2000.0);
     assert_eq!(row["reply_bytes"], 5000);
-    assert_eq!(row["errors"], json!({}));
+    assert_eq!(row["errors"], 0);
+    assert_eq!(row["outcomes"], json!({ "ok": 2 }));
     assert!(row["p99_ms"].as_f64().unwrap() <= 1000.0);
-    assert_eq!(reply.json()[2]["errors"], json!({ "failed": 5 }));
+    assert_eq!(reply.json()[2]["errors"], 5);
+    assert_eq!(reply.json()[2]["outcomes"], json!({ "failed": 5 }));
 }
 
 #[test]

@@ -25,8 +25,10 @@ pub struct OperationRow {
     pub resource: String,
     /// How many ended, whatever the outcome.
     pub count: u64,
-    /// How many of them did not end well, by outcome.
-    pub errors: BTreeMap<String, u64>,
+    /// How many of them did not end well.
+    pub errors: u64,
+    /// How many of them ended how.
+    pub outcomes: BTreeMap<String, u64>,
     /// How long they took.
     #[serde(flatten)]
     pub times: Times,
@@ -91,8 +93,11 @@ impl Metrics {
             let Series::Counter(cells) = &*series else { continue };
             let (row, count) = (rows.entry(id).or_default(), cells.total());
             row.count += count;
-            if &*rest != operation::Outcome::Ok.as_str() && count > 0 {
-                *row.errors.entry(rest.into()).or_default() += count;
+            if &*rest != operation::Outcome::Ok.as_str() {
+                row.errors += count;
+            }
+            if count > 0 {
+                *row.outcomes.entry(rest.into()).or_default() += count;
             }
         }
         for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {

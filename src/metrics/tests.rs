@@ -340,7 +340,8 @@ fn operations_are_rows_joined_from_three_metrics() {
             operation: "find".into(),
             resource: "shop.orders".into(),
             count: 10,
-            errors: [("failed".to_owned(), 1), ("lost".to_owned(), 1)].into(),
+            errors: 2,
+            outcomes: [("failed".to_owned(), 1), ("lost".to_owned(), 1), ("ok".to_owned(), 8)].into(),
             times: Times {
                 total_ms: 11.0,
                 p50_ms: Some(1.125),

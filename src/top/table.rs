@@ -22,10 +22,10 @@ pub struct Series {
     pub count: u64,
     /// How many did not end well.
     pub errors: u64,
+    /// How long they took, all together, in milliseconds.
+    pub total_ms: f64,
     /// The median duration, in milliseconds.
     pub p50_ms: Option<f64>,
-    /// The duration that a tenth exceed, in milliseconds.
-    pub p90_ms: Option<f64>,
     /// The duration that a hundredth exceed, in milliseconds.
     pub p99_ms: Option<f64>,
     /// How many bytes of requests.
@@ -75,7 +75,7 @@ pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
             p99_ms: series.p99_ms,
             bytes: a_second(series.request_bytes, then.request_bytes)
                 + a_second(series.reply_bytes, then.reply_bytes),
-            busy: operations * mean(series),
+            busy: (series.total_ms - then.total_ms).max(0.0) / seconds.max(0.001),
         })
     });
     let mut rows: Vec<Row> = rows.collect();
@@ -85,15 +85,6 @@ pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
 
 fn identity(series: &Series) -> [&str; 4] {
     [&series.listener, &series.protocol, &series.operation, &series.resource]
-}
-
-/// About the mean duration in milliseconds, from the percentiles: half take the median, all but
-/// a tenth of the others the 90th percentile, and the rest the 99th.
-fn mean(series: &Series) -> f64 {
-    let p50 = series.p50_ms.unwrap_or_default();
-    let p90 = series.p90_ms.unwrap_or(p50);
-    let p99 = series.p99_ms.unwrap_or(p90);
-    0.5 * p50 + 0.4 * p90 + 0.1 * p99
 }
 
 /// A column: its head, its width, and what it shows of a row.
