@@ -6,7 +6,6 @@ fn row(operation: &str, resource: &str, operations: f64, p50: f64, busy: f64) ->
         resource: resource.into(),
         operations,
         errors: 0.0,
-        total_ms: count as f64 * p50,
         p50_ms: Some(p50),
         p99_ms: Some(p50 * 10.0),
         bytes: operations * 512.0,
