@@ -66,7 +66,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::AnswersNobody, Rule::Marks, "answers nothing"),
         (Flaw::NamesWhatIsHereAlready, Rule::Cuts, "request 0"),
         (Flaw::CountsWhatIsHereAlready, Rule::Cuts, "sent: Some"),
-        (Flaw::ReadsAttributesPastTheMessage, Rule::Cuts, "request 0"),
+        (Flaw::ReadsAttributesPastTheMessage, Rule::Cuts, "attributes: [(\"last\""),
         (Flaw::HoldsForNothing, Rule::Hold, "are here"),
         (Flaw::HoldsForWhatIsClaimed, Rule::Hold, "is the most"),
         (Flaw::PassesNothing, Rule::Progress, "lets nothing through"),
