@@ -13,18 +13,25 @@ file expects are worked out here, with the driver's own BSON reader and none of 
 
 import argparse
 import pathlib
+import platform
 import socket
 import struct
 import subprocess
 import tempfile
 import threading
 import time
+import zlib
 
 import bson
 
 HERE = pathlib.Path(__file__).resolve().parent
-OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
-MORE_TO_COME = 2
+OP_REPLY, OP_QUERY, OP_COMPRESSED, OP_MSG = 1, 2004, 2012, 2013
+CHECKSUM_PRESENT, MORE_TO_COME = 1, 2
+ZLIB = 2
+# The telemetry section that MongoDB 9 drivers send.
+TELEMETRY = bson.encode({"otel": {
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}})
+NEVER_COMPRESSED = {"hello", "isMaster", "saslStart", "saslContinue"}
 PYMONGO = ["handshake", "crud", "cursor", "errors", "failing", "unacknowledged", "transaction",
            "changes", "exhaust", "schema", "bulk", "monitor", "login", "wrong_password"]
 OLD_PYMONGO = ["handshake", "crud", "cursor", "unacknowledged", "login"]
@@ -45,6 +52,11 @@ CODES = {2: "BadValue", 18: "AuthenticationFailed", 59: "CommandNotFound", 91: "
 SERVICE_FAULTS = {91}
 
 
+# Clients tell which kernel they run on; which one that was is nobody's business.
+KERNEL = platform.release().encode()
+ANY_KERNEL = b"6.1.0".ljust(len(KERNEL), b"0")[:len(KERNEL)]
+
+
 class Message:
     """One message, taken apart as far as expectations need it."""
 
@@ -52,6 +64,10 @@ class Message:
         self.raw = raw
         _, self.id, self.answers, self.opcode = struct.unpack_from("<iiii", raw)
         self.more, self.sequences, self.body, self.database = False, {}, {}, None
+        self.sections = []
+        if self.opcode == OP_COMPRESSED:
+            self.opcode, = struct.unpack_from("<i", raw, 16)
+            raw = raw[:16] + zlib.decompress(raw[25:])
         if self.opcode == OP_MSG:
             self.read_msg(raw)
         elif self.opcode == OP_QUERY:
@@ -64,14 +80,15 @@ class Message:
     def read_msg(self, raw):
         flags, = struct.unpack_from("<I", raw, 16)
         self.more = bool(flags & MORE_TO_COME)
-        at = 20
-        while at < len(raw):
+        at, last = 20, len(raw) - 4 * (flags & CHECKSUM_PRESENT)
+        while at < last:
             kind, at = raw[at], at + 1
-            if kind == 0:
-                self.body, at = document(raw, at)
-                continue
-            assert kind == 1, kind
             end = at + struct.unpack_from("<i", raw, at)[0]
+            self.sections.append(raw[at - 1:end])
+            if kind != 1:
+                self.body = document(raw, at)[0] if kind == 0 else self.body
+                at = end
+                continue
             name_end = raw.index(b"\0", at + 4)
             name, at = raw[at + 4:name_end].decode(), name_end + 1
             documents = self.sequences.setdefault(name, [])
@@ -172,7 +189,8 @@ class Connection:
                     if len(pending) < size:
                         break
                     with self.lock:
-                        self.messages.append((mark, Message(pending[:size])))
+                        message = Message(pending[:size].replace(KERNEL, ANY_KERNEL))
+                        self.messages.append((mark, message))
                     pending = pending[size:]
                 sink.sendall(data)
         except OSError:
@@ -195,21 +213,60 @@ class Connection:
                     waiting.pop(0)
         return found
 
-    def chain_exhaust(self):
-        """Lets follow-up replies answer the reply before them, as the specification has it."""
-        before = None
-        for at, (mark, message) in enumerate(self.messages):
-            if mark == "<" and before:
-                raw = bytearray(message.raw)
-                struct.pack_into("<i", raw, 8, before)
-                self.messages[at] = (mark, Message(bytes(raw)))
-            before = message.id if mark == "<" and message.more else None
+    def edited(self, edit):
+        """The same connection, as it would have been with other bytes for the same words."""
+        other = Connection.__new__(Connection)
+        other.messages, before = [], (None, None)
+        for mark, message in self.messages:
+            raw = edit(mark, message, before)
+            other.messages.append((mark, Message(raw) if raw else message))
+            before = (mark, message)
+        return other
 
     def text(self, about):
         lines = [f"# {line}" for line in about]
         lines += [str(operation) for operation in self.operations()]
         lines += [f"{mark} {message.raw.hex()}" for mark, message in self.messages]
         return "\n".join(lines) + "\n"
+
+
+def chained(mark, message, before):
+    """Follow-up replies answer the reply before them, as the specification has it."""
+    if mark == "<" and before[0] == "<" and before[1].more:
+        return message.raw[:8] + struct.pack("<i", before[1].id) + message.raw[12:]
+
+
+def reordered(mark, message, _):
+    """Sections in the other order, one more section at the end, and a checksum."""
+    if mark == ">" and message.opcode == OP_MSG:
+        flags, = struct.unpack_from("<I", message.raw, 16)
+        sections = b"".join(reversed(message.sections)) + b"\x03" + TELEMETRY
+        head = struct.pack("<iiiiI", 24 + len(sections), message.id, message.answers, OP_MSG,
+                           flags | CHECKSUM_PRESENT)
+        return head + sections + struct.pack("<I", crc32c(head + sections))
+
+
+def compressed(_, message, __):
+    """All that may be compressed is, with zlib."""
+    name = CANONICAL.get(next(iter(message.body)).lower(), next(iter(message.body)))
+    if message.opcode == OP_MSG and name not in NEVER_COMPRESSED:
+        packed = zlib.compress(message.raw[16:])
+        head = struct.pack("<iiiiiiB", 25 + len(packed), message.id, message.answers, OP_COMPRESSED,
+                           message.opcode, len(message.raw) - 16, ZLIB)
+        return head + packed
+
+
+def crc32c(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+EDITS = {("pymongo-4", "exhaust"): [chained], ("pymongo-4", "crud"): [reordered, compressed],
+         ("pymongo-4", "cursor"): [compressed], ("pymongo-4", "errors"): [compressed]}
 
 
 class Recorder:
@@ -292,10 +349,10 @@ def capture(server, driver, program, scenario, out):
         if scenario == "monitor" and not any(o.awaits for o in operations):
             kind = "round-trip"
         (out / f"{driver}-{kind}.hex").write_text(connection.text(about))
-        if scenario == "exhaust":
-            connection.chain_exhaust()
-            chained = [*about, "Edited: each follow-up reply answers the reply before it."]
-            (out / f"{driver}-{kind}-chained.hex").write_text(connection.text(chained))
+        for edit in EDITS.get((driver, kind), []):
+            told = [*about, f"Edited. {edit.__doc__}"]
+            path = out / f"{driver}-{kind}-{edit.__name__}.hex"
+            path.write_text(connection.edited(edit).text(told))
 
 
 def main():
