@@ -48,6 +48,7 @@ pub struct Run<C> {
     lost: Option<Violation>,
     closed: bool,
     eager: bool,
+    curious: bool,
     refuse: Box<dyn Fn(usize) -> Option<Reason>>,
     /// Answers the codec may still give before it must be going round in circles.
     steps: usize,
@@ -72,6 +73,7 @@ impl<C: Codec> Run<C> {
             lost: None,
             closed: false,
             eager: false,
+            curious: true,
             refuse: Box::new(|_| None),
             steps: 0,
         }
@@ -80,6 +82,12 @@ impl<C: Codec> Run<C> {
     /// Asks the codec again with every byte, though it said how many it needs.
     pub fn eager(mut self) -> Self {
         self.eager = true;
+        self
+    }
+
+    /// Asks for no attributes, which takes most of the time.
+    pub fn without_attributes(mut self) -> Self {
+        self.curious = false;
         self
     }
 
@@ -201,6 +209,7 @@ impl<C: Codec> Run<C> {
         let attributes = COMMON
             .iter()
             .chain(logged.into_iter().flatten())
+            .filter(|_| self.curious)
             .filter_map(|name| Some((*name, self.codec.attribute(front, name)?.into_owned())))
             .collect();
         let place = self.asked.len();
