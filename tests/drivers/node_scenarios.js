@@ -62,7 +62,8 @@ const SCENARIOS = {
   // A change stream that sees what another connection writes.
   async changes(client, shop) {
     await shop.insertOne({ _id: 0 });
-    const stream = shop.watch([], { maxAwaitTimeMS: 500 });
+    const later = [{ $match: { 'documentKey._id': { $gt: 0 } } }];
+    const stream = shop.watch(later, { maxAwaitTimeMS: 500 });
     const first = stream.next();
     await new Promise((resolve) => stream.cursor.once('init', resolve));
     await shop.insertMany([{ _id: 1 }, { _id: 2 }]);
@@ -120,6 +121,8 @@ async function run(address, scenario, way, credentials) {
     appName: app,
     monitorCommands: true,
     serverSelectionTimeoutMS: 20_000,
+    // How long the driver believes a server gone that says it is going down.
+    heartbeatFrequencyMS: 500,
     // With one connection, what follows an unacknowledged write follows it on the wire.
     maxPoolSize: scenario === 'unacknowledged' ? 1 : 20,
   });

@@ -111,7 +111,8 @@ def transactions(client, shop):
 def changes(client, shop):
     """A change stream that sees what another connection writes."""
     shop.insert_one({"_id": 0})
-    with shop.watch(max_await_time_ms=500) as stream:
+    later = [{"$match": {"documentKey._id": {"$gt": 0}}}]
+    with shop.watch(later, max_await_time_ms=500) as stream:
         writer = threading.Thread(target=lambda: shop.insert_many([{"_id": 1}, {"_id": 2}]))
         writer.start()
         seen = [next(stream)["documentKey"]["_id"] for _ in range(2)]
@@ -191,6 +192,8 @@ def run(address, scenario, way, credentials):
         appname=app,
         event_listeners=[commands, servers],
         serverSelectionTimeoutMS=20_000,
+        # How long the driver believes a server gone that says it is going down.
+        heartbeatFrequencyMS=500,
         # With one connection, what follows an unacknowledged write follows it on the wire.
         maxPoolSize=1 if scenario == "unacknowledged" else 20,
     )
