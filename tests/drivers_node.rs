@@ -1,0 +1,59 @@
+//! Node's driver through the proxy to a real server: `tests/drivers/node_scenarios.js`.
+//!
+//! As `drivers_pymongo.rs`. This driver still opens its connections with an OP_QUERY.
+
+mod support;
+
+use support::observed::{Driver::Node, Observed};
+
+#[test]
+fn every_write_and_read_is_named_counted_and_attributed() {
+    if let Some(seen) = Observed::run(Node, "crud") {
+        seen.check_crud();
+    }
+}
+
+#[test]
+fn a_cursor_s_batches_belong_to_the_call_site_that_began_it() {
+    if let Some(seen) = Observed::run(Node, "cursors") {
+        seen.check_cursors();
+    }
+}
+
+#[test]
+fn transactions_commit_and_abort() {
+    let Some(seen) = Observed::run(Node, "transactions") else { return };
+    for run in &seen.runs {
+        assert_eq!(seen.lines(run, "commitTransaction").len(), 1);
+        assert_eq!(seen.lines(run, "abortTransaction").len(), 1);
+    }
+}
+
+#[test]
+fn a_change_stream_sees_what_others_write() {
+    let Some(seen) = Observed::run(Node, "changes") else { return };
+    for run in &seen.runs {
+        assert!(!seen.lines(run, "getMore").is_empty());
+    }
+}
+
+#[test]
+fn a_write_whose_connection_is_cut_is_lost_once_and_then_made() {
+    if let Some(seen) = Observed::run(Node, "retries") {
+        seen.check_retries();
+    }
+}
+
+#[test]
+fn an_unacknowledged_write_takes_no_other_operation_s_reply() {
+    if let Some(seen) = Observed::run(Node, "unacknowledged") {
+        seen.check_unacknowledged();
+    }
+}
+
+#[test]
+fn a_login_shows_who_it_was_and_nothing_of_how_it_was_proved() {
+    if let Some(seen) = Observed::run_with_login(Node, "login") {
+        seen.check_login();
+    }
+}

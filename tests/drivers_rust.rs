@@ -1,0 +1,281 @@
+//! The Rust driver through the proxy to a real server.
+//!
+//! Each scenario runs with a bare connection string, with `replicaSet=` and with
+//! `directConnection=true`; what the driver reports is held against what the proxy logged. (This
+//! driver knows neither unacknowledged writes nor exhaust cursors.)
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use bson::{Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::{
+    Client, Collection,
+    error::{Error, ErrorKind},
+    event::{EventHandler, command::CommandEvent, command::CommandStartedEvent, sdam::SdamEvent},
+    options::ClientOptions,
+};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use support::{
+    observed::{Observed, Run},
+    secantus::{self, Secantus},
+    tollgate::Tollgate,
+};
+
+const WAYS: [(&str, &str); 3] =
+    [("bare", ""), ("set", "&replicaSet=secantus"), ("direct", "&directConnection=true")];
+
+/// What the driver reported so far.
+#[derive(Clone, Default)]
+struct Told {
+    sent: Arc<Mutex<Vec<(String, String)>>>,
+    servers: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Told {
+    fn listen(&self, options: &mut ClientOptions) {
+        let (sent, servers) = (self.sent.clone(), self.servers.clone());
+        options.command_event_handler = Some(EventHandler::callback(move |event| {
+            if let CommandEvent::Started(event) = event {
+                sent.lock().unwrap().push(words(&event));
+            }
+        }));
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            let address = match event {
+                SdamEvent::ServerOpening(event) => event.address.to_string(),
+                SdamEvent::ServerDescriptionChanged(event) => event.address.to_string(),
+                _ => return,
+            };
+            servers.lock().unwrap().insert(address);
+        }));
+    }
+}
+
+/// The command's name, and what it is about.
+fn words(event: &CommandStartedEvent) -> (String, String) {
+    let name = event.command_name.clone();
+    let key = if name == "getMore" { "collection" } else { name.as_str() };
+    let resource = match event.command.get_str(key) {
+        Ok(collection) => format!("{}.{collection}", event.db),
+        Err(_) => event.db.clone(),
+    };
+    (name, resource)
+}
+
+/// Runs a scenario once for each way to write a connection string.
+fn observed(
+    server: &Secantus,
+    name: &str,
+    credentials: Option<(&str, &str)>,
+    scenario: impl AsyncFn(&Client, &Collection<Document>) -> Result<(), Error>,
+) -> Observed {
+    let tollgate = Tollgate::mongo(server.address());
+    let proxy = tollgate.listener("db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runs = WAYS.map(|(way, option)| {
+        let app = format!("rust-{name}-{way}");
+        let told = Told::default();
+        runtime.block_on(async {
+            let options = options(proxy, &app, option, credentials).await;
+            run(options, &app, &told, &scenario).await.unwrap_or_else(|e| panic!("{app}: {e}"));
+        });
+        let sent = told.sent.lock().unwrap().clone();
+        let servers = told.servers.lock().unwrap().iter().cloned().collect();
+        Run { app, sent, servers }
+    });
+    let observed = Observed { tollgate, runs: runs.into() };
+    observed.runs.iter().for_each(|run| observed.check(run));
+    observed
+}
+
+async fn options(
+    proxy: SocketAddr,
+    app: &str,
+    option: &str,
+    credentials: Option<(&str, &str)>,
+) -> ClientOptions {
+    let (login, source) = match credentials {
+        Some((user, password)) => (format!("{user}:{password}@"), "&authSource=admin"),
+        None => (String::new(), ""),
+    };
+    let uri = format!("mongodb://{login}{proxy}/?appName={app}{source}{option}");
+    let mut options = ClientOptions::parse(uri).await.expect("a URI");
+    options.server_selection_timeout = Some(Duration::from_secs(20));
+    // How long the driver believes a server gone that says it is going down.
+    options.heartbeat_freq = Some(Duration::from_millis(500));
+    options
+}
+
+async fn run(
+    mut options: ClientOptions,
+    app: &str,
+    told: &Told,
+    scenario: &impl AsyncFn(&Client, &Collection<Document>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    told.listen(&mut options);
+    let client = Client::with_options(options)?;
+    let shop = client.database("drivers").collection(&app.replace('-', "_"));
+    shop.drop().await?;
+    scenario(&client, &shop).await?;
+    client.shutdown().await;
+    Ok(())
+}
+
+fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(error) => Some(error.code),
+        ErrorKind::Authentication { .. } => Some(18),
+        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(error)) => Some(error.code),
+        _ => None,
+    }
+}
+
+async fn crud(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_one(doc! { "_id": 1, "total": 10 }).comment("checkout.place").await?;
+    shop.insert_many((2..51).map(|n| doc! { "_id": n, "total": n * 10 })).await?;
+    assert_eq!(shop.count_documents(doc! {}).await?, 50);
+    let seven = shop.find_one(doc! { "_id": 7 }).comment("checkout.total").await?;
+    assert_eq!(seven, Some(doc! { "_id": 7, "total": 70 }));
+    let old = doc! { "$set": { "old": true } };
+    assert_eq!(shop.update_many(doc! { "_id": { "$lt": 11 } }, old).await?.modified_count, 10);
+    shop.find_one_and_update(doc! { "_id": 1 }, doc! { "$inc": { "total": 1 } }).await?;
+    assert_eq!(shop.distinct("old", doc! {}).await?, [bson::Bson::Boolean(true)]);
+    assert_eq!(shop.delete_many(doc! { "_id": { "$gt": 40 } }).await?.deleted_count, 10);
+    let duplicate = shop.insert_one(doc! { "_id": 1 }).await.unwrap_err();
+    assert_eq!(code(&duplicate), Some(11000));
+    client.database("admin").run_command(doc! { "ping": 1 }).await?;
+    Ok(())
+}
+
+#[test]
+fn every_write_and_read_is_named_counted_and_attributed() {
+    let Some(server) = Secantus::shared() else { return };
+    observed(server, "crud", None, crud).check_crud();
+}
+
+async fn cursors(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_many((0..500).map(|n| doc! { "_id": n, "text": "x".repeat(100) })).await?;
+    let rows = shop.find(doc! {}).batch_size(50).comment("report.rows").await?;
+    assert_eq!(rows.try_collect::<Vec<_>>().await?.len(), 500);
+    let mut abandoned = shop.find(doc! {}).batch_size(10).await?;
+    assert!(abandoned.advance().await?);
+    Ok(())
+}
+
+#[test]
+fn a_cursor_s_batches_belong_to_the_call_site_that_began_it() {
+    let Some(server) = Secantus::shared() else { return };
+    observed(server, "cursors", None, cursors).check_cursors();
+}
+
+async fn transactions(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_one(doc! { "_id": "stock", "left": 5 }).await?;
+    let mut session = client.start_session().await?;
+    session.start_transaction().await?;
+    shop.insert_one(doc! { "_id": "order" }).session(&mut session).await?;
+    let less = doc! { "$inc": { "left": -1 } };
+    shop.update_one(doc! { "_id": "stock" }, less).session(&mut session).await?;
+    session.commit_transaction().await?;
+    session.start_transaction().await?;
+    shop.insert_one(doc! { "_id": "second thoughts" }).session(&mut session).await?;
+    session.abort_transaction().await?;
+    assert_eq!(shop.count_documents(doc! {}).await?, 2);
+    Ok(())
+}
+
+#[test]
+fn transactions_commit_and_abort() {
+    let Some(server) = Secantus::shared() else { return };
+    let seen = observed(server, "transactions", None, transactions);
+    for run in &seen.runs {
+        assert_eq!(seen.lines(run, "commitTransaction").len(), 1);
+        assert_eq!(seen.lines(run, "abortTransaction").len(), 1);
+    }
+}
+
+async fn changes(_: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_one(doc! { "_id": 0 }).await?;
+    let later = [doc! { "$match": { "documentKey._id": { "$gt": 0 } } }];
+    let soon = Duration::from_millis(500);
+    let mut stream = shop.watch().pipeline(later).max_await_time(soon).await?;
+    shop.insert_many([doc! { "_id": 1 }, doc! { "_id": 2 }]).await?;
+    for id in [1, 2] {
+        let change = stream.try_next().await?.expect("a change");
+        assert_eq!(change.document_key, Some(doc! { "_id": id }));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_change_stream_sees_what_others_write() {
+    let Some(server) = Secantus::shared() else { return };
+    let seen = observed(server, "changes", None, changes);
+    assert!(seen.runs.iter().all(|run| !seen.lines(run, "aggregate").is_empty()));
+}
+
+/// Makes the server fail this application's next command of one kind.
+async fn arm(client: &Client, shop: &Collection<Document>, fault: Document) -> Result<(), Error> {
+    let mut data = fault;
+    data.insert("appName", shop.name().replace('_', "-"));
+    let arm = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": data };
+    client.database("admin").run_command(arm).await.map(drop)
+}
+
+async fn retries(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_one(doc! { "_id": 0 }).await?;
+    arm(client, shop, doc! { "failCommands": ["insert"], "closeConnection": true }).await?;
+    shop.insert_one(doc! { "_id": 1 }).await?;
+    let label = ["RetryableWriteError"];
+    let away = doc! { "failCommands": ["update"], "errorCode": 91, "errorLabels": label };
+    arm(client, shop, away).await?;
+    let done = doc! { "$set": { "done": true } };
+    assert_eq!(shop.update_one(doc! { "_id": 1 }, done).await?.modified_count, 1);
+    Ok(())
+}
+
+#[test]
+fn a_write_whose_connection_is_cut_is_lost_once_and_then_made() {
+    let Some(server) = Secantus::shared() else { return };
+    observed(server, "retries", None, retries).check_retries();
+}
+
+async fn login(client: &Client, shop: &Collection<Document>) -> Result<(), Error> {
+    shop.insert_one(doc! { "_id": 1 }).comment("account.open").await?;
+    assert_eq!(shop.find_one(doc! { "_id": 1 }).await?, Some(doc! { "_id": 1 }));
+    client.database("admin").run_command(doc! { "ping": 1 }).await?;
+    Ok(())
+}
+
+#[test]
+fn a_login_shows_who_it_was_and_nothing_of_how_it_was_proved() {
+    let Some(server) = Secantus::start(true, false) else { return };
+    let seen = observed(&server, "login", Some((secantus::USER, secantus::PASSWORD)), login);
+    for run in &seen.runs {
+        let wrong = Some((secantus::USER, "hunter-three-wrong"));
+        let proxy = seen.tollgate.listener("db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(async {
+            let client = Client::with_options(options(proxy, "stranger", "", wrong).await)?;
+            client.database("admin").run_command(doc! { "listDatabases": 1 }).await
+        });
+        assert_eq!(code(&error.unwrap_err()), Some(18), "{}", run.app);
+    }
+    seen.check_login();
+    seen.check_secrets();
+}
+
+#[test]
+fn a_server_that_stands_alone_is_shown_as_what_it_is() {
+    let Some(server) = Secantus::start(false, true) else { return };
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = support::client::RawClient::connect(tollgate.listener("db"));
+    let hello = client.command(1, &doc! { "hello": 1, "$db": "admin" });
+    assert!(!hello.contains_key("setName") && !hello.contains_key("hosts"), "{hello}");
+    assert!(hello.get_bool("isWritablePrimary").unwrap());
+}

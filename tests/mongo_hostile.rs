@@ -1,0 +1,204 @@
+//! Peers that lie, vanish or flood: bounded, closed where nothing else is left, and counted.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use bson::{Document, doc};
+use serde_json::Value;
+use std::time::Instant;
+use support::{
+    client::RawClient,
+    scripted::{Peer, Scripted, reply_to},
+    tollgate::Tollgate,
+    wire::{self, Compressor, claiming, compressed_claiming, op_msg, op_msg_reply},
+};
+
+const MIB: u64 = 1 << 20;
+
+fn find(collection: &str) -> Document {
+    doc! { "find": collection, "filter": {}, "$db": "shop" }
+}
+
+/// Sends these bytes on a connection of their own, and waits for it to be closed unanswered.
+fn closed_at_once(tollgate: &Tollgate, bytes: &[u8]) {
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let start = Instant::now();
+    client.try_send(bytes);
+    assert!(client.read_until_close().is_empty(), "an answer to {:02x?}", &bytes[..16]);
+    assert!(start.elapsed().as_secs() < 2, "{:?} to close", start.elapsed());
+}
+
+#[test]
+fn a_length_that_no_message_has_closes_the_connection() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let before = tollgate.peak_memory();
+    for (n, length) in [0, 15, -1, i32::MAX, 48_000_001].into_iter().enumerate() {
+        closed_at_once(&tollgate, &claiming(length));
+        let labels = [("listener", "db"), ("protocol", "mongo"), ("kind", "length")];
+        tollgate.metric_becomes("tollgate_violations_total", &labels, n as f64 + 1.0);
+    }
+    assert!(server.received().iter().all(|one| one.bytes.is_empty()), "nothing reaches the server");
+    assert!(tollgate.peak_memory() - before < 8 * MIB, "memory by a claimed length");
+    let reason = [("listener", "db"), ("reason", "client_violation")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 5.0);
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_in_little_memory() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let before = tollgate.peak_memory();
+    let text = doc! { "find": "orders", "filter": { "text": "x".repeat(15 << 20) }, "$db": "shop" };
+    let swelling = op_msg(7, &text);
+    let excessive = Compressor::ALL.map(|how| [(how, 48_000_001), (how, i32::MAX)]);
+    // More than the message itself claims. (Snappy's own header would give the lie away.)
+    let lying = [(Compressor::Zlib, 100), (Compressor::Zstd, 100)];
+    for (how, size) in excessive.into_iter().flatten().chain(lying) {
+        closed_at_once(&tollgate, &compressed_claiming(&swelling, how, size));
+    }
+    let labels = [("listener", "db"), ("kind", "decompression_bomb")];
+    tollgate.metric_becomes("tollgate_violations_total", &labels, 8.0);
+    assert!(tollgate.peak_memory() - before < 16 * MIB, "a bomb in memory");
+}
+
+#[test]
+fn a_kilobyte_that_rightly_claims_megabytes_is_named_in_little_memory() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let text = doc! { "find": "orders", "filter": { "text": "x".repeat(15 << 20) }, "$db": "shop" };
+    let swelling = op_msg(7, &text);
+    let before = tollgate.peak_memory();
+    let message = wire::compressed(&swelling, Compressor::Zstd);
+    assert!(message.len() < 4096, "{} bytes", message.len());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.ask(&message);
+    let line = tollgate.logged(1, |line| line["operation"] == "find").remove(0);
+    assert_eq!(line["resource"], "shop.orders");
+    assert!(tollgate.peak_memory() - before < 16 * MIB, "a bomb in memory");
+}
+
+#[test]
+fn an_unreadable_compressed_message_passes_and_reading_goes_on_behind_it() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let mut broken = wire::compressed(&op_msg(1, &find("orders")), Compressor::Zlib);
+    broken[25..].fill(0xff);
+    let good = op_msg(2, &find("orders"));
+    client.ask(&broken);
+    assert_eq!(client.ask(&good).answers(), 2);
+    assert_eq!(server.bytes(broken.len() + good.len()), [broken, good].concat());
+    let labels = [("listener", "db"), ("kind", "bad_compression")];
+    tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
+    assert_eq!(tollgate.logged(1, |line| line["operation"] == "find").len(), 1);
+}
+
+#[test]
+fn what_is_plainly_another_protocol_is_called_by_its_name() {
+    let tollgate = Tollgate::mongo(Scripted::agreeing().address());
+    closed_at_once(&tollgate, b"GET / HTTP/1.1\r\nhost: db\r\n\r\n");
+    let tls = [0x16, 3, 1, 0, 0xc8, 1, 0, 0, 0xc4, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    closed_at_once(&tollgate, &tls);
+    for kind in ["looks_like_http", "looks_like_tls"] {
+        tollgate.metric_becomes("tollgate_violations_total", &[("kind", kind)], 1.0);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_names_that_nobody_may_read_make_no_series() {
+    let refusal = doc! {
+        "ok": 0.0, "errmsg": "not authorized", "code": 13, "codeName": "Unauthorized",
+    };
+    let server = Scripted::answering(move |message| reply_to(message, &refusal));
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let mut ask = |from: i32, to: i32| {
+        // Names that follow no order, so that nothing can be made of what they share.
+        let name = |n: i32| format!("c{:08x}", (n as u32).wrapping_mul(2_654_435_761));
+        for start in (from..to).step_by(100) {
+            let batch = start..to.min(start + 100);
+            let requests: Vec<u8> =
+                batch.clone().flat_map(|n| op_msg(n, &find(&name(n)))).collect();
+            client.send(&requests);
+            batch.for_each(|n| assert_eq!(client.read().answers(), n));
+        }
+    };
+    let counted = |total: f64| {
+        let labels = [("operation", "find"), ("outcome", "rejected")];
+        tollgate.metric_becomes("tollgate_operations_total", &labels, total);
+        let samples = tollgate.metrics();
+        samples.iter().filter(|sample| sample.name.starts_with("tollgate_")).count()
+    };
+    ask(0, 100);
+    let few = counted(100.0);
+    ask(100, 100_000);
+    assert_eq!(counted(100_000.0), few);
+    assert!(!tollgate.get("/metrics").1.contains("shop.c"), "a stranger's words in a label");
+}
+
+/// Asks once, before a server that does this, and returns the log's line about it.
+fn asked(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Value {
+    let server = Scripted::start(script);
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.send(&op_msg(7, &find("orders")));
+    client.read_until_close();
+    let line = tollgate.logged(1, |line| line["operation"] == "find").remove(0);
+    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    line
+}
+
+#[test]
+fn a_server_that_leaves_without_a_word_loses_the_operation() {
+    let line = asked(|peer| drop(peer.message()));
+    assert_eq!(line["outcome"], "lost", "{line}");
+    assert!(line["reason"].is_string(), "{line}");
+}
+
+#[test]
+fn a_reply_to_a_question_nobody_asked_settles_nothing() {
+    let line = asked(|peer| {
+        peer.message();
+        peer.send(&op_msg_reply(9, 999, &doc! { "ok": 1.0 }));
+    });
+    assert_eq!(line["outcome"], "lost", "{line}");
+}
+
+#[test]
+fn a_reply_cut_short_loses_the_operation() {
+    let line = asked(|peer| {
+        let Some(message) = peer.message() else { return };
+        let reply = reply_to(&message, &doc! { "text": "x".repeat(1000), "ok": 1.0 });
+        peer.send(&reply[..reply.len() / 2]);
+    });
+    assert_eq!(line["outcome"], "lost", "{line}");
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_cancels_the_operation() {
+    let server = Scripted::start(Peer::silence);
+    let tollgate = Tollgate::mongo(server.address());
+    let message = op_msg(7, &find("orders"));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.send(&message);
+    server.bytes(message.len());
+    drop(client);
+    let line = tollgate.logged(1, |line| line["operation"] == "find").remove(0);
+    assert_eq!(line["outcome"], "cancelled", "{line}");
+    server.wait("the close", |all| all.iter().all(|one| one.closed));
+}
+
+#[test]
+fn a_server_that_is_not_there_closes_the_connection_and_is_counted() {
+    let tollgate = Tollgate::mongo(support::free_address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.try_send(&op_msg(7, &find("orders")));
+    client.read_until_close();
+    let reason = [("listener", "db"), ("reason", "connect_failed")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+    let refused = [("cluster", "db"), ("result", "refused")];
+    assert!(tollgate.metric("tollgate_upstream_connect_total", &refused) >= 1.0);
+}

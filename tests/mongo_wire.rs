@@ -1,0 +1,318 @@
+//! MongoDB's messages pass as they are, however they are cut, and are understood all the same.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use bson::{Document, doc};
+use serde_json::Value;
+use std::time::Duration;
+use support::{
+    client::RawClient,
+    scripted::{Scripted, batch, hello, reply_to},
+    tollgate::Tollgate,
+    wire::{
+        self, Compressor, EXHAUST_ALLOWED, LONGEST, MORE_TO_COME, Message, body, checksummed,
+        compressed, op_msg, op_msg_of, op_query, op_reply, section, sequence,
+    },
+};
+
+/// A proxy before this server, and a connection to it.
+fn through(server: &Scripted) -> (Tollgate, RawClient) {
+    let tollgate = Tollgate::mongo(server.address());
+    let client = RawClient::connect(tollgate.listener("db"));
+    (tollgate, client)
+}
+
+/// The log's one line for this operation.
+fn logged(tollgate: &Tollgate, operation: &str) -> Value {
+    let mut lines = tollgate.logged(1, |line| line["operation"] == operation);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines.remove(0)
+}
+
+fn find(collection: &str) -> Document {
+    doc! { "find": collection, "filter": { "_id": 1 }, "comment": "checkout.total", "$db": "shop" }
+}
+
+fn orders(from: i32, count: i32) -> Vec<Document> {
+    (from..from + count).map(|n| doc! { "_id": n, "text": "an order" }).collect()
+}
+
+#[test]
+fn a_sequence_before_the_body_is_an_insert_like_any_other() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let insert = doc! { "insert": "orders", "ordered": true, "$db": "shop" };
+    let sections = [sequence("documents", &orders(0, 3)), body(&insert)];
+    let message = op_msg_of(7, 0, 0, &sections);
+    assert_eq!(client.ask(&message).answers(), 7);
+    assert_eq!(server.bytes(message.len()), message);
+    let line = logged(&tollgate, "insert");
+    assert_eq!(line["resource"], "shop.orders");
+    assert_eq!(line["documents"], 3);
+    assert_eq!(line["outcome"], "ok");
+}
+
+#[test]
+fn a_telemetry_section_passes_unchanged_and_its_trace_is_logged() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let telemetry = doc! { "otel": { "traceparent": parent } }.to_vec().unwrap();
+    let message = op_msg_of(7, 0, 0, &[body(&find("orders")), section(3, &telemetry)]);
+    client.ask(&message);
+    assert_eq!(server.bytes(message.len()), message);
+    let line = logged(&tollgate, "find");
+    assert_eq!(line["trace_id"], trace);
+    assert_eq!(line["comment"], "checkout.total");
+    assert_eq!(tollgate.metric("tollgate_violations_total", &[]), 0.0);
+}
+
+#[test]
+fn a_checksum_stays_where_nothing_changes() {
+    let reply = |m: &Message| checksummed(reply_to(m, &batch(true, 0, "shop.orders", &[])));
+    let server = Scripted::answering(reply);
+    let (_tollgate, mut client) = through(&server);
+    let message = checksummed(op_msg(7, &find("orders")));
+    let answer = client.ask(&message);
+    assert_eq!(server.bytes(message.len()), message);
+    assert!(answer.checksum_holds());
+    assert_eq!(answer.0, reply(&Message(message)));
+}
+
+#[test]
+fn a_checksum_is_right_again_where_the_handshake_was_rewritten() {
+    let server = Scripted::answering(|m| checksummed(reply_to(m, &hello("db-1.internal:27017"))));
+    let (tollgate, mut client) = through(&server);
+    let offered = ["zstd", "of-the-future", "snappy"];
+    let message =
+        checksummed(op_msg(7, &doc! { "hello": 1, "compression": offered, "$db": "admin" }));
+    let answer = client.ask(&message);
+    assert!(answer.checksum_holds());
+    let proxy = tollgate.listener("db").to_string();
+    assert_eq!(answer.document().get_str("me").unwrap(), proxy);
+    assert_eq!(answer.document(), hello(&proxy));
+    let upstream = &server.received()[0].messages()[0];
+    assert!(upstream.checksum_holds());
+    let kept = doc! { "hello": 1, "compression": ["zstd", "snappy"], "$db": "admin" };
+    assert_eq!(upstream.document(), kept);
+}
+
+#[test]
+fn every_handshake_is_answered_in_its_own_family() {
+    let server = Scripted::answering(|m| reply_to(m, &hello("db-1.internal:27017")));
+    let (tollgate, mut client) = through(&server);
+    let proxy = tollgate.listener("db").to_string();
+    let handshakes = [
+        (op_query(1, "admin.$cmd", &doc! { "isMaster": true }), wire::OP_REPLY),
+        (op_query(2, "admin.$cmd", &doc! { "ismaster": 1, "helloOk": true }), wire::OP_REPLY),
+        (op_msg(3, &doc! { "ismaster": 1, "helloOk": true, "$db": "admin" }), wire::OP_MSG),
+        (op_msg(4, &doc! { "hello": 1, "$db": "admin" }), wire::OP_MSG),
+    ];
+    for (at, (message, family)) in handshakes.iter().enumerate() {
+        let answer = client.ask(message);
+        assert_eq!(answer.opcode(), *family, "handshake {at}");
+        assert_eq!(answer.answers(), at as i32 + 1);
+        assert_eq!(answer.document(), hello(&proxy), "handshake {at}");
+    }
+    let sent: Vec<u8> = handshakes.iter().flat_map(|(message, _)| message.clone()).collect();
+    assert_eq!(server.bytes(sent.len()), sent);
+}
+
+#[test]
+fn an_old_client_s_query_is_read_like_a_new_one_s() {
+    let server = Scripted::answering(|m| op_reply(9, m.id(), &doc! { "ok": 1.0 }));
+    let (tollgate, mut client) = through(&server);
+    client.ask(&op_query(1, "shop.$cmd", &doc! { "$query": { "count": "orders" } }));
+    assert_eq!(logged(&tollgate, "count")["resource"], "shop.orders");
+}
+
+#[test]
+fn an_unacknowledged_write_leaves_the_next_reply_to_the_next_request() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let insert = doc! { "insert": "orders", "writeConcern": { "w": 0 }, "$db": "shop" };
+    let quiet =
+        op_msg_of(1, 0, MORE_TO_COME, &[body(&insert), sequence("documents", &orders(0, 2))]);
+    client.send(&quiet);
+    let answer = client.ask(&op_msg(2, &doc! { "ping": 1, "$db": "admin" }));
+    assert_eq!(answer.answers(), 2);
+    client.finish();
+    assert!(client.read_until_close().is_empty(), "one reply only");
+    let insert = logged(&tollgate, "insert");
+    assert_eq!(insert["outcome"], "ok");
+    assert_eq!(insert["documents"], 2);
+    assert_eq!(logged(&tollgate, "ping")["outcome"], "ok");
+}
+
+/// Answers a `getMore` with batches of 10 that nobody asks for one by one. A server numbers each
+/// after its request's id or, as MongoDB does, after the batch before.
+fn streaming(batches: i32, after_the_last: bool) -> Scripted {
+    Scripted::start(move |peer| {
+        let Some(request) = peer.message() else { return };
+        let mut answers = request.id();
+        for n in 0..batches {
+            let last = n == batches - 1;
+            let id = 1000 + n;
+            let cursor = if last { 0 } else { 42 };
+            let document = batch(false, cursor, "shop.orders", &orders(n * 10, 10));
+            let flags = if last { 0 } else { MORE_TO_COME };
+            if !peer.send(&op_msg_of(id, answers, flags, &[body(&document)])) {
+                return;
+            }
+            answers = if after_the_last { id } else { request.id() };
+        }
+        peer.silence();
+    })
+}
+
+fn get_more() -> Vec<u8> {
+    let more = doc! { "getMore": 42_i64, "collection": "orders", "batchSize": 10, "$db": "shop" };
+    op_msg_of(7, 0, EXHAUST_ALLOWED, &[body(&more)])
+}
+
+#[test]
+fn an_exhaust_cursor_s_hundred_batches_are_one_operation() {
+    for after_the_last in [false, true] {
+        let server = streaming(100, after_the_last);
+        let (tollgate, mut client) = through(&server);
+        client.send(&get_more());
+        for n in 0..100 {
+            assert_eq!(client.read().id(), 1000 + n);
+        }
+        let line = logged(&tollgate, "getMore");
+        assert_eq!(line["outcome"], "ok");
+        assert_eq!(line["documents"], 1000);
+        assert_eq!(line["resource"], "shop.orders");
+    }
+}
+
+#[test]
+fn an_exhaust_cursor_that_its_client_leaves_is_closed_upstream_within_a_second() {
+    let server = streaming(i32::MAX / 20, true);
+    let (tollgate, mut client) = through(&server);
+    client.send(&get_more());
+    (0..10).for_each(|_| drop(client.read()));
+    drop(client);
+    let took = server.wait("the close", |all| all.iter().all(|one| one.closed));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(logged(&tollgate, "getMore")["outcome"], "cancelled");
+    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+    tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
+}
+
+#[test]
+fn compression_hides_nothing_and_stays() {
+    let told = |how: Option<Compressor>| {
+        let pack = move |message: Vec<u8>| match how {
+            Some(how) => compressed(&message, how),
+            None => message,
+        };
+        let document = batch(true, 0, "shop.orders", &orders(0, 200));
+        let reply = pack(wire::op_msg_reply(9, 7, &document));
+        let sent_back = reply.clone();
+        let server = Scripted::answering(move |_| sent_back.clone());
+        let (tollgate, mut client) = through(&server);
+        let request = pack(op_msg(7, &find("orders")));
+        assert_eq!(client.ask(&request).0, reply, "{how:?}");
+        assert_eq!(server.bytes(request.len()), request, "{how:?}");
+        let line = logged(&tollgate, "find");
+        assert_eq!(line["request_bytes"], request.len(), "the wire's bytes");
+        let shape = [("listener", "db"), ("shape", "targeted"), ("resource", "shop.orders")];
+        tollgate.metric_becomes("tollgate_mongo_reads_total", &shape, 1.0);
+        assert_eq!(tollgate.metric("tollgate_violations_total", &[]), 0.0, "{how:?}");
+        ["operation", "resource", "outcome", "documents", "comment"].map(|key| line[key].clone())
+    };
+    let plain = told(None);
+    assert_eq!(plain[3], 200);
+    for how in Compressor::ALL {
+        assert_eq!(told(Some(how)), plain, "{how:?}");
+    }
+}
+
+#[test]
+fn a_byte_at_a_time_is_the_same_conversation() {
+    let server = Scripted::start(|peer| {
+        while let Some(message) = peer.message() {
+            let reply = reply_to(&message, &batch(true, 0, "shop.orders", &orders(0, 2)));
+            peer.trickle(&reply);
+        }
+    });
+    let (tollgate, mut client) = through(&server);
+    let message = op_msg(7, &find("orders"));
+    client.trickle(&message);
+    let answer = client.read();
+    let expected =
+        reply_to(&Message(message.clone()), &batch(true, 0, "shop.orders", &orders(0, 2)));
+    assert_eq!(answer.0, expected);
+    assert_eq!(server.bytes(message.len()), message);
+    let line = logged(&tollgate, "find");
+    assert_eq!(line["documents"], 2);
+    assert_eq!(line["request_bytes"], message.len());
+    assert_eq!(line["reply_bytes"], expected.len());
+}
+
+#[test]
+fn fifty_requests_in_one_segment_are_fifty_operations() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let requests: Vec<u8> =
+        (1..=50).flat_map(|id| op_msg(id, &find(&format!("c{}", id % 5)))).collect();
+    client.send(&requests);
+    for id in 1..=50 {
+        assert_eq!(client.read().answers(), id);
+    }
+    assert_eq!(server.bytes(requests.len()), requests);
+    for n in 0..5 {
+        let resource = format!("shop.c{n}");
+        let labels = [("operation", "find"), ("resource", resource.as_str()), ("outcome", "ok")];
+        tollgate.metric_becomes("tollgate_operations_total", &labels, 10.0);
+    }
+    assert_eq!(tollgate.logged(50, |line| line["operation"] == "find").len(), 50);
+}
+
+#[test]
+fn the_longest_insert_there_is_passes_in_little_memory() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let insert = doc! { "insert": "orders", "ordered": true, "$db": "shop" };
+    let filled = |length| doc! { "text": "x".repeat(length) };
+    let build = |last| {
+        let documents = [filled(15_999_000), filled(15_999_000), filled(last)];
+        op_msg_of(7, 0, 0, &[body(&insert), sequence("documents", &documents)])
+    };
+    let message = build(1000 + LONGEST - build(1000).len());
+    assert_eq!(message.len(), LONGEST);
+    let before = tollgate.peak_memory();
+    assert_eq!(client.ask(&message).answers(), 7);
+    assert!(server.bytes(LONGEST) == message, "not the same bytes");
+    let line = logged(&tollgate, "insert");
+    assert_eq!(line["documents"], 3);
+    assert_eq!(line["request_bytes"], LONGEST);
+    let grown = tollgate.peak_memory() - before;
+    assert!(grown < 8 << 20, "{grown} bytes for a message that need not be held");
+}
+
+#[test]
+fn an_unknown_kind_of_message_passes_and_reading_goes_on_behind_it() {
+    let server = Scripted::agreeing();
+    let (tollgate, mut client) = through(&server);
+    let unknown = wire::message(1, 0, 4711, b"of the future");
+    let known = op_msg(2, &find("orders"));
+    client.send(&unknown);
+    assert_eq!(client.ask(&known).answers(), 2);
+    assert_eq!(server.bytes(unknown.len() + known.len()), [unknown, known].concat());
+    assert_eq!(logged(&tollgate, "find")["outcome"], "ok");
+}
+
+#[test]
+fn a_drain_ends_the_process_in_good_order() {
+    let server = Scripted::agreeing();
+    let (mut tollgate, mut client) = through(&server);
+    client.ask(&op_msg(1, &find("orders")));
+    assert!(tollgate.stop().success());
+    assert!(client.read_until_close().is_empty());
+    assert_eq!(tollgate.access_log().len(), 1, "what happened is in the log");
+}

@@ -1,0 +1,86 @@
+//! A client that sends what it is told, byte for byte.
+
+use super::{PATIENCE, wire::Message};
+use bson::Document;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// One connection.
+pub struct RawClient(TcpStream);
+
+impl RawClient {
+    /// Connects. Reads fail the test after [`PATIENCE`].
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
+        // Each write is to be a segment of its own.
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self(stream)
+    }
+
+    /// Sends these bytes in one write.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("the bytes are taken");
+    }
+
+    /// Sends these bytes, for a peer that may close before it has taken all of them.
+    pub fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// Sends these bytes one by one, each in a segment of its own as far as that can be had.
+    pub fn trickle(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.send(&[*byte]));
+    }
+
+    /// The next whole message.
+    pub fn read(&mut self) -> Message {
+        Message::read(&mut self.0).expect("no error").expect("a message before the end")
+    }
+
+    /// Sends a message and reads its reply.
+    pub fn ask(&mut self, message: &[u8]) -> Message {
+        self.send(message);
+        self.read()
+    }
+
+    /// Asks with a command, and returns the reply's document.
+    pub fn command(&mut self, id: i32, command: &Document) -> Document {
+        let reply = self.ask(&super::wire::op_msg(id, command));
+        assert_eq!(reply.answers(), id);
+        reply.document()
+    }
+
+    /// Everything until the peer closes. A reset counts as a close.
+    pub fn read_until_close(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.0.read_to_end(&mut bytes) {
+            Ok(_) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => bytes,
+            Err(error) => panic!("the peer didn't close: {error}"),
+        }
+    }
+
+    /// Reads and forgets everything until the peer closes, so as to hold up nobody.
+    pub fn drain(&mut self) {
+        let _ = std::io::copy(&mut self.0, &mut std::io::sink());
+    }
+
+    /// How long a read may wait from now on.
+    pub fn patience(&mut self, patience: Duration) {
+        self.0.set_read_timeout(Some(patience)).expect("a socket");
+    }
+
+    /// A second handle, to read while the first one writes.
+    pub fn twin(&self) -> RawClient {
+        RawClient(self.0.try_clone().expect("a descriptor"))
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) {
+        self.0.shutdown(Shutdown::Write).expect("an open connection");
+    }
+}

@@ -1,0 +1,47 @@
+//! What the integration tests stand on: the proxy as a process, real servers and drivers, and
+//! scripted peers that send whatever bytes a test asks for.
+//!
+//! (A `tests/support.rs` would be built as a test of its own, hence this file's name.)
+
+#![allow(dead_code, unreachable_pub, reason = "a library in source: no one test uses all of it")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+pub mod client;
+pub mod metrics;
+pub mod observed;
+pub mod scripted;
+pub mod secantus;
+pub mod tollgate;
+pub mod tools;
+pub mod wire;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    time::{Duration, Instant},
+};
+
+/// How long a test waits for what should happen at once. Long, since machines can be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks `look` until it has an answer.
+///
+/// For what goes on in another process and can only be looked at: its log, its metrics.
+///
+/// # Panics
+/// If there is none within [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// An address where nothing listens, for programs that can't pick a port themselves.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address")
+}

@@ -1,0 +1,254 @@
+//! A driver's run through the proxy: what the driver says it did, held against what was seen.
+
+use super::{
+    secantus::{self, Secantus},
+    tollgate::Tollgate,
+    tools,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+/// Operations that a driver reports one by one, and that no driver sends on its own.
+const COUNTED: [&str; 13] = [
+    "abortTransaction",
+    "aggregate",
+    "commitTransaction",
+    "count",
+    "delete",
+    "distinct",
+    "drop",
+    "find",
+    "findAndModify",
+    "getMore",
+    "insert",
+    "ping",
+    "update",
+];
+
+/// What no log may hold: passwords, and SCRAM's messages plain and in base64.
+const SECRETS: [&str; 6] = ["hunter-two", "hunter-three", "n,,n=", "biws", "\"payload\"", "c=biws"];
+
+/// One application's run, as its driver tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Run {
+    /// The name that the application gave itself.
+    pub app: String,
+    /// Every command that it sent: name, and `database.collection` or database.
+    pub sent: Vec<(String, String)>,
+    /// Every server that the driver ever took for a member.
+    pub servers: Vec<String>,
+}
+
+/// A language whose driver a script drives: `tests/drivers/*_scenarios.*`.
+#[derive(Clone, Copy, Debug)]
+pub enum Driver {
+    Pymongo,
+    Node,
+}
+
+impl Driver {
+    /// The interpreter with its script. `None` where it can't be installed.
+    fn command(self) -> Option<Command> {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers");
+        match self {
+            Driver::Pymongo => {
+                let mut command = Command::new(tools::python()?.join("python"));
+                command.arg(scripts.join("pymongo_scenarios.py"));
+                Some(command)
+            }
+            Driver::Node => {
+                let mut command = Command::new("node");
+                command.env("NODE_PATH", tools::node_modules()?);
+                command.arg(scripts.join("node_scenarios.js"));
+                Some(command)
+            }
+        }
+    }
+}
+
+/// A proxy, and the runs that went through it.
+pub struct Observed {
+    pub tollgate: Tollgate,
+    pub runs: Vec<Run>,
+}
+
+impl Observed {
+    /// Runs a scenario through a proxy before the shared server, with each way to write a
+    /// connection string. `None` where server or driver can't be installed.
+    pub fn run(driver: Driver, scenario: &str) -> Option<Self> {
+        Self::run_before(driver, scenario, Secantus::shared()?, None)
+    }
+
+    /// The same as a user who logs in, before a server that demands it.
+    pub fn run_with_login(driver: Driver, scenario: &str) -> Option<Self> {
+        let server = Secantus::start(true, false)?;
+        let credentials = format!("{}:{}", secantus::USER, secantus::PASSWORD);
+        Self::run_before(driver, scenario, &server, Some(&credentials))
+    }
+
+    fn run_before(
+        driver: Driver,
+        scenario: &str,
+        server: &Secantus,
+        credentials: Option<&str>,
+    ) -> Option<Self> {
+        let mut command = driver.command()?;
+        let tollgate = Tollgate::mongo(server.address());
+        command.arg(tollgate.listener("db").to_string()).arg(scenario).args(credentials);
+        let output = command.output().expect("the driver's interpreter runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{driver:?} {scenario}: {error}");
+        let lines = std::str::from_utf8(&output.stdout).expect("text").lines();
+        let runs: Vec<Run> = lines.map(|l| serde_json::from_str(l).expect("a run")).collect();
+        assert_eq!(runs.len(), 3, "one for each way to write a connection string");
+        let this = Self { tollgate, runs };
+        this.runs.iter().for_each(|run| this.check(run));
+        Some(this)
+    }
+
+    /// Holds a run against what every run must show: no other server than the proxy, every
+    /// command in the log under its name and application, no secret anywhere.
+    pub fn check(&self, run: &Run) {
+        let proxy = self.tollgate.listener("db").to_string();
+        assert_eq!(run.servers, [proxy], "{} found a way around the proxy", run.app);
+        let sent =
+            tally(run.sent.iter().map(|(name, resource)| (name.as_str(), resource.as_str())));
+        assert!(!sent.is_empty(), "{} reports nothing", run.app);
+        // One operation each, however many replies a driver reports as commands of their own.
+        let streamed = run.app.contains("-exhaust-");
+        let total = sent.iter().filter(|(key, _)| !(streamed && key.0 == "getMore"));
+        let lines = self.tollgate.logged(total.map(|(_, count)| count).sum(), |line| {
+            line["app"] == run.app.as_str()
+                && line["operation"]
+                    .as_str()
+                    .is_some_and(|name| COUNTED.contains(&name) && !(streamed && name == "getMore"))
+        });
+        let seen =
+            tally(lines.iter().map(|line| (text(line, "operation"), text(line, "resource"))));
+        for (key, count) in sent {
+            if !(streamed && key.0 == "getMore") {
+                assert_eq!(seen.get(&key), Some(&count), "{}: {key:?} in {seen:?}", run.app);
+            }
+        }
+        for line in &lines {
+            assert_eq!(line["listener"], "db", "{line}");
+            assert_eq!(line["protocol"], "mongo", "{line}");
+            assert!(line["peer"].is_string() && line["endpoint"].is_string(), "{line}");
+            assert!(line["duration_ms"].is_number(), "{line}");
+        }
+        self.check_secrets();
+    }
+
+    /// No secret in anything that the proxy says.
+    pub fn check_secrets(&self) {
+        for (place, said) in self.tollgate.utterances() {
+            for secret in SECRETS {
+                assert!(!said.contains(secret), "{secret:?} in the {place}");
+            }
+        }
+    }
+
+    /// The log's lines of one run for one operation.
+    pub fn lines(&self, run: &Run, operation: &str) -> Vec<Value> {
+        let lines = self.tollgate.access_log().into_iter();
+        lines.filter(|l| l["app"] == run.app.as_str() && l["operation"] == operation).collect()
+    }
+
+    /// What `crud` must have left behind: outcomes, documents, call sites and counts.
+    pub fn check_crud(&self) {
+        for run in &self.runs {
+            let inserts = self.lines(run, "insert");
+            let rejected: Vec<_> = inserts.iter().filter(|l| l["outcome"] == "rejected").collect();
+            assert_eq!(rejected.len(), 1, "the duplicate, and nothing else: {inserts:?}");
+            assert_eq!(rejected[0]["code"], "DuplicateKey");
+            assert_eq!(inserts.iter().filter(|l| l["outcome"] == "ok").count(), 2);
+            let finds = self.lines(run, "find");
+            assert_eq!(finds[0]["comment"], "checkout.total");
+            assert_eq!(finds[0]["documents"], 1);
+
+            let resource = format!("drivers.{}", run.app.replace('-', "_"));
+            let labels = [("operation", "insert"), ("resource", resource.as_str())];
+            self.tollgate.metric_becomes("tollgate_operations_total", &labels, 3.0);
+            let rejected = [labels[0], labels[1], ("outcome", "rejected")];
+            self.tollgate.metric_becomes("tollgate_operations_total", &rejected, 1.0);
+            let sent = [labels[0], labels[1], ("direction", "request")];
+            assert!(self.tollgate.metric("tollgate_mongo_documents_total", &sent) >= 50.0);
+            let callsite = [("callsite", "checkout.total"), ("resource", resource.as_str())];
+            self.tollgate.metric_becomes("tollgate_callsite_operations_total", &callsite, 1.0);
+        }
+        let duplicates = [("operation", "insert"), ("code", "DuplicateKey")];
+        self.tollgate.metric_becomes("tollgate_mongo_errors_total", &duplicates, 3.0);
+        let rows = self.tollgate.operations();
+        assert!(
+            rows.iter().any(|row| row["operation"] == "insert" && row["count"] == 3),
+            "{rows:?}"
+        );
+    }
+
+    /// What `cursors` must have left behind: each batch counted, at the call site that began it.
+    pub fn check_cursors(&self) {
+        for run in &self.runs {
+            let lines = [self.lines(run, "find"), self.lines(run, "getMore")].concat();
+            let documents: u64 = lines.iter().filter_map(|l| l["documents"].as_u64()).sum();
+            assert_eq!(documents, 510, "500 to the end, and one batch of 10");
+            let resource = format!("drivers.{}", run.app.replace('-', "_"));
+            let callsite = [
+                ("callsite", "report.rows"),
+                ("operation", "getMore"),
+                ("resource", resource.as_str()),
+            ];
+            let continued = self.tollgate.metric("tollgate_callsite_operations_total", &callsite);
+            assert_eq!(continued, self.lines(run, "getMore").len() as f64);
+        }
+    }
+
+    /// What `retries` must have left behind: the connection that was cut, the server that left,
+    /// and the second attempts that made it.
+    pub fn check_retries(&self) {
+        for run in &self.runs {
+            let outcomes = |operation| -> Vec<String> {
+                let lines = self.lines(run, operation);
+                lines.iter().map(|line| text(line, "outcome").to_owned()).collect()
+            };
+            assert_eq!(outcomes("insert"), ["ok", "lost", "ok"], "{}", run.app);
+            assert_eq!(outcomes("update"), ["failed", "ok"], "{}", run.app);
+            assert_eq!(self.lines(run, "update")[0]["code"], "ShutdownInProgress");
+        }
+    }
+
+    /// What `unacknowledged` must have left behind: writes without replies, in their places.
+    pub fn check_unacknowledged(&self) {
+        for run in &self.runs {
+            let inserts = self.lines(run, "insert");
+            assert_eq!(inserts.len(), 20);
+            assert!(inserts.iter().all(|l| l["outcome"] == "ok"), "{inserts:?}");
+            let replies = |line: &Value| line["reply_bytes"].as_u64().unwrap_or(0);
+            assert!(inserts.iter().all(|line| replies(line) == 0), "{inserts:?}");
+            assert!(self.lines(run, "ping").iter().all(|line| replies(line) > 0));
+        }
+    }
+
+    /// What `login` must have left behind: who it was, and nothing of how that was proved.
+    pub fn check_login(&self) {
+        for run in &self.runs {
+            let lines = [self.lines(run, "insert"), self.lines(run, "find")].concat();
+            assert!(lines.iter().all(|line| line["user"] == secantus::USER), "{lines:?}");
+        }
+        let refused = |line: &Value| line["code"] == "AuthenticationFailed";
+        let refused = self.tollgate.logged(self.runs.len(), refused);
+        assert!(refused.iter().all(|line| line["user"].is_null()), "a name proves nothing");
+    }
+}
+
+fn tally<'a>(seen: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<(String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for (name, resource) in seen.filter(|(name, _)| COUNTED.contains(name)) {
+        *counts.entry((name.to_owned(), resource.to_owned())).or_default() += 1;
+    }
+    counts
+}
+
+fn text<'a>(line: &'a Value, key: &str) -> &'a str {
+    line[key].as_str().unwrap_or_default()
+}

@@ -1,0 +1,119 @@
+//! SecantusDB: a real server that speaks MongoDB's protocol, as a process.
+
+use super::{free_address, tools};
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
+
+/// The user of a server that was started with authentication.
+pub const USER: &str = "alice";
+/// That user's password: nothing may ever show it.
+pub const PASSWORD: &str = "hunter-two-secret";
+
+/// It imports half of Python first, while other tests use the machine.
+const START: Duration = Duration::from_secs(60);
+
+/// Runs the server until this script's stdin ends, which it does however the test ends.
+const WATCHDOG: &str = r#""$@" 2>&1 & server=$!; exec >/dev/null; cat; kill $server; wait $server"#;
+
+/// A running server: a replica set `secantus` with this one member, unless it stands alone.
+pub struct Secantus {
+    process: Child,
+    address: SocketAddr,
+    /// Holds the data of a server with users, for as long as it runs.
+    _data: Option<tempfile::TempDir>,
+}
+
+impl Secantus {
+    /// The server that all tests of one binary share. `None` where none can be installed.
+    pub fn shared() -> Option<&'static Secantus> {
+        static SHARED: OnceLock<Option<Secantus>> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(false, false)).as_ref()
+    }
+
+    /// Starts one. With `auth`, [`USER`] exists and everybody must log in.
+    pub fn start(auth: bool, standalone: bool) -> Option<Secantus> {
+        let bin = tools::python()?;
+        let mut flags = vec!["--enable-test-commands"];
+        if standalone {
+            flags.push("--standalone");
+        }
+        if !auth {
+            return Some(Self::spawn(&bin, Path::new(":memory:"), &flags, None));
+        }
+        // Users are made before the doors are locked: there is no exception for localhost.
+        let data = tempfile::tempdir().expect("a directory");
+        Self::spawn(&bin, data.path(), &flags, None).create_user(&bin);
+        flags.push("--auth");
+        let path = data.path().to_owned();
+        Some(Self::spawn(&bin, &path, &flags, Some(data)))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn spawn(bin: &Path, data: &Path, flags: &[&str], kept: Option<tempfile::TempDir>) -> Self {
+        // Between picking a port and using it, somebody else may take it.
+        let (process, address) =
+            (0..3).find_map(|_| Self::attempt(bin, data, flags)).expect("the server starts");
+        Self { process, address, _data: kept }
+    }
+
+    fn attempt(bin: &Path, data: &Path, flags: &[&str]) -> Option<(Child, SocketAddr)> {
+        let address = free_address();
+        let mut process = Command::new("sh")
+            .args(["-c", WATCHDOG, "sh"])
+            .arg(bin.join("secantusd-py"))
+            .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
+            .arg("--storage-path")
+            .arg(data)
+            .args(flags)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+        let (ready, is_ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = lines.by_ref().map_while(Result::ok);
+            if lines.any(|line| line.contains("secantus listening on")) {
+                let _ = ready.send(());
+            }
+            // Nobody reads them, but a full pipe would stop the server.
+            lines.for_each(drop);
+        });
+        if is_ready.recv_timeout(START).is_ok() {
+            return Some((process, address));
+        }
+        end(&mut process);
+        None
+    }
+
+    fn create_user(&self, bin: &Path) {
+        let script = "import pymongo, sys; pymongo.MongoClient(sys.argv[1]).admin.command(\
+                      'createUser', sys.argv[2], pwd=sys.argv[3], roles=['root'])";
+        let status = Command::new(bin.join("python"))
+            .args(["-c", script, &format!("mongodb://{}", self.address), USER, PASSWORD])
+            .status()
+            .expect("python runs");
+        assert!(status.success(), "a user could not be made");
+    }
+}
+
+impl Drop for Secantus {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+fn end(process: &mut Child) {
+    drop(process.stdin.take());
+    let _ = process.wait();
+}

@@ -1,0 +1,224 @@
+//! The proxy as a process, and what can be seen of it from outside.
+
+use super::{
+    PATIENCE, eventually,
+    metrics::{self, Sample},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+/// A running proxy. Killed when dropped.
+pub struct Tollgate {
+    child: Child,
+    directory: tempfile::TempDir,
+    admin: SocketAddr,
+    stderr: Arc<Mutex<String>>,
+}
+
+impl Tollgate {
+    /// Runs the proxy with this config, and waits until it is ready.
+    ///
+    /// `config` holds listeners, clusters and whatever else the test is about: the admin
+    /// interface and an access log of every operation are added here.
+    pub fn start(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("tollgate.yaml");
+        let log = directory.path().join("access.log");
+        let whole =
+            format!("admin: 127.0.0.1:0\naccess_log: {{ path: {} }}\n{config}", log.display());
+        std::fs::write(&file, whole).expect("a config");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "-c"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let lines = child.stderr.take().expect("its stderr");
+        let Some(admin) = watch(lines, &stderr) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("no admin interface: {}", stderr.lock().unwrap());
+        };
+        let this = Self { child, directory, admin, stderr };
+        eventually("the proxy to be ready", || (this.get("/ready").0 == 200).then_some(()));
+        this
+    }
+
+    /// A proxy with one MongoDB listener, `db`, before this server.
+    pub fn mongo(upstream: SocketAddr) -> Self {
+        Self::start(&mongo_config(upstream))
+    }
+
+    /// The address that a listener bound.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let listeners = self.json("/listeners");
+        let found = listeners.as_array().into_iter().flatten().find(|l| l["name"] == name);
+        let address = found.and_then(|l| l["address"].as_str()?.parse().ok());
+        address.unwrap_or_else(|| panic!("no listener {name} in {listeners}"))
+    }
+
+    /// Every sample of `/metrics`.
+    pub fn metrics(&self) -> Vec<Sample> {
+        let (status, body) = self.get("/metrics");
+        assert_eq!(status, 200, "{body}");
+        metrics::parse(&body)
+    }
+
+    /// The sum of a metric's samples that have these labels; 0 if there is none.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let samples = self.metrics();
+        samples.iter().filter(|s| s.is(name, labels)).map(|s| s.value).sum()
+    }
+
+    /// Waits until [`metric`](Self::metric) has this value.
+    pub fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{name}{labels:?} to become {value}");
+        eventually(&what, || (self.metric(name, labels) == value).then_some(()));
+    }
+
+    /// The rows of `/operations`.
+    pub fn operations(&self) -> Vec<Value> {
+        match self.json("/operations") {
+            Value::Array(rows) => rows,
+            other => panic!("not a list of operations: {other}"),
+        }
+    }
+
+    /// Every whole line of the access log so far.
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = self.access_log_text();
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// The access log as it stands in its file.
+    pub fn access_log_text(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// Waits for `count` lines of the access log for which `wanted` holds, and returns them.
+    pub fn logged(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        eventually(&format!("{count} lines in {}", self.log_path().display()), || {
+            let lines: Vec<_> = self.access_log().into_iter().filter(&wanted).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// Everything that the proxy says about itself, and where: for tests of what it must not say.
+    pub fn utterances(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("access log", self.access_log_text()),
+            ("stderr", self.stderr.lock().unwrap().clone()),
+            ("metrics", self.get("/metrics").1),
+            ("operations", self.get("/operations").1),
+        ]
+    }
+
+    /// The most memory that the process ever had resident, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("a process's status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.expect("a peak") * 1024
+    }
+
+    /// Asks it to drain, and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("a process to signal");
+        eventually("the proxy to end", || self.child.try_wait().expect("a child"))
+    }
+
+    /// GETs a page of the admin interface: its status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        http_get(self.admin, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "GET {path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("access.log")
+    }
+}
+
+impl Drop for Tollgate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the proxy's stderr:\n{}", self.stderr.lock().unwrap());
+        }
+    }
+}
+
+/// The config of [`Tollgate::mongo`], for tests that add to it.
+pub fn mongo_config(upstream: SocketAddr) -> String {
+    format!(
+        "listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n\
+         clusters:\n  db: {{ endpoints: [\"{upstream}\"] }}\n"
+    )
+}
+
+/// Keeps what the process says, and returns the address of its admin interface once it says so.
+fn watch(stderr: ChildStderr, kept: &Arc<Mutex<String>>) -> Option<SocketAddr> {
+    let kept = kept.clone();
+    let (found, admin) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some(address) = admin_address(&line) {
+                let _ = found.send(address);
+            }
+            let mut kept = kept.lock().unwrap();
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    });
+    admin.recv_timeout(PATIENCE).ok()
+}
+
+fn admin_address(line: &str) -> Option<SocketAddr> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    // The fields of an event stand either beside its level, or in an object of their own.
+    let fields = line.get("fields").unwrap_or(&line);
+    (fields["message"] == "admin listening").then(|| fields["address"].as_str()?.parse().ok())?
+}
+
+fn http_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return Ok((status, unchunked(body)));
+    }
+    Ok((status, body.to_owned()))
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}

@@ -1,0 +1,82 @@
+//! Real drivers, installed once under `target/` and shared by every test.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Pinned, so that a run tomorrow tests what a run today did. Pre-releases need `--pre`.
+const PYTHON_PACKAGES: [&str; 2] = ["secantusdb==0.7.0b3", "pymongo==4.20.0"];
+const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
+
+/// The directory of a Python environment's programs, with pymongo and a MongoDB-speaking server.
+///
+/// `None`, with a word about why on stdout, where there is no Python or no network: the test
+/// that asked then has nothing to test.
+///
+/// # Panics
+/// In CI, where that would hide that nothing was tested.
+pub fn python() -> Option<PathBuf> {
+    installed("python", &PYTHON_PACKAGES, |directory| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
+        let pip = directory.join("bin/pip");
+        run(Command::new(pip)
+            .args(["install", "--quiet", "--disable-pip-version-check", "--pre"])
+            .args(PYTHON_PACKAGES))
+    })
+    .map(|directory| directory.join("bin"))
+}
+
+/// The `node_modules` directory with MongoDB's driver for node. As [`python`] otherwise.
+pub fn node_modules() -> Option<PathBuf> {
+    installed("node", &NODE_PACKAGES, |directory| {
+        run(Command::new("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(directory)
+            .args(NODE_PACKAGES))
+    })
+    .map(|directory| directory.join("node_modules"))
+}
+
+/// Installs into `target/NAME` unless it is there already. Tests in other processes wait.
+fn installed(
+    name: &str,
+    packages: &[&str],
+    install: impl Fn(&Path) -> Result<(), String>,
+) -> Option<PathBuf> {
+    // Cargo gives tests `target/tmp`.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target directory");
+    let directory = target.join(name);
+    let marker = directory.join("complete");
+    let wanted = packages.join("\n");
+    let lock = File::create(target.join(format!("{name}.lock"))).expect("a lock file");
+    lock.lock().expect("the lock");
+    if fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+        return Some(directory);
+    }
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).expect("a directory");
+    match install(&directory) {
+        Ok(()) => {
+            fs::write(&marker, wanted).expect("a marker");
+            Some(directory)
+        }
+        Err(why) => {
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "{name} can't be installed: {why}"
+            );
+            println!("SKIPPED: {name} can't be installed: {why}");
+            None
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
