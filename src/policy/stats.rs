@@ -13,19 +13,24 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 /// What operations that are not told apart are called in metrics.
 const OTHER: &str = "other";
 
+/// How many names are told apart among operations whose resource is not. Protocols with a fixed
+/// list of names stay below; where clients make them up, the rest are `other` too.
+const MOST_NAMES: usize = 128;
+
 /// The counters of one listener on one worker.
 pub struct Stats {
     metrics: Metrics,
     listener: Arc<str>,
     /// Call sites come from clients too, and have their own bound.
     callsites: Arc<Census>,
-    other: RefCell<Option<Rc<Series>>>,
+    /// What counts for all that is not told apart, by the operation's name.
+    others: RefCell<HashMap<Box<str>, Rc<Series>>>,
 }
 
 impl Stats {
     /// Counts the operations of `listener`.
     pub fn new(metrics: Metrics, listener: Arc<str>, callsites: Arc<Census>) -> Self {
-        Self { metrics, listener, callsites, other: RefCell::default() }
+        Self { metrics, listener, callsites, others: RefCell::default() }
     }
 
     fn series(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
@@ -70,9 +75,13 @@ impl Policy for Stats {
         if key.proven {
             return Some(Box::new(self.series(key.protocol, &key.name, &key.resource)));
         }
-        let mut other = self.other.borrow_mut();
-        let other = other.get_or_insert_with(|| self.series(key.protocol, OTHER, OTHER));
-        Some(Box::new(Rc::clone(other)))
+        let mut others = self.others.borrow_mut();
+        let room = others.len() < MOST_NAMES || others.contains_key(&key.name);
+        let name = if room { &*key.name } else { OTHER };
+        if !others.contains_key(name) {
+            others.insert(name.into(), self.series(key.protocol, name, OTHER));
+        }
+        others.get(name).map(|series| Box::new(Rc::clone(series)) as Box<dyn Bound>)
     }
 }
 
