@@ -39,8 +39,10 @@ fn a_message_that_cannot_be_read_is_passed_on_and_the_next_one_is_read() {
 #[test]
 fn a_reply_that_cannot_be_read_settles_and_speaks_against_nobody() {
     let mut codec = codec();
-    let mut broken = answer(1, doc! {"a": {"b": 1}, "ok": 0, "code": 91});
-    broken[28] = 200;
+    let mut broken = answer(1, doc! {"ok": 0, "code": 91, "a": {"b": 1}});
+    // The length of `a`, after 21 bytes to the body, 4 to its elements, 8 for `ok`, 10 for `code`.
+    assert_eq!(broken[43..47], *b"\x03a\0\x0c");
+    broken[46] = 200;
     let noise = message(9, 2, 2012, &[0xDD, 7, 0, 0, 9, 0, 0, 0, 2, 1, 2, 3]);
     for (id, bytes, kind) in [(1, broken, "bad_document"), (2, noise, "bad_compression")] {
         asked(&mut codec, &command(id, doc! {"find": "c", "$db": "d"}));
@@ -49,6 +51,15 @@ fn a_reply_that_cannot_be_read_settles_and_speaks_against_nobody() {
         assert_eq!(reply.violation, Some(Violation(kind)));
     }
     assert!(codec.opens.is_empty());
+}
+
+#[test]
+fn a_message_that_inflates_to_less_than_it_claims_is_none() {
+    let mut bytes = compress(&command(1, doc! {"ping": 1, "$db": "d"}), 2);
+    bytes[20] += 1;
+    let (name, resource, mark, _) = asked(&mut codec(), &bytes);
+    assert_eq!((name.as_str(), resource.as_str()), ("other", ""));
+    assert_eq!(mark.violation, Some(Violation("bad_compression")));
 }
 
 #[test]
