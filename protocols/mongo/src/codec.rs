@@ -64,7 +64,7 @@ impl Codec for Mongo {
             help: "Reads by how much of a sharded cluster they reach, judged by the shard key",
         }),
         item: "documents",
-        logged: &["driver", "max_time_ms", "database", "collection", "callsite"],
+        logged: &["driver", "max_time_ms", "callsite"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
     };

@@ -1,4 +1,10 @@
 //! MongoDB: commands in, replies out, tied by request id; every byte as it came.
+//!
+//! A request is held until its front (64 KiB at most) is here: `message` finds its sections,
+//! `asked` names it, and the rest passes while `scan` counts its documents. A reply is never held;
+//! `scan` reads the few facts that settle the request in `open`. Both go through `compressed`
+//! where the message is. The exception is `hello`, which is rewritten whole, so that drivers stay
+//! on the proxy.
 
 mod asked;
 mod checksum;

@@ -135,6 +135,13 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_in_a_stream_is_not_taken_for_the_answer_to_a_request_with_that_number() {
+        let mut opens = opens([100, 7]);
+        opens.streams(7, 100, 1);
+        assert_eq!(opens.answered(100).map(|open| open.id), Some(7));
+    }
+
+    #[test]
     fn a_flood_of_requests_is_not_remembered() {
         let mut opens = opens(0..MOST as u32);
         let header = Header { len: 16, id: 5000, answers: 0, opcode: opcode::MSG };

@@ -23,7 +23,8 @@ pub(crate) fn msg(id: u32, answers: u32, flags: u32, sections: &[Vec<u8>]) -> Ve
         rest.extend(section);
     }
     if flags & 1 != 0 {
-        rest.extend([0xC4; 4]);
+        // Zeros could be taken for a section of kind 0, so that nobody forgets them.
+        rest.extend([0; 4]);
     }
     message(id, answers, 2013, &rest)
 }

@@ -112,6 +112,7 @@ fn what_waits_for_events_awaits() {
     assert!(tails(doc! {"find": "c", "tailable": true, "awaitData": true}));
     assert!(!tails(doc! {"find": "c", "tailable": true}));
     assert!(tails(doc! {"aggregate": 1, "pipeline": [{"$changeStream": {}}]}));
+    assert!(!tails(doc! {"explain": 1, "pipeline": [{"$changeStream": {}}]}));
     assert!(!tails(doc! {"aggregate": 1, "pipeline": [{"$match": {"$changeStream": 1}}]}));
 }
 

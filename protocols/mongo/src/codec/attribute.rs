@@ -14,7 +14,7 @@ use crate::{
 use std::borrow::Cow;
 
 /// The facts that are found in a request.
-const IN_REQUEST: [&str; 9] = [
+pub(super) const IN_REQUEST: [&str; 9] = [
     "callsite",
     "comment",
     "trace_id",

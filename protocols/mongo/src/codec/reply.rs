@@ -18,7 +18,7 @@ pub(super) struct Receiving {
     left: usize,
     scan: Scan,
     facts: Facts,
-    inflate: Option<Inflate>,
+    inflate: Option<Box<Inflate>>,
     violation: Option<Violation>,
 }
 
@@ -176,7 +176,7 @@ impl Receiving {
             match Inflate::begin(&here[HEADER..], LONGEST) {
                 Ok((inflate, original)) => {
                     receiving.scan = Scan::reply(original.opcode, original.size);
-                    receiving.inflate = Some(inflate);
+                    receiving.inflate = Some(Box::new(inflate));
                 }
                 Err(violation) => receiving.violation = Some(violation),
             }

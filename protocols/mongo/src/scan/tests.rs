@@ -86,6 +86,11 @@ fn each_error_is_where_it_belongs() {
         (doc! {"ok": 1, "writeErrors": [{"code": 91}]}, Rejected, "ShutdownInProgress"),
         (doc! {"ok": 1, "writeConcernError": {"code": 91}}, Failed, "ShutdownInProgress"),
         (doc! {"ok": 1, "writeConcernError": {"code": 64}}, Rejected, "WriteConcernFailed"),
+        (
+            doc! {"ok": 1, "writeErrors": [{"code": 2}], "writeConcernError": {"code": 11600}},
+            Failed,
+            "InterruptedAtShutdown",
+        ),
         (doc! {"ok": 1, "writeConcernError": {"errmsg": "?"}}, Rejected, "unknown"),
     ];
     for (document, outcome, name) in table {

@@ -1,0 +1,112 @@
+//! Facts that are asked for.
+
+use super::*;
+
+fn fact(codec: &Mongo, front: &[u8], name: &str) -> Option<String> {
+    codec.attribute(front, name).map(Cow::into_owned)
+}
+
+fn find() -> bson::Document {
+    doc! {
+        "find": "orders", "filter": {"status": "open"}, "maxTimeMS": 250_i64,
+        "comment": {"callingFunction": "pay", "n": 1}, "$db": "shop"
+    }
+}
+
+#[test]
+fn a_request_tells_about_itself() {
+    let mut codec = codec();
+    let bytes = [command(1, find()), command(2, doc! {"ping": 1, "comment": "next"})].concat();
+    ask(&mut codec, &bytes, usize::MAX).unwrap();
+    let table = [
+        ("database", "shop"),
+        ("collection", "orders"),
+        ("max_time_ms", "250"),
+        ("callsite", "pay"),
+        ("comment", r#"{"callingFunction":"pay","n":1}"#),
+    ];
+    for (name, value) in table {
+        assert_eq!(fact(&codec, &bytes, name).as_deref(), Some(value), "{name}");
+    }
+    for name in ["user", "app", "peer", "header.x", ""] {
+        assert_eq!(fact(&codec, &bytes, name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_query_shows_values_only_where_values_are_asked_for() {
+    let (codec, bytes) = (codec(), command(1, find()));
+    let shape = fact(&codec, &bytes, "query").unwrap();
+    assert!(shape.contains("status") && !shape.contains("open"), "{shape}");
+    assert!(fact(&codec, &bytes, "query_values").unwrap().contains("open"));
+    let mut other = find();
+    other.insert("filter", doc! {"status": "closed"});
+    let hash = fact(&codec, &bytes, "query_hash").unwrap();
+    assert_eq!(hash.len(), 16);
+    assert_eq!(fact(&codec, &command(9, other), "query_hash"), Some(hash));
+}
+
+#[test]
+fn queries_of_updates_are_found_in_their_sequences() {
+    let update = body(0, &doc! {"update": "c", "$db": "d"});
+    let apart = sequence("updates", &[doc! {"q": {"email": "x@y"}, "u": {"$set": {"a": 1}}}]);
+    let bytes = msg(1, 0, 0, &[update, apart]);
+    let shape = fact(&codec(), &bytes, "query").unwrap();
+    assert!(shape.contains("email") && !shape.contains("x@y"), "{shape}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let codec = codec();
+    let secrets = [
+        doc! {"createUser": "x", "pwd": "hunter2", "comment": "hunter2", "$db": "d"},
+        doc! {"saslStart": 1, "payload": "hunter2", "comment": "hunter2", "$db": "d"},
+        doc! {"hello": 1, "speculativeAuthenticate": {"x": "hunter2"}, "comment": "hunter2"},
+    ];
+    let names = ["comment", "query", "query_values", "callsite", "trace_id", "query_hash"];
+    for secret in secrets {
+        for bytes in [command(1, secret.clone()), query(1, "d.$cmd", &secret)] {
+            for bytes in [bytes.clone(), compress(&bytes, 1)] {
+                for name in names {
+                    assert_eq!(fact(&codec, &bytes, name), None, "{name} of {secret}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_compressed_request_tells_the_same() {
+    for compressor in 0..4 {
+        let mut codec = codec();
+        let bytes = compress(&command(1, find()), compressor);
+        let (name, resource, mark, _) = asked(&mut codec, &bytes);
+        assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
+        assert_eq!((mark.violation, mark.tag), (None, Some(Tag(1))));
+        assert!(codec.inflated.is_some());
+        assert_eq!(fact(&codec, &bytes, "callsite").as_deref(), Some("pay"));
+        // A copy of the front is enough, long after the codec has forgotten it.
+        asked(&mut codec, &command(2, doc! {"ping": 1}));
+        assert!(codec.inflated.is_none());
+        assert_eq!(fact(&codec, &bytes, "callsite").as_deref(), Some("pay"));
+    }
+}
+
+#[test]
+fn what_a_compressed_request_said_is_forgotten_once_all_is_answered() {
+    let mut codec = codec();
+    asked(&mut codec, &compress(&command(1, find()), 1));
+    told(&mut codec, &answer(1, doc! {"ok": 1}));
+    assert!(codec.inflated.is_none());
+}
+
+#[test]
+fn a_front_that_was_cut_short_tells_what_is_in_it() {
+    let (codec, bytes) = (codec(), command(1, find()));
+    for cut in 0..bytes.len() {
+        for name in super::super::attribute::IN_REQUEST {
+            let _ = fact(&codec, &bytes[..cut], name);
+        }
+    }
+    assert_eq!(fact(&codec, &bytes[..bytes.len() - 20], "max_time_ms").as_deref(), Some("250"));
+}

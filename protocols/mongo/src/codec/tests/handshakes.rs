@@ -1,0 +1,125 @@
+//! Who the client is, where it should go, and what it may compress with.
+
+use super::*;
+use crate::Settings;
+use bson::{Binary, Document, spec::BinarySubtype};
+
+fn start(user: &str) -> Document {
+    let first = format!("n,,n={user},r=nonce");
+    let payload = Binary { subtype: BinarySubtype::Generic, bytes: first.into_bytes() };
+    doc! {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": payload, "$db": "admin"}
+}
+
+fn user(codec: &Mongo) -> Option<String> {
+    codec.attribute(&[], "user").map(Cow::into_owned)
+}
+
+#[test]
+fn a_user_is_known_once_the_server_accepts_the_last_step() {
+    let mut codec = codec();
+    asked(&mut codec, &command(1, start("ann")));
+    told(&mut codec, &answer(1, doc! {"conversationId": 1, "done": false, "ok": 1}));
+    assert_eq!(user(&codec), None);
+    asked(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
+    told(&mut codec, &answer(2, doc! {"conversationId": 1, "done": true, "ok": 1}));
+    assert_eq!(user(&codec).as_deref(), Some("ann"));
+}
+
+#[test]
+fn an_authentication_inside_a_hello_counts_too() {
+    let mut codec = codec();
+    let hello = doc! {"hello": 1, "speculativeAuthenticate": start("ann"), "$db": "admin"};
+    asked(&mut codec, &command(1, hello));
+    let step = doc! {"conversationId": 1, "done": false};
+    told(&mut codec, &answer(1, doc! {"ok": 1, "speculativeAuthenticate": step}));
+    assert_eq!(user(&codec), None);
+    asked(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
+    told(&mut codec, &answer(2, doc! {"done": true, "ok": 1}));
+    assert_eq!(user(&codec).as_deref(), Some("ann"));
+}
+
+#[test]
+fn a_wrong_password_names_nobody() {
+    let mut codec = codec();
+    asked(&mut codec, &command(1, start("ann")));
+    told(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
+    asked(&mut codec, &command(2, doc! {"saslContinue": 1}));
+    told(&mut codec, &answer(2, doc! {"ok": 0, "code": 18}));
+    asked(&mut codec, &command(3, doc! {"saslContinue": 1}));
+    told(&mut codec, &answer(3, doc! {"ok": 1, "done": true}));
+    assert_eq!(user(&codec), None);
+}
+
+#[test]
+fn a_client_says_what_it_is() {
+    let client = doc! {
+        "application": {"name": "shop"}, "driver": {"name": "PyMongo", "version": "4.20.0"}
+    };
+    let hello = doc! {"hello": 1, "client": client};
+    for bytes in [command(1, hello.clone()), query(1, "admin.$cmd", &hello)] {
+        let mut codec = codec();
+        asked(&mut codec, &bytes);
+        assert_eq!(codec.attribute(&[], "app").as_deref(), Some("shop"));
+        assert_eq!(codec.attribute(&[], "driver").as_deref(), Some("PyMongo 4.20.0"));
+    }
+}
+
+#[test]
+fn a_hello_offers_only_compressors_that_can_be_read() {
+    let hello = doc! {"hello": 1, "compression": ["zstd", "lz77", "snappy"], "$db": "admin"};
+    for cut in [1, 7, usize::MAX] {
+        let mut codec = codec();
+        let seen = ask(&mut codec, &command(1, hello.clone()), cut).unwrap();
+        assert_eq!((seen.marks.len(), seen.ended), (1, 1));
+        let sent = Document::from_reader(&seen.out[21..]).unwrap();
+        assert_eq!(sent.get_array("compression").unwrap(), &["zstd".into(), "snappy".into()]);
+    }
+}
+
+fn member() -> Document {
+    doc! {
+        "isWritablePrimary": true, "setName": "rs", "hosts": ["db-1:27017", "db-2:27017"],
+        "me": "db-1:27017", "primary": "db-1:27017", "ok": 1
+    }
+}
+
+#[test]
+fn a_hello_reply_leads_back_to_the_proxy_however_it_is_cut_or_compressed() {
+    let plain = answer(1, member());
+    for bytes in [plain.clone(), compress(&plain, 1), compress(&plain, 2), compress(&plain, 3)] {
+        for cut in [1, 20, usize::MAX] {
+            let mut codec = codec();
+            asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+            let seen = tell(&mut codec, &bytes, cut).unwrap();
+            assert_eq!((seen.marks.len(), seen.ended), (1, 1));
+            assert_eq!(seen.marks[0].outcome, Fine);
+            let told = Document::from_reader(&seen.out[21..]).unwrap();
+            assert_eq!(told.get_str("me").unwrap(), "127.0.0.1:27018");
+        }
+    }
+}
+
+#[test]
+fn a_hello_reply_stays_as_it_is_where_the_operator_wants_that() {
+    let settings = Settings { rewrite_hello: false, ..Settings::default() };
+    let mut codec = codec_of(&Arc::new(Listener::new(settings)));
+    asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+    let bytes = answer(1, member());
+    let seen = tell(&mut codec, &bytes, 9).unwrap();
+    assert_eq!((seen.out, seen.marks.len()), (bytes, 1));
+}
+
+#[test]
+fn a_streaming_hello_is_rewritten_each_time_and_stays_open() {
+    let mut codec = codec();
+    let hello = doc! {"hello": 1, "topologyVersion": {}, "maxAwaitTimeMS": 1, "$db": "admin"};
+    let (.., mark, _) = asked(&mut codec, &msg(1, 0, 1 << 16, &[body(0, &hello)]));
+    assert!(mark.awaits);
+    for (id, answers) in [(50, 1), (51, 50), (52, 51)] {
+        let bytes = msg(id, answers, 2, &[body(0, &member())]);
+        let seen = tell(&mut codec, &bytes, usize::MAX).unwrap();
+        assert_eq!((seen.marks.len(), seen.ended), (0, 1));
+        assert_ne!(seen.out, bytes);
+    }
+    assert!(!codec.opens.is_empty());
+}
