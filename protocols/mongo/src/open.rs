@@ -89,6 +89,17 @@ impl Opens {
     /// Forgets a request.
     pub(crate) fn remove(&mut self, id: u32) -> Option<Open> {
         let at = self.position(|open| open.id == id)?;
+        self.take(at)
+    }
+
+    /// Forgets the request that came last, of those with this number: clients choose numbers,
+    /// and may choose one twice.
+    pub(crate) fn remove_newest(&mut self, id: u32) -> Option<Open> {
+        let at = self.open.iter().rposition(|open| open.id == id)?;
+        self.take(at)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Open> {
         let open = self.open.remove(at);
         if self.open.is_empty() && self.open.capacity() > 16 {
             // A burst is over: an idle connection keeps no memory of it.

@@ -72,6 +72,7 @@ impl Mongo {
             && let Some(with) = hello::rewrite_request(front)
         {
             let mark = Some(self.begin(&message, &asked));
+            self.sent = 0;
             return Ok(Next::Swap { len: front.len(), with: with.into(), mark });
         }
         let shape = self.shape(&message, &asked);
@@ -105,6 +106,7 @@ impl Mongo {
             .flatten();
         self.inflated = Some(Box::new(inflated));
         if let Some(with) = swap {
+            self.sent = 0;
             return Ok(Next::Swap { len: here.len(), with: with.into(), mark: Some(mark) });
         }
         let counted = asked.command.carries_documents().then_some(counted);
