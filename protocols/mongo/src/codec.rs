@@ -108,6 +108,10 @@ impl Codec for Mongo {
         self.fact(front, name)
     }
 
+    fn hostile(violation: Violation) -> bool {
+        violation == request::BOMB
+    }
+
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
         let refused = self.opens.remove_newest(id);

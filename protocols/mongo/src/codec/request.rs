@@ -21,7 +21,7 @@ use operation::{Next, Request, Tag, Violation};
 pub(super) const COMPRESSED_HEAD: usize = HEADER + 9;
 
 /// What makes a request fatal instead of unreadable: to go on would cost memory or time.
-const BOMB: Violation = Violation("decompression_bomb");
+pub(super) const BOMB: Violation = Violation("decompression_bomb");
 
 /// A request whose documents are still counted.
 pub(super) struct Sending {
