@@ -14,6 +14,8 @@ pub(crate) struct Open {
     /// The reply is an `OP_REPLY`, as the request was legacy.
     pub(crate) legacy: bool,
     pub(crate) role: Role,
+    /// A good reply confirms the request's names.
+    pub(crate) confirmable: bool,
     /// The cursor that the reply brings will tail.
     pub(crate) tails: bool,
     /// The call site of the request, in [`crate::names::Names`]; 0 is none.
@@ -34,6 +36,7 @@ impl Open {
             id,
             legacy,
             role: asked.role,
+            confirmable: asked.confirmable,
             tails: asked.tails,
             callsite: 0,
             cursor: asked.cursor,
