@@ -94,7 +94,9 @@ impl Series {
         let _ = write!(out, ",\"reply_bytes\":{}", how.reply_bytes);
         let protocol = done.key.protocol;
         if protocol.items.is_some() {
-            let _ = write!(out, ",\"{}\":{}", protocol.item, how.request_items + how.reply_items);
+            // What a request carried and what a reply says was done with it are the same things.
+            let items = how.request_items.max(how.reply_items);
+            let _ = write!(out, ",\"{}\":{items}", protocol.item);
         }
         if let Some(shape) = how.shape {
             text(out, "shape", shape);
