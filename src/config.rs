@@ -1,3 +1,129 @@
 //! The config: what people write, what runs, and the way from one to the other.
+//!
+//! `yaml` turns text into a tree that knows its lines and columns, `decode` fills the types of
+//! `file` from it, and `check` makes a `plan` of those. Each of them reports what is wrong and
+//! goes on, so that one run tells everything.
 
 pub mod plan;
+
+mod address;
+mod check;
+mod decode;
+mod file;
+mod located;
+mod problem;
+mod show;
+mod value;
+mod yaml;
+
+pub use problem::{Problem, Problems};
+pub(crate) use {address::host_port, problem::Mistake};
+
+use plan::Plan;
+use problem::{At, Report};
+use std::{cell::RefCell, fs::File, io::Read, path::Path};
+use yaml::Node;
+
+/// The admin interface's address where nothing else is said.
+pub const ADMIN: &str = "127.0.0.1:9901";
+
+/// Files beyond this many bytes are refused unread.
+const MAX_FILE: usize = 4 << 20;
+
+/// Reads and checks the file at `path`. Touches no network.
+pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let hint = "name a file that exists and can be read: -c FILE";
+        return Err(Problems::one(&name, format!("can't read this file: {error}"), hint));
+    }
+    parse_bytes(&name, &bytes)
+}
+
+/// Checks `text`; `name` is what problems call it.
+pub fn parse(name: &str, text: &str) -> Result<Plan, Problems> {
+    parse_bytes(name, text.as_bytes())
+}
+
+/// One listener before one upstream, with nothing written in a file.
+///
+/// `admin` is the admin interface's address, or `off`; [`ADMIN`] unless given. The listener is
+/// called like the protocol, the cluster `upstream`, and operations are logged to stdout.
+pub fn for_proxy(
+    protocol: &str,
+    listen: &str,
+    upstream: &str,
+    admin: Option<&str>,
+) -> Result<Plan, Problems> {
+    let listener = Node::map([
+        ("address", Node::text(listen)),
+        ("protocol", Node::text(protocol)),
+        ("cluster", Node::text("upstream")),
+    ]);
+    let cluster = Node::map([("endpoints", Node::list([Node::text(upstream)]))]);
+    let tree = Node::map([
+        ("admin", Node::text(admin.unwrap_or(ADMIN))),
+        ("listeners", Node::map([(protocol, listener)])),
+        ("clusters", Node::map([("upstream", cluster)])),
+        ("access_log", Node::map([])),
+    ]);
+    plan(Report::new("command line", ""), &tree)
+}
+
+/// The JSON Schema (2020-12) of the config file, for editors.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(file::File);
+    schema.insert("title".into(), "Tollgate config".into());
+    schema.to_value()
+}
+
+const EMPTY: &str = "a config has at least `listeners` and `clusters`";
+
+fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
+    if bytes.len() > MAX_FILE {
+        let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
+        return Err(Problems::one(name, message, "leave out what is no config"));
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse_text(name, text),
+        Err(error) => {
+            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let good = String::from_utf8_lossy(good);
+            let mut report = Report::new(name, &good);
+            let hint = "save the file as UTF-8; an editor calls that its encoding";
+            report.add(At::end_of(&good), "this byte is not UTF-8 text", hint);
+            Err(report.finish())
+        }
+    }
+}
+
+fn parse_text(name: &str, text: &str) -> Result<Plan, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut report = Report::new(name, text);
+    match yaml::read(text) {
+        Ok(Node { value: yaml::Value::Null, .. }) => {
+            report.add(At::NOWHERE, "the file is empty", EMPTY);
+            Err(report.finish())
+        }
+        Ok(tree) => plan(report, &tree),
+        Err((at, fault)) => {
+            report.fault(at, fault);
+            Err(report.finish())
+        }
+    }
+}
+
+fn plan(report: Report, tree: &Node) -> Result<Plan, Problems> {
+    let report = RefCell::new(report);
+    let file = decode::decode(tree, &report);
+    let mut report = report.into_inner();
+    let plan = file.and_then(|file| check::check(file, tree, &mut report));
+    match plan {
+        Some(plan) if report.is_empty() => Ok(plan),
+        _ => Err(report.finish()),
+    }
+}

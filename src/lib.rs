@@ -1,4 +1,19 @@
 //! The proxy. ARCHITECTURE.md tells an operation's life through these files.
 
+pub mod admin;
+pub mod cli;
+pub mod cluster;
 pub mod config;
+pub mod connection;
+pub mod demo;
+pub mod gate;
+pub mod listener;
+pub mod log_file;
+pub mod metrics;
+pub mod policy;
 pub mod protocols;
+pub mod proxy;
+pub mod relay;
+pub mod series;
+pub mod top;
+pub mod worker;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line: what was asked for, and the exit code.
+
+fn main() -> std::process::ExitCode {
+    tollgate::cli::main()
+}

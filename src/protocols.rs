@@ -1,6 +1,17 @@
-//! The registry: the only file in `src/` that names a protocol.
+//! The registry: the only place in `src/` that names a protocol.
 
+mod written;
+
+use crate::{
+    connection::Door,
+    relay::{never_connected as account, relay},
+};
+use mongo::Mongo;
+use operation::{Close, Codec};
 use std::sync::Arc;
+use tcp::Tcp;
+use tokio::net::TcpStream;
+pub(crate) use written::{NAMES, Written};
 
 /// What a listener's clients speak, with what all its connections share.
 #[derive(Clone, Debug)]
@@ -12,11 +23,49 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// What it is called, and what it counts.
+    pub fn describe(&self) -> &'static operation::Protocol {
+        match self {
+            Protocol::Tcp(_) => const { &Tcp::PROTOCOL },
+            Protocol::Mongo(_) => const { &Mongo::PROTOCOL },
+        }
+    }
+
+    /// Its settings as a config would have them.
+    pub fn to_json(&self) -> serde_json::Value {
+        let settings = match self {
+            Protocol::Tcp(_) => serde_json::json!({}),
+            Protocol::Mongo(listener) => settings_json(&listener.settings),
+        };
+        serde_json::json!({ self.name(): settings })
+    }
+
     /// Its name in the config, in logs and in metrics.
     pub fn name(&self) -> &'static str {
-        match self {
-            Protocol::Tcp(_) => "tcp",
-            Protocol::Mongo(_) => "mongo",
-        }
+        self.describe().name
+    }
+}
+
+fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
+    let mut json = serde_json::to_value(settings).unwrap_or_default();
+    if let Some(keys) = json.as_object_mut() {
+        keys.retain(|_, value| !value.is_null());
+    }
+    json
+}
+
+/// Serves a connection in its listener's protocol until it ends.
+pub async fn serve(door: Door, client: TcpStream, server: TcpStream) -> Close {
+    match &door.plan().protocol.clone() {
+        Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server).await,
+        Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server).await,
+    }
+}
+
+/// Accounts for a connection that found no upstream.
+pub fn never_connected(door: &Door, close: Close) {
+    match &door.plan().protocol {
+        Protocol::Tcp(shared) => account::<Tcp>(shared, door.link(), door, close),
+        Protocol::Mongo(shared) => account::<Mongo>(shared, door.link(), door, close),
     }
 }

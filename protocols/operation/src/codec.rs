@@ -150,6 +150,12 @@ pub trait Codec: Sized + 'static {
         None
     }
 
+    /// Whether this violation can only be an attack: the connection is then closed even where
+    /// the listener only observes.
+    fn hostile(_violation: Violation) -> bool {
+        false
+    }
+
     /// Writes the protocol's own way of saying no to the request with this tag. The codec then
     /// expects no reply to it. Returns `false` if the protocol has no words and only closing
     /// the connection is left.

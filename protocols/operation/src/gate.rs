@@ -1,6 +1,6 @@
 //! The gate: every policy behind one door, and the ticket that an operation leaves with.
 
-use crate::{Attributes, Operation, Outcome, Refusal};
+use crate::{Attributes, Operation, Outcome, Reason};
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -10,9 +10,6 @@ use std::{
 pub trait Gate {
     /// Asks every policy in turn. `now` is when the operation's first byte was seen.
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict;
-
-    /// The words of the refusal that `admit` gave last.
-    fn refusal(&self) -> Refusal<'_>;
 }
 
 /// What the gate decided.
@@ -22,8 +19,13 @@ pub enum Verdict {
     Go(Ticket),
     /// Let it go on after a while.
     Wait(Duration, Ticket),
-    /// Say no, with the words of [`Gate::refusal`].
-    Refuse,
+    /// Say no, in the protocol's words (see [`crate::Refusal`]).
+    Refuse {
+        /// What kind of no.
+        reason: Reason,
+        /// What a person reads in the error.
+        message: Rc<str>,
+    },
 }
 
 /// Receives what became of an admitted operation. Implemented by whatever hands out tickets.
@@ -54,6 +56,8 @@ pub struct Settlement<'a> {
     pub request_items: u64,
     /// Items from the service.
     pub reply_items: u64,
+    /// The service itself told how it ended: a reply, not silence.
+    pub confirmed: bool,
     /// When the first byte of the reply was seen.
     pub first_byte: Option<Instant>,
     /// When the last byte of the reply was seen.
@@ -74,6 +78,7 @@ impl Settlement<'_> {
             reply_bytes: 0,
             request_items: 0,
             reply_items: 0,
+            confirmed: false,
             first_byte: None,
             now,
             attributes: &(),

@@ -1,0 +1,235 @@
+//! What a request asks for: its command, what that is about, and what its reply will mean.
+
+use crate::{
+    commands::{self, Command, OTHER, Role, Target},
+    element::{Element, elements, kind},
+    header::{Header, flag, opcode},
+    message::Message,
+};
+use operation::Violation;
+
+/// The longest resource that is kept, in bytes; the server's own limit for a namespace is 255.
+const RESOURCE: usize = 320;
+
+/// What a request asks for. What it is about is written to a string beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) command: &'static Command,
+    /// The name that is reported; a legacy message may have one that is no command.
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    /// No reply will come.
+    pub(crate) silent: bool,
+    /// The reply comes when something happens, and not before (specifications,
+    /// server-discovery-and-monitoring, "Streaming protocol"; or a tailing cursor).
+    pub(crate) awaits: bool,
+    /// The cursor that the reply brings will tail: its `getMore`s await.
+    pub(crate) tails: bool,
+    /// The cursor that a `getMore` goes on with.
+    pub(crate) cursor: i64,
+    /// It carries a comment.
+    pub(crate) commented: bool,
+    /// Nothing of it may be shown.
+    pub(crate) secret: bool,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl Asked {
+    /// A request that can't be read.
+    pub(crate) fn unreadable(header: Header, violation: Option<Violation>) -> Self {
+        Self { violation, ..Self::bare(&OTHER, header) }
+    }
+
+    fn bare(command: &'static Command, header: Header) -> Self {
+        Self {
+            command,
+            name: command.name,
+            role: command.role,
+            silent: matches!(
+                header.opcode,
+                opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS
+            ),
+            awaits: false,
+            tails: false,
+            cursor: 0,
+            commented: false,
+            secret: command.secret,
+            violation: None,
+        }
+    }
+
+    /// Reads the front of a request, and writes what it is about over `resource`.
+    pub(crate) fn read(message: &Message<'_>, resource: &mut String) -> Self {
+        resource.clear();
+        match message.header.opcode {
+            opcode::MSG => Self::message(message, resource),
+            opcode::QUERY if message.legacy_command() => {
+                let database = message.namespace.strip_suffix(b".$cmd").unwrap_or_default();
+                Self::command(message, Some(database), resource)
+            }
+            code => {
+                put(resource, message.namespace);
+                Self::legacy(code, message)
+            }
+        }
+    }
+
+    fn message(message: &Message<'_>, resource: &mut String) -> Self {
+        let silent = message.flags & flag::MORE_TO_COME != 0;
+        if message.body.is_empty() {
+            // The body comes after more than is looked at: the sequence tells the command.
+            let carried = [("documents", "insert"), ("updates", "update"), ("deletes", "delete")];
+            let command = carried
+                .iter()
+                .chain(&[("ops", "bulkWrite"), ("nsInfo", "bulkWrite")])
+                .find(|(identifier, _)| message.sequence(identifier.as_bytes()).is_some())
+                .map_or(&OTHER, |(_, command)| commands::find(command.as_bytes()));
+            let violation = message.whole.then_some(Violation("no_body"));
+            return Self { silent, violation, ..Self::bare(command, message.header) };
+        }
+        Self { silent, ..Self::command(message, None, resource) }
+    }
+
+    /// Reads a command: the first element names it (specifications, message/OP_MSG).
+    fn command(message: &Message<'_>, database: Option<&[u8]>, resource: &mut String) -> Self {
+        let mut fields = elements(message.body);
+        let Some(first) = fields.next() else {
+            let violation = message.whole.then_some(Violation("no_command"));
+            return Self::unreadable(message.header, violation);
+        };
+        let command = commands::find(first.name);
+        let mut asked = Self::bare(command, message.header);
+        let mut database = database;
+        let mut collection = Subject::of(command, &first);
+        let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
+        for field in fields {
+            match field.name {
+                b"$db" if message.namespace.is_empty() => {
+                    database = field.text().map(str::as_bytes).or(database);
+                }
+                b"collection" if command.target == Target::GetMore => {
+                    collection = Subject::Collection(field);
+                }
+                b"nsInfo" if command.target == Target::Bulk => {
+                    collection = first_namespace(field.value).map_or(collection, Subject::Whole);
+                }
+                b"tailable" => tailable = field.number() == Some(1),
+                b"awaitData" => await_data = field.number() == Some(1),
+                b"pipeline" => asked.tails |= watches(&field),
+                b"topologyVersion" => version = true,
+                b"maxAwaitTimeMS" => limit = true,
+                b"speculativeAuthenticate" => asked.secret = true,
+                b"comment" | b"$comment" => asked.commented = true,
+                _ => {}
+            }
+        }
+        match command.role {
+            Role::Cursor => asked.tails |= tailable && await_data,
+            Role::GetMore => asked.cursor = first.number().unwrap_or_default(),
+            Role::Hello => asked.awaits = version && limit,
+            Role::Bulk => {
+                let separate = message.sequence(b"nsInfo").and_then(namespace);
+                collection = separate.map_or(collection, Subject::Whole);
+            }
+            _ => {}
+        }
+        asked.tails &= command.role == Role::Cursor;
+        collection.write(database, resource);
+        asked
+    }
+
+    /// The operations that were opcodes of their own, until MongoDB 5.1.
+    fn legacy(code: i32, message: &Message<'_>) -> Self {
+        let word: &[u8] = match code {
+            opcode::INSERT => b"insert",
+            opcode::UPDATE => b"update",
+            opcode::DELETE => b"delete",
+            opcode::KILL_CURSORS => b"killCursors",
+            opcode::GET_MORE => b"getMore",
+            _ => b"",
+        };
+        let asked = Self::bare(commands::find(word), message.header);
+        let commented = || {
+            let named = |field: Element<'_>| field.name == b"$comment";
+            elements(message.body).any(named) || message.wrapper().any(named)
+        };
+        match code {
+            opcode::QUERY => {
+                Self { name: "query", role: Role::Query, commented: commented(), ..asked }
+            }
+            opcode::GET_MORE => Self { role: Role::Query, ..asked },
+            opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS => asked,
+            // No reply is known to come for a stranger, save for the server's own old commands.
+            _ => Self { silent: code != opcode::COMMAND, ..asked },
+        }
+    }
+}
+
+/// What a command is about.
+#[derive(Clone, Copy)]
+enum Subject<'b> {
+    Database,
+    Collection(Element<'b>),
+    Whole(&'b [u8]),
+}
+
+impl<'b> Subject<'b> {
+    fn of(command: &Command, first: &Element<'b>) -> Self {
+        let text = || first.text().map(str::as_bytes);
+        match command.target {
+            Target::Collection if first.kind == kind::STRING => Subject::Collection(*first),
+            Target::Namespace => text().map_or(Subject::Database, Subject::Whole),
+            Target::Explain => {
+                let inner = first.elements().and_then(|mut inner| inner.next());
+                let known = inner.map(|inner| (commands::find(inner.name), inner));
+                match known {
+                    // Once is enough: the server explains no explanations.
+                    Some((command, inner)) if command.target != Target::Explain => {
+                        Subject::of(command, &inner)
+                    }
+                    _ => Subject::Database,
+                }
+            }
+            _ => Subject::Database,
+        }
+    }
+
+    fn write(self, database: Option<&[u8]>, resource: &mut String) {
+        match self {
+            Subject::Whole(name) => put(resource, name),
+            Subject::Database => put(resource, database.unwrap_or_default()),
+            Subject::Collection(element) => {
+                put(resource, database.unwrap_or(b"?"));
+                resource.push('.');
+                put(resource, element.text().unwrap_or("?").as_bytes());
+            }
+        }
+    }
+}
+
+/// Appends a name, cut where none can go on.
+fn put(resource: &mut String, name: &[u8]) {
+    let room = RESOURCE.saturating_sub(resource.len()).min(name.len());
+    resource.push_str(&String::from_utf8_lossy(&name[..room]));
+}
+
+/// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.
+fn watches(pipeline: &Element<'_>) -> bool {
+    let stage = pipeline.elements().and_then(|mut stages| stages.next());
+    let operator = stage.and_then(|stage| stage.elements()).and_then(|mut stage| stage.next());
+    operator.is_some_and(|operator| operator.name == b"$changeStream")
+}
+
+/// The first `ns` of the array `nsInfo`.
+fn first_namespace(array: &[u8]) -> Option<&[u8]> {
+    elements(array).next().and_then(|first| namespace(first.value))
+}
+
+/// The `ns` of a document.
+fn namespace(document: &[u8]) -> Option<&[u8]> {
+    let ns = elements(document).find(|field| field.name == b"ns")?;
+    ns.text().map(str::as_bytes)
+}
+
+#[cfg(test)]
+mod tests;

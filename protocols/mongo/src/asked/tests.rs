@@ -1,0 +1,157 @@
+use super::*;
+use crate::testing::{body, command, documents, message, msg, query, sequence};
+use bson::{Document, doc};
+
+fn read(bytes: &[u8]) -> (Asked, String) {
+    let mut resource = String::from("of the request before");
+    let asked = Asked::read(&Message::read(bytes).unwrap(), &mut resource);
+    (asked, resource)
+}
+
+fn words(bytes: &[u8]) -> (&'static str, String) {
+    let (asked, resource) = read(bytes);
+    (asked.name, resource)
+}
+
+#[test]
+fn commands_are_named_and_say_what_they_are_about() {
+    let table = [
+        (doc! {"find": "orders", "$db": "shop"}, "find", "shop.orders"),
+        (doc! {"find": "a.b", "$db": "shop"}, "find", "shop.a.b"),
+        (doc! {"aggregate": 1, "pipeline": [], "$db": "shop"}, "aggregate", "shop"),
+        (doc! {"aggregate": "orders", "$db": "shop"}, "aggregate", "shop.orders"),
+        (doc! {"getMore": 5_i64, "collection": "orders", "$db": "shop"}, "getMore", "shop.orders"),
+        (doc! {"findandmodify": "o", "$db": "shop"}, "findAndModify", "shop.o"),
+        (doc! {"explain": {"find": "o"}, "$db": "shop"}, "explain", "shop.o"),
+        (doc! {"explain": {"explain": {"find": "o"}}, "$db": "shop"}, "explain", "shop"),
+        (doc! {"renameCollection": "a.b", "to": "a.c", "$db": "admin"}, "renameCollection", "a.b"),
+        (doc! {"bulkWrite": 1, "nsInfo": [{"ns": "a.b"}], "$db": "admin"}, "bulkWrite", "a.b"),
+        (doc! {"ismaster": true, "$db": "admin"}, "isMaster", "admin"),
+        (doc! {"hello": 1, "$db": "admin"}, "hello", "admin"),
+        (doc! {"dropDatabase": 1, "$db": "shop"}, "dropDatabase", "shop"),
+        (doc! {"inventedByAClient": "x", "$db": "shop"}, "other", "shop"),
+        (doc! {"find": "orders"}, "find", "?.orders"),
+        (doc! {"find": 7, "$db": "shop"}, "find", "shop"),
+    ];
+    for (document, name, resource) in table {
+        assert_eq!(words(&command(1, document.clone())), (name, resource.into()), "{document}");
+    }
+}
+
+#[test]
+fn the_first_key_is_the_command_whatever_follows() {
+    let document = doc! {"ping": 1, "drop": "orders", "find": "orders", "$db": "shop"};
+    assert_eq!(words(&command(1, document)), ("ping", "shop".into()));
+}
+
+#[test]
+fn sections_may_come_in_any_order() {
+    let insert = doc! {"insert": "orders", "$db": "shop"};
+    let rows = sequence("documents", &documents(3, 10));
+    for sections in [[body(0, &insert), rows.clone()], [rows.clone(), body(0, &insert)]] {
+        assert_eq!(words(&msg(1, 0, 0, &sections)), ("insert", "shop.orders".into()));
+        assert_eq!(words(&msg(1, 0, 1, &sections)), ("insert", "shop.orders".into()));
+    }
+    let namespaces = sequence("nsInfo", &[doc! {"ns": "a.b"}, doc! {"ns": "c.d"}]);
+    let bulk = body(0, &doc! {"bulkWrite": 1, "$db": "admin"});
+    assert_eq!(words(&msg(1, 0, 0, &[bulk, namespaces])), ("bulkWrite", "a.b".into()));
+}
+
+#[test]
+fn a_body_beyond_the_front_is_told_by_its_sequence() {
+    let sequences = [
+        ("documents", "insert"),
+        ("updates", "update"),
+        ("deletes", "delete"),
+        ("ops", "bulkWrite"),
+        ("strange", "other"),
+    ];
+    for (identifier, name) in sequences {
+        let sections = [sequence(identifier, &documents(9, 99)), body(0, &doc! {"x": 1})];
+        let bytes = msg(1, 0, 0, &sections);
+        let (asked, resource) = read(&bytes[..200]);
+        assert_eq!((asked.name, resource.as_str(), asked.violation), (name, "", None));
+    }
+}
+
+#[test]
+fn a_database_beyond_the_front_is_not_guessed() {
+    let document = doc! {"find": "orders", "filter": {"x": "y".repeat(500)}, "$db": "shop"};
+    assert_eq!(words(&command(1, document)[..300]), ("find", "?.orders".into()));
+}
+
+#[test]
+fn unknown_sections_are_no_violation_and_no_body_is_one() {
+    let find = doc! {"find": "c", "$db": "d"};
+    let (asked, _) = read(&msg(1, 0, 0, &[body(9, &find), body(0, &find)]));
+    assert_eq!((asked.name, asked.violation), ("other", None));
+    let (asked, resource) = read(&msg(1, 0, 0, &[body(0, &find), body(9, &find)]));
+    assert_eq!((asked.name, resource.as_str(), asked.violation), ("find", "d.c", None));
+    let (asked, _) = read(&msg(1, 0, 0, &[body(3, &find)]));
+    assert_eq!(asked.violation, Some(Violation("no_body")));
+    let (asked, _) = read(&msg(1, 0, 0, &[body(0, &Document::new())]));
+    assert_eq!(asked.violation, Some(Violation("no_command")));
+}
+
+#[test]
+fn fire_and_forget_is_silent() {
+    let insert = body(0, &doc! {"insert": "c", "$db": "d"});
+    assert!(read(&msg(1, 0, 2, std::slice::from_ref(&insert))).0.silent);
+    assert!(!read(&msg(1, 0, 1 << 16, &[insert])).0.silent);
+}
+
+#[test]
+fn what_waits_for_events_awaits() {
+    let awaits = |document| read(&command(1, document)).0.awaits;
+    let version = doc! {"processId": 1, "counter": 2_i64};
+    let both = doc! {"hello": 1, "topologyVersion": version.clone(), "maxAwaitTimeMS": 10_000_i64};
+    assert!(awaits(both));
+    assert!(!awaits(doc! {"hello": 1, "topologyVersion": version}));
+    assert!(!awaits(doc! {"find": "c", "maxAwaitTimeMS": 1, "topologyVersion": 1}));
+    let tails = |document| read(&command(1, document)).0.tails;
+    assert!(tails(doc! {"find": "c", "tailable": true, "awaitData": true}));
+    assert!(!tails(doc! {"find": "c", "tailable": true}));
+    assert!(tails(doc! {"aggregate": 1, "pipeline": [{"$changeStream": {}}]}));
+    assert!(!tails(doc! {"aggregate": 1, "pipeline": [{"$match": {"$changeStream": 1}}]}));
+}
+
+#[test]
+fn legacy_messages_are_named_too() {
+    let ismaster = doc! {"ismaster": true, "helloOk": true};
+    assert_eq!(words(&query(1, "admin.$cmd", &ismaster)), ("isMaster", "admin".into()));
+    let wrapped = doc! {"$query": {"count": "c"}, "$readPreference": {"mode": "secondary"}};
+    assert_eq!(words(&query(1, "d.$cmd", &wrapped)), ("count", "d.c".into()));
+    assert_eq!(words(&query(1, "d.c", &doc! {"x": 1})), ("query", "d.c".into()));
+    let rest = b"\0\0\0\0d.c\0rest";
+    let table = [
+        (2001, "update", true),
+        (2002, "insert", true),
+        (2005, "getMore", false),
+        (2006, "delete", true),
+        (2010, "other", false),
+        (2011, "other", true),
+        (1234, "other", true),
+    ];
+    for (opcode, name, silent) in table {
+        let (asked, _) = read(&message(1, 0, opcode, rest));
+        assert_eq!((asked.name, asked.silent), (name, silent), "{opcode}");
+    }
+    assert_eq!(words(&message(1, 0, 2002, rest)).1, "d.c");
+}
+
+#[test]
+fn secrets_are_known_as_such() {
+    let secret = |document| read(&command(1, document)).0.secret;
+    assert!(secret(doc! {"saslStart": 1}));
+    assert!(secret(doc! {"createUser": "x", "pwd": "y"}));
+    assert!(secret(doc! {"hello": 1, "speculativeAuthenticate": {}}));
+    assert!(!secret(doc! {"hello": 1}));
+    let wrapped = doc! {"ismaster": 1, "speculativeAuthenticate": {}};
+    assert!(read(&query(1, "admin.$cmd", &wrapped)).0.secret);
+}
+
+#[test]
+fn names_that_are_too_long_are_cut() {
+    let (_, resource) = read(&command(1, doc! {"find": "é".repeat(9000), "$db": "d"}));
+    assert!(resource.len() <= RESOURCE + 3);
+}

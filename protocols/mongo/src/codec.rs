@@ -1,0 +1,131 @@
+//! The codec of one connection: requests are named and remembered, replies settle them.
+
+use crate::{
+    Listener,
+    client::Client,
+    open::Opens,
+    refusal::{self, Family},
+};
+use bytes::BytesMut;
+use operation::{
+    Codec, Extra, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation,
+};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+
+mod attribute;
+mod reply;
+mod request;
+
+use reply::Receiving;
+use request::{Inflated, Sending};
+
+/// How far into a request its name, its comment and everything else is looked for, in bytes.
+pub(crate) const FRONT: usize = 64 * 1024;
+
+/// One connection that speaks MongoDB's wire protocol.
+///
+/// What is used now and then only is boxed, so that an idle connection stays small.
+pub struct Mongo {
+    listener: Arc<Listener>,
+    /// The address at which the client came in.
+    local: SocketAddr,
+    /// A message was seen: what follows is no other protocol.
+    begun: bool,
+    /// The words for the request marked last.
+    name: &'static str,
+    resource: String,
+    /// How many documents the request that ended last carried.
+    sent: u64,
+    opens: Opens,
+    client: Option<Box<Client>>,
+    /// The front of the request marked last, if it came compressed.
+    inflated: Option<Box<Inflated>>,
+    /// A request whose documents are counted while the rest of it passes.
+    sending: Option<Box<Sending>>,
+    /// A reply on its way through.
+    receiving: Option<Box<Receiving>>,
+    /// The cursor that was used up last, and its call site: its end is still to be reported.
+    closed: (i64, u16),
+}
+
+impl Codec for Mongo {
+    const PROTOCOL: Protocol = Protocol {
+        name: "mongo",
+        items: Some(Extra {
+            metric: "tollgate_mongo_documents_total",
+            help: "Documents in requests, and in replies or written by them",
+        }),
+        codes: Some(Extra {
+            metric: "tollgate_mongo_errors_total",
+            help: "Errors that replies told, by the name of their code",
+        }),
+        shapes: Some(Extra {
+            metric: "tollgate_mongo_reads_total",
+            help: "Reads by how much of a sharded cluster they reach, judged by the shard key",
+        }),
+        item: "documents",
+        logged: &["driver", "max_time_ms", "database", "collection", "callsite"],
+        logged_when_slow: &["query", "query_hash"],
+        logged_with_values: &["query_values"],
+    };
+
+    type Shared = Listener;
+
+    fn new(shared: &Arc<Listener>, link: Link) -> Self {
+        Self {
+            listener: Arc::clone(shared),
+            local: link.local,
+            begun: false,
+            name: "other",
+            resource: String::new(),
+            sent: 0,
+            opens: Opens::default(),
+            client: None,
+            inflated: None,
+            sending: None,
+            receiving: None,
+            closed: (0, 0),
+        }
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        self.next_request(bytes)
+    }
+
+    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
+        Named { name: self.name, resource: &self.resource }
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        self.next_reply(bytes)
+    }
+
+    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
+        self.fact(front, name)
+    }
+
+    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        let Ok(id) = u32::try_from(tag.0) else { return false };
+        let family = match self.opens.remove(id) {
+            Some(open) if open.legacy && open.role == crate::commands::Role::Query => {
+                Family::LegacyQuery
+            }
+            Some(open) if open.legacy => Family::LegacyCommand,
+            _ => Family::Message,
+        };
+        refusal::write(id, family, why, out);
+        true
+    }
+
+    fn ping(&mut self, out: &mut BytesMut) -> bool {
+        refusal::ping(out);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

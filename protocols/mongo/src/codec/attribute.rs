@@ -1,0 +1,101 @@
+//! Facts about the connection and about requests, found when a policy or a log line asks.
+
+use super::{FRONT, Mongo, request};
+use crate::{
+    asked::Asked,
+    client::Client,
+    commands::Role,
+    comment,
+    element::elements,
+    header::{Header, opcode},
+    message::Message,
+    shape,
+};
+use std::borrow::Cow;
+
+/// The facts that are found in a request.
+const IN_REQUEST: [&str; 9] = [
+    "callsite",
+    "comment",
+    "trace_id",
+    "max_time_ms",
+    "database",
+    "collection",
+    "query",
+    "query_hash",
+    "query_values",
+];
+
+impl Mongo {
+    pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
+        let client = self.client.as_deref();
+        let known = match name {
+            "app" => client.and_then(Client::app),
+            "driver" => client.and_then(Client::driver),
+            "user" => client.and_then(Client::user),
+            _ if IN_REQUEST.contains(&name) => {
+                return self.in_request(&front[..front.len().min(FRONT)], name);
+            }
+            _ => None,
+        };
+        known.map(Cow::Borrowed)
+    }
+
+    fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
+        let header = Header::read(front).ok()??;
+        if header.opcode != opcode::COMPRESSED {
+            return self.told(&Message::read(front)?, name);
+        }
+        let front = &front[..front.len().min(header.len as usize)];
+        match self.inflated.as_deref().filter(|inflated| front.starts_with(&inflated.wire)) {
+            Some(inflated) => self.told(&Message::read(&inflated.message)?, name),
+            None => {
+                let front = request::inflated_front(front)?;
+                let told = self.told(&Message::read(&front)?, name)?;
+                Some(Cow::Owned(told.into_owned()))
+            }
+        }
+    }
+
+    /// What a request itself tells.
+    fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Option<Cow<'b, str>> {
+        let mut resource = String::new();
+        let asked = Asked::read(message, &mut resource);
+        let (database, collection) = match resource.split_once('.') {
+            Some((database, collection)) => (database, Some(collection)),
+            None => (resource.as_str(), None),
+        };
+        match name {
+            "database" => (!database.is_empty()).then(|| database.to_owned().into()),
+            "collection" => collection.map(|collection| collection.to_owned().into()),
+            "trace_id" if !asked.secret => comment::trace_id(message).map(Cow::Borrowed),
+            "max_time_ms" => {
+                let limit = elements(message.body).find(|field| field.name == b"maxTimeMS")?;
+                Some(limit.number()?.to_string().into())
+            }
+            // Nothing that was said in secret may be shown.
+            _ if asked.secret => None,
+            "callsite" if asked.role == Role::GetMore => self.opened_at(asked.cursor),
+            "callsite" => comment::callsite(&comment::find(message)?),
+            "comment" => Some(comment::text(&comment::find(message)?)),
+            "query_hash" => {
+                Some(format!("{:016x}", shape::hash(asked.name, &message.inline(false))).into())
+            }
+            _ => {
+                let mut out = String::new();
+                let body = message.inline(false);
+                shape::query(asked.name, &body, name == "query_values", &mut out);
+                (!out.is_empty()).then_some(out.into())
+            }
+        }
+    }
+
+    /// The call site of the request that opened a cursor.
+    fn opened_at(&self, cursor: i64) -> Option<Cow<'_, str>> {
+        let number = match self.closed {
+            (closed, callsite) if closed == cursor => callsite,
+            _ => self.listener.cursors.get(cursor).callsite,
+        };
+        self.listener.names.get(number).map(Cow::Borrowed)
+    }
+}

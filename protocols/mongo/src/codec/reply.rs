@@ -1,0 +1,219 @@
+//! Replies: never held, save for small `hello` replies that are rewritten.
+
+use super::{FRONT, Mongo, request::COMPRESSED_HEAD};
+use crate::{
+    commands::Role,
+    compressed::Inflate,
+    cursors::Known,
+    header::{HEADER, Header, LONGEST, flag, opcode},
+    hello,
+    open::Open,
+    scan::{Facts, Scan},
+};
+use operation::{Next, Outcome, Reply, Tag, Violation};
+
+/// A reply on its way through.
+pub(super) struct Receiving {
+    header: Header,
+    left: usize,
+    scan: Scan,
+    facts: Facts,
+    inflate: Option<Inflate>,
+    violation: Option<Violation>,
+}
+
+impl Mongo {
+    pub(super) fn next_reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        if let Some(mut receiving) = self.receiving.take() {
+            let here = &bytes[..bytes.len().min(receiving.left)];
+            if here.is_empty() {
+                self.receiving = Some(receiving);
+                return Ok(Next::Hold(1));
+            }
+            receiving.feed(here);
+            if receiving.left > 0 {
+                self.receiving = Some(receiving);
+                return Ok(Next::more(here.len() as u64));
+            }
+            return Ok(self.end(*receiving, here.len()));
+        }
+        let Some(header) = Header::read(bytes)? else {
+            if self.opens.is_empty() {
+                // Everything is answered: what the last request said is of no more use.
+                self.inflated = None;
+            }
+            return Ok(Next::Hold(HEADER));
+        };
+        let len = header.len as usize;
+        let role = self.opens.answered(header.answers).map(|open| open.role);
+        let hello = role == Some(Role::Hello) && self.listener.settings.rewrite_hello;
+        let wanted = match header.opcode {
+            _ if hello && len <= FRONT => len,
+            opcode::COMPRESSED => len.min(COMPRESSED_HEAD),
+            _ => HEADER,
+        };
+        if bytes.len() < wanted {
+            return Ok(Next::Hold(wanted));
+        }
+        let here = &bytes[..bytes.len().min(len)];
+        let mut receiving = Receiving::new(header, here, role == Some(Role::Bulk));
+        receiving.feed(&here[receiving.head().min(here.len())..]);
+        receiving.left = len - here.len();
+        if receiving.left > 0 {
+            self.receiving = Some(Box::new(receiving));
+            return Ok(Next::more(here.len() as u64));
+        }
+        let with = hello.then(|| self.rewrite(header, here)).flatten();
+        match (self.end(receiving, len), with) {
+            (Next::Pass { mark, .. }, Some(with)) => {
+                Ok(Next::Swap { len, with: with.into(), mark })
+            }
+            (next, _) => Ok(next),
+        }
+    }
+
+    /// The reply to a `hello` as the client is to see it; `None` if it can stay as it is.
+    fn rewrite(&self, header: Header, message: &[u8]) -> Option<Vec<u8>> {
+        let settings = &self.listener.settings;
+        if message.len() > FRONT {
+            return None;
+        }
+        if header.opcode != opcode::COMPRESSED {
+            return hello::rewrite_reply(message, settings, self.local);
+        }
+        let head = message.get(HEADER..)?;
+        let (mut inflate, original) = Inflate::begin(head, (FRONT - HEADER) as u32).ok()?;
+        let mut plain = (original.size + HEADER as u32).to_le_bytes().to_vec();
+        plain.extend_from_slice(message.get(4..12)?);
+        plain.extend_from_slice(&original.opcode.to_le_bytes());
+        let rest = message.get(COMPRESSED_HEAD..)?;
+        inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
+        inflate.finish().ok()?;
+        hello::rewrite_reply(&plain, settings, self.local)
+    }
+
+    /// Ends a reply with the `len` bytes that are here.
+    fn end(&mut self, receiving: Receiving, len: usize) -> Next<Reply> {
+        let Receiving { header, scan, mut facts, inflate, mut violation, .. } = receiving;
+        scan.finish(&mut facts);
+        violation = violation
+            .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
+            .or_else(|| facts.broken.then_some(Violation("bad_document")));
+        let open = self.opens.answered(header.answers).copied();
+        let mark = match open {
+            Some(open) => self.settle(open, header, &facts, violation),
+            None => {
+                let (outcome, code) = outcome(None, &facts, violation);
+                let tag = Tag(header.answers.into());
+                Some(Reply { tag, outcome, code, items: facts.items, violation })
+            }
+        };
+        Next::Pass { len: len as u64, mark, ends: true }
+    }
+
+    /// Notes what a reply told; the last one to a request settles it.
+    fn settle(
+        &mut self,
+        open: Open,
+        header: Header,
+        facts: &Facts,
+        violation: Option<Violation>,
+    ) -> Option<Reply> {
+        let (outcome, code) = outcome(Some(open.role), facts, violation);
+        let written = matches!(open.role, Role::Write | Role::Bulk);
+        let items = open.items.saturating_add(if written { facts.written } else { facts.items });
+        if violation.is_none() {
+            self.note_cursor(&open, facts);
+            self.note_user(&open, facts);
+            if !open.legacy && facts.flags & flag::MORE_TO_COME != 0 {
+                self.opens.streams(open.id, header.id, items);
+                return None;
+            }
+        }
+        self.opens.remove(open.id);
+        Some(Reply { tag: Tag(open.id.into()), outcome, code, items, violation })
+    }
+
+    fn note_cursor(&mut self, open: &Open, facts: &Facts) {
+        let cursors = &self.listener.cursors;
+        match (open.role, facts.cursor) {
+            (Role::Cursor | Role::Query, Some(cursor)) => {
+                cursors.open(cursor, Known { callsite: open.callsite, tails: open.tails });
+            }
+            (Role::GetMore, Some(0)) => {
+                cursors.close(open.cursor);
+                self.closed = (open.cursor, open.callsite);
+            }
+            _ => {}
+        }
+    }
+
+    /// A user's name counts once the server said that it was proved.
+    fn note_user(&mut self, open: &Open, facts: &Facts) {
+        let Some(client) = self.client.as_deref_mut().filter(|_| open.claim != 0) else { return };
+        let answered = match open.role {
+            Role::Hello => facts.ok() && facts.speculative,
+            _ => facts.ok(),
+        };
+        client.answered(open.claim, answered, facts.done);
+    }
+}
+
+impl Receiving {
+    fn new(header: Header, here: &[u8], bulk: bool) -> Self {
+        let mut facts = Facts::default();
+        facts.bulk = bulk;
+        let len = header.len - HEADER as u32;
+        let mut receiving = Self {
+            header,
+            left: 0,
+            scan: Scan::reply(header.opcode, len),
+            facts,
+            inflate: None,
+            violation: None,
+        };
+        if header.opcode == opcode::COMPRESSED {
+            match Inflate::begin(&here[HEADER..], LONGEST) {
+                Ok((inflate, original)) => {
+                    receiving.scan = Scan::reply(original.opcode, original.size);
+                    receiving.inflate = Some(inflate);
+                }
+                Err(violation) => receiving.violation = Some(violation),
+            }
+        }
+        receiving
+    }
+
+    /// How many bytes stand before what is scanned.
+    fn head(&self) -> usize {
+        if self.header.opcode == opcode::COMPRESSED { COMPRESSED_HEAD } else { HEADER }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.left = self.left.saturating_sub(bytes.len());
+        let Self { scan, facts, inflate, violation, .. } = self;
+        match inflate {
+            None => scan.feed(bytes, facts),
+            Some(stream) => {
+                if let Err(why) = stream.feed(bytes, &mut |piece| scan.feed(piece, facts)) {
+                    // The rest passes unread; reading resumes with the next message.
+                    (*violation, *inflate) = (Some(why), None);
+                    *scan = Scan::reply(0, 0);
+                }
+            }
+        }
+    }
+}
+
+/// How an operation ended; a reply that can't be read speaks against nobody.
+fn outcome(
+    role: Option<Role>,
+    facts: &Facts,
+    violation: Option<Violation>,
+) -> (Outcome, Option<&'static str>) {
+    match role {
+        _ if violation.is_some() => (Outcome::Ok, None),
+        Some(Role::Query) => facts.query(),
+        _ => facts.command(),
+    }
+}

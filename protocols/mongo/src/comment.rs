@@ -1,0 +1,209 @@
+//! What clients write into `comment`: where in their program a request comes from, and its trace.
+
+use crate::{
+    element::{Element, elements, kind},
+    message::Message,
+};
+use std::{borrow::Cow, fmt::Write};
+
+/// The longest call site, in bytes.
+const CALLSITE: usize = 128;
+/// The longest text of a comment, in bytes.
+const TEXT: usize = 256;
+/// How deep a comment's documents are shown.
+const DEPTH: usize = 4;
+
+/// The comment of a request: `comment` of a command, `$comment` of a legacy query.
+pub(crate) fn find<'b>(message: &Message<'b>) -> Option<Element<'b>> {
+    let is_comment = |field: &Element<'b>| matches!(field.name, b"comment" | b"$comment");
+    elements(message.body).find(is_comment).or_else(|| message.wrapper().find(is_comment))
+}
+
+/// Where in the client's program a request comes from: `callingFunction` of a comment that is a
+/// document or JSON, or else the comment itself, unless it differs with each request.
+pub(crate) fn callsite<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
+    let text = match comment.kind {
+        kind::DOCUMENT => field(comment, b"callingFunction")?.text()?,
+        _ => {
+            let text = comment.text()?;
+            match json_string(text, "callingFunction") {
+                Some(function) => function,
+                None if text.starts_with('{') || traceparent(text).is_some() => return None,
+                None => text,
+            }
+        }
+    };
+    (!text.is_empty()).then(|| clean(text, CALLSITE))
+}
+
+/// The comment as text.
+pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
+    match comment.text() {
+        Some(text) => clean(text, TEXT),
+        None => {
+            let mut out = String::new();
+            json(comment, DEPTH, &mut out);
+            Cow::Owned(clean(&out, TEXT).into_owned())
+        }
+    }
+}
+
+/// The id of the trace that a request belongs to (w3.org/TR/trace-context): 32 hex digits, from
+/// its telemetry section or from its comment.
+pub(crate) fn trace_id<'b>(message: &Message<'b>) -> Option<&'b str> {
+    let otel = elements(message.telemetry).find(|field| field.name == b"otel");
+    let carried = otel.and_then(|otel| field(&otel, b"traceparent"));
+    let trace = carried.and_then(|parent| traceparent(parent.text()?));
+    trace.or_else(|| {
+        let comment = find(message)?;
+        let parent = match comment.kind {
+            kind::DOCUMENT => field(&comment, b"traceparent")?,
+            _ => comment,
+        };
+        traceparent(parent.text()?)
+    })
+}
+
+fn field<'b>(document: &Element<'b>, key: &[u8]) -> Option<Element<'b>> {
+    document.elements()?.find(|field| field.name == key)
+}
+
+/// The trace id of the first `version-trace-parent-flags` in a text.
+fn traceparent(text: &str) -> Option<&str> {
+    let hex = |range: &[u8]| range.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let bytes = text.as_bytes();
+    let starts = bytes.windows(55).position(|w| {
+        let dashes = [w[2], w[35], w[52]] == [b'-'; 3];
+        let digits = hex(&w[..2]) && hex(&w[3..35]) && hex(&w[36..52]) && hex(&w[53..]);
+        let invalid = &w[..2] == b"ff" || w[3..35].iter().all(|digit| *digit == b'0');
+        dashes && digits && !invalid
+    })?;
+    text.get(starts + 3..starts + 35)
+}
+
+/// The string under `key` in a text that is JSON; one with escapes is none.
+fn json_string<'b>(text: &'b str, key: &str) -> Option<&'b str> {
+    let json = text.trim_start().strip_prefix('{')?;
+    let (_, after) = json.split_once(key)?;
+    let value = after.strip_prefix('"')?.trim_start().strip_prefix(':')?.trim_start();
+    let (value, _) = value.strip_prefix('"')?.split_once('"')?;
+    Some(value).filter(|value| !value.contains('\\'))
+}
+
+/// A value roughly as JSON, until the text is long enough.
+fn json(element: &Element<'_>, depth: usize, out: &mut String) {
+    if out.len() > TEXT {
+        return;
+    }
+    if let Some(text) = element.text() {
+        let _ = write!(out, "{text:?}");
+    } else if element.kind == kind::DOUBLE {
+        let value = element.value.first_chunk().map(|value| f64::from_le_bytes(*value));
+        let _ = write!(out, "{}", value.unwrap_or_default());
+    } else if element.kind == kind::BOOLEAN {
+        out.push_str(if element.number() == Some(1) { "true" } else { "false" });
+    } else if let Some(number) = element.number() {
+        let _ = write!(out, "{number}");
+    } else if let Some(inner) = element.elements().filter(|_| depth > 0) {
+        let keys = element.kind == kind::DOCUMENT;
+        out.push(if keys { '{' } else { '[' });
+        for (at, element) in inner.enumerate() {
+            if out.len() > TEXT {
+                break;
+            }
+            out.push_str(if at > 0 { "," } else { "" });
+            if keys {
+                let _ = write!(out, "{:?}:", String::from_utf8_lossy(element.name));
+            }
+            json(&element, depth - 1, out);
+        }
+        out.push(if keys { '}' } else { ']' });
+    } else {
+        out.push_str(if element.kind == kind::NULL { "null" } else { "\"?\"" });
+    }
+}
+
+/// A text from a client, at most `longest` bytes of it, with nothing in it that could break a
+/// line or drive a terminal.
+pub(crate) fn clean(text: &str, longest: usize) -> Cow<'_, str> {
+    let text = cut(text, longest);
+    if text.chars().any(char::is_control) {
+        let mut cleaned: String = text
+            .chars()
+            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+            .collect();
+        cleaned.truncate(cut(&cleaned, longest).len());
+        Cow::Owned(cleaned)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The front of a text: at most `longest` bytes, and no part of a character.
+pub(crate) fn cut(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{body, command, msg, query};
+    use bson::{Bson, doc};
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn of<T>(comment: impl Into<Bson>, read: impl Fn(&Element<'_>) -> T) -> T {
+        let bytes = command(1, doc! {"find": "c", "comment": comment.into(), "$db": "d"});
+        read(&find(&Message::read(&bytes).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_call_site_is_a_text_or_the_calling_function() {
+        let site = |comment: Bson| of(comment, |c| callsite(c).map(Cow::into_owned));
+        assert_eq!(site("checkout.py:12".into()).as_deref(), Some("checkout.py:12"));
+        assert_eq!(site(r#"{"callingFunction": "pay"}"#.into()).as_deref(), Some("pay"));
+        assert_eq!(site(doc! {"callingFunction": "pay"}.into()).as_deref(), Some("pay"));
+        assert_eq!(site(doc! {"other": 1}.into()), None);
+        assert_eq!(site(format!("traceparent='{PARENT}'").into()), None);
+        assert_eq!(site(7.into()), None);
+        assert_eq!(site("é".repeat(500).into()).unwrap().len(), 128);
+    }
+
+    #[test]
+    fn a_comment_of_any_type_has_a_text() {
+        let shown = |comment: Bson| of(comment, |c| text(c).into_owned());
+        assert_eq!(shown("two\nlines".into()), "two\u{fffd}lines");
+        assert_eq!(shown(doc! {"a": 1, "b": [true, "x"]}.into()), r#"{"a":1,"b":[true,"x"]}"#);
+        assert_eq!(shown(Bson::Null), "null");
+        assert!(shown(doc! {"a": "x".repeat(9000)}.into()).len() <= TEXT);
+        assert!(shown("\u{1}".repeat(9000).into()).len() <= TEXT);
+    }
+
+    #[test]
+    fn a_trace_is_found_wherever_it_may_be_carried() {
+        let find = doc! {"find": "c", "$db": "d"};
+        let telemetry = doc! {"otel": {"traceparent": PARENT}};
+        let carriers = [
+            msg(1, 0, 0, &[body(3, &telemetry), body(0, &find)]),
+            msg(1, 0, 0, &[body(0, &find), body(3, &telemetry)]),
+            command(1, doc! {"find": "c", "comment": PARENT}),
+            command(1, doc! {"find": "c", "comment": format!("x='y',traceparent='{PARENT}'")}),
+            command(1, doc! {"find": "c", "comment": format!(r#"{{"traceparent":"{PARENT}"}}"#)}),
+            command(1, doc! {"find": "c", "comment": {"traceparent": PARENT}}),
+            query(1, "d.c", &doc! {"$query": {}, "$comment": PARENT}),
+        ];
+        for bytes in carriers {
+            assert_eq!(trace_id(&Message::read(&bytes).unwrap()), Some(TRACE));
+        }
+    }
+
+    #[test]
+    fn what_is_no_trace_is_not_taken_for_one() {
+        for text in ["", "00-xyz", &PARENT.replace("4bf9", "4BF9"), &PARENT.replacen("00", "ff", 1)]
+        {
+            assert_eq!(traceparent(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! OP_COMPRESSED: what the message inside says, in pieces, as it arrives and in bounded memory.
+//!
+//! Source: the driver specification `compression/OP_COMPRESSED`.
+
+use crate::snappy::Snappy;
+use flate2::{Decompress, FlushDecompress, Status};
+use operation::Violation;
+use zstd::stream::raw::{DParameter, Decoder, Operation};
+
+/// The compressors whose output can be read, as `hello` names them.
+pub(crate) const READABLE: [&str; 3] = ["snappy", "zlib", "zstd"];
+
+/// The bytes between the header and what is compressed.
+const HEAD: usize = 9;
+const OP_COMPRESSED: i32 = 2012;
+/// The most that is handed on at a time.
+const PIECE: usize = 16 * 1024;
+/// The largest zstd window, as a power of two: that of its level 19.
+const ZSTD_WINDOW: u32 = 23;
+
+const CORRUPT: Violation = Violation("bad_compression");
+const BOMB: Violation = Violation("decompression_bomb");
+const NESTED: Violation = Violation("nested_compression");
+
+/// What a compressed message claims to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Original {
+    /// The opcode of the message inside.
+    pub(crate) opcode: i32,
+    /// How many bytes it has, its header not counted.
+    pub(crate) size: u32,
+}
+
+/// Inflates one message.
+pub(crate) struct Inflate {
+    decoder: Compressor,
+    /// How many bytes are still to come out.
+    left: u32,
+    /// Whether the compressed stream came to its own end.
+    ended: bool,
+    /// What was wrong with it; nothing after that is read.
+    broken: Option<Violation>,
+}
+
+enum Compressor {
+    Noop,
+    Snappy(Snappy),
+    Zlib(Decompress),
+    Zstd(Decoder<'static>),
+}
+
+impl Inflate {
+    /// Begins with the 9 bytes after the header: original opcode, size, compressor. A message
+    /// that claims more than `limit` bytes is refused before anything is reserved for it.
+    pub(crate) fn begin(head: &[u8], limit: u32) -> Result<(Self, Original), Violation> {
+        let Some(&[a, b, c, d, e, f, g, h, compressor]) = head.first_chunk::<HEAD>() else {
+            return Err(CORRUPT);
+        };
+        let opcode = i32::from_le_bytes([a, b, c, d]);
+        // A negative size reads as one beyond every limit.
+        let size = u32::from_le_bytes([e, f, g, h]);
+        if opcode == OP_COMPRESSED {
+            return Err(NESTED);
+        }
+        if size > limit {
+            return Err(BOMB);
+        }
+        let decoder = match compressor {
+            0 => Compressor::Noop,
+            1 => Compressor::Snappy(Snappy::new(size)),
+            2 => Compressor::Zlib(Decompress::new(true)),
+            3 => {
+                let mut decoder = Decoder::new().map_err(|_| CORRUPT)?;
+                decoder
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW))
+                    .map_err(|_| CORRUPT)?;
+                Compressor::Zstd(decoder)
+            }
+            _ => return Err(CORRUPT),
+        };
+        let inflate = Self { decoder, left: size, ended: false, broken: None };
+        Ok((inflate, Original { opcode, size }))
+    }
+
+    /// Inflates more of the message; `sink` gets pieces of at most 16 KiB, and never more in all
+    /// than the message claims to hold.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        if let Some(violation) = self.broken {
+            return Err(violation);
+        }
+        let mut out = Counted { left: &mut self.left, sink };
+        let fed = match &mut self.decoder {
+            Compressor::Noop => bytes.chunks(PIECE).try_for_each(|piece| out.take(piece)),
+            Compressor::Snappy(snappy) => {
+                let mut over = Ok(());
+                let fed =
+                    snappy.feed(bytes, &mut |piece| over = over.and_then(|()| out.take(piece)));
+                self.ended = snappy.ended();
+                fed.and(over)
+            }
+            Compressor::Zlib(zlib) => feed_zlib(zlib, bytes, &mut self.ended, &mut out),
+            Compressor::Zstd(zstd) => feed_zstd(zstd, bytes, &mut self.ended, &mut out),
+        };
+        self.broken = fed.err();
+        fed
+    }
+
+    /// Says, when the whole message was fed, whether it held exactly what it claimed.
+    pub(crate) fn finish(&self) -> Result<(), Violation> {
+        let ended = self.ended || matches!(self.decoder, Compressor::Noop);
+        match self.broken {
+            Some(violation) => Err(violation),
+            None if self.left == 0 && ended => Ok(()),
+            None => Err(CORRUPT),
+        }
+    }
+}
+
+/// The sink, and how much it may still be given.
+struct Counted<'a> {
+    left: &'a mut u32,
+    sink: &'a mut dyn FnMut(&[u8]),
+}
+
+impl Counted<'_> {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Violation> {
+        let len = u32::try_from(piece.len()).map_err(|_| BOMB)?;
+        *self.left = self.left.checked_sub(len).ok_or(BOMB)?;
+        if !piece.is_empty() {
+            (self.sink)(piece);
+        }
+        Ok(())
+    }
+
+    /// Room for the next piece: a byte more than may come, to notice when more does.
+    fn room(&self) -> usize {
+        PIECE.min(*self.left as usize + 1)
+    }
+}
+
+fn feed_zlib(
+    zlib: &mut Decompress,
+    mut bytes: &[u8],
+    ended: &mut bool,
+    out: &mut Counted<'_>,
+) -> Result<(), Violation> {
+    let mut piece = [0; PIECE];
+    loop {
+        if *ended {
+            return if bytes.is_empty() { Ok(()) } else { Err(CORRUPT) };
+        }
+        let room = out.room();
+        let (read, written) = (zlib.total_in(), zlib.total_out());
+        let status = zlib
+            .decompress(bytes, &mut piece[..room], FlushDecompress::None)
+            .map_err(|_| CORRUPT)?;
+        let read = (zlib.total_in() - read) as usize;
+        let written = (zlib.total_out() - written) as usize;
+        bytes = bytes.get(read..).unwrap_or_default();
+        out.take(&piece[..written])?;
+        *ended = status == Status::StreamEnd;
+        let full = written == room;
+        if !*ended && ((bytes.is_empty() && !full) || (read == 0 && written == 0)) {
+            return Ok(());
+        }
+    }
+}
+
+fn feed_zstd(
+    zstd: &mut Decoder<'static>,
+    mut bytes: &[u8],
+    ended: &mut bool,
+    out: &mut Counted<'_>,
+) -> Result<(), Violation> {
+    let mut piece = [0; PIECE];
+    loop {
+        let room = out.room();
+        let status = zstd.run_on_buffers(bytes, &mut piece[..room]).map_err(|_| CORRUPT)?;
+        if status.bytes_read == 0 && status.bytes_written == 0 {
+            return Ok(());
+        }
+        bytes = bytes.get(status.bytes_read..).unwrap_or_default();
+        out.take(&piece[..status.bytes_written])?;
+        // The end of a frame; another may follow.
+        *ended = status.remaining == 0;
+        if bytes.is_empty() && (*ended || status.bytes_written < room) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! What is known of open cursors, shared by all connections of a listener: drivers go on with a
+//! cursor on whatever connection is free.
+
+use crate::names::hash;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How many cursors there is room for.
+const ROOM: usize = 8192;
+/// How far from its place a cursor may lie; beyond that, a newer one takes an older one's place.
+const PROBES: usize = 8;
+/// 48 bits that tell cursors apart; below them 15 for the call site and one for tailing.
+const WHICH: u64 = !0xFFFF;
+const TAILS: u64 = 1;
+
+/// What is worth knowing about a cursor when it is gone on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Where in the client's program it was opened: a number of [`crate::names::Names`], or 0.
+    pub(crate) callsite: u16,
+    /// It waits for documents that are to come.
+    pub(crate) tails: bool,
+}
+
+/// Open cursors, without locks: a slot is one word. Two cursors that can't be told apart, or one
+/// that lost its place, cost a wrong or a missing label and nothing else.
+#[derive(Debug)]
+pub(crate) struct Cursors {
+    slots: Box<[AtomicU64]>,
+}
+
+impl Default for Cursors {
+    fn default() -> Self {
+        Self { slots: (0..ROOM).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Cursors {
+    /// Remembers a cursor, if there is anything worth remembering.
+    pub(crate) fn open(&self, id: i64, known: Known) {
+        if id == 0 || known == Known::default() {
+            return;
+        }
+        let (home, which) = place(id);
+        let word = which | u64::from(known.callsite) << 1 | u64::from(known.tails);
+        let free = self.slots(home).find(|slot| {
+            let held = slot.load(Relaxed);
+            held == 0 || held & WHICH == which
+        });
+        if let Some(slot) = free.or_else(|| self.slots(home).next()) {
+            slot.store(word, Relaxed);
+        }
+    }
+
+    /// What is known of a cursor.
+    pub(crate) fn get(&self, id: i64) -> Known {
+        let (home, which) = place(id);
+        let words = self.slots(home).map(|slot| slot.load(Relaxed));
+        let found = words.into_iter().find(|word| word & WHICH == which);
+        found.map_or(Known::default(), |word| Known {
+            callsite: ((word & !WHICH) >> 1) as u16,
+            tails: word & TAILS != 0,
+        })
+    }
+
+    /// Forgets a cursor that is used up.
+    pub(crate) fn close(&self, id: i64) {
+        let (home, which) = place(id);
+        for slot in self.slots(home) {
+            let held = slot.load(Relaxed);
+            if held & WHICH == which {
+                // If another cursor took the place meanwhile, that one stays.
+                let _ = slot.compare_exchange(held, 0, Relaxed, Relaxed);
+            }
+        }
+    }
+
+    fn slots(&self, home: usize) -> impl Iterator<Item = &AtomicU64> {
+        (0..PROBES).filter_map(move |probe| self.slots.get((home + probe) % ROOM))
+    }
+}
+
+/// Where a cursor's slots begin, and what tells it apart there (never 0).
+fn place(id: i64) -> (usize, u64) {
+    let hash = hash(&id.to_le_bytes());
+    (hash as usize % ROOM, (hash | 1 << 16) & WHICH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_known_until_it_is_used_up() {
+        let cursors = Cursors::default();
+        let known = Known { callsite: 1024, tails: true };
+        cursors.open(42, known);
+        assert_eq!(cursors.get(42), known);
+        assert_eq!(cursors.get(43), Known::default());
+        cursors.close(42);
+        assert_eq!(cursors.get(42), Known::default());
+    }
+
+    #[test]
+    fn a_flood_of_cursors_drops_old_ones_and_keeps_the_newest() {
+        let cursors = Cursors::default();
+        for id in 1..100_000 {
+            let known = Known { callsite: (id % 1000 + 1) as u16, tails: false };
+            cursors.open(id, known);
+            assert_eq!(cursors.get(id), known);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The elements of a BSON document, as they lie in a slice that may end too early.
+//!
+//! Source: the BSON specification, version 1.1. Nothing is copied, and nothing is believed: a
+//! length that reaches beyond its document ends the walk.
+
+use crate::number::number;
+
+/// The kinds of elements that someone here asks about.
+pub(crate) mod kind {
+    pub(crate) const DOUBLE: u8 = 0x01;
+    pub(crate) const STRING: u8 = 0x02;
+    pub(crate) const DOCUMENT: u8 = 0x03;
+    pub(crate) const ARRAY: u8 = 0x04;
+    pub(crate) const BINARY: u8 = 0x05;
+    pub(crate) const UNDEFINED: u8 = 0x06;
+    pub(crate) const OBJECT_ID: u8 = 0x07;
+    pub(crate) const BOOLEAN: u8 = 0x08;
+    pub(crate) const DATE: u8 = 0x09;
+    pub(crate) const NULL: u8 = 0x0A;
+    pub(crate) const REGEX: u8 = 0x0B;
+    pub(crate) const DB_POINTER: u8 = 0x0C;
+    pub(crate) const CODE: u8 = 0x0D;
+    pub(crate) const SYMBOL: u8 = 0x0E;
+    pub(crate) const SCOPED_CODE: u8 = 0x0F;
+    pub(crate) const INT32: u8 = 0x10;
+    pub(crate) const TIMESTAMP: u8 = 0x11;
+    pub(crate) const INT64: u8 = 0x12;
+    pub(crate) const DECIMAL: u8 = 0x13;
+    pub(crate) const MIN_KEY: u8 = 0xFF;
+    pub(crate) const MAX_KEY: u8 = 0x7F;
+}
+
+/// One element of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Element<'a> {
+    /// Its type: see [`kind`].
+    pub(crate) kind: u8,
+    /// Its key.
+    pub(crate) name: &'a [u8],
+    /// Its value; of a document or array that is cut, as much as is here.
+    pub(crate) value: &'a [u8],
+    /// All of it: kind, key and value.
+    pub(crate) raw: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// The text of a string; `None` for other kinds, and for what is no UTF-8.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        if self.kind != kind::STRING {
+            return None;
+        }
+        std::str::from_utf8(self.value.get(4..self.value.len() - 1)?).ok()
+    }
+
+    /// Whether this is a number or boolean other than zero, as `ok` and `hello` are tested.
+    pub(crate) fn truthy(&self) -> bool {
+        match self.kind {
+            kind::DOUBLE => self.value.first_chunk().is_some_and(|v| f64::from_le_bytes(*v) != 0.0),
+            kind::BOOLEAN | kind::INT32 | kind::INT64 => self.value.iter().any(|b| *b != 0),
+            _ => false,
+        }
+    }
+
+    /// A number, rounded towards zero; booleans count as 0 and 1.
+    pub(crate) fn number(&self) -> Option<i64> {
+        number(self.kind, self.value)
+    }
+
+    /// The bytes of binary data.
+    pub(crate) fn binary(&self) -> Option<&'a [u8]> {
+        if self.kind == kind::BINARY { self.value.get(5..) } else { None }
+    }
+
+    /// The elements of a document or an array.
+    pub(crate) fn elements(&self) -> Option<Elements<'a>> {
+        self.nests().then(|| elements(self.value))
+    }
+
+    /// Whether the value is a document or an array.
+    pub(crate) fn nests(&self) -> bool {
+        matches!(self.kind, kind::DOCUMENT | kind::ARRAY)
+    }
+}
+
+/// The elements of a document or array that begins with its length and may be cut anywhere.
+///
+/// The walk stops quietly where the bytes end or make no sense. Documents and arrays that are
+/// cut are given as far as they are here; other values only whole.
+pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
+    let len = length(document).filter(|len| *len >= 5);
+    let here = document.get(4..document.len().min(len.unwrap_or(0))).unwrap_or_default();
+    let cut = len.is_none_or(|len| len > document.len());
+    Elements { rest: here, cut, end: if here.is_empty() { End::Early } else { End::NotYet } }
+}
+
+/// Whether all of a document is here, and makes sense.
+pub(crate) fn complete(document: &[u8]) -> bool {
+    let mut walk = elements(document);
+    while walk.next().is_some() {}
+    walk.complete()
+}
+
+/// See [`elements`].
+#[derive(Clone)]
+pub(crate) struct Elements<'a> {
+    rest: &'a [u8],
+    /// The document is longer than what is here of it.
+    cut: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    Proper,
+    Early,
+}
+
+impl Elements<'_> {
+    /// Whether the walk came to the document's own end, with nothing amiss.
+    pub(crate) fn complete(&self) -> bool {
+        self.end == End::Proper
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Element<'a>;
+
+    fn next(&mut self) -> Option<Element<'a>> {
+        if self.end != End::NotYet {
+            return None;
+        }
+        if self.rest == [0] && !self.cut {
+            self.end = End::Proper;
+            return None;
+        }
+        let element = element(self.rest, self.cut);
+        match element {
+            Some(Element { raw, .. }) => self.rest = &self.rest[raw.len()..],
+            None => self.end = End::Early,
+        }
+        element
+    }
+}
+
+/// The element at the front of `bytes`.
+fn element(bytes: &[u8], cut: bool) -> Option<Element<'_>> {
+    let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
+    let (name, value) = rest.split_at(rest.iter().position(|b| *b == 0)?);
+    let value = &value[1..];
+    let mut size = size(kind, value)?;
+    if size > value.len() {
+        if !cut || !matches!(kind, kind::DOCUMENT | kind::ARRAY) {
+            return None;
+        }
+        size = value.len();
+    }
+    let raw = &bytes[..2 + name.len() + size];
+    Some(Element { kind, name, value: &value[..size], raw })
+}
+
+/// How long the value at the front of `bytes` claims to be.
+fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
+    Some(match kind {
+        kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => 0,
+        kind::BOOLEAN => 1,
+        kind::INT32 => 4,
+        kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => 8,
+        kind::OBJECT_ID => 12,
+        kind::DECIMAL => 16,
+        kind::STRING | kind::CODE | kind::SYMBOL => 4 + length(bytes).filter(|n| *n >= 1)?,
+        kind::DB_POINTER => 4 + 12 + length(bytes).filter(|n| *n >= 1)?,
+        kind::BINARY => 5 + length(bytes)?,
+        kind::DOCUMENT | kind::ARRAY => length(bytes).filter(|n| *n >= 5)?,
+        kind::SCOPED_CODE => length(bytes).filter(|n| *n >= 14)?,
+        kind::REGEX => {
+            let pattern = bytes.iter().position(|b| *b == 0)? + 1;
+            pattern + bytes[pattern..].iter().position(|b| *b == 0)? + 1
+        }
+        _ => return None,
+    })
+}
+
+/// The int32 at the front, where it can be a length.
+fn length(bytes: &[u8]) -> Option<usize> {
+    // Positive, so that adding a little never overflows.
+    usize::try_from(i32::from_le_bytes(*bytes.first_chunk()?)).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The sixteen bytes before every message, and the layouts older than `OP_MSG`.
+
+use nom::{
+    IResult, Parser,
+    bytes::complete::{tag, take_till},
+    number::complete::{le_i32, le_u32},
+    sequence::terminated,
+};
+use operation::Violation;
+
+/// How long the header is, in bytes.
+pub(crate) const HEADER: usize = 16;
+/// The longest message that a server takes, in bytes (`MaxMessageSizeBytes`, rpc/message.h).
+pub(crate) const LONGEST: u32 = 48_000_000;
+
+/// Opcodes (mongodb.com/docs, "MongoDB Wire Protocol").
+pub(crate) mod opcode {
+    pub(crate) const REPLY: i32 = 1;
+    pub(crate) const UPDATE: i32 = 2001;
+    pub(crate) const INSERT: i32 = 2002;
+    pub(crate) const QUERY: i32 = 2004;
+    pub(crate) const GET_MORE: i32 = 2005;
+    pub(crate) const DELETE: i32 = 2006;
+    pub(crate) const KILL_CURSORS: i32 = 2007;
+    pub(crate) const COMMAND: i32 = 2010;
+    pub(crate) const COMPRESSED: i32 = 2012;
+    pub(crate) const MSG: i32 = 2013;
+}
+
+/// Bits of `OP_MSG`'s flags (specifications, message/OP_MSG).
+pub(crate) mod flag {
+    pub(crate) const CHECKSUM_PRESENT: u32 = 1;
+    pub(crate) const MORE_TO_COME: u32 = 1 << 1;
+}
+
+/// The header of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The whole message's length in bytes, header included: 16 to [`LONGEST`].
+    pub(crate) len: u32,
+    /// The sender's own number for the message.
+    pub(crate) id: u32,
+    /// The number of the message that this one answers.
+    pub(crate) answers: u32,
+    /// What kind of message it is.
+    pub(crate) opcode: i32,
+}
+
+impl Header {
+    /// Reads the front of a stream; `None` while too few bytes are here. A length that no
+    /// message can have is an error as soon as it is here.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        if let Ok((_, len)) = length(bytes)
+            && !(HEADER as u32..=LONGEST).contains(&len)
+        {
+            return Err(stranger(bytes).unwrap_or(Violation("length")));
+        }
+        let header = (length, le_u32, le_u32, le_i32).parse(bytes);
+        Ok(header.ok().map(|(_, (len, id, answers, opcode))| Self { len, id, answers, opcode }))
+    }
+
+    /// As [`Header::read`], at the very beginning of a connection, where a TLS handshake could
+    /// pass for the front of a huge message.
+    pub(crate) fn read_first(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        if let [0x16, 3, 0..=4, _, _, 1, ..] = bytes {
+            return Err(Violation("looks_like_tls"));
+        }
+        Self::read(bytes)
+    }
+}
+
+fn length(bytes: &[u8]) -> IResult<&[u8], u32> {
+    le_u32(bytes)
+}
+
+/// What the bytes look like if they aren't MongoDB's.
+fn stranger(bytes: &[u8]) -> Option<Violation> {
+    let http: [&[u8]; 10] =
+        [b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP"];
+    if http.iter().any(|method| bytes.starts_with(method)) {
+        return Some(Violation("looks_like_http"));
+    }
+    bytes.starts_with(&[0x16, 3]).then_some(Violation("looks_like_tls"))
+}
+
+/// The bytes up to the next NUL, which is stepped over.
+pub(crate) fn cstring(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
+    terminated(take_till(|byte| byte == 0), tag(&[0][..])).parse(bytes)
+}
+
+/// The front of an `OP_QUERY`, after the header: the full collection name, and the documents.
+pub(crate) fn query(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
+    let flags_name_skip_return = (le_u32, cstring, le_i32, le_i32);
+    flags_name_skip_return.map(|(_, name, ..)| name).parse(bytes)
+}
+
+/// The front of every other legacy request, after the header: 4 bytes (flags, or zero) and the
+/// full collection name. What follows differs, and is not looked at.
+pub(crate) fn legacy(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
+    (le_u32, cstring).map(|(_, name)| name).parse(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_lengths_are_refused_with_the_fourth_byte() {
+        for len in [0, 15, u32::MAX, 0x7fff_ffff, 48_000_001] {
+            assert_eq!(Header::read(&len.to_le_bytes()), Err(Violation("length")), "{len}");
+        }
+        assert_eq!(Header::read(&16_u32.to_le_bytes()), Ok(None));
+        assert_eq!(Header::read(&[1, 0, 0]), Ok(None));
+    }
+
+    #[test]
+    fn other_protocols_are_called_by_their_names() {
+        for text in ["GET / HTTP/1.1\r\n", "POST /x HTTP/1.1", "PRI * HTTP/2.0", "HTTP/1.1 400 Bad"]
+        {
+            assert_eq!(Header::read_first(text.as_bytes()), Err(Violation("looks_like_http")));
+        }
+        let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+        assert_eq!(Header::read_first(&hello), Err(Violation("looks_like_tls")));
+    }
+
+    #[test]
+    fn a_header_is_four_little_endian_numbers() {
+        let bytes = [20, 0, 0, 0, 7, 0, 0, 0, 9, 0, 0, 0, 0xdd, 7, 0, 0];
+        let header = Header { len: 20, id: 7, answers: 9, opcode: opcode::MSG };
+        assert_eq!(Header::read(&bytes), Ok(Some(header)));
+    }
+}

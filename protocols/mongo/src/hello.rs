@@ -1,0 +1,257 @@
+//! What keeps drivers on the proxy: the handshake's compressors, and the addresses in its reply.
+//!
+//! A driver that is told of members dials them. So every address in a reply becomes one that
+//! leads here. Source: the driver specifications `mongodb-handshake`, and
+//! `server-discovery-and-monitoring` for what drivers make of the lists.
+
+use crate::{
+    Settings, checksum,
+    compressed::READABLE,
+    element::{Element, elements, kind},
+};
+use std::{borrow::Cow, net::SocketAddr, ops::Range};
+
+const OP_REPLY: i32 = 1;
+const OP_QUERY: i32 = 2004;
+const OP_MSG: i32 = 2013;
+const HEADER: usize = 16;
+
+/// Takes out of a `hello` the compressors that can't be read, so that no reply uses them.
+///
+/// A whole message in, a whole message out; `None` when there is nothing to change.
+pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
+    let body = body(message)?;
+    let hello = &message[body.clone()];
+    let first = elements(hello).next()?;
+    let wrapped = matches!(first.name, b"$query" | b"query") && first.kind == kind::DOCUMENT;
+    let changed = if wrapped && opcode(message) == OP_QUERY {
+        edit(hello, |element| match element.name {
+            name if name == first.name => {
+                only_readable(element.value).map_or(Edit::Keep, Edit::Put)
+            }
+            _ => Edit::Keep,
+        })?
+    } else {
+        only_readable(hello)?
+    };
+    splice(message, body, &changed)
+}
+
+/// The `hello` command with nothing in `compression` that can't be read.
+fn only_readable(hello: &[u8]) -> Option<Vec<u8>> {
+    if !matches!(elements(hello).next()?.name, b"hello" | b"isMaster" | b"ismaster") {
+        return None;
+    }
+    edit(hello, |element| match element.name {
+        b"compression" if element.kind == kind::ARRAY => {
+            // `none` (how one driver says that it wants no compression) and `noop` hide nothing.
+            let readable =
+                |name: &&str| READABLE.contains(name) || matches!(*name, "none" | "noop");
+            let names = elements(element.value).filter_map(|name| name.text());
+            Edit::Put(array(names.filter(readable).map(Cow::Borrowed).collect()))
+        }
+        _ => Edit::Keep,
+    })
+}
+
+/// Puts addresses that lead to the proxy into the reply to a `hello`, at which the client came
+/// in by `local`.
+///
+/// A whole message in, a whole message out; `None` when there is nothing to change, as for a
+/// standalone server, a mongos or an error.
+pub(crate) fn rewrite_reply(
+    message: &[u8],
+    settings: &Settings,
+    local: SocketAddr,
+) -> Option<Vec<u8>> {
+    if !settings.rewrite_hello {
+        return None;
+    }
+    let body = body(message)?;
+    let hello = &message[body.clone()];
+    if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
+        return None;
+    }
+    let member = Member::new(hello, settings, local);
+    let changed = edit(hello, |element| match (element.name, element.kind) {
+        (b"hosts" | b"passives" | b"arbiters", kind::ARRAY) => Edit::Put(member.list(element)),
+        (b"me", kind::STRING) => Edit::Put(string(&member.shown_as)),
+        (b"primary", kind::STRING) => match element.text().and_then(|host| member.shown(host)) {
+            Some(host) => Edit::Put(string(&host)),
+            None => Edit::Drop,
+        },
+        _ => Edit::Keep,
+    })?;
+    splice(message, body, &changed)
+}
+
+/// The member that answers, as the client is to see it and its set.
+struct Member<'a> {
+    settings: &'a Settings,
+    /// The member's own name for itself.
+    me: Option<&'a str>,
+    /// The address that the client gets for it.
+    shown_as: Cow<'a, str>,
+    /// The list that it is in: `hosts` unless found in another.
+    listed_in: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    fn new(hello: &'a [u8], settings: &'a Settings, local: SocketAddr) -> Self {
+        let me = elements(hello).find(|element| element.name == b"me").and_then(|me| me.text());
+        let named = me.and_then(|me| lookup(settings, me)).map(Cow::Borrowed);
+        let shown_as = named
+            .or_else(|| settings.advertise.as_deref().map(Cow::Borrowed))
+            .unwrap_or_else(|| {
+                // A listener on `[::]` sees clients of IPv4 as `::ffff:127.0.0.1`.
+                SocketAddr::new(local.ip().to_canonical(), local.port()).to_string().into()
+            });
+        let listed_in = elements(hello)
+            .filter(|list| {
+                matches!(list.name, b"passives" | b"arbiters") && list.kind == kind::ARRAY
+            })
+            .find(|list| {
+                elements(list.value).any(|host| me.is_some() && same_host(host.text(), me))
+            })
+            .map_or(&b"hosts"[..], |list| list.name);
+        Self { settings, me, shown_as, listed_in }
+    }
+
+    /// What the client gets for a member's name; `None` for a member to be hidden.
+    fn shown(&self, host: &str) -> Option<Cow<'a, str>> {
+        let answers = self.settings.members.is_empty() || same_host(Some(host), self.me);
+        match lookup(self.settings, host) {
+            Some(host) => Some(Cow::Borrowed(host)),
+            // Whoever answers is in reach, so it is never hidden: drivers drop a server that is
+            // not in the lists of its own reply.
+            None => answers.then(|| self.shown_as.clone()),
+        }
+    }
+
+    /// The client's version of a list of members.
+    fn list(&self, list: &Element<'a>) -> Vec<u8> {
+        let one_address = self.settings.members.is_empty();
+        let mut hosts: Vec<Cow<'a, str>> = Vec::new();
+        // Where one address stands for all, it stands in the list of the member that answers.
+        if !one_address || list.name == self.listed_in {
+            for host in elements(list.value).filter_map(|host| host.text()) {
+                if let Some(host) = self.shown(host)
+                    && !hosts.contains(&host)
+                {
+                    hosts.push(host);
+                }
+            }
+        }
+        array(hosts)
+    }
+}
+
+fn lookup<'s>(settings: &'s Settings, host: &str) -> Option<&'s str> {
+    let named = |(real, _): &(&String, &String)| same_host(Some(real), Some(host));
+    settings.members.iter().find(named).map(|(_, proxy)| proxy.as_str())
+}
+
+fn same_host(a: Option<&str>, b: Option<&str>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+}
+
+/// Where the first document of a whole message is: an OP_MSG's body, a command or its reply.
+fn body(message: &[u8]) -> Option<Range<usize>> {
+    let len = i32_at(message, 0)?;
+    if usize::try_from(len) != Ok(message.len()) || !checksum::valid(message) {
+        return None;
+    }
+    let start = match opcode(message) {
+        OP_MSG => {
+            let mut at = HEADER + 4;
+            // Any other section begins with its length, after its kind.
+            while *message.get(at)? != 0 {
+                let size = usize::try_from(i32_at(message, at + 1)?).ok().filter(|n| *n >= 4)?;
+                at += 1 + size;
+            }
+            at + 1
+        }
+        OP_QUERY => {
+            let collection = message.get(HEADER + 4..)?;
+            HEADER + 4 + collection.iter().position(|b| *b == 0)? + 1 + 8
+        }
+        OP_REPLY => HEADER + 20,
+        _ => return None,
+    };
+    let size = usize::try_from(i32_at(message, start)?).ok()?;
+    let end = start.checked_add(size)?;
+    message.get(start..end)?;
+    Some(start..end)
+}
+
+fn opcode(message: &[u8]) -> i32 {
+    i32_at(message, 12).unwrap_or_default()
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    bytes.get(at..)?.first_chunk().map(|int| i32::from_le_bytes(*int))
+}
+
+/// The message with `document` where `at` was; length and checksum made right.
+fn splice(message: &[u8], at: Range<usize>, document: &[u8]) -> Option<Vec<u8>> {
+    let mut out = [&message[..at.start], document, &message[at.end..]].concat();
+    let len = i32::try_from(out.len()).ok()?;
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    checksum::seal(&mut out);
+    Some(out)
+}
+
+/// What becomes of an element.
+enum Edit {
+    Keep,
+    /// Another value of the same kind.
+    Put(Vec<u8>),
+    Drop,
+}
+
+/// The document with some elements changed and all others byte for byte as they were; `None` if
+/// that changes nothing, or if the document can't be read to its end.
+fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> Edit) -> Option<Vec<u8>> {
+    let mut out = vec![0; 4];
+    let mut walk = elements(document);
+    for element in &mut walk {
+        match change(&element) {
+            Edit::Keep => out.extend(element.raw),
+            Edit::Put(value) => {
+                out.extend(&element.raw[..element.raw.len() - element.value.len()]);
+                out.extend(value);
+            }
+            Edit::Drop => {}
+        }
+    }
+    out.push(0);
+    let len = i32::try_from(out.len()).ok()?;
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    (walk.complete() && out != document).then_some(out)
+}
+
+/// The value of a string element.
+fn string(text: &str) -> Vec<u8> {
+    let mut out = (text.len() as u32 + 1).to_le_bytes().to_vec();
+    out.extend(text.as_bytes());
+    out.push(0);
+    out
+}
+
+/// The value of an array of strings.
+fn array(items: Vec<Cow<'_, str>>) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    for (index, item) in items.iter().enumerate() {
+        out.push(kind::STRING);
+        out.extend(index.to_string().as_bytes());
+        out.push(0);
+        out.extend(string(item));
+    }
+    out.push(0);
+    let len = out.len() as u32;
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! A bounded set of call sites, shared by all connections of a listener: name in, number out.
+
+use std::sync::OnceLock;
+
+/// How many names there are room for; clients choose them, so there must be an end.
+const ROOM: usize = 1024;
+/// How far from its place a name may lie.
+const PROBES: usize = 16;
+
+/// Names that were seen, each under a number from 1 on. No name is ever forgotten, nor is room
+/// made for more: what comes too late has no number.
+#[derive(Debug)]
+pub(crate) struct Names {
+    slots: Box<[OnceLock<Box<str>>]>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { slots: (0..ROOM).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl Names {
+    /// The number of a name; 0 if there is no room for it.
+    pub(crate) fn number(&self, name: &str) -> u16 {
+        let home = hash(name.as_bytes()) as usize;
+        for probe in 0..PROBES {
+            let at = (home + probe) % ROOM;
+            let Some(slot) = self.slots.get(at) else { return 0 };
+            if **slot.get_or_init(|| name.into()) == *name {
+                return at as u16 + 1;
+            }
+        }
+        0
+    }
+
+    /// The name under a number.
+    pub(crate) fn get(&self, number: u16) -> Option<&str> {
+        let slot = self.slots.get(usize::from(number).checked_sub(1)?)?;
+        slot.get().map(|name| &**name)
+    }
+}
+
+/// FNV-1a, folded so that its low bits are as good as its high ones.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_number() {
+        let names = Names::default();
+        let (a, b) = (names.number("checkout"), names.number("search"));
+        assert_ne!(a, b);
+        assert_eq!((names.number("checkout"), names.number("search")), (a, b));
+        assert_eq!((names.get(a), names.get(b)), (Some("checkout"), Some("search")));
+        assert_eq!(names.get(0), None);
+        assert_eq!(names.get(u16::MAX), None);
+    }
+
+    #[test]
+    fn a_flood_of_names_fills_the_table_and_no_more() {
+        let names = Names::default();
+        let known = names.number("first");
+        let numbered = (0..100_000).filter(|i| names.number(&format!("site-{i}")) != 0).count();
+        assert!(numbered < ROOM);
+        assert!(numbered > ROOM / 2);
+        assert_eq!(names.number("first"), known);
+    }
+}

@@ -1,0 +1,44 @@
+//! How many bytes BSON's values take, and what its numbers say.
+
+use crate::element::kind;
+
+/// The number in a value of this kind, rounded towards zero; booleans count as 0 and 1.
+pub(crate) fn number(kind: u8, value: &[u8]) -> Option<i64> {
+    match kind {
+        kind::DOUBLE => value.first_chunk().map(|v| f64::from_le_bytes(*v) as i64),
+        kind::INT64 => value.first_chunk().map(|v| i64::from_le_bytes(*v)),
+        kind::INT32 => value.first_chunk().map(|v| i32::from_le_bytes(*v).into()),
+        kind::BOOLEAN => value.first().map(|v| i64::from(*v != 0)),
+        _ => None,
+    }
+}
+
+/// How many bytes a value takes, where its kind alone tells.
+pub(crate) fn fixed(kind: u8) -> Option<u32> {
+    match kind {
+        kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => Some(8),
+        kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => Some(0),
+        kind::OBJECT_ID => Some(12),
+        kind::BOOLEAN => Some(1),
+        kind::INT32 => Some(4),
+        kind::DECIMAL => Some(16),
+        _ => None,
+    }
+}
+
+/// How many bytes a value takes that begins with this length, the length itself included.
+pub(crate) fn prefixed(kind: u8, length: u32) -> Option<u32> {
+    match kind {
+        kind::STRING | kind::CODE | kind::SYMBOL if length >= 1 => length.checked_add(4),
+        kind::DOCUMENT | kind::ARRAY if length >= 5 => Some(length),
+        kind::SCOPED_CODE if length >= 14 => Some(length),
+        kind::BINARY => length.checked_add(5),
+        kind::DB_POINTER if length >= 1 => length.checked_add(16),
+        _ => None,
+    }
+}
+
+/// The little-endian number at `at`.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
+}

@@ -1,0 +1,147 @@
+//! The requests of one connection whose replies are still to come.
+
+use crate::{asked::Asked, commands::Role};
+use std::collections::VecDeque;
+
+/// How many requests are remembered; drivers have one under way, or a few.
+const MOST: usize = 1000;
+
+/// A request whose reply is still to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    /// The request's own number.
+    pub(crate) id: u32,
+    /// The reply is an `OP_REPLY`, as the request was legacy.
+    pub(crate) legacy: bool,
+    pub(crate) role: Role,
+    /// The cursor that the reply brings will tail.
+    pub(crate) tails: bool,
+    /// The call site of the request, in [`crate::names::Names`]; 0 is none.
+    pub(crate) callsite: u16,
+    /// The cursor that it goes on with.
+    pub(crate) cursor: i64,
+    /// Which claim to a user's name its reply may prove; 0 is none.
+    pub(crate) claim: u32,
+    /// Documents in the replies so far.
+    pub(crate) items: u64,
+    /// A reply came that announced another; its number.
+    stream: Option<u32>,
+}
+
+impl Open {
+    pub(crate) fn new(id: u32, legacy: bool, asked: &Asked) -> Self {
+        Self {
+            id,
+            legacy,
+            role: asked.role,
+            tails: asked.tails,
+            callsite: 0,
+            cursor: asked.cursor,
+            claim: 0,
+            items: 0,
+            stream: None,
+        }
+    }
+}
+
+/// Every open request of a connection, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Opens {
+    open: VecDeque<Open>,
+}
+
+impl Opens {
+    /// Remembers a request; `false` if there are too many.
+    pub(crate) fn add(&mut self, open: Open) -> bool {
+        let room = self.open.len() < MOST;
+        if room {
+            self.open.push_back(open);
+        }
+        room
+    }
+
+    /// The request that a reply answers.
+    ///
+    /// Where replies stream, each one names the reply before (specifications,
+    /// message/OP_MSG, "exhaustAllowed"); some servers go on naming the request. Nothing else
+    /// can come in between, so a number that fits nothing belongs to the stream as well.
+    pub(crate) fn answered(&mut self, answers: u32) -> Option<&mut Open> {
+        let at = self
+            .position(|open| open.stream == Some(answers))
+            .or_else(|| self.position(|open| open.id == answers))
+            .or_else(|| self.position(|open| open.stream.is_some()))?;
+        self.open.get_mut(at)
+    }
+
+    /// Notes that the reply with this number announced another to the same request, and how many
+    /// documents came so far.
+    pub(crate) fn streams(&mut self, request: u32, reply: u32, items: u64) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == request) {
+            (open.stream, open.items) = (Some(reply), items);
+        }
+    }
+
+    /// Whether every request is answered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Forgets a request.
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Open> {
+        let at = self.position(|open| open.id == id)?;
+        let open = self.open.remove(at);
+        if self.open.is_empty() && self.open.capacity() > 16 {
+            // A burst is over: an idle connection keeps no memory of it.
+            self.open = VecDeque::new();
+        }
+        open
+    }
+
+    fn position(&self, is: impl FnMut(&Open) -> bool) -> Option<usize> {
+        self.open.iter().position(is)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::{Header, opcode};
+
+    fn opens(ids: impl IntoIterator<Item = u32>) -> Opens {
+        let mut opens = Opens::default();
+        for id in ids {
+            let header = Header { len: 16, id, answers: 0, opcode: opcode::MSG };
+            assert!(opens.add(Open::new(id, false, &Asked::unreadable(header, None))));
+        }
+        opens
+    }
+
+    #[test]
+    fn replies_find_their_requests_in_any_order() {
+        let mut opens = opens([7, 8, 9]);
+        assert_eq!(opens.answered(9).map(|open| open.id), Some(9));
+        assert_eq!(opens.remove(8).map(|open| open.id), Some(8));
+        assert!(opens.answered(8).is_none());
+        assert!(opens.remove(8).is_none());
+    }
+
+    #[test]
+    fn a_stream_goes_on_by_its_last_reply_by_its_request_or_by_any_number() {
+        let mut opens = opens([7]);
+        opens.streams(7, 100, 1);
+        for answers in [100, 7, 12345] {
+            assert_eq!(opens.answered(answers).map(|open| open.id), Some(7), "{answers}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_requests_is_not_remembered() {
+        let mut opens = opens(0..MOST as u32);
+        let header = Header { len: 16, id: 5000, answers: 0, opcode: opcode::MSG };
+        assert!(!opens.add(Open::new(5000, false, &Asked::unreadable(header, None))));
+        for id in 0..MOST as u32 {
+            assert!(opens.remove(id).is_some());
+        }
+        assert!(opens.open.capacity() <= 16);
+    }
+}

@@ -1,0 +1,137 @@
+//! The messages that the proxy writes itself: refusals, and its own `ping`.
+
+use crate::{
+    comment::cut,
+    header::{HEADER, opcode},
+};
+use bytes::{BufMut, BytesMut};
+use operation::{Reason, Refusal};
+
+/// The longest message of a refusal that is passed on, in bytes.
+const WORDS: usize = 1024;
+
+/// Which message a refusal must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `OP_MSG`.
+    Message,
+    /// `OP_REPLY` to a command.
+    LegacyCommand,
+    /// `OP_REPLY` to a query for documents.
+    LegacyQuery,
+}
+
+/// The error that stands for a reason, and whether drivers should back off and try again.
+///
+/// The labels are those of the specification client-backpressure. A standing no has none, so
+/// that nobody tries again; and none of these codes make drivers drop their connections.
+fn error(reason: Reason) -> (i32, &'static str, bool) {
+    match reason {
+        Reason::RateLimited | Reason::Overloaded => (462, "IngressRequestRateLimitExceeded", true),
+        Reason::Denied => (13, "Unauthorized", false),
+        Reason::NoEndpoint => (6, "HostUnreachable", false),
+        Reason::Injected => (8000, "InjectedFault", false),
+    }
+}
+
+/// Writes a refusal of the request with this number.
+pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut BytesMut) {
+    let (code, name, again) = error(why.reason);
+    let words = cut(why.message, WORDS);
+    let mut body = Document::default();
+    match family {
+        Family::LegacyQuery => body.string("$err", words),
+        Family::Message | Family::LegacyCommand => {
+            body.double("ok", 0.0);
+            body.string("errmsg", words);
+        }
+    }
+    body.int32("code", code);
+    body.string("codeName", name);
+    if again {
+        body.strings("errorLabels", &["SystemOverloadedError", "RetryableError"]);
+    }
+    match family {
+        Family::Message => message(0, request, &body.end(), out),
+        Family::LegacyCommand => reply(8, request, &body.end(), out),
+        Family::LegacyQuery => reply(2, request, &body.end(), out),
+    }
+}
+
+/// Writes a request that every server answers, logged in or not.
+pub(crate) fn ping(out: &mut BytesMut) {
+    let mut body = Document::default();
+    body.int32("ping", 1);
+    body.string("$db", "admin");
+    message(1, 0, &body.end(), out);
+}
+
+fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
+    put_header(HEADER + 5 + body.len(), id, answers, opcode::MSG, out);
+    out.put_u32_le(0);
+    out.put_u8(0);
+    out.put_slice(body);
+}
+
+fn reply(flags: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
+    put_header(HEADER + 20 + body.len(), 0, answers, opcode::REPLY, out);
+    out.put_u32_le(flags);
+    out.put_i64_le(0);
+    out.put_u32_le(0);
+    out.put_u32_le(1);
+    out.put_slice(body);
+}
+
+fn put_header(len: usize, id: u32, answers: u32, opcode: i32, out: &mut BytesMut) {
+    out.put_u32_le(len as u32);
+    out.put_u32_le(id);
+    out.put_u32_le(answers);
+    out.put_i32_le(opcode);
+}
+
+/// A BSON document that is being written. Keys and texts here hold no NUL.
+#[derive(Default)]
+struct Document {
+    fields: Vec<u8>,
+}
+
+impl Document {
+    fn key(&mut self, kind: u8, key: &str) {
+        self.fields.push(kind);
+        self.fields.extend_from_slice(key.as_bytes());
+        self.fields.push(0);
+    }
+
+    fn double(&mut self, key: &str, value: f64) {
+        self.key(0x01, key);
+        self.fields.put_f64_le(value);
+    }
+
+    fn int32(&mut self, key: &str, value: i32) {
+        self.key(0x10, key);
+        self.fields.put_i32_le(value);
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.key(0x02, key);
+        self.fields.put_u32_le(value.len() as u32 + 1);
+        self.fields.extend_from_slice(value.as_bytes());
+        self.fields.push(0);
+    }
+
+    fn strings(&mut self, key: &str, values: &[&str]) {
+        let mut array = Self::default();
+        for (at, value) in values.iter().enumerate() {
+            array.string(&at.to_string(), value);
+        }
+        self.key(0x04, key);
+        self.fields.extend_from_slice(&array.end());
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        let len = self.fields.len() as u32 + 5;
+        self.fields.splice(..0, len.to_le_bytes());
+        self.fields.push(0);
+        self.fields
+    }
+}

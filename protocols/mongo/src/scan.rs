@@ -1,0 +1,380 @@
+//! Reads the few facts that matter from a message of any length, as its bytes pass by.
+//!
+//! The scan is pushed: it is fed slices cut anywhere, holds no more than a key between two of
+//! them, and steps over what it has no use for by length, so a reply of 16 MB costs a few
+//! additions a read.
+
+use crate::{
+    element::kind,
+    header::{flag, opcode},
+    number::{fixed, number, prefixed, u32_at},
+};
+
+mod facts;
+pub(crate) use facts::{Facts, Place, Step};
+use facts::{counted_sequence, step};
+
+/// As many bytes as the longest fixed part, `OP_REPLY`'s; every key that matters is shorter
+/// than the rest.
+const CARRY: usize = 32;
+/// As deep as the places nest.
+const DEPTH: usize = 5;
+
+/// A message on its way through; positions count from the end of its header.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    state: State,
+    /// Where the scan is.
+    at: u32,
+    /// Everything before this is stepped over.
+    skip: u32,
+    /// Where the sections or documents end.
+    end: u32,
+    /// Where the sequence at hand ends.
+    sequence: u32,
+    root: Place,
+    opcode: i32,
+    frames: [Frame; DEPTH],
+    depth: usize,
+    kind: u8,
+    step: Step,
+    /// The part of a key or of a number that came with the slice before.
+    carry: [u8; CARRY],
+    held: usize,
+}
+
+/// A document that the scan is inside of.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    place: Place,
+    end: u32,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Flags,
+    ReplyHead,
+    Section,
+    Document,
+    SequenceSize,
+    SequenceName,
+    SequenceDocument,
+    Kind,
+    Key,
+    Size,
+    Value,
+    /// So many NUL-terminated strings.
+    Strings(u8),
+    Done,
+}
+
+impl Scan {
+    /// The scan of a request, with `len` bytes after its header.
+    pub(crate) fn request(opcode: i32, len: u32) -> Self {
+        Self::new(opcode, len, Place::Asked)
+    }
+
+    /// The scan of a reply, with `len` bytes after its header.
+    pub(crate) fn reply(opcode: i32, len: u32) -> Self {
+        Self::new(opcode, len, Place::Answered)
+    }
+
+    fn new(code: i32, len: u32, root: Place) -> Self {
+        let state = match code {
+            opcode::MSG | opcode::INSERT => State::Flags,
+            opcode::REPLY => State::ReplyHead,
+            _ => State::Done,
+        };
+        let frame = Frame { place: root, end: 0 };
+        Self {
+            state,
+            at: 0,
+            skip: 0,
+            end: len,
+            sequence: 0,
+            root,
+            opcode: code,
+            frames: [frame; DEPTH],
+            depth: 0,
+            kind: 0,
+            step: Step::Skip,
+            carry: [0; CARRY],
+            held: 0,
+        }
+    }
+
+    /// Reads the next bytes of the message, and notes what they tell.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut Facts) {
+        while self.state != State::Done {
+            let gap = (self.skip.saturating_sub(self.at) as usize).min(bytes.len());
+            self.at += gap as u32;
+            bytes = &bytes[gap..];
+            if self.at < self.skip || self.advance(&mut bytes, facts).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// To be called when the message is over: notes if it was cut short.
+    pub(crate) fn finish(&self, facts: &mut Facts) {
+        let between = self.state == State::Section && self.at >= self.end;
+        facts.broken |= self.at < self.skip || !(between || self.state == State::Done);
+    }
+
+    /// Takes one part; `None` while it isn't all here.
+    fn advance(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        match self.state {
+            State::Flags => {
+                let flags = u32::from_le_bytes(self.take(bytes)?);
+                self.flags(flags, facts);
+            }
+            State::ReplyHead => {
+                let head = self.take(bytes)?;
+                self.reply_head(head, facts);
+            }
+            State::Section if self.at >= self.end => self.state = State::Done,
+            State::Section => {
+                let [kind] = self.take(bytes)?;
+                self.state = match kind {
+                    0 | 3 => State::Document,
+                    1 => State::SequenceSize,
+                    _ => State::Done,
+                };
+                // Telemetry is a document too, and none that is looked into.
+                self.step = if kind == 0 { Step::Enter(self.root) } else { Step::Skip };
+            }
+            State::Document => {
+                let len = u32::from_le_bytes(self.take(bytes)?);
+                let end = (self.at - 4).saturating_add(len);
+                if len < 5 || end > self.end {
+                    self.breaks(facts);
+                } else if let Step::Enter(place) = self.step {
+                    self.enter(Frame { place, end }, facts);
+                } else {
+                    (self.skip, self.state) = (end, State::Section);
+                }
+            }
+            State::SequenceSize | State::SequenceName | State::SequenceDocument => {
+                self.sequence(bytes, facts)?;
+            }
+            State::Kind => self.kind(bytes, facts)?,
+            State::Key => self.key(bytes, facts)?,
+            State::Size => {
+                let len = u32::from_le_bytes(self.take(bytes)?);
+                match (prefixed(self.kind, len), self.step) {
+                    (None, _) => self.breaks(facts),
+                    (Some(len), Step::Enter(place)) => {
+                        let end = (self.at - 4).saturating_add(len);
+                        self.enter(Frame { place, end }, facts);
+                    }
+                    (Some(len), _) => self.over(len - 4, facts),
+                }
+            }
+            State::Value => self.value(bytes, facts)?,
+            State::Strings(left) => {
+                self.string(bytes)?;
+                self.held = 0;
+                self.state = if left > 1 { State::Strings(left - 1) } else { State::Kind };
+            }
+            State::Done => {}
+        }
+        Some(())
+    }
+
+    fn flags(&mut self, flags: u32, facts: &mut Facts) {
+        if self.opcode == opcode::INSERT {
+            // The full collection name, then documents to the end: as a sequence.
+            (self.sequence, self.state) = (self.end, State::SequenceName);
+            return;
+        }
+        facts.flags = flags;
+        if flags & flag::CHECKSUM_PRESENT != 0 {
+            self.end = self.end.saturating_sub(4);
+        }
+        self.state = State::Section;
+    }
+
+    /// `int32 flags; int64 cursorID; int32 startingFrom; int32 numberReturned`.
+    fn reply_head(&mut self, head: [u8; 20], facts: &mut Facts) {
+        facts.flags = u32_at(&head, 0).unwrap_or_default();
+        facts.cursor = number(kind::INT64, &head[4..]);
+        let returned = u32_at(&head, 16).unwrap_or_default();
+        // A document takes five bytes at least: no count is believed beyond that.
+        facts.items = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
+        self.step = Step::Enter(self.root);
+        self.state = if facts.items > 0 { State::Document } else { State::Done };
+    }
+
+    fn sequence(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        match self.state {
+            State::SequenceSize => {
+                let size = u32::from_le_bytes(self.take(bytes)?);
+                self.sequence = (self.at - 4).saturating_add(size);
+                self.state = State::SequenceName;
+                if size < 5 || self.sequence > self.end {
+                    self.breaks(facts);
+                }
+            }
+            State::SequenceName => {
+                let legacy = self.opcode == opcode::INSERT;
+                let counted = self.string(bytes)?.is_some_and(counted_sequence) || legacy;
+                self.held = 0;
+                self.state = State::SequenceDocument;
+                if !counted {
+                    (self.skip, self.state) = (self.sequence, State::Section);
+                }
+                if self.at > self.sequence {
+                    self.breaks(facts);
+                }
+            }
+            _ if self.at >= self.sequence => self.state = State::Section,
+            _ => {
+                let len = u32::from_le_bytes(self.take(bytes)?);
+                let end = (self.at - 4).saturating_add(len);
+                if len < 5 || end > self.sequence {
+                    self.breaks(facts);
+                } else {
+                    facts.items += 1;
+                    self.skip = end;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// The kind of the next element, or the end of the document.
+    fn kind(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let end = self.frame().end;
+        if self.at >= end {
+            self.breaks(facts);
+            return Some(());
+        }
+        [self.kind] = self.take(bytes)?;
+        if self.kind != 0 {
+            self.state = State::Key;
+        } else if self.at != end {
+            self.breaks(facts);
+        } else {
+            self.depth -= 1;
+            if self.depth == 0 {
+                let done = self.opcode == opcode::REPLY;
+                self.state = if done { State::Done } else { State::Section };
+            }
+        }
+        Some(())
+    }
+
+    fn key(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let (place, kind) = (self.frame().place, self.kind);
+        let key = self.string(bytes)?;
+        self.step = key.map_or(Step::Skip, |key| step(place, key, kind, facts));
+        self.held = 0;
+        match (fixed(kind), self.step) {
+            (Some(_), Step::Note(_)) => self.state = State::Value,
+            (Some(len), _) => self.over(len, facts),
+            (None, _) if kind == kind::REGEX => self.state = State::Strings(2),
+            (None, _) => self.state = State::Size,
+        }
+        Some(())
+    }
+
+    fn value(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let value = match fixed(self.kind) {
+            Some(8) => number(self.kind, &self.take::<8>(bytes)?),
+            Some(4) => number(self.kind, &self.take::<4>(bytes)?),
+            Some(1) => number(self.kind, &self.take::<1>(bytes)?),
+            _ => {
+                self.over(fixed(self.kind).unwrap_or_default(), facts);
+                return Some(());
+            }
+        };
+        if let (Step::Note(note), Some(value)) = (self.step, value) {
+            facts.note(note, value);
+        }
+        self.over(0, facts);
+        Some(())
+    }
+
+    /// Steps over `len` bytes, to the next element.
+    fn over(&mut self, len: u32, facts: &mut Facts) {
+        (self.skip, self.state) = (self.at.saturating_add(len), State::Kind);
+        if self.skip > self.frame().end {
+            self.breaks(facts);
+        }
+    }
+
+    fn enter(&mut self, frame: Frame, facts: &mut Facts) {
+        let outer = if self.depth == 0 { self.end } else { self.frame().end };
+        match self.frames.get_mut(self.depth) {
+            Some(free) if frame.end <= outer => {
+                *free = frame;
+                self.depth += 1;
+                self.state = State::Kind;
+            }
+            _ => self.breaks(facts),
+        }
+    }
+
+    fn frame(&self) -> Frame {
+        let innermost = self.frames.get(self.depth.wrapping_sub(1));
+        innermost.copied().unwrap_or(Frame { place: self.root, end: self.end })
+    }
+
+    /// The message can't be read any further.
+    fn breaks(&mut self, facts: &mut Facts) {
+        facts.broken = true;
+        (self.skip, self.state) = (self.at, State::Done);
+    }
+
+    /// The next `N` bytes, once they are all here.
+    fn take<const N: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; N]> {
+        if self.held == 0
+            && let Some((part, rest)) = bytes.split_first_chunk::<N>()
+        {
+            *bytes = rest;
+            self.at += N as u32;
+            return Some(*part);
+        }
+        let more = bytes.len().min(N.saturating_sub(self.held));
+        self.hold(bytes, more);
+        let part = self.carry.first_chunk::<N>().filter(|_| self.held >= N).copied();
+        if part.is_some() {
+            self.held = 0;
+        }
+        part
+    }
+
+    /// The next string, once its NUL is here; `Some(None)` if it is longer than any that
+    /// matters. The caller lets go of it by setting `held` to 0.
+    fn string<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
+        let Some(end) = bytes.iter().position(|byte| *byte == 0) else {
+            self.hold(bytes, bytes.len());
+            return None;
+        };
+        if self.held == 0 {
+            let string = &bytes[..end];
+            *bytes = &bytes[end + 1..];
+            self.at += end as u32 + 1;
+            return Some(Some(string).filter(|string| string.len() < CARRY));
+        }
+        self.hold(bytes, end);
+        *bytes = &bytes[1..];
+        self.at += 1;
+        Some(self.carry.get(..self.held).filter(|string| string.len() < CARRY))
+    }
+
+    /// Keeps the next `len` bytes for later, or what fits of them.
+    fn hold(&mut self, bytes: &mut &[u8], len: usize) {
+        let (part, rest) = bytes.split_at(len);
+        let free = &mut self.carry[self.held.min(CARRY)..];
+        let fits = part.len().min(free.len());
+        free[..fits].copy_from_slice(&part[..fits]);
+        self.held += fits;
+        self.at += len as u32;
+        *bytes = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+use super::*;
+use crate::testing::{body, documents, msg, reply, sequence};
+use bson::{Bson, Document, doc};
+use operation::Outcome::{Failed, Ok, Rejected};
+
+/// Scans a message after its header, cut at these places.
+fn scan(message: &[u8], request: bool, cuts: &[usize]) -> Facts {
+    let rest = &message[16..];
+    let opcode = u32_at(message, 12).unwrap() as i32;
+    let new = if request { Scan::request } else { Scan::reply };
+    let mut scan = new(opcode, rest.len() as u32);
+    let mut facts = Facts::default();
+    let mut from = 0;
+    for cut in cuts.iter().copied().chain([rest.len()]) {
+        let cut = cut.clamp(from, rest.len());
+        scan.feed(&rest[from..cut], &mut facts);
+        from = cut;
+    }
+    scan.finish(&mut facts);
+    facts
+}
+
+fn answered(document: &Document) -> Facts {
+    scan(&msg(1, 2, 0, &[body(0, document)]), false, &[])
+}
+
+/// Everything that a reply may hold, with things in between that look alike.
+fn rich() -> Document {
+    doc! {
+        "decoy": {"ok": 0, "code": 1, "cursor": {"id": 9_i64}}, "list": [{"ok": 0}],
+        "regex": Bson::RegularExpression(bson::Regex {
+            pattern: "ok".try_into().unwrap(), options: "i".try_into().unwrap()
+        }),
+        "a key that is longer than every key that matters and than the carry": "n",
+        "cursor": {"firstBatch": documents(5, 40), "id": 77_i64, "ns": "a.b"},
+        "n": 3, "nModified": 2,
+        "writeErrors": [{"index": 0, "code": 11000, "errmsg": "E11000"}, {"code": 1}],
+        "writeConcernError": {"code": 64, "errmsg": "waiting"},
+        "speculativeAuthenticate": {"conversationId": 1, "done": true},
+        "ok": 1.0
+    }
+}
+
+#[test]
+fn the_facts_are_found_among_the_rest() {
+    let facts = answered(&rich());
+    assert_eq!((facts.items, facts.written, facts.cursor), (5, 3, Some(77)));
+    assert!(facts.ok() && facts.done && facts.speculative && !facts.broken);
+    assert_eq!(facts.command(), (Rejected, Some("DuplicateKey")));
+}
+
+#[test]
+fn a_cut_anywhere_changes_nothing() {
+    let sections = [body(0, &rich()), body(3, &doc! {"otel": {}})];
+    for flags in [0, 1, 3] {
+        let message = msg(1, 2, flags, &sections);
+        let whole = scan(&message, false, &[]);
+        assert!(!whole.broken);
+        for cut in 0..message.len() - 16 {
+            assert_eq!(scan(&message, false, &[cut]), whole, "cut at {cut}");
+        }
+        let bytes: Vec<_> = (0..message.len()).collect();
+        assert_eq!(scan(&message, false, &bytes), whole);
+    }
+}
+
+#[test]
+fn a_success_may_be_of_any_type() {
+    for ok in [Bson::Double(1.0), Bson::Int32(1), Bson::Int64(1), Bson::Boolean(true)] {
+        assert_eq!(answered(&doc! {"ok": ok}).command(), (Ok, None));
+    }
+    for ok in [Bson::Double(0.0), Bson::Int32(0), Bson::Int64(0), Bson::Boolean(false)] {
+        let facts = answered(&doc! {"ok": ok, "code": 10107});
+        assert_eq!(facts.command(), (Failed, Some("NotWritablePrimary")));
+    }
+}
+
+#[test]
+fn each_error_is_where_it_belongs() {
+    let table = [
+        (doc! {"ok": 0, "code": 26}, Rejected, "NamespaceNotFound"),
+        (doc! {"ok": 0}, Rejected, "unknown"),
+        (doc! {"ok": 0, "code": 987_654}, Rejected, "other"),
+        (doc! {"ok": 0, "code": 91.0}, Failed, "ShutdownInProgress"),
+        // A write's own error never speaks against the node.
+        (doc! {"ok": 1, "writeErrors": [{"code": 91}]}, Rejected, "ShutdownInProgress"),
+        (doc! {"ok": 1, "writeConcernError": {"code": 91}}, Failed, "ShutdownInProgress"),
+        (doc! {"ok": 1, "writeConcernError": {"code": 64}}, Rejected, "WriteConcernFailed"),
+        (doc! {"ok": 1, "writeConcernError": {"errmsg": "?"}}, Rejected, "unknown"),
+    ];
+    for (document, outcome, name) in table {
+        assert_eq!(answered(&document).command(), (outcome, Some(name)), "{document}");
+    }
+    assert_eq!(answered(&doc! {"ok": 1, "writeErrors": []}).command(), (Ok, None));
+}
+
+#[test]
+fn documents_of_every_kind_of_reply_are_counted() {
+    let rows = documents(4, 10);
+    assert_eq!(answered(&doc! {"cursor": {"nextBatch": rows, "id": 0_i64}, "ok": 1}).items, 4);
+    assert_eq!(answered(&doc! {"values": [1, "two", null], "ok": 1}).items, 3);
+    assert_eq!(answered(&doc! {"value": {"_id": 1}, "ok": 1}).items, 1);
+    assert_eq!(answered(&doc! {"value": null, "ok": 1}).items, 0);
+}
+
+#[test]
+fn a_bulk_write_tells_its_first_error_among_its_results() {
+    let results = vec![doc! {"ok": 1, "idx": 0}, doc! {"ok": 0, "idx": 1, "code": 121}];
+    let document = doc! {
+        "cursor": {"id": 0_i64, "firstBatch": results},
+        "nErrors": 1, "nInserted": 2, "nMatched": 3, "nDeleted": 4, "nModified": 1, "ok": 1
+    };
+    let message = msg(1, 2, 0, &[body(0, &document)]);
+    let mut scan = Scan::reply(2013, message.len() as u32 - 16);
+    let mut facts = Facts { bulk: true, ..Facts::default() };
+    scan.feed(&message[16..], &mut facts);
+    scan.finish(&mut facts);
+    assert_eq!(facts.command(), (Rejected, Some("DocumentValidationFailure")));
+    assert_eq!((facts.items, facts.written), (0, 9));
+}
+
+#[test]
+fn documents_of_requests_are_counted_in_sequences_and_in_bodies() {
+    let rows = documents(7, 50);
+    let apart = [sequence("documents", &rows), body(0, &doc! {"insert": "c"})];
+    let inside = [body(0, &doc! {"insert": "c", "documents": rows.clone()})];
+    let bulk = [body(0, &doc! {"x": 1}), sequence("ops", &rows), sequence("nsInfo", &rows[..2])];
+    for sections in [&apart[..], &inside[..], &bulk[..]] {
+        let message = msg(1, 0, 0, sections);
+        for cut in 0..message.len() - 16 {
+            let facts = scan(&message, true, &[cut]);
+            assert_eq!((facts.items, facts.broken), (7, false), "cut at {cut}");
+        }
+    }
+    let mut legacy = b"\0\0\0\0d.c\0".to_vec();
+    rows.iter().for_each(|row| legacy.extend(row.to_vec().unwrap()));
+    let message = crate::testing::message(1, 0, 2002, &legacy);
+    assert_eq!(scan(&message, true, &[20, 21]).items, 7);
+}
+
+#[test]
+fn legacy_replies_tell_by_their_flags() {
+    let facts = scan(&reply(1, 0, 42, &documents(3, 5)), false, &[19]);
+    assert_eq!((facts.items, facts.cursor, facts.query()), (3, Some(42), (Ok, None)));
+    let gone = scan(&reply(1, 1, 0, &[]), false, &[]);
+    assert_eq!(gone.query(), (Rejected, Some("CursorNotFound")));
+    let failed = reply(1, 2, 0, &[doc! {"$err": "not primary", "code": 13435}]);
+    let facts = scan(&failed, false, &[]);
+    assert_eq!(facts.query(), (Failed, Some("NotPrimaryNoSecondaryOk")));
+    let command = scan(&reply(1, 8, 0, &[doc! {"ok": 0.0, "code": 59}]), false, &[]);
+    assert_eq!(command.command(), (Rejected, Some("CommandNotFound")));
+}
+
+#[test]
+fn what_lies_about_its_length_is_broken_and_goes_no_further() {
+    let good = msg(1, 2, 0, &[body(0, &doc! {"a": {"b": 1}, "ok": 0, "code": 91})]);
+    let lies: [&[u8]; 4] = [&[255; 4], &[0; 4], &[4, 0, 0, 0], &[0, 0, 0, 128]];
+    for at in [21, 28] {
+        for lie in lies {
+            let mut message = good.clone();
+            message[at..at + 4].copy_from_slice(lie);
+            let facts = scan(&message, false, &[]);
+            assert!(facts.broken, "{lie:?} at {at}");
+            assert_eq!(facts.code, None);
+        }
+    }
+    assert!(scan(&good[..good.len() - 3], false, &[]).broken);
+}

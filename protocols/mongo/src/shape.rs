@@ -1,0 +1,156 @@
+//! What a query looks like, for logs and for grouping: its keys, with or without its values.
+//!
+//! Without values it is a shape such as the server's own `$queryStats` shows:
+//! `{"filter":{"status":"?string","age":{"$gt":"?number"}}}`. Equal code makes equal shapes, so a
+//! hash of the shape names a query. Command bodies may be cut anywhere; a shape that is not all
+//! there ends with `…`.
+
+mod reads;
+mod text;
+
+pub(crate) use reads::read_shape;
+
+use crate::element::{Element, complete, elements, kind};
+use text::{Literals, Text};
+
+/// The most bytes that [`query`] writes.
+const LONGEST: usize = 1024;
+/// The most bytes of a shape that its hash is taken of.
+const HASHED: usize = 16 * 1024;
+/// The most statements that [`inline`] takes over.
+const STATEMENTS: usize = 16;
+
+/// The commands that have a shape. No command that carries secrets is among them.
+const SHAPED: [&str; 12] = [
+    "aggregate",
+    "bulkWrite",
+    "count",
+    "delete",
+    "distinct",
+    "find",
+    "findAndModify",
+    "findandmodify",
+    "insert",
+    "mapReduce",
+    "mapreduce",
+    "update",
+];
+
+/// The fields that make a command's shape, in the order in which they are written.
+const FIELDS: [&str; 14] = [
+    "key",
+    "filter",
+    "query",
+    "pipeline",
+    "sort",
+    "projection",
+    "fields",
+    "update",
+    "remove",
+    "updates",
+    "deletes",
+    "documents",
+    "ops",
+    "arrayFilters",
+];
+
+/// Appends the query of a command, as compact JSON of at most 1,024 bytes.
+///
+/// Literals become the names of their types, unless `values` asks for themselves; strings are
+/// then cut after 64 characters. Nothing is written for commands that have no query, such as
+/// those that carry credentials.
+pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
+    let literals = if values { Literals::Values } else { Literals::Types };
+    if let Some((name, body)) = shaped(name, body) {
+        write(name, body, literals, &mut Text::new(out, LONGEST));
+    }
+}
+
+/// A name for the query of a command: the same for the same shape, on every machine and in every
+/// release. FNV-1a of the command's name and its shape without values.
+pub(crate) fn hash(name: &str, body: &[u8]) -> u64 {
+    let mut shape = String::new();
+    let mut name = name;
+    if let Some((inner, body)) = shaped(name, body) {
+        name = inner;
+        write(name, body, Literals::Types, &mut Text::new(&mut shape, HASHED));
+    }
+    let bytes = name.bytes().chain([0]).chain(shape.bytes());
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+/// The body as it would be if the documents of its sequence (`updates`, `deletes`, …) were in it
+/// as an array; at most the first 16 of those that are whole. Drivers send them apart, and the
+/// functions here read bodies.
+pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
+    if !complete(body) {
+        return body.to_vec();
+    }
+    let mut out = vec![0; 4];
+    elements(body).for_each(|element| out.extend(element.raw));
+    out.push(kind::ARRAY);
+    out.extend(identifier.bytes().filter(|b| *b != 0).chain([0]));
+    let start = out.len();
+    out.extend([0; 4]);
+    let mut rest = documents;
+    for index in 0..STATEMENTS {
+        let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+        let Some((document, after)) = rest.split_at_checked(len).filter(|_| len >= 5) else {
+            break;
+        };
+        out.push(kind::DOCUMENT);
+        out.extend(index.to_string().bytes().chain([0]));
+        out.extend(document);
+        rest = after;
+    }
+    out.push(0);
+    let len = (out.len() - start) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    out.push(0);
+    let len = out.len() as u32;
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    out
+}
+
+/// The command whose shape is asked for: that inside, for `explain`.
+fn shaped<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+    let (name, body) = if name == "explain" {
+        let inner = elements(body).next().filter(|inner| inner.kind == kind::DOCUMENT)?;
+        let command = elements(inner.value).next()?;
+        (std::str::from_utf8(command.name).ok()?, inner.value)
+    } else {
+        (name, body)
+    };
+    SHAPED.contains(&name).then_some((name, body))
+}
+
+fn write(name: &str, body: &[u8], literals: Literals, text: &mut Text<'_>) {
+    text.push("{");
+    let mut separator = "";
+    for field in FIELDS {
+        let Some(element) = find(body, field) else { continue };
+        let literals = match field {
+            // Here the name of a field, not the value of one.
+            "key" if name == "distinct" => Literals::Values,
+            "key" => continue,
+            // The collection.
+            "update" if name == "update" => continue,
+            "sort" | "projection" | "fields" => literals.with_directions(),
+            _ => literals,
+        };
+        text.push(separator);
+        text.key(element.name);
+        text.value(&element, literals, 0);
+        separator = ",";
+    }
+    if complete(body) { text.push("}") } else { text.cut() }
+}
+
+fn find<'a>(document: &'a [u8], name: &str) -> Option<Element<'a>> {
+    elements(document).find(|element| element.name == name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Whether a query can go to one shard, to some, or must go to all.
+
+use super::find;
+use crate::element::{Element, complete, elements, kind};
+
+/// How deep `$and` is followed.
+const DEEPEST: usize = 20;
+
+const TARGETED: &str = "targeted";
+const MULTI_GET: &str = "multi_get";
+const SCATTER_GET: &str = "scatter_get";
+
+/// How a command finds its documents, by what it says of the first field of the shard `key`
+/// (`_id` if `None`): `targeted` if it asks for one value, `multi_get` for a list of values,
+/// `scatter_get` for anything else.
+///
+/// `None` for commands that look for no documents, and where the body is cut too early to tell.
+pub(crate) fn read_shape(name: &str, body: &[u8], key: Option<&[String]>) -> Option<&'static str> {
+    let field = key.and_then(<[String]>::first).map_or("_id", String::as_str);
+    let filter = match name {
+        "find" => optional(body, "filter")?,
+        "count" | "distinct" | "findAndModify" | "findandmodify" => optional(body, "query")?,
+        "aggregate" => first_match(body)?,
+        "update" => Some(statement(body, "updates")?),
+        "delete" => Some(statement(body, "deletes")?),
+        _ => return None,
+    };
+    let Some(filter) = filter else { return Some(SCATTER_GET) };
+    match lookup(filter, field.as_bytes(), 0) {
+        Some(Lookup::One) => Some(TARGETED),
+        Some(Lookup::Some) => Some(MULTI_GET),
+        None => complete(filter).then_some(SCATTER_GET),
+    }
+}
+
+/// What a filter says of a field. The more exact, the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lookup {
+    Some,
+    One,
+}
+
+fn lookup(filter: &[u8], field: &[u8], depth: usize) -> Option<Lookup> {
+    let of = |element: Element<'_>| match element.name {
+        name if name == field => predicate(&element),
+        b"$and" if element.kind == kind::ARRAY && depth < DEEPEST => elements(element.value)
+            .filter(|branch| branch.kind == kind::DOCUMENT)
+            .filter_map(|branch| lookup(branch.value, field, depth + 1))
+            .max(),
+        _ => None,
+    };
+    elements(filter).filter_map(of).max()
+}
+
+/// What `{field: …}` says of its field.
+fn predicate(element: &Element<'_>) -> Option<Lookup> {
+    match element.kind {
+        kind::REGEX => None,
+        kind::DOCUMENT => {
+            let mut operators = elements(element.value).peekable();
+            // A document without operators is a value to be equal to.
+            if operators.peek().is_none_or(|first| !first.name.starts_with(b"$")) {
+                return complete(element.value).then_some(Lookup::One);
+            }
+            let of = |operator: Element<'_>| match operator.name {
+                b"$eq" => Some(Lookup::One),
+                b"$in" => Some(Lookup::Some),
+                _ => None,
+            };
+            operators.filter_map(of).max()
+        }
+        _ => Some(Lookup::One),
+    }
+}
+
+/// A filter that a command may leave out; `None` if it can't be told whether it did.
+fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
+    match find(body, name) {
+        Some(filter) => Some((filter.kind == kind::DOCUMENT).then_some(filter.value)),
+        None => complete(body).then_some(None),
+    }
+}
+
+/// The filter of the first of a command's statements. Where these come in a sequence of their
+/// own there is none, and nothing can be told.
+fn statement<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let statements = find(body, name).filter(|statements| statements.kind == kind::ARRAY)?;
+    let first = elements(statements.value).next().filter(|first| first.kind == kind::DOCUMENT)?;
+    let filter = find(first.value, "q").filter(|filter| filter.kind == kind::DOCUMENT)?;
+    Some(filter.value)
+}
+
+/// The filter of the pipeline's `$match`, if that comes before anything but sorting.
+fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
+    // `aggregate: 1` reads no collection.
+    elements(body).next().filter(|first| first.kind == kind::STRING)?;
+    let Some(pipeline) = find(body, "pipeline") else { return complete(body).then_some(None) };
+    let mut stages = elements(pipeline.value).filter_map(|stage| elements(stage.value).next());
+    match stages.find(|stage| stage.name != b"$sort") {
+        Some(stage) => match stage.name {
+            b"$match" => Some((stage.kind == kind::DOCUMENT).then_some(stage.value)),
+            b"$changeStream" | b"$collStats" | b"$indexStats" | b"$planCacheStats" => None,
+            _ => Some(None),
+        },
+        None => complete(pipeline.value).then_some(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Documents as compact JSON, with their values or with the names of their types.
+
+use crate::element::{Element, elements, kind};
+
+/// How deep documents are followed.
+const DEEPEST: usize = 20;
+/// The most characters of a key, or of a string's value.
+const STRING: usize = 64;
+
+/// What stands for a literal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Literals {
+    /// The name of its type.
+    Types,
+    /// The same, but for -1, 0, 1 and booleans, which say how to sort and what to show.
+    Directions,
+    /// The value itself, as relaxed Extended JSON where that is short.
+    Values,
+}
+
+impl Literals {
+    pub(super) fn with_directions(self) -> Self {
+        if self == Literals::Types { Literals::Directions } else { self }
+    }
+
+    /// What stands for the literals under a key.
+    fn under(self, key: &[u8]) -> Self {
+        match key {
+            b"$sort" | b"$project" => self.with_directions(),
+            // The server's own name for a password: never shown.
+            b"pwd" => Literals::Types,
+            _ => self,
+        }
+    }
+}
+
+/// Text that grows up to a limit, and then ends with `…`.
+pub(super) struct Text<'o> {
+    out: &'o mut String,
+    limit: usize,
+    ended: bool,
+}
+
+impl<'o> Text<'o> {
+    /// Appends at most `limit` bytes to `out`.
+    pub(super) fn new(out: &'o mut String, limit: usize) -> Self {
+        let limit = out.len() + limit;
+        Self { out, limit, ended: false }
+    }
+
+    pub(super) fn push(&mut self, token: &str) {
+        if self.out.len() + token.len() + '…'.len_utf8() > self.limit {
+            self.cut();
+        } else if !self.ended {
+            self.out.push_str(token);
+        }
+    }
+
+    /// Ends the text here: there would be more.
+    pub(super) fn cut(&mut self) {
+        if !self.ended {
+            self.out.push('…');
+            self.ended = true;
+        }
+    }
+
+    pub(super) fn key(&mut self, name: &[u8]) {
+        self.quoted(&String::from_utf8_lossy(name));
+        self.push(":");
+    }
+
+    pub(super) fn value(&mut self, element: &Element<'_>, literals: Literals, depth: usize) {
+        match element.kind {
+            kind::DOCUMENT | kind::ARRAY if depth == DEEPEST => self.push("\"…\""),
+            kind::DOCUMENT => self.document(element.value, literals, depth + 1),
+            kind::ARRAY => self.array(element.value, literals, depth + 1),
+            _ => self.literal(element, literals),
+        }
+    }
+
+    fn document(&mut self, document: &[u8], literals: Literals, depth: usize) {
+        self.push("{");
+        let mut walk = elements(document);
+        for (index, element) in walk.by_ref().enumerate() {
+            if index > 0 {
+                self.push(",");
+            }
+            self.key(element.name);
+            self.value(&element, literals.under(element.name), depth);
+            if self.ended {
+                return;
+            }
+        }
+        if walk.complete() { self.push("}") } else { self.cut() }
+    }
+
+    /// Neighbours that look the same are written once, unless it is values that are asked for.
+    fn array(&mut self, array: &[u8], literals: Literals, depth: usize) {
+        self.push("[");
+        let mut walk = elements(array);
+        let mut last = self.out.len()..self.out.len();
+        for (index, element) in walk.by_ref().enumerate() {
+            let before = self.out.len();
+            if index > 0 {
+                self.push(",");
+            }
+            let start = self.out.len();
+            self.value(&element, literals, depth);
+            if self.ended {
+                return;
+            }
+            if index > 0
+                && literals != Literals::Values
+                && self.out[last.clone()] == self.out[start..]
+            {
+                self.out.truncate(before);
+            } else {
+                last = start..self.out.len();
+            }
+        }
+        if walk.complete() { self.push("]") } else { self.cut() }
+    }
+
+    fn literal(&mut self, element: &Element<'_>, literals: Literals) {
+        let shown = match literals {
+            Literals::Types => None,
+            Literals::Directions => direction(element),
+            Literals::Values => match element.text() {
+                Some(text) => return self.quoted(text),
+                None => plain(element),
+            },
+        };
+        match shown {
+            Some(shown) => self.push(&shown),
+            None => self.push(type_name(element.kind)),
+        }
+    }
+
+    /// A string as JSON, of which at most 64 characters are shown.
+    fn quoted(&mut self, text: &str) {
+        let mut token = String::from("\"");
+        for (index, c) in text.chars().enumerate() {
+            match c {
+                _ if index == STRING => {
+                    token.push('…');
+                    break;
+                }
+                '"' | '\\' => token.extend(['\\', c]),
+                c if c.is_control() => token.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => token.push(c),
+            }
+        }
+        token.push('"');
+        self.push(&token);
+    }
+}
+
+/// The literal where it is one that tells a direction, or whether to show a field.
+fn direction(element: &Element<'_>) -> Option<String> {
+    if element.kind == kind::BOOLEAN {
+        return plain(element);
+    }
+    let number = match element.kind {
+        kind::DOUBLE => f64::from_le_bytes(*element.value.first_chunk()?),
+        kind::INT32 => f64::from(i32::from_le_bytes(*element.value.first_chunk()?)),
+        kind::INT64 => i64::from_le_bytes(*element.value.first_chunk()?) as f64,
+        _ => return None,
+    };
+    [-1.0, 0.0, 1.0].contains(&number).then(|| (number as i8).to_string())
+}
+
+/// A literal that is no string, as relaxed Extended JSON; `None` for kinds that would take much
+/// room to show, and little use.
+fn plain(element: &Element<'_>) -> Option<String> {
+    let value = element.value;
+    Some(match element.kind {
+        kind::DOUBLE => match f64::from_le_bytes(*value.first_chunk()?) {
+            number if number.is_finite() => format!("{number:?}"),
+            number => format!("\"{number}\""),
+        },
+        kind::INT32 => i32::from_le_bytes(*value.first_chunk()?).to_string(),
+        kind::INT64 => i64::from_le_bytes(*value.first_chunk()?).to_string(),
+        kind::DECIMAL => {
+            let number = bson::Decimal128::from_bytes(*value.first_chunk()?);
+            format!("{{\"$numberDecimal\":\"{number}\"}}")
+        }
+        kind::BOOLEAN => (value != [0]).to_string(),
+        kind::NULL => "null".to_owned(),
+        kind::OBJECT_ID => {
+            let id = bson::oid::ObjectId::from_bytes(*value.first_chunk()?);
+            format!("{{\"$oid\":\"{id}\"}}")
+        }
+        kind::DATE => {
+            let date = bson::DateTime::from_millis(i64::from_le_bytes(*value.first_chunk()?));
+            format!("{{\"$date\":\"{}\"}}", date.try_to_rfc3339_string().ok()?)
+        }
+        _ => return None,
+    })
+}
+
+/// What stands for a literal of this kind. Numbers are one: which of them a driver sends often
+/// hangs on the value.
+fn type_name(kind: u8) -> &'static str {
+    match kind {
+        kind::DOUBLE | kind::INT32 | kind::INT64 | kind::DECIMAL => "\"?number\"",
+        kind::STRING => "\"?string\"",
+        kind::BINARY => "\"?binary\"",
+        kind::OBJECT_ID => "\"?objectId\"",
+        kind::BOOLEAN => "\"?bool\"",
+        kind::DATE => "\"?date\"",
+        kind::NULL | kind::UNDEFINED => "\"?null\"",
+        kind::REGEX => "\"?regex\"",
+        kind::CODE | kind::SCOPED_CODE => "\"?javascript\"",
+        kind::SYMBOL => "\"?symbol\"",
+        kind::TIMESTAMP => "\"?timestamp\"",
+        kind::MIN_KEY => "\"?minKey\"",
+        kind::MAX_KEY => "\"?maxKey\"",
+        _ => "\"?other\"",
+    }
+}

@@ -1,0 +1,191 @@
+//! Raw snappy, decoded as it arrives and with a bounded memory of what was.
+//!
+//! Written from the format's description (google/snappy, format_description.txt). The usual
+//! decoders want the whole block and room for all that it inflates to.
+
+use operation::Violation;
+
+/// How far back a copy may reach. Encoders work in blocks of 64 KiB; this leaves room for bolder
+/// ones.
+pub(crate) const WINDOW: usize = 256 * 1024;
+/// How much more is kept before the window slides, so that it slides rarely.
+const SLACK: usize = 128 * 1024;
+/// The most that is handed on at a time.
+const PIECE: usize = 16 * 1024;
+/// The longest tag: a literal or a copy with four bytes of operand.
+const TAG: usize = 5;
+
+const CORRUPT: Violation = Violation("bad_compression");
+const BOMB: Violation = Violation("decompression_bomb");
+
+/// The decoder of one block.
+pub(crate) struct Snappy {
+    /// The latest output: all of it, or at least the last [`WINDOW`] bytes.
+    window: Vec<u8>,
+    /// How much of `window` the sink has had.
+    sent: usize,
+    /// How many bytes the block may still make.
+    room: u32,
+    state: State,
+}
+
+enum State {
+    /// Within the length that opens the block.
+    Length { value: u64, shift: u32 },
+    /// Within a tag, whose first `len` bytes came with the last slice.
+    Tag { carry: [u8; TAG], len: usize },
+    /// Within a literal.
+    Literal { left: u32 },
+}
+
+const NO_CARRY: State = State::Tag { carry: [0; TAG], len: 0 };
+
+enum Tag {
+    Literal { len: u64 },
+    Copy { len: usize, offset: usize },
+}
+
+impl Snappy {
+    /// A decoder of a block that must make exactly `size` bytes.
+    pub(crate) fn new(size: u32) -> Self {
+        let state = State::Length { value: 0, shift: 0 };
+        Self { window: Vec::new(), sent: 0, room: size, state }
+    }
+
+    /// Whether the block is complete.
+    pub(crate) fn ended(&self) -> bool {
+        self.room == 0 && matches!(self.state, State::Tag { len: 0, .. })
+    }
+
+    /// Decodes more of the block; `sink` gets pieces of at most 16 KiB.
+    pub(crate) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        while !bytes.is_empty() {
+            let used = match self.state {
+                State::Length { value, shift } => self.length(value, shift, bytes[0])?,
+                State::Tag { carry, len } => self.tag(carry, len, bytes, sink)?,
+                State::Literal { left } => {
+                    let n = bytes.len().min(left as usize).min(PIECE);
+                    self.make_room(n, sink);
+                    self.window.extend_from_slice(&bytes[..n]);
+                    let left = left - n as u32;
+                    self.state = if left == 0 { NO_CARRY } else { State::Literal { left } };
+                    n
+                }
+            };
+            bytes = &bytes[used..];
+        }
+        self.flush(sink);
+        Ok(())
+    }
+
+    fn length(&mut self, value: u64, shift: u32, byte: u8) -> Result<usize, Violation> {
+        let value = value | u64::from(byte & 0x7F) << shift;
+        self.state = match byte & 0x80 {
+            0 if value > u64::from(self.room) => return Err(BOMB),
+            0 if value < u64::from(self.room) => return Err(CORRUPT),
+            0 => NO_CARRY,
+            _ if shift == 28 => return Err(CORRUPT),
+            _ => State::Length { value, shift: shift + 7 },
+        };
+        Ok(1)
+    }
+
+    /// Reads a tag, of which the first `len` bytes may be in `carry`, and does what it says.
+    fn tag(
+        &mut self,
+        mut carry: [u8; TAG],
+        len: usize,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, Violation> {
+        let (tag, used) = if len == 0 && bytes.len() >= TAG {
+            let Some((tag, size)) = read_tag(bytes) else { return Err(CORRUPT) };
+            (tag, size)
+        } else {
+            let taken = bytes.len().min(TAG - len);
+            carry[len..len + taken].copy_from_slice(&bytes[..taken]);
+            let Some((tag, size)) = read_tag(&carry[..len + taken]) else {
+                self.state = State::Tag { carry, len: len + taken };
+                return Ok(taken);
+            };
+            (tag, size - len)
+        };
+        match tag {
+            Tag::Literal { len } => {
+                let left = u32::try_from(len).map_err(|_| BOMB)?;
+                self.room = self.room.checked_sub(left).ok_or(BOMB)?;
+                self.state = State::Literal { left };
+            }
+            Tag::Copy { len, offset } => {
+                self.room = self.room.checked_sub(len as u32).ok_or(BOMB)?;
+                if offset == 0 || offset > self.window.len().min(WINDOW) {
+                    return Err(CORRUPT);
+                }
+                self.make_room(len, sink);
+                self.copy(len, offset);
+                self.state = NO_CARRY;
+            }
+        }
+        Ok(used)
+    }
+
+    /// Appends `len` bytes from `offset` back; they may overlap, and then repeat.
+    fn copy(&mut self, mut len: usize, offset: usize) {
+        while len > 0 {
+            let n = len.min(offset);
+            let from = self.window.len() - offset;
+            self.window.extend_from_within(from..from + n);
+            len -= n;
+        }
+    }
+
+    fn make_room(&mut self, n: usize, sink: &mut dyn FnMut(&[u8])) {
+        if self.window.len() + n > WINDOW + SLACK {
+            self.flush(sink);
+            let old = self.window.len().saturating_sub(WINDOW);
+            self.window.copy_within(old.., 0);
+            self.window.truncate(self.window.len() - old);
+            self.sent = self.window.len();
+        }
+    }
+
+    fn flush(&mut self, sink: &mut dyn FnMut(&[u8])) {
+        self.window[self.sent..].chunks(PIECE).for_each(sink);
+        self.sent = self.window.len();
+    }
+}
+
+/// The tag at the front, and its length; `None` if it is not all here.
+fn read_tag(bytes: &[u8]) -> Option<(Tag, usize)> {
+    let tag = *bytes.first()?;
+    let high = tag >> 2;
+    Some(match tag & 3 {
+        0 if high < 60 => (Tag::Literal { len: u64::from(high) + 1 }, 1),
+        0 => {
+            let size = usize::from(high) - 59;
+            (Tag::Literal { len: operand(bytes, size)? + 1 }, 1 + size)
+        }
+        1 => {
+            let offset = usize::from(tag >> 5) << 8 | operand(bytes, 1)? as usize;
+            (Tag::Copy { len: usize::from(high & 7) + 4, offset }, 2)
+        }
+        kind => {
+            let size = if kind == 2 { 2 } else { 4 };
+            let offset = operand(bytes, size)? as usize;
+            (Tag::Copy { len: usize::from(high) + 1, offset }, 1 + size)
+        }
+    })
+}
+
+/// The little-endian number of `size` bytes after a tag's first.
+fn operand(bytes: &[u8], size: usize) -> Option<u64> {
+    let bytes = bytes.get(1..1 + size)?;
+    Some(bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Where the bytes happen to be cut changes nothing.
+
+use super::{Asked, Breach, Fixture, Rule, Run, Side, Stream};
+use crate::{Codec, Reply};
+use std::sync::Arc;
+
+/// Every place up to here is cut at, in bytes from the front of what a side says at once.
+const CLOSELY: usize = 4 * 1024;
+/// Past that, one place in so many.
+const STRIDE: usize = 97;
+/// And every place this close to its end.
+const ENDS: usize = 64;
+/// Slices to play a recording in; 1 is one byte at a time.
+const SLICES: [usize; 8] = [1, 2, 3, 5, 16, 61, 1021, 4096];
+
+pub(super) fn harmless<C: Codec>(
+    shared: &impl Fn() -> Arc<C::Shared>,
+    fixture: &Fixture,
+    whole: &Run<C>,
+) -> Result<(), Breach> {
+    for slice in SLICES {
+        let place = format!("in slices of {slice}");
+        let run = Run::<C>::new(&shared()).play(fixture, slice).map_err(|b| b.at(&place))?;
+        same(whole, &run).map_err(|b| b.at(place))?;
+    }
+    let run = Run::<C>::new(&shared()).eager().play(fixture, 1);
+    run.and_then(|run| same(whole, &run)).map_err(|b| b.at("asked again with each byte"))?;
+
+    let whole = &Run::<C>::new(&shared()).without_attributes().play(fixture, usize::MAX)?;
+    // All turns are cut at once: if no cut changes anything, the ones before change nothing here.
+    let longest = fixture.turns.iter().map(|turn| turn.bytes.len()).max().unwrap_or_default();
+    let spread = (CLOSELY..longest).step_by(STRIDE);
+    for place in (1..longest.min(CLOSELY)).chain(spread) {
+        let run = cut::<C>(&shared(), fixture, |_| place);
+        run.and_then(|run| same(whole, &run))
+            .map_err(|b| b.at(format!("each turn cut after {place} bytes")))?;
+    }
+    for place in 1..ENDS.min(longest) {
+        let run = cut::<C>(&shared(), fixture, |len| len.saturating_sub(place));
+        run.and_then(|run| same(whole, &run))
+            .map_err(|b| b.at(format!("each turn cut {place} bytes before its end")))?;
+    }
+    Ok(())
+}
+
+/// Says in what two runs over the same bytes differ.
+pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach> {
+    let breach = |detail: String| Err(Breach::new(Rule::Cuts, detail));
+    if whole.lost() != cut.lost() {
+        return breach(format!("it was {:?} and is {:?}", whole.lost(), cut.lost()));
+    }
+    for (place, (a, b)) in whole.asked().iter().zip(cut.asked()).enumerate() {
+        if !a.alike(b) {
+            return breach(format!("request {place} was {a:?} and is {b:?}"));
+        }
+    }
+    if whole.asked().len() != cut.asked().len() {
+        let (a, b) = (whole.asked().len(), cut.asked().len());
+        return breach(format!("{a} requests were found, and now {b}"));
+    }
+    let (a, b) = (whole.stray(), cut.stray());
+    if a.len() != b.len() || a.iter().zip(b).any(|(a, b)| !told_alike(a, b)) {
+        return breach(format!("replies that settle nothing were {a:?} and are {b:?}"));
+    }
+    if whole.closed() != cut.closed() {
+        return breach("whether a refusal has words changes".into());
+    }
+    let sides = [
+        ("client", whole.from_client(), cut.from_client()),
+        ("upstream", whole.from_upstream(), cut.from_upstream()),
+    ];
+    for (side, a, b) in sides {
+        if let Some(at) = first_difference(a, b) {
+            return breach(format!("byte {at} of what the {side} sent goes on changed"));
+        }
+        if a.messages() != b.messages() {
+            return breach(format!("the messages of the {side} end elsewhere"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two replies tell the same. A broken one counts as broken, and that is all: how much of
+/// it could be read before, and which rule it broke first, may depend on how it came.
+fn told_alike(a: &Reply, b: &Reply) -> bool {
+    let broken = a.violation.is_some() && b.violation.is_some();
+    a == b || broken && (a.tag, a.outcome) == (b.tag, b.outcome)
+}
+
+impl Asked {
+    /// Whether two requests, and what became of them, are the same; see [`told_alike`].
+    fn alike(&self, other: &Self) -> bool {
+        let replies = match (&self.reply, &other.reply) {
+            (Some(a), Some(b)) => told_alike(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let broken = self.request.violation.is_some() && other.request.violation.is_some();
+        let asked = |asked: &Self| (asked.request, asked.refused, asked.sent);
+        let words = (&self.name, &self.resource, &self.attributes)
+            == (&other.name, &other.resource, &other.attributes);
+        let same = asked(self) == asked(other) && words;
+        replies && (same || broken && self.request.tag == other.request.tag)
+    }
+}
+
+fn first_difference(a: &Stream, b: &Stream) -> Option<usize> {
+    let (a, b) = (a.out(), b.out());
+    if a == b {
+        return None;
+    }
+    Some(a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len())))
+}
+
+/// Plays a recording with one cut in each turn that is long enough.
+fn cut<C: Codec>(
+    shared: &Arc<C::Shared>,
+    fixture: &Fixture,
+    place: impl Fn(usize) -> usize,
+) -> Result<Run<C>, Breach> {
+    let mut run = Run::new(shared).without_attributes();
+    run.feed(Side::Client, &[])?;
+    for turn in &fixture.turns {
+        let (before, after) = turn.bytes.split_at(place(turn.bytes.len()).min(turn.bytes.len()));
+        for part in [before, after].into_iter().filter(|part| !part.is_empty()) {
+            run.feed(turn.from, part)?;
+        }
+    }
+    Ok(run)
+}

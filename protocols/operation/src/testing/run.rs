@@ -1,0 +1,291 @@
+//! A codec fed by hand, with everything that it says written down.
+
+use super::{Breach, Fixture, Rule, Side, Stream};
+use crate::{Codec, Link, Next, Reason, Refusal, Reply, Request, Tag, Violation};
+use bytes::BytesMut;
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+
+/// Attributes that are asked for beside those that the protocol logs.
+const COMMON: [&str; 6] = ["app", "user", "comment", "callsite", "trace_id", "no_such_attribute"];
+
+/// A request that a codec found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The operation's name.
+    pub name: String,
+    /// What it is about.
+    pub resource: String,
+    /// The mark itself.
+    pub request: Request,
+    /// How many items it carried; `None` until it has ended.
+    pub sent: Option<u64>,
+    /// The attributes it was found to have.
+    pub attributes: Vec<(&'static str, String)>,
+    /// How it ended.
+    pub reply: Option<Reply>,
+    /// Whether it was refused.
+    pub refused: bool,
+}
+
+/// A codec at work on one connection, in the relay's place.
+///
+/// As in a relay, nothing is asked of a codec that has lost the framing, a refused message is
+/// dropped as it comes, and a refusal is spoken between replies, when its turn has come.
+pub struct Run<C> {
+    codec: C,
+    client: Stream,
+    upstream: Stream,
+    asked: Vec<Asked>,
+    /// Operations whose reply is due, oldest first: tag, place in `asked`, and the refusal if
+    /// the proxy is to answer.
+    open: VecDeque<(Tag, usize, Option<Reason>)>,
+    /// The operation of the message that the client is sending.
+    sending: Option<usize>,
+    /// The operation that the reply under way settled.
+    settled: Option<usize>,
+    /// Replies that settled nothing.
+    stray: Vec<Reply>,
+    lost: Option<Violation>,
+    closed: bool,
+    eager: bool,
+    curious: bool,
+    refuse: Box<dyn Fn(usize) -> Option<Reason>>,
+    /// Answers the codec may still give before it must be going round in circles.
+    steps: usize,
+}
+
+impl<C: Codec> Run<C> {
+    /// A new connection.
+    pub fn new(shared: &Arc<C::Shared>) -> Self {
+        let link = Link {
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            local: SocketAddr::from(([127, 0, 0, 1], 27_018)),
+        };
+        Self {
+            codec: C::new(shared, link),
+            client: Stream::default(),
+            upstream: Stream::default(),
+            asked: Vec::new(),
+            open: VecDeque::new(),
+            sending: None,
+            settled: None,
+            stray: Vec::new(),
+            lost: None,
+            closed: false,
+            eager: false,
+            curious: true,
+            refuse: Box::new(|_| None),
+            steps: 0,
+        }
+    }
+
+    /// Asks the codec again with every byte, though it said how many it needs.
+    pub fn eager(mut self) -> Self {
+        self.eager = true;
+        self
+    }
+
+    /// Asks for no attributes, which takes most of the time.
+    pub fn without_attributes(mut self) -> Self {
+        self.curious = false;
+        self
+    }
+
+    /// Refuses the requests for whose place (the first is 0) `which` gives a reason.
+    pub fn refusing(mut self, which: impl Fn(usize) -> Option<Reason> + 'static) -> Self {
+        self.refuse = Box::new(which);
+        self
+    }
+
+    /// Plays a whole recording, each turn in slices of at most `slice` bytes.
+    pub fn play(mut self, fixture: &Fixture, slice: usize) -> Result<Self, Breach> {
+        self.feed(Side::Client, &[])?;
+        for turn in &fixture.turns {
+            for bytes in turn.bytes.chunks(slice.max(1)) {
+                self.feed(turn.from, bytes)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Some bytes arrive.
+    pub fn feed(&mut self, from: Side, bytes: &[u8]) -> Result<(), Breach> {
+        self.stream(from).arrive(bytes);
+        self.steps += 4 * bytes.len() + 16;
+        loop {
+            if self.stream(from).advance() {
+                self.end(from);
+            }
+            self.speak()?;
+            let eager = self.eager;
+            if self.lost.is_some() || self.closed || !self.stream(from).asks(eager) {
+                return Ok(());
+            }
+            let stuck = "never stops answering, and gets nowhere";
+            self.steps =
+                self.steps.checked_sub(1).ok_or_else(|| Breach::new(Rule::Progress, stuck))?;
+            let more = match from {
+                Side::Client => self.request()?,
+                Side::Upstream => self.reply()?,
+            };
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets the codec write a ping, as a health check would.
+    pub fn ping(&mut self, out: &mut BytesMut) -> bool {
+        self.codec.ping(out)
+    }
+
+    /// The requests found so far.
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    /// Replies that answered no request that was open.
+    pub fn stray(&self) -> &[Reply] {
+        &self.stray
+    }
+
+    /// What the codec said when it could not read on.
+    pub fn lost(&self) -> Option<Violation> {
+        self.lost
+    }
+
+    /// Whether a refusal had no words, so that only closing was left.
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+
+    /// What came from the client, and what of it went on to the upstream.
+    pub fn from_client(&self) -> &Stream {
+        &self.client
+    }
+
+    /// What came from the upstream, and what went on to the client, refusals included.
+    pub fn from_upstream(&self) -> &Stream {
+        &self.upstream
+    }
+
+    fn stream(&mut self, from: Side) -> &mut Stream {
+        match from {
+            Side::Client => &mut self.client,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    fn request(&mut self) -> Result<bool, Breach> {
+        let next = match self.codec.request(self.client.here()) {
+            Ok(next) => next,
+            Err(violation) => {
+                self.lost = Some(violation);
+                return Ok(false);
+            }
+        };
+        self.client.permits(&next)?;
+        let mark = mark(&next);
+        if let Some(request) = mark {
+            if !self.client.at_boundary() {
+                return Err(Breach::new(Rule::First, "marks a request in the midst of a message"));
+            }
+            self.begin(request);
+        }
+        if self.sending.is_some() && ends(&next) {
+            let sent = self.codec.sent();
+            self.asked.last_mut().into_iter().for_each(|asked| asked.sent = Some(sent));
+        }
+        Ok(self.client.follow(next))
+    }
+
+    /// Names a request and puts it in line.
+    fn begin(&mut self, request: Request) {
+        let front = self.client.here();
+        let named = self.codec.named(front);
+        let (name, resource) = (named.name.to_owned(), named.resource.to_owned());
+        let protocol = &C::PROTOCOL;
+        let logged = [protocol.logged, protocol.logged_when_slow, protocol.logged_with_values];
+        let attributes = COMMON
+            .iter()
+            .chain(logged.into_iter().flatten())
+            .filter(|_| self.curious)
+            .filter_map(|name| Some((*name, self.codec.attribute(front, name)?.into_owned())))
+            .collect();
+        let place = self.asked.len();
+        let reason = (self.refuse)(place);
+        if reason.is_some() {
+            self.client.refuse();
+        }
+        self.sending = Some(place);
+        self.open.extend(request.tag.map(|tag| (tag, place, reason)));
+        let refused = reason.is_some();
+        let (sent, reply) = (None, None);
+        self.asked.push(Asked { name, resource, request, sent, attributes, reply, refused });
+    }
+
+    fn reply(&mut self) -> Result<bool, Breach> {
+        let next = match self.codec.reply(self.upstream.here()) {
+            Ok(next) => next,
+            Err(violation) => {
+                self.lost = Some(violation);
+                return Ok(false);
+            }
+        };
+        self.upstream.permits(&next)?;
+        if let Some(reply) = mark(&next) {
+            let waits = |(tag, _, refusal): &(Tag, usize, Option<Reason>)| {
+                *tag == reply.tag && refusal.is_none()
+            };
+            match self.open.iter().position(waits).and_then(|at| self.open.remove(at)) {
+                Some((_, place, _)) => {
+                    self.settled = Some(place);
+                    self.asked[place].reply = Some(reply);
+                }
+                None => self.stray.push(reply),
+            }
+        }
+        Ok(self.upstream.follow(next))
+    }
+
+    /// A message has ended.
+    fn end(&mut self, from: Side) {
+        let operation = match (from, self.settled.take()) {
+            (Side::Client, settled) => {
+                self.settled = settled;
+                self.sending.take()
+            }
+            (Side::Upstream, None) if self.open.len() == 1 => self.open.front().map(|o| o.1),
+            (Side::Upstream, settled) => settled,
+        };
+        self.stream(from).end(operation);
+    }
+
+    /// Speaks the refusals whose turn it is.
+    fn speak(&mut self) -> Result<(), Breach> {
+        while self.upstream.at_boundary() && !self.closed && self.lost.is_none() {
+            let Some((tag, _, Some(reason))) = self.open.front().copied() else { break };
+            self.open.pop_front();
+            let mut words = BytesMut::new();
+            let why = Refusal { reason, message: "the suite says no" };
+            self.closed = !self.codec.refuse(tag, &why, &mut words);
+            if self.closed != words.is_empty() {
+                let detail = "a refusal has words and says `true`, or has none and says `false`";
+                return Err(Breach::new(Rule::Refusal, detail));
+            }
+            self.upstream.inject(&words);
+        }
+        Ok(())
+    }
+}
+
+fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
+    match next {
+        Next::Hold(_) => None,
+        Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
+    }
+}
+
+fn ends<M>(next: &Next<M>) -> bool {
+    matches!(next, Next::Pass { ends: true, .. } | Next::Swap { .. })
+}

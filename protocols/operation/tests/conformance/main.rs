@@ -1,0 +1,163 @@
+//! The suite lets a sound codec pass, and catches each flaw for its own reason.
+#![cfg(feature = "testing")]
+
+mod toy;
+
+use operation::{
+    Outcome,
+    testing::{Breach, Expected, Fixture, Rule, Run, Side, check, conforms},
+};
+use std::sync::Arc;
+use toy::{Flaw, Toy, message};
+
+/// Requests of every kind: short, long, without a reply, ahead of replies, with several replies.
+fn fixtures() -> Vec<Fixture> {
+    let long = format!("put shop.orders{}", ",item".repeat(400));
+    let items =
+        Expected { sent: Some(400), ..Expected::settled("put", "shop.orders", Outcome::Ok) };
+    let found = Expected { items: Some(2), ..Expected::settled("get", "shop.orders", Outcome::Ok) };
+    vec![
+        Fixture::new("one after the other")
+            .client(&message("hello there"))
+            .upstream(&message("at 10.0.0.1"))
+            .client(&message("get shop.orders,a"))
+            .upstream(&message("ok,b,c"))
+            .client(&message("get shop.prices"))
+            .upstream(&message("no such thing"))
+            .client(&message(&long))
+            .upstream(&message("ok"))
+            .expects(Expected::settled("hello", "there", Outcome::Ok))
+            .expects(found)
+            .expects(Expected::settled("get", "shop.prices", Outcome::Rejected))
+            .expects(items),
+        Fixture::new("several at once")
+            .client(&message("get a.b"))
+            .client(&message("put! a.b,c"))
+            .client(&message("get c.d"))
+            .upstream(&message("wait a moment"))
+            .upstream(&message("wait another"))
+            .upstream(&message("down for good"))
+            .upstream(&message("ok"))
+            .client(&message("get never.answered"))
+            .expects(Expected::settled("get", "a.b", Outcome::Failed))
+            .expects(Expected::silent("put!", "a.b"))
+            .expects(Expected::settled("get", "c.d", Outcome::Ok))
+            .expects(Expected::open("get", "never.answered")),
+    ]
+}
+
+fn verdict(flaw: Option<Flaw>) -> Result<(), Breach> {
+    check::<Toy>(|| Arc::new(flaw), &fixtures())
+}
+
+#[test]
+fn a_sound_codec_conforms() {
+    conforms::<Toy>(Arc::default, &fixtures());
+}
+
+#[test]
+fn every_flaw_is_caught_for_its_own_reason() {
+    let cases = [
+        (Flaw::NamesTheWrongThing, Rule::Marks, "the name differs"),
+        (Flaw::MissesAnOutcome, Rule::Marks, "the outcome differs"),
+        (Flaw::MissesRequestsAfterTheFirst, Rule::Marks, "was not found"),
+        (Flaw::MiscountsItems, Rule::Marks, "the items sent differ"),
+        (Flaw::AnswersTheSameRequestAgain, Rule::Marks, "the outcome differs"),
+        (Flaw::AnswersNobody, Rule::Marks, "answers nothing"),
+        (Flaw::NamesWhatIsHereAlready, Rule::Cuts, "request 0"),
+        (Flaw::CountsWhatIsHereAlready, Rule::Cuts, "sent: Some"),
+        (Flaw::ReadsAttributesPastTheMessage, Rule::Cuts, "attributes: [(\"last\""),
+        (Flaw::HoldsForNothing, Rule::Hold, "are here"),
+        (Flaw::HoldsForWhatIsClaimed, Rule::Hold, "is the most"),
+        (Flaw::PassesNothing, Rule::Progress, "lets nothing through"),
+        (Flaw::SwapsWhatIsNotHere, Rule::Progress, "swaps 16 bytes"),
+        (Flaw::GoesRoundInCircles, Rule::Progress, "gets nowhere"),
+        (Flaw::MarksInTheMidst, Rule::First, "in the midst"),
+        (Flaw::TrustsTheText, Rule::Panic, "mutated with seed"),
+        (Flaw::StillExpectsARefusedReply, Rule::Refusal, "request 0 refused"),
+        (Flaw::RefusesWithAYes, Rule::Refusal, "reads as Some(Ok)"),
+        (Flaw::RefusesWithoutWords, Rule::Refusal, "a refusal has words"),
+        (Flaw::RefusesWithHalfAMessage, Rule::Refusal, "request 0 refused"),
+        (Flaw::RefusesTooLong, Rule::Refusal, "request 0 refused"),
+        (Flaw::PingsWithHalfAMessage, Rule::Ping, "not exactly one"),
+        (Flaw::PingsTwice, Rule::Ping, "not exactly one"),
+        (Flaw::PingsWithoutAReply, Rule::Ping, "no reply is due"),
+    ];
+    for (flaw, rule, word) in cases {
+        let breach = verdict(Some(flaw)).expect_err(&format!("{flaw:?} gets away"));
+        assert_eq!(breach.rule, rule, "{flaw:?}: {breach}");
+        assert!(breach.detail.contains(word), "{flaw:?}: {breach}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "toy breaks a rule. Marks: one after the other: request 0")]
+fn conforms_panics_with_the_rule_and_the_place() {
+    conforms::<Toy>(|| Arc::new(Some(Flaw::NamesTheWrongThing)), &fixtures());
+}
+
+#[test]
+fn a_codec_is_not_sound_for_want_of_fixtures() {
+    let breach = check::<Toy>(Arc::default, &[]).unwrap_err();
+    assert_eq!(breach.rule, Rule::Marks);
+}
+
+#[test]
+fn nothing_is_asked_once_framing_is_lost() {
+    let mut run = Run::<Toy>::new(&Arc::default());
+    run.feed(Side::Client, &[0xff; 4]).unwrap();
+    run.feed(Side::Client, &message("get a.b")).unwrap();
+    run.feed(Side::Upstream, &message("ok")).unwrap();
+    assert!(run.lost().is_some());
+    assert!(run.asked().is_empty() && run.stray().is_empty());
+    assert!(run.from_upstream().out().is_empty());
+}
+
+#[test]
+fn a_refused_message_goes_nowhere_and_its_no_waits_for_its_turn() {
+    let refuse = |place| (place == 1).then_some(operation::Reason::Denied);
+    let mut run = Run::<Toy>::new(&Arc::default()).refusing(refuse);
+    run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
+    assert_eq!(run.from_client().out(), message("get a.b"));
+    assert!(run.from_upstream().out().is_empty());
+    run.feed(Side::Upstream, &message("ok")).unwrap();
+    let no = message("no denied: the suite says no");
+    assert_eq!(run.from_upstream().out(), [message("ok"), no].concat());
+}
+
+#[test]
+fn a_fixture_is_read_from_text() {
+    let text = "# a comment\n\nexpect: get a.b rejected awaits code=Gone sent=1 items=2\n\
+                expect: put! - silent\nexpect: get c.d open\n> 0aff\n>00\n< 7F\n";
+    let fixture = Fixture::parse("f", text).unwrap();
+    let first = Expected {
+        awaits: true,
+        code: Some("Gone".into()),
+        sent: Some(1),
+        items: Some(2),
+        ..Expected::settled("get", "a.b", Outcome::Rejected)
+    };
+    let expected = Fixture::new("f")
+        .expects(first)
+        .expects(Expected::silent("put!", ""))
+        .expects(Expected::open("get", "c.d"))
+        .client(&[0x0a, 0xff, 0])
+        .upstream(&[0x7f]);
+    assert_eq!(fixture, expected);
+}
+
+#[test]
+fn a_wrong_line_is_named() {
+    let cases = [
+        ("> 0", "f:1: half a byte"),
+        ("\n< 0g", "f:2: no hex digit: 'g'"),
+        ("expect: get", "f:1: an expectation is a name, a resource and an end"),
+        ("expect: get a.b fine", "f:1: no such end: fine"),
+        ("expect: get a.b ok sent=x", "f:1: no number: x"),
+        ("expect: get a.b ok fast", "f:1: no such fact: fast"),
+        ("? 00", "f:1: neither `>`, `<`, `#` nor `expect:`"),
+    ];
+    for (text, error) in cases {
+        assert_eq!(Fixture::parse("f", text).unwrap_err(), error);
+    }
+}

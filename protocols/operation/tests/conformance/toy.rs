@@ -1,0 +1,271 @@
+//! A toy protocol, and the ways in which its codec can be wrong.
+//!
+//! A message is the length of its text (four bytes, big end first) and the text. A request is
+//! `VERB RESOURCE,ITEM,ITEM…`, and gets no reply if the verb ends in `!`. Replies keep the order
+//! of their requests: `ok,ITEM,ITEM…`, `no …`, `down …`, `at HOST`; `wait …` has more to follow.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use operation::{
+    Codec, Link, Named, Next, Outcome, Protocol, Refusal, Reply, Request, Tag, Violation,
+};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+
+const HEADER: usize = 4;
+/// How much of a text is looked at for its words.
+const FRONT: usize = 64;
+const LONGEST: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    NamesTheWrongThing,
+    MissesAnOutcome,
+    MissesRequestsAfterTheFirst,
+    MiscountsItems,
+    AnswersTheSameRequestAgain,
+    AnswersNobody,
+    NamesWhatIsHereAlready,
+    CountsWhatIsHereAlready,
+    ReadsAttributesPastTheMessage,
+    HoldsForNothing,
+    HoldsForWhatIsClaimed,
+    PassesNothing,
+    SwapsWhatIsNotHere,
+    GoesRoundInCircles,
+    MarksInTheMidst,
+    TrustsTheText,
+    StillExpectsARefusedReply,
+    RefusesWithAYes,
+    RefusesWithoutWords,
+    RefusesWithHalfAMessage,
+    RefusesTooLong,
+    PingsWithHalfAMessage,
+    PingsTwice,
+    PingsWithoutAReply,
+}
+
+pub(crate) struct Toy {
+    flaw: Option<Flaw>,
+    asked: u64,
+    /// Requests whose reply is due, oldest first.
+    due: VecDeque<Tag>,
+    request: Walk,
+    reply: Walk,
+    outcome: Option<Outcome>,
+}
+
+/// How far a message has been walked.
+#[derive(Default)]
+struct Walk {
+    left: usize,
+    items: u64,
+}
+
+impl Walk {
+    /// Passes what is here of the message.
+    fn on(&mut self, bytes: &[u8]) -> usize {
+        let here = self.left.min(bytes.len());
+        self.items += bytes[..here].iter().filter(|byte| **byte == b',').count() as u64;
+        self.left -= here;
+        here
+    }
+}
+
+/// The front of a message: how long it is, and its first words.
+fn front(bytes: &[u8]) -> Result<Result<(usize, &[u8]), usize>, Violation> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
+        return Ok(Err(HEADER));
+    };
+    let len = u32::from_be_bytes(*header) as usize;
+    if len > LONGEST {
+        return Err(Violation("length"));
+    }
+    match rest.get(..len.min(FRONT)) {
+        Some(text) => Ok(Ok((HEADER + len, text))),
+        None => Ok(Err(HEADER + len.min(FRONT))),
+    }
+}
+
+fn words(text: &[u8]) -> (&str, &str) {
+    let text = text.split(|byte| *byte == b',').next().and_then(|t| std::str::from_utf8(t).ok());
+    text.and_then(|text| text.split_once(' ')).unwrap_or(("unknown", ""))
+}
+
+pub(crate) fn message(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+impl Toy {
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    fn settle(&mut self, outcome: Outcome, items: u64) -> Option<Reply> {
+        let tag = self.due.pop_front()?;
+        if self.has(Flaw::AnswersTheSameRequestAgain) {
+            self.due.push_front(tag);
+        }
+        Some(Reply { tag, outcome, code: None, items, violation: None })
+    }
+
+    /// What a broken codec says first of a request.
+    fn botch(&mut self, bytes: &[u8]) -> Option<Next<Request>> {
+        let mark = Request { tag: None, awaits: false, shape: None, violation: None };
+        match self.flaw? {
+            Flaw::HoldsForNothing if bytes.len() > 9 => Some(Next::Hold(9)),
+            Flaw::HoldsForWhatIsClaimed => {
+                let len = bytes.first_chunk::<HEADER>().map(|len| u32::from_be_bytes(*len))?;
+                let whole = HEADER + len as usize;
+                (bytes.len() < whole).then_some(Next::Hold(whole))
+            }
+            Flaw::PassesNothing if bytes.is_empty() => Some(Next::more(0)),
+            Flaw::GoesRoundInCircles if bytes.is_empty() => Some(Next::whole(0, mark)),
+            Flaw::MarksInTheMidst if self.request.left > 0 => Some(Next::front(1, mark)),
+            Flaw::TrustsTheText if bytes.len() > HEADER => {
+                assert!(bytes[HEADER].is_ascii(), "a name is ASCII, is it not?");
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Codec for Toy {
+    const PROTOCOL: Protocol = Protocol {
+        name: "toy",
+        items: None,
+        codes: None,
+        shapes: None,
+        item: "items",
+        logged: &["last"],
+        logged_when_slow: &[],
+        logged_with_values: &[],
+    };
+    type Shared = Option<Flaw>;
+
+    fn new(shared: &Arc<Self::Shared>, _: Link) -> Self {
+        let (request, reply) = (Walk::default(), Walk::default());
+        Self { flaw: **shared, asked: 0, due: VecDeque::new(), request, reply, outcome: None }
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        if let Some(botched) = self.botch(bytes) {
+            return Ok(botched);
+        }
+        if self.request.left > 0 {
+            let len = self.request.on(bytes);
+            let ends = self.request.left == 0;
+            let more = Next::Pass { len: len as u64, mark: None, ends };
+            return Ok(if len == 0 { Next::Hold(1) } else { more });
+        }
+        let early = self.has(Flaw::NamesWhatIsHereAlready) && bytes.len() > HEADER;
+        let (len, text) = match front(bytes)? {
+            Ok(front) => front,
+            Err(_) if early => {
+                let len = bytes.first_chunk::<HEADER>().map(|len| u32::from_be_bytes(*len));
+                (HEADER + len.unwrap_or(0) as usize, &bytes[HEADER..])
+            }
+            Err(wanted) => return Ok(Next::Hold(wanted)),
+        };
+        let tag = (!words(text).0.ends_with('!')).then_some(Tag(self.asked));
+        self.asked += 1;
+        self.due.extend(tag);
+        let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
+        let mark = Request { tag, awaits: false, shape: None, violation: None };
+        let mark = (!missed).then_some(mark);
+        self.request = Walk { left: len, items: 0 };
+        let here = self.request.on(bytes);
+        if self.has(Flaw::CountsWhatIsHereAlready) {
+            self.request.left = 0;
+            return Ok(Next::Pass { len: len as u64, mark, ends: true });
+        }
+        Ok(Next::Pass { len: here as u64, mark, ends: self.request.left == 0 })
+    }
+
+    fn named<'b>(&'b self, bytes: &'b [u8]) -> Named<'b> {
+        let text = match front(bytes) {
+            Ok(Ok((_, text))) => text,
+            _ => bytes.get(HEADER..).unwrap_or_default(),
+        };
+        let (name, resource) = words(text);
+        let name = if self.has(Flaw::NamesTheWrongThing) { resource } else { name };
+        Named { name, resource }
+    }
+
+    fn sent(&self) -> u64 {
+        self.request.items + u64::from(self.has(Flaw::MiscountsItems))
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        if self.reply.left == 0 {
+            let (len, text) = match front(bytes)? {
+                Ok(front) => front,
+                Err(wanted) => return Ok(Next::Hold(wanted)),
+            };
+            if text.starts_with(b"at ") && len - HEADER <= FRONT {
+                let len = len + usize::from(self.has(Flaw::SwapsWhatIsNotHere));
+                let mark = self.settle(Outcome::Ok, 0);
+                return Ok(Next::Swap { len, with: Bytes::from(message("at proxy")), mark });
+            }
+            let nobody = self.has(Flaw::AnswersNobody).then_some(Outcome::Ok);
+            if nobody.is_some() && text.starts_with(b"wait") {
+                self.due.push_front(Tag(u64::MAX));
+            }
+            self.outcome = match text {
+                [b'w', b'a', b'i', b't', ..] => nobody,
+                [b'n', b'o', ..] if self.has(Flaw::MissesAnOutcome) => Some(Outcome::Ok),
+                [b'n', b'o', ..] => Some(Outcome::Rejected),
+                [b'd', b'o', b'w', b'n', ..] => Some(Outcome::Failed),
+                _ => Some(Outcome::Ok),
+            };
+            self.reply = Walk { left: len, items: 0 };
+        }
+        let here = self.reply.on(bytes);
+        if here == 0 {
+            return Ok(Next::Hold(1));
+        }
+        let (ends, items) = (self.reply.left == 0, self.reply.items);
+        let outcome = self.outcome.filter(|_| ends);
+        let mark = outcome.and_then(|outcome| self.settle(outcome, items));
+        Ok(Next::Pass { len: here as u64, mark, ends })
+    }
+
+    fn attribute<'b>(&'b self, bytes: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
+        let (len, text) = front(bytes).ok()?.ok()?;
+        let text = match self.flaw {
+            Some(Flaw::ReadsAttributesPastTheMessage) => &bytes[HEADER..],
+            _ => &text[..text.len().min(len)],
+        };
+        let last = text.rsplit(|byte| *byte == b',').next()?;
+        (name == "last").then(|| String::from_utf8_lossy(last))
+    }
+
+    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        if !self.has(Flaw::StillExpectsARefusedReply) {
+            self.due.retain(|due| *due != tag);
+        }
+        let words = format!("no {}: {}", why.reason, why.message);
+        match self.flaw {
+            Some(Flaw::RefusesWithoutWords) => {}
+            Some(Flaw::RefusesWithAYes) => out.put_slice(&message("ok")),
+            Some(Flaw::RefusesWithHalfAMessage) => out.put_slice(&message(&words)[..9]),
+            Some(Flaw::RefusesTooLong) => {
+                out.put_slice(&message(&words));
+                out.put_u8(0);
+            }
+            _ => out.put_slice(&message(&words)),
+        }
+        true
+    }
+
+    fn ping(&mut self, out: &mut BytesMut) -> bool {
+        match self.flaw {
+            Some(Flaw::PingsWithHalfAMessage) => out.put_slice(&message("ping -")[..6]),
+            Some(Flaw::PingsTwice) => out.put_slice(&[message("ping -"), message("x -")].concat()),
+            Some(Flaw::PingsWithoutAReply) => out.put_slice(&message("ping! -")),
+            _ => out.put_slice(&message("ping -")),
+        }
+        true
+    }
+}

@@ -1,0 +1,227 @@
+//! The command line: six commands, and the exit code of each.
+//!
+//! This is the only place that prints for people and ends the process.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
+
+use crate::{
+    config::{self, plan::Plan},
+    demo,
+    proxy::{Control, Proxy},
+    top,
+};
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{
+    io::IsTerminal,
+    path::PathBuf,
+    process::{ExitCode, exit},
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// A proxy that understands what passes through it.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy that a config file describes.
+    Run {
+        /// The config file.
+        #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
+        config: PathBuf,
+    },
+    /// Check a config file: `ok`, or every problem with its place. Touches no network.
+    Check {
+        /// The config file.
+        #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
+        config: PathBuf,
+        /// How problems are told.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
+    Proxy {
+        /// What clients speak: `tcp` or `mongo`.
+        protocol: String,
+        /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address.
+        listen: String,
+        /// Where operations go: `HOST:PORT`.
+        upstream: String,
+        /// Where the admin interface listens, or `off`.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: String,
+    },
+    /// Show the proxy at work with everything embedded: a demonstration server, and traffic.
+    Demo {
+        /// How long; until Ctrl-C without it.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Print the JSON Schema of the config file, for editors.
+    Schema,
+    /// Show a live table of a running proxy's operations.
+    Top {
+        /// The proxy's admin interface.
+        #[arg(default_value = "127.0.0.1:9901")]
+        admin: String,
+        /// Show one table and end.
+        #[arg(long)]
+        once: bool,
+        /// How often the table is drawn.
+        #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+        interval: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Does what the arguments ask for. Exit codes: 0 fine, 1 wrong config or could not start,
+/// 2 usage (by clap).
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => match config::load(&config) {
+            Ok(plan) => run(plan),
+            Err(problems) => {
+                eprintln!("{problems}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Check { config, format } => check(&config, format),
+        Command::Proxy { protocol, listen, upstream, admin } => {
+            match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
+                Ok(plan) => run(plan),
+                Err(problems) => {
+                    eprintln!("{problems}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Command::Demo { duration } => done(demonstrate(duration)),
+        Command::Schema => {
+            println!("{:#}", config::schema());
+            ExitCode::SUCCESS
+        }
+        Command::Top { admin, once, interval } => {
+            done(on_this_thread(top::top(&admin, once, interval)).and_then(|result| result))
+        }
+    }
+}
+
+fn check(file: &std::path::Path, format: Format) -> ExitCode {
+    match (config::load(file), format) {
+        (Ok(_), Format::Text) => println!("ok"),
+        (Ok(_), Format::Json) => println!("[]"),
+        (Err(problems), Format::Text) => {
+            println!("{problems}");
+            return ExitCode::FAILURE;
+        }
+        (Err(problems), Format::Json) => {
+            println!("{:#}", problems.to_json());
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    Ok(tokio::runtime::LocalRuntime::new()?.block_on(future))
+}
+
+/// Runs a plan until it is drained.
+fn run(plan: Plan) -> ExitCode {
+    log_to_stderr("info");
+    done(Proxy::start(plan).and_then(|proxy| {
+        watch_signals(proxy.control())?;
+        proxy.wait();
+        tracing::info!("drained");
+        Ok(())
+    }))
+}
+
+/// The first SIGTERM or SIGINT drains, the second ends the process at once.
+fn watch_signals(control: Control) -> anyhow::Result<()> {
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let watched = on_this_thread(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut hang_up = signal(SignalKind::hangup())?;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hang_up.recv() => {
+                        tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
+                        continue;
+                    }
+                }
+                if !control.is_ready() {
+                    tracing::warn!("second signal: leaving at once");
+                    exit(0);
+                }
+                control.drain();
+            }
+            #[expect(unreachable_code, reason = "names the type of the errors above")]
+            Ok::<(), std::io::Error>(())
+        });
+        if let Ok(Err(error)) | Err(error) = watched.map(|watched| watched.map_err(Into::into)) {
+            tracing::error!(%error, "can't watch for signals: only SIGKILL ends this process");
+        }
+    })?;
+    Ok(())
+}
+
+/// JSON lines on stderr, or text where a person watches. `TOLLGATE_LOG` sets what is logged.
+fn log_to_stderr(default: &str) {
+    let filter =
+        EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first call of a process takes effect, which is right for tests.
+    let _ = if std::io::stderr().is_terminal() {
+        log.with_target(false).try_init()
+    } else {
+        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    };
+}
+
+/// Everything in one process: a server, the proxy before it, traffic, and a live table.
+fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
+    log_to_stderr("error");
+    let server = demo::start_server()?.to_string();
+    let mut plan = config::for_proxy(demo::PROTOCOL, "127.0.0.1:0", &server, Some("127.0.0.1:0"))
+        .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    plan.access_log = None;
+    let proxy = Proxy::start(plan)?;
+    let address = proxy.listener(demo::PROTOCOL).context("the demonstration has no listener")?;
+    let admin = proxy.admin().context("the demonstration has no admin interface")?;
+    println!("a demonstration server, the proxy before it at {address}, and traffic");
+    println!("state and metrics: http://{admin}/");
+    let until = CancellationToken::new();
+    demo::spawn_traffic(address, until.clone())?;
+    let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
+    proxy.control().drain();
+    proxy.wait();
+    shown
+}

@@ -1,0 +1,261 @@
+use super::*;
+use crate::cluster::{
+    Answer, Lookup, Resolve,
+    tests::{Recorded, closed, listener, plan, plan_at},
+};
+use crate::config::plan::{ClusterPlan, LbPolicy};
+use metrics::NoopRecorder;
+use operation::Close;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    future::{Future, pending},
+    pin::pin,
+    task,
+    time::Instant,
+};
+
+/// A cluster of endpoints that exist on paper only: to be dialed by a closure.
+fn on_paper(n: u16, change: impl FnOnce(&mut ClusterPlan)) -> Arc<Cluster> {
+    let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i as u8], 5000).into()).collect();
+    let mut plan = plan_at(&addresses);
+    change(&mut plan);
+    Cluster::new(Arc::new(plan), &NoopRecorder)
+}
+
+fn refused() -> io::Error {
+    io::ErrorKind::ConnectionRefused.into()
+}
+
+#[tokio::test]
+async fn a_refused_attempt_goes_to_a_different_endpoint() {
+    let (_socket, shut) = closed();
+    let (_listener, open) = listener().await;
+    let recorded = Recorded::default();
+    let cluster = Cluster::new(Arc::new(plan_at(&[shut, open])), &recorded);
+    for _ in 0..10 {
+        let upstream = cluster.connect().await.unwrap();
+        assert_eq!(upstream.endpoint.address(), open);
+        assert_eq!(upstream.stream.peer_addr().unwrap(), open);
+    }
+    let connects = |address, result| {
+        recorded.count(&format!("tollgate_upstream_connect_total(orders, {address}, {result})"))
+    };
+    assert_eq!(connects(open, "ok"), 10);
+    assert_eq!(connects(shut, "refused"), 5);
+    assert_eq!(connects(shut, "ok") + connects(open, "refused") + connects(shut, "error"), 0);
+}
+
+#[tokio::test]
+async fn every_endpoint_is_tried_before_any_is_tried_again() {
+    for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random] {
+        let cluster = on_paper(4, |plan| {
+            plan.lb_policy = policy;
+            plan.connect_attempts = 4;
+        });
+        let dialed = RefCell::new(Vec::new());
+        let result = cluster.connect_by(async |address| {
+            dialed.borrow_mut().push(address);
+            Err(refused())
+        });
+        assert!(
+            matches!(result.await, Err(ConnectError::Failed { attempts, .. }) if attempts.len() == 4)
+        );
+        let dialed = dialed.into_inner();
+        assert_eq!(dialed.len(), 4);
+        assert_eq!(dialed.iter().collect::<BTreeSet<_>>().len(), 4, "{policy:?}: {dialed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_only_endpoint_is_tried_again_after_a_pause() {
+    let (_listener, open) = listener().await;
+    let cluster = Cluster::new(Arc::new(plan_at(&[open])), &NoopRecorder);
+    let attempts = Cell::new(0);
+    let begin = Instant::now();
+    let upstream = cluster.connect_by(async |address| {
+        attempts.set(attempts.get() + 1);
+        if attempts.get() < 3 { Err(refused()) } else { dial(address).await }
+    });
+    upstream.await.unwrap();
+    assert_eq!(attempts.get(), 3);
+    assert!(begin.elapsed() >= pause(0, 0.0) + pause(1, 0.0));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_is_given_up_and_the_next_one_tried() {
+    let (_listener, open) = listener().await;
+    let mut plan = plan_at(&["10.0.0.1:5000".parse().unwrap(), open]);
+    plan.connect_timeout = Duration::from_millis(200);
+    let recorded = Recorded::default();
+    let cluster = Cluster::new(Arc::new(plan), &recorded);
+    for _ in 0..2 {
+        let upstream = cluster.connect_by(async |address| match address == open {
+            true => dial(address).await,
+            false => pending().await,
+        });
+        assert_eq!(upstream.await.unwrap().endpoint.address(), open);
+    }
+    let timeouts = "tollgate_upstream_connect_total(orders, 10.0.0.1:5000, timeout)";
+    assert_eq!(recorded.count(timeouts), 1);
+}
+
+#[tokio::test]
+async fn silence_everywhere_is_a_timeout() {
+    let cluster = on_paper(2, |plan| {
+        plan.connect_timeout = Duration::from_millis(1);
+        plan.connect_attempts = 2;
+    });
+    let error = cluster.connect_by(async |_| pending().await).await.unwrap_err();
+    assert_eq!(error.close(), Close::ConnectTimeout);
+    let text = error.to_string();
+    assert!(
+        text.starts_with("no endpoint of cluster `orders` accepted a connection in time: 10.0.0."),
+        "{text}"
+    );
+    assert!(text.contains("10.0.0.1:5000: timed out") && text.contains("10.0.0.2:5000: timed out"));
+}
+
+#[tokio::test]
+async fn an_error_tells_what_was_tried() {
+    let (_socket, shut) = closed();
+    let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &NoopRecorder);
+    let error = cluster.connect().await.unwrap_err();
+    assert_eq!(error.close(), Close::ConnectFailed);
+    // Three attempts at one endpoint are told once.
+    let expected = format!(
+        "no endpoint of cluster `orders` accepted a connection: {shut}: connection refused"
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(cluster.report()["endpoints"][0]["connects_failed"], 3);
+}
+
+#[tokio::test]
+async fn one_refusal_among_timeouts_is_no_timeout() {
+    let cluster = on_paper(2, |plan| plan.connect_attempts = 2);
+    let error = cluster
+        .connect_by(async |address| match address.ip().to_string().as_str() {
+            "10.0.0.1" => Err(io::ErrorKind::TimedOut.into()),
+            _ => Err(refused()),
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.close(), Close::ConnectFailed);
+}
+
+/// Knows no name but `db`.
+struct OnlyDb;
+
+impl Resolve for OnlyDb {
+    fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
+        Box::pin(async move {
+            let addresses = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+            match host {
+                "db" => Ok(Answer { addresses, ttl: Duration::from_secs(60) }),
+                _ => Err("no such name".to_owned()),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_no_endpoint() {
+    let plan = Arc::new(plan(&[("nowhere", 5000)]));
+    let cluster = Cluster::with_resolver(plan, &NoopRecorder, Box::new(OnlyDb));
+    let error = cluster.connect().await.unwrap_err();
+    assert_eq!(error.to_string(), "cluster `orders` has no endpoint");
+    cluster.resolve().await;
+    let error = cluster.connect().await.unwrap_err();
+    assert_eq!(error.close(), Close::NoEndpoint);
+    assert_eq!(error.to_string(), "cluster `orders` has no endpoint: nowhere: no such name");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_a_name_is_told_by_both() {
+    let (_socket, shut) = closed();
+    let mut plan = plan(&[("db", shut.port())]);
+    plan.connect_attempts = 1;
+    let cluster = Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(OnlyDb));
+    cluster.resolve().await;
+    let text = cluster.connect().await.unwrap_err().to_string();
+    assert!(
+        text.ends_with(&format!(": db:{} ({shut}): connection refused", shut.port())),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_is_active_until_its_lease_is_dropped() {
+    let (_listener, open) = listener().await;
+    let recorded = Recorded::default();
+    let cluster = Cluster::new(Arc::new(plan_at(&[open])), &recorded);
+    let gauge = format!("tollgate_upstream_connections_active(orders, {open})");
+    let first = cluster.connect().await.unwrap();
+    let second = cluster.connect().await.unwrap();
+    let endpoint = first.endpoint.clone();
+    assert_eq!((endpoint.active_connections(), recorded.gauge(&gauge)), (2, 2.0));
+    drop(first.lease);
+    assert_eq!((endpoint.active_connections(), recorded.gauge(&gauge)), (1, 1.0));
+    drop(second);
+    assert_eq!((endpoint.active_connections(), recorded.gauge(&gauge)), (0, 0.0));
+}
+
+#[tokio::test]
+async fn an_attempt_counts_as_active_and_stops_when_it_fails_or_is_cancelled() {
+    let cluster = on_paper(1, |plan| plan.connect_attempts = 1);
+    let endpoint = cluster.endpoints()[0].clone();
+    let dialed = Cell::new(0);
+    let failed = cluster.connect_by(async |_| {
+        dialed.set(endpoint.active_connections());
+        Err(refused())
+    });
+    assert!(failed.await.is_err());
+    assert_eq!((dialed.get(), endpoint.active_connections()), (1, 0));
+    {
+        let mut cancelled = pin!(cluster.connect_by(async |_| pending().await));
+        let mut task = task::Context::from_waker(task::Waker::noop());
+        assert!(cancelled.as_mut().poll(&mut task).is_pending());
+        assert_eq!(endpoint.active_connections(), 1);
+    }
+    assert_eq!(endpoint.active_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_success_ends_the_last_error() {
+    let (_listener, open) = listener().await;
+    let mut plan = plan_at(&[open]);
+    plan.connect_attempts = 1;
+    let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
+    let last_error = || cluster.report()["endpoints"][0]["last_error"].clone();
+    assert!(cluster.connect_by(async |_| Err(refused())).await.is_err());
+    assert_eq!(last_error(), "connection refused");
+    cluster.connect().await.unwrap();
+    assert!(last_error().is_null());
+}
+
+#[tokio::test]
+async fn sockets_send_at_once_and_are_kept_alive() {
+    let (_listener, open) = listener().await;
+    let stream = dial(open).await.unwrap();
+    assert!(stream.nodelay().unwrap());
+    let socket = SockRef::from(&stream);
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
+}
+
+#[test]
+fn pauses_double_up_to_a_limit_and_differ() {
+    assert_eq!(pause(0, 1.0), MIN_PAUSE);
+    assert_eq!(pause(0, 0.0), MIN_PAUSE / 2);
+    assert_eq!(pause(1, 1.0), MIN_PAUSE * 2);
+    assert_eq!(pause(100, 1.0), MAX_PAUSE);
+}
+
+#[test]
+fn errors_are_told_in_plain_words_if_there_are_any() {
+    assert_eq!(words(&io::Error::from_raw_os_error(111)), "connection refused");
+    // Too many open files has no kind of its own.
+    assert!(words(&io::Error::from_raw_os_error(24)).contains("os error 24"));
+}

@@ -1,0 +1,251 @@
+use super::*;
+use crate::cluster::tests::{Recorded, listener, plan};
+use metrics::NoopRecorder;
+use serde_json::json;
+use std::collections::VecDeque;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Answers in the order given, the last answer for ever, and tells of each question.
+struct Scripted {
+    answers: Mutex<VecDeque<Result<Answer, String>>>,
+    asked: UnboundedSender<String>,
+}
+
+impl Resolve for Scripted {
+    fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
+        Box::pin(async move {
+            self.asked.send(host.to_owned()).ok();
+            let mut answers = self.answers.lock().unwrap();
+            match answers.len() {
+                1 => answers[0].clone(),
+                _ => answers.pop_front().expect("a script has an answer"),
+            }
+        })
+    }
+}
+
+fn scripted(
+    plan: ClusterPlan,
+    recorder: &dyn metrics::Recorder,
+    answers: impl IntoIterator<Item = Result<Answer, String>>,
+) -> (Arc<Cluster>, UnboundedReceiver<String>) {
+    let (asked, questions) = unbounded_channel();
+    let answers = Mutex::new(answers.into_iter().collect());
+    let resolver = Box::new(Scripted { answers, asked });
+    (Cluster::with_resolver(Arc::new(plan), recorder, resolver), questions)
+}
+
+fn answer(addresses: &[&str], ttl: Duration) -> Result<Answer, String> {
+    Ok(Answer { addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(), ttl })
+}
+
+fn for_a_second(addresses: &[&str]) -> Result<Answer, String> {
+    answer(addresses, Duration::from_secs(1))
+}
+
+fn failure() -> Result<Answer, String> {
+    Err("no such name".to_owned())
+}
+
+fn addresses(cluster: &Cluster) -> Vec<String> {
+    cluster.endpoints().iter().map(|e| e.address().to_string()).collect()
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_name_are_endpoints() {
+    let answers = [for_a_second(&["10.0.0.2", "10.0.0.1", "::5", "10.0.0.2"])];
+    let (cluster, _) = scripted(plan(&[("db", 5000), ("10.9.9.9", 1)]), &NoopRecorder, answers);
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1"]);
+    cluster.resolve().await;
+    let expected = ["10.0.0.1:5000", "10.0.0.2:5000", "[::5]:5000", "10.9.9.9:1"];
+    assert_eq!(addresses(&cluster), expected);
+    assert_eq!(&**cluster.endpoints()[2].name(), "db:5000");
+}
+
+#[tokio::test]
+async fn an_address_that_two_names_stand_for_is_one_endpoint() {
+    let answers = [for_a_second(&["10.0.0.1"])];
+    let (cluster, _) = scripted(plan(&[("a", 5000), ("b", 5000)]), &NoopRecorder, answers);
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
+}
+
+#[tokio::test]
+async fn a_failed_look_up_keeps_the_last_good_answer() {
+    let good = for_a_second(&["10.0.0.1"]);
+    let nothing = for_a_second(&[]);
+    let answers = [failure(), good.clone(), failure(), nothing, good];
+    let recorded = Recorded::default();
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &recorded, answers);
+    let dns = |field: &str| cluster.report()["dns"][field].clone();
+
+    cluster.resolve().await;
+    assert!(cluster.pick(&[]).is_none());
+    assert_eq!(dns("last_error"), "db: no such name");
+    assert!(dns("last_ok_seconds_ago").is_null());
+
+    cluster.resolve().await;
+    let endpoint = cluster.pick(&[]).unwrap();
+    assert!(dns("last_error").is_null());
+
+    for error in ["db: no such name", "db: it has no address"] {
+        cluster.resolve().await;
+        assert!(Arc::ptr_eq(&cluster.pick(&[]).unwrap(), &endpoint));
+        assert_eq!(dns("last_error"), error);
+        assert_eq!(dns("last_ok_seconds_ago"), 0);
+    }
+
+    cluster.resolve().await;
+    assert!(Arc::ptr_eq(&cluster.pick(&[]).unwrap(), &endpoint));
+    assert!(dns("last_error").is_null());
+    assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, ok)"), 2);
+    assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, error)"), 3);
+}
+
+#[tokio::test]
+async fn one_name_that_fails_leaves_the_others_alone() {
+    let (asked, _questions) = unbounded_channel();
+    struct FailsB(Scripted);
+    impl Resolve for FailsB {
+        fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
+            if host == "b" { Box::pin(async { failure() }) } else { self.0.resolve(host) }
+        }
+    }
+    let answers = Mutex::new([for_a_second(&["10.0.0.1"])].into());
+    let resolver = Box::new(FailsB(Scripted { answers, asked }));
+    let plan = Arc::new(plan(&[("b", 5000), ("a", 5000)]));
+    let cluster = Cluster::with_resolver(plan, &NoopRecorder, resolver);
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
+    // The name that never was good stands for all.
+    let expected = json!({ "last_ok_seconds_ago": null, "last_error": "b: no such name" });
+    assert_eq!(cluster.report()["dns"], expected);
+}
+
+#[tokio::test]
+async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
+    let (listener, address) = listener().await;
+    let answers =
+        [for_a_second(&["127.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.3", "10.0.0.2"])];
+    let (cluster, _) = scripted(plan(&[("db", address.port())]), &NoopRecorder, answers);
+    cluster.resolve().await;
+    let kept = cluster.endpoints()[0].clone();
+    assert_eq!(kept.address().ip().to_string(), "10.0.0.2");
+    let upstream = loop {
+        let local = async |to: SocketAddr| match to == address {
+            true => tokio::net::TcpStream::connect(to).await,
+            false => Err(std::io::ErrorKind::ConnectionRefused.into()),
+        };
+        if let Ok(upstream) = cluster.connect_by(local).await {
+            break upstream;
+        }
+    };
+
+    cluster.resolve().await;
+    let now: Vec<_> = (0..2).map(|_| cluster.pick(&[]).unwrap()).collect();
+    assert!(now.iter().any(|e| Arc::ptr_eq(e, &kept)), "{now:?}");
+    assert!(now.iter().any(|e| e.address().ip().to_string() == "10.0.0.3"), "{now:?}");
+
+    let (accepted, _) = listener.accept().await.unwrap();
+    accepted.try_write(b"still here").unwrap();
+    upstream.stream.readable().await.unwrap();
+    let mut bytes = [0; 10];
+    assert_eq!(upstream.stream.try_read(&mut bytes).unwrap(), 10);
+    assert_eq!(upstream.endpoint.active_connections(), 1);
+    drop(upstream.lease);
+    assert_eq!(upstream.endpoint.active_connections(), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_stays_stays_the_same_endpoint() {
+    let answers = [for_a_second(&["10.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.2"])];
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    cluster.resolve().await;
+    let second = cluster.endpoints()[1].clone();
+    cluster.resolve().await;
+    assert_eq!(cluster.endpoints().len(), 1);
+    assert!(Arc::ptr_eq(&cluster.endpoints()[0], &second));
+}
+
+#[tokio::test]
+async fn a_shuffled_answer_changes_nothing() {
+    let answers =
+        [for_a_second(&["10.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.2", "10.0.0.1"])];
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    cluster.resolve().await;
+    let before = cluster.endpoints();
+    cluster.resolve().await;
+    assert!(Arc::ptr_eq(&before, &cluster.endpoints()));
+}
+
+#[tokio::test]
+async fn names_are_looked_up_again_when_their_ttl_is_over() {
+    let brief = |address| answer(&[address], Duration::from_millis(2));
+    let answers = [brief("10.0.0.1"), brief("10.0.0.2"), brief("10.0.0.3")];
+    let (cluster, mut questions) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    let mut discovery = JoinSet::new();
+    discovery.spawn(cluster.clone().discover());
+    for _ in 0..5 {
+        assert_eq!(questions.recv().await.unwrap(), "db");
+    }
+    // The fourth answer, and so the third, was learned before the fifth question.
+    assert_eq!(addresses(&cluster), ["10.0.0.3:5000"]);
+
+    // It ends when it is dropped, and lets go of the cluster.
+    drop(discovery);
+    drop(cluster);
+    while questions.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_ttl_is_kept_within_limits() {
+    let mut plan = plan(&[("db", 5000)]);
+    plan.dns_min_ttl = Duration::from_secs(5);
+    plan.dns_max_ttl = Duration::from_secs(60);
+    let seconds = |s| answer(&["10.0.0.1"], Duration::from_secs(s));
+    let answers = [seconds(0), seconds(30), seconds(86_400)];
+    let (cluster, _) = scripted(plan, &NoopRecorder, answers);
+    for expected in [5, 30, 60] {
+        cluster.resolve().await;
+        let table = cluster.names.lock();
+        let holds = table[0].due.unwrap() - table[0].last_ok.unwrap();
+        assert_eq!(holds, Duration::from_secs(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_look_up_is_due_again_later_and_later() {
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, [failure()]);
+    for failures in 0..4 {
+        let before = Instant::now();
+        cluster.resolve().await;
+        let table = cluster.names.lock();
+        let due = table[0].due.unwrap();
+        assert!(due >= before + retry_after(failures, 0.0));
+        assert!(due <= Instant::now() + retry_after(failures, 1.0));
+        assert_eq!(table[0].failures, failures + 1);
+    }
+    assert_eq!(retry_after(0, 0.5), MIN_RETRY);
+    assert_eq!(retry_after(3, 0.5), MIN_RETRY * 8);
+    assert_eq!(retry_after(u32::MAX, 0.5), MAX_RETRY);
+}
+
+#[tokio::test]
+async fn addresses_are_never_looked_up() {
+    let plan = plan(&[("10.0.0.1", 5000), ("::1", 5000)]);
+    let (cluster, mut questions) = scripted(plan, &NoopRecorder, [failure()]);
+    cluster.resolve().await;
+    cluster.clone().discover().await;
+    assert!(questions.try_recv().is_err());
+    assert_eq!(addresses(&cluster), ["10.0.0.1:5000", "[::1]:5000"]);
+    assert!(cluster.report()["dns"].is_null());
+}
+
+#[tokio::test]
+async fn an_answer_of_any_size_makes_a_bounded_number_of_endpoints() {
+    let many = (0..2_000u32).map(|i| IpAddr::from((0x0a00_0000 + i).to_be_bytes())).collect();
+    let answers = [Ok(Answer { addresses: many, ttl: Duration::from_secs(1) })];
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    cluster.resolve().await;
+    assert_eq!(cluster.endpoints().len(), MAX_ADDRESSES);
+}

@@ -1,0 +1,144 @@
+//! What the tests of clusters share, and the tests of reports.
+
+use super::*;
+use crate::config::plan::{EndpointPlan, LbPolicy};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit, atomics};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::net::{TcpListener, TcpSocket};
+
+/// A plan for a cluster `orders` with these endpoints.
+pub(super) fn plan(endpoints: &[(&str, u16)]) -> ClusterPlan {
+    ClusterPlan {
+        name: "orders".into(),
+        endpoints: endpoints
+            .iter()
+            .map(|&(host, port)| EndpointPlan { host: host.into(), port })
+            .collect(),
+        lb_policy: LbPolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(30),
+        connect_attempts: 3,
+        dns_min_ttl: Duration::from_millis(1),
+        dns_max_ttl: Duration::from_secs(60),
+    }
+}
+
+/// A plan for a cluster `orders` with endpoints at these addresses.
+pub(super) fn plan_at(addresses: &[SocketAddr]) -> ClusterPlan {
+    let hosts: Vec<_> = addresses.iter().map(|a| (a.ip().to_string(), a.port())).collect();
+    plan(&hosts.iter().map(|(host, port)| (host.as_str(), *port)).collect::<Vec<_>>())
+}
+
+/// A listener whose connections wait in its backlog, and its address.
+pub(super) async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address that refuses connections for as long as the socket is kept.
+pub(super) fn closed() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Remembers every metric by its name and labels.
+#[derive(Default)]
+pub(super) struct Recorded(Mutex<BTreeMap<String, Arc<atomics::AtomicU64>>>);
+
+impl Recorded {
+    /// The counter with these labels' values, in order: `name(orders, ok)`.
+    pub(super) fn count(&self, metric: &str) -> u64 {
+        self.0.lock().unwrap()[metric].load(Relaxed)
+    }
+
+    /// The gauge with these labels' values.
+    pub(super) fn gauge(&self, metric: &str) -> f64 {
+        f64::from_bits(self.count(metric))
+    }
+
+    fn cell(&self, key: &Key) -> Arc<atomics::AtomicU64> {
+        let labels: Vec<_> = key.labels().map(|l| l.value()).collect();
+        let name = format!("{}({})", key.name(), labels.join(", "));
+        self.0.lock().unwrap().entry(name).or_default().clone()
+    }
+}
+
+impl metrics::Recorder for Recorded {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.cell(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.cell(key))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn a_report_tells_what_happened_at_each_endpoint() {
+    let (_listener, open) = listener().await;
+    let (_socket, shut) = closed();
+    let cluster = Cluster::new(Arc::new(plan_at(&[open, shut])), &metrics::NoopRecorder);
+    let mut upstreams = Vec::new();
+    for _ in 0..4 {
+        upstreams.push(cluster.connect().await.unwrap());
+    }
+    let expected = json!({
+        "name": "orders",
+        "lb_policy": "round_robin",
+        "endpoints": [
+            {
+                "address": open.to_string(), "name": open.to_string(), "active_connections": 4,
+                "connects_ok": 4, "connects_failed": 0, "last_error": null,
+            },
+            {
+                "address": shut.to_string(), "name": shut.to_string(), "active_connections": 0,
+                "connects_ok": 0, "connects_failed": 2, "last_error": "connection refused",
+            },
+        ],
+        "dns": null,
+    });
+    assert_eq!(cluster.report(), expected);
+}
+
+#[test]
+fn an_ipv6_endpoint_is_written_with_brackets() {
+    let cluster = Cluster::new(Arc::new(plan(&[("::1", 27017)])), &metrics::NoopRecorder);
+    assert_eq!(&**cluster.endpoints()[0].name(), "[::1]:27017");
+}
+
+#[tokio::test]
+async fn localhost_is_found_and_connected_to() {
+    let (_listener, address) = listener().await;
+    let plan = Arc::new(plan(&[("localhost", address.port())]));
+    let cluster = Cluster::new(plan, &metrics::NoopRecorder);
+    assert!(cluster.pick(&[]).is_none());
+    cluster.resolve().await;
+    let upstream = cluster.connect().await.unwrap();
+    assert_eq!(upstream.stream.peer_addr().unwrap(), address);
+    assert_eq!(**upstream.endpoint.name(), *format!("localhost:{}", address.port()));
+    assert_eq!(cluster.report()["dns"], json!({ "last_ok_seconds_ago": 0, "last_error": null }));
+}
+
+#[test]
+fn clusters_can_be_shared_by_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn sent<T: Send>(_: T) {}
+    let cluster = Cluster::new(Arc::new(plan(&[])), &metrics::NoopRecorder);
+    shared(&cluster);
+    sent(cluster.discover());
+}

@@ -1,0 +1,76 @@
+//! A mistake's words: what was expected, what was found, what was probably meant.
+
+use crate::config::problem::{At, Fault};
+use serde::de::{self, Unexpected};
+use std::fmt;
+
+/// The word nearest to `word`, if it is near enough to be what was meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |other: &str| strsim::damerau_levenshtein(word, other);
+    let found = known.into_iter().map(|other| (distance(other), other)).min()?;
+    (found.0 <= 1 + word.chars().count() / 4).then_some(found.1)
+}
+
+/// `, did you mean …?` if there is something that was.
+pub(crate) fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
+}
+
+/// A mistake on its way up to whoever reports it.
+#[derive(Debug)]
+pub(super) struct Error {
+    /// Where it was made, once that is known.
+    pub(super) at: Option<At>,
+    pub(super) fault: Fault,
+}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let told = message.to_string();
+        let (message, hint) = told.split_once('\n').unwrap_or((&told, ""));
+        Error { at: None, fault: Fault::new(message, hint) }
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match unexpected {
+            Unexpected::Unit => "nothing".to_owned(),
+            Unexpected::Str(text) => format!("`{}`", shortened(text)),
+            Unexpected::Seq => "a list".to_owned(),
+            Unexpected::Map => "keys and values".to_owned(),
+            Unexpected::Bool(it) => format!("`{it}`"),
+            Unexpected::Unsigned(it) => format!("`{it}`"),
+            Unexpected::Signed(it) => format!("`{it}`"),
+            other => other.to_string(),
+        };
+        Self::custom(format_args!("expected {expected}, found {found}"))
+    }
+
+    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
+        let near = did_you_mean(nearest(word, known.iter().copied()));
+        Self::custom(format_args!(
+            "unknown value `{word}`{near}\nwrite one of {}",
+            known.join(", ")
+        ))
+    }
+
+    fn missing_field(name: &'static str) -> Self {
+        Self::custom(format_args!("the key `{name}` is missing"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fault.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The front of a text, for a message.
+pub(super) fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(40).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,209 @@
+//! What is wrong with a config, where, and what to do about it.
+
+use serde::Deserialize;
+use std::fmt;
+
+/// Problems beyond this many are dropped: nobody reads on.
+const MAX_PROBLEMS: usize = 100;
+
+/// Snippets show this many characters before and after the place.
+const SNIPPET_RADIUS: usize = 80;
+
+/// A place in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct At {
+    /// The line, counted from 1; 0 where there is no text to point at.
+    pub(crate) line: u32,
+    /// The column in characters, counted from 1.
+    pub(crate) column: u32,
+    /// How many characters are meant.
+    pub(crate) width: u32,
+}
+
+impl At {
+    /// No place in particular.
+    pub(crate) const NOWHERE: At = At { line: 0, column: 0, width: 0 };
+
+    /// The place after the last character.
+    pub(crate) fn end_of(text: &str) -> At {
+        let line = text.matches('\n').count() + 1;
+        let column = text.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        At { line: number(line), column: number(column), width: 1 }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, counted from 1; 0 if the problem is in no line.
+    pub line: u32,
+    /// The column in characters, counted from 1; 0 if the problem is in no line.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The line in question with the place underlined; empty if there is none.
+    pub snippet: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if !self.snippet.is_empty() {
+            write!(f, "\n{}", self.snippet)?;
+        }
+        match &self.hint {
+            Some(hint) if self.snippet.is_empty() => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\n{:gutter$} = hint: {hint}", "", gutter = gutter(self.line)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong, in the order of the text. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// One problem with a whole file.
+    pub(crate) fn one(file: &str, message: String, hint: &str) -> Self {
+        let mut report = Report::new(file, "");
+        report.add(At::NOWHERE, message, hint);
+        report.finish()
+    }
+
+    /// An array of `{ file, line, column, message, hint }`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let one = |p: &Problem| {
+            serde_json::json!({
+                "file": p.file, "line": p.line, "column": p.column,
+                "message": p.message, "hint": p.hint,
+            })
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            let gap = if i > 0 { "\n\n" } else { "" };
+            write!(f, "{gap}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Gathers problems while a text is read.
+pub(crate) struct Report {
+    file: String,
+    lines: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Nothing wrong so far with `text`.
+    pub(crate) fn new(file: &str, text: &str) -> Self {
+        let lines = text.lines().map(str::to_owned).collect();
+        Self { file: file.to_owned(), lines, problems: Vec::new() }
+    }
+
+    /// Adds a problem, unless it was told before.
+    pub(crate) fn add(&mut self, at: At, message: impl Into<String>, hint: impl Into<String>) {
+        self.fault(at, Fault::new(message, hint));
+    }
+
+    /// Adds a problem, unless it was told before.
+    pub(crate) fn fault(&mut self, at: At, fault: Fault) {
+        // A terminal must not obey what a file says.
+        let tame = |text: String| text.replace(|c: char| c.is_control(), "\u{fffd}");
+        let problem = Problem {
+            file: self.file.clone(),
+            line: at.line,
+            column: at.column,
+            message: tame(fault.message),
+            hint: Some(tame(fault.hint)).filter(|hint| !hint.is_empty()),
+            snippet: self.snippet(at),
+        };
+        let known = self.problems.contains(&problem);
+        if !known && self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Everything, in the order of the text.
+    pub(crate) fn finish(mut self) -> Problems {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        Problems(self.problems)
+    }
+
+    fn snippet(&self, at: At) -> String {
+        let index = (at.line as usize).checked_sub(1);
+        let Some(line) = index.and_then(|i| self.lines.get(i)) else { return String::new() };
+        // One column for each character, so that the carets stand where they should.
+        let shown = |c: char| if c.is_control() { ' ' } else { c };
+        let column = (at.column as usize).saturating_sub(1);
+        let from = column.saturating_sub(SNIPPET_RADIUS);
+        let part: String = line.chars().skip(from).take(2 * SNIPPET_RADIUS).map(shown).collect();
+        let part = part.trim_end();
+        let left = part.chars().count().saturating_sub(column - from);
+        let carets = "^".repeat((at.width as usize).clamp(1, left.max(1)));
+        let gutter = gutter(at.line);
+        let number = at.line;
+        let rule = format!("{:gutter$} |", "");
+        let indent = " ".repeat(column - from);
+        format!("{rule}\n{number} | {part}\n{rule} {indent}{carets}")
+    }
+}
+
+fn gutter(line: u32) -> usize {
+    line.to_string().len()
+}
+
+/// What is wrong with a value, before it is known where that value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What is wrong.
+    pub(crate) message: String,
+    /// What to do about it; empty if that is plain.
+    pub(crate) hint: String,
+}
+
+impl Fault {
+    /// What is wrong, and what to do about it.
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// A fault somewhere inside a value, and the keys that lead there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// The keys, from the value in question down.
+    pub(crate) path: Vec<String>,
+    /// What is wrong there.
+    pub(crate) fault: Fault,
+}
+
+impl Mistake {
+    /// What is wrong at the end of `path`, and what to do about it.
+    pub(crate) fn new(path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let path = path.iter().map(|&key| key.to_owned()).collect();
+        Self { path, fault: Fault::new(message, hint) }
+    }
+}

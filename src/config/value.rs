@@ -1,0 +1,318 @@
+//! Values that are written as text: durations, counts and words.
+
+use super::{
+    decode::{did_you_mean, nearest},
+    plan::{LbPolicy, OnViolation},
+    problem::Fault,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
+
+/// Something that a file holds as text.
+#[derive(Clone, Debug)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+/// How such text is read, and what an editor is told about it.
+pub(crate) trait FromText: Sized {
+    /// What belongs here, after the word "expected".
+    const EXPECTED: &str;
+
+    fn from_text(text: &str) -> Result<Self, Fault>;
+
+    fn schema() -> Schema;
+}
+
+/// A value, or `off`.
+pub(crate) type OrOff<T> = Option<T>;
+
+/// A number of things, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) usize);
+
+/// How many worker threads; `None` means one a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Workers(pub(crate) Option<usize>);
+
+const MAX_COUNT: usize = 10_000_000;
+const MAX_WORKERS: usize = 1024;
+const DAY: u128 = 24 * 60 * 60 * 1_000_000_000;
+const MAX_DURATION: u128 = 365 * DAY;
+const UNITS: [(&str, u128); 5] =
+    [("d", DAY), ("h", DAY / 24), ("m", DAY / 1440), ("s", 1_000_000_000), ("ms", 1_000_000)];
+
+impl FromText for Duration {
+    const EXPECTED: &str = "a duration such as `5s`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let units = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = unit.trim_start();
+        let wrong = || Fault::new(format!("`{text}` is not a duration"), units);
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        if whole.is_empty() || part.is_empty() || part.len() > 9 || part.contains('.') {
+            return Err(wrong());
+        }
+        if unit.is_empty() {
+            let hint = format!("write `{text}s` for seconds, or `{text}ms`, `{text}m`, `{text}h`");
+            return Err(Fault::new(format!("the duration `{text}` has no unit"), hint));
+        }
+        let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+            let message = format!("`{text}` is not a duration: there is no unit `{unit}`");
+            return Err(Fault::new(message, units));
+        };
+        let too_long = || Fault::new(format!("`{text}` is too long"), "at most `365d`");
+        let whole: u128 = whole.parse().map_err(|_| too_long())?;
+        let scale = 10_u128.pow(u32::try_from(part.len()).map_err(|_| wrong())?);
+        let part: u128 = part.parse().map_err(|_| wrong())?;
+        let total = whole.checked_mul(*nanos).map(|whole| whole + part * nanos / scale);
+        let total = total.filter(|total| *total <= MAX_DURATION).ok_or_else(too_long)?;
+        if total == 0 {
+            let hint = "to do without a limit, write `off` where that is allowed";
+            return Err(Fault::new(format!("`{text}` is no time at all"), hint));
+        }
+        Ok(Duration::from_nanos(u64::try_from(total).map_err(|_| too_long())?))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h|d)$",
+            "examples": ["250ms", "5s", "1h"],
+        })
+    }
+}
+
+/// A duration as a config would have it: `1h`, `90s`, `0.5ms`.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    match UNITS.iter().find(|(_, unit)| nanos > 0 && nanos.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", nanos / unit),
+        None => {
+            let part = format!("{:06}", nanos % 1_000_000);
+            format!("{}.{}ms", nanos / 1_000_000, part.trim_end_matches('0'))
+        }
+    }
+}
+
+impl<T: FromText> FromText for OrOff<T> {
+    const EXPECTED: &str = T::EXPECTED;
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if text == "off" { Ok(None) } else { T::from_text(text).map(Some) }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "anyOf": [T::schema(), { "const": "off" }] })
+    }
+}
+
+impl FromText for Count {
+    const EXPECTED: &str = "a number";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        match text.parse() {
+            Ok(count @ 1..=MAX_COUNT) if is_digits(text) => Ok(Count(count)),
+            _ if is_digits(text) => {
+                Err(Fault::new(format!("`{text}` is out of range"), format!("1 to {MAX_COUNT}")))
+            }
+            _ => {
+                Err(Fault::new(format!("`{text}` is not a number"), "write digits alone: `10000`"))
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+    }
+}
+
+impl FromText for Workers {
+    const EXPECTED: &str = "`auto` or a number";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        match text.parse() {
+            Ok(count @ 1..=MAX_WORKERS) if is_digits(text) => Ok(Workers(Some(count))),
+            _ if text == "auto" => Ok(Workers(None)),
+            _ => {
+                let hint = format!("write `auto` for one a core, or 1 to {MAX_WORKERS}");
+                Err(Fault::new(format!("`{text}` is not a number of workers"), hint))
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        let number = json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_WORKERS });
+        json_schema!({ "anyOf": [{ "const": "auto" }, number] })
+    }
+}
+
+/// Whether text is a plain number; the standard library would take `+1` too.
+pub(crate) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Finds the meaning of one of a few words.
+fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let near = did_you_mean(nearest(text, known.iter().copied()));
+    Err(Fault::new(
+        format!("unknown value `{text}`{near}"),
+        format!("write one of {}", known.join(", ")),
+    ))
+}
+
+fn words_schema<T>(words: &[(&str, T)]) -> Schema {
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    json_schema!({ "enum": known })
+}
+
+const LB_POLICIES: [(&str, LbPolicy); 3] = [
+    ("round_robin", LbPolicy::RoundRobin),
+    ("least_request", LbPolicy::LeastRequest),
+    ("random", LbPolicy::Random),
+];
+
+impl LbPolicy {
+    /// The word for it in a config.
+    pub fn as_str(self) -> &'static str {
+        LB_POLICIES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl FromText for LbPolicy {
+    const EXPECTED: &str = "how endpoints are picked";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if matches!(text, "ring_hash" | "maglev") {
+            let hint = "round_robin, least_request and random are";
+            return Err(Fault::new(format!("`{text}` is not part of this version yet"), hint));
+        }
+        word(text, &LB_POLICIES)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&LB_POLICIES)
+    }
+}
+
+const ON_VIOLATION: [(&str, OnViolation); 2] =
+    [("pass", OnViolation::Pass), ("close", OnViolation::Close)];
+
+impl OnViolation {
+    /// The word for it in a config.
+    pub fn as_str(self) -> &'static str {
+        ON_VIOLATION.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl FromText for OnViolation {
+    const EXPECTED: &str = "`pass` or `close`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &ON_VIOLATION)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&ON_VIOLATION)
+    }
+}
+
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromText> Visitor<'_> for TextVisitor<T> {
+    type Value = Text<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Text<T>, E> {
+        T::from_text(text).map(Text).map_err(told)
+    }
+}
+
+/// Hands a fault to `decode`, which takes message and hint apart again.
+pub(crate) fn told<E: Error>(fault: Fault) -> E {
+    E::custom(format_args!("{}\n{}", fault.message, fault.hint))
+}
+
+impl<T: FromText> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::EXPECTED.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        T::schema()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        let millis = |text: &str| Duration::from_text(text).map(|it| it.as_micros());
+        for (text, micros) in [
+            ("250ms", 250_000),
+            ("5s", 5_000_000),
+            ("1m", 60_000_000),
+            ("1h", 3_600_000_000),
+            ("1d", 86_400_000_000),
+            ("1.5s", 1_500_000),
+            ("0.25ms", 250),
+            ("5 s", 5_000_000),
+        ] {
+            assert_eq!(millis(text), Ok(micros), "{text}");
+        }
+        let wrong =
+            ["", "s", "5", "-5s", "5S", "5sec", "1.s", ".5s", "1.2.3s", "1e3s", "0s", "366d"];
+        for text in wrong {
+            assert!(millis(text).is_err(), "{text}");
+        }
+        for text in ["99999999999999999999999999999999999999999d", "0.0000000000001s", "1s5m", "٣s"]
+        {
+            assert!(millis(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["250ms", "5s", "90s", "1m", "1h", "1d", "1500ms", "0.5ms", "36h"] {
+            let duration = Duration::from_text(text).unwrap();
+            assert_eq!(duration_text(duration), text);
+        }
+        assert_eq!(duration_text(Duration::from_text("1.5h").unwrap()), "90m");
+    }
+
+    #[test]
+    fn counts_are_whole_and_in_range() {
+        assert_eq!(Count::from_text("1"), Ok(Count(1)));
+        assert_eq!(Count::from_text("10000000"), Ok(Count(10_000_000)));
+        for text in
+            ["0", "10000001", "-1", "1.5", "1_000", "0x10", "+1", "", "99999999999999999999999"]
+        {
+            assert!(Count::from_text(text).is_err(), "{text}");
+        }
+        assert_eq!(Workers::from_text("auto"), Ok(Workers(None)));
+        assert_eq!(Workers::from_text("1024"), Ok(Workers(Some(1024))));
+        for text in ["0", "+1", "1025", "Auto"] {
+            assert!(Workers::from_text(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! YAML in, a tree that knows where each value stood out. The only file that knows the parser.
+
+use super::problem::{At, Fault};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
+use std::fmt;
+
+/// A value and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Where it stands.
+    pub(crate) at: At,
+    /// What it is.
+    pub(crate) value: Value,
+}
+
+/// What YAML can say, as far as a config needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Nothing.
+    Null,
+    /// A number or a boolean, as written: `007` stays `007`.
+    Word(String),
+    /// Any other text.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// Keys (each a `Text`) and values, in the order of the text. Keys may repeat.
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    /// Text from elsewhere.
+    pub(crate) fn text(text: &str) -> Node {
+        Node { at: At::NOWHERE, value: Value::Text(text.to_owned()) }
+    }
+
+    /// A list from elsewhere.
+    pub(crate) fn list<const N: usize>(items: [Node; N]) -> Node {
+        Node { at: At::NOWHERE, value: Value::List(items.into()) }
+    }
+
+    /// A map from elsewhere.
+    pub(crate) fn map<const N: usize>(entries: [(&str, Node); N]) -> Node {
+        let entries = entries.map(|(key, value)| (Node::text(key), value));
+        Node { at: At::NOWHERE, value: Value::Map(entries.into()) }
+    }
+
+    /// The text of a key.
+    pub(crate) fn as_text(&self) -> &str {
+        match &self.value {
+            Value::Text(text) | Value::Word(text) => text,
+            Value::Null | Value::List(_) | Value::Map(_) => "",
+        }
+    }
+
+    /// The place to point at when the value at the end of these keys is wrong: the value if it
+    /// fits a line, or else its key. Goes as far as the keys exist.
+    pub(crate) fn place<S: AsRef<str>>(&self, path: &[S]) -> At {
+        let (mut node, mut at) = (self, self.at);
+        for step in path {
+            let Value::Map(entries) = &node.value else { break };
+            let found = entries.iter().find(|(key, _)| key.as_text() == step.as_ref());
+            let Some((key, value)) = found else { break };
+            node = value;
+            at = value.place_under(Some(key.at));
+        }
+        at
+    }
+
+    /// The place of this value, or that of its `key` if it is a block or nothing.
+    pub(crate) fn place_under(&self, key: Option<At>) -> At {
+        match self.value {
+            Value::Word(_) | Value::Text(_) => self.at,
+            Value::Null | Value::List(_) | Value::Map(_) => key.unwrap_or(self.at),
+        }
+    }
+}
+
+/// Reads one YAML document. Bounded: at most 50,000 values, nested at most 32 deep, also after
+/// its aliases have been replaced by what they stand for.
+pub(crate) fn read(text: &str) -> Result<Node, (At, Fault)> {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
+        Ok(raw) => Ok(node(text, raw)),
+        Err(error) => Err(fault(text, &error)),
+    }
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: 50_000,
+            max_depth: 32,
+            flow_nesting_limit: 32,
+        },
+        // They are told by `decode`, all of them, and with the place of the first.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+/// What the parser makes of a value, before its place is known.
+enum Raw {
+    Null,
+    /// The parser converts numbers and booleans; what was written is found by its place.
+    Word,
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
+        Ok(Raw::Word)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Raw, E> {
+        Ok(Raw::Word)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
+        Ok(Raw::Word)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
+        Ok(Raw::Word)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+fn node(text: &str, raw: Spanned<Raw>) -> Node {
+    let value = match raw.value {
+        Raw::Null => Value::Null,
+        Raw::Word => Value::Word(written(text, raw.defined)),
+        Raw::Text(text) => Value::Text(text),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| node(text, item)).collect()),
+        Raw::Map(entries) => {
+            let entry = |(key, value): (Spanned<String>, _)| {
+                let at = place(key.referenced);
+                (Node { at, value: Value::Text(key.value) }, node(text, value))
+            };
+            Value::Map(entries.into_iter().map(entry).collect())
+        }
+    };
+    Node { at: place(raw.referenced), value }
+}
+
+fn written(text: &str, location: serde_saphyr::Location) -> String {
+    let span = location.span();
+    let bytes = span.byte_offset().zip(span.byte_len()).and_then(|(from, len)| {
+        let from = usize::try_from(from).ok()?;
+        text.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+    });
+    bytes.unwrap_or_default().to_owned()
+}
+
+fn place(location: serde_saphyr::Location) -> At {
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    At {
+        line: number(location.line()),
+        column: number(location.column()),
+        width: number(location.span().len()),
+    }
+}
+
+/// Puts an error of the parser into words for whoever wrote the file.
+fn fault(text: &str, error: &Error) -> (At, Fault) {
+    let at = error.location().map_or(At::end_of(text), place);
+    let at = At { width: 1, ..at };
+    let told = error.to_string();
+    // The parser tells the place at the end of its message; we tell it in front.
+    let what = told.split_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+    let too_much = what.contains("budget") || what.contains("recursion limit");
+    let fault = match error {
+        _ if too_much => Fault::new(
+            "too much in one file: at most 50,000 values, nested at most 32 deep",
+            "aliases (`*name`) count as what they stand for; leave out what is no config",
+        ),
+        Error::MultipleDocuments { .. } => Fault::new(
+            "a second YAML document begins here",
+            "a config is one document: leave out the `---` before it",
+        ),
+        _ if what.starts_with("tabs") => {
+            Fault::new("a tab can't indent YAML", "indent with spaces, two for each level")
+        }
+        _ => Fault::new(format!("not valid YAML: {what}"), syntax_hint(what)),
+    };
+    (at, fault)
+}
+
+fn syntax_hint(what: &str) -> &'static str {
+    if what.contains("mapping values are not allowed") {
+        "one `key: value` a line, a space after the colon, the same indent as its neighbours; \
+         look at the line above too"
+    } else if what.contains("':'") {
+        "write `key: value`, with a space after the colon"
+    } else if what.contains("unclosed") || what.contains("did not find expected") {
+        "close what is open; text with [ ] { } : # or quotes in it needs quotes around it: \"[::1]:80\""
+    } else if what.contains("unexpected character") {
+        "put quotes around text that begins with a special character"
+    } else if what.contains("anchor") {
+        "name it first: `&name` before a value, then `*name`"
+    } else {
+        "check the indentation and the quotes here and in the line above"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str) -> Vec<Value> {
+        match read(text) {
+            Ok(Node { value: Value::Map(entries), .. }) => {
+                entries.into_iter().map(|(_, node)| node.value).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_stay_as_written() {
+        let words =
+            |list: &[&str]| list.iter().map(|w| Value::Word((*w).into())).collect::<Vec<_>>();
+        let read = values("a: 007\nb: 1_000\nc: 1.50\nd: 0x10\ne: true\nf: -3\n");
+        assert_eq!(read, words(&["007", "1_000", "1.50", "0x10", "true", "-3"]));
+        assert_eq!(values("a: &x 007\nb: *x\n"), words(&["007", "007"]));
+    }
+
+    #[test]
+    fn words_that_older_yaml_takes_for_booleans_are_text() {
+        let text = |word: &str| Value::Text(word.into());
+        assert_eq!(values("a: off\nb: yes\nc: 'é'\n"), [text("off"), text("yes"), text("é")]);
+    }
+
+    #[test]
+    fn a_place_is_a_scalars_own_or_the_key_of_a_block() {
+        let tree = read("a:\n  b: 1\n  c: []\n").unwrap();
+        let place = |path: &[&str]| {
+            let at = tree.place(path);
+            (at.line, at.column)
+        };
+        assert_eq!(place(&["a"]), (1, 1));
+        assert_eq!(place(&["a", "b"]), (2, 6));
+        assert_eq!(place(&["a", "c"]), (3, 3));
+        assert_eq!(place(&["a", "nothing"]), (1, 1));
+    }
+
+    #[test]
+    fn aliases_that_multiply_are_refused() {
+        let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+        for (this, next) in ('a'..'g').zip('b'..'h') {
+            let line = format!("{next}: &{next} [{}]\n", vec![format!("*{this}"); 10].join(", "));
+            bomb.push_str(&line);
+        }
+        let (_, fault) = read(&bomb).unwrap_err();
+        assert!(fault.message.starts_with("too much"), "{fault:?}");
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
+            assert!(read(&text).is_err());
+        }
+        let closed = format!("{}{}", "[".repeat(40), "]".repeat(40));
+        let (_, fault) = read(&closed).unwrap_err();
+        assert!(fault.message.contains("32 deep") || fault.message.contains("nest"), "{fault:?}");
+    }
+}

@@ -1,0 +1,197 @@
+//! One client's connection: a seat at its listener, an upstream, and then its protocol.
+
+use crate::{
+    cluster::Endpoint,
+    config::plan::ListenerPlan,
+    listener::{Local, Seat},
+    protocols,
+    worker::Worker,
+};
+use operation::{Close, Gate, Link, Operation, Verdict, Violation};
+use std::{
+    borrow::Cow, cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, task::Waker, time::Instant,
+};
+use tokio::net::TcpStream;
+
+/// A connection that was accepted.
+pub struct Accepted {
+    /// The client's end.
+    pub socket: TcpStream,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// When.
+    pub at: Instant,
+    /// Its place at the listener; given up when the connection ends.
+    pub seat: Seat,
+}
+
+/// A connection on its way from one worker to another: sockets belong to a worker's runtime.
+pub struct Parcel {
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+    at: Instant,
+    seat: Seat,
+}
+
+impl Accepted {
+    /// Takes it off this worker.
+    ///
+    /// # Errors
+    /// When the socket can't be taken off this worker's runtime.
+    pub fn pack(self) -> io::Result<Parcel> {
+        let Self { socket, peer, at, seat } = self;
+        Ok(Parcel { socket: socket.into_std()?, peer, at, seat })
+    }
+}
+
+impl Parcel {
+    /// Puts it on this worker.
+    ///
+    /// # Errors
+    /// When the socket can't be put on this worker's runtime.
+    pub fn unpack(self) -> io::Result<Accepted> {
+        let Self { socket, peer, at, seat } = self;
+        Ok(Accepted { socket: TcpStream::from_std(socket)?, peer, at, seat })
+    }
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
+    let Accepted { socket, peer, at, seat } = accepted;
+    local.opened();
+    let close = match open(&worker, &local, socket, peer, at).await {
+        Ok(close) => close,
+        Err(error) => {
+            // The client went away between accept and here.
+            tracing::debug!(listener = &*local.plan().name, %peer, %error, "connection lost");
+            Close::ClientReset
+        }
+    };
+    local.closed(close);
+    tracing::debug!(listener = &*local.plan().name, %peer, reason = close.as_str(), "closed");
+    drop(seat);
+}
+
+async fn open(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    client: TcpStream,
+    peer: SocketAddr,
+    at: Instant,
+) -> io::Result<Close> {
+    let link = Link { peer: plain(peer), local: plain(client.local_addr()?) };
+    let mut door = Door {
+        worker: Rc::clone(worker),
+        local: Rc::clone(local),
+        link,
+        accepted: at,
+        endpoint: None,
+        place: Cell::new(None),
+    };
+    let connecting = local.cluster().connect();
+    let upstream = tokio::select! {
+        upstream = connecting => upstream,
+        // Nobody is served by a connection that is still being made.
+        () = worker.leaving() => return Ok(Close::DrainTimeout),
+    };
+    Ok(match upstream {
+        Ok(upstream) => {
+            door.endpoint = Some(Arc::clone(&upstream.endpoint));
+            let close = protocols::serve(door, client, upstream.stream).await;
+            drop(upstream.lease);
+            close
+        }
+        Err(error) => {
+            let close = error.close();
+            protocols::never_connected(&door, close);
+            close
+        }
+    })
+}
+
+/// An IPv4 address that came in by an IPv6 socket, as people know it.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The gate as one connection sees it, with what is known of the connection.
+pub struct Door {
+    worker: Rc<Worker>,
+    local: Rc<Local>,
+    link: Link,
+    accepted: Instant,
+    endpoint: Option<Arc<Endpoint>>,
+    /// Where the worker finds the connection to wake it.
+    place: Cell<Option<usize>>,
+}
+
+impl Gate for Door {
+    fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
+        self.local.gate().admit(operation, now)
+    }
+}
+
+impl Door {
+    /// The worker that serves the connection.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The listener that the connection came in by.
+    pub fn plan(&self) -> &Arc<ListenerPlan> {
+        self.local.plan()
+    }
+
+    /// The connection's two ends on the client's side.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// When the connection was accepted.
+    pub fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// A fact about the connection.
+    pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            "peer" => Some(self.link.peer.to_string().into()),
+            "local" => Some(self.link.local.to_string().into()),
+            "endpoint" => self.endpoint.as_ref().map(|endpoint| Cow::from(&**endpoint.name())),
+            "cluster" => Some(Cow::from(&*self.plan().cluster)),
+            _ => None,
+        }
+    }
+
+    /// Counts bytes that broke the protocol's rules.
+    pub fn violation(&self, violation: Violation) {
+        self.local.violation(violation);
+    }
+
+    /// Tells an operator what was done about lost framing.
+    pub fn explain(&self, violation: Violation, done: &str) {
+        tracing::warn!(
+            listener = &*self.plan().name,
+            protocol = self.plan().protocol.name(),
+            peer = %self.link.peer,
+            endpoint = self.endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            violation = violation.0,
+            "the bytes can't be read as the listener's protocol: connection {done}"
+        );
+    }
+
+    /// Lets the worker wake this connection's task, for a drain.
+    pub fn wakes(&self, waker: &Waker) {
+        if self.place.get().is_none() {
+            self.place.set(Some(self.worker.enter(waker.clone())));
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.worker.leave(place);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The demonstration server: accepts connections, and answers what they ask.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    commands::{self, Request, diagnostic},
+    failure::Failure,
+    store::Store,
+    value::as_whole,
+    wire::{self, Message, Shape, WireError},
+};
+use bson::Document;
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// How many connections at once. One more is closed.
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a peer may take none of the bytes meant for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
+pub async fn serve(listener: TcpListener) {
+    let store = Rc::new(RefCell::new(Store::default()));
+    let mut connections = JoinSet::new();
+    let mut number = 0;
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: others have to close first.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        if connections.len() >= MAX_CONNECTIONS {
+            continue;
+        }
+        number += 1;
+        let connection = Connection { stream, store: store.clone(), number, last_id: 0 };
+        connections.spawn_local(async move {
+            // Whichever way it ends, there is nobody left to tell.
+            let _ = connection.run().await;
+        });
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    store: Rc<RefCell<Store>>,
+    number: i32,
+    last_id: i32,
+}
+
+impl Connection {
+    async fn run(mut self) -> Result<(), WireError> {
+        self.stream.set_nodelay(true)?;
+        while let Some(request) = wire::read(&mut self.stream).await? {
+            if request.shape == Shape::Reply {
+                return Err(WireError::Malformed("a reply where a request should be"));
+            }
+            let reply = self.answer(&request).await;
+            // A request that has more to come wants no reply, and would take it for another's.
+            if request.more_to_come {
+                continue;
+            }
+            if request.exhaust_allowed && diagnostic::awaited(&request.body).is_some() {
+                self.stream_hello(&request, reply).await?;
+            } else {
+                let id = self.next_id();
+                self.send(request.answer(id, reply)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, request: &Message) -> Document {
+        match self.try_answer(request).await {
+            Ok(reply) => reply,
+            Err(failure) => failure.reply(),
+        }
+    }
+
+    async fn try_answer(&self, message: &Message) -> Result<Document, Failure> {
+        let request = Request::new(&message.body, self.number)?;
+        let allowed = diagnostic::is_handshake(request.name)
+            || matches!(request.name, "buildInfo" | "buildinfo");
+        if message.shape == Shape::Query && !allowed {
+            let message = format!(
+                "Unsupported OP_QUERY command: {}. The client driver may require an upgrade.",
+                request.name
+            );
+            return Err(Failure::new(352, "UnsupportedOpQueryCommand", message));
+        }
+        if diagnostic::is_handshake(request.name) {
+            self.await_news(message).await?;
+        } else if let Some(pause) = diagnostic::wanted_pause(request) {
+            pause_at_most(pause, &message.body).await?;
+        }
+        commands::run(&mut self.store.borrow_mut(), request)
+    }
+
+    /// Waits as long as a `hello` wants to wait for news. There never is any.
+    async fn await_news(&self, message: &Message) -> Result<(), Failure> {
+        let body = &message.body;
+        if body.contains_key("topologyVersion") != body.contains_key("maxAwaitTimeMS") {
+            let message = "topologyVersion and maxAwaitTimeMS must come together";
+            return Err(Failure::new(31368, "Location31368", message));
+        }
+        if let Some(wait) = diagnostic::awaited(body) {
+            self.wait_or_read(wait).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the time is up or the peer stirs, to close most likely. True if it did.
+    async fn wait_or_read(&self, wait: Duration) -> bool {
+        tokio::time::timeout(wait, self.stream.peek(&mut [0])).await.is_ok()
+    }
+
+    /// Answers a `hello` again and again, whenever its wait is over, until the peer stirs. Each
+    /// reply answers the one before, as the specification of OP_MSG says.
+    async fn stream_hello(&mut self, request: &Message, first: Document) -> Result<(), WireError> {
+        let wait =
+            diagnostic::awaited(&request.body).unwrap_or_default().max(Duration::from_millis(10));
+        let mut reply = first;
+        let mut answered = request.id;
+        loop {
+            let id = self.next_id();
+            let more_to_come = reply.get("ok").and_then(as_whole) == Some(1);
+            let message = Message { more_to_come, ..Message::new(id, answered, reply) };
+            self.send(message).await?;
+            answered = id;
+            if !more_to_come || self.wait_or_read(wait).await {
+                return Ok(());
+            }
+            reply = match Request::new(&request.body, self.number) {
+                Ok(hello) => diagnostic::answer(hello).unwrap_or_default(),
+                Err(failure) => failure.reply(),
+            };
+            reply.insert("ok", 1.0);
+        }
+    }
+
+    fn next_id(&mut self) -> i32 {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), WireError> {
+        let bytes = match message.to_bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let failure = Failure::new(10334, "BSONObjectTooLarge", error.to_string());
+                Message { body: failure.reply(), ..message }.to_bytes()?
+            }
+        };
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let written = tokio::time::timeout(WRITE_TIMEOUT, self.stream.write_all(&bytes)).await;
+        Ok(written.map_err(timed_out)??)
+    }
+}
+
+/// Waits, unless `maxTimeMS` is over sooner.
+async fn pause_at_most(pause: Duration, body: &Document) -> Result<(), Failure> {
+    let limit = body.get("maxTimeMS").and_then(as_whole).and_then(|ms| u64::try_from(ms).ok());
+    match limit.filter(|ms| *ms > 0).map(Duration::from_millis) {
+        Some(limit) if limit < pause => {
+            tokio::time::sleep(limit).await;
+            Err(Failure::new(50, "MaxTimeMSExpired", "operation exceeded time limit"))
+        }
+        _ => {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        }
+    }
+}

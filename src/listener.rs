@@ -1,0 +1,381 @@
+//! Listeners: a socket each, and connections handed out evenly over the workers.
+//!
+//! Each listener is accepted on one worker, which gives every connection to the worker that has
+//! fewest of that listener's. Databases have few connections that live long: were they left to
+//! the kernel's hashing, one worker could end up with most of them.
+
+use crate::{
+    cluster::Cluster,
+    config::plan::ListenerPlan,
+    connection::Accepted,
+    gate::Gate,
+    metrics::{Metrics, table as names},
+    worker::{Message, Worker},
+};
+use foldhash::HashMap;
+use metrics::{Counter, Gauge};
+use operation::{Close, Violation};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use std::{
+    cell::RefCell,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc::UnboundedSender,
+};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long to pause when the process is out of descriptors, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How often to say so.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// A listener, as all workers share it.
+#[derive(Debug)]
+pub struct Listener {
+    /// What was configured.
+    pub plan: Arc<ListenerPlan>,
+    /// Where it really listens.
+    pub address: SocketAddr,
+    /// Its number.
+    pub index: usize,
+    /// Connections open, by worker.
+    open: Vec<AtomicUsize>,
+}
+
+impl Listener {
+    /// A listener at `address`, for so many workers.
+    pub fn new(
+        plan: Arc<ListenerPlan>,
+        address: SocketAddr,
+        index: usize,
+        workers: usize,
+    ) -> Arc<Self> {
+        let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        Arc::new(Self { plan, address, index, open })
+    }
+
+    /// What the admin interface shows.
+    pub fn report(&self) -> serde_json::Value {
+        let open: Vec<usize> = self.open.iter().map(|open| open.load(Relaxed)).collect();
+        serde_json::json!({
+            "name": &*self.plan.name,
+            "address": self.address.to_string(),
+            "protocol": self.plan.protocol.name(),
+            "cluster": &*self.plan.cluster,
+            "connections": open.iter().sum::<usize>(),
+            "connections_by_worker": open,
+            "max_connections": self.plan.max_connections,
+        })
+    }
+
+    /// Takes a seat at the worker that has fewest of this listener's connections; `None` when
+    /// the listener or the whole proxy is full. `first` is the worker to prefer among equals.
+    fn seat(self: &Arc<Self>, all: &Arc<Total>, first: usize) -> Option<(usize, Seat)> {
+        let open = self.open.iter().map(|open| open.load(Relaxed)).sum::<usize>();
+        if open >= self.plan.max_connections || !all.enter() {
+            return None;
+        }
+        let workers = self.open.len();
+        let worker = (0..workers)
+            .map(|step| (first + step) % workers)
+            .min_by_key(|worker| self.open[*worker].load(Relaxed))?;
+        self.open[worker].fetch_add(1, Relaxed);
+        Some((worker, Seat { listener: Arc::clone(self), all: Arc::clone(all), worker }))
+    }
+}
+
+/// The connections of the whole proxy.
+#[derive(Debug)]
+pub struct Total {
+    open: AtomicUsize,
+    most: usize,
+}
+
+impl Total {
+    /// None yet, and never more than `most`.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(0), most })
+    }
+
+    fn enter(&self) -> bool {
+        let entered = self.open.fetch_add(1, Relaxed) < self.most;
+        if !entered {
+            self.open.fetch_sub(1, Relaxed);
+        }
+        entered
+    }
+}
+
+/// A connection's place at its listener and worker; given up when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    listener: Arc<Listener>,
+    all: Arc<Total>,
+    worker: usize,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.listener.open[self.worker].fetch_sub(1, Relaxed);
+        self.all.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The workers to hand connections to.
+#[derive(Clone)]
+pub struct Crew {
+    /// One inbox a worker.
+    pub inboxes: Rc<[UnboundedSender<Message>]>,
+    /// All connections.
+    pub total: Arc<Total>,
+}
+
+/// A listener as one worker sees it.
+pub struct Local {
+    listener: Arc<Listener>,
+    gate: Gate,
+    cluster: Arc<Cluster>,
+    metrics: Metrics,
+    total: Counter,
+    active: Gauge,
+    paused: Counter,
+    closed: RefCell<HashMap<Close, Counter>>,
+    violations: RefCell<HashMap<Violation, Counter>>,
+}
+
+impl Local {
+    /// `listener` on the worker that this is called on.
+    pub fn new(
+        listener: Arc<Listener>,
+        gate: Gate,
+        cluster: Arc<Cluster>,
+        metrics: Metrics,
+    ) -> Rc<Self> {
+        let labels = [("listener", &*listener.plan.name)];
+        Rc::new(Self {
+            total: metrics.counter(names::CONNECTIONS_TOTAL, &labels),
+            active: metrics.gauge(names::CONNECTIONS_ACTIVE, &labels),
+            paused: metrics.counter(names::ACCEPT_PAUSED_TOTAL, &labels),
+            closed: RefCell::default(),
+            violations: RefCell::default(),
+            gate,
+            cluster,
+            metrics,
+            listener,
+        })
+    }
+
+    /// What was configured.
+    pub fn plan(&self) -> &Arc<ListenerPlan> {
+        &self.listener.plan
+    }
+
+    /// Its policies.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Where its operations go.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Counts a connection that begins.
+    pub fn opened(&self) {
+        self.total.increment(1);
+        self.active.increment(1.0);
+    }
+
+    /// Counts a connection that ended.
+    pub fn closed(&self, close: Close) {
+        self.active.decrement(1.0);
+        self.count_close(close);
+    }
+
+    fn count_close(&self, close: Close) {
+        let mut closed = self.closed.borrow_mut();
+        let counter = closed.entry(close).or_insert_with(|| {
+            let labels = [("listener", &*self.plan().name), ("reason", close.as_str())];
+            self.metrics.counter(names::CONNECTION_CLOSE_TOTAL, &labels)
+        });
+        counter.increment(1);
+    }
+
+    /// Counts bytes that broke the protocol's rules.
+    pub fn violation(&self, violation: Violation) {
+        let mut violations = self.violations.borrow_mut();
+        let counter = violations.entry(violation).or_insert_with(|| {
+            let protocol = self.plan().protocol.name();
+            let name = &*self.plan().name;
+            let labels = [("listener", name), ("protocol", protocol), ("kind", violation.0)];
+            self.metrics.counter(names::VIOLATIONS_TOTAL, &labels)
+        });
+        counter.increment(1);
+    }
+}
+
+/// A bound socket on its way to the worker that accepts on it.
+pub struct Socket {
+    /// The listener's number.
+    pub listener: usize,
+    /// The socket, not blocking.
+    pub socket: std::net::TcpListener,
+}
+
+/// Binds a listener's socket. Connections inherit its options, which saves setting them again
+/// for each.
+///
+/// # Errors
+/// When the address is taken, or not one of this machine's.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, whatever the system's default.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Finds out within two minutes that a peer is gone.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6)
+}
+
+/// Accepts for ever, and hands connections out.
+pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) {
+    let name = &*local.plan().name;
+    let socket = match TcpListener::from_std(socket.socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(listener = name, %error, "can't accept"),
+    };
+    let mut pause = PAUSES.0;
+    let mut said: Option<Instant> = None;
+    loop {
+        let error = match socket.accept().await {
+            Ok((connection, peer)) => {
+                pause = PAUSES.0;
+                hand_out(&worker, &local, &crew, connection, peer);
+                continue;
+            }
+            Err(error) => error,
+        };
+        if !matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        ) {
+            // The client went away before it was accepted.
+            continue;
+        }
+        local.paused.increment(1);
+        if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            said = Some(Instant::now());
+            tracing::error!(
+                listener = name,
+                %error,
+                "out of file descriptors: new connections wait until one is free; \
+                 raise the limit (ulimit -n, LimitNOFILE=) or lower max_connections"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+fn hand_out(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    crew: &Crew,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some((to, seat)) = local.listener.seat(&crew.total, worker.index) else {
+        local.total.increment(1);
+        local.count_close(Close::ConnectionLimit);
+        tracing::debug!(listener = &*local.plan().name, %peer, "refused: at max_connections");
+        return;
+    };
+    let accepted = Accepted { socket, peer, at: Instant::now(), seat };
+    if to == worker.index {
+        worker.serve(local, accepted);
+    } else if let (Some(inbox), Ok(parcel)) = (crew.inboxes.get(to), accepted.pack()) {
+        // A worker that has left drops the connection, which closes it.
+        let _ = inbox.send(Message::Serve(local.listener.index, parcel));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::OnViolation;
+
+    fn listener(workers: usize, max_connections: usize) -> Arc<Listener> {
+        let plan = ListenerPlan {
+            name: "test".into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            protocol: crate::protocols::Protocol::Tcp(Arc::new(())),
+            cluster: "test".into(),
+            max_connections,
+            idle_timeout: None,
+            max_connection_duration: None,
+            write_timeout: None,
+            on_violation: OnViolation::Pass,
+        };
+        let address = plan.address;
+        Listener::new(Arc::new(plan), address, 0, workers)
+    }
+
+    #[test]
+    fn sixteen_connections_on_four_workers_are_four_each() {
+        let (listener, total) = (listener(4, 100), Total::new(100));
+        let seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 2).unwrap()).collect();
+        assert!(listener.open.iter().all(|open| open.load(Relaxed) == 4));
+        drop(seats);
+        assert!(listener.open.iter().all(|open| open.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn seats_that_are_given_up_are_taken_again_first() {
+        let (listener, total) = (listener(4, 100), Total::new(100));
+        let mut seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 0).unwrap()).collect();
+        seats.retain(|(worker, _)| *worker != 3);
+        for _ in 0..4 {
+            let (worker, seat) = listener.seat(&total, 0).unwrap();
+            assert_eq!(worker, 3);
+            seats.push((worker, seat));
+        }
+    }
+
+    #[test]
+    fn no_seat_is_left_at_the_listeners_limit_or_the_proxys() {
+        let (one, two, total) = (listener(2, 2), listener(2, 100), Total::new(3));
+        let first = (one.seat(&total, 0).unwrap(), one.seat(&total, 0).unwrap());
+        assert!(one.seat(&total, 0).is_none(), "the listener is full");
+        let third = two.seat(&total, 0).unwrap();
+        assert!(two.seat(&total, 0).is_none(), "the proxy is full");
+        drop(first);
+        assert!(one.seat(&total, 0).is_some());
+        drop(third);
+    }
+}

@@ -1,0 +1,59 @@
+//! A log file with a thread of its own, so that a slow disk never holds up an operation.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+/// How many batches may wait for the disk; what comes on top is dropped and counted.
+const WAITING: usize = 256;
+
+/// The sending end, one a worker.
+#[derive(Clone)]
+pub struct Sink {
+    batches: SyncSender<Vec<u8>>,
+    dropped: metrics::Counter,
+}
+
+impl Sink {
+    /// Hands a batch of whole lines over, or drops it if the file can't keep up.
+    pub fn send(&self, batch: Vec<u8>, lines: u64) {
+        if self.batches.try_send(batch).is_err() {
+            self.dropped.increment(lines);
+        }
+    }
+}
+
+/// Opens `path` for appending and starts its thread, which ends once all sinks are gone.
+/// `dropped` counts lines that were given up.
+///
+/// # Errors
+/// When the file can't be opened or the thread not started.
+pub fn open(path: &Path, dropped: metrics::Counter) -> io::Result<(Sink, JoinHandle<()>)> {
+    // Opening /dev/stdout fails where it is a socket, so the standard streams are taken as such.
+    let file: Box<dyn Write + Send> = match path.to_str() {
+        Some("/dev/stdout" | "-") => Box::new(io::stdout()),
+        Some("/dev/stderr") => Box::new(io::stderr()),
+        _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    };
+    let (batches, inbox) = sync_channel(WAITING);
+    let thread =
+        std::thread::Builder::new().name("access-log".into()).spawn(move || drain(file, inbox))?;
+    Ok((Sink { batches, dropped }, thread))
+}
+
+fn drain(mut file: Box<dyn Write + Send>, inbox: Receiver<Vec<u8>>) {
+    let mut failing = false;
+    for batch in inbox {
+        let written = file.write_all(&batch).and_then(|()| file.flush());
+        if let Err(error) = &written
+            && !failing
+        {
+            tracing::error!(%error, "the access log can't be written; lines are lost until it can");
+        }
+        failing = written.is_err();
+    }
+}

@@ -1,0 +1,250 @@
+//! Counts and times what passes: our own recorder behind the `metrics` facade, since recording must
+//! neither allocate nor contend, and series must stay bounded.
+
+mod buckets;
+mod cells;
+mod operations;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use cells::enter_worker;
+pub use operations::{CallsiteRow, OperationRow, Times};
+
+use ::metrics::{
+    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use cells::{CounterCell, Series};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+use table::{Kind, Metric, TABLE};
+
+/// How many series a recorder holds unless told otherwise.
+const MAX_SERIES: usize = 200_000;
+
+/// The most bytes of a label's value that are kept: clients choose names of any length.
+const MAX_VALUE: usize = 256;
+
+/// The recorder. Clones share what they record.
+///
+/// Making a handle looks its series up under a lock: do it once, and keep the handle. Using a handle
+/// is one or two atomic additions to a cell that the worker has for itself ([`enter_worker`]).
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    families: RwLock<BTreeMap<&'static str, Arc<Family>>>,
+    max_series: usize,
+    held: AtomicUsize,
+    /// Of [`table::METRICS_DROPPED_TOTAL`], which must be there when nothing else fits any more.
+    dropped: Arc<CounterCell>,
+}
+
+/// The values of a series' labels, in the order of its metric's labels.
+type Values = Arc<[Box<str>]>;
+
+/// One metric and its series.
+#[derive(Debug)]
+struct Family {
+    metric: Metric,
+    series: Mutex<BTreeMap<Values, Arc<Series>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A recorder of the metrics in the table.
+    pub fn new() -> Self {
+        Self::with_max_series(MAX_SERIES)
+    }
+
+    /// A recorder that holds at most `max_series` series. Handles for more do nothing.
+    pub fn with_max_series(max_series: usize) -> Self {
+        let mut families: BTreeMap<_, _> =
+            TABLE.iter().map(|metric| (metric.name, Arc::new(Family::new(*metric)))).collect();
+        let dropped = cells::Shards::default();
+        let cell = dropped.own();
+        if let Some(family) = families.get_mut(table::METRICS_DROPPED_TOTAL) {
+            family.lock().insert(Values::from([]), Arc::new(Series::Counter(dropped)));
+        }
+        Self(Arc::new(Inner {
+            families: RwLock::new(families),
+            max_series,
+            held: AtomicUsize::new(0),
+            dropped: cell,
+        }))
+    }
+
+    /// Adds what `protocol` counts beyond the table. Again is no harm.
+    pub fn declare(&self, protocol: &operation::Protocol) {
+        let mut families = self.0.families.write().unwrap_or_else(PoisonError::into_inner);
+        for metric in table::extras(protocol) {
+            families.entry(metric.name).or_insert_with(|| Arc::new(Family::new(metric)));
+        }
+    }
+
+    /// A handle of the counter with these labels, in any order.
+    pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> Counter {
+        match self.series(name, Kind::Counter, labels).as_deref() {
+            Some(Series::Counter(cells)) => Counter::from_arc(cells.own()),
+            _ => Counter::noop(),
+        }
+    }
+
+    /// A handle of the gauge with these labels, in any order. Gauges hold whole numbers; `set` is
+    /// for a series that one thread writes, adding and taking away for all.
+    pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Gauge {
+        match self.series(name, Kind::Gauge, labels).as_deref() {
+            Some(Series::Gauge(cells)) => Gauge::from_arc(cells.own()),
+            _ => Gauge::noop(),
+        }
+    }
+
+    /// A handle of the histogram with these labels, in any order. It records seconds.
+    pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
+        match self.series(name, Kind::Histogram, labels).as_deref() {
+            Some(Series::Histogram(cells)) => Histogram::from_arc(cells.own()),
+            _ => Histogram::noop(),
+        }
+    }
+
+    /// Forgets every series that `gone` says is over, such as those of a cluster that went away.
+    /// It is told labels by asking for them by name. Handles that are still in use do no harm.
+    pub fn remove(&self, gone: impl Fn(&Labels<'_>) -> bool) {
+        for family in self.families() {
+            let mut series = family.lock();
+            let before = series.len();
+            series.retain(|values, _| {
+                values.is_empty() || !gone(&Labels { names: family.metric.labels, values })
+            });
+            self.0.held.fetch_sub(before - series.len(), Relaxed);
+        }
+    }
+
+    /// The series with these labels, made if there is none and room for one.
+    fn series(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> Option<Arc<Series>> {
+        let declared = self.family(name).filter(|family| family.metric.kind == kind);
+        let Some((family, values)) = declared.and_then(|f| Some((f.clone(), f.values(labels)?)))
+        else {
+            let labels: Vec<&str> = labels.iter().map(|(label, _)| *label).collect();
+            tracing::warn!(name, ?kind, ?labels, "a metric that nobody declared is not recorded");
+            self.0.dropped.increment(1);
+            return None;
+        };
+        let mut all = family.lock();
+        if let Some(series) = all.get(&values) {
+            return Some(Arc::clone(series));
+        }
+        if self.0.held.fetch_add(1, Relaxed) >= self.0.max_series {
+            self.0.held.fetch_sub(1, Relaxed);
+            self.0.dropped.increment(1);
+            return None;
+        }
+        let series = Arc::new(Series::new(kind));
+        all.insert(values, Arc::clone(&series));
+        Some(series)
+    }
+
+    fn family(&self, name: &str) -> Option<Arc<Family>> {
+        self.0.families.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Every family, by name.
+    fn families(&self) -> Vec<Arc<Family>> {
+        let families = self.0.families.read().unwrap_or_else(PoisonError::into_inner);
+        families.values().cloned().collect()
+    }
+}
+
+impl Family {
+    fn new(metric: Metric) -> Self {
+        Self { metric, series: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Values, Arc<Series>>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every series, by labels. Reading them needs the lock no more, so a worker that asks for a
+    /// handle meanwhile hardly waits.
+    fn all(&self) -> Vec<(Values, Arc<Series>)> {
+        self.lock().iter().map(|(values, series)| (values.clone(), series.clone())).collect()
+    }
+
+    /// The values in this metric's order; `None` if they are not of its labels.
+    fn values(&self, labels: &[(&str, &str)]) -> Option<Values> {
+        if labels.len() != self.metric.labels.len() {
+            return None;
+        }
+        let value = |name: &&str| {
+            let (_, value) = labels.iter().find(|(label, _)| label == name)?;
+            Some(clean(value))
+        };
+        self.metric.labels.iter().map(value).collect()
+    }
+}
+
+/// A value as it is kept: cut to a length, and without characters that no name has and that some
+/// readers of the text format stumble over.
+fn clean(value: &str) -> Box<str> {
+    let mut end = value.len().min(MAX_VALUE);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    let kept = &value[..end];
+    if kept.contains(char::is_control) {
+        return kept.replace(char::is_control, "\u{fffd}").into();
+    }
+    kept.into()
+}
+
+/// The labels of one series.
+#[derive(Debug)]
+pub struct Labels<'a> {
+    names: &'a [&'a str],
+    values: &'a [Box<str>],
+}
+
+impl Labels<'_> {
+    /// The value of the label `name`, if the series has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let place = self.names.iter().position(|label| *label == name)?;
+        self.values.get(place).map(|value| &**value)
+    }
+}
+
+/// For the facade's macros, on slow paths. Descriptions are ignored: the table has them.
+impl Recorder for Metrics {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.counter(key.name(), &pairs(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.gauge(key.name(), &pairs(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.histogram(key.name(), &pairs(key))
+    }
+}
+
+fn pairs(key: &Key) -> Vec<(&str, &str)> {
+    key.labels().map(|label| (label.key(), label.value())).collect()
+}

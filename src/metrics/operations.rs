@@ -1,0 +1,149 @@
+//! Series told as rows: what `/operations` and `/callsites` show, joined from several metrics.
+
+use super::{
+    Metrics, Values,
+    buckets::{Distribution, seconds},
+    cells::Series,
+    table::{
+        CALLSITE_DURATION_SECONDS, CALLSITE_OPERATIONS_TOTAL, OPERATION_BYTES_TOTAL,
+        OPERATION_DURATION_SECONDS, OPERATIONS_TOTAL,
+    },
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Operations of one name on one resource, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OperationRow {
+    /// The listener's name.
+    pub listener: String,
+    /// The protocol's name.
+    pub protocol: String,
+    /// The operation's name.
+    pub operation: String,
+    /// What it was done to.
+    pub resource: String,
+    /// How many ended, whatever the outcome.
+    pub count: u64,
+    /// How many of them did not end well.
+    pub errors: u64,
+    /// How many of them ended how.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How long they took.
+    #[serde(flatten)]
+    pub times: Times,
+    /// Bytes from clients.
+    pub request_bytes: u64,
+    /// Bytes from the service.
+    pub reply_bytes: u64,
+}
+
+/// Operations that come from one place in the client's code, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CallsiteRow {
+    /// The listener's name.
+    pub listener: String,
+    /// The place, as the client's comment tells it.
+    pub callsite: String,
+    /// The operation's name.
+    pub operation: String,
+    /// What it was done to.
+    pub resource: String,
+    /// How many ended, whatever the outcome.
+    pub count: u64,
+    /// How long they took.
+    #[serde(flatten)]
+    pub times: Times,
+}
+
+/// How long operations took, in milliseconds. Quantiles are `None` where there was no operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Times {
+    /// All together.
+    pub total_ms: f64,
+    /// Half of them took at most this long.
+    pub p50_ms: Option<f64>,
+    /// Nine in ten took at most this long.
+    pub p90_ms: Option<f64>,
+    /// All but one in a hundred took at most this long.
+    pub p99_ms: Option<f64>,
+}
+
+impl Times {
+    fn of(held: &Distribution) -> Self {
+        // To the microsecond: more digits would only pretend.
+        let ms = |nanos: f64| (nanos / 1e3).round() / 1e3;
+        Self {
+            total_ms: ms(seconds(held.sum) * 1e9),
+            p50_ms: held.quantile(0.5).map(ms),
+            p90_ms: held.quantile(0.9).map(ms),
+            p99_ms: held.quantile(0.99).map(ms),
+        }
+    }
+}
+
+/// What makes a row: the labels that its metrics have in common.
+type Id = [Box<str>; 4];
+
+impl Metrics {
+    /// One row for each listener, protocol, operation and resource, in that order.
+    pub fn operations(&self) -> Vec<OperationRow> {
+        let mut rows: BTreeMap<Id, OperationRow> = BTreeMap::new();
+        for (id, rest, series) in self.joined(OPERATIONS_TOTAL) {
+            let Series::Counter(cells) = &*series else { continue };
+            let (row, count) = (rows.entry(id).or_default(), cells.total());
+            row.count += count;
+            if &*rest != operation::Outcome::Ok.as_str() {
+                row.errors += count;
+            }
+            if count > 0 {
+                *row.outcomes.entry(rest.into()).or_default() += count;
+            }
+        }
+        for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {
+            let Series::Histogram(cells) = &*series else { continue };
+            rows.entry(id).or_default().times = Times::of(&cells.total());
+        }
+        for (id, rest, series) in self.joined(OPERATION_BYTES_TOTAL) {
+            let Series::Counter(cells) = &*series else { continue };
+            let row = rows.entry(id).or_default();
+            match &*rest {
+                "request" => row.request_bytes += cells.total(),
+                _ => row.reply_bytes += cells.total(),
+            }
+        }
+        let named = |(id, row): (Id, OperationRow)| {
+            let [listener, protocol, operation, resource] = id.map(String::from);
+            OperationRow { listener, protocol, operation, resource, ..row }
+        };
+        rows.into_iter().map(named).collect()
+    }
+
+    /// One row for each listener, callsite, operation and resource, in that order.
+    pub fn callsites(&self) -> Vec<CallsiteRow> {
+        let mut rows: BTreeMap<Id, CallsiteRow> = BTreeMap::new();
+        for (id, _, series) in self.joined(CALLSITE_OPERATIONS_TOTAL) {
+            let Series::Counter(cells) = &*series else { continue };
+            rows.entry(id).or_default().count = cells.total();
+        }
+        for (id, _, series) in self.joined(CALLSITE_DURATION_SECONDS) {
+            let Series::Histogram(cells) = &*series else { continue };
+            rows.entry(id).or_default().times = Times::of(&cells.total());
+        }
+        let named = |(id, row): (Id, CallsiteRow)| {
+            let [listener, callsite, operation, resource] = id.map(String::from);
+            CallsiteRow { listener, callsite, operation, resource, ..row }
+        };
+        rows.into_iter().map(named).collect()
+    }
+
+    /// The series of a metric whose first four labels make a row, with its fifth, if it has one.
+    fn joined(&self, name: &str) -> impl Iterator<Item = (Id, Box<str>, Arc<Series>)> {
+        let all = self.family(name).map(|family| family.all()).unwrap_or_default();
+        all.into_iter().filter_map(|(values, series): (Values, _)| {
+            let [a, b, c, d, rest @ ..] = &*values else { return None };
+            let id = [a.clone(), b.clone(), c.clone(), d.clone()];
+            Some((id, rest.first().cloned().unwrap_or_default(), series))
+        })
+    }
+}

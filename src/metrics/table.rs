@@ -1,0 +1,237 @@
+//! Every metric once: its name, kind, unit, help and labels. `docs/metrics.md` is checked against it.
+//!
+//! To add one: a constant for its name, a row in [`TABLE`], and
+//! `UPDATE_DOCS=1 cargo test --lib the_page_lists_every_metric`.
+
+/// Client connections accepted.
+pub const CONNECTIONS_TOTAL: &str = "tollgate_connections_total";
+/// Client connections open.
+pub const CONNECTIONS_ACTIVE: &str = "tollgate_connections_active";
+/// Client connections ended, by reason.
+pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
+/// Times that accepting stopped for want of descriptors.
+pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
+/// Client connections open, by worker.
+pub const WORKER_CONNECTIONS_ACTIVE: &str = "tollgate_worker_connections_active";
+/// Operations ended, by outcome.
+pub const OPERATIONS_TOTAL: &str = "tollgate_operations_total";
+/// How long operations took.
+pub const OPERATION_DURATION_SECONDS: &str = "tollgate_operation_duration_seconds";
+/// Bytes of operations.
+pub const OPERATION_BYTES_TOTAL: &str = "tollgate_operation_bytes_total";
+/// Operations under way.
+pub const OPERATIONS_ACTIVE: &str = "tollgate_operations_active";
+/// Operations refused.
+pub const REFUSALS_TOTAL: &str = "tollgate_refusals_total";
+/// Messages that could not be read.
+pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
+/// Operations counted under `other`.
+pub const SERIES_CAPPED_TOTAL: &str = "tollgate_series_capped_total";
+/// Operations, by the place in the client's code that they come from.
+pub const CALLSITE_OPERATIONS_TOTAL: &str = "tollgate_callsite_operations_total";
+/// How long operations took, by the place in the client's code that they come from.
+pub const CALLSITE_DURATION_SECONDS: &str = "tollgate_callsite_duration_seconds";
+/// Connections to an endpoint that are open.
+pub const UPSTREAM_CONNECTIONS_ACTIVE: &str = "tollgate_upstream_connections_active";
+/// Attempts to connect to an endpoint.
+pub const UPSTREAM_CONNECT_TOTAL: &str = "tollgate_upstream_connect_total";
+/// Look-ups of a cluster's names.
+pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
+/// Access-log lines lost.
+pub const ACCESS_LOG_DROPPED_TOTAL: &str = "tollgate_access_log_dropped_total";
+/// Series that were not recorded.
+pub const METRICS_DROPPED_TOTAL: &str = "tollgate_metrics_dropped_total";
+/// Always 1; the version is its label.
+pub const BUILD_INFO: &str = "tollgate_build_info";
+
+/// How a metric moves, and so how it is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down; whole numbers.
+    Gauge,
+    /// Durations in fixed buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the Prometheus text format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The whole name.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// What is counted, in the plural: `seconds`, `bytes`, `connections`.
+    pub unit: &'static str,
+    /// The labels' names, in the order of the exported text.
+    pub labels: &'static [&'static str],
+    /// What it tells, in one line.
+    pub help: &'static str,
+}
+
+const LISTENER: &[&str] = &["listener"];
+const OPERATION: &[&str] = &["listener", "protocol", "operation", "resource"];
+const CALLSITE: &[&str] = &["listener", "callsite", "operation", "resource"];
+
+/// Every metric that the proxy itself has. What a protocol counts beyond these is declared by it.
+pub const TABLE: &[Metric] = &[
+    counter(
+        CONNECTIONS_TOTAL,
+        "connections",
+        LISTENER,
+        "Client connections accepted, whatever became of them.",
+    ),
+    gauge(CONNECTIONS_ACTIVE, "connections", LISTENER, "Client connections open."),
+    counter(
+        CONNECTION_CLOSE_TOTAL,
+        "connections",
+        &["listener", "reason"],
+        "Client connections ended, by reason.",
+    ),
+    counter(
+        ACCEPT_PAUSED_TOTAL,
+        "pauses",
+        LISTENER,
+        "Times that accepting stopped for a moment because the process was out of descriptors.",
+    ),
+    gauge(
+        WORKER_CONNECTIONS_ACTIVE,
+        "connections",
+        &["worker"],
+        "Client connections open, by the worker that serves them.",
+    ),
+    counter(
+        OPERATIONS_TOTAL,
+        "operations",
+        &["listener", "protocol", "operation", "resource", "outcome"],
+        "Operations ended, by outcome: ok, rejected, failed, lost, cancelled.",
+    ),
+    histogram(
+        OPERATION_DURATION_SECONDS,
+        OPERATION,
+        "Time from an operation's first byte to the last byte of its reply.",
+    ),
+    counter(
+        OPERATION_BYTES_TOTAL,
+        "bytes",
+        &["listener", "protocol", "operation", "resource", "direction"],
+        "Bytes of operations, by direction: request, reply.",
+    ),
+    gauge(OPERATIONS_ACTIVE, "operations", LISTENER, "Operations under way."),
+    counter(
+        REFUSALS_TOTAL,
+        "operations",
+        &["listener", "policy", "reason"],
+        "Operations that the proxy refused, by policy and reason.",
+    ),
+    counter(
+        VIOLATIONS_TOTAL,
+        "messages",
+        &["listener", "protocol", "kind"],
+        "Messages that could not be read as what the protocol says.",
+    ),
+    counter(
+        SERIES_CAPPED_TOTAL,
+        "operations",
+        LISTENER,
+        "Operations counted under \"other\" because the listener keeps enough series apart.",
+    ),
+    counter(
+        CALLSITE_OPERATIONS_TOTAL,
+        "operations",
+        CALLSITE,
+        "Operations ended, by the place in the client's code that they come from.",
+    ),
+    histogram(
+        CALLSITE_DURATION_SECONDS,
+        CALLSITE,
+        "Time that operations took, by the place in the client's code that they come from.",
+    ),
+    gauge(
+        UPSTREAM_CONNECTIONS_ACTIVE,
+        "connections",
+        &["cluster", "endpoint"],
+        "Connections to an endpoint that are open.",
+    ),
+    counter(
+        UPSTREAM_CONNECT_TOTAL,
+        "attempts",
+        &["cluster", "endpoint", "result"],
+        "Attempts to connect to an endpoint, by result.",
+    ),
+    counter(
+        DNS_LOOKUPS_TOTAL,
+        "lookups",
+        &["cluster", "result"],
+        "Look-ups of the names of a cluster's endpoints, by result.",
+    ),
+    counter(
+        ACCESS_LOG_DROPPED_TOTAL,
+        "lines",
+        &[],
+        "Access-log lines lost because the log could not be written as fast as they came.",
+    ),
+    counter(
+        METRICS_DROPPED_TOTAL,
+        "series",
+        &[],
+        "Requests for a series that is not recorded, because there are too many or nobody \
+         declared it.",
+    ),
+    gauge(BUILD_INFO, "builds", &["version"], "Always 1; the version is its label."),
+];
+
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, labels, help }
+}
+
+const fn gauge(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, labels, help }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: "seconds", labels, help }
+}
+
+/// What a protocol counts beyond the table, as rows.
+pub(super) fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {
+    // The labels are those that `operation::Protocol` promises.
+    let items: &[&str] = &["listener", "operation", "resource", "direction"];
+    let codes: &[&str] = &["listener", "operation", "code"];
+    let shapes: &[&str] = &["listener", "resource", "shape"];
+    [
+        (protocol.items, "items", items),
+        (protocol.codes, "operations", codes),
+        (protocol.shapes, "operations", shapes),
+    ]
+    .into_iter()
+    .filter_map(|(extra, unit, labels)| {
+        extra.map(|extra| counter(extra.metric, unit, labels, extra.help))
+    })
+}

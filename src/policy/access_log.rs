@@ -1,0 +1,168 @@
+//! Writes a JSON line for every operation, or for every slow one.
+
+use super::{Bound, Policy, Settled};
+use crate::{config::plan::AccessLogPlan, log_file::Sink, series::Key};
+use std::{
+    cell::{Cell, RefCell},
+    io::Write,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+/// Attributes that a line carries whatever the protocol.
+const COMMON: [&str; 8] =
+    ["peer", "endpoint", "cluster", "app", "user", "comment", "callsite", "trace_id"];
+
+/// How long a line may wait for others before it is written.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How many bytes of lines are gathered before they are written.
+const BATCH: usize = 16 * 1024;
+
+/// The access log of one listener on one worker.
+pub struct AccessLog {
+    plan: AccessLogPlan,
+    listener: String,
+    lines: Rc<Lines>,
+}
+
+impl AccessLog {
+    /// Logs the operations of `listener` to `lines`.
+    pub fn new(plan: AccessLogPlan, listener: &str, lines: Rc<Lines>) -> Self {
+        Self { plan, listener: listener.into(), lines }
+    }
+}
+
+impl Policy for AccessLog {
+    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+        let mut head = Vec::new();
+        for (field, value) in [
+            ("listener", &*self.listener),
+            ("protocol", key.protocol.name),
+            ("operation", &key.name),
+            ("resource", &key.resource),
+        ] {
+            if !value.is_empty() {
+                text(&mut head, field, value);
+            }
+        }
+        let slower_than = self.plan.slower_than;
+        let values = self.plan.values;
+        Some(Box::new(Series { head, slower_than, values, lines: Rc::clone(&self.lines) }))
+    }
+}
+
+/// How the operations of one series are logged.
+struct Series {
+    /// The fields that are the same in every line.
+    head: Vec<u8>,
+    slower_than: Option<Duration>,
+    values: bool,
+    lines: Rc<Lines>,
+}
+
+impl Bound for Series {
+    fn settle(&self, done: &Settled<'_>) {
+        let took = done.took();
+        // A wait that was asked for is not slow.
+        if self.slower_than.is_some_and(|limit| took < limit || done.awaits) {
+            return;
+        }
+        self.lines.write(|out| self.line(out, done, took));
+    }
+}
+
+impl Series {
+    fn line(&self, out: &mut Vec<u8>, done: &Settled<'_>, took: Duration) {
+        let how = done.how;
+        out.extend_from_slice(b"{\"time\":\"");
+        let _ = write!(out, "{}", humantime::format_rfc3339_millis(SystemTime::now()));
+        out.push(b'"');
+        out.extend_from_slice(&self.head);
+        text(out, "outcome", how.outcome.as_str());
+        if let Some(reason) = how.reason {
+            text(out, "reason", reason);
+        }
+        if let Some(code) = how.code {
+            text(out, "code", code);
+        }
+        number(out, "duration_ms", took);
+        if let Some(first) = how.first_byte {
+            number(out, "ttfb_ms", first.saturating_duration_since(done.began));
+        }
+        let _ = write!(out, ",\"request_bytes\":{}", how.request_bytes);
+        let _ = write!(out, ",\"reply_bytes\":{}", how.reply_bytes);
+        let protocol = done.key.protocol;
+        if protocol.items.is_some() {
+            let _ = write!(out, ",\"{}\":{}", protocol.item, how.request_items + how.reply_items);
+        }
+        if let Some(shape) = how.shape {
+            text(out, "shape", shape);
+        }
+        let slow: &[&str] =
+            if self.slower_than.is_some() { protocol.logged_when_slow } else { &[] };
+        let values: &[&str] = if self.values { protocol.logged_with_values } else { &[] };
+        for name in COMMON.iter().chain(protocol.logged).chain(slow).chain(values) {
+            if let Some(value) = done.attribute(name) {
+                text(out, name, &value);
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    let _ = write!(out, ",\"{name}\":");
+    // Writing to a Vec can't fail, and a string always has a form in JSON.
+    let _ = serde_json::to_writer(out, value);
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: Duration) {
+    let _ = write!(out, ",\"{name}\":{:.3}", value.as_secs_f64() * 1000.0);
+}
+
+/// A worker's lines, gathered before they go to the file's thread.
+pub struct Lines {
+    sink: Sink,
+    gathered: RefCell<Vec<u8>>,
+    count: Cell<u64>,
+    timed: Cell<bool>,
+}
+
+impl Lines {
+    /// Lines for `sink`.
+    pub fn new(sink: Sink) -> Rc<Self> {
+        Rc::new(Self {
+            sink,
+            gathered: RefCell::default(),
+            count: Cell::default(),
+            timed: Cell::default(),
+        })
+    }
+
+    fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>)) {
+        let mut gathered = self.gathered.borrow_mut();
+        line(&mut gathered);
+        self.count.set(self.count.get() + 1);
+        let full = gathered.len() >= BATCH;
+        drop(gathered);
+        if full {
+            self.flush();
+        } else if !self.timed.replace(true) {
+            let lines = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(LINGER).await;
+                lines.timed.set(false);
+                lines.flush();
+            });
+        }
+    }
+
+    /// Hands over what was gathered.
+    pub fn flush(&self) {
+        let gathered = std::mem::take(&mut *self.gathered.borrow_mut());
+        if !gathered.is_empty() {
+            self.sink.send(gathered, self.count.replace(0));
+        }
+    }
+}

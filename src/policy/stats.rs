@@ -1,0 +1,188 @@
+//! Counts and times every operation, by series and by call site.
+
+use super::{Bound, Policy, Settled};
+use crate::{
+    metrics::{Metrics, table as names},
+    series::{Census, Key},
+};
+use foldhash::HashMap;
+use metrics::{Counter, Histogram};
+use operation::{Outcome, Protocol};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+/// What operations that are not told apart are called in metrics.
+const OTHER: &str = "other";
+
+/// The counters of one listener on one worker.
+pub struct Stats {
+    metrics: Metrics,
+    listener: Arc<str>,
+    /// Call sites come from clients too, and have their own bound.
+    callsites: Arc<Census>,
+    other: RefCell<Option<Rc<Series>>>,
+}
+
+impl Stats {
+    /// Counts the operations of `listener`.
+    pub fn new(metrics: Metrics, listener: Arc<str>, callsites: Arc<Census>) -> Self {
+        Self { metrics, listener, callsites, other: RefCell::default() }
+    }
+
+    fn series(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
+        let labels = [
+            ("listener", &*self.listener),
+            ("protocol", protocol.name),
+            ("operation", name),
+            ("resource", resource),
+        ];
+        let count =
+            |name, more: &[(&str, &str)]| self.metrics.counter(name, &[&labels[..], more].concat());
+        Rc::new(Series {
+            protocol,
+            labels: Labels {
+                metrics: self.metrics.clone(),
+                listener: Arc::clone(&self.listener),
+                name: name.into(),
+                resource: resource.into(),
+            },
+            ended: Outcome::ALL
+                .map(|outcome| count(names::OPERATIONS_TOTAL, &[("outcome", outcome.as_str())])),
+            duration: self.metrics.histogram(names::OPERATION_DURATION_SECONDS, &labels),
+            bytes: ["request", "reply"]
+                .map(|way| count(names::OPERATION_BYTES_TOTAL, &[("direction", way)])),
+            items: protocol.items.map(|extra| {
+                let labels = [labels[0], labels[2], labels[3]];
+                ["request", "reply"].map(|way| {
+                    let labels = [&labels[..], &[("direction", way)]].concat();
+                    self.metrics.counter(extra.metric, &labels)
+                })
+            }),
+            codes: RefCell::default(),
+            shapes: RefCell::default(),
+            callsites: RefCell::default(),
+            census: Arc::clone(&self.callsites),
+        })
+    }
+}
+
+impl Policy for Stats {
+    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+        if key.proven {
+            return Some(Box::new(self.series(key.protocol, &key.name, &key.resource)));
+        }
+        let mut other = self.other.borrow_mut();
+        let other = other.get_or_insert_with(|| self.series(key.protocol, OTHER, OTHER));
+        Some(Box::new(Rc::clone(other)))
+    }
+}
+
+/// The handles of one series, found once.
+struct Series {
+    protocol: &'static Protocol,
+    labels: Labels,
+    ended: [Counter; 5],
+    duration: Histogram,
+    bytes: [Counter; 2],
+    items: Option<[Counter; 2]>,
+    codes: RefCell<HashMap<&'static str, Counter>>,
+    shapes: RefCell<HashMap<&'static str, Counter>>,
+    callsites: RefCell<HashMap<Box<str>, Option<Callsite>>>,
+    census: Arc<Census>,
+}
+
+/// What handles found later are labelled with.
+struct Labels {
+    metrics: Metrics,
+    listener: Arc<str>,
+    name: Box<str>,
+    resource: Box<str>,
+}
+
+struct Callsite {
+    count: Counter,
+    duration: Histogram,
+}
+
+impl Bound for Rc<Series> {
+    fn settle(&self, done: &Settled<'_>) {
+        let how = done.how;
+        self.ended[how.outcome as usize].increment(1);
+        self.bytes[0].increment(how.request_bytes);
+        self.bytes[1].increment(how.reply_bytes);
+        let seconds = done.took().as_secs_f64();
+        if !done.awaits {
+            self.duration.record(seconds);
+        }
+        if let Some([sent, answered]) = &self.items {
+            sent.increment(how.request_items);
+            answered.increment(how.reply_items);
+        }
+        if let Some(code) = how.code {
+            self.count_code(code);
+        }
+        if let Some(shape) = how.shape {
+            self.count_shape(shape);
+        }
+        if done.key.proven
+            && let Some(callsite) = done.attribute("callsite")
+        {
+            self.count_callsite(&callsite, seconds);
+        }
+    }
+}
+
+impl Series {
+    fn count_code(&self, code: &'static str) {
+        let Some(extra) = &self.protocol.codes else { return };
+        let Labels { metrics, listener, name, .. } = &self.labels;
+        let mut codes = self.codes.borrow_mut();
+        let counter = codes.entry(code).or_insert_with(|| {
+            let labels = [("listener", &**listener), ("operation", name), ("code", code)];
+            metrics.counter(extra.metric, &labels)
+        });
+        counter.increment(1);
+    }
+
+    fn count_shape(&self, shape: &'static str) {
+        let Some(extra) = &self.protocol.shapes else { return };
+        let Labels { metrics, listener, resource, .. } = &self.labels;
+        let mut shapes = self.shapes.borrow_mut();
+        let counter = shapes.entry(shape).or_insert_with(|| {
+            let labels = [("listener", &**listener), ("resource", resource), ("shape", shape)];
+            metrics.counter(extra.metric, &labels)
+        });
+        counter.increment(1);
+    }
+
+    fn count_callsite(&self, callsite: &str, seconds: f64) {
+        let mut callsites = self.callsites.borrow_mut();
+        if !callsites.contains_key(callsite) {
+            let found = self.find_callsite(callsite);
+            if found.is_none() && callsites.len() >= 1000 {
+                return;
+            }
+            callsites.insert(callsite.into(), found);
+        }
+        if let Some(Some(callsite)) = callsites.get(callsite) {
+            callsite.count.increment(1);
+            callsite.duration.record(seconds);
+        }
+    }
+
+    fn find_callsite(&self, callsite: &str) -> Option<Callsite> {
+        let Labels { metrics, listener, name, resource } = &self.labels;
+        if !self.census.admits(&[callsite, name, resource]) {
+            return None;
+        }
+        let labels = [
+            ("listener", &**listener),
+            ("callsite", callsite),
+            ("operation", name),
+            ("resource", resource),
+        ];
+        Some(Callsite {
+            count: metrics.counter(names::CALLSITE_OPERATIONS_TOTAL, &labels),
+            duration: metrics.histogram(names::CALLSITE_DURATION_SECONDS, &labels),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! How a listener's protocol is written in the config.
+
+use super::Protocol;
+use crate::config::{Mistake, host_port};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+/// What people write under `protocol`: a name, or `{ name: settings }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Raw TCP, which has nothing to set.
+    Tcp(NoSettings),
+    /// MongoDB.
+    Mongo(mongo::Settings),
+}
+
+/// Nothing can be set.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "nothing")]
+pub(crate) struct NoSettings {}
+
+/// The names of all protocols that can be read.
+pub(crate) const NAMES: &[&str] = &["tcp", "mongo"];
+/// The names of those that can't be read yet.
+const LATER: &[&str] = &["http", "grpc"];
+
+impl Written {
+    /// The protocol with these settings, or all that is wrong with them.
+    pub(crate) fn protocol(self) -> Result<Protocol, Vec<Mistake>> {
+        match self {
+            Written::Tcp(NoSettings {}) => Ok(Protocol::Tcp(Arc::new(()))),
+            Written::Mongo(settings) => {
+                let mistakes = mongo_mistakes(&settings);
+                if !mistakes.is_empty() {
+                    return Err(mistakes);
+                }
+                Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
+            }
+        }
+    }
+}
+
+fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut address = |path: &[&str], text: &str| {
+        if let Err(fault) = host_port(text) {
+            mistakes.push(Mistake::new(&[&["mongo"], path].concat(), fault.message, fault.hint));
+        }
+    };
+    if let Some(advertise) = &settings.advertise {
+        address(&["advertise"], advertise);
+    }
+    for (member, listener) in &settings.members {
+        address(&["members", member], member);
+        address(&["members", member], listener);
+    }
+    let mut taken = BTreeMap::new();
+    for (member, listener) in &settings.members {
+        if let Some(other) = taken.insert(listener, member) {
+            let message = format!("`{listener}` stands for two members: {other} and {member}");
+            let hint = "each member needs a listener of its own";
+            mistakes.push(Mistake::new(&["mongo", "members", member], message, hint));
+        }
+    }
+    if !settings.rewrite_hello && (settings.advertise.is_some() || !settings.members.is_empty()) {
+        let message = "`rewrite_hello: false` makes `advertise` and `members` useless";
+        let hint = "leave out the one or the other";
+        mistakes.push(Mistake::new(&["mongo", "rewrite_hello"], message, hint));
+    }
+    for (collection, key) in &settings.shard_keys {
+        let path = ["mongo", "shard_keys", collection];
+        let named =
+            collection.split_once('.').is_some_and(|(db, rest)| !db.is_empty() && !rest.is_empty());
+        if !named {
+            let message = format!("`{collection}` is not a `database.collection`");
+            mistakes.push(Mistake::new(&path, message, "write `shop.orders: [customer]`"));
+        }
+        if key.is_empty() || key.iter().any(String::is_empty) {
+            let message = format!("the shard key of `{collection}` has a field without a name");
+            mistakes.push(Mistake::new(&path, message, "name its fields: `[customer, _id]`"));
+        }
+    }
+    mistakes
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_enum("Protocol", NAMES, WrittenVisitor)
+    }
+}
+
+struct WrittenVisitor;
+
+impl<'de> Visitor<'de> for WrittenVisitor {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a protocol's name, or `{ name: settings }`")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, written: A) -> Result<Written, A::Error> {
+        let (name, settings) = written.variant::<String>()?;
+        match name.as_str() {
+            "tcp" => settings.newtype_variant().map(Written::Tcp),
+            "mongo" => settings.newtype_variant().map(Written::Mongo),
+            later if LATER.contains(&later) => Err(A::Error::custom(format_args!(
+                "the protocol `{later}` is not part of this version yet\n\
+                 this version reads {}",
+                NAMES.join(" and ")
+            ))),
+            other => Err(A::Error::unknown_variant(other, NAMES)),
+        }
+    }
+}
+
+impl JsonSchema for Written {
+    fn schema_name() -> Cow<'static, str> {
+        "Protocol".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What a listener's clients speak: a name, or `{ name: settings }`.",
+            "anyOf": [{ "enum": NAMES }, {
+                "type": "object",
+                "properties": {
+                    "tcp": {
+                        "description": "Any bytes: one operation a connection.",
+                        "anyOf": [generator.subschema_for::<NoSettings>(), { "type": "null" }],
+                    },
+                    "mongo": {
+                        "description": "MongoDB's wire protocol.",
+                        "anyOf": [generator.subschema_for::<mongo::Settings>(), { "type": "null" }],
+                    },
+                },
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+            }],
+        })
+    }
+}

@@ -1,0 +1,320 @@
+//! A whole proxy: what a plan becomes when it runs.
+
+use crate::{
+    admin,
+    cluster::Cluster,
+    config::plan::Plan,
+    gate::Gate,
+    listener::{self, Crew, Listener, Local, Socket, Total},
+    log_file::{self, Sink},
+    metrics::{self, Metrics, table as names},
+    policy::{AccessLog, Policy, Stats, access_log::Lines},
+    series::Census,
+    worker::{self, Message, Worker},
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::JoinHandle,
+};
+use tokio::{
+    runtime::LocalRuntime,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A proxy that runs.
+pub struct Proxy {
+    control: Control,
+    workers: Vec<JoinHandle<()>>,
+    background: JoinHandle<()>,
+    stop_background: CancellationToken,
+    log: Option<JoinHandle<()>>,
+    admin: Option<admin::Server>,
+    admin_address: Option<SocketAddr>,
+    listeners: Vec<Arc<Listener>>,
+}
+
+/// Tells a proxy to drain; cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    inboxes: Arc<[UnboundedSender<Message>]>,
+    draining: Arc<AtomicBool>,
+    plan: Arc<Plan>,
+}
+
+impl Control {
+    /// Stops accepting, lets operations end, and closes connections at rest. Once is enough.
+    pub fn drain(&self) {
+        if self.draining.swap(true, SeqCst) {
+            return;
+        }
+        tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
+        for inbox in self.inboxes.iter() {
+            // A worker that has left needs no telling.
+            let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
+        }
+    }
+
+    /// Whether new connections are welcome.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(SeqCst)
+    }
+}
+
+/// What every worker's share of the proxy is made from.
+struct Parts {
+    plan: Arc<Plan>,
+    metrics: Metrics,
+    listeners: Vec<Arc<Listener>>,
+    clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    censuses: Vec<(Arc<Census>, Arc<Census>)>,
+    sink: Option<Sink>,
+    total: Arc<Total>,
+}
+
+impl Proxy {
+    /// Opens every listener and starts the workers.
+    ///
+    /// # Errors
+    /// When a listener, the admin interface or the access log can't be opened.
+    pub fn start(plan: Plan) -> anyhow::Result<Self> {
+        let plan = Arc::new(plan);
+        let metrics = Metrics::new();
+        for listener in &plan.listeners {
+            metrics.declare(listener.protocol.describe());
+        }
+        let (sockets, listeners) = open_listeners(&plan)?;
+        let (sink, log) = match &plan.access_log {
+            Some(log) => {
+                let dropped = metrics.counter(names::ACCESS_LOG_DROPPED_TOTAL, &[]);
+                let (sink, thread) = log_file::open(&log.path, dropped)
+                    .with_context(|| format!("can't open the access log {}", log.path.display()))?;
+                (Some(sink), Some(thread))
+            }
+            None => (None, None),
+        };
+        let clusters: BTreeMap<_, _> = plan
+            .clusters
+            .iter()
+            .map(|cluster| (Arc::clone(&cluster.name), Cluster::new(Arc::clone(cluster), &metrics)))
+            .collect();
+        let stop_background = CancellationToken::new();
+        let background = discover(clusters.values().cloned().collect(), stop_background.clone())?;
+        let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
+        let parts = Arc::new(Parts {
+            censuses: censuses.collect(),
+            total: Total::new(plan.max_connections),
+            plan: Arc::clone(&plan),
+            metrics: metrics.clone(),
+            listeners: listeners.clone(),
+            clusters,
+            sink,
+        });
+        let (inboxes, workers) = start_workers(&parts)?;
+        let control = Control { inboxes, draining: Arc::default(), plan: Arc::clone(&plan) };
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let _ = control.inboxes[index % plan.workers].send(Message::Listen(socket));
+        }
+        let (admin, admin_address) = match plan.admin {
+            Some(address) => {
+                let (server, address) = open_admin(address, &parts, &control)?;
+                (Some(server), Some(address))
+            }
+            None => (None, None),
+        };
+        Ok(Self {
+            control,
+            workers,
+            background,
+            stop_background,
+            log,
+            admin,
+            admin_address,
+            listeners,
+        })
+    }
+
+    /// A handle to drain it by.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Where the admin interface listens.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Where the listener of this name listens.
+    pub fn listener(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.iter().find(|l| &*l.plan.name == name).map(|l| l.address)
+    }
+
+    /// Waits until it has been drained, and puts everything away.
+    pub fn wait(self) {
+        for worker in self.workers {
+            // A worker that panicked has said so on stderr.
+            let _ = worker.join();
+        }
+        self.stop_background.cancel();
+        let _ = self.background.join();
+        drop(self.admin);
+        drop(self.control);
+        if let Some(log) = self.log {
+            let _ = log.join();
+        }
+    }
+}
+
+fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>>)> {
+    let mut sockets = Vec::new();
+    let mut listeners = Vec::new();
+    for (index, listener) in plan.listeners.iter().enumerate() {
+        let socket = listener::bind(listener.address).with_context(|| {
+            format!("listener `{}` can't listen on {}", listener.name, listener.address)
+        })?;
+        let address = socket.local_addr()?;
+        listeners.push(Listener::new(Arc::clone(listener), address, index, plan.workers));
+        sockets.push(Socket { listener: index, socket });
+        tracing::info!(
+            listener = &*listener.name,
+            protocol = listener.protocol.name(),
+            cluster = &*listener.cluster,
+            %address,
+            "listening"
+        );
+    }
+    Ok((sockets, listeners))
+}
+
+fn censuses(
+    plan: &Plan,
+    metrics: &Metrics,
+    listener: &crate::config::plan::ListenerPlan,
+) -> (Arc<Census>, Arc<Census>) {
+    let census = || {
+        let capped = metrics.counter(names::SERIES_CAPPED_TOTAL, &[("listener", &listener.name)]);
+        Arc::new(Census::new(plan.max_series, capped))
+    };
+    (census(), census())
+}
+
+type Inboxes = Arc<[UnboundedSender<Message>]>;
+
+fn start_workers(parts: &Arc<Parts>) -> anyhow::Result<(Inboxes, Vec<JoinHandle<()>>)> {
+    let (inboxes, outboxes): (Vec<_>, Vec<_>) =
+        (0..parts.plan.workers).map(|_| unbounded_channel()).unzip();
+    let mut threads = Vec::new();
+    for (index, outbox) in outboxes.into_iter().enumerate() {
+        let (parts, inboxes) = (Arc::clone(parts), inboxes.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || run_worker(index, &parts, inboxes, outbox))
+            .context("can't start a worker thread")?;
+        threads.push(thread);
+    }
+    Ok((inboxes.into(), threads))
+}
+
+fn run_worker(
+    index: usize,
+    parts: &Parts,
+    inboxes: Vec<UnboundedSender<Message>>,
+    outbox: UnboundedReceiver<Message>,
+) {
+    metrics::enter_worker(index);
+    let runtime = match LocalRuntime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, worker = index, "can't start a runtime");
+            return;
+        }
+    };
+    let lines = parts.sink.clone().map(Lines::new);
+    let locals = parts.listeners.iter().zip(&parts.censuses).filter_map(|(listener, censuses)| {
+        let gate = gate(parts, listener, censuses, lines.as_ref());
+        let cluster = parts.clusters.get(&listener.plan.cluster)?;
+        Some(Local::new(Arc::clone(listener), gate, Arc::clone(cluster), parts.metrics.clone()))
+    });
+    let crew = Crew { inboxes: inboxes.into(), total: Arc::clone(&parts.total) };
+    runtime.block_on(worker::work(Worker::new(index), locals.collect(), crew, lines, outbox));
+}
+
+/// The policies of a listener, in order. Adding a policy adds a line here.
+fn gate(
+    parts: &Parts,
+    listener: &Listener,
+    (series, callsites): &(Arc<Census>, Arc<Census>),
+    lines: Option<&Rc<Lines>>,
+) -> Gate {
+    let name = Arc::clone(&listener.plan.name);
+    let active = parts.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", &name)]);
+    let stats = Stats::new(parts.metrics.clone(), Arc::clone(&name), Arc::clone(callsites));
+    let mut policies: Vec<Box<dyn Policy>> = vec![Box::new(stats)];
+    if let (Some(plan), Some(lines)) = (&parts.plan.access_log, lines) {
+        policies.push(Box::new(AccessLog::new(plan.clone(), &name, Rc::clone(lines))));
+    }
+    Gate::new(policies, Arc::clone(series), active)
+}
+
+/// Looks clusters' names up, then keeps them resolved on a thread of its own.
+fn discover(
+    clusters: Vec<Arc<Cluster>>,
+    stop: CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let (looked_up, wait) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("discovery".into()).spawn(move || {
+        let runtime = match LocalRuntime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return tracing::error!(%error, "can't start a runtime: no name is looked up");
+            }
+        };
+        runtime.block_on(async {
+            for cluster in &clusters {
+                cluster.resolve().await;
+            }
+            let _ = looked_up.send(());
+            for cluster in clusters {
+                tokio::task::spawn_local(cluster.discover());
+            }
+            stop.cancelled().await;
+        });
+    });
+    let thread = thread.context("can't start the discovery thread")?;
+    // The first look-up comes before the first connection, but its failure stops nothing.
+    let _ = wait.recv();
+    Ok(thread)
+}
+
+fn open_admin(
+    address: SocketAddr,
+    parts: &Arc<Parts>,
+    control: &Control,
+) -> anyhow::Result<(admin::Server, SocketAddr)> {
+    let socket = std::net::TcpListener::bind(address)
+        .with_context(|| format!("the admin interface can't listen on {address}"))?;
+    let address = socket.local_addr()?;
+    let (ready, drain) = (control.clone(), control.clone());
+    let (for_listeners, for_clusters) = (Arc::clone(parts), Arc::clone(parts));
+    let view = admin::View {
+        metrics: parts.metrics.clone(),
+        config: parts.plan.to_json(),
+        ready: Arc::new(move || ready.is_ready()),
+        listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
+        clusters: Arc::new(move || for_clusters.clusters.values().map(|c| c.report()).collect()),
+        drain: Arc::new(move || drain.drain()),
+    };
+    let server = admin::serve(socket, view)?;
+    tracing::info!(%address, "admin listening");
+    Ok((server, address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+use super::*;
+use crate::config::plan::{
+    AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation,
+};
+use crate::protocols::Protocol;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    time::Duration,
+};
+
+fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    Plan {
+        admin: None,
+        workers: 2,
+        max_connections: 100,
+        drain_timeout: Duration::from_secs(5),
+        max_series: 100,
+        listeners: vec![Arc::new(ListenerPlan {
+            name: "echo".into(),
+            address: loopback,
+            protocol: Protocol::Tcp(Arc::new(())),
+            cluster: "echo".into(),
+            max_connections: 100,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            write_timeout: Some(Duration::from_secs(60)),
+            on_violation: OnViolation::Pass,
+        })],
+        clusters: vec![Arc::new(ClusterPlan {
+            name: "echo".into(),
+            endpoints: vec![EndpointPlan {
+                host: upstream.ip().to_string(),
+                port: upstream.port(),
+            }],
+            lb_policy: LbPolicy::RoundRobin,
+            connect_timeout: Duration::from_secs(1),
+            connect_attempts: 1,
+            dns_min_ttl: Duration::from_secs(1),
+            dns_max_ttl: Duration::from_secs(300),
+        })],
+        access_log: log.map(|path| AccessLogPlan {
+            path: path.into(),
+            slower_than: None,
+            values: false,
+        }),
+    }
+}
+
+/// Reads all, then answers with what it read, reversed.
+fn mirror() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut socket = socket.unwrap();
+                let mut all = Vec::new();
+                socket.read_to_end(&mut all).unwrap();
+                all.reverse();
+                socket.write_all(&all).unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_half_closed_connection_still_gets_its_answer_and_a_line_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let proxy = Proxy::start(plan(mirror(), Some(&log))).unwrap();
+    let sent: Vec<u8> = (0..3_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    let mut client = TcpStream::connect(proxy.listener("echo").unwrap()).unwrap();
+    client.write_all(&sent).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    got.reverse();
+    assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
+    drop(client);
+    proxy.control().drain();
+    proxy.wait();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["operation"], "session");
+    assert_eq!(line["outcome"], "ok");
+    assert_eq!(line["reason"], "client");
+    assert_eq!(line["request_bytes"], sent.len());
+    assert_eq!(line["reply_bytes"], sent.len());
+}
+
+#[test]
+fn a_session_that_found_no_upstream_is_explained_in_the_log() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let proxy = Proxy::start(plan(nobody, Some(&log))).unwrap();
+    let mut client = TcpStream::connect(proxy.listener("echo").unwrap()).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
+    proxy.control().drain();
+    proxy.wait();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["outcome"], "lost");
+    assert_eq!(line["reason"], "connect_failed");
+}

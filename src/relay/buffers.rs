@@ -1,0 +1,85 @@
+//! A worker's buffers, lent to connections while bytes are in hand.
+
+use std::cell::RefCell;
+
+/// The sizes lent out. Small messages want no more than the first; bulk wants few system calls.
+const SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
+
+/// How many of each size are kept for the next to come.
+const KEPT: [usize; 3] = [64, 16, 8];
+
+/// A worker's spare buffers.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    spare: RefCell<[Vec<Vec<u8>>; 3]>,
+}
+
+impl Buffers {
+    /// An empty buffer of this grade.
+    pub(super) fn take(&self, grade: usize) -> Vec<u8> {
+        let spare = self.spare.borrow_mut().get_mut(grade).and_then(Vec::pop);
+        spare.unwrap_or_else(|| Vec::with_capacity(SIZES.get(grade).copied().unwrap_or(SIZES[0])))
+    }
+
+    /// Takes a buffer back. One that a codec made grow to an odd size is let go.
+    pub(super) fn give(&self, mut buffer: Vec<u8>) {
+        if let Some(grade) = SIZES.iter().position(|size| *size == buffer.capacity())
+            && let Some(spare) = self.spare.borrow_mut().get_mut(grade)
+            && spare.len() < KEPT[grade]
+        {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+
+    /// The grade to ask for next, when `n` bytes came where there was `room`.
+    pub(super) fn regrade(&self, grade: usize, n: usize, room: usize) -> usize {
+        if n == room {
+            (grade + 1).min(SIZES.len() - 1)
+        } else if grade > 0 && n < SIZES[grade] / 16 {
+            grade - 1
+        } else {
+            grade
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back() {
+        let buffers = Buffers::default();
+        let mut one = buffers.take(0);
+        one.extend_from_slice(b"used");
+        let at = one.as_ptr();
+        buffers.give(one);
+        let again = buffers.take(0);
+        assert!(again.is_empty());
+        assert_eq!(again.as_ptr(), at);
+    }
+
+    #[test]
+    fn buffers_grow_with_what_flows_and_shrink_again() {
+        let buffers = Buffers::default();
+        let mut grade = 0;
+        for _ in 0..5 {
+            grade = buffers.regrade(grade, 4096, 4096);
+        }
+        assert_eq!(grade, 2);
+        for _ in 0..5 {
+            grade = buffers.regrade(grade, 100, 4096);
+        }
+        assert_eq!(grade, 0);
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let buffers = Buffers::default();
+        for _ in 0..1000 {
+            buffers.give(Vec::with_capacity(SIZES[0]));
+        }
+        assert_eq!(buffers.spare.borrow()[0].len(), KEPT[0]);
+    }
+}

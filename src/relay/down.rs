@@ -1,0 +1,137 @@
+//! From the server to the client: replies are followed to the end of their operations.
+
+use super::{
+    Relay, Side, broken,
+    open::{End, Facts},
+};
+use bytes::Buf;
+use operation::{Close, Codec, Next, Reply};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::AsyncWrite;
+
+impl<C: Codec> Relay<C> {
+    /// Ready when the server has ended its stream and the client was told.
+    pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if self.down.shut {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.flush_down(cx))?;
+            let wanted = self.examine_replies()?;
+            if self.down.is_ready() {
+                continue;
+            }
+            if !self.down.inside && !self.refusals.is_empty() {
+                ready!(self.flush_refusals(cx))?;
+            }
+            if self.down.eof {
+                self.down.release(&self.worker.buffers);
+                // A client that has gone already needs no telling.
+                let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+                self.down.shut = true;
+                return Poll::Ready(Ok(()));
+            }
+            let buffers = &self.worker.buffers;
+            match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted)) {
+                Ok(0) => {
+                    self.down.eof = true;
+                    self.ended_first.get_or_insert(Side::Server);
+                    self.down.pass_rest();
+                }
+                Ok(_) => self.moved(),
+                Err(error) => return Poll::Ready(Err(broken(Side::Server, &error))),
+            }
+        }
+    }
+
+    fn flush_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if !self.down.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut progress = false;
+        let flushed = self.down.poll_flush(cx, &mut self.client, &mut progress);
+        self.down.stalled = self.stalled(self.down.stalled, flushed.is_pending(), progress);
+        flushed.map_err(|error| broken(Side::Client, &error))
+    }
+
+    /// Writes the refusals whose turn it is: never inside a reply.
+    fn flush_refusals(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        while !self.refusals.is_empty() {
+            let written = Pin::new(&mut self.client).poll_write(cx, &self.refusals);
+            self.down.stalled = self.stalled(self.down.stalled, written.is_pending(), false);
+            match ready!(written) {
+                Ok(n) if n > 0 => self.refusals.advance(n),
+                _ => return Poll::Ready(Err(Close::ClientReset)),
+            }
+        }
+        self.refusals = bytes::BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Follows the replies in hand; returns how many unread bytes the codec wants to see.
+    fn examine_replies(&mut self) -> Result<usize, Close> {
+        loop {
+            let advance = self.down.advance();
+            if advance.moved > 0 {
+                self.count_reply(advance.moved);
+            }
+            if advance.ended
+                && let Some(reply) = self.answered.take()
+            {
+                self.settle(reply);
+            }
+            if advance.wants_more || self.down.unread().is_empty() {
+                return Ok(1);
+            }
+            match self.codec.reply(self.down.unread()) {
+                Ok(Next::Hold(wanted)) if wanted <= super::flow::LONGEST_HOLD => return Ok(wanted),
+                Ok(Next::Hold(_)) => {
+                    let too_long = operation::Violation("hold_too_long");
+                    self.lose_framing(Side::Server, too_long)?;
+                }
+                Ok(Next::Pass { len, mark, ends }) => {
+                    self.answered = mark;
+                    self.down.pass(len, ends);
+                }
+                Ok(Next::Swap { len, with, mark }) => {
+                    self.down.swap(len, &with);
+                    self.count_reply(len);
+                    if let Some(reply) = mark {
+                        self.settle(reply);
+                    }
+                }
+                Err(violation) => self.lose_framing(Side::Server, violation)?,
+            }
+        }
+    }
+
+    /// Accounts bytes to the operation that they most likely answer.
+    fn count_reply(&mut self, bytes: usize) {
+        let now = self.now();
+        if let Some(open) = self.open.oldest() {
+            open.first_byte.get_or_insert(now);
+            open.reply_bytes += bytes as u64;
+        }
+    }
+
+    /// A reply has passed whole: its operation ends.
+    fn settle(&mut self, reply: Reply) {
+        if let Some(violation) = reply.violation {
+            self.door.violation(violation);
+        }
+        let Some(open) = self.open.take(reply.tag) else { return };
+        let now = self.now();
+        let end = End {
+            outcome: reply.outcome,
+            reason: None,
+            code: reply.code,
+            items: reply.items,
+            confirmed: true,
+        };
+        open.settle(end, now, &Facts { codec: &self.codec, door: &self.door });
+        self.open.rest();
+    }
+}

@@ -1,0 +1,124 @@
+//! The operations under way on one connection.
+
+use operation::{Attributes, Codec, Outcome, Settlement, Tag, Ticket};
+use std::{borrow::Cow, collections::VecDeque, time::Instant};
+
+use crate::connection::Door;
+
+/// An operation under way.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// `None` when no reply will come.
+    pub(super) tag: Option<Tag>,
+    pub(super) ticket: Ticket,
+    pub(super) awaits: bool,
+    pub(super) shape: Option<&'static str>,
+    pub(super) request_bytes: u64,
+    pub(super) request_items: u64,
+    pub(super) reply_bytes: u64,
+    pub(super) first_byte: Option<Instant>,
+}
+
+/// How an operation ended, as far as the relay was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) reason: Option<&'static str>,
+    pub(super) code: Option<&'static str>,
+    pub(super) items: u64,
+    pub(super) confirmed: bool,
+}
+
+impl End {
+    /// An end without details.
+    pub(super) fn bare(outcome: Outcome, reason: Option<&'static str>) -> Self {
+        Self { outcome, reason, code: None, items: 0, confirmed: false }
+    }
+}
+
+impl Open {
+    /// Settles it.
+    pub(super) fn settle(self, end: End, now: Instant, attributes: &dyn Attributes) {
+        self.ticket.settle(&Settlement {
+            outcome: end.outcome,
+            reason: end.reason,
+            code: end.code,
+            shape: self.shape,
+            request_bytes: self.request_bytes,
+            reply_bytes: self.reply_bytes,
+            request_items: self.request_items,
+            reply_items: end.items,
+            confirmed: end.confirmed,
+            first_byte: self.first_byte,
+            now,
+            attributes,
+        });
+    }
+}
+
+/// The operations under way, oldest first. Nearly always none or one.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    open: VecDeque<Open>,
+}
+
+impl Table {
+    pub(super) fn push(&mut self, operation: Open) {
+        self.open.push_back(operation);
+    }
+
+    /// The one whose request passes now.
+    pub(super) fn newest(&mut self) -> Option<&mut Open> {
+        self.open.back_mut()
+    }
+
+    /// The one whose reply is most likely to pass now.
+    pub(super) fn oldest(&mut self) -> Option<&mut Open> {
+        self.open.front_mut()
+    }
+
+    /// Takes out the one with this tag.
+    pub(super) fn take(&mut self, tag: Tag) -> Option<Open> {
+        let at = self.open.iter().position(|open| open.tag == Some(tag))?;
+        self.open.remove(at)
+    }
+
+    /// Takes out the newest if no reply to it will come.
+    pub(super) fn take_silent(&mut self) -> Option<Open> {
+        if self.open.back()?.tag.is_some() { None } else { self.open.pop_back() }
+    }
+
+    /// Takes out any.
+    pub(super) fn pop(&mut self) -> Option<Open> {
+        self.open.pop_front()
+    }
+
+    /// Whether nobody waits for anything that should come soon.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.open.iter().all(|open| open.awaits)
+    }
+
+    /// Whether a reply is due, however long it may take.
+    pub(super) fn expects_reply(&self) -> bool {
+        self.open.iter().any(|open| open.tag.is_some())
+    }
+
+    /// Lets go of memory that a rest does not need.
+    pub(super) fn rest(&mut self) {
+        if self.open.is_empty() && self.open.capacity() > 4 {
+            self.open = VecDeque::new();
+        }
+    }
+}
+
+/// What a connection and its codec know about an operation.
+pub(super) struct Facts<'a, C> {
+    pub(super) codec: &'a C,
+    pub(super) door: &'a Door,
+}
+
+impl<C: Codec> Attributes for Facts<'_, C> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        self.door.attribute(name).or_else(|| self.codec.attribute(front, name))
+    }
+}

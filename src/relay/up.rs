@@ -1,0 +1,206 @@
+//! From the client to the server: requests are found, judged, and let through or dropped.
+
+use super::{
+    Relay, Side, broken,
+    open::{End, Facts, Open},
+};
+use operation::{Close, Codec, Gate, Next, Operation, Outcome, Refusal, Request, Tag, Verdict};
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// What the requests in hand wait for.
+enum Need {
+    /// That many unread bytes.
+    Bytes(usize),
+    /// That the bytes in front of them are written, or a delay has passed.
+    Flush,
+}
+
+impl<C: Codec> Relay<C> {
+    /// Lets a protocol whose operation is the connection begin it, before any byte.
+    pub(super) fn begin(&mut self) -> Result<(), Close> {
+        self.judge_request().map(|_| ())
+    }
+
+    /// Ready when the client has ended its stream and the server was told.
+    pub(super) fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if self.up.shut {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.flush_up(cx))?;
+            if self.wait_until.is_some() {
+                return Poll::Pending;
+            }
+            let wanted = match self.examine_requests()? {
+                Need::Bytes(n) => n,
+                Need::Flush => continue,
+            };
+            if self.up.is_ready() {
+                continue;
+            }
+            if self.up.eof {
+                return self.end_up(cx);
+            }
+            let buffers = &self.worker.buffers;
+            match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted)) {
+                Ok(0) => {
+                    self.up.eof = true;
+                    self.ended_first.get_or_insert(Side::Client);
+                    self.up.pass_rest();
+                }
+                Ok(_) => self.moved(),
+                Err(error) => return Poll::Ready(Err(broken(Side::Client, &error))),
+            }
+        }
+    }
+
+    fn flush_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if !self.up.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut progress = false;
+        let flushed = self.up.poll_flush(cx, &mut self.server, &mut progress);
+        self.up.stalled = self.stalled(self.up.stalled, flushed.is_pending(), progress);
+        flushed.map_err(|error| broken(Side::Server, &error))
+    }
+
+    /// Passes the client's end on.
+    fn end_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        self.up.release(&self.worker.buffers);
+        // A server that has gone already needs no telling.
+        let _ = ready!(std::pin::Pin::new(&mut self.server).poll_shutdown(cx));
+        self.up.shut = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Judges the requests in hand until something is missing.
+    fn examine_requests(&mut self) -> Result<Need, Close> {
+        loop {
+            if self.up.dropping && self.up.is_ready() {
+                return Ok(Need::Flush);
+            }
+            let dropped = self.up.dropping;
+            let advance = self.up.advance();
+            if advance.moved > 0
+                && !dropped
+                && let Some(open) = self.open.newest()
+            {
+                open.request_bytes += advance.moved as u64;
+            }
+            if advance.ended && !dropped {
+                self.request_ended();
+            }
+            if advance.wants_more || self.up.unread().is_empty() {
+                return Ok(Need::Bytes(1));
+            }
+            if let Some(need) = self.judge_request()? {
+                return Ok(need);
+            }
+        }
+    }
+
+    /// Asks the codec, and where a request begins the gate. `None` means: go on.
+    fn judge_request(&mut self) -> Result<Option<Need>, Close> {
+        let next = match self.codec.request(self.up.unread()) {
+            Ok(next) => next,
+            Err(violation) => {
+                self.lose_framing(Side::Client, violation)?;
+                return Ok(None);
+            }
+        };
+        match next {
+            Next::Hold(wanted) if wanted > super::flow::LONGEST_HOLD => {
+                let too_long = operation::Violation("hold_too_long");
+                self.lose_framing(Side::Client, too_long)?;
+                Ok(None)
+            }
+            Next::Hold(wanted) => Ok(Some(Need::Bytes(wanted))),
+            Next::Pass { len, mark, ends } => {
+                let need = mark.map_or(Ok(None), |request| self.admit(request))?;
+                if self.up.dropping && len == u64::MAX {
+                    return Err(Close::Refused);
+                }
+                self.up.pass(len, ends);
+                Ok(need)
+            }
+            Next::Swap { len, with, mark } => {
+                let need = mark.map_or(Ok(None), |request| self.admit(request))?;
+                if self.up.dropping {
+                    self.up.pass(len as u64, true);
+                } else {
+                    self.up.swap(len, &with);
+                    if let Some(open) = self.open.newest() {
+                        open.request_bytes += len as u64;
+                    }
+                    self.request_ended();
+                }
+                Ok(need)
+            }
+        }
+    }
+
+    /// Takes the request at the front of the unread bytes to the gate.
+    fn admit(&mut self, request: Request) -> Result<Option<Need>, Close> {
+        self.understood = true;
+        if let Some(violation) = request.violation {
+            self.door.violation(violation);
+        }
+        let now = self.now();
+        let front = self.up.unread();
+        let named = self.codec.named(front);
+        let verdict = self.door.admit(
+            &Operation {
+                protocol: const { &C::PROTOCOL },
+                name: named.name,
+                resource: named.resource,
+                front,
+                attributes: &Facts { codec: &self.codec, door: &self.door },
+                awaits: request.awaits,
+            },
+            now,
+        );
+        let (ticket, delay) = match verdict {
+            Verdict::Go(ticket) => (ticket, None),
+            Verdict::Wait(delay, ticket) => (ticket, Some(delay)),
+            Verdict::Refuse { reason, message } => {
+                let why = Refusal { reason, message: &message };
+                return self.refuse(request.tag, &why).map(Some);
+            }
+        };
+        self.open.push(Open {
+            tag: request.tag,
+            ticket,
+            awaits: request.awaits,
+            shape: request.shape,
+            request_bytes: 0,
+            request_items: 0,
+            reply_bytes: 0,
+            first_byte: None,
+        });
+        self.wait_until = delay.map(|delay| now + delay);
+        Ok(self.wait_until.map(|_| Need::Flush))
+    }
+
+    /// Drops the request at the front, and says so if anybody waits for a reply.
+    fn refuse(&mut self, tag: Option<Tag>, why: &Refusal<'_>) -> Result<Need, Close> {
+        self.up.dropping = true;
+        match tag {
+            Some(tag) if !self.codec.refuse(tag, why, &mut self.refusals) => Err(Close::Refused),
+            _ => Ok(Need::Flush),
+        }
+    }
+
+    /// A request has passed whole: an operation without a reply ends here.
+    fn request_ended(&mut self) {
+        let items = self.codec.sent();
+        if let Some(open) = self.open.newest() {
+            open.request_items = items;
+        }
+        if let Some(open) = self.open.take_silent() {
+            let now = self.now();
+            let facts = Facts { codec: &self.codec, door: &self.door };
+            open.settle(End::bare(Outcome::Ok, None), now, &facts);
+        }
+    }
+}

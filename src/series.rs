@@ -1,0 +1,118 @@
+//! Series: the operations of one name on one resource, resolved once and then only looked up.
+
+use crate::policy::{Bound, Policy};
+use foldhash::{HashMap, HashSet};
+use operation::Protocol;
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{PoisonError, RwLock},
+};
+
+/// What names a series within a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The listener's protocol.
+    pub protocol: &'static Protocol,
+    /// The operation's name.
+    pub name: Box<str>,
+    /// What it is about.
+    pub resource: Box<str>,
+    /// Whether the service has confirmed that there is such a thing. Names come from clients:
+    /// until then they make no metric of their own, and are counted as `other`.
+    pub proven: bool,
+}
+
+/// A series, with the policies that apply to it.
+pub struct Series {
+    /// What it is called.
+    pub key: Key,
+    /// The policies that apply, in order.
+    pub bound: Vec<Box<dyn Bound>>,
+}
+
+/// What a listener tells apart, over all workers: a bounded set of names.
+///
+/// Asked at first sight of a name only, or past the bound.
+pub struct Census {
+    known: RwLock<HashSet<Vec<Box<str>>>>,
+    most: usize,
+    capped: metrics::Counter,
+}
+
+impl Census {
+    /// Counts up to `most`; `capped` counts the times that one more was turned away.
+    pub fn new(most: usize, capped: metrics::Counter) -> Self {
+        Self { known: RwLock::default(), most, capped }
+    }
+
+    /// Whether the one with these names may be told apart; the rest share `other`.
+    pub fn admits(&self, names: &[&str]) -> bool {
+        let names: Vec<Box<str>> = names.iter().map(|name| Box::from(*name)).collect();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&names) {
+            return true;
+        }
+        let full = known.len() >= self.most;
+        drop(known);
+        if full {
+            self.capped.increment(1);
+            return false;
+        }
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(names);
+        true
+    }
+}
+
+/// The series of one name, by resource.
+type Resources = HashMap<Box<str>, Rc<Series>>;
+
+/// One worker's series of one listener.
+pub struct Table {
+    policies: Vec<Box<dyn Policy>>,
+    census: std::sync::Arc<Census>,
+    names: RefCell<HashMap<Box<str>, Resources>>,
+}
+
+impl Table {
+    /// An empty table for these policies.
+    pub fn new(policies: Vec<Box<dyn Policy>>, census: std::sync::Arc<Census>) -> Self {
+        Self { policies, census, names: RefCell::default() }
+    }
+
+    /// The series of this name and resource. One that the service has not confirmed yet is made
+    /// for this operation only.
+    pub fn find(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
+        let names = self.names.borrow();
+        if let Some(series) = names.get(name).and_then(|resources| resources.get(resource)) {
+            return Rc::clone(series);
+        }
+        drop(names);
+        let proven = resource.is_empty();
+        let key = Key { protocol, name: name.into(), resource: resource.into(), proven };
+        // Without a resource there is nothing that a client could have invented.
+        if proven { self.keep(key) } else { self.bind(key) }
+    }
+
+    /// The service has confirmed this one: it counts by its own name from here on, if there
+    /// is room.
+    pub fn prove(&self, series: &Rc<Series>) -> Rc<Series> {
+        let Key { name, resource, .. } = &series.key;
+        if series.key.proven || !self.census.admits(&[name, resource]) {
+            return Rc::clone(series);
+        }
+        self.keep(Key { proven: true, ..series.key.clone() })
+    }
+
+    fn keep(&self, key: Key) -> Rc<Series> {
+        let mut names = self.names.borrow_mut();
+        let resources = names.entry(key.name.clone()).or_default();
+        let series = resources.entry(key.resource.clone()).or_insert_with(|| self.bind(key));
+        Rc::clone(series)
+    }
+
+    fn bind(&self, key: Key) -> Rc<Series> {
+        let bound = self.policies.iter().filter_map(|policy| policy.bind(&key)).collect();
+        Rc::new(Series { key, bound })
+    }
+}

@@ -1,0 +1,70 @@
+//! Asks a proxy's admin interface for its operations: one GET, on a connection of its own.
+
+#[cfg(test)]
+mod tests;
+
+use super::Series;
+use anyhow::{Context as _, bail};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// How long an answer may take, all in all.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer may be, in bytes.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// What `GET /operations` tells. Fails if nobody answers, or with something else.
+pub async fn operations(admin: &str) -> anyhow::Result<Vec<Series>> {
+    let answer = tokio::time::timeout(TIMEOUT, get(admin, "/operations")).await;
+    let body = body(&answer.context("no answer in time")??)?;
+    serde_json::from_slice(&body).context("the answer is no list of operations")
+}
+
+/// The whole answer, head and all.
+async fn get(admin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(admin).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {admin}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The body of an answer with the status 200.
+fn body(answer: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let (head, body) = answer.split_at(end.context("the answer is not HTTP")?);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let body = body.get(4..).unwrap_or_default();
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!("the answer has the status {status:?}");
+    }
+    let chunked = head
+        .lines()
+        .filter_map(|line| line.strip_prefix("transfer-encoding:"))
+        .any(|value| value.trim() == "chunked");
+    if chunked { unchunk(body).context("the answer is cut short") } else { Ok(body.to_vec()) }
+}
+
+/// The content of a chunked body (RFC 9112, 7.1); `None` if it does not come to its end.
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(rest.get(..line)?).ok()?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        rest = rest.get(line + 2..)?;
+        if size == 0 {
+            return Some(body);
+        }
+        let (chunk, after) = rest.split_at_checked(size)?;
+        body.extend(chunk);
+        rest = after.strip_prefix(b"\r\n")?;
+    }
+}

@@ -1,0 +1,95 @@
+//! The terminal: a page that is drawn over itself, and put away at the end.
+
+use crossterm::{
+    cursor::{Hide, MoveTo, Show},
+    execute, queue,
+    terminal::{
+        Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+        enable_raw_mode, size,
+    },
+};
+use std::io::{self, IsTerminal, Read, Write, stdin, stdout};
+use tokio_util::sync::CancellationToken;
+
+/// How wide a table is where there is no terminal to ask.
+const PLAIN_WIDTH: usize = 100;
+
+/// The terminal while it is taken. Dropped, it is as it was.
+pub struct Screen {
+    colour: bool,
+}
+
+impl Screen {
+    /// Takes the terminal; `None` if the output is none. `q` and Ctrl-C cancel `until`.
+    pub fn open(until: &CancellationToken) -> Option<Self> {
+        if !stdout().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            return None;
+        }
+        // Made first, so that whatever fails after it is undone.
+        let screen = Self { colour: std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()) };
+        execute!(stdout(), EnterAlternateScreen, Hide).ok()?;
+        if stdin().is_terminal() && enable_raw_mode().is_ok() {
+            watch_keys(until.clone());
+        }
+        Some(screen)
+    }
+
+    /// Whether to use colours.
+    pub fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Draws a page over the one before, in one write; what has no room is left out.
+    pub fn draw(&mut self, page: &str) -> io::Result<()> {
+        let rows = size().map_or(24, |(_, rows)| rows);
+        let mut frame = Vec::new();
+        for (row, line) in (0..rows).zip(page.lines()) {
+            // Cleared first: after a line as wide as the terminal it would lose its last column.
+            queue!(frame, MoveTo(0, row), Clear(ClearType::CurrentLine))?;
+            frame.extend(line.as_bytes());
+        }
+        let used = u16::try_from(page.lines().count()).unwrap_or(u16::MAX);
+        if used < rows {
+            queue!(frame, MoveTo(0, used), Clear(ClearType::FromCursorDown))?;
+        }
+        let mut out = stdout().lock();
+        out.write_all(&frame)?;
+        out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // If the terminal is gone there is nothing to put right.
+        let _ = disable_raw_mode();
+        let _ = execute!(stdout(), Show, LeaveAlternateScreen);
+    }
+}
+
+/// Reads keys on a thread of its own, which a read that never ends can hold without harm. In raw
+/// mode Ctrl-C is a key like others.
+fn watch_keys(until: CancellationToken) {
+    const CTRL_C: u8 = 3;
+    std::thread::spawn(move || {
+        for key in stdin().lock().bytes() {
+            match key {
+                Ok(b'q' | b'Q' | CTRL_C) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        until.cancel();
+    });
+}
+
+/// Writes a page where there is no terminal to draw on.
+pub fn plain(page: &str) -> io::Result<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "{page}\n")?;
+    out.flush()
+}
+
+/// How many columns there are.
+pub fn terminal_width() -> usize {
+    let columns = if stdout().is_terminal() { size().map_or(0, |(columns, _)| columns) } else { 0 };
+    if columns > 0 { columns.into() } else { PLAIN_WIDTH }
+}

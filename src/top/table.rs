@@ -1,0 +1,233 @@
+//! The table: from what the admin interface counts to lines of text. No clock, no terminal.
+
+#[cfg(test)]
+mod tests;
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What the admin interface tells of one series. Counts are since the proxy began.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Series {
+    /// The listener's name.
+    pub listener: String,
+    /// What its clients speak.
+    pub protocol: String,
+    /// The operation's name.
+    pub operation: String,
+    /// What it was for.
+    pub resource: String,
+    /// How many.
+    pub count: u64,
+    /// How many did not end well.
+    pub errors: u64,
+    /// How long they took, all together, in milliseconds.
+    pub total_ms: f64,
+    /// The median duration, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// The duration that a hundredth exceed, in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// How many bytes of requests.
+    pub request_bytes: u64,
+    /// How many bytes of replies.
+    pub reply_bytes: u64,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Row {
+    /// The operation's name.
+    pub operation: String,
+    /// What it was for.
+    pub resource: String,
+    /// Operations a second.
+    pub operations: f64,
+    /// Of these, how many did not end well.
+    pub errors: f64,
+    /// The median duration, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// The duration that a hundredth exceed, in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// Bytes a second, both ways.
+    pub bytes: f64,
+    /// How many milliseconds of each second are spent on it, over all connections.
+    pub busy: f64,
+}
+
+/// What happened between two answers of the admin interface, `seconds` apart: what takes the most
+/// time first. Series in which nothing happened are left out.
+pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
+    let earlier: BTreeMap<_, _> = before.iter().map(|series| (identity(series), series)).collect();
+    let nothing = Series::default();
+    let rows = now.iter().filter_map(|series| {
+        // A count that went down is that of a proxy that began anew.
+        let then = earlier.get(&identity(series)).filter(|then| then.count <= series.count);
+        let then = then.copied().unwrap_or(&nothing);
+        let a_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds.max(0.001);
+        let operations = a_second(series.count, then.count);
+        (operations > 0.0).then(|| Row {
+            operation: series.operation.clone(),
+            resource: series.resource.clone(),
+            operations,
+            errors: a_second(series.errors, then.errors),
+            p50_ms: series.p50_ms,
+            p99_ms: series.p99_ms,
+            bytes: a_second(series.request_bytes, then.request_bytes)
+                + a_second(series.reply_bytes, then.reply_bytes),
+            busy: (series.total_ms - then.total_ms).max(0.0) / seconds.max(0.001),
+        })
+    });
+    let mut rows: Vec<Row> = rows.collect();
+    rows.sort_by(|left, right| right.busy.total_cmp(&left.busy));
+    rows
+}
+
+fn identity(series: &Series) -> [&str; 4] {
+    [&series.listener, &series.protocol, &series.operation, &series.resource]
+}
+
+/// A column: its head, its width, and what it shows of a row.
+struct Column {
+    head: &'static str,
+    width: usize,
+    /// The table must be this wide for it.
+    from: usize,
+    show: fn(&Row, total: f64) -> String,
+}
+
+/// All but the first two, which are texts and share what the others leave.
+const NUMBERS: [Column; 7] = [
+    Column { head: "OPS/S", width: 7, from: 0, show: |row, _| number(row.operations) },
+    Column { head: "ERR%", width: 5, from: 36, show: |row, _| error_share(row) },
+    Column { head: "P50", width: 7, from: 56, show: |row, _| duration(row.p50_ms) },
+    Column { head: "P99", width: 7, from: 0, show: |row, _| duration(row.p99_ms) },
+    Column { head: "BYTES/S", width: 7, from: 70, show: |row, _| size(row.bytes) },
+    Column { head: "TIME", width: 4, from: 44, show: |row, total| percent(row.busy, total) },
+    Column { head: "", width: 10, from: 92, show: |row, total| bar(row.busy, total) },
+];
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const CYAN: &str = "\x1b[36m";
+const RESET: &str = "\x1b[0m";
+
+/// The 99th percentile, in milliseconds, from which on it is shown in a colour.
+const SLOW_MS: f64 = 100.0;
+
+/// The table as text, no line longer than `width` columns. With `colour` it holds escape codes.
+pub fn render(rows: &[Row], width: usize, colour: bool) -> String {
+    let columns: Vec<&Column> = NUMBERS.iter().filter(|column| width >= column.from).collect();
+    let numbers: usize = columns.iter().map(|column| column.width + 1).sum();
+    let texts = width.saturating_sub(numbers);
+    let wish = |text: fn(&Row) -> &str, head: &str| {
+        let widths = rows.iter().map(|row| text(row).chars().count());
+        widths.max().unwrap_or_default().max(head.len())
+    };
+    let operation = wish(|row| &row.operation, "OPERATION").min(texts / 2);
+    let resource = wish(|row| &row.resource, "RESOURCE").min(texts.saturating_sub(operation + 1));
+    let paint = |code: &str, text: String| match colour && !code.is_empty() {
+        true => format!("{code}{text}{RESET}"),
+        false => text,
+    };
+    let heads = columns.iter().map(|column| format!(" {:>1$}", column.head, column.width));
+    let head = format!("{} {}", fit("OPERATION", operation), fit("RESOURCE", resource));
+    let head: String = std::iter::once(head).chain(heads).collect();
+    let mut lines = vec![paint(BOLD, clip(&head, width))];
+    if rows.is_empty() {
+        lines.push(clip("nothing passed through", width));
+    }
+    let total: f64 = rows.iter().map(|row| row.busy).sum();
+    for row in rows {
+        let mut line = paint(CYAN, fit(&row.operation, operation));
+        line.push(' ');
+        line.push_str(&fit(&row.resource, resource));
+        let mut left = width.saturating_sub(operation + 1 + resource);
+        for column in &columns {
+            let text = format!(" {:>1$}", (column.show)(row, total), column.width);
+            let text = clip(&text, left);
+            left = left.saturating_sub(text.chars().count());
+            line.push_str(&paint(tint(column, row), text));
+        }
+        lines.push(line.trim_end().to_owned());
+    }
+    lines.join("\n")
+}
+
+fn tint(column: &Column, row: &Row) -> &'static str {
+    match column.head {
+        "ERR%" if row.errors > 0.0 => RED,
+        "P99" if row.p99_ms.is_some_and(|p99| p99 >= SLOW_MS) => YELLOW,
+        "" => DIM,
+        _ => "",
+    }
+}
+
+/// A text in exactly so many columns. Names come from clients, so nothing that a terminal might
+/// obey is left in them.
+fn fit(text: &str, width: usize) -> String {
+    format!("{:<width$}", clip(text, width))
+}
+
+/// A text in at most so many columns.
+pub fn clip(text: &str, width: usize) -> String {
+    let mut clipped: String =
+        text.chars().take(width).map(|it| if is_plain(it) { it } else { '?' }).collect();
+    if text.chars().nth(width).is_some() && clipped.pop().is_some() {
+        clipped.push('…');
+    }
+    clipped.trim_end_matches(' ').to_owned()
+}
+
+/// Whether a character takes its place and does nothing else: no control, no change of direction.
+fn is_plain(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+}
+
+fn number(value: f64) -> String {
+    match value {
+        100_000.0.. => format!("{:.0}k", value / 1000.0),
+        10.0.. => format!("{value:.0}"),
+        _ => format!("{value:.1}"),
+    }
+}
+
+fn error_share(row: &Row) -> String {
+    match 100.0 * row.errors / row.operations.max(f64::MIN_POSITIVE) {
+        0.0 => "-".to_owned(),
+        share if share < 9.95 => format!("{share:.1}"),
+        share => format!("{share:.0}"),
+    }
+}
+
+fn duration(millis: Option<f64>) -> String {
+    match millis {
+        None => "-".to_owned(),
+        Some(millis) if millis < 0.9995 => format!("{:.0}µs", millis * 1000.0),
+        Some(millis) if millis < 99.95 => format!("{millis:.1}ms"),
+        Some(millis) if millis < 9999.5 => format!("{millis:.0}ms"),
+        Some(millis) => format!("{:.0}s", millis / 1000.0),
+    }
+}
+
+fn size(bytes: f64) -> String {
+    match bytes {
+        1e9.. => format!("{:.1}GB", bytes / 1e9),
+        1e6.. => format!("{:.1}MB", bytes / 1e6),
+        1e3.. => format!("{:.1}kB", bytes / 1e3),
+        _ => format!("{bytes:.0}B"),
+    }
+}
+
+fn percent(part: f64, total: f64) -> String {
+    if total > 0.0 { format!("{:.0}%", 100.0 * part / total) } else { "-".to_owned() }
+}
+
+/// A share as a bar of ten columns, which the eye compares sooner than numbers.
+fn bar(part: f64, total: f64) -> String {
+    let length = if total > 0.0 { (10.0 * part / total).round() as usize } else { 0 };
+    format!("{:<10}", "█".repeat(length.min(10)))
+}

@@ -1,0 +1,175 @@
+//! A worker: one thread, one single-threaded runtime, and one of everything that is hot.
+
+use crate::{
+    connection::{self, Accepted, Parcel},
+    listener::{self, Local, Socket},
+    policy::access_log::Lines,
+    relay::Buffers,
+};
+use slab::Slab;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::Waker,
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc::UnboundedReceiver},
+    task::{JoinHandle, spawn_local},
+};
+
+/// What a worker is told.
+pub enum Message {
+    /// Accept connections here, and hand them out.
+    Listen(Socket),
+    /// Serve this connection of the listener with this number.
+    Serve(usize, Parcel),
+    /// Stop accepting, let operations end, and leave after this long at the latest.
+    Drain(Duration),
+}
+
+/// How far a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes new connections.
+    Working,
+    /// Its connections close as soon as they come to a rest.
+    Draining,
+    /// Its connections close now.
+    Leaving,
+}
+
+/// What the connections of one worker share.
+pub struct Worker {
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// Buffers, lent while bytes are in hand.
+    pub buffers: Buffers,
+    phase: Cell<Phase>,
+    /// Who has to be woken when the phase changes.
+    connections: RefCell<Slab<Waker>>,
+    leaving: Notify,
+    alive: Cell<usize>,
+    emptied: Notify,
+}
+
+impl Worker {
+    /// Worker number `index`, at work.
+    pub fn new(index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            buffers: Buffers::default(),
+            phase: Cell::new(Phase::Working),
+            connections: RefCell::default(),
+            leaving: Notify::new(),
+            alive: Cell::new(0),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// How far it has come.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Ends when the worker leaves.
+    pub async fn leaving(&self) {
+        while self.phase() != Phase::Leaving {
+            self.leaving.notified().await;
+        }
+    }
+
+    /// Notes a connection's task, to be woken when the phase changes. Returns its place.
+    pub fn enter(&self, waker: Waker) -> usize {
+        self.connections.borrow_mut().insert(waker)
+    }
+
+    /// Forgets the connection at this place.
+    pub fn leave(&self, place: usize) {
+        self.connections.borrow_mut().try_remove(place);
+    }
+
+    /// Starts serving a connection.
+    pub fn serve(self: &Rc<Self>, local: &Rc<Local>, accepted: Accepted) {
+        let (worker, local) = (Rc::clone(self), Rc::clone(local));
+        self.alive.set(self.alive.get() + 1);
+        spawn_local(async move {
+            connection::serve(Rc::clone(&worker), local, accepted).await;
+            worker.alive.set(worker.alive.get() - 1);
+            if worker.alive.get() == 0 {
+                worker.emptied.notify_one();
+            }
+        });
+    }
+
+    fn turn(&self, phase: Phase) {
+        self.phase.set(phase);
+        for (_, waker) in self.connections.borrow().iter() {
+            waker.wake_by_ref();
+        }
+        if phase == Phase::Leaving {
+            self.leaving.notify_waiters();
+        }
+    }
+
+    async fn emptied(&self) {
+        while self.alive.get() > 0 {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// Lets operations end, for as long as `patience`.
+    async fn drain(&self, patience: Duration) {
+        self.turn(Phase::Draining);
+        if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+            tracing::warn!(
+                worker = self.index,
+                connections = self.alive.get(),
+                "drain_timeout is over: closing what is left"
+            );
+            self.turn(Phase::Leaving);
+            self.emptied().await;
+        }
+    }
+}
+
+/// Works until drained.
+pub async fn work(
+    worker: Rc<Worker>,
+    locals: Vec<Rc<Local>>,
+    crew: listener::Crew,
+    lines: Option<Rc<Lines>>,
+    mut inbox: UnboundedReceiver<Message>,
+) {
+    let mut accepting: Vec<JoinHandle<()>> = Vec::new();
+    while let Some(message) = inbox.recv().await {
+        match message {
+            Message::Listen(socket) => {
+                let Some(local) = locals.get(socket.listener) else { continue };
+                let (worker, local) = (Rc::clone(&worker), Rc::clone(local));
+                accepting.push(spawn_local(listener::accept(worker, local, socket, crew.clone())));
+            }
+            Message::Serve(listener, parcel) => {
+                if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
+                    worker.serve(local, accepted);
+                }
+            }
+            Message::Drain(patience) => {
+                for task in accepting.drain(..) {
+                    task.abort();
+                }
+                // What was handed over before the word to drain still counts as accepted.
+                while let Ok(Message::Serve(listener, parcel)) = inbox.try_recv() {
+                    if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
+                        worker.serve(local, accepted);
+                    }
+                }
+                worker.drain(patience).await;
+                break;
+            }
+        }
+    }
+    if let Some(lines) = lines {
+        lines.flush();
+    }
+}

@@ -1,0 +1,218 @@
+//! Who may depend on whom, and how long a file may be: what reviews would otherwise have to watch.
+#![allow(clippy::unwrap_used, reason = "this is all test, helpers too")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Modules that serve every protocol and so must know none.
+const PROTOCOL_BLIND: [&str; 6] = ["policy", "cluster", "gate", "relay", "metrics", "config"];
+
+/// Words that only a protocol, and the registry, may use.
+const PROTOCOLS: [&str; 3] = ["mongo", "http", "grpc"];
+
+/// A module of `src/`, and the modules above it that it must not reach up to.
+const BELOW: [(&str, &[&str]); 4] = [
+    ("gate", &["relay", "listener", "worker", "admin"]),
+    ("policy", &["relay", "listener", "worker", "admin"]),
+    ("cluster", &["relay", "gate", "policy", "listener", "worker", "admin"]),
+    ("metrics", &["relay", "cluster", "listener", "worker", "admin"]),
+];
+
+/// What a protocol's crate may not build on: a codec does no I/O.
+const IO: [&str; 5] = ["tokio", "tokio-util", "hyper", "mio", "socket2"];
+
+/// How many lines of code a file may have, tests and comments not counted.
+const LONGEST: usize = 400;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under a directory of this repository.
+fn sources(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![root().join(directory)];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The names of the crates of `protocols/`.
+fn protocols() -> Vec<String> {
+    let entries = fs::read_dir(root().join("protocols")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// The files of one module of `src/`: `gate.rs`, `gate/….rs`.
+fn module(name: &str) -> Vec<PathBuf> {
+    let (file, folder) =
+        (root().join("src").join(format!("{name}.rs")), root().join("src").join(name));
+    let mut found = sources("src");
+    found.retain(|path| *path == file || path.starts_with(&folder));
+    found
+}
+
+/// A file's lines without comments, and without the tests at its end.
+fn code(text: &str) -> Vec<&str> {
+    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+    let bare = lines.map(|line| match line.trim_start().starts_with("//") {
+        true => "",
+        false => line.split(" // ").next().unwrap_or_default().trim(),
+    });
+    bare.filter(|line| !line.is_empty()).collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
+/// The protocol that a line of code names, if any.
+fn protocol_in(line: &str) -> Option<&'static str> {
+    // The admin interface's own library has a module by the name of a protocol.
+    let line = line.replace("axum::http", "");
+    let named = PROTOCOLS.into_iter().find(|protocol| {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *protocol)
+    });
+    // `tokio::net::tcp::…` is not the crate `tcp`.
+    let tcp = line.match_indices("tcp::").any(|(at, _)| {
+        !line[..at].ends_with(|c: char| c == ':' || c == '_' || c.is_alphanumeric())
+    });
+    named.or(tcp.then_some("tcp"))
+}
+
+/// The packages that a manifest's table lists.
+fn packages<'t>(manifest: &'t str, table: &str) -> Vec<&'t str> {
+    let lines = manifest.lines().skip_while(|line| *line != table).skip(1);
+    let entries = lines.take_while(|line| !line.starts_with('['));
+    entries
+        .filter_map(|line| line.split(['.', ' ', '=']).next().filter(|n| !n.is_empty()))
+        .collect()
+}
+
+#[test]
+fn what_serves_every_protocol_names_none() {
+    let mut wrong = Vec::new();
+    for path in PROTOCOL_BLIND.iter().flat_map(|name| module(name)).filter(|p| !is_test(p)) {
+        for line in code(&fs::read_to_string(&path).unwrap()) {
+            if let Some(protocol) = protocol_in(line) {
+                wrong.push(format!("{} names {protocol}: {line}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!module("config").is_empty(), "the modules are looked for in the wrong place");
+}
+
+#[test]
+fn a_protocol_depends_on_operation_and_on_no_other_protocol() {
+    let protocols = protocols();
+    assert!(protocols.contains(&"tcp".to_owned()));
+    for protocol in &protocols {
+        let manifest = root().join("protocols").join(protocol).join("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).unwrap();
+        for package in packages(&manifest, "[dependencies]") {
+            let dialect = protocol == "grpc" && package == "http";
+            let other = package != "operation" && protocols.iter().any(|p| p == package);
+            assert!(!other || dialect, "{protocol} depends on {package}");
+            // A protocol that ends both connections itself needs I/O; a codec never does.
+            let server = ["http", "grpc"].contains(&protocol.as_str());
+            assert!(server || !IO.contains(&package), "{protocol} does I/O through {package}");
+            assert_ne!(package, "tollgate", "{protocol} depends on the proxy");
+        }
+    }
+}
+
+#[test]
+fn operation_depends_on_bytes_alone() {
+    let manifest = fs::read_to_string(root().join("protocols/operation/Cargo.toml")).unwrap();
+    assert_eq!(packages(&manifest, "[dependencies]"), ["bytes"]);
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let mut wrong = Vec::new();
+    for (name, above) in BELOW {
+        for path in module(name).into_iter().filter(|path| !is_test(path)) {
+            let text = fs::read_to_string(&path).unwrap();
+            for line in code(&text) {
+                for other in above.iter().filter(|other| reaches(line, other)) {
+                    wrong.push(format!("{} reaches up to {other}: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a line of code uses a module of this crate.
+fn reaches(line: &str, module: &str) -> bool {
+    let Some((_, used)) = line.split_once("crate::") else { return false };
+    let mut words = used.trim_start_matches('{').split([',', '{', '}', ' ', ';']);
+    words.any(|word| word.split("::").next() == Some(module))
+}
+
+#[test]
+fn no_file_is_longer_than_a_person_can_hold() {
+    let mut wrong = Vec::new();
+    for path in ["src", "protocols"].iter().flat_map(|directory| sources(directory)) {
+        if is_test(&path) {
+            continue;
+        }
+        let lines = code(&fs::read_to_string(&path).unwrap()).len();
+        if lines > LONGEST {
+            wrong.push(format!("{} has {lines} lines of code", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_module_lies_beside_its_folder() {
+    for path in ["src", "protocols", "tests"].iter().flat_map(|directory| sources(directory)) {
+        assert_ne!(path.file_name().unwrap(), "mod.rs", "{}", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for path in ["src", "protocols", "tests"].iter().flat_map(|directory| sources(directory)) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} does not open with `//!`", path.display());
+    }
+}
+
+#[test]
+fn the_checks_see_what_they_should() {
+    assert_eq!(protocol_in("use mongo::Mongo;"), Some("mongo"));
+    assert_eq!(protocol_in("if protocol == \"grpc\" {"), Some("grpc"));
+    assert_eq!(protocol_in("relay::<tcp::Tcp>(link)"), Some("tcp"));
+    for innocent in [
+        "use tokio::net::tcp::OwnedReadHalf;",
+        "use axum::http::StatusCode;",
+        "\"tollgate_mongo_documents_total\"",
+        "// as mongo does",
+    ] {
+        assert!(code(innocent).into_iter().all(|line| protocol_in(line).is_none()), "{innocent}");
+    }
+    let text = "//! Doc.\n\nfn a() {} // mongo\n\n#[cfg(test)]\nmod tests {}\n";
+    assert_eq!(code(text), ["fn a() {}"]);
+    assert!(reaches("use crate::{gate::Gate, relay};", "relay"));
+    assert!(reaches("crate::relay::run()", "relay"));
+    assert!(!reaches("use crate::{relayed};", "relay"));
+    let manifest = "[dependencies]\nbytes.workspace = true\nnom = \"8\"\n\n[features]\nx = []\n";
+    assert_eq!(packages(manifest, "[dependencies]"), ["bytes", "nom"]);
+}
