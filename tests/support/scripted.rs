@@ -60,6 +60,8 @@ impl Scripted {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (script, record) = (script.clone(), kept.clone());
+                // Each reply is to be a segment of its own, and none to wait for the next.
+                let _ = stream.set_nodelay(true);
                 let index = record.change(|connections| {
                     connections.push(Received::default());
                     connections.len() - 1
@@ -147,7 +149,6 @@ impl Peer {
 
     /// Sends these bytes one by one.
     pub fn trickle(&mut self, bytes: &[u8]) {
-        let _ = self.stream.set_nodelay(true);
         bytes.iter().all(|byte| self.send(&[*byte]));
     }
 
