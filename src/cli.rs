@@ -12,6 +12,7 @@ use crate::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
+    convert::Infallible,
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
@@ -161,36 +162,39 @@ fn run(plan: Plan) -> ExitCode {
     }))
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends the process at once.
+/// Drains at the first SIGTERM or SIGINT, and ends the process at the second.
 fn watch_signals(control: Control) -> anyhow::Result<()> {
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let watched = on_this_thread(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    _ = hang_up.recv() => {
-                        tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
-                        continue;
-                    }
-                }
-                if !control.is_ready() {
-                    tracing::warn!("second signal: leaving at once");
-                    exit(0);
-                }
-                control.drain();
-            }
-            #[expect(unreachable_code, reason = "names the type of the errors above")]
-            Ok::<(), std::io::Error>(())
-        });
-        if let Ok(Err(error)) | Err(error) = watched.map(|watched| watched.map_err(Into::into)) {
-            tracing::error!(%error, "can't watch for signals: only SIGKILL ends this process");
-        }
-    })?;
+    let watch = move || {
+        let error = match on_this_thread(obey_signals(&control)) {
+            Ok(Ok(never)) => match never {},
+            Ok(Err(error)) => error.into(),
+            Err(error) => error,
+        };
+        tracing::error!(%error, "can't watch for signals: only SIGKILL ends this process");
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(watch)?;
     Ok(())
+}
+
+async fn obey_signals(control: &Control) -> std::io::Result<Infallible> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {
+                tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
+                continue;
+            }
+        }
+        if !control.is_ready() {
+            tracing::warn!("second signal: leaving at once");
+            exit(0);
+        }
+        control.drain();
+    }
 }
 
 /// JSON lines on stderr, or text where a person watches. `TOLLGATE_LOG` sets what is logged.

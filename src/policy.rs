@@ -6,16 +6,42 @@
 pub mod access_log;
 mod stats;
 
-use crate::series::Key;
+use crate::{
+    config::plan::Plan,
+    metrics::Metrics,
+    series::{Census, Key},
+};
 use operation::{Operation, Reason, Settlement};
 use std::{
     borrow::Cow,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 pub use access_log::AccessLog;
 pub use stats::Stats;
+
+/// What policies are made from, for one listener on one worker.
+pub struct Materials<'a> {
+    /// The whole plan.
+    pub plan: &'a Plan,
+    /// Where they count.
+    pub metrics: &'a Metrics,
+    /// The listener's name.
+    pub listener: &'a Arc<str>,
+    /// The call sites that the listener tells apart.
+    pub callsites: &'a Arc<Census>,
+    /// The worker's lines of the access log, if there is one.
+    pub lines: Option<&'a Rc<access_log::Lines>>,
+}
+
+/// The policies that there are, in the order in which operations pass them.
+pub fn all(from: &Materials<'_>) -> Vec<Box<dyn Policy>> {
+    let stats: Option<Box<dyn Policy>> = Some(Box::new(Stats::new(from)));
+    let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn Policy>);
+    [stats, log].into_iter().flatten().collect()
+}
 
 /// A policy as configured, on one worker and for one listener.
 ///

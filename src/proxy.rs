@@ -8,7 +8,7 @@ use crate::{
     listener::{self, Crew, Listener, Local, Socket, Total},
     log_file::{self, Sink},
     metrics::{self, Metrics, table as names},
-    policy::{AccessLog, Policy, Stats, access_log::Lines},
+    policy::{self, Materials, access_log::Lines},
     series::Census,
     worker::{self, Message, Worker},
 };
@@ -246,20 +246,16 @@ fn run_worker(
     runtime.block_on(worker::work(Worker::new(index), locals.collect(), crew, lines, outbox));
 }
 
-/// The policies of a listener, in order. Adding a policy adds a line here.
 fn gate(
     parts: &Parts,
     listener: &Listener,
     (series, callsites): &(Arc<Census>, Arc<Census>),
     lines: Option<&Rc<Lines>>,
 ) -> Gate {
-    let name = Arc::clone(&listener.plan.name);
-    let active = parts.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", &name)]);
-    let stats = Stats::new(parts.metrics.clone(), Arc::clone(&name), Arc::clone(callsites));
-    let mut policies: Vec<Box<dyn Policy>> = vec![Box::new(stats)];
-    if let (Some(plan), Some(lines)) = (&parts.plan.access_log, lines) {
-        policies.push(Box::new(AccessLog::new(plan.clone(), &name, Rc::clone(lines))));
-    }
+    let name = &listener.plan.name;
+    let (plan, metrics) = (&*parts.plan, &parts.metrics);
+    let policies = policy::all(&Materials { plan, metrics, listener: name, callsites, lines });
+    let active = metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
     Gate::new(policies, Arc::clone(series), active)
 }
 

@@ -1,15 +1,15 @@
 //! The fixed buckets of every histogram, and what can be told from how full they are.
 
+/// One bucket a bound, and one for what lies above the last.
+pub(super) const BUCKETS: usize = 72;
+
 /// Upper bounds in nanoseconds: the preferred numbers R10 (ISO 3), 10 µs to 100 s. A value equal to
 /// a bound belongs below it, as Prometheus has it.
-pub(super) const BOUNDS: [u64; 71] = bounds();
+pub(super) const BOUNDS: [u64; BUCKETS - 1] = bounds();
 
-/// One bucket a bound, and one for what lies above the last.
-pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
-
-const fn bounds() -> [u64; 71] {
+const fn bounds() -> [u64; BUCKETS - 1] {
     const R10: [u64; 10] = [100, 125, 160, 200, 250, 320, 400, 500, 630, 800];
-    let mut bounds = [0; 71];
+    let mut bounds = [0; BUCKETS - 1];
     let mut hundredth = 100;
     let mut i = 0;
     while i < bounds.len() {

@@ -1,11 +1,12 @@
 //! Writes a JSON line for every operation, or for every slow one.
 
-use super::{Bound, Policy, Settled};
+use super::{Bound, Materials, Policy, Settled};
 use crate::{config::plan::AccessLogPlan, log_file::Sink, series::Key};
 use std::{
     cell::{Cell, RefCell},
     io::Write,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,14 +23,15 @@ const BATCH: usize = 16 * 1024;
 /// The access log of one listener on one worker.
 pub struct AccessLog {
     plan: AccessLogPlan,
-    listener: String,
+    listener: Arc<str>,
     lines: Rc<Lines>,
 }
 
 impl AccessLog {
-    /// Logs the operations of `listener` to `lines`.
-    pub fn new(plan: AccessLogPlan, listener: &str, lines: Rc<Lines>) -> Self {
-        Self { plan, listener: listener.into(), lines }
+    /// Logs the operations of a listener, if there is a log.
+    pub fn new(from: &Materials<'_>) -> Option<Self> {
+        let (plan, lines) = (from.plan.access_log.clone()?, Rc::clone(from.lines?));
+        Some(Self { plan, listener: Arc::clone(from.listener), lines })
     }
 }
 
@@ -94,7 +96,9 @@ impl Series {
         let _ = write!(out, ",\"reply_bytes\":{}", how.reply_bytes);
         let protocol = done.key.protocol;
         if protocol.items.is_some() {
-            let _ = write!(out, ",\"{}\":{}", protocol.item, how.request_items + how.reply_items);
+            // What a request carried and what a reply says was done with it are the same things.
+            let items = how.request_items.max(how.reply_items);
+            let _ = write!(out, ",\"{}\":{items}", protocol.item);
         }
         if let Some(shape) = how.shape {
             text(out, "shape", shape);

@@ -1,6 +1,6 @@
 //! Counts and times every operation, by series and by call site.
 
-use super::{Bound, Policy, Settled};
+use super::{Bound, Materials, Policy, Settled};
 use crate::{
     metrics::{Metrics, table as names},
     series::{Census, Key},
@@ -28,9 +28,14 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts the operations of `listener`.
-    pub fn new(metrics: Metrics, listener: Arc<str>, callsites: Arc<Census>) -> Self {
-        Self { metrics, listener, callsites, others: RefCell::default() }
+    /// Counts the operations of a listener.
+    pub fn new(from: &Materials<'_>) -> Self {
+        Self {
+            metrics: from.metrics.clone(),
+            listener: Arc::clone(from.listener),
+            callsites: Arc::clone(from.callsites),
+            others: RefCell::default(),
+        }
     }
 
     fn series(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {

@@ -60,6 +60,7 @@ impl Scripted {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (script, record) = (script.clone(), kept.clone());
+                // Each reply is to be a segment of its own, and none to wait for the next.
                 let _ = stream.set_nodelay(true);
                 let index = record.change(|connections| {
                     connections.push(Received::default());

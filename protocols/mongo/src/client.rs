@@ -56,8 +56,9 @@ impl Client {
             self.app = Some(clean(app, LONGEST).into());
         }
         if let Some(driver) = text(b"driver", b"name") {
+            // Wrapping libraries append theirs after a `|`, and an empty one leaves it behind.
             let driver = match text(b"driver", b"version") {
-                Some(version) => format!("{driver} {version}"),
+                Some(version) => format!("{driver} {}", version.trim_end_matches('|')),
                 None => driver.to_owned(),
             };
             self.driver = Some(clean(&driver, LONGEST).into());

@@ -53,7 +53,7 @@ impl Codec for Mongo {
         name: "mongo",
         items: Some(Extra {
             metric: "tollgate_mongo_documents_total",
-            help: "Documents in requests, and in replies or written by them",
+            help: "Documents that requests carried, and that replies carried or told to be affected",
         }),
         codes: Some(Extra {
             metric: "tollgate_mongo_errors_total",
@@ -64,7 +64,7 @@ impl Codec for Mongo {
             help: "Reads by how much of a sharded cluster they reach, judged by the shard key",
         }),
         item: "documents",
-        logged: &["driver", "max_time_ms", "callsite"],
+        logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
     };
