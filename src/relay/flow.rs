@@ -158,6 +158,14 @@ impl Flow {
         polled
     }
 
+    /// Forgets everything that is here.
+    pub(super) fn discard(&mut self, buffers: &Buffers) {
+        self.buffer.clear();
+        (self.start, self.ready) = (0, 0);
+        self.stalled = None;
+        self.release(buffers);
+    }
+
     /// Gives the buffer back if nothing is in it.
     pub(super) fn release(&mut self, buffers: &Buffers) {
         if self.ready == 0 && self.unread().is_empty() {
@@ -203,7 +211,7 @@ mod tests {
         assert_eq!(flow.advance(), Advance { moved: 5, ended: false, wants_more: true });
         flow.buffer.extend_from_slice(b" worlds");
         assert_eq!(flow.advance(), Advance { moved: 3, ended: true, wants_more: false });
-        assert_eq!(flow.unread(), b"lds" as &[u8]);
+        assert_eq!(flow.unread(), b"rlds" as &[u8]);
         assert!(!flow.inside);
     }
 
