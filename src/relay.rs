@@ -312,7 +312,8 @@ impl<C: Codec> Relay<C> {
     /// Framing is lost: nothing more can be read on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.door.violation(violation);
-        let hopeless = !self.understood || C::hostile(violation);
+        // Who can't tell where a refused request ends would pass on what is left of it.
+        let hopeless = !self.understood || self.up.dropping || C::hostile(violation);
         if hopeless || self.plan.on_violation == OnViolation::Close {
             self.door.explain(violation, "closed");
             return Err(match side {

@@ -9,7 +9,7 @@ use crate::{
     policy::{Bound, Decision, Policy, Settled},
     protocols::Protocol,
     series::{Census, Key},
-    worker::Worker,
+    worker::{self, Message, Worker},
 };
 use operation::{Operation, Reason};
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
@@ -17,7 +17,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::LocalRuntime,
-    task::{spawn_local, yield_now},
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::{JoinHandle, spawn_local, yield_now},
 };
 
 /// How often others get their turn before nothing more is expected to happen.
@@ -53,6 +54,16 @@ impl Bound for Watch {
 
 /// A proxy on this thread, before `upstream`. To be called inside a runtime.
 fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr {
+    let (address, _) = proxy_with(upstream, protocol, Box::new(watch.clone()));
+    address
+}
+
+/// The same with any policy, and its worker's inbox.
+fn proxy_with(
+    upstream: SocketAddr,
+    protocol: Protocol,
+    policy: Box<dyn Policy>,
+) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<()>)) {
     let plan = Arc::new(ListenerPlan {
         name: "test".into(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -77,14 +88,25 @@ fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr 
     let metrics = Metrics::new();
     let cluster = Cluster::new(Arc::new(cluster), &metrics);
     let census = Arc::new(Census::new(10, metrics::Counter::noop()));
-    let gate = Gate::new(vec![Box::new(watch.clone())], census, metrics::Gauge::noop());
+    let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
     let socket = listener::bind(plan.address).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, 1);
     let local = Local::new(listener, gate, cluster, metrics);
     let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
-    spawn_local(listener::accept(Worker::new(0), local, Socket { listener: 0, socket }, crew));
-    address
+    let (inbox, messages) = unbounded_channel();
+    let _ = inbox.send(Message::Listen(Socket { listener: 0, socket }));
+    let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
+    (address, (inbox, work))
+}
+
+/// What no policy should do.
+struct Panics;
+
+impl Policy for Panics {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        panic!("on purpose")
+    }
 }
 
 fn mongo() -> Protocol {
@@ -200,5 +222,45 @@ fn what_a_server_said_before_it_broke_off_an_upload_reaches_the_client() {
             let _ = client.read_to_end(&mut said).await;
             assert_eq!(said, b"too long", "turn {turn}");
         }
+    });
+}
+
+#[test]
+fn what_is_left_of_a_refused_request_never_reaches_the_server() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let watch = Watch { refuses: true, ..Watch::default() };
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy(upstream.local_addr().unwrap(), mongo(), &watch);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        let mut long = ping(1);
+        long.resize(200_000, 0);
+        long[..4].copy_from_slice(&200_000_u32.to_le_bytes());
+        client.write_all(&long[..100_000]).await.unwrap();
+        message(&mut client).await;
+        // No message has this length: nothing after it can be read.
+        server.write_all(&[0xff; 16]).await.unwrap();
+        // Either the end, or the first byte that is passed on unread.
+        let _ = client.read_u8().await;
+        let _ = client.write_all(&long[100_000..]).await;
+        let _ = client.shutdown().await;
+        let mut got = Vec::new();
+        let _ = server.read_to_end(&mut got).await;
+        assert!(got.is_empty(), "{} bytes of a refused request", got.len());
+    });
+}
+
+#[test]
+fn a_connection_that_panics_holds_up_no_drain() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = upstream.local_addr().unwrap();
+        let (address, (inbox, work)) = proxy_with(address, mongo(), Box::new(Panics));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&ping(1)).await.unwrap();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        inbox.send(Message::Drain(Duration::from_millis(1))).unwrap();
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap();
     });
 }
