@@ -9,6 +9,7 @@ use crate::{
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
+    pin::pin,
     rc::Rc,
     task::Waker,
     time::Duration,
@@ -150,6 +151,13 @@ impl Drop for Alive {
     }
 }
 
+/// Serves a connection that another worker accepted.
+fn serve(worker: &Rc<Worker>, locals: &[Rc<Local>], listener: usize, parcel: Parcel) {
+    if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
+        worker.serve(local, accepted);
+    }
+}
+
 /// Works until drained.
 pub async fn work(
     worker: Rc<Worker>,
@@ -167,21 +175,26 @@ pub async fn work(
                 accepting.push(spawn_local(listener::accept(worker, local, socket, crew.clone())));
             }
             Message::Serve(listener, parcel) => {
-                if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
-                    worker.serve(local, accepted);
-                }
+                serve(&worker, &locals, listener, parcel);
             }
             Message::Drain(patience) => {
                 for task in accepting.drain(..) {
                     task.abort();
                 }
-                // What was handed over before the word to drain still counts as accepted.
-                while let Ok(Message::Serve(listener, parcel)) = inbox.try_recv() {
-                    if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
-                        worker.serve(local, accepted);
+                // What was handed over before the word to drain still counts as accepted, and
+                // workers that have yet to hear it may hand over more.
+                let mut drain = pin!(worker.drain(patience));
+                loop {
+                    tokio::select! {
+                        biased;
+                        Some(message) = inbox.recv() => {
+                            if let Message::Serve(listener, parcel) = message {
+                                serve(&worker, &locals, listener, parcel);
+                            }
+                        }
+                        () = &mut drain => break,
                     }
                 }
-                worker.drain(patience).await;
                 break;
             }
         }

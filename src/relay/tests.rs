@@ -64,6 +64,22 @@ fn proxy_with(
     protocol: Protocol,
     policy: Box<dyn Policy>,
 ) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<()>)) {
+    let (listener, socket, local) = parts(upstream, protocol, policy, 1);
+    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
+    let (inbox, messages) = unbounded_channel();
+    let address = listener.address;
+    let _ = inbox.send(Message::Listen(socket));
+    let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
+    (address, (inbox, work))
+}
+
+/// A listener before `upstream`, for so many workers, and what one of them knows of it.
+fn parts(
+    upstream: SocketAddr,
+    protocol: Protocol,
+    policy: Box<dyn Policy>,
+    workers: usize,
+) -> (Arc<Listener>, Socket, Rc<Local>) {
     let plan = Arc::new(ListenerPlan {
         name: "test".into(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -91,13 +107,9 @@ fn proxy_with(
     let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
     let socket = listener::bind(plan.address).unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener::new(plan, address, 0, 1);
-    let local = Local::new(listener, gate, cluster, metrics);
-    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
-    let (inbox, messages) = unbounded_channel();
-    let _ = inbox.send(Message::Listen(Socket { listener: 0, socket }));
-    let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
-    (address, (inbox, work))
+    let listener = Listener::new(plan, address, 0, workers);
+    let local = Local::new(Arc::clone(&listener), gate, cluster, metrics);
+    (listener, Socket { listener: 0, socket }, local)
 }
 
 /// What no policy should do.
@@ -262,5 +274,38 @@ fn a_connection_that_panics_holds_up_no_drain() {
         inbox.send(Message::Drain(Duration::from_millis(1))).unwrap();
         let patience = Duration::from_secs(10);
         tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap();
+    });
+}
+
+#[test]
+fn a_connection_handed_to_a_worker_that_drains_is_not_left_waiting() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = upstream.local_addr().unwrap();
+        let watch = Watch::default();
+        let (listener, socket, local) = parts(server, mongo(), Box::new(watch.clone()), 2);
+        let (inboxes, messages): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded_channel()).unzip();
+        let crew = Crew { inboxes: inboxes.clone().into(), total: Total::new(10) };
+        for (index, messages) in messages.into_iter().enumerate() {
+            let (local, crew) = (Rc::clone(&local), crew.clone());
+            spawn_local(worker::work(Worker::new(index), vec![local], crew, None, messages));
+        }
+        inboxes[0].send(Message::Listen(socket)).unwrap();
+        let connect = || async {
+            let client = TcpStream::connect(listener.address).await.unwrap();
+            (client, upstream.accept().await.unwrap())
+        };
+        let _first = connect().await;
+        let (mut busy, _server) = connect().await;
+        busy.write_all(&ping(1)).await.unwrap();
+        while watch.seen.get() == 0 {
+            yield_now().await;
+        }
+        inboxes[1].send(Message::Drain(Duration::from_secs(3600))).unwrap();
+        // Of two more, one goes to each worker.
+        let _third = connect().await;
+        let mut late = TcpStream::connect(listener.address).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(10), late.read(&mut [0])).await;
+        assert_eq!(end.expect("an end").unwrap(), 0);
     });
 }
