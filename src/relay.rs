@@ -17,7 +17,7 @@ use crate::{
     connection::Door,
     worker::{Phase, Worker},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use flow::Flow;
 use open::{End, Facts, Table};
 use operation::{Close, Codec, Link, Outcome, Reply, Violation};
@@ -51,6 +51,8 @@ struct Relay<C> {
     refusals: BytesMut,
     /// When the operation that waits at the front of `up` may go on.
     wait_until: Option<Instant>,
+    /// What then goes on in the place of how many bytes, if that operation is rewritten.
+    rewritten: Option<(usize, Bytes)>,
     /// Reading was given up: everything passes.
     verbatim: bool,
     /// At least one request was understood.
@@ -103,6 +105,7 @@ pub async fn relay<C: Codec>(
         answered: None,
         refusals: BytesMut::new(),
         wait_until: None,
+        rewritten: None,
         verbatim: false,
         understood: false,
         began: now,

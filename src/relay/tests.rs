@@ -28,6 +28,7 @@ const TURNS: usize = 5_000;
 #[derive(Clone, Default)]
 struct Watch {
     refuses: bool,
+    delays: bool,
     seen: Rc<Cell<usize>>,
     settled: Rc<Cell<usize>>,
 }
@@ -41,6 +42,9 @@ impl Policy for Watch {
 impl Bound for Watch {
     fn admit(&self, _: &Operation<'_>) -> Decision {
         self.seen.set(self.seen.get() + 1);
+        if self.delays {
+            return Decision::Delay(Duration::from_secs(3600));
+        }
         if !self.refuses {
             return Decision::Admit;
         }
@@ -127,7 +131,11 @@ fn mongo() -> Protocol {
 
 /// An `OP_MSG` that asks for `{ping: 1}`.
 fn ping(id: u32) -> Vec<u8> {
-    let body = b"\x0f\0\0\0\x10ping\0\x01\0\0\0\0";
+    op_msg(id, b"\x0f\0\0\0\x10ping\0\x01\0\0\0\0")
+}
+
+/// An `OP_MSG` of this document.
+fn op_msg(id: u32, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     for word in [16 + 5 + body.len() as u32, id, 0, 2013, 0] {
         message.extend(word.to_le_bytes());
@@ -307,5 +315,23 @@ fn a_connection_handed_to_a_worker_that_drains_is_not_left_waiting() {
         let mut late = TcpStream::connect(listener.address).await.unwrap();
         let end = tokio::time::timeout(Duration::from_secs(10), late.read(&mut [0])).await;
         assert_eq!(end.expect("an end").unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_handshake_that_is_rewritten_waits_as_long_as_any_other_request() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let watch = Watch { delays: true, ..Watch::default() };
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy(upstream.local_addr().unwrap(), mongo(), &watch);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (server, _) = upstream.accept().await.unwrap();
+        let offer = bson::doc! { "hello": 1, "compression": ["of-the-future"], "$db": "admin" };
+        client.write_all(&op_msg(1, &offer.to_vec().unwrap())).await.unwrap();
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+        assert_eq!(watch.seen.get(), 1);
+        assert!(server.try_read(&mut [0]).is_err(), "the request went on at once");
     });
 }

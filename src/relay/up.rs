@@ -34,6 +34,10 @@ impl<C: Codec> Relay<C> {
             if self.wait_until.is_some() || self.waits_for_refusals() {
                 return Poll::Pending;
             }
+            if let Some((len, with)) = self.rewritten.take() {
+                self.swap_request(len, &with);
+                continue;
+            }
             let wanted = match self.examine_requests()? {
                 Need::Bytes(n) => n,
                 Need::Flush => continue,
@@ -138,16 +142,23 @@ impl<C: Codec> Relay<C> {
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
                 if self.up.dropping {
                     self.up.pass(len as u64, true);
+                } else if self.wait_until.is_some() {
+                    self.rewritten = Some((len, with));
                 } else {
-                    self.up.swap(len, &with);
-                    if let Some(open) = self.open.newest() {
-                        open.request_bytes += len as u64;
-                    }
-                    self.request_ended();
+                    self.swap_request(len, &with);
                 }
                 Ok(need)
             }
         }
+    }
+
+    /// Lets a request through as the codec has rewritten it.
+    fn swap_request(&mut self, len: usize, with: &[u8]) {
+        self.up.swap(len, with);
+        if let Some(open) = self.open.newest() {
+            open.request_bytes += len as u64;
+        }
+        self.request_ended();
     }
 
     /// Takes the request at the front of the unread bytes to the gate.
