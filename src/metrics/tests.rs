@@ -341,7 +341,8 @@ fn operations_are_rows_joined_from_three_metrics() {
             resource: "shop.orders".into(),
             count: 10,
             errors: 2,
-            outcomes: [("failed".to_owned(), 1), ("lost".to_owned(), 1), ("ok".to_owned(), 8)].into(),
+            outcomes: [("failed".to_owned(), 1), ("lost".to_owned(), 1), ("ok".to_owned(), 8)]
+                .into(),
             times: Times {
                 total_ms: 11.0,
                 p50_ms: Some(1.125),
