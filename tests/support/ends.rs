@@ -31,6 +31,11 @@ impl Upstream {
         End::new(accepted.0)
     }
 
+    /// Whether somebody has connected who was not accepted yet.
+    pub fn was_called(&self) -> bool {
+        self.0.accept().is_ok()
+    }
+
     /// Connects through the proxy: the client's end and the server's.
     pub fn session(&self, tollgate: &Tollgate) -> (End, End) {
         let client = End::connect(tollgate.listener("wire"));

@@ -7,6 +7,7 @@ use super::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
@@ -41,14 +42,24 @@ impl Tollgate {
         let log = format!("access_log: {{ path: {}, {log_settings} }}", log.display());
         let whole = format!("admin: 127.0.0.1:0\n{log}\n{config}");
         std::fs::write(&file, whole).expect("a config");
-        let mut child = program
-            .args(["run", "-c"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        program.args(["run", "-c"]).arg(&file).stdout(Stdio::null());
+        Self::spawn(&mut program, directory)
+    }
+
+    /// Runs the proxy before this server with no config file. Its one listener is called like
+    /// the protocol.
+    pub fn without_file(protocol: &str, upstream: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // It logs operations to stdout.
+        let log = File::create(directory.path().join("access.log")).expect("a log");
+        let mut program = program();
+        program.args(["proxy", protocol, "127.0.0.1:0", &upstream.to_string()]);
+        Self::spawn(program.args(["--admin", "127.0.0.1:0"]).stdout(log), directory)
+    }
+
+    fn spawn(program: &mut Command, directory: tempfile::TempDir) -> Self {
+        let program = program.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = program.spawn().expect("the binary runs");
         let stderr = Arc::new(Mutex::new(String::new()));
         let lines = child.stderr.take().expect("its stderr");
         let Some(admin) = watch(lines, &stderr) else {
@@ -252,6 +263,38 @@ pub fn tcp_config(upstream: SocketAddr, settings: &str) -> String {
 /// The binary under test.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
+}
+
+/// What the binary says with these arguments until it ends, which it must do by itself.
+pub fn said(arguments: &[&str]) -> Said {
+    let child = program()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let pid = Pid::from_child(&child);
+    let (ended, wait) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let Ok(output) = wait.recv_timeout(PATIENCE) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{arguments:?} doesn't end");
+    };
+    let output = output.expect("its output");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// What a process that has ended left behind.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub out: String,
+    /// What it wrote to stderr.
+    pub err: String,
 }
 
 /// Keeps what the process says, and returns the address of its admin interface once it says so.
