@@ -84,7 +84,7 @@ fn bytes_pass_both_ways_as_they_were_sent_however_they_were_cut() {
     let reading = thread::spawn(move || server.rest());
     assert!(client.rest() == answered, "not the server's bytes");
     assert!(reading.join().unwrap() == asked, "not the client's bytes");
-    (up.join().unwrap(), down.join().unwrap());
+    [up, down].into_iter().for_each(|sending| sending.join().unwrap());
     let line = logged(&tollgate);
     assert_eq!(line["request_bytes"], asked.len());
     assert_eq!(line["reply_bytes"], answered.len());
@@ -180,7 +180,7 @@ fn a_session_that_never_heard_an_answer_has_no_time_to_one() {
 }
 
 /// What comes is looked at a block at a time.
-const BLOCK: [u8; 256 * 1024] = [0x5a; 256 * 1024];
+static BLOCK: [u8; 256 * 1024] = [0x5a; 256 * 1024];
 
 /// Sends 200 MiB at an end that doesn't read, waits for the sender to stall, and reads all of it
 /// then. The proxy may hold but little meanwhile.
