@@ -274,7 +274,8 @@ fn login() -> Vec<Vec<u8>> {
         op_msg(4, &with(proof, "admin")),
         op_msg(5, &with(plain, "$external")),
         op_msg(6, &with(doc! { "createUser": "alice", "pwd": PASSWORD, "roles": [] }, "admin")),
-        op_msg(7, &with(doc! { "updateUser": "alice", "pwd": PASSWORD }, "admin")),
+        // What people write into comments is theirs to know.
+        op_msg(7, &with(doc! { "updateUser": "alice", "pwd": 1, "comment": PASSWORD }, "admin")),
     ]
 }
 
@@ -303,10 +304,15 @@ fn no_secret_of_a_login_is_ever_said() {
     assert_eq!(server.bytes(messages.concat().len()), messages.concat());
     tollgate.logged(7, |_| true);
     drop(client);
+    // Nor of what can't be read, though somebody is told about it.
+    let mut stray = RawClient::connect(tollgate.listener("db"));
+    stray.send(format!("GET /?password={PASSWORD} HTTP/1.1\r\n\r\n").as_bytes());
+    stray.read_until_close();
+    tollgate.metric_becomes("tollgate_violations_total", &[("kind", "looks_like_http")], 1.0);
     tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
     let utterances = tollgate.utterances();
     let all: String = utterances.iter().map(|(_, said)| said.as_str()).collect();
-    for seen in ["saslStart", "saslContinue", "createUser", "DEBUG"] {
+    for seen in ["saslStart", "saslContinue", "createUser", "DEBUG", "looks_like_http"] {
         assert!(all.contains(seen), "no {seen}: nothing to be tested here");
     }
     assert_eq!(base64(b"hunter"), "aHVudGVy");
