@@ -58,6 +58,8 @@ struct Relay<C> {
     began: Instant,
     last_byte: Instant,
     ended_first: Option<Side>,
+    /// The server takes nothing more; what it said before is still the client's.
+    refused_by_server: Option<Close>,
     /// This wake-up's one reading of the clock.
     now: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -73,6 +75,10 @@ enum Side {
 
 /// A year: for whoever waits for ever, and a timer that can't.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many bytes of refusals may wait for a client that doesn't read, before its requests wait
+/// too.
+const MOST_REFUSALS: usize = 64 * 1024;
 
 /// Moves bytes both ways until the connection ends, and tells why it did.
 pub async fn relay<C: Codec>(
@@ -102,6 +108,7 @@ pub async fn relay<C: Codec>(
         began: now,
         last_byte: now,
         ended_first: None,
+        refused_by_server: None,
         now: None,
         timer: Box::pin(tokio::time::sleep(FOR_EVER)),
         timer_armed: false,
@@ -148,14 +155,21 @@ impl<C: Codec> Relay<C> {
         if let Some(close) = self.timed_out() {
             return Poll::Ready(close);
         }
-        let up = self.poll_up(cx);
-        if let Poll::Ready(Err(close)) = up {
-            return Poll::Ready(close);
-        }
-        let down = self.poll_down(cx);
-        if let Poll::Ready(Err(close)) = down {
-            return Poll::Ready(close);
-        }
+        let (up, down) = loop {
+            let up = self.poll_up(cx);
+            if let Poll::Ready(Err(close)) = up {
+                return Poll::Ready(close);
+            }
+            let held_up = self.waits_for_refusals();
+            let down = self.poll_down(cx);
+            if let Poll::Ready(Err(close)) = down {
+                return Poll::Ready(close);
+            }
+            // Requests that waited for refusals to be written have nothing else to wake them.
+            if !held_up || self.waits_for_refusals() {
+                break (up, down);
+            }
+        };
         if let Some(close) = self.over(up.is_ready(), down.is_ready()) {
             return Poll::Ready(close);
         }
@@ -163,8 +177,17 @@ impl<C: Codec> Relay<C> {
         Poll::Pending
     }
 
+    /// Whether requests wait until the client has read more of the refusals that it is due.
+    fn waits_for_refusals(&self) -> bool {
+        self.refusals.len() >= MOST_REFUSALS && !self.verbatim
+    }
+
     /// Whether nothing is left to do, and who said so.
     fn over(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
+        if let Some(close) = self.refused_by_server {
+            let leaving = self.worker.phase() == Phase::Leaving;
+            return (down_done || leaving).then_some(close);
+        }
         if up_done && down_done {
             return Some(match self.ended_first {
                 Some(Side::Server) => Close::Upstream,
@@ -289,7 +312,8 @@ impl<C: Codec> Relay<C> {
     /// Framing is lost: nothing more can be read on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.door.violation(violation);
-        let hopeless = !self.understood || C::hostile(violation);
+        // Who can't tell where a refused request ends would pass on what is left of it.
+        let hopeless = !self.understood || self.up.dropping || C::hostile(violation);
         if hopeless || self.plan.on_violation == OnViolation::Close {
             self.door.explain(violation, "closed");
             return Err(match side {
@@ -328,3 +352,6 @@ fn broken(side: Side, _: &io::Error) -> Close {
         Side::Server => Close::UpstreamReset,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,13 +92,10 @@ impl Worker {
     /// Starts serving a connection.
     pub fn serve(self: &Rc<Self>, local: &Rc<Local>, accepted: Accepted) {
         let (worker, local) = (Rc::clone(self), Rc::clone(local));
-        self.alive.set(self.alive.get() + 1);
+        let alive = Alive::new(self);
         spawn_local(async move {
-            connection::serve(Rc::clone(&worker), local, accepted).await;
-            worker.alive.set(worker.alive.get() - 1);
-            if worker.alive.get() == 0 {
-                worker.emptied.notify_one();
-            }
+            connection::serve(worker, local, accepted).await;
+            drop(alive);
         });
     }
 
@@ -129,6 +126,26 @@ impl Worker {
             );
             self.turn(Phase::Leaving);
             self.emptied().await;
+        }
+    }
+}
+
+/// Counts a connection for as long as its task lives, however that ends.
+struct Alive(Rc<Worker>);
+
+impl Alive {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.alive.set(worker.alive.get() + 1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let worker = &self.0;
+        worker.alive.set(worker.alive.get() - 1);
+        if worker.alive.get() == 0 {
+            worker.emptied.notify_one();
         }
     }
 }

@@ -202,3 +202,60 @@ fn a_server_that_is_not_there_closes_the_connection_and_is_counted() {
     let refused = [("cluster", "db"), ("result", "refused")];
     assert!(tollgate.metric("tollgate_upstream_connect_total", &refused) >= 1.0);
 }
+
+#[test]
+fn a_bomb_behind_a_good_request_closes_the_connection_too() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.ask(&op_msg(1, &find("orders")));
+    let bomb = compressed_claiming(&op_msg(2, &find("orders")), Compressor::Zlib, i32::MAX);
+    client.try_send(&bomb);
+    assert!(client.read_until_close().is_empty());
+    let reason = [("listener", "db"), ("reason", "client_violation")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+}
+
+#[test]
+fn whoever_has_not_logged_in_makes_no_metric_of_names_of_his_own() {
+    // As a server that demands a login: anybody may ask who it is, and nothing more.
+    let server = Scripted::answering(|m| match m.document() {
+        asked
+            if asked.contains_key("find")
+                && asked.get_str("comment").ok() != Some("known.site") =>
+        {
+            reply_to(m, &doc! { "ok": 0.0, "code": 13, "codeName": "Unauthorized" })
+        }
+        _ => reply_to(m, &doc! { "ok": 1.0 }),
+    });
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let known = doc! { "find": "orders", "comment": "known.site", "$db": "shop" };
+    client.command(1, &known);
+    client.command(2, &doc! { "find": "orders", "comment": "invented.site", "$db": "shop" });
+    client.command(3, &doc! { "hello": 1, "$db": "invented_hello" });
+    client.command(4, &doc! { "ping": 1, "$db": "invented_ping" });
+    client.command(5, &known);
+    let site = [("callsite", "known.site"), ("resource", "shop.orders")];
+    tollgate.metric_becomes("tollgate_callsite_operations_total", &site, 2.0);
+    tollgate.metric_becomes("tollgate_operations_total", &[("operation", "ping")], 1.0);
+    let (_, metrics) = tollgate.get("/metrics");
+    let invented: Vec<_> = metrics.lines().filter(|line| line.contains("invented")).collect();
+    assert!(invented.is_empty(), "{invented:#?}");
+}
+
+#[test]
+fn a_server_that_tells_of_more_documents_than_there_can_be_harms_nobody() {
+    let server = Scripted::answering(|m| {
+        let most = i64::MAX;
+        reply_to(m, &doc! { "n": most, "nInserted": most, "nUpserted": most, "ok": 1.0 })
+    });
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let insert = doc! { "insert": "orders", "documents": [{ "_id": 1 }], "$db": "shop" };
+    for id in 1..3 {
+        client.command(id, &insert);
+    }
+    let lines = tollgate.logged(2, |line| line["operation"] == "insert");
+    assert_eq!(lines[1]["documents"], u64::MAX);
+}

@@ -140,7 +140,9 @@ impl Bound for Rc<Series> {
         if done.key.proven
             && let Some(callsite) = done.attribute("callsite")
         {
-            self.count_callsite(&callsite, seconds);
+            // Words of clients whom the service turned away make no metric of their own.
+            let believed = how.confirmed && how.outcome == Outcome::Ok;
+            self.count_callsite(&callsite, seconds, believed);
         }
     }
 }
@@ -168,9 +170,12 @@ impl Series {
         counter.increment(1);
     }
 
-    fn count_callsite(&self, callsite: &str, seconds: f64) {
+    fn count_callsite(&self, callsite: &str, seconds: f64, believed: bool) {
         let mut callsites = self.callsites.borrow_mut();
         if !callsites.contains_key(callsite) {
+            if !believed {
+                return;
+            }
             let found = self.find_callsite(callsite);
             if found.is_none() && callsites.len() >= 1000 {
                 return;

@@ -129,7 +129,7 @@ impl<C: Codec> Relay<C> {
             reason: None,
             code: reply.code,
             items: reply.items,
-            confirmed: true,
+            confirmed: reply.confirms,
         };
         open.settle(end, now, &Facts { codec: &self.codec, door: &self.door });
         self.open.rest();

@@ -158,6 +158,14 @@ impl Flow {
         polled
     }
 
+    /// Forgets everything that is here.
+    pub(super) fn discard(&mut self, buffers: &Buffers) {
+        self.buffer.clear();
+        (self.start, self.ready) = (0, 0);
+        self.stalled = None;
+        self.release(buffers);
+    }
+
     /// Gives the buffer back if nothing is in it.
     pub(super) fn release(&mut self, buffers: &Buffers) {
         if self.ready == 0 && self.unread().is_empty() {

@@ -56,6 +56,9 @@ impl Open {
     }
 }
 
+/// How many operations one connection may have under way; beyond that, the oldest is given up.
+const MOST: usize = 1000;
+
 /// The operations under way, oldest first. Nearly always none or one.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -65,6 +68,11 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn push(&mut self, operation: Open) {
         self.open.push_back(operation);
+    }
+
+    /// Takes out the oldest if there is no room for another.
+    pub(super) fn make_room(&mut self) -> Option<Open> {
+        if self.open.len() < MOST { None } else { self.open.pop_front() }
     }
 
     /// The one whose request passes now.

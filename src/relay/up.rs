@@ -28,8 +28,10 @@ impl<C: Codec> Relay<C> {
             return Poll::Ready(Ok(()));
         }
         loop {
-            ready!(self.flush_up(cx))?;
-            if self.wait_until.is_some() {
+            if let Err(close) = ready!(self.flush_up(cx)) {
+                return self.cut_up(close);
+            }
+            if self.wait_until.is_some() || self.waits_for_refusals() {
                 return Poll::Pending;
             }
             let wanted = match self.examine_requests()? {
@@ -63,6 +65,14 @@ impl<C: Codec> Relay<C> {
         let flushed = self.up.poll_flush(cx, &mut self.server, &mut progress);
         self.up.stalled = self.stalled(self.up.stalled, flushed.is_pending(), progress);
         flushed.map_err(|error| broken(Side::Server, &error))
+    }
+
+    /// Gives up what the server takes no more. Its last words may still be on their way.
+    fn cut_up(&mut self, close: Close) -> Poll<Result<(), Close>> {
+        self.up.discard(&self.worker.buffers);
+        self.up.shut = true;
+        self.refused_by_server = Some(close);
+        Poll::Ready(Ok(()))
     }
 
     /// Passes the client's end on.
@@ -168,6 +178,11 @@ impl<C: Codec> Relay<C> {
                 return self.refuse(request.tag, &why).map(Some);
             }
         };
+        if let Some(forgotten) = self.open.make_room() {
+            // Its reply, should one come, passes like any other.
+            let facts = Facts { codec: &self.codec, door: &self.door };
+            forgotten.settle(End::bare(Outcome::Cancelled, Some("too_many_open")), now, &facts);
+        }
         self.open.push(Open {
             tag: request.tag,
             ticket,

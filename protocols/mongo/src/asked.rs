@@ -31,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) commented: bool,
     /// Nothing of it may be shown.
     pub(crate) secret: bool,
+    /// A good answer says that what it is about exists.
+    pub(crate) confirmable: bool,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -54,6 +56,7 @@ impl Asked {
             cursor: 0,
             commented: false,
             secret: command.secret,
+            confirmable: true,
             violation: None,
         }
     }
@@ -134,6 +137,7 @@ impl Asked {
             _ => {}
         }
         asked.tails &= command.role == Role::Cursor;
+        asked.confirmable = !command.answers_anybody() || database.is_some_and(known_to_all);
         collection.write(database, resource);
         asked
     }
@@ -205,6 +209,11 @@ impl<'b> Subject<'b> {
             }
         }
     }
+}
+
+/// Whether every server has this database, so that naming it invents nothing.
+fn known_to_all(database: &[u8]) -> bool {
+    matches!(database, b"admin" | b"$external" | b"local" | b"config")
 }
 
 /// Appends a name, cut where none can go on.

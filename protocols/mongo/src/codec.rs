@@ -108,9 +108,18 @@ impl Codec for Mongo {
         self.fact(front, name)
     }
 
+    fn hostile(violation: Violation) -> bool {
+        violation == request::BOMB
+    }
+
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
-        let family = match self.opens.remove(id) {
+        let refused = self.opens.remove_newest(id);
+        if let (Some(client), Some(open)) = (&mut self.client, refused) {
+            // The server never hears of this claim: no answer of its can prove it.
+            client.answered(open.claim, false, false);
+        }
+        let family = match refused {
             Some(open) if open.legacy && open.role == crate::commands::Role::Query => {
                 Family::LegacyQuery
             }

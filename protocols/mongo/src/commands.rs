@@ -62,6 +62,35 @@ impl Command {
     pub(crate) fn carries_documents(&self) -> bool {
         matches!(self.role, Role::Write | Role::Bulk)
     }
+
+    /// Whether a server answers it to clients that have not logged in (`requiresAuth` in its
+    /// source), whatever database they name: that it went well confirms no name.
+    pub(crate) fn answers_anybody(&self) -> bool {
+        let open = matches!(self.role, Role::Hello | Role::SaslStart | Role::SaslContinue);
+        open || matches!(
+            self.name,
+            "authenticate"
+                | "availableQueryOptions"
+                | "buildInfo"
+                | "connectionStatus"
+                | "copydbgetnonce"
+                | "driverOIDCTest"
+                | "endSessions"
+                | "features"
+                | "getLastError"
+                | "getPrevError"
+                | "getlasterror"
+                | "getnonce"
+                | "isdbgrid"
+                | "listCommands"
+                | "logout"
+                | "ping"
+                | "refreshSessions"
+                | "resetError"
+                | "startSession"
+                | "whatsmyuri"
+        )
+    }
 }
 
 /// Every command that isn't in the table: clients choose names, so names must not be kept.

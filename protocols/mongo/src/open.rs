@@ -14,6 +14,8 @@ pub(crate) struct Open {
     /// The reply is an `OP_REPLY`, as the request was legacy.
     pub(crate) legacy: bool,
     pub(crate) role: Role,
+    /// A good reply confirms the request's names.
+    pub(crate) confirmable: bool,
     /// The cursor that the reply brings will tail.
     pub(crate) tails: bool,
     /// The call site of the request, in [`crate::names::Names`]; 0 is none.
@@ -34,6 +36,7 @@ impl Open {
             id,
             legacy,
             role: asked.role,
+            confirmable: asked.confirmable,
             tails: asked.tails,
             callsite: 0,
             cursor: asked.cursor,
@@ -89,6 +92,17 @@ impl Opens {
     /// Forgets a request.
     pub(crate) fn remove(&mut self, id: u32) -> Option<Open> {
         let at = self.position(|open| open.id == id)?;
+        self.take(at)
+    }
+
+    /// Forgets the request that came last, of those with this number: clients choose numbers,
+    /// and may choose one twice.
+    pub(crate) fn remove_newest(&mut self, id: u32) -> Option<Open> {
+        let at = self.open.iter().rposition(|open| open.id == id)?;
+        self.take(at)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Open> {
         let open = self.open.remove(at);
         if self.open.is_empty() && self.open.capacity() > 16 {
             // A burst is over: an idle connection keeps no memory of it.

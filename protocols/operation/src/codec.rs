@@ -50,6 +50,9 @@ pub struct Reply {
     pub code: Option<&'static str>,
     /// How many items (documents, messages) the replies carried.
     pub items: u64,
+    /// A good end says that what the operation named exists: the service neither answers just
+    /// anybody, nor whatever is named.
+    pub confirms: bool,
     /// The message breaks a rule but can be stepped over.
     pub violation: Option<Violation>,
 }

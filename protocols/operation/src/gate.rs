@@ -56,7 +56,8 @@ pub struct Settlement<'a> {
     pub request_items: u64,
     /// Items from the service.
     pub reply_items: u64,
-    /// The service itself told how it ended: a reply, not silence.
+    /// The service itself told how it ended, and a good end says that what the operation named
+    /// exists (see [`crate::Reply::confirms`]).
     pub confirmed: bool,
     /// When the first byte of the reply was seen.
     pub first_byte: Option<Instant>,

@@ -105,7 +105,8 @@ impl Mongo {
             None => {
                 let (outcome, code) = outcome(None, &facts, violation);
                 let tag = Tag(header.answers.into());
-                Some(Reply { tag, outcome, code, items: facts.items, violation })
+                let items = facts.items;
+                Some(Reply { tag, outcome, code, items, confirms: false, violation })
             }
         };
         Next::Pass { len: len as u64, mark, ends: true }
@@ -131,7 +132,8 @@ impl Mongo {
             }
         }
         self.opens.remove(open.id);
-        Some(Reply { tag: Tag(open.id.into()), outcome, code, items, violation })
+        let (tag, confirms) = (Tag(open.id.into()), open.confirmable && violation.is_none());
+        Some(Reply { tag, outcome, code, items, confirms, violation })
     }
 
     fn note_cursor(&mut self, open: &Open, facts: &Facts) {

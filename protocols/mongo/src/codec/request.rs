@@ -21,7 +21,7 @@ use operation::{Next, Request, Tag, Violation};
 pub(super) const COMPRESSED_HEAD: usize = HEADER + 9;
 
 /// What makes a request fatal instead of unreadable: to go on would cost memory or time.
-const BOMB: Violation = Violation("decompression_bomb");
+pub(super) const BOMB: Violation = Violation("decompression_bomb");
 
 /// A request whose documents are still counted.
 pub(super) struct Sending {
@@ -72,6 +72,7 @@ impl Mongo {
             && let Some(with) = hello::rewrite_request(front)
         {
             let mark = Some(self.begin(&message, &asked));
+            self.sent = 0;
             return Ok(Next::Swap { len: front.len(), with: with.into(), mark });
         }
         let shape = self.shape(&message, &asked);
@@ -105,6 +106,7 @@ impl Mongo {
             .flatten();
         self.inflated = Some(Box::new(inflated));
         if let Some(with) = swap {
+            self.sent = 0;
             return Ok(Next::Swap { len: here.len(), with: with.into(), mark: Some(mark) });
         }
         let counted = asked.command.carries_documents().then_some(counted);

@@ -41,7 +41,8 @@ fn a_command_and_its_answer_make_an_operation() {
     assert_eq!((mark.tag, mark.awaits, mark.violation), (Some(Tag(7)), false, None));
     let cursor = doc! {"cursor": {"id": 0_i64, "firstBatch": documents(3, 9)}, "ok": 1.0};
     let reply = told(&mut codec, &answer(7, cursor));
-    let expected = Reply { tag: Tag(7), outcome: Fine, code: None, items: 3, violation: None };
+    let (tag, outcome) = (Tag(7), Fine);
+    let expected = Reply { tag, outcome, code: None, items: 3, confirms: true, violation: None };
     assert_eq!(reply, expected);
     assert!(codec.opens.is_empty());
 }

@@ -106,7 +106,7 @@ impl Toy {
         if self.has(Flaw::AnswersTheSameRequestAgain) {
             self.due.push_front(tag);
         }
-        Some(Reply { tag, outcome, code: None, items, violation: None })
+        Some(Reply { tag, outcome, code: None, items, confirms: true, violation: None })
     }
 
     /// What a broken codec says first of a request.

@@ -51,6 +51,42 @@ fn a_wrong_password_names_nobody() {
 }
 
 #[test]
+fn a_refused_claim_is_not_proved_by_the_conversation_before_it() {
+    let mut codec = codec();
+    asked(&mut codec, &command(1, start("mallory")));
+    told(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
+    asked(&mut codec, &command(2, start("root")));
+    refusal(&mut codec, 2, Reason::RateLimited);
+    asked(&mut codec, &command(3, doc! {"saslContinue": 1, "$db": "admin"}));
+    told(&mut codec, &answer(3, doc! {"done": true, "ok": 1}));
+    assert_eq!(user(&codec), None);
+}
+
+#[test]
+fn a_refused_claim_is_not_proved_by_another_request_with_its_number() {
+    let mut codec = codec();
+    asked(&mut codec, &command(1, doc! {"ping": 1, "$db": "admin"}));
+    let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=root"};
+    asked(&mut codec, &command(1, x509));
+    refusal(&mut codec, 1, Reason::Denied);
+    told(&mut codec, &answer(1, doc! {"ok": 1}));
+    assert_eq!(user(&codec), None);
+    assert!(codec.opens.is_empty());
+}
+
+#[test]
+fn a_handshake_that_is_rewritten_carries_no_documents_of_the_request_before() {
+    let hello = command(2, doc! {"hello": 1, "compression": ["of-the-future"], "$db": "admin"});
+    for hello in [hello.clone(), compress(&hello, 1)] {
+        let mut codec = codec();
+        asked(&mut codec, &insert(1, 0, 3, 9));
+        assert_eq!(codec.sent(), 3);
+        assert!(matches!(codec.request(&hello), Ok(Next::Swap { .. })));
+        assert_eq!(codec.sent(), 0);
+    }
+}
+
+#[test]
 fn a_client_says_what_it_is() {
     let client = doc! {
         "application": {"name": "shop"}, "driver": {"name": "PyMongo", "version": "4.20.0"}

@@ -1,0 +1,266 @@
+//! Peers that are met in the worst order: who floods, who never reads, who leaves early.
+
+use crate::{
+    cluster::Cluster,
+    config::plan::{ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation},
+    gate::Gate,
+    listener::{self, Crew, Listener, Local, Socket, Total},
+    metrics::Metrics,
+    policy::{Bound, Decision, Policy, Settled},
+    protocols::Protocol,
+    series::{Census, Key},
+    worker::{self, Message, Worker},
+};
+use operation::{Operation, Reason};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::LocalRuntime,
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::{JoinHandle, spawn_local, yield_now},
+};
+
+/// How often others get their turn before nothing more is expected to happen.
+const TURNS: usize = 5_000;
+
+/// Counts what passes it, and refuses what it is told to.
+#[derive(Clone, Default)]
+struct Watch {
+    refuses: bool,
+    seen: Rc<Cell<usize>>,
+    settled: Rc<Cell<usize>>,
+}
+
+impl Policy for Watch {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Bound for Watch {
+    fn admit(&self, _: &Operation<'_>) -> Decision {
+        self.seen.set(self.seen.get() + 1);
+        if !self.refuses {
+            return Decision::Admit;
+        }
+        Decision::Refuse { reason: Reason::Denied, message: "no ".repeat(300).into() }
+    }
+
+    fn settle(&self, _: &Settled<'_>) {
+        self.settled.set(self.settled.get() + 1);
+    }
+}
+
+/// A proxy on this thread, before `upstream`. To be called inside a runtime.
+fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr {
+    let (address, _) = proxy_with(upstream, protocol, Box::new(watch.clone()));
+    address
+}
+
+/// The same with any policy, and its worker's inbox.
+fn proxy_with(
+    upstream: SocketAddr,
+    protocol: Protocol,
+    policy: Box<dyn Policy>,
+) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<()>)) {
+    let plan = Arc::new(ListenerPlan {
+        name: "test".into(),
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        protocol,
+        cluster: "test".into(),
+        max_connections: 10,
+        idle_timeout: None,
+        max_connection_duration: None,
+        write_timeout: None,
+        on_violation: OnViolation::Pass,
+    });
+    let endpoint = EndpointPlan { host: upstream.ip().to_string(), port: upstream.port() };
+    let cluster = ClusterPlan {
+        name: "test".into(),
+        endpoints: vec![endpoint],
+        lb_policy: LbPolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(5),
+        connect_attempts: 1,
+        dns_min_ttl: Duration::from_secs(1),
+        dns_max_ttl: Duration::from_secs(1),
+    };
+    let metrics = Metrics::new();
+    let cluster = Cluster::new(Arc::new(cluster), &metrics);
+    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
+    let socket = listener::bind(plan.address).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = Listener::new(plan, address, 0, 1);
+    let local = Local::new(listener, gate, cluster, metrics);
+    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
+    let (inbox, messages) = unbounded_channel();
+    let _ = inbox.send(Message::Listen(Socket { listener: 0, socket }));
+    let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
+    (address, (inbox, work))
+}
+
+/// What no policy should do.
+struct Panics;
+
+impl Policy for Panics {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        panic!("on purpose")
+    }
+}
+
+fn mongo() -> Protocol {
+    Protocol::Mongo(Arc::default())
+}
+
+/// An `OP_MSG` that asks for `{ping: 1}`.
+fn ping(id: u32) -> Vec<u8> {
+    let body = b"\x0f\0\0\0\x10ping\0\x01\0\0\0\0";
+    let mut message = Vec::new();
+    for word in [16 + 5 + body.len() as u32, id, 0, 2013, 0] {
+        message.extend(word.to_le_bytes());
+    }
+    message.push(0);
+    message.extend(body);
+    message
+}
+
+/// Reads one message.
+async fn message(socket: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    socket.read_exact(&mut bytes).await.unwrap();
+    let len = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+    bytes.resize(len, 0);
+    socket.read_exact(&mut bytes[4..]).await.unwrap();
+    bytes
+}
+
+/// Writes `bytes` until all are taken, or nobody takes any more. Returns how many were taken.
+async fn press(socket: &TcpStream, bytes: &[u8]) -> usize {
+    let (mut taken, mut turns) = (0, 0);
+    while taken < bytes.len() && turns < TURNS {
+        match socket.try_write(&bytes[taken..bytes.len().min(taken + 4096)]) {
+            Ok(n) => (taken, turns) = (taken + n, 0),
+            Err(_) => turns += 1,
+        }
+        yield_now().await;
+    }
+    taken
+}
+
+#[test]
+fn who_reads_no_refusals_is_not_read_either_until_he_does() {
+    const REQUESTS: u32 = 200_000;
+    LocalRuntime::new().unwrap().block_on(async {
+        let watch = Watch { refuses: true, ..Watch::default() };
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy(upstream.local_addr().unwrap(), mongo(), &watch);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = socket.connect(address).await.unwrap();
+        let requests: Vec<u8> = (0..REQUESTS).flat_map(ping).collect();
+        let taken = press(&client, &requests).await;
+        assert!(taken < requests.len(), "{} refusals are kept for nobody", watch.seen.get());
+        // About 700 bytes each; the kernel's buffers hold a few megabytes.
+        assert!(watch.seen.get() < 20_000, "{} refusals are kept", watch.seen.get());
+
+        let (mut reader, mut writer) = client.split();
+        let rest = writer.write_all(&requests[taken..]);
+        let read = async {
+            let mut all = Vec::new();
+            let mut head = [0; 16];
+            for id in 0..REQUESTS {
+                reader.read_exact(&mut head).await.unwrap();
+                assert_eq!(head[8..12], id.to_le_bytes());
+                let len = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+                all.resize(len - 16, 0);
+                reader.read_exact(&mut all).await.unwrap();
+            }
+        };
+        let patience = Duration::from_secs(60);
+        let (rest, ()) = tokio::time::timeout(patience, async { tokio::join!(rest, read) })
+            .await
+            .expect("nobody waits for ever");
+        rest.unwrap();
+    });
+}
+
+#[test]
+fn requests_that_nobody_answers_are_kept_in_mind_up_to_a_limit() {
+    const REQUESTS: u32 = 5_000;
+    LocalRuntime::new().unwrap().block_on(async {
+        let watch = Watch::default();
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy(upstream.local_addr().unwrap(), mongo(), &watch);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let requests: Vec<u8> = (0..REQUESTS).flat_map(ping).collect();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        client.write_all(&requests).await.unwrap();
+        for id in 0..REQUESTS {
+            assert_eq!(message(&mut server).await, ping(id), "every request passes");
+        }
+        let open = watch.seen.get() - watch.settled.get();
+        assert!(open <= 1000, "{open} operations are kept in mind");
+    });
+}
+
+#[test]
+fn what_a_server_said_before_it_broke_off_an_upload_reaches_the_client() {
+    LocalRuntime::new().unwrap().block_on(async {
+        for turn in 0..50 {
+            let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let protocol = Protocol::Tcp(Arc::new(()));
+            let address = proxy(upstream.local_addr().unwrap(), protocol, &Watch::default());
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (mut server, _) = upstream.accept().await.unwrap();
+            press(&client, &vec![0; 64 << 20]).await;
+            server.read_u8().await.unwrap();
+            server.write_all(b"too long").await.unwrap();
+            // What it has not read makes this a reset.
+            drop(server);
+            let mut said = Vec::new();
+            let _ = client.read_to_end(&mut said).await;
+            assert_eq!(said, b"too long", "turn {turn}");
+        }
+    });
+}
+
+#[test]
+fn what_is_left_of_a_refused_request_never_reaches_the_server() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let watch = Watch { refuses: true, ..Watch::default() };
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy(upstream.local_addr().unwrap(), mongo(), &watch);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        let mut long = ping(1);
+        long.resize(200_000, 0);
+        long[..4].copy_from_slice(&200_000_u32.to_le_bytes());
+        client.write_all(&long[..100_000]).await.unwrap();
+        message(&mut client).await;
+        // No message has this length: nothing after it can be read.
+        server.write_all(&[0xff; 16]).await.unwrap();
+        // Either the end, or the first byte that is passed on unread.
+        let _ = client.read_u8().await;
+        let _ = client.write_all(&long[100_000..]).await;
+        let _ = client.shutdown().await;
+        let mut got = Vec::new();
+        let _ = server.read_to_end(&mut got).await;
+        assert!(got.is_empty(), "{} bytes of a refused request", got.len());
+    });
+}
+
+#[test]
+fn a_connection_that_panics_holds_up_no_drain() {
+    LocalRuntime::new().unwrap().block_on(async {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = upstream.local_addr().unwrap();
+        let (address, (inbox, work)) = proxy_with(address, mongo(), Box::new(Panics));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&ping(1)).await.unwrap();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        inbox.send(Message::Drain(Duration::from_millis(1))).unwrap();
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap();
+    });
+}
