@@ -15,12 +15,16 @@ use crate::{
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, Violation};
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::{
     cell::RefCell,
     io,
     net::SocketAddr,
+    os::fd::AsRawFd,
     rc::Rc,
     sync::{
         Arc,
@@ -38,6 +42,12 @@ const BACKLOG: i32 = 4096;
 
 /// How long to pause when the process is out of descriptors, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a worker's runtime takes, rounded up.
+const DESCRIPTORS_A_WORKER: usize = 4;
+
+/// Kept for name look-ups, the admin interface (which one needs just then), and what else is open.
+const SPARE_DESCRIPTORS: usize = 24;
 
 /// How often to say so.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -102,12 +112,18 @@ impl Listener {
 pub struct Total {
     open: AtomicUsize,
     most: usize,
+    /// How many there are descriptors for.
+    fit: usize,
 }
 
 impl Total {
-    /// None yet, and never more than `most`.
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), most })
+    /// None yet, and never more than `most`; beyond `fit` they wait to be accepted.
+    pub fn new(most: usize, fit: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(0), most, fit })
+    }
+
+    fn fits_another(&self) -> bool {
+        self.open.load(Relaxed) < self.fit
     }
 
     fn enter(&self) -> bool {
@@ -117,6 +133,19 @@ impl Total {
         }
         entered
     }
+}
+
+/// How many connections the process's limit of descriptors leaves room for, at least 1.
+///
+/// Each takes two: were the last descriptor spent on a client, none would be left for its
+/// upstream. To be asked when the listeners are open and the workers are yet to start.
+pub fn connections_that_fit(workers: usize) -> usize {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return usize::MAX };
+    // The kernel gives out the lowest number that is free.
+    let used = rustix::io::dup(io::stderr()).map_or(0, |next| next.as_raw_fd().unsigned_abs());
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let own = used as usize + workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
+    (limit.saturating_sub(own) / 2).max(1)
 }
 
 /// A connection's place at its listener and worker; given up when dropped.
@@ -273,7 +302,11 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
     let mut pause = PAUSES.0;
     let mut said: Option<Instant> = None;
     loop {
-        let error = match socket.accept().await {
+        let accepted = match crew.total.fits_another() {
+            true => socket.accept().await,
+            false => Err(Errno::MFILE.into()),
+        };
+        let error = match accepted {
             Ok((connection, peer)) => {
                 pause = PAUSES.0;
                 hand_out(&worker, &local, &crew, connection, peer);
@@ -348,7 +381,7 @@ mod tests {
 
     #[test]
     fn sixteen_connections_on_four_workers_are_four_each() {
-        let (listener, total) = (listener(4, 100), Total::new(100));
+        let (listener, total) = (listener(4, 100), Total::new(100, 100));
         let seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 2).unwrap()).collect();
         assert!(listener.open.iter().all(|open| open.load(Relaxed) == 4));
         drop(seats);
@@ -357,7 +390,7 @@ mod tests {
 
     #[test]
     fn seats_that_are_given_up_are_taken_again_first() {
-        let (listener, total) = (listener(4, 100), Total::new(100));
+        let (listener, total) = (listener(4, 100), Total::new(100, 100));
         let mut seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 0).unwrap()).collect();
         seats.retain(|(worker, _)| *worker != 3);
         for _ in 0..4 {
@@ -369,7 +402,7 @@ mod tests {
 
     #[test]
     fn no_seat_is_left_at_the_listeners_limit_or_the_proxys() {
-        let (one, two, total) = (listener(2, 2), listener(2, 100), Total::new(3));
+        let (one, two, total) = (listener(2, 2), listener(2, 100), Total::new(3, 100));
         let first = (one.seat(&total, 0).unwrap(), one.seat(&total, 0).unwrap());
         assert!(one.seat(&total, 0).is_none(), "the listener is full");
         let third = two.seat(&total, 0).unwrap();
@@ -377,5 +410,29 @@ mod tests {
         drop(first);
         assert!(one.seat(&total, 0).is_some());
         drop(third);
+    }
+
+    #[test]
+    fn a_connection_that_ends_makes_room_for_another() {
+        let (listener, total) = (listener(1, 100), Total::new(100, 1));
+        assert!(total.fits_another());
+        let seat = listener.seat(&total, 0).unwrap();
+        assert!(!total.fits_another());
+        drop(seat);
+        assert!(total.fits_another());
+    }
+
+    #[test]
+    fn an_accepted_connection_has_its_listener_s_options() {
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 6);
     }
 }

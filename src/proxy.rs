@@ -110,7 +110,7 @@ impl Proxy {
         let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
         let parts = Arc::new(Parts {
             censuses: censuses.collect(),
-            total: Total::new(plan.max_connections),
+            total: Total::new(plan.max_connections, listener::connections_that_fit(plan.workers)),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
             listeners: listeners.clone(),

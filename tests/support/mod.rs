@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
+pub mod ends;
 pub mod metrics;
 pub mod observed;
 pub mod scripted;

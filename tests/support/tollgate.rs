@@ -7,6 +7,7 @@ use super::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
@@ -29,20 +30,36 @@ impl Tollgate {
     /// `config` holds listeners, clusters and whatever else the test is about: the admin
     /// interface and an access log of every operation are added here.
     pub fn start(config: &str) -> Self {
+        Self::start_as(program(), "", config)
+    }
+
+    /// The same as another `program` that takes the same arguments (a shell that limits the
+    /// process first, or one with variables set), and with more settings for the access log.
+    pub fn start_as(mut program: Command, log_settings: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("tollgate.yaml");
         let log = directory.path().join("access.log");
-        let whole =
-            format!("admin: 127.0.0.1:0\naccess_log: {{ path: {} }}\n{config}", log.display());
+        let log = format!("access_log: {{ path: {}, {log_settings} }}", log.display());
+        let whole = format!("admin: 127.0.0.1:0\n{log}\n{config}");
         std::fs::write(&file, whole).expect("a config");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["run", "-c"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        program.args(["run", "-c"]).arg(&file).stdout(Stdio::null());
+        Self::spawn(&mut program, directory)
+    }
+
+    /// Runs the proxy before this server with no config file. Its one listener is called like
+    /// the protocol.
+    pub fn without_file(protocol: &str, upstream: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // It logs operations to stdout.
+        let log = File::create(directory.path().join("access.log")).expect("a log");
+        let mut program = program();
+        program.args(["proxy", protocol, "127.0.0.1:0", &upstream.to_string()]);
+        Self::spawn(program.args(["--admin", "127.0.0.1:0"]).stdout(log), directory)
+    }
+
+    fn spawn(program: &mut Command, directory: tempfile::TempDir) -> Self {
+        let program = program.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = program.spawn().expect("the binary runs");
         let stderr = Arc::new(Mutex::new(String::new()));
         let lines = child.stderr.take().expect("its stderr");
         let Some(admin) = watch(lines, &stderr) else {
@@ -60,12 +77,29 @@ impl Tollgate {
         Self::start(&mongo_config(upstream))
     }
 
+    /// A proxy with one TCP listener, `wire`, before this server; `settings` are the listener's
+    /// further keys, such as `idle_timeout: 1s`.
+    pub fn tcp(upstream: SocketAddr, settings: &str) -> Self {
+        Self::start(&tcp_config(upstream, settings))
+    }
+
     /// The address that a listener bound.
     pub fn listener(&self, name: &str) -> SocketAddr {
+        let report = self.listener_report(name);
+        let address = report["address"].as_str().and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("no address in {report}"))
+    }
+
+    /// What `/listeners` tells about a listener.
+    pub fn listener_report(&self, name: &str) -> Value {
         let listeners = self.json("/listeners");
         let found = listeners.as_array().into_iter().flatten().find(|l| l["name"] == name);
-        let address = found.and_then(|l| l["address"].as_str()?.parse().ok());
-        address.unwrap_or_else(|| panic!("no listener {name} in {listeners}"))
+        found.unwrap_or_else(|| panic!("no listener {name} in {listeners}")).clone()
+    }
+
+    /// Where the admin interface is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Every sample of `/metrics`.
@@ -119,31 +153,74 @@ impl Tollgate {
     pub fn utterances(&self) -> Vec<(&'static str, String)> {
         vec![
             ("access log", self.access_log_text()),
-            ("stderr", self.stderr.lock().unwrap().clone()),
+            ("stderr", self.stderr()),
             ("metrics", self.get("/metrics").1),
             ("operations", self.get("/operations").1),
+            ("call sites", self.get("/callsites").1),
+            ("config", self.get("/config").1),
+            ("listeners", self.get("/listeners").1),
+            ("clusters", self.get("/clusters").1),
         ]
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// The most memory that the process ever had resident, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has resident, in bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .expect("a process's status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.expect("a peak") * 1024
+        let found = status.lines().find_map(|line| line.strip_prefix(key));
+        let kilobytes = found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.expect("a size") * 1024
+    }
+
+    /// How many descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("a process's descriptors").count()
     }
 
     /// Asks it to drain, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("a process to signal");
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a process to signal");
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
         eventually("the proxy to end", || self.child.try_wait().expect("a child"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
     }
 
     /// GETs a page of the admin interface: its status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        http_get(self.admin, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        http(self.admin, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// POSTs nothing to a page of the admin interface: its status and body.
+    pub fn post(&self, path: &str) -> (u16, String) {
+        http(self.admin, "POST", path).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
     fn json(&self, path: &str) -> Value {
@@ -175,6 +252,51 @@ pub fn mongo_config(upstream: SocketAddr) -> String {
     )
 }
 
+/// The config of [`Tollgate::tcp`], for tests that add to it.
+pub fn tcp_config(upstream: SocketAddr, settings: &str) -> String {
+    format!(
+        "listeners:\n  wire: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: wire, {settings} }}\n\
+         clusters:\n  wire: {{ endpoints: [\"{upstream}\"] }}\n"
+    )
+}
+
+/// The binary under test.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+}
+
+/// What the binary says with these arguments until it ends, which it must do by itself.
+pub fn said(arguments: &[&str]) -> Said {
+    let child = program()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let pid = Pid::from_child(&child);
+    let (ended, wait) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let Ok(output) = wait.recv_timeout(PATIENCE) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{arguments:?} doesn't end");
+    };
+    let output = output.expect("its output");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// What a process that has ended left behind.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub out: String,
+    /// What it wrote to stderr.
+    pub err: String,
+}
+
 /// Keeps what the process says, and returns the address of its admin interface once it says so.
 fn watch(stderr: ChildStderr, kept: &Arc<Mutex<String>>) -> Option<SocketAddr> {
     let kept = kept.clone();
@@ -199,10 +321,10 @@ fn admin_address(line: &str) -> Option<SocketAddr> {
     (fields["message"] == "admin listening").then(|| fields["address"].as_str()?.parse().ok())?
 }
 
-fn http_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+fn http(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));

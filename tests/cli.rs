@@ -1,0 +1,325 @@
+//! The command line: what each command prints, its exit code, and what is never said.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+use serde_json::Value;
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+use support::{
+    client::RawClient,
+    ends::{End, Upstream},
+    scripted::{Scripted, reply_to},
+    tollgate::{self, Said, Tollgate, mongo_config, said, tcp_config},
+    wire::{op_msg, op_query},
+};
+
+/// A config file that goes away with the test.
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("tollgate.yaml"), text).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("tollgate.yaml").display().to_string()
+    }
+}
+
+fn fixture(name: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.join("fixtures/config").join(name).display().to_string()
+}
+
+/// Asserts that it failed with this code, and said all of these words on stderr.
+fn failed(said: &Said, code: i32, words: &[&str]) {
+    assert_eq!(said.code, Some(code), "{said:?}");
+    for word in words {
+        assert!(said.err.contains(word), "no {word:?} in {said:?}");
+    }
+    assert!(!said.err.contains("panicked"), "{said:?}");
+}
+
+const COMMANDS: [&str; 6] = ["run", "check", "proxy", "demo", "schema", "top"];
+
+#[test]
+fn the_help_names_every_command() {
+    let help = said(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in COMMANDS {
+        assert!(help.out.contains(&format!("\n  {command} ")), "no {command} in {help:?}");
+        let help = said(&[command, "--help"]);
+        assert_eq!(help.code, Some(0), "{command}");
+        assert!(help.out.contains(&format!("Usage: tollgate {command}")), "{help:?}");
+    }
+    assert!(said(&["--version"]).out.starts_with("tollgate "));
+}
+
+#[test]
+fn what_can_t_be_understood_is_a_matter_of_usage() {
+    failed(&said(&[]), 2, &["Usage: tollgate"]);
+    failed(&said(&["gibberish"]), 2, &["gibberish", "Usage"]);
+    failed(&said(&["proxy", "tcp", ":1"]), 2, &["UPSTREAM"]);
+    failed(&said(&["check", "--format", "xml"]), 2, &["text", "json"]);
+    failed(&said(&["demo", "--duration", "soon"]), 2, &["soon"]);
+}
+
+#[test]
+fn a_good_config_is_ok_and_nobody_is_called() {
+    // Everything that a run would touch: a taken port, a server, a name that doesn't exist.
+    let (taken, upstream) = (Upstream::start(), Upstream::start());
+    let config = tcp_config(upstream.address(), "")
+        .replace("127.0.0.1:0", &taken.address().to_string())
+        .replace("endpoints: [", "endpoints: [\"nowhere.invalid:1\", ");
+    let file = File::new(&config);
+    let check = said(&["check", "-c", &file.path()]);
+    assert_eq!((check.code, check.out.as_str(), check.err.as_str()), (Some(0), "ok\n", ""));
+    let check = said(&["check", "--format", "json", "-c", &file.path()]);
+    assert_eq!((check.code, check.out.as_str()), (Some(0), "[]\n"));
+    assert!(!upstream.was_called() && !taken.was_called());
+}
+
+#[test]
+fn a_bad_config_is_told_to_people_with_place_and_hint() {
+    let path = fixture("bad/unknown_key.yaml");
+    let check = said(&["check", "-c", &path]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    assert!(check.out.starts_with(&format!("{path}:5:5: unknown key `clustr`")), "{check:?}");
+    assert!(check.out.contains("hint: "), "{check:?}");
+    // To run it is no different, but for where it is told.
+    failed(&said(&["run", "-c", &path]), 1, &[check.out.trim_end()]);
+}
+
+#[test]
+fn a_bad_config_is_told_to_machines_as_json() {
+    let path = fixture("bad/many_at_once.yaml");
+    let check = said(&["check", "--format", "json", "-c", &path]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    let problems: Vec<Value> = serde_json::from_str(&check.out).unwrap();
+    assert!(problems.len() > 2, "{problems:?}");
+    for problem in problems {
+        assert_eq!(problem["file"], path);
+        assert!(problem["line"].is_u64() && problem["column"].is_u64(), "{problem}");
+        assert!(!problem["message"].as_str().unwrap().is_empty(), "{problem}");
+    }
+}
+
+#[test]
+fn the_schema_has_every_key_that_a_config_may_have() {
+    let schema = said(&["schema"]);
+    assert_eq!((schema.code, schema.err.as_str()), (Some(0), ""));
+    let schema: Value = serde_json::from_str(&schema.out).unwrap();
+    let config = std::fs::read_to_string(fixture("good/every_key.yaml")).unwrap();
+    let top = config.lines().filter(|line| !line.starts_with([' ', '#']));
+    let keys: Vec<&str> = top.filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    assert!(keys.len() >= 8, "{keys:?}");
+    for key in keys {
+        let description = &schema["properties"][key]["description"];
+        assert!(description.as_str().is_some_and(|text| !text.is_empty()), "{key}: {description}");
+    }
+}
+
+#[test]
+fn tcp_is_proxied_without_a_file() {
+    let upstream = Upstream::start();
+    let mut tollgate = Tollgate::without_file("tcp", upstream.address());
+    let mut client = End::connect(tollgate.listener("tcp"));
+    let mut server = upstream.accept();
+    client.send(b"question");
+    server.expect(b"question");
+    drop((client, server));
+    tollgate.logged(1, |line| line["operation"] == "session" && line["request_bytes"] == 8);
+    assert_eq!(tollgate.stop().code(), Some(0));
+}
+
+#[test]
+fn mongo_is_proxied_without_a_file() {
+    let server = Scripted::agreeing();
+    let mut tollgate = Tollgate::without_file("mongo", server.address());
+    let mut client = RawClient::connect(tollgate.listener("mongo"));
+    client.command(7, &doc! { "find": "orders", "$db": "shop" });
+    tollgate.logged(1, |line| line["resource"] == "shop.orders");
+    assert_eq!(tollgate.stop().code(), Some(0));
+}
+
+#[test]
+fn bad_arguments_of_a_proxy_are_explained() {
+    let proxy = |arguments: [&str; 3]| said(&[&["proxy"], &arguments[..]].concat());
+    let local = "127.0.0.1:0";
+    failed(&proxy(["mysql", local, "db:1"]), 1, &["`mysql`", "hint", "tcp", "mongo"]);
+    failed(&proxy(["tcp", "nonsense", "db:1"]), 1, &["`nonsense`", "hint", ":27017"]);
+    failed(&proxy(["tcp", local, "db"]), 1, &["`db`", "hint", "host:port"]);
+    failed(&proxy(["mongo", local, "db:70000"]), 1, &["70000", "hint"]);
+    let admin = said(&["proxy", "tcp", local, "db:1", "--admin", "nope"]);
+    failed(&admin, 1, &["`nope`", "hint"]);
+}
+
+#[test]
+fn a_run_without_a_file_says_what_to_do() {
+    failed(&said(&["run", "-c", "/nonexistent.yaml"]), 1, &["/nonexistent.yaml", "hint", "-c"]);
+}
+
+#[test]
+fn what_can_t_be_opened_is_called_by_its_name() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let upstream = support::free_address();
+    let config = tcp_config(upstream, "");
+
+    let listener = config.replace("127.0.0.1:0", &address);
+    let file = File::new(&format!("admin: off\n{listener}"));
+    failed(&said(&["run", "-c", &file.path()]), 1, &["listener `wire`", &address, "in use"]);
+
+    let file = File::new(&format!("admin: \"{address}\"\n{config}"));
+    failed(&said(&["run", "-c", &file.path()]), 1, &["admin", &address, "in use"]);
+
+    let log = "access_log: { path: /nonexistent/access.log }";
+    let file = File::new(&format!("admin: off\n{log}\n{config}"));
+    failed(&said(&["run", "-c", &file.path()]), 1, &["access log", "/nonexistent/access.log"]);
+}
+
+#[test]
+fn the_demonstration_shows_a_table_and_ends() {
+    let demo = said(&["demo", "--duration", "2s"]);
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    let row = demo.out.lines().any(|line| line.split_whitespace().any(|word| word == "find"));
+    assert!(row, "{}", demo.out);
+    assert!(demo.out.contains("http://127.0.0.1:"), "{}", demo.out);
+}
+
+#[test]
+fn top_shows_one_table_of_a_running_proxy() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let enough = AtomicBool::new(false);
+    let top = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Relaxed) {
+                client.command(7, &doc! { "find": "orders", "$db": "shop" });
+            }
+        });
+        let admin = tollgate.admin().to_string();
+        let top = said(&["top", &admin, "--once", "--interval", "300ms"]);
+        enough.store(true, Relaxed);
+        top
+    });
+    assert_eq!(top.code, Some(0), "{top:?}");
+    let row = top.out.lines().find(|line| line.contains("shop.orders"));
+    assert!(row.is_some_and(|row| row.contains("find")), "{}", top.out);
+}
+
+#[test]
+fn top_of_nothing_says_where_it_looked() {
+    let nowhere = support::free_address().to_string();
+    failed(&said(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
+}
+
+const PASSWORD: &str = "hunter-two";
+const PLAIN: &str = "\0alice\0hunter-two";
+const NONCE: &str = "fyko+d2lbbFgONRv9qkxdawL";
+const FIRST: &str = "n,,n=alice,r=fyko+d2lbbFgONRv9qkxdawL";
+const CHALLENGE: &str =
+    "r=fyko+d2lbbFgONRv9qkxdawLHo+Vgk7qvUOKUwuWLIWg4l,s=QSXCR+Q6sek8bf92,i=15000";
+const PROOF: &str =
+    "c=biws,r=fyko+d2lbbFgONRv9qkxdawLHo+Vgk7qvUOKUwuWLIWg4l,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=";
+const VERIFIER: &str = "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=";
+
+fn binary(text: &str) -> Bson {
+    Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: text.into() })
+}
+
+/// The ways in which this text might be written.
+fn forms(secret: &str) -> [String; 4] {
+    let bytes = secret.as_bytes();
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers = format!("{bytes:?}").trim_matches(['[', ']']).to_owned();
+    [secret.to_owned(), base64(bytes), hex, numbers]
+}
+
+/// Base64 of all the whole triples: the last characters would depend on what follows.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let triples = bytes.chunks_exact(3).map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]));
+    let sextets = triples.flat_map(|t| [t >> 18, t >> 12, t >> 6, t]);
+    sextets.map(|sextet| char::from(ALPHABET[sextet as usize % 64])).collect()
+}
+
+/// A whole login with SCRAM, and commands with passwords in them.
+fn login() -> Vec<Vec<u8>> {
+    let start = doc! { "saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": binary(FIRST) };
+    let with = |mut command: Document, db: &str| {
+        command.insert("$db", db);
+        command
+    };
+    let speculative = with(start.clone(), "admin");
+    let hello = doc! {
+        "hello": 1, "saslSupportedMechs": "admin.alice", "speculativeAuthenticate": speculative,
+    };
+    let proof = doc! { "saslContinue": 1, "conversationId": 1, "payload": binary(PROOF) };
+    let plain = doc! { "saslStart": 1, "mechanism": "PLAIN", "payload": binary(PLAIN) };
+    vec![
+        op_query(1, "admin.$cmd", &hello),
+        op_msg(2, &with(hello, "admin")),
+        op_msg(3, &with(start, "admin")),
+        op_msg(4, &with(proof, "admin")),
+        op_msg(5, &with(plain, "$external")),
+        op_msg(6, &with(doc! { "createUser": "alice", "pwd": PASSWORD, "roles": [] }, "admin")),
+        // What people write into comments is theirs to know.
+        op_msg(7, &with(doc! { "updateUser": "alice", "pwd": 1, "comment": PASSWORD }, "admin")),
+    ]
+}
+
+#[test]
+fn no_secret_of_a_login_is_ever_said() {
+    let server = Scripted::answering(|message| {
+        let document = message.document();
+        let command = document.keys().next().map(String::as_str);
+        let payload = binary(if command == Some("saslContinue") { VERIFIER } else { CHALLENGE });
+        let sasl = doc! { "conversationId": 1, "done": false, "payload": payload, "ok": 1.0 };
+        let reply = match command {
+            Some("hello") => doc! { "speculativeAuthenticate": sasl, "ok": 1.0 },
+            Some("saslStart" | "saslContinue") => sasl,
+            _ => doc! { "ok": 1.0 },
+        };
+        reply_to(message, &reply)
+    });
+    let mut talkative = tollgate::program();
+    talkative.env("TOLLGATE_LOG", "trace");
+    let settings = "slower_than: 0.001ms, values: true";
+    let tollgate = Tollgate::start_as(talkative, settings, &mongo_config(server.address()));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let messages = login();
+    messages.iter().for_each(|message| drop(client.ask(message)));
+    // All of it passed, and was seen.
+    assert_eq!(server.bytes(messages.concat().len()), messages.concat());
+    tollgate.logged(7, |_| true);
+    drop(client);
+    // Nor of what can't be read, though somebody is told about it.
+    let mut stray = RawClient::connect(tollgate.listener("db"));
+    stray.send(format!("GET /?password={PASSWORD} HTTP/1.1\r\n\r\n").as_bytes());
+    stray.read_until_close();
+    tollgate.metric_becomes("tollgate_violations_total", &[("kind", "looks_like_http")], 1.0);
+    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    let utterances = tollgate.utterances();
+    let all: String = utterances.iter().map(|(_, said)| said.as_str()).collect();
+    for seen in ["saslStart", "saslContinue", "createUser", "DEBUG", "looks_like_http"] {
+        assert!(all.contains(seen), "no {seen}: nothing to be tested here");
+    }
+    assert_eq!(base64(b"hunter"), "aHVudGVy");
+    let secrets = [PASSWORD, PLAIN, NONCE, FIRST, CHALLENGE, PROOF, VERIFIER];
+    for secret in secrets.into_iter().flat_map(forms) {
+        for (place, said) in &utterances {
+            assert!(!said.contains(&secret), "{secret:?} in the {place}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Connections are shared out evenly, counted, limited, and leave nothing behind.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::process::Command;
+use support::{
+    ends::{End, Upstream},
+    eventually,
+    tollgate::{self, Tollgate, tcp_config},
+};
+
+/// Sessions through the proxy, each shown to work.
+fn sessions(upstream: &Upstream, tollgate: &Tollgate, count: usize) -> Vec<(End, End)> {
+    let session = |_| {
+        let (mut client, mut server) = upstream.session(tollgate);
+        works(&mut client, &mut server);
+        (client, server)
+    };
+    (0..count).map(session).collect()
+}
+
+fn works(client: &mut End, server: &mut End) {
+    client.send(b"question");
+    server.expect(b"question");
+    server.send(b"answer");
+    client.expect(b"answer");
+}
+
+/// Waits until every worker together serve so many connections.
+fn served(tollgate: &Tollgate, count: f64) {
+    tollgate.metric_becomes("tollgate_connections_active", &[], count);
+    eventually("the seats to be given up", || {
+        (tollgate.listener_report("wire")["connections"] == count as u64).then_some(())
+    });
+}
+
+fn refused(tollgate: &Tollgate, count: f64) {
+    let reason = [("listener", "wire"), ("reason", "connection_limit")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &reason, count);
+}
+
+#[test]
+fn sixteen_long_lived_connections_are_spread_over_four_workers() {
+    let upstream = Upstream::start();
+    let config = tcp_config(upstream.address(), "");
+    let tollgate = Tollgate::start(&format!("workers: 4\n{config}"));
+    let _sessions = sessions(&upstream, &tollgate, 16);
+    let report = tollgate.listener_report("wire");
+    assert_eq!(report["connections"], 16);
+    let by_worker: Vec<u64> = report["connections_by_worker"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|n| n.as_u64())
+        .collect();
+    assert_eq!(by_worker.len(), 4, "{report}");
+    assert!(by_worker.iter().all(|n| *n <= 5), "{report}");
+}
+
+#[test]
+fn the_connection_too_many_is_closed_at_once_and_harms_no_other() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "max_connections: 2");
+    let mut open = sessions(&upstream, &tollgate, 2);
+    End::connect(tollgate.listener("wire")).ends();
+    refused(&tollgate, 1.0);
+    open.iter_mut().for_each(|(client, server)| works(client, server));
+    open.pop();
+    served(&tollgate, 1.0);
+    open.extend(sessions(&upstream, &tollgate, 1));
+    open.iter_mut().for_each(|(client, server)| works(client, server));
+    refused(&tollgate, 1.0);
+}
+
+#[test]
+fn the_whole_proxy_s_limit_counts_every_listener_s_connections() {
+    let upstream = Upstream::start();
+    let config = tcp_config(upstream.address(), "");
+    let other = "listeners:\n  other: { address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }";
+    let config = config.replace("listeners:", other);
+    let tollgate = Tollgate::start(&format!("max_connections: 2\n{config}"));
+    let mut open = sessions(&upstream, &tollgate, 1);
+    let mut there = End::connect(tollgate.listener("other"));
+    let mut back = upstream.accept();
+    works(&mut there, &mut back);
+    End::connect(tollgate.listener("wire")).ends();
+    refused(&tollgate, 1.0);
+    works(&mut there, &mut back);
+    open.iter_mut().for_each(|(client, server)| works(client, server));
+    drop((there, back));
+    served(&tollgate, 1.0);
+    open.extend(sessions(&upstream, &tollgate, 1));
+    refused(&tollgate, 1.0);
+}
+
+#[test]
+fn two_hundred_connections_leave_nothing_behind() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "");
+    drop(sessions(&upstream, &tollgate, 1));
+    served(&tollgate, 0.0);
+    let before = tollgate.descriptors();
+    for _ in 0..10 {
+        let mut open = sessions(&upstream, &tollgate, 20);
+        // Each kind of end: by the client, by the server, by resets.
+        for (at, (client, server)) in open.drain(..).enumerate() {
+            match at % 4 {
+                0 => drop((client, server)),
+                1 => drop((server, client)),
+                2 => client.reset(),
+                _ => server.reset(),
+            }
+        }
+    }
+    served(&tollgate, 0.0);
+    tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
+    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+    let labels = [("listener", "wire")];
+    assert_eq!(tollgate.metric("tollgate_connections_total", &labels), 201.0);
+    assert_eq!(tollgate.metric("tollgate_connection_close_total", &labels), 201.0);
+    eventually("the descriptors to be closed", || (tollgate.descriptors() <= before).then_some(()));
+}
+
+#[test]
+fn without_descriptors_new_connections_wait_and_old_ones_live() {
+    let upstream = Upstream::start();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]);
+    limited.arg(tollgate::program().get_program());
+    let config = tcp_config(upstream.address(), "");
+    let tollgate = Tollgate::start_as(limited, "", &format!("workers: 1\n{config}"));
+    let address = tollgate.listener("wire");
+    let mut open = sessions(&upstream, &tollgate, 10);
+    // More than there are descriptors for. The kernel takes them, the proxy can't.
+    let mut clients: Vec<End> = (0..30).map(|_| End::connect(address)).collect();
+    eventually("word of it", || tollgate.stderr().contains("out of file desc").then_some(()));
+    open.iter_mut().for_each(|(client, server)| works(client, server));
+    let paused = [("listener", "wire")];
+    eventually("a pause", || {
+        (tollgate.metric("tollgate_accept_paused_total", &paused) > 0.0).then_some(())
+    });
+    drop(open);
+    // Whoever waited is served as others leave, one after the other.
+    while !clients.is_empty() {
+        let mut server = upstream.accept();
+        server.send(b"hello");
+        let at = eventually("whose server it is", || clients.iter().position(End::has_heard));
+        let mut client = clients.remove(at);
+        client.expect(b"hello");
+        works(&mut client, &mut server);
+    }
+    assert_eq!(tollgate.stderr().matches("out of file desc").count(), 1, "said over and over");
+    let close = [("listener", "wire"), ("reason", "connect_failed")];
+    assert_eq!(tollgate.metric("tollgate_connection_close_total", &close), 0.0);
+    served(&tollgate, 0.0);
+}

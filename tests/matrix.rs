@@ -1,0 +1,200 @@
+//! Every policy × every protocol. A promise is written once and holds for all that Tollgate
+//! speaks: a new protocol is one more row in `speakers`, a new policy one more promise.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod support;
+
+use bson::doc;
+use serde_json::Value;
+use std::net::SocketAddr;
+use support::{
+    client::RawClient,
+    ends::{End, Upstream},
+    scripted::Scripted,
+    tollgate::{self, Tollgate},
+    wire::op_msg,
+};
+
+/// One protocol, as a matrix needs it: how to have one operation, and what it is called.
+struct Speaker {
+    protocol: &'static str,
+    operation: &'static str,
+    resource: &'static str,
+    /// Starts a server for clients to be served by.
+    serve: fn() -> SocketAddr,
+    /// Has one operation served at this address, from connect to close.
+    operate: fn(SocketAddr),
+}
+
+fn speakers() -> [Speaker; 2] {
+    [
+        Speaker {
+            protocol: "tcp",
+            operation: "session",
+            resource: "",
+            serve: || {
+                let upstream = Upstream::start();
+                let address = upstream.address();
+                std::thread::spawn(move || {
+                    loop {
+                        let mut server = upstream.accept();
+                        server.expect(b"question");
+                        server.send(b"answer");
+                    }
+                });
+                address
+            },
+            operate: |address| {
+                let mut client = End::connect(address);
+                client.send(b"question");
+                assert_eq!(client.rest(), b"answer");
+            },
+        },
+        Speaker {
+            protocol: "mongo",
+            operation: "find",
+            resource: "shop.orders",
+            serve: || Scripted::agreeing().address(),
+            operate: |address| {
+                let find = op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" });
+                assert_eq!(RawClient::connect(address).ask(&find).answers(), 7);
+            },
+        },
+    ]
+}
+
+/// A protocol's proxy, and what can be promised of it.
+struct Stage<'a> {
+    speaker: &'a Speaker,
+    upstream: SocketAddr,
+}
+
+impl Stage<'_> {
+    /// A proxy with one listener `it`, and these settings for the access log.
+    fn proxy(&self, log_settings: &str) -> Tollgate {
+        let Speaker { protocol, .. } = self.speaker;
+        let config = format!(
+            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {protocol}, cluster: it }}\n\
+             clusters:\n  it: {{ endpoints: [\"{}\"] }}\n",
+            self.upstream
+        );
+        Tollgate::start_as(tollgate::program(), log_settings, &config)
+    }
+
+    /// Has so many operations served.
+    fn operate(&self, tollgate: &Tollgate, times: usize) {
+        let address = tollgate.listener("it");
+        (0..times).for_each(|_| (self.speaker.operate)(address));
+    }
+
+    /// The labels of the operation's metrics.
+    fn labels(&self) -> [(&'static str, &'static str); 4] {
+        let Speaker { protocol, operation, resource, .. } = *self.speaker;
+        [
+            ("listener", "it"),
+            ("protocol", protocol),
+            ("operation", operation),
+            ("resource", resource),
+        ]
+    }
+}
+
+/// Holds a promise against every protocol there is.
+fn each(promise: impl Fn(&Stage<'_>)) {
+    for speaker in &speakers() {
+        println!("{}", speaker.protocol);
+        promise(&Stage { speaker, upstream: (speaker.serve)() });
+    }
+}
+
+#[test]
+fn no_protocol_is_missing() {
+    let said = tollgate::said(&["proxy", "gibberish", "127.0.0.1:0", "127.0.0.1:1"]);
+    let names = said.err.lines().find_map(|line| line.trim().strip_prefix("hint: write one of "));
+    let names: Vec<&str> = names.unwrap_or_else(|| panic!("{said:?}")).split(", ").collect();
+    assert_eq!(speakers().map(|speaker| speaker.protocol).to_vec(), names);
+}
+
+#[test]
+fn every_operation_is_counted_and_timed() {
+    each(|stage| {
+        let tollgate = stage.proxy("");
+        stage.operate(&tollgate, 3);
+        let labels = stage.labels();
+        let ok = [&labels[..], &[("outcome", "ok")]].concat();
+        tollgate.metric_becomes("tollgate_operations_total", &ok, 3.0);
+        tollgate.metric_becomes("tollgate_operations_total", &labels, 3.0);
+        tollgate.metric_becomes("tollgate_operation_duration_seconds_count", &labels, 3.0);
+        assert!(tollgate.metric("tollgate_operation_duration_seconds_sum", &labels) > 0.0);
+        for direction in ["request", "reply"] {
+            let bytes = [&labels[..], &[("direction", direction)]].concat();
+            assert!(tollgate.metric("tollgate_operation_bytes_total", &bytes) > 0.0, "{direction}");
+        }
+        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
+    });
+}
+
+#[test]
+fn every_operation_has_a_row_for_people() {
+    each(|stage| {
+        let tollgate = stage.proxy("");
+        stage.operate(&tollgate, 3);
+        tollgate.metric_becomes("tollgate_operations_total", &stage.labels(), 3.0);
+        let rows = tollgate.operations();
+        let ours = |row: &&Value| stage.labels().iter().all(|(key, value)| row[*key] == *value);
+        let row = rows.iter().find(ours).unwrap_or_else(|| panic!("no row in {rows:?}"));
+        assert_eq!((&row["count"], &row["errors"]), (&3.into(), &0.into()), "{row}");
+    });
+}
+
+#[test]
+fn every_operation_is_logged() {
+    each(|stage| {
+        let tollgate = stage.proxy("");
+        stage.operate(&tollgate, 3);
+        let lines = tollgate.logged(3, |_| true);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for line in lines {
+            for (key, value) in stage.labels().iter().filter(|(_, value)| !value.is_empty()) {
+                assert_eq!(line[*key], *value, "{key} of {line}");
+            }
+            assert_eq!(line["outcome"], "ok", "{line}");
+            assert_eq!(line["endpoint"], stage.upstream.to_string(), "{line}");
+            assert_eq!(line["cluster"], "it", "{line}");
+            assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+            assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+            for number in ["duration_ms", "ttfb_ms", "request_bytes", "reply_bytes"] {
+                assert!(line[number].as_f64().unwrap() > 0.0, "{number} of {line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn only_slow_operations_are_logged_where_only_those_are_wanted() {
+    each(|stage| {
+        for (limit, lines) in [("1h", 0), ("0.001ms", 3)] {
+            let mut tollgate = stage.proxy(&format!("slower_than: {limit}"));
+            stage.operate(&tollgate, 3);
+            tollgate.metric_becomes("tollgate_operations_total", &stage.labels(), 3.0);
+            assert!(tollgate.stop().success());
+            assert_eq!(tollgate.access_log().len(), lines, "{limit}");
+        }
+    });
+}
+
+#[test]
+fn every_connection_is_counted_with_the_reason_of_its_end() {
+    each(|stage| {
+        let tollgate = stage.proxy("");
+        stage.operate(&tollgate, 3);
+        let listener = [("listener", "it")];
+        tollgate.metric_becomes("tollgate_connections_total", &listener, 3.0);
+        tollgate.metric_becomes("tollgate_connection_close_total", &listener, 3.0);
+        tollgate.metric_becomes("tollgate_connections_active", &listener, 0.0);
+        let cluster = [("cluster", "it")];
+        tollgate.metric_becomes("tollgate_upstream_connect_total", &cluster, 3.0);
+        tollgate.metric_becomes("tollgate_upstream_connections_active", &cluster, 0.0);
+    });
+}
