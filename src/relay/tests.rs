@@ -69,7 +69,7 @@ fn proxy_with(
     policy: Box<dyn Policy>,
 ) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<()>)) {
     let (listener, socket, local) = parts(upstream, protocol, policy, 1);
-    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
+    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
     let (inbox, messages) = unbounded_channel();
     let address = listener.address;
     let _ = inbox.send(Message::Listen(socket));
@@ -293,7 +293,7 @@ fn a_connection_handed_to_a_worker_that_drains_is_not_left_waiting() {
         let watch = Watch::default();
         let (listener, socket, local) = parts(server, mongo(), Box::new(watch.clone()), 2);
         let (inboxes, messages): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded_channel()).unzip();
-        let crew = Crew { inboxes: inboxes.clone().into(), total: Total::new(10) };
+        let crew = Crew { inboxes: inboxes.clone().into(), total: Total::new(10, 10) };
         for (index, messages) in messages.into_iter().enumerate() {
             let (local, crew) = (Rc::clone(&local), crew.clone());
             spawn_local(worker::work(Worker::new(index), vec![local], crew, None, messages));
