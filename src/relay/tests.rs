@@ -93,7 +93,7 @@ fn proxy_with(
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, 1);
     let local = Local::new(listener, gate, cluster, metrics);
-    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10) };
+    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
     let (inbox, messages) = unbounded_channel();
     let _ = inbox.send(Message::Listen(Socket { listener: 0, socket }));
     let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
