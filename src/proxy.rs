@@ -13,6 +13,7 @@ use crate::{
     worker::{self, Message, Worker},
 };
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -86,6 +87,7 @@ impl Proxy {
     /// When a listener, the admin interface or the access log can't be opened.
     pub fn start(plan: Plan) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
+        raise_descriptor_limit();
         let metrics = Metrics::new();
         for listener in &plan.listeners {
             metrics.declare(listener.protocol.describe());
@@ -169,6 +171,16 @@ impl Proxy {
         if let Some(log) = self.log {
             let _ = log.join();
         }
+    }
+}
+
+/// Takes as many file descriptors as the system grants without asking: each connection needs two,
+/// and the usual soft limit of 1024 is for programs that `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // What can't be raised stays as it was, and is told when it runs out.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
 

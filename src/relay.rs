@@ -155,9 +155,7 @@ impl<C: Codec> Relay<C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.now = None;
         self.door.wakes(cx.waker());
-        if let Some(close) = self.timed_out() {
-            return Poll::Ready(close);
-        }
+        let rung = self.timer_rang();
         let (up, down) = loop {
             let up = self.poll_up(cx);
             if let Poll::Ready(Err(close)) = up {
@@ -174,6 +172,10 @@ impl<C: Codec> Relay<C> {
             }
         };
         if let Some(close) = self.over(up.is_ready(), down.is_ready()) {
+            return Poll::Ready(close);
+        }
+        // Only now: what was waiting to be read may have come in time.
+        if rung && let Some(close) = self.timed_out() {
             return Poll::Ready(close);
         }
         self.arm(cx);
@@ -256,16 +258,22 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    /// Whether a deadline has passed.
-    fn timed_out(&mut self) -> Option<Close> {
+    /// Whether the timer went off. An operation that waited for it goes on.
+    fn timer_rang(&mut self) -> bool {
         if !self.timer_armed || !self.timer.is_elapsed() {
-            return None;
+            return false;
         }
         self.timer_armed = false;
         let now = self.now();
         if self.wait_until.is_some_and(|until| until <= now) {
             self.wait_until = None;
         }
+        true
+    }
+
+    /// Whether a deadline has passed.
+    fn timed_out(&mut self) -> Option<Close> {
+        let now = self.now();
         let (deadline, close) = self.deadline();
         if deadline <= now { close } else { None }
     }

@@ -385,7 +385,7 @@ fn the_second_half_of_a_small_message_does_not_wait_for_the_first_s_acknowledgem
         // hears the first has nothing to say yet, and delays its acknowledgement by 40 ms.
         for (half, from, to) in [(b"ques", 0, 1), (b"tion", 0, 1), (b"answ", 1, 0), (b"ered", 1, 0)]
         {
-            let mut ends = [&mut client, &mut server];
+            let ends = [&mut client, &mut server];
             ends[from].send(half);
             ends[to].expect(half);
         }
