@@ -4,7 +4,7 @@ use crate::{
     policy::{Decision, Policy, Settled},
     series::{Census, Series, Table},
 };
-use operation::{Ledger, Operation, Outcome, Settlement, Ticket, Verdict};
+use operation::{Ledger, Operation, Outcome, Reason, Settlement, Ticket, Verdict};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration, time::Instant};
 
 /// How much of a request's front is kept, for whoever asks when the operation ends.
@@ -39,11 +39,12 @@ impl operation::Gate for Gate {
         let inner = &self.inner;
         let series = inner.series.find(operation.protocol, operation.name, operation.resource);
         let mut delay = Duration::ZERO;
-        for policy in &series.bound {
+        for (passed, policy) in series.bound.iter().enumerate() {
             match policy.admit(operation) {
                 Decision::Admit => {}
                 Decision::Delay(more) => delay += more,
                 Decision::Refuse { reason, message } => {
+                    refused(&series, passed, operation, reason, now);
                     return Verdict::Refuse { reason, message };
                 }
             }
@@ -52,6 +53,25 @@ impl operation::Gate for Gate {
         let slot = inner.slots.borrow_mut().take(series, operation, now);
         let ticket = Ticket::new(Rc::clone(inner) as Rc<dyn Ledger>, slot);
         if delay.is_zero() { Verdict::Go(ticket) } else { Verdict::Wait(delay, ticket) }
+    }
+}
+
+/// Settles a refused operation with the policies that it had `passed`: whoever admitted it counts,
+/// logs and gives back what it took.
+fn refused(
+    series: &Series,
+    passed: usize,
+    operation: &Operation<'_>,
+    reason: Reason,
+    began: Instant,
+) {
+    let mut how = Settlement::bare(Outcome::Rejected, began);
+    how.reason = Some(reason.as_str());
+    how.attributes = operation.attributes;
+    let Operation { front, awaits, .. } = *operation;
+    let done = Settled { key: &series.key, front, began, awaits, how: &how };
+    for policy in series.bound.iter().take(passed) {
+        policy.settle(&done);
     }
 }
 
@@ -117,5 +137,95 @@ impl Slots {
     fn give_back(&mut self, slot: u32, mut front: Vec<u8>) {
         front.clear();
         self.free.push((slot, front));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{policy::Bound, series::Key};
+    use operation::{Gate as _, Protocol};
+    use std::cell::Cell;
+
+    const TOY: Protocol = Protocol {
+        name: "toy",
+        items: None,
+        codes: None,
+        shapes: None,
+        item: "",
+        logged: &[],
+        logged_when_slow: &[],
+        logged_with_values: &[],
+    };
+
+    /// Counts what it admits and what it hears the end of.
+    #[derive(Clone, Default)]
+    struct Count {
+        refuses: bool,
+        admitted: Rc<Cell<u32>>,
+        settled: Rc<RefCell<Vec<(Outcome, Option<&'static str>)>>>,
+    }
+
+    impl Policy for Count {
+        fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+            Some(Box::new(self.clone()))
+        }
+    }
+
+    impl Bound for Count {
+        fn admit(&self, _: &Operation<'_>) -> Decision {
+            if self.refuses {
+                return Decision::Refuse { reason: Reason::Denied, message: "no".into() };
+            }
+            self.admitted.set(self.admitted.get() + 1);
+            Decision::Admit
+        }
+
+        fn settle(&self, done: &Settled<'_>) {
+            self.settled.borrow_mut().push((done.how.outcome, done.how.reason));
+        }
+    }
+
+    fn gate(policies: &[&Count]) -> Gate {
+        let policies = policies.iter().map(|one| Box::new((*one).clone()) as Box<dyn Policy>);
+        let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+        Gate::new(policies.collect(), census, metrics::Gauge::noop())
+    }
+
+    fn operation() -> Operation<'static> {
+        let (name, resource) = ("find", "shop.orders");
+        let protocol = const { &TOY };
+        Operation { protocol, name, resource, front: b"", attributes: &(), awaits: false }
+    }
+
+    #[test]
+    fn whoever_admits_an_operation_hears_its_end_once_also_when_another_refuses_it() {
+        let (before, after) = (Count::default(), Count::default());
+        let refuses = Count { refuses: true, ..Count::default() };
+        let gate = gate(&[&before, &refuses, &after]);
+        let verdict = gate.admit(&operation(), Instant::now());
+        assert!(matches!(verdict, Verdict::Refuse { reason: Reason::Denied, .. }));
+        assert_eq!(before.admitted.get(), 1);
+        assert_eq!(*before.settled.borrow(), [(Outcome::Rejected, Some("denied"))]);
+        assert_eq!(*refuses.settled.borrow(), []);
+        assert_eq!((after.admitted.get(), after.settled.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_ticket_that_is_dropped_settles_as_cancelled() {
+        let count = Count::default();
+        let gate = gate(&[&count]);
+        drop(gate.admit(&operation(), Instant::now()));
+        assert_eq!(*count.settled.borrow(), [(Outcome::Cancelled, None)]);
+    }
+
+    #[test]
+    fn a_ticket_that_is_settled_says_nothing_when_dropped() {
+        let count = Count::default();
+        let Verdict::Go(ticket) = gate(&[&count]).admit(&operation(), Instant::now()) else {
+            panic!("it was refused or delayed");
+        };
+        ticket.settle(&Settlement::bare(Outcome::Failed, Instant::now()));
+        assert_eq!(*count.settled.borrow(), [(Outcome::Failed, None)]);
     }
 }

@@ -318,7 +318,9 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
             Errno::from_io_error(&error),
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
         ) {
-            // The client went away before it was accepted.
+            // Nearly always a client that went away before it was accepted. Should it be something
+            // that stays, it must not keep the worker busy.
+            tokio::task::yield_now().await;
             continue;
         }
         local.paused.increment(1);
