@@ -107,7 +107,7 @@ fn documented(property: &Value) -> (String, String) {
         Some((meaning, default)) => {
             (meaning.trim().to_owned(), default.trim_end_matches('.').to_owned())
         }
-        None => (text, String::new()),
+        None => (text, "none".to_owned()),
     }
 }
 

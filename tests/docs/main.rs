@@ -41,7 +41,11 @@ fn agrees(page: &str, name: &str, generated: &str) {
 /// The fenced blocks of this language in a page.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
-    text.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).map(str::to_owned).collect()
+    text.split(&fence)
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The words in backquotes at the front of a table's rows, in this part of a page.

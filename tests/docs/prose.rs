@@ -49,7 +49,10 @@ fn every_page_of_the_docs_is_in_the_list_above() {
     for entry in std::fs::read_dir(path("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let page = format!("docs/{name}");
-        assert!(!name.ends_with(".md") || PAGES.contains(&&*page) || name == "benchmarks.md", "{page}");
+        assert!(
+            !name.ends_with(".md") || PAGES.contains(&&*page) || name == "benchmarks.md",
+            "{page}"
+        );
     }
 }
 
@@ -60,7 +63,8 @@ fn anchors(file: &std::path::Path) -> Vec<String> {
     headings
         .map(|line| {
             let words = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            let kept =
+                words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
