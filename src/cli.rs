@@ -68,6 +68,9 @@ enum Command {
     /// Print the JSON Schema of the config file, for editors.
     Schema,
     /// Show a live table of a running proxy's operations.
+    ///
+    /// What takes the most time comes first. Rates and TIME are those of the last interval, P50 and
+    /// P99 those since the proxy began.
     Top {
         /// The proxy's admin interface.
         #[arg(default_value = "127.0.0.1:9901")]

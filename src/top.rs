@@ -106,9 +106,15 @@ fn headline(title: &str, rows: &[Row], keys: bool, width: usize) -> String {
         (operations + row.operations, errors + row.errors)
     });
     let share = if operations > 0.0 { 100.0 * errors / operations } else { 0.0 };
+    let numbers = format!("   {operations:.0} ops/s   {share:.1}% errors");
     let quit = if keys { "   q quits" } else { "" };
-    let line = format!("{title}   {operations:.0} ops/s   {share:.1}% errors{quit}");
-    clip(&line, width)
+    let whole = format!("{title}{numbers}{quit}");
+    if whole.chars().count() <= width {
+        return clip(&whole, width);
+    }
+    // The numbers are what people look for, so they are the last to go.
+    let room = width.saturating_sub(numbers.chars().count());
+    clip(&format!("{}{numbers}", clip(title, room)), width)
 }
 
 /// Ctrl-C, or the signal that asks to end.
@@ -172,5 +178,15 @@ mod tests {
         let line = headline("top", &[row.clone(), row], true, 80);
         assert_eq!(line, "top   100 ops/s   2.0% errors   q quits");
         assert_eq!(headline("top", &[], false, 80), "top   0 ops/s   0.0% errors");
+    }
+
+    #[test]
+    fn the_first_line_keeps_its_numbers_where_there_is_little_room() {
+        let row = Row { operations: 50.0, errors: 1.0, ..Row::default() };
+        let line = headline("tollgate top  127.0.0.1:9901", &[row], true, 40);
+        assert_eq!(line, "tollgate top  …   50 ops/s   2.0% errors");
+        for width in 0..60 {
+            assert!(headline("a title", &[], true, width).chars().count() <= width, "{width}");
+        }
     }
 }

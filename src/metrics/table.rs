@@ -1,7 +1,7 @@
 //! Every metric once: its name, kind, unit, help and labels. `docs/metrics.md` is checked against it.
 //!
 //! To add one: a constant for its name, a row in [`TABLE`], and
-//! `UPDATE_DOCS=1 cargo test --lib the_page_lists_every_metric`.
+//! `UPDATE_DOCS=1 cargo test --test docs`.
 
 /// Client connections accepted.
 pub const CONNECTIONS_TOTAL: &str = "tollgate_connections_total";
@@ -220,7 +220,7 @@ const fn histogram(
 }
 
 /// What a protocol counts beyond the table, as rows.
-pub(super) fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {
+pub fn extras(protocol: &operation::Protocol) -> impl Iterator<Item = Metric> {
     // The labels are those that `operation::Protocol` promises.
     let items: &[&str] = &["listener", "operation", "resource", "direction"];
     let codes: &[&str] = &["listener", "operation", "code"];

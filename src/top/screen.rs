@@ -39,16 +39,18 @@ impl Screen {
         self.colour
     }
 
-    /// Draws a page over the one before, in one write; what has no room is left out.
+    /// Draws a page over the one before, in one write; its last line tells of those that have no
+    /// room.
     pub fn draw(&mut self, page: &str) -> io::Result<()> {
         let rows = size().map_or(24, |(_, rows)| rows);
+        let page = fitted(page, rows.into());
         let mut frame = Vec::new();
-        for (row, line) in (0..rows).zip(page.lines()) {
+        for (row, line) in (0..rows).zip(&page) {
             // Cleared first: after a line as wide as the terminal it would lose its last column.
             queue!(frame, MoveTo(0, row), Clear(ClearType::CurrentLine))?;
             frame.extend(line.as_bytes());
         }
-        let used = u16::try_from(page.lines().count()).unwrap_or(u16::MAX);
+        let used = u16::try_from(page.len()).unwrap_or(u16::MAX);
         if used < rows {
             queue!(frame, MoveTo(0, used), Clear(ClearType::FromCursorDown))?;
         }
@@ -64,6 +66,17 @@ impl Drop for Screen {
         let _ = disable_raw_mode();
         let _ = execute!(stdout(), Show, LeaveAlternateScreen);
     }
+}
+
+/// The lines of a page that have room, and how many have none.
+fn fitted(page: &str, rows: usize) -> Vec<String> {
+    let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
+    if lines.len() > rows && rows > 0 {
+        let more = lines.len() - rows + 1;
+        lines.truncate(rows - 1);
+        lines.push(format!("… {more} more"));
+    }
+    lines
 }
 
 /// Reads keys on a thread of its own, which a read that never ends can hold without harm. In raw
@@ -92,4 +105,16 @@ pub fn plain(page: &str) -> io::Result<()> {
 pub fn terminal_width() -> usize {
     let columns = if stdout().is_terminal() { size().map_or(0, |(columns, _)| columns) } else { 0 };
     if columns > 0 { columns.into() } else { PLAIN_WIDTH }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitted;
+
+    #[test]
+    fn a_page_that_is_too_long_tells_how_much_is_left_out() {
+        assert_eq!(fitted("a\nb\nc", 3), ["a", "b", "c"]);
+        assert_eq!(fitted("a\nb\nc\nd", 3), ["a", "b", "… 2 more"]);
+        assert_eq!(fitted("a\nb", 1), ["… 2 more"]);
+    }
 }

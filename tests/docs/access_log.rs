@@ -1,0 +1,123 @@
+//! docs/access-log.md tells every field, outcome and reason, and no more.
+
+use crate::{blocks, first_column, read};
+use mongo::Mongo;
+use operation::{Close, Codec, Outcome};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tollgate::{config, demo, proxy::Proxy};
+
+const PAGE: &str = "docs/access-log.md";
+
+/// The part of the page under a heading.
+fn part<'p>(page: &'p str, heading: &str) -> &'p str {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+    rest.split("\n## ").next().unwrap()
+}
+
+#[test]
+fn the_page_lists_every_outcome() {
+    let page = read(PAGE);
+    assert_eq!(first_column(part(&page, "Outcomes")), Outcome::ALL.map(Outcome::as_str));
+}
+
+#[test]
+fn the_page_lists_every_reason() {
+    let page = read(PAGE);
+    let mut expected: Vec<&str> = Close::ALL.iter().map(|close| close.as_str()).collect();
+    // The one that ends operations and not their connection.
+    expected.push("unreadable");
+    assert_eq!(first_column(part(&page, "Reasons")), expected);
+}
+
+#[test]
+fn every_field_that_a_protocol_adds_is_on_the_page() {
+    let page = read(PAGE);
+    let fields = first_column(part(&page, "Fields"));
+    let mongo = Mongo::PROTOCOL;
+    let lists = [mongo.logged, mongo.logged_when_slow, mongo.logged_with_values, &[mongo.item]];
+    for field in lists.into_iter().flatten() {
+        assert!(fields.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn every_example_on_the_page_has_only_fields_that_are_on_it() {
+    let page = read(PAGE);
+    let fields: BTreeSet<&str> = first_column(part(&page, "Fields")).into_iter().collect();
+    let lines: Vec<String> = blocks(&page, "json");
+    assert!(lines.len() >= 3);
+    for line in lines {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        for field in line.as_object().unwrap().keys() {
+            assert!(fields.contains(field.as_str()), "{field}");
+        }
+    }
+}
+
+/// Runs the demonstration before a log of slow operations with values, which has every field that
+/// there is, and a connection of raw TCP.
+#[test]
+fn every_field_of_a_line_is_on_the_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let server = demo::start_server().unwrap();
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plan = format!(
+        "admin: off\nworkers: 1\naccess_log: {{ path: {}, slower_than: 1ms, values: true }}\n\
+         listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n  \
+         any: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: any }}\n\
+         clusters:\n  db: {{ endpoints: [\"{server}\"] }}\n  any: {{ endpoints: [\"{}\"] }}\n",
+        log.display(),
+        echo.local_addr().unwrap(),
+    );
+    let proxy = Proxy::start(config::parse("test", &plan).unwrap()).unwrap();
+    let until = CancellationToken::new();
+    demo::spawn_traffic(proxy.listener("db").unwrap(), until.clone()).unwrap();
+    pass_a_session(proxy.listener("any").unwrap(), &echo);
+
+    let page = read(PAGE);
+    let documented: BTreeSet<&str> = first_column(part(&page, "Fields")).into_iter().collect();
+    // The demonstration has no logins, no traces and no time limits.
+    let rare = ["user", "trace_id", "max_time_ms"];
+    let wanted: BTreeSet<&str> =
+        documented.iter().copied().filter(|field| !rare.contains(field)).collect();
+    let began = Instant::now();
+    let mut seen = BTreeSet::new();
+    while !wanted.iter().all(|field| seen.contains(*field)) {
+        let missing: Vec<_> = wanted.iter().filter(|field| !seen.contains(**field)).collect();
+        assert!(began.elapsed() < Duration::from_secs(60), "never logged: {missing:?}");
+        thread::park_timeout(Duration::from_millis(50));
+        for line in std::fs::read_to_string(&log).unwrap().lines() {
+            // The last line may still be on its way.
+            let Ok(Value::Object(line)) = serde_json::from_str(line) else { continue };
+            for field in line.keys().filter(|field| seen.insert((*field).clone())) {
+                assert!(documented.contains(field.as_str()), "{field} is not on the page");
+            }
+        }
+    }
+    until.cancel();
+    proxy.control().drain();
+    proxy.wait();
+}
+
+/// A session that takes a few milliseconds.
+fn pass_a_session(address: std::net::SocketAddr, server: &TcpListener) {
+    let mut client = TcpStream::connect(address).unwrap();
+    let (mut service, _) = server.accept().unwrap();
+    let began = Instant::now();
+    let mut byte = [0];
+    while began.elapsed() < Duration::from_millis(5) {
+        client.write_all(&byte).unwrap();
+        service.read_exact(&mut byte).unwrap();
+        service.write_all(&byte).unwrap();
+        client.read_exact(&mut byte).unwrap();
+    }
+}

@@ -1,0 +1,174 @@
+//! docs/configuration.md: every key, from the JSON Schema that editors use.
+
+use crate::{agrees, blocks, read};
+use serde_json::Value;
+use tollgate::config;
+
+const PAGE: &str = "docs/configuration.md";
+
+/// The maps of a config: the schema's name, the heading, and where they are written.
+const MAPS: [(&str, &str); 6] = [
+    ("", "The file"),
+    ("Listener", "`listeners.NAME`"),
+    ("Settings", "`listeners.NAME.protocol.mongo`"),
+    ("Cluster", "`clusters.NAME`"),
+    ("Dns", "`clusters.NAME.dns`"),
+    ("AccessLog", "`access_log`"),
+];
+
+#[test]
+fn the_page_lists_every_key() {
+    let schema = config::schema();
+    let mut page = String::new();
+    for (name, heading) in MAPS {
+        let map = map(&schema, name);
+        page += &format!("## {heading}\n\n{}\n\n", one_line(&map["description"]));
+        page += "| key | type | default | meaning |\n|---|---|---|---|\n";
+        let required: Vec<&str> =
+            map["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = map["properties"].as_object().unwrap();
+        let (first, rest): (Vec<_>, Vec<_>) =
+            properties.iter().partition(|(key, _)| required.contains(&key.as_str()));
+        for (key, property) in first.into_iter().chain(rest) {
+            let (meaning, default) = documented(property);
+            let default = if required.contains(&key.as_str()) { "required" } else { &default };
+            let kind = kind(property).replace('|', "\\|");
+            page += &format!("| `{key}` | {kind} | {default} | {meaning} |\n");
+        }
+        page += "\n";
+    }
+    agrees(PAGE, "keys", &page);
+}
+
+#[test]
+fn no_map_of_the_schema_is_left_out() {
+    let schema = config::schema();
+    let known = |name: &String| {
+        // An endpoint is told where it is used, and nothing can't be set.
+        MAPS.iter().any(|(map, _)| map == name) || ["Endpoint", "NoSettings"].contains(&&**name)
+    };
+    for name in schema["$defs"].as_object().unwrap().keys() {
+        assert!(known(name), "{name} is on no page");
+    }
+}
+
+#[test]
+fn the_defaults_on_the_page_are_those_that_run() {
+    let written = "listeners: { a: { address: \":1\", protocol: mongo, cluster: b } }\n\
+                   clusters: { b: { endpoints: [\"c:1\"] } }\naccess_log: {}";
+    let runs = config::parse("test", written).unwrap().to_json();
+    let schema = config::schema();
+    let mut compared = 0;
+    for (name, place) in [
+        ("", ""),
+        ("Listener", "/listeners/a"),
+        ("Settings", "/listeners/a/protocol/mongo"),
+        ("Cluster", "/clusters/b"),
+        ("Dns", "/clusters/b/dns"),
+        ("AccessLog", "/access_log"),
+    ] {
+        let runs = runs.pointer(place).unwrap();
+        for (key, property) in map(&schema, name)["properties"].as_object().unwrap() {
+            let (_, default) = documented(property);
+            let is_value = default.starts_with('`') || default.parse::<u64>().is_ok();
+            // One worker a core is a number by the time it runs.
+            if !is_value || key == "workers" || name == "Settings" && key == "shard_keys" {
+                continue;
+            }
+            let runs = match &runs[key] {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(default.trim_matches('`'), runs, "{name} {key}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 12, "{compared}");
+}
+
+#[test]
+fn every_example_on_the_page_is_right() {
+    let examples = blocks(&read(PAGE), "yaml");
+    assert!(!examples.is_empty());
+    for example in examples {
+        config::parse(PAGE, &example).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+/// One map of the schema.
+fn map<'s>(schema: &'s Value, name: &str) -> &'s Value {
+    if name.is_empty() { schema } else { &schema["$defs"][name] }
+}
+
+/// What a key means, and its default.
+fn documented(property: &Value) -> (String, String) {
+    let text = one_line(&property["description"]);
+    match text.rsplit_once("Default: ") {
+        Some((meaning, default)) => {
+            (meaning.trim().to_owned(), default.trim_end_matches('.').to_owned())
+        }
+        None => (text, "none".to_owned()),
+    }
+}
+
+fn one_line(description: &Value) -> String {
+    description.as_str().unwrap().replace('\n', " ")
+}
+
+/// The values that a key takes, in words.
+fn kind(schema: &Value) -> String {
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+        return match name {
+            "Endpoint" => "`host:port`".to_owned(),
+            "NoSettings" => "nothing".to_owned(),
+            _ => {
+                let heading = MAPS.iter().find(|(map, _)| *map == name).unwrap().1;
+                let anchor = heading.to_lowercase().replace(['`', '.'], "");
+                format!("[map](#{anchor})")
+            }
+        };
+    }
+    if let Some(kinds) = schema["anyOf"].as_array() {
+        let kinds: Vec<String> = kinds.iter().map(kind).filter(|k| k != "nothing").collect();
+        return kinds.join(" or ");
+    }
+    if let Some(word) = schema["const"].as_str() {
+        return format!("`{word}`");
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        let words: Vec<String> =
+            words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
+        return words.join(", ");
+    }
+    if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains("(ms|s|m|h|d)")) {
+        return "duration".to_owned();
+    }
+    if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(":[0-9]{1,5}")) {
+        return "`ip:port`".to_owned();
+    }
+    let kinds = match &schema["type"] {
+        Value::String(kind) => vec![kind.as_str()],
+        kinds => kinds.as_array().unwrap().iter().filter_map(Value::as_str).collect(),
+    };
+    let kind_of = *kinds.iter().find(|kind| **kind != "null").unwrap_or(&"null");
+    match kind_of {
+        "null" => "nothing".to_owned(),
+        "boolean" => "`true`, `false`".to_owned(),
+        "integer" => format!("{} to {}", schema["minimum"], schema["maximum"]),
+        "array" => format!("list of {}", kind(&schema["items"])),
+        "object" if schema["additionalProperties"].is_object() => {
+            format!("name: {}", kind(&schema["additionalProperties"]))
+        }
+        // The protocol: a map with one of these keys.
+        "object" => {
+            let keys = schema["properties"].as_object().unwrap().iter();
+            let keys = keys.map(|(name, settings)| match kind(settings).as_str() {
+                "" => format!("`{name}: {{}}`"),
+                settings => format!("`{name}:` {settings}"),
+            });
+            keys.collect::<Vec<_>>().join(" or ")
+        }
+        "string" => "text".to_owned(),
+        other => panic!("teach this test the type {other}"),
+    }
+}

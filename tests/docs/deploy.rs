@@ -1,0 +1,203 @@
+//! What docker-compose.yml starts: its files are there, agree with each other, and ask for metrics
+//! that exist.
+
+use crate::{
+    metrics::{labels, names, used},
+    path, read,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    process::{Command, Stdio},
+};
+use tollgate::{config, proxy::Proxy};
+
+const DASHBOARD: &str = "deploy/grafana/dashboards/tollgate.json";
+
+fn yaml(name: &str) -> Value {
+    serde_saphyr::from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// Every query of the dashboard, with the legend of its lines.
+fn queries() -> Vec<(String, String)> {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    targets.map(|target| (text(&target["expr"]), text(&target["legendFormat"]))).collect()
+}
+
+#[test]
+fn the_proxys_config_is_right() {
+    if let Err(problems) = config::load(path("deploy/tollgate.yaml")) {
+        panic!("{problems}");
+    }
+}
+
+#[test]
+fn every_file_that_is_mounted_is_there() {
+    let compose = yaml("docker-compose.yml");
+    let mut mounted = 0;
+    for service in compose["services"].as_object().unwrap().values() {
+        for volume in texts(&service["volumes"]) {
+            let (from, _) = volume.split_once(':').unwrap();
+            if from.starts_with('.') {
+                assert!(path(from).exists(), "{volume}");
+                mounted += 1;
+            } else {
+                assert!(compose["volumes"].get(from).is_some(), "{volume}");
+            }
+        }
+    }
+    assert!(mounted >= 5);
+}
+
+#[test]
+fn services_depend_on_services_and_stop_after_the_drain() {
+    let compose = yaml("docker-compose.yml");
+    let services = compose["services"].as_object().unwrap();
+    for (name, service) in services {
+        let on: Vec<&str> = match &service["depends_on"] {
+            Value::Object(on) => on.keys().map(String::as_str).collect(),
+            on => texts(on),
+        };
+        for other in on {
+            assert!(services.contains_key(other), "{name} depends on {other}");
+        }
+    }
+    let grace = services["tollgate"]["stop_grace_period"].as_str().unwrap();
+    let grace = grace.strip_suffix('s').unwrap().parse().unwrap();
+    let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
+    assert!(std::time::Duration::from_secs(grace) > plan.drain_timeout);
+    let dockerfile = read("Dockerfile");
+    for (name, service) in services {
+        if let Some(stage) = service["build"]["target"].as_str() {
+            assert!(dockerfile.contains(&format!(" AS {stage}\n")), "{name} builds {stage}");
+        }
+    }
+}
+
+#[test]
+fn every_port_that_is_published_or_scraped_is_listened_on() {
+    let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
+    let mut open: BTreeSet<u16> = plan.listeners.iter().map(|l| l.address.port()).collect();
+    open.extend(plan.admin.map(|admin| admin.port()));
+    let port = |text: &str| text.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let compose = yaml("docker-compose.yml");
+    for published in texts(&compose["services"]["tollgate"]["ports"]) {
+        assert!(open.contains(&port(published)), "{published}");
+    }
+    let prometheus = yaml("deploy/prometheus.yml");
+    let targets = texts(&prometheus["scrape_configs"][0]["static_configs"][0]["targets"]);
+    assert_eq!(targets, [format!("tollgate:{}", plan.admin.unwrap().port())]);
+    let traffic = compose["services"]["traffic"]["command"].to_string();
+    let (_, rest) = traffic.split_once("tollgate:").unwrap();
+    assert!(open.contains(&port(rest.split('/').next().unwrap())), "{traffic}");
+}
+
+#[test]
+fn the_health_check_tells_a_proxy_from_none() {
+    let dockerfile = read("Dockerfile");
+    let (_, rest) = dockerfile.split_once("HEALTHCHECK").unwrap();
+    let (_, command) = rest.split_once("CMD ").unwrap();
+    let command: Vec<String> = serde_json::from_str(command.lines().next().unwrap()).unwrap();
+    let (admin, options) = command[1..].split_last().unwrap();
+    assert!(admin.ends_with(":9901"));
+    let check = |admin: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(options).arg(admin).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().unwrap().success()
+    };
+    let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:9", Some("127.0.0.1:0"));
+    let proxy = Proxy::start(plan.unwrap()).unwrap();
+    let admin = proxy.admin().unwrap().to_string();
+    assert!(check(&admin));
+    proxy.control().drain();
+    proxy.wait();
+    assert!(!check(&admin));
+}
+
+#[test]
+fn the_image_does_not_run_as_root() {
+    let dockerfile = read("Dockerfile");
+    let last = dockerfile.rsplit("\nFROM ").next().unwrap();
+    assert!(last.contains("\nUSER nonroot\n"), "{last}");
+}
+
+#[test]
+fn the_dashboard_shows_metrics_and_labels_that_exist() {
+    let known = names();
+    let queries = queries();
+    assert!(queries.len() > 20);
+    for (query, _) in &queries {
+        let mut of_metrics: BTreeSet<&str> = ["le"].into();
+        for name in used(query) {
+            assert!(known.contains(name), "{name} in {query}");
+            of_metrics.extend(labels(name));
+        }
+        for label in grouped(query).into_iter().chain(matched(query)) {
+            assert!(of_metrics.contains(label), "{label} in {query}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboards_legends_name_what_is_grouped_by() {
+    for (query, legend) in queries() {
+        let groups = grouped(&query);
+        for label in legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap()) {
+            // Without any group a series has all the labels of its metric.
+            let all = groups.is_empty() && used(&query).any(|name| labels(name).contains(&label));
+            assert!(all || groups.contains(&label), "{label} in {query}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_tells_of_operations_is_on_the_dashboard() {
+    let queries = queries();
+    let shown: BTreeSet<&str> = queries.iter().flat_map(|(query, _)| used(query)).collect();
+    for name in names() {
+        // Of a histogram one of its three is enough, and refusals have no policy yet.
+        let aside = ["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end));
+        let rare = ["tollgate_build_info", "tollgate_refusals_total", "tollgate_connections_total"];
+        assert!(aside || rare.contains(&&*name) || shown.contains(&*name), "{name}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_drawn_from_the_source_that_is_provisioned() {
+    let sources = yaml("deploy/grafana/provisioning/datasources/prometheus.yaml");
+    let uid = &sources["datasources"][0]["uid"];
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let drawn = panel["type"] != "row";
+        assert!(!drawn || panel["datasource"]["uid"] == *uid, "{panel}");
+    }
+    let provider = yaml("deploy/grafana/provisioning/dashboards/tollgate.yaml");
+    let folder = provider["providers"][0]["options"]["path"].as_str().unwrap();
+    let compose = yaml("docker-compose.yml");
+    let mounts = texts(&compose["services"]["grafana"]["volumes"]);
+    assert!(mounts.iter().any(|mount| mount.contains(&format!(":{folder}:"))), "{mounts:?}");
+}
+
+/// The labels in each `by (…)` of a query.
+fn grouped(query: &str) -> Vec<&str> {
+    let lists = query.split("by (").skip(1).map(|rest| rest.split(')').next().unwrap());
+    lists.flat_map(|list| list.split(',').map(str::trim)).collect()
+}
+
+/// The labels in each `{…}` of a query.
+fn matched(query: &str) -> Vec<&str> {
+    let lists = query.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
+    lists
+        .flat_map(|list| list.split(", ").map(|one| one.split(['=', '!']).next().unwrap()))
+        .collect()
+}

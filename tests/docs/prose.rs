@@ -1,0 +1,71 @@
+//! What the guides show works, and their links lead somewhere.
+
+use crate::{blocks, path, read};
+use tollgate::config;
+
+const PAGES: [&str; 11] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/access-log.md",
+    "docs/configuration.md",
+    "docs/metrics.md",
+    "docs/mongodb.md",
+    "docs/tcp.md",
+    "docs/docker.md",
+    "docs/testing.md",
+];
+
+#[test]
+fn every_config_in_a_guide_is_right() {
+    for page in ["docs/mongodb.md", "docs/tcp.md", "docs/access-log.md", "docs/docker.md"] {
+        for (at, config) in blocks(&read(page), "yaml").iter().enumerate() {
+            if let Err(problems) = config::parse(page, config) {
+                panic!("the config number {} of {page}:\n{problems}", at + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_or_a_heading() {
+    for page in PAGES {
+        let text = read(page);
+        let folder = path(page).parent().unwrap().to_owned();
+        let mut links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.by_ref().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path(page) } else { folder.join(file) };
+            assert!(target.exists(), "{page}: {link}");
+            let found = anchor.is_empty() || anchors(&target).iter().any(|known| known == anchor);
+            assert!(found, "{page}: no heading for {link}");
+        }
+    }
+}
+
+#[test]
+fn every_page_of_the_docs_is_in_the_list_above() {
+    for entry in std::fs::read_dir(path("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let page = format!("docs/{name}");
+        assert!(
+            !name.ends_with(".md") || PAGES.contains(&&*page) || name == "benchmarks.md",
+            "{page}"
+        );
+    }
+}
+
+/// What a page's headings are called in links.
+fn anchors(file: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            let kept =
+                words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
