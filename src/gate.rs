@@ -163,8 +163,10 @@ mod tests {
     struct Count {
         refuses: bool,
         admitted: Rc<Cell<u32>>,
-        settled: Rc<RefCell<Vec<(Outcome, Option<&'static str>)>>>,
+        settled: Rc<RefCell<Vec<End>>>,
     }
+
+    type End = (Outcome, Option<&'static str>);
 
     impl Policy for Count {
         fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {

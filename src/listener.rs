@@ -374,6 +374,8 @@ mod tests {
             max_connections,
             idle_timeout: None,
             max_connection_duration: None,
+            first_byte_timeout: None,
+            message_timeout: None,
             write_timeout: None,
             on_violation: OnViolation::Pass,
         };

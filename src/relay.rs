@@ -5,6 +5,7 @@
 //! bytes, the gate judges operations, and the relay only moves bytes and watches the clock.
 
 mod buffers;
+mod deadlines;
 mod down;
 mod flow;
 mod open;
@@ -18,6 +19,7 @@ use crate::{
     worker::{Phase, Worker},
 };
 use bytes::{Bytes, BytesMut};
+use deadlines::FOR_EVER;
 use flow::Flow;
 use open::{End, Facts, Table};
 use operation::{Close, Codec, Link, Outcome, Reply, Violation};
@@ -28,7 +30,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::{net::TcpStream, time::Sleep};
 
@@ -59,6 +61,10 @@ struct Relay<C> {
     understood: bool,
     began: Instant,
     last_byte: Instant,
+    /// Neither peer has sent a byte yet.
+    silent: bool,
+    /// Since when the client owes the rest of a message.
+    message_since: Option<Instant>,
     ended_first: Option<Side>,
     /// The server takes nothing more; what it said before is still the client's.
     refused_by_server: Option<Close>,
@@ -74,9 +80,6 @@ enum Side {
     Client,
     Server,
 }
-
-/// A year: for whoever waits for ever, and a timer that can't.
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How many bytes of refusals may wait for a client that doesn't read, before its requests wait
 /// too.
@@ -110,6 +113,8 @@ pub async fn relay<C: Codec>(
         understood: false,
         began: now,
         last_byte: now,
+        silent: true,
+        message_since: None,
         ended_first: None,
         refused_by_server: None,
         now: None,
@@ -174,6 +179,7 @@ impl<C: Codec> Relay<C> {
         if let Some(close) = self.over(up.is_ready(), down.is_ready()) {
             return Poll::Ready(close);
         }
+        self.note_message();
         // Only now: what was waiting to be read may have come in time.
         if rung && let Some(close) = self.timed_out() {
             return Poll::Ready(close);
@@ -232,92 +238,6 @@ impl<C: Codec> Relay<C> {
     /// Whether the connection carries one endless operation.
     fn is_stream(&self) -> bool {
         self.up.passes_everything()
-    }
-
-    /// This wake-up's time.
-    fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
-    }
-
-    /// Notes that bytes moved.
-    fn moved(&mut self) {
-        self.last_byte = self.now();
-    }
-
-    /// Since when a writer takes nothing, now that it was tried again.
-    fn stalled(
-        &mut self,
-        since: Option<Instant>,
-        pending: bool,
-        progress: bool,
-    ) -> Option<Instant> {
-        match since {
-            _ if !pending => None,
-            Some(since) if !progress => Some(since),
-            _ => Some(self.now()),
-        }
-    }
-
-    /// Whether the timer went off. An operation that waited for it goes on.
-    fn timer_rang(&mut self) -> bool {
-        if !self.timer_armed || !self.timer.is_elapsed() {
-            return false;
-        }
-        self.timer_armed = false;
-        let now = self.now();
-        if self.wait_until.is_some_and(|until| until <= now) {
-            self.wait_until = None;
-        }
-        true
-    }
-
-    /// Whether a deadline has passed.
-    fn timed_out(&mut self) -> Option<Close> {
-        let now = self.now();
-        let (deadline, close) = self.deadline();
-        if deadline <= now { close } else { None }
-    }
-
-    /// The next moment at which something has to be looked at, and what it would mean.
-    fn deadline(&self) -> (Instant, Option<Close>) {
-        let mut next = (self.began + FOR_EVER, None);
-        let mut sooner = |at: Instant, close| {
-            if at < next.0 {
-                next = (at, close);
-            }
-        };
-        if let Some(until) = self.wait_until {
-            sooner(until, None);
-        }
-        if let Some(limit) = self.plan.max_connection_duration {
-            sooner(self.began + limit, Some(Close::MaxDuration));
-        }
-        if let Some(limit) = self.plan.write_timeout {
-            for since in [self.up.stalled, self.down.stalled].into_iter().flatten() {
-                sooner(since + limit, Some(Close::WriteTimeout));
-            }
-        }
-        // Whoever waits for a reply is not idle, however long it takes.
-        if let Some(limit) = self.plan.idle_timeout
-            && !self.open.expects_reply()
-        {
-            sooner(self.last_byte + limit, Some(Close::IdleTimeout));
-        }
-        next
-    }
-
-    /// Sees to it that the task wakes at the next deadline. A later deadline costs nothing:
-    /// the timer goes off at the old one, and is set again then.
-    fn arm(&mut self, cx: &mut Context<'_>) {
-        let (deadline, _) = self.deadline();
-        if self.timer_armed && self.timer.deadline().into_std() <= deadline {
-            return;
-        }
-        self.timer.as_mut().reset(deadline.into());
-        self.timer_armed = true;
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
     }
 
     /// Framing is lost: nothing more can be read on this connection.

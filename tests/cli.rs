@@ -296,7 +296,7 @@ fn no_secret_of_a_login_is_ever_said() {
     let mut talkative = tollgate::program();
     talkative.env("TOLLGATE_LOG", "trace");
     let settings = "slower_than: 0.001ms, values: true";
-    let tollgate = Tollgate::start_as(talkative, settings, &mongo_config(server.address()));
+    let tollgate = Tollgate::start_as(talkative, settings, &mongo_config(server.address(), ""));
     let mut client = RawClient::connect(tollgate.listener("db"));
     let messages = login();
     messages.iter().for_each(|message| drop(client.ask(message)));

@@ -6,7 +6,10 @@ mod support;
 
 use bson::{Document, doc};
 use serde_json::Value;
-use std::time::Instant;
+use std::{
+    sync::{Mutex, mpsc::channel},
+    time::Instant,
+};
 use support::{
     client::RawClient,
     scripted::{Peer, Scripted, reply_to},
@@ -93,6 +96,33 @@ fn an_unreadable_compressed_message_passes_and_reading_goes_on_behind_it() {
     let labels = [("listener", "db"), ("kind", "bad_compression")];
     tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
     assert_eq!(tollgate.logged(1, |line| line["operation"] == "find").len(), 1);
+}
+
+#[test]
+fn a_message_that_trickles_in_is_cut_off_and_one_that_is_slow_to_be_answered_is_not() {
+    let (enough, thinking) = channel();
+    let thinking = Mutex::new(thinking);
+    let server = Scripted::start(move |peer| {
+        while let Some(message) = peer.message() {
+            thinking.lock().unwrap().recv().unwrap();
+            peer.send(&reply_to(&message, &doc! { "ok": 1.0 }));
+        }
+    });
+    let tollgate = Tollgate::mongo_with(server.address(), "message_timeout: 300ms");
+    let message = op_msg(7, &find("orders"));
+    let mut patient = RawClient::connect(tollgate.listener("db"));
+    patient.send(&message);
+    // Also a header alone, and a message of which the front is there and the rest is owed.
+    let long = op_msg(8, &doc! { "insert": "orders", "$db": "shop", "text": "x".repeat(200_000) });
+    for begun in [&message[..3], &message[..20], &long[..100_000]] {
+        let mut slow = RawClient::connect(tollgate.listener("db"));
+        slow.send(begun);
+        slow.read_until_close();
+    }
+    let labels = [("listener", "db"), ("reason", "message_timeout")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 3.0);
+    enough.send(()).unwrap();
+    assert_eq!(patient.read().answers(), 7);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn through_the_proxy(
             other => panic!("the tests need host:port, not {other:?}"),
         };
         let upstream = upstream.to_socket_addrs().expect("a known name").next().unwrap();
-        let tollgate = Tollgate::start(&mongo_config(upstream));
+        let tollgate = Tollgate::start(&mongo_config(upstream, ""));
         options.hosts = vec![ServerAddress::parse(tollgate.listener("db").to_string()).unwrap()];
         options.app_name = Some(name.to_owned());
         options.server_selection_timeout = Some(Duration::from_secs(20));

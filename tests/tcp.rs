@@ -311,6 +311,30 @@ fn a_peer_that_takes_nothing_is_closed_after_the_write_timeout() {
 }
 
 #[test]
+fn a_session_in_which_nobody_says_a_word_ends_after_the_first_byte_timeout() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "first_byte_timeout: 300ms");
+    let began = Instant::now();
+    let (mut client, mut server) = upstream.session(&tollgate);
+    client.ends();
+    server.ends();
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    ended(&tollgate, "first_byte_timeout", "cancelled");
+}
+
+#[test]
+fn a_session_in_which_somebody_spoke_may_be_silent_for_longer() {
+    let upstream = Upstream::start();
+    let limits = "first_byte_timeout: 300ms, idle_timeout: 900ms";
+    let tollgate = Tollgate::tcp(upstream.address(), limits);
+    let (mut client, mut server) = upstream.session(&tollgate);
+    server.send(b"welcome");
+    client.expect(b"welcome");
+    client.ends();
+    ended(&tollgate, "idle_timeout", "ok");
+}
+
+#[test]
 fn a_client_s_reset_ends_the_session_at_the_server() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");

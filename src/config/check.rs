@@ -112,6 +112,8 @@ impl Check<'_> {
             max_connections: or(listener.max_connections, Count(max_connections)).0,
             idle_timeout: or(listener.idle_timeout, Some(HOUR)),
             max_connection_duration: or(listener.max_connection_duration, None),
+            first_byte_timeout: or(listener.first_byte_timeout, Some(MINUTE)),
+            message_timeout: or(listener.message_timeout, Some(5 * MINUTE)),
             write_timeout: or(listener.write_timeout, Some(5 * MINUTE)),
             on_violation: or(listener.on_violation, OnViolation::Pass),
         })

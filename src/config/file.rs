@@ -67,6 +67,10 @@ pub(crate) struct Listener {
     pub(crate) idle_timeout: Given<OrOff<Duration>>,
     /// How long a connection may live, or `off`. Default: `off`.
     pub(crate) max_connection_duration: Given<OrOff<Duration>>,
+    /// How long both peers may say nothing at first, or `off`. Default: `1m`.
+    pub(crate) first_byte_timeout: Given<OrOff<Duration>>,
+    /// How long a client may take to end a message that it began, or `off`. Default: `5m`.
+    pub(crate) message_timeout: Given<OrOff<Duration>>,
     /// How long a peer may take none of the bytes meant for it, or `off`. Default: `5m`.
     pub(crate) write_timeout: Given<OrOff<Duration>>,
     /// How many connections at once. Default: the `max_connections` of the whole proxy.

@@ -41,6 +41,10 @@ pub struct ListenerPlan {
     pub idle_timeout: Option<Duration>,
     /// How long a connection may live; `None` means for ever.
     pub max_connection_duration: Option<Duration>,
+    /// How long both peers may say nothing at first; `None` means for ever.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long a client may take to end a message that it began; `None` means for ever.
+    pub message_timeout: Option<Duration>,
     /// How long a peer may take none of the bytes meant for it; `None` means for ever.
     pub write_timeout: Option<Duration>,
     /// What to do once bytes can't be read any more.

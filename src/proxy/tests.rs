@@ -25,6 +25,8 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
             max_connections: 100,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            first_byte_timeout: None,
+            message_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
             on_violation: OnViolation::Pass,
         })],

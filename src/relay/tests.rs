@@ -92,6 +92,8 @@ fn parts(
         max_connections: 10,
         idle_timeout: None,
         max_connection_duration: None,
+        first_byte_timeout: None,
+        message_timeout: None,
         write_timeout: None,
         on_violation: OnViolation::Pass,
     });

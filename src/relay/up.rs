@@ -102,6 +102,9 @@ impl<C: Codec> Relay<C> {
             {
                 open.request_bytes += advance.moved as u64;
             }
+            if advance.ended {
+                self.message_since = None;
+            }
             if advance.ended && !dropped {
                 self.request_ended();
             }

@@ -24,6 +24,8 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.address, "0.0.0.0:0".parse().unwrap());
     assert_eq!(listener.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(listener.max_connection_duration, None);
+    assert_eq!(listener.first_byte_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(listener.message_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.write_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.max_connections, 10_000);
     assert_eq!(listener.on_violation, OnViolation::Pass);
@@ -47,8 +49,11 @@ fn what_is_written_is_what_runs() {
         ("orders", "mongo", "orders")
     );
     assert_eq!(orders.idle_timeout, Some(Duration::from_secs(5400)));
+    assert_eq!(orders.first_byte_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(orders.message_timeout, Some(Duration::from_secs(30)));
     assert_eq!(orders.write_timeout, Some(Duration::from_millis(250)));
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
+    assert_eq!((cache.first_byte_timeout, cache.message_timeout), (None, None));
     assert_eq!((cache.idle_timeout, cache.write_timeout, cache.max_connections), (None, None, 500));
     let hosts: Vec<&str> = plan.clusters[0].endpoints.iter().map(|it| it.host.as_str()).collect();
     assert_eq!(hosts, ["mongo-1", "mongo-2", "2001:db8::1"]);

@@ -74,7 +74,12 @@ impl Tollgate {
 
     /// A proxy with one MongoDB listener, `db`, before this server.
     pub fn mongo(upstream: SocketAddr) -> Self {
-        Self::start(&mongo_config(upstream))
+        Self::mongo_with(upstream, "")
+    }
+
+    /// The same; `settings` are the listener's further keys, such as `idle_timeout: 1s`.
+    pub fn mongo_with(upstream: SocketAddr, settings: &str) -> Self {
+        Self::start(&mongo_config(upstream, settings))
     }
 
     /// A proxy with one TCP listener, `wire`, before this server; `settings` are the listener's
@@ -245,9 +250,9 @@ impl Drop for Tollgate {
 }
 
 /// The config of [`Tollgate::mongo`], for tests that add to it.
-pub fn mongo_config(upstream: SocketAddr) -> String {
+pub fn mongo_config(upstream: SocketAddr, settings: &str) -> String {
     format!(
-        "listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n\
+        "listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db, {settings} }}\n\
          clusters:\n  db: {{ endpoints: [\"{upstream}\"] }}\n"
     )
 }

@@ -111,6 +111,10 @@ pub enum Close {
     IdleTimeout,
     /// The connection lived for `max_connection_duration`.
     MaxDuration,
+    /// Neither peer sent a byte within `first_byte_timeout`.
+    FirstByteTimeout,
+    /// The client began a message, and did not end it within `message_timeout`.
+    MessageTimeout,
     /// A peer took none of the bytes meant for it for `write_timeout`.
     WriteTimeout,
     /// The proxy is going down, and the connection had come to a rest.
@@ -135,13 +139,15 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 16] = [
+    pub const ALL: [Close; 18] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
         Close::UpstreamReset,
         Close::IdleTimeout,
         Close::MaxDuration,
+        Close::FirstByteTimeout,
+        Close::MessageTimeout,
         Close::WriteTimeout,
         Close::Drain,
         Close::DrainTimeout,
@@ -163,6 +169,8 @@ impl Close {
             Close::UpstreamReset => "upstream_reset",
             Close::IdleTimeout => "idle_timeout",
             Close::MaxDuration => "max_duration",
+            Close::FirstByteTimeout => "first_byte_timeout",
+            Close::MessageTimeout => "message_timeout",
             Close::WriteTimeout => "write_timeout",
             Close::Drain => "drain",
             Close::DrainTimeout => "drain_timeout",
@@ -187,6 +195,7 @@ impl Close {
             Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
             Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
             Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
+            Close::FirstByteTimeout | Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
             Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
