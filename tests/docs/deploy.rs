@@ -9,6 +9,8 @@ use serde_json::Value;
 use std::{
     collections::BTreeSet,
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 use tollgate::{config, proxy::Proxy};
 
@@ -72,7 +74,7 @@ fn services_depend_on_services_and_stop_after_the_drain() {
     let grace = services["tollgate"]["stop_grace_period"].as_str().unwrap();
     let grace = grace.strip_suffix('s').unwrap().parse().unwrap();
     let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
-    assert!(std::time::Duration::from_secs(grace) > plan.drain_timeout);
+    assert!(Duration::from_secs(grace) > plan.drain_timeout);
     let dockerfile = read("Dockerfile");
     for (name, service) in services {
         if let Some(stage) = service["build"]["target"].as_str() {
@@ -110,7 +112,18 @@ fn the_health_check_tells_a_proxy_from_none() {
     let check = |admin: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.args(options).arg(admin).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().unwrap().success()
+        let mut child = command.spawn().unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
+            if began.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+                panic!("{command:?} does not end");
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
     };
     let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:9", Some("127.0.0.1:0"));
     let proxy = Proxy::start(plan.unwrap()).unwrap();
