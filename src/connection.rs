@@ -1,7 +1,7 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
 use crate::{
-    cluster::Endpoint,
+    cluster::{Endpoint, Lease, Upstream},
     config::plan::ListenerPlan,
     listener::{Local, Seat},
     protocols,
@@ -9,7 +9,8 @@ use crate::{
 };
 use operation::{Close, Gate, Link, Operation, Verdict, Violation};
 use std::{
-    borrow::Cow, cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, task::Waker, time::Instant,
+    borrow::Cow, cell::Cell, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, task::Waker,
+    time::Instant,
 };
 use tokio::net::TcpStream;
 
@@ -55,58 +56,64 @@ impl Parcel {
     }
 }
 
+/// A connection being served, until it ends.
+type Serving = Pin<Box<dyn Future<Output = Close>>>;
+
 /// Serves one connection until it ends.
+///
+/// A connection takes memory for as long as it lives, most of the time idle. So what opening it
+/// takes is boxed, and gone once it is open, and what serving it takes lies in a box of its size.
 pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
     let Accepted { socket, peer, at, seat } = accepted;
     local.opened();
-    let close = match open(&worker, &local, socket, peer, at).await {
-        Ok(close) => close,
-        Err(error) => {
-            // The client went away between accept and here.
-            tracing::debug!(listener = &*local.plan().name, %peer, %error, "connection lost");
-            Close::ClientReset
-        }
+    let opened = Box::pin(open(&worker, &local, socket, peer, at)).await;
+    let close = match opened {
+        Ok(serving) => serving.await,
+        Err(close) => close,
     };
     local.closed(close);
     tracing::debug!(listener = &*local.plan().name, %peer, reason = close.as_str(), "closed");
     drop(seat);
 }
 
+/// Finds the connection an upstream, and whoever serves it.
 async fn open(
     worker: &Rc<Worker>,
     local: &Rc<Local>,
     client: TcpStream,
     peer: SocketAddr,
     at: Instant,
-) -> io::Result<Close> {
-    let link = Link { peer: plain(peer), local: plain(client.local_addr()?) };
+) -> Result<Serving, Close> {
+    let address = client.local_addr().map_err(|error| {
+        // The client went away between accept and here.
+        tracing::debug!(listener = &*local.plan().name, %peer, %error, "connection lost");
+        Close::ClientReset
+    })?;
     let mut door = Door {
         worker: Rc::clone(worker),
         local: Rc::clone(local),
-        link,
+        link: Link { peer: plain(peer), local: plain(address) },
         accepted: at,
-        endpoint: None,
+        upstream: None,
         place: Cell::new(None),
     };
     let connecting = local.cluster().connect();
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // Nobody is served by a connection that is still being made.
-        () = worker.leaving() => return Ok(Close::DrainTimeout),
+        () = worker.leaving() => return Err(Close::DrainTimeout),
     };
-    Ok(match upstream {
-        Ok(upstream) => {
-            door.endpoint = Some(Arc::clone(&upstream.endpoint));
-            let close = protocols::serve(door, client, upstream.stream).await;
-            drop(upstream.lease);
-            close
+    match upstream {
+        Ok(Upstream { stream, endpoint, lease }) => {
+            door.upstream = Some((endpoint, lease));
+            Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
             let close = error.close();
             protocols::never_connected(&door, close);
-            close
+            Err(close)
         }
-    })
+    }
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as people know it.
@@ -120,7 +127,8 @@ pub struct Door {
     local: Rc<Local>,
     link: Link,
     accepted: Instant,
-    endpoint: Option<Arc<Endpoint>>,
+    /// Where it leads, and its being counted there.
+    upstream: Option<(Arc<Endpoint>, Lease)>,
     /// Where the worker finds the connection to wake it.
     place: Cell<Option<usize>>,
 }
@@ -157,10 +165,15 @@ impl Door {
         match name {
             "peer" => Some(self.link.peer.to_string().into()),
             "local" => Some(self.link.local.to_string().into()),
-            "endpoint" => self.endpoint.as_ref().map(|endpoint| Cow::from(&**endpoint.name())),
+            "endpoint" => self.endpoint().map(Cow::from),
             "cluster" => Some(Cow::from(&*self.plan().cluster)),
             _ => None,
         }
+    }
+
+    /// The name of the endpoint that the connection leads to.
+    fn endpoint(&self) -> Option<&str> {
+        self.upstream.as_ref().map(|(endpoint, _)| &**endpoint.name())
     }
 
     /// Counts bytes that broke the protocol's rules.
@@ -174,7 +187,7 @@ impl Door {
             listener = &*self.plan().name,
             protocol = self.plan().protocol.name(),
             peer = %self.link.peer,
-            endpoint = self.endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            endpoint = self.endpoint(),
             violation = violation.0,
             "the bytes can't be read as the listener's protocol: connection {done}"
         );

@@ -8,7 +8,7 @@ use crate::{
 };
 use mongo::Mongo;
 use operation::{Close, Codec};
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
 pub(crate) use written::{NAMES, Written};
@@ -55,10 +55,14 @@ fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
 }
 
 /// Serves a connection in its listener's protocol until it ends.
-pub async fn serve(door: Door, client: TcpStream, server: TcpStream) -> Close {
+pub fn serve(
+    door: Door,
+    client: TcpStream,
+    server: TcpStream,
+) -> Pin<Box<dyn Future<Output = Close>>> {
     match &door.plan().protocol.clone() {
-        Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server).await,
-        Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server).await,
+        Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server),
+        Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server),
     }
 }
 

@@ -24,12 +24,11 @@ use flow::Flow;
 use open::{End, Facts, Table};
 use operation::{Close, Codec, Link, Outcome, Reply, Violation};
 use std::{
-    future::poll_fn,
     io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 use tokio::{net::TcpStream, time::Sleep};
@@ -86,16 +85,18 @@ enum Side {
 const MOST_REFUSALS: usize = 64 * 1024;
 
 /// Moves bytes both ways until the connection ends, and tells why it did.
-pub async fn relay<C: Codec>(
+///
+/// Made in its own place in memory: an idle connection is nearly all this.
+pub fn relay<C: Codec>(
     shared: &Arc<C::Shared>,
     door: Door,
     client: TcpStream,
     server: TcpStream,
-) -> Close {
+) -> Pin<Box<dyn Future<Output = Close>>> {
     let now = Instant::now();
     let worker = Rc::clone(door.worker());
     let plan = Arc::clone(door.plan());
-    let mut relay = Relay::<C> {
+    let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, door.link()),
         door,
         worker,
@@ -120,13 +121,27 @@ pub async fn relay<C: Codec>(
         now: None,
         timer: Box::pin(tokio::time::sleep(FOR_EVER)),
         timer_armed: false,
-    };
-    let close = match relay.begin() {
-        Ok(()) => poll_fn(|cx| relay.poll(cx)).await,
-        Err(close) => close,
-    };
-    relay.settle_open(close);
-    close
+    });
+    match relay.begin() {
+        Ok(()) => relay,
+        Err(close) => {
+            relay.settle_open(close);
+            Box::pin(std::future::ready(close))
+        }
+    }
+}
+
+/// Nothing in it minds being moved.
+impl<C> Unpin for Relay<C> {}
+
+impl<C: Codec> Future for Relay<C> {
+    type Output = Close;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
+        let close = ready!(self.work(cx));
+        self.settle_open(close);
+        Poll::Ready(close)
+    }
 }
 
 /// Accounts for a connection that never came to be, for a protocol whose operation is the
@@ -157,7 +172,8 @@ pub fn never_connected<C: Codec>(shared: &Arc<C::Shared>, link: Link, door: &Doo
 }
 
 impl<C: Codec> Relay<C> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+    /// Does what can be done now; ready when the connection is over.
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.now = None;
         self.door.wakes(cx.waker());
         let rung = self.timer_rang();

@@ -52,7 +52,13 @@ pub struct Worker {
     leaving: Notify,
     alive: Cell<usize>,
     emptied: Notify,
+    /// Whether [`pace`] runs, and whether it has reason to go on.
+    paced: Cell<bool>,
+    busy: Cell<bool>,
 }
+
+/// How often a worker that takes connections wakes for [`pace`].
+const PACE: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Worker number `index`, at work.
@@ -65,6 +71,8 @@ impl Worker {
             leaving: Notify::new(),
             alive: Cell::new(0),
             emptied: Notify::new(),
+            paced: Cell::new(false),
+            busy: Cell::new(false),
         })
     }
 
@@ -94,6 +102,10 @@ impl Worker {
     pub fn serve(self: &Rc<Self>, local: &Rc<Local>, accepted: Accepted) {
         let (worker, local) = (Rc::clone(self), Rc::clone(local));
         let alive = Alive::new(self);
+        self.busy.set(true);
+        if !self.paced.replace(true) {
+            spawn_local(pace(Rc::clone(self)));
+        }
         spawn_local(async move {
             connection::serve(worker, local, accepted).await;
             drop(alive);
@@ -156,6 +168,16 @@ fn serve(worker: &Rc<Worker>, locals: &[Rc<Local>], listener: usize, parcel: Par
     if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
         worker.serve(local, accepted);
     }
+}
+
+/// Keeps a timer running that is due before any that a new connection sets, for as long as new
+/// ones come. To set the soonest timer of all costs the runtime a write to its own wake-up
+/// descriptor and a turn of its loop, and a connection would do so twice.
+async fn pace(worker: Rc<Worker>) {
+    while worker.busy.replace(false) {
+        tokio::time::sleep(PACE).await;
+    }
+    worker.paced.set(false);
 }
 
 /// Works until drained.

@@ -67,6 +67,10 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn push(&mut self, operation: Open) {
+        if self.open.capacity() == 0 {
+            // Most connections never have a second, and many connections are idle.
+            self.open.reserve_exact(1);
+        }
         self.open.push_back(operation);
     }
 

@@ -219,7 +219,10 @@ fn known_to_all(database: &[u8]) -> bool {
 /// Appends a name, cut where none can go on.
 fn put(resource: &mut String, name: &[u8]) {
     let room = RESOURCE.saturating_sub(resource.len()).min(name.len());
-    resource.push_str(&String::from_utf8_lossy(&name[..room]));
+    match std::str::from_utf8(&name[..room]) {
+        Ok(name) => resource.push_str(name),
+        Err(_) => resource.push_str(&String::from_utf8_lossy(&name[..room])),
+    }
 }
 
 /// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.

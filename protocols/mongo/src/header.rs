@@ -1,5 +1,6 @@
 //! The sixteen bytes before every message, and the layouts older than `OP_MSG`.
 
+use crate::number::u32_at;
 use nom::{
     IResult, Parser,
     bytes::complete::{tag, take_till},
@@ -50,13 +51,15 @@ impl Header {
     /// Reads the front of a stream; `None` while too few bytes are here. A length that no
     /// message can have is an error as soon as it is here.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
-        if let Ok((_, len)) = length(bytes)
-            && !(HEADER as u32..=LONGEST).contains(&len)
-        {
+        let word = |at| u32_at(bytes, at);
+        let Some(len) = word(0) else { return Ok(None) };
+        if !(HEADER as u32..=LONGEST).contains(&len) {
             return Err(stranger(bytes).unwrap_or(Violation("length")));
         }
-        let header = (length, le_u32, le_u32, le_i32).parse(bytes);
-        Ok(header.ok().map(|(_, (len, id, answers, opcode))| Self { len, id, answers, opcode }))
+        let (Some(id), Some(answers), Some(code)) = (word(4), word(8), word(12)) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { len, id, answers, opcode: code.cast_signed() }))
     }
 
     /// As [`Header::read`], at the very beginning of a connection, where a TLS handshake could
@@ -67,10 +70,6 @@ impl Header {
         }
         Self::read(bytes)
     }
-}
-
-fn length(bytes: &[u8]) -> IResult<&[u8], u32> {
-    le_u32(bytes)
 }
 
 /// What the bytes look like if they aren't MongoDB's.

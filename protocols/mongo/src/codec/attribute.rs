@@ -59,6 +59,10 @@ impl Mongo {
 
     /// What a request itself tells.
     fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Option<Cow<'b, str>> {
+        // Asked of every operation, and few have one: most are told by one look.
+        if name == "callsite" && !is_get_more(message) {
+            comment::find(message)?;
+        }
         let mut resource = String::new();
         let asked = Asked::read(message, &mut resource);
         let (database, collection) = match resource.split_once('.') {
@@ -98,4 +102,9 @@ impl Mongo {
         };
         self.listener.names.get(number).map(Cow::Borrowed)
     }
+}
+
+/// Whether a request goes on with a cursor, and so belongs to the call site that opened it.
+fn is_get_more(message: &Message<'_>) -> bool {
+    elements(message.body).next().is_some_and(|first| first.name == b"getMore")
 }

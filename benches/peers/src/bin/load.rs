@@ -1,0 +1,247 @@
+//! Clients in a closed loop: `load KIND ADDRESS PID SECONDS CONNECTIONS` asks through a proxy and
+//! prints, as a line of JSON, what that cost the process PID.
+#![expect(clippy::print_stdout, reason = "a command line talks to people")]
+
+use peers::{
+    cost::Process,
+    wire::{self, answered, whole},
+};
+use std::{
+    cell::Cell,
+    error::Error,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::LocalRuntime,
+    task::{JoinHandle, spawn_local},
+};
+
+/// What a connection asks, by the request's id.
+type Ask = fn(i32) -> Vec<u8>;
+
+/// How many operations a connection does before anything is measured.
+const WARM_UP: usize = 200;
+
+/// How many connections are opened at a time where many are opened.
+const AT_ONCE: usize = 100;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, address, pid, seconds, connections] = &arguments[..] else {
+        return Err("usage: load KIND ADDRESS PID SECONDS CONNECTIONS".into());
+    };
+    let process = Process::new(pid.parse()?);
+    let seconds = Duration::from_secs_f64(seconds.parse()?);
+    let connections = connections.parse()?;
+    let ask: Ask = match kind.as_str() {
+        "find" => wire::find,
+        "query" => wire::query,
+        "insert-1k" => |id| wire::insert(id, 1024),
+        "insert-64k" => |id| wire::insert(id, 64 * 1024),
+        "reply-1m" => wire::find_large,
+        "churn" | "idle" => wire::ping,
+        _ => return Err(format!("no such kind of load: {kind}").into()),
+    };
+    let found = LocalRuntime::new()?.block_on(async {
+        match kind.as_str() {
+            "churn" => churn(address, &process, seconds, connections).await,
+            "idle" => idle(address, &process, connections).await,
+            _ => steady(address, &process, ask, seconds, connections).await,
+        }
+    })?;
+    println!("{found}");
+    Ok(())
+}
+
+/// One connection and the bytes read ahead on it.
+struct Client {
+    socket: TcpStream,
+    read: Vec<u8>,
+    id: i32,
+}
+
+impl Client {
+    async fn connect(address: &str) -> io::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, read: Vec::new(), id: 0 })
+    }
+
+    /// Sends `request` under a fresh id and waits for the whole of its reply.
+    async fn ask(&mut self, request: &mut [u8]) -> io::Result<Duration> {
+        self.id += 1;
+        request[4..8].copy_from_slice(&self.id.to_le_bytes());
+        let began = Instant::now();
+        self.socket.write_all(request).await?;
+        let len = loop {
+            self.read.reserve(64 * 1024);
+            if self.socket.read_buf(&mut self.read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(len) = whole(&self.read) {
+                break len;
+            }
+        };
+        let took = began.elapsed();
+        if answered(&self.read) != self.id || len != self.read.len() {
+            return Err(io::Error::other("this is the reply to another request"));
+        }
+        self.read.clear();
+        Ok(took)
+    }
+}
+
+/// When to measure: every client runs until told to stop, and keeps times once told to.
+#[derive(Default)]
+struct Signals {
+    warm: Cell<usize>,
+    measuring: Cell<bool>,
+    stop: Cell<bool>,
+}
+
+/// Long-lived connections, each with one operation under way.
+async fn steady(
+    address: &str,
+    process: &Process,
+    ask: Ask,
+    seconds: Duration,
+    connections: usize,
+) -> Result<serde_json::Value, Box<dyn Error>> {
+    let signals = Rc::new(Signals::default());
+    let mut clients: Vec<JoinHandle<io::Result<Vec<Duration>>>> = Vec::new();
+    for _ in 0..connections {
+        let mut client = Client::connect(address).await?;
+        // Servers of today need not know the commands of yesterday, and the other way round.
+        client.ask(&mut wire::hello(0)).await?;
+        let signals = Rc::clone(&signals);
+        clients.push(spawn_local(async move {
+            let mut request = ask(0);
+            let mut times = Vec::new();
+            for done in 0.. {
+                let took = client.ask(&mut request).await?;
+                if done == WARM_UP {
+                    signals.warm.set(signals.warm.get() + 1);
+                }
+                if signals.measuring.get() {
+                    times.push(took);
+                }
+                if signals.stop.get() {
+                    break;
+                }
+            }
+            Ok(times)
+        }));
+    }
+    while signals.warm.get() < connections {
+        if clients.iter().any(JoinHandle::is_finished) {
+            return Err("a connection ended before its time".into());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = process.cpu()?;
+    signals.measuring.set(true);
+    tokio::time::sleep(seconds).await;
+    signals.measuring.set(false);
+    let cpu = process.cpu()? - before;
+    signals.stop.set(true);
+    let rss = process.rss()?;
+    let mut times = Vec::new();
+    for client in clients {
+        times.append(&mut client.await??);
+    }
+    Ok(report(times, cpu, rss))
+}
+
+/// Connections that live for one operation.
+async fn churn(
+    address: &str,
+    process: &Process,
+    seconds: Duration,
+    connections: usize,
+) -> Result<serde_json::Value, Box<dyn Error>> {
+    let before = process.cpu()?;
+    let end = Instant::now() + seconds;
+    let clients: Vec<JoinHandle<io::Result<Vec<Duration>>>> = (0..connections)
+        .map(|_| {
+            let address = address.to_owned();
+            spawn_local(async move {
+                let mut request = wire::ping(0);
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    let began = Instant::now();
+                    let mut client = Client::connect(&address).await?;
+                    client.ask(&mut request).await?;
+                    times.push(began.elapsed());
+                    client.socket.shutdown().await?;
+                    // The end of the proxy's side: all its work on this connection is in the sum.
+                    let _ = client.socket.read(&mut [0; 16]).await?;
+                }
+                Ok(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for client in clients {
+        times.append(&mut client.await??);
+    }
+    let cpu = process.cpu()? - before;
+    Ok(report(times, cpu, process.rss()?))
+}
+
+/// Connections that have done a little and now do nothing.
+async fn idle(
+    address: &str,
+    process: &Process,
+    connections: usize,
+) -> Result<serde_json::Value, Box<dyn Error>> {
+    // What the first connection makes a process load is no connection's own.
+    drop(open(address, AT_ONCE).await?);
+    let before = process.rss()?;
+    let mut clients = Vec::new();
+    while clients.len() < connections {
+        clients.append(&mut open(address, AT_ONCE.min(connections - clients.len())).await?);
+    }
+    let rss = process.rss()?;
+    let each = rss.saturating_sub(before) / connections as u64;
+    Ok(serde_json::json!({ "rss": rss, "idle_bytes": each, "operations": connections }))
+}
+
+/// So many connections that have said hello and pinged once.
+async fn open(address: &str, connections: usize) -> Result<Vec<Client>, Box<dyn Error>> {
+    let opening: Vec<JoinHandle<io::Result<Client>>> = (0..connections)
+        .map(|_| {
+            let address = address.to_owned();
+            spawn_local(async move {
+                let mut client = Client::connect(&address).await?;
+                client.ask(&mut wire::hello(0)).await?;
+                client.ask(&mut wire::ping(0)).await?;
+                client.read = Vec::new();
+                Ok(client)
+            })
+        })
+        .collect();
+    let mut clients = Vec::new();
+    for client in opening {
+        clients.push(client.await??);
+    }
+    Ok(clients)
+}
+
+fn report(mut times: Vec<Duration>, cpu: u64, rss: u64) -> serde_json::Value {
+    times.sort_unstable();
+    let micros = |share: f64| {
+        let at = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+        times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+    };
+    serde_json::json!({
+        "operations": times.len(),
+        "cpu_us": cpu as f64 / 1e3 / times.len().max(1) as f64,
+        "p50_us": micros(0.5),
+        "p99_us": micros(0.99),
+        "rss": rss,
+    })
+}

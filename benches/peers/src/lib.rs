@@ -1,0 +1,4 @@
+//! What the load program and the scripted server share: messages, and what a process costs.
+
+pub mod cost;
+pub mod wire;
