@@ -1,6 +1,7 @@
 //! What fuzzing found, and the inputs that reach the most code, are survived once more.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
+#![allow(clippy::print_stdout, reason = "that tells which input failed")]
 
 mod targets;
 
