@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod fuzzed;
 mod plan;
 mod schema;
+mod target;
 
 use std::{
     fs,

@@ -9,11 +9,12 @@
 //! ```
 //!
 //! [`Fixture`] is one recorded connection. [`Run`] plays the relay's part: it feeds a codec slices
-//! and writes down all that the codec says; a fuzz target can drive it just as well.
+//! and writes down all that the codec says. [`fuzz`] drives it with what a fuzzer comes up with.
 
 mod cuts;
 mod expectations;
 mod fixture;
+pub mod fuzz;
 mod mutations;
 mod refusals;
 mod run;

@@ -1,0 +1,110 @@
+//! What a fuzzer's bytes are played as: one side of a connection, or both.
+//!
+//! Each function plays them whole and cut, with some requests refused, and returns the rule that
+//! a codec broke. A panic is left to the caller.
+
+use super::{Breach, Fixture, Run, Side, cuts};
+use crate::{Codec, Reason};
+use std::sync::Arc;
+
+/// The bytes before each part of a conversation: how it is cut, and its length.
+const HEAD: usize = 3;
+/// The bit of a part's first byte that says that the upstream speaks; the others say in slices of
+/// how many bytes it comes, 0 being all at once.
+const UPSTREAM: u8 = 0x80;
+
+/// The client sends these bytes, and nobody answers.
+pub fn client<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, bytes: &[u8]) -> Result<(), Breach> {
+    let said = Part { from: Side::Client, slice: some_slice(bytes), bytes };
+    agree::<C>(&shared, 0, &[said])?;
+    agree::<C>(&shared, 0b1001_0010, &[said])
+}
+
+/// The upstream sends these bytes, after the client has sent `requests`.
+pub fn upstream<C: Codec>(
+    shared: impl Fn() -> Arc<C::Shared>,
+    requests: &[u8],
+    bytes: &[u8],
+) -> Result<(), Breach> {
+    let asked = Part { from: Side::Client, slice: usize::MAX, bytes: requests };
+    let said = Part { from: Side::Upstream, slice: some_slice(bytes), bytes };
+    agree::<C>(&shared, 0, &[asked, said])
+}
+
+/// Both sides speak. The first byte says which requests are refused, a bit for each of eight;
+/// then come parts, each of a byte that says who speaks and in slices of how many bytes, its
+/// length (two bytes, little-endian), and what is said. [`script`] writes such bytes.
+pub fn conversation<C: Codec>(
+    shared: impl Fn() -> Arc<C::Shared>,
+    bytes: &[u8],
+) -> Result<(), Breach> {
+    let Some((&refused, mut rest)) = bytes.split_first() else { return Ok(()) };
+    let mut parts = Vec::new();
+    while let Some((&[how, low, high], after)) = rest.split_first_chunk::<HEAD>() {
+        let len = usize::from(u16::from_le_bytes([low, high])).min(after.len());
+        let (bytes, after) = after.split_at(len);
+        let from = if how & UPSTREAM == 0 { Side::Client } else { Side::Upstream };
+        let slice = match how & !UPSTREAM {
+            0 => usize::MAX,
+            slice => slice.into(),
+        };
+        parts.push(Part { from, slice, bytes });
+        rest = after;
+    }
+    agree::<C>(&shared, refused, &parts)
+}
+
+/// A recording as [`conversation`] reads it: nothing refused, and cut in slices of so many bytes
+/// (at most 127; 0 is not at all).
+pub fn script(fixture: &Fixture, slice: u8) -> Vec<u8> {
+    let mut out = vec![0];
+    for turn in &fixture.turns {
+        for part in turn.bytes.chunks(u16::MAX.into()) {
+            let side = if turn.from == Side::Upstream { UPSTREAM } else { 0 };
+            out.push(side | slice & !UPSTREAM);
+            out.extend((part.len() as u16).to_le_bytes());
+            out.extend(part);
+        }
+    }
+    out
+}
+
+/// What one side says, in slices of so many bytes.
+#[derive(Clone, Copy)]
+struct Part<'b> {
+    from: Side,
+    slice: usize,
+    bytes: &'b [u8],
+}
+
+/// A slice that differs from input to input and is the same each time.
+fn some_slice(bytes: &[u8]) -> usize {
+    1 + bytes.len() % 61
+}
+
+/// Plays the parts whole, what one side says in a row at once, and cut. `refused` has a bit for
+/// each of eight requests.
+fn agree<C: Codec>(
+    shared: &impl Fn() -> Arc<C::Shared>,
+    refused: u8,
+    parts: &[Part<'_>],
+) -> Result<(), Breach> {
+    let refusing = move |place: usize| {
+        let refused = refused >> (place % 8) & 1 == 1;
+        refused.then_some(Reason::ALL[place % Reason::ALL.len()])
+    };
+    let whole = parts.iter().fold(Fixture::new("fuzzed"), |fixture, part| match part.from {
+        Side::Client => fixture.client(part.bytes),
+        Side::Upstream => fixture.upstream(part.bytes),
+    });
+    // Eager, so that what is wrong with a message that never comes whole is seen in both.
+    let whole = Run::<C>::new(&shared()).eager().refusing(refusing).play(&whole, usize::MAX)?;
+    let mut cut = Run::<C>::new(&shared()).eager().refusing(refusing);
+    cut.feed(Side::Client, &[])?;
+    for part in parts {
+        for bytes in part.bytes.chunks(part.slice) {
+            cut.feed(part.from, bytes)?;
+        }
+    }
+    cuts::agree(&whole, &cut)
+}
