@@ -145,6 +145,7 @@ impl Flow {
             self.release(buffers);
             ready!(from.poll_read_ready(cx))?;
             self.buffer = buffers.take(self.grade);
+            self.start = self.buffer.len();
         } else {
             self.make_room(wanted);
         }
