@@ -16,8 +16,8 @@ const UPSTREAM: u8 = 0x80;
 /// The client sends these bytes, and nobody answers.
 pub fn client<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, bytes: &[u8]) -> Result<(), Breach> {
     let said = Part { from: Side::Client, slice: some_slice(bytes), bytes };
-    agree::<C>(&shared, 0, &[said])?;
-    agree::<C>(&shared, 0b1001_0010, &[said])
+    agree::<C>(&shared, Attributes::Asked, 0, &[said])?;
+    agree::<C>(&shared, Attributes::Ignored, 0b1001_0010, &[said])
 }
 
 /// The upstream sends these bytes, after the client has sent `requests`.
@@ -28,7 +28,7 @@ pub fn upstream<C: Codec>(
 ) -> Result<(), Breach> {
     let asked = Part { from: Side::Client, slice: usize::MAX, bytes: requests };
     let said = Part { from: Side::Upstream, slice: some_slice(bytes), bytes };
-    agree::<C>(&shared, 0, &[asked, said])
+    agree::<C>(&shared, Attributes::Ignored, 0, &[asked, said])
 }
 
 /// Both sides speak. The first byte says which requests are refused, a bit for each of eight;
@@ -51,7 +51,7 @@ pub fn conversation<C: Codec>(
         parts.push(Part { from, slice, bytes });
         rest = after;
     }
-    agree::<C>(&shared, refused, &parts)
+    agree::<C>(&shared, Attributes::Asked, refused, &parts)
 }
 
 /// A recording as [`conversation`] reads it: nothing refused, and cut in slices of so many bytes
@@ -77,6 +77,13 @@ struct Part<'b> {
     bytes: &'b [u8],
 }
 
+/// Whether attributes are asked for, which takes most of the time.
+#[derive(Clone, Copy, PartialEq)]
+enum Attributes {
+    Asked,
+    Ignored,
+}
+
 /// A slice that differs from input to input and is the same each time.
 fn some_slice(bytes: &[u8]) -> usize {
     1 + bytes.len() % 61
@@ -86,6 +93,7 @@ fn some_slice(bytes: &[u8]) -> usize {
 /// each of eight requests.
 fn agree<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
+    attributes: Attributes,
     refused: u8,
     parts: &[Part<'_>],
 ) -> Result<(), Breach> {
@@ -97,9 +105,13 @@ fn agree<C: Codec>(
         Side::Client => fixture.client(part.bytes),
         Side::Upstream => fixture.upstream(part.bytes),
     });
-    // Eager, so that what is wrong with a message that never comes whole is seen in both.
-    let whole = Run::<C>::new(&shared()).eager().refusing(refusing).play(&whole, usize::MAX)?;
-    let mut cut = Run::<C>::new(&shared()).eager().refusing(refusing);
+    let run = || {
+        // Eager, so that what is wrong with a message that never comes whole is seen in both.
+        let run = Run::<C>::new(&shared()).eager().refusing(refusing);
+        if attributes == Attributes::Asked { run } else { run.without_attributes() }
+    };
+    let whole = run().play(&whole, usize::MAX)?;
+    let mut cut = run();
     cut.feed(Side::Client, &[])?;
     for part in parts {
         for bytes in part.bytes.chunks(part.slice) {
