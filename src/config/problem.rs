@@ -26,11 +26,17 @@ impl At {
 
     /// The place after the last character.
     pub(crate) fn end_of(text: &str) -> At {
-        let line = text.matches('\n').count() + 1;
-        let column = text.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let lines = lines(text);
+        let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        At { line: number(line), column: number(column), width: 1 }
+        At { line: number(lines.len()), column: number(column), width: 1 }
     }
+}
+
+/// The lines of a text as YAML counts them (1.2.2, section 5.4): a carriage return alone ends
+/// one too. The last one may be empty.
+fn lines(text: &str) -> Vec<String> {
+    text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
 }
 
 /// One thing that is wrong.
@@ -114,7 +120,9 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing wrong so far with `text`.
     pub(crate) fn new(file: &str, text: &str) -> Self {
-        let lines = text.lines().map(str::to_owned).collect();
+        let mut lines = lines(text);
+        // Nothing stands behind the last line's end.
+        lines.pop_if(|line| line.is_empty());
         Self { file: file.to_owned(), lines, problems: Vec::new() }
     }
 
