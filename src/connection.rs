@@ -110,6 +110,7 @@ async fn open(
         }
         Err(error) => {
             let close = error.close();
+            local.unreachable(&error);
             protocols::never_connected(&door, close);
             Err(close)
         }

@@ -5,7 +5,7 @@
 //! the kernel's hashing, one worker could end up with most of them.
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, ConnectError},
     config::plan::ListenerPlan,
     connection::Accepted,
     gate::Gate,
@@ -21,7 +21,7 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     net::SocketAddr,
     os::fd::AsRawFd,
@@ -181,6 +181,7 @@ pub struct Local {
     total: Counter,
     active: Gauge,
     paused: Counter,
+    unreachable: Cell<Option<Instant>>,
     closed: RefCell<HashMap<Close, Counter>>,
     violations: RefCell<HashMap<Violation, Counter>>,
 }
@@ -198,6 +199,7 @@ impl Local {
             total: metrics.counter(names::CONNECTIONS_TOTAL, &labels),
             active: metrics.gauge(names::CONNECTIONS_ACTIVE, &labels),
             paused: metrics.counter(names::ACCEPT_PAUSED_TOTAL, &labels),
+            unreachable: Cell::default(),
             closed: RefCell::default(),
             violations: RefCell::default(),
             gate,
@@ -232,6 +234,14 @@ impl Local {
     pub fn closed(&self, close: Close) {
         self.active.decrement(1.0);
         self.count_close(close);
+    }
+
+    /// Tells an operator that a client found no upstream, though not for each of many.
+    pub fn unreachable(&self, error: &ConnectError) {
+        if self.unreachable.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.unreachable.set(Some(Instant::now()));
+            tracing::warn!(listener = &*self.plan().name, %error, "a client was closed");
+        }
     }
 
     fn count_close(&self, close: Close) {
