@@ -25,7 +25,7 @@ use open::{End, Facts, Table};
 use operation::{Close, Codec, Link, Outcome, Reply, Violation};
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -67,6 +67,8 @@ struct Relay<C> {
     ended_first: Option<Side>,
     /// The server takes nothing more; what it said before is still the client's.
     refused_by_server: Option<Close>,
+    /// What is left of this wake-up's turn.
+    turn: u32,
     /// This wake-up's one reading of the clock.
     now: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -79,6 +81,15 @@ enum Side {
     Client,
     Server,
 }
+
+/// What a connection may do before others have their turn, in steps of the codec.
+const TURN: u32 = 512;
+
+/// What a step of the codec takes of a turn: a million tiny messages are nobody else's delay.
+const MESSAGE: u32 = 1;
+
+/// What a read takes of a turn, however much it brings.
+const READ: u32 = 64;
 
 /// How many bytes of refusals may wait for a client that doesn't read, before its requests wait
 /// too.
@@ -118,6 +129,7 @@ pub fn relay<C: Codec>(
         message_since: None,
         ended_first: None,
         refused_by_server: None,
+        turn: TURN,
         now: None,
         timer: Box::pin(tokio::time::sleep(FOR_EVER)),
         timer_armed: false,
@@ -175,6 +187,7 @@ impl<C: Codec> Relay<C> {
     /// Does what can be done now; ready when the connection is over.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.now = None;
+        self.turn = TURN;
         self.door.wakes(cx.waker());
         let rung = self.timer_rang();
         let (up, down) = loop {
@@ -201,6 +214,19 @@ impl<C: Codec> Relay<C> {
             return Poll::Ready(close);
         }
         self.arm(cx);
+        Poll::Pending
+    }
+
+    /// Notes that bytes were read, and what of the turn that took.
+    fn took(&mut self, cost: u32) {
+        self.moved();
+        self.turn = self.turn.saturating_sub(cost);
+    }
+
+    /// Lets the worker's other connections have their turn, and goes on after them.
+    fn give_way(&self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        // Unlike a plain wake-up, this also lets the runtime see which sockets are ready now.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 

@@ -110,7 +110,7 @@ fn a_million_tiny_messages_keep_nobody_from_working() {
             peer.send(&reply_to(&asked, &doc! { "ok": 1.0 }));
         }
     });
-    let config = format!("workers: 2\n{}", mongo_config(server.address(), ""));
+    let config = format!("workers: 1\n{}", mongo_config(server.address(), ""));
     let tollgate = Tollgate::start_as(program(), "slower_than: 1h", &config);
     let address = tollgate.listener("db");
     let mut honest = RawClient::connect(address);
@@ -134,7 +134,7 @@ fn a_million_tiny_messages_keep_nobody_from_working() {
         answered += 1;
     }
     let flood = flood.join().unwrap();
-    assert!(answered >= 20, "{answered} answers on one worker, with a flood on the other");
+    assert!(answered >= 20, "{answered} answers beside a flood on the same worker");
     let strange = [("listener", "db"), ("operation", "other")];
     tollgate.metric_becomes("tollgate_operations_total", &strange, MESSAGES as f64);
     let finds = [("listener", "db"), ("operation", "find")];

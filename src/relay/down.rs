@@ -1,7 +1,7 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
 use super::{
-    Relay, Side, broken,
+    MESSAGE, READ, Relay, Side, broken,
     open::{End, Facts},
 };
 use bytes::Buf;
@@ -27,6 +27,9 @@ impl<C: Codec> Relay<C> {
             if !self.down.inside && !self.refusals.is_empty() {
                 ready!(self.flush_refusals(cx))?;
             }
+            if self.turn == 0 {
+                return self.give_way(cx);
+            }
             if self.down.eof {
                 self.down.release(&self.worker.buffers);
                 // A client that has gone already needs no telling.
@@ -41,7 +44,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Server);
                     self.down.pass_rest();
                 }
-                Ok(_) => self.moved(),
+                Ok(_) => self.took(READ),
                 Err(error) => return Poll::Ready(Err(broken(Side::Server, &error))),
             }
         }
@@ -83,9 +86,10 @@ impl<C: Codec> Relay<C> {
             {
                 self.settle(reply);
             }
-            if advance.wants_more || self.down.unread().is_empty() {
+            if advance.wants_more || self.down.unread().is_empty() || self.turn == 0 {
                 return Ok(1);
             }
+            self.turn -= MESSAGE;
             match self.codec.reply(self.down.unread()) {
                 Ok(Next::Hold(wanted)) if wanted <= super::flow::LONGEST_HOLD => return Ok(wanted),
                 Ok(Next::Hold(_)) => {

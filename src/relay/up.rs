@@ -1,7 +1,7 @@
 //! From the client to the server: requests are found, judged, and let through or dropped.
 
 use super::{
-    Relay, Side, broken,
+    MESSAGE, READ, Relay, Side, broken,
     open::{End, Facts, Open},
 };
 use operation::{Close, Codec, Gate, Next, Operation, Outcome, Refusal, Request, Tag, Verdict};
@@ -45,6 +45,9 @@ impl<C: Codec> Relay<C> {
             if self.up.is_ready() {
                 continue;
             }
+            if self.turn == 0 {
+                return self.give_way(cx);
+            }
             if self.up.eof {
                 return self.end_up(cx);
             }
@@ -55,7 +58,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Client);
                     self.up.pass_rest();
                 }
-                Ok(_) => self.moved(),
+                Ok(_) => self.took(READ),
                 Err(error) => return Poll::Ready(Err(broken(Side::Client, &error))),
             }
         }
@@ -108,9 +111,10 @@ impl<C: Codec> Relay<C> {
             if advance.ended && !dropped {
                 self.request_ended();
             }
-            if advance.wants_more || self.up.unread().is_empty() {
+            if advance.wants_more || self.up.unread().is_empty() || self.turn == 0 {
                 return Ok(Need::Bytes(1));
             }
+            self.turn -= MESSAGE;
             if let Some(need) = self.judge_request()? {
                 return Ok(need);
             }
