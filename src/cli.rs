@@ -12,13 +12,13 @@ use crate::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
-    convert::Infallible,
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
+    sync::mpsc::{Sender, channel},
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -157,46 +157,71 @@ fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
 /// Runs a plan until it is drained.
 fn run(plan: Plan) -> ExitCode {
     log_to_stderr("info");
-    done(Proxy::start(plan).and_then(|proxy| {
-        watch_signals(proxy.control())?;
+    // Signals first: whoever sees the proxy ready may already send one.
+    done(watch_signals().and_then(|control| {
+        let proxy = Proxy::start(plan)?;
+        let _ = control.send(proxy.control());
         proxy.wait();
         tracing::info!("drained");
         Ok(())
     }))
 }
 
-/// Drains at the first SIGTERM or SIGINT, and ends the process at the second.
-fn watch_signals(control: Control) -> anyhow::Result<()> {
+/// Drains at the first SIGTERM or SIGINT, and ends the process at the second. Signals are caught
+/// from here on, and obeyed once it is told what there is to drain.
+fn watch_signals() -> anyhow::Result<Sender<Control>> {
+    let (control, given) = channel();
+    let (caught, outcome) = channel();
     let watch = move || {
-        let error = match on_this_thread(obey_signals(&control)) {
-            Ok(Ok(never)) => match never {},
-            Ok(Err(error)) => error.into(),
-            Err(error) => error,
-        };
-        tracing::error!(%error, "can't watch for signals: only SIGKILL ends this process");
+        let watched = on_this_thread(async {
+            let signals = Signals::catch();
+            let failed = signals.as_ref().err().map(std::io::Error::kind);
+            let _ = caught.send(failed.map_or(Ok(()), Err));
+            if let (Ok(signals), Ok(control)) = (signals, given.recv()) {
+                signals.obey(&control).await;
+            }
+        });
+        if let Err(error) = watched {
+            tracing::error!(%error, "can't watch for signals");
+        }
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch)?;
-    Ok(())
+    outcome.recv()?.map_err(std::io::Error::from).context("can't watch for signals")?;
+    Ok(control)
 }
 
-async fn obey_signals(control: &Control) -> std::io::Result<Infallible> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {
-                tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
-                continue;
+/// The signals that mean something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn obey(mut self, control: &Control) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
+                    continue;
+                }
             }
+            if !control.is_ready() {
+                tracing::warn!("second signal: leaving at once");
+                exit(0);
+            }
+            control.drain();
         }
-        if !control.is_ready() {
-            tracing::warn!("second signal: leaving at once");
-            exit(0);
-        }
-        control.drain();
     }
 }
 
