@@ -127,7 +127,8 @@ fn two_hundred_connections_leave_nothing_behind() {
 fn without_descriptors_new_connections_wait_and_old_ones_live() {
     let upstream = Upstream::start();
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]);
+    // Room for the ten below also where the process inherits descriptors that are not its own.
+    limited.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""]);
     limited.arg(tollgate::program().get_program());
     let config = tcp_config(upstream.address(), "");
     let tollgate = Tollgate::start_as(limited, "", &format!("workers: 1\n{config}"));
