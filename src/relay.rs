@@ -218,9 +218,10 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Notes that bytes were read, and what of the turn that took.
-    fn took(&mut self, cost: u32) {
-        self.moved();
-        self.turn = self.turn.saturating_sub(cost);
+    fn took_bytes(&mut self) {
+        self.last_byte = self.now();
+        self.silent = false;
+        self.turn = self.turn.saturating_sub(READ);
     }
 
     /// Lets the worker's other connections have their turn, and goes on after them.

@@ -16,12 +16,6 @@ impl<C: Codec> Relay<C> {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Notes that bytes moved.
-    pub(super) fn moved(&mut self) {
-        self.last_byte = self.now();
-        self.silent = false;
-    }
-
     /// Notes since when the client owes the rest of a message. While the server takes nothing, or
     /// the proxy itself makes the client wait, it owes nothing.
     pub(super) fn note_message(&mut self) {

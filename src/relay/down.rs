@@ -1,7 +1,7 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
 use super::{
-    MESSAGE, READ, Relay, Side, broken,
+    MESSAGE, Relay, Side, broken,
     open::{End, Facts},
 };
 use bytes::Buf;
@@ -44,7 +44,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Server);
                     self.down.pass_rest();
                 }
-                Ok(_) => self.took(READ),
+                Ok(_) => self.took_bytes(),
                 Err(error) => return Poll::Ready(Err(broken(Side::Server, &error))),
             }
         }

@@ -1,7 +1,7 @@
 //! From the client to the server: requests are found, judged, and let through or dropped.
 
 use super::{
-    MESSAGE, READ, Relay, Side, broken,
+    MESSAGE, Relay, Side, broken,
     open::{End, Facts, Open},
 };
 use operation::{Close, Codec, Gate, Next, Operation, Outcome, Refusal, Request, Tag, Verdict};
@@ -58,7 +58,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Client);
                     self.up.pass_rest();
                 }
-                Ok(_) => self.took(READ),
+                Ok(_) => self.took_bytes(),
                 Err(error) => return Poll::Ready(Err(broken(Side::Client, &error))),
             }
         }
