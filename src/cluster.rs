@@ -7,24 +7,47 @@ mod balance;
 mod connect;
 mod discovery;
 mod endpoint;
+mod set;
 
 pub use connect::{Attempt, ConnectError, Upstream};
 pub use discovery::{Answer, Lookup, Resolve, SystemResolver};
-pub use endpoint::{Endpoint, Lease};
+pub use endpoint::{Endpoint, Lease, Out, Wish};
 
 use crate::config::plan::ClusterPlan;
 use arc_swap::ArcSwap;
-use balance::Balance;
+use balance::Turns;
 use discovery::Names;
+use operation::Outcome;
 use serde_json::{Value, json};
-use std::{fmt, sync::Arc};
+use set::{Member, Set};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// A named set of endpoints.
 pub struct Cluster {
     plan: Arc<ClusterPlan>,
-    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
-    balance: Balance,
+    set: ArcSwap<Set>,
+    /// Held while a set is made from the one before, so that no change is lost.
+    changing: Mutex<()>,
+    turns: Turns,
     names: Names,
+    /// Has every connection look at what its endpoint wishes.
+    nudge: OnceLock<Nudge>,
+}
+
+/// See [`Cluster::nudges`].
+type Nudge = Box<dyn Fn() + Send + Sync>;
+
+/// What decides which endpoint is picked, beside the cluster's state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// The hash of the key, for policies that pick by key: see [`Cluster::hash`].
+    pub hash: Option<u64>,
+    /// Endpoints to be left out: those tried already.
+    pub except: &'a [Arc<Endpoint>],
 }
 
 impl Cluster {
@@ -43,8 +66,10 @@ impl Cluster {
         resolver: Box<dyn Resolve>,
     ) -> Arc<Self> {
         let cluster = Self {
-            endpoints: ArcSwap::default(),
-            balance: Balance::new(plan.lb_policy),
+            set: ArcSwap::from_pointee(Set::new(&plan, Vec::new(), Instant::now())),
+            changing: Mutex::default(),
+            turns: Turns::default(),
+            nudge: OnceLock::new(),
             names: Names::new(&plan, recorder, resolver),
             plan,
         };
@@ -58,18 +83,40 @@ impl Cluster {
     }
 
     /// The endpoints that there are now.
-    pub fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
-        self.endpoints.load_full()
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.set.load().endpoints().cloned().collect()
     }
 
-    /// The endpoint whose turn it is, leaving out those in `except`; `None` if none is left.
-    pub fn pick(&self, except: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
-        self.balance.pick(&self.endpoints.load(), except).cloned()
+    /// The endpoint whose turn it is; `None` if none is left.
+    pub fn pick(&self, ask: Ask<'_>) -> Option<Arc<Endpoint>> {
+        self.set.load().table.pick(ask, &self.turns).cloned()
+    }
+
+    /// Has `nudge` called whenever connections should look at what their endpoints wish.
+    pub fn nudges(&self, nudge: impl Fn() + Send + Sync + 'static) {
+        let _ = self.nudge.set(Box::new(nudge));
+    }
+
+    /// Takes note of how an operation on an endpoint ended, after it took so long. Called for
+    /// each operation, by any worker: no lock, no allocation.
+    fn observe(&self, _endpoint: &Arc<Endpoint>, _outcome: Outcome, _took: Duration) {}
+
+    /// Makes the set anew: an endpoint's state has changed.
+    #[expect(dead_code, reason = "states do not change yet")]
+    fn refresh(&self) {
+        self.change(<[Member]>::to_vec);
+    }
+
+    /// Makes the set anew from the members that `change` makes of those before.
+    fn change(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = change(&self.set.load().members);
+        self.set.store(Arc::new(Set::new(&self.plan, members, Instant::now())));
     }
 
     /// What the admin interface shows.
     pub fn report(&self) -> Value {
-        let endpoints: Vec<Value> = self.endpoints().iter().map(|e| e.report()).collect();
+        let endpoints: Vec<Value> = self.set.load().endpoints().map(|e| e.report()).collect();
         json!({
             "name": &*self.plan.name,
             "lb_policy": balance::word(self.plan.lb_policy),

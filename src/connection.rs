@@ -1,7 +1,7 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
 use crate::{
-    cluster::{Endpoint, Lease, Upstream},
+    cluster::{Lease, Upstream},
     config::plan::ListenerPlan,
     listener::{Local, Seat},
     protocols,
@@ -97,15 +97,15 @@ async fn open(
         upstream: None,
         place: Cell::new(None),
     };
-    let connecting = local.cluster().connect();
+    let connecting = local.cluster().connect(None);
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // Nobody is served by a connection that is still being made.
         () = worker.leaving() => return Err(Close::DrainTimeout),
     };
     match upstream {
-        Ok(Upstream { stream, endpoint, lease }) => {
-            door.upstream = Some((endpoint, lease));
+        Ok(Upstream { stream, lease }) => {
+            door.upstream = Some(lease);
             Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
@@ -129,7 +129,7 @@ pub struct Door {
     link: Link,
     accepted: Instant,
     /// Where it leads, and its being counted there.
-    upstream: Option<(Arc<Endpoint>, Lease)>,
+    upstream: Option<Lease>,
     /// Where the worker finds the connection to wake it.
     place: Cell<Option<usize>>,
 }
@@ -174,7 +174,7 @@ impl Door {
 
     /// The name of the endpoint that the connection leads to.
     fn endpoint(&self) -> Option<&str> {
-        self.upstream.as_ref().map(|(endpoint, _)| &**endpoint.name())
+        self.upstream.as_ref().map(|lease| &**lease.endpoint().name())
     }
 
     /// Counts bytes that broke the protocol's rules.

@@ -373,23 +373,14 @@ fn hand_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::plan::OnViolation;
 
     fn listener(workers: usize, max_connections: usize) -> Arc<Listener> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
         let plan = ListenerPlan {
-            name: "test".into(),
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            protocol: crate::protocols::Protocol::Tcp(Arc::new(())),
-            cluster: "test".into(),
             max_connections,
-            idle_timeout: None,
-            max_connection_duration: None,
-            first_byte_timeout: None,
-            message_timeout: None,
-            write_timeout: None,
-            on_violation: OnViolation::Pass,
+            ..ListenerPlan::new("test", address, protocol, "test")
         };
-        let address = plan.address;
         Listener::new(Arc::new(plan), address, 0, workers)
     }
 

@@ -1,5 +1,6 @@
 //! The registry: the only place in `src/` that names a protocol.
 
+mod probe;
 mod written;
 
 use crate::{
@@ -8,6 +9,7 @@ use crate::{
 };
 use mongo::Mongo;
 use operation::{Close, Codec};
+pub use probe::ProbePlan;
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;

@@ -1,7 +1,7 @@
 //! Which endpoint is next.
 
-use super::Endpoint;
-use crate::config::plan::LbPolicy;
+use super::{Ask, Endpoint, set::Member};
+use crate::config::plan::{ClusterPlan, LbPolicy};
 use std::{
     cell::Cell,
     hash::BuildHasher,
@@ -9,49 +9,55 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
-/// A policy, with what it remembers between picks.
+/// What picking remembers from one pick to the next, whatever becomes of the set.
 #[derive(Debug)]
-pub(super) struct Balance {
-    policy: LbPolicy,
-    turn: AtomicUsize,
+pub(super) struct Turns(AtomicUsize);
+
+impl Default for Turns {
+    /// Proxies that start together should not all begin with the first endpoint; and no
+    /// beginning is so late that the count wraps around in a proxy's life.
+    fn default() -> Self {
+        Self(AtomicUsize::new(below(1 << 16)))
+    }
 }
 
-impl Balance {
-    pub(super) fn new(policy: LbPolicy) -> Self {
-        // Proxies that start together should not all begin with the first endpoint; and no
-        // beginning is so late that the count wraps around in a proxy's life.
-        Self { policy, turn: AtomicUsize::new(below(1 << 16)) }
+/// Which endpoints are picked, and how: worked out once for each set.
+#[derive(Debug)]
+pub(super) struct Table {
+    policy: LbPolicy,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Table {
+    /// The table for these members, as they are `now`.
+    pub(super) fn new(plan: &ClusterPlan, members: &[Member], _now: Instant) -> Self {
+        let usable = members.iter().filter(|member| member.endpoint.usable());
+        let endpoints = usable.map(|member| Arc::clone(&member.endpoint)).collect();
+        Self { policy: plan.lb_policy, endpoints }
     }
 
-    /// The next one of the usable endpoints that are not in `except`.
-    pub(super) fn pick<'e>(
-        &self,
-        endpoints: &'e [Arc<Endpoint>],
-        except: &[Arc<Endpoint>],
-    ) -> Option<&'e Arc<Endpoint>> {
+    /// The next one.
+    pub(super) fn pick(&self, ask: Ask<'_>, turns: &Turns) -> Option<&Arc<Endpoint>> {
         let candidates =
-            || endpoints.iter().filter(|e| e.usable() && !except.iter().any(|x| Arc::ptr_eq(x, e)));
+            || self.endpoints.iter().filter(|e| !ask.except.iter().any(|x| Arc::ptr_eq(x, e)));
         let count = candidates().count();
         if count < 2 {
             return candidates().next();
         }
-        // An endpoint may become unusable between counting and here, hence the `or_else`s.
         match self.policy {
-            LbPolicy::RoundRobin => candidates().nth(self.turn.fetch_add(1, Relaxed) % count),
-            LbPolicy::Random => candidates().nth(below(count)),
+            LbPolicy::RoundRobin => candidates().nth(turns.0.fetch_add(1, Relaxed) % count),
             LbPolicy::LeastRequest => {
                 let (first, second) = two_below(count);
                 match (candidates().nth(first), candidates().nth(second)) {
-                    (Some(a), Some(b)) if b.active_connections() < a.active_connections() => {
-                        Some(b)
-                    }
+                    (Some(a), Some(b)) if b.load() < a.load() => Some(b),
                     (a, b) => a.or(b),
                 }
             }
+            _ => candidates().nth(below(count)),
         }
-        .or_else(|| candidates().next())
     }
 }
 
@@ -61,6 +67,8 @@ pub(super) fn word(policy: LbPolicy) -> &'static str {
         LbPolicy::RoundRobin => "round_robin",
         LbPolicy::LeastRequest => "least_request",
         LbPolicy::Random => "random",
+        LbPolicy::RingHash => "ring_hash",
+        LbPolicy::Maglev => "maglev",
     }
 }
 
@@ -102,20 +110,18 @@ fn seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Lease, endpoint::Meters};
+    use crate::cluster::{Cluster, Lease, tests::plan_at};
 
-    fn endpoints(n: u16) -> Vec<Arc<Endpoint>> {
-        let meters = Arc::new(Meters::new("c", "e".into(), &metrics::NoopRecorder));
-        (1..=n)
-            .map(|port| Arc::new(Endpoint::new(([127, 0, 0, 1], port).into(), meters.clone())))
-            .collect()
+    fn cluster(n: u16, lb_policy: LbPolicy) -> Arc<Cluster> {
+        let addresses: Vec<_> = (1..=n).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let plan = ClusterPlan { lb_policy, ..plan_at(&addresses) };
+        Cluster::new(Arc::new(plan), &metrics::NoopRecorder)
     }
 
-    fn picks(policy: LbPolicy, endpoints: &[Arc<Endpoint>], times: usize) -> Vec<usize> {
-        let balance = Balance::new(policy);
-        let mut counts = vec![0; endpoints.len()];
+    fn picks(cluster: &Cluster, times: usize) -> Vec<usize> {
+        let mut counts = vec![0; cluster.endpoints().len()];
         for _ in 0..times {
-            let picked = balance.pick(endpoints, &[]).unwrap();
+            let picked = cluster.pick(Ask::default()).unwrap();
             counts[usize::from(picked.address().port()) - 1] += 1;
         }
         counts
@@ -123,14 +129,14 @@ mod tests {
 
     #[test]
     fn round_robin_gives_each_endpoint_exactly_its_turn() {
-        assert_eq!(picks(LbPolicy::RoundRobin, &endpoints(3), 30_000), [10_000; 3]);
+        assert_eq!(picks(&cluster(3, LbPolicy::RoundRobin), 30_000), [10_000; 3]);
     }
 
     #[test]
     fn random_and_idle_least_request_spread_evenly() {
         // 10 000 ± 400 is five standard deviations.
         for policy in [LbPolicy::Random, LbPolicy::LeastRequest] {
-            for count in picks(policy, &endpoints(3), 30_000) {
+            for count in picks(&cluster(3, policy), 30_000) {
                 assert!((9_600..=10_400).contains(&count), "{policy:?}: {count}");
             }
         }
@@ -138,26 +144,27 @@ mod tests {
 
     #[test]
     fn least_request_of_two_always_takes_the_less_busy() {
-        let endpoints = endpoints(2);
-        let _busy = Lease::new(&endpoints[0]);
-        assert_eq!(picks(LbPolicy::LeastRequest, &endpoints, 1_000), [0, 1_000]);
+        let cluster = cluster(2, LbPolicy::LeastRequest);
+        let _busy = Lease::new(&cluster, &cluster.endpoints()[0]);
+        assert_eq!(picks(&cluster, 1_000), [0, 1_000]);
     }
 
     #[test]
     fn least_request_of_many_never_takes_the_busiest() {
-        let endpoints = endpoints(5);
-        let _busy = Lease::new(&endpoints[2]);
-        let counts = picks(LbPolicy::LeastRequest, &endpoints, 10_000);
+        let cluster = cluster(5, LbPolicy::LeastRequest);
+        let _busy = Lease::new(&cluster, &cluster.endpoints()[2]);
+        let counts = picks(&cluster, 10_000);
         assert_eq!(counts[2], 0);
         assert!(counts.iter().filter(|&&c| c > 2_000).count() == 4, "{counts:?}");
     }
 
     #[test]
     fn least_request_fills_up_evenly_when_connections_stay() {
-        let endpoints = endpoints(4);
-        let balance = Balance::new(LbPolicy::LeastRequest);
-        let leases: Vec<_> =
-            (0..4_000).map(|_| Lease::new(balance.pick(&endpoints, &[]).unwrap())).collect();
+        let cluster = cluster(4, LbPolicy::LeastRequest);
+        let endpoints = cluster.endpoints();
+        let leases: Vec<_> = (0..4_000)
+            .map(|_| Lease::new(&cluster, &cluster.pick(Ask::default()).unwrap()))
+            .collect();
         for endpoint in &endpoints {
             assert!(endpoint.active_connections().abs_diff(1_000) < 20, "{endpoint:?}");
         }
@@ -167,17 +174,15 @@ mod tests {
 
     #[test]
     fn what_is_excepted_is_not_picked_and_nothing_left_is_none() {
-        let endpoints = endpoints(3);
         for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random] {
-            let balance = Balance::new(policy);
+            let cluster = cluster(3, policy);
+            let endpoints = cluster.endpoints();
+            let but = |except| cluster.pick(Ask { except, ..Ask::default() });
             for _ in 0..100 {
-                let picked = balance.pick(&endpoints, &endpoints[..2]).unwrap();
-                assert!(Arc::ptr_eq(picked, &endpoints[2]));
-                let picked = balance.pick(&endpoints, &endpoints[1..2]).unwrap();
-                assert!(!Arc::ptr_eq(picked, &endpoints[1]));
+                assert!(Arc::ptr_eq(&but(&endpoints[..2]).unwrap(), &endpoints[2]));
+                assert!(!Arc::ptr_eq(&but(&endpoints[1..2]).unwrap(), &endpoints[1]));
             }
-            assert!(balance.pick(&endpoints, &endpoints).is_none());
-            assert!(balance.pick(&[], &[]).is_none());
+            assert!(but(&endpoints).is_none());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Connecting to a cluster: pick, dial, and on failure try elsewhere.
 
-use super::{Cluster, Endpoint, Lease, balance, endpoint::Failure};
+use super::{Ask, Cluster, Endpoint, Lease, balance, endpoint::Failure};
 use socket2::{SockRef, TcpKeepalive};
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -24,9 +24,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(250);
 pub struct Upstream {
     /// The socket.
     pub stream: TcpStream,
-    /// Where it leads.
-    pub endpoint: Arc<Endpoint>,
-    /// Keeps the connection counted as active; drop it with the connection.
+    /// Where it leads. Keeps the connection counted as active; drop it with the connection.
     pub lease: Lease,
 }
 
@@ -94,31 +92,34 @@ impl Cluster {
     ///
     /// While there are endpoints not tried yet, the next attempt goes to one of them at once;
     /// after that a short pause comes first.
-    pub async fn connect(&self) -> Result<Upstream, ConnectError> {
-        self.connect_by(dial).await
+    ///
+    /// `hash` is that of the client's key, where the cluster picks by one.
+    pub async fn connect(self: &Arc<Self>, hash: Option<u64>) -> Result<Upstream, ConnectError> {
+        self.connect_by(hash, dial).await
     }
 
     /// Connects by means of `dial`, which need not keep any time limit.
     pub(super) async fn connect_by(
-        &self,
+        self: &Arc<Self>,
+        hash: Option<u64>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<Upstream, ConnectError> {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut rounds = 0;
         for _ in 0..self.plan.connect_attempts.max(1) {
-            let mut next = self.pick(&tried);
+            let mut next = self.pick(Ask { hash, except: &tried });
             if next.is_none() && !tried.is_empty() {
                 time::sleep(pause(rounds, balance::share())).await;
                 rounds += 1;
                 tried.clear();
-                next = self.pick(&tried);
+                next = self.pick(Ask { hash, except: &tried });
             }
             let Some(endpoint) = next else { break };
             // Held while dialing, so that an endpoint with many connections on the way looks busy.
-            let lease = Lease::new(&endpoint);
+            let lease = Lease::new(self, &endpoint);
             match self.attempt(&endpoint, &dial).await {
-                Ok(stream) => return Ok(Upstream { stream, endpoint, lease }),
+                Ok(stream) => return Ok(Upstream { stream, lease }),
                 Err(error) => {
                     attempts.retain(|a| !Arc::ptr_eq(&a.endpoint, &endpoint));
                     attempts.push(Attempt { endpoint: endpoint.clone(), error });

@@ -7,8 +7,8 @@ mod system;
 
 pub use system::SystemResolver;
 
-use super::{Cluster, Endpoint, balance, endpoint, endpoint::Meters};
-use crate::config::plan::ClusterPlan;
+use super::{Cluster, Endpoint, balance, endpoint, endpoint::Meters, set::Member};
+use crate::config::plan::{ClusterPlan, Target};
 use metrics::Counter;
 use serde_json::{Value, json};
 use std::{
@@ -100,7 +100,15 @@ impl Names {
         };
         Self {
             resolver,
-            table: Mutex::new(plan.endpoints.iter().map(|e| name(&e.host, e.port)).collect()),
+            table: Mutex::new(
+                plan.endpoints
+                    .iter()
+                    .filter_map(|e| match &e.at {
+                        Target::Host(host, port) => Some(name(host, *port)),
+                        Target::Srv(_) => None,
+                    })
+                    .collect(),
+            ),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("error"),
         }
@@ -239,27 +247,26 @@ impl Cluster {
 
     /// Like `publish`, for who holds the table locked, so that the newest one is stored last.
     fn store(&self, table: &[Name]) {
-        let before = self.endpoints.load();
-        let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
-        for name in table {
-            for &address in &name.addresses {
-                // An address that several names stand for is one endpoint.
-                if endpoints.iter().any(|e| e.address() == address) {
-                    continue;
+        self.change(|before| {
+            let mut members: Vec<Member> = Vec::new();
+            for name in table {
+                for &address in &name.addresses {
+                    // An address that several names stand for is one endpoint.
+                    if members.iter().any(|m| m.endpoint.address() == address) {
+                        continue;
+                    }
+                    let same = |m: &&Member| {
+                        m.endpoint.address() == address
+                            && Arc::ptr_eq(m.endpoint.meters(), &name.meters)
+                    };
+                    let known = before.iter().find(same).map(|m| Arc::clone(&m.endpoint));
+                    let new = || Arc::new(Endpoint::new(address, name.meters.clone()));
+                    let endpoint = known.unwrap_or_else(new);
+                    members.push(Member { endpoint, weight: 1, priority: 0, zone: None });
                 }
-                let same = |e: &&Arc<Endpoint>| {
-                    e.address() == address && Arc::ptr_eq(e.meters(), &name.meters)
-                };
-                endpoints.push(
-                    before
-                        .iter()
-                        .find(same)
-                        .cloned()
-                        .unwrap_or_else(|| Arc::new(Endpoint::new(address, name.meters.clone()))),
-                );
             }
-        }
-        self.endpoints.store(Arc::new(endpoints));
+            members
+        });
     }
 }
 

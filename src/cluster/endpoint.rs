@@ -1,14 +1,17 @@
 //! One endpoint: where it is, how busy it is, and how connecting to it went.
 
+use super::Cluster;
 use arc_swap::ArcSwapOption;
 use metrics::{Counter, Gauge};
+use operation::Outcome;
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 /// One address that operations can go to.
@@ -19,7 +22,12 @@ use std::{
 pub struct Endpoint {
     address: SocketAddr,
     meters: Arc<Meters>,
+    /// Why it is out of use, as bits of [`Out`].
+    out: AtomicU8,
+    /// What its connections are asked to do, as a [`Wish`].
+    wish: AtomicU8,
     active_connections: AtomicUsize,
+    active_operations: AtomicUsize,
     connects_ok: AtomicU64,
     connects_failed: AtomicU64,
     last_error: ArcSwapOption<String>,
@@ -31,7 +39,10 @@ impl Endpoint {
         Self {
             address,
             meters,
+            out: AtomicU8::new(0),
+            wish: AtomicU8::new(Wish::Stay as u8),
             active_connections: AtomicUsize::new(0),
+            active_operations: AtomicUsize::new(0),
             connects_ok: AtomicU64::new(0),
             connects_failed: AtomicU64::new(0),
             last_error: ArcSwapOption::empty(),
@@ -53,10 +64,54 @@ impl Endpoint {
         self.active_connections.load(Relaxed)
     }
 
-    /// Whether it may be picked. Whatever takes endpoints out of use (health, ejection) speaks
-    /// here, so that picking asks once.
+    /// How many operations are under way.
+    pub fn active_operations(&self) -> usize {
+        self.active_operations.load(Relaxed)
+    }
+
+    /// How busy it is, beside others: what `least_request` compares. Connections count as well,
+    /// since those that rest now have been opened for operations to come.
+    pub fn load(&self) -> usize {
+        self.active_operations() + self.active_connections()
+    }
+
+    /// Whether it may be picked: nothing speaks against it.
     pub fn usable(&self) -> bool {
-        true
+        self.out.load(Relaxed) == 0
+    }
+
+    /// Whether this speaks against it.
+    pub fn is_out(&self, why: Out) -> bool {
+        self.out.load(Relaxed) & why as u8 != 0
+    }
+
+    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    /// Takes it out of use; `false` if it was already, for the same reason. Whoever does so has
+    /// the cluster make its set anew.
+    pub(super) fn take_out(&self, why: Out) -> bool {
+        self.out.fetch_or(why as u8, Relaxed) & why as u8 == 0
+    }
+
+    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    /// This speaks against it no more; `false` if it did not before.
+    pub(super) fn bring_back(&self, why: Out) -> bool {
+        self.out.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
+    }
+
+    /// What its connections are asked to do.
+    pub fn wish(&self) -> Wish {
+        match self.wish.load(Relaxed) {
+            wish if wish == Wish::Stay as u8 => Wish::Stay,
+            wish if wish == Wish::Rest as u8 => Wish::Rest,
+            wish if wish == Wish::Unhealthy as u8 => Wish::Unhealthy,
+            _ => Wish::Removed,
+        }
+    }
+
+    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    /// Asks its connections to do this; they hear of it when the cluster nudges them.
+    pub(super) fn wishes(&self, wish: Wish) {
+        self.wish.store(wish as u8, Relaxed);
     }
 
     /// What the admin interface shows.
@@ -96,6 +151,35 @@ impl Endpoint {
     }
 }
 
+/// Why an endpoint is not picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Out {
+    /// Its health checks fail.
+    Unhealthy = 1,
+    /// Its operations fail.
+    Ejected = 2,
+    /// An operator has said so.
+    Drained = 4,
+    /// It is in the cluster no more.
+    Removed = 8,
+}
+
+/// What an endpoint asks of its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wish {
+    /// Go on.
+    Stay,
+    /// Close as soon as nothing is under way.
+    Rest,
+    /// Close now: the endpoint is unhealthy, and the cluster is configured so.
+    Unhealthy,
+    /// Close now: the endpoint has left the cluster, or an operator drained it, and
+    /// `drain_timeout` is over.
+    Removed,
+}
+
 /// How an attempt to connect failed, as a metric tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -106,20 +190,39 @@ pub(super) enum Failure {
 
 /// Counts as one of its endpoint's active connections until dropped.
 #[derive(Debug)]
-pub struct Lease(Arc<Endpoint>);
+pub struct Lease {
+    cluster: Arc<Cluster>,
+    endpoint: Arc<Endpoint>,
+}
 
 impl Lease {
-    pub(super) fn new(endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.active_connections.fetch_add(1, Relaxed);
         endpoint.meters.active.increment(1.0);
-        Self(endpoint.clone())
+        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint) }
+    }
+
+    /// Where the connection leads.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// An operation goes to the endpoint.
+    pub fn began(&self) {
+        self.endpoint.active_operations.fetch_add(1, Relaxed);
+    }
+
+    /// An operation that [`began`](Lease::began) is over, after it `took` so long.
+    pub fn ended(&self, outcome: Outcome, took: Duration) {
+        self.endpoint.active_operations.fetch_sub(1, Relaxed);
+        self.cluster.observe(&self.endpoint, outcome, took);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.active_connections.fetch_sub(1, Relaxed);
-        self.0.meters.active.decrement(1.0);
+        self.endpoint.active_connections.fetch_sub(1, Relaxed);
+        self.endpoint.meters.active.decrement(1.0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the tests of clusters share, and the tests of reports.
 
 use super::*;
-use crate::config::plan::{EndpointPlan, LbPolicy};
+use crate::config::plan::{EndpointPlan, LbPolicy, Target};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit, atomics};
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,13 @@ use tokio::net::{TcpListener, TcpSocket};
 
 /// A plan for a cluster `orders` with these endpoints.
 pub(super) fn plan(endpoints: &[(&str, u16)]) -> ClusterPlan {
+    let at = |&(host, port): &(&str, u16)| EndpointPlan::new(Target::Host(host.into(), port));
     ClusterPlan {
-        name: "orders".into(),
-        endpoints: endpoints
-            .iter()
-            .map(|&(host, port)| EndpointPlan { host: host.into(), port })
-            .collect(),
         lb_policy: LbPolicy::RoundRobin,
         connect_timeout: Duration::from_secs(30),
-        connect_attempts: 3,
         dns_min_ttl: Duration::from_millis(1),
         dns_max_ttl: Duration::from_secs(60),
+        ..ClusterPlan::new("orders", endpoints.iter().map(at).collect())
     }
 }
 
@@ -95,7 +91,7 @@ async fn a_report_tells_what_happened_at_each_endpoint() {
     let cluster = Cluster::new(Arc::new(plan_at(&[open, shut])), &metrics::NoopRecorder);
     let mut upstreams = Vec::new();
     for _ in 0..4 {
-        upstreams.push(cluster.connect().await.unwrap());
+        upstreams.push(cluster.connect(None).await.unwrap());
     }
     let expected = json!({
         "name": "orders",
@@ -126,11 +122,11 @@ async fn localhost_is_found_and_connected_to() {
     let (_listener, address) = listener().await;
     let plan = Arc::new(plan(&[("localhost", address.port())]));
     let cluster = Cluster::new(plan, &metrics::NoopRecorder);
-    assert!(cluster.pick(&[]).is_none());
+    assert!(cluster.pick(Ask::default()).is_none());
     cluster.resolve().await;
-    let upstream = cluster.connect().await.unwrap();
+    let upstream = cluster.connect(None).await.unwrap();
     assert_eq!(upstream.stream.peer_addr().unwrap(), address);
-    assert_eq!(**upstream.endpoint.name(), *format!("localhost:{}", address.port()));
+    assert_eq!(**upstream.lease.endpoint().name(), *format!("localhost:{}", address.port()));
     assert_eq!(cluster.report()["dns"], json!({ "last_ok_seconds_ago": 0, "last_error": null }));
 }
 

@@ -1,7 +1,7 @@
 //! Addresses: where a listener listens, and what an endpoint is dialled by.
 
 use super::{
-    plan::EndpointPlan,
+    plan::{EndpointPlan, Target},
     problem::Fault,
     value::{FromText, Text, is_digits, told},
 };
@@ -41,7 +41,7 @@ impl FromText for SocketAddr {
 }
 
 /// Reads `host:port`, the port not 0.
-pub(crate) fn host_port(text: &str) -> Result<EndpointPlan, Fault> {
+pub(crate) fn host_port(text: &str) -> Result<Target, Fault> {
     let (host, port) = split(text, "write `host:port`: `db-1.example.net:27017`")?;
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     let is_name = !host.is_empty() && host.len() <= 253 && !host.contains(odd);
@@ -55,7 +55,7 @@ pub(crate) fn host_port(text: &str) -> Result<EndpointPlan, Fault> {
             "ports are 1 to 65535",
         ));
     }
-    Ok(EndpointPlan { host: host.to_owned(), port })
+    Ok(Target::Host(host.to_owned(), port))
 }
 
 /// Takes `host:port` apart; the host loses its brackets.
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for EndpointVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Endpoint, E> {
-        host_port(text).map(Endpoint).map_err(told)
+        host_port(text).map(EndpointPlan::new).map(Endpoint).map_err(told)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Endpoint, A::Error> {
@@ -118,11 +118,11 @@ impl<'de> Visitor<'de> for EndpointVisitor {
             endpoint = Some(map.next_value::<Text<Dialled>>()?);
         }
         let address = endpoint.ok_or_else(|| A::Error::missing_field("address"))?;
-        Ok(Endpoint(address.0.0))
+        Ok(Endpoint(EndpointPlan::new(address.0.0)))
     }
 }
 
-struct Dialled(EndpointPlan);
+struct Dialled(Target);
 
 impl FromText for Dialled {
     const EXPECTED: &str = "`host:port`";

@@ -7,7 +7,7 @@ use super::{
     decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Dns, File, Given, Listener, MAX_CONNECT_ATTEMPTS, MAX_SERIES},
     located::{Located, Named},
-    plan::{AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation, Plan},
+    plan::{AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, Plan},
     problem::{At, Report},
     value::{Count, Workers},
     yaml::Node,
@@ -17,7 +17,6 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread, time::Durat
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Makes a plan. If anything is wrong the report tells it, and the plan, if any, must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
@@ -104,18 +103,19 @@ impl Check<'_> {
         if let Some(cluster) = &cluster {
             self.refers_to(cluster, clusters);
         }
+        let plan = ListenerPlan::new(name, address?.value?.0, protocol?, &cluster?.value?);
         Some(ListenerPlan {
-            name: name.into(),
-            address: address?.value?.0,
-            protocol: protocol?,
-            cluster: cluster?.value?.into(),
             max_connections: or(listener.max_connections, Count(max_connections)).0,
-            idle_timeout: or(listener.idle_timeout, Some(HOUR)),
-            max_connection_duration: or(listener.max_connection_duration, None),
-            first_byte_timeout: or(listener.first_byte_timeout, Some(MINUTE)),
-            message_timeout: or(listener.message_timeout, Some(5 * MINUTE)),
-            write_timeout: or(listener.write_timeout, Some(5 * MINUTE)),
-            on_violation: or(listener.on_violation, OnViolation::Pass),
+            idle_timeout: or(listener.idle_timeout, plan.idle_timeout),
+            max_connection_duration: or(
+                listener.max_connection_duration,
+                plan.max_connection_duration,
+            ),
+            first_byte_timeout: or(listener.first_byte_timeout, plan.first_byte_timeout),
+            message_timeout: or(listener.message_timeout, plan.message_timeout),
+            write_timeout: or(listener.write_timeout, plan.write_timeout),
+            on_violation: or(listener.on_violation, plan.on_violation),
+            ..plan
         })
     }
 
@@ -153,13 +153,12 @@ impl Check<'_> {
         let attempts = self.at_most("connect_attempts", MAX_CONNECT_ATTEMPTS, attempts, 3);
         let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
         Some(ClusterPlan {
-            name: name.into(),
-            endpoints: endpoints?,
             lb_policy: or(cluster.lb_policy, LbPolicy::LeastRequest),
             connect_timeout: or(cluster.connect_timeout, SECOND),
             connect_attempts: attempts,
             dns_min_ttl,
             dns_max_ttl,
+            ..ClusterPlan::new(name, endpoints?)
         })
     }
 
@@ -176,9 +175,9 @@ impl Check<'_> {
         let mut endpoints = Vec::new();
         for Located { at, value } in written {
             let Some(endpoint) = value.map(|endpoint| endpoint.0) else { continue };
-            let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
-            if !seen.insert(key) {
-                let message = format!("`{}:{}` is here twice", endpoint.host, endpoint.port);
+            let written = endpoint.at.to_string();
+            if !seen.insert(written.to_ascii_lowercase()) {
+                let message = format!("`{written}` is here twice");
                 self.report.add(at, message, "list each endpoint once");
             }
             endpoints.push(endpoint);

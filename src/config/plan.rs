@@ -1,6 +1,12 @@
 //! What runs: checked, defaulted, resolved. Nothing in a plan can fail any more.
 
+mod cluster;
+
 use crate::protocols::Protocol;
+pub use cluster::{
+    BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
+    OutlierPlan, PanicPlan, RateDetector, SlowStartPlan, Target,
+};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A whole proxy.
@@ -51,6 +57,26 @@ pub struct ListenerPlan {
     pub on_violation: OnViolation,
 }
 
+impl ListenerPlan {
+    /// A listener with every default.
+    pub fn new(name: &str, address: SocketAddr, protocol: Protocol, cluster: &str) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            name: name.into(),
+            address,
+            protocol,
+            cluster: cluster.into(),
+            max_connections: 10_000,
+            idle_timeout: Some(60 * MINUTE),
+            max_connection_duration: None,
+            first_byte_timeout: Some(MINUTE),
+            message_timeout: Some(5 * MINUTE),
+            write_timeout: Some(5 * MINUTE),
+            on_violation: OnViolation::Pass,
+        }
+    }
+}
+
 /// What to do with a connection whose bytes can't be read any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnViolation {
@@ -58,45 +84,6 @@ pub enum OnViolation {
     Pass,
     /// Close it.
     Close,
-}
-
-/// A named set of endpoints.
-#[derive(Debug)]
-pub struct ClusterPlan {
-    /// Its name in logs and metrics.
-    pub name: Arc<str>,
-    /// Its endpoints, as written; a name may stand for several addresses.
-    pub endpoints: Vec<EndpointPlan>,
-    /// How an endpoint is picked.
-    pub lb_policy: LbPolicy,
-    /// How long one attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// How many endpoints are tried, one after the other, before giving up. At least 1.
-    pub connect_attempts: usize,
-    /// Names are looked up again after their TTL, but not sooner than this.
-    pub dns_min_ttl: Duration,
-    /// …and not later than this.
-    pub dns_max_ttl: Duration,
-}
-
-/// One endpoint, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPlan {
-    /// An address, or a name to look up (without brackets).
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-/// How an endpoint is picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LbPolicy {
-    /// One after the other.
-    RoundRobin,
-    /// The less busy of two picked at random.
-    LeastRequest,
-    /// At random.
-    Random,
 }
 
 /// Where and which operations are logged.

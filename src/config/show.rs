@@ -1,11 +1,11 @@
 //! What runs, in the words of a config file: for people who ask the admin interface.
 
 use super::{
-    plan::{AccessLogPlan, ClusterPlan, EndpointPlan, ListenerPlan, Plan},
+    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
     value::duration_text,
 };
 use serde_json::{Map, Value, json};
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 impl Plan {
     /// The whole plan with every default filled in, in the shape of a config file: reading it
@@ -46,7 +46,7 @@ fn listener(plan: &ListenerPlan) -> Value {
 
 fn cluster(plan: &ClusterPlan) -> Value {
     json!({
-        "endpoints": plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "endpoints": plan.endpoints.iter().map(|endpoint| endpoint.at.to_string()).collect::<Vec<_>>(),
         "lb_policy": plan.lb_policy.as_str(),
         "connect_timeout": duration_text(plan.connect_timeout),
         "connect_attempts": plan.connect_attempts,
@@ -67,14 +67,4 @@ fn access_log(plan: &AccessLogPlan) -> Value {
 
 fn or_off(limit: Option<Duration>) -> String {
     limit.map_or("off".to_owned(), duration_text)
-}
-
-/// `host:port`, an IPv6 address in brackets.
-impl fmt::Display for EndpointPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
 }

@@ -1,7 +1,5 @@
 use super::*;
-use crate::config::plan::{
-    AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation,
-};
+use crate::config::plan::{AccessLogPlan, ClusterPlan, EndpointPlan, ListenerPlan, Target};
 use crate::protocols::Protocol;
 use std::{
     io::{Read, Write},
@@ -18,30 +16,13 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
         drain_timeout: Duration::from_secs(5),
         max_series: 100,
         listeners: vec![Arc::new(ListenerPlan {
-            name: "echo".into(),
-            address: loopback,
-            protocol: Protocol::Tcp(Arc::new(())),
-            cluster: "echo".into(),
-            max_connections: 100,
-            idle_timeout: Some(Duration::from_secs(3600)),
-            max_connection_duration: None,
             first_byte_timeout: None,
-            message_timeout: None,
-            write_timeout: Some(Duration::from_secs(60)),
-            on_violation: OnViolation::Pass,
+            ..ListenerPlan::new("echo", loopback, Protocol::Tcp(Arc::new(())), "echo")
         })],
-        clusters: vec![Arc::new(ClusterPlan {
-            name: "echo".into(),
-            endpoints: vec![EndpointPlan {
-                host: upstream.ip().to_string(),
-                port: upstream.port(),
-            }],
-            lb_policy: LbPolicy::RoundRobin,
-            connect_timeout: Duration::from_secs(1),
-            connect_attempts: 1,
-            dns_min_ttl: Duration::from_secs(1),
-            dns_max_ttl: Duration::from_secs(300),
-        })],
+        clusters: vec![Arc::new(ClusterPlan::new(
+            "echo",
+            vec![EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()))],
+        ))],
         access_log: log.map(|path| AccessLogPlan {
             path: path.into(),
             slower_than: None,

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Cluster,
-    config::plan::{ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, OnViolation},
+    config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
     metrics::Metrics,
@@ -84,29 +84,14 @@ fn parts(
     policy: Box<dyn Policy>,
     workers: usize,
 ) -> (Arc<Listener>, Socket, Rc<Local>) {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let plan = Arc::new(ListenerPlan {
-        name: "test".into(),
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        protocol,
-        cluster: "test".into(),
         max_connections: 10,
-        idle_timeout: None,
-        max_connection_duration: None,
         first_byte_timeout: None,
-        message_timeout: None,
-        write_timeout: None,
-        on_violation: OnViolation::Pass,
+        ..ListenerPlan::new("test", loopback, protocol, "test")
     });
-    let endpoint = EndpointPlan { host: upstream.ip().to_string(), port: upstream.port() };
-    let cluster = ClusterPlan {
-        name: "test".into(),
-        endpoints: vec![endpoint],
-        lb_policy: LbPolicy::RoundRobin,
-        connect_timeout: Duration::from_secs(5),
-        connect_attempts: 1,
-        dns_min_ttl: Duration::from_secs(1),
-        dns_max_ttl: Duration::from_secs(1),
-    };
+    let endpoint = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
+    let cluster = ClusterPlan::new("test", vec![endpoint]);
     let metrics = Metrics::new();
     let cluster = Cluster::new(Arc::new(cluster), &metrics);
     let census = Arc::new(Census::new(10, metrics::Counter::noop()));

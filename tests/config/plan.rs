@@ -30,7 +30,7 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.max_connections, 10_000);
     assert_eq!(listener.on_violation, OnViolation::Pass);
     let cluster = &plan.clusters[0];
-    assert_eq!(cluster.endpoints, [EndpointPlan { host: "db".into(), port: 1 }]);
+    assert_eq!(cluster.endpoints, [EndpointPlan::new(Target::Host("db".into(), 1))]);
     assert_eq!(cluster.lb_policy, LbPolicy::LeastRequest);
     assert_eq!(cluster.connect_timeout, Duration::from_secs(1));
     assert_eq!(cluster.connect_attempts, 3);
@@ -55,8 +55,8 @@ fn what_is_written_is_what_runs() {
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
     assert_eq!((cache.first_byte_timeout, cache.message_timeout), (None, None));
     assert_eq!((cache.idle_timeout, cache.write_timeout, cache.max_connections), (None, None, 500));
-    let hosts: Vec<&str> = plan.clusters[0].endpoints.iter().map(|it| it.host.as_str()).collect();
-    assert_eq!(hosts, ["mongo-1", "mongo-2", "2001:db8::1"]);
+    let hosts: Vec<_> = plan.clusters[0].endpoints.iter().map(|it| it.at.to_string()).collect();
+    assert_eq!(hosts, ["mongo-1:27017", "mongo-2:27017", "[2001:db8::1]:27017"]);
     assert_eq!(plan.clusters[1].lb_policy, LbPolicy::Random);
     let log = plan.access_log.unwrap();
     assert_eq!(log.slower_than, Some(Duration::from_millis(100)));
@@ -70,7 +70,7 @@ fn a_proxy_needs_no_file() {
     let listener = &plan.listeners[0];
     assert_eq!((&*listener.name, &*listener.cluster), ("mongo", "upstream"));
     assert_eq!(listener.address, "0.0.0.0:27018".parse().unwrap());
-    assert_eq!(plan.clusters[0].endpoints[0].to_string(), "localhost:27017");
+    assert_eq!(plan.clusters[0].endpoints[0].at.to_string(), "localhost:27017");
     assert_eq!(plan.access_log.unwrap().path.to_str(), Some("/dev/stdout"));
     assert_eq!(plan.admin, Some(ADMIN.parse().unwrap()));
     assert_eq!(for_proxy("tcp", ":0", "a:1", Some("off")).unwrap().admin, None);

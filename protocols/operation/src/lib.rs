@@ -11,6 +11,7 @@ mod codec;
 mod gate;
 mod operation;
 mod outcome;
+mod probe;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -18,3 +19,4 @@ pub use codec::{Codec, Link, Named, Next, Reply, Request, Tag, Violation};
 pub use gate::{Gate, Ledger, Settlement, Ticket, Verdict};
 pub use operation::{Attributes, Extra, Operation, Protocol};
 pub use outcome::{Close, Outcome, Reason, Refusal};
+pub use probe::{Judgement, Probe};

@@ -34,8 +34,8 @@ async fn a_refused_attempt_goes_to_a_different_endpoint() {
     let recorded = Recorded::default();
     let cluster = Cluster::new(Arc::new(plan_at(&[shut, open])), &recorded);
     for _ in 0..10 {
-        let upstream = cluster.connect().await.unwrap();
-        assert_eq!(upstream.endpoint.address(), open);
+        let upstream = cluster.connect(None).await.unwrap();
+        assert_eq!(upstream.lease.endpoint().address(), open);
         assert_eq!(upstream.stream.peer_addr().unwrap(), open);
     }
     let connects = |address, result| {
@@ -54,7 +54,7 @@ async fn every_endpoint_is_tried_before_any_is_tried_again() {
             plan.connect_attempts = 4;
         });
         let dialed = RefCell::new(Vec::new());
-        let result = cluster.connect_by(async |address| {
+        let result = cluster.connect_by(None, async |address| {
             dialed.borrow_mut().push(address);
             Err(refused())
         });
@@ -73,7 +73,7 @@ async fn the_only_endpoint_is_tried_again_after_a_pause() {
     let cluster = Cluster::new(Arc::new(plan_at(&[open])), &NoopRecorder);
     let attempts = Cell::new(0);
     let begin = Instant::now();
-    let upstream = cluster.connect_by(async |address| {
+    let upstream = cluster.connect_by(None, async |address| {
         attempts.set(attempts.get() + 1);
         if attempts.get() < 3 { Err(refused()) } else { dial(address).await }
     });
@@ -90,11 +90,11 @@ async fn an_endpoint_that_does_not_answer_is_given_up_and_the_next_one_tried() {
     let recorded = Recorded::default();
     let cluster = Cluster::new(Arc::new(plan), &recorded);
     for _ in 0..2 {
-        let upstream = cluster.connect_by(async |address| match address == open {
+        let upstream = cluster.connect_by(None, async |address| match address == open {
             true => dial(address).await,
             false => pending().await,
         });
-        assert_eq!(upstream.await.unwrap().endpoint.address(), open);
+        assert_eq!(upstream.await.unwrap().lease.endpoint().address(), open);
     }
     let timeouts = "tollgate_upstream_connect_total(orders, 10.0.0.1:5000, timeout)";
     assert_eq!(recorded.count(timeouts), 1);
@@ -106,7 +106,7 @@ async fn silence_everywhere_is_a_timeout() {
         plan.connect_timeout = Duration::from_millis(1);
         plan.connect_attempts = 2;
     });
-    let error = cluster.connect_by(async |_| pending().await).await.unwrap_err();
+    let error = cluster.connect_by(None, async |_| pending().await).await.unwrap_err();
     assert_eq!(error.close(), Close::ConnectTimeout);
     let text = error.to_string();
     assert!(
@@ -120,7 +120,7 @@ async fn silence_everywhere_is_a_timeout() {
 async fn an_error_tells_what_was_tried() {
     let (_socket, shut) = closed();
     let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &NoopRecorder);
-    let error = cluster.connect().await.unwrap_err();
+    let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.close(), Close::ConnectFailed);
     // Three attempts at one endpoint are told once.
     let expected = format!(
@@ -134,7 +134,7 @@ async fn an_error_tells_what_was_tried() {
 async fn one_refusal_among_timeouts_is_no_timeout() {
     let cluster = on_paper(2, |plan| plan.connect_attempts = 2);
     let error = cluster
-        .connect_by(async |address| match address.ip().to_string().as_str() {
+        .connect_by(None, async |address| match address.ip().to_string().as_str() {
             "10.0.0.1" => Err(io::ErrorKind::TimedOut.into()),
             _ => Err(refused()),
         })
@@ -162,10 +162,10 @@ impl Resolve for OnlyDb {
 async fn a_name_without_addresses_is_no_endpoint() {
     let plan = Arc::new(plan(&[("nowhere", 5000)]));
     let cluster = Cluster::with_resolver(plan, &NoopRecorder, Box::new(OnlyDb));
-    let error = cluster.connect().await.unwrap_err();
+    let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.to_string(), "cluster `orders` has no endpoint");
     cluster.resolve().await;
-    let error = cluster.connect().await.unwrap_err();
+    let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.close(), Close::NoEndpoint);
     assert_eq!(error.to_string(), "cluster `orders` has no endpoint: nowhere: no such name");
 }
@@ -177,7 +177,7 @@ async fn an_endpoint_with_a_name_is_told_by_both() {
     plan.connect_attempts = 1;
     let cluster = Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(OnlyDb));
     cluster.resolve().await;
-    let text = cluster.connect().await.unwrap_err().to_string();
+    let text = cluster.connect(None).await.unwrap_err().to_string();
     assert!(
         text.ends_with(&format!(": db:{} ({shut}): connection refused", shut.port())),
         "{text}"
@@ -190,9 +190,9 @@ async fn a_connection_is_active_until_its_lease_is_dropped() {
     let recorded = Recorded::default();
     let cluster = Cluster::new(Arc::new(plan_at(&[open])), &recorded);
     let gauge = format!("tollgate_upstream_connections_active(orders, {open})");
-    let first = cluster.connect().await.unwrap();
-    let second = cluster.connect().await.unwrap();
-    let endpoint = first.endpoint.clone();
+    let first = cluster.connect(None).await.unwrap();
+    let second = cluster.connect(None).await.unwrap();
+    let endpoint = first.lease.endpoint().clone();
     assert_eq!((endpoint.active_connections(), recorded.gauge(&gauge)), (2, 2.0));
     drop(first.lease);
     assert_eq!((endpoint.active_connections(), recorded.gauge(&gauge)), (1, 1.0));
@@ -205,14 +205,14 @@ async fn an_attempt_counts_as_active_and_stops_when_it_fails_or_is_cancelled() {
     let cluster = on_paper(1, |plan| plan.connect_attempts = 1);
     let endpoint = cluster.endpoints()[0].clone();
     let dialed = Cell::new(0);
-    let failed = cluster.connect_by(async |_| {
+    let failed = cluster.connect_by(None, async |_| {
         dialed.set(endpoint.active_connections());
         Err(refused())
     });
     assert!(failed.await.is_err());
     assert_eq!((dialed.get(), endpoint.active_connections()), (1, 0));
     {
-        let mut cancelled = pin!(cluster.connect_by(async |_| pending().await));
+        let mut cancelled = pin!(cluster.connect_by(None, async |_| pending().await));
         let mut task = task::Context::from_waker(task::Waker::noop());
         assert!(cancelled.as_mut().poll(&mut task).is_pending());
         assert_eq!(endpoint.active_connections(), 1);
@@ -227,9 +227,9 @@ async fn a_success_ends_the_last_error() {
     plan.connect_attempts = 1;
     let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
     let last_error = || cluster.report()["endpoints"][0]["last_error"].clone();
-    assert!(cluster.connect_by(async |_| Err(refused())).await.is_err());
+    assert!(cluster.connect_by(None, async |_| Err(refused())).await.is_err());
     assert_eq!(last_error(), "connection refused");
-    cluster.connect().await.unwrap();
+    cluster.connect(None).await.unwrap();
     assert!(last_error().is_null());
 }
 

@@ -1,5 +1,8 @@
 use super::*;
-use crate::cluster::tests::{Recorded, listener, plan};
+use crate::cluster::{
+    Ask,
+    tests::{Recorded, listener, plan},
+};
 use metrics::NoopRecorder;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -80,23 +83,23 @@ async fn a_failed_look_up_keeps_the_last_good_answer() {
     let dns = |field: &str| cluster.report()["dns"][field].clone();
 
     cluster.resolve().await;
-    assert!(cluster.pick(&[]).is_none());
+    assert!(cluster.pick(Ask::default()).is_none());
     assert_eq!(dns("last_error"), "db: no such name");
     assert!(dns("last_ok_seconds_ago").is_null());
 
     cluster.resolve().await;
-    let endpoint = cluster.pick(&[]).unwrap();
+    let endpoint = cluster.pick(Ask::default()).unwrap();
     assert!(dns("last_error").is_null());
 
     for error in ["db: no such name", "db: it has no address"] {
         cluster.resolve().await;
-        assert!(Arc::ptr_eq(&cluster.pick(&[]).unwrap(), &endpoint));
+        assert!(Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint));
         assert_eq!(dns("last_error"), error);
         assert_eq!(dns("last_ok_seconds_ago"), 0);
     }
 
     cluster.resolve().await;
-    assert!(Arc::ptr_eq(&cluster.pick(&[]).unwrap(), &endpoint));
+    assert!(Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint));
     assert!(dns("last_error").is_null());
     assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, ok)"), 2);
     assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, error)"), 3);
@@ -136,13 +139,13 @@ async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
             true => tokio::net::TcpStream::connect(to).await,
             false => Err(std::io::ErrorKind::ConnectionRefused.into()),
         };
-        if let Ok(upstream) = cluster.connect_by(local).await {
+        if let Ok(upstream) = cluster.connect_by(None, local).await {
             break upstream;
         }
     };
 
     cluster.resolve().await;
-    let now: Vec<_> = (0..2).map(|_| cluster.pick(&[]).unwrap()).collect();
+    let now: Vec<_> = (0..2).map(|_| cluster.pick(Ask::default()).unwrap()).collect();
     assert!(now.iter().any(|e| Arc::ptr_eq(e, &kept)), "{now:?}");
     assert!(now.iter().any(|e| e.address().ip().to_string() == "10.0.0.3"), "{now:?}");
 
@@ -151,9 +154,10 @@ async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
     upstream.stream.readable().await.unwrap();
     let mut bytes = [0; 10];
     assert_eq!(upstream.stream.try_read(&mut bytes).unwrap(), 10);
-    assert_eq!(upstream.endpoint.active_connections(), 1);
+    assert_eq!(upstream.lease.endpoint().active_connections(), 1);
+    let endpoint = Arc::clone(upstream.lease.endpoint());
     drop(upstream.lease);
-    assert_eq!(upstream.endpoint.active_connections(), 0);
+    assert_eq!(endpoint.active_connections(), 0);
 }
 
 #[tokio::test]
@@ -173,9 +177,9 @@ async fn a_shuffled_answer_changes_nothing() {
         [for_a_second(&["10.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.2", "10.0.0.1"])];
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
     cluster.resolve().await;
-    let before = cluster.endpoints();
+    let before = cluster.set.load_full();
     cluster.resolve().await;
-    assert!(Arc::ptr_eq(&before, &cluster.endpoints()));
+    assert!(Arc::ptr_eq(&before, &cluster.set.load()));
 }
 
 #[tokio::test]
