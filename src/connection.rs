@@ -1,16 +1,23 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
 use crate::{
-    cluster::{Lease, Upstream},
+    cluster::{Lease, Upstream, Wish},
     config::plan::ListenerPlan,
     listener::{Local, Seat},
     protocols,
     worker::Worker,
 };
-use operation::{Close, Gate, Link, Operation, Verdict, Violation};
+use operation::{Close, Gate, Link, Operation, Outcome, Verdict, Violation};
 use std::{
-    borrow::Cow, cell::Cell, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, task::Waker,
-    time::Instant,
+    borrow::Cow,
+    cell::Cell,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
 
@@ -149,6 +156,25 @@ impl Door {
     /// The listener that the connection came in by.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
         self.local.plan()
+    }
+
+    /// An operation goes to the endpoint.
+    pub fn began(&self) {
+        if let Some(lease) = &self.upstream {
+            lease.began();
+        }
+    }
+
+    /// An operation that [`began`](Door::began) is over, after it took so long.
+    pub fn ended(&self, outcome: Outcome, took: Duration) {
+        if let Some(lease) = &self.upstream {
+            lease.ended(outcome, took);
+        }
+    }
+
+    /// What the endpoint asks of the connection.
+    pub fn wish(&self) -> Wish {
+        self.upstream.as_ref().map_or(Wish::Stay, |lease| lease.endpoint().wish())
     }
 
     /// The connection's two ends on the client's side.

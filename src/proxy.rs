@@ -120,6 +120,7 @@ impl Proxy {
             sink,
         });
         let (inboxes, workers) = start_workers(&parts)?;
+        connect_nudges(&parts, &inboxes);
         let control = Control { inboxes, draining: Arc::default(), plan: Arc::clone(&plan) };
         for (index, socket) in sockets.into_iter().enumerate() {
             let _ = control.inboxes[index % plan.workers].send(Message::Listen(socket));
@@ -232,6 +233,19 @@ fn start_workers(parts: &Arc<Parts>) -> anyhow::Result<(Inboxes, Vec<JoinHandle<
         threads.push(thread);
     }
     Ok((inboxes.into(), threads))
+}
+
+/// Lets a cluster have every connection look at what has changed.
+fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
+    for cluster in parts.clusters.values() {
+        let inboxes = Arc::clone(inboxes);
+        cluster.nudges(move || {
+            for inbox in inboxes.iter() {
+                // A worker that has left has no connections.
+                let _ = inbox.send(Message::Nudge);
+            }
+        });
+    }
 }
 
 fn run_worker(

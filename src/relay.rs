@@ -14,6 +14,7 @@ mod up;
 pub use buffers::Buffers;
 
 use crate::{
+    cluster::Wish,
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
     worker::{Phase, Worker},
@@ -256,10 +257,13 @@ impl<C: Codec> Relay<C> {
         if down_done && !stream {
             return Some(Close::Upstream);
         }
-        match self.worker.phase() {
-            Phase::Working => None,
-            Phase::Draining => self.is_at_rest().then_some(Close::Drain),
-            Phase::Leaving => Some(Close::DrainTimeout),
+        match (self.worker.phase(), self.door.wish()) {
+            (Phase::Leaving, _) => Some(Close::DrainTimeout),
+            (_, Wish::Unhealthy) => Some(Close::EndpointUnhealthy),
+            (_, Wish::Removed) => Some(Close::EndpointRemoved),
+            (Phase::Draining, _) => self.is_at_rest().then_some(Close::Drain),
+            (_, Wish::Rest) => self.is_at_rest().then_some(Close::EndpointDrained),
+            (Phase::Working, Wish::Stay) => None,
         }
     }
 
@@ -306,8 +310,15 @@ impl<C: Codec> Relay<C> {
     /// Settles what the connection's end cuts short.
     fn settle_open(&mut self, close: Close) {
         self.now = None;
-        let outcome = close.outcome(self.is_stream());
-        self.settle_all(End::bare(outcome, Some(close.as_str())));
+        let stream = self.is_stream();
+        let mut silent = || self.open.oldest().is_some_and(|open| open.reply_bytes == 0);
+        // A service that hangs up on its client without a word did not serve it.
+        let end = if stream && close == Close::Upstream && silent() {
+            End::bare(Outcome::Lost, Some("no_reply"))
+        } else {
+            End::bare(close.outcome(stream), Some(close.as_str()))
+        };
+        self.settle_all(end);
     }
 
     fn settle_all(&mut self, end: End) {

@@ -25,6 +25,8 @@ pub enum Message {
     Listen(Socket),
     /// Serve this connection of the listener with this number.
     Serve(usize, Parcel),
+    /// Have every connection look at what its endpoint wishes.
+    Nudge,
     /// Stop accepting, let operations end, and leave after this long at the latest.
     Drain(Duration),
 }
@@ -112,11 +114,16 @@ impl Worker {
         });
     }
 
-    fn turn(&self, phase: Phase) {
-        self.phase.set(phase);
+    /// Has every connection look at what has changed.
+    fn nudge(&self) {
         for (_, waker) in self.connections.borrow().iter() {
             waker.wake_by_ref();
         }
+    }
+
+    fn turn(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.nudge();
         if phase == Phase::Leaving {
             self.leaving.notify_waiters();
         }
@@ -199,6 +206,7 @@ pub async fn work(
             Message::Serve(listener, parcel) => {
                 serve(&worker, &locals, listener, parcel);
             }
+            Message::Nudge => worker.nudge(),
             Message::Drain(patience) => {
                 for task in accepting.drain(..) {
                     task.abort();
@@ -210,8 +218,12 @@ pub async fn work(
                     tokio::select! {
                         biased;
                         Some(message) = inbox.recv() => {
-                            if let Message::Serve(listener, parcel) = message {
-                                serve(&worker, &locals, listener, parcel);
+                            match message {
+                                Message::Serve(listener, parcel) => {
+                                    serve(&worker, &locals, listener, parcel);
+                                }
+                                Message::Nudge => worker.nudge(),
+                                Message::Listen(_) | Message::Drain(_) => {}
                             }
                         }
                         () = &mut drain => break,

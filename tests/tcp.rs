@@ -382,6 +382,8 @@ fn an_endpoint_that_refuses_is_passed_over() {
         let (mut client, mut server) = upstream.session(&tollgate);
         client.send(b"anybody there?");
         server.expect(b"anybody there?");
+        server.send(b"yes");
+        client.expect(b"yes");
     }
     let lines = tollgate.logged(4, |line| line["outcome"] == "ok");
     assert!(lines.iter().all(|line| line["endpoint"] == alive.to_string()), "{lines:?}");
@@ -395,6 +397,22 @@ fn a_session_that_nobody_takes_is_logged_as_lost() {
     End::connect(tollgate.listener("wire")).ends();
     let line = ended(&tollgate, "connect_failed", "lost");
     assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_service_that_hangs_up_without_a_word_has_served_nobody() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "");
+    let (mut client, mut server) = upstream.session(&tollgate);
+    client.send(b"anybody there?");
+    server.expect(b"anybody there?");
+    drop(server);
+    client.ends();
+    drop(client);
+    let line = logged(&tollgate);
+    assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"no_reply".into()));
+    let labels = [("listener", "wire"), ("reason", "upstream")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) struct Open {
     pub(super) tag: Option<Tag>,
     pub(super) ticket: Ticket,
     pub(super) awaits: bool,
+    pub(super) began: Instant,
     pub(super) shape: Option<&'static str>,
     pub(super) request_bytes: u64,
     pub(super) request_items: u64,
@@ -38,7 +39,10 @@ impl End {
 
 impl Open {
     /// Settles it.
-    pub(super) fn settle(self, end: End, now: Instant, attributes: &dyn Attributes) {
+    pub(super) fn settle<C: Codec>(self, end: End, now: Instant, facts: &Facts<'_, C>) {
+        if !self.awaits {
+            facts.door.ended(end.outcome, now.saturating_duration_since(self.began));
+        }
         self.ticket.settle(&Settlement {
             outcome: end.outcome,
             reason: end.reason,
@@ -51,7 +55,7 @@ impl Open {
             confirmed: end.confirmed,
             first_byte: self.first_byte,
             now,
-            attributes,
+            attributes: facts,
         });
     }
 }

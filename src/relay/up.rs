@@ -196,6 +196,9 @@ impl<C: Codec> Relay<C> {
                 return self.refuse(request.tag, &why).map(Some);
             }
         };
+        if !request.awaits {
+            self.door.began();
+        }
         if let Some(forgotten) = self.open.make_room() {
             // Its reply, should one come, passes like any other.
             let facts = Facts { codec: &self.codec, door: &self.door };
@@ -205,6 +208,7 @@ impl<C: Codec> Relay<C> {
             tag: request.tag,
             ticket,
             awaits: request.awaits,
+            began: now,
             shape: request.shape,
             request_bytes: 0,
             request_items: 0,

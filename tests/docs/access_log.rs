@@ -32,8 +32,8 @@ fn the_page_lists_every_outcome() {
 fn the_page_lists_every_reason() {
     let page = read(PAGE);
     let mut expected: Vec<&str> = Close::ALL.iter().map(|close| close.as_str()).collect();
-    // The one that ends operations and not their connection.
-    expected.push("unreadable");
+    // Those that end operations and not their connection.
+    expected.extend(["unreadable", "no_reply"]);
     assert_eq!(first_column(part(&page, "Reasons")), expected);
 }
 

@@ -121,6 +121,13 @@ pub enum Close {
     Drain,
     /// The proxy is going down, and the connection had not come to a rest within `drain_timeout`.
     DrainTimeout,
+    /// The endpoint is to be used no more, and the connection had come to a rest.
+    EndpointDrained,
+    /// The endpoint is to be used no more, and the connection had not come to a rest within the
+    /// cluster's `drain_timeout`.
+    EndpointRemoved,
+    /// The endpoint's health checks fail (`close_connections_on_unhealthy`).
+    EndpointUnhealthy,
     /// No endpoint of the cluster accepted a connection.
     ConnectFailed,
     /// No endpoint of the cluster accepted a connection within `connect_timeout`.
@@ -139,7 +146,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 18] = [
+    pub const ALL: [Close; 21] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -151,6 +158,9 @@ impl Close {
         Close::WriteTimeout,
         Close::Drain,
         Close::DrainTimeout,
+        Close::EndpointDrained,
+        Close::EndpointRemoved,
+        Close::EndpointUnhealthy,
         Close::ConnectFailed,
         Close::ConnectTimeout,
         Close::NoEndpoint,
@@ -174,6 +184,9 @@ impl Close {
             Close::WriteTimeout => "write_timeout",
             Close::Drain => "drain",
             Close::DrainTimeout => "drain_timeout",
+            Close::EndpointDrained => "endpoint_drained",
+            Close::EndpointRemoved => "endpoint_removed",
+            Close::EndpointUnhealthy => "endpoint_unhealthy",
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
             Close::NoEndpoint => "no_endpoint",
@@ -192,12 +205,15 @@ impl Close {
         match self {
             Close::Client | Close::Upstream if stream => Outcome::Ok,
             Close::IdleTimeout | Close::MaxDuration | Close::Drain if stream => Outcome::Ok,
+            Close::EndpointDrained if stream => Outcome::Ok,
             Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
             Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
             Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
             Close::FirstByteTimeout | Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
+            Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,
+            Close::EndpointUnhealthy => Outcome::Lost,
             Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
         }
     }
