@@ -7,7 +7,7 @@ use crate::{
     protocols,
     worker::Worker,
 };
-use operation::{Close, Gate, Link, Operation, Outcome, Verdict, Violation};
+use operation::{Close, Gate, Link, Operation, Outcome, Refusal, Verdict, Violation};
 use std::{
     borrow::Cow,
     cell::Cell,
@@ -87,7 +87,7 @@ pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
 async fn open(
     worker: &Rc<Worker>,
     local: &Rc<Local>,
-    client: TcpStream,
+    mut client: TcpStream,
     peer: SocketAddr,
     at: Instant,
 ) -> Result<Serving, Close> {
@@ -116,9 +116,13 @@ async fn open(
             Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
-            let close = error.close();
             local.unreachable(&error);
-            protocols::never_connected(&door, close);
+            let (close, (reason, message)) = (error.close(), error.told());
+            let why = Refusal { reason, message: &message };
+            tokio::select! {
+                () = protocols::turn_away(&door, &mut client, close, &why) => {}
+                () = worker.leaving() => {}
+            }
             Err(close)
         }
     }

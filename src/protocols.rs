@@ -5,10 +5,10 @@ mod written;
 
 use crate::{
     connection::Door,
-    relay::{never_connected as account, relay},
+    relay::{self, relay},
 };
 use mongo::Mongo;
-use operation::{Close, Codec};
+use operation::{Close, Codec, Refusal};
 pub use probe::ProbePlan;
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
@@ -68,10 +68,12 @@ pub fn serve(
     }
 }
 
-/// Accounts for a connection that found no upstream.
-pub fn never_connected(door: &Door, close: Close) {
+/// Tells a client that there is no upstream for its connection.
+pub async fn turn_away(door: &Door, client: &mut TcpStream, close: Close, why: &Refusal<'_>) {
     match &door.plan().protocol {
-        Protocol::Tcp(shared) => account::<Tcp>(shared, door.link(), door, close),
-        Protocol::Mongo(shared) => account::<Mongo>(shared, door.link(), door, close),
+        Protocol::Tcp(shared) => relay::turn_away::<Tcp>(shared, door, client, close, why).await,
+        Protocol::Mongo(shared) => {
+            relay::turn_away::<Mongo>(shared, door, client, close, why).await;
+        }
     }
 }

@@ -9,9 +9,11 @@ mod deadlines;
 mod down;
 mod flow;
 mod open;
+mod turn_away;
 mod up;
 
 pub use buffers::Buffers;
+pub use turn_away::turn_away;
 
 use crate::{
     cluster::Wish,
@@ -23,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use deadlines::FOR_EVER;
 use flow::Flow;
 use open::{End, Facts, Table};
-use operation::{Close, Codec, Link, Outcome, Reply, Violation};
+use operation::{Close, Codec, Outcome, Reply, Violation};
 use std::{
     io,
     pin::{Pin, pin},
@@ -154,33 +156,6 @@ impl<C: Codec> Future for Relay<C> {
         let close = ready!(self.work(cx));
         self.settle_open(close);
         Poll::Ready(close)
-    }
-}
-
-/// Accounts for a connection that never came to be, for a protocol whose operation is the
-/// connection itself.
-pub fn never_connected<C: Codec>(shared: &Arc<C::Shared>, link: Link, door: &Door, close: Close) {
-    use operation::Gate;
-    let mut codec = C::new(shared, link);
-    let Ok(operation::Next::Pass { mark: Some(request), .. }) = codec.request(&[]) else { return };
-    let named = codec.named(&[]);
-    let facts = Facts { codec: &codec, door };
-    let operation = operation::Operation {
-        protocol: const { &C::PROTOCOL },
-        name: named.name,
-        resource: named.resource,
-        front: &[],
-        attributes: &facts,
-        awaits: request.awaits,
-    };
-    let now = Instant::now();
-    if let operation::Verdict::Go(ticket) | operation::Verdict::Wait(_, ticket) =
-        door.admit(&operation, door.accepted())
-    {
-        let mut how = operation::Settlement::bare(close.outcome(true), now);
-        how.reason = Some(close.as_str());
-        how.attributes = &facts;
-        ticket.settle(&how);
     }
 }
 

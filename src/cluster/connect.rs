@@ -58,6 +58,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// What a client is told: less than an operator, since addresses are none of its business.
+    pub fn told(&self) -> (operation::Reason, String) {
+        let words = match self {
+            ConnectError::NoEndpoint { cluster, .. } => format!("`{cluster}` has no endpoint"),
+            ConnectError::Timeout { cluster, .. } => {
+                format!("no endpoint of `{cluster}` accepted a connection in time")
+            }
+            ConnectError::Failed { cluster, .. } => {
+                format!("no endpoint of `{cluster}` accepted a connection")
+            }
+        };
+        (operation::Reason::NoEndpoint, words)
+    }
+
     /// Why a client's connection ends that can't be served because of this.
     pub fn close(&self) -> operation::Close {
         match self {
