@@ -1,4 +1,5 @@
 //! What the load program and the scripted server share: messages, and what a process costs.
 
+pub mod client;
 pub mod cost;
 pub mod wire;

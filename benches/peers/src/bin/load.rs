@@ -3,8 +3,9 @@
 #![expect(clippy::print_stdout, reason = "a command line talks to people")]
 
 use peers::{
+    client::{Client, quantile},
     cost::Process,
-    wire::{self, answered, whole},
+    wire,
 };
 use std::{
     cell::Cell,
@@ -15,7 +16,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     runtime::LocalRuntime,
     task::{JoinHandle, spawn_local},
 };
@@ -55,44 +55,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     println!("{found}");
     Ok(())
-}
-
-/// One connection and the bytes read ahead on it.
-struct Client {
-    socket: TcpStream,
-    read: Vec<u8>,
-    id: i32,
-}
-
-impl Client {
-    async fn connect(address: &str) -> io::Result<Self> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        Ok(Self { socket, read: Vec::new(), id: 0 })
-    }
-
-    /// Sends `request` under a fresh id and waits for the whole of its reply.
-    async fn ask(&mut self, request: &mut [u8]) -> io::Result<Duration> {
-        self.id += 1;
-        request[4..8].copy_from_slice(&self.id.to_le_bytes());
-        let began = Instant::now();
-        self.socket.write_all(request).await?;
-        let len = loop {
-            self.read.reserve(64 * 1024);
-            if self.socket.read_buf(&mut self.read).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(len) = whole(&self.read) {
-                break len;
-            }
-        };
-        let took = began.elapsed();
-        if answered(&self.read) != self.id || len != self.read.len() {
-            return Err(io::Error::other("this is the reply to another request"));
-        }
-        self.read.clear();
-        Ok(took)
-    }
 }
 
 /// When to measure: every client runs until told to stop, and keeps times once told to.
@@ -233,10 +195,7 @@ async fn open(address: &str, connections: usize) -> Result<Vec<Client>, Box<dyn 
 
 fn report(mut times: Vec<Duration>, cpu: u64, rss: u64) -> serde_json::Value {
     times.sort_unstable();
-    let micros = |share: f64| {
-        let at = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-        times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e6)
-    };
+    let micros = |share: f64| quantile(&times, share).as_secs_f64() * 1e6;
     serde_json::json!({
         "operations": times.len(),
         "cpu_us": cpu as f64 / 1e3 / times.len().max(1) as f64,
