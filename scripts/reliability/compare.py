@@ -14,9 +14,10 @@ The table of docs/reliability.md has, for each way to fail:
 
     failed       operations that failed, and in brackets how many threads were being served by
                  the failing server at that moment: nobody can save those operations
+    new failed   of the clients that come anew every 20 ms for one operation, how many failed
     avoided      seconds until the last failed or stalled (over 250 ms) operation had begun
     longest      the longest that a client waited for anything, in seconds
-    back         seconds until the server is asked again, once it is well
+    back         seconds until a new client is served by the server, once it is well
 """
 
 import argparse
@@ -27,12 +28,14 @@ import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+import bson
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -53,11 +56,9 @@ FAULTS = {
     "slow": "300 ms slower",
 }
 
-# OP_MSG {hello: 1, $db: "admin"}, and a word that every answer to it has.
-HELLO = (
-    "3200000001000000 00000000dd070000 0000000000 1d000000 1068656c6c6f00 01000000"
-    " 02246462 00 06000000 61646d696e00 00"
-).replace(" ", "")
+# A `hello` in MongoDB's words, and a word that every answer to it has.
+QUESTION = bson.encode({"hello": 1, "$db": "admin"})
+HELLO = (struct.pack("<5iB", 21 + len(QUESTION), 1, 0, 2013, 0, 0) + QUESTION).hex()
 EXPECTED = b"isWritablePrimary".hex()
 
 HAPROXY = """
@@ -168,6 +169,46 @@ def start_proxy(name, servers, scratch, options):
     raise SystemExit(f"{name} did not start: {log.name}")
 
 
+def find():
+    question = bson.encode({"find": "orders", "filter": {"_id": 1}, "$db": "shop"})
+    return struct.pack("<5iB", 21 + len(question), 7, 0, 2013, 0, 0) + question
+
+
+class Newcomers(threading.Thread):
+    """Clients that connect, ask once, and leave."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.over, self.asked = port, threading.Event(), []
+        self.start()
+
+    def run(self):
+        question = find()
+        while not self.over.wait(0.02):
+            began = time.monotonic()
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+                    client.sendall(question)
+                    answer = b""
+                    while len(answer) < 4 or len(answer) < struct.unpack_from("<i", answer)[0]:
+                        more = client.recv(4096)
+                        if not more:
+                            raise ConnectionError("closed before the answer")
+                        answer += more
+                found = bson.decode(answer[21:])
+                server, error = found["cursor"]["firstBatch"][0]["server"], None
+            except KeyError:
+                server, error = None, str(found)
+            except OSError as caught:
+                server, error = None, str(caught)
+            self.asked.append((began, time.monotonic(), server, error))
+
+    def finish(self):
+        self.over.set()
+        self.join(10)
+        return self.asked
+
+
 class Clients:
     """Threads that ask, and what became of each question."""
 
@@ -218,7 +259,7 @@ def run(name, fault, scratch, options):
     try:
         # Checks have had their say before clients come.
         time.sleep(1.5)
-        clients = Clients(port)
+        clients, newcomers = Clients(port), Newcomers(port)
         time.sleep(WARM)
         busy = clients.serving("s0")
         broke = time.monotonic()
@@ -227,7 +268,7 @@ def run(name, fault, scratch, options):
         servers[0].mends(fault)
         mended = time.monotonic()
         time.sleep(AFTER)
-        asked = clients.finish()
+        asked, new = clients.finish(), newcomers.finish()
     finally:
         proxy.kill()
         proxy.wait()
@@ -235,17 +276,19 @@ def run(name, fault, scratch, options):
             server.stop()
     after = [one for one in asked if one[1] >= broke]
     failed = [one for one in after if one[3]]
-    hurt = [one for one in after if one[3] or one[1] - one[0] > STALL]
-    again = [one for one in asked if one[2] == "s0" and one[0] > mended]
+    new_after = [one for one in new if one[1] >= broke]
+    hurt = [one for one in after + new_after if one[3] or one[1] - one[0] > STALL]
+    again = [one for one in new if one[2] == "s0" and one[0] > mended]
     return {
         "operations": len(asked),
         "busy": busy,
         "failed": len(failed),
         "late": len([one for one in failed if one[0] > broke + 1.0]),
+        "new_failed": len([one for one in new_after if one[3]]),
         "avoided": max((one[0] - broke for one in hurt), default=0.0),
-        "longest": max(one[1] - one[0] for one in after),
+        "longest": max(one[1] - one[0] for one in after + new_after),
         "back": again[0][0] - mended if again else None,
-        "errors": sorted({one[3] for one in failed})[:4],
+        "errors": sorted({one[3] for one in failed + new_after if one[3]})[:4],
     }
 
 
@@ -274,8 +317,8 @@ def main():
                     print(f"{fault} {name} {number + 1}: {one}", file=sys.stderr)
     if options.json:
         options.json.write_text(json.dumps(found))
-    print("| one of three servers | proxy | failed (being served) | of these after 1 s | avoided, s | longest wait, s | back, s |")
-    print("|---|---|--:|--:|--:|--:|--:|")
+    print("| one of three servers | proxy | failed (being served) | of these after 1 s | new failed | avoided, s | longest wait, s | back, s |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for fault, proxies in found.items():
         for name, runs in proxies.items():
             def mid(key):
@@ -283,7 +326,7 @@ def main():
                 return statistics.median(values) if values else None
 
             cells = [FAULTS[fault], name, f"{mid('failed'):.0f} ({mid('busy'):.0f})"]
-            cells += [f"{mid('late'):.0f}", show(mid("avoided")), show(mid("longest"))]
+            cells += [f"{mid('late'):.0f}", f"{mid('new_failed'):.0f}", show(mid("avoided")), show(mid("longest"))]
             print("| " + " | ".join([*cells, show(mid("back"))]) + " |")
 
 
