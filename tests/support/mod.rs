@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod ends;
+pub mod flaky;
 pub mod metrics;
 pub mod observed;
 pub mod scripted;

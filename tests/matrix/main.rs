@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod endpoints;
+#[path = "../support/mod.rs"]
 mod support;
 
-use bson::doc;
+use bson::{Document, doc};
 use serde_json::Value;
 use std::net::SocketAddr;
 use support::{
@@ -13,7 +15,7 @@ use support::{
     ends::{End, Upstream},
     scripted::Scripted,
     tollgate::{self, Tollgate},
-    wire::op_msg,
+    wire::{Message, op_msg},
 };
 
 /// One protocol, as a matrix needs it: how to have one operation, and what it is called.
@@ -25,6 +27,15 @@ struct Speaker {
     serve: fn() -> SocketAddr,
     /// Has one operation served at this address, from connect to close.
     operate: fn(SocketAddr),
+    /// One operation's bytes, for those that may not be served.
+    question: fn() -> Vec<u8>,
+    /// Whether this is the whole of the service's answer to it.
+    answered: fn(&[u8]) -> bool,
+    /// Whether this is the whole of a refusal in the protocol's words; without words it is a
+    /// close, and nothing.
+    refused: fn(&[u8]) -> bool,
+    /// What health checks ask.
+    probe: &'static str,
 }
 
 fn speakers() -> [Speaker; 2] {
@@ -50,6 +61,10 @@ fn speakers() -> [Speaker; 2] {
                 client.send(b"question");
                 assert_eq!(client.rest(), b"answer");
             },
+            question: || b"question".to_vec(),
+            answered: |answer| answer == b"answer",
+            refused: <[u8]>::is_empty,
+            probe: "{ tcp: { send: question, expect: answer } }",
         },
         Speaker {
             protocol: "mongo",
@@ -60,8 +75,23 @@ fn speakers() -> [Speaker; 2] {
                 let find = op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" });
                 assert_eq!(RawClient::connect(address).ask(&find).answers(), 7);
             },
+            question: || op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" }),
+            answered: |answer| said(answer).is_some_and(|said| said.get_f64("ok").unwrap() == 1.0),
+            refused: |answer| {
+                let labels =
+                    said(answer).and_then(|said| said.get_array("errorLabels").ok().cloned());
+                labels.is_some_and(|labels| labels.contains(&"SystemOverloadedError".into()))
+            },
+            probe: "mongo",
         },
     ]
+}
+
+/// The document of a whole `OP_MSG`.
+fn said(answer: &[u8]) -> Option<Document> {
+    let mut rest = answer;
+    let message = Message::read(&mut rest).ok()??;
+    Some(message.document())
 }
 
 /// A protocol's proxy, and what can be promised of it.

@@ -1,0 +1,338 @@
+//! Traffic stays on endpoints that work, whatever it speaks.
+
+use super::{Stage, each};
+use crate::support::{
+    self, PATIENCE, eventually,
+    flaky::{Flaky, Mode},
+    tollgate::{self, Tollgate},
+};
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+impl Stage<'_> {
+    /// A proxy with a listener `it` before these endpoints, its cluster with these settings.
+    fn before(&self, endpoints: &[SocketAddr], settings: &str) -> Tollgate {
+        let list: Vec<String> = endpoints.iter().map(|at| format!("\"{at}\"")).collect();
+        self.cluster(&format!("endpoints: [{}], {settings}", list.join(", ")))
+    }
+
+    /// A proxy with a listener `it` and a cluster like this.
+    fn cluster(&self, settings: &str) -> Tollgate {
+        Tollgate::start(&format!(
+            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
+             clusters:\n  it: {{ {settings} }}\n",
+            self.speaker.protocol
+        ))
+    }
+
+    /// A server that works until it is told otherwise.
+    fn flaky(&self) -> Flaky {
+        Flaky::before((self.speaker.serve)())
+    }
+
+    /// Asks once, on a connection of its own; whether that was answered.
+    fn ask(&self, tollgate: &Tollgate) -> bool {
+        let answer = Client::connect(tollgate.listener("it")).asks(self);
+        answer.is_ok_and(|answer| (self.speaker.answered)(&answer))
+    }
+}
+
+/// A client that may not be served.
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn asks(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
+        self.0.write_all(&(stage.speaker.question)())?;
+        self.hears(stage)
+    }
+
+    /// What is answered: to its end, or to the connection's.
+    fn hears(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
+        let mut answer = Vec::new();
+        let mut bytes = [0; 1024];
+        loop {
+            match self.0.read(&mut bytes)? {
+                0 => return Ok(answer),
+                n => answer.extend_from_slice(&bytes[..n]),
+            }
+            if (stage.speaker.answered)(&answer) || (stage.speaker.refused)(&answer) {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn gauge_becomes(tollgate: &Tollgate, gauge: &str, endpoint: &Flaky, value: f64) {
+    let endpoint = endpoint.address().to_string();
+    tollgate.metric_becomes(gauge, &[("cluster", "it"), ("endpoint", &endpoint)], value);
+}
+
+/// The endpoint of every operation logged, in order.
+fn served_by(tollgate: &Tollgate, count: usize) -> Vec<String> {
+    let lines = tollgate.logged(count, |line| line["outcome"] == "ok");
+    lines.iter().map(|line| line["endpoint"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn an_endpoint_that_refuses_connections_costs_no_operation() {
+    each(|stage| {
+        let (refuses, works) = (stage.flaky(), stage.flaky());
+        refuses.becomes(Mode::Refuses);
+        let endpoints = [refuses.address(), works.address()];
+        let tollgate = stage.before(&endpoints, "lb_policy: round_robin");
+        assert_eq!((0..20).filter(|_| stage.ask(&tollgate)).count(), 20);
+    });
+}
+
+#[test]
+fn an_unhealthy_endpoint_is_left_and_found_again() {
+    each(|stage| {
+        let (hangs, works) = (stage.flaky(), stage.flaky());
+        let tollgate = stage.before(
+            &[hangs.address(), works.address()],
+            &format!(
+                "lb_policy: round_robin, health_check: {{ interval: 50ms, timeout: 50ms, \
+                 unhealthy_threshold: 1, probe: {} }}",
+                stage.speaker.probe
+            ),
+        );
+        gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
+        hangs.becomes(Mode::Hangs);
+        gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 0.0);
+        gauge_becomes(&tollgate, "tollgate_endpoint_up", &works, 1.0);
+        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+        let works = works.address().to_string();
+        assert_eq!(served_by(&tollgate, 10), vec![works; 10]);
+        hangs.becomes(Mode::Works);
+        gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
+        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+        let both = served_by(&tollgate, 20);
+        let back = hangs.address().to_string();
+        assert_eq!(both[10..].iter().filter(|at| **at == back).count(), 5, "{both:?}");
+    });
+}
+
+#[test]
+fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wanted() {
+    each(|stage| {
+        let (hangs, works) = (stage.flaky(), stage.flaky());
+        let tollgate = stage.before(
+            &[hangs.address()],
+            &format!(
+                "health_check: {{ interval: 50ms, timeout: 50ms, unhealthy_threshold: 1, \
+                 close_connections_on_unhealthy: true, probe: {} }}",
+                stage.speaker.probe
+            ),
+        );
+        gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
+        hangs.becomes(Mode::Hangs);
+        let mut client = Client::connect(tollgate.listener("it"));
+        let answer = client.asks(stage);
+        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.is_empty()));
+        let reason = [("reason", "endpoint_unhealthy")];
+        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        drop(works);
+    });
+}
+
+#[test]
+fn an_endpoint_that_breaks_operations_is_ejected_and_returns() {
+    each(|stage| {
+        let (breaks, works) = (stage.flaky(), stage.flaky());
+        let tollgate = stage.before(
+            &[breaks.address(), works.address()],
+            "lb_policy: round_robin, outlier_detection: { consecutive_local_failures: 3, \
+             interval: 50ms, base_ejection_time: 1s }",
+        );
+        breaks.becomes(Mode::Resets);
+        let failed = (0..20).filter(|_| !stage.ask(&tollgate)).count();
+        assert_eq!(failed, 3, "each second one, until it was ejected");
+        gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 1.0);
+        let labels = [("cluster", "it"), ("detector", "consecutive_local_failures")];
+        tollgate.metric_becomes("tollgate_ejections_total", &labels, 1.0);
+        breaks.becomes(Mode::Works);
+        gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 0.0);
+        assert_eq!((0..20).filter(|_| stage.ask(&tollgate)).count(), 20);
+    });
+}
+
+#[test]
+fn the_last_endpoint_is_never_ejected() {
+    each(|stage| {
+        let breaks = stage.flaky();
+        let tollgate = stage
+            .before(&[breaks.address()], "outlier_detection: { consecutive_local_failures: 2 }");
+        breaks.becomes(Mode::Resets);
+        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 0);
+        breaks.becomes(Mode::Works);
+        assert!(stage.ask(&tollgate));
+        gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 0.0);
+    });
+}
+
+#[test]
+fn a_connection_too_many_waits_until_another_ends() {
+    each(|stage| {
+        let hangs = stage.flaky();
+        let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 1m }";
+        let tollgate = stage.before(&[hangs.address()], breaker);
+        hangs.becomes(Mode::Hangs);
+        let mut first = Client::connect(tollgate.listener("it"));
+        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 1.0);
+        let mut second = Client::connect(tollgate.listener("it"));
+        second.0.write_all(&(stage.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 1.0);
+        hangs.becomes(Mode::Works);
+        drop(first);
+        assert!((stage.speaker.answered)(&second.hears(stage).unwrap()));
+        tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 0.0);
+    });
+}
+
+#[test]
+fn who_has_waited_too_long_for_a_connection_is_told_so() {
+    each(|stage| {
+        let hangs = stage.flaky();
+        let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 10ms }";
+        let tollgate = stage.before(&[hangs.address()], breaker);
+        hangs.becomes(Mode::Hangs);
+        let mut first = Client::connect(tollgate.listener("it"));
+        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 1.0);
+        let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
+        assert!((stage.speaker.refused)(&answer), "{answer:?}");
+        let reason = [("reason", "overloaded")];
+        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        let lines = tollgate.logged(1, |line| line["reason"] == "overloaded");
+        assert_eq!(lines[0]["outcome"], "rejected");
+    });
+}
+
+#[test]
+fn an_operation_too_many_is_refused() {
+    each(|stage| {
+        let hangs = stage.flaky();
+        let tollgate = stage.before(&[hangs.address()], "circuit_breaker: { max_operations: 1 }");
+        hangs.becomes(Mode::Hangs);
+        let mut first = Client::connect(tollgate.listener("it"));
+        first.0.write_all(&(stage.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
+        assert!((stage.speaker.refused)(&answer), "{answer:?}");
+        let labels = [("listener", "it"), ("policy", "circuit_breaker"), ("reason", "overloaded")];
+        tollgate.metric_becomes("tollgate_refusals_total", &labels, 1.0);
+        drop(first);
+        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
+        hangs.becomes(Mode::Works);
+        assert!(stage.ask(&tollgate));
+    });
+}
+
+#[test]
+fn a_client_comes_to_the_same_endpoint_each_time_where_it_is_picked_by_key() {
+    each(|stage| {
+        for policy in ["ring_hash", "maglev"] {
+            let servers = [stage.flaky(), stage.flaky(), stage.flaky()];
+            let endpoints = servers.each_ref().map(Flaky::address);
+            let tollgate = stage.before(&endpoints, &format!("lb_policy: {policy}"));
+            assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+            let mut by = served_by(&tollgate, 10);
+            by.dedup();
+            assert_eq!(by.len(), 1, "{policy}: {by:?}");
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_that_leaves_the_file_is_drained() {
+    each(|stage| {
+        let (leaves, stays) = (stage.flaky(), stage.flaky());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("endpoints.yaml");
+        std::fs::write(&file, format!("[\"{}\"]\n", leaves.address())).unwrap();
+        let tollgate =
+            stage.cluster(&format!("endpoints_file: \"{}\", drain_timeout: 50ms", file.display()));
+        leaves.becomes(Mode::Hangs);
+        let mut busy = Client::connect(tollgate.listener("it"));
+        busy.0.write_all(&(stage.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        std::fs::write(&file, format!("[\"{}\"]\n", stays.address())).unwrap();
+        let reason = [("reason", "endpoint_removed")];
+        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        assert!(busy.hears(stage).map_or(true, |answer| answer.is_empty()));
+        assert!(stage.ask(&tollgate));
+        assert_eq!(served_by(&tollgate, 1), [stays.address().to_string()]);
+    });
+}
+
+#[test]
+fn an_operator_takes_an_endpoint_out_of_use_and_back() {
+    each(|stage| {
+        let (out, stays) = (stage.flaky(), stage.flaky());
+        let endpoints = [out.address(), stays.address()];
+        let tollgate = stage.before(&endpoints, "lb_policy: round_robin");
+        let path = format!("/clusters/it/endpoints/{}?state=", out.address());
+        let (status, text) = tollgate.post(&format!("{path}drained"));
+        assert_eq!(status, 200, "{text}");
+        assert_eq!((0..4).filter(|_| stage.ask(&tollgate)).count(), 4);
+        assert_eq!(served_by(&tollgate, 4), vec![stays.address().to_string(); 4]);
+        assert_eq!(tollgate.post(&format!("{path}in_use")).0, 200);
+        assert_eq!((0..4).filter(|_| stage.ask(&tollgate)).count(), 4);
+        let by = served_by(&tollgate, 8);
+        assert_eq!(by[4..].iter().filter(|at| **at == out.address().to_string()).count(), 2);
+    });
+}
+
+#[test]
+fn what_happens_to_endpoints_is_written_to_the_event_log() {
+    each(|stage| {
+        let (breaks, works) = (stage.flaky(), stage.flaky());
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.log");
+        let tollgate = Tollgate::start_as(
+            tollgate::program(),
+            "",
+            &format!(
+                "event_log: {{ path: \"{}\" }}\n\
+                 listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
+                 clusters:\n  it: {{ endpoints: [\"{}\", \"{}\"], \
+                 outlier_detection: {{ consecutive_local_failures: 1, base_ejection_time: 100ms, interval: 50ms }} }}\n",
+                log.display(),
+                stage.speaker.protocol,
+                breaks.address(),
+                works.address()
+            ),
+        );
+        breaks.becomes(Mode::Resets);
+        eventually("an ejection", || (!stage.ask(&tollgate)).then_some(()));
+        let told = |event: &str| {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let mut lines =
+                text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            lines.any(|line| {
+                line["event"] == event && line["endpoint"] == breaks.address().to_string()
+            })
+        };
+        eventually("the ejection in the log", || told("ejected").then_some(()));
+        eventually("the return in the log", || told("returned").then_some(()));
+    });
+}
+
+#[test]
+fn no_endpoint_at_all_is_told_in_the_protocol_s_words() {
+    each(|stage| {
+        let tollgate = stage.before(&[support::free_address()], "connect_attempts: 1");
+        assert!(!stage.ask(&tollgate));
+        let reason = [("reason", "connect_failed")];
+        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+    });
+}

@@ -1,0 +1,112 @@
+//! A server that can be broken: bytes go on to one that works, or do not.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// What a flaky server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It serves.
+    Works,
+    /// It takes no connections.
+    Refuses,
+    /// It resets connections as soon as something is asked.
+    Resets,
+    /// It takes connections and questions, and answers nothing.
+    Hangs,
+}
+
+/// Stands before a server that works, and knows no protocol.
+pub struct Flaky {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listening: Mutex<Option<Listening>>,
+}
+
+struct Shared {
+    behind: SocketAddr,
+    mode: Mutex<Mode>,
+}
+
+/// The thread that takes connections, until it finds out that it should not.
+struct Listening {
+    listener: TcpListener,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Flaky {
+    /// A server that works like the one at `behind`.
+    pub fn before(behind: SocketAddr) -> Self {
+        let shared = Arc::new(Shared { behind, mode: Mutex::new(Mode::Works) });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let flaky = Self { address, shared, listening: Mutex::new(None) };
+        flaky.listen(listener);
+        flaky
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes what it does from here on; connections that are served go on.
+    pub fn becomes(&self, mode: Mode) {
+        let before = std::mem::replace(&mut *self.shared.mode.lock().unwrap(), mode);
+        if mode == Mode::Refuses && before != Mode::Refuses {
+            let Listening { listener, thread } = self.listening.lock().unwrap().take().unwrap();
+            // The thread ends with the next connection that it takes.
+            drop(TcpStream::connect(self.address));
+            thread.join().unwrap();
+            drop(listener);
+        } else if mode != Mode::Refuses && before == Mode::Refuses {
+            self.listen(TcpListener::bind(self.address).unwrap());
+        }
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let (accepting, shared) = (listener.try_clone().unwrap(), Arc::clone(&self.shared));
+        let thread = thread::spawn(move || {
+            while let Ok((client, _)) = accepting.accept() {
+                let shared = Arc::clone(&shared);
+                if *shared.mode.lock().unwrap() == Mode::Refuses {
+                    return;
+                }
+                // Connections break in tests of broken connections.
+                thread::spawn(move || shared.serve(client));
+            }
+        });
+        *self.listening.lock().unwrap() = Some(Listening { listener, thread });
+    }
+}
+
+impl Shared {
+    fn serve(&self, mut client: TcpStream) -> io::Result<()> {
+        let mut server = TcpStream::connect(self.behind)?;
+        let (mut back, mut front) = (server.try_clone()?, client.try_clone()?);
+        thread::spawn(move || {
+            let _ = io::copy(&mut back, &mut front);
+            let _ = front.shutdown(Shutdown::Write);
+        });
+        let mut bytes = [0; 4096];
+        loop {
+            let n = client.read(&mut bytes)?;
+            let mode = *self.mode.lock().unwrap();
+            match mode {
+                _ if n == 0 => return server.shutdown(Shutdown::Write),
+                Mode::Works | Mode::Refuses => server.write_all(&bytes[..n])?,
+                Mode::Hangs => {}
+                Mode::Resets => {
+                    socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO))?;
+                    // The other half must not hold the socket open.
+                    server.shutdown(Shutdown::Both)?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
