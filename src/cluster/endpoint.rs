@@ -102,14 +102,14 @@ impl Endpoint {
         Some(now.saturating_duration_since(since))
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// Takes it out of use; `false` if it was already, for the same reason. Whoever does so has
     /// the cluster make its set anew.
     pub(super) fn take_out(&self, why: Out) -> bool {
         self.out.fetch_or(why as u8, Relaxed) & why as u8 == 0
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// This speaks against it no more; `false` if it did not before.
     pub(super) fn bring_back(&self, why: Out) -> bool {
         self.out.fetch_and(!(why as u8), Relaxed) & why as u8 != 0

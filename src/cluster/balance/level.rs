@@ -36,12 +36,18 @@ impl Level {
     ///
     /// In a panic zones do not count, as the near one may be what failed. Nor do they for
     /// policies that pick by key, as in Envoy: a key has one endpoint, whatever proxy asks.
-    pub(super) fn new(plan: &ClusterPlan, priority: u8, members: &[Candidate], panics: bool) -> Self {
+    pub(super) fn new(
+        plan: &ClusterPlan,
+        priority: u8,
+        members: &[Candidate],
+        panics: bool,
+    ) -> Self {
         let refuses = panics && plan.panic.fail;
         let pool = |takes: &dyn Fn(&Candidate) -> bool| {
             let taken = members.iter().filter(|c| (c.usable || panics) && takes(c)).cloned();
             // What warms up would be spared at the cost of what is ill.
-            let warmth = |c: Candidate| Candidate { warmth: if panics { 1.0 } else { c.warmth }, ..c };
+            let warmth =
+                |c: Candidate| Candidate { warmth: if panics { 1.0 } else { c.warmth }, ..c };
             Pool::new(plan, taken.map(warmth).collect())
         };
         let near = |c: &Candidate| plan.zone.is_some() && c.zone == plan.zone;

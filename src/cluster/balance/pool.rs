@@ -72,9 +72,13 @@ impl Pool {
             return None;
         }
         let index = match &self.policy {
-            Policy::RoundRobin => self.draw(ask, || self.weights.place_of_turn(turns.next())),
+            // A second attempt takes no turn: else an endpoint that fails might be the first one
+            // for every client, and the one after it the second for all.
+            Policy::RoundRobin if ask.except.is_empty() => {
+                Some(self.weights.owner(self.weights.place_of_turn(turns.next())))
+            }
             Policy::LeastRequest => self.less_busy(ask),
-            Policy::Random => self.at_random(ask),
+            Policy::RoundRobin | Policy::Random => self.at_random(ask),
             Policy::Hash { places, bound } => match ask.hash {
                 Some(key) => self.by_key(places, *bound, key, ask, turns),
                 None => self.at_random(ask),

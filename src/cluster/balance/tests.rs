@@ -127,9 +127,8 @@ fn least_request_of_many_never_takes_the_busiest() {
 fn least_request_fills_up_by_weight_when_connections_stay() {
     let members = weighing(&[1, 1, 3, 5]);
     let cluster = cluster(plan_by(LbPolicy::LeastRequest), &members);
-    let leases: Vec<_> = (0..10_000)
-        .map(|_| Lease::new(&cluster, &cluster.pick(Ask::default()).unwrap()))
-        .collect();
+    let leases: Vec<_> =
+        (0..10_000).map(|_| Lease::new(&cluster, &cluster.pick(Ask::default()).unwrap())).collect();
     for member in &members {
         let ought = f64::from(member.weight) * 1_000.0;
         assert_near(member.endpoint.active_connections() as f64, ought, "connections");
@@ -171,6 +170,22 @@ fn what_an_excepted_endpoint_leaves_is_shared_by_all_others() {
         let even = (0..10).filter(|&i| i != 3).all(|i| (1_750..2_250).contains(&counts[i]));
         assert!(even, "{policy:?} {counts:?}");
     }
+}
+
+#[test]
+fn second_attempts_take_no_turn() {
+    // Else every other client of two would begin with the one that failed before.
+    let members = weighing(&[1, 1]);
+    let cluster = cluster(plan_by(LbPolicy::RoundRobin), &members);
+    let except = [members[0].endpoint.clone()];
+    let mut failed = 0;
+    for _ in 0..1_000 {
+        if pick(&cluster, &members, Ask::default()) == Some(0) {
+            failed += 1;
+            assert_eq!(pick(&cluster, &members, Ask { except: &except, hash: None }), Some(1));
+        }
+    }
+    assert_eq!(failed, 500);
 }
 
 #[test]
@@ -342,11 +357,9 @@ fn the_own_zone_comes_first_and_keeps_what_it_can_carry() {
 #[test]
 fn zones_do_not_count_where_none_is_the_own_nor_for_keys() {
     let members = zoned(10, 10);
-    for (zone, policy) in [
-        (None, LbPolicy::Random),
-        (Some("c"), LbPolicy::Random),
-        (Some("a"), LbPolicy::Maglev),
-    ] {
+    for (zone, policy) in
+        [(None, LbPolicy::Random), (Some("c"), LbPolicy::Random), (Some("a"), LbPolicy::Maglev)]
+    {
         let plan = ClusterPlan { zone: zone.map(Arc::from), ..plan_by(policy) };
         let counts = picks(&cluster(plan, &members), &members, 20_000);
         assert!(counts.iter().all(|&count| count > 800), "{zone:?} {counts:?}");
@@ -442,9 +455,8 @@ fn an_endpoint_warms_up_over_its_window() {
         let share = |members: &[Member], seconds: u64| {
             let table = Table::new(&plan, members, began + Duration::from_secs(seconds));
             let last = &members[members.len() - 1].endpoint;
-            let picks = (0..40_000).filter(|_| {
-                Arc::ptr_eq(table.pick(Ask::default(), &turns).unwrap(), last)
-            });
+            let picks = (0..40_000)
+                .filter(|_| Arc::ptr_eq(table.pick(Ask::default(), &turns).unwrap(), last));
             (picks.count() as f64 / 40_000.0, table.stale().map(|at| (at - began).as_secs()))
         };
         // At the start they come in together: no one is spared.
@@ -454,7 +466,9 @@ fn an_endpoint_warms_up_over_its_window() {
         assert_eq!(share(&members, 61).1, None);
 
         members.push(member(4, 1));
-        for (seconds, warmth) in [(100, 0.1), (106, 0.1), (115, 0.25), (130, 0.5), (159, 59.0 / 60.0)] {
+        for (seconds, warmth) in
+            [(100, 0.1), (106, 0.1), (115, 0.25), (130, 0.5), (159, 59.0 / 60.0)]
+        {
             let (is, stale) = share(&members, seconds);
             let ought: f64 = warmth / (3.0 + warmth);
             assert!((is - ought).abs() < 0.007, "{policy:?} {seconds}: {is} instead of {ought}");
@@ -479,35 +493,39 @@ fn keys_do_not_move_by_warming_up() {
     assert_eq!(Table::new(&plan, &weighing(&[1, 1]), Instant::now()).stale(), None);
 }
 
-#[tokio::test(start_paused = true)]
-async fn sets_are_made_anew_while_something_warms_up() {
-    let slow = SlowStartPlan { window: Duration::from_secs(10), aggression: 1.0, min_weight: 10 };
-    let members = weighing(&[1; 2]);
-    let plan = ClusterPlan { slow_start: Some(slow), ..plan_by(LbPolicy::Random) };
-    let cluster = cluster(plan, &members);
-    let warming = tokio::spawn(cluster.clone().warm_up());
-    let stale = || cluster.set.load().table.stale();
-    let snapshot = || Arc::as_ptr(&cluster.set.load_full());
-    tokio::time::sleep(Duration::from_millis(10_900)).await;
-    assert_eq!(stale(), None);
-    let settled = snapshot();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(snapshot(), settled, "nothing warms up, nothing is made");
+/// How many new sets three rounds of warming up make, and when each round was due.
+fn rounds(cluster: &Arc<Cluster>) -> (usize, Vec<Instant>) {
+    let (dues, sets) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
+    let warming = cluster.warm_up_by(async |due| {
+        sets.borrow_mut().push(cluster.set.load_full());
+        if sets.borrow().len() > 3 {
+            std::future::pending::<()>().await;
+        }
+        dues.borrow_mut().push(due);
+    });
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let _ = std::pin::pin!(warming).as_mut().poll(&mut context);
+    let (sets, dues) = (sets.borrow(), dues.borrow());
+    let new = sets.windows(2).filter(|pair| !Arc::ptr_eq(&pair[0], &pair[1])).count();
+    (new, dues.clone())
+}
 
-    out(&members[1..]);
-    cluster.refresh();
-    members[1].endpoint.bring_back(Out::Unhealthy);
-    cluster.refresh();
-    let first = snapshot();
-    assert!(stale().is_some());
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
-    assert_ne!(snapshot(), first);
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    assert_eq!(stale(), None);
-    warming.abort();
-
-    let cold = Cluster::new(Arc::new(plan_by(LbPolicy::Random)), &metrics::NoopRecorder);
-    cold.warm_up().await;
+#[test]
+fn sets_are_made_anew_while_something_warms_up_and_only_then() {
+    let warming = |window| {
+        let slow = SlowStartPlan { window, aggression: 1.0, min_weight: 10 };
+        let plan = ClusterPlan { slow_start: Some(slow), ..plan_by(LbPolicy::Random) };
+        cluster(plan, &weighing(&[1; 2]))
+    };
+    let began = Instant::now();
+    let (new, dues) = rounds(&warming(Duration::from_secs(3600)));
+    assert_eq!((new, dues.len()), (3, 3));
+    assert!(dues.iter().all(|&due| due >= began + Duration::from_secs(1)));
+    let (new, dues) = rounds(&warming(Duration::ZERO));
+    assert_eq!((new, dues.len()), (0, 3));
+    assert!(dues.iter().all(|&due| due >= began + Duration::from_secs(1)));
+    let cold = cluster(plan_by(LbPolicy::Random), &weighing(&[1; 2]));
+    assert_eq!(rounds(&cold), (0, vec![]), "it ends at once");
 }
 
 #[test]

@@ -9,7 +9,10 @@ use crate::{
     cluster::Cluster,
     config::plan::{ClusterPlan, SlowStartPlan},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time;
 
 /// How often the shares of what warms up are worked out anew.
@@ -35,13 +38,17 @@ impl Cluster {
     /// Keeps the shares of endpoints that warm up growing, until dropped. Ends at once if they
     /// have their full share from the beginning.
     pub async fn warm_up(self: Arc<Self>) {
+        self.warm_up_by(async |due: Instant| time::sleep_until(due.into()).await).await;
+    }
+
+    /// …where `sleep_until` does the waiting.
+    pub(super) async fn warm_up_by(&self, sleep_until: impl AsyncFn(Instant)) {
         if plan(&self.plan).is_none() {
             return;
         }
         loop {
             let stale = self.set.load().table.stale();
-            let due = stale.map_or_else(|| time::Instant::now() + STEP, Into::into);
-            time::sleep_until(due).await;
+            sleep_until(stale.unwrap_or_else(|| Instant::now() + STEP)).await;
             if stale.is_some() {
                 self.refresh();
             }
@@ -55,7 +62,8 @@ mod tests {
 
     fn percents(aggression: f64) -> [u32; 6] {
         let plan = SlowStartPlan { window: Duration::from_secs(60), aggression, min_weight: 10 };
-        [0, 6, 15, 30, 59, 60].map(|s| (100.0 * warmth(plan, Duration::from_secs(s))).round() as u32)
+        [0, 6, 15, 30, 59, 60]
+            .map(|s| (100.0 * warmth(plan, Duration::from_secs(s))).round() as u32)
     }
 
     #[test]
