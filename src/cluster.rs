@@ -68,7 +68,7 @@ impl Cluster {
         let cluster = Self {
             set: ArcSwap::from_pointee(Set::new(&plan, Vec::new(), Instant::now())),
             changing: Mutex::default(),
-            turns: Turns::default(),
+            turns: Turns::new(&plan),
             nudge: OnceLock::new(),
             names: Names::new(&plan, recorder, resolver),
             plan,
@@ -102,7 +102,6 @@ impl Cluster {
     fn observe(&self, _endpoint: &Arc<Endpoint>, _outcome: Outcome, _took: Duration) {}
 
     /// Makes the set anew: an endpoint's state has changed.
-    #[expect(dead_code, reason = "states do not change yet")]
     fn refresh(&self) {
         self.change(<[Member]>::to_vec);
     }
@@ -111,7 +110,9 @@ impl Cluster {
     fn change(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let members = change(&self.set.load().members);
-        self.set.store(Arc::new(Set::new(&self.plan, members, Instant::now())));
+        // Virtual, where tests have it so.
+        let now = tokio::time::Instant::now().into_std();
+        self.set.store(Arc::new(Set::new(&self.plan, members, now)));
     }
 
     /// What the admin interface shows.

@@ -304,6 +304,7 @@ fn discover(
             }
             let _ = looked_up.send(());
             for cluster in clusters {
+                tokio::task::spawn_local(Arc::clone(&cluster).warm_up());
                 tokio::task::spawn_local(cluster.discover());
             }
             stop.cancelled().await;

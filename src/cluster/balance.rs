@@ -1,64 +1,185 @@
 //! Which endpoint is next.
+//!
+//! Everything is worked out when a set is made ([`Table::new`]), so that a pick reads it and no
+//! more: a level by its share ([`level`]), in it a pool ([`pool`]) by zone, in it an endpoint by
+//! the policy.
 
-use super::{Ask, Endpoint, set::Member};
+mod level;
+mod maglev;
+mod pool;
+mod random;
+mod ring;
+mod shares;
+mod warming;
+mod weights;
+
+pub(super) use random::share;
+
+use super::{Ask, Cluster, Endpoint, Out, set::Member};
 use crate::config::plan::{ClusterPlan, LbPolicy};
+use level::{Level, count, picks_by_key};
+use pool::Candidate;
 use std::{
-    cell::Cell,
-    hash::BuildHasher,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
+use twox_hash::XxHash64;
 
 /// What picking remembers from one pick to the next, whatever becomes of the set.
 #[derive(Debug)]
-pub(super) struct Turns(AtomicUsize);
+pub(super) struct Turns {
+    turn: AtomicUsize,
+    /// What all endpoints have to do together, as [`Endpoint::load`] counts it. Only a bound on
+    /// load asks for it, and workers need not fight over a number that no one reads.
+    load: Option<AtomicUsize>,
+}
 
-impl Default for Turns {
+impl Turns {
     /// Proxies that start together should not all begin with the first endpoint; and no
     /// beginning is so late that the count wraps around in a proxy's life.
-    fn default() -> Self {
-        Self(AtomicUsize::new(below(1 << 16)))
+    pub(super) fn new(plan: &ClusterPlan) -> Self {
+        let bounded = picks_by_key(plan.lb_policy) && plan.hash.bounded_load.is_some();
+        Self {
+            turn: AtomicUsize::new(random::below(1 << 16) as usize),
+            load: bounded.then(AtomicUsize::default),
+        }
+    }
+
+    /// An endpoint has one connection or operation more.
+    pub(super) fn more(&self) {
+        if let Some(load) = &self.load {
+            load.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// …one less.
+    pub(super) fn less(&self) {
+        if let Some(load) = &self.load {
+            load.fetch_sub(1, Relaxed);
+        }
+    }
+
+    fn load(&self) -> usize {
+        self.load.as_ref().map_or(0, |load| load.load(Relaxed))
+    }
+
+    fn next(&self) -> usize {
+        self.turn.fetch_add(1, Relaxed)
     }
 }
 
 /// Which endpoints are picked, and how: worked out once for each set.
 #[derive(Debug)]
 pub(super) struct Table {
-    policy: LbPolicy,
-    endpoints: Vec<Arc<Endpoint>>,
+    /// By priority, each with its share of the picks in percent.
+    levels: Vec<(u32, Level)>,
+    by_key: bool,
+    stale: Option<Instant>,
 }
 
 impl Table {
     /// The table for these members, as they are `now`.
-    pub(super) fn new(plan: &ClusterPlan, members: &[Member], _now: Instant) -> Self {
-        let usable = members.iter().filter(|member| member.endpoint.usable());
-        let endpoints = usable.map(|member| Arc::clone(&member.endpoint)).collect();
-        Self { policy: plan.lb_policy, endpoints }
+    pub(super) fn new(plan: &ClusterPlan, members: &[Member], now: Instant) -> Self {
+        let mut priorities: BTreeMap<u8, Vec<Candidate>> = BTreeMap::new();
+        for member in members {
+            let candidate = candidate(plan, member, now);
+            // Whoever takes an endpoint away knows what the others can carry: it does not count.
+            if !member.endpoint.is_out(Out::Drained) && !member.endpoint.is_out(Out::Removed) {
+                priorities.entry(member.priority).or_default().push(candidate);
+            }
+        }
+        let warming = priorities.values().flatten().any(|c| c.warmth < 1.0);
+        Self {
+            levels: levels(plan, &priorities),
+            by_key: picks_by_key(plan.lb_policy),
+            stale: warming.then(|| now + warming::STEP),
+        }
     }
 
-    /// The next one.
+    /// The next one; `None` if none is left, or the plan would rather refuse than panic.
+    ///
+    /// Where all of a level's endpoints are to be left out, the other levels are tried.
     pub(super) fn pick(&self, ask: Ask<'_>, turns: &Turns) -> Option<&Arc<Endpoint>> {
-        let candidates =
-            || self.endpoints.iter().filter(|e| !ask.except.iter().any(|x| Arc::ptr_eq(x, e)));
-        let count = candidates().count();
-        if count < 2 {
-            return candidates().next();
+        let by = || ask.hash.filter(|_| self.by_key).unwrap_or_else(random::random);
+        let mut levels = shares::in_order(&self.levels, by).peekable();
+        if levels.peek()?.refuses {
+            return None;
         }
-        match self.policy {
-            LbPolicy::RoundRobin => candidates().nth(turns.0.fetch_add(1, Relaxed) % count),
-            LbPolicy::LeastRequest => {
-                let (first, second) = two_below(count);
-                match (candidates().nth(first), candidates().nth(second)) {
-                    (Some(a), Some(b)) if b.load() < a.load() => Some(b),
-                    (a, b) => a.or(b),
-                }
+        levels.find_map(|level| level.pick(ask, turns))
+    }
+
+    /// Whether picks go to a level where too few endpoints are usable.
+    pub(super) fn panics(&self) -> bool {
+        self.levels.iter().any(|(_, level)| level.panics)
+    }
+
+    /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.
+    pub(super) fn words(&self) -> String {
+        let words = |(_, level): &(u32, Level)| {
+            let shares::Count { usable, all } = level.count;
+            match (self.levels.len(), level.panics) {
+                (1, _) => format!("{usable} of {all} endpoints are usable"),
+                (_, panics) => format!(
+                    "{usable} of {all} endpoints of priority {} are usable{}",
+                    level.priority,
+                    if panics { " (panic)" } else { "" }
+                ),
             }
-            _ => candidates().nth(below(count)),
+        };
+        match self.levels.is_empty() {
+            true => "there is no endpoint".to_owned(),
+            false => self.levels.iter().map(words).collect::<Vec<_>>().join(", "),
         }
     }
+
+    /// When the table should be made anew, because an endpoint warms up.
+    pub(super) fn stale(&self) -> Option<Instant> {
+        self.stale
+    }
+}
+
+/// What picking knows of a member, as it is `now`.
+fn candidate(plan: &ClusterPlan, member: &Member, now: Instant) -> Candidate {
+    let used = member.endpoint.used(now);
+    let warmth = match (warming::plan(plan), used) {
+        (Some(plan), Some(used)) => warming::warmth(plan, used),
+        _ => 1.0,
+    };
+    Candidate {
+        endpoint: Arc::clone(&member.endpoint),
+        usable: used.is_some(),
+        zone: member.zone.clone(),
+        weight: member.weight,
+        warmth,
+    }
+}
+
+/// The levels with their shares, by Envoy's rules: a level panics only if all of them together
+/// can't carry the picks; and if all panic, they share by size.
+fn levels(plan: &ClusterPlan, priorities: &BTreeMap<u8, Vec<Candidate>>) -> Vec<(u32, Level)> {
+    let counts: Vec<_> = priorities.values().map(|members| count(members.iter())).collect();
+    let overloaded = shares::overloaded(&counts);
+    let panics: Vec<bool> =
+        counts.iter().map(|&count| overloaded && level::panics(plan.panic, count)).collect();
+    let shares = match panics.iter().all(|&panics| panics) {
+        true => shares::by_size(&counts),
+        false => shares::by_health(&counts),
+    };
+    let level = |((&priority, members), (share, panics)): ((&u8, &Vec<Candidate>), (u32, bool))| {
+        // A level without a share stands by for when all others were tried: with what is usable.
+        (share, Level::new(plan, priority, members, panics && share > 0))
+    };
+    priorities.iter().zip(shares.into_iter().zip(panics)).map(level).collect()
+}
+
+/// The hash of a key that decides which endpoint it belongs to: xxHash64 without a seed, as in
+/// Envoy.
+fn hash(key: &[u8]) -> u64 {
+    XxHash64::oneshot(0, key)
 }
 
 /// The word that the config and reports use.
@@ -72,129 +193,23 @@ pub(super) fn word(policy: LbPolicy) -> &'static str {
     }
 }
 
-/// Two different numbers below `n`, which is at least 2, in random order: for two candidates
-/// that is a full comparison, and a tie falls to either alike.
-fn two_below(n: usize) -> (usize, usize) {
-    let first = below(n);
-    let second = below(n - 1);
-    (first, if second < first { second } else { second + 1 })
-}
-
-/// A random number below `n`, or 0.
-fn below(n: usize) -> usize {
-    // The high half of a 64 × 64 bit product (Lemire 2019); the bias is n / 2⁶⁴.
-    ((u128::from(random()) * n as u128) >> 64) as usize
-}
-
-/// A random number from `0.0` to just below `1.0`.
-pub(super) fn share() -> f64 {
-    (random() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// SplitMix64 (Steele et al. 2014), one for each thread: fast, evenly spread, no secret.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(seed());
+impl Cluster {
+    /// The hash of a client's key, for policies that pick by key: xxHash64, as in Envoy.
+    pub fn hash(key: &[u8]) -> u64 {
+        hash(key)
     }
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
-fn seed() -> u64 {
-    foldhash::fast::RandomState::default().hash_one(std::thread::current().id())
+    /// Whether too few endpoints are usable, so that their health is ignored (or nothing is
+    /// picked, where the config prefers that).
+    pub fn panics(&self) -> bool {
+        self.set.load().table.panics()
+    }
+
+    /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.
+    pub fn usable(&self) -> String {
+        self.set.load().table.words()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::{Cluster, Lease, tests::plan_at};
-
-    fn cluster(n: u16, lb_policy: LbPolicy) -> Arc<Cluster> {
-        let addresses: Vec<_> = (1..=n).map(|port| ([127, 0, 0, 1], port).into()).collect();
-        let plan = ClusterPlan { lb_policy, ..plan_at(&addresses) };
-        Cluster::new(Arc::new(plan), &metrics::NoopRecorder)
-    }
-
-    fn picks(cluster: &Cluster, times: usize) -> Vec<usize> {
-        let mut counts = vec![0; cluster.endpoints().len()];
-        for _ in 0..times {
-            let picked = cluster.pick(Ask::default()).unwrap();
-            counts[usize::from(picked.address().port()) - 1] += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn round_robin_gives_each_endpoint_exactly_its_turn() {
-        assert_eq!(picks(&cluster(3, LbPolicy::RoundRobin), 30_000), [10_000; 3]);
-    }
-
-    #[test]
-    fn random_and_idle_least_request_spread_evenly() {
-        // 10 000 ± 400 is five standard deviations.
-        for policy in [LbPolicy::Random, LbPolicy::LeastRequest] {
-            for count in picks(&cluster(3, policy), 30_000) {
-                assert!((9_600..=10_400).contains(&count), "{policy:?}: {count}");
-            }
-        }
-    }
-
-    #[test]
-    fn least_request_of_two_always_takes_the_less_busy() {
-        let cluster = cluster(2, LbPolicy::LeastRequest);
-        let _busy = Lease::new(&cluster, &cluster.endpoints()[0]);
-        assert_eq!(picks(&cluster, 1_000), [0, 1_000]);
-    }
-
-    #[test]
-    fn least_request_of_many_never_takes_the_busiest() {
-        let cluster = cluster(5, LbPolicy::LeastRequest);
-        let _busy = Lease::new(&cluster, &cluster.endpoints()[2]);
-        let counts = picks(&cluster, 10_000);
-        assert_eq!(counts[2], 0);
-        assert!(counts.iter().filter(|&&c| c > 2_000).count() == 4, "{counts:?}");
-    }
-
-    #[test]
-    fn least_request_fills_up_evenly_when_connections_stay() {
-        let cluster = cluster(4, LbPolicy::LeastRequest);
-        let endpoints = cluster.endpoints();
-        let leases: Vec<_> = (0..4_000)
-            .map(|_| Lease::new(&cluster, &cluster.pick(Ask::default()).unwrap()))
-            .collect();
-        for endpoint in &endpoints {
-            assert!(endpoint.active_connections().abs_diff(1_000) < 20, "{endpoint:?}");
-        }
-        drop(leases);
-        assert!(endpoints.iter().all(|e| e.active_connections() == 0));
-    }
-
-    #[test]
-    fn what_is_excepted_is_not_picked_and_nothing_left_is_none() {
-        for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random] {
-            let cluster = cluster(3, policy);
-            let endpoints = cluster.endpoints();
-            let but = |except| cluster.pick(Ask { except, ..Ask::default() });
-            for _ in 0..100 {
-                assert!(Arc::ptr_eq(&but(&endpoints[..2]).unwrap(), &endpoints[2]));
-                assert!(!Arc::ptr_eq(&but(&endpoints[1..2]).unwrap(), &endpoints[1]));
-            }
-            assert!(but(&endpoints).is_none());
-        }
-    }
-
-    #[test]
-    fn the_generator_is_even_over_its_range_and_differs_between_threads() {
-        let mut buckets = [0; 10];
-        for _ in 0..100_000 {
-            buckets[below(10)] += 1;
-            assert!((0.0..1.0).contains(&share()));
-        }
-        assert!(buckets.iter().all(|&b| (9_500..=10_500).contains(&b)), "{buckets:?}");
-        let elsewhere = std::thread::spawn(random).join().unwrap();
-        assert_ne!(elsewhere, std::thread::spawn(random).join().unwrap());
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// One address that operations can go to.
@@ -26,6 +26,8 @@ pub struct Endpoint {
     out: AtomicU8,
     /// What its connections are asked to do, as a [`Wish`].
     wish: AtomicU8,
+    /// Since when sets have had it in use, without a break.
+    in_use: ArcSwapOption<Instant>,
     active_connections: AtomicUsize,
     active_operations: AtomicUsize,
     connects_ok: AtomicU64,
@@ -41,6 +43,7 @@ impl Endpoint {
             meters,
             out: AtomicU8::new(0),
             wish: AtomicU8::new(Wish::Stay as u8),
+            in_use: ArcSwapOption::empty(),
             active_connections: AtomicUsize::new(0),
             active_operations: AtomicUsize::new(0),
             connects_ok: AtomicU64::new(0),
@@ -85,14 +88,28 @@ impl Endpoint {
         self.out.load(Relaxed) & why as u8 != 0
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    /// For how long it has been usable, as sets found it, of which one is made `now`; `None` if
+    /// it is not.
+    pub(super) fn used(&self, now: Instant) -> Option<Duration> {
+        if !self.usable() {
+            self.in_use.store(None);
+            return None;
+        }
+        let since = self.in_use.load().as_deref().copied().unwrap_or_else(|| {
+            self.in_use.store(Some(Arc::new(now)));
+            now
+        });
+        Some(now.saturating_duration_since(since))
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// Takes it out of use; `false` if it was already, for the same reason. Whoever does so has
     /// the cluster make its set anew.
     pub(super) fn take_out(&self, why: Out) -> bool {
         self.out.fetch_or(why as u8, Relaxed) & why as u8 == 0
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// This speaks against it no more; `false` if it did not before.
     pub(super) fn bring_back(&self, why: Out) -> bool {
         self.out.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
@@ -198,6 +215,7 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.active_connections.fetch_add(1, Relaxed);
+        cluster.turns.more();
         endpoint.meters.active.increment(1.0);
         Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint) }
     }
@@ -210,11 +228,13 @@ impl Lease {
     /// An operation goes to the endpoint.
     pub fn began(&self) {
         self.endpoint.active_operations.fetch_add(1, Relaxed);
+        self.cluster.turns.more();
     }
 
     /// An operation that [`began`](Lease::began) is over, after it `took` so long.
     pub fn ended(&self, outcome: Outcome, took: Duration) {
         self.endpoint.active_operations.fetch_sub(1, Relaxed);
+        self.cluster.turns.less();
         self.cluster.observe(&self.endpoint, outcome, took);
     }
 }
@@ -222,6 +242,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.active_connections.fetch_sub(1, Relaxed);
+        self.cluster.turns.less();
         self.endpoint.meters.active.decrement(1.0);
     }
 }

@@ -1,0 +1,91 @@
+//! The endpoints of one priority: which of them are picked from, in which zone first, and whether
+//! health counts at all.
+
+use super::{
+    Turns,
+    pool::{Candidate, Pool},
+    random::random,
+    shares::{self, Count},
+};
+use crate::{
+    cluster::{Ask, Endpoint},
+    config::plan::{ClusterPlan, LbPolicy, PanicPlan},
+};
+use std::sync::Arc;
+
+/// There is panic below this share of usable endpoints, in percent, if the config says nothing…
+const PANIC_THRESHOLD: u8 = 50;
+/// …and there are so many endpoints. Among fewer, there is when none is usable.
+const PANIC_MIN: usize = 6;
+
+/// The endpoints of one priority.
+#[derive(Debug)]
+pub(super) struct Level {
+    pub(super) priority: u8,
+    pub(super) count: Count,
+    /// Too few are usable: health is ignored, or nothing picked.
+    pub(super) panics: bool,
+    /// It panics, and the plan would rather refuse.
+    pub(super) refuses: bool,
+    /// The nearer zone comes first. Each with its share of the level's picks, in percent.
+    pools: Vec<(u32, Pool)>,
+}
+
+impl Level {
+    /// The level of these candidates.
+    ///
+    /// In a panic zones do not count, as the near one may be what failed. Nor do they for
+    /// policies that pick by key, as in Envoy: a key has one endpoint, whatever proxy asks.
+    pub(super) fn new(
+        plan: &ClusterPlan,
+        priority: u8,
+        members: &[Candidate],
+        panics: bool,
+    ) -> Self {
+        let refuses = panics && plan.panic.fail;
+        let pool = |takes: &dyn Fn(&Candidate) -> bool| {
+            let taken = members.iter().filter(|c| (c.usable || panics) && takes(c)).cloned();
+            // What warms up would be spared at the cost of what is ill.
+            let warmth =
+                |c: Candidate| Candidate { warmth: if panics { 1.0 } else { c.warmth }, ..c };
+            Pool::new(plan, taken.map(warmth).collect())
+        };
+        let near = |c: &Candidate| plan.zone.is_some() && c.zone == plan.zone;
+        let [here, elsewhere] =
+            [true, false].map(|side| count(members.iter().filter(|c| near(c) == side)));
+        let pools = if refuses {
+            Vec::new()
+        } else if here.all == 0 || panics || picks_by_key(plan.lb_policy) {
+            vec![(100, pool(&|_| true))]
+        } else {
+            let shares = shares::by_health(&[here, elsewhere]);
+            vec![(shares[0], pool(&near)), (shares[1], pool(&|c| !near(c)))]
+        };
+        Self { priority, count: count(members.iter()), panics, refuses, pools }
+    }
+
+    /// One of its endpoints that is not to be left out.
+    pub(super) fn pick(&self, ask: Ask<'_>, turns: &Turns) -> Option<&Arc<Endpoint>> {
+        shares::in_order(&self.pools, random).find_map(|pool| pool.pick(ask, turns))
+    }
+}
+
+/// How many of these are usable.
+pub(super) fn count<'a>(members: impl Iterator<Item = &'a Candidate>) -> Count {
+    Count::of(members.map(|c| c.usable))
+}
+
+/// Whether so few are usable that their health should not count.
+pub(super) fn panics(plan: PanicPlan, count: Count) -> bool {
+    match plan.threshold {
+        None if count.all < PANIC_MIN => count.usable == 0,
+        threshold => {
+            100 * count.usable < usize::from(threshold.unwrap_or(PANIC_THRESHOLD)) * count.all
+        }
+    }
+}
+
+/// Whether a key decides.
+pub(super) fn picks_by_key(policy: LbPolicy) -> bool {
+    matches!(policy, LbPolicy::RingHash | LbPolicy::Maglev)
+}
