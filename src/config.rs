@@ -14,12 +14,13 @@ mod located;
 mod problem;
 mod show;
 mod value;
+mod word;
 mod yaml;
 
 pub use problem::{Problem, Problems};
 pub(crate) use {address::host_port, problem::Mistake};
 
-use plan::Plan;
+use plan::{EndpointPlan, Plan};
 use problem::{At, Report};
 use std::{cell::RefCell, fs::File, io::Read, path::Path};
 use yaml::Node;
@@ -47,6 +48,22 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
 /// Checks `text`; `name` is what problems call it.
 pub fn parse(name: &str, text: &str) -> Result<Plan, Problems> {
     parse_bytes(name, text.as_bytes())
+}
+
+/// Checks the text of a file of endpoints, which is a list as under `endpoints`; `path` is what
+/// problems call it. An empty list is a problem: more likely the file is being written.
+pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>, Problems> {
+    let name = path.as_ref().display().to_string();
+    let list = text_of(&name, text.as_bytes())?;
+    let (report, tree) = read(&name, list, "list endpoints: `- host:port` a line")?;
+    let report = RefCell::new(report);
+    let list = decode::decode(&tree, &report);
+    let mut report = report.into_inner();
+    let endpoints = list.map(|list| check::endpoints(&mut report, list, check::Listed::Some));
+    match endpoints {
+        Some(endpoints) if report.is_empty() => Ok(endpoints),
+        _ => Err(report.finish()),
+    }
 }
 
 /// One listener before one upstream, with nothing written in a file.
@@ -84,32 +101,37 @@ pub fn schema() -> serde_json::Value {
 const EMPTY: &str = "a config has at least `listeners` and `clusters`";
 
 fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
+    let text = text_of(name, bytes)?;
+    let (report, tree) = read(name, text, EMPTY)?;
+    plan(report, &tree)
+}
+
+/// The text of a file, if it is text, and not too much of it.
+fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
     if bytes.len() > MAX_FILE {
         let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
         return Err(Problems::one(name, message, "leave out what is no config"));
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => parse_text(name, text),
-        Err(error) => {
-            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let good = String::from_utf8_lossy(good);
-            let mut report = Report::new(name, &good);
-            let hint = "save the file as UTF-8; an editor calls that its encoding";
-            report.add(At::end_of(&good), "this byte is not UTF-8 text", hint);
-            Err(report.finish())
-        }
-    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let good = String::from_utf8_lossy(good);
+        let mut report = Report::new(name, &good);
+        let hint = "save the file as UTF-8; an editor calls that its encoding";
+        report.add(At::end_of(&good), "this byte is not UTF-8 text", hint);
+        report.finish()
+    })
 }
 
-fn parse_text(name: &str, text: &str) -> Result<Plan, Problems> {
+/// Makes a tree of a text, of which nothing is wrong so far; `wanted` is told if it is empty.
+fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(name, text);
     match yaml::read(text) {
         Ok(Node { value: yaml::Value::Null, .. }) => {
-            report.add(At::NOWHERE, "the file is empty", EMPTY);
+            report.add(At::NOWHERE, "the file is empty", wanted);
             Err(report.finish())
         }
-        Ok(tree) => plan(report, &tree),
+        Ok(tree) => Ok((report, tree)),
         Err((at, fault)) => {
             report.fault(at, fault);
             Err(report.finish())

@@ -10,6 +10,7 @@ use crate::{
 use mongo::Mongo;
 use operation::{Close, Codec, Refusal};
 pub use probe::ProbePlan;
+pub(crate) use probe::WrittenProbe;
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;

@@ -1,17 +1,12 @@
 //! Addresses: where a listener listens, and what an endpoint is dialled by.
 
 use super::{
-    plan::{EndpointPlan, Target},
+    plan::Target,
     problem::Fault,
-    value::{FromText, Text, is_digits, told},
+    value::{FromText, is_digits},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use std::{
-    borrow::Cow,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use schemars::{Schema, json_schema};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 impl FromText for SocketAddr {
     const EXPECTED: &str = "an address such as `127.0.0.1:27017`";
@@ -43,9 +38,7 @@ impl FromText for SocketAddr {
 /// Reads `host:port`, the port not 0.
 pub(crate) fn host_port(text: &str) -> Result<Target, Fault> {
     let (host, port) = split(text, "write `host:port`: `db-1.example.net:27017`")?;
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    let is_name = !host.is_empty() && host.len() <= 253 && !host.contains(odd);
-    if !is_name && host.parse::<Ipv6Addr>().is_err() {
+    if !is_host_name(host) && host.parse::<Ipv6Addr>().is_err() {
         let hint = "a name has letters, digits, `.`, `-` and `_`";
         return Err(Fault::new(format!("`{host}` is neither a name nor an address"), hint));
     }
@@ -89,40 +82,9 @@ fn split<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Fault> {
     }
 }
 
-/// An endpoint: `host:port`, or `{ address: host:port }`.
+/// What an endpoint is dialled by.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoint(pub(crate) EndpointPlan);
-
-impl<'de> Deserialize<'de> for Endpoint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Endpoint", &["address"], EndpointVisitor)
-    }
-}
-
-struct EndpointVisitor;
-
-impl<'de> Visitor<'de> for EndpointVisitor {
-    type Value = Endpoint;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`host:port`")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Endpoint, E> {
-        host_port(text).map(EndpointPlan::new).map(Endpoint).map_err(told)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Endpoint, A::Error> {
-        let mut endpoint = None;
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            endpoint = Some(map.next_value::<Text<Dialled>>()?);
-        }
-        let address = endpoint.ok_or_else(|| A::Error::missing_field("address"))?;
-        Ok(Endpoint(EndpointPlan::new(address.0.0)))
-    }
-}
-
-struct Dialled(Target);
+pub(crate) struct Dialled(pub(crate) Target);
 
 impl FromText for Dialled {
     const EXPECTED: &str = "`host:port`";
@@ -140,25 +102,53 @@ impl FromText for Dialled {
     }
 }
 
-impl JsonSchema for Endpoint {
-    fn schema_name() -> Cow<'static, str> {
-        "Endpoint".into()
+/// What an SRV record is looked up by.
+#[derive(Clone, Debug)]
+pub(crate) struct Srv(pub(crate) Target);
+
+impl FromText for Srv {
+    const EXPECTED: &str = "the name of an SRV record";
+
+    /// `SERVICE+srv://HOST`, as connection strings have it, is `_SERVICE._tcp.HOST`.
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let (service, name) = match text.split_once("+srv://") {
+            Some((service, host)) => (Some(service), host),
+            None => (None, text),
+        };
+        let shown = service.map_or(String::new(), |service| format!("{service}+srv://"));
+        if let Some((_, host)) = name.rsplit_once('@') {
+            let hint = format!("who logs in is the clients' business: `{shown}{}`", host_of(host));
+            return Err(Fault::new("an SRV record has no user and no password", hint));
+        }
+        if host_of(name).len() < name.len() {
+            let hint = format!("write the name alone: `{shown}{}`", host_of(name));
+            return Err(Fault::new("an SRV record has no port, path and options", hint));
+        }
+        if !is_host_name(name) || service.is_some_and(|service| !is_host_name(service)) {
+            let hint = "write `_service._tcp.example.net`";
+            return Err(Fault::new(format!("`{text}` is not the name of an SRV record"), hint));
+        }
+        let name = service.map_or(name.to_owned(), |service| format!("_{service}._tcp.{name}"));
+        Ok(Srv(Target::Srv(name)))
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut address = Dialled::schema();
-        let description = "`host:port`; a name stands for all addresses that it has.";
-        address.insert("description".into(), description.into());
+    fn schema() -> Schema {
         json_schema!({
-            "description": "An endpoint: `host:port`, or `{ address: host:port }`.",
-            "anyOf": [Dialled::schema(), {
-                "type": "object",
-                "properties": { "address": address },
-                "required": ["address"],
-                "additionalProperties": false,
-            }],
+            "type": "string",
+            "examples": ["_db._tcp.example.net", "db+srv://example.net"],
         })
     }
+}
+
+/// The front of a URL's host and all that follows it.
+fn host_of(text: &str) -> &str {
+    text.split([':', '/', '?', '#']).next().unwrap_or_default()
+}
+
+/// Whether this can be a name that is looked up.
+fn is_host_name(text: &str) -> bool {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    !text.is_empty() && text.len() <= 253 && !text.contains(odd)
 }
 
 #[cfg(test)]
@@ -209,5 +199,19 @@ mod tests {
         ] {
             assert!(host_port(text).is_err(), "{text}");
         }
+    }
+    #[test]
+    fn an_srv_record_is_named_or_meant_by_a_url() {
+        let named = |text: &str| Srv::from_text(text).map(|srv| srv.0.to_string());
+        let record = Ok("_mongodb._tcp.db.example.net".to_owned());
+        assert_eq!(named("_mongodb._tcp.db.example.net"), record);
+        assert_eq!(named("mongodb+srv://db.example.net"), record);
+        for text in ["", "a b", "mongodb+srv://", "+srv://db", "http://db", "db:1", "m+srv://db/x"]
+        {
+            assert!(named(text).is_err(), "{text}");
+        }
+        let fault = named("mongodb+srv://me:secret@db.example.net/?tls=true").unwrap_err();
+        assert!(fault.hint.contains("`mongodb+srv://db.example.net`"), "{fault:?}");
+        assert!(!fault.message.contains("secret") && !fault.hint.contains("secret"));
     }
 }

@@ -1,26 +1,33 @@
 //! From what was written to what runs: defaults filled in, references followed, and everything
 //! that is wrong reported, not just the first of it.
 
+mod cluster;
+mod endpoints;
+mod health;
+
 use super::{
     ADMIN,
-    address::Endpoint,
     decode::{did_you_mean, nearest},
-    file::{AccessLog, Cluster, Dns, File, Given, Listener, MAX_CONNECT_ATTEMPTS, MAX_SERIES},
+    file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
     located::{Located, Named},
-    plan::{AccessLogPlan, ClusterPlan, EndpointPlan, LbPolicy, ListenerPlan, Plan},
+    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
     problem::{At, Report},
-    value::{Count, Workers},
+    value::{Between, NAME, Workers, is_name},
     yaml::Node,
 };
-use crate::protocols::{self, Protocol, Written};
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, thread, time::Duration};
+use crate::protocols::{self, ProbePlan, Protocol, Written};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+pub(crate) use endpoints::{Listed, endpoints};
+use health::slow_start;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Makes a plan. If anything is wrong the report tells it, and the plan, if any, must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
-    Check { tree, report, taken: Vec::new() }.file(file)
+    let zone = given(&file.zone).map(|zone| zone.0);
+    let spoken = spoken(file.listeners.as_ref());
+    Check { tree, report, taken: Vec::new(), zone, spoken }.file(file)
 }
 
 struct Check<'a> {
@@ -28,6 +35,10 @@ struct Check<'a> {
     report: &'a mut Report,
     /// Addresses in use so far, and by whom.
     taken: Vec<(SocketAddr, String)>,
+    /// The proxy's own zone.
+    zone: Option<Arc<str>>,
+    /// What is asked of each cluster in the protocols of its listeners.
+    spoken: BTreeMap<String, Vec<ProbePlan>>,
 }
 
 impl Check<'_> {
@@ -37,8 +48,7 @@ impl Check<'_> {
         if let Some(address) = admin {
             self.take(address, "the admin interface".to_owned(), admin_at);
         }
-        let max_connections = or(file.max_connections, Count(10_000)).0;
-        let max_series = self.at_most("max_series", MAX_SERIES, file.max_series, 1000);
+        let max_connections = or(file.max_connections, Between(10_000)).0;
 
         let (at, hint) = (self.tree.at, "a config has at least `listeners` and `clusters`");
         let listeners = self.need("listeners", at, hint, file.listeners);
@@ -54,8 +64,10 @@ impl Check<'_> {
             workers: workers.or(thread::available_parallelism().ok().map(Into::into)).unwrap_or(1),
             max_connections,
             drain_timeout: or(file.drain_timeout, 30 * SECOND),
-            max_series,
+            max_series: number(file.max_series, 1000),
+            zone: self.zone.clone(),
             access_log: file.access_log.map(|log| self.access_log(log)),
+            event_log: file.event_log.and_then(|log| self.event_log(log)),
             listeners: listeners?,
             clusters: clusters?,
         })
@@ -105,7 +117,7 @@ impl Check<'_> {
         }
         let plan = ListenerPlan::new(name, address?.value?.0, protocol?, &cluster?.value?);
         Some(ListenerPlan {
-            max_connections: or(listener.max_connections, Count(max_connections)).0,
+            max_connections: or(listener.max_connections, Between(max_connections)).0,
             idle_timeout: or(listener.idle_timeout, plan.idle_timeout),
             max_connection_duration: or(
                 listener.max_connection_duration,
@@ -145,76 +157,31 @@ impl Check<'_> {
         plans
     }
 
-    fn cluster(&mut self, name: &str, at: At, cluster: Cluster) -> Option<ClusterPlan> {
-        let hint = "write where operations go: `endpoints: [host:port]`";
-        let endpoints = self.need("endpoints", at, hint, cluster.endpoints);
-        let endpoints = endpoints.map(|endpoints| self.endpoints(endpoints));
-        let attempts = cluster.connect_attempts;
-        let attempts = self.at_most("connect_attempts", MAX_CONNECT_ATTEMPTS, attempts, 3);
-        let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
-        Some(ClusterPlan {
-            lb_policy: or(cluster.lb_policy, LbPolicy::LeastRequest),
-            connect_timeout: or(cluster.connect_timeout, SECOND),
-            connect_attempts: attempts,
-            dns_min_ttl,
-            dns_max_ttl,
-            ..ClusterPlan::new(name, endpoints?)
-        })
-    }
-
-    fn endpoints(
-        &mut self,
-        Located { at, value }: Located<Vec<Located<Endpoint>>>,
-    ) -> Vec<EndpointPlan> {
-        let Some(written) = value else { return Vec::new() };
-        if written.is_empty() {
-            let hint = "a cluster needs one at least: `endpoints: [host:port]`";
-            self.report.add(at, "there is no endpoint", hint);
-        }
-        let mut seen = BTreeSet::new();
-        let mut endpoints = Vec::new();
-        for Located { at, value } in written {
-            let Some(endpoint) = value.map(|endpoint| endpoint.0) else { continue };
-            let written = endpoint.at.to_string();
-            if !seen.insert(written.to_ascii_lowercase()) {
-                let message = format!("`{written}` is here twice");
-                self.report.add(at, message, "list each endpoint once");
-            }
-            endpoints.push(endpoint);
-        }
-        endpoints
-    }
-
-    /// The shortest and the longest time between two look-ups of a name.
-    fn dns(&mut self, dns: Option<Located<Dns>>) -> (Duration, Duration) {
-        let (default_min, default_max) = (SECOND, 5 * MINUTE);
-        let Some(Located { at, value: Some(dns) }) = dns else { return (default_min, default_max) };
-        // With one bound given, the other's default gives way.
-        let least = given(&dns.min_ttl);
-        let most = given(&dns.max_ttl);
-        let min = least.unwrap_or(default_min.min(most.unwrap_or(default_min)));
-        let max = most.unwrap_or(default_max.max(min));
-        if min > max {
-            let at = dns.min_ttl.map_or(at, |min| min.at);
-            let hint = "give the smaller one to `min_ttl`";
-            self.report.add(at, "`min_ttl` is longer than `max_ttl`", hint);
-        }
-        (min, max)
-    }
-
     fn access_log(&mut self, log: Located<AccessLog>) -> AccessLogPlan {
         let mut plan =
             AccessLogPlan { path: "/dev/stdout".into(), slower_than: None, values: false };
         let Some(log) = log.value else { return plan };
-        if let Some(Located { at, value: Some(path) }) = log.path {
-            if path.is_empty() {
-                self.report.add(at, "the path is empty", "write a file, or `/dev/stdout`");
-            }
-            plan.path = path.into();
+        if let Some(path) = log.path.and_then(|path| self.path(path)) {
+            plan.path = path;
         }
         plan.slower_than = given(&log.slower_than);
         plan.values = log.values.and_then(|values| values.value).unwrap_or(false);
         plan
+    }
+
+    fn event_log(&mut self, log: Located<EventLog>) -> Option<PathBuf> {
+        match log.value?.path {
+            Some(path) => self.path(path),
+            None => Some("/dev/stdout".into()),
+        }
+    }
+
+    fn path(&mut self, Located { at, value }: Located<String>) -> Option<PathBuf> {
+        let path = value?;
+        if path.is_empty() {
+            self.report.add(at, "the path is empty", "write the name of a file");
+        }
+        Some(path.into())
     }
 
     /// The value of a key that must be there; `at` is where it is missed.
@@ -225,21 +192,10 @@ impl Check<'_> {
         value
     }
 
-    fn at_most(&mut self, key: &str, max: usize, value: Given<Count>, default: usize) -> usize {
-        let Some(Located { at, value: Some(count) }) = value else { return default };
-        if count.0.0 > max {
-            let message = format!("`{key}: {}` is out of range", count.0.0);
-            self.report.add(at, message, format!("1 to {max}"));
-        }
-        count.0.0
-    }
-
     fn name(&mut self, what: &str, name: Located<String>) -> String {
         let text = name.value.unwrap_or_default();
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-        if text.is_empty() || text.len() > 64 || text.contains(odd) {
-            let hint = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
-            self.report.add(name.at, format!("`{text}` can't be the name of a {what}"), hint);
+        if !is_name(&text) {
+            self.report.add(name.at, format!("`{text}` can't be the name of a {what}"), NAME);
         }
         text
     }
@@ -288,4 +244,29 @@ fn given<T: Clone>(value: &Given<T>) -> Option<T> {
 
 fn or<T: Clone>(value: Given<T>, default: T) -> T {
     given(&value).unwrap_or(default)
+}
+
+/// A number that was given, in the type of its default, which its bounds fit.
+fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
+    value: Given<Between<MIN, MAX>>,
+    default: T,
+) -> T {
+    given(&value).and_then(|number| number.0.try_into().ok()).unwrap_or(default)
+}
+
+/// What is asked of each cluster in the protocols of its listeners, once for each protocol.
+fn spoken(listeners: Option<&Located<Named<Listener>>>) -> BTreeMap<String, Vec<ProbePlan>> {
+    let mut spoken: BTreeMap<String, Vec<ProbePlan>> = BTreeMap::new();
+    let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
+    for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
+        let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
+        let cluster = listener.cluster.as_ref().and_then(|it| it.value.as_ref());
+        let (Some(protocol), Some(cluster)) = (protocol, cluster) else { continue };
+        let probes = spoken.entry(cluster.clone()).or_default();
+        let probe = protocol.probe();
+        if probes.iter().all(|known| known.name() != probe.name()) {
+            probes.push(probe);
+        }
+    }
+    spoken
 }

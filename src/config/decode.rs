@@ -7,7 +7,7 @@ pub(crate) use error::{did_you_mean, nearest};
 
 use super::{
     file::LATER,
-    located::LOCATED,
+    located::{LOCATED, OR_OFF},
     problem::{At, Fault, Report},
     yaml::{Node, Value},
 };
@@ -203,6 +203,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     ) -> Result<V::Value, Error> {
         if name == LOCATED {
             return visitor.visit_seq(Place { reader: self, told: false });
+        }
+        if name == OR_OFF {
+            return match &self.node.value {
+                Value::Text(text) if text == "off" => visitor.visit_none(),
+                _ => visitor.visit_some(self),
+            };
         }
         visitor.visit_newtype_struct(self)
     }

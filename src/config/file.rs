@@ -1,28 +1,31 @@
 //! What people write. A key's doc line is its documentation, in editors too: it tells the unit
 //! and the default.
 
+mod cluster;
+mod endpoint;
+
 use super::{
-    address::Endpoint,
     located::{Located, Named},
-    plan::{LbPolicy, OnViolation},
-    value::{Count, OrOff, Text, Workers},
+    plan::OnViolation,
+    value::{Between, Count, OrOff, Text, Workers, Zone},
 };
 use crate::protocols::Written;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
+pub(crate) use {
+    cluster::*,
+    endpoint::{Endpoint, Keys},
+};
 
 /// A key that may be left out, and whose value is written as text.
 pub(crate) type Given<T> = Option<Located<Text<T>>>;
 
 /// Keys that are not part of this version yet. Whoever writes one is told so.
-pub(crate) const LATER: &[&str] =
-    &["policies", "health_check", "outlier_detection", "circuit_breaker", "weight", "priority"];
+pub(crate) const LATER: &[&str] = &["policies"];
 
 /// The most that `max_series` may be: each series holds memory.
-pub(crate) const MAX_SERIES: usize = 100_000;
-/// The most that `connect_attempts` may be.
-pub(crate) const MAX_CONNECT_ATTEMPTS: usize = 100;
+const MAX_SERIES: usize = 100_000;
 
 /// A whole config file.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,8 +41,9 @@ pub(crate) struct File {
     pub(crate) drain_timeout: Given<Duration>,
     /// How many series (operation × resource) a listener keeps apart, at most 100000; the rest
     /// share `other`. Default: 1000.
-    #[schemars(extend("maximum" = MAX_SERIES))]
-    pub(crate) max_series: Given<Count>,
+    pub(crate) max_series: Given<Between<1, MAX_SERIES>>,
+    /// The zone that the proxy is in: endpoints of the same zone are preferred. Default: none.
+    pub(crate) zone: Given<Zone>,
     /// Where clients connect, by name (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required, extend("minProperties" = 1))]
     pub(crate) listeners: Option<Located<Named<Listener>>>,
@@ -48,6 +52,9 @@ pub(crate) struct File {
     pub(crate) clusters: Option<Located<Named<Cluster>>>,
     /// Where and which operations are logged, as JSON lines. Default: nowhere.
     pub(crate) access_log: Option<Located<AccessLog>>,
+    /// Where it is logged what happens to endpoints (unhealthy, ejected, back, panic, another
+    /// set), as JSON lines. Default: nowhere.
+    pub(crate) event_log: Option<Located<EventLog>>,
 }
 
 /// One place where clients connect.
@@ -80,35 +87,6 @@ pub(crate) struct Listener {
     pub(crate) on_violation: Given<OnViolation>,
 }
 
-/// A named set of endpoints.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a cluster's keys and values")]
-pub(crate) struct Cluster {
-    /// Its endpoints, at least one: `host:port`. Names are looked up, and again at their TTL.
-    #[schemars(required, length(min = 1))]
-    pub(crate) endpoints: Option<Located<Vec<Located<Endpoint>>>>,
-    /// How an endpoint is picked: `round_robin`, `least_request` or `random`.
-    /// Default: `least_request`.
-    pub(crate) lb_policy: Given<LbPolicy>,
-    /// How long one attempt to connect may take. Default: `1s`.
-    pub(crate) connect_timeout: Given<Duration>,
-    /// How many endpoints are tried, one after the other, before giving up: 1 to 100. Default: 3.
-    #[schemars(extend("maximum" = MAX_CONNECT_ATTEMPTS))]
-    pub(crate) connect_attempts: Given<Count>,
-    /// How often the endpoints' names are looked up again. Default: at their TTL, within bounds.
-    pub(crate) dns: Option<Located<Dns>>,
-}
-
-/// The bounds of a name's time to live.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max_ttl: 5m }`")]
-pub(crate) struct Dns {
-    /// Names are not looked up again sooner than this. Default: `1s`.
-    pub(crate) min_ttl: Given<Duration>,
-    /// Names are looked up again after this at the latest. Default: `5m`.
-    pub(crate) max_ttl: Given<Duration>,
-}
-
 /// Where and which operations are logged.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ path: access.log }`")]
@@ -121,4 +99,12 @@ pub(crate) struct AccessLog {
     /// Show the values in queries too, not just their shape: they may be personal data.
     /// Default: `false`.
     pub(crate) values: Option<Located<bool>>,
+}
+
+/// Where it is logged what happens to endpoints.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ path: events.log }`")]
+pub(crate) struct EventLog {
+    /// The file to append to. Default: `/dev/stdout`.
+    pub(crate) path: Option<Located<String>>,
 }

@@ -102,3 +102,101 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
         })
     }
 }
+
+/// A map, or `off`.
+#[derive(Clone, Debug)]
+pub(crate) enum MapOrOff<T> {
+    Map(T),
+    Off,
+}
+
+/// Tells `decode` that `off` may stand here.
+pub(crate) const OR_OFF: &str = "$or_off";
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapOrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(OR_OFF, MapOrOffVisitor(PhantomData))
+    }
+}
+
+struct MapOrOffVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MapOrOffVisitor<T> {
+    type Value = MapOrOff<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("keys and values, or `off`")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<MapOrOff<T>, E> {
+        Ok(MapOrOff::Off)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, map: D) -> Result<MapOrOff<T>, D::Error> {
+        T::deserialize(map).map(MapOrOff::Map)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for MapOrOff<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrOff", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [map, { "const": "off" }] })
+    }
+}
+
+/// A word, or a list of words.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+struct WordsVisitor;
+
+impl<'de> Visitor<'de> for WordsVisitor {
+    type Value = Words;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word or a list of words")
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Words, E> {
+        Ok(Words(vec![word.to_owned()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = list.next_element()? {
+            words.push(word);
+        }
+        Ok(Words(words))
+    }
+}
+
+impl JsonSchema for Words {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let word = schemars::json_schema!({ "type": "string" });
+        schemars::json_schema!({
+            "anyOf": [word, { "type": "array", "items": word, "minItems": 1 }],
+        })
+    }
+}

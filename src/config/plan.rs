@@ -22,12 +22,16 @@ pub struct Plan {
     pub drain_timeout: Duration,
     /// How many series (operation × resource) a listener keeps apart; the rest share `other`.
     pub max_series: usize,
+    /// The zone that the proxy is in.
+    pub zone: Option<Arc<str>>,
     /// Where clients connect.
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// Where operations go.
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// Where operations are logged; `None` switches it off.
     pub access_log: Option<AccessLogPlan>,
+    /// Where it is logged what happens to endpoints; `None` switches it off.
+    pub event_log: Option<PathBuf>,
 }
 
 /// One place where clients connect.

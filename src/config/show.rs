@@ -1,9 +1,12 @@
 //! What runs, in the words of a config file: for people who ask the admin interface.
 
+mod cluster;
+
 use super::{
-    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
+    plan::{AccessLogPlan, ListenerPlan, Plan},
     value::duration_text,
 };
+use cluster::cluster;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -22,8 +25,15 @@ impl Plan {
             "listeners": listeners.collect::<Map<_, _>>(),
             "clusters": clusters.collect::<Map<_, _>>(),
         });
-        if let (Some(log), Some(keys)) = (&self.access_log, json.as_object_mut()) {
+        let Some(keys) = json.as_object_mut() else { return json };
+        if let Some(log) = &self.access_log {
             keys.insert("access_log".to_owned(), access_log(log));
+        }
+        if let Some(path) = &self.event_log {
+            keys.insert("event_log".to_owned(), json!({ "path": path }));
+        }
+        if let Some(zone) = &self.zone {
+            keys.insert("zone".to_owned(), (**zone).into());
         }
         json
     }
@@ -41,19 +51,6 @@ fn listener(plan: &ListenerPlan) -> Value {
         "write_timeout": or_off(plan.write_timeout),
         "max_connections": plan.max_connections,
         "on_violation": plan.on_violation.as_str(),
-    })
-}
-
-fn cluster(plan: &ClusterPlan) -> Value {
-    json!({
-        "endpoints": plan.endpoints.iter().map(|endpoint| endpoint.at.to_string()).collect::<Vec<_>>(),
-        "lb_policy": plan.lb_policy.as_str(),
-        "connect_timeout": duration_text(plan.connect_timeout),
-        "connect_attempts": plan.connect_attempts,
-        "dns": {
-            "min_ttl": duration_text(plan.dns_min_ttl),
-            "max_ttl": duration_text(plan.dns_max_ttl),
-        },
     })
 }
 

@@ -1,13 +1,9 @@
-//! Values that are written as text: durations, counts and words.
+//! Values that are written as text: durations, numbers and names.
 
-use super::{
-    decode::{did_you_mean, nearest},
-    plan::{LbPolicy, OnViolation},
-    problem::Fault,
-};
+use super::problem::Fault;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 /// Something that a file holds as text.
 #[derive(Clone, Debug)]
@@ -26,9 +22,26 @@ pub(crate) trait FromText: Sized {
 /// A value, or `off`.
 pub(crate) type OrOff<T> = Option<T>;
 
-/// A number of things, at least 1.
+/// A whole number, both bounds included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count(pub(crate) usize);
+pub(crate) struct Between<const MIN: usize, const MAX: usize>(pub(crate) usize);
+
+/// A number of things, at least 1.
+pub(crate) type Count = Between<1, MAX_COUNT>;
+
+/// A number of things, or none.
+pub(crate) type Limit = Between<0, MAX_COUNT>;
+
+/// A share, written as a plain number.
+pub(crate) type Percent = Between<0, 100>;
+
+/// A factor or an exponent: 0.1 to 100, as accurate as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Factor(pub(crate) f64);
+
+/// The name of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Zone(pub(crate) Arc<str>);
 
 /// How many worker threads; `None` means one a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +49,8 @@ pub(crate) struct Workers(pub(crate) Option<usize>);
 
 const MAX_COUNT: usize = 10_000_000;
 const MAX_WORKERS: usize = 1024;
+const MIN_FACTOR: f64 = 0.1;
+const MAX_FACTOR: f64 = 100.0;
 const DAY: u128 = 24 * 60 * 60 * 1_000_000_000;
 const MAX_DURATION: u128 = 365 * DAY;
 const UNITS: [(&str, u128); 5] =
@@ -100,7 +115,11 @@ impl<T: FromText> FromText for OrOff<T> {
     const EXPECTED: &str = T::EXPECTED;
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        if text == "off" { Ok(None) } else { T::from_text(text).map(Some) }
+        match text {
+            "off" => Ok(None),
+            "0" => Err(Fault::new("`0` is out of range", "to do without, write `off`")),
+            _ => T::from_text(text).map(Some),
+        }
     }
 
     fn schema() -> Schema {
@@ -108,23 +127,63 @@ impl<T: FromText> FromText for OrOff<T> {
     }
 }
 
-impl FromText for Count {
+impl<const MIN: usize, const MAX: usize> FromText for Between<MIN, MAX> {
     const EXPECTED: &str = "a number";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         match text.parse() {
-            Ok(count @ 1..=MAX_COUNT) if is_digits(text) => Ok(Count(count)),
+            Ok(number) if is_digits(text) && (MIN..=MAX).contains(&number) => Ok(Between(number)),
             _ if is_digits(text) => {
-                Err(Fault::new(format!("`{text}` is out of range"), format!("1 to {MAX_COUNT}")))
+                Err(Fault::new(format!("`{text}` is out of range"), format!("{MIN} to {MAX}")))
             }
             _ => {
-                Err(Fault::new(format!("`{text}` is not a number"), "write digits alone: `10000`"))
+                let bare = text.strip_suffix('%').filter(|bare| is_digits(bare));
+                let hint = match bare {
+                    Some(bare) => format!("write digits alone: `{bare}`"),
+                    None => format!("write digits alone: {MIN} to {MAX}"),
+                };
+                Err(Fault::new(format!("`{text}` is not a whole number"), hint))
             }
         }
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_COUNT })
+        json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+}
+
+impl FromText for Factor {
+    const EXPECTED: &str = "a number";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        match text.parse() {
+            Ok(factor @ MIN_FACTOR..=MAX_FACTOR) if plain => Ok(Factor(factor)),
+            Ok(_) if plain => {
+                let hint = format!("{MIN_FACTOR} to {MAX_FACTOR}");
+                Err(Fault::new(format!("`{text}` is out of range"), hint))
+            }
+            _ => Err(Fault::new(format!("`{text}` is not a number"), "write it as `1` or `1.9`")),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "number", "minimum": MIN_FACTOR, "maximum": MAX_FACTOR })
+    }
+}
+
+impl FromText for Zone {
+    const EXPECTED: &str = "the name of a zone";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if is_name(text) {
+            return Ok(Zone(text.into()));
+        }
+        Err(Fault::new(format!("`{text}` can't be the name of a zone"), NAME))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": NAME_PATTERN })
     }
 }
 
@@ -153,73 +212,16 @@ pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Finds the meaning of one of a few words.
-fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
-    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
-        return Ok(*meaning);
-    }
-    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    let near = did_you_mean(nearest(text, known.iter().copied()));
-    Err(Fault::new(
-        format!("unknown value `{text}`{near}"),
-        format!("write one of {}", known.join(", ")),
-    ))
-}
+/// What a name looks like, as a hint.
+pub(crate) const NAME: &str =
+    "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
+/// …and for editors.
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
-fn words_schema<T>(words: &[(&str, T)]) -> Schema {
-    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    json_schema!({ "enum": known })
-}
-
-const LB_POLICIES: [(&str, LbPolicy); 3] = [
-    ("round_robin", LbPolicy::RoundRobin),
-    ("least_request", LbPolicy::LeastRequest),
-    ("random", LbPolicy::Random),
-];
-
-impl LbPolicy {
-    /// The word for it in a config.
-    pub fn as_str(self) -> &'static str {
-        LB_POLICIES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
-    }
-}
-
-impl FromText for LbPolicy {
-    const EXPECTED: &str = "how endpoints are picked";
-
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        if matches!(text, "ring_hash" | "maglev") {
-            let hint = "round_robin, least_request and random are";
-            return Err(Fault::new(format!("`{text}` is not part of this version yet"), hint));
-        }
-        word(text, &LB_POLICIES)
-    }
-
-    fn schema() -> Schema {
-        words_schema(&LB_POLICIES)
-    }
-}
-
-const ON_VIOLATION: [(&str, OnViolation); 2] =
-    [("pass", OnViolation::Pass), ("close", OnViolation::Close)];
-
-impl OnViolation {
-    /// The word for it in a config.
-    pub fn as_str(self) -> &'static str {
-        ON_VIOLATION.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
-    }
-}
-
-impl FromText for OnViolation {
-    const EXPECTED: &str = "`pass` or `close`";
-
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &ON_VIOLATION)
-    }
-
-    fn schema() -> Schema {
-        words_schema(&ON_VIOLATION)
-    }
+/// Whether this can be the name of something.
+pub(crate) fn is_name(text: &str) -> bool {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    !text.is_empty() && text.len() <= 64 && !text.contains(odd)
 }
 
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {
@@ -302,8 +304,8 @@ mod tests {
 
     #[test]
     fn counts_are_whole_and_in_range() {
-        assert_eq!(Count::from_text("1"), Ok(Count(1)));
-        assert_eq!(Count::from_text("10000000"), Ok(Count(10_000_000)));
+        assert_eq!(Count::from_text("1"), Ok(Between(1)));
+        assert_eq!(Count::from_text("10000000"), Ok(Between(10_000_000)));
         for text in
             ["0", "10000001", "-1", "1.5", "1_000", "0x10", "+1", "", "99999999999999999999999"]
         {
@@ -314,5 +316,30 @@ mod tests {
         for text in ["0", "+1", "1025", "Auto"] {
             assert!(Workers::from_text(text).is_err(), "{text}");
         }
+    }
+    #[test]
+    fn a_share_is_a_plain_number() {
+        assert_eq!(Percent::from_text("0"), Ok(Between(0)));
+        assert_eq!(Percent::from_text("100"), Ok(Between(100)));
+        assert_eq!(Percent::from_text("101").unwrap_err().hint, "0 to 100");
+        assert_eq!(Percent::from_text("50%").unwrap_err().hint, "write digits alone: `50`");
+        assert!(Percent::from_text("0.5").is_err());
+    }
+
+    #[test]
+    fn factors_are_decimal_and_in_range() {
+        for (text, factor) in [("1", 1.0), ("1.9", 1.9), ("0.1", 0.1), ("100", 100.0)] {
+            assert_eq!(Factor::from_text(text), Ok(Factor(factor)), "{text}");
+        }
+        for text in ["", ".", "0", "0.09", "100.1", "-1", "+1", "1e1", "inf", "NaN", "1,9"] {
+            assert!(Factor::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn whoever_writes_0_for_off_is_told() {
+        let fault = OrOff::<Count>::from_text("0").unwrap_err();
+        assert_eq!(fault.hint, "to do without, write `off`");
+        assert_eq!(OrOff::<Count>::from_text("off"), Ok(None));
     }
 }

@@ -1,14 +1,77 @@
 //! How a cluster's endpoints are asked whether they work.
 
+mod written;
+
+use super::settings_json;
+use bytes::Bytes;
+use mongo::MongoProbe;
 use operation::Probe;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tcp::{Exchange, TcpProbe};
+pub(crate) use written::WrittenProbe;
 
 /// What a health check asks, with its settings.
 #[derive(Clone, Debug)]
-pub enum ProbePlan {}
+pub enum ProbePlan {
+    /// A connection, and an exchange of bytes if there is one.
+    Tcp(Exchange),
+    /// `hello`.
+    Mongo(Arc<mongo::Check>),
+}
+
+/// Connecting is enough.
+impl Default for ProbePlan {
+    fn default() -> Self {
+        ProbePlan::Tcp(Exchange::default())
+    }
+}
 
 impl ProbePlan {
     /// One check.
     pub fn begin(&self) -> Box<dyn Probe> {
-        match *self {}
+        match self {
+            ProbePlan::Tcp(exchange) => Box::new(TcpProbe::new(exchange.clone())),
+            ProbePlan::Mongo(check) => Box::new(MongoProbe::new(Arc::clone(check))),
+        }
     }
+
+    /// Its name in the config.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ProbePlan::Tcp(_) => "tcp",
+            ProbePlan::Mongo(_) => "mongo",
+        }
+    }
+
+    /// Whether the connection can be used for the next check. Where nothing tells an answer's
+    /// end, what is left of it would be taken for the next one's front.
+    pub fn reuses(&self) -> bool {
+        match self {
+            ProbePlan::Tcp(_) => false,
+            ProbePlan::Mongo(_) => true,
+        }
+    }
+
+    /// Its settings as a config would have them.
+    pub fn to_json(&self) -> Value {
+        let settings = match self {
+            ProbePlan::Tcp(Exchange { send, expect }) => {
+                let parts = [("send", send), ("expect", expect)].into_iter();
+                parts.filter(|(_, bytes)| !bytes.is_empty()).map(typed).collect()
+            }
+            ProbePlan::Mongo(check) => settings_json(&check.settings),
+        };
+        json!({ self.name(): settings })
+    }
+}
+
+/// Bytes as people write them: as text, or as hex where no keyboard has them.
+fn typed((key, bytes): (&str, &Bytes)) -> (String, Value) {
+    let text = |b: &u8| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | b'\n' | b'\t');
+    if bytes.iter().all(text) {
+        return (key.to_owned(), String::from_utf8_lossy(bytes).into());
+    }
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    (format!("{key}_hex"), hex.into())
 }

@@ -1,6 +1,6 @@
 //! How a listener's protocol is written in the config.
 
-use super::Protocol;
+use super::{ProbePlan, Protocol};
 use crate::config::{Mistake, host_port};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
@@ -26,6 +26,14 @@ pub(crate) const NAMES: &[&str] = &["tcp", "mongo"];
 const LATER: &[&str] = &["http", "grpc"];
 
 impl Written {
+    /// What a health check asks of a service that speaks this, unless something else is said.
+    pub(crate) fn probe(&self) -> ProbePlan {
+        match self {
+            Written::Tcp(_) => ProbePlan::default(),
+            Written::Mongo(_) => ProbePlan::Mongo(Arc::default()),
+        }
+    }
+
     /// The protocol with these settings, or all that is wrong with them.
     pub(crate) fn protocol(self) -> Result<Protocol, Vec<Mistake>> {
         match self {
@@ -104,14 +112,20 @@ impl<'de> Visitor<'de> for WrittenVisitor {
         match name.as_str() {
             "tcp" => settings.newtype_variant().map(Written::Tcp),
             "mongo" => settings.newtype_variant().map(Written::Mongo),
-            later if LATER.contains(&later) => Err(A::Error::custom(format_args!(
-                "the protocol `{later}` is not part of this version yet\n\
-                 this version reads {}",
-                NAMES.join(" and ")
-            ))),
-            other => Err(A::Error::unknown_variant(other, NAMES)),
+            other => Err(unknown(other)),
         }
     }
+}
+
+/// There is no protocol of this name, or not yet.
+pub(super) fn unknown<E: Error>(name: &str) -> E {
+    if LATER.contains(&name) {
+        return E::custom(format_args!(
+            "the protocol `{name}` is not part of this version yet\nthis version reads {}",
+            NAMES.join(" and ")
+        ));
+    }
+    E::unknown_variant(name, NAMES)
 }
 
 impl JsonSchema for Written {
@@ -120,24 +134,31 @@ impl JsonSchema for Written {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "What a listener's clients speak: a name, or `{ name: settings }`.",
-            "anyOf": [{ "enum": NAMES }, {
-                "type": "object",
-                "properties": {
-                    "tcp": {
-                        "description": "Any bytes: one operation a connection.",
-                        "anyOf": [generator.subschema_for::<NoSettings>(), { "type": "null" }],
-                    },
-                    "mongo": {
-                        "description": "MongoDB's wire protocol.",
-                        "anyOf": [generator.subschema_for::<mongo::Settings>(), { "type": "null" }],
-                    },
-                },
-                "additionalProperties": false,
-                "minProperties": 1,
-                "maxProperties": 1,
-            }],
-        })
+        let tcp = generator.subschema_for::<NoSettings>();
+        let mongo = generator.subschema_for::<mongo::Settings>();
+        named("What a listener's clients speak: a name, or `{ name: settings }`.", &tcp, &mongo)
     }
+}
+
+/// The schema of a protocol's name, or `{ name: settings }`.
+pub(super) fn named(description: &str, tcp: &Schema, mongo: &Schema) -> Schema {
+    json_schema!({
+        "description": description,
+        "anyOf": [{ "enum": NAMES }, {
+            "type": "object",
+            "properties": {
+                "tcp": {
+                    "description": "Any bytes: one operation a connection.",
+                    "anyOf": [tcp, { "type": "null" }],
+                },
+                "mongo": {
+                    "description": "MongoDB's wire protocol.",
+                    "anyOf": [mongo, { "type": "null" }],
+                },
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }],
+    })
 }

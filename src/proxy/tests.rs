@@ -15,6 +15,8 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
         max_connections: 100,
         drain_timeout: Duration::from_secs(5),
         max_series: 100,
+        zone: None,
+        event_log: None,
         listeners: vec![Arc::new(ListenerPlan {
             first_byte_timeout: None,
             ..ListenerPlan::new("echo", loopback, Protocol::Tcp(Arc::new(())), "echo")

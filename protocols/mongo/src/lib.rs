@@ -24,6 +24,7 @@ mod message;
 mod names;
 mod number;
 mod open;
+mod probe;
 mod refusal;
 mod scan;
 mod settings;
@@ -33,6 +34,7 @@ mod snappy;
 mod testing;
 
 pub use codec::Mongo;
+pub use probe::{Check, MongoProbe, ProbeSettings};
 pub use settings::Settings;
 
 use cursors::Cursors;

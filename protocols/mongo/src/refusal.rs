@@ -1,4 +1,4 @@
-//! The messages that the proxy writes itself: refusals, and its own `ping`.
+//! The messages that the proxy writes itself: refusals, and its own `ping` and `hello`.
 
 use crate::{
     comment::cut,
@@ -64,6 +64,14 @@ pub(crate) fn ping(out: &mut BytesMut) {
     body.int32("ping", 1);
     body.string("$db", "admin");
     message(1, 0, &body.end(), out);
+}
+
+/// Writes a request that every server answers with its state, logged in or not.
+pub(crate) fn hello(id: u32, out: &mut BytesMut) {
+    let mut body = Document::default();
+    body.int32("hello", 1);
+    body.string("$db", "admin");
+    message(id, 0, &body.end(), out);
 }
 
 fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {

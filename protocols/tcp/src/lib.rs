@@ -1,7 +1,10 @@
 //! Raw TCP: the whole connection is one operation, called `session`.
 
+mod probe;
+
 use bytes::BytesMut;
 use operation::{Codec, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation};
+pub use probe::{Exchange, TcpProbe};
 use std::sync::Arc;
 
 /// The codec of one raw TCP connection.

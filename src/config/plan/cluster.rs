@@ -1,5 +1,6 @@
 //! Where operations go, and what keeps them on endpoints that work.
 
+use crate::protocols::ProbePlan;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// A named set of endpoints.
@@ -182,8 +183,8 @@ pub struct HealthCheckPlan {
     pub reuse_connection: bool,
     /// Close the connections to an endpoint that becomes unhealthy.
     pub close_connections_on_unhealthy: bool,
-    /// What is asked; `None` is a connection and nothing more.
-    pub probe: Option<crate::protocols::ProbePlan>,
+    /// What is asked.
+    pub probe: ProbePlan,
 }
 
 /// How endpoints that fail are found by the operations that they are given.
@@ -226,6 +227,12 @@ pub struct RateDetector {
     pub minimum_operations: u32,
     /// How many of a hundred ejections are carried out; 0 only tells.
     pub enforcing: u8,
+}
+
+impl RateDetector {
+    /// Never enough to go by.
+    pub const OFF: Self =
+        Self { minimum_endpoints: u32::MAX, minimum_operations: u32::MAX, enforcing: 0 };
 }
 
 impl Default for OutlierPlan {

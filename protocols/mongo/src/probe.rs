@@ -1,0 +1,213 @@
+//! Health checks: what a server answers to `hello`, and whether it can be used.
+//!
+//! Source: the driver specification `server-discovery-and-monitoring`, for what the fields of
+//! an answer mean.
+
+use crate::{
+    checksum, element,
+    error::classify,
+    header::{Header, flag, opcode},
+    message::Message,
+    refusal,
+};
+use bytes::BytesMut;
+use operation::{Judgement, Probe};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+/// The longest answer that is read, in bytes; servers answer with about one thousand.
+const LONGEST: usize = 64 << 10;
+/// How many characters of a name that a server tells are passed on.
+const NAME: usize = 64;
+
+/// What a MongoDB server must be to be healthy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeSettings {
+    /// The replica set that it must be a member of. Default: any, or none.
+    pub replica_set: Option<String>,
+    /// Whether it must take writes, as a primary, a mongos and a standalone server do.
+    /// Default: `false`.
+    pub writable: bool,
+}
+
+/// What all checks of one cluster share.
+#[derive(Debug, Default)]
+pub struct Check {
+    /// What people wrote.
+    pub settings: ProbeSettings,
+    /// How many requests were numbered.
+    requests: AtomicU32,
+}
+
+impl Check {
+    /// Checks with these settings.
+    pub fn new(settings: ProbeSettings) -> Self {
+        Self { settings, requests: AtomicU32::new(0) }
+    }
+}
+
+/// One check by `hello`.
+#[derive(Debug)]
+pub struct MongoProbe {
+    check: Arc<Check>,
+    /// The request's number, which no other check has: connections are used again.
+    id: u32,
+}
+
+impl MongoProbe {
+    /// One more check.
+    pub fn new(check: Arc<Check>) -> Self {
+        // Numbers are signed on the wire.
+        let id = check.requests.fetch_add(1, Relaxed) & (u32::MAX >> 1);
+        Self { check, id }
+    }
+}
+
+impl Probe for MongoProbe {
+    fn ask(&mut self, out: &mut BytesMut) {
+        refusal::hello(self.id, out);
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Judgement {
+        match whole(answer, self.id) {
+            Ok(None) => Judgement::More,
+            Ok(Some(body)) => match state(body, &self.check.settings) {
+                Ok(words) => Judgement::Healthy(words),
+                Err(words) => Judgement::Unhealthy(words),
+            },
+            Err(words) => Judgement::Unhealthy(words),
+        }
+    }
+}
+
+/// The document that answers the request `id`, once it is all here, or why there will be none.
+fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
+    if let [0x15 | 0x16, 3, 0..=4, ..] = answer {
+        return Err("speaks TLS, not MongoDB's protocol".to_owned());
+    }
+    let Some(len) = answer.first_chunk().map(|len| u32::from_le_bytes(*len)) else {
+        return Ok(None);
+    };
+    let header = Header::read(answer).map_err(|violation| match violation.0 {
+        "looks_like_http" => "speaks HTTP, not MongoDB's protocol".to_owned(),
+        _ => "does not speak MongoDB's protocol".to_owned(),
+    })?;
+    let len = len as usize;
+    if len > LONGEST {
+        return Err(format!("answers with a message of {len} bytes, at most {LONGEST} are read"));
+    }
+    let Some(header) = header else { return Ok(None) };
+    if header.opcode != opcode::MSG {
+        return Err(format!("answers with opcode {}, not with an OP_MSG", header.opcode));
+    }
+    if header.answers != id {
+        return Err("answers another request than was asked".to_owned());
+    }
+    let Some(message) = answer.get(..len) else { return Ok(None) };
+    if answer.len() > len {
+        return Err("sends more than one answer to one request".to_owned());
+    }
+    let unreadable = || "answers with a message that can't be read".to_owned();
+    let message = Message::read(message).filter(|read| read.whole && checksum::valid(message));
+    let message = message.filter(|message| element::complete(message.body));
+    let message = message.ok_or_else(unreadable)?;
+    if message.flags & flag::MORE_TO_COME != 0 {
+        return Err("sends more than one answer to one request".to_owned());
+    }
+    Ok(Some(message.body))
+}
+
+/// What an answer tells, as far as it matters here.
+#[derive(Debug, Default)]
+struct Told<'a> {
+    ok: bool,
+    code: Option<i32>,
+    code_name: Option<&'a str>,
+    set: Option<&'a str>,
+    writable: bool,
+    secondary: bool,
+    arbiter: bool,
+    hidden: bool,
+    /// Member of a set that has told it nothing yet.
+    ghost: bool,
+    mongos: bool,
+}
+
+impl<'a> Told<'a> {
+    fn read(body: &'a [u8]) -> Self {
+        let mut told = Self::default();
+        for element in element::elements(body) {
+            match element.name {
+                b"ok" => told.ok = element.truthy(),
+                b"code" => told.code = element.number().and_then(|code| code.try_into().ok()),
+                b"codeName" => told.code_name = element.text(),
+                b"setName" => told.set = element.text(),
+                b"isWritablePrimary" | b"ismaster" => told.writable |= element.truthy(),
+                b"secondary" => told.secondary = element.truthy(),
+                b"arbiterOnly" => told.arbiter = element.truthy(),
+                b"hidden" => told.hidden = element.truthy(),
+                b"isreplicaset" => told.ghost = element.truthy(),
+                b"msg" => told.mongos = element.text() == Some("isdbgrid"),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    /// The error's code and name: the server's own where it isn't known here.
+    fn error(&self) -> String {
+        let Some(code) = self.code else { return "an error without a code".to_owned() };
+        match (classify(self.code).1, self.code_name) {
+            ("other", Some(name)) => format!("error {code} {}", tame(name)),
+            ("other", None) => format!("error {code}"),
+            (name, _) => format!("error {code} {name}"),
+        }
+    }
+}
+
+/// What the server is, in words; as an error if it can't be used.
+fn state(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
+    let told = Told::read(body);
+    if !told.ok {
+        return Err(format!("answers hello with {}", told.error()));
+    }
+    let set = told.set.map(tame);
+    if let Some(expected) = &settings.replica_set
+        && told.set != Some(expected)
+    {
+        return Err(match set {
+            Some(set) => format!("member of the replica set {set}, expected {expected}"),
+            None => format!("member of no replica set, expected {expected}"),
+        });
+    }
+    let role = match (set, told.mongos) {
+        _ if told.ghost => return Err("member of a replica set without a config yet".to_owned()),
+        (_, true) => "mongos".to_owned(),
+        (None, _) => "standalone".to_owned(),
+        (Some(set), _) if told.arbiter => return Err(format!("arbiter of {set}: has no data")),
+        (Some(set), _) if told.writable => format!("primary of {set}"),
+        (Some(set), _) if told.secondary && told.hidden => format!("hidden secondary of {set}"),
+        (Some(set), _) if told.secondary => format!("secondary of {set}"),
+        (Some(set), _) => {
+            return Err(format!("neither primary nor secondary of {set}: starting or recovering"));
+        }
+    };
+    if settings.writable && !told.writable {
+        return Err(format!("{role}: takes no writes"));
+    }
+    Ok(role)
+}
+
+/// A name as it may be printed.
+fn tame(name: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    name.chars().take(NAME).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Clusters: where their endpoints are, and how much may be under way.
+
+use super::{Check, MINUTE, SECOND, endpoints::Listed, given, number, or};
+use crate::config::{
+    decode::{did_you_mean, nearest},
+    file::{CircuitBreaker, Cluster, Dns, Given, Hash, Keepalive},
+    located::{Located, Words},
+    plan::{BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, KeepalivePlan, LbPolicy, PanicPlan},
+    problem::At,
+    value::{Count, OrOff, duration_text},
+    word::OnPanic,
+};
+use std::time::Duration;
+
+/// What a key of `hash` can be made of: what is known as soon as a client connects.
+const KEYS: &[&str] = &["peer"];
+/// What the system can be told: `TCP_USER_TIMEOUT` has milliseconds in 32 bits.
+const MAX_USER_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 60 * 60);
+/// What the system can be told: `TCP_KEEPIDLE` and `TCP_KEEPINTVL` go up to 32767 seconds.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(9 * 60 * 60);
+
+impl Check<'_> {
+    pub(super) fn cluster(&mut self, name: &str, at: At, cluster: Cluster) -> Option<ClusterPlan> {
+        let listed = cluster.endpoints_file.as_ref().map_or(Listed::All, |_| Listed::Some);
+        let endpoints = self.endpoints(at, cluster.endpoints, listed);
+        let plan = ClusterPlan::new(name, Vec::new());
+        let lb_policy = or(cluster.lb_policy, plan.lb_policy);
+        let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
+        Some(ClusterPlan {
+            endpoints_file: cluster.endpoints_file.and_then(|path| self.path(path)),
+            zone: self.zone.clone(),
+            lb_policy,
+            hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
+            panic: PanicPlan {
+                threshold: given(&cluster.panic_threshold).and_then(|it| it.0.try_into().ok()),
+                fail: or(cluster.on_panic, OnPanic::IgnoreHealth) == OnPanic::Fail,
+            },
+            slow_start: cluster.slow_start.and_then(|it| it.value).map(super::slow_start),
+            health_check: cluster.health_check.and_then(|it| self.health_check(name, it)),
+            outlier_detection: cluster.outlier_detection.and_then(|it| self.outlier_detection(it)),
+            circuit_breaker: self.circuit_breaker(cluster.circuit_breaker),
+            connect_timeout: or(cluster.connect_timeout, plan.connect_timeout),
+            connect_attempts: number(cluster.connect_attempts, plan.connect_attempts),
+            spare_connections: number(cluster.spare_connections, plan.spare_connections),
+            keepalive: self.keepalive(cluster.keepalive),
+            tcp_user_timeout: self.user_timeout(cluster.tcp_user_timeout),
+            drain_timeout: or(cluster.drain_timeout, plan.drain_timeout),
+            dns_min_ttl,
+            dns_max_ttl,
+            endpoints: endpoints?,
+            ..plan
+        })
+    }
+
+    fn endpoints(
+        &mut self,
+        at: At,
+        written: Option<Located<Vec<Located<super::Endpoint>>>>,
+        listed: Listed,
+    ) -> Option<Vec<EndpointPlan>> {
+        if written.is_none() && listed == Listed::Some {
+            return Some(Vec::new());
+        }
+        let hint = "write where operations go: `endpoints: [host:port]`";
+        let written = self.need("endpoints", at, hint, written)?;
+        Some(super::endpoints(self.report, written, listed))
+    }
+
+    fn hash(
+        &mut self,
+        Located { at, value }: Located<Hash>,
+        lb_policy: LbPolicy,
+    ) -> HashPlan {
+        let default = HashPlan::default();
+        if !matches!(lb_policy, LbPolicy::RingHash | LbPolicy::Maglev) {
+            let message = format!("`lb_policy: {}` picks by no hash", lb_policy.as_str());
+            let hint = "write `lb_policy: maglev` or `lb_policy: ring_hash`, or leave `hash` out";
+            self.report.add(at, message, hint);
+        }
+        let Some(hash) = value else { return default };
+        HashPlan {
+            key: hash.key.map_or(default.key, |key| self.hash_key(key)),
+            bounded_load: given(&hash.bounded_load)
+                .map_or(default.bounded_load, |bound| bound.and_then(|it| it.0.try_into().ok())),
+            ring_size: number(hash.ring_size, default.ring_size),
+        }
+    }
+
+    fn hash_key(&mut self, Located { at, value }: Located<Words>) -> Vec<Box<str>> {
+        let Some(Words(words)) = value else { return Vec::new() };
+        if words.is_empty() {
+            self.report.add(at, "a key of nothing is the same for every client", "write `peer`");
+        }
+        for (place, word) in words.iter().enumerate() {
+            if !KEYS.contains(&word.as_str()) {
+                let near = did_you_mean(nearest(word, KEYS.iter().copied()));
+                let message = format!("`{word}` is not known when a client connects{near}");
+                self.report.add(at, message, format!("what is known: {}", KEYS.join(", ")));
+            } else if words.iter().take(place).any(|before| before == word) {
+                self.report.add(at, format!("`{word}` is here twice"), "write it once");
+            }
+        }
+        words.into_iter().map(Into::into).collect()
+    }
+
+    fn circuit_breaker(&mut self, breaker: Option<Located<CircuitBreaker>>) -> BreakerPlan {
+        let default = BreakerPlan::default();
+        let Some(breaker) = breaker.and_then(|it| it.value) else { return default };
+        let all = limit(&breaker.max_connections, default.max_connections);
+        let each = &breaker.max_connections_per_endpoint;
+        let each_at = each.as_ref().map_or(At::NOWHERE, |it| it.at);
+        let each = limit(each, default.max_connections_per_endpoint);
+        if let (Some(all), Some(each)) = (all, each)
+            && each > all
+        {
+            let message = format!("one endpoint may have {each} connections, but all only {all}");
+            let hint = "make it smaller than `max_connections`, or leave it out";
+            self.report.add(each_at, message, hint);
+        }
+        BreakerPlan {
+            max_connections: all,
+            max_connections_per_endpoint: each,
+            max_pending: number(breaker.max_pending, default.max_pending),
+            pending_timeout: or(breaker.pending_timeout, default.pending_timeout),
+            max_operations: limit(&breaker.max_operations, default.max_operations),
+            retry_percent: number(breaker.retry_percent, default.retry_percent),
+            min_retries: number(breaker.min_retries, default.min_retries),
+        }
+    }
+
+    fn keepalive(&mut self, keepalive: Option<Located<Keepalive>>) -> KeepalivePlan {
+        let default = KeepalivePlan::default();
+        let Some(keepalive) = keepalive.and_then(|it| it.value) else { return default };
+        KeepalivePlan {
+            idle: self.whole_seconds(keepalive.idle, default.idle),
+            interval: self.whole_seconds(keepalive.interval, default.interval),
+            probes: number(keepalive.probes, default.probes),
+        }
+    }
+
+    /// The system counts these times in seconds.
+    fn whole_seconds(&mut self, written: Given<Duration>, default: Duration) -> Duration {
+        let Some(Located { at, value: Some(time) }) = written else { return default };
+        if time.0.subsec_nanos() != 0 || time.0 > MAX_KEEPALIVE {
+            let message = format!("`{}` is no keepalive time", duration_text(time.0));
+            self.report.add(at, message, "whole seconds, `1s` to `9h`");
+        }
+        time.0
+    }
+
+    fn user_timeout(&mut self, written: Given<OrOff<Duration>>) -> Option<Duration> {
+        let Located { at, value } = written?;
+        let time = value?.0?;
+        if time > MAX_USER_TIMEOUT || !time.as_nanos().is_multiple_of(1_000_000) {
+            let message = format!("`{}` can't be told to the system", duration_text(time));
+            self.report.add(at, message, "whole milliseconds, at most `49d`");
+        }
+        Some(time)
+    }
+
+    /// The shortest and the longest time between two look-ups of a name.
+    fn dns(&mut self, dns: Option<Located<Dns>>) -> (Duration, Duration) {
+        let defaults = (SECOND, 5 * MINUTE);
+        let Some(dns) = dns.and_then(|dns| dns.value) else { return defaults };
+        self.ordered(("min_ttl", dns.min_ttl), ("max_ttl", dns.max_ttl), defaults)
+    }
+
+    /// Two times, the first no longer than the second. With one given, the other's default gives
+    /// way.
+    pub(super) fn ordered(
+        &mut self,
+        (short_key, short): (&str, Given<Duration>),
+        (long_key, long): (&str, Given<Duration>),
+        (default_short, default_long): (Duration, Duration),
+    ) -> (Duration, Duration) {
+        let least = given(&short);
+        let most = given(&long);
+        let least = least.unwrap_or(default_short.min(most.unwrap_or(default_short)));
+        let most = most.unwrap_or(default_long.max(least));
+        if least > most
+            && let Some(short) = short
+        {
+            let message = format!("`{short_key}` is longer than `{long_key}`");
+            self.report.add(short.at, message, format!("give the smaller one to `{short_key}`"));
+        }
+        (least, most)
+    }
+}
+
+fn limit(written: &Given<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
+    given(written).map_or(default, |limit| limit.map(|limit| limit.0))
+}

@@ -1,0 +1,102 @@
+//! Endpoints: of a cluster, and of a file that lists them.
+
+use super::given;
+use crate::config::{
+    file::{Endpoint, Keys},
+    located::Located,
+    plan::{EndpointPlan, Target},
+    problem::{At, Report},
+};
+use std::collections::BTreeSet;
+
+/// What a list of endpoints is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// There are no others.
+    All,
+    /// Others are listed elsewhere.
+    Some,
+}
+
+/// Makes plans of endpoints, each of them once.
+pub(crate) fn endpoints(
+    report: &mut Report,
+    Located { at, value }: Located<Vec<Located<Endpoint>>>,
+    listed: Listed,
+) -> Vec<EndpointPlan> {
+    let Some(written) = value else { return Vec::new() };
+    if written.is_empty() {
+        let hint = "list one at least: `[\"host:port\"]`";
+        report.add(at, "there is no endpoint", hint);
+    }
+    let mut seen = BTreeSet::new();
+    let mut endpoints = Vec::new();
+    for Located { at, value } in written {
+        let Some((at, endpoint)) = value.and_then(|written| endpoint(report, at, written)) else {
+            continue;
+        };
+        let written = endpoint.at.to_string();
+        if !seen.insert(written.to_ascii_lowercase()) {
+            report.add(at, format!("`{written}` is here twice"), "list each endpoint once");
+        }
+        endpoints.push((at, endpoint));
+    }
+    // The records of an SRV name may have any priorities.
+    let known = endpoints.iter().all(|(_, endpoint)| matches!(endpoint.at, Target::Host(..)));
+    if listed == Listed::All && known {
+        no_gap(report, &endpoints);
+    }
+    endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
+}
+
+/// An endpoint, and what to point at if it does not go with others.
+fn endpoint(report: &mut Report, at: At, written: Endpoint) -> Option<(At, EndpointPlan)> {
+    let keys = match written {
+        Endpoint::Short(target) => return Some((at, EndpointPlan::new(target.0))),
+        Endpoint::Long(keys) => keys,
+    };
+    let Keys { address, srv, weight, priority, zone } = keys;
+    let named = match (address, srv) {
+        (Some(_), Some(srv)) => {
+            let hint = "leave the one or the other out, or make it two endpoints";
+            report.add(srv.at, "`srv` beside `address`", hint);
+            return None;
+        }
+        (None, None) => {
+            let hint = "write where it is: `address: host:port`";
+            report.add(at, "the key `address` is missing", hint);
+            return None;
+        }
+        (Some(address), None) => (address.at, address.value?.0.0),
+        (None, Some(srv)) => {
+            let own = [("weight", weight.as_ref().map(|it| it.at))];
+            let own = own.into_iter().chain([("priority", priority.as_ref().map(|it| it.at))]);
+            for (key, at) in own.filter_map(|(key, at)| Some((key, at?))) {
+                let message = format!("`{key}` beside `srv`: each SRV record has a {key} itself");
+                report.add(at, message, "leave it out");
+            }
+            (srv.at, srv.value?.0.0)
+        }
+    };
+    let (at, target) = named;
+    let at = priority.as_ref().map_or(at, |priority| priority.at);
+    let plan = EndpointPlan {
+        weight: super::number(weight, 1),
+        priority: super::number(priority, 0),
+        zone: given(&zone).map(|zone| zone.0),
+        ..EndpointPlan::new(target)
+    };
+    Some((at, plan))
+}
+
+/// Whoever writes priorities 0 and 2 has forgotten some endpoint, or counts from elsewhere.
+fn no_gap(report: &mut Report, endpoints: &[(At, EndpointPlan)]) {
+    let there: BTreeSet<u8> = endpoints.iter().map(|(_, endpoint)| endpoint.priority).collect();
+    for (at, endpoint) in endpoints {
+        let Some(before) = endpoint.priority.checked_sub(1) else { continue };
+        if !there.contains(&before) {
+            let message = format!("there is priority {}, but no {before}", endpoint.priority);
+            report.add(*at, message, "priorities are 0, 1, 2 and so on, without a gap");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What finds the endpoints that work, and how they come back.
+
+use super::{Check, MINUTE, SECOND, given, number, or};
+use crate::{
+    config::{
+        file::{FailurePercentage, Given, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
+        located::{Located, MapOrOff},
+        plan::{HealthCheckPlan, OutlierPlan, RateDetector, SlowStartPlan},
+        problem::At,
+        value::{Count, Factor, OrOff, duration_text},
+        word::Initial,
+    },
+    protocols::{ProbePlan, WrittenProbe},
+};
+use std::time::Duration;
+
+impl Check<'_> {
+    pub(super) fn health_check(
+        &mut self,
+        cluster: &str,
+        Located { at, value }: Located<HealthCheck>,
+    ) -> Option<HealthCheckPlan> {
+        let check = value?;
+        let interval = or(check.interval, 5 * SECOND);
+        let probe = match check.probe {
+            Some(probe) => probe.value.and_then(|written| self.probe(cluster, written)),
+            None => self.usual_probe(cluster, at),
+        };
+        Some(HealthCheckPlan {
+            interval,
+            timeout: self.within("timeout", check.timeout, SECOND, interval),
+            jitter: number(check.jitter, 10),
+            edge_interval: self.within("edge_interval", check.edge_interval, SECOND, interval),
+            healthy_threshold: number(check.healthy_threshold, 1),
+            unhealthy_threshold: number(check.unhealthy_threshold, 3),
+            initial_healthy: or(check.initial, Initial::Healthy) == Initial::Healthy,
+            reuse_connection: self.reuse_connection(check.reuse_connection, probe.as_ref()),
+            close_connections_on_unhealthy: yes(check.close_connections_on_unhealthy, false),
+            probe: probe?,
+        })
+    }
+
+    /// A time no longer than `interval`, as its default is, too.
+    fn within(
+        &mut self,
+        key: &str,
+        written: Given<Duration>,
+        default: Duration,
+        interval: Duration,
+    ) -> Duration {
+        let Some(Located { at, value: Some(time) }) = written else { return default.min(interval) };
+        if time.0 > interval {
+            let interval = duration_text(interval);
+            let message = format!("`{key}` is longer than the interval of {interval}");
+            self.report.add(at, message, format!("at most `{interval}`, or a longer `interval`"));
+        }
+        time.0
+    }
+
+    /// Not every probe can tell where an answer ends.
+    fn reuse_connection(
+        &mut self,
+        written: Option<Located<bool>>,
+        probe: Option<&ProbePlan>,
+    ) -> bool {
+        let reuses = probe.is_none_or(ProbePlan::reuses);
+        let Some(Located { at, value: Some(wanted) }) = written else { return reuses };
+        if wanted && !reuses {
+            let name = probe.map_or("", ProbePlan::name);
+            let message = format!("the probe `{name}` needs a new connection for each check");
+            self.report.add(at, message, "leave it out: nothing tells where an answer ends");
+        }
+        wanted
+    }
+
+    fn probe(&mut self, cluster: &str, written: WrittenProbe) -> Option<ProbePlan> {
+        match written.plan() {
+            Ok(plan) => Some(plan),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let mut path = vec!["clusters", cluster, "health_check", "probe"];
+                    path.extend(mistake.path.iter().map(String::as_str));
+                    self.report.fault(self.tree.place(&path), mistake.fault);
+                }
+                None
+            }
+        }
+    }
+
+    /// The probe of the protocol that the cluster's listeners speak.
+    fn usual_probe(&mut self, cluster: &str, at: At) -> Option<ProbePlan> {
+        let spoken = self.spoken.get(cluster).map(Vec::as_slice).unwrap_or_default();
+        match spoken {
+            [] => Some(ProbePlan::default()),
+            [one] => Some(one.clone()),
+            several => {
+                let names: Vec<_> = several.iter().map(ProbePlan::name).collect();
+                let message =
+                    format!("listeners of `{cluster}` speak {}: what is asked?", names.join(", "));
+                let probes: Vec<_> =
+                    names.iter().map(|name| format!("`probe: {name}`")).collect();
+                self.report.add(at, message, format!("write {}", probes.join(" or ")));
+                None
+            }
+        }
+    }
+
+    pub(super) fn outlier_detection(
+        &mut self,
+        written: Located<OutlierDetection>,
+    ) -> Option<OutlierPlan> {
+        let written = written.value?;
+        let default = OutlierPlan::default();
+        let (base_ejection_time, max_ejection_time) = self.ordered(
+            ("base_ejection_time", written.base_ejection_time),
+            ("max_ejection_time", written.max_ejection_time),
+            (30 * SECOND, 5 * MINUTE),
+        );
+        let rate = written.success_rate.and_then(|it| it.value);
+        let (success_rate, stdev_factor) = success_rate(rate, &default);
+        let failures = written.failure_percentage.and_then(|it| it.value);
+        let (failure_percentage, failure_threshold) = failure_percentage(failures, &default);
+        Some(OutlierPlan {
+            consecutive_failures: times(
+                &written.consecutive_failures,
+                default.consecutive_failures,
+            ),
+            consecutive_local_failures: times(
+                &written.consecutive_local_failures,
+                default.consecutive_local_failures,
+            ),
+            interval: or(written.interval, default.interval),
+            base_ejection_time,
+            max_ejection_time,
+            max_ejection_percent: number(
+                written.max_ejection_percent,
+                default.max_ejection_percent,
+            ),
+            success_rate,
+            stdev_factor,
+            failure_percentage,
+            failure_threshold,
+            enforcing_consecutive: number(
+                written.enforcing_consecutive,
+                default.enforcing_consecutive,
+            ),
+        })
+    }
+}
+
+/// How many in a row; 0 is never.
+fn times(written: &Given<OrOff<Count>>, default: u32) -> u32 {
+    let times = given(written);
+    times.map_or(default, |times| times.and_then(|it| it.0.try_into().ok()).unwrap_or(0))
+}
+
+fn success_rate(
+    written: Option<MapOrOff<SuccessRate>>,
+    default: &OutlierPlan,
+) -> (RateDetector, f64) {
+    let rate = match written {
+        None => return (default.success_rate, default.stdev_factor),
+        Some(MapOrOff::Off) => return (RateDetector::OFF, default.stdev_factor),
+        Some(MapOrOff::Map(rate)) => rate,
+    };
+    let detector = RateDetector {
+        minimum_endpoints: number(rate.minimum_endpoints, default.success_rate.minimum_endpoints),
+        minimum_operations: number(
+            rate.minimum_operations,
+            default.success_rate.minimum_operations,
+        ),
+        enforcing: number(rate.enforcing, default.success_rate.enforcing),
+    };
+    (detector, or(rate.stdev_factor, Factor(default.stdev_factor)).0)
+}
+
+fn failure_percentage(
+    written: Option<MapOrOff<FailurePercentage>>,
+    default: &OutlierPlan,
+) -> (RateDetector, u8) {
+    let rate = match written {
+        None => return (default.failure_percentage, default.failure_threshold),
+        Some(MapOrOff::Off) => return (RateDetector::OFF, default.failure_threshold),
+        Some(MapOrOff::Map(rate)) => rate,
+    };
+    let usual = default.failure_percentage;
+    let detector = RateDetector {
+        minimum_endpoints: number(rate.minimum_endpoints, usual.minimum_endpoints),
+        minimum_operations: number(rate.minimum_operations, usual.minimum_operations),
+        enforcing: number(rate.enforcing, usual.enforcing),
+    };
+    (detector, number(rate.threshold, default.failure_threshold))
+}
+
+pub(super) fn slow_start(written: SlowStart) -> SlowStartPlan {
+    SlowStartPlan {
+        window: or(written.window, 30 * SECOND),
+        aggression: or(written.aggression, Factor(1.0)).0,
+        min_weight: number(written.min_weight, 10),
+    }
+}
+
+fn yes(written: Option<Located<bool>>, default: bool) -> bool {
+    written.and_then(|it| it.value).unwrap_or(default)
+}
