@@ -4,7 +4,6 @@ use super::{Endpoint, balance::Table};
 use crate::config::plan::ClusterPlan;
 use std::{sync::Arc, time::Instant};
 
-#[expect(dead_code, reason = "places do not count yet")]
 /// An endpoint, and its place among the others.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -33,5 +32,18 @@ impl Set {
     /// Its endpoints.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.members.iter().map(|member| &member.endpoint)
+    }
+
+    /// While picks ignore health, or are refused, because too few endpoints are usable: how many
+    /// are, in words.
+    pub(super) fn panics(&self) -> Option<String> {
+        // The seam for the table's panic: `self.table.panics().then(|| self.words())`.
+        None
+    }
+
+    /// How many endpoints are usable, in words.
+    pub(super) fn words(&self) -> String {
+        let usable = self.endpoints().filter(|endpoint| endpoint.usable()).count();
+        format!("{usable} of {} endpoints are usable", self.members.len())
     }
 }

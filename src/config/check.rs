@@ -56,6 +56,7 @@ impl Check<'_> {
             drain_timeout: or(file.drain_timeout, 30 * SECOND),
             max_series,
             access_log: file.access_log.map(|log| self.access_log(log)),
+            event_log: None,
             listeners: listeners?,
             clusters: clusters?,
         })

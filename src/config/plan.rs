@@ -28,6 +28,8 @@ pub struct Plan {
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// Where operations are logged; `None` switches it off.
     pub access_log: Option<AccessLogPlan>,
+    /// Where it is logged what happens to endpoints; `None` switches it off.
+    pub event_log: Option<PathBuf>,
 }
 
 /// One place where clients connect.

@@ -28,6 +28,7 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
             slower_than: None,
             values: false,
         }),
+        event_log: None,
     }
 }
 
