@@ -1,12 +1,13 @@
 //! The admin interface: state, metrics and control over HTTP, on a thread of its own so that a scrape
 //! of many series never holds up a worker.
 
+mod clusters;
 mod listen;
 mod pages;
 #[cfg(test)]
 mod tests;
 
-use crate::metrics::Metrics;
+use crate::{cluster::Cluster, metrics::Metrics};
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -39,8 +40,8 @@ pub struct View {
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What `/listeners` tells.
     pub listeners: Tell,
-    /// What `/clusters` tells.
-    pub clusters: Tell,
+    /// Those that `/clusters` tells of, whose endpoints can be taken out and brought back.
+    pub clusters: Arc<dyn Fn() -> Vec<Arc<Cluster>> + Send + Sync>,
     /// Begins a drain, and returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -108,7 +109,8 @@ fn router(view: View) -> Router {
         .route("/live", get(async || "live\n"))
         .route("/metrics", get(metrics))
         .route("/listeners", get(async |State(view): State<View>| Json((view.listeners)())))
-        .route("/clusters", get(async |State(view): State<View>| Json((view.clusters)())))
+        .route("/clusters", get(clusters::list))
+        .route("/clusters/{cluster}/endpoints/{endpoint}", post(clusters::steer))
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))
         .route("/config", get(async |State(view): State<View>| Json(view.config)))

@@ -4,27 +4,35 @@
 //! only look-ups of names and reports take a lock. No protocol is known here.
 
 mod balance;
+mod by_hand;
 mod connect;
 mod discovery;
 mod endpoint;
+mod events;
+mod health;
+mod outlier;
+mod report;
 mod set;
 
+pub use by_hand::NoSuchEndpoint;
 pub use connect::{Attempt, ConnectError, Upstream};
 pub use discovery::{Answer, Lookup, Resolve, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
 
-use crate::config::plan::ClusterPlan;
+use crate::{config::plan::ClusterPlan, log_file::Sink, metrics::table};
 use arc_swap::ArcSwap;
 use balance::Turns;
 use discovery::Names;
-use operation::Outcome;
-use serde_json::{Value, json};
+use events::{Event, Events};
+use metrics::Gauge;
 use set::{Member, Set};
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
+use tokio::sync::Notify;
 
 /// A named set of endpoints.
 pub struct Cluster {
@@ -36,6 +44,17 @@ pub struct Cluster {
     names: Names,
     /// Has every connection look at what its endpoint wishes.
     nudge: OnceLock<Nudge>,
+    /// Held while it is decided who is ejected, so that all together are not too many.
+    ejecting: Mutex<()>,
+    /// Endpoints have come or gone.
+    set_changed: Notify,
+    /// Health checks have changed an endpoint's state.
+    stale: Notify,
+    /// An ejection or a drain has begun, whose end has to be awaited.
+    wake: Notify,
+    events: Events,
+    /// 1 while it panics.
+    panic: Gauge,
 }
 
 /// See [`Cluster::nudges`].
@@ -70,6 +89,12 @@ impl Cluster {
             changing: Mutex::default(),
             turns: Turns::new(&plan),
             nudge: OnceLock::new(),
+            ejecting: Mutex::default(),
+            set_changed: Notify::new(),
+            stale: Notify::new(),
+            wake: Notify::new(),
+            events: Events::new(Arc::clone(&plan.name)),
+            panic: endpoint::gauge(recorder, table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             names: Names::new(&plan, recorder, resolver),
             plan,
         };
@@ -97,9 +122,16 @@ impl Cluster {
         let _ = self.nudge.set(Box::new(nudge));
     }
 
-    /// Takes note of how an operation on an endpoint ended, after it took so long. Called for
-    /// each operation, by any worker: no lock, no allocation.
-    fn observe(&self, _endpoint: &Arc<Endpoint>, _outcome: Outcome, _took: Duration) {}
+    fn nudge(&self) {
+        if let Some(nudge) = self.nudge.get() {
+            nudge();
+        }
+    }
+
+    /// Has what happens to endpoints written to `file`, as JSON lines.
+    pub fn log_events(&self, file: Sink) {
+        self.events.write_to(file);
+    }
 
     /// Makes the set anew: an endpoint's state has changed.
     fn refresh(&self) {
@@ -109,22 +141,51 @@ impl Cluster {
     /// Makes the set anew from the members that `change` makes of those before.
     fn change(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let members = change(&self.set.load().members);
+        let before = self.set.load_full();
+        let members = change(&before.members);
+        let (added, removed) = difference(&before.members, &members);
+        if self.plan.health_check.as_ref().is_some_and(|check| !check.initial_healthy) {
+            for endpoint in &added {
+                endpoint.take_out(Out::Unhealthy);
+            }
+        }
         // Virtual, where tests have it so.
         let now = tokio::time::Instant::now().into_std();
-        self.set.store(Arc::new(Set::new(&self.plan, members, now)));
+        let set = Arc::new(Set::new(&self.plan, members, now));
+        self.set.store(Arc::clone(&set));
+        set.endpoints().for_each(|endpoint| endpoint.count(true));
+        removed.iter().for_each(|endpoint| endpoint.count(false));
+        if !added.is_empty() || !removed.is_empty() {
+            self.events.tell(&Event::Set { added: &added, removed: &removed });
+            self.set_changed.notify_one();
+        }
+        self.tell_panic(&before, &set);
     }
 
-    /// What the admin interface shows.
-    pub fn report(&self) -> Value {
-        let endpoints: Vec<Value> = self.set.load().endpoints().map(|e| e.report()).collect();
-        json!({
-            "name": &*self.plan.name,
-            "lb_policy": balance::word(self.plan.lb_policy),
-            "endpoints": endpoints,
-            "dns": self.names.report(),
-        })
+    /// Tells that panic was entered or left.
+    fn tell_panic(&self, before: &Set, now: &Set) {
+        match (before.panics(), now.panics()) {
+            (None, Some(reason)) => {
+                self.panic.increment(1.0);
+                self.events.tell(&Event::Panic { entered: true, reason: &reason });
+            }
+            (Some(_), None) => {
+                self.panic.decrement(1.0);
+                self.events.tell(&Event::Panic { entered: false, reason: &now.words() });
+            }
+            _ => {}
+        }
     }
+}
+
+/// The endpoints of `after` that are not in `before`, and the reverse.
+fn difference(before: &[Member], after: &[Member]) -> (Vec<Arc<Endpoint>>, Vec<Arc<Endpoint>>) {
+    let without = |these: &[Member], those: &[Member]| {
+        let known: BTreeSet<_> = those.iter().map(|m| Arc::as_ptr(&m.endpoint)).collect();
+        let endpoints = these.iter().map(|m| &m.endpoint);
+        endpoints.filter(|e| !known.contains(&Arc::as_ptr(e))).cloned().collect()
+    };
+    (without(after, before), without(before, after))
 }
 
 impl fmt::Debug for Cluster {

@@ -1,4 +1,4 @@
-//! A log file with a thread of its own, so that a slow disk never holds up an operation.
+//! Log files, each with a thread of its own, so that a slow disk never holds up an operation.
 
 use std::{
     fs::OpenOptions,
@@ -12,7 +12,7 @@ use std::{
 const WAITING: usize = 256;
 
 /// The sending end, one a worker.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Sink {
     batches: SyncSender<Vec<u8>>,
     dropped: metrics::Counter,
@@ -28,11 +28,15 @@ impl Sink {
 }
 
 /// Opens `path` for appending and starts its thread, which ends once all sinks are gone.
-/// `dropped` counts lines that were given up.
+/// `name` is that of the log, as in `access-log`; `dropped` counts lines that were given up.
 ///
 /// # Errors
 /// When the file can't be opened or the thread not started.
-pub fn open(path: &Path, dropped: metrics::Counter) -> io::Result<(Sink, JoinHandle<()>)> {
+pub fn open(
+    path: &Path,
+    name: &'static str,
+    dropped: metrics::Counter,
+) -> io::Result<(Sink, JoinHandle<()>)> {
     // Opening /dev/stdout fails where it is a socket, so the standard streams are taken as such.
     let file: Box<dyn Write + Send> = match path.to_str() {
         Some("/dev/stdout" | "-") => Box::new(io::stdout()),
@@ -41,18 +45,18 @@ pub fn open(path: &Path, dropped: metrics::Counter) -> io::Result<(Sink, JoinHan
     };
     let (batches, inbox) = sync_channel(WAITING);
     let thread =
-        std::thread::Builder::new().name("access-log".into()).spawn(move || drain(file, inbox))?;
+        std::thread::Builder::new().name(name.into()).spawn(move || drain(file, name, inbox))?;
     Ok((Sink { batches, dropped }, thread))
 }
 
-fn drain(mut file: Box<dyn Write + Send>, inbox: Receiver<Vec<u8>>) {
+fn drain(mut file: Box<dyn Write + Send>, name: &str, inbox: Receiver<Vec<u8>>) {
     let mut failing = false;
     for batch in inbox {
         let written = file.write_all(&batch).and_then(|()| file.flush());
         if let Err(error) = &written
             && !failing
         {
-            tracing::error!(%error, "the access log can't be written; lines are lost until it can");
+            tracing::error!(%error, "the {name} can't be written; lines are lost until it can");
         }
         failing = written.is_err();
     }

@@ -3,7 +3,7 @@
 use crate::{
     admin,
     cluster::Cluster,
-    config::plan::Plan,
+    config::plan::{ClusterPlan, Plan},
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
     log_file::{self, Sink},
@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     rc::Rc,
     sync::{
         Arc,
@@ -36,7 +37,8 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     background: JoinHandle<()>,
     stop_background: CancellationToken,
-    log: Option<JoinHandle<()>>,
+    /// The threads of log files.
+    logs: Vec<JoinHandle<()>>,
     admin: Option<admin::Server>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<Arc<Listener>>,
@@ -93,20 +95,14 @@ impl Proxy {
             metrics.declare(listener.protocol.describe());
         }
         let (sockets, listeners) = open_listeners(&plan)?;
-        let (sink, log) = match &plan.access_log {
-            Some(log) => {
-                let dropped = metrics.counter(names::ACCESS_LOG_DROPPED_TOTAL, &[]);
-                let (sink, thread) = log_file::open(&log.path, dropped)
-                    .with_context(|| format!("can't open the access log {}", log.path.display()))?;
-                (Some(sink), Some(thread))
-            }
-            None => (None, None),
-        };
-        let clusters: BTreeMap<_, _> = plan
-            .clusters
-            .iter()
-            .map(|cluster| (Arc::clone(&cluster.name), Cluster::new(Arc::clone(cluster), &metrics)))
-            .collect();
+        let mut logs = Vec::new();
+        let path = plan.access_log.as_ref().map(|log| &*log.path);
+        let dropped = names::ACCESS_LOG_DROPPED_TOTAL;
+        let sink = open_log(path, "access log", dropped, &metrics, &mut logs)?;
+        let dropped = names::EVENT_LOG_DROPPED_TOTAL;
+        let events =
+            open_log(plan.event_log.as_deref(), "event log", dropped, &metrics, &mut logs)?;
+        let clusters = make_clusters(&plan, &metrics, events);
         let stop_background = CancellationToken::new();
         let background = discover(clusters.values().cloned().collect(), stop_background.clone())?;
         let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
@@ -137,7 +133,7 @@ impl Proxy {
             workers,
             background,
             stop_background,
-            log,
+            logs,
             admin,
             admin_address,
             listeners,
@@ -169,7 +165,7 @@ impl Proxy {
         let _ = self.background.join();
         drop(self.admin);
         drop(self.control);
-        if let Some(log) = self.log {
+        for log in self.logs {
             let _ = log.join();
         }
     }
@@ -183,6 +179,36 @@ fn raise_descriptor_limit() {
         // What can't be raised stays as it was, and is told when it runs out.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
+}
+
+/// Opens the log of this name, if there is one, whose thread joins `threads`.
+fn open_log(
+    path: Option<&Path>,
+    name: &'static str,
+    dropped: &'static str,
+    metrics: &Metrics,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<Option<Sink>> {
+    let Some(path) = path else { return Ok(None) };
+    let (sink, thread) = log_file::open(path, name, metrics.counter(dropped, &[]))
+        .with_context(|| format!("can't open the {name} {}", path.display()))?;
+    threads.push(thread);
+    Ok(Some(sink))
+}
+
+fn make_clusters(
+    plan: &Plan,
+    metrics: &Metrics,
+    events: Option<Sink>,
+) -> BTreeMap<Arc<str>, Arc<Cluster>> {
+    let make = |plan: &Arc<ClusterPlan>| {
+        let cluster = Cluster::new(Arc::clone(plan), metrics);
+        if let Some(file) = &events {
+            cluster.log_events(file.clone());
+        }
+        (Arc::clone(&plan.name), cluster)
+    };
+    plan.clusters.iter().map(make).collect()
 }
 
 fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>>)> {
@@ -285,7 +311,8 @@ fn gate(
     Gate::new(policies, Arc::clone(series), active)
 }
 
-/// Looks clusters' names up, then keeps them resolved on a thread of its own.
+/// Looks clusters' names up, then keeps them resolved and their endpoints checked on a thread of
+/// its own.
 fn discover(
     clusters: Vec<Arc<Cluster>>,
     stop: CancellationToken,
@@ -305,6 +332,8 @@ fn discover(
             let _ = looked_up.send(());
             for cluster in clusters {
                 tokio::task::spawn_local(Arc::clone(&cluster).warm_up());
+                tokio::task::spawn_local(Arc::clone(&cluster).check_health());
+                tokio::task::spawn_local(Arc::clone(&cluster).sweep());
                 tokio::task::spawn_local(cluster.discover());
             }
             stop.cancelled().await;
@@ -331,7 +360,7 @@ fn open_admin(
         config: parts.plan.to_json(),
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
-        clusters: Arc::new(move || for_clusters.clusters.values().map(|c| c.report()).collect()),
+        clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
         drain: Arc::new(move || drain.drain()),
     };
     let server = admin::serve(socket, view)?;

@@ -1,7 +1,11 @@
 //! The admin interface as its clients see it: HTTP over a plain socket.
 
 use super::{listen::Limits, *};
-use crate::metrics::table;
+use crate::{
+    cluster::{Out, Wish},
+    config::plan::{ClusterPlan, EndpointPlan, Target},
+    metrics::table,
+};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -15,6 +19,7 @@ struct Fixture {
     metrics: Metrics,
     ready: Arc<AtomicBool>,
     drains: Arc<AtomicUsize>,
+    cluster: Arc<Cluster>,
 }
 
 fn fixture() -> Fixture {
@@ -25,19 +30,23 @@ fn within(limits: Limits) -> Fixture {
     let (metrics, ready) = (Metrics::new(), Arc::new(AtomicBool::new(true)));
     let drains = Arc::new(AtomicUsize::new(0));
     let (is_ready, drained) = (ready.clone(), drains.clone());
+    let at = |host: &str| EndpointPlan::new(Target::Host(host.into(), 27017));
+    let plan = ClusterPlan::new("orders", vec![at("10.0.0.1"), at("10.0.0.2")]);
+    let cluster = Cluster::new(Arc::new(plan), &metrics);
+    let clusters = vec![cluster.clone()];
     let view = View {
         metrics: metrics.clone(),
         config: json!({ "workers": 2 }),
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
-        clusters: Arc::new(|| json!([{ "name": "orders" }])),
+        clusters: Arc::new(move || clusters.clone()),
         drain: Arc::new(move || {
             drained.fetch_add(1, SeqCst);
         }),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = serve_within(listener, view, limits).unwrap();
-    Fixture { server, metrics, ready, drains }
+    Fixture { server, metrics, ready, drains, cluster }
 }
 
 struct Reply {
@@ -129,7 +138,7 @@ fn a_scrape_of_many_series_arrives_whole() {
 fn state_is_json() {
     let admin = fixture();
     assert_eq!(admin.get("/listeners").json(), json!([{ "name": "orders-db" }]));
-    assert_eq!(admin.get("/clusters").json(), json!([{ "name": "orders" }]));
+    assert_eq!(admin.get("/clusters").json()[0]["name"], "orders");
     assert_eq!(admin.get("/config").json(), json!({ "workers": 2 }));
 }
 
@@ -295,4 +304,65 @@ fn a_dropped_server_lets_everybody_go() {
     // An end or a reset, but no wait for the connection's own time to be over.
     let end = silent.read(&mut [0; 1]).map_err(|error| error.kind());
     assert!(matches!(end, Ok(0) | Err(io::ErrorKind::ConnectionReset)), "{end:?}");
+}
+
+#[test]
+fn clusters_are_json_or_a_table() {
+    let admin = fixture();
+    let endpoints = admin.get("/clusters").json()[0]["endpoints"].clone();
+    assert_eq!(endpoints[1]["address"], "10.0.0.2:27017");
+    assert_eq!(admin.get("/clusters?format=json").json()[0]["endpoints"], endpoints);
+    let table = admin.get("/clusters?format=text");
+    assert!(table.head.contains("\r\ncontent-type: text/plain"), "{}", table.head);
+    assert!(table.body.starts_with("orders: least_request, 2 of 2 endpoints in use\n"));
+    assert_eq!(admin.get("/clusters?format=xml").status, 400);
+}
+
+impl Fixture {
+    /// Asks for something to become of an endpoint of `orders`.
+    fn steer(&self, path: &str, body: &str) -> Reply {
+        let length = body.len();
+        let headers = format!("Content-Length: {length}\r\n\r\n{body}");
+        self.ask("POST", &format!("/clusters/{path}"), &headers)
+    }
+}
+
+#[test]
+fn an_endpoint_is_taken_out_and_brought_back_by_hand() {
+    let admin = fixture();
+    let first = "orders/endpoints/10.0.0.1:27017";
+    let endpoint = admin.cluster.endpoints()[0].clone();
+    let reply = admin.steer(first, "{\"state\": \"drained\"}");
+    assert_eq!((reply.status, reply.json()), (200, json!({ "endpoints": 1 })));
+    assert!(endpoint.is_out(Out::Drained));
+    assert_eq!(endpoint.wish(), Wish::Rest);
+    assert_eq!(admin.steer(&format!("{first}?state=in_use"), "").status, 200);
+    assert!(endpoint.usable());
+    assert_eq!(admin.steer(&format!("{first}?state=ejected"), "").status, 200);
+    assert!(endpoint.is_out(Out::Ejected));
+    assert_eq!(admin.get("/clusters").json()[0]["endpoints"][0]["state"], "ejected");
+}
+
+#[test]
+fn what_can_not_become_of_an_endpoint_is_told() {
+    let admin = fixture();
+    let first = "orders/endpoints/10.0.0.1:27017";
+    for (path, body, status, word) in [
+        (first, "", 400, "?state=ejected"),
+        (first, "{}", 400, "state"),
+        (first, "{\"state\": \"gone\"}", 400, "gone"),
+        ("orders/endpoints/10.0.0.1:27017?state=gone", "", 400, "gone"),
+        ("orders/endpoints/10.0.0.1:27017?stat=drained", "", 400, "stat"),
+        ("orders/endpoints/10.0.0.9:27017?state=drained", "", 404, "10.0.0.2:27017"),
+        ("carts/endpoints/10.0.0.1:27017?state=drained", "", 404, "orders"),
+    ] {
+        let reply = admin.steer(path, body);
+        assert_eq!(reply.status, status, "{path} {body}");
+        let text = reply.json()["error"].as_str().unwrap().to_owned();
+        assert!(text.contains(word), "{text}");
+    }
+    assert!(admin.cluster.endpoints().iter().all(|endpoint| endpoint.usable()));
+    let evil = "Origin: http://evil.example\r\nContent-Length: 0\r\n";
+    let reply = admin.ask("POST", &format!("/clusters/{first}?state=drained"), evil);
+    assert_eq!(reply.status, 403);
 }

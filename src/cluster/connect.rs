@@ -147,11 +147,12 @@ impl Cluster {
     /// One attempt, counted.
     async fn attempt(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> io::Result<TcpStream> {
         let dialed = time::timeout(self.plan.connect_timeout, dial(endpoint.address())).await;
         let result = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.observe_connect(endpoint, result.is_ok());
         match &result {
             Ok(_) => endpoint.connected(),
             Err(error) => endpoint.failed(failure(error), words(error)),
@@ -197,7 +198,7 @@ fn failure(error: &io::Error) -> Failure {
 }
 
 /// What people read: plain words for what goes wrong in networks, all there is for the rest.
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     use io::ErrorKind::*;
     match error.kind() {
         kind @ (ConnectionRefused | ConnectionReset | ConnectionAborted | TimedOut

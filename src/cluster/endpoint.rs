@@ -1,10 +1,16 @@
-//! One endpoint: where it is, how busy it is, and how connecting to it went.
+//! One endpoint: where it is, how busy it is, how it is doing, and how connecting to it went.
 
-use super::Cluster;
+mod meters;
+
+pub(super) use meters::{Meters, counter, gauge};
+
+use super::{
+    Cluster,
+    health::Check,
+    outlier::{Ejection, Tally},
+};
 use arc_swap::ArcSwapOption;
-use metrics::{Counter, Gauge};
 use operation::Outcome;
-use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     sync::{
@@ -33,7 +39,21 @@ pub struct Endpoint {
     connects_ok: AtomicU64,
     connects_failed: AtomicU64,
     last_error: ArcSwapOption<String>,
+    /// How operations on it end.
+    pub(super) tally: Tally,
+    /// Its last health check.
+    pub(super) check: ArcSwapOption<Check>,
+    /// While it is ejected: by whom, and until when.
+    pub(super) ejection: ArcSwapOption<Ejection>,
+    /// While it is drained by hand: when its connections are closed.
+    pub(super) drained: ArcSwapOption<tokio::time::Instant>,
+    /// What the gauges count it as; written by who holds the cluster's lock on changes.
+    counted: AtomicU8,
 }
+
+/// Bits of `Endpoint::counted`.
+const UP: u8 = 1;
+const EJECTED: u8 = 2;
 
 impl Endpoint {
     /// An endpoint at `address`; `meters` are shared by all addresses of one name.
@@ -49,6 +69,11 @@ impl Endpoint {
             connects_ok: AtomicU64::new(0),
             connects_failed: AtomicU64::new(0),
             last_error: ArcSwapOption::empty(),
+            tally: Tally::default(),
+            check: ArcSwapOption::empty(),
+            ejection: ArcSwapOption::empty(),
+            drained: ArcSwapOption::empty(),
+            counted: AtomicU8::new(0),
         }
     }
 
@@ -102,14 +127,12 @@ impl Endpoint {
         Some(now.saturating_duration_since(since))
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// Takes it out of use; `false` if it was already, for the same reason. Whoever does so has
     /// the cluster make its set anew.
     pub(super) fn take_out(&self, why: Out) -> bool {
         self.out.fetch_or(why as u8, Relaxed) & why as u8 == 0
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes endpoints out yet"))]
     /// This speaks against it no more; `false` if it did not before.
     pub(super) fn bring_back(&self, why: Out) -> bool {
         self.out.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
@@ -125,22 +148,40 @@ impl Endpoint {
         }
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
     /// Asks its connections to do this; they hear of it when the cluster nudges them.
     pub(super) fn wishes(&self, wish: Wish) {
         self.wish.store(wish as u8, Relaxed);
     }
 
-    /// What the admin interface shows.
-    pub fn report(&self) -> Value {
-        json!({
-            "address": self.address.to_string(),
-            "name": &**self.name(),
-            "active_connections": self.active_connections(),
-            "connects_ok": self.connects_ok.load(Relaxed),
-            "connects_failed": self.connects_failed.load(Relaxed),
-            "last_error": self.last_error.load().as_deref(),
-        })
+    /// Asks its connections to do `wish` if they are asked for `now`; `false` if they are not.
+    pub(super) fn wishes_instead(&self, now: Wish, wish: Wish) -> bool {
+        self.wish.compare_exchange(now as u8, wish as u8, Relaxed, Relaxed).is_ok()
+    }
+
+    /// How many connections to it came about, how many did not, and why the last one did not.
+    pub(super) fn connects(&self) -> (u64, u64, Option<Arc<String>>) {
+        let (ok, failed) = (self.connects_ok.load(Relaxed), self.connects_failed.load(Relaxed));
+        (ok, failed, self.last_error.load_full())
+    }
+
+    /// Has the gauges count it as it is now, or no more if it is not `here`. Only one thread at a
+    /// time may call this.
+    pub(super) fn count(&self, here: bool) {
+        let mut now = 0;
+        if here && !self.is_out(Out::Unhealthy) {
+            now |= UP;
+        }
+        if here && self.is_out(Out::Ejected) {
+            now |= EJECTED;
+        }
+        let before = self.counted.swap(now, Relaxed);
+        for (bit, gauge) in [(UP, &self.meters.up), (EJECTED, &self.meters.ejected)] {
+            match (before & bit, now & bit) {
+                (0, 1..) => gauge.increment(1.0),
+                (1.., 0) => gauge.decrement(1.0),
+                _ => {}
+            }
+        }
     }
 
     /// Takes note of a connection that came about. It ends what `last_error` tells.
@@ -229,12 +270,14 @@ impl Lease {
     pub fn began(&self) {
         self.endpoint.active_operations.fetch_add(1, Relaxed);
         self.cluster.turns.more();
+        self.endpoint.meters.operations_active.increment(1.0);
     }
 
     /// An operation that [`began`](Lease::began) is over, after it `took` so long.
     pub fn ended(&self, outcome: Outcome, took: Duration) {
         self.endpoint.active_operations.fetch_sub(1, Relaxed);
         self.cluster.turns.less();
+        self.endpoint.meters.operations_active.decrement(1.0);
         self.cluster.observe(&self.endpoint, outcome, took);
     }
 }
@@ -245,65 +288,4 @@ impl Drop for Lease {
         self.cluster.turns.less();
         self.endpoint.meters.active.decrement(1.0);
     }
-}
-
-/// The metrics of one endpoint as written. Its label is the name and not the addresses that the
-/// name stands for, since those come and go without bound.
-pub(super) struct Meters {
-    endpoint: Arc<str>,
-    ok: Counter,
-    refused: Counter,
-    timeout: Counter,
-    error: Counter,
-    active: Gauge,
-}
-
-impl Meters {
-    pub(super) fn new(cluster: &str, endpoint: Arc<str>, recorder: &dyn metrics::Recorder) -> Self {
-        let connects = |result: &'static str| {
-            counter(
-                recorder,
-                crate::metrics::table::UPSTREAM_CONNECT_TOTAL,
-                &[("cluster", cluster), ("endpoint", &endpoint), ("result", result)],
-            )
-        };
-        Self {
-            ok: connects("ok"),
-            refused: connects("refused"),
-            timeout: connects("timeout"),
-            error: connects("error"),
-            active: recorder.register_gauge(
-                &key(
-                    crate::metrics::table::UPSTREAM_CONNECTIONS_ACTIVE,
-                    &[("cluster", cluster), ("endpoint", &endpoint)],
-                ),
-                &METADATA,
-            ),
-            endpoint,
-        }
-    }
-}
-
-impl std::fmt::Debug for Meters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meters").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-const METADATA: metrics::Metadata<'static> =
-    metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
-
-/// Registers a counter.
-pub(super) fn counter(
-    recorder: &dyn metrics::Recorder,
-    name: &'static str,
-    labels: &[(&'static str, &str)],
-) -> Counter {
-    recorder.register_counter(&key(name, labels), &METADATA)
-}
-
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> metrics::Key {
-    let labels: Vec<_> =
-        labels.iter().map(|&(k, v)| metrics::Label::new(k, v.to_owned())).collect();
-    metrics::Key::from_parts(name, labels)
 }

@@ -33,4 +33,15 @@ impl Set {
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.members.iter().map(|member| &member.endpoint)
     }
+
+    /// While picks ignore health, or are refused, because too few endpoints are usable: how many
+    /// are, in words.
+    pub(super) fn panics(&self) -> Option<String> {
+        self.table.panics().then(|| self.words())
+    }
+
+    /// How many endpoints are usable, in words.
+    pub(super) fn words(&self) -> String {
+        self.table.words()
+    }
 }

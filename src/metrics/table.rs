@@ -35,10 +35,31 @@ pub const CALLSITE_DURATION_SECONDS: &str = "tollgate_callsite_duration_seconds"
 pub const UPSTREAM_CONNECTIONS_ACTIVE: &str = "tollgate_upstream_connections_active";
 /// Attempts to connect to an endpoint.
 pub const UPSTREAM_CONNECT_TOTAL: &str = "tollgate_upstream_connect_total";
+/// Addresses of an endpoint that are up.
+pub const ENDPOINT_UP: &str = "tollgate_endpoint_up";
+/// Addresses of an endpoint that are ejected.
+pub const ENDPOINT_EJECTED: &str = "tollgate_endpoint_ejected";
+/// Ejections of an endpoint, by detector.
+pub const EJECTIONS_TOTAL: &str = "tollgate_ejections_total";
+/// Ejections of an endpoint that were not carried out, by detector.
+pub const EJECTIONS_NOT_ENFORCED_TOTAL: &str = "tollgate_ejections_not_enforced_total";
+/// Health checks of an endpoint.
+pub const HEALTH_CHECKS_TOTAL: &str = "tollgate_health_checks_total";
+/// Operations on an endpoint that ended, by outcome.
+pub const ENDPOINT_OPERATIONS_TOTAL: &str = "tollgate_endpoint_operations_total";
+/// Operations on an endpoint under way.
+pub const ENDPOINT_OPERATIONS_ACTIVE: &str = "tollgate_endpoint_operations_active";
+/// How long operations on an endpoint took.
+pub const ENDPOINT_OPERATION_DURATION_SECONDS: &str =
+    "tollgate_endpoint_operation_duration_seconds";
+/// Whether a cluster panics.
+pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
 /// Access-log lines lost.
 pub const ACCESS_LOG_DROPPED_TOTAL: &str = "tollgate_access_log_dropped_total";
+/// Lines of the event log lost.
+pub const EVENT_LOG_DROPPED_TOTAL: &str = "tollgate_event_log_dropped_total";
 /// Series that were not recorded.
 pub const METRICS_DROPPED_TOTAL: &str = "tollgate_metrics_dropped_total";
 /// Always 1; the version is its label.
@@ -83,6 +104,7 @@ pub struct Metric {
 
 const LISTENER: &[&str] = &["listener"];
 const OPERATION: &[&str] = &["listener", "protocol", "operation", "resource"];
+const ENDPOINT: &[&str] = &["cluster", "endpoint"];
 const CALLSITE: &[&str] = &["listener", "callsite", "operation", "resource"];
 
 /// Every metric that the proxy itself has. What a protocol counts beyond these is declared by it.
@@ -171,6 +193,59 @@ pub const TABLE: &[Metric] = &[
         &["cluster", "endpoint", "result"],
         "Attempts to connect to an endpoint, by result.",
     ),
+    gauge(
+        ENDPOINT_UP,
+        "addresses",
+        ENDPOINT,
+        "Addresses of an endpoint that its health checks find healthy; all, where there are none.",
+    ),
+    gauge(
+        ENDPOINT_EJECTED,
+        "addresses",
+        ENDPOINT,
+        "Addresses of an endpoint that are ejected, by outlier detection or by hand.",
+    ),
+    counter(
+        EJECTIONS_TOTAL,
+        "ejections",
+        &["cluster", "endpoint", "detector"],
+        "Ejections of an endpoint, by what detected that it fails.",
+    ),
+    counter(
+        EJECTIONS_NOT_ENFORCED_TOTAL,
+        "ejections",
+        &["cluster", "endpoint", "detector"],
+        "Ejections of an endpoint that were told only: not enforced, or too many already.",
+    ),
+    counter(
+        HEALTH_CHECKS_TOTAL,
+        "checks",
+        &["cluster", "endpoint", "result"],
+        "Health checks of an endpoint, by result: ok, failed.",
+    ),
+    counter(
+        ENDPOINT_OPERATIONS_TOTAL,
+        "operations",
+        &["cluster", "endpoint", "outcome"],
+        "Operations on an endpoint that ended, by outcome: ok, rejected, failed, lost, cancelled.",
+    ),
+    gauge(
+        ENDPOINT_OPERATIONS_ACTIVE,
+        "operations",
+        ENDPOINT,
+        "Operations on an endpoint under way.",
+    ),
+    histogram(
+        ENDPOINT_OPERATION_DURATION_SECONDS,
+        ENDPOINT,
+        "Time that operations on an endpoint took.",
+    ),
+    gauge(
+        CLUSTER_PANIC,
+        "clusters",
+        &["cluster"],
+        "1 while so few endpoints are usable that health is ignored, or everything refused.",
+    ),
     counter(
         DNS_LOOKUPS_TOTAL,
         "lookups",
@@ -182,6 +257,12 @@ pub const TABLE: &[Metric] = &[
         "lines",
         &[],
         "Access-log lines lost because the log could not be written as fast as they came.",
+    ),
+    counter(
+        EVENT_LOG_DROPPED_TOTAL,
+        "lines",
+        &[],
+        "Lines of the event log lost because it could not be written as fast as they came.",
     ),
     counter(
         METRICS_DROPPED_TOTAL,

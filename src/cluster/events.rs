@@ -1,0 +1,213 @@
+//! What happens to a cluster's endpoints, told to people: lines of the log always, and JSON lines
+//! where an event log is wanted.
+
+use super::{
+    Endpoint,
+    outlier::{Detector, Ejection},
+};
+use crate::log_file::Sink;
+use serde_json::{Value, json};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+use tokio::time::Instant;
+
+/// How many endpoints an event names; of more it tells how many.
+const MAX_NAMED: usize = 100;
+
+/// Something that happened.
+#[derive(Debug)]
+pub(super) enum Event<'a> {
+    /// Health checks have come to another result than before.
+    Health { endpoint: &'a Endpoint, healthy: bool, reason: &'a str },
+    /// An endpoint is out of use for a while.
+    Ejected { endpoint: &'a Endpoint, ejection: &'a Ejection },
+    /// It would be, if it were not for `why_not`.
+    NotEjected { endpoint: &'a Endpoint, detector: Detector, reason: &'a str, why_not: &'a str },
+    /// An ejection is over.
+    Returned { endpoint: &'a Endpoint, reason: &'a str },
+    /// An operator has it drained, or brings it back.
+    Drained { endpoint: &'a Endpoint, drained: bool },
+    /// Too few endpoints are usable, or enough again.
+    Panic { entered: bool, reason: &'a str },
+    /// Endpoints have come and gone.
+    Set { added: &'a [Arc<Endpoint>], removed: &'a [Arc<Endpoint>] },
+}
+
+/// Where a cluster's events are told.
+#[derive(Debug)]
+pub(super) struct Events {
+    cluster: Arc<str>,
+    file: OnceLock<Sink>,
+}
+
+impl Events {
+    pub(super) fn new(cluster: Arc<str>) -> Self {
+        Self { cluster, file: OnceLock::new() }
+    }
+
+    /// Has them written as JSON lines from now on.
+    pub(super) fn write_to(&self, file: Sink) {
+        let _ = self.file.set(file);
+    }
+
+    /// Tells what happened. Waits for nobody.
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        self.log(event);
+        if let Some(file) = &self.file.get() {
+            let mut line = self.line(event, SystemTime::now()).to_string().into_bytes();
+            line.push(b'\n');
+            file.send(line, 1);
+        }
+    }
+
+    fn log(&self, event: &Event<'_>) {
+        let cluster = &*self.cluster;
+        match *event {
+            Event::Health { endpoint, healthy: true, reason } => {
+                tracing::info!(cluster, endpoint = at(endpoint), reason, "endpoint is healthy");
+            }
+            Event::Health { endpoint, healthy: false, reason } => {
+                tracing::warn!(cluster, endpoint = at(endpoint), reason, "endpoint is unhealthy");
+            }
+            Event::Ejected { endpoint, ejection } => {
+                let Ejection { reason, count, detector, .. } = ejection;
+                let (endpoint, detector) = (at(endpoint), detector.as_str());
+                let seconds = lasts(ejection);
+                tracing::warn!(
+                    cluster,
+                    endpoint,
+                    detector,
+                    reason,
+                    count,
+                    seconds,
+                    "endpoint is ejected"
+                );
+            }
+            Event::NotEjected { endpoint, detector, reason, why_not } => {
+                let (endpoint, detector) = (at(endpoint), detector.as_str());
+                tracing::warn!(
+                    cluster,
+                    endpoint,
+                    detector,
+                    reason,
+                    why_not,
+                    "endpoint would be ejected"
+                );
+            }
+            Event::Returned { endpoint, reason } => {
+                tracing::info!(cluster, endpoint = at(endpoint), reason, "endpoint returns");
+            }
+            Event::Drained { endpoint, drained: true } => {
+                tracing::info!(cluster, endpoint = at(endpoint), "endpoint is drained by hand");
+            }
+            Event::Drained { endpoint, drained: false } => {
+                tracing::info!(cluster, endpoint = at(endpoint), "endpoint is drained no more");
+            }
+            Event::Panic { entered: true, reason } => {
+                tracing::warn!(cluster, reason, "too few endpoints are usable: panic");
+            }
+            Event::Panic { entered: false, reason } => {
+                tracing::info!(cluster, reason, "enough endpoints are usable: no panic");
+            }
+            Event::Set { added, removed } => {
+                let (added, removed) = (named(added), named(removed));
+                tracing::info!(cluster, ?added, ?removed, "endpoints changed");
+            }
+        }
+    }
+
+    /// An event as a line of the event log.
+    fn line(&self, event: &Event<'_>, now: SystemTime) -> Value {
+        let mut line = json!({
+            "time": humantime::format_rfc3339_millis(now).to_string(),
+            "cluster": &*self.cluster,
+            "event": event.word(),
+        });
+        if let Some(endpoint) = event.endpoint() {
+            line["endpoint"] = endpoint.address().to_string().into();
+            line["name"] = (&**endpoint.name()).into();
+        }
+        let mut put = |key: &str, value: Value| line[key] = value;
+        match *event {
+            Event::Health { healthy, reason, .. } => {
+                put("healthy", healthy.into());
+                put("reason", reason.into());
+            }
+            Event::Ejected { ejection, .. } => {
+                put("detector", ejection.detector.as_str().into());
+                put("reason", ejection.reason.as_str().into());
+                put("count", ejection.count.into());
+                put("seconds", lasts(ejection).into());
+            }
+            Event::NotEjected { detector, reason, why_not, .. } => {
+                put("detector", detector.as_str().into());
+                put("reason", reason.into());
+                put("why_not", why_not.into());
+            }
+            Event::Returned { reason, .. } | Event::Panic { reason, .. } => {
+                put("reason", reason.into());
+            }
+            Event::Drained { .. } => put("reason", "an operator said so".into()),
+            Event::Set { added, removed } => {
+                put("added", named(added).into());
+                put("removed", named(removed).into());
+                let reason = format!("{} added, {} removed", added.len(), removed.len());
+                put("reason", reason.into());
+            }
+        }
+        line
+    }
+}
+
+impl<'a> Event<'a> {
+    fn word(&self) -> &'static str {
+        match self {
+            Event::Health { .. } => "health_changed",
+            Event::Ejected { .. } => "ejected",
+            Event::NotEjected { .. } => "not_ejected",
+            Event::Returned { .. } => "returned",
+            Event::Drained { drained: true, .. } => "drained",
+            Event::Drained { drained: false, .. } => "undrained",
+            Event::Panic { entered: true, .. } => "panic_entered",
+            Event::Panic { entered: false, .. } => "panic_left",
+            Event::Set { .. } => "set_changed",
+        }
+    }
+
+    /// To which endpoint it happened, if to a single one.
+    fn endpoint(&self) -> Option<&'a Endpoint> {
+        match *self {
+            Event::Health { endpoint, .. }
+            | Event::Ejected { endpoint, .. }
+            | Event::NotEjected { endpoint, .. }
+            | Event::Returned { endpoint, .. }
+            | Event::Drained { endpoint, .. } => Some(endpoint),
+            Event::Panic { .. } | Event::Set { .. } => None,
+        }
+    }
+}
+
+/// `db-1:27017 (10.0.0.1:27017)`, or the address alone where that is the name.
+fn at(endpoint: &Endpoint) -> String {
+    let (name, address) = (endpoint.name(), endpoint.address().to_string());
+    if **name == *address { address } else { format!("{name} ({address})") }
+}
+
+/// How long an ejection lasts, in seconds; `None` until an operator ends it.
+fn lasts(ejection: &Ejection) -> Option<f64> {
+    let left = ejection.until?.saturating_duration_since(Instant::now());
+    Some((left.as_secs_f64() * 10.0).round() / 10.0)
+}
+
+fn named(endpoints: &[Arc<Endpoint>]) -> Vec<String> {
+    let mut names: Vec<_> = endpoints.iter().take(MAX_NAMED).map(|e| at(e)).collect();
+    if endpoints.len() > MAX_NAMED {
+        names.push(format!("and {} more", endpoints.len() - MAX_NAMED));
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

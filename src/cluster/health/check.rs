@@ -1,0 +1,114 @@
+//! One health check: a connection, a question, an answer.
+
+use crate::cluster::connect::words;
+use bytes::BytesMut;
+use operation::{Judgement, Probe};
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+
+/// The most that is read of an answer.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// What a check comes to, either way in words.
+pub(super) type Verdict = Result<String, String>;
+
+/// Checks one endpoint.
+#[derive(Debug)]
+pub(super) struct Checker {
+    address: SocketAddr,
+    timeout: Duration,
+    reuse: bool,
+    /// The connection of the last check.
+    kept: Option<TcpStream>,
+}
+
+/// Why an exchange has no judgement.
+enum Failed {
+    /// The connection ended or broke.
+    Connection(io::Error),
+    /// In words.
+    Answer(String),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed::Connection(error)
+    }
+}
+
+impl Checker {
+    pub(super) fn new(address: SocketAddr, timeout: Duration, reuse: bool) -> Self {
+        Self { address, timeout, reuse, kept: None }
+    }
+
+    /// Checks once. `begin` makes a probe, or none if connecting is all there is to check.
+    pub(super) async fn check(&mut self, begin: impl Fn() -> Option<Box<dyn Probe>>) -> Verdict {
+        let kept = self.kept.take();
+        match time::timeout(self.timeout, self.attempt(kept, begin)).await {
+            Ok(Ok(words)) => Ok(words),
+            Ok(Err(Failed::Answer(words))) => Err(words),
+            Ok(Err(Failed::Connection(error))) => Err(words(&error)),
+            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        kept: Option<TcpStream>,
+        begin: impl Fn() -> Option<Box<dyn Probe>>,
+    ) -> Result<String, Failed> {
+        if let (Some(stream), Some(probe)) = (kept, begin()) {
+            // That the connection has ended meanwhile tells nothing about the endpoint.
+            match self.exchange(stream, probe).await {
+                Err(Failed::Connection(_)) => {}
+                judged => return judged,
+            }
+        }
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        match begin() {
+            Some(probe) => self.exchange(stream, probe).await,
+            None => Ok("connected".to_owned()),
+        }
+    }
+
+    /// Asks, and reads until there is a judgement.
+    async fn exchange(
+        &mut self,
+        mut stream: TcpStream,
+        mut probe: Box<dyn Probe>,
+    ) -> Result<String, Failed> {
+        let mut bytes = BytesMut::new();
+        probe.ask(&mut bytes);
+        if bytes.is_empty() {
+            return Ok("connected".to_owned());
+        }
+        stream.write_all(&bytes).await?;
+        bytes.clear();
+        loop {
+            if stream.read_buf(&mut bytes).await? == 0 {
+                let early = "the connection ended before the answer did";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early).into());
+            }
+            match probe.judge(&bytes) {
+                Judgement::Healthy(words) => {
+                    self.kept = self.reuse.then_some(stream);
+                    return Ok(words);
+                }
+                Judgement::Unhealthy(words) => return Err(Failed::Answer(words)),
+                Judgement::More if bytes.len() >= MAX_ANSWER => {
+                    let words = format!("no end of the answer within {} KiB", MAX_ANSWER / 1024);
+                    return Err(Failed::Answer(words));
+                }
+                Judgement::More => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! What the admin interface shows of a cluster: JSON for programs, a table for people.
+
+use super::{Cluster, Endpoint, Out, balance, set::Member};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use tokio::time::Instant;
+
+/// An endpoint as it is now.
+#[derive(Debug, Serialize)]
+struct Row {
+    address: String,
+    name: String,
+    weight: u32,
+    priority: u8,
+    zone: Option<String>,
+    /// In a word: `in_use`, or the first reason why not.
+    state: &'static str,
+    healthy: bool,
+    last_check: Option<LastCheck>,
+    ejection: Option<Ejected>,
+    drained: bool,
+    active_connections: usize,
+    active_operations: usize,
+    connects_ok: u64,
+    connects_failed: u64,
+    last_error: Option<String>,
+    last_interval: LastInterval,
+}
+
+#[derive(Debug, Serialize)]
+struct LastCheck {
+    ok: bool,
+    words: String,
+    seconds_ago: f64,
+    took_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Ejected {
+    detector: &'static str,
+    reason: String,
+    count: u32,
+    /// `None` until an operator ends it.
+    seconds_left: Option<f64>,
+}
+
+/// What operations came to in the last interval that ended.
+#[derive(Debug, Serialize)]
+struct LastInterval {
+    operations: u64,
+    success_rate: Option<f64>,
+    p50_ms: Option<f64>,
+    p90_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+impl Row {
+    fn of(member: &Member, now: Instant) -> Self {
+        let endpoint = &*member.endpoint;
+        let (connects_ok, connects_failed, last_error) = endpoint.connects();
+        let check = endpoint.check.load();
+        let last_check = check.as_ref().map(|check| LastCheck {
+            ok: check.good,
+            words: check.words.clone(),
+            seconds_ago: tenth(now.saturating_duration_since(check.at).as_secs_f64()),
+            took_ms: tenth(check.took.as_secs_f64() * 1e3),
+        });
+        let ejection = endpoint.ejection.load();
+        let left = |until: Instant| tenth(until.saturating_duration_since(now).as_secs_f64());
+        let ejection = ejection.as_ref().map(|ejection| Ejected {
+            detector: ejection.detector.as_str(),
+            reason: ejection.reason.clone(),
+            count: ejection.count,
+            seconds_left: ejection.until.map(left),
+        });
+        let last = endpoint.tally.last();
+        // To the microsecond: more digits would only pretend.
+        let ms = |q| last.times.quantile(q).map(|nanos| (nanos / 1e3).round() / 1e3);
+        Self {
+            address: endpoint.address().to_string(),
+            name: endpoint.name().to_string(),
+            weight: member.weight,
+            priority: member.priority,
+            zone: member.zone.as_deref().map(str::to_owned),
+            state: state(endpoint),
+            healthy: !endpoint.is_out(Out::Unhealthy),
+            last_check,
+            ejection,
+            drained: endpoint.is_out(Out::Drained),
+            active_connections: endpoint.active_connections(),
+            active_operations: endpoint.active_operations(),
+            connects_ok,
+            connects_failed,
+            last_error: last_error.map(|error| error.to_string()),
+            last_interval: LastInterval {
+                operations: last.volume(),
+                success_rate: last.success_rate().map(|rate| (rate * 100.0).round() / 100.0),
+                p50_ms: ms(0.5),
+                p90_ms: ms(0.9),
+                p99_ms: ms(0.99),
+            },
+        }
+    }
+
+    /// What there is to say beside the numbers.
+    fn notes(&self) -> String {
+        if let Some(ejection) = &self.ejection {
+            return match ejection.seconds_left {
+                Some(left) => format!("{} s left: {}", left.ceil(), ejection.reason),
+                None => ejection.reason.clone(),
+            };
+        }
+        let check = self.last_check.as_ref().map(|check| check.words.as_str());
+        let words = if self.healthy { self.last_error.as_deref().or(check) } else { check };
+        words.unwrap_or_default().to_owned()
+    }
+
+    fn cells(&self) -> [String; 9] {
+        let last = &self.last_interval;
+        let name = match self.name == self.address {
+            true => self.address.clone(),
+            false => format!("{} {}", self.name, self.address),
+        };
+        [
+            name,
+            self.state.to_owned(),
+            self.active_connections.to_string(),
+            self.active_operations.to_string(),
+            last.success_rate.map_or("-".to_owned(), |rate| format!("{rate:.1}")),
+            millis(last.p50_ms),
+            millis(last.p90_ms),
+            millis(last.p99_ms),
+            self.notes(),
+        ]
+    }
+}
+
+const HEAD: [&str; 9] = ["ENDPOINT", "STATE", "CONN", "OPS", "OK %", "P50", "P90", "P99", "NOTES"];
+
+fn state(endpoint: &Endpoint) -> &'static str {
+    let states = [
+        (Out::Removed, "removed"),
+        (Out::Drained, "drained"),
+        (Out::Unhealthy, "unhealthy"),
+        (Out::Ejected, "ejected"),
+    ];
+    states.into_iter().find(|(why, _)| endpoint.is_out(*why)).map_or("in_use", |(_, word)| word)
+}
+
+fn tenth(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+/// Milliseconds, short: `0.84`, `12.5`, `1200`.
+fn millis(ms: Option<f64>) -> String {
+    match ms {
+        None => "-".to_owned(),
+        Some(ms) if ms < 10.0 => format!("{ms:.2}"),
+        Some(ms) if ms < 100.0 => format!("{ms:.1}"),
+        Some(ms) => format!("{ms:.0}"),
+    }
+}
+
+impl Cluster {
+    /// What the admin interface shows.
+    pub fn report(&self) -> Value {
+        json!({
+            "name": &*self.plan.name,
+            "lb_policy": balance::word(self.plan.lb_policy),
+            "panic": self.set.load().panics().is_some(),
+            "endpoints": self.rows(),
+            "dns": self.names.report(),
+        })
+    }
+
+    /// What the admin interface shows people: a line about the cluster, and one for each endpoint.
+    pub fn report_text(&self) -> String {
+        let (rows, set) = (self.rows(), self.set.load());
+        let usable = rows.iter().filter(|row| row.state == "in_use").count();
+        let panic = set.panics().map_or(String::new(), |words| format!(", PANIC: {words}"));
+        let mut text = format!(
+            "{}: {}, {usable} of {} endpoints in use{panic}\n",
+            self.plan.name,
+            balance::word(self.plan.lb_policy),
+            rows.len(),
+        );
+        let mut lines = vec![HEAD.map(str::to_owned)];
+        lines.extend(rows.iter().map(Row::cells));
+        let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max();
+        let widths: [usize; 9] = std::array::from_fn(|column| width(column).unwrap_or_default());
+        for line in &lines {
+            let mut out = String::from(" ");
+            for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+                // Words to the left, numbers to the right.
+                let _ = match column {
+                    0 | 1 | 8 => write!(out, " {cell:<width$}"),
+                    _ => write!(out, " {cell:>width$}"),
+                };
+            }
+            text.push_str(out.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let now = Instant::now();
+        self.set.load().members.iter().map(|member| Row::of(member, now)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

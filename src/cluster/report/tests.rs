@@ -1,0 +1,112 @@
+use super::*;
+use crate::{
+    cluster::{
+        Lease,
+        health::Check,
+        tests::{plan, plan_at},
+    },
+    config::plan::{ClusterPlan, OutlierPlan},
+};
+use metrics::NoopRecorder;
+use operation::Outcome;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time;
+
+fn cluster() -> Arc<Cluster> {
+    let addresses: [SocketAddr; 3] = [1, 2, 3].map(|i| ([10, 0, 0, i], 27017).into());
+    let outlier_detection = Some(OutlierPlan::default());
+    Cluster::new(Arc::new(ClusterPlan { outlier_detection, ..plan_at(&addresses) }), &NoopRecorder)
+}
+
+/// The first is busy and well, the second fails its checks, the third was ejected 10 s ago.
+async fn busy() -> (Arc<Cluster>, Lease) {
+    let cluster = cluster();
+    let endpoints = cluster.endpoints();
+    let lease = Lease::new(&cluster, &endpoints[0]);
+    for i in 0..1000u32 {
+        lease.began();
+        let outcome = if i % 100 == 0 { Outcome::Failed } else { Outcome::Ok };
+        lease.ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
+    }
+    lease.began();
+    for endpoint in &endpoints {
+        endpoint.tally.end_interval();
+    }
+    endpoints[1].take_out(Out::Unhealthy);
+    endpoints[1].check.store(Some(Arc::new(Check {
+        good: false,
+        words: "recovering".to_owned(),
+        at: Instant::now(),
+        took: Duration::from_micros(1_300),
+    })));
+    (0..5).for_each(|_| cluster.observe_connect(&endpoints[2], false));
+    time::advance(Duration::from_secs(10)).await;
+    (cluster, lease)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_tells_how_each_endpoint_is_doing() {
+    let (cluster, _lease) = busy().await;
+    let report = cluster.report();
+    assert_eq!(report["panic"], false);
+    let [well, ill, out] = [0, 1, 2].map(|i| report["endpoints"][i].clone());
+    assert_eq!(
+        well,
+        json!({
+            "address": "10.0.0.1:27017", "name": "10.0.0.1:27017",
+            "weight": 1, "priority": 0, "zone": null,
+            "state": "in_use", "healthy": true, "last_check": null, "ejection": null,
+            "drained": false, "active_connections": 1, "active_operations": 1,
+            "connects_ok": 0, "connects_failed": 0, "last_error": null,
+            "last_interval": well["last_interval"],
+        })
+    );
+    let last = &well["last_interval"];
+    assert_eq!((&last["operations"], &last["success_rate"]), (&json!(1000), &json!(99.0)));
+    let ms = |quantile: &str| last[quantile].as_f64().unwrap();
+    assert!((0.63..=0.8).contains(&ms("p50_ms")), "{last}");
+    assert!((0.63..=0.8).contains(&ms("p90_ms")), "{last}");
+    assert!((40.0..=50.0).contains(&ms("p99_ms")), "{last}");
+
+    assert_eq!((&ill["state"], &ill["healthy"]), (&json!("unhealthy"), &json!(false)));
+    let check = json!({ "ok": false, "words": "recovering", "seconds_ago": 10.0, "took_ms": 1.3 });
+    assert_eq!(ill["last_check"], check);
+    assert_eq!(
+        ill["last_interval"],
+        json!({
+            "operations": 0, "success_rate": null, "p50_ms": null, "p90_ms": null, "p99_ms": null,
+        })
+    );
+
+    assert_eq!(out["state"], "ejected");
+    let reason = "5 operations were lost or connections failed in a row";
+    let ejection = json!({
+        "detector": "consecutive_local_failures", "reason": reason, "count": 1,
+        "seconds_left": 20.0,
+    });
+    assert_eq!(out["ejection"], ejection);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_for_people_is_aligned() {
+    let (cluster, _lease) = busy().await;
+    cluster.drain_by_hand("10.0.0.2:27017").unwrap();
+    let text = cluster.report_text();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "orders: round_robin, 1 of 3 endpoints in use");
+    assert!(lines[1].starts_with("  ENDPOINT       STATE   CONN OPS"), "{text}");
+    assert_eq!(lines.len(), 5);
+    for (line, state) in lines[2..].iter().zip(["in_use", "drained", "ejected"]) {
+        assert_eq!(line.find(state), lines[1].find("STATE"), "{text}");
+    }
+    assert!(lines[3].ends_with(" recovering"), "{text}");
+    assert!(lines[4].contains("20 s left: 5 operations"), "{text}");
+    let notes = lines[1].find("NOTES").unwrap();
+    assert!(notes < 64, "no room for notes within 80 columns: {text}");
+}
+
+#[test]
+fn a_name_for_several_addresses_stands_before_each() {
+    let cluster = Cluster::new(Arc::new(plan(&[("::1", 5000)])), &NoopRecorder);
+    assert!(cluster.report_text().contains("\n  [::1]:5000 in_use"), "{}", cluster.report_text());
+}
