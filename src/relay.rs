@@ -171,6 +171,7 @@ pub fn never_connected<C: Codec>(shared: &Arc<C::Shared>, link: Link, door: &Doo
         front: &[],
         attributes: &facts,
         awaits: request.awaits,
+        callsite: request.callsite,
     };
     let now = Instant::now();
     if let operation::Verdict::Go(ticket) | operation::Verdict::Wait(_, ticket) =

@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{self, Command, OTHER, Role, Target},
+    comment,
     element::{Element, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
@@ -68,7 +69,9 @@ impl Asked {
             opcode::MSG => Self::message(message, resource),
             opcode::QUERY if message.legacy_command() => {
                 let database = message.namespace.strip_suffix(b".$cmd").unwrap_or_default();
-                Self::command(message, Some(database), resource)
+                let asked = Self::command(message, Some(database), resource);
+                let commented = asked.commented || message.wrapper().any(comment::is_comment);
+                Self { commented, ..asked }
             }
             code => {
                 put(resource, message.namespace);
@@ -154,8 +157,8 @@ impl Asked {
         };
         let asked = Self::bare(commands::find(word), message.header);
         let commented = || {
-            let named = |field: Element<'_>| field.name == b"$comment";
-            elements(message.body).any(named) || message.wrapper().any(named)
+            elements(message.body).any(comment::is_comment)
+                || message.wrapper().any(comment::is_comment)
         };
         match code {
             opcode::QUERY => {

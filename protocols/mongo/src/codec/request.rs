@@ -208,9 +208,14 @@ impl Mongo {
                 violation = Some(Violation("too_many_open"));
             }
         }
+        let callsite = match asked.role {
+            Role::GetMore => self.opened_at(asked.cursor).is_some(),
+            _ => asked.commented,
+        };
         Request {
             tag: (!asked.silent).then_some(Tag(header.id.into())),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
+            callsite,
             shape: None,
             violation,
         }
