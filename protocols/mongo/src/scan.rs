@@ -5,7 +5,7 @@
 //! additions a read.
 
 use crate::{
-    element::kind,
+    element::{kind, nul, string},
     header::{flag, opcode},
     number::{fixed, number, prefixed, u32_at},
 };
@@ -160,17 +160,7 @@ impl Scan {
             }
             State::Kind => self.kind(bytes, facts)?,
             State::Key => self.key(bytes, facts)?,
-            State::Size => {
-                let len = u32::from_le_bytes(self.take(bytes)?);
-                match (prefixed(self.kind, len), self.step) {
-                    (None, _) => self.breaks(facts),
-                    (Some(len), Step::Enter(place)) => {
-                        let end = (self.at - 4).saturating_add(len);
-                        self.enter(Frame { place, end }, facts);
-                    }
-                    (Some(len), _) => self.over(len - 4, facts),
-                }
-            }
+            State::Size => self.size(bytes, facts)?,
             State::Value => self.value(bytes, facts)?,
             State::Strings(left) => {
                 self.string(bytes)?;
@@ -250,6 +240,9 @@ impl Scan {
             self.breaks(facts);
             return Some(());
         }
+        if self.element(bytes, facts).is_some() {
+            return Some(());
+        }
         [self.kind] = self.take(bytes)?;
         if self.kind != 0 {
             self.state = State::Key;
@@ -265,6 +258,31 @@ impl Scan {
         Some(())
     }
 
+    /// Takes an element in one go, up to where its value is stepped over or into. `None` where
+    /// that can't be done, and nothing was: it is then taken part by part.
+    fn element(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
+        let (key, rest) = string(rest).filter(|(key, _)| key.len() < CARRY)?;
+        let value = rest.first_chunk::<8>()?;
+        let len = fixed(kind).or_else(|| prefixed(kind, u32_at(value, 0)?))?;
+        *bytes = rest;
+        self.at += 2 + key.len() as u32;
+        match step(self.frame().place, key, kind, facts) {
+            Step::Enter(place) => {
+                let end = self.at.saturating_add(len);
+                self.take::<4>(bytes)?;
+                self.enter(Frame { place, end }, facts);
+                return Some(());
+            }
+            Step::Note(note) => {
+                number(kind, value).into_iter().for_each(|value| facts.note(note, value));
+            }
+            Step::Skip => {}
+        }
+        self.over(len, facts);
+        Some(())
+    }
+
     fn key(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
         let (place, kind) = (self.frame().place, self.kind);
         let key = self.string(bytes)?;
@@ -275,6 +293,20 @@ impl Scan {
             (Some(len), _) => self.over(len, facts),
             (None, _) if kind == kind::REGEX => self.state = State::Strings(2),
             (None, _) => self.state = State::Size,
+        }
+        Some(())
+    }
+
+    /// The length that a value begins with.
+    fn size(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let len = u32::from_le_bytes(self.take(bytes)?);
+        match (prefixed(self.kind, len), self.step) {
+            (None, _) => self.breaks(facts),
+            (Some(len), Step::Enter(place)) => {
+                let end = (self.at - 4).saturating_add(len);
+                self.enter(Frame { place, end }, facts);
+            }
+            (Some(len), _) => self.over(len - 4, facts),
         }
         Some(())
     }
@@ -348,7 +380,7 @@ impl Scan {
     /// The next string, once its NUL is here; `Some(None)` if it is longer than any that
     /// matters. The caller lets go of it by setting `held` to 0.
     fn string<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
-        let Some(end) = bytes.iter().position(|byte| *byte == 0) else {
+        let Some(end) = nul(bytes) else {
             self.hold(bytes, bytes.len());
             return None;
         };
