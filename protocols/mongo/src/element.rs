@@ -3,7 +3,7 @@
 //! Source: the BSON specification, version 1.1. Nothing is copied, and nothing is believed: a
 //! length that reaches beyond its document ends the walk.
 
-use crate::number::number;
+use crate::number::{fixed, number, prefixed, u32_at};
 
 /// The kinds of elements that someone here asks about.
 pub(crate) mod kind {
@@ -132,7 +132,7 @@ impl Elements<'_> {
 impl<'a> Iterator for Elements<'a> {
     type Item = Element<'a>;
 
-    #[inline(always)]
+    #[inline]
     fn next(&mut self) -> Option<Element<'a>> {
         if self.end != End::NotYet {
             return None;
@@ -148,7 +148,7 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// The element at the front of `bytes`, and what follows it.
-#[inline(always)]
+#[inline]
 fn element(bytes: &[u8], cut: bool) -> Option<(Element<'_>, &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
     let (name, rest) = string(rest)?;
@@ -185,25 +185,15 @@ pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
 
 /// How long the value at the front of `bytes` claims to be.
 fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
-    Some(match kind {
-        kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => 0,
-        kind::BOOLEAN => 1,
-        kind::INT32 => 4,
-        kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => 8,
-        kind::OBJECT_ID => 12,
-        kind::DECIMAL => 16,
-        kind::STRING | kind::CODE | kind::SYMBOL => 4 + length(bytes).filter(|n| *n >= 1)?,
-        kind::DB_POINTER => 4 + 12 + length(bytes).filter(|n| *n >= 1)?,
-        kind::BINARY => 5 + length(bytes)?,
-        kind::DOCUMENT | kind::ARRAY => length(bytes).filter(|n| *n >= 5)?,
-        kind::SCOPED_CODE => length(bytes).filter(|n| *n >= 14)?,
-        kind::REGEX => {
-            let (pattern, rest) = string(bytes)?;
-            let (options, _) = string(rest)?;
-            pattern.len() + options.len() + 2
-        }
-        _ => return None,
-    })
+    if let Some(size) = fixed(kind) {
+        return Some(size as usize);
+    }
+    if kind == kind::REGEX {
+        let (pattern, rest) = string(bytes)?;
+        let (options, _) = string(rest)?;
+        return Some(pattern.len() + options.len() + 2);
+    }
+    prefixed(kind, u32_at(bytes, 0)?).map(|size| size as usize)
 }
 
 /// The int32 at the front, where it can be a length.

@@ -34,7 +34,9 @@ pub(crate) struct Scan {
     sequence: u32,
     root: Place,
     opcode: i32,
-    frames: [Frame; DEPTH],
+    /// The document that the scan is inside of, and those around it.
+    frame: Frame,
+    around: [Frame; DEPTH],
     depth: usize,
     kind: u8,
     step: Step,
@@ -86,7 +88,7 @@ impl Scan {
             opcode::REPLY => State::ReplyHead,
             _ => State::Done,
         };
-        let frame = Frame { place: root, end: 0 };
+        let frame = Frame { place: root, end: len };
         Self {
             state,
             at: 0,
@@ -95,7 +97,8 @@ impl Scan {
             sequence: 0,
             root,
             opcode: code,
-            frames: [frame; DEPTH],
+            frame,
+            around: [frame; DEPTH],
             depth: 0,
             kind: 0,
             step: Step::Skip,
@@ -107,9 +110,11 @@ impl Scan {
     /// Reads the next bytes of the message, and notes what they tell.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut Facts) {
         while self.state != State::Done {
-            let gap = (self.skip.saturating_sub(self.at) as usize).min(bytes.len());
-            self.at += gap as u32;
-            bytes = &bytes[gap..];
+            if self.at < self.skip {
+                let gap = ((self.skip - self.at) as usize).min(bytes.len());
+                self.at += gap as u32;
+                bytes = &bytes[gap..];
+            }
             if self.at < self.skip || self.advance(&mut bytes, facts).is_none() {
                 return;
             }
@@ -235,7 +240,7 @@ impl Scan {
 
     /// The kind of the next element, or the end of the document.
     fn kind(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
-        let end = self.frame().end;
+        let end = self.frame.end;
         if self.at >= end {
             self.breaks(facts);
             return Some(());
@@ -250,6 +255,7 @@ impl Scan {
             self.breaks(facts);
         } else {
             self.depth -= 1;
+            self.frame = self.around[self.depth];
             if self.depth == 0 {
                 let done = self.opcode == opcode::REPLY;
                 self.state = if done { State::Done } else { State::Section };
@@ -267,7 +273,7 @@ impl Scan {
         let len = fixed(kind).or_else(|| prefixed(kind, u32_at(value, 0)?))?;
         *bytes = rest;
         self.at += 2 + key.len() as u32;
-        match step(self.frame().place, key, kind, facts) {
+        match step(self.frame.place, key, kind, facts) {
             Step::Enter(place) => {
                 let end = self.at.saturating_add(len);
                 self.take::<4>(bytes)?;
@@ -284,7 +290,7 @@ impl Scan {
     }
 
     fn key(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
-        let (place, kind) = (self.frame().place, self.kind);
+        let (place, kind) = (self.frame.place, self.kind);
         let key = self.string(bytes)?;
         self.step = key.map_or(Step::Skip, |key| step(place, key, kind, facts));
         self.held = 0;
@@ -331,26 +337,21 @@ impl Scan {
     /// Steps over `len` bytes, to the next element.
     fn over(&mut self, len: u32, facts: &mut Facts) {
         (self.skip, self.state) = (self.at.saturating_add(len), State::Kind);
-        if self.skip > self.frame().end {
+        if self.skip > self.frame.end {
             self.breaks(facts);
         }
     }
 
     fn enter(&mut self, frame: Frame, facts: &mut Facts) {
-        let outer = if self.depth == 0 { self.end } else { self.frame().end };
-        match self.frames.get_mut(self.depth) {
+        let outer = if self.depth == 0 { self.end } else { self.frame.end };
+        match self.around.get_mut(self.depth) {
             Some(free) if frame.end <= outer => {
-                *free = frame;
+                *free = std::mem::replace(&mut self.frame, frame);
                 self.depth += 1;
                 self.state = State::Kind;
             }
             _ => self.breaks(facts),
         }
-    }
-
-    fn frame(&self) -> Frame {
-        let innermost = self.frames.get(self.depth.wrapping_sub(1));
-        innermost.copied().unwrap_or(Frame { place: self.root, end: self.end })
     }
 
     /// The message can't be read any further.
