@@ -79,11 +79,11 @@ impl Mongo {
             "callsite" => comment::callsite(&comment::find(message)?),
             "comment" => Some(comment::text(&comment::find(message)?)),
             "query_hash" => {
-                Some(format!("{:016x}", shape::hash(asked.name, &message.inline(false))).into())
+                Some(format!("{:016x}", shape::hash(asked.name, &message.inline())).into())
             }
             _ => {
                 let mut out = String::new();
-                let body = message.inline(false);
+                let body = message.inline();
                 shape::query(asked.name, &body, name == "query_values", &mut out);
                 (!out.is_empty()).then_some(out.into())
             }
