@@ -51,6 +51,7 @@ fn operation(gate: &Gate) {
         front: &[0; 200],
         attributes: &(),
         awaits: false,
+        callsite: false,
     };
     let Verdict::Go(ticket) = gate.admit(&operation, now) else {
         unreachable!("no policy here says no")

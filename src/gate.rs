@@ -68,8 +68,8 @@ fn refused(
     let mut how = Settlement::bare(Outcome::Rejected, began);
     how.reason = Some(reason.as_str());
     how.attributes = operation.attributes;
-    let Operation { front, awaits, .. } = *operation;
-    let done = Settled { key: &series.key, front, began, awaits, how: &how };
+    let Operation { front, awaits, callsite, .. } = *operation;
+    let done = Settled { key: &series.key, front, began, awaits, callsite, how: &how };
     for policy in series.bound.iter().take(passed) {
         policy.settle(&done);
     }
@@ -87,6 +87,7 @@ impl Ledger for Inner {
             front: &held.front,
             began: held.began,
             awaits: held.awaits,
+            callsite: held.callsite,
             how,
         };
         for policy in &held.series.bound {
@@ -106,6 +107,7 @@ struct Held {
     front: Vec<u8>,
     began: Instant,
     awaits: bool,
+    callsite: bool,
 }
 
 /// The operations under way. A slot keeps its memory for the next operation.
@@ -123,7 +125,8 @@ impl Slots {
         });
         let kept = operation.front.len().min(KEPT_FRONT);
         front.extend_from_slice(&operation.front[..kept]);
-        let held = Held { series, front, began, awaits: operation.awaits };
+        let Operation { awaits, callsite, .. } = *operation;
+        let held = Held { series, front, began, awaits, callsite };
         if let Some(place) = self.held.get_mut(slot as usize) {
             *place = Some(held);
         }
@@ -197,7 +200,15 @@ mod tests {
     fn operation() -> Operation<'static> {
         let (name, resource) = ("find", "shop.orders");
         let protocol = const { &TOY };
-        Operation { protocol, name, resource, front: b"", attributes: &(), awaits: false }
+        Operation {
+            protocol,
+            name,
+            resource,
+            front: b"",
+            attributes: &(),
+            awaits: false,
+            callsite: false,
+        }
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Settled<'a> {
     pub began: Instant,
     /// Its wait was no latency (see [`Operation::awaits`]).
     pub awaits: bool,
+    /// It may have a call site (see [`Operation::callsite`]).
+    pub callsite: bool,
     /// How it ended.
     pub how: &'a Settlement<'a>,
 }

@@ -137,7 +137,8 @@ impl Bound for Rc<Series> {
         if let Some(shape) = how.shape {
             self.count_shape(shape);
         }
-        if done.key.proven
+        if done.callsite
+            && done.key.proven
             && let Some(callsite) = done.attribute("callsite")
         {
             // Words of clients whom the service turned away make no metric of their own.

@@ -90,6 +90,7 @@ fn account<C: Codec>(
         front,
         attributes: &facts,
         awaits: request.awaits,
+        callsite: request.callsite,
     };
     if let Verdict::Go(ticket) | Verdict::Wait(_, ticket) = door.admit(&operation, began) {
         let mut how = Settlement::bare(close.outcome(true), Instant::now());

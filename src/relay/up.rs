@@ -185,6 +185,7 @@ impl<C: Codec> Relay<C> {
                 front,
                 attributes: &Facts { codec: &self.codec, door: &self.door },
                 awaits: request.awaits,
+                callsite: request.callsite,
             },
             now,
         );

@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{self, Command, OTHER, Role, Target},
+    comment,
     element::{Element, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
@@ -67,11 +68,14 @@ impl Asked {
         match message.header.opcode {
             opcode::MSG => Self::message(message, resource),
             opcode::QUERY if message.legacy_command() => {
-                let database = message.namespace.strip_suffix(b".$cmd").unwrap_or_default();
-                Self::command(message, Some(database), resource)
+                let namespace = String::from_utf8_lossy(message.namespace);
+                let database = namespace.strip_suffix(".$cmd");
+                let asked = Self::command(message, database, resource);
+                let commented = asked.commented || message.wrapper().any(comment::is_comment);
+                Self { commented, ..asked }
             }
             code => {
-                put(resource, message.namespace);
+                put(resource, &String::from_utf8_lossy(message.namespace));
                 Self::legacy(code, message)
             }
         }
@@ -94,7 +98,7 @@ impl Asked {
     }
 
     /// Reads a command: the first element names it (specifications, message/OP_MSG).
-    fn command(message: &Message<'_>, database: Option<&[u8]>, resource: &mut String) -> Self {
+    fn command(message: &Message<'_>, database: Option<&str>, resource: &mut String) -> Self {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
             let violation = message.whole.then_some(Violation("no_command"));
@@ -108,7 +112,7 @@ impl Asked {
         for field in fields {
             match field.name {
                 b"$db" if message.namespace.is_empty() => {
-                    database = field.text().map(str::as_bytes).or(database);
+                    database = field.text().or(database);
                 }
                 b"collection" if command.target == Target::GetMore => {
                     collection = Subject::Collection(field);
@@ -154,8 +158,8 @@ impl Asked {
         };
         let asked = Self::bare(commands::find(word), message.header);
         let commented = || {
-            let named = |field: Element<'_>| field.name == b"$comment";
-            elements(message.body).any(named) || message.wrapper().any(named)
+            elements(message.body).any(comment::is_comment)
+                || message.wrapper().any(comment::is_comment)
         };
         match code {
             opcode::QUERY => {
@@ -174,15 +178,14 @@ impl Asked {
 enum Subject<'b> {
     Database,
     Collection(Element<'b>),
-    Whole(&'b [u8]),
+    Whole(&'b str),
 }
 
 impl<'b> Subject<'b> {
     fn of(command: &Command, first: &Element<'b>) -> Self {
-        let text = || first.text().map(str::as_bytes);
         match command.target {
             Target::Collection if first.kind == kind::STRING => Subject::Collection(*first),
-            Target::Namespace => text().map_or(Subject::Database, Subject::Whole),
+            Target::Namespace => first.text().map_or(Subject::Database, Subject::Whole),
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));
@@ -198,31 +201,28 @@ impl<'b> Subject<'b> {
         }
     }
 
-    fn write(self, database: Option<&[u8]>, resource: &mut String) {
+    fn write(self, database: Option<&str>, resource: &mut String) {
         match self {
             Subject::Whole(name) => put(resource, name),
             Subject::Database => put(resource, database.unwrap_or_default()),
             Subject::Collection(element) => {
-                put(resource, database.unwrap_or(b"?"));
+                put(resource, database.unwrap_or("?"));
                 resource.push('.');
-                put(resource, element.text().unwrap_or("?").as_bytes());
+                put(resource, element.text().unwrap_or("?"));
             }
         }
     }
 }
 
 /// Whether every server has this database, so that naming it invents nothing.
-fn known_to_all(database: &[u8]) -> bool {
-    matches!(database, b"admin" | b"$external" | b"local" | b"config")
+fn known_to_all(database: &str) -> bool {
+    matches!(database, "admin" | "$external" | "local" | "config")
 }
 
 /// Appends a name, cut where none can go on.
-fn put(resource: &mut String, name: &[u8]) {
-    let room = RESOURCE.saturating_sub(resource.len()).min(name.len());
-    match std::str::from_utf8(&name[..room]) {
-        Ok(name) => resource.push_str(name),
-        Err(_) => resource.push_str(&String::from_utf8_lossy(&name[..room])),
-    }
+fn put(resource: &mut String, name: &str) {
+    let room = RESOURCE.saturating_sub(resource.len());
+    resource.push_str(if name.len() <= room { name } else { comment::cut(name, room) });
 }
 
 /// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.
@@ -233,14 +233,13 @@ fn watches(pipeline: &Element<'_>) -> bool {
 }
 
 /// The first `ns` of the array `nsInfo`.
-fn first_namespace(array: &[u8]) -> Option<&[u8]> {
+fn first_namespace(array: &[u8]) -> Option<&str> {
     elements(array).next().and_then(|first| namespace(first.value))
 }
 
 /// The `ns` of a document.
-fn namespace(document: &[u8]) -> Option<&[u8]> {
-    let ns = elements(document).find(|field| field.name == b"ns")?;
-    ns.text().map(str::as_bytes)
+fn namespace(document: &[u8]) -> Option<&str> {
+    elements(document).find(|field| field.name == b"ns")?.text()
 }
 
 #[cfg(test)]

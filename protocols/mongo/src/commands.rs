@@ -98,11 +98,27 @@ pub(crate) static OTHER: Command = plain("other", "other", Target::Database);
 
 /// The command that is written `word`, or [`OTHER`].
 pub(crate) fn find(word: &[u8]) -> &'static Command {
-    match COMMANDS.binary_search_by(|known| known.word.as_bytes().cmp(word)) {
-        Ok(at) => COMMANDS.get(at).unwrap_or(&OTHER),
-        Err(_) => &OTHER,
-    }
+    let Some(first) = word.first() else { return &OTHER };
+    let at = usize::from(*first);
+    let (from, to) = (usize::from(BEGINS[at]), usize::from(BEGINS[at + 1]));
+    let found = COMMANDS[from..to].iter().find(|known| known.word.as_bytes() == word);
+    found.unwrap_or(&OTHER)
 }
+
+/// Where in the table the words begin that begin with this byte or a later one. That leaves so few
+/// that comparing lengths nearly always tells them apart.
+static BEGINS: [u16; 257] = {
+    let mut begins = [0; 257];
+    let (mut byte, mut at) = (0, 0);
+    while byte < begins.len() {
+        while at < COMMANDS.len() && (COMMANDS[at].word.as_bytes()[0] as usize) < byte {
+            at += 1;
+        }
+        begins[byte] = at as u16;
+        byte += 1;
+    }
+    begins
+};
 
 const fn plain(word: &'static str, name: &'static str, target: Target) -> Command {
     Command { word, name, target, role: Role::Plain, secret: false }

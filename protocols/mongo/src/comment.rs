@@ -1,7 +1,7 @@
 //! What clients write into `comment`: where in their program a request comes from, and its trace.
 
 use crate::{
-    element::{Element, elements, kind},
+    element::{Element, Elements, elements, kind},
     message::Message,
 };
 use std::{borrow::Cow, fmt::Write};
@@ -15,8 +15,13 @@ const DEPTH: usize = 4;
 
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
 pub(crate) fn find<'b>(message: &Message<'b>) -> Option<Element<'b>> {
-    let is_comment = |field: &Element<'b>| matches!(field.name, b"comment" | b"$comment");
-    elements(message.body).find(is_comment).or_else(|| message.wrapper().find(is_comment))
+    let of = |mut fields: Elements<'b>| fields.find(|field| is_comment(*field));
+    of(elements(message.body)).or_else(|| of(message.wrapper()))
+}
+
+/// Whether this field of a request is its comment.
+pub(crate) fn is_comment(field: Element<'_>) -> bool {
+    matches!(field.name, b"comment" | b"$comment")
 }
 
 /// Where in the client's program a request comes from: `callingFunction` of a comment that is a

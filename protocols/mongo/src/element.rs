@@ -3,7 +3,7 @@
 //! Source: the BSON specification, version 1.1. Nothing is copied, and nothing is believed: a
 //! length that reaches beyond its document ends the walk.
 
-use crate::number::number;
+use crate::number::{fixed, number, prefixed, u32_at};
 
 /// The kinds of elements that someone here asks about.
 pub(crate) mod kind {
@@ -39,11 +39,17 @@ pub(crate) struct Element<'a> {
     pub(crate) name: &'a [u8],
     /// Its value; of a document or array that is cut, as much as is here.
     pub(crate) value: &'a [u8],
-    /// All of it: kind, key and value.
-    pub(crate) raw: &'a [u8],
 }
 
 impl<'a> Element<'a> {
+    /// Appends it as it lies in a document, with another value.
+    pub(crate) fn write(&self, value: &[u8], out: &mut Vec<u8>) {
+        out.push(self.kind);
+        out.extend_from_slice(self.name);
+        out.push(0);
+        out.extend_from_slice(value);
+    }
+
     /// The text of a string; `None` for other kinds, and for what is no UTF-8.
     pub(crate) fn text(&self) -> Option<&'a str> {
         if self.kind != kind::STRING {
@@ -126,59 +132,68 @@ impl Elements<'_> {
 impl<'a> Iterator for Elements<'a> {
     type Item = Element<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Element<'a>> {
         if self.end != End::NotYet {
             return None;
         }
-        if self.rest == [0] && !self.cut {
-            self.end = End::Proper;
+        let Some((element, rest)) = element(self.rest, self.cut) else {
+            let proper = self.rest == [0] && !self.cut;
+            self.end = if proper { End::Proper } else { End::Early };
             return None;
-        }
-        let element = element(self.rest, self.cut);
-        match element {
-            Some(Element { raw, .. }) => self.rest = &self.rest[raw.len()..],
-            None => self.end = End::Early,
-        }
-        element
+        };
+        self.rest = rest;
+        Some(element)
     }
 }
 
-/// The element at the front of `bytes`.
-fn element(bytes: &[u8], cut: bool) -> Option<Element<'_>> {
-    let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
-    let (name, value) = rest.split_at(rest.iter().position(|b| *b == 0)?);
-    let value = &value[1..];
-    let mut size = size(kind, value)?;
-    if size > value.len() {
-        if !cut || !matches!(kind, kind::DOCUMENT | kind::ARRAY) {
-            return None;
+/// The element at the front of `bytes`, and what follows it.
+#[inline]
+fn element(bytes: &[u8], cut: bool) -> Option<(Element<'_>, &[u8])> {
+    let (&kind, rest) = bytes.split_first()?;
+    let (name, rest) = string(rest)?;
+    let (value, rest) = match rest.split_at_checked(size(kind, rest)?) {
+        Some(parts) => parts,
+        None if cut && matches!(kind, kind::DOCUMENT | kind::ARRAY) => (rest, &[][..]),
+        None => return None,
+    };
+    Some((Element { kind, name, value }, rest))
+}
+
+/// The bytes before the first NUL, and those after it.
+#[inline]
+pub(crate) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = nul(bytes)?;
+    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
+}
+
+/// Where the first NUL is. Looks at eight bytes in one go: most keys are no longer.
+#[inline]
+pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        // The lowest bit that is left marks the first byte that borrowed: the first that is 0.
+        let word = u64::from_le_bytes(*word);
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(8 * at + zeros.trailing_zeros() as usize / 8);
         }
-        size = value.len();
     }
-    let raw = &bytes[..2 + name.len() + size];
-    Some(Element { kind, name, value: &value[..size], raw })
+    rest.iter().position(|byte| *byte == 0).map(|at| 8 * words.len() + at)
 }
 
 /// How long the value at the front of `bytes` claims to be.
 fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
-    Some(match kind {
-        kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => 0,
-        kind::BOOLEAN => 1,
-        kind::INT32 => 4,
-        kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => 8,
-        kind::OBJECT_ID => 12,
-        kind::DECIMAL => 16,
-        kind::STRING | kind::CODE | kind::SYMBOL => 4 + length(bytes).filter(|n| *n >= 1)?,
-        kind::DB_POINTER => 4 + 12 + length(bytes).filter(|n| *n >= 1)?,
-        kind::BINARY => 5 + length(bytes)?,
-        kind::DOCUMENT | kind::ARRAY => length(bytes).filter(|n| *n >= 5)?,
-        kind::SCOPED_CODE => length(bytes).filter(|n| *n >= 14)?,
-        kind::REGEX => {
-            let pattern = bytes.iter().position(|b| *b == 0)? + 1;
-            pattern + bytes[pattern..].iter().position(|b| *b == 0)? + 1
-        }
-        _ => return None,
-    })
+    if let Some(size) = fixed(kind) {
+        return Some(size as usize);
+    }
+    if kind == kind::REGEX {
+        let (pattern, rest) = string(bytes)?;
+        let (options, _) = string(rest)?;
+        return Some(pattern.len() + options.len() + 2);
+    }
+    prefixed(kind, u32_at(bytes, 0)?).map(|size| size as usize)
 }
 
 /// The int32 at the front, where it can be a length.

@@ -216,11 +216,8 @@ fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> Edit) -> Option
     let mut walk = elements(document);
     for element in &mut walk {
         match change(&element) {
-            Edit::Keep => out.extend(element.raw),
-            Edit::Put(value) => {
-                out.extend(&element.raw[..element.raw.len() - element.value.len()]);
-                out.extend(value);
-            }
+            Edit::Keep => element.write(element.value, &mut out),
+            Edit::Put(value) => element.write(&value, &mut out),
             Edit::Drop => {}
         }
     }

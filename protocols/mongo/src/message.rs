@@ -81,15 +81,12 @@ impl<'b> Message<'b> {
     }
 
     /// The command with the documents of its sequence inside, as it reads without sequences: as
-    /// many as one shows of them, or the first one alone.
-    pub(crate) fn inline(&self, first: bool) -> Cow<'b, [u8]> {
+    /// many as one shows of them.
+    pub(crate) fn inline(&self) -> Cow<'b, [u8]> {
         let kept = ["updates", "deletes", "documents", "ops"];
         let found = kept.iter().find_map(|name| Some((name, self.sequence(name.as_bytes())?)));
         match found {
-            Some((name, documents)) => {
-                let shown = if first { document(documents) } else { Some(documents) };
-                Cow::Owned(shape::inline(self.body, name, shown.unwrap_or_default()))
-            }
+            Some((name, documents)) => Cow::Owned(shape::inline(self.body, name, documents)),
             None => Cow::Borrowed(self.body),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) fn fixed(kind: u8) -> Option<u32> {
 /// How many bytes a value takes that begins with this length, the length itself included.
 pub(crate) fn prefixed(kind: u8, length: u32) -> Option<u32> {
     match kind {
+        // It is a signed number.
+        _ if length > i32::MAX as u32 => None,
         kind::STRING | kind::CODE | kind::SYMBOL if length >= 1 => length.checked_add(4),
         kind::DOCUMENT | kind::ARRAY if length >= 5 => Some(length),
         kind::SCOPED_CODE if length >= 14 => Some(length),

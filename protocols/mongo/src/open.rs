@@ -73,11 +73,14 @@ impl Opens {
     /// message/OP_MSG, "exhaustAllowed"); some servers go on naming the request. Nothing else
     /// can come in between, so a number that fits nothing belongs to the stream as well.
     pub(crate) fn answered(&mut self, answers: u32) -> Option<&mut Open> {
-        let at = self
-            .position(|open| open.stream == Some(answers))
-            .or_else(|| self.position(|open| open.id == answers))
-            .or_else(|| self.position(|open| open.stream.is_some()))?;
-        self.open.get_mut(at)
+        const NO_FIT: u8 = 3;
+        let fit = |open: &Open| match open.stream {
+            Some(before) if before == answers => 0,
+            _ if open.id == answers => 1,
+            Some(_) => 2,
+            None => NO_FIT,
+        };
+        self.open.iter_mut().min_by_key(|open| fit(open)).filter(|open| fit(open) < NO_FIT)
     }
 
     /// Notes that the reply with this number announced another to the same request, and how many

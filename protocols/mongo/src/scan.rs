@@ -5,7 +5,7 @@
 //! additions a read.
 
 use crate::{
-    element::kind,
+    element::{kind, nul, string},
     header::{flag, opcode},
     number::{fixed, number, prefixed, u32_at},
 };
@@ -34,7 +34,9 @@ pub(crate) struct Scan {
     sequence: u32,
     root: Place,
     opcode: i32,
-    frames: [Frame; DEPTH],
+    /// The document that the scan is inside of, and those around it.
+    frame: Frame,
+    around: [Frame; DEPTH],
     depth: usize,
     kind: u8,
     step: Step,
@@ -86,7 +88,7 @@ impl Scan {
             opcode::REPLY => State::ReplyHead,
             _ => State::Done,
         };
-        let frame = Frame { place: root, end: 0 };
+        let frame = Frame { place: root, end: len };
         Self {
             state,
             at: 0,
@@ -95,7 +97,8 @@ impl Scan {
             sequence: 0,
             root,
             opcode: code,
-            frames: [frame; DEPTH],
+            frame,
+            around: [frame; DEPTH],
             depth: 0,
             kind: 0,
             step: Step::Skip,
@@ -107,9 +110,11 @@ impl Scan {
     /// Reads the next bytes of the message, and notes what they tell.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut Facts) {
         while self.state != State::Done {
-            let gap = (self.skip.saturating_sub(self.at) as usize).min(bytes.len());
-            self.at += gap as u32;
-            bytes = &bytes[gap..];
+            if self.at < self.skip {
+                let gap = ((self.skip - self.at) as usize).min(bytes.len());
+                self.at += gap as u32;
+                bytes = &bytes[gap..];
+            }
             if self.at < self.skip || self.advance(&mut bytes, facts).is_none() {
                 return;
             }
@@ -160,17 +165,7 @@ impl Scan {
             }
             State::Kind => self.kind(bytes, facts)?,
             State::Key => self.key(bytes, facts)?,
-            State::Size => {
-                let len = u32::from_le_bytes(self.take(bytes)?);
-                match (prefixed(self.kind, len), self.step) {
-                    (None, _) => self.breaks(facts),
-                    (Some(len), Step::Enter(place)) => {
-                        let end = (self.at - 4).saturating_add(len);
-                        self.enter(Frame { place, end }, facts);
-                    }
-                    (Some(len), _) => self.over(len - 4, facts),
-                }
-            }
+            State::Size => self.size(bytes, facts)?,
             State::Value => self.value(bytes, facts)?,
             State::Strings(left) => {
                 self.string(bytes)?;
@@ -245,9 +240,12 @@ impl Scan {
 
     /// The kind of the next element, or the end of the document.
     fn kind(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
-        let end = self.frame().end;
+        let end = self.frame.end;
         if self.at >= end {
             self.breaks(facts);
+            return Some(());
+        }
+        if self.element(bytes, facts).is_some() {
             return Some(());
         }
         [self.kind] = self.take(bytes)?;
@@ -257,6 +255,7 @@ impl Scan {
             self.breaks(facts);
         } else {
             self.depth -= 1;
+            self.frame = self.around[self.depth];
             if self.depth == 0 {
                 let done = self.opcode == opcode::REPLY;
                 self.state = if done { State::Done } else { State::Section };
@@ -265,8 +264,33 @@ impl Scan {
         Some(())
     }
 
+    /// Takes an element in one go, up to where its value is stepped over or into. `None` where
+    /// that can't be done, and nothing was: it is then taken part by part.
+    fn element(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
+        let (key, rest) = string(rest).filter(|(key, _)| key.len() < CARRY)?;
+        let value = rest.first_chunk::<8>()?;
+        let len = fixed(kind).or_else(|| prefixed(kind, u32_at(value, 0)?))?;
+        *bytes = rest;
+        self.at += 2 + key.len() as u32;
+        match step(self.frame.place, key, kind, facts) {
+            Step::Enter(place) => {
+                let end = self.at.saturating_add(len);
+                self.take::<4>(bytes)?;
+                self.enter(Frame { place, end }, facts);
+                return Some(());
+            }
+            Step::Note(note) => {
+                number(kind, value).into_iter().for_each(|value| facts.note(note, value));
+            }
+            Step::Skip => {}
+        }
+        self.over(len, facts);
+        Some(())
+    }
+
     fn key(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
-        let (place, kind) = (self.frame().place, self.kind);
+        let (place, kind) = (self.frame.place, self.kind);
         let key = self.string(bytes)?;
         self.step = key.map_or(Step::Skip, |key| step(place, key, kind, facts));
         self.held = 0;
@@ -275,6 +299,20 @@ impl Scan {
             (Some(len), _) => self.over(len, facts),
             (None, _) if kind == kind::REGEX => self.state = State::Strings(2),
             (None, _) => self.state = State::Size,
+        }
+        Some(())
+    }
+
+    /// The length that a value begins with.
+    fn size(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+        let len = u32::from_le_bytes(self.take(bytes)?);
+        match (prefixed(self.kind, len), self.step) {
+            (None, _) => self.breaks(facts),
+            (Some(len), Step::Enter(place)) => {
+                let end = (self.at - 4).saturating_add(len);
+                self.enter(Frame { place, end }, facts);
+            }
+            (Some(len), _) => self.over(len - 4, facts),
         }
         Some(())
     }
@@ -299,26 +337,21 @@ impl Scan {
     /// Steps over `len` bytes, to the next element.
     fn over(&mut self, len: u32, facts: &mut Facts) {
         (self.skip, self.state) = (self.at.saturating_add(len), State::Kind);
-        if self.skip > self.frame().end {
+        if self.skip > self.frame.end {
             self.breaks(facts);
         }
     }
 
     fn enter(&mut self, frame: Frame, facts: &mut Facts) {
-        let outer = if self.depth == 0 { self.end } else { self.frame().end };
-        match self.frames.get_mut(self.depth) {
+        let outer = if self.depth == 0 { self.end } else { self.frame.end };
+        match self.around.get_mut(self.depth) {
             Some(free) if frame.end <= outer => {
-                *free = frame;
+                *free = std::mem::replace(&mut self.frame, frame);
                 self.depth += 1;
                 self.state = State::Kind;
             }
             _ => self.breaks(facts),
         }
-    }
-
-    fn frame(&self) -> Frame {
-        let innermost = self.frames.get(self.depth.wrapping_sub(1));
-        innermost.copied().unwrap_or(Frame { place: self.root, end: self.end })
     }
 
     /// The message can't be read any further.
@@ -348,7 +381,7 @@ impl Scan {
     /// The next string, once its NUL is here; `Some(None)` if it is longer than any that
     /// matters. The caller lets go of it by setting `held` to 0.
     fn string<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
-        let Some(end) = bytes.iter().position(|byte| *byte == 0) else {
+        let Some(end) = nul(bytes) else {
             self.hold(bytes, bytes.len());
             return None;
         };

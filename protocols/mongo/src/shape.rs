@@ -89,7 +89,7 @@ pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8>
         return body.to_vec();
     }
     let mut out = vec![0; 4];
-    elements(body).for_each(|element| out.extend(element.raw));
+    elements(body).for_each(|element| element.write(element.value, &mut out));
     out.push(kind::ARRAY);
     out.extend(identifier.bytes().filter(|b| *b != 0).chain([0]));
     let start = out.len();

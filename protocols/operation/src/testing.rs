@@ -44,6 +44,8 @@ pub enum Rule {
     Progress,
     /// A request is marked on the first bytes of its message.
     First,
+    /// A request whose mark says that it has no call site has none.
+    Callsite,
     /// Whatever the bytes, the codec does not panic.
     Panic,
     /// A refused request never leaves the other operations, or its own reply, out of step.

@@ -59,10 +59,6 @@ impl Mongo {
 
     /// What a request itself tells.
     fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Option<Cow<'b, str>> {
-        // Asked of every operation, and few have one: most are told by one look.
-        if name == "callsite" && !is_get_more(message) {
-            comment::find(message)?;
-        }
         let mut resource = String::new();
         let asked = Asked::read(message, &mut resource);
         let (database, collection) = match resource.split_once('.') {
@@ -83,11 +79,11 @@ impl Mongo {
             "callsite" => comment::callsite(&comment::find(message)?),
             "comment" => Some(comment::text(&comment::find(message)?)),
             "query_hash" => {
-                Some(format!("{:016x}", shape::hash(asked.name, &message.inline(false))).into())
+                Some(format!("{:016x}", shape::hash(asked.name, &message.inline())).into())
             }
             _ => {
                 let mut out = String::new();
-                let body = message.inline(false);
+                let body = message.inline();
                 shape::query(asked.name, &body, name == "query_values", &mut out);
                 (!out.is_empty()).then_some(out.into())
             }
@@ -95,16 +91,11 @@ impl Mongo {
     }
 
     /// The call site of the request that opened a cursor.
-    fn opened_at(&self, cursor: i64) -> Option<Cow<'_, str>> {
+    pub(super) fn opened_at(&self, cursor: i64) -> Option<Cow<'_, str>> {
         let number = match self.closed {
             (closed, callsite) if closed == cursor => callsite,
             _ => self.listener.cursors.get(cursor).callsite,
         };
         self.listener.names.get(number).map(Cow::Borrowed)
     }
-}
-
-/// Whether a request goes on with a cursor, and so belongs to the call site that opened it.
-fn is_get_more(message: &Message<'_>) -> bool {
-    elements(message.body).next().is_some_and(|first| first.name == b"getMore")
 }

@@ -208,9 +208,14 @@ impl Mongo {
                 violation = Some(Violation("too_many_open"));
             }
         }
+        let callsite = match asked.role {
+            Role::GetMore => self.opened_at(asked.cursor).is_some(),
+            _ => asked.commented,
+        };
         Request {
             tag: (!asked.silent).then_some(Tag(header.id.into())),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
+            callsite,
             shape: None,
             violation,
         }
@@ -218,11 +223,12 @@ impl Mongo {
 
     fn shape(&self, message: &Message<'_>, asked: &Asked) -> Option<&'static str> {
         let key = self.listener.settings.shard_keys.get(&self.resource);
-        let body = match asked.name {
-            "update" | "delete" => &*message.inline(true),
-            _ => message.body,
+        let statements = match asked.name {
+            "update" => message.sequence(b"updates"),
+            "delete" => message.sequence(b"deletes"),
+            _ => None,
         };
-        shape::read_shape(asked.name, body, key.map(Vec::as_slice))
+        shape::read_shape(asked.name, message.body, statements, key.map(Vec::as_slice))
     }
 }
 

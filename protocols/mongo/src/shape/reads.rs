@@ -1,7 +1,10 @@
 //! Whether a query can go to one shard, to some, or must go to all.
 
 use super::find;
-use crate::element::{Element, complete, elements, kind};
+use crate::{
+    element::{Element, complete, elements, kind},
+    message::document,
+};
 
 /// How deep `$and` is followed.
 const DEEPEST: usize = 20;
@@ -14,15 +17,22 @@ const SCATTER_GET: &str = "scatter_get";
 /// (`_id` if `None`): `targeted` if it asks for one value, `multi_get` for a list of values,
 /// `scatter_get` for anything else.
 ///
+/// `statements` are those of an `update` or `delete` that sends them apart, one after the other.
+///
 /// `None` for commands that look for no documents, and where the body is cut too early to tell.
-pub(crate) fn read_shape(name: &str, body: &[u8], key: Option<&[String]>) -> Option<&'static str> {
+pub(crate) fn read_shape(
+    name: &str,
+    body: &[u8],
+    statements: Option<&[u8]>,
+    key: Option<&[String]>,
+) -> Option<&'static str> {
     let field = key.and_then(<[String]>::first).map_or("_id", String::as_str);
     let filter = match name {
         "find" => optional(body, "filter")?,
         "count" | "distinct" | "findAndModify" | "findandmodify" => optional(body, "query")?,
         "aggregate" => first_match(body)?,
-        "update" => Some(statement(body, "updates")?),
-        "delete" => Some(statement(body, "deletes")?),
+        "update" => Some(statement(body, "updates", statements)?),
+        "delete" => Some(statement(body, "deletes", statements)?),
         _ => return None,
     };
     let Some(filter) = filter else { return Some(SCATTER_GET) };
@@ -81,12 +91,16 @@ fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
     }
 }
 
-/// The filter of the first of a command's statements. Where these come in a sequence of their
-/// own there is none, and nothing can be told.
-fn statement<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let statements = find(body, name).filter(|statements| statements.kind == kind::ARRAY)?;
-    let first = elements(statements.value).next().filter(|first| first.kind == kind::DOCUMENT)?;
-    let filter = find(first.value, "q").filter(|filter| filter.kind == kind::DOCUMENT)?;
+/// The filter of the first of a command's statements, in its body or apart.
+fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let first = match apart {
+        Some(statements) => document(statements)?,
+        None => {
+            let within = find(body, name).filter(|within| within.kind == kind::ARRAY)?;
+            elements(within.value).next().filter(|first| first.kind == kind::DOCUMENT)?.value
+        }
+    };
+    let filter = find(first, "q").filter(|filter| filter.kind == kind::DOCUMENT)?;
     Some(filter.value)
 }
 

@@ -256,7 +256,7 @@ fn mutated_bodies_never_panic_and_stay_within_the_limit() {
             let text = values(name, &body);
             assert!(text.len() <= LONGEST, "seed {seed}");
             hash(name, &body);
-            read_shape(name, &body, None);
+            read_shape(name, &body, None, None);
         }
         inline(&body, "updates", &body);
     }

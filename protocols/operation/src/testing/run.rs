@@ -190,7 +190,7 @@ impl<C: Codec> Run<C> {
             if !self.client.at_boundary() {
                 return Err(Breach::new(Rule::First, "marks a request in the midst of a message"));
             }
-            self.begin(request);
+            self.begin(request)?;
         }
         if self.sending.is_some() && ends(&next) {
             let sent = self.codec.sent();
@@ -200,18 +200,23 @@ impl<C: Codec> Run<C> {
     }
 
     /// Names a request and puts it in line.
-    fn begin(&mut self, request: Request) {
+    fn begin(&mut self, request: Request) -> Result<(), Breach> {
         let front = self.client.here();
         let named = self.codec.named(front);
         let (name, resource) = (named.name.to_owned(), named.resource.to_owned());
         let protocol = &C::PROTOCOL;
         let logged = [protocol.logged, protocol.logged_when_slow, protocol.logged_with_values];
-        let attributes = COMMON
+        let attributes: Vec<_> = COMMON
             .iter()
             .chain(logged.into_iter().flatten())
             .filter(|_| self.curious)
             .filter_map(|name| Some((*name, self.codec.attribute(front, name)?.into_owned())))
             .collect();
+        // Of a message that can't be read nothing is promised.
+        let denied = !request.callsite && request.violation.is_none();
+        if denied && attributes.iter().any(|(name, _)| *name == "callsite") {
+            return Err(Breach::new(Rule::Callsite, "a request has a call site that it denies"));
+        }
         let place = self.asked.len();
         let reason = (self.refuse)(place);
         if reason.is_some() {
@@ -222,6 +227,7 @@ impl<C: Codec> Run<C> {
         let refused = reason.is_some();
         let (sent, reply) = (None, None);
         self.asked.push(Asked { name, resource, request, sent, attributes, reply, refused });
+        Ok(())
     }
 
     fn reply(&mut self) -> Result<bool, Breach> {

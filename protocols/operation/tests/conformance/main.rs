@@ -73,6 +73,7 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::SwapsWhatIsNotHere, Rule::Progress, "swaps 16 bytes"),
         (Flaw::GoesRoundInCircles, Rule::Progress, "gets nowhere"),
         (Flaw::MarksInTheMidst, Rule::First, "in the midst"),
+        (Flaw::DeniesItsCallsite, Rule::Callsite, "that it denies"),
         (Flaw::TrustsTheText, Rule::Panic, "mutated with seed"),
         (Flaw::StillExpectsARefusedReply, Rule::Refusal, "request 0 refused"),
         (Flaw::RefusesWithAYes, Rule::Refusal, "reads as Some(Ok)"),

@@ -32,6 +32,7 @@ pub(crate) enum Flaw {
     SwapsWhatIsNotHere,
     GoesRoundInCircles,
     MarksInTheMidst,
+    DeniesItsCallsite,
     TrustsTheText,
     StillExpectsARefusedReply,
     RefusesWithAYes,
@@ -111,7 +112,8 @@ impl Toy {
 
     /// What a broken codec says first of a request.
     fn botch(&mut self, bytes: &[u8]) -> Option<Next<Request>> {
-        let mark = Request { tag: None, awaits: false, shape: None, violation: None };
+        let mark =
+            Request { tag: None, awaits: false, callsite: false, shape: None, violation: None };
         match self.flaw? {
             Flaw::HoldsForNothing if bytes.len() > 9 => Some(Next::Hold(9)),
             Flaw::HoldsForWhatIsClaimed => {
@@ -172,7 +174,7 @@ impl Codec for Toy {
         self.asked += 1;
         self.due.extend(tag);
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
-        let mark = Request { tag, awaits: false, shape: None, violation: None };
+        let mark = Request { tag, awaits: false, callsite: false, shape: None, violation: None };
         let mark = (!missed).then_some(mark);
         self.request = Walk { left: len, items: 0 };
         let here = self.request.on(bytes);
@@ -237,6 +239,9 @@ impl Codec for Toy {
             Some(Flaw::ReadsAttributesPastTheMessage) => &bytes[HEADER..],
             _ => &text[..text.len().min(len)],
         };
+        if self.has(Flaw::DeniesItsCallsite) && name == "callsite" {
+            return Some("nowhere".into());
+        }
         let last = text.rsplit(|byte| *byte == b',').next()?;
         (name == "last").then(|| String::from_utf8_lossy(last))
     }

@@ -32,7 +32,19 @@ fn how_documents_are_found_is_told() {
         (rawdoc! { "$or": [{ "_id": 1 }, { "a": 1 }] }, ALL),
     ] {
         let body = of(filter);
-        assert_eq!(read_shape("find", body.as_bytes(), None), expected, "{body:?}");
+        assert_eq!(read_shape("find", body.as_bytes(), None, None), expected, "{body:?}");
+    }
+}
+
+#[test]
+fn the_first_of_the_statements_that_come_apart_tells() {
+    let body = rawdoc! { "update": "c", "$db": "d" };
+    let (one, any) = (rawdoc! { "q": { "_id": 1 }, "u": {} }, rawdoc! { "q": {}, "u": {} });
+    for (first, second, expected) in [(&one, &any, "targeted"), (&any, &one, "scatter_get")] {
+        let apart = [first.as_bytes(), second.as_bytes()].concat();
+        let of = |apart| read_shape("update", body.as_bytes(), Some(apart), None);
+        assert_eq!(of(&apart), Some(expected));
+        assert_eq!(of(&apart[..first.as_bytes().len() - 1]), None, "it is cut");
     }
 }
 
@@ -83,7 +95,7 @@ fn every_command_that_looks_for_documents_is_told_apart() {
         ("getMore", rawdoc! { "getMore": 1_i64, "collection": "c" }, None),
         ("hello", rawdoc! { "hello": 1, "filter": q }, None),
     ] {
-        assert_eq!(read_shape(name, body.as_bytes(), None), expected, "{body:?}");
+        assert_eq!(read_shape(name, body.as_bytes(), None, None), expected, "{body:?}");
     }
 }
 
@@ -96,10 +108,18 @@ fn the_first_field_of_the_shard_key_decides() {
         (rawdoc! { "_id": 1 }, "scatter_get"),
     ] {
         let body = rawdoc! { "find": "c", "filter": filter };
-        assert_eq!(read_shape("find", body.as_bytes(), Some(&key)), Some(expected), "{body:?}");
+        assert_eq!(
+            read_shape("find", body.as_bytes(), None, Some(&key)),
+            Some(expected),
+            "{body:?}"
+        );
     }
     let body = rawdoc! { "find": "c", "filter": { "_id": 1 } };
-    assert_eq!(read_shape("find", body.as_bytes(), Some(&[])), Some("targeted"), "as without one");
+    assert_eq!(
+        read_shape("find", body.as_bytes(), None, Some(&[])),
+        Some("targeted"),
+        "as without one"
+    );
 }
 
 #[test]
@@ -108,7 +128,7 @@ fn a_cut_body_is_told_where_it_can_be() {
     let body = body.into_bytes();
     let mut told = 0;
     for cut in 0..body.len() {
-        match read_shape("find", &body[..cut], None) {
+        match read_shape("find", &body[..cut], None, None) {
             Some(shape) => {
                 assert_eq!(shape, "multi_get", "cut at {cut}");
                 told += 1;
@@ -160,7 +180,7 @@ fn generated_filters_are_judged_as_the_bson_crate_reads_them() {
         let body = rawdoc! { "find": "c", "filter": filter };
         let expected = ["scatter_get", "multi_get", "targeted"][rank];
         assert_eq!(
-            read_shape("find", body.as_bytes(), None),
+            read_shape("find", body.as_bytes(), None, None),
             Some(expected),
             "seed {seed}: {body:?}"
         );
