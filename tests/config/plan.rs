@@ -158,11 +158,13 @@ fn a_health_check_asks_what_the_listeners_speak() {
         let other = "other: { address: :0, protocol: tcp, cluster: other }";
         let listeners = format!("{other}, {}", listeners.join(", "));
         let clusters = "db: { endpoints: [a:1], health_check: {} }, other: { endpoints: [b:1] }";
-        let plan =
-            parse("t", &format!("listeners: {{ {listeners} }}\nclusters: {{ {clusters} }}"));
+        let plan = parse("t", &format!("listeners: {{ {listeners} }}\nclusters: {{ {clusters} }}"));
         let plan = plan.map_err(|problems| problems.to_string())?;
         let check = plan.clusters[0].health_check.as_ref().unwrap();
-        assert_eq!((check.interval, check.timeout), (Duration::from_secs(5), Duration::from_secs(1)));
+        assert_eq!(
+            (check.interval, check.timeout),
+            (Duration::from_secs(5), Duration::from_secs(1))
+        );
         assert_eq!((check.jitter, check.edge_interval), (10, Duration::from_secs(1)));
         assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (1, 3));
         assert!(check.initial_healthy && !check.close_connections_on_unhealthy);
@@ -203,7 +205,7 @@ fn a_file_of_endpoints_is_a_list_in_yaml_or_json() {
         ("- db-1\n", "e.yaml:1:3: `db-1` has no port"),
         ("- { address: db-1:1, weigth: 2 }\n", "e.yaml:1:22: unknown key `weigth`"),
         ("endpoints: [db-1:1]\n", "e.yaml:1:1: expected a list, found keys and values"),
-        ("- [", "e.yaml:1:4: not valid YAML"),
+        ("- [", "e.yaml:1:3: not valid YAML"),
     ] {
         let problems = endpoints(text, "e.yaml").unwrap_err().to_string();
         assert!(problems.starts_with(told), "{problems}");

@@ -7,7 +7,7 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 19] = [
+const MAPS: [(&str, &str); 18] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
@@ -56,9 +56,8 @@ fn the_page_lists_every_key() {
 fn no_map_of_the_schema_is_left_out() {
     let schema = config::schema();
     let known = |name: &String| {
-        // Protocol and probe are told where they are used, and nothing can't be set.
-        MAPS.iter().any(|(map, _)| map == name)
-            || ["NoSettings", "Probe", "Protocol"].contains(&&**name)
+        // Nothing can't be set.
+        MAPS.iter().any(|(map, _)| map == name) || name == "NoSettings"
     };
     for name in schema["$defs"].as_object().unwrap().keys() {
         assert!(known(name), "{name} is on no page");
@@ -99,7 +98,8 @@ fn the_defaults_on_the_page_are_those_that_run() {
             // so that there is a hash.
             if !is_value
                 || ["workers", "lb_policy"].contains(&&**key)
-                || name == "Settings" && key == "shard_keys" {
+                || name == "Settings" && key == "shard_keys"
+            {
                 continue;
             }
             let runs = match &runs[key] {

@@ -3,8 +3,8 @@ use crate::{
     dice::Dice,
     testing::{answer, body, compress, message, msg, reply},
 };
-use bson::{Document, doc};
 use Judgement::{Healthy, More, Unhealthy};
+use bson::{Document, doc};
 
 fn probe(settings: ProbeSettings) -> MongoProbe {
     MongoProbe::new(Arc::new(Check::new(settings)))
