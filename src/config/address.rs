@@ -90,6 +90,10 @@ impl FromText for Dialled {
     const EXPECTED: &str = "`host:port`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
+        if text.contains("+srv://") {
+            let hint = format!("write it as `{{ srv: {text} }}`");
+            return Err(Fault::new("this is the URL of an SRV record", hint));
+        }
         host_port(text).map(Dialled)
     }
 
@@ -113,6 +117,10 @@ impl FromText for Srv {
     fn from_text(text: &str) -> Result<Self, Fault> {
         let (service, name) = match text.split_once("+srv://") {
             Some((service, host)) => (Some(service), host),
+            None if text.contains("://") => {
+                let hint = "write `_service._tcp.example.net`, or `service+srv://example.net`";
+                return Err(Fault::new("this is the URL of no SRV record", hint));
+            }
             None => (None, text),
         };
         let shown = service.map_or(String::new(), |service| format!("{service}+srv://"));

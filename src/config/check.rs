@@ -16,9 +16,11 @@ use super::{
     yaml::Node,
 };
 use crate::protocols::{self, ProbePlan, Protocol, Written};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -213,8 +213,7 @@ pub(crate) fn is_digits(text: &str) -> bool {
 }
 
 /// What a name looks like, as a hint.
-pub(crate) const NAME: &str =
-    "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
+pub(crate) const NAME: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
 /// …and for editors.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 

@@ -1,7 +1,7 @@
 //! The whole way from text to plan, where no file of its own is needed.
 
 use std::time::Duration;
-use tollgate::config::{ADMIN, Problems, for_proxy, load, parse, plan::*};
+use tollgate::config::{ADMIN, Problems, endpoints, for_proxy, load, parse, plan::*};
 
 const MAX_FILE: usize = 4 << 20;
 
@@ -36,6 +36,12 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(cluster.connect_attempts, 3);
     assert_eq!(cluster.dns_min_ttl, Duration::from_secs(1));
     assert_eq!(cluster.dns_max_ttl, Duration::from_secs(300));
+    assert_eq!((cluster.spare_connections, cluster.tcp_user_timeout), (0, None));
+    assert_eq!((cluster.panic, cluster.slow_start), (PanicPlan::default(), None));
+    assert!(cluster.health_check.is_none() && cluster.outlier_detection.is_none());
+    assert_eq!(cluster.circuit_breaker, BreakerPlan::default());
+    assert_eq!(cluster.keepalive, KeepalivePlan::default());
+    assert_eq!((&cluster.zone, plan.event_log), (&None, None));
 }
 
 #[test]
@@ -55,13 +61,155 @@ fn what_is_written_is_what_runs() {
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
     assert_eq!((cache.first_byte_timeout, cache.message_timeout), (None, None));
     assert_eq!((cache.idle_timeout, cache.write_timeout, cache.max_connections), (None, None, 500));
-    let hosts: Vec<_> = plan.clusters[0].endpoints.iter().map(|it| it.at.to_string()).collect();
-    assert_eq!(hosts, ["mongo-1:27017", "mongo-2:27017", "[2001:db8::1]:27017"]);
     assert_eq!(plan.clusters[1].lb_policy, LbPolicy::Random);
     let log = plan.access_log.unwrap();
     assert_eq!(log.slower_than, Some(Duration::from_millis(100)));
     let settings = orders.protocol.to_json();
     assert_eq!(settings["mongo"]["shard_keys"]["shop.orders"][0], "customer");
+}
+
+#[test]
+fn what_is_written_about_a_cluster_is_what_runs() {
+    let seconds = Duration::from_secs;
+    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    assert_eq!(plan.zone.as_deref(), Some("eu-1a"));
+    assert_eq!(plan.event_log.unwrap().to_str(), Some("/var/log/tollgate-events.jsonl"));
+    let [orders, cache, games] = plan.clusters.as_slice() else { panic!("{:?}", plan.clusters) };
+    let written: Vec<_> = orders.endpoints.iter().map(|it| it.at.to_string()).collect();
+    let srv = "_mongodb._tcp.db.example.net";
+    assert_eq!(written, ["mongo-1:27017", "mongo-2:27017", "[2001:db8::1]:27017", srv]);
+    assert_eq!(
+        orders.endpoints[1],
+        EndpointPlan {
+            at: Target::Host("mongo-2".into(), 27017),
+            weight: 2,
+            priority: 1,
+            zone: Some("eu-1a".into()),
+        }
+    );
+    assert_eq!(orders.endpoints[3].at, Target::Srv(srv.into()));
+    assert_eq!(orders.endpoints_file.as_ref().unwrap().to_str(), Some("orders.endpoints.yaml"));
+    assert_eq!((orders.zone.as_deref(), orders.lb_policy), (Some("eu-1a"), LbPolicy::Maglev));
+    let key = vec!["peer".into()];
+    assert_eq!(orders.hash, HashPlan { key, bounded_load: Some(150), ring_size: 2048 });
+    assert_eq!(orders.panic, PanicPlan { threshold: Some(40), fail: true });
+    let slow = SlowStartPlan { window: seconds(45), aggression: 1.5, min_weight: 20 };
+    assert_eq!(orders.slow_start, Some(slow));
+    let check = orders.health_check.as_ref().unwrap();
+    assert_eq!((check.interval, check.timeout, check.jitter), (seconds(10), seconds(2), 20));
+    assert_eq!(check.edge_interval, Duration::from_millis(500));
+    assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (2, 4));
+    assert!(!check.initial_healthy && !check.reuse_connection);
+    assert!(check.close_connections_on_unhealthy);
+    let probe = serde_json::json!({ "mongo": { "replica_set": "rs0", "writable": true } });
+    assert_eq!(check.probe.to_json(), probe);
+    let rate = |minimum_endpoints, minimum_operations, enforcing| RateDetector {
+        minimum_endpoints,
+        minimum_operations,
+        enforcing,
+    };
+    let outliers = OutlierPlan {
+        consecutive_failures: 7,
+        consecutive_local_failures: 0,
+        interval: seconds(20),
+        base_ejection_time: seconds(60),
+        max_ejection_time: seconds(600),
+        max_ejection_percent: 30,
+        success_rate: rate(3, 200, 80),
+        stdev_factor: 2.5,
+        failure_percentage: rate(4, 60, 100),
+        failure_threshold: 70,
+        enforcing_consecutive: 90,
+    };
+    assert_eq!(orders.outlier_detection, Some(outliers));
+    let breaker = BreakerPlan {
+        max_connections: Some(1024),
+        max_connections_per_endpoint: Some(200),
+        max_pending: 256,
+        pending_timeout: seconds(3),
+        max_operations: Some(4096),
+        retry_percent: 25,
+        min_retries: 5,
+    };
+    assert_eq!(orders.circuit_breaker, breaker);
+    assert_eq!((orders.connect_attempts, orders.spare_connections), (1, 4));
+    let keepalive = KeepalivePlan { idle: seconds(30), interval: seconds(5), probes: 4 };
+    assert_eq!(orders.keepalive, keepalive);
+    assert_eq!(orders.tcp_user_timeout, Some(seconds(20)));
+    assert_eq!(orders.drain_timeout, seconds(15));
+    let outliers = cache.outlier_detection.as_ref().unwrap();
+    assert_eq!(outliers.success_rate, RateDetector::OFF);
+    assert_eq!(outliers.failure_percentage, RateDetector::OFF);
+    assert!(games.endpoints.is_empty() && games.endpoints_file.is_some());
+    let probe = &games.health_check.as_ref().unwrap().probe;
+    assert_eq!(
+        probe.to_json(),
+        serde_json::json!({ "tcp": { "send_hex": "00ff0a", "expect_hex": "ff" } })
+    );
+}
+
+#[test]
+fn a_health_check_asks_what_the_listeners_speak() {
+    let probe = |protocols: &[&str]| {
+        let listener = |(i, it): (usize, &&str)| {
+            format!("l{i}: {{ address: :0, protocol: {it}, cluster: db }}")
+        };
+        let listeners: Vec<_> = protocols.iter().enumerate().map(listener).collect();
+        let other = "other: { address: :0, protocol: tcp, cluster: other }";
+        let listeners = format!("{other}, {}", listeners.join(", "));
+        let clusters = "db: { endpoints: [a:1], health_check: {} }, other: { endpoints: [b:1] }";
+        let plan = parse("t", &format!("listeners: {{ {listeners} }}\nclusters: {{ {clusters} }}"));
+        let plan = plan.map_err(|problems| problems.to_string())?;
+        let check = plan.clusters[0].health_check.as_ref().unwrap();
+        assert_eq!(
+            (check.interval, check.timeout),
+            (Duration::from_secs(5), Duration::from_secs(1))
+        );
+        assert_eq!((check.jitter, check.edge_interval), (10, Duration::from_secs(1)));
+        assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (1, 3));
+        assert!(check.initial_healthy && !check.close_connections_on_unhealthy);
+        Ok::<_, String>((check.probe.name(), check.reuse_connection))
+    };
+    assert_eq!(probe(&[]), Ok(("tcp", false)));
+    assert_eq!(probe(&["tcp"]), Ok(("tcp", false)));
+    assert_eq!(probe(&["mongo"]), Ok(("mongo", true)));
+    assert_eq!(probe(&["mongo", "{ mongo: { rewrite_hello: false } }"]), Ok(("mongo", true)));
+    assert!(probe(&["mongo", "tcp"]).unwrap_err().contains("speak mongo, tcp"));
+}
+
+#[test]
+fn a_short_interval_shortens_the_other_times() {
+    let plan = parse("t", include_str!("../../fixtures/config/good/limits.yaml")).unwrap();
+    let check = plan.clusters[0].health_check.as_ref().unwrap();
+    let half = Duration::from_millis(500);
+    assert_eq!((check.interval, check.timeout, check.edge_interval), (half, half, half));
+    let outliers = plan.clusters[0].outlier_detection.as_ref().unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!((outliers.base_ejection_time, outliers.max_ejection_time), (hour, hour));
+    assert_eq!(outliers.consecutive_failures, 0);
+}
+
+#[test]
+fn a_file_of_endpoints_is_a_list_in_yaml_or_json() {
+    let yaml = "- db-1:27017\n- { address: db-2:27017, priority: 1, zone: eu-1a }\n";
+    let json = r#"["db-1:27017", {"address": "db-2:27017", "priority": 1, "zone": "eu-1a"}]"#;
+    let read = endpoints(yaml, "e.yaml").unwrap();
+    assert_eq!(read, endpoints(json, "e.json").unwrap());
+    assert_eq!((read.len(), read[1].priority), (2, 1));
+    // Others may be in the config.
+    assert!(endpoints("[{ address: a:1, priority: 3 }]", "e").is_ok());
+    for (text, told) in [
+        ("", "e.yaml: the file is empty"),
+        ("[]", "e.yaml:1:1: there is no endpoint"),
+        ("- db-1:1\n- db-1:1\n", "e.yaml:2:3: `db-1:1` is here twice"),
+        ("- db-1\n", "e.yaml:1:3: `db-1` has no port"),
+        ("- { address: db-1:1, weigth: 2 }\n", "e.yaml:1:22: unknown key `weigth`"),
+        ("endpoints: [db-1:1]\n", "e.yaml:1:1: expected a list, found keys and values"),
+        ("- [", "e.yaml:1:3: not valid YAML"),
+    ] {
+        let problems = endpoints(text, "e.yaml").unwrap_err().to_string();
+        assert!(problems.starts_with(told), "{problems}");
+    }
 }
 
 #[test]
@@ -194,7 +342,7 @@ fn a_long_line_is_shown_around_the_place() {
 #[test]
 fn no_mutilated_config_is_a_panic() {
     let good = include_str!("../../fixtures/config/good/every_key.yaml");
-    for (at, _) in good.char_indices().step_by(17) {
+    for (at, _) in good.char_indices().step_by(61) {
         let _ = parse("t", &good[..at]);
         for junk in ["\0", "[", "}", "\t", ": ", "*", "\"", "é"] {
             let (before, after) = good.split_at(at);

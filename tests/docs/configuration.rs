@@ -7,13 +7,25 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 6] = [
+const MAPS: [(&str, &str); 18] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
     ("Cluster", "`clusters.NAME`"),
+    ("Endpoint", "`clusters.NAME.endpoints`"),
+    ("Hash", "`clusters.NAME.hash`"),
+    ("SlowStart", "`clusters.NAME.slow_start`"),
+    ("HealthCheck", "`clusters.NAME.health_check`"),
+    ("TcpProbe", "`clusters.NAME.health_check.probe.tcp`"),
+    ("ProbeSettings", "`clusters.NAME.health_check.probe.mongo`"),
+    ("OutlierDetection", "`clusters.NAME.outlier_detection`"),
+    ("SuccessRate", "`clusters.NAME.outlier_detection.success_rate`"),
+    ("FailurePercentage", "`clusters.NAME.outlier_detection.failure_percentage`"),
+    ("CircuitBreaker", "`clusters.NAME.circuit_breaker`"),
+    ("Keepalive", "`clusters.NAME.keepalive`"),
     ("Dns", "`clusters.NAME.dns`"),
     ("AccessLog", "`access_log`"),
+    ("EventLog", "`event_log`"),
 ];
 
 #[test]
@@ -44,8 +56,8 @@ fn the_page_lists_every_key() {
 fn no_map_of_the_schema_is_left_out() {
     let schema = config::schema();
     let known = |name: &String| {
-        // An endpoint is told where it is used, and nothing can't be set.
-        MAPS.iter().any(|(map, _)| map == name) || ["Endpoint", "NoSettings"].contains(&&**name)
+        // Nothing can't be set.
+        MAPS.iter().any(|(map, _)| map == name) || name == "NoSettings"
     };
     for name in schema["$defs"].as_object().unwrap().keys() {
         assert!(known(name), "{name} is on no page");
@@ -55,7 +67,8 @@ fn no_map_of_the_schema_is_left_out() {
 #[test]
 fn the_defaults_on_the_page_are_those_that_run() {
     let written = "listeners: { a: { address: \":1\", protocol: mongo, cluster: b } }\n\
-                   clusters: { b: { endpoints: [\"c:1\"] } }\naccess_log: {}";
+                   clusters: { b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
+                   health_check: {}, outlier_detection: {} } }\naccess_log: {}\nevent_log: {}";
     let runs = config::parse("test", written).unwrap().to_json();
     let schema = config::schema();
     let mut compared = 0;
@@ -64,15 +77,29 @@ fn the_defaults_on_the_page_are_those_that_run() {
         ("Listener", "/listeners/a"),
         ("Settings", "/listeners/a/protocol/mongo"),
         ("Cluster", "/clusters/b"),
+        ("Hash", "/clusters/b/hash"),
+        ("SlowStart", "/clusters/b/slow_start"),
+        ("HealthCheck", "/clusters/b/health_check"),
+        ("ProbeSettings", "/clusters/b/health_check/probe/mongo"),
+        ("OutlierDetection", "/clusters/b/outlier_detection"),
+        ("SuccessRate", "/clusters/b/outlier_detection/success_rate"),
+        ("FailurePercentage", "/clusters/b/outlier_detection/failure_percentage"),
+        ("CircuitBreaker", "/clusters/b/circuit_breaker"),
+        ("Keepalive", "/clusters/b/keepalive"),
         ("Dns", "/clusters/b/dns"),
         ("AccessLog", "/access_log"),
+        ("EventLog", "/event_log"),
     ] {
         let runs = runs.pointer(place).unwrap();
         for (key, property) in map(&schema, name)["properties"].as_object().unwrap() {
             let (_, default) = documented(property);
-            let is_value = default.starts_with('`') || default.parse::<u64>().is_ok();
-            // One worker a core is a number by the time it runs.
-            if !is_value || key == "workers" || name == "Settings" && key == "shard_keys" {
+            let is_value = default.starts_with('`') || default.parse::<f64>().is_ok();
+            // One worker a core is a number by the time it runs; the policy is not the default,
+            // so that there is a hash.
+            if !is_value
+                || ["workers", "lb_policy"].contains(&&**key)
+                || name == "Settings" && key == "shard_keys"
+            {
                 continue;
             }
             let runs = match &runs[key] {
@@ -83,7 +110,7 @@ fn the_defaults_on_the_page_are_those_that_run() {
             compared += 1;
         }
     }
-    assert!(compared > 12, "{compared}");
+    assert!(compared > 50, "{compared}");
 }
 
 #[test]
@@ -119,7 +146,6 @@ fn one_line(description: &Value) -> String {
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return match name {
-            "Endpoint" => "`host:port`".to_owned(),
             "NoSettings" => "nothing".to_owned(),
             _ => {
                 let heading = MAPS.iter().find(|(map, _)| *map == name).unwrap().1;
@@ -143,8 +169,10 @@ fn kind(schema: &Value) -> String {
     if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains("(ms|s|m|h|d)")) {
         return "duration".to_owned();
     }
-    if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(":[0-9]{1,5}")) {
-        return "`ip:port`".to_owned();
+    if let Some(pattern) = schema["pattern"].as_str().filter(|p| p.contains(":[0-9]{1,5}")) {
+        // What is listened on may have no host.
+        let kind = if pattern.starts_with("^.*") { "`ip:port`" } else { "`host:port`" };
+        return kind.to_owned();
     }
     let kinds = match &schema["type"] {
         Value::String(kind) => vec![kind.as_str()],
@@ -154,7 +182,7 @@ fn kind(schema: &Value) -> String {
     match kind_of {
         "null" => "nothing".to_owned(),
         "boolean" => "`true`, `false`".to_owned(),
-        "integer" => format!("{} to {}", schema["minimum"], schema["maximum"]),
+        "integer" | "number" => format!("{} to {}", schema["minimum"], schema["maximum"]),
         "array" => format!("list of {}", kind(&schema["items"])),
         "object" if schema["additionalProperties"].is_object() => {
             format!("name: {}", kind(&schema["additionalProperties"]))

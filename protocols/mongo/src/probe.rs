@@ -26,7 +26,11 @@ const NAME: usize = 64;
 
 /// What a MongoDB server must be to be healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "keys and values, such as `{ replica_set: rs0 }`"
+)]
 pub struct ProbeSettings {
     /// The replica set that it must be a member of. Default: any, or none.
     pub replica_set: Option<String>,

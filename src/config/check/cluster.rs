@@ -66,11 +66,7 @@ impl Check<'_> {
         Some(super::endpoints(self.report, written, listed))
     }
 
-    fn hash(
-        &mut self,
-        Located { at, value }: Located<Hash>,
-        lb_policy: LbPolicy,
-    ) -> HashPlan {
+    fn hash(&mut self, Located { at, value }: Located<Hash>, lb_policy: LbPolicy) -> HashPlan {
         let default = HashPlan::default();
         if !matches!(lb_policy, LbPolicy::RingHash | LbPolicy::Maglev) {
             let message = format!("`lb_policy: {}` picks by no hash", lb_policy.as_str());

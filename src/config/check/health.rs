@@ -97,8 +97,7 @@ impl Check<'_> {
                 let names: Vec<_> = several.iter().map(ProbePlan::name).collect();
                 let message =
                     format!("listeners of `{cluster}` speak {}: what is asked?", names.join(", "));
-                let probes: Vec<_> =
-                    names.iter().map(|name| format!("`probe: {name}`")).collect();
+                let probes: Vec<_> = names.iter().map(|name| format!("`probe: {name}`")).collect();
                 self.report.add(at, message, format!("write {}", probes.join(" or ")));
                 None
             }

@@ -179,7 +179,7 @@ pub(crate) struct FailurePercentage {
     pub(crate) minimum_endpoints: Given<Count>,
     /// How many operations in an interval an endpoint needs to count. Default: 50.
     pub(crate) minimum_operations: Given<Count>,
-    /// How many of a hundred operations may not fail. Default: 85.
+    /// How many failed operations of a hundred are too many. Default: 85.
     pub(crate) threshold: Given<Between<1, 100>>,
     /// How many of a hundred ejections are carried out; 0 only tells. Default: 0.
     pub(crate) enforcing: Given<Percent>,

@@ -3,8 +3,8 @@
 use super::or_off;
 use crate::config::{
     plan::{
-        BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan,
-        LbPolicy, OutlierPlan, RateDetector, SlowStartPlan, Target,
+        BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
+        OutlierPlan, RateDetector, SlowStartPlan, Target,
     },
     value::duration_text,
 };
@@ -65,8 +65,12 @@ fn endpoint(plan: &EndpointPlan) -> Value {
 }
 
 fn hash(plan: &HashPlan) -> Value {
+    let key: Value = match &plan.key[..] {
+        [word] => (**word).into(),
+        words => json!(words),
+    };
     json!({
-        "key": plan.key,
+        "key": key,
         "bounded_load": plan.bounded_load.map_or("off".into(), Value::from),
         "ring_size": plan.ring_size,
     })

@@ -120,7 +120,9 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let digits: Option<Vec<u8>> = text.chars().filter(|c| *c != ' ').map(digit).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+    Some(
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect(),
+    )
 }
 
 impl<'de> Deserialize<'de> for WrittenProbe {
@@ -149,6 +151,10 @@ impl<'de> Visitor<'de> for WrittenVisitor {
 }
 
 impl JsonSchema for WrittenProbe {
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> Cow<'static, str> {
         "Probe".into()
     }
