@@ -240,7 +240,7 @@ impl Cluster {
     }
 
     /// Ends an interval: ejects who stands out, and forgives who did well.
-    fn end_interval(&self) {
+    pub(super) fn end_interval(&self) {
         let endpoints = self.endpoints();
         let windows: Vec<_> = endpoints.iter().map(|e| e.tally.end_interval()).collect();
         for endpoint in &endpoints {

@@ -29,9 +29,7 @@ async fn busy() -> (Arc<Cluster>, Lease) {
         lease.ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
     }
     lease.began();
-    for endpoint in &endpoints {
-        endpoint.tally.end_interval();
-    }
+    cluster.end_interval();
     endpoints[1].take_out(Out::Unhealthy);
     endpoints[1].check.store(Some(Arc::new(Check {
         good: false,
