@@ -104,7 +104,7 @@ impl Cluster {
             Detector::ConsecutiveFailures => (plan.consecutive_failures, "operations failed"),
             _ => (plan.consecutive_local_failures, "operations were lost or connections failed"),
         };
-        if limit == 0 || run % limit != 0 || endpoint.is_out(Out::Ejected) {
+        if limit == 0 || !run.is_multiple_of(limit) || endpoint.is_out(Out::Ejected) {
             return;
         }
         let reason = format!("{run} {what} in a row");
@@ -205,8 +205,11 @@ impl Cluster {
             let now = Instant::now();
             if now >= next {
                 self.end_interval();
-                // What was missed while the machine slept is not made up for.
-                next = (next + interval).max(now);
+                next += interval;
+                if next <= now {
+                    // What was missed while the machine slept is not made up for.
+                    next = now + interval;
+                }
             }
             self.return_due(now);
             self.close_drained(now);

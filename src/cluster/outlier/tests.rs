@@ -333,7 +333,7 @@ async fn of_a_thousand_endpoints_never_more_than_the_share_are_ejected() {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let index = (seed >> 33) as usize % endpoints.len();
                 // Two thirds of them fail everything.
-                let outcome = if index % 3 == 0 { Outcome::Ok } else { Outcome::Failed };
+                let outcome = if index.is_multiple_of(3) { Outcome::Ok } else { Outcome::Failed };
                 cluster.observe(&endpoints[index], outcome, MS);
             }
             most = most.max(ejected(&cluster));
@@ -366,7 +366,10 @@ fn what_many_threads_observe_is_counted_exactly() {
                     let lease = Lease::new(&cluster, &endpoint);
                     for i in 0..EACH {
                         lease.began();
-                        lease.ended(if i % 4 == 0 { Outcome::Failed } else { Outcome::Ok }, MS);
+                        lease.ended(
+                            if i.is_multiple_of(4) { Outcome::Failed } else { Outcome::Ok },
+                            MS,
+                        );
                     }
                 })
             })

@@ -25,7 +25,7 @@ async fn busy() -> (Arc<Cluster>, Lease) {
     let lease = Lease::new(&cluster, &endpoints[0]);
     for i in 0..1000u32 {
         lease.began();
-        let outcome = if i % 100 == 0 { Outcome::Failed } else { Outcome::Ok };
+        let outcome = if i.is_multiple_of(100) { Outcome::Failed } else { Outcome::Ok };
         lease.ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
     }
     lease.began();
