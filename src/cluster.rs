@@ -180,6 +180,10 @@ impl Cluster {
 
 /// The endpoints of `after` that are not in `before`, and the reverse.
 fn difference(before: &[Member], after: &[Member]) -> (Vec<Arc<Endpoint>>, Vec<Arc<Endpoint>>) {
+    let same = |(a, b): (&Member, &Member)| Arc::ptr_eq(&a.endpoint, &b.endpoint);
+    if before.len() == after.len() && before.iter().zip(after).all(same) {
+        return Default::default();
+    }
     let without = |these: &[Member], those: &[Member]| {
         let known: BTreeSet<_> = those.iter().map(|m| Arc::as_ptr(&m.endpoint)).collect();
         let endpoints = these.iter().map(|m| &m.endpoint);

@@ -205,8 +205,11 @@ impl Cluster {
             let now = Instant::now();
             if now >= next {
                 self.end_interval();
-                // What was missed while the machine slept is not made up for.
-                next = (next + interval).max(now);
+                next += interval;
+                if next <= now {
+                    // What was missed while the machine slept is not made up for.
+                    next = now + interval;
+                }
             }
             self.return_due(now);
             self.close_drained(now);
@@ -240,7 +243,7 @@ impl Cluster {
     }
 
     /// Ends an interval: ejects who stands out, and forgives who did well.
-    fn end_interval(&self) {
+    pub(super) fn end_interval(&self) {
         let endpoints = self.endpoints();
         let windows: Vec<_> = endpoints.iter().map(|e| e.tally.end_interval()).collect();
         for endpoint in &endpoints {

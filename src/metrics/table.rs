@@ -50,8 +50,7 @@ pub const ENDPOINT_OPERATIONS_TOTAL: &str = "tollgate_endpoint_operations_total"
 /// Operations on an endpoint under way.
 pub const ENDPOINT_OPERATIONS_ACTIVE: &str = "tollgate_endpoint_operations_active";
 /// How long operations on an endpoint took.
-pub const ENDPOINT_OPERATION_DURATION_SECONDS: &str =
-    "tollgate_endpoint_operation_duration_seconds";
+pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duration_seconds";
 /// Whether a cluster panics.
 pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
 /// Look-ups of a cluster's names.
@@ -235,11 +234,7 @@ pub const TABLE: &[Metric] = &[
         ENDPOINT,
         "Operations on an endpoint under way.",
     ),
-    histogram(
-        ENDPOINT_OPERATION_DURATION_SECONDS,
-        ENDPOINT,
-        "Time that operations on an endpoint took.",
-    ),
+    histogram(ENDPOINT_DURATION_SECONDS, ENDPOINT, "Time that operations on an endpoint took."),
     gauge(
         CLUSTER_PANIC,
         "clusters",

@@ -1,5 +1,7 @@
 use super::*;
-use crate::config::plan::{AccessLogPlan, ClusterPlan, EndpointPlan, ListenerPlan, Target};
+use crate::config::plan::{
+    AccessLogPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, ListenerPlan, Target,
+};
 use crate::protocols::Protocol;
 use std::{
     io::{Read, Write},
@@ -90,4 +92,42 @@ fn a_session_that_found_no_upstream_is_explained_in_the_log() {
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["outcome"], "lost");
     assert_eq!(line["reason"], "connect_failed");
+}
+
+#[test]
+fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("events.jsonl");
+    let mut plan = plan(nobody, None);
+    plan.event_log = Some(log.clone());
+    let health_check = Some(HealthCheckPlan {
+        interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(20),
+        jitter: 0,
+        edge_interval: Duration::from_secs(60),
+        healthy_threshold: 1,
+        unhealthy_threshold: 3,
+        initial_healthy: true,
+        reuse_connection: true,
+        close_connections_on_unhealthy: false,
+        probe: None,
+    });
+    let endpoints = plan.clusters[0].endpoints.clone();
+    plan.clusters =
+        vec![Arc::new(ClusterPlan { health_check, ..ClusterPlan::new("echo", endpoints) })];
+    let proxy = Proxy::start(plan).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    while !lines().contains('\n') {
+        assert!(std::time::Instant::now() < deadline, "no check within a minute");
+        std::thread::yield_now();
+    }
+    proxy.control().drain();
+    proxy.wait();
+    let text = lines();
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&line["event"], &line["healthy"]), (&"health_changed".into(), &false.into()));
+    assert_eq!((&line["cluster"], &line["reason"]), (&"echo".into(), &"connection refused".into()));
+    assert_eq!(line["endpoint"], nobody.to_string());
 }

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -12,6 +12,7 @@ const PAGES: [&str; 11] = [
     "docs/configuration.md",
     "docs/metrics.md",
     "docs/mongodb.md",
+    "docs/reliability.md",
     "docs/tcp.md",
     "docs/docker.md",
     "docs/testing.md",

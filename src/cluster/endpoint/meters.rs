@@ -58,10 +58,8 @@ impl Meters {
                 .map(|d| with(names::EJECTIONS_NOT_ENFORCED_TOTAL, "detector", d.as_str())),
             outcomes: Outcome::ALL
                 .map(|o| with(names::ENDPOINT_OPERATIONS_TOTAL, "outcome", o.as_str())),
-            took: recorder.register_histogram(
-                &key(names::ENDPOINT_OPERATION_DURATION_SECONDS, &both),
-                &METADATA,
-            ),
+            took: recorder
+                .register_histogram(&key(names::ENDPOINT_DURATION_SECONDS, &both), &METADATA),
             endpoint,
         }
     }

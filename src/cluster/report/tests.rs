@@ -25,13 +25,11 @@ async fn busy() -> (Arc<Cluster>, Lease) {
     let lease = Lease::new(&cluster, &endpoints[0]);
     for i in 0..1000u32 {
         lease.began();
-        let outcome = if i % 100 == 0 { Outcome::Failed } else { Outcome::Ok };
+        let outcome = if i.is_multiple_of(100) { Outcome::Failed } else { Outcome::Ok };
         lease.ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
     }
     lease.began();
-    for endpoint in &endpoints {
-        endpoint.tally.end_interval();
-    }
+    cluster.end_interval();
     endpoints[1].take_out(Out::Unhealthy);
     endpoints[1].check.store(Some(Arc::new(Check {
         good: false,
