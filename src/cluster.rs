@@ -4,18 +4,23 @@
 //! only look-ups of names and reports take a lock. No protocol is known here.
 
 mod balance;
+mod breaker;
 mod connect;
 mod discovery;
 mod endpoint;
 mod set;
+mod spare;
 
+pub use breaker::{Limit, OperationPermit, Refused};
 pub use connect::{Attempt, ConnectError, Upstream};
-pub use discovery::{Answer, Lookup, Resolve, SystemResolver};
+pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
+pub use spare::Spares;
 
 use crate::config::plan::ClusterPlan;
 use arc_swap::ArcSwap;
 use balance::Turns;
+use breaker::Breaker;
 use discovery::Names;
 use operation::Outcome;
 use serde_json::{Value, json};
@@ -33,6 +38,7 @@ pub struct Cluster {
     /// Held while a set is made from the one before, so that no change is lost.
     changing: Mutex<()>,
     turns: Turns,
+    breaker: Breaker,
     names: Names,
     /// Has every connection look at what its endpoint wishes.
     nudge: OnceLock<Nudge>,
@@ -70,6 +76,7 @@ impl Cluster {
             changing: Mutex::default(),
             turns: Turns::default(),
             nudge: OnceLock::new(),
+            breaker: Breaker::new(&plan.name, &plan.circuit_breaker, recorder),
             names: Names::new(&plan, recorder, resolver),
             plan,
         };
@@ -112,6 +119,15 @@ impl Cluster {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let members = change(&self.set.load().members);
         self.set.store(Arc::new(Set::new(&self.plan, members, Instant::now())));
+        // An endpoint more has room for who waits.
+        self.breaker.make_room();
+    }
+
+    /// Has every connection look at what its endpoint wishes.
+    fn nudge(&self) {
+        if let Some(nudge) = self.nudge.get() {
+            nudge();
+        }
     }
 
     /// What the admin interface shows.
@@ -122,6 +138,7 @@ impl Cluster {
             "lb_policy": balance::word(self.plan.lb_policy),
             "endpoints": endpoints,
             "dns": self.names.report(),
+            "circuit_breaker": self.breaker.report(),
         })
     }
 }

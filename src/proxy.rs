@@ -106,6 +106,7 @@ impl Proxy {
             .clusters
             .iter()
             .map(|cluster| (Arc::clone(&cluster.name), Cluster::new(Arc::clone(cluster), &metrics)))
+            .inspect(|(_, cluster)| cluster.records(metrics.clone()))
             .collect();
         let stop_background = CancellationToken::new();
         let background = discover(clusters.values().cloned().collect(), stop_background.clone())?;

@@ -1,6 +1,9 @@
 //! One endpoint: where it is, how busy it is, and how connecting to it went.
 
-use super::Cluster;
+use super::{
+    Cluster,
+    breaker::{Permit, raise},
+};
 use arc_swap::ArcSwapOption;
 use metrics::{Counter, Gauge};
 use operation::Outcome;
@@ -85,14 +88,12 @@ impl Endpoint {
         self.out.load(Relaxed) & why as u8 != 0
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
     /// Takes it out of use; `false` if it was already, for the same reason. Whoever does so has
     /// the cluster make its set anew.
     pub(super) fn take_out(&self, why: Out) -> bool {
         self.out.fetch_or(why as u8, Relaxed) & why as u8 == 0
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
     /// This speaks against it no more; `false` if it did not before.
     pub(super) fn bring_back(&self, why: Out) -> bool {
         self.out.fetch_and(!(why as u8), Relaxed) & why as u8 != 0
@@ -108,7 +109,6 @@ impl Endpoint {
         }
     }
 
-    #[expect(dead_code, reason = "nothing takes endpoints out yet")]
     /// Asks its connections to do this; they hear of it when the cluster nudges them.
     pub(super) fn wishes(&self, wish: Wish) {
         self.wish.store(wish as u8, Relaxed);
@@ -144,10 +144,6 @@ impl Endpoint {
             Failure::Error => self.meters.error.increment(1),
         }
         self.last_error.store(Some(Arc::new(error)));
-    }
-
-    pub(super) fn meters(&self) -> &Arc<Meters> {
-        &self.meters
     }
 }
 
@@ -193,13 +189,35 @@ pub(super) enum Failure {
 pub struct Lease {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
+    /// Its being counted as one of the cluster's connections; given back with the lease.
+    permit: Option<Permit>,
 }
 
 impl Lease {
+    /// Counts one more connection, whatever the limit.
+    #[cfg(test)]
     pub(super) fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.active_connections.fetch_add(1, Relaxed);
+        Self::counted(cluster, endpoint)
+    }
+
+    /// Counts one more connection, if the endpoint has fewer than `most`.
+    pub(super) fn within(
+        cluster: &Arc<Cluster>,
+        endpoint: &Arc<Endpoint>,
+        most: usize,
+    ) -> Option<Self> {
+        raise(&endpoint.active_connections, most).then(|| Self::counted(cluster, endpoint))
+    }
+
+    fn counted(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.meters.active.increment(1.0);
-        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint) }
+        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint), permit: None }
+    }
+
+    /// Keeps the permit for as long as the lease.
+    pub(super) fn hold(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
     }
 
     /// Where the connection leads.
@@ -223,6 +241,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.active_connections.fetch_sub(1, Relaxed);
         self.endpoint.meters.active.decrement(1.0);
+        self.cluster.breaker.make_room();
     }
 }
 
@@ -251,12 +270,10 @@ impl Meters {
             refused: connects("refused"),
             timeout: connects("timeout"),
             error: connects("error"),
-            active: recorder.register_gauge(
-                &key(
-                    crate::metrics::table::UPSTREAM_CONNECTIONS_ACTIVE,
-                    &[("cluster", cluster), ("endpoint", &endpoint)],
-                ),
-                &METADATA,
+            active: gauge(
+                recorder,
+                crate::metrics::table::UPSTREAM_CONNECTIONS_ACTIVE,
+                &[("cluster", cluster), ("endpoint", &endpoint)],
             ),
             endpoint,
         }
@@ -279,6 +296,15 @@ pub(super) fn counter(
     labels: &[(&'static str, &str)],
 ) -> Counter {
     recorder.register_counter(&key(name, labels), &METADATA)
+}
+
+/// Registers a gauge.
+pub(super) fn gauge(
+    recorder: &dyn metrics::Recorder,
+    name: &'static str,
+    labels: &[(&'static str, &str)],
+) -> Gauge {
+    recorder.register_gauge(&key(name, labels), &METADATA)
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> metrics::Key {

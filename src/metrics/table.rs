@@ -35,6 +35,10 @@ pub const CALLSITE_DURATION_SECONDS: &str = "tollgate_callsite_duration_seconds"
 pub const UPSTREAM_CONNECTIONS_ACTIVE: &str = "tollgate_upstream_connections_active";
 /// Attempts to connect to an endpoint.
 pub const UPSTREAM_CONNECT_TOTAL: &str = "tollgate_upstream_connect_total";
+/// Clients that wait for an upstream connection.
+pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
+/// What circuit breakers refused, by limit.
+pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
 /// Access-log lines lost.
@@ -170,6 +174,18 @@ pub const TABLE: &[Metric] = &[
         "attempts",
         &["cluster", "endpoint", "result"],
         "Attempts to connect to an endpoint, by result.",
+    ),
+    gauge(
+        CONNECTIONS_PENDING,
+        "connections",
+        &["cluster"],
+        "Client connections that wait because the cluster has as many upstream connections as it may.",
+    ),
+    counter(
+        BREAKER_REFUSALS_TOTAL,
+        "refusals",
+        &["cluster", "limit"],
+        "Connections, operations and retries refused because a limit was reached, by the limit's key.",
     ),
     counter(
         DNS_LOOKUPS_TOTAL,

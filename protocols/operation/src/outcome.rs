@@ -127,6 +127,8 @@ pub enum Close {
     ConnectTimeout,
     /// The cluster has no endpoint to connect to.
     NoEndpoint,
+    /// The cluster has as many connections as it may, and none was free in time.
+    Overloaded,
     /// The listener or the whole proxy is at its limit of connections.
     ConnectionLimit,
     /// The client's bytes can't be what the listener's protocol says.
@@ -139,7 +141,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 18] = [
+    pub const ALL: [Close; 19] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -154,6 +156,7 @@ impl Close {
         Close::ConnectFailed,
         Close::ConnectTimeout,
         Close::NoEndpoint,
+        Close::Overloaded,
         Close::ConnectionLimit,
         Close::ClientViolation,
         Close::UpstreamViolation,
@@ -177,6 +180,7 @@ impl Close {
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
             Close::NoEndpoint => "no_endpoint",
+            Close::Overloaded => "overloaded",
             Close::ConnectionLimit => "connection_limit",
             Close::ClientViolation => "client_violation",
             Close::UpstreamViolation => "upstream_violation",
@@ -198,7 +202,7 @@ impl Close {
             Close::FirstByteTimeout | Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
-            Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
+            Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
         }
     }
 }
