@@ -190,13 +190,12 @@ impl Cluster {
     ) -> Result<Option<Lease>, Limit> {
         let most = self.breaker.per_endpoint();
         let Some(mut picked) = self.pick(Ask { hash, except: tried }) else { return Ok(None) };
-        let mut except = Vec::new();
+        let mut except = tried.to_vec();
         loop {
             if let Some(lease) = Lease::within(self, &picked, most) {
                 return Ok(Some(lease));
             }
             // All that are full are passed over at once: there may be a thousand.
-            except.extend_from_slice(tried);
             except.push(picked);
             let set = self.set.load();
             except.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());

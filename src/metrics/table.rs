@@ -179,13 +179,15 @@ pub const TABLE: &[Metric] = &[
         CONNECTIONS_PENDING,
         "connections",
         &["cluster"],
-        "Client connections that wait because the cluster has as many upstream connections as it may.",
+        "Client connections that wait because the cluster has as many upstream connections as it \
+         may.",
     ),
     counter(
         BREAKER_REFUSALS_TOTAL,
         "refusals",
         &["cluster", "limit"],
-        "Connections, operations and retries refused because a limit was reached, by the limit's key.",
+        "Connections, operations and retries refused because a limit of a cluster was reached, by \
+         the limit's key.",
     ),
     counter(
         DNS_LOOKUPS_TOTAL,

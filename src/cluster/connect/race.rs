@@ -76,6 +76,9 @@ impl Cluster {
         endpoint: &Endpoint,
         tried: &[Arc<Endpoint>],
     ) -> Option<Lease> {
+        if !endpoint.usable() {
+            return None;
+        }
         let set = self.set.load();
         let others: Vec<_> = set
             .endpoints()

@@ -51,7 +51,8 @@ impl Cluster {
                 self.supply(endpoints);
             }
             Err(error) => {
-                tracing::error!(%cluster, "the file of endpoints is wrong: keeping those known\n{error}");
+                let told = "the file of endpoints is wrong: keeping those known";
+                tracing::error!(%cluster, "{told}\n{error}");
                 self.names.lock().file_error = Some(error);
             }
         }
