@@ -4,6 +4,7 @@
 //! only look-ups of names and reports take a lock. No protocol is known here.
 
 mod balance;
+mod breaker;
 mod by_hand;
 mod connect;
 mod discovery;
@@ -13,15 +14,19 @@ mod health;
 mod outlier;
 mod report;
 mod set;
+mod spare;
 
+pub use breaker::{Limit, OperationPermit, Refused};
 pub use by_hand::NoSuchEndpoint;
 pub use connect::{Attempt, ConnectError, Upstream};
-pub use discovery::{Answer, Lookup, Resolve, SystemResolver};
+pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
+pub use spare::Spares;
 
 use crate::{config::plan::ClusterPlan, log_file::Sink, metrics::table};
 use arc_swap::ArcSwap;
 use balance::Turns;
+use breaker::Breaker;
 use discovery::Names;
 use events::{Event, Events};
 use metrics::Gauge;
@@ -41,6 +46,7 @@ pub struct Cluster {
     /// Held while a set is made from the one before, so that no change is lost.
     changing: Mutex<()>,
     turns: Turns,
+    breaker: Breaker,
     names: Names,
     /// Has every connection look at what its endpoint wishes.
     nudge: OnceLock<Nudge>,
@@ -95,6 +101,7 @@ impl Cluster {
             wake: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
             panic: endpoint::gauge(recorder, table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
+            breaker: Breaker::new(&plan.name, &plan.circuit_breaker, recorder),
             names: Names::new(&plan, recorder, resolver),
             plan,
         };
@@ -122,6 +129,7 @@ impl Cluster {
         let _ = self.nudge.set(Box::new(nudge));
     }
 
+    /// Has every connection look at what its endpoint wishes.
     fn nudge(&self) {
         if let Some(nudge) = self.nudge.get() {
             nudge();
@@ -160,6 +168,8 @@ impl Cluster {
             self.set_changed.notify_one();
         }
         self.tell_panic(&before, &set);
+        // An endpoint more has room for who waits.
+        self.breaker.make_room();
     }
 
     /// Tells that panic was entered or left.

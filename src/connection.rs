@@ -1,7 +1,7 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
 use crate::{
-    cluster::{Lease, Upstream, Wish},
+    cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::ListenerPlan,
     listener::{Local, Seat},
     protocols,
@@ -104,7 +104,7 @@ async fn open(
         upstream: None,
         place: Cell::new(None),
     };
-    let connecting = local.cluster().connect(None);
+    let connecting = local.upstreams().connect(door.hash());
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // Nobody is served by a connection that is still being made.
@@ -160,6 +160,24 @@ impl Door {
     /// The listener that the connection came in by.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
         self.local.plan()
+    }
+
+    /// The hash of the key that the cluster picks by, if it does.
+    fn hash(&self) -> Option<u64> {
+        let key = self.local.upstreams().cluster().hash_key()?;
+        let mut words = String::new();
+        for name in key {
+            match &**name {
+                // The port differs with each of a client's connections.
+                "peer" => words.push_str(&self.link.peer.ip().to_string()),
+                name => words.push_str(&self.attribute(name).unwrap_or_default()),
+            }
+            // Nothing follows the last, so that one word alone is hashed as it is.
+            if key.len() > 1 {
+                words.push('\0');
+            }
+        }
+        Some(Cluster::hash(words.as_bytes()))
     }
 
     /// An operation goes to the endpoint.

@@ -5,7 +5,7 @@
 //! the kernel's hashing, one worker could end up with most of them.
 
 use crate::{
-    cluster::{Cluster, ConnectError},
+    cluster::{ConnectError, Spares},
     config::plan::ListenerPlan,
     connection::Accepted,
     gate::Gate,
@@ -176,7 +176,7 @@ pub struct Crew {
 pub struct Local {
     listener: Arc<Listener>,
     gate: Gate,
-    cluster: Arc<Cluster>,
+    upstreams: Rc<Spares>,
     metrics: Metrics,
     total: Counter,
     active: Gauge,
@@ -191,7 +191,7 @@ impl Local {
     pub fn new(
         listener: Arc<Listener>,
         gate: Gate,
-        cluster: Arc<Cluster>,
+        upstreams: Rc<Spares>,
         metrics: Metrics,
     ) -> Rc<Self> {
         let labels = [("listener", &*listener.plan.name)];
@@ -203,7 +203,7 @@ impl Local {
             closed: RefCell::default(),
             violations: RefCell::default(),
             gate,
-            cluster,
+            upstreams,
             metrics,
             listener,
         })
@@ -220,8 +220,8 @@ impl Local {
     }
 
     /// Where its operations go.
-    pub fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
+    pub fn upstreams(&self) -> &Rc<Spares> {
+        &self.upstreams
     }
 
     /// Counts a connection that begins.

@@ -4,9 +4,11 @@
 //! beside this one and a line in [`all`].
 
 pub mod access_log;
+mod breaker;
 mod stats;
 
 use crate::{
+    cluster::Cluster,
     config::plan::Plan,
     metrics::Metrics,
     series::{Census, Key},
@@ -20,6 +22,7 @@ use std::{
 };
 
 pub use access_log::AccessLog;
+pub use breaker::Breaker;
 pub use stats::Stats;
 
 /// What policies are made from, for one listener on one worker.
@@ -30,6 +33,8 @@ pub struct Materials<'a> {
     pub metrics: &'a Metrics,
     /// The listener's name.
     pub listener: &'a Arc<str>,
+    /// The listener's cluster.
+    pub cluster: &'a Arc<Cluster>,
     /// The call sites that the listener tells apart.
     pub callsites: &'a Arc<Census>,
     /// The worker's lines of the access log, if there is one.
@@ -40,7 +45,8 @@ pub struct Materials<'a> {
 pub fn all(from: &Materials<'_>) -> Vec<Box<dyn Policy>> {
     let stats: Option<Box<dyn Policy>> = Some(Box::new(Stats::new(from)));
     let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn Policy>);
-    [stats, log].into_iter().flatten().collect()
+    let breaker = Breaker::new(from).map(|breaker| Box::new(breaker) as Box<dyn Policy>);
+    [stats, log, breaker].into_iter().flatten().collect()
 }
 
 /// A policy as configured, on one worker and for one listener.

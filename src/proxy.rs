@@ -2,7 +2,7 @@
 
 use crate::{
     admin,
-    cluster::Cluster,
+    cluster::{Cluster, Spares},
     config::plan::{ClusterPlan, Plan},
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
@@ -203,6 +203,7 @@ fn make_clusters(
 ) -> BTreeMap<Arc<str>, Arc<Cluster>> {
     let make = |plan: &Arc<ClusterPlan>| {
         let cluster = Cluster::new(Arc::clone(plan), metrics);
+        cluster.records(metrics.clone());
         if let Some(file) = &events {
             cluster.log_events(file.clone());
         }
@@ -289,24 +290,39 @@ fn run_worker(
         }
     };
     let lines = parts.sink.clone().map(Lines::new);
-    let locals = parts.listeners.iter().zip(&parts.censuses).filter_map(|(listener, censuses)| {
-        let gate = gate(parts, listener, censuses, lines.as_ref());
-        let cluster = parts.clusters.get(&listener.plan.cluster)?;
-        Some(Local::new(Arc::clone(listener), gate, Arc::clone(cluster), parts.metrics.clone()))
-    });
     let crew = Crew { inboxes: inboxes.into(), total: Arc::clone(&parts.total) };
-    runtime.block_on(worker::work(Worker::new(index), locals.collect(), crew, lines, outbox));
+    runtime.block_on(async {
+        let locals = locals(parts, lines.as_ref());
+        worker::work(Worker::new(index), locals, crew, lines, outbox).await;
+    });
+}
+
+/// Every listener as a worker sees it.
+fn locals(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<Local>> {
+    let hold = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
+        (Arc::clone(name), Spares::hold(Arc::clone(cluster)))
+    };
+    let upstreams: BTreeMap<_, _> = parts.clusters.iter().map(hold).collect();
+    let local = |(listener, censuses): (&Arc<Listener>, _)| {
+        let upstreams = upstreams.get(&listener.plan.cluster)?;
+        let gate = gate(parts, listener, upstreams.cluster(), censuses, lines);
+        let metrics = parts.metrics.clone();
+        Some(Local::new(Arc::clone(listener), gate, Rc::clone(upstreams), metrics))
+    };
+    parts.listeners.iter().zip(&parts.censuses).filter_map(local).collect()
 }
 
 fn gate(
     parts: &Parts,
     listener: &Listener,
+    cluster: &Arc<Cluster>,
     (series, callsites): &(Arc<Census>, Arc<Census>),
     lines: Option<&Rc<Lines>>,
 ) -> Gate {
     let name = &listener.plan.name;
     let (plan, metrics) = (&*parts.plan, &parts.metrics);
-    let policies = policy::all(&Materials { plan, metrics, listener: name, callsites, lines });
+    let policies =
+        policy::all(&Materials { plan, metrics, listener: name, cluster, callsites, lines });
     let active = metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
     Gate::new(policies, Arc::clone(series), active)
 }

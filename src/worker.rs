@@ -211,6 +211,7 @@ pub async fn work(
                 for task in accepting.drain(..) {
                     task.abort();
                 }
+                locals.iter().for_each(|local| local.upstreams().close());
                 // What was handed over before the word to drain still counts as accepted, and
                 // workers that have yet to hear it may hand over more.
                 let mut drain = pin!(worker.drain(patience));

@@ -199,10 +199,9 @@ impl Cluster {
         hash(key)
     }
 
-    /// Whether too few endpoints are usable, so that their health is ignored (or nothing is
-    /// picked, where the config prefers that).
-    pub fn panics(&self) -> bool {
-        self.set.load().table.panics()
+    /// The attributes that make a client's key, where the cluster picks by one.
+    pub fn hash_key(&self) -> Option<&[Box<str>]> {
+        picks_by_key(self.plan.lb_policy).then_some(&*self.plan.hash.key)
     }
 
     /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.

@@ -1,6 +1,13 @@
 //! Connecting to a cluster: pick, dial, and on failure try elsewhere.
 
-use super::{Ask, Cluster, Endpoint, Lease, balance, endpoint::Failure};
+mod race;
+
+use super::{
+    Ask, Cluster, Endpoint, Lease, balance,
+    breaker::{Limit, Opening, Refused},
+    endpoint::Failure,
+};
+use crate::config::plan::ClusterPlan;
 use socket2::{SockRef, TcpKeepalive};
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -8,16 +15,10 @@ use tokio::{
     time,
 };
 
-/// An idle connection is probed after 60 s, every 10 s, and given up after 6 silent probes: a
-/// vanished peer is found within two minutes, and firewalls see traffic before they forget.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(6);
-
-/// The first pause before the same endpoint is tried again; it doubles up to `MAX_PAUSE`.
+/// The longest pause before endpoints that all failed are tried again, the first time; it doubles
+/// up to `MAX_PAUSE`.
 const MIN_PAUSE: Duration = Duration::from_millis(25);
-const MAX_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub struct Upstream {
     pub lease: Lease,
 }
 
-/// Why there is no connection. Always the cluster's fault, never the client's.
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// There is nothing to connect to.
@@ -40,20 +41,36 @@ pub enum ConnectError {
         why: Option<String>,
     },
     /// Every attempt took longer than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection in time: {}", list(.attempts))]
+    #[error("no endpoint of cluster `{cluster}` accepted a connection in time: {}{}", list(.attempts), unless(*.retried))]
     Timeout {
         /// The cluster's name.
         cluster: Arc<str>,
         /// What was tried, in order; the last attempt for each endpoint.
         attempts: Vec<Attempt>,
+        /// Whether it was tried as often as configured. The limit of retries was reached if not.
+        retried: bool,
     },
     /// Every attempt failed, at least one of them sooner than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection: {}", list(.attempts))]
+    #[error("no endpoint of cluster `{cluster}` accepted a connection: {}{}", list(.attempts), unless(*.retried))]
     Failed {
         /// The cluster's name.
         cluster: Arc<str>,
         /// What was tried, in order; the last attempt for each endpoint.
         attempts: Vec<Attempt>,
+        /// Whether it was tried as often as configured. The limit of retries was reached if not.
+        retried: bool,
+    },
+    /// There are as many connections as may be.
+    #[error("cluster `{cluster}` {full}, and {refused}")]
+    Overloaded {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// The limit that was reached…
+        limit: Limit,
+        /// …in words.
+        full: String,
+        /// Why waiting did not help.
+        refused: Refused,
     },
 }
 
@@ -68,8 +85,13 @@ impl ConnectError {
             ConnectError::Failed { cluster, .. } => {
                 format!("no endpoint of `{cluster}` accepted a connection")
             }
+            ConnectError::Overloaded { cluster, full, .. } => format!("`{cluster}` {full}"),
         };
-        (operation::Reason::NoEndpoint, words)
+        let reason = match self {
+            ConnectError::Overloaded { .. } => operation::Reason::Overloaded,
+            _ => operation::Reason::NoEndpoint,
+        };
+        (reason, words)
     }
 
     /// Why a client's connection ends that can't be served because of this.
@@ -78,6 +100,7 @@ impl ConnectError {
             ConnectError::NoEndpoint { .. } => operation::Close::NoEndpoint,
             ConnectError::Timeout { .. } => operation::Close::ConnectTimeout,
             ConnectError::Failed { .. } => operation::Close::ConnectFailed,
+            ConnectError::Overloaded { .. } => operation::Close::Overloaded,
         }
     }
 }
@@ -105,11 +128,12 @@ impl Cluster {
     /// Connects to an endpoint, trying up to `connect_attempts` times.
     ///
     /// While there are endpoints not tried yet, the next attempt goes to one of them at once;
-    /// after that a short pause comes first.
+    /// after that a pause comes first. At a limit of connections it waits its turn.
     ///
-    /// `hash` is that of the client's key, where the cluster picks by one.
+    /// `hash` is that of the client's key, where the cluster picks by one. On a worker that holds
+    /// spare connections, [`Spares::connect`](super::Spares::connect) takes these first.
     pub async fn connect(self: &Arc<Self>, hash: Option<u64>) -> Result<Upstream, ConnectError> {
-        self.connect_by(hash, dial).await
+        self.connect_by(hash, async |address| dial(&self.plan, address).await).await
     }
 
     /// Connects by means of `dial`, which need not keep any time limit.
@@ -118,75 +142,124 @@ impl Cluster {
         hash: Option<u64>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<Upstream, ConnectError> {
+        self.connect_with(hash, |_| None, dial).await
+    }
+
+    /// Connects by what `ready` has for the endpoint that is picked, or by means of `dial`.
+    pub(super) async fn connect_with(
+        self: &Arc<Self>,
+        hash: Option<u64>,
+        ready: impl Fn(&Arc<Endpoint>) -> Option<TcpStream>,
+        dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
+    ) -> Result<Upstream, ConnectError> {
+        let mut opening = Opening::new(&self.breaker);
+        let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut rounds = 0;
-        for _ in 0..self.plan.connect_attempts.max(1) {
-            let mut next = self.pick(Ask { hash, except: &tried });
-            if next.is_none() && !tried.is_empty() {
+        for number in 0..self.plan.connect_attempts.max(1) {
+            if number > 0 && !opening.may_retry() {
+                return Err(self.connect_error(attempts, false));
+            }
+            let mut lease =
+                self.reserve(&mut deadline, &mut permit, || self.lease(hash, &tried)).await;
+            if matches!(lease, Ok(None)) && !tried.is_empty() {
                 time::sleep(pause(rounds, balance::share())).await;
                 rounds += 1;
                 tried.clear();
-                next = self.pick(Ask { hash, except: &tried });
+                lease = self.reserve(&mut deadline, &mut permit, || self.lease(hash, &tried)).await;
             }
-            let Some(endpoint) = next else { break };
-            // Held while dialing, so that an endpoint with many connections on the way looks busy.
-            let lease = Lease::new(self, &endpoint);
-            match self.attempt(&endpoint, &dial).await {
-                Ok(stream) => return Ok(Upstream { stream, lease }),
-                Err(error) => {
-                    attempts.retain(|a| !Arc::ptr_eq(&a.endpoint, &endpoint));
-                    attempts.push(Attempt { endpoint: endpoint.clone(), error });
-                    tried.push(endpoint);
+            let lease = match lease {
+                Ok(Some(lease)) => lease,
+                Ok(None) => break,
+                Err((limit, refused)) => {
+                    let (cluster, full) = (self.plan.name.clone(), self.breaker.full(limit));
+                    return Err(ConnectError::Overloaded { cluster, limit, full, refused });
+                }
+            };
+            let connected = match ready(lease.endpoint()) {
+                Some(stream) => Ok(Upstream { stream, lease }),
+                None => self.attempt(lease, &tried, &dial).await,
+            };
+            match connected {
+                Ok(mut upstream) => {
+                    upstream.lease.hold(permit);
+                    return Ok(upstream);
+                }
+                Err(failed) => {
+                    for attempt in failed {
+                        attempts.retain(|a| !Arc::ptr_eq(&a.endpoint, &attempt.endpoint));
+                        tried.push(Arc::clone(&attempt.endpoint));
+                        attempts.push(attempt);
+                    }
                 }
             }
         }
-        Err(self.connect_error(attempts))
+        Err(self.connect_error(attempts, true))
     }
 
-    /// One attempt, counted.
-    async fn attempt(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
-    ) -> io::Result<TcpStream> {
-        let dialed = time::timeout(self.plan.connect_timeout, dial(endpoint.address())).await;
-        let result = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.observe_connect(endpoint, result.is_ok());
-        match &result {
-            Ok(_) => endpoint.connected(),
-            Err(error) => endpoint.failed(failure(error), words(error)),
+    /// A place at the endpoint whose turn it is; at another one where that is full. `None` if
+    /// there is none but those tried.
+    ///
+    /// It is held while dialing, so that an endpoint with many connections on the way looks busy.
+    fn lease(
+        self: &Arc<Self>,
+        hash: Option<u64>,
+        tried: &[Arc<Endpoint>],
+    ) -> Result<Option<Lease>, Limit> {
+        let most = self.breaker.per_endpoint();
+        let Some(mut picked) = self.pick(Ask { hash, except: tried }) else { return Ok(None) };
+        let mut except = tried.to_vec();
+        loop {
+            if let Some(lease) = Lease::within(self, &picked, most) {
+                return Ok(Some(lease));
+            }
+            // All that are full are passed over at once: there may be a thousand.
+            except.push(picked);
+            let set = self.set.load();
+            except.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());
+            match self.pick(Ask { hash, except: &except }) {
+                Some(next) => picked = next,
+                None => return Err(Limit::ConnectionsPerEndpoint),
+            }
         }
-        result
     }
 
-    fn connect_error(&self, attempts: Vec<Attempt>) -> ConnectError {
+    fn connect_error(&self, attempts: Vec<Attempt>, retried: bool) -> ConnectError {
         let cluster = self.plan.name.clone();
         if attempts.is_empty() {
             ConnectError::NoEndpoint { cluster, why: self.names.failing() }
         } else if attempts.iter().all(|a| failure(&a.error) == Failure::Timeout) {
-            ConnectError::Timeout { cluster, attempts }
+            ConnectError::Timeout { cluster, attempts, retried }
         } else {
-            ConnectError::Failed { cluster, attempts }
+            ConnectError::Failed { cluster, attempts, retried }
         }
     }
 }
 
 /// Connects to `address`.
-async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn dial(plan: &ClusterPlan, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
+    if let Some(timeout) = plan.tcp_user_timeout {
+        // Before the connection is made, so that it holds for the handshake as well.
+        SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))?;
+    }
     let stream = socket.connect(address).await?;
     // Four system calls, so only for connections that came about.
-    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(plan.keepalive.idle)
+        .with_interval(plan.keepalive.interval)
+        .with_retries(plan.keepalive.probes);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
 
-/// The pause before round number `round` (from 0) over endpoints that all failed: between half
-/// and the whole of a limit that doubles, so that clients cut off together spread out.
+/// The pause before round number `round` (from 0) over endpoints that all failed: anything up to a
+/// limit that doubles (full jitter), so that clients cut off together spread out.
 fn pause(round: u32, share: f64) -> Duration {
     let limit = MIN_PAUSE.saturating_mul(2u32.saturating_pow(round)).min(MAX_PAUSE);
-    limit.mul_f64(0.5 + share / 2.0)
+    limit.mul_f64(share)
 }
 
 fn failure(error: &io::Error) -> Failure {
@@ -210,6 +283,16 @@ pub(super) fn words(error: &io::Error) -> String {
 
 fn list(attempts: &[Attempt]) -> String {
     attempts.iter().map(Attempt::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn unless(retried: bool) -> &'static str {
+    match retried {
+        true => "",
+        false => {
+            "; not tried again, since as many connections as may be are retried already \
+             (circuit_breaker.retry_percent, min_retries)"
+        }
+    }
 }
 
 fn because(why: Option<&str>) -> String {

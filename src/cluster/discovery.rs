@@ -1,21 +1,30 @@
-//! Which endpoints there are: names looked up, and looked up again when their answer is due.
+//! Which endpoints there are: names looked up, and looked up again when their answer is due, and a
+//! file that is read again when it changes.
 //!
 //! A look-up that fails changes nothing but when the next one is due: operations go on to the
-//! last good answer, since a service outlives its name server more often than the reverse.
+//! last good answer, since a service outlives its name server more often than the reverse. An
+//! endpoint that a good answer names no more is *removed*, however well it works: its connections
+//! close as they come to a rest, and those that do not within `drain_timeout` close then.
 
+mod file;
+mod members;
+mod source;
+mod srv;
 mod system;
 
+pub use srv::{Service, Services};
 pub use system::SystemResolver;
 
-use super::{Cluster, Endpoint, balance, endpoint, endpoint::Meters, set::Member};
+use super::{Cluster, balance, endpoint, endpoint::Meters};
 use crate::config::plan::{ClusterPlan, Target};
 use metrics::Counter;
 use serde_json::{Value, json};
+use source::{Found, Source, Table};
 use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -35,10 +44,15 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 pub trait Resolve: Send + Sync {
     /// The addresses of `host`, or words for why there are none.
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a>;
+
+    /// The SRV records of `name`, or words for why there are none.
+    fn services<'a>(&'a self, name: &'a str) -> Lookup<'a, Services> {
+        Box::pin(async move { Err(format!("SRV records such as {name} can't be looked up")) })
+    }
 }
 
 /// A look-up under way.
-pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Answer, String>> + Send + 'a>>;
+pub type Lookup<'a, T = Answer> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,29 +63,23 @@ pub struct Answer {
     pub ttl: Duration,
 }
 
-/// The endpoints of a cluster as written, and what is known about each.
+/// A good answer, as endpoints.
+struct News {
+    found: Vec<Found>,
+    ttl: Duration,
+    /// What of it could not be looked up: the last good answer stands in for that.
+    missing: Option<String>,
+}
+
+/// Where a cluster's endpoints come from, and what is known about each.
 pub(super) struct Names {
     resolver: Box<dyn Resolve>,
     /// Locked for moments, by look-ups and reports; never on the way of an operation.
-    table: Mutex<Vec<Name>>,
+    table: Mutex<Table>,
+    /// For the metrics of endpoints whose names are not in the config.
+    recorder: OnceLock<Box<dyn metrics::Recorder + Send + Sync>>,
     lookups_ok: Counter,
     lookups_failed: Counter,
-}
-
-/// One endpoint as written.
-struct Name {
-    host: String,
-    port: u16,
-    meters: Arc<Meters>,
-    /// The last good answer; for a host that is an address, that address.
-    addresses: Vec<SocketAddr>,
-    /// When to look it up; `None` for a host that is an address.
-    due: Option<Instant>,
-    last_ok: Option<Instant>,
-    /// Why the last look-up failed, if it did.
-    last_error: Option<String>,
-    /// How many look-ups in a row failed.
-    failures: u32,
 }
 
 impl Names {
@@ -84,31 +92,10 @@ impl Names {
             let labels = [("cluster", &*plan.name), ("result", result)];
             endpoint::counter(recorder, crate::metrics::table::DNS_LOOKUPS_TOTAL, &labels)
         };
-        let name = |host: &str, port: u16| {
-            let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
-            let written = literal.map_or_else(|| format!("{host}:{port}"), |a| a.to_string());
-            Name {
-                host: host.to_owned(),
-                port,
-                meters: Arc::new(Meters::new(&plan.name, written.into(), recorder)),
-                addresses: literal.into_iter().collect(),
-                due: literal.is_none().then(Instant::now),
-                last_ok: None,
-                last_error: None,
-                failures: 0,
-            }
-        };
         Self {
             resolver,
-            table: Mutex::new(
-                plan.endpoints
-                    .iter()
-                    .filter_map(|e| match &e.at {
-                        Target::Host(host, port) => Some(name(host, *port)),
-                        Target::Srv(_) => None,
-                    })
-                    .collect(),
-            ),
+            table: Mutex::new(Table::new(plan, recorder)),
+            recorder: OnceLock::new(),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("error"),
         }
@@ -118,155 +105,169 @@ impl Names {
     /// for all; null if every endpoint is an address.
     pub(super) fn report(&self) -> Value {
         let table = self.lock();
-        let mut names = table.iter().filter(|n| n.due.is_some()).peekable();
-        if names.peek().is_none() {
+        let mut names = table.sources.iter().filter(|s| !s.is_address()).peekable();
+        if names.peek().is_none() && table.file_error.is_none() {
             return Value::Null;
         }
         // `None`, that is never, sorts before any time.
         let last_ok = names.map(|n| n.last_ok).min().flatten();
         json!({
             "last_ok_seconds_ago": last_ok.map(|at| at.elapsed().as_secs()),
-            "last_error": failing(&table),
+            "last_error": table.failing(),
         })
     }
 
-    /// The first name whose last look-up failed, and why.
+    /// The first source that could not be read or looked up, and why.
     pub(super) fn failing(&self) -> Option<String> {
-        failing(&self.lock())
+        self.lock().failing()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Name>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses of a host, in an order that changes only if they do: name servers shuffle.
+    async fn addresses(&self, host: &str) -> Result<Answer, String> {
+        let mut answer = in_time(self.resolver.resolve(host)).await?;
+        answer.addresses.sort_unstable();
+        answer.addresses.dedup();
+        answer.addresses.truncate(MAX_ADDRESSES);
+        match answer.addresses.is_empty() {
+            true => Err("it has no address".to_owned()),
+            false => Ok(answer),
+        }
     }
 }
 
-fn failing(table: &[Name]) -> Option<String> {
-    table.iter().find_map(|n| Some(format!("{}: {}", n.host, n.last_error.as_ref()?)))
+/// A look-up's answer, if it comes in time.
+async fn in_time<T>(lookup: Lookup<'_, T>) -> Result<T, String> {
+    let answer = time::timeout(LOOKUP_TIMEOUT, lookup).await;
+    answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())))
 }
 
 impl Cluster {
-    /// Looks every name up once. Takes no longer than 5 s, and leaves a name that could not be
-    /// looked up to [`discover`](Cluster::discover).
+    /// Has the metrics of endpoints whose names become known later registered with `recorder`. To
+    /// be called before the first look-up; such metrics are not recorded otherwise.
+    pub fn records(&self, recorder: impl metrics::Recorder + Send + Sync + 'static) {
+        let _ = self.names.recorder.set(Box::new(recorder));
+    }
+
+    /// Reads the file of endpoints, if there is one, and looks every name up once. A name takes no
+    /// longer than 5 s, or twice that by an SRV record; one that could not be looked up is left to
+    /// [`discover`](Cluster::discover).
     pub async fn resolve(self: &Arc<Self>) {
+        self.clone().read_file().await;
+        let names: Vec<u64> = {
+            let table = self.names.lock();
+            table.sources.iter().filter(|s| !s.is_address()).map(|s| s.id).collect()
+        };
         let mut lookups = JoinSet::new();
-        for index in self.due_names() {
-            let cluster = self.clone();
-            lookups.spawn(async move { cluster.look_up(index).await });
+        for id in names {
+            lookups.spawn(self.clone().look_up(id));
         }
         while lookups.join_next().await.is_some() {}
     }
 
-    /// Keeps looking names up whenever they are due, until dropped. Ends at once if there is no
-    /// name to look up.
+    /// Keeps looking names up whenever they are due, reads the file of endpoints when it changes,
+    /// and lets go of endpoints that were removed, until dropped. Ends at once if there is
+    /// nothing that could change.
     pub async fn discover(self: Arc<Self>) {
-        let mut names = JoinSet::new();
-        for index in self.due_names() {
-            names.spawn(self.clone().follow(index));
-        }
-        while names.join_next().await.is_some() {}
-    }
-
-    fn due_names(&self) -> Vec<usize> {
-        let table = self.names.lock();
-        (0..table.len()).filter(|&index| table[index].due.is_some()).collect()
-    }
-
-    async fn follow(self: Arc<Self>, index: usize) {
+        let mut under_way = JoinSet::new();
         loop {
-            let Some(due) = self.names.lock()[index].due else { return };
-            time::sleep_until(due).await;
-            self.look_up(index).await;
+            self.let_go();
+            let (due, read_file, next) = self.names.lock().due(Instant::now());
+            for id in due {
+                under_way.spawn(self.clone().look_up(id));
+            }
+            if read_file {
+                under_way.spawn(self.clone().read_file());
+            }
+            if under_way.is_empty() && next.is_none() {
+                return;
+            }
+            let due = async {
+                match next {
+                    Some(next) => time::sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(_) = under_way.join_next() => {}
+                () = due => {}
+            }
         }
     }
 
     /// Looks one name up and makes its answer known.
-    async fn look_up(&self, index: usize) {
-        let host = self.names.lock()[index].host.clone();
-        let lookup = time::timeout(LOOKUP_TIMEOUT, self.names.resolver.resolve(&host)).await;
-        let answer = match lookup {
-            Ok(Ok(answer)) if answer.addresses.is_empty() => Err("it has no address".to_owned()),
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
+    async fn look_up(self: Arc<Self>, id: u64) {
+        let Some((target, before)) = self.names.lock().source(id).map(Source::question) else {
+            return;
         };
-        match answer {
-            Ok(answer) => self.learn(index, answer),
-            Err(error) => self.keep(index, error),
+        let news = match &target {
+            Target::Host(host, port) => self.names.addresses(host).await.map(|answer| {
+                let name = target.to_string().into();
+                let found = |ip| Found::new(SocketAddr::new(ip, *port), &name);
+                News {
+                    found: answer.addresses.into_iter().map(found).collect(),
+                    ttl: answer.ttl,
+                    missing: None,
+                }
+            }),
+            Target::Srv(name) => self.look_up_services(name, &before).await,
+        };
+        match news {
+            Ok(news) => self.learn(id, news),
+            Err(error) => self.keep(id, error),
         }
     }
 
     /// Takes a good answer in.
-    fn learn(&self, index: usize, answer: Answer) {
+    fn learn(&self, id: u64, news: News) {
         self.names.lookups_ok.increment(1);
         let mut table = self.names.lock();
-        let name = &mut table[index];
-        // Name servers shuffle; the order here should change only if the answer does.
-        let port = name.port;
-        let mut addresses: Vec<SocketAddr> =
-            answer.addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MAX_ADDRESSES);
-
-        let (cluster, host) = (&self.plan.name, &name.host);
-        if name.last_error.take().is_some() {
-            tracing::info!(%cluster, host, "the name can be looked up again");
+        // It may have left the file meanwhile.
+        let Some(source) = table.source_mut(id) else { return };
+        let (cluster, name) = (&self.plan.name, source.name());
+        match (&source.last_error, &news.missing) {
+            (Some(_), None) => tracing::info!(%cluster, name, "the name can be looked up again"),
+            (None, Some(error)) => {
+                tracing::warn!(%cluster, name, %error, "can't look all of the name up: keeping what is known");
+            }
+            _ => {}
         }
-        let changed = name.addresses != addresses;
+        let changed = source.found != news.found;
         if changed {
-            tracing::info!(%cluster, host, ?addresses, "the name's addresses changed");
+            let addresses: Vec<_> = news.found.iter().map(|found| found.address).collect();
+            tracing::info!(%cluster, name, ?addresses, "the name's addresses changed");
         }
         let now = Instant::now();
-        let ttl = answer.ttl.min(self.plan.dns_max_ttl).max(self.plan.dns_min_ttl);
-        name.addresses = addresses;
-        name.failures = 0;
-        name.last_ok = Some(now);
-        name.due = Some(now + ttl);
+        let ttl = match &news.missing {
+            None => news.ttl,
+            Some(_) => news.ttl.min(MIN_RETRY),
+        };
+        let ttl = ttl.min(self.plan.dns_max_ttl).max(self.plan.dns_min_ttl);
+        source.found = news.found;
+        source.failures = 0;
+        source.last_ok = Some(now);
+        source.last_error = news.missing;
+        source.due = Some(now + ttl);
         if changed {
-            self.store(&table);
+            self.store(&mut table);
         }
     }
 
     /// Takes note of a failed look-up.
-    fn keep(&self, index: usize, error: String) {
+    fn keep(&self, id: u64, error: String) {
         self.names.lookups_failed.increment(1);
         let mut table = self.names.lock();
-        let name = &mut table[index];
-        let (cluster, host, kept) = (&self.plan.name, &name.host, name.addresses.len());
-        if name.last_error.is_none() {
-            tracing::warn!(%cluster, host, %error, kept, "can't look the name up: keeping what is known");
+        let Some(source) = table.source_mut(id) else { return };
+        let (cluster, name, kept) = (&self.plan.name, source.name(), source.found.len());
+        if source.last_error.is_none() {
+            tracing::warn!(%cluster, name, %error, kept, "can't look the name up: keeping what is known");
         }
-        name.due = Some(Instant::now() + retry_after(name.failures, balance::share()));
-        name.failures = name.failures.saturating_add(1);
-        name.last_error = Some(error);
-    }
-
-    /// Makes the endpoints in the table the ones to pick from.
-    pub(super) fn publish(&self) {
-        self.store(&self.names.lock());
-    }
-
-    /// Like `publish`, for who holds the table locked, so that the newest one is stored last.
-    fn store(&self, table: &[Name]) {
-        self.change(|before| {
-            let mut members: Vec<Member> = Vec::new();
-            for name in table {
-                for &address in &name.addresses {
-                    // An address that several names stand for is one endpoint.
-                    if members.iter().any(|m| m.endpoint.address() == address) {
-                        continue;
-                    }
-                    let same = |m: &&Member| {
-                        m.endpoint.address() == address
-                            && Arc::ptr_eq(m.endpoint.meters(), &name.meters)
-                    };
-                    let known = before.iter().find(same).map(|m| Arc::clone(&m.endpoint));
-                    let new = || Arc::new(Endpoint::new(address, name.meters.clone()));
-                    let endpoint = known.unwrap_or_else(new);
-                    members.push(Member { endpoint, weight: 1, priority: 0, zone: None });
-                }
-            }
-            members
-        });
+        source.due = Some(Instant::now() + retry_after(source.failures, balance::share()));
+        source.failures = source.failures.saturating_add(1);
+        source.last_error = Some(error);
     }
 }
 

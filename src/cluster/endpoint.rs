@@ -6,6 +6,7 @@ pub(super) use meters::{Meters, counter, gauge};
 
 use super::{
     Cluster,
+    breaker::{Permit, raise},
     health::Check,
     outlier::{Ejection, Tally},
 };
@@ -251,14 +252,36 @@ pub(super) enum Failure {
 pub struct Lease {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
+    /// Its being counted as one of the cluster's connections; given back with the lease.
+    permit: Option<Permit>,
 }
 
 impl Lease {
+    /// Counts one more connection, whatever the limit.
+    #[cfg(test)]
     pub(super) fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.active_connections.fetch_add(1, Relaxed);
+        Self::counted(cluster, endpoint)
+    }
+
+    /// Counts one more connection, if the endpoint has fewer than `most`.
+    pub(super) fn within(
+        cluster: &Arc<Cluster>,
+        endpoint: &Arc<Endpoint>,
+        most: usize,
+    ) -> Option<Self> {
+        raise(&endpoint.active_connections, most).then(|| Self::counted(cluster, endpoint))
+    }
+
+    fn counted(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         cluster.turns.more();
         endpoint.meters.active.increment(1.0);
-        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint) }
+        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint), permit: None }
+    }
+
+    /// Keeps the permit for as long as the lease.
+    pub(super) fn hold(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
     }
 
     /// Where the connection leads.
@@ -287,5 +310,6 @@ impl Drop for Lease {
         self.endpoint.active_connections.fetch_sub(1, Relaxed);
         self.cluster.turns.less();
         self.endpoint.meters.active.decrement(1.0);
+        self.cluster.breaker.make_room();
     }
 }

@@ -171,6 +171,7 @@ impl Cluster {
             "panic": self.set.load().panics().is_some(),
             "endpoints": self.rows(),
             "dns": self.names.report(),
+            "circuit_breaker": self.breaker.report(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A plan for a cluster `orders` with these endpoints.
 pub(super) fn plan(endpoints: &[(&str, u16)]) -> ClusterPlan {
@@ -35,6 +35,15 @@ pub(super) async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// A connection that was made without waiting, so that time can stand still. Its other end is
+/// closed.
+pub(super) fn loopback() -> TcpStream {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    TcpStream::from_std(stream).unwrap()
 }
 
 /// An address that refuses connections for as long as the socket is kept.

@@ -53,6 +53,10 @@ pub const ENDPOINT_OPERATIONS_ACTIVE: &str = "tollgate_endpoint_operations_activ
 pub const ENDPOINT_DURATION_SECONDS: &str = "tollgate_endpoint_operation_duration_seconds";
 /// Whether a cluster panics.
 pub const CLUSTER_PANIC: &str = "tollgate_cluster_panic";
+/// Clients that wait for an upstream connection.
+pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
+/// What circuit breakers refused, by limit.
+pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
 /// Access-log lines lost.
@@ -240,6 +244,20 @@ pub const TABLE: &[Metric] = &[
         "clusters",
         &["cluster"],
         "1 while so few endpoints are usable that health is ignored, or everything refused.",
+    ),
+    gauge(
+        CONNECTIONS_PENDING,
+        "connections",
+        &["cluster"],
+        "Client connections that wait because the cluster has as many upstream connections as it \
+         may.",
+    ),
+    counter(
+        BREAKER_REFUSALS_TOTAL,
+        "refusals",
+        &["cluster", "limit"],
+        "Connections, operations and retries refused because a limit of a cluster was reached, by \
+         the limit's key.",
     ),
     counter(
         DNS_LOOKUPS_TOTAL,

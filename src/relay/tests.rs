@@ -1,7 +1,7 @@
 //! Peers that are met in the worst order: who floods, who never reads, who leaves early.
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Spares},
     config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
@@ -99,7 +99,7 @@ fn parts(
     let socket = listener::bind(plan.address).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, workers);
-    let local = Local::new(Arc::clone(&listener), gate, cluster, metrics);
+    let local = Local::new(Arc::clone(&listener), gate, Spares::hold(cluster), metrics);
     (listener, Socket { listener: 0, socket }, local)
 }
 

@@ -134,6 +134,8 @@ pub enum Close {
     ConnectTimeout,
     /// The cluster has no endpoint to connect to.
     NoEndpoint,
+    /// The cluster has as many connections as it may, and none was free in time.
+    Overloaded,
     /// The listener or the whole proxy is at its limit of connections.
     ConnectionLimit,
     /// The client's bytes can't be what the listener's protocol says.
@@ -146,7 +148,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 21] = [
+    pub const ALL: [Close; 22] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -164,6 +166,7 @@ impl Close {
         Close::ConnectFailed,
         Close::ConnectTimeout,
         Close::NoEndpoint,
+        Close::Overloaded,
         Close::ConnectionLimit,
         Close::ClientViolation,
         Close::UpstreamViolation,
@@ -190,6 +193,7 @@ impl Close {
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
             Close::NoEndpoint => "no_endpoint",
+            Close::Overloaded => "overloaded",
             Close::ConnectionLimit => "connection_limit",
             Close::ClientViolation => "client_violation",
             Close::UpstreamViolation => "upstream_violation",
@@ -214,7 +218,7 @@ impl Close {
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,
             Close::EndpointUnhealthy => Outcome::Lost,
-            Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
+            Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
         }
     }
 }

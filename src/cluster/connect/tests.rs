@@ -1,7 +1,7 @@
 use super::*;
 use crate::cluster::{
     Answer, Lookup, Resolve,
-    tests::{Recorded, closed, listener, plan, plan_at},
+    tests::{Recorded, closed, listener, loopback, plan, plan_at},
 };
 use crate::config::plan::{ClusterPlan, LbPolicy};
 use metrics::NoopRecorder;
@@ -12,7 +12,6 @@ use std::{
     future::{Future, pending},
     pin::pin,
     task,
-    time::Instant,
 };
 
 /// A cluster of endpoints that exist on paper only: to be dialed by a closure.
@@ -67,19 +66,24 @@ async fn every_endpoint_is_tried_before_any_is_tried_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_only_endpoint_is_tried_again_after_a_pause() {
-    let (_listener, open) = listener().await;
-    let cluster = Cluster::new(Arc::new(plan_at(&[open])), &NoopRecorder);
-    let attempts = Cell::new(0);
-    let begin = Instant::now();
-    let upstream = cluster.connect_by(None, async |address| {
-        attempts.set(attempts.get() + 1);
-        if attempts.get() < 3 { Err(refused()) } else { dial(address).await }
-    });
-    upstream.await.unwrap();
-    assert_eq!(attempts.get(), 3);
-    assert!(begin.elapsed() >= pause(0, 0.0) + pause(1, 0.0));
+    let cluster = on_paper(1, |plan| plan.connect_attempts = 3);
+    let (attempts, mut longest) = (Cell::new(0), Duration::ZERO);
+    for _ in 0..100 {
+        attempts.set(0);
+        let begin = time::Instant::now();
+        let upstream = cluster.connect_by(None, async |_| {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() < 3 { Err(refused()) } else { Ok(loopback()) }
+        });
+        upstream.await.unwrap();
+        assert_eq!(attempts.get(), 3);
+        longest = longest.max(begin.elapsed());
+    }
+    // The clock of tokio counts milliseconds, and rounds up.
+    let limit = MIN_PAUSE + MIN_PAUSE * 2;
+    assert!(longest > limit / 3 && longest <= limit + Duration::from_millis(2), "{longest:?}");
 }
 
 #[tokio::test]
@@ -91,7 +95,7 @@ async fn an_endpoint_that_does_not_answer_is_given_up_and_the_next_one_tried() {
     let cluster = Cluster::new(Arc::new(plan), &recorded);
     for _ in 0..2 {
         let upstream = cluster.connect_by(None, async |address| match address == open {
-            true => dial(address).await,
+            true => dial(&ClusterPlan::new("orders", Vec::new()), address).await,
             false => pending().await,
         });
         assert_eq!(upstream.await.unwrap().lease.endpoint().address(), open);
@@ -234,23 +238,30 @@ async fn a_success_ends_the_last_error() {
 }
 
 #[tokio::test]
-async fn sockets_send_at_once_and_are_kept_alive() {
+async fn sockets_send_at_once_and_are_kept_alive_as_configured() {
     let (_listener, open) = listener().await;
-    let stream = dial(open).await.unwrap();
+    let mut plan = ClusterPlan::new("orders", Vec::new());
+    plan.keepalive.idle = Duration::from_secs(40);
+    plan.keepalive.interval = Duration::from_secs(7);
+    plan.keepalive.probes = 5;
+    plan.tcp_user_timeout = Some(Duration::from_secs(9));
+    let stream = dial(&plan, open).await.unwrap();
     assert!(stream.nodelay().unwrap());
     let socket = SockRef::from(&stream);
     assert!(socket.keepalive().unwrap());
-    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
-    assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
-    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(40));
+    assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 5);
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(9)));
 }
 
 #[test]
-fn pauses_double_up_to_a_limit_and_differ() {
+fn pauses_double_up_to_a_limit_with_full_jitter() {
+    assert_eq!(pause(0, 0.0), Duration::ZERO);
     assert_eq!(pause(0, 1.0), MIN_PAUSE);
-    assert_eq!(pause(0, 0.0), MIN_PAUSE / 2);
     assert_eq!(pause(1, 1.0), MIN_PAUSE * 2);
-    assert_eq!(pause(100, 1.0), MAX_PAUSE);
+    assert_eq!(pause(1, 0.5), MIN_PAUSE);
+    assert_eq!(pause(100, 1.0), Duration::from_secs(1));
 }
 
 #[test]
@@ -258,4 +269,103 @@ fn errors_are_told_in_plain_words_if_there_are_any() {
     assert_eq!(words(&io::Error::from_raw_os_error(111)), "connection refused");
     // Too many open files has no kind of its own.
     assert!(words(&io::Error::from_raw_os_error(24)).contains("os error 24"));
+}
+
+/// A cluster of one name that has an address of each family, at port 5000.
+async fn both_families() -> Arc<Cluster> {
+    struct Both;
+    impl Resolve for Both {
+        fn resolve<'a>(&'a self, _: &'a str) -> Lookup<'a> {
+            let addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+            Box::pin(async { Ok(Answer { addresses, ttl: Duration::from_secs(60) }) })
+        }
+    }
+    let mut plan = plan(&[("db", 5000)]);
+    plan.connect_timeout = Duration::from_secs(1);
+    plan.connect_attempts = 2;
+    let cluster = Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(Both));
+    cluster.resolve().await;
+    cluster
+}
+
+fn sums(cluster: &Cluster) -> [u64; 3] {
+    let report = cluster.report();
+    let sum = |key: &str| {
+        let endpoints = report["endpoints"].as_array().unwrap();
+        endpoints.iter().map(|endpoint| endpoint[key].as_u64().unwrap()).sum()
+    };
+    [sum("connects_ok"), sum("connects_failed"), sum("active_connections")]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_family_is_overtaken_by_the_other_after_a_head_start() {
+    let cluster = both_families().await;
+    for silent_is_v4 in [true, false] {
+        for _ in 0..2 {
+            let begin = time::Instant::now();
+            let upstream = cluster.connect_by(None, async |address| {
+                if address.is_ipv4() == silent_is_v4 { pending().await } else { Ok(loopback()) }
+            });
+            let upstream = upstream.await.unwrap();
+            assert_ne!(upstream.lease.endpoint().address().is_ipv4(), silent_is_v4);
+            assert!(begin.elapsed() < Duration::from_millis(252), "{:?}", begin.elapsed());
+            assert_eq!(sums(&cluster)[2], 1, "the loser is let go");
+        }
+    }
+    // Who lost counts neither as good nor as bad.
+    assert_eq!(sums(&cluster), [4, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_may_still_win_the_race() {
+    let cluster = both_families().await;
+    let first = Cell::new(None);
+    let upstream = cluster.connect_by(None, async |address| {
+        if first.get().is_none() {
+            first.set(Some(address));
+            time::sleep(Duration::from_millis(400)).await;
+            return Ok(loopback());
+        }
+        pending().await
+    });
+    assert_eq!(Some(upstream.await.unwrap().lease.endpoint().address()), first.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_families_that_are_silent_have_each_its_time_and_are_one_attempt() {
+    let cluster = both_families().await;
+    let dials = Cell::new(0);
+    let error = cluster.connect_by(None, async |_| {
+        dials.set(dials.get() + 1);
+        pending().await
+    });
+    let begin = time::Instant::now();
+    assert_eq!(error.await.unwrap_err().close(), Close::ConnectTimeout);
+    // Two attempts with a pause between them, each a race.
+    assert_eq!(dials.get(), 4);
+    assert!(begin.elapsed() >= Duration::from_millis(2_500), "{:?}", begin.elapsed());
+    assert_eq!(sums(&cluster), [0, 4, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_that_is_out_of_use_takes_no_part() {
+    let cluster = both_families().await;
+    let out = cluster.endpoints().into_iter().find(|e| e.address().is_ipv6()).unwrap();
+    out.take_out(crate::cluster::Out::Ejected);
+    cluster.change(<[_]>::to_vec);
+    let dialed = RefCell::new(BTreeSet::new());
+    let error = cluster.connect_by(None, async |address| {
+        dialed.borrow_mut().insert(address.to_string());
+        pending().await
+    });
+    assert!(error.await.is_err());
+    assert_eq!(dialed.into_inner(), BTreeSet::from(["10.0.0.1:5000".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_given_up_during_a_race_leaves_nothing_behind() {
+    let cluster = both_families().await;
+    let connect = cluster.connect_by(None, async |_| pending().await);
+    assert!(time::timeout(Duration::from_millis(300), connect).await.is_err());
+    assert_eq!(sums(&cluster), [0, 0, 0]);
 }

@@ -1,13 +1,13 @@
 //! Names looked up the way the system does it: the hosts file first, then its name servers.
 
-use super::{Answer, Lookup, Resolve};
+use super::{Answer, Lookup, Resolve, Service, Services};
 use hickory_resolver::{
     Hosts, ResolverBuilder, TokioResolver,
     config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::Query,
-        rr::{Name, RecordType},
+        rr::{Name, RData, RecordType},
     },
 };
 use std::{
@@ -38,6 +38,13 @@ impl Resolve for SystemResolver {
             ask(name_servers(), name).await.map_err(words)
         })
     }
+
+    fn services<'a>(&'a self, name: &'a str) -> Lookup<'a, Services> {
+        Box::pin(async move {
+            let name = Name::from_str_relaxed(name).map_err(|error| error.to_string())?;
+            ask_services(name_servers(), name).await.map_err(words)
+        })
+    }
 }
 
 /// The hosts file's word on `name` is final, for both families: a `localhost` that stands there
@@ -65,26 +72,51 @@ fn name_servers() -> ResolverBuilder<TokioRuntimeProvider> {
 
 /// Asks these name servers for addresses of both families.
 async fn ask(
-    mut servers: ResolverBuilder<TokioRuntimeProvider>,
+    servers: ResolverBuilder<TokioRuntimeProvider>,
     name: Name,
 ) -> Result<Answer, NetError> {
-    let options = servers.options_mut();
-    options.use_hosts_file = ResolveHosts::Never;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.cache_size = 0;
-    options.timeout = options.timeout.min(SERVER_TIMEOUT);
-    let found = servers.build()?.lookup_ip(name).await?;
+    let found = resolver(servers)?.lookup_ip(name).await?;
     Ok(Answer {
         addresses: found.iter().collect(),
         ttl: found.valid_until().saturating_duration_since(Instant::now()),
     })
 }
 
+/// Asks these name servers for SRV records.
+async fn ask_services(
+    servers: ResolverBuilder<TokioRuntimeProvider>,
+    name: Name,
+) -> Result<Services, NetError> {
+    let found = resolver(servers)?.lookup(name, RecordType::SRV).await?;
+    let services = found.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(srv) => Some(Service {
+            priority: srv.priority,
+            host: srv.target.to_utf8().trim_end_matches('.').to_owned(),
+            port: srv.port,
+            weight: srv.weight,
+        }),
+        _ => None,
+    });
+    Ok(Services {
+        services: services.collect(),
+        ttl: found.valid_until().saturating_duration_since(Instant::now()),
+    })
+}
+
+fn resolver(mut servers: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    let options = servers.options_mut();
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.cache_size = 0;
+    options.timeout = options.timeout.min(SERVER_TIMEOUT);
+    servers.build()
+}
+
 fn words(error: NetError) -> String {
     if error.is_nx_domain() {
         "no such name".to_owned()
     } else if error.is_no_records_found() {
-        "it has no address".to_owned()
+        "it has no such record".to_owned()
     } else {
         error.to_string()
     }
@@ -97,7 +129,7 @@ mod tests {
         config::ConnectionConfig,
         proto::{
             op::{Message, OpCode, ResponseCode},
-            rr::{RData, Record},
+            rr::{Record, rdata::SRV},
         },
     };
     use std::net::SocketAddr;
@@ -114,7 +146,12 @@ mod tests {
                 let asked = Message::from_vec(&bytes[..len]).unwrap();
                 let query = asked.queries[0].clone();
                 let mut reply = Message::response(asked.metadata.id, OpCode::Query);
-                if query.name().to_string() != "db." {
+                if query.query_type() == RecordType::SRV {
+                    let target = Name::from_ascii("db.example.").unwrap();
+                    let service = SRV::new(10, 60, 27017, target);
+                    let record = Record::from_rdata(query.name().clone(), 30, RData::SRV(service));
+                    reply.add_answer(record);
+                } else if query.name().to_string() != "db." {
                     reply.metadata.response_code = ResponseCode::NXDomain;
                 } else if query.query_type() == RecordType::A {
                     for (last, ttl) in [(1, 30), (2, 7)] {
@@ -149,6 +186,21 @@ mod tests {
             assert!(db.ttl <= limit && db.ttl > limit / 2, "{:?}", db.ttl);
             let nowhere = ask(at(address), Name::from_ascii("nowhere").unwrap()).await;
             assert_eq!(words(nowhere.unwrap_err()), "no such name");
+        };
+        tokio::select! { () = serve => unreachable!(), () = looked_up => () }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_tells_srv_records() {
+        let (serve, address) = name_server().await;
+        let looked_up = async {
+            let name = Name::from_str_relaxed("_db._tcp.example.").unwrap();
+            let found = ask_services(at(address), name).await.unwrap();
+            let host = "db.example".to_owned();
+            let service = Service { priority: 10, host, port: 27017, weight: 60 };
+            assert_eq!(found.services, [service]);
+            let limit = Duration::from_secs(30);
+            assert!(found.ttl <= limit && found.ttl > limit / 2, "{:?}", found.ttl);
         };
         tokio::select! { () = serve => unreachable!(), () = looked_up => () }
     }

@@ -1,11 +1,12 @@
 use super::*;
 use crate::cluster::{
-    Ask,
+    Ask, Out, Wish,
     tests::{Recorded, listener, plan},
 };
+use crate::config::plan::EndpointPlan;
 use metrics::NoopRecorder;
 use serde_json::json;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Answers in the order given, the last answer for ever, and tells of each question.
@@ -212,7 +213,7 @@ async fn a_ttl_is_kept_within_limits() {
     for expected in [5, 30, 60] {
         cluster.resolve().await;
         let table = cluster.names.lock();
-        let holds = table[0].due.unwrap() - table[0].last_ok.unwrap();
+        let holds = table.sources[0].due.unwrap() - table.sources[0].last_ok.unwrap();
         assert_eq!(holds, Duration::from_secs(expected));
     }
 }
@@ -224,10 +225,10 @@ async fn a_failed_look_up_is_due_again_later_and_later() {
         let before = Instant::now();
         cluster.resolve().await;
         let table = cluster.names.lock();
-        let due = table[0].due.unwrap();
+        let due = table.sources[0].due.unwrap();
         assert!(due >= before + retry_after(failures, 0.0));
         assert!(due <= Instant::now() + retry_after(failures, 1.0));
-        assert_eq!(table[0].failures, failures + 1);
+        assert_eq!(table.sources[0].failures, failures + 1);
     }
     assert_eq!(retry_after(0, 0.5), MIN_RETRY);
     assert_eq!(retry_after(3, 0.5), MIN_RETRY * 8);
@@ -252,4 +253,320 @@ async fn an_answer_of_any_size_makes_a_bounded_number_of_endpoints() {
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
     cluster.resolve().await;
     assert_eq!(cluster.endpoints().len(), MAX_ADDRESSES);
+}
+
+/// How the endpoints stand: address, name, weight, priority and zone.
+fn places(cluster: &Cluster) -> Vec<String> {
+    let set = cluster.set.load();
+    let place = |m: &crate::cluster::set::Member| {
+        let zone = m.zone.as_deref().unwrap_or("-");
+        let (address, name) = (m.endpoint.address(), m.endpoint.name());
+        format!("{address} {name} {} {} {zone}", m.weight, m.priority)
+    };
+    set.members.iter().map(place).collect()
+}
+
+/// A name server with SRV records; both kinds of answers can be changed.
+#[derive(Clone, Default)]
+struct Zone {
+    services: Arc<Mutex<Vec<Service>>>,
+    hosts: Arc<Mutex<std::collections::BTreeMap<String, &'static str>>>,
+}
+
+impl Zone {
+    fn serves(&self, services: &[(u16, u16, &str, u16)]) {
+        let service = |&(priority, weight, host, port): &(u16, u16, &str, u16)| Service {
+            priority,
+            weight,
+            host: host.into(),
+            port,
+        };
+        *self.services.lock().unwrap() = services.iter().map(service).collect();
+    }
+
+    fn host(&self, name: &str, address: Option<&'static str>) {
+        let mut hosts = self.hosts.lock().unwrap();
+        match address {
+            Some(address) => hosts.insert(name.into(), address),
+            None => hosts.remove(name),
+        };
+    }
+}
+
+impl Resolve for Zone {
+    fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
+        let known = self.hosts.lock().unwrap().get(host).copied();
+        Box::pin(
+            async move { known.map_or_else(failure, |a| answer(&[a], Duration::from_secs(20))) },
+        )
+    }
+
+    fn services<'a>(&'a self, _: &'a str) -> Lookup<'a, Services> {
+        let services = self.services.lock().unwrap().clone();
+        Box::pin(async move { Ok(Services { services, ttl: Duration::from_secs(40) }) })
+    }
+}
+
+fn srv_cluster(zone: &Zone) -> Arc<Cluster> {
+    let mut plan = plan(&[]);
+    let mut endpoint = EndpointPlan::new(Target::Srv("_db._tcp.example".into()));
+    endpoint.zone = Some("east".into());
+    plan.endpoints.push(endpoint);
+    Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(zone.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn srv_records_tell_ports_weights_and_ranked_priorities() {
+    let zone = Zone::default();
+    zone.serves(&[(20, 0, "c", 3), (10, 5, "b", 2), (10, 60, "a", 1), (500, 1, "a", 9)]);
+    for (host, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")] {
+        zone.host(host, Some(address));
+    }
+    let cluster = srv_cluster(&zone);
+    cluster.resolve().await;
+    let expected = [
+        "10.0.0.1:1 a:1 60 0 east",
+        "10.0.0.2:2 b:2 5 0 east",
+        "10.0.0.3:3 c:3 1 1 east",
+        "10.0.0.1:9 a:9 1 2 east",
+    ];
+    assert_eq!(places(&cluster), expected);
+    // The least of all TTLs holds.
+    let source = &cluster.names.lock().sources[0];
+    assert_eq!(source.due.unwrap() - source.last_ok.unwrap(), Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_srv_record_that_fails_keeps_what_was_known_target_by_target() {
+    let zone = Zone::default();
+    zone.serves(&[(0, 1, "a", 1), (0, 1, "b", 1)]);
+    zone.host("a", Some("10.0.0.1"));
+    zone.host("b", Some("10.0.0.2"));
+    let cluster = srv_cluster(&zone);
+    cluster.resolve().await;
+    let kept = cluster.endpoints();
+    // One target's look-up fails, and its weight changes all the same.
+    zone.host("b", None);
+    zone.serves(&[(0, 1, "a", 1), (0, 7, "b", 1), (0, 1, "new", 1)]);
+    cluster.resolve().await;
+    assert_eq!(places(&cluster), ["10.0.0.1:1 a:1 1 0 east", "10.0.0.2:1 b:1 7 0 east"]);
+    assert!(cluster.endpoints().iter().zip(&kept).all(|(now, then)| Arc::ptr_eq(now, then)));
+    assert_eq!(cluster.report()["dns"]["last_error"], "_db._tcp.example: b: no such name");
+    // No records, or a root as target, is no answer at all.
+    for nothing in [&[][..], &[(0, 1, "", 1)], &[(0, 1, ".", 1)]] {
+        zone.serves(nothing);
+        cluster.resolve().await;
+        assert_eq!(cluster.endpoints().len(), 2);
+        let error = &cluster.report()["dns"]["last_error"];
+        assert_eq!(error, "_db._tcp.example: it has no service");
+    }
+    // A target that the records name no more is removed, whether it can be looked up or not.
+    zone.serves(&[(0, 1, "a", 1)]);
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.0.0.1:1"]);
+    assert!(cluster.report()["dns"]["last_error"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_priorities_and_zones_of_the_config_reach_the_set() {
+    let mut plan = plan(&[("db", 5000), ("10.9.9.9", 1)]);
+    plan.endpoints[0].weight = 3;
+    plan.endpoints[0].priority = 1;
+    plan.endpoints[1].zone = Some("west".into());
+    let (cluster, _) = scripted(plan, &NoopRecorder, [for_a_second(&["10.0.0.1", "10.0.0.2"])]);
+    cluster.resolve().await;
+    let expected = [
+        "10.0.0.1:5000 db:5000 3 1 -",
+        "10.0.0.2:5000 db:5000 3 1 -",
+        "10.9.9.9:1 10.9.9.9:1 1 0 west",
+    ];
+    assert_eq!(places(&cluster), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back() {
+    let long = Duration::from_secs(30);
+    let answers = [
+        answer(&["10.0.0.1", "10.0.0.2"], long),
+        answer(&["10.0.0.2"], long),
+        answer(&["10.0.0.1", "10.0.0.2"], long),
+        answer(&["10.0.0.2"], Duration::from_secs(60)),
+        failure(),
+    ];
+    let mut plan = plan(&[("db", 5000)]);
+    plan.drain_timeout = Duration::from_secs(40);
+    let (cluster, mut questions) = scripted(plan, &NoopRecorder, answers);
+    let nudges = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = nudges.clone();
+    cluster.nudges(move || {
+        counted.fetch_add(1, Relaxed);
+    });
+    cluster.resolve().await;
+    let [one, two] = <[_; 2]>::try_from(cluster.endpoints()).unwrap();
+    assert_eq!((one.wish(), nudges.load(Relaxed)), (Wish::Stay, 0));
+
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+    let mut asked = async |times| {
+        for _ in 0..times {
+            questions.recv().await.unwrap();
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    asked(2).await;
+    assert_eq!((one.wish(), one.usable()), (Wish::Rest, false));
+    assert!(one.is_out(Out::Removed));
+    assert_eq!(nudges.load(Relaxed), 1);
+
+    // It comes back after 30 s.
+    asked(1).await;
+    assert!(Arc::ptr_eq(&cluster.endpoints()[0], &one));
+    assert_eq!((one.wish(), one.usable()), (Wish::Stay, true));
+    assert_eq!(nudges.load(Relaxed), 2);
+
+    // It goes again, and its time is over 40 s later.
+    asked(1).await;
+    let removed = Instant::now();
+    assert_eq!(one.wish(), Wish::Rest);
+    while one.wish() == Wish::Rest {
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(one.wish(), Wish::Removed);
+    assert_eq!(removed.elapsed().as_secs(), 40);
+    assert_eq!(nudges.load(Relaxed), 4);
+    assert!(cluster.names.lock().leaving.is_empty());
+    assert_eq!((two.wish(), two.usable()), (Wish::Stay, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_another_name_has_as_well_is_not_removed_with_the_first() {
+    let zone = Zone::default();
+    zone.host("a", Some("10.0.0.1"));
+    zone.host("b", Some("10.0.0.1"));
+    let plan = Arc::new(plan(&[("a", 5000), ("b", 5000)]));
+    let cluster = Cluster::with_resolver(plan, &NoopRecorder, Box::new(zone.clone()));
+    cluster.resolve().await;
+    let shared = cluster.endpoints()[0].clone();
+    zone.host("a", Some("10.0.0.2"));
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.0.0.2:5000", "10.0.0.1:5000"]);
+    assert!(Arc::ptr_eq(&cluster.endpoints()[1], &shared));
+    assert_eq!(shared.wish(), Wish::Stay);
+}
+
+/// A cluster whose endpoints are in a file, and the directory that has it.
+fn in_file(text: Option<&str>) -> (Arc<Cluster>, tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endpoints.json");
+    if let Some(text) = text {
+        std::fs::write(&path, text).unwrap();
+    }
+    let mut plan = plan(&[("10.9.9.9", 1)]);
+    plan.endpoints_file = Some(path.clone());
+    (scripted(plan, &NoopRecorder, [for_a_second(&["10.0.0.7"])]).0, directory, path)
+}
+
+/// Waits until the file has been read again.
+async fn reread(cluster: &Cluster) {
+    for _ in 0..2 {
+        time::sleep(file::INTERVAL).await;
+        while cluster.names.lock().file_due.is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_endpoints_is_read_again_however_it_changes() {
+    let (cluster, directory, path) = in_file(Some(r#"["10.0.0.1:1"]"#));
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.1:1"]);
+    let kept = cluster.endpoints()[1].clone();
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+
+    // In place, with the same length and the same time.
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, r#"["10.0.0.2:1"]"#).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    reread(&cluster).await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.2:1"]);
+    assert_eq!(kept.wish(), Wish::Rest);
+
+    // By a rename over it; and the first endpoint comes back as itself, with another weight.
+    let other = directory.path().join("other");
+    let text = r#"[{"address": "10.0.0.1:1", "weight": 5, "zone": "east"}, "db:5000"]"#;
+    std::fs::write(&other, text).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    reread(&cluster).await;
+    let expected = [
+        "10.9.9.9:1 10.9.9.9:1 1 0 -",
+        "10.0.0.1:1 10.0.0.1:1 5 0 east",
+        "10.0.0.7:5000 db:5000 1 0 -",
+    ];
+    assert_eq!(places(&cluster), expected);
+    assert!(Arc::ptr_eq(&cluster.endpoints()[1], &kept));
+    assert_eq!(kept.wish(), Wish::Stay);
+
+    // By a symbolic link that is swapped, as Kubernetes does it.
+    for (name, text) in [("v1", r#"["10.0.0.3:1"]"#), ("v2", r#"["10.0.0.4:1"]"#)] {
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+        std::fs::write(directory.path().join(name).join("endpoints.json"), text).unwrap();
+    }
+    let data = directory.path().join("data");
+    std::os::unix::fs::symlink("v1", &data).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("data/endpoints.json", &path).unwrap();
+    reread(&cluster).await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.3:1"]);
+    let swapped = directory.path().join("swapped");
+    std::os::unix::fs::symlink("v2", &swapped).unwrap();
+    std::fs::rename(&swapped, &data).unwrap();
+    reread(&cluster).await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.4:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_missing_or_wrong_changes_nothing_and_is_explained() {
+    let (cluster, _directory, path) = in_file(None);
+    cluster.resolve().await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1"]);
+    let error = || cluster.report()["dns"]["last_error"].as_str().map(str::to_owned);
+    assert!(error().unwrap().contains("endpoints.json: can't read this file: No such file"));
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+
+    std::fs::write(&path, r#"["10.0.0.1:1"]"#).unwrap();
+    reread(&cluster).await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.1:1"]);
+    assert_eq!(error(), None);
+
+    for wrong in ["[", r#"["10.0.0.2"]"#] {
+        std::fs::write(&path, wrong).unwrap();
+        reread(&cluster).await;
+        assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.1:1"]);
+        assert!(error().unwrap().contains("endpoints.json"), "{:?}", error());
+    }
+    std::fs::remove_file(&path).unwrap();
+    reread(&cluster).await;
+    assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.1:1"]);
+
+    std::fs::write(&path, r#"["10.0.0.1:1"]"#).unwrap();
+    reread(&cluster).await;
+    assert_eq!(error(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_come_later_have_metrics_of_their_own() {
+    let (cluster, _directory, _) = in_file(Some(r#"["10.0.0.1:1"]"#));
+    let metrics = crate::metrics::Metrics::new();
+    cluster.records(metrics.clone());
+    cluster.resolve().await;
+    let labels = "{cluster=\"orders\",endpoint=\"10.0.0.1:1\"}";
+    let series = format!("tollgate_upstream_connections_active{labels}");
+    let mut text = String::new();
+    metrics.render(&mut text);
+    assert!(text.contains(&series), "{text}");
 }

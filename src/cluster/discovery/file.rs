@@ -1,0 +1,87 @@
+//! A file of endpoints, read again whenever it changes.
+//!
+//! It is read once a second and compared by content. That sees edits in place, renames over it and
+//! swaps of symbolic links alike, on every file system; times and sizes alone miss some of these.
+
+use super::Cluster;
+use crate::config::{self, Problems, plan::EndpointPlan};
+use std::{
+    fs::File,
+    hash::BuildHasher,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{task::spawn_blocking, time::Instant};
+
+/// How often it is read.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// Bigger files are wrong.
+const MAX_FILE: u64 = 4 << 20;
+
+impl Cluster {
+    /// Reads the file of endpoints, if there is one, and takes its endpoints in if it changed. One
+    /// that is missing or wrong changes nothing, and is told once.
+    pub(super) async fn read_file(self: Arc<Self>) {
+        let Some(path) = self.plan.endpoints_file.clone() else { return };
+        let (file, cluster) = (path.display().to_string(), &self.plan.name);
+        // A file system that hangs holds nobody else up.
+        let read = spawn_blocking(move || read(&path)).await;
+        let read = read.unwrap_or_else(|error| Err(error.into()));
+        let text = read.map_err(|error| format!("{file}: can't read this file: {error}"));
+        let seen = match &text {
+            Ok(text) => Ok(foldhash::fast::FixedState::default().hash_one(text)),
+            Err(error) => Err(error.clone()),
+        };
+        let news = {
+            let mut table = self.names.lock();
+            table.file_due = Some(Instant::now() + INTERVAL);
+            table.file_seen.replace(seen.clone()) != Some(seen)
+        };
+        if !news {
+            return;
+        }
+        let endpoints =
+            text.and_then(|text| endpoints(&text, &file).map_err(|wrong| wrong.to_string()));
+        match endpoints {
+            Ok(endpoints) => {
+                tracing::info!(%cluster, file, endpoints = endpoints.len(), "read the endpoints");
+                self.names.lock().file_error = None;
+                self.supply(endpoints);
+            }
+            Err(error) => {
+                let told = "the file of endpoints is wrong: keeping those known";
+                tracing::error!(%cluster, "{told}\n{error}");
+                self.names.lock().file_error = Some(error);
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    match read as u64 > MAX_FILE {
+        true => Err(io::Error::other(format!("it is bigger than {} MiB", MAX_FILE >> 20))),
+        false => Ok(text),
+    }
+}
+
+/// Reads endpoints as the config writes them. Until `config::endpoints` is here, as JSON.
+fn endpoints(text: &str, file: &str) -> Result<Vec<EndpointPlan>, Problems> {
+    let hint = "list endpoints: `host:port`, or `{ address: host:port }`";
+    let wrong = |error: &str| Problems::one(file, error.to_owned(), hint);
+    let list: Vec<serde_json::Value> =
+        serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+    let one = |value: &serde_json::Value| {
+        let number = |key: &str, default| value[key].as_u64().unwrap_or(default);
+        let address = value.as_str().or(value["address"].as_str())?;
+        let at = config::host_port(address).ok()?;
+        let weight = u32::try_from(number("weight", 1)).ok()?;
+        let priority = u8::try_from(number("priority", 0)).ok()?;
+        let zone = value["zone"].as_str().map(Into::into);
+        Some(EndpointPlan { at, weight, priority, zone })
+    };
+    list.iter().map(|value| one(value).ok_or_else(|| wrong("this is no endpoint"))).collect()
+}
