@@ -38,7 +38,7 @@ impl Maglev {
         let share = |weight: u32| f64::from(weight) / sum as f64;
         let heaviest = endpoints.iter().map(|&(_, weight)| share(weight)).fold(0.0, f64::max);
         let mut sorted: Vec<_> = (0..).zip(endpoints).collect();
-        sorted.sort_by_key(|(_, key)| *key);
+        sorted.sort_by_key(|(_, endpoint)| *endpoint);
         let mut choices: Vec<Choice> = sorted
             .into_iter()
             .map(|(owner, (address, weight))| Choice {
