@@ -74,7 +74,7 @@ fn what_is_written_about_a_cluster_is_what_runs() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     assert_eq!(plan.zone.as_deref(), Some("eu-1a"));
     assert_eq!(plan.event_log.unwrap().to_str(), Some("/var/log/tollgate-events.jsonl"));
-    let [orders, cache, games] = plan.clusters.as_slice() else { panic!("{:?}", plan.clusters) };
+    let orders = &plan.clusters[0];
     let written: Vec<_> = orders.endpoints.iter().map(|it| it.at.to_string()).collect();
     let srv = "_mongodb._tcp.db.example.net";
     assert_eq!(written, ["mongo-1:27017", "mongo-2:27017", "[2001:db8::1]:27017", srv]);
@@ -103,6 +103,13 @@ fn what_is_written_about_a_cluster_is_what_runs() {
     assert!(check.close_connections_on_unhealthy);
     let probe = serde_json::json!({ "mongo": { "replica_set": "rs0", "writable": true } });
     assert_eq!(check.probe.to_json(), probe);
+}
+
+#[test]
+fn what_is_written_about_failures_and_connections_is_what_runs() {
+    let seconds = Duration::from_secs;
+    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let [orders, cache, games] = plan.clusters.as_slice() else { panic!("{:?}", plan.clusters) };
     let rate = |minimum_endpoints, minimum_operations, enforcing| RateDetector {
         minimum_endpoints,
         minimum_operations,
