@@ -5,6 +5,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use operation::{Codec, Gate as _, Operation, Outcome, Settlement, Verdict};
 use std::{sync::Arc, time::Instant};
 use tollgate::{
+    cluster::Cluster,
     config,
     gate::Gate,
     metrics::{Metrics, table},
@@ -23,8 +24,10 @@ fn gate() -> Gate {
     };
     let listener = &plan.listeners[0].name;
     let (plan, callsites) = (&plan, &census());
-    let policies =
-        policy::all(&Materials { plan, metrics: &metrics, listener, callsites, lines: None });
+    let cluster = &Cluster::new(Arc::clone(&plan.clusters[0]), &metrics);
+    let materials =
+        Materials { plan, metrics: &metrics, listener, cluster, callsites, lines: None };
+    let policies = policy::all(&materials);
     let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", listener)]);
     Gate::new(policies, census(), active)
 }

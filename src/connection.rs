@@ -162,22 +162,11 @@ impl Door {
         self.local.plan()
     }
 
-    /// The hash of the key that the cluster picks by, if it does.
+    /// The hash of the client's key, where the cluster picks by one: the address without the
+    /// port, which differs with each connection.
     fn hash(&self) -> Option<u64> {
-        let key = self.local.upstreams().cluster().hash_key()?;
-        let mut words = String::new();
-        for name in key {
-            match &**name {
-                // The port differs with each of a client's connections.
-                "peer" => words.push_str(&self.link.peer.ip().to_string()),
-                name => words.push_str(&self.attribute(name).unwrap_or_default()),
-            }
-            // Nothing follows the last, so that one word alone is hashed as it is.
-            if key.len() > 1 {
-                words.push('\0');
-            }
-        }
-        Some(Cluster::hash(words.as_bytes()))
+        let by_key = self.local.upstreams().cluster().picks_by_key();
+        by_key.then(|| Cluster::hash(self.link.peer.ip().to_string().as_bytes()))
     }
 
     /// An operation goes to the endpoint.
@@ -196,7 +185,7 @@ impl Door {
 
     /// What the endpoint asks of the connection.
     pub fn wish(&self) -> Wish {
-        self.upstream.as_ref().map_or(Wish::Stay, |lease| lease.endpoint().wish())
+        self.upstream.as_ref().map_or(Wish::Stay, Lease::wish)
     }
 
     /// The connection's two ends on the client's side.

@@ -16,7 +16,7 @@ mod weights;
 pub(super) use random::share;
 
 use super::{Ask, Cluster, Endpoint, Out, set::Member};
-use crate::config::plan::{ClusterPlan, LbPolicy};
+use crate::config::plan::ClusterPlan;
 use level::{Level, count, picks_by_key};
 use pool::Candidate;
 use std::{
@@ -182,26 +182,15 @@ fn hash(key: &[u8]) -> u64 {
     XxHash64::oneshot(0, key)
 }
 
-/// The word that the config and reports use.
-pub(super) fn word(policy: LbPolicy) -> &'static str {
-    match policy {
-        LbPolicy::RoundRobin => "round_robin",
-        LbPolicy::LeastRequest => "least_request",
-        LbPolicy::Random => "random",
-        LbPolicy::RingHash => "ring_hash",
-        LbPolicy::Maglev => "maglev",
-    }
-}
-
 impl Cluster {
     /// The hash of a client's key, for policies that pick by key: xxHash64, as in Envoy.
     pub fn hash(key: &[u8]) -> u64 {
         hash(key)
     }
 
-    /// The attributes that make a client's key, where the cluster picks by one.
-    pub fn hash_key(&self) -> Option<&[Box<str>]> {
-        picks_by_key(self.plan.lb_policy).then_some(&*self.plan.hash.key)
+    /// Whether it picks by key, and so wants a hash.
+    pub fn picks_by_key(&self) -> bool {
+        picks_by_key(self.plan.lb_policy)
     }
 
     /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.

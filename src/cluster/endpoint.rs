@@ -252,6 +252,8 @@ pub(super) enum Failure {
 pub struct Lease {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
+    /// The endpoint was unhealthy already: it was picked in a panic, for want of better ones.
+    in_panic: bool,
     /// Its being counted as one of the cluster's connections; given back with the lease.
     permit: Option<Permit>,
 }
@@ -276,7 +278,12 @@ impl Lease {
     fn counted(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         cluster.turns.more();
         endpoint.meters.active.increment(1.0);
-        Self { cluster: Arc::clone(cluster), endpoint: Arc::clone(endpoint), permit: None }
+        Self {
+            cluster: Arc::clone(cluster),
+            endpoint: Arc::clone(endpoint),
+            in_panic: endpoint.wish() == Wish::Unhealthy,
+            permit: None,
+        }
     }
 
     /// Keeps the permit for as long as the lease.
@@ -287,6 +294,14 @@ impl Lease {
     /// Where the connection leads.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// What the endpoint asks of the connection.
+    pub fn wish(&self) -> Wish {
+        match self.endpoint.wish() {
+            Wish::Unhealthy if self.in_panic => Wish::Stay,
+            wish => wish,
+        }
     }
 
     /// An operation goes to the endpoint.

@@ -1,6 +1,6 @@
 //! What the admin interface shows of a cluster: JSON for programs, a table for people.
 
-use super::{Cluster, Endpoint, Out, balance, set::Member};
+use super::{Cluster, Endpoint, Out, set::Member};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -167,7 +167,7 @@ impl Cluster {
     pub fn report(&self) -> Value {
         json!({
             "name": &*self.plan.name,
-            "lb_policy": balance::word(self.plan.lb_policy),
+            "lb_policy": self.plan.lb_policy.as_str(),
             "panic": self.set.load().panics().is_some(),
             "endpoints": self.rows(),
             "dns": self.names.report(),
@@ -183,7 +183,7 @@ impl Cluster {
         let mut text = format!(
             "{}: {}, {usable} of {} endpoints in use{panic}\n",
             self.plan.name,
-            balance::word(self.plan.lb_policy),
+            self.plan.lb_policy.as_str(),
             rows.len(),
         );
         let mut lines = vec![HEAD.map(str::to_owned)];

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::plan::{
     AccessLogPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, ListenerPlan, Target,
 };
-use crate::protocols::Protocol;
+use crate::protocols::{ProbePlan, Protocol};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -111,7 +111,7 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
         initial_healthy: true,
         reuse_connection: true,
         close_connections_on_unhealthy: false,
-        probe: None,
+        probe: ProbePlan::default(),
     });
     let endpoints = plan.clusters[0].endpoints.clone();
     plan.clusters =

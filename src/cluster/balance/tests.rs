@@ -5,7 +5,7 @@ mod simulation;
 use super::*;
 use crate::{
     cluster::{Lease, endpoint::Meters, tests::plan},
-    config::plan::{HashPlan, PanicPlan, SlowStartPlan},
+    config::plan::{HashPlan, LbPolicy, PanicPlan, SlowStartPlan},
 };
 use std::time::Duration;
 
@@ -289,7 +289,7 @@ fn priorities_share_by_what_they_can_carry() {
                 let is = percent(&counts[level * 10..][..10]) / 50_000.0;
                 assert!((is - share).abs() < 0.7, "{policy:?} {usable:?} {level}: {is}");
             }
-            assert!(!cluster.panics());
+            assert!(!cluster.set.load().table.panics());
             for (member, &count) in members.iter().zip(&counts) {
                 assert!(count == 0 || member.endpoint.usable());
             }
@@ -375,7 +375,7 @@ fn panic_with(panic: PanicPlan, usable: usize, all: usize) -> (bool, usize) {
     let ask = |_| pick(&cluster, &members, Ask::default());
     let picked: std::collections::BTreeSet<_> = (0..100).filter_map(ask).collect();
     assert_eq!(cluster.usable(), format!("{usable} of {all} endpoints are usable"));
-    (cluster.panics(), picked.len())
+    (cluster.set.load().table.panics(), picked.len())
 }
 
 #[test]
@@ -419,14 +419,14 @@ fn what_an_operator_took_out_stays_out_even_in_a_panic() {
         members[2].endpoint.take_out(Out::Removed);
         let cluster = cluster(plan_by(policy), &members);
         let counts = picks(&cluster, &members, 1_000);
-        assert!(cluster.panics() && counts[0] > 0 && counts[3] > 0, "{counts:?}");
+        assert!(cluster.set.load().table.panics() && counts[0] > 0 && counts[3] > 0, "{counts:?}");
         assert_eq!(counts[1..3], [0, 0]);
         assert_eq!(cluster.usable(), "0 of 2 endpoints are usable");
         // Nor is it a panic if an operator took all of them.
         members[0].endpoint.take_out(Out::Drained);
         members[3].endpoint.take_out(Out::Drained);
         cluster.refresh();
-        assert!(!cluster.panics() && cluster.pick(Ask::default()).is_none());
+        assert!(!cluster.set.load().table.panics() && cluster.pick(Ask::default()).is_none());
         assert_eq!(cluster.usable(), "there is no endpoint");
     }
 }
@@ -436,7 +436,7 @@ fn all_levels_in_panic_share_by_size() {
     let members = priorities([2, 1, 0]);
     let cluster = cluster(plan_by(LbPolicy::RoundRobin), &members);
     let counts = picks(&cluster, &members, 30_000);
-    assert!(cluster.panics());
+    assert!(cluster.set.load().table.panics());
     assert!(counts.iter().all(|&count| (900..1_100).contains(&count)), "{counts:?}");
     let words = "2 of 10 endpoints of priority 0 are usable (panic), \
                  1 of 10 endpoints of priority 1 are usable (panic), \
@@ -535,6 +535,6 @@ fn an_empty_cluster_has_nothing_to_pick_and_nothing_to_panic_about() {
         let cluster = cluster(plan_by(policy), &[]);
         let ask = Ask { hash: Some(1), except: &[] };
         assert!(cluster.pick(ask).is_none() && cluster.pick(Ask::default()).is_none());
-        assert!(!cluster.panics());
+        assert!(!cluster.set.load().table.panics());
     }
 }
