@@ -1,10 +1,12 @@
 //! A server that can be broken: bytes go on to one that works, or do not.
 
+use socket2::SockRef;
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// What a flaky server does.
@@ -86,27 +88,37 @@ impl Flaky {
 
 impl Shared {
     fn serve(&self, mut client: TcpStream) -> io::Result<()> {
-        let mut server = TcpStream::connect(self.behind)?;
-        let (mut back, mut front) = (server.try_clone()?, client.try_clone()?);
-        thread::spawn(move || {
-            let _ = io::copy(&mut back, &mut front);
-            let _ = front.shutdown(Shutdown::Write);
-        });
+        let mut server: Option<TcpStream> = None;
         let mut bytes = [0; 4096];
         loop {
             let n = client.read(&mut bytes)?;
             let mode = *self.mode.lock().unwrap();
             match mode {
-                _ if n == 0 => return server.shutdown(Shutdown::Write),
-                Mode::Works | Mode::Refuses => server.write_all(&bytes[..n])?,
+                _ if n == 0 => return server.map_or(Ok(()), |it| it.shutdown(Shutdown::Write)),
+                Mode::Works | Mode::Refuses => {
+                    if server.is_none() {
+                        server = Some(self.connect(&client)?);
+                    }
+                    server.as_mut().unwrap().write_all(&bytes[..n])?;
+                }
                 Mode::Hangs => {}
                 Mode::Resets => {
-                    socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO))?;
+                    SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
                     // The other half must not hold the socket open.
-                    server.shutdown(Shutdown::Both)?;
-                    return Ok(());
+                    return server.map_or(Ok(()), |it| it.shutdown(Shutdown::Both));
                 }
             }
         }
+    }
+
+    /// Connects to the server that works, and has its answers passed on.
+    fn connect(&self, client: &TcpStream) -> io::Result<TcpStream> {
+        let server = TcpStream::connect(self.behind)?;
+        let (mut back, mut front) = (server.try_clone()?, client.try_clone()?);
+        thread::spawn(move || {
+            let _ = io::copy(&mut back, &mut front);
+            let _ = front.shutdown(Shutdown::Write);
+        });
+        Ok(server)
     }
 }

@@ -4,7 +4,7 @@
 //! swaps of symbolic links alike, on every file system; times and sizes alone miss some of these.
 
 use super::Cluster;
-use crate::config::{self, Problems, plan::EndpointPlan};
+use crate::config;
 use std::{
     fs::File,
     hash::BuildHasher,
@@ -42,8 +42,8 @@ impl Cluster {
         if !news {
             return;
         }
-        let endpoints =
-            text.and_then(|text| endpoints(&text, &file).map_err(|wrong| wrong.to_string()));
+        let endpoints = text
+            .and_then(|text| config::endpoints(&text, &file).map_err(|wrong| wrong.to_string()));
         match endpoints {
             Ok(endpoints) => {
                 tracing::info!(%cluster, file, endpoints = endpoints.len(), "read the endpoints");
@@ -66,22 +66,4 @@ fn read(path: &Path) -> io::Result<String> {
         true => Err(io::Error::other(format!("it is bigger than {} MiB", MAX_FILE >> 20))),
         false => Ok(text),
     }
-}
-
-/// Reads endpoints as the config writes them. Until `config::endpoints` is here, as JSON.
-fn endpoints(text: &str, file: &str) -> Result<Vec<EndpointPlan>, Problems> {
-    let hint = "list endpoints: `host:port`, or `{ address: host:port }`";
-    let wrong = |error: &str| Problems::one(file, error.to_owned(), hint);
-    let list: Vec<serde_json::Value> =
-        serde_json::from_str(text).map_err(|error| wrong(&error.to_string()))?;
-    let one = |value: &serde_json::Value| {
-        let number = |key: &str, default| value[key].as_u64().unwrap_or(default);
-        let address = value.as_str().or(value["address"].as_str())?;
-        let at = config::host_port(address).ok()?;
-        let weight = u32::try_from(number("weight", 1)).ok()?;
-        let priority = u8::try_from(number("priority", 0)).ok()?;
-        let zone = value["zone"].as_str().map(Into::into);
-        Some(EndpointPlan { at, weight, priority, zone })
-    };
-    list.iter().map(|value| one(value).ok_or_else(|| wrong("this is no endpoint"))).collect()
 }
