@@ -183,6 +183,13 @@ impl Door {
         }
     }
 
+    /// An operation that [`began`](Door::began) went well, and says nothing about the endpoint.
+    pub fn greeted(&self, took: Duration) {
+        if let Some(lease) = &self.upstream {
+            lease.greeted(took);
+        }
+    }
+
     /// What the endpoint asks of the connection.
     pub fn wish(&self) -> Wish {
         self.upstream.as_ref().map_or(Wish::Stay, Lease::wish)

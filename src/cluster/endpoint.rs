@@ -313,10 +313,21 @@ impl Lease {
 
     /// An operation that [`began`](Lease::began) is over, after it `took` so long.
     pub fn ended(&self, outcome: Outcome, took: Duration) {
+        self.over();
+        self.cluster.observe(&self.endpoint, outcome, took);
+    }
+
+    /// An operation that [`began`](Lease::began) went well, but says nothing about the endpoint's
+    /// work: it neither ends a run of failures nor counts as a success.
+    pub fn greeted(&self, took: Duration) {
+        self.over();
+        self.endpoint.meters.operation(Outcome::Ok, took);
+    }
+
+    fn over(&self) {
         self.endpoint.active_operations.fetch_sub(1, Relaxed);
         self.cluster.turns.less();
         self.endpoint.meters.operations_active.decrement(1.0);
-        self.cluster.observe(&self.endpoint, outcome, took);
     }
 }
 

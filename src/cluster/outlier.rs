@@ -104,10 +104,16 @@ impl Cluster {
             Detector::ConsecutiveFailures => (plan.consecutive_failures, "operations failed"),
             _ => (plan.consecutive_local_failures, "operations were lost or connections failed"),
         };
-        if limit == 0 || !run.is_multiple_of(limit) || endpoint.is_out(Out::Ejected) {
+        // Who returns and fails at once is known already: nobody else has to pay for knowing.
+        let on_probation = endpoint.tally.on_probation.load(Relaxed);
+        let enough = on_probation || run.is_multiple_of(limit.max(1));
+        if limit == 0 || !enough || endpoint.is_out(Out::Ejected) {
             return;
         }
-        let reason = format!("{run} {what} in a row");
+        let reason = match on_probation {
+            true => "it failed again right after its return".to_owned(),
+            false => format!("{run} {what} in a row"),
+        };
         let suspect = (detector, plan.enforcing_consecutive, reason);
         if self.eject_suspect(plan, endpoint, suspect) {
             self.refresh();
@@ -235,7 +241,10 @@ impl Cluster {
         };
         let mut changed = false;
         for endpoint in self.endpoints().iter().filter(|endpoint| over(endpoint)) {
-            changed |= self.uneject(endpoint, "its time is over");
+            if self.uneject(endpoint, "its time is over") {
+                endpoint.tally.on_probation.store(true, Relaxed);
+                changed = true;
+            }
         }
         if changed {
             self.refresh();

@@ -134,6 +134,7 @@ impl<C: Codec> Relay<C> {
             code: reply.code,
             items: reply.items,
             confirmed: reply.confirms,
+            greeting: reply.greeting,
         };
         open.settle(end, now, &Facts { codec: &self.codec, door: &self.door });
         self.open.rest();

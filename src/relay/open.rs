@@ -28,12 +28,13 @@ pub(super) struct End {
     pub(super) code: Option<&'static str>,
     pub(super) items: u64,
     pub(super) confirmed: bool,
+    pub(super) greeting: bool,
 }
 
 impl End {
     /// An end without details.
     pub(super) fn bare(outcome: Outcome, reason: Option<&'static str>) -> Self {
-        Self { outcome, reason, code: None, items: 0, confirmed: false }
+        Self { outcome, reason, code: None, items: 0, confirmed: false, greeting: false }
     }
 }
 
@@ -41,7 +42,11 @@ impl Open {
     /// Settles it.
     pub(super) fn settle<C: Codec>(self, end: End, now: Instant, facts: &Facts<'_, C>) {
         if !self.awaits {
-            facts.door.ended(end.outcome, now.saturating_duration_since(self.began));
+            let took = now.saturating_duration_since(self.began);
+            match (end.greeting, end.outcome) {
+                (true, Outcome::Ok) => facts.door.greeted(took),
+                _ => facts.door.ended(end.outcome, took),
+            }
         }
         self.ticket.settle(&Settlement {
             outcome: end.outcome,

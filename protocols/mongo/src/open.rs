@@ -16,6 +16,8 @@ pub(crate) struct Open {
     pub(crate) role: Role,
     /// A good reply confirms the request's names.
     pub(crate) confirmable: bool,
+    /// A server that does no work answers it as well.
+    pub(crate) greeting: bool,
     /// The cursor that the reply brings will tail.
     pub(crate) tails: bool,
     /// The call site of the request, in [`crate::names::Names`]; 0 is none.
@@ -37,6 +39,7 @@ impl Open {
             legacy,
             role: asked.role,
             confirmable: asked.confirmable,
+            greeting: asked.command.answers_anybody(),
             tails: asked.tails,
             callsite: 0,
             cursor: asked.cursor,

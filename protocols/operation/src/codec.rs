@@ -55,6 +55,8 @@ pub struct Reply {
     /// A good end says that what the operation named exists: the service neither answers just
     /// anybody, nor whatever is named.
     pub confirms: bool,
+    /// A greeting or a sign of life: that it went well says nothing about the service's work.
+    pub greeting: bool,
     /// The message breaks a rule but can be stepped over.
     pub violation: Option<Violation>,
 }

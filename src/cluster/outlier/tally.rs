@@ -30,6 +30,8 @@ pub(in crate::cluster) struct Tally {
     last: ArcSwap<Window>,
     /// How many ejections it has behind it, less the intervals in which it did well.
     pub(super) multiplier: AtomicU32,
+    /// It has returned from an ejection, and has done nothing well since.
+    pub(super) on_probation: AtomicBool,
     /// Ejected within this interval.
     pub(super) ejected_lately: AtomicBool,
     /// Told within this interval that an ejection was not carried out: once is enough.
@@ -70,6 +72,7 @@ impl Default for Tally {
             times: array::from_fn(|_| AtomicU64::default()),
             last: ArcSwap::default(),
             multiplier: AtomicU32::default(),
+            on_probation: AtomicBool::default(),
             ejected_lately: AtomicBool::default(),
             told_lately: AtomicBool::default(),
         }
@@ -84,6 +87,9 @@ impl Tally {
             if run.load(Relaxed) != 0 {
                 run.store(0, Relaxed);
             }
+        }
+        if self.on_probation.load(Relaxed) {
+            self.on_probation.store(false, Relaxed);
         }
         self.good.fetch_add(1, Relaxed);
         self.took(took);
@@ -149,6 +155,7 @@ impl Tally {
         for run in [&self.failed_run, &self.lost_run, &self.unconnected_run] {
             run.store(0, Relaxed);
         }
+        self.on_probation.store(false, Relaxed);
         self.good.store(0, Relaxed);
         self.bad.store(0, Relaxed);
     }

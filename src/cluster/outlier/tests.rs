@@ -238,6 +238,40 @@ async fn who_returns_begins_with_clean_counters() {
     assert_eq!(ejected(&cluster), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_returns_and_fails_at_once_is_ejected_at_once() {
+    for outcome in [Outcome::Failed, Outcome::Lost] {
+        let cluster = cluster(2, |_| {});
+        operations(&cluster, 0, outcome, 5);
+        assert_eq!(ejected(&cluster), 1);
+        time::advance(Duration::from_secs(31)).await;
+        cluster.return_due(Instant::now());
+        assert_eq!(ejected(&cluster), 0);
+        operations(&cluster, 0, outcome, 1);
+        assert_eq!(ejected(&cluster), 1, "{outcome}");
+        // Twice as long, since it is the second time.
+        time::advance(Duration::from_secs(61)).await;
+        cluster.return_due(Instant::now());
+        operations(&cluster, 0, Outcome::Ok, 1);
+        operations(&cluster, 0, outcome, 4);
+        assert_eq!(ejected(&cluster), 0, "one good operation is the end of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn greetings_are_no_proof_of_work() {
+    let cluster = cluster(2, |_| {});
+    let endpoint = cluster.endpoints()[0].clone();
+    let lease = Lease::new(&cluster, &endpoint);
+    for _ in 0..5 {
+        lease.began();
+        lease.greeted(MS);
+        lease.began();
+        lease.ended(Outcome::Failed, MS);
+    }
+    assert_eq!((ejected(&cluster), endpoint.active_operations()), (1, 0));
+}
+
 fn window(good: u64, bad: u64) -> Window {
     Window { good, bad, ..Window::default() }
 }

@@ -106,7 +106,8 @@ impl Mongo {
                 let (outcome, code) = outcome(None, &facts, violation);
                 let tag = Tag(header.answers.into());
                 let items = facts.items;
-                Some(Reply { tag, outcome, code, items, confirms: false, violation })
+                let (confirms, greeting) = (false, false);
+                Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
             }
         };
         Next::Pass { len: len as u64, mark, ends: true }
@@ -133,7 +134,8 @@ impl Mongo {
         }
         self.opens.remove(open.id);
         let (tag, confirms) = (Tag(open.id.into()), open.confirmable && violation.is_none());
-        Some(Reply { tag, outcome, code, items, confirms, violation })
+        let greeting = open.greeting;
+        Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
     }
 
     fn note_cursor(&mut self, open: &Open, facts: &Facts) {

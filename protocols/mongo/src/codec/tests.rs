@@ -42,7 +42,15 @@ fn a_command_and_its_answer_make_an_operation() {
     let cursor = doc! {"cursor": {"id": 0_i64, "firstBatch": documents(3, 9)}, "ok": 1.0};
     let reply = told(&mut codec, &answer(7, cursor));
     let (tag, outcome) = (Tag(7), Fine);
-    let expected = Reply { tag, outcome, code: None, items: 3, confirms: true, violation: None };
+    let expected = Reply {
+        tag,
+        outcome,
+        code: None,
+        items: 3,
+        confirms: true,
+        greeting: false,
+        violation: None,
+    };
     assert_eq!(reply, expected);
     assert!(codec.opens.is_empty());
 }

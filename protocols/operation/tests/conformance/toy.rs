@@ -107,7 +107,8 @@ impl Toy {
         if self.has(Flaw::AnswersTheSameRequestAgain) {
             self.due.push_front(tag);
         }
-        Some(Reply { tag, outcome, code: None, items, confirms: true, violation: None })
+        let greeting = false;
+        Some(Reply { tag, outcome, code: None, items, confirms: true, greeting, violation: None })
     }
 
     /// What a broken codec says first of a request.
