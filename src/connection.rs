@@ -96,14 +96,8 @@ async fn open(
         tracing::debug!(listener = &*local.plan().name, %peer, %error, "connection lost");
         Close::ClientReset
     })?;
-    let mut door = Door {
-        worker: Rc::clone(worker),
-        local: Rc::clone(local),
-        link: Link { peer: plain(peer), local: plain(address) },
-        accepted: at,
-        upstream: None,
-        place: Cell::new(None),
-    };
+    let link = Link { peer: plain(peer), local: plain(address) };
+    let mut door = Door::new(worker, local, link, at);
     let connecting = local.upstreams().connect(door.hash());
     let upstream = tokio::select! {
         upstream = connecting => upstream,
@@ -112,7 +106,7 @@ async fn open(
     };
     match upstream {
         Ok(Upstream { stream, lease }) => {
-            door.upstream = Some(lease);
+            door.leads_to(lease);
             Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
@@ -152,6 +146,23 @@ impl Gate for Door {
 }
 
 impl Door {
+    /// A connection that was accepted, and leads nowhere yet.
+    pub fn new(worker: &Rc<Worker>, local: &Rc<Local>, link: Link, accepted: Instant) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            local: Rc::clone(local),
+            link,
+            accepted,
+            upstream: None,
+            place: Cell::new(None),
+        }
+    }
+
+    /// It has an upstream now.
+    pub fn leads_to(&mut self, lease: Lease) {
+        self.upstream = Some(lease);
+    }
+
     /// The worker that serves the connection.
     pub fn worker(&self) -> &Rc<Worker> {
         &self.worker

@@ -315,3 +315,5 @@ fn broken(side: Side, _: &io::Error) -> Close {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod third_protocol;

@@ -6,6 +6,7 @@ mod support;
 
 use bson::{Document, doc};
 use serde_json::Value;
+use std::time::Duration;
 use std::{
     sync::{Mutex, mpsc::channel},
     time::Instant,
@@ -123,6 +124,28 @@ fn a_message_that_trickles_in_is_cut_off_and_one_that_is_slow_to_be_answered_is_
     tollgate.metric_becomes("tollgate_connection_close_total", &labels, 3.0);
     enough.send(()).unwrap();
     assert_eq!(patient.read().answers(), 7);
+}
+
+#[test]
+fn a_first_message_that_trickles_is_not_waited_for() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo_with(server.address(), "handshake_timeout: 300ms");
+    let mut patient = RawClient::connect(tollgate.listener("db"));
+    assert_eq!(patient.ask(&op_msg(7, &find("orders"))).answers(), 7);
+    let mut slow = RawClient::connect(tollgate.listener("db"));
+    // A byte now and then puts no end off: what counts is the whole message.
+    let message = op_msg(7, &find("orders"));
+    let mut bytes = message.iter();
+    while let Some(byte) = bytes.next()
+        && !slow.has_ended(Duration::from_millis(20))
+    {
+        slow.try_send(&[*byte]);
+    }
+    assert!(bytes.next().is_some(), "it was let go on to the end");
+    let labels = [("listener", "db"), ("reason", "handshake_timeout")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+    // Who has said a first word may take its time.
+    assert_eq!(patient.ask(&op_msg(8, &find("orders"))).answers(), 8);
 }
 
 #[test]

@@ -32,8 +32,8 @@ pub(super) struct Check {
     pub(super) took: Duration,
 }
 
-/// Makes the probe of one check, or none where connecting is all there is to check.
-type Begin = Arc<dyn Fn() -> Option<Box<dyn Probe>> + Send + Sync>;
+/// Makes the probe of one check.
+type Begin = Arc<dyn Fn() -> Box<dyn Probe> + Send + Sync>;
 
 impl Cluster {
     /// Checks every endpoint again and again, those that come too, until dropped. Ends at once
@@ -41,12 +41,12 @@ impl Cluster {
     pub async fn check_health(self: Arc<Self>) {
         let Some(plan) = self.plan.health_check.clone() else { return };
         let probe = plan.probe.clone();
-        let begin = move || Some(probe.begin());
+        let begin = move || probe.begin();
         self.check_by(plan, Arc::new(begin)).await;
     }
 
     /// Checks by means of the probes that `begin` makes.
-    async fn check_by(self: Arc<Self>, plan: HealthCheckPlan, begin: Begin) {
+    pub(crate) async fn check_by(self: Arc<Self>, plan: HealthCheckPlan, begin: Begin) {
         let plan = Arc::new(plan);
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();

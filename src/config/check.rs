@@ -126,6 +126,7 @@ impl Check<'_> {
                 plan.max_connection_duration,
             ),
             first_byte_timeout: or(listener.first_byte_timeout, plan.first_byte_timeout),
+            handshake_timeout: or(listener.handshake_timeout, plan.handshake_timeout),
             message_timeout: or(listener.message_timeout, plan.message_timeout),
             write_timeout: or(listener.write_timeout, plan.write_timeout),
             on_violation: or(listener.on_violation, plan.on_violation),

@@ -76,6 +76,8 @@ pub(crate) struct Listener {
     pub(crate) max_connection_duration: Given<OrOff<Duration>>,
     /// How long both peers may say nothing at first, or `off`. Default: `1m`.
     pub(crate) first_byte_timeout: Given<OrOff<Duration>>,
+    /// How long a client may take until its first message can be read, or `off`. Default: `1m`.
+    pub(crate) handshake_timeout: Given<OrOff<Duration>>,
     /// How long a client may take to end a message that it began, or `off`. Default: `5m`.
     pub(crate) message_timeout: Given<OrOff<Duration>>,
     /// How long a peer may take none of the bytes meant for it, or `off`. Default: `5m`.

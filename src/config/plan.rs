@@ -53,6 +53,8 @@ pub struct ListenerPlan {
     pub max_connection_duration: Option<Duration>,
     /// How long both peers may say nothing at first; `None` means for ever.
     pub first_byte_timeout: Option<Duration>,
+    /// How long a client may take until its first message can be read; `None` means for ever.
+    pub handshake_timeout: Option<Duration>,
     /// How long a client may take to end a message that it began; `None` means for ever.
     pub message_timeout: Option<Duration>,
     /// How long a peer may take none of the bytes meant for it; `None` means for ever.
@@ -74,6 +76,7 @@ impl ListenerPlan {
             idle_timeout: Some(60 * MINUTE),
             max_connection_duration: None,
             first_byte_timeout: Some(MINUTE),
+            handshake_timeout: Some(MINUTE),
             message_timeout: Some(5 * MINUTE),
             write_timeout: Some(5 * MINUTE),
             on_violation: OnViolation::Pass,

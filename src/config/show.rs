@@ -47,6 +47,7 @@ fn listener(plan: &ListenerPlan) -> Value {
         "idle_timeout": or_off(plan.idle_timeout),
         "max_connection_duration": or_off(plan.max_connection_duration),
         "first_byte_timeout": or_off(plan.first_byte_timeout),
+        "handshake_timeout": or_off(plan.handshake_timeout),
         "message_timeout": or_off(plan.message_timeout),
         "write_timeout": or_off(plan.write_timeout),
         "max_connections": plan.max_connections,

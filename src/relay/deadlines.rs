@@ -86,6 +86,13 @@ impl<C: Codec> Relay<C> {
         {
             sooner(self.began + limit, Some(Close::FirstByteTimeout));
         }
+        // However slowly it says its first words, and whatever the service has said meanwhile.
+        if let Some(limit) = self.plan.handshake_timeout
+            && !self.understood
+            && !self.silent
+        {
+            sooner(self.began + limit, Some(Close::HandshakeTimeout));
+        }
         if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.message_since) {
             sooner(since + limit, Some(Close::MessageTimeout));
         }

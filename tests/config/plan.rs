@@ -25,6 +25,7 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(listener.max_connection_duration, None);
     assert_eq!(listener.first_byte_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(listener.handshake_timeout, Some(Duration::from_secs(60)));
     assert_eq!(listener.message_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.write_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.max_connections, 10_000);
@@ -56,6 +57,7 @@ fn what_is_written_is_what_runs() {
     );
     assert_eq!(orders.idle_timeout, Some(Duration::from_secs(5400)));
     assert_eq!(orders.first_byte_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(orders.handshake_timeout, Some(Duration::from_secs(20)));
     assert_eq!(orders.message_timeout, Some(Duration::from_secs(30)));
     assert_eq!(orders.write_timeout, Some(Duration::from_millis(250)));
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));

@@ -79,6 +79,7 @@ const KEYS: &[&str] = &[
     "max_ttl",
     "members",
     "message_timeout",
+    "handshake_timeout",
     "min_ttl",
     "mongo",
     "on_violation",

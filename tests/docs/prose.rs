@@ -18,9 +18,17 @@ const PAGES: [&str; 12] = [
     "docs/testing.md",
 ];
 
+const CONFIGS: [&str; 5] = [
+    "docs/mongodb.md",
+    "docs/tcp.md",
+    "docs/access-log.md",
+    "docs/docker.md",
+    "docs/reliability.md",
+];
+
 #[test]
 fn every_config_in_a_guide_is_right() {
-    for page in ["docs/mongodb.md", "docs/tcp.md", "docs/access-log.md", "docs/docker.md"] {
+    for page in CONFIGS {
         for (at, config) in blocks(&read(page), "yaml").iter().enumerate() {
             if let Err(problems) = config::parse(page, config) {
                 panic!("the config number {} of {page}:\n{problems}", at + 1);

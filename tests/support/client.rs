@@ -64,6 +64,17 @@ impl RawClient {
         }
     }
 
+    /// Whether the peer closes within this time, and says nothing before.
+    pub fn has_ended(&mut self, within: Duration) -> bool {
+        self.patience(within);
+        let ended = match self.0.read(&mut [0]) {
+            Ok(n) => n == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        self.patience(PATIENCE);
+        ended
+    }
+
     /// Reads and forgets everything until the peer closes, so as to hold up nobody.
     pub fn drain(&mut self) {
         let _ = std::io::copy(&mut self.0, &mut std::io::sink());

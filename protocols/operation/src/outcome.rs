@@ -113,6 +113,8 @@ pub enum Close {
     MaxDuration,
     /// Neither peer sent a byte within `first_byte_timeout`.
     FirstByteTimeout,
+    /// The client's first message could not be read within `handshake_timeout`.
+    HandshakeTimeout,
     /// The client began a message, and did not end it within `message_timeout`.
     MessageTimeout,
     /// A peer took none of the bytes meant for it for `write_timeout`.
@@ -148,7 +150,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 22] = [
+    pub const ALL: [Close; 23] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -156,6 +158,7 @@ impl Close {
         Close::IdleTimeout,
         Close::MaxDuration,
         Close::FirstByteTimeout,
+        Close::HandshakeTimeout,
         Close::MessageTimeout,
         Close::WriteTimeout,
         Close::Drain,
@@ -183,6 +186,7 @@ impl Close {
             Close::IdleTimeout => "idle_timeout",
             Close::MaxDuration => "max_duration",
             Close::FirstByteTimeout => "first_byte_timeout",
+            Close::HandshakeTimeout => "handshake_timeout",
             Close::MessageTimeout => "message_timeout",
             Close::WriteTimeout => "write_timeout",
             Close::Drain => "drain",
@@ -213,7 +217,8 @@ impl Close {
             Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
             Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
             Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
-            Close::FirstByteTimeout | Close::MessageTimeout => Outcome::Cancelled,
+            Close::FirstByteTimeout | Close::HandshakeTimeout => Outcome::Cancelled,
+            Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,

@@ -45,8 +45,8 @@ impl Checker {
         Self { address, timeout, reuse, kept: None }
     }
 
-    /// Checks once. `begin` makes a probe, or none if connecting is all there is to check.
-    pub(super) async fn check(&mut self, begin: impl Fn() -> Option<Box<dyn Probe>>) -> Verdict {
+    /// Checks once, with a probe that `begin` makes.
+    pub(super) async fn check(&mut self, begin: impl Fn() -> Box<dyn Probe>) -> Verdict {
         let kept = self.kept.take();
         match time::timeout(self.timeout, self.attempt(kept, begin)).await {
             Ok(Ok(words)) => Ok(words),
@@ -59,21 +59,18 @@ impl Checker {
     async fn attempt(
         &mut self,
         kept: Option<TcpStream>,
-        begin: impl Fn() -> Option<Box<dyn Probe>>,
+        begin: impl Fn() -> Box<dyn Probe>,
     ) -> Result<String, Failed> {
-        if let (Some(stream), Some(probe)) = (kept, begin()) {
+        if let Some(stream) = kept {
             // That the connection has ended meanwhile tells nothing about the endpoint.
-            match self.exchange(stream, probe).await {
+            match self.exchange(stream, begin()).await {
                 Err(Failed::Connection(_)) => {}
                 judged => return judged,
             }
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        match begin() {
-            Some(probe) => self.exchange(stream, probe).await,
-            None => Ok("connected".to_owned()),
-        }
+        self.exchange(stream, begin()).await
     }
 
     /// Asks, and reads until there is a judgement.

@@ -56,7 +56,7 @@ impl Probe for Byte {
 }
 
 fn byte() -> Begin {
-    Arc::new(|| Some(Box::new(Byte)))
+    Arc::new(|| Box::new(Byte))
 }
 
 /// A service that tells itself well or not, and counts how often it is asked.
@@ -266,7 +266,7 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
     let (counted, highest) = (Arc::clone(&now), Arc::clone(&most));
     let begin: Begin = Arc::new(move || {
         highest.fetch_max(counted.fetch_add(1, SeqCst) + 1, SeqCst);
-        Some(Box::new(Counted(Arc::clone(&counted))))
+        Box::new(Counted(Arc::clone(&counted)))
     });
     LocalSet::new()
         .run_until(async {

@@ -34,8 +34,8 @@ impl Probe for Silent {
     }
 }
 
-fn line() -> Option<Box<dyn Probe>> {
-    Some(Box::new(Line))
+fn line() -> Box<dyn Probe> {
+    Box::new(Line)
 }
 
 fn checker(address: SocketAddr) -> Checker {
@@ -81,11 +81,10 @@ async fn an_answer_that_ends_too_soon_or_never_is_a_failed_check() {
 #[tokio::test]
 async fn connecting_is_all_there_is_to_check_where_nothing_is_asked() {
     let (_listener, open) = listener().await;
-    assert_eq!(checker(open).check(|| None).await, Ok("connected".to_owned()));
-    let silent = || Some(Box::new(Silent) as Box<dyn Probe>);
+    let silent = || Box::new(Silent) as Box<dyn Probe>;
     assert_eq!(checker(open).check(silent).await, Ok("connected".to_owned()));
     let (_socket, shut) = closed();
-    assert_eq!(checker(shut).check(|| None).await, Err("connection refused".to_owned()));
+    assert_eq!(checker(shut).check(silent).await, Err("connection refused".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +119,7 @@ async fn connections(times: usize, reuse: bool) -> u32 {
             let mut checker = Checker::new(address, Duration::from_secs(20), reuse);
             for _ in 0..5 {
                 // `good` alone is no good answer, but the connection can be judged by it.
-                let verdict = checker.check(|| Some(Box::new(Any))).await;
+                let verdict = checker.check(|| Box::new(Any)).await;
                 assert_eq!(verdict, Ok("fine".to_owned()));
             }
         })

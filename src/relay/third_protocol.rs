@@ -1,0 +1,309 @@
+//! A protocol that nobody speaks but these tests: what keeps traffic on endpoints that work holds
+//! for whatever brings a codec and a probe.
+
+use super::{relay, turn_away};
+use crate::{
+    cluster::{Cluster, Spares},
+    config::plan::{
+        BreakerPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, ListenerPlan,
+        OutlierPlan, Target,
+    },
+    connection::Door,
+    gate::Gate,
+    listener::{Listener, Local},
+    metrics::Metrics,
+    policy::{Breaker, Materials, Policy},
+    protocols::ProbePlan,
+    series::Census,
+    worker::Worker,
+};
+use bytes::BytesMut;
+use operation::{
+    Codec, Judgement, Link, Named, Next, Outcome, Probe, Protocol, Refusal, Reply, Request, Tag,
+    Violation,
+};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    runtime::LocalRuntime,
+    task::spawn_local,
+};
+
+/// A line asks, a line answers, in order.
+struct Lines {
+    asked: u64,
+    answered: u64,
+}
+
+impl Codec for Lines {
+    const PROTOCOL: Protocol = Protocol {
+        name: "lines",
+        items: None,
+        codes: None,
+        shapes: None,
+        item: "",
+        logged: &[],
+        logged_when_slow: &[],
+        logged_with_values: &[],
+    };
+
+    type Shared = ();
+
+    fn new(_: &Arc<()>, _: Link) -> Self {
+        Self { asked: 0, answered: 0 }
+    }
+
+    fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
+        self.asked += 1;
+        let tag = Some(Tag(self.asked));
+        let request = Request { tag, awaits: false, callsite: false, shape: None, violation: None };
+        Ok(Next::whole(len, request))
+    }
+
+    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
+        Named { name: "line", resource: "" }
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
+        let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
+        self.answered += 1;
+        let broken = bytes.starts_with(b"broken");
+        let reply = Reply {
+            tag: Tag(self.answered),
+            outcome: if broken { Outcome::Failed } else { Outcome::Ok },
+            code: None,
+            items: 0,
+            confirms: false,
+            greeting: false,
+            violation: None,
+        };
+        Ok(Next::whole(len, reply))
+    }
+
+    fn refuse(&mut self, _: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        self.answered += 1;
+        out.extend_from_slice(format!("no: {}\n", why.reason).as_bytes());
+        true
+    }
+}
+
+fn line(bytes: &[u8]) -> Option<u64> {
+    bytes.iter().position(|byte| *byte == b'\n').map(|end| end as u64 + 1)
+}
+
+/// Asks whether all is well.
+struct Well;
+
+impl Probe for Well {
+    fn ask(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(b"are you well?\n");
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Judgement {
+        match answer {
+            b"fine\n" => Judgement::Healthy("fine".to_owned()),
+            answer if line(answer).is_some() => Judgement::Unhealthy("not fine".to_owned()),
+            _ => Judgement::More,
+        }
+    }
+}
+
+/// What a server answers to each line; nothing for as long as it hangs.
+type Answer = Rc<Cell<Option<&'static str>>>;
+
+async fn server() -> (SocketAddr, Answer) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer: Answer = Rc::new(Cell::new(Some("fine\n")));
+    let answers = Rc::clone(&answer);
+    spawn_local(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = Rc::clone(&answers);
+            spawn_local(async move {
+                let mut socket = BufReader::new(socket);
+                let mut line = String::new();
+                while socket.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                    until("the server answers", || answer.get().is_some()).await;
+                    let words = answer.get().unwrap_or_default();
+                    if socket.write_all(words.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, answer)
+}
+
+/// A proxy that speaks lines, and its cluster.
+async fn proxy(
+    endpoints: &[SocketAddr],
+    change: impl FnOnce(&mut ClusterPlan),
+) -> (SocketAddr, Arc<Cluster>) {
+    let at = |at: &SocketAddr| EndpointPlan::new(Target::Host(at.ip().to_string(), at.port()));
+    let mut plan = ClusterPlan::new("lines", endpoints.iter().map(at).collect());
+    plan.lb_policy = LbPolicy::RoundRobin;
+    change(&mut plan);
+    let metrics = Metrics::new();
+    let cluster = Cluster::new(Arc::new(plan), &metrics);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let plan = crate::config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
+    let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
+    let breaker = Breaker::new(&Materials {
+        plan: &plan,
+        metrics: &metrics,
+        listener: &"lines".into(),
+        cluster: &cluster,
+        callsites: &census(),
+        lines: None,
+    });
+    let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn Policy>).collect();
+    let gate = Gate::new(policies, census(), metrics::Gauge::noop());
+    // A listener has to say that it speaks something that can be configured.
+    let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
+    let listener = Arc::new(ListenerPlan::new("lines", address, protocol, "lines"));
+    let listener = Listener::new(listener, address, 0, 1);
+    let local = Local::new(listener, gate, Spares::hold(Arc::clone(&cluster)), metrics);
+    let worker = Worker::new(0);
+    spawn_local(async move {
+        while let Ok((client, peer)) = socket.accept().await {
+            let (worker, local) = (Rc::clone(&worker), Rc::clone(&local));
+            spawn_local(async move {
+                let link = Link { peer, local: address };
+                serve(Door::new(&worker, &local, link, Instant::now()), &local, client).await;
+            });
+        }
+    });
+    (address, cluster)
+}
+
+async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
+    match local.upstreams().connect(None).await {
+        Ok(upstream) => {
+            door.leads_to(upstream.lease);
+            relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;
+        }
+        Err(error) => {
+            let (reason, message) = error.told();
+            let why = Refusal { reason, message: &message };
+            let shared = Arc::new(());
+            turn_away::<Lines>(&shared, &door, &mut client, error.close(), &why).await;
+        }
+    }
+}
+
+/// Asks once, on a connection of its own.
+async fn ask(address: SocketAddr) -> String {
+    let mut socket = BufReader::new(TcpStream::connect(address).await.unwrap());
+    socket.write_all(b"how are you?\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_line(&mut answer).await.unwrap();
+    answer
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    waited.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
+
+fn run(test: impl Future<Output = ()>) {
+    LocalRuntime::new().unwrap().block_on(test);
+}
+
+#[test]
+fn an_endpoint_whose_operations_fail_is_ejected() {
+    run(async {
+        let ((one, answer), (two, _)) = (server().await, server().await);
+        let (address, _) = proxy(&[one, two], |plan| {
+            let outlier = OutlierPlan { consecutive_failures: 3, ..OutlierPlan::default() };
+            plan.outlier_detection = Some(outlier);
+        })
+        .await;
+        answer.set(Some("broken\n"));
+        let answers = RefCell::new(Vec::new());
+        for _ in 0..20 {
+            let answer = ask(address).await;
+            answers.borrow_mut().push(answer);
+        }
+        let broken = answers.borrow().iter().filter(|answer| *answer == "broken\n").count();
+        assert_eq!(broken, 3, "{answers:?}");
+    });
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_its_probe_is_left_and_found_again() {
+    run(async {
+        let ((one, answer), (two, _)) = (server().await, server().await);
+        let (address, cluster) = proxy(&[one, two], |_| {}).await;
+        let plan = HealthCheckPlan {
+            interval: Duration::from_millis(20),
+            timeout: Duration::from_millis(20),
+            jitter: 0,
+            edge_interval: Duration::from_millis(5),
+            healthy_threshold: 1,
+            unhealthy_threshold: 2,
+            initial_healthy: true,
+            reuse_connection: true,
+            close_connections_on_unhealthy: false,
+            probe: ProbePlan::default(),
+        };
+        let checks = Arc::clone(&cluster).check_by(plan, Arc::new(|| Box::new(Well)));
+        let checks = spawn_local(checks);
+        let usable = || cluster.endpoints()[0].usable();
+        answer.set(None);
+        until("the endpoint is left", || !usable()).await;
+        for _ in 0..10 {
+            assert_eq!(ask(address).await, "fine\n");
+        }
+        answer.set(Some("fine\n"));
+        until("the endpoint is found again", usable).await;
+        answer.set(Some("ill\n"));
+        until("it says that it is ill", || !usable()).await;
+        checks.abort();
+    });
+}
+
+#[test]
+fn an_operation_too_many_is_refused_in_words_that_only_its_codec_knows() {
+    run(async {
+        let (one, answer) = server().await;
+        let (address, cluster) = proxy(&[one], |plan| {
+            plan.circuit_breaker = BreakerPlan { max_operations: Some(1), ..Default::default() };
+        })
+        .await;
+        answer.set(None);
+        let first = spawn_local(ask(address));
+        let busy = || cluster.endpoints()[0].active_operations() == 1;
+        until("the first is under way", busy).await;
+        assert_eq!(ask(address).await, "no: overloaded\n");
+        answer.set(Some("fine\n"));
+        assert_eq!(first.await.unwrap(), "fine\n");
+        assert_eq!(ask(address).await, "fine\n");
+    });
+}
+
+#[test]
+fn a_client_that_can_t_be_connected_is_told_so() {
+    run(async {
+        let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refuses = nobody.local_addr().unwrap();
+        let (address, _) = proxy(&[refuses], |plan| plan.connect_attempts = 1).await;
+        assert_eq!(ask(address).await, "no: no_endpoint\n");
+    });
+}
