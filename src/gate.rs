@@ -150,16 +150,7 @@ mod tests {
     use operation::{Gate as _, Protocol};
     use std::cell::Cell;
 
-    const TOY: Protocol = Protocol {
-        name: "toy",
-        items: None,
-        codes: None,
-        shapes: None,
-        item: "",
-        logged: &[],
-        logged_when_slow: &[],
-        logged_with_values: &[],
-    };
+    const TOY: Protocol = Protocol::plain("toy");
 
     /// Counts what it admits and what it hears the end of.
     #[derive(Clone, Default)]

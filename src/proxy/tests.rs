@@ -2,7 +2,7 @@ use super::*;
 use crate::config::plan::{
     AccessLogPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, ListenerPlan, Target,
 };
-use crate::protocols::{ProbePlan, Protocol};
+use crate::protocols::Protocol;
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -104,14 +104,8 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
     let health_check = Some(HealthCheckPlan {
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(20),
-        jitter: 0,
         edge_interval: Duration::from_secs(60),
-        healthy_threshold: 1,
-        unhealthy_threshold: 3,
-        initial_healthy: true,
-        reuse_connection: true,
-        close_connections_on_unhealthy: false,
-        probe: ProbePlan::default(),
+        ..HealthCheckPlan::default()
     });
     let endpoints = plan.clusters[0].endpoints.clone();
     plan.clusters =

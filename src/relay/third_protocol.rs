@@ -13,7 +13,6 @@ use crate::{
     listener::{Listener, Local},
     metrics::Metrics,
     policy::{Breaker, Materials, Policy},
-    protocols::ProbePlan,
     series::Census,
     worker::Worker,
 };
@@ -43,16 +42,7 @@ struct Lines {
 }
 
 impl Codec for Lines {
-    const PROTOCOL: Protocol = Protocol {
-        name: "lines",
-        items: None,
-        codes: None,
-        shapes: None,
-        item: "",
-        logged: &[],
-        logged_when_slow: &[],
-        logged_with_values: &[],
-    };
+    const PROTOCOL: Protocol = Protocol::plain("lines");
 
     type Shared = ();
 
@@ -255,12 +245,8 @@ fn an_endpoint_that_does_not_answer_its_probe_is_left_and_found_again() {
             timeout: Duration::from_millis(20),
             jitter: 0,
             edge_interval: Duration::from_millis(5),
-            healthy_threshold: 1,
             unhealthy_threshold: 2,
-            initial_healthy: true,
-            reuse_connection: true,
-            close_connections_on_unhealthy: false,
-            probe: ProbePlan::default(),
+            ..HealthCheckPlan::default()
         };
         let checks = Arc::clone(&cluster).check_by(plan, Arc::new(|| Box::new(Well)));
         let checks = spawn_local(checks);

@@ -69,6 +69,22 @@ pub struct Protocol {
     pub logged_with_values: &'static [&'static str],
 }
 
+impl Protocol {
+    /// A protocol that counts and logs nothing of its own.
+    pub const fn plain(name: &'static str) -> Self {
+        Self {
+            name,
+            items: None,
+            codes: None,
+            shapes: None,
+            item: "",
+            logged: &[],
+            logged_when_slow: &[],
+            logged_with_values: &[],
+        }
+    }
+}
+
 /// A counter that only one protocol has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extra {

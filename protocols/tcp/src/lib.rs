@@ -12,16 +12,7 @@ use std::sync::Arc;
 pub struct Tcp;
 
 impl Codec for Tcp {
-    const PROTOCOL: Protocol = Protocol {
-        name: "tcp",
-        items: None,
-        codes: None,
-        shapes: None,
-        item: "",
-        logged: &[],
-        logged_when_slow: &[],
-        logged_with_values: &[],
-    };
+    const PROTOCOL: Protocol = Protocol::plain("tcp");
 
     type Shared = ();
 

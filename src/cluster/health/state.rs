@@ -56,14 +56,9 @@ mod tests {
         HealthCheckPlan {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
-            jitter: 10,
             edge_interval: Duration::from_secs(2),
             healthy_threshold: 2,
-            unhealthy_threshold: 3,
-            initial_healthy: true,
-            reuse_connection: true,
-            close_connections_on_unhealthy: false,
-            probe: crate::protocols::ProbePlan::default(),
+            ..HealthCheckPlan::default()
         }
     }
 

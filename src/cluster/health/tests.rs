@@ -25,16 +25,10 @@ use tokio::{
 
 fn checks() -> HealthCheckPlan {
     HealthCheckPlan {
-        interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         jitter: 0,
-        edge_interval: Duration::from_secs(1),
         healthy_threshold: 2,
-        unhealthy_threshold: 3,
-        initial_healthy: true,
-        reuse_connection: true,
-        close_connections_on_unhealthy: false,
-        probe: crate::protocols::ProbePlan::default(),
+        ..HealthCheckPlan::default()
     }
 }
 

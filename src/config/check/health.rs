@@ -21,18 +21,24 @@ impl Check<'_> {
         Located { at, value }: Located<HealthCheck>,
     ) -> Option<HealthCheckPlan> {
         let check = value?;
-        let interval = or(check.interval, 5 * SECOND);
+        let usual = HealthCheckPlan::default();
+        let interval = or(check.interval, usual.interval);
         let probe = match check.probe {
             Some(probe) => probe.value.and_then(|written| self.probe(cluster, written)),
             None => self.usual_probe(cluster, at),
         };
         Some(HealthCheckPlan {
             interval,
-            timeout: self.within("timeout", check.timeout, SECOND, interval),
-            jitter: number(check.jitter, 10),
-            edge_interval: self.within("edge_interval", check.edge_interval, SECOND, interval),
-            healthy_threshold: number(check.healthy_threshold, 1),
-            unhealthy_threshold: number(check.unhealthy_threshold, 3),
+            timeout: self.within("timeout", check.timeout, usual.timeout, interval),
+            jitter: number(check.jitter, usual.jitter),
+            edge_interval: self.within(
+                "edge_interval",
+                check.edge_interval,
+                usual.edge_interval,
+                interval,
+            ),
+            healthy_threshold: number(check.healthy_threshold, usual.healthy_threshold),
+            unhealthy_threshold: number(check.unhealthy_threshold, usual.unhealthy_threshold),
             initial_healthy: or(check.initial, Initial::Healthy) == Initial::Healthy,
             reuse_connection: self.reuse_connection(check.reuse_connection, probe.as_ref()),
             close_connections_on_unhealthy: yes(check.close_connections_on_unhealthy, false),

@@ -187,6 +187,23 @@ pub struct HealthCheckPlan {
     pub probe: ProbePlan,
 }
 
+impl Default for HealthCheckPlan {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            jitter: 10,
+            edge_interval: Duration::from_secs(1),
+            healthy_threshold: 1,
+            unhealthy_threshold: 3,
+            initial_healthy: true,
+            reuse_connection: true,
+            close_connections_on_unhealthy: false,
+            probe: ProbePlan::default(),
+        }
+    }
+}
+
 /// How endpoints that fail are found by the operations that they are given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierPlan {
