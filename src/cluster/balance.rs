@@ -17,7 +17,7 @@ pub(super) use random::share;
 
 use super::{Ask, Cluster, Endpoint, Out, set::Member};
 use crate::config::plan::ClusterPlan;
-use level::{Level, count, picks_by_key};
+use level::{Level, count};
 use pool::Candidate;
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,7 @@ impl Turns {
     /// Proxies that start together should not all begin with the first endpoint; and no
     /// beginning is so late that the count wraps around in a proxy's life.
     pub(super) fn new(plan: &ClusterPlan) -> Self {
-        let bounded = picks_by_key(plan.lb_policy) && plan.hash.bounded_load.is_some();
+        let bounded = plan.lb_policy.picks_by_key() && plan.hash.bounded_load.is_some();
         Self {
             turn: AtomicUsize::new(random::below(1 << 16) as usize),
             load: bounded.then(AtomicUsize::default),
@@ -95,7 +95,7 @@ impl Table {
         let warming = priorities.values().flatten().any(|c| c.warmth < 1.0);
         Self {
             levels: levels(plan, &priorities),
-            by_key: picks_by_key(plan.lb_policy),
+            by_key: plan.lb_policy.picks_by_key(),
             stale: warming.then(|| now + warming::STEP),
         }
     }
@@ -190,12 +190,7 @@ impl Cluster {
 
     /// Whether it picks by key, and so wants a hash.
     pub fn picks_by_key(&self) -> bool {
-        picks_by_key(self.plan.lb_policy)
-    }
-
-    /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.
-    pub fn usable(&self) -> String {
-        self.set.load().table.words()
+        self.plan.lb_policy.picks_by_key()
     }
 }
 

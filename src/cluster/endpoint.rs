@@ -149,6 +149,11 @@ impl Endpoint {
         }
     }
 
+    /// What its connections are asked to do while it is a healthy member of its cluster.
+    pub(super) fn usual_wish(&self) -> Wish {
+        if self.is_out(Out::Drained) { Wish::Rest } else { Wish::Stay }
+    }
+
     /// Asks its connections to do this; they hear of it when the cluster nudges them.
     pub(super) fn wishes(&self, wish: Wish) {
         self.wish.store(wish as u8, Relaxed);

@@ -100,8 +100,7 @@ impl Cluster {
         let closes = plan.is_some_and(|plan| plan.close_connections_on_unhealthy);
         if healthy {
             endpoint.bring_back(Out::Unhealthy);
-            let rest = if endpoint.is_out(Out::Drained) { Wish::Rest } else { Wish::Stay };
-            endpoint.wishes_instead(Wish::Unhealthy, rest);
+            endpoint.wishes_instead(Wish::Unhealthy, endpoint.usual_wish());
             let by_hand = endpoint.ejection.load().as_ref().is_some_and(|e| e.until.is_none());
             if !by_hand {
                 self.uneject(endpoint, "its health checks are good again");

@@ -99,7 +99,8 @@ impl Spares {
     }
 
     /// How many are held ready now.
-    pub fn ready(&self) -> usize {
+    #[cfg(test)]
+    fn ready(&self) -> usize {
         self.shelves.borrow().values().map(|shelf| shelf.ready.len()).sum()
     }
 
@@ -129,9 +130,7 @@ impl Spares {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
                 let (spares, dial) = (Rc::clone(&self), Rc::clone(&dial));
                 dials.spawn_local(async move {
-                    let limit = spares.cluster.plan.connect_timeout;
-                    let dialed = time::timeout(limit, dial(endpoint.address())).await;
-                    let result = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                    let result = spares.cluster.dialed(endpoint.address(), &*dial).await;
                     spares.cluster.judge(&endpoint, &result);
                     spares.put(&endpoint, result.ok());
                 });

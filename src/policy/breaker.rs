@@ -21,6 +21,8 @@ pub struct Breaker {
 struct Inner {
     cluster: Arc<Cluster>,
     refusals: Counter,
+    /// What is said to who is refused.
+    message: Rc<str>,
     /// One for each operation under way. They are all alike.
     permits: RefCell<Vec<OperationPermit>>,
 }
@@ -36,6 +38,7 @@ impl Breaker {
         Some(Self {
             inner: Rc::new(Inner {
                 cluster: Arc::clone(from.cluster),
+                message: from.cluster.overloaded().into(),
                 refusals: from.metrics.counter(names::REFUSALS_TOTAL, &labels),
                 permits: RefCell::default(),
             }),
@@ -62,7 +65,7 @@ impl Bound for Rc<Inner> {
             }
             None => {
                 self.refusals.increment(1);
-                let message = self.cluster.overloaded().into();
+                let message = Rc::clone(&self.message);
                 Decision::Refuse { reason: Reason::Overloaded, message }
             }
         }

@@ -1,6 +1,6 @@
 //! The operations under way on one connection.
 
-use operation::{Attributes, Codec, Outcome, Settlement, Tag, Ticket};
+use operation::{Attributes, Codec, Operation, Outcome, Request, Settlement, Tag, Ticket};
 use std::{borrow::Cow, collections::VecDeque, time::Instant};
 
 use crate::connection::Door;
@@ -136,6 +136,22 @@ impl Table {
 pub(super) struct Facts<'a, C> {
     pub(super) codec: &'a C,
     pub(super) door: &'a Door,
+}
+
+impl<C: Codec> Facts<'_, C> {
+    /// The operation that the codec marked last, at the front of these bytes.
+    pub(super) fn operation<'a>(&'a self, request: &Request, front: &'a [u8]) -> Operation<'a> {
+        let named = self.codec.named(front);
+        Operation {
+            protocol: const { &C::PROTOCOL },
+            name: named.name,
+            resource: named.resource,
+            front,
+            attributes: self,
+            awaits: request.awaits,
+            callsite: request.callsite,
+        }
+    }
 }
 
 impl<C: Codec> Attributes for Facts<'_, C> {

@@ -3,9 +3,7 @@
 use super::{flow::LONGEST_HOLD, open::Facts};
 use crate::connection::Door;
 use bytes::BytesMut;
-use operation::{
-    Close, Codec, Gate, Next, Operation, Refusal, Request, Settlement, Verdict, Violation,
-};
+use operation::{Close, Codec, Gate, Next, Refusal, Request, Settlement, Verdict, Violation};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -81,17 +79,8 @@ fn account<C: Codec>(
     began: Instant,
     close: Close,
 ) {
-    let named = codec.named(front);
     let facts = Facts { codec, door };
-    let operation = Operation {
-        protocol: const { &C::PROTOCOL },
-        name: named.name,
-        resource: named.resource,
-        front,
-        attributes: &facts,
-        awaits: request.awaits,
-        callsite: request.callsite,
-    };
+    let operation = facts.operation(&request, front);
     if let Verdict::Go(ticket) | Verdict::Wait(_, ticket) = door.admit(&operation, began) {
         let mut how = Settlement::bare(close.outcome(true), Instant::now());
         how.reason = Some(close.as_str());

@@ -4,7 +4,7 @@ use super::{
     MESSAGE, Relay, Side, broken,
     open::{End, Facts, Open},
 };
-use operation::{Close, Codec, Gate, Next, Operation, Outcome, Refusal, Request, Tag, Verdict};
+use operation::{Close, Codec, Gate, Next, Outcome, Refusal, Request, Tag, Verdict};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
@@ -175,20 +175,8 @@ impl<C: Codec> Relay<C> {
             self.door.violation(violation);
         }
         let now = self.now();
-        let front = self.up.unread();
-        let named = self.codec.named(front);
-        let verdict = self.door.admit(
-            &Operation {
-                protocol: const { &C::PROTOCOL },
-                name: named.name,
-                resource: named.resource,
-                front,
-                attributes: &Facts { codec: &self.codec, door: &self.door },
-                awaits: request.awaits,
-                callsite: request.callsite,
-            },
-            now,
-        );
+        let facts = Facts { codec: &self.codec, door: &self.door };
+        let verdict = self.door.admit(&facts.operation(&request, self.up.unread()), now);
         let (ticket, delay) = match verdict {
             Verdict::Go(ticket) => (ticket, None),
             Verdict::Wait(delay, ticket) => (ticket, Some(delay)),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cluster::{Ask, Endpoint},
-    config::plan::{ClusterPlan, LbPolicy, PanicPlan},
+    config::plan::{ClusterPlan, PanicPlan},
 };
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Level {
             [true, false].map(|side| count(members.iter().filter(|c| near(c) == side)));
         let pools = if refuses {
             Vec::new()
-        } else if here.all == 0 || panics || picks_by_key(plan.lb_policy) {
+        } else if here.all == 0 || panics || plan.lb_policy.picks_by_key() {
             vec![(100, pool(&|_| true))]
         } else {
             let shares = shares::by_health(&[here, elsewhere]);
@@ -83,9 +83,4 @@ pub(super) fn panics(plan: PanicPlan, count: Count) -> bool {
             100 * count.usable < usize::from(threshold.unwrap_or(PANIC_THRESHOLD)) * count.all
         }
     }
-}
-
-/// Whether a key decides.
-pub(super) fn picks_by_key(policy: LbPolicy) -> bool {
-    matches!(policy, LbPolicy::RingHash | LbPolicy::Maglev)
 }

@@ -374,7 +374,7 @@ fn panic_with(panic: PanicPlan, usable: usize, all: usize) -> (bool, usize) {
     let cluster = cluster(ClusterPlan { panic, ..plan_by(LbPolicy::RoundRobin) }, &members);
     let ask = |_| pick(&cluster, &members, Ask::default());
     let picked: std::collections::BTreeSet<_> = (0..100).filter_map(ask).collect();
-    assert_eq!(cluster.usable(), format!("{usable} of {all} endpoints are usable"));
+    assert_eq!(cluster.set.load().words(), format!("{usable} of {all} endpoints are usable"));
     (cluster.set.load().table.panics(), picked.len())
 }
 
@@ -421,13 +421,13 @@ fn what_an_operator_took_out_stays_out_even_in_a_panic() {
         let counts = picks(&cluster, &members, 1_000);
         assert!(cluster.set.load().table.panics() && counts[0] > 0 && counts[3] > 0, "{counts:?}");
         assert_eq!(counts[1..3], [0, 0]);
-        assert_eq!(cluster.usable(), "0 of 2 endpoints are usable");
+        assert_eq!(cluster.set.load().words(), "0 of 2 endpoints are usable");
         // Nor is it a panic if an operator took all of them.
         members[0].endpoint.take_out(Out::Drained);
         members[3].endpoint.take_out(Out::Drained);
         cluster.refresh();
         assert!(!cluster.set.load().table.panics() && cluster.pick(Ask::default()).is_none());
-        assert_eq!(cluster.usable(), "there is no endpoint");
+        assert_eq!(cluster.set.load().words(), "there is no endpoint");
     }
 }
 
@@ -441,7 +441,7 @@ fn all_levels_in_panic_share_by_size() {
     let words = "2 of 10 endpoints of priority 0 are usable (panic), \
                  1 of 10 endpoints of priority 1 are usable (panic), \
                  0 of 10 endpoints of priority 2 are usable (panic)";
-    assert_eq!(cluster.usable(), words);
+    assert_eq!(cluster.set.load().words(), words);
 }
 
 #[test]

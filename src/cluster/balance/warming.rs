@@ -4,7 +4,6 @@
 //! another's cost: shares are relative. Policies that pick by key do not warm up, as keys would
 //! move with every step.
 
-use super::level::picks_by_key;
 use crate::{
     cluster::Cluster,
     config::plan::{ClusterPlan, SlowStartPlan},
@@ -20,7 +19,7 @@ pub(super) const STEP: Duration = Duration::from_secs(1);
 
 /// How an endpoint warms up in this cluster, if it does.
 pub(super) fn plan(plan: &ClusterPlan) -> Option<SlowStartPlan> {
-    plan.slow_start.filter(|_| !picks_by_key(plan.lb_policy))
+    plan.slow_start.filter(|_| !plan.lb_policy.picks_by_key())
 }
 
 /// How much of its weight counts, of an endpoint that has been in use for so long: up to 1, which

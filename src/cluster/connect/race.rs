@@ -40,7 +40,8 @@ impl Cluster {
         left.map_err(|attempt| vec![failed, attempt])
     }
 
-    async fn dialed(
+    /// Dials for no longer than `connect_timeout`.
+    pub(in crate::cluster) async fn dialed(
         &self,
         address: SocketAddr,
         dial: &impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,

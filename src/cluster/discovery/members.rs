@@ -56,19 +56,15 @@ impl Cluster {
         let mut changed = false;
         self.change(|before| {
             let mut known: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
-            for leaving in table.leaving.drain(..).collect::<Vec<_>>() {
-                known.insert(leaving.endpoint.address(), Arc::clone(&leaving.endpoint));
-                table.leaving.push(leaving);
-            }
-            for member in before {
-                known.insert(member.endpoint.address(), Arc::clone(&member.endpoint));
+            let leaving = table.leaving.iter().map(|leaving| &leaving.endpoint);
+            for endpoint in leaving.chain(before.iter().map(|member| &member.endpoint)) {
+                known.insert(endpoint.address(), Arc::clone(endpoint));
             }
             let members = self.members(table, &known);
             let stay: HashSet<SocketAddr> = members.iter().map(|m| m.endpoint.address()).collect();
             for endpoint in members.iter().map(|member| &member.endpoint) {
                 if endpoint.bring_back(Out::Removed) {
-                    let drained = endpoint.is_out(Out::Drained);
-                    endpoint.wishes(if drained { Wish::Rest } else { Wish::Stay });
+                    endpoint.wishes(endpoint.usual_wish());
                     changed = true;
                 }
             }

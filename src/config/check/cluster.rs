@@ -12,7 +12,8 @@ use crate::config::{
 };
 use std::time::Duration;
 
-/// What a key of `hash` can be made of: what is known as soon as a client connects.
+/// What a key of `hash` can be made of: what is known as soon as a client connects, and what a
+/// connection's door makes its hash of.
 const KEYS: &[&str] = &["peer"];
 /// What the system can be told: `TCP_USER_TIMEOUT` has milliseconds in 32 bits.
 const MAX_USER_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 60 * 60);
@@ -68,7 +69,7 @@ impl Check<'_> {
 
     fn hash(&mut self, Located { at, value }: Located<Hash>, lb_policy: LbPolicy) -> HashPlan {
         let default = HashPlan::default();
-        if !matches!(lb_policy, LbPolicy::RingHash | LbPolicy::Maglev) {
+        if !lb_policy.picks_by_key() {
             let message = format!("`lb_policy: {}` picks by no hash", lb_policy.as_str());
             let hint = "write `lb_policy: maglev` or `lb_policy: ring_hash`, or leave `hash` out";
             self.report.add(at, message, hint);

@@ -119,6 +119,13 @@ pub enum LbPolicy {
     Maglev,
 }
 
+impl LbPolicy {
+    /// Whether a key decides.
+    pub fn picks_by_key(self) -> bool {
+        matches!(self, LbPolicy::RingHash | LbPolicy::Maglev)
+    }
+}
+
 /// What `ring_hash` and `maglev` pick by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashPlan {
