@@ -9,7 +9,7 @@ use tollgate::{
     config,
     gate::Gate,
     metrics::{Metrics, table},
-    policy::{self, Materials},
+    policy::{Live, Materials},
     series::Census,
 };
 
@@ -22,14 +22,18 @@ fn gate() -> Gate {
         let capped = metrics.counter(table::METRICS_DROPPED_TOTAL, &[]);
         Arc::new(Census::new(1000, capped))
     };
-    let listener = &plan.listeners[0].name;
-    let (plan, callsites) = (&plan, &census());
-    let cluster = &Cluster::new(Arc::clone(&plan.clusters[0]), &metrics);
-    let materials =
-        Materials { plan, metrics: &metrics, listener, cluster, callsites, lines: None };
-    let policies = policy::all(&materials);
-    let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", listener)]);
-    Gate::new(policies, census(), active)
+    let listener = Arc::clone(&plan.listeners[0].name);
+    let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", &listener)]);
+    let materials = Materials {
+        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        plan: Arc::new(plan),
+        metrics: metrics.clone(),
+        listener,
+        protocol: const { &mongo::Mongo::PROTOCOL },
+        callsites: census(),
+        lines: None,
+    };
+    Gate::live(Live::new(Vec::new()), materials, census(), active)
 }
 
 fn operations(bench: &mut Criterion) {

@@ -18,7 +18,13 @@ mod word;
 mod yaml;
 
 pub use problem::{Problem, Problems};
-pub(crate) use {address::host_port, problem::Mistake};
+pub(crate) use {
+    address::host_port,
+    file::Given,
+    located::{Located, Words},
+    problem::Mistake,
+    value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+};
 
 use plan::{EndpointPlan, Plan};
 use problem::{At, Report};

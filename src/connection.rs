@@ -3,11 +3,15 @@
 use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::ListenerPlan,
+    gate::{Arrival, Guests},
     listener::{Local, Seat},
     protocols,
     worker::Worker,
 };
-use operation::{Close, Gate, Link, Operation, Outcome, Refusal, Verdict, Violation};
+use operation::{
+    Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Ticket, Verdict,
+    Violation,
+};
 use std::{
     borrow::Cow,
     cell::Cell,
@@ -98,6 +102,18 @@ async fn open(
     })?;
     let link = Link { peer: plain(peer), local: plain(address) };
     let mut door = Door::new(worker, local, link, at);
+    match local.gate().connect(&link, Instant::now()) {
+        Arrival::Welcome(delay, guests) => {
+            door.guests = guests;
+            if !delay.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = worker.leaving() => return Err(Close::DrainTimeout),
+                }
+            }
+        }
+        Arrival::Refused(no) => return Err(turned_away(worker, &door, &mut client, &no).await),
+    }
     let connecting = local.upstreams().connect(door.hash());
     let upstream = tokio::select! {
         upstream = connecting => upstream,
@@ -112,7 +128,7 @@ async fn open(
         Err(error) => {
             local.unreachable(&error);
             let (close, (reason, message)) = (error.close(), error.told());
-            let why = Refusal { reason, message: &message };
+            let why = Refusal::new(reason, &message);
             tokio::select! {
                 () = protocols::turn_away(&door, &mut client, close, &why) => {}
                 () = worker.leaving() => {}
@@ -120,6 +136,18 @@ async fn open(
             Err(close)
         }
     }
+}
+
+/// Tells a client that a policy does not let it in.
+async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &No) -> Close {
+    if no.manner == Manner::Words {
+        let why = no.told();
+        tokio::select! {
+            () = protocols::turn_away(door, client, Close::Refused, &why) => {}
+            () = worker.leaving() => {}
+        }
+    }
+    Close::Refused
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as people know it.
@@ -135,6 +163,8 @@ pub struct Door {
     accepted: Instant,
     /// Where it leads, and its being counted there.
     upstream: Option<Lease>,
+    /// What policies hold for it.
+    guests: Guests,
     /// Where the worker finds the connection to wake it.
     place: Cell<Option<usize>>,
 }
@@ -142,6 +172,16 @@ pub struct Door {
 impl Gate for Door {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
         self.local.gate().admit(operation, now)
+    }
+
+    fn resume(
+        &self,
+        ticket: Ticket,
+        answer: Decision,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict {
+        self.local.gate().resume(ticket, answer, operation, now)
     }
 }
 
@@ -154,6 +194,7 @@ impl Door {
             link,
             accepted,
             upstream: None,
+            guests: Guests::default(),
             place: Cell::new(None),
         }
     }
@@ -209,6 +250,11 @@ impl Door {
     /// The connection's two ends on the client's side.
     pub fn link(&self) -> Link {
         self.link
+    }
+
+    /// What policies hold for the connection.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// When the connection was accepted.

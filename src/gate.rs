@@ -1,14 +1,19 @@
 //! The gate of one listener on one worker: every policy in order, and the tickets it gave out.
 
-use crate::{
-    policy::{Decision, Policy, Settled},
-    series::{Census, Series, Table},
-};
-use operation::{Ledger, Operation, Outcome, Reason, Settlement, Ticket, Verdict};
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration, time::Instant};
+mod arrivals;
+mod slots;
 
-/// How much of a request's front is kept, for whoever asks when the operation ends.
-const KEPT_FRONT: usize = 4 * 1024;
+use crate::{
+    policy::{self, Decision, Entry, Live, Materials, Policy, Settled, Touch},
+    series::{Applied, Census, Series, Table},
+};
+use operation::{
+    Answer, Ledger, No, Operation, Outcome, Question, Settlement, Terms, Ticket, Verdict,
+};
+use slots::{Held, Slots};
+use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, time::Instant};
+
+pub use arrivals::{Arrival, Guests};
 
 /// Every policy of a listener, behind one door.
 #[derive(Clone)]
@@ -20,6 +25,15 @@ struct Inner {
     series: Table,
     slots: RefCell<Slots>,
     active: metrics::Gauge,
+    /// Where changed policies come from; `None` where they never change.
+    changes: Option<Changes>,
+}
+
+/// Where changed policies come from.
+struct Changes {
+    live: Arc<Live>,
+    from: Materials,
+    seen: Cell<u64>,
 }
 
 impl Gate {
@@ -29,49 +43,163 @@ impl Gate {
         census: Arc<Census>,
         active: metrics::Gauge,
     ) -> Self {
-        let series = Table::new(policies, census);
-        Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active }) }
+        let entries = policies.into_iter().map(|policy| Rc::new(Entry::unnamed(policy)));
+        let series = Table::new("", entries.collect(), census);
+        Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes: None }) }
+    }
+
+    /// The gate of a listener: the policies that are always there, and those that are in force.
+    pub fn live(
+        live: Arc<Live>,
+        from: Materials,
+        census: Arc<Census>,
+        active: metrics::Gauge,
+    ) -> Self {
+        let seen = Cell::new(live.generation());
+        let entries = policy::entries(&live.rules(), &[], &from);
+        let series = Table::new(&from.listener, entries, census);
+        let changes = Some(Changes { live, from, seen });
+        Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes }) }
     }
 }
 
 impl operation::Gate for Gate {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
         let inner = &self.inner;
+        inner.refresh();
         let series = inner.series.find(operation.protocol, operation.name, operation.resource);
-        let mut delay = Duration::ZERO;
-        for (passed, policy) in series.bound.iter().enumerate() {
-            match policy.admit(operation) {
-                Decision::Admit => {}
-                Decision::Delay(more) => delay += more,
-                Decision::Refuse { reason, message } => {
-                    refused(&series, passed, operation, reason, now);
-                    return Verdict::Refuse { reason, message };
-                }
-            }
+        let held = inner.slots.borrow_mut().fresh(series, operation, now);
+        inner.ask(held, operation, now)
+    }
+
+    fn resume(
+        &self,
+        ticket: Ticket,
+        answer: Decision,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict {
+        let inner = &self.inner;
+        let (slot, _) = ticket.redeem();
+        let held = inner.slots.borrow_mut().lift(slot);
+        // Whoever gives out a ticket keeps its operation until the ticket comes back.
+        let Some(mut held) = held else {
+            return Verdict::Refuse(No::new(operation::Reason::Overloaded, "this is forgotten"));
+        };
+        inner.active.decrement(1.0);
+        inner.slots.borrow_mut().vacate(slot);
+        let series = Rc::clone(&held.series);
+        let asked = held.memos.len().saturating_sub(1);
+        let Some(applied) = series.bound.get(asked) else { return inner.go(held, operation) };
+        match weigh(&mut held, applied, answer) {
+            Weighed::Goes => inner.ask(held, operation, now),
+            Weighed::Asks(answer) => inner.wait(held, operation, answer),
+            Weighed::Refused(no) => inner.refuse(held, operation, no),
         }
-        inner.active.increment(1.0);
-        let slot = inner.slots.borrow_mut().take(series, operation, now);
-        let ticket = Ticket::new(Rc::clone(inner) as Rc<dyn Ledger>, slot);
-        if delay.is_zero() { Verdict::Go(ticket) } else { Verdict::Wait(delay, ticket) }
     }
 }
 
-/// Settles a refused operation with the policies that it had `passed`: whoever admitted it counts,
-/// logs and gives back what it took.
-fn refused(
-    series: &Series,
-    passed: usize,
-    operation: &Operation<'_>,
-    reason: Reason,
-    began: Instant,
-) {
-    let mut how = Settlement::bare(Outcome::Rejected, began);
-    how.reason = Some(reason.as_str());
-    how.attributes = operation.attributes;
-    let Operation { front, awaits, callsite, .. } = *operation;
-    let done = Settled { key: &series.key, front, began, awaits, callsite, how: &how };
-    for policy in series.bound.iter().take(passed) {
-        policy.settle(&done);
+/// What one policy's decision means.
+enum Weighed {
+    Goes,
+    Asks(Answer),
+    Refused(No),
+}
+
+/// Notes what the policy that was asked last decided.
+fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
+    let entry = &applied.entry;
+    entry.count(&decision);
+    if let (Decision::Bend(_) | Decision::Refuse(_), Some(name)) = (&decision, entry.name()) {
+        held.touched.push(Touch { policy: Arc::clone(name), dry: entry.is_dry() });
+    }
+    match decision {
+        Decision::Admit => {}
+        Decision::Bend(_) if entry.is_dry() => {}
+        Decision::Bend(terms) => match &mut held.terms {
+            Some(all) => all.join(*terms),
+            none => *none = Some(terms),
+        },
+        Decision::Refuse(no) => {
+            held.never_mind();
+            if !entry.is_dry() {
+                return Weighed::Refused(no);
+            }
+        }
+        Decision::Ask(answer) if entry.is_dry() => {
+            let entry = Rc::clone(entry);
+            // Nobody waits for what would only be counted.
+            tokio::task::spawn_local(async move { entry.count(&answer.await) });
+        }
+        Decision::Ask(answer) => return Weighed::Asks(answer),
+    }
+    Weighed::Goes
+}
+
+impl Inner {
+    /// Takes notice of policies that were changed.
+    fn refresh(&self) {
+        let Some(changes) = &self.changes else { return };
+        let generation = changes.live.generation();
+        if changes.seen.replace(generation) != generation {
+            let entries =
+                policy::entries(&changes.live.rules(), &self.series.entries(), &changes.from);
+            self.series.replace(entries);
+        }
+    }
+
+    /// Asks the policies that are still to be asked.
+    fn ask(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>, now: Instant) -> Verdict {
+        let series = Rc::clone(&held.series);
+        while let Some(applied) = series.bound.get(held.memos.len()) {
+            if applied.varies && !applied.entry.holds(operation, now) {
+                held.memos.push(None);
+                continue;
+            }
+            let mut memo = 0;
+            let decision = applied.bound.admit(operation, now, &mut memo);
+            held.memos.push(Some(memo));
+            if matches!(decision, Decision::Admit) {
+                continue;
+            }
+            match weigh(&mut held, applied, decision) {
+                Weighed::Goes => {}
+                Weighed::Asks(answer) => return self.wait(held, operation, answer),
+                Weighed::Refused(no) => return self.refuse(held, operation, no),
+            }
+        }
+        self.go(held, operation)
+    }
+
+    fn go(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>) -> Verdict {
+        let terms = held.terms.take();
+        Verdict::Go(self.ticket(held, operation, terms))
+    }
+
+    fn wait(self: &Rc<Self>, held: Held, operation: &Operation<'_>, answer: Answer) -> Verdict {
+        Verdict::Ask(Question { ticket: self.ticket(held, operation, None), answer })
+    }
+
+    fn ticket(
+        self: &Rc<Self>,
+        held: Held,
+        operation: &Operation<'_>,
+        terms: Option<Box<Terms>>,
+    ) -> Ticket {
+        self.active.increment(1.0);
+        let slot = self.slots.borrow_mut().take(held, operation);
+        Ticket::new(Rc::clone(self) as Rc<dyn Ledger>, slot, terms)
+    }
+
+    /// Settles a refused operation with the policies that let it go on: whoever admitted it
+    /// counts, logs and gives back what it took.
+    fn refuse(&self, held: Held, operation: &Operation<'_>, no: No) -> Verdict {
+        let mut how = Settlement::bare(Outcome::Rejected, held.began);
+        how.reason = Some(no.reason.as_str());
+        how.attributes = operation.attributes;
+        held.settle(operation.front, &how);
+        self.slots.borrow_mut().forget(held);
+        Verdict::Refuse(no)
     }
 }
 
@@ -82,18 +210,10 @@ impl Ledger for Inner {
         if how.confirmed && how.outcome == Outcome::Ok {
             held.series = self.series.prove(&held.series);
         }
-        let done = Settled {
-            key: &held.series.key,
-            front: &held.front,
-            began: held.began,
-            awaits: held.awaits,
-            callsite: held.callsite,
-            how,
-        };
-        for policy in &held.series.bound {
-            policy.settle(&done);
-        }
-        self.slots.borrow_mut().give_back(slot, held.front);
+        held.settle(&held.front, how);
+        let mut slots = self.slots.borrow_mut();
+        slots.vacate(slot);
+        slots.forget(held);
     }
 
     fn abandon(&self, slot: u32) {
@@ -101,135 +221,26 @@ impl Ledger for Inner {
     }
 }
 
-/// An operation under way.
-struct Held {
-    series: Rc<Series>,
-    front: Vec<u8>,
-    began: Instant,
-    awaits: bool,
-    callsite: bool,
-}
-
-/// The operations under way. A slot keeps its memory for the next operation.
-#[derive(Default)]
-struct Slots {
-    held: Vec<Option<Held>>,
-    free: Vec<(u32, Vec<u8>)>,
-}
-
-impl Slots {
-    fn take(&mut self, series: Rc<Series>, operation: &Operation<'_>, began: Instant) -> u32 {
-        let (slot, mut front) = self.free.pop().unwrap_or_else(|| {
-            self.held.push(None);
-            (self.held.len() as u32 - 1, Vec::new())
-        });
-        let kept = operation.front.len().min(KEPT_FRONT);
-        front.extend_from_slice(&operation.front[..kept]);
-        let Operation { awaits, callsite, .. } = *operation;
-        let held = Held { series, front, began, awaits, callsite };
-        if let Some(place) = self.held.get_mut(slot as usize) {
-            *place = Some(held);
+impl Held {
+    /// Tells the policies that let it go on how it ended.
+    fn settle(&self, front: &[u8], how: &Settlement<'_>) {
+        let Series { key, bound, .. } = &*self.series;
+        let done = Settled {
+            key,
+            front,
+            began: self.began,
+            awaits: self.awaits,
+            callsite: self.callsite,
+            touched: &self.touched,
+            how,
+        };
+        for (applied, memo) in bound.iter().zip(&self.memos) {
+            if let Some(memo) = memo {
+                applied.bound.settle(&done, *memo);
+            }
         }
-        slot
-    }
-
-    fn lift(&mut self, slot: u32) -> Option<Held> {
-        self.held.get_mut(slot as usize)?.take()
-    }
-
-    fn give_back(&mut self, slot: u32, mut front: Vec<u8>) {
-        front.clear();
-        self.free.push((slot, front));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{policy::Bound, series::Key};
-    use operation::{Gate as _, Protocol};
-    use std::cell::Cell;
-
-    const TOY: Protocol = Protocol::plain("toy");
-
-    /// Counts what it admits and what it hears the end of.
-    #[derive(Clone, Default)]
-    struct Count {
-        refuses: bool,
-        admitted: Rc<Cell<u32>>,
-        settled: Rc<RefCell<Vec<End>>>,
-    }
-
-    type End = (Outcome, Option<&'static str>);
-
-    impl Policy for Count {
-        fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
-            Some(Box::new(self.clone()))
-        }
-    }
-
-    impl Bound for Count {
-        fn admit(&self, _: &Operation<'_>) -> Decision {
-            if self.refuses {
-                return Decision::Refuse { reason: Reason::Denied, message: "no".into() };
-            }
-            self.admitted.set(self.admitted.get() + 1);
-            Decision::Admit
-        }
-
-        fn settle(&self, done: &Settled<'_>) {
-            self.settled.borrow_mut().push((done.how.outcome, done.how.reason));
-        }
-    }
-
-    fn gate(policies: &[&Count]) -> Gate {
-        let policies = policies.iter().map(|one| Box::new((*one).clone()) as Box<dyn Policy>);
-        let census = Arc::new(Census::new(10, metrics::Counter::noop()));
-        Gate::new(policies.collect(), census, metrics::Gauge::noop())
-    }
-
-    fn operation() -> Operation<'static> {
-        let (name, resource) = ("find", "shop.orders");
-        let protocol = const { &TOY };
-        Operation {
-            protocol,
-            name,
-            resource,
-            front: b"",
-            attributes: &(),
-            awaits: false,
-            callsite: false,
-        }
-    }
-
-    #[test]
-    fn whoever_admits_an_operation_hears_its_end_once_also_when_another_refuses_it() {
-        let (before, after) = (Count::default(), Count::default());
-        let refuses = Count { refuses: true, ..Count::default() };
-        let gate = gate(&[&before, &refuses, &after]);
-        let verdict = gate.admit(&operation(), Instant::now());
-        assert!(matches!(verdict, Verdict::Refuse { reason: Reason::Denied, .. }));
-        assert_eq!(before.admitted.get(), 1);
-        assert_eq!(*before.settled.borrow(), [(Outcome::Rejected, Some("denied"))]);
-        assert_eq!(*refuses.settled.borrow(), []);
-        assert_eq!((after.admitted.get(), after.settled.borrow().len()), (0, 0));
-    }
-
-    #[test]
-    fn a_ticket_that_is_dropped_settles_as_cancelled() {
-        let count = Count::default();
-        let gate = gate(&[&count]);
-        drop(gate.admit(&operation(), Instant::now()));
-        assert_eq!(*count.settled.borrow(), [(Outcome::Cancelled, None)]);
-    }
-
-    #[test]
-    fn a_ticket_that_is_settled_says_nothing_when_dropped() {
-        let count = Count::default();
-        let Verdict::Go(ticket) = gate(&[&count]).admit(&operation(), Instant::now()) else {
-            panic!("it was refused or delayed");
-        };
-        ticket.settle(&Settlement::bare(Outcome::Failed, Instant::now()));
-        assert_eq!(*count.settled.borrow(), [(Outcome::Failed, None)]);
-    }
-}
+mod tests;

@@ -1,10 +1,15 @@
 //! What a policy is, and the list of those there are.
 //!
-//! A policy is written against operations and holds for every protocol. Adding one is a file
-//! beside this one and a line in [`all`].
+//! A policy is written against operations and holds for every protocol. Adding one that people
+//! configure is a file beside this one and its line in [`configured`].
 
 pub mod access_log;
 mod breaker;
+pub mod configured;
+pub mod deny;
+pub mod live;
+pub mod matching;
+pub mod rule;
 mod stats;
 
 use crate::{
@@ -13,7 +18,7 @@ use crate::{
     metrics::Metrics,
     series::{Census, Key},
 };
-use operation::{Operation, Reason, Settlement};
+use operation::{Link, No, Operation, Protocol, Settlement};
 use std::{
     borrow::Cow,
     rc::Rc,
@@ -23,66 +28,106 @@ use std::{
 
 pub use access_log::AccessLog;
 pub use breaker::Breaker;
+pub use live::Live;
+pub use operation::Decision;
+pub use rule::{Entry, Rule};
 pub use stats::Stats;
 
 /// What policies are made from, for one listener on one worker.
-pub struct Materials<'a> {
+#[derive(Clone)]
+pub struct Materials {
     /// The whole plan.
-    pub plan: &'a Plan,
+    pub plan: Arc<Plan>,
     /// Where they count.
-    pub metrics: &'a Metrics,
+    pub metrics: Metrics,
     /// The listener's name.
-    pub listener: &'a Arc<str>,
+    pub listener: Arc<str>,
+    /// What its clients speak.
+    pub protocol: &'static Protocol,
     /// The listener's cluster.
-    pub cluster: &'a Arc<Cluster>,
+    pub cluster: Arc<Cluster>,
     /// The call sites that the listener tells apart.
-    pub callsites: &'a Arc<Census>,
+    pub callsites: Arc<Census>,
     /// The worker's lines of the access log, if there is one.
-    pub lines: Option<&'a Rc<access_log::Lines>>,
+    pub lines: Option<Rc<access_log::Lines>>,
 }
 
-/// The policies that there are, in the order in which operations pass them.
-pub fn all(from: &Materials<'_>) -> Vec<Box<dyn Policy>> {
+/// The policies of a listener, in the order in which operations pass them: what counts and logs
+/// comes first, so that it hears of what the others refuse, and then those that people configured.
+///
+/// One of `known` that has not changed stays, with all that it remembers.
+pub fn entries(rules: &[Arc<Rule>], known: &[Rc<Entry>], from: &Materials) -> Vec<Rc<Entry>> {
     let stats: Option<Box<dyn Policy>> = Some(Box::new(Stats::new(from)));
     let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn Policy>);
-    let breaker = Breaker::new(from).map(|breaker| Box::new(breaker) as Box<dyn Policy>);
-    [stats, log, breaker].into_iter().flatten().collect()
+    let before = [stats, log].into_iter().flatten().map(|it| Rc::new(Entry::unnamed(it)));
+    let configured = rules.iter().filter(|rule| rule.enabled).map(|rule| {
+        let same = known.iter().find(|entry| entry.is_of(rule));
+        same.map_or_else(|| Rc::new(Entry::configured(rule, from)), Rc::clone)
+    });
+    let breaker = Breaker::new(from)
+        .map(|breaker| Rc::new(Entry::named(breaker::NAME, Box::new(breaker), from)));
+    before.chain(configured).chain(breaker).collect()
 }
 
-/// A policy as configured, on one worker and for one listener.
+/// A policy on one worker and for one listener.
 ///
-/// State that outlives an operation belongs here: what [`bind`](Policy::bind) returns may be
-/// replaced between an operation's admission and its settlement.
+/// State that outlives an operation belongs here, or to the [`rule::Action`] that all workers
+/// share: what [`bind`](Policy::bind) returns may be replaced between an operation's admission and
+/// its settlement.
 pub trait Policy {
     /// Whether and how it applies to a series. Asked at first sight, not for each operation.
     fn bind(&self, key: &Key) -> Option<Box<dyn Bound>>;
+
+    /// Before a connection is served. Asked of each connection.
+    fn connect(&self, _link: &Link, _now: Instant) -> Entrance {
+        Entrance::Free
+    }
 }
 
 /// A policy as it applies to one series.
 pub trait Bound {
-    /// Before any byte of an operation goes on.
-    fn admit(&self, _operation: &Operation<'_>) -> Decision {
+    /// Before any byte of an operation goes on. What is written to `memo` is there again when the
+    /// operation settles.
+    fn admit(&self, _operation: &Operation<'_>, _now: Instant, _memo: &mut u64) -> Decision {
         Decision::Admit
     }
 
-    /// Exactly once for each operation admitted.
-    fn settle(&self, _done: &Settled<'_>) {}
+    /// Exactly once for each operation that it let go on.
+    fn settle(&self, _done: &Settled<'_>, _memo: u64) {}
 }
 
-/// What a policy decided on an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Let it go on.
-    Admit,
-    /// Let it go on after a while.
+/// What a policy decides about a connection.
+pub enum Entrance {
+    /// Let it in.
+    Free,
+    /// Let it in, as a guest.
+    Guest(Box<dyn Guest>),
+    /// Let it in after a while.
     Delay(Duration),
-    /// Say no.
-    Refuse {
-        /// What kind of no.
-        reason: Reason,
-        /// What a person reads in the error.
-        message: Rc<str>,
-    },
+    /// Turn it away.
+    Refuse(No),
+}
+
+/// What a policy holds for a connection; dropped when the connection ends.
+pub trait Guest {
+    /// The most bytes that should pass this way in one go.
+    fn most(&self, _way: Way) -> usize {
+        usize::MAX
+    }
+
+    /// So many bytes have passed this way. Returns the moment before which no more should.
+    fn passed(&self, _way: Way, _bytes: usize, _now: Instant) -> Option<Instant> {
+        None
+    }
+}
+
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the service.
+    Up,
+    /// From the service to the client.
+    Down,
 }
 
 /// An operation that ended.
@@ -97,8 +142,19 @@ pub struct Settled<'a> {
     pub awaits: bool,
     /// It may have a call site (see [`Operation::callsite`]).
     pub callsite: bool,
+    /// The policies that did something to it, in order.
+    pub touched: &'a [Touch],
     /// How it ended.
     pub how: &'a Settlement<'a>,
+}
+
+/// A policy that did something to an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Its name.
+    pub policy: Arc<str>,
+    /// It would have, but only counts (`dry_run`).
+    pub dry: bool,
 }
 
 impl Settled<'_> {

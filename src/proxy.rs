@@ -8,7 +8,7 @@ use crate::{
     listener::{self, Crew, Listener, Local, Socket, Total},
     log_file::{self, Sink},
     metrics::{self, Metrics, table as names},
-    policy::{self, Materials, access_log::Lines},
+    policy::{Live, Materials, access_log::Lines},
     series::Census,
     worker::{self, Message, Worker},
 };
@@ -78,6 +78,8 @@ struct Parts {
     listeners: Vec<Arc<Listener>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     censuses: Vec<(Arc<Census>, Arc<Census>)>,
+    /// The configured policies that are in force.
+    live: Arc<Live>,
     sink: Option<Sink>,
     total: Arc<Total>,
 }
@@ -108,6 +110,7 @@ impl Proxy {
         let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
         let parts = Arc::new(Parts {
             censuses: censuses.collect(),
+            live: Live::new(plan.policies.clone()),
             total: Total::new(plan.max_connections, listener::connections_that_fit(plan.workers)),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
@@ -320,11 +323,17 @@ fn gate(
     lines: Option<&Rc<Lines>>,
 ) -> Gate {
     let name = &listener.plan.name;
-    let (plan, metrics) = (&*parts.plan, &parts.metrics);
-    let policies =
-        policy::all(&Materials { plan, metrics, listener: name, cluster, callsites, lines });
-    let active = metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
-    Gate::new(policies, Arc::clone(series), active)
+    let from = Materials {
+        plan: Arc::clone(&parts.plan),
+        metrics: parts.metrics.clone(),
+        listener: Arc::clone(name),
+        protocol: listener.plan.protocol.describe(),
+        cluster: Arc::clone(cluster),
+        callsites: Arc::clone(callsites),
+        lines: lines.cloned(),
+    };
+    let active = parts.metrics.gauge(names::OPERATIONS_ACTIVE, &[("listener", name)]);
+    Gate::live(Arc::clone(&parts.live), from, Arc::clone(series), active)
 }
 
 /// Looks clusters' names up, then keeps them resolved and their endpoints checked on a thread of

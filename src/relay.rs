@@ -35,6 +35,7 @@ use std::{
     time::Instant,
 };
 use tokio::{net::TcpStream, time::Sleep};
+use up::Asking;
 
 /// One connection under way.
 struct Relay<C> {
@@ -53,6 +54,8 @@ struct Relay<C> {
     answered: Option<Reply>,
     /// Refusals written, waiting for the reply stream to reach the end of a message.
     refusals: BytesMut,
+    /// The request at the front of `up` that waits for somebody's answer.
+    asking: Option<Box<Asking>>,
     /// When the operation that waits at the front of `up` may go on.
     wait_until: Option<Instant>,
     /// What then goes on in the place of how many bytes, if that operation is rewritten.
@@ -122,6 +125,7 @@ pub fn relay<C: Codec>(
         open: Table::default(),
         answered: None,
         refusals: BytesMut::new(),
+        asking: None,
         wait_until: None,
         rewritten: None,
         verbatim: false,

@@ -1,10 +1,10 @@
 //! Series: the operations of one name on one resource, resolved once and then only looked up.
 
-use crate::policy::{Bound, Policy};
+use crate::policy::{Bound, Entry, matching::Applies};
 use foldhash::{HashMap, HashSet};
 use operation::Protocol;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{PoisonError, RwLock},
 };
@@ -28,7 +28,19 @@ pub struct Series {
     /// What it is called.
     pub key: Key,
     /// The policies that apply, in order.
-    pub bound: Vec<Box<dyn Bound>>,
+    pub bound: Vec<Applied>,
+    /// Which set of policies these are of.
+    generation: u64,
+}
+
+/// A policy that applies to a series, or to some of its operations.
+pub struct Applied {
+    /// The policy.
+    pub entry: Rc<Entry>,
+    /// Whether each operation has to be asked if it applies.
+    pub varies: bool,
+    /// The policy for this series.
+    pub bound: Box<dyn Bound>,
 }
 
 /// What a listener tells apart, over all workers: a bounded set of names.
@@ -69,15 +81,40 @@ type Resources = HashMap<Box<str>, Rc<Series>>;
 
 /// One worker's series of one listener.
 pub struct Table {
-    policies: Vec<Box<dyn Policy>>,
+    listener: Box<str>,
+    entries: RefCell<Rc<[Rc<Entry>]>>,
+    generation: Cell<u64>,
     census: std::sync::Arc<Census>,
     names: RefCell<HashMap<Box<str>, Resources>>,
 }
 
 impl Table {
-    /// An empty table for these policies.
-    pub fn new(policies: Vec<Box<dyn Policy>>, census: std::sync::Arc<Census>) -> Self {
-        Self { policies, census, names: RefCell::default() }
+    /// An empty table for these policies of a listener.
+    pub fn new(listener: &str, entries: Vec<Rc<Entry>>, census: std::sync::Arc<Census>) -> Self {
+        Self {
+            listener: listener.into(),
+            entries: RefCell::new(entries.into()),
+            generation: Cell::new(0),
+            census,
+            names: RefCell::default(),
+        }
+    }
+
+    /// The listener's name.
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// The policies, in order.
+    pub fn entries(&self) -> Rc<[Rc<Entry>]> {
+        Rc::clone(&self.entries.borrow())
+    }
+
+    /// Puts other policies in their place. Operations under way end with those that they had.
+    pub fn replace(&self, entries: Vec<Rc<Entry>>) {
+        *self.entries.borrow_mut() = entries.into();
+        self.generation.set(self.generation.get() + 1);
+        self.names.borrow_mut().clear();
     }
 
     /// The series of this name and resource. One that the service has not confirmed yet is made
@@ -98,7 +135,9 @@ impl Table {
     /// is room.
     pub fn prove(&self, series: &Rc<Series>) -> Rc<Series> {
         let Key { name, resource, .. } = &series.key;
-        if series.key.proven || !self.census.admits(&[name, resource]) {
+        // What was noted of an operation fits the policies that it passed, and no others.
+        let changed = series.generation != self.generation.get();
+        if changed || series.key.proven || !self.census.admits(&[name, resource]) {
             return Rc::clone(series);
         }
         self.keep(Key { proven: true, ..series.key.clone() })
@@ -112,7 +151,14 @@ impl Table {
     }
 
     fn bind(&self, key: Key) -> Rc<Series> {
-        let bound = self.policies.iter().filter_map(|policy| policy.bind(&key)).collect();
-        Rc::new(Series { key, bound })
+        let entries = self.entries();
+        let apply = |entry: &Rc<Entry>| {
+            let applies = entry.applies(&self.listener, &key);
+            let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
+            let varies = applies == Applies::Varies;
+            Some(Applied { entry: Rc::clone(entry), varies, bound })
+        };
+        let bound = entries.iter().filter_map(apply).collect();
+        Rc::new(Series { key, bound, generation: self.generation.get() })
     }
 }

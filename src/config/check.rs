@@ -4,6 +4,7 @@
 mod cluster;
 mod endpoints;
 mod health;
+mod policies;
 
 use super::{
     ADMIN,
@@ -60,6 +61,8 @@ impl Check<'_> {
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
+        let policies = file.policies.map(|policies| self.policies(policies)).unwrap_or_default();
+
         let Workers(workers) = or(file.workers, Workers(None));
         Some(Plan {
             admin,
@@ -68,6 +71,7 @@ impl Check<'_> {
             drain_timeout: or(file.drain_timeout, 30 * SECOND),
             max_series: number(file.max_series, 1000),
             zone: self.zone.clone(),
+            policies,
             access_log: file.access_log.map(|log| self.access_log(log)),
             event_log: file.event_log.and_then(|log| self.event_log(log)),
             listeners: listeners?,

@@ -9,7 +9,7 @@ use super::{
     plan::OnViolation,
     value::{Between, Count, OrOff, Text, Workers, Zone},
 };
-use crate::protocols::Written;
+use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
@@ -22,7 +22,7 @@ pub(crate) use {
 pub(crate) type Given<T> = Option<Located<Text<T>>>;
 
 /// Keys that are not part of this version yet. Whoever writes one is told so.
-pub(crate) const LATER: &[&str] = &["policies"];
+pub(crate) const LATER: &[&str] = &[];
 
 /// The most that `max_series` may be: each series holds memory.
 const MAX_SERIES: usize = 100_000;
@@ -50,6 +50,8 @@ pub(crate) struct File {
     /// Where operations go, by name (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required)]
     pub(crate) clusters: Option<Located<Named<Cluster>>>,
+    /// What is done to operations: each policy that matches applies, in this order. Default: none.
+    pub(crate) policies: Option<Located<Vec<Located<Policy>>>>,
     /// Where and which operations are logged, as JSON lines. Default: nowhere.
     pub(crate) access_log: Option<Located<AccessLog>>,
     /// Where it is logged what happens to endpoints (unhealthy, ejected, back, panic, another

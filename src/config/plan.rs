@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use crate::protocols::Protocol;
+use crate::{policy::Rule, protocols::Protocol};
 pub use cluster::{
     BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
     OutlierPlan, PanicPlan, RateDetector, SlowStartPlan, Target,
@@ -28,6 +28,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// Where operations go.
     pub clusters: Vec<Arc<ClusterPlan>>,
+    /// What is done to operations, in order.
+    pub policies: Vec<Arc<Rule>>,
     /// Where operations are logged; `None` switches it off.
     pub access_log: Option<AccessLogPlan>,
     /// Where it is logged what happens to endpoints; `None` switches it off.

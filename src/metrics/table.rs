@@ -23,6 +23,12 @@ pub const OPERATION_BYTES_TOTAL: &str = "tollgate_operation_bytes_total";
 pub const OPERATIONS_ACTIVE: &str = "tollgate_operations_active";
 /// Operations refused.
 pub const REFUSALS_TOTAL: &str = "tollgate_refusals_total";
+/// Operations that a policy without effect would have refused.
+pub const DRY_RUN_REFUSALS_TOTAL: &str = "tollgate_dry_run_refusals_total";
+/// Operations that a policy let go on, but on terms.
+pub const BENT_OPERATIONS_TOTAL: &str = "tollgate_bent_operations_total";
+/// Operations that a policy without effect would have let go on, but on terms.
+pub const DRY_RUN_BENT_OPERATIONS_TOTAL: &str = "tollgate_dry_run_bent_operations_total";
 /// Messages that could not be read.
 pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
 /// Operations counted under `other`.
@@ -159,7 +165,26 @@ pub const TABLE: &[Metric] = &[
         REFUSALS_TOTAL,
         "operations",
         &["listener", "policy", "reason"],
-        "Operations that the proxy refused, by policy and reason.",
+        "Operations and connections that the proxy refused, by policy and reason.",
+    ),
+    counter(
+        DRY_RUN_REFUSALS_TOTAL,
+        "operations",
+        &["listener", "policy", "reason"],
+        "Operations and connections that a policy with `dry_run` would have refused.",
+    ),
+    counter(
+        BENT_OPERATIONS_TOTAL,
+        "operations",
+        &["listener", "policy"],
+        "Operations that a policy delayed, limited in time, slowed down or is to cut short.",
+    ),
+    counter(
+        DRY_RUN_BENT_OPERATIONS_TOTAL,
+        "operations",
+        &["listener", "policy"],
+        "Operations that a policy with `dry_run` would have delayed, limited in time, slowed down \
+         or cut short.",
     ),
     counter(
         VIOLATIONS_TOTAL,

@@ -264,6 +264,7 @@ fn a_protocol_declares_what_it_counts() {
         items: Some(Extra { metric: "tollgate_chess_pieces_total", help: "Pieces." }),
         codes: None,
         shapes: Some(Extra { metric: "tollgate_chess_openings_total", help: "Openings." }),
+        attributes: &[],
         item: "pieces",
         logged: &[],
         logged_when_slow: &[],

@@ -1,6 +1,6 @@
 //! Writes a JSON line for every operation, or for every slow one.
 
-use super::{Bound, Materials, Policy, Settled};
+use super::{Bound, Materials, Policy, Settled, Touch};
 use crate::{config::plan::AccessLogPlan, log_file::Sink, series::Key};
 use std::{
     cell::{Cell, RefCell},
@@ -29,9 +29,9 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Logs the operations of a listener, if there is a log.
-    pub fn new(from: &Materials<'_>) -> Option<Self> {
-        let (plan, lines) = (from.plan.access_log.clone()?, Rc::clone(from.lines?));
-        Some(Self { plan, listener: Arc::clone(from.listener), lines })
+    pub fn new(from: &Materials) -> Option<Self> {
+        let (plan, lines) = (from.plan.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
+        Some(Self { plan, listener: Arc::clone(&from.listener), lines })
     }
 }
 
@@ -64,7 +64,7 @@ struct Series {
 }
 
 impl Bound for Series {
-    fn settle(&self, done: &Settled<'_>) {
+    fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
         // A wait that was asked for is not slow.
         if self.slower_than.is_some_and(|limit| took < limit || done.awaits) {
@@ -87,6 +87,9 @@ impl Series {
         }
         if let Some(code) = how.code {
             text(out, "code", code);
+        }
+        for (field, dry) in [("policy", false), ("dry_run", true)] {
+            touched(out, field, done.touched.iter().filter(|touch| touch.dry == dry));
         }
         number(out, "duration_ms", took);
         if let Some(first) = how.first_byte {
@@ -119,6 +122,20 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     let _ = write!(out, ",\"{name}\":");
     // Writing to a Vec can't fail, and a string always has a form in JSON.
     let _ = serde_json::to_writer(out, value);
+}
+
+/// The names of policies, if there are any.
+fn touched<'a>(out: &mut Vec<u8>, field: &str, touches: impl Iterator<Item = &'a Touch>) {
+    let mut names = String::new();
+    for touch in touches {
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(&touch.policy);
+    }
+    if !names.is_empty() {
+        text(out, field, &names);
+    }
 }
 
 fn number(out: &mut Vec<u8>, name: &str, value: Duration) {

@@ -3,15 +3,13 @@
 use super::{Bound, Decision, Materials, Policy, Settled};
 use crate::{
     cluster::{Cluster, OperationPermit},
-    metrics::table as names,
     series::Key,
 };
-use metrics::Counter;
-use operation::{Operation, Reason};
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use operation::{No, Operation, Reason};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
 /// What it is called in metrics.
-const NAME: &str = "circuit_breaker";
+pub(super) const NAME: &str = "circuit_breaker";
 
 /// A cluster's limit of operations, as one listener's worker sees it.
 pub struct Breaker {
@@ -20,7 +18,6 @@ pub struct Breaker {
 
 struct Inner {
     cluster: Arc<Cluster>,
-    refusals: Counter,
     /// What is said to who is refused.
     message: Rc<str>,
     /// One for each operation under way. They are all alike.
@@ -29,17 +26,14 @@ struct Inner {
 
 impl Breaker {
     /// `None` where operations are not limited.
-    pub fn new(from: &Materials<'_>) -> Option<Self> {
+    pub fn new(from: &Materials) -> Option<Self> {
         if !from.cluster.limits_operations() {
             return None;
         }
-        let reason = Reason::Overloaded.as_str();
-        let labels = [("listener", &**from.listener), ("policy", NAME), ("reason", reason)];
         Some(Self {
             inner: Rc::new(Inner {
-                cluster: Arc::clone(from.cluster),
+                cluster: Arc::clone(&from.cluster),
                 message: from.cluster.overloaded().into(),
-                refusals: from.metrics.counter(names::REFUSALS_TOTAL, &labels),
                 permits: RefCell::default(),
             }),
         })
@@ -53,7 +47,7 @@ impl Policy for Breaker {
 }
 
 impl Bound for Rc<Inner> {
-    fn admit(&self, operation: &Operation<'_>) -> Decision {
+    fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         // What waits by design is no load.
         if operation.awaits {
             return Decision::Admit;
@@ -63,15 +57,11 @@ impl Bound for Rc<Inner> {
                 self.permits.borrow_mut().push(permit);
                 Decision::Admit
             }
-            None => {
-                self.refusals.increment(1);
-                let message = Rc::clone(&self.message);
-                Decision::Refuse { reason: Reason::Overloaded, message }
-            }
+            None => Decision::Refuse(No::new(Reason::Overloaded, Rc::clone(&self.message))),
         }
     }
 
-    fn settle(&self, done: &Settled<'_>) {
+    fn settle(&self, done: &Settled<'_>, _: u64) {
         if !done.awaits {
             self.permits.borrow_mut().pop();
         }

@@ -29,11 +29,11 @@ pub struct Stats {
 
 impl Stats {
     /// Counts the operations of a listener.
-    pub fn new(from: &Materials<'_>) -> Self {
+    pub fn new(from: &Materials) -> Self {
         Self {
             metrics: from.metrics.clone(),
-            listener: Arc::clone(from.listener),
-            callsites: Arc::clone(from.callsites),
+            listener: Arc::clone(&from.listener),
+            callsites: Arc::clone(&from.callsites),
             others: RefCell::default(),
         }
     }
@@ -118,7 +118,7 @@ struct Callsite {
 }
 
 impl Bound for Rc<Series> {
-    fn settle(&self, done: &Settled<'_>) {
+    fn settle(&self, done: &Settled<'_>, _: u64) {
         let how = done.how;
         self.ended[how.outcome as usize].increment(1);
         self.bytes[0].increment(how.request_bytes);

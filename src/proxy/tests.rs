@@ -27,6 +27,7 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
             "echo",
             vec![EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()))],
         ))],
+        policies: Vec::new(),
         access_log: log.map(|path| AccessLogPlan {
             path: path.into(),
             slower_than: None,

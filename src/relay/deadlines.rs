@@ -20,7 +20,8 @@ impl<C: Codec> Relay<C> {
     /// the proxy itself makes the client wait, it owes nothing.
     pub(super) fn note_message(&mut self) {
         let begun = self.up.inside || !self.up.unread().is_empty();
-        let waits = self.up.is_ready() || self.wait_until.is_some() || self.waits_for_refusals();
+        let held = self.wait_until.is_some() || self.asking.is_some();
+        let waits = held || self.up.is_ready() || self.waits_for_refusals();
         if !begun || waits || self.is_stream() {
             self.message_since = None;
         } else if self.message_since.is_none() {

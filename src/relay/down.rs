@@ -77,8 +77,12 @@ impl<C: Codec> Relay<C> {
     /// Follows the replies in hand; returns how many unread bytes the codec wants to see.
     fn examine_replies(&mut self) -> Result<usize, Close> {
         loop {
+            let dropped = self.down.dropping;
+            if dropped && self.down.is_ready() {
+                return Ok(1);
+            }
             let advance = self.down.advance();
-            if advance.moved > 0 {
+            if advance.moved > 0 && !dropped {
                 self.count_reply(advance.moved);
             }
             if advance.ended
@@ -98,6 +102,10 @@ impl<C: Codec> Relay<C> {
                 }
                 Ok(Next::Pass { len, mark, ends }) => {
                     self.answered = mark;
+                    self.down.pass(len, ends);
+                }
+                Ok(Next::Drop { len, ends }) => {
+                    self.down.dropping = true;
                     self.down.pass(len, ends);
                 }
                 Ok(Next::Swap { len, with, mark }) => {

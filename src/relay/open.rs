@@ -1,7 +1,7 @@
 //! The operations under way on one connection.
 
 use operation::{Attributes, Codec, Operation, Outcome, Request, Settlement, Tag, Ticket};
-use std::{borrow::Cow, collections::VecDeque, time::Instant};
+use std::{borrow::Cow, collections::VecDeque, net::IpAddr, time::Instant};
 
 use crate::connection::Door;
 
@@ -157,5 +157,9 @@ impl<C: Codec> Facts<'_, C> {
 impl<C: Codec> Attributes for Facts<'_, C> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
         self.door.attribute(name).or_else(|| self.codec.attribute(front, name))
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.door.link().peer.ip())
     }
 }

@@ -11,8 +11,14 @@ use crate::{
     series::{Census, Key},
     worker::{self, Message, Worker},
 };
-use operation::{Operation, Reason};
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use operation::{No, Operation, Reason};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -40,18 +46,18 @@ impl Policy for Watch {
 }
 
 impl Bound for Watch {
-    fn admit(&self, _: &Operation<'_>) -> Decision {
+    fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         self.seen.set(self.seen.get() + 1);
         if self.delays {
-            return Decision::Delay(Duration::from_secs(3600));
+            return Decision::delay(Duration::from_secs(3600));
         }
         if !self.refuses {
             return Decision::Admit;
         }
-        Decision::Refuse { reason: Reason::Denied, message: "no ".repeat(300).into() }
+        Decision::Refuse(No::new(Reason::Denied, "no ".repeat(300)))
     }
 
-    fn settle(&self, _: &Settled<'_>) {
+    fn settle(&self, _: &Settled<'_>, _: u64) {
         self.settled.set(self.settled.get() + 1);
     }
 }

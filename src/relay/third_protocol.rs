@@ -149,11 +149,12 @@ async fn proxy(
     let plan = crate::config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
     let breaker = Breaker::new(&Materials {
-        plan: &plan,
-        metrics: &metrics,
-        listener: &"lines".into(),
-        cluster: &cluster,
-        callsites: &census(),
+        plan: Arc::new(plan),
+        metrics: metrics.clone(),
+        listener: "lines".into(),
+        protocol: const { &Lines::PROTOCOL },
+        cluster: Arc::clone(&cluster),
+        callsites: census(),
         lines: None,
     });
     let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn Policy>).collect();
@@ -184,7 +185,7 @@ async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
         }
         Err(error) => {
             let (reason, message) = error.told();
-            let why = Refusal { reason, message: &message };
+            let why = Refusal::new(reason, &message);
             let shared = Arc::new(());
             turn_away::<Lines>(&shared, &door, &mut client, error.close(), &why).await;
         }

@@ -67,6 +67,7 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
     match codec.request(bytes)? {
         Next::Hold(_) => Ok(None),
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => Ok(mark),
+        Next::Drop { .. } => Ok(None),
     }
 }
 
@@ -81,7 +82,12 @@ fn account<C: Codec>(
 ) {
     let facts = Facts { codec, door };
     let operation = facts.operation(&request, front);
-    if let Verdict::Go(ticket) | Verdict::Wait(_, ticket) = door.admit(&operation, began) {
+    let ticket = match door.admit(&operation, began) {
+        Verdict::Go(ticket) => Some(ticket),
+        Verdict::Ask(question) => Some(question.ticket),
+        Verdict::Refuse(_) => None,
+    };
+    if let Some(ticket) = ticket {
         let mut how = Settlement::bare(close.outcome(true), Instant::now());
         how.reason = Some(close.as_str());
         how.request_bytes = front.len() as u64;

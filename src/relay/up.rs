@@ -4,9 +4,19 @@ use super::{
     MESSAGE, Relay, Side, broken,
     open::{End, Facts, Open},
 };
-use operation::{Close, Codec, Gate, Next, Outcome, Refusal, Request, Tag, Verdict};
-use std::task::{Context, Poll, ready};
+use operation::{Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict};
+use std::{
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 use tokio::io::AsyncWrite;
+
+/// A request that waits for somebody's answer.
+pub(super) struct Asking {
+    request: Request,
+    question: Question,
+    began: Instant,
+}
 
 /// What the requests in hand wait for.
 enum Need {
@@ -30,6 +40,10 @@ impl<C: Codec> Relay<C> {
         loop {
             if let Err(close) = ready!(self.flush_up(cx)) {
                 return self.cut_up(close);
+            }
+            if self.asking.is_some() {
+                ready!(self.poll_answer(cx))?;
+                continue;
             }
             if self.wait_until.is_some() || self.waits_for_refusals() {
                 return Poll::Pending;
@@ -145,11 +159,16 @@ impl<C: Codec> Relay<C> {
                 self.up.pass(len, ends);
                 Ok(need)
             }
+            Next::Drop { len, ends } => {
+                self.up.dropping = true;
+                self.up.pass(len, ends);
+                Ok(None)
+            }
             Next::Swap { len, with, mark } => {
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
                 if self.up.dropping {
                     self.up.pass(len as u64, true);
-                } else if self.wait_until.is_some() {
+                } else if self.wait_until.is_some() || self.asking.is_some() {
                     self.rewritten = Some((len, with));
                 } else {
                     self.swap_request(len, &with);
@@ -177,14 +196,47 @@ impl<C: Codec> Relay<C> {
         let now = self.now();
         let facts = Facts { codec: &self.codec, door: &self.door };
         let verdict = self.door.admit(&facts.operation(&request, self.up.unread()), now);
-        let (ticket, delay) = match verdict {
-            Verdict::Go(ticket) => (ticket, None),
-            Verdict::Wait(delay, ticket) => (ticket, Some(delay)),
-            Verdict::Refuse { reason, message } => {
-                let why = Refusal { reason, message: &message };
-                return self.refuse(request.tag, &why).map(Some);
+        self.decided(request, verdict, now)
+    }
+
+    /// Waits for the answer that the request at the front needs.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        let Some(asking) = &mut self.asking else { return Poll::Ready(Ok(())) };
+        let answer = ready!(asking.question.answer.as_mut().poll(cx));
+        let Some(asking) = self.asking.take() else { return Poll::Ready(Ok(())) };
+        let Asking { request, question, began } = *asking;
+        let facts = Facts { codec: &self.codec, door: &self.door };
+        let operation = facts.operation(&request, self.up.unread());
+        let verdict = self.door.resume(question.ticket, answer, &operation, began);
+        self.decided(request, verdict, began)?;
+        if self.up.dropping {
+            if self.up.passes_everything() {
+                return Poll::Ready(Err(Close::Refused));
             }
+            if let Some((len, _)) = self.rewritten.take() {
+                self.up.pass(len as u64, true);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does what the gate decided about the request at the front, whose first byte was seen then.
+    fn decided(
+        &mut self,
+        request: Request,
+        verdict: Verdict,
+        began: Instant,
+    ) -> Result<Option<Need>, Close> {
+        let now = self.now();
+        let ticket = match verdict {
+            Verdict::Go(ticket) => ticket,
+            Verdict::Ask(question) => {
+                self.asking = Some(Box::new(Asking { request, question, began }));
+                return Ok(Some(Need::Flush));
+            }
+            Verdict::Refuse(no) => return self.refuse(request.tag, &no).map(Some),
         };
+        let delay = ticket.terms().map(|terms| terms.delay).filter(|delay| !delay.is_zero());
         if !request.awaits {
             self.door.began();
         }
@@ -197,7 +249,7 @@ impl<C: Codec> Relay<C> {
             tag: request.tag,
             ticket,
             awaits: request.awaits,
-            began: now,
+            began,
             shape: request.shape,
             request_bytes: 0,
             request_items: 0,
@@ -209,10 +261,15 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Drops the request at the front, and says so if anybody waits for a reply.
-    fn refuse(&mut self, tag: Option<Tag>, why: &Refusal<'_>) -> Result<Need, Close> {
+    fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
+        if no.manner != Manner::Words {
+            return Err(Close::Refused);
+        }
         self.up.dropping = true;
         match tag {
-            Some(tag) if !self.codec.refuse(tag, why, &mut self.refusals) => Err(Close::Refused),
+            Some(tag) if !self.codec.refuse(tag, &no.told(), &mut self.refusals) => {
+                Err(Close::Refused)
+            }
             _ => Ok(Need::Flush),
         }
     }

@@ -30,6 +30,7 @@ fn error(reason: Reason) -> (i32, &'static str, bool) {
         Reason::RateLimited | Reason::Overloaded => (462, "IngressRequestRateLimitExceeded", true),
         Reason::Denied => (13, "Unauthorized", false),
         Reason::NoEndpoint => (6, "HostUnreachable", false),
+        Reason::TimedOut => (50, "MaxTimeMSExpired", false),
         Reason::Injected => (8000, "InjectedFault", false),
     }
 }

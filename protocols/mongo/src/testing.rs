@@ -200,6 +200,10 @@ fn relay<M>(
                 seen.out.extend(&bytes[at..at + len]);
                 (len, ends)
             }
+            Next::Drop { len, ends } => {
+                assert!(len > 0);
+                ((len as usize).min(bytes.len() - at), ends)
+            }
             Next::Swap { len, with, .. } => {
                 assert!(len <= front.len());
                 seen.out.extend(with);
@@ -216,6 +220,7 @@ fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
     match next {
         Next::Hold(_) => (None, false),
         Next::Pass { mark, ends, .. } => (*mark, *ends),
+        Next::Drop { ends, .. } => (None, *ends),
         Next::Swap { mark, .. } => (*mark, true),
     }
 }
@@ -224,6 +229,7 @@ fn strip<M>(next: Next<M>) -> Next<()> {
     match next {
         Next::Hold(n) => Next::Hold(n),
         Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
+        Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },
     }
 }

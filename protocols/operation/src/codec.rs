@@ -75,6 +75,14 @@ pub enum Next<M> {
         /// Whether the message ends with these bytes.
         ends: bool,
     },
+    /// Let none of the next `len` bytes through, those here and those still to come. Only of
+    /// replies that nobody waits for any more (see [`Codec::give_up`]).
+    Drop {
+        /// How many bytes.
+        len: u64,
+        /// Whether the message ends with these bytes.
+        ends: bool,
+    },
     /// Put `with` in the place of the next `len` bytes, which are all here. The message ends.
     Swap {
         /// How many bytes are replaced.
@@ -167,6 +175,13 @@ pub trait Codec: Sized + 'static {
     /// expects no reply to it. Returns `false` if the protocol has no words and only closing
     /// the connection is left.
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
+
+    /// Answers in the service's place a request that went on, and drops the service's own reply,
+    /// should it come late. Returns `false` if the protocol can't tell that reply from others and
+    /// only closing the connection is left; nothing has happened then.
+    fn give_up(&mut self, _tag: Tag, _why: &Refusal<'_>, _out: &mut BytesMut) -> bool {
+        false
+    }
 
     /// Writes a request that any healthy service answers; `false` if connecting is all there is.
     fn ping(&mut self, _out: &mut BytesMut) -> bool {

@@ -1,7 +1,8 @@
 //! The gate: every policy behind one door, and the ticket that an operation leaves with.
 
-use crate::{Attributes, Operation, Outcome, Reason};
+use crate::{Attributes, Operation, Outcome, Reason, Refusal, Terms};
 use std::{
+    pin::Pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -10,22 +11,128 @@ use std::{
 pub trait Gate {
     /// Asks every policy in turn. `now` is when the operation's first byte was seen.
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict;
+
+    /// Goes on where [`Verdict::Ask`] stopped, once its answer is there. `operation` is the same
+    /// operation again.
+    fn resume(
+        &self,
+        ticket: Ticket,
+        answer: Decision,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict;
 }
 
 /// What the gate decided.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Let it go on.
+    /// Let it go on, on the ticket's terms.
     Go(Ticket),
+    /// Keep it until an answer is there, and then [`Gate::resume`].
+    Ask(Question),
+    /// Say no.
+    Refuse(No),
+}
+
+/// What a policy decides about an operation.
+pub enum Decision {
+    /// Let it go on.
+    Admit,
+    /// Let it go on, on these terms.
+    Bend(Box<Terms>),
+    /// Say no.
+    Refuse(No),
+    /// Somebody who is not here decides. The answer must come, however late it may be.
+    Ask(Answer),
+}
+
+/// A decision that is still to come.
+pub type Answer = Pin<Box<dyn Future<Output = Decision>>>;
+
+impl Decision {
     /// Let it go on after a while.
-    Wait(Duration, Ticket),
-    /// Say no, in the protocol's words (see [`crate::Refusal`]).
-    Refuse {
-        /// What kind of no.
-        reason: Reason,
-        /// What a person reads in the error.
-        message: Rc<str>,
-    },
+    pub fn delay(delay: Duration) -> Self {
+        Decision::Bend(Box::new(Terms { delay, ..Terms::default() }))
+    }
+}
+
+impl std::fmt::Debug for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Decision::Admit => f.write_str("Admit"),
+            Decision::Bend(terms) => f.debug_tuple("Bend").field(terms).finish(),
+            Decision::Refuse(no) => f.debug_tuple("Refuse").field(no).finish(),
+            Decision::Ask(_) => f.write_str("Ask"),
+        }
+    }
+}
+
+/// An operation that waits for somebody's answer.
+pub struct Question {
+    /// The operation; dropped, it settles with whoever admitted it so far.
+    pub ticket: Ticket,
+    /// What it waits for.
+    pub answer: Answer,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+/// A policy's *no*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct No {
+    /// What kind of no.
+    pub reason: Reason,
+    /// What a person reads in the error.
+    pub message: Rc<str>,
+    /// How it is said.
+    pub manner: Manner,
+    /// An error code that somebody asked for, in the protocol's own numbers.
+    pub code: Option<i32>,
+    /// Labels that somebody asked for, where the protocol's errors have some.
+    pub labels: Rc<[Rc<str>]>,
+    /// How long a client should wait before it tries again, if it can be told.
+    pub retry_after: Option<Duration>,
+}
+
+impl No {
+    /// A no in the protocol's usual words.
+    pub fn new(reason: Reason, message: impl Into<Rc<str>>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            manner: Manner::Words,
+            code: None,
+            labels: Rc::default(),
+            retry_after: None,
+        }
+    }
+
+    /// What a codec is to put into words.
+    pub fn told(&self) -> Refusal<'_> {
+        Refusal {
+            reason: self.reason,
+            message: &self.message,
+            code: self.code,
+            labels: &self.labels,
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// How a no is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// In the protocol's words; by closing the connection if it has none.
+    #[default]
+    Words,
+    /// By closing the connection.
+    Close,
+    /// By resetting the connection.
+    Reset,
 }
 
 /// Receives what became of an admitted operation. Implemented by whatever hands out tickets.
@@ -91,12 +198,24 @@ impl Settlement<'_> {
 pub struct Ticket {
     ledger: Option<Rc<dyn Ledger>>,
     slot: u32,
+    terms: Option<Box<Terms>>,
 }
 
 impl Ticket {
     /// A ticket for the operation that `ledger` keeps in `slot`.
-    pub fn new(ledger: Rc<dyn Ledger>, slot: u32) -> Self {
-        Self { ledger: Some(ledger), slot }
+    pub fn new(ledger: Rc<dyn Ledger>, slot: u32, terms: Option<Box<Terms>>) -> Self {
+        Self { ledger: Some(ledger), slot, terms }
+    }
+
+    /// What policies ask of whoever moves the operation's bytes; nearly always nothing.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.as_deref()
+    }
+
+    /// Gives the ticket back, for whoever gave it out to go on.
+    pub fn redeem(mut self) -> (u32, Option<Box<Terms>>) {
+        self.ledger = None;
+        (self.slot, self.terms.take())
     }
 
     /// Settles it.

@@ -1,6 +1,6 @@
 //! What a client asked for, in words that every policy understands.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 /// What a client asked for. Borrows the read buffer: building one allocates nothing.
 #[derive(Clone, Copy)]
@@ -9,7 +9,9 @@ pub struct Operation<'a> {
     pub protocol: &'static Protocol,
     /// What to do: `find`, `GET`, `pkg.Service/Call`, `session`.
     pub name: &'a str,
-    /// What to do it to: `shop.orders`, a route's name, or nothing.
+    /// What to do it to: `shop.orders`, a route's name, or nothing. A `?` in the place of all of
+    /// it, or of what is before its first dot, stands for what could not be read; a policy that
+    /// guards takes it for anything.
     pub resource: &'a str,
     /// The bytes at the front of the request that its attributes are found in.
     pub front: &'a [u8],
@@ -37,6 +39,11 @@ impl<'a> Operation<'a> {
 pub trait Attributes {
     /// The value of `name`, if the operation has one.
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>>;
+
+    /// The client's address, which costs nothing to find.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// No attributes at all.
@@ -60,6 +67,9 @@ pub struct Protocol {
     pub shapes: Option<Extra>,
     /// The name in an access-log line of what `items` counts: `documents`.
     pub item: &'static str,
+    /// Every attribute that its codec knows, for who matches by them. One that ends in a dot
+    /// stands for all that begin so: `header.`.
+    pub attributes: &'static [&'static str],
     /// Attributes that an access-log line carries beyond the common ones.
     pub logged: &'static [&'static str],
     /// Attributes that only a slow operation's log line carries, since they cost more to find.
@@ -78,6 +88,7 @@ impl Protocol {
             codes: None,
             shapes: None,
             item: "",
+            attributes: &[],
             logged: &[],
             logged_when_slow: &[],
             logged_with_values: &[],

@@ -1,6 +1,6 @@
 //! How operations and connections end, and whose fault that was.
 
-use std::fmt;
+use std::{fmt, rc::Rc, time::Duration};
 
 /// How an operation ended, and so whose fault it was.
 ///
@@ -53,17 +53,20 @@ pub enum Reason {
     Denied,
     /// No endpoint can take it.
     NoEndpoint,
+    /// The service took longer than it may.
+    TimedOut,
     /// A fault that somebody asked for.
     Injected,
 }
 
 impl Reason {
     /// Every reason, for tests and tables.
-    pub const ALL: [Reason; 5] = [
+    pub const ALL: [Reason; 6] = [
         Reason::RateLimited,
         Reason::Overloaded,
         Reason::Denied,
         Reason::NoEndpoint,
+        Reason::TimedOut,
         Reason::Injected,
     ];
 
@@ -74,6 +77,7 @@ impl Reason {
             Reason::Overloaded => "overloaded",
             Reason::Denied => "denied",
             Reason::NoEndpoint => "no_endpoint",
+            Reason::TimedOut => "timed_out",
             Reason::Injected => "injected",
         }
     }
@@ -92,6 +96,19 @@ pub struct Refusal<'a> {
     pub reason: Reason,
     /// What a person reads in the error.
     pub message: &'a str,
+    /// An error code that somebody asked for, in the protocol's own numbers.
+    pub code: Option<i32>,
+    /// Labels that somebody asked for; none means those that the reason has.
+    pub labels: &'a [Rc<str>],
+    /// How long a client should wait before it tries again, if it can be told.
+    pub retry_after: Option<Duration>,
+}
+
+impl<'a> Refusal<'a> {
+    /// A no in the protocol's usual words.
+    pub fn new(reason: Reason, message: &'a str) -> Self {
+        Self { reason, message, code: None, labels: &[], retry_after: None }
+    }
 }
 
 /// Why a connection ended.
@@ -144,13 +161,17 @@ pub enum Close {
     ClientViolation,
     /// The upstream's bytes can't be what the listener's protocol says.
     UpstreamViolation,
-    /// A refusal that the protocol has no words for.
+    /// A policy's refusal that the protocol has no words for, or that is said by closing.
     Refused,
+    /// A policy's time limit was over, and the protocol has no words for that.
+    OperationTimeout,
+    /// A fault that somebody asked for.
+    Injected,
 }
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 23] = [
+    pub const ALL: [Close; 25] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -174,6 +195,8 @@ impl Close {
         Close::ClientViolation,
         Close::UpstreamViolation,
         Close::Refused,
+        Close::OperationTimeout,
+        Close::Injected,
     ];
 
     /// The word that logs and metric labels use.
@@ -202,6 +225,8 @@ impl Close {
             Close::ClientViolation => "client_violation",
             Close::UpstreamViolation => "upstream_violation",
             Close::Refused => "refused",
+            Close::OperationTimeout => "operation_timeout",
+            Close::Injected => "injected",
         }
     }
 
@@ -222,7 +247,7 @@ impl Close {
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,
-            Close::EndpointUnhealthy => Outcome::Lost,
+            Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
         }
     }

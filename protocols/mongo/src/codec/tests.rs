@@ -14,7 +14,7 @@ mod hostile;
 /// Refuses, and reads the refusal back: the header's fields and the document.
 fn refusal(codec: &mut Mongo, id: u32, reason: Reason) -> (u32, i32, bson::Document) {
     let mut out = BytesMut::new();
-    assert!(codec.refuse(Tag(id.into()), &Refusal { reason, message: "no, not now" }, &mut out));
+    assert!(codec.refuse(Tag(id.into()), &Refusal::new(reason, "no, not now"), &mut out));
     let header = crate::header::Header::read(&out).unwrap().unwrap();
     assert_eq!(header.len as usize, out.len());
     let at = if header.opcode == 2013 { 21 } else { 36 };
@@ -210,7 +210,8 @@ fn a_refusal_is_an_answer_that_a_codec_can_read() {
         asked(codec, &command(1, doc! {"find": "c", "$db": "d"}));
     }
     let mut out = BytesMut::new();
-    let why = Refusal { reason: Reason::Overloaded, message: &"é".repeat(9000) };
+    let long = "é".repeat(9000);
+    let why = Refusal::new(Reason::Overloaded, &long);
     assert!(here.refuse(Tag(1), &why, &mut out));
     let reply = told(&mut there, &out);
     assert_eq!((reply.outcome, reply.code), (Rejected, Some("IngressRequestRateLimitExceeded")));

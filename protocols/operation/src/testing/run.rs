@@ -273,7 +273,7 @@ impl<C: Codec> Run<C> {
             let Some((tag, _, Some(reason))) = self.open.front().copied() else { break };
             self.open.pop_front();
             let mut words = BytesMut::new();
-            let why = Refusal { reason, message: "the suite says no" };
+            let why = Refusal::new(reason, "the suite says no");
             self.closed = !self.codec.refuse(tag, &why, &mut words);
             if self.closed != words.is_empty() {
                 let detail = "a refusal has words and says `true`, or has none and says `false`";
@@ -289,9 +289,13 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
     match next {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
+        Next::Drop { .. } => None,
     }
 }
 
 fn ends<M>(next: &Next<M>) -> bool {
-    matches!(next, Next::Pass { ends: true, .. } | Next::Swap { .. })
+    matches!(
+        next,
+        Next::Pass { ends: true, .. } | Next::Drop { ends: true, .. } | Next::Swap { .. }
+    )
 }

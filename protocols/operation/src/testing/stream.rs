@@ -125,10 +125,12 @@ impl Stream {
                 Rule::Hold,
                 format!("holds for {n} bytes at byte {}, and {HOLD} is the most", self.came),
             )),
-            Next::Pass { len: 0, mark: None, ends: false } => Err(Breach::new(
-                Rule::Progress,
-                format!("lets nothing through at byte {} and says nothing", self.came),
-            )),
+            Next::Pass { len: 0, mark: None, ends: false } | Next::Drop { len: 0, ends: false } => {
+                Err(Breach::new(
+                    Rule::Progress,
+                    format!("lets nothing through at byte {} and says nothing", self.came),
+                ))
+            }
             Next::Swap { len, .. } if *len > here => Err(Breach::new(
                 Rule::Progress,
                 format!("swaps {len} bytes at byte {} of which {here} are here", self.came),
@@ -152,6 +154,12 @@ impl Stream {
                 self.left = len;
                 self.ends = ends;
                 // A message that is passed in no bytes at all has not begun.
+                self.inside |= len > 0 || ends;
+            }
+            Next::Drop { len, ends } => {
+                self.dropping = true;
+                self.left = len;
+                self.ends = ends;
                 self.inside |= len > 0 || ends;
             }
             Next::Swap { len, with, .. } => {

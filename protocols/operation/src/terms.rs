@@ -1,0 +1,88 @@
+//! What policies ask of whoever moves an operation's bytes.
+
+use std::{num::NonZeroU64, rc::Rc, time::Duration};
+
+/// The terms on which an operation goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it waits before it goes on.
+    pub delay: Duration,
+    /// How long the service may take.
+    pub limit: Option<Limit>,
+    /// Where its connection is cut.
+    pub cut: Option<Cut>,
+    /// How many bytes of it pass in a second, each way.
+    pub pace: Option<NonZeroU64>,
+}
+
+impl Terms {
+    /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
+    /// the first cut.
+    pub fn join(&mut self, other: Terms) {
+        self.delay = self.delay.saturating_add(other.delay);
+        self.limit = match (self.limit.take(), other.limit) {
+            (Some(one), Some(two)) => Some(if two.after < one.after { two } else { one }),
+            (one, two) => one.or(two),
+        };
+        self.cut = self.cut.or(other.cut);
+        self.pace = match (self.pace, other.pace) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+    }
+}
+
+/// How long the service may take until its reply begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Counted from when the operation went on.
+    pub after: Duration,
+    /// What a person then reads in the error.
+    pub message: Rc<str>,
+}
+
+/// A connection that is cut on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where.
+    pub place: Place,
+    /// With a reset, instead of an orderly end.
+    pub reset: bool,
+}
+
+/// Where in an operation's life its connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before any of the request goes on: the service never sees it.
+    Request,
+    /// When so many bytes of the reply have passed. With 0 the service has done its work, and the
+    /// client hears nothing of it.
+    Reply(u64),
+    /// When the whole reply has passed.
+    End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terms_of_two_policies_hold_both() {
+        let limit = |secs| Some(Limit { after: Duration::from_secs(secs), message: "late".into() });
+        let cut = |place| Some(Cut { place, reset: false });
+        let pace = NonZeroU64::new;
+        let delay = Duration::from_millis;
+        let mut terms =
+            Terms { delay: delay(100), limit: limit(5), cut: cut(Place::End), pace: None };
+        terms.join(Terms {
+            delay: delay(20),
+            limit: limit(3),
+            cut: cut(Place::Request),
+            pace: pace(10),
+        });
+        terms.join(Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
+        let all =
+            Terms { delay: delay(120), limit: limit(3), cut: cut(Place::End), pace: pace(10) };
+        assert_eq!(terms, all);
+    }
+}

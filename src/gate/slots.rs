@@ -1,0 +1,98 @@
+//! The operations under way, in places that keep their memory for the next.
+
+use crate::{policy::Touch, series::Series};
+use operation::{Operation, Terms};
+use std::{rc::Rc, time::Instant};
+
+/// How much of a request's front is kept, for whoever asks when the operation ends.
+const KEPT_FRONT: usize = 4 * 1024;
+
+/// An operation on its way through the gate, or past it.
+pub(super) struct Held {
+    pub(super) series: Rc<Series>,
+    /// The front of its request; filled in when it gets a ticket.
+    pub(super) front: Vec<u8>,
+    pub(super) began: Instant,
+    pub(super) awaits: bool,
+    pub(super) callsite: bool,
+    /// What each policy of the series noted that was asked so far; `None` if it has no part in
+    /// the operation.
+    pub(super) memos: Vec<Option<u64>>,
+    /// The policies that did something to it.
+    pub(super) touched: Vec<Touch>,
+    /// What they ask.
+    pub(super) terms: Option<Box<Terms>>,
+}
+
+impl Held {
+    /// The policy that was asked last has no part in it.
+    pub(super) fn never_mind(&mut self) {
+        if let Some(last) = self.memos.last_mut() {
+            *last = None;
+        }
+    }
+}
+
+/// Memory of an operation that has ended.
+#[derive(Default)]
+struct Memory {
+    front: Vec<u8>,
+    memos: Vec<Option<u64>>,
+    touched: Vec<Touch>,
+}
+
+/// The operations under way.
+#[derive(Default)]
+pub(super) struct Slots {
+    held: Vec<Option<Held>>,
+    free: Vec<u32>,
+    spare: Vec<Memory>,
+}
+
+impl Slots {
+    /// An operation that nobody has been asked about yet.
+    pub(super) fn fresh(
+        &mut self,
+        series: Rc<Series>,
+        operation: &Operation<'_>,
+        began: Instant,
+    ) -> Held {
+        let Memory { front, memos, touched } = self.spare.pop().unwrap_or_default();
+        let Operation { awaits, callsite, .. } = *operation;
+        Held { series, front, began, awaits, callsite, memos, touched, terms: None }
+    }
+
+    /// Keeps an operation that is under way, and enough of its front.
+    pub(super) fn take(&mut self, mut held: Held, operation: &Operation<'_>) -> u32 {
+        let kept = operation.front.len().min(KEPT_FRONT);
+        held.front.clear();
+        held.front.extend_from_slice(&operation.front[..kept]);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.held.push(None);
+            self.held.len() as u32 - 1
+        });
+        if let Some(place) = self.held.get_mut(slot as usize) {
+            *place = Some(held);
+        }
+        slot
+    }
+
+    /// Takes an operation out of its place, which stays its own until it is vacated.
+    pub(super) fn lift(&mut self, slot: u32) -> Option<Held> {
+        self.held.get_mut(slot as usize)?.take()
+    }
+
+    /// Lets another have the place.
+    pub(super) fn vacate(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
+    /// Keeps the memory of an operation that has ended for the next one.
+    pub(super) fn forget(&mut self, held: Held) {
+        let Held { mut front, mut memos, mut touched, .. } = held;
+        front.clear();
+        memos.clear();
+        touched.clear();
+        self.spare.push(Memory { front, memos, touched });
+    }
+}

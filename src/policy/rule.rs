@@ -1,0 +1,218 @@
+//! A policy as somebody configured it: what it matches, what it does, and who hears of that.
+
+use super::{
+    Materials, Policy,
+    matching::{Applies, Match},
+};
+use crate::{
+    metrics::{Metrics, table as names},
+    series::Key,
+};
+use metrics::Counter;
+use operation::{Decision, Link, No, Operation, Reason};
+use std::{cell::RefCell, fmt, sync::Arc, time::Instant};
+
+/// A policy as somebody configured it, as all workers share it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// It is switched on.
+    pub enabled: bool,
+    /// It only counts and logs what it would do.
+    pub dry_run: bool,
+    /// When it ends by itself.
+    pub expires: Option<Instant>,
+    /// What it applies to.
+    pub matching: Arc<Match>,
+    /// What it does.
+    pub action: Arc<dyn Action>,
+}
+
+impl Rule {
+    /// Whether it decides about connections, and not about their operations.
+    pub fn is_of_connections(&self) -> bool {
+        match self.action.stage() {
+            Stage::Connection => true,
+            Stage::Operation => false,
+            Stage::Either => self.matching.is_of_connections(),
+        }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+}
+
+/// What a configured policy does. State that workers share belongs here: it lives as long as
+/// nobody changes the policy.
+pub trait Action: fmt::Debug + Send + Sync {
+    /// The key that it is written under: `rate_limit`.
+    fn kind(&self) -> &'static str;
+
+    /// What it decides about.
+    fn stage(&self) -> Stage;
+
+    /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
+    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;
+
+    /// Its settings as a config would have them, without secrets.
+    fn to_json(&self) -> serde_json::Value;
+}
+
+/// What a policy decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Connections, as they come.
+    Connection,
+    /// Operations.
+    Operation,
+    /// Connections where what it matches is known by then, otherwise operations.
+    Either,
+}
+
+/// A policy in its place among a listener's.
+pub struct Entry {
+    /// The policy.
+    pub policy: Box<dyn Policy>,
+    /// As somebody configured it, if somebody did.
+    pub rule: Option<Arc<Rule>>,
+    name: Option<Arc<str>>,
+    /// What the listener's clients speak.
+    protocol: &'static str,
+    counts: Option<Counts>,
+}
+
+/// Counts what a policy does to operations of one listener.
+struct Counts {
+    metrics: Metrics,
+    listener: Arc<str>,
+    handles: RefCell<Vec<(Effect, Counter)>>,
+}
+
+/// What a policy did, or would have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Refused(Reason),
+    Bent,
+    WouldRefuse(Reason),
+    WouldBend,
+}
+
+impl Entry {
+    /// A policy that changes nothing, and that nobody need hear of.
+    pub fn unnamed(policy: Box<dyn Policy>) -> Self {
+        Self { policy, rule: None, name: None, protocol: "", counts: None }
+    }
+
+    /// A policy that is always there, and may refuse.
+    pub fn named(name: &str, policy: Box<dyn Policy>, from: &Materials) -> Self {
+        let counts = Some(Counts::new(from));
+        Self { policy, rule: None, name: Some(name.into()), protocol: from.protocol.name, counts }
+    }
+
+    /// A policy that somebody configured.
+    pub fn configured(rule: &Arc<Rule>, from: &Materials) -> Self {
+        Self {
+            policy: rule.action.policy(rule, from),
+            name: Some(Arc::clone(&rule.name)),
+            rule: Some(Arc::clone(rule)),
+            protocol: from.protocol.name,
+            counts: Some(Counts::new(from)),
+        }
+    }
+
+    /// Whether this is that policy, unchanged.
+    pub fn is_of(&self, rule: &Arc<Rule>) -> bool {
+        self.rule.as_ref().is_some_and(|own| Arc::ptr_eq(own, rule))
+    }
+
+    /// Its name in logs and metrics, if it has one.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    /// Whether it only counts and logs what it would do.
+    pub fn is_dry(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.dry_run)
+    }
+
+    /// Whether it applies to the operations of a series.
+    pub fn applies(&self, listener: &str, key: &Key) -> Applies {
+        match &self.rule {
+            None => Applies::Always,
+            Some(rule) if rule.is_of_connections() => Applies::Never,
+            Some(rule) => match rule.matching.applies(listener, key) {
+                // It may end while operations of the series go on.
+                Applies::Always if rule.expires.is_some() => Applies::Varies,
+                applies => applies,
+            },
+        }
+    }
+
+    /// Whether it applies to this operation of a series that it may apply to.
+    pub fn holds(&self, operation: &Operation<'_>, now: Instant) -> bool {
+        self.rule.as_ref().is_none_or(|rule| !rule.is_over(now) && rule.matching.holds(operation))
+    }
+
+    /// Whether it is to be asked about this connection.
+    pub fn decides_on(&self, listener: &str, link: &Link, now: Instant) -> bool {
+        self.rule.as_ref().is_none_or(|rule| {
+            rule.is_of_connections()
+                && !rule.is_over(now)
+                && rule.matching.of_connection(listener, self.protocol, link)
+        })
+    }
+
+    /// Counts what was decided.
+    pub fn count(&self, decision: &Decision) {
+        let effect = match (decision, self.is_dry()) {
+            (Decision::Refuse(no), false) => Effect::Refused(no.reason),
+            (Decision::Refuse(no), true) => Effect::WouldRefuse(no.reason),
+            (Decision::Bend(_), false) => Effect::Bent,
+            (Decision::Bend(_), true) => Effect::WouldBend,
+            (Decision::Admit | Decision::Ask(_), _) => return,
+        };
+        self.count_effect(effect);
+    }
+
+    /// Counts a connection that was turned away, or would have been.
+    pub fn count_no(&self, no: &No) {
+        self.count_effect(match self.is_dry() {
+            true => Effect::WouldRefuse(no.reason),
+            false => Effect::Refused(no.reason),
+        });
+    }
+
+    fn count_effect(&self, effect: Effect) {
+        if let (Some(counts), Some(name)) = (&self.counts, &self.name) {
+            counts.count(name, effect);
+        }
+    }
+}
+
+impl Counts {
+    fn new(from: &Materials) -> Self {
+        let (metrics, listener) = (from.metrics.clone(), Arc::clone(&from.listener));
+        Self { metrics, listener, handles: RefCell::default() }
+    }
+
+    fn count(&self, policy: &str, effect: Effect) {
+        let mut handles = self.handles.borrow_mut();
+        if let Some((_, counter)) = handles.iter().find(|(known, _)| *known == effect) {
+            return counter.increment(1);
+        }
+        let (name, reason) = match effect {
+            Effect::Refused(reason) => (names::REFUSALS_TOTAL, Some(reason)),
+            Effect::WouldRefuse(reason) => (names::DRY_RUN_REFUSALS_TOTAL, Some(reason)),
+            Effect::Bent => (names::BENT_OPERATIONS_TOTAL, None),
+            Effect::WouldBend => (names::DRY_RUN_BENT_OPERATIONS_TOTAL, None),
+        };
+        let mut labels = vec![("listener", &*self.listener), ("policy", policy)];
+        labels.extend(reason.map(|reason| ("reason", reason.as_str())));
+        let counter = self.metrics.counter(name, &labels);
+        counter.increment(1);
+        handles.push((effect, counter));
+    }
+}
