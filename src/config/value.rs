@@ -262,12 +262,11 @@ impl FromText for Size {
 impl Size {
     /// As a config would have it: `64KiB`.
     pub(crate) fn text(self) -> String {
-        let fits = |(_, scale): &&(&str, u64)| *scale == 1 || self.0.is_multiple_of(*scale);
-        let best = SIZES.iter().filter(fits).max_by_key(|(_, scale)| *scale);
-        best.map_or_else(String::new, |(name, scale)| match scale {
-            1 => self.0.to_string(),
-            scale => format!("{}{name}", self.0 / scale),
-        })
+        let units = SIZES.iter().rev().filter(|(name, _)| name.contains('i'));
+        match units.into_iter().find(|(_, scale)| self.0.is_multiple_of(*scale)) {
+            Some((name, scale)) => format!("{}{name}", self.0 / scale),
+            None => self.0.to_string(),
+        }
     }
 }
 
@@ -299,9 +298,17 @@ impl FromText for Rate {
 impl Rate {
     /// As a config would have it: `500/s`.
     pub(crate) fn text(self) -> String {
+        format!("{}/{}", self.amount, self.unit())
+    }
+
+    /// As a config would have it, of bytes: `10MiB/s`.
+    pub(crate) fn bytes_text(self) -> String {
+        format!("{}/{}", Size(self.amount).text(), self.unit())
+    }
+
+    fn unit(self) -> &'static str {
         let nanos = self.per.as_nanos();
-        let unit = UNITS.iter().find(|(_, unit)| *unit == nanos).map_or("s", |(name, _)| name);
-        format!("{}/{unit}", Size(self.amount).text())
+        UNITS.iter().find(|(_, unit)| *unit == nanos).map_or("s", |(name, _)| name)
     }
 }
 
@@ -453,9 +460,10 @@ mod tests {
         for text in ["", "500", "/s", "0/s", "-1/s", "1.5/s", "5/ms", "5/fortnight", "1XB/s"] {
             assert!(Rate::from_text(text).is_err(), "{text}");
         }
-        for text in ["500/s", "6000/m", "10MiB/s", "3/d"] {
+        for text in ["500/s", "6000/m", "3/d"] {
             assert_eq!(Rate::from_text(text).unwrap().text(), text);
         }
+        assert_eq!(Rate::from_text("10MiB/s").unwrap().bytes_text(), "10MiB/s");
     }
 
     #[test]
@@ -467,7 +475,7 @@ mod tests {
         for text in ["", "KiB", "0", "1.5MiB", "-1", "1TiB", "99999999999999999999", "2000GiB"] {
             assert!(Size::from_text(text).is_err(), "{text}");
         }
-        for text in ["512", "64KiB", "1MB", "2GiB"] {
+        for text in ["512", "64KiB", "1000000", "2GiB"] {
             assert_eq!(Size::from_text(text).unwrap().text(), text);
         }
     }
