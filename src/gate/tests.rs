@@ -89,3 +89,95 @@ fn a_ticket_that_is_settled_says_nothing_when_dropped() {
     ticket.settle(&Settlement::bare(Outcome::Failed, Instant::now()));
     assert_eq!(*count.settled.borrow(), [(Outcome::Failed, None)]);
 }
+
+/// Asks somebody who answers when `answer` is filled.
+#[derive(Clone, Default)]
+struct Asks {
+    answer: Rc<RefCell<Option<Decision>>>,
+    settled: Rc<Cell<u32>>,
+}
+
+impl Policy for Asks {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Bound for Asks {
+    fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
+        let answer = Rc::clone(&self.answer);
+        Decision::Ask(Box::pin(std::future::poll_fn(move |_| match answer.borrow_mut().take() {
+            Some(decision) => std::task::Poll::Ready(decision),
+            None => std::task::Poll::Pending,
+        })))
+    }
+
+    fn settle(&self, _: &Settled<'_>, _: u64) {
+        self.settled.set(self.settled.get() + 1);
+    }
+}
+
+/// A gate with a policy that asks between two that count.
+fn asking() -> (Gate, Count, Asks, Count) {
+    let (before, asks, after) = (Count::default(), Asks::default(), Count::default());
+    let policies: Vec<Box<dyn Policy>> =
+        vec![Box::new(before.clone()), Box::new(asks.clone()), Box::new(after.clone())];
+    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    (Gate::new(policies, census, metrics::Gauge::noop()), before, asks, after)
+}
+
+fn asked(gate: &Gate) -> Question {
+    match gate.admit(&operation(), Instant::now()) {
+        Verdict::Ask(question) => question,
+        verdict => panic!("nobody was asked: {verdict:?}"),
+    }
+}
+
+#[test]
+fn an_operation_goes_on_past_whoever_was_asked_for_it() {
+    let (gate, before, asks, after) = asking();
+    let question = asked(&gate);
+    assert_eq!((before.admitted.get(), after.admitted.get()), (1, 0));
+    let verdict = gate.resume(question.ticket, Decision::Admit, &operation(), Instant::now());
+    let Verdict::Go(ticket) = verdict else { panic!("{verdict:?}") };
+    assert_eq!((before.admitted.get(), after.admitted.get()), (1, 1));
+    ticket.settle(&Settlement::bare(Outcome::Ok, Instant::now()));
+    let once = [(Outcome::Ok, None)];
+    assert_eq!((&before.settled.borrow()[..], &after.settled.borrow()[..]), (&once[..], &once[..]));
+    assert_eq!(asks.settled.get(), 1);
+}
+
+#[test]
+fn an_answer_may_be_no_and_whoever_came_before_hears_of_it() {
+    let (gate, before, asks, after) = asking();
+    let question = asked(&gate);
+    let no = Decision::Refuse(No::new(Reason::RateLimited, "no"));
+    let verdict = gate.resume(question.ticket, no, &operation(), Instant::now());
+    assert!(matches!(verdict, Verdict::Refuse(_)));
+    assert_eq!(*before.settled.borrow(), [(Outcome::Rejected, Some("rate_limited"))]);
+    assert_eq!((asks.settled.get(), after.admitted.get()), (0, 0));
+}
+
+#[test]
+fn an_operation_that_is_given_up_while_it_waits_settles_with_whoever_admitted_it() {
+    let (gate, before, asks, after) = asking();
+    drop(asked(&gate));
+    assert_eq!(*before.settled.borrow(), [(Outcome::Cancelled, None)]);
+    assert_eq!(asks.settled.get(), 1, "it was asked, and may hold something for it");
+    assert_eq!(after.settled.borrow().len(), 0);
+}
+
+#[test]
+fn two_operations_may_wait_at_once_and_end_in_any_order() {
+    let (gate, before, ..) = asking();
+    let (first, second) = (asked(&gate), asked(&gate));
+    let now = Instant::now();
+    let go = |question: Question| gate.resume(question.ticket, Decision::Admit, &operation(), now);
+    let (Verdict::Go(second), Verdict::Go(first)) = (go(second), go(first)) else { panic!() };
+    first.settle(&Settlement::bare(Outcome::Ok, now));
+    second.settle(&Settlement::bare(Outcome::Failed, now));
+    let ends = [(Outcome::Ok, None), (Outcome::Failed, None)];
+    assert_eq!(*before.settled.borrow(), ends);
+}
+
+mod live;
