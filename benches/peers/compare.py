@@ -108,6 +108,15 @@ ENVOY_MONGO = """      - name: mongo
           stat_prefix: db
 """
 
+POLICIES = """\
+policies:
+  - { name: fair, match: { operation: [find, insert] }, rate_limit: { rate: 1000000/s, burst: 1000000, key: [peer] } }
+  - { name: no-drops, match: { operation: [drop, dropDatabase] }, deny: { message: ask the data team } }
+  - { name: reports, match: { app: reports }, rate_limit: { rate: 10/s } }
+  - { name: quick, match: { operation: find }, time_limit: { timeout: 10s } }
+  - { name: elsewhere, match: { resource: "elsewhere.*" }, concurrency_limit: { max: 100 } }
+"""
+
 TOLLGATE = """
 admin: 127.0.0.1:0
 workers: 1
@@ -183,6 +192,9 @@ class Proxies:
     def mongo(self, port):
         return self._tollgate(port, "mongo")
 
+    def mongo_policies(self, port):
+        return self._tollgate(port, "mongo", POLICIES)
+
     def mongo_slow_log(self, port):
         return self._tollgate(
             port, "mongo", "access_log: { path: /dev/null, slower_than: 1s }\n"
@@ -199,6 +211,7 @@ NAMES = {
     "envoy_mongo": "Envoy mongo",
     "tcp": "Tollgate tcp",
     "mongo": "**Tollgate mongo**",
+    "mongo_policies": "… five policies",
     "mongo_slow_log": "… slow log",
     "mongo_log": "… full log",
 }

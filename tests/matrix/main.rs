@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod client;
 mod endpoints;
+mod policies;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -31,11 +33,21 @@ struct Speaker {
     question: fn() -> Vec<u8>,
     /// Whether this is the whole of the service's answer to it.
     answered: fn(&[u8]) -> bool,
-    /// Whether this is the whole of a refusal in the protocol's words; without words it is a
-    /// close, and nothing.
-    refused: fn(&[u8]) -> bool,
+    /// The kind of refusal that this is the whole of. Without words it is a close, and nothing.
+    no: fn(&[u8]) -> Option<No>,
+    /// The refusal that stands for a reason.
+    codes: fn(&str) -> No,
     /// What health checks ask.
     probe: &'static str,
+}
+
+/// A refusal, as a client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum No {
+    /// The connection was closed.
+    Closed,
+    /// In words: an error's code, and whether it says that trying again later helps.
+    Said { code: i32, again: bool },
 }
 
 fn speakers() -> [Speaker; 2] {
@@ -63,7 +75,8 @@ fn speakers() -> [Speaker; 2] {
             },
             question: || b"question".to_vec(),
             answered: |answer| answer == b"answer",
-            refused: <[u8]>::is_empty,
+            no: |answer| answer.is_empty().then_some(No::Closed),
+            codes: |_| No::Closed,
             probe: "{ tcp: { send: question, expect: answer } }",
         },
         Speaker {
@@ -77,10 +90,19 @@ fn speakers() -> [Speaker; 2] {
             },
             question: || op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" }),
             answered: |answer| said(answer).is_some_and(|said| said.get_f64("ok").unwrap() == 1.0),
-            refused: |answer| {
-                let labels =
-                    said(answer).and_then(|said| said.get_array("errorLabels").ok().cloned());
-                labels.is_some_and(|labels| labels.contains(&"SystemOverloadedError".into()))
+            no: |answer| {
+                let said = said(answer).filter(|said| said.get_f64("ok").unwrap() == 0.0)?;
+                let again = said
+                    .get_array("errorLabels")
+                    .is_ok_and(|labels| labels.contains(&"SystemOverloadedError".into()));
+                Some(No::Said { code: said.get_i32("code").unwrap(), again })
+            },
+            codes: |reason| match reason {
+                "rate_limited" | "overloaded" => No::Said { code: 462, again: true },
+                "denied" => No::Said { code: 13, again: false },
+                "timed_out" => No::Said { code: 50, again: false },
+                "injected" => No::Said { code: 8000, again: false },
+                other => panic!("no code for {other}"),
             },
             probe: "mongo",
         },

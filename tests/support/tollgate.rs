@@ -220,12 +220,18 @@ impl Tollgate {
 
     /// GETs a page of the admin interface: its status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        http(self.admin, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        http(self.admin, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     /// POSTs nothing to a page of the admin interface: its status and body.
     pub fn post(&self, path: &str) -> (u16, String) {
-        http(self.admin, "POST", path).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+        self.send("POST", path, "")
+    }
+
+    /// Sends a request with this JSON to the admin interface: the answer's status and body.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        http(self.admin, method, path, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     fn json(&self, path: &str) -> Value {
@@ -326,10 +332,20 @@ fn admin_address(line: &str) -> Option<SocketAddr> {
     (fields["message"] == "admin listening").then(|| fields["address"].as_str()?.parse().ok())?
 }
 
-fn http(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));

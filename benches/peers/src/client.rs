@@ -10,6 +10,9 @@ use tokio::{
     net::TcpStream,
 };
 
+/// The label of the error that tells clients to back off.
+const OVERLOADED: &[u8] = b"SystemOverloadedError";
+
 /// One connection and the bytes read ahead on it.
 pub struct Client {
     /// The connection.
@@ -17,6 +20,8 @@ pub struct Client {
     /// What was read ahead; can be thrown away between operations.
     pub read: Vec<u8>,
     id: i32,
+    /// Whether the last reply said that there is too much to do.
+    pub refused: bool,
 }
 
 impl Client {
@@ -27,7 +32,7 @@ impl Client {
     pub async fn connect(address: &str) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, read: Vec::new(), id: 0 })
+        Ok(Self { socket, read: Vec::new(), id: 0, refused: false })
     }
 
     /// Sends `request` under a fresh id and waits for the whole of its reply.
@@ -52,6 +57,7 @@ impl Client {
         if answered(&self.read) != self.id || len != self.read.len() {
             return Err(io::Error::other("this is the reply to another request"));
         }
+        self.refused = self.read.windows(OVERLOADED.len()).any(|part| part == OVERLOADED);
         self.read.clear();
         Ok(took)
     }

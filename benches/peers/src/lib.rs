@@ -2,4 +2,5 @@
 
 pub mod client;
 pub mod cost;
+pub mod honest;
 pub mod wire;

@@ -4,7 +4,8 @@
 #![expect(clippy::print_stdout, reason = "a command line talks to people")]
 
 use peers::{
-    client::{Client, quantile},
+    client::Client,
+    honest::{honest, told},
     wire,
 };
 use serde_json::json;
@@ -17,9 +18,6 @@ use tokio::{
     time::{Instant, interval_at, sleep},
 };
 
-const HONEST: usize = 50;
-/// The time between two operations of an honest client.
-const PACE: Duration = Duration::from_millis(10);
 const CROWD: usize = 4000;
 /// How many of the crowd connect at a time.
 const AT_ONCE: usize = 100;
@@ -45,40 +43,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     })
-}
-
-fn told(times: &[Duration]) -> serde_json::Value {
-    let micros = |share| quantile(times, share).as_secs_f64() * 1e6;
-    json!({ "operations": times.len(), "p50_us": micros(0.5), "p99_us": micros(0.99) })
-}
-
-/// What honest clients wait, sorted.
-async fn honest(address: &str, seconds: Duration) -> io::Result<Vec<Duration>> {
-    let begin = Instant::now() + Duration::from_millis(200);
-    let clients: Vec<JoinHandle<io::Result<Vec<Duration>>>> = (0..HONEST)
-        .map(|number| {
-            let address = address.to_owned();
-            spawn_local(async move {
-                let mut client = Client::connect(&address).await?;
-                client.ask(&mut wire::hello(0)).await?;
-                let mut request = wire::find(0);
-                let mut times = Vec::new();
-                // One after the other, so that nobody queues behind another of them.
-                let mut pace = interval_at(begin + PACE.mul_f64(number as f64 / 50.0), PACE);
-                while begin.elapsed() < seconds {
-                    pace.tick().await;
-                    times.push(client.ask(&mut request).await?);
-                }
-                Ok(times)
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for client in clients {
-        times.append(&mut client.await.map_err(io::Error::other)??);
-    }
-    times.sort_unstable();
-    Ok(times)
 }
 
 /// Connections that are there, and hardly anything else.

@@ -1,0 +1,41 @@
+//! A client that asks in a protocol's words, and may not be served.
+
+use super::Stage;
+use crate::support::PATIENCE;
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+/// A client that may not be served.
+pub(super) struct Client(pub(super) TcpStream);
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    pub(super) fn asks(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
+        self.0.write_all(&(stage.speaker.question)())?;
+        self.hears(stage)
+    }
+
+    /// What is answered: to its end, or to the connection's.
+    pub(super) fn hears(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
+        let mut answer = Vec::new();
+        let mut bytes = [0; 1024];
+        loop {
+            match self.0.read(&mut bytes)? {
+                0 => return Ok(answer),
+                n => answer.extend_from_slice(&bytes[..n]),
+            }
+            if (stage.speaker.answered)(&answer)
+                || (stage.speaker.no)(&answer).is_some_and(|_| !answer.is_empty())
+            {
+                return Ok(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Policies say no, wait or break on purpose, whatever it is that passes.
+
+use super::{No, Stage, client::Client, each};
+use crate::support::{
+    eventually,
+    flaky::{Flaky, Mode},
+    tollgate::Tollgate,
+};
+use serde_json::{Value, json};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+impl Stage<'_> {
+    /// A proxy with a listener `it` before the stage's server, and these policies.
+    fn under(&self, policies: &str) -> Tollgate {
+        self.guarding(self.upstream, policies)
+    }
+
+    /// The same before another server.
+    fn guarding(&self, upstream: SocketAddr, policies: &str) -> Tollgate {
+        Tollgate::start(&format!(
+            "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
+             clusters:\n  it: {{ endpoints: [\"{upstream}\"] }}\npolicies:\n{policies}",
+            self.speaker.protocol
+        ))
+    }
+
+    /// What a client of its own hears.
+    fn hears(&self, tollgate: &Tollgate) -> Heard {
+        self.heard(Client::connect(tollgate.listener("it")).asks(self))
+    }
+
+    fn heard(&self, answer: std::io::Result<Vec<u8>>) -> Heard {
+        let Ok(answer) = answer else { return Heard::Reset };
+        match (self.speaker.no)(&answer) {
+            Some(no) => Heard::No(no),
+            None if (self.speaker.answered)(&answer) => Heard::Answer,
+            None => Heard::Part(answer.len()),
+        }
+    }
+
+    /// What stands for a reason.
+    fn no(&self, reason: &str) -> Heard {
+        Heard::No((self.speaker.codes)(reason))
+    }
+
+    /// A client that has asked what nobody answers.
+    fn waits(&self, tollgate: &Tollgate, others: f64) -> Client {
+        let mut client = Client::connect(tollgate.listener("it"));
+        client.0.write_all(&(self.speaker.question)()).unwrap();
+        tollgate.metric_becomes("tollgate_operations_active", &[], others + 1.0);
+        client
+    }
+}
+
+/// What a client heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// What it asked for.
+    Answer,
+    /// A refusal.
+    No(No),
+    /// So many bytes of an answer, and then the connection's end.
+    Part(usize),
+    /// The connection was reset.
+    Reset,
+}
+
+fn refused(tollgate: &Tollgate, policy: &str, reason: &str, times: f64) {
+    let labels = [("listener", "it"), ("policy", policy), ("reason", reason)];
+    tollgate.metric_becomes("tollgate_refusals_total", &labels, times);
+}
+
+/// The lines of the access log that a policy touched.
+fn touched(tollgate: &Tollgate, policy: &str, count: usize) -> Vec<Value> {
+    tollgate.logged(count, |line| line["policy"] == policy)
+}
+
+#[test]
+fn what_is_denied_is_refused_counted_and_logged_and_never_reaches_the_service() {
+    each(|stage| {
+        let tollgate = stage.under(&format!(
+            "- {{ name: stop, match: {{ operation: {} }}, deny: {{ message: ask us }} }}\n",
+            stage.speaker.operation
+        ));
+        assert_eq!(stage.hears(&tollgate), stage.no("denied"));
+        refused(&tollgate, "stop", "denied", 1.0);
+        let lines = touched(&tollgate, "stop", 1);
+        assert_eq!(
+            (&lines[0]["outcome"], &lines[0]["reason"]),
+            (&json!("rejected"), &json!("denied"))
+        );
+        let sent = [("direction", "request")];
+        assert_eq!(tollgate.metric("tollgate_operation_bytes_total", &sent), 0.0);
+    });
+}
+
+#[test]
+fn a_policy_leaves_alone_what_it_does_not_match() {
+    each(|stage| {
+        for other in [
+            "operation: [nothing, none*]",
+            "resource: elsewhere.*",
+            "peer: 10.0.0.0/8",
+            "protocol: [grpc*, h?tp]",
+            "not: { peer: 127.0.0.0/8 }",
+            "app: reports",
+        ] {
+            let tollgate =
+                stage.under(&format!("- {{ name: stop, match: {{ {other} }}, deny: {{}} }}\n"));
+            assert_eq!(stage.hears(&tollgate), Heard::Answer, "{other}");
+        }
+    });
+}
+
+#[test]
+fn a_policy_finds_who_it_matches() {
+    each(|stage| {
+        for this in [
+            "peer: 127.0.0.0/8",
+            "peer: [10.0.0.1, 127.0.0.1]",
+            "listener: \"i*\"",
+            "not: { peer: 10.0.0.0/8 }",
+            "not: { app: reports }",
+        ] {
+            let tollgate =
+                stage.under(&format!("- {{ name: stop, match: {{ {this} }}, deny: {{}} }}\n"));
+            assert_eq!(stage.hears(&tollgate), stage.no("denied"), "{this}");
+            refused(&tollgate, "stop", "denied", 1.0);
+        }
+    });
+}
+
+#[test]
+fn a_dry_run_counts_and_logs_and_does_nothing() {
+    each(|stage| {
+        let tollgate = stage.under("- { name: stop, dry_run: true, deny: {} }\n");
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        let labels = [("policy", "stop"), ("reason", "denied")];
+        tollgate.metric_becomes("tollgate_dry_run_refusals_total", &labels, 1.0);
+        assert_eq!(tollgate.metric("tollgate_refusals_total", &[("policy", "stop")]), 0.0);
+    });
+}
+
+#[test]
+fn a_dry_run_of_operations_is_told_in_their_log_line() {
+    each(|stage| {
+        let tollgate = stage.under(&format!(
+            "- {{ name: stop, match: {{ operation: {} }}, dry_run: true, deny: {{}} }}\n",
+            stage.speaker.operation
+        ));
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        let lines = tollgate.logged(1, |line| line["dry_run"] == "stop");
+        assert_eq!((&lines[0]["outcome"], &lines[0]["policy"]), (&json!("ok"), &Value::Null));
+    });
+}
+
+#[test]
+fn a_rate_limit_lets_its_burst_through_and_no_more() {
+    each(|stage| {
+        let tollgate =
+            stage.under("- { name: few, rate_limit: { rate: 1/h, burst: 3, key: [peer] } }\n");
+        let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
+        let no = stage.no("rate_limited");
+        assert_eq!(heard, [Heard::Answer, Heard::Answer, Heard::Answer, no, no]);
+        refused(&tollgate, "few", "rate_limited", 2.0);
+        assert_eq!(touched(&tollgate, "few", 2).len(), 2);
+    });
+}
+
+#[test]
+fn a_rate_limit_may_make_operations_wait_instead() {
+    each(|stage| {
+        let tollgate = stage.under(
+            "- { name: slow, rate_limit: { rate: 20/s, burst: 1, over: delay, max_delay: 1m } }\n",
+        );
+        let begun = Instant::now();
+        let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
+        assert_eq!(heard, [Heard::Answer; 5]);
+        assert!(begun.elapsed() >= Duration::from_millis(195), "{:?}", begun.elapsed());
+        tollgate.metric_becomes("tollgate_bent_operations_total", &[("policy", "slow")], 4.0);
+        assert_eq!(touched(&tollgate, "slow", 4).len(), 4);
+    });
+}
+
+#[test]
+fn connections_are_limited_in_rate_and_number() {
+    each(|stage| {
+        let tollgate = stage
+            .under("- { name: few, rate_limit: { rate: 1/h, burst: 2, unit: connections } }\n");
+        let heard: Vec<Heard> = (0..3).map(|_| stage.hears(&tollgate)).collect();
+        assert_eq!(heard, [Heard::Answer, Heard::Answer, stage.no("rate_limited")]);
+        refused(&tollgate, "few", "rate_limited", 1.0);
+
+        let hangs = Flaky::before(stage.upstream);
+        let tollgate = stage.guarding(
+            hangs.address(),
+            "- { name: two, connection_limit: { max: 2, key: [peer] } }\n",
+        );
+        hangs.becomes(Mode::Hangs);
+        let both = (stage.waits(&tollgate, 0.0), stage.waits(&tollgate, 1.0));
+        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        refused(&tollgate, "two", "overloaded", 1.0);
+        drop(both);
+        tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+        hangs.becomes(Mode::Works);
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+    });
+}
+
+#[test]
+fn operations_in_flight_are_limited_and_may_queue() {
+    each(|stage| {
+        let hangs = Flaky::before(stage.upstream);
+        let tollgate = stage.guarding(
+            hangs.address(),
+            "- { name: one, concurrency_limit: { max: 1, key: [peer], queue: 0 } }\n",
+        );
+        hangs.becomes(Mode::Hangs);
+        let first = stage.waits(&tollgate, 0.0);
+        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        refused(&tollgate, "one", "overloaded", 1.0);
+        drop(first);
+        tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+        hangs.becomes(Mode::Works);
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+
+        let queue = "- { name: one, concurrency_limit: { max: 1, queue: 5, queue_timeout: 1m } }\n";
+        let tollgate = stage.guarding(hangs.address(), queue);
+        hangs.becomes(Mode::Hangs);
+        let first = stage.waits(&tollgate, 0.0);
+        let mut second = stage.waits(&tollgate, 1.0);
+        hangs.becomes(Mode::Works);
+        drop(first);
+        assert_eq!(stage.heard(second.hears(stage)), Heard::Answer);
+    });
+}
+
+#[test]
+fn who_has_waited_too_long_in_the_queue_is_refused() {
+    each(|stage| {
+        let hangs = Flaky::before(stage.upstream);
+        let queue =
+            "- { name: one, concurrency_limit: { max: 1, queue: 5, queue_timeout: 50ms } }\n";
+        let tollgate = stage.guarding(hangs.address(), queue);
+        hangs.becomes(Mode::Hangs);
+        let first = stage.waits(&tollgate, 0.0);
+        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        refused(&tollgate, "one", "overloaded", 1.0);
+        drop(first);
+    });
+}
+
+#[test]
+fn a_service_that_takes_too_long_is_not_waited_for() {
+    each(|stage| {
+        let hangs = Flaky::before(stage.upstream);
+        let tollgate =
+            stage.guarding(hangs.address(), "- { name: quick, time_limit: { timeout: 50ms } }\n");
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        hangs.becomes(Mode::Hangs);
+        assert_eq!(stage.hears(&tollgate), stage.no("timed_out"));
+        let line = &touched(&tollgate, "quick", 2)[1];
+        assert_eq!(line["outcome"], "lost", "{line}");
+    });
+}
+
+#[test]
+fn a_fault_delays_and_refuses() {
+    each(|stage| {
+        let tollgate = stage.under("- { name: slow, fault: { delay: 100ms } }\n");
+        let begun = Instant::now();
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+        assert_eq!(touched(&tollgate, "slow", 1).len(), 1);
+        let tollgate = stage.under("- { name: bad, fault: { refuse: { message: on purpose } } }\n");
+        assert_eq!(stage.hears(&tollgate), stage.no("injected"));
+        refused(&tollgate, "bad", "injected", 1.0);
+    });
+}
+
+#[test]
+fn a_fault_strikes_the_operation_that_it_was_meant_for() {
+    each(|stage| {
+        let tollgate = stage.under("- { name: bad, fault: { nth: 2, refuse: {} } }\n");
+        let heard: Vec<Heard> = (0..4).map(|_| stage.hears(&tollgate)).collect();
+        assert_eq!(heard, [Heard::Answer, stage.no("injected"), Heard::Answer, Heard::Answer]);
+        let choices = || {
+            let tollgate = stage
+                .under("- { name: bad, fault: { percent: 50, seed: 7, times: 3, refuse: {} } }\n");
+            (0..20).map(|_| stage.hears(&tollgate)).collect::<Vec<Heard>>()
+        };
+        let first = choices();
+        assert_eq!(first.iter().filter(|heard| **heard != Heard::Answer).count(), 3);
+        assert_eq!(first, choices(), "a seed's choices can be repeated");
+    });
+}
+
+#[test]
+fn a_fault_cuts_connections_where_it_was_told_to() {
+    each(|stage| {
+        for (fault, heard) in [
+            ("close: request", Heard::Part(0)),
+            ("close: reply", Heard::Part(0)),
+            ("close: end", Heard::Answer),
+            ("truncate: 4", Heard::Part(4)),
+            ("reset: request", Heard::Reset),
+            ("reset: reply", Heard::Reset),
+        ] {
+            let tollgate = stage.under(&format!("- {{ name: cut, fault: {{ {fault} }} }}\n"));
+            let answer = Client::connect(tollgate.listener("it")).asks(stage);
+            let got = match answer {
+                Ok(answer) if answer.is_empty() => Heard::Part(0),
+                answer => stage.heard(answer),
+            };
+            assert_eq!(got, heard, "{fault}");
+            let reason = [("reason", "injected")];
+            tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+            let line = &touched(&tollgate, "cut", 1)[0];
+            if fault != "close: end" {
+                assert_eq!(line["reason"], "injected", "{line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn bytes_pass_no_faster_than_they_may() {
+    each(|stage| {
+        for policy in ["bandwidth_limit: { down: 200B/s, burst: 1 }", "fault: { throttle: 200B/s }"]
+        {
+            let tollgate = stage.under(&format!("- {{ name: slow, {policy} }}\n"));
+            let begun = Instant::now();
+            let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap();
+            assert!((stage.speaker.answered)(&answer), "{policy}: {answer:?}");
+            // The last gulp is free.
+            let least = Duration::from_millis(1000 * answer.len() as u64 / 200 / 2);
+            assert!(begun.elapsed() >= least.min(Duration::from_millis(100)), "{policy}");
+        }
+    });
+}
+
+#[test]
+fn a_policy_changes_while_the_proxy_runs() {
+    each(|stage| {
+        let tollgate = stage.under("- { name: stop, enabled: false, deny: {} }\n");
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        let (status, text) = tollgate.send("PUT", "/policies/stop", r#"{"enabled": true}"#);
+        assert_eq!(status, 200, "{text}");
+        eventually("the policy at work", || {
+            (stage.hears(&tollgate) == stage.no("denied")).then_some(())
+        });
+        assert_eq!(tollgate.send("PUT", "/policies/stop", r#"{"dry_run": true}"#).0, 200);
+        eventually("the policy's dry run", || {
+            (stage.hears(&tollgate) == Heard::Answer).then_some(())
+        });
+        let (status, text) = tollgate.send("PUT", "/policies/stop", r#"{"denied": true}"#);
+        assert_eq!(status, 400, "{text}");
+        assert_eq!(tollgate.send("PUT", "/policies/stopp", r#"{"enabled": true}"#).0, 404);
+    });
+}
+
+#[test]
+fn a_fault_is_switched_on_for_one_scenario() {
+    each(|stage| {
+        let tollgate = stage.under("[]\n");
+        let body = r#"{"fault": {"refuse": {}}, "for": "1m"}"#;
+        let (status, text) = tollgate.send("POST", "/faults", body);
+        assert_eq!(status, 201, "{text}");
+        let id = serde_json::from_str::<Value>(&text).unwrap()["id"].as_str().unwrap().to_owned();
+        assert_eq!(stage.hears(&tollgate), stage.no("injected"));
+        assert!(tollgate.get("/policies").1.contains(&id));
+        assert_eq!(touched(&tollgate, &id, 1).len(), 1);
+        assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 204);
+        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 404);
+        let (status, _) =
+            tollgate.send("POST", "/faults", r#"{"fault": {"refuse": {}}, "for": "1ms"}"#);
+        assert_eq!(status, 201);
+        eventually("its end", || (stage.hears(&tollgate) == Heard::Answer).then_some(()));
+    });
+}
