@@ -278,6 +278,16 @@ impl Door {
         self.upstream.as_ref().map(|lease| &**lease.endpoint().name())
     }
 
+    /// Whether a policy keeps something out: what can't be read can't be allowed then.
+    pub fn is_guarded(&self) -> bool {
+        self.local.gate().guards()
+    }
+
+    /// The refusal of a request that can't be read, where a policy guards.
+    pub fn refuse_unreadable(&self) -> Option<No> {
+        self.local.gate().refuse_unreadable()
+    }
+
     /// Counts bytes that broke the protocol's rules.
     pub fn violation(&self, violation: Violation) {
         self.local.violation(violation);

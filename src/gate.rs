@@ -63,6 +63,26 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Whether a policy keeps something out here: what can't be read can't be allowed then.
+    pub fn guards(&self) -> bool {
+        self.inner.refresh();
+        self.inner.series.entries().iter().any(|entry| entry.guards())
+    }
+
+    /// Refuses, in the name of the first policy that guards, what can't be read.
+    pub fn refuse_unreadable(&self) -> Option<No> {
+        self.inner.refresh();
+        let entries = self.inner.series.entries();
+        let guard = entries.iter().find(|entry| entry.guards())?;
+        let name = guard.name()?;
+        let words = format!("this can't be read, and so it is not let past the policy `{name}`");
+        let no = No::new(operation::Reason::Denied, words);
+        guard.count_no(&no);
+        Some(no)
+    }
+}
+
 impl operation::Gate for Gate {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
         let inner = &self.inner;

@@ -271,7 +271,8 @@ impl<C: Codec> Relay<C> {
         self.door.violation(violation);
         // Who can't tell where a refused request ends would pass on what is left of it.
         let hopeless = !self.understood || self.up.dropping || C::hostile(violation);
-        if hopeless || self.plan.on_violation == OnViolation::Close {
+        let strict = self.plan.on_violation == OnViolation::Close || self.door.is_guarded();
+        if hopeless || strict {
             self.door.explain(violation, "closed");
             return Err(match side {
                 Side::Client => Close::ClientViolation,

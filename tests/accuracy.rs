@@ -63,8 +63,9 @@ fn what_gets_through_is_the_rate_and_the_burst_on_one_worker_and_on_two() {
                     for _ in 0..CLIENTS {
                         scope.spawn(|| push(address, "runaway", pace, until, &served));
                     }
-                    let slow = Duration::from_millis(20);
-                    scope.spawn(|| push(address, "honest", slow, until, &honest));
+                    scope.spawn(|| {
+                        push(address, "honest", Duration::from_millis(20), until, &honest);
+                    });
                 });
                 let allowed = RATE as f64 * begun.elapsed().as_secs_f64() + BURST as f64;
                 let got = served.load(Relaxed) as f64;

@@ -54,6 +54,11 @@ pub trait Action: fmt::Debug + Send + Sync {
     /// What it decides about.
     fn stage(&self) -> Stage;
 
+    /// Whether it keeps something out: what can't be read is then not let past it.
+    fn guards(&self) -> bool {
+        true
+    }
+
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;
 
@@ -121,6 +126,11 @@ impl Entry {
             protocol: from.protocol.name,
             counts: Some(Counts::new(from)),
         }
+    }
+
+    /// Whether it keeps something out.
+    pub fn guards(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| !rule.dry_run && rule.action.guards())
     }
 
     /// Whether this is that policy, unchanged.

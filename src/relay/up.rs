@@ -192,6 +192,9 @@ impl<C: Codec> Relay<C> {
         self.understood = true;
         if let Some(violation) = request.violation {
             self.door.violation(violation);
+            if let Some(no) = self.door.refuse_unreadable() {
+                return self.refuse(request.tag, &no).map(Some);
+            }
         }
         let now = self.now();
         let facts = Facts { codec: &self.codec, door: &self.door };
