@@ -105,9 +105,9 @@ fn a_policy_leaves_alone_what_it_does_not_match() {
             "operation: [nothing, none*]",
             "resource: elsewhere.*",
             "peer: 10.0.0.0/8",
-            "protocol: [grpc*, h?tp]",
+            "endpoint: nowhere*",
             "not: { peer: 127.0.0.0/8 }",
-            "app: reports",
+            "not: { listener: it }",
         ] {
             let tollgate =
                 stage.under(&format!("- {{ name: stop, match: {{ {other} }}, deny: {{}} }}\n"));
