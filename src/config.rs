@@ -23,7 +23,10 @@ pub(crate) use {
     file::Given,
     located::{Located, Words},
     problem::Mistake,
-    value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+    value::{
+        Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Share, Size, Text,
+        duration_text, told,
+    },
 };
 
 use plan::{EndpointPlan, Plan};

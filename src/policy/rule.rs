@@ -10,7 +10,12 @@ use crate::{
 };
 use metrics::Counter;
 use operation::{Decision, Link, No, Operation, Reason};
-use std::{cell::RefCell, fmt, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A policy as somebody configured it, as all workers share it.
 #[derive(Clone, Debug)]
@@ -53,6 +58,11 @@ pub trait Action: fmt::Debug + Send + Sync {
 
     /// What it decides about.
     fn stage(&self) -> Stage;
+
+    /// For how long it lasts from when it was switched on, if that is limited.
+    fn lasts(&self) -> Option<Duration> {
+        None
+    }
 
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;

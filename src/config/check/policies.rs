@@ -10,7 +10,7 @@ use crate::{
         rule::Action,
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 impl Check<'_> {
     pub(super) fn policies(&mut self, list: Located<Vec<Located<Written>>>) -> Vec<Arc<Rule>> {
@@ -33,13 +33,14 @@ impl Check<'_> {
         let flag = |flag: Option<Located<bool>>, default| {
             flag.and_then(|flag| flag.value).unwrap_or(default)
         };
+        let action = action?;
         Some(Rule {
             name,
             enabled: flag(written.enabled, true),
             dry_run: flag(written.dry_run, false),
-            expires: None,
+            expires: action.lasts().map(|lasts| Instant::now() + lasts),
             matching: Arc::new(Match::default()),
-            action: action?,
+            action,
         })
     }
 
