@@ -25,7 +25,10 @@ pub(crate) use {
     file::Given,
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
-    value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+    value::{
+        Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Share, Size, Text,
+        duration_text, told,
+    },
 };
 pub use {
     scope::Scope,

@@ -6,6 +6,7 @@ use crate::{
     gate::{Arrival, Guests},
     listener::{Local, Seat},
     protocols,
+    relay::goodbye,
     worker::Worker,
 };
 use operation::{
@@ -140,12 +141,20 @@ async fn open(
 
 /// Tells a client that a policy does not let it in.
 async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &No) -> Close {
-    if no.manner == Manner::Words {
-        let why = no.told();
-        tokio::select! {
-            () = protocols::turn_away(door, client, Close::Refused, &why) => {}
-            () = worker.leaving() => {}
+    if no.manner == Manner::Reset {
+        // It may be gone already.
+        let _ = client.set_zero_linger();
+        return Close::Refused;
+    }
+    let told = async {
+        if no.manner == Manner::Words {
+            protocols::turn_away(door, client, Close::Refused, &no.told()).await;
         }
+        goodbye(client).await;
+    };
+    tokio::select! {
+        () = told => {}
+        () = worker.leaving() => {}
     }
     Close::Refused
 }
@@ -202,6 +211,11 @@ impl Door {
     /// It has an upstream now.
     pub fn leads_to(&mut self, lease: Lease) {
         self.upstream = Some(lease);
+    }
+
+    /// Its upstream is done with.
+    pub fn leads_nowhere(&mut self) {
+        self.upstream = None;
     }
 
     /// The worker that serves the connection.

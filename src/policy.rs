@@ -4,13 +4,16 @@
 //! configure is a file beside this one and its line in [`configured`].
 
 pub mod access_log;
+pub mod bandwidth_limit;
 mod breaker;
 pub mod configured;
 pub mod deny;
+pub mod fault;
 pub mod live;
 pub mod matching;
 pub mod rule;
 mod stats;
+pub mod time_limit;
 
 use crate::{
     cluster::Cluster,

@@ -4,15 +4,19 @@
 //! together, with no lock, no channel and no allocation for an operation. The codec judges
 //! bytes, the gate judges operations, and the relay only moves bytes and watches the clock.
 
+mod bent;
 mod buffers;
 mod deadlines;
 mod down;
 mod flow;
+mod goodbye;
+mod limit;
 mod open;
 mod turn_away;
 mod up;
 
 pub use buffers::Buffers;
+pub use goodbye::goodbye;
 pub use turn_away::turn_away;
 
 use crate::{
@@ -21,6 +25,7 @@ use crate::{
     connection::Door,
     worker::{Phase, Worker},
 };
+use bent::Bent;
 use bytes::{Bytes, BytesMut};
 use deadlines::FOR_EVER;
 use flow::Flow;
@@ -60,6 +65,8 @@ struct Relay<C> {
     wait_until: Option<Instant>,
     /// What then goes on in the place of how many bytes, if that operation is rewritten.
     rewritten: Option<(usize, Bytes)>,
+    /// What policies ask of its bytes, if they ever asked anything.
+    bent: Option<Box<Bent>>,
     /// Reading was given up: everything passes.
     verbatim: bool,
     /// At least one request was understood.
@@ -113,6 +120,7 @@ pub fn relay<C: Codec>(
     let now = Instant::now();
     let worker = Rc::clone(door.worker());
     let plan = Arc::clone(door.plan());
+    let guests = !door.guests().is_empty();
     let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, door.link()),
         door,
@@ -128,6 +136,7 @@ pub fn relay<C: Codec>(
         asking: None,
         wait_until: None,
         rewritten: None,
+        bent: guests.then(Box::default),
         verbatim: false,
         understood: false,
         began: now,
@@ -145,7 +154,7 @@ pub fn relay<C: Codec>(
         Ok(()) => relay,
         Err(close) => {
             relay.settle_open(close);
-            Box::pin(std::future::ready(close))
+            if relay.says_goodbye(close) { relay } else { Box::pin(std::future::ready(close)) }
         }
     }
 }
@@ -157,9 +166,12 @@ impl<C: Codec> Future for Relay<C> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
+        if let Some(close) = self.bent.as_ref().and_then(|bent| bent.goodbye) {
+            return self.poll_goodbye(close, cx);
+        }
         let close = ready!(self.work(cx));
         self.settle_open(close);
-        Poll::Ready(close)
+        if self.says_goodbye(close) { self.poll_goodbye(close, cx) } else { Poll::Ready(close) }
     }
 }
 
@@ -190,8 +202,15 @@ impl<C: Codec> Relay<C> {
         }
         self.note_message();
         // Only now: what was waiting to be read may have come in time.
-        if rung && let Some(close) = self.timed_out() {
-            return Poll::Ready(close);
+        if rung {
+            match self.give_up_late() {
+                Ok(true) => cx.waker().wake_by_ref(),
+                Ok(false) => {}
+                Err(close) => return Poll::Ready(close),
+            }
+            if let Some(close) = self.timed_out() {
+                return Poll::Ready(close);
+            }
         }
         self.arm(cx);
         Poll::Pending
@@ -258,7 +277,12 @@ impl<C: Codec> Relay<C> {
 
     /// Whether the client has got all that it is due.
     fn nothing_to_write(&self) -> bool {
-        !self.down.inside && !self.down.is_ready() && self.refusals.is_empty()
+        !self.replying() && !self.down.is_ready() && self.refusals.is_empty()
+    }
+
+    /// Whether the client has got a part of a reply, and not all of it.
+    fn replying(&self) -> bool {
+        self.down.inside && !self.down.dropping
     }
 
     /// Whether the connection carries one endless operation.
@@ -303,10 +327,14 @@ impl<C: Codec> Relay<C> {
 
     fn settle_all(&mut self, end: End) {
         let now = self.now();
-        let facts = Facts { codec: &self.codec, door: &self.door };
         while let Some(open) = self.open.pop() {
-            open.settle(end, now, &facts);
+            open.settle(end, now, &self.facts());
         }
+    }
+
+    /// What is known of the connection, for whoever settles an operation.
+    fn facts(&self) -> Facts<'_, C> {
+        Facts { codec: &self.codec, door: &self.door }
     }
 }
 

@@ -39,6 +39,10 @@ pub(crate) type Percent = Between<0, 100>;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Factor(pub(crate) f64);
 
+/// A share in percent, as accurate as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Share(pub(crate) f64);
+
 /// The name of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Zone(pub(crate) Arc<str>);
@@ -186,6 +190,24 @@ impl FromText for Factor {
 
     fn schema() -> Schema {
         json_schema!({ "type": "number", "minimum": MIN_FACTOR, "maximum": MAX_FACTOR })
+    }
+}
+
+impl FromText for Share {
+    const EXPECTED: &str = "a number";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let range = "0.001 to 100, without a sign: `10`, `0.5`";
+        let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        match text.parse() {
+            Ok(share @ 0.001..=100.0) if plain => Ok(Share(share)),
+            Ok(_) if plain => Err(Fault::new(format!("`{text}` is out of range"), range)),
+            _ => Err(Fault::new(format!("`{text}` is not a number"), range)),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "number", "minimum": 0.001, "maximum": 100 })
     }
 }
 

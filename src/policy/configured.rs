@@ -1,6 +1,6 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{deny, matching::WrittenMatch, rule::Action};
+use super::{bandwidth_limit, deny, fault, matching::WrittenMatch, rule::Action, time_limit};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +23,12 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
+    /// Let bytes pass no faster than this.
+    pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
+    /// Answer in the service's place when it takes too long.
+    pub(crate) time_limit: Option<Located<time_limit::Settings>>,
+    /// Break something on purpose.
+    pub(crate) fault: Option<Located<fault::Settings>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -31,10 +37,23 @@ pub(crate) type Made = Option<Result<Arc<dyn Action>, Vec<Mistake>>>;
 impl Written {
     /// What it does: each key that was written, and what came of it.
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
-        let all = [("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action)))];
+        let all = [
+            ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
+            (
+                "bandwidth_limit",
+                self.bandwidth_limit
+                    .take()
+                    .map(|it| it.value.map(bandwidth_limit::Settings::action)),
+            ),
+            (
+                "time_limit",
+                self.time_limit.take().map(|it| it.value.map(time_limit::Settings::action)),
+            ),
+            ("fault", self.fault.take().map(|it| it.value.map(fault::Settings::action))),
+        ];
         all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
     }
 }
 
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny"];
+pub(crate) const ACTIONS: &[&str] = &["deny", "bandwidth_limit", "time_limit", "fault"];

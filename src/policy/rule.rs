@@ -10,7 +10,12 @@ use crate::{
 };
 use metrics::Counter;
 use operation::{Decision, Link, No, Operation, Reason};
-use std::{cell::RefCell, fmt, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A policy as somebody configured it, as all workers share it.
 #[derive(Clone, Debug)]
@@ -77,6 +82,11 @@ pub trait Action: fmt::Debug + Send + Sync {
     /// Whether it keeps something out: what can't be read is then not let past it.
     fn guards(&self) -> bool {
         true
+    }
+
+    /// For how long it lasts from when it was switched on, if that is limited.
+    fn lasts(&self) -> Option<Duration> {
+        None
     }
 
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.

@@ -1,6 +1,7 @@
 //! What a connection's clock says: which time-out comes next, and whether it has come.
 
 use super::Relay;
+use crate::policy::Way;
 use operation::{Close, Codec};
 use std::{
     task::Context,
@@ -13,15 +14,16 @@ pub(super) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 impl<C: Codec> Relay<C> {
     /// This wake-up's time.
     pub(super) fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
+        // The runtime's clock is the system's, except in tests that let time fly.
+        *self.now.get_or_insert_with(|| tokio::time::Instant::now().into_std())
     }
 
     /// Notes since when the client owes the rest of a message. While the server takes nothing, or
     /// the proxy itself makes the client wait, it owes nothing.
     pub(super) fn note_message(&mut self) {
         let begun = self.up.inside || !self.up.unread().is_empty();
-        let held = self.wait_until.is_some() || self.asking.is_some();
-        let waits = held || self.up.is_ready() || self.waits_for_refusals();
+        let held = self.wait_until.is_some() || self.asking.is_some() || self.is_parting();
+        let waits = held || self.is_held(Way::Up) || self.up.is_ready() || self.waits_for_refusals();
         if !begun || waits || self.is_stream() {
             self.message_since = None;
         } else if self.message_since.is_none() {
@@ -53,6 +55,10 @@ impl<C: Codec> Relay<C> {
         if self.wait_until.is_some_and(|until| until <= now) {
             self.wait_until = None;
         }
+        if self.bent.as_mut().is_some_and(|bent| bent.release(now)) {
+            // The wait was no idleness.
+            self.last_byte = now;
+        }
         true
     }
 
@@ -73,6 +79,13 @@ impl<C: Codec> Relay<C> {
         };
         if let Some(until) = self.wait_until {
             sooner(until, None);
+        }
+        let held = self.bent.as_ref().map_or([None; 2], |bent| bent.held());
+        for until in held.into_iter().flatten() {
+            sooner(until, None);
+        }
+        if let Some((_, due)) = self.next_due() {
+            sooner(due, None);
         }
         if let Some(limit) = self.plan.max_connection_duration {
             sooner(self.began + limit, Some(Close::MaxDuration));
@@ -100,6 +113,7 @@ impl<C: Codec> Relay<C> {
         // Whoever waits for a reply is not idle, however long it takes.
         if let Some(limit) = self.plan.idle_timeout
             && !self.open.expects_reply()
+            && held == [None; 2]
         {
             sooner(self.last_byte + limit, Some(Close::IdleTimeout));
         }

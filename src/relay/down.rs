@@ -1,9 +1,7 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
-use super::{
-    MESSAGE, Relay, Side, broken,
-    open::{End, Facts},
-};
+use super::{MESSAGE, Relay, Side, broken, open::End};
+use crate::policy::Way;
 use bytes::Buf;
 use operation::{Close, Codec, Next, Reply};
 use std::{
@@ -16,21 +14,32 @@ impl<C: Codec> Relay<C> {
     /// Ready when the server has ended its stream and the client was told.
     pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         if self.down.shut {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(self.parts().map_or(Ok(()), Err));
         }
         loop {
             ready!(self.flush_down(cx))?;
-            let wanted = self.examine_replies()?;
-            if self.down.is_ready() {
-                continue;
-            }
-            if !self.down.inside && !self.refusals.is_empty() {
+            // Before anything else passes: the client may have got a part of them already.
+            if !self.replying() && !self.refusals.is_empty() {
                 ready!(self.flush_refusals(cx))?;
+            }
+            if let Some(close) = self.parts() {
+                return Poll::Ready(Err(close));
+            }
+            if self.is_held(Way::Down) {
+                return Poll::Pending;
+            }
+            let wanted = self.examine_replies()?;
+            if self.down.is_ready() || self.is_cut() {
+                continue;
             }
             if self.turn == 0 {
                 return self.give_way(cx);
             }
             if self.down.eof {
+                self.cut_stream();
+                if let Some(close) = self.parts() {
+                    return Poll::Ready(Err(close));
+                }
                 self.down.release(&self.worker.buffers);
                 // A client that has gone already needs no telling.
                 let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
@@ -81,14 +90,18 @@ impl<C: Codec> Relay<C> {
             if dropped && self.down.is_ready() {
                 return Ok(1);
             }
-            let advance = self.down.advance();
+            let advance = self.down.advance(self.room(Way::Down));
             if advance.moved > 0 && !dropped {
                 self.count_reply(advance.moved);
             }
+            self.cut_reply();
             if advance.ended
                 && let Some(reply) = self.answered.take()
             {
                 self.settle(reply);
+            }
+            if self.is_cut() || self.is_held(Way::Down) {
+                return Ok(1);
             }
             if advance.wants_more || self.down.unread().is_empty() || self.turn == 0 {
                 return Ok(1);
@@ -109,6 +122,12 @@ impl<C: Codec> Relay<C> {
                     self.down.pass(len, ends);
                 }
                 Ok(Next::Swap { len, with, mark }) => {
+                    let cut = self.left_of_reply().filter(|(left, _)| *left < with.len());
+                    if let Some((left, cut)) = cut {
+                        self.down.swap(len, &with[..left]);
+                        self.part(Close::Injected, cut.reset, false);
+                        return Ok(1);
+                    }
                     self.down.swap(len, &with);
                     self.count_reply(len);
                     if let Some(reply) = mark {
@@ -127,6 +146,7 @@ impl<C: Codec> Relay<C> {
             open.first_byte.get_or_insert(now);
             open.reply_bytes += bytes as u64;
         }
+        self.passed(Way::Down, bytes);
     }
 
     /// A reply has passed whole: its operation ends.
@@ -144,7 +164,9 @@ impl<C: Codec> Relay<C> {
             confirmed: reply.confirms,
             greeting: reply.greeting,
         };
-        open.settle(end, now, &Facts { codec: &self.codec, door: &self.door });
+        let cut = open.ticket.terms().and_then(|terms| terms.cut);
+        open.settle(end, now, &self.facts());
         self.open.rest();
+        self.cut_end(cut, false);
     }
 }

@@ -80,11 +80,12 @@ impl Flow {
         self.pass == u64::MAX
     }
 
-    /// Moves as much of the pass as is here.
+    /// Moves as much of the pass as is here, and no more than `room` of what is let through.
     ///
     /// A flow that drops must not be asked while bytes are ready: they lie in front.
-    pub(super) fn advance(&mut self) -> Advance {
+    pub(super) fn advance(&mut self, room: usize) -> Advance {
         let here = self.unread().len();
+        let here = if self.dropping { here } else { here.min(room) };
         let moved = usize::try_from(self.pass).unwrap_or(usize::MAX).min(here);
         if self.dropping {
             debug_assert!(self.ready == 0, "ready bytes lie before those to be dropped");
@@ -209,11 +210,20 @@ mod tests {
     fn a_pass_may_reach_past_what_is_here() {
         let mut flow = with(b"hello");
         flow.pass(8, true);
-        assert_eq!(flow.advance(), Advance { moved: 5, ended: false, wants_more: true });
+        assert_eq!(flow.advance(usize::MAX), Advance { moved: 5, ended: false, wants_more: true });
         flow.buffer.extend_from_slice(b" worlds");
-        assert_eq!(flow.advance(), Advance { moved: 3, ended: true, wants_more: false });
+        assert_eq!(flow.advance(usize::MAX), Advance { moved: 3, ended: true, wants_more: false });
         assert_eq!(flow.unread(), b"rlds" as &[u8]);
         assert!(!flow.inside);
+    }
+
+    #[test]
+    fn no_more_passes_than_there_is_room_for() {
+        let mut flow = with(b"hello");
+        flow.pass(5, true);
+        assert_eq!(flow.advance(2), Advance { moved: 2, ended: false, wants_more: true });
+        assert_eq!(flow.unread(), b"llo");
+        assert_eq!(flow.advance(3), Advance { moved: 3, ended: true, wants_more: false });
     }
 
     #[test]
@@ -221,7 +231,7 @@ mod tests {
         let mut flow = with(b"badgood");
         flow.dropping = true;
         flow.pass(3, true);
-        assert_eq!(flow.advance(), Advance { moved: 3, ended: true, wants_more: false });
+        assert_eq!(flow.advance(usize::MAX), Advance { moved: 3, ended: true, wants_more: false });
         assert!(!flow.is_ready());
         assert_eq!(flow.unread(), b"good");
     }
@@ -230,7 +240,7 @@ mod tests {
     fn a_swap_keeps_what_lies_around_it() {
         let mut flow = with(b"aaBBcc");
         flow.pass(2, true);
-        flow.advance();
+        flow.advance(usize::MAX);
         flow.swap(2, b"xyz");
         assert_eq!(&flow.buffer[..flow.ready], b"aaxyz");
         assert_eq!(flow.unread(), b"cc");

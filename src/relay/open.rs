@@ -1,9 +1,9 @@
 //! The operations under way on one connection.
 
-use operation::{Attributes, Codec, Operation, Outcome, Request, Settlement, Tag, Ticket};
+use operation::{Attributes, Close, Codec, Operation, Outcome, Request, Settlement, Tag, Ticket};
 use std::{borrow::Cow, collections::VecDeque, net::IpAddr, time::Instant};
 
-use crate::connection::Door;
+use crate::{connection::Door, policy::Way};
 
 /// An operation under way.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Open {
     pub(super) ticket: Ticket,
     pub(super) awaits: bool,
     pub(super) began: Instant,
+    /// When its reply has to have begun.
+    pub(super) due: Option<Instant>,
     pub(super) shape: Option<&'static str>,
     pub(super) request_bytes: u64,
     pub(super) request_items: u64,
@@ -45,6 +47,10 @@ impl Open {
             let took = now.saturating_duration_since(self.began);
             match (end.greeting, end.outcome) {
                 (true, Outcome::Ok) => facts.door.greeted(took),
+                // The service is not to blame for a fault that somebody asked for.
+                _ if end.reason == Some(Close::Injected.as_str()) => {
+                    facts.door.ended(Outcome::Cancelled, took);
+                }
                 _ => facts.door.ended(end.outcome, took),
             }
         }
@@ -98,10 +104,41 @@ impl Table {
         self.open.front_mut()
     }
 
+    /// The one whose bytes are most likely to pass this way now.
+    pub(super) fn passing(&self, way: Way) -> Option<&Open> {
+        match way {
+            Way::Up => self.open.back(),
+            Way::Down => self.open.front(),
+        }
+    }
+
+    /// The one that is due first, and when; of a `stream` the one that there is. The newest is
+    /// left out while it is still `passing`.
+    pub(super) fn next_due(&self, passing: bool, stream: bool) -> Option<(Option<Tag>, Instant)> {
+        let known = self.open.len() - usize::from(passing && !self.open.is_empty());
+        let waits = |open: &&Open| open.first_byte.is_none() && (stream || open.tag.is_some());
+        let due = self.open.iter().take(known).filter(waits);
+        due.filter_map(|open| Some((open.tag, open.due?))).min_by_key(|(_, due)| *due)
+    }
+
     /// Takes out the one with this tag.
     pub(super) fn take(&mut self, tag: Tag) -> Option<Open> {
         let at = self.open.iter().position(|open| open.tag == Some(tag))?;
-        self.open.remove(at)
+        let mut open = self.open.remove(at)?;
+        // Its reply overtook others, and was accounted to the oldest.
+        if at > 0
+            && open.first_byte.is_none()
+            && let Some(oldest) = self.open.front_mut().filter(|oldest| !oldest.awaits)
+        {
+            open.first_byte = oldest.first_byte.take();
+            open.reply_bytes = std::mem::take(&mut oldest.reply_bytes);
+        }
+        Some(open)
+    }
+
+    /// Takes out the one whose request passes now.
+    pub(super) fn take_newest(&mut self) -> Option<Open> {
+        self.open.pop_back()
     }
 
     /// Takes out the newest if no reply to it will come.

@@ -4,6 +4,7 @@ use super::{
     MESSAGE, Relay, Side, broken,
     open::{End, Facts, Open},
 };
+use crate::policy::Way;
 use operation::{Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict};
 use std::{
     task::{Context, Poll, ready},
@@ -46,6 +47,9 @@ impl<C: Codec> Relay<C> {
                 continue;
             }
             if self.wait_until.is_some() || self.waits_for_refusals() {
+                return Poll::Pending;
+            }
+            if !self.goes_on() {
                 return Poll::Pending;
             }
             if let Some((len, with)) = self.rewritten.take() {
@@ -112,18 +116,22 @@ impl<C: Codec> Relay<C> {
                 return Ok(Need::Flush);
             }
             let dropped = self.up.dropping;
-            let advance = self.up.advance();
+            let advance = self.up.advance(self.room(Way::Up));
             if advance.moved > 0
                 && !dropped
                 && let Some(open) = self.open.newest()
             {
                 open.request_bytes += advance.moved as u64;
+                self.passed(Way::Up, advance.moved);
             }
             if advance.ended {
                 self.message_since = None;
             }
             if advance.ended && !dropped {
                 self.request_ended();
+            }
+            if self.is_parting() || self.is_held(Way::Up) {
+                return Ok(Need::Flush);
             }
             if advance.wants_more || self.up.unread().is_empty() || self.turn == 0 {
                 return Ok(Need::Bytes(1));
@@ -168,7 +176,7 @@ impl<C: Codec> Relay<C> {
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
                 if self.up.dropping {
                     self.up.pass(len as u64, true);
-                } else if self.wait_until.is_some() || self.asking.is_some() {
+                } else if need.is_some() {
                     self.rewritten = Some((len, with));
                 } else {
                     self.swap_request(len, &with);
@@ -184,6 +192,7 @@ impl<C: Codec> Relay<C> {
         if let Some(open) = self.open.newest() {
             open.request_bytes += len as u64;
         }
+        self.passed(Way::Up, with.len());
         self.request_ended();
     }
 
@@ -239,7 +248,14 @@ impl<C: Codec> Relay<C> {
             }
             Verdict::Refuse(no) => return self.refuse(request.tag, &no).map(Some),
         };
-        let delay = ticket.terms().map(|terms| terms.delay).filter(|delay| !delay.is_zero());
+        let (mut delay, mut due) = (None, None);
+        if let Some(terms) = ticket.terms() {
+            self.accept(terms);
+            let goes_on = now + terms.delay;
+            delay = (goes_on > now).then_some(goes_on);
+            // Who waits for what may take for ever is not kept waiting by the service.
+            due = terms.limit.as_ref().filter(|_| !request.awaits).map(|it| goes_on + it.after);
+        }
         if !request.awaits {
             self.door.began();
         }
@@ -253,28 +269,37 @@ impl<C: Codec> Relay<C> {
             ticket,
             awaits: request.awaits,
             began,
+            due,
             shape: request.shape,
             request_bytes: 0,
             request_items: 0,
             reply_bytes: 0,
             first_byte: None,
         });
-        self.wait_until = delay.map(|delay| now + delay);
-        Ok(self.wait_until.map(|_| Need::Flush))
+        self.wait_until = delay;
+        let waits = delay.is_some() || self.cuts_request();
+        Ok(waits.then_some(Need::Flush))
     }
 
     /// Drops the request at the front, and says so if anybody waits for a reply.
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
-        if no.manner != Manner::Words {
-            return Err(Close::Refused);
-        }
-        self.up.dropping = true;
-        match tag {
-            Some(tag) if !self.codec.refuse(tag, &no.told(), &mut self.refusals) => {
-                Err(Close::Refused)
+        let said = match (no.manner, tag) {
+            (Manner::Words, Some(tag)) => {
+                self.codec.refuse(tag, &no.told(), &mut self.refusals)
             }
-            _ => Ok(Need::Flush),
+            (Manner::Words, None) => true,
+            (Manner::Close, _) => false,
+            (Manner::Reset, _) => {
+                self.part(Close::Refused, true, false);
+                return Err(Close::Refused);
+            }
+        };
+        if said {
+            self.up.dropping = true;
+        } else {
+            self.part(Close::Refused, false, true);
         }
+        Ok(Need::Flush)
     }
 
     /// A request has passed whole: an operation without a reply ends here.
@@ -285,8 +310,9 @@ impl<C: Codec> Relay<C> {
         }
         if let Some(open) = self.open.take_silent() {
             let now = self.now();
-            let facts = Facts { codec: &self.codec, door: &self.door };
-            open.settle(End::bare(Outcome::Ok, None), now, &facts);
+            let cut = open.ticket.terms().and_then(|terms| terms.cut);
+            open.settle(End::bare(Outcome::Ok, None), now, &self.facts());
+            self.cut_end(cut, true);
         }
     }
 }

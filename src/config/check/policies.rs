@@ -15,7 +15,7 @@ use crate::{
         rule::{Action, Stage},
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// Checks policies, of a config or one that comes by itself.
 pub(crate) struct Policies<'a> {
@@ -79,13 +79,14 @@ impl<'a> Policies<'a> {
         let flag = |flag: Option<Located<bool>>, default| {
             flag.and_then(|flag| flag.value).unwrap_or(default)
         };
+        let action = action?;
         Some(Rule {
             name: name?,
             enabled: flag(written.enabled, true),
             dry_run: flag(written.dry_run, false),
-            expires: None,
+            expires: action.lasts().map(|lasts| Instant::now() + lasts),
             matching: Arc::new(matching.unwrap_or_default()),
-            action: action?,
+            action,
         })
     }
 

@@ -1,0 +1,159 @@
+//! Lets bytes pass no faster than it is told, for each connection or for all together.
+
+mod bucket;
+
+use super::{
+    Bound, Entrance, Guest, Materials, Policy, Way,
+    rule::{Action, Rule, Stage},
+};
+use crate::{
+    config::{Given, Located, Mistake, Rate, Size},
+    series::Key,
+};
+pub use bucket::Bucket;
+use operation::Link;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Instant};
+
+/// What people write under `bandwidth_limit`. At least one of `up` and `down` is required.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ down: 1MiB/s }`")]
+pub(crate) struct Settings {
+    /// How many bytes pass from the client to the service. Default: any.
+    up: Given<Rate>,
+    /// How many bytes pass from the service to the client. Default: any.
+    down: Given<Rate>,
+    /// How many bytes pass at once after a rest, but never fewer than in 40 ms. Default: as many
+    /// as in a tenth of a second, and at least `16KiB`.
+    burst: Given<Size>,
+    /// Whether each `connection` has the limit to itself, or `all` that match share it, over all
+    /// workers. Default: `connection`.
+    of: Option<Located<Of>>,
+}
+
+/// What has the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`connection` or `all`")]
+#[schemars(inline)]
+enum Of {
+    #[default]
+    Connection,
+    All,
+}
+
+/// The burst where nobody says one, at least.
+const LEAST_BURST: u64 = 16 * 1024;
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        if self.up.is_none() && self.down.is_none() {
+            let hint = "write at least one of `up` and `down`: `down: 1MiB/s`";
+            return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
+        }
+        // What is wrong with a value is told already.
+        let rate = |rate: Given<Rate>| Some(rate?.value?.0);
+        let burst = self.burst.and_then(|burst| burst.value).map(|burst| burst.0);
+        let of = self.of.and_then(|of| of.value).unwrap_or_default();
+        let limit = |rate: Rate| Limit { rate, burst: burst.map_or_else(|| usual(rate), |it| it.0) };
+        let [up, down] = [rate(self.up), rate(self.down)].map(|rate| rate.map(limit));
+        let shared = [&up, &down].map(|limit| match of {
+            Of::All => limit.as_ref().map(Limit::bucket),
+            Of::Connection => None,
+        });
+        Ok(Arc::new(BandwidthLimit { up, down, burst, of, shared }))
+    }
+}
+
+/// The burst where nobody says one.
+fn usual(rate: Rate) -> u64 {
+    let second = u128::from(rate.amount) * 1000 / rate.per.as_millis().max(1);
+    u64::try_from(second / 10).unwrap_or(u64::MAX).max(LEAST_BURST)
+}
+
+/// What may pass one way.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    rate: Rate,
+    burst: u64,
+}
+
+impl Limit {
+    fn bucket(&self) -> Arc<Bucket> {
+        Arc::new(Bucket::new(self.rate.amount, self.rate.per, self.burst, Instant::now()))
+    }
+}
+
+#[derive(Debug)]
+struct BandwidthLimit {
+    up: Option<Limit>,
+    down: Option<Limit>,
+    burst: Option<Size>,
+    of: Of,
+    /// Up and down, where all share them.
+    shared: [Option<Arc<Bucket>>; 2],
+}
+
+impl Action for BandwidthLimit {
+    fn kind(&self) -> &'static str {
+        "bandwidth_limit"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Connection
+    }
+
+    fn policy(&self, _: &Rule, _: &Materials) -> Box<dyn Policy> {
+        let (limits, shared) = ([self.up, self.down], self.shared.clone());
+        Box::new(Narrow { limits, shared })
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({ "of": self.of });
+        for (key, limit) in [("up", self.up), ("down", self.down)] {
+            if let Some(limit) = limit {
+                json[key] = limit.rate.bytes_text().into();
+            }
+        }
+        if let Some(burst) = self.burst {
+            json["burst"] = burst.text().into();
+        }
+        json
+    }
+}
+
+/// The limits of connections, up and down.
+struct Narrow {
+    limits: [Option<Limit>; 2],
+    shared: [Option<Arc<Bucket>>; 2],
+}
+
+impl Policy for Narrow {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        None
+    }
+
+    fn connect(&self, _: &Link, _: Instant) -> Entrance {
+        let bucket = |way: usize| {
+            let shared = self.shared[way].clone();
+            shared.or_else(|| self.limits[way].as_ref().map(Limit::bucket))
+        };
+        Entrance::Guest(Box::new(Buckets([bucket(0), bucket(1)])))
+    }
+}
+
+/// What one connection passes, up and down.
+struct Buckets([Option<Arc<Bucket>>; 2]);
+
+impl Guest for Buckets {
+    fn most(&self, way: Way) -> usize {
+        self.0[way as usize].as_ref().map_or(usize::MAX, |bucket| bucket.most())
+    }
+
+    fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
+        self.0[way as usize].as_ref()?.passed(bytes, now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

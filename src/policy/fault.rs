@@ -1,0 +1,320 @@
+//! Breaks things on purpose: for tests, and to see what happens before it happens.
+
+mod chance;
+mod delay;
+
+use super::{
+    Bound, Decision, Materials, Policy,
+    rule::{Action, Rule, Stage},
+};
+use crate::{
+    config::{
+        Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text,
+    },
+    series::Key,
+};
+use chance::{Chance, Strike, When, any_seed};
+use delay::Delay;
+use operation::{Cut, No, Operation, Place, Reason, Terms};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    num::NonZeroU64,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What people write under `fault`: which operations (`percent`, `nth` or `every`), and what
+/// becomes of them: at most one of `refuse`, `close`, `reset` and `truncate`, and `delay` and
+/// `throttle` alone or beside it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
+pub(crate) struct Settings {
+    /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
+    percent: Given<Share>,
+    /// Only the one with this number, from 1. Default: `percent`.
+    nth: Given<Count>,
+    /// Each one whose number is a multiple of this. Default: `percent`.
+    every: Given<Count>,
+    /// The same seed strikes the same operations again, in the order in which they come, and
+    /// draws the same delays. Default: another one each time.
+    seed: Given<Between<0, MAX_SEED>>,
+    /// How often at most. Default: any number of times.
+    times: Given<Count>,
+    /// For how long, from when it was switched on. Default: for ever.
+    #[serde(rename = "for")]
+    lasts: Given<Duration>,
+    /// How long the operation waits before it goes on: `200ms`, `{ min: 10ms, max: 50ms }`, or
+    /// quantiles: `{ p50: 10ms, p99: 200ms }`. Default: not at all.
+    delay: Option<Located<delay::Written>>,
+    /// Answer with an error in the service's place.
+    refuse: Option<Located<RefuseSettings>>,
+    /// End the connection: before the `request` goes on, in the place of the `reply`, or at its
+    /// `end`.
+    close: Option<Located<Where>>,
+    /// The same with a reset.
+    reset: Option<Located<Where>>,
+    /// End the connection when so many bytes of the reply have passed; a shorter reply is whole.
+    truncate: Given<Size>,
+    /// How many bytes of the operation pass in a second, each way. Default: any.
+    throttle: Given<Rate>,
+}
+
+/// What people write under `refuse`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ code: 50 }`")]
+#[schemars(rename = "FaultRefusal")]
+pub(crate) struct RefuseSettings {
+    /// The error's code, in the protocol's own numbers. Default: the one that it has for this.
+    code: Given<Between<1, MAX_CODE>>,
+    /// What a person reads in the error. Default: a sentence that names the policy.
+    message: Option<Located<String>>,
+    /// The error's labels, where the protocol's errors have some. Default: none.
+    labels: Option<Located<Words>>,
+}
+
+/// The largest code that an error may have.
+const MAX_CODE: usize = 99_999_999;
+
+/// The largest seed.
+const MAX_SEED: usize = u32::MAX as usize;
+
+/// Where a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`request`, `reply` or `end`")]
+#[schemars(inline)]
+enum Where {
+    Request,
+    Reply,
+    End,
+}
+
+impl Where {
+    fn place(self) -> Place {
+        match self {
+            Where::Request => Place::Request,
+            Where::Reply => Place::Reply(0),
+            Where::End => Place::End,
+        }
+    }
+}
+
+/// A value that may have been wrong, which has been told already.
+fn value<T>(given: Option<Located<T>>) -> Option<T> {
+    given?.value
+}
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let mut one_of = |keys: [(&'static str, bool); 4], hint: &str| {
+            let mut given = keys.into_iter().filter(|(_, given)| *given).map(|(key, _)| key);
+            if let (Some(one), Some(two)) = (given.next(), given.next()) {
+                let message = format!("`{one}` and `{two}` exclude each other");
+                mistakes.push(Mistake::new(&[two], message, hint));
+            }
+        };
+        let (percent, nth, every) =
+            (self.percent.is_some(), self.nth.is_some(), self.every.is_some());
+        one_of(
+            [("percent", percent), ("nth", nth), ("every", every), ("", false)],
+            "write one of `percent`, `nth` and `every`",
+        );
+        let (refuse, close) = (self.refuse.is_some(), self.close.is_some());
+        let (reset, truncate) = (self.reset.is_some(), self.truncate.is_some());
+        one_of(
+            [("refuse", refuse), ("close", close), ("reset", reset), ("truncate", truncate)],
+            "write a policy for each",
+        );
+        if refuse && self.throttle.is_some() {
+            let message = "a refused operation has no bytes to throttle";
+            mistakes.push(Mistake::new(&["throttle"], message, "leave one of the two out"));
+        }
+        let some = refuse || close || reset || truncate;
+        if !some && self.delay.is_none() && self.throttle.is_none() {
+            let hint = "write one of delay, refuse, close, reset, truncate, throttle";
+            mistakes.push(Mistake::new(&[], "this breaks nothing", hint));
+        }
+        let delay = match value(self.delay).map(delay::Written::check).transpose() {
+            Ok(delay) => delay,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                None
+            }
+        };
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let when = match (value(self.nth), value(self.every)) {
+            (Some(nth), _) => When::Nth(nth.0.0 as u64),
+            (_, Some(every)) => When::Every(every.0.0 as u64),
+            _ => When::Percent(value(self.percent).map_or(100.0, |share| share.0.0)),
+        };
+        let seed = value(self.seed).map_or_else(any_seed, |seed| seed.0.0 as u64);
+        let times = value(self.times).map(|times| times.0.0 as u64);
+        let close = value(self.close).map(|at| Cut { place: at.place(), reset: false });
+        let reset = value(self.reset).map(|at| Cut { place: at.place(), reset: true });
+        let truncate = value(self.truncate)
+            .map(|size| Cut { place: Place::Reply(size.0.0), reset: false });
+        Ok(Arc::new(Fault {
+            chance: Arc::new(Chance::new(when, seed, times)),
+            lasts: value(self.lasts).map(|lasts| lasts.0),
+            delay,
+            refuse: value(self.refuse).map(RefuseSettings::check),
+            cut: close.or(reset).or(truncate),
+            throttle: value(self.throttle).map(|rate| rate.0),
+        }))
+    }
+}
+
+impl RefuseSettings {
+    fn check(self) -> Refuse {
+        let labels = value(self.labels).map_or_else(Vec::new, |labels| labels.0);
+        Refuse {
+            code: value(self.code).and_then(|code| code.0.0.try_into().ok()),
+            message: value(self.message),
+            labels,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Fault {
+    chance: Arc<Chance>,
+    lasts: Option<Duration>,
+    delay: Option<Delay>,
+    refuse: Option<Refuse>,
+    cut: Option<Cut>,
+    throttle: Option<Rate>,
+}
+
+/// What is answered in the service's place.
+#[derive(Debug)]
+struct Refuse {
+    code: Option<i32>,
+    message: Option<String>,
+    labels: Vec<String>,
+}
+
+impl Refuse {
+    fn no(&self, policy: &str) -> No {
+        let usual = || format!("the policy `{policy}` breaks this on purpose");
+        let message = self.message.clone().unwrap_or_else(usual);
+        let labels = self.labels.iter().map(|label| label.as_str().into()).collect();
+        No { code: self.code, labels, ..No::new(Reason::Injected, message) }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({});
+        if let Some(code) = self.code {
+            json["code"] = code.into();
+        }
+        if let Some(message) = &self.message {
+            json["message"] = message.as_str().into();
+        }
+        if !self.labels.is_empty() {
+            json["labels"] = self.labels.as_slice().into();
+        }
+        json
+    }
+}
+
+impl Action for Fault {
+    fn kind(&self) -> &'static str {
+        "fault"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Operation
+    }
+
+    fn lasts(&self) -> Option<Duration> {
+        self.lasts
+    }
+
+    fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
+        let pace = self.throttle.map(|rate| rate.amount / rate.per.as_secs().max(1));
+        Box::new(Injection(Rc::new(Injected {
+            chance: Arc::clone(&self.chance),
+            delay: self.delay.clone(),
+            no: self.refuse.as_ref().map(|refuse| refuse.no(&rule.name)),
+            cut: self.cut,
+            pace: pace.map(|pace| NonZeroU64::new(pace).unwrap_or(NonZeroU64::MIN)),
+        })))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = match self.chance.when {
+            When::Percent(percent) => serde_json::json!({ "percent": percent }),
+            When::Nth(nth) => serde_json::json!({ "nth": nth }),
+            When::Every(every) => serde_json::json!({ "every": every }),
+        };
+        json["seed"] = self.chance.seed.into();
+        if let Some(times) = self.chance.times {
+            json["times"] = times.into();
+        }
+        if let Some(lasts) = self.lasts {
+            json["for"] = duration_text(lasts).into();
+        }
+        if let Some(delay) = &self.delay {
+            json["delay"] = delay.to_json();
+        }
+        if let Some(refuse) = &self.refuse {
+            json["refuse"] = refuse.to_json();
+        }
+        if let Some(Cut { place, reset }) = self.cut {
+            let key = if reset { "reset" } else { "close" };
+            match place {
+                Place::Request => json[key] = "request".into(),
+                Place::Reply(0) => json[key] = "reply".into(),
+                Place::Reply(n) => json["truncate"] = Size(n).text().into(),
+                Place::End => json[key] = "end".into(),
+            }
+        }
+        if let Some(rate) = self.throttle {
+            json["throttle"] = rate.bytes_text().into();
+        }
+        json
+    }
+}
+
+/// What one worker injects.
+struct Injected {
+    chance: Arc<Chance>,
+    delay: Option<Delay>,
+    no: Option<No>,
+    cut: Option<Cut>,
+    pace: Option<NonZeroU64>,
+}
+
+#[derive(Clone)]
+struct Injection(Rc<Injected>);
+
+impl Policy for Injection {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Bound for Injection {
+    fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
+        let Injected { chance, delay, no, cut, pace } = &*self.0;
+        let Some(Strike { draw }) = chance.next() else { return Decision::Admit };
+        let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.at(draw));
+        match no.clone() {
+            Some(no) if delay.is_zero() => Decision::Refuse(no),
+            Some(no) => Decision::Ask(Box::pin(async move {
+                tokio::time::sleep(delay).await;
+                Decision::Refuse(no)
+            })),
+            None => {
+                let terms = Terms { delay, limit: None, cut: *cut, pace: *pace };
+                Decision::Bend(Box::new(terms))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Which operations a fault strikes. Whoever gives a seed can have the same again.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Which of the operations that match.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum When {
+    /// So many in a hundred.
+    Percent(f64),
+    /// The one with this number, from 1.
+    Nth(u64),
+    /// Each one whose number is a multiple of this.
+    Every(u64),
+}
+
+/// Decides about each operation in turn. All workers share it: what becomes of the n-th operation
+/// depends on the seed and on n, and on nothing else.
+#[derive(Debug)]
+pub(super) struct Chance {
+    pub(super) when: When,
+    pub(super) seed: u64,
+    /// How often at most.
+    pub(super) times: Option<u64>,
+    seen: AtomicU64,
+    struck: AtomicU64,
+}
+
+/// A fault that strikes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Strike {
+    /// A number from 0 up to 1, the same again for the same seed and operation.
+    pub(super) draw: f64,
+}
+
+impl Chance {
+    /// A chance that was taken by nobody yet.
+    pub(super) fn new(when: When, seed: u64, times: Option<u64>) -> Self {
+        Self { when, seed, times, seen: AtomicU64::new(0), struck: AtomicU64::new(0) }
+    }
+
+    /// Whether the next operation is struck.
+    pub(super) fn next(&self) -> Option<Strike> {
+        let number = self.seen.fetch_add(1, Relaxed).wrapping_add(1);
+        let strikes = match self.when {
+            When::Percent(percent) => draw(self.seed, number, 0) * 100.0 < percent,
+            When::Nth(nth) => number == nth,
+            When::Every(every) => number.is_multiple_of(every),
+        };
+        (strikes && self.is_left()).then(|| Strike { draw: draw(self.seed, number, 1) })
+    }
+
+    /// Takes one of the times that are left.
+    fn is_left(&self) -> bool {
+        let Some(times) = self.times else { return true };
+        let one_more = |struck: u64| (struck < times).then_some(struck + 1);
+        self.struck.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+}
+
+/// A seed that nobody has chosen.
+pub(super) fn any_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 32
+}
+
+/// The number of this `stream` for an operation: 0 up to 1, evenly spread.
+fn draw(seed: u64, number: u64, stream: u64) -> f64 {
+    let bits = mix(mix(mix(seed) ^ number) ^ stream);
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// One step of SplitMix64 (Steele, Lea and Flood 2014).
+fn mix(from: u64) -> u64 {
+    let z = from.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of those that were struck.
+    fn struck(chance: &Chance, of: u64) -> Vec<u64> {
+        (1..=of).filter(|_| chance.next().is_some()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_strikes_the_same_again_and_another_seed_others() {
+        let with = |seed| Chance::new(When::Percent(10.0), seed, None);
+        let first = struck(&with(7), 1000);
+        assert_eq!(first, struck(&with(7), 1000));
+        assert_ne!(first, struck(&with(8), 1000));
+    }
+
+    #[test]
+    fn a_share_is_struck_with_fractions_too() {
+        for (percent, expected) in [(100.0, 100_000), (10.0, 10_000), (0.1, 100)] {
+            let struck = struck(&Chance::new(When::Percent(percent), 1, None), 100_000).len();
+            let off = struck.abs_diff(expected);
+            assert!(off * off <= 16 * expected, "{struck} of {expected}");
+        }
+    }
+
+    #[test]
+    fn the_nth_is_struck_once_and_every_nth_again_and_again() {
+        assert_eq!(struck(&Chance::new(When::Nth(3), 1, None), 12), [3]);
+        assert_eq!(struck(&Chance::new(When::Every(5), 1, None), 12), [5, 10]);
+    }
+
+    #[test]
+    fn no_more_are_struck_than_so_many_times() {
+        assert_eq!(struck(&Chance::new(When::Percent(100.0), 1, Some(2)), 12), [1, 2]);
+        assert_eq!(struck(&Chance::new(When::Every(5), 1, Some(1)), 12), [5]);
+    }
+
+    #[test]
+    fn what_becomes_of_the_nth_does_not_hang_on_who_asks() {
+        let alone = struck(&Chance::new(When::Percent(50.0), 3, None), 4000).len();
+        let shared = Chance::new(When::Percent(50.0), 3, None);
+        let count = || (0..1000).filter(|_| shared.next().is_some()).count();
+        let together: usize = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(together, alone);
+    }
+}

@@ -1,0 +1,200 @@
+//! How long a fault keeps an operation waiting: always the same, anything in between, or as
+//! somebody has measured it.
+
+use crate::config::{FromText, Given, Mistake, duration_text, told};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{
+    Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
+};
+use std::{borrow::Cow, fmt, time::Duration};
+
+/// A delay as people write it: a duration, or a map.
+#[derive(Debug)]
+pub(crate) enum Written {
+    Fixed(Duration),
+    Spread(Keys),
+}
+
+/// A delay that differs: either `min` and `max`, or quantiles.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ min: 1ms, max: 2ms }`")]
+#[schemars(rename = "Delay")]
+pub(crate) struct Keys {
+    /// The shortest; each one up to `max` is as likely.
+    min: Given<Duration>,
+    /// The longest.
+    max: Given<Duration>,
+    /// The shortest of all. Default: none at all.
+    p0: Given<Duration>,
+    /// A quarter takes no longer.
+    p25: Given<Duration>,
+    /// Half takes no longer.
+    p50: Given<Duration>,
+    /// Three quarters take no longer.
+    p75: Given<Duration>,
+    /// 90 of 100 take no longer.
+    p90: Given<Duration>,
+    /// 95 of 100 take no longer.
+    p95: Given<Duration>,
+    /// 99 of 100 take no longer.
+    p99: Given<Duration>,
+    /// 999 of 1000 take no longer.
+    #[serde(rename = "p99.9")]
+    p999: Given<Duration>,
+    /// The longest of all. Default: the last one that is given.
+    p100: Given<Duration>,
+}
+
+const KEYS: &[&str] =
+    &["min", "max", "p0", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p100"];
+
+/// A delay that is drawn for each operation: shares of all, from 0 to 1, and the longest delay of
+/// each. In between, delays grow evenly.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Delay(Vec<(f64, Duration)>);
+
+impl Written {
+    pub(super) fn check(self) -> Result<Delay, Mistake> {
+        let keys = match self {
+            Written::Fixed(duration) => return Ok(Delay(vec![(1.0, duration)])),
+            Written::Spread(keys) => keys,
+        };
+        let given = |given: &Given<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
+        let quantiles = [
+            ("p0", 0.0, &keys.p0),
+            ("p25", 0.25, &keys.p25),
+            ("p50", 0.5, &keys.p50),
+            ("p75", 0.75, &keys.p75),
+            ("p90", 0.9, &keys.p90),
+            ("p95", 0.95, &keys.p95),
+            ("p99", 0.99, &keys.p99),
+            ("p99.9", 0.999, &keys.p999),
+            ("p100", 1.0, &keys.p100),
+        ];
+        let spread = [("min", 0.0, &keys.min), ("max", 1.0, &keys.max)];
+        let measured = quantiles.iter().any(|(_, _, it)| it.is_some());
+        let even = spread.iter().any(|(_, _, it)| it.is_some());
+        let table: Vec<_> = match (even, measured) {
+            (true, false) if keys.min.is_some() && keys.max.is_some() => spread.to_vec(),
+            (false, true) => quantiles.to_vec(),
+            _ => {
+                let hint = "write `{ min: 10ms, max: 50ms }`, or `{ p50: 10ms, p99: 200ms }`";
+                let message = "this is no range and no table of quantiles";
+                return Err(Mistake::new(&["delay"], message, hint));
+            }
+        };
+        let mut points: Vec<(f64, Duration)> = Vec::new();
+        for (key, share, duration) in table {
+            // What is wrong with a value is told already.
+            let Some(duration) = given(duration) else { continue };
+            if points.last().is_some_and(|(_, before)| *before > duration) {
+                let message = format!("`{key}` is shorter than what comes before it");
+                return Err(Mistake::new(&["delay", key], message, "durations must not fall"));
+            }
+            points.push((share, duration));
+        }
+        if points.first().is_some_and(|(share, _)| *share > 0.0) {
+            points.insert(0, (0.0, Duration::ZERO));
+        }
+        Ok(Delay(points))
+    }
+}
+
+impl Delay {
+    /// The delay for a number from 0 up to 1.
+    pub(super) fn at(&self, draw: f64) -> Duration {
+        let mut before: Option<(f64, Duration)> = None;
+        for (share, duration) in &self.0 {
+            if *share >= draw {
+                let Some((from, shorter)) = before else { return *duration };
+                let part = (draw - from) / (share - from);
+                return shorter + (*duration - shorter).mul_f64(part.clamp(0.0, 1.0));
+            }
+            before = Some((*share, *duration));
+        }
+        before.map_or(Duration::ZERO, |(_, longest)| longest)
+    }
+
+    /// As a config would have it.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self.0.as_slice() {
+            [(_, fixed)] => duration_text(*fixed).into(),
+            [(0.0, min), (1.0, max)] if !min.is_zero() => {
+                serde_json::json!({ "min": duration_text(*min), "max": duration_text(*max) })
+            }
+            points => {
+                let points = points.iter().filter(|(_, duration)| !duration.is_zero());
+                let key = |share: f64| format!("p{}", (share * 1000.0).round() / 10.0);
+                points.map(|(share, it)| (key(*share), serde_json::Value::from(duration_text(*it)))).collect()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("Delay", KEYS, WrittenVisitor)
+    }
+}
+
+struct WrittenVisitor;
+
+impl<'de> Visitor<'de> for WrittenVisitor {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration, or keys and values such as `{ min: 10ms, max: 50ms }`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
+        Duration::from_text(text).map(Written::Fixed).map_err(told)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
+        Keys::deserialize(MapAccessDeserializer::new(map)).map(Written::Spread)
+    }
+}
+
+impl JsonSchema for Written {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DelayOrText".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [Duration::schema(), generator.subschema_for::<Keys>()] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(points: &[(f64, u64)]) -> Delay {
+        Delay(points.iter().map(|(share, it)| (*share, Duration::from_millis(*it))).collect())
+    }
+
+    #[test]
+    fn a_fixed_delay_is_always_the_same() {
+        let delay = Written::Fixed(Duration::from_millis(200)).check().unwrap();
+        assert_eq!(delay.at(0.0), Duration::from_millis(200));
+        assert_eq!(delay.at(0.999_999), Duration::from_millis(200));
+        assert_eq!(delay.to_json(), "200ms");
+    }
+
+    #[test]
+    fn in_between_delays_grow_evenly() {
+        let delay = millis(&[(0.0, 10), (1.0, 30)]);
+        assert_eq!(delay.at(0.0), Duration::from_millis(10));
+        assert_eq!(delay.at(0.5), Duration::from_millis(20));
+        let delay = millis(&[(0.0, 0), (0.5, 10), (0.9, 50), (0.99, 500)]);
+        assert_eq!(delay.at(0.25), Duration::from_millis(5));
+        assert_eq!(delay.at(0.7), Duration::from_millis(30));
+        assert_eq!(delay.at(0.999), Duration::from_millis(500));
+        let json = serde_json::json!({ "p50": "10ms", "p90": "50ms", "p99": "500ms" });
+        assert_eq!(delay.to_json(), json);
+    }
+}

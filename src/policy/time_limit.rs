@@ -1,0 +1,113 @@
+//! Lets a service take only so long until it answers; then the client is told in its place.
+
+use super::{
+    Bound, Decision, Materials, Policy, Settled,
+    rule::{Action, Rule, Stage},
+};
+use crate::{
+    config::{Given, Located, Mistake, duration_text},
+    metrics::table as names,
+    series::Key,
+};
+use metrics::Counter;
+use operation::{Limit, Operation, Reason, Terms};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What people write under `time_limit`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ timeout: 2s }`")]
+pub(crate) struct Settings {
+    /// How long the service may take until its reply begins, from when the request went on.
+    #[schemars(required)]
+    timeout: Given<Duration>,
+    /// What a person reads in the error. Default: a sentence that names the policy.
+    message: Option<Located<String>>,
+}
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        let Some(timeout) = self.timeout else {
+            let message = "the key `timeout` is missing";
+            return Err(vec![Mistake::new(&[], message, "write how long: `timeout: 2s`")]);
+        };
+        // What is wrong with it is told already.
+        let timeout = timeout.value.ok_or_else(Vec::new)?.0;
+        let message = self.message.and_then(|it| it.value).map(Into::into);
+        Ok(Arc::new(TimeLimit { timeout, message }))
+    }
+}
+
+#[derive(Debug)]
+struct TimeLimit {
+    timeout: Duration,
+    message: Option<Arc<str>>,
+}
+
+impl Action for TimeLimit {
+    fn kind(&self) -> &'static str {
+        "time_limit"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Operation
+    }
+
+    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+        let said = self.message.as_deref().map(str::to_owned);
+        let after = self.timeout;
+        let message = said.unwrap_or_else(|| {
+            let time = duration_text(after);
+            format!("the service took longer than the policy `{}` allows: {time}", rule.name)
+        });
+        let labels = [
+            ("listener", &*from.listener),
+            ("policy", &*rule.name),
+            ("reason", Reason::TimedOut.as_str()),
+        ];
+        let given_up = from.metrics.counter(names::REFUSALS_TOTAL, &labels);
+        Box::new(Limited { limit: Limit { after, message: message.into() }, given_up })
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({ "timeout": duration_text(self.timeout) });
+        if let Some(message) = &self.message {
+            json["message"] = (**message).into();
+        }
+        json
+    }
+}
+
+#[derive(Clone)]
+struct Limited {
+    limit: Limit,
+    given_up: Counter,
+}
+
+impl Policy for Limited {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Bound for Limited {
+    fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
+        if operation.awaits {
+            return Decision::Admit;
+        }
+        let limit = Some(self.limit.clone());
+        Decision::Bend(Box::new(Terms { limit, ..Terms::default() }))
+    }
+
+    fn settle(&self, done: &Settled<'_>, _: u64) {
+        // With several limits it was the strictest.
+        let late = done.how.reason == Some(Reason::TimedOut.as_str());
+        if late && done.took() >= self.limit.after {
+            self.given_up.increment(1);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What policies ask of a connection's bytes: how fast they pass, and where they end.
+
+use super::{Relay, open::End};
+use crate::policy::{Way, bandwidth_limit::Bucket};
+use operation::{Close, Codec, Cut, Outcome, Place, Terms};
+use std::{num::NonZeroU64, time::Instant};
+
+/// What is asked of a connection's bytes; of most connections nothing ever is.
+#[derive(Debug, Default)]
+pub(super) struct Bent {
+    /// Before when nothing passes, by way.
+    held: [Option<Instant>; 2],
+    /// How fast the bytes of an operation pass that has a pace.
+    pace: Option<Pace>,
+    /// The request at the front is cut as soon as it may go on.
+    cut: Option<Cut>,
+    pub(super) parting: Option<Parting>,
+    /// The client's connection ends with a reset.
+    pub(super) reset: bool,
+    /// The client has been told of the end.
+    pub(super) goodbye: Option<Close>,
+}
+
+/// The pace of an operation, each way.
+#[derive(Debug)]
+struct Pace {
+    rate: NonZeroU64,
+    buckets: [Bucket; 2],
+}
+
+/// The connection ends as soon as it may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parting {
+    close: Close,
+    /// But replies that are due go out first.
+    owes: bool,
+}
+
+impl Bent {
+    /// Lets bytes pass whose moment has come.
+    pub(super) fn release(&mut self, now: Instant) -> bool {
+        let due = |held: &&mut Option<Instant>| held.is_some_and(|until| until <= now);
+        self.held.iter_mut().filter(due).map(Option::take).count() > 0
+    }
+
+    /// Until when bytes are held, by way.
+    pub(super) fn held(&self) -> [Option<Instant>; 2] {
+        self.held
+    }
+}
+
+impl<C: Codec> Relay<C> {
+    /// Keeps in mind what an operation's terms ask of its bytes.
+    pub(super) fn accept(&mut self, terms: &Terms) {
+        let now = self.now();
+        let bent = self.bent.get_or_insert_default();
+        bent.cut = terms.cut.filter(|cut| cut.place == Place::Request);
+        if let Some(rate) = terms.pace
+            && bent.pace.as_ref().is_none_or(|pace| pace.rate != rate)
+        {
+            let bucket = || Bucket::even(rate.get(), now);
+            bent.pace = Some(Pace { rate, buckets: [bucket(), bucket()] });
+        }
+    }
+
+    /// Whether the request at the front is to be cut as soon as it may go on.
+    pub(super) fn cuts_request(&self) -> bool {
+        self.bent.as_ref().is_some_and(|bent| bent.cut.is_some())
+    }
+
+    /// Whether requests may go on; the one at the front is cut now if it is to be.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let Some(bent) = &mut self.bent else { return true };
+        if let Some(cut) = bent.cut.take() {
+            let now = self.now();
+            let end = End::bare(Outcome::Lost, Some(Close::Injected.as_str()));
+            if let Some(open) = self.open.take_newest() {
+                open.settle(end, now, &self.facts());
+            }
+            self.part(Close::Injected, cut.reset, true);
+        }
+        !self.is_parting() && !self.is_held(Way::Up)
+    }
+
+    /// Ends the connection once the bytes are written that wait for it, and, if it `owes` them,
+    /// the replies to operations that are under way.
+    pub(super) fn part(&mut self, close: Close, reset: bool, owes: bool) {
+        let bent = self.bent.get_or_insert_default();
+        bent.reset |= reset;
+        let owes = owes && bent.parting.is_none_or(|parting| parting.owes);
+        bent.parting = Some(Parting { close, owes });
+    }
+
+    /// Whether the connection takes no more requests.
+    pub(super) fn is_parting(&self) -> bool {
+        self.bent.as_ref().is_some_and(|bent| bent.parting.is_some())
+    }
+
+    /// Whether not even what is due goes on.
+    pub(super) fn is_cut(&self) -> bool {
+        let parting = self.bent.as_ref().and_then(|bent| bent.parting);
+        parting.is_some_and(|parting| !parting.owes)
+    }
+
+    /// Whether it is time to part, now that nothing waits to be written to the client.
+    pub(super) fn parts(&self) -> Option<Close> {
+        let parting = self.bent.as_ref()?.parting?;
+        let due = || self.replying() || !self.open.is_at_rest() || self.up.is_ready();
+        (!parting.owes || !due()).then_some(parting.close)
+    }
+
+    /// Whether nothing passes this way for now.
+    pub(super) fn is_held(&self, way: Way) -> bool {
+        self.bent.as_ref().is_some_and(|bent| bent.held[way as usize].is_some())
+    }
+
+    /// The most bytes that may pass this way in one go.
+    pub(super) fn room(&self, way: Way) -> usize {
+        let Some(bent) = &self.bent else { return usize::MAX };
+        let mut room = self.door.guests().most(way);
+        if let Some(pace) = bent.pace.as_ref().filter(|_| self.is_paced(way)) {
+            room = room.min(pace.buckets[way as usize].most());
+        }
+        match way {
+            Way::Up => room,
+            Way::Down => self.left_of_reply().map_or(room, |(left, _)| room.min(left)),
+        }
+    }
+
+    /// How much may still pass of a reply that is to be cut.
+    pub(super) fn left_of_reply(&self) -> Option<(usize, Cut)> {
+        self.bent.as_ref()?;
+        let open = self.open.passing(Way::Down)?;
+        let cut = open.ticket.terms()?.cut?;
+        let Place::Reply(n) = cut.place else { return None };
+        let left = n.saturating_sub(open.reply_bytes);
+        Some((usize::try_from(left).unwrap_or(usize::MAX), cut))
+    }
+
+    /// Whether the operation whose bytes pass this way has a pace.
+    fn is_paced(&self, way: Way) -> bool {
+        let terms = self.open.passing(way).and_then(|open| open.ticket.terms());
+        terms.is_some_and(|terms| terms.pace.is_some())
+    }
+
+    /// So many bytes have passed this way.
+    pub(super) fn passed(&mut self, way: Way, bytes: usize) {
+        if bytes == 0 || self.bent.is_none() {
+            return;
+        }
+        let now = self.now();
+        let paced = self.is_paced(way);
+        let Some(bent) = &mut self.bent else { return };
+        let mut until = self.door.guests().passed(way, bytes, now);
+        if let Some(pace) = bent.pace.as_ref().filter(|_| paced) {
+            until = until.max(pace.buckets[way as usize].passed(bytes, now));
+        }
+        bent.held[way as usize] = until;
+    }
+
+    /// Cuts the connection where the reply passing down has come to its last byte to pass.
+    pub(super) fn cut_reply(&mut self) {
+        let left = self.left_of_reply().filter(|_| self.replying());
+        if let Some((0, cut)) = left {
+            self.part(Close::Injected, cut.reset, false);
+        }
+    }
+
+    /// Cuts the connection at the end of its stream, if it is one operation that was to end so.
+    pub(super) fn cut_stream(&mut self) {
+        if self.bent.is_some() && self.is_stream() {
+            let terms = self.open.passing(Way::Down).and_then(|open| open.ticket.terms());
+            self.cut_end(terms.and_then(|terms| terms.cut), false);
+        }
+    }
+
+    /// Cuts the connection if it was to end with what has ended now.
+    pub(super) fn cut_end(&mut self, cut: Option<Cut>, owes: bool) {
+        if let Some(cut) = cut.filter(|cut| cut.place == Place::End) {
+            self.part(Close::Injected, cut.reset, owes);
+        }
+    }
+}
