@@ -9,10 +9,12 @@ mod deadlines;
 mod down;
 mod flow;
 mod open;
+mod splice;
 mod turn_away;
 mod up;
 
 pub use buffers::Buffers;
+pub use splice::PIPES;
 pub use turn_away::turn_away;
 
 use crate::{
