@@ -10,6 +10,7 @@ use crate::{
     connection::Accepted,
     gate::Gate,
     metrics::{Metrics, table as names},
+    relay,
     worker::{Message, Worker},
 };
 use foldhash::HashMap;
@@ -43,8 +44,8 @@ const BACKLOG: i32 = 4096;
 /// How long to pause when the process is out of descriptors, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// What a worker's runtime takes, rounded up.
-const DESCRIPTORS_A_WORKER: usize = 4;
+/// What a worker's runtime takes, rounded up, and its pipes.
+const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::PIPES;
 
 /// Kept for name look-ups, the admin interface (which one needs just then), and what else is open.
 const SPARE_DESCRIPTORS: usize = 24;

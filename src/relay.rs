@@ -12,11 +12,13 @@ mod flow;
 mod goodbye;
 mod limit;
 mod open;
+mod splice;
 mod turn_away;
 mod up;
 
 pub use buffers::Buffers;
 pub use goodbye::goodbye;
+pub use splice::PIPES;
 pub use turn_away::turn_away;
 
 use crate::{

@@ -128,7 +128,7 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
     let upstream = Upstream::start();
     let mut limited = Command::new("sh");
     // Room for the ten below also where the process inherits descriptors that are not its own.
-    limited.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""]);
+    limited.args(["-c", "ulimit -n 96; exec \"$0\" \"$@\""]);
     limited.arg(tollgate::program().get_program());
     let config = tcp_config(upstream.address(), "");
     let tollgate = Tollgate::start_as(limited, "", &format!("workers: 1\n{config}"));

@@ -1,5 +1,6 @@
 //! A worker's buffers, lent to connections while bytes are in hand.
 
+use super::splice::Pipes;
 use std::cell::RefCell;
 
 /// The sizes lent out. Small messages want no more than the first; bulk wants few system calls.
@@ -7,6 +8,12 @@ const SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 
 /// How many of each size are kept for the next to come.
 const KEPT: [usize; 3] = [64, 16, 8];
+
+/// The grade of what fills even the largest.
+pub(super) const BULK: usize = SIZES.len();
+
+/// What a read has to bring to keep its grade.
+const LEAST: [usize; BULK + 1] = [0, 4 * 1024, 16 * 1024, 128 * 1024];
 
 /// Bytes are read to the beginning of a cache line. An allocator puts a large block 16 bytes into
 /// a page, just behind where the kernel's own bytes begin in theirs, and copying to such a place
@@ -17,17 +24,17 @@ const LINE: usize = 64;
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: RefCell<[Vec<Vec<u8>>; 3]>,
+    /// For what goes on without having been read.
+    pub(super) pipes: Pipes,
 }
 
 impl Buffers {
     /// A buffer of this grade. What it holds already is no data, but lies before where data
     /// should begin.
     pub(super) fn take(&self, grade: usize) -> Vec<u8> {
-        let spare = self.spare.borrow_mut().get_mut(grade).and_then(Vec::pop);
-        let mut buffer = spare.unwrap_or_else(|| {
-            let size = SIZES.get(grade).copied().unwrap_or(SIZES[0]);
-            Vec::with_capacity(size + LINE)
-        });
+        let place = grade.min(BULK - 1);
+        let spare = self.spare.borrow_mut()[place].pop();
+        let mut buffer = spare.unwrap_or_else(|| Vec::with_capacity(SIZES[place] + LINE));
         buffer.resize(buffer.as_ptr().align_offset(LINE).min(LINE), 0);
         buffer
     }
@@ -46,8 +53,8 @@ impl Buffers {
     /// The grade to ask for next, when `n` bytes came where there was `room`.
     pub(super) fn regrade(&self, grade: usize, n: usize, room: usize) -> usize {
         if n == room {
-            (grade + 1).min(SIZES.len() - 1)
-        } else if grade > 0 && n < SIZES[grade] / 16 {
+            (grade + 1).min(BULK)
+        } else if n < LEAST[grade] {
             grade - 1
         } else {
             grade
@@ -90,7 +97,9 @@ mod tests {
         for _ in 0..5 {
             grade = buffers.regrade(grade, 4096, 4096);
         }
-        assert_eq!(grade, 2);
+        assert_eq!(grade, BULK);
+        assert_eq!(buffers.regrade(grade, 200_000, 4 << 20), BULK);
+        assert_eq!(buffers.regrade(grade, 70_000, 4 << 20), BULK - 1);
         for _ in 0..5 {
             grade = buffers.regrade(grade, 100, 4096);
         }

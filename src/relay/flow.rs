@@ -1,6 +1,9 @@
 //! One direction of a connection: the bytes in hand, and how far they are let through.
 
-use super::buffers::Buffers;
+use super::{
+    buffers::{BULK, Buffers},
+    splice::{LONG, Pipe},
+};
 use std::{
     io,
     pin::Pin,
@@ -16,12 +19,14 @@ pub(super) const LONGEST_HOLD: usize = 128 * 1024;
 /// One direction of a connection.
 ///
 /// The buffer is `[written | ready | unread]`: `ready` bytes are let through and wait to be
-/// written, and what follows has yet to be judged. A flow at rest owns no buffer.
+/// written, and what follows has yet to be judged. A flow at rest owns no buffer. What is still
+/// to come of a long pass goes through a pipe: while that holds bytes, the buffer has none.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     buffer: Vec<u8>,
     start: usize,
     ready: usize,
+    pipe: Option<Box<Pipe>>,
     /// Bytes let through, or condemned, that have not been seen yet.
     pass: u64,
     /// Whether the message under way ends with `pass`.
@@ -59,7 +64,7 @@ impl Flow {
 
     /// Whether bytes wait to be written.
     pub(super) fn is_ready(&self) -> bool {
-        self.ready > 0
+        self.ready > 0 || self.pipe.as_ref().is_some_and(|pipe| pipe.is_ready())
     }
 
     /// Lets the next `len` bytes through, or condemns them while `dropping`.
@@ -93,6 +98,7 @@ impl Flow {
         } else {
             self.ready += moved;
         }
+        let moved = moved + self.pipe.as_mut().map_or(0, |pipe| pipe.advance());
         if self.pass != u64::MAX {
             self.pass -= moved as u64;
         }
@@ -119,6 +125,9 @@ impl Flow {
         to: &mut TcpStream,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
+        if let Some(pipe) = &mut self.pipe {
+            ready!(pipe.poll_flush(cx, to, progress))?;
+        }
         while self.ready > 0 {
             let bytes = &self.buffer[self.start..self.start + self.ready];
             let n = ready!(Pin::new(&mut *to).poll_write(cx, bytes))?;
@@ -141,10 +150,20 @@ impl Flow {
         buffers: &Buffers,
         wanted: usize,
     ) -> Poll<io::Result<usize>> {
-        debug_assert!(self.ready == 0, "write before reading on");
+        debug_assert!(!self.is_ready(), "write before reading on");
         if self.unread().is_empty() {
             self.release(buffers);
             ready!(from.poll_read_ready(cx))?;
+            self.pipe = self.pipe_for_rest(buffers);
+            if let Some(pipe) = &mut self.pipe {
+                let polled = pipe.poll_fill(cx, from, self.pass);
+                if let Poll::Ready(Ok(n)) = polled {
+                    self.grade = buffers.regrade(self.grade, n, usize::MAX);
+                } else {
+                    self.release(buffers);
+                }
+                return polled;
+            }
             self.buffer = buffers.take(self.grade);
             self.start = self.buffer.len();
         } else {
@@ -160,8 +179,17 @@ impl Flow {
         polled
     }
 
+    /// A pipe for what is still to come, if that is much and nobody has to see it. Of a stream
+    /// only what it has brought so far tells that; and who trickles is better off with a buffer.
+    fn pipe_for_rest(&self, buffers: &Buffers) -> Option<Box<Pipe>> {
+        let bulk = if self.passes_everything() { self.grade == BULK } else { self.grade > 0 };
+        let long = bulk && self.pass >= LONG && !self.dropping;
+        if long { buffers.pipes.take() } else { None }
+    }
+
     /// Forgets everything that is here.
     pub(super) fn discard(&mut self, buffers: &Buffers) {
+        self.pipe = None;
         self.buffer.clear();
         (self.start, self.ready) = (0, 0);
         self.stalled = None;
@@ -170,8 +198,9 @@ impl Flow {
 
     /// Gives the buffer back if nothing is in it.
     pub(super) fn release(&mut self, buffers: &Buffers) {
-        if self.ready == 0 && self.unread().is_empty() {
+        if !self.is_ready() && self.unread().is_empty() {
             self.start = 0;
+            self.pipe.take().into_iter().for_each(|pipe| buffers.pipes.give(pipe));
             if self.buffer.capacity() > 0 {
                 buffers.give(std::mem::take(&mut self.buffer));
             }

@@ -27,6 +27,8 @@ use tokio::{
     task::{JoinHandle, spawn_local, yield_now},
 };
 
+mod long;
+
 /// How often others get their turn before nothing more is expected to happen.
 const TURNS: usize = 5_000;
 

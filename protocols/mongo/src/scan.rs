@@ -121,6 +121,17 @@ impl Scan {
         }
     }
 
+    /// Steps over what it has no use for of the next `len` bytes, before they are here. Returns
+    /// how many those are: the next that it wants to be fed come after them.
+    pub(crate) fn step_over(&mut self, len: usize) -> usize {
+        let unseen = match self.state {
+            State::Done => len,
+            _ => len.min(self.skip.saturating_sub(self.at) as usize),
+        };
+        self.at += unseen as u32;
+        unseen
+    }
+
     /// To be called when the message is over: notes if it was cut short.
     pub(crate) fn finish(&self, facts: &mut Facts) {
         let between = self.state == State::Section && self.at >= self.end;

@@ -66,7 +66,8 @@ pub struct Reply {
 pub enum Next<M> {
     /// Keep them: nothing can be said before `n` bytes are here. `n` is more than there are.
     Hold(usize),
-    /// Let the next `len` bytes through untouched, those here and those still to come.
+    /// Let the next `len` bytes through untouched, those here and those still to come. The more
+    /// that leaves unseen, the cheaper: what is long need not enter the proxy's memory.
     Pass {
         /// How many bytes; `u64::MAX` means all there will ever be.
         len: u64,

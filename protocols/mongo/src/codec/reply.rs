@@ -32,8 +32,9 @@ impl Mongo {
             }
             receiving.feed(here);
             if receiving.left > 0 {
+                let unseen = receiving.step_over();
                 self.receiving = Some(receiving);
-                return Ok(Next::more(here.len() as u64));
+                return Ok(Next::more((here.len() + unseen) as u64));
             }
             return Ok(self.end(*receiving, here.len()));
         }
@@ -60,8 +61,9 @@ impl Mongo {
         receiving.feed(&here[receiving.head().min(here.len())..]);
         receiving.left = len - here.len();
         if receiving.left > 0 {
+            let unseen = receiving.step_over();
             self.receiving = Some(Box::new(receiving));
-            return Ok(Next::more(here.len() as u64));
+            return Ok(Next::more((here.len() + unseen) as u64));
         }
         let with = hello.then(|| self.rewrite(header, here)).flatten();
         match (self.end(receiving, len), with) {
@@ -191,6 +193,17 @@ impl Receiving {
     /// How many bytes stand before what is scanned.
     fn head(&self) -> usize {
         if self.header.opcode == opcode::COMPRESSED { COMPRESSED_HEAD } else { HEADER }
+    }
+
+    /// Steps over what need not be seen of what is left, and tells how much that is. The last
+    /// byte has to be: the reply ends when it comes.
+    fn step_over(&mut self) -> usize {
+        if self.inflate.is_some() {
+            return 0;
+        }
+        let unseen = self.scan.step_over(self.left - 1);
+        self.left -= unseen;
+        unseen
     }
 
     fn feed(&mut self, bytes: &[u8]) {

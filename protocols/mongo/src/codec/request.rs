@@ -31,6 +31,19 @@ pub(super) struct Sending {
     inflate: Option<Inflate>,
 }
 
+impl Sending {
+    /// Steps over what need not be seen of what is left, and tells how much that is. The last
+    /// byte has to be: the request ends when it comes.
+    fn step_over(&mut self) -> usize {
+        if self.inflate.is_some() {
+            return 0;
+        }
+        let unseen = self.scan.step_over(self.left - 1);
+        self.left -= unseen;
+        unseen
+    }
+}
+
 /// The front of a request that came compressed, as if it had come plain.
 pub(super) struct Inflated {
     /// The first bytes on the wire, by which the request is known again.
@@ -139,9 +152,10 @@ impl Mongo {
             _ => counted.as_ref().map_or(0, |sending| sending.facts.items),
         };
         match counted {
-            Some(sending) if sending.left > 0 => {
+            Some(mut sending) if sending.left > 0 => {
+                let unseen = sending.step_over();
                 self.sending = Some(Box::new(sending));
-                Next::front(here.len() as u64, mark)
+                Next::front((here.len() + unseen) as u64, mark)
             }
             _ => Next::whole(header.len.into(), mark),
         }
@@ -164,12 +178,13 @@ impl Mongo {
             },
         }
         sending.left -= here.len();
-        let ends = sending.left == 0;
-        if ends {
-            self.sent = sending.facts.items;
-            self.sending = None;
+        if sending.left > 0 {
+            let unseen = sending.step_over();
+            return Ok(Next::more((here.len() + unseen) as u64));
         }
-        Ok(Next::Pass { len: here.len() as u64, mark: None, ends })
+        self.sent = sending.facts.items;
+        self.sending = None;
+        Ok(Next::Pass { len: here.len() as u64, mark: None, ends: true })
     }
 
     /// Notes everything about a request that its reply, or a later one, will need.

@@ -65,6 +65,33 @@ fn a_cut_anywhere_changes_nothing() {
 }
 
 #[test]
+fn what_is_stepped_over_need_never_be_fed() {
+    let mut rich = rich();
+    rich.insert("padding", "x".repeat(3000));
+    let batch = doc! {"cursor": {"id": 1_i64, "nextBatch": documents(3, 5000)}, "ok": 1.0};
+    for (document, steps) in [(rich, 2900), (batch, 14_500)] {
+        let message = msg(1, 2, 0, &[body(0, &document)]);
+        let (rest, mut facts) = (&message[16..], Facts::default());
+        for cut in [1, 7, 64] {
+            let mut scan = Scan::reply(opcode::MSG, rest.len() as u32);
+            facts = Facts::default();
+            let (mut at, mut stepped) = (0, 0);
+            while at < rest.len() {
+                let here = cut.min(rest.len() - at);
+                scan.feed(&rest[at..at + here], &mut facts);
+                at += here;
+                let unseen = scan.step_over(rest.len() - at);
+                (at, stepped) = (at + unseen, stepped + unseen);
+            }
+            scan.finish(&mut facts);
+            assert_eq!(facts, answered(&document), "{cut} bytes at a time");
+            assert!(stepped > steps, "{stepped} of {} were stepped over", rest.len());
+        }
+        assert!(!facts.broken);
+    }
+}
+
+#[test]
 fn a_success_may_be_of_any_type() {
     for ok in [Bson::Double(1.0), Bson::Int32(1), Bson::Int64(1), Bson::Boolean(true)] {
         assert_eq!(answered(&doc! {"ok": ok}).command(), (Ok, None));
