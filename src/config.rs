@@ -12,17 +12,19 @@ mod decode;
 mod file;
 mod located;
 mod problem;
+mod scope;
 mod show;
 mod value;
 mod word;
 mod yaml;
 
 pub use problem::{Problem, Problems};
+pub use scope::Scope;
 pub(crate) use {
     address::host_port,
     file::Given,
-    located::{Located, Words},
-    problem::Mistake,
+    located::{Located, OneOrMore, Words},
+    problem::{Fault, Mistake},
     value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
 };
 

@@ -152,7 +152,7 @@ impl Inner {
     fn ask(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>, now: Instant) -> Verdict {
         let series = Rc::clone(&held.series);
         while let Some(applied) = series.bound.get(held.memos.len()) {
-            if applied.varies && !applied.entry.holds(operation, now) {
+            if applied.varies.is_some_and(|rest| !applied.entry.holds(rest, operation, now)) {
                 held.memos.push(None);
                 continue;
             }

@@ -49,6 +49,11 @@ impl Protocol {
     }
 }
 
+/// Every protocol that can be read.
+pub fn all() -> [&'static operation::Protocol; 2] {
+    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL] }
+}
+
 fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
     let mut json = serde_json::to_value(settings).unwrap_or_default();
     if let Some(keys) = json.as_object_mut() {

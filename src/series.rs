@@ -1,6 +1,9 @@
 //! Series: the operations of one name on one resource, resolved once and then only looked up.
 
-use crate::policy::{Bound, Entry, matching::Applies};
+use crate::policy::{
+    Bound, Entry,
+    matching::{Applies, Rest},
+};
 use foldhash::{HashMap, HashSet};
 use operation::Protocol;
 use std::{
@@ -37,8 +40,8 @@ pub struct Series {
 pub struct Applied {
     /// The policy.
     pub entry: Rc<Entry>,
-    /// Whether each operation has to be asked if it applies.
-    pub varies: bool,
+    /// What each operation has to be asked to know if it applies, if that varies.
+    pub varies: Option<Rest>,
     /// The policy for this series.
     pub bound: Box<dyn Bound>,
 }
@@ -155,7 +158,10 @@ impl Table {
         let apply = |entry: &Rc<Entry>| {
             let applies = entry.applies(&self.listener, &key);
             let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
-            let varies = applies == Applies::Varies;
+            let varies = match applies {
+                Applies::Varies(rest) => Some(rest),
+                Applies::Always | Applies::Never => None,
+            };
             Some(Applied { entry: Rc::clone(entry), varies, bound })
         };
         let bound = entries.iter().filter_map(apply).collect();

@@ -4,6 +4,7 @@
 mod cluster;
 mod endpoints;
 mod health;
+mod matching;
 mod policies;
 
 use super::{
@@ -13,12 +14,14 @@ use super::{
     located::{Located, Named},
     plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
     problem::{At, Report},
+    scope::{Heard, Scope},
     value::{Between, NAME, Workers, is_name},
     yaml::Node,
 };
 use crate::protocols::{self, ProbePlan, Protocol, Written};
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
+pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
@@ -53,6 +56,7 @@ impl Check<'_> {
         }
         let max_connections = or(file.max_connections, Between(10_000)).0;
 
+        let scope = scope(file.listeners.as_ref());
         let (at, hint) = (self.tree.at, "a config has at least `listeners` and `clusters`");
         let listeners = self.need("listeners", at, hint, file.listeners);
         let clusters = self.need("clusters", at, hint, file.clusters);
@@ -61,7 +65,7 @@ impl Check<'_> {
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
-        let policies = file.policies.map(|policies| self.policies(policies)).unwrap_or_default();
+        let policies = file.policies.map(|list| Policies::new(self, &scope).list(list));
 
         let Workers(workers) = or(file.workers, Workers(None));
         Some(Plan {
@@ -71,7 +75,7 @@ impl Check<'_> {
             drain_timeout: or(file.drain_timeout, 30 * SECOND),
             max_series: number(file.max_series, 1000),
             zone: self.zone.clone(),
-            policies,
+            policies: policies.unwrap_or_default(),
             access_log: file.access_log.map(|log| self.access_log(log)),
             event_log: file.event_log.and_then(|log| self.event_log(log)),
             listeners: listeners?,
@@ -259,6 +263,17 @@ fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
     default: T,
 ) -> T {
     given(&value).and_then(|number| number.0.try_into().ok()).unwrap_or(default)
+}
+
+/// What policies can be about.
+fn scope(listeners: Option<&Located<Named<Listener>>>) -> Scope {
+    let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
+    let heard = entries.into_iter().flatten().filter_map(|(name, listener)| {
+        let protocol = listener.value.as_ref().and_then(|it| it.protocol.as_ref());
+        let protocol = protocol.and_then(|it| it.value.as_ref()).map(Written::describe);
+        Some(Heard { name: name.value.as_deref()?.into(), protocol })
+    });
+    Scope::new(heard.collect())
 }
 
 /// What is asked of each cluster in the protocols of its listeners, once for each protocol.

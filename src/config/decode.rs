@@ -7,7 +7,7 @@ pub(crate) use error::{did_you_mean, nearest};
 
 use super::{
     file::LATER,
-    located::{LOCATED, OR_OFF},
+    located::{LOCATED, ONE_OR_MORE, OR_OFF},
     problem::{At, Fault, Report},
     yaml::{Node, Value},
 };
@@ -208,6 +208,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             return match &self.node.value {
                 Value::Text(text) if text == "off" => visitor.visit_none(),
                 _ => visitor.visit_some(self),
+            };
+        }
+        if name == ONE_OR_MORE {
+            return match self.node.value {
+                Value::List(_) => self.deserialize_any(visitor),
+                _ => visitor.visit_seq(SeqDeserializer::new([self].into_iter())),
             };
         }
         visitor.visit_newtype_struct(self)

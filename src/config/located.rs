@@ -152,6 +152,54 @@ impl<T: JsonSchema> JsonSchema for MapOrOff<T> {
     }
 }
 
+/// Texts, each in its place: a list of them, or just one.
+#[derive(Clone, Debug)]
+pub(crate) struct OneOrMore(pub(crate) Vec<Located<String>>);
+
+/// Tells `decode` that a value may stand for a list of it.
+pub(crate) const ONE_OR_MORE: &str = "$one_or_more";
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(ONE_OR_MORE, OneOrMoreVisitor)
+    }
+}
+
+struct OneOrMoreVisitor;
+
+impl<'de> Visitor<'de> for OneOrMoreVisitor {
+    type Value = OneOrMore;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, or a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(OneOrMore(texts))
+    }
+}
+
+impl JsonSchema for OneOrMore {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OneOrMore".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = schemars::json_schema!({ "type": ["string", "number", "boolean"] });
+        schemars::json_schema!({
+            "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }],
+        })
+    }
+}
+
 /// A word, or a list of words.
 #[derive(Clone, Debug)]
 pub(crate) struct Words(pub(crate) Vec<String>);

@@ -26,6 +26,10 @@ impl Plan {
             "clusters": clusters.collect::<Map<_, _>>(),
         });
         let Some(keys) = json.as_object_mut() else { return json };
+        if !self.policies.is_empty() {
+            let policies = self.policies.iter().map(|rule| rule.to_json()).collect();
+            keys.insert("policies".to_owned(), policies);
+        }
         if let Some(log) = &self.access_log {
             keys.insert("access_log".to_owned(), access_log(log));
         }

@@ -55,17 +55,28 @@ impl Node {
     }
 
     /// The place to point at when the value at the end of these keys is wrong: the value if it
-    /// fits a line, or else its key. Goes as far as the keys exist.
+    /// fits a line, or else its key. A number stands for an item of a list, the first being 0.
+    /// Goes as far as the keys exist.
     pub(crate) fn place<S: AsRef<str>>(&self, path: &[S]) -> At {
         let (mut node, mut at) = (self, self.at);
         for step in path {
-            let Value::Map(entries) = &node.value else { break };
-            let found = entries.iter().find(|(key, _)| key.as_text() == step.as_ref());
-            let Some((key, value)) = found else { break };
+            let Some((key, value)) = node.child(step.as_ref()) else { break };
             node = value;
-            at = value.place_under(Some(key.at));
+            at = value.place_under(key.map(|key| key.at));
         }
         at
+    }
+
+    /// The value under a key, or the item of a list.
+    fn child(&self, step: &str) -> Option<(Option<&Node>, &Node)> {
+        match &self.value {
+            Value::Map(entries) => {
+                let (key, value) = entries.iter().find(|(key, _)| key.as_text() == step)?;
+                Some((Some(key), value))
+            }
+            Value::List(items) => Some((None, items.get(step.parse::<usize>().ok()?)?)),
+            Value::Null | Value::Word(_) | Value::Text(_) => None,
+        }
     }
 
     /// The place of this value, or that of its `key` if it is a block or nothing.
@@ -282,6 +293,15 @@ mod tests {
         assert_eq!(place(&["a", "b"]), (2, 6));
         assert_eq!(place(&["a", "c"]), (3, 3));
         assert_eq!(place(&["a", "nothing"]), (1, 1));
+        let tree = read("a:\n  - b: 1\n  - b: 2\n    c: [3, 4]\n").unwrap();
+        let place = |path: &[&str]| {
+            let at = tree.place(path);
+            (at.line, at.column)
+        };
+        assert_eq!(place(&["a", "1"]), (3, 5));
+        assert_eq!(place(&["a", "1", "b"]), (3, 8));
+        assert_eq!(place(&["a", "1", "c", "1"]), (4, 12));
+        assert_eq!(place(&["a", "2", "c"]), (1, 1));
     }
 
     #[test]

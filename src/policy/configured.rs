@@ -19,7 +19,6 @@ pub(crate) struct Written {
     pub(crate) dry_run: Option<Located<bool>>,
     /// What it applies to. Default: everything.
     #[serde(rename = "match")]
-    #[expect(dead_code, reason = "for whoever writes matching")]
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,

@@ -4,10 +4,13 @@ use super::{
     Bound, Decision, Entrance, Materials, Policy,
     rule::{Action, Rule, Stage},
 };
-use crate::{config::Mistake, series::Key};
-use operation::{Link, No, Operation, Reason};
+use crate::{
+    config::{Between, Given, Located, Mistake},
+    series::Key,
+};
+use operation::{Link, Manner, No, Operation, Reason};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// What people write under `deny`.
@@ -15,18 +18,45 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ message: … }`")]
 pub(crate) struct Settings {
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<String>,
+    message: Option<Located<String>>,
+    /// The error's code, in the protocol's own numbers. Default: the one that it has for this.
+    code: Given<Between<1, MAX_CODE>>,
+    /// How it is said: in the protocol's words (`refuse`), or by a `close` or a `reset` of the
+    /// connection. Default: `refuse`.
+    over: Option<Located<Over>>,
+}
+
+/// The largest code that an error may have.
+const MAX_CODE: usize = 99_999_999;
+
+/// How a no is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`refuse`, `close` or `reset`")]
+#[schemars(inline)]
+enum Over {
+    #[default]
+    Refuse,
+    Close,
+    Reset,
 }
 
 impl Settings {
+    #[expect(clippy::unnecessary_wraps, reason = "the settings of others can be wrong")]
     pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
-        Ok(Arc::new(Deny { message: self.message.map(Into::into) }))
+        let code = self.code.and_then(|code| code.value).map(|code| code.0.0);
+        Ok(Arc::new(Deny {
+            message: self.message.and_then(|message| message.value).map(Into::into),
+            code: code.and_then(|code| code.try_into().ok()),
+            over: self.over.and_then(|over| over.value).unwrap_or_default(),
+        }))
     }
 }
 
 #[derive(Debug)]
 struct Deny {
     message: Option<Arc<str>>,
+    code: Option<i32>,
+    over: Over,
 }
 
 impl Action for Deny {
@@ -41,14 +71,24 @@ impl Action for Deny {
     fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
         let said = self.message.as_deref().map(str::to_owned);
         let message = said.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
-        Box::new(Denial(Rc::new(No::new(Reason::Denied, message))))
+        let manner = match self.over {
+            Over::Refuse => Manner::Words,
+            Over::Close => Manner::Close,
+            Over::Reset => Manner::Reset,
+        };
+        let no = No { code: self.code, manner, ..No::new(Reason::Denied, message) };
+        Box::new(Denial(Rc::new(no)))
     }
 
     fn to_json(&self) -> serde_json::Value {
-        match &self.message {
-            Some(message) => serde_json::json!({ "message": &**message }),
-            None => serde_json::json!({}),
+        let mut json = serde_json::json!({ "over": self.over });
+        if let Some(message) = &self.message {
+            json["message"] = (**message).into();
         }
+        if let Some(code) = self.code {
+            json["code"] = code.into();
+        }
+        json
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Materials, Policy,
-    matching::{Applies, Match},
+    matching::{Applies, Match, Rest},
 };
 use crate::{
     metrics::{Metrics, table as names},
@@ -37,6 +37,17 @@ impl Rule {
             Stage::Operation => false,
             Stage::Either => self.matching.is_of_connections(),
         }
+    }
+
+    /// As a config would have it, with all that can be left out.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": &*self.name,
+            "enabled": self.enabled,
+            "dry_run": self.dry_run,
+            "match": self.matching.to_json(),
+            self.action.kind(): self.action.to_json(),
+        })
     }
 
     /// Whether it has ended by itself.
@@ -145,15 +156,17 @@ impl Entry {
             Some(rule) if rule.is_of_connections() => Applies::Never,
             Some(rule) => match rule.matching.applies(listener, key) {
                 // It may end while operations of the series go on.
-                Applies::Always if rule.expires.is_some() => Applies::Varies,
+                Applies::Always if rule.expires.is_some() => Applies::Varies(Rest::default()),
                 applies => applies,
             },
         }
     }
 
     /// Whether it applies to this operation of a series that it may apply to.
-    pub fn holds(&self, operation: &Operation<'_>, now: Instant) -> bool {
-        self.rule.as_ref().is_none_or(|rule| !rule.is_over(now) && rule.matching.holds(operation))
+    pub fn holds(&self, rest: Rest, operation: &Operation<'_>, now: Instant) -> bool {
+        self.rule
+            .as_ref()
+            .is_none_or(|rule| !rule.is_over(now) && rule.matching.holds(rest, operation))
     }
 
     /// Whether it is to be asked about this connection.

@@ -1,7 +1,8 @@
 //! How a listener's protocol is written in the config.
 
-use super::{ProbePlan, Protocol};
+use super::{Mongo, ProbePlan, Protocol, Tcp};
 use crate::config::{Mistake, host_port};
+use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -31,6 +32,14 @@ impl Written {
         match self {
             Written::Tcp(_) => ProbePlan::default(),
             Written::Mongo(_) => ProbePlan::Mongo(Arc::default()),
+        }
+    }
+
+    /// What it is called, and which attributes it has.
+    pub(crate) fn describe(&self) -> &'static operation::Protocol {
+        match self {
+            Written::Tcp(_) => const { &Tcp::PROTOCOL },
+            Written::Mongo(_) => const { &Mongo::PROTOCOL },
         }
     }
 

@@ -2,43 +2,89 @@
 
 use super::Check;
 use crate::{
-    config::{located::Located, problem::At},
+    config::{
+        located::Located,
+        problem::{At, Report},
+        scope::Scope,
+        yaml::Node,
+    },
     policy::{
         Rule,
         configured::{ACTIONS, Written},
-        matching::Match,
-        rule::Action,
+        matching::{Match, WrittenMatch},
+        rule::{Action, Stage},
     },
 };
 use std::sync::Arc;
 
-impl Check<'_> {
-    pub(super) fn policies(&mut self, list: Located<Vec<Located<Written>>>) -> Vec<Arc<Rule>> {
+/// Checks policies, of a config or one that comes by itself.
+pub(crate) struct Policies<'a> {
+    pub(super) report: &'a mut Report,
+    pub(super) scope: &'a Scope,
+    /// Where they stand.
+    tree: &'a Node,
+    /// The keys that lead from there to the policy in question.
+    path: Vec<String>,
+}
+
+impl<'a> Policies<'a> {
+    /// Those of a whole config.
+    pub(super) fn new(check: &'a mut Check<'_>, scope: &'a Scope) -> Self {
+        Self { report: check.report, scope, tree: check.tree, path: Vec::new() }
+    }
+
+    /// One that comes by itself.
+    pub(crate) fn alone(tree: &'a Node, scope: &'a Scope, report: &'a mut Report) -> Self {
+        Self { report, scope, tree, path: Vec::new() }
+    }
+
+    /// All of a list, in its order.
+    pub(super) fn list(mut self, list: Located<Vec<Located<Written>>>) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = Vec::new();
-        for Located { at, value } in list.value.unwrap_or_default() {
-            let Some(rule) = value.and_then(|written| self.policy(at, written)) else { continue };
+        for (index, Located { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
+        {
+            self.path = vec!["policies".to_owned(), index.to_string()];
+            let Some(rule) = value.and_then(|written| self.policy(at, written, None)) else {
+                continue;
+            };
             if rules.iter().any(|known| known.name == rule.name) {
                 let message = format!("there are two policies called `{}`", rule.name);
-                self.report.add(at, message, "names tell policies apart in logs and metrics");
+                let hint = "names tell policies apart in logs and metrics";
+                self.report.add(self.place(&["name"]), message, hint);
             }
             rules.push(Arc::new(rule));
         }
         rules
     }
 
-    fn policy(&mut self, at: At, mut written: Written) -> Option<Rule> {
-        let hint = "give it one: it is what logs and metrics call it";
+    /// One policy. One without a name gets `name`, if there is one to be had.
+    pub(crate) fn policy(
+        &mut self,
+        at: At,
+        mut written: Written,
+        name: Option<&str>,
+    ) -> Option<Rule> {
         let action = self.action(at, &mut written);
-        let name = self.need("name", at, hint, written.name)?.value?.0.0;
+        let stage = action.as_ref().map(|action| (action.kind(), action.stage()));
+        let matching = written.matching.map(|matching| self.matching(matching, stage));
+        let name = match (written.name, name) {
+            (Some(written), _) => written.value.map(|name| name.0.0),
+            (None, Some(name)) => Some(name.into()),
+            (None, None) => {
+                let hint = "give it one: it is what logs and metrics call it";
+                self.report.add(at, "the key `name` is missing", hint);
+                None
+            }
+        };
         let flag = |flag: Option<Located<bool>>, default| {
             flag.and_then(|flag| flag.value).unwrap_or(default)
         };
         Some(Rule {
-            name,
+            name: name?,
             enabled: flag(written.enabled, true),
             dry_run: flag(written.dry_run, false),
             expires: None,
-            matching: Arc::new(Match::default()),
+            matching: Arc::new(matching.unwrap_or_default()),
             action: action?,
         })
     }
@@ -61,11 +107,37 @@ impl Check<'_> {
             Ok(action) => Some(action),
             Err(mistakes) => {
                 for mistake in mistakes {
-                    let message = format!("{key}: {}", mistake.fault.message);
-                    self.report.add(at, message, mistake.fault.hint);
+                    let mut path = vec![key];
+                    path.extend(mistake.path.iter().map(String::as_str));
+                    self.report.fault(self.place(&path), mistake.fault);
                 }
                 None
             }
         }
+    }
+
+    /// What a policy applies to. `stage` is what kind of policy it is, and what it decides about.
+    fn matching(
+        &mut self,
+        Located { at, value }: Located<WrittenMatch>,
+        stage: Option<(&str, Stage)>,
+    ) -> Match {
+        let Some(written) = value else { return Match::default() };
+        if let Some((kind, Stage::Connection)) = stage {
+            self.of_connections(kind, &written);
+        }
+        let before = self.report.count();
+        let matching = self.compile(written);
+        // What is wrong with a key is told already.
+        if self.report.count() == before {
+            self.reaches_a_listener(at, &matching);
+        }
+        matching
+    }
+
+    /// The place of what is at the end of these keys of the policy in question.
+    fn place(&self, keys: &[&str]) -> At {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).chain(keys.to_vec()).collect();
+        self.tree.place(&path)
     }
 }

@@ -1,0 +1,126 @@
+//! What policies match: every key is known, every value can be, and some listener is meant.
+
+use super::policies::Policies;
+use crate::{
+    config::{
+        decode::{did_you_mean, nearest},
+        located::{Located, OneOrMore},
+        problem::{At, Fault},
+        scope::{self, Heard},
+    },
+    policy::matching::{Applies, Known, Match, WrittenMatch, is_glob},
+    protocols,
+};
+
+/// The keys of a match that are no attributes.
+const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];
+
+/// The longest that a glob may be, in bytes.
+const MAX_GLOB: usize = 256;
+
+impl Policies<'_> {
+    /// Makes a match of what was written, as far as it was right.
+    pub(super) fn compile(&mut self, written: WrittenMatch) -> Match {
+        let mut made = Match::default();
+        for (key, globs) in written.keys {
+            let Some(name) = key.value else { continue };
+            if self.is_key(key.at, &name) {
+                self.add(&mut made, &name, globs);
+            }
+        }
+        if let Some(written) = written.not.and_then(|not| not.value) {
+            made.exclude(self.compile(written));
+        }
+        made
+    }
+
+    fn add(&mut self, made: &mut Match, key: &str, Located { at, value }: Located<OneOrMore>) {
+        let Some(OneOrMore(written)) = value else { return };
+        if written.is_empty() {
+            let hint = "write what it may be, or leave the key out: then it may be anything";
+            self.report.add(at, format!("no {key} is in an empty list"), hint);
+        }
+        let globs: Vec<(At, &str)> =
+            written.iter().filter_map(|it| Some((it.at, it.value.as_deref()?))).collect();
+        for (at, glob) in &globs {
+            if let Err(fault) = self.can_be(key, glob) {
+                self.report.fault(*at, fault);
+            }
+        }
+        let texts: Vec<&str> = globs.iter().map(|(_, text)| *text).collect();
+        for (index, fault) in made.add(key, &texts).err().unwrap_or_default() {
+            self.report.fault(globs.get(index).map_or(at, |(at, _)| *at), fault);
+        }
+    }
+
+    fn is_key(&mut self, at: At, key: &str) -> bool {
+        let attributes = scope::attributes();
+        let some = protocols::all().into_iter().any(|protocol| scope::has(protocol, key));
+        if some || WORDS.contains(&key) {
+            return true;
+        }
+        let known: Vec<&str> = WORDS.into_iter().chain(attributes).collect();
+        let near = did_you_mean(nearest(key, known.iter().copied()));
+        let hint = format!("the keys here: {}", known.join(", "));
+        self.report.add(at, format!("nothing that passes has a `{key}`{near}"), hint);
+        false
+    }
+
+    /// Whether a key can have such a value.
+    fn can_be(&self, key: &str, glob: &str) -> Result<(), Fault> {
+        if glob.len() > MAX_GLOB {
+            return Err(Fault::new("this is too long", format!("at most {MAX_GLOB} bytes")));
+        }
+        let known: Vec<&str> = match key {
+            "listener" => self.scope.names().collect(),
+            "protocol" => protocols::NAMES.to_vec(),
+            _ => return Ok(()),
+        };
+        if is_glob(glob) || known.contains(&glob) {
+            return Ok(());
+        }
+        let near = did_you_mean(nearest(glob, known.iter().copied()));
+        let hint = format!("the {key}s here: {}", known.join(", "));
+        Err(Fault::new(format!("there is no {key} `{glob}`{near}"), hint))
+    }
+
+    /// Tells of keys that are not known yet when a connection comes.
+    pub(super) fn of_connections(&mut self, kind: &str, written: &WrittenMatch) {
+        for (key, _) in &written.keys {
+            let Some(name) = key.value.as_deref() else { continue };
+            if !["listener", "protocol", "peer"].contains(&name) {
+                let message = format!("`{kind}` decides before there is a `{name}`");
+                let hint = "it is about connections: match by listener, protocol and peer alone";
+                self.report.add(key.at, message, hint);
+            }
+        }
+        if let Some(not) = written.not.as_ref().and_then(|not| not.value.as_ref()) {
+            self.of_connections(kind, not);
+        }
+    }
+
+    /// A policy that can never apply is a mistake: whoever wrote it believes to be guarded.
+    pub(super) fn reaches_a_listener(&mut self, at: At, made: &Match) {
+        let listeners = self.scope.listeners();
+        // What is wrong with listeners is told already.
+        if listeners.is_empty() || listeners.iter().any(|listener| reaches(made, listener)) {
+            return;
+        }
+        let told =
+            listeners.iter().filter_map(|it| Some(format!("{} ({})", it.name, it.protocol?.name)));
+        let hint = format!("the listeners here: {}", told.collect::<Vec<_>>().join(", "));
+        self.report.add(at, "this matches no operation of any listener", hint);
+    }
+}
+
+/// Whether any operation can match that comes in by a listener.
+fn reaches(made: &Match, listener: &Heard) -> bool {
+    let protocol = listener.protocol;
+    let known = Known {
+        listener: Some(&listener.name),
+        protocol: protocol.map(|it| it.name),
+        ..Known::default()
+    };
+    let has = |attribute| protocol.is_none_or(|protocol| scope::has(protocol, attribute));
+    made.resolve(&known) != Applies::Never && made.attributes().all(has)
+}

@@ -1,0 +1,106 @@
+//! Which clients: an address, a network, or a glob over addresses.
+
+use super::glob::{Glob, is_glob};
+use crate::config::Fault;
+use std::{
+    io::{Cursor, Write},
+    net::IpAddr,
+};
+
+/// Some clients, by their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peers {
+    /// As it is written.
+    text: Box<str>,
+    which: Which,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Which {
+    /// Those whose first bits are these.
+    Network(IpAddr, u8),
+    /// Those whose addresses look so.
+    Glob(Glob),
+}
+
+const HINT: &str = "write an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`";
+
+impl Peers {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let which = match text.split_once('/') {
+            Some((address, bits)) => network(text, address, bits)?,
+            None if is_glob(text) => Which::Glob(Glob::new(text)),
+            None => {
+                let wrong = |_| Fault::new(format!("`{text}` is no IP address"), HINT);
+                let address: IpAddr = text.parse().map_err(wrong)?;
+                let address = address.to_canonical();
+                Which::Network(address, bits_of(address))
+            }
+        };
+        Ok(Self { text: text.into(), which })
+    }
+
+    /// As it is written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a client is one of them.
+    pub(super) fn contain(&self, peer: IpAddr) -> bool {
+        // A socket for both families tells IPv4 addresses as IPv6 ones.
+        let peer = peer.to_canonical();
+        match &self.which {
+            Which::Network(first, bits) => {
+                let same = first.is_ipv4() == peer.is_ipv4();
+                same && masked(peer, *bits) == masked(*first, *bits)
+            }
+            Which::Glob(glob) => {
+                let mut text = Cursor::new([0; 64]);
+                let written = write!(text, "{peer}").is_ok();
+                let end = usize::try_from(text.position()).unwrap_or(0);
+                let text = text.get_ref().get(..end).and_then(|it| std::str::from_utf8(it).ok());
+                written && text.is_some_and(|text| glob.matches(text))
+            }
+        }
+    }
+}
+
+fn network(text: &str, address: &str, bits: &str) -> Result<Which, Fault> {
+    let wrong = |why: String| Fault::new(format!("`{text}` is no network: {why}"), HINT);
+    let first: IpAddr =
+        address.parse().map_err(|_| wrong(format!("`{address}` is no IP address")))?;
+    let most = bits_of(first);
+    let digits = bits.bytes().all(|b| b.is_ascii_digit());
+    let bits = bits.parse().ok().filter(|bits| digits && *bits <= most);
+    let bits: u8 = bits.ok_or_else(|| wrong(format!("after the `/` comes 0 to {most}")))?;
+    let network = masked(first, bits);
+    if network != first {
+        let message = format!("`{text}` is an address inside a network, and not the network");
+        let hint = format!("write `{network}/{bits}`, or the address alone: `{first}`");
+        return Err(Fault::new(message, hint));
+    }
+    // IPv4 in the clothes of IPv6.
+    let canonical = first.to_canonical();
+    match bits.checked_sub(most - bits_of(canonical)) {
+        Some(bits) => Ok(Which::Network(canonical, bits)),
+        None => Ok(Which::Network(first, bits)),
+    }
+}
+
+fn bits_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// An address with all but its first bits cleared.
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}

@@ -1,0 +1,414 @@
+use super::*;
+use operation::Protocol;
+use std::{
+    cell::RefCell,
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+const TOY: Protocol = Protocol::plain("toy");
+
+/// Attributes that note what they were asked for.
+#[derive(Default)]
+struct Facts {
+    peer: Option<IpAddr>,
+    facts: Vec<(&'static str, &'static str)>,
+    asked: RefCell<Vec<String>>,
+}
+
+impl Attributes for Facts {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        self.asked.borrow_mut().push(name.to_owned());
+        let found = self.facts.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| Cow::Borrowed(*value))
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+}
+
+fn facts(facts: &[(&'static str, &'static str)]) -> Facts {
+    let peer = facts.iter().find(|(key, _)| *key == "peer").map(|(_, it)| it.parse().unwrap());
+    Facts { peer, facts: facts.to_vec(), asked: RefCell::default() }
+}
+
+/// A match as people write it, in JSON.
+fn made(json: &Value) -> Match {
+    let mut made = Match::default();
+    for (key, globs) in json.as_object().unwrap() {
+        if key == "not" {
+            made.exclude(self::made(globs));
+            continue;
+        }
+        let globs: Vec<&str> = match globs {
+            Value::Array(list) => list.iter().map(|it| it.as_str().unwrap()).collect(),
+            one => vec![one.as_str().unwrap()],
+        };
+        made.add(key, &globs).unwrap();
+    }
+    made
+}
+
+macro_rules! made {
+    ($($json:tt)*) => { made(&serde_json::json!({ $($json)* })) };
+}
+
+fn key(name: &str, resource: &str) -> Key {
+    let protocol = const { &TOY };
+    Key { protocol, name: name.into(), resource: resource.into(), proven: true }
+}
+
+/// Whether a match applies to an operation that came in by the listener `db`.
+fn applies(made: &Match, name: &str, resource: &str, facts: &Facts) -> bool {
+    match made.applies("db", &key(name, resource)) {
+        Applies::Never => false,
+        Applies::Always => true,
+        Applies::Varies(rest) => made.holds(rest, &operation(name, resource, facts)),
+    }
+}
+
+fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Operation<'a> {
+    let protocol = const { &TOY };
+    Operation { protocol, name, resource, front: b"", attributes, awaits: false, callsite: true }
+}
+
+fn fits(glob: &str, word: &str) -> bool {
+    Glob::new(glob).matches(word)
+}
+
+#[test]
+fn a_star_is_any_run_and_a_question_mark_one_character() {
+    for (glob, word) in [
+        ("", ""),
+        ("*", ""),
+        ("*", "shop.orders"),
+        ("**", "x"),
+        ("shop.*", "shop."),
+        ("shop.*", "shop.a.b"),
+        ("*.orders", ".orders"),
+        ("*.orders", "a.b.orders"),
+        ("sh*rs", "shop.orders"),
+        ("a*b*c", "a-b-b-c"),
+        ("*ab", "aab"),
+        ("?", "é"),
+        ("?*", "x"),
+        ("a?c", "abc"),
+        ("[a]", "[a]"),
+        ("a\\*", "a\\b"),
+    ] {
+        assert!(fits(glob, word), "{glob} {word}");
+    }
+    for (glob, word) in [
+        ("", "x"),
+        ("shop.*", "shop"),
+        ("shop.*", "Shop.a"),
+        ("*.orders", "orders"),
+        ("?", ""),
+        ("?", "ab"),
+        ("a*b", "ac"),
+        ("a*b*c", "a-c-b"),
+        ("abc", "ab"),
+        ("ab", "abc"),
+        ("[a]", "a"),
+    ] {
+        assert!(!fits(glob, word), "{glob} {word}");
+    }
+}
+
+#[test]
+fn stars_do_not_multiply() {
+    let (glob, word) = ("a*".repeat(100) + "b", "a".repeat(20_000));
+    let began = Instant::now();
+    assert!(!fits(&glob, &word));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// What a glob means, in the plainest words.
+fn plainly(glob: &[char], word: &[char]) -> bool {
+    match glob.split_first() {
+        None => word.is_empty(),
+        Some(('*', rest)) => (0..=word.len()).any(|at| plainly(rest, &word[at..])),
+        Some((c, rest)) => word
+            .split_first()
+            .is_some_and(|(found, word)| (*c == '?' || c == found) && plainly(rest, word)),
+    }
+}
+
+/// Every word of so many letters at most.
+fn words(letters: &[char], most: usize) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut from = 0;
+    for _ in 0..most {
+        let until = all.len();
+        for at in from..until {
+            all.extend(letters.iter().map(|c| format!("{}{c}", all[at])).collect::<Vec<_>>());
+        }
+        from = until;
+    }
+    all
+}
+
+#[test]
+fn every_short_glob_means_what_it_says() {
+    let words = words(&['a', 'b'], 5);
+    for glob in self::words(&['a', 'b', '*', '?'], 4) {
+        let chars: Vec<char> = glob.chars().collect();
+        for word in &words {
+            let expected = plainly(&chars, &word.chars().collect::<Vec<_>>());
+            assert_eq!(fits(&glob, word), expected, "{glob} {word}");
+        }
+    }
+}
+
+#[test]
+fn a_word_of_which_only_the_end_is_known_fits_for_any_front_or_for_all() {
+    // Fronts that stand for all there are: none, every short one, and one of strange letters.
+    let mut fronts = words(&['a', 'b', '.'], 4);
+    fronts.push("zzzzzzzz".to_owned());
+    for glob in words(&['a', 'b', '.', '*', '?'], 4) {
+        let matcher = Glob::new(&glob);
+        for end in ["", ".", ".a", ".b", ".ab", ".a.b"] {
+            let fits = |front: &String| matcher.matches(&format!("{front}{end}"));
+            let (possible, certain) = (fronts.iter().any(fits), fronts.iter().all(fits));
+            assert_eq!(matcher.matches_end(end, Sure::Possible), possible, "{glob} ?{end}");
+            assert_eq!(matcher.matches_end(end, Sure::Certain), certain, "{glob} ?{end}");
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_guarded_as_if_it_were_anything() {
+    let none = facts(&[]);
+    let on =
+        |glob: &str, resource: &str| applies(&made! { "resource": glob }, "find", resource, &none);
+    for glob in ["shop.orders", "*.orders", "shop.*", "*", "?hop.orders"] {
+        assert!(on(glob, "?.orders"), "{glob}");
+    }
+    assert!(!on("shop.users", "?.orders"));
+    for glob in ["shop.orders", "shop.*", "x", ""] {
+        assert!(on(glob, "?"), "{glob}");
+    }
+    // A name may begin with a question mark.
+    assert!(!on("shop.orders", "?what.orders"));
+}
+
+#[test]
+fn what_could_not_be_read_is_excluded_only_where_that_is_certain() {
+    let none = facts(&[]);
+    let but = |glob: &str, resource: &str| {
+        applies(&made! { "not": { "resource": glob } }, "find", resource, &none)
+    };
+    for glob in ["shop.orders", "shop.*", "?*.orders"] {
+        assert!(but(glob, "?.orders"), "{glob}");
+    }
+    assert!(!but("*.orders", "?.orders"));
+    assert!(!but("*", "?.orders"));
+    assert!(but("*.orders", "?") && !but("*", "?"));
+    // Twice turned around, it guards again.
+    let twice = made! { "not": { "not": { "resource": "shop.orders" } } };
+    assert!(applies(&twice, "find", "?.orders", &none));
+    assert!(applies(&twice, "find", "?", &none));
+    assert!(!applies(&twice, "find", "?.users", &none));
+}
+
+#[test]
+fn every_key_must_match_and_one_of_its_globs_is_enough() {
+    let made = made! {
+        "listener": "db", "protocol": "toy", "operation": ["find", "get*"], "resource": "shop.*",
+    };
+    let none = facts(&[]);
+    assert!(applies(&made, "find", "shop.orders", &none));
+    assert!(applies(&made, "getMore", "shop.orders", &none));
+    assert!(!applies(&made, "insert", "shop.orders", &none));
+    assert!(!applies(&made, "find", "game.scores", &none));
+    assert_eq!(made.applies("other", &key("find", "shop.orders")), Applies::Never);
+    assert!(applies(&Match::default(), "anything", "", &none));
+}
+
+#[test]
+fn what_is_not_there_matches_no_glob_and_excludes_nothing() {
+    let with = facts(&[("app", "reports")]);
+    let without = facts(&[]);
+    let only = made! { "app": "*" };
+    assert!(applies(&only, "find", "", &with) && !applies(&only, "find", "", &without));
+    let but = made! { "not": { "app": "rep*" } };
+    assert!(!applies(&but, "find", "", &with) && applies(&but, "find", "", &without));
+    let peers = made! { "peer": "*" };
+    assert!(!applies(&peers, "find", "", &without));
+}
+
+#[test]
+fn not_means_not_all_of_it() {
+    let made = made! { "operation": "find", "not": { "app": "reports", "resource": "shop.*" } };
+    let (reports, other) = (facts(&[("app", "reports")]), facts(&[("app", "shop")]));
+    assert!(!applies(&made, "find", "shop.orders", &reports));
+    assert!(applies(&made, "find", "shop.orders", &other));
+    assert!(applies(&made, "find", "game.scores", &reports));
+    assert!(!applies(&made, "insert", "game.scores", &reports));
+}
+
+#[test]
+fn a_series_is_resolved_as_far_as_it_can_be_also_inside_not() {
+    let made = made! {
+        "operation": "find",
+        "not": { "resource": "shop.*", "user": "admin", "not": { "listener": "db", "app": "x" } },
+    };
+    let rest = |levels| Applies::Varies(Rest { levels });
+    assert_eq!(made.applies("db", &key("insert", "shop.a")), Applies::Never);
+    assert_eq!(made.applies("db", &key("find", "game.a")), Applies::Always);
+    assert_eq!(made.applies("db", &key("find", "shop.a")), rest(2));
+    assert_eq!(made.applies("web", &key("find", "shop.a")), rest(1));
+    let but = made! { "not": { "resource": "shop.*" } };
+    assert_eq!(but.applies("db", &key("find", "shop.a")), Applies::Never);
+    assert_eq!(but.applies("db", &key("find", "game.a")), Applies::Always);
+}
+
+#[test]
+fn an_operation_is_asked_only_for_what_varies_and_the_cheapest_first() {
+    let made = made! {
+        "query_hash": "x", "callsite": "cart*", "app": "reports", "peer": "10.0.0.0/8",
+        "resource": "shop.*", "not": { "resource": "game.*", "user": "admin" },
+    };
+    let Applies::Varies(rest) = made.applies("db", &key("find", "shop.a")) else { panic!() };
+    let asked = |facts: &Facts, callsite| {
+        let held = made.holds(rest, &Operation { callsite, ..operation("find", "shop.a", facts) });
+        (held, facts.asked.borrow().join(" "))
+    };
+    let elsewhere = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
+    assert_eq!(asked(&elsewhere, true), (false, String::new()));
+    let all = [("peer", "10.0.0.7"), ("app", "reports"), ("callsite", "cart:7")];
+    assert_eq!(asked(&facts(&all), false), (false, "app".to_owned()));
+    assert_eq!(asked(&facts(&all), true), (false, "app callsite query_hash".to_owned()));
+    let all = [&all[..], &[("query_hash", "x")]].concat();
+    assert_eq!(asked(&facts(&all), true), (true, "app callsite query_hash".to_owned()));
+}
+
+#[test]
+fn peers_are_addresses_networks_or_globs() {
+    let holds =
+        |peers: &str, address: &str| Peers::parse(peers).unwrap().contain(address.parse().unwrap());
+    for (peers, address) in [
+        ("10.0.0.7", "10.0.0.7"),
+        ("10.0.0.7", "::ffff:10.0.0.7"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("10.0.0.0/8", "10.255.0.1"),
+        ("::ffff:10.0.0.0/104", "10.1.2.3"),
+        ("0.0.0.0/0", "192.0.2.1"),
+        ("10.0.0.6/31", "10.0.0.7"),
+        ("10.0.0.7/32", "10.0.0.7"),
+        ("10.0.*", "10.0.200.1"),
+        ("10.0.0.?", "10.0.0.7"),
+        ("*", "2001:db8::1"),
+        ("2001:db8::/32", "2001:db8:7::1"),
+        ("2001:db8:*", "2001:db8::1"),
+        ("::/0", "2001:db8::1"),
+        ("2001:db8::1/128", "2001:db8::1"),
+    ] {
+        assert!(holds(peers, address), "{peers} {address}");
+    }
+    for (peers, address) in [
+        ("10.0.0.7", "10.0.0.8"),
+        ("10.0.0.0/8", "11.0.0.0"),
+        ("10.0.0.6/31", "10.0.0.8"),
+        ("10.0.0.?", "10.0.0.70"),
+        ("0.0.0.0/0", "2001:db8::1"),
+        ("::/0", "10.0.0.7"),
+        ("2001:db8::/32", "2001:db9::1"),
+    ] {
+        assert!(!holds(peers, address), "{peers} {address}");
+    }
+    for (wrong, told) in [
+        ("db-1", "`db-1` is no IP address"),
+        ("10.0.0.7:80", "is no IP address"),
+        ("10.0.0/8", "`10.0.0` is no IP address"),
+        ("10.0.0.0/33", "0 to 32"),
+        ("::/129", "0 to 128"),
+        ("10.0.0.0/", "0 to 32"),
+        ("10.0.0.0/+8", "0 to 32"),
+        ("10.0.0.0/8/8", "0 to 32"),
+        ("10.0.0.1/8", "is an address inside a network"),
+        ("10.*/8", "`10.*` is no IP address"),
+        ("", "is no IP address"),
+    ] {
+        let fault = Peers::parse(wrong).unwrap_err();
+        assert!(fault.message.contains(told), "{wrong}: {fault:?}");
+    }
+    assert_eq!(
+        Peers::parse("10.0.0.1/8").unwrap_err().hint,
+        "write `10.0.0.0/8`, or the address alone: `10.0.0.1`"
+    );
+}
+
+#[test]
+fn a_connection_is_matched_by_what_is_known_of_it() {
+    let link = |peer: [u8; 4]| Link {
+        peer: SocketAddr::new(Ipv4Addr::from(peer).into(), 5000),
+        local: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1),
+    };
+    let made = made! { "listener": "db*", "not": { "peer": ["10.0.0.0/8", "127.0.0.1"] } };
+    assert!(made.is_of_connections());
+    assert!(made.of_connection("db-1", "toy", &link([192, 0, 2, 1])));
+    assert!(!made.of_connection("db-1", "toy", &link([10, 0, 0, 7])));
+    assert!(!made.of_connection("web", "toy", &link([192, 0, 2, 1])));
+    assert!(!made! { "protocol": "x" }.of_connection("db", "toy", &link([1, 1, 1, 1])));
+    assert!(!made! { "operation": "find" }.is_of_connections());
+    assert!(!made! { "not": { "app": "x" } }.is_of_connections());
+}
+
+#[test]
+fn it_is_shown_as_it_is_written() {
+    let json = serde_json::json!({
+        "listener": "db", "resource": ["shop.*", "game.*"], "peer": ["10.0.0.0/8", "10.0.*"],
+        "app": "reports", "not": { "operation": "find", "not": { "peer": "::1" } },
+    });
+    assert_eq!(made(&json).to_json(), json);
+}
+
+#[test]
+fn the_key_that_says_no_is_told() {
+    let facts = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
+    let objection = |made: Match, resource: &str| {
+        let known = Known {
+            listener: Some("db"),
+            protocol: Some("toy"),
+            operation: Some("find"),
+            resource: Some(resource),
+        };
+        let held = made.objection(&known, &operation("find", resource, &facts));
+        assert_eq!(held.is_none(), applies(&made, "find", resource, &facts));
+        held.map(|it| format!("{}: {}", it.key, it.why)).unwrap_or_default()
+    };
+    let made_of = |json: &Value| made(json);
+    for (json, resource, told) in [
+        (serde_json::json!({ "app": "reports", "resource": "shop.*" }), "shop.a", ""),
+        (
+            serde_json::json!({ "operation": ["get", "put"] }),
+            "",
+            "operation: `operation` is `find`, and must be one of [\"get\",\"put\"]",
+        ),
+        (
+            serde_json::json!({ "resource": "shop.*" }),
+            "",
+            "resource: there is no resource, and it must be `shop.*`",
+        ),
+        (
+            serde_json::json!({ "peer": "10.0.0.0/8" }),
+            "",
+            "peer: `peer` is `192.0.2.1`, and must be `10.0.0.0/8`",
+        ),
+        (
+            serde_json::json!({ "user": "admin" }),
+            "",
+            "user: there is no `user`, and it must be `admin`",
+        ),
+        (
+            serde_json::json!({ "not": { "app": "rep*" } }),
+            "",
+            "not: all of {\"app\":\"rep*\"} matches",
+        ),
+        (serde_json::json!({ "not": { "resource": "shop.*" } }), "?.a", ""),
+    ] {
+        assert_eq!(objection(made_of(&json), resource), told, "{json}");
+    }
+}

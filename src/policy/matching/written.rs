@@ -1,0 +1,80 @@
+//! How a match is written: keys, each with a glob or a list of them, and `not`.
+
+use crate::config::{Located, OneOrMore};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::{borrow::Cow, fmt};
+
+/// What people write under `match`.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenMatch {
+    /// Each key and its globs.
+    pub(crate) keys: Vec<(Located<String>, Located<OneOrMore>)>,
+    /// What it must not be.
+    pub(crate) not: Option<Box<Located<WrittenMatch>>>,
+}
+
+impl<'de> Deserialize<'de> for WrittenMatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MatchVisitor)
+    }
+}
+
+struct MatchVisitor;
+
+impl<'de> Visitor<'de> for MatchVisitor {
+    type Value = WrittenMatch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("keys and globs, such as `{ operation: find }`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenMatch, A::Error> {
+        let mut written = WrittenMatch { keys: Vec::new(), not: None };
+        while let Some(key) = map.next_key::<Located<String>>()? {
+            if key.value.as_deref() == Some("not") {
+                written.not = Some(Box::new(map.next_value()?));
+            } else {
+                written.keys.push((key, map.next_value()?));
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// The keys that are there whatever the protocol, and what each of them means.
+const COMMON: [(&str, &str); 5] = [
+    ("listener", "The listener's name."),
+    ("protocol", "What the listener's clients speak."),
+    ("operation", "What is done: `find`, `insert`, `session`."),
+    ("resource", "What it is done to: `shop.orders`, or `shop.*`."),
+    ("peer", "The client: an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`."),
+];
+
+impl JsonSchema for WrittenMatch {
+    fn schema_name() -> Cow<'static, str> {
+        "Match".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let globs = generator.subschema_for::<OneOrMore>();
+        let mut properties = serde_json::Map::new();
+        for (key, meaning) in COMMON {
+            let mut globs = globs.clone();
+            globs.insert("description".into(), format!("{meaning} Default: any.").into());
+            properties.insert(key.into(), globs.to_value());
+        }
+        let not = "What it must not be: a match of its own, of which not all may hold. \
+                   Default: nothing.";
+        let not = serde_json::json!({ "description": not, "$ref": "#/$defs/Match" });
+        properties.insert("not".into(), not);
+        json_schema!({
+            "description": "What a policy applies to: all keys must match, each by one of its \
+                globs (`*` is anything, `?` one character). Every attribute of a protocol is a key \
+                as well: `app`, `user`, `driver`, `callsite`, `local`, `endpoint`, `cluster`.",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": globs,
+        })
+    }
+}
