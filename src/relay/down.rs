@@ -46,8 +46,8 @@ impl<C: Codec> Relay<C> {
                 self.down.shut = true;
                 return Poll::Ready(Ok(()));
             }
-            let buffers = &self.worker.buffers;
-            match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted)) {
+            let (buffers, room) = (&self.worker.buffers, self.room(Way::Down));
+            match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
                 Ok(0) => {
                     self.down.eof = true;
                     self.ended_first.get_or_insert(Side::Server);

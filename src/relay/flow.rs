@@ -142,19 +142,21 @@ impl Flow {
     }
 
     /// Reads once, into a buffer lent by the worker while bytes are in hand. `wanted` is how
-    /// many unread bytes the codec asked for. Returns how many were read; 0 is the end.
+    /// many unread bytes the codec asked for, `room` how many may pass in one go: a pipe counts
+    /// none, and so is for those without a limit. Returns how many were read; 0 is the end.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         buffers: &Buffers,
         wanted: usize,
+        room: usize,
     ) -> Poll<io::Result<usize>> {
         debug_assert!(!self.is_ready(), "write before reading on");
         if self.unread().is_empty() {
             self.release(buffers);
             ready!(from.poll_read_ready(cx))?;
-            self.pipe = self.pipe_for_rest(buffers);
+            self.pipe = if room == usize::MAX { self.pipe_for_rest(buffers) } else { None };
             if let Some(pipe) = &mut self.pipe {
                 let polled = pipe.poll_fill(cx, from, self.pass);
                 if let Poll::Ready(Ok(n)) = polled {

@@ -69,8 +69,8 @@ impl<C: Codec> Relay<C> {
             if self.up.eof {
                 return self.end_up(cx);
             }
-            let buffers = &self.worker.buffers;
-            match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted)) {
+            let (buffers, room) = (&self.worker.buffers, self.room(Way::Up));
+            match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
                 Ok(0) => {
                     self.up.eof = true;
                     self.ended_first.get_or_insert(Side::Client);
@@ -284,9 +284,7 @@ impl<C: Codec> Relay<C> {
     /// Drops the request at the front, and says so if anybody waits for a reply.
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
         let said = match (no.manner, tag) {
-            (Manner::Words, Some(tag)) => {
-                self.codec.refuse(tag, &no.told(), &mut self.refusals)
-            }
+            (Manner::Words, Some(tag)) => self.codec.refuse(tag, &no.told(), &mut self.refusals),
             (Manner::Words, None) => true,
             (Manner::Close, _) => false,
             (Manner::Reset, _) => {

@@ -3,7 +3,7 @@
 use crate::{
     commands::{self, Command, OTHER, Role, Target},
     comment,
-    element::{Element, elements, kind},
+    element::{Element, complete, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
 };
@@ -11,6 +11,9 @@ use operation::Violation;
 
 /// The longest resource that is kept, in bytes; the server's own limit for a namespace is 255.
 const RESOURCE: usize = 320;
+
+/// Stands for what could not be read; see [`operation::Operation::resource`].
+pub(crate) const UNREAD: &str = "?";
 
 /// What a request asks for. What it is about is written to a string beside it.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +78,12 @@ impl Asked {
                 Self { commented, ..asked }
             }
             code => {
-                put(resource, &String::from_utf8_lossy(message.namespace));
+                // Of a stranger nobody knows what it names.
+                match message.namespace {
+                    [] => resource.push_str(UNREAD),
+                    _ if !opcode::has_namespace(code) => resource.push_str(UNREAD),
+                    namespace => put(resource, &String::from_utf8_lossy(namespace)),
+                }
                 Self::legacy(code, message)
             }
         }
@@ -92,6 +100,7 @@ impl Asked {
                 .find(|(identifier, _)| message.sequence(identifier.as_bytes()).is_some())
                 .map_or(&OTHER, |(_, command)| commands::find(command.as_bytes()));
             let violation = message.whole.then_some(Violation("no_body"));
+            resource.push_str(UNREAD);
             return Self { silent, violation, ..Self::bare(command, message.header) };
         }
         Self { silent, ..Self::command(message, None, resource) }
@@ -102,6 +111,7 @@ impl Asked {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
             let violation = message.whole.then_some(Violation("no_command"));
+            resource.push_str(UNREAD);
             return Self::unreadable(message.header, violation);
         };
         let command = commands::find(first.name);
@@ -112,13 +122,15 @@ impl Asked {
         for field in fields {
             match field.name {
                 b"$db" if message.namespace.is_empty() => {
-                    database = field.text().or(database);
+                    // Which of two counts is the server's to say.
+                    let another = database.is_some() && database != field.text();
+                    database = if another { Some(UNREAD) } else { field.text() };
                 }
                 b"collection" if command.target == Target::GetMore => {
                     collection = Subject::Collection(field);
                 }
                 b"nsInfo" if command.target == Target::Bulk => {
-                    collection = first_namespace(field.value).map_or(collection, Subject::Whole);
+                    collection = Subject::Whole(only(namespaces(&field)));
                 }
                 b"tailable" => tailable = field.number() == Some(1),
                 b"awaitData" => await_data = field.number() == Some(1),
@@ -135,8 +147,9 @@ impl Asked {
             Role::GetMore => asked.cursor = first.number().unwrap_or_default(),
             Role::Hello => asked.awaits = version && limit,
             Role::Bulk => {
-                let separate = message.sequence(b"nsInfo").and_then(namespace);
-                collection = separate.map_or(collection, Subject::Whole);
+                if let Some(documents) = message.sequence(b"nsInfo").filter(|_| message.whole) {
+                    collection = Subject::Whole(only(sequence(documents)));
+                }
             }
             _ => {}
         }
@@ -185,6 +198,8 @@ impl<'b> Subject<'b> {
     fn of(command: &Command, first: &Element<'b>) -> Self {
         match command.target {
             Target::Collection if first.kind == kind::STRING => Subject::Collection(*first),
+            // Named by its namespaces, wherever they are.
+            Target::Bulk => Subject::Whole(UNREAD),
             Target::Namespace => first.text().map_or(Subject::Database, Subject::Whole),
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
@@ -204,11 +219,11 @@ impl<'b> Subject<'b> {
     fn write(self, database: Option<&str>, resource: &mut String) {
         match self {
             Subject::Whole(name) => put(resource, name),
-            Subject::Database => put(resource, database.unwrap_or_default()),
+            Subject::Database => put(resource, database.unwrap_or(UNREAD)),
             Subject::Collection(element) => {
-                put(resource, database.unwrap_or("?"));
+                put(resource, database.unwrap_or(UNREAD));
                 resource.push('.');
-                put(resource, element.text().unwrap_or("?"));
+                put(resource, element.text().unwrap_or(UNREAD));
             }
         }
     }
@@ -232,9 +247,27 @@ fn watches(pipeline: &Element<'_>) -> bool {
     operator.is_some_and(|operator| operator.name == b"$changeStream")
 }
 
-/// The first `ns` of the array `nsInfo`.
-fn first_namespace(array: &[u8]) -> Option<&str> {
-    elements(array).next().and_then(|first| namespace(first.value))
+/// What a `bulkWrite` is about: its one namespace. Of several, no name would be all.
+fn only<'b>(mut namespaces: impl Iterator<Item = Option<&'b str>>) -> &'b str {
+    let first = namespaces.next().flatten();
+    first.filter(|first| namespaces.all(|other| other == Some(*first))).unwrap_or(UNREAD)
+}
+
+/// The namespaces in the array `nsInfo`.
+fn namespaces<'b>(array: &Element<'b>) -> impl Iterator<Item = Option<&'b str>> {
+    let here = complete(array.value);
+    elements(array.value).map(move |info| namespace(info.value).filter(|_| here))
+}
+
+/// The namespaces in the sequence `nsInfo`, document after document.
+fn sequence(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
+    std::iter::from_fn(move || {
+        let len = documents.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+        let whole = documents.split_at_checked(len).filter(|_| len >= 5);
+        let (document, rest) = whole.unwrap_or((&[], &[]));
+        let over = std::mem::replace(&mut documents, rest).is_empty();
+        (!over).then(|| namespace(document))
+    })
 }
 
 /// The `ns` of a document.

@@ -15,6 +15,7 @@ pub(crate) struct Client {
     driver: Option<Box<str>>,
     user: Option<Box<str>>,
     claim: Claim,
+    backs_off: bool,
 }
 
 /// A name that is claimed and not proved yet.
@@ -43,8 +44,18 @@ impl Client {
         self.user.as_deref()
     }
 
-    /// Reads the `client` document of a `hello`; only a connection's first one has it.
+    /// Whether its driver knows how to back off and try again (specifications,
+    /// client-backpressure).
+    pub(crate) fn backs_off(&self) -> bool {
+        self.backs_off
+    }
+
+    /// Reads a `hello`. Only a connection's first one has the `client` document.
     pub(crate) fn greet(&mut self, hello: &[u8]) {
+        // A version, `"2"`; the first drivers to know of it said `true`.
+        let knows =
+            |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
+        self.backs_off |= field(hello, b"backpressure").is_some_and(knows);
         let Some(client) = field(hello, b"client").and_then(|client| document(&client)) else {
             return;
         };

@@ -3,7 +3,8 @@
 use crate::{
     Listener,
     client::Client,
-    open::Opens,
+    commands::Role,
+    open::{Open, Opens},
     refusal::{self, Family},
 };
 use bytes::BytesMut;
@@ -75,6 +76,8 @@ impl Codec for Mongo {
             "database",
             "collection",
             "query_hash",
+            "writes",
+            "backs_off",
         ],
         logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],
@@ -131,20 +134,32 @@ impl Codec for Mongo {
             // The server never hears of this claim: no answer of its can prove it.
             client.answered(open.claim, false, false);
         }
-        let family = match refused {
-            Some(open) if open.legacy && open.role == crate::commands::Role::Query => {
-                Family::LegacyQuery
-            }
-            Some(open) if open.legacy => Family::LegacyCommand,
-            _ => Family::Message,
-        };
-        refusal::write(id, family, why, out);
+        refusal::write(id, family(refused.as_ref()), why, out);
+        true
+    }
+
+    /// The late reply is still read, to its last part where replies stream: it may log the user
+    /// in, or end a cursor. A cursor that it opens is left to the server's own time-out.
+    fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        let Ok(id) = u32::try_from(tag.0) else { return false };
+        let coming = self.receiving.as_ref().map(|receiving| receiving.answers());
+        let Some(open) = self.opens.give_up(id, coming) else { return false };
+        refusal::write(id, family(Some(&open)), why, out);
         true
     }
 
     fn ping(&mut self, out: &mut BytesMut) -> bool {
         refusal::ping(out);
         true
+    }
+}
+
+/// Which message answers a request.
+fn family(open: Option<&Open>) -> Family {
+    match open {
+        Some(open) if open.legacy && open.role == Role::Query => Family::LegacyQuery,
+        Some(open) if open.legacy => Family::LegacyCommand,
+        _ => Family::Message,
     }
 }
 

@@ -14,10 +14,16 @@ const OTHER: &str = "other";
 /// primary, or that can't do its work. A code that isn't known speaks against nobody.
 pub(crate) fn classify(code: Option<i32>) -> (Outcome, &'static str) {
     let Some(code) = code else { return (Rejected, UNKNOWN) };
-    match CODES.binary_search_by_key(&code, |(known, ..)| *known) {
-        Ok(at) => CODES.get(at).map_or((Rejected, OTHER), |(_, name, whose)| (*whose, *name)),
-        Err(_) => (Rejected, OTHER),
-    }
+    find(code).map_or((Rejected, OTHER), |(_, name, whose)| (*whose, *name))
+}
+
+/// What the server calls this code, if that is known.
+pub(crate) fn name(code: i32) -> Option<&'static str> {
+    find(code).map(|(_, name, _)| *name)
+}
+
+fn find(code: i32) -> Option<&'static (i32, &'static str, Outcome)> {
+    CODES.get(CODES.binary_search_by_key(&code, |(known, ..)| *known).ok()?)
 }
 
 /// `base/error_codes.yml` of the server, sorted by code.

@@ -26,6 +26,11 @@ pub(crate) mod opcode {
     pub(crate) const COMMAND: i32 = 2010;
     pub(crate) const COMPRESSED: i32 = 2012;
     pub(crate) const MSG: i32 = 2013;
+
+    /// Whether a legacy message has the full collection name where [`super::legacy`] looks for it.
+    pub(crate) fn has_namespace(opcode: i32) -> bool {
+        matches!(opcode, UPDATE | INSERT | QUERY | GET_MORE | DELETE)
+    }
 }
 
 /// Bits of `OP_MSG`'s flags (specifications, message/OP_MSG).

@@ -16,6 +16,7 @@ mod compressed;
 mod cursors;
 #[cfg(test)]
 mod dice;
+mod effect;
 mod element;
 mod error;
 mod header;

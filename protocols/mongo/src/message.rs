@@ -25,6 +25,11 @@ pub(crate) struct Message<'b> {
     pub(crate) telemetry: &'b [u8],
     /// Every section was understood and is here.
     pub(crate) whole: bool,
+    /// Every section of an `OP_MSG` was understood; the last one may be cut, but none begins after
+    /// the cut.
+    pub(crate) mapped: bool,
+    /// Some of an `OP_MSG` came as sequences.
+    pub(crate) apart: bool,
     /// A legacy query as it came, with what may be wrapped around the command.
     outer: &'b [u8],
     sequences: [(&'b [u8], &'b [u8]); SEQUENCES],
@@ -43,6 +48,8 @@ impl<'b> Message<'b> {
             namespace: &[],
             telemetry: &[],
             whole: false,
+            mapped: false,
+            apart: false,
             outer: &[],
             sequences: [(&[], &[]); SEQUENCES],
         };
@@ -101,17 +108,25 @@ impl<'b> Message<'b> {
         let mut rest = rest.get(4..here).unwrap_or_default();
         while let Some((kind, section)) = rest.split_first() {
             let Some(len) = u32_at(section, 0).map(|len| len as usize) else { return };
+            let left = end - (here - section.len());
             let part = &section[..len.min(section.len())];
             match kind {
                 0 if self.body.is_empty() => self.body = part,
-                1 => self.keep(part),
+                1 => {
+                    self.apart = true;
+                    self.keep(part);
+                }
                 3 => self.telemetry = part,
                 _ => return,
             }
-            let Some(after) = section.get(len.max(5)..) else { return };
+            let Some(after) = section.get(len.max(5)..) else {
+                self.mapped = len == left;
+                return;
+            };
             rest = after;
         }
         self.whole = here == end;
+        self.mapped = self.whole;
     }
 
     fn keep(&mut self, section: &'b [u8]) {

@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 /// How many requests are remembered; drivers have one under way, or a few.
 const MOST: usize = 1000;
 
+/// How many replies may be late at once: a server that owes more has stopped to answer.
+const MOST_LATE: usize = 100;
+
 /// A request whose reply is still to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open {
@@ -28,6 +31,8 @@ pub(crate) struct Open {
     pub(crate) claim: u32,
     /// Documents in the replies so far.
     pub(crate) items: u64,
+    /// Somebody else answered; the server's own reply is dropped when it comes.
+    pub(crate) given_up: bool,
     /// A reply came that announced another; its number.
     stream: Option<u32>,
 }
@@ -45,6 +50,7 @@ impl Open {
             cursor: asked.cursor,
             claim: 0,
             items: 0,
+            given_up: false,
             stream: None,
         }
     }
@@ -74,16 +80,38 @@ impl Opens {
     ///
     /// Where replies stream, each one names the reply before (specifications,
     /// message/OP_MSG, "exhaustAllowed"); some servers go on naming the request. Nothing else
-    /// can come in between, so a number that fits nothing belongs to the stream as well.
-    pub(crate) fn answered(&mut self, answers: u32) -> Option<&mut Open> {
+    /// can come in between, so a number that fits nothing belongs to the stream as well, unless
+    /// that means to drop what may be somebody else's.
+    ///
+    /// Where a client used a number twice, the older request is answered first: servers work on
+    /// one after the other.
+    pub(crate) fn answered(&self, answers: u32) -> Option<&Open> {
         const NO_FIT: u8 = 3;
         let fit = |open: &Open| match open.stream {
             Some(before) if before == answers => 0,
             _ if open.id == answers => 1,
-            Some(_) => 2,
-            None => NO_FIT,
+            Some(_) if !open.given_up => 2,
+            _ => NO_FIT,
         };
-        self.open.iter_mut().min_by_key(|open| fit(open)).filter(|open| fit(open) < NO_FIT)
+        self.open.iter().min_by_key(|open| fit(open)).filter(|open| fit(open) < NO_FIT)
+    }
+
+    /// Gives up the request with this number: its reply is to be dropped. `None`, and nothing
+    /// has happened, if there is none, if its reply has begun, or if too many are late already.
+    ///
+    /// `coming` is the number that the reply under way names.
+    pub(crate) fn give_up(&mut self, id: u32, coming: Option<u32>) -> Option<Open> {
+        let late = self.open.iter().filter(|open| open.given_up).count();
+        let at = self.position(|open| open.id == id && !open.given_up)?;
+        let answered = coming.and_then(|answers| self.answered(answers));
+        let open = self.open.get(at)?;
+        let begun = open.stream.is_some() || answered.is_some_and(|it| std::ptr::eq(it, open));
+        if begun || late >= MOST_LATE {
+            return None;
+        }
+        let open = self.open.get_mut(at)?;
+        open.given_up = true;
+        Some(*open)
     }
 
     /// Notes that the reply with this number announced another to the same request, and how many
@@ -108,7 +136,7 @@ impl Opens {
     /// Forgets the request that came last, of those with this number: clients choose numbers,
     /// and may choose one twice.
     pub(crate) fn remove_newest(&mut self, id: u32) -> Option<Open> {
-        let at = self.open.iter().rposition(|open| open.id == id)?;
+        let at = self.open.iter().rposition(|open| open.id == id && !open.given_up)?;
         self.take(at)
     }
 

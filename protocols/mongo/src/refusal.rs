@@ -2,10 +2,12 @@
 
 use crate::{
     comment::cut,
+    error,
     header::{HEADER, opcode},
 };
 use bytes::{BufMut, BytesMut};
 use operation::{Reason, Refusal};
+use std::{borrow::Cow, time::Duration};
 
 /// The longest message of a refusal that is passed on, in bytes.
 const WORDS: usize = 1024;
@@ -21,23 +23,41 @@ pub(crate) enum Family {
     LegacyQuery,
 }
 
-/// The error that stands for a reason, and whether drivers should back off and try again.
+/// Tells drivers that they should back off (specifications, client-backpressure).
+const OVERLOADED: &str = "SystemOverloadedError";
+/// Tells drivers that nothing was done, and that they may try again.
+const RETRYABLE: &str = "RetryableError";
+
+/// The error that stands for a reason, and its labels.
 ///
-/// The labels are those of the specification client-backpressure. A standing no has none, so
-/// that nobody tries again; and none of these codes make drivers drop their connections.
-fn error(reason: Reason) -> (i32, &'static str, bool) {
+/// A standing no has none, so that nobody tries again; and none of these codes make drivers drop
+/// their connections.
+fn error(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
     match reason {
-        Reason::RateLimited | Reason::Overloaded => (462, "IngressRequestRateLimitExceeded", true),
-        Reason::Denied => (13, "Unauthorized", false),
-        Reason::NoEndpoint => (6, "HostUnreachable", false),
-        Reason::TimedOut => (50, "MaxTimeMSExpired", false),
-        Reason::Injected => (8000, "InjectedFault", false),
+        Reason::RateLimited | Reason::Overloaded => {
+            (462, "IngressRequestRateLimitExceeded", &[OVERLOADED, RETRYABLE])
+        }
+        Reason::Denied => (13, "Unauthorized", &[]),
+        Reason::NoEndpoint => (6, "HostUnreachable", &[]),
+        Reason::TimedOut => (50, "MaxTimeMSExpired", &[]),
+        Reason::Injected => (8000, "InjectedFault", &[]),
     }
+}
+
+/// The name of a code that somebody asked for; one that is not known is called as servers do.
+fn name_of(code: i32) -> Cow<'static, str> {
+    error::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
 }
 
 /// Writes a refusal of the request with this number.
 pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut BytesMut) {
-    let (code, name, again) = error(why.reason);
+    let (usual, name, labels) = error(why.reason);
+    let code = why.code.unwrap_or(usual);
+    let name = if code == usual { Cow::Borrowed(name) } else { name_of(code) };
+    let labels: Vec<&str> = match why.labels {
+        [] => labels.to_vec(),
+        given => given.iter().map(|label| &**label).collect(),
+    };
     let words = cut(why.message, WORDS);
     let mut body = Document::default();
     match family {
@@ -48,15 +68,23 @@ pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut B
         }
     }
     body.int32("code", code);
-    body.string("codeName", name);
-    if again {
-        body.strings("errorLabels", &["SystemOverloadedError", "RetryableError"]);
+    body.string("codeName", &name);
+    if !labels.is_empty() {
+        body.strings("errorLabels", &labels);
+    }
+    if let Some(wait) = why.retry_after.filter(|_| labels.contains(&OVERLOADED)) {
+        body.int64("baseBackoffMS", millis(wait));
     }
     match family {
         Family::Message => message(0, request, &body.end(), out),
         Family::LegacyCommand => reply(8, request, &body.end(), out),
         Family::LegacyQuery => reply(2, request, &body.end(), out),
     }
+}
+
+/// Whole milliseconds, an `int64` as servers send it. Drivers take 0 for nothing said.
+fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX).max(1)
 }
 
 /// Writes a request that every server answers, logged in or not.
@@ -121,6 +149,11 @@ impl Document {
         self.fields.put_i32_le(value);
     }
 
+    fn int64(&mut self, key: &str, value: i64) {
+        self.key(0x12, key);
+        self.fields.put_i64_le(value);
+    }
+
     fn string(&mut self, key: &str, value: &str) {
         self.key(0x02, key);
         self.fields.put_u32_le(value.len() as u32 + 1);
@@ -144,3 +177,6 @@ impl Document {
         self.fields
     }
 }
+
+#[cfg(test)]
+mod tests;

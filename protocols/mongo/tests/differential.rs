@@ -333,11 +333,14 @@ mod reference {
                     let len = u32::from_le_bytes(*section.first_chunk()?) as usize;
                     let (sequence, after) = section.split_at_checked(len)?;
                     let (identifier, mut documents) = cstring(sequence.get(4..)?)?;
+                    if identifier == "nsInfo" {
+                        namespaces.get_or_insert_with(Vec::new);
+                    }
                     while !documents.is_empty() {
                         let (found, after) = document(documents)?;
                         documents = after;
-                        if identifier == "nsInfo" && namespaces.is_none() {
-                            namespaces = Some(found);
+                        if let (Some(namespaces), "nsInfo") = (&mut namespaces, identifier) {
+                            namespaces.push(found);
                         }
                     }
                     rest = after;
@@ -351,7 +354,7 @@ mod reference {
     fn command(
         document: &RawDocument,
         legacy: Option<&str>,
-        separate: Option<&RawDocument>,
+        separate: Option<Vec<&RawDocument>>,
     ) -> Option<(String, String)> {
         let mut fields = document.into_iter().map(Result::unwrap);
         let (word, first) = fields.next()?;
@@ -378,13 +381,18 @@ mod reference {
             }
             About::Many if name == "bulkWrite" => {
                 let inline = rest.get("nsInfo").and_then(|list| list.as_array());
-                let inline = inline.and_then(|list| list.get_document(0).ok());
-                let ns = |document: &RawDocument| Some(document.get_str("ns").ok()?.to_owned());
-                separate.and_then(ns).or_else(|| inline.and_then(ns))
+                let inline = inline.map(|list| {
+                    list.into_iter().filter_map(|info| info.ok()?.as_document()).collect::<Vec<_>>()
+                });
+                let mut all: Vec<_> = separate.or(inline).unwrap_or_default();
+                all.dedup_by_key(|info| info.get_str("ns").ok());
+                let [one] = all[..] else { return Some((name.into(), "?".into())) };
+                Some(one.get_str("ns").unwrap_or("?").to_owned())
             }
+            About::Many => Some("?".to_owned()),
             _ => None,
         };
-        Some((name.into(), whole.unwrap_or_else(|| database.unwrap_or_default().into())))
+        Some((name.into(), whole.unwrap_or_else(|| database.unwrap_or("?").into())))
     }
 
     fn look_up(word: &str) -> (&'static str, About) {

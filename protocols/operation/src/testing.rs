@@ -15,6 +15,7 @@ mod cuts;
 mod expectations;
 mod fixture;
 pub mod fuzz;
+mod late;
 mod mutations;
 mod refusals;
 mod run;
@@ -50,6 +51,9 @@ pub enum Rule {
     Panic,
     /// A refused request never leaves the other operations, or its own reply, out of step.
     Refusal,
+    /// A reply that comes after its request was given up reaches nobody, and everything else goes
+    /// on byte for byte. Nothing is dropped that somebody waits for.
+    Late,
     /// A ping is one whole request that asks for a reply.
     Ping,
 }
@@ -114,7 +118,8 @@ fn examine<C: Codec>(
 ) -> Result<(), Breach> {
     let whole = expectations::met::<C>(shared, fixture)?;
     cuts::harmless::<C>(shared, fixture, &whole)?;
-    refusals::keep_step::<C>(shared, fixture, &whole)
+    refusals::keep_step::<C>(shared, fixture, &whole)?;
+    late::goes_nowhere::<C>(shared, fixture, &whole)
 }
 
 /// Turns a panic into a breach. What the panic said stands in the test's output.

@@ -22,11 +22,11 @@ impl Policy for Ledger {
 }
 
 impl Bound for Ledger {
-    fn admit(&self, _: &Operation<'_>) -> Decision {
+    fn admit(&self, _: &Operation<'_>, _: std::time::Instant, _: &mut u64) -> Decision {
         Decision::Admit
     }
 
-    fn settle(&self, settled: &Settled<'_>) {
+    fn settle(&self, settled: &Settled<'_>, _: u64) {
         let how = settled.how;
         assert_eq!(how.first_byte.is_some(), how.reply_bytes > 0);
         let bytes = (how.request_bytes, how.reply_bytes);
@@ -281,10 +281,10 @@ fn bytes_in_a_pipe_wait_to_be_written_like_those_in_a_buffer() {
         flow.pass(sent.len() as u64, true);
         let mut got = Vec::new();
         while got.len() < sent.len() {
-            let read = poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1));
+            let read = poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1, usize::MAX));
             let n = read.await.unwrap();
             assert!(!flow.is_ready(), "not before it is accounted for");
-            let advance = flow.advance();
+            let advance = flow.advance(usize::MAX);
             assert_eq!(advance.moved, n);
             assert_eq!(advance.ended, got.len() + n == sent.len());
             assert!(flow.is_ready());
@@ -304,8 +304,10 @@ fn bytes_in_a_pipe_wait_to_be_written_like_those_in_a_buffer() {
         flow.pass(u64::MAX, false);
         for _ in 0..9 {
             sender.write_all(&sent).await.unwrap();
-            poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1)).await.unwrap();
-            flow.advance();
+            poll_fn(|cx| flow.poll_fill(cx, &mut from, &worker.buffers, 1, usize::MAX))
+                .await
+                .unwrap();
+            flow.advance(usize::MAX);
             assert!(flow.is_ready());
             flow.discard(&worker.buffers);
             assert!(!flow.is_ready(), "what is discarded is gone");

@@ -52,9 +52,62 @@ fn sections_may_come_in_any_order() {
         assert_eq!(words(&msg(1, 0, 0, &sections)), ("insert", "shop.orders".into()));
         assert_eq!(words(&msg(1, 0, 1, &sections)), ("insert", "shop.orders".into()));
     }
-    let namespaces = sequence("nsInfo", &[doc! {"ns": "a.b"}, doc! {"ns": "c.d"}]);
+    let namespaces = sequence("nsInfo", &[doc! {"ns": "a.b"}, doc! {"ns": "a.b"}]);
     let bulk = body(0, &doc! {"bulkWrite": 1, "$db": "admin"});
     assert_eq!(words(&msg(1, 0, 0, &[bulk, namespaces])), ("bulkWrite", "a.b".into()));
+}
+
+#[test]
+fn a_bulk_write_to_several_collections_is_about_none_of_them() {
+    let bulk = |info: Option<Document>| {
+        let mut bulk = doc! {"bulkWrite": 1, "$db": "admin"};
+        bulk.extend(info.unwrap_or_default());
+        body(0, &bulk)
+    };
+    let several = [doc! {"ns": "a.b"}, doc! {"ns": "c.d"}];
+    let one = sequence("nsInfo", &several[..1]);
+    let mut cut = one.clone();
+    cut.extend([9, 0, 0, 0, 0]);
+    let len = cut.len() as u32 - 1;
+    cut[1..5].copy_from_slice(&len.to_le_bytes());
+    let cases = [
+        vec![bulk(None), sequence("nsInfo", &several)],
+        vec![bulk(Some(doc! {"nsInfo": several.to_vec()}))],
+        vec![bulk(Some(doc! {"nsInfo": [{"ns": "a.b"}, 7]}))],
+        vec![bulk(Some(doc! {"nsInfo": []}))],
+        vec![bulk(None), cut],
+        vec![bulk(None)],
+    ];
+    for sections in cases {
+        assert_eq!(words(&msg(1, 0, 0, &sections)), ("bulkWrite", "?".into()));
+    }
+    let bytes = msg(1, 0, 0, &[bulk(None), one, sequence("ops", &documents(9, 99))]);
+    assert_eq!(words(&bytes), ("bulkWrite", "a.b".into()));
+    assert_eq!(words(&bytes[..bytes.len() - 1]), ("bulkWrite", "?".into()), "what follows?");
+}
+
+#[test]
+fn of_two_databases_none_is_believed() {
+    let inside = [doc! {"find": "c", "$db": "a"}, doc! {"$db": "b"}].map(|d| d.to_vec().unwrap());
+    let mut both = [&inside[0][..inside[0].len() - 1], &inside[1][4..]].concat();
+    let len = both.len() as u32;
+    both[..4].copy_from_slice(&len.to_le_bytes());
+    assert_eq!(words(&msg(1, 0, 0, &[[&[0], &both[..]].concat()])), ("find", "?.c".into()));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_called_by_no_name() {
+    let empty = Document::new();
+    for bytes in [
+        msg(1, 0, 0, &[body(0, &empty)]),
+        msg(1, 0, 0, &[]),
+        command(1, doc! {"dropDatabase": 1}),
+        message(1, 0, 2010, b"\0\0\0\0d.c\0rest"),
+        message(1, 0, 2007, b"\0\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0"),
+        message(1, 0, 2002, b"\0\0\0\0"),
+    ] {
+        assert_eq!(words(&bytes).1, "?");
+    }
 }
 
 #[test]
@@ -70,7 +123,7 @@ fn a_body_beyond_the_front_is_told_by_its_sequence() {
         let sections = [sequence(identifier, &documents(9, 99)), body(0, &doc! {"x": 1})];
         let bytes = msg(1, 0, 0, &sections);
         let (asked, resource) = read(&bytes[..200]);
-        assert_eq!((asked.name, resource.as_str(), asked.violation), (name, "", None));
+        assert_eq!((asked.name, resource.as_str(), asked.violation), (name, "?", None));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     asked::Asked,
     client::Client,
     commands::Role,
-    comment,
+    comment, effect,
     element::elements,
     header::{Header, opcode},
     message::Message,
@@ -33,6 +33,9 @@ impl Mongo {
             "app" => client.and_then(Client::app),
             "driver" => client.and_then(Client::driver),
             "user" => client.and_then(Client::user),
+            "backs_off" => Some(truth(client.is_some_and(Client::backs_off))),
+            // What can't be read may do anything.
+            "writes" => Some(truth(self.may_write(front).unwrap_or(true))),
             _ if IN_REQUEST.contains(&name) => {
                 return self.in_request(&front[..front.len().min(FRONT)], name);
             }
@@ -42,18 +45,31 @@ impl Mongo {
     }
 
     fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
-        let header = Header::read(front).ok()??;
-        if header.opcode != opcode::COMPRESSED {
-            return self.told(&Message::read(front)?, name);
-        }
-        let front = &front[..front.len().min(header.len as usize)];
-        match self.inflated.as_deref().filter(|inflated| front.starts_with(&inflated.wire)) {
-            Some(inflated) => self.told(&Message::read(&inflated.message)?, name),
-            None => {
-                let front = request::inflated_front(front)?;
+        match self.plain(front)? {
+            Cow::Borrowed(front) => self.told(&Message::read(front)?, name),
+            Cow::Owned(front) => {
                 let told = self.told(&Message::read(&front)?, name)?;
                 Some(Cow::Owned(told.into_owned()))
             }
+        }
+    }
+
+    /// Whether the request whose front this is may change data; `None` if it can't be read.
+    fn may_write(&self, front: &[u8]) -> Option<bool> {
+        let front = self.plain(&front[..front.len().min(FRONT)])?;
+        Some(effect::writes(&Message::read(&front)?))
+    }
+
+    /// The front of a request as it is when nothing is compressed.
+    fn plain<'b>(&'b self, front: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+        let header = Header::read(front).ok()??;
+        if header.opcode != opcode::COMPRESSED {
+            return Some(Cow::Borrowed(front));
+        }
+        let front = &front[..front.len().min(header.len as usize)];
+        match self.inflated.as_deref().filter(|inflated| front.starts_with(&inflated.wire)) {
+            Some(inflated) => Some(Cow::Borrowed(&inflated.message)),
+            None => request::inflated_front(front).map(Cow::Owned),
         }
     }
 
@@ -98,4 +114,8 @@ impl Mongo {
         };
         self.listener.names.get(number).map(Cow::Borrowed)
     }
+}
+
+fn truth(holds: bool) -> &'static str {
+    if holds { "true" } else { "false" }
 }

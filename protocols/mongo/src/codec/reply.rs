@@ -16,6 +16,8 @@ use operation::{Next, Outcome, Reply, Tag, Violation};
 pub(super) struct Receiving {
     header: Header,
     left: usize,
+    /// Nobody waits for it any more: nothing of it goes on.
+    late: bool,
     scan: Scan,
     facts: Facts,
     inflate: Option<Box<Inflate>>,
@@ -32,9 +34,7 @@ impl Mongo {
             }
             receiving.feed(here);
             if receiving.left > 0 {
-                let unseen = receiving.step_over();
-                self.receiving = Some(receiving);
-                return Ok(Next::more((here.len() + unseen) as u64));
+                return Ok(self.goes_on(receiving, here.len()));
             }
             return Ok(self.end(*receiving, here.len()));
         }
@@ -46,8 +46,9 @@ impl Mongo {
             return Ok(Next::Hold(HEADER));
         };
         let len = header.len as usize;
-        let role = self.opens.answered(header.answers).map(|open| open.role);
-        let hello = role == Some(Role::Hello) && self.listener.settings.rewrite_hello;
+        let open = self.opens.answered(header.answers).map(|open| (open.role, open.given_up));
+        let (role, late) = open.map_or((None, false), |(role, late)| (Some(role), late));
+        let hello = role == Some(Role::Hello) && !late && self.listener.settings.rewrite_hello;
         let wanted = match header.opcode {
             _ if hello && len <= FRONT => len,
             opcode::COMPRESSED => len.min(COMPRESSED_HEAD),
@@ -59,11 +60,9 @@ impl Mongo {
         let here = &bytes[..bytes.len().min(len)];
         let mut receiving = Receiving::new(header, here, role == Some(Role::Bulk));
         receiving.feed(&here[receiving.head().min(here.len())..]);
-        receiving.left = len - here.len();
+        (receiving.left, receiving.late) = (len - here.len(), late);
         if receiving.left > 0 {
-            let unseen = receiving.step_over();
-            self.receiving = Some(Box::new(receiving));
-            return Ok(Next::more((here.len() + unseen) as u64));
+            return Ok(self.goes_on(Box::new(receiving), here.len()));
         }
         let with = hello.then(|| self.rewrite(header, here)).flatten();
         match (self.end(receiving, len), with) {
@@ -94,9 +93,17 @@ impl Mongo {
         hello::rewrite_reply(&plain, settings, self.local)
     }
 
+    /// Lets the `here` bytes through that are here of a reply, and those that need not be seen, or
+    /// drops them; more are to come.
+    fn goes_on(&mut self, mut receiving: Box<Receiving>, here: usize) -> Next<Reply> {
+        let (len, late) = ((here + receiving.step_over()) as u64, receiving.late);
+        self.receiving = Some(receiving);
+        if late { Next::Drop { len, ends: false } } else { Next::more(len) }
+    }
+
     /// Ends a reply with the `len` bytes that are here.
     fn end(&mut self, receiving: Receiving, len: usize) -> Next<Reply> {
-        let Receiving { header, scan, mut facts, inflate, mut violation, .. } = receiving;
+        let Receiving { header, late, scan, mut facts, inflate, mut violation, .. } = receiving;
         scan.finish(&mut facts);
         violation = violation
             .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
@@ -112,7 +119,8 @@ impl Mongo {
                 Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
             }
         };
-        Next::Pass { len: len as u64, mark, ends: true }
+        let len = len as u64;
+        if late { Next::Drop { len, ends: true } } else { Next::Pass { len, mark, ends: true } }
     }
 
     /// Notes what a reply told; the last one to a request settles it.
@@ -143,7 +151,7 @@ impl Mongo {
     fn note_cursor(&mut self, open: &Open, facts: &Facts) {
         let cursors = &self.listener.cursors;
         match (open.role, facts.cursor) {
-            (Role::Cursor | Role::Query, Some(cursor)) => {
+            (Role::Cursor | Role::Query, Some(cursor)) if !open.given_up => {
                 cursors.open(cursor, Known { callsite: open.callsite, tails: open.tails });
             }
             (Role::GetMore, Some(0)) => {
@@ -166,6 +174,11 @@ impl Mongo {
 }
 
 impl Receiving {
+    /// The number of the request that it says it answers.
+    pub(super) fn answers(&self) -> u32 {
+        self.header.answers
+    }
+
     fn new(header: Header, here: &[u8], bulk: bool) -> Self {
         let mut facts = Facts::default();
         facts.bulk = bulk;
@@ -173,6 +186,7 @@ impl Receiving {
         let mut receiving = Self {
             header,
             left: 0,
+            late: false,
             scan: Scan::reply(header.opcode, len),
             facts,
             inflate: None,

@@ -2,7 +2,7 @@
 
 use super::{FRONT, Mongo};
 use crate::{
-    asked::Asked,
+    asked::{Asked, UNREAD},
     client::Client,
     commands::Role,
     comment,
@@ -135,6 +135,7 @@ impl Mongo {
         shape: Option<&'static str>,
     ) -> Next<Request> {
         self.resource.clear();
+        self.resource.push_str(UNREAD);
         let mark = Request { shape, ..self.remember(header, asked, 0, 0) };
         self.count(header, here, mark, None)
     }

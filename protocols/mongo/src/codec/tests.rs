@@ -8,6 +8,7 @@ use operation::Outcome::{Failed, Ok as Fine, Rejected};
 use operation::Reason;
 
 mod attributes;
+mod given_up;
 mod handshakes;
 mod hostile;
 

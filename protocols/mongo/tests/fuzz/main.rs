@@ -64,7 +64,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
                 seed.extend(targets::said(recording, Side::Upstream));
                 Some((recording.name.clone(), seed))
             };
-            recordings.iter().filter_map(seed).collect()
+            let plain: Vec<(String, Vec<u8>)> = recordings.iter().filter_map(seed).collect();
+            let late = plain.iter().map(|(name, seed)| {
+                let mut late = seed.clone();
+                late[0] += targets::RECORDINGS.len() as u8 * 0b10110;
+                (format!("{name}-late"), late)
+            });
+            late.chain(plain.clone()).collect()
         }
         "mongo_conversation" => each(|recording| fuzz::script(recording, 11)),
         "decompress" => recordings.iter().flat_map(compressed).collect(),

@@ -13,12 +13,14 @@ pub(crate) fn client(bytes: &[u8]) {
     unbroken(fuzz::client::<Mongo>(Arc::default, bytes));
 }
 
-/// The first byte picks a recorded client's requests; the server says the rest.
+/// The first byte picks a recorded client's requests, and which of them are given up; the server
+/// says the rest.
 pub(crate) fn server(bytes: &[u8]) {
     let Some((&pick, replies)) = bytes.split_first() else { return };
     let recorded = recorded();
     let requests = &recorded[usize::from(pick) % recorded.len()];
-    unbroken(fuzz::upstream::<Mongo>(Arc::default, requests, replies));
+    let given_up = pick / recorded.len() as u8;
+    unbroken(fuzz::upstream::<Mongo>(Arc::default, requests, given_up, replies));
 }
 
 /// Both sides say this; see [`fuzz::conversation`].
@@ -33,7 +35,7 @@ pub(crate) fn decompress(inside: &[u8]) {
     let compressed = message(OP_COMPRESSED, inside);
     let asks = op_msg(b"\x10ping\0\x01\0\0\0\x02$db\0\x02\0\0\0d\0");
     unbroken(fuzz::client::<Mongo>(Arc::default, &compressed));
-    unbroken(fuzz::upstream::<Mongo>(Arc::default, &asks, &compressed));
+    unbroken(fuzz::upstream::<Mongo>(Arc::default, &asks, 0, &compressed));
 
     let Some((opcode, size, compressor, packed)) = parts(inside) else { return };
     if opcode == OP_COMPRESSED || size > LARGEST {

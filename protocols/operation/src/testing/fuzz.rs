@@ -16,23 +16,27 @@ const UPSTREAM: u8 = 0x80;
 /// The client sends these bytes, and nobody answers.
 pub fn client<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, bytes: &[u8]) -> Result<(), Breach> {
     let said = Part { from: Side::Client, slice: some_slice(bytes), bytes };
-    agree::<C>(&shared, Attributes::Asked, 0, &[said])?;
-    agree::<C>(&shared, Attributes::Ignored, 0b1001_0010, &[said])
+    agree::<C>(&shared, Attributes::Asked, Answered::default(), &[said])?;
+    let some = Answered { refused: 0b1001_0010, given_up: 0b0100_1001 };
+    agree::<C>(&shared, Attributes::Ignored, some, &[said])
 }
 
-/// The upstream sends these bytes, after the client has sent `requests`.
+/// The upstream sends these bytes, after the client has sent `requests`. `given_up` has a bit for
+/// each of eight requests: those are given up before.
 pub fn upstream<C: Codec>(
     shared: impl Fn() -> Arc<C::Shared>,
     requests: &[u8],
+    given_up: u8,
     bytes: &[u8],
 ) -> Result<(), Breach> {
     let asked = Part { from: Side::Client, slice: usize::MAX, bytes: requests };
     let said = Part { from: Side::Upstream, slice: some_slice(bytes), bytes };
-    agree::<C>(&shared, Attributes::Ignored, 0, &[asked, said])
+    let answered = Answered { given_up, ..Answered::default() };
+    agree::<C>(&shared, Attributes::Ignored, answered, &[asked, said])
 }
 
-/// Both sides speak. The first byte says which requests are refused, a bit for each of eight;
-/// then come parts, each of a byte that says who speaks and in slices of how many bytes, its
+/// Both sides speak. The first byte says which requests are refused, a bit for each of eight,
+/// and the one after each of those is given up; then come parts, each of a byte that says who speaks and in slices of how many bytes, its
 /// length (two bytes, little-endian), and what is said. [`script`] writes such bytes.
 pub fn conversation<C: Codec>(
     shared: impl Fn() -> Arc<C::Shared>,
@@ -51,7 +55,9 @@ pub fn conversation<C: Codec>(
         parts.push(Part { from, slice, bytes });
         rest = after;
     }
-    agree::<C>(&shared, Attributes::Asked, refused, &parts)
+    // A recording's script refuses none: nor is any given up then.
+    let given_up = refused.rotate_left(1) & !refused;
+    agree::<C>(&shared, Attributes::Asked, Answered { refused, given_up }, &parts)
 }
 
 /// A recording as [`conversation`] reads it: nothing refused, and cut in slices of so many bytes
@@ -84,30 +90,37 @@ enum Attributes {
     Ignored,
 }
 
+/// Which requests the proxy answers itself: a bit for each of eight.
+#[derive(Clone, Copy, Default)]
+struct Answered {
+    refused: u8,
+    given_up: u8,
+}
+
 /// A slice that differs from input to input and is the same each time.
 fn some_slice(bytes: &[u8]) -> usize {
     1 + bytes.len() % 61
 }
 
-/// Plays the parts whole, what one side says in a row at once, and cut. `refused` has a bit for
-/// each of eight requests.
+/// Plays the parts whole, what one side says in a row at once, and cut.
 fn agree<C: Codec>(
     shared: &impl Fn() -> Arc<C::Shared>,
     attributes: Attributes,
-    refused: u8,
+    answered: Answered,
     parts: &[Part<'_>],
 ) -> Result<(), Breach> {
+    let holds = |bits: u8, place: usize| bits >> (place % 8) & 1 == 1;
     let refusing = move |place: usize| {
-        let refused = refused >> (place % 8) & 1 == 1;
-        refused.then_some(Reason::ALL[place % Reason::ALL.len()])
+        holds(answered.refused, place).then_some(Reason::ALL[place % Reason::ALL.len()])
     };
+    let giving_up = move |place| holds(answered.given_up, place);
     let whole = parts.iter().fold(Fixture::new("fuzzed"), |fixture, part| match part.from {
         Side::Client => fixture.client(part.bytes),
         Side::Upstream => fixture.upstream(part.bytes),
     });
     let run = || {
         // Eager, so that what is wrong with a message that never comes whole is seen in both.
-        let run = Run::<C>::new(&shared()).eager().refusing(refusing);
+        let run = Run::<C>::new(&shared()).eager().refusing(refusing).giving_up(giving_up);
         if attributes == Attributes::Asked { run } else { run.without_attributes() }
     };
     let whole = run().play(&whole, usize::MAX)?;

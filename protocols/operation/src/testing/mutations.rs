@@ -39,9 +39,12 @@ fn survive<C: Codec>(
     let refusing = move |place: usize| {
         (refusals && place % 3 == 1).then_some(Reason::ALL[place % Reason::ALL.len()])
     };
+    let late = random.below(4) == 0;
+    let giving_up = move |place: usize| late && place % 3 != 1;
     // Eager, so that what is wrong with a message that never comes whole is seen in both.
-    let whole = Run::<C>::new(&shared()).eager().refusing(refusing).play(broken, usize::MAX)?;
-    let mut cut = Run::<C>::new(&shared()).eager().refusing(refusing);
+    let run = || Run::<C>::new(&shared()).eager().refusing(refusing).giving_up(giving_up);
+    let whole = run().play(broken, usize::MAX)?;
+    let mut cut = run();
     cut.feed(Side::Client, &[])?;
     for turn in &broken.turns {
         let mut rest = &turn.bytes[..];

@@ -122,7 +122,9 @@ fn gone_on<C: Codec>(
     Ok(())
 }
 
-fn settled<C: Codec>(
+/// Whether every request ended as before, and each refused one with a no, for the proxy and for
+/// its client.
+pub(super) fn settled<C: Codec>(
     run: &Run<C>,
     reader: &Run<C>,
     whole: &Run<C>,

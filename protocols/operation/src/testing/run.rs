@@ -23,7 +23,7 @@ pub struct Asked {
     pub attributes: Vec<(&'static str, String)>,
     /// How it ended.
     pub reply: Option<Reply>,
-    /// Whether it was refused.
+    /// Whether the proxy answered: it was refused, or given up.
     pub refused: bool,
 }
 
@@ -43,6 +43,10 @@ pub struct Run<C> {
     sending: Option<usize>,
     /// The operation that the reply under way settled.
     settled: Option<usize>,
+    /// How many requests were given up.
+    given_up: usize,
+    /// What is to be said in the place of their replies, once the reply under way has ended.
+    unsaid: BytesMut,
     /// Replies that settled nothing.
     stray: Vec<Reply>,
     lost: Option<Violation>,
@@ -50,6 +54,7 @@ pub struct Run<C> {
     eager: bool,
     curious: bool,
     refuse: Box<dyn Fn(usize) -> Option<Reason>>,
+    give_up: Box<dyn Fn(usize) -> bool>,
     /// Answers the codec may still give before it must be going round in circles.
     steps: usize,
 }
@@ -69,12 +74,15 @@ impl<C: Codec> Run<C> {
             open: VecDeque::new(),
             sending: None,
             settled: None,
+            given_up: 0,
+            unsaid: BytesMut::new(),
             stray: Vec::new(),
             lost: None,
             closed: false,
             eager: false,
             curious: true,
             refuse: Box::new(|_| None),
+            give_up: Box::new(|_| false),
             steps: 0,
         }
     }
@@ -97,6 +105,39 @@ impl<C: Codec> Run<C> {
         self
     }
 
+    /// Gives up the requests at these places (the first is 0) as soon as they have gone on.
+    pub fn giving_up(mut self, which: impl Fn(usize) -> bool + 'static) -> Self {
+        self.give_up = Box::new(which);
+        self
+    }
+
+    /// Gives up the request at this place, if it still waits for its reply and the codec can.
+    /// Returns whether it did.
+    pub fn give_up(&mut self, place: usize) -> Result<bool, Breach> {
+        let waits = |(_, other, refusal): &(Tag, usize, Option<Reason>)| {
+            *other == place && refusal.is_none()
+        };
+        let Some(at) = self.open.iter().position(waits) else { return Ok(false) };
+        if self.lost.is_some() || self.closed || self.sending == Some(place) {
+            return Ok(false);
+        }
+        let (tag, ..) = self.open[at];
+        let mut words = BytesMut::new();
+        let why = Refusal::new(Reason::TimedOut, "the suite waits no longer");
+        let gives_up = self.codec.give_up(tag, &why, &mut words);
+        if gives_up == words.is_empty() {
+            let detail = "who gives up has words and says `true`, or has none and says `false`";
+            return Err(Breach::new(Rule::Late, detail));
+        }
+        if gives_up {
+            self.open.remove(at);
+            self.given_up += 1;
+            self.asked[place].refused = true;
+            self.say(&words);
+        }
+        Ok(gives_up)
+    }
+
     /// Plays a whole recording, each turn in slices of at most `slice` bytes.
     pub fn play(mut self, fixture: &Fixture, slice: usize) -> Result<Self, Breach> {
         self.feed(Side::Client, &[])?;
@@ -114,7 +155,7 @@ impl<C: Codec> Run<C> {
         self.steps += 4 * bytes.len() + 16;
         loop {
             if self.stream(from).advance() {
-                self.end(from);
+                self.end(from)?;
             }
             self.speak()?;
             let eager = self.eager;
@@ -185,6 +226,9 @@ impl<C: Codec> Run<C> {
             }
         };
         self.client.permits(&next)?;
+        if let Next::Drop { .. } = next {
+            return Err(Breach::new(Rule::Late, "drops what a client says"));
+        }
         let mark = mark(&next);
         if let Some(request) = mark {
             if !self.client.at_boundary() {
@@ -239,6 +283,9 @@ impl<C: Codec> Run<C> {
             }
         };
         self.upstream.permits(&next)?;
+        if let (Next::Drop { .. }, 0) = (&next, self.given_up) {
+            return Err(Breach::new(Rule::Late, "drops a reply, and no request was given up"));
+        }
         if let Some(reply) = mark(&next) {
             let waits = |(tag, _, refusal): &(Tag, usize, Option<Reason>)| {
                 *tag == reply.tag && refusal.is_none()
@@ -255,16 +302,36 @@ impl<C: Codec> Run<C> {
     }
 
     /// A message has ended.
-    fn end(&mut self, from: Side) {
+    fn end(&mut self, from: Side) -> Result<(), Breach> {
         let operation = match (from, self.settled.take()) {
             (Side::Client, settled) => {
                 self.settled = settled;
                 self.sending.take()
             }
+            (Side::Upstream, None) if self.upstream.drops() => None,
             (Side::Upstream, None) if self.open.len() == 1 => self.open.front().map(|o| o.1),
             (Side::Upstream, settled) => settled,
         };
         self.stream(from).end(operation);
+        if from == Side::Upstream && !self.unsaid.is_empty() {
+            let words = self.unsaid.split();
+            self.upstream.inject(&words);
+        }
+        match operation {
+            Some(place) if from == Side::Client && (self.give_up)(place) => {
+                self.give_up(place).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says something to the client, when no reply is under way any more.
+    fn say(&mut self, words: &[u8]) {
+        if self.upstream.at_boundary() {
+            self.upstream.inject(words);
+        } else {
+            self.unsaid.extend_from_slice(words);
+        }
     }
 
     /// Speaks the refusals whose turn it is.

@@ -3,6 +3,7 @@
 use super::{Breach, Rule};
 use crate::Next;
 use bytes::{Buf, BytesMut};
+use std::ops::Range;
 
 /// The most that a codec may ever ask to be kept, in bytes.
 pub const HOLD: usize = 128 * 1024;
@@ -41,6 +42,8 @@ pub struct Stream {
     swapped: bool,
     /// What went on.
     out: Vec<u8>,
+    /// Where in it is what the proxy said itself.
+    injected: Vec<Range<usize>>,
     /// The messages that have ended.
     messages: Vec<Message>,
 }
@@ -76,7 +79,17 @@ impl Stream {
 
     /// Adds bytes of the proxy's own to what goes on.
     pub(super) fn inject(&mut self, bytes: &[u8]) {
+        self.injected.push(self.out.len()..self.out.len() + bytes.len());
         self.out.extend_from_slice(bytes);
+    }
+
+    /// What went on, without what the proxy said itself.
+    pub(super) fn not_injected(&self) -> Vec<u8> {
+        let mut out = self.out.clone();
+        for own in self.injected.iter().rev() {
+            out.drain(own.clone());
+        }
+        out
     }
 
     /// Lets through what may go. `true` if a message ended with it.
@@ -106,6 +119,11 @@ impl Stream {
         let (came, went) = (self.came, self.out.len());
         let swapped = std::mem::take(&mut self.swapped);
         self.messages.push(Message { came, went, operation, swapped });
+    }
+
+    /// Whether the message under way goes nowhere.
+    pub(super) fn drops(&self) -> bool {
+        self.dropping
     }
 
     /// Drops the message under way instead of letting it through.

@@ -80,6 +80,13 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::RefusesWithoutWords, Rule::Refusal, "a refusal has words"),
         (Flaw::RefusesWithHalfAMessage, Rule::Refusal, "request 0 refused"),
         (Flaw::RefusesTooLong, Rule::Refusal, "request 0 refused"),
+        (Flaw::LetsLateRepliesThrough, Rule::Late, "the client sees"),
+        (Flaw::DropsOnlyTheFirstOfALateReply, Rule::Late, "several at once: request 0 given up"),
+        (Flaw::DropsWhatComesNext, Rule::Late, "the client sees"),
+        (Flaw::GivesUpWhatHasBegun, Rule::Late, "several at once: request 0 given up"),
+        (Flaw::GivesUpWithoutWords, Rule::Late, "who gives up has words"),
+        (Flaw::ForgetsTheLateReply, Rule::Late, "the client sees"),
+        (Flaw::DropsWithoutNeed, Rule::Late, "no request was given up"),
         (Flaw::PingsWithHalfAMessage, Rule::Ping, "not exactly one"),
         (Flaw::PingsTwice, Rule::Ping, "not exactly one"),
         (Flaw::PingsWithoutAReply, Rule::Ping, "no reply is due"),
@@ -124,6 +131,39 @@ fn a_refused_message_goes_nowhere_and_its_no_waits_for_its_turn() {
     run.feed(Side::Upstream, &message("ok")).unwrap();
     let no = message("no denied: the suite says no");
     assert_eq!(run.from_upstream().out(), [message("ok"), no].concat());
+}
+
+#[test]
+fn a_late_reply_goes_nowhere_and_the_no_in_its_place_waits_for_the_end_of_another() {
+    let mut run = Run::<Toy>::new(&Arc::default());
+    run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
+    assert_eq!(run.give_up(1), Ok(false), "replies keep order");
+    assert_eq!(run.give_up(0), Ok(true));
+    assert_eq!(run.give_up(0), Ok(false), "that has been done");
+    let no = message("no timed_out: the suite waits no longer");
+    assert_eq!(run.from_upstream().out(), no);
+    run.feed(Side::Upstream, &message("wait a moment")).unwrap();
+    let late = message(&format!("ok{}", ",late".repeat(40)));
+    run.feed(Side::Upstream, &late[..100]).unwrap();
+    // The late reply is not over yet.
+    assert_eq!(run.give_up(1), Ok(true));
+    assert_eq!(run.from_upstream().out(), no);
+    run.feed(Side::Upstream, &late[100..]).unwrap();
+    run.feed(Side::Upstream, &message("ok,late,too")).unwrap();
+    run.feed(Side::Client, &message("get e.f")).unwrap();
+    run.feed(Side::Upstream, &message("ok")).unwrap();
+    assert_eq!(run.from_upstream().out(), [no.clone(), no, message("ok")].concat());
+    assert!(run.asked()[0].reply.is_none() && run.asked()[2].reply.is_some());
+}
+
+#[test]
+fn requests_can_be_given_up_as_soon_as_they_have_gone_on() {
+    let mut run = Run::<Toy>::new(&Arc::default()).giving_up(|place| place == 0);
+    run.feed(Side::Client, &message("get a.b")[..6]).unwrap();
+    assert!(run.from_upstream().out().is_empty());
+    run.feed(Side::Client, &message("get a.b")[6..]).unwrap();
+    assert_eq!(run.from_client().out(), message("get a.b"));
+    assert_eq!(run.from_upstream().out(), message("no timed_out: the suite waits no longer"));
 }
 
 #[test]

@@ -39,6 +39,13 @@ pub(crate) enum Flaw {
     RefusesWithoutWords,
     RefusesWithHalfAMessage,
     RefusesTooLong,
+    LetsLateRepliesThrough,
+    DropsOnlyTheFirstOfALateReply,
+    DropsWhatComesNext,
+    GivesUpWhatHasBegun,
+    GivesUpWithoutWords,
+    ForgetsTheLateReply,
+    DropsWithoutNeed,
     PingsWithHalfAMessage,
     PingsTwice,
     PingsWithoutAReply,
@@ -48,10 +55,22 @@ pub(crate) struct Toy {
     flaw: Option<Flaw>,
     asked: u64,
     /// Requests whose reply is due, oldest first.
-    due: VecDeque<Tag>,
+    due: VecDeque<Due>,
     request: Walk,
     reply: Walk,
+    /// Nobody waits for the reply under way.
+    late: bool,
     outcome: Option<Outcome>,
+}
+
+/// A request whose reply is due.
+#[derive(Clone, Copy)]
+struct Due {
+    tag: Tag,
+    /// Some of its reply has passed.
+    begun: bool,
+    /// It is answered already.
+    late: bool,
 }
 
 /// How far a message has been walked.
@@ -103,11 +122,14 @@ impl Toy {
     }
 
     fn settle(&mut self, outcome: Outcome, items: u64) -> Option<Reply> {
-        let tag = self.due.pop_front()?;
+        let due = self.due.pop_front()?;
         if self.has(Flaw::AnswersTheSameRequestAgain) {
-            self.due.push_front(tag);
+            self.due.push_front(due);
         }
-        let greeting = false;
+        if self.has(Flaw::DropsWhatComesNext) && due.late {
+            self.due.iter_mut().take(1).for_each(|next| next.late = true);
+        }
+        let (tag, greeting) = (due.tag, false);
         Some(Reply { tag, outcome, code: None, items, confirms: true, greeting, violation: None })
     }
 
@@ -141,6 +163,7 @@ impl Codec for Toy {
         codes: None,
         shapes: None,
         item: "items",
+        attributes: &["last"],
         logged: &["last"],
         logged_when_slow: &[],
         logged_with_values: &[],
@@ -149,7 +172,8 @@ impl Codec for Toy {
 
     fn new(shared: &Arc<Self::Shared>, _: Link) -> Self {
         let (request, reply) = (Walk::default(), Walk::default());
-        Self { flaw: **shared, asked: 0, due: VecDeque::new(), request, reply, outcome: None }
+        let (due, late, outcome) = (VecDeque::new(), false, None);
+        Self { flaw: **shared, asked: 0, due, request, reply, late, outcome }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -173,7 +197,7 @@ impl Codec for Toy {
         };
         let tag = (!words(text).0.ends_with('!')).then_some(Tag(self.asked));
         self.asked += 1;
-        self.due.extend(tag);
+        self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false }));
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
         let mark = Request { tag, awaits: false, callsite: false, shape: None, violation: None };
         let mark = (!missed).then_some(mark);
@@ -206,14 +230,17 @@ impl Codec for Toy {
                 Ok(front) => front,
                 Err(wanted) => return Ok(Next::Hold(wanted)),
             };
-            if text.starts_with(b"at ") && len - HEADER <= FRONT {
+            self.late = self.due.front().is_some_and(|due| due.late);
+            self.late &= !self.has(Flaw::LetsLateRepliesThrough);
+            self.late |= self.has(Flaw::DropsWithoutNeed);
+            if text.starts_with(b"at ") && len - HEADER <= FRONT && !self.late {
                 let len = len + usize::from(self.has(Flaw::SwapsWhatIsNotHere));
                 let mark = self.settle(Outcome::Ok, 0);
                 return Ok(Next::Swap { len, with: Bytes::from(message("at proxy")), mark });
             }
             let nobody = self.has(Flaw::AnswersNobody).then_some(Outcome::Ok);
             if nobody.is_some() && text.starts_with(b"wait") {
-                self.due.push_front(Tag(u64::MAX));
+                self.due.push_front(Due { tag: Tag(u64::MAX), begun: true, late: false });
             }
             self.outcome = match text {
                 [b'w', b'a', b'i', b't', ..] => nobody,
@@ -228,9 +255,16 @@ impl Codec for Toy {
         if here == 0 {
             return Ok(Next::Hold(1));
         }
+        self.due.iter_mut().take(1).for_each(|due| due.begun = true);
         let (ends, items) = (self.reply.left == 0, self.reply.items);
         let outcome = self.outcome.filter(|_| ends);
         let mark = outcome.and_then(|outcome| self.settle(outcome, items));
+        if self.late {
+            if ends && mark.is_none() && self.has(Flaw::DropsOnlyTheFirstOfALateReply) {
+                self.due.iter_mut().take(1).for_each(|due| due.late = false);
+            }
+            return Ok(Next::Drop { len: here as u64, ends });
+        }
         Ok(Next::Pass { len: here as u64, mark, ends })
     }
 
@@ -249,7 +283,7 @@ impl Codec for Toy {
 
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         if !self.has(Flaw::StillExpectsARefusedReply) {
-            self.due.retain(|due| *due != tag);
+            self.due.retain(|due| due.tag != tag);
         }
         let words = format!("no {}: {}", why.reason, why.message);
         match self.flaw {
@@ -261,6 +295,23 @@ impl Codec for Toy {
                 out.put_u8(0);
             }
             _ => out.put_slice(&message(&words)),
+        }
+        true
+    }
+
+    /// Replies keep order, so that only the oldest request can be answered now.
+    fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        let begun = self.has(Flaw::GivesUpWhatHasBegun);
+        let Some(due) = self.due.iter_mut().find(|due| !due.late) else { return false };
+        if due.tag != tag || due.begun && !begun {
+            return false;
+        }
+        due.late = true;
+        if self.has(Flaw::ForgetsTheLateReply) {
+            self.due.retain(|due| due.tag != tag);
+        }
+        if !self.has(Flaw::GivesUpWithoutWords) {
+            out.put_slice(&message(&format!("no {}: {}", why.reason, why.message)));
         }
         true
     }

@@ -110,3 +110,36 @@ fn a_front_that_was_cut_short_tells_what_is_in_it() {
     }
     assert_eq!(fact(&codec, &bytes[..bytes.len() - 20], "max_time_ms").as_deref(), Some("250"));
 }
+
+#[test]
+fn a_client_that_backs_off_says_so_in_its_hello() {
+    let hello = |extra: bson::Document| {
+        let mut hello = doc! {"ismaster": 1, "$db": "admin"};
+        hello.extend(extra);
+        hello
+    };
+    let client = doc! {"driver": {"name": "x", "version": "1"}};
+    let cases = [
+        (doc! {"backpressure": "2", "client": client.clone()}, "true"),
+        (doc! {"backpressure": "2"}, "true"),
+        (doc! {"backpressure": true}, "true"),
+        (doc! {"backpressure": 2}, "true"),
+        (doc! {"backpressure": false}, "false"),
+        (doc! {"backpressure": ""}, "false"),
+        (doc! {"backpressure": bson::Bson::Null}, "false"),
+        (doc! {"client": client}, "false"),
+    ];
+    for (extra, expected) in cases {
+        for bytes in
+            [command(1, hello(extra.clone())), query(1, "admin.$cmd", &hello(extra.clone()))]
+        {
+            let mut codec = codec();
+            assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some("false"), "no hello yet");
+            asked(&mut codec, &bytes);
+            assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some(expected), "{extra}");
+            // A later hello that says nothing takes nothing back.
+            asked(&mut codec, &command(2, hello(doc! {})));
+            assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some(expected), "{extra}");
+        }
+    }
+}

@@ -58,7 +58,7 @@ fn a_message_that_inflates_to_less_than_it_claims_is_none() {
     let mut bytes = compress(&command(1, doc! {"ping": 1, "$db": "d"}), 2);
     bytes[20] += 1;
     let (name, resource, mark, _) = asked(&mut codec(), &bytes);
-    assert_eq!((name.as_str(), resource.as_str()), ("other", ""));
+    assert_eq!((name.as_str(), resource.as_str()), ("other", "?"));
     assert_eq!(mark.violation, Some(Violation("bad_compression")));
 }
 
@@ -168,7 +168,7 @@ fn names_are_those_that_a_whole_parser_finds() {
             Some(collection) if ["find", "insert", "count"].contains(&first.as_str()) => {
                 format!("{}.{collection}", database.unwrap_or("?"))
             }
-            _ => database.unwrap_or_default().to_owned(),
+            _ => database.unwrap_or("?").to_owned(),
         };
         assert_eq!(resource, expected, "{raw:?}");
     }
