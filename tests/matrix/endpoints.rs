@@ -2,7 +2,7 @@
 
 use super::{Stage, client::Client, each};
 use crate::support::{
-    self, PATIENCE, eventually,
+    self, eventually,
     flaky::{Flaky, Mode},
     tollgate::{self, Tollgate},
 };

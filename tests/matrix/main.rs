@@ -62,8 +62,12 @@ fn speakers() -> [Speaker; 2] {
                 std::thread::spawn(move || {
                     loop {
                         let mut server = upstream.accept();
-                        server.expect(b"question");
-                        server.send(b"answer");
+                        std::thread::spawn(move || {
+                            // Who is refused asks nothing, and may be gone before the answer.
+                            if server.try_read(&mut [0; 8]).is_ok() {
+                                let _ = server.try_send(b"answer");
+                            }
+                        });
                     }
                 });
                 address

@@ -366,7 +366,7 @@ fn a_policy_changes_while_the_proxy_runs() {
 #[test]
 fn a_fault_is_switched_on_for_one_scenario() {
     each(|stage| {
-        let tollgate = stage.under("[]\n");
+        let tollgate = stage.under("  []\n");
         let body = r#"{"fault": {"refuse": {}}, "for": "1m"}"#;
         let (status, text) = tollgate.send("POST", "/faults", body);
         assert_eq!(status, 201, "{text}");
