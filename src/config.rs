@@ -22,8 +22,12 @@ pub(crate) use {
     address::host_port,
     file::Given,
     located::{Located, Words},
-    problem::Mistake,
-    value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+    problem::{Fault, Mistake},
+    value::{
+        Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Size, Text, duration_text,
+        is_name,
+    },
+    word::{word, words_schema},
 };
 
 use plan::{EndpointPlan, Plan};

@@ -7,9 +7,14 @@ pub mod access_log;
 mod breaker;
 pub mod configured;
 pub mod deny;
+mod key;
 pub mod live;
 pub mod matching;
+mod over;
+mod rate_limit;
 pub mod rule;
+#[cfg(test)]
+mod stand;
 mod stats;
 
 use crate::{

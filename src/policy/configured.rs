@@ -1,6 +1,6 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{deny, matching::WrittenMatch, rule::Action};
+use super::{deny, matching::WrittenMatch, rate_limit, rule::Action};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
+    /// Let so many pass in so much time.
+    pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -31,10 +33,16 @@ pub(crate) type Made = Option<Result<Arc<dyn Action>, Vec<Mistake>>>;
 impl Written {
     /// What it does: each key that was written, and what came of it.
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
-        let all = [("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action)))];
+        let all = [
+            ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
+            (
+                "rate_limit",
+                self.rate_limit.take().map(|it| it.value.map(rate_limit::Settings::action)),
+            ),
+        ];
         all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
     }
 }
 
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny"];
+pub(crate) const ACTIONS: &[&str] = &["deny", "rate_limit"];
