@@ -20,7 +20,7 @@ mod yaml;
 pub use problem::{Problem, Problems};
 pub(crate) use {
     address::host_port,
-    file::Given,
+    file::{Given, given},
     located::{Located, Words},
     problem::{Fault, Mistake},
     value::{

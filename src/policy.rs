@@ -5,7 +5,9 @@
 
 pub mod access_log;
 mod breaker;
+mod concurrency_limit;
 pub mod configured;
+mod connection_limit;
 pub mod deny;
 mod key;
 pub mod live;

@@ -1,6 +1,8 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{deny, matching::WrittenMatch, rate_limit, rule::Action};
+use super::{
+    concurrency_limit, connection_limit, deny, matching::WrittenMatch, rate_limit, rule::Action,
+};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +27,10 @@ pub(crate) struct Written {
     pub(crate) deny: Option<Located<deny::Settings>>,
     /// Let so many pass in so much time.
     pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
+    /// Let so many operations be under way at a time.
+    pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
+    /// Let so many connections be open at a time.
+    pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -33,16 +39,22 @@ pub(crate) type Made = Option<Result<Arc<dyn Action>, Vec<Mistake>>>;
 impl Written {
     /// What it does: each key that was written, and what came of it.
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
+        let deny = self.deny.take().map(|it| it.value.map(deny::Settings::action));
+        let rate = self.rate_limit.take().map(|it| it.value.map(rate_limit::Settings::action));
+        let concurrency = self.concurrency_limit.take();
+        let concurrency = concurrency.map(|it| it.value.map(concurrency_limit::Settings::action));
+        let connection = self.connection_limit.take();
+        let connection = connection.map(|it| it.value.map(connection_limit::Settings::action));
         let all = [
-            ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
-            (
-                "rate_limit",
-                self.rate_limit.take().map(|it| it.value.map(rate_limit::Settings::action)),
-            ),
+            ("deny", deny),
+            ("rate_limit", rate),
+            ("concurrency_limit", concurrency),
+            ("connection_limit", connection),
         ];
         all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
     }
 }
 
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny", "rate_limit"];
+pub(crate) const ACTIONS: &[&str] =
+    &["deny", "rate_limit", "concurrency_limit", "connection_limit"];

@@ -12,8 +12,7 @@ use super::{
     rule::{Action, Rule, Stage},
 };
 use crate::config::{
-    Count, Fault, FromText, Given, Located, Mistake, Rate, Size, Text, duration_text, word,
-    words_schema,
+    Count, Fault, FromText, Given, Mistake, Rate, Size, duration_text, given, word, words_schema,
 };
 use allowance::Allowance;
 use limit::Limit;
@@ -55,7 +54,7 @@ pub(crate) struct Settings {
     /// How long refused clients are asked to wait before they try again, where the protocol can
     /// say so. Default: nothing is said.
     base_backoff: Given<Duration>,
-    /// How many keys are told apart at a time, 20 bytes each. Those beyond share one allowance.
+    /// How many keys are told apart at a time, 24 bytes each. Those beyond share one allowance.
     /// Default: 100000.
     max_keys: Given<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
@@ -155,12 +154,6 @@ impl Settings {
             message: self.message.map(Into::into),
         })
     }
-}
-
-/// What was written, if something was and could be read.
-fn given<T>(value: Given<T>) -> Option<T> {
-    let Located { value, .. } = value?;
-    value.map(|Text(value)| value)
 }
 
 impl Action for RateLimit {

@@ -71,9 +71,9 @@ pub(super) struct Updated<T> {
 }
 
 impl Table {
-    /// Room for `most` keys, and a quarter more, so that sets seldom fill up before the table.
+    /// Room for `most` keys, and half as many again, so that no set fills up before the table.
     pub(super) fn new(most: usize) -> Self {
-        let sets = (most + most / 4).div_ceil(PLACES).max(1);
+        let sets = (most + most / 2).div_ceil(PLACES).max(1);
         let sets = std::iter::repeat_with(Set::default).take(sets).collect();
         Self { sets, overflow: AtomicU64::new(0) }
     }
@@ -137,17 +137,26 @@ impl Table {
                 }
             }
         }
+        // The emptier set is the better one: so even a table that is nearly full has room.
+        let (mut most, mut best) = (0, Spot::Crowded);
         for set in sets {
+            let (mut count, mut first) = (0, None);
             for (key, time) in set.keys.iter().zip(&set.times) {
                 match time.load(Acquire) {
                     // Perhaps it is for this very key.
                     CLAIMED => return Spot::Busy,
-                    seen if seen <= now => return Spot::Free(Place { key, time, seen }),
+                    seen if seen <= now => {
+                        count += 1;
+                        first = first.or(Some(Place { key, time, seen }));
+                    }
                     _ => {}
                 }
             }
+            if let Some(place) = first.filter(|_| count > most) {
+                (most, best) = (count, Spot::Free(place));
+            }
         }
-        Spot::Crowded
+        best
     }
 
     /// The two sets that a key may be in.
