@@ -68,8 +68,28 @@ fn operations(bench: &mut Criterion) {
     }
 }
 
+/// What a million clients cost that come in turn, more than find room, and one between each.
+fn crowd(bench: &mut Criterion) {
+    let gate = gate("{ name: a, rate_limit: { rate: 10/s, burst: 400000000, key: [peer] } }");
+    operation(&gate);
+    let mut next = 0;
+    bench.bench_function("gate_rate_limit_crowd", |bench| {
+        bench.iter(|| {
+            next = (next + 1) % 1_000_000;
+            ask(&gate, &Client(Ipv4Addr::from_bits(next << 8)));
+        });
+    });
+    bench.bench_function("gate_rate_limit_beside_a_crowd", |bench| {
+        bench.iter(|| {
+            next = (next + 1) % 1_000_000;
+            ask(&gate, &Client(Ipv4Addr::from_bits(next << 8)));
+            operation(&gate);
+        });
+    });
+}
+
 /// A client of whom only the address is known.
-struct Client;
+struct Client(Ipv4Addr);
 
 impl Attributes for Client {
     fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
@@ -77,7 +97,7 @@ impl Attributes for Client {
     }
 
     fn peer(&self) -> Option<IpAddr> {
-        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        Some(IpAddr::V4(self.0))
     }
 }
 
@@ -88,13 +108,17 @@ fn measured(gate: &Gate) {
 }
 
 fn operation(gate: &Gate) {
+    ask(gate, &Client(Ipv4Addr::LOCALHOST));
+}
+
+fn ask(gate: &Gate, client: &Client) {
     let now = Instant::now();
     let operation = Operation {
         protocol: const { &mongo::Mongo::PROTOCOL },
         name: "find",
         resource: "shop.orders",
         front: &[0; 200],
-        attributes: &Client,
+        attributes: client,
         awaits: false,
         callsite: false,
     };
@@ -111,5 +135,5 @@ fn operation(gate: &Gate) {
     });
 }
 
-criterion_group!(benches, operations);
+criterion_group!(benches, operations, crowd);
 criterion_main!(benches);
