@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use operation::{Codec, Gate as _, Operation, Outcome, Settlement, Verdict};
-use std::{sync::Arc, time::Instant};
+use operation::{Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Instant,
+};
 use tollgate::{
     cluster::Cluster,
     config,
@@ -13,9 +18,15 @@ use tollgate::{
     series::Census,
 };
 
-/// A gate as a listener of a fresh proxy has it.
-fn gate() -> Gate {
-    let plan = config::for_proxy("mongo", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
+/// A gate as a listener of a fresh proxy has it, with these policies.
+fn gate(policies: &str) -> Gate {
+    let text = format!(
+        "listeners: {{ mongo: {{ address: 127.0.0.1:0, protocol: mongo, cluster: upstream }} }}\n\
+         clusters: {{ upstream: {{ endpoints: [127.0.0.1:1] }} }}\n\
+         policies: [{policies}]\n"
+    );
+    let plan = config::parse("bench.yaml", &text).unwrap();
+    let rules = plan.policies.clone();
     let metrics = Metrics::new();
     metrics.declare(&mongo::Mongo::PROTOCOL);
     let census = || {
@@ -33,14 +44,61 @@ fn gate() -> Gate {
         callsites: census(),
         lines: None,
     };
-    Gate::live(Live::new(Vec::new()), materials, census(), active)
+    Gate::live(Live::new(rules), materials, census(), active)
 }
 
+/// Policies, each beside a gate without any.
+const POLICIES: [(&str, &str); 5] = [
+    ("gate", ""),
+    ("gate_rate_limit", "{ name: a, rate_limit: { rate: 10000000/s, key: [peer] } }"),
+    (
+        "gate_rate_limit_of_bytes",
+        "{ name: a, rate_limit: { rate: 1000GiB/s, unit: bytes, key: [peer] } }",
+    ),
+    ("gate_concurrency_limit", "{ name: a, concurrency_limit: { max: 50 } }"),
+    ("gate_connection_limit", "{ name: a, connection_limit: { max: 50, key: [peer] } }"),
+];
+
 fn operations(bench: &mut Criterion) {
-    let gate = gate();
-    // The first one proves that there is such a thing, and makes room for those that follow.
+    for (name, policies) in POLICIES {
+        let gate = gate(policies);
+        // The first one proves that there is such a thing, and makes room for those that follow.
+        operation(&gate);
+        bench.bench_function(name, |bench| bench.iter(|| measured(&gate)));
+    }
+}
+
+/// What a million clients cost that come in turn, more than find room, and one between each.
+fn crowd(bench: &mut Criterion) {
+    let gate = gate("{ name: a, rate_limit: { rate: 10/s, burst: 400000000, key: [peer] } }");
     operation(&gate);
-    bench.bench_function("gate", |bench| bench.iter(|| measured(&gate)));
+    let mut next = 0;
+    bench.bench_function("gate_rate_limit_crowd", |bench| {
+        bench.iter(|| {
+            next = (next + 1) % 1_000_000;
+            ask(&gate, &Client(Ipv4Addr::from_bits(next << 8)));
+        });
+    });
+    bench.bench_function("gate_rate_limit_beside_a_crowd", |bench| {
+        bench.iter(|| {
+            next = (next + 1) % 1_000_000;
+            ask(&gate, &Client(Ipv4Addr::from_bits(next << 8)));
+            operation(&gate);
+        });
+    });
+}
+
+/// A client of whom only the address is known.
+struct Client(Ipv4Addr);
+
+impl Attributes for Client {
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
+        None
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(IpAddr::V4(self.0))
+    }
 }
 
 /// One operation, under a name that valgrind can be told to count.
@@ -50,13 +108,17 @@ fn measured(gate: &Gate) {
 }
 
 fn operation(gate: &Gate) {
+    ask(gate, &Client(Ipv4Addr::LOCALHOST));
+}
+
+fn ask(gate: &Gate, client: &Client) {
     let now = Instant::now();
     let operation = Operation {
         protocol: const { &mongo::Mongo::PROTOCOL },
         name: "find",
         resource: "shop.orders",
         front: &[0; 200],
-        attributes: &(),
+        attributes: client,
         awaits: false,
         callsite: false,
     };
@@ -73,5 +135,5 @@ fn operation(gate: &Gate) {
     });
 }
 
-criterion_group!(benches, operations);
+criterion_group!(benches, operations, crowd);
 criterion_main!(benches);

@@ -22,13 +22,14 @@ mod yaml;
 pub use problem::{Problem, Problems};
 pub(crate) use {
     address::host_port,
-    file::Given,
+    file::{Given, given},
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
     value::{
-        Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Share, Size, Text,
-        duration_text, told,
+        Between, Count, Factor, FromText, Name, Percent, Rate, Share, Size, Text, duration_text,
+        is_name, told,
     },
+    word::{word, words_schema},
 };
 pub use {
     scope::Scope,

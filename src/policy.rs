@@ -6,12 +6,19 @@
 pub mod access_log;
 pub mod bandwidth_limit;
 mod breaker;
+mod concurrency_limit;
 pub mod configured;
+mod connection_limit;
 pub mod deny;
 pub mod fault;
+mod key;
 pub mod live;
 pub mod matching;
+mod over;
+mod rate_limit;
 pub mod rule;
+#[cfg(test)]
+mod stand;
 mod stats;
 pub mod time_limit;
 

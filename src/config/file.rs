@@ -21,6 +21,12 @@ pub(crate) use {
 /// A key that may be left out, and whose value is written as text.
 pub(crate) type Given<T> = Option<Located<Text<T>>>;
 
+/// What was written, if something was and could be read.
+pub(crate) fn given<T>(value: Given<T>) -> Option<T> {
+    let Located { value, .. } = value?;
+    value.map(|Text(value)| value)
+}
+
 /// The most that `max_series` may be: each series holds memory.
 const MAX_SERIES: usize = 100_000;
 

@@ -1,6 +1,9 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{bandwidth_limit, deny, fault, matching::WrittenMatch, rule::Action, time_limit};
+use super::{
+    bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::WrittenMatch,
+    rate_limit, rule::Action, time_limit,
+};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +26,12 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
+    /// Let so many pass in so much time.
+    pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
+    /// Let so many operations be under way at a time.
+    pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
+    /// Let so many connections be open at a time.
+    pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
     /// Let bytes pass no faster than this.
     pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
     /// Answer in the service's place when it takes too long.
@@ -38,22 +47,42 @@ impl Written {
     /// What it does: each key that was written, and what came of it.
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
         let all = [
-            ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
-            (
-                "bandwidth_limit",
-                self.bandwidth_limit
-                    .take()
-                    .map(|it| it.value.map(bandwidth_limit::Settings::action)),
+            made("deny", self.deny.take(), deny::Settings::action),
+            made("rate_limit", self.rate_limit.take(), rate_limit::Settings::action),
+            made(
+                "concurrency_limit",
+                self.concurrency_limit.take(),
+                concurrency_limit::Settings::action,
             ),
-            (
-                "time_limit",
-                self.time_limit.take().map(|it| it.value.map(time_limit::Settings::action)),
+            made(
+                "connection_limit",
+                self.connection_limit.take(),
+                connection_limit::Settings::action,
             ),
-            ("fault", self.fault.take().map(|it| it.value.map(fault::Settings::action))),
+            made("bandwidth_limit", self.bandwidth_limit.take(), bandwidth_limit::Settings::action),
+            made("time_limit", self.time_limit.take(), time_limit::Settings::action),
+            made("fault", self.fault.take(), fault::Settings::action),
         ];
-        all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
+        all.into_iter().flatten().collect()
     }
 }
 
+/// What came of the settings under a key, if they were written.
+fn made<T>(
+    key: &'static str,
+    settings: Option<Located<T>>,
+    action: impl FnOnce(T) -> Result<Arc<dyn Action>, Vec<Mistake>>,
+) -> Option<(&'static str, Made)> {
+    settings.map(|settings| (key, settings.value.map(action)))
+}
+
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny", "bandwidth_limit", "time_limit", "fault"];
+pub(crate) const ACTIONS: &[&str] = &[
+    "deny",
+    "rate_limit",
+    "concurrency_limit",
+    "connection_limit",
+    "bandwidth_limit",
+    "time_limit",
+    "fault",
+];

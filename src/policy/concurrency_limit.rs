@@ -1,0 +1,200 @@
+//! Lets so many operations be under way at a time: a fixed number, or as many as the service takes
+//! well.
+
+mod cell;
+mod cells;
+mod gradient;
+mod limit;
+
+use super::{
+    Materials, Policy,
+    key::{Grouping, WrittenKey},
+    over::Over,
+    rule::{Action, Rule, Stage},
+};
+use crate::config::{Count, Factor, Given, Located, Mistake, Percent, duration_text, given};
+use cell::Size;
+use cells::Shared;
+use limit::Limit;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+
+/// How long an operation waits for a place unless somebody says otherwise.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How an adaptive limit behaves unless somebody says otherwise.
+const ADAPTIVE: gradient::Plan =
+    gradient::Plan { min: 10, max: 1000, initial: 20, tolerance: 1.5, smoothing: 0.2 };
+
+/// What people write under `concurrency_limit`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50 }`")]
+pub(crate) struct Settings {
+    /// How many operations may be under way at a time, over all workers. Either this or
+    /// `adaptive`.
+    max: Given<Count>,
+    /// Find out from latencies how many that should be.
+    adaptive: Option<Located<Adaptive>>,
+    /// Which operations are counted together: those that agree in all of these attributes.
+    /// Default: `[]`, all of them.
+    key: WrittenKey,
+    /// How many operations may wait for a place, in order. Default: none.
+    queue: Given<Count>,
+    /// Who waited for longer than this is refused. Default: `1s`.
+    queue_timeout: Given<Duration>,
+    /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    over: Given<Over>,
+    /// What a person reads in the error. Default: a sentence that names the policy.
+    message: Option<String>,
+}
+
+/// A limit that follows latency (gradient2 of Netflix's concurrency-limits).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ min: 10, max: 200 }`")]
+pub(crate) struct Adaptive {
+    /// The limit never goes below this. Default: 10.
+    min: Given<Count>,
+    /// The limit never goes above this. Default: 1000.
+    max: Given<Count>,
+    /// Where the limit begins. Default: 20, or the nearest of `min` and `max`.
+    initial: Given<Count>,
+    /// By what factor latency may rise above its long-term mean before the limit goes down.
+    /// Default: 1.5.
+    tolerance: Given<Factor>,
+    /// What share of each step is taken, in percent. Default: 20.
+    smoothing: Given<Percent>,
+}
+
+/// What a concurrency limit is to do, checked.
+#[derive(Debug)]
+struct Plan {
+    size: Size,
+    grouping: Grouping,
+    queue: usize,
+    queue_timeout: Duration,
+    over: Over,
+    message: Option<Box<str>>,
+}
+
+/// A concurrency limit, as all workers share it.
+#[derive(Debug)]
+struct ConcurrencyLimit {
+    plan: Arc<Plan>,
+    cells: Arc<Shared>,
+}
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let plan = self.plan(&mut mistakes);
+        match plan {
+            Some(plan) if mistakes.is_empty() => {
+                let cells = Arc::new(Shared::new(plan.size));
+                Ok(Arc::new(ConcurrencyLimit { plan: Arc::new(plan), cells }))
+            }
+            _ => Err(mistakes),
+        }
+    }
+
+    fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
+        let over = given(self.over).unwrap_or_default();
+        let mut wrong = |key: &str, message: &str, hint: &str| {
+            mistakes.push(Mistake::new(&[key], message, hint));
+        };
+        if over.delays() {
+            let hint = "write refuse, close or reset; `queue: 100` lets so many wait";
+            wrong("over", "who is over this limit waits in its queue", hint);
+        }
+        if self.queue_timeout.is_some() && self.queue.is_none() {
+            let hint = "write `queue: 100`, or leave it out";
+            wrong("queue_timeout", "`queue_timeout` is for who waits, and nobody may", hint);
+        }
+        if self.max.is_some() == self.adaptive.is_some() {
+            let message = match self.max.is_some() {
+                true => "`max` is a fixed limit and `adaptive` is another",
+                false => "no limit is given",
+            };
+            wrong("max", message, "write either `max: 50` or `adaptive: {}`");
+        }
+        let size = match self.adaptive {
+            Some(adaptive) => Size::Adaptive(adaptive.value?.plan(mistakes)),
+            None => Size::Fixed(given(self.max)?.0),
+        };
+        Some(Plan {
+            size,
+            grouping: Grouping::of(self.key, mistakes),
+            queue: given(self.queue).map_or(0, |count| count.0),
+            queue_timeout: given(self.queue_timeout).unwrap_or(QUEUE_TIMEOUT),
+            over,
+            message: self.message.map(Into::into),
+        })
+    }
+}
+
+impl Adaptive {
+    fn plan(self, mistakes: &mut Vec<Mistake>) -> gradient::Plan {
+        let count = |count: Given<Count>, default| given(count).map_or(default, |count| count.0);
+        let (min, max) = (count(self.min, ADAPTIVE.min), count(self.max, ADAPTIVE.max));
+        if min > max {
+            let message = format!("`min` is {min}, and `max` is {max}");
+            mistakes.push(Mistake::new(&["adaptive"], message, "make `max` the larger one"));
+        }
+        let initial = count(self.initial, ADAPTIVE.initial.max(min).min(max));
+        if !(min..=max).contains(&initial) && min <= max {
+            let message = format!("`initial` is {initial}, which is not from {min} to {max}");
+            let hint = "make it something between `min` and `max`";
+            mistakes.push(Mistake::new(&["adaptive"], message, hint));
+        }
+        let percent = given(self.smoothing).map(|percent| percent.0);
+        if percent == Some(0) {
+            let hint = "1 to 100";
+            mistakes.push(Mistake::new(&["adaptive"], "`smoothing: 0` never changes it", hint));
+        }
+        let smoothing = percent.map_or(ADAPTIVE.smoothing, |percent| percent as f64 / 100.0);
+        let tolerance = given(self.tolerance).map_or(ADAPTIVE.tolerance, |factor| factor.0);
+        gradient::Plan { min, max, initial, tolerance, smoothing }
+    }
+}
+
+impl Action for ConcurrencyLimit {
+    fn kind(&self) -> &'static str {
+        "concurrency_limit"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Operation
+    }
+
+    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+        Box::new(Limit::new(&self.plan, &self.cells, rule, from))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let Plan { size, grouping, queue, queue_timeout, over, message } = &*self.plan;
+        let mut json = serde_json::json!({ "key": grouping.names(), "over": over.as_str() });
+        match size {
+            Size::Fixed(max) => json["max"] = (*max).into(),
+            Size::Adaptive(plan) => {
+                json["adaptive"] = serde_json::json!({
+                    "min": plan.min,
+                    "max": plan.max,
+                    "initial": plan.initial,
+                    "tolerance": plan.tolerance,
+                    "smoothing": (plan.smoothing * 100.0).round() as u64,
+                });
+            }
+        }
+        if *queue > 0 {
+            json["queue"] = (*queue).into();
+            json["queue_timeout"] = duration_text(*queue_timeout).into();
+        }
+        if let Some(message) = message {
+            json["message"] = (**message).into();
+        }
+        json
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Lets so many connections be open at a time.
+
+use super::{
+    Entrance, Guest, Materials, Policy,
+    key::{Grouping, WrittenKey},
+    over::Over,
+    rule::{Action, Rule, Stage},
+};
+use crate::{
+    config::{Count, Given, Mistake, given},
+    series::Key,
+};
+use foldhash::HashMap;
+use operation::{Link, No, Reason};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+/// In how many parts keys are counted, so that workers seldom meet.
+const SHARDS: usize = 16;
+
+/// What people write under `connection_limit`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50, key: [peer] }`")]
+pub(crate) struct Settings {
+    /// How many connections may be open at a time.
+    #[schemars(required)]
+    max: Given<Count>,
+    /// Which connections are counted together: those that agree in all of these, of `peer`,
+    /// `listener` and `protocol`. Default: `[]`, all of them.
+    key: WrittenKey,
+    /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    over: Given<Over>,
+}
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        if self.max.is_none() {
+            let hint = "write how many may be open: `max: 50`";
+            mistakes.push(Mistake::new(&["max"], "`max` is missing", hint));
+        }
+        let over = given(self.over).unwrap_or_default();
+        if over.delays() {
+            let message = format!("`{}` is nothing that this limit does", over.as_str());
+            let hint = "write refuse, close or reset; to hold connections back, limit their rate";
+            mistakes.push(Mistake::new(&["over"], message, hint));
+        }
+        let grouping = Grouping::of_connections(self.key, &mut mistakes);
+        match given(self.max) {
+            Some(max) if mistakes.is_empty() => {
+                let open = Arc::new(Open { max: max.0, shards: Default::default() });
+                Ok(Arc::new(ConnectionLimit { grouping: Arc::new(grouping), over, open }))
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
+/// A limit of connections, as all workers share it.
+#[derive(Debug)]
+struct ConnectionLimit {
+    grouping: Arc<Grouping>,
+    over: Over,
+    open: Arc<Open>,
+}
+
+/// How many connections are open, by key. A key without any is gone, so there are never more keys
+/// than connections, and those are bounded already.
+#[derive(Debug)]
+struct Open {
+    max: usize,
+    shards: [Mutex<HashMap<u64, usize>>; SHARDS],
+}
+
+impl Open {
+    fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, usize>> {
+        let shard = &self.shards[(key >> 32) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more, if it may be.
+    fn enter(&self, key: u64) -> bool {
+        let mut shard = self.shard(key);
+        let open = shard.entry(key).or_default();
+        let room = *open < self.max;
+        *open += usize::from(room);
+        room
+    }
+
+    fn leave(&self, key: u64) {
+        let mut shard = self.shard(key);
+        if let Some(open) = shard.get_mut(&key) {
+            *open -= 1;
+            if *open == 0 {
+                shard.remove(&key);
+            }
+        }
+        // Who came in a crowd does not leave its size behind.
+        if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
+            shard.shrink_to_fit();
+        }
+    }
+}
+
+impl Action for ConnectionLimit {
+    fn kind(&self) -> &'static str {
+        "connection_limit"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Connection
+    }
+
+    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+        let max = self.open.max;
+        let message = format!("the policy `{}` allows {max} connections at a time", rule.name);
+        let mut no = No::new(Reason::Overloaded, message);
+        no.manner = self.over.manner();
+        Box::new(Door {
+            listener: Arc::clone(&from.listener),
+            protocol: from.protocol.name,
+            grouping: Arc::clone(&self.grouping),
+            open: Arc::clone(&self.open),
+            no,
+        })
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "max": self.open.max,
+            "key": self.grouping.names(),
+            "over": self.over.as_str(),
+        })
+    }
+}
+
+/// The limit on one worker, for one listener.
+struct Door {
+    listener: Arc<str>,
+    protocol: &'static str,
+    grouping: Arc<Grouping>,
+    open: Arc<Open>,
+    no: No,
+}
+
+impl Policy for Door {
+    fn bind(&self, _: &Key) -> Option<Box<dyn super::Bound>> {
+        None
+    }
+
+    fn connect(&self, link: &Link, _: Instant) -> Entrance {
+        let key = self.grouping.of_link(&self.listener, self.protocol, link);
+        match self.open.enter(key) {
+            true => Entrance::Guest(Box::new(Place { key, open: Arc::clone(&self.open) })),
+            false => Entrance::Refuse(self.no.clone()),
+        }
+    }
+}
+
+/// A connection's place; given back when it ends.
+struct Place {
+    key: u64,
+    open: Arc<Open>,
+}
+
+impl Guest for Place {}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.leave(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Who finds a place, and who gives one back.
+
+use super::*;
+use crate::policy::stand::{self, link, materials};
+use std::thread;
+
+fn rule(settings: &str) -> Arc<Rule> {
+    stand::rule(&format!("connection_limit: {{ {settings} }}"))
+}
+
+fn guest(policy: &dyn Policy, n: u32) -> Option<Box<dyn Guest>> {
+    match policy.connect(&link(n), Instant::now()) {
+        Entrance::Guest(guest) => Some(guest),
+        Entrance::Refuse(no) => {
+            assert_eq!(no.reason, Reason::Overloaded);
+            None
+        }
+        Entrance::Free | Entrance::Delay(_) => panic!("nobody is let in uncounted"),
+    }
+}
+
+#[test]
+fn a_place_is_free_again_when_its_connection_ends() {
+    let rule = rule("max: 2, key: [peer]");
+    let (one, two) = (stand::policy(&rule, &materials()), stand::policy(&rule, &materials()));
+    let first = guest(&*one, 1).unwrap();
+    let _second = guest(&*two, 1).unwrap();
+    assert!(guest(&*one, 1).is_none());
+    let _other = guest(&*one, 2).unwrap();
+    drop(first);
+    let _third = guest(&*two, 1).unwrap();
+    assert!(guest(&*one, 1).is_none());
+}
+
+#[test]
+fn without_a_key_there_is_one_limit_for_all() {
+    let policy = stand::policy(&rule("max: 1, over: reset"), &materials());
+    let _first = guest(&*policy, 1).unwrap();
+    let Entrance::Refuse(no) = policy.connect(&link(2), Instant::now()) else { panic!("let in") };
+    assert_eq!(no.manner, operation::Manner::Reset);
+    assert_eq!(&*no.message, "the policy `it` allows 1 connections at a time");
+}
+
+#[test]
+fn nothing_is_kept_of_a_crowd_that_has_left() {
+    let open = Open { max: 1, shards: Default::default() };
+    for key in 0..100_000_u64 {
+        assert!(open.enter(key << 32));
+        assert!(!open.enter(key << 32));
+    }
+    for key in 0..100_000_u64 {
+        open.leave(key << 32);
+    }
+    for shard in &open.shards {
+        let shard = shard.lock().unwrap();
+        assert_eq!(shard.len(), 0);
+        assert!(shard.capacity() <= 64, "{}", shard.capacity());
+    }
+}
+
+#[test]
+fn threads_never_let_in_more_than_may_be() {
+    let open = Open { max: 3, shards: Default::default() };
+    let inside = std::sync::atomic::AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    if !(open.enter(7)) {
+                        continue;
+                    }
+                    let now = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    assert!(now < 3, "{now} were in already");
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    open.leave(7);
+                }
+            });
+        }
+    });
+    assert!(open.shard(7).is_empty());
+}
+
+#[test]
+fn settings_are_checked_and_shown() {
+    let mistake = |settings: &str| {
+        stand::rules(&format!("{{ name: it, connection_limit: {{ {settings} }} }}")).unwrap_err()
+    };
+    assert!(mistake("key: [peer]").contains("`max` is missing"));
+    assert!(mistake("max: 5, over: delay").contains("nothing that this limit does"));
+    assert!(mistake("max: 5, key: [user]").contains("not known when a connection comes"));
+    let shown = rule("max: 5, key: [peer, listener], over: close").action.to_json().to_string();
+    let again = stand::rule(&format!("connection_limit: {shown}"));
+    assert_eq!(again.action.to_json().to_string(), shown);
+}
