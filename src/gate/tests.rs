@@ -5,7 +5,7 @@ use crate::{policy::Bound, series::Key};
 use operation::{Gate as _, Protocol, Reason};
 use std::cell::Cell;
 
-mod live;
+mod configured;
 
 const TOY: Protocol = Protocol::plain("toy");
 
