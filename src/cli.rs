@@ -3,6 +3,8 @@
 //! This is the only place that prints for people and ends the process.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
+mod explain;
+
 use crate::{
     config::{self, plan::Plan},
     demo,
@@ -10,12 +12,16 @@ use crate::{
     top,
 };
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use explain::Question;
 use std::{
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,9 +49,13 @@ enum Command {
         /// The config file.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
-        /// How problems are told.
+        /// How problems and explanations are told.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
+        /// Tell which policies would apply to an operation, and which key of the others says no:
+        /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'.
+        #[arg(long, value_name = "OPERATION", value_parser = |text: &str| Question::read(text).map(Arc::new))]
+        explain: Option<Arc<Question>>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
@@ -103,7 +113,7 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Check { config, format } => check(&config, format),
+        Command::Check { config, format, explain } => check(&config, format, explain.as_deref()),
         Command::Proxy { protocol, listen, upstream, admin } => {
             match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
                 Ok(plan) => run(plan),
@@ -124,10 +134,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn check(file: &std::path::Path, format: Format) -> ExitCode {
-    match (config::load(file), format) {
-        (Ok(_), Format::Text) => println!("ok"),
-        (Ok(_), Format::Json) => println!("[]"),
+fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
+    let plan = match (config::load(file), format) {
+        (Ok(plan), _) => plan,
         (Err(problems), Format::Text) => {
             println!("{problems}");
             return ExitCode::FAILURE;
@@ -135,6 +144,15 @@ fn check(file: &std::path::Path, format: Format) -> ExitCode {
         (Err(problems), Format::Json) => {
             println!("{:#}", problems.to_json());
             return ExitCode::FAILURE;
+        }
+    };
+    match (question.map(|question| question.answers(&plan)), format) {
+        (None, Format::Text) => println!("ok"),
+        (None, Format::Json) => println!("[]"),
+        (Some(Ok(answers)), Format::Text) => print!("{}", explain::text(&answers)),
+        (Some(Ok(answers)), Format::Json) => println!("{:#}", explain::json(&answers)),
+        (Some(Err(wrong)), _) => {
+            Arguments::command().error(ErrorKind::ValueValidation, wrong).exit();
         }
     }
     ExitCode::SUCCESS

@@ -25,6 +25,7 @@ pub(crate) use {
     file::{Given, given},
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
+    scope::{attributes, has as has_attribute},
     value::{
         Between, Count, Factor, FromText, Name, Percent, Rate, Share, Size, Text, duration_text,
         is_name, told,
@@ -112,6 +113,11 @@ pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(file::File);
     schema.insert("title".into(), "Tollgate config".into());
     schema.to_value()
+}
+
+/// `, did you mean …?` if one of the known words is near enough to be what was meant.
+pub(crate) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    decode::did_you_mean(decode::nearest(word, known))
 }
 
 const EMPTY: &str = "a config has at least `listeners` and `clusters`";

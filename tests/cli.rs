@@ -114,6 +114,49 @@ fn a_bad_config_is_told_to_machines_as_json() {
 }
 
 #[test]
+fn a_config_explains_what_becomes_of_an_operation() {
+    let path = fixture("good/policies.yaml");
+    let ask = |question: &str, more: &[&str]| {
+        said(&[&["check", "-c", &path, "--explain", question], more].concat())
+    };
+    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin", &[]);
+    assert_eq!((drop.code, drop.err.as_str()), (Some(0), ""), "{drop:?}");
+    let expected = "db (mongo):\n  \
+        no-drops  deny  no: all of {\"not\":{\"app\":\"night?\"},\"peer\":[\"10.0.0.0/8\",\"192.168.*\",\"::1\"],\"user\":\"admin\"} matches\n  \
+        query     deny  no: there is no `query_hash`, and it must be `12e45`\n  \
+        nobody    deny  no: `listener` is `db`, and must be `r*`\n";
+    assert_eq!(drop.out, expected);
+    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin app=night7", &[]);
+    assert!(drop.out.contains("  no-drops  deny  applies to it\n"), "{drop:?}");
+
+    let raw = ask("tcp session listener=raw peer=192.0.2.1", &["--format", "json"]);
+    let raw: Value = serde_json::from_str(&raw.out).unwrap();
+    assert_eq!((&raw[0]["listener"], &raw[0]["protocol"]), (&"raw".into(), &"tcp".into()));
+    let [drops, query, nobody] = raw[0]["policies"].as_array().unwrap().as_slice() else {
+        panic!("{raw}")
+    };
+    assert_eq!((&drops["applies"], &drops["key"]), (&false.into(), &"protocol".into()));
+    assert_eq!((&query["enabled"], &query["applies"]), (&false.into(), &false.into()));
+    assert_eq!((&nobody["name"], &nobody["applies"]), (&"nobody".into(), &true.into()));
+    assert_eq!(nobody["about"], "connection");
+}
+
+#[test]
+fn a_question_that_makes_no_sense_is_a_matter_of_usage() {
+    let path = fixture("good/policies.yaml");
+    let ask = |question: &str| said(&["check", "-c", &path, "--explain", question]);
+    let example = "'mongo find shop.users app=reports";
+    failed(&ask("mongo"), 2, &["a protocol and an operation", example]);
+    failed(&ask("mongo find ap=x"), 2, &["did you mean `app`?", example]);
+    failed(&ask("mongo find listener=raw"), 2, &["`raw` speaks mongo", "db (mongo), raw (tcp)"]);
+    // A config that is wrong explains nothing.
+    let bad = fixture("bad/policies.yaml");
+    let said = said(&["check", "-c", &bad, "--explain", "mongo find"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("unknown key `oparation`"), "{said:?}");
+}
+
+#[test]
 fn the_schema_has_every_key_that_a_config_may_have() {
     let schema = said(&["schema"]);
     assert_eq!((schema.code, schema.err.as_str()), (Some(0), ""));

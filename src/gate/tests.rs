@@ -5,6 +5,8 @@ use crate::{policy::Bound, series::Key};
 use operation::{Gate as _, Protocol, Reason};
 use std::cell::Cell;
 
+mod configured;
+
 const TOY: Protocol = Protocol::plain("toy");
 
 /// Counts what it admits and what it hears the end of.

@@ -2,7 +2,7 @@
 
 use crate::{blocks, first_column, read};
 use mongo::Mongo;
-use operation::{Close, Codec, Outcome};
+use operation::{Close, Codec, Outcome, Reason};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -34,6 +34,9 @@ fn the_page_lists_every_reason() {
     let mut expected: Vec<&str> = Close::ALL.iter().map(|close| close.as_str()).collect();
     // Those that end operations and not their connection.
     expected.extend(["unreadable", "no_reply"]);
+    // Those that the proxy tells in the service's place.
+    let refusals = Reason::ALL.map(Reason::as_str);
+    expected.extend(refusals.into_iter().filter(|it| Close::ALL.iter().all(|c| c.as_str() != *it)));
     assert_eq!(first_column(part(&page, "Reasons")), expected);
 }
 
@@ -74,7 +77,8 @@ fn every_field_of_a_line_is_on_the_page() {
         "admin: off\nworkers: 1\naccess_log: {{ path: {}, slower_than: 1ms, values: true }}\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n  \
          any: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: any }}\n\
-         clusters:\n  db: {{ endpoints: [\"{server}\"] }}\n  any: {{ endpoints: [\"{}\"] }}\n",
+         clusters:\n  db: {{ endpoints: [\"{server}\"] }}\n  any: {{ endpoints: [\"{}\"] }}\n\
+         policies: [{{ name: dry, dry_run: true, match: {{ operation: find }}, deny: {{}} }}]\n",
         log.display(),
         echo.local_addr().unwrap(),
     );
@@ -85,8 +89,9 @@ fn every_field_of_a_line_is_on_the_page() {
 
     let page = read(PAGE);
     let documented: BTreeSet<&str> = first_column(part(&page, "Fields")).into_iter().collect();
-    // The demonstration has no logins, no traces and no time limits.
-    let rare = ["user", "trace_id", "max_time_ms"];
+    // The demonstration has no logins, no traces and no time limits, and what is refused is not
+    // slow.
+    let rare = ["user", "trace_id", "max_time_ms", "policy"];
     let wanted: BTreeSet<&str> =
         documented.iter().copied().filter(|field| !rare.contains(field)).collect();
     let began = Instant::now();

@@ -33,34 +33,47 @@ fn queries() -> Vec<(String, String)> {
     targets.map(|target| (text(&target["expr"]), text(&target["legendFormat"]))).collect()
 }
 
+/// What starts something: the file, and its folder.
+const COMPOSED: [(&str, &str); 2] =
+    [("docker-compose.yml", ""), ("examples/faults/docker-compose.yml", "examples/faults/")];
+
 #[test]
-fn the_proxys_config_is_right() {
-    if let Err(problems) = config::load(path("deploy/tollgate.yaml")) {
-        panic!("{problems}");
+fn the_proxys_configs_are_right() {
+    for config in ["deploy/tollgate.yaml", "examples/faults/tollgate.yaml"] {
+        if let Err(problems) = config::load(path(config)) {
+            panic!("{problems}");
+        }
     }
 }
 
 #[test]
 fn every_file_that_is_mounted_is_there() {
-    let compose = yaml("docker-compose.yml");
     let mut mounted = 0;
-    for service in compose["services"].as_object().unwrap().values() {
-        for volume in texts(&service["volumes"]) {
-            let (from, _) = volume.split_once(':').unwrap();
-            if from.starts_with('.') {
-                assert!(path(from).exists(), "{volume}");
-                mounted += 1;
-            } else {
-                assert!(compose["volumes"].get(from).is_some(), "{volume}");
+    for (file, folder) in COMPOSED {
+        let compose = yaml(file);
+        for service in compose["services"].as_object().unwrap().values() {
+            for volume in texts(&service["volumes"]) {
+                let (from, _) = volume.split_once(':').unwrap();
+                if from.starts_with('.') {
+                    assert!(path(&format!("{folder}{from}")).exists(), "{volume}");
+                    mounted += 1;
+                } else {
+                    assert!(compose["volumes"].get(from).is_some(), "{volume}");
+                }
             }
         }
     }
-    assert!(mounted >= 5);
+    assert!(mounted >= 7);
 }
 
 #[test]
 fn services_depend_on_services_and_stop_after_the_drain() {
-    let compose = yaml("docker-compose.yml");
+    for (file, folder) in COMPOSED {
+        start_and_stop_in_order(&yaml(file), folder);
+    }
+}
+
+fn start_and_stop_in_order(compose: &Value, folder: &str) {
     let services = compose["services"].as_object().unwrap();
     for (name, service) in services {
         let on: Vec<&str> = match &service["depends_on"] {
@@ -73,14 +86,30 @@ fn services_depend_on_services_and_stop_after_the_drain() {
     }
     let grace = services["tollgate"]["stop_grace_period"].as_str().unwrap();
     let grace = grace.strip_suffix('s').unwrap().parse().unwrap();
-    let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
+    let mounted = texts(&services["tollgate"]["volumes"]);
+    let (config, _) = mounted[0].split_once(':').unwrap();
+    let plan = config::load(path(&format!("{folder}{config}"))).unwrap();
     assert!(Duration::from_secs(grace) > plan.drain_timeout);
     let dockerfile = read("Dockerfile");
     for (name, service) in services {
         if let Some(stage) = service["build"]["target"].as_str() {
             assert!(dockerfile.contains(&format!(" AS {stage}\n")), "{name} builds {stage}");
+            let context = format!("{folder}{}", service["build"]["context"].as_str().unwrap());
+            assert!(path(&context).join("Dockerfile").exists(), "{name} builds in {context}");
         }
     }
+}
+
+#[test]
+fn tests_in_a_container_reach_the_proxy_and_its_admin_interface() {
+    let compose = yaml("examples/faults/docker-compose.yml");
+    let plan = config::load(path("examples/faults/tollgate.yaml")).unwrap();
+    let environment = &compose["services"]["tests"]["environment"];
+    let mongodb = format!("mongodb://tollgate:{}/", plan.listeners[0].address.port());
+    assert_eq!(environment["MONGODB_URL"], mongodb);
+    let admin = format!("http://tollgate:{}", plan.admin.unwrap().port());
+    assert_eq!(environment["TOLLGATE_ADMIN"], admin);
+    assert!(compose["services"]["tollgate"]["ports"].is_null(), "it can break what passes");
 }
 
 #[test]
@@ -175,9 +204,9 @@ fn every_metric_that_tells_of_operations_is_on_the_dashboard() {
     let queries = queries();
     let shown: BTreeSet<&str> = queries.iter().flat_map(|(query, _)| used(query)).collect();
     for name in names() {
-        // Of a histogram one of its three is enough, and refusals have no policy yet.
+        // Of a histogram one of its three is enough.
         let aside = ["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end));
-        let rare = ["tollgate_build_info", "tollgate_refusals_total", "tollgate_connections_total"];
+        let rare = ["tollgate_build_info", "tollgate_connections_total"];
         assert!(aside || rare.contains(&&*name) || shown.contains(&*name), "{name}");
     }
 }

@@ -6,6 +6,7 @@
 mod access_log;
 mod configuration;
 mod deploy;
+mod faults;
 mod metrics;
 mod prose;
 

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -12,18 +12,21 @@ const PAGES: [&str; 12] = [
     "docs/configuration.md",
     "docs/metrics.md",
     "docs/mongodb.md",
+    "docs/policies.md",
     "docs/reliability.md",
     "docs/tcp.md",
     "docs/docker.md",
     "docs/testing.md",
+    "docs/testing-with-faults.md",
 ];
 
-const CONFIGS: [&str; 5] = [
+const CONFIGS: [&str; 6] = [
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
     "docs/docker.md",
     "docs/reliability.md",
+    "docs/policies.md",
 ];
 
 #[test]

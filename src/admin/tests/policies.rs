@@ -99,7 +99,10 @@ fn a_wrong_body_is_told_as_a_file_would_be_and_changes_nothing() {
             "{\"deny\": {}, \"match\": {\"listener\": \"bd\"}}",
             "body:1:36: there is no listener `bd`",
         ),
-        ("{\"deny\": {}, \"match\": {\"ap\": \"x\"}}", "body:1:24: nothing that passes has a `ap`"),
+        (
+            "{\"deny\": {}, \"match\": {\"ap\": \"x\"}}",
+            "body:1:24: unknown key `ap`, did you mean `app`?",
+        ),
         ("{\"deny\": {}, \"name\": \"other\"}", "this is the policy `other`, and not `quiet`"),
         ("{\"enabled\": true, \"name\": \"quiet\"}", "this policy does nothing"),
     ] {

@@ -62,7 +62,7 @@ impl Policies<'_> {
         let known: Vec<&str> = WORDS.into_iter().chain(attributes).collect();
         let near = did_you_mean(nearest(key, known.iter().copied()));
         let hint = format!("the keys here: {}", known.join(", "));
-        self.report.add(at, format!("nothing that passes has a `{key}`{near}"), hint);
+        self.report.add(at, format!("unknown key `{key}`{near}"), hint);
         false
     }
 

@@ -1,0 +1,268 @@
+//! `tollgate check --explain`: which policies would apply to an operation, and which key of the
+//! others says no.
+
+use crate::{
+    config::{
+        attributes, did_you_mean, has_attribute,
+        plan::{ListenerPlan, Plan},
+    },
+    policy::{Rule, matching::Known},
+    protocols,
+};
+use operation::{Attributes, Operation, Protocol};
+use serde_json::{Value, json};
+use std::{borrow::Cow, fmt::Write, net::IpAddr};
+
+/// What a question looks like.
+const EXAMPLE: &str = "--explain 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'";
+
+/// An operation that somebody asks about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    protocol: &'static Protocol,
+    operation: String,
+    resource: String,
+    listener: Option<String>,
+    peer: Option<IpAddr>,
+    attributes: Vec<(String, String)>,
+}
+
+/// What was found for one listener.
+pub(super) struct Answer<'p> {
+    listener: &'p ListenerPlan,
+    policies: Vec<Found<'p>>,
+}
+
+/// What was found about one policy.
+struct Found<'p> {
+    rule: &'p Rule,
+    /// The key that says no, and why.
+    objection: Option<(String, String)>,
+}
+
+impl Question {
+    /// Reads `PROTOCOL OPERATION [RESOURCE] [ATTRIBUTE=VALUE]…`.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let wrong = |why: String| format!("{why}; ask such as {EXAMPLE}");
+        let words = words(text).ok_or_else(|| wrong("a quote is not closed".to_owned()))?;
+        let is_fact = |word: &&String| word.contains('=');
+        let (facts, names): (Vec<_>, Vec<_>) = words.iter().partition(is_fact);
+        let (protocol, operation, resource) = match names.as_slice() {
+            [protocol, operation] => (protocol, operation, ""),
+            [protocol, operation, resource] => (protocol, operation, resource.as_str()),
+            [] | [_] => {
+                return Err(wrong("a protocol and an operation are to be named".to_owned()));
+            }
+            [_, _, _, more, ..] => {
+                return Err(wrong(format!("`{more}` is no `attribute=value`")));
+            }
+        };
+        let known = protocols::all();
+        let Some(protocol) = known.into_iter().find(|known| known.name == *protocol) else {
+            let near = did_you_mean(protocol, protocols::NAMES.iter().copied());
+            return Err(wrong(format!("there is no protocol `{protocol}`{near}")));
+        };
+        let mut question = Self {
+            protocol,
+            operation: (*operation).clone(),
+            resource: resource.to_owned(),
+            listener: None,
+            peer: None,
+            attributes: Vec::new(),
+        };
+        for (key, value) in facts.into_iter().filter_map(|fact| fact.split_once('=')) {
+            question.add(key, value).map_err(wrong)?;
+        }
+        Ok(question)
+    }
+
+    fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "listener" => self.listener = Some(value.to_owned()),
+            "peer" => {
+                let peer = value.parse().map_err(|_| format!("`{value}` is no IP address"))?;
+                self.peer = Some(peer);
+            }
+            _ if has_attribute(self.protocol, key) => {
+                self.attributes.push((key.to_owned(), value.to_owned()));
+            }
+            _ => {
+                let known = attributes().into_iter().filter(|it| has_attribute(self.protocol, it));
+                let near = did_you_mean(key, known.chain(["listener"]));
+                return Err(format!("{} has no `{key}`{near}", self.protocol.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// What policies make of it, for the listener that it names or each that speaks its protocol.
+    pub(super) fn answers<'p>(&self, plan: &'p Plan) -> Result<Vec<Answer<'p>>, String> {
+        let speaks = |it: &&ListenerPlan| it.protocol.name() == self.protocol.name;
+        let meant =
+            |it: &&ListenerPlan| self.listener.as_ref().is_none_or(|name| *it.name == **name);
+        let listeners = plan.listeners.iter().map(|it| &**it);
+        let found: Vec<_> = listeners.clone().filter(speaks).filter(meant).collect();
+        if found.is_empty() {
+            let name = self
+                .listener
+                .as_ref()
+                .map_or("no listener".to_owned(), |name| format!("no listener `{name}`"));
+            let known: Vec<_> =
+                listeners.map(|it| format!("{} ({})", it.name, it.protocol.name())).collect();
+            let known = known.join(", ");
+            return Err(format!("{name} speaks {}; there is {known}", self.protocol.name));
+        }
+        let answer = |listener: &'p ListenerPlan| Answer {
+            listener,
+            policies: plan.policies.iter().map(|rule| self.about(rule, listener)).collect(),
+        };
+        Ok(found.into_iter().map(answer).collect())
+    }
+
+    fn about<'p>(&self, rule: &'p Rule, listener: &ListenerPlan) -> Found<'p> {
+        let known = Known {
+            listener: Some(&listener.name),
+            protocol: Some(self.protocol.name),
+            operation: Some(&self.operation),
+            resource: Some(&self.resource),
+        };
+        let operation = Operation {
+            protocol: self.protocol,
+            name: &self.operation,
+            resource: &self.resource,
+            front: b"",
+            attributes: self,
+            awaits: false,
+            callsite: true,
+        };
+        let objection = rule.matching.objection(&known, &operation);
+        Found { rule, objection: objection.map(|it| (it.key, it.why)) }
+    }
+}
+
+impl Attributes for Question {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        let found = self.attributes.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| Cow::Borrowed(value.as_str()))
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+}
+
+/// The words of a text. In double quotes, blanks are part of a word; `None` if one is not closed.
+fn words(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for c in text.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            _ if c.is_whitespace() && !quoted => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    (!quoted).then_some(words)
+}
+
+impl Found<'_> {
+    fn text(&self) -> String {
+        let Rule { enabled, dry_run, .. } = *self.rule;
+        let what = if self.rule.is_of_connections() { "its connection" } else { "it" };
+        match &self.objection {
+            Some((_, why)) => format!("no: {why}"),
+            None if !enabled => format!("no: `enabled` is `false`, or it would apply to {what}"),
+            None if dry_run => format!("applies to {what}, but only counts and logs (`dry_run`)"),
+            None => format!("applies to {what}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Rule { enabled, dry_run, .. } = *self.rule;
+        let mut json = json!({
+            "name": &*self.rule.name,
+            "kind": self.rule.action.kind(),
+            "enabled": enabled,
+            "dry_run": dry_run,
+            "about": if self.rule.is_of_connections() { "connection" } else { "operation" },
+            "applies": enabled && self.objection.is_none(),
+        });
+        if let Some((key, why)) = &self.objection {
+            json["key"] = key.as_str().into();
+            json["why"] = why.as_str().into();
+        }
+        json
+    }
+}
+
+/// For people: a table for each listener.
+pub(super) fn text(answers: &[Answer<'_>]) -> String {
+    let mut text = String::new();
+    for Answer { listener, policies } in answers {
+        let _ = writeln!(text, "{} ({}):", listener.name, listener.protocol.name());
+        if policies.is_empty() {
+            text.push_str("  there is no policy\n");
+        }
+        let widest = |of: fn(&Rule) -> &str| policies.iter().map(|it| of(it.rule).len()).max();
+        let name = widest(|rule| &rule.name).unwrap_or(0);
+        let kind = widest(|rule| rule.action.kind()).unwrap_or(0);
+        for found in policies {
+            let rule = found.rule;
+            let (own, does) = (&rule.name, rule.action.kind());
+            let _ = writeln!(text, "  {own:name$}  {does:kind$}  {}", found.text());
+        }
+    }
+    text
+}
+
+/// For machines: a list of listeners, each with its policies in order.
+pub(super) fn json(answers: &[Answer<'_>]) -> Value {
+    let one = |answer: &Answer<'_>| {
+        let policies: Vec<Value> = answer.policies.iter().map(Found::json).collect();
+        json!({
+            "listener": &*answer.listener.name,
+            "protocol": answer.listener.protocol.name(),
+            "policies": policies,
+        })
+    };
+    answers.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_words_and_facts_in_any_order() {
+        let question =
+            Question::read("app=\"the reports\" mongo find peer=::1 shop.users listener=db")
+                .unwrap();
+        assert_eq!((question.protocol.name, &*question.operation), ("mongo", "find"));
+        assert_eq!((&*question.resource, question.listener.as_deref()), ("shop.users", Some("db")));
+        assert_eq!(question.peer, Some("::1".parse().unwrap()));
+        assert_eq!(question.attributes, [("app".to_owned(), "the reports".to_owned())]);
+        assert_eq!(Question::read("tcp session").unwrap().resource, "");
+        let comment = Question::read("mongo find comment=a=b").unwrap().attributes;
+        assert_eq!(comment, [("comment".to_owned(), "a=b".to_owned())]);
+    }
+
+    #[test]
+    fn a_question_that_is_none_is_told_with_one_that_is() {
+        for (text, told) in [
+            ("", "a protocol and an operation are to be named"),
+            ("mongo", "a protocol and an operation are to be named"),
+            ("mango find", "there is no protocol `mango`, did you mean `mongo`?"),
+            ("mongo find shop.users reports", "`reports` is no `attribute=value`"),
+            ("mongo find ap=x", "mongo has no `ap`, did you mean `app`?"),
+            ("tcp session app=x", "tcp has no `app`"),
+            ("mongo find peer=db-1", "`db-1` is no IP address"),
+            ("mongo find app=\"x", "a quote is not closed"),
+        ] {
+            let wrong = Question::read(text).unwrap_err();
+            assert!(wrong.starts_with(told) && wrong.ends_with(EXAMPLE), "{wrong}");
+        }
+    }
+}

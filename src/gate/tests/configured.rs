@@ -1,0 +1,162 @@
+//! Configured policies at the gate: whom they stop, what counts, and how they change under way.
+
+use super::*;
+use crate::{
+    cluster::Cluster,
+    config,
+    metrics::{Effects, Metrics},
+    policy::Rule,
+};
+use operation::{Attributes, Link, Manner};
+use std::{borrow::Cow, net::SocketAddr};
+
+struct Stage {
+    live: Arc<Live>,
+    gate: Gate,
+    metrics: Metrics,
+    protocol: &'static Protocol,
+}
+
+/// A gate on the listener `db`, with these policies.
+fn stage(policies: &str) -> Stage {
+    let text = format!(
+        "listeners:\n  db: {{ address: \":0\", protocol: mongo, cluster: c }}\n\
+         \x20 other: {{ address: \":0\", protocol: mongo, cluster: c }}\n\
+         clusters: {{ c: {{ endpoints: [\"d:1\"] }} }}\npolicies: {policies}\n"
+    );
+    let plan = config::parse("test", &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let plan = Arc::new(plan);
+    let metrics = Metrics::new();
+    let census = || Arc::new(Census::new(10, ::metrics::Counter::noop()));
+    let protocol = plan.listeners[0].protocol.describe();
+    let live = Live::new(plan.policies.clone());
+    let from = Materials {
+        metrics: metrics.clone(),
+        listener: "db".into(),
+        protocol,
+        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        callsites: census(),
+        lines: None,
+        plan,
+    };
+    let gate = Gate::live(Arc::clone(&live), from, census(), ::metrics::Gauge::noop());
+    Stage { live, gate, metrics, protocol }
+}
+
+struct App(&'static str);
+
+impl Attributes for App {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        (name == "app").then_some(Cow::Borrowed(self.0))
+    }
+}
+
+impl Stage {
+    /// The no that an operation of an application gets, if it gets one.
+    fn no(&self, name: &str, app: &'static str, now: Instant) -> Option<No> {
+        let app = App(app);
+        let found = Operation { protocol: self.protocol, name, attributes: &app, ..operation() };
+        match self.gate.admit(&found, now) {
+            Verdict::Refuse(no) => Some(no),
+            Verdict::Go(_) => None,
+            Verdict::Ask(_) => panic!("nobody is asked"),
+        }
+    }
+
+    fn is_refused(&self, name: &str) -> bool {
+        self.no(name, "shop", Instant::now()).is_some()
+    }
+
+    fn arrival(&self, peer: &str) -> Arrival {
+        let peer: SocketAddr = peer.parse().unwrap();
+        self.gate.connect(&Link { peer, local: peer }, Instant::now())
+    }
+}
+
+#[test]
+fn what_matches_is_denied_and_counted_and_all_else_passes() {
+    let stage = stage(
+        "[{ name: no-drops, match: { operation: drop*, not: { app: admin } }, deny: { code: 50 } },
+          { name: elsewhere, match: { listener: other, operation: \"*\" }, deny: {} }]",
+    );
+    let no = stage.no("dropDatabase", "shop", Instant::now()).unwrap();
+    assert_eq!((no.reason, no.code, no.manner), (Reason::Denied, Some(50), Manner::Words));
+    assert_eq!(&*no.message, "the policy `no-drops` forbids this");
+    assert_eq!(stage.no("drop", "admin", Instant::now()), None);
+    assert!(!stage.is_refused("find"));
+    let effects = Effects { refused: 1, ..Effects::default() };
+    assert_eq!(stage.metrics.effects("no-drops"), effects);
+}
+
+#[test]
+fn a_denial_is_said_as_somebody_asked() {
+    for (over, manner) in
+        [("refuse", Manner::Words), ("close", Manner::Close), ("reset", Manner::Reset)]
+    {
+        let stage = stage(&format!(
+            "[{{ name: d, match: {{ operation: find }}, deny: {{ over: {over}, message: m }} }}]"
+        ));
+        let no = stage.no("find", "shop", Instant::now()).unwrap();
+        assert_eq!((no.manner, &*no.message, no.code), (manner, "m", None));
+    }
+}
+
+#[test]
+fn a_dry_run_counts_and_stops_nobody() {
+    let stage = stage("[{ name: d, dry_run: true, match: { operation: find }, deny: {} }]");
+    assert!(!stage.is_refused("find"));
+    let effects = Effects { would_refuse: 1, ..Effects::default() };
+    assert_eq!(stage.metrics.effects("d"), effects);
+}
+
+#[test]
+fn what_is_switched_off_from_the_start_does_nothing_until_it_is_switched_on() {
+    let stage = stage("[{ name: d, enabled: false, match: { operation: find }, deny: {} }]");
+    assert!(!stage.is_refused("find"));
+    assert_eq!(stage.metrics.effects("d"), Effects::default());
+    let switch = |enabled| stage.live.change("d", |rule| Rule { enabled, ..rule.clone() });
+    switch(true).unwrap();
+    assert!(stage.is_refused("find"));
+    switch(false).unwrap();
+    assert!(!stage.is_refused("find"));
+}
+
+#[test]
+fn a_fault_applies_at_the_next_operation_and_until_its_end() {
+    let stage = stage("[]");
+    let scope = config::Scope::of(
+        &config::parse(
+            "test",
+            "listeners: { db: { address: \":0\", protocol: mongo, cluster: c } }\n\
+             clusters: { c: { endpoints: [\"d:1\"] } }",
+        )
+        .unwrap(),
+    );
+    let body = b"{\"match\": {\"operation\": \"find\"}, \"deny\": {}, \"for\": \"30s\"}";
+    assert!(!stage.is_refused("find"));
+    let (rule, lasts) = config::fault(body, &scope, |_| false).unwrap();
+    let now = Instant::now();
+    let end = now + lasts;
+    let fault = stage.live.add_fault(Rule { expires: Some(end), ..rule }, now).unwrap();
+    assert!(stage.no("find", "shop", now).is_some());
+    assert!(stage.no("insert", "shop", now).is_none());
+    // Nobody has dropped it yet, and it applies no more.
+    assert!(stage.no("find", "shop", end).is_none());
+    assert!(stage.live.remove_fault(&fault.id));
+    assert!(stage.no("find", "shop", now).is_none());
+}
+
+#[test]
+fn a_denial_of_clients_is_said_before_they_say_anything() {
+    let stage = stage(
+        "[{ name: inside, match: { listener: db, not: { peer: [10.0.0.0/8, 127.0.0.1] } },
+            deny: { over: reset } },
+          { name: dry, dry_run: true, match: { peer: 10.0.0.9 }, deny: {} }]",
+    );
+    let Arrival::Refused(no) = stage.arrival("192.0.2.1:5000") else { panic!("it was let in") };
+    assert_eq!(no.manner, Manner::Reset);
+    assert!(matches!(stage.arrival("10.0.0.9:5000"), Arrival::Welcome(..)));
+    assert!(!stage.is_refused("find"), "operations are not asked again");
+    assert_eq!(stage.metrics.effects("inside").refused, 1);
+    assert_eq!(stage.metrics.effects("dry").would_refuse, 1);
+}
