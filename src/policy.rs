@@ -9,6 +9,7 @@ pub mod configured;
 pub mod deny;
 pub mod live;
 pub mod matching;
+mod read_only;
 pub mod rule;
 mod stats;
 

@@ -1,6 +1,6 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{deny, matching::WrittenMatch, rule::Action};
+use super::{deny, matching::WrittenMatch, read_only, rule::Action};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,6 +22,8 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
+    /// `true`: refuse whatever may change data, or can't be told.
+    pub(crate) read_only: Option<Located<bool>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -30,10 +32,13 @@ pub(crate) type Made = Option<Result<Arc<dyn Action>, Vec<Mistake>>>;
 impl Written {
     /// What it does: each key that was written, and what came of it.
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
-        let all = [("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action)))];
+        let all = [
+            ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
+            ("read_only", self.read_only.take().map(|it| it.value.map(read_only::action))),
+        ];
         all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
     }
 }
 
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny"];
+pub(crate) const ACTIONS: &[&str] = &["deny", "read_only"];
