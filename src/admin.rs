@@ -4,17 +4,18 @@
 mod clusters;
 mod listen;
 mod pages;
+mod policies;
 #[cfg(test)]
 mod tests;
 
-use crate::{cluster::Cluster, metrics::Metrics};
+use crate::{cluster::Cluster, config::Scope, metrics::Metrics, policy::Live};
 use axum::{
     Json, Router,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 use listen::{Guarded, Limits};
 use serde_json::{Value, json};
@@ -23,8 +24,12 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
+
+/// How often it is seen to that nothing stays that has ended.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Answers a question with JSON, at any time and from any thread, without waiting.
 pub type Tell = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -42,6 +47,10 @@ pub struct View {
     pub listeners: Tell,
     /// Those that `/clusters` tells of, whose endpoints can be taken out and brought back.
     pub clusters: Arc<dyn Fn() -> Vec<Arc<Cluster>> + Send + Sync>,
+    /// The policies in force, which `/policies` and `/faults` tell of and change.
+    pub policies: Arc<Live>,
+    /// What such a policy can be about.
+    pub scope: Scope,
     /// Begins a drain, and returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -93,6 +102,7 @@ fn serve_within(listener: TcpListener, view: View, limits: Limits) -> io::Result
     let run = move || {
         runtime.block_on(async {
             tokio::select! {
+                () = sweep(Arc::clone(&view.policies)) => {}
                 _ = axum::serve(listener, router(view)) => {}
                 _ = stopped => {}
             }
@@ -100,6 +110,14 @@ fn serve_within(listener: TcpListener, view: View, limits: Limits) -> io::Result
     };
     let thread = thread::Builder::new().name("admin".into()).spawn(run)?;
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+}
+
+/// Drops faults once they have ended.
+async fn sweep(policies: Arc<Live>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        policies.expire(Instant::now());
+    }
 }
 
 fn router(view: View) -> Router {
@@ -114,6 +132,10 @@ fn router(view: View) -> Router {
         .route("/operations", get(pages::operations))
         .route("/callsites", get(pages::callsites))
         .route("/config", get(async |State(view): State<View>| Json(view.config)))
+        .route("/policies", get(policies::list))
+        .route("/policies/{name}", put(policies::change))
+        .route("/faults", get(policies::faults).post(policies::add_fault))
+        .route("/faults/{id}", delete(policies::remove_fault))
         .route("/drain", post(drain))
         .fallback(async |uri: Uri| {
             error(

@@ -14,18 +14,22 @@ mod located;
 mod problem;
 mod scope;
 mod show;
+mod single;
 mod value;
 mod word;
 mod yaml;
 
 pub use problem::{Problem, Problems};
-pub use scope::Scope;
 pub(crate) use {
     address::host_port,
     file::Given,
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
     value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+};
+pub use {
+    scope::Scope,
+    single::{Change, Switch, change, fault},
 };
 
 use plan::{EndpointPlan, Plan};

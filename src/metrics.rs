@@ -4,6 +4,7 @@
 mod buckets;
 mod cells;
 mod operations;
+mod policies;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod text;
 pub(crate) use buckets::{BUCKETS, Distribution, bucket};
 pub use cells::enter_worker;
 pub use operations::{CallsiteRow, OperationRow, Times};
+pub use policies::Effects;
 
 use ::metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,

@@ -3,7 +3,10 @@
 use crate::{
     admin,
     cluster::{Cluster, Spares},
-    config::plan::{ClusterPlan, Plan},
+    config::{
+        Scope,
+        plan::{ClusterPlan, Plan},
+    },
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
     log_file::{self, Sink},
@@ -386,6 +389,8 @@ fn open_admin(
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
+        policies: Arc::clone(&parts.live),
+        scope: Scope::of(&parts.plan),
         drain: Arc::new(move || drain.drain()),
     };
     let server = admin::serve(socket, view)?;

@@ -3,7 +3,10 @@
 use super::{listen::Limits, *};
 use crate::{
     cluster::{Out, Wish},
-    config::plan::{ClusterPlan, EndpointPlan, Target},
+    config::{
+        self,
+        plan::{ClusterPlan, EndpointPlan, Target},
+    },
     metrics::table,
 };
 use std::{
@@ -13,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+mod policies;
+
 /// A server on a port that the kernel picked, and what its view's closures see.
 struct Fixture {
     server: Server,
@@ -20,6 +25,7 @@ struct Fixture {
     ready: Arc<AtomicBool>,
     drains: Arc<AtomicUsize>,
     cluster: Arc<Cluster>,
+    policies: Arc<Live>,
 }
 
 fn fixture() -> Fixture {
@@ -34,19 +40,23 @@ fn within(limits: Limits) -> Fixture {
     let plan = ClusterPlan::new("orders", vec![at("10.0.0.1"), at("10.0.0.2")]);
     let cluster = Cluster::new(Arc::new(plan), &metrics);
     let clusters = vec![cluster.clone()];
+    let plan = config::parse("test", policies::CONFIG).unwrap();
+    let policies = Live::new(plan.policies.clone());
     let view = View {
         metrics: metrics.clone(),
         config: json!({ "workers": 2 }),
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
         clusters: Arc::new(move || clusters.clone()),
+        policies: Arc::clone(&policies),
+        scope: Scope::of(&plan),
         drain: Arc::new(move || {
             drained.fetch_add(1, SeqCst);
         }),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = serve_within(listener, view, limits).unwrap();
-    Fixture { server, metrics, ready, drains, cluster }
+    Fixture { server, metrics, ready, drains, cluster, policies }
 }
 
 struct Reply {
@@ -321,9 +331,13 @@ fn clusters_are_json_or_a_table() {
 impl Fixture {
     /// Asks for something to become of an endpoint of `orders`.
     fn steer(&self, path: &str, body: &str) -> Reply {
+        self.send("POST", &format!("/clusters/{path}"), body)
+    }
+
+    /// Sends a request with a body.
+    fn send(&self, method: &str, path: &str, body: &str) -> Reply {
         let length = body.len();
-        let headers = format!("Content-Length: {length}\r\n\r\n{body}");
-        self.ask("POST", &format!("/clusters/{path}"), &headers)
+        self.ask(method, path, &format!("Content-Length: {length}\r\n\r\n{body}"))
     }
 }
 

@@ -6,7 +6,6 @@ mod error;
 pub(crate) use error::{did_you_mean, nearest};
 
 use super::{
-    file::LATER,
     located::{LOCATED, ONE_OR_MORE, OR_OFF},
     problem::{At, Fault, Report},
     yaml::{Node, Value},
@@ -83,11 +82,6 @@ impl<'de> Reader<'de> {
         for entry in strange {
             let name = entry.name();
             let near = nearest(name, known.iter().copied());
-            if LATER.contains(&name) {
-                let message = format!("`{name}` is not part of this version yet");
-                self.report.borrow_mut().add(entry.key.node.at, message, "leave it out");
-                continue;
-            }
             let hint = match known {
                 [] => "nothing can be set here".to_owned(),
                 _ => format!("the keys here: {}", known.join(", ")),

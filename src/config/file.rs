@@ -21,9 +21,6 @@ pub(crate) use {
 /// A key that may be left out, and whose value is written as text.
 pub(crate) type Given<T> = Option<Located<Text<T>>>;
 
-/// Keys that are not part of this version yet. Whoever writes one is told so.
-pub(crate) const LATER: &[&str] = &[];
-
 /// The most that `max_series` may be: each series holds memory.
 const MAX_SERIES: usize = 100_000;
 

@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// The value under a key, or the item of a list.
-    fn child(&self, step: &str) -> Option<(Option<&Node>, &Node)> {
+    pub(crate) fn child(&self, step: &str) -> Option<(Option<&Node>, &Node)> {
         match &self.value {
             Value::Map(entries) => {
                 let (key, value) = entries.iter().find(|(key, _)| key.as_text() == step)?;
@@ -77,6 +77,14 @@ impl Node {
             Value::List(items) => Some((None, items.get(step.parse::<usize>().ok()?)?)),
             Value::Null | Value::Word(_) | Value::Text(_) => None,
         }
+    }
+
+    /// The same without a key.
+    pub(crate) fn without(mut self, key: &str) -> Node {
+        if let Value::Map(entries) = &mut self.value {
+            entries.retain(|(known, _)| known.as_text() != key);
+        }
+        self
     }
 
     /// The place of this value, or that of its `key` if it is a block or nothing.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// One policy: its name, what it applies to, and one key that says what it does.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Policy")]
 #[serde(deny_unknown_fields, expecting = "a policy's keys and values")]
 pub(crate) struct Written {
     /// Its name in logs and metrics (1 to 64 letters, digits, `_`, `.` and `-`).

@@ -15,6 +15,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// What people write under `deny`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "Deny")]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ message: … }`")]
 pub(crate) struct Settings {
     /// What a person reads in the error. Default: a sentence that names the policy.

@@ -2,22 +2,66 @@
 
 use super::rule::Rule;
 use arc_swap::ArcSwap;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
-/// The configured policies that are in force, in order, as all workers share them.
+/// How many faults there may be at once.
+pub const MAX_FAULTS: usize = 100;
+
+/// The configured policies that are in force, in order, as all workers share them: faults that
+/// somebody asked for come before those of the config.
 #[derive(Debug, Default)]
 pub struct Live {
     rules: ArcSwap<Vec<Arc<Rule>>>,
     generation: AtomicU64,
+    /// What they are made of. Workers never look at it.
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    faults: Vec<Fault>,
+    policies: Vec<Changed>,
+    /// How many faults there were in all.
+    asked: u64,
+}
+
+/// A policy that somebody asked for while the proxy runs, for some time.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What it is called by whoever takes it back. No other ever has the same.
+    pub id: String,
+    /// The policy.
+    pub rule: Arc<Rule>,
+}
+
+/// A policy of the config, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// As the config has it.
+    pub from: Arc<Rule>,
+    /// As it is now.
+    pub now: Arc<Rule>,
+}
+
+impl Changed {
+    /// Whether it is not as the config has it.
+    pub fn is_changed(&self) -> bool {
+        !Arc::ptr_eq(&self.from, &self.now)
+    }
 }
 
 impl Live {
     /// These to begin with.
     pub fn new(rules: Vec<Arc<Rule>>) -> Arc<Self> {
-        Arc::new(Self { rules: ArcSwap::from_pointee(rules), generation: AtomicU64::new(0) })
+        let live = Self::default();
+        live.replace(rules);
+        Arc::new(live)
     }
 
     /// Grows with each change.
@@ -30,9 +74,88 @@ impl Live {
         self.rules.load_full()
     }
 
-    /// Puts others in their place.
+    /// Puts others in the place of those of the config. Faults stay.
     pub fn replace(&self, rules: Vec<Arc<Rule>>) {
+        let mut parts = self.parts();
+        parts.policies =
+            rules.into_iter().map(|from| Changed { now: Arc::clone(&from), from }).collect();
+        self.publish(&parts);
+    }
+
+    /// The policies of the config, in order.
+    pub fn policies(&self) -> Vec<Changed> {
+        self.parts().policies.clone()
+    }
+
+    /// Puts another in the place of the policy of this name, and returns it; `None` if there is
+    /// no such policy. One that comes out as it was in the config is the config's again.
+    pub fn change(&self, name: &str, change: impl FnOnce(&Rule) -> Rule) -> Option<Changed> {
+        let mut parts = self.parts();
+        let policy = parts.policies.iter_mut().find(|it| *it.now.name == *name)?;
+        let changed = change(&policy.now);
+        policy.now = match policy.from.is_like(&changed) {
+            true => Arc::clone(&policy.from),
+            false => Arc::new(changed),
+        };
+        let policy = policy.clone();
+        self.publish(&parts);
+        Some(policy)
+    }
+
+    /// The faults that somebody asked for, the latest first, as operations meet them.
+    pub fn faults(&self, now: Instant) -> Vec<Fault> {
+        self.expire(now);
+        self.parts().faults.clone()
+    }
+
+    /// Puts a fault before everything else; `None` if there are as many as there may be.
+    pub fn add_fault(&self, rule: Rule, now: Instant) -> Option<Fault> {
+        self.expire(now);
+        let mut parts = self.parts();
+        if parts.faults.len() >= MAX_FAULTS {
+            return None;
+        }
+        parts.asked += 1;
+        let fault = Fault { id: parts.asked.to_string(), rule: Arc::new(rule) };
+        parts.faults.insert(0, fault.clone());
+        self.publish(&parts);
+        Some(fault)
+    }
+
+    /// Takes a fault back. Tells whether there was one.
+    pub fn remove_fault(&self, id: &str) -> bool {
+        self.keep_faults(|fault| fault.id != id)
+    }
+
+    /// Drops faults that have ended. They apply no more anyway, but workers look at the clock
+    /// for as long as they are there.
+    pub fn expire(&self, now: Instant) {
+        self.keep_faults(|fault| !fault.rule.is_over(now));
+    }
+
+    fn keep_faults(&self, keep: impl Fn(&Fault) -> bool) -> bool {
+        let mut parts = self.parts();
+        let before = parts.faults.len();
+        parts.faults.retain(keep);
+        let dropped = parts.faults.len() < before;
+        if dropped {
+            self.publish(&parts);
+        }
+        dropped
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has workers take it up, all at once, each at its next operation.
+    fn publish(&self, parts: &Parts) {
+        let faults = parts.faults.iter().map(|fault| &fault.rule);
+        let rules = faults.chain(parts.policies.iter().map(|it| &it.now)).cloned().collect();
         self.rules.store(Arc::new(rules));
         self.generation.fetch_add(1, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

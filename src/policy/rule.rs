@@ -39,6 +39,15 @@ impl Rule {
         }
     }
 
+    /// Whether another one is the same but for its place in memory, and shares its state.
+    pub fn is_like(&self, other: &Rule) -> bool {
+        self.name == other.name
+            && (self.enabled, self.dry_run) == (other.enabled, other.dry_run)
+            && self.expires == other.expires
+            && self.matching == other.matching
+            && Arc::ptr_eq(&self.action, &other.action)
+    }
+
     /// As a config would have it, with all that can be left out.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

@@ -28,7 +28,6 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "missing_keys",
         "wrong_type",
         "endpoints_not_a_list",
-        "later_keys",
         "later_protocol",
         "balancing",
         "connections",
@@ -40,6 +39,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "unknown_protocol",
         "numbers_out_of_range",
         "no_listeners",
+        "policies",
     ];
     for name in names {
         let path = fixtures("bad").into_iter().find(|path| path.file_stem().unwrap() == name);

@@ -7,7 +7,7 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 18] = [
+const MAPS: [(&str, &str); 21] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
@@ -24,6 +24,9 @@ const MAPS: [(&str, &str); 18] = [
     ("CircuitBreaker", "`clusters.NAME.circuit_breaker`"),
     ("Keepalive", "`clusters.NAME.keepalive`"),
     ("Dns", "`clusters.NAME.dns`"),
+    ("Policy", "`policies`"),
+    ("Match", "`policies.match`"),
+    ("Deny", "`policies.deny`"),
     ("AccessLog", "`access_log`"),
     ("EventLog", "`event_log`"),
 ];
@@ -68,7 +71,8 @@ fn no_map_of_the_schema_is_left_out() {
 fn the_defaults_on_the_page_are_those_that_run() {
     let written = "listeners: { a: { address: \":1\", protocol: mongo, cluster: b } }\n\
                    clusters: { b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
-                   health_check: {}, outlier_detection: {} } }\naccess_log: {}\nevent_log: {}";
+                   health_check: {}, outlier_detection: {} } }\naccess_log: {}\nevent_log: {}\n\
+                   policies: [{ name: d, deny: {} }]";
     let runs = config::parse("test", written).unwrap().to_json();
     let schema = config::schema();
     let mut compared = 0;
@@ -87,6 +91,8 @@ fn the_defaults_on_the_page_are_those_that_run() {
         ("CircuitBreaker", "/clusters/b/circuit_breaker"),
         ("Keepalive", "/clusters/b/keepalive"),
         ("Dns", "/clusters/b/dns"),
+        ("Policy", "/policies/0"),
+        ("Deny", "/policies/0/deny"),
         ("AccessLog", "/access_log"),
         ("EventLog", "/event_log"),
     ] {
