@@ -25,7 +25,11 @@ pub(crate) use {
     file::Given,
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
-    value::{Between, Count, Factor, Name, OrOff, Percent, Rate, Size, Text, duration_text},
+    value::{
+        Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Size, Text, duration_text,
+        is_name,
+    },
+    word::{word, words_schema},
 };
 pub use {
     scope::Scope,

@@ -7,10 +7,15 @@ pub mod access_log;
 mod breaker;
 pub mod configured;
 pub mod deny;
+mod key;
 pub mod live;
 pub mod matching;
+mod over;
+mod rate_limit;
 mod read_only;
 pub mod rule;
+#[cfg(test)]
+mod stand;
 mod stats;
 
 use crate::{

@@ -23,7 +23,7 @@ pub(crate) enum Initial {
 }
 
 /// Finds the meaning of one of a few words.
-fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
+pub(crate) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
@@ -35,7 +35,8 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     ))
 }
 
-fn words_schema<T>(words: &[(&str, T)]) -> Schema {
+/// What an editor is told about them.
+pub(crate) fn words_schema<T>(words: &[(&str, T)]) -> Schema {
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     json_schema!({ "enum": known })
 }

@@ -29,6 +29,8 @@ pub const DRY_RUN_REFUSALS_TOTAL: &str = "tollgate_dry_run_refusals_total";
 pub const BENT_OPERATIONS_TOTAL: &str = "tollgate_bent_operations_total";
 /// Operations that a policy without effect would have let go on, but on terms.
 pub const DRY_RUN_BENT_OPERATIONS_TOTAL: &str = "tollgate_dry_run_bent_operations_total";
+/// Operations and connections that found no bucket of their own in a rate limit.
+pub const RATE_LIMIT_OVERFLOW_TOTAL: &str = "tollgate_rate_limit_overflow_total";
 /// Messages that could not be read.
 pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
 /// Operations counted under `other`.
@@ -185,6 +187,13 @@ pub const TABLE: &[Metric] = &[
         &["listener", "policy"],
         "Operations that a policy with `dry_run` would have delayed, limited in time, slowed down \
          or cut short.",
+    ),
+    counter(
+        RATE_LIMIT_OVERFLOW_TOTAL,
+        "operations",
+        &["policy"],
+        "Operations and connections whose key found no room in a rate limit (`max_keys`), so that \
+         they shared one allowance with others like them.",
     ),
     counter(
         VIOLATIONS_TOTAL,

@@ -1,6 +1,6 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
-use super::{deny, matching::WrittenMatch, read_only, rule::Action};
+use super::{deny, matching::WrittenMatch, rate_limit, read_only, rule::Action};
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +25,8 @@ pub(crate) struct Written {
     pub(crate) deny: Option<Located<deny::Settings>>,
     /// `true`: refuse whatever may change data, or can't be told.
     pub(crate) read_only: Option<Located<bool>>,
+    /// Let so many pass in so much time.
+    pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -36,10 +38,14 @@ impl Written {
         let all = [
             ("deny", self.deny.take().map(|it| it.value.map(deny::Settings::action))),
             ("read_only", self.read_only.take().map(|it| it.value.map(read_only::action))),
+            (
+                "rate_limit",
+                self.rate_limit.take().map(|it| it.value.map(rate_limit::Settings::action)),
+            ),
         ];
         all.into_iter().filter_map(|(key, made)| Some((key, made?))).collect()
     }
 }
 
 /// The keys that say what a policy does.
-pub(crate) const ACTIONS: &[&str] = &["deny", "read_only"];
+pub(crate) const ACTIONS: &[&str] = &["deny", "read_only", "rate_limit"];

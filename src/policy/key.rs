@@ -1,0 +1,203 @@
+//! The key of a limit: which operations, or connections, share one allowance.
+
+use crate::{
+    config::{Fault, FromText, Located, Mistake, Text, is_name},
+    series,
+};
+use foldhash::{SharedSeed, quality::FoldHasher};
+use operation::{Link, Operation};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::LazyLock,
+};
+
+/// What people write under `key`.
+pub(crate) type WrittenKey = Option<Located<Vec<Located<Text<Part>>>>>;
+
+/// How many parts a key may have.
+const MOST_PARTS: usize = 8;
+
+/// What tells operations apart. Those that agree in all parts share one allowance; without parts
+/// there is one for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grouping(Box<[Part]>);
+
+/// A part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The client's IP, without its port.
+    Peer,
+    Listener,
+    Protocol,
+    Operation,
+    Resource,
+    /// What the protocol's codec tells of an operation. One that is missing is the empty one.
+    Attribute(Box<str>),
+}
+
+impl Part {
+    /// What a name in a config stands for.
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "peer" => Part::Peer,
+            "listener" => Part::Listener,
+            "protocol" => Part::Protocol,
+            "operation" => Part::Operation,
+            "resource" => Part::Resource,
+            other => Part::Attribute(other.into()),
+        }
+    }
+
+    /// Its name in a config.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Part::Peer => "peer",
+            Part::Listener => "listener",
+            Part::Protocol => "protocol",
+            Part::Operation => "operation",
+            Part::Resource => "resource",
+            Part::Attribute(name) => name,
+        }
+    }
+
+    /// Whether it is known when a connection comes.
+    fn is_of_connections(&self) -> bool {
+        matches!(self, Part::Peer | Part::Listener | Part::Protocol)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Grouping {
+    /// What was written, checked.
+    pub(crate) fn of(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
+        let list = written.and_then(|list| list.value).unwrap_or_default();
+        let parts: Vec<Part> =
+            list.into_iter().filter_map(|part| part.value.map(|Text(part)| part)).collect();
+        let twice = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
+        if let Some((_, part)) = twice {
+            let message = format!("`{part}` is there twice");
+            mistakes.push(Mistake::new(&["key"], message, "once tells as much apart"));
+        }
+        if parts.len() > MOST_PARTS {
+            let message = format!("a key has at most {MOST_PARTS} parts");
+            mistakes.push(Mistake::new(&["key"], message, "leave some out"));
+        }
+        Self(parts.into())
+    }
+
+    /// The same for a limit of connections, of which less is known.
+    pub(crate) fn of_connections(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
+        let grouping = Self::of(written, mistakes);
+        if let Some(part) = grouping.0.iter().find(|part| !part.is_of_connections()) {
+            let message = format!("`{part}` is not known when a connection comes");
+            mistakes.push(Mistake::new(&["key"], message, "write peer, listener or protocol"));
+        }
+        grouping
+    }
+
+    /// The names of its parts, as a config would have them.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.0.iter().map(Part::name).collect()
+    }
+
+    /// How the operations of a series are told apart.
+    pub(crate) fn bind(&self, listener: &str, key: &series::Key) -> Group {
+        let mut same = hasher();
+        for part in &self.0 {
+            match part {
+                Part::Listener => listener.hash(&mut same),
+                Part::Protocol => key.protocol.name.hash(&mut same),
+                Part::Operation => key.name.hash(&mut same),
+                Part::Resource => key.resource.hash(&mut same),
+                Part::Peer | Part::Attribute(_) => {}
+            }
+        }
+        let varies = |part: &&Part| matches!(part, Part::Peer | Part::Attribute(_));
+        Group { same, varying: self.0.iter().filter(varies).cloned().collect() }
+    }
+
+    /// The key of a connection.
+    pub(crate) fn of_link(&self, listener: &str, protocol: &str, link: &Link) -> u64 {
+        let mut hasher = hasher();
+        for part in &self.0 {
+            match part {
+                Part::Peer => hash_peer(Some(link.peer.ip()), &mut hasher),
+                Part::Listener => listener.hash(&mut hasher),
+                Part::Protocol => protocol.hash(&mut hasher),
+                Part::Operation | Part::Resource | Part::Attribute(_) => {}
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// How the operations of one series are told apart: what they have in common is hashed already.
+#[derive(Clone)]
+pub(crate) struct Group {
+    same: FoldHasher<'static>,
+    varying: Box<[Part]>,
+}
+
+impl Group {
+    /// The key of an operation. Nothing is allocated, unless an attribute has to be put together.
+    pub(crate) fn of(&self, operation: &Operation<'_>) -> u64 {
+        let mut hasher = self.same.clone();
+        for part in &self.varying {
+            if let Part::Attribute(name) = part {
+                operation.attribute(name).as_deref().unwrap_or_default().hash(&mut hasher);
+            } else {
+                hash_peer(operation.attributes.peer(), &mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// An IPv4 address is the same whether the listener's socket is of IPv4 or of both.
+fn hash_peer(peer: Option<IpAddr>, hasher: &mut FoldHasher<'_>) {
+    hasher.write_u128(match peer {
+        Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped().to_bits(),
+        Some(IpAddr::V6(ip)) => ip.to_bits(),
+        None => 0,
+    });
+}
+
+/// The same for the whole process, and unknown outside: who could find keys that fall together
+/// would use up the allowance of others.
+fn hasher() -> FoldHasher<'static> {
+    static SEEDS: LazyLock<(u64, SharedSeed)> =
+        LazyLock::new(|| (random(), SharedSeed::from_u64(random())));
+    FoldHasher::with_seed(SEEDS.0, &SEEDS.1)
+}
+
+/// 64 bits from the operating system.
+#[expect(clippy::disallowed_types, reason = "for its randomness, and no map's")]
+fn random() -> u64 {
+    std::hash::RandomState::new().hash_one(())
+}
+
+impl FromText for Part {
+    const EXPECTED: &str = "an attribute's name";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if is_name(text) {
+            return Ok(Part::named(text));
+        }
+        let hint = "write peer, listener, protocol, operation, resource or an attribute's name";
+        Err(Fault::new(format!("`{text}` can't be a part of a key"), hint))
+    }
+
+    fn schema() -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["peer", "user", "resource"] })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Who shares an allowance.
+
+use super::*;
+use crate::policy::stand::{self, Client, client, link};
+
+fn grouping(names: &[&str]) -> Grouping {
+    Grouping(names.iter().map(|name| Part::named(name)).collect())
+}
+
+fn key_of(names: &[&str], series: (&str, &str), client: &Client) -> u64 {
+    let protocol = stand::materials().protocol;
+    let (name, resource) = (series.0.into(), series.1.into());
+    let series = series::Key { protocol, name, resource, proven: true };
+    grouping(names).bind("front", &series).of(&stand::operation(client))
+}
+
+#[test]
+fn those_that_agree_in_all_parts_share_a_key_and_no_others_do() {
+    let key = key_of;
+    let (one, other) = (client(1), client(2));
+    let find = ("find", "shop.orders");
+    assert_eq!(key(&[], find, &one), key(&[], ("insert", "x"), &other));
+    assert_eq!(key(&["peer"], find, &one), key(&["peer"], ("insert", "x"), &one));
+    assert_ne!(key(&["peer"], find, &one), key(&["peer"], find, &other));
+    assert_eq!(key(&["resource"], find, &one), key(&["resource"], ("insert", find.1), &other));
+    assert_ne!(key(&["resource"], find, &one), key(&["resource"], (find.0, "shop.users"), &one));
+    let both = &["user", "resource"];
+    let ann = Client { user: Some("ann"), ..one };
+    let bob = Client { user: Some("bob"), ..one };
+    assert_eq!(key(both, find, &ann), key(both, find, &Client { user: Some("ann"), ..other }));
+    assert_ne!(key(both, find, &ann), key(both, find, &bob));
+    assert_ne!(key(both, find, &ann), key(both, ("find", "shop.users"), &ann));
+}
+
+#[test]
+fn words_do_not_run_into_each_other() {
+    let parts = &["operation", "resource"];
+    assert_ne!(key_of(parts, ("ab", "c"), &client(1)), key_of(parts, ("a", "bc"), &client(1)),);
+}
+
+#[test]
+fn an_attribute_that_is_missing_is_the_empty_one() {
+    let find = ("find", "shop.orders");
+    let empty = Client { user: Some(""), ..client(1) };
+    assert_eq!(key_of(&["user"], find, &client(1)), key_of(&["user"], find, &empty));
+    assert_eq!(key_of(&["usr"], find, &client(1)), key_of(&["usr"], find, &client(2)));
+}
+
+#[test]
+fn an_address_is_the_same_in_both_families() {
+    let mapped = Client { peer: Some("::ffff:10.0.0.1".parse().unwrap()), ..Client::default() };
+    let plain = Client { peer: Some("10.0.0.1".parse().unwrap()), ..Client::default() };
+    let find = ("find", "shop.orders");
+    assert_eq!(key_of(&["peer"], find, &mapped), key_of(&["peer"], find, &plain));
+}
+
+#[test]
+fn connections_are_told_apart_by_their_peers() {
+    let peer = grouping(&["peer"]);
+    let key = |grouping: &Grouping, listener, n| grouping.of_link(listener, "toy", &link(n));
+    assert_eq!(key(&peer, "front", 1), key(&peer, "back", 1));
+    assert_ne!(key(&peer, "front", 1), key(&peer, "front", 2));
+    let listener = grouping(&["listener"]);
+    assert_eq!(key(&listener, "front", 1), key(&listener, "front", 2));
+    assert_ne!(key(&listener, "front", 1), key(&listener, "back", 1));
+}
+
+#[test]
+fn a_key_that_makes_no_sense_is_a_mistake() {
+    let problem = |key: &str| {
+        stand::rules(&format!("{{ name: it, rate_limit: {{ rate: 5/s, key: {key} }} }}"))
+            .unwrap_err()
+    };
+    assert!(problem("[peer, peer]").contains("`peer` is there twice"));
+    assert!(problem("[a, b, c, d, e, f, g, h, i]").contains("at most 8 parts"));
+    assert!(problem("['a b']").contains("`a b` can't be a part of a key"));
+    assert!(problem("[user], unit: connections").contains("not known when a connection comes"));
+}

@@ -1,0 +1,70 @@
+//! What becomes of who is over a limit.
+
+use crate::config::{Fault, FromText, word, words_schema};
+use operation::{Manner, Operation};
+
+/// What becomes of who is over a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// It hears no.
+    #[default]
+    Refuse,
+    /// It waits, if not for too long.
+    Delay,
+    /// Who knows to back off hears no, and the others wait.
+    ByClient,
+    /// Its connection is closed.
+    Close,
+    /// Its connection is reset.
+    Reset,
+}
+
+const WORDS: [(&str, Over); 5] = [
+    ("refuse", Over::Refuse),
+    ("delay", Over::Delay),
+    ("by_client", Over::ByClient),
+    ("close", Over::Close),
+    ("reset", Over::Reset),
+];
+
+impl Over {
+    /// The word for it in a config.
+    pub(crate) fn as_str(self) -> &'static str {
+        WORDS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+
+    /// How a no is said, when it comes to that.
+    pub(crate) fn manner(self) -> Manner {
+        match self {
+            Over::Refuse | Over::Delay | Over::ByClient => Manner::Words,
+            Over::Close => Manner::Close,
+            Over::Reset => Manner::Reset,
+        }
+    }
+
+    /// Whether somebody may have to wait.
+    pub(crate) fn delays(self) -> bool {
+        matches!(self, Over::Delay | Over::ByClient)
+    }
+
+    /// Whether this operation is to wait rather than to be refused.
+    pub(crate) fn delays_this(self, operation: &Operation<'_>) -> bool {
+        match self {
+            Over::Refuse | Over::Close | Over::Reset => false,
+            Over::Delay => true,
+            Over::ByClient => operation.attribute("backs_off").as_deref() != Some("true"),
+        }
+    }
+}
+
+impl FromText for Over {
+    const EXPECTED: &str = "what becomes of who is over the limit";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &WORDS)
+    }
+
+    fn schema() -> schemars::Schema {
+        words_schema(&WORDS)
+    }
+}

@@ -1,0 +1,247 @@
+//! Lets so many pass in so much time: operations, documents, bytes or connections.
+
+mod allowance;
+mod limit;
+mod limiter;
+mod table;
+
+use super::{
+    Materials, Policy,
+    key::{Grouping, WrittenKey},
+    over::Over,
+    rule::{Action, Rule, Stage},
+};
+use crate::config::{
+    Count, Fault, FromText, Given, Located, Mistake, Rate, Size, Text, duration_text, word,
+    words_schema,
+};
+use allowance::Allowance;
+use limit::Limit;
+use limiter::Buckets;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How many keys are told apart unless somebody says otherwise.
+const MAX_KEYS: usize = 100_000;
+
+/// How long somebody waits at most unless somebody says otherwise.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// What people write under `rate_limit`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ rate: 500/s }`")]
+pub(crate) struct Settings {
+    /// How many may pass in how much time: `500/s`, `6000/m`, `10MiB/s`.
+    #[schemars(required)]
+    rate: Given<Rate>,
+    /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
+    burst: Given<Size>,
+    /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
+    /// client address has its own. Default: `[]`, one for all.
+    key: WrittenKey,
+    /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
+    /// `operations`.
+    unit: Given<Unit>,
+    /// What becomes of who is over the limit: `refuse`, `delay`, `by_client` (who knows to back
+    /// off is refused, others are delayed), `close` or `reset`. Default: `refuse`.
+    over: Given<Over>,
+    /// Who would be delayed for longer than this is refused. Default: `1s`.
+    max_delay: Given<Duration>,
+    /// How long refused clients are asked to wait before they try again, where the protocol can
+    /// say so. Default: nothing is said.
+    base_backoff: Given<Duration>,
+    /// How many keys are told apart at a time, 20 bytes each. Those beyond share one allowance.
+    /// Default: 100000.
+    max_keys: Given<Count>,
+    /// What a person reads in the error. Default: a sentence that names the policy and its rate.
+    message: Option<String>,
+}
+
+/// What a rate limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unit {
+    #[default]
+    Operations,
+    Documents,
+    Bytes,
+    Connections,
+}
+
+const UNITS: [(&str, Unit); 4] = [
+    ("operations", Unit::Operations),
+    ("documents", Unit::Documents),
+    ("bytes", Unit::Bytes),
+    ("connections", Unit::Connections),
+];
+
+/// What a rate limit is to do, checked.
+#[derive(Debug)]
+struct Plan {
+    allowance: Allowance,
+    grouping: Grouping,
+    unit: Unit,
+    over: Over,
+    max_delay: Duration,
+    base_backoff: Option<Duration>,
+    max_keys: usize,
+    message: Option<Box<str>>,
+}
+
+/// A rate limit, as all workers share it.
+#[derive(Debug)]
+struct RateLimit {
+    plan: Arc<Plan>,
+    buckets: Arc<Buckets>,
+}
+
+impl Settings {
+    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let plan = self.plan(&mut mistakes);
+        match plan {
+            Some(plan) if mistakes.is_empty() => {
+                let buckets = Buckets::new(plan.allowance, plan.max_keys, Instant::now());
+                Ok(Arc::new(RateLimit { plan: Arc::new(plan), buckets: Arc::new(buckets) }))
+            }
+            _ => Err(mistakes),
+        }
+    }
+
+    /// `None` if there is a mistake, or a value that could not even be read.
+    fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
+        let unit = given(self.unit).unwrap_or_default();
+        let over = given(self.over).unwrap_or_default();
+        let (of_connections, delays) = (unit == Unit::Connections, over.delays());
+        let mut wrong = |key: &str, message: &str, hint: &str| {
+            mistakes.push(Mistake::new(&[key], message, hint));
+        };
+        if self.rate.is_none() {
+            wrong("rate", "`rate` is missing", "write how many in how much time: `rate: 500/s`");
+        }
+        if self.max_delay.is_some() && !delays {
+            let hint = "write `over: delay` or `over: by_client`, or leave it out";
+            wrong("max_delay", "`max_delay` says how long a delay may be, and none is asked", hint);
+        }
+        if of_connections && over == Over::ByClient {
+            let hint = "write `over: refuse` or `over: delay`";
+            wrong("over", "what a client knows is not known when it connects", hint);
+        }
+        let rate = given(self.rate)?;
+        let burst = given(self.burst).map_or_else(|| Allowance::one_second(rate), |it| it.0);
+        let allowance = Allowance { rate, burst };
+        if unit.is_paid_before() && allowance.is_too_fast() {
+            let hint = "at most 10000000 a second, and a burst of at most 4294967295";
+            wrong("rate", "nothing is ever that fast", hint);
+        } else if allowance.takes_ages() {
+            wrong("burst", "it takes over 100 years to earn this burst again", "make it smaller");
+        }
+        let grouping = match of_connections {
+            true => Grouping::of_connections(self.key, mistakes),
+            false => Grouping::of(self.key, mistakes),
+        };
+        Some(Plan {
+            allowance,
+            grouping,
+            unit,
+            over,
+            max_delay: given(self.max_delay).unwrap_or(MAX_DELAY),
+            base_backoff: given(self.base_backoff),
+            max_keys: given(self.max_keys).map_or(MAX_KEYS, |count| count.0),
+            message: self.message.map(Into::into),
+        })
+    }
+}
+
+/// What was written, if something was and could be read.
+fn given<T>(value: Given<T>) -> Option<T> {
+    let Located { value, .. } = value?;
+    value.map(|Text(value)| value)
+}
+
+impl Action for RateLimit {
+    fn kind(&self) -> &'static str {
+        "rate_limit"
+    }
+
+    fn stage(&self) -> Stage {
+        match self.plan.unit {
+            Unit::Connections => Stage::Connection,
+            Unit::Operations | Unit::Documents | Unit::Bytes => Stage::Operation,
+        }
+    }
+
+    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+        Box::new(Limit::new(&self.plan, &self.buckets, rule, from))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let Plan { allowance, grouping, unit, over, max_delay, base_backoff, max_keys, message } =
+            &*self.plan;
+        let mut json = serde_json::json!({
+            "rate": self.plan.rate_text(),
+            "burst": allowance.burst,
+            "key": grouping.names(),
+            "unit": unit.as_str(),
+            "over": over.as_str(),
+            "max_keys": max_keys,
+        });
+        let max_delay = over.delays().then(|| duration_text(*max_delay));
+        let base_backoff = base_backoff.map(duration_text);
+        let message = message.as_deref().map(str::to_owned);
+        let optional =
+            [("max_delay", max_delay), ("base_backoff", base_backoff), ("message", message)];
+        for (key, text) in optional {
+            if let Some(text) = text {
+                json[key] = text.into();
+            }
+        }
+        json
+    }
+}
+
+impl Plan {
+    /// The rate as a config would have it.
+    fn rate_text(&self) -> String {
+        match self.unit {
+            Unit::Bytes => self.allowance.rate.bytes_text(),
+            _ => self.allowance.rate.text(),
+        }
+    }
+}
+
+impl Unit {
+    fn as_str(self) -> &'static str {
+        UNITS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+
+    /// Whether it is known beforehand how much there will be: one.
+    fn is_paid_before(self) -> bool {
+        matches!(self, Unit::Operations | Unit::Connections)
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromText for Unit {
+    const EXPECTED: &str = "what is counted";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &UNITS)
+    }
+
+    fn schema() -> schemars::Schema {
+        words_schema(&UNITS)
+    }
+}
+
+#[cfg(test)]
+mod tests;

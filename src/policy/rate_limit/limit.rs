@@ -1,0 +1,130 @@
+//! A rate limit on one worker, for one listener: who passes, who waits, who is refused.
+
+use super::{
+    Plan, Unit,
+    limiter::{Buckets, Limiter},
+};
+use crate::{
+    metrics::table as names,
+    policy::{Bound, Decision, Entrance, Materials, Policy, Rule, Settled, key::Group},
+    series::Key,
+};
+use operation::{Link, No, Operation, Reason};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A rate limit on one worker, for one listener.
+pub(super) struct Limit {
+    listener: Arc<str>,
+    protocol: &'static str,
+    own: Rc<Own>,
+}
+
+/// What all series have in common.
+struct Own {
+    plan: Arc<Plan>,
+    limiter: Limiter,
+    no: No,
+}
+
+impl Limit {
+    pub(super) fn new(
+        plan: &Arc<Plan>,
+        buckets: &Arc<Buckets>,
+        rule: &Rule,
+        from: &Materials,
+    ) -> Self {
+        let labels = [("policy", &*rule.name)];
+        let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
+        let message = plan.message.as_deref().map_or_else(
+            || {
+                let (rate, unit) = (plan.rate_text(), plan.unit);
+                format!("the policy `{}` lets {rate} {unit} pass: try again later", rule.name)
+            },
+            str::to_owned,
+        );
+        let mut no = No::new(Reason::RateLimited, message);
+        no.manner = plan.over.manner();
+        no.retry_after = plan.base_backoff;
+        let limiter = Limiter::new(Arc::clone(buckets), overflow);
+        let own = Own { plan: Arc::clone(plan), limiter, no };
+        Self {
+            listener: Arc::clone(&from.listener),
+            protocol: from.protocol.name,
+            own: Rc::new(own),
+        }
+    }
+}
+
+impl Policy for Limit {
+    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+        let group = self.own.plan.grouping.bind(&self.listener, key);
+        Some(Box::new(Series { group, own: Rc::clone(&self.own) }))
+    }
+
+    fn connect(&self, link: &Link, now: Instant) -> Entrance {
+        let Own { plan, limiter, no } = &*self.own;
+        let key = plan.grouping.of_link(&self.listener, self.protocol, link);
+        if limiter.take(key, now) {
+            return Entrance::Free;
+        }
+        let wait = plan.over.delays().then(|| limiter.reserve(key, now, plan.max_delay));
+        wait.flatten().map_or_else(|| Entrance::Refuse(no.clone()), Entrance::Delay)
+    }
+}
+
+/// A rate limit as it applies to one series.
+struct Series {
+    group: Group,
+    own: Rc<Own>,
+}
+
+impl Bound for Series {
+    fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
+        // What waits by design is no load, and drivers that lose it take the service for lost.
+        if operation.awaits {
+            return Decision::Admit;
+        }
+        let Own { plan, limiter, no } = &*self.own;
+        let key = self.group.of(operation);
+        *memo = key;
+        if plan.unit.is_paid_before() {
+            if limiter.take(key, now) {
+                return Decision::Admit;
+            }
+        } else if limiter.debt(key, now).is_zero() {
+            return Decision::Admit;
+        }
+        match plan.over.delays_this(operation).then(|| self.own.wait(key, now)).flatten() {
+            Some(wait) => Decision::delay(wait),
+            None => Decision::Refuse(no.clone()),
+        }
+    }
+
+    fn settle(&self, done: &Settled<'_>, memo: u64) {
+        let amount = match self.own.plan.unit {
+            Unit::Operations | Unit::Connections => return,
+            // What a request carried and what a reply says was done with it are the same things.
+            Unit::Documents => done.how.request_items.max(done.how.reply_items),
+            Unit::Bytes => done.how.request_bytes.saturating_add(done.how.reply_bytes),
+        };
+        if !done.awaits {
+            self.own.limiter.charge(memo, amount, done.how.now);
+        }
+    }
+}
+
+impl Own {
+    /// How long an operation that found nothing left has to wait; `None` if for too long.
+    fn wait(&self, key: u64, now: Instant) -> Option<Duration> {
+        let Own { plan, limiter, .. } = self;
+        if plan.unit.is_paid_before() {
+            return limiter.reserve(key, now, plan.max_delay);
+        }
+        let wait = limiter.debt(key, now);
+        (wait <= plan.max_delay).then_some(wait)
+    }
+}

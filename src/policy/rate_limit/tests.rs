@@ -1,0 +1,189 @@
+//! What a rate limit says to whom.
+
+use crate::policy::{
+    Decision, Entrance, Policy,
+    rule::{Rule, Stage},
+    stand::{self, Client, ask, bound, client, link, materials, rule, settle},
+};
+use operation::{Manner, Outcome, Reason, Settlement};
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A rate limit on one worker, and a moment after it came to be.
+fn limit(settings: &str) -> (Box<dyn Policy>, Instant) {
+    let rule = rule(&format!("rate_limit: {{ {settings} }}"));
+    (stand::policy(&rule, &materials()), Instant::now())
+}
+
+/// What is said to each of so many operations of a client that come at once.
+fn said(policy: &dyn Policy, client: &Client, now: Instant, times: usize) -> Vec<String> {
+    let bound = bound(policy, "find", "shop.orders");
+    let said = (0..times).map(|_| match ask(&*bound, client, now).0 {
+        Decision::Admit => "admit".to_owned(),
+        Decision::Bend(terms) => format!("{:?}", terms.delay),
+        Decision::Refuse(no) => format!("{} {:?}", no.reason, no.manner),
+        Decision::Ask(_) => "ask".to_owned(),
+    });
+    said.collect()
+}
+
+#[test]
+fn who_is_over_the_limit_is_refused_and_others_are_not() {
+    let (policy, now) = limit("rate: 2/s, key: [peer]");
+    let no = "rate_limited Words";
+    assert_eq!(said(&*policy, &client(1), now, 3), ["admit", "admit", no]);
+    assert_eq!(said(&*policy, &client(2), now, 3), ["admit", "admit", no]);
+    assert_eq!(said(&*policy, &client(1), now + 500 * MS, 2), ["admit", no]);
+}
+
+#[test]
+fn a_refusal_says_what_was_configured() {
+    let settings = "rate: 1/h, base_backoff: 250ms, message: come back tomorrow, over: close";
+    let (policy, now) = limit(settings);
+    let bound = bound(&*policy, "find", "shop.orders");
+    ask(&*bound, &client(1), now);
+    let (Decision::Refuse(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
+    assert_eq!((no.reason, no.manner), (Reason::RateLimited, Manner::Close));
+    assert_eq!((&*no.message, no.retry_after), ("come back tomorrow", Some(250 * MS)));
+
+    let (policy, now) = limit("rate: 10MiB/s, unit: bytes, burst: 1");
+    let bound = stand::bound(&*policy, "find", "shop.orders");
+    let (_, memo) = ask(&*bound, &client(1), now);
+    settle(&*bound, memo, &bytes(1 << 30, 0, now));
+    let (Decision::Refuse(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
+    let said = "the policy `it` lets 10MiB/s bytes pass: try again later";
+    assert_eq!((&*no.message, no.retry_after), (said, None));
+}
+
+#[test]
+fn all_workers_share_an_allowance_and_so_do_series() {
+    let rule = rule("rate_limit: { rate: 3/s }");
+    let (one, two) = (stand::policy(&rule, &materials()), stand::policy(&rule, &materials()));
+    let now = Instant::now();
+    assert_eq!(said(&*one, &client(1), now, 2), ["admit", "admit"]);
+    let inserts = bound(&*two, "insert", "shop.users");
+    assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Admit));
+    assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Refuse(_)));
+}
+
+#[test]
+fn who_is_to_be_delayed_waits_its_turn_and_is_refused_when_that_is_too_long() {
+    let (policy, now) = limit("rate: 10/s, burst: 1, over: delay, max_delay: 250ms");
+    let expected = ["admit", "100ms", "200ms", "rate_limited Words", "rate_limited Words"];
+    assert_eq!(said(&*policy, &client(1), now, 5), expected);
+}
+
+#[test]
+fn who_knows_to_back_off_is_refused_and_the_others_wait() {
+    let (policy, now) = limit("rate: 10/s, burst: 1, over: by_client");
+    let knows = Client { backs_off: Some("true"), ..client(1) };
+    let (says_no, says_nothing) = (Client { backs_off: Some("false"), ..knows }, client(1));
+    assert_eq!(said(&*policy, &knows, now, 2), ["admit", "rate_limited Words"]);
+    assert_eq!(said(&*policy, &says_no, now, 1), ["100ms"]);
+    assert_eq!(said(&*policy, &says_nothing, now, 1), ["200ms"]);
+}
+
+#[test]
+fn what_waits_by_design_is_never_limited_nor_counted() {
+    let (policy, now) = limit("rate: 1/h");
+    let bound = bound(&*policy, "hello", "");
+    let watcher = client(1);
+    let mut hello = stand::operation(&watcher);
+    hello.awaits = true;
+    for _ in 0..5 {
+        assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
+    }
+    assert_eq!(said(&*policy, &client(1), now, 2), ["admit", "rate_limited Words"]);
+    for _ in 0..5 {
+        assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
+    }
+}
+
+fn bytes(request_bytes: u64, reply_bytes: u64, now: Instant) -> Settlement<'static> {
+    Settlement { request_bytes, reply_bytes, ..Settlement::bare(Outcome::Ok, now) }
+}
+
+#[test]
+fn bytes_are_paid_for_when_they_have_passed() {
+    let (policy, now) = limit("rate: 1000/s, unit: bytes, burst: 1000, key: [peer]");
+    let bound = bound(&*policy, "find", "shop.orders");
+    let (decision, memo) = ask(&*bound, &client(1), now);
+    assert!(matches!(decision, Decision::Admit));
+    settle(&*bound, memo, &bytes(1000, 2000, now));
+    let refused = |after| matches!(ask(&*bound, &client(1), now + after).0, Decision::Refuse(_));
+    assert!(refused(Duration::ZERO));
+    assert!(refused(1999 * MS));
+    assert!(!refused(2001 * MS));
+    assert!(matches!(ask(&*bound, &client(2), now).0, Decision::Admit), "another's debt");
+}
+
+#[test]
+fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
+    let settings = "rate: 100/s, unit: documents, burst: 1, over: delay, max_delay: 1m";
+    for (request_items, reply_items) in [(200, 1), (0, 200)] {
+        let (policy, now) = limit(settings);
+        let bound = bound(&*policy, "insert", "shop.orders");
+        let (_, memo) = ask(&*bound, &client(1), now);
+        let how = Settlement { request_items, reply_items, ..bytes(9999, 9999, now) };
+        settle(&*bound, memo, &how);
+        // One is there at once, and 199 take their time.
+        assert_eq!(said(&*policy, &client(1), now, 1), ["1.990000001s"]);
+    }
+}
+
+#[test]
+fn connections_are_let_in_held_or_turned_away() {
+    let rule = rule("rate_limit: { rate: 1/s, unit: connections, key: [peer] }");
+    assert_eq!(rule.action.stage(), Stage::Connection);
+    let (policy, now) = (stand::policy(&rule, &materials()), Instant::now());
+    assert!(matches!(policy.connect(&link(1), now), Entrance::Free));
+    let Entrance::Refuse(no) = policy.connect(&link(1), now) else { panic!("it was let in") };
+    assert_eq!(no.reason, Reason::RateLimited);
+    assert!(matches!(policy.connect(&link(2), now), Entrance::Free));
+
+    let (policy, now) = limit("rate: 1/s, unit: connections, over: delay, max_delay: 1s");
+    assert!(matches!(policy.connect(&link(1), now), Entrance::Free));
+    let Entrance::Delay(wait) = policy.connect(&link(2), now) else { panic!("not held") };
+    assert_eq!(wait, 1000 * MS);
+    assert!(matches!(policy.connect(&link(3), now), Entrance::Refuse(_)));
+}
+
+fn mistakes(settings: &str) -> String {
+    stand::rules(&format!("{{ name: it, rate_limit: {{ {settings} }} }}")).unwrap_err()
+}
+
+#[test]
+fn what_makes_no_sense_is_a_mistake() {
+    for (settings, message) in [
+        ("burst: 5", "`rate` is missing"),
+        ("rate: 5/s, max_delay: 1s", "`max_delay` says how long a delay may be"),
+        ("rate: 5/s, unit: connections, over: by_client", "not known when it connects"),
+        ("rate: 1GiB/s", "nothing is ever that fast"),
+        ("rate: 1/s, burst: 5GiB", "nothing is ever that fast"),
+        ("rate: 1/d, burst: 1MiB", "100 years"),
+        ("rate: 5/s, over: dely", "did you mean `delay`"),
+        ("rate: 5/s, unit: packets", "unknown value `packets`"),
+    ] {
+        let said = mistakes(settings);
+        assert!(said.contains(message), "{settings}: {said}");
+    }
+}
+
+#[test]
+fn settings_are_shown_as_they_would_be_written() {
+    for settings in [
+        "rate: 500/s",
+        "rate: 6000/m, burst: 7, key: [user, resource], max_keys: 10",
+        "rate: 10MiB/s, unit: bytes, burst: 64KiB",
+        "rate: 5/d, over: by_client, max_delay: 3s, base_backoff: 100ms",
+        "rate: 5/h, over: reset, unit: connections, key: [peer], message: 'no, thanks'",
+    ] {
+        let json = |rule: &Rule| rule.action.to_json().to_string();
+        let shown = json(&rule(&format!("rate_limit: {{ {settings} }}")));
+        assert_eq!(json(&rule(&format!("rate_limit: {shown}"))), shown, "{settings}");
+    }
+    let shown = rule("rate_limit: { rate: 10MiB/s, unit: bytes }").action.to_json();
+    assert_eq!(shown["burst"], 10 << 20);
+    assert_eq!(shown["rate"], "10MiB/s");
+}

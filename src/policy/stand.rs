@@ -1,0 +1,125 @@
+//! What tests of policies stand on: a listener's materials, and operations to ask about.
+
+use super::{Bound, Decision, Materials, Policy, Settled, rule::Rule};
+use crate::{
+    cluster::Cluster,
+    config,
+    metrics::Metrics,
+    series::{Census, Key},
+};
+use operation::{Attributes, Link, Operation, Protocol, Settlement};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
+
+const TOY: &Protocol = &Protocol::plain("toy");
+
+/// Materials for a listener called `front`.
+pub(super) fn materials() -> Materials {
+    let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
+    let metrics = Metrics::new();
+    Materials {
+        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        plan: Arc::new(plan),
+        metrics,
+        listener: "front".into(),
+        protocol: TOY,
+        callsites: Arc::new(Census::new(10, metrics::Counter::noop())),
+        lines: None,
+    }
+}
+
+/// The policies of a config's `policies`, or what is wrong with it.
+pub(super) fn rules(policies: &str) -> Result<Vec<Arc<Rule>>, String> {
+    let rest = "listeners: { l: { address: 127.0.0.1:0, protocol: tcp, cluster: c } }\n\
+                clusters: { c: { endpoints: [127.0.0.1:1] } }\n";
+    let plan = config::parse("test.yaml", &format!("{rest}policies: [{policies}]\n"));
+    plan.map(|plan| plan.policies.clone()).map_err(|problems| problems.to_string())
+}
+
+/// A policy called `it` that does this.
+pub(super) fn rule(action: &str) -> Arc<Rule> {
+    rules(&format!("{{ name: it, {action} }}")).unwrap().remove(0)
+}
+
+/// A policy's share on one worker.
+pub(super) fn policy(rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+    rule.action.policy(rule, from)
+}
+
+/// How it applies to operations of a name on a resource.
+pub(super) fn bound(policy: &dyn Policy, name: &str, resource: &str) -> Box<dyn Bound> {
+    let key = Key { protocol: TOY, name: name.into(), resource: resource.into(), proven: true };
+    policy.bind(&key).unwrap()
+}
+
+/// A client, and what it says of itself.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Client {
+    pub(super) peer: Option<IpAddr>,
+    pub(super) user: Option<&'static str>,
+    pub(super) backs_off: Option<&'static str>,
+}
+
+/// The n-th client.
+pub(super) fn client(n: u32) -> Client {
+    Client { peer: Some(IpAddr::V4(n.into())), ..Client::default() }
+}
+
+/// The connection of the n-th client.
+pub(super) fn link(n: u32) -> Link {
+    let local = ([127, 0, 0, 1], 27017).into();
+    Link { peer: (IpAddr::V4(n.into()), 40000).into(), local }
+}
+
+impl Attributes for Client {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        match name {
+            "user" => self.user.map(Cow::Borrowed),
+            "backs_off" => self.backs_off.map(Cow::Borrowed),
+            _ => None,
+        }
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+}
+
+/// An operation of a client.
+pub(super) fn operation(client: &Client) -> Operation<'_> {
+    Operation {
+        protocol: TOY,
+        name: "find",
+        resource: "shop.orders",
+        front: b"",
+        attributes: client,
+        awaits: false,
+        callsite: false,
+    }
+}
+
+/// Asks about an operation of a client.
+pub(super) fn ask(bound: &dyn Bound, client: &Client, now: Instant) -> (Decision, u64) {
+    let mut memo = 0;
+    let decision = bound.admit(&operation(client), now, &mut memo);
+    (decision, memo)
+}
+
+/// Tells how an operation ended.
+pub(super) fn settle(bound: &dyn Bound, memo: u64, how: &Settlement<'_>) {
+    let (name, resource) = ("find".into(), "shop.orders".into());
+    let key = &Key { protocol: TOY, name, resource, proven: true };
+    let (front, began, awaits, callsite, touched) = (&b""[..], how.now, false, false, &[][..]);
+    bound.settle(&Settled { key, front, began, awaits, callsite, touched, how }, memo);
+}
+
+/// Random numbers that are the same each time (splitmix64).
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
