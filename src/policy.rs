@@ -16,6 +16,7 @@ pub mod live;
 pub mod matching;
 mod over;
 mod rate_limit;
+mod read_only;
 pub mod rule;
 #[cfg(test)]
 mod stand;

@@ -2,7 +2,7 @@
 
 use super::{
     bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::WrittenMatch,
-    rate_limit, rule::Action, time_limit,
+    rate_limit, read_only, rule::Action, time_limit,
 };
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
+    /// `true`: refuse whatever may change data, or can't be told.
+    pub(crate) read_only: Option<Located<bool>>,
     /// Let so many pass in so much time.
     pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
     /// Let so many operations be under way at a time.
@@ -48,6 +50,7 @@ impl Written {
     pub(crate) fn actions(&mut self) -> Vec<(&'static str, Made)> {
         let all = [
             made("deny", self.deny.take(), deny::Settings::action),
+            made("read_only", self.read_only.take(), read_only::action),
             made("rate_limit", self.rate_limit.take(), rate_limit::Settings::action),
             made(
                 "concurrency_limit",
@@ -79,6 +82,7 @@ fn made<T>(
 /// The keys that say what a policy does.
 pub(crate) const ACTIONS: &[&str] = &[
     "deny",
+    "read_only",
     "rate_limit",
     "concurrency_limit",
     "connection_limit",

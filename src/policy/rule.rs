@@ -89,6 +89,12 @@ pub trait Action: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The attribute that it can't do without, if there is one: of who has none it believes the
+    /// worst, so that a config in which it may meet such operations is a mistake.
+    fn judges_by(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;
 

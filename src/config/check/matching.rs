@@ -8,9 +8,13 @@ use crate::{
         problem::{At, Fault},
         scope::{self, Heard},
     },
-    policy::matching::{Applies, Known, Match, WrittenMatch, is_glob},
+    policy::{
+        matching::{Applies, Known, Match, WrittenMatch, is_glob},
+        rule::Action,
+    },
     protocols,
 };
+use operation::Protocol;
 
 /// The keys of a match that are no attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];
@@ -97,6 +101,23 @@ impl Policies<'_> {
         if let Some(not) = written.not.as_ref().and_then(|not| not.value.as_ref()) {
             self.of_connections(kind, not);
         }
+    }
+
+    /// A policy that judges by an attribute must not meet a protocol that has none.
+    pub(super) fn can_judge(&mut self, action: &dyn Action, made: &Match) {
+        let Some(attribute) = action.judges_by() else { return };
+        let tells = |it: &Protocol| scope::has(it, attribute);
+        let mute = self.scope.listeners().iter().find_map(|listener| {
+            let protocol = listener.protocol.filter(|it| !tells(it) && reaches(made, listener))?;
+            Some(format!("the listener `{}` ({})", listener.name, protocol.name))
+        });
+        let Some(mute) = mute else { return };
+        let kind = action.kind();
+        let telling: Vec<_> =
+            protocols::all().into_iter().filter(|it| tells(it)).map(|it| it.name).collect();
+        let hint = format!("match what tells: `protocol: [{}]`", telling.join(", "));
+        let message = format!("`{kind}` goes by `{attribute}`, and nothing on {mute} has that");
+        self.report.add(self.place(&[kind]), message, hint);
     }
 
     /// A policy that can never apply is a mistake: whoever wrote it believes to be guarded.

@@ -79,13 +79,14 @@ impl<'a> Policies<'a> {
         let flag = |flag: Option<Located<bool>>, default| {
             flag.and_then(|flag| flag.value).unwrap_or(default)
         };
-        let action = action?;
+        let (matching, action) = (matching.unwrap_or_default(), action?);
+        self.can_judge(&*action, &matching);
         Some(Rule {
             name: name?,
             enabled: flag(written.enabled, true),
             dry_run: flag(written.dry_run, false),
             expires: action.lasts().map(|lasts| Instant::now() + lasts),
-            matching: Arc::new(matching.unwrap_or_default()),
+            matching: Arc::new(matching),
             action,
         })
     }
@@ -137,7 +138,7 @@ impl<'a> Policies<'a> {
     }
 
     /// The place of what is at the end of these keys of the policy in question.
-    fn place(&self, keys: &[&str]) -> At {
+    pub(super) fn place(&self, keys: &[&str]) -> At {
         let path: Vec<&str> = self.path.iter().map(String::as_str).chain(keys.to_vec()).collect();
         self.tree.place(&path)
     }

@@ -1,0 +1,120 @@
+//! Refuses whatever may change data: what says so of itself, and what can't tell.
+
+use super::{
+    Bound, Decision, Materials, Policy,
+    rule::{Action, Rule, Stage},
+};
+use crate::{config::Mistake, series::Key};
+use operation::{No, Operation, Reason};
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+/// The attribute that tells: `true` or `false`.
+const WRITES: &str = "writes";
+
+/// What `read_only: true` does.
+pub(crate) fn action(on: bool) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    if on {
+        return Ok(Arc::new(ReadOnly));
+    }
+    let hint = "write `true`, and `enabled: false` beside it to switch the policy off";
+    Err(vec![Mistake::new(&[], "`read_only: false` does nothing", hint)])
+}
+
+#[derive(Debug)]
+struct ReadOnly;
+
+impl Action for ReadOnly {
+    fn kind(&self) -> &'static str {
+        "read_only"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Operation
+    }
+
+    fn judges_by(&self) -> Option<&'static str> {
+        Some(WRITES)
+    }
+
+    fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
+        let message = format!("the policy `{}` lets nothing be changed", rule.name);
+        Box::new(Guard(Rc::new(No::new(Reason::Denied, message))))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        true.into()
+    }
+}
+
+#[derive(Clone)]
+struct Guard(Rc<No>);
+
+impl Policy for Guard {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl Bound for Guard {
+    fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
+        match operation.attribute(WRITES).as_deref() {
+            Some("false") => Decision::Admit,
+            // It does, or nobody knows.
+            _ => Decision::Refuse((*self.0).clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use operation::{Attributes, Protocol};
+    use std::borrow::Cow;
+
+    const PROTOCOL: Protocol = Protocol::plain("test");
+
+    /// An operation that says this of itself.
+    struct Says(Option<&'static str>);
+
+    impl Attributes for Says {
+        fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+            (name == WRITES).then_some(self.0?).map(Cow::Borrowed)
+        }
+    }
+
+    fn admits(says: Option<&'static str>) -> bool {
+        let operation = Operation {
+            protocol: &PROTOCOL,
+            name: "find",
+            resource: "shop.orders",
+            front: &[],
+            attributes: &Says(says),
+            awaits: false,
+            callsite: false,
+        };
+        let guard = Guard(Rc::new(No::new(Reason::Denied, "no")));
+        match guard.admit(&operation, Instant::now(), &mut 0) {
+            Decision::Admit => true,
+            Decision::Refuse(no) => {
+                assert_eq!(no.reason, Reason::Denied);
+                false
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_to_read_goes_on() {
+        assert!(admits(Some("false")));
+        for doubtful in [Some("true"), Some(""), Some("False"), None] {
+            assert!(!admits(doubtful), "{doubtful:?}");
+        }
+    }
+
+    #[test]
+    fn it_can_only_be_on() {
+        assert!(action(true).is_ok());
+        let mistakes = action(false).unwrap_err();
+        assert!(mistakes[0].fault.hint.contains("enabled: false"));
+    }
+}
