@@ -55,7 +55,8 @@ impl Settings {
         let rate = |rate: Given<Rate>| Some(rate?.value?.0);
         let burst = self.burst.and_then(|burst| burst.value).map(|burst| burst.0);
         let of = self.of.and_then(|of| of.value).unwrap_or_default();
-        let limit = |rate: Rate| Limit { rate, burst: burst.map_or_else(|| usual(rate), |it| it.0) };
+        let limit =
+            |rate: Rate| Limit { rate, burst: burst.map_or_else(|| usual(rate), |it| it.0) };
         let [up, down] = [rate(self.up), rate(self.down)].map(|rate| rate.map(limit));
         let shared = [&up, &down].map(|limit| match of {
             Of::All => limit.as_ref().map(Limit::bucket),
@@ -154,6 +155,3 @@ impl Guest for Buckets {
         self.0[way as usize].as_ref()?.passed(bytes, now)
     }
 }
-
-#[cfg(test)]
-mod tests;

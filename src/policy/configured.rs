@@ -57,3 +57,6 @@ impl Written {
 
 /// The keys that say what a policy does.
 pub(crate) const ACTIONS: &[&str] = &["deny", "bandwidth_limit", "time_limit", "fault"];
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,7 @@ use super::{
     rule::{Action, Rule, Stage},
 };
 use crate::{
-    config::{
-        Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text,
-    },
+    config::{Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text},
     series::Key,
 };
 use chance::{Chance, Strike, When, any_seed};
@@ -155,8 +153,8 @@ impl Settings {
         let times = value(self.times).map(|times| times.0.0 as u64);
         let close = value(self.close).map(|at| Cut { place: at.place(), reset: false });
         let reset = value(self.reset).map(|at| Cut { place: at.place(), reset: true });
-        let truncate = value(self.truncate)
-            .map(|size| Cut { place: Place::Reply(size.0.0), reset: false });
+        let truncate =
+            value(self.truncate).map(|size| Cut { place: Place::Reply(size.0.0), reset: false });
         Ok(Arc::new(Fault {
             chance: Arc::new(Chance::new(when, seed, times)),
             lasts: value(self.lasts).map(|lasts| lasts.0),
@@ -315,6 +313,3 @@ impl Bound for Injection {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

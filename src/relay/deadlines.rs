@@ -23,7 +23,8 @@ impl<C: Codec> Relay<C> {
     pub(super) fn note_message(&mut self) {
         let begun = self.up.inside || !self.up.unread().is_empty();
         let held = self.wait_until.is_some() || self.asking.is_some() || self.is_parting();
-        let waits = held || self.is_held(Way::Up) || self.up.is_ready() || self.waits_for_refusals();
+        let waits =
+            held || self.is_held(Way::Up) || self.up.is_ready() || self.waits_for_refusals();
         if !begun || waits || self.is_stream() {
             self.message_since = None;
         } else if self.message_since.is_none() {

@@ -32,7 +32,8 @@ impl<C: Codec> Relay<C> {
             let message = limit.map_or("the service took too long", |limit| &limit.message);
             let why = Refusal::new(Reason::TimedOut, message);
             let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.refusals));
-            let word = if can { Reason::TimedOut.as_str() } else { Close::OperationTimeout.as_str() };
+            let word =
+                if can { Reason::TimedOut.as_str() } else { Close::OperationTimeout.as_str() };
             open.settle(End::bare(Outcome::Lost, Some(word)), now, &self.facts());
             if !can {
                 return Err(Close::OperationTimeout);

@@ -281,9 +281,7 @@ impl<C: Codec> Relay<C> {
     /// Drops the request at the front, and says so if anybody waits for a reply.
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
         let said = match (no.manner, tag) {
-            (Manner::Words, Some(tag)) => {
-                self.codec.refuse(tag, &no.told(), &mut self.refusals)
-            }
+            (Manner::Words, Some(tag)) => self.codec.refuse(tag, &no.told(), &mut self.refusals),
             (Manner::Words, None) => true,
             (Manner::Close, _) => false,
             (Manner::Reset, _) => {

@@ -34,8 +34,14 @@ impl Bucket {
         let step = u128::from(bytes) * STEP.as_nanos() / per.as_nanos().max(1);
         let step = u64::try_from(step).unwrap_or(u64::MAX).max(1);
         let burst = burst.max(step.saturating_mul(2));
-        let mut bucket =
-            Self { bytes: bytes.max(1), per, step, ahead: 0, made: now, full_at: AtomicU64::new(0) };
+        let mut bucket = Self {
+            bytes: bytes.max(1),
+            per,
+            step,
+            ahead: 0,
+            made: now,
+            full_at: AtomicU64::new(0),
+        };
         bucket.ahead = bucket.nanos(burst.saturating_sub(step));
         bucket
     }
@@ -75,7 +81,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// What passes in so much time when somebody always has bytes, and a timer is `late`.
-    fn push(bucket: &Bucket, from: Instant, time: Duration, late: Duration) -> Vec<(Instant, usize)> {
+    fn push(
+        bucket: &Bucket,
+        from: Instant,
+        time: Duration,
+        late: Duration,
+    ) -> Vec<(Instant, usize)> {
         let (mut now, mut passed) = (from, Vec::new());
         while now < from + time {
             passed.push((now, bucket.most()));

@@ -17,7 +17,11 @@ pub(crate) enum Written {
 
 /// A delay that differs: either `min` and `max`, or quantiles.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ min: 1ms, max: 2ms }`")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "keys and values, such as `{ min: 1ms, max: 2ms }`"
+)]
 #[schemars(rename = "Delay")]
 pub(crate) struct Keys {
     /// The shortest; each one up to `max` is as likely.
@@ -125,7 +129,9 @@ impl Delay {
             points => {
                 let points = points.iter().filter(|(_, duration)| !duration.is_zero());
                 let key = |share: f64| format!("p{}", (share * 1000.0).round() / 10.0);
-                points.map(|(share, it)| (key(*share), serde_json::Value::from(duration_text(*it)))).collect()
+                points
+                    .map(|(share, it)| (key(*share), serde_json::Value::from(duration_text(*it))))
+                    .collect()
             }
         }
     }
