@@ -35,7 +35,7 @@ fn refused(policy: &str, commands: i32) -> Vec<i32> {
     let mut client = RawClient::connect(tollgate.listener("db"));
     let fails = |id: &i32| {
         let answer = client.command(*id, &doc! { "ping": 1, "$db": "admin" });
-        answer.get_f64("ok") == Ok(0.0)
+        answer.get_f64("ok").is_ok_and(|ok| ok == 0.0)
     };
     let refused: Vec<i32> = (1..=commands).filter(fails).collect();
     let labels = [("listener", "db"), ("policy", "x"), ("reason", "injected")];
@@ -74,7 +74,7 @@ fn a_refusal_after_a_delay_comes_late_and_what_lasts_for_a_time_ends() {
     support::eventually("the fault to end", || {
         id += 1;
         let answer = client.command(id, &doc! { "ping": 1, "$db": "admin" });
-        (answer.get_f64("ok") == Ok(1.0)).then_some(())
+        answer.get_f64("ok").is_ok_and(|ok| ok == 1.0).then_some(())
     });
 }
 

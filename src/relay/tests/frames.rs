@@ -144,14 +144,22 @@ pub(super) struct Ends {
     pub(super) settled: Settlements,
 }
 
+/// A policy that decides so, and hears how operations end.
+pub(super) fn script(
+    decide: impl Fn(usize) -> Decision + 'static,
+) -> (Box<dyn Policy>, Settlements) {
+    let settled = Settlements::default();
+    let script = Script { decide: Rc::new(decide), seen: Rc::default(), settled: settled.clone() };
+    (Box::new(script), settled)
+}
+
 /// Has a connection relayed whose operations are decided about so.
 pub(super) async fn relayed<C: Codec<Shared = ()>>(
     decide: impl Fn(usize) -> Decision + 'static,
 ) -> Ends {
-    let settled = Settlements::default();
-    let script = Script { decide: Rc::new(decide), seen: Rc::default(), settled: settled.clone() };
+    let (script, settled) = script(decide);
     let plan = plan(Protocol::Tcp(Arc::new(())));
-    Ends { settled, ..relayed_by::<C>(plan, Box::new(script)).await }
+    Ends { settled, ..relayed_by::<C>(plan, script).await }
 }
 
 /// Has a connection relayed by this plan and policy.

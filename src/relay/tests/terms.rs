@@ -1,11 +1,16 @@
 //! What policies ask of an operation's bytes is kept, for messages and for streams.
 
-use super::frames::{End, Frames, frame, relayed, run, to_end};
+use super::{
+    frames::{End, Frames, frame, relayed, run, script, to_end},
+    mongo, ping, proxy_with,
+};
+use crate::worker::Message;
 use operation::{Close, Cut, Decision, Limit, Manner, No, Outcome, Place, Reason, Terms};
 use std::{num::NonZeroU64, time::Duration};
 use tcp::Tcp;
 use tokio::{
     io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep},
 };
 
@@ -414,12 +419,53 @@ fn an_answer_that_comes_late_decides_and_one_that_never_comes_ends_with_the_conn
         ends.answer(&frame(3, b"!")).await;
         assert_eq!(to_end(&mut ends.client).await.0, frame(3, b"!")[..3]);
         assert_eq!(*ends.settled.borrow(), [LATE, INJECTED]);
-
-        let mut ends = relayed::<Tells>(|_| Decision::Ask(Box::pin(std::future::pending()))).await;
-        ends.ask(&frame(1, b"?")).await;
-        sleep(60 * SECOND).await;
-        drop(ends.server);
-        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
-        ends.close.take();
     });
+}
+
+fn never() -> Decision {
+    Decision::Ask(Box::pin(std::future::pending()))
+}
+
+#[test]
+fn an_answer_that_never_comes_holds_no_connection_for_longer_than_it_may_be_idle() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| never()).await;
+        ends.ask(&frame(1, b"?")).await;
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
+        assert_eq!(ends.ended().await, Close::IdleTimeout);
+        assert_eq!(*ends.settled.borrow(), [(Outcome::Cancelled, None)]);
+    });
+}
+
+#[test]
+fn a_drain_waits_for_what_policies_hold_up_but_no_longer_than_it_may() {
+    let hour = Duration::from_secs(3600);
+    let pace = NonZeroU64::new(1);
+    let cases: [fn(Duration, Option<NonZeroU64>) -> Decision; 6] = [
+        |_, _| never(),
+        |hour, _| Decision::delay(hour),
+        |hour, _| limit(hour),
+        |_, _| cut(Place::Reply(0), true),
+        |_, _| cut(Place::End, false),
+        |_, pace| bend(Terms { pace, ..Terms::default() }),
+    ];
+    for (case, decide) in cases.into_iter().enumerate() {
+        run(async move {
+            let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (policy, settled) = script(move |_| decide(hour, pace));
+            let at = upstream.local_addr().unwrap();
+            let (address, (inbox, work)) = proxy_with(at, mongo(), policy);
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (_server, _) = upstream.accept().await.unwrap();
+            client.write_all(&ping(1)).await.unwrap();
+            sleep(SECOND).await;
+            let began = Instant::now();
+            inbox.send(Message::Drain(2 * SECOND)).unwrap();
+            to_end(&mut client).await;
+            assert!(began.elapsed() >= 2 * SECOND, "case {case}: it was cut short");
+            assert!(began.elapsed() < 4 * SECOND, "case {case}: it lasts");
+            work.await.unwrap();
+            assert_eq!(settled.borrow().len(), 1, "case {case}");
+        });
+    }
 }
