@@ -105,7 +105,7 @@ async fn open(
     let mut door = Door::new(worker, local, link, at);
     match local.gate().connect(&link, Instant::now()) {
         Arrival::Welcome(delay, guests) => {
-            door.guests = guests;
+            door.holds(guests);
             if !delay.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
@@ -264,6 +264,11 @@ impl Door {
     /// The connection's two ends on the client's side.
     pub fn link(&self) -> Link {
         self.link
+    }
+
+    /// Policies hold this for the connection.
+    pub fn holds(&mut self, guests: Guests) {
+        self.guests = guests;
     }
 
     /// What policies hold for the connection.

@@ -155,6 +155,3 @@ impl Guest for Buckets {
         self.0[way as usize].as_ref()?.passed(bytes, now)
     }
 }
-
-#[cfg(test)]
-mod tests;

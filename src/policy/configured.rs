@@ -90,3 +90,6 @@ pub(crate) const ACTIONS: &[&str] = &[
     "time_limit",
     "fault",
 ];
+
+#[cfg(test)]
+mod tests;

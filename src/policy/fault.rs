@@ -313,6 +313,3 @@ impl Bound for Injection {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use crate::{
     series::Key,
 };
 use metrics::Counter;
-use operation::{Limit, Operation, Reason, Terms};
+use operation::{Close, Limit, Operation, Reason, Terms};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
@@ -105,7 +105,8 @@ impl Bound for Limited {
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
         // With several limits it was the strictest.
-        let late = done.how.reason == Some(Reason::TimedOut.as_str());
+        let words = [Reason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
+        let late = done.how.reason.is_some_and(|reason| words.contains(&reason));
         if late && done.took() >= self.limit.after {
             self.given_up.increment(1);
         }

@@ -27,7 +27,10 @@ use tokio::{
     task::{JoinHandle, spawn_local, yield_now},
 };
 
+mod bandwidth;
+mod frames;
 mod long;
+mod terms;
 
 /// How often others get their turn before nothing more is expected to happen.
 const TURNS: usize = 5_000;
@@ -92,12 +95,26 @@ fn parts(
     policy: Box<dyn Policy>,
     workers: usize,
 ) -> (Arc<Listener>, Socket, Rc<Local>) {
+    parts_of(plan(protocol), upstream, policy, workers)
+}
+
+fn plan(protocol: Protocol) -> ListenerPlan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let plan = Arc::new(ListenerPlan {
+    ListenerPlan {
         max_connections: 10,
         first_byte_timeout: None,
         ..ListenerPlan::new("test", loopback, protocol, "test")
-    });
+    }
+}
+
+/// The same with a plan.
+fn parts_of(
+    plan: ListenerPlan,
+    upstream: SocketAddr,
+    policy: Box<dyn Policy>,
+    workers: usize,
+) -> (Arc<Listener>, Socket, Rc<Local>) {
+    let plan = Arc::new(plan);
     let endpoint = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = ClusterPlan::new("test", vec![endpoint]);
     let metrics = Metrics::new();

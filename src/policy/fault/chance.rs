@@ -1,7 +1,8 @@
 //! Which operations a fault strikes. Whoever gives a seed can have the same again.
 
+use foldhash::quality::RandomState;
 use std::{
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, Hasher},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -62,7 +63,7 @@ impl Chance {
 
 /// A seed that nobody has chosen.
 pub(super) fn any_seed() -> u64 {
-    RandomState::new().build_hasher().finish() >> 32
+    RandomState::default().build_hasher().finish() >> 32
 }
 
 /// The number of this `stream` for an operation: 0 up to 1, evenly spread.

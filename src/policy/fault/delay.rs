@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 #[derive(Debug)]
 pub(crate) enum Written {
     Fixed(Duration),
-    Spread(Keys),
+    Spread(Box<Keys>),
 }
 
 /// A delay that differs: either `min` and `max`, or quantiles.
@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for WrittenVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-        Keys::deserialize(MapAccessDeserializer::new(map)).map(Written::Spread)
+        Keys::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(Written::Spread)
     }
 }
 

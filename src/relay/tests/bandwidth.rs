@@ -1,0 +1,231 @@
+//! Bytes pass no faster than policies let a connection, and waiting for that is no fault of its
+//! peers.
+
+use super::{
+    frames::{End, Ends, Frames, frame, relayed_by, run, to_end},
+    mongo, plan, proxy_with,
+};
+use crate::{
+    config::plan::ListenerPlan,
+    policy::{Bound, Entrance, Guest, Policy, Way, bandwidth_limit::Bucket},
+    protocols::Protocol,
+    series::Key,
+    worker::Message,
+};
+use operation::{Link, Manner, No, Reason};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use tcp::Tcp;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// So many bytes a second each way, for all connections together.
+#[derive(Clone)]
+struct Narrow([Arc<Bucket>; 2]);
+
+impl Narrow {
+    fn to(rate: u64) -> Box<Self> {
+        let bucket = || Arc::new(Bucket::even(rate, Instant::now().into_std()));
+        Box::new(Self([bucket(), bucket()]))
+    }
+}
+
+impl Policy for Narrow {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        None
+    }
+
+    fn connect(&self, _: &Link, _: std::time::Instant) -> Entrance {
+        Entrance::Guest(Box::new(self.clone()))
+    }
+}
+
+impl Guest for Narrow {
+    fn most(&self, way: Way) -> usize {
+        self.0[way as usize].most()
+    }
+
+    fn passed(
+        &self,
+        way: Way,
+        bytes: usize,
+        now: std::time::Instant,
+    ) -> Option<std::time::Instant> {
+        self.0[way as usize].passed(bytes, now)
+    }
+}
+
+/// A listener that soon takes somebody for idle, slow or stuck.
+fn impatient() -> ListenerPlan {
+    let soon = Some(Duration::from_millis(5));
+    ListenerPlan {
+        idle_timeout: soon,
+        message_timeout: soon,
+        write_timeout: soon,
+        ..plan(Protocol::Tcp(Arc::new(())))
+    }
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+#[test]
+fn bytes_pass_at_the_rate_unchanged_and_nobody_is_taken_for_idle_or_slow() {
+    run(async {
+        let began = Instant::now();
+        let mut ends = relayed_by::<Tcp>(impatient(), Narrow::to(10_000)).await;
+        ends.ask(&noise(20_000)).await;
+        ends.client.shutdown().await.unwrap();
+        ends.answer(&noise(30_000)).await;
+        let Ends { client, server, .. } = &mut ends;
+        server.shutdown().await.unwrap();
+        let (up, down) = tokio::join!(to_end(server), to_end(client));
+        assert!(up == (noise(20_000), End::Orderly), "{:?}: {:?}", ends.close, up.0.len());
+        assert!(down == (noise(30_000), End::Orderly), "{:?}: {:?}", ends.close, down.0.len());
+        let took = began.elapsed();
+        assert!(took > SECOND * 28 / 10 && took < SECOND * 31 / 10, "{took:?}");
+    });
+}
+
+#[test]
+fn messages_are_slowed_down_too_and_none_is_late_for_that() {
+    run(async {
+        let began = Instant::now();
+        let mut ends = relayed_by::<Frames<true>>(impatient(), Narrow::to(10_000)).await;
+        let asked = [frame(1, &noise(10_000)), frame(2, &noise(10_000))].concat();
+        ends.ask(&asked).await;
+        ends.heard(&asked).await;
+        let took = began.elapsed();
+        assert!(took > SECOND * 18 / 10 && took < SECOND * 21 / 10, "{took:?}");
+        ends.answer(&[frame(1, &noise(10_000)), frame(2, b"")].concat()).await;
+        ends.told(1, &noise(10_000)).await;
+        ends.told(2, b"").await;
+        assert!(began.elapsed() > SECOND * 28 / 10);
+    });
+}
+
+#[test]
+fn who_shares_a_rate_gets_half_of_it() {
+    run(async {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = Protocol::Tcp(Arc::new(()));
+        let at = upstream.local_addr().unwrap();
+        let (address, _drain) = proxy_with(at, tcp, Narrow::to(100_000));
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            let (mut server, _) = upstream.accept().await.unwrap();
+            tokio::task::spawn_local(async move { server.write_all(&noise(1 << 20)).await });
+        }
+        let got: Vec<Rc<RefCell<usize>>> = vec![Rc::default(), Rc::default()];
+        for (mut client, got) in clients.into_iter().zip(got.clone()) {
+            tokio::task::spawn_local(async move {
+                let mut some = vec![0; 65536];
+                while let Ok(n @ 1..) = client.read(&mut some).await {
+                    *got.borrow_mut() += n;
+                }
+            });
+        }
+        sleep(10 * SECOND).await;
+        for got in got {
+            let got = *got.borrow();
+            assert!((485_000..=515_000).contains(&got), "{got}");
+        }
+    });
+}
+
+/// Decides about connections.
+struct Doorkeeper(fn() -> Entrance);
+
+impl Policy for Doorkeeper {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        None
+    }
+
+    fn connect(&self, _: &Link, _: std::time::Instant) -> Entrance {
+        (self.0)()
+    }
+}
+
+/// A connection to a proxy with this doorkeeper before `protocol`'s server.
+async fn at_the_door(
+    protocol: Protocol,
+    decide: fn() -> Entrance,
+) -> (TcpStream, TcpListener, impl Fn(Message)) {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = upstream.local_addr().unwrap();
+    let (address, (inbox, _)) = proxy_with(at, protocol, Box::new(Doorkeeper(decide)));
+    let client = TcpStream::connect(address).await.unwrap();
+    (client, upstream, move |message| inbox.send(message).unwrap())
+}
+
+fn refused(manner: Manner) -> Entrance {
+    Entrance::Refuse(No { manner, ..No::new(Reason::Denied, "not you") })
+}
+
+#[test]
+fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
+    run(async {
+        let cases: [(fn() -> Entrance, End); 3] = [
+            (|| refused(Manner::Words), End::Orderly),
+            (|| refused(Manner::Close), End::Orderly),
+            (|| refused(Manner::Reset), End::Reset),
+        ];
+        for (decide, end) in cases {
+            let tcp = Protocol::Tcp(Arc::new(()));
+            let (mut client, upstream, _tell) = at_the_door(tcp, decide).await;
+            // It may be gone by now.
+            let _ = client.write_all(b"hello").await;
+            assert_eq!(to_end(&mut client).await, (vec![], end));
+            assert!(timeout(SECOND, upstream.accept()).await.is_err(), "it was let through");
+        }
+        let (mut client, _upstream, _tell) = at_the_door(mongo(), || refused(Manner::Words)).await;
+        client.write_all(&super::ping(1)).await.unwrap();
+        let (said, end) = to_end(&mut client).await;
+        assert!(String::from_utf8_lossy(&said).contains("not you"));
+        assert_eq!(end, End::Orderly);
+    });
+}
+
+#[test]
+fn who_is_held_at_the_door_is_let_in_after_that_and_not_after_a_drain() {
+    run(async {
+        let hour = || Entrance::Delay(Duration::from_secs(3600));
+        let tcp = || Protocol::Tcp(Arc::new(()));
+        let began = Instant::now();
+        let (_client, upstream, _tell) = at_the_door(tcp(), hour).await;
+        let _server = upstream.accept().await.unwrap();
+        assert!(began.elapsed() >= 3600 * SECOND);
+
+        let began = Instant::now();
+        let (mut client, upstream, tell) = at_the_door(tcp(), hour).await;
+        sleep(SECOND).await;
+        tell(Message::Drain(SECOND));
+        let _ = to_end(&mut client).await;
+        assert!(began.elapsed() < 10 * SECOND);
+        assert!(timeout(SECOND, upstream.accept()).await.is_err());
+    });
+}
+
+#[test]
+fn a_drain_waits_for_bytes_that_are_held_but_no_longer_than_it_may() {
+    run(async {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = upstream.local_addr().unwrap();
+        let (address, (inbox, work)) =
+            proxy_with(at, Protocol::Tcp(Arc::new(())), Narrow::to(1000));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        server.write_all(&noise(10_000)).await.unwrap();
+        sleep(SECOND).await;
+        inbox.send(Message::Drain(2 * SECOND)).unwrap();
+        let (got, _) = to_end(&mut client).await;
+        assert!((2_800..3_200).contains(&got.len()), "{}", got.len());
+        work.await.unwrap();
+    });
+}

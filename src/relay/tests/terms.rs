@@ -1,0 +1,471 @@
+//! What policies ask of an operation's bytes is kept, for messages and for streams.
+
+use super::{
+    frames::{End, Frames, frame, relayed, run, script, to_end},
+    mongo, ping, proxy_with,
+};
+use crate::worker::Message;
+use operation::{Close, Cut, Decision, Limit, Manner, No, Outcome, Place, Reason, Terms};
+use std::{num::NonZeroU64, time::Duration};
+use tcp::Tcp;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
+};
+
+type Tells = Frames<true>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn bend(terms: Terms) -> Decision {
+    Decision::Bend(Box::new(terms))
+}
+
+fn limit(after: Duration) -> Decision {
+    let limit = Some(Limit { after, message: "too slow".into() });
+    bend(Terms { limit, ..Terms::default() })
+}
+
+fn cut(place: Place, reset: bool) -> Decision {
+    bend(Terms { cut: Some(Cut { place, reset }), ..Terms::default() })
+}
+
+fn said(manner: Manner) -> Decision {
+    Decision::Refuse(No { manner, ..No::new(Reason::Denied, "no") })
+}
+
+const LATE: (Outcome, Option<&str>) = (Outcome::Lost, Some("timed_out"));
+const INJECTED: (Outcome, Option<&str>) = (Outcome::Lost, Some("injected"));
+const OK: (Outcome, Option<&str>) = (Outcome::Ok, None);
+
+fn manners() -> [(bool, End); 2] {
+    [(false, End::Orderly), (true, End::Reset)]
+}
+
+#[test]
+fn who_waits_too_long_is_told_and_the_late_reply_reaches_nobody() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
+        ends.ask(&frame(1, b"slow?")).await;
+        let began = Instant::now();
+        ends.told(1, b"timed_out").await;
+        assert!(began.elapsed() >= SECOND && began.elapsed() < 2 * SECOND);
+        assert_eq!(*ends.settled.borrow(), [LATE]);
+        ends.answer(&frame(1, b"late")).await;
+        ends.ask(&frame(2, b"again?")).await;
+        ends.answer(&frame(2, b"yes")).await;
+        ends.told(2, b"yes").await;
+        assert_eq!(*ends.settled.borrow(), [LATE, OK]);
+    });
+}
+
+#[test]
+fn of_requests_sent_together_only_the_late_one_is_given_up() {
+    run(async {
+        let mut ends =
+            relayed::<Tells>(|n| if n == 2 { limit(SECOND) } else { Decision::Admit }).await;
+        for number in 1..=4 {
+            ends.ask(&frame(number, b"?")).await;
+        }
+        // The third overtakes, and is no sign of life of the second.
+        ends.answer(&frame(3, b"three")).await;
+        ends.told(3, b"three").await;
+        ends.told(2, b"timed_out").await;
+        ends.answer(&[frame(1, b"one"), frame(2, b"late"), frame(4, b"four")].concat()).await;
+        ends.told(1, b"one").await;
+        ends.told(4, b"four").await;
+        assert_eq!(*ends.settled.borrow(), [OK, LATE, OK, OK]);
+    });
+}
+
+#[test]
+fn a_reply_that_has_begun_is_never_cut_short_by_a_time_limit() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
+        ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+        let reply = frame(1, &[7; 1000]);
+        ends.answer(&reply[..500]).await;
+        // The second is late now, but its no can't stand inside the reply.
+        sleep(5 * SECOND).await;
+        assert_eq!(ends.settled.borrow().len(), 0);
+        ends.answer(&reply[500..]).await;
+        ends.told(1, &[7; 1000]).await;
+        ends.told(2, b"timed_out").await;
+        assert_eq!(*ends.settled.borrow(), [OK, LATE]);
+    });
+}
+
+#[test]
+fn a_request_that_has_not_passed_yet_is_not_late() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
+        let request = frame(1, &[7; 1000]);
+        ends.ask(&request[..500]).await;
+        sleep(5 * SECOND).await;
+        assert_eq!(ends.settled.borrow().len(), 0);
+        ends.ask(&request[500..]).await;
+        ends.told(1, b"timed_out").await;
+        ends.heard(&request).await;
+    });
+}
+
+#[test]
+fn who_wants_no_answer_or_waits_for_ever_is_not_late() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
+        ends.ask(&[frame(0, b"take this"), frame(1000, b"any news?")].concat()).await;
+        sleep(60 * SECOND).await;
+        ends.answer(&frame(1000, b"now")).await;
+        ends.told(1000, b"now").await;
+        assert_eq!(*ends.settled.borrow(), [OK, OK]);
+    });
+}
+
+#[test]
+fn where_late_replies_can_t_be_told_the_connection_is_closed() {
+    run(async {
+        let mut ends = relayed::<Frames<false>>(|_| limit(SECOND)).await;
+        ends.ask(&frame(1, b"?")).await;
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
+        drop(ends.client);
+        assert_eq!(ends.close.take(), None, "it waits for the client's end");
+    });
+}
+
+#[test]
+fn a_silent_service_ends_a_session_with_a_time_limit_and_one_that_speaks_does_not() {
+    run(async {
+        let mut ends = relayed::<Tcp>(|_| limit(SECOND)).await;
+        ends.ask(b"anybody?").await;
+        let began = Instant::now();
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
+        assert!(began.elapsed() >= SECOND / 2);
+        ends.client.shutdown().await.unwrap();
+        assert_eq!(ends.ended().await, Close::OperationTimeout);
+        assert_eq!(*ends.settled.borrow(), [(Outcome::Lost, Some("operation_timeout"))]);
+
+        let mut ends = relayed::<Tcp>(|_| limit(SECOND)).await;
+        ends.answer(b"welcome").await;
+        sleep(60 * SECOND).await;
+        drop(ends.server);
+        assert_eq!(to_end(&mut ends.client).await, (b"welcome".to_vec(), End::Orderly));
+    });
+}
+
+#[test]
+fn a_request_that_is_cut_reaches_nobody_and_what_was_due_before_is_delivered() {
+    for (reset, end) in manners() {
+        run(async {
+            let mut ends = relayed::<Tells>(move |n| match n {
+                3 => cut(Place::Request, reset),
+                2 => said(Manner::Words),
+                _ => Decision::Admit,
+            })
+            .await;
+            ends.ask(&[frame(1, b"?"), frame(2, b"?"), frame(3, b"?"), frame(4, b"?")].concat())
+                .await;
+            ends.heard(&frame(1, b"?")).await;
+            // What the kernel could not send at once would be lost with a reset.
+            ends.answer(&frame(1, &[9; 10_000])).await;
+            let all = [frame(2, b"denied"), frame(1, &[9; 10_000])].concat();
+            assert!(to_end(&mut ends.client).await == (all, end));
+            drop(ends.client);
+            assert_eq!(to_end(&mut ends.server).await.0, b"", "nothing else is heard");
+            assert_eq!(*ends.settled.borrow(), [INJECTED, OK]);
+        });
+    }
+}
+
+#[test]
+fn a_delay_before_a_cut_is_waited_for() {
+    run(async {
+        let terms = || Terms {
+            delay: SECOND,
+            cut: Some(Cut { place: Place::Request, reset: true }),
+            ..Terms::default()
+        };
+        let mut ends = relayed::<Tells>(move |_| bend(terms())).await;
+        ends.ask(&frame(1, b"?")).await;
+        let began = Instant::now();
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
+        assert!(began.elapsed() >= SECOND);
+        assert_eq!(ends.ended().await, Close::Injected);
+    });
+}
+
+#[test]
+fn a_reply_is_cut_at_the_very_byte() {
+    let reply = frame(2, b"twelve bytes");
+    for (reset, _) in manners() {
+        for n in 0..reply.len() {
+            run(async {
+                let mut ends = relayed::<Tells>(move |number| match number {
+                    2 => cut(Place::Reply(n as u64), reset),
+                    _ => Decision::Admit,
+                })
+                .await;
+                let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
+                ends.ask(&asked).await;
+                ends.heard(&asked).await;
+                ends.answer(&[frame(1, b"one"), reply.clone(), frame(3, b"three")].concat()).await;
+                let all = [&frame(1, b"one"), &reply[..n]].concat();
+                let end = if reset { End::Reset } else { End::Orderly };
+                assert_eq!(to_end(&mut ends.client).await, (all, end));
+                drop(ends.client);
+                assert_eq!(*ends.settled.borrow(), [OK, INJECTED, INJECTED]);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_no_longer_than_its_cut_is_whole_and_the_connection_goes_on() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| cut(Place::Reply(11), false)).await;
+        for number in 1..5 {
+            ends.ask(&frame(number, b"?")).await;
+            ends.answer(&frame(number, b"yes")).await;
+            ends.told(number, b"yes").await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_cut_after_a_whole_reply() {
+    for (reset, end) in manners() {
+        run(async {
+            let mut ends = relayed::<Tells>(move |_| cut(Place::End, reset)).await;
+            ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+            ends.answer(&[frame(1, b"one"), frame(2, b"two")].concat()).await;
+            assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), end));
+            drop(ends.client);
+            assert_eq!(*ends.settled.borrow(), [OK, INJECTED]);
+        });
+    }
+}
+
+#[test]
+fn a_write_that_nobody_answers_is_cut_after_it_has_passed() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| cut(Place::End, false)).await;
+        ends.ask(&[frame(0, b"take this"), frame(0, b"and this")].concat()).await;
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
+        drop(ends.client);
+        assert_eq!(to_end(&mut ends.server).await.0, frame(0, b"take this"));
+        assert_eq!(*ends.settled.borrow(), [OK]);
+    });
+}
+
+#[test]
+fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
+    for (reset, _) in manners() {
+        let end = || if reset { End::Reset } else { End::Orderly };
+        run(async move {
+            let mut ends = relayed::<Tcp>(move |_| cut(Place::Request, reset)).await;
+            ends.ask(b"hello").await;
+            assert_eq!(to_end(&mut ends.client).await, (vec![], end()));
+            drop(ends.client);
+            assert_eq!(to_end(&mut ends.server).await.0, b"");
+            assert_eq!(*ends.settled.borrow(), [INJECTED]);
+
+            for n in 0..5 {
+                let mut ends = relayed::<Tcp>(move |_| cut(Place::Reply(n), reset)).await;
+                ends.ask(b"hello").await;
+                ends.heard(b"hello").await;
+                ends.answer(b"hello").await;
+                let all = b"hello"[..n as usize].to_vec();
+                assert_eq!(to_end(&mut ends.client).await, (all, end()));
+            }
+            let mut ends = relayed::<Tcp>(move |_| cut(Place::End, reset)).await;
+            ends.answer(b"hello").await;
+            ends.heard(b"").await;
+            drop(ends.server);
+            assert_eq!(to_end(&mut ends.client).await, (b"hello".to_vec(), end()));
+        });
+    }
+}
+
+#[test]
+fn a_refusal_by_closing_lets_what_is_due_go_out_first_and_one_by_a_reset_does_not() {
+    run(async {
+        let second = |manner| move |n| if n == 2 { said(manner) } else { Decision::Admit };
+        let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
+        let mut ends = relayed::<Tells>(second(Manner::Close)).await;
+        ends.ask(&asked).await;
+        ends.heard(&frame(1, b"?")).await;
+        ends.answer(&frame(1, b"one")).await;
+        assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), End::Orderly));
+        ends.client.shutdown().await.unwrap();
+        assert_eq!(ends.ended().await, Close::Refused);
+        assert_eq!(to_end(&mut ends.server).await.0, b"");
+
+        let mut ends = relayed::<Tells>(second(Manner::Reset)).await;
+        ends.ask(&asked).await;
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
+        assert_eq!(ends.ended().await, Close::Refused);
+    });
+}
+
+#[test]
+fn a_session_is_refused_by_an_end_or_by_a_reset_whatever_the_client_has_said() {
+    run(async {
+        let cases = [Manner::Words, Manner::Close, Manner::Reset];
+        for manner in cases {
+            let mut ends = relayed::<Tcp>(move |_| said(manner)).await;
+            // It may be gone by now.
+            let _ = ends.client.write_all(b"hello").await;
+            let end = if manner == Manner::Reset { End::Reset } else { End::Orderly };
+            assert_eq!(to_end(&mut ends.client).await, (vec![], end), "{manner:?}");
+            drop(ends.client);
+            assert_eq!(to_end(&mut ends.server).await.0, b"");
+        }
+    });
+}
+
+/// Bytes that differ from those around them.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+#[test]
+fn what_is_throttled_arrives_unchanged_and_in_its_time() {
+    run(async {
+        let pace = NonZeroU64::new(100_000);
+        let paced = move |_| bend(Terms { pace, ..Terms::default() });
+        let within = |began: Instant, secs: u64| {
+            let took = began.elapsed();
+            let expected = Duration::from_secs(secs);
+            assert!(took > expected * 9 / 10 && took < expected * 11 / 10, "{took:?}");
+        };
+        let mut ends = relayed::<Tells>(paced).await;
+        let began = Instant::now();
+        let request = frame(1, &noise(200_000));
+        ends.ask(&request).await;
+        ends.heard(&request).await;
+        within(began, 2);
+        let began = Instant::now();
+        ends.answer(&frame(1, &noise(300_000))).await;
+        ends.told(1, &noise(300_000)).await;
+        within(began, 3);
+        assert_eq!(*ends.settled.borrow(), [OK]);
+
+        let mut ends = relayed::<Tcp>(paced).await;
+        let began = Instant::now();
+        ends.ask(&noise(200_000)).await;
+        ends.client.shutdown().await.unwrap();
+        assert!(to_end(&mut ends.server).await == (noise(200_000), End::Orderly));
+        within(began, 2);
+    });
+}
+
+#[test]
+fn a_slow_pace_comes_in_no_lumps() {
+    run(async {
+        let pace = NonZeroU64::new(10 * 1024);
+        let mut ends = relayed::<Tcp>(move |_| bend(Terms { pace, ..Terms::default() })).await;
+        ends.answer(&noise(20 * 1024)).await;
+        let began = Instant::now();
+        let (mut got, mut last) = (Vec::new(), began);
+        while got.len() < 20 * 1024 {
+            tokio::io::AsyncReadExt::read_buf(&mut ends.client, &mut got).await.unwrap();
+            assert!(last.elapsed() < SECOND / 10, "nothing for {:?}", last.elapsed());
+            last = Instant::now();
+        }
+        assert!(got == noise(20 * 1024));
+        assert!(began.elapsed() > SECOND * 18 / 10, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn delays_keep_the_order_of_requests() {
+    run(async {
+        let mut ends = relayed::<Tells>(|n| match n {
+            2 => Decision::delay(SECOND),
+            _ => Decision::Admit,
+        })
+        .await;
+        let asked = [frame(1, b"a"), frame(2, b"b"), frame(3, b"c")].concat();
+        ends.ask(&asked).await;
+        ends.heard(&frame(1, b"a")).await;
+        let began = Instant::now();
+        ends.heard(&[frame(2, b"b"), frame(3, b"c")].concat()).await;
+        assert!(began.elapsed() >= SECOND);
+    });
+}
+
+#[test]
+fn an_answer_that_comes_late_decides_and_one_that_never_comes_ends_with_the_connection() {
+    run(async {
+        let mut ends = relayed::<Tells>(|n| {
+            Decision::Ask(Box::pin(async move {
+                sleep(SECOND).await;
+                match n {
+                    1 => limit(SECOND / 2),
+                    2 => said(Manner::Words),
+                    3 => cut(Place::Reply(3), false),
+                    _ => std::future::pending().await,
+                }
+            }))
+        })
+        .await;
+        ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+        ends.heard(&frame(1, b"?")).await;
+        // The first is late while the second waits for its answer.
+        ends.told(1, b"timed_out").await;
+        ends.told(2, b"denied").await;
+        ends.ask(&frame(3, b"?")).await;
+        ends.heard(&frame(3, b"?")).await;
+        ends.answer(&frame(3, b"!")).await;
+        assert_eq!(to_end(&mut ends.client).await.0, frame(3, b"!")[..3]);
+        assert_eq!(*ends.settled.borrow(), [LATE, INJECTED]);
+    });
+}
+
+fn never() -> Decision {
+    Decision::Ask(Box::pin(std::future::pending()))
+}
+
+#[test]
+fn an_answer_that_never_comes_holds_no_connection_for_longer_than_it_may_be_idle() {
+    run(async {
+        let mut ends = relayed::<Tells>(|_| never()).await;
+        ends.ask(&frame(1, b"?")).await;
+        assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
+        assert_eq!(ends.ended().await, Close::IdleTimeout);
+        assert_eq!(*ends.settled.borrow(), [(Outcome::Cancelled, None)]);
+    });
+}
+
+#[test]
+fn a_drain_waits_for_what_policies_hold_up_but_no_longer_than_it_may() {
+    let hour = Duration::from_secs(3600);
+    let pace = NonZeroU64::new(1);
+    let cases: [fn(Duration, Option<NonZeroU64>) -> Decision; 6] = [
+        |_, _| never(),
+        |hour, _| Decision::delay(hour),
+        |hour, _| limit(hour),
+        |_, _| cut(Place::Reply(0), true),
+        |_, _| cut(Place::End, false),
+        |_, pace| bend(Terms { pace, ..Terms::default() }),
+    ];
+    for (case, decide) in cases.into_iter().enumerate() {
+        run(async move {
+            let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (policy, settled) = script(move |_| decide(hour, pace));
+            let at = upstream.local_addr().unwrap();
+            let (address, (inbox, work)) = proxy_with(at, mongo(), policy);
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let (_server, _) = upstream.accept().await.unwrap();
+            client.write_all(&ping(1)).await.unwrap();
+            sleep(SECOND).await;
+            let began = Instant::now();
+            inbox.send(Message::Drain(2 * SECOND)).unwrap();
+            to_end(&mut client).await;
+            assert!(began.elapsed() >= 2 * SECOND, "case {case}: it was cut short");
+            assert!(began.elapsed() < 4 * SECOND, "case {case}: it lasts");
+            work.await.unwrap();
+            assert_eq!(settled.borrow().len(), 1, "case {case}");
+        });
+    }
+}
