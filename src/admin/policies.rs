@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 /// Everything that is in force, in the order in which operations meet it.
 pub(super) async fn list(State(view): State<View>) -> Json<Value> {
@@ -112,24 +112,20 @@ fn wrong(problems: &Problems) -> Response {
 }
 
 fn fault_json(fault: &Fault, view: &View, now: Instant) -> Value {
-    let mut json = rule_json(&fault.rule, view);
+    let mut json = rule_json(&fault.rule, view, now);
     json["id"] = fault.id.as_str().into();
-    if let Some(end) = fault.rule.expires {
-        let left = end.saturating_duration_since(now).as_millis();
-        json["expires_in_ms"] = u64::try_from(left).unwrap_or(u64::MAX).into();
-    }
     json
 }
 
 fn policy_json(policy: &Changed, view: &View) -> Value {
-    let mut json = rule_json(&policy.now, view);
+    let mut json = rule_json(&policy.now, view, Instant::now());
     json["changed"] = policy.is_changed().into();
     json
 }
 
-fn rule_json(rule: &Arc<Rule>, view: &View) -> Value {
+fn rule_json(rule: &Rule, view: &View, now: Instant) -> Value {
     let Effects { refused, bent, would_refuse, would_bend } = view.metrics.effects(&rule.name);
-    json!({
+    let mut json = json!({
         "name": &*rule.name,
         "kind": rule.action.kind(),
         "enabled": rule.enabled,
@@ -140,5 +136,10 @@ fn rule_json(rule: &Arc<Rule>, view: &View) -> Value {
         "bent": bent,
         "would_refuse": would_refuse,
         "would_bend": would_bend,
-    })
+    });
+    if let Some(end) = rule.expires {
+        let left = end.saturating_duration_since(now).as_millis();
+        json["expires_in_ms"] = u64::try_from(left).unwrap_or(u64::MAX).into();
+    }
+    json
 }

@@ -158,6 +158,40 @@ fn what_is_written_about_failures_and_connections_is_what_runs() {
 }
 
 #[test]
+fn what_is_written_about_policies_is_what_runs() {
+    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/policies.yaml")).unwrap();
+    let shown: Vec<_> = plan.policies.iter().map(|rule| rule.to_json()).collect();
+    assert_eq!(
+        shown,
+        [
+            serde_json::json!({
+                "name": "no-drops", "enabled": true, "dry_run": false,
+                "match": {
+                    "protocol": "mongo", "operation": ["drop", "dropDatabase"],
+                    "resource": ["shop.*", "*.orders"],
+                    "not": {
+                        "user": "admin", "peer": ["10.0.0.0/8", "192.168.*", "::1"],
+                        "not": { "app": "night?" },
+                    },
+                },
+                "deny": { "message": "ask the data team", "over": "refuse" },
+            }),
+            // Numbers and booleans are matched as they are written.
+            serde_json::json!({
+                "name": "query", "enabled": false, "dry_run": true,
+                "match": { "query_hash": "12e45", "comment": "true" },
+                "deny": { "code": 50, "over": "reset" },
+            }),
+            serde_json::json!({
+                "name": "nobody", "enabled": true, "dry_run": false,
+                "match": { "listener": "r*", "not": { "peer": "127.0.0.0/8" } },
+                "deny": { "over": "close" },
+            }),
+        ]
+    );
+}
+
+#[test]
 fn a_health_check_asks_what_the_listeners_speak() {
     let probe = |protocols: &[&str]| {
         let listener = |(i, it): (usize, &&str)| {

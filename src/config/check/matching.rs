@@ -93,7 +93,7 @@ impl Policies<'_> {
         for (key, _) in &written.keys {
             let Some(name) = key.value.as_deref() else { continue };
             if !["listener", "protocol", "peer"].contains(&name) {
-                let message = format!("`{kind}` decides before there is a `{name}`");
+                let message = format!("`{kind}` decides before `{name}` is known");
                 let hint = "it is about connections: match by listener, protocol and peer alone";
                 self.report.add(key.at, message, hint);
             }
@@ -145,3 +145,6 @@ fn reaches(made: &Match, listener: &Heard) -> bool {
     let has = |attribute| protocol.is_none_or(|protocol| scope::has(protocol, attribute));
     made.resolve(&known) != Applies::Never && made.attributes().all(has)
 }
+
+#[cfg(test)]
+mod tests;

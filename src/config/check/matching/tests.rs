@@ -1,0 +1,77 @@
+//! Mistakes in a match that need a policy of a certain kind, or listeners of a certain kind.
+
+use super::*;
+use crate::config::{Scope, decode, problem::Report, yaml};
+use std::cell::RefCell;
+
+fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
+    let heard = |(name, protocol): &(&str, Option<&str>)| {
+        let all = protocols::all();
+        let protocol = protocol.and_then(|name| all.into_iter().find(|it| it.name == name));
+        Heard { name: (*name).into(), protocol }
+    };
+    Scope::new(listeners.iter().map(heard).collect())
+}
+
+/// What is told about a match.
+fn told(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
+    let tree = yaml::read(text).unwrap();
+    let report = RefCell::new(Report::new("t", text));
+    let written: WrittenMatch = decode::decode(&tree, &report).unwrap();
+    let mut report = report.into_inner();
+    let mut policies = Policies::alone(&tree, scope, &mut report);
+    if about_connections {
+        policies.of_connections("bandwidth", &written);
+    } else {
+        let made = policies.compile(written);
+        policies.reaches_a_listener(tree.at, &made);
+    }
+    let told = |it: &crate::config::Problem| format!("{}:{} {}", it.line, it.column, it.message);
+    report.finish().0.iter().map(told).collect()
+}
+
+#[test]
+fn what_decides_about_connections_matches_by_what_is_known_of_them() {
+    let scope = scope(&[("db", Some("mongo"))]);
+    let told = |text| told(text, &scope, true);
+    assert!(told("{ listener: db, not: { peer: 10.0.0.7, protocol: tcp } }").is_empty());
+    assert_eq!(
+        told("{ operation: find, peer: 10.0.0.7, not: { app: x } }"),
+        [
+            "1:3 `bandwidth` decides before `operation` is known",
+            "1:43 `bandwidth` decides before `app` is known",
+        ]
+    );
+}
+
+#[test]
+fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
+    let never = ["1:1 this matches no operation of any listener"];
+    let both = scope(&[("db", Some("mongo")), ("raw", Some("tcp"))]);
+    for text in [
+        "{ listener: x* }",
+        "{ listener: raw, protocol: mongo }",
+        "{ listener: raw, user: admin }",
+        "{ not: { protocol: [tcp, mongo] } }",
+        "{ not: { listener: \"*\" } }",
+        "{ listener: db, not: { protocol: m* } }",
+    ] {
+        assert_eq!(told(text, &both, false), never, "{text}");
+    }
+    for text in [
+        "{}",
+        "{ listener: \"r*\", peer: 10.0.0.7 }",
+        "{ user: admin }",
+        "{ not: { user: admin } }",
+        "{ listener: raw, not: { user: admin } }",
+        "{ not: { protocol: mongo } }",
+        "{ not: { listener: \"*\", operation: find } }",
+        "{ not: { not: { listener: db } } }",
+    ] {
+        assert!(told(text, &both, false).is_empty(), "{text}");
+    }
+    // What a listener speaks may have been written wrong, which is told elsewhere.
+    let unknown = scope(&[("db", None)]);
+    assert!(told("{ protocol: tcp, app: x }", &unknown, false).is_empty());
+    assert!(told("{ app: x }", &scope(&[]), false).is_empty());
+}
