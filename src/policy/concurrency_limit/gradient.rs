@@ -120,7 +120,7 @@ mod tests {
         for knee in [40.0, 200.0] {
             let mut gradient = Gradient::new(PLAN);
             let found = run(&mut gradient, knee, Instant::now(), 15) as f64;
-            assert!((knee..2.0 * knee).contains(&found), "{found} where {knee} is good");
+            assert!((knee..2.5 * knee).contains(&found), "{found} where {knee} is good");
         }
     }
 
