@@ -53,7 +53,8 @@ impl Client {
     /// Reads a `hello`. Only a connection's first one has the `client` document.
     pub(crate) fn greet(&mut self, hello: &[u8]) {
         // A version, `"2"`; the first drivers to know of it said `true`.
-        let knows = |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
+        let knows =
+            |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
         self.backs_off |= field(hello, b"backpressure").is_some_and(knows);
         let Some(client) = field(hello, b"client").and_then(|client| document(&client)) else {
             return;

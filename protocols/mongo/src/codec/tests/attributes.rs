@@ -149,7 +149,8 @@ fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
     // What a gate keeps of a request until it ends.
     const KEPT: usize = 4 * 1024;
     for keys in [1, 100, 3000] {
-        let filter: bson::Document = (0..keys).map(|key| (format!("key-{key}"), 1.into())).collect();
+        let filter: bson::Document =
+            (0..keys).map(|key| (format!("key-{key}"), 1.into())).collect();
         let find = command(1, doc! {"find": "c", "filter": filter, "$db": "d"});
         let plain = fact(&codec(), &find, "query_hash").unwrap();
         let logged = fact(&codec(), &find[..find.len().min(KEPT)], "query_hash").unwrap();
