@@ -23,7 +23,7 @@ pub use problem::{Problem, Problems};
 pub(crate) use {
     address::host_port,
     file::Given,
-    located::{Located, OneOrMore, Words},
+    located::{Located, OneOrMore},
     problem::{Fault, Mistake},
     value::{
         Between, Count, Factor, FromText, Name, OrOff, Percent, Rate, Size, Text, duration_text,
