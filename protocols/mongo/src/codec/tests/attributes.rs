@@ -143,3 +143,30 @@ fn a_client_that_backs_off_says_so_in_its_hello() {
         }
     }
 }
+
+#[test]
+fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
+    // What a gate keeps of a request until it ends.
+    const KEPT: usize = 4 * 1024;
+    for keys in [1, 100, 3000] {
+        let filter: bson::Document =
+            (0..keys).map(|key| (format!("key-{key}"), 1.into())).collect();
+        let find = command(1, doc! {"find": "c", "filter": filter, "$db": "d"});
+        let plain = fact(&codec(), &find, "query_hash").unwrap();
+        let logged = fact(&codec(), &find[..find.len().min(KEPT)], "query_hash").unwrap();
+        assert_eq!(logged, plain, "{keys}");
+        for compressor in 0..4 {
+            let mut codec = codec();
+            let packed = compress(&find, compressor);
+            asked(&mut codec, &packed);
+            let kept = &packed[..packed.len().min(KEPT)];
+            for front in [&packed[..], kept] {
+                let hash = fact(&codec, front, "query_hash").unwrap();
+                assert_eq!(hash, plain, "{keys}, {compressor}");
+            }
+        }
+    }
+    let more = |cursor: i64| command(1, doc! {"getMore": cursor, "collection": "c", "$db": "d"});
+    let hashes = [1, 2].map(|cursor| fact(&codec(), &more(cursor), "query_hash").unwrap());
+    assert_eq!(hashes[0], hashes[1], "they say nothing of the query that they go on with");
+}
