@@ -19,7 +19,7 @@ mod yaml;
 
 pub use problem::{Problem, Problems};
 pub(crate) use {
-    address::host_port,
+    address::{Dialled, host_port},
     file::Given,
     located::{Located, Words},
     problem::Mistake,

@@ -9,6 +9,7 @@ pub mod configured;
 pub mod deny;
 pub mod live;
 pub mod matching;
+pub mod rate_limit;
 pub mod rule;
 mod stats;
 
