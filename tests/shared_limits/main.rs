@@ -1,0 +1,12 @@
+//! A limit that machines share holds for all of them together, and a store that fails holds up
+//! nobody. Against a real redis-server, and a real service.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod accuracy;
+mod leases;
+mod limiter;
+mod machine;
+mod server;
+mod service;
+mod trouble;
