@@ -96,7 +96,8 @@ impl RateLimitResponse {
         let over = self.statuses.iter().filter(|status| status.code == OVER_LIMIT);
         let spans = over.filter_map(|status| {
             let span = status.duration_until_reset?;
-            let (secs, nanos) = (u64::try_from(span.seconds).ok()?, u32::try_from(span.nanos).ok()?);
+            let (secs, nanos) =
+                (u64::try_from(span.seconds).ok()?, u32::try_from(span.nanos).ok()?);
             Some(Duration::from_secs(secs).saturating_add(Duration::from_nanos(nanos.into())))
         });
         spans.max()
@@ -161,4 +162,42 @@ fn words(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Envoy's own definitions encode it.
+    const REQUEST: &[u8] = b"\x0a\x09databases\x12\x0d\x0a\x0b\x0a\x04user\x12\x03ann\x18\x19";
+    /// With a limit, which is skipped, and one that has 3 left and more in 7.000000005 s.
+    const RESPONSE: &[u8] = b"\x08\x02\x12\x13\x08\x02\x12\x07\x08\x05\x10\x01\x1a\x01x\
+        \x18\x03\x22\x04\x08\x07\x10\x05";
+
+    #[test]
+    fn the_messages_are_those_of_the_protocol() {
+        let entry = DescriptorEntry { key: "user".to_owned(), value: "ann".to_owned() };
+        let request = RateLimitRequest {
+            domain: "databases".to_owned(),
+            descriptors: vec![RateLimitDescriptor { entries: vec![entry] }],
+            hits_addend: 25,
+        };
+        assert_eq!(request.encode_to_vec(), REQUEST);
+        let response = RateLimitResponse::decode(RESPONSE).unwrap();
+        assert_eq!(response.overall_code, OVER_LIMIT);
+        assert_eq!(response.retry_after(), Some(Duration::new(7, 5)));
+    }
+
+    #[test]
+    fn the_longest_wait_of_what_is_over_its_limit_counts() {
+        let status = |code, seconds, nanos| DescriptorStatus {
+            code,
+            duration_until_reset: Some(Span { seconds, nanos }),
+        };
+        let response = |statuses| RateLimitResponse { overall_code: OVER_LIMIT, statuses };
+        let over = [status(OVER_LIMIT, 1, 5), status(OK, 60, 0), status(OVER_LIMIT, 0, 9)];
+        assert_eq!(response(over.into()).retry_after(), Some(Duration::new(1, 5)));
+        assert_eq!(response(vec![status(OVER_LIMIT, -1, 0)]).retry_after(), None);
+        assert_eq!(response(Vec::new()).retry_after(), None);
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -13,6 +13,7 @@ const PAGES: [&str; 12] = [
     "docs/metrics.md",
     "docs/mongodb.md",
     "docs/reliability.md",
+    "docs/shared-limits.md",
     "docs/tcp.md",
     "docs/docker.md",
     "docs/testing.md",

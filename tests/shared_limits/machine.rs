@@ -16,9 +16,7 @@ use tokio::{
 };
 use tollgate::{
     metrics::Metrics,
-    policy::rate_limit::shared::{
-        Answer, Hand, Limit, OnStoreFailure, Plan, Shared, Store, Taken,
-    },
+    policy::rate_limit::shared::{Answer, Hand, Limit, OnStoreFailure, Plan, Shared, Store, Taken},
 };
 
 /// How long a test waits for what should happen soon.

@@ -69,10 +69,10 @@ fn it_is_told_what_the_config_says_of_an_operation() {
     assert_eq!((&*asked.domain, asked.hits), ("databases", 25));
     let pair = |key: &str, value: &str| Pair { key: key.into(), value: value.into() };
     let told: Vec<_> = asked.descriptors.iter().map(|it| it.entries.clone()).collect();
-    assert_eq!(told, [
-        vec![pair("user", "ann"), pair("generic_key", "orders")],
-        vec![pair("peer", "10.0.0.1")],
-    ]);
+    assert_eq!(
+        told,
+        [vec![pair("user", "ann"), pair("generic_key", "orders")], vec![pair("peer", "10.0.0.1")],]
+    );
 }
 
 #[test]

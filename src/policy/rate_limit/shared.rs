@@ -13,8 +13,6 @@ mod script;
 mod service;
 mod settings;
 mod standing;
-#[cfg(test)]
-mod tests;
 mod thread;
 
 pub(crate) use settings::Settings;

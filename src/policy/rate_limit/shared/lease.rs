@@ -182,11 +182,10 @@ mod tests {
         let lease = lease();
         assert_eq!(lease.take(1), Grip::Out);
         lease.add(3);
-        assert_eq!([lease.take(2), lease.take(2), lease.take(1)], [
-            Grip::Taken,
-            Grip::Out,
-            Grip::Taken
-        ]);
+        assert_eq!(
+            [lease.take(2), lease.take(2), lease.take(1)],
+            [Grip::Taken, Grip::Out, Grip::Taken]
+        );
         assert_eq!(lease.take(1), Grip::Out);
     }
 

@@ -1,6 +1,8 @@
 //! Asks a rate-limit service about each operation.
 
-use super::{Answer, Attribute, Entry, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox};
+use super::{
+    Answer, Attribute, Entry, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox,
+};
 use crate::rate_limit_service::{
     Client, DescriptorEntry, Failure as Trouble, OK, OVER_LIMIT, RateLimitDescriptor,
     RateLimitRequest,
@@ -38,13 +40,7 @@ impl Service {
         Self { plan: Arc::new(plan), standing, inbox: Inbox::default() }
     }
 
-    pub(super) fn take(
-        &self,
-        key: u64,
-        attribute: &Attribute<'_>,
-        n: u64,
-        now: Instant,
-    ) -> Taken {
+    pub(super) fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
         let descriptors: Vec<_> =
             self.plan.descriptors.iter().filter_map(|one| descriptor(one, attribute)).collect();
         // Nothing that the service limits applies to it.
