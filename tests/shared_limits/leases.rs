@@ -1,7 +1,7 @@
 //! What a Redis keeps, and how often it is asked.
 
 use crate::{
-    machine::{Machine, limit, peer, plan, run, take},
+    machine::{Machine, PATIENCE, limit, peer, plan, run, take},
     server::Server,
 };
 use std::time::{Duration, Instant};
@@ -130,4 +130,23 @@ fn a_server_that_wants_a_password_gets_the_one_in_the_file() {
     assert_eq!(answers(Some(file)), Answer::Yes);
     assert_eq!(answers(None), Answer::No(None));
     assert_eq!(answers(Some("/nonexistent".into())), Answer::No(None));
+}
+
+#[test]
+fn a_limit_that_nobody_has_any_more_lets_go_of_its_connection() {
+    let server = Server::start();
+    let clients = || {
+        let info = server.command("INFO clients");
+        let line = info.lines().find_map(|line| line.strip_prefix("connected_clients:"));
+        line.unwrap().parse::<u32>().unwrap()
+    };
+    let machine = machine(&server, &slow("gone", 10));
+    assert_eq!(run(take(&machine.shared.hand(), 1)), Answer::Yes);
+    assert_eq!(clients(), 2, "the limit's, and the one that asks");
+    drop(machine);
+    let began = Instant::now();
+    while clients() > 1 {
+        assert!(began.elapsed() < PATIENCE, "its thread goes on");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
