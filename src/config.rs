@@ -21,7 +21,7 @@ mod yaml;
 
 pub use problem::{Problem, Problems};
 pub(crate) use {
-    address::host_port,
+    address::{Dialled, host_port},
     file::{Given, given},
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
@@ -159,6 +159,16 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems
             Err(report.finish())
         }
     }
+}
+
+/// Reads one value, for tests of what people write under a key.
+#[cfg(test)]
+pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Problems> {
+    let (report, tree) = read("test.yaml", text, "")?;
+    let report = RefCell::new(report);
+    let value = decode::decode(&tree, &report);
+    let report = report.into_inner();
+    value.filter(|_| report.is_empty()).ok_or_else(|| report.finish())
 }
 
 fn plan(report: Report, tree: &Node) -> Result<Plan, Problems> {

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod policy;
 pub mod protocols;
 pub mod proxy;
+pub mod rate_limit_service;
 pub mod relay;
 pub mod series;
 pub mod top;

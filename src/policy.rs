@@ -15,7 +15,7 @@ mod key;
 pub mod live;
 pub mod matching;
 mod over;
-mod rate_limit;
+pub mod rate_limit;
 mod read_only;
 pub mod rule;
 #[cfg(test)]

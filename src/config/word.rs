@@ -6,6 +6,7 @@ use super::{
     problem::Fault,
     value::FromText,
 };
+use crate::policy::rate_limit::shared::OnStoreFailure;
 use schemars::{Schema, json_schema};
 
 /// What to do in a panic.
@@ -117,5 +118,17 @@ impl FromText for Initial {
 
     fn schema() -> Schema {
         words_schema(&INITIAL)
+    }
+}
+
+impl FromText for OnStoreFailure {
+    const EXPECTED: &str = "`allow`, `refuse` or `local`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &OnStoreFailure::WORDS)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&OnStoreFailure::WORDS)
     }
 }

@@ -31,6 +31,14 @@ pub const BENT_OPERATIONS_TOTAL: &str = "tollgate_bent_operations_total";
 pub const DRY_RUN_BENT_OPERATIONS_TOTAL: &str = "tollgate_dry_run_bent_operations_total";
 /// Operations and connections that found no bucket of their own in a rate limit.
 pub const RATE_LIMIT_OVERFLOW_TOTAL: &str = "tollgate_rate_limit_overflow_total";
+/// Round trips to the store of a limit that machines share, by result.
+pub const SHARED_LIMIT_REQUESTS_TOTAL: &str = "tollgate_shared_limit_requests_total";
+/// How long round trips to such a store took.
+pub const SHARED_LIMIT_DURATION_SECONDS: &str = "tollgate_shared_limit_duration_seconds";
+/// Round trips to such a store that brought no answer, by kind.
+pub const SHARED_LIMIT_ERRORS_TOTAL: &str = "tollgate_shared_limit_errors_total";
+/// Operations decided without such a store.
+pub const SHARED_LIMIT_FALLBACKS_TOTAL: &str = "tollgate_shared_limit_fallbacks_total";
 /// Messages that could not be read.
 pub const VIOLATIONS_TOTAL: &str = "tollgate_violations_total";
 /// Operations counted under `other`.
@@ -194,6 +202,31 @@ pub const TABLE: &[Metric] = &[
         &["policy"],
         "Operations and connections whose key found no room in a rate limit (`max_keys`), so that \
          they shared one allowance with others like them.",
+    ),
+    counter(
+        SHARED_LIMIT_REQUESTS_TOTAL,
+        "requests",
+        &["policy", "store", "result"],
+        "Round trips to the store of a limit that machines share, by result: granted, refused.",
+    ),
+    histogram(
+        SHARED_LIMIT_DURATION_SECONDS,
+        &["policy", "store"],
+        "Time that round trips to the store of a shared limit took, if they brought an answer.",
+    ),
+    counter(
+        SHARED_LIMIT_ERRORS_TOTAL,
+        "requests",
+        &["policy", "store", "kind"],
+        "Round trips to the store of a shared limit that brought no answer: timeout, unreachable, \
+         error, full.",
+    ),
+    counter(
+        SHARED_LIMIT_FALLBACKS_TOTAL,
+        "operations",
+        &["policy", "store"],
+        "Operations that `on_store_failure` decided, since the store of a shared limit could not \
+         be asked in time.",
     ),
     counter(
         VIOLATIONS_TOTAL,

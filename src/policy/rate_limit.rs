@@ -3,6 +3,7 @@
 mod allowance;
 mod limit;
 mod limiter;
+pub mod shared;
 mod table;
 
 use super::{

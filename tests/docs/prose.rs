@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -14,6 +14,7 @@ const PAGES: [&str; 14] = [
     "docs/mongodb.md",
     "docs/policies.md",
     "docs/reliability.md",
+    "docs/shared-limits.md",
     "docs/tcp.md",
     "docs/docker.md",
     "docs/testing.md",

@@ -1,0 +1,149 @@
+//! One limit for several machines: a store that all of them ask decides.
+//!
+//! Redis hands out *leases*: some operations' worth at a time, which a process then lets through
+//! by itself. A rate-limit service is asked about each operation, since that is its protocol. In
+//! either case no operation waits longer than the plan's time-out, and none waits for a store that
+//! is known to be away.
+
+mod lease;
+mod leases;
+mod name;
+mod redis;
+mod script;
+mod service;
+mod settings;
+mod standing;
+mod thread;
+
+pub(crate) use settings::Settings;
+pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
+
+use crate::metrics::Metrics;
+use leases::Leases;
+use service::Service;
+use standing::Standing;
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What is limited, and how much of it there may be.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// The policy's name: limits of the same name and store are one limit.
+    pub policy: Arc<str>,
+    /// How many there may be...
+    pub amount: u64,
+    /// ...in this time.
+    pub per: Duration,
+    /// How many there may be at once. Leases need room: it is taken for a twentieth of a second's
+    /// worth where it is less.
+    pub burst: u64,
+    /// The attributes that have a limit each, by name.
+    pub key: Vec<Arc<str>>,
+}
+
+impl Limit {
+    /// How many there may be in a second.
+    fn rate(&self) -> f64 {
+        self.amount as f64 / self.per.as_secs_f64()
+    }
+}
+
+/// Finds an operation's attribute by its name.
+pub type Attribute<'a> = dyn Fn(&str) -> Option<Cow<'a, str>> + 'a;
+
+/// Decides in the place of a store that is away: of what key, how many, and when.
+pub type Local = Arc<dyn Fn(u64, u64, Instant) -> Answer + Send + Sync>;
+
+/// Whether there may be so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// They may.
+    Yes,
+    /// They may not, and perhaps it is known when it is worth asking again.
+    No(Option<Duration>),
+}
+
+/// An answer, or one that is still to come.
+pub enum Taken {
+    /// It is known.
+    Now(Answer),
+    /// The store is asked. It is ready after the plan's time-out at the latest, and asks for
+    /// Tokio's timers.
+    Later(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+impl From<Answer> for Taken {
+    fn from(answer: Answer) -> Self {
+        Taken::Now(answer)
+    }
+}
+
+/// A limit that machines share, as all workers of this process share it. Its thread starts with
+/// the first operation, and ends when this and every [`Hand`] is dropped.
+#[derive(Clone)]
+pub struct Shared(Way);
+
+#[derive(Clone)]
+enum Way {
+    Leases(Arc<Leases>),
+    Service(Arc<Service>),
+}
+
+impl Shared {
+    /// Touches no network. `local` decides if the plan says so and the store is away.
+    pub fn new(plan: &Plan, limit: &Limit, local: Local, metrics: &Metrics) -> Self {
+        let standing = |store| Arc::new(Standing::new(plan, store, &limit.policy, local, metrics));
+        Self(match &plan.store {
+            Store::Redis(redis) => {
+                Way::Leases(Arc::new(Leases::new(redis.clone(), limit, standing("redis"))))
+            }
+            Store::Service(service) => {
+                let standing = standing("rate_limit_service");
+                Way::Service(Arc::new(Service::new(service.clone(), standing)))
+            }
+        })
+    }
+
+    /// A worker's access to it.
+    pub fn hand(&self) -> Hand {
+        Hand { shared: self.clone(), leases: RefCell::default() }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// One worker's access to a shared limit, with the leases that it has seen.
+pub struct Hand {
+    shared: Shared,
+    leases: RefCell<leases::Seen>,
+}
+
+impl Hand {
+    /// Takes `n`, if there may be so many. `key` is a hash of the key's attributes that nobody can
+    /// aim at: it tells keys apart within this process. The attributes tell them apart everywhere,
+    /// and are asked for seldom. More than the burst is let through when nothing else was for a
+    /// while, and the time that it is worth has to pass before anything else is.
+    pub fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
+        match &self.shared.0 {
+            Way::Leases(leases) => leases.take(&self.leases, key, attribute, n, now),
+            Way::Service(service) => service.take(key, attribute, n, now),
+        }
+    }
+
+    /// Takes `n` in any case: they have been already. What comes later has to wait for it.
+    pub fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
+        match &self.shared.0 {
+            Way::Leases(leases) => leases.spend(&self.leases, key, attribute, n, now),
+            Way::Service(service) => service.spend(key, attribute, n, now),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Lets operations through on leases, and asks for more of them in the background.
+
+use super::{
+    Answer, Attribute, Limit, RedisPlan, Standing, Taken,
+    lease::{Grip, Lease},
+    name::name,
+    redis::{Redis, serve},
+    standing::Failure,
+    thread::Inbox,
+};
+use foldhash::{HashMap, HashMapExt as _};
+use std::{
+    cell::RefCell,
+    collections::hash_map::Entry,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tokio::sync::oneshot;
+
+/// How many keys have a lease in this process. For the keys beyond, the store is asked each time.
+const MAX_KEYS: usize = 100_000;
+/// The table is locked in parts, for moments.
+const PARTS: usize = 64;
+
+/// A limit whose store hands out leases.
+pub(super) struct Leases {
+    plan: RedisPlan,
+    limit: Limit,
+    standing: Arc<Standing>,
+    table: Arc<Table>,
+    inbox: Inbox<Ask>,
+}
+
+/// Somebody needs more than a lease has left.
+pub(super) struct Ask {
+    pub(super) key: u64,
+    pub(super) lease: Arc<Lease>,
+    /// Who waits for it; nobody, if it is asked for ahead.
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// An operation that waits. The answer that never comes is that the store can't be asked.
+pub(super) struct Waiter {
+    pub(super) n: u64,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// The leases that a worker has seen: to find one it needs no lock.
+#[derive(Default)]
+pub(super) struct Seen {
+    leases: HashMap<u64, Arc<Lease>>,
+    /// At this size the retired ones are dropped.
+    full: usize,
+}
+
+impl Leases {
+    pub(super) fn new(plan: RedisPlan, limit: &Limit, standing: Arc<Standing>) -> Self {
+        let (limit, table) = (limit.clone(), Arc::new(Table::new(MAX_KEYS)));
+        Self { plan, limit, standing, table, inbox: Inbox::default() }
+    }
+
+    pub(super) fn take(
+        &self,
+        seen: &RefCell<Seen>,
+        key: u64,
+        attribute: &Attribute<'_>,
+        n: u64,
+        now: Instant,
+    ) -> Taken {
+        let wanted = wanted(n);
+        if let Some(lease) = seen.borrow().leases.get(&key) {
+            match lease.take(wanted) {
+                Grip::Taken => return Answer::Yes.into(),
+                Grip::Last => {
+                    self.refill(key, lease, now);
+                    return Answer::Yes.into();
+                }
+                Grip::Out => return self.ask(key, lease, n, now),
+                Grip::Retired => {}
+            }
+        }
+        let lease = self.first_sight(seen, key, attribute, now);
+        match lease.take(wanted) {
+            Grip::Taken => Answer::Yes.into(),
+            Grip::Last => {
+                self.refill(key, &lease, now);
+                Answer::Yes.into()
+            }
+            Grip::Out | Grip::Retired => self.ask(key, &lease, n, now),
+        }
+    }
+
+    pub(super) fn spend(
+        &self,
+        seen: &RefCell<Seen>,
+        key: u64,
+        attribute: &Attribute<'_>,
+        n: u64,
+        now: Instant,
+    ) {
+        if self.standing.is_away() {
+            self.standing.decide(key, n, now);
+            return;
+        }
+        let known = seen.borrow().leases.get(&key).filter(|lease| !lease.is_retired()).cloned();
+        let lease = known.unwrap_or_else(|| self.first_sight(seen, key, attribute, now));
+        if lease.spend(wanted(n)) == Grip::Last {
+            self.refill(key, &lease, now);
+        }
+    }
+
+    fn first_sight(
+        &self,
+        seen: &RefCell<Seen>,
+        key: u64,
+        attribute: &Attribute<'_>,
+        now: Instant,
+    ) -> Arc<Lease> {
+        let named = || name(&self.limit.policy, &self.limit.key, attribute);
+        let lease = self.table.lease(key, named, now);
+        if lease.listed {
+            seen.borrow_mut().insert(key, &lease);
+        }
+        lease
+    }
+
+    /// Has the thread ask for more before the lease is out.
+    fn refill(&self, key: u64, lease: &Arc<Lease>, now: Instant) {
+        let in_vain = lease.refused_for(self.table.nanos(now)).is_some();
+        if in_vain || !self.standing.may_ask() || !self.send(key, lease, None) {
+            lease.ends_refill();
+        }
+    }
+
+    /// Has an operation wait for more.
+    fn ask(&self, key: u64, lease: &Arc<Lease>, n: u64, now: Instant) -> Taken {
+        if let Some(wait) = lease.refused_for(self.table.nanos(now)) {
+            return Answer::No(Some(wait)).into();
+        }
+        let (answer, told) = oneshot::channel();
+        if !self.standing.may_ask() || !self.send(key, lease, Some(Waiter { n, answer })) {
+            return self.standing.decide(key, n, now).into();
+        }
+        let standing = Arc::clone(&self.standing);
+        Taken::Later(Box::pin(async move {
+            match tokio::time::timeout(standing.timeout, told).await {
+                Ok(Ok(answer)) => answer,
+                _ => standing.decide(key, n, Instant::now()),
+            }
+        }))
+    }
+
+    fn send(&self, key: u64, lease: &Arc<Lease>, waiter: Option<Waiter>) -> bool {
+        let ask = Ask { key, lease: Arc::clone(lease), waiter };
+        let serve = || {
+            let (plan, limit) = (self.plan.clone(), self.limit.clone());
+            let (standing, table) = (Arc::clone(&self.standing), Arc::clone(&self.table));
+            move |inbox| serve(Redis::new(plan, &limit, standing, table), inbox)
+        };
+        let sent = self.inbox.send(ask, serve).is_ok();
+        if !sent {
+            self.standing.failed(Failure::Full, "too many operations ask");
+        }
+        sent
+    }
+}
+
+/// As a lease counts; what is more than this is as good as for ever.
+fn wanted(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX).min(i64::MAX / 1024)
+}
+
+impl Seen {
+    fn insert(&mut self, key: u64, lease: &Arc<Lease>) {
+        if self.leases.len() >= self.full {
+            self.leases.retain(|_, lease| !lease.is_retired());
+            self.full = (2 * self.leases.len()).max(1024);
+        }
+        self.leases.insert(key, Arc::clone(lease));
+    }
+}
+
+type Part = HashMap<u64, Arc<Lease>>;
+
+/// The leases of a process.
+pub(super) struct Table {
+    parts: [Mutex<Part>; PARTS],
+    max_part: usize,
+    start: Instant,
+}
+
+impl Table {
+    fn new(max_keys: usize) -> Self {
+        let parts = std::array::from_fn(|_| Mutex::new(HashMap::new()));
+        Self { parts, max_part: max_keys / PARTS, start: Instant::now() }
+    }
+
+    /// In nanoseconds since the table was made.
+    pub(super) fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.start);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The lease of a key: a new one if there is none. It is not listed if there is no room.
+    fn lease(&self, key: u64, name: impl FnOnce() -> Box<str>, now: Instant) -> Arc<Lease> {
+        let now = self.nanos(now);
+        let Some(part) = self.parts.get((key >> 32) as usize % PARTS) else {
+            return Arc::new(Lease::new(name(), false, now));
+        };
+        let mut part = lock(part);
+        let room = part.len() < self.max_part;
+        match part.entry(key) {
+            Entry::Occupied(entry) => Arc::clone(entry.get()),
+            Entry::Vacant(entry) if room => {
+                Arc::clone(entry.insert(Arc::new(Lease::new(name(), true, now))))
+            }
+            Entry::Vacant(_) => Arc::new(Lease::new(name(), false, now)),
+        }
+    }
+
+    /// Drops the leases that were of no use since the last sweep.
+    pub(super) fn sweep(&self) {
+        for part in &self.parts {
+            let mut part = lock(part);
+            part.retain(|_, lease| !lease.retire());
+            if part.len() < part.capacity() / 4 {
+                part.shrink_to_fit();
+            }
+        }
+    }
+}
+
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_room_for_so_many_keys_and_makes_room_of_idle_ones() {
+        let table = Table::new(128);
+        let now = Instant::now();
+        let lease = |key: u64| table.lease(key << 32, || "x".into(), now);
+        assert!((0..128).all(|key| lease(key).listed));
+        assert!(!lease(128).listed, "there are two in each part");
+        assert!(Arc::ptr_eq(&lease(5), &lease(5)));
+        table.sweep();
+        assert!(!lease(128).listed, "all were made since the last sweep");
+        lease(5).take(1);
+        table.sweep();
+        assert!(lease(128).listed);
+        assert!(lease(5).listed);
+    }
+
+    #[test]
+    fn a_worker_forgets_what_the_table_dropped() {
+        let table = Table::new(100_000);
+        let now = Instant::now();
+        let mut seen = Seen::default();
+        for key in 0..10_000u64 {
+            let lease = table.lease(key << 32, || "x".into(), now);
+            seen.insert(key, &lease);
+            if key % 500 == 499 {
+                table.sweep();
+                table.sweep();
+            }
+        }
+        assert!(seen.leases.len() <= 1024, "{} are held", seen.leases.len());
+    }
+}

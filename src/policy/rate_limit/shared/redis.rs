@@ -1,0 +1,268 @@
+//! Asks Redis for leases: one round trip at a time for each key, many keys at once.
+
+use super::{
+    Answer, Limit, RedisPlan, Standing,
+    lease::Lease,
+    leases::{Ask, Table, Waiter},
+    script::{Bucket, Grant, Wish},
+    standing::Failure,
+};
+use crate::config::plan::Target;
+use foldhash::{HashMap, HashMapExt as _};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
+    RedisError, aio::MultiplexedConnection,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::hash_map::Entry,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Notify, mpsc::Receiver},
+    task::{JoinSet, spawn_local},
+    time::{self, MissedTickBehavior, interval, timeout},
+};
+
+/// How many keys are asked for at once.
+const MAX_TRIPS: usize = 256;
+/// How often idle leases are dropped. What is left of them is lost, which is little.
+const SWEEP: Duration = Duration::from_secs(10);
+/// A store that said no is left alone for as long as this, while its bucket fills.
+const REST: Duration = Duration::from_millis(5);
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(1);
+/// A lease has at most this share of a second's worth.
+const LEASES_A_SECOND: f64 = 20.0;
+
+/// A store that can't be asked, and why.
+type Trouble = (Failure, String);
+
+/// Redis, as the thread that asks it has it.
+pub(super) struct Redis {
+    plan: RedisPlan,
+    bucket: Bucket,
+    /// How much may be asked for ahead.
+    most_ahead: u64,
+    standing: Arc<Standing>,
+    table: Arc<Table>,
+    connection: RefCell<Option<MultiplexedConnection>>,
+    connecting: Cell<bool>,
+    connected: Notify,
+    /// Who waits for the round trip that is under way, by key.
+    waiting: RefCell<HashMap<u64, Vec<Waiter>>>,
+}
+
+/// Asks until nobody is left who could.
+pub(super) async fn serve(redis: Redis, mut inbox: Receiver<Ask>) {
+    let redis = Rc::new(redis);
+    let mut trips = JoinSet::new();
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ask = inbox.recv(), if trips.len() < MAX_TRIPS => match ask {
+                Some(ask) => if let Some(lease) = redis.joins(&ask.lease, ask.key, ask.waiter) {
+                    trips.spawn_local(Rc::clone(&redis).refill(ask.key, lease));
+                },
+                None => return,
+            },
+            Some(_) = trips.join_next() => {}
+            _ = sweep.tick() => redis.table.sweep(),
+        }
+    }
+}
+
+impl Redis {
+    pub(super) fn new(
+        plan: RedisPlan,
+        limit: &Limit,
+        standing: Arc<Standing>,
+        table: Arc<Table>,
+    ) -> Self {
+        let lease = limit.rate() / LEASES_A_SECOND;
+        // A bucket smaller than a lease would lose what it can't hold between two round trips.
+        let burst = limit.burst.max(lease as u64).max(1);
+        Self {
+            plan,
+            bucket: Bucket::new(limit.rate(), burst),
+            most_ahead: lease as u64,
+            standing,
+            table,
+            connection: RefCell::default(),
+            connecting: Cell::new(false),
+            connected: Notify::new(),
+            waiting: RefCell::new(HashMap::new()),
+        }
+    }
+
+    /// Waits for the round trip that is under way for its key, or is to begin one.
+    fn joins(&self, lease: &Arc<Lease>, key: u64, waiter: Option<Waiter>) -> Option<Arc<Lease>> {
+        match self.waiting.borrow_mut().entry(key) {
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().extend(waiter);
+                None
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Vec::from_iter(waiter));
+                Some(Arc::clone(lease))
+            }
+        }
+    }
+
+    /// Asks for a key until nobody waits for it.
+    async fn refill(self: Rc<Self>, key: u64, lease: Arc<Lease>) {
+        loop {
+            let (first, all) = self.waiters(key);
+            let ahead = lease.wants_ahead(all, self.most_ahead, self.table.nanos(Instant::now()));
+            let left = lease.empty(all > 0);
+            let (held, owed) = (left.max(0).unsigned_abs(), left.min(0).unsigned_abs());
+            let least = first.saturating_sub(held).max(ahead.min(1));
+            let most = all.saturating_sub(held).saturating_add(ahead);
+            if (owed, most) == (0, 0) {
+                self.share_out(key, &lease, held, Grant { granted: 0, wait: None });
+                break;
+            }
+            match self.ask(&lease.name, Wish { owed, least, most }).await {
+                Ok(grant) => {
+                    if self.share_out(key, &lease, held, grant) {
+                        break;
+                    }
+                }
+                Err((failure, error)) => {
+                    lease.add(left);
+                    self.standing.failed(failure, &error);
+                    if self.standing.is_away() {
+                        self.connection.take();
+                    }
+                    break;
+                }
+            }
+        }
+        // Who still waits hears by that that there is no answer.
+        self.waiting.borrow_mut().remove(&key);
+        lease.ends_refill();
+    }
+
+    /// How many the first who still waits needs, and how many all of them need.
+    fn waiters(&self, key: u64) -> (u64, u64) {
+        let mut waiting = self.waiting.borrow_mut();
+        let Some(waiters) = waiting.get_mut(&key) else { return (0, 0) };
+        waiters.retain(|waiter| !waiter.answer.is_closed());
+        let all = waiters.iter().fold(0u64, |sum, waiter| sum.saturating_add(waiter.n));
+        (waiters.first().map_or(0, |waiter| waiter.n), all)
+    }
+
+    /// Gives who waits what there is, and the rest to the lease. Whether nobody waits any more.
+    fn share_out(&self, key: u64, lease: &Lease, held: u64, grant: Grant) -> bool {
+        let mut pool = held.saturating_add(grant.granted);
+        let mut waiting = self.waiting.borrow_mut();
+        let waiters = waiting.get_mut(&key).map(std::mem::take).unwrap_or_default();
+        let mut left = Vec::new();
+        for waiter in waiters {
+            if waiter.n > pool {
+                left.push(waiter);
+            } else if waiter.answer.send(Answer::Yes).is_ok() {
+                pool -= waiter.n;
+            }
+        }
+        lease.add(i64::try_from(pool).unwrap_or(i64::MAX / 1024));
+        let now = self.table.nanos(Instant::now());
+        lease.note(now);
+        if let Some(wait) = grant.wait {
+            let rest = u64::try_from(wait.max(REST).as_nanos()).unwrap_or(u64::MAX);
+            lease.refuse_until(now.saturating_add(rest));
+            for waiter in left.drain(..) {
+                let _ = waiter.answer.send(Answer::No(Some(wait.max(REST))));
+            }
+        }
+        let nobody = left.is_empty();
+        if let Some(waiters) = waiting.get_mut(&key) {
+            *waiters = left;
+        }
+        nobody
+    }
+
+    /// One round trip, within the plan's time-out.
+    async fn ask(self: &Rc<Self>, name: &str, wish: Wish) -> Result<Grant, Trouble> {
+        let began = Instant::now();
+        let trip = async {
+            let mut connection = self.connection().await?;
+            self.bucket.take(&mut connection, name, wish).await.map_err(trouble)
+        };
+        let slow = |_| (Failure::Timeout, "no answer in time".to_owned());
+        let grant = timeout(self.standing.timeout, trip).await.map_err(slow)??;
+        self.standing.answered(grant.granted > 0 || wish.most == 0, began.elapsed());
+        Ok(grant)
+    }
+
+    /// The connection. One that is missing is made by a task of its own, since who waits for it
+    /// may not wait for long.
+    async fn connection(self: &Rc<Self>) -> Result<MultiplexedConnection, Trouble> {
+        let known = self.connection.borrow().clone();
+        if let Some(connection) = known {
+            return Ok(connection);
+        }
+        let connected = self.connected.notified();
+        if !self.connecting.replace(true) {
+            spawn_local(Rc::clone(self).connect());
+        }
+        connected.await;
+        let gone = || (Failure::Unreachable, "it can't be connected to".to_owned());
+        self.connection.borrow().clone().ok_or_else(gone)
+    }
+
+    async fn connect(self: Rc<Self>) {
+        let made = match time::timeout(CONNECT, self.dial()).await {
+            Ok(made) => made,
+            Err(_) => Err((Failure::Unreachable, format!("no answer within {CONNECT:?}"))),
+        };
+        self.connecting.set(false);
+        match made {
+            Ok(connection) => {
+                self.standing.back();
+                self.connection.replace(Some(connection));
+            }
+            Err((_, error)) => self.standing.failed(Failure::Unreachable, &error),
+        }
+        self.connected.notify_waiters();
+    }
+
+    /// Connects, logs in, and hears an answer: a server that hangs accepts connections too.
+    async fn dial(&self) -> Result<MultiplexedConnection, Trouble> {
+        let client = self.client().await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut connection = connection.map_err(trouble)?;
+        let () = redis::cmd("PING").exec_async(&mut connection).await.map_err(trouble)?;
+        Ok(connection)
+    }
+
+    async fn client(&self) -> Result<Client, Trouble> {
+        let mut login = RedisConnectionInfo::default().set_db(i64::from(self.plan.database));
+        if let Some(user) = &self.plan.user {
+            login = login.set_username(user);
+        }
+        if let Some(file) = &self.plan.password_file {
+            let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+                let file = file.display();
+                (Failure::Unreachable, format!("can't read the password in {file}: {error}"))
+            })?;
+            login = login.set_password(text.lines().next().unwrap_or_default());
+        }
+        let address = match &self.plan.address {
+            Target::Host(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
+            Target::Srv(name) => ConnectionAddr::Tcp(name.clone(), 6379),
+        };
+        let info = address.into_connection_info().map_err(trouble)?;
+        Client::open(info.set_redis_settings(login)).map_err(trouble)
+    }
+}
+
+fn trouble(error: RedisError) -> Trouble {
+    let gone = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
+    let failure = if gone { Failure::Unreachable } else { Failure::Error };
+    (failure, error.to_string())
+}

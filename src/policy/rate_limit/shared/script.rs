@@ -1,0 +1,82 @@
+//! The limit as Redis keeps it: one number a key, changed by one script.
+
+use redis::{Script, aio::MultiplexedConnection};
+use std::time::Duration;
+
+/// The generic cell rate algorithm. A key holds the moment at which its bucket will be full
+/// again, in microseconds of the server's clock since October 2025: a double has room for
+/// hundredths of them that way. It goes away at that moment by itself.
+///
+/// `interval` is microseconds for one, `burst` how many at once. `owed` are taken in any case; of
+/// what is left `least` to `most`, or none. A `least` beyond the burst is taken from a full bucket.
+const SCRIPT: &str = "
+local time = redis.call('TIME')
+local now = (time[1] - 1760000000) * 1000000 + time[2]
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local owed, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local full = tonumber(redis.call('GET', KEYS[1])) or now
+full = math.max(full, now) + owed * interval
+local free = math.floor(burst - (full - now) / interval + 0.001)
+local granted = 0
+if free >= math.min(least, burst) and free > 0 then
+    granted = math.max(least, math.min(most, free))
+end
+full = full + granted * interval
+local wait = 0
+if granted < most then
+    local next = granted > 0 and 1 or math.min(least, burst)
+    wait = math.ceil(math.max(full - now - (burst - next) * interval, 1))
+end
+if full > now then
+    redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil((full - now) / 1000))
+end
+return {granted, wait}
+";
+
+/// What the store is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Taken already.
+    pub(super) owed: u64,
+    /// Fewer are of no use.
+    pub(super) least: u64,
+    /// More are not needed.
+    pub(super) most: u64,
+}
+
+/// What the store gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) granted: u64,
+    /// How long it has no more; nothing, if it may have.
+    pub(super) wait: Option<Duration>,
+}
+
+/// The limit of each key of a policy.
+pub(super) struct Bucket {
+    script: Script,
+    /// In microseconds, as the script reads it.
+    interval: String,
+    burst: u64,
+}
+
+impl Bucket {
+    /// So many a second, and so many at once.
+    pub(super) fn new(rate: f64, burst: u64) -> Self {
+        Self { script: Script::new(SCRIPT), interval: format!("{:.9}", 1e6 / rate), burst }
+    }
+
+    /// One round trip; two after the store forgot the script.
+    pub(super) async fn take(
+        &self,
+        connection: &mut MultiplexedConnection,
+        key: &str,
+        wish: Wish,
+    ) -> redis::RedisResult<Grant> {
+        let Wish { owed, least, most } = wish;
+        let mut call = self.script.key(key);
+        call.arg(&self.interval).arg(self.burst).arg(owed).arg(least).arg(most);
+        let (granted, wait): (u64, u64) = call.invoke_async(connection).await?;
+        Ok(Grant { granted, wait: (wait > 0).then(|| Duration::from_micros(wait)) })
+    }
+}

@@ -1,0 +1,163 @@
+//! Asks a rate-limit service about each operation.
+
+use super::{
+    Answer, Attribute, Entry, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox,
+};
+use crate::rate_limit_service::{
+    Client, DescriptorEntry, Failure as Trouble, OK, OVER_LIMIT, RateLimitDescriptor,
+    RateLimitRequest,
+};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc::Receiver, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// How many operations are asked about at once.
+const MAX_TRIPS: usize = 1024;
+
+/// A limit that a service keeps.
+pub(super) struct Service {
+    plan: Arc<ServicePlan>,
+    standing: Arc<Standing>,
+    inbox: Inbox<Ask>,
+}
+
+/// An operation that waits. The answer that never comes is that the service can't be asked.
+struct Ask {
+    request: RateLimitRequest,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Service {
+    pub(super) fn new(plan: ServicePlan, standing: Arc<Standing>) -> Self {
+        Self { plan: Arc::new(plan), standing, inbox: Inbox::default() }
+    }
+
+    pub(super) fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
+        let descriptors: Vec<_> =
+            self.plan.descriptors.iter().filter_map(|one| descriptor(one, attribute)).collect();
+        // Nothing that the service limits applies to it.
+        if descriptors.is_empty() || n == 0 {
+            return Answer::Yes.into();
+        }
+        let request = RateLimitRequest {
+            domain: self.plan.domain.clone(),
+            descriptors,
+            hits_addend: u32::try_from(n).unwrap_or(u32::MAX),
+        };
+        let (answer, told) = oneshot::channel();
+        if !self.standing.may_ask() || !self.send(Ask { request, answer }) {
+            return self.standing.decide(key, n, now).into();
+        }
+        let standing = Arc::clone(&self.standing);
+        Taken::Later(Box::pin(async move {
+            match timeout(standing.timeout, told).await {
+                Ok(Ok(answer)) => answer,
+                _ => standing.decide(key, n, Instant::now()),
+            }
+        }))
+    }
+
+    /// Tells of what has been, and waits for no answer.
+    pub(super) fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
+        drop(self.take(key, attribute, n, now));
+    }
+
+    fn send(&self, ask: Ask) -> bool {
+        let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(&self.standing));
+        let sent = self.inbox.send(ask, || move |inbox| serve(plan, standing, inbox)).is_ok();
+        if !sent {
+            self.standing.failed(Failure::Full, "too many operations ask");
+        }
+        sent
+    }
+}
+
+/// An operation that lacks one of the attributes goes without the descriptor.
+fn descriptor(entries: &[Entry], attribute: &Attribute<'_>) -> Option<RateLimitDescriptor> {
+    let entry = |entry: &Entry| {
+        let value = match &entry.value {
+            Some(value) => value.to_string(),
+            None => attribute(&entry.key)?.into_owned(),
+        };
+        Some(DescriptorEntry { key: entry.key.to_string(), value })
+    };
+    let entries = entries.iter().map(entry).collect::<Option<_>>()?;
+    Some(RateLimitDescriptor { entries })
+}
+
+/// Asks until nobody is left who could.
+async fn serve(plan: Arc<ServicePlan>, standing: Arc<Standing>, mut inbox: Receiver<Ask>) {
+    let asker = Rc::new(Asker { plan, standing, client: RefCell::default() });
+    let mut trips = JoinSet::new();
+    loop {
+        tokio::select! {
+            ask = inbox.recv(), if trips.len() < MAX_TRIPS => match ask {
+                Some(ask) => { trips.spawn_local(Rc::clone(&asker).answer(ask)); }
+                None => return,
+            },
+            Some(_) = trips.join_next() => {}
+        }
+    }
+}
+
+/// The service, as the thread that asks it has it.
+struct Asker {
+    plan: Arc<ServicePlan>,
+    standing: Arc<Standing>,
+    client: RefCell<Option<Client>>,
+}
+
+impl Asker {
+    async fn answer(self: Rc<Self>, ask: Ask) {
+        let began = Instant::now();
+        let told = match timeout(self.standing.timeout, self.ask(ask.request)).await {
+            Ok(told) => told,
+            Err(_) => Err((Failure::Timeout, "no answer in time".to_owned())),
+        };
+        match told {
+            Ok(answer) => {
+                self.standing.answered(answer == Answer::Yes, began.elapsed());
+                let _ = ask.answer.send(answer);
+            }
+            Err((failure, error)) => {
+                self.standing.failed(failure, &error);
+                if self.standing.is_away() {
+                    // A connection on which nothing comes back is not noticed by itself.
+                    self.client.take();
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, request: RateLimitRequest) -> Result<Answer, (Failure, String)> {
+        let response = self.client()?.should_rate_limit(request).await.map_err(trouble)?;
+        match response.overall_code {
+            OK => Ok(Answer::Yes),
+            OVER_LIMIT => Ok(Answer::No(response.retry_after().filter(|it| *it > Duration::ZERO))),
+            code => Err((Failure::Error, format!("the answer has the code {code}"))),
+        }
+    }
+
+    fn client(&self) -> Result<Client, (Failure, String)> {
+        let mut client = self.client.borrow_mut();
+        if client.is_none() {
+            *client = Some(Client::new(&self.plan.address).map_err(trouble)?);
+        }
+        client.clone().ok_or((Failure::Unreachable, String::new()))
+    }
+}
+
+fn trouble(trouble: Trouble) -> (Failure, String) {
+    match trouble {
+        Trouble::Unreachable(error) => (Failure::Unreachable, error),
+        Trouble::Error(error) => (Failure::Error, error),
+    }
+}

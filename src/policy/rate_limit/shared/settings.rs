@@ -1,0 +1,381 @@
+//! What people write under `shared`, and what is made of it.
+
+use crate::config::{Between, Dialled, Given, Located, Mistake, plan::Target};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// How long an operation waits for the store unless told otherwise.
+const TIMEOUT: Duration = Duration::from_millis(20);
+/// A wait that clients would take for a service that hangs.
+const MAX_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many descriptors an operation may have, and entries each: they are sent every time.
+const MAX_DESCRIPTORS: usize = 32;
+
+/// Keeps a limit across machines: a store that all of them ask decides. One of `redis` and
+/// `rate_limit_service`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ redis: … }`")]
+#[schemars(extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
+pub(crate) struct Settings {
+    /// Keep the limit in a Redis or Valkey.
+    redis: Option<Located<RedisSettings>>,
+    /// Ask a service that speaks Envoy's rate-limit protocol, version 3. The limit is the
+    /// service's: `rate` and `burst` hold only where `on_store_failure` is `local`.
+    rate_limit_service: Option<Located<ServiceSettings>>,
+    /// What becomes of operations while the store can't be asked: `allow`, `refuse`, or `local`,
+    /// which holds each machine to the limit by itself. Default: `allow`.
+    on_store_failure: Given<OnStoreFailure>,
+    /// How long an operation waits for the store at most (up to `5s`). Default: `20ms`.
+    timeout: Given<Duration>,
+}
+
+/// A Redis or Valkey.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ address: \"redis:6379\" }`")]
+struct RedisSettings {
+    /// `host:port`.
+    #[schemars(required)]
+    address: Given<Dialled>,
+    /// The number of the database. Default: `0`.
+    database: Given<Between<0, 65_535>>,
+    /// Who to log in as. Default: the store's own default user.
+    user: Option<Located<String>>,
+    /// A file whose first line is the password. It is read at each connect. Default: none.
+    password_file: Option<Located<PathBuf>>,
+}
+
+/// A rate-limit service.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ address: …, domain: … }`")]
+struct ServiceSettings {
+    /// `host:port`.
+    #[schemars(required)]
+    address: Given<Dialled>,
+    /// Which of the service's configurations is meant.
+    #[schemars(required)]
+    domain: Option<Located<String>>,
+    /// What the service is told of an operation: lists of entries. The operation is refused if it
+    /// is over the limit of any of them.
+    #[schemars(required)]
+    descriptors: Option<Located<Vec<Vec<EntrySettings>>>>,
+}
+
+/// An entry of a descriptor.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ key: user }`")]
+struct EntrySettings {
+    /// Its key, and without `value` the attribute that it takes its value from. An operation that
+    /// does not have it goes without the descriptor.
+    key: String,
+    /// A value that is always the same.
+    value: Option<String>,
+}
+
+/// What becomes of operations while the store can't be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// They go on.
+    #[default]
+    Allow,
+    /// They are refused.
+    Refuse,
+    /// A limiter of this process decides.
+    Local,
+}
+
+impl OnStoreFailure {
+    /// Every word for it, as in a config.
+    pub(crate) const WORDS: [(&str, Self); 3] =
+        [("allow", Self::Allow), ("refuse", Self::Refuse), ("local", Self::Local)];
+}
+
+/// How a limit is shared.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Who decides.
+    pub store: Store,
+    /// What becomes of operations while it can't be asked.
+    pub on_failure: OnStoreFailure,
+    /// How long an operation waits for it at most.
+    pub timeout: Duration,
+}
+
+/// Who decides.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A Redis.
+    Redis(RedisPlan),
+    /// A rate-limit service.
+    Service(ServicePlan),
+}
+
+/// A Redis or Valkey.
+#[derive(Clone, Debug)]
+pub struct RedisPlan {
+    /// Where it is.
+    pub address: Target,
+    /// The number of the database.
+    pub database: u16,
+    /// Who to log in as.
+    pub user: Option<String>,
+    /// A file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A rate-limit service.
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    /// Where it is.
+    pub address: Target,
+    /// Which of its configurations is meant.
+    pub domain: String,
+    /// What it is told of an operation.
+    pub descriptors: Vec<Vec<Entry>>,
+}
+
+/// An entry of a descriptor.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its key, and the attribute that it takes its value from.
+    pub key: Arc<str>,
+    /// A value that is always the same.
+    pub value: Option<Arc<str>>,
+}
+
+impl Settings {
+    /// What it means. Mistakes are told from `shared` down.
+    pub(crate) fn plan(self) -> Result<Plan, Vec<Mistake>> {
+        let mut wrong = Vec::new();
+        let store = self.store(&mut wrong);
+        let timeout = given(&self.timeout).unwrap_or(TIMEOUT);
+        if timeout > MAX_TIMEOUT {
+            let message = "operations would wait too long for the store";
+            wrong.push(Mistake::new(&["shared", "timeout"], message, "at most `5s`"));
+        }
+        let on_failure = given(&self.on_store_failure).unwrap_or_default();
+        match store {
+            Some(store) if wrong.is_empty() => Ok(Plan { store, on_failure, timeout }),
+            _ => Err(wrong),
+        }
+    }
+
+    fn store(&self, wrong: &mut Vec<Mistake>) -> Option<Store> {
+        match (&self.redis, &self.rate_limit_service) {
+            (Some(redis), None) => redis.value.as_ref()?.plan(wrong).map(Store::Redis),
+            (None, Some(service)) => service.value.as_ref()?.plan(wrong).map(Store::Service),
+            (None, None) => {
+                let hint = "write `redis: { address: … }` or `rate_limit_service: { … }`";
+                wrong.push(Mistake::new(&["shared"], "nobody is named who could decide", hint));
+                None
+            }
+            (Some(_), Some(_)) => {
+                let hint = "write `redis` or `rate_limit_service`";
+                wrong.push(Mistake::new(&["shared"], "a limit has one store", hint));
+                None
+            }
+        }
+    }
+}
+
+impl RedisSettings {
+    fn plan(&self, wrong: &mut Vec<Mistake>) -> Option<RedisPlan> {
+        let user = self.user.as_ref().and_then(|user| user.value.clone());
+        if self.user.is_some() && self.password_file.is_none() {
+            let hint = "write `password_file` too";
+            let path = ["shared", "redis", "user"];
+            wrong.push(Mistake::new(&path, "a user logs in with a password", hint));
+        }
+        Some(RedisPlan {
+            address: address("redis", &self.address, wrong)?,
+            database: given(&self.database).map_or(0, |Between(it)| it as u16),
+            user,
+            password_file: self.password_file.as_ref().and_then(|file| file.value.clone()),
+        })
+    }
+}
+
+impl ServiceSettings {
+    fn plan(&self, wrong: &mut Vec<Mistake>) -> Option<ServicePlan> {
+        const KEY: &str = "rate_limit_service";
+        let address = address(KEY, &self.address, wrong);
+        let mut need = |key: &str, hint: &str| {
+            wrong.push(Mistake::new(&["shared", KEY, key], format!("`{key}` is missing"), hint));
+        };
+        if self.domain.is_none() {
+            need("domain", "it tells which of the service's configurations is meant");
+        }
+        if self.descriptors.is_none() {
+            need("descriptors", "write what limits depend on: `[[{ key: user }]]`");
+        }
+        let domain = self.domain.as_ref()?.value.clone()?;
+        let descriptors = self.descriptors.as_ref()?.value.as_ref()?;
+        let hint = "write what limits depend on: `[[{ key: user }]]`";
+        let path = ["shared", KEY, "descriptors"];
+        if descriptors.is_empty() || descriptors.iter().any(Vec::is_empty) {
+            wrong.push(Mistake::new(&path, "a descriptor has at least one entry", hint));
+        }
+        let longest = descriptors.iter().map(Vec::len).max().unwrap_or(0).max(descriptors.len());
+        if longest > MAX_DESCRIPTORS {
+            let hint = format!("at most {MAX_DESCRIPTORS} descriptors, and entries in each");
+            wrong.push(Mistake::new(&path, "operations would be told at too great a length", hint));
+        }
+        let entry = |it: &EntrySettings| Entry {
+            key: it.key.as_str().into(),
+            value: it.value.as_deref().map(Into::into),
+        };
+        let descriptors = descriptors.iter().map(|one| one.iter().map(entry).collect()).collect();
+        Some(ServicePlan { address: address?, domain, descriptors })
+    }
+}
+
+fn address(key: &str, written: &Given<Dialled>, wrong: &mut Vec<Mistake>) -> Option<Target> {
+    if written.is_none() {
+        let hint = "write where it is: `host:port`";
+        wrong.push(Mistake::new(&["shared", key, "address"], "`address` is missing", hint));
+    }
+    given(written).map(|dialled| dialled.0)
+}
+
+fn given<T: Clone>(value: &Given<T>) -> Option<T> {
+    Some(value.as_ref()?.value.as_ref()?.0.clone())
+}
+
+impl Plan {
+    /// As a config would have it.
+    pub fn to_json(&self) -> Value {
+        let (key, store) = match &self.store {
+            Store::Redis(redis) => ("redis", redis.to_json()),
+            Store::Service(service) => ("rate_limit_service", service.to_json()),
+        };
+        let is_meant = |(_, meant): &&(&str, OnStoreFailure)| *meant == self.on_failure;
+        json!({
+            key: store,
+            "on_store_failure": OnStoreFailure::WORDS.iter().find(is_meant).map(|(word, _)| word),
+            "timeout": crate::config::duration_text(self.timeout),
+        })
+    }
+}
+
+impl RedisPlan {
+    fn to_json(&self) -> Value {
+        let mut shown = json!({ "address": self.address.to_string(), "database": self.database });
+        if let Some(user) = &self.user {
+            shown["user"] = json!(user);
+        }
+        if let Some(file) = &self.password_file {
+            shown["password_file"] = json!(file);
+        }
+        shown
+    }
+}
+
+impl ServicePlan {
+    fn to_json(&self) -> Value {
+        let entry = |entry: &Entry| match &entry.value {
+            Some(value) => json!({ "key": &*entry.key, "value": &**value }),
+            None => json!({ "key": &*entry.key }),
+        };
+        let descriptors = self.descriptors.iter();
+        let descriptors: Value =
+            descriptors.map(|one| one.iter().map(entry).collect::<Value>()).collect();
+        json!({
+            "address": self.address.to_string(),
+            "domain": self.domain,
+            "descriptors": descriptors,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(text: &str) -> Result<Plan, Vec<Mistake>> {
+        crate::config::value::<Settings>(text).unwrap().plan()
+    }
+
+    /// Where something is wrong, and what.
+    fn wrong(text: &str) -> Vec<(String, String)> {
+        let wrong = planned(text).unwrap_err();
+        wrong.into_iter().map(|it| (it.path.join("."), it.fault.message)).collect()
+    }
+
+    #[test]
+    fn a_redis_needs_only_an_address() {
+        let plan = planned("redis: { address: 'redis:6379' }").unwrap();
+        assert_eq!((plan.on_failure, plan.timeout), (OnStoreFailure::Allow, TIMEOUT));
+        let shown = json!({
+            "redis": { "address": "redis:6379", "database": 0 },
+            "on_store_failure": "allow",
+            "timeout": "20ms",
+        });
+        assert_eq!(plan.to_json(), shown);
+    }
+
+    #[test]
+    fn everything_that_is_written_is_shown_but_no_password() {
+        let plan = planned(
+            "redis: { address: '[::1]:1', database: 3, user: ann, password_file: /run/secret }\n\
+             on_store_failure: local\n\
+             timeout: 5ms",
+        );
+        let shown = json!({
+            "redis": {
+                "address": "[::1]:1",
+                "database": 3,
+                "user": "ann",
+                "password_file": "/run/secret",
+            },
+            "on_store_failure": "local",
+            "timeout": "5ms",
+        });
+        assert_eq!(plan.unwrap().to_json(), shown);
+    }
+
+    #[test]
+    fn a_service_is_told_descriptors() {
+        let plan = planned(
+            "rate_limit_service:\n  \
+               address: limits:8081\n  \
+               domain: databases\n  \
+               descriptors: [[{ key: user }, { key: generic_key, value: orders }], [{ key: peer }]]",
+        );
+        let shown = plan.unwrap().to_json();
+        let descriptors = json!([
+            [{ "key": "user" }, { "key": "generic_key", "value": "orders" }],
+            [{ "key": "peer" }],
+        ]);
+        assert_eq!(shown["rate_limit_service"]["descriptors"], descriptors);
+        assert_eq!(shown["rate_limit_service"]["domain"], "databases");
+    }
+
+    #[test]
+    fn mistakes_say_where_they_are() {
+        let one = |path: &str, message: &str| vec![(path.to_owned(), message.to_owned())];
+        assert_eq!(wrong("timeout: 5ms"), one("shared", "nobody is named who could decide"));
+        assert_eq!(wrong("redis: {}"), one("shared.redis.address", "`address` is missing"));
+        let both = "redis: { address: 'a:1' }\nrate_limit_service: { address: 'a:1' }";
+        assert_eq!(wrong(both), one("shared", "a limit has one store"));
+        assert_eq!(
+            wrong("redis: { address: 'a:1' }\ntimeout: 1m"),
+            one("shared.timeout", "operations would wait too long for the store"),
+        );
+        assert_eq!(
+            wrong("redis: { address: 'a:1', user: ann }"),
+            one("shared.redis.user", "a user logs in with a password"),
+        );
+        let places: Vec<String> =
+            wrong("rate_limit_service: {}").into_iter().map(|(path, _)| path).collect();
+        let key = |key: &str| format!("shared.rate_limit_service.{key}");
+        assert_eq!(places, [key("address"), key("domain"), key("descriptors")]);
+        for empty in ["[]", "[[]]"] {
+            let text = format!(
+                "rate_limit_service: {{ address: 'a:1', domain: d, descriptors: {empty} }}"
+            );
+            let path = "shared.rate_limit_service.descriptors";
+            assert_eq!(wrong(&text), one(path, "a descriptor has at least one entry"));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Whether a store answers, what is decided while it does not, and who hears of it.
+
+use super::{Answer, Local, OnStoreFailure, Plan};
+use crate::metrics::{Metrics, table as names};
+use metrics::{Counter, Histogram};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// A store is away after so many failures in a row; at once if it can't be reached.
+const MAX_FAILURES: u32 = 3;
+/// How long after that somebody asks again; it doubles up to `MAX_PAUSE`.
+const MIN_PAUSE: u64 = 50;
+const MAX_PAUSE: u64 = 2000;
+/// How often the log says so.
+const WARN: Duration = Duration::from_secs(60);
+
+/// Why a round trip brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It took too long.
+    Timeout,
+    /// There is no connection.
+    Unreachable,
+    /// The store answered something else.
+    Error,
+    /// Too many wait already.
+    Full,
+}
+
+impl Failure {
+    const ALL: [Failure; 4] =
+        [Failure::Timeout, Failure::Unreachable, Failure::Error, Failure::Full];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Failure::Timeout => "timeout",
+            Failure::Unreachable => "unreachable",
+            Failure::Error => "error",
+            Failure::Full => "full",
+        }
+    }
+}
+
+/// Whether a store answers.
+pub(super) struct Standing {
+    pub(super) policy: Arc<str>,
+    store: &'static str,
+    on_failure: OnStoreFailure,
+    local: Local,
+    /// How long an operation waits, and a round trip takes, at most.
+    pub(super) timeout: Duration,
+    began: Instant,
+    failures: AtomicU32,
+    /// In milliseconds since `began`: when somebody may ask again. 0: the store is there.
+    away_until: AtomicU64,
+    pause: AtomicU64,
+    warned: Mutex<Option<Instant>>,
+    granted: Counter,
+    refused: Counter,
+    took: Histogram,
+    errors: [Counter; 4],
+    fallbacks: Counter,
+}
+
+impl Standing {
+    pub(super) fn new(
+        plan: &Plan,
+        store: &'static str,
+        policy: &Arc<str>,
+        local: Local,
+        metrics: &Metrics,
+    ) -> Self {
+        let labels = [("policy", &**policy), ("store", store)];
+        let requests = |result| {
+            let labels = [labels[0], labels[1], ("result", result)];
+            metrics.counter(names::SHARED_LIMIT_REQUESTS_TOTAL, &labels)
+        };
+        let errors = |failure: Failure| {
+            let labels = [labels[0], labels[1], ("kind", failure.as_str())];
+            metrics.counter(names::SHARED_LIMIT_ERRORS_TOTAL, &labels)
+        };
+        Self {
+            policy: Arc::clone(policy),
+            store,
+            on_failure: plan.on_failure,
+            local,
+            timeout: plan.timeout,
+            began: Instant::now(),
+            failures: AtomicU32::new(0),
+            away_until: AtomicU64::new(0),
+            pause: AtomicU64::new(MIN_PAUSE),
+            warned: Mutex::default(),
+            granted: requests("granted"),
+            refused: requests("refused"),
+            took: metrics.histogram(names::SHARED_LIMIT_DURATION_SECONDS, &labels),
+            errors: Failure::ALL.map(errors),
+            fallbacks: metrics.counter(names::SHARED_LIMIT_FALLBACKS_TOTAL, &labels),
+        }
+    }
+
+    /// Whether the store may be asked. While it is away, one operation may now and then, to find
+    /// out whether it is back; the others need not wait for it.
+    pub(super) fn may_ask(&self) -> bool {
+        let until = self.away_until.load(Relaxed);
+        if until == 0 {
+            return true;
+        }
+        let now = self.millis();
+        let pause = self.pause.load(Relaxed);
+        let first = now >= until
+            && self.away_until.compare_exchange(until, now + pause, Relaxed, Relaxed).is_ok();
+        if first {
+            self.pause.store((pause * 2).min(MAX_PAUSE), Relaxed);
+        }
+        first
+    }
+
+    /// Whether the store is known not to answer.
+    pub(super) fn is_away(&self) -> bool {
+        self.away_until.load(Relaxed) != 0
+    }
+
+    /// Decides without the store.
+    pub(super) fn decide(&self, key: u64, n: u64, now: Instant) -> Answer {
+        self.fallbacks.increment(1);
+        match self.on_failure {
+            OnStoreFailure::Allow => Answer::Yes,
+            OnStoreFailure::Refuse => Answer::No(None),
+            OnStoreFailure::Local => (self.local)(key, n, now),
+        }
+    }
+
+    /// The store answered.
+    pub(super) fn answered(&self, granted: bool, took: Duration) {
+        match granted {
+            true => self.granted.increment(1),
+            false => self.refused.increment(1),
+        }
+        self.took.record(took.as_secs_f64());
+        self.back();
+    }
+
+    /// The store can be asked.
+    pub(super) fn back(&self) {
+        self.failures.store(0, Relaxed);
+        self.pause.store(MIN_PAUSE, Relaxed);
+        if self.away_until.swap(0, Relaxed) != 0 {
+            tracing::info!(policy = %self.policy, store = self.store, "the store answers again");
+        }
+    }
+
+    /// The store did not answer.
+    pub(super) fn failed(&self, failure: Failure, error: &str) {
+        let place = Failure::ALL.iter().position(|it| *it == failure);
+        if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
+            counter.increment(1);
+        }
+        // Who asks too much says nothing about the store.
+        if failure == Failure::Full {
+            return;
+        }
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        if failure == Failure::Unreachable || failures >= MAX_FAILURES {
+            let until = self.millis() + self.pause.load(Relaxed);
+            let _ = self.away_until.compare_exchange(0, until, Relaxed, Relaxed);
+            self.warn(failure, error);
+        }
+    }
+
+    fn warn(&self, failure: Failure, error: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARN) {
+            return;
+        }
+        *warned = Some(Instant::now());
+        tracing::warn!(
+            policy = %self.policy,
+            store = self.store,
+            kind = failure.as_str(),
+            %error,
+            meanwhile = ?self.on_failure,
+            "the store of a shared limit can't be asked: on_store_failure decides"
+        );
+    }
+
+    /// Since the start; never 0.
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX / 2) + 1
+    }
+}

@@ -1,0 +1,203 @@
+//! A client of Envoy's rate-limit protocol: `envoy.service.ratelimit.v3.RateLimitService`.
+//!
+//! It stands outside of `policy`, which names no protocol. The messages are written by hand: they
+//! have few fields, and reading the definitions would take a compiler for them at build time.
+
+use crate::config::plan::Target;
+use http::uri::PathAndQuery;
+use prost::Message;
+use std::time::Duration;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// What the service is asked.
+#[derive(Clone, PartialEq, Message)]
+pub struct RateLimitRequest {
+    /// Which of its configurations is meant.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// What the request is to be counted under; over the limit of one is over the limit.
+    #[prost(message, repeated, tag = "2")]
+    pub descriptors: Vec<RateLimitDescriptor>,
+    /// How many there are at once.
+    #[prost(uint32, tag = "3")]
+    pub hits_addend: u32,
+}
+
+/// `envoy.extensions.common.ratelimit.v3.RateLimitDescriptor`.
+#[derive(Clone, PartialEq, Message)]
+pub struct RateLimitDescriptor {
+    /// Its entries, in order.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: Vec<DescriptorEntry>,
+}
+
+/// An entry of a descriptor.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DescriptorEntry {
+    /// Its key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// What the service answers; fields that are of no use here are skipped.
+#[derive(Clone, PartialEq, Message)]
+pub struct RateLimitResponse {
+    /// 1: within the limits, 2: over one of them.
+    #[prost(int32, tag = "1")]
+    pub overall_code: i32,
+    /// One for each descriptor, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub statuses: Vec<DescriptorStatus>,
+}
+
+/// What the service found for a descriptor.
+#[derive(Clone, PartialEq, Message)]
+pub struct DescriptorStatus {
+    /// 1: within its limit, 2: over it.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// When there will be more.
+    #[prost(message, optional, tag = "4")]
+    pub duration_until_reset: Option<Span>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Span {
+    /// Whole seconds.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// The rest.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// Codes of a response: within the limit...
+pub const OK: i32 = 1;
+/// ...and over it.
+pub const OVER_LIMIT: i32 = 2;
+
+impl RateLimitResponse {
+    /// How long it takes until every descriptor that is over its limit has more, if that is told.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let over = self.statuses.iter().filter(|status| status.code == OVER_LIMIT);
+        let spans = over.filter_map(|status| {
+            let span = status.duration_until_reset?;
+            let (secs, nanos) =
+                (u64::try_from(span.seconds).ok()?, u32::try_from(span.nanos).ok()?);
+            Some(Duration::from_secs(secs).saturating_add(Duration::from_nanos(nanos.into())))
+        });
+        spans.max()
+    }
+}
+
+/// A connection to a service, made when it is needed and made again when it broke.
+#[derive(Clone, Debug)]
+pub struct Client(Grpc<Channel>);
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The service can't be reached.
+    Unreachable(String),
+    /// It answered with an error.
+    Error(String),
+}
+
+impl Client {
+    /// Connects when it is first asked. To be called where Tokio runs.
+    ///
+    /// # Errors
+    /// When nothing can be dialled by the address.
+    pub fn new(address: &Target) -> Result<Self, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Failure::Unreachable(error.to_string()))?;
+        Ok(Self(Grpc::new(endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())))
+    }
+
+    /// Asks. Takes as long as it takes: a time-out is the caller's.
+    ///
+    /// # Errors
+    /// When the service can't be reached or answers with an error.
+    pub async fn should_rate_limit(
+        &mut self,
+        request: RateLimitRequest,
+    ) -> Result<RateLimitResponse, Failure> {
+        let unreachable = |error: tonic::transport::Error| Failure::Unreachable(words(&error));
+        self.0.ready().await.map_err(unreachable)?;
+        let codec = ProstCodec::<RateLimitRequest, RateLimitResponse>::default();
+        let path = PathAndQuery::from_static(METHOD);
+        let response = self.0.unary(Request::new(request), path, codec).await;
+        response.map(tonic::Response::into_inner).map_err(|status| failure(&status))
+    }
+}
+
+fn failure(status: &Status) -> Failure {
+    match status.code() {
+        Code::Unavailable => Failure::Unreachable(words(status)),
+        _ => Failure::Error(words(status)),
+    }
+}
+
+/// An error with its causes, which tell more than it does.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Envoy's own definitions encode it.
+    const REQUEST: &[u8] = b"\x0a\x09databases\x12\x0d\x0a\x0b\x0a\x04user\x12\x03ann\x18\x19";
+    /// With a limit, which is skipped, and one that has 3 left and more in 7.000000005 s.
+    const RESPONSE: &[u8] = b"\x08\x02\x12\x13\x08\x02\x12\x07\x08\x05\x10\x01\x1a\x01x\
+        \x18\x03\x22\x04\x08\x07\x10\x05";
+
+    #[test]
+    fn the_messages_are_those_of_the_protocol() {
+        let entry = DescriptorEntry { key: "user".to_owned(), value: "ann".to_owned() };
+        let request = RateLimitRequest {
+            domain: "databases".to_owned(),
+            descriptors: vec![RateLimitDescriptor { entries: vec![entry] }],
+            hits_addend: 25,
+        };
+        assert_eq!(request.encode_to_vec(), REQUEST);
+        let response = RateLimitResponse::decode(RESPONSE).unwrap();
+        assert_eq!(response.overall_code, OVER_LIMIT);
+        assert_eq!(response.retry_after(), Some(Duration::new(7, 5)));
+    }
+
+    #[test]
+    fn the_longest_wait_of_what_is_over_its_limit_counts() {
+        let status = |code, seconds, nanos| DescriptorStatus {
+            code,
+            duration_until_reset: Some(Span { seconds, nanos }),
+        };
+        let response = |statuses| RateLimitResponse { overall_code: OVER_LIMIT, statuses };
+        let over = [status(OVER_LIMIT, 1, 5), status(OK, 60, 0), status(OVER_LIMIT, 0, 9)];
+        assert_eq!(response(over.into()).retry_after(), Some(Duration::new(1, 5)));
+        assert_eq!(response(vec![status(OVER_LIMIT, -1, 0)]).retry_after(), None);
+        assert_eq!(response(Vec::new()).retry_after(), None);
+    }
+}

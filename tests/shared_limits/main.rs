@@ -1,0 +1,13 @@
+//! A limit that machines share holds for all of them together, and a store that fails holds up
+//! nobody. Against a real redis-server, and a real service.
+
+#![allow(unreachable_pub, reason = "nothing outside of this test uses it")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod accuracy;
+mod leases;
+mod limiter;
+mod machine;
+mod server;
+mod service;
+mod trouble;
