@@ -28,6 +28,7 @@ use std::{
 /// `throttle` alone or beside it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
+#[schemars(rename = "Fault")]
 pub(crate) struct Settings {
     /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
     percent: Given<Share>,

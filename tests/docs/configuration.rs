@@ -7,7 +7,7 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 18] = [
+const MAPS: [(&str, &str); 23] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
@@ -24,6 +24,11 @@ const MAPS: [(&str, &str); 18] = [
     ("CircuitBreaker", "`clusters.NAME.circuit_breaker`"),
     ("Keepalive", "`clusters.NAME.keepalive`"),
     ("Dns", "`clusters.NAME.dns`"),
+    ("BandwidthLimit", "`policies.bandwidth_limit`"),
+    ("TimeLimit", "`policies.time_limit`"),
+    ("Fault", "`policies.fault`"),
+    ("Delay", "`policies.fault.delay`"),
+    ("FaultRefusal", "`policies.fault.refuse`"),
     ("AccessLog", "`access_log`"),
     ("EventLog", "`event_log`"),
 ];

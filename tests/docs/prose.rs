@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -16,14 +16,18 @@ const PAGES: [&str; 12] = [
     "docs/tcp.md",
     "docs/docker.md",
     "docs/testing.md",
+    "docs/faults.md",
+    "docs/limits-on-bytes-and-time.md",
 ];
 
-const CONFIGS: [&str; 5] = [
+const CONFIGS: [&str; 7] = [
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
     "docs/docker.md",
     "docs/reliability.md",
+    "docs/faults.md",
+    "docs/limits-on-bytes-and-time.md",
 ];
 
 #[test]
