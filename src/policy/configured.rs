@@ -23,11 +23,11 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
-    /// Let bytes pass no faster than this.
+    /// Let bytes pass no faster than this. Default: as fast as they come.
     pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
-    /// Answer in the service's place when it takes too long.
+    /// Answer in the service's place when it takes too long. Default: it may take any time.
     pub(crate) time_limit: Option<Located<time_limit::Settings>>,
-    /// Break something on purpose.
+    /// Break something on purpose. Default: nothing is broken.
     pub(crate) fault: Option<Located<fault::Settings>>,
 }
 
