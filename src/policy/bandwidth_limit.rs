@@ -19,6 +19,7 @@ use std::{sync::Arc, time::Instant};
 /// What people write under `bandwidth_limit`. At least one of `up` and `down` is required.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ down: 1MiB/s }`")]
+#[schemars(rename = "BandwidthLimit")]
 pub(crate) struct Settings {
     /// How many bytes pass from the client to the service. Default: any.
     up: Given<Rate>,

@@ -34,11 +34,11 @@ pub(crate) struct Written {
     pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
     /// Let so many connections be open at a time.
     pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
-    /// Let bytes pass no faster than this.
+    /// Let bytes pass no faster than this. Default: as fast as they come.
     pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
-    /// Answer in the service's place when it takes too long.
+    /// Answer in the service's place when it takes too long. Default: it may take any time.
     pub(crate) time_limit: Option<Located<time_limit::Settings>>,
-    /// Break something on purpose.
+    /// Break something on purpose. Default: nothing is broken.
     pub(crate) fault: Option<Located<fault::Settings>>,
 }
 

@@ -28,6 +28,7 @@ use std::{
 /// `throttle` alone or beside it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
+#[schemars(rename = "Fault")]
 pub(crate) struct Settings {
     /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
     percent: Given<Share>,
@@ -46,14 +47,15 @@ pub(crate) struct Settings {
     /// How long the operation waits before it goes on: `200ms`, `{ min: 10ms, max: 50ms }`, or
     /// quantiles: `{ p50: 10ms, p99: 200ms }`. Default: not at all.
     delay: Option<Located<delay::Written>>,
-    /// Answer with an error in the service's place.
+    /// Answer with an error in the service's place. Default: no.
     refuse: Option<Located<RefuseSettings>>,
     /// End the connection: before the `request` goes on, in the place of the `reply`, or at its
-    /// `end`.
+    /// `end`. Default: nowhere.
     close: Option<Located<Where>>,
-    /// The same with a reset.
+    /// The same with a reset. Default: nowhere.
     reset: Option<Located<Where>>,
     /// End the connection when so many bytes of the reply have passed; a shorter reply is whole.
+    /// Default: never.
     truncate: Given<Size>,
     /// How many bytes of the operation pass in a second, each way. Default: any.
     throttle: Given<Rate>,

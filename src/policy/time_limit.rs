@@ -21,6 +21,7 @@ use std::{
 /// What people write under `time_limit`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ timeout: 2s }`")]
+#[schemars(rename = "TimeLimit")]
 pub(crate) struct Settings {
     /// How long the service may take until its reply begins, from when the request went on.
     #[schemars(required)]

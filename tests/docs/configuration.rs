@@ -7,7 +7,7 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 21] = [
+const MAPS: [(&str, &str); 26] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
@@ -27,6 +27,11 @@ const MAPS: [(&str, &str); 21] = [
     ("Policy", "`policies`"),
     ("Match", "`policies.match`"),
     ("Deny", "`policies.deny`"),
+    ("BandwidthLimit", "`policies.bandwidth_limit`"),
+    ("TimeLimit", "`policies.time_limit`"),
+    ("Fault", "`policies.fault`"),
+    ("Delay", "`policies.fault.delay`"),
+    ("FaultRefusal", "`policies.fault.refuse`"),
     ("AccessLog", "`access_log`"),
     ("EventLog", "`event_log`"),
 ];

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -19,15 +19,19 @@ const PAGES: [&str; 15] = [
     "docs/docker.md",
     "docs/testing.md",
     "docs/testing-with-faults.md",
+    "docs/faults.md",
+    "docs/limits-on-bytes-and-time.md",
 ];
 
-const CONFIGS: [&str; 6] = [
+const CONFIGS: [&str; 8] = [
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
     "docs/docker.md",
     "docs/reliability.md",
     "docs/policies.md",
+    "docs/faults.md",
+    "docs/limits-on-bytes-and-time.md",
 ];
 
 #[test]

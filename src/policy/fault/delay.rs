@@ -24,25 +24,25 @@ pub(crate) enum Written {
 )]
 #[schemars(rename = "Delay")]
 pub(crate) struct Keys {
-    /// The shortest; each one up to `max` is as likely.
+    /// The shortest; each one up to `max` is as likely. Default: quantiles are given.
     min: Given<Duration>,
-    /// The longest.
+    /// The longest. Default: quantiles are given.
     max: Given<Duration>,
     /// The shortest of all. Default: none at all.
     p0: Given<Duration>,
-    /// A quarter takes no longer.
+    /// A quarter takes no longer. Default: in between the others.
     p25: Given<Duration>,
-    /// Half takes no longer.
+    /// Half takes no longer. Default: in between the others.
     p50: Given<Duration>,
-    /// Three quarters take no longer.
+    /// Three quarters take no longer. Default: in between the others.
     p75: Given<Duration>,
-    /// 90 of 100 take no longer.
+    /// 90 of 100 take no longer. Default: in between the others.
     p90: Given<Duration>,
-    /// 95 of 100 take no longer.
+    /// 95 of 100 take no longer. Default: in between the others.
     p95: Given<Duration>,
-    /// 99 of 100 take no longer.
+    /// 99 of 100 take no longer. Default: in between the others.
     p99: Given<Duration>,
-    /// 999 of 1000 take no longer.
+    /// 999 of 1000 take no longer. Default: in between the others.
     #[serde(rename = "p99.9")]
     p999: Given<Duration>,
     /// The longest of all. Default: the last one that is given.

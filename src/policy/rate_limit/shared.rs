@@ -15,6 +15,7 @@ mod settings;
 mod standing;
 mod thread;
 
+#[expect(unused_imports, reason = "to be wired")]
 pub(crate) use settings::Settings;
 pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
 
