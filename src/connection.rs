@@ -131,7 +131,7 @@ async fn open(
             let (close, (reason, message)) = (error.close(), error.told());
             let why = Refusal::new(reason, &message);
             tokio::select! {
-                () = protocols::turn_away(&door, &mut client, close, &why) => {}
+                () = protocols::turn_away(&door, &mut client, (close, Manner::Words), &why) => {}
                 () = worker.leaving() => {}
             }
             Err(close)
@@ -141,16 +141,14 @@ async fn open(
 
 /// Tells a client that a policy does not let it in.
 async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &No) -> Close {
-    if no.manner == Manner::Reset {
-        // It may be gone already.
-        let _ = client.set_zero_linger();
-        return Close::Refused;
-    }
+    let why = no.told();
     let told = async {
-        if no.manner == Manner::Words {
-            protocols::turn_away(door, client, Close::Refused, &no.told()).await;
+        protocols::turn_away(door, client, (Close::Refused, no.manner), &why).await;
+        match no.manner {
+            // It may be gone already.
+            Manner::Reset => drop(client.set_zero_linger()),
+            Manner::Words | Manner::Close => goodbye(client).await,
         }
-        goodbye(client).await;
     };
     tokio::select! {
         () = told => {}

@@ -67,19 +67,21 @@ impl Gate {
     /// Whether a policy keeps something out here: what can't be read can't be allowed then.
     pub fn guards(&self) -> bool {
         self.inner.refresh();
-        self.inner.series.entries().iter().any(|entry| entry.guards())
+        let listener = self.inner.series.listener();
+        self.inner.series.entries().iter().any(|entry| entry.guards(listener))
     }
 
     /// Refuses, in the name of the first policy that guards, what can't be read.
     pub fn refuse_unreadable(&self) -> Option<No> {
         self.inner.refresh();
         let entries = self.inner.series.entries();
-        let guard = entries.iter().find(|entry| entry.guards())?;
+        let listener = self.inner.series.listener();
+        let guard = entries.iter().find(|entry| entry.guards(listener))?;
         let name = guard.name()?;
         let words = format!("this can't be read, and so it is not let past the policy `{name}`");
         let no = No::new(operation::Reason::Denied, words);
         guard.count_no(&no);
-        Some(no)
+        Some(guard.says(no))
     }
 }
 
@@ -100,7 +102,7 @@ impl operation::Gate for Gate {
         now: Instant,
     ) -> Verdict {
         let inner = &self.inner;
-        let (slot, _) = ticket.redeem();
+        let slot = ticket.redeem();
         let held = inner.slots.borrow_mut().lift(slot);
         // Whoever gives out a ticket keeps its operation until the ticket comes back.
         let Some(mut held) = held else {
@@ -130,20 +132,26 @@ enum Weighed {
 fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
     let entry = &applied.entry;
     entry.count(&decision);
-    if let (Decision::Bend(_) | Decision::Refuse(_), Some(name)) = (&decision, entry.name()) {
+    let touches = match &decision {
+        Decision::Refuse(_) => true,
+        // Only when the time is over will it have done anything.
+        Decision::Bend(terms) => !terms.is_only_limit(),
+        Decision::Admit | Decision::Ask(_) => false,
+    };
+    if let Some(name) = entry.name().filter(|_| touches) {
         held.touched.push(Touch { policy: Arc::clone(name), dry: entry.is_dry() });
     }
     match decision {
         Decision::Admit => {}
         Decision::Bend(_) if entry.is_dry() => {}
         Decision::Bend(terms) => match &mut held.terms {
-            Some(all) => all.join(*terms),
+            Some(all) => Rc::make_mut(all).join(&terms),
             none => *none = Some(terms),
         },
         Decision::Refuse(no) => {
             held.never_mind();
             if !entry.is_dry() {
-                return Weighed::Refused(no);
+                return Weighed::Refused(entry.says(no));
             }
         }
         Decision::Ask(answer) if entry.is_dry() => {
@@ -172,7 +180,10 @@ impl Inner {
     fn ask(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>, now: Instant) -> Verdict {
         let series = Rc::clone(&held.series);
         while let Some(applied) = series.bound.get(held.memos.len()) {
-            if applied.varies.is_some_and(|rest| !applied.entry.holds(rest, operation, now)) {
+            let spared = applied.spares_greetings && operation.greeting;
+            if spared
+                || applied.varies.is_some_and(|rest| !applied.entry.holds(rest, operation, now))
+            {
                 held.memos.push(None);
                 continue;
             }
@@ -204,7 +215,7 @@ impl Inner {
         self: &Rc<Self>,
         held: Held,
         operation: &Operation<'_>,
-        terms: Option<Box<Terms>>,
+        terms: Option<Rc<Terms>>,
     ) -> Ticket {
         self.active.increment(1.0);
         let slot = self.slots.borrow_mut().take(held, operation);
@@ -227,6 +238,9 @@ impl Ledger for Inner {
     fn settle(&self, slot: u32, how: &Settlement<'_>) {
         let Some(mut held) = self.slots.borrow_mut().lift(slot) else { return };
         self.active.decrement(1.0);
+        if let Some(policy) = how.policy {
+            held.touched.push(Touch { policy: policy.into(), dry: false });
+        }
         if how.confirmed && how.outcome == Outcome::Ok {
             held.series = self.series.prove(&held.series);
         }

@@ -8,7 +8,7 @@ use crate::{
     relay::{self, relay},
 };
 use mongo::Mongo;
-use operation::{Close, Codec, Refusal};
+use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
 use std::{pin::Pin, sync::Arc};
@@ -75,11 +75,16 @@ pub fn serve(
 }
 
 /// Tells a client that there is no upstream for its connection.
-pub async fn turn_away(door: &Door, client: &mut TcpStream, close: Close, why: &Refusal<'_>) {
+pub async fn turn_away(
+    door: &Door,
+    client: &mut TcpStream,
+    end: (Close, Manner),
+    why: &Refusal<'_>,
+) {
     match &door.plan().protocol {
-        Protocol::Tcp(shared) => relay::turn_away::<Tcp>(shared, door, client, close, why).await,
+        Protocol::Tcp(shared) => relay::turn_away::<Tcp>(shared, door, client, end, why).await,
         Protocol::Mongo(shared) => {
-            relay::turn_away::<Mongo>(shared, door, client, close, why).await;
+            relay::turn_away::<Mongo>(shared, door, client, end, why).await;
         }
     }
 }

@@ -51,11 +51,7 @@ pub(super) async fn change(
     let changed = view.policies.change(&name, |known| match wanted {
         Change::Whole(rule) => *rule,
         // What it does is the same, and remembers what it knew.
-        Change::Switch(switch) => Rule {
-            enabled: switch.enabled.unwrap_or(known.enabled),
-            dry_run: switch.dry_run.unwrap_or(known.dry_run),
-            ..known.clone()
-        },
+        Change::Switch(switch) => known.switched(switch.enabled, switch.dry_run, Instant::now()),
     });
     let Some(changed) = changed else {
         return error(StatusCode::NOT_FOUND, format!("the policy `{name}` is gone"));

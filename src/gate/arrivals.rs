@@ -72,7 +72,7 @@ impl Gate {
                 Entrance::Refuse(no) => {
                     entry.count_no(&no);
                     if !entry.is_dry() {
-                        return Arrival::Refused(no);
+                        return Arrival::Refused(entry.says(no));
                     }
                 }
             }

@@ -21,7 +21,7 @@ pub(super) struct Held {
     /// The policies that did something to it.
     pub(super) touched: Vec<Touch>,
     /// What they ask.
-    pub(super) terms: Option<Box<Terms>>,
+    pub(super) terms: Option<Rc<Terms>>,
 }
 
 impl Held {

@@ -57,6 +57,7 @@ fn operation() -> Operation<'static> {
         front: b"",
         attributes: &(),
         awaits: false,
+        greeting: false,
         callsite: false,
     }
 }

@@ -166,6 +166,10 @@ impl Action for ConcurrencyLimit {
         Stage::Operation
     }
 
+    fn spares_greetings(&self) -> bool {
+        true
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         Box::new(Limit::new(&self.plan, &self.cells, rule, from))
     }

@@ -229,6 +229,10 @@ impl Action for Fault {
         Stage::Operation
     }
 
+    fn guards(&self) -> bool {
+        false
+    }
+
     fn lasts(&self) -> Option<Duration> {
         self.lasts
     }
@@ -310,7 +314,7 @@ impl Bound for Injection {
             })),
             None => {
                 let terms = Terms { delay, limit: None, cut: *cut, pace: *pace };
-                Decision::Bend(Box::new(terms))
+                Decision::Bend(Rc::new(terms))
             }
         }
     }

@@ -134,6 +134,17 @@ impl Match {
         self.asks(rest.levels, &Asked { attributes, front, callsite })
     }
 
+    /// Whether it can apply to anything that comes in by this listener.
+    pub fn may_apply(&self, listener: &str, protocol: &str) -> bool {
+        let (listener, protocol) = (Some(listener), Some(protocol));
+        self.resolve(&Known { listener, protocol, ..Known::default() }) != Applies::Never
+    }
+
+    /// Whether it says by name which operations it is for.
+    pub fn names_operations(&self) -> bool {
+        self.fixed.iter().any(|fixed| fixed.word == Word::Operation)
+    }
+
     /// Whether all that it asks for is known when a connection comes: listener, protocol, peer.
     pub fn is_of_connections(&self) -> bool {
         self.fixed.iter().all(|it| matches!(it.word, Word::Listener | Word::Protocol))

@@ -169,6 +169,10 @@ impl Action for RateLimit {
         }
     }
 
+    fn spares_greetings(&self) -> bool {
+        true
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         Box::new(Limit::new(&self.plan, &self.buckets, rule, from))
     }

@@ -64,6 +64,19 @@ impl Rule {
         })
     }
 
+    /// The same, switched on or off, or to take effect or not; what is `None` stays. What lasts
+    /// for some time begins when it is switched on.
+    pub fn switched(&self, enabled: Option<bool>, dry_run: Option<bool>, now: Instant) -> Self {
+        let begins = enabled == Some(true) && !self.enabled;
+        let ends = || self.action.lasts().and_then(|lasts| now.checked_add(lasts));
+        Self {
+            enabled: enabled.unwrap_or(self.enabled),
+            dry_run: dry_run.unwrap_or(self.dry_run),
+            expires: if begins { ends() } else { self.expires },
+            ..self.clone()
+        }
+    }
+
     /// Whether it has ended by itself.
     pub fn is_over(&self, now: Instant) -> bool {
         self.expires.is_some_and(|end| end <= now)
@@ -82,6 +95,12 @@ pub trait Action: fmt::Debug + Send + Sync {
     /// Whether it keeps something out: what can't be read is then not let past it.
     fn guards(&self) -> bool {
         true
+    }
+
+    /// Whether greetings, log-ins and signs of life pass it, as long as `match` does not name
+    /// operations: a client that gets no answer to one takes the service for lost.
+    fn spares_greetings(&self) -> bool {
+        false
     }
 
     /// For how long it lasts from when it was switched on, if that is limited.
@@ -164,9 +183,20 @@ impl Entry {
         }
     }
 
-    /// Whether it keeps something out.
-    pub fn guards(&self) -> bool {
-        self.rule.as_ref().is_some_and(|rule| !rule.dry_run && rule.action.guards())
+    /// Whether it keeps something out of this listener.
+    pub fn guards(&self, listener: &str) -> bool {
+        let guards = |rule: &Arc<Rule>| {
+            let kind = rule.action.guards() && !rule.is_of_connections() && !rule.dry_run;
+            kind && rule.matching.may_apply(listener, self.protocol)
+        };
+        self.rule.as_ref().is_some_and(guards)
+    }
+
+    /// Whether it lets greetings and waits pass: a limit does, unless it names operations.
+    pub fn spares_greetings(&self) -> bool {
+        let spares =
+            |rule: &Arc<Rule>| rule.action.spares_greetings() && !rule.matching.names_operations();
+        self.rule.as_ref().is_some_and(spares)
     }
 
     /// Whether this is that policy, unchanged.
@@ -218,11 +248,17 @@ impl Entry {
         let effect = match (decision, self.is_dry()) {
             (Decision::Refuse(no), false) => Effect::Refused(no.reason),
             (Decision::Refuse(no), true) => Effect::WouldRefuse(no.reason),
+            (Decision::Bend(terms), _) if terms.is_only_limit() => return,
             (Decision::Bend(_), false) => Effect::Bent,
             (Decision::Bend(_), true) => Effect::WouldBend,
             (Decision::Admit | Decision::Ask(_), _) => return,
         };
         self.count_effect(effect);
+    }
+
+    /// A no in its name.
+    pub fn says(&self, no: No) -> No {
+        No { policy: self.name.clone(), ..no }
     }
 
     /// Counts a connection that was turned away, or would have been.

@@ -93,6 +93,7 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
         front: b"",
         attributes: client,
         awaits: false,
+        greeting: false,
         callsite: false,
     }
 }

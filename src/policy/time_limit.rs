@@ -10,10 +10,11 @@ use crate::{
     series::Key,
 };
 use metrics::Counter;
-use operation::{Close, Limit, Operation, Reason, Terms};
+use operation::{Limit, Operation, Reason, Terms};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,6 +59,10 @@ impl Action for TimeLimit {
         Stage::Operation
     }
 
+    fn guards(&self) -> bool {
+        false
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         let said = self.message.as_deref().map(str::to_owned);
         let after = self.timeout;
@@ -70,8 +75,14 @@ impl Action for TimeLimit {
             ("policy", &*rule.name),
             ("reason", Reason::TimedOut.as_str()),
         ];
-        let given_up = from.metrics.counter(names::REFUSALS_TOTAL, &labels);
-        Box::new(Limited { limit: Limit { after, message: message.into() }, given_up })
+        let name = if rule.dry_run { names::DRY_RUN_REFUSALS_TOTAL } else { names::REFUSALS_TOTAL };
+        let limit = Limit { after, message: message.into(), policy: (&*rule.name).into() };
+        Box::new(Limited {
+            terms: Rc::new(Terms { limit: Some(limit), ..Terms::default() }),
+            after,
+            dry: rule.dry_run,
+            late: from.metrics.counter(name, &labels),
+        })
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -85,8 +96,11 @@ impl Action for TimeLimit {
 
 #[derive(Clone)]
 struct Limited {
-    limit: Limit,
-    given_up: Counter,
+    terms: Rc<Terms>,
+    after: Duration,
+    /// Nobody is given up; who would be is counted.
+    dry: bool,
+    late: Counter,
 }
 
 impl Policy for Limited {
@@ -100,16 +114,21 @@ impl Bound for Limited {
         if operation.awaits {
             return Decision::Admit;
         }
-        let limit = Some(self.limit.clone());
-        Decision::Bend(Box::new(Terms { limit, ..Terms::default() }))
+        Decision::Bend(Rc::clone(&self.terms))
     }
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
-        // With several limits it was the strictest.
-        let words = [Reason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
-        let late = done.how.reason.is_some_and(|reason| words.contains(&reason));
-        if late && done.took() >= self.limit.after {
-            self.given_up.increment(1);
+        let own = |limit: &Limit| done.how.policy == Some(&*limit.policy);
+        let late = match self.dry {
+            true => {
+                let began = done.how.first_byte.unwrap_or(done.how.now);
+                !done.awaits && began.saturating_duration_since(done.began) > self.after
+            }
+            // With several limits it was the strictest.
+            false => self.terms.limit.as_ref().is_some_and(own),
+        };
+        if late {
+            self.late.increment(1);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The operations under way on one connection.
 
-use operation::{Attributes, Close, Codec, Operation, Outcome, Request, Settlement, Tag, Ticket};
-use std::{borrow::Cow, collections::VecDeque, net::IpAddr, time::Instant};
+use operation::{
+    Attributes, Close, Codec, Operation, Outcome, Reason, Request, Settlement, Tag, Ticket,
+};
+use std::{borrow::Cow, collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
 use crate::{connection::Door, policy::Way};
 
@@ -54,7 +56,12 @@ impl Open {
                 _ => facts.door.ended(end.outcome, took),
             }
         }
+        let late = [Reason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
+        let limit = self.ticket.terms().and_then(|terms| terms.limit.as_ref());
+        let limit = limit.filter(|_| end.reason.is_some_and(|reason| late.contains(&reason)));
+        let policy = limit.map(|limit| Rc::clone(&limit.policy));
         self.ticket.settle(&Settlement {
+            policy: policy.as_deref(),
             outcome: end.outcome,
             reason: end.reason,
             code: end.code,
@@ -186,6 +193,7 @@ impl<C: Codec> Facts<'_, C> {
             front,
             attributes: self,
             awaits: request.awaits,
+            greeting: request.greeting,
             callsite: request.callsite,
         }
     }

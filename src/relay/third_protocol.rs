@@ -18,8 +18,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Judgement, Link, Named, Next, Outcome, Probe, Protocol, Refusal, Reply, Request, Tag,
-    Violation,
+    Codec, Judgement, Link, Manner, Named, Next, Outcome, Probe, Protocol, Refusal, Reply, Request,
+    Tag, Violation,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -54,7 +54,14 @@ impl Codec for Lines {
         let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
         self.asked += 1;
         let tag = Some(Tag(self.asked));
-        let request = Request { tag, awaits: false, callsite: false, shape: None, violation: None };
+        let request = Request {
+            tag,
+            awaits: false,
+            greeting: false,
+            callsite: false,
+            shape: None,
+            violation: None,
+        };
         Ok(Next::whole(len, request))
     }
 
@@ -187,7 +194,8 @@ async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
             let (reason, message) = error.told();
             let why = Refusal::new(reason, &message);
             let shared = Arc::new(());
-            turn_away::<Lines>(&shared, &door, &mut client, error.close(), &why).await;
+            turn_away::<Lines>(&shared, &door, &mut client, (error.close(), Manner::Words), &why)
+                .await;
         }
     }
 }

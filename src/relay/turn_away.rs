@@ -3,7 +3,9 @@
 use super::{flow::LONGEST_HOLD, open::Facts};
 use crate::connection::Door;
 use bytes::BytesMut;
-use operation::{Close, Codec, Gate, Next, Refusal, Request, Settlement, Verdict, Violation};
+use operation::{
+    Close, Codec, Gate, Manner, Next, Refusal, Request, Settlement, Verdict, Violation,
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -19,24 +21,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a client's first request with a refusal: there is no upstream for its connection.
 ///
-/// A protocol whose operation is the connection has no words; its operation is accounted for.
-/// The connection is closed afterwards, by whoever called.
+/// A protocol whose operation is the connection has no words; its operation is accounted for, and
+/// that is all if `manner` asks for none. The connection is closed afterwards, by whoever called.
 pub async fn turn_away<C: Codec>(
     shared: &Arc<C::Shared>,
     door: &Door,
     client: &mut TcpStream,
-    close: Close,
+    end: (Close, Manner),
     why: &Refusal<'_>,
 ) {
+    let (close, manner) = end;
     let mut codec = C::new(shared, door.link());
     let mut asked = BytesMut::new();
     if let Ok(Some(request)) = next_request(&mut codec, &asked) {
-        return account(&codec, door, request, &asked, door.accepted(), close);
+        return account(&codec, door, request, &asked, door.accepted(), close, why);
+    }
+    if manner != Manner::Words {
+        return;
     }
     // Whoever asks nothing in time has nothing to be told.
     let _ = timeout(PATIENCE, async {
         let request = first_request(&mut codec, client, &mut asked).await?;
-        account(&codec, door, request, &asked, Instant::now(), close);
+        account(&codec, door, request, &asked, Instant::now(), close, why);
         let mut answer = BytesMut::new();
         if codec.refuse(request.tag?, why, &mut answer) {
             client.write_all(&answer).await.ok()?;
@@ -79,6 +85,7 @@ fn account<C: Codec>(
     front: &[u8],
     began: Instant,
     close: Close,
+    why: &Refusal<'_>,
 ) {
     let facts = Facts { codec, door };
     let operation = facts.operation(&request, front);
@@ -89,7 +96,8 @@ fn account<C: Codec>(
     };
     if let Some(ticket) = ticket {
         let mut how = Settlement::bare(close.outcome(true), Instant::now());
-        how.reason = Some(close.as_str());
+        how.policy = why.policy;
+        how.reason = Some(why.policy.map_or(close.as_str(), |_| why.reason.as_str()));
         how.request_bytes = front.len() as u64;
         how.attributes = &facts;
         ticket.settle(&how);

@@ -263,8 +263,11 @@ fn a_service_that_takes_too_long_is_not_waited_for() {
         assert_eq!(stage.hears(&tollgate), Heard::Answer);
         hangs.becomes(Mode::Hangs);
         assert_eq!(stage.hears(&tollgate), stage.no("timed_out"));
-        let line = &touched(&tollgate, "quick", 2)[1];
-        assert_eq!(line["outcome"], "lost", "{line}");
+        refused(&tollgate, "quick", "timed_out", 1.0);
+        let words = stage.no("timed_out") != Heard::No(No::Closed);
+        let late = if words { "timed_out" } else { "operation_timeout" };
+        let line = &touched(&tollgate, "quick", 1)[0];
+        assert_eq!((&line["outcome"], &line["reason"]), (&json!("lost"), &json!(late)), "{line}");
     });
 }
 
@@ -369,10 +372,11 @@ fn a_fault_is_switched_on_for_one_scenario() {
         let body = r#"{"fault": {"refuse": {}}, "for": "1m"}"#;
         let (status, text) = tollgate.send("POST", "/faults", body);
         assert_eq!(status, 201, "{text}");
-        let id = serde_json::from_str::<Value>(&text).unwrap()["id"].as_str().unwrap().to_owned();
+        let fault: Value = serde_json::from_str(&text).unwrap();
+        let (id, name) = (fault["id"].as_str().unwrap(), fault["name"].as_str().unwrap());
         assert_eq!(stage.hears(&tollgate), stage.no("injected"));
-        assert!(tollgate.get("/policies").1.contains(&id));
-        assert_eq!(touched(&tollgate, &id, 1).len(), 1);
+        assert!(tollgate.get("/faults").1.contains(&format!("\"id\":\"{id}\"")));
+        assert_eq!(touched(&tollgate, name, 1).len(), 1);
         assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 204);
         assert_eq!(stage.hears(&tollgate), Heard::Answer);
         assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 404);

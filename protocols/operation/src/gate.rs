@@ -4,6 +4,7 @@ use crate::{Attributes, Operation, Outcome, Reason, Refusal, Terms};
 use std::{
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,7 +40,7 @@ pub enum Decision {
     /// Let it go on.
     Admit,
     /// Let it go on, on these terms.
-    Bend(Box<Terms>),
+    Bend(Rc<Terms>),
     /// Say no.
     Refuse(No),
     /// Somebody who is not here decides. The answer must come, however late it may be.
@@ -52,7 +53,7 @@ pub type Answer = Pin<Box<dyn Future<Output = Decision>>>;
 impl Decision {
     /// Let it go on after a while.
     pub fn delay(delay: Duration) -> Self {
-        Decision::Bend(Box::new(Terms { delay, ..Terms::default() }))
+        Decision::Bend(Rc::new(Terms { delay, ..Terms::default() }))
     }
 }
 
@@ -96,6 +97,8 @@ pub struct No {
     pub labels: Rc<[Rc<str>]>,
     /// How long a client should wait before it tries again, if it can be told.
     pub retry_after: Option<Duration>,
+    /// The policy that says it; filled in by the gate.
+    pub policy: Option<Arc<str>>,
 }
 
 impl No {
@@ -108,6 +111,7 @@ impl No {
             code: None,
             labels: Rc::default(),
             retry_after: None,
+            policy: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl No {
             code: self.code,
             labels: &self.labels,
             retry_after: self.retry_after,
+            policy: self.policy.as_deref(),
         }
     }
 }
@@ -151,6 +156,8 @@ pub struct Settlement<'a> {
     pub outcome: Outcome,
     /// Why, where the outcome alone does not say it: a word such as `upstream_reset`.
     pub reason: Option<&'static str>,
+    /// The policy that ended it, if one did after it had gone on.
+    pub policy: Option<&'a str>,
     /// The error's name.
     pub code: Option<&'static str>,
     /// The request's shape, for protocols that tell.
@@ -180,6 +187,7 @@ impl Settlement<'_> {
         Settlement {
             outcome,
             reason: None,
+            policy: None,
             code: None,
             shape: None,
             request_bytes: 0,
@@ -198,12 +206,12 @@ impl Settlement<'_> {
 pub struct Ticket {
     ledger: Option<Rc<dyn Ledger>>,
     slot: u32,
-    terms: Option<Box<Terms>>,
+    terms: Option<Rc<Terms>>,
 }
 
 impl Ticket {
     /// A ticket for the operation that `ledger` keeps in `slot`.
-    pub fn new(ledger: Rc<dyn Ledger>, slot: u32, terms: Option<Box<Terms>>) -> Self {
+    pub fn new(ledger: Rc<dyn Ledger>, slot: u32, terms: Option<Rc<Terms>>) -> Self {
         Self { ledger: Some(ledger), slot, terms }
     }
 
@@ -213,9 +221,9 @@ impl Ticket {
     }
 
     /// Gives the ticket back, for whoever gave it out to go on.
-    pub fn redeem(mut self) -> (u32, Option<Box<Terms>>) {
+    pub fn redeem(mut self) -> u32 {
         self.ledger = None;
-        (self.slot, self.terms.take())
+        self.slot
     }
 
     /// Settles it.

@@ -102,12 +102,14 @@ pub struct Refusal<'a> {
     pub labels: &'a [Rc<str>],
     /// How long a client should wait before it tries again, if it can be told.
     pub retry_after: Option<Duration>,
+    /// The policy that says it, if one does.
+    pub policy: Option<&'a str>,
 }
 
 impl<'a> Refusal<'a> {
     /// A no in the protocol's usual words.
     pub fn new(reason: Reason, message: &'a str) -> Self {
-        Self { reason, message, code: None, labels: &[], retry_after: None }
+        Self { reason, message, code: None, labels: &[], retry_after: None, policy: None }
     }
 }
 

@@ -16,14 +16,23 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Whether they change nothing as long as the service answers in time.
+    pub fn is_only_limit(&self) -> bool {
+        self.delay.is_zero() && self.cut.is_none() && self.pace.is_none()
+    }
+
     /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
     /// the first cut.
-    pub fn join(&mut self, other: Terms) {
+    pub fn join(&mut self, other: &Terms) {
         self.delay = self.delay.saturating_add(other.delay);
-        self.limit = match (self.limit.take(), other.limit) {
-            (Some(one), Some(two)) => Some(if two.after < one.after { two } else { one }),
-            (one, two) => one.or(two),
+        let after = |limit: &Option<Limit>| limit.as_ref().map(|limit| limit.after);
+        let strictest = match (after(&self.limit), after(&other.limit)) {
+            (Some(own), Some(other)) => other < own,
+            (own, _) => own.is_none(),
         };
+        if strictest {
+            self.limit.clone_from(&other.limit);
+        }
         self.cut = self.cut.or(other.cut);
         self.pace = match (self.pace, other.pace) {
             (Some(one), Some(two)) => Some(one.min(two)),
@@ -39,6 +48,8 @@ pub struct Limit {
     pub after: Duration,
     /// What a person then reads in the error.
     pub message: Rc<str>,
+    /// The policy whose limit it is.
+    pub policy: Rc<str>,
 }
 
 /// A connection that is cut on purpose.
@@ -68,19 +79,22 @@ mod tests {
 
     #[test]
     fn the_terms_of_two_policies_hold_both() {
-        let limit = |secs| Some(Limit { after: Duration::from_secs(secs), message: "late".into() });
+        let limit = |secs| {
+            let (message, policy) = ("late".into(), "it".into());
+            Some(Limit { after: Duration::from_secs(secs), message, policy })
+        };
         let cut = |place| Some(Cut { place, reset: false });
         let pace = NonZeroU64::new;
         let delay = Duration::from_millis;
         let mut terms =
             Terms { delay: delay(100), limit: limit(5), cut: cut(Place::End), pace: None };
-        terms.join(Terms {
+        terms.join(&Terms {
             delay: delay(20),
             limit: limit(3),
             cut: cut(Place::Request),
             pace: pace(10),
         });
-        terms.join(Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
+        terms.join(&Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
         let all =
             Terms { delay: delay(120), limit: limit(3), cut: cut(Place::End), pace: pace(10) };
         assert_eq!(terms, all);

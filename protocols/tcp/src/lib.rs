@@ -21,8 +21,14 @@ impl Codec for Tcp {
     }
 
     fn request(&mut self, _: &[u8]) -> Result<Next<Request>, Violation> {
-        let session =
-            Request { tag: None, awaits: false, callsite: false, shape: None, violation: None };
+        let session = Request {
+            tag: None,
+            awaits: false,
+            greeting: false,
+            callsite: false,
+            shape: None,
+            violation: None,
+        };
         Ok(Next::front(u64::MAX, session))
     }
 

@@ -70,7 +70,16 @@ fn applies(made: &Match, name: &str, resource: &str, facts: &Facts) -> bool {
 
 fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Operation<'a> {
     let protocol = const { &TOY };
-    Operation { protocol, name, resource, front: b"", attributes, awaits: false, callsite: true }
+    Operation {
+        protocol,
+        name,
+        resource,
+        front: b"",
+        attributes,
+        awaits: false,
+        greeting: false,
+        callsite: true,
+    }
 }
 
 fn fits(glob: &str, word: &str) -> bool {

@@ -19,11 +19,11 @@ type Tells = Frames<true>;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn bend(terms: Terms) -> Decision {
-    Decision::Bend(Box::new(terms))
+    Decision::Bend(std::rc::Rc::new(terms))
 }
 
 fn limit(after: Duration) -> Decision {
-    let limit = Some(Limit { after, message: "too slow".into() });
+    let limit = Some(Limit { after, message: "too slow".into(), policy: "it".into() });
     bend(Terms { limit, ..Terms::default() })
 }
 

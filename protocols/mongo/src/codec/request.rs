@@ -230,6 +230,7 @@ impl Mongo {
         };
         Request {
             tag: (!asked.silent).then_some(Tag(header.id.into())),
+            greeting: asked.command.answers_anybody(),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
             callsite,
             shape: None,

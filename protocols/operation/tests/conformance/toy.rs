@@ -135,8 +135,14 @@ impl Toy {
 
     /// What a broken codec says first of a request.
     fn botch(&mut self, bytes: &[u8]) -> Option<Next<Request>> {
-        let mark =
-            Request { tag: None, awaits: false, callsite: false, shape: None, violation: None };
+        let mark = Request {
+            tag: None,
+            awaits: false,
+            greeting: false,
+            callsite: false,
+            shape: None,
+            violation: None,
+        };
         match self.flaw? {
             Flaw::HoldsForNothing if bytes.len() > 9 => Some(Next::Hold(9)),
             Flaw::HoldsForWhatIsClaimed => {
@@ -199,7 +205,14 @@ impl Codec for Toy {
         self.asked += 1;
         self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false }));
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
-        let mark = Request { tag, awaits: false, callsite: false, shape: None, violation: None };
+        let mark = Request {
+            tag,
+            awaits: false,
+            greeting: false,
+            callsite: false,
+            shape: None,
+            violation: None,
+        };
         let mark = (!missed).then_some(mark);
         self.request = Walk { left: len, items: 0 };
         let here = self.request.on(bytes);
