@@ -173,11 +173,17 @@ impl Inner {
             let entries =
                 policy::entries(&changes.live.rules(), &self.series.entries(), &changes.from);
             self.series.replace(entries);
+            self.slots.borrow_mut().let_go();
         }
     }
 
     /// Asks the policies that are still to be asked.
-    fn ask(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>, now: Instant) -> Verdict {
+    fn ask(
+        self: &Rc<Self>,
+        mut held: Box<Held>,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict {
         let series = Rc::clone(&held.series);
         while let Some(applied) = series.bound.get(held.memos.len()) {
             let spared = applied.spares_greetings && operation.greeting;
@@ -202,18 +208,23 @@ impl Inner {
         self.go(held, operation)
     }
 
-    fn go(self: &Rc<Self>, mut held: Held, operation: &Operation<'_>) -> Verdict {
+    fn go(self: &Rc<Self>, mut held: Box<Held>, operation: &Operation<'_>) -> Verdict {
         let terms = held.terms.take();
         Verdict::Go(self.ticket(held, operation, terms))
     }
 
-    fn wait(self: &Rc<Self>, held: Held, operation: &Operation<'_>, answer: Answer) -> Verdict {
+    fn wait(
+        self: &Rc<Self>,
+        held: Box<Held>,
+        operation: &Operation<'_>,
+        answer: Answer,
+    ) -> Verdict {
         Verdict::Ask(Question { ticket: self.ticket(held, operation, None), answer })
     }
 
     fn ticket(
         self: &Rc<Self>,
-        held: Held,
+        held: Box<Held>,
         operation: &Operation<'_>,
         terms: Option<Rc<Terms>>,
     ) -> Ticket {
@@ -224,7 +235,7 @@ impl Inner {
 
     /// Settles a refused operation with the policies that let it go on: whoever admitted it
     /// counts, logs and gives back what it took.
-    fn refuse(&self, held: Held, operation: &Operation<'_>, no: No) -> Verdict {
+    fn refuse(&self, held: Box<Held>, operation: &Operation<'_>, no: No) -> Verdict {
         let mut how = Settlement::bare(Outcome::Rejected, held.began);
         how.reason = Some(no.reason.as_str());
         how.attributes = operation.attributes;
@@ -245,9 +256,12 @@ impl Ledger for Inner {
             held.series = self.series.prove(&held.series);
         }
         held.settle(&held.front, how);
+        let current = self.series.is_current(&held.series);
         let mut slots = self.slots.borrow_mut();
         slots.vacate(slot);
-        slots.forget(held);
+        if current {
+            slots.forget(held);
+        }
     }
 
     fn abandon(&self, slot: u32) {

@@ -69,6 +69,8 @@ struct Relay<C> {
     rewritten: Option<(usize, Bytes)>,
     /// What policies ask of its bytes, if they ever asked anything.
     bent: Option<Box<Bent>>,
+    /// Some operation had a limit of time.
+    limited: bool,
     /// Reading was given up: everything passes.
     verbatim: bool,
     /// At least one request was understood.
@@ -139,6 +141,7 @@ pub fn relay<C: Codec>(
         wait_until: None,
         rewritten: None,
         bent: guests.then(Box::default),
+        limited: false,
         verbatim: false,
         understood: false,
         began: now,

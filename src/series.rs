@@ -122,6 +122,11 @@ impl Table {
         self.names.borrow_mut().clear();
     }
 
+    /// Whether a series has the policies that are in force.
+    pub fn is_current(&self, series: &Series) -> bool {
+        series.generation == self.generation.get()
+    }
+
     /// The series of this name and resource. One that the service has not confirmed yet is made
     /// for this operation only.
     pub fn find(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
@@ -141,8 +146,7 @@ impl Table {
     pub fn prove(&self, series: &Rc<Series>) -> Rc<Series> {
         let Key { name, resource, .. } = &series.key;
         // What was noted of an operation fits the policies that it passed, and no others.
-        let changed = series.generation != self.generation.get();
-        if changed || series.key.proven || !self.census.admits(&[name, resource]) {
+        if !self.is_current(series) || series.key.proven || !self.census.admits(&[name, resource]) {
             return Rc::clone(series);
         }
         self.keep(Key { proven: true, ..series.key.clone() })

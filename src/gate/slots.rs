@@ -33,20 +33,13 @@ impl Held {
     }
 }
 
-/// Memory of an operation that has ended.
-#[derive(Default)]
-struct Memory {
-    front: Vec<u8>,
-    memos: Vec<Option<u64>>,
-    touched: Vec<Touch>,
-}
-
 /// The operations under way.
 #[derive(Default)]
 pub(super) struct Slots {
-    held: Vec<Option<Held>>,
+    held: Vec<Option<Box<Held>>>,
     free: Vec<u32>,
-    spare: Vec<Memory>,
+    /// What is left of operations that have ended, for its memory.
+    spare: Vec<Box<Held>>,
 }
 
 impl Slots {
@@ -56,14 +49,29 @@ impl Slots {
         series: Rc<Series>,
         operation: &Operation<'_>,
         began: Instant,
-    ) -> Held {
-        let Memory { front, memos, touched } = self.spare.pop().unwrap_or_default();
+    ) -> Box<Held> {
         let Operation { awaits, callsite, .. } = *operation;
-        Held { series, front, began, awaits, callsite, memos, touched, terms: None }
+        let Some(mut held) = self.spare.pop() else {
+            let (front, memos, touched) = (Vec::new(), Vec::new(), Vec::new());
+            let terms = None;
+            return Box::new(Held {
+                series,
+                front,
+                began,
+                awaits,
+                callsite,
+                memos,
+                touched,
+                terms,
+            });
+        };
+        held.series = series;
+        (held.began, held.awaits, held.callsite) = (began, awaits, callsite);
+        held
     }
 
     /// Keeps an operation that is under way, and enough of its front.
-    pub(super) fn take(&mut self, mut held: Held, operation: &Operation<'_>) -> u32 {
+    pub(super) fn take(&mut self, mut held: Box<Held>, operation: &Operation<'_>) -> u32 {
         let kept = operation.front.len().min(KEPT_FRONT);
         held.front.clear();
         held.front.extend_from_slice(&operation.front[..kept]);
@@ -78,7 +86,7 @@ impl Slots {
     }
 
     /// Takes an operation out of its place, which stays its own until it is vacated.
-    pub(super) fn lift(&mut self, slot: u32) -> Option<Held> {
+    pub(super) fn lift(&mut self, slot: u32) -> Option<Box<Held>> {
         self.held.get_mut(slot as usize)?.take()
     }
 
@@ -87,12 +95,17 @@ impl Slots {
         self.free.push(slot);
     }
 
-    /// Keeps the memory of an operation that has ended for the next one.
-    pub(super) fn forget(&mut self, held: Held) {
-        let Held { mut front, mut memos, mut touched, .. } = held;
-        front.clear();
-        memos.clear();
-        touched.clear();
-        self.spare.push(Memory { front, memos, touched });
+    /// Keeps what is left of an operation that has ended for the next one.
+    pub(super) fn forget(&mut self, mut held: Box<Held>) {
+        held.front.clear();
+        held.memos.clear();
+        held.touched.clear();
+        held.terms = None;
+        self.spare.push(held);
+    }
+
+    /// Lets go of what is left of operations, and with it of policies that are no more.
+    pub(super) fn let_go(&mut self) {
+        self.spare.clear();
     }
 }

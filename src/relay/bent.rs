@@ -52,6 +52,10 @@ impl Bent {
 impl<C: Codec> Relay<C> {
     /// Keeps in mind what an operation's terms ask of its bytes.
     pub(super) fn accept(&mut self, terms: &Terms) {
+        self.limited |= terms.limit.is_some();
+        if terms.is_only_limit() {
+            return;
+        }
         let now = self.now();
         let bent = self.bent.get_or_insert_default();
         bent.cut = terms.cut.filter(|cut| cut.place == Place::Request);
@@ -115,8 +119,13 @@ impl<C: Codec> Relay<C> {
     }
 
     /// The most bytes that may pass this way in one go.
+    #[inline]
     pub(super) fn room(&self, way: Way) -> usize {
-        let Some(bent) = &self.bent else { return usize::MAX };
+        self.bent.as_ref().map_or(usize::MAX, |bent| self.room_of(bent, way))
+    }
+
+    #[inline(never)]
+    fn room_of(&self, bent: &Bent, way: Way) -> usize {
         let mut room = self.door.guests().most(way);
         if let Some(pace) = bent.pace.as_ref().filter(|_| self.is_paced(way)) {
             room = room.min(pace.buckets[way as usize].most());
@@ -144,10 +153,15 @@ impl<C: Codec> Relay<C> {
     }
 
     /// So many bytes have passed this way.
+    #[inline]
     pub(super) fn passed(&mut self, way: Way, bytes: usize) {
-        if bytes == 0 || self.bent.is_none() {
-            return;
+        if bytes > 0 && self.bent.is_some() {
+            self.pay(way, bytes);
         }
+    }
+
+    #[inline(never)]
+    fn pay(&mut self, way: Way, bytes: usize) {
         let now = self.now();
         let paced = self.is_paced(way);
         let Some(bent) = &mut self.bent else { return };
@@ -159,7 +173,11 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Cuts the connection where the reply passing down has come to its last byte to pass.
+    #[inline]
     pub(super) fn cut_reply(&mut self) {
+        if self.bent.is_none() {
+            return;
+        }
         let left = self.left_of_reply().filter(|_| self.replying());
         if let Some((0, cut)) = left {
             self.part(Close::Injected, cut.reset, false);

@@ -10,7 +10,7 @@ impl<C: Codec> Relay<C> {
     /// None while a reply passes down, since it may be its own; and not one whose request has
     /// still to pass.
     pub(super) fn next_due(&self) -> Option<(Option<Tag>, Instant)> {
-        if self.bent.is_none() || self.replying() {
+        if !self.limited || self.replying() {
             return None;
         }
         let stream = self.is_stream();
