@@ -23,13 +23,18 @@ const SPAN: Duration = Duration::from_secs(10);
 const CLIENTS: [usize; 2] = [24, 8];
 const PACE: Duration = Duration::from_millis(32);
 
-/// A proxy with a policy called `it`, before this server.
+/// A proxy with a limit called `it`, before this server.
 fn proxy(upstream: SocketAddr, limit: &str) -> Tollgate {
+    proxy_that(upstream, &format!("rate_limit: {{ {limit} }}"))
+}
+
+/// A proxy with a policy called `it` that does this.
+fn proxy_that(upstream: SocketAddr, does: &str) -> Tollgate {
     Tollgate::start(&format!(
         "workers: 2\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n\
          clusters:\n  db: {{ endpoints: [\"{upstream}\"] }}\n\
-         policies:\n- {{ name: it, rate_limit: {{ {limit} }} }}\n"
+         policies:\n- {{ name: it, {does} }}\n"
     ))
 }
 
@@ -72,7 +77,7 @@ fn push(address: SocketAddr, until: Instant, served: &AtomicU64, refused: &Atomi
         let counted = if is_served(&client.ask(&find).document()) { served } else { refused };
         counted.fetch_add(1, Relaxed);
         next += PACE;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        thread::park_timeout(next.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -153,6 +158,21 @@ fn what_one_proxy_moved_is_charged_to_all() {
     // One was asked for at first, and eleven were told of at the end.
     proxies[0].metric_becomes("tollgate_shared_limit_requests_total", &[], 2.0);
     assert!(!is_served(&another.command(7, &insert)));
+}
+
+#[test]
+fn a_limit_that_is_tried_out_asks_the_store_and_keeps_nobody_waiting() {
+    let (server, redis_server) = (Scripted::agreeing(), Server::start());
+    let shared = redis(&redis_server, "on_store_failure: refuse");
+    let limit = format!("dry_run: true, rate_limit: {{ rate: 60/h, burst: 2, {shared} }}");
+    let proxies = [(); 2].map(|()| proxy_that(server.address(), &limit));
+    for mut client in clients(&proxies) {
+        assert_eq!(served(&mut client, 3), 3);
+    }
+    eventually("four of six to be counted", || {
+        let counted = |proxy: &Tollgate| proxy.metric("tollgate_dry_run_refusals_total", &[]);
+        (proxies.iter().map(counted).sum::<f64>() == 4.0).then_some(())
+    });
 }
 
 #[test]
