@@ -3,7 +3,9 @@
 mod allowance;
 mod limit;
 mod limiter;
+mod local;
 pub mod shared;
+mod shared_limit;
 mod table;
 
 use super::{
@@ -13,16 +15,21 @@ use super::{
     rule::{Action, Rule, Stage},
 };
 use crate::config::{
-    Count, Fault, FromText, Given, Mistake, Rate, Size, duration_text, given, word, words_schema,
+    Count, Fault, FromText, Given, Located, Mistake, Rate, Size, duration_text, given, word,
+    words_schema,
 };
 use allowance::Allowance;
 use limit::Limit;
 use limiter::Buckets;
+use local::Local;
+use operation::{No, Reason, Settlement};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use shared::Shared;
+use shared_limit::SharedLimit;
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -60,6 +67,9 @@ pub(crate) struct Settings {
     max_keys: Given<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
     message: Option<String>,
+    /// Share the limit with other machines: a store that all of them ask decides. Default: each
+    /// process has the limit for itself.
+    shared: Option<Located<shared::Settings>>,
 }
 
 /// What a rate limit counts.
@@ -90,13 +100,17 @@ struct Plan {
     base_backoff: Option<Duration>,
     max_keys: usize,
     message: Option<Box<str>>,
+    shared: Option<shared::Plan>,
 }
 
 /// A rate limit, as all workers share it.
 #[derive(Debug)]
 struct RateLimit {
     plan: Arc<Plan>,
+    /// In a shared limit, what decides while its store is away.
     buckets: Arc<Buckets>,
+    /// Made for the first worker: by then the policy's name is known.
+    shared: OnceLock<Shared>,
 }
 
 impl Settings {
@@ -105,8 +119,9 @@ impl Settings {
         let plan = self.plan(&mut mistakes);
         match plan {
             Some(plan) if mistakes.is_empty() => {
-                let buckets = Buckets::new(plan.allowance, plan.max_keys, Instant::now());
-                Ok(Arc::new(RateLimit { plan: Arc::new(plan), buckets: Arc::new(buckets) }))
+                let buckets = Buckets::new(plan.allowance, plan.keys_here(), Instant::now());
+                let (plan, buckets) = (Arc::new(plan), Arc::new(buckets));
+                Ok(Arc::new(RateLimit { plan, buckets, shared: OnceLock::new() }))
             }
             _ => Err(mistakes),
         }
@@ -117,6 +132,9 @@ impl Settings {
         let unit = given(self.unit).unwrap_or_default();
         let over = given(self.over).unwrap_or_default();
         let (of_connections, delays) = (unit == Unit::Connections, over.delays());
+        let is_shared = self.shared.is_some();
+        let shared = self.shared.and_then(|shared| shared.value).map(shared::Settings::plan);
+        let shared = shared.and_then(|plan| plan.map_err(|wrong| mistakes.extend(wrong)).ok());
         let mut wrong = |key: &str, message: &str, hint: &str| {
             mistakes.push(Mistake::new(&[key], message, hint));
         };
@@ -130,6 +148,10 @@ impl Settings {
         if of_connections && over == Over::ByClient {
             let hint = "write `over: refuse` or `over: delay`";
             wrong("over", "what a client knows is not known when it connects", hint);
+        }
+        if of_connections && is_shared {
+            let hint = "leave out `shared`: each process counts its connections";
+            wrong("shared", "a shared limit counts operations, documents or bytes", hint);
         }
         let rate = given(self.rate)?;
         let burst = given(self.burst).map_or_else(|| Allowance::one_second(rate), |it| it.0);
@@ -153,6 +175,7 @@ impl Settings {
             base_backoff: given(self.base_backoff),
             max_keys: given(self.max_keys).map_or(MAX_KEYS, |count| count.0),
             message: self.message.map(Into::into),
+            shared,
         })
     }
 }
@@ -174,12 +197,20 @@ impl Action for RateLimit {
     }
 
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
-        Box::new(Limit::new(&self.plan, &self.buckets, rule, from))
+        let plan = &self.plan;
+        let Some(shared) = &plan.shared else {
+            return Box::new(Limit::new(plan, &self.buckets, rule, from));
+        };
+        let made = || {
+            let local = Arc::new(Local::new(&self.buckets, rule, from));
+            Shared::new(shared, &plan.limit(rule), local, &from.metrics)
+        };
+        Box::new(SharedLimit::new(plan, self.shared.get_or_init(made).hand(), rule, from))
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let Plan { allowance, grouping, unit, over, max_delay, base_backoff, max_keys, message } =
-            &*self.plan;
+        let Plan { allowance, grouping, unit, over, max_delay, max_keys, .. } = &*self.plan;
+        let Plan { base_backoff, message, shared, .. } = &*self.plan;
         let mut json = serde_json::json!({
             "rate": self.plan.rate_text(),
             "burst": allowance.burst,
@@ -198,6 +229,9 @@ impl Action for RateLimit {
                 json[key] = text.into();
             }
         }
+        if let Some(shared) = shared {
+            json["shared"] = shared.to_json();
+        }
         json
     }
 }
@@ -210,6 +244,35 @@ impl Plan {
             _ => self.allowance.rate.text(),
         }
     }
+
+    /// What somebody hears who is over the limit.
+    fn no(&self, policy: &str) -> No {
+        let message = self.message.as_deref().map_or_else(
+            || {
+                let (rate, unit) = (self.rate_text(), self.unit);
+                format!("the policy `{policy}` lets {rate} {unit} pass: try again later")
+            },
+            str::to_owned,
+        );
+        let mut no = No::new(Reason::RateLimited, message);
+        no.manner = self.over.manner();
+        no.retry_after = self.base_backoff;
+        no
+    }
+
+    /// How many keys this process tells apart by itself.
+    fn keys_here(&self) -> usize {
+        let local = |plan: &shared::Plan| plan.on_failure == shared::OnStoreFailure::Local;
+        if self.shared.as_ref().is_none_or(local) { self.max_keys } else { 1 }
+    }
+
+    /// What is limited, in the words of those who share it.
+    fn limit(&self, rule: &Rule) -> shared::Limit {
+        let Allowance { rate, burst } = self.allowance;
+        let key = self.grouping.names().into_iter().map(Into::into).collect();
+        let policy = Arc::clone(&rule.name);
+        shared::Limit { policy, amount: rate.amount, per: rate.per, burst, key }
+    }
 }
 
 impl Unit {
@@ -220,6 +283,16 @@ impl Unit {
     /// Whether it is known beforehand how much there will be: one.
     fn is_paid_before(self) -> bool {
         matches!(self, Unit::Operations | Unit::Connections)
+    }
+
+    /// How much there was, where that is known only at the end.
+    fn paid_after(self, how: &Settlement<'_>) -> u64 {
+        match self {
+            Unit::Operations | Unit::Connections => 0,
+            // What a request carried and what a reply says was done with it are the same things.
+            Unit::Documents => how.request_items.max(how.reply_items),
+            Unit::Bytes => how.request_bytes.saturating_add(how.reply_bytes),
+        }
     }
 }
 

@@ -165,6 +165,10 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             "const" => rule == value,
             "enum" => rule.as_array().unwrap().contains(value),
             "anyOf" => rule.as_array().unwrap().iter().any(|one| fits(root, one, value).is_ok()),
+            "oneOf" => {
+                let ones = rule.as_array().unwrap().iter();
+                ones.filter(|one| fits(root, one, value).is_ok()).count() == 1
+            }
             "minimum" => value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|n| n <= rule.as_f64().unwrap()),
             "minItems" => value.as_array().is_none_or(|list| list.len() >= bound(rule)),

@@ -7,7 +7,7 @@ use tollgate::config;
 const PAGE: &str = "docs/configuration.md";
 
 /// The maps of a config: the schema's name, the heading, and where they are written.
-const MAPS: [(&str, &str); 26] = [
+const MAPS: [(&str, &str); 30] = [
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
@@ -27,6 +27,10 @@ const MAPS: [(&str, &str); 26] = [
     ("Policy", "`policies`"),
     ("Match", "`policies.match`"),
     ("Deny", "`policies.deny`"),
+    ("SharedLimit", "`policies.rate_limit.shared`"),
+    ("SharedLimitRedis", "`policies.rate_limit.shared.redis`"),
+    ("SharedLimitService", "`policies.rate_limit.shared.rate_limit_service`"),
+    ("DescriptorEntry", "`policies.rate_limit.shared.rate_limit_service.descriptors`"),
     ("BandwidthLimit", "`policies.bandwidth_limit`"),
     ("TimeLimit", "`policies.time_limit`"),
     ("Fault", "`policies.fault`"),

@@ -34,16 +34,33 @@ fn queries() -> Vec<(String, String)> {
 }
 
 /// What starts something: the file, and its folder.
-const COMPOSED: [(&str, &str); 2] =
-    [("docker-compose.yml", ""), ("examples/faults/docker-compose.yml", "examples/faults/")];
+const COMPOSED: [(&str, &str); 3] = [
+    ("docker-compose.yml", ""),
+    ("examples/faults/docker-compose.yml", "examples/faults/"),
+    ("examples/shared-limits/docker-compose.yml", "examples/shared-limits/"),
+];
 
 #[test]
 fn the_proxys_configs_are_right() {
-    for config in ["deploy/tollgate.yaml", "examples/faults/tollgate.yaml"] {
+    for config in [
+        "deploy/tollgate.yaml",
+        "examples/faults/tollgate.yaml",
+        "examples/shared-limits/tollgate.yaml",
+    ] {
         if let Err(problems) = config::load(path(config)) {
             panic!("{problems}");
         }
     }
+}
+
+#[test]
+fn the_proxies_of_a_shared_limit_ask_the_redis_that_is_started() {
+    let compose = yaml("examples/shared-limits/docker-compose.yml");
+    let plan = config::load(path("examples/shared-limits/tollgate.yaml")).unwrap();
+    let shared = &plan.policies[0].to_json()["rate_limit"]["shared"];
+    assert_eq!(shared["redis"]["address"], "redis:6379");
+    assert_eq!(texts(&compose["services"]["redis"]["command"])[0], "redis-server");
+    assert!(compose["services"]["tollgate"]["deploy"]["replicas"].as_u64() > Some(1));
 }
 
 #[test]
@@ -63,7 +80,7 @@ fn every_file_that_is_mounted_is_there() {
             }
         }
     }
-    assert!(mounted >= 7);
+    assert!(mounted >= 9);
 }
 
 #[test]

@@ -23,7 +23,7 @@ const PAGES: [&str; 17] = [
     "docs/limits-on-bytes-and-time.md",
 ];
 
-const CONFIGS: [&str; 8] = [
+const CONFIGS: [&str; 9] = [
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
@@ -32,6 +32,7 @@ const CONFIGS: [&str; 8] = [
     "docs/policies.md",
     "docs/faults.md",
     "docs/limits-on-bytes-and-time.md",
+    "docs/shared-limits.md",
 ];
 
 #[test]

@@ -16,7 +16,9 @@ use tokio::{
 };
 use tollgate::{
     metrics::Metrics,
-    policy::rate_limit::shared::{Answer, Hand, Limit, OnStoreFailure, Plan, Shared, Store, Taken},
+    policy::rate_limit::shared::{
+        Answer, Hand, Limit, Local, OnStoreFailure, Plan, Shared, Store, Taken,
+    },
 };
 
 /// How long a test waits for what should happen soon.
@@ -42,17 +44,28 @@ pub fn plan(store: Store, on_failure: OnStoreFailure, timeout: Duration) -> Plan
     Plan { store, on_failure, timeout }
 }
 
+/// A local limiter that lets every second one through, and counts how often it was asked.
+struct Every2nd(Arc<AtomicU64>);
+
+impl Local for Every2nd {
+    fn take(&self, _: u64, _: u64, _: Instant) -> Answer {
+        match self.0.fetch_add(1, Relaxed) % 2 {
+            0 => Answer::Yes,
+            _ => Answer::No(None),
+        }
+    }
+
+    fn spend(&self, _: u64, _: u64, _: Instant) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
 impl Machine {
     /// Its local limiter lets every second one through.
     pub fn new(plan: &Plan, limit: &Limit) -> Self {
         let metrics = Metrics::new();
         let local = Arc::new(AtomicU64::new(0));
-        let asked = Arc::clone(&local);
-        let decide = move |_, _, _| match asked.fetch_add(1, Relaxed) % 2 {
-            0 => Answer::Yes,
-            _ => Answer::No(None),
-        };
-        let shared = Shared::new(plan, limit, Arc::new(decide), &metrics);
+        let shared = Shared::new(plan, limit, Arc::new(Every2nd(Arc::clone(&local))), &metrics);
         Self { shared, metrics, local }
     }
 

@@ -8,6 +8,9 @@ mod accuracy;
 mod leases;
 mod limiter;
 mod machine;
+mod proxies;
 mod server;
 mod service;
+#[path = "../support/mod.rs"]
+mod support;
 mod trouble;

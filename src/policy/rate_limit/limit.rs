@@ -1,7 +1,7 @@
 //! A rate limit on one worker, for one listener: who passes, who waits, who is refused.
 
 use super::{
-    Plan, Unit,
+    Plan,
     limiter::{Buckets, Limiter},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     policy::{Bound, Decision, Entrance, Materials, Policy, Rule, Settled, key::Group},
     series::Key,
 };
-use operation::{Link, No, Operation, Reason};
+use operation::{Link, No, Operation};
 use std::{
     rc::Rc,
     sync::Arc,
@@ -39,18 +39,8 @@ impl Limit {
     ) -> Self {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
-        let message = plan.message.as_deref().map_or_else(
-            || {
-                let (rate, unit) = (plan.rate_text(), plan.unit);
-                format!("the policy `{}` lets {rate} {unit} pass: try again later", rule.name)
-            },
-            str::to_owned,
-        );
-        let mut no = No::new(Reason::RateLimited, message);
-        no.manner = plan.over.manner();
-        no.retry_after = plan.base_backoff;
         let limiter = Limiter::new(Arc::clone(buckets), overflow);
-        let own = Own { plan: Arc::clone(plan), limiter, no };
+        let own = Own { plan: Arc::clone(plan), limiter, no: plan.no(&rule.name) };
         Self {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
@@ -105,13 +95,8 @@ impl Bound for Series {
     }
 
     fn settle(&self, done: &Settled<'_>, memo: u64) {
-        let amount = match self.own.plan.unit {
-            Unit::Operations | Unit::Connections => return,
-            // What a request carried and what a reply says was done with it are the same things.
-            Unit::Documents => done.how.request_items.max(done.how.reply_items),
-            Unit::Bytes => done.how.request_bytes.saturating_add(done.how.reply_bytes),
-        };
-        if !done.awaits {
+        let amount = self.own.plan.unit.paid_after(done.how);
+        if amount > 0 && !done.awaits {
             self.own.limiter.charge(memo, amount, done.how.now);
         }
     }

@@ -19,8 +19,8 @@ use std::{
 /// The buckets of a rate limit, as all workers share them.
 #[derive(Debug)]
 pub(super) struct Buckets {
-    allowance: Allowance,
-    table: Table,
+    pub(super) allowance: Allowance,
+    pub(super) table: Table,
     /// From when on all workers count nanoseconds.
     epoch: Instant,
 }
@@ -32,7 +32,7 @@ impl Buckets {
     }
 
     /// From 1 on, so that 0 is always past.
-    fn time(&self, now: Instant) -> u64 {
+    pub(super) fn time(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()) + 1
     }

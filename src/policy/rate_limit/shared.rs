@@ -15,7 +15,6 @@ mod settings;
 mod standing;
 mod thread;
 
-#[expect(unused_imports, reason = "to be wired")]
 pub(crate) use settings::Settings;
 pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
 
@@ -57,8 +56,14 @@ impl Limit {
 /// Finds an operation's attribute by its name.
 pub type Attribute<'a> = dyn Fn(&str) -> Option<Cow<'a, str>> + 'a;
 
-/// Decides in the place of a store that is away: of what key, how many, and when.
-pub type Local = Arc<dyn Fn(u64, u64, Instant) -> Answer + Send + Sync>;
+/// Decides in the place of a store that is away.
+pub trait Local: Send + Sync {
+    /// Takes so many of a key, if there may be so many now.
+    fn take(&self, key: u64, n: u64, now: Instant) -> Answer;
+
+    /// Takes them in any case: they have been already.
+    fn spend(&self, key: u64, n: u64, now: Instant);
+}
 
 /// Whether there may be so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +102,7 @@ enum Way {
 
 impl Shared {
     /// Touches no network. `local` decides if the plan says so and the store is away.
-    pub fn new(plan: &Plan, limit: &Limit, local: Local, metrics: &Metrics) -> Self {
+    pub fn new(plan: &Plan, limit: &Limit, local: Arc<dyn Local>, metrics: &Metrics) -> Self {
         let standing = |store| Arc::new(Standing::new(plan, store, &limit.policy, local, metrics));
         Self(match &plan.store {
             Store::Redis(redis) => {

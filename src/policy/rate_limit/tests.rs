@@ -6,6 +6,7 @@ use crate::policy::{
     stand::{self, Client, ask, bound, client, link, materials, rule, settle},
 };
 use operation::{Manner, Outcome, Reason, Settlement};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -164,6 +165,12 @@ fn what_makes_no_sense_is_a_mistake() {
         ("rate: 1/d, burst: 1MiB", "100 years"),
         ("rate: 5/s, over: dely", "did you mean `delay`"),
         ("rate: 5/s, unit: packets", "unknown value `packets`"),
+        ("rate: 5/s, shared: {}", "nobody is named who could decide"),
+        ("rate: 5/s, shared: { redis: {} }", "3:59: `address` is missing"),
+        (
+            "rate: 5/s, unit: connections, shared: { redis: { address: 'redis:6379' } }",
+            "a shared limit counts operations, documents or bytes",
+        ),
     ] {
         let said = mistakes(settings);
         assert!(said.contains(message), "{settings}: {said}");
@@ -178,12 +185,13 @@ fn settings_are_shown_as_they_would_be_written() {
         "rate: 10MiB/s, unit: bytes, burst: 64KiB",
         "rate: 5/d, over: by_client, max_delay: 3s, base_backoff: 100ms",
         "rate: 5/h, over: reset, unit: connections, key: [peer], message: 'no, thanks'",
+        "rate: 5/s, shared: { redis: { address: 'redis:6379' }, on_store_failure: local }",
     ] {
         let json = |rule: &Rule| rule.action.to_json().to_string();
         let shown = json(&rule(&format!("rate_limit: {{ {settings} }}")));
         assert_eq!(json(&rule(&format!("rate_limit: {shown}"))), shown, "{settings}");
     }
     let shown = rule("rate_limit: { rate: 10MiB/s, unit: bytes }").action.to_json();
-    assert_eq!(shown["burst"], 10 << 20);
+    assert_eq!((&shown["burst"], &shown["shared"]), (&(10 << 20).into(), &Value::Null));
     assert_eq!(shown["rate"], "10MiB/s");
 }

@@ -99,8 +99,7 @@ impl Leases {
         now: Instant,
     ) {
         if self.standing.is_away() {
-            self.standing.decide(key, n, now);
-            return;
+            return self.standing.spend(key, n, now);
         }
         let known = seen.borrow().leases.get(&key).filter(|lease| !lease.is_retired()).cloned();
         let lease = known.unwrap_or_else(|| self.first_sight(seen, key, attribute, now));

@@ -9,13 +9,13 @@ const MAX_NAME: usize = 256;
 /// Two hashes with fixed seeds, so that every machine has the same.
 const SEEDS: [u64; 2] = [0x746f_6c6c, 0x6761_7465];
 
-/// `tollgate:POLICY:peer=10.0.0.1,user=ann`. An attribute that the operation does not have is left
-/// out; one that is empty is not.
+/// `tollgate:POLICY:peer=10.0.0.1,user=ann`. An attribute that the operation does not have, or
+/// that is empty, is left out.
 pub(super) fn name(policy: &str, key: &[Arc<str>], attribute: &Attribute<'_>) -> Box<str> {
     let mut name = format!("tollgate:{policy}:");
     let mut first = true;
     for part in key {
-        let Some(value) = attribute(part) else { continue };
+        let Some(value) = attribute(part).filter(|value| !value.is_empty()) else { continue };
         if !std::mem::take(&mut first) {
             name.push(',');
         }
@@ -67,7 +67,7 @@ mod tests {
     fn a_key_has_one_name_that_people_can_read() {
         let both = named(&[("peer", "10.0.0.1"), ("user", "ann")]);
         assert_eq!(both, "tollgate:per-peer:peer=10.0.0.1,user=ann");
-        assert_eq!(named(&[("user", "")]), "tollgate:per-peer:user=");
+        assert_eq!(named(&[("peer", "::1"), ("user", "")]), "tollgate:per-peer:peer=::1");
         assert_eq!(named(&[]), "tollgate:per-peer:");
     }
 

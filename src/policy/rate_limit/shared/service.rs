@@ -41,17 +41,7 @@ impl Service {
     }
 
     pub(super) fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
-        let descriptors: Vec<_> =
-            self.plan.descriptors.iter().filter_map(|one| descriptor(one, attribute)).collect();
-        // Nothing that the service limits applies to it.
-        if descriptors.is_empty() || n == 0 {
-            return Answer::Yes.into();
-        }
-        let request = RateLimitRequest {
-            domain: self.plan.domain.clone(),
-            descriptors,
-            hits_addend: u32::try_from(n).unwrap_or(u32::MAX),
-        };
+        let Some(request) = self.request(attribute, n) else { return Answer::Yes.into() };
         let (answer, told) = oneshot::channel();
         if !self.standing.may_ask() || !self.send(Ask { request, answer }) {
             return self.standing.decide(key, n, now).into();
@@ -67,7 +57,23 @@ impl Service {
 
     /// Tells of what has been, and waits for no answer.
     pub(super) fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
-        drop(self.take(key, attribute, n, now));
+        let Some(request) = self.request(attribute, n) else { return };
+        let (answer, _) = oneshot::channel();
+        if !self.standing.may_ask() || !self.send(Ask { request, answer }) {
+            self.standing.spend(key, n, now);
+        }
+    }
+
+    /// What the service is asked; `None` if nothing that it limits applies to the operation.
+    fn request(&self, attribute: &Attribute<'_>, n: u64) -> Option<RateLimitRequest> {
+        let descriptors: Vec<_> =
+            self.plan.descriptors.iter().filter_map(|one| descriptor(one, attribute)).collect();
+        let applies = !descriptors.is_empty() && n > 0;
+        applies.then(|| RateLimitRequest {
+            domain: self.plan.domain.clone(),
+            descriptors,
+            hits_addend: u32::try_from(n).unwrap_or(u32::MAX),
+        })
     }
 
     fn send(&self, ask: Ask) -> bool {

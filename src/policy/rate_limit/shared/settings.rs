@@ -17,7 +17,7 @@ const MAX_DESCRIPTORS: usize = 32;
 /// `rate_limit_service`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ redis: … }`")]
-#[schemars(extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
+#[schemars(rename = "SharedLimit", extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
 pub(crate) struct Settings {
     /// Keep the limit in a Redis or Valkey.
     redis: Option<Located<RedisSettings>>,
@@ -33,6 +33,7 @@ pub(crate) struct Settings {
 
 /// A Redis or Valkey.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "SharedLimitRedis")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ address: \"redis:6379\" }`")]
 struct RedisSettings {
     /// `host:port`.
@@ -48,6 +49,7 @@ struct RedisSettings {
 
 /// A rate-limit service.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "SharedLimitService")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ address: …, domain: … }`")]
 struct ServiceSettings {
     /// `host:port`.
@@ -64,6 +66,7 @@ struct ServiceSettings {
 
 /// An entry of a descriptor.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "DescriptorEntry")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ key: user }`")]
 struct EntrySettings {
     /// Its key, and without `value` the attribute that it takes its value from. An operation that

@@ -51,7 +51,7 @@ pub(super) struct Standing {
     pub(super) policy: Arc<str>,
     store: &'static str,
     on_failure: OnStoreFailure,
-    local: Local,
+    local: Arc<dyn Local>,
     /// How long an operation waits, and a round trip takes, at most.
     pub(super) timeout: Duration,
     began: Instant,
@@ -72,7 +72,7 @@ impl Standing {
         plan: &Plan,
         store: &'static str,
         policy: &Arc<str>,
-        local: Local,
+        local: Arc<dyn Local>,
         metrics: &Metrics,
     ) -> Self {
         let labels = [("policy", &**policy), ("store", store)];
@@ -131,7 +131,15 @@ impl Standing {
         match self.on_failure {
             OnStoreFailure::Allow => Answer::Yes,
             OnStoreFailure::Refuse => Answer::No(None),
-            OnStoreFailure::Local => (self.local)(key, n, now),
+            OnStoreFailure::Local => self.local.take(key, n, now),
+        }
+    }
+
+    /// Notes what has been and the store can't be told of.
+    pub(super) fn spend(&self, key: u64, n: u64, now: Instant) {
+        self.fallbacks.increment(1);
+        if self.on_failure == OnStoreFailure::Local {
+            self.local.spend(key, n, now);
         }
     }
 

@@ -1,0 +1,116 @@
+//! What decides while the store of a shared limit is away: the buckets of this process.
+
+use super::{limiter::Buckets, shared};
+use crate::{
+    metrics::table as names,
+    policy::{Materials, Rule},
+};
+use governor::nanos::Nanos;
+use metrics::Counter;
+use shared::Answer;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// This process's buckets, for all workers and the thread that asks the store.
+pub(super) struct Local {
+    buckets: Arc<Buckets>,
+    overflow: Counter,
+}
+
+impl Local {
+    pub(super) fn new(buckets: &Arc<Buckets>, rule: &Rule, from: &Materials) -> Self {
+        let labels = [("policy", &*rule.name)];
+        let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
+        Self { buckets: Arc::clone(buckets), overflow }
+    }
+
+    /// Changes the time at which a key's bucket is full again, given that and the time now.
+    fn update<T, E>(
+        &self,
+        key: u64,
+        now: Instant,
+        change: impl Fn(u64, u64) -> Result<(T, u64), E>,
+    ) -> Result<T, E> {
+        let now = self.buckets.time(now);
+        let updated = self.buckets.table.update(key, now, |time| {
+            change(time.max(now), now).map(|(value, full)| (value, Nanos::new(full)))
+        });
+        if updated.overflow {
+            self.overflow.increment(1);
+        }
+        updated.result
+    }
+}
+
+impl shared::Local for Local {
+    fn take(&self, key: u64, n: u64, now: Instant) -> Answer {
+        let allowance = self.buckets.allowance;
+        let cost = allowance.nanos(n).max(1);
+        // More than the burst is there when nothing else was for a while.
+        let room = allowance.nanos(allowance.burst).max(cost);
+        let taken = self.update(key, now, |full, now| {
+            let full = full.saturating_add(cost);
+            match full.saturating_sub(now).saturating_sub(room) {
+                0 => Ok(((), full)),
+                wait => Err(Duration::from_nanos(wait)),
+            }
+        });
+        taken.map_or_else(|wait| Answer::No(Some(wait)), |()| Answer::Yes)
+    }
+
+    fn spend(&self, key: u64, n: u64, now: Instant) {
+        let cost = self.buckets.allowance.nanos(n);
+        let spent: Result<(), Infallible> =
+            self.update(key, now, |full, _| Ok(((), full.saturating_add(cost))));
+        let Ok(()) = spent;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{
+        rate_limit::Allowance,
+        stand::{materials, rule},
+    };
+    use shared::Local as _;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Ten a second and five at once, and a moment after it came to be.
+    fn local() -> (Local, Instant) {
+        let (rule, from, now) = (rule("deny: {}"), materials(), Instant::now());
+        let rate = crate::config::Rate { amount: 10, per: Duration::from_secs(1) };
+        let buckets = Buckets::new(Allowance { rate, burst: 5 }, 100, now);
+        (Local::new(&Arc::new(buckets), &rule, &from), now)
+    }
+
+    #[test]
+    fn it_holds_this_process_to_the_rate_and_the_burst() {
+        let (local, now) = local();
+        let got = |now| (0..10).filter(|_| local.take(1, 1, now) == Answer::Yes).count();
+        assert_eq!((got(now), got(now + 99 * MS), got(now + 300 * MS)), (5, 0, 3));
+        assert_eq!(local.take(1, 1, now + 350 * MS), Answer::No(Some(50 * MS)));
+        assert_eq!(local.take(2, 1, now), Answer::Yes, "another key");
+    }
+
+    #[test]
+    fn more_than_the_burst_is_taken_from_a_full_bucket_only() {
+        let (local, now) = local();
+        assert_eq!(local.take(1, 20, now), Answer::Yes);
+        assert_eq!(local.take(1, 1, now), Answer::No(Some(1600 * MS)));
+        assert_eq!(local.take(1, 20, now + 1999 * MS), Answer::No(Some(MS)));
+        assert_eq!(local.take(1, 20, now + 2000 * MS), Answer::Yes);
+    }
+
+    #[test]
+    fn what_was_spent_has_to_be_earned_again() {
+        let (local, now) = local();
+        local.spend(1, 24, now);
+        assert_eq!(local.take(1, 1, now), Answer::No(Some(2000 * MS)));
+        assert_eq!(local.take(1, 1, now + 2000 * MS), Answer::Yes);
+    }
+}

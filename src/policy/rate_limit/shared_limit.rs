@@ -1,0 +1,200 @@
+//! A rate limit that machines share, on one worker, for one listener.
+
+use super::{
+    Plan,
+    shared::{Answer, Hand, Store, Taken},
+};
+use crate::{
+    policy::{
+        Bound, Decision, Materials, Policy, Rule, Settled,
+        key::{Group, Part},
+    },
+    series::Key,
+};
+use operation::{Attributes, No, Operation};
+use std::{
+    borrow::Cow,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time;
+
+/// What is left to wait for an operation whose turn has come: next to nothing, so that it counts
+/// as one that was delayed.
+const MOMENT: Duration = Duration::from_nanos(1);
+
+/// A rate limit that machines share, on one worker, for one listener.
+pub(super) struct SharedLimit {
+    listener: Arc<str>,
+    own: Rc<Own>,
+}
+
+/// What all series have in common.
+struct Own {
+    plan: Arc<Plan>,
+    hand: Hand,
+    no: No,
+    /// What the store may want to know of an operation.
+    facts: Vec<Box<str>>,
+}
+
+impl SharedLimit {
+    pub(super) fn new(plan: &Arc<Plan>, hand: Hand, rule: &Rule, from: &Materials) -> Self {
+        let own = Own {
+            plan: Arc::clone(plan),
+            hand,
+            no: plan.no(&rule.name),
+            facts: facts(plan).into_iter().map(Into::into).collect(),
+        };
+        Self { listener: Arc::clone(&from.listener), own: Rc::new(own) }
+    }
+}
+
+/// The names of the attributes that the store may want to know.
+fn facts(plan: &Plan) -> Vec<&str> {
+    match plan.shared.as_ref().map(|shared| &shared.store) {
+        Some(Store::Service(service)) => {
+            let entries = service.descriptors.iter().flatten();
+            entries.filter(|entry| entry.value.is_none()).map(|entry| &*entry.key).collect()
+        }
+        Some(Store::Redis(_)) | None => plan.grouping.names(),
+    }
+}
+
+impl Policy for SharedLimit {
+    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(Series {
+            group: self.own.plan.grouping.bind(&self.listener, key),
+            listener: Arc::clone(&self.listener),
+            key: key.clone(),
+            own: Rc::clone(&self.own),
+        }))
+    }
+}
+
+/// The limit as it applies to one series.
+struct Series {
+    group: Group,
+    listener: Arc<str>,
+    key: Key,
+    own: Rc<Own>,
+}
+
+impl Bound for Series {
+    fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
+        // What waits by design is no load, and drivers that lose it take the service for lost.
+        if operation.awaits {
+            return Decision::Admit;
+        }
+        let Own { plan, hand, .. } = &*self.own;
+        let key = self.group.of(operation);
+        *memo = key;
+        let attribute = |name: &str| self.attribute(name, operation.attributes, operation.front);
+        // Of documents and bytes one is taken now, and the rest when it is known.
+        let taken = hand.take(key, &attribute, 1, now);
+        if matches!(taken, Taken::Now(Answer::Yes)) {
+            return Decision::Admit;
+        }
+        if plan.over.delays_this(operation) {
+            let facts = &self.own.facts;
+            let facts = facts.iter().map(|name| attribute(name).map(Cow::into_owned)).collect();
+            let own = Rc::clone(&self.own);
+            let turn = Turn { own, key, facts, until: now + plan.max_delay };
+            return Decision::Ask(Box::pin(turn.comes(taken)));
+        }
+        match taken {
+            Taken::Now(answer) => self.own.decision(answer),
+            Taken::Later(answer) => {
+                let own = Rc::clone(&self.own);
+                Decision::Ask(Box::pin(async move { own.decision(answer.await) }))
+            }
+        }
+    }
+
+    fn settle(&self, done: &Settled<'_>, memo: u64) {
+        let rest = self.own.plan.unit.paid_after(done.how).saturating_sub(1);
+        if rest > 0 && !done.awaits {
+            let attribute = |name: &str| self.attribute(name, done.how.attributes, done.front);
+            self.own.hand.spend(memo, &attribute, rest, done.how.now);
+        }
+    }
+}
+
+impl Series {
+    /// What a key or a descriptor calls by this name.
+    fn attribute<'a>(
+        &'a self,
+        name: &str,
+        attributes: &'a dyn Attributes,
+        front: &'a [u8],
+    ) -> Option<Cow<'a, str>> {
+        match Part::named(name) {
+            // Every machine is to call a client the same, whatever its sockets are of.
+            Part::Peer => Some(attributes.peer()?.to_canonical().to_string().into()),
+            Part::Listener => Some(Cow::Borrowed(&*self.listener)),
+            Part::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
+            Part::Operation => Some(Cow::Borrowed(&*self.key.name)),
+            Part::Resource => Some(Cow::Borrowed(&*self.key.resource)),
+            Part::Attribute(name) => attributes.get(front, &name),
+        }
+    }
+}
+
+impl Own {
+    fn decision(&self, answer: Answer) -> Decision {
+        match answer {
+            Answer::Yes => Decision::Admit,
+            Answer::No(retry) => Decision::Refuse(self.no(retry)),
+        }
+    }
+
+    /// A client that is told how long to wait at least is told the whole wait, if it is known.
+    /// Without that nothing is said: a share of a flooded limit is free within milliseconds, and
+    /// clients do better by their own default than by coming back then.
+    fn no(&self, retry: Option<Duration>) -> No {
+        let mut no = self.no.clone();
+        no.retry_after = no.retry_after.and_then(|least| Some(least).max(retry));
+        no
+    }
+}
+
+/// An operation that waits for its turn. Nobody keeps a place for it: it asks again when there
+/// may be more, as do those of other machines, and hears no when that is too late.
+struct Turn {
+    own: Rc<Own>,
+    key: u64,
+    /// What the store may want to know, as in [`Own::facts`].
+    facts: Vec<Option<String>>,
+    until: Instant,
+}
+
+impl Turn {
+    async fn comes(self, first: Taken) -> Decision {
+        let (mut taken, mut waited) = (first, false);
+        loop {
+            let answer = match taken {
+                Taken::Now(answer) => answer,
+                Taken::Later(answer) => answer.await,
+            };
+            let retry = match answer {
+                Answer::Yes if waited => return Decision::delay(MOMENT),
+                Answer::Yes => return Decision::Admit,
+                Answer::No(retry) => retry,
+            };
+            let again = retry.map(|retry| time::Instant::now() + retry);
+            let Some(again) = again.filter(|again| again.into_std() <= self.until) else {
+                return Decision::Refuse(self.own.no(retry));
+            };
+            time::sleep_until(again).await;
+            waited = true;
+            let now = time::Instant::now().into_std();
+            taken = self.own.hand.take(self.key, &|name| self.fact(name), 1, now);
+        }
+    }
+
+    fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
+        let place = self.own.facts.iter().position(|known| **known == *name)?;
+        self.facts.get(place)?.as_deref().map(Cow::Borrowed)
+    }
+}
