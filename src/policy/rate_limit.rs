@@ -13,7 +13,8 @@ use super::{
     rule::{Action, Rule, Stage},
 };
 use crate::config::{
-    Count, Fault, FromText, Given, Mistake, Rate, Size, duration_text, given, word, words_schema,
+    Count, Fault, FromText, Given, Located, Mistake, Rate, Size, duration_text, given, word,
+    words_schema,
 };
 use allowance::Allowance;
 use limit::Limit;
@@ -32,8 +33,9 @@ const MAX_KEYS: usize = 100_000;
 /// How long somebody waits at most unless somebody says otherwise.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// What people write under `rate_limit`.
+/// Lets so many pass in so much time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "RateLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ rate: 500/s }`")]
 pub(crate) struct Settings {
     /// How many may pass in how much time: `500/s`, `6000/m`, `10MiB/s`.
@@ -42,7 +44,7 @@ pub(crate) struct Settings {
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
     burst: Given<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
-    /// client address has its own. Default: `[]`, one for all.
+    /// client address has its own; `[]`: all share one. Default: `[]`.
     key: WrittenKey,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
@@ -59,7 +61,7 @@ pub(crate) struct Settings {
     /// Default: 100000.
     max_keys: Given<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
-    message: Option<String>,
+    message: Option<Located<String>>,
 }
 
 /// What a rate limit counts.
@@ -152,7 +154,7 @@ impl Settings {
             max_delay: given(self.max_delay).unwrap_or(MAX_DELAY),
             base_backoff: given(self.base_backoff),
             max_keys: given(self.max_keys).map_or(MAX_KEYS, |count| count.0),
-            message: self.message.map(Into::into),
+            message: self.message.and_then(|it| it.value).map(Into::into),
         })
     }
 }

@@ -40,6 +40,10 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "numbers_out_of_range",
         "no_listeners",
         "policies",
+        "rates",
+        "concurrency_and_connections",
+        "bytes_and_time",
+        "faults",
     ];
     for name in names {
         let path = fixtures("bad").into_iter().find(|path| path.file_stem().unwrap() == name);
