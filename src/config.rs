@@ -25,10 +25,10 @@ pub(crate) use {
     file::{Given, given},
     located::{Located, OneOrMore, Words},
     problem::{Fault, Mistake},
-    scope::{attributes, has as has_attribute},
+    scope::{attributes, has as has_attribute, is_attribute},
     value::{
         Between, Count, Factor, FromText, Name, Percent, Rate, Share, Size, Text, duration_text,
-        is_name, told,
+        told,
     },
     word::{word, words_schema},
 };

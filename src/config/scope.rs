@@ -57,6 +57,11 @@ pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
     COMMON.iter().chain(protocol.attributes).any(one_of)
 }
 
+/// Whether operations of some protocol have such an attribute.
+pub(crate) fn is_attribute(name: &str) -> bool {
+    protocols::all().into_iter().any(|protocol| has(protocol, name))
+}
+
 /// Every attribute that operations of some protocol have.
 pub(crate) fn attributes() -> Vec<&'static str> {
     let own = protocols::all().into_iter().flat_map(|protocol| protocol.attributes);

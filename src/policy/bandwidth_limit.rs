@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 
-/// What people write under `bandwidth_limit`. At least one of `up` and `down` is required.
+/// Lets bytes pass no faster than this. At least one of `up` and `down` is required.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ down: 1MiB/s }`")]
 #[schemars(rename = "BandwidthLimit")]

@@ -27,26 +27,29 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const ADAPTIVE: gradient::Plan =
     gradient::Plan { min: 10, max: 1000, initial: 20, tolerance: 1.5, smoothing: 0.2 };
 
-/// What people write under `concurrency_limit`.
+/// Lets so many operations be under way at a time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ConcurrencyLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50 }`")]
 pub(crate) struct Settings {
-    /// How many operations may be under way at a time, over all workers. Either this or
-    /// `adaptive`.
+    /// How many operations may be under way. Either this or `adaptive` is required. Default: what
+    /// `adaptive` finds out.
     max: Given<Count>,
-    /// Find out from latencies how many that should be.
+    /// Find out from latencies how many that should be; `{}` for every default. Default: as
+    /// `max` says.
     adaptive: Option<Located<Adaptive>>,
     /// Which operations are counted together: those that agree in all of these attributes.
-    /// Default: `[]`, all of them.
+    /// `[]`: all of them. Default: `[]`.
     key: WrittenKey,
     /// How many operations may wait for a place, in order. Default: none.
     queue: Given<Count>,
     /// Who waited for longer than this is refused. Default: `1s`.
     queue_timeout: Given<Duration>,
     /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
     over: Given<Over>,
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<String>,
+    message: Option<Located<String>>,
 }
 
 /// A limit that follows latency (gradient2 of Netflix's concurrency-limits).
@@ -127,7 +130,7 @@ impl Settings {
             queue: given(self.queue).map_or(0, |count| count.0),
             queue_timeout: given(self.queue_timeout).unwrap_or(QUEUE_TIMEOUT),
             over,
-            message: self.message.map(Into::into),
+            message: self.message.and_then(|it| it.value).map(Into::into),
         })
     }
 }
@@ -138,18 +141,19 @@ impl Adaptive {
         let (min, max) = (count(self.min, ADAPTIVE.min), count(self.max, ADAPTIVE.max));
         if min > max {
             let message = format!("`min` is {min}, and `max` is {max}");
-            mistakes.push(Mistake::new(&["adaptive"], message, "make `max` the larger one"));
+            mistakes.push(Mistake::new(&["adaptive", "max"], message, "make `max` the larger one"));
         }
         let initial = count(self.initial, ADAPTIVE.initial.max(min).min(max));
         if !(min..=max).contains(&initial) && min <= max {
             let message = format!("`initial` is {initial}, which is not from {min} to {max}");
             let hint = "make it something between `min` and `max`";
-            mistakes.push(Mistake::new(&["adaptive"], message, hint));
+            mistakes.push(Mistake::new(&["adaptive", "initial"], message, hint));
         }
         let percent = given(self.smoothing).map(|percent| percent.0);
         if percent == Some(0) {
             let hint = "1 to 100";
-            mistakes.push(Mistake::new(&["adaptive"], "`smoothing: 0` never changes it", hint));
+            let path = ["adaptive", "smoothing"];
+            mistakes.push(Mistake::new(&path, "`smoothing: 0` never changes it", hint));
         }
         let smoothing = percent.map_or(ADAPTIVE.smoothing, |percent| percent as f64 / 100.0);
         let tolerance = given(self.tolerance).map_or(ADAPTIVE.tolerance, |factor| factor.0);

@@ -26,7 +26,7 @@ pub(crate) struct Written {
     pub(crate) matching: Option<Located<WrittenMatch>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
-    /// `true`: refuse whatever may change data, or can't be told.
+    /// `true`: refuse whatever may change data.
     pub(crate) read_only: Option<Located<bool>>,
     /// Let so many pass in so much time.
     pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
@@ -34,11 +34,11 @@ pub(crate) struct Written {
     pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
     /// Let so many connections be open at a time.
     pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
-    /// Let bytes pass no faster than this. Default: as fast as they come.
+    /// Let bytes pass no faster than this.
     pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
-    /// Answer in the service's place when it takes too long. Default: it may take any time.
+    /// Answer in the service's place when it takes too long.
     pub(crate) time_limit: Option<Located<time_limit::Settings>>,
-    /// Break something on purpose. Default: nothing is broken.
+    /// Break something on purpose.
     pub(crate) fault: Option<Located<fault::Settings>>,
 }
 

@@ -22,17 +22,19 @@ use std::{
 /// In how many parts keys are counted, so that workers seldom meet.
 const SHARDS: usize = 16;
 
-/// What people write under `connection_limit`.
+/// Lets so many connections be open at a time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ConnectionLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50, key: [peer] }`")]
 pub(crate) struct Settings {
     /// How many connections may be open at a time.
     #[schemars(required)]
     max: Given<Count>,
     /// Which connections are counted together: those that agree in all of these, of `peer`,
-    /// `listener` and `protocol`. Default: `[]`, all of them.
+    /// `listener` and `protocol`. `[]`: all of them. Default: `[]`.
     key: WrittenKey,
     /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
     over: Given<Over>,
 }
 

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-/// What people write under `deny`.
+/// How whatever matches is refused.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[schemars(rename = "Deny")]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ message: … }`")]

@@ -23,18 +23,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What people write under `fault`: which operations (`percent`, `nth` or `every`), and what
-/// becomes of them: at most one of `refuse`, `close`, `reset` and `truncate`, and `delay` and
-/// `throttle` alone or beside it.
+/// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes
+/// of them: at most one of `refuse`, `close`, `reset` and `truncate`, and `delay` and `throttle`
+/// alone or beside it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
 #[schemars(rename = "Fault")]
 pub(crate) struct Settings {
     /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
     percent: Given<Share>,
-    /// Only the one with this number, from 1. Default: `percent`.
+    /// Only the one with this number, from 1. Default: as `percent` says.
     nth: Given<Count>,
-    /// Each one whose number is a multiple of this. Default: `percent`.
+    /// Each one whose number is a multiple of this. Default: as `percent` says.
     every: Given<Count>,
     /// The same seed strikes the same operations again, in the order in which they come, and
     /// draws the same delays. Default: another one each time.
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     throttle: Given<Rate>,
 }
 
-/// What people write under `refuse`.
+/// What is answered in the service's place.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ code: 50 }`")]
 #[schemars(rename = "FaultRefusal")]

@@ -1,7 +1,7 @@
 //! The key of a limit: which operations, or connections, share one allowance.
 
 use crate::{
-    config::{Fault, FromText, Located, Mistake, Text, is_name},
+    config::{Fault, FromText, Located, Mistake, Text, attributes, did_you_mean, is_attribute},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
@@ -18,6 +18,9 @@ pub(crate) type WrittenKey = Option<Located<Vec<Located<Text<Part>>>>>;
 
 /// How many parts a key may have.
 const MOST_PARTS: usize = 8;
+
+/// The parts that every operation has.
+const WORDS: [&str; 4] = ["listener", "protocol", "operation", "resource"];
 
 /// What tells operations apart. Those that agree in all parts share one allowance; without parts
 /// there is one for all.
@@ -78,12 +81,14 @@ impl Grouping {
     /// What was written, checked.
     pub(crate) fn of(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
         let list = written.and_then(|list| list.value).unwrap_or_default();
-        let parts: Vec<Part> =
-            list.into_iter().filter_map(|part| part.value.map(|Text(part)| part)).collect();
+        let parts = list.into_iter().map(|part| part.value.map(|Text(part)| part)).collect();
+        // What is wrong with a part is told already.
+        let Some::<Vec<Part>>(parts) = parts else { return Self::default() };
         let twice = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
-        if let Some((_, part)) = twice {
+        if let Some((at, part)) = twice {
+            let path = ["key", &at.to_string()];
             let message = format!("`{part}` is there twice");
-            mistakes.push(Mistake::new(&["key"], message, "once tells as much apart"));
+            mistakes.push(Mistake::new(&path, message, "once tells as much apart"));
         }
         if parts.len() > MOST_PARTS {
             let message = format!("a key has at most {MOST_PARTS} parts");
@@ -95,9 +100,10 @@ impl Grouping {
     /// The same for a limit of connections, of which less is known.
     pub(crate) fn of_connections(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
         let grouping = Self::of(written, mistakes);
-        if let Some(part) = grouping.0.iter().find(|part| !part.is_of_connections()) {
+        for (at, part) in grouping.0.iter().enumerate().filter(|(_, it)| !it.is_of_connections()) {
             let message = format!("`{part}` is not known when a connection comes");
-            mistakes.push(Mistake::new(&["key"], message, "write peer, listener or protocol"));
+            let path = ["key", &at.to_string()];
+            mistakes.push(Mistake::new(&path, message, "write peer, listener or protocol"));
         }
         grouping
     }
@@ -187,11 +193,13 @@ impl FromText for Part {
     const EXPECTED: &str = "an attribute's name";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        if is_name(text) {
+        if WORDS.contains(&text) || is_attribute(text) {
             return Ok(Part::named(text));
         }
-        let hint = "write peer, listener, protocol, operation, resource or an attribute's name";
-        Err(Fault::new(format!("`{text}` can't be a part of a key"), hint))
+        let known: Vec<&str> = WORDS.into_iter().chain(attributes()).collect();
+        let near = did_you_mean(text, known.iter().copied());
+        let hint = format!("the attributes here: {}", known.join(", "));
+        Err(Fault::new(format!("unknown attribute `{text}`{near}"), hint))
     }
 
     fn schema() -> schemars::Schema {

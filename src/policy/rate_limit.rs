@@ -39,8 +39,9 @@ const MAX_KEYS: usize = 100_000;
 /// How long somebody waits at most unless somebody says otherwise.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// What people write under `rate_limit`.
+/// Lets so many pass in so much time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "RateLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ rate: 500/s }`")]
 pub(crate) struct Settings {
     /// How many may pass in how much time: `500/s`, `6000/m`, `10MiB/s`.
@@ -49,7 +50,7 @@ pub(crate) struct Settings {
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
     burst: Given<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
-    /// client address has its own. Default: `[]`, one for all.
+    /// client address has its own; `[]`: all share one. Default: `[]`.
     key: WrittenKey,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
@@ -66,7 +67,7 @@ pub(crate) struct Settings {
     /// Default: 100000.
     max_keys: Given<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
-    message: Option<String>,
+    message: Option<Located<String>>,
     /// Share the limit with other machines: a store that all of them ask decides. Default: each
     /// process has the limit for itself.
     shared: Option<Located<shared::Settings>>,
@@ -174,7 +175,7 @@ impl Settings {
             max_delay: given(self.max_delay).unwrap_or(MAX_DELAY),
             base_backoff: given(self.base_backoff),
             max_keys: given(self.max_keys).map_or(MAX_KEYS, |count| count.0),
-            message: self.message.map(Into::into),
+            message: self.message.and_then(|it| it.value).map(Into::into),
             shared,
         })
     }

@@ -19,9 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What people write under `time_limit`.
+/// Lets the service take so long until it answers; then the client is told in its place.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ timeout: 2s }`")]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ timeout: 2s }`")]
 #[schemars(rename = "TimeLimit")]
 pub(crate) struct Settings {
     /// How long the service may take until its reply begins, from when the request went on.

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -20,10 +20,11 @@ const PAGES: [&str; 17] = [
     "docs/testing.md",
     "docs/testing-with-faults.md",
     "docs/faults.md",
+    "docs/limits.md",
     "docs/limits-on-bytes-and-time.md",
 ];
 
-const CONFIGS: [&str; 9] = [
+const CONFIGS: [&str; 10] = [
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
@@ -31,15 +32,28 @@ const CONFIGS: [&str; 9] = [
     "docs/reliability.md",
     "docs/policies.md",
     "docs/faults.md",
+    "docs/limits.md",
     "docs/limits-on-bytes-and-time.md",
     "docs/shared-limits.md",
 ];
 
+/// What policies that are shown alone stand beside.
+const BESIDE: &str = "
+listeners:
+  orders-db: { address: ':27018', protocol: mongo, cluster: orders }
+  cache: { address: ':6380', protocol: tcp, cluster: cache }
+clusters: { orders: { endpoints: [mongo-1:27017] }, cache: { endpoints: [redis-1:6379] } }
+";
+
 #[test]
 fn every_config_in_a_guide_is_right() {
     for page in CONFIGS {
-        for (at, config) in blocks(&read(page), "yaml").iter().enumerate() {
-            if let Err(problems) = config::parse(page, config) {
+        for (at, config) in blocks(&read(page), "yaml").into_iter().enumerate() {
+            let whole = match config.starts_with("policies:") {
+                true => format!("{BESIDE}{config}"),
+                false => config,
+            };
+            if let Err(problems) = config::parse(page, &whole) {
                 panic!("the config number {} of {page}:\n{problems}", at + 1);
             }
         }

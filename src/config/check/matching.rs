@@ -58,12 +58,10 @@ impl Policies<'_> {
     }
 
     fn is_key(&mut self, at: At, key: &str) -> bool {
-        let attributes = scope::attributes();
-        let some = protocols::all().into_iter().any(|protocol| scope::has(protocol, key));
-        if some || WORDS.contains(&key) {
+        if scope::is_attribute(key) || WORDS.contains(&key) {
             return true;
         }
-        let known: Vec<&str> = WORDS.into_iter().chain(attributes).collect();
+        let known: Vec<&str> = WORDS.into_iter().chain(scope::attributes()).collect();
         let near = did_you_mean(nearest(key, known.iter().copied()));
         let hint = format!("the keys here: {}", known.join(", "));
         self.report.add(at, format!("unknown key `{key}`{near}"), hint);
