@@ -43,7 +43,7 @@ fn push(address: SocketAddr, collection: &str, pace: Duration, until: Instant, s
             served.fetch_add(1, Relaxed);
         }
         next += pace;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        thread::park_timeout(next.saturating_duration_since(Instant::now()));
     }
 }
 

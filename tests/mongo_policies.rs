@@ -3,6 +3,8 @@
 //! `tests/drivers/*_refused.*` tell what pymongo and node saw: how often each operation was sent,
 //! with what error it ended, and what became of pools, connections and heartbeats.
 
+#![allow(clippy::panic)]
+
 mod support;
 
 use bson::{Document, doc};

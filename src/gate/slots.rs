@@ -39,6 +39,7 @@ pub(super) struct Slots {
     held: Vec<Option<Box<Held>>>,
     free: Vec<u32>,
     /// What is left of operations that have ended, for its memory.
+    #[expect(clippy::vec_box, reason = "it goes to and fro, and a pointer is all that moves")]
     spare: Vec<Box<Held>>,
 }
 

@@ -62,6 +62,7 @@ impl Between {
     }
 
     /// Takes the worker's pipes away, so that it has to copy.
+    #[expect(clippy::vec_box, reason = "a pipe lives in a box")]
     fn without_pipes(&self) -> Vec<Box<Pipe>> {
         std::iter::from_fn(|| self.worker.buffers.pipes.take()).collect()
     }
