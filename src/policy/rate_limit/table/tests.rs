@@ -33,7 +33,7 @@ fn who_finds_no_room_shares_one_bucket_with_all_others_like_it() {
     assert!(crowd >= 84, "{crowd} of 100 found no room among 16");
     // One after the other in the same bucket.
     assert_eq!(table.time(random.below(u64::MAX), 10), 10 + 1000 * crowd as u64);
-    assert_eq!(charge(&table, 7, 1010, 5), false, "there is room again");
+    assert!(!charge(&table, 7, 1010, 5), "there is room again");
 }
 
 #[test]
