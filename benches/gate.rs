@@ -120,7 +120,7 @@ fn ask(gate: &Gate, client: &Client) {
         front: &[0; 200],
         attributes: client,
         awaits: false,
-        greeting: false,
+        light: false,
         callsite: false,
     };
     let Verdict::Go(ticket) = gate.admit(&operation, now) else {

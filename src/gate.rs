@@ -116,7 +116,7 @@ impl operation::Gate for Gate {
         match weigh(&mut held, applied, answer) {
             Weighed::Goes => inner.ask(held, operation, now),
             Weighed::Asks(answer) => inner.wait(held, operation, answer),
-            Weighed::Refused(no) => inner.refuse(held, operation, no),
+            Weighed::Refused(no) => inner.refuse(held, operation, no, now),
         }
     }
 }
@@ -186,7 +186,7 @@ impl Inner {
     ) -> Verdict {
         let series = Rc::clone(&held.series);
         while let Some(applied) = series.bound.get(held.memos.len()) {
-            let spared = applied.spares_greetings && operation.greeting;
+            let spared = applied.spares_light && operation.light;
             if spared
                 || applied.varies.is_some_and(|rest| !applied.entry.holds(rest, operation, now))
             {
@@ -202,7 +202,7 @@ impl Inner {
             match weigh(&mut held, applied, decision) {
                 Weighed::Goes => {}
                 Weighed::Asks(answer) => return self.wait(held, operation, answer),
-                Weighed::Refused(no) => return self.refuse(held, operation, no),
+                Weighed::Refused(no) => return self.refuse(held, operation, no, now),
             }
         }
         self.go(held, operation)
@@ -235,8 +235,8 @@ impl Inner {
 
     /// Settles a refused operation with the policies that let it go on: whoever admitted it
     /// counts, logs and gives back what it took.
-    fn refuse(&self, held: Box<Held>, operation: &Operation<'_>, no: No) -> Verdict {
-        let mut how = Settlement::bare(Outcome::Rejected, held.began);
+    fn refuse(&self, held: Box<Held>, operation: &Operation<'_>, no: No, now: Instant) -> Verdict {
+        let mut how = Settlement::bare(Outcome::Rejected, now);
         how.reason = Some(no.reason.as_str());
         how.attributes = operation.attributes;
         held.settle(operation.front, &how);

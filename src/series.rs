@@ -42,8 +42,8 @@ pub struct Applied {
     pub entry: Rc<Entry>,
     /// What each operation has to be asked to know if it applies, if that varies.
     pub varies: Option<Rest>,
-    /// Whether greetings pass it.
-    pub spares_greetings: bool,
+    /// Whether what costs the service nothing passes it.
+    pub spares_light: bool,
     /// The policy for this series.
     pub bound: Box<dyn Bound>,
 }
@@ -168,8 +168,8 @@ impl Table {
                 Applies::Varies(rest) => Some(rest),
                 Applies::Always | Applies::Never => None,
             };
-            let spares_greetings = entry.spares_greetings();
-            Some(Applied { entry: Rc::clone(entry), varies, spares_greetings, bound })
+            let spares_light = entry.spares_light();
+            Some(Applied { entry: Rc::clone(entry), varies, spares_light, bound })
         };
         let bound = entries.iter().filter_map(apply).collect();
         Rc::new(Series { key, bound, generation: self.generation.get() })

@@ -133,7 +133,7 @@ impl Question {
             front: b"",
             attributes: self,
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: true,
         };
         let objection = rule.matching.objection(&known, &operation);

@@ -57,7 +57,7 @@ fn operation() -> Operation<'static> {
         front: b"",
         attributes: &(),
         awaits: false,
-        greeting: false,
+        light: false,
         callsite: false,
     }
 }

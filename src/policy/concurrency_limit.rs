@@ -170,7 +170,7 @@ impl Action for ConcurrencyLimit {
         Stage::Operation
     }
 
-    fn spares_greetings(&self) -> bool {
+    fn spares_light(&self) -> bool {
         true
     }
 

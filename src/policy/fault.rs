@@ -313,7 +313,7 @@ impl Bound for Injection {
                 Decision::Refuse(no)
             })),
             None => {
-                let terms = Terms { delay, limit: None, cut: *cut, pace: *pace };
+                let terms = Terms { delay, cut: *cut, pace: *pace, ..Terms::default() };
                 Decision::Bend(Rc::new(terms))
             }
         }

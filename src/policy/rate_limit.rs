@@ -193,7 +193,7 @@ impl Action for RateLimit {
         }
     }
 
-    fn spares_greetings(&self) -> bool {
+    fn spares_light(&self) -> bool {
         true
     }
 

@@ -90,7 +90,7 @@ mod tests {
             front: &[],
             attributes: &Says(says),
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: false,
         };
         let guard = Guard(Rc::new(No::new(Reason::Denied, "no")));

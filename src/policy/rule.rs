@@ -97,9 +97,9 @@ pub trait Action: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Whether greetings, log-ins and signs of life pass it, as long as `match` does not name
-    /// operations: a client that gets no answer to one takes the service for lost.
-    fn spares_greetings(&self) -> bool {
+    /// Whether what costs the service nothing passes it (see [`Operation::light`]), as long as
+    /// `match` does not name operations.
+    fn spares_light(&self) -> bool {
         false
     }
 
@@ -192,10 +192,10 @@ impl Entry {
         self.rule.as_ref().is_some_and(guards)
     }
 
-    /// Whether it lets greetings and waits pass: a limit does, unless it names operations.
-    pub fn spares_greetings(&self) -> bool {
+    /// Whether it lets pass what costs the service nothing: a limit does, unless it names operations.
+    pub fn spares_light(&self) -> bool {
         let spares =
-            |rule: &Arc<Rule>| rule.action.spares_greetings() && !rule.matching.names_operations();
+            |rule: &Arc<Rule>| rule.action.spares_light() && !rule.matching.names_operations();
         self.rule.as_ref().is_some_and(spares)
     }
 

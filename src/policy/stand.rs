@@ -93,7 +93,7 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
         front: b"",
         attributes: client,
         awaits: false,
-        greeting: false,
+        light: false,
         callsite: false,
     }
 }

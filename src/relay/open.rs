@@ -193,7 +193,7 @@ impl<C: Codec> Facts<'_, C> {
             front,
             attributes: self,
             awaits: request.awaits,
-            greeting: request.greeting,
+            light: request.light,
             callsite: request.callsite,
         }
     }

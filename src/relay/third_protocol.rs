@@ -57,7 +57,7 @@ impl Codec for Lines {
         let request = Request {
             tag,
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: false,
             shape: None,
             violation: None,

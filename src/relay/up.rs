@@ -217,9 +217,10 @@ impl<C: Codec> Relay<C> {
         let answer = ready!(asking.question.answer.as_mut().poll(cx));
         let Some(asking) = self.asking.take() else { return Poll::Ready(Ok(())) };
         let Asking { request, question, began } = *asking;
+        let now = self.now();
         let facts = Facts { codec: &self.codec, door: &self.door };
         let operation = facts.operation(&request, self.up.unread());
-        let verdict = self.door.resume(question.ticket, answer, &operation, began);
+        let verdict = self.door.resume(question.ticket, answer, &operation, now);
         self.decided(request, verdict, began)?;
         if self.up.dropping {
             if self.up.passes_everything() {

@@ -3,7 +3,7 @@
 use crate::{blocks, path, read};
 use tollgate::config;
 
-const PAGES: [&str; 18] = [
+const PAGES: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -24,7 +24,7 @@ const PAGES: [&str; 18] = [
     "docs/limits-on-bytes-and-time.md",
 ];
 
-const CONFIGS: [&str; 10] = [
+const CONFIGS: &[&str] = &[
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",

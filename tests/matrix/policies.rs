@@ -236,6 +236,8 @@ fn operations_in_flight_are_limited_and_may_queue() {
         hangs.becomes(Mode::Works);
         drop(first);
         assert_eq!(stage.heard(second.hears(stage)), Heard::Answer);
+        drop(second);
+        assert_eq!(touched(&tollgate, "one", 1)[0]["outcome"], "ok", "it had to wait");
     });
 }
 
@@ -250,6 +252,8 @@ fn who_has_waited_too_long_in_the_queue_is_refused() {
         let first = stage.waits(&tollgate, 0.0);
         assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "one", "overloaded", 1.0);
+        let line = &touched(&tollgate, "one", 1)[0];
+        assert!(line["duration_ms"].as_f64().unwrap() >= 50.0, "{line}");
         drop(first);
     });
 }

@@ -81,6 +81,11 @@ impl Command {
         matches!(self.role, Role::Write | Role::Bulk)
     }
 
+    /// Whether it costs the server nothing, or gives back what it holds.
+    pub(crate) fn is_light(&self) -> bool {
+        self.answers_anybody() || matches!(self.name, "abortTransaction" | "killCursors")
+    }
+
     /// Whether a server answers it to clients that have not logged in (`requiresAuth` in its
     /// source), whatever database they name: that it went well confirms no name.
     pub(crate) fn answers_anybody(&self) -> bool {

@@ -24,8 +24,8 @@ pub struct Request {
     pub tag: Option<Tag>,
     /// See [`crate::Operation::awaits`].
     pub awaits: bool,
-    /// See [`crate::Operation::greeting`].
-    pub greeting: bool,
+    /// See [`crate::Operation::light`].
+    pub light: bool,
     /// See [`crate::Operation::callsite`].
     pub callsite: bool,
     /// What kind of request this is, for protocols that tell (see [`Protocol::shapes`]).

@@ -51,6 +51,11 @@ pub enum Decision {
 pub type Answer = Pin<Box<dyn Future<Output = Decision>>>;
 
 impl Decision {
+    /// Let it go on, now that it has waited.
+    pub fn waited() -> Self {
+        Decision::Bend(Rc::new(Terms { waited: true, ..Terms::default() }))
+    }
+
     /// Let it go on after a while.
     pub fn delay(delay: Duration) -> Self {
         Decision::Bend(Rc::new(Terms { delay, ..Terms::default() }))

@@ -20,9 +20,10 @@ pub struct Operation<'a> {
     /// The service may take as long as it likes to answer (a tailing cursor, a streaming
     /// `hello`): the wait is no latency, and holds up neither time-outs nor a drain.
     pub awaits: bool,
-    /// A greeting, a log-in or a sign of life: the service does no work for it, and a client that
-    /// gets no answer to it takes the service for lost.
-    pub greeting: bool,
+    /// It costs the service nothing: a greeting, a log-in, a sign of life, or the end of something
+    /// that the service holds. Limits let it pass, since a client that gets no answer to the first
+    /// takes the service for lost, and without the last the service has more to do, not less.
+    pub light: bool,
     /// The attribute `callsite` may have a value. Where it is known to have none, nobody need look
     /// for it: few operations have one, and it would be asked of all.
     pub callsite: bool,

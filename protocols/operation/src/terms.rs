@@ -7,6 +7,8 @@ use std::{num::NonZeroU64, rc::Rc, time::Duration};
 pub struct Terms {
     /// How long it waits before it goes on.
     pub delay: Duration,
+    /// It has waited already, for an answer.
+    pub waited: bool,
     /// How long the service may take.
     pub limit: Option<Limit>,
     /// Where its connection is cut.
@@ -18,13 +20,14 @@ pub struct Terms {
 impl Terms {
     /// Whether they change nothing as long as the service answers in time.
     pub fn is_only_limit(&self) -> bool {
-        self.delay.is_zero() && self.cut.is_none() && self.pace.is_none()
+        self.delay.is_zero() && !self.waited && self.cut.is_none() && self.pace.is_none()
     }
 
     /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
     /// the first cut.
     pub fn join(&mut self, other: &Terms) {
         self.delay = self.delay.saturating_add(other.delay);
+        self.waited |= other.waited;
         let after = |limit: &Option<Limit>| limit.as_ref().map(|limit| limit.after);
         let strictest = match (after(&self.limit), after(&other.limit)) {
             (Some(own), Some(other)) => other < own,
@@ -86,17 +89,28 @@ mod tests {
         let cut = |place| Some(Cut { place, reset: false });
         let pace = NonZeroU64::new;
         let delay = Duration::from_millis;
-        let mut terms =
-            Terms { delay: delay(100), limit: limit(5), cut: cut(Place::End), pace: None };
+        let mut terms = Terms {
+            delay: delay(100),
+            waited: false,
+            limit: limit(5),
+            cut: cut(Place::End),
+            pace: None,
+        };
         terms.join(&Terms {
             delay: delay(20),
+            waited: true,
             limit: limit(3),
             cut: cut(Place::Request),
             pace: pace(10),
         });
         terms.join(&Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
-        let all =
-            Terms { delay: delay(120), limit: limit(3), cut: cut(Place::End), pace: pace(10) };
+        let all = Terms {
+            delay: delay(120),
+            waited: true,
+            limit: limit(3),
+            cut: cut(Place::End),
+            pace: pace(10),
+        };
         assert_eq!(terms, all);
     }
 }

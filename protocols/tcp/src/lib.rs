@@ -24,7 +24,7 @@ impl Codec for Tcp {
         let session = Request {
             tag: None,
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: false,
             shape: None,
             violation: None,

@@ -36,6 +36,10 @@ impl Action for Act {
         "act"
     }
 
+    fn spares_light(&self) -> bool {
+        true
+    }
+
     fn stage(&self) -> Stage {
         if self.does == Does::Pace { Stage::Connection } else { Stage::Operation }
     }
@@ -192,6 +196,14 @@ fn an_operation_ends_with_the_policies_that_it_began_with() {
     let confirmed = Settlement { confirmed: true, ..Settlement::bare(Outcome::Ok, Instant::now()) };
     ticket.settle(&confirmed);
     assert_eq!(delay(&gate), None);
+}
+
+#[test]
+fn what_costs_the_service_nothing_passes_a_limit() {
+    let (gate, ..) = live(vec![rule("one", Does::Refuse)]);
+    assert_eq!(delay(&gate), None);
+    let light = Operation { light: true, ..operation() };
+    assert!(matches!(gate.admit(&light, Instant::now()), Verdict::Go(_)));
 }
 
 #[test]

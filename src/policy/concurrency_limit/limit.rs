@@ -140,7 +140,7 @@ impl Turn {
             // It has ended meanwhile.
             None => self.cell.leave(),
         }
-        Decision::Admit
+        Decision::waited()
     }
 }
 

@@ -77,7 +77,7 @@ fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Ope
         front: b"",
         attributes,
         awaits: false,
-        greeting: false,
+        light: false,
         callsite: true,
     }
 }

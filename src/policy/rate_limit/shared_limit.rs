@@ -20,10 +20,6 @@ use std::{
 };
 use tokio::time;
 
-/// What is left to wait for an operation whose turn has come: next to nothing, so that it counts
-/// as one that was delayed.
-const MOMENT: Duration = Duration::from_nanos(1);
-
 /// A rate limit that machines share, on one worker, for one listener.
 pub(super) struct SharedLimit {
     listener: Arc<str>,
@@ -178,7 +174,7 @@ impl Turn {
                 Taken::Later(answer) => answer.await,
             };
             let retry = match answer {
-                Answer::Yes if waited => return Decision::delay(MOMENT),
+                Answer::Yes if waited => return Decision::waited(),
                 Answer::Yes => return Decision::Admit,
                 Answer::No(retry) => retry,
             };

@@ -55,7 +55,7 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
         let tag = (number != 0).then_some(Tag(number.into()));
         let awaits = number >= 1000;
         let request =
-            Request { tag, awaits, greeting: false, callsite: false, shape: None, violation: None };
+            Request { tag, awaits, light: false, callsite: false, shape: None, violation: None };
         Ok(Next::whole(len, request))
     }
 

@@ -230,7 +230,7 @@ impl Mongo {
         };
         Request {
             tag: (!asked.silent).then_some(Tag(header.id.into())),
-            greeting: asked.command.answers_anybody(),
+            light: asked.command.is_light(),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
             callsite,
             shape: None,

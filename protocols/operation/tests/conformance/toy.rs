@@ -138,7 +138,7 @@ impl Toy {
         let mark = Request {
             tag: None,
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: false,
             shape: None,
             violation: None,
@@ -208,7 +208,7 @@ impl Codec for Toy {
         let mark = Request {
             tag,
             awaits: false,
-            greeting: false,
+            light: false,
             callsite: false,
             shape: None,
             violation: None,
