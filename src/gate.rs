@@ -66,17 +66,12 @@ impl Gate {
 impl Gate {
     /// Whether a policy keeps something out here: what can't be read can't be allowed then.
     pub fn guards(&self) -> bool {
-        self.inner.refresh();
-        let listener = self.inner.series.listener();
-        self.inner.series.entries().iter().any(|entry| entry.guards(listener))
+        self.inner.guard().is_some()
     }
 
     /// Refuses, in the name of the first policy that guards, what can't be read.
     pub fn refuse_unreadable(&self) -> Option<No> {
-        self.inner.refresh();
-        let entries = self.inner.series.entries();
-        let listener = self.inner.series.listener();
-        let guard = entries.iter().find(|entry| entry.guards(listener))?;
+        let guard = self.inner.guard()?;
         let name = guard.name()?;
         let words = format!("this can't be read, and so it is not let past the policy `{name}`");
         let no = No::new(operation::Reason::Denied, words);
@@ -175,6 +170,13 @@ impl Inner {
             self.series.replace(entries);
             self.slots.borrow_mut().let_go();
         }
+    }
+
+    /// The first policy that keeps something out.
+    fn guard(&self) -> Option<Rc<Entry>> {
+        self.refresh();
+        let (listener, entries) = (self.series.listener(), self.series.entries());
+        entries.iter().find(|entry| entry.guards(listener)).map(Rc::clone)
     }
 
     /// Asks the policies that are still to be asked.

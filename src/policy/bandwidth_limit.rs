@@ -7,7 +7,7 @@ use super::{
     rule::{Action, Rule, Stage},
 };
 use crate::{
-    config::{Given, Located, Mistake, Rate, Size},
+    config::{Given, Located, Mistake, Rate, Size, given},
     series::Key,
 };
 pub use bucket::Bucket;
@@ -53,12 +53,11 @@ impl Settings {
             return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
         }
         // What is wrong with a value is told already.
-        let rate = |rate: Given<Rate>| Some(rate?.value?.0);
-        let burst = self.burst.and_then(|burst| burst.value).map(|burst| burst.0);
+        let burst = given(self.burst);
         let of = self.of.and_then(|of| of.value).unwrap_or_default();
         let limit =
             |rate: Rate| Limit { rate, burst: burst.map_or_else(|| usual(rate), |it| it.0) };
-        let [up, down] = [rate(self.up), rate(self.down)].map(|rate| rate.map(limit));
+        let [up, down] = [self.up, self.down].map(|rate| given(rate).map(limit));
         let shared = [&up, &down].map(|limit| match of {
             Of::All => limit.as_ref().map(Limit::bucket),
             Of::Connection => None,

@@ -67,26 +67,26 @@ impl Leases {
         n: u64,
         now: Instant,
     ) -> Taken {
-        let wanted = wanted(n);
-        if let Some(lease) = seen.borrow().leases.get(&key) {
-            match lease.take(wanted) {
-                Grip::Taken => return Answer::Yes.into(),
-                Grip::Last => {
-                    self.refill(key, lease, now);
-                    return Answer::Yes.into();
-                }
-                Grip::Out => return self.ask(key, lease, n, now),
-                Grip::Retired => {}
-            }
+        if let Some(lease) = seen.borrow().leases.get(&key)
+            && let Some(taken) = self.take_from(lease, key, n, now)
+        {
+            return taken;
         }
         let lease = self.first_sight(seen, key, attribute, now);
-        match lease.take(wanted) {
-            Grip::Taken => Answer::Yes.into(),
+        let taken = self.take_from(&lease, key, n, now);
+        taken.unwrap_or_else(|| self.ask(key, &lease, n, now))
+    }
+
+    /// Takes from a lease; `None` if it is one no more.
+    fn take_from(&self, lease: &Arc<Lease>, key: u64, n: u64, now: Instant) -> Option<Taken> {
+        match lease.take(wanted(n)) {
+            Grip::Taken => Some(Answer::Yes.into()),
             Grip::Last => {
-                self.refill(key, &lease, now);
-                Answer::Yes.into()
+                self.refill(key, lease, now);
+                Some(Answer::Yes.into())
             }
-            Grip::Out | Grip::Retired => self.ask(key, &lease, n, now),
+            Grip::Out => Some(self.ask(key, lease, n, now)),
+            Grip::Retired => None,
         }
     }
 
