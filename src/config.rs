@@ -15,21 +15,19 @@ mod problem;
 mod scope;
 mod show;
 mod single;
-mod value;
 mod word;
 mod yaml;
 
 pub use problem::{Problem, Problems};
+pub(crate) use values::{
+    Between, Count, Factor, Fault, FromText, Mistake, Name, Percent, Rate, Share, Size, Text,
+    duration_text, told,
+};
 pub(crate) use {
     address::{Dialled, host_port},
     file::{Given, given},
     located::{Located, OneOrMore, Words},
-    problem::{Fault, Mistake},
     scope::{attributes, has as has_attribute, is_attribute},
-    value::{
-        Between, Count, Factor, FromText, Name, Percent, Rate, Share, Size, Text, duration_text,
-        told,
-    },
     word::{word, words_schema},
 };
 pub use {

@@ -15,7 +15,6 @@ use super::{
     plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
     problem::{At, Report},
     scope::{Heard, Scope},
-    value::{Between, NAME, Workers, is_name},
     yaml::Node,
 };
 use crate::protocols::{self, ProbePlan, Protocol, Written};
@@ -25,6 +24,7 @@ pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
+use values::{Between, NAME, Workers, is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ pub(crate) use error::{did_you_mean, nearest};
 
 use super::{
     located::{LOCATED, ONE_OR_MORE, OR_OFF},
-    problem::{At, Fault, Report},
+    problem::{At, Report},
     yaml::{Node, Value},
 };
 use error::{Error, shortened};
@@ -20,6 +20,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use std::{cell::RefCell, collections::BTreeMap, vec};
+use values::Fault;
 
 /// Fills a `T`; `None` if not even its outline was right.
 ///

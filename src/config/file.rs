@@ -7,12 +7,12 @@ mod endpoint;
 use super::{
     located::{Located, Named},
     plan::OnViolation,
-    value::{Between, Count, OrOff, Text, Workers, Zone},
 };
 use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
+use values::{Between, Count, OrOff, Text, Workers, Zone};
 pub(crate) use {
     cluster::*,
     endpoint::{Endpoint, Keys},

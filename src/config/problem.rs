@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::fmt;
+use values::Fault;
 
 /// Problems beyond this many are dropped: nobody reads on.
 const MAX_PROBLEMS: usize = 100;
@@ -186,37 +187,4 @@ impl Report {
 
 fn gutter(line: u32) -> usize {
     line.to_string().len()
-}
-
-/// What is wrong with a value, before it is known where that value stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// What is wrong.
-    pub(crate) message: String,
-    /// What to do about it; empty if that is plain.
-    pub(crate) hint: String,
-}
-
-impl Fault {
-    /// What is wrong, and what to do about it.
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
-    }
-}
-
-/// A fault somewhere inside a value, and the keys that lead there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mistake {
-    /// The keys, from the value in question down.
-    pub(crate) path: Vec<String>,
-    /// What is wrong there.
-    pub(crate) fault: Fault,
-}
-
-impl Mistake {
-    /// What is wrong at the end of `path`, and what to do about it.
-    pub(crate) fn new(path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Self {
-        let path = path.iter().map(|&key| key.to_owned()).collect();
-        Self { path, fault: Fault::new(message, hint) }
-    }
 }

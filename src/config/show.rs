@@ -2,13 +2,11 @@
 
 mod cluster;
 
-use super::{
-    plan::{AccessLogPlan, ListenerPlan, Plan},
-    value::duration_text,
-};
+use super::plan::{AccessLogPlan, ListenerPlan, Plan};
 use cluster::cluster;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use values::duration_text;
 
 impl Plan {
     /// The whole plan with every default filled in, in the shape of a config file: reading it

@@ -5,10 +5,9 @@ use super::{
     check::Policies,
     decode,
     located::Located,
-    problem::{Mistake, Problems, Report},
+    problem::{Problems, Report},
     read,
     scope::Scope,
-    value::{FromText, Text},
     yaml::{Node, Value},
 };
 use crate::policy::{
@@ -17,6 +16,8 @@ use crate::policy::{
 };
 use serde::Deserialize;
 use std::{cell::RefCell, time::Duration};
+use values::Mistake;
+use values::{FromText, Text};
 
 /// What problems call the text.
 const NAME: &str = "body";

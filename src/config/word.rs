@@ -3,11 +3,11 @@
 use super::{
     decode::{did_you_mean, nearest},
     plan::{LbPolicy, OnViolation},
-    problem::Fault,
-    value::FromText,
 };
 use crate::policy::rate_limit::shared::OnStoreFailure;
 use schemars::{Schema, json_schema};
+use values::Fault;
+use values::FromText;
 
 /// What to do in a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use crate::config::{
     located::{Located, Words},
     plan::{BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, KeepalivePlan, LbPolicy, PanicPlan},
     problem::At,
-    value::{Count, OrOff, duration_text},
     word::OnPanic,
 };
 use std::time::Duration;
+use values::{Count, OrOff, duration_text};
 
 /// What a key of `hash` can be made of: what is known as soon as a client connects, and what a
 /// connection's door makes its hash of.

@@ -7,12 +7,12 @@ use crate::{
         located::{Located, MapOrOff},
         plan::{HealthCheckPlan, OutlierPlan, RateDetector, SlowStartPlan},
         problem::At,
-        value::{Count, Factor, OrOff, duration_text},
         word::Initial,
     },
     protocols::{ProbePlan, WrittenProbe},
 };
 use std::time::Duration;
+use values::{Count, Factor, OrOff, duration_text};
 
 impl Check<'_> {
     pub(super) fn health_check(

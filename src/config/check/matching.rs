@@ -5,7 +5,7 @@ use crate::{
     config::{
         decode::{did_you_mean, nearest},
         located::{Located, OneOrMore},
-        problem::{At, Fault},
+        problem::At,
         scope::{self, Heard},
     },
     policy::{
@@ -15,6 +15,7 @@ use crate::{
     protocols,
 };
 use operation::Protocol;
+use values::Fault;
 
 /// The keys of a match that are no attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];

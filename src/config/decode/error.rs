@@ -1,8 +1,9 @@
 //! A mistake's words: what was expected, what was found, what was probably meant.
 
-use crate::config::problem::{At, Fault};
+use crate::config::problem::At;
 use serde::de::{self, Unexpected};
 use std::fmt;
+use values::Fault;
 
 /// The word nearest to `word`, if it is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -5,7 +5,6 @@ use crate::{
     config::{
         located::{Located, MapOrOff, Words},
         plan::LbPolicy,
-        value::{Between, Count, Factor, Limit, OrOff, Percent},
         word::{Initial, OnPanic},
     },
     protocols::WrittenProbe,
@@ -13,6 +12,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
+use values::{Between, Count, Factor, Limit, OrOff, Percent};
 
 /// A named set of endpoints.
 #[derive(Debug, Deserialize, JsonSchema)]

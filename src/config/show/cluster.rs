@@ -1,14 +1,12 @@
 //! A cluster, as a config would have it.
 
 use super::or_off;
-use crate::config::{
-    plan::{
-        BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
-        OutlierPlan, RateDetector, SlowStartPlan, Target,
-    },
-    value::duration_text,
+use crate::config::plan::{
+    BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
+    OutlierPlan, RateDetector, SlowStartPlan, Target,
 };
 use serde_json::{Map, Value, json};
+use values::duration_text;
 
 /// What is off by default is left out while it is off.
 pub(super) fn cluster(plan: &ClusterPlan) -> Value {

@@ -1,62 +1,73 @@
-//! Values that are written as text: durations, numbers and names.
+//! Values that people write as text in a config: durations, sizes, rates, numbers and names; and
+//! what is wrong with one, for who wrote it.
+//!
+//! The proxy's own keys and the settings of protocols are made of the same values.
 
+mod address;
 mod amount;
+mod fault;
 
-use super::problem::Fault;
-pub(crate) use amount::{Rate, Size};
+pub use address::split_host_port;
+pub use amount::{Rate, Size};
+pub use fault::{Fault, Mistake, told};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 /// Something that a file holds as text.
 #[derive(Clone, Debug)]
-pub(crate) struct Text<T>(pub(crate) T);
+pub struct Text<T>(pub T);
 
 /// How such text is read, and what an editor is told about it.
-pub(crate) trait FromText: Sized {
+pub trait FromText: Sized {
     /// What belongs here, after the word "expected".
     const EXPECTED: &str;
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what to write instead.
     fn from_text(text: &str) -> Result<Self, Fault>;
 
+    /// Its JSON Schema.
     fn schema() -> Schema;
 }
 
 /// A value, or `off`.
-pub(crate) type OrOff<T> = Option<T>;
+pub type OrOff<T> = Option<T>;
 
 /// A whole number, both bounds included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Between<const MIN: usize, const MAX: usize>(pub(crate) usize);
+pub struct Between<const MIN: usize, const MAX: usize>(pub usize);
 
 /// A number of things, at least 1.
-pub(crate) type Count = Between<1, MAX_COUNT>;
+pub type Count = Between<1, MAX_COUNT>;
 
 /// A number of things, or none.
-pub(crate) type Limit = Between<0, MAX_COUNT>;
+pub type Limit = Between<0, MAX_COUNT>;
 
 /// A share, written as a plain number.
-pub(crate) type Percent = Between<0, 100>;
+pub type Percent = Between<0, 100>;
 
 /// A factor or an exponent: 0.1 to 100, as accurate as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Factor(pub(crate) f64);
+pub struct Factor(pub f64);
 
 /// A share in percent, as accurate as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Share(pub(crate) f64);
+pub struct Share(pub f64);
 
 /// The name of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Zone(pub(crate) Arc<str>);
+pub struct Zone(pub Arc<str>);
 
 /// The name of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name(pub(crate) Arc<str>);
+pub struct Name(pub Arc<str>);
 
 /// How many worker threads; `None` means one a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Workers(pub(crate) Option<usize>);
+pub struct Workers(pub Option<usize>);
 
 const MAX_COUNT: usize = 10_000_000;
 const MAX_WORKERS: usize = 1024;
@@ -111,7 +122,7 @@ impl FromText for Duration {
 }
 
 /// A duration as a config would have it: `1h`, `90s`, `0.5ms`.
-pub(crate) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     match UNITS.iter().find(|(_, unit)| nanos > 0 && nanos.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", nanos / unit),
@@ -252,17 +263,17 @@ impl FromText for Workers {
 }
 
 /// Whether text is a plain number; the standard library would take `+1` too.
-pub(crate) fn is_digits(text: &str) -> bool {
+pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What a name looks like, as a hint.
-pub(crate) const NAME: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
+pub const NAME: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
 /// …and for editors.
-pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
+pub const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
 /// Whether this can be the name of something.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
     !text.is_empty() && text.len() <= 64 && !text.contains(odd)
 }
@@ -285,11 +296,6 @@ impl<T: FromText> Visitor<'_> for TextVisitor<T> {
     fn visit_str<E: Error>(self, text: &str) -> Result<Text<T>, E> {
         T::from_text(text).map(Text).map_err(told)
     }
-}
-
-/// Hands a fault to `decode`, which takes message and hint apart again.
-pub(crate) fn told<E: Error>(fault: Fault) -> E {
-    E::custom(format_args!("{}\n{}", fault.message, fault.hint))
 }
 
 impl<T: FromText> JsonSchema for Text<T> {

@@ -1,22 +1,21 @@
 //! How many of something, and how many in how much time.
 
-use super::{FromText, UNITS};
-use crate::config::Fault;
+use super::{Fault, FromText, UNITS};
 use schemars::{Schema, json_schema};
 use std::time::Duration;
 
 /// How many of something in how much time: `500/s`, `6000/m`, `10MiB/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// How many, at least 1.
-    pub(crate) amount: u64,
+    pub amount: u64,
     /// In how much time: a second, a minute, an hour or a day.
-    pub(crate) per: Duration,
+    pub per: Duration,
 }
 
 /// How many bytes: `512`, `64KiB`, `1MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) u64);
+pub struct Size(pub u64);
 
 const SIZES: [(&str, u64); 7] = [
     ("", 1),
@@ -60,7 +59,7 @@ impl FromText for Size {
 
 impl Size {
     /// As a config would have it: `64KiB`.
-    pub(crate) fn text(self) -> String {
+    pub fn text(self) -> String {
         let units = SIZES.iter().rev().filter(|(name, _)| name.contains('i'));
         match units.into_iter().find(|(_, scale)| self.0.is_multiple_of(*scale)) {
             Some((name, scale)) => format!("{}{name}", self.0 / scale),
@@ -96,12 +95,12 @@ impl FromText for Rate {
 
 impl Rate {
     /// As a config would have it: `500/s`.
-    pub(crate) fn text(self) -> String {
+    pub fn text(self) -> String {
         format!("{}/{}", self.amount, self.unit())
     }
 
     /// As a config would have it, of bytes: `10MiB/s`.
-    pub(crate) fn bytes_text(self) -> String {
+    pub fn bytes_text(self) -> String {
         format!("{}/{}", Size(self.amount).text(), self.unit())
     }
 
