@@ -1,1 +1,12 @@
-//! HTTP.
+//! HTTP: a server that ends both connections itself, through hyper, and asks the same gate as every
+//! codec.
+//!
+//! A request is one operation: its name is the method, its resource the route's name. What other
+//! protocols that travel by HTTP do differently is a dialect.
+
+mod hygiene;
+mod probe;
+mod retry;
+mod routes;
+mod screen;
+mod settings;
