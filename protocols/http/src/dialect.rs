@@ -1,0 +1,108 @@
+//! What protocols that travel by HTTP do differently: what a request is called, how a *no* is said,
+//! and what an answer tells of the end.
+
+use crate::{body::Body, routes::Route};
+use http::{HeaderMap, Method, Response, Uri, request, response};
+use operation::{Outcome, Protocol, Refusal};
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+/// A protocol that travels by HTTP.
+pub trait Dialect: 'static {
+    /// What it is called, and what it counts.
+    fn protocol(&self) -> &'static Protocol;
+
+    /// Reads a request's head: where it goes, and who translates it. `host` is the authority that
+    /// it is for, without the port and in lower case.
+    ///
+    /// # Errors
+    /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
+    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected>;
+
+    /// What the operation is called.
+    fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str;
+
+    /// Whether names are of a list that the proxy knows, so that no client makes them up.
+    fn knows(&self, name: &str) -> bool;
+
+    /// Says no in the protocol's words. `asked` is `None` where not even the head could be read as
+    /// this protocol's.
+    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body>;
+
+    /// What the head of an answer tells of the end; `None` if that is still to come, in trailers.
+    fn judge(&self, head: &response::Parts) -> Option<Judged>;
+
+    /// What an answer's trailers, or their absence, tell of the end.
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
+
+    /// Follows the bytes of one operation, to count what they carry.
+    fn meter(&self) -> Option<Box<dyn Meter>> {
+        None
+    }
+}
+
+/// A request that goes somewhere.
+pub struct Asked {
+    /// Where.
+    pub route: Arc<Route>,
+    /// How long the client itself waits at most.
+    pub patience: Option<Duration>,
+    /// Who makes of the client's words the service's, and back.
+    pub translator: Option<Box<dyn Translator>>,
+}
+
+/// A request that goes nowhere.
+pub struct Misdirected {
+    /// Why, as logs and metrics tell it: `no_route`.
+    pub reason: &'static str,
+    /// What the client is told.
+    pub answer: Response<Body>,
+}
+
+/// A *no*, and the HTTP status that it has in plain HTTP.
+pub struct No<'a> {
+    /// Why.
+    pub refusal: Refusal<'a>,
+    /// The status that plain HTTP says it by, 400 to 599.
+    pub status: http::StatusCode,
+}
+
+/// How an operation ended, as its answer tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whose fault it was.
+    pub outcome: Outcome,
+    /// The error's name, from a fixed list: `UNAVAILABLE`.
+    pub code: Option<&'static str>,
+    /// The protocol's own number for it: an HTTP status, a gRPC status.
+    pub number: u16,
+}
+
+/// Makes one protocol's words of another's, for one operation.
+pub trait Translator {
+    /// Makes what the service is asked of what the client asks. The head was read already.
+    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body;
+
+    /// Makes what the client is answered of what the service answers. What has to be read in full
+    /// first is bounded by the translator.
+    fn answer(
+        self: Box<Self>,
+        answer: Response<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>>>>;
+
+    /// Puts a refusal, said in the service's protocol, into the client's words.
+    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+        no
+    }
+}
+
+/// Counts what the bytes of one operation carry.
+pub trait Meter {
+    /// More of the request's body.
+    fn asked(&mut self, bytes: &[u8]);
+
+    /// More of the answer's body.
+    fn answered(&mut self, bytes: &[u8]);
+
+    /// How many messages the request and the answer have carried.
+    fn items(&self) -> (u64, u64);
+}
