@@ -6,16 +6,20 @@
 mod address;
 mod amount;
 mod fault;
+mod list;
+mod show;
 
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
 pub use fault::{Fault, Mistake, told};
+pub use list::OneOrMore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+pub use show::Show;
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 /// Something that a file holds as text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text<T>(pub T);
 
 /// How such text is read, and what an editor is told about it.
@@ -56,6 +60,9 @@ pub struct Factor(pub f64);
 /// A share in percent, as accurate as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
+
+/// It is in range, and so never `NaN`.
+impl Eq for Share {}
 
 /// The name of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,6 +302,15 @@ impl<T: FromText> Visitor<'_> for TextVisitor<T> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Text<T>, E> {
         T::from_text(text).map(Text).map_err(told)
+    }
+
+    // A config's numbers come as text, as they were written; those of JSON do not.
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Text<T>, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Text<T>, E> {
+        self.visit_str(&number.to_string())
     }
 }
 

@@ -15,4 +15,8 @@ mod settings;
 
 pub use body::{Body, BodyError};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
-pub use routes::Route;
+pub use routes::{
+    Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
+    Statuses, Targets, Upgrades, Variables, clusters, path_fault,
+};
+pub use settings::{ClusterSettings, Forwarded, RouteSettings, Settings, StatusRange, Via};

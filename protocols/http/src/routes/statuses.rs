@@ -1,0 +1,60 @@
+//! Sets of statuses.
+
+use crate::settings::StatusRange;
+
+/// A set of HTTP statuses, 100 to 599.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statuses([u64; 8]);
+
+impl Statuses {
+    /// All statuses of all these ranges.
+    pub fn new(ranges: impl IntoIterator<Item = StatusRange>) -> Self {
+        let mut set = Self::default();
+        for StatusRange { from, to } in ranges {
+            (from..=to).for_each(|status| set.insert(status));
+        }
+        set
+    }
+
+    /// Adds one. What is not 100 to 599 is in no set.
+    pub fn insert(&mut self, status: u16) {
+        let at = usize::from(status.wrapping_sub(100));
+        if let Some(word) = self.0.get_mut(at / 64).filter(|_| at < 500) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    /// Whether this one is in it.
+    pub fn contains(&self, status: u16) -> bool {
+        let at = usize::from(status.wrapping_sub(100));
+        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Debug for Statuses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries((100..600).filter(|it| self.contains(*it))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_its_ranges_and_nothing_else() {
+        let ranges = [StatusRange { from: 500, to: 599 }, StatusRange { from: 409, to: 409 }];
+        let set = Statuses::new(ranges);
+        for status in 0..=u16::MAX {
+            let inside = (500..600).contains(&status) || status == 409;
+            assert_eq!(set.contains(status), inside, "{status}");
+        }
+        assert!(Statuses::new([StatusRange { from: 600, to: 999 }]).is_empty());
+        assert!(!set.is_empty());
+    }
+}

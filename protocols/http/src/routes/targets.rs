@@ -1,0 +1,65 @@
+//! The clusters that a route's requests go to.
+
+use std::sync::Arc;
+
+/// One cluster or several, each with its share.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Each with the part of all requests, 0 to 1, that goes to it or to one before it.
+    list: Box<[(f64, Arc<str>)]>,
+    /// For the end of the line: the last that has a share.
+    last: Arc<str>,
+}
+
+impl Targets {
+    /// One cluster.
+    pub fn one(cluster: &str) -> Self {
+        Self { list: Box::default(), last: cluster.into() }
+    }
+
+    /// Clusters by weight; `None` if nothing has any.
+    pub(super) fn weighted(weights: &[(&str, usize)]) -> Option<Self> {
+        let total: usize = weights.iter().map(|(_, weight)| weight).sum();
+        let mut sum = 0;
+        let weights = weights.iter().filter(|(_, weight)| *weight > 0);
+        let list: Box<[_]> = weights
+            .map(|&(name, weight)| {
+                sum += weight;
+                (sum as f64 / total as f64, Arc::from(name))
+            })
+            .collect();
+        let (_, last) = list.last()?.clone();
+        Some(Self { list, last })
+    }
+
+    /// The cluster for a request; `share` is random, from 0 up to but not 1.
+    pub fn pick(&self, share: f64) -> &Arc<str> {
+        let found = self.list.iter().find(|(end, _)| share < *end);
+        found.map_or(&self.last, |(_, name)| name)
+    }
+
+    /// The clusters that get any requests, each once.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let rest = self.list.iter().map(|(_, name)| name);
+        let rest = rest.filter(|name| **name != self.last);
+        std::iter::once(&self.last).chain(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_falls_to_clusters_by_their_weight() {
+        let targets = Targets::weighted(&[("a", 1), ("none", 0), ("b", 3)]).unwrap();
+        for (share, name) in [(0.0, "a"), (0.2499, "a"), (0.25, "b"), (0.9999, "b"), (1.0, "b")] {
+            assert_eq!(&**targets.pick(share), name, "{share}");
+        }
+        let mut names: Vec<_> = targets.names().map(|name| &**name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b"]);
+        assert!(Targets::weighted(&[("a", 0)]).is_none());
+        assert_eq!(&**Targets::one("a").pick(0.5), "a");
+    }
+}

@@ -1,0 +1,184 @@
+//! Settings that are written in short or at length.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Serialize,
+    de::{
+        Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+        value::MapAccessDeserializer,
+    },
+    ser::Serializer,
+};
+use std::{borrow::Cow, fmt};
+
+/// What a header or a parameter has to be: every key here holds. In short: the text that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValueMatch {
+    /// Exactly this.
+    pub exact: Option<String>,
+    /// It begins so.
+    pub prefix: Option<String>,
+    /// It ends so.
+    pub suffix: Option<String>,
+    /// This is in it.
+    pub contains: Option<String>,
+    /// A regular expression that all of it fits.
+    pub regex: Option<String>,
+    /// It is there at all, or it is not.
+    pub present: Option<bool>,
+    /// A whole number from the first to the second, both included.
+    pub range: Option<Vec<i64>>,
+    /// This does not hold; it need not be there.
+    pub not: Option<Box<ValueMatch>>,
+}
+
+/// The same with its keys.
+#[derive(serde::Deserialize, serde::Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "HttpValueMatch")]
+struct Keys {
+    /// Exactly this. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
+    /// It begins so. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+    /// It ends so. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suffix: Option<String>,
+    /// This is somewhere in it. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contains: Option<String>,
+    /// A regular expression that all of it fits. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regex: Option<String>,
+    /// It is there at all (`true`), or it is not (`false`). Default: it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<bool>,
+    /// A whole number, from the first to the second, both included: `[1, 9]`. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 2))]
+    range: Option<Vec<i64>>,
+    /// What does not hold; it need not be there. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not: Option<Box<ValueMatch>>,
+}
+
+const KEYS: &[&str] =
+    &["exact", "prefix", "suffix", "contains", "regex", "present", "range", "not"];
+
+impl<'de> Deserialize<'de> for ValueMatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("ValueMatch", KEYS, ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = ValueMatch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, or keys and values such as `{ prefix: beta }`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ValueMatch, E> {
+        Ok(ValueMatch { exact: Some(text.to_owned()), ..ValueMatch::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ValueMatch, A::Error> {
+        let Keys { exact, prefix, suffix, contains, regex, present, range, not } =
+            Keys::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(ValueMatch { exact, prefix, suffix, contains, regex, present, range, not })
+    }
+}
+
+impl Serialize for ValueMatch {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { exact, prefix, suffix, contains, regex, present, range, not } = self.clone();
+        Keys { exact, prefix, suffix, contains, regex, present, range, not }.serialize(to)
+    }
+}
+
+impl JsonSchema for ValueMatch {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "HttpValueMatchOrText".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<Keys>();
+        json_schema!({ "anyOf": [{ "type": ["string", "number", "boolean"] }, keys] })
+    }
+}
+
+/// Which protocols clients may change to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpgradeSettings {
+    /// All, or none.
+    All(bool),
+    /// These.
+    Only(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for UpgradeSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UpgradeVisitor)
+    }
+}
+
+struct UpgradeVisitor;
+
+impl<'de> Visitor<'de> for UpgradeVisitor {
+    type Value = UpgradeSettings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`true`, `false`, or a list of protocols such as `[websocket]`")
+    }
+
+    fn visit_bool<E: Error>(self, all: bool) -> Result<UpgradeSettings, E> {
+        Ok(UpgradeSettings::All(all))
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<UpgradeSettings, E> {
+        Ok(UpgradeSettings::Only(vec![name.to_owned()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<UpgradeSettings, A::Error> {
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element()? {
+            names.push(name);
+        }
+        Ok(UpgradeSettings::Only(names))
+    }
+}
+
+impl Serialize for UpgradeSettings {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            UpgradeSettings::All(all) => to.serialize_bool(*all),
+            UpgradeSettings::Only(names) => names.serialize(to),
+        }
+    }
+}
+
+impl JsonSchema for UpgradeSettings {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "HttpUpgrade".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": ["boolean", "string"] },
+                { "type": "array", "items": { "type": "string" } },
+            ],
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! Words of the settings: each is text that means one thing.
+
+use schemars::{Schema, json_schema};
+use serde::ser::Serializer;
+use values::{Fault, FromText, Show, is_digits};
+
+/// Which headers tell services of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`.
+    XForwarded,
+    /// `forwarded` of RFC 7239.
+    Forwarded,
+    /// All of them.
+    Both,
+    /// None, and what came with the request is passed on untouched.
+    Off,
+}
+
+/// The name of the proxy in `via`: a token of RFC 9110, at most 64 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via(pub Box<str>);
+
+/// Statuses of answers, both ends included: `5xx`, `503`, `500-504`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRange {
+    /// The first, at least 100.
+    pub from: u16,
+    /// The last, at most 599.
+    pub to: u16,
+}
+
+/// When a request is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// No connection to the endpoint came about. Nothing was sent.
+    ConnectFailure,
+    /// The connection or stream broke before the answer began.
+    Reset,
+    /// The endpoint refused the stream unread (`REFUSED_STREAM`, or behind its GOAWAY).
+    RefusedStream,
+    /// 502, 503 or 504.
+    GatewayError,
+    /// 409.
+    Retriable4xx,
+    /// A status, or one of a class.
+    Status(StatusRange),
+    /// A gRPC status, 1 to 16.
+    Grpc(u8),
+}
+
+const FORWARDED: [(&str, Forwarded); 4] = [
+    ("x_forwarded", Forwarded::XForwarded),
+    ("forwarded", Forwarded::Forwarded),
+    ("both", Forwarded::Both),
+    ("off", Forwarded::Off),
+];
+
+const CONDITIONS: [(&str, Condition); 5] = [
+    ("connect_failure", Condition::ConnectFailure),
+    ("reset", Condition::Reset),
+    ("refused_stream", Condition::RefusedStream),
+    ("gateway_error", Condition::GatewayError),
+    ("retriable_4xx", Condition::Retriable4xx),
+];
+
+/// The names of gRPC's statuses, by their numbers.
+const GRPC: [&str; 17] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+];
+
+fn word_of<T: PartialEq>(words: &'static [(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, it)| it == value).map_or("", |(word, _)| word)
+}
+
+impl FromText for Forwarded {
+    const EXPECTED: &str = "which headers tell of the client";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        match FORWARDED.iter().find(|(word, _)| *word == text) {
+            Some((_, it)) => Ok(*it),
+            None => Err(Fault::new(
+                format!("unknown value `{text}`"),
+                "write one of x_forwarded, forwarded, both, off",
+            )),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": FORWARDED.map(|(word, _)| word) })
+    }
+}
+
+impl Show for Forwarded {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(word_of(&FORWARDED, self))
+    }
+}
+
+impl FromText for Via {
+    const EXPECTED: &str = "a name for `via`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:".contains(c));
+        if text.is_empty() || text.len() > 64 || text.contains(odd) {
+            let message = format!("`{text}` can't be the name of a proxy");
+            return Err(Fault::new(message, "1 to 64 letters, digits, `-`, `.` and `_`"));
+        }
+        Ok(Via(text.into()))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "maxLength": 64, "minLength": 1 })
+    }
+}
+
+impl Show for Via {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl FromText for StatusRange {
+    const EXPECTED: &str = "a status such as `503` or `5xx`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let status = |text: &str| {
+            text.parse::<u16>().ok().filter(|it| is_digits(text) && (100..600).contains(it))
+        };
+        let class = |text: &str| {
+            let digit = text.strip_suffix("xx").filter(|digit| is_digits(digit))?;
+            digit.parse::<u16>().ok().filter(|digit| (1..6).contains(digit))
+        };
+        let range = match (class(text), text.split_once('-')) {
+            (Some(digit), _) => Some((digit * 100, digit * 100 + 99)),
+            (None, Some((from, to))) => status(from).zip(status(to)),
+            (None, None) => status(text).map(|one| (one, one)),
+        };
+        match range {
+            Some((from, to)) if from <= to => Ok(StatusRange { from, to }),
+            _ => Err(Fault::new(
+                format!("`{text}` is no status"),
+                "write a status (`503`), a class (`5xx`) or a range (`500-504`), 100 to 599",
+            )),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 100, "maximum": 599 },
+                { "type": "string", "pattern": "^([1-5]xx|[1-5][0-9][0-9](-[1-5][0-9][0-9])?)$" },
+            ],
+        })
+    }
+}
+
+impl Show for StatusRange {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { from, to: last } = *self;
+        if from == last {
+            return to.serialize_u16(from);
+        }
+        if from % 100 == 0 && last == from + 99 {
+            return to.serialize_str(&format!("{}xx", from / 100));
+        }
+        to.serialize_str(&format!("{from}-{last}"))
+    }
+}
+
+impl FromText for Condition {
+    const EXPECTED: &str = "a condition such as `connect_failure`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if let Some((_, it)) = CONDITIONS.iter().find(|(word, _)| *word == text) {
+            return Ok(*it);
+        }
+        let code = GRPC.iter().skip(1).position(|name| *name == text);
+        if let Some(code) = code.and_then(|at| u8::try_from(at + 1).ok()) {
+            return Ok(Condition::Grpc(code));
+        }
+        StatusRange::from_text(text).map(Condition::Status).map_err(|_| {
+            Fault::new(
+                format!("`{text}` is nothing to retry on"),
+                "write connect_failure, reset, refused_stream, gateway_error, retriable_4xx, a \
+                 status (503, 5xx, 500-504), or a gRPC status such as unavailable",
+            )
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "enum": CONDITIONS.map(|(word, _)| word) },
+                { "enum": &GRPC[1..] },
+                StatusRange::schema(),
+            ],
+        })
+    }
+}
+
+impl Show for Condition {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Condition::Status(range) => range.show(to),
+            Condition::Grpc(code) => to.serialize_str(GRPC.get(usize::from(*code)).unwrap_or(&"")),
+            other => to.serialize_str(word_of(&CONDITIONS, other)),
+        }
+    }
+}

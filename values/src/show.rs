@@ -1,0 +1,80 @@
+//! Values on their way back, as a config would have them.
+
+use super::{Between, Factor, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text};
+use serde::ser::{Serialize, Serializer};
+use std::time::Duration;
+
+/// A value that can be written as a config would have it: what is read again gives the same.
+pub trait Show {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Only what the serializer itself comes up with.
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+}
+
+impl<T: Show> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.show(to)
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMore<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(to),
+            more => more.serialize(to),
+        }
+    }
+}
+
+impl<T: Show> Show for OrOff<T> {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Some(value) => value.show(to),
+            None => to.serialize_str("off"),
+        }
+    }
+}
+
+impl Show for Duration {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&duration_text(*self))
+    }
+}
+
+impl Show for Size {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text())
+    }
+}
+
+impl Show for Rate {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text())
+    }
+}
+
+impl Show for Name {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Show for Between<MIN, MAX> {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl Show for Share {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(self.0)
+    }
+}
+
+impl Show for Factor {
+    fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(self.0)
+    }
+}
