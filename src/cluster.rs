@@ -18,12 +18,12 @@ mod spare;
 
 pub use breaker::{Limit, OperationPermit, Refused};
 pub use by_hand::NoSuchEndpoint;
-pub use connect::{Attempt, ConnectError, Upstream};
+pub use connect::{Attempt, ConnectError, Upstream, Whom};
 pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
 pub use spare::Spares;
 
-use crate::{config::plan::ClusterPlan, log_file::Sink, metrics::table};
+use crate::{config::plan::ClusterPlan, log_file::Sink, metrics::table, protocols::Pooling};
 use arc_swap::ArcSwap;
 use balance::Turns;
 use breaker::Breaker;
@@ -112,6 +112,11 @@ impl Cluster {
     /// Its name in logs and metrics.
     pub fn name(&self) -> &Arc<str> {
         &self.plan.name
+    }
+
+    /// How its endpoints are spoken to, where connections are shared by operations.
+    pub fn pooling(&self) -> &Pooling {
+        &self.plan.pooling
     }
 
     /// The endpoints that there are now.

@@ -4,7 +4,7 @@ use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::ListenerPlan,
     gate::{Arrival, Guests},
-    listener::{Local, Seat},
+    listener::{Local, Seat, Upstreams},
     protocols,
     relay::goodbye,
     worker::Worker,
@@ -115,7 +115,11 @@ async fn open(
         }
         Arrival::Refused(no) => return Err(turned_away(worker, &door, &mut client, &no).await),
     }
-    let connecting = local.upstreams().connect(door.hash());
+    let spares = match local.upstreams() {
+        Upstreams::Cluster(spares) => spares,
+        Upstreams::Server(server) => return Ok(protocols::host(server, door, client)),
+    };
+    let connecting = spares.connect(door.hash(spares.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // Nobody is served by a connection that is still being made.
@@ -228,9 +232,8 @@ impl Door {
 
     /// The hash of the client's key, where the cluster picks by one: the address without the
     /// port, which differs with each connection.
-    fn hash(&self) -> Option<u64> {
-        let by_key = self.local.upstreams().cluster().picks_by_key();
-        by_key.then(|| Cluster::hash(self.link.peer.ip().to_string().as_bytes()))
+    fn hash(&self, cluster: &Cluster) -> Option<u64> {
+        cluster.hash_of(self.link.peer.ip())
     }
 
     /// An operation goes to the endpoint.
@@ -285,7 +288,7 @@ impl Door {
             "peer" => Some(self.link.peer.to_string().into()),
             "local" => Some(self.link.local.to_string().into()),
             "endpoint" => self.endpoint().map(Cow::from),
-            "cluster" => Some(Cow::from(&*self.plan().cluster)),
+            "cluster" => self.plan().cluster.as_deref().map(Cow::from),
             _ => None,
         }
     }

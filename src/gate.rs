@@ -84,7 +84,7 @@ impl operation::Gate for Gate {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
         let inner = &self.inner;
         inner.refresh();
-        let series = inner.series.find(operation.protocol, operation.name, operation.resource);
+        let series = inner.series.find(operation);
         let held = inner.slots.borrow_mut().fresh(series, operation, now);
         inner.ask(held, operation, now)
     }

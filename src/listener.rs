@@ -10,6 +10,7 @@ use crate::{
     connection::Accepted,
     gate::Gate,
     metrics::{Metrics, table as names},
+    protocols::Server,
     relay,
     worker::{Message, Worker},
 };
@@ -85,7 +86,8 @@ impl Listener {
             "name": &*self.plan.name,
             "address": self.address.to_string(),
             "protocol": self.plan.protocol.name(),
-            "cluster": &*self.plan.cluster,
+            "cluster": self.plan.cluster.as_deref(),
+            "clusters": self.plan.clusters().iter().map(|name| &**name).collect::<Vec<_>>(),
             "connections": open.iter().sum::<usize>(),
             "connections_by_worker": open,
             "max_connections": self.plan.max_connections,
@@ -173,11 +175,35 @@ pub struct Crew {
     pub total: Arc<Total>,
 }
 
+/// Where a listener's operations go.
+pub enum Upstreams {
+    /// To one cluster, a connection for each of a client's.
+    Cluster(Rc<Spares>),
+    /// To wherever whoever serves the clients sends them.
+    Server(Rc<Server>),
+}
+
+impl From<Rc<Spares>> for Upstreams {
+    fn from(spares: Rc<Spares>) -> Self {
+        Upstreams::Cluster(spares)
+    }
+}
+
+impl Upstreams {
+    /// Closes connections at rest: the worker drains.
+    pub fn close(&self) {
+        match self {
+            Upstreams::Cluster(spares) => spares.close(),
+            Upstreams::Server(server) => server.close(),
+        }
+    }
+}
+
 /// A listener as one worker sees it.
 pub struct Local {
     listener: Arc<Listener>,
     gate: Gate,
-    upstreams: Rc<Spares>,
+    upstreams: Upstreams,
     metrics: Metrics,
     total: Counter,
     active: Gauge,
@@ -192,7 +218,7 @@ impl Local {
     pub fn new(
         listener: Arc<Listener>,
         gate: Gate,
-        upstreams: Rc<Spares>,
+        upstreams: impl Into<Upstreams>,
         metrics: Metrics,
     ) -> Rc<Self> {
         let labels = [("listener", &*listener.plan.name)];
@@ -204,7 +230,7 @@ impl Local {
             closed: RefCell::default(),
             violations: RefCell::default(),
             gate,
-            upstreams,
+            upstreams: upstreams.into(),
             metrics,
             listener,
         })
@@ -221,7 +247,7 @@ impl Local {
     }
 
     /// Where its operations go.
-    pub fn upstreams(&self) -> &Rc<Spares> {
+    pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
     }
 

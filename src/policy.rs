@@ -55,8 +55,8 @@ pub struct Materials {
     pub listener: Arc<str>,
     /// What its clients speak.
     pub protocol: &'static Protocol,
-    /// The listener's cluster.
-    pub cluster: Arc<Cluster>,
+    /// The cluster that all of the listener's operations go to, if they all go to one.
+    pub cluster: Option<Arc<Cluster>>,
     /// The call sites that the listener tells apart.
     pub callsites: Arc<Census>,
     /// The worker's lines of the access log, if there is one.

@@ -1,6 +1,7 @@
 //! The registry: the only place in `src/` that names a protocol.
 
 mod probe;
+mod server;
 mod written;
 
 use crate::{
@@ -11,6 +12,7 @@ use mongo::Mongo;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
+pub use server::{Pooling, Pools, Server, host, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
@@ -23,6 +25,8 @@ pub enum Protocol {
     Tcp(Arc<()>),
     /// MongoDB.
     Mongo(Arc<mongo::Listener>),
+    /// HTTP, either version.
+    Http(Arc<web::Listener>),
 }
 
 impl Protocol {
@@ -31,6 +35,15 @@ impl Protocol {
         match self {
             Protocol::Tcp(_) => const { &Tcp::PROTOCOL },
             Protocol::Mongo(_) => const { &Mongo::PROTOCOL },
+            Protocol::Http(_) => const { &web::PROTOCOL },
+        }
+    }
+
+    /// The clusters that it sends operations to, where it sends them itself.
+    pub fn clusters(&self) -> Vec<Arc<str>> {
+        match self {
+            Protocol::Tcp(_) | Protocol::Mongo(_) => Vec::new(),
+            Protocol::Http(listener) => listener.clusters(),
         }
     }
 
@@ -39,6 +52,7 @@ impl Protocol {
         let settings = match self {
             Protocol::Tcp(_) => serde_json::json!({}),
             Protocol::Mongo(listener) => settings_json(&listener.settings),
+            Protocol::Http(listener) => settings_json(&listener.settings),
         };
         serde_json::json!({ self.name(): settings })
     }
@@ -50,8 +64,8 @@ impl Protocol {
 }
 
 /// Every protocol that can be read.
-pub fn all() -> [&'static operation::Protocol; 2] {
-    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL] }
+pub fn all() -> [&'static operation::Protocol; 3] {
+    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL, &web::PROTOCOL] }
 }
 
 fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
@@ -71,6 +85,8 @@ pub fn serve(
     match &door.plan().protocol.clone() {
         Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server),
         Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server),
+        // Whoever ends both connections itself is asked before there is an upstream.
+        Protocol::Http(_) => Box::pin(std::future::ready(Close::NoEndpoint)),
     }
 }
 
@@ -86,5 +102,7 @@ pub async fn turn_away(
         Protocol::Mongo(shared) => {
             relay::turn_away::<Mongo>(shared, door, client, end, why).await;
         }
+        // A connection that may not be is closed; requests are refused one by one.
+        Protocol::Http(_) => {}
     }
 }

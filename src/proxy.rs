@@ -8,10 +8,11 @@ use crate::{
         plan::{ClusterPlan, Plan},
     },
     gate::Gate,
-    listener::{self, Crew, Listener, Local, Socket, Total},
+    listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
     log_file::{self, Sink},
     metrics::{self, Metrics, table as names},
     policy::{Live, Materials, access_log::Lines},
+    protocols::{self, Pools},
     series::Census,
     worker::{self, Message, Worker},
 };
@@ -231,7 +232,7 @@ fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>
         tracing::info!(
             listener = &*listener.name,
             protocol = listener.protocol.name(),
-            cluster = &*listener.cluster,
+            clusters = listener.clusters().join(","),
             %address,
             "listening"
         );
@@ -309,11 +310,15 @@ fn locals(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<Local>> {
         (Arc::clone(name), Spares::hold(Arc::clone(cluster)))
     };
     let upstreams: BTreeMap<_, _> = parts.clusters.iter().map(hold).collect();
+    let pools = Pools::default();
     let local = |(listener, censuses): (&Arc<Listener>, _)| {
-        let upstreams = upstreams.get(&listener.plan.cluster)?;
-        let gate = gate(parts, listener, upstreams.cluster(), censuses, lines);
-        let metrics = parts.metrics.clone();
-        Some(Local::new(Arc::clone(listener), gate, Rc::clone(upstreams), metrics))
+        let plan = &listener.plan;
+        let served = protocols::server(&plan.protocol, &upstreams, &pools);
+        let one = plan.cluster.as_ref().filter(|_| served.is_none());
+        let one = one.and_then(|name| upstreams.get(name));
+        let gate = gate(parts, listener, one.map(|it| it.cluster()), censuses, lines);
+        let upstreams = served.map(Upstreams::Server).or(one.cloned().map(Upstreams::Cluster))?;
+        Some(Local::new(Arc::clone(listener), gate, upstreams, parts.metrics.clone()))
     };
     parts.listeners.iter().zip(&parts.censuses).filter_map(local).collect()
 }
@@ -321,7 +326,7 @@ fn locals(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<Local>> {
 fn gate(
     parts: &Parts,
     listener: &Listener,
-    cluster: &Arc<Cluster>,
+    cluster: Option<&Arc<Cluster>>,
     (series, callsites): &(Arc<Census>, Arc<Census>),
     lines: Option<&Rc<Lines>>,
 ) -> Gate {
@@ -331,7 +336,7 @@ fn gate(
         metrics: parts.metrics.clone(),
         listener: Arc::clone(name),
         protocol: listener.plan.protocol.describe(),
-        cluster: Arc::clone(cluster),
+        cluster: cluster.cloned(),
         callsites: Arc::clone(callsites),
         lines: lines.cloned(),
     };

@@ -5,7 +5,7 @@ use crate::policy::{
     matching::{Applies, Rest},
 };
 use foldhash::{HashMap, HashSet};
-use operation::Protocol;
+use operation::{Operation, Protocol};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -129,15 +129,16 @@ impl Table {
 
     /// The series of this name and resource. One that the service has not confirmed yet is made
     /// for this operation only.
-    pub fn find(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
+    pub fn find(&self, operation: &Operation<'_>) -> Rc<Series> {
+        let Operation { protocol, name, resource, .. } = *operation;
         let names = self.names.borrow();
         if let Some(series) = names.get(name).and_then(|resources| resources.get(resource)) {
             return Rc::clone(series);
         }
         drop(names);
-        let proven = resource.is_empty();
-        let key = Key { protocol, name: name.into(), resource: resource.into(), proven };
         // Without a resource there is nothing that a client could have invented.
+        let proven = resource.is_empty() || operation.known;
+        let key = Key { protocol, name: name.into(), resource: resource.into(), proven };
         if proven { self.keep(key) } else { self.bind(key) }
     }
 

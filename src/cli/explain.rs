@@ -135,6 +135,7 @@ impl Question {
             awaits: false,
             light: false,
             callsite: true,
+            known: false,
         };
         let objection = rule.matching.objection(&known, &operation);
         Found { rule, objection: objection.map(|it| (it.key, it.why)) }

@@ -189,6 +189,11 @@ impl Cluster {
     }
 
     /// Whether it picks by key, and so wants a hash.
+    pub fn hash_of(&self, client: std::net::IpAddr) -> Option<u64> {
+        self.picks_by_key().then(|| Self::hash(client.to_string().as_bytes()))
+    }
+
+    /// Whether endpoints are picked by key.
     pub fn picks_by_key(&self) -> bool {
         self.plan.lb_policy.picks_by_key()
     }

@@ -241,6 +241,11 @@ impl Cluster {
         None
     }
 
+    /// Whether a client waits for a connection to end: one at rest is better closed then than kept.
+    pub fn is_awaited(&self) -> bool {
+        self.breaker.is_awaited()
+    }
+
     /// Whether operations are limited at all.
     pub fn limits_operations(&self) -> bool {
         self.breaker.plan.max_operations.is_some()

@@ -29,6 +29,24 @@ pub struct Upstream {
     pub lease: Lease,
 }
 
+/// Whom to connect to.
+#[derive(Clone, Debug, Default)]
+pub struct Whom {
+    /// The hash of the client's key, where the cluster picks by one.
+    pub hash: Option<u64>,
+    /// The one that was picked already: it comes first.
+    pub first: Option<Arc<Endpoint>>,
+    /// Those that failed already, and come last.
+    pub tried: Vec<Arc<Endpoint>>,
+}
+
+/// Whoever's turn it is.
+impl From<Option<u64>> for Whom {
+    fn from(hash: Option<u64>) -> Self {
+        Self { hash, ..Self::default() }
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -130,44 +148,50 @@ impl Cluster {
     /// While there are endpoints not tried yet, the next attempt goes to one of them at once;
     /// after that a pause comes first. At a limit of connections it waits its turn.
     ///
-    /// `hash` is that of the client's key, where the cluster picks by one. On a worker that holds
-    /// spare connections, [`Spares::connect`](super::Spares::connect) takes these first.
-    pub async fn connect(self: &Arc<Self>, hash: Option<u64>) -> Result<Upstream, ConnectError> {
-        self.connect_by(hash, async |address| dial(&self.plan, address).await).await
+    /// On a worker that holds spare connections, [`Spares::connect`](super::Spares::connect) takes
+    /// these first.
+    pub async fn connect(
+        self: &Arc<Self>,
+        whom: impl Into<Whom>,
+    ) -> Result<Upstream, ConnectError> {
+        self.connect_by(whom, async |address| dial(&self.plan, address).await).await
     }
 
     /// Connects by means of `dial`, which need not keep any time limit.
     pub(super) async fn connect_by(
         self: &Arc<Self>,
-        hash: Option<u64>,
+        whom: impl Into<Whom>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<Upstream, ConnectError> {
-        self.connect_with(hash, |_| None, dial).await
+        self.connect_with(whom, |_| None, dial).await
     }
 
     /// Connects by what `ready` has for the endpoint that is picked, or by means of `dial`.
     pub(super) async fn connect_with(
         self: &Arc<Self>,
-        hash: Option<u64>,
+        whom: impl Into<Whom>,
         ready: impl Fn(&Arc<Endpoint>) -> Option<TcpStream>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
     ) -> Result<Upstream, ConnectError> {
         let mut opening = Opening::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
         let mut attempts: Vec<Attempt> = Vec::new();
-        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+        let Whom { hash, first, mut tried } = whom.into();
+        let first = first.as_ref();
         let mut rounds = 0;
         for number in 0..self.plan.connect_attempts.max(1) {
             if number > 0 && !opening.may_retry() {
                 return Err(self.connect_error(attempts, false));
             }
             let mut lease =
-                self.reserve(&mut deadline, &mut permit, || self.lease(hash, &tried)).await;
+                self.reserve(&mut deadline, &mut permit, || self.lease(hash, first, &tried)).await;
             if matches!(lease, Ok(None)) && !tried.is_empty() {
                 time::sleep(pause(rounds, balance::share())).await;
                 rounds += 1;
                 tried.clear();
-                lease = self.reserve(&mut deadline, &mut permit, || self.lease(hash, &tried)).await;
+                lease = self
+                    .reserve(&mut deadline, &mut permit, || self.lease(hash, first, &tried))
+                    .await;
             }
             let lease = match lease {
                 Ok(Some(lease)) => lease,
@@ -205,10 +229,13 @@ impl Cluster {
     fn lease(
         self: &Arc<Self>,
         hash: Option<u64>,
+        first: Option<&Arc<Endpoint>>,
         tried: &[Arc<Endpoint>],
     ) -> Result<Option<Lease>, Limit> {
         let most = self.breaker.per_endpoint();
-        let Some(mut picked) = self.pick(Ask { hash, except: tried }) else { return Ok(None) };
+        let preferred = first.filter(|it| !tried.iter().any(|tried| Arc::ptr_eq(tried, it)));
+        let picked = preferred.cloned().or_else(|| self.pick(Ask { hash, except: tried }));
+        let Some(mut picked) = picked else { return Ok(None) };
         let mut except = tried.to_vec();
         loop {
             if let Some(lease) = Lease::within(self, &picked, most) {

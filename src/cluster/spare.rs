@@ -5,7 +5,7 @@
 //! would be served at an endpoint without any. A service that limits its connections needs room
 //! for `spare_connections` × workers more on each endpoint.
 
-use super::{Cluster, ConnectError, Endpoint, Upstream, connect::dial};
+use super::{Cluster, ConnectError, Endpoint, Upstream, Whom, connect::dial};
 use foldhash::HashMap;
 use rustix::net::{RecvFlags, recv};
 use std::{
@@ -86,9 +86,9 @@ impl Spares {
     ///
     /// # Errors
     /// When no endpoint can be connected to, or none may be.
-    pub async fn connect(&self, hash: Option<u64>) -> Result<Upstream, ConnectError> {
+    pub async fn connect(&self, whom: impl Into<Whom>) -> Result<Upstream, ConnectError> {
         let dial = async |address| dial(&self.cluster.plan, address).await;
-        self.cluster.connect_with(hash, |endpoint| self.take(endpoint), dial).await
+        self.cluster.connect_with(whom, |endpoint| self.take(endpoint), dial).await
     }
 
     /// Closes what is held and holds no more: the worker drains.

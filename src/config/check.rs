@@ -119,14 +119,31 @@ impl Check<'_> {
         }
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
         let protocol = self.need("protocol", at, &hint, listener.protocol);
-        let protocol = protocol.and_then(|written| self.protocol(name, written.value?));
+        let written = protocol.and_then(|written| written.value);
+        let named = written.as_ref().map(Written::clusters).unwrap_or_default();
+        for (path, cluster) in &named {
+            let mut place = vec!["listeners", name, "protocol"];
+            place.extend(path.iter().map(String::as_str));
+            let at = self.tree.place(&place);
+            self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
+        }
         let hint = "write the name of one of the `clusters`";
-        let cluster = self.need("cluster", at, hint, listener.cluster);
+        let cluster = match named.is_empty() {
+            true => self.need("cluster", at, hint, listener.cluster),
+            false => listener.cluster,
+        };
         if let Some(cluster) = &cluster {
             self.refers_to(cluster, clusters);
         }
-        let plan = ListenerPlan::new(name, address?.value?.0, protocol?, &cluster?.value?);
+        let given = cluster.is_some();
+        let cluster = cluster.and_then(|it| it.value);
+        let protocol = written.and_then(|it| self.protocol(name, it, cluster.as_deref()));
+        if given || named.is_empty() {
+            cluster.as_ref()?;
+        }
+        let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");
         Some(ListenerPlan {
+            cluster: cluster.map(Into::into),
             max_connections: or(listener.max_connections, Between(max_connections)).0,
             idle_timeout: or(listener.idle_timeout, plan.idle_timeout),
             max_connection_duration: or(
@@ -142,8 +159,13 @@ impl Check<'_> {
         })
     }
 
-    fn protocol(&mut self, listener: &str, written: Written) -> Option<Protocol> {
-        match written.protocol() {
+    fn protocol(
+        &mut self,
+        listener: &str,
+        written: Written,
+        cluster: Option<&str>,
+    ) -> Option<Protocol> {
+        match written.protocol(cluster) {
             Ok(protocol) => Some(protocol),
             Err(mistakes) => {
                 for mistake in mistakes {

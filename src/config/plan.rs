@@ -45,8 +45,9 @@ pub struct ListenerPlan {
     pub address: SocketAddr,
     /// What its clients speak.
     pub protocol: Protocol,
-    /// The name of the cluster that its operations go to.
-    pub cluster: Arc<str>,
+    /// The name of the cluster that its operations go to, but for those that the protocol sends
+    /// elsewhere; `None` where it sends them all.
+    pub cluster: Option<Arc<str>>,
     /// How many connections at once.
     pub max_connections: usize,
     /// How long a connection may rest; `None` means for ever.
@@ -66,6 +67,17 @@ pub struct ListenerPlan {
 }
 
 impl ListenerPlan {
+    /// The names of all clusters that its operations may go to.
+    pub fn clusters(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.cluster.iter().cloned().collect();
+        for name in self.protocol.clusters() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// A listener with every default.
     pub fn new(name: &str, address: SocketAddr, protocol: Protocol, cluster: &str) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
@@ -73,7 +85,7 @@ impl ListenerPlan {
             name: name.into(),
             address,
             protocol,
-            cluster: cluster.into(),
+            cluster: Some(cluster.into()),
             max_connections: 10_000,
             idle_timeout: Some(60 * MINUTE),
             max_connection_duration: None,

@@ -42,10 +42,9 @@ impl Plan {
 }
 
 fn listener(plan: &ListenerPlan) -> Value {
-    json!({
+    let mut json = json!({
         "address": plan.address.to_string(),
         "protocol": plan.protocol.to_json(),
-        "cluster": &*plan.cluster,
         "idle_timeout": or_off(plan.idle_timeout),
         "max_connection_duration": or_off(plan.max_connection_duration),
         "first_byte_timeout": or_off(plan.first_byte_timeout),
@@ -54,7 +53,11 @@ fn listener(plan: &ListenerPlan) -> Value {
         "write_timeout": or_off(plan.write_timeout),
         "max_connections": plan.max_connections,
         "on_violation": plan.on_violation.as_str(),
-    })
+    });
+    if let (Some(cluster), Some(keys)) = (&plan.cluster, json.as_object_mut()) {
+        keys.insert("cluster".to_owned(), (**cluster).into());
+    }
+    json
 }
 
 fn access_log(plan: &AccessLogPlan) -> Value {

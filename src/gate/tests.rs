@@ -59,6 +59,7 @@ fn operation() -> Operation<'static> {
         awaits: false,
         light: false,
         callsite: false,
+        known: false,
     }
 }
 

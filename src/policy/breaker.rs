@@ -27,13 +27,12 @@ struct Inner {
 impl Breaker {
     /// `None` where operations are not limited.
     pub fn new(from: &Materials) -> Option<Self> {
-        if !from.cluster.limits_operations() {
-            return None;
-        }
+        // Where operations go to several clusters, whoever sends them there asks these.
+        let cluster = from.cluster.as_ref().filter(|it| it.limits_operations())?;
         Some(Self {
             inner: Rc::new(Inner {
-                cluster: Arc::clone(&from.cluster),
-                message: from.cluster.overloaded().into(),
+                cluster: Arc::clone(cluster),
+                message: cluster.overloaded().into(),
                 permits: RefCell::default(),
             }),
         })

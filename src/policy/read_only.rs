@@ -92,6 +92,7 @@ mod tests {
             awaits: false,
             light: false,
             callsite: false,
+            known: false,
         };
         let guard = Guard(Rc::new(No::new(Reason::Denied, "no")));
         match guard.admit(&operation, Instant::now(), &mut 0) {

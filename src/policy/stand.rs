@@ -95,6 +95,7 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
         awaits: false,
         light: false,
         callsite: false,
+        known: false,
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Written {
     Tcp(NoSettings),
     /// MongoDB.
     Mongo(mongo::Settings),
+    /// HTTP.
+    Http(Box<web::Settings>),
 }
 
 /// Nothing can be set.
@@ -22,9 +24,9 @@ pub(crate) enum Written {
 pub(crate) struct NoSettings {}
 
 /// The names of all protocols that can be read.
-pub(crate) const NAMES: &[&str] = &["tcp", "mongo"];
+pub(crate) const NAMES: &[&str] = &["tcp", "mongo", "http"];
 /// The names of those that can't be read yet.
-const LATER: &[&str] = &["http", "grpc"];
+const LATER: &[&str] = &["grpc"];
 
 impl Written {
     /// What a health check asks of a service that speaks this, unless something else is said.
@@ -32,6 +34,8 @@ impl Written {
         match self {
             Written::Tcp(_) => ProbePlan::default(),
             Written::Mongo(_) => ProbePlan::Mongo(Arc::default()),
+            // A path that answers is not known before it is told.
+            Written::Http(_) => ProbePlan::default(),
         }
     }
 
@@ -40,11 +44,21 @@ impl Written {
         match self {
             Written::Tcp(_) => const { &Tcp::PROTOCOL },
             Written::Mongo(_) => const { &Mongo::PROTOCOL },
+            Written::Http(_) => const { &web::PROTOCOL },
         }
     }
 
-    /// The protocol with these settings, or all that is wrong with them.
-    pub(crate) fn protocol(self) -> Result<Protocol, Vec<Mistake>> {
+    /// The clusters that its settings name, each with the keys that lead there.
+    pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
+        let Written::Http(settings) = self else { return Vec::new() };
+        let named = web::clusters(&settings.routes).into_iter();
+        let below = |path: Vec<String>| [vec!["http".to_owned()], path].concat();
+        named.map(|(path, name)| (below(path), name.to_owned())).collect()
+    }
+
+    /// The protocol with these settings, or all that is wrong with them. What it sends nowhere
+    /// itself goes to `cluster`.
+    pub(crate) fn protocol(self, cluster: Option<&str>) -> Result<Protocol, Vec<Mistake>> {
         match self {
             Written::Tcp(NoSettings {}) => Ok(Protocol::Tcp(Arc::new(()))),
             Written::Mongo(settings) => {
@@ -53,6 +67,13 @@ impl Written {
                     return Err(mistakes);
                 }
                 Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
+            }
+            Written::Http(settings) => {
+                let listener = web::Listener::new(*settings, cluster);
+                listener.map(|it| Protocol::Http(Arc::new(it))).map_err(|mut mistakes| {
+                    mistakes.iter_mut().for_each(|it| it.path.insert(0, "http".to_owned()));
+                    mistakes
+                })
             }
         }
     }
@@ -121,6 +142,7 @@ impl<'de> Visitor<'de> for WrittenVisitor {
         match name.as_str() {
             "tcp" => settings.newtype_variant().map(Written::Tcp),
             "mongo" => settings.newtype_variant().map(Written::Mongo),
+            "http" => settings.newtype_variant().map(Box::new).map(Written::Http),
             other => Err(unknown(other)),
         }
     }
@@ -143,28 +165,37 @@ impl JsonSchema for Written {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let tcp = generator.subschema_for::<NoSettings>();
-        let mongo = generator.subschema_for::<mongo::Settings>();
-        named("What a listener's clients speak: a name, or `{ name: settings }`.", &tcp, &mongo)
+        let settings = [
+            (
+                "tcp",
+                "Any bytes: one operation a connection.",
+                generator.subschema_for::<NoSettings>(),
+            ),
+            ("mongo", "MongoDB's wire protocol.", generator.subschema_for::<mongo::Settings>()),
+            ("http", "HTTP/1.1 and HTTP/2.", generator.subschema_for::<web::Settings>()),
+        ];
+        named("What a listener's clients speak: a name, or `{ name: settings }`.", &settings)
     }
 }
 
 /// The schema of a protocol's name, or `{ name: settings }`.
-pub(super) fn named(description: &str, tcp: &Schema, mongo: &Schema) -> Schema {
+pub(super) fn named(description: &str, settings: &[(&str, &str, Schema)]) -> Schema {
+    let names: Vec<&str> = settings.iter().map(|(name, ..)| *name).collect();
+    let properties: serde_json::Map<_, _> = settings
+        .iter()
+        .map(|(name, what, schema)| {
+            let value = serde_json::json!({
+                "description": what,
+                "anyOf": [schema, { "type": "null" }],
+            });
+            ((*name).to_owned(), value)
+        })
+        .collect();
     json_schema!({
         "description": description,
-        "anyOf": [{ "enum": NAMES }, {
+        "anyOf": [{ "enum": names }, {
             "type": "object",
-            "properties": {
-                "tcp": {
-                    "description": "Any bytes: one operation a connection.",
-                    "anyOf": [tcp, { "type": "null" }],
-                },
-                "mongo": {
-                    "description": "MongoDB's wire protocol.",
-                    "anyOf": [mongo, { "type": "null" }],
-                },
-            },
+            "properties": properties,
             "additionalProperties": false,
             "minProperties": 1,
             "maxProperties": 1,

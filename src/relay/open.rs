@@ -195,6 +195,7 @@ impl<C: Codec> Facts<'_, C> {
             awaits: request.awaits,
             light: request.light,
             callsite: request.callsite,
+            known: false,
         }
     }
 }

@@ -185,7 +185,7 @@ async fn proxy(
 }
 
 async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
-    match local.upstreams().connect(None).await {
+    match spares(&local).connect(None).await {
         Ok(upstream) => {
             door.leads_to(upstream.lease);
             relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;

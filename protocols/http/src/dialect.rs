@@ -1,7 +1,11 @@
 //! What protocols that travel by HTTP do differently: what a request is called, how a *no* is said,
 //! and what an answer tells of the end.
 
-use crate::{body::Body, routes::Route};
+use crate::{
+    body::Body,
+    retry::Failure,
+    routes::{Captures, Route},
+};
 use http::{HeaderMap, Method, Response, Uri, request, response};
 use operation::{Outcome, Protocol, Refusal};
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -34,6 +38,11 @@ pub trait Dialect: 'static {
     /// What an answer's trailers, or their absence, tell of the end.
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
 
+    /// What routes call a failure whose [`Judged::number`] this is.
+    fn failure(&self, number: u16) -> Failure {
+        Failure::Status(number)
+    }
+
     /// Follows the bytes of one operation, to count what they carry.
     fn meter(&self) -> Option<Box<dyn Meter>> {
         None
@@ -44,6 +53,8 @@ pub trait Dialect: 'static {
 pub struct Asked {
     /// Where.
     pub route: Arc<Route>,
+    /// What the route's template found in the path.
+    pub captures: Captures,
     /// How long the client itself waits at most.
     pub patience: Option<Duration>,
     /// Who makes of the client's words the service's, and back.

@@ -4,19 +4,49 @@
 //! A request is one operation: its name is the method, its resource the route's name. What other
 //! protocols that travel by HTTP do differently is a [`Dialect`].
 
+mod attempt;
 mod body;
 mod dialect;
+mod download;
+mod exchange;
+mod facts;
 mod hygiene;
+mod line;
+mod listener;
+mod mirror;
+mod pace;
+mod plain;
+mod pool;
 mod probe;
+mod proxy;
+mod record;
 mod retry;
 mod routes;
 mod screen;
+mod serve;
+mod server;
+mod serving;
 mod settings;
+mod tunnel;
+mod upload;
+mod visit;
+mod wire;
 
 pub use body::{Body, BodyError};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
+pub use facts::ATTRIBUTES;
+pub use hygiene::Hygiene;
+pub use listener::Listener;
+pub use plain::{Http, PROTOCOL};
+pub use pool::PoolPlan;
+pub use proxy::{
+    Cluster, Connecting, Dialed, Door, Endpoint, Lease, Patience, Phase, Unreachable, Way, Whom,
+    Wish,
+};
+pub use retry::Failure;
 pub use routes::{
     Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
     Statuses, Targets, Upgrades, Variables, clusters, path_fault,
 };
+pub use server::{Pools, Server, ServerPlan};
 pub use settings::{ClusterSettings, Forwarded, RouteSettings, Settings, StatusRange, Via};

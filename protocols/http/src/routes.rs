@@ -144,6 +144,12 @@ impl Routes {
         Self { list: Box::new([Arc::new(route)]) }
     }
 
+    /// These, and then those.
+    #[must_use]
+    pub fn followed_by(self, others: Self) -> Self {
+        Self { list: self.list.into_iter().chain(others.list).collect() }
+    }
+
     /// The first route that matches. `host` is the authority that the request is for, without
     /// the port and in lower case.
     pub fn find(&self, _head: &request::Parts, _host: &str) -> Option<(Arc<Route>, Captures)> {

@@ -38,9 +38,11 @@ fn error(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
             (462, "IngressRequestRateLimitExceeded", &[OVERLOADED, RETRYABLE])
         }
         Reason::Denied => (13, "Unauthorized", &[]),
-        Reason::NoEndpoint => (6, "HostUnreachable", &[]),
+        Reason::NoEndpoint | Reason::Lost => (6, "HostUnreachable", &[]),
         Reason::TimedOut => (50, "MaxTimeMSExpired", &[]),
         Reason::Injected => (8000, "InjectedFault", &[]),
+        Reason::Invalid => (9, "FailedToParse", &[]),
+        Reason::TooLarge => (10334, "BSONObjectTooLarge", &[]),
     }
 }
 

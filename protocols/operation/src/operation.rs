@@ -27,6 +27,9 @@ pub struct Operation<'a> {
     /// The attribute `callsite` may have a value. Where it is known to have none, nobody need look
     /// for it: few operations have one, and it would be asked of all.
     pub callsite: bool,
+    /// Name and resource are of lists that the proxy knows: no client made them up, and so they
+    /// count by their own names whatever the service answers.
+    pub known: bool,
 }
 
 impl<'a> Operation<'a> {

@@ -57,17 +57,26 @@ pub enum Reason {
     TimedOut,
     /// A fault that somebody asked for.
     Injected,
+    /// The service went away before it answered.
+    Lost,
+    /// The request can't be read, or asks for what nobody can be asked.
+    Invalid,
+    /// The request is longer than it may be.
+    TooLarge,
 }
 
 impl Reason {
     /// Every reason, for tests and tables.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 9] = [
         Reason::RateLimited,
         Reason::Overloaded,
         Reason::Denied,
         Reason::NoEndpoint,
         Reason::TimedOut,
         Reason::Injected,
+        Reason::Lost,
+        Reason::Invalid,
+        Reason::TooLarge,
     ];
 
     /// The word that logs, metric labels and replies use.
@@ -79,6 +88,9 @@ impl Reason {
             Reason::NoEndpoint => "no_endpoint",
             Reason::TimedOut => "timed_out",
             Reason::Injected => "injected",
+            Reason::Lost => "lost",
+            Reason::Invalid => "invalid",
+            Reason::TooLarge => "too_large",
         }
     }
 }
@@ -169,11 +181,13 @@ pub enum Close {
     OperationTimeout,
     /// A fault that somebody asked for.
     Injected,
+    /// The client has had as many requests as a connection may carry.
+    MaxRequests,
 }
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 25] = [
+    pub const ALL: [Close; 26] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -199,6 +213,7 @@ impl Close {
         Close::Refused,
         Close::OperationTimeout,
         Close::Injected,
+        Close::MaxRequests,
     ];
 
     /// The word that logs and metric labels use.
@@ -229,6 +244,7 @@ impl Close {
             Close::Refused => "refused",
             Close::OperationTimeout => "operation_timeout",
             Close::Injected => "injected",
+            Close::MaxRequests => "max_requests",
         }
     }
 
@@ -247,7 +263,7 @@ impl Close {
             Close::FirstByteTimeout | Close::HandshakeTimeout => Outcome::Cancelled,
             Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
-            Close::Drain | Close::DrainTimeout => Outcome::Cancelled,
+            Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,

@@ -31,6 +31,7 @@ impl Check<'_> {
             endpoints_file: cluster.endpoints_file.and_then(|path| self.path(path)),
             zone: self.zone.clone(),
             lb_policy,
+            pooling: cluster.pooling.and_then(|it| it.value).unwrap_or_default(),
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {
                 threshold: given(&cluster.panic_threshold).and_then(|it| it.0.try_into().ok()),

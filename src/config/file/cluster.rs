@@ -7,7 +7,7 @@ use crate::{
         plan::LbPolicy,
         word::{Initial, OnPanic},
     },
-    protocols::WrittenProbe,
+    protocols::{Pooling, WrittenProbe},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -26,6 +26,9 @@ pub(crate) struct Cluster {
     /// A file with more endpoints: YAML or JSON, a list as under `endpoints`. It is read again
     /// whenever it changes. Default: none.
     pub(crate) endpoints_file: Option<Located<String>>,
+    /// How its endpoints are spoken to by HTTP. Default: see its keys.
+    #[serde(rename = "http")]
+    pub(crate) pooling: Option<Located<Pooling>>,
     /// How an endpoint is picked: `round_robin`, `least_request`, `random`, or always the same
     /// one for the same key by `ring_hash` or `maglev`. Default: `least_request`.
     pub(crate) lb_policy: Given<LbPolicy>,

@@ -1,6 +1,6 @@
 //! Where operations go, and what keeps them on endpoints that work.
 
-use crate::protocols::ProbePlan;
+use crate::protocols::{Pooling, ProbePlan};
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// A named set of endpoints.
@@ -32,6 +32,8 @@ pub struct ClusterPlan {
     pub connect_timeout: Duration,
     /// How many endpoints are tried, one after the other, before giving up. At least 1.
     pub connect_attempts: usize,
+    /// How its endpoints are spoken to, where connections are shared by operations.
+    pub pooling: Pooling,
     /// How many connections to each endpoint each worker holds ready for clients to come.
     pub spare_connections: usize,
     /// When an upstream connection that rests is asked whether it still stands.
@@ -56,6 +58,7 @@ impl ClusterPlan {
             endpoints_file: None,
             zone: None,
             lb_policy: LbPolicy::LeastRequest,
+            pooling: Pooling::default(),
             hash: HashPlan::default(),
             panic: PanicPlan::default(),
             slow_start: None,

@@ -5,6 +5,7 @@ use crate::config::plan::{
     BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
     OutlierPlan, RateDetector, SlowStartPlan, Target,
 };
+use crate::protocols::Pooling;
 use serde_json::{Map, Value, json};
 use values::duration_text;
 
@@ -18,6 +19,7 @@ pub(super) fn cluster(plan: &ClusterPlan) -> Value {
     if let Some(path) = &plan.endpoints_file {
         show("endpoints_file", path.to_string_lossy().into());
     }
+    show(Pooling::KEY, serde_json::to_value(&plan.pooling).unwrap_or_default());
     show("lb_policy", plan.lb_policy.as_str().into());
     if matches!(plan.lb_policy, LbPolicy::RingHash | LbPolicy::Maglev) {
         show("hash", hash(&plan.hash));

@@ -79,6 +79,7 @@ fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Ope
         awaits: false,
         light: false,
         callsite: true,
+        known: false,
     }
 }
 

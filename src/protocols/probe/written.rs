@@ -160,8 +160,10 @@ impl JsonSchema for WrittenProbe {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let tcp = generator.subschema_for::<TcpSettings>();
-        let mongo = generator.subschema_for::<ProbeSettings>();
-        named("What a health check asks: a name, or `{ name: settings }`.", &tcp, &mongo)
+        let settings = [
+            ("tcp", "Connect, and exchange bytes.", generator.subschema_for::<TcpSettings>()),
+            ("mongo", "`hello`.", generator.subschema_for::<ProbeSettings>()),
+        ];
+        named("What a health check asks: a name, or `{ name: settings }`.", &settings)
     }
 }

@@ -1,6 +1,7 @@
 //! What a route says about trying again.
 
 use super::statuses::Statuses;
+use crate::retry::{Backoff, Budget};
 use crate::settings::{Condition, RetrySettings, StatusRange};
 use http::Method;
 use std::time::Duration;
@@ -15,14 +16,10 @@ pub struct Retry {
     pub attempts: u32,
     /// How long one try may take, up to the head of its answer.
     pub per_try_timeout: Option<Duration>,
-    /// The most that it waits before the first retry.
-    pub backoff_base: Duration,
-    /// The most that it ever waits before a retry.
-    pub backoff_max: Duration,
-    /// How many retries may be under way, in percent of the route's requests that are.
-    pub budget_percent: u32,
-    /// How many retries may always be under way.
-    pub budget_min: u32,
+    /// How long is waited before each.
+    pub backoff: Backoff,
+    /// How many of them may be under way.
+    pub budget: Budget,
     /// How many bytes of a request's body are kept to be sent again.
     pub max_body: u64,
     methods: Option<Box<[Method]>>,
@@ -70,6 +67,11 @@ impl RetryOn {
         self.reset = true;
     }
 
+    /// Whether any of them is a status of gRPC, which may come after the head.
+    pub fn is_for_codes(&self) -> bool {
+        self.grpc != 0
+    }
+
     /// Whether a gRPC call that ended with this status is tried again.
     pub fn grpc(&self, status: u32) -> bool {
         self.grpc.checked_shr(status).is_some_and(|rest| rest & 1 == 1)
@@ -89,10 +91,15 @@ impl Retry {
             on,
             attempts: settings.attempts.map_or(1, |it| small(it.0.0)),
             per_try_timeout: settings.per_try_timeout.map(|it| it.0),
-            backoff_base: base,
-            backoff_max: backoff.max.map_or(base * 10, |max| max.0),
-            budget_percent: budget.percent.map_or(20, |it| small(it.0.0)),
-            budget_min: budget.min.map_or(3, |it| small(it.0.0)),
+            backoff: Backoff {
+                base,
+                max: backoff.max.map_or(base * 10, |max| max.0),
+                retry_after: None,
+            },
+            budget: Budget {
+                percent: budget.percent.map_or(20, |it| small(it.0.0)),
+                min: budget.min.map_or(3, |it| it.0.0),
+            },
             max_body: settings.max_body.map_or(64 << 10, |Text(Size(bytes))| bytes),
             methods: methods.map(|list| list.iter().filter_map(|name| name.parse().ok()).collect()),
         }

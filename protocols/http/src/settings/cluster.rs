@@ -33,6 +33,11 @@ pub struct ClusterSettings {
     pub max_head: Text<Size>,
 }
 
+impl ClusterSettings {
+    /// The key of a cluster that they stand under.
+    pub const KEY: &str = "http";
+}
+
 impl Default for ClusterSettings {
     fn default() -> Self {
         Self {

@@ -1,0 +1,368 @@
+//! Attempts: a request is sent to an endpoint, and where that fails to another one, as far as its
+//! route has it.
+
+use crate::{
+    body::{Body, BodyError},
+    facts::{Flags, Went},
+    pool::Pool,
+    proxy::{Endpoint, Unreachable},
+    record::{Record, Trip},
+    retry::{self, Attempting, Failure},
+    routes::{Retry, Route},
+    upload::{Source, State, Upload, Wanted},
+    wire::Wire,
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request, response, uri,
+};
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, client::conn::TrySendError};
+use operation::{Outcome, Reason};
+use std::{
+    cell::RefCell,
+    error::Error,
+    num::NonZeroU64,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
+
+/// A request on its way, enough for any number of attempts.
+pub(crate) struct Errand<'e> {
+    pub(crate) head: request::Parts,
+    /// What the service is asked as: `shop.example:8080`.
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) source: Rc<Source>,
+    pub(crate) record: &'e Rc<Record>,
+    pub(crate) route: &'e Route,
+    pub(crate) pool: &'e Rc<Pool>,
+    pub(crate) hash: Option<u64>,
+    /// How fast the body goes.
+    pub(crate) pace: Option<NonZeroU64>,
+    /// The client waits for word before it sends the body.
+    pub(crate) waits: bool,
+}
+
+/// The head of an answer, and what carries the rest of it.
+pub(crate) struct Answered {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Body,
+    pub(crate) wire: Wire,
+    pub(crate) trip: Trip,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// No endpoint can be reached.
+    Unreachable(Unreachable),
+    /// The service went away before it answered, or what it said is no HTTP.
+    Lost(Lost),
+    /// It took longer than an attempt may.
+    TimedOut,
+    /// The request's body is longer than it may be.
+    TooLarge,
+    /// The client broke off.
+    Client,
+}
+
+/// How an attempt was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The service said that it did nothing: the stream was refused, or the connection is over.
+    Refused,
+    /// The connection ended, and nothing tells what was done.
+    Reset,
+    /// What was answered is no HTTP.
+    Unreadable,
+}
+
+impl Failed {
+    /// What may be tried again, as routes put it.
+    fn kind(&self) -> Option<Failure> {
+        match self {
+            Failed::Unreachable(it) if it.reason == Reason::Overloaded => None,
+            Failed::Unreachable(_) => Some(Failure::Connect),
+            Failed::Lost(Lost::Refused) => Some(Failure::Refused),
+            Failed::Lost(_) => Some(Failure::Reset),
+            Failed::TimedOut => Some(Failure::PerTryTimeout),
+            Failed::TooLarge | Failed::Client => None,
+        }
+    }
+
+    /// What becomes of the attempt's operation at its endpoint.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Failed::TooLarge | Failed::Client => Outcome::Cancelled,
+            Failed::Unreachable(_) | Failed::Lost(_) | Failed::TimedOut => Outcome::Lost,
+        }
+    }
+}
+
+/// Where an attempt has got to.
+type Place = RefCell<Option<Endpoint>>;
+
+impl Errand<'_> {
+    /// Sends the request until it is answered, or may be tried no more. `failure` is what an
+    /// answer says that may be tried again.
+    pub(crate) async fn run(
+        &self,
+        mut attempting: Option<Attempting>,
+        failure: impl AsyncFn(&mut Answered) -> Option<Failure>,
+    ) -> Result<Answered, Failed> {
+        let mut tried: Vec<Endpoint> = Vec::new();
+        let mut number = 0;
+        loop {
+            let mut result = self.hedged(&mut tried).await;
+            let Some(retry) = &self.route.retry else { return result };
+            let kind = match &mut result {
+                Ok(answered) => failure(answered).await,
+                Err(failed) => failed.kind(),
+            };
+            let covered = kind.is_some_and(|kind| covers(retry, kind, &self.head.method));
+            if !covered || number >= retry.attempts {
+                return result;
+            }
+            if !self.source.is_whole() {
+                self.record.facts.flag(Flags::TOO_LARGE_TO_RETRY);
+                return result;
+            }
+            if attempting.as_mut().is_some_and(|it| !it.may_retry(&retry.budget)) {
+                self.record.facts.flag(Flags::RETRY_BUDGET);
+                return result;
+            }
+            number += 1;
+            if let Ok(answered) = result {
+                answered.trip.over(Outcome::Failed);
+            }
+            self.record.facts.flag(Flags::RETRIED);
+            sleep(retry.backoff.wait(number, fastrand::f64())).await;
+        }
+    }
+
+    /// Makes one attempt, and another one beside it if that takes long and the route has it so.
+    async fn hedged(&self, tried: &mut Vec<Endpoint>) -> Result<Answered, Failed> {
+        let (one, two) = (Place::default(), Place::default());
+        let before = tried.clone();
+        let result = match self.route.hedge {
+            None => self.timed(&before, &one).await,
+            Some(after) => self.raced(&before, (&one, &two), after).await,
+        };
+        tried.extend(one.into_inner());
+        tried.extend(two.into_inner());
+        result
+    }
+
+    async fn raced(
+        &self,
+        tried: &[Endpoint],
+        (one, two): (&Place, &Place),
+        after: std::time::Duration,
+    ) -> Result<Answered, Failed> {
+        let mut first = pin!(self.timed(tried, one));
+        if let Ok(result) = timeout(after, &mut first).await {
+            return result;
+        }
+        // A body that is still coming can't be read by two.
+        if !self.source.is_sent() || !self.source.is_whole() {
+            return first.await;
+        }
+        self.record.facts.flag(Flags::HEDGED);
+        let beside: Vec<_> = tried.iter().cloned().chain(one.borrow().clone()).collect();
+        let mut second = pin!(self.timed(&beside, two));
+        select! {
+            result = &mut first => match result {
+                Ok(answered) => Ok(answered),
+                Err(_) => second.await,
+            },
+            result = &mut second => match result {
+                Ok(answered) => Ok(answered),
+                Err(_) => first.await,
+            },
+        }
+    }
+
+    /// Makes one attempt, for as long as one may take.
+    async fn timed(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
+        let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let Some(most) = most else { return self.attempt(tried, at).await };
+        timeout(most, self.attempt(tried, at)).await.unwrap_or(Err(Failed::TimedOut))
+    }
+
+    /// Makes one attempt; and another one if the connection was stale: kept from before, and
+    /// closed by the service just when it was needed.
+    async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
+        let mut reached = self.pool.reach(self.hash, tried).await;
+        loop {
+            let mut wire = match reached {
+                Ok(wire) => wire,
+                Err(unreachable) => {
+                    self.went(None);
+                    return Err(Failed::Unreachable(unreachable));
+                }
+            };
+            let facts = &self.record.facts;
+            facts.attempts.set(facts.attempts.get() + 1);
+            self.went(Some(&wire));
+            let endpoint = wire.lease().endpoint().clone();
+            *at.borrow_mut() = Some(endpoint.clone());
+            let trip = Trip::begin(wire.lease());
+            let fresh = wire.is_fresh();
+            let failed = match self.send(&mut wire).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    return Ok(Answered { head, body: Body::Incoming(body), wire, trip });
+                }
+                Err(failed) => failed,
+            };
+            trip.over(failed.outcome());
+            let stale = !fresh
+                && matches!(failed, Failed::Lost(Lost::Reset | Lost::Refused))
+                && self.source.is_whole()
+                && (failed.did_nothing() || retry::is_safe_to_repeat(&self.head.method, true));
+            if !stale {
+                return Err(failed);
+            }
+            facts.flag(Flags::STALE);
+            reached = self.pool.fresh(self.hash, endpoint).await;
+        }
+    }
+
+    fn went(&self, wire: Option<&Wire>) {
+        let cluster = Arc::clone(self.pool.cluster().name());
+        let endpoint = wire.map(|wire| Arc::clone(wire.lease().name()));
+        let version = if self.pool.speaks_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+        let version = wire.map(|_| version);
+        self.record.facts.went.set(Some(Went { cluster, endpoint, version }));
+    }
+
+    async fn send(&self, wire: &mut Wire) -> Result<Response<Incoming>, Failed> {
+        let mut body = Upload::new(&self.source, Some(self.record));
+        body.paced(self.pace.map(crate::pace::Pace::new));
+        let mut request = Request::from_parts(self.head.clone(), body);
+        address(&mut request, self.authority.as_ref(), self.pool.speaks_http2());
+        if self.waits && !self.pool.speaks_http2() {
+            let wanted = Arc::new(Wanted::default());
+            request.body_mut().until(&wanted);
+            hyper::ext::on_informational(&mut request, move |told| {
+                if told.status() == http::StatusCode::CONTINUE {
+                    wanted.now();
+                }
+            });
+        }
+        let answer = wire.send(request).await;
+        match self.source.state() {
+            State::TooLarge => return Err(Failed::TooLarge),
+            State::Broken => return Err(Failed::Client),
+            State::Fine | State::NotKept => {}
+        }
+        answer.map_err(|error| Failed::Lost(lost(&error)))
+    }
+}
+
+impl Failed {
+    /// Whether the service can't have acted on it.
+    fn did_nothing(&self) -> bool {
+        matches!(self, Failed::Lost(Lost::Refused))
+    }
+}
+
+impl Answered {
+    /// What ends an answer that has no body: its trailers, if there are any. `None` if there is a
+    /// body, of which nothing is lost.
+    pub(crate) async fn trailers_only(&mut self) -> Option<Option<HeaderMap>> {
+        let body = std::mem::take(&mut self.body);
+        let mut body = Box::pin(body);
+        let frame = self.wire.drive(body.frame()).await;
+        let trailers = match &frame {
+            None => Some(None),
+            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| Some(trailers.clone())),
+            Some(Err(_)) => None,
+        };
+        self.body = Body::made(Peeked { first: frame, rest: body });
+        trailers
+    }
+}
+
+/// A body whose first frame was looked at.
+struct Peeked {
+    first: Option<Result<Frame<Bytes>, BodyError>>,
+    rest: Pin<Box<Body>>,
+}
+
+impl http_body::Body for Peeked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            None => self.rest.as_mut().poll_frame(cx),
+            first => Poll::Ready(first),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// Whether a route has it that such a failure is tried again.
+fn covers(retry: &Retry, failure: Failure, method: &Method) -> bool {
+    let on = &retry.on;
+    match failure {
+        // Nothing was done, and so nothing is done twice.
+        Failure::Connect => on.connect_failure,
+        Failure::Refused => on.refused_stream,
+        Failure::Reset => on.reset && retry.repeats(method),
+        Failure::PerTryTimeout => on.statuses.contains(504) && retry.repeats(method),
+        Failure::Status(status) => on.statuses.contains(status) && retry.repeats(method),
+        Failure::Code(code) => on.grpc(code.into()) && retry.repeats(method),
+    }
+}
+
+/// Puts in a request whom it is for, as the version has it.
+pub(crate) fn address(request: &mut Request<Upload>, authority: Option<&HeaderValue>, http2: bool) {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    (parts.scheme, parts.authority) = (None, None);
+    if http2 {
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        let named = authority.map(HeaderValue::as_bytes).unwrap_or(b"localhost");
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = uri::Authority::try_from(named).ok();
+    } else {
+        *request.version_mut() = Version::HTTP_11;
+        // A client of HTTP/1.0 need not say whom it asks.
+        let named = authority.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        request.headers_mut().insert(header::HOST, named);
+    }
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// How an attempt was lost.
+fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
+    if error.message().is_some() {
+        return Lost::Refused;
+    }
+    let error = error.error();
+    let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    let unprocessed = reason.is_some_and(|it| {
+        it.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR))
+    });
+    match () {
+        () if unprocessed => Lost::Refused,
+        () if error.is_parse() => Lost::Unreadable,
+        () => Lost::Reset,
+    }
+}

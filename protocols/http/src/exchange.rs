@@ -1,0 +1,210 @@
+//! A request's way in: its head is checked and read, every policy is asked, and then it is served.
+
+use crate::{
+    body::Body,
+    dialect::{Asked, Dialect, Misdirected, No},
+    download::Download,
+    facts::{self, Facts, WithHeaders},
+    hygiene::{self, Flaw},
+    line::is_faulty,
+    record::{End, Record},
+    routes::Route,
+    serving::Serving,
+    visit::Visit,
+};
+use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use hyper::body::Incoming;
+use operation::{Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
+use std::{
+    cell::{Cell, OnceCell},
+    error::Error,
+    fmt,
+    rc::Rc,
+    time::Instant,
+};
+
+/// What requests that no route takes are about.
+const UNROUTED: &str = "unrouted";
+
+/// Nothing is answered: the connection ends, or of several streams this one.
+#[derive(Debug)]
+pub(crate) struct Silence;
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("closed on purpose")
+    }
+}
+
+impl Error for Silence {}
+
+pub(crate) type Answer = Result<Response<Download>, Silence>;
+
+/// Serves one request.
+pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> Answer {
+    let began = Instant::now();
+    visit.served.set(visit.served.get() + 1);
+    let (mut head, body) = request.into_parts();
+    if is_faulty(head.uri.path())
+        && let Some(fault) = visit.notes.fault.take()
+    {
+        visit.last.set(true);
+        return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+    }
+    let authority = match hygiene::check(&head) {
+        Ok(authority) => authority,
+        Err(Flaw { violation, status, message }) => {
+            visit.door.violation(violation);
+            return Ok(flawed(&visit, status, violation, message));
+        }
+    };
+    let facts = Rc::new(Facts {
+        link: visit.door.link(),
+        method: head.method.clone(),
+        uri: head.uri.clone(),
+        version: head.version,
+        host: authority.host().into(),
+        user_agent: facts::user_agent(&head.headers),
+        traced: OnceCell::new(),
+        went: Cell::new(None),
+        status: Cell::new(None),
+        attempts: Cell::new(0),
+        flags: Cell::default(),
+    });
+    let size = facts::size(head.method.as_str().len() + head.uri.path().len() + 12, &head.headers);
+    let dialect = &visit.server.dialect;
+    let asked = dialect.read(&mut head, &facts.host);
+    let call = Call { visit: &visit, facts: &facts, began };
+    let ticket = call.admit(&head, asked.as_ref().ok().map(|asked| &*asked.route)).await;
+    let (asked, ticket) = match (asked, ticket) {
+        (Ok(asked), Ok(ticket)) => (asked, ticket),
+        (Ok(asked), Err(no)) => return call.refused(&asked, &no),
+        (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
+    };
+    let terms = ticket.terms().cloned();
+    let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
+    record.request_bytes.set(size);
+    let terms = terms.unwrap_or_default();
+    let serving = Serving { visit: &visit, record, terms, authority };
+    serving.serve(head, Body::Incoming(body), asked).await
+}
+
+/// An answer to a request that can't be read.
+fn flawed(
+    visit: &Visit,
+    status: u16,
+    violation: Violation,
+    message: &'static str,
+) -> Response<Download> {
+    tracing::debug!(peer = %visit.door.link().peer, violation = violation.0, "refused: {message}");
+    let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
+    let mut answer = Response::new(Download::plain(Body::from(bytes::Bytes::from(body))));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    if visit.last.get() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// A request that is to be admitted.
+struct Call<'v> {
+    visit: &'v Rc<Visit>,
+    facts: &'v Rc<Facts>,
+    began: Instant,
+}
+
+impl Call<'_> {
+    /// Asks every policy.
+    async fn admit(
+        &self,
+        head: &request::Parts,
+        route: Option<&Route>,
+    ) -> Result<Ticket, operation::No> {
+        let dialect = &self.visit.server.dialect;
+        let name = dialect.name(&head.method, &head.uri);
+        let attributes = WithHeaders { facts: self.facts, headers: &head.headers };
+        let operation = Operation {
+            protocol: dialect.protocol(),
+            name,
+            resource: route.map_or(UNROUTED, |route| &route.name),
+            front: &[],
+            attributes: &attributes,
+            awaits: false,
+            light: false,
+            callsite: false,
+            known: dialect.knows(name),
+        };
+        let door = &self.visit.door;
+        let mut verdict = door.admit(&operation, self.began);
+        loop {
+            verdict = match verdict {
+                Verdict::Go(ticket) => return Ok(ticket),
+                Verdict::Refuse(no) => return Err(no),
+                Verdict::Ask(question) => {
+                    let answer = question.answer.await;
+                    door.resume(question.ticket, answer, &operation, Instant::now())
+                }
+            };
+        }
+    }
+
+    /// A policy says no.
+    fn refused(&self, asked: &Asked, no: &operation::No) -> Answer {
+        match no.manner {
+            Manner::Words => {
+                let answer = refusal(&*self.visit.server.dialect, asked, no.told());
+                self.facts.status.set(Some(answer.status()));
+                Ok(answer.map(Download::plain))
+            }
+            Manner::Close | Manner::Reset => {
+                self.visit.close.set(operation::Close::Refused);
+                self.visit.notes.reset.set(no.manner == Manner::Reset);
+                Err(Silence)
+            }
+        }
+    }
+
+    /// The request goes nowhere.
+    fn misdirected(
+        &self,
+        Misdirected { reason, answer }: Misdirected,
+        ticket: Option<Ticket>,
+        size: u64,
+    ) -> Response<Download> {
+        self.facts.status.set(Some(answer.status()));
+        if let Some(ticket) = ticket {
+            let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
+            record.request_bytes.set(size);
+            let answered = matches!(reason, "preflight");
+            let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
+            record.settle(&End::of(outcome, reason));
+        }
+        answer.map(Download::plain)
+    }
+}
+
+/// A no in the protocol's words, and in the client's if somebody translates.
+pub(crate) fn refusal(
+    dialect: &dyn Dialect,
+    asked: &Asked,
+    refusal: Refusal<'_>,
+) -> Response<Body> {
+    let status = match refusal.reason {
+        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Denied => StatusCode::FORBIDDEN,
+        Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Reason::Lost => StatusCode::BAD_GATEWAY,
+        Reason::Invalid => StatusCode::BAD_REQUEST,
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::Overloaded | Reason::NoEndpoint | Reason::Injected => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    let answer = dialect.refuse(Some(asked), &No { refusal, status });
+    match &asked.translator {
+        Some(translator) => translator.refuse(answer),
+        None => answer,
+    }
+}

@@ -1,0 +1,366 @@
+//! A client's connection under hyper's: its bytes are screened on the way in, paced both ways, and
+//! watched for a client that takes nothing.
+
+use crate::{
+    proxy::{Door, Way},
+    screen::{Fault, Limits, Screen},
+};
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep_until},
+};
+
+/// How much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+thread_local! {
+    /// Where bytes are read to before they are screened, for all connections of a worker.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+    /// The path of the request that stands for one that can't be read: no client can guess it.
+    static FAULTY: String = format!("/{:032x}", fastrand::u128(..));
+}
+
+/// What a connection's bytes have told, for whoever serves its requests.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// What is wrong with the request that can't be read.
+    pub(crate) fault: Cell<Option<Fault>>,
+    /// There was such a request.
+    pub(crate) faulty: Cell<bool>,
+    /// The connection is to end with a reset.
+    pub(crate) reset: Cell<bool>,
+    /// What became of the upgrade that was asked for.
+    pub(crate) upgrade: Cell<Upgrade>,
+    /// When a byte was read or written last.
+    pub(crate) moved: Cell<Option<Instant>>,
+    /// Since when the client owes the rest of a request.
+    pub(crate) owes_since: Cell<Option<Instant>>,
+    /// The client took nothing for as long as it may.
+    pub(crate) stalled: Cell<bool>,
+    /// The client's socket broke.
+    pub(crate) broken: Cell<bool>,
+    /// The client ended its half.
+    pub(crate) ended: Cell<bool>,
+}
+
+/// What became of a request for another protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// Nothing yet, or there was none.
+    #[default]
+    Unknown,
+    /// It was granted: what follows is not HTTP.
+    Granted,
+    /// It was not.
+    Denied,
+}
+
+/// Whether this is the request that stands for one that can't be read.
+pub(crate) fn is_faulty(path: &str) -> bool {
+    FAULTY.with(|faulty| faulty == path)
+}
+
+/// A client's connection.
+pub(crate) struct Line {
+    stream: TcpStream,
+    door: Rc<dyn Door>,
+    notes: Rc<Notes>,
+    /// `None` where nothing is screened: HTTP/2 has framing of its own.
+    screen: Option<Screen>,
+    /// Read, and not screened.
+    held: BytesMut,
+    /// Screened, and not handed on.
+    passed: BytesMut,
+    paced: bool,
+    /// Before when nothing passes, by way.
+    pauses: [Option<Pin<Box<Sleep>>>; 2],
+    patience: Option<Duration>,
+    /// Rings when the client has taken nothing for too long.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Line {
+    pub(crate) fn new(stream: TcpStream, door: Rc<dyn Door>, limits: Limits) -> Self {
+        Self {
+            paced: door.is_paced(),
+            patience: door.patience().write,
+            stream,
+            door,
+            notes: Rc::default(),
+            screen: Some(Screen::new(limits)),
+            held: BytesMut::new(),
+            passed: BytesMut::new(),
+            pauses: [None, None],
+            stall: None,
+        }
+    }
+
+    pub(crate) fn notes(&self) -> &Rc<Notes> {
+        &self.notes
+    }
+
+    /// Reads until it is known whether the client speaks HTTP/2.
+    ///
+    /// # Errors
+    /// When the socket breaks.
+    pub(crate) fn poll_speaks_http2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let front = self.held.len().min(PREFACE.len());
+            if self.held[..front] != PREFACE[..front] {
+                return Poll::Ready(Ok(false));
+            }
+            if front == PREFACE.len() {
+                self.screen = None;
+                self.passed = std::mem::take(&mut self.held);
+                return Poll::Ready(Ok(true));
+            }
+            let read = ready!(self.poll_fetch(cx, CHUNK, |line, bytes| {
+                line.held.extend_from_slice(bytes);
+                bytes.len()
+            }))?;
+            if read == 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+    }
+
+    /// Whether nothing was read.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes the socket back, with what was read and not handed on: it carries another protocol now.
+    pub(crate) fn open(self, mut unread: BytesMut) -> (TcpStream, Bytes) {
+        unread.extend_from_slice(&self.passed);
+        unread.extend_from_slice(&self.held);
+        (self.stream, unread.freeze())
+    }
+
+    /// Reads, and shows what was read.
+    fn poll_fetch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        show: impl FnOnce(&mut Self, &[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = most.min(scratch.len());
+            let mut bytes = ReadBuf::new(&mut scratch[..most]);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes));
+            if let Err(error) = read {
+                self.notes.broken.set(true);
+                return Poll::Ready(Err(error));
+            }
+            let now = Instant::now();
+            self.notes.moved.set(Some(now));
+            if bytes.filled().is_empty() {
+                self.notes.ended.set(true);
+            }
+            if self.paced {
+                self.pay(Way::Up, bytes.filled().len(), now);
+            }
+            Poll::Ready(Ok(show(self, bytes.filled())))
+        })
+    }
+
+    /// Screens bytes. Whether all of them may go on as they are; what else may is put aside.
+    fn screen(&mut self, fresh: &[u8]) -> io::Result<bool> {
+        let Some(screen) = &mut self.screen else { return Ok(true) };
+        let direct = self.held.is_empty();
+        if !direct {
+            self.held.extend_from_slice(fresh);
+        }
+        let look = screen.look(if direct { fresh } else { &self.held });
+        let owes = screen.in_head() || screen.in_body();
+        if owes != self.notes.owes_since.get().is_some() {
+            self.notes.owes_since.set(owes.then(Instant::now));
+        }
+        if direct && look.passes == fresh.len() && look.fault.is_none() {
+            return Ok(true);
+        }
+        if direct {
+            self.held.extend_from_slice(fresh);
+        }
+        let passes = self.held.split_to(look.passes);
+        self.passed.unsplit(passes);
+        look.fault.map_or(Ok(false), |fault| self.refuse(fault))
+    }
+
+    /// Lets nothing more pass.
+    fn refuse(&mut self, fault: Fault) -> io::Result<bool> {
+        self.held.clear();
+        self.screen = None;
+        self.notes.owes_since.set(None);
+        self.door.violation(fault.violation);
+        let in_body = fault.in_body;
+        self.notes.fault.set(Some(fault));
+        self.notes.faulty.set(true);
+        if in_body {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body breaks HTTP's rules"));
+        }
+        // The parser behind sees a request in the place of the one that can't be read, and so it
+        // is answered in its turn.
+        FAULTY.with(|path| {
+            for part in ["GET ", path, " HTTP/1.1\r\nhost: faulty\r\n\r\n"] {
+                self.passed.extend_from_slice(part.as_bytes());
+            }
+        });
+        Ok(false)
+    }
+
+    /// Takes notice of what became of an upgrade.
+    fn learn(&mut self) {
+        let Some(screen) = &mut self.screen else { return };
+        if !screen.awaits_upgrade() {
+            return;
+        }
+        match self.notes.upgrade.take() {
+            Upgrade::Unknown => {}
+            Upgrade::Granted => screen.open(),
+            Upgrade::Denied => screen.resume(),
+        }
+    }
+
+    fn pay(&mut self, way: Way, bytes: usize, now: Instant) {
+        let until = self.door.passed(way, bytes, now);
+        self.pauses[way as usize] = until.map(|until| Box::pin(sleep_until(until.into())));
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>, way: Way) -> Poll<()> {
+        let pause = &mut self.pauses[way as usize];
+        if let Some(sleep) = pause {
+            ready!(sleep.as_mut().poll(cx));
+            *pause = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Hands on what was screened.
+    fn hand_on(&mut self, to: &mut ReadBufCursor<'_>) {
+        let len = self.passed.len().min(to.remaining());
+        to.put_slice(&self.passed[..len]);
+        self.passed.advance(len);
+        if self.passed.is_empty() && self.passed.capacity() > 0 {
+            self.passed = BytesMut::new();
+        }
+    }
+
+    fn poll_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(n)) => {
+                let now = Instant::now();
+                self.notes.moved.set(Some(now));
+                self.stall = None;
+                if self.paced {
+                    self.pay(Way::Down, n, now);
+                }
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => {
+                self.notes.broken.set(true);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                let Some(patience) = self.patience else { return Poll::Pending };
+                let stall = self.stall.get_or_insert_with(|| {
+                    Box::pin(sleep_until((Instant::now() + patience).into()))
+                });
+                ready!(stall.as_mut().poll(cx));
+                self.notes.stalled.set(true);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl Read for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut to: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let line = &mut *self;
+        line.learn();
+        if line.passed.is_empty() && !line.held.is_empty() {
+            // They waited for an upgrade, or were read to know the version.
+            line.screen(&[])?;
+        }
+        while line.passed.is_empty() {
+            if line.screen.as_ref().is_some_and(Screen::awaits_upgrade) {
+                return Poll::Pending;
+            }
+            let mut most = to.remaining();
+            if line.paced {
+                ready!(line.poll_pause(cx, Way::Up));
+                most = most.min(line.door.most(Way::Up)).max(1);
+            }
+            let read = line.poll_fetch(cx, most, |line, bytes| {
+                let direct = line.screen(bytes)?;
+                if direct {
+                    to.put_slice(bytes);
+                }
+                io::Result::Ok(direct || bytes.is_empty())
+            });
+            if ready!(read)?? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        line.hand_on(&mut to);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut most = bytes.len();
+        if self.paced {
+            ready!(self.poll_pause(cx, Way::Down));
+            most = most.min(self.door.most(Way::Down)).max(1);
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, &bytes[..most]);
+        self.poll_written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        !self.paced
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.poll_written(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

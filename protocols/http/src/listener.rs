@@ -1,0 +1,99 @@
+//! A listener of plain HTTP, as it was configured, for all workers.
+
+use crate::{
+    hygiene::{Hygiene, Style, Via},
+    plain::Http,
+    routes::{Action, Routes, Statuses},
+    server::ServerPlan,
+    settings::{Forwarded, Settings, StatusRange},
+};
+use std::sync::Arc;
+use values::{Mistake, OneOrMore, Text};
+
+/// A listener of plain HTTP.
+#[derive(Debug)]
+pub struct Listener {
+    /// What was written.
+    pub settings: Settings,
+    /// How its requests are read and judged.
+    pub http: Arc<Http>,
+    /// How its clients are served.
+    pub plan: Arc<ServerPlan>,
+}
+
+impl Listener {
+    /// The listener of a config. What no route takes goes to `cluster`, as the route `default`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, with the keys that lead there.
+    pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
+        let defaults = settings.defaults();
+        let mut routes = Routes::new(&settings.routes, defaults)?;
+        if let Some(cluster) = cluster {
+            routes = routes.followed_by(Routes::single(cluster, defaults));
+        }
+        let http = Http {
+            routes,
+            failed: statuses(&settings.failed),
+            rejected: statuses(&settings.rejected),
+        };
+        let plan = settings.server();
+        Ok(Self { http: Arc::new(http), plan: Arc::new(plan), settings })
+    }
+
+    /// The names of all clusters that requests may go to.
+    pub fn clusters(&self) -> Vec<Arc<str>> {
+        self.http.routes.clusters()
+    }
+}
+
+fn statuses(ranges: &OneOrMore<Text<StatusRange>>) -> Statuses {
+    Statuses::new(ranges.0.iter().map(|range| range.0))
+}
+
+impl Routes {
+    /// The names of all clusters that requests may go to, each once.
+    pub fn clusters(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for route in self.iter() {
+            let targets = match &route.action {
+                Action::Forward(targets) => Some(targets),
+                Action::Redirect(_) | Action::Reply(_) => None,
+            };
+            let mirrored = route.mirror.iter().map(|mirror| &mirror.cluster);
+            for name in targets.iter().flat_map(|targets| targets.names()).chain(mirrored) {
+                if !names.contains(name) {
+                    names.push(Arc::clone(name));
+                }
+            }
+        }
+        names
+    }
+}
+
+impl Settings {
+    /// How clients are served.
+    pub fn server(&self) -> ServerPlan {
+        let Settings { max_head, max_headers, max_target, max_concurrent_streams, .. } = self;
+        let bytes = |size: &Text<values::Size>| usize::try_from(size.0.0).unwrap_or(usize::MAX);
+        ServerPlan {
+            max_head: bytes(max_head),
+            max_headers: max_headers.0.0,
+            max_target: bytes(max_target),
+            max_streams: u32::try_from(max_concurrent_streams.0.0).unwrap_or(u32::MAX),
+            max_requests: self.max_requests_per_connection.0.map(|it| it.0 as u64),
+            hygiene: Hygiene {
+                trusted_hops: u8::try_from(self.trusted_hops.0.0).unwrap_or(u8::MAX),
+                forwarded: match self.forwarded.0 {
+                    Forwarded::XForwarded => Style::XForwarded,
+                    Forwarded::Forwarded => Style::Forwarded,
+                    Forwarded::Both => Style::Both,
+                    Forwarded::Off => Style::Off,
+                },
+                request_id: self.request_id,
+                trace: self.trace,
+                via: self.via.0.as_ref().and_then(|name| Via::new(&name.0)),
+            },
+        }
+    }
+}

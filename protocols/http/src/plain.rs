@@ -1,0 +1,126 @@
+//! Plain HTTP: what a request is called, and how it is refused.
+
+use crate::{
+    body::Body,
+    dialect::{Asked, Dialect, Judged, Misdirected, No},
+    facts::ATTRIBUTES,
+    routes::{Routes, Statuses, path_fault},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
+use operation::{Extra, Outcome, Protocol};
+use std::sync::{Arc, LazyLock};
+
+/// What it is called, and what it counts.
+pub const PROTOCOL: Protocol = Protocol {
+    codes: Some(Extra {
+        metric: "tollgate_http_errors_total",
+        help: "Answers with a status of 400 and more.",
+    }),
+    attributes: ATTRIBUTES,
+    logged: &[
+        "status",
+        "host",
+        "path",
+        "version",
+        "user_agent",
+        "request_id",
+        "client",
+        "attempts",
+        "flags",
+        "upstream_version",
+    ],
+    logged_with_values: &["query"],
+    ..Protocol::plain("http")
+};
+
+/// The names of statuses, from 100.
+static STATUSES: LazyLock<Vec<String>> =
+    LazyLock::new(|| (100_u16..1000).map(|status| status.to_string()).collect());
+
+/// The name of a status.
+fn named(status: StatusCode) -> Option<&'static str> {
+    STATUSES.get(usize::from(status.as_u16()).checked_sub(100)?).map(String::as_str)
+}
+
+/// What listeners of plain HTTP are set to, for all workers.
+#[derive(Debug)]
+pub struct Http {
+    /// Where requests go.
+    pub routes: Routes,
+    /// Which statuses are the service's fault.
+    pub failed: Statuses,
+    /// Which are the client's.
+    pub rejected: Statuses,
+}
+
+impl Dialect for Arc<Http> {
+    fn protocol(&self) -> &'static Protocol {
+        const { &PROTOCOL }
+    }
+
+    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
+        if let Some(fault) = path_fault(head.uri.path()) {
+            let answer = told(StatusCode::BAD_REQUEST, "path", fault, None);
+            return Err(Misdirected { reason: "path", answer });
+        }
+        let found = self.routes.find(head, host);
+        let (route, captures) = found.ok_or_else(|| Misdirected {
+            reason: "no_route",
+            answer: told(StatusCode::NOT_FOUND, "no_route", "no route takes this request", None),
+        })?;
+        Ok(Asked { route, captures, patience: None, translator: None })
+    }
+
+    fn name<'h>(&self, method: &'h Method, _: &'h Uri) -> &'h str {
+        method.as_str()
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        const KNOWN: [&str; 9] =
+            ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+        KNOWN.contains(&name)
+    }
+
+    fn refuse(&self, _: Option<&Asked>, why: &No<'_>) -> Response<Body> {
+        let No { refusal, status } = why;
+        let asked = refusal.code.and_then(|code| u16::try_from(code).ok());
+        let asked = asked.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = asked.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
+        let mut answer = told(status, refusal.reason.as_str(), refusal.message, refusal.policy);
+        if let Some(after) = refusal.retry_after {
+            // In whole seconds, and not too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        answer
+    }
+
+    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+        let status = head.status.as_u16();
+        let outcome = match () {
+            () if self.failed.contains(status) => Outcome::Failed,
+            () if self.rejected.contains(status) => Outcome::Rejected,
+            () => Outcome::Ok,
+        };
+        let code = named(head.status).filter(|_| status >= 400);
+        Some(Judged { outcome, code, number: status })
+    }
+
+    fn judge_trailers(&self, _: Option<&HeaderMap>) -> Judged {
+        Judged { outcome: Outcome::Ok, code: None, number: 200 }
+    }
+}
+
+/// An answer in a few words of JSON: `{"error":…,"message":…,"policy":…}`.
+fn told(status: StatusCode, error: &str, message: &str, policy: Option<&str>) -> Response<Body> {
+    let mut words = serde_json::json!({ "error": error, "message": message });
+    if let (Some(policy), Some(words)) = (policy, words.as_object_mut()) {
+        words.insert("policy".to_owned(), policy.into());
+    }
+    let mut answer = Response::new(Body::from(Bytes::from(words.to_string())));
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}

@@ -1,0 +1,173 @@
+//! One operation under way: what is told of it when it ends, exactly once.
+
+use crate::{
+    dialect::{Judged, Meter},
+    facts::Facts,
+    proxy::Lease,
+    visit::Visit,
+};
+use operation::{Outcome, Settlement, Ticket};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Instant,
+};
+
+/// One operation under way. Dropped, it settles as cancelled: nobody waits for it any more.
+pub(crate) struct Record {
+    ticket: Cell<Option<Ticket>>,
+    pub(crate) facts: Rc<Facts>,
+    pub(crate) began: Instant,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) reply_bytes: Cell<u64>,
+    pub(crate) first_byte: Cell<Option<Instant>>,
+    /// When a byte of it moved last.
+    pub(crate) moved: Cell<Instant>,
+    /// When the whole of the request had gone.
+    pub(crate) sent: Cell<Option<Instant>>,
+    meter: Option<RefCell<Box<dyn Meter>>>,
+    /// The attempt whose answer is the operation's.
+    trip: RefCell<Option<Trip>>,
+    visit: Rc<Visit>,
+}
+
+/// One attempt, at its endpoint. Dropped, it counts as cancelled.
+pub(crate) struct Trip {
+    lease: Option<Rc<dyn Lease>>,
+    since: Instant,
+}
+
+impl Trip {
+    /// A request goes to where this leads.
+    pub(crate) fn begin(lease: &Rc<dyn Lease>) -> Self {
+        lease.began();
+        Self { lease: Some(Rc::clone(lease)), since: Instant::now() }
+    }
+
+    /// It is over.
+    pub(crate) fn over(mut self, outcome: Outcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.ended(outcome, self.since.elapsed());
+        }
+    }
+}
+
+impl Drop for Trip {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.ended(Outcome::Cancelled, self.since.elapsed());
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) code: Option<&'static str>,
+    /// The policy that ended it.
+    pub(crate) policy: Option<Rc<str>>,
+    /// The service itself told how it ended.
+    pub(crate) told: bool,
+}
+
+impl End {
+    /// An end that the service did not tell.
+    pub(crate) fn of(outcome: Outcome, reason: &'static str) -> Self {
+        Self { outcome, reason: Some(reason), code: None, policy: None, told: false }
+    }
+}
+
+impl From<Judged> for End {
+    fn from(judged: Judged) -> Self {
+        let Judged { outcome, code, .. } = judged;
+        Self { outcome, reason: None, code, policy: None, told: true }
+    }
+}
+
+impl Record {
+    pub(crate) fn new(
+        ticket: Ticket,
+        facts: Rc<Facts>,
+        began: Instant,
+        meter: Option<Box<dyn Meter>>,
+        visit: &Rc<Visit>,
+    ) -> Rc<Self> {
+        visit.busy.set(visit.busy.get() + 1);
+        Rc::new(Self {
+            ticket: Cell::new(Some(ticket)),
+            facts,
+            began,
+            request_bytes: Cell::new(0),
+            reply_bytes: Cell::new(0),
+            first_byte: Cell::new(None),
+            moved: Cell::new(began),
+            sent: Cell::new(None),
+            meter: meter.map(RefCell::new),
+            trip: RefCell::new(None),
+            visit: Rc::clone(visit),
+        })
+    }
+
+    /// More of the request's body has gone.
+    pub(crate) fn asked(&self, bytes: &[u8]) {
+        self.request_bytes.set(self.request_bytes.get() + bytes.len() as u64);
+        self.moved.set(Instant::now());
+        if let Some(meter) = &self.meter {
+            meter.borrow_mut().asked(bytes);
+        }
+    }
+
+    /// More of the answer's body has come.
+    pub(crate) fn answered(&self, bytes: &[u8]) {
+        self.reply_bytes.set(self.reply_bytes.get() + bytes.len() as u64);
+        if let Some(meter) = &self.meter {
+            meter.borrow_mut().answered(bytes);
+        }
+    }
+
+    /// This attempt's answer is the operation's.
+    pub(crate) fn follows(&self, trip: Trip) {
+        *self.trip.borrow_mut() = Some(trip);
+    }
+
+    /// Tells how it ended, unless that was told before.
+    pub(crate) fn settle(&self, end: &End) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let now = Instant::now();
+        if let Some(trip) = self.trip.borrow_mut().take() {
+            trip.over(end.outcome);
+        }
+        self.visit.busy.set(self.visit.busy.get() - 1);
+        let (request_items, reply_items) =
+            self.meter.as_ref().map_or((0, 0), |meter| meter.borrow().items());
+        ticket.settle(&Settlement {
+            outcome: end.outcome,
+            reason: end.reason,
+            policy: end.policy.as_deref(),
+            code: end.code,
+            shape: None,
+            request_bytes: self.request_bytes.get(),
+            reply_bytes: self.reply_bytes.get(),
+            request_items,
+            reply_items,
+            confirmed: end.told,
+            first_byte: self.first_byte.get(),
+            now,
+            attributes: &*self.facts,
+        });
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn gone(&self) {
+        let close = self.visit.close.get();
+        self.settle(&End::of(close.outcome(false), close.as_str()));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.gone();
+    }
+}

@@ -1,0 +1,300 @@
+//! A client's connection, from its first byte to its end.
+
+use crate::{
+    download::Download,
+    exchange::{Silence, exchange},
+    line::Line,
+    proxy::{Door, Patience, Phase},
+    server::Server,
+    visit::Visit,
+    wire::Here,
+};
+use bytes::BytesMut;
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::TokioTimer;
+use operation::Close;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Sleep, sleep, timeout},
+};
+
+/// How much of a stream of HTTP/2 a client may send that nobody has taken yet, and how much of all
+/// streams of its connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How many streams a client may reset that were never served, and how many it may have the proxy
+/// reset for its faults, before its connection ends (CVE-2023-44487, CVE-2025-8671).
+const MOST_RESETS: usize = 100;
+
+/// A time that never comes.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How long a client may take to end its own half.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A client's connection, with hyper's side of it.
+enum Connection {
+    Http1(Box<http1::Connection<Line, Each>>),
+    Http2(Box<http2::Connection<Line, Each, Here>>),
+}
+
+/// Serves each request of a connection.
+#[derive(Clone)]
+struct Each(Rc<Visit>);
+
+impl Service<Request<Incoming>> for Each {
+    type Response = Response<Download>;
+    type Error = Silence;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Silence>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let visit = Rc::clone(&self.0);
+        let http1 = request.version() < Version::HTTP_2;
+        Box::pin(async move {
+            let mut answer = exchange(Rc::clone(&visit), request).await?;
+            if http1 && visit.is_last() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+impl Server {
+    /// Serves a client until its connection ends.
+    pub fn serve(
+        self: Rc<Self>,
+        door: Rc<dyn Door>,
+        client: TcpStream,
+    ) -> Pin<Box<dyn Future<Output = Close>>> {
+        Box::pin(serve(self, door, client))
+    }
+}
+
+async fn serve(server: Rc<Server>, door: Rc<dyn Door>, client: TcpStream) -> Close {
+    let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
+    let visit = Visit::new(server, door, Rc::clone(line.notes()));
+    let mut watch = Watch::new(&visit);
+    let greeted = poll_fn(|cx| {
+        if let Poll::Ready(spoken) = line.poll_speaks_http2(cx) {
+            return Poll::Ready(spoken.map_err(|_| Close::ClientReset));
+        }
+        watch.silent = line.is_silent();
+        watch.poll(cx).map(Err)
+    });
+    let http2 = match greeted.await {
+        Ok(http2) => http2,
+        Err(close) => return close,
+    };
+    watch.silent = false;
+    let mut connection = Connection::begin(line, &visit, http2);
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(result) = connection.poll(cx) {
+            return Poll::Ready(Ended::Itself(result));
+        }
+        match watch.poll(cx) {
+            Poll::Ready(close) => Poll::Ready(Ended::Watched(close)),
+            Poll::Pending => {
+                if watch.drains() {
+                    connection.drain();
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    });
+    let close = match ended.await {
+        Ended::Watched(close) => {
+            visit.close.set(close);
+            return close;
+        }
+        Ended::Itself(result) => told(&visit, &watch, result),
+    };
+    let tunnel = visit.tunnel.borrow_mut().take();
+    let Connection::Http1(connection) = connection else { return close };
+    let parts = connection.into_parts();
+    let (mut client, unread) = parts.io.open(BytesMut::from(&parts.read_buf[..]));
+    if let Some(tunnel) = tunnel {
+        return tunnel.run(&visit, (client, unread)).await;
+    }
+    if visit.notes.reset.get() {
+        // It may be gone already.
+        let _ = client.set_zero_linger();
+    } else {
+        goodbye(&mut client).await;
+    }
+    close
+}
+
+enum Ended {
+    Itself(hyper::Result<()>),
+    Watched(Close),
+}
+
+/// Why a connection ended that hyper ended.
+fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
+    let notes = &visit.notes;
+    match result {
+        _ if visit.close.get() != Close::ClientReset => visit.close.get(),
+        _ if notes.stalled.get() => Close::WriteTimeout,
+        _ if notes.faulty.get() => Close::ClientViolation,
+        _ if notes.broken.get() => Close::ClientReset,
+        Ok(()) if watch.draining => Close::Drain,
+        Ok(()) if notes.ended.get() || !visit.is_last() => Close::Client,
+        Ok(()) => Close::MaxRequests,
+        Err(error) if error.is_incomplete_message() || notes.ended.get() => Close::ClientReset,
+        Err(error) => {
+            tracing::debug!(peer = %visit.door.link().peer, %error, "an HTTP connection ended");
+            Close::ClientViolation
+        }
+    }
+}
+
+/// Ends a connection in an orderly way: were the client's last bytes left unread, the kernel would
+/// reset it, and what the client was told last could be lost.
+async fn goodbye(client: &mut TcpStream) {
+    let _ = client.shutdown().await;
+    let mut ignored = [0; 4096];
+    let _ =
+        timeout(GOODBYE, async { while client.read(&mut ignored).await.is_ok_and(|n| n > 0) {} })
+            .await;
+}
+
+impl Connection {
+    fn begin(line: Line, visit: &Rc<Visit>, http2: bool) -> Self {
+        let (plan, each) = (&visit.server.plan, Each(Rc::clone(visit)));
+        if http2 {
+            let mut builder = http2::Builder::new(Here);
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(plan.max_streams)
+                .max_header_list_size(u32::try_from(plan.max_head).unwrap_or(u32::MAX))
+                .max_pending_accept_reset_streams(MOST_RESETS)
+                .max_local_error_reset_streams(MOST_RESETS);
+            return Connection::Http2(Box::new(builder.serve_connection(line, each)));
+        }
+        let mut builder = http1::Builder::new();
+        builder
+            .half_close(true)
+            .max_headers(plan.max_headers)
+            .header_read_timeout(None)
+            .timer(TokioTimer::new());
+        Connection::Http1(Box::new(builder.serve_connection(line, each)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Connection::Http1(connection) => connection.poll_without_shutdown(cx),
+            Connection::Http2(connection) => Pin::new(&mut **connection).poll(cx),
+        }
+    }
+
+    fn drain(&mut self) {
+        match self {
+            Connection::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            Connection::Http2(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+        }
+    }
+}
+
+/// Watches the clock, and what the proxy does, over a connection.
+struct Watch {
+    visit: Rc<Visit>,
+    patience: Patience,
+    began: Instant,
+    /// The client has sent nothing yet.
+    silent: bool,
+    draining: bool,
+    told: bool,
+    sleep: Pin<Box<Sleep>>,
+    /// When that rings.
+    due: Option<Instant>,
+}
+
+impl Watch {
+    fn new(visit: &Rc<Visit>) -> Self {
+        Self {
+            patience: visit.door.patience(),
+            visit: Rc::clone(visit),
+            began: Instant::now(),
+            silent: true,
+            draining: false,
+            told: false,
+            sleep: Box::pin(sleep(FOR_EVER)),
+            due: None,
+        }
+    }
+
+    /// Whether the connection is to be told now that it takes no more requests.
+    fn drains(&mut self) -> bool {
+        let drains = self.draining || self.visit.is_last() && self.visit.busy.get() == 0;
+        drains && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// Ready when the connection is to end now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        self.visit.door.wakes(cx.waker());
+        match self.visit.door.phase() {
+            Phase::Leaving => return Poll::Ready(Close::DrainTimeout),
+            Phase::Draining if self.visit.served.get() == 0 && self.silent => {
+                return Poll::Ready(Close::Drain);
+            }
+            Phase::Draining => self.draining = true,
+            Phase::Working => {}
+        }
+        loop {
+            let Some((due, close)) = self.next() else { return Poll::Pending };
+            // A timer that rings too early is set anew then: that is cheaper than to move it with
+            // each request.
+            if self.due.is_none_or(|set| due < set) {
+                self.due = Some(due);
+                self.sleep.as_mut().reset(due.into());
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.due = None;
+            if Instant::now() >= due {
+                return Poll::Ready(close);
+            }
+        }
+    }
+
+    /// What happens next if nothing else does.
+    fn next(&self) -> Option<(Instant, Close)> {
+        let (notes, patience) = (&self.visit.notes, &self.patience);
+        let (busy, served) = (self.visit.busy.get() > 0, self.visit.served.get() > 0);
+        let after = |from: Instant, time: Option<Duration>, close| Some((from + time?, close));
+        let moved = notes.moved.get().unwrap_or(self.began);
+        let greets = !served && !busy;
+        let owes = notes.owes_since.get().filter(|_| !greets);
+        [
+            after(self.began, patience.life, Close::MaxDuration),
+            after(self.began, patience.first_byte, Close::FirstByteTimeout).filter(|_| self.silent),
+            after(self.began, patience.handshake, Close::HandshakeTimeout)
+                .filter(|_| greets && !self.silent),
+            owes.and_then(|since| after(since, patience.message, Close::MessageTimeout)),
+            after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(due, _)| *due)
+    }
+}

@@ -1,0 +1,290 @@
+//! A request's body on its way to a service: counted, bounded, and kept where it may have to be
+//! sent again.
+
+use crate::{
+    body::{Body, BodyError},
+    pace::Pace,
+    record::Record,
+};
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+use tokio::time::Sleep;
+
+/// How long a service may take to say that it wants the body, where the client asks for that.
+const CONTINUE: Duration = Duration::from_secs(1);
+
+/// A request's body, from which any number of attempts may be made.
+pub(crate) struct Source {
+    inner: RefCell<Inner>,
+    /// How many bytes may be kept, and how many there may be at all.
+    keeps: usize,
+    most: u64,
+    state: Cell<State>,
+    sent: Cell<bool>,
+}
+
+struct Inner {
+    body: Body,
+    kept: Vec<Piece>,
+    size: usize,
+    total: u64,
+    ended: bool,
+}
+
+/// A part of a body that is kept.
+#[derive(Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+/// What became of a body so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It comes.
+    #[default]
+    Fine,
+    /// It is longer than may be kept, and so it can be sent once only.
+    NotKept,
+    /// It is longer than it may be.
+    TooLarge,
+    /// The client broke off.
+    Broken,
+}
+
+impl Source {
+    /// A body of at most `most` bytes, of which `keeps` are kept to be sent again.
+    pub(crate) fn new(body: Body, keeps: usize, most: Option<u64>) -> Rc<Self> {
+        let sent = Cell::new(body.is_end_stream());
+        let inner = Inner { body, kept: Vec::new(), size: 0, total: 0, ended: sent.get() };
+        Rc::new(Self {
+            inner: RefCell::new(inner),
+            keeps,
+            most: most.unwrap_or(u64::MAX),
+            state: Cell::default(),
+            sent,
+        })
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// Whether all of it was read.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    /// Whether none of it was read.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.total == 0 && (inner.ended || inner.kept.is_empty())
+    }
+
+    /// Whether another attempt can be made of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.state.get(), State::Fine) && (self.keeps > 0 || self.is_untouched())
+    }
+
+    /// The piece at this place.
+    fn poll(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<Piece, BodyError>>> {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(piece) = inner.kept.get(at) {
+            return Poll::Ready(Some(Ok(piece.clone())));
+        }
+        if inner.ended {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(Pin::new(&mut inner.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                inner.ended = true;
+                self.state.set(State::Broken);
+                return Poll::Ready(Some(Err(error)));
+            }
+            None => {
+                inner.ended = true;
+                self.sent.set(true);
+                return Poll::Ready(None);
+            }
+        };
+        let piece = match frame.into_data() {
+            Ok(data) => Piece::Data(data),
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => Piece::Trailers(trailers),
+                Err(_) => return Poll::Ready(None),
+            },
+        };
+        if let Piece::Data(data) = &piece {
+            inner.total += data.len() as u64;
+            if inner.total > self.most {
+                inner.ended = true;
+                self.state.set(State::TooLarge);
+                return Poll::Ready(Some(Err(TooLarge.into())));
+            }
+            inner.size += data.len();
+        }
+        if inner.body.is_end_stream() {
+            inner.ended = true;
+            self.sent.set(true);
+        }
+        if self.keeps > 0 && self.state.get() == State::Fine {
+            if inner.size > self.keeps {
+                self.state.set(State::NotKept);
+                // Whoever reads from here on has read what was kept.
+                inner.kept.clear();
+            } else {
+                inner.kept.push(piece.clone());
+            }
+        }
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn is_end(&self, at: usize) -> bool {
+        let inner = self.inner.borrow();
+        inner.ended && at >= inner.kept.len() && self.state.get() != State::Broken
+    }
+
+    fn size_hint(&self, at: usize) -> SizeHint {
+        let inner = self.inner.borrow();
+        if at == 0 && inner.total > 0 {
+            // Read before, by an attempt that failed.
+            if inner.ended {
+                return SizeHint::with_exact(inner.total);
+            }
+            return inner
+                .body
+                .size_hint()
+                .exact()
+                .map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + inner.total));
+        }
+        inner.body.size_hint()
+    }
+}
+
+/// The request's body is longer than it may be.
+#[derive(Debug)]
+pub(crate) struct TooLarge;
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's body is longer than it may be")
+    }
+}
+
+impl Error for TooLarge {}
+
+/// Whether the service wants a body that its client holds back (`expect: 100-continue`).
+#[derive(Default)]
+pub(crate) struct Wanted {
+    said: std::sync::atomic::AtomicBool,
+    waker: std::sync::Mutex<Option<Waker>>,
+}
+
+impl Wanted {
+    /// The service wants it.
+    pub(crate) fn now(&self) {
+        self.said.store(true, std::sync::atomic::Ordering::Relaxed);
+        let waker = self.waker.lock().map(|mut waker| waker.take());
+        if let Ok(Some(waker)) = waker {
+            waker.wake();
+        }
+    }
+
+    fn is_said(&self, cx: &Context<'_>) -> bool {
+        if let Ok(mut waker) = self.waker.lock() {
+            *waker = Some(cx.waker().clone());
+        }
+        self.said.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// One attempt's share of a request's body.
+pub(crate) struct Upload {
+    source: Rc<Source>,
+    at: usize,
+    record: Option<Rc<Record>>,
+    held: Option<(std::sync::Arc<Wanted>, Pin<Box<Sleep>>)>,
+    pace: Option<Pace>,
+}
+
+impl Upload {
+    /// What is sent is counted in `record`, if there is one.
+    pub(crate) fn new(source: &Rc<Source>, record: Option<&Rc<Record>>) -> Self {
+        Self { source: Rc::clone(source), at: 0, record: record.cloned(), held: None, pace: None }
+    }
+
+    /// Held back until the service wants it.
+    pub(crate) fn until(&mut self, wanted: &std::sync::Arc<Wanted>) {
+        self.held = Some((std::sync::Arc::clone(wanted), Box::pin(tokio::time::sleep(CONTINUE))));
+    }
+
+    /// No faster than this.
+    pub(crate) fn paced(&mut self, pace: Option<Pace>) {
+        self.pace = pace;
+    }
+
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((wanted, patience)) = &mut self.held {
+            if !wanted.is_said(cx) {
+                ready!(patience.as_mut().poll(cx));
+            }
+            self.held = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let upload = &mut *self;
+        ready!(upload.poll_held(cx));
+        if let Some(pace) = &mut upload.pace {
+            ready!(pace.poll(cx));
+        }
+        let piece = ready!(upload.source.poll(cx, upload.at));
+        if upload.source.is_sent()
+            && let Some(record) = &upload.record
+            && record.sent.get().is_none()
+        {
+            record.sent.set(Some(Instant::now()));
+        }
+        let Some(piece) = piece.transpose()? else { return Poll::Ready(None) };
+        upload.at += 1;
+        Poll::Ready(Some(Ok(match piece {
+            Piece::Data(data) => {
+                if let Some(record) = &upload.record {
+                    record.asked(&data);
+                }
+                if let Some(pace) = &mut upload.pace {
+                    pace.passed(data.len());
+                }
+                Frame::data(data)
+            }
+            Piece::Trailers(trailers) => Frame::trailers(trailers),
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end(self.at)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint(self.at)
+    }
+}

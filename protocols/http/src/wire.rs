@@ -1,0 +1,285 @@
+//! A connection to an endpoint, with hyper's side of it.
+//!
+//! One of HTTP/1 is polled by whoever uses it: a request, its answer and both connections are one
+//! task, and no message passes between tasks. One of HTTP/2 is shared, and so has a task of its own.
+
+use crate::{
+    proxy::{Lease, Wish},
+    upload::Upload,
+};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::Cell,
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpStream, task::spawn_local};
+
+/// How many headers an answer may have.
+const MAX_HEADERS: usize = 256;
+
+/// How much of an answer a stream of HTTP/2 may send that nobody has taken yet, and how much all
+/// streams of a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How often a connection of HTTP/2 with streams on it is asked for a sign of life, and how long
+/// that may take.
+const PING: Duration = Duration::from_secs(20);
+const PONG: Duration = Duration::from_secs(10);
+
+/// Runs hyper's tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
+/// What a request is sent to the service by.
+pub(crate) enum Wire {
+    /// A connection of its own.
+    Own(Box<Own>),
+    /// A stream of a connection that others use too.
+    Stream(Stream),
+}
+
+/// A connection of HTTP/1, which carries one request at a time.
+pub(crate) struct Own {
+    connection: http1::Connection<TokioIo<TcpStream>, Upload>,
+    sender: http1::SendRequest<Upload>,
+    lease: Rc<dyn Lease>,
+    /// How many requests it has carried.
+    pub(crate) carried: u64,
+    /// Since when it rests.
+    pub(crate) rests_since: Instant,
+    ended: bool,
+}
+
+impl Own {
+    pub(crate) async fn begin(
+        stream: TcpStream,
+        lease: Rc<dyn Lease>,
+        max_head: usize,
+    ) -> hyper::Result<Box<Self>> {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(MAX_HEADERS).max_header_size(max_head);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let rests_since = Instant::now();
+        Ok(Box::new(Self { connection, sender, lease, carried: 0, rests_since, ended: false }))
+    }
+
+    /// Moves bytes both ways.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
+            self.ended = true;
+        }
+        if self.ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether it can carry another request, as far as is known.
+    pub(crate) fn is_free(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // What the service has said meanwhile, above all that it is gone, is heard now.
+        self.poll(&mut cx).is_pending() && self.sender.is_ready() && self.lease.wish() == Wish::Stay
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        // A connection takes a request only once it has been polled.
+        let _ = poll_fn(|cx| {
+            let ended = self.poll(cx).is_ready();
+            match self.sender.poll_ready(cx) {
+                Poll::Pending if !ended => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+        self.carried += 1;
+        let mut answer = pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
+                self.ended = true;
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// What counts it.
+    pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
+        &self.lease
+    }
+
+    /// Takes the socket back: it carries another protocol now.
+    pub(crate) fn open(self) -> (TcpStream, bytes::Bytes, Rc<dyn Lease>) {
+        let parts = self.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf, self.lease)
+    }
+}
+
+/// A connection of HTTP/2.
+pub(crate) struct Shared {
+    sender: http2::SendRequest<Upload>,
+    pub(crate) lease: Rc<dyn Lease>,
+    /// How many streams the service bears.
+    limit: Rc<Cell<usize>>,
+    streams: Cell<usize>,
+    carried: Cell<u64>,
+    /// Since when it has no stream.
+    pub(crate) rests_since: Cell<Instant>,
+    /// It takes no more streams.
+    pub(crate) retired: Cell<bool>,
+}
+
+impl Shared {
+    pub(crate) async fn begin(
+        stream: TcpStream,
+        lease: Rc<dyn Lease>,
+        max_head: usize,
+    ) -> hyper::Result<Rc<Self>> {
+        let mut builder = http2::Builder::new(Here);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG);
+        let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let held = Rc::clone(&lease);
+        let limit = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let told = Rc::clone(&limit);
+        spawn_local(async move {
+            // Whoever has a stream on it hears of its end.
+            let _ = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                told.set(connection.current_max_send_streams());
+                ended
+            })
+            .await;
+            drop(held);
+        });
+        Ok(Rc::new(Self {
+            sender,
+            lease,
+            limit,
+            streams: Cell::new(0),
+            carried: Cell::new(0),
+            rests_since: Cell::new(Instant::now()),
+            retired: Cell::new(false),
+        }))
+    }
+
+    /// How many streams it carries.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Whether it can carry another stream beside `most` − 1 others, after `carried` at most.
+    pub(crate) fn is_free(&self, most: usize, carried: u64) -> bool {
+        let most = most.min(self.limit.get());
+        !self.retired.get()
+            && self.streams.get() < most
+            && self.carried.get() < carried
+            && self.is_alive()
+    }
+
+    /// Whether it is of use at all.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.sender.is_closed() && self.lease.wish() == Wish::Stay
+    }
+}
+
+/// One stream of a connection of HTTP/2; it is counted there until dropped.
+pub(crate) struct Stream(Rc<Shared>);
+
+impl Stream {
+    pub(crate) fn begin(shared: &Rc<Shared>) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        shared.carried.set(shared.carried.get() + 1);
+        Self(Rc::clone(shared))
+    }
+
+    async fn send(
+        &self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        let mut sender = self.0.sender.clone();
+        if let Err(error) = sender.ready().await {
+            tracing::debug!(%error, "an HTTP/2 connection takes no more streams");
+        }
+        sender.try_send_request(request).await
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.rests_since.set(Instant::now());
+    }
+}
+
+impl Wire {
+    /// Sends a request, and waits for the head of its answer.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Wire::Own(own) => own.send(request).await,
+            Wire::Stream(stream) => stream.send(request).await,
+        }
+    }
+
+    /// Moves bytes, where nobody else does.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Wire::Own(own) = self {
+            let _ = own.poll(cx);
+        }
+    }
+
+    /// Waits for something that its bytes have to be moved for.
+    pub(crate) async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.poll(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
+        match self {
+            Wire::Own(own) => &own.lease,
+            Wire::Stream(stream) => &stream.0.lease,
+        }
+    }
+
+    /// Whether nothing was sent by it before.
+    pub(crate) fn is_fresh(&self) -> bool {
+        match self {
+            Wire::Own(own) => own.carried == 0,
+            Wire::Stream(stream) => stream.0.carried.get() <= 1,
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wire").field(self.lease().name()).finish()
+    }
+}

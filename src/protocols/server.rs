@@ -1,0 +1,234 @@
+//! The proxy, as protocols see it that end both connections themselves.
+
+use super::Protocol;
+use crate::{
+    cluster::{self, Spares},
+    connection::Door,
+    policy, worker,
+};
+use operation::{Close, Decision, Gate, Link, No, Operation, Outcome, Ticket, Verdict, Violation};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+use tokio::net::TcpStream;
+use web::{
+    Cluster, Connecting, Dialed, Endpoint, Lease, Patience, Phase, PoolPlan, Unreachable, Way,
+    Whom, Wish,
+};
+pub use web::{ClusterSettings as Pooling, Pools, Server};
+
+/// What serves a listener's clients on this worker, where its protocol ends both connections
+/// itself.
+pub fn server(
+    protocol: &Protocol,
+    clusters: &BTreeMap<Arc<str>, Rc<Spares>>,
+    pools: &Pools,
+) -> Option<Rc<Server>> {
+    let (dialect, plan, http2): (Rc<dyn web::Dialect>, _, _) = match protocol {
+        Protocol::Tcp(_) | Protocol::Mongo(_) => return None,
+        Protocol::Http(listener) => {
+            (Rc::new(Arc::clone(&listener.http)), Arc::clone(&listener.plan), false)
+        }
+    };
+    let names = protocol.clusters();
+    let reached = names.iter().filter_map(|name| clusters.get(name)).map(|spares| {
+        let plan = pool(spares.cluster().pooling(), http2);
+        (Rc::new(Upstreams(Rc::clone(spares))) as Rc<dyn Cluster>, plan)
+    });
+    Some(Server::new(dialect, plan, reached, pools))
+}
+
+/// Serves a connection until it ends.
+pub fn host(
+    server: &Rc<Server>,
+    door: Door,
+    client: TcpStream,
+) -> Pin<Box<dyn Future<Output = Close>>> {
+    Rc::clone(server).serve(Rc::new(Visited(door)), client)
+}
+
+/// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.
+fn pool(settings: &Pooling, http2: bool) -> PoolPlan {
+    PoolPlan {
+        http2: settings.version.map_or(http2, |version| version.0.0 == 2),
+        max_requests: settings.max_requests_per_connection.0.map_or(u64::MAX, |it| it.0 as u64),
+        max_streams: settings.max_concurrent_streams.0.0,
+        idle_timeout: settings.idle_timeout.0,
+        max_idle: settings.max_idle.0.0,
+        max_head: usize::try_from(settings.max_head.0.0).unwrap_or(usize::MAX),
+    }
+}
+
+/// A cluster, as one worker reaches it.
+struct Upstreams(Rc<Spares>);
+
+impl Cluster for Upstreams {
+    fn name(&self) -> &Arc<str> {
+        self.0.cluster().name()
+    }
+
+    fn hash(&self, client: IpAddr) -> Option<u64> {
+        self.0.cluster().hash_of(client)
+    }
+
+    fn pick(&self, hash: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint> {
+        let except = known(tried);
+        let ask = cluster::Ask { hash, except: &except };
+        self.0.cluster().pick(ask).map(|endpoint| Endpoint(endpoint))
+    }
+
+    fn connect(self: Rc<Self>, whom: Whom) -> Connecting {
+        Box::pin(async move {
+            let Whom { hash, first, tried } = whom;
+            let first = first.and_then(|first| known(&[first]).pop());
+            let whom = cluster::Whom { hash, first, tried: known(&tried) };
+            match self.0.connect(whom).await {
+                Ok(cluster::Upstream { stream, lease }) => {
+                    let endpoint = Endpoint(Arc::clone(lease.endpoint()) as _);
+                    Ok(Dialed { stream, lease: Rc::new(Held { lease, endpoint }) })
+                }
+                Err(error) => {
+                    let (reason, message) = error.told();
+                    tracing::debug!(%error, "a request found no upstream");
+                    Err(Unreachable { reason, message, close: error.close() })
+                }
+            }
+        })
+    }
+
+    fn admit(&self) -> Result<Option<Box<dyn Any>>, String> {
+        let cluster = self.0.cluster();
+        if !cluster.limits_operations() {
+            return Ok(None);
+        }
+        match cluster.admit_operation() {
+            Some(permit) => Ok(Some(Box::new(permit))),
+            None => Err(cluster.overloaded().to_owned()),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.0.cluster().is_awaited()
+    }
+}
+
+/// The endpoints as clusters know them.
+fn known(endpoints: &[Endpoint]) -> Vec<Arc<cluster::Endpoint>> {
+    endpoints.iter().filter_map(|it| Arc::clone(&it.0).downcast().ok()).collect()
+}
+
+/// A connection's being counted at its endpoint.
+struct Held {
+    lease: cluster::Lease,
+    endpoint: Endpoint,
+}
+
+impl Lease for Held {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn name(&self) -> &Arc<str> {
+        self.lease.endpoint().name()
+    }
+
+    fn began(&self) {
+        self.lease.began();
+    }
+
+    fn ended(&self, outcome: Outcome, took: Duration) {
+        self.lease.ended(outcome, took);
+    }
+
+    fn wish(&self) -> Wish {
+        match self.lease.wish() {
+            cluster::Wish::Stay => Wish::Stay,
+            cluster::Wish::Rest => Wish::Rest,
+            cluster::Wish::Unhealthy => Wish::Close(Close::EndpointUnhealthy),
+            cluster::Wish::Removed => Wish::Close(Close::EndpointRemoved),
+        }
+    }
+}
+
+/// One client's connection.
+struct Visited(Door);
+
+impl Gate for Visited {
+    fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
+        self.0.admit(operation, now)
+    }
+
+    fn resume(
+        &self,
+        ticket: Ticket,
+        answer: Decision,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Verdict {
+        self.0.resume(ticket, answer, operation, now)
+    }
+}
+
+impl web::Door for Visited {
+    fn link(&self) -> Link {
+        self.0.link()
+    }
+
+    fn patience(&self) -> Patience {
+        let plan = self.0.plan();
+        Patience {
+            first_byte: plan.first_byte_timeout,
+            handshake: plan.handshake_timeout,
+            message: plan.message_timeout,
+            write: plan.write_timeout,
+            idle: plan.idle_timeout,
+            life: plan.max_connection_duration,
+        }
+    }
+
+    fn wakes(&self, waker: &Waker) {
+        self.0.wakes(waker);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.0.worker().phase() {
+            worker::Phase::Working => Phase::Working,
+            worker::Phase::Draining => Phase::Draining,
+            worker::Phase::Leaving => Phase::Leaving,
+        }
+    }
+
+    fn violation(&self, violation: Violation) {
+        self.0.violation(violation);
+    }
+
+    fn refuse_unreadable(&self) -> Option<No> {
+        self.0.refuse_unreadable()
+    }
+
+    fn is_paced(&self) -> bool {
+        !self.0.guests().is_empty()
+    }
+
+    fn most(&self, way: Way) -> usize {
+        self.0.guests().most(direction(way))
+    }
+
+    fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
+        self.0.guests().passed(direction(way), bytes, now)
+    }
+}
+
+fn direction(way: Way) -> policy::Way {
+    match way {
+        Way::Up => policy::Way::Up,
+        Way::Down => policy::Way::Down,
+    }
+}
