@@ -10,7 +10,7 @@ mod hygiene;
 mod probe;
 mod retry;
 mod routes;
-mod screen;
+pub mod screen;
 mod settings;
 
 pub use body::{Body, BodyError};
