@@ -3,29 +3,29 @@
 //! The whole proxy's test reads it by `#[path]`, too; the format is told in the file's head.
 
 /// One connection.
-pub struct Case {
-    pub name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// All that the client sends.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The statuses of the answers, in order.
-    pub client: Vec<u16>,
+    pub(crate) client: Vec<u16>,
     /// The proxy then waits for more.
-    pub waits: bool,
+    pub(crate) waits: bool,
     /// The violation that is counted. The last answer is then the refusal.
-    pub fault: Option<&'static str>,
+    pub(crate) fault: Option<&'static str>,
     /// The requests that the service sees, in order.
-    pub upstream: Vec<Seen>,
+    pub(crate) upstream: Vec<Seen>,
 }
 
 /// A request that the service sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub method: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
     /// Path and query, or `*`.
-    pub target: String,
+    pub(crate) target: String,
     /// How long its body is, without what chunks add. `None`: it must not seem to be complete; the
     /// service may see nothing of the request, either.
-    pub body: Option<usize>,
+    pub(crate) body: Option<usize>,
 }
 
 /// All cases.
@@ -33,7 +33,7 @@ pub struct Seen {
 /// # Panics
 /// If the file is not written as its head says.
 #[must_use]
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let text = include_str!("../../../../fixtures/http/smuggling.txt");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -8,19 +8,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// A request, as hyper reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    pub method: String,
+pub(crate) struct Heard {
+    pub(crate) method: String,
     /// The whole target.
-    pub uri: String,
+    pub(crate) uri: String,
     /// Path and query alone.
-    pub path: String,
-    pub headers: usize,
+    pub(crate) path: String,
+    pub(crate) headers: usize,
     /// The length of its body, and how many trailers there were; `None` if it was cut off.
-    pub body: Option<(usize, usize)>,
+    pub(crate) body: Option<(usize, usize)>,
 }
 
 /// What hyper reads of a connection on which a client sends these bytes, and no more.
-pub fn hear(bytes: &[u8]) -> Vec<Heard> {
+pub(crate) fn hear(bytes: &[u8]) -> Vec<Heard> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let heard = Rc::new(RefCell::new(Vec::new()));
     runtime.block_on(async {
