@@ -95,6 +95,30 @@ fn thousands_of_mutated_connections_are_read_as_a_strict_reader_reads_them() {
     assert!(right > 1_000 && wrong > 1_000 && requests > 10_000, "{right} {wrong} {requests}");
 }
 
+#[test]
+fn what_is_as_large_as_the_limits_allow_is_not_too_large_for_hyper() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let post = format!("POST /{} HTTP/1.1\r\nHost: a\r\n", "a".repeat((8 << 10) - 1));
+    let large = format!("{post}X: {}\r\n\r\n", "y".repeat((64 << 10) - post.len() - 7));
+    assert_eq!(large.len(), 64 << 10);
+    let many = format!("{post}{}\r\n", "X: y\r\n".repeat(99));
+    let extended = format!("1;{}\r\nx\r\n", "e".repeat(255)).repeat(32);
+    let extended = format!("{post}{chunked}{extended}0\r\n\r\n");
+    let trailers = "X: y\r\n".repeat(99);
+    let last = "z".repeat((8 << 10) - trailers.len() - 7);
+    let trailers = format!("{post}{chunked}0\r\n{trailers}X: {last}\r\n\r\n");
+    for (bytes, headers, body) in
+        [(large, 2, (0, 0)), (many, 100, (0, 0)), (extended, 2, (32, 0)), (trailers, 2, (0, 100))]
+    {
+        let mut screen = Screen::new(Limits::default());
+        let look = screen.look(bytes.as_bytes());
+        assert_eq!((look.passes, look.fault), (bytes.len(), None));
+        let heard = server::hear(bytes.as_bytes());
+        assert_eq!(heard.len(), 1);
+        assert_eq!((heard[0].headers, heard[0].body), (headers, Some(body)));
+    }
+}
+
 fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
     let at = random.usize(..bytes.len());
     let end = (at + random.usize(1..6)).min(bytes.len());

@@ -167,17 +167,19 @@ impl Head {
     /// What all of the head says together.
     fn conclude(&self, bytes: &[u8]) -> Result<Read, Fault> {
         let asked = self.asked.as_ref().ok_or(fault::MALFORMED_REQUEST_LINE)?;
-        let host = self.host.clone().and_then(|place| Authority::read(&bytes[place]));
-        if asked.newer && host.is_none() {
-            return Err(fault::MISSING_HOST);
-        }
-        if let (Some(host), Some((place, port))) = (host, &asked.authority) {
-            let named = Authority::read(&bytes[place.clone()]).ok_or(fault::INVALID_TARGET)?;
-            // Clients of CONNECT may leave the port to the target.
-            let port = port.or(named.port()).unwrap_or_default();
-            if !named.is_same(&host, port) {
-                return Err(fault::HOST_MISMATCH);
+        match (&self.host, &asked.authority) {
+            (None, _) if asked.newer => return Err(fault::MISSING_HOST),
+            (Some(host), Some((named, port))) => {
+                let [host, named] =
+                    [host, named].map(|place| Authority::read(&bytes[place.clone()]));
+                let (host, named) = host.zip(named).ok_or(fault::INVALID_HOST)?;
+                // Clients of CONNECT may leave the port to the target.
+                let port = port.or(named.port()).unwrap_or_default();
+                if !named.is_same(&host, port) {
+                    return Err(fault::HOST_MISMATCH);
+                }
             }
+            _ => {}
         }
         if self.chunked && !asked.newer {
             return Err(fault::TRANSFER_ENCODING_ON_HTTP10);

@@ -31,8 +31,13 @@ pub(crate) fn hear(bytes: &[u8]) -> Vec<Heard> {
             let heard = heard.clone();
             async move {
                 let request = read(request).await;
+                let mut answer = Response::new(Empty::<bytes::Bytes>::new());
+                if request.method == "CONNECT" {
+                    // Or what follows it would be HTTP no more.
+                    *answer.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+                }
                 heard.borrow_mut().push(request);
-                Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection =
