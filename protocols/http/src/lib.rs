@@ -22,7 +22,7 @@ mod proxy;
 mod record;
 mod retry;
 mod routes;
-mod screen;
+pub mod screen;
 mod serve;
 mod server;
 mod serving;

@@ -304,7 +304,7 @@ impl Read for Line {
             line.screen(&[])?;
         }
         while line.passed.is_empty() {
-            if line.screen.as_ref().is_some_and(Screen::awaits_upgrade) {
+            if line.screen.as_ref().is_some_and(Screen::holds) {
                 return Poll::Pending;
             }
             let mut most = to.remaining();

@@ -1,0 +1,194 @@
+//! Bodies in chunks: their sizes, extensions and trailers (RFC 9112 §7.1).
+
+use super::{
+    Limits,
+    fault::{self, Fault},
+    line::{Cursor, Field, blame, is_tchar, is_token},
+};
+
+/// How long the extensions of one chunk may be, in bytes.
+const EXTENSION: usize = 256;
+/// How long those of all chunks of a body may be; hyper gives up at 16 KiB.
+const EXTENSIONS: usize = 8 << 10;
+/// How long the line with a chunk's size may be, with its CRLF.
+const LINE: usize = DIGITS + EXTENSION + 2;
+/// How many digits a chunk's size may have.
+const DIGITS: usize = 16;
+
+/// Fields that no trailer may be: what frames, routes, authenticates or modifies a request was
+/// decided on when its head had passed (RFC 9110 §6.5.1).
+const FORBIDDEN: [&str; 28] = [
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "content_length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "max-forwards",
+    "pragma",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "transfer_encoding",
+    "upgrade",
+];
+
+/// A body in chunks that is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    at: At,
+    cursor: Cursor,
+    /// How many bytes of extensions there were.
+    extensions: usize,
+    /// How many trailers there were.
+    trailers: usize,
+}
+
+#[derive(Debug, Default)]
+enum At {
+    #[default]
+    Size,
+    /// So many bytes of data are to come.
+    Data(u64),
+    /// The CRLF after them.
+    DataEnd,
+    Trailers,
+}
+
+/// How the look at a part of a body went.
+pub(super) enum Step {
+    /// More has to come before anything can be said.
+    Hold,
+    /// So many bytes are right.
+    Pass(usize),
+    /// So many bytes are right, and the body ends with them.
+    End(usize),
+}
+
+impl Chunks {
+    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Fault> {
+        match self.at {
+            At::Size => self.size(bytes),
+            At::Data(left) => {
+                let here = left.min(bytes.len() as u64);
+                self.at = if here == left { At::DataEnd } else { At::Data(left - here) };
+                Ok(if here == 0 { Step::Hold } else { Step::Pass(here as usize) })
+            }
+            At::DataEnd => match bytes {
+                [] | [b'\r'] => Ok(Step::Hold),
+                [b'\r', b'\n', ..] => {
+                    self.at = At::Size;
+                    Ok(Step::Pass(2))
+                }
+                _ => Err(fault::CHUNK_OVERRUN),
+            },
+            At::Trailers => self.trailers(bytes, limits),
+        }
+    }
+
+    fn size(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+        let line = self.cursor.line(bytes, LINE, fault::CHUNK_EXTENSIONS_TOO_LARGE);
+        let Some(line) = line.map_err(Fault::in_body)? else { return Ok(Step::Hold) };
+        let (size, extension) = chunk_size(line).map_err(|fault| blame(line, fault))?;
+        self.extensions += extension;
+        if self.extensions > EXTENSIONS {
+            return Err(fault::CHUNK_EXTENSIONS_TOO_LARGE);
+        }
+        self.at = if size == 0 { At::Trailers } else { At::Data(size) };
+        let passes = self.cursor.start;
+        self.cursor = Cursor::default();
+        Ok(Step::Pass(passes))
+    }
+
+    fn trailers(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Fault> {
+        loop {
+            let most = limits.trailer_bytes;
+            let line = self.cursor.line(bytes, most, fault::TRAILERS_TOO_LARGE);
+            let Some(line) = line.map_err(Fault::in_body)? else { return Ok(Step::Hold) };
+            if line.is_empty() {
+                return Ok(Step::End(self.cursor.start));
+            }
+            let field = Field::read(line, self.trailers == 0);
+            let field = field.map_err(|fault| blame(line, fault).in_body())?;
+            if FORBIDDEN.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())) {
+                return Err(fault::FORBIDDEN_TRAILER);
+            }
+            self.trailers += 1;
+            if self.trailers > limits.headers {
+                return Err(fault::TOO_MANY_TRAILERS);
+            }
+        }
+    }
+}
+
+/// A chunk's size, and how many bytes of extensions follow it.
+fn chunk_size(line: &[u8]) -> Result<(u64, usize), Fault> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, extension) = line.split_at(digits);
+    if digits.is_empty() || digits.len() > DIGITS {
+        return Err(fault::INVALID_CHUNK_SIZE);
+    }
+    let size = digits.iter().fold(0_u64, |size, digit| {
+        size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or_default())
+    });
+    if size > i64::MAX as u64 {
+        return Err(fault::CHUNK_SIZE_OVERFLOW);
+    }
+    let mut rest = extension;
+    while let [first, after @ ..] = rest {
+        if *first != b';' {
+            let size = rest.len() == extension.len();
+            let wrong =
+                if size { fault::INVALID_CHUNK_SIZE } else { fault::INVALID_CHUNK_EXTENSION };
+            return Err(wrong);
+        }
+        rest = extension_after(after).ok_or(fault::INVALID_CHUNK_EXTENSION)?;
+    }
+    if extension.len() > EXTENSION {
+        return Err(fault::CHUNK_EXTENSIONS_TOO_LARGE);
+    }
+    Ok((size, extension.len()))
+}
+
+/// What is left after one extension: `name`, `name=token` or `name="text"`.
+fn extension_after(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = after_token(bytes)?;
+    match rest {
+        [b'=', b'"', text @ ..] => after_text(text),
+        [b'=', value @ ..] => after_token(value),
+        _ => Some(rest),
+    }
+}
+
+fn after_token(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| !is_tchar(*byte)).unwrap_or(bytes.len());
+    is_token(&bytes[..end]).then(|| &bytes[end..])
+}
+
+/// What is left after the quote that ends a text of visible ASCII, spaces and tabs.
+fn after_text(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        match bytes {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', b'\t' | b' '..=b'~', rest @ ..] => bytes = rest,
+            [b'\\', ..] => return None,
+            [b'\t' | b' '..=b'~', rest @ ..] => bytes = rest,
+            _ => return None,
+        }
+    }
+}

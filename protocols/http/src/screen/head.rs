@@ -1,0 +1,285 @@
+//! The head of a request: its line, its headers, and what they say of its body.
+
+use super::{
+    Limits,
+    fault::{self, Fault},
+    line::{Cursor, Field, blame, is_tchar, is_token, members},
+    target::{self, Authority, Form},
+};
+use std::ops::Range;
+
+/// How long a method may be, in bytes.
+const METHOD: usize = 32;
+/// How long a request line may be apart from its target, with its CRLF.
+const AROUND_TARGET: usize = METHOD + 12;
+
+/// A head that is on its way. All places count from the front of what is held.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    cursor: Cursor,
+    /// An empty line came before the request.
+    blank: bool,
+    asked: Option<Asked>,
+    headers: usize,
+    host: Option<Range<usize>>,
+    length: Option<u64>,
+    chunked: bool,
+    /// Tokens of `Connection`.
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    /// `Upgrade` names a protocol that a proxy can't ignore.
+    protocol: bool,
+}
+
+/// The request line.
+#[derive(Debug)]
+struct Asked {
+    /// HTTP/1.1, not 1.0.
+    newer: bool,
+    connect: bool,
+    /// The authority in the target, and the port that it means if it names none.
+    authority: Option<(Range<usize>, Option<u16>)>,
+}
+
+/// A head that is complete and right.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    /// How many bytes it has.
+    pub(super) len: usize,
+    pub(super) body: Body,
+    /// It asks for an upgrade or a tunnel.
+    pub(super) upgrade: bool,
+    /// The client sends no request after it.
+    pub(super) last: bool,
+}
+
+/// How a body's end is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body {
+    Length(u64),
+    Chunked,
+}
+
+impl Head {
+    /// Whether nothing has come of a request yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.cursor.seen == 0 || (self.blank && self.cursor.seen == 2)
+    }
+
+    /// Reads as many lines as are here; `None` if the head goes on.
+    pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Read>, Fault> {
+        if self.asked.is_none() && !self.request_line(bytes, limits)? {
+            return Ok(None);
+        }
+        loop {
+            let start = self.cursor.start;
+            let line = self.cursor.line(bytes, limits.head_bytes, fault::HEAD_TOO_LARGE)?;
+            let Some(line) = line else { return Ok(None) };
+            if line.is_empty() {
+                return self.conclude(bytes).map(Some);
+            }
+            self.header(line, start).map_err(|fault| blame(line, fault))?;
+            if self.headers > limits.headers {
+                return Err(fault::TOO_MANY_HEADERS);
+            }
+        }
+    }
+
+    /// Reads the request line, after an empty one perhaps (RFC 9112 §2.2). Whether it is here.
+    fn request_line(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Fault> {
+        loop {
+            let start = self.cursor.start;
+            // What is no HTTP at all need not be waited for.
+            let first = bytes.get(start).copied();
+            if first.is_some_and(|byte| !is_tchar(byte) && byte != b'\r' && byte != b'\n') {
+                return Err(fault::INVALID_METHOD);
+            }
+            let most = (start + limits.target_bytes + AROUND_TARGET).min(limits.head_bytes);
+            let line = self.cursor.line(bytes, most, fault::TARGET_TOO_LONG)?;
+            let Some(line) = line else { return Ok(false) };
+            if !line.is_empty() {
+                let asked = Asked::read(line, start, limits).map_err(|fault| blame(line, fault))?;
+                self.asked = Some(asked);
+                return Ok(true);
+            }
+            if self.blank {
+                return Err(fault::REPEATED_EMPTY_LINE);
+            }
+            self.blank = true;
+        }
+    }
+
+    fn header(&mut self, line: &[u8], start: usize) -> Result<(), Fault> {
+        let Field { name, value, place } = Field::read(line, self.headers == 0)?;
+        self.headers += 1;
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            4 if is("host") => {
+                if Authority::read(value).is_none() {
+                    return Err(fault::INVALID_HOST);
+                }
+                let place = start + place.start..start + place.end;
+                if self.host.replace(place).is_some() {
+                    return Err(fault::REPEATED_HOST);
+                }
+            }
+            6 if is("expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(fault::UNKNOWN_EXPECTATION);
+            }
+            7 if is("upgrade") => {
+                let ignored = |member: &[u8]| member.eq_ignore_ascii_case(b"h2c");
+                self.protocol |= members(value).any(|member| !ignored(member));
+            }
+            10 if is("connection") => self.connection(value)?,
+            14 if is("content-length") => {
+                let length = content_length(value)?;
+                if self.length.replace(length).is_some() {
+                    return Err(fault::REPEATED_CONTENT_LENGTH);
+                }
+            }
+            17 if is("transfer-encoding") => {
+                if self.chunked {
+                    return Err(fault::REPEATED_TRANSFER_ENCODING);
+                }
+                only_chunked(value)?;
+                self.chunked = true;
+            }
+            14 if is("content_length") => return Err(fault::DISGUISED_HEADER),
+            17 if is("transfer_encoding") => return Err(fault::DISGUISED_HEADER),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &[u8]) -> Result<(), Fault> {
+        for member in members(value) {
+            if !is_token(member) {
+                return Err(fault::INVALID_CONNECTION);
+            }
+            self.close |= member.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= member.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade |= member.eq_ignore_ascii_case(b"upgrade");
+        }
+        Ok(())
+    }
+
+    /// What all of the head says together.
+    fn conclude(&self, bytes: &[u8]) -> Result<Read, Fault> {
+        let asked = self.asked.as_ref().ok_or(fault::MALFORMED_REQUEST_LINE)?;
+        match (&self.host, &asked.authority) {
+            (None, _) if asked.newer => return Err(fault::MISSING_HOST),
+            (Some(host), Some((named, port))) => {
+                let [host, named] =
+                    [host, named].map(|place| Authority::read(&bytes[place.clone()]));
+                let (host, named) = host.zip(named).ok_or(fault::INVALID_HOST)?;
+                // Clients of CONNECT may leave the port to the target.
+                let port = port.or(named.port()).unwrap_or_default();
+                if !named.is_same(&host, port) {
+                    return Err(fault::HOST_MISMATCH);
+                }
+            }
+            _ => {}
+        }
+        if self.chunked && !asked.newer {
+            return Err(fault::TRANSFER_ENCODING_ON_HTTP10);
+        }
+        if self.chunked && self.length.is_some() {
+            return Err(fault::LENGTH_AND_CHUNKED);
+        }
+        let body = match self.length {
+            _ if self.chunked => Body::Chunked,
+            length => Body::Length(length.unwrap_or_default()),
+        };
+        let bodiless = matches!(body, Body::Length(0));
+        if asked.connect && !bodiless {
+            return Err(fault::CONNECT_WITH_BODY);
+        }
+        Ok(Read {
+            len: self.cursor.start,
+            body,
+            upgrade: asked.connect || (asked.newer && bodiless && self.upgrade && self.protocol),
+            last: self.close || !(asked.newer || self.keep_alive),
+        })
+    }
+}
+
+impl Asked {
+    /// Reads a request line that begins at `start`.
+    fn read(line: &[u8], start: usize, limits: &Limits) -> Result<Self, Fault> {
+        let space = memchr::memchr(b' ', line).ok_or(fault::MALFORMED_REQUEST_LINE)?;
+        let (method, rest) = (&line[..space], &line[space + 1..]);
+        let space = memchr::memchr(b' ', rest).ok_or(fault::MALFORMED_REQUEST_LINE)?;
+        let (target, version) = (&rest[..space], &rest[space + 1..]);
+        if !is_token(method) || method.len() > METHOD {
+            return Err(fault::INVALID_METHOD);
+        }
+        if target.is_empty() || version.iter().any(|byte| b" \t".contains(byte)) {
+            return Err(fault::MALFORMED_REQUEST_LINE);
+        }
+        let newer = match version {
+            b"HTTP/1.1" => true,
+            b"HTTP/1.0" => false,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(fault::UNSUPPORTED_VERSION);
+            }
+            _ => return Err(fault::INVALID_VERSION),
+        };
+        if target.len() > limits.target_bytes {
+            return Err(fault::TARGET_TOO_LONG);
+        }
+        let place = start + method.len() + 1;
+        let authority = match target::read(method, target)? {
+            Form::Bare => None,
+            Form::Absolute(authority, port) => {
+                Some((place + authority.start..place + authority.end, Some(port)))
+            }
+            Form::Authority => Some((place..place + target.len(), None)),
+        };
+        Ok(Self { newer, connect: method == b"CONNECT", authority })
+    }
+}
+
+/// Reads a length (RFC 9110 §8.6). Leading zeros are refused: some take them for octal.
+fn content_length(value: &[u8]) -> Result<u64, Fault> {
+    if value.contains(&b',') {
+        return Err(fault::REPEATED_CONTENT_LENGTH);
+    }
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if !digits || (value[0] == b'0' && value.len() > 1) {
+        return Err(fault::INVALID_CONTENT_LENGTH);
+    }
+    let length = value.iter().try_fold(0_u64, |length, digit| {
+        length.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    });
+    length.filter(|length| *length <= i64::MAX as u64).ok_or(fault::CONTENT_LENGTH_OVERFLOW)
+}
+
+/// Whether a `Transfer-Encoding` is `chunked` alone, and if not, what is wrong with it.
+fn only_chunked(value: &[u8]) -> Result<(), Fault> {
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if is_chunked(value) {
+        return Ok(());
+    }
+    let known = |coding: &[u8]| {
+        ["gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"]
+            .iter()
+            .any(|known| coding.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    let times = members(value).filter(|coding| is_chunked(coding)).count();
+    if times > 1 {
+        return Err(fault::REPEATED_TRANSFER_ENCODING);
+    }
+    let last = members(value).last().unwrap_or_default();
+    let readable = value.split(|byte| *byte == b',').all(|coding| {
+        let coding = super::line::trim(coding);
+        known(coding) || is_chunked(coding)
+    });
+    let ordered = times == 0 || is_chunked(last);
+    let unsupported = readable && ordered;
+    Err(if unsupported {
+        fault::UNSUPPORTED_TRANSFER_ENCODING
+    } else {
+        fault::INVALID_TRANSFER_ENCODING
+    })
+}

@@ -1,0 +1,136 @@
+//! The target of a request, and the authority that it or `Host` names.
+
+use super::fault::{self, Fault};
+use std::{net::Ipv6Addr, ops::Range, str};
+
+/// What form a target has (RFC 9112 §3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A path, or `*`: the authority is `Host` alone.
+    Bare,
+    /// `http://host/path`: where the authority stands in the target, and the port without one.
+    Absolute(Range<usize>, u16),
+    /// `host:port`, all of it.
+    Authority,
+}
+
+/// Reads the target of a request whose method is given.
+pub(super) fn read(method: &[u8], target: &[u8]) -> Result<Form, Fault> {
+    if method == b"CONNECT" {
+        let named = Authority::read(target).filter(|authority| authority.port.is_some());
+        return named.map(|_| Form::Authority).ok_or(fault::CONNECT_TARGET);
+    }
+    match target {
+        b"*" if method == b"OPTIONS" => Ok(Form::Bare),
+        b"*" => Err(fault::ASTERISK_FORM),
+        [b'/', ..] => path(target).map(|()| Form::Bare),
+        _ => absolute(target),
+    }
+}
+
+fn absolute(target: &[u8]) -> Result<Form, Fault> {
+    let schemes: [(&[u8], u16); 2] = [(b"http://", 80), (b"https://", 443)];
+    let scheme = schemes.into_iter().find(|(scheme, _)| {
+        target.get(..scheme.len()).is_some_and(|front| front.eq_ignore_ascii_case(scheme))
+    });
+    let Some((scheme, port)) = scheme else {
+        let authority = Authority::read(target).is_some();
+        return Err(if authority { fault::AUTHORITY_FORM } else { unreadable(target) });
+    };
+    let rest = &target[scheme.len()..];
+    let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    if authority.contains(&b'@') {
+        return Err(fault::USERINFO_IN_TARGET);
+    }
+    if Authority::read(authority).is_none() {
+        return Err(unreadable(target));
+    }
+    path(after)?;
+    Ok(Form::Absolute(scheme.len()..scheme.len() + end, port))
+}
+
+/// Path and query have the characters of a URI, and those few others that hyper lets pass.
+fn path(bytes: &[u8]) -> Result<(), Fault> {
+    let end = memchr::memchr(b'?', bytes).unwrap_or(bytes.len());
+    let (path, query) = bytes.split_at(end);
+    let path = path.iter().all(|byte| CLASS[*byte as usize] & PATH != 0);
+    let query = query.iter().all(|byte| CLASS[*byte as usize] & QUERY != 0);
+    if path && query { Ok(()) } else { Err(unreadable(bytes)) }
+}
+
+fn unreadable(target: &[u8]) -> Fault {
+    if target.contains(&b'#') { fault::FRAGMENT_IN_TARGET } else { fault::INVALID_TARGET }
+}
+
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+
+static CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = match byte as u8 {
+            b'#' | b'<' | b'>' => 0,
+            b'"' => PATH,
+            b'?' | b'`' => QUERY,
+            _ => PATH | QUERY,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// `host` or `host:port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Authority<'b> {
+    /// A name, or an address; an address of IPv6 with its brackets.
+    host: &'b [u8],
+    port: Option<u16>,
+}
+
+impl<'b> Authority<'b> {
+    /// Reads a name of letters, digits and `-._~`, or an address, and a port. Percent signs,
+    /// commas, users and zones are refused: not everybody reads them the same way.
+    pub(super) fn read(bytes: &'b [u8]) -> Option<Self> {
+        let end = match bytes {
+            [b'[', ..] => {
+                let end = memchr::memchr(b']', bytes)?;
+                str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
+                end + 1
+            }
+            _ => {
+                let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
+                let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+                if end == 0 || !bytes[..end].iter().all(plain) {
+                    return None;
+                }
+                end
+            }
+        };
+        let (host, after) = bytes.split_at(end);
+        let port = match after {
+            [] => None,
+            [b':', digits @ ..] => Some(port(digits)?),
+            _ => return None,
+        };
+        Some(Self { host, port })
+    }
+
+    /// Whether both mean the same place, where `default` is the port of one that names none.
+    pub(super) fn is_same(&self, other: &Self, default: u16) -> bool {
+        self.host.eq_ignore_ascii_case(other.host)
+            && self.port.unwrap_or(default) == other.port.unwrap_or(default)
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
+}
