@@ -6,9 +6,9 @@
 
 mod body;
 mod dialect;
-mod hygiene;
-mod probe;
-mod retry;
+pub mod hygiene;
+pub mod probe;
+pub mod retry;
 mod routes;
 mod screen;
 mod settings;
