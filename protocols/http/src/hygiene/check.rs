@@ -1,0 +1,142 @@
+//! What a request's head must be, whichever version of HTTP it came by: what the framing layers
+//! accept and no service should ever see is refused here.
+//!
+//! Sources: RFC 9110 §4.2, §7, §9.3.6 and §10.1.4, RFC 9112 §3.2, RFC 9113 §8.
+
+use super::{Authority, Flaw};
+use http::{
+    HeaderMap, Method, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    request,
+    uri::Scheme,
+};
+use hyper::ext::Protocol;
+
+/// Who a request is for, if its head is one that may go on.
+///
+/// A fragment in the target is not seen here: the URI's type drops it, so none goes on.
+///
+/// # Errors
+/// The first flaw that is found. The client is answered with its status, and nothing goes on.
+pub fn check(head: &request::Parts) -> Result<Authority, Flaw> {
+    if head.version >= Version::HTTP_2 {
+        no_connection_headers(&head.headers)?;
+    }
+    length(&head.headers)?;
+    let authority = authority(head)?;
+    target(head, &authority)?;
+    Ok(authority)
+}
+
+/// RFC 9113 §8.2.2: what is said of a connection is no part of a stream.
+fn no_connection_headers(headers: &HeaderMap) -> Result<(), Flaw> {
+    let connection = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
+    if connection.iter().any(|name| headers.contains_key(name))
+        || headers.contains_key("keep-alive")
+        || headers.contains_key("proxy-connection")
+    {
+        let message = "HTTP/2 has no headers about connections, such as `connection`";
+        return Err(Flaw::bad("connection_header", message));
+    }
+    if headers.get_all(TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err(Flaw::bad("te", "in HTTP/2, `te` is `trailers` or absent"));
+    }
+    Ok(())
+}
+
+/// One length of digits, or none. RFC 9110 §8.6 lets equal lengths pass; who sends them wants to
+/// be read differently by two readers.
+fn length(headers: &HeaderMap) -> Result<(), Flaw> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    if lengths.next().is_some() {
+        return Err(Flaw::bad("content_length", "there is more than one `content-length`"));
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let message = "`content-length` beside `transfer-encoding`";
+        return Err(Flaw::bad("content_length", message));
+    }
+    let digits = length.as_bytes();
+    let number = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    if number.is_none() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Flaw::bad("content_length", "`content-length` is not a number"));
+    }
+    Ok(())
+}
+
+/// The authority of the target and that of `host` are one, if both are told.
+fn authority(head: &request::Parts) -> Result<Authority, Flaw> {
+    let told = match head.uri.authority() {
+        None => None,
+        Some(told) if told.as_str().contains('@') => {
+            return Err(Flaw::bad("userinfo", "the target must not have a user's name"));
+        }
+        Some(told) => {
+            let wrong = || Flaw::bad("authority", "the target's authority is no host and port");
+            Some(Authority::of_uri(told).ok_or_else(wrong)?)
+        }
+    };
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Flaw::bad("host", "there is more than one `host`"));
+    }
+    let host = match host {
+        None => None,
+        Some(host) => {
+            let wrong = || Flaw::bad("host", "`host` is no host and port");
+            Some(Authority::of_header(host).ok_or_else(wrong)?)
+        }
+    };
+    match (told, host) {
+        (Some(told), Some(host)) => {
+            let default = if head.uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+            if !told.same(&host, default) {
+                let message = "`host` is another authority than the target's";
+                return Err(Flaw::bad("host_mismatch", message));
+            }
+            Ok(told)
+        }
+        // RFC 9112 §3.2 wants it even where the target tells.
+        (Some(_) | None, None) if head.version == Version::HTTP_11 && !is_connect(head) => {
+            Err(Flaw::bad("no_host", "HTTP/1.1 requires `host`"))
+        }
+        (Some(authority), None) | (None, Some(authority)) => Ok(authority),
+        (None, None) if head.version < Version::HTTP_11 => Ok(Authority::none()),
+        (None, None) => Err(Flaw::bad("no_host", "`:authority` and `host` are both missing")),
+    }
+}
+
+fn is_connect(head: &request::Parts) -> bool {
+    head.method == Method::CONNECT
+}
+
+/// What is asked for is a path, `*`, or with CONNECT a host and a port.
+fn target(head: &request::Parts, authority: &Authority) -> Result<(), Flaw> {
+    let uri = &head.uri;
+    let extended = head.extensions.get::<Protocol>().is_some();
+    if is_connect(head) && !extended {
+        if uri.authority().is_none() || uri.scheme().is_some() || uri.path_and_query().is_some() {
+            return Err(Flaw::bad("target", "the target of CONNECT is `host:port`"));
+        }
+        return match authority.port() {
+            Some(1..) => Ok(()),
+            _ => Err(Flaw::bad("target", "the target of CONNECT has no port")),
+        };
+    }
+    if extended && !is_connect(head) {
+        return Err(Flaw::bad("target", "`:protocol` belongs to CONNECT"));
+    }
+    if uri.scheme().is_some_and(|it| *it != Scheme::HTTP && *it != Scheme::HTTPS) {
+        return Err(Flaw::bad("scheme", "the scheme is neither `http` nor `https`"));
+    }
+    match uri.path() {
+        path if path.starts_with('/') => Ok(()),
+        "*" if head.method == Method::OPTIONS => Ok(()),
+        "*" => Err(Flaw::bad("target", "the target `*` belongs to OPTIONS")),
+        _ => Err(Flaw::bad("target", "the target's path must begin with `/`")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
