@@ -4,6 +4,24 @@
 //! says, in headers or in trailers. What travels is HTTP/2 and is served as such by [`web`];
 //! [`Grpc`] is the dialect.
 
+mod body;
+mod bridge;
+mod browser;
+mod chain;
+mod cors;
+mod dialect;
 pub mod frame;
+mod media;
+mod path;
+mod refusal;
+mod reverse;
+mod service;
+pub mod settings;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod timeout;
+pub mod web_text;
+
+pub use dialect::Grpc;
+pub use settings::Settings;
