@@ -13,12 +13,14 @@ use crate::{
     settings::{ServerStreams, Settings},
     status::{Code, Status, code_of},
     timeout,
+    transcode::Json,
 };
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
 };
 use operation::{Extra, Outcome, Protocol};
 use std::sync::Arc;
+use values::Mistake;
 use web::{Asked, Dialect, Judged, Meter, Misdirected, No, Route, Translator};
 
 /// gRPC, as one listener's settings have it.
@@ -27,6 +29,7 @@ pub struct Grpc {
     settings: Settings,
     limit: usize,
     cors: Option<Cors>,
+    json: Option<Arc<Json>>,
     route: Arc<Route>,
 }
 
@@ -47,11 +50,23 @@ impl Grpc {
         ..Protocol::plain("grpc")
     };
 
-    /// With these settings, whose [`Settings::mistakes`] there are none of.
-    pub fn new(settings: Settings, route: Arc<Route>) -> Self {
+    /// With these settings. Reads the descriptor set, if they name one.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(settings: Settings, route: Arc<Route>) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = settings.plain_mistakes();
         let limit = settings.limit();
+        let json = settings.transcode.as_ref().map(|json| Json::load(json, limit)).transpose();
+        let json = json.unwrap_or_else(|more| {
+            mistakes.extend(more);
+            None
+        });
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
         let cors = settings.web.0.as_ref().map(Cors::new);
-        Self { settings, limit, cors, route }
+        Ok(Self { settings, limit, cors, json: json.map(Arc::new), route })
     }
 
     /// Tells the service how much time is left for a call, where the client told how much it has,
@@ -61,7 +76,7 @@ impl Grpc {
     }
 
     /// Who translates for the client; `None` for one that speaks gRPC itself.
-    fn near(&self, head: &request::Parts) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+    fn near(&self, head: &mut request::Parts) -> Result<Option<Box<dyn Translator>>, Misdirected> {
         let old = head.version < Version::HTTP_2;
         let media = Media::of(&head.headers);
         match (media, &self.settings.bridge.0) {
@@ -74,6 +89,7 @@ impl Grpc {
             (Media::Grpc, None) => return Err(unsupported(GRPC_NEEDS_HTTP2)),
             (Media::Protobuf, None) => return Err(unsupported(BARE_NEEDS_BRIDGE)),
             (Media::Web | Media::WebText, _) => {}
+            (Media::Json, _) if self.json.is_some() => return self.transcoder(head),
             (Media::Json | Media::Other, _) => return Err(unsupported(NOT_GRPC)),
         }
         match &self.cors {
@@ -82,6 +98,17 @@ impl Grpc {
             }
             None => Err(unsupported("gRPC-Web is not served here: it needs `web: true`")),
         }
+    }
+
+    /// Who translates JSON.
+    fn transcoder(
+        &self,
+        head: &mut request::Parts,
+    ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+        let Some(json) = &self.json else { return Ok(None) };
+        plain_coding(head, Media::Json)?;
+        let grant = self.grant(&head.headers);
+        json.read(head, grant).map(Some).map_err(|answer| Misdirected { reason: "no_rule", answer })
     }
 
     /// What pages of other sites may read of an answer.
@@ -137,8 +164,8 @@ impl Dialect for Grpc {
         path::call(uri.path())
     }
 
-    fn knows(&self, _: &str) -> bool {
-        false
+    fn knows(&self, name: &str) -> bool {
+        self.json.as_ref().is_some_and(|json| json.knows(name))
     }
 
     fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<web::Body> {

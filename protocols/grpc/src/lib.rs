@@ -21,6 +21,7 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod timeout;
+mod transcode;
 pub mod web_text;
 
 pub use dialect::Grpc;

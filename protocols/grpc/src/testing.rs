@@ -144,3 +144,18 @@ pub(crate) fn settings(mut json: serde_json::Value) -> Result<crate::Settings, S
     given.retain(|_, value| !value.is_null());
     serde_json::from_value(json).map_err(|error| error.to_string())
 }
+
+/// The descriptor set of `protos/library.proto`.
+pub(crate) fn library() -> Vec<u8> {
+    let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
+    let mut compiler = protox::Compiler::new([protos]).unwrap();
+    compiler.include_imports(true).open_file("library.proto").unwrap();
+    compiler.encode_file_descriptor_set()
+}
+
+/// It, in a file.
+pub(crate) fn library_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), library()).unwrap();
+    file
+}

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 fn grpc(settings: serde_json::Value) -> Grpc {
     let settings = crate::testing::settings(settings).unwrap();
-    assert_eq!(settings.mistakes(), []);
-    Grpc::new(settings, Arc::new(Route { name: "default".into() }))
+    Grpc::new(settings, Arc::new(Route { name: "default".into() })).unwrap()
 }
 
 fn http2(content_type: &str) -> request::Parts {
