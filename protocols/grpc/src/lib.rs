@@ -1,1 +1,28 @@
-//! gRPC.
+//! gRPC: what it does differently from plain HTTP, and the translators for who speaks less of it.
+//!
+//! A call is one operation: its name is `package.Service/Method`, its outcome what `grpc-status`
+//! says, in headers or in trailers. What travels is HTTP/2 and is served as such by [`web`];
+//! [`Grpc`] is the dialect.
+
+mod body;
+mod bridge;
+mod browser;
+mod chain;
+mod cors;
+mod dialect;
+pub mod frame;
+mod media;
+mod path;
+mod refusal;
+mod reverse;
+mod service;
+pub mod settings;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod timeout;
+mod transcode;
+pub mod web_text;
+
+pub use dialect::Grpc;
+pub use settings::Settings;

@@ -1,0 +1,124 @@
+//! Bodies that are made of other bodies.
+
+mod rewritten;
+mod steps;
+
+use crate::{
+    frame::{Framed, Frames, TooLong},
+    status::{Code, Status},
+};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, Full};
+pub(crate) use rewritten::{Rewrite, rewritten};
+use std::{cell::RefCell, convert::Infallible, error::Error, fmt, rc::Rc};
+pub(crate) use steps::{Step, steps};
+use web::Body;
+
+/// What a client sent that no service can be asked: why its request's body broke off.
+#[derive(Debug)]
+pub(crate) struct Spoilt(Status);
+
+impl fmt::Display for Spoilt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl Error for Spoilt {}
+
+/// Where a request's body leaves word of why it broke off, for the refusal that follows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blame(Rc<RefCell<Option<Status>>>);
+
+impl Blame {
+    /// Leaves word.
+    pub(crate) fn put(&self, status: Status) -> web::BodyError {
+        *self.0.borrow_mut() = Some(status.clone());
+        Box::new(Spoilt(status))
+    }
+
+    /// What was left.
+    pub(crate) fn get(&self) -> Option<Status> {
+        self.0.borrow().clone()
+    }
+}
+
+/// A body that is there once something else is.
+pub(crate) fn later(
+    blame: Blame,
+    message: impl Future<Output = Result<Bytes, Status>> + 'static,
+) -> Body {
+    steps(Some(message), move |message| {
+        let blame = blame.clone();
+        async move {
+            match message?.await {
+                Ok(bytes) => Some((Ok(http_body::Frame::data(bytes)), None)),
+                Err(status) => Some((Err(blame.put(status)), None)),
+            }
+        }
+    })
+}
+
+/// All of a body. Trailers are let go.
+pub(crate) async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Status> {
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Status::new(Code::Cancelled, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if held.len() + data.len() > limit {
+            return Err(too_long(TooLong { len: (held.len() + data.len()) as u64, limit }));
+        }
+        held.extend_from_slice(&data);
+    }
+    Ok(held.freeze())
+}
+
+/// Bytes, and trailers after them.
+pub(crate) fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Body {
+    let trailers = std::future::ready(Some(Ok::<_, Infallible>(trailers)));
+    Body::made(Full::new(bytes).with_trailers(trailers).map_err(|never| match never {}))
+}
+
+/// The messages of a body, one after the other.
+pub(crate) struct Messages {
+    body: Body,
+    frames: Frames,
+    /// What came after the last; there once there are no more.
+    pub(crate) trailers: HeaderMap,
+}
+
+impl Messages {
+    pub(crate) fn new(body: Body, limit: usize) -> Self {
+        Self { body, frames: Frames::new(limit), trailers: HeaderMap::new() }
+    }
+
+    /// The next one; `None` once there are no more.
+    ///
+    /// # Errors
+    /// It is too long, or the body broke off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Framed>, Status> {
+        loop {
+            if let Some(frame) = self.frames.next_frame().map_err(too_long)? {
+                return Ok(Some(frame));
+            }
+            let Some(piece) = self.body.frame().await else {
+                return match self.frames.is_empty() {
+                    true => Ok(None),
+                    false => Err(Status::new(Code::Internal, "the last message is cut off")),
+                };
+            };
+            let broken = |_| Status::new(Code::Unavailable, "the body broke off");
+            match piece.map_err(broken)?.into_data() {
+                Ok(data) => self.frames.push(&data),
+                Err(other) => self.trailers = other.into_trailers().unwrap_or_default(),
+            }
+        }
+    }
+}
+
+/// Tells whose message is too long.
+pub(crate) fn too_long(it: TooLong) -> Status {
+    let message = format!("a message of {} bytes; `max_message` allows {}", it.len, it.limit);
+    Status::new(Code::ResourceExhausted, message)
+}

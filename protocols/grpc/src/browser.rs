@@ -1,0 +1,172 @@
+//! gRPC-Web: browsers can't read trailers, so they travel in the last frame of the body; and some
+//! can't read bytes, so the body may be base64 (gRPC, "PROTOCOL-WEB").
+
+use crate::{
+    body::{Blame, Rewrite, rewritten},
+    cors::Grant,
+    frame::{TRAILERS, framed},
+    media::{self, Media},
+    refusal, service,
+    status::{Code, Status},
+    web_text::{Decoder, encode},
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request, response};
+use std::pin::Pin;
+use web::{Body, BodyError, Translator};
+
+const BINARY_TYPE: &str = "application/grpc-web";
+const TEXT_TYPE: &str = "application/grpc-web-text";
+
+/// Translates one call.
+pub(crate) struct Browser {
+    /// The request's body is base64.
+    asks_text: bool,
+    /// The answer's is to be.
+    wants_text: bool,
+    /// What messages are made of, as `content-type` says: `+proto`.
+    suffix: String,
+    grant: Grant,
+    blame: Blame,
+}
+
+impl Browser {
+    /// For a request with this head.
+    pub(crate) fn new(headers: &HeaderMap, grant: Grant) -> Self {
+        let asks_text = Media::of(headers) == Media::WebText;
+        let text = |name: HeaderName| {
+            headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()
+        };
+        let accepted = text(header::ACCEPT);
+        let wants_text = match accepted.contains(BINARY_TYPE) {
+            true => accepted.contains(TEXT_TYPE),
+            false => asks_text,
+        };
+        let said = media::essence(text(header::CONTENT_TYPE));
+        let suffix = said.find('+').map_or("+proto", |at| &said[at..]).to_ascii_lowercase();
+        Self { asks_text, wants_text, suffix, grant, blame: Blame::default() }
+    }
+
+    fn content_type(&self, base: &str) -> HeaderValue {
+        HeaderValue::try_from(format!("{base}{}", self.suffix)).unwrap_or(media::GRPC)
+    }
+
+    /// Makes the head that the browser sees.
+    fn head(&self, head: &mut response::Parts) {
+        media::strip_body_headers(&mut head.headers);
+        let base = if self.wants_text { TEXT_TYPE } else { BINARY_TYPE };
+        head.headers.insert(header::CONTENT_TYPE, self.content_type(base));
+        self.grant.write(&mut head.headers);
+    }
+
+    /// An answer that is over with its head. Pages read its headers as they do trailers.
+    fn over(&self, mut head: response::Parts, status: &Status) -> Response<Body> {
+        head.status = http::StatusCode::OK;
+        self.head(&mut head);
+        status.write(&mut head.headers);
+        Response::from_parts(head, Body::Empty)
+    }
+}
+
+impl Translator for Browser {
+    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+        media::make_grpc(&mut head.headers);
+        head.headers.insert(header::CONTENT_TYPE, self.content_type("application/grpc"));
+        for name in ["x-grpc-web", "origin", "referer"] {
+            head.headers.remove(name);
+        }
+        match self.asks_text {
+            false => body,
+            true => {
+                let (decoder, blame) = (Decoder::default(), self.blame.clone());
+                rewritten(body, Decoding { decoder, blame })
+            }
+        }
+    }
+
+    fn answer(
+        self: Box<Self>,
+        answer: Response<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
+        let (mut head, body) = answer.into_parts();
+        let answer = match service::over(&head) {
+            Some(status) => self.over(head, &status),
+            None => {
+                self.head(&mut head);
+                Response::from_parts(head, rewritten(body, Encoding { text: self.wants_text }))
+            }
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+        let (mut head, _) = no.into_parts();
+        let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
+        if let Some(wait) = refusal::retry_after(&head.headers) {
+            head.headers.insert(header::RETRY_AFTER, wait);
+        }
+        self.over(head, &status)
+    }
+}
+
+/// Trailers as the last frame has them: a line each, names in lower case.
+pub(crate) fn trailers_text(mut trailers: HeaderMap) -> Bytes {
+    if crate::status::code_of(&trailers).is_none() {
+        service::end(&trailers).write(&mut trailers);
+    }
+    let mut text = BytesMut::new();
+    for (name, value) in &trailers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.freeze()
+}
+
+/// Makes bytes of a request's text.
+struct Decoding {
+    decoder: Decoder,
+    blame: Blame,
+}
+
+impl Decoding {
+    fn broken(&self) -> BodyError {
+        self.blame.put(Status::new(Code::InvalidArgument, "the request's body is no base64"))
+    }
+}
+
+impl Rewrite for Decoding {
+    fn data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+        self.decoder.push(&data).map(Bytes::from).map_err(|_| self.broken())
+    }
+
+    fn end(&mut self, _: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
+        match self.decoder.is_empty() {
+            true => Ok((Bytes::new(), None)),
+            false => Err(self.broken()),
+        }
+    }
+}
+
+/// Puts trailers at the end of an answer, and all of it into text if that is wanted.
+struct Encoding {
+    text: bool,
+}
+
+impl Rewrite for Encoding {
+    fn data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+        Ok(if self.text { encode(&data) } else { data })
+    }
+
+    fn end(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
+        let last = framed(TRAILERS, &trailers_text(trailers.unwrap_or_default()));
+        Ok((self.data(last)?, None))
+    }
+}
+
+#[cfg(test)]
+mod tests;

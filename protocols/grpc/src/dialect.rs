@@ -1,0 +1,250 @@
+//! The dialect: what of HTTP is a call, what it is called, and how it ends.
+#![allow(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
+
+use crate::{
+    bridge::Bridge,
+    browser::Browser,
+    chain::Chain,
+    cors::{Cors, Grant},
+    frame::{Messages, Unary},
+    media::Media,
+    path, refusal,
+    reverse::Reverse,
+    settings::{ServerStreams, Settings},
+    status::{Code, Status, code_of},
+    timeout,
+    transcode::Json,
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
+};
+use operation::{Extra, Outcome, Protocol};
+use std::sync::Arc;
+use values::Mistake;
+use web::{Asked, Dialect, Judged, Meter, Misdirected, No, Route, Translator};
+
+/// gRPC, as one listener's settings have it.
+#[derive(Debug)]
+pub struct Grpc {
+    settings: Settings,
+    limit: usize,
+    cors: Option<Cors>,
+    json: Option<Arc<Json>>,
+    route: Arc<Route>,
+}
+
+impl Grpc {
+    /// What gRPC is called, and what it counts.
+    pub const PROTOCOL: Protocol = Protocol {
+        items: Some(Extra {
+            metric: "tollgate_grpc_messages_total",
+            help: "Messages in requests and replies.",
+        }),
+        codes: Some(Extra {
+            metric: "tollgate_grpc_statuses_total",
+            help: "Calls that did not end with OK, by the name of their status.",
+        }),
+        item: "messages",
+        attributes: &["header.", "path", "host", "user_agent", "service", "method"],
+        logged: &["user_agent"],
+        ..Protocol::plain("grpc")
+    };
+
+    /// With these settings. Reads the descriptor set, if they name one.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(settings: Settings, route: Arc<Route>) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = settings.plain_mistakes();
+        let limit = settings.limit();
+        let json = settings.transcode.as_ref().map(|json| Json::load(json, limit)).transpose();
+        let json = json.unwrap_or_else(|more| {
+            mistakes.extend(more);
+            None
+        });
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let cors = settings.web.0.as_ref().map(Cors::new);
+        Ok(Self { settings, limit, cors, json: json.map(Arc::new), route })
+    }
+
+    /// Tells the service how much time is left for a call, where the client told how much it has,
+    /// or where there is a limit.
+    pub fn shorten(&self, head: &mut request::Parts, left: std::time::Duration) {
+        timeout::shorten(&mut head.headers, left);
+    }
+
+    /// Who translates for the client; `None` for one that speaks gRPC itself.
+    fn near(&self, head: &mut request::Parts) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+        let old = head.version < Version::HTTP_2;
+        let media = Media::of(&head.headers);
+        match (media, &self.settings.bridge.0) {
+            (Media::Grpc, _) if !old => return Ok(None),
+            (Media::Grpc | Media::Protobuf, Some(bridge)) => {
+                let streams: ServerStreams = bridge.server_streams;
+                plain_coding(head, media)?;
+                return Ok(Some(Box::new(Bridge::new(&head.headers, self.limit, streams))));
+            }
+            (Media::Grpc, None) => return Err(unsupported(GRPC_NEEDS_HTTP2)),
+            (Media::Protobuf, None) => return Err(unsupported(BARE_NEEDS_BRIDGE)),
+            (Media::Web | Media::WebText, _) => {}
+            (Media::Json, _) if self.json.is_some() => return self.transcoder(head),
+            (Media::Json | Media::Other, _) => return Err(unsupported(NOT_GRPC)),
+        }
+        match &self.cors {
+            Some(cors) => {
+                Ok(Some(Box::new(Browser::new(&head.headers, cors.grant(&head.headers)))))
+            }
+            None => Err(unsupported("gRPC-Web is not served here: it needs `web: true`")),
+        }
+    }
+
+    /// Who translates JSON.
+    fn transcoder(
+        &self,
+        head: &mut request::Parts,
+    ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+        let Some(json) = &self.json else { return Ok(None) };
+        plain_coding(head, Media::Json)?;
+        let grant = self.grant(&head.headers);
+        json.read(head, grant).map(Some).map_err(|answer| Misdirected { reason: "no_rule", answer })
+    }
+
+    /// What pages of other sites may read of an answer.
+    fn grant(&self, headers: &HeaderMap) -> Grant {
+        self.cors.as_ref().map(|cors| cors.grant(headers)).unwrap_or_default()
+    }
+}
+
+const GRPC_NEEDS_HTTP2: &str = "gRPC needs HTTP/2; for HTTP/1.1 clients there is `bridge: true`";
+const BARE_NEEDS_BRIDGE: &str = "bare messages are not served here: they need `bridge: true`";
+const NOT_GRPC: &str = "this is no gRPC: its content-type is not `application/grpc`";
+
+impl Dialect for Grpc {
+    fn protocol(&self) -> &'static Protocol {
+        const { &Grpc::PROTOCOL }
+    }
+
+    fn read(&self, head: &mut request::Parts, _host: &str) -> Result<Asked, Misdirected> {
+        if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(head)) {
+            return Err(Misdirected { reason: "preflight", answer });
+        }
+        let near = self.near(head).map_err(|no| Misdirected {
+            answer: granted(no.answer, &self.grant(&head.headers)),
+            ..no
+        })?;
+        let misdirected =
+            |reason, status: &Status| Misdirected { reason, answer: said(near.as_deref(), status) };
+        if head.method != Method::POST {
+            let mut no = unsupported("a call is a POST");
+            *no.answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            no.answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return Err(no);
+        }
+        if path::call(head.uri.path()).is_empty() {
+            let message = "the path names no method: it is `/package.Service/Method`";
+            return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
+        }
+        let translator = match (near, &self.settings.reverse_bridge.0) {
+            (near, None) => near,
+            (near, Some(reverse)) => {
+                let far: Box<dyn Translator> = Box::new(Reverse::new(reverse, self.limit));
+                Some(match near {
+                    None => far,
+                    Some(near) => Box::new(Chain { near, far }),
+                })
+            }
+        };
+        let patience = timeout::of(&head.headers);
+        Ok(Asked { route: Arc::clone(&self.route), patience, translator })
+    }
+
+    fn name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
+        path::call(uri.path())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.json.as_ref().is_some_and(|json| json.knows(name))
+    }
+
+    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<web::Body> {
+        let status = refusal::status(&why.refusal);
+        let mut answer = match asked {
+            Some(_) => refusal::trailers_only(&status),
+            None => refusal::words(why.status, &status),
+        };
+        refusal::push_back(&why.refusal, answer.headers_mut());
+        match asked.and_then(|asked| asked.translator.as_ref()) {
+            Some(translator) => translator.refuse(answer),
+            None => answer,
+        }
+    }
+
+    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+        if let Some(code) = code_of(&head.headers) {
+            return Some(judged(code));
+        }
+        let grpc = Media::of(&head.headers) == Media::Grpc;
+        match (&self.settings.reverse_bridge.0, grpc && head.status.is_success()) {
+            (None, true) => None,
+            (None, false) => Some(judged(Code::of_http(head.status))),
+            (Some(_), _) => Some(judged(Code::of_service(head.status))),
+        }
+    }
+
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
+        match trailers.and_then(code_of) {
+            Some(code) => judged(code),
+            None => Judged {
+                outcome: Outcome::Failed,
+                code: Some("MISSING_STATUS"),
+                number: Code::Unknown.number(),
+            },
+        }
+    }
+
+    fn meter(&self) -> Option<Box<dyn Meter>> {
+        Some(match self.settings.reverse_bridge.0 {
+            None => Box::new(Messages::default()),
+            Some(_) => Box::new(Unary::default()),
+        })
+    }
+}
+
+fn judged(code: Code) -> Judged {
+    let name = (code != Code::Ok).then(|| code.name());
+    Judged { outcome: code.outcome(), code: name, number: code.number() }
+}
+
+/// Says a status to whoever asked, in its own words.
+fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<web::Body> {
+    let answer = refusal::trailers_only(status);
+    match translator {
+        Some(translator) => translator.refuse(answer),
+        None => answer,
+    }
+}
+
+/// Bodies that somebody compressed as a whole are read by no translator.
+fn plain_coding(head: &request::Parts, media: Media) -> Result<(), Misdirected> {
+    let coding = head.headers.get(header::CONTENT_ENCODING);
+    match coding.is_some_and(|coding| coding != "identity") && media != Media::Grpc {
+        true => Err(unsupported("a body with a content-encoding is not read here; send it plain")),
+        false => Ok(()),
+    }
+}
+
+fn unsupported(message: &str) -> Misdirected {
+    let status = Status::new(Code::Unknown, message);
+    let answer = refusal::words(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
+    Misdirected { reason: "unsupported", answer }
+}
+
+fn granted(mut answer: Response<web::Body>, grant: &Grant) -> Response<web::Body> {
+    grant.write(answer.headers_mut());
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The reverse bridge: a gRPC client calls a service that speaks plain HTTP.
+//!
+//! The service is posted one message and answers one; its HTTP status becomes the call's.
+
+use crate::{
+    body::{Blame, Messages, collect, later, with_trailers},
+    frame::{COMPRESSED, PREFIX, framed},
+    media,
+    refusal::{self, trailers_only},
+    settings::ReverseBridge,
+    status::{Code, GRPC_STATUS, Status},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header, request};
+use std::pin::Pin;
+use web::{Body, Translator};
+
+/// Translates one call.
+pub(crate) struct Reverse {
+    content_type: HeaderValue,
+    withhold_frames: bool,
+    limit: usize,
+    /// The client's `content-type`, which its answer has too.
+    said: HeaderValue,
+    blame: Blame,
+}
+
+impl Reverse {
+    /// `limit` is how long a message may be, in bytes.
+    pub(crate) fn new(settings: &ReverseBridge, limit: usize) -> Self {
+        let content_type = HeaderValue::try_from(&settings.content_type);
+        Self {
+            content_type: content_type.unwrap_or(media::GRPC),
+            withhold_frames: settings.withhold_frames,
+            limit,
+            said: media::GRPC,
+            blame: Blame::default(),
+        }
+    }
+}
+
+impl Translator for Reverse {
+    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+        let len = head.headers.get(header::CONTENT_LENGTH).cloned();
+        if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
+            self.said = said.clone();
+        }
+        media::strip_body_headers(&mut head.headers);
+        head.headers.remove(header::TE);
+        head.headers.insert(header::CONTENT_TYPE, self.content_type.clone());
+        head.headers.insert(header::ACCEPT, self.content_type.clone());
+        if !self.withhold_frames {
+            return body;
+        }
+        head.headers.remove(media::GRPC_ENCODING);
+        head.headers.remove(media::GRPC_ACCEPT_ENCODING);
+        // A length that no frame fits in is left out: the body then says what is wrong.
+        let len = len.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+        if let Some(len) = len.and_then(|len| len.checked_sub(PREFIX as u64)) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        }
+        later(self.blame.clone(), only_message(body, self.limit))
+    }
+
+    fn answer(
+        self: Box<Self>,
+        answer: Response<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
+        Box::pin(async move {
+            let (mut head, body) = answer.into_parts();
+            match self.read(&head.headers, head.status, body).await {
+                Ok(bytes) => {
+                    head.status = http::StatusCode::OK;
+                    media::strip_body_headers(&mut head.headers);
+                    head.headers.insert(header::CONTENT_TYPE, self.said);
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Ok.number()));
+                    head.headers.remove(GRPC_STATUS);
+                    Response::from_parts(head, with_trailers(bytes, trailers))
+                }
+                Err(status) => trailers_only(&status),
+            }
+        })
+    }
+
+    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+        let Some(status) = self.blame.get() else { return no };
+        let mut answer = trailers_only(&status);
+        // What the client sent won't do the next time either.
+        let never = HeaderValue::from_static("-1");
+        answer.headers_mut().insert(refusal::PUSHBACK, never);
+        answer
+    }
+}
+
+impl Reverse {
+    /// The bytes that the client is answered, in a frame.
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        http: http::StatusCode,
+        body: Body,
+    ) -> Result<Bytes, Status> {
+        match Status::of(headers) {
+            Some(status) if status.code != Code::Ok => return Err(status),
+            Some(_) => {}
+            None if http.is_success() => {}
+            None => {
+                let message = format!("the service answered {http}");
+                return Err(Status::new(Code::of_service(http), message));
+            }
+        }
+        let text = |value: Option<&HeaderValue>| {
+            let text = value.and_then(|it| it.to_str().ok()).unwrap_or_default();
+            media::essence(text).to_ascii_lowercase()
+        };
+        let said = text(headers.get(header::CONTENT_TYPE));
+        let wanted = text(Some(&self.content_type));
+        if said != wanted {
+            let message = format!("the service answered `{said}`, not `{wanted}`");
+            return Err(Status::new(Code::Unknown, message));
+        }
+        match self.withhold_frames {
+            true => Ok(framed(0, &collect(body, self.limit).await.map_err(broken)?)),
+            false => {
+                let mut messages = Messages::new(body, self.limit);
+                let one = "the service's answer is not one message in a frame";
+                let wrong = || Status::new(Code::Internal, one);
+                let frame = messages.next().await?.ok_or_else(wrong)?;
+                match messages.next().await? {
+                    None => Ok(framed(frame.flags, &frame.message)),
+                    Some(_) => Err(wrong()),
+                }
+            }
+        }
+    }
+}
+
+/// It was the service's body that broke off, not the client's.
+fn broken(status: Status) -> Status {
+    match status.code {
+        Code::Cancelled => Status::new(Code::Unavailable, "the service's answer broke off"),
+        _ => status,
+    }
+}
+
+/// The one message of a request, without its frame.
+async fn only_message(body: Body, limit: usize) -> Result<Bytes, Status> {
+    let mut messages = Messages::new(body, limit);
+    let one = || {
+        let message = "the service behind this speaks plain HTTP: a call has one message";
+        Status::new(Code::Unimplemented, message)
+    };
+    let frame = messages.next().await?.ok_or_else(one)?;
+    if frame.flags & COMPRESSED != 0 {
+        let message = "the service behind this reads no compressed messages";
+        return Err(Status::new(Code::Unimplemented, message));
+    }
+    match messages.next().await? {
+        None => Ok(frame.message),
+        Some(_) => Err(one()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

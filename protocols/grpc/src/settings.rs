@@ -1,0 +1,223 @@
+//! What people write under `protocol: { grpc: { … } }`.
+
+mod switch;
+mod word;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+pub use switch::{Keyed, Switch};
+use values::{Mistake, Size, Text};
+pub use word::{ServerStreams, StreamShape};
+
+/// Who else than gRPC clients may call, and what the services speak. Every key is optional.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename = "GrpcSettings",
+    expecting = "keys and values, such as `{ bridge: true }`"
+)]
+pub struct Settings {
+    /// Let HTTP/1.1 clients call: they post `application/grpc` or plain `application/x-protobuf`,
+    /// and get the message back with `grpc-status` and `grpc-message` as headers. `true`, or its
+    /// settings. Default: `false`.
+    pub bridge: Switch<Bridge>,
+    /// The services speak plain HTTP: take gRPC's frames off requests, and put them on answers.
+    /// `true`, or its settings. Default: `false`.
+    pub reverse_bridge: Switch<ReverseBridge>,
+    /// Let browsers call by gRPC-Web, binary and text. `true`, or its settings. Default: `false`.
+    pub web: Switch<Web>,
+    /// Let clients call with JSON, as `google.api.http` in a descriptor set says. Default: not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcode: Option<Transcode>,
+    /// How many bytes a message may have where all of it is held: by the bridges and by JSON.
+    /// At most `1GiB`. Default: `4MiB`.
+    #[serde(serialize_with = "word::show_size")]
+    pub max_message: Text<Size>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bridge: Switch(None),
+            reverse_bridge: Switch(None),
+            web: Switch(None),
+            transcode: None,
+            max_message: Text(Size(4 << 20)),
+        }
+    }
+}
+
+/// How HTTP/1.1 clients call.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename = "GrpcBridge")]
+pub struct Bridge {
+    /// What becomes of an answer of several messages: `refuse` it with 502, or pass the `frames`
+    /// on as gRPC-Web has them, the status in the last. Default: `refuse`.
+    pub server_streams: ServerStreams,
+}
+
+impl Keyed for Bridge {
+    const KEYS: &[&str] = &["server_streams"];
+}
+
+/// How gRPC clients reach a service that speaks plain HTTP.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename = "GrpcReverseBridge")]
+pub struct ReverseBridge {
+    /// The `content-type` of what the service is sent, and that its answers must have.
+    /// Default: `application/x-protobuf`.
+    pub content_type: String,
+    /// Send the service bare messages, without the five bytes before each. With `false` it gets,
+    /// and answers, gRPC's frames. Default: `true`.
+    pub withhold_frames: bool,
+}
+
+impl Default for ReverseBridge {
+    fn default() -> Self {
+        Self { content_type: "application/x-protobuf".to_owned(), withhold_frames: true }
+    }
+}
+
+impl Keyed for ReverseBridge {
+    const KEYS: &[&str] = &["content_type", "withhold_frames"];
+}
+
+/// How browsers call.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename = "GrpcWeb")]
+pub struct Web {
+    /// Which other sites' pages may call (CORS): `https://shop.example`, or `*` for all. It holds
+    /// for JSON too. Default: none, only pages of the same origin.
+    pub origins: Vec<String>,
+    /// Request headers that such pages may send beyond gRPC-Web's own and `authorization`.
+    /// Default: none.
+    pub headers: Vec<String>,
+    /// Answers' headers that such pages may read beyond `grpc-status`, `grpc-message` and
+    /// `grpc-status-details-bin`. Default: none.
+    pub expose: Vec<String>,
+    /// Let such pages send cookies; `origins` must then name them. Default: `false`.
+    pub credentials: bool,
+    /// How long a browser may remember what it is allowed, in whole seconds. Default: `1h`.
+    #[serde(serialize_with = "word::show_duration")]
+    pub max_age: Text<Duration>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            headers: Vec::new(),
+            expose: Vec::new(),
+            credentials: false,
+            max_age: Text(Duration::from_secs(3600)),
+        }
+    }
+}
+
+impl Keyed for Web {
+    const KEYS: &[&str] = &["origins", "headers", "expose", "credentials", "max_age"];
+}
+
+/// How clients call with JSON.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "GrpcTranscode")]
+pub struct Transcode {
+    /// The file with the descriptor set, as `protoc --include_imports --descriptor_set_out=FILE`
+    /// writes it.
+    pub descriptors: String,
+    /// The services that can be called so, by their full names: `shop.v1.Carts`. Default: all that
+    /// have a `google.api.http` rule.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Let methods without a `google.api.http` rule be called too, by `POST /package.Service/Method`
+    /// with the whole request as the body. Default: `false`.
+    #[serde(default)]
+    pub unbound_methods: bool,
+    /// How answers of several messages are written: an `array`, or `lines`, a message each.
+    /// Default: `array`.
+    #[serde(default)]
+    pub streams: StreamShape,
+    /// Let query parameters pass that are no field of the request. Default: `false`, they are
+    /// refused with 400.
+    #[serde(default)]
+    pub ignore_unknown_parameters: bool,
+    /// Write fields that have their default value too. Default: `false`.
+    #[serde(default)]
+    pub print_defaults: bool,
+    /// Write fields' names as the `.proto` file has them, not in camel case. Default: `false`.
+    #[serde(default)]
+    pub proto_names: bool,
+}
+
+/// The longest message that may be held: a gRPC frame's length goes to 4 GiB.
+const MAX_MESSAGE: u64 = 1 << 30;
+
+impl Settings {
+    /// What is wrong with them, beyond what each value says itself. Reads the descriptor set.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut found = self.plain_mistakes();
+        if let Some(json) = &self.transcode
+            && let Err(more) = crate::transcode::Json::load(json, self.limit())
+        {
+            found.extend(more);
+        }
+        found
+    }
+
+    /// What is wrong with the values alone.
+    pub(crate) fn plain_mistakes(&self) -> Vec<Mistake> {
+        let mut found = Vec::new();
+        if self.max_message.0.0 > MAX_MESSAGE {
+            let message = format!("`{}` is too much", self.max_message.0.text());
+            found.push(Mistake::new(&["max_message"], message, "at most `1GiB`"));
+        }
+        if let Some(web) = &self.web.0 {
+            web.mistakes(&mut found);
+        }
+        if let Some(reverse) = &self.reverse_bridge.0 {
+            let parsed = http::HeaderValue::try_from(&reverse.content_type);
+            if parsed.is_err() || !reverse.content_type.contains('/') {
+                let message = format!("`{}` is no media type", reverse.content_type);
+                let hint = "write one such as `application/x-protobuf`";
+                found.push(Mistake::new(&["reverse_bridge", "content_type"], message, hint));
+            }
+        }
+        found
+    }
+
+    /// The longest message that is held, in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        usize::try_from(self.max_message.0.0.min(MAX_MESSAGE)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Web {
+    fn mistakes(&self, found: &mut Vec<Mistake>) {
+        for origin in self.origins.iter().filter(|origin| *origin != "*") {
+            let site = origin.split_once("://").filter(|(scheme, host)| {
+                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '*', ' '])
+            });
+            if site.is_none() {
+                let hint = "write scheme, host and port as browsers do: `https://shop.example`";
+                let message = format!("`{origin}` is no origin");
+                found.push(Mistake::new(&["web", "origins"], message, hint));
+            }
+        }
+        if self.credentials && self.origins.iter().any(|origin| origin == "*") {
+            let hint = "name the origins, or leave `credentials` out";
+            let message = "`credentials` for every origin would let any page act as its visitor";
+            found.push(Mistake::new(&["web", "credentials"], message, hint));
+        }
+        for (key, names) in [("headers", &self.headers), ("expose", &self.expose)] {
+            for name in names.iter().filter(|it| http::HeaderName::try_from(*it).is_err()) {
+                let message = format!("`{name}` can't be the name of a header");
+                found.push(Mistake::new(&["web", key], message, "letters, digits and `-`"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Settings that are one word, and how values are written back.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use std::time::Duration;
+use values::{Size, Text, duration_text};
+
+/// What becomes of an answer of several messages where the client expects one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", rename = "GrpcServerStreams")]
+pub enum ServerStreams {
+    /// Refused with 502.
+    #[default]
+    Refuse,
+    /// Passed on in frames, the status in the last.
+    Frames,
+}
+
+/// How several messages are written as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", rename = "GrpcStreamShape")]
+pub enum StreamShape {
+    /// One array.
+    #[default]
+    Array,
+    /// A line each.
+    Lines,
+}
+
+pub(super) fn show_size<S: Serializer>(size: &Text<Size>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&size.0.text())
+}
+
+pub(super) fn show_duration<S: Serializer>(
+    duration: &Text<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&duration_text(duration.0))
+}

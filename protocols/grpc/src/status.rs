@@ -1,0 +1,235 @@
+//! How calls end: the seventeen codes, the headers that carry them, and what they are in HTTP.
+
+pub mod percent;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use operation::{Outcome, Reason};
+
+/// The header or trailer with the code.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The header or trailer with the words, percent-coded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// The header or trailer with a `google.rpc.Status`, in base64.
+pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
+/// The longest words that are told to a client, in bytes before they are coded.
+const WORDS: usize = 1024;
+
+/// A code that a call ends with (gRPC, "Status codes and their use").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "they are gRPC's")]
+pub enum Code {
+    Ok,
+    Cancelled,
+    Unknown,
+    InvalidArgument,
+    DeadlineExceeded,
+    NotFound,
+    AlreadyExists,
+    PermissionDenied,
+    ResourceExhausted,
+    FailedPrecondition,
+    Aborted,
+    OutOfRange,
+    Unimplemented,
+    Internal,
+    Unavailable,
+    DataLoss,
+    Unauthenticated,
+}
+
+impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Code; 17] = [
+        Code::Ok,
+        Code::Cancelled,
+        Code::Unknown,
+        Code::InvalidArgument,
+        Code::DeadlineExceeded,
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::PermissionDenied,
+        Code::ResourceExhausted,
+        Code::FailedPrecondition,
+        Code::Aborted,
+        Code::OutOfRange,
+        Code::Unimplemented,
+        Code::Internal,
+        Code::Unavailable,
+        Code::DataLoss,
+        Code::Unauthenticated,
+    ];
+
+    /// Its number, 0 to 16.
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The code with this number. One that nobody has heard of is `UNKNOWN`.
+    pub fn of_number(number: i32) -> Self {
+        usize::try_from(number)
+            .ok()
+            .and_then(|at| Self::ALL.get(at))
+            .map_or(Self::Unknown, |it| *it)
+    }
+
+    /// Its name, as the specification, logs and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Ok => "OK",
+            Code::Cancelled => "CANCELLED",
+            Code::Unknown => "UNKNOWN",
+            Code::InvalidArgument => "INVALID_ARGUMENT",
+            Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Code::NotFound => "NOT_FOUND",
+            Code::AlreadyExists => "ALREADY_EXISTS",
+            Code::PermissionDenied => "PERMISSION_DENIED",
+            Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Code::FailedPrecondition => "FAILED_PRECONDITION",
+            Code::Aborted => "ABORTED",
+            Code::OutOfRange => "OUT_OF_RANGE",
+            Code::Unimplemented => "UNIMPLEMENTED",
+            Code::Internal => "INTERNAL",
+            Code::Unavailable => "UNAVAILABLE",
+            Code::DataLoss => "DATA_LOSS",
+            Code::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+
+    /// Whose fault it says it was. `CANCELLED` that a service answers is a call that its client, or
+    /// whoever the service calls for, gave up.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Code::Ok => Outcome::Ok,
+            Code::Cancelled => Outcome::Cancelled,
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => Outcome::Rejected,
+            Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Outcome::Failed,
+        }
+    }
+
+    /// The HTTP status that says the same (google/rpc/code.proto).
+    pub fn http(self) -> StatusCode {
+        match self {
+            Code::Ok => StatusCode::OK,
+            // Nobody is left to read it; nginx calls it "client closed request".
+            Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+                StatusCode::BAD_REQUEST
+            }
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The code that a gRPC client takes an answer without one for (gRPC, "HTTP to gRPC status code
+    /// mapping"). `OK` is not among them: an answer of 200 without a code is `UNKNOWN`.
+    pub fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Code::Internal,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            429 | 502..=504 => Code::Unavailable,
+            _ => Code::Unknown,
+        }
+    }
+
+    /// The code that an HTTP service's own answer stands for: the service knows of no gRPC, and its
+    /// 404 says that there is no such thing, not that there is no such method.
+    pub fn of_service(status: StatusCode) -> Self {
+        match status.as_u16() {
+            200..=299 => Code::Ok,
+            400 | 405 | 406 | 411..=417 | 422 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 | 410 => Code::NotFound,
+            408 | 504 => Code::DeadlineExceeded,
+            409 => Code::Aborted,
+            429 => Code::ResourceExhausted,
+            499 => Code::Cancelled,
+            500 => Code::Internal,
+            501 => Code::Unimplemented,
+            502 | 503 => Code::Unavailable,
+            _ => Code::Unknown,
+        }
+    }
+
+    /// The code that says a *no*.
+    pub fn of_reason(reason: Reason) -> Self {
+        match reason {
+            Reason::RateLimited => Code::ResourceExhausted,
+            Reason::Overloaded | Reason::NoEndpoint | Reason::Injected => Code::Unavailable,
+            Reason::Denied => Code::PermissionDenied,
+            Reason::TimedOut => Code::DeadlineExceeded,
+        }
+    }
+}
+
+/// How a call ended, in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The code.
+    pub code: Code,
+    /// What a person reads; empty where nobody said anything.
+    pub message: String,
+}
+
+impl Status {
+    /// A code and its words.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What headers or trailers say; `None` if they have no `grpc-status`. One that is no number is
+    /// `UNKNOWN`.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let code = code_of(headers)?;
+        let message = headers.get(GRPC_MESSAGE).map(|it| percent::decode_text(it.as_bytes()));
+        Some(Self { code, message: message.unwrap_or_default() })
+    }
+
+    /// Writes it into headers or trailers, over what was there.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(GRPC_STATUS, HeaderValue::from(self.code.number()));
+        let words = percent::encode(cut(&self.message, WORDS));
+        match HeaderValue::try_from(words) {
+            Ok(words) if !words.is_empty() => _ = headers.insert(GRPC_MESSAGE, words),
+            _ => _ = headers.remove(GRPC_MESSAGE),
+        }
+    }
+}
+
+/// The code alone, for who needs no words.
+pub fn code_of(headers: &HeaderMap) -> Option<Code> {
+    let text = headers.get(GRPC_STATUS)?.to_str().unwrap_or_default();
+    Some(text.parse().map_or(Code::Unknown, Code::of_number))
+}
+
+/// As much of a text as fits, whole characters.
+pub fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! JSON: HTTP clients call as `google.api.http` says, and are answered JSON.
+
+mod answer;
+mod request;
+mod rules;
+mod template;
+
+use crate::{
+    body::{Blame, Messages, Step, collect, later, steps},
+    cors::Grant,
+    frame::{Framed, framed},
+    media, path, refusal,
+    service::{self, Unary},
+    settings::{StreamShape, Transcode},
+    status::{Code, Status},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request as http_request};
+use http_body::Frame;
+use prost_reflect::SerializeOptions;
+use request::Said;
+use rules::{Found, Rule, Rules};
+use std::{pin::Pin, rc::Rc, sync::Arc};
+use values::Mistake;
+use web::{Body, Translator};
+
+/// What a listener's settings say of JSON, with what its descriptor set holds.
+#[derive(Debug)]
+pub(crate) struct Json {
+    rules: Rules,
+    settings: Transcode,
+    limit: usize,
+}
+
+impl Json {
+    /// Reads the descriptor set. `limit` is how long a message may be, in bytes.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or with the set.
+    pub(crate) fn load(settings: &Transcode, limit: usize) -> Result<Self, Vec<Mistake>> {
+        Ok(Self { rules: Rules::load(settings)?, settings: settings.clone(), limit })
+    }
+
+    /// Whether a call is one of the descriptor set's.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.rules.knows(name)
+    }
+
+    /// Makes a request that a rule describes the call that it is, and translates it.
+    ///
+    /// # Errors
+    /// The answer to a request that no rule describes.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        head: &mut http_request::Parts,
+        grant: Grant,
+    ) -> Result<Box<dyn Translator>, Response<Body>> {
+        let (rule, path) = match self.rules.find(&head.method, head.uri.path()) {
+            Found::Call(rule, values) => (rule, values),
+            Found::Methods(methods) => {
+                let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+                let message = format!("this path takes {}", names.join(", "));
+                let status = Status::new(Code::Unimplemented, message);
+                let mut answer = self.failed(&status, HeaderMap::new(), &grant);
+                *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                let names = HeaderValue::try_from(names.join(", "));
+                answer.headers_mut().extend(names.ok().map(|names| (header::ALLOW, names)));
+                return Err(answer);
+            }
+            Found::Nothing => {
+                let status = Status::new(Code::NotFound, "no rule has this path");
+                return Err(self.failed(&status, HeaderMap::new(), &grant));
+            }
+        };
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        let said = Said { path, query, lenient: self.settings.ignore_unknown_parameters };
+        path::set(&mut head.uri, &rule.call.path);
+        head.method = Method::POST;
+        let (json, blame) = (Arc::clone(self), Blame::default());
+        Ok(Box::new(Transcoder { json, rule, said, grant, blame }))
+    }
+
+    /// A call that failed, as JSON. `headers` are the service's, trailers included.
+    fn failed(&self, status: &Status, headers: HeaderMap, grant: &Grant) -> Response<Body> {
+        let tree = answer::error(&self.rules.pool, status, &headers);
+        let body = Bytes::from(tree.to_string());
+        let http = match status.code {
+            Code::Ok => StatusCode::BAD_GATEWAY,
+            code => code.http(),
+        };
+        write(headers, (http, status), body, media::JSON, grant)
+    }
+
+    fn options(&self) -> SerializeOptions {
+        answer::options(&self.settings)
+    }
+}
+
+/// An answer with a body that is there.
+fn write(
+    mut headers: HeaderMap,
+    (http, status): (StatusCode, &Status),
+    body: Bytes,
+    content_type: HeaderValue,
+    grant: &Grant,
+) -> Response<Body> {
+    media::strip_body_headers(&mut headers);
+    headers.remove(media::GRPC_ENCODING);
+    headers.remove(media::GRPC_ACCEPT_ENCODING);
+    if let Some(wait) = refusal::retry_after(&headers) {
+        headers.insert(header::RETRY_AFTER, wait);
+    }
+    status.write(&mut headers);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    grant.write(&mut headers);
+    let mut answer = Response::new(Body::from(body));
+    *answer.status_mut() = http;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Translates one call.
+struct Transcoder {
+    json: Arc<Json>,
+    rule: Arc<Rule>,
+    said: Said,
+    grant: Grant,
+    blame: Blame,
+}
+
+impl Translator for Transcoder {
+    fn ask(&mut self, head: &mut http_request::Parts, body: Body) -> Body {
+        media::make_plain_grpc(&mut head.headers);
+        for name in [header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN, header::REFERER] {
+            head.headers.remove(name);
+        }
+        let (rule, said) = (Arc::clone(&self.rule), std::mem::take(&mut self.said));
+        let limit = self.json.limit;
+        later(self.blame.clone(), async move {
+            let body = collect(body, limit).await?;
+            Ok(framed(0, &request::message(&rule, &said, &body)?))
+        })
+    }
+
+    fn answer(
+        self: Box<Self>,
+        answer: Response<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
+        Box::pin(async move {
+            let (head, body) = answer.into_parts();
+            if let Some(status) = service::over(&head) {
+                return self.json.failed(&status, head.headers, &self.grant);
+            }
+            let messages = Messages::new(body, self.json.limit);
+            match self.rule.call.streams {
+                true => self.streamed(head.headers, messages).await,
+                false => self.unary(head.headers, messages).await,
+            }
+        })
+    }
+
+    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+        let (head, _) = no.into_parts();
+        let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
+        self.json.failed(&status, head.headers, &self.grant)
+    }
+}
+
+impl Transcoder {
+    async fn unary(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
+        let read = service::unary(&mut messages).await;
+        headers.extend(messages.trailers);
+        let written = match read {
+            Unary::One(frame) => self.written(frame),
+            Unary::Failed(status) => Err(status),
+            Unary::Many(..) => {
+                let message = "the service answered several messages to a call that has one";
+                Err(Status::new(Code::Internal, message))
+            }
+        };
+        match written {
+            Err(status) => self.json.failed(&status, headers, &self.grant),
+            Ok(written) => {
+                let said = written.content_type.unwrap_or(media::JSON);
+                let ok = (StatusCode::OK, &Status::new(Code::Ok, ""));
+                write(headers, ok, written.bytes, said, &self.grant)
+            }
+        }
+    }
+
+    fn written(&self, frame: Framed) -> Result<answer::Written, Status> {
+        answer::message(&self.rule, &self.json.options(), service::readable(frame)?)
+    }
+
+    /// Answers messages as they come. What goes wrong before the first of them still has a status
+    /// of its own.
+    async fn streamed(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
+        let first = match messages.next().await {
+            Ok(Some(frame)) => self.written(frame).map(|written| Some(written.bytes)),
+            Ok(None) => match service::end(&messages.trailers) {
+                status if status.code == Code::Ok => Ok(None),
+                status => Err(status),
+            },
+            Err(status) => Err(status),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(status) => {
+                headers.extend(messages.trailers);
+                return self.json.failed(&status, headers, &self.grant);
+            }
+        };
+        let shape = self.json.settings.streams;
+        media::strip_body_headers(&mut headers);
+        let said = match shape {
+            StreamShape::Array => media::JSON,
+            StreamShape::Lines => HeaderValue::from_static("application/x-ndjson"),
+        };
+        headers.insert(header::CONTENT_TYPE, said);
+        self.grant.write(&mut headers);
+        let stream = Stream { first: Some(first), shape, messages, by: Rc::new(self) };
+        let mut answer = Response::new(steps(Some(stream), Stream::step));
+        *answer.headers_mut() = headers;
+        answer
+    }
+}
+
+/// Messages on their way to a client.
+struct Stream {
+    /// The first message, until it is written; none if there are none at all.
+    first: Option<Option<Bytes>>,
+    shape: StreamShape,
+    messages: Messages,
+    by: Rc<Transcoder>,
+}
+
+impl Stream {
+    async fn step(stream: Option<Self>) -> Step<Option<Self>> {
+        let mut stream = stream?;
+        let piece = |text: Vec<u8>| Ok(Frame::data(Bytes::from(text)));
+        let (text, more) = match stream.first.take() {
+            Some(Some(first)) => (stream.item(true, &first), true),
+            Some(None) => (stream.end(true, None), false),
+            None => match stream.next().await {
+                Ok(Some(bytes)) => (stream.item(false, &bytes), true),
+                Ok(None) => (stream.end(false, None), false),
+                Err(status) => (stream.end(false, Some(&status)), false),
+            },
+        };
+        Some((piece(text), more.then_some(stream)))
+    }
+
+    /// The next message as JSON; none at a good end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        match self.messages.next().await? {
+            Some(frame) => Ok(Some(self.by.written(frame)?.bytes)),
+            None => match service::end(&self.messages.trailers) {
+                status if status.code == Code::Ok => Ok(None),
+                status => Err(status),
+            },
+        }
+    }
+
+    fn item(&self, first: bool, json: &[u8]) -> Vec<u8> {
+        match (self.shape, first) {
+            (StreamShape::Lines, _) => [json, b"\n"].concat(),
+            (StreamShape::Array, true) => [b"[", json].concat(),
+            (StreamShape::Array, false) => [b",", json].concat(),
+        }
+    }
+
+    /// What comes last. The status line has long gone out, so an error is one more item.
+    fn end(&self, first: bool, failed: Option<&Status>) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Some(status) = failed {
+            let error = answer::error(&self.by.json.rules.pool, status, &self.messages.trailers);
+            let error = serde_json::json!({ "error": error }).to_string();
+            text = self.item(first, error.as_bytes());
+        } else if first && self.shape == StreamShape::Array {
+            text.push(b'[');
+        }
+        if self.shape == StreamShape::Array {
+            text.push(b']');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;
