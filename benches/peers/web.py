@@ -209,6 +209,8 @@ def run(options, proxies, names, loads):
             except Missing as why:
                 print(f"left out: {NAMES[name]}: {why}", file=sys.stderr)
         names = list(running)
+        if not names:
+            raise SystemExit("nobody is left to measure")
         found = {load: {name: [] for name in names} for load in loads}
         carried = {
             (load, name)
