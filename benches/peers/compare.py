@@ -21,12 +21,13 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+
+from proxy import Proxy, free_port, write
+from tables import goal, median, ratios, show, table, tell_goals, tell_times
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -128,18 +129,6 @@ clusters:
 {log}"""
 
 
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def write(path, text):
-    path.write_text(text)
-    return str(path)
-
-
 class Proxies:
     """How each proxy is started; `None` from a method means that it is not installed."""
 
@@ -217,57 +206,35 @@ NAMES = {
 }
 
 
-class Running:
-    """A proxy at work."""
+def start(proxies, name):
+    port = free_port()
+    command = getattr(proxies, name)(port)
+    return Proxy(command, [port], proxies.scratch / f"{name}-{port}.log")
 
-    def __init__(self, proxies, name):
-        self.port = free_port()
-        command = getattr(proxies, name)(self.port)
-        if not command:
-            raise FileNotFoundError(name)
-        self.log = open(proxies.scratch / f"{name}-{self.port}.log", "wb")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        self.wait()
 
-    def wait(self):
-        """Until it listens."""
-        end = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    raise SystemExit(f"did not start: {self.log.name}") from None
-                time.sleep(0.05)
-
-    def measure(self, options, load, seconds):
-        """What one load program found, or `None` if the proxy could not carry it."""
-        command = [str(options.bin / "load"), load, f"127.0.0.1:{self.port}"]
-        command += [str(self.process.pid), str(seconds), str(LOADS[load][1])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode != 0:
-            print(f"  {self.log.name}: {load}: {done.stderr.strip()}", file=sys.stderr)
-            return None
-        return json.loads(done.stdout)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
+def measure(options, proxy, load, seconds):
+    """What one load program found, or `None` if the proxy could not carry it."""
+    [port] = proxy.ports
+    command = [str(options.bin / "load"), load, f"127.0.0.1:{port}"]
+    command += [str(proxy.process.pid), str(seconds), str(LOADS[load][1])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        print(f"  {proxy.log.name}: {load}: {done.stderr.strip()}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout)
 
 
 def run(options, proxies, names, loads):
     """`{load: {name: [measurement]}}`."""
     found = {load: {name: [] for name in names} for load in loads}
-    running = {name: Running(proxies, name) for name in names}
+    running = {name: start(proxies, name) for name in names}
     try:
         for number in range(options.rounds):
             for load in [load for load in loads if load != "idle"]:
                 # Nobody always comes after the same neighbour.
                 turn = names[number % len(names):] + names[: number % len(names)]
                 for name in turn:
-                    measured = running[name].measure(options, load, options.seconds)
+                    measured = measure(options, running[name], load, options.seconds)
                     if measured:
                         found[load][name].append(measured)
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
@@ -277,9 +244,9 @@ def run(options, proxies, names, loads):
     # Memory is told of a fresh process: a used one has spare memory to hide connections in.
     for _ in range(min(options.rounds, 3) if "idle" in loads else 0):
         for name in names:
-            proxy = Running(proxies, name)
+            proxy = start(proxies, name)
             try:
-                measured = proxy.measure(options, "idle", 0)
+                measured = measure(options, proxy, "idle", 0)
                 if measured:
                     found["idle"][name].append(measured)
             finally:
@@ -287,45 +254,12 @@ def run(options, proxies, names, loads):
     return found
 
 
-def median(found, load, name, key):
-    values = [one[key] for one in found[load][name]]
-    return statistics.median(values) if values else None
-
-
-def table(title, head, rows):
-    print(f"\n{title}\n")
-    print("| " + " | ".join(head) + " |")
-    print("|---" + "|--:" * (len(head) - 1) + "|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-
-
-def show(value, form):
-    return "–" if value is None else form.format(value)
-
-
 def tell(found, names, loads):
-    timed = [load for load in loads if load != "idle"]
-    head = ["operation"] + [NAMES[name] for name in names]
-
-    def rows(key, form, of):
-        return [
-            [LOADS[load][0]] + [show(median(found, load, n, key), form) for n in names]
-            for load in of
-        ]
-
-    if timed:
-        table("CPU µs an operation", head, rows("cpu_us", "{:.1f}", timed))
-        if base := next((name for name in names if name in ("haproxy", "nginx", "envoy")), None):
-            ratios = []
-            for load in timed:
-                unit = median(found, load, base, "cpu_us")
-                cells = [median(found, load, name, "cpu_us") for name in names]
-                cells = [show(c / unit if c and unit else None, "{:.2f}") for c in cells]
-                ratios.append([LOADS[load][0]] + cells)
-            table(f"CPU an operation as a ratio to {NAMES[base]}", head, ratios)
-        table("p50, µs", head, rows("p50_us", "{:.0f}", timed))
-        table("p99, µs", head, rows("p99_us", "{:.0f}", timed))
+    labels = {load: LOADS[load][0] for load in loads if load != "idle"}
+    names = {name: NAMES[name] for name in names}
+    if labels:
+        base = next((name for name in names if name in ("haproxy", "nginx", "envoy")), None)
+        tell_times(found, labels, names, base)
     if "idle" in loads:
         kinds = [("RSS of an idle connection, bytes", "idle_bytes", 1)]
         kinds += [("RSS with 5,000 of them, MB", "rss", 1e6)]
@@ -334,29 +268,22 @@ def tell(found, names, loads):
             cells = [median(found, "idle", name, key) for name in names]
             form = "{:.0f}" if unit == 1 else "{:.1f}"
             memory.append([title] + [show(c and c / unit, form) for c in cells])
-        table("Memory", ["memory"] + head[1:], memory)
-    tell_goals(found, names, loads)
+        table("Memory", ["memory"] + list(names.values()), memory)
+    tell_goals(goals(found, names, loads))
 
 
-def tell_goals(found, names, loads):
+def goals(found, names, loads):
     """Tollgate reading MongoDB beside what it is held to."""
     rows = []
     for load, peer, most in GOALS:
-        if load not in loads or peer not in names or "mongo" not in names:
-            continue
-        # Neighbours in one round share its weather, so ratios are made within rounds.
-        pairs = zip(found[load]["mongo"], found[load][peer])
-        ratios = [ours["cpu_us"] / theirs["cpu_us"] for ours, theirs in pairs]
-        if ratios:
-            spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-            row = [LOADS[load][0], f"{most:.1f} × {NAMES[peer]}"]
-            rows.append(row + [f"{statistics.median(ratios):.2f}", spread])
+        if load in loads and peer in names and "mongo" in names:
+            if by_round := ratios(found, load, "mongo", peer):
+                rows.append(goal(LOADS[load][0], f"{most:.1f} × {NAMES[peer]}", by_round))
     if "idle" in loads and "mongo" in names and found["idle"]["mongo"]:
         each = [one["idle_bytes"] for one in found["idle"]["mongo"]]
         spread = f"{min(each)}–{max(each)}"
         rows.append(["idle connection", f"{IDLE_GOAL} B", f"{statistics.median(each):.0f} B", spread])
-    if rows:
-        table("Goals", ["operation", "at most", "median", "over the rounds"], rows)
+    return rows
 
 
 def main():

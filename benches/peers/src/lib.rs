@@ -3,4 +3,5 @@
 pub mod client;
 pub mod cost;
 pub mod honest;
+pub mod web;
 pub mod wire;

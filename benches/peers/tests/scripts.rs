@@ -1,0 +1,10 @@
+//! The scripts that measure count right. Python 3 is all they need.
+
+use std::process::Command;
+
+#[test]
+fn web_py_counts_what_h2load_tells() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/test_web.py");
+    let done = Command::new("python3").arg(tests).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
