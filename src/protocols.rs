@@ -27,6 +27,8 @@ pub enum Protocol {
     Mongo(Arc<mongo::Listener>),
     /// HTTP, either version.
     Http(Arc<web::Listener>),
+    /// gRPC.
+    Grpc(Arc<grpc::Listener>),
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
             Protocol::Tcp(_) => const { &Tcp::PROTOCOL },
             Protocol::Mongo(_) => const { &Mongo::PROTOCOL },
             Protocol::Http(_) => const { &web::PROTOCOL },
+            Protocol::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
         }
     }
 
@@ -44,6 +47,7 @@ impl Protocol {
         match self {
             Protocol::Tcp(_) | Protocol::Mongo(_) => Vec::new(),
             Protocol::Http(listener) => listener.clusters(),
+            Protocol::Grpc(listener) => listener.clusters(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Protocol {
             Protocol::Tcp(_) => serde_json::json!({}),
             Protocol::Mongo(listener) => settings_json(&listener.settings),
             Protocol::Http(listener) => settings_json(&listener.settings),
+            Protocol::Grpc(listener) => settings_json(&listener.settings),
         };
         serde_json::json!({ self.name(): settings })
     }
@@ -64,8 +69,8 @@ impl Protocol {
 }
 
 /// Every protocol that can be read.
-pub fn all() -> [&'static operation::Protocol; 3] {
-    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL, &web::PROTOCOL] }
+pub fn all() -> [&'static operation::Protocol; 4] {
+    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL, &web::PROTOCOL, &grpc::Grpc::PROTOCOL] }
 }
 
 fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
@@ -86,7 +91,7 @@ pub fn serve(
         Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server),
         Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server),
         // Whoever ends both connections itself is asked before there is an upstream.
-        Protocol::Http(_) => Box::pin(std::future::ready(Close::NoEndpoint)),
+        Protocol::Http(_) | Protocol::Grpc(_) => Box::pin(std::future::ready(Close::NoEndpoint)),
     }
 }
 
@@ -103,6 +108,6 @@ pub async fn turn_away(
             relay::turn_away::<Mongo>(shared, door, client, end, why).await;
         }
         // A connection that may not be is closed; requests are refused one by one.
-        Protocol::Http(_) => {}
+        Protocol::Http(_) | Protocol::Grpc(_) => {}
     }
 }

@@ -36,6 +36,9 @@ pub fn server(
         Protocol::Http(listener) => {
             (Rc::new(Arc::clone(&listener.http)), Arc::clone(&listener.plan), false)
         }
+        Protocol::Grpc(listener) => {
+            (Rc::new(Arc::clone(&listener.grpc)), Arc::clone(&listener.plan), true)
+        }
     };
     let names = protocol.clusters();
     let reached = names.iter().filter_map(|name| clusters.get(name)).map(|spares| {

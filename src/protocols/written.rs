@@ -16,6 +16,8 @@ pub(crate) enum Written {
     Mongo(mongo::Settings),
     /// HTTP.
     Http(Box<web::Settings>),
+    /// gRPC.
+    Grpc(Box<grpc::Settings>),
 }
 
 /// Nothing can be set.
@@ -24,9 +26,7 @@ pub(crate) enum Written {
 pub(crate) struct NoSettings {}
 
 /// The names of all protocols that can be read.
-pub(crate) const NAMES: &[&str] = &["tcp", "mongo", "http"];
-/// The names of those that can't be read yet.
-const LATER: &[&str] = &["grpc"];
+pub(crate) const NAMES: &[&str] = &["tcp", "mongo", "http", "grpc"];
 
 impl Written {
     /// What a health check asks of a service that speaks this, unless something else is said.
@@ -35,7 +35,7 @@ impl Written {
             Written::Tcp(_) => ProbePlan::default(),
             Written::Mongo(_) => ProbePlan::Mongo(Arc::default()),
             // A path that answers is not known before it is told.
-            Written::Http(_) => ProbePlan::default(),
+            Written::Http(_) | Written::Grpc(_) => ProbePlan::default(),
         }
     }
 
@@ -45,14 +45,19 @@ impl Written {
             Written::Tcp(_) => const { &Tcp::PROTOCOL },
             Written::Mongo(_) => const { &Mongo::PROTOCOL },
             Written::Http(_) => const { &web::PROTOCOL },
+            Written::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
         }
     }
 
     /// The clusters that its settings name, each with the keys that lead there.
     pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
-        let Written::Http(settings) = self else { return Vec::new() };
-        let named = web::clusters(&settings.routes).into_iter();
-        let below = |path: Vec<String>| [vec!["http".to_owned()], path].concat();
+        let (key, routes) = match self {
+            Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
+            Written::Http(settings) => ("http", &settings.routes),
+            Written::Grpc(settings) => ("grpc", &settings.routes),
+        };
+        let named = web::clusters(routes).into_iter();
+        let below = |path: Vec<String>| [vec![key.to_owned()], path].concat();
         named.map(|(path, name)| (below(path), name.to_owned())).collect()
     }
 
@@ -70,12 +75,21 @@ impl Written {
             }
             Written::Http(settings) => {
                 let listener = web::Listener::new(*settings, cluster);
-                listener.map(|it| Protocol::Http(Arc::new(it))).map_err(|mut mistakes| {
-                    mistakes.iter_mut().for_each(|it| it.path.insert(0, "http".to_owned()));
-                    mistakes
-                })
+                listener.map(|it| Protocol::Http(Arc::new(it))).map_err(below("http"))
+            }
+            Written::Grpc(settings) => {
+                let listener = grpc::Listener::new(*settings, cluster);
+                listener.map(|it| Protocol::Grpc(Arc::new(it))).map_err(below("grpc"))
             }
         }
+    }
+}
+
+/// Mistakes in the settings under this key.
+fn below(key: &str) -> impl Fn(Vec<Mistake>) -> Vec<Mistake> {
+    move |mut mistakes| {
+        mistakes.iter_mut().for_each(|it| it.path.insert(0, key.to_owned()));
+        mistakes
     }
 }
 
@@ -143,20 +157,10 @@ impl<'de> Visitor<'de> for WrittenVisitor {
             "tcp" => settings.newtype_variant().map(Written::Tcp),
             "mongo" => settings.newtype_variant().map(Written::Mongo),
             "http" => settings.newtype_variant().map(Box::new).map(Written::Http),
-            other => Err(unknown(other)),
+            "grpc" => settings.newtype_variant().map(Box::new).map(Written::Grpc),
+            other => Err(A::Error::unknown_variant(other, NAMES)),
         }
     }
-}
-
-/// There is no protocol of this name, or not yet.
-pub(super) fn unknown<E: Error>(name: &str) -> E {
-    if LATER.contains(&name) {
-        return E::custom(format_args!(
-            "the protocol `{name}` is not part of this version yet\nthis version reads {}",
-            NAMES.join(" and ")
-        ));
-    }
-    E::unknown_variant(name, NAMES)
 }
 
 impl JsonSchema for Written {
@@ -173,6 +177,7 @@ impl JsonSchema for Written {
             ),
             ("mongo", "MongoDB's wire protocol.", generator.subschema_for::<mongo::Settings>()),
             ("http", "HTTP/1.1 and HTTP/2.", generator.subschema_for::<web::Settings>()),
+            ("grpc", "gRPC.", generator.subschema_for::<grpc::Settings>()),
         ];
         named("What a listener's clients speak: a name, or `{ name: settings }`.", &settings)
     }

@@ -19,9 +19,9 @@ use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
 };
 use operation::{Extra, Outcome, Protocol};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use values::Mistake;
-use web::{Asked, Dialect, Judged, Meter, Misdirected, No, Route, Translator};
+use web::{Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Routes, Translator};
 
 /// gRPC, as one listener's settings have it.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Grpc {
     limit: usize,
     cors: Option<Cors>,
     json: Option<Arc<Json>>,
-    route: Arc<Route>,
+    routes: Routes,
 }
 
 impl Grpc {
@@ -45,8 +45,8 @@ impl Grpc {
             help: "Calls that did not end with OK, by the name of their status.",
         }),
         item: "messages",
-        attributes: &["header.", "path", "host", "user_agent", "service", "method"],
-        logged: &["user_agent"],
+        attributes: web::ATTRIBUTES,
+        logged: web::LOGGED,
         ..Protocol::plain("grpc")
     };
 
@@ -54,7 +54,7 @@ impl Grpc {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn new(settings: Settings, route: Arc<Route>) -> Result<Self, Vec<Mistake>> {
+    pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = settings.plain_mistakes();
         let limit = settings.limit();
         let json = settings.transcode.as_ref().map(|json| Json::load(json, limit)).transpose();
@@ -66,13 +66,7 @@ impl Grpc {
             return Err(mistakes);
         }
         let cors = settings.web.0.as_ref().map(Cors::new);
-        Ok(Self { settings, limit, cors, json: json.map(Arc::new), route })
-    }
-
-    /// Tells the service how much time is left for a call, where the client told how much it has,
-    /// or where there is a limit.
-    pub fn shorten(&self, head: &mut request::Parts, left: std::time::Duration) {
-        timeout::shorten(&mut head.headers, left);
+        Ok(Self { settings, limit, cors, json: json.map(Arc::new), routes })
     }
 
     /// Who translates for the client; `None` for one that speaks gRPC itself.
@@ -121,12 +115,14 @@ const GRPC_NEEDS_HTTP2: &str = "gRPC needs HTTP/2; for HTTP/1.1 clients there is
 const BARE_NEEDS_BRIDGE: &str = "bare messages are not served here: they need `bridge: true`";
 const NOT_GRPC: &str = "this is no gRPC: its content-type is not `application/grpc`";
 
+const NO_ROUTE: &str = "no route takes this call";
+
 impl Dialect for Grpc {
     fn protocol(&self) -> &'static Protocol {
         const { &Grpc::PROTOCOL }
     }
 
-    fn read(&self, head: &mut request::Parts, _host: &str) -> Result<Asked, Misdirected> {
+    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(head)) {
             return Err(Misdirected { reason: "preflight", answer });
         }
@@ -146,6 +142,9 @@ impl Dialect for Grpc {
             let message = "the path names no method: it is `/package.Service/Method`";
             return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
         }
+        let Some((route, captures)) = self.routes.find(head, host) else {
+            return Err(misdirected("no_route", &Status::new(Code::Unimplemented, NO_ROUTE)));
+        };
         let translator = match (near, &self.settings.reverse_bridge.0) {
             (near, None) => near,
             (near, Some(reverse)) => {
@@ -157,7 +156,7 @@ impl Dialect for Grpc {
             }
         };
         let patience = timeout::of(&head.headers);
-        Ok(Asked { route: Arc::clone(&self.route), patience, translator })
+        Ok(Asked { route, captures, patience, translator })
     }
 
     fn name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
@@ -202,6 +201,14 @@ impl Dialect for Grpc {
                 number: Code::Unknown.number(),
             },
         }
+    }
+
+    fn shorten(&self, head: &mut request::Parts, left: Duration) {
+        timeout::shorten(&mut head.headers, left);
+    }
+
+    fn failure(&self, number: u16) -> Failure {
+        Failure::Code(number)
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {

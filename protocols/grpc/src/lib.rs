@@ -11,6 +11,7 @@ mod chain;
 mod cors;
 mod dialect;
 pub mod frame;
+mod listener;
 mod media;
 mod path;
 mod refusal;
@@ -25,4 +26,5 @@ mod transcode;
 pub mod web_text;
 
 pub use dialect::Grpc;
+pub use listener::Listener;
 pub use settings::Settings;

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use switch::{Keyed, Switch};
 use values::{Mistake, Size, Text};
+use web::RouteSettings;
 pub use word::{ServerStreams, StreamShape};
 
 /// Who else than gRPC clients may call, and what the services speak. Every key is optional.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
     default,
@@ -19,6 +20,11 @@ pub use word::{ServerStreams, StreamShape};
     expecting = "keys and values, such as `{ bridge: true }`"
 )]
 pub struct Settings {
+    /// Where calls go: the first route that matches. Without a `timeout` a call may take as long as
+    /// its client waits (`grpc-timeout`). Default: all to the listener's `cluster`, as the route
+    /// `default`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSettings>,
     /// Let HTTP/1.1 clients call: they post `application/grpc` or plain `application/x-protobuf`,
     /// and get the message back with `grpc-status` and `grpc-message` as headers. `true`, or its
     /// settings. Default: `false`.
@@ -40,6 +46,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            routes: Vec::new(),
             bridge: Switch(None),
             reverse_bridge: Switch(None),
             web: Switch(None),
@@ -50,7 +57,7 @@ impl Default for Settings {
 }
 
 /// How HTTP/1.1 clients call.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename = "GrpcBridge")]
 pub struct Bridge {
     /// What becomes of an answer of several messages: `refuse` it with 502, or pass the `frames`
@@ -63,7 +70,7 @@ impl Keyed for Bridge {
 }
 
 /// How gRPC clients reach a service that speaks plain HTTP.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename = "GrpcReverseBridge")]
 pub struct ReverseBridge {
     /// The `content-type` of what the service is sent, and that its answers must have.
@@ -85,7 +92,7 @@ impl Keyed for ReverseBridge {
 }
 
 /// How browsers call.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename = "GrpcWeb")]
 pub struct Web {
     /// Which other sites' pages may call (CORS): `https://shop.example`, or `*` for all. It holds
@@ -121,7 +128,7 @@ impl Keyed for Web {
 }
 
 /// How clients call with JSON.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "GrpcTranscode")]
 pub struct Transcode {
     /// The file with the descriptor set, as `protoc --include_imports --descriptor_set_out=FILE`

@@ -178,7 +178,11 @@ impl Code {
     pub fn of_reason(reason: Reason) -> Self {
         match reason {
             Reason::RateLimited => Code::ResourceExhausted,
-            Reason::Overloaded | Reason::NoEndpoint | Reason::Injected => Code::Unavailable,
+            Reason::Overloaded | Reason::NoEndpoint | Reason::Injected | Reason::Lost => {
+                Code::Unavailable
+            }
+            Reason::Invalid => Code::InvalidArgument,
+            Reason::TooLarge => Code::ResourceExhausted,
             Reason::Denied => Code::PermissionDenied,
             Reason::TimedOut => Code::DeadlineExceeded,
         }

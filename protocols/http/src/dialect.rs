@@ -28,7 +28,7 @@ pub trait Dialect: 'static {
     /// Whether names are of a list that the proxy knows, so that no client makes them up.
     fn knows(&self, name: &str) -> bool;
 
-    /// Says no in the protocol's words. `asked` is `None` where not even the head could be read as
+    /// Says no in the protocol's words, and in the client's if somebody translates. `asked` is `None` where not even the head could be read as
     /// this protocol's.
     fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body>;
 
@@ -37,6 +37,9 @@ pub trait Dialect: 'static {
 
     /// What an answer's trailers, or their absence, tell of the end.
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
+
+    /// Tells the service how long its client still waits.
+    fn shorten(&self, _head: &mut request::Parts, _left: Duration) {}
 
     /// What routes call a failure whose [`Judged::number`] this is.
     fn failure(&self, number: u16) -> Failure {
@@ -116,4 +119,47 @@ pub trait Meter {
 
     /// How many messages the request and the answer have carried.
     fn items(&self) -> (u64, u64);
+}
+
+/// One that all workers share.
+impl<D: Dialect> Dialect for Arc<D> {
+    fn protocol(&self) -> &'static Protocol {
+        (**self).protocol()
+    }
+
+    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
+        (**self).read(head, host)
+    }
+
+    fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str {
+        (**self).name(method, uri)
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        (**self).knows(name)
+    }
+
+    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body> {
+        (**self).refuse(asked, why)
+    }
+
+    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+        (**self).judge(head)
+    }
+
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
+        (**self).judge_trailers(trailers)
+    }
+
+    fn shorten(&self, head: &mut request::Parts, left: Duration) {
+        (**self).shorten(head, left);
+    }
+
+    fn failure(&self, number: u16) -> Failure {
+        (**self).failure(number)
+    }
+
+    fn meter(&self) -> Option<Box<dyn Meter>> {
+        (**self).meter()
+    }
 }

@@ -185,7 +185,7 @@ impl Call<'_> {
     }
 }
 
-/// A no in the protocol's words, and in the client's if somebody translates.
+/// A no in the protocol's words.
 pub(crate) fn refusal(
     dialect: &dyn Dialect,
     asked: &Asked,
@@ -202,9 +202,5 @@ pub(crate) fn refusal(
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    let answer = dialect.refuse(Some(asked), &No { refusal, status });
-    match &asked.translator {
-        Some(translator) => translator.refuse(answer),
-        None => answer,
-    }
+    dialect.refuse(Some(asked), &No { refusal, status })
 }

@@ -27,6 +27,20 @@ pub const ATTRIBUTES: &[&str] = &[
     "upstream_version",
 ];
 
+/// Those that a line of the access log carries.
+pub const LOGGED: &[&str] = &[
+    "status",
+    "host",
+    "path",
+    "version",
+    "user_agent",
+    "request_id",
+    "client",
+    "attempts",
+    "flags",
+    "upstream_version",
+];
+
 /// What is known of a request, kept until its operation settles.
 pub(crate) struct Facts {
     pub(crate) link: Link,

@@ -3,13 +3,13 @@
 use crate::{
     body::Body,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
-    facts::ATTRIBUTES,
+    facts::{ATTRIBUTES, LOGGED},
     routes::{Routes, Statuses, path_fault},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
 use operation::{Extra, Outcome, Protocol};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 /// What it is called, and what it counts.
 pub const PROTOCOL: Protocol = Protocol {
@@ -18,18 +18,7 @@ pub const PROTOCOL: Protocol = Protocol {
         help: "Answers with a status of 400 and more.",
     }),
     attributes: ATTRIBUTES,
-    logged: &[
-        "status",
-        "host",
-        "path",
-        "version",
-        "user_agent",
-        "request_id",
-        "client",
-        "attempts",
-        "flags",
-        "upstream_version",
-    ],
+    logged: LOGGED,
     logged_with_values: &["query"],
     ..Protocol::plain("http")
 };
@@ -54,7 +43,7 @@ pub struct Http {
     pub rejected: Statuses,
 }
 
-impl Dialect for Arc<Http> {
+impl Dialect for Http {
     fn protocol(&self) -> &'static Protocol {
         const { &PROTOCOL }
     }

@@ -115,6 +115,10 @@ impl Serving<'_> {
                 return Ok(self.refuse(&asked, &Refusal::new(Reason::Invalid, words), &end));
             }
         };
+        if let Some(patience) = asked.patience {
+            let left = patience.saturating_sub(self.record.began.elapsed());
+            self.visit.server.dialect.shorten(&mut head, left);
+        }
         if let Some(translator) = &mut asked.translator {
             body = translator.ask(&mut head, body);
         }

@@ -3,12 +3,12 @@
 use super::ProbePlan;
 use crate::{
     config::Mistake,
-    protocols::written::{NAMES, named, unknown},
+    protocols::written::{NAMES, named},
 };
 use bytes::Bytes;
 use mongo::ProbeSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, Deserializer, EnumAccess, VariantAccess, Visitor};
+use serde::de::{Error, Deserialize, Deserializer, EnumAccess, VariantAccess, Visitor};
 use std::{borrow::Cow, fmt, sync::Arc};
 use tcp::Exchange;
 
@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for WrittenVisitor {
         match name.as_str() {
             "tcp" => settings.newtype_variant().map(WrittenProbe::Tcp),
             "mongo" => settings.newtype_variant().map(WrittenProbe::Mongo),
-            other => Err(unknown(other)),
+            other => Err(A::Error::unknown_variant(other, NAMES)),
         }
     }
 }
