@@ -43,8 +43,8 @@ pub(crate) struct Notes {
     pub(crate) faulty: Cell<bool>,
     /// The connection is to end with a reset.
     pub(crate) reset: Cell<bool>,
-    /// What became of the upgrade that was asked for.
-    pub(crate) upgrade: Cell<Upgrade>,
+    /// How many requests were answered in HTTP.
+    pub(crate) answered: Cell<u64>,
     /// When a byte was read or written last.
     pub(crate) moved: Cell<Option<Instant>>,
     /// Since when the client owes the rest of a request.
@@ -55,18 +55,6 @@ pub(crate) struct Notes {
     pub(crate) broken: Cell<bool>,
     /// The client ended its half.
     pub(crate) ended: Cell<bool>,
-}
-
-/// What became of a request for another protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Upgrade {
-    /// Nothing yet, or there was none.
-    #[default]
-    Unknown,
-    /// It was granted: what follows is not HTTP.
-    Granted,
-    /// It was not.
-    Denied,
 }
 
 /// Whether this is the request that stands for one that can't be read.
@@ -222,16 +210,12 @@ impl Line {
         Ok(false)
     }
 
-    /// Takes notice of what became of an upgrade.
+    /// What follows a request for another protocol is HTTP after all, once the request was answered
+    /// in HTTP.
     fn learn(&mut self) {
         let Some(screen) = &mut self.screen else { return };
-        if !screen.awaits_upgrade() {
-            return;
-        }
-        match self.notes.upgrade.take() {
-            Upgrade::Unknown => {}
-            Upgrade::Granted => screen.open(),
-            Upgrade::Denied => screen.resume(),
+        if screen.awaits_upgrade() && self.notes.answered.get() >= screen.requests() {
+            screen.resume();
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct Kept {
     /// At rest; the one that rests for the shortest time last.
+    #[expect(clippy::vec_box, reason = "they go to and fro, and a pointer is all that moves")]
     idle: Vec<Box<Own>>,
     shared: Vec<Rc<Shared>>,
     /// One more that can be shared is on its way.

@@ -66,6 +66,9 @@ impl Service<Request<Incoming>> for Each {
         let http1 = request.version() < Version::HTTP_2;
         Box::pin(async move {
             let mut answer = exchange(Rc::clone(&visit), request).await?;
+            if visit.tunnel.borrow().is_none() {
+                visit.notes.answered.set(visit.notes.answered.get() + 1);
+            }
             if http1 && visit.is_last() {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
