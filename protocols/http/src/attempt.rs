@@ -6,7 +6,7 @@ use crate::{
     facts::{Flags, Went},
     pool::Pool,
     proxy::{Endpoint, Unreachable},
-    record::{Record, Trip},
+    record::{Record, Trip, Underway},
     retry::{self, Attempting, Failure},
     routes::{Retry, Route},
     upload::{Source, State, Upload, Wanted},
@@ -55,7 +55,7 @@ pub(crate) struct Answered {
     pub(crate) head: response::Parts,
     pub(crate) body: Body,
     pub(crate) wire: Wire,
-    pub(crate) trip: Trip,
+    pub(crate) trip: Option<Trip>,
 }
 
 /// Why there is no answer.
@@ -139,8 +139,8 @@ impl Errand<'_> {
                 return result;
             }
             number += 1;
-            if let Ok(answered) = result {
-                answered.trip.over(Outcome::Failed);
+            if let Some(trip) = result.ok().and_then(|answered| answered.trip) {
+                trip.over(Outcome::Failed);
             }
             self.record.facts.flag(Flags::RETRIED);
             sleep(retry.backoff.wait(number, fastrand::f64())).await;
@@ -193,12 +193,18 @@ impl Errand<'_> {
     async fn timed(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
         let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
         let Some(most) = most else { return self.attempt(tried, at).await };
-        timeout(most, self.attempt(tried, at)).await.unwrap_or(Err(Failed::TimedOut))
+        let mut attempt = pin!(self.attempt(tried, at));
+        if let Ok(result) = timeout(most, &mut attempt).await {
+            return result;
+        }
+        self.record.gives_up.set(Outcome::Lost);
+        Err(Failed::TimedOut)
     }
 
     /// Makes one attempt; and another one if the connection was stale: kept from before, and
     /// closed by the service just when it was needed.
     async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
+        self.record.gives_up.set(Outcome::Cancelled);
         let mut reached = self.pool.reach(self.hash, tried).await;
         loop {
             let mut wire = match reached {
@@ -213,11 +219,12 @@ impl Errand<'_> {
             self.went(Some(&wire));
             let endpoint = wire.lease().endpoint().clone();
             *at.borrow_mut() = Some(endpoint.clone());
-            let trip = Trip::begin(wire.lease());
+            let trip = Underway::begin(wire.lease(), self.record);
             let fresh = wire.is_fresh();
             let failed = match self.send(&mut wire).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
+                    let trip = trip.answered();
                     return Ok(Answered { head, body: Body::Incoming(body), wire, trip });
                 }
                 Err(failed) => failed,

@@ -26,6 +26,8 @@ pub(crate) struct Record {
     /// When the whole of the request had gone.
     pub(crate) sent: Cell<Option<Instant>>,
     meter: Option<RefCell<Box<dyn Meter>>>,
+    /// What becomes of attempts that are given up.
+    pub(crate) gives_up: Cell<Outcome>,
     /// The attempt whose answer is the operation's.
     trip: RefCell<Option<Trip>>,
     visit: Rc<Visit>,
@@ -56,6 +58,39 @@ impl Drop for Trip {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.ended(Outcome::Cancelled, self.since.elapsed());
+        }
+    }
+}
+
+/// An attempt that is not answered yet. Dropped, it was given up.
+pub(crate) struct Underway<'r> {
+    trip: Option<Trip>,
+    record: &'r Record,
+}
+
+impl<'r> Underway<'r> {
+    /// A request goes to where this leads.
+    pub(crate) fn begin(lease: &Rc<dyn Lease>, record: &'r Record) -> Self {
+        Self { trip: Some(Trip::begin(lease)), record }
+    }
+
+    /// It ends without an answer.
+    pub(crate) fn over(mut self, outcome: Outcome) {
+        if let Some(trip) = self.trip.take() {
+            trip.over(outcome);
+        }
+    }
+
+    /// It is answered.
+    pub(crate) fn answered(mut self) -> Option<Trip> {
+        self.trip.take()
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if let Some(trip) = self.trip.take() {
+            trip.over(self.record.gives_up.get());
         }
     }
 }
@@ -105,6 +140,7 @@ impl Record {
             moved: Cell::new(began),
             sent: Cell::new(None),
             meter: meter.map(RefCell::new),
+            gives_up: Cell::new(Outcome::Cancelled),
             trip: RefCell::new(None),
             visit: Rc::clone(visit),
         })
@@ -128,8 +164,8 @@ impl Record {
     }
 
     /// This attempt's answer is the operation's.
-    pub(crate) fn follows(&self, trip: Trip) {
-        *self.trip.borrow_mut() = Some(trip);
+    pub(crate) fn follows(&self, trip: Option<Trip>) {
+        *self.trip.borrow_mut() = trip;
     }
 
     /// Tells how it ended, unless that was told before.

@@ -225,6 +225,10 @@ impl Serving<'_> {
             let first = dues.into_iter().flatten().min_by_key(|(due, _)| *due);
             let Some((due, late)) = first else { return pending().await };
             if due <= now {
+                // How long a client waits says nothing of the service.
+                if !matches!(late, Late::Client) {
+                    record.gives_up.set(Outcome::Lost);
+                }
                 return late;
             }
             sleep_until(due.into()).await;

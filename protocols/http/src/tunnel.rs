@@ -120,7 +120,7 @@ impl Serving<'_> {
         let cluster = Rc::clone(way.pool.cluster());
         match cluster.connect(Whom::default()).await {
             Ok(dialed) => {
-                self.record.follows(Trip::begin(&dialed.lease));
+                self.record.follows(Some(Trip::begin(&dialed.lease)));
                 self.granted(TunnelEnd::Plain(dialed.stream, dialed.lease), StatusCode::OK);
                 Ok(Response::new(Download::plain(Body::Empty)))
             }
