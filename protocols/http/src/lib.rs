@@ -49,4 +49,9 @@ pub use routes::{
     Statuses, Targets, Upgrades, Variables, clusters, path_fault,
 };
 pub use server::{Pools, Server, ServerPlan};
-pub use settings::{ClusterSettings, Forwarded, RouteSettings, Settings, StatusRange, Via};
+pub use settings::{
+    BackoffSettings, BudgetSettings, ClusterSettings, Condition, EditSettings, Forwarded,
+    HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings, ReplySettings,
+    RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange, UpgradeSettings,
+    ValueMatch, Via, WeightedSettings,
+};

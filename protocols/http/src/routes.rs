@@ -1,19 +1,27 @@
 //! Routes: which cluster a request goes to, and what is done to it on the way.
 
 mod answer;
+mod compile;
 mod edit;
+mod matching;
 mod path;
+mod pattern;
 mod retry;
+mod rewrite;
 mod statuses;
 mod targets;
 mod template;
+mod value;
 
 use crate::settings::{RouteSettings, Settings};
 pub use answer::{Fixed, Redirect};
+use edit::Edits;
 pub use edit::{Rendered, Variables};
 use http::{HeaderMap, request};
+use matching::Matching;
 pub use path::path_fault;
 pub use retry::{Retry, RetryOn};
+use rewrite::Rewrite;
 pub use statuses::Statuses;
 use std::{sync::Arc, time::Duration};
 pub use targets::Targets;
@@ -60,6 +68,12 @@ pub struct Route {
     pub connect: bool,
     /// How many bytes a request's body may have.
     pub max_request_body: Option<u64>,
+    matching: Matching,
+    rewrite: Rewrite,
+    request_edits: Edits,
+    response_edits: Edits,
+    /// Whether any of them needs what the match names.
+    captures: bool,
 }
 
 /// What becomes of a request.
@@ -122,8 +136,8 @@ impl Routes {
     ///
     /// # Errors
     /// Every mistake, not just the first.
-    pub fn new(_settings: &[RouteSettings], _defaults: Defaults) -> Result<Self, Vec<Mistake>> {
-        Ok(Self { list: Box::default() })
+    pub fn new(settings: &[RouteSettings], defaults: Defaults) -> Result<Self, Vec<Mistake>> {
+        compile::routes(settings, defaults).map(|list| Self { list: list.into() })
     }
 
     /// Everything to one cluster, as the route `default`.
@@ -140,6 +154,11 @@ impl Routes {
             upgrade: Upgrades::None,
             connect: false,
             max_request_body,
+            matching: Matching::default(),
+            rewrite: Rewrite::default(),
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            captures: false,
         };
         Self { list: Box::new([Arc::new(route)]) }
     }
@@ -151,9 +170,16 @@ impl Routes {
     }
 
     /// The first route that matches. `host` is the authority that the request is for, without
-    /// the port and in lower case.
-    pub fn find(&self, _head: &request::Parts, _host: &str) -> Option<(Arc<Route>, Captures)> {
-        self.list.first().map(|route| (Arc::clone(route), Captures::default()))
+    /// the port and in lower case. Paths that `path_fault` refuses are not to come here.
+    pub fn find(&self, head: &request::Parts, host: &str) -> Option<(Arc<Route>, Captures)> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let path = path::normal(head.uri.path());
+        let route = self.list.iter().find(|route| route.matching.fits(head, host, &path))?;
+        let captures = match route.captures {
+            true => route.matching.path.captures(&path),
+            false => Captures::default(),
+        };
+        Some((Arc::clone(route), captures))
     }
 
     /// All of them, in order.
@@ -163,8 +189,27 @@ impl Routes {
 }
 
 /// The clusters that routes name, each with the keys that lead there from `routes` on.
-pub fn clusters(_routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
-    Vec::new()
+pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
+    let mut found = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        let mut add = |keys: &[&str], name| {
+            let below = keys.iter().map(|&key| key.to_owned());
+            found.push((
+                ["routes".to_owned(), at.to_string()].into_iter().chain(below).collect(),
+                name,
+            ));
+        };
+        if let Some(name) = &route.cluster {
+            add(&["cluster"], name.as_str());
+        }
+        for (at, weighted) in route.clusters.iter().flatten().enumerate() {
+            add(&["clusters", &at.to_string(), "cluster"], weighted.cluster.as_str());
+        }
+        if let Some(mirror) = &route.mirror {
+            add(&["mirror", "cluster"], mirror.cluster.as_str());
+        }
+    }
+    found
 }
 
 impl Route {
@@ -175,24 +220,40 @@ impl Route {
     /// Why the path that comes out can't be asked for.
     pub fn rewrite(
         &self,
-        _head: &mut request::Parts,
-        _captures: &Captures,
-        _variables: &Variables<'_>,
+        head: &mut request::Parts,
+        captures: &Captures,
+        variables: &Variables<'_>,
     ) -> Result<(), &'static str> {
-        Ok(())
+        if !self.request_edits.is_empty() {
+            let rendered = self.request_edits.render(head, captures, variables);
+            self.request_edits.apply(&mut head.headers, &rendered);
+        }
+        self.rewrite.apply(head, captures)
     }
 
     /// Fills in the variables of what will be done to the answer's headers. To be called before
     /// `rewrite`, as long as the head is the client's. Costs nothing where there are none.
     pub fn render_response(
         &self,
-        _head: &request::Parts,
-        _captures: &Captures,
-        _variables: &Variables<'_>,
+        head: &request::Parts,
+        captures: &Captures,
+        variables: &Variables<'_>,
     ) -> Rendered {
-        Rendered::default()
+        self.response_edits.render(head, captures, variables)
     }
 
     /// Edits an answer's headers.
-    pub fn edit_response(&self, _headers: &mut HeaderMap, _rendered: &Rendered) {}
+    pub fn edit_response(&self, headers: &mut HeaderMap, rendered: &Rendered) {
+        self.response_edits.apply(headers, rendered);
+    }
+}
+
+impl Action {
+    /// Whether it needs what the match names.
+    fn captures(&self) -> bool {
+        match self {
+            Action::Redirect(redirect) => redirect.path.captures(),
+            Action::Forward(_) | Action::Reply(_) => false,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use mongo::ProbeSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Error, Deserialize, Deserializer, EnumAccess, VariantAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, fmt, sync::Arc};
 use tcp::Exchange;
 

@@ -1,9 +1,16 @@
 //! Routes that answer themselves: redirects, and fixed replies.
 
-use super::template::{Captures, Filled};
+use super::{
+    rewrite::{NewPath, with_query},
+    template::Captures,
+};
 use crate::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, request};
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{HOST, LOCATION},
+    request,
+};
 
 /// Sends clients elsewhere.
 #[derive(Clone, Debug)]
@@ -11,23 +18,12 @@ pub struct Redirect {
     pub(super) status: StatusCode,
     pub(super) scheme: Option<&'static str>,
     pub(super) host: Option<Box<str>>,
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<usize>,
     pub(super) path: NewPath,
     pub(super) query: bool,
 }
 
-/// What a path becomes.
-#[derive(Clone, Debug)]
-pub(super) enum NewPath {
-    /// What it is.
-    Same,
-    /// The prefix of the match, and what is put in its place.
-    Prefix(Box<str>, Box<str>),
-    /// All of it.
-    Filled(Filled),
-}
-
-/// An answer in the place of a service's.
+/// An answer in the place of a service.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     pub(super) status: StatusCode,
@@ -36,16 +32,60 @@ pub struct Fixed {
 }
 
 impl Redirect {
-    /// The answer for a request that came in by `scheme`, `http` or `https`.
+    /// The answer for a request that came in by `scheme`, `http` or `https`: a 400 if the path
+    /// that comes out can't be asked for.
     pub fn answer(
         &self,
-        _head: &request::Parts,
-        _captures: &Captures,
-        _scheme: &'static str,
+        head: &request::Parts,
+        captures: &Captures,
+        scheme: &'static str,
     ) -> Response<Body> {
         let mut answer = Response::new(Body::Empty);
-        *answer.status_mut() = self.status;
+        match self.location(head, captures, scheme) {
+            Some(location) => {
+                *answer.status_mut() = self.status;
+                answer.headers_mut().insert(LOCATION, location);
+            }
+            None => *answer.status_mut() = StatusCode::BAD_REQUEST,
+        }
         answer
+    }
+
+    fn location(
+        &self,
+        head: &request::Parts,
+        captures: &Captures,
+        scheme: &'static str,
+    ) -> Option<HeaderValue> {
+        let path = self.path.of(head.uri.path(), captures).ok()?;
+        let query = head.uri.query().filter(|_| self.query);
+        let path = with_query(path.as_deref().unwrap_or(head.uri.path()), query);
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = head.uri.authority().map(|it| it.as_str()).or(host);
+        let location = match self.authority(host) {
+            Some(authority) => format!("{}://{authority}{path}", self.scheme.unwrap_or(scheme)),
+            // With two slashes at its front it would name a host.
+            None => format!("/{}", path.trim_start_matches('/')),
+        };
+        HeaderValue::from_maybe_shared(Bytes::from(location)).ok()
+    }
+
+    /// Where it leads; `old` is the authority of the request.
+    fn authority(&self, old: Option<&str>) -> Option<String> {
+        let old = old.filter(|old| !old.is_empty());
+        let bare = old.map(|old| match old.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => host,
+            _ => old,
+        });
+        let host = match &self.host {
+            Some(host) => &**host,
+            None if self.scheme.is_none() && self.port.is_none() => old?,
+            None => bare?,
+        };
+        Some(match self.port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        })
     }
 }
 

@@ -1,9 +1,13 @@
-//! Paths with names in them: `/users/{id}/{rest=**}`.
+//! Paths with names in them: `/users/{id}/{rest=**}`, matched and filled in.
 
-/// What a match has named, each with the piece of the path, byte for byte. Costs nothing where
-/// nothing is named.
+use super::path::{normal, path_fault};
+use std::sync::Arc;
+use values::Fault;
+
+/// What a match has named, each with its piece of the path, percent-encoded as it is. Costs
+/// nothing where nothing is named, or nobody asks for it.
 #[derive(Clone, Debug, Default)]
-pub struct Captures(pub(super) Vec<(std::sync::Arc<str>, Box<str>)>);
+pub struct Captures(pub(super) Vec<(Arc<str>, Box<str>)>);
 
 impl Captures {
     /// The piece of this name.
@@ -12,6 +16,280 @@ impl Captures {
     }
 }
 
+/// A path whose segments are text, or named.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    segments: Box<[Segment]>,
+    /// What takes all that follows, if anything.
+    rest: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Segment {
+    Text(Box<str>),
+    Named(Arc<str>),
+}
+
+const SHAPE: &str = "write `/users/{id}/orders`, or `/files/{rest=**}` for all that follows";
+
+impl Template {
+    pub(super) fn new(text: &str) -> Result<Self, Fault> {
+        let segments = text.strip_prefix('/').ok_or_else(|| {
+            Fault::new(format!("`{text}` does not begin with a slash"), format!("`/{text}`"))
+        })?;
+        let mut list = Vec::new();
+        let mut rest = None;
+        let mut segments = segments.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let named = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+            let Some(named) = named else {
+                if segment.contains(['{', '}', '*']) {
+                    let message = format!("`{segment}` is neither text nor a name");
+                    return Err(Fault::new(message, SHAPE));
+                }
+                list.push(Segment::Text(literal(&format!("/{segment}"))?[1..].into()));
+                continue;
+            };
+            match named.split_once('=') {
+                None | Some((_, "*")) => {
+                    let name = named.split('=').next().unwrap_or_default();
+                    list.push(Segment::Named(capture_name(name)?));
+                }
+                Some((name, "**")) if segments.peek().is_none() => {
+                    rest = Some(capture_name(name)?);
+                }
+                Some((_, "**")) => {
+                    let message = format!("`{segment}` is not at the end");
+                    return Err(Fault::new(message, "what takes all that follows comes last"));
+                }
+                Some(_) => {
+                    return Err(Fault::new(format!("`{segment}` is no name of a segment"), SHAPE));
+                }
+            }
+        }
+        let template = Self { segments: list.into(), rest };
+        let mut seen: Vec<&str> = Vec::new();
+        for name in template.names() {
+            if seen.contains(&&**name) {
+                let message = format!("`{name}` names two segments");
+                return Err(Fault::new(message, "give each a name of its own"));
+            }
+            seen.push(name);
+        }
+        Ok(template)
+    }
+
+    /// What it names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let named = self.segments.iter().filter_map(|segment| match segment {
+            Segment::Named(name) => Some(name),
+            Segment::Text(_) => None,
+        });
+        named.chain(&self.rest)
+    }
+
+    /// Whether a path is like this, each named piece told to `named`.
+    pub(super) fn fits<'p>(
+        &self,
+        path: &'p str,
+        mut named: impl FnMut(&Arc<str>, &'p str),
+    ) -> bool {
+        let mut left = path;
+        for segment in &self.segments {
+            let Some(inner) = left.strip_prefix('/') else { return false };
+            let (piece, rest) = inner.split_at(inner.find('/').unwrap_or(inner.len()));
+            match segment {
+                Segment::Text(text) if **text == *piece => {}
+                Segment::Named(name) if !piece.is_empty() => named(name, piece),
+                Segment::Text(_) | Segment::Named(_) => return false,
+            }
+            left = rest;
+        }
+        match &self.rest {
+            Some(name) if left.is_empty() || left.starts_with('/') => {
+                named(name, left.strip_prefix('/').unwrap_or(left));
+                true
+            }
+            Some(_) => false,
+            None => left.is_empty(),
+        }
+    }
+}
+
 /// A path that is made of text and captures.
 #[derive(Clone, Debug)]
-pub(super) struct Filled;
+pub(super) struct Filled(Box<[Segment]>);
+
+impl Filled {
+    /// Reads it; `names` are those that the match has.
+    pub(super) fn new(text: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
+        let mut pieces = Vec::new();
+        let mut left = text;
+        while let Some((before, after)) = left.split_once('{') {
+            let Some((name, after)) = after.split_once('}') else {
+                return Err(Fault::new(format!("`{text}` has an open `{{`"), "write `{name}`"));
+            };
+            let Some(name) = names.iter().find(|known| ***known == *name) else {
+                return Err(unknown_capture(name, names));
+            };
+            pieces.extend([Segment::Text(before.into()), Segment::Named(Arc::clone(name))]);
+            left = after;
+        }
+        pieces.push(Segment::Text(left.into()));
+        let plain: String = pieces.iter().map(Segment::sample).collect();
+        literal(&plain)?;
+        Ok(Self(pieces.into()))
+    }
+
+    /// Whether it needs any capture.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The path.
+    pub(super) fn fill(&self, captures: &Captures) -> String {
+        let mut path = String::new();
+        for piece in &self.0 {
+            path.push_str(match piece {
+                Segment::Text(text) => text,
+                Segment::Named(name) => captures.get(name).unwrap_or_default(),
+            });
+        }
+        path
+    }
+}
+
+impl Segment {
+    /// Something in its place, to see whether the whole can be a path.
+    fn sample(&self) -> &str {
+        match self {
+            Segment::Text(text) => text,
+            Segment::Named(_) => "x",
+        }
+    }
+}
+
+/// Nothing of the match has this name.
+pub(super) fn unknown_capture(name: &str, names: &[Arc<str>]) -> Fault {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let hint = match names.as_slice() {
+        [] => {
+            "name pieces of the path by `match: { path_template: \"/users/{id}\" }` or by groups \
+             `(?<id>…)` of a `path_regex`"
+                .to_owned()
+        }
+        names => format!("the match names {}", names.join(", ")),
+    };
+    Fault::new(format!("the match names nothing `{name}`"), hint)
+}
+
+fn capture_name(text: &str) -> Result<Arc<str>, Fault> {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    if text.is_empty() || text.contains(odd) || text.starts_with(|c: char| c.is_ascii_digit()) {
+        let message = format!("`{text}` can't be a name here");
+        return Err(Fault::new(message, "letters, digits and `_`, a letter first: `{user_id}`"));
+    }
+    Ok(text.into())
+}
+
+/// A path as people write it into a config, in normal form.
+pub(super) fn literal(text: &str) -> Result<Box<str>, Fault> {
+    if !text.starts_with('/') {
+        let message = format!("`{text}` does not begin with a slash");
+        return Err(Fault::new(message, format!("write `/{text}`")));
+    }
+    if text.contains(['?', '#']) {
+        let message = format!("`{text}` has more to it than a path");
+        return Err(Fault::new(message, "leave out the query: `query` matches by that"));
+    }
+    if let Some(fault) = path_fault(text) {
+        let message = format!("`{text}` is refused wherever it comes from: {fault}");
+        return Err(Fault::new(message, "write it without, `%25` for a percent sign"));
+    }
+    let odd = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '^' | '`' | '|');
+    if let Some(odd) = text.chars().find(|c| odd(*c)) {
+        let encoded: String =
+            odd.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let message = format!("`{text}` has a character that a path can't have: {odd:?}");
+        return Err(Fault::new(message, format!("write `{encoded}` for it")));
+    }
+    Ok(normal(text).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(template: &str, path: &str) -> Option<String> {
+        let mut pieces = Vec::new();
+        let fits = Template::new(template)
+            .unwrap()
+            .fits(path, |name, piece| pieces.push(format!("{name}={piece}")));
+        fits.then(|| pieces.join(" "))
+    }
+
+    #[test]
+    fn a_template_names_whole_segments() {
+        for (template, path, pieces) in [
+            ("/users/{id}", "/users/7", Some("id=7")),
+            ("/users/{id=*}", "/users/7", Some("id=7")),
+            ("/users/{id}", "/users/", None),
+            ("/users/{id}", "/users", None),
+            ("/users/{id}", "/users/7/", None),
+            ("/users/{id}", "/users/7/orders", None),
+            ("/users/{id}/orders", "/users/a%2Fb/orders", Some("id=a%2Fb")),
+            ("/{a}/{b}", "/x/y", Some("a=x b=y")),
+            ("/files/{rest=**}", "/files", Some("rest=")),
+            ("/files/{rest=**}", "/files/", Some("rest=")),
+            ("/files/{rest=**}", "/files/a/b/", Some("rest=a/b/")),
+            ("/files/{rest=**}", "/filesystem", None),
+            ("/{rest=**}", "/a/b", Some("rest=a/b")),
+            ("/", "/", Some("")),
+            ("/", "/x", None),
+            ("/a", "*", None),
+        ] {
+            assert_eq!(captured(template, path).as_deref(), pieces, "{template} {path}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_can_match_nothing_is_a_mistake() {
+        for (template, message) in [
+            ("users", "does not begin with a slash"),
+            ("/users/id-{id}", "is neither text nor a name"),
+            ("/users/*", "is neither text nor a name"),
+            ("/{rest=**}/x", "is not at the end"),
+            ("/{a}/{a}", "`a` names two segments"),
+            ("/{a}/{a=**}", "`a` names two segments"),
+            ("/{}", "can't be a name"),
+            ("/{7up}", "can't be a name"),
+            ("/{id=[0-9]}", "is no name of a segment"),
+            ("/a?b", "has more to it than a path"),
+            ("/a/../b", "is refused"),
+            ("/a b", "a character that a path can't have: ' '"),
+        ] {
+            let fault = Template::new(template).unwrap_err();
+            assert!(fault.message.contains(message), "{template}: {fault:?}");
+            assert!(!fault.hint.is_empty(), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_filled_with_what_was_captured() {
+        let names: [Arc<str>; 2] = ["id".into(), "rest".into()];
+        let captures = Captures(vec![("id".into(), "7%2F8".into()), ("rest".into(), "a/b".into())]);
+        for (text, path) in [
+            ("/v2/{id}", "/v2/7%2F8"),
+            ("/v2/{rest}/{id}x", "/v2/a/b/7%2F8x"),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(Filled::new(text, &names).unwrap().fill(&captures), path, "{text}");
+        }
+        let fault = Filled::new("/{idd}", &names).unwrap_err();
+        assert_eq!(fault.message, "the match names nothing `idd`");
+        assert_eq!(fault.hint, "the match names `id`, `rest`");
+        assert!(Filled::new("/{id}", &[]).unwrap_err().hint.contains("path_template"));
+        assert!(Filled::new("/{id", &names).unwrap_err().message.contains("open"));
+        assert!(Filled::new("{id}", &names).is_err(), "it might not begin with a slash");
+    }
+}

@@ -1,0 +1,203 @@
+//! From what was written to routes, with everything that is wrong reported, not just the first of
+//! it.
+
+mod action;
+mod edits;
+mod matches;
+mod rewrites;
+
+use super::{
+    Defaults, Mirror, Route, Upgrades,
+    matching::{Matching, PathTest},
+    retry::Retry,
+};
+use crate::settings::{RetrySettings, RouteSettings, UpgradeSettings};
+use http::Method;
+use std::{sync::Arc, time::Duration};
+use values::{Fault, Mistake, OneOrMore, Text};
+
+/// The most of a body that is kept for retries.
+const MOST_KEPT: u64 = 16 << 20;
+
+/// A place in the config, and where mistakes go.
+pub(super) struct Place<'a> {
+    keys: Vec<String>,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Place<'_> {
+    /// A place below this one.
+    fn below(&mut self, keys: &[&str]) -> Place<'_> {
+        let keys = self.keys.iter().cloned().chain(keys.iter().map(|&key| key.to_owned()));
+        Place { keys: keys.collect(), mistakes: self.mistakes }
+    }
+
+    fn wrong(&mut self, keys: &[&str], fault: Fault) {
+        let Place { keys, mistakes } = self.below(keys);
+        mistakes.push(Mistake { path: keys, fault });
+    }
+
+    fn say(&mut self, keys: &[&str], message: impl Into<String>, hint: impl Into<String>) {
+        self.wrong(keys, Fault::new(message, hint));
+    }
+
+    /// What is right; what is wrong is reported.
+    fn take<T>(&mut self, keys: &[&str], result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.wrong(keys, fault)).ok()
+    }
+}
+
+/// All routes, or all that is wrong with them.
+pub(super) fn routes(
+    settings: &[RouteSettings],
+    defaults: Defaults,
+) -> Result<Vec<Arc<Route>>, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut list = Vec::new();
+    for (at, settings) in settings.iter().enumerate() {
+        let keys = vec!["routes".to_owned(), at.to_string()];
+        list.extend(route(settings, defaults, &mut Place { keys, mistakes: &mut mistakes }));
+    }
+    unreached(settings, &mut mistakes);
+    if mistakes.is_empty() { Ok(list.into_iter().map(Arc::new).collect()) } else { Err(mistakes) }
+}
+
+/// Names that stand there twice, and routes that come too late.
+fn unreached(settings: &[RouteSettings], mistakes: &mut Vec<Mistake>) {
+    for (at, route) in settings.iter().enumerate() {
+        let place = at.to_string();
+        let before = settings.get(..at).unwrap_or_default();
+        let name = &route.name.0.0;
+        if before.iter().any(|other| other.name == route.name) {
+            let message = format!("the name `{name}` stands here for the second time");
+            let hint = "names tell routes apart in metrics: give each its own";
+            mistakes.push(Mistake::new(&["routes", &place, "name"], message, hint));
+        }
+        let matched = |route: &RouteSettings| route.matches.clone().unwrap_or_default();
+        let taken = |other: &&RouteSettings| {
+            let mut unseen = Vec::new();
+            let mut nowhere = Place { keys: Vec::new(), mistakes: &mut unseen };
+            let test = matches::matching(&matched(other), &mut nowhere);
+            test.is_some_and(|test| test.is_any()) || matched(other) == matched(route)
+        };
+        if let Some(other) = before.iter().find(taken) {
+            let other = &other.name.0.0;
+            let message = format!("no request reaches `{name}`: `{other}` before it takes them");
+            let hint = format!("the first that matches is taken: put `{name}` before `{other}`");
+            mistakes.push(Mistake::new(&["routes", &place, "name"], message, hint));
+        }
+    }
+}
+
+fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) -> Option<Route> {
+    let name = &*settings.name.0.0;
+    let matched = settings.matches.clone().unwrap_or_default();
+    let matching = matches::matching(&matched, &mut place.below(&["match"]));
+    // A wrong match names nothing; its users are not blamed for that.
+    let matching = matching.unwrap_or_else(|| Matching {
+        path: PathTest::Prefix(Box::default()),
+        ..Matching::default()
+    });
+    let names = matching.path.names();
+    let action = action::action(settings, &matching, place);
+    let rewrite = settings
+        .rewrite
+        .as_ref()
+        .map(|rewrite| rewrites::rewrite(rewrite, &matching, &mut place.below(&["rewrite"])));
+    let mut edits = |key: &str, edits: &Option<_>| match edits {
+        Some(it) => edits::edits(it, name, &names, &mut place.below(&[key])),
+        None => super::edit::Edits::default(),
+    };
+    let request_edits = edits("request_headers", &settings.request_headers);
+    let response_edits = edits("response_headers", &settings.response_headers);
+    let timeout = settings.timeout.map_or(defaults.timeout, |it| it.0);
+    let retry = settings.retry.as_ref();
+    let hedge = settings.hedge.as_ref().map(|hedge| hedge.after.0);
+    if hedge.is_some_and(|after| timeout.is_some_and(|timeout| after >= timeout)) {
+        let message = "a second endpoint would be asked when the time is over already";
+        place.say(&["hedge", "after"], message, "shorter than the route's `timeout`");
+    }
+    let rewrite = rewrite.unwrap_or_default();
+    let action = action?;
+    Some(Route {
+        name: name.into(),
+        captures: action.captures()
+            || rewrite.path.captures()
+            || request_edits.captures()
+            || response_edits.captures(),
+        action,
+        matching,
+        rewrite,
+        request_edits,
+        response_edits,
+        timeout,
+        idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, |it| it.0),
+        retry: retry.map(|retry| retrying(retry, timeout, &mut place.below(&["retry"]))),
+        mirror: settings.mirror.as_ref().map(|mirror| Mirror {
+            cluster: mirror.cluster.as_str().into(),
+            share: mirror.percent.map_or(1.0, |percent| percent.0.0 / 100.0),
+        }),
+        hedge,
+        upgrade: upgrades(settings.upgrade.as_ref(), place),
+        connect: settings.connect.unwrap_or_default(),
+        max_request_body: settings
+            .max_request_body
+            .map_or(defaults.max_request_body, |it| it.0.map(|size| size.0)),
+    })
+}
+
+fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Place<'_>) -> Retry {
+    let longer = |try_: Text<Duration>| timeout.is_some_and(|timeout| try_.0 > timeout);
+    if settings.per_try_timeout.is_some_and(longer) {
+        let message = "one try may take longer than all of them";
+        place.say(&["per_try_timeout"], message, "shorter than the route's `timeout`");
+    }
+    if settings.max_body.is_some_and(|most| most.0.0 > MOST_KEPT) {
+        place.say(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
+    }
+    if let Some(methods) = &settings.methods {
+        self::methods(methods, &mut place.below(&["methods"]));
+    }
+    let retry = Retry::new(settings);
+    if retry.backoff.max < retry.backoff.base {
+        let message = "the pause may never be as long as before the first retry";
+        place.say(&["backoff", "max"], message, "no shorter than `base`");
+    }
+    retry
+}
+
+/// Methods by their names.
+fn methods(list: &OneOrMore<String>, place: &mut Place<'_>) -> Box<[Method]> {
+    let mut methods = Vec::new();
+    for (at, name) in list.0.iter().enumerate() {
+        let upper = name.to_ascii_uppercase();
+        let at = at.to_string();
+        let keys: &[&str] = if list.0.len() == 1 { &[] } else { &[&at] };
+        match name.parse::<Method>() {
+            Ok(method) if *name == upper => methods.push(method),
+            Ok(_) => place.say(
+                keys,
+                format!("no request has the method `{name}`"),
+                format!("methods are in capitals: `{upper}`"),
+            ),
+            Err(_) => place.say(keys, format!("`{name}` is no method"), "such as `GET`"),
+        }
+    }
+    methods.into()
+}
+
+fn upgrades(settings: Option<&UpgradeSettings>, place: &mut Place<'_>) -> Upgrades {
+    match settings {
+        None | Some(UpgradeSettings::All(false)) => Upgrades::None,
+        Some(UpgradeSettings::All(true)) => Upgrades::All,
+        Some(UpgradeSettings::Only(names)) => {
+            for name in names {
+                if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ',') {
+                    let message = format!("`{name}` is no protocol to change to");
+                    place.say(&["upgrade"], message, "such as `[websocket]`");
+                }
+            }
+            Upgrades::Only(names.iter().map(|it| it.to_ascii_lowercase().into()).collect())
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What becomes of a request.
+
+use super::{
+    Place,
+    edits::header,
+    rewrites::{bare_host, new_path},
+};
+use crate::{
+    routes::{
+        Action,
+        answer::{Fixed, Redirect},
+        matching::Matching,
+        targets::Targets,
+    },
+    settings::{RedirectSettings, ReplySettings, RouteSettings, WeightedSettings},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use values::Fault;
+
+/// How long the body of a fixed reply may be, in bytes.
+const LONGEST: usize = 64 << 10;
+
+pub(super) fn action(
+    settings: &RouteSettings,
+    matching: &Matching,
+    place: &mut Place<'_>,
+) -> Option<Action> {
+    let RouteSettings { cluster, clusters, redirect, reply, .. } = settings;
+    let ways = [
+        ("cluster", cluster.is_some()),
+        ("clusters", clusters.is_some()),
+        ("redirect", redirect.is_some()),
+        ("reply", reply.is_some()),
+    ];
+    let ways: Vec<_> = ways.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+    let name = &settings.name.0.0;
+    match ways.as_slice() {
+        [] => {
+            let message = format!("the route `{name}` leads nowhere");
+            place.say(&[], message, "write `cluster`, `clusters`, `redirect` or `reply`");
+        }
+        [_] => {}
+        [first, second, ..] => {
+            let message = format!("the route `{name}` has two ends: `{first}` and `{second}`");
+            place.say(&[second], message, "keep one of them");
+        }
+    }
+    if redirect.is_some() || reply.is_some() {
+        useless(settings, place);
+    }
+    if let Some(cluster) = cluster {
+        return Some(Action::Forward(Targets::one(cluster)));
+    }
+    if let Some(clusters) = clusters {
+        return weighted(clusters, place).map(Action::Forward);
+    }
+    if let Some(redirect) = redirect {
+        let place = &mut place.below(&["redirect"]);
+        return self::redirect(redirect, matching, place).map(Action::Redirect);
+    }
+    let reply = reply.as_ref()?;
+    self::reply(reply, &mut place.below(&["reply"])).map(Action::Reply)
+}
+
+/// Keys that do nothing where no service is asked.
+fn useless(settings: &RouteSettings, place: &mut Place<'_>) {
+    for (key, is) in [
+        ("timeout", settings.timeout.is_some()),
+        ("retry", settings.retry.is_some()),
+        ("mirror", settings.mirror.is_some()),
+        ("hedge", settings.hedge.is_some()),
+        ("rewrite", settings.rewrite.is_some()),
+        ("request_headers", settings.request_headers.is_some()),
+        ("upgrade", settings.upgrade.is_some()),
+        ("connect", settings.connect.is_some()),
+    ] {
+        if is {
+            let message = format!("`{key}` does nothing here: no service is asked");
+            place.say(&[key], message, "leave it out");
+        }
+    }
+}
+
+fn weighted(list: &[WeightedSettings], place: &mut Place<'_>) -> Option<Targets> {
+    let weight = |it: &WeightedSettings| it.weight.map_or(1, |weight| weight.0.0);
+    let weights: Vec<_> = list.iter().map(|it| (it.cluster.as_str(), weight(it))).collect();
+    for (at, (name, _)) in weights.iter().enumerate() {
+        if weights.iter().take(at).any(|(other, _)| other == name) {
+            let message = format!("`{name}` stands here for the second time");
+            let keys = ["clusters", &at.to_string(), "cluster"];
+            place.say(&keys, message, "add up their weights");
+        }
+    }
+    let targets = Targets::weighted(&weights);
+    if targets.is_none() {
+        place.say(&["clusters"], "no cluster has any weight", "give one at least 1");
+    }
+    targets
+}
+
+fn redirect(
+    settings: &RedirectSettings,
+    matching: &Matching,
+    place: &mut Place<'_>,
+) -> Option<Redirect> {
+    let RedirectSettings { status, scheme, host, port, path, prefix, query } = settings;
+    let status = status.map_or(301, |status| status.0.0);
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        let message = format!("{status} leads a client nowhere");
+        place.say(&["status"], message, "301, 302, 303, 307 or 308");
+    }
+    let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok())?;
+    let scheme = match scheme.as_deref() {
+        None => None,
+        Some("http") => Some("http"),
+        Some("https") => Some("https"),
+        Some(other) => {
+            let message = format!("`{other}` is no scheme of the web");
+            place.say(&["scheme"], message, "`http` or `https`");
+            None
+        }
+    };
+    if path.is_some() && prefix.is_some() {
+        let message = "`path` and `prefix` both say what the path becomes";
+        place.say(&["prefix"], message, "keep one of them");
+    }
+    let nowhere = RedirectSettings {
+        status: settings.status,
+        query: settings.query.filter(|keep| *keep),
+        ..RedirectSettings::default()
+    };
+    if *settings == nowhere {
+        let message = "this leads a client back to where it is";
+        place.say(&[], message, "write `scheme`, `host`, `port`, `path` or `prefix`");
+    }
+    Some(Redirect {
+        status,
+        scheme,
+        host: host.as_ref().and_then(|host| place.take(&["host"], bare_host(host))),
+        port: port.map(|port| port.0.0),
+        path: new_path(prefix.as_deref(), path.as_deref(), matching, place),
+        query: query.unwrap_or(true),
+    })
+}
+
+fn reply(settings: &ReplySettings, place: &mut Place<'_>) -> Option<Fixed> {
+    let status = u16::try_from(settings.status.0.0).ok()?;
+    let status = StatusCode::from_u16(status).ok()?;
+    let body = settings.body.clone().unwrap_or_default();
+    if !body.is_empty() && matches!(status.as_u16(), 204 | 205 | 304) {
+        place.say(&["body"], format!("a {} has no body", status.as_u16()), "leave it out");
+    }
+    if body.len() > LONGEST {
+        place.say(&["body"], "the body is too long", "at most 64 KiB: a service can send more");
+    }
+    let mut headers = HeaderMap::new();
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    for (name, value) in &settings.headers {
+        let header = place.take(&["headers", name], header(name));
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            let message = format!("a header can't have the value {value:?}");
+            Fault::new(message, "one line, of printable ASCII characters")
+        });
+        if let Some((header, value)) = header.zip(place.take(&["headers", name], value)) {
+            headers.insert(header, value);
+        }
+    }
+    Some(Fixed { status, headers, body: body.into() })
+}

@@ -1,0 +1,67 @@
+//! What is done to headers.
+
+use super::Place;
+use crate::{
+    routes::edit::{Edits, Value},
+    settings::EditSettings,
+};
+use http::HeaderName;
+use std::{collections::BTreeMap, sync::Arc};
+use values::Fault;
+
+/// Headers that belong to one connection (RFC 9110, 7.6.1), or to how a message is framed.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+];
+
+/// A header that may be edited.
+pub(super) fn header(name: &str) -> Result<HeaderName, Fault> {
+    let header = name.parse::<HeaderName>().map_err(|_| {
+        let hint = "letters, digits and `-`, as in `x-version`";
+        Fault::new(format!("`{name}` can't be a header"), hint)
+    })?;
+    if HOP_BY_HOP.contains(&header.as_str()) {
+        let message = format!("`{name}` belongs to each connection, not to what passes");
+        return Err(Fault::new(message, "leave it out: the proxy sees to it"));
+    }
+    if header == http::header::HOST {
+        let hint = "write `rewrite: { host: … }`";
+        return Err(Fault::new("the host is no header of every request", hint));
+    }
+    Ok(header)
+}
+
+pub(super) fn edits(
+    settings: &EditSettings,
+    route: &str,
+    names: &[Arc<str>],
+    place: &mut Place<'_>,
+) -> Edits {
+    let mut remove = Vec::new();
+    for (at, name) in settings.remove.iter().enumerate() {
+        remove.extend(place.take(&["remove", &at.to_string()], header(name)));
+    }
+    let mut values = |key: &str, list: &BTreeMap<String, String>| {
+        let mut values = Vec::new();
+        for (name, text) in list {
+            let header = place.take(&[key, name], header(name));
+            let value = place.take(&[key, name], Value::new(text, route, names));
+            values.extend(header.zip(value));
+        }
+        values.into_boxed_slice()
+    };
+    let set = values("set", &settings.set);
+    let add = values("add", &settings.add);
+    let edits = Edits { remove: remove.into(), set, add };
+    if settings == &EditSettings::default() {
+        place.say(&[], "this does nothing", "`set`, `add` or `remove` headers");
+    }
+    edits
+}

@@ -1,0 +1,130 @@
+//! What a route is for.
+
+use super::{Place, methods};
+use crate::{
+    routes::{
+        matching::{HostTest, Matching, PathTest},
+        pattern,
+        template::{Template, literal},
+        value::ValueTest,
+    },
+    settings::{MatchSettings, ValueMatch},
+};
+use http::HeaderName;
+use std::{collections::BTreeMap, sync::Arc};
+use values::Fault;
+
+/// What a match stands for; `None` if it is wrong.
+pub(super) fn matching(settings: &MatchSettings, place: &mut Place<'_>) -> Option<Matching> {
+    let before = place.mistakes.len();
+    let hosts = settings.host.as_ref().map(|list| &*list.0).unwrap_or_default();
+    let mut tests = Vec::new();
+    for (at, text) in hosts.iter().enumerate() {
+        let at = at.to_string();
+        let keys: &[&str] = if hosts.len() == 1 { &["host"] } else { &["host", &at] };
+        tests.extend(place.take(keys, host(text)));
+    }
+    // One of them stands for all.
+    let tests: Option<Vec<HostTest>> = tests.into_iter().collect();
+    let path = path(settings, place);
+    let methods = settings.method.as_ref();
+    let methods = methods.map(|list| methods_of(list, place)).unwrap_or_default();
+    let headers = values(&settings.headers, &mut place.below(&["headers"]), |name| {
+        let header = name.parse::<HeaderName>().map_err(|_| {
+            let hint = "letters, digits and `-`, as in `x-version`";
+            Fault::new(format!("`{name}` can't be a header"), hint)
+        })?;
+        if header == http::header::HOST {
+            return Err(Fault::new("not every request has this header", "write `host` for it"));
+        }
+        Ok(header)
+    });
+    let query =
+        values(&settings.query, &mut place.below(&["query"]), |name| Ok(name.as_bytes().into()));
+    let right = place.mistakes.len() == before;
+    let hosts = tests.unwrap_or_default().into();
+    right.then(|| Matching { hosts, path, methods, headers: headers.into(), query: query.into() })
+}
+
+fn methods_of(list: &values::OneOrMore<String>, place: &mut Place<'_>) -> Box<[http::Method]> {
+    methods(list, &mut place.below(&["method"]))
+}
+
+/// Reads a host; `None` stands for every host.
+fn host(text: &str) -> Result<Option<HostTest>, Fault> {
+    if text == "*" {
+        return Ok(None);
+    }
+    let shape = "write `shop.example.com`, `*.example.com` or `shop.*`";
+    let lower = text.to_ascii_lowercase();
+    let (test, name) = if let Some(end) = lower.strip_prefix('*') {
+        (HostTest::Below(end.into()), end.strip_prefix('.'))
+    } else if let Some(start) = lower.strip_suffix('*') {
+        (HostTest::Begins(start.into()), start.strip_suffix('.'))
+    } else {
+        let name = lower.strip_suffix('.').unwrap_or(&lower);
+        (HostTest::Exact(name.into()), Some(name))
+    };
+    let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('*')) else {
+        let message = format!("`{text}` is no host: a `*` stands for whole labels at one end");
+        return Err(Fault::new(message, shape));
+    };
+    if let Some((name, port)) = name.rsplit_once(':')
+        && !port.is_empty()
+        && values::is_digits(port)
+        && (!name.contains(':') || name.ends_with(']'))
+    {
+        let message = format!("`{text}` has a port, which no route looks at");
+        return Err(Fault::new(message, format!("leave it out: `{name}`")));
+    }
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._:[]~%".contains(c));
+    if name.contains(odd) {
+        return Err(Fault::new(format!("`{text}` is no host"), shape));
+    }
+    Ok(Some(test))
+}
+
+fn path(settings: &MatchSettings, place: &mut Place<'_>) -> PathTest {
+    let MatchSettings { path, path_prefix, path_template, path_regex, .. } = settings;
+    let written = [
+        ("path", path),
+        ("path_prefix", path_prefix),
+        ("path_template", path_template),
+        ("path_regex", path_regex),
+    ];
+    let written: Vec<_> =
+        written.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))).collect();
+    if let [(first, _), (second, _), ..] = written.as_slice() {
+        let message = format!("`{first}` and `{second}` both say what the path is");
+        place.say(&[second], message, "keep one of them");
+    }
+    let Some((key, text)) = written.first() else { return PathTest::Any };
+    let test = match *key {
+        "path" => literal(text).map(PathTest::Exact),
+        "path_prefix" => literal(text).map(|it| PathTest::Prefix(it.trim_end_matches('/').into())),
+        "path_template" => Template::new(text).map(PathTest::Template),
+        _ => pattern::whole(text).map(|regex| {
+            let names = regex.capture_names().flatten().map(Arc::from).collect();
+            PathTest::Regex(regex, names)
+        }),
+    };
+    place.take(&[key], test).unwrap_or_default()
+}
+
+fn values<N>(
+    settings: &BTreeMap<String, ValueMatch>,
+    place: &mut Place<'_>,
+    read: impl Fn(&str) -> Result<N, Fault>,
+) -> Vec<(N, ValueTest)> {
+    let mut tests = Vec::new();
+    for (name, settings) in settings {
+        let test = ValueTest::new(settings).map_err(|(key, fault)| match key {
+            "" => place.wrong(&[name], fault),
+            key => place.wrong(&[name, key], fault),
+        });
+        if let (Some(name), Ok(test)) = (place.take(&[name], read(name)), test) {
+            tests.push((name, test));
+        }
+    }
+    tests
+}

@@ -1,0 +1,129 @@
+//! What a path and a host become.
+
+use super::Place;
+use crate::{
+    routes::{
+        matching::{Matching, PathTest},
+        pattern,
+        rewrite::{NewPath, Rewrite},
+        template::{Filled, literal},
+    },
+    settings::{PatternRewrite, RewriteSettings},
+};
+use http::{HeaderValue, uri::Authority};
+use regex::Regex;
+use values::Fault;
+
+pub(super) fn rewrite(
+    settings: &RewriteSettings,
+    matching: &Matching,
+    place: &mut Place<'_>,
+) -> Rewrite {
+    let RewriteSettings { prefix, path, regex, host } = settings;
+    if *settings == RewriteSettings::default() {
+        place.say(&[], "this rewrites nothing", "write `prefix`, `path`, `regex` or `host`");
+    }
+    let keys = [("prefix", prefix.is_some()), ("path", path.is_some()), ("regex", regex.is_some())];
+    let written: Vec<_> = keys.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+    if let [first, second, ..] = written.as_slice() {
+        let message = format!("`{first}` and `{second}` both say what the path becomes");
+        place.say(&[second], message, "keep one of them");
+    }
+    let new = new_path(prefix.as_deref(), path.as_deref(), matching, place);
+    let pattern = regex.as_ref().and_then(|it| replaced(it, &mut place.below(&["regex"])));
+    let host = host.as_ref().and_then(|host| place.take(&["host"], authority(host)));
+    Rewrite { path: pattern.unwrap_or(new), host }
+}
+
+/// A path from a `prefix` or a `path`.
+pub(super) fn new_path(
+    prefix: Option<&str>,
+    path: Option<&str>,
+    matching: &Matching,
+    place: &mut Place<'_>,
+) -> NewPath {
+    let new = match (prefix, path) {
+        (None, None) => None,
+        (Some(prefix), _) => match &matching.path {
+            PathTest::Prefix(old) => place
+                .take(&["prefix"], literal(prefix))
+                .map(|new| NewPath::Prefix(old.clone(), new.trim_end_matches('/').into())),
+            _ => {
+                let message = "there is no prefix in whose place this could be put";
+                let hint = "match by `path_prefix`, or write the whole `path`";
+                place.say(&["prefix"], message, hint);
+                None
+            }
+        },
+        (None, Some(path)) => {
+            let filled = Filled::new(path, &matching.path.names());
+            place.take(&["path"], filled).map(NewPath::Filled)
+        }
+    };
+    new.unwrap_or_default()
+}
+
+fn replaced(settings: &PatternRewrite, place: &mut Place<'_>) -> Option<NewPath> {
+    let regex = place.take(&["pattern"], pattern::anywhere(&settings.pattern))?;
+    let by = &settings.substitution;
+    place.take(&["substitution"], substitution(by, &regex))?;
+    Some(NewPath::Pattern(regex, by.as_str().into()))
+}
+
+/// Whether each group that a substitution names is there, and the rest can be in a path.
+fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
+    let mut plain = String::from("/");
+    let mut left = text;
+    while let Some((before, after)) = left.split_once('$') {
+        plain.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            plain.push('$');
+            left = after;
+            continue;
+        }
+        let braced = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let (name, rest) =
+            braced.unwrap_or_else(|| after.split_at(after.find(word).unwrap_or(after.len())));
+        let there = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|known| known == name),
+        };
+        if !there {
+            let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
+            let hint = match digits.is_empty() {
+                true => "`$1` is the first group, `${name}` that of `(?<name>…)`, `$$` a dollar"
+                    .to_owned(),
+                false => format!("write `${{{digits}}}` where letters or digits follow"),
+            };
+            return Err(Fault::new(format!("the pattern has no group `{name}`"), hint));
+        }
+        plain.push('x');
+        left = rest;
+    }
+    plain.push_str(left);
+    literal(&plain).map(|_| ())
+}
+
+/// A host, perhaps with its port.
+fn authority(text: &str) -> Result<(Authority, HeaderValue), Fault> {
+    let wrong = || Fault::new(format!("`{text}` is no host"), "`shop.example.com`, or with a port");
+    let authority: Authority = text.parse().map_err(|_| wrong())?;
+    let value = HeaderValue::from_str(text).map_err(|_| wrong())?;
+    if text.contains('@') || authority.host().is_empty() {
+        return Err(wrong());
+    }
+    Ok((authority, value))
+}
+
+/// A host without its port.
+pub(super) fn bare_host(text: &str) -> Result<Box<str>, Fault> {
+    let (authority, _) = authority(text)?;
+    match authority.port() {
+        Some(_) => {
+            let hint = format!("write it under `port`, and `{}` here", authority.host());
+            Err(Fault::new(format!("`{text}` has a port"), hint))
+        }
+        None => Ok(text.into()),
+    }
+}

@@ -1,0 +1,63 @@
+//! Regular expressions, bounded in what they may cost.
+
+use regex::{Regex, RegexBuilder, bytes};
+use values::Fault;
+
+/// How large one may be once it is compiled, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// One that text has to fit as a whole.
+pub(super) fn whole(text: &str) -> Result<Regex, Fault> {
+    anywhere(text)?;
+    anywhere(&format!("^(?:{text})$"))
+}
+
+/// One that bytes have to fit as a whole.
+pub(super) fn whole_bytes(text: &str) -> Result<bytes::Regex, Fault> {
+    anywhere(text)?;
+    let regex = bytes::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(LARGEST).build();
+    regex.map_err(|error| fault(text, &error))
+}
+
+/// One that may fit any part of a text.
+pub(super) fn anywhere(text: &str) -> Result<Regex, Fault> {
+    RegexBuilder::new(text).size_limit(LARGEST).build().map_err(|error| fault(text, &error))
+}
+
+fn fault(text: &str, error: &regex::Error) -> Fault {
+    if let regex::Error::CompiledTooBig(_) = error {
+        let message = format!("the regular expression `{text}` is too large");
+        return Fault::new(
+            message,
+            "smaller counts in `{…}` help, and `[0-9]` in the place of `\\d`",
+        );
+    }
+    // The library draws the place under the text, in several lines; the last tells what is wrong.
+    let told = error.to_string();
+    let what = told.lines().last().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let hint = "a backslash before `. + * ? ( ) [ ] { } | ^ $` makes it a plain character";
+    Fault::new(format!("`{text}` is no regular expression: {what}"), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_text_fits_or_it_does_not() {
+        let regex = whole("/v[0-9]|/w").unwrap();
+        for (text, fits) in [("/v1", true), ("/w", true), ("/v1/", false), ("x/w", false)] {
+            assert_eq!(regex.is_match(text), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn whoever_writes_a_wrong_one_is_shown_it() {
+        let fault = whole("/v(").unwrap_err();
+        assert_eq!(fault.message, "`/v(` is no regular expression: unclosed group");
+        let fault = whole("a)(b").unwrap_err();
+        assert!(fault.message.contains("unopened group"), "{fault:?}");
+        assert!(whole(r"\w{5000}").unwrap_err().message.contains("too large"));
+    }
+}

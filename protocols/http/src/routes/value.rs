@@ -1,0 +1,106 @@
+//! What a header or a parameter of the query has to be.
+
+use super::pattern;
+use crate::settings::ValueMatch;
+use regex::bytes::Regex;
+use values::Fault;
+
+/// What a header or a parameter has to be. One may be there more than once: then one of them has
+/// to be so.
+#[derive(Clone, Debug)]
+pub(super) struct ValueTest {
+    /// All hold for one value.
+    tests: Box<[Test]>,
+    presence: Presence,
+    not: Option<Box<ValueTest>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Presence {
+    Needed,
+    Forbidden,
+    /// It may be there or not.
+    Free,
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Contains(Box<[u8]>),
+    Regex(Regex),
+    Range(i64, i64),
+}
+
+/// Tells whether any of the values fits.
+pub(super) type Any<'a> = &'a dyn Fn(&dyn Fn(&[u8]) -> bool) -> bool;
+
+impl ValueTest {
+    /// Reads it; a fault comes with the key where it is.
+    pub(super) fn new(settings: &ValueMatch) -> Result<Self, (&'static str, Fault)> {
+        let ValueMatch { exact, prefix, suffix, contains, regex, present, range, not } = settings;
+        let mut tests = Vec::new();
+        let bytes = |text: &String| text.as_bytes().into();
+        tests.extend(exact.as_ref().map(|text| Test::Exact(bytes(text))));
+        tests.extend(prefix.as_ref().map(|text| Test::Prefix(bytes(text))));
+        tests.extend(suffix.as_ref().map(|text| Test::Suffix(bytes(text))));
+        tests.extend(contains.as_ref().map(|text| Test::Contains(bytes(text))));
+        if let Some(regex) = regex {
+            let regex = pattern::whole_bytes(regex).map_err(|fault| ("regex", fault))?;
+            tests.push(Test::Regex(regex));
+        }
+        match range.as_deref() {
+            None => {}
+            Some(&[from, to]) if from <= to => tests.push(Test::Range(from, to)),
+            Some(_) => {
+                let hint = "write the first and the last, `[1, 9]`";
+                return Err(("range", Fault::new("a range needs two numbers in order", hint)));
+            }
+        }
+        let more = !tests.is_empty() || not.is_some();
+        let presence = match present {
+            Some(false) if more => {
+                let message = "what is not there can't be anything";
+                return Err(("present", Fault::new(message, "leave out the other keys")));
+            }
+            Some(false) => Presence::Forbidden,
+            Some(true) => Presence::Needed,
+            None if !tests.is_empty() => Presence::Needed,
+            None if not.is_some() => Presence::Free,
+            None => {
+                let hint = "write what it has to be, or `present: true`";
+                return Err(("", Fault::new("this says nothing", hint)));
+            }
+        };
+        let not = not.as_ref().map(|not| ValueTest::new(not).map(Box::new)).transpose();
+        let not = not.map_err(|(_, fault)| ("not", fault))?;
+        Ok(Self { tests: tests.into(), presence, not })
+    }
+
+    /// Whether it holds.
+    pub(super) fn holds(&self, any: Any<'_>) -> bool {
+        let there = match self.presence {
+            Presence::Needed => any(&|value| self.tests.iter().all(|test| test.fits(value))),
+            Presence::Forbidden => !any(&|_| true),
+            Presence::Free => true,
+        };
+        there && self.not.as_ref().is_none_or(|not| !not.holds(any))
+    }
+}
+
+impl Test {
+    fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Test::Exact(text) => **text == *value,
+            Test::Prefix(text) => value.starts_with(text),
+            Test::Suffix(text) => value.ends_with(text),
+            Test::Contains(text) => memchr::memmem::find(value, text).is_some(),
+            Test::Regex(regex) => regex.is_match(value),
+            Test::Range(from, to) => {
+                let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                number.is_some_and(|number: i64| (*from..=*to).contains(&number))
+            }
+        }
+    }
+}
