@@ -170,7 +170,7 @@ impl Translator for Transcoder {
 impl Transcoder {
     async fn unary(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
         let read = service::unary(&mut messages).await;
-        headers.extend(messages.trailers);
+        media::adopt(&mut headers, messages.trailers);
         let written = match read {
             Unary::One(frame) => self.written(frame),
             Unary::Failed(status) => Err(status),
@@ -207,7 +207,7 @@ impl Transcoder {
         let first = match first {
             Ok(first) => first,
             Err(status) => {
-                headers.extend(messages.trailers);
+                media::adopt(&mut headers, messages.trailers);
                 return self.json.failed(&status, headers, &self.grant);
             }
         };
