@@ -50,6 +50,7 @@ impl Json {
     ///
     /// # Errors
     /// The answer to a request that no rule describes.
+    #[allow(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     pub(crate) fn read(
         self: &Arc<Self>,
         head: &mut http_request::Parts,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 fn grpc(settings: serde_json::Value) -> Grpc {
     let settings = crate::testing::settings(settings).unwrap();
-    Grpc::new(settings, Arc::new(Route { name: "default".into() })).unwrap()
+    let defaults = web::Settings::default().defaults();
+    Grpc::new(settings, Routes::single("shop", defaults)).unwrap()
 }
 
 fn http2(content_type: &str) -> request::Parts {
@@ -79,6 +80,23 @@ fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
     for said in ["text/html", "application/json"] {
         assert_eq!(no(&on, http1(said)).answer.status(), 415);
     }
+}
+
+#[test]
+fn what_json_calls_is_named_as_the_call_that_it_is() {
+    let file = crate::testing::library_file();
+    let grpc = grpc(json!({ "transcode": { "descriptors": file.path().to_str().unwrap() } }));
+    let get = |path| {
+        let mut head = post(path, &[]);
+        head.method = Method::GET;
+        head
+    };
+    let mut head = get("/v1/books/7");
+    assert!(grpc.read(&mut head, "shop").is_ok_and(|asked| asked.translator.is_some()));
+    assert_eq!(grpc.name(&head.method, &head.uri), "library.v1.Library/GetBook");
+    assert!(grpc.knows("library.v1.Library/GetBook") && !grpc.knows("shop.v1.Carts/Get"));
+    let no = no(&grpc, get("/v2/books"));
+    assert_eq!((no.reason, no.answer.status().as_u16()), ("no_rule", 404));
 }
 
 #[test]
