@@ -100,6 +100,35 @@ fn what_json_calls_is_named_as_the_call_that_it_is() {
 }
 
 #[test]
+fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
+    let file = crate::testing::library_file();
+    let settings = crate::testing::settings(json!({
+        "transcode": { "descriptors": file.path().to_str().unwrap() },
+        "routes": [
+            { "name": "carts", "match": { "path_prefix": "/shop.v1.Carts" }, "cluster": "carts" },
+            { "name": "books", "match": { "path_prefix": "/library.v1.Library" }, "cluster": "books" },
+        ],
+    }));
+    let settings = settings.unwrap();
+    let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
+    let grpc = Grpc::new(settings, routes).unwrap();
+    let asked = grpc.read(&mut http2("application/grpc"), "shop").ok().unwrap();
+    assert_eq!(&*asked.route.name, "carts");
+    let mut json = post("/v1/books/7", &[]);
+    json.method = Method::GET;
+    assert_eq!(&*grpc.read(&mut json, "shop").ok().unwrap().route.name, "books");
+    for (path, reason, status) in
+        [("/a.B/C", "no_route", "12"), ("/shop.v1.Carts/../a.B/C%00", "path", "3")]
+    {
+        let mut head = http2("application/grpc");
+        head.uri = Uri::try_from(path).unwrap();
+        let no = no(&grpc, head);
+        assert_eq!((no.reason, no.answer.status().as_u16()), (reason, 200));
+        assert_eq!(no.answer.headers()["grpc-status"], status);
+    }
+}
+
+#[test]
 fn a_call_is_a_post() {
     let grpc = grpc(json!({ "bridge": true }));
     let mut head = http1("application/grpc");
