@@ -1,1 +1,3 @@
 //! gRPC.
+
+pub mod probe;
