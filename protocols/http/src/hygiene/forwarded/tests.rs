@@ -90,11 +90,11 @@ fn a_trusted_proxy_tells_scheme_and_host() {
 fn elements_of_forwarded_are_told_apart_outside_of_quotes() {
     // RFC 7239 §4 and §6, and a `,` where nobody expects one.
     let of = &[
-        ("forwarded", "for=192.0.2.43;by=\"a, \\\" b\""),
+        ("forwarded", "for=192.0.2.43;by=\"a \\\", b\""),
         ("forwarded", "For=\"[2001:db8:cafe::17]:4711\";proto=https, for=\"_gazonk\""),
     ];
     let all = told(9, Style::Forwarded, "2001:db8::9", of);
-    let list = "for=192.0.2.43;by=\"a, \\\" b\", For=\"[2001:db8:cafe::17]:4711\";proto=https, \
+    let list = "for=192.0.2.43;by=\"a \\\", b\", For=\"[2001:db8:cafe::17]:4711\";proto=https, \
                 for=\"_gazonk\", for=\"[2001:db8::9]\";host=\"shop:8080\";proto=http";
     assert_eq!(values(&all, "forwarded"), [list]);
     assert_eq!(all.client, "192.0.2.43");
