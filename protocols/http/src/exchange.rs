@@ -60,7 +60,6 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     };
     let facts = Rc::new(Facts {
         link: visit.door.link(),
-        method: head.method.clone(),
         uri: head.uri.clone(),
         version: head.version,
         host: authority.host().into(),
