@@ -153,7 +153,7 @@ impl Errand<'_> {
         let before = tried.clone();
         let result = match self.route.hedge {
             None => self.timed(&before, &one).await,
-            Some(after) => self.raced(&before, (&one, &two), after).await,
+            Some(after) => Box::pin(self.raced(&before, (&one, &two), after)).await,
         };
         tried.extend(one.into_inner());
         tried.extend(two.into_inner());

@@ -83,7 +83,8 @@ impl Serving<'_> {
             }
         };
         if let Some(upgrade) = tunnel::wanted(&head, &route) {
-            return self.tunnel(upgrade, head, asked, way).await;
+            // What is rare lies in a box of its own, so that requests are small: they are many.
+            return Box::pin(self.tunnel(upgrade, head, asked, way)).await;
         }
         self.forward(head, body, asked, way).await
     }
