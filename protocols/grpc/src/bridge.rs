@@ -82,6 +82,10 @@ impl Translator for Bridge {
         })
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let said = Status::of(&head.headers);

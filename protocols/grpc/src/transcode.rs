@@ -161,6 +161,10 @@ impl Translator for Transcoder {
         })
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));

@@ -103,6 +103,12 @@ pub trait Translator {
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>>;
 
+    /// Whether the client's body broke off for the translator's sake: it said what nobody can be
+    /// asked. A refusal then tells what, whatever else it would have said.
+    fn is_spoilt(&self) -> bool {
+        false
+    }
+
     /// Puts a refusal, said in the service's protocol, into the client's words.
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         no
