@@ -2,7 +2,7 @@
 //! service, gRPC-Web, and JSON.
 
 use crate::{
-    Stage, before,
+    Stage,
     support::{
         origin::{self, Speaks},
         python,
