@@ -119,6 +119,7 @@ impl Check<'_> {
         }
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
         let protocol = self.need("protocol", at, &hint, listener.protocol);
+        let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
         let written = protocol.and_then(|written| written.value);
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
         for (path, cluster) in &named {
@@ -128,7 +129,7 @@ impl Check<'_> {
             self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
-        let cluster = match named.is_empty() {
+        let cluster = match named.is_empty() && !unreadable {
             true => self.need("cluster", at, hint, listener.cluster),
             false => listener.cluster,
         };
