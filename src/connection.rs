@@ -113,7 +113,12 @@ async fn open(
                 }
             }
         }
-        Arrival::Refused(no) => return Err(turned_away(worker, &door, &mut client, &no).await),
+        Arrival::Refused(no) => {
+            if let (Upstreams::Server(server), Manner::Words) = (local.upstreams(), no.manner) {
+                return Ok(protocols::host_refusing(server, door, client, no));
+            }
+            return Err(turned_away(worker, &door, &mut client, &no).await);
+        }
     }
     let spares = match local.upstreams() {
         Upstreams::Cluster(spares) => spares,

@@ -57,6 +57,16 @@ pub fn host(
     Rc::clone(server).serve(Rc::new(Visited(door)), client)
 }
 
+/// Tells a client that a policy does not let it in.
+pub fn host_refusing(
+    server: &Rc<Server>,
+    door: Door,
+    client: TcpStream,
+    why: No,
+) -> Pin<Box<dyn Future<Output = Close>>> {
+    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, why)
+}
+
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.
 fn pool(settings: &Pooling, http2: bool) -> PoolPlan {
     PoolPlan {

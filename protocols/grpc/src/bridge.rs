@@ -66,7 +66,7 @@ impl Translator for Bridge {
                 Unary::Failed(status) => {
                     let http = self.blamed(&messages.trailers, &status);
                     let mut headers = head.headers;
-                    headers.extend(messages.trailers);
+                    media::adopt(&mut headers, messages.trailers);
                     self.failed(headers, &status, http)
                 }
                 Unary::Many(first, second) if self.streams == ServerStreams::Frames => {
@@ -80,6 +80,10 @@ impl Translator for Bridge {
                 }
             }
         })
+    }
+
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
     }
 
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
@@ -115,7 +119,7 @@ impl Bridge {
                 Err(status) => return self.failed(headers, &status, StatusCode::BAD_GATEWAY),
             },
         };
-        headers.extend(trailers);
+        media::adopt(&mut headers, trailers);
         let status = Status::of(&headers).unwrap_or_else(|| Status::new(Code::Ok, ""));
         self.write(headers, &status, StatusCode::OK, body)
     }

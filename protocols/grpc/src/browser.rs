@@ -99,6 +99,10 @@ impl Translator for Browser {
         Box::pin(std::future::ready(answer))
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let (mut head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));

@@ -28,6 +28,10 @@ impl Translator for Chain {
         })
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.near.is_spoilt() || self.far.is_spoilt()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         self.near.refuse(self.far.refuse(no))
     }

@@ -21,7 +21,9 @@ use http::{
 use operation::{Extra, Outcome, Protocol};
 use std::{sync::Arc, time::Duration};
 use values::Mistake;
-use web::{Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Routes, Translator};
+use web::{
+    Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Routes, Translator, path_fault,
+};
 
 /// gRPC, as one listener's settings have it.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Grpc {
     /// # Errors
     /// What is wrong with them.
     pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Mistake>> {
-        let mut mistakes = settings.plain_mistakes();
+        let mut mistakes = settings.mistakes();
         let limit = settings.limit();
         let json = settings.transcode.as_ref().map(|json| Json::load(json, limit)).transpose();
         let json = json.unwrap_or_else(|more| {
@@ -141,6 +143,9 @@ impl Dialect for Grpc {
         if path::call(head.uri.path()).is_empty() {
             let message = "the path names no method: it is `/package.Service/Method`";
             return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
+        }
+        if let Some(fault) = path_fault(head.uri.path()) {
+            return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
         }
         let Some((route, captures)) = self.routes.find(head, host) else {
             return Err(misdirected("no_route", &Status::new(Code::Unimplemented, NO_ROUTE)));

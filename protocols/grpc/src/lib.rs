@@ -14,6 +14,7 @@ pub mod frame;
 mod listener;
 mod media;
 mod path;
+pub mod probe;
 mod refusal;
 mod reverse;
 mod service;

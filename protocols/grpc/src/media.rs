@@ -62,6 +62,17 @@ pub(crate) fn strip_body_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes headers of what an answer's trailers say, but for what would steer the connection.
+pub(crate) fn adopt(headers: &mut HeaderMap, mut trailers: HeaderMap) {
+    let upgrade = header::UPGRADE;
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, upgrade] {
+        trailers.remove(name);
+    }
+    trailers.remove("keep-alive");
+    trailers.remove("proxy-connection");
+    headers.extend(trailers);
+}
+
 /// Makes a request's head one of a gRPC call.
 pub(crate) fn make_grpc(headers: &mut HeaderMap) {
     strip_body_headers(headers);

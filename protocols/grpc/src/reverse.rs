@@ -83,6 +83,10 @@ impl Translator for Reverse {
         })
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let Some(status) = self.blame.get() else { return no };
         let mut answer = trailers_only(&status);

@@ -162,19 +162,9 @@ pub struct Transcode {
 const MAX_MESSAGE: u64 = 1 << 30;
 
 impl Settings {
-    /// What is wrong with them, beyond what each value says itself. Reads the descriptor set.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut found = self.plain_mistakes();
-        if let Some(json) = &self.transcode
-            && let Err(more) = crate::transcode::Json::load(json, self.limit())
-        {
-            found.extend(more);
-        }
-        found
-    }
-
-    /// What is wrong with the values alone.
-    pub(crate) fn plain_mistakes(&self) -> Vec<Mistake> {
+    /// What is wrong with them beyond what each value says itself, routes and the descriptor set
+    /// aside.
+    pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mut found = Vec::new();
         if self.max_message.0.0 > MAX_MESSAGE {
             let message = format!("`{}` is too much", self.max_message.0.text());

@@ -50,6 +50,7 @@ impl Json {
     ///
     /// # Errors
     /// The answer to a request that no rule describes.
+    #[allow(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     pub(crate) fn read(
         self: &Arc<Self>,
         head: &mut http_request::Parts,
@@ -160,6 +161,10 @@ impl Translator for Transcoder {
         })
     }
 
+    fn is_spoilt(&self) -> bool {
+        self.blame.get().is_some()
+    }
+
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
@@ -170,7 +175,7 @@ impl Translator for Transcoder {
 impl Transcoder {
     async fn unary(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
         let read = service::unary(&mut messages).await;
-        headers.extend(messages.trailers);
+        media::adopt(&mut headers, messages.trailers);
         let written = match read {
             Unary::One(frame) => self.written(frame),
             Unary::Failed(status) => Err(status),
@@ -207,7 +212,7 @@ impl Transcoder {
         let first = match first {
             Ok(first) => first,
             Err(status) => {
-                headers.extend(messages.trailers);
+                media::adopt(&mut headers, messages.trailers);
                 return self.json.failed(&status, headers, &self.grant);
             }
         };

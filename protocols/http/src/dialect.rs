@@ -20,6 +20,7 @@ pub trait Dialect: 'static {
     ///
     /// # Errors
     /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
+    #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected>;
 
     /// What the operation is called.
@@ -102,6 +103,12 @@ pub trait Translator {
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>>;
+
+    /// Whether the client's body broke off for the translator's sake: it said what nobody can be
+    /// asked. A refusal then tells what, whatever else it would have said.
+    fn is_spoilt(&self) -> bool {
+        false
+    }
 
     /// Puts a refusal, said in the service's protocol, into the client's words.
     fn refuse(&self, no: Response<Body>) -> Response<Body> {

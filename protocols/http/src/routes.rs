@@ -257,3 +257,6 @@ impl Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::TokioTimer;
-use operation::Close;
+use operation::{Close, No};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -85,13 +85,33 @@ impl Server {
         door: Rc<dyn Door>,
         client: TcpStream,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
-        Box::pin(serve(self, door, client))
+        Box::pin(serve(self, door, client, None))
+    }
+
+    /// Tells a client that a policy does not let it in: its first requests are answered so, and then
+    /// its connection ends.
+    pub fn turn_away(
+        self: Rc<Self>,
+        door: Rc<dyn Door>,
+        client: TcpStream,
+        why: No,
+    ) -> Pin<Box<dyn Future<Output = Close>>> {
+        Box::pin(async move {
+            // Whoever asks nothing in time has nothing to be told.
+            let told = serve(self, door, client, Some(why));
+            timeout(GOODBYE, told).await.unwrap_or(Close::Refused)
+        })
     }
 }
 
-async fn serve(server: Rc<Server>, door: Rc<dyn Door>, client: TcpStream) -> Close {
+async fn serve(
+    server: Rc<Server>,
+    door: Rc<dyn Door>,
+    client: TcpStream,
+    refuses: Option<No>,
+) -> Close {
     let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
-    let visit = Visit::new(server, door, Rc::clone(line.notes()));
+    let visit = Visit::new(server, door, Rc::clone(line.notes()), refuses);
     let mut watch = Watch::new(&visit);
     let greeted = poll_fn(|cx| {
         if let Poll::Ready(spoken) = line.poll_speaks_http2(cx) {

@@ -284,6 +284,11 @@ impl Serving<'_> {
     /// The client broke off, or sent a body that can't be read.
     fn client_failed(&self, asked: &Asked) -> Answer {
         let Some(fault) = self.visit.notes.fault.take() else {
+            if asked.translator.as_ref().is_some_and(|it| it.is_spoilt()) {
+                let reason = Reason::Invalid;
+                let end = End::of(Outcome::Rejected, reason.as_str());
+                return Ok(self.refuse(asked, &Refusal::new(reason, "it can't be read"), &end));
+            }
             self.record.settle(&End::of(Outcome::Cancelled, Close::ClientReset.as_str()));
             return Err(Silence);
         };

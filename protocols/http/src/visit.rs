@@ -8,7 +8,7 @@ use crate::{
     server::Server,
     wire::Own,
 };
-use operation::Close;
+use operation::{Close, No};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -21,6 +21,8 @@ pub(crate) struct Visit {
     pub(crate) server: Rc<Server>,
     pub(crate) door: Rc<dyn Door>,
     pub(crate) notes: Rc<Notes>,
+    /// A policy does not let the connection in: every request is told so.
+    pub(crate) refuses: Option<No>,
     /// The client's address, as headers tell it.
     pub(crate) peer: Peer,
     pub(crate) rng: RefCell<fastrand::Rng>,
@@ -51,10 +53,16 @@ pub(crate) enum TunnelEnd {
 }
 
 impl Visit {
-    pub(crate) fn new(server: Rc<Server>, door: Rc<dyn Door>, notes: Rc<Notes>) -> Rc<Self> {
+    pub(crate) fn new(
+        server: Rc<Server>,
+        door: Rc<dyn Door>,
+        notes: Rc<Notes>,
+        refuses: Option<No>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             server,
             notes,
+            refuses,
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,

@@ -173,3 +173,12 @@ fn a_refusal_is_put_into_http() {
     let ready = ready(std::future::ready(answer));
     assert_eq!(read(ready.into_body()).bytes, b"");
 }
+
+#[test]
+fn trailers_steer_no_connection() {
+    let ends =
+        [("grpc-status", "0"), ("connection", "close"), ("content-length", "99"), ("a", "b")];
+    let (_, _, answer) = call(BARE, Script::default(), grpc_answer(&[b"x"], &ends));
+    assert!(!answer.headers().contains_key("connection"));
+    assert_eq!((header(&answer, "content-length"), header(&answer, "a")), ("1", "b"));
+}

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 fn grpc(settings: serde_json::Value) -> Grpc {
     let settings = crate::testing::settings(settings).unwrap();
-    Grpc::new(settings, Arc::new(Route { name: "default".into() })).unwrap()
+    let defaults = web::Settings::default().defaults();
+    Grpc::new(settings, Routes::single("shop", defaults)).unwrap()
 }
 
 fn http2(content_type: &str) -> request::Parts {
@@ -78,6 +79,52 @@ fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
     }
     for said in ["text/html", "application/json"] {
         assert_eq!(no(&on, http1(said)).answer.status(), 415);
+    }
+}
+
+#[test]
+fn what_json_calls_is_named_as_the_call_that_it_is() {
+    let file = crate::testing::library_file();
+    let grpc = grpc(json!({ "transcode": { "descriptors": file.path().to_str().unwrap() } }));
+    let get = |path| {
+        let mut head = post(path, &[]);
+        head.method = Method::GET;
+        head
+    };
+    let mut head = get("/v1/books/7");
+    assert!(grpc.read(&mut head, "shop").is_ok_and(|asked| asked.translator.is_some()));
+    assert_eq!(grpc.name(&head.method, &head.uri), "library.v1.Library/GetBook");
+    assert!(grpc.knows("library.v1.Library/GetBook") && !grpc.knows("shop.v1.Carts/Get"));
+    let no = no(&grpc, get("/v2/books"));
+    assert_eq!((no.reason, no.answer.status().as_u16()), ("no_rule", 404));
+}
+
+#[test]
+fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
+    let file = crate::testing::library_file();
+    let settings = crate::testing::settings(json!({
+        "transcode": { "descriptors": file.path().to_str().unwrap() },
+        "routes": [
+            { "name": "carts", "match": { "path_prefix": "/shop.v1.Carts" }, "cluster": "carts" },
+            { "name": "books", "match": { "path_prefix": "/library.v1.Library" }, "cluster": "books" },
+        ],
+    }));
+    let settings = settings.unwrap();
+    let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
+    let grpc = Grpc::new(settings, routes).unwrap();
+    let asked = grpc.read(&mut http2("application/grpc"), "shop").ok().unwrap();
+    assert_eq!(&*asked.route.name, "carts");
+    let mut json = post("/v1/books/7", &[]);
+    json.method = Method::GET;
+    assert_eq!(&*grpc.read(&mut json, "shop").ok().unwrap().route.name, "books");
+    for (path, reason, status) in
+        [("/a.B/C", "no_route", "12"), ("/shop.v1.Carts/../a.B/C%00", "path", "3")]
+    {
+        let mut head = http2("application/grpc");
+        head.uri = Uri::try_from(path).unwrap();
+        let no = no(&grpc, head);
+        assert_eq!((no.reason, no.answer.status().as_u16()), (reason, 200));
+        assert_eq!(no.answer.headers()["grpc-status"], status);
     }
 }
 

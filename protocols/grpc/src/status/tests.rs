@@ -90,6 +90,9 @@ fn reasons_have_the_codes_that_clients_act_on() {
         "UNAVAILABLE",
         "DEADLINE_EXCEEDED",
         "UNAVAILABLE",
+        "UNAVAILABLE",
+        "INVALID_ARGUMENT",
+        "RESOURCE_EXHAUSTED",
     ];
     assert_eq!(codes, expected);
 }

@@ -1,0 +1,230 @@
+//! What people write of a health check by HTTP, and what is made of it.
+
+use super::h2;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Version, uri::PathAndQuery};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{borrow::Cow, collections::BTreeMap};
+use values::{Fault, FromText, Mistake, Text};
+
+/// Who asks, as services see it.
+const USER_AGENT: &str = "tollgate-health-check";
+
+/// What a health check asks for, and what has to be answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "keys and values, such as `{ path: /healthz, expect: [200] }`"
+)]
+#[schemars(rename = "HttpProbe")]
+pub struct CheckSettings {
+    /// The path that is asked for by GET, with a query if need be. Default: `/`.
+    pub path: Option<String>,
+    /// The `host` that is asked for. Default: the cluster's name.
+    pub host: Option<String>,
+    /// The statuses of an endpoint that works: `200`, or `2xx` for all of 200 to 299.
+    /// Default: `[2xx]`.
+    pub expect: Vec<Statuses>,
+    /// Headers that are sent too. Default: none.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl CheckSettings {
+    /// What is asked where nothing is said of it: `/`, and whatever is answered but 5xx will do, for
+    /// nobody has said that there is such a page.
+    pub fn usual() -> Self {
+        let whole = |hundred: u16| Statuses { first: hundred * 100, last: hundred * 100 + 99 };
+        Self { expect: (2..5).map(whole).collect(), ..Self::default() }
+    }
+
+    /// The statuses that are expected, for who reads why a check failed.
+    pub(super) fn expected(&self) -> String {
+        if self.expect.is_empty() {
+            return "2xx".to_owned();
+        }
+        let expected: Vec<String> = self.expect.iter().map(|it| it.text()).collect();
+        expected.join(", ")
+    }
+}
+
+/// An HTTP status, or a hundred of them: `200`, `2xx`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+impl Statuses {
+    fn text(self) -> String {
+        match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}xx", self.first / 100),
+        }
+    }
+}
+
+impl FromText for Statuses {
+    const EXPECTED: &str = "a status such as `200` or `2xx`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let plain = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
+        match (text, text.parse()) {
+            ("2xx" | "3xx" | "4xx" | "5xx", _) => {
+                let digit = text.bytes().next().unwrap_or(b'2');
+                let first = u16::from(digit - b'0') * 100;
+                Ok(Self { first, last: first + 99 })
+            }
+            (_, Ok(status @ (101 | 200..=599))) if plain => {
+                Ok(Self { first: status, last: status })
+            }
+            _ => {
+                let hint = "200 to 599, or `2xx` for a hundred of them";
+                Err(Fault::new(format!("`{text}` is no status"), hint))
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        let number = json_schema!({ "type": "integer", "minimum": 101, "maximum": 599 });
+        json_schema!({ "anyOf": [number, { "enum": ["2xx", "3xx", "4xx", "5xx"] }] })
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::deserialize(deserializer).map(|Text(statuses)| statuses)
+    }
+}
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Self::schema()
+    }
+}
+
+/// What all checks of one cluster share.
+#[derive(Debug)]
+pub struct Check {
+    settings: CheckSettings,
+    http2: bool,
+    question: Bytes,
+}
+
+impl Check {
+    /// Checks with these settings, in the version of HTTP that the cluster's endpoints speak.
+    /// `host` is asked for where the settings tell none; it is the cluster's name.
+    ///
+    /// # Errors
+    /// All that is wrong with the settings.
+    pub fn new(
+        settings: CheckSettings,
+        version: Version,
+        host: &str,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mistakes = settings.mistakes();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let host = settings.host.as_deref().unwrap_or(host);
+        let path = settings.path.as_deref().unwrap_or("/");
+        let http2 = version == Version::HTTP_2;
+        let mut headers: Vec<(String, &str)> = settings
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+            .collect();
+        if !headers.iter().any(|(name, _)| name == "user-agent") {
+            headers.push(("user-agent".to_owned(), USER_AGENT));
+        }
+        let mut question = BytesMut::new();
+        if http2 {
+            h2::ask(&mut question, "GET", host, path, headers, None);
+        } else {
+            let mut line = |parts: &[&str]| {
+                parts.iter().for_each(|part| question.extend_from_slice(part.as_bytes()));
+                question.extend_from_slice(b"\r\n");
+            };
+            line(&["GET ", path, " HTTP/1.1"]);
+            line(&["host: ", host]);
+            headers.iter().for_each(|(name, value)| line(&[name, ": ", value]));
+            line(&["connection: close"]);
+            line(&[]);
+        }
+        Ok(Self { settings, http2, question: question.freeze() })
+    }
+
+    /// What people wrote.
+    pub fn settings(&self) -> &CheckSettings {
+        &self.settings
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    pub(super) fn question(&self) -> &[u8] {
+        &self.question
+    }
+
+    pub(super) fn expects(&self, status: u16) -> bool {
+        match &self.settings.expect[..] {
+            [] => (200..300).contains(&status),
+            expect => expect.iter().any(|it| (it.first..=it.last).contains(&status)),
+        }
+    }
+}
+
+impl CheckSettings {
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut mistake = |path: &[&str], message: String, hint: &str| {
+            mistakes.push(Mistake::new(path, message, hint));
+        };
+        if let Some(path) = &self.path
+            && !(path.starts_with('/') && is_path(path))
+        {
+            let hint = "write it from the first `/` on, as in `/healthz`";
+            mistake(&["path"], format!("`{path}` is not a path"), hint);
+        }
+        if let Some(host) = &self.host
+            && http::uri::Authority::try_from(host.as_str()).is_err()
+        {
+            let hint = "write a name, with a port if need be: `shop.example:8080`";
+            mistake(&["host"], format!("`{host}` is not a host"), hint);
+        }
+        for (name, value) in &self.headers {
+            let own = ["host", "connection", "content-length", "transfer-encoding"];
+            if HeaderName::try_from(name.as_str()).is_err() {
+                mistake(&["headers", name], format!("`{name}` is no header's name"), "");
+            } else if own.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+                let message = format!("`{name}` can't be set here");
+                mistake(&["headers", name], message, "for `host` there is the key `host`");
+            } else if HeaderValue::try_from(value.as_str()).is_err() {
+                let hint = "without line breaks and control characters";
+                mistake(&["headers", name], "the value can't be sent".to_owned(), hint);
+            }
+        }
+        mistakes
+    }
+}
+
+/// Whether a text goes into a request line as it is.
+fn is_path(path: &str) -> bool {
+    path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') && PathAndQuery::try_from(path).is_ok()
+}
