@@ -230,6 +230,7 @@ fn an_answer_without_a_length_ends_with_its_connection() {
     client.expect(b"5\r\nhello\r\n0\r\n\r\n");
     // The client's connection goes on.
     client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    upstream.accept().head();
+    let mut service = upstream.accept();
+    service.head();
     client.hears_nothing(Duration::from_millis(10));
 }

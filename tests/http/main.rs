@@ -10,3 +10,6 @@ mod broken;
 mod expect;
 mod headers;
 mod heads;
+mod pool;
+mod stopping;
+mod upgrades;

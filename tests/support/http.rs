@@ -7,10 +7,10 @@ pub mod client;
 pub mod content;
 pub mod service;
 
-pub use ask::{Answer, Ask, get, post};
-pub use client::{Client, Pending};
-pub use content::{Content, Feed};
-pub use service::{Asked, Reply, Service};
+pub use ask::{Ask, get, post};
+pub use client::Client;
+pub use content::Content;
+pub use service::{Reply, Service};
 
 use super::{PATIENCE, tollgate::Tollgate};
 use std::{net::SocketAddr, sync::LazyLock};
@@ -53,7 +53,7 @@ pub(super) fn runtime() -> &'static Runtime {
 }
 
 /// Waits for what should happen at once.
-pub(super) fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     runtime().block_on(async {
         let waited = timeout(PATIENCE, future).await;
         waited.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
@@ -69,7 +69,7 @@ pub fn proxy(service: &Service, settings: &str) -> Tollgate {
 /// The same for a cluster of these keys, and with further keys of the listener.
 pub fn proxy_to(cluster: &str, settings: &str, listener: &str) -> Tollgate {
     Tollgate::start(&format!(
-        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
+        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
          cluster: shop, {listener} }}\n\
          clusters:\n  shop: {{ {cluster} }}\n"
     ))
@@ -93,7 +93,7 @@ pub fn routed_config(routes: &[&str], clusters: &[(&str, &Service)], more: &str)
         clusters.iter().map(|(name, it)| format!("  {name}: {{ {} }}\n", it.endpoints()));
     let clusters: String = clusters.collect();
     format!(
-        "listeners:\n  web:\n    address: \"127.0.0.1:0\"\n    protocol:\n      http:\n        \
+        "workers: 1\nlisteners:\n  web:\n    address: \"127.0.0.1:0\"\n    protocol:\n      http:\n        \
          routes:\n{routes}clusters:\n{clusters}{more}"
     )
 }

@@ -24,7 +24,6 @@ use tokio::{net::TcpStream, sync::Mutex as Turn, task::JoinHandle};
 pub const HOST: &str = "shop.example";
 
 /// A client with one connection. HTTP/1 carries one request at a time on it.
-#[derive(Clone)]
 pub struct Client {
     sender: Sender,
     driver: Arc<Driver>,
@@ -45,8 +44,8 @@ impl Drop for Driver {
     }
 }
 
-/// A request under way. Dropped, it is broken off.
-pub struct Pending(JoinHandle<Result<Answer, String>>);
+/// A request under way, and its connection. Dropped, it is broken off.
+pub struct Pending(JoinHandle<Result<Answer, String>>, Arc<Driver>);
 
 impl Drop for Pending {
     fn drop(&mut self) {
@@ -103,7 +102,8 @@ impl Client {
     /// Sends a request.
     pub fn begin(&self, ask: Ask) -> Pending {
         let sender = self.sender.clone();
-        Pending(runtime().spawn(async move { whole(sender.send(ask).await?).await }))
+        let answer = runtime().spawn(async move { whole(sender.send(ask).await?).await });
+        Pending(answer, Arc::clone(&self.driver))
     }
 
     /// Sends a request, and waits for the head of its answer; the body waits to be read.

@@ -30,7 +30,9 @@ enum Then {
     #[default]
     Ends,
     /// The connection or stream is reset.
-    Breaks,
+    Breaks {
+        flushed: bool,
+    },
     /// This comes again and again.
     Repeats(Bytes),
     Fed(UnboundedReceiver<Frame<Bytes>>),
@@ -91,7 +93,7 @@ impl Content {
     /// Broken off after that.
     #[must_use]
     pub fn broken(mut self) -> Self {
-        self.then = Then::Breaks;
+        self.then = Then::Breaks { flushed: false };
         self
     }
 
@@ -121,7 +123,15 @@ impl Body for Content {
         let frame = match (frame, &mut self.then) {
             (Some(frame), _) => Some(frame),
             (None, Then::Ends) => None,
-            (None, Then::Breaks) => return Poll::Ready(Some(Err(io::Error::other("broken off")))),
+            // What came before is on its way once somebody has had to wait.
+            (None, Then::Breaks { flushed }) if !*flushed => {
+                *flushed = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            (None, Then::Breaks { .. }) => {
+                return Poll::Ready(Some(Err(io::Error::other("broken off"))));
+            }
             (None, Then::Repeats(piece)) => Some(Frame::data(piece.clone())),
             (None, Then::Fed(fed)) => std::task::ready!(fed.poll_recv(cx)),
         };
@@ -136,12 +146,12 @@ impl Body for Content {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.unknown_length || !matches!(self.then, Then::Ends | Then::Breaks) {
+        if self.unknown_length || !matches!(self.then, Then::Ends | Then::Breaks { .. }) {
             return SizeHint::default();
         }
         let whole = self.frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64);
         // What breaks off was to be longer.
-        let missing = u64::from(matches!(self.then, Then::Breaks));
+        let missing = u64::from(matches!(self.then, Then::Breaks { .. }));
         SizeHint::with_exact(whole.sum::<u64>() + missing)
     }
 }
