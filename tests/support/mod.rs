@@ -9,6 +9,7 @@
 pub mod client;
 pub mod ends;
 pub mod flaky;
+pub mod http;
 pub mod metrics;
 pub mod nginx;
 pub mod observed;

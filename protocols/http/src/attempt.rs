@@ -258,6 +258,8 @@ impl Errand<'_> {
         if self.waits && !self.pool.speaks_http2() {
             let wanted = Arc::new(Wanted::default());
             request.body_mut().until(&wanted);
+            let expect = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, expect);
             hyper::ext::on_informational(&mut request, move |told| {
                 if told.status() == http::StatusCode::CONTINUE {
                     wanted.now();

@@ -372,9 +372,9 @@ impl Serving<'_> {
         route: &Route,
         rendered: &Rendered,
     ) {
+        hygiene::response(head, &self.visit.server.plan.hygiene, false);
         // What the service speaks is its own business.
         head.version = Version::HTTP_11;
-        hygiene::response(head, &self.visit.server.plan.hygiene, false);
         route.edit_response(&mut head.headers, rendered);
     }
 }
