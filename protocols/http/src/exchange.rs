@@ -14,7 +14,7 @@ use crate::{
 };
 use http::{HeaderValue, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
-use operation::{Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
+use operation::{Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
 use std::{
     cell::{Cell, OnceCell},
     error::Error,
@@ -81,6 +81,9 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         (Ok(asked), Err(no)) => return call.refused(&asked, &no),
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
+    if let Some(no) = &visit.turned_away {
+        return call.turned_away(&asked, ticket, no);
+    }
     let terms = ticket.terms().cloned();
     let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
     record.request_bytes.set(size);
@@ -159,11 +162,19 @@ impl Call<'_> {
                 Ok(answer.map(Download::plain))
             }
             Manner::Close | Manner::Reset => {
-                self.visit.close.set(operation::Close::Refused);
-                self.visit.notes.reset.set(no.manner == Manner::Reset);
+                let reset = no.manner == Manner::Reset;
+                self.visit.cut(self.facts.version, Close::Refused, reset);
                 Err(Silence)
             }
         }
+    }
+
+    /// The whole connection may not be. Its request is accounted for as one that was refused.
+    fn turned_away(&self, asked: &Asked, ticket: Ticket, no: &operation::No) -> Answer {
+        let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
+        let end = End::of(Outcome::Rejected, no.reason.as_str());
+        record.settle(&End { policy: no.told().policy.map(Into::into), ..end });
+        self.refused(asked, no)
     }
 
     /// The request goes nowhere.
