@@ -83,6 +83,13 @@ impl End {
         self.0.read_exact(bytes)
     }
 
+    /// What comes next; nothing at the other side's end.
+    pub fn more(&mut self) -> Vec<u8> {
+        let mut bytes = [0; 4096];
+        let n = self.0.read(&mut bytes).expect("more");
+        bytes[..n].to_vec()
+    }
+
     /// Everything until the other side ends.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
