@@ -5,8 +5,7 @@ use crate::{
     Stage,
     support::{
         origin::{self, Speaks},
-        python,
-        tools,
+        python, tools,
     },
 };
 use std::process::Command;

@@ -1,9 +1,8 @@
 //! curl, before hyper in every pair of versions, and before nginx.
 
 use crate::{
-    Pair,
+    Pair, each,
     pairs::before,
-    each,
     support::{
         nginx::Nginx,
         origin::{self, Speaks},
@@ -49,12 +48,8 @@ fn curl(arguments: &[&str], input: &[u8]) -> Option<Got> {
     let heads = tempfile::NamedTempFile::new().unwrap();
     let mut curl: Command = tools::program("curl")?;
     curl.args(["-sSv", "--max-time", "30", "-D"]).arg(heads.path()).args(arguments);
-    let mut child = curl
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        curl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writing = std::thread::spawn(move || stdin.write_all(&input));
@@ -260,7 +255,9 @@ fn nginx_s_files_come_whole_in_part_and_as_it_compressed_them() {
 fn a_connection_that_nginx_closes_after_its_last_request_fails_nobody() {
     let Some((_nginx, tollgate, url)) = nginx() else { return };
     // nginx closes each after 50.
-    let Some(got) = curl(&["-o", "/dev/null", &format!("{url}/small?[1-180]")], b"") else { return };
+    let Some(got) = curl(&["-o", "/dev/null", &format!("{url}/small?[1-180]")], b"") else {
+        return;
+    };
     assert_eq!((got.code, got.heads.matches(" 200").count()), (0, 180), "{}", got.heads);
     let ok = [("outcome", "ok")];
     tollgate.metric_becomes("tollgate_operations_total", &ok, 180.0);

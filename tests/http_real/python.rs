@@ -10,7 +10,10 @@ use crate::{
         tollgate::Tollgate,
     },
 };
-use std::{io::{Read, Write}, net::TcpStream};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 #[test]
 fn requests_keeps_its_connection_cookies_and_streams() {
@@ -89,8 +92,6 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
             let end = rest.find(&format!("{n:02}")).unwrap_or_else(|| panic!("no {n} in {heard}"));
             rest = &rest[end + 2..];
         }
-        eventually("all to be logged", || {
-            (pair.tollgate.access_log().len() == 21).then_some(())
-        });
+        eventually("all to be logged", || (pair.tollgate.access_log().len() == 21).then_some(()));
     });
 }

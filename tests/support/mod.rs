@@ -19,6 +19,7 @@ pub mod scripted;
 pub mod secantus;
 pub mod tollgate;
 pub mod tools;
+pub mod web;
 pub mod wire;
 
 use std::{

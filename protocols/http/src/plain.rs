@@ -8,7 +8,8 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
-use operation::{Extra, Outcome, Protocol};
+use operation::{Extra, Outcome, Protocol, Reason};
+use std::time::Duration;
 
 /// What it is called, and what it counts.
 pub const PROTOCOL: Protocol = Protocol {
@@ -67,7 +68,9 @@ impl Dialect for Http {
         let asked = asked.and_then(|code| StatusCode::from_u16(code).ok());
         let status = asked.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
         let mut answer = told(status, refusal.reason.as_str(), refusal.message, refusal.policy);
-        if let Some(after) = refusal.retry_after {
+        // Whoever asks too often is always told to wait.
+        let limited = (refusal.reason == Reason::RateLimited).then_some(Duration::ZERO);
+        if let Some(after) = refusal.retry_after.or(limited) {
             // In whole seconds, and not too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
