@@ -9,6 +9,7 @@
 pub mod client;
 pub mod ends;
 pub mod flaky;
+pub mod hearing;
 pub mod metrics;
 pub mod observed;
 pub mod scripted;

@@ -13,6 +13,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     task::Poll,
+    time::Instant,
 };
 use tokio::net::TcpStream;
 
@@ -24,6 +25,10 @@ pub(crate) struct Visit {
     /// The client's address, as headers tell it.
     pub(crate) peer: Peer,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    /// How many answers have more to say than their clients take; and when one of them, or
+    /// another, was taken from last.
+    pub(crate) offered: Cell<usize>,
+    pub(crate) taken: Cell<Instant>,
     /// How many operations are under way.
     pub(crate) busy: Cell<usize>,
     /// How many there were.
@@ -58,6 +63,8 @@ impl Visit {
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
+            offered: Cell::new(0),
+            taken: Cell::new(Instant::now()),
             busy: Cell::new(0),
             served: Cell::new(0),
             close: Cell::new(Close::ClientReset),
@@ -70,6 +77,12 @@ impl Visit {
     pub(crate) fn is_last(&self) -> bool {
         let most = self.server.plan.max_requests;
         self.last.get() || most.is_some_and(|most| self.served.get() >= most)
+    }
+
+    /// Since when the client has taken nothing of any answer, if there is one that it could take
+    /// from. A client of HTTP/2 can have the proxy wait with a window of zero, and its socket open.
+    pub(crate) fn offered_since(&self) -> Option<Instant> {
+        (self.offered.get() > 0).then(|| self.taken.get())
     }
 
     /// Ends the connection as somebody has asked for, with a reset or without.
