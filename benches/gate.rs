@@ -36,7 +36,7 @@ fn gate(policies: &str) -> Gate {
     let listener = Arc::clone(&plan.listeners[0].name);
     let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", &listener)]);
     let materials = Materials {
-        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener,
@@ -122,6 +122,7 @@ fn ask(gate: &Gate, client: &Client) {
         awaits: false,
         light: false,
         callsite: false,
+        known: false,
     };
     let Verdict::Go(ticket) = gate.admit(&operation, now) else {
         unreachable!("no policy here says no")

@@ -191,6 +191,15 @@ impl From<Rc<Spares>> for Upstreams {
 }
 
 impl Upstreams {
+    /// The cluster, where there is one.
+    #[cfg(test)]
+    pub(crate) fn spares(&self) -> &Rc<Spares> {
+        match self {
+            Upstreams::Cluster(spares) => spares,
+            Upstreams::Server(_) => panic!("a server goes where it likes"),
+        }
+    }
+
     /// Has connections at rest look at what their endpoints wish. Those of a cluster look by
     /// themselves.
     pub fn look(&self) {

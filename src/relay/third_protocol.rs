@@ -160,7 +160,7 @@ async fn proxy(
         metrics: metrics.clone(),
         listener: "lines".into(),
         protocol: const { &Lines::PROTOCOL },
-        cluster: Arc::clone(&cluster),
+        cluster: Some(Arc::clone(&cluster)),
         callsites: census(),
         lines: None,
     });
@@ -185,7 +185,7 @@ async fn proxy(
 }
 
 async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
-    match spares(&local).connect(None).await {
+    match local.upstreams().spares().connect(None).await {
         Ok(upstream) => {
             door.leads_to(upstream.lease);
             relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;

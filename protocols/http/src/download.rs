@@ -46,8 +46,41 @@ struct Watched {
     passed: u64,
     /// What passes before a cut is with the client's connection already.
     handed: bool,
+    offer: Offer,
     /// Held for as long as the operation is under way.
     _permit: Option<Box<dyn std::any::Any>>,
+}
+
+/// An answer's being one that the client could take more of: it has not asked since it was given
+/// the last of it.
+struct Offer {
+    visit: Rc<Visit>,
+    stands: bool,
+}
+
+impl Offer {
+    fn new(visit: &Rc<Visit>) -> Self {
+        let mut offer = Self { visit: Rc::clone(visit), stands: false };
+        offer.set(true);
+        offer
+    }
+
+    fn set(&mut self, stands: bool) {
+        let offered = &self.visit.offered;
+        match (self.stands, stands) {
+            (false, true) => offered.set(offered.get() + 1),
+            (true, false) => offered.set(offered.get() - 1),
+            _ => {}
+        }
+        self.stands = stands;
+        self.visit.taken.set(Instant::now());
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 /// What is left to be known of an answer once its head is there.
@@ -113,6 +146,7 @@ impl Download {
             clock,
             cut,
             pace,
+            offer: Offer::new(&visit),
             visit,
             heed: Heed::default(),
             passed: 0,
@@ -227,8 +261,13 @@ impl http_body::Body for Download {
             let why = ready!(download.poll_cut(cx));
             return download.fail(&End::of(Outcome::Lost, Close::Injected.as_str()), why);
         }
+        download.offer(false);
         match download.poll_body(cx) {
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(download.took(frame)))),
+            Poll::Ready(Some(Ok(frame))) => {
+                let frame = download.took(frame);
+                download.offer(true);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Poll::Ready(Some(Err(why))) => {
                 download.fail(&End::of(Outcome::Lost, "upstream_reset"), why)
             }
@@ -253,6 +292,13 @@ impl http_body::Body for Download {
 }
 
 impl Download {
+    /// It has something that the client has not asked for yet, or no more.
+    fn offer(&mut self, stands: bool) {
+        if let Some(watched) = &mut self.watched {
+            watched.offer.set(stands);
+        }
+    }
+
     /// A frame passes.
     fn took(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         let Some(watched) = &mut self.watched else { return frame };

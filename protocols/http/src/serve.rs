@@ -17,8 +17,9 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::TokioTimer;
-use operation::{Close, No};
+use operation::{Close, No, Violation};
 use std::{
+    error::Error,
     future::poll_fn,
     pin::Pin,
     rc::Rc,
@@ -126,7 +127,7 @@ async fn serve(
         Ok(http2) => http2,
         Err(close) => return close,
     };
-    watch.silent = false;
+    (watch.silent, watch.http2) = (false, http2);
     let mut connection = Connection::begin(line, &visit, http2);
     let ended = poll_fn(|cx| {
         if let Poll::Ready(result) = connection.poll(cx) {
@@ -185,9 +186,23 @@ fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
         Err(error) if error.is_incomplete_message() || notes.ended.get() => Close::ClientReset,
         Err(error) => {
             tracing::debug!(peer = %visit.door.link().peer, %error, "an HTTP connection ended");
+            visit.door.violation(violation(&error));
             Close::ClientViolation
         }
     }
+}
+
+/// What a client did that hyper ended its connection for.
+fn violation(error: &hyper::Error) -> Violation {
+    let broken = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    Violation(match broken.and_then(h2::Error::reason) {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2_flood",
+        Some(h2::Reason::FLOW_CONTROL_ERROR) => "http2_window",
+        Some(h2::Reason::FRAME_SIZE_ERROR) => "http2_frame_size",
+        Some(h2::Reason::COMPRESSION_ERROR) => "http2_compression",
+        Some(_) => "http2_protocol",
+        None => "unreadable",
+    })
 }
 
 /// Ends a connection in an orderly way: were the client's last bytes left unread, the kernel would
@@ -242,6 +257,7 @@ struct Watch {
     began: Instant,
     /// The client has sent nothing yet.
     silent: bool,
+    http2: bool,
     draining: bool,
     told: bool,
     sleep: Pin<Box<Sleep>>,
@@ -256,6 +272,7 @@ impl Watch {
             visit: Rc::clone(visit),
             began: Instant::now(),
             silent: true,
+            http2: false,
             draining: false,
             told: false,
             sleep: Box::pin(sleep(FOR_EVER)),
@@ -314,6 +331,10 @@ impl Watch {
                 .filter(|_| greets && !self.silent),
             owes.and_then(|since| after(since, patience.message, Close::MessageTimeout)),
             after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
+            // Over HTTP/1 it is the socket that takes nothing, and the line hears of that.
+            self.visit.offered_since().and_then(|since| {
+                after(since, patience.write, Close::WriteTimeout).filter(|_| self.http2)
+            }),
         ]
         .into_iter()
         .flatten()

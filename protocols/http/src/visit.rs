@@ -15,6 +15,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 use tokio::net::TcpStream;
 
@@ -28,6 +29,10 @@ pub(crate) struct Visit {
     /// …and with its port, as logs tell it.
     pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    /// How many answers have more to say than their clients take; and when one of them, or
+    /// another, was taken from last.
+    pub(crate) offered: Cell<usize>,
+    pub(crate) taken: Cell<Instant>,
     /// How many there were.
     pub(crate) served: Cell<u64>,
     /// What every request is told, where the connection may not be.
@@ -105,6 +110,8 @@ impl Visit {
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
+            offered: Cell::new(0),
+            taken: Cell::new(Instant::now()),
             served: Cell::new(0),
             close: Cell::new(Close::ClientReset),
             last: Cell::new(turned_away.is_some()),
@@ -119,6 +126,12 @@ impl Visit {
     pub(crate) fn is_last(&self) -> bool {
         let most = self.server.plan.max_requests;
         self.last.get() || most.is_some_and(|most| self.served.get() >= most)
+    }
+
+    /// Since when the client has taken nothing of any answer, if there is one that it could take
+    /// from. A client of HTTP/2 can have the proxy wait with a window of zero, and its socket open.
+    pub(crate) fn offered_since(&self) -> Option<Instant> {
+        (self.offered.get() > 0).then(|| self.taken.get())
     }
 
     /// Tells streams if endpoints wish something else of their connections.

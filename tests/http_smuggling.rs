@@ -1,0 +1,107 @@
+//! The smuggling corpus against the whole proxy: what a client of HTTP/1 is answered, what a
+//! service sees of it by either version, and how the connection ends.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[allow(dead_code, reason = "shared with the tests of the screen")]
+#[path = "../protocols/http/tests/support/corpus.rs"]
+mod corpus;
+mod support;
+
+use corpus::{Case, Seen};
+use std::collections::BTreeMap;
+use support::{
+    PATIENCE, eventually,
+    hearing::{Answer, Asker, Hearing},
+    tollgate::Tollgate,
+};
+
+/// A proxy before a service that hears everything, by this version of HTTP.
+fn proxy(service: &Hearing, version: u8) -> Tollgate {
+    Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: web }}\n\
+         clusters:\n  web: {{ endpoints: [\"{}\"], http: {{ version: {version} }} }}\n",
+        service.address()
+    ))
+}
+
+/// Sends all that a case's client sends, and returns what it is answered; whoever was refused has
+/// been closed by then, and not reset.
+fn answered(tollgate: &Tollgate, case: &Case) -> Vec<Answer> {
+    let name = case.name;
+    let mut client = Asker::connect(tollgate.listener("web"));
+    client.try_send(&case.bytes);
+    let answers: Vec<Answer> = case
+        .client
+        .iter()
+        .map(|status| client.answer().unwrap_or_else(|error| panic!("{name}: {status}? {error}")))
+        .collect();
+    if case.fault.is_none() {
+        client.finish();
+    }
+    match client.rest() {
+        Ok(rest) => assert_eq!(String::from_utf8_lossy(&rest), "", "{name}: more answers"),
+        Err(error) => panic!("{name}: the connection's end: {error}"),
+    }
+    answers
+}
+
+/// Every case, one after the other, before a service that speaks this version.
+fn each_case(version: u8) {
+    let service = Hearing::start(version);
+    let tollgate = proxy(&service, version);
+    let mut violations: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut complete = 0;
+    for case in corpus::cases() {
+        let (name, before) = (case.name, service.heard().len());
+        let answers = answered(&tollgate, &case);
+        let refused = answers.len() - usize::from(case.fault.is_some());
+        for (n, (answer, expected)) in answers.iter().zip(&case.client).enumerate() {
+            assert_eq!(answer.status, *expected, "{name}, answer {n}: {answer:?}");
+            if n < refused {
+                continue;
+            }
+            let words = answer.json();
+            assert!(words["message"].as_str().unwrap().len() > 15, "{name}: {words}");
+            assert_eq!(words["error"].as_str(), case.fault, "{name}");
+            assert_eq!(answer.header("connection"), Some("close"), "{name}");
+        }
+        let heard: Vec<Seen> = service.heard().drain(before..).map(seen).collect();
+        let whole = |all: &[Seen]| -> Vec<Seen> {
+            all.iter().filter(|seen| seen.body.is_some()).cloned().collect()
+        };
+        assert_eq!(whole(&heard), whole(&case.upstream), "{name}");
+        let cut = heard.iter().filter(|seen| seen.body.is_none());
+        cut.for_each(|cut| assert!(case.upstream.contains(cut), "{name}: {cut:?}"));
+        complete += whole(&heard).len();
+        if let Some(fault) = case.fault {
+            *violations.entry(fault).or_default() += 1.0;
+        }
+    }
+    for (kind, count) in &violations {
+        let labels = [("listener", "web"), ("protocol", "http"), ("kind", *kind)];
+        tollgate.metric_becomes("tollgate_violations_total", &labels, *count);
+    }
+    let all = violations.values().sum();
+    tollgate.metric_becomes("tollgate_violations_total", &[("listener", "web")], all);
+    let reason = [("listener", "web"), ("reason", "client_violation")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &reason, all);
+    // Nothing that was held back comes later.
+    eventually("all bodies to end", || service.is_at_rest().then_some(()));
+    let whole = service.heard().into_iter().filter(|heard| heard.body.is_some()).count();
+    assert_eq!(whole, complete, "within {PATIENCE:?}");
+}
+
+fn seen(heard: support::hearing::Heard) -> Seen {
+    Seen { method: heard.method, target: heard.target, body: heard.body }
+}
+
+#[test]
+fn nothing_is_smuggled_to_a_service_of_http_1() {
+    each_case(1);
+}
+
+#[test]
+fn nothing_is_smuggled_to_a_service_of_http_2() {
+    each_case(2);
+}
