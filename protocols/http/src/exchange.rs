@@ -61,12 +61,14 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     };
     let facts = Rc::new(Facts {
         link: visit.door.link(),
+        peer: Rc::clone(&visit.address),
         uri: head.uri.clone(),
         version: head.version,
         host: authority.host().into(),
         user_agent: facts::user_agent(&head.headers),
         traced: OnceCell::new(),
         went: Cell::new(None),
+        arrived: OnceCell::new(),
         status: Cell::new(None),
         attempts: Cell::new(0),
         flags: Cell::default(),

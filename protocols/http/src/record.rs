@@ -172,6 +172,7 @@ impl Record {
     pub(crate) fn settle(&self, end: &End) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
+        self.facts.over();
         if let Some(trip) = self.trip.borrow_mut().take() {
             trip.over(end.outcome);
         }

@@ -25,6 +25,8 @@ pub(crate) struct Visit {
     pub(crate) refuses: Option<No>,
     /// The client's address, as headers tell it.
     pub(crate) peer: Peer,
+    /// …and with its port, as logs tell it.
+    pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
     /// How many operations are under way.
     pub(crate) busy: Cell<usize>,
@@ -63,6 +65,7 @@ impl Visit {
             server,
             notes,
             refuses,
+            address: door.link().peer.to_string().into(),
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
