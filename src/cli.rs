@@ -53,13 +53,13 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
         /// Tell which policies would apply to an operation, and which key of the others says no:
-        /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'.
+        /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db', 'http GET cart header.x-team=a'.
         #[arg(long, value_name = "OPERATION", value_parser = |text: &str| Question::read(text).map(Arc::new))]
         explain: Option<Arc<Question>>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
-        /// What clients speak: `tcp` or `mongo`.
+        /// What clients speak: `tcp`, `mongo`, `http` or `grpc`.
         protocol: String,
         /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address.
         listen: String,

@@ -198,7 +198,11 @@ fn mongo_is_proxied_without_a_file() {
 fn bad_arguments_of_a_proxy_are_explained() {
     let proxy = |arguments: [&str; 3]| said(&[&["proxy"], &arguments[..]].concat());
     let local = "127.0.0.1:0";
-    failed(&proxy(["mysql", local, "db:1"]), 1, &["`mysql`", "hint", "tcp", "mongo"]);
+    failed(
+        &proxy(["mysql", local, "db:1"]),
+        1,
+        &["`mysql`", "hint", "tcp", "mongo", "http", "grpc"],
+    );
     failed(&proxy(["tcp", "nonsense", "db:1"]), 1, &["`nonsense`", "hint", ":27017"]);
     failed(&proxy(["tcp", local, "db"]), 1, &["`db`", "hint", "host:port"]);
     failed(&proxy(["mongo", local, "db:70000"]), 1, &["70000", "hint"]);

@@ -247,6 +247,13 @@ mod tests {
         assert_eq!(question.peer, Some("::1".parse().unwrap()));
         assert_eq!(question.attributes, [("app".to_owned(), "the reports".to_owned())]);
         assert_eq!(Question::read("tcp session").unwrap().resource, "");
+        let asked = Question::read("http GET cart header.x-team=a path=/cart/7").unwrap();
+        assert_eq!(
+            (asked.protocol.name, &*asked.operation, &*asked.resource),
+            ("http", "GET", "cart")
+        );
+        assert_eq!(asked.get(b"", "header.x-team").as_deref(), Some("a"));
+        assert_eq!(Question::read("grpc shop.v1.Cart/Add").unwrap().operation, "shop.v1.Cart/Add");
         let comment = Question::read("mongo find comment=a=b").unwrap().attributes;
         assert_eq!(comment, [("comment".to_owned(), "a=b".to_owned())]);
     }
@@ -260,6 +267,8 @@ mod tests {
             ("mongo find shop.users reports", "`reports` is no `attribute=value`"),
             ("mongo find ap=x", "mongo has no `ap`, did you mean `app`?"),
             ("tcp session app=x", "tcp has no `app`"),
+            ("http GET cart header.=a", "http has no `header.`"),
+            ("http GET cart usr_agent=a", "http has no `usr_agent`, did you mean `user_agent`?"),
             ("mongo find peer=db-1", "`db-1` is no IP address"),
             ("mongo find app=\"x", "a quote is not closed"),
         ] {

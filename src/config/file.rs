@@ -72,8 +72,8 @@ pub(crate) struct Listener {
     /// What its clients speak: a protocol's name, or `{ name: settings }`.
     #[schemars(required)]
     pub(crate) protocol: Option<Located<Written>>,
-    /// The name of the cluster that its operations go to.
-    #[schemars(required)]
+    /// The name of the cluster that its operations go to, and of requests those that no route
+    /// takes. It is required unless routes lead to clusters. Default: none.
     pub(crate) cluster: Option<Located<String>>,
     /// How long a connection may rest, or `off`. Default: `1h`.
     pub(crate) idle_timeout: Given<OrOff<Duration>>,

@@ -50,10 +50,10 @@ fn what_is_written_is_what_runs() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     assert_eq!((plan.workers, plan.max_connections, plan.max_series), (2, 500, 100));
     assert_eq!(plan.admin, Some("[::1]:9901".parse().unwrap()));
-    let [orders, cache] = plan.listeners.as_slice() else { panic!("{:?}", plan.listeners) };
+    let [orders, cache, ..] = plan.listeners.as_slice() else { panic!("{:?}", plan.listeners) };
     assert_eq!(
-        (&*orders.name, orders.protocol.name(), &*orders.cluster),
-        ("orders", "mongo", "orders")
+        (&*orders.name, orders.protocol.name(), orders.cluster.as_deref()),
+        ("orders", "mongo", Some("orders"))
     );
     assert_eq!(orders.idle_timeout, Some(Duration::from_secs(5400)));
     assert_eq!(orders.first_byte_timeout, Some(Duration::from_secs(10)));
@@ -111,7 +111,9 @@ fn what_is_written_about_a_cluster_is_what_runs() {
 fn what_is_written_about_failures_and_connections_is_what_runs() {
     let seconds = Duration::from_secs;
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
-    let [orders, cache, games] = plan.clusters.as_slice() else { panic!("{:?}", plan.clusters) };
+    let [orders, cache, games, ..] = plan.clusters.as_slice() else {
+        panic!("{:?}", plan.clusters)
+    };
     let rate = |minimum_endpoints, minimum_operations, enforcing| RateDetector {
         minimum_endpoints,
         minimum_operations,
@@ -155,6 +157,42 @@ fn what_is_written_about_failures_and_connections_is_what_runs() {
         probe.to_json(),
         serde_json::json!({ "tcp": { "send_hex": "00ff0a", "expect_hex": "ff" } })
     );
+}
+
+#[test]
+fn what_is_written_about_http_is_what_runs() {
+    let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
+    let find = |name: &str| plan.listeners.iter().find(|it| &*it.name == name).unwrap();
+    let clusters = |name: &str| {
+        let names = find(name).protocol.clusters();
+        names.iter().map(|it| it.to_string()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(clusters("web"), ["canary", "shop"].map(str::to_owned).into());
+    assert_eq!(clusters("rpc"), ["greeter".to_owned()].into());
+    let web = &find("web").protocol.to_json()["http"];
+    assert_eq!((&web["max_head"], &web["via"]), (&"32KiB".into(), &"edge".into()));
+    let [cart, ..] = web["routes"].as_array().unwrap().as_slice() else { panic!("{web}") };
+    assert_eq!(cart["match"]["headers"]["x-beta"]["contains"], "et");
+    assert_eq!(cart["retry"]["on"][3], "5xx");
+    let cluster = |name: &str| plan.clusters.iter().find(|it| &*it.name == name).unwrap();
+    assert!(cluster("shop").health_check.as_ref().is_some_and(|it| it.probe.name() == "http"));
+    assert!(cluster("greeter").health_check.as_ref().is_some_and(|it| it.probe.name() == "grpc"));
+}
+
+#[test]
+fn a_listener_whose_routes_lead_somewhere_needs_no_cluster() {
+    let listener = |protocol: &str| {
+        let text =
+            format!("listeners: {{ a: {{ address: :0, protocol: {protocol} }} }}\n{CLUSTER}");
+        parse("t", &text).map_err(|problems| problems.to_string())
+    };
+    let routed = "{ http: { routes: [{ name: x, match: { path: /x }, cluster: db }] } }";
+    assert_eq!(listener(routed).unwrap().listeners[0].cluster, None);
+    let here = "{ http: { routes: [{ name: x, reply: { status: 204 } }] } }";
+    for protocol in ["http", "grpc", "{ http: { routes: [] } }", here] {
+        let problems = listener(protocol).unwrap_err();
+        assert!(problems.contains("the key `cluster` is missing"), "{protocol}: {problems}");
+    }
 }
 
 #[test]
@@ -216,6 +254,8 @@ fn a_health_check_asks_what_the_listeners_speak() {
     assert_eq!(probe(&[]), Ok(("tcp", false)));
     assert_eq!(probe(&["tcp"]), Ok(("tcp", false)));
     assert_eq!(probe(&["mongo"]), Ok(("mongo", true)));
+    assert_eq!(probe(&["http"]).unwrap().0, "http");
+    assert_eq!(probe(&["grpc"]).unwrap().0, "grpc");
     assert_eq!(probe(&["mongo", "{ mongo: { rewrite_hello: false } }"]), Ok(("mongo", true)));
     assert!(probe(&["mongo", "tcp"]).unwrap_err().contains("speak mongo, tcp"));
 }
@@ -259,7 +299,7 @@ fn a_file_of_endpoints_is_a_list_in_yaml_or_json() {
 fn a_proxy_needs_no_file() {
     let plan = for_proxy("mongo", ":27018", "localhost:27017", None).unwrap();
     let listener = &plan.listeners[0];
-    assert_eq!((&*listener.name, &*listener.cluster), ("mongo", "upstream"));
+    assert_eq!((&*listener.name, listener.cluster.as_deref()), ("mongo", Some("upstream")));
     assert_eq!(listener.address, "0.0.0.0:27018".parse().unwrap());
     assert_eq!(plan.clusters[0].endpoints[0].at.to_string(), "localhost:27017");
     assert_eq!(plan.access_log.unwrap().path.to_str(), Some("/dev/stdout"));
@@ -385,7 +425,7 @@ fn a_long_line_is_shown_around_the_place() {
 #[test]
 fn no_mutilated_config_is_a_panic() {
     let good = include_str!("../../fixtures/config/good/every_key.yaml");
-    for (at, _) in good.char_indices().step_by(61) {
+    for (at, _) in good.char_indices().step_by(211) {
         let _ = parse("t", &good[..at]);
         for junk in ["\0", "[", "}", "\t", ": ", "*", "\"", "é"] {
             let (before, after) = good.split_at(at);

@@ -1,6 +1,7 @@
 //! docs/access-log.md tells every field, outcome and reason, and no more.
 
 use crate::{blocks, first_column, read};
+use grpc::Grpc;
 use mongo::Mongo;
 use operation::{Close, Codec, Outcome, Reason};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tcp::Tcp;
 use tokio_util::sync::CancellationToken;
 use tollgate::{config, demo, proxy::Proxy};
 
@@ -37,6 +39,9 @@ fn the_page_lists_every_reason() {
     // Those that the proxy tells in the service's place.
     let refusals = Reason::ALL.map(Reason::as_str);
     expected.extend(refusals.into_iter().filter(|it| Close::ALL.iter().all(|c| c.as_str() != *it)));
+    // Those of requests that no service is asked for.
+    expected.extend(["no_route", "path", "answered_here", "preflight", "no_method", "no_rule"]);
+    expected.push("unsupported");
     assert_eq!(first_column(part(&page, "Reasons")), expected);
 }
 
@@ -44,10 +49,14 @@ fn the_page_lists_every_reason() {
 fn every_field_that_a_protocol_adds_is_on_the_page() {
     let page = read(PAGE);
     let fields = first_column(part(&page, "Fields"));
-    let mongo = Mongo::PROTOCOL;
-    let lists = [mongo.logged, mongo.logged_when_slow, mongo.logged_with_values, &[mongo.item]];
-    for field in lists.into_iter().flatten() {
-        assert!(fields.contains(field), "{field}");
+    for protocol in [Mongo::PROTOCOL, Tcp::PROTOCOL, web::PROTOCOL, Grpc::PROTOCOL] {
+        let operation::Protocol { logged, logged_when_slow, logged_with_values, item, .. } =
+            protocol;
+        let item = [item];
+        let counted: &[&str] = if item == [""] { &[] } else { &item };
+        for field in [logged, logged_when_slow, logged_with_values, counted].into_iter().flatten() {
+            assert!(fields.contains(field), "{field} of {}", protocol.name);
+        }
     }
 }
 
@@ -90,10 +99,10 @@ fn every_field_of_a_line_is_on_the_page() {
     let page = read(PAGE);
     let documented: BTreeSet<&str> = first_column(part(&page, "Fields")).into_iter().collect();
     // The demonstration has no logins, no traces and no time limits, and what is refused is not
-    // slow.
-    let rare = ["user", "trace_id", "max_time_ms", "policy"];
-    let wanted: BTreeSet<&str> =
-        documented.iter().copied().filter(|field| !rare.contains(field)).collect();
+    // slow; requests have tests of their own.
+    let rare = ["user", "trace_id", "max_time_ms", "policy", Grpc::PROTOCOL.item];
+    let rare = |field: &&str| rare.contains(field) || web::LOGGED.contains(field);
+    let wanted: BTreeSet<&str> = documented.iter().copied().filter(|field| !rare(field)).collect();
     let began = Instant::now();
     let mut seen = BTreeSet::new();
     while !wanted.iter().all(|field| seen.contains(*field)) {

@@ -11,13 +11,36 @@ const MAPS: &[(&str, &str)] = &[
     ("", "The file"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
+    ("HttpSettings", "`listeners.NAME.protocol.http`"),
+    ("GrpcSettings", "`listeners.NAME.protocol.grpc`"),
+    ("GrpcBridge", "`grpc.bridge`"),
+    ("GrpcReverseBridge", "`grpc.reverse_bridge`"),
+    ("GrpcWeb", "`grpc.web`"),
+    ("GrpcTranscode", "`grpc.transcode`"),
+    ("HttpRoute", "`routes`"),
+    ("HttpMatch", "`routes.match`"),
+    ("HttpValueMatch", "`routes.match.headers`, `routes.match.query`"),
+    ("HttpWeighted", "`routes.clusters`"),
+    ("HttpRedirect", "`routes.redirect`"),
+    ("HttpReply", "`routes.reply`"),
+    ("HttpRetry", "`routes.retry`"),
+    ("HttpBackoff", "`routes.retry.backoff`"),
+    ("HttpBudget", "`routes.retry.budget`"),
+    ("HttpMirror", "`routes.mirror`"),
+    ("HttpHedge", "`routes.hedge`"),
+    ("HttpRewrite", "`routes.rewrite`"),
+    ("HttpPatternRewrite", "`routes.rewrite.regex`"),
+    ("HttpHeaderEdits", "`routes.request_headers`, `routes.response_headers`"),
     ("Cluster", "`clusters.NAME`"),
+    ("HttpClusterSettings", "`clusters.NAME.http`"),
     ("Endpoint", "`clusters.NAME.endpoints`"),
     ("Hash", "`clusters.NAME.hash`"),
     ("SlowStart", "`clusters.NAME.slow_start`"),
     ("HealthCheck", "`clusters.NAME.health_check`"),
     ("TcpProbe", "`clusters.NAME.health_check.probe.tcp`"),
     ("ProbeSettings", "`clusters.NAME.health_check.probe.mongo`"),
+    ("HttpProbe", "`clusters.NAME.health_check.probe.http`"),
+    ("GrpcProbe", "`clusters.NAME.health_check.probe.grpc`"),
     ("OutlierDetection", "`clusters.NAME.outlier_detection`"),
     ("SuccessRate", "`clusters.NAME.outlier_detection.success_rate`"),
     ("FailurePercentage", "`clusters.NAME.outlier_detection.failure_percentage`"),
@@ -72,8 +95,9 @@ fn the_page_lists_every_key() {
 fn no_map_of_the_schema_is_left_out() {
     let schema = config::schema();
     let known = |name: &String| {
-        // Nothing can't be set.
-        MAPS.iter().any(|(map, _)| map == name) || name == "NoSettings"
+        // Nothing can't be set, and words are told where they can be written.
+        let aside = name == "NoSettings" || schema["$defs"][name]["oneOf"].is_array();
+        aside || MAPS.iter().any(|(map, _)| map == name)
     };
     for name in schema["$defs"].as_object().unwrap().keys() {
         assert!(known(name), "{name} is on no page");
@@ -82,8 +106,11 @@ fn no_map_of_the_schema_is_left_out() {
 
 #[test]
 fn the_defaults_on_the_page_are_those_that_run() {
-    let written = "listeners: { a: { address: \":1\", protocol: mongo, cluster: b } }\n\
-                   clusters: { b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
+    let written = "listeners: { a: { address: \":1\", protocol: mongo, cluster: b }, \
+                   w: { address: \":2\", protocol: http, cluster: w }, r: { address: \":3\", \
+                   protocol: { grpc: { bridge: true, reverse_bridge: true, web: true } }, cluster: r }, \
+                   g: { address: \":4\", protocol: grpc, cluster: r } }\n\
+                   clusters: { w: { endpoints: [\"c:2\"] }, r: { endpoints: [\"c:3\"] }, b: { endpoints: [\"c:1\"], lb_policy: maglev, slow_start: {}, \
                    health_check: {}, outlier_detection: {} } }\naccess_log: {}\nevent_log: {}\n\
                    policies: [{ name: d, deny: {} }, { name: r, rate_limit: { rate: 5/s } }, \
                    { name: c, concurrency_limit: { adaptive: {} } }, \
@@ -96,6 +123,12 @@ fn the_defaults_on_the_page_are_those_that_run() {
         ("", ""),
         ("Listener", "/listeners/a"),
         ("Settings", "/listeners/a/protocol/mongo"),
+        ("HttpSettings", "/listeners/w/protocol/http"),
+        ("GrpcSettings", "/listeners/g/protocol/grpc"),
+        ("GrpcBridge", "/listeners/r/protocol/grpc/bridge"),
+        ("GrpcReverseBridge", "/listeners/r/protocol/grpc/reverse_bridge"),
+        ("GrpcWeb", "/listeners/r/protocol/grpc/web"),
+        ("HttpClusterSettings", "/clusters/w/http"),
         ("Cluster", "/clusters/b"),
         ("Hash", "/clusters/b/hash"),
         ("SlowStart", "/clusters/b/slow_start"),
@@ -175,16 +208,21 @@ fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return match name {
             "NoSettings" => "nothing".to_owned(),
-            _ => {
-                let heading = MAPS.iter().find(|(map, _)| *map == name).unwrap().1;
-                let anchor = heading.to_lowercase().replace(['`', '.'], "");
-                format!("[map](#{anchor})")
-            }
+            _ => match MAPS.iter().find(|(map, _)| *map == name) {
+                Some((_, heading)) => {
+                    let anchor = heading.to_lowercase().replace(['`', '.', ','], "");
+                    format!("[map](#{})", anchor.replace(' ', "-"))
+                }
+                None => kind(&config::schema()["$defs"][name]),
+            },
         };
     }
     let pattern = |schema: &Value| schema["pattern"].as_str().unwrap_or_default().to_owned();
     if pattern(schema).contains("/ *(s|m|h|d)") {
         return "rate".to_owned();
+    }
+    if let Some(words) = schema["oneOf"].as_array() {
+        return words.iter().map(kind).collect::<Vec<_>>().join(", ");
     }
     if let Some(kinds) = schema["anyOf"].as_array() {
         if kinds.iter().any(|kind| pattern(kind).contains("KiB")) {

@@ -45,6 +45,7 @@ fn the_proxys_configs_are_right() {
     for config in [
         "deploy/tollgate.yaml",
         "examples/faults/tollgate.yaml",
+        "examples/grpc-bridge/tollgate.yaml",
         "examples/shared-limits/tollgate.yaml",
     ] {
         if let Err(problems) = config::load(path(config)) {

@@ -10,6 +10,10 @@ const PAGES: &[&str] = &[
     "CHANGELOG.md",
     "docs/access-log.md",
     "docs/configuration.md",
+    "docs/grpc-bridge.md",
+    "docs/grpc.md",
+    "docs/http.md",
+    "docs/http-routing.md",
     "docs/metrics.md",
     "docs/mongodb.md",
     "docs/policies.md",
@@ -25,6 +29,10 @@ const PAGES: &[&str] = &[
 ];
 
 const CONFIGS: &[&str] = &[
+    "docs/http.md",
+    "docs/http-routing.md",
+    "docs/grpc.md",
+    "docs/grpc-bridge.md",
     "docs/mongodb.md",
     "docs/tcp.md",
     "docs/access-log.md",
@@ -42,7 +50,13 @@ const BESIDE: &str = "
 listeners:
   orders-db: { address: ':27018', protocol: mongo, cluster: orders }
   cache: { address: ':6380', protocol: tcp, cluster: cache }
-clusters: { orders: { endpoints: [mongo-1:27017] }, cache: { endpoints: [redis-1:6379] } }
+  web: { address: ':8080', protocol: http, cluster: shop }
+  rpc: { address: ':9090', protocol: grpc, cluster: greeter }
+clusters:
+  orders: { endpoints: [mongo-1:27017] }
+  cache: { endpoints: [redis-1:6379] }
+  shop: { endpoints: [shop-1:8080] }
+  greeter: { endpoints: [greeter-1:50051] }
 ";
 
 #[test]

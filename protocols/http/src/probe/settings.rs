@@ -100,7 +100,10 @@ impl<'de> Deserialize<'de> for Statuses {
 
 impl Serialize for Statuses {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text())
+        match self.first == self.last {
+            true => serializer.serialize_u16(self.first),
+            false => serializer.serialize_str(&self.text()),
+        }
     }
 }
 
