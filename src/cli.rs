@@ -69,7 +69,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: String,
     },
-    /// Show the proxy at work with everything embedded: a demonstration server, and traffic.
+    /// Show the proxy at work with everything embedded: services that speak MongoDB, HTTP and
+    /// gRPC, and traffic.
     Demo {
         /// How long; until Ctrl-C without it.
         #[arg(long, value_parser = humantime::parse_duration)]
@@ -256,20 +257,20 @@ fn log_to_stderr(default: &str) {
     };
 }
 
-/// Everything in one process: a server, the proxy before it, traffic, and a live table.
+/// Everything in one process: services, the proxy before them, traffic, and a live table.
 fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
     log_to_stderr("error");
-    let server = demo::start_server()?.to_string();
-    let mut plan = config::for_proxy(demo::PROTOCOL, "127.0.0.1:0", &server, Some("127.0.0.1:0"))
-        .map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    plan.access_log = None;
-    let proxy = Proxy::start(plan)?;
-    let address = proxy.listener(demo::PROTOCOL).context("the demonstration has no listener")?;
+    let proxy = Proxy::start(demo::start_services()?)?;
     let admin = proxy.admin().context("the demonstration has no admin interface")?;
-    println!("a demonstration server, the proxy before it at {address}, and traffic");
-    println!("state and metrics: http://{admin}/");
+    println!("demonstration services, the proxy before them, and traffic:");
     let until = CancellationToken::new();
-    demo::spawn_traffic(address, until.clone())?;
+    for service in demo::Service::ALL {
+        let name = service.name();
+        let address = proxy.listener(name).context("the demonstration has no listener")?;
+        println!("  {name} at {address}");
+        service.spawn_traffic(address, until.clone())?;
+    }
+    println!("state and metrics: http://{admin}/");
     let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
     proxy.control().drain();
     proxy.wait();

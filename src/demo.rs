@@ -1,19 +1,26 @@
-//! What `tollgate demo` brings along: a small server that speaks MongoDB's protocol, applications
-//! that keep it busy, and the table that shows both. It is the one place besides the registry of
-//! protocols that may name one.
+//! What `tollgate demo` brings along: small services that speak MongoDB's protocol, HTTP and gRPC,
+//! applications that keep them busy, and the table that shows it all. It is the one place besides
+//! the registry of protocols that may name one.
 
+pub mod accept;
 pub mod commands;
+pub mod dice;
 pub mod failure;
 pub mod pipeline;
 pub mod query;
+pub mod rpc;
 pub mod server;
 pub mod store;
 pub mod traffic;
 pub mod update;
 pub mod value;
+pub mod web;
 pub mod wire;
 
-use crate::top;
+use crate::{
+    config::{self, plan::Plan},
+    top,
+};
 use std::{future::Future, io, net::SocketAddr, pin::Pin, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -22,30 +29,90 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What the demonstration server speaks, as a config says it.
-pub const PROTOCOL: &str = "mongo";
+/// A service of the demonstration, and who keeps it busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// A small server that speaks MongoDB's protocol.
+    Mongo,
+    /// A web shop, which speaks HTTP.
+    Web,
+    /// Its prices, by gRPC.
+    Rpc,
+}
 
-/// Starts the demonstration server on a thread of its own, where it stays until the process ends.
-/// Gives the address on the loopback that it listens at.
-pub fn start_server() -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    on_its_own_thread("demo-server", move || {
-        Box::pin(async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => server::serve(listener).await,
-                Err(error) => tracing::error!(%error, "the demonstration server can't listen"),
-            }
+impl Service {
+    /// All of them.
+    pub const ALL: [Service; 3] = [Service::Mongo, Service::Web, Service::Rpc];
+
+    /// What its listener and its cluster are called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Mongo => "mongo",
+            Service::Web => "web",
+            Service::Rpc => "rpc",
+        }
+    }
+
+    /// Starts it on a thread of its own, where it stays until the process ends. Gives the address
+    /// on the loopback that it listens at.
+    pub fn start(self) -> io::Result<SocketAddr> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        on_its_own_thread("demo-server", move || {
+            Box::pin(async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => self.serve(listener).await,
+                    Err(error) => tracing::error!(%error, "a demonstration service can't listen"),
+                }
+            })
+        })?;
+        Ok(address)
+    }
+
+    async fn serve(self, listener: TcpListener) {
+        match self {
+            Service::Mongo => server::serve(listener).await,
+            Service::Web => web::serve(listener).await,
+            Service::Rpc => rpc::serve(listener).await,
+        }
+    }
+
+    /// Sends it operations by `proxy`, from a thread of its own, until told to stop.
+    pub fn spawn_traffic(self, proxy: SocketAddr, until: CancellationToken) -> io::Result<()> {
+        on_its_own_thread("demo-traffic", move || match self {
+            Service::Mongo => Box::pin(traffic::run(proxy, until)),
+            Service::Web => Box::pin(web::run(proxy, until)),
+            Service::Rpc => Box::pin(rpc::run(proxy, until)),
         })
-    })?;
-    Ok(address)
+    }
 }
 
-/// Sends the applications' operations to `proxy` from a thread of its own, until told to stop.
-pub fn spawn_traffic(proxy: SocketAddr, until: CancellationToken) -> io::Result<()> {
-    on_its_own_thread("demo-traffic", move || Box::pin(traffic::run(proxy, until)))
+/// Starts every service. Gives the plan of a proxy before them, with a listener for each.
+pub fn start_services() -> anyhow::Result<Plan> {
+    let mut config = CONFIG.to_owned();
+    for service in Service::ALL {
+        let address = service.start()?;
+        config.push_str(&format!("  {}: {{ endpoints: [\"{address}\"] }}\n", service.name()));
+    }
+    config::parse("demo", &config).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
+
+/// The proxy of the demonstration; the clusters come last, when their addresses are known.
+const CONFIG: &str = r#"
+admin: "127.0.0.1:0"
+listeners:
+  mongo: { address: "127.0.0.1:0", protocol: mongo, cluster: mongo }
+  web:
+    address: "127.0.0.1:0"
+    protocol:
+      http:
+        routes:
+          - { name: cart, match: { path_prefix: /cart }, cluster: web }
+          - { name: rest, cluster: web }
+  rpc: { address: "127.0.0.1:0", protocol: grpc, cluster: rpc }
+clusters:
+"#;
 
 /// Shows what passes through the proxy whose admin interface is at `admin`, in a table drawn every
 /// second, until told to stop, by `until`, by `q` or by Ctrl-C, or until `duration` is over. At the

@@ -235,11 +235,20 @@ fn what_can_t_be_opened_is_called_by_its_name() {
 }
 
 #[test]
-fn the_demonstration_shows_a_table_and_ends() {
+fn the_demonstration_shows_a_table_of_every_protocol_and_ends() {
     let demo = said(&["demo", "--duration", "2s"]);
     assert_eq!(demo.code, Some(0), "{demo:?}");
-    let row = demo.out.lines().any(|line| line.split_whitespace().any(|word| word == "find"));
-    assert!(row, "{}", demo.out);
+    // A row of each: MongoDB's commands, HTTP's methods by route, gRPC's methods.
+    let rows = [
+        ("find", "shop.orders"),
+        ("GET", "cart"),
+        ("GET", "rest"),
+        ("shop.Prices/Quote", "default"),
+    ];
+    for (operation, resource) in rows {
+        let row = |line: &str| line.split_whitespace().take(2).eq([operation, resource]);
+        assert!(demo.out.lines().any(row), "no {operation} {resource}: {}", demo.out);
+    }
     assert!(demo.out.contains("http://127.0.0.1:"), "{}", demo.out);
 }
 

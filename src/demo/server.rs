@@ -4,6 +4,7 @@
 mod tests;
 
 use super::{
+    accept,
     commands::{self, Request, diagnostic},
     failure::Failure,
     store::Store,
@@ -15,36 +16,24 @@ use std::{cell::RefCell, io, rc::Rc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    task::JoinSet,
 };
 
-/// How many connections at once. One more is closed.
-const MAX_CONNECTIONS: usize = 1024;
 /// How long a peer may take none of the bytes meant for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
 pub async fn serve(listener: TcpListener) {
     let store = Rc::new(RefCell::new(Store::default()));
-    let mut connections = JoinSet::new();
     let mut number = 0;
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: others have to close first.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        if connections.len() >= MAX_CONNECTIONS {
-            continue;
-        }
+    let serve = |stream| {
         number += 1;
         let connection = Connection { stream, store: store.clone(), number, last_id: 0 };
-        connections.spawn_local(async move {
+        async move {
             // Whichever way it ends, there is nobody left to tell.
             let _ = connection.run().await;
-        });
-    }
+        }
+    };
+    accept::each(listener, serve).await;
 }
 
 struct Connection {
@@ -56,7 +45,6 @@ struct Connection {
 
 impl Connection {
     async fn run(mut self) -> Result<(), WireError> {
-        self.stream.set_nodelay(true)?;
         while let Some(request) = wire::read(&mut self.stream).await? {
             if request.shape == Shape::Reply {
                 return Err(WireError::Malformed("a reply where a request should be"));

@@ -1,10 +1,13 @@
-//! Traffic for the demonstration: four applications that do what applications do, well and badly.
+//! Traffic for the demonstration's MongoDB: four applications that do what applications do, well and badly.
 //! They speak on raw sockets, since a driver would be a large dependency for so little.
 
 #[cfg(test)]
 mod tests;
 
-use super::wire::{self, Message, WireError};
+use super::{
+    dice::Dice,
+    wire::{self, Message, WireError},
+};
 use bson::{Document, doc};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -13,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// How long an application waits before it connects again.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// How long an application waits for a reply.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An application: its name, and how long it rests between two operations.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +54,36 @@ async fn keep_running(server: SocketAddr, app: App, mut dice: Dice) {
     loop {
         if let Ok(mut client) = Client::connect(server, app.name).await {
             while client.operate((app.next)(&mut dice), &mut dice).await.is_ok() {
-                // Uneven, so that the applications don't march in step.
-                tokio::time::sleep(app.pause.mul_f64(0.5 + dice.roll(100) as f64 / 100.0)).await;
+                rest(app.pause, &mut dice).await;
             }
         }
         tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// Does `work` again and again, after a while, since it only ends when its connection is lost; until
+/// told to stop. Whatever went wrong is in the table.
+pub async fn keep_at(until: CancellationToken, mut work: impl AsyncFnMut() -> anyhow::Result<()>) {
+    let work = async {
+        loop {
+            let _ = work().await;
+            tokio::time::sleep(RECONNECT).await;
+        }
+    };
+    until.run_until_cancelled(work).await;
+}
+
+/// Connects, and does not wait for ever.
+pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = tokio::time::timeout(REPLY_TIMEOUT, TcpStream::connect(server)).await;
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Rests between two operations: unevenly, so that the applications don't march in step.
+pub async fn rest(pause: Duration, dice: &mut Dice) {
+    tokio::time::sleep(pause.mul_f64(0.5 + dice.roll(100) as f64 / 100.0)).await;
 }
 
 /// One connection of an application.
@@ -67,10 +94,7 @@ struct Client {
 
 impl Client {
     async fn connect(server: SocketAddr, app: &str) -> Result<Self, WireError> {
-        let stream = tokio::time::timeout(REPLY_TIMEOUT, TcpStream::connect(server)).await;
-        let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        stream.set_nodelay(true)?;
-        let mut client = Self { stream, last_id: 0 };
+        let mut client = Self { stream: connect(server).await?, last_id: 0 };
         let hello = doc! {
             "hello": 1, "helloOk": true, "$db": "admin",
             "client": {
@@ -120,21 +144,6 @@ fn open_cursor(reply: &Document) -> Option<(i64, String)> {
     let id = cursor.get_i64("id").ok().filter(|id| *id != 0)?;
     let (_, collection) = cursor.get_str("ns").ok()?.split_once('.')?;
     Some((id, collection.to_owned()))
-}
-
-/// Chance that is the same in every run: xorshift, which is plenty for dice.
-#[derive(Clone, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: u64) -> i64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // The high bits are the better ones.
-        ((self.0 >> 11) % sides) as i64
-    }
 }
 
 /// The function that an operation comes from, as a comment that the proxy can read.

@@ -1,0 +1,158 @@
+//! The demonstration's web shop: a service that speaks HTTP/1.1, and the visitors that keep it busy.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    accept,
+    dice::Dice,
+    traffic::{self, REPLY_TIMEOUT},
+};
+use anyhow::Context;
+use bytes::Bytes;
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{client, server, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
+use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+
+/// How many things the shop sells. Visitors ask for some that it does not.
+const PRODUCTS: i64 = 280;
+
+/// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
+pub async fn serve(listener: TcpListener) {
+    let dice = Rc::new(RefCell::new(Dice(17)));
+    let serve = |stream| {
+        let dice = dice.clone();
+        async move {
+            let service = service_fn(|request| answer(request, &dice));
+            let mut builder = server::conn::http1::Builder::new();
+            let connection = builder.timer(TokioTimer::new());
+            // Whichever way it ends, there is nobody left to tell.
+            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        }
+    };
+    accept::each(listener, serve).await;
+}
+
+async fn answer<B>(
+    request: Request<B>,
+    dice: &RefCell<Dice>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, takes, said) =
+        decide(request.method(), request.uri().path(), &mut dice.borrow_mut());
+    time::sleep(takes).await;
+    let mut response = Response::new(Full::new(said.to_string().into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// What the shop says to a request, and how long that takes it.
+fn decide(method: &Method, path: &str, dice: &mut Dice) -> (StatusCode, Duration, Value) {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let lost = |what| (StatusCode::NOT_FOUND, json!({ "error": what }));
+    let (takes, (status, said)) = match (method, &parts[..]) {
+        (&Method::GET, ["cart", customer]) => {
+            let cart = json!({ "customer": customer, "items": dice.roll(5) });
+            (dice.between(1, 5), (StatusCode::OK, cart))
+        }
+        (&Method::POST, ["cart", customer, "items"]) => {
+            (dice.between(3, 9), (StatusCode::CREATED, json!({ "customer": customer })))
+        }
+        (&Method::GET, ["products", id]) => match id.parse() {
+            Ok(0..PRODUCTS) => {
+                let product = json!({ "id": id, "text": "It does what it says. ".repeat(20) });
+                (dice.between(1, 4), (StatusCode::OK, product))
+            }
+            _ => (1, lost("no such product")),
+        },
+        (&Method::GET, ["search"]) if dice.roll(40) == 0 => {
+            let broken = json!({ "error": "the index is gone" });
+            (dice.between(1, 4), (StatusCode::INTERNAL_SERVER_ERROR, broken))
+        }
+        (&Method::GET, ["search"]) => {
+            let found: Vec<_> = (0..20).map(|_| dice.roll(PRODUCTS.unsigned_abs())).collect();
+            (dice.between(15, 60), (StatusCode::OK, json!({ "found": found })))
+        }
+        _ => (1, lost("no such page")),
+    };
+    (status, Duration::from_millis(takes), said)
+}
+
+/// Somebody who visits the shop: what they call themselves, and how long they rest in between.
+#[derive(Clone, Copy, Debug)]
+struct Visitor {
+    agent: &'static str,
+    pause: Duration,
+    next: fn(&mut Dice) -> (Method, String),
+}
+
+const VISITORS: [Visitor; 3] = [
+    Visitor { agent: "storefront/3.1", pause: Duration::from_millis(10), next: buy },
+    Visitor { agent: "mobile-app/7.0", pause: Duration::from_millis(16), next: browse },
+    Visitor { agent: "crawler/1.0", pause: Duration::from_millis(250), next: crawl },
+];
+
+fn buy(dice: &mut Dice) -> (Method, String) {
+    let customer = dice.roll(500);
+    match dice.roll(3) {
+        0 => (Method::POST, format!("/cart/{customer}/items")),
+        _ => (Method::GET, format!("/cart/{customer}")),
+    }
+}
+
+fn browse(dice: &mut Dice) -> (Method, String) {
+    match dice.roll(10) {
+        0 => (Method::GET, format!("/search?q=word{}", dice.roll(50))),
+        _ => (Method::GET, format!("/products/{}", dice.roll(300))),
+    }
+}
+
+fn crawl(dice: &mut Dice) -> (Method, String) {
+    (Method::GET, format!("/archive/{}", dice.roll(1000)))
+}
+
+/// Sends requests to `server`, some hundred a second, until told to stop. Must run in a
+/// `LocalRuntime` or a `LocalSet`.
+pub async fn run(server: SocketAddr, until: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    for (seed, visitor) in (1..).zip(VISITORS) {
+        let until = until.clone();
+        tasks.spawn_local(async move {
+            let mut dice = Dice(seed);
+            traffic::keep_at(until, async || visit(server, visitor, &mut dice).await).await;
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Visits the shop over one connection, until that is lost.
+async fn visit(server: SocketAddr, visitor: Visitor, dice: &mut Dice) -> anyhow::Result<()> {
+    let stream = TokioIo::new(traffic::connect(server).await?);
+    let (mut requests, connection) = client::conn::http1::handshake(stream).await?;
+    // Dropped, and so closed, together with the visit.
+    let mut connected = JoinSet::new();
+    connected.spawn_local(connection);
+    loop {
+        let (method, target) = (visitor.next)(dice);
+        let request = Request::builder().method(method).uri(target);
+        let request = request.header(HOST, "shop.example.com").header(USER_AGENT, visitor.agent);
+        let exchange = async {
+            requests.ready().await?;
+            let mut answer = requests.send_request(request.body(Full::<Bytes>::default())?).await?;
+            while let Some(frame) = answer.frame().await {
+                frame?;
+            }
+            anyhow::Ok(())
+        };
+        time::timeout(REPLY_TIMEOUT, exchange).await.context("no answer")??;
+        traffic::rest(visitor.pause, dice).await;
+    }
+}
