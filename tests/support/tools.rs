@@ -10,6 +10,15 @@ use std::{
 const PYTHON_PACKAGES: [&str; 2] = ["secantusdb==0.7.0b3", "pymongo==4.20.0"];
 const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 
+/// What speaks HTTP/2 frame by frame.
+const FRAMES: [&str; 3] = ["h2==4.4.1", "hpack==4.2.0", "hyperframe==6.1.0"];
+
+/// The directory of a Python environment's programs, with h2 and hyperframe. As [`python`]
+/// otherwise.
+pub fn python_with_frames() -> Option<PathBuf> {
+    environment("python_frames", &FRAMES).map(|directory| directory.join("bin"))
+}
+
 /// The directory of a Python environment's programs, with pymongo and a MongoDB-speaking server.
 ///
 /// `None`, with a word about why on stdout, where there is no Python or no network: the test
@@ -18,14 +27,18 @@ const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 /// # Panics
 /// In CI, where that would hide that nothing was tested.
 pub fn python() -> Option<PathBuf> {
-    installed("python", &PYTHON_PACKAGES, |directory| {
+    environment("python", &PYTHON_PACKAGES).map(|directory| directory.join("bin"))
+}
+
+/// A Python environment with these packages.
+fn environment(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    installed(name, packages, |directory| {
         run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
         let pip = directory.join("bin/pip");
         run(Command::new(pip)
             .args(["install", "--quiet", "--disable-pip-version-check", "--pre"])
-            .args(PYTHON_PACKAGES))
+            .args(packages))
     })
-    .map(|directory| directory.join("bin"))
 }
 
 /// The `node_modules` directory with MongoDB's driver for node. As [`python`] otherwise.
