@@ -122,7 +122,8 @@ fn frames_that_are_to_be_ignored_cost_no_memory() {
         assert_eq!(told["statuses"]["1"], 200, "{name}");
     }
     let Some(told) = attack(&tollgate, "too_many_streams") else { return };
-    assert_eq!(told["resets"]["1001"], 7, "refused, and never served: {told}");
+    assert_eq!(told["resets"]["257"], 7, "refused, and never served: {told}");
+    assert_eq!(told["goaway"], 11, "and too many of those end the connection: {told}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn what_is_larger_than_it_may_be_is_refused_in_words() {
 }
 
 #[test]
-fn a_thousand_heads_that_never_end_hold_up_nobody() {
+fn hundreds_of_heads_that_never_end_hold_up_nobody() {
     let service = Hearing::start(1);
     let tollgate = proxy(&service, "handshake_timeout: 2s", "");
     let before = tollgate.resident_memory();
