@@ -112,7 +112,7 @@ fn within(head: &request::Parts, plan: &ServerPlan) -> Result<(), Flaw> {
 }
 
 /// An answer to a request that can't be read.
-fn flawed(
+pub(crate) fn flawed(
     visit: &Visit,
     status: u16,
     violation: Violation,

@@ -6,7 +6,7 @@ use crate::{
     body::Body,
     dialect::Asked,
     download::{Clock, Download, Rest},
-    exchange::{Answer, Silence, refusal},
+    exchange::{Answer, Silence, flawed, refusal},
     facts::{self, Flags},
     hygiene::{self, Around, Authority},
     mirror,
@@ -306,8 +306,10 @@ impl Serving<'_> {
             return Err(Silence);
         };
         self.visit.last.set(true);
-        let end = End::of(Outcome::Rejected, fault.violation.0);
-        Ok(self.refuse(asked, &Refusal::new(Reason::Invalid, fault.message), &end))
+        let answer = flawed(self.visit, fault.status, fault.violation, fault.message);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
+        Ok(answer)
     }
 
     pub(crate) fn refuse(&self, asked: &Asked, why: &Refusal<'_>, end: &End) -> Response<Download> {
