@@ -12,7 +12,7 @@ use crate::{
     serving::Serving,
     visit::Visit,
 };
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
 use std::{
@@ -50,6 +50,12 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         && let Some(fault) = visit.notes.fault.take()
     {
         visit.last.set(true);
+        return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+    }
+    if head.version >= Version::HTTP_2
+        && let Some(fault) = visit.server.plan.limits().fault(&head)
+    {
+        visit.door.violation(fault.violation);
         return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
     }
     let authority = match hygiene::check(&head) {
