@@ -113,12 +113,12 @@ async fn open(
                 }
             }
         }
-        Arrival::Refused(no) => {
-            if let (Upstreams::Server(server), Manner::Words) = (local.upstreams(), no.manner) {
-                return Ok(protocols::host_refusing(server, door, client, no));
+        Arrival::Refused(no) => match local.upstreams() {
+            Upstreams::Server(server) if no.manner == Manner::Words => {
+                return Ok(protocols::refuse(server, door, client, no));
             }
-            return Err(turned_away(worker, &door, &mut client, &no).await);
-        }
+            _ => return Err(turned_away(worker, &door, &mut client, &no).await),
+        },
     }
     let spares = match local.upstreams() {
         Upstreams::Cluster(spares) => spares,
@@ -316,6 +316,11 @@ impl Door {
     /// Counts bytes that broke the protocol's rules.
     pub fn violation(&self, violation: Violation) {
         self.local.violation(violation);
+    }
+
+    /// Counts an operation that its cluster had no room for.
+    pub fn overloaded(&self) {
+        self.local.overloaded();
     }
 
     /// Tells an operator what was done about lost framing.

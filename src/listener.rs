@@ -10,20 +10,21 @@ use crate::{
     connection::Accepted,
     gate::Gate,
     metrics::{Metrics, table as names},
+    policy,
     protocols::Server,
     relay,
     worker::{Message, Worker},
 };
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
-use operation::{Close, Violation};
+use operation::{Close, Reason, Violation};
 use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
 };
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io,
     net::SocketAddr,
     os::fd::AsRawFd,
@@ -190,6 +191,15 @@ impl From<Rc<Spares>> for Upstreams {
 }
 
 impl Upstreams {
+    /// Has connections at rest look at what their endpoints wish. Those of a cluster look by
+    /// themselves.
+    pub fn look(&self) {
+        match self {
+            Upstreams::Cluster(_) => {}
+            Upstreams::Server(server) => server.look(),
+        }
+    }
+
     /// Closes connections at rest: the worker drains.
     pub fn close(&self) {
         match self {
@@ -211,6 +221,7 @@ pub struct Local {
     unreachable: Cell<Option<Instant>>,
     closed: RefCell<HashMap<Close, Counter>>,
     violations: RefCell<HashMap<Violation, Counter>>,
+    overloaded: OnceCell<Counter>,
 }
 
 impl Local {
@@ -229,6 +240,7 @@ impl Local {
             unreachable: Cell::default(),
             closed: RefCell::default(),
             violations: RefCell::default(),
+            overloaded: OnceCell::new(),
             gate,
             upstreams: upstreams.into(),
             metrics,
@@ -276,6 +288,17 @@ impl Local {
         let counter = closed.entry(close).or_insert_with(|| {
             let labels = [("listener", &*self.plan().name), ("reason", close.as_str())];
             self.metrics.counter(names::CONNECTION_CLOSE_TOTAL, &labels)
+        });
+        counter.increment(1);
+    }
+
+    /// Counts an operation that its cluster had no room for.
+    pub fn overloaded(&self) {
+        let counter = self.overloaded.get_or_init(|| {
+            let reason = Reason::Overloaded.as_str();
+            let name = &*self.plan().name;
+            let labels = [("listener", name), ("policy", policy::BREAKER), ("reason", reason)];
+            self.metrics.counter(names::REFUSALS_TOTAL, &labels)
         });
         counter.increment(1);
     }

@@ -38,7 +38,7 @@ use std::{
 };
 
 pub use access_log::AccessLog;
-pub use breaker::Breaker;
+pub use breaker::{Breaker, NAME as BREAKER};
 pub use live::Live;
 pub use operation::Decision;
 pub use rule::{Entry, Rule};

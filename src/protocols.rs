@@ -12,7 +12,7 @@ use mongo::Mongo;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
-pub use server::{Pooling, Pools, Server, host, host_refusing, server};
+pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
@@ -107,7 +107,7 @@ pub async fn turn_away(
         Protocol::Mongo(shared) => {
             relay::turn_away::<Mongo>(shared, door, client, end, why).await;
         }
-        // A connection that may not be is closed; requests are refused one by one.
+        // Whoever ends both connections itself says it itself, where words are wanted.
         Protocol::Http(_) | Protocol::Grpc(_) => {}
     }
 }

@@ -52,6 +52,7 @@ pub struct Worker {
     /// Who has to be woken when the phase changes.
     connections: RefCell<Slab<Waker>>,
     leaving: Notify,
+    nudges: Cell<u64>,
     alive: Cell<usize>,
     emptied: Notify,
     /// Whether [`pace`] runs, and whether it has reason to go on.
@@ -71,6 +72,7 @@ impl Worker {
             phase: Cell::new(Phase::Working),
             connections: RefCell::default(),
             leaving: Notify::new(),
+            nudges: Cell::new(0),
             alive: Cell::new(0),
             emptied: Notify::new(),
             paced: Cell::new(false),
@@ -114,8 +116,14 @@ impl Worker {
         });
     }
 
+    /// How often connections were told to look at what has changed.
+    pub fn nudges(&self) -> u64 {
+        self.nudges.get()
+    }
+
     /// Has every connection look at what has changed.
     fn nudge(&self) {
+        self.nudges.set(self.nudges.get() + 1);
         for (_, waker) in self.connections.borrow().iter() {
             waker.wake_by_ref();
         }
@@ -177,6 +185,12 @@ fn serve(worker: &Rc<Worker>, locals: &[Rc<Local>], listener: usize, parcel: Par
     }
 }
 
+/// Has every connection look at what its endpoint wishes, those to clients and those that rest.
+fn nudge(worker: &Rc<Worker>, locals: &[Rc<Local>]) {
+    worker.nudge();
+    locals.iter().for_each(|local| local.upstreams().look());
+}
+
 /// Keeps a timer running that is due before any that a new connection sets, for as long as new
 /// ones come. To set the soonest timer of all costs the runtime a write to its own wake-up
 /// descriptor and a turn of its loop, and a connection would do so twice.
@@ -206,7 +220,7 @@ pub async fn work(
             Message::Serve(listener, parcel) => {
                 serve(&worker, &locals, listener, parcel);
             }
-            Message::Nudge => worker.nudge(),
+            Message::Nudge => nudge(&worker, &locals),
             Message::Drain(patience) => {
                 for task in accepting.drain(..) {
                     task.abort();
@@ -223,7 +237,7 @@ pub async fn work(
                                 Message::Serve(listener, parcel) => {
                                     serve(&worker, &locals, listener, parcel);
                                 }
-                                Message::Nudge => worker.nudge(),
+                                Message::Nudge => nudge(&worker, &locals),
                                 Message::Listen(_) | Message::Drain(_) => {}
                             }
                         }

@@ -9,7 +9,7 @@ use operation::{No, Operation, Reason};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
 /// What it is called in metrics.
-pub(super) const NAME: &str = "circuit_breaker";
+pub const NAME: &str = "circuit_breaker";
 
 /// A cluster's limit of operations, as one listener's worker sees it.
 pub struct Breaker {

@@ -57,14 +57,14 @@ pub fn host(
     Rc::clone(server).serve(Rc::new(Visited(door)), client)
 }
 
-/// Tells a client that a policy does not let it in.
-pub fn host_refusing(
+/// Tells whoever asks on this connection that it may not be, once, and ends it.
+pub fn refuse(
     server: &Rc<Server>,
     door: Door,
     client: TcpStream,
-    why: No,
+    no: No,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, why)
+    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, no)
 }
 
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.
@@ -210,6 +210,10 @@ impl web::Door for Visited {
         self.0.wakes(waker);
     }
 
+    fn nudges(&self) -> u64 {
+        self.0.worker().nudges()
+    }
+
     fn phase(&self) -> Phase {
         match self.0.worker().phase() {
             worker::Phase::Working => Phase::Working,
@@ -220,6 +224,11 @@ impl web::Door for Visited {
 
     fn violation(&self, violation: Violation) {
         self.0.violation(violation);
+    }
+
+    fn overloaded(&self) -> &'static str {
+        self.0.overloaded();
+        policy::BREAKER
     }
 
     fn refuse_unreadable(&self) -> Option<No> {

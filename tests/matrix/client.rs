@@ -2,9 +2,11 @@
 
 use super::Stage;
 use crate::support::PATIENCE;
+use socket2::SockRef;
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// A client that may not be served.
@@ -22,6 +24,11 @@ impl Client {
         self.hears(stage)
     }
 
+    /// Is gone from one moment to the next. Who ends its half only may still listen.
+    pub(super) fn leaves(self) {
+        SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// What is answered: to its end, or to the connection's.
     pub(super) fn hears(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
         let mut answer = Vec::new();
@@ -32,6 +39,7 @@ impl Client {
                 n => answer.extend_from_slice(&bytes[..n]),
             }
             if (stage.speaker.answered)(&answer)
+                || (stage.speaker.cut)(&answer)
                 || (stage.speaker.no)(&answer).is_some_and(|_| !answer.is_empty())
             {
                 return Ok(answer);

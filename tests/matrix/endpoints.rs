@@ -19,14 +19,33 @@ impl Stage<'_> {
     fn cluster(&self, settings: &str) -> Tollgate {
         Tollgate::start(&format!(
             "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-             clusters:\n  it: {{ {settings} }}\n",
-            self.speaker.protocol
+             clusters:\n  it: {{ {}{settings} }}\n",
+            self.speaker.protocol, self.speaker.cluster
         ))
     }
 
     /// A server that works until it is told otherwise.
     fn flaky(&self) -> Flaky {
         Flaky::before((self.speaker.serve)())
+    }
+
+    /// Waits for an operation to be ended for this reason, that concerns its endpoint.
+    fn ends(&self, tollgate: &Tollgate, reason: &str) {
+        if self.speaker.pools {
+            tollgate.logged(1, |line| line["reason"] == reason);
+        } else {
+            let reason = [("reason", reason)];
+            tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        }
+    }
+
+    /// Whether a client hears that its endpoint is gone.
+    fn is_lost(&self, answer: std::io::Result<Vec<u8>>) -> bool {
+        let answer = answer.unwrap_or_default();
+        match self.speaker.pools {
+            true => (self.speaker.no)(&answer) == Some((self.speaker.codes)("lost")),
+            false => answer.is_empty(),
+        }
     }
 
     /// Asks once, on a connection of its own; whether that was answered.
@@ -67,7 +86,7 @@ fn an_unhealthy_endpoint_is_left_and_found_again() {
             &format!(
                 "lb_policy: round_robin, health_check: {{ interval: 50ms, timeout: 50ms, \
                  unhealthy_threshold: 1, probe: {} }}",
-                stage.speaker.probe
+                (stage.speaker.probe)()
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
@@ -95,16 +114,15 @@ fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wa
             &format!(
                 "health_check: {{ interval: 50ms, timeout: 50ms, unhealthy_threshold: 1, \
                  close_connections_on_unhealthy: true, probe: {} }}",
-                stage.speaker.probe
+                (stage.speaker.probe)()
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
         hangs.becomes(Mode::Hangs);
         let mut client = Client::connect(tollgate.listener("it"));
         let answer = client.asks(stage);
-        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.is_empty()));
-        let reason = [("reason", "endpoint_unhealthy")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        assert!(stage.is_lost(answer));
+        stage.ends(&tollgate, "endpoint_unhealthy");
         drop(works);
     });
 }
@@ -158,7 +176,7 @@ fn a_connection_too_many_waits_until_another_ends() {
         second.0.write_all(&(stage.speaker.question)()).unwrap();
         tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 1.0);
         hangs.becomes(Mode::Works);
-        drop(first);
+        first.leaves();
         assert!((stage.speaker.answered)(&second.hears(stage).unwrap()));
         tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 0.0);
     });
@@ -176,8 +194,7 @@ fn who_has_waited_too_long_for_a_connection_is_told_so() {
         tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 1.0);
         let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
-        let reason = [("reason", "overloaded")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        stage.ends(&tollgate, "overloaded");
         let lines = tollgate.logged(1, |line| line["reason"] == "overloaded");
         assert_eq!(lines[0]["outcome"], "rejected");
     });
@@ -196,7 +213,7 @@ fn an_operation_too_many_is_refused() {
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         let labels = [("listener", "it"), ("policy", "circuit_breaker"), ("reason", "overloaded")];
         tollgate.metric_becomes("tollgate_refusals_total", &labels, 1.0);
-        drop(first);
+        first.leaves();
         tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
         hangs.becomes(Mode::Works);
         assert!(stage.ask(&tollgate));
@@ -232,9 +249,8 @@ fn an_endpoint_that_leaves_the_file_is_drained() {
         busy.0.write_all(&(stage.speaker.question)()).unwrap();
         tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
         std::fs::write(&file, format!("[\"{}\"]\n", stays.address())).unwrap();
-        let reason = [("reason", "endpoint_removed")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
-        assert!(busy.hears(stage).map_or(true, |answer| answer.is_empty()));
+        stage.ends(&tollgate, "endpoint_removed");
+        assert!(stage.is_lost(busy.hears(stage)));
         assert!(stage.ask(&tollgate));
         assert_eq!(served_by(&tollgate, 1), [stays.address().to_string()]);
     });
@@ -270,10 +286,11 @@ fn what_happens_to_endpoints_is_written_to_the_event_log() {
             &format!(
                 "event_log: {{ path: \"{}\" }}\n\
                  listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-                 clusters:\n  it: {{ endpoints: [\"{}\", \"{}\"], \
+                 clusters:\n  it: {{ {}endpoints: [\"{}\", \"{}\"], \
                  outlier_detection: {{ consecutive_local_failures: 1, base_ejection_time: 100ms, interval: 50ms }} }}\n",
                 log.display(),
                 stage.speaker.protocol,
+                stage.speaker.cluster,
                 breaks.address(),
                 works.address()
             ),
@@ -298,7 +315,6 @@ fn no_endpoint_at_all_is_told_in_the_protocol_s_words() {
     each(|stage| {
         let tollgate = stage.before(&[support::free_address()], "connect_attempts: 1");
         assert!(!stage.ask(&tollgate));
-        let reason = [("reason", "connect_failed")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+        stage.ends(&tollgate, "connect_failed");
     });
 }

@@ -23,8 +23,8 @@ impl Stage<'_> {
     fn guarding(&self, upstream: SocketAddr, policies: &str) -> Tollgate {
         Tollgate::start(&format!(
             "listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
-             clusters:\n  it: {{ endpoints: [\"{upstream}\"] }}\npolicies:\n{policies}",
-            self.speaker.protocol
+             clusters:\n  it: {{ {}endpoints: [\"{upstream}\"] }}\npolicies:\n{policies}",
+            self.speaker.protocol, self.speaker.cluster
         ))
     }
 
@@ -38,7 +38,7 @@ impl Stage<'_> {
         match (self.speaker.no)(&answer) {
             Some(no) => Heard::No(no),
             None if (self.speaker.answered)(&answer) => Heard::Answer,
-            None => Heard::Part(answer.len()),
+            None => Heard::Part((self.speaker.part)(&answer)),
         }
     }
 
@@ -109,6 +109,9 @@ fn a_policy_leaves_alone_what_it_does_not_match() {
             "not: { peer: 127.0.0.0/8 }",
             "not: { endpoint: \"*\" }",
         ] {
+            if stage.speaker.pools && other.contains("endpoint") {
+                continue;
+            }
             let tollgate =
                 stage.under(&format!("- {{ name: stop, match: {{ {other} }}, deny: {{}} }}\n"));
             assert_eq!(stage.hears(&tollgate), Heard::Answer, "{other}");
@@ -204,7 +207,8 @@ fn connections_are_limited_in_rate_and_number() {
         let both = (stage.waits(&tollgate, 0.0), stage.waits(&tollgate, 1.0));
         assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "two", "overloaded", 1.0);
-        drop(both);
+        both.0.leaves();
+        both.1.leaves();
         tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
         hangs.becomes(Mode::Works);
         assert_eq!(stage.hears(&tollgate), Heard::Answer);
@@ -223,7 +227,7 @@ fn operations_in_flight_are_limited_and_may_queue() {
         let first = stage.waits(&tollgate, 0.0);
         assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "one", "overloaded", 1.0);
-        drop(first);
+        first.leaves();
         tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
         hangs.becomes(Mode::Works);
         assert_eq!(stage.hears(&tollgate), Heard::Answer);
@@ -234,7 +238,7 @@ fn operations_in_flight_are_limited_and_may_queue() {
         let first = stage.waits(&tollgate, 0.0);
         let mut second = stage.waits(&tollgate, 1.0);
         hangs.becomes(Mode::Works);
-        drop(first);
+        first.leaves();
         assert_eq!(stage.heard(second.hears(stage)), Heard::Answer);
         drop(second);
         assert_eq!(touched(&tollgate, "one", 1)[0]["outcome"], "ok", "it had to wait");
@@ -254,7 +258,7 @@ fn who_has_waited_too_long_in_the_queue_is_refused() {
         refused(&tollgate, "one", "overloaded", 1.0);
         let line = &touched(&tollgate, "one", 1)[0];
         assert!(line["duration_ms"].as_f64().unwrap() >= 50.0, "{line}");
-        drop(first);
+        first.leaves();
     });
 }
 
@@ -319,13 +323,18 @@ fn a_fault_cuts_connections_where_it_was_told_to() {
         ] {
             let tollgate = stage.under(&format!("- {{ name: cut, fault: {{ {fault} }} }}\n"));
             let answer = Client::connect(tollgate.listener("it")).asks(stage);
+            let alone = answer.as_ref().is_ok_and(|answer| (stage.speaker.cut)(answer));
             let got = match answer {
                 Ok(answer) if answer.is_empty() => Heard::Part(0),
+                // It has no other way to end before its end.
+                Ok(_) if alone && heard == Heard::Reset => Heard::Reset,
                 answer => stage.heard(answer),
             };
             assert_eq!(got, heard, "{fault}");
             let reason = [("reason", "injected")];
-            tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+            if !alone {
+                tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+            }
             let line = &touched(&tollgate, "cut", 1)[0];
             if fault != "close: end" {
                 assert_eq!(line["reason"], "injected", "{line}");

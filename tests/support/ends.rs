@@ -94,6 +94,13 @@ impl End {
         String::from_utf8(bytes).expect("text")
     }
 
+    /// What comes next; nothing at the other side's end.
+    pub fn more(&mut self) -> Vec<u8> {
+        let mut bytes = [0; 4096];
+        let n = self.0.read(&mut bytes).expect("more");
+        bytes[..n].to_vec()
+    }
+
     /// Everything until the other side ends.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

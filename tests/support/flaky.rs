@@ -18,7 +18,7 @@ pub enum Mode {
     Refuses,
     /// It resets connections as soon as something is asked.
     Resets,
-    /// It takes connections and questions, and answers nothing.
+    /// It takes connections and questions, and answers nothing for as long as it hangs.
     Hangs,
 }
 
@@ -89,7 +89,7 @@ impl Flaky {
 impl Shared {
     fn serve(&self, mut client: TcpStream) -> io::Result<()> {
         let mut server: Option<TcpStream> = None;
-        let mut bytes = [0; 4096];
+        let (mut bytes, mut held) = ([0; 4096], Vec::new());
         loop {
             let n = client.read(&mut bytes)?;
             let mode = *self.mode.lock().unwrap();
@@ -99,9 +99,10 @@ impl Shared {
                     if server.is_none() {
                         server = Some(self.connect(&client)?);
                     }
-                    server.as_mut().unwrap().write_all(&bytes[..n])?;
+                    held.extend_from_slice(&bytes[..n]);
+                    server.as_mut().unwrap().write_all(&std::mem::take(&mut held))?;
                 }
-                Mode::Hangs => {}
+                Mode::Hangs => held.extend_from_slice(&bytes[..n]),
                 Mode::Resets => {
                     SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
                     // The other half must not hold the socket open.

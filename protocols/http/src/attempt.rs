@@ -10,6 +10,7 @@ use crate::{
     retry::{self, Attempting, Failure},
     routes::{Retry, Route},
     upload::{Source, State, Upload, Wanted},
+    visit::Heed,
     wire::Wire,
 };
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use http::{
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use operation::{Outcome, Reason};
+use operation::{Close, Outcome, Reason};
 use std::{
     cell::RefCell,
     error::Error,
+    future::poll_fn,
     num::NonZeroU64,
     pin::{Pin, pin},
     rc::Rc,
@@ -65,6 +67,8 @@ pub(crate) enum Failed {
     Unreachable(Unreachable),
     /// The service went away before it answered, or what it said is no HTTP.
     Lost(Lost),
+    /// The endpoint was taken out of use.
+    Taken(Close),
     /// It took longer than an attempt may.
     TimedOut,
     /// The request's body is longer than it may be.
@@ -93,7 +97,7 @@ impl Failed {
             Failed::Unreachable(it) if it.reason == Reason::Overloaded => None,
             Failed::Unreachable(_) => Some(Failure::Connect),
             Failed::Lost(Lost::Refused) => Some(Failure::Refused),
-            Failed::Lost(_) => Some(Failure::Reset),
+            Failed::Lost(_) | Failed::Taken(_) => Some(Failure::Reset),
             Failed::TimedOut => Some(Failure::PerTryTimeout),
             Failed::TooLarge | Failed::Client => None,
         }
@@ -102,7 +106,7 @@ impl Failed {
     /// What becomes of the attempt's operation at its endpoint.
     fn outcome(&self) -> Outcome {
         match self {
-            Failed::TooLarge | Failed::Client => Outcome::Cancelled,
+            Failed::Taken(_) | Failed::TooLarge | Failed::Client => Outcome::Cancelled,
             Failed::Unreachable(_) | Failed::Lost(_) | Failed::TimedOut => Outcome::Lost,
         }
     }
@@ -155,7 +159,7 @@ impl Errand<'_> {
         let before = tried.clone();
         let result = match self.route.hedge {
             None => self.timed(&before, &one).await,
-            Some(after) => self.raced(&before, (&one, &two), after).await,
+            Some(after) => Box::pin(self.raced(&before, (&one, &two), after)).await,
         };
         tried.extend(one.into_inner());
         tried.extend(two.into_inner());
@@ -223,7 +227,7 @@ impl Errand<'_> {
             *at.borrow_mut() = Some(endpoint.clone());
             let trip = Underway::begin(wire.lease(), self.record);
             let fresh = wire.is_fresh();
-            let failed = match self.send(&mut wire).await {
+            let failed = match self.heeds(&mut wire).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let trip = trip.answered();
@@ -250,6 +254,19 @@ impl Errand<'_> {
         let version = if self.pool.speaks_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         let version = wire.map(|_| version);
         self.record.facts.went.set(Some(Went { cluster, endpoint, version }));
+    }
+
+    /// Sends the request, for as long as the endpoint wants it.
+    async fn heeds(&self, wire: &mut Wire) -> Result<Response<Incoming>, Failed> {
+        let (lease, record) = (Rc::clone(wire.lease()), self.record);
+        let (mut heed, version) = (Heed::default(), record.facts.version);
+        select! {
+            biased;
+            sent = self.send(wire) => sent,
+            close = poll_fn(|cx| heed.poll(cx, &record.visit, version, &*lease)) => {
+                Err(Failed::Taken(close))
+            }
+        }
     }
 
     async fn send(&self, wire: &mut Wire) -> Result<Response<Incoming>, Failed> {

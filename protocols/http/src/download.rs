@@ -5,15 +5,15 @@ use crate::{
     dialect::Dialect,
     facts::Flags,
     pace::Pace,
-    pool::{Pool, wished},
+    pool::Pool,
     record::{End, Record},
-    visit::Visit,
+    visit::{Heed, Visit},
     wire::Wire,
 };
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use operation::{Cut, Outcome, Place};
+use operation::{Close, Cut, Outcome, Place};
 use std::{
     error::Error,
     fmt,
@@ -42,7 +42,10 @@ struct Watched {
     cut: Option<Cut>,
     pace: Option<Pace>,
     visit: Rc<Visit>,
+    heed: Heed,
     passed: u64,
+    /// What passes before a cut is with the client's connection already.
+    handed: bool,
     /// Held for as long as the operation is under way.
     _permit: Option<Box<dyn std::any::Any>>,
 }
@@ -111,24 +114,30 @@ impl Download {
             cut,
             pace,
             visit,
+            heed: Heed::default(),
             passed: 0,
+            handed: false,
             _permit: permit,
         };
         let mut download = Self { body, watched: Some(Box::new(watched)) };
-        if download.body.is_end_stream() && !download.is_cut_at_end() {
+        if download.body.is_end_stream() {
             download.finish(None);
         }
         download
     }
 
-    fn is_cut_at_end(&self) -> bool {
-        self.watched.as_ref().is_some_and(|it| it.cut.is_some())
+    /// Whether no more of it may pass.
+    fn is_cut(&self) -> bool {
+        self.watched.as_ref().is_some_and(|it| it.left() == Some(0))
     }
 
     /// The whole answer has passed.
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
         let Some(mut watched) = self.watched.take() else { return };
         let told = watched.told.take();
+        if let Some(Cut { place: Place::End, reset }) = watched.cut {
+            watched.visit.cut_at_end(reset);
+        }
         let end = told.unwrap_or_else(|| watched.dialect.judge_trailers(trailers).into());
         watched.end(&end);
     }
@@ -143,20 +152,17 @@ impl Download {
         Poll::Ready(Some(Err(why)))
     }
 
-    /// Cuts the connection if this is the place.
-    fn cut(&mut self) -> Option<BodyError> {
-        let watched = self.watched.as_ref()?;
-        let cut = watched.cut?;
-        let here = match cut.place {
-            Place::Reply(most) => watched.passed >= most,
-            Place::End => self.body.is_end_stream(),
-            Place::Request => false,
-        };
-        if !here {
-            return None;
+    /// Cuts the connection.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(watched) = &mut self.watched else { return Poll::Pending };
+        if !std::mem::replace(&mut watched.handed, true) {
+            // What has passed is written as soon as there is nothing more to write.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        watched.visit.cut(cut.reset);
-        Some(Broken("cut on purpose").into())
+        let reset = watched.cut.is_some_and(|cut| cut.reset);
+        watched.visit.cut(watched.record.facts.version, Close::Injected, reset);
+        Poll::Ready(Broken("cut on purpose").into())
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -177,18 +183,23 @@ impl Download {
         if let Poll::Ready(reason) = watched.clock.poll(cx, &watched.record) {
             return Poll::Ready((End::of(Outcome::Lost, reason), Broken(reason).into()));
         }
-        let wish = watched.wire.as_ref().and_then(|(wire, _)| wished(wire.lease().wish()));
-        match wish {
-            Some(close) => {
-                let end = End::of(close.outcome(false), close.as_str());
-                Poll::Ready((end, Broken(close.as_str()).into()))
-            }
-            None => Poll::Pending,
-        }
+        let Some((wire, _)) = &watched.wire else { return Poll::Pending };
+        let version = watched.record.facts.version;
+        let close = ready!(watched.heed.poll(cx, &watched.visit, version, &**wire.lease()));
+        let end = End::of(close.outcome(false), close.as_str());
+        Poll::Ready((end, Broken(close.as_str()).into()))
     }
 }
 
 impl Watched {
+    /// How much of it may pass before it is cut.
+    fn left(&self) -> Option<u64> {
+        match self.cut?.place {
+            Place::Reply(most) => Some(most.saturating_sub(self.passed)),
+            Place::Request | Place::End => None,
+        }
+    }
+
     fn end(mut self: Box<Self>, end: &End) {
         self.record.settle(end);
         if let Some((mut wire, pool)) = self.wire.take() {
@@ -212,8 +223,9 @@ impl http_body::Body for Download {
         if let Some(pace) = download.watched.as_mut().and_then(|it| it.pace.as_mut()) {
             ready!(pace.poll(cx));
         }
-        if let Some(why) = download.cut() {
-            return download.fail(&End::of(Outcome::Lost, "injected"), why);
+        if download.is_cut() {
+            let why = ready!(download.poll_cut(cx));
+            return download.fail(&End::of(Outcome::Lost, Close::Injected.as_str()), why);
         }
         match download.poll_body(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(download.took(frame)))),
@@ -232,7 +244,7 @@ impl http_body::Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && !self.is_cut_at_end()
+        self.body.is_end_stream() && !self.is_cut()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -252,16 +264,18 @@ impl Download {
             return frame;
         }
         let Ok(mut data) = frame.into_data() else { return Frame::data(Bytes::new()) };
-        if let Some(Cut { place: Place::Reply(most), .. }) = watched.cut {
-            let left = usize::try_from(most - watched.passed).unwrap_or(usize::MAX);
-            data.truncate(left);
+        let all = data.len();
+        if let Some(left) = watched.left() {
+            data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         }
         watched.passed += data.len() as u64;
+        // A shorter reply is whole.
+        let ends = data.len() == all && self.body.is_end_stream();
         watched.record.answered(&data);
         if let Some(pace) = &mut watched.pace {
             pace.passed(data.len());
         }
-        if self.body.is_end_stream() && !self.is_cut_at_end() {
+        if ends {
             self.finish(None);
         }
         Frame::data(data)
@@ -271,10 +285,7 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         // Whoever knows that there is nothing more does not ask for it.
-        if self.body.is_end_stream() {
-            if let Some(_cut) = self.cut() {
-                let _ = self.fail(&End::of(Outcome::Lost, "injected"), Broken("cut").into());
-            }
+        if self.body.is_end_stream() && !self.is_cut() {
             return self.finish(None);
         }
         if let Some(watched) = self.watched.take() {

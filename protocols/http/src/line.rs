@@ -18,11 +18,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep_until},
+    time::{Sleep, sleep, sleep_until},
 };
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
+
+/// How long a client that has ended its half, and said no more than that, is answered.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// What HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,6 +40,8 @@ thread_local! {
 /// What a connection's bytes have told, for whoever serves its requests.
 #[derive(Default)]
 pub(crate) struct Notes {
+    /// How many operations are under way.
+    pub(crate) busy: Cell<usize>,
     /// What is wrong with the request that can't be read.
     pub(crate) fault: Cell<Option<Fault>>,
     /// There was such a request.
@@ -77,6 +82,8 @@ pub(crate) struct Line {
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
     patience: Option<Duration>,
+    /// Rings when a client that has ended its half is taken for gone.
+    half_closed: Option<Pin<Box<Sleep>>>,
     /// Rings when the client has taken nothing for too long.
     stall: Option<Pin<Box<Sleep>>>,
 }
@@ -93,6 +100,7 @@ impl Line {
             held: BytesMut::new(),
             passed: BytesMut::new(),
             pauses: [None, None],
+            half_closed: None,
             stall: None,
         }
     }
@@ -145,8 +153,12 @@ impl Line {
         most: usize,
         show: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<io::Result<T>> {
+        let mut most = most.min(CHUNK);
+        if self.paced {
+            ready!(self.poll_pause(cx, Way::Up));
+            most = most.min(self.door.most(Way::Up)).max(1);
+        }
         SCRATCH.with_borrow_mut(|scratch| {
-            let most = most.min(scratch.len());
             let mut bytes = ReadBuf::new(&mut scratch[..most]);
             let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes));
             if let Err(error) = read {
@@ -217,6 +229,17 @@ impl Line {
         if screen.awaits_upgrade() && self.notes.answered.get() >= screen.requests() {
             screen.resume();
         }
+    }
+
+    /// A client that has ended its half may still listen, or be gone: nobody can tell. What is
+    /// under way goes on for a while.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (notes, asked) = (&self.notes, self.screen.is_some());
+        if !asked || notes.busy.get() == 0 || notes.owes_since.get().is_some() {
+            return Poll::Ready(());
+        }
+        let rings = || Box::pin(sleep(HALF_CLOSED));
+        self.half_closed.get_or_insert_with(rings).as_mut().poll(cx)
     }
 
     fn pay(&mut self, way: Way, bytes: usize, now: Instant) {
@@ -291,12 +314,7 @@ impl Read for Line {
             if line.screen.as_ref().is_some_and(Screen::holds) {
                 return Poll::Pending;
             }
-            let mut most = to.remaining();
-            if line.paced {
-                ready!(line.poll_pause(cx, Way::Up));
-                most = most.min(line.door.most(Way::Up)).max(1);
-            }
-            let read = line.poll_fetch(cx, most, |line, bytes| {
+            let read = line.poll_fetch(cx, to.remaining(), |line, bytes| {
                 let direct = line.screen(bytes)?;
                 if direct {
                     to.put_slice(bytes);
@@ -304,6 +322,9 @@ impl Read for Line {
                 io::Result::Ok(direct || bytes.is_empty())
             });
             if ready!(read)?? {
+                if line.notes.ended.get() {
+                    ready!(line.poll_half_closed(cx));
+                }
                 return Poll::Ready(Ok(()));
             }
         }

@@ -3,13 +3,13 @@
 use crate::{
     body::Body,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
-    facts::{ATTRIBUTES, LOGGED},
+    facts::{ATTRIBUTES, LOGGED, named},
     routes::{Routes, Statuses, path_fault},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
-use operation::{Extra, Outcome, Protocol};
-use std::sync::LazyLock;
+use operation::{Extra, Outcome, Protocol, Reason};
+use std::time::Duration;
 
 /// What it is called, and what it counts.
 pub const PROTOCOL: Protocol = Protocol {
@@ -22,15 +22,6 @@ pub const PROTOCOL: Protocol = Protocol {
     logged_with_values: &["query"],
     ..Protocol::plain("http")
 };
-
-/// The names of statuses, from 100.
-static STATUSES: LazyLock<Vec<String>> =
-    LazyLock::new(|| (100_u16..1000).map(|status| status.to_string()).collect());
-
-/// The name of a status.
-fn named(status: StatusCode) -> Option<&'static str> {
-    STATUSES.get(usize::from(status.as_u16()).checked_sub(100)?).map(String::as_str)
-}
 
 /// What listeners of plain HTTP are set to, for all workers.
 #[derive(Debug)]
@@ -77,7 +68,9 @@ impl Dialect for Http {
         let asked = asked.and_then(|code| StatusCode::from_u16(code).ok());
         let status = asked.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
         let mut answer = told(status, refusal.reason.as_str(), refusal.message, refusal.policy);
-        if let Some(after) = refusal.retry_after {
+        // Whoever asks too often is always told to wait.
+        let limited = (refusal.reason == Reason::RateLimited).then_some(Duration::ZERO);
+        if let Some(after) = refusal.retry_after.or(limited) {
             // In whole seconds, and not too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));

@@ -1,7 +1,7 @@
 //! A cluster's connections on one worker, kept for the next request.
 
 use crate::{
-    proxy::{Cluster, Endpoint, Unreachable, Whom, Wish},
+    proxy::{Cluster, Endpoint, Unreachable, Whom},
     wire::{Own, Shared, Stream, Wire},
 };
 use foldhash::HashMap;
@@ -96,7 +96,7 @@ impl Pool {
         if let Some(wire) = first.as_ref().and_then(|endpoint| self.take(endpoint)) {
             return Ok(wire);
         }
-        self.dial(Whom { hash, first, tried: tried.to_vec() }).await
+        Box::pin(self.dial(Whom { hash, first, tried: tried.to_vec() })).await
     }
 
     /// A connection that was not used before: what is kept may be stale.
@@ -106,7 +106,7 @@ impl Pool {
         endpoint: Endpoint,
     ) -> Result<Wire, Unreachable> {
         self.drop_idle(&endpoint);
-        self.dial(Whom { hash, first: Some(endpoint), tried: Vec::new() }).await
+        Box::pin(self.dial(Whom { hash, first: Some(endpoint), tried: Vec::new() })).await
     }
 
     /// What there is for this endpoint.
@@ -261,7 +261,12 @@ impl Pool {
         self.plan.idle_timeout.is_some_and(|most| since.elapsed() >= most)
     }
 
-    /// Whether nothing is left.
+    /// Closes what rests and is not wanted any more.
+    pub(crate) fn look(&self) {
+        self.sweep();
+    }
+
+    /// Closes what has rested for too long, or is of no use. Returns whether nothing is left.
     fn sweep(&self) -> bool {
         let awaited = self.cluster.is_awaited();
         let mut kept = self.kept.borrow_mut();
@@ -306,13 +311,5 @@ impl Drop for Dialing<'_> {
 impl Own {
     fn endpoint(&self) -> &Endpoint {
         self.lease().endpoint()
-    }
-}
-
-/// Why a connection closes whose endpoint asks for that now.
-pub(crate) fn wished(wish: Wish) -> Option<Close> {
-    match wish {
-        Wish::Close(close) => Some(close),
-        Wish::Stay | Wish::Rest => None,
     }
 }

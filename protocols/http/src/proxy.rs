@@ -20,7 +20,10 @@ pub trait Door: Gate {
     /// The listener's time limits.
     fn patience(&self) -> Patience;
 
-    /// Has `waker` woken when the phase changes.
+    /// How often what endpoints wish of their connections has changed.
+    fn nudges(&self) -> u64;
+
+    /// Has `waker` woken when the phase changes, or what endpoints wish.
     fn wakes(&self, waker: &Waker);
 
     /// How far the proxy has come.
@@ -28,6 +31,9 @@ pub trait Door: Gate {
 
     /// Counts bytes that broke the protocol's rules.
     fn violation(&self, violation: Violation);
+
+    /// Counts an operation that its cluster had no room for. Returns whose limit that is.
+    fn overloaded(&self) -> &'static str;
 
     /// The refusal of a request that can't be read, where a policy guards.
     fn refuse_unreadable(&self) -> Option<No>;

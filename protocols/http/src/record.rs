@@ -6,7 +6,7 @@ use crate::{
     proxy::Lease,
     visit::Visit,
 };
-use operation::{Outcome, Settlement, Ticket};
+use operation::{Close, Outcome, Settlement, Ticket};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -30,7 +30,7 @@ pub(crate) struct Record {
     pub(crate) gives_up: Cell<Outcome>,
     /// The attempt whose answer is the operation's.
     trip: RefCell<Option<Trip>>,
-    visit: Rc<Visit>,
+    pub(crate) visit: Rc<Visit>,
 }
 
 /// One attempt, at its endpoint. Dropped, it counts as cancelled.
@@ -129,7 +129,8 @@ impl Record {
         meter: Option<Box<dyn Meter>>,
         visit: &Rc<Visit>,
     ) -> Rc<Self> {
-        visit.busy.set(visit.busy.get() + 1);
+        let busy = &visit.notes.busy;
+        busy.set(busy.get() + 1);
         Rc::new(Self {
             ticket: Cell::new(Some(ticket)),
             facts,
@@ -172,10 +173,14 @@ impl Record {
     pub(crate) fn settle(&self, end: &End) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
+        self.facts.over();
         if let Some(trip) = self.trip.borrow_mut().take() {
-            trip.over(end.outcome);
+            // Of what somebody breaks on purpose no endpoint is to blame.
+            let injected = end.reason == Some(Close::Injected.as_str());
+            trip.over(if injected { Outcome::Cancelled } else { end.outcome });
         }
-        self.visit.busy.set(self.visit.busy.get() - 1);
+        let busy = &self.visit.notes.busy;
+        busy.set(busy.get() - 1);
         let (request_items, reply_items) =
             self.meter.as_ref().map_or((0, 0), |meter| meter.borrow().items());
         ticket.settle(&Settlement {
@@ -197,7 +202,11 @@ impl Record {
 
     /// Nobody waits for it any more.
     pub(crate) fn gone(&self) {
-        let close = self.visit.close.get();
+        let close = match self.visit.close.get() {
+            // That was another operation.
+            Close::Injected => Close::ClientReset,
+            close => close,
+        };
         self.settle(&End::of(close.outcome(false), close.as_str()));
     }
 }

@@ -43,6 +43,9 @@ const MOST_RESETS: usize = 100;
 /// A time that never comes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// How long a client may take to ask that may not be served, and then to be told.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// How long a client may take to end its own half.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -88,18 +91,17 @@ impl Server {
         Box::pin(serve(self, door, client, None))
     }
 
-    /// Tells a client that a policy does not let it in: its first requests are answered so, and then
-    /// its connection ends.
+    /// Serves a client whose connection may not be: its first request is told so.
     pub fn turn_away(
         self: Rc<Self>,
         door: Rc<dyn Door>,
         client: TcpStream,
-        why: No,
+        no: No,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
             // Whoever asks nothing in time has nothing to be told.
-            let told = serve(self, door, client, Some(why));
-            timeout(GOODBYE, told).await.unwrap_or(Close::Refused)
+            let _ = timeout(TOLD, serve(self, door, client, Some(no))).await;
+            Close::Refused
         })
     }
 }
@@ -108,10 +110,10 @@ async fn serve(
     server: Rc<Server>,
     door: Rc<dyn Door>,
     client: TcpStream,
-    refuses: Option<No>,
+    turned_away: Option<No>,
 ) -> Close {
     let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
-    let visit = Visit::new(server, door, Rc::clone(line.notes()), refuses);
+    let visit = Visit::new(server, door, Rc::clone(line.notes()), turned_away);
     let mut watch = Watch::new(&visit);
     let greeted = poll_fn(|cx| {
         if let Poll::Ready(spoken) = line.poll_speaks_http2(cx) {
@@ -214,11 +216,7 @@ impl Connection {
             return Connection::Http2(Box::new(builder.serve_connection(line, each)));
         }
         let mut builder = http1::Builder::new();
-        builder
-            .half_close(true)
-            .max_headers(plan.max_headers)
-            .header_read_timeout(None)
-            .timer(TokioTimer::new());
+        builder.max_headers(plan.max_headers).header_read_timeout(None).timer(TokioTimer::new());
         Connection::Http1(Box::new(builder.serve_connection(line, each)))
     }
 
@@ -267,13 +265,14 @@ impl Watch {
 
     /// Whether the connection is to be told now that it takes no more requests.
     fn drains(&mut self) -> bool {
-        let drains = self.draining || self.visit.is_last() && self.visit.busy.get() == 0;
+        let drains = self.draining || self.visit.is_last() && self.visit.notes.busy.get() == 0;
         drains && !std::mem::replace(&mut self.told, true)
     }
 
     /// Ready when the connection is to end now.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.visit.door.wakes(cx.waker());
+        self.visit.nudges();
         match self.visit.door.phase() {
             Phase::Leaving => return Poll::Ready(Close::DrainTimeout),
             Phase::Draining if self.visit.served.get() == 0 && self.silent => {
@@ -303,7 +302,7 @@ impl Watch {
     /// What happens next if nothing else does.
     fn next(&self) -> Option<(Instant, Close)> {
         let (notes, patience) = (&self.visit.notes, &self.patience);
-        let (busy, served) = (self.visit.busy.get() > 0, self.visit.served.get() > 0);
+        let (busy, served) = (notes.busy.get() > 0, self.visit.served.get() > 0);
         let after = |from: Instant, time: Option<Duration>, close| Some((from + time?, close));
         let moved = notes.moved.get().unwrap_or(self.began);
         let greets = !served && !busy;

@@ -80,6 +80,11 @@ impl Server {
         Rc::new(Self { dialect, plan, clusters, loads: RefCell::default() })
     }
 
+    /// Closes the connections at rest whose endpoints no longer want them.
+    pub fn look(&self) {
+        self.clusters.values().for_each(|pool| pool.look());
+    }
+
     /// Closes every connection at rest: the worker drains.
     pub fn close(&self) {
         self.clusters.values().for_each(|pool| pool.close());

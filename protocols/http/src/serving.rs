@@ -58,6 +58,9 @@ pub(crate) enum Late {
     Idle,
 }
 
+/// Why a request goes nowhere, in words, and the policy that has it so.
+type Unreserved = (Reason, String, Option<&'static str>);
+
 impl Serving<'_> {
     pub(crate) async fn serve(self, head: request::Parts, body: Body, asked: Asked) -> Answer {
         if !self.terms.delay.is_zero() {
@@ -77,24 +80,30 @@ impl Serving<'_> {
         };
         let way = match self.reserve(targets) {
             Ok(way) => way,
-            Err((reason, words)) => {
+            Err((reason, words, policy)) => {
+                let why = Refusal { policy, ..Refusal::new(reason, &words) };
                 let end = End::of(Outcome::Rejected, reason.as_str());
-                return Ok(self.refuse(&asked, &Refusal::new(reason, &words), &end));
+                let end = End { policy: policy.map(Into::into), ..end };
+                return Ok(self.refuse(&asked, &why, &end));
             }
         };
         if let Some(upgrade) = tunnel::wanted(&head, &route) {
-            return self.tunnel(upgrade, head, asked, way).await;
+            // What is rare lies in a box of its own, so that requests are small: they are many.
+            return Box::pin(self.tunnel(upgrade, head, asked, way)).await;
         }
         self.forward(head, body, asked, way).await
     }
 
     /// The cluster that it goes to, and a place among that cluster's operations.
-    fn reserve(&self, targets: &Targets) -> Result<Way, (Reason, String)> {
+    fn reserve(&self, targets: &Targets) -> Result<Way, Unreserved> {
         let name = targets.pick(fastrand::f64());
         let Some(pool) = self.visit.server.pool(name) else {
-            return Err((Reason::NoEndpoint, format!("there is no cluster `{name}`")));
+            return Err((Reason::NoEndpoint, format!("there is no cluster `{name}`"), None));
         };
-        let permit = pool.cluster().admit().map_err(|words| (Reason::Overloaded, words))?;
+        let permit = pool
+            .cluster()
+            .admit()
+            .map_err(|words| (Reason::Overloaded, words, Some(self.visit.door.overloaded())))?;
         Ok(Way { pool: Rc::clone(pool), permit })
     }
 
@@ -270,6 +279,10 @@ impl Serving<'_> {
                 };
                 (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
             }
+            Failed::Taken(close) => {
+                let words = "the service was taken out of use before it answered".to_owned();
+                (Reason::Lost, words, End::of(close.outcome(false), close.as_str()))
+            }
             Failed::TimedOut => {
                 let words = "the service took longer than an attempt may".to_owned();
                 (Reason::TimedOut, words, End::of(Outcome::Lost, "timed_out"))
@@ -319,7 +332,7 @@ impl Serving<'_> {
     /// A fault that somebody asked for.
     fn cut(&self, reset: bool) -> Silence {
         self.record.settle(&End::of(Outcome::Lost, Close::Injected.as_str()));
-        self.visit.cut(reset);
+        self.visit.cut(self.record.facts.version, Close::Injected, reset);
         Silence
     }
 
@@ -334,6 +347,9 @@ impl Serving<'_> {
         let (record, server) = (&self.record, &self.visit.server);
         let now = Instant::now();
         record.follows(trip);
+        if let Some(Cut { place: Place::Reply(0), reset }) = self.terms.cut {
+            return Err(self.cut(reset));
+        }
         record.first_byte.set(Some(now));
         record.moved.set(now);
         record.reply_bytes.set(facts::size(17, &head.headers));

@@ -3,16 +3,18 @@
 use crate::{
     hygiene::Peer,
     line::Notes,
-    proxy::{Door, Phase},
+    proxy::{Door, Lease, Phase, Wish},
     record::Record,
     server::Server,
     wire::Own,
 };
+use http::Version;
 use operation::{Close, No};
+use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 use tokio::net::TcpStream;
 
@@ -21,19 +23,23 @@ pub(crate) struct Visit {
     pub(crate) server: Rc<Server>,
     pub(crate) door: Rc<dyn Door>,
     pub(crate) notes: Rc<Notes>,
-    /// A policy does not let the connection in: every request is told so.
-    pub(crate) refuses: Option<No>,
     /// The client's address, as headers tell it.
     pub(crate) peer: Peer,
+    /// …and with its port, as logs tell it.
+    pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
-    /// How many operations are under way.
-    pub(crate) busy: Cell<usize>,
     /// How many there were.
     pub(crate) served: Cell<u64>,
+    /// What every request is told, where the connection may not be.
+    pub(crate) turned_away: Option<No>,
     /// Why the connection ends.
     pub(crate) close: Cell<Close>,
     /// It ends after the answer that is under way.
     pub(crate) last: Cell<bool>,
+    /// The tasks of streams, which have to be told when endpoints wish something else.
+    streams: RefCell<Slab<Waker>>,
+    /// How often they were told.
+    nudges: Cell<u64>,
     /// What the connection becomes that changes to another protocol.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
@@ -52,25 +58,60 @@ pub(crate) enum TunnelEnd {
     Plain(TcpStream, Rc<dyn crate::proxy::Lease>),
 }
 
+/// Heeds what an endpoint wishes of the connection that serves an operation.
+#[derive(Default)]
+pub(crate) struct Heed(Option<(Rc<Visit>, usize)>);
+
+impl Heed {
+    /// Ready when the connection is to be closed.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        visit: &Rc<Visit>,
+        version: Version,
+        lease: &dyn Lease,
+    ) -> Poll<Close> {
+        // All else is one task, which the worker wakes by itself.
+        if version >= Version::HTTP_2 && self.0.is_none() {
+            let place = visit.streams.borrow_mut().insert(cx.waker().clone());
+            self.0 = Some((Rc::clone(visit), place));
+        }
+        match lease.wish() {
+            Wish::Close(close) => Poll::Ready(close),
+            Wish::Stay | Wish::Rest => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Heed {
+    fn drop(&mut self) {
+        if let Some((visit, place)) = self.0.take() {
+            visit.streams.borrow_mut().try_remove(place);
+        }
+    }
+}
+
 impl Visit {
     pub(crate) fn new(
         server: Rc<Server>,
         door: Rc<dyn Door>,
         notes: Rc<Notes>,
-        refuses: Option<No>,
+        turned_away: Option<No>,
     ) -> Rc<Self> {
         Rc::new(Self {
             server,
             notes,
-            refuses,
+            address: door.link().peer.to_string().into(),
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
-            busy: Cell::new(0),
             served: Cell::new(0),
             close: Cell::new(Close::ClientReset),
-            last: Cell::new(false),
+            last: Cell::new(turned_away.is_some()),
+            turned_away,
             tunnel: RefCell::new(None),
+            streams: RefCell::default(),
+            nudges: Cell::new(0),
         })
     }
 
@@ -80,8 +121,26 @@ impl Visit {
         self.last.get() || most.is_some_and(|most| self.served.get() >= most)
     }
 
-    /// Ends the connection as somebody has asked for, with a reset or without.
-    pub(crate) fn cut(&self, reset: bool) {
+    /// Tells streams if endpoints wish something else of their connections.
+    pub(crate) fn nudges(&self) {
+        let nudges = self.door.nudges();
+        if self.nudges.replace(nudges) != nudges {
+            self.streams.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
+        }
+    }
+
+    /// Ends the connection in the middle of an operation, with a reset or without. Where it
+    /// carries others too, only this one's stream ends, by a reset of its own.
+    pub(crate) fn cut(&self, version: Version, close: Close, reset: bool) {
+        if version < Version::HTTP_2 {
+            self.close.set(close);
+            self.notes.reset.set(reset);
+        }
+    }
+
+    /// Ends the connection after what is under way.
+    pub(crate) fn cut_at_end(&self, reset: bool) {
+        self.last.set(true);
         self.close.set(Close::Injected);
         self.notes.reset.set(reset);
     }

@@ -1,0 +1,242 @@
+//! HTTP and gRPC: services that answer each request the same, and what a client of them sends and
+//! hears, byte for byte.
+
+use bytes::Bytes;
+use h2::client;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
+
+/// What both services answer.
+pub const ANSWER: &[u8] = b"answer";
+
+/// The same as a message of gRPC: uncompressed, so long.
+const MESSAGE: &[u8] = b"\0\0\0\0\x06answer";
+
+/// What is asked, as a message.
+const ASKED: &[u8] = b"\0\0\0\0\x03ask";
+
+/// How many bytes a conversation may have.
+const ROOM: usize = 1 << 20;
+
+/// Starts a service of HTTP/1.1.
+pub fn serve_http() -> SocketAddr {
+    serve(|stream| {
+        let answer = service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(ANSWER))))
+        });
+        tokio::spawn(async move {
+            // Connections break in tests of broken connections.
+            let _ = http1::Builder::new().serve_connection(stream, answer).await;
+        });
+    })
+}
+
+/// Starts a service of gRPC.
+pub fn serve_grpc() -> SocketAddr {
+    serve(|stream| {
+        let answer = service_fn(|request: Request<Incoming>| async {
+            let _ = request.into_body().collect().await;
+            let ok = HeaderMap::from_iter([(status(), HeaderValue::from_static("0"))]);
+            let body = Full::new(Bytes::from_static(MESSAGE));
+            let mut answer = Response::new(body.with_trailers(async { Some(Ok(ok)) }));
+            let grpc = HeaderValue::from_static("application/grpc");
+            answer.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+            Ok::<_, Infallible>(answer)
+        });
+        tokio::spawn(async move {
+            let served = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer);
+            let _ = served.await;
+        });
+    })
+}
+
+fn serve(one: impl Fn(TokioIo<tokio::net::TcpStream>) + Send + 'static) -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                one(TokioIo::new(stream));
+            }
+        });
+    });
+    address
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn status() -> http::HeaderName {
+    http::HeaderName::from_static("grpc-status")
+}
+
+/// What a client of HTTP/1.1 sends.
+pub fn get() -> Vec<u8> {
+    b"GET /prices HTTP/1.1\r\nhost: shop\r\n\r\n".to_vec()
+}
+
+/// What a client of gRPC sends, from the first byte of its connection.
+pub fn call() -> Vec<u8> {
+    runtime().block_on(async {
+        let (near, mut far) = duplex(ROOM);
+        let (mut client, connection) = client::handshake(near).await.unwrap();
+        let _answer = begin(&mut client);
+        tokio::spawn(connection);
+        let mut sent = Vec::new();
+        while !sent.ends_with(ASKED) {
+            far.read_buf(&mut sent).await.unwrap();
+        }
+        sent
+    })
+}
+
+fn begin(client: &mut client::SendRequest<Bytes>) -> client::ResponseFuture {
+    let request = Request::post("http://shop/shop.Prices/Get")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    body.send_data(Bytes::from_static(ASKED), true).unwrap();
+    answer
+}
+
+/// An answer, as far as it has come.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Its status, 0 before there is one.
+    pub status: u16,
+    /// Its headers, and then its trailers.
+    pub headers: HeaderMap,
+    /// What has come of its body.
+    pub body: Vec<u8>,
+    /// All of it is there.
+    pub whole: bool,
+    /// It was broken off, though the connection goes on.
+    pub cut: bool,
+}
+
+impl Answer {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The answer to [`get`].
+    pub fn to_get(bytes: &[u8]) -> Answer {
+        let mut answer = Answer::default();
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return answer;
+        };
+        let head = std::str::from_utf8(&bytes[..end]).expect("text");
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+        answer.status = status.expect("a status line")[..3].parse().expect("a status");
+        for (name, value) in lines.map(|line| line.split_once(':').expect("a header")) {
+            let name: http::HeaderName = name.parse().expect("a name");
+            answer.headers.append(name, value.trim().parse().expect("a value"));
+        }
+        answer.body = bytes[end + 4..].to_vec();
+        let length = answer.header("content-length").expect("a length").parse();
+        answer.whole = answer.body.len() == length.unwrap_or(usize::MAX);
+        answer
+    }
+
+    /// The answer to [`call`]: what a client makes of these bytes, that has sent it.
+    pub fn to_call(bytes: &[u8]) -> Answer {
+        runtime().block_on(async {
+            let (near, mut far) = duplex(ROOM);
+            let (mut client, connection) = client::handshake(near).await.unwrap();
+            let coming = begin(&mut client);
+            tokio::spawn(connection);
+            // Nothing can be answered that was not asked.
+            let mut asked = Vec::new();
+            while !asked.ends_with(ASKED) {
+                far.read_buf(&mut asked).await.unwrap();
+            }
+            far.write_all(bytes).await.unwrap();
+            far.shutdown().await.unwrap();
+            let mut answer = Answer::default();
+            let reset = |error: h2::Error| error.is_reset();
+            let (head, mut body) = match coming.await {
+                Ok(head) => head.into_parts(),
+                Err(error) => {
+                    answer.cut = reset(error);
+                    return answer;
+                }
+            };
+            (answer.status, answer.headers) = (head.status.as_u16(), head.headers);
+            while let Some(data) = body.data().await {
+                match data {
+                    Ok(data) => answer.body.extend_from_slice(&data),
+                    Err(error) => {
+                        answer.cut = reset(error);
+                        return answer;
+                    }
+                }
+            }
+            let Ok(trailers) = body.trailers().await else { return answer };
+            answer.headers.extend(trailers.unwrap_or_default());
+            answer.whole = true;
+            answer
+        })
+    }
+
+    /// Whether it is the service's to [`get`].
+    pub fn is_to_get(&self) -> bool {
+        self.whole && self.status == 200 && self.body == ANSWER
+    }
+
+    /// Whether it is the service's to [`call`].
+    pub fn is_to_call(&self) -> bool {
+        self.whole && self.status == 200 && self.body == MESSAGE
+    }
+
+    /// The status of gRPC.
+    pub fn grpc(&self) -> Option<i32> {
+        self.header("grpc-status").filter(|_| self.whole)?.parse().ok()
+    }
+}
+
+/// Asks as [`get`] does, and holds the service to its answer.
+pub fn asks_http(address: SocketAddr) {
+    assert!(
+        Answer::to_get(&exchange(address, &get(), |bytes| Answer::to_get(bytes).whole)).is_to_get()
+    );
+}
+
+/// Asks as [`call`] does, and holds the service to its answer.
+pub fn asks_grpc(address: SocketAddr) {
+    let heard = exchange(address, &call(), |bytes| Answer::to_call(bytes).whole);
+    let answer = Answer::to_call(&heard);
+    assert!(answer.is_to_call() && answer.grpc() == Some(0), "{answer:?}");
+}
+
+/// Sends these bytes, and hears what comes until that is enough.
+fn exchange(address: SocketAddr, bytes: &[u8], enough: fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut client = super::ends::End::connect(address);
+    client.send(bytes);
+    let mut heard = Vec::new();
+    while !enough(&heard) {
+        let more = client.more();
+        assert!(!more.is_empty(), "it ended after {heard:?}");
+        heard.extend(more);
+    }
+    heard
+}
