@@ -94,11 +94,11 @@ fn redirects_and_fixed_replies_need_no_service() {
         "{ name: moved, match: { path_prefix: /old }, redirect: { status: 308, prefix: /new } }",
         "{ name: away, match: { path: /away }, redirect: { scheme: https, host: a.example } }",
         "{ name: gone, match: { path: /gone }, reply: { status: 410, body: gone, headers: { x-a: b } } }",
+        "{ name: rest, cluster: shop }",
     ];
     for asks in [Version::One, Version::Two] {
-        let tollgate = Tollgate::start(
-            &routed_config(&routes, &[], "").replace("clusters:\n", "clusters: {}\n"),
-        );
+        let shop = Service::saying(Version::One, "shop");
+        let tollgate = routed(&routes, &[("shop", &shop)]);
         let client = Client::connect(at(&tollgate), asks);
         let moved = client.ask(get("/old/a%20b?c=d"));
         assert_eq!(moved.status, 308);
@@ -113,6 +113,7 @@ fn redirects_and_fixed_replies_need_no_service() {
         assert_eq!((gone.status, gone.text()), (410, "gone"));
         assert_eq!(gone.header("x-a"), "b");
         assert_eq!(gone.header("content-type"), "text/plain; charset=utf-8");
+        assert_eq!(shop.connections(), 0);
     }
 }
 

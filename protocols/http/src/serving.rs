@@ -138,7 +138,7 @@ impl Serving<'_> {
         }
         let errand = Errand {
             head,
-            authority: self.authority.value(),
+            authority: route.host().or_else(|| self.authority.value()),
             source: Rc::clone(&source),
             record: &self.record,
             route: &route,
