@@ -181,8 +181,9 @@ fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
         _ if notes.faulty.get() => Close::ClientViolation,
         _ if notes.broken.get() => Close::ClientReset,
         Ok(()) if watch.draining => Close::Drain,
-        Ok(()) if notes.ended.get() || !visit.is_last() => Close::Client,
-        Ok(()) => Close::MaxRequests,
+        // The client closes too once it has been told.
+        Ok(()) if visit.is_last() => Close::MaxRequests,
+        Ok(()) => Close::Client,
         Err(error) if error.is_incomplete_message() || notes.ended.get() => Close::ClientReset,
         Err(error) => {
             tracing::debug!(peer = %visit.door.link().peer, %error, "an HTTP connection ended");

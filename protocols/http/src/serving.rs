@@ -138,7 +138,7 @@ impl Serving<'_> {
         }
         let errand = Errand {
             head,
-            authority: self.authority.value(),
+            authority: route.host().or_else(|| self.authority.value()),
             source: Rc::clone(&source),
             record: &self.record,
             route: &route,
@@ -269,11 +269,13 @@ impl Serving<'_> {
             Failed::Lost(lost) => {
                 let close = match lost {
                     Lost::Unreadable => Close::UpstreamViolation,
-                    Lost::Refused | Lost::Reset => Close::UpstreamReset,
+                    Lost::Refused | Lost::Reset | Lost::Stream => Close::UpstreamReset,
                 };
                 let words = match lost {
                     Lost::Unreadable => "what the service answered is no HTTP",
-                    Lost::Refused | Lost::Reset => "the service went away before it answered",
+                    Lost::Refused | Lost::Reset | Lost::Stream => {
+                        "the service went away before it answered"
+                    }
                 };
                 (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
             }
