@@ -13,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use operation::{Cut, Outcome, Place};
+use operation::{Cut, Outcome, Place, Reason};
 use std::{
     error::Error,
     fmt,
@@ -42,6 +42,7 @@ struct Watched {
     cut: Option<Cut>,
     pace: Option<Pace>,
     visit: Rc<Visit>,
+    translated: bool,
     passed: u64,
     /// Held for as long as the operation is under way.
     _permit: Option<Box<dyn std::any::Any>>,
@@ -58,6 +59,8 @@ pub(crate) struct Rest {
     pub(crate) pace: Option<Pace>,
     pub(crate) visit: Rc<Visit>,
     pub(crate) permit: Option<Box<dyn std::any::Any>>,
+    /// Somebody makes the client's words of it.
+    pub(crate) translated: bool,
 }
 
 /// How long an answer may take.
@@ -101,7 +104,7 @@ impl Download {
 
     /// The body of an operation's answer.
     pub(crate) fn watched(body: Body, rest: Rest) -> Self {
-        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit } = rest;
+        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit, translated } = rest;
         let watched = Watched {
             record,
             dialect,
@@ -111,6 +114,7 @@ impl Download {
             cut,
             pace,
             visit,
+            translated,
             passed: 0,
             _permit: permit,
         };
@@ -135,12 +139,14 @@ impl Download {
 
     /// The answer ends before its end.
     fn fail(&mut self, end: &End, why: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut words = None;
         if let Some(watched) = self.watched.take() {
+            words = watched.last_words(end);
             watched.record.facts.flag(Flags::ANSWER_CUT);
             watched.record.settle(end);
         }
         self.body = Body::Empty;
-        Poll::Ready(Some(Err(why)))
+        Poll::Ready(Some(words.map(Frame::trailers).ok_or(why)))
     }
 
     /// Cuts the connection if this is the place.
@@ -189,6 +195,18 @@ impl Download {
 }
 
 impl Watched {
+    /// What the client is told where the answer breaks off, unless that is somebody's wish.
+    fn last_words(&self, end: &End) -> Option<HeaderMap> {
+        let (reason, words) = match end.reason {
+            Some("injected") => return None,
+            Some("timed_out") => (Reason::TimedOut, "the service took too long"),
+            Some("idle_timeout") => (Reason::TimedOut, "nothing moved for too long"),
+            _ => (Reason::Lost, "the service's answer broke off"),
+        };
+        // Whoever translates sees for himself that it does.
+        if self.translated { None } else { self.dialect.last_words(reason, words) }
+    }
+
     fn end(mut self: Box<Self>, end: &End) {
         self.record.settle(end);
         if let Some((mut wire, pool)) = self.wire.take() {
