@@ -104,7 +104,8 @@ impl Download {
 
     /// The body of an operation's answer.
     pub(crate) fn watched(body: Body, rest: Rest) -> Self {
-        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit, translated } = rest;
+        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit, translated } =
+            rest;
         let watched = Watched {
             record,
             dialect,
