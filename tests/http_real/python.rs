@@ -10,7 +10,10 @@ use crate::{
         tollgate::Tollgate,
     },
 };
-use std::{io::{Read, Write}, net::TcpStream};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 #[test]
 fn requests_keeps_its_connection_cookies_and_streams() {
@@ -59,7 +62,9 @@ fn a_websocket_at_rest_is_closed_after_the_idle_time() {
     let address = tollgate.listener("web").to_string();
     python::run("http_scenarios.py", &["websocket_idle", &address]);
     let line = &tollgate.logged(1, |line| line["flags"] == "upgraded")[0];
-    assert_eq!(line["reason"], "idle_timeout", "{line}");
+    assert_eq!(line["outcome"], "ok", "{line}");
+    let labels = [("listener", "web"), ("reason", "idle_timeout")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
 }
 
 #[test]
@@ -89,8 +94,6 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
             let end = rest.find(&format!("{n:02}")).unwrap_or_else(|| panic!("no {n} in {heard}"));
             rest = &rest[end + 2..];
         }
-        eventually("all to be logged", || {
-            (pair.tollgate.access_log().len() == 21).then_some(())
-        });
+        eventually("all to be logged", || (pair.tollgate.access_log().len() == 21).then_some(()));
     });
 }
