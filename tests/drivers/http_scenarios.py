@@ -64,9 +64,9 @@ def scenario_httpx(url):
     async def many():
         async with httpx.AsyncClient(http1=False, http2=True, timeout=30) as client:
             answers = await asyncio.gather(
-                *(client.post(f"{url}/echo", content=b"%d" % n) for n in range(100))
+                *(client.get(f"{url}/bytes/{n}") for n in range(100))
             )
-            assert [it.content for it in answers] == [b"%d" % n for n in range(100)]
+            assert [len(it.content) for it in answers] == list(range(100))
             assert {it.http_version for it in answers} == {"HTTP/2"}
 
             sent = os.urandom(3_000_000)
