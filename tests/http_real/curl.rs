@@ -39,7 +39,7 @@ impl Got {
 
     fn header(&self, name: &str) -> Option<&str> {
         let named = |line: &&str| line.split(':').next().unwrap().eq_ignore_ascii_case(name);
-        let line = self.heads.lines().rfind(|line| named(&line))?;
+        let line = self.heads.lines().rfind(|line| named(line))?;
         Some(line.split_once(": ")?.1)
     }
 }

@@ -10,20 +10,30 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     thread,
 };
-use tokio::{net::TcpListener, runtime};
+use tokio::{net::TcpListener, runtime, task};
 
 /// What it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
     Http1,
     Http2,
+}
+
+/// Runs hyper's tasks on the service's thread.
+#[derive(Clone, Copy)]
+struct Here;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
+    fn execute(&self, future: F) {
+        task::spawn_local(future);
+    }
 }
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -35,7 +45,8 @@ pub fn start(speaks: Speaks) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(serve(listener, speaks));
+        let serving = serve(listener, speaks);
+        task::LocalSet::new().block_on(&runtime.expect("a runtime"), serving);
     });
     address
 }
@@ -44,13 +55,13 @@ async fn serve(listener: std::net::TcpListener, speaks: Speaks) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     while let Ok((stream, _)) = listener.accept().await {
         let io = TokioIo::new(stream);
-        tokio::spawn(async move {
+        task::spawn_local(async move {
             let service = service_fn(async |request| Ok::<_, Infallible>(answer(request).await));
             // A client that goes away is no matter.
             let _ = match speaks {
                 Speaks::Http1 => http1::Builder::new().serve_connection(io, service).await,
                 Speaks::Http2 => {
-                    let builder = http2::Builder::new(TokioExecutor::new());
+                    let builder = http2::Builder::new(Here);
                     builder.serve_connection(io, service).await
                 }
             };
