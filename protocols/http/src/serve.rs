@@ -1,6 +1,7 @@
 //! A client's connection, from its first byte to its end.
 
 use crate::{
+    body::Body,
     download::Download,
     exchange::{Silence, exchange},
     line::Line,
@@ -10,7 +11,8 @@ use crate::{
     wire::Here,
 };
 use bytes::BytesMut;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -68,8 +70,12 @@ impl Service<Request<Incoming>> for Each {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let visit = Rc::clone(&self.0);
         let http1 = request.version() < Version::HTTP_2;
+        let bare = !http1 && request.method() == Method::HEAD;
         Box::pin(async move {
             let mut answer = exchange(Rc::clone(&visit), request).await?;
+            if bare && !answer.body().is_end_stream() {
+                answer = without_body(answer);
+            }
             if visit.tunnel.borrow().is_none() {
                 visit.notes.answered.set(visit.notes.answered.get() + 1);
             }
@@ -170,6 +176,15 @@ async fn serve(
 enum Ended {
     Itself(hyper::Result<()>),
     Watched(Close),
+}
+
+/// An answer to HEAD. Over HTTP/1 hyper itself leaves bodies out.
+fn without_body(answer: Response<Download>) -> Response<Download> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(len) = body.size_hint().exact() {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(len.into());
+    }
+    Response::from_parts(head, Download::plain(Body::Empty))
 }
 
 /// Why a connection ended that hyper ended.

@@ -374,6 +374,7 @@ impl Serving<'_> {
             pace: self.terms.pace.map(Pace::new),
             visit,
             permit: way.permit,
+            translated: asked.translator.is_some(),
         };
         let download = Download::watched(body, rest);
         let Some(translator) = asked.translator else {
