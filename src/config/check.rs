@@ -17,7 +17,7 @@ use super::{
     scope::{Heard, Scope},
     yaml::Node,
 };
-use crate::protocols::{self, ProbePlan, Protocol, Written};
+use crate::protocols::{self, Protocol, Written, WrittenProbe};
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
@@ -44,7 +44,7 @@ struct Check<'a> {
     /// The proxy's own zone.
     zone: Option<Arc<str>>,
     /// What is asked of each cluster in the protocols of its listeners.
-    spoken: BTreeMap<String, Vec<ProbePlan>>,
+    spoken: BTreeMap<String, Vec<WrittenProbe>>,
 }
 
 impl Check<'_> {
@@ -119,6 +119,7 @@ impl Check<'_> {
         }
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
         let protocol = self.need("protocol", at, &hint, listener.protocol);
+        let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
         let written = protocol.and_then(|written| written.value);
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
         for (path, cluster) in &named {
@@ -128,7 +129,7 @@ impl Check<'_> {
             self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
-        let cluster = match named.is_empty() {
+        let cluster = match named.is_empty() && !unreadable {
             true => self.need("cluster", at, hint, listener.cluster),
             false => listener.cluster,
         };
@@ -299,17 +300,20 @@ fn scope(listeners: Option<&Located<Named<Listener>>>) -> Scope {
 }
 
 /// What is asked of each cluster in the protocols of its listeners, once for each protocol.
-fn spoken(listeners: Option<&Located<Named<Listener>>>) -> BTreeMap<String, Vec<ProbePlan>> {
-    let mut spoken: BTreeMap<String, Vec<ProbePlan>> = BTreeMap::new();
+fn spoken(listeners: Option<&Located<Named<Listener>>>) -> BTreeMap<String, Vec<WrittenProbe>> {
+    let mut spoken: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
     for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
         let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
-        let cluster = listener.cluster.as_ref().and_then(|it| it.value.as_ref());
-        let (Some(protocol), Some(cluster)) = (protocol, cluster) else { continue };
-        let probes = spoken.entry(cluster.clone()).or_default();
-        let probe = protocol.probe();
-        if probes.iter().all(|known| known.name() != probe.name()) {
-            probes.push(probe);
+        let Some(protocol) = protocol else { continue };
+        let cluster = listener.cluster.as_ref().and_then(|it| it.value.clone());
+        let named = protocol.clusters().into_iter().map(|(_, name)| name);
+        for cluster in cluster.into_iter().chain(named) {
+            let probes = spoken.entry(cluster).or_default();
+            let probe = protocol.probe();
+            if probes.iter().all(|known| known.name() != probe.name()) {
+                probes.push(probe);
+            }
         }
     }
     spoken

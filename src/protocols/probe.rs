@@ -4,12 +4,14 @@ mod written;
 
 use super::settings_json;
 use bytes::Bytes;
+use grpc::probe::GrpcProbe;
 use mongo::MongoProbe;
 use operation::Probe;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tcp::{Exchange, TcpProbe};
-pub(crate) use written::WrittenProbe;
+use web::probe::HttpProbe;
+pub(crate) use written::{TcpSettings, WrittenProbe};
 
 /// What a health check asks, with its settings.
 #[derive(Clone, Debug)]
@@ -18,6 +20,10 @@ pub enum ProbePlan {
     Tcp(Exchange),
     /// `hello`.
     Mongo(Arc<mongo::Check>),
+    /// A GET.
+    Http(Arc<web::probe::Check>),
+    /// `grpc.health.v1.Health/Check`.
+    Grpc(Arc<grpc::probe::Check>),
 }
 
 /// Connecting is enough.
@@ -33,6 +39,8 @@ impl ProbePlan {
         match self {
             ProbePlan::Tcp(exchange) => Box::new(TcpProbe::new(exchange.clone())),
             ProbePlan::Mongo(check) => Box::new(MongoProbe::new(Arc::clone(check))),
+            ProbePlan::Http(check) => Box::new(HttpProbe::new(Arc::clone(check))),
+            ProbePlan::Grpc(check) => Box::new(GrpcProbe::new(Arc::clone(check))),
         }
     }
 
@@ -41,6 +49,8 @@ impl ProbePlan {
         match self {
             ProbePlan::Tcp(_) => "tcp",
             ProbePlan::Mongo(_) => "mongo",
+            ProbePlan::Http(_) => "http",
+            ProbePlan::Grpc(_) => "grpc",
         }
     }
 
@@ -48,7 +58,7 @@ impl ProbePlan {
     /// end, what is left of it would be taken for the next one's front.
     pub fn reuses(&self) -> bool {
         match self {
-            ProbePlan::Tcp(_) => false,
+            ProbePlan::Tcp(_) | ProbePlan::Http(_) | ProbePlan::Grpc(_) => false,
             ProbePlan::Mongo(_) => true,
         }
     }
@@ -61,6 +71,8 @@ impl ProbePlan {
                 parts.filter(|(_, bytes)| !bytes.is_empty()).map(typed).collect()
             }
             ProbePlan::Mongo(check) => settings_json(&check.settings),
+            ProbePlan::Http(check) => settings_json(check.settings()),
+            ProbePlan::Grpc(check) => settings_json(check.settings()),
         };
         json!({ self.name(): settings })
     }

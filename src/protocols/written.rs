@@ -1,6 +1,6 @@
 //! How a listener's protocol is written in the config.
 
-use super::{Mongo, ProbePlan, Protocol, Tcp};
+use super::{Mongo, Protocol, Tcp, WrittenProbe, probe::TcpSettings};
 use crate::config::{Mistake, host_port};
 use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -30,12 +30,12 @@ pub(crate) const NAMES: &[&str] = &["tcp", "mongo", "http", "grpc"];
 
 impl Written {
     /// What a health check asks of a service that speaks this, unless something else is said.
-    pub(crate) fn probe(&self) -> ProbePlan {
+    pub(crate) fn probe(&self) -> WrittenProbe {
         match self {
-            Written::Tcp(_) => ProbePlan::default(),
-            Written::Mongo(_) => ProbePlan::Mongo(Arc::default()),
-            // A path that answers is not known before it is told.
-            Written::Http(_) | Written::Grpc(_) => ProbePlan::default(),
+            Written::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
+            Written::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
+            Written::Http(_) => WrittenProbe::Http(web::probe::CheckSettings::usual()),
+            Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::CheckSettings::usual()),
         }
     }
 
@@ -86,7 +86,7 @@ impl Written {
 }
 
 /// Mistakes in the settings under this key.
-fn below(key: &str) -> impl Fn(Vec<Mistake>) -> Vec<Mistake> {
+pub(super) fn below(key: &str) -> impl Fn(Vec<Mistake>) -> Vec<Mistake> {
     move |mut mistakes| {
         mistakes.iter_mut().for_each(|it| it.path.insert(0, key.to_owned()));
         mistakes

@@ -28,6 +28,16 @@ const UNIMPLEMENTED: &str = "12";
 pub struct CheckSettings {
     /// The service that is asked about, with its package. Default: the server as a whole.
     pub service: Option<String>,
+    /// Whether a server is healthy that answers, and has no `grpc.health.v1.Health`.
+    /// Default: `false`; `true` where nothing is said of the probe at all.
+    pub may_lack_health: bool,
+}
+
+impl CheckSettings {
+    /// What is asked where nothing is said of it: a server that speaks gRPC works.
+    pub fn usual() -> Self {
+        Self { may_lack_health: true, ..Self::default() }
+    }
 }
 
 /// What all checks of one cluster share.
@@ -118,6 +128,9 @@ fn serving(answer: &Answer, check: &Check) -> Result<Option<String>, String> {
     if let Some(code) = answer.header("grpc-status")
         && code != "0"
     {
+        if code == UNIMPLEMENTED && check.settings.may_lack_health {
+            return Ok(Some("answers, and has no health service".to_owned()));
+        }
         return Err(refused(code, answer.header("grpc-message"), check));
     }
     let Some(message) = message(&answer.body)? else {

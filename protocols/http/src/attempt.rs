@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request, response, uri,
 };
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use operation::{Close, Outcome, Reason};

@@ -1,7 +1,7 @@
 //! Bodies: what streams between a client and a service.
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     error::Error,

@@ -20,6 +20,7 @@ pub trait Dialect: 'static {
     ///
     /// # Errors
     /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
+    #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected>;
 
     /// What the operation is called.

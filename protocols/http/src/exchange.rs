@@ -45,7 +45,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let began = Instant::now();
     visit.served.set(visit.served.get() + 1);
     let (mut head, body) = request.into_parts();
-    if is_faulty(head.uri.path())
+    if visit.notes.faulty.get()
+        && is_faulty(head.uri.path())
         && let Some(fault) = visit.notes.fault.take()
     {
         visit.last.set(true);
@@ -60,7 +61,6 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     };
     let facts = Rc::new(Facts {
         link: visit.door.link(),
-        method: head.method.clone(),
         uri: head.uri.clone(),
         version: head.version,
         host: authority.host().into(),
@@ -81,8 +81,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         (Ok(asked), Err(no)) => return call.refused(&asked, &no),
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
-    if let Some(no) = &visit.turned_away {
-        return call.turned_away(&asked, ticket, no);
+    if let Some(no) = &visit.refuses {
+        return Ok(call.turned_away(&asked, ticket, no, size));
     }
     let terms = ticket.terms().cloned();
     let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
@@ -169,12 +169,23 @@ impl Call<'_> {
         }
     }
 
-    /// The whole connection may not be. Its request is accounted for as one that was refused.
-    fn turned_away(&self, asked: &Asked, ticket: Ticket, no: &operation::No) -> Answer {
+    /// The connection was not to be let in: whatever it asks is refused, and it ends.
+    fn turned_away(
+        &self,
+        asked: &Asked,
+        ticket: Ticket,
+        no: &operation::No,
+        size: u64,
+    ) -> Response<Download> {
+        let answer = refusal(&*self.visit.server.dialect, asked, no.told());
+        self.facts.status.set(Some(answer.status()));
         let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
-        let end = End::of(Outcome::Rejected, no.reason.as_str());
-        record.settle(&End { policy: no.told().policy.map(Into::into), ..end });
-        self.refused(asked, no)
+        record.request_bytes.set(size);
+        let policy = no.policy.as_deref().map(Rc::from);
+        record.settle(&End { policy, ..End::of(Outcome::Rejected, no.reason.as_str()) });
+        self.visit.close.set(operation::Close::Refused);
+        self.visit.last.set(true);
+        answer.map(Download::plain)
     }
 
     /// The request goes nowhere.

@@ -1,7 +1,7 @@
 //! What is known of a request, for policies that ask and for the log.
 
 use crate::hygiene::Traced;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use operation::{Attributes, Link};
 use std::{
     borrow::Cow,
@@ -44,7 +44,6 @@ pub const LOGGED: &[&str] = &[
 /// What is known of a request, kept until its operation settles.
 pub(crate) struct Facts {
     pub(crate) link: Link,
-    pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     /// The authority's host, in lower case.

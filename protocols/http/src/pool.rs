@@ -294,7 +294,8 @@ impl<'p> Dialing<'p> {
     fn begin(pool: &'p Pool, key: usize) -> Option<Self> {
         let mut kept = pool.kept.borrow_mut();
         let under_way = std::mem::replace(&mut kept.entry(key).or_default().dialing, true);
-        (!under_way).then_some(Self { pool, key })
+        drop(kept);
+        (!under_way).then(|| Self { pool, key })
     }
 }
 

@@ -15,7 +15,10 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 /// A worker's pools of connections, by cluster.
 #[derive(Clone, Default)]
-pub struct Pools(Rc<RefCell<HashMap<(Arc<str>, bool), Rc<Pool>>>>);
+pub struct Pools(Rc<RefCell<ByCluster>>);
+
+/// By a cluster's name, and by whether it is spoken to by HTTP/2.
+type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
 
 impl Pools {
     /// The pool of a cluster, made at first sight.

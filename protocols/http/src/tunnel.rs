@@ -11,7 +11,7 @@ use crate::{
     hygiene::{self, Upgrade},
     mirror::once,
     proxy::Whom,
-    record::{End, Record, Trip},
+    record::{End, Trip},
     routes::Route,
     serving::{Serving, Way},
     visit::{Tunnel, TunnelEnd, Visit},

@@ -27,18 +27,19 @@ impl Check<'_> {
         let plan = ClusterPlan::new(name, Vec::new());
         let lb_policy = or(cluster.lb_policy, plan.lb_policy);
         let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
+        let pooling = cluster.pooling.and_then(|it| it.value).unwrap_or_default();
         Some(ClusterPlan {
             endpoints_file: cluster.endpoints_file.and_then(|path| self.path(path)),
             zone: self.zone.clone(),
             lb_policy,
-            pooling: cluster.pooling.and_then(|it| it.value).unwrap_or_default(),
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
             panic: PanicPlan {
                 threshold: given(&cluster.panic_threshold).and_then(|it| it.0.try_into().ok()),
                 fail: or(cluster.on_panic, OnPanic::IgnoreHealth) == OnPanic::Fail,
             },
             slow_start: cluster.slow_start.and_then(|it| it.value).map(super::slow_start),
-            health_check: cluster.health_check.and_then(|it| self.health_check(name, it)),
+            health_check: cluster.health_check.and_then(|it| self.health_check(name, &pooling, it)),
+            pooling,
             outlier_detection: cluster.outlier_detection.and_then(|it| self.outlier_detection(it)),
             circuit_breaker: self.circuit_breaker(cluster.circuit_breaker),
             connect_timeout: or(cluster.connect_timeout, plan.connect_timeout),

@@ -9,7 +9,7 @@ use crate::{
         problem::At,
         word::Initial,
     },
-    protocols::{ProbePlan, WrittenProbe},
+    protocols::{Pooling, ProbePlan, WrittenProbe},
 };
 use std::time::Duration;
 use values::{Count, Factor, OrOff, duration_text};
@@ -18,14 +18,15 @@ impl Check<'_> {
     pub(super) fn health_check(
         &mut self,
         cluster: &str,
+        pooling: &Pooling,
         Located { at, value }: Located<HealthCheck>,
     ) -> Option<HealthCheckPlan> {
         let check = value?;
         let usual = HealthCheckPlan::default();
         let interval = or(check.interval, usual.interval);
         let probe = match check.probe {
-            Some(probe) => probe.value.and_then(|written| self.probe(cluster, written)),
-            None => self.usual_probe(cluster, at),
+            Some(probe) => probe.value.and_then(|written| self.probe(cluster, pooling, written)),
+            None => self.usual_probe(cluster, pooling, at),
         };
         Some(HealthCheckPlan {
             interval,
@@ -79,8 +80,13 @@ impl Check<'_> {
         wanted
     }
 
-    fn probe(&mut self, cluster: &str, written: WrittenProbe) -> Option<ProbePlan> {
-        match written.plan() {
+    fn probe(
+        &mut self,
+        cluster: &str,
+        pooling: &Pooling,
+        written: WrittenProbe,
+    ) -> Option<ProbePlan> {
+        match written.plan(cluster, pooling) {
             Ok(plan) => Some(plan),
             Err(mistakes) => {
                 for mistake in mistakes {
@@ -94,13 +100,13 @@ impl Check<'_> {
     }
 
     /// The probe of the protocol that the cluster's listeners speak.
-    fn usual_probe(&mut self, cluster: &str, at: At) -> Option<ProbePlan> {
+    fn usual_probe(&mut self, cluster: &str, pooling: &Pooling, at: At) -> Option<ProbePlan> {
         let spoken = self.spoken.get(cluster).map(Vec::as_slice).unwrap_or_default();
         match spoken {
             [] => Some(ProbePlan::default()),
-            [one] => Some(one.clone()),
+            [one] => one.clone().plan(cluster, pooling).ok(),
             several => {
-                let names: Vec<_> = several.iter().map(ProbePlan::name).collect();
+                let names: Vec<_> = several.iter().map(WrittenProbe::name).collect();
                 let message =
                     format!("listeners of `{cluster}` speak {}: what is asked?", names.join(", "));
                 let probes: Vec<_> = names.iter().map(|name| format!("`probe: {name}`")).collect();

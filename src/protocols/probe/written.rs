@@ -3,7 +3,10 @@
 use super::ProbePlan;
 use crate::{
     config::Mistake,
-    protocols::written::{NAMES, named},
+    protocols::{
+        Pooling,
+        written::{NAMES, below, named},
+    },
 };
 use bytes::Bytes;
 use mongo::ProbeSettings;
@@ -22,6 +25,10 @@ pub(crate) enum WrittenProbe {
     Tcp(TcpSettings),
     /// `hello`.
     Mongo(ProbeSettings),
+    /// A GET.
+    Http(web::probe::CheckSettings),
+    /// `grpc.health.v1.Health/Check`.
+    Grpc(grpc::probe::CheckSettings),
 }
 
 /// What is sent to a service, and what its answer has to begin with. Without keys, connecting is
@@ -45,8 +52,18 @@ pub(crate) struct TcpSettings {
 }
 
 impl WrittenProbe {
-    /// The probe with these settings, or all that is wrong with them.
-    pub(crate) fn plan(self) -> Result<ProbePlan, Vec<Mistake>> {
+    /// Its name in the config.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            WrittenProbe::Tcp(_) => "tcp",
+            WrittenProbe::Mongo(_) => "mongo",
+            WrittenProbe::Http(_) => "http",
+            WrittenProbe::Grpc(_) => "grpc",
+        }
+    }
+
+    /// The probe of a cluster with these settings, or all that is wrong with them.
+    pub(crate) fn plan(self, cluster: &str, pooling: &Pooling) -> Result<ProbePlan, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let plan = match self {
             WrittenProbe::Tcp(settings) => ProbePlan::Tcp(settings.exchange(&mut mistakes)),
@@ -57,6 +74,13 @@ impl WrittenProbe {
                     mistakes.push(Mistake::new(&path, "the name is empty", hint));
                 }
                 ProbePlan::Mongo(Arc::new(mongo::Check::new(settings)))
+            }
+            WrittenProbe::Http(settings) => {
+                let check = web::probe::Check::new(settings, pooling.version(), cluster);
+                ProbePlan::Http(Arc::new(check.map_err(below("http"))?))
+            }
+            WrittenProbe::Grpc(settings) => {
+                ProbePlan::Grpc(Arc::new(grpc::probe::Check::new(settings, cluster)))
             }
         };
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
@@ -145,6 +169,8 @@ impl<'de> Visitor<'de> for WrittenVisitor {
         match name.as_str() {
             "tcp" => settings.newtype_variant().map(WrittenProbe::Tcp),
             "mongo" => settings.newtype_variant().map(WrittenProbe::Mongo),
+            "http" => settings.newtype_variant().map(WrittenProbe::Http),
+            "grpc" => settings.newtype_variant().map(WrittenProbe::Grpc),
             other => Err(A::Error::unknown_variant(other, NAMES)),
         }
     }
@@ -163,6 +189,12 @@ impl JsonSchema for WrittenProbe {
         let settings = [
             ("tcp", "Connect, and exchange bytes.", generator.subschema_for::<TcpSettings>()),
             ("mongo", "`hello`.", generator.subschema_for::<ProbeSettings>()),
+            ("http", "A GET.", generator.subschema_for::<web::probe::CheckSettings>()),
+            (
+                "grpc",
+                "`grpc.health.v1.Health/Check`.",
+                generator.subschema_for::<grpc::probe::CheckSettings>(),
+            ),
         ];
         named("What a health check asks: a name, or `{ name: settings }`.", &settings)
     }

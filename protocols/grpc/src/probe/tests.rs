@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn check(service: Option<&str>) -> GrpcProbe {
-    let settings = CheckSettings { service: service.map(str::to_owned) };
+    let settings = CheckSettings { service: service.map(str::to_owned), may_lack_health: false };
     GrpcProbe::new(Arc::new(Check::new(settings, "shop")))
 }
 

@@ -32,6 +32,13 @@ pub struct CheckSettings {
 }
 
 impl CheckSettings {
+    /// What is asked where nothing is said of it: `/`, and whatever is answered but 5xx will do, for
+    /// nobody has said that there is such a page.
+    pub fn usual() -> Self {
+        let whole = |hundred: u16| Statuses { first: hundred * 100, last: hundred * 100 + 99 };
+        Self { expect: (2..5).map(whole).collect(), ..Self::default() }
+    }
+
     /// The statuses that are expected, for who reads why a check failed.
     pub(super) fn expected(&self) -> String {
         if self.expect.is_empty() {

@@ -11,7 +11,7 @@ use super::{
     matching::{Matching, PathTest},
     retry::Retry,
 };
-use crate::settings::{RetrySettings, RouteSettings, UpgradeSettings};
+use crate::settings::{MatchSettings, RetrySettings, RouteSettings, UpgradeSettings};
 use http::Method;
 use std::{sync::Arc, time::Duration};
 use values::{Fault, Mistake, OneOrMore, Text};
@@ -64,28 +64,28 @@ pub(super) fn routes(
 
 /// Names that stand there twice, and routes that come too late.
 fn unreached(settings: &[RouteSettings], mistakes: &mut Vec<Mistake>) {
+    let every = MatchSettings::default();
+    let mut before: Vec<(&Arc<str>, &MatchSettings, bool)> = Vec::new();
     for (at, route) in settings.iter().enumerate() {
-        let place = at.to_string();
-        let before = settings.get(..at).unwrap_or_default();
-        let name = &route.name.0.0;
-        if before.iter().any(|other| other.name == route.name) {
-            let message = format!("the name `{name}` stands here for the second time");
-            let hint = "names tell routes apart in metrics: give each its own";
-            mistakes.push(Mistake::new(&["routes", &place, "name"], message, hint));
-        }
-        let matched = |route: &RouteSettings| route.matches.clone().unwrap_or_default();
-        let taken = |other: &&RouteSettings| {
-            let mut unseen = Vec::new();
-            let mut nowhere = Place { keys: Vec::new(), mistakes: &mut unseen };
-            let test = matches::matching(&matched(other), &mut nowhere);
-            test.is_some_and(|test| test.is_any()) || matched(other) == matched(route)
+        let (name, matched) = (&route.name.0.0, route.matches.as_ref().unwrap_or(&every));
+        let mut tell = |message, hint: String| {
+            mistakes.push(Mistake::new(&["routes", &at.to_string(), "name"], message, hint));
         };
-        if let Some(other) = before.iter().find(taken) {
-            let other = &other.name.0.0;
+        let taken = |(_, other, any): &&(_, &MatchSettings, _)| *any || *other == matched;
+        if before.iter().any(|(other, ..)| *other == name) {
+            let message = format!("the name `{name}` stands here for the second time");
+            tell(message, "names tell routes apart in metrics: give each its own".to_owned());
+        } else if let Some((other, ..)) = before.iter().find(taken) {
             let message = format!("no request reaches `{name}`: `{other}` before it takes them");
-            let hint = format!("the first that matches is taken: put `{name}` before `{other}`");
-            mistakes.push(Mistake::new(&["routes", &place, "name"], message, hint));
+            tell(
+                message,
+                format!("the first that matches is taken: put `{name}` before `{other}`"),
+            );
         }
+        let mut told = Vec::new();
+        let mut nowhere = Place { keys: Vec::new(), mistakes: &mut told };
+        let test = matches::matching(matched, &mut nowhere);
+        before.push((name, matched, test.is_some_and(|test| test.is_any())));
     }
 }
 

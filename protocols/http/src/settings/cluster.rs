@@ -36,6 +36,14 @@ pub struct ClusterSettings {
 impl ClusterSettings {
     /// The key of a cluster that they stand under.
     pub const KEY: &str = "http";
+
+    /// The version that is spoken to endpoints of plain HTTP.
+    pub fn version(&self) -> http::Version {
+        match self.version {
+            Some(Text(Between(2))) => http::Version::HTTP_2,
+            _ => http::Version::HTTP_11,
+        }
+    }
 }
 
 impl Default for ClusterSettings {

@@ -134,10 +134,16 @@ fn a_match_that_is_wrong_is_told_with_its_key() {
     }
 }
 
+/// The only mistake of a route with these keys, which has a hint.
+fn assert_told(keys: Value, expected: &str) {
+    let told = told(&json!([route(keys)]));
+    assert!(told.starts_with(&format!("routes.0.{expected}")), "{told}");
+    assert!(!told.ends_with("()"), "no hint: {told}");
+}
+
 #[test]
-fn what_is_made_of_a_request_that_can_not_be_is_told_with_its_key() {
+fn a_target_that_can_not_be_made_is_told_with_its_key() {
     let pattern = |pattern: &str, by: &str| json!({ "rewrite": { "regex": { "pattern": pattern, "substitution": by } } });
-    let set = |name: &str, value: &str| json!({ "request_headers": { "set": { name: value } } });
     for (keys, expected) in [
         (
             json!({ "rewrite": { "prefix": "/b" } }),
@@ -158,6 +164,15 @@ fn what_is_made_of_a_request_that_can_not_be_is_told_with_its_key() {
         ),
         (pattern("v", "$2"), "rewrite.regex.substitution: the pattern has no group `2`"),
         (pattern("v", "a?b"), "rewrite.regex.substitution: "),
+    ] {
+        assert_told(keys, expected);
+    }
+}
+
+#[test]
+fn a_header_that_can_not_be_made_is_told_with_its_key() {
+    let set = |name: &str, value: &str| json!({ "request_headers": { "set": { name: value } } });
+    for (keys, expected) in [
         (set("x y", "1"), "request_headers.set.x y: `x y` can't be a header"),
         (
             set("Connection", "x"),
@@ -181,6 +196,14 @@ fn what_is_made_of_a_request_that_can_not_be_is_told_with_its_key() {
             "response_headers.remove.1: `te` belongs",
         ),
         (json!({ "response_headers": {} }), "response_headers: this does nothing"),
+    ] {
+        assert_told(keys, expected);
+    }
+}
+
+#[test]
+fn times_and_tries_that_can_not_be_are_told_with_their_key() {
+    for (keys, expected) in [
         (
             json!({ "hedge": { "after": "15s" } }),
             "hedge.after: a second endpoint would be asked when",
@@ -203,9 +226,7 @@ fn what_is_made_of_a_request_that_can_not_be_is_told_with_its_key() {
         ),
         (json!({ "upgrade": ["web socket"] }), "upgrade: `web socket` is no protocol"),
     ] {
-        let told = told(&json!([route(keys)]));
-        assert!(told.starts_with(&format!("routes.0.{expected}")), "{told}");
-        assert!(!told.ends_with("()"), "no hint: {told}");
+        assert_told(keys, expected);
     }
 }
 
