@@ -52,7 +52,7 @@ fn what_is_written_is_what_runs() {
     assert_eq!(plan.admin, Some("[::1]:9901".parse().unwrap()));
     let [orders, cache] = plan.listeners.as_slice() else { panic!("{:?}", plan.listeners) };
     assert_eq!(
-        (&*orders.name, orders.protocol.name(), &*orders.cluster),
+        (&*orders.name, orders.protocol.name(), orders.cluster.as_deref().unwrap()),
         ("orders", "mongo", "orders")
     );
     assert_eq!(orders.idle_timeout, Some(Duration::from_secs(5400)));
@@ -259,7 +259,7 @@ fn a_file_of_endpoints_is_a_list_in_yaml_or_json() {
 fn a_proxy_needs_no_file() {
     let plan = for_proxy("mongo", ":27018", "localhost:27017", None).unwrap();
     let listener = &plan.listeners[0];
-    assert_eq!((&*listener.name, &*listener.cluster), ("mongo", "upstream"));
+    assert_eq!((&*listener.name, listener.cluster.as_deref().unwrap()), ("mongo", "upstream"));
     assert_eq!(listener.address, "0.0.0.0:27018".parse().unwrap());
     assert_eq!(plan.clusters[0].endpoints[0].at.to_string(), "localhost:27017");
     assert_eq!(plan.access_log.unwrap().path.to_str(), Some("/dev/stdout"));

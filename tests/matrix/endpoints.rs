@@ -86,7 +86,7 @@ fn an_unhealthy_endpoint_is_left_and_found_again() {
             &format!(
                 "lb_policy: round_robin, health_check: {{ interval: 50ms, timeout: 50ms, \
                  unhealthy_threshold: 1, probe: {} }}",
-                (stage.speaker.probe)()
+                stage.speaker.probe
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
@@ -114,7 +114,7 @@ fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wa
             &format!(
                 "health_check: {{ interval: 50ms, timeout: 50ms, unhealthy_threshold: 1, \
                  close_connections_on_unhealthy: true, probe: {} }}",
-                (stage.speaker.probe)()
+                stage.speaker.probe
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
