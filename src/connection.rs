@@ -113,12 +113,12 @@ async fn open(
                 }
             }
         }
-        Arrival::Refused(no) => {
-            if let (Upstreams::Server(server), Manner::Words) = (local.upstreams(), no.manner) {
-                return Ok(protocols::host_refusing(server, door, client, no));
+        Arrival::Refused(no) => match local.upstreams() {
+            Upstreams::Server(server) if no.manner == Manner::Words => {
+                return Ok(protocols::refuse(server, door, client, no));
             }
-            return Err(turned_away(worker, &door, &mut client, &no).await);
-        }
+            _ => return Err(turned_away(worker, &door, &mut client, &no).await),
+        },
     }
     let spares = match local.upstreams() {
         Upstreams::Cluster(spares) => spares,

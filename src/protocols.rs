@@ -12,7 +12,7 @@ use mongo::Mongo;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
-pub use server::{Pooling, Pools, Server, host, host_refusing, server};
+pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;

@@ -119,7 +119,16 @@ impl Series {
 }
 
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    let _ = write!(out, ",\"{name}\":");
+    for part in [b",\"", name.as_bytes(), b"\":"] {
+        out.extend_from_slice(part);
+    }
+    // Nearly every value stands for itself.
+    if value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        for part in [b"\"", value.as_bytes(), b"\""] {
+            out.extend_from_slice(part);
+        }
+        return;
+    }
     // Writing to a Vec can't fail, and a string always has a form in JSON.
     let _ = serde_json::to_writer(out, value);
 }
@@ -139,7 +148,10 @@ fn touched<'a>(out: &mut Vec<u8>, field: &str, touches: impl Iterator<Item = &'a
 }
 
 fn number(out: &mut Vec<u8>, name: &str, value: Duration) {
-    let _ = write!(out, ",\"{name}\":{:.3}", value.as_secs_f64() * 1000.0);
+    // To the microsecond, rounded.
+    let micros = (value.as_nanos() + 500) / 1000;
+    let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+    let _ = write!(out, ",\"{name}\":{}.{:03}", micros / 1000, micros % 1000);
 }
 
 /// A worker's lines, gathered before they go to the file's thread.

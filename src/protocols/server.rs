@@ -57,14 +57,14 @@ pub fn host(
     Rc::clone(server).serve(Rc::new(Visited(door)), client)
 }
 
-/// Tells a client that a policy does not let it in.
-pub fn host_refusing(
+/// Tells whoever asks on this connection that it may not be, once, and ends it.
+pub fn refuse(
     server: &Rc<Server>,
     door: Door,
     client: TcpStream,
-    why: No,
+    no: No,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, why)
+    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, no)
 }
 
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.

@@ -83,6 +83,17 @@ impl End {
         self.0.read_exact(bytes)
     }
 
+    /// Reads a head of HTTP/1 with the empty line at its end.
+    pub fn head(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("the rest of a head");
+            bytes.push(byte[0]);
+        }
+        String::from_utf8(bytes).expect("text")
+    }
+
     /// What comes next; nothing at the other side's end.
     pub fn more(&mut self) -> Vec<u8> {
         let mut bytes = [0; 4096];

@@ -9,8 +9,12 @@
 pub mod client;
 pub mod ends;
 pub mod flaky;
+pub mod http;
 pub mod metrics;
+pub mod nginx;
 pub mod observed;
+pub mod origin;
+pub mod python;
 pub mod scripted;
 pub mod secantus;
 pub mod tollgate;

@@ -8,6 +8,16 @@ use std::{
 
 /// Pinned, so that a run tomorrow tests what a run today did. Pre-releases need `--pre`.
 const PYTHON_PACKAGES: [&str; 2] = ["secantusdb==0.7.0b3", "pymongo==4.20.0"];
+const WEB_PACKAGES: [&str; 8] = [
+    "googleapis-common-protos==1.76.0",
+    "grpcio==1.85.1",
+    "grpcio-health-checking==1.85.1",
+    "grpcio-reflection==1.85.1",
+    "grpcio-tools==1.85.1",
+    "httpx[http2]==0.28.1",
+    "requests==2.34.2",
+    "websockets==17.4",
+];
 const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 
 /// The directory of a Python environment's programs, with pymongo and a MongoDB-speaking server.
@@ -18,14 +28,36 @@ const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 /// # Panics
 /// In CI, where that would hide that nothing was tested.
 pub fn python() -> Option<PathBuf> {
-    installed("python", &PYTHON_PACKAGES, |directory| {
+    environment("python", &["--pre"], &PYTHON_PACKAGES)
+}
+
+/// The same of an environment that speaks HTTP, WebSocket and gRPC.
+pub fn web_python() -> Option<PathBuf> {
+    environment("python-web", &[], &WEB_PACKAGES)
+}
+
+fn environment(name: &str, flags: &[&str], packages: &[&str]) -> Option<PathBuf> {
+    installed(name, packages, |directory| {
         run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
         let pip = directory.join("bin/pip");
         run(Command::new(pip)
-            .args(["install", "--quiet", "--disable-pip-version-check", "--pre"])
-            .args(PYTHON_PACKAGES))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(flags)
+            .args(packages))
     })
     .map(|directory| directory.join("bin"))
+}
+
+/// A program of the machine, which `.ci/run` installs. As [`python`] otherwise.
+pub fn program(name: &str) -> Option<Command> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    // Servers are where only root looks.
+    let directories = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
+    let found = directories.map(|directory| directory.join(name)).find(|it| it.is_file());
+    if found.is_none() {
+        missing(name, "it is not on this machine");
+    }
+    found.map(Command::new)
 }
 
 /// The `node_modules` directory with MongoDB's driver for node. As [`python`] otherwise.
@@ -63,14 +95,16 @@ fn installed(
             Some(directory)
         }
         Err(why) => {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "{name} can't be installed: {why}"
-            );
-            println!("SKIPPED: {name} can't be installed: {why}");
+            missing(name, &format!("it can't be installed: {why}"));
             None
         }
     }
+}
+
+/// Says that nothing is tested, and why.
+fn missing(name: &str, why: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no {name}: {why}");
+    println!("SKIPPED: no {name}: {why}");
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

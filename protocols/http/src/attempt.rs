@@ -157,7 +157,7 @@ impl Errand<'_> {
         let before = tried.clone();
         let result = match self.route.hedge {
             None => self.timed(&before, &one).await,
-            Some(after) => self.raced(&before, (&one, &two), after).await,
+            Some(after) => Box::pin(self.raced(&before, (&one, &two), after)).await,
         };
         tried.extend(one.into_inner());
         tried.extend(two.into_inner());
@@ -275,6 +275,8 @@ impl Errand<'_> {
         if self.waits && !self.pool.speaks_http2() {
             let wanted = Arc::new(Wanted::default());
             request.body_mut().until(&wanted);
+            let expect = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, expect);
             hyper::ext::on_informational(&mut request, move |told| {
                 if told.status() == http::StatusCode::CONTINUE {
                     wanted.now();

@@ -61,12 +61,14 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     };
     let facts = Rc::new(Facts {
         link: visit.door.link(),
+        peer: Rc::clone(&visit.address),
         uri: head.uri.clone(),
         version: head.version,
         host: authority.host().into(),
         user_agent: facts::user_agent(&head.headers),
         traced: OnceCell::new(),
         went: Cell::new(None),
+        arrived: OnceCell::new(),
         status: Cell::new(None),
         attempts: Cell::new(0),
         flags: Cell::default(),
@@ -81,8 +83,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         (Ok(asked), Err(no)) => return call.refused(&asked, &no),
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
-    if let Some(no) = &visit.refuses {
-        return Ok(call.turned_away(&asked, ticket, no, size));
+    if let Some(no) = &visit.turned_away {
+        return call.turned_away(&asked, ticket, no);
     }
     let terms = ticket.terms().cloned();
     let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
@@ -169,23 +171,12 @@ impl Call<'_> {
         }
     }
 
-    /// The connection was not to be let in: whatever it asks is refused, and it ends.
-    fn turned_away(
-        &self,
-        asked: &Asked,
-        ticket: Ticket,
-        no: &operation::No,
-        size: u64,
-    ) -> Response<Download> {
-        let answer = refusal(&*self.visit.server.dialect, asked, no.told());
-        self.facts.status.set(Some(answer.status()));
+    /// The whole connection may not be. Its request is accounted for as one that was refused.
+    fn turned_away(&self, asked: &Asked, ticket: Ticket, no: &operation::No) -> Answer {
         let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
-        record.request_bytes.set(size);
-        let policy = no.policy.as_deref().map(Rc::from);
-        record.settle(&End { policy, ..End::of(Outcome::Rejected, no.reason.as_str()) });
-        self.visit.close.set(operation::Close::Refused);
-        self.visit.last.set(true);
-        answer.map(Download::plain)
+        let end = End::of(Outcome::Rejected, no.reason.as_str());
+        record.settle(&End { policy: no.told().policy.map(Into::into), ..end });
+        self.refused(asked, no)
     }
 
     /// The request goes nowhere.

@@ -7,7 +7,8 @@ use std::{
     borrow::Cow,
     cell::{Cell, OnceCell},
     net::IpAddr,
-    sync::Arc,
+    rc::Rc,
+    sync::{Arc, LazyLock},
 };
 
 /// Every attribute that a request has, whatever travels by it.
@@ -44,21 +45,24 @@ pub const LOGGED: &[&str] = &[
 /// What is known of a request, kept until its operation settles.
 pub(crate) struct Facts {
     pub(crate) link: Link,
+    /// The client's address, in words that are made once for its connection.
+    pub(crate) peer: Rc<str>,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     /// The authority's host, in lower case.
     pub(crate) host: Box<str>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) traced: OnceCell<Traced>,
-    /// Where it went last.
+    /// Where it went last, while it is under way…
     pub(crate) went: Cell<Option<Went>>,
+    /// …and once it is over.
+    pub(crate) arrived: OnceCell<Went>,
     pub(crate) status: Cell<Option<StatusCode>>,
     pub(crate) attempts: Cell<u32>,
     pub(crate) flags: Cell<Flags>,
 }
 
 /// Where a request went.
-#[derive(Clone)]
 pub(crate) struct Went {
     pub(crate) cluster: Arc<str>,
     /// `None` where no endpoint was found.
@@ -114,31 +118,46 @@ impl Facts {
         self.flags.set(Flags(self.flags.get().0 | flag.0));
     }
 
-    pub(crate) fn went(&self) -> Option<Went> {
-        let went = self.went.take();
-        self.went.set(went.clone());
-        went
+    /// Where it went, now that it is over.
+    fn went(&self) -> Option<&Went> {
+        self.arrived.get()
+    }
+
+    /// It is over.
+    pub(crate) fn over(&self) {
+        if let Some(went) = self.went.take() {
+            let _ = self.arrived.set(went);
+        }
+    }
+
+    /// Who asks, who nearly always is the peer.
+    fn client(&self, ip: IpAddr) -> Cow<'_, str> {
+        let port = self.peer.rfind(':').filter(|_| ip == self.link.peer.ip());
+        match port.and_then(|port| self.peer.get(..port)) {
+            Some(own) => own.trim_matches(['[', ']']).into(),
+            None => ip.to_string().into(),
+        }
     }
 
     fn find<'a>(&'a self, name: &str) -> Option<Cow<'a, str>> {
         match name {
-            "peer" => Some(self.link.peer.to_string().into()),
+            "peer" => Some(Cow::from(&*self.peer)),
             "local" => Some(self.link.local.to_string().into()),
-            "endpoint" => self.went()?.endpoint.map(|name| name.to_string().into()),
-            "cluster" => self.went().map(|went| went.cluster.to_string().into()),
+            "endpoint" => self.went()?.endpoint.as_deref().map(Cow::from),
+            "cluster" => self.went().map(|went| Cow::from(&*went.cluster)),
             "host" => Some(Cow::from(&*self.host)).filter(|host| !host.is_empty()),
             "path" => Some(self.uri.path().into()),
             "query" => self.uri.query().map(Cow::from),
             "version" => Some(version(self.version).into()),
             "upstream_version" => Some(version(self.went()?.version?).into()),
             "user_agent" => self.user_agent.as_ref().and_then(|it| it.to_str().ok()).map(Cow::from),
-            "client" => self.traced.get().map(|traced| traced.client.to_string().into()),
+            "client" => self.traced.get().map(|traced| self.client(traced.client)),
             "request_id" => {
                 let id = self.traced.get()?.request_id.as_ref()?;
                 id.to_str().ok().map(Cow::from)
             }
-            "trace_id" => self.traced.get()?.trace.map(|it| format!("{:032x}", it.id).into()),
-            "status" => self.status.get().map(|status| status.as_str().to_owned().into()),
+            "trace_id" => self.traced.get()?.trace.as_ref().map(|it| it.to_string().into()),
+            "status" => self.status.get().and_then(named).map(Cow::from),
             "attempts" => {
                 Some(self.attempts.get()).filter(|n| *n > 1).map(|n| n.to_string().into())
             }
@@ -175,6 +194,15 @@ impl Attributes for WithHeaders<'_> {
     fn peer(&self) -> Option<IpAddr> {
         self.facts.peer()
     }
+}
+
+/// The names of statuses, from 100.
+static STATUSES: LazyLock<Vec<String>> =
+    LazyLock::new(|| (100_u16..1000).map(|status| status.to_string()).collect());
+
+/// The name of a status.
+pub(crate) fn named(status: StatusCode) -> Option<&'static str> {
+    STATUSES.get(usize::from(status.as_u16()).checked_sub(100)?).map(String::as_str)
 }
 
 /// A version as logs tell it.

@@ -362,7 +362,16 @@ impl Write for Line {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Where a client may end its half, nobody reads while its answer is waited for. A client
+        // that is gone for good is to be heard of nonetheless.
+        let line = &mut *self;
+        if line.screen.is_some()
+            && let Poll::Ready(Err(error)) = line.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0]))
+        {
+            line.notes.broken.set(true);
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut line.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

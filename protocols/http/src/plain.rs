@@ -3,13 +3,13 @@
 use crate::{
     body::Body,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
-    facts::{ATTRIBUTES, LOGGED},
+    facts::{ATTRIBUTES, LOGGED, named},
     routes::{Routes, Statuses, path_fault},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
 use operation::{Extra, Outcome, Protocol, Reason};
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 /// What it is called, and what it counts.
 pub const PROTOCOL: Protocol = Protocol {
@@ -22,15 +22,6 @@ pub const PROTOCOL: Protocol = Protocol {
     logged_with_values: &["query"],
     ..Protocol::plain("http")
 };
-
-/// The names of statuses, from 100.
-static STATUSES: LazyLock<Vec<String>> =
-    LazyLock::new(|| (100_u16..1000).map(|status| status.to_string()).collect());
-
-/// The name of a status.
-fn named(status: StatusCode) -> Option<&'static str> {
-    STATUSES.get(usize::from(status.as_u16()).checked_sub(100)?).map(String::as_str)
-}
 
 /// What listeners of plain HTTP are set to, for all workers.
 #[derive(Debug)]

@@ -96,7 +96,7 @@ impl Pool {
         if let Some(wire) = first.as_ref().and_then(|endpoint| self.take(endpoint)) {
             return Ok(wire);
         }
-        self.dial(Whom { hash, first, tried: tried.to_vec() }).await
+        Box::pin(self.dial(Whom { hash, first, tried: tried.to_vec() })).await
     }
 
     /// A connection that was not used before: what is kept may be stale.
@@ -106,7 +106,7 @@ impl Pool {
         endpoint: Endpoint,
     ) -> Result<Wire, Unreachable> {
         self.drop_idle(&endpoint);
-        self.dial(Whom { hash, first: Some(endpoint), tried: Vec::new() }).await
+        Box::pin(self.dial(Whom { hash, first: Some(endpoint), tried: Vec::new() })).await
     }
 
     /// What there is for this endpoint.

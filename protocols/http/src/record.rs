@@ -173,6 +173,7 @@ impl Record {
     pub(crate) fn settle(&self, end: &End) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
+        self.facts.over();
         if let Some(trip) = self.trip.borrow_mut().take() {
             // Of what somebody breaks on purpose no endpoint is to blame.
             let injected = end.reason == Some(Close::Injected.as_str());

@@ -43,6 +43,9 @@ const MOST_RESETS: usize = 100;
 /// A time that never comes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// How long a client may take to ask that may not be served, and then to be told.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// How long a client may take to end its own half.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -88,18 +91,17 @@ impl Server {
         Box::pin(serve(self, door, client, None))
     }
 
-    /// Tells a client that a policy does not let it in: its first requests are answered so, and then
-    /// its connection ends.
+    /// Serves a client whose connection may not be: its first request is told so.
     pub fn turn_away(
         self: Rc<Self>,
         door: Rc<dyn Door>,
         client: TcpStream,
-        why: No,
+        no: No,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
             // Whoever asks nothing in time has nothing to be told.
-            let told = serve(self, door, client, Some(why));
-            timeout(GOODBYE, told).await.unwrap_or(Close::Refused)
+            let _ = timeout(TOLD, serve(self, door, client, Some(no))).await;
+            Close::Refused
         })
     }
 }
@@ -108,10 +110,10 @@ async fn serve(
     server: Rc<Server>,
     door: Rc<dyn Door>,
     client: TcpStream,
-    refuses: Option<No>,
+    turned_away: Option<No>,
 ) -> Close {
     let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
-    let visit = Visit::new(server, door, Rc::clone(line.notes()), refuses);
+    let visit = Visit::new(server, door, Rc::clone(line.notes()), turned_away);
     let mut watch = Watch::new(&visit);
     let greeted = poll_fn(|cx| {
         if let Poll::Ready(spoken) = line.poll_speaks_http2(cx) {

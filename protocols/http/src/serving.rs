@@ -88,7 +88,8 @@ impl Serving<'_> {
             }
         };
         if let Some(upgrade) = tunnel::wanted(&head, &route) {
-            return self.tunnel(upgrade, head, asked, way).await;
+            // What is rare lies in a box of its own, so that requests are small: they are many.
+            return Box::pin(self.tunnel(upgrade, head, asked, way)).await;
         }
         self.forward(head, body, asked, way).await
     }
@@ -386,9 +387,9 @@ impl Serving<'_> {
         route: &Route,
         rendered: &Rendered,
     ) {
+        hygiene::response(head, &self.visit.server.plan.hygiene, false);
         // What the service speaks is its own business.
         head.version = Version::HTTP_11;
-        hygiene::response(head, &self.visit.server.plan.hygiene, false);
         route.edit_response(&mut head.headers, rendered);
     }
 }

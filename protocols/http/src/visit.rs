@@ -23,13 +23,15 @@ pub(crate) struct Visit {
     pub(crate) server: Rc<Server>,
     pub(crate) door: Rc<dyn Door>,
     pub(crate) notes: Rc<Notes>,
-    /// A policy does not let the connection in: every request is told so.
-    pub(crate) refuses: Option<No>,
     /// The client's address, as headers tell it.
     pub(crate) peer: Peer,
+    /// …and with its port, as logs tell it.
+    pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
     /// How many there were.
     pub(crate) served: Cell<u64>,
+    /// What every request is told, where the connection may not be.
+    pub(crate) turned_away: Option<No>,
     /// Why the connection ends.
     pub(crate) close: Cell<Close>,
     /// It ends after the answer that is under way.
@@ -94,18 +96,19 @@ impl Visit {
         server: Rc<Server>,
         door: Rc<dyn Door>,
         notes: Rc<Notes>,
-        refuses: Option<No>,
+        turned_away: Option<No>,
     ) -> Rc<Self> {
         Rc::new(Self {
             server,
             notes,
-            refuses,
+            address: door.link().peer.to_string().into(),
             peer: Peer::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
             served: Cell::new(0),
             close: Cell::new(Close::ClientReset),
-            last: Cell::new(false),
+            last: Cell::new(turned_away.is_some()),
+            turned_away,
             tunnel: RefCell::new(None),
             streams: RefCell::default(),
             nudges: Cell::new(0),

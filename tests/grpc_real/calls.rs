@@ -1,0 +1,97 @@
+//! grpcio's client and grpcio's server: `tests/drivers/grpc_scenarios.py`.
+
+use crate::Stage;
+
+#[test]
+fn every_kind_of_call_carries_its_messages_and_is_counted() {
+    let Some(stage) = Stage::new("", "") else { return };
+    stage.plays("kinds");
+    let lines = stage.tollgate.logged(7, |_| true);
+    let of = |name: &str| -> Vec<_> {
+        lines.iter().filter(|line| line["operation"] == format!("real.v1.Echo/{name}")).collect()
+    };
+    let messages = |line: &serde_json::Value| {
+        (line["request_messages"].as_u64(), line["reply_messages"].as_u64())
+    };
+    assert_eq!((of("Unary").len(), of("Down").len(), of("Up").len()), (1, 3, 2), "{lines:?}");
+    assert_eq!(messages(of("Unary")[0]), (Some(1), Some(1)), "{:?}", of("Unary"));
+    assert_eq!(messages(of("Down")[0]), (Some(1), Some(50)));
+    assert_eq!(messages(of("Both")[0]), (Some(30), Some(30)));
+    let last = of("Down")[2];
+    assert_eq!((&last["outcome"], &last["code"]), (&"failed".into(), &"DATA_LOSS".into()));
+    let labels = [("listener", "rpc"), ("direction", "reply")];
+    assert!(stage.tollgate.metric("tollgate_grpc_messages_total", &labels) >= 85.0);
+}
+
+#[test]
+fn errors_arrive_with_their_words_and_details_wherever_they_stand() {
+    let Some(stage) = Stage::new("", "") else { return };
+    stage.plays("errors");
+    let lines = stage.tollgate.logged(6, |line| line["outcome"] == "rejected");
+    assert_eq!(lines.iter().filter(|line| line["code"] == "NOT_FOUND").count(), 3, "{lines:?}");
+}
+
+#[test]
+fn metadata_passes_both_ways_and_in_binary() {
+    if let Some(stage) = Stage::new("", "") {
+        stage.plays("metadata");
+    }
+}
+
+#[test]
+fn messages_of_eight_megabytes_pass() {
+    if let Some(stage) = Stage::new("", "") {
+        stage.plays("big");
+    }
+}
+
+#[test]
+fn compressed_messages_stay_as_they_are() {
+    if let Some(stage) = Stage::new("", "") {
+        stage.plays("packed");
+        let lines = stage.tollgate.logged(2, |_| true);
+        // 160 kB of them would not be.
+        assert!(lines.iter().all(|line| line["request_bytes"].as_u64() < Some(5000)), "{lines:?}");
+        assert!(lines.iter().all(|line| line["reply_bytes"].as_u64() < Some(5000)), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_deadline_ends_a_call_and_the_service_is_told_what_is_left() {
+    let hold = "policies:\n  - { name: hold, fault: { delay: 300ms } }\n";
+    let Some(stage) = Stage::new("", hold) else { return };
+    stage.plays("left");
+    stage.plays("deadline");
+}
+
+#[test]
+fn a_call_that_is_cancelled_is_so_at_the_service_too() {
+    let Some(stage) = Stage::new("", "") else { return };
+    stage.plays("cancel");
+    let lines = stage.tollgate.logged(5, |line| line["outcome"] == "cancelled");
+    assert!(lines.iter().all(|line| line["operation"] == "real.v1.Echo/Down"), "{lines:?}");
+}
+
+#[test]
+fn two_hundred_calls_share_a_connection() {
+    let Some(stage) = Stage::new("", "") else { return };
+    stage.plays("many");
+    stage.tollgate.metric_becomes("tollgate_operations_total", &[("outcome", "ok")], 400.0);
+    let labels = [("listener", "rpc")];
+    assert_eq!(stage.tollgate.metric("tollgate_connections_total", &labels), 1.0);
+}
+
+#[test]
+fn a_client_s_keepalive_pings_are_answered() {
+    if let Some(stage) = Stage::new("", "") {
+        stage.plays("pings");
+    }
+}
+
+#[test]
+fn health_and_reflection_are_calls_like_any_other() {
+    if let Some(stage) = Stage::new("", "") {
+        stage.plays("infrastructure");
+        stage.tollgate.logged(1, |line| line["operation"] == "grpc.health.v1.Health/Check");
+    }
+}

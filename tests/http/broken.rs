@@ -1,0 +1,221 @@
+//! Clients and services that leave in the middle: the other side hears of it, at once, and the
+//! log tells who it was.
+
+use crate::support::{
+    ends::{End, Upstream},
+    eventually,
+    http::{
+        Client, Content, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy,
+        proxy_to, service::State, soon,
+    },
+};
+use http_body_util::BodyExt;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+#[test]
+fn an_answer_that_comes_before_the_request_has_ended_passes_at_once() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::start(answers, |_| Reply::status(403).early());
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        let (feed, content) = Content::fed();
+        let pending = client.begin(post("/", content));
+        feed.send("one");
+        let answer = pending.answer();
+        assert_eq!((answer.status, answer.text()), (403, "403"), "{asks:?} {answers:?}");
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["flags"], "early_answer", "{asks:?} {answers:?} {line}");
+        assert_eq!(line["outcome"], "rejected");
+    }
+}
+
+#[test]
+fn the_rest_of_a_request_that_was_answered_early_spoils_no_other() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::start(answers, |asked| match asked.target.as_str() {
+            "/early" => Reply::status(403).early(),
+            _ => Reply::echo(),
+        });
+        let tollgate = proxy(&service, "");
+        for _ in 0..3 {
+            let client = Client::connect(at(&tollgate), asks);
+            let early = client.begin(post("/early", vec![b'x'; 1 << 20])).try_answer();
+            assert!(early.is_ok_and(|it| it.status == 403), "{asks:?} {answers:?}");
+            let client = Client::connect(at(&tollgate), asks);
+            assert_eq!(client.ask(post("/", "hello")).text(), "hello", "{asks:?} {answers:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_ended_its_half_is_answered() {
+    let service = Service::start(Version::One, |_| Reply::echo());
+    let tollgate = proxy(&service, "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello");
+    client.finish();
+    let all = String::from_utf8(client.rest()).expect("text");
+    assert!(all.starts_with("HTTP/1.1 200") && all.ends_with("hello"), "{all}");
+    assert_eq!(tollgate.logged(1, |_| true)[0]["outcome"], "ok");
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::saying(answers, "never");
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        let (feed, content) = Content::fed();
+        let pending = client.begin(post("/", content));
+        feed.send("one");
+        eventually("the first piece", || (service.asked().first()?.body == b"one").then_some(()));
+        drop(pending);
+        drop(client);
+        eventually("the service to hear", || {
+            (service.asked()[0].state == State::Broken).then_some(())
+        });
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
+    for (asks, answers) in PAIRINGS {
+        let gate = Arc::new(Semaphore::new(0));
+        let service = Service::start(answers, move |_| Reply::ok("late").held(&gate));
+        let tollgate = proxy(&service, "");
+        let address = at(&tollgate);
+        if asks == Version::One {
+            let mut client = End::connect(address);
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            service.asked_times(1);
+            client.reset();
+        } else {
+            // Only this stream ends.
+            let client = Client::connect(address, asks);
+            let pending = client.begin(get("/"));
+            service.asked_times(1);
+            drop(pending);
+            eventually("the stream's end", || {
+                (service.asked()[0].state == State::Dropped).then_some(())
+            });
+            assert!(!client.has_ended());
+        }
+        eventually("the service to hear", || {
+            (service.asked()[0].state == State::Dropped).then_some(())
+        });
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_the_answer_stops_the_service() {
+    for (asks, answers) in PAIRINGS {
+        let (feed, content) = Content::fed();
+        let content = std::sync::Mutex::new(Some(content));
+        let service = Service::start(answers, move |_| {
+            Reply::ok(content.lock().unwrap().take().expect("one request"))
+        });
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        let mut answer = client.open(get("/"));
+        feed.send("one");
+        soon("a piece", answer.frame()).expect("a frame").expect("no error");
+        drop(answer);
+        drop(client);
+        eventually("the service to hear", || {
+            // A peer that has closed is only heard of by who writes to it.
+            feed.send("more");
+            (!feed.is_read()).then_some(())
+        });
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
+        tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::start(answers, |asked| match asked.target.as_str() {
+            "/length" => Reply::ok(Content::from("hello").broken()),
+            _ => Reply::ok(Content::from("hello").broken().unknown_length()),
+        });
+        let tollgate = proxy(&service, "");
+        for target in ["/length", "/stream"] {
+            let client = Client::connect(at(&tollgate), asks);
+            // What came before may be lost with it, but an end it never looks like.
+            let answer = client.begin(get(target)).try_answer();
+            let whole = answer.is_ok_and(|it| !it.broken);
+            assert!(!whole, "{asks:?} {answers:?} {target}");
+        }
+        for line in tollgate.logged(2, |_| true) {
+            assert_eq!(line["outcome"], "lost", "{asks:?} {answers:?} {line}");
+            assert_eq!(line["flags"], "answer_cut", "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_leaves_before_its_answer_is_a_502() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::start(answers, |_| Reply::reset());
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        let answer = client.ask(get("/"));
+        assert_eq!(answer.status, 502, "{asks:?} {answers:?}");
+        assert_eq!(answer.json()["error"], "lost", "{answer:?}");
+        assert_eq!(answer.header("content-type"), "application/json");
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"upstream_reset".into()));
+    }
+}
+
+#[test]
+fn a_service_that_speaks_no_http_is_a_502() {
+    let replies: [&[u8]; 4] = [
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09",
+    ];
+    for reply in replies {
+        let upstream = Upstream::start();
+        let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+        let client = Client::connect(at(&tollgate), Version::One);
+        let pending = client.begin(get("/"));
+        let mut service = upstream.accept();
+        service.head();
+        service.send(reply);
+        service.finish();
+        let answer = pending.answer();
+        assert_eq!(answer.status, 502, "{answer:?}");
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["outcome"], "lost", "{line}");
+    }
+}
+
+#[test]
+fn bytes_behind_an_answer_are_nobody_elses_answer() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut service = upstream.accept();
+    service.head();
+    service.send(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nX",
+    );
+    client.head();
+    client.expect(b"1");
+    client.send(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut service = upstream.accept();
+    assert!(service.head().starts_with("GET /2"));
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2");
+    client.head();
+    client.expect(b"2");
+    client.hears_nothing(Duration::from_millis(10));
+}

@@ -1,0 +1,164 @@
+//! What is said of one connection ends with it, and services are told who asks.
+
+use crate::support::http::{
+    Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy,
+};
+
+#[test]
+fn headers_about_a_connection_end_with_it() {
+    for answers in [Version::One, Version::Two] {
+        let service = Service::start(answers, move |_| {
+            let reply = Reply::ok("ok").header("x-kept", "1");
+            if answers == Version::Two {
+                return reply;
+            }
+            reply
+                .header("connection", "x-hop, keep-alive")
+                .header("keep-alive", "timeout=5")
+                .header("proxy-connection", "keep-alive")
+                .header("x-hop", "1")
+        });
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), Version::One);
+        let ask = get("/")
+            .header("connection", "x-mine, keep-alive, te")
+            .header("keep-alive", "timeout=9")
+            .header("proxy-connection", "keep-alive")
+            .header("x-mine", "1")
+            .header("te", "gzip, trailers")
+            .header("x-other", "1");
+        let answer = client.ask(ask);
+        for name in ["connection", "keep-alive", "proxy-connection", "x-hop"] {
+            assert_eq!(answer.header(name), "", "{answers:?} {name}");
+        }
+        assert_eq!(answer.header("x-kept"), "1");
+        let asked = &service.asked()[0];
+        for name in ["connection", "keep-alive", "proxy-connection", "x-mine"] {
+            assert_eq!(asked.header(name), "", "{answers:?} {name}");
+        }
+        assert_eq!((asked.header("te"), asked.header("x-other")), ("trailers".into(), "1".into()));
+    }
+}
+
+#[test]
+fn services_are_told_who_asks_and_clients_can_not_make_it_up() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::saying(answers, "ok");
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        let ask = get("/")
+            .header("x-forwarded-for", "6.6.6.6")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "evil.example")
+            .header("forwarded", "for=6.6.6.6");
+        client.ask(ask);
+        let asked = &service.asked()[0];
+        assert_eq!(asked.header("x-forwarded-for"), "127.0.0.1", "{asks:?} {answers:?}");
+        assert_eq!(asked.header("x-forwarded-proto"), "http");
+        assert_eq!(asked.header("x-forwarded-host"), HOST);
+        assert_eq!(asked.header("forwarded"), "");
+        assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "127.0.0.1");
+    }
+}
+
+#[test]
+fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = proxy(&service, "trusted_hops: 2");
+    let client = Client::connect(at(&tollgate), Version::One);
+    let ask = get("/")
+        .header("x-forwarded-for", "6.6.6.6, 10.0.0.1")
+        .header("x-forwarded-for", "10.0.0.2")
+        .header("x-forwarded-proto", "https")
+        .header("x-forwarded-host", "front.example");
+    client.ask(ask);
+    let asked = &service.asked()[0];
+    assert_eq!(asked.header("x-forwarded-for"), "10.0.0.1, 10.0.0.2, 127.0.0.1");
+    assert_eq!(asked.header("x-forwarded-proto"), "https");
+    assert_eq!(asked.header("x-forwarded-host"), "front.example");
+    assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "10.0.0.1");
+}
+
+#[test]
+fn the_standards_own_header_tells_who_asks_where_it_is_wanted() {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = proxy(&service, "forwarded: forwarded");
+    let client = Client::connect(at(&tollgate), Version::One);
+    client.ask(get("/").header("x-forwarded-for", "6.6.6.6").header("forwarded", "for=6.6.6.6"));
+    let asked = &service.asked()[0];
+    assert_eq!(asked.header("x-forwarded-for"), "");
+    let told = asked.header("forwarded");
+    assert!(told.contains("for=127.0.0.1") && told.contains("proto=http"), "{told}");
+    assert!(told.contains(HOST) && !told.contains("6.6.6.6"), "{told}");
+}
+
+#[test]
+fn nobody_is_told_of_where_that_is_not_wanted() {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = proxy(&service, "forwarded: off");
+    let client = Client::connect(at(&tollgate), Version::One);
+    client.ask(get("/1"));
+    client.ask(get("/2").header("x-forwarded-for", "1.2.3.4"));
+    let told: Vec<_> =
+        service.asked().iter().map(|asked| asked.header("x-forwarded-for")).collect();
+    assert_eq!(told, ["", "1.2.3.4"]);
+}
+
+#[test]
+fn every_request_has_an_id_and_the_log_has_the_same() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::saying(answers, "ok");
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), asks);
+        client.ask(get("/"));
+        client.ask(get("/"));
+        client.ask(get("/").header("x-request-id", "mine"));
+        let ids: Vec<_> =
+            service.asked().iter().map(|asked| asked.header("x-request-id")).collect();
+        assert!(ids[0].len() >= 32 && ids[0] != ids[1], "{ids:?}");
+        assert_eq!(ids[2], "mine");
+        let logged = tollgate.logged(3, |_| true);
+        let logged: Vec<_> = logged.iter().map(|line| line["request_id"].clone()).collect();
+        assert_eq!(logged, ids, "{asks:?} {answers:?}");
+    }
+}
+
+#[test]
+fn a_trace_goes_on_or_begins() {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = proxy(&service, "");
+    let client = Client::connect(at(&tollgate), Version::One);
+    let mine = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    client.ask(get("/").header("traceparent", mine).header("tracestate", "a=1"));
+    client.ask(get("/"));
+    client.ask(get("/").header("traceparent", "nonsense").header("tracestate", "a=1"));
+    let asked = service.asked();
+    assert!(asked[0].header("traceparent").starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+    assert_eq!(asked[0].header("tracestate"), "a=1");
+    for asked in &asked[1..] {
+        let began = asked.header("traceparent");
+        assert!(began.len() == 55 && began.starts_with("00-"), "{began}");
+        assert_eq!(asked.header("tracestate"), "");
+    }
+}
+
+#[test]
+fn the_proxy_names_itself_in_via_where_that_is_wanted() {
+    for (asks, answers) in PAIRINGS {
+        let service = Service::start(answers, |_| Reply::ok("ok").header("via", "1.1 inner"));
+        let tollgate = proxy(&service, "via: edge");
+        let client = Client::connect(at(&tollgate), asks);
+        let answer = client.ask(get("/").header("via", "1.0 outer"));
+        let version = |version| if version == Version::One { "1.1" } else { "2" };
+        assert_eq!(
+            service.asked()[0].header("via"),
+            format!("1.0 outer, {} edge", version(asks)),
+            "{answers:?}"
+        );
+        assert_eq!(
+            answer.header("via"),
+            format!("1.1 inner, {} edge", version(answers)),
+            "{asks:?}"
+        );
+    }
+}

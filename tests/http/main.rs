@@ -1,0 +1,15 @@
+//! What HTTP must do through the whole proxy: with clients and services of either version.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bodies;
+mod broken;
+mod expect;
+mod headers;
+mod heads;
+mod pool;
+mod stopping;
+mod upgrades;

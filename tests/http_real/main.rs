@@ -1,0 +1,13 @@
+//! HTTP through the proxy, with clients and services that nobody here wrote: nginx and hyper behind
+//! it; curl, Python's `requests`, `httpx` and `websockets`, wrk and h2load before it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod curl;
+mod load;
+mod pairs;
+mod python;
+#[path = "../support/mod.rs"]
+mod support;
+
+use pairs::{Pair, each};
