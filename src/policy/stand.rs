@@ -17,7 +17,7 @@ pub(super) fn materials() -> Materials {
     let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let metrics = Metrics::new();
     Materials {
-        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics,
         listener: "front".into(),

@@ -10,7 +10,7 @@ use crate::{
     },
     connection::Door,
     gate::Gate,
-    listener::{Listener, Local},
+    listener::{Listener, Local, Upstreams},
     metrics::Metrics,
     policy::{Breaker, Materials, Policy},
     series::Census,
@@ -160,7 +160,7 @@ async fn proxy(
         metrics: metrics.clone(),
         listener: "lines".into(),
         protocol: const { &Lines::PROTOCOL },
-        cluster: Arc::clone(&cluster),
+        cluster: Some(Arc::clone(&cluster)),
         callsites: census(),
         lines: None,
     });
@@ -182,6 +182,14 @@ async fn proxy(
         }
     });
     (address, cluster)
+}
+
+/// Where a listener's connections go.
+pub(super) fn spares(local: &Local) -> &Rc<Spares> {
+    match local.upstreams() {
+        Upstreams::Cluster(spares) => spares,
+        Upstreams::Server(_) => panic!("the relay serves no such listener"),
+    }
 }
 
 async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {

@@ -34,7 +34,7 @@ fn stage(policies: &str) -> Stage {
         metrics: metrics.clone(),
         listener: "db".into(),
         protocol,
-        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         callsites: census(),
         lines: None,
         plan,

@@ -100,7 +100,7 @@ fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
     let metrics = Metrics::new();
     let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
     let from = Materials {
-        cluster: Cluster::new(Arc::clone(&plan.clusters[0]), &metrics),
+        cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener: "it".into(),
