@@ -239,6 +239,8 @@ impl Watched {
             Place::Reply(most) => Some(most.saturating_sub(self.passed)),
             Place::Request | Place::End => None,
         }
+    }
+
     /// What the client is told where the answer breaks off, unless that is somebody's wish.
     fn last_words(&self, end: &End) -> Option<HeaderMap> {
         let (reason, words) = match end.reason {

@@ -158,7 +158,11 @@ async fn serve(
         Ended::Itself(result) => told(&visit, &watch, result),
     };
     let tunnel = visit.tunnel.borrow_mut().take();
-    let Connection::Http1(connection) = connection else { return close };
+    let Connection::Http1(mut connection) = connection else { return close };
+    if tunnel.is_none() && !visit.notes.reset.get() {
+        // What is left of the last answer is written before the socket is taken back.
+        let _ = poll_fn(|cx| Pin::new(&mut *connection).poll(cx)).await;
+    }
     let parts = connection.into_parts();
     let (mut client, unread) = parts.io.open(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {

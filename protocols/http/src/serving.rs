@@ -159,7 +159,9 @@ impl Serving<'_> {
         mirror::send(&self, &errand);
         match result {
             Ok(answered) => {
-                if !source.is_sent() {
+                if source.lacks_only_its_end() {
+                    Rc::clone(&source).hear_its_end();
+                } else if !source.is_sent() {
                     self.record.facts.flag(Flags::EARLY_ANSWER);
                 }
                 self.answer(answered, &rendered, asked, way).await
