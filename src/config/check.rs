@@ -129,7 +129,8 @@ impl Check<'_> {
             self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
-        let cluster = match named.is_empty() && !unreadable {
+        let routed = written.as_ref().is_some_and(Written::routes);
+        let cluster = match !routed && !unreadable {
             true => self.need("cluster", at, hint, listener.cluster),
             false => listener.cluster,
         };
@@ -139,7 +140,7 @@ impl Check<'_> {
         let given = cluster.is_some();
         let cluster = cluster.and_then(|it| it.value);
         let protocol = written.and_then(|it| self.protocol(name, it, cluster.as_deref()));
-        if given || named.is_empty() {
+        if given || !routed {
             cluster.as_ref()?;
         }
         let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");

@@ -49,6 +49,15 @@ impl Written {
         }
     }
 
+    /// Whether its settings say where every operation goes, or what becomes of it.
+    pub(crate) fn routes(&self) -> bool {
+        match self {
+            Written::Tcp(_) | Written::Mongo(_) => false,
+            Written::Http(settings) => !settings.routes.is_empty(),
+            Written::Grpc(settings) => !settings.routes.is_empty(),
+        }
+    }
+
     /// The clusters that its settings name, each with the keys that lead there.
     pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
         let (key, routes) = match self {

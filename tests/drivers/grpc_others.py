@@ -109,7 +109,7 @@ def late(address):
     headers = {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": "300m"}
     with httpx.Client(http1=False, http2=True, timeout=20) as client:
         began = time.monotonic()
-        answer = client.post(f"http://{address}/never", content=frame(b""), headers=headers)
+        answer = client.post(f"http://{address}/never/Call", content=frame(b""), headers=headers)
         took = time.monotonic() - began
     assert answer.status_code in (200, 415), answer
     assert answer.headers["grpc-status"] == "4", answer.headers

@@ -7,10 +7,13 @@ should be fails the script.
 import asyncio
 import hashlib
 import os
+import socket
 import sys
 import threading
 import time
 
+import h2.connection
+import h2.events
 import httpx
 import requests
 import websockets
@@ -61,9 +64,9 @@ def scenario_httpx(url):
     async def many():
         async with httpx.AsyncClient(http1=False, http2=True, timeout=30) as client:
             answers = await asyncio.gather(
-                *(client.post(f"{url}/echo", content=b"%d" % n) for n in range(100))
+                *(client.get(f"{url}/bytes/{n}") for n in range(100))
             )
-            assert [it.content for it in answers] == [b"%d" % n for n in range(100)]
+            assert [len(it.content) for it in answers] == list(range(100))
             assert {it.http_version for it in answers} == {"HTTP/2"}
 
             sent = os.urandom(3_000_000)
@@ -84,6 +87,27 @@ def scenario_httpx(url):
             assert (await client.get(f"{url}/status/404")).status_code == 404
 
     asyncio.run(many())
+
+
+def scenario_early(address):
+    """An answer that comes before the body has gone ends its stream without an error."""
+    host, port = address.split(":")
+    line = socket.create_connection((host, int(port)), timeout=10)
+    peer = h2.connection.H2Connection()
+    peer.initiate_connection()
+    head = {":method": "POST", ":path": "/upload", ":scheme": "http", ":authority": address}
+    peer.send_headers(1, [*head.items(), ("content-length", str(6 << 20))])
+    seen = []
+    while not any(isinstance(it, h2.events.StreamReset) for it in seen):
+        if not seen or not isinstance(seen[-1], h2.events.StreamEnded):
+            while (most := min(peer.local_flow_control_window(1), 16_384)) > 0:
+                peer.send_data(1, bytes(most))
+        line.sendall(peer.data_to_send())
+        seen += peer.receive_data(line.recv(65_536))
+    (answer,) = (it for it in seen if isinstance(it, h2.events.ResponseReceived))
+    assert dict(answer.headers)[b":status"] == b"413", answer
+    assert any(isinstance(it, h2.events.StreamEnded) for it in seen), seen
+    assert seen[-1].error_code == 0, seen[-1]
 
 
 def scenario_websocket_service(_):

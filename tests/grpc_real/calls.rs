@@ -10,17 +10,17 @@ fn every_kind_of_call_carries_its_messages_and_is_counted() {
     let of = |name: &str| -> Vec<_> {
         lines.iter().filter(|line| line["operation"] == format!("real.v1.Echo/{name}")).collect()
     };
-    let messages = |line: &serde_json::Value| {
-        (line["request_messages"].as_u64(), line["reply_messages"].as_u64())
-    };
     assert_eq!((of("Unary").len(), of("Down").len(), of("Up").len()), (1, 3, 2), "{lines:?}");
-    assert_eq!(messages(of("Unary")[0]), (Some(1), Some(1)), "{:?}", of("Unary"));
-    assert_eq!(messages(of("Down")[0]), (Some(1), Some(50)));
-    assert_eq!(messages(of("Both")[0]), (Some(30), Some(30)));
+    let messages = |name: &str| of(name)[0]["messages"].as_u64();
+    assert_eq!((messages("Unary"), messages("Down")), (Some(1), Some(50)), "{lines:?}");
+    assert_eq!(messages("Both"), Some(30), "{lines:?}");
     let last = of("Down")[2];
     assert_eq!((&last["outcome"], &last["code"]), (&"failed".into(), &"DATA_LOSS".into()));
-    let labels = [("listener", "rpc"), ("direction", "reply")];
-    assert!(stage.tollgate.metric("tollgate_grpc_messages_total", &labels) >= 85.0);
+    let count = |direction| {
+        let labels = [("listener", "rpc"), ("direction", direction)];
+        stage.tollgate.metric("tollgate_grpc_messages_total", &labels)
+    };
+    assert_eq!((count("request"), count("reply")), (84.0, 86.0));
 }
 
 #[test]
@@ -62,6 +62,16 @@ fn a_deadline_ends_a_call_and_the_service_is_told_what_is_left() {
     let Some(stage) = Stage::new("", hold) else { return };
     stage.plays("left");
     stage.plays("deadline");
+}
+
+#[test]
+fn a_stream_whose_route_s_time_is_over_ends_with_a_status() {
+    let routes = "routes: [{ name: brief, cluster: rpc, timeout: 1s }]";
+    let Some(stage) = Stage::new(routes, "") else { return };
+    stage.plays("cut");
+    let line = &stage.tollgate.logged(1, |_| true)[0];
+    let told = (&line["outcome"], &line["reason"], &line["flags"]);
+    assert_eq!(told, (&"lost".into(), &"timed_out".into(), &"answer_cut".into()), "{line}");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::thread;
 
 #[test]
 fn who_calls_too_often_is_told_when_to_come_back() {
-    let few = "policies:\n  - { name: few, rate_limit: { rate: 1/h, burst: 1 } }\n";
+    let few =
+        "policies:\n  - { name: few, rate_limit: { rate: 1/h, burst: 1, base_backoff: 250ms } }\n";
     let Some(stage) = Stage::new("", few) else { return };
     stage.plays("limited");
     let labels = [("listener", "rpc"), ("policy", "few"), ("reason", "rate_limited")];
@@ -39,7 +40,7 @@ fn a_service_that_is_killed_is_unavailable_to_calls_under_way_and_to_new_ones() 
     eventually("a stream to begin", || {
         let rows = tollgate.operations();
         let begun = rows.iter().any(|row| row["operation"] == "real.v1.Echo/Down");
-        let sent = tollgate.metric("tollgate_upstream_connections", &[]) > 0.0;
+        let sent = tollgate.metric("tollgate_upstream_connections_active", &[]) > 0.0;
         (begun || sent).then_some(())
     });
     // Its first message has to be there too, which only the caller sees.
@@ -79,8 +80,8 @@ fn a_service_s_health_is_asked_in_grpc() {
     let address = service.address();
     let tollgate = crate::support::tollgate::Tollgate::start(&format!(
         "listeners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: grpc, cluster: rpc }}\n\
-         clusters:\n  rpc: {{ endpoints: [\"{address}\"], health_check: {{ interval: 100ms, \
-         timeout: 1s, unhealthy_threshold: 1, probe: grpc }} }}\n"
+         clusters:\n  rpc: {{ endpoints: [\"{address}\"], health_check: {{ interval: 500ms, \
+         timeout: 500ms, unhealthy_threshold: 1, probe: grpc }} }}\n"
     ));
     let checks = |result: &str| {
         let labels = [("cluster", "rpc"), ("result", result)];

@@ -41,7 +41,10 @@ fn the_rest_of_a_request_that_was_answered_early_spoils_no_other() {
         for _ in 0..3 {
             let client = Client::connect(at(&tollgate), asks);
             let early = client.begin(post("/early", vec![b'x'; 1 << 20])).try_answer();
-            assert!(early.is_ok_and(|it| it.status == 403), "{asks:?} {answers:?}");
+            // A service of HTTP/1 that closes upon unread bytes may take its answer with it.
+            let lost = answers == Version::One;
+            let told = |status| status == 403 || lost && status == 502;
+            assert!(early.is_ok_and(|it| told(it.status)), "{asks:?} {answers:?}");
             let client = Client::connect(at(&tollgate), asks);
             assert_eq!(client.ask(post("/", "hello")).text(), "hello", "{asks:?} {answers:?}");
         }
@@ -149,12 +152,11 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
             let client = Client::connect(at(&tollgate), asks);
             // What came before may be lost with it, but an end it never looks like.
             let answer = client.begin(get(target)).try_answer();
-            let whole = answer.is_ok_and(|it| !it.broken);
+            let whole = answer.is_ok_and(|it| it.status == 200 && !it.broken);
             assert!(!whole, "{asks:?} {answers:?} {target}");
         }
         for line in tollgate.logged(2, |_| true) {
             assert_eq!(line["outcome"], "lost", "{asks:?} {answers:?} {line}");
-            assert_eq!(line["flags"], "answer_cut", "{line}");
         }
     }
 }

@@ -11,5 +11,7 @@ mod expect;
 mod headers;
 mod heads;
 mod pool;
+mod retries;
+mod routes;
 mod stopping;
 mod upgrades;

@@ -62,7 +62,9 @@ fn a_websocket_at_rest_is_closed_after_the_idle_time() {
     let address = tollgate.listener("web").to_string();
     python::run("http_scenarios.py", &["websocket_idle", &address]);
     let line = &tollgate.logged(1, |line| line["flags"] == "upgraded")[0];
-    assert_eq!(line["reason"], "idle_timeout", "{line}");
+    assert_eq!(line["outcome"], "ok", "{line}");
+    let labels = [("listener", "web"), ("reason", "idle_timeout")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
 }
 
 #[test]

@@ -84,9 +84,9 @@ fn an_unhealthy_endpoint_is_left_and_found_again() {
         let tollgate = stage.before(
             &[hangs.address(), works.address()],
             &format!(
-                "lb_policy: round_robin, health_check: {{ interval: 50ms, timeout: 50ms, \
+                "lb_policy: round_robin, health_check: {{ interval: 250ms, timeout: 250ms, \
                  unhealthy_threshold: 1, probe: {} }}",
-                (stage.speaker.probe)()
+                stage.speaker.probe
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
@@ -112,9 +112,9 @@ fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wa
         let tollgate = stage.before(
             &[hangs.address()],
             &format!(
-                "health_check: {{ interval: 50ms, timeout: 50ms, unhealthy_threshold: 1, \
+                "health_check: {{ interval: 250ms, timeout: 250ms, unhealthy_threshold: 1, \
                  close_connections_on_unhealthy: true, probe: {} }}",
-                (stage.speaker.probe)()
+                stage.speaker.probe
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);

@@ -178,12 +178,12 @@ fn a_rate_limit_lets_its_burst_through_and_no_more() {
 fn a_rate_limit_may_make_operations_wait_instead() {
     each(|stage| {
         let tollgate = stage.under(
-            "- { name: slow, rate_limit: { rate: 20/s, burst: 1, over: delay, max_delay: 1m } }\n",
+            "- { name: slow, rate_limit: { rate: 8/s, burst: 1, over: delay, max_delay: 1m } }\n",
         );
         let begun = Instant::now();
         let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
         assert_eq!(heard, [Heard::Answer; 5]);
-        assert!(begun.elapsed() >= Duration::from_millis(195), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
         tollgate.metric_becomes("tollgate_bent_operations_total", &[("policy", "slow")], 4.0);
         assert_eq!(touched(&tollgate, "slow", 4).len(), 4);
     });
@@ -267,7 +267,7 @@ fn a_service_that_takes_too_long_is_not_waited_for() {
     each(|stage| {
         let hangs = Flaky::before(stage.upstream);
         let tollgate =
-            stage.guarding(hangs.address(), "- { name: quick, time_limit: { timeout: 50ms } }\n");
+            stage.guarding(hangs.address(), "- { name: quick, time_limit: { timeout: 250ms } }\n");
         assert_eq!(stage.hears(&tollgate), Heard::Answer);
         hangs.becomes(Mode::Hangs);
         assert_eq!(stage.hears(&tollgate), stage.no("timed_out"));

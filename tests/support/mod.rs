@@ -3,7 +3,12 @@
 //!
 //! (A `tests/support.rs` would be built as a test of its own, hence this file's name.)
 
-#![allow(unused_imports, dead_code, unreachable_pub, reason = "a library in source: no one test uses all of it")]
+#![allow(
+    unused_imports,
+    dead_code,
+    unreachable_pub,
+    reason = "a library in source: no one test uses all of it"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;

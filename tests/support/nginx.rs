@@ -15,7 +15,7 @@ http {
   access_log off; client_max_body_size 4m; default_type text/plain;
   client_body_temp_path DIR/body; proxy_temp_path DIR/proxy; fastcgi_temp_path DIR/fastcgi;
   uwsgi_temp_path DIR/uwsgi; scgi_temp_path DIR/scgi;
-  keepalive_requests 50;
+  keepalive_requests 50; absolute_redirect off;
   gzip on; gzip_min_length 1; gzip_types text/plain;
   server {
     listen ADDRESS; root DIR/files;

@@ -4,26 +4,36 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
-    header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE},
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     thread,
 };
-use tokio::{net::TcpListener, runtime};
+use tokio::{net::TcpListener, runtime, task};
 
 /// What it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
     Http1,
     Http2,
+}
+
+/// Runs hyper's tasks on the service's thread.
+#[derive(Clone, Copy)]
+struct Here;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
+    fn execute(&self, future: F) {
+        task::spawn_local(future);
+    }
 }
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -35,7 +45,8 @@ pub fn start(speaks: Speaks) -> SocketAddr {
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(serve(listener, speaks));
+        let serving = serve(listener, speaks);
+        task::LocalSet::new().block_on(&runtime.expect("a runtime"), serving);
     });
     address
 }
@@ -44,13 +55,13 @@ async fn serve(listener: std::net::TcpListener, speaks: Speaks) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     while let Ok((stream, _)) = listener.accept().await {
         let io = TokioIo::new(stream);
-        tokio::spawn(async move {
+        task::spawn_local(async move {
             let service = service_fn(async |request| Ok::<_, Infallible>(answer(request).await));
             // A client that goes away is no matter.
             let _ = match speaks {
                 Speaks::Http1 => http1::Builder::new().serve_connection(io, service).await,
                 Speaks::Http2 => {
-                    let builder = http2::Builder::new(TokioExecutor::new());
+                    let builder = http2::Builder::new(Here);
                     builder.serve_connection(io, service).await
                 }
             };
@@ -61,13 +72,20 @@ async fn serve(listener: std::net::TcpListener, speaks: Speaks) {
 async fn answer(request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    // Over HTTP/2 nobody but the service itself keeps an answer to this without a body.
+    if request.method() == Method::HEAD {
+        let mut answer = text("");
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("1234"));
+        return answer;
+    }
     match parts[..] {
         ["seen"] => seen(&request),
-        ["never"] => std::future::pending().await,
+        ["never", ..] => std::future::pending().await,
         ["no"] => with_status(StatusCode::FORBIDDEN, "no, without a look at it\n"),
         ["status", code] => with_status(code.parse().expect("a status"), "as asked\n"),
         ["bytes", length] => text(vec![b'x'; length.parse().expect("a length")]),
         ["lines", count] => lines(count.parse().expect("a number")),
+        ["read"] => text(request.into_body().collect().await.expect("a body").to_bytes()),
         ["moved"] => {
             let mut answer = with_status(StatusCode::FOUND, "");
             answer.headers_mut().insert(LOCATION, HeaderValue::from_static("/seen"));

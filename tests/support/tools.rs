@@ -20,6 +20,15 @@ const WEB_PACKAGES: [&str; 8] = [
 ];
 const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 
+/// What speaks HTTP/2 frame by frame.
+const FRAMES: [&str; 3] = ["h2==4.4.1", "hpack==4.2.0", "hyperframe==6.1.0"];
+
+/// The directory of a Python environment's programs, with h2 and hyperframe. As [`python`]
+/// otherwise.
+pub fn python_with_frames() -> Option<PathBuf> {
+    environment("python-frames", &[], &FRAMES)
+}
+
 /// The directory of a Python environment's programs, with pymongo and a MongoDB-speaking server.
 ///
 /// `None`, with a word about why on stdout, where there is no Python or no network: the test

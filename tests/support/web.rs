@@ -27,6 +27,9 @@ pub const ANSWER: &[u8] = b"answer";
 /// The same as a message of gRPC: uncompressed, so long.
 const MESSAGE: &[u8] = b"\0\0\0\0\x06answer";
 
+/// What a service that works tells health checks.
+const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
+
 /// What is asked, as a message.
 const ASKED: &[u8] = b"\0\0\0\0\x03ask";
 
@@ -50,9 +53,11 @@ pub fn serve_http() -> SocketAddr {
 pub fn serve_grpc() -> SocketAddr {
     serve(|stream| {
         let answer = service_fn(|request: Request<Incoming>| async {
+            let health = request.uri().path() == "/grpc.health.v1.Health/Check";
+            let message = if health { SERVING } else { MESSAGE };
             let _ = request.into_body().collect().await;
             let ok = HeaderMap::from_iter([(status(), HeaderValue::from_static("0"))]);
-            let body = Full::new(Bytes::from_static(MESSAGE));
+            let body = Full::new(Bytes::from_static(message));
             let mut answer = Response::new(body.with_trailers(async { Some(Ok(ok)) }));
             let grpc = HeaderValue::from_static("application/grpc");
             answer.headers_mut().insert(http::header::CONTENT_TYPE, grpc);

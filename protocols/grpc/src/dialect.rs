@@ -18,7 +18,7 @@ use crate::{
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
 };
-use operation::{Extra, Outcome, Protocol};
+use operation::{Extra, Outcome, Protocol, Reason, Refusal};
 use std::{sync::Arc, time::Duration};
 use values::Mistake;
 use web::{
@@ -206,6 +206,12 @@ impl Dialect for Grpc {
                 number: Code::Unknown.number(),
             },
         }
+    }
+
+    fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+        let mut trailers = HeaderMap::new();
+        refusal::status(&Refusal::new(reason, message)).write(&mut trailers);
+        Some(trailers)
     }
 
     fn shorten(&self, head: &mut request::Parts, left: Duration) {

@@ -78,7 +78,11 @@ impl Translator for Reverse {
                     head.headers.remove(GRPC_STATUS);
                     Response::from_parts(head, with_trailers(bytes, trailers))
                 }
-                Err(status) => trailers_only(&status),
+                // What the client sent may be why the answer broke off.
+                Err(status) => match self.blame.get() {
+                    Some(_) => self.refuse(trailers_only(&status)),
+                    None => trailers_only(&status),
+                },
             }
         })
     }

@@ -84,6 +84,8 @@ pub(crate) enum Lost {
     Refused,
     /// The connection ended, and nothing tells what was done.
     Reset,
+    /// The service reset this one stream; its connection goes on.
+    Stream,
     /// What was answered is no HTTP.
     Unreadable,
 }
@@ -388,6 +390,7 @@ fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
     });
     match () {
         () if unprocessed => Lost::Refused,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => Lost::Stream,
         () if error.is_parse() => Lost::Unreadable,
         () => Lost::Reset,
     }

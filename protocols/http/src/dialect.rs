@@ -7,7 +7,7 @@ use crate::{
     routes::{Captures, Route},
 };
 use http::{HeaderMap, Method, Response, Uri, request, response};
-use operation::{Outcome, Protocol, Refusal};
+use operation::{Outcome, Protocol, Reason, Refusal};
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 /// A protocol that travels by HTTP.
@@ -38,6 +38,12 @@ pub trait Dialect: 'static {
 
     /// What an answer's trailers, or their absence, tell of the end.
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
+
+    /// The trailers that end an answer which broke off after its head, where the protocol has
+    /// words for that. Elsewhere the client is left with an answer that is cut short.
+    fn last_words(&self, _reason: Reason, _message: &str) -> Option<HeaderMap> {
+        None
+    }
 
     /// Tells the service how long its client still waits.
     fn shorten(&self, _head: &mut request::Parts, _left: Duration) {}
@@ -156,6 +162,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
         (**self).judge_trailers(trailers)
+    }
+
+    fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+        (**self).last_words(reason, message)
     }
 
     fn shorten(&self, head: &mut request::Parts, left: Duration) {

@@ -13,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use operation::{Close, Cut, Outcome, Place};
+use operation::{Close, Cut, Outcome, Place, Reason};
 use std::{
     error::Error,
     fmt,
@@ -43,6 +43,7 @@ struct Watched {
     pace: Option<Pace>,
     visit: Rc<Visit>,
     heed: Heed,
+    translated: bool,
     passed: u64,
     /// What passes before a cut is with the client's connection already.
     handed: bool,
@@ -94,6 +95,8 @@ pub(crate) struct Rest {
     pub(crate) pace: Option<Pace>,
     pub(crate) visit: Rc<Visit>,
     pub(crate) permit: Option<Box<dyn std::any::Any>>,
+    /// Somebody makes the client's words of it.
+    pub(crate) translated: bool,
 }
 
 /// How long an answer may take.
@@ -137,7 +140,8 @@ impl Download {
 
     /// The body of an operation's answer.
     pub(crate) fn watched(body: Body, rest: Rest) -> Self {
-        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit } = rest;
+        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit, translated } =
+            rest;
         let watched = Watched {
             record,
             dialect,
@@ -149,6 +153,7 @@ impl Download {
             offer: Offer::new(&visit),
             visit,
             heed: Heed::default(),
+            translated,
             passed: 0,
             handed: false,
             _permit: permit,
@@ -178,12 +183,14 @@ impl Download {
 
     /// The answer ends before its end.
     fn fail(&mut self, end: &End, why: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut words = None;
         if let Some(watched) = self.watched.take() {
+            words = watched.last_words(end);
             watched.record.facts.flag(Flags::ANSWER_CUT);
             watched.record.settle(end);
         }
         self.body = Body::Empty;
-        Poll::Ready(Some(Err(why)))
+        Poll::Ready(Some(words.map(Frame::trailers).ok_or(why)))
     }
 
     /// Cuts the connection.
@@ -232,6 +239,18 @@ impl Watched {
             Place::Reply(most) => Some(most.saturating_sub(self.passed)),
             Place::Request | Place::End => None,
         }
+    }
+
+    /// What the client is told where the answer breaks off, unless that is somebody's wish.
+    fn last_words(&self, end: &End) -> Option<HeaderMap> {
+        let (reason, words) = match end.reason {
+            Some("injected") => return None,
+            Some("timed_out") => (Reason::TimedOut, "the service took too long"),
+            Some("idle_timeout") => (Reason::TimedOut, "nothing moved for too long"),
+            _ => (Reason::Lost, "the service's answer broke off"),
+        };
+        // Whoever translates sees for himself that it does.
+        if self.translated { None } else { self.dialect.last_words(reason, words) }
     }
 
     fn end(mut self: Box<Self>, end: &End) {

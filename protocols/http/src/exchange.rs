@@ -9,11 +9,10 @@ use crate::{
     line::is_faulty,
     record::{End, Record},
     routes::Route,
-    server::ServerPlan,
     serving::Serving,
     visit::Visit,
 };
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
 use std::{
@@ -53,7 +52,13 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         visit.last.set(true);
         return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
     }
-    let authority = match within(&head, &visit.server.plan).and_then(|()| hygiene::check(&head)) {
+    if head.version >= Version::HTTP_2
+        && let Some(fault) = visit.server.plan.limits().fault(&head)
+    {
+        visit.door.violation(fault.violation);
+        return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+    }
+    let authority = match hygiene::check(&head) {
         Ok(authority) => authority,
         Err(Flaw { violation, status, message }) => {
             visit.door.violation(violation);
@@ -95,24 +100,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     serving.serve(head, Body::Incoming(body), asked).await
 }
 
-/// Holds a head to the limits that the screen holds those of HTTP/1 to: hyper knows only how large
-/// all of it may be.
-fn within(head: &request::Parts, plan: &ServerPlan) -> Result<(), Flaw> {
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let flaw = |status, word, message| Flaw { violation: Violation(word), status, message };
-    if target > plan.max_target {
-        let message = "the target is longer than the limit";
-        return Err(flaw(414, "target_too_long", message));
-    }
-    if head.headers.len() > plan.max_headers {
-        let message = "the request has more headers than the limit";
-        return Err(flaw(431, "too_many_headers", message));
-    }
-    Ok(())
-}
-
 /// An answer to a request that can't be read.
-fn flawed(
+pub(crate) fn flawed(
     visit: &Visit,
     status: u16,
     violation: Violation,

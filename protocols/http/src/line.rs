@@ -67,6 +67,13 @@ pub(crate) fn is_faulty(path: &str) -> bool {
     FAULTY.with(|faulty| faulty == path)
 }
 
+/// What can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Head,
+    Body,
+}
+
 /// A client's connection.
 pub(crate) struct Line {
     stream: TcpStream,
@@ -78,6 +85,9 @@ pub(crate) struct Line {
     held: BytesMut,
     /// Screened, and not handed on.
     passed: BytesMut,
+    /// Nothing more is read. Where a body breaks the rules, its reader is told so once it has what
+    /// came before.
+    refused: Option<Refused>,
     paced: bool,
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
@@ -99,6 +109,7 @@ impl Line {
             screen: Some(Screen::new(limits)),
             held: BytesMut::new(),
             passed: BytesMut::new(),
+            refused: None,
             pauses: [None, None],
             half_closed: None,
             stall: None,
@@ -178,8 +189,8 @@ impl Line {
     }
 
     /// Screens bytes. Whether all of them may go on as they are; what else may is put aside.
-    fn screen(&mut self, fresh: &[u8]) -> io::Result<bool> {
-        let Some(screen) = &mut self.screen else { return Ok(true) };
+    fn screen(&mut self, fresh: &[u8]) -> bool {
+        let Some(screen) = &mut self.screen else { return true };
         let direct = self.held.is_empty();
         if !direct {
             self.held.extend_from_slice(fresh);
@@ -190,18 +201,21 @@ impl Line {
             self.notes.owes_since.set(owes.then(Instant::now));
         }
         if direct && look.passes == fresh.len() && look.fault.is_none() {
-            return Ok(true);
+            return true;
         }
         if direct {
             self.held.extend_from_slice(fresh);
         }
         let passes = self.held.split_to(look.passes);
         self.passed.unsplit(passes);
-        look.fault.map_or(Ok(false), |fault| self.refuse(fault))
+        if let Some(fault) = look.fault {
+            self.refuse(fault);
+        }
+        false
     }
 
     /// Lets nothing more pass.
-    fn refuse(&mut self, fault: Fault) -> io::Result<bool> {
+    fn refuse(&mut self, fault: Fault) {
         self.held.clear();
         self.screen = None;
         self.notes.owes_since.set(None);
@@ -209,8 +223,9 @@ impl Line {
         let in_body = fault.in_body;
         self.notes.fault.set(Some(fault));
         self.notes.faulty.set(true);
+        self.refused = Some(if in_body { Refused::Body } else { Refused::Head });
         if in_body {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body breaks HTTP's rules"));
+            return;
         }
         // The parser behind sees a request in the place of the one that can't be read, and so it
         // is answered in its turn.
@@ -219,7 +234,6 @@ impl Line {
                 self.passed.extend_from_slice(part.as_bytes());
             }
         });
-        Ok(false)
     }
 
     /// What follows a request for another protocol is HTTP after all, once the request was answered
@@ -308,20 +322,28 @@ impl Read for Line {
         line.learn();
         if line.passed.is_empty() && !line.held.is_empty() {
             // They waited for an upgrade, or were read to know the version.
-            line.screen(&[])?;
+            line.screen(&[]);
         }
         while line.passed.is_empty() {
+            match line.refused {
+                None => {}
+                Some(Refused::Head) => return Poll::Pending,
+                Some(Refused::Body) => {
+                    let broken = "the body breaks HTTP's rules";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
+                }
+            }
             if line.screen.as_ref().is_some_and(Screen::holds) {
                 return Poll::Pending;
             }
             let read = line.poll_fetch(cx, to.remaining(), |line, bytes| {
-                let direct = line.screen(bytes)?;
+                let direct = line.screen(bytes);
                 if direct {
                     to.put_slice(bytes);
                 }
-                io::Result::Ok(direct || bytes.is_empty())
+                direct || bytes.is_empty()
             });
-            if ready!(read)?? {
+            if ready!(read)? {
                 if line.notes.ended.get() {
                     ready!(line.poll_half_closed(cx));
                 }

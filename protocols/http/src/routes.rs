@@ -17,7 +17,7 @@ use crate::settings::{RouteSettings, Settings};
 pub use answer::{Fixed, Redirect};
 use edit::Edits;
 pub use edit::{Rendered, Variables};
-use http::{HeaderMap, request};
+use http::{HeaderMap, HeaderValue, request};
 use matching::Matching;
 pub use path::path_fault;
 pub use retry::{Retry, RetryOn};
@@ -213,6 +213,11 @@ pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
 }
 
 impl Route {
+    /// The host that the service is asked for, where it is not the client's.
+    pub fn host(&self) -> Option<HeaderValue> {
+        self.rewrite.host().cloned()
+    }
+
     /// Makes of the client's request what the service sees: headers first, whose variables tell
     /// what the client asked for, then path and host.
     ///

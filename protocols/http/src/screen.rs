@@ -37,6 +37,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What is over them in a head of HTTP/2, whose bytes no screen has seen. Its framing has
+    /// counted them.
+    pub fn fault(&self, head: &http::request::Parts) -> Option<Fault> {
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        match () {
+            () if target > self.target_bytes => Some(fault::TARGET_TOO_LONG),
+            () if head.headers.len() > self.headers => Some(fault::TOO_MANY_HEADERS),
+            () => None,
+        }
+    }
+}
+
 /// What may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {

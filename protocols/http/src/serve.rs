@@ -1,6 +1,7 @@
 //! A client's connection, from its first byte to its end.
 
 use crate::{
+    body::Body,
     download::Download,
     exchange::{Silence, exchange},
     line::Line,
@@ -10,7 +11,8 @@ use crate::{
     wire::Here,
 };
 use bytes::BytesMut;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -68,8 +70,12 @@ impl Service<Request<Incoming>> for Each {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let visit = Rc::clone(&self.0);
         let http1 = request.version() < Version::HTTP_2;
+        let bare = !http1 && request.method() == Method::HEAD;
         Box::pin(async move {
             let mut answer = exchange(Rc::clone(&visit), request).await?;
+            if bare && !answer.body().is_end_stream() {
+                answer = without_body(answer);
+            }
             if visit.tunnel.borrow().is_none() {
                 visit.notes.answered.set(visit.notes.answered.get() + 1);
             }
@@ -152,7 +158,11 @@ async fn serve(
         Ended::Itself(result) => told(&visit, &watch, result),
     };
     let tunnel = visit.tunnel.borrow_mut().take();
-    let Connection::Http1(connection) = connection else { return close };
+    let Connection::Http1(mut connection) = connection else { return close };
+    if tunnel.is_none() && !visit.notes.reset.get() {
+        // What is left of the last answer is written before the socket is taken back.
+        let _ = poll_fn(|cx| Pin::new(&mut *connection).poll(cx)).await;
+    }
     let parts = connection.into_parts();
     let (mut client, unread) = parts.io.open(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {
@@ -172,6 +182,15 @@ enum Ended {
     Watched(Close),
 }
 
+/// An answer to HEAD. Over HTTP/1 hyper itself leaves bodies out.
+fn without_body(answer: Response<Download>) -> Response<Download> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(len) = body.size_hint().exact() {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(len.into());
+    }
+    Response::from_parts(head, Download::plain(Body::Empty))
+}
+
 /// Why a connection ended that hyper ended.
 fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
     let notes = &visit.notes;
@@ -181,8 +200,9 @@ fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
         _ if notes.faulty.get() => Close::ClientViolation,
         _ if notes.broken.get() => Close::ClientReset,
         Ok(()) if watch.draining => Close::Drain,
-        Ok(()) if notes.ended.get() || !visit.is_last() => Close::Client,
-        Ok(()) => Close::MaxRequests,
+        // The client closes too once it has been told.
+        Ok(()) if visit.is_last() => Close::MaxRequests,
+        Ok(()) => Close::Client,
         Err(error) if error.is_incomplete_message() || notes.ended.get() => Close::ClientReset,
         Err(error) => {
             tracing::debug!(peer = %visit.door.link().peer, %error, "an HTTP connection ended");

@@ -6,7 +6,7 @@ use crate::{
     body::Body,
     dialect::Asked,
     download::{Clock, Download, Rest},
-    exchange::{Answer, Silence, refusal},
+    exchange::{Answer, Silence, flawed, refusal},
     facts::{self, Flags},
     hygiene::{self, Around, Authority},
     mirror,
@@ -138,7 +138,7 @@ impl Serving<'_> {
         }
         let errand = Errand {
             head,
-            authority: self.authority.value(),
+            authority: route.host().or_else(|| self.authority.value()),
             source: Rc::clone(&source),
             record: &self.record,
             route: &route,
@@ -159,7 +159,9 @@ impl Serving<'_> {
         mirror::send(&self, &errand);
         match result {
             Ok(answered) => {
-                if !source.is_sent() {
+                if source.lacks_only_its_end() {
+                    Rc::clone(&source).hear_its_end();
+                } else if !source.is_sent() {
                     self.record.facts.flag(Flags::EARLY_ANSWER);
                 }
                 self.answer(answered, &rendered, asked, way).await
@@ -269,11 +271,13 @@ impl Serving<'_> {
             Failed::Lost(lost) => {
                 let close = match lost {
                     Lost::Unreadable => Close::UpstreamViolation,
-                    Lost::Refused | Lost::Reset => Close::UpstreamReset,
+                    Lost::Refused | Lost::Reset | Lost::Stream => Close::UpstreamReset,
                 };
                 let words = match lost {
                     Lost::Unreadable => "what the service answered is no HTTP",
-                    Lost::Refused | Lost::Reset => "the service went away before it answered",
+                    Lost::Refused | Lost::Reset | Lost::Stream => {
+                        "the service went away before it answered"
+                    }
                 };
                 (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
             }
@@ -306,8 +310,10 @@ impl Serving<'_> {
             return Err(Silence);
         };
         self.visit.last.set(true);
-        let end = End::of(Outcome::Rejected, fault.violation.0);
-        Ok(self.refuse(asked, &Refusal::new(Reason::Invalid, fault.message), &end))
+        let answer = flawed(self.visit, fault.status, fault.violation, fault.message);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
+        Ok(answer)
     }
 
     pub(crate) fn refuse(&self, asked: &Asked, why: &Refusal<'_>, end: &End) -> Response<Download> {
@@ -370,6 +376,7 @@ impl Serving<'_> {
             pace: self.terms.pace.map(Pace::new),
             visit,
             permit: way.permit,
+            translated: asked.translator.is_some(),
         };
         let download = Download::watched(body, rest);
         let Some(translator) = asked.translator else {

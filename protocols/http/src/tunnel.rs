@@ -83,7 +83,7 @@ impl Serving<'_> {
         let route = Arc::clone(&asked.route);
         let errand = Errand {
             head,
-            authority: self.authority.value(),
+            authority: route.host().or_else(|| self.authority.value()),
             source: once(Body::Empty),
             record: &self.record,
             route: &route,

@@ -12,15 +12,22 @@ use std::{
     cell::{Cell, RefCell},
     error::Error,
     fmt,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
-use tokio::time::Sleep;
+use tokio::{
+    task::spawn_local,
+    time::{Sleep, timeout},
+};
 
 /// How long a service may take to say that it wants the body, where the client asks for that.
 const CONTINUE: Duration = Duration::from_secs(1);
+
+/// How long a client may take to say that its request has ended, all of which is here.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A request's body, from which any number of attempts may be made.
 pub(crate) struct Source {
@@ -82,6 +89,20 @@ impl Source {
     /// Whether all of it was read.
     pub(crate) fn is_sent(&self) -> bool {
         self.sent.get()
+    }
+
+    /// Whether nothing of it is still to come but word that this was all.
+    pub(crate) fn lacks_only_its_end(&self) -> bool {
+        let inner = self.inner.borrow();
+        !inner.ended && inner.body.size_hint().exact() == Some(0)
+    }
+
+    /// Hears that word, should it come. Were nobody there to hear it, hyper would tell a client of
+    /// HTTP/2 that its request is not wanted any more, while it still says that it has ended.
+    pub(crate) fn hear_its_end(self: Rc<Self>) {
+        spawn_local(timeout(LAST_WORD, async move {
+            poll_fn(|cx| self.poll(cx, usize::MAX)).await;
+        }));
     }
 
     /// Whether none of it was read.
@@ -258,7 +279,7 @@ impl http_body::Body for Upload {
             ready!(pace.poll(cx));
         }
         let piece = ready!(upload.source.poll(cx, upload.at));
-        if upload.source.is_sent()
+        if (upload.source.is_sent() || upload.source.lacks_only_its_end())
             && let Some(record) = &upload.record
             && record.sent.get().is_none()
         {

@@ -29,6 +29,11 @@ pub(super) enum NewPath {
 }
 
 impl Rewrite {
+    /// The host that is put in the place of the client's.
+    pub(super) fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref().map(|(_, value)| value)
+    }
+
     /// Does it.
     ///
     /// # Errors

@@ -1,0 +1,273 @@
+//! What is tried again, how often, and what is not; copies, and second opinions.
+
+use crate::support::{
+    eventually, free_address,
+    http::{
+        Client, Content, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy_to,
+        routed, routed_config,
+    },
+    tollgate::Tollgate,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::Semaphore;
+
+/// A service whose first `failures` answers are those, and that echoes from then on.
+fn ailing(version: Version, failures: usize, how: fn() -> Reply) -> Service {
+    let count = AtomicUsize::new(0);
+    Service::start(version, move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) < failures { how() } else { Reply::echo() }
+    })
+}
+
+fn retrying(service: &Service, retry: &str) -> Tollgate {
+    let route = format!("{{ name: all, cluster: shop, retry: {{ {retry} }} }}");
+    routed(&[&route], &[("shop", service)])
+}
+
+#[test]
+fn failures_that_a_route_names_are_tried_again_with_the_same_body() {
+    let cases: [(&str, fn() -> Reply); 8] = [
+        ("5xx", || Reply::status(500)),
+        ("5xx", || Reply::reset()),
+        ("gateway_error", || Reply::status(502)),
+        ("gateway_error", || Reply::status(504)),
+        ("503", || Reply::status(503)),
+        ("500-502", || Reply::status(501)),
+        ("retriable_4xx", || Reply::status(409)),
+        ("reset", || Reply::reset()),
+    ];
+    for (asks, answers) in PAIRINGS {
+        for (on, how) in cases {
+            let service = ailing(answers, 2, how);
+            let tollgate = retrying(&service, &format!("on: {on}, attempts: 3"));
+            let client = Client::connect(at(&tollgate), asks);
+            let answer = client.ask(post("/", Content::pieces(&[b"hel", b"lo"])));
+            assert_eq!((answer.status, answer.text()), (200, "hello"), "{asks:?} {answers:?} {on}");
+            assert_eq!(service.asked().len(), 3, "{on}");
+            let line = &tollgate.logged(1, |_| true)[0];
+            assert_eq!((&line["attempts"], &line["flags"]), (&"3".into(), &"retried".into()));
+            assert_eq!(line["outcome"], "ok");
+        }
+    }
+}
+
+#[test]
+fn failures_that_a_route_does_not_name_are_the_clients_to_see() {
+    let cases: [(&str, fn() -> Reply, u16); 4] = [
+        ("gateway_error", || Reply::status(500), 500),
+        ("connect_failure", || Reply::reset(), 502),
+        ("reset", || Reply::status(503), 503),
+        ("5xx", || Reply::status(404), 404),
+    ];
+    for answers in [Version::One, Version::Two] {
+        for (on, how, status) in cases {
+            let service = ailing(answers, 9, how);
+            let tollgate = retrying(&service, &format!("on: {on}, attempts: 3"));
+            let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+            assert_eq!((answer.status, service.asked().len()), (status, 1), "{answers:?} {on}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_was_refused_is_tried_again_whatever_its_method() {
+    let service = ailing(Version::Two, 1, Reply::refused);
+    let tollgate = retrying(&service, "on: refused_stream, methods: GET");
+    let answer = Client::connect(at(&tollgate), Version::Two).ask(post("/", "hello"));
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+}
+
+#[test]
+fn a_stream_that_was_reset_is_not_tried_again_on_its_own_account() {
+    let count = AtomicUsize::new(0);
+    let service =
+        Service::start(Version::Two, move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            1 => Reply::reset(),
+            _ => Reply::ok("ok"),
+        });
+    let tollgate = proxy_to(&service.endpoints(), "", "");
+    let client = Client::connect(at(&tollgate), Version::Two);
+    assert_eq!(client.ask(get("/1")).status, 200);
+    assert_eq!(client.ask(get("/2")).status, 502);
+    assert_eq!((service.asked().len(), service.connections()), (2, 1));
+}
+
+#[test]
+fn attempts_end_and_the_last_answer_is_the_clients() {
+    let service = ailing(Version::One, 9, || Reply::status(503));
+    let tollgate = retrying(&service, "on: 5xx, attempts: 2");
+    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    assert_eq!((answer.status, answer.text()), (503, "503"));
+    assert_eq!(service.asked().len(), 3);
+    let line = &tollgate.logged(1, |_| true)[0];
+    assert_eq!((&line["attempts"], &line["outcome"]), (&"3".into(), &"failed".into()));
+}
+
+#[test]
+fn another_endpoint_is_tried_than_before() {
+    let ill = Service::start(Version::One, |_| Reply::status(503));
+    let well = Service::saying(Version::One, "ok");
+    let cluster = endpoints(&[ill.address(), well.address()]);
+    let tollgate = Tollgate::start(&format!(
+        "{}clusters:\n  shop: {{ {cluster} }}\n",
+        routed_config(&["{ name: all, cluster: shop, retry: { on: 503 } }"], &[], "")
+            .replace("clusters:\n", "")
+    ));
+    let client = Client::connect(at(&tollgate), Version::One);
+    for _ in 0..10 {
+        assert_eq!(client.ask(get("/")).text(), "ok");
+    }
+}
+
+#[test]
+fn methods_that_must_not_be_repeated_are_not() {
+    let service = ailing(Version::One, 1, || Reply::status(503));
+    let tollgate = retrying(&service, "on: 5xx, methods: [GET, HEAD]");
+    let client = Client::connect(at(&tollgate), Version::One);
+    assert_eq!(client.ask(post("/", "pay")).status, 503);
+    assert_eq!(service.asked().len(), 1);
+}
+
+#[test]
+fn a_body_that_is_too_large_to_keep_is_sent_once() {
+    for (asks, answers) in PAIRINGS {
+        let service = ailing(answers, 1, || Reply::status(503));
+        let tollgate = retrying(&service, "on: 5xx, max_body: 1KiB");
+        let client = Client::connect(at(&tollgate), asks);
+        assert_eq!(client.ask(post("/", vec![b'x'; 8 << 10])).status, 503, "{asks:?} {answers:?}");
+        assert_eq!(service.asked().len(), 1);
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["flags"], "too_large_to_retry", "{asks:?} {answers:?}");
+    }
+}
+
+#[test]
+fn nothing_is_tried_again_once_the_answer_began() {
+    let service = ailing(Version::One, 1, || Reply::ok(Content::from("hel").broken()));
+    let tollgate = retrying(&service, "on: [5xx, reset], attempts: 3");
+    let answer = Client::connect(at(&tollgate), Version::One).begin(get("/")).try_answer();
+    assert!(!answer.is_ok_and(|it| !it.broken));
+    assert_eq!(service.asked().len(), 1);
+}
+
+#[test]
+fn a_try_that_takes_too_long_is_given_up_for_another() {
+    for (asks, answers) in PAIRINGS {
+        let gate = Arc::new(Semaphore::new(0));
+        let count = AtomicUsize::new(0);
+        let service =
+            Service::start(answers, move |_| match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Reply::ok("late").held(&gate),
+                _ => Reply::ok("ok"),
+            });
+        let tollgate = retrying(&service, "on: 5xx, per_try_timeout: 100ms");
+        let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
+        assert_eq!((answer.status, answer.text()), (200, "ok"), "{asks:?} {answers:?}");
+    }
+}
+
+#[test]
+fn retries_do_not_drown_a_service_that_is_ill() {
+    let service =
+        Service::start(Version::Two, |_| Reply::status(503).after(Duration::from_millis(100)));
+    let tollgate = retrying(&service, "on: 5xx, budget: { percent: 0, min: 2 }");
+    let client = Client::connect(at(&tollgate), Version::Two);
+    let pending: Vec<_> = (0..10).map(|_| client.begin(get("/"))).collect();
+    pending.into_iter().for_each(|it| assert_eq!(it.answer().status, 503));
+    assert!(service.asked().len() < 20, "{}", service.asked().len());
+    let refused = tollgate.logged(10, |_| true);
+    assert!(refused.iter().any(|line| line["flags"] == "retry_budget"), "{refused:?}");
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_a_504_in_words() {
+    for (asks, answers) in PAIRINGS {
+        let gate = Arc::new(Semaphore::new(0));
+        let service = Service::start(answers, move |_| Reply::ok("late").held(&gate));
+        let route = "{ name: all, cluster: shop, timeout: 100ms }";
+        let tollgate = routed(&[route], &[("shop", &service)]);
+        let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
+        assert_eq!((answer.status, &answer.json()["error"]), (504, &"timed_out".into()));
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(
+            (&line["outcome"], &line["reason"]),
+            (&"lost".into(), &"timed_out".into()),
+            "{asks:?} {answers:?}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_in_which_nothing_moves_is_broken_off() {
+    for (asks, answers) in PAIRINGS {
+        let (feed, content) = Content::fed();
+        let content = std::sync::Mutex::new(Some(content));
+        let service = Service::start(answers, move |_| {
+            Reply::ok(content.lock().unwrap().take().expect("one request"))
+        });
+        let route = "{ name: all, cluster: shop, timeout: off, idle_timeout: 200ms }";
+        let tollgate = routed(&[route], &[("shop", &service)]);
+        let client = Client::connect(at(&tollgate), asks);
+        let pending = client.begin(get("/"));
+        feed.send("one");
+        let answer = pending.try_answer();
+        assert!(!answer.is_ok_and(|it| !it.broken), "{asks:?} {answers:?}");
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["reason"], "idle_timeout", "{asks:?} {answers:?} {line}");
+    }
+}
+
+#[test]
+fn a_second_endpoint_is_asked_where_the_first_is_slow() {
+    let gate = Arc::new(Semaphore::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
+    let service =
+        Service::start(Version::Two, move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::ok("late").held(&gate),
+            _ => Reply::ok("ok"),
+        });
+    let route = "{ name: all, cluster: shop, hedge: { after: 50ms } }";
+    let tollgate = routed(&[route], &[("shop", &service)]);
+    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    assert_eq!(answer.text(), "ok");
+    assert_eq!(tollgate.logged(1, |_| true)[0]["flags"], "hedged");
+}
+
+#[test]
+fn a_copy_goes_to_a_second_cluster_and_holds_nobody_up() {
+    for (asks, answers) in PAIRINGS {
+        let gate = Arc::new(Semaphore::new(0));
+        let service = Service::start(answers, |_| Reply::echo());
+        let shadow = Service::start(answers, move |_| Reply::status(500).held(&gate));
+        let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
+        let tollgate = routed(&[route], &[("shop", &service), ("shadow", &shadow)]);
+        let client = Client::connect(at(&tollgate), asks);
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(client.ask(post("/a?b", "hello")).text(), "hello", "{asks:?} {answers:?}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let copies = shadow.asked_times(3);
+        assert!(copies.iter().all(|it| it.target == "/a?b"), "{asks:?} {answers:?}");
+        eventually("the bodies", || {
+            shadow.asked().iter().all(|it| it.body == b"hello").then_some(())
+        });
+        assert_eq!(tollgate.logged(3, |_| true)[0]["flags"], "mirrored");
+    }
+}
+
+#[test]
+fn a_mirror_that_is_away_is_not_noticed() {
+    let service = Service::saying(Version::One, "ok");
+    let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
+    let more = format!("  shadow: {{ {} }}\n", endpoints(&[free_address()]));
+    let tollgate = Tollgate::start(&routed_config(&[route], &[("shop", &service)], &more));
+    let client = Client::connect(at(&tollgate), Version::One);
+    assert_eq!(client.ask(get("/")).text(), "ok");
+}

@@ -1,0 +1,109 @@
+//! Clients that are slow, silent or too much, over HTTP/1.
+
+use crate::{
+    closes, proxy,
+    support::hearing::{Asker, Hearing},
+};
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
+
+/// Does this on a connection of its own, and waits for the end without an answer.
+fn ends_unanswered(settings: &str, reason: &str, act: impl Fn(&mut Asker)) {
+    let service = Hearing::start(1);
+    let tollgate = proxy(&service, settings, "");
+    let mut client = Asker::connect(tollgate.listener("web"));
+    act(&mut client);
+    assert_eq!(client.rest().map(|rest| rest.len()).unwrap_or(0), 0, "{reason}");
+    closes(&tollgate, reason, 1.0);
+    assert_eq!(Asker::connect(tollgate.listener("web")).get("/a").status, 200);
+}
+
+#[test]
+fn who_says_nothing_is_closed() {
+    ends_unanswered("first_byte_timeout: 300ms", "first_byte_timeout", |_| {});
+}
+
+#[test]
+fn a_head_that_does_not_end_is_cut_off() {
+    ends_unanswered("handshake_timeout: 300ms", "handshake_timeout", |client| {
+        client.send(&GET[..20]);
+    });
+}
+
+#[test]
+fn who_rests_for_too_long_between_requests_is_closed() {
+    ends_unanswered("idle_timeout: 300ms", "idle_timeout", |client| {
+        assert_eq!(client.get("/a").status, 200);
+    });
+}
+
+#[test]
+fn no_connection_lives_longer_than_it_may() {
+    ends_unanswered("max_connection_duration: 500ms", "max_duration", |client| {
+        assert_eq!(client.get("/a").status, 200);
+    });
+}
+
+#[test]
+fn who_takes_nothing_of_a_large_answer_is_closed() {
+    let service = Hearing::start(1);
+    let tollgate = proxy(&service, "write_timeout: 500ms", "");
+    let mut client = Asker::connect(tollgate.listener("web"));
+    client.send(b"GET /large HTTP/1.1\r\nhost: a.example\r\n\r\n");
+    closes(&tollgate, "write_timeout", 1.0);
+    client.answer().unwrap_err();
+}
+
+#[test]
+fn the_last_request_of_a_connection_is_told_so() {
+    let service = Hearing::start(1);
+    let tollgate = proxy(&service, "", "max_requests_per_connection: 2");
+    let mut client = Asker::connect(tollgate.listener("web"));
+    assert_eq!(client.get("/a").header("connection"), None);
+    assert_eq!(client.get("/a").header("connection"), Some("close"));
+    assert!(client.rest().unwrap().is_empty());
+    closes(&tollgate, "max_requests", 1.0);
+}
+
+#[test]
+fn what_is_larger_than_it_may_be_is_refused_in_words() {
+    let service = Hearing::start(1);
+    let limits = "max_head: 1KiB, max_headers: 5, max_target: 100, max_request_body: 10";
+    let tollgate = proxy(&service, "", limits);
+    let head = |more: &str| format!("POST /a HTTP/1.1\r\nhost: a\r\n{more}\r\n");
+    let cases = [
+        (431, head(&format!("x: {}\r\n", "y".repeat(2000)))),
+        (431, head(&"x: y\r\n".repeat(6))),
+        (414, format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(200))),
+        (413, head("content-length: 11\r\n") + "hello world"),
+        (413, head("transfer-encoding: chunked\r\n") + "b\r\nhello world\r\n0\r\n\r\n"),
+    ];
+    for (status, bytes) in cases {
+        let mut client = Asker::connect(tollgate.listener("web"));
+        client.send(bytes.as_bytes());
+        let answer = client.answer().unwrap();
+        assert_eq!(answer.status, status, "{bytes}");
+        assert!(answer.json()["message"].is_string(), "{bytes}");
+    }
+    assert!(service.heard().iter().all(|heard| heard.body.is_none()), "nothing seems complete");
+}
+
+#[test]
+fn hundreds_of_heads_that_never_end_hold_up_nobody() {
+    let service = Hearing::start(1);
+    let tollgate = proxy(&service, "handshake_timeout: 2s", "");
+    let before = tollgate.resident_memory();
+    let mut honest = Asker::connect(tollgate.listener("web"));
+    let slow: Vec<Asker> = (0..500)
+        .map(|_| {
+            let mut client = Asker::connect(tollgate.listener("web"));
+            client.try_send(&GET[..20]);
+            client
+        })
+        .collect();
+    assert_eq!(honest.get("/a").status, 200);
+    let grown = tollgate.resident_memory().saturating_sub(before);
+    assert!(grown < slow.len() as u64 * (64 << 10), "{grown} bytes for {}", slow.len());
+    closes(&tollgate, "handshake_timeout", slow.len() as f64);
+    assert_eq!(honest.get("/a").status, 200);
+}
