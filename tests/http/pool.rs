@@ -89,6 +89,26 @@ fn requests_at_once_share_a_connection_of_http_2() {
 }
 
 #[test]
+fn requests_beyond_what_a_connection_of_http_2_bears_open_another() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let service = Service::with_streams(Version::Two, 3, move |asked| match &*asked.target {
+        "/first" => Reply::ok("ok"),
+        _ => Reply::ok("ok").held(&held),
+    });
+    let tollgate = proxy(&service, "");
+    let client = Client::connect(at(&tollgate), Version::Two);
+    client.ask(get("/first"));
+    let pending: Vec<_> = (0..6).map(|_| client.begin(get("/"))).collect();
+    service.asked_times(7);
+    gate.add_permits(6);
+    for pending in pending {
+        assert_eq!(pending.answer().text(), "ok");
+    }
+    assert_eq!(service.connections(), 2);
+}
+
+#[test]
 fn a_service_that_goes_away_in_good_order_loses_no_request() {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);

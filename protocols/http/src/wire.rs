@@ -14,7 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -136,7 +136,7 @@ pub(crate) struct Shared {
     sender: http2::SendRequest<Upload>,
     pub(crate) lease: Rc<dyn Lease>,
     /// How many streams the service bears.
-    limit: Rc<Cell<usize>>,
+    limit: Box<dyn Fn() -> usize>,
     streams: Cell<usize>,
     carried: Cell<u64>,
     /// Since when it has no stream.
@@ -159,19 +159,17 @@ impl Shared {
             .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
-        let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await?;
-        let held = Rc::clone(&lease);
-        let limit = Rc::new(Cell::new(connection.current_max_send_streams()));
-        let told = Rc::clone(&limit);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let connection = Rc::new(RefCell::new(connection));
+        let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
             // Whoever has a stream on it hears of its end.
-            let _ = poll_fn(|cx| {
-                let ended = Pin::new(&mut connection).poll(cx);
-                told.set(connection.current_max_send_streams());
-                ended
-            })
-            .await;
+            let _ = poll_fn(|cx| Pin::new(&mut *moved.borrow_mut()).poll(cx)).await;
             drop(held);
+        });
+        // What the service said of it last is known to the connection alone.
+        let limit = Box::new(move || {
+            connection.try_borrow().map_or(1, |connection| connection.current_max_send_streams())
         });
         Ok(Rc::new(Self {
             sender,
@@ -191,7 +189,7 @@ impl Shared {
 
     /// Whether it can carry another stream beside `most` − 1 others, after `carried` at most.
     pub(crate) fn is_free(&self, most: usize, carried: u64) -> bool {
-        let most = most.min(self.limit.get());
+        let most = most.min((self.limit)());
         !self.retired.get()
             && self.streams.get() < most
             && self.carried.get() < carried
