@@ -254,6 +254,7 @@ fn each_property(schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
 }
 
 /// Validates a value against those keywords that our schema uses, patterns left out.
+#[expect(clippy::too_many_lines, reason = "a check for every keyword")]
 fn fits(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let Some(rules) = schema.as_object() else {
         return if schema == &Value::Bool(false) { Err("nothing fits".into()) } else { Ok(()) };

@@ -1,6 +1,6 @@
 //! What HTTP must do through the whole proxy: with clients and services of either version.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 #[path = "../support/mod.rs"]
 mod support;

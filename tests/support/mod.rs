@@ -9,6 +9,11 @@
     unreachable_pub,
     reason = "a library in source: no one test uses all of it"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "services and clients of tests have runtimes of their own, with several threads"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;

@@ -360,8 +360,8 @@ async fn answer(
     let reply = (state.script)(&asked);
     let mut note = Note::new(&state, asked);
     let echoes = matches!(reply.content, Given::Echo);
-    while !reply.early && !echoes {
-        let Some(frame) = body.frame().await else { break };
+    let reads = !reply.early && !echoes;
+    while let Some(frame) = if reads { body.frame().await } else { None } {
         let frame = frame.inspect_err(|_| note.ends(State::Broken))?;
         note.change(|asked| match frame.into_data() {
             Ok(data) => asked.body.extend_from_slice(&data),

@@ -3,7 +3,7 @@
 use web::screen::{Limits, Look, Screen};
 
 /// Anything from a client: whole and byte by byte, the same passes, and ends with the same fault.
-pub fn screen(bytes: &[u8]) {
+pub(crate) fn screen(bytes: &[u8]) {
     let limits = Limits { head_bytes: 512, target_bytes: 64, headers: 8, trailer_bytes: 128 };
     let mut screen = Screen::new(limits);
     let whole = screen.look(bytes);
