@@ -91,11 +91,7 @@ impl Retry {
             on,
             attempts: settings.attempts.map_or(1, |it| small(it.0.0)),
             per_try_timeout: settings.per_try_timeout.map(|it| it.0),
-            backoff: Backoff {
-                base,
-                max: backoff.max.map_or(base * 10, |max| max.0),
-                retry_after: None,
-            },
+            backoff: Backoff { base, max: backoff.max.map_or(base * 10, |max| max.0) },
             budget: Budget {
                 percent: budget.percent.map_or(20, |it| small(it.0.0)),
                 min: budget.min.map_or(3, |it| it.0.0),
