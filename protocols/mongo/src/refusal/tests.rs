@@ -44,6 +44,9 @@ fn each_reason_has_the_code_and_the_labels_that_drivers_know() {
         (Reason::NoEndpoint, 6, "HostUnreachable", None),
         (Reason::TimedOut, 50, "MaxTimeMSExpired", None),
         (Reason::Injected, 8000, "InjectedFault", None),
+        (Reason::Lost, 6, "HostUnreachable", None),
+        (Reason::Invalid, 9, "FailedToParse", None),
+        (Reason::TooLarge, 10334, "BSONObjectTooLarge", None),
     ];
     assert_eq!(cases.len(), Reason::ALL.len());
     for (reason, code, name, labels) in cases {
