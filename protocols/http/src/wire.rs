@@ -160,16 +160,23 @@ impl Shared {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        let connection = Rc::new(RefCell::new(connection));
+        let connection = Rc::new(RefCell::new(Some(connection)));
         let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
             // Whoever has a stream on it hears of its end.
-            let _ = poll_fn(|cx| Pin::new(&mut *moved.borrow_mut()).poll(cx)).await;
+            let _ = poll_fn(|cx| match &mut *moved.borrow_mut() {
+                Some(connection) => Pin::new(connection).poll(cx),
+                None => Poll::Ready(Ok(())),
+            })
+            .await;
+            // Its senders hear of it only when it is gone.
+            moved.take();
             drop(held);
         });
         // What the service said of it last is known to the connection alone.
         let limit = Box::new(move || {
-            connection.try_borrow().map_or(1, |connection| connection.current_max_send_streams())
+            let Ok(connection) = connection.try_borrow() else { return 0 };
+            connection.as_ref().map_or(0, |connection| connection.current_max_send_streams())
         });
         Ok(Rc::new(Self {
             sender,
