@@ -150,17 +150,22 @@ async fn serve(
             }
         }
     });
+    let whole;
     let close = match ended.await {
         Ended::Watched(close) => {
             visit.close.set(close);
             return close;
         }
-        Ended::Itself(result) => told(&visit, &watch, result),
+        Ended::Itself(result) => {
+            whole = result.is_ok();
+            told(&visit, &watch, result)
+        }
     };
     let tunnel = visit.tunnel.borrow_mut().take();
     let Connection::Http1(mut connection) = connection else { return close };
-    if tunnel.is_none() && !visit.notes.reset.get() {
-        // What is left of the last answer is written before the socket is taken back.
+    if whole && tunnel.is_none() && !visit.notes.reset.get() {
+        // What is left of the last answer is written before the socket is taken back. One that broke
+        // off must not be ended as if it were whole.
         let _ = poll_fn(|cx| Pin::new(&mut *connection).poll(cx)).await;
     }
     let parts = connection.into_parts();
