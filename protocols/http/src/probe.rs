@@ -3,7 +3,7 @@
 pub mod h2;
 mod settings;
 
-pub use settings::{Check, CheckSettings, Statuses};
+pub use settings::{Check, CheckSettings};
 
 use bytes::BytesMut;
 use operation::{Judgement, Probe};

@@ -1,12 +1,13 @@
 //! What people write of a health check by HTTP, and what is made of it.
 
 use super::h2;
+use crate::settings::StatusRange;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Version, uri::PathAndQuery};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{borrow::Cow, collections::BTreeMap};
-use values::{Fault, FromText, Mistake, Text};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use values::{Mistake, Text};
 
 /// Who asks, as services see it.
 const USER_AGENT: &str = "tollgate-health-check";
@@ -24,9 +25,9 @@ pub struct CheckSettings {
     pub path: Option<String>,
     /// The `host` that is asked for. Default: the cluster's name.
     pub host: Option<String>,
-    /// The statuses of an endpoint that works: `200`, or `2xx` for all of 200 to 299.
-    /// Default: `[2xx]`.
-    pub expect: Vec<Statuses>,
+    /// The statuses of an endpoint that works: `200`, `2xx` for all of 200 to 299, or a range such as
+    /// `200-204`. Default: `[2xx]`.
+    pub expect: Vec<Text<StatusRange>>,
     /// Headers that are sent too. Default: none.
     pub headers: BTreeMap<String, String>,
 }
@@ -35,8 +36,7 @@ impl CheckSettings {
     /// What is asked where nothing is said of it: `/`, and whatever is answered but 5xx will do, for
     /// nobody has said that there is such a page.
     pub fn usual() -> Self {
-        let whole = |hundred: u16| Statuses { first: hundred * 100, last: hundred * 100 + 99 };
-        Self { expect: (2..5).map(whole).collect(), ..Self::default() }
+        Self { expect: vec![Text(StatusRange { from: 200, to: 499 })], ..Self::default() }
     }
 
     /// The statuses that are expected, for who reads why a check failed.
@@ -44,80 +44,8 @@ impl CheckSettings {
         if self.expect.is_empty() {
             return "2xx".to_owned();
         }
-        let expected: Vec<String> = self.expect.iter().map(|it| it.text()).collect();
+        let expected: Vec<String> = self.expect.iter().map(|Text(it)| it.to_string()).collect();
         expected.join(", ")
-    }
-}
-
-/// An HTTP status, or a hundred of them: `200`, `2xx`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Statuses {
-    first: u16,
-    last: u16,
-}
-
-impl Statuses {
-    fn text(self) -> String {
-        match self.first == self.last {
-            true => self.first.to_string(),
-            false => format!("{}xx", self.first / 100),
-        }
-    }
-}
-
-impl FromText for Statuses {
-    const EXPECTED: &str = "a status such as `200` or `2xx`";
-
-    fn from_text(text: &str) -> Result<Self, Fault> {
-        let plain = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
-        match (text, text.parse()) {
-            ("2xx" | "3xx" | "4xx" | "5xx", _) => {
-                let digit = text.bytes().next().unwrap_or(b'2');
-                let first = u16::from(digit - b'0') * 100;
-                Ok(Self { first, last: first + 99 })
-            }
-            (_, Ok(status @ (101 | 200..=599))) if plain => {
-                Ok(Self { first: status, last: status })
-            }
-            _ => {
-                let hint = "200 to 599, or `2xx` for a hundred of them";
-                Err(Fault::new(format!("`{text}` is no status"), hint))
-            }
-        }
-    }
-
-    fn schema() -> Schema {
-        let number = json_schema!({ "type": "integer", "minimum": 101, "maximum": 599 });
-        json_schema!({ "anyOf": [number, { "enum": ["2xx", "3xx", "4xx", "5xx"] }] })
-    }
-}
-
-impl<'de> Deserialize<'de> for Statuses {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Text::deserialize(deserializer).map(|Text(statuses)| statuses)
-    }
-}
-
-impl Serialize for Statuses {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.first == self.last {
-            true => serializer.serialize_u16(self.first),
-            false => serializer.serialize_str(&self.text()),
-        }
-    }
-}
-
-impl JsonSchema for Statuses {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Statuses".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        Self::schema()
     }
 }
 
@@ -188,7 +116,7 @@ impl Check {
     pub(super) fn expects(&self, status: u16) -> bool {
         match &self.settings.expect[..] {
             [] => (200..300).contains(&status),
-            expect => expect.iter().any(|it| (it.first..=it.last).contains(&status)),
+            expect => expect.iter().any(|Text(it)| (it.from..=it.to).contains(&status)),
         }
     }
 }
@@ -210,6 +138,10 @@ impl CheckSettings {
         {
             let hint = "write a name, with a port if need be: `shop.example:8080`";
             mistake(&["host"], format!("`{host}` is not a host"), hint);
+        }
+        if self.expect.iter().any(|Text(it)| it.to < 200 && it.to != 101) {
+            let hint = "write 101, or 200 to 599: other 1xx end no request";
+            mistake(&["expect"], "a status that no check ends with".to_owned(), hint);
         }
         for (name, value) in &self.headers {
             let own = ["host", "connection", "content-length", "transfer-encoding"];

@@ -2,6 +2,7 @@
 
 use schemars::{Schema, json_schema};
 use serde::ser::Serializer;
+use std::fmt;
 use values::{Fault, FromText, Show, is_digits};
 
 /// Which headers tell services of the client.
@@ -171,16 +172,23 @@ impl FromText for StatusRange {
     }
 }
 
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to } = *self;
+        match (from == to, from % 100 == 0 && to == from + 99) {
+            (true, _) => write!(f, "{from}"),
+            (_, true) => write!(f, "{}xx", from / 100),
+            _ => write!(f, "{from}-{to}"),
+        }
+    }
+}
+
 impl Show for StatusRange {
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Self { from, to: last } = *self;
-        if from == last {
-            return to.serialize_u16(from);
+        match self.from == self.to {
+            true => to.serialize_u16(self.from),
+            false => to.collect_str(self),
         }
-        if from % 100 == 0 && last == from + 99 {
-            return to.serialize_str(&format!("{}xx", from / 100));
-        }
-        to.serialize_str(&format!("{from}-{last}"))
     }
 }
 
