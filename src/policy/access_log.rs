@@ -10,9 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Attributes that a line carries whatever the protocol.
-const COMMON: [&str; 8] =
-    ["peer", "endpoint", "cluster", "app", "user", "comment", "callsite", "trace_id"];
+/// Attributes that a line carries whatever the protocol…
+const COMMON: [&str; 3] = ["peer", "endpoint", "cluster"];
+/// …and those that it carries of any protocol that has them.
+const SHARED: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
 
 /// How long a line may wait for others before it is written.
 const LINGER: Duration = Duration::from_millis(20);
@@ -49,8 +50,13 @@ impl Policy for AccessLog {
             }
         }
         let slower_than = self.plan.slower_than;
-        let values = self.plan.values;
-        Some(Box::new(Series { head, slower_than, values, lines: Rc::clone(&self.lines) }))
+        let (protocol, none): (_, &[&str]) = (key.protocol, &[]);
+        let slow = slower_than.map_or(none, |_| protocol.logged_when_slow);
+        let values = if self.plan.values { protocol.logged_with_values } else { none };
+        let shared = SHARED.iter().filter(|name| protocol.attributes.contains(name));
+        let beyond = protocol.logged.iter().chain(slow).chain(values);
+        let attributes = COMMON.iter().chain(shared).chain(beyond).copied().collect();
+        Some(Box::new(Series { head, slower_than, attributes, lines: Rc::clone(&self.lines) }))
     }
 }
 
@@ -59,7 +65,8 @@ struct Series {
     /// The fields that are the same in every line.
     head: Vec<u8>,
     slower_than: Option<Duration>,
-    values: bool,
+    /// Those that a line carries, in their order.
+    attributes: Box<[&'static str]>,
     lines: Rc<Lines>,
 }
 
@@ -70,16 +77,14 @@ impl Bound for Series {
         if self.slower_than.is_some_and(|limit| took < limit || done.awaits) {
             return;
         }
-        self.lines.write(|out| self.line(out, done, took));
+        self.lines.write(|out, time| self.line(out, time, done, took));
     }
 }
 
 impl Series {
-    fn line(&self, out: &mut Vec<u8>, done: &Settled<'_>, took: Duration) {
+    fn line(&self, out: &mut Vec<u8>, time: &[u8], done: &Settled<'_>, took: Duration) {
         let how = done.how;
-        out.extend_from_slice(b"{\"time\":\"");
-        let _ = write!(out, "{}", humantime::format_rfc3339_millis(SystemTime::now()));
-        out.push(b'"');
+        out.extend_from_slice(time);
         out.extend_from_slice(&self.head);
         text(out, "outcome", how.outcome.as_str());
         if let Some(reason) = how.reason {
@@ -91,25 +96,21 @@ impl Series {
         for (field, dry) in [("policy", false), ("dry_run", true)] {
             touched(out, field, done.touched.iter().filter(|touch| touch.dry == dry));
         }
-        number(out, "duration_ms", took);
+        millis(out, "duration_ms", took);
         if let Some(first) = how.first_byte {
-            number(out, "ttfb_ms", first.saturating_duration_since(done.began));
+            millis(out, "ttfb_ms", first.saturating_duration_since(done.began));
         }
-        let _ = write!(out, ",\"request_bytes\":{}", how.request_bytes);
-        let _ = write!(out, ",\"reply_bytes\":{}", how.reply_bytes);
+        number(out, "request_bytes", how.request_bytes);
+        number(out, "reply_bytes", how.reply_bytes);
         let protocol = done.key.protocol;
         if protocol.items.is_some() {
             // What a request carried and what a reply says was done with it are the same things.
-            let items = how.request_items.max(how.reply_items);
-            let _ = write!(out, ",\"{}\":{items}", protocol.item);
+            number(out, protocol.item, how.request_items.max(how.reply_items));
         }
         if let Some(shape) = how.shape {
             text(out, "shape", shape);
         }
-        let slow: &[&str] =
-            if self.slower_than.is_some() { protocol.logged_when_slow } else { &[] };
-        let values: &[&str] = if self.values { protocol.logged_with_values } else { &[] };
-        for name in COMMON.iter().chain(protocol.logged).chain(slow).chain(values) {
+        for name in &self.attributes {
             if let Some(value) = done.attribute(name) {
                 text(out, name, &value);
             }
@@ -118,12 +119,18 @@ impl Series {
     }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+/// The name of a field, up to its value.
+fn field(out: &mut Vec<u8>, name: &str) {
     for part in [b",\"", name.as_bytes(), b"\":"] {
         out.extend_from_slice(part);
     }
-    // Nearly every value stands for itself.
-    if value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    field(out, name);
+    // Nearly every value stands for itself. Looking at all of it is faster than to stop early.
+    let odd = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
+    if !value.bytes().fold(false, |any, b| any | odd(b)) {
         for part in [b"\"", value.as_bytes(), b"\""] {
             out.extend_from_slice(part);
         }
@@ -147,11 +154,20 @@ fn touched<'a>(out: &mut Vec<u8>, field: &str, touches: impl Iterator<Item = &'a
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: Duration) {
-    // To the microsecond, rounded.
-    let micros = (value.as_nanos() + 500) / 1000;
-    let micros = u64::try_from(micros).unwrap_or(u64::MAX);
-    let _ = write!(out, ",\"{name}\":{}.{:03}", micros / 1000, micros % 1000);
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    field(out, name);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// To the microsecond, rounded.
+fn millis(out: &mut Vec<u8>, name: &str, value: Duration) {
+    let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
+    number(out, name, micros / 1000);
+    // A 1 before them keeps the zeros.
+    let mut digits = itoa::Buffer::new();
+    let part = digits.format(1000 + micros % 1000).as_bytes();
+    out.push(b'.');
+    out.extend_from_slice(part.get(1..).unwrap_or_default());
 }
 
 /// A worker's lines, gathered before they go to the file's thread.
@@ -160,6 +176,28 @@ pub struct Lines {
     gathered: RefCell<Vec<u8>>,
     count: Cell<u64>,
     timed: Cell<bool>,
+    clock: RefCell<Clock>,
+}
+
+/// How a line begins, which many lines of one millisecond do.
+#[derive(Default)]
+struct Clock {
+    millis: u128,
+    text: Vec<u8>,
+}
+
+impl Clock {
+    fn now(&mut self) -> &[u8] {
+        let now = SystemTime::now();
+        let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        if self.text.is_empty() || self.millis != millis {
+            self.millis = millis;
+            self.text.clear();
+            let time = humantime::format_rfc3339_millis(now);
+            let _ = write!(self.text, "{{\"time\":\"{time}\"");
+        }
+        &self.text
+    }
 }
 
 impl Lines {
@@ -170,12 +208,13 @@ impl Lines {
             gathered: RefCell::default(),
             count: Cell::default(),
             timed: Cell::default(),
+            clock: RefCell::default(),
         })
     }
 
-    fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>)) {
+    fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>, &[u8])) {
         let mut gathered = self.gathered.borrow_mut();
-        line(&mut gathered);
+        line(&mut gathered, self.clock.borrow_mut().now());
         self.count.set(self.count.get() + 1);
         let full = gathered.len() >= BATCH;
         drop(gathered);

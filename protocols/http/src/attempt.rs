@@ -38,7 +38,7 @@ use tokio::{
 
 /// A request on its way, enough for any number of attempts.
 pub(crate) struct Errand<'e> {
-    pub(crate) head: request::Parts,
+    pub(crate) head: &'e request::Parts,
     /// What the service is asked as: `shop.example:8080`.
     pub(crate) authority: Option<HeaderValue>,
     pub(crate) source: Rc<Source>,
@@ -52,7 +52,7 @@ pub(crate) struct Errand<'e> {
     pub(crate) waits: bool,
 }
 
-/// The head of an answer, and what carries the rest of it.
+/// The head of an answer, and what carries the rest of it. It is handed on in a box.
 pub(crate) struct Answered {
     pub(crate) head: response::Parts,
     pub(crate) body: Body,
@@ -122,7 +122,7 @@ impl Errand<'_> {
         &self,
         mut attempting: Option<Attempting>,
         failure: impl AsyncFn(&mut Answered) -> Option<Failure>,
-    ) -> Result<Answered, Failed> {
+    ) -> Result<Box<Answered>, Failed> {
         let mut tried: Vec<Endpoint> = Vec::new();
         let mut number = 0;
         loop {
@@ -154,7 +154,7 @@ impl Errand<'_> {
     }
 
     /// Makes one attempt, and another one beside it if that takes long and the route has it so.
-    async fn hedged(&self, tried: &mut Vec<Endpoint>) -> Result<Answered, Failed> {
+    async fn hedged(&self, tried: &mut Vec<Endpoint>) -> Result<Box<Answered>, Failed> {
         let (one, two) = (Place::default(), Place::default());
         let before = tried.clone();
         let result = match self.route.hedge {
@@ -171,7 +171,7 @@ impl Errand<'_> {
         tried: &[Endpoint],
         (one, two): (&Place, &Place),
         after: std::time::Duration,
-    ) -> Result<Answered, Failed> {
+    ) -> Result<Box<Answered>, Failed> {
         let mut first = pin!(self.timed(tried, one));
         if let Ok(result) = timeout(after, &mut first).await {
             return result;
@@ -196,7 +196,7 @@ impl Errand<'_> {
     }
 
     /// Makes one attempt, for as long as one may take.
-    async fn timed(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
+    async fn timed(&self, tried: &[Endpoint], at: &Place) -> Result<Box<Answered>, Failed> {
         let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
         let Some(most) = most else { return self.attempt(tried, at).await };
         let mut attempt = pin!(self.attempt(tried, at));
@@ -209,7 +209,7 @@ impl Errand<'_> {
 
     /// Makes one attempt; and another one if the connection was stale: kept from before, and
     /// closed by the service just when it was needed.
-    async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Answered, Failed> {
+    async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Box<Answered>, Failed> {
         self.record.gives_up.set(Outcome::Cancelled);
         let mut reached = self.pool.reach(self.hash, tried).await;
         loop {
@@ -231,7 +231,8 @@ impl Errand<'_> {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let trip = trip.answered();
-                    return Ok(Answered { head, body: Body::Incoming(body), wire, trip });
+                    let body = Body::Incoming(body);
+                    return Ok(Box::new(Answered { head, body, wire, trip }));
                 }
                 Err(failed) => failed,
             };

@@ -96,8 +96,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
     record.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
-    let serving = Serving { visit: &visit, record, terms, authority };
-    serving.serve(head, Body::Incoming(body), asked).await
+    let serving = Box::new(Serving { visit, record, head, asked, terms, authority });
+    serving.serve(Body::Incoming(body)).await
 }
 
 /// An answer to a request that can't be read.

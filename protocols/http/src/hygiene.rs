@@ -23,9 +23,15 @@ use http::{
 use operation::Violation;
 use std::net::IpAddr;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// What is said of one connection, whether `connection` names it or not.
+static ENDS_HERE: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
 
 /// Why a request can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,20 +172,18 @@ pub fn response(head: &mut response::Parts, hygiene: &Hygiene, tunnel: bool) {
 /// `proxy-authorization` and `proxy-authenticate` stay: they are for the first proxy that asked for
 /// credentials, and this one never does.
 fn strip(headers: &mut HeaderMap, version: Version) {
-    if version >= Version::HTTP_2 {
+    // One look at all names costs less than to search for each of these, which are rare.
+    if version >= Version::HTTP_2 || !headers.keys().any(|name| ENDS_HERE.contains(name)) {
         return;
     }
     if headers.contains_key(CONNECTION) {
         for name in nominated(headers) {
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
-    headers.remove(HTTP2_SETTINGS);
+    for name in &ENDS_HERE {
+        headers.remove(name);
+    }
 }
 
 /// The headers that `connection` names, which end here. Those that everybody on the way must see

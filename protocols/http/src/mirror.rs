@@ -20,7 +20,7 @@ pub(crate) const KEEPS: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Sends a copy, if the route has it so and the whole of the body is here.
-pub(crate) fn send(serving: &Serving<'_>, errand: &Errand<'_>) {
+pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
     let Some(mirror) = &errand.route.mirror else { return };
     if fastrand::f64() >= mirror.share || !errand.source.is_sent() || !errand.source.is_whole() {
         return;

@@ -25,7 +25,6 @@ use std::{
     any::Any,
     future::pending,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -33,10 +32,13 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-/// A request that was admitted.
-pub(crate) struct Serving<'v> {
-    pub(crate) visit: &'v Rc<Visit>,
+/// A request that was admitted. It lies in a box, since it is handed on more than once.
+pub(crate) struct Serving {
+    pub(crate) visit: Rc<Visit>,
     pub(crate) record: Rc<Record>,
+    /// The request's head, the client's at first and then the service's.
+    pub(crate) head: request::Parts,
+    pub(crate) asked: Asked,
     /// What policies ask.
     pub(crate) terms: Terms,
     /// Whom it is for, as the client wrote it.
@@ -61,19 +63,18 @@ pub(crate) enum Late {
 /// Why a request goes nowhere, in words, and the policy that has it so.
 type Unreserved = (Reason, String, Option<&'static str>);
 
-impl Serving<'_> {
-    pub(crate) async fn serve(self, head: request::Parts, body: Body, asked: Asked) -> Answer {
+impl Serving {
+    pub(crate) async fn serve(self: Box<Self>, body: Body) -> Answer {
         if !self.terms.delay.is_zero() {
             sleep(self.terms.delay).await;
         }
         if let Some(Cut { place: Place::Request, reset }) = self.terms.cut {
             return Err(self.cut(reset));
         }
-        let route = Arc::clone(&asked.route);
-        let targets = match &route.action {
+        let targets = match &self.asked.route.action {
             Action::Forward(targets) => targets,
             Action::Redirect(redirect) => {
-                let answer = redirect.answer(&head, &asked.captures, "http");
+                let answer = redirect.answer(&self.head, &self.asked.captures, "http");
                 return Ok(self.answer_here(answer));
             }
             Action::Reply(fixed) => return Ok(self.answer_here(fixed.answer())),
@@ -84,14 +85,14 @@ impl Serving<'_> {
                 let why = Refusal { policy, ..Refusal::new(reason, &words) };
                 let end = End::of(Outcome::Rejected, reason.as_str());
                 let end = End { policy: policy.map(Into::into), ..end };
-                return Ok(self.refuse(&asked, &why, &end));
+                return Ok(self.refuse(&why, &end));
             }
         };
-        if let Some(upgrade) = tunnel::wanted(&head, &route) {
+        if let Some(upgrade) = tunnel::wanted(&self.head, &self.asked.route) {
             // What is rare lies in a box of its own, so that requests are small: they are many.
-            return Box::pin(self.tunnel(upgrade, head, asked, way)).await;
+            return Box::pin(self.tunnel(upgrade, way)).await;
         }
-        self.forward(head, body, asked, way).await
+        self.forward(body, way).await
     }
 
     /// The cluster that it goes to, and a place among that cluster's operations.
@@ -108,53 +109,43 @@ impl Serving<'_> {
     }
 
     /// Sends it to the service, and its answer to the client.
-    async fn forward(
-        self,
-        mut head: request::Parts,
-        mut body: Body,
-        mut asked: Asked,
-        way: Way,
-    ) -> Answer {
+    async fn forward(mut self: Box<Self>, mut body: Body, way: Way) -> Answer {
         let went_on = Instant::now();
-        let waits = head.headers.remove(header::EXPECT).is_some();
-        let rendered = match self.prepare(&mut head, &asked, &way.pool, false) {
+        let waits = self.head.headers.remove(header::EXPECT).is_some();
+        let rendered = match self.prepare(&way.pool, false) {
             Ok(rendered) => rendered,
-            Err(words) => {
-                let end = End::of(Outcome::Rejected, Reason::Invalid.as_str());
-                return Ok(self.refuse(&asked, &Refusal::new(Reason::Invalid, words), &end));
-            }
+            Err(answer) => return Ok(answer),
         };
-        if let Some(patience) = asked.patience {
+        if let Some(patience) = self.asked.patience {
             let left = patience.saturating_sub(self.record.began.elapsed());
-            self.visit.server.dialect.shorten(&mut head, left);
+            self.visit.server.dialect.shorten(&mut self.head, left);
         }
+        let Self { asked, head, .. } = &mut *self;
         if let Some(translator) = &mut asked.translator {
-            body = translator.ask(&mut head, body);
+            body = translator.ask(head, body);
         }
-        let route = Arc::clone(&asked.route);
-        let source = Source::new(body, keeps(&route), route.max_request_body);
+        let route = &self.asked.route;
+        let source = Source::new(body, keeps(route), route.max_request_body);
         if source.is_sent() {
             self.record.sent.set(Some(went_on));
         }
         let errand = Errand {
-            head,
+            head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
             source: Rc::clone(&source),
             record: &self.record,
-            route: &route,
+            route,
             pool: &way.pool,
             hash: self.hash(&way.pool),
             pace: self.terms.pace,
             waits,
         };
-        let attempting = self.visit.server.attempting(&route);
-        let running = errand.run(attempting, async |answered| self.failure(&route, answered).await);
+        let attempting = self.visit.server.attempting(route);
+        let running = errand.run(attempting, async |answered| self.failure(answered).await);
         let result = select! {
             biased;
             result = running => result,
-            late = self.late(&route, asked.patience, went_on) => {
-                return Ok(self.refuse_late(&asked, late));
-            }
+            late = self.late(went_on) => return Ok(self.refuse_late(late)),
         };
         mirror::send(&self, &errand);
         match result {
@@ -164,21 +155,31 @@ impl Serving<'_> {
                 } else if !source.is_sent() {
                     self.record.facts.flag(Flags::EARLY_ANSWER);
                 }
-                self.answer(answered, &rendered, asked, way).await
+                self.answer(answered, &rendered, way).await
             }
-            Err(failed) => self.fail(&asked, failed),
+            Err(failed) => self.fail(failed),
         }
     }
 
     /// Makes of the client's head the service's.
+    ///
+    /// # Errors
+    /// The answer, where a header or the path can't be made.
+    #[expect(clippy::result_large_err, reason = "a head that can't be made is rare")]
     pub(crate) fn prepare(
-        &self,
-        head: &mut request::Parts,
-        asked: &Asked,
+        &mut self,
         pool: &Pool,
         upgrades: bool,
-    ) -> Result<Rendered, &'static str> {
-        let facts = &self.record.facts;
+    ) -> Result<Rendered, Response<Download>> {
+        self.rewrite(pool, upgrades).map_err(|words| {
+            let end = End::of(Outcome::Rejected, Reason::Invalid.as_str());
+            self.refuse(&Refusal::new(Reason::Invalid, words), &end)
+        })
+    }
+
+    fn rewrite(&mut self, pool: &Pool, upgrades: bool) -> Result<Rendered, &'static str> {
+        let Self { head, asked, record, .. } = self;
+        let facts = &record.facts;
         let around = Around {
             hygiene: &self.visit.server.plan.hygiene,
             peer: &self.visit.peer,
@@ -206,10 +207,11 @@ impl Serving<'_> {
     }
 
     /// What an answer says that may be tried again.
-    async fn failure(&self, route: &Route, answered: &mut Answered) -> Option<Failure> {
+    async fn failure(&self, answered: &mut Answered) -> Option<Failure> {
         let dialect = &self.visit.server.dialect;
         let mut judged = dialect.judge(&answered.head);
-        if judged.is_none() && route.retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
+        let retry = &self.asked.route.retry;
+        if judged.is_none() && retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
             let trailers = answered.trailers_only().await;
             judged = trailers.map(|trailers| dialect.judge_trailers(trailers.as_ref()));
         }
@@ -217,13 +219,8 @@ impl Serving<'_> {
     }
 
     /// Ready when it took too long.
-    pub(crate) async fn late(
-        &self,
-        route: &Route,
-        patience: Option<Duration>,
-        went_on: Instant,
-    ) -> Late {
-        let record = &self.record;
+    pub(crate) async fn late(&self, went_on: Instant) -> Late {
+        let (record, route, patience) = (&self.record, &self.asked.route, self.asked.patience);
         loop {
             let now = Instant::now();
             let limit = self.terms.limit.as_ref();
@@ -246,7 +243,7 @@ impl Serving<'_> {
         }
     }
 
-    pub(crate) fn refuse_late(&self, asked: &Asked, late: Late) -> Response<Download> {
+    pub(crate) fn refuse_late(&self, late: Late) -> Response<Download> {
         let text = |time: Duration| format!("{} ms", time.as_millis());
         let (words, policy, reason) = match late {
             Late::Route(time) => {
@@ -259,24 +256,22 @@ impl Serving<'_> {
         let refusal =
             Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
         let end = End { policy: policy.clone(), ..End::of(Outcome::Lost, reason) };
-        self.refuse(asked, &refusal, &end)
+        self.refuse(&refusal, &end)
     }
 
     /// There is no answer.
-    pub(crate) fn fail(&self, asked: &Asked, failed: Failed) -> Answer {
+    pub(crate) fn fail(&self, failed: Failed) -> Answer {
         let (reason, words, end) = match failed {
             Failed::Unreachable(it) => {
                 (it.reason, it.message, End::of(it.close.outcome(false), it.close.as_str()))
             }
             Failed::Lost(lost) => {
-                let close = match lost {
-                    Lost::Unreadable => Close::UpstreamViolation,
-                    Lost::Refused | Lost::Reset | Lost::Stream => Close::UpstreamReset,
-                };
-                let words = match lost {
-                    Lost::Unreadable => "what the service answered is no HTTP",
+                let (close, words) = match lost {
+                    Lost::Unreadable => {
+                        (Close::UpstreamViolation, "what the service answered is no HTTP")
+                    }
                     Lost::Refused | Lost::Reset | Lost::Stream => {
-                        "the service went away before it answered"
+                        (Close::UpstreamReset, "the service went away before it answered")
                     }
                 };
                 (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
@@ -293,31 +288,31 @@ impl Serving<'_> {
                 let words = "the request's body is longer than it may be".to_owned();
                 (Reason::TooLarge, words, End::of(Outcome::Rejected, "too_large"))
             }
-            Failed::Client => return self.client_failed(asked),
+            Failed::Client => return self.client_failed(),
         };
-        Ok(self.refuse(asked, &Refusal::new(reason, &words), &end))
+        Ok(self.refuse(&Refusal::new(reason, &words), &end))
     }
 
     /// The client broke off, or sent a body that can't be read.
-    fn client_failed(&self, asked: &Asked) -> Answer {
+    fn client_failed(&self) -> Answer {
         let Some(fault) = self.visit.notes.fault.take() else {
-            if asked.translator.as_ref().is_some_and(|it| it.is_spoilt()) {
+            if self.asked.translator.as_ref().is_some_and(|it| it.is_spoilt()) {
                 let reason = Reason::Invalid;
                 let end = End::of(Outcome::Rejected, reason.as_str());
-                return Ok(self.refuse(asked, &Refusal::new(reason, "it can't be read"), &end));
+                return Ok(self.refuse(&Refusal::new(reason, "it can't be read"), &end));
             }
             self.record.settle(&End::of(Outcome::Cancelled, Close::ClientReset.as_str()));
             return Err(Silence);
         };
         self.visit.last.set(true);
-        let answer = flawed(self.visit, fault.status, fault.violation, fault.message);
+        let answer = flawed(&self.visit, fault.status, fault.violation, fault.message);
         self.record.facts.status.set(Some(answer.status()));
         self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
         Ok(answer)
     }
 
-    pub(crate) fn refuse(&self, asked: &Asked, why: &Refusal<'_>, end: &End) -> Response<Download> {
-        let answer = refusal(&*self.visit.server.dialect, asked, *why);
+    pub(crate) fn refuse(&self, why: &Refusal<'_>, end: &End) -> Response<Download> {
+        let answer = refusal(&*self.visit.server.dialect, &self.asked, *why);
         self.record.facts.status.set(Some(answer.status()));
         self.record.settle(end);
         answer.map(Download::plain)
@@ -341,14 +336,13 @@ impl Serving<'_> {
     }
 
     pub(crate) async fn answer(
-        self,
-        answered: Answered,
+        self: Box<Self>,
+        answered: Box<Answered>,
         rendered: &Rendered,
-        asked: Asked,
         way: Way,
     ) -> Answer {
-        let Answered { mut head, body, wire, trip } = answered;
-        let (record, server) = (&self.record, &self.visit.server);
+        let Answered { mut head, body, wire, trip } = *answered;
+        let (record, server, route) = (&self.record, &self.visit.server, &self.asked.route);
         let now = Instant::now();
         record.follows(trip);
         if let Some(Cut { place: Place::Reply(0), reset }) = self.terms.cut {
@@ -359,45 +353,39 @@ impl Serving<'_> {
         record.reply_bytes.set(facts::size(17, &head.headers));
         record.facts.status.set(Some(head.status));
         let told = server.dialect.judge(&head).map(End::from);
-        self.finish_head(&mut head, &asked.route, rendered);
-        let visit = Rc::clone(self.visit);
+        self.finish_head(&mut head, rendered);
         let rest = Rest {
             record: Rc::clone(record),
             dialect: Rc::clone(&server.dialect),
             told,
             wire: Some((wire, way.pool)),
             clock: Clock {
-                timeout: asked.route.timeout,
-                until: asked.patience.map(|patience| record.began + patience),
-                idle: asked.route.idle_timeout,
+                timeout: route.timeout,
+                until: self.asked.patience.map(|patience| record.began + patience),
+                idle: route.idle_timeout,
                 ..Clock::default()
             },
             cut: self.terms.cut,
             pace: self.terms.pace.map(Pace::new),
-            visit,
+            visit: Rc::clone(&self.visit),
             permit: way.permit,
-            translated: asked.translator.is_some(),
+            translated: self.asked.translator.is_some(),
         };
         let download = Download::watched(body, rest);
-        let Some(translator) = asked.translator else {
+        let Some(translator) = self.asked.translator else {
             return Ok(Response::from_parts(head, download));
         };
         let answer = translator.answer(Response::from_parts(head, Body::made(download))).await;
-        record.facts.status.set(Some(answer.status()));
+        self.record.facts.status.set(Some(answer.status()));
         Ok(answer.map(Download::plain))
     }
 
     /// Makes of the service's head the client's.
-    pub(crate) fn finish_head(
-        &self,
-        head: &mut response::Parts,
-        route: &Route,
-        rendered: &Rendered,
-    ) {
+    pub(crate) fn finish_head(&self, head: &mut response::Parts, rendered: &Rendered) {
         hygiene::response(head, &self.visit.server.plan.hygiene, false);
         // What the service speaks is its own business.
         head.version = Version::HTTP_11;
-        route.edit_response(&mut head.headers, rendered);
+        self.asked.route.edit_response(&mut head.headers, rendered);
     }
 }
 

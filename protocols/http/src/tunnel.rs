@@ -2,9 +2,8 @@
 //! `CONNECT`. Their bytes are nobody's business from then on.
 
 use crate::{
-    attempt::{Answered, Errand},
+    attempt::{Answered, Errand, Failed, Lost},
     body::Body,
-    dialect::Asked,
     download::Download,
     exchange::Answer,
     facts::Flags,
@@ -25,7 +24,6 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -49,44 +47,34 @@ pub(crate) fn wanted(head: &request::Parts, route: &Route) -> Option<Upgrade> {
     allowed.then_some(upgrade)
 }
 
-impl Serving<'_> {
+impl Serving {
     /// Changes to another protocol, if the service does.
-    pub(crate) async fn tunnel(
-        self,
-        upgrade: Upgrade,
-        head: request::Parts,
-        asked: Asked,
-        way: Way,
-    ) -> Answer {
+    pub(crate) async fn tunnel(self: Box<Self>, upgrade: Upgrade, way: Way) -> Answer {
+        let connects = self.asked.route.connect && self.head.version == Version::HTTP_11;
         match upgrade {
-            Upgrade::Switch(_) => self.switch(head, asked, way).await,
-            Upgrade::Tunnel if asked.route.connect && head.version == Version::HTTP_11 => {
-                self.connect(&asked, way).await
-            }
+            Upgrade::Switch(_) => self.switch(way).await,
+            Upgrade::Tunnel if connects => self.connect(way).await,
             Upgrade::Tunnel | Upgrade::Stream(_) => {
                 let words = "this route has no tunnels for CONNECT";
                 let end = End::of(Outcome::Rejected, Reason::Denied.as_str());
-                Ok(self.refuse(&asked, &Refusal::new(Reason::Denied, words), &end))
+                Ok(self.refuse(&Refusal::new(Reason::Denied, words), &end))
             }
         }
     }
 
-    async fn switch(self, mut head: request::Parts, asked: Asked, way: Way) -> Answer {
-        let rendered = match self.prepare(&mut head, &asked, &way.pool, true) {
+    async fn switch(mut self: Box<Self>, way: Way) -> Answer {
+        let rendered = match self.prepare(&way.pool, true) {
             Ok(rendered) => rendered,
-            Err(words) => {
-                let end = End::of(Outcome::Rejected, Reason::Invalid.as_str());
-                return Ok(self.refuse(&asked, &Refusal::new(Reason::Invalid, words), &end));
-            }
+            Err(answer) => return Ok(answer),
         };
         self.record.sent.set(Some(Instant::now()));
-        let route = Arc::clone(&asked.route);
+        let route = &self.asked.route;
         let errand = Errand {
-            head,
+            head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
             source: once(Body::Empty),
             record: &self.record,
-            route: &route,
+            route,
             pool: &way.pool,
             hash: None,
             pace: None,
@@ -94,29 +82,26 @@ impl Serving<'_> {
         };
         let answered = select! {
             answered = errand.run(None, async |_| None) => answered,
-            late = self.late(&route, asked.patience, Instant::now()) => {
-                return Ok(self.refuse_late(&asked, late));
-            }
+            late = self.late(Instant::now()) => return Ok(self.refuse_late(late)),
         };
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(failed) => return self.fail(&asked, failed),
+            Err(failed) => return self.fail(failed),
         };
         if answered.head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return self.answer(answered, &rendered, asked, way).await;
+            return self.answer(answered, &rendered, way).await;
         }
-        self.finish_head(&mut answered.head, &route, &rendered);
-        let Answered { head, wire, trip, .. } = answered;
+        self.finish_head(&mut answered.head, &rendered);
+        let Answered { head, wire, trip, .. } = *answered;
         let Wire::Own(own) = wire else {
-            return self
-                .fail(&asked, crate::attempt::Failed::Lost(crate::attempt::Lost::Unreadable));
+            return self.fail(Failed::Lost(Lost::Unreadable));
         };
         self.record.follows(trip);
         self.granted(TunnelEnd::Switched(own), head.status);
         Ok(Response::from_parts(head, Download::plain(Body::Empty)))
     }
 
-    async fn connect(self, asked: &Asked, way: Way) -> Answer {
+    async fn connect(self: Box<Self>, way: Way) -> Answer {
         let cluster = Rc::clone(way.pool.cluster());
         match cluster.connect(Whom::default()).await {
             Ok(dialed) => {
@@ -124,7 +109,7 @@ impl Serving<'_> {
                 self.granted(TunnelEnd::Plain(dialed.stream, dialed.lease), StatusCode::OK);
                 Ok(Response::new(Download::plain(Body::Empty)))
             }
-            Err(unreachable) => self.fail(asked, crate::attempt::Failed::Unreachable(unreachable)),
+            Err(unreachable) => self.fail(Failed::Unreachable(unreachable)),
         }
     }
 

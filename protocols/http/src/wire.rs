@@ -99,15 +99,17 @@ impl Own {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        // A connection takes a request only once it has been polled.
-        let _ = poll_fn(|cx| {
-            let ended = self.poll(cx).is_ready();
-            match self.sender.poll_ready(cx) {
-                Poll::Pending if !ended => Poll::Pending,
-                _ => Poll::Ready(()),
-            }
-        })
-        .await;
+        // A connection takes a request only once it has been polled, as one that was kept has.
+        if !self.sender.is_ready() {
+            poll_fn(|cx| {
+                let ended = self.poll(cx).is_ready();
+                match self.sender.poll_ready(cx) {
+                    Poll::Pending if !ended => Poll::Pending,
+                    _ => Poll::Ready(()),
+                }
+            })
+            .await;
+        }
         self.carried += 1;
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
