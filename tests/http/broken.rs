@@ -5,8 +5,8 @@ use crate::support::{
     ends::{End, Upstream},
     eventually,
     http::{
-        Client, Content, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy,
-        proxy_to, service::State, soon,
+        Client, Content, PAIRINGS, Reply, Service, State, Version, at, endpoints, get, post, proxy,
+        proxy_to, soon,
     },
 };
 use http_body_util::BodyExt;

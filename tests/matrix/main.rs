@@ -8,6 +8,7 @@ mod endpoints;
 mod policies;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;
 
 use bson::{Document, doc};
 use serde_json::Value;
@@ -17,9 +18,9 @@ use support::{
     ends::{End, Upstream},
     scripted::Scripted,
     tollgate::{self, Tollgate},
-    web::{self, Answer},
     wire::{Message, op_msg},
 };
+use web::Answer;
 
 /// One protocol, as a matrix needs it: how to have one operation, and what it is called.
 struct Speaker {
