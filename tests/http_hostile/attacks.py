@@ -506,15 +506,6 @@ def long_target(host, port):
     return c.told()
 
 
-def no_window(host, port):
-    """A client that asks for everything, and gives no room for any of it."""
-    c = Connection(host, port, {4: 0})
-    for stream in range(1, 201, 2):
-        c.sent += c.headers(stream, [GET[0], GET[1], (":path", "/large"), GET[3]])
-    c.listen()
-    return c.told()
-
-
 def too_many_streams(host, port):
     """More streams than are allowed, none of which ends."""
     c = Connection(host, port)

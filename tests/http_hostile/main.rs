@@ -4,6 +4,7 @@
 
 mod frames;
 mod slow;
+mod slow_streams;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -31,6 +31,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Whether this is the end of an answer.
+    pub fn ends(&self, stream: u32) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.stream == stream && self.flags & END_STREAM > 0
+    }
+
     /// What a GOAWAY says: the last stream that is served, and an error's code.
     pub fn goaway(&self) -> Option<(u32, u32)> {
         let number = |at| u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap());
@@ -80,14 +85,14 @@ impl Frames {
         Some(frame)
     }
 
-    /// Every frame up to the first of this kind.
+    /// Every frame up to the first like this.
     ///
     /// # Panics
     /// If the connection ends before.
-    pub fn until(&mut self, kind: u8) -> Vec<Frame> {
+    pub fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while frames.last().is_none_or(|last: &Frame| last.kind != kind) {
-            frames.push(self.next().unwrap_or_else(|| panic!("no {kind} after {frames:?}")));
+        while !frames.last().is_some_and(&wanted) {
+            frames.push(self.next().unwrap_or_else(|| panic!("an end after {frames:?}")));
         }
         frames
     }
