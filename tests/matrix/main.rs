@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod client;
+mod drains;
 mod endpoints;
 mod policies;
 #[path = "../support/mod.rs"]
