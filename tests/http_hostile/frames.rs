@@ -110,10 +110,10 @@ fn floods_end_the_connection_and_are_counted() {
 }
 
 #[test]
-fn frames_that_are_to_be_ignored_cost_no_memory() {
+fn frames_that_are_to_be_answered_or_ignored_cost_no_memory() {
     let service = service();
     let tollgate = proxy(&service, "", "");
-    for name in ["priority_flood", "unknown_flood"] {
+    for name in ["priority_flood", "unknown_flood", "settings_flood"] {
         let Some(told) = attack(&tollgate, name) else { return };
         assert_eq!(told["statuses"]["1"], 200, "{name}");
     }
