@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::AbortHandle,
     time::sleep,
 };
@@ -84,6 +84,25 @@ impl Service {
     /// One that answers everything with this text.
     pub fn saying(version: Version, text: &'static str) -> Self {
         Self::start(version, move |_| Reply::ok(text))
+    }
+
+    /// One that answers its only request with this body.
+    pub fn once(version: Version, content: Content) -> Self {
+        let content = Mutex::new(Some(content));
+        Self::start(version, move |_| {
+            Reply::ok(content.lock().unwrap().take().expect("one request"))
+        })
+    }
+
+    /// One that answers `held` to `/held` when the test adds a permit, and `ok` to all else.
+    pub fn holding(version: Version) -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let service = Self::start(version, move |asked| match asked.target.as_str() {
+            "/held" => Reply::ok("held").held(&held),
+            _ => Reply::ok("ok"),
+        });
+        (service, gate)
     }
 
     /// Serves as long as the test's process runs. Returns where it listens.
