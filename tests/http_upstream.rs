@@ -8,7 +8,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use support::{
-    hearing::Asker,
+    http::{Asker, endpoints, proxy_to},
     scripted::{Peer, Scripted},
     tollgate::Tollgate,
 };
@@ -39,11 +39,7 @@ fn saying(said: Vec<u8>) -> (Scripted, Tollgate) {
 }
 
 fn before(service: &Scripted) -> Tollgate {
-    Tollgate::start(&format!(
-        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: web }}\n\
-         clusters:\n  web: {{ endpoints: [\"{}\"] }}\n",
-        service.address()
-    ))
+    proxy_to(&endpoints(&[service.address()]), "", "")
 }
 
 #[test]

@@ -15,10 +15,8 @@ busy machine changes far less than it changes throughput.
 Proxies that are not installed are left out. Standard library only.
 """
 
-import argparse
 import glob
 import json
-import os
 import pathlib
 import shutil
 import statistics
@@ -26,10 +24,8 @@ import subprocess
 import sys
 import tempfile
 
-from proxy import Proxy, free_port, write
+from proxy import Proxy, arguments, free_port, server, write
 from tables import goal, median, ratios, show, table, tell_goals, tell_times
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # What is asked, what the table calls it, and over how many connections at once.
 LOADS = {
@@ -287,36 +283,16 @@ def goals(found, names, loads):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-    parser.add_argument("--only", help="names, with commas: " + ",".join(NAMES))
-    parser.add_argument("--loads", help="names, with commas: " + ",".join(LOADS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each load in a round")
-    parser.add_argument("--bin", type=pathlib.Path, default=release, help="where load and sink are")
-    parser.add_argument("--tollgate", default=str(release / "tollgate"))
-    parser.add_argument("--envoy", help="the binary itself, not a script that runs it")
-    parser.add_argument("--json", type=pathlib.Path, help="write every measurement here too")
-    options = parser.parse_args()
-    names = options.only.split(",") if options.only else list(NAMES)
-    loads = options.loads.split(",") if options.loads else list(LOADS)
-    sink = subprocess.Popen([str(options.bin / "sink")], stdout=subprocess.PIPE, text=True)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            upstream = sink.stdout.readline().strip()
-            proxies = Proxies(options, pathlib.Path(scratch), upstream)
-            installed = [name for name in names if getattr(proxies, name)(1)]
-            for name in [name for name in names if name not in installed]:
-                print(f"not installed: {NAMES[name]}", file=sys.stderr)
-            found = run(options, proxies, installed, loads)
-            if options.json:
-                options.json.write_text(json.dumps(found))
-            tell(found, installed, loads)
-    finally:
-        sink.kill()
-        sink.wait()
+    options = arguments(__doc__, NAMES, LOADS)
+    with server(options.bin / "sink") as upstream, tempfile.TemporaryDirectory() as scratch:
+        proxies = Proxies(options, pathlib.Path(scratch), upstream)
+        installed = [name for name in options.names if getattr(proxies, name)(1)]
+        for name in [name for name in options.names if name not in installed]:
+            print(f"not installed: {NAMES[name]}", file=sys.stderr)
+        found = run(options, proxies, installed, options.loads)
+    if options.json:
+        options.json.write_text(json.dumps(found))
+    tell(found, installed, options.loads)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,47 @@
 """A proxy at work, and what it costs: what compare.py and web.py share."""
 
+import argparse
+import contextlib
+import os
 import pathlib
 import socket
 import subprocess
 import time
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 
 class Missing(Exception):
     """A proxy that cannot be measured here, and why."""
+
+
+def arguments(doc, names, loads):
+    """What is to be measured: `.names` of `names`, at `.loads` of `loads`, and how."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    some = {"type": lambda text: text.split(",")}
+    parser.add_argument("--only", dest="names", default=list(names), help=",".join(names), **some)
+    parser.add_argument("--loads", default=list(loads), help=",".join(loads), **some)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each load in a round")
+    parser.add_argument("--bin", type=pathlib.Path, default=release, help="where clients and servers are")
+    parser.add_argument("--tollgate", default=str(release / "tollgate"))
+    parser.add_argument("--envoy", help="the binary itself, not a script that runs it")
+    parser.add_argument("--json", type=pathlib.Path, help="write every measurement here too")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def server(program):
+    """A server at work, which says where it listens."""
+    process = subprocess.Popen([str(program)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def free_port():

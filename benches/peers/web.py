@@ -12,10 +12,8 @@ Clients are h2load's. Proxies that are not installed are left out, and so is a T
 not take its config. Standard library only.
 """
 
-import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -25,10 +23,8 @@ import tempfile
 import time
 
 import web_configs
-from proxy import Missing, Proxy, free_port, write
+from proxy import Missing, Proxy, arguments, free_port, server, write
 from tables import goal, ratios, tell_goals, tell_times
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # What a proxy listens for, and what it speaks to the server then.
 DOORS = ("h1", "h2-h1", "h2", "grpc")
@@ -266,34 +262,13 @@ def tell(found, names):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    release = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-    parser.add_argument("--only", help="names, with commas: " + ",".join(NAMES))
-    parser.add_argument("--loads", help="names, with commas: " + ",".join(LOADS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each load in a round")
-    parser.add_argument("--bin", type=pathlib.Path, default=release, help="where web_sink is")
-    parser.add_argument("--tollgate", default=str(release / "tollgate"))
-    parser.add_argument("--envoy", help="the binary itself, not a script that runs it")
-    parser.add_argument("--json", type=pathlib.Path, help="write every measurement here too")
-    options = parser.parse_args()
-    names = options.only.split(",") if options.only else list(NAMES)
-    loads = options.loads.split(",") if options.loads else list(LOADS)
-    command = [str(options.bin / "web_sink")]
-    sink = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            upstream = sink.stdout.readline().strip()
-            proxies = Proxies(options, pathlib.Path(scratch), upstream)
-            found = run(options, proxies, names, loads)
-            if options.json:
-                options.json.write_text(json.dumps(found))
-            tell(found, [name for name in names if name in next(iter(found.values()))])
-    finally:
-        sink.kill()
-        sink.wait()
+    options = arguments(__doc__, NAMES, LOADS)
+    with server(options.bin / "web_sink") as upstream, tempfile.TemporaryDirectory() as scratch:
+        proxies = Proxies(options, pathlib.Path(scratch), upstream)
+        found = run(options, proxies, options.names, options.loads)
+    if options.json:
+        options.json.write_text(json.dumps(found))
+    tell(found, [name for name in options.names if name in next(iter(found.values()))])
 
 
 if __name__ == "__main__":

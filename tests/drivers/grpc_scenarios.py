@@ -62,6 +62,14 @@ def kinds(address):
     assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "after all"), error
 
 
+def outlives(address):
+    _, echo = client(address)
+    call = echo.Down(pb.Msg(text="wait"))
+    assert next(call).text == "begun"
+    error = fails(next, call)
+    assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+
+
 def errors(address):
     _, echo = client(address)
     for text in ("fail", "late fail"):

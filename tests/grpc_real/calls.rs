@@ -1,6 +1,7 @@
 //! grpcio's client and grpcio's server: `tests/drivers/grpc_scenarios.py`.
 
-use crate::Stage;
+use crate::{Stage, support::python};
+use std::thread;
 
 #[test]
 fn every_kind_of_call_carries_its_messages_and_is_counted() {
@@ -80,6 +81,18 @@ fn a_call_that_is_cancelled_is_so_at_the_service_too() {
     stage.plays("cancel");
     let lines = stage.tollgate.logged(5, |line| line["outcome"] == "cancelled");
     assert!(lines.iter().all(|line| line["operation"] == "real.v1.Echo/Down"), "{lines:?}");
+}
+
+#[test]
+fn a_stream_that_outlives_the_drain_is_unavailable_to_its_client() {
+    let Some(mut stage) = Stage::new("", "drain_timeout: 1s\n") else { return };
+    let address = stage.address();
+    let plays = thread::spawn(move || python::run("grpc_scenarios.py", &["outlives", &address]));
+    stage.tollgate.metric_becomes("tollgate_operations_active", &[], 1.0);
+    assert!(stage.tollgate.stop().success());
+    plays.join().expect("the scenario is as it should be");
+    let line = &stage.tollgate.access_log()[0];
+    assert_eq!((&line["outcome"], &line["reason"]), (&"cancelled".into(), &"drain_timeout".into()));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::{
     Stage,
     support::{
-        origin::{self, Speaks},
+        http::{Version, origin},
         python, tools,
     },
 };
@@ -41,11 +41,12 @@ fn a_monolith_in_php_calls_with_what_every_php_has() {
 
 #[test]
 fn grpcio_calls_a_service_of_plain_http() {
-    let service = origin::start(Speaks::Http1);
+    let service = origin(Version::One);
     let tollgate = crate::support::tollgate::Tollgate::start(&format!(
         "listeners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: {{ grpc: {{ reverse_bridge: \
          true }} }}, cluster: rpc }}\n\
-         clusters:\n  rpc: {{ endpoints: [\"{service}\"], http: {{ version: 1 }} }}\n"
+         clusters:\n  rpc: {{ {} }}\n",
+        service.endpoints()
     ));
     let address = tollgate.listener("rpc").to_string();
     python::run("grpc_scenarios.py", &["reverse", &address]);

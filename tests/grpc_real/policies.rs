@@ -4,7 +4,7 @@ use crate::{
     Stage, before,
     support::{
         eventually,
-        origin::{self, Speaks},
+        http::{Version, origin},
         python,
     },
 };
@@ -67,8 +67,8 @@ fn a_call_that_is_unavailable_is_tried_again_whether_headers_or_trailers_say_so(
 
 #[test]
 fn a_service_that_ignores_deadlines_is_given_up_by_the_proxy() {
-    let service = origin::start(Speaks::Http2);
-    let tollgate = before(service, "", "");
+    let service = origin(Version::Two);
+    let tollgate = before(service.address(), "", "");
     let address = tollgate.listener("rpc").to_string();
     python::run("grpc_others.py", &["late", &address]);
 }

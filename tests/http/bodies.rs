@@ -90,10 +90,7 @@ fn trailers_pass_both_ways() {
 fn pieces_of_an_answer_pass_as_they_come() {
     for (asks, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
-        let content = std::sync::Mutex::new(Some(content));
-        let service = Service::start(answers, move |_| {
-            Reply::ok(content.lock().unwrap().take().expect("one request"))
-        });
+        let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         let mut answer = client.open(get("/events"));
@@ -141,10 +138,7 @@ fn a_client_that_does_not_read_holds_the_service_up() {
     for (asks, answers) in PAIRINGS {
         let content = Content::endless(bytes(16 << 10));
         let taken = content.taken();
-        let content = std::sync::Mutex::new(Some(content));
-        let service = Service::start(answers, move |_| {
-            Reply::ok(content.lock().unwrap().take().expect("one request"))
-        });
+        let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
         let before = tollgate.resident_memory();
         let client = Client::connect(at(&tollgate), asks);

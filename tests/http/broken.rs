@@ -5,13 +5,12 @@ use crate::support::{
     ends::{End, Upstream},
     eventually,
     http::{
-        Client, Content, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy,
-        proxy_to, service::State, soon,
+        Client, Content, PAIRINGS, Reply, Service, State, Version, at, endpoints, get, post, proxy,
+        proxy_to, soon,
     },
 };
 use http_body_util::BodyExt;
-use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use std::time::Duration;
 
 #[test]
 fn an_answer_that_comes_before_the_request_has_ended_passes_at_once() {
@@ -86,8 +85,7 @@ fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
 #[test]
 fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
-        let service = Service::start(answers, move |_| Reply::ok("late").held(&gate));
+        let service = Service::start(answers, |_| Reply::never());
         let tollgate = proxy(&service, "");
         let address = at(&tollgate);
         if asks == Version::One {
@@ -118,10 +116,7 @@ fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
 fn a_client_that_leaves_in_the_middle_of_the_answer_stops_the_service() {
     for (asks, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
-        let content = std::sync::Mutex::new(Some(content));
-        let service = Service::start(answers, move |_| {
-            Reply::ok(content.lock().unwrap().take().expect("one request"))
-        });
+        let service = Service::once(answers, content);
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         let mut answer = client.open(get("/"));

@@ -69,53 +69,31 @@ fn a_service_that_closes_what_rests_is_not_noticed() {
 }
 
 #[test]
-fn requests_at_once_share_a_connection_of_http_2() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::start(Version::Two, move |asked| match asked.target.as_str() {
-        "/first" => Reply::ok("ok"),
-        _ => Reply::ok("ok").held(&held),
-    });
-    let tollgate = proxy(&service, "");
-    let client = Client::connect(at(&tollgate), Version::Two);
-    client.ask(get("/first"));
-    let pending: Vec<_> = (0..6).map(|_| client.begin(get("/"))).collect();
-    service.asked_times(7);
-    gate.add_permits(6);
-    for pending in pending {
-        assert_eq!(pending.answer().text(), "ok");
+fn requests_at_once_share_as_few_connections_of_http_2_as_bear_them() {
+    for (streams, connections) in [(1000, 1), (3, 2)] {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let service =
+            Service::with_streams(Version::Two, streams, move |asked| match &*asked.target {
+                "/first" => Reply::ok("ok"),
+                _ => Reply::ok("ok").held(&held),
+            });
+        let tollgate = proxy(&service, "");
+        let client = Client::connect(at(&tollgate), Version::Two);
+        client.ask(get("/first"));
+        let pending: Vec<_> = (0..6).map(|_| client.begin(get("/"))).collect();
+        service.asked_times(7);
+        gate.add_permits(6);
+        for pending in pending {
+            assert_eq!(pending.answer().text(), "ok");
+        }
+        assert_eq!(service.connections(), connections, "{streams} on each");
     }
-    assert_eq!(service.connections(), 1);
-}
-
-#[test]
-fn requests_beyond_what_a_connection_of_http_2_bears_open_another() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::with_streams(Version::Two, 3, move |asked| match &*asked.target {
-        "/first" => Reply::ok("ok"),
-        _ => Reply::ok("ok").held(&held),
-    });
-    let tollgate = proxy(&service, "");
-    let client = Client::connect(at(&tollgate), Version::Two);
-    client.ask(get("/first"));
-    let pending: Vec<_> = (0..6).map(|_| client.begin(get("/"))).collect();
-    service.asked_times(7);
-    gate.add_permits(6);
-    for pending in pending {
-        assert_eq!(pending.answer().text(), "ok");
-    }
-    assert_eq!(service.connections(), 2);
 }
 
 #[test]
 fn a_service_that_goes_away_in_good_order_loses_no_request() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::start(Version::Two, move |asked| match asked.target.as_str() {
-        "/held" => Reply::ok("held").held(&held),
-        _ => Reply::ok("ok"),
-    });
+    let (service, gate) = Service::holding(Version::Two);
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::Two);
     let pending = client.begin(get("/held"));
@@ -133,52 +111,46 @@ fn a_service_that_goes_away_in_good_order_loses_no_request() {
 
 #[test]
 fn a_request_waits_for_a_connection_where_there_may_be_no_more() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::start(Version::One, move |_| Reply::ok("ok").held(&held));
+    let (service, gate) = Service::holding(Version::One);
     let cluster =
         service.endpoints() + ", circuit_breaker: { max_connections: 1, pending_timeout: 20s }";
     let tollgate = proxy_to(&cluster, "", "");
-    let first = Client::connect(at(&tollgate), Version::One).begin(get("/1"));
+    let first = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
     service.asked_times(1);
-    let second = Client::connect(at(&tollgate), Version::One).begin(get("/2"));
-    let third = Client::connect(at(&tollgate), Version::One).begin(get("/3"));
+    let second = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
+    let third = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
     gate.add_permits(3);
     for pending in [first, second, third] {
-        assert_eq!(pending.answer().text(), "ok");
+        assert_eq!(pending.answer().text(), "held");
     }
 }
 
 #[test]
 fn a_request_that_waited_too_long_for_a_connection_is_refused() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::start(Version::One, move |_| Reply::ok("ok").held(&held));
+    let (service, gate) = Service::holding(Version::One);
     let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 50ms }";
     let tollgate = proxy_to(&format!("{}, {breaker}", service.endpoints()), "", "");
-    let first = Client::connect(at(&tollgate), Version::One).begin(get("/1"));
+    let first = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
     service.asked_times(1);
     let answer = Client::connect(at(&tollgate), Version::One).ask(get("/2"));
     assert_eq!((answer.status, &answer.json()["error"]), (503, &"overloaded".into()));
     gate.add_permits(1);
-    assert_eq!(first.answer().text(), "ok");
+    assert_eq!(first.answer().text(), "held");
 }
 
 #[test]
 fn requests_over_the_most_that_a_cluster_bears_are_refused_at_once() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
-        let held = Arc::clone(&gate);
-        let service = Service::start(answers, move |_| Reply::ok("ok").held(&held));
+        let (service, gate) = Service::holding(answers);
         let cluster = service.endpoints() + ", circuit_breaker: { max_operations: 1 }";
         let tollgate = proxy_to(&cluster, "", "");
-        let first = Client::connect(at(&tollgate), asks).begin(get("/1"));
+        let first = Client::connect(at(&tollgate), asks).begin(get("/held"));
         service.asked_times(1);
         let client = Client::connect(at(&tollgate), asks);
         let answer = client.ask(get("/2"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"overloaded".into()));
-        gate.add_permits(2);
-        assert_eq!(first.answer().text(), "ok");
+        gate.add_permits(1);
+        assert_eq!(first.answer().text(), "held");
         assert_eq!(client.ask(get("/3")).text(), "ok", "{asks:?} {answers:?}");
     }
 }

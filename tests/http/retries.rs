@@ -15,7 +15,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::Semaphore;
 
 /// A service whose first `failures` answers are those, and that echoes from then on.
 fn ailing(version: Version, failures: usize, how: fn() -> Reply) -> Service {
@@ -159,11 +158,10 @@ fn nothing_is_tried_again_once_the_answer_began() {
 #[test]
 fn a_try_that_takes_too_long_is_given_up_for_another() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
         let count = AtomicUsize::new(0);
         let service =
             Service::start(answers, move |_| match count.fetch_add(1, Ordering::SeqCst) {
-                0 => Reply::ok("late").held(&gate),
+                0 => Reply::never(),
                 _ => Reply::ok("ok"),
             });
         let tollgate = retrying(&service, "on: 5xx, per_try_timeout: 100ms");
@@ -188,8 +186,7 @@ fn retries_do_not_drown_a_service_that_is_ill() {
 #[test]
 fn an_answer_that_takes_too_long_is_a_504_in_words() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
-        let service = Service::start(answers, move |_| Reply::ok("late").held(&gate));
+        let service = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, timeout: 100ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
         let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
@@ -207,10 +204,7 @@ fn an_answer_that_takes_too_long_is_a_504_in_words() {
 fn an_answer_in_which_nothing_moves_is_broken_off() {
     for (asks, answers) in PAIRINGS {
         let (feed, content) = Content::fed();
-        let content = std::sync::Mutex::new(Some(content));
-        let service = Service::start(answers, move |_| {
-            Reply::ok(content.lock().unwrap().take().expect("one request"))
-        });
+        let service = Service::once(answers, content);
         let route = "{ name: all, cluster: shop, timeout: off, idle_timeout: 200ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
         let client = Client::connect(at(&tollgate), asks);
@@ -225,11 +219,10 @@ fn an_answer_in_which_nothing_moves_is_broken_off() {
 
 #[test]
 fn a_second_endpoint_is_asked_where_the_first_is_slow() {
-    let gate = Arc::new(Semaphore::new(0));
     let count = Arc::new(AtomicUsize::new(0));
     let service =
         Service::start(Version::Two, move |_| match count.fetch_add(1, Ordering::SeqCst) {
-            0 => Reply::ok("late").held(&gate),
+            0 => Reply::never(),
             _ => Reply::ok("ok"),
         });
     let route = "{ name: all, cluster: shop, hedge: { after: 50ms } }";
@@ -242,9 +235,8 @@ fn a_second_endpoint_is_asked_where_the_first_is_slow() {
 #[test]
 fn a_copy_goes_to_a_second_cluster_and_holds_nobody_up() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
         let service = Service::start(answers, |_| Reply::echo());
-        let shadow = Service::start(answers, move |_| Reply::status(500).held(&gate));
+        let shadow = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
         let tollgate = routed(&[route], &[("shop", &service), ("shadow", &shadow)]);
         let client = Client::connect(at(&tollgate), asks);

@@ -3,27 +3,27 @@
 use crate::support::{
     ends::End,
     eventually,
-    http::{Client, PAIRINGS, Reply, Service, Version, at, get, proxy},
+    http::{
+        Client, PAIRINGS, Service, Version, at,
+        frames::{ACK, Frames, GOAWAY, PING, RST_STREAM},
+        get, proxy,
+    },
 };
 use rustix::process::Signal;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 #[test]
 fn an_answer_that_is_under_way_ends_before_the_proxy_does() {
     for (asks, answers) in PAIRINGS {
-        let gate = Arc::new(Semaphore::new(0));
-        let held = Arc::clone(&gate);
-        let service = Service::start(answers, move |_| Reply::ok("late").held(&held));
+        let (service, gate) = Service::holding(answers);
         let mut tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
-        let pending = client.begin(get("/"));
+        let pending = client.begin(get("/held"));
         service.asked_times(1);
         tollgate.signal(Signal::TERM);
         eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
         assert!(tollgate.is_running());
         gate.add_permits(1);
-        assert_eq!(pending.answer().text(), "late", "{asks:?} {answers:?}");
+        assert_eq!(pending.answer().text(), "held", "{asks:?} {answers:?}");
         assert!(tollgate.end().success(), "{asks:?} {answers:?}");
         assert!(client.begin(get("/")).try_answer().is_err());
     }
@@ -46,18 +46,80 @@ fn connections_at_rest_are_closed_and_the_proxy_ends() {
 
 #[test]
 fn the_last_answer_on_a_connection_tells_that_it_closes() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let service = Service::start(Version::One, move |_| Reply::ok("late").held(&held));
+    let (service, gate) = Service::holding(Version::One);
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
-    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
     service.asked_times(1);
     tollgate.signal(Signal::TERM);
     eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
     gate.add_permits(1);
     let all = String::from_utf8(client.rest()).expect("text").to_lowercase();
-    assert!(all.contains("connection: close\r\n") && all.ends_with("late"), "{all}");
+    assert!(all.contains("connection: close\r\n") && all.ends_with("held"), "{all}");
+}
+
+#[test]
+fn what_rests_of_http_1_is_closed_at_once_and_cuts_no_answer() {
+    let (service, gate) = Service::holding(Version::One);
+    let mut tollgate = proxy(&service, "");
+    let mut rests = End::connect(at(&tollgate));
+    rests.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    rests.head();
+    rests.expect(b"ok");
+    let busy = Client::connect(at(&tollgate), Version::One);
+    let pending = busy.begin(get("/held"));
+    service.asked_times(2);
+    tollgate.signal(Signal::TERM);
+    assert_eq!(rests.rest(), b"", "an end in good order, and nothing before it");
+    assert!(!pending.is_answered() && tollgate.is_running(), "the other goes on");
+    gate.add_permits(1);
+    assert_eq!(pending.answer().text(), "held");
+    assert!(tollgate.end().success());
+}
+
+/// Reads to the first GOAWAY, which takes nothing back. Returns the PING that comes with it: what
+/// was asked before it is answered is served.
+fn told_to_go(client: &mut Frames) -> Vec<u8> {
+    let told = client.until(|it| it.kind == GOAWAY).pop().unwrap();
+    assert_eq!(told.goaway(), Some((u32::MAX >> 1, 0)), "no stream is given up, and no error");
+    client.until(|it| it.kind == PING).pop().unwrap().payload
+}
+
+/// Answers that PING. Returns the last stream that is served.
+fn goes(client: &mut Frames, ping: &[u8]) -> u32 {
+    client.send(PING, ACK, 0, ping);
+    let (last, error) = client.until(|it| it.kind == GOAWAY).pop().unwrap().goaway().unwrap();
+    assert_eq!(error, 0, "no error");
+    last
+}
+
+#[test]
+fn clients_of_http_2_are_told_which_streams_are_served_and_those_end() {
+    let (service, gate) = Service::holding(Version::One);
+    let mut tollgate = proxy(&service, "");
+    let [mut rests, mut busy] = [(); 2].map(|()| Frames::connect(at(&tollgate), &[]));
+    rests.get(1, "/");
+    rests.until(|it| it.ends(1));
+    busy.get(1, "/held");
+    service.asked_times(2);
+    tollgate.signal(Signal::TERM);
+    let ping = told_to_go(&mut rests);
+    assert_eq!(goes(&mut rests, &ping), 1);
+    assert_eq!(rests.rest(), [], "it is closed, while another goes on");
+    let ping = told_to_go(&mut busy);
+    // It can't have heard of it when it asked this.
+    busy.get(3, "/held");
+    service.asked_times(3);
+    assert_eq!(goes(&mut busy, &ping), 3);
+    busy.get(5, "/held");
+    assert!(tollgate.is_running());
+    gate.add_permits(3);
+    let frames = busy.rest();
+    let ends = |stream| frames.iter().any(|it| it.ends(stream));
+    assert!(ends(1) && ends(3) && !ends(5), "{frames:?}");
+    assert!(frames.iter().all(|it| it.kind != RST_STREAM), "{frames:?}");
+    assert!(tollgate.end().success());
+    assert_eq!(service.asked().len(), 3, "what came too late was not served");
 }
 
 #[test]

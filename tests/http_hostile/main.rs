@@ -4,19 +4,31 @@
 
 mod frames;
 mod slow;
+mod slow_streams;
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{hearing::Hearing, tollgate::Tollgate};
+use support::{
+    http::{Reply, Service, Version, proxy_to},
+    tollgate::Tollgate,
+};
 
-/// A proxy before this service, of whatever version; `settings` are the listener's further keys,
-/// and `http` those of its protocol.
-fn proxy(service: &Hearing, settings: &str, http: &str) -> Tollgate {
-    Tollgate::start(&format!(
-        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {http} }} }}, \
-         cluster: web, {settings} }}\nclusters:\n  web: {{ endpoints: [\"{}\"] }}\n",
-        service.address()
-    ))
+/// How long the answer to `/large` is.
+const LARGE: usize = 16 << 20;
+
+/// A service that reads whole bodies, and answers `hello`, or much where `/large` is asked for.
+fn service() -> Service {
+    let large = bytes::Bytes::from(vec![b'x'; LARGE]);
+    Service::start(Version::One, move |asked| match asked.target.as_str() {
+        "/large" => Reply::ok(large.clone()),
+        _ => Reply::ok("hello"),
+    })
+}
+
+/// A proxy before this service; `settings` are the listener's further keys, and `http` those of
+/// its protocol.
+fn proxy(service: &Service, settings: &str, http: &str) -> Tollgate {
+    proxy_to(&service.endpoints(), http, settings)
 }
 
 /// Waits until so many connections have ended for this reason.

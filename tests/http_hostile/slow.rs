@@ -1,15 +1,12 @@
 //! Clients that are slow, silent or too much, over HTTP/1.
 
-use crate::{
-    closes, proxy,
-    support::hearing::{Asker, Hearing},
-};
+use crate::{closes, proxy, service, support::http::Asker};
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
 
 /// Does this on a connection of its own, and waits for the end without an answer.
 fn ends_unanswered(settings: &str, reason: &str, act: impl Fn(&mut Asker)) {
-    let service = Hearing::start(1);
+    let service = service();
     let tollgate = proxy(&service, settings, "");
     let mut client = Asker::connect(tollgate.listener("web"));
     act(&mut client);
@@ -31,6 +28,24 @@ fn a_head_that_does_not_end_is_cut_off() {
 }
 
 #[test]
+fn a_later_head_that_does_not_end_is_cut_off() {
+    ends_unanswered("message_timeout: 300ms", "message_timeout", |client| {
+        assert_eq!(client.get("/a").status, 200);
+        client.send(&GET[..20]);
+    });
+}
+
+#[test]
+fn a_body_that_does_not_end_is_cut_off() {
+    for length in ["content-length: 10", "transfer-encoding: chunked"] {
+        ends_unanswered("message_timeout: 300ms", "message_timeout", |client| {
+            let head = format!("POST /a HTTP/1.1\r\nhost: a.example\r\n{length}\r\n\r\n");
+            client.send((head + "5\r\nhello").as_bytes());
+        });
+    }
+}
+
+#[test]
 fn who_rests_for_too_long_between_requests_is_closed() {
     ends_unanswered("idle_timeout: 300ms", "idle_timeout", |client| {
         assert_eq!(client.get("/a").status, 200);
@@ -46,7 +61,7 @@ fn no_connection_lives_longer_than_it_may() {
 
 #[test]
 fn who_takes_nothing_of_a_large_answer_is_closed() {
-    let service = Hearing::start(1);
+    let service = service();
     let tollgate = proxy(&service, "write_timeout: 500ms", "");
     let mut client = Asker::connect(tollgate.listener("web"));
     client.send(b"GET /large HTTP/1.1\r\nhost: a.example\r\n\r\n");
@@ -56,18 +71,18 @@ fn who_takes_nothing_of_a_large_answer_is_closed() {
 
 #[test]
 fn the_last_request_of_a_connection_is_told_so() {
-    let service = Hearing::start(1);
+    let service = service();
     let tollgate = proxy(&service, "", "max_requests_per_connection: 2");
     let mut client = Asker::connect(tollgate.listener("web"));
-    assert_eq!(client.get("/a").header("connection"), None);
-    assert_eq!(client.get("/a").header("connection"), Some("close"));
+    assert_eq!(client.get("/a").header("connection"), "");
+    assert_eq!(client.get("/a").header("connection"), "close");
     assert!(client.rest().unwrap().is_empty());
     closes(&tollgate, "max_requests", 1.0);
 }
 
 #[test]
 fn what_is_larger_than_it_may_be_is_refused_in_words() {
-    let service = Hearing::start(1);
+    let service = service();
     let limits = "max_head: 1KiB, max_headers: 5, max_target: 100, max_request_body: 10";
     let tollgate = proxy(&service, "", limits);
     let head = |more: &str| format!("POST /a HTTP/1.1\r\nhost: a\r\n{more}\r\n");
@@ -85,12 +100,15 @@ fn what_is_larger_than_it_may_be_is_refused_in_words() {
         assert_eq!(answer.status, status, "{bytes}");
         assert!(answer.json()["message"].is_string(), "{bytes}");
     }
-    assert!(service.heard().iter().all(|heard| heard.body.is_none()), "nothing seems complete");
+    assert!(
+        service.asked().iter().all(|asked| asked.whole_body().is_none()),
+        "nothing seems complete"
+    );
 }
 
 #[test]
 fn hundreds_of_heads_that_never_end_hold_up_nobody() {
-    let service = Hearing::start(1);
+    let service = service();
     let tollgate = proxy(&service, "handshake_timeout: 2s", "");
     let before = tollgate.resident_memory();
     let mut honest = Asker::connect(tollgate.listener("web"));

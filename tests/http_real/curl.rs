@@ -2,10 +2,9 @@
 
 use crate::{
     Pair, each,
-    pairs::before,
     support::{
+        http::{Version, endpoints, origin, proxy, proxy_to},
         nginx::Nginx,
-        origin::{self, Speaks},
         python,
         tollgate::Tollgate,
         tools,
@@ -160,7 +159,8 @@ fn a_body_that_is_refused_early_is_not_sent() {
 #[test]
 fn a_head_is_answered_without_a_body_where_the_proxy_answers_too() {
     let routes = "routes: [{ name: here, reply: { status: 404, body: not here } }]";
-    let tollgate = before(origin::start(Speaks::Http1), Speaks::Http1, routes);
+    let service = origin(Version::One);
+    let tollgate = proxy(&service, routes);
     let url = format!("http://{}/", tollgate.listener("web"));
     for flag in ["--http1.1", "--http2-prior-knowledge"] {
         // Were there a body, curl would call it a breach of HTTP/2.
@@ -230,7 +230,7 @@ fn a_service_that_never_answers_is_waited_for_no_longer_than_its_client_waits() 
 
 fn nginx() -> Option<(Nginx, Tollgate, String)> {
     let nginx = Nginx::start()?;
-    let tollgate = before(nginx.address(), Speaks::Http1, "");
+    let tollgate = proxy_to(&endpoints(&[nginx.address()]), "", "");
     let url = format!("http://{}", tollgate.listener("web"));
     Some((nginx, tollgate, url))
 }
@@ -299,20 +299,19 @@ fn a_body_that_nginx_finds_too_large_is_refused_in_nginx_s_words() {
 
 #[test]
 fn a_tunnel_is_made_by_connect_where_the_route_lets_it() {
-    let service = origin::start(Speaks::Http1);
-    let tollgate =
-        before(service, Speaks::Http1, "routes: [{ name: any, cluster: web, connect: true }]");
-    let proxy = format!("http://{}", tollgate.listener("web"));
-    let url = format!("http://{service}/seen");
-    let Some(got) = curl(&["-p", "-x", &proxy, &url], b"") else { return };
+    let service = origin(Version::One);
+    let tollgate = proxy(&service, "routes: [{ name: any, cluster: shop, connect: true }]");
+    let through = format!("http://{}", tollgate.listener("web"));
+    let url = format!("http://{}/seen", service.address());
+    let Some(got) = curl(&["-p", "-x", &through, &url], b"") else { return };
     assert_eq!(got.code, 0, "{}", got.log);
     let seen: Value = serde_json::from_slice(&got.body).unwrap();
     assert_eq!(seen["headers"].get("x-forwarded-for"), None, "{seen}");
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["operation"], &line["flags"]), (&"CONNECT".into(), &"upgraded".into()));
     // And where it does not, there is none.
-    let closed = before(service, Speaks::Http1, "");
-    let proxy = format!("http://{}", closed.listener("web"));
-    let got = curl(&["-p", "-x", &proxy, &url], b"").unwrap();
+    let closed = proxy(&service, "");
+    let through = format!("http://{}", closed.listener("web"));
+    let got = curl(&["-p", "-x", &through, &url], b"").unwrap();
     assert!(got.code == 56 && got.status() == 403, "{}", got.log);
 }

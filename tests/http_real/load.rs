@@ -1,13 +1,10 @@
 //! wrk and h2load: many requests at once, and none of them fails.
 
-use crate::{
-    pairs::before,
-    support::{
-        nginx::Nginx,
-        origin::{self, Speaks},
-        tollgate::Tollgate,
-        tools,
-    },
+use crate::support::{
+    http::{Version, endpoints, origin, proxy, proxy_to},
+    nginx::Nginx,
+    tollgate::Tollgate,
+    tools,
 };
 
 /// Runs a program to its end, and returns what it said.
@@ -28,7 +25,7 @@ fn all_went_well(tollgate: &Tollgate) {
 #[test]
 fn wrk_sees_no_error() {
     let Some(nginx) = Nginx::start() else { return };
-    let tollgate = before(nginx.address(), Speaks::Http1, "");
+    let tollgate = proxy_to(&endpoints(&[nginx.address()]), "", "");
     let url = format!("http://{}/small", tollgate.listener("web"));
     let Some(said) = run("wrk", &["-t1", "-c32", "-d1s", &url]) else { return };
     assert!(said.contains("requests in"), "{said}");
@@ -38,8 +35,9 @@ fn wrk_sees_no_error() {
 
 #[test]
 fn h2load_sees_no_error_whatever_the_service_speaks() {
-    for speaks in [Speaks::Http1, Speaks::Http2] {
-        let tollgate = before(origin::start(speaks), speaks, "");
+    for answers in [Version::One, Version::Two] {
+        let service = origin(answers);
+        let tollgate = proxy(&service, "");
         let url = format!("http://{}/bytes/1000", tollgate.listener("web"));
         for arguments in [
             &["-n4000", "-c4", "-m50", url.as_str()][..],

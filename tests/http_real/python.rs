@@ -2,10 +2,9 @@
 
 use crate::{
     each,
-    pairs::before,
     support::{
         eventually,
-        origin::Speaks,
+        http::{endpoints, proxy_to},
         python::{self, Service},
         tollgate::Tollgate,
     },
@@ -36,13 +35,8 @@ fn httpx_has_many_streams_on_one_connection() {
 /// A proxy before a WebSocket service; `settings` are its listener's.
 fn websocket(settings: &str) -> Option<(Service, Tollgate)> {
     let service = Service::start("http_scenarios.py", &["websocket_service"])?;
-    let routes = "routes: [{ name: chat, cluster: web, upgrade: [websocket] }]";
-    let address = service.address();
-    let tollgate = Tollgate::start(&format!(
-        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {routes} }} }}, \
-         cluster: web, {settings} }}\n\
-         clusters:\n  web: {{ endpoints: [\"{address}\"] }}\n"
-    ));
+    let routes = "routes: [{ name: chat, cluster: shop, upgrade: [websocket] }]";
+    let tollgate = proxy_to(&endpoints(&[service.address()]), routes, settings);
     Some((service, tollgate))
 }
 
@@ -70,7 +64,7 @@ fn a_websocket_at_rest_is_closed_after_the_idle_time() {
 #[test]
 fn no_websocket_passes_a_route_that_has_none() {
     let Some(service) = Service::start("http_scenarios.py", &["websocket_service"]) else { return };
-    let tollgate = before(service.address(), Speaks::Http1, "");
+    let tollgate = proxy_to(&endpoints(&[service.address()]), "", "");
     let address = tollgate.listener("web").to_string();
     python::run("http_scenarios.py", &["websocket_refused", &address]);
 }

@@ -19,6 +19,13 @@ impl Client {
         Self(socket)
     }
 
+    /// A client that has asked, and has not read the answer.
+    pub(super) fn waits(stage: &Stage<'_>, address: SocketAddr) -> Self {
+        let mut client = Self::connect(address);
+        client.0.write_all(&(stage.speaker.question)()).unwrap();
+        client
+    }
+
     pub(super) fn asks(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
         self.0.write_all(&(stage.speaker.question)())?;
         self.hears(stage)

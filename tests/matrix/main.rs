@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod client;
+mod drains;
 mod endpoints;
 mod policies;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;
 
 use bson::{Document, doc};
 use serde_json::Value;
@@ -17,9 +19,9 @@ use support::{
     ends::{End, Upstream},
     scripted::Scripted,
     tollgate::{self, Tollgate},
-    web::{self, Answer},
     wire::{Message, op_msg},
 };
+use web::Answer;
 
 /// One protocol, as a matrix needs it: how to have one operation, and what it is called.
 struct Speaker {

@@ -9,6 +9,9 @@ use std::{
     time::Duration,
 };
 
+/// How often one that hangs looks whether it works again.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What a flaky server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -91,18 +94,25 @@ impl Shared {
         let mut server: Option<TcpStream> = None;
         let (mut bytes, mut held) = ([0; 4096], Vec::new());
         loop {
-            let n = client.read(&mut bytes)?;
+            // What is held goes on once it works again, also if nothing more comes.
+            client.set_read_timeout((!held.is_empty()).then_some(LOOK))?;
+            let n = match client.read(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                read => Some(read?),
+            };
             let mode = *self.mode.lock().unwrap();
             match mode {
-                _ if n == 0 => return server.map_or(Ok(()), |it| it.shutdown(Shutdown::Write)),
+                _ if n == Some(0) => {
+                    return server.map_or(Ok(()), |it| it.shutdown(Shutdown::Write));
+                }
+                Mode::Hangs => held.extend_from_slice(&bytes[..n.unwrap_or(0)]),
                 Mode::Works | Mode::Refuses => {
                     if server.is_none() {
                         server = Some(self.connect(&client)?);
                     }
-                    held.extend_from_slice(&bytes[..n]);
+                    held.extend_from_slice(&bytes[..n.unwrap_or(0)]);
                     server.as_mut().unwrap().write_all(&std::mem::take(&mut held))?;
                 }
-                Mode::Hangs => held.extend_from_slice(&bytes[..n]),
                 Mode::Resets => {
                     SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
                     // The other half must not hold the socket open.

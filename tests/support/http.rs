@@ -3,14 +3,21 @@
 //! Tests are plain threads that wait; what is spoken here runs on a runtime of its own.
 
 pub mod ask;
+pub mod asker;
 pub mod client;
 pub mod content;
+pub mod frames;
+pub mod origin;
+pub mod reply;
 pub mod service;
 
-pub use ask::{Ask, get, post};
+pub use ask::{Answer, Ask, get, post};
+pub use asker::Asker;
 pub use client::Client;
 pub use content::Content;
-pub use service::{Reply, Service};
+pub use origin::origin;
+pub use reply::{Asked, Reply, State};
+pub use service::Service;
 
 use super::{PATIENCE, tollgate::Tollgate};
 use std::{net::SocketAddr, sync::LazyLock};

@@ -19,18 +19,15 @@
 pub mod client;
 pub mod ends;
 pub mod flaky;
-pub mod hearing;
 pub mod http;
 pub mod metrics;
 pub mod nginx;
 pub mod observed;
-pub mod origin;
 pub mod python;
 pub mod scripted;
 pub mod secantus;
 pub mod tollgate;
 pub mod tools;
-pub mod web;
 pub mod wire;
 
 use std::{

@@ -313,3 +313,6 @@ impl Own {
         self.lease().endpoint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Bodies, either way: whole, in pieces, fed by a test, or broken off.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use hyper::body::{Body, Frame, SizeHint};
 use std::{
     collections::VecDeque,
@@ -81,10 +81,10 @@ impl Content {
 
     /// With trailers at its end.
     #[must_use]
-    pub fn trailers(mut self, trailers: &[(&'static str, &'static str)]) -> Self {
-        let trailers = trailers
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    pub fn trailers(mut self, trailers: &[(&'static str, &str)]) -> Self {
+        let trailers = trailers.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), value.parse().expect("a trailer's value"))
+        });
         self.frames.push_back(Frame::trailers(trailers.collect::<HeaderMap>()));
         self.unknown_length = true;
         self

@@ -1,7 +1,12 @@
 //! A service that answers as a test's script says, and remembers what it was asked.
 
-use super::{Version, ask::lines, content::Content, runtime, soon};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use super::{
+    Version,
+    content::Content,
+    reply::{Asked, Given, Reply, State},
+    runtime, soon,
+};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Either};
 use hyper::{
     body::Incoming,
@@ -17,7 +22,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,131 +29,6 @@ use tokio::{
     task::AbortHandle,
     time::sleep,
 };
-
-/// A request that the service got.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// Its method.
-    pub method: Method,
-    /// Its path and query, as they were written.
-    pub target: String,
-    /// The host it is for.
-    pub authority: String,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body, as far as it was read.
-    pub body: Vec<u8>,
-    /// What came after it.
-    pub trailers: HeaderMap,
-    /// The number of its connection, from 0.
-    pub connection: usize,
-    /// How far it has come.
-    pub state: State,
-}
-
-/// How far a request has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Its body is on its way, or the answer is waited for.
-    UnderWay,
-    /// It was answered.
-    Answered,
-    /// Its body broke off.
-    Broken,
-    /// Nobody waits for an answer any more.
-    Dropped,
-}
-
-impl Asked {
-    /// A header's value, all lines of it with commas between; empty if there is none.
-    pub fn header(&self, name: &str) -> String {
-        lines(&self.headers, name)
-    }
-}
-
-/// What is answered.
-pub struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    content: Given,
-    delay: Duration,
-    gate: Option<Arc<Semaphore>>,
-    early: bool,
-}
-
-enum Given {
-    Own(Content),
-    Echo,
-    Reset(h2::Reason),
-}
-
-impl Reply {
-    /// 200 with this body.
-    pub fn ok(content: impl Into<Content>) -> Self {
-        Self::with(Given::Own(content.into()))
-    }
-
-    /// This status, with its number as the body.
-    pub fn status(status: u16) -> Self {
-        let mut reply = Self::ok(status.to_string());
-        reply.status = StatusCode::from_u16(status).expect("a status");
-        reply
-    }
-
-    /// This status, and no body.
-    pub fn empty(status: u16) -> Self {
-        Self { content: Given::Own(Content::default()), ..Self::status(status) }
-    }
-
-    /// The request's own body, with its trailers, while it comes.
-    pub fn echo() -> Self {
-        Self::with(Given::Echo)
-    }
-
-    /// The connection closes, or of HTTP/2 the stream is reset.
-    pub fn reset() -> Self {
-        Self::with(Given::Reset(h2::Reason::INTERNAL_ERROR))
-    }
-
-    /// The stream is refused, and nothing was done. For HTTP/2 only.
-    pub fn refused() -> Self {
-        Self::with(Given::Reset(h2::Reason::REFUSED_STREAM))
-    }
-
-    fn with(content: Given) -> Self {
-        let (status, headers) = (StatusCode::OK, HeaderMap::new());
-        Self { status, headers, content, delay: Duration::ZERO, gate: None, early: false }
-    }
-
-    /// With one line of headers more.
-    #[must_use]
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        let value = HeaderValue::from_str(value).expect("a header's value");
-        self.headers.append(HeaderName::from_static(name), value);
-        self
-    }
-
-    /// So long after the request.
-    #[must_use]
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    /// When the test adds a permit.
-    #[must_use]
-    pub fn held(mut self, gate: &Arc<Semaphore>) -> Self {
-        self.gate = Some(Arc::clone(gate));
-        self
-    }
-
-    /// Before the request's body was read.
-    #[must_use]
-    pub fn early(mut self) -> Self {
-        self.early = true;
-        self
-    }
-}
 
 /// The service. It ends when dropped.
 pub struct Service {
@@ -205,6 +84,32 @@ impl Service {
     /// One that answers everything with this text.
     pub fn saying(version: Version, text: &'static str) -> Self {
         Self::start(version, move |_| Reply::ok(text))
+    }
+
+    /// One that answers its only request with this body.
+    pub fn once(version: Version, content: Content) -> Self {
+        let content = Mutex::new(Some(content));
+        Self::start(version, move |_| {
+            Reply::ok(content.lock().unwrap().take().expect("one request"))
+        })
+    }
+
+    /// One that answers `held` to `/held` when the test adds a permit, and `ok` to all else.
+    pub fn holding(version: Version) -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let service = Self::start(version, move |asked| match asked.target.as_str() {
+            "/held" => Reply::ok("held").held(&held),
+            _ => Reply::ok("ok"),
+        });
+        (service, gate)
+    }
+
+    /// Serves as long as the test's process runs. Returns where it listens.
+    pub fn for_good(self) -> SocketAddr {
+        let address = self.address;
+        std::mem::forget(self);
+        address
     }
 
     /// Where it listens.
@@ -350,6 +255,7 @@ async fn answer(
     let asked = Asked {
         authority: authority.to_owned(),
         method: head.method,
+        uri: head.uri.clone(),
         target: head.uri.path_and_query().map(|it| it.as_str().to_owned()).unwrap_or_default(),
         headers: head.headers,
         body: Vec::new(),
@@ -368,7 +274,9 @@ async fn answer(
             Err(frame) => asked.trailers = frame.into_trailers().unwrap_or_default(),
         });
     }
-    sleep(reply.delay).await;
+    if let Some(delay) = reply.delay {
+        sleep(delay).await;
+    }
     if let Some(gate) = &reply.gate {
         gate.acquire().await?.forget();
     }
@@ -376,6 +284,7 @@ async fn answer(
     let body = match reply.content {
         Given::Own(content) => Either::Left(content),
         Given::Echo => Either::Right(body),
+        Given::Back => Either::Left(note.body().into()),
         Given::Reset(reason) => return Err(h2::Error::from(reason).into()),
     };
     let mut answer = Response::new(body);
@@ -399,6 +308,10 @@ impl<'s> Note<'s> {
 
     fn change(&self, how: impl FnOnce(&mut Asked)) {
         how(&mut self.state.asked.lock().unwrap()[self.at]);
+    }
+
+    fn body(&self) -> Vec<u8> {
+        self.state.asked.lock().unwrap()[self.at].body.clone()
     }
 
     fn ends(&mut self, state: State) {

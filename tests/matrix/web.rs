@@ -1,28 +1,21 @@
 //! HTTP and gRPC: services that answer each request the same, and what a client of them sends and
 //! hears, byte for byte.
 
+use crate::support::{
+    ends::End,
+    http::{Content, Reply, Service, Version},
+};
 use bytes::Bytes;
 use h2::client;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::{
-    convert::Infallible,
-    net::{Ipv4Addr, SocketAddr},
-};
+use http::{HeaderMap, Request};
+use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
-    net::TcpListener,
     runtime::{Builder, Runtime},
 };
 
 /// What both services answer.
-pub const ANSWER: &[u8] = b"answer";
+const ANSWER: &[u8] = b"answer";
 
 /// The same as a message of gRPC: uncompressed, so long.
 const MESSAGE: &[u8] = b"\0\0\0\0\x06answer";
@@ -37,69 +30,32 @@ const ASKED: &[u8] = b"\0\0\0\0\x03ask";
 const ROOM: usize = 1 << 20;
 
 /// Starts a service of HTTP/1.1.
-pub fn serve_http() -> SocketAddr {
-    serve(|stream| {
-        let answer = service_fn(|_: Request<Incoming>| async {
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(ANSWER))))
-        });
-        tokio::spawn(async move {
-            // Connections break in tests of broken connections.
-            let _ = http1::Builder::new().serve_connection(stream, answer).await;
-        });
-    })
+pub(super) fn serve_http() -> SocketAddr {
+    Service::start(Version::One, |_| Reply::ok(ANSWER)).for_good()
 }
 
 /// Starts a service of gRPC.
-pub fn serve_grpc() -> SocketAddr {
-    serve(|stream| {
-        let answer = service_fn(|request: Request<Incoming>| async {
-            let health = request.uri().path() == "/grpc.health.v1.Health/Check";
-            let message = if health { SERVING } else { MESSAGE };
-            let _ = request.into_body().collect().await;
-            let ok = HeaderMap::from_iter([(status(), HeaderValue::from_static("0"))]);
-            let body = Full::new(Bytes::from_static(message));
-            let mut answer = Response::new(body.with_trailers(async { Some(Ok(ok)) }));
-            let grpc = HeaderValue::from_static("application/grpc");
-            answer.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
-            Ok::<_, Infallible>(answer)
-        });
-        tokio::spawn(async move {
-            let served = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer);
-            let _ = served.await;
-        });
-    })
-}
-
-fn serve(one: impl Fn(TokioIo<tokio::net::TcpStream>) + Send + 'static) -> SocketAddr {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        runtime().block_on(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                one(TokioIo::new(stream));
-            }
-        });
+pub(super) fn serve_grpc() -> SocketAddr {
+    let service = Service::start(Version::Two, |asked| {
+        let health = asked.target == "/grpc.health.v1.Health/Check";
+        let message = Content::from(if health { SERVING } else { MESSAGE });
+        let answer = Reply::ok(message.trailers(&[("grpc-status", "0")]));
+        answer.header("content-type", "application/grpc")
     });
-    address
+    service.for_good()
 }
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn status() -> http::HeaderName {
-    http::HeaderName::from_static("grpc-status")
-}
-
 /// What a client of HTTP/1.1 sends.
-pub fn get() -> Vec<u8> {
+pub(super) fn get() -> Vec<u8> {
     b"GET /prices HTTP/1.1\r\nhost: shop\r\n\r\n".to_vec()
 }
 
 /// What a client of gRPC sends, from the first byte of its connection.
-pub fn call() -> Vec<u8> {
+pub(super) fn call() -> Vec<u8> {
     runtime().block_on(async {
         let (near, mut far) = duplex(ROOM);
         let (mut client, connection) = client::handshake(near).await.unwrap();
@@ -124,27 +80,27 @@ fn begin(client: &mut client::SendRequest<Bytes>) -> client::ResponseFuture {
 
 /// An answer, as far as it has come.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Its status, 0 before there is one.
-    pub status: u16,
+    pub(super) status: u16,
     /// Its headers, and then its trailers.
-    pub headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// What has come of its body.
-    pub body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// All of it is there.
-    pub whole: bool,
+    pub(super) whole: bool,
     /// It was broken off, though the connection goes on.
-    pub cut: bool,
+    pub(super) cut: bool,
 }
 
 impl Answer {
     /// A header's text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The answer to [`get`].
-    pub fn to_get(bytes: &[u8]) -> Answer {
+    pub(super) fn to_get(bytes: &[u8]) -> Answer {
         let mut answer = Answer::default();
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             return answer;
@@ -164,7 +120,7 @@ impl Answer {
     }
 
     /// The answer to [`call`]: what a client makes of these bytes, that has sent it.
-    pub fn to_call(bytes: &[u8]) -> Answer {
+    pub(super) fn to_call(bytes: &[u8]) -> Answer {
         runtime().block_on(async {
             let (near, mut far) = duplex(ROOM);
             let (mut client, connection) = client::handshake(near).await.unwrap();
@@ -204,30 +160,30 @@ impl Answer {
     }
 
     /// Whether it is the service's to [`get`].
-    pub fn is_to_get(&self) -> bool {
+    pub(super) fn is_to_get(&self) -> bool {
         self.whole && self.status == 200 && self.body == ANSWER
     }
 
     /// Whether it is the service's to [`call`].
-    pub fn is_to_call(&self) -> bool {
+    pub(super) fn is_to_call(&self) -> bool {
         self.whole && self.status == 200 && self.body == MESSAGE
     }
 
     /// The status of gRPC.
-    pub fn grpc(&self) -> Option<i32> {
+    pub(super) fn grpc(&self) -> Option<i32> {
         self.header("grpc-status").filter(|_| self.whole)?.parse().ok()
     }
 }
 
 /// Asks as [`get`] does, and holds the service to its answer.
-pub fn asks_http(address: SocketAddr) {
+pub(super) fn asks_http(address: SocketAddr) {
     assert!(
         Answer::to_get(&exchange(address, &get(), |bytes| Answer::to_get(bytes).whole)).is_to_get()
     );
 }
 
 /// Asks as [`call`] does, and holds the service to its answer.
-pub fn asks_grpc(address: SocketAddr) {
+pub(super) fn asks_grpc(address: SocketAddr) {
     let heard = exchange(address, &call(), |bytes| Answer::to_call(bytes).whole);
     let answer = Answer::to_call(&heard);
     assert!(answer.is_to_call() && answer.grpc() == Some(0), "{answer:?}");
@@ -235,7 +191,7 @@ pub fn asks_grpc(address: SocketAddr) {
 
 /// Sends these bytes, and hears what comes until that is enough.
 fn exchange(address: SocketAddr, bytes: &[u8], enough: fn(&[u8]) -> bool) -> Vec<u8> {
-    let mut client = super::ends::End::connect(address);
+    let mut client = End::connect(address);
     client.send(bytes);
     let mut heard = Vec::new();
     while !enough(&heard) {

@@ -1,0 +1,500 @@
+//! The pool before a service on the test's own thread.
+
+use super::*;
+use crate::{
+    body::Body,
+    proxy::{Connecting, Dialed, Lease, Wish},
+    upload::{Source, Upload},
+    wire::Here,
+};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use operation::Outcome;
+use std::{
+    any::Any,
+    convert::Infallible,
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, yield_now},
+    time::timeout,
+};
+
+/// A cluster of one endpoint.
+struct Shop {
+    name: Arc<str>,
+    endpoint: Endpoint,
+    address: SocketAddr,
+    /// How often somebody connected, or tried to.
+    dials: Cell<usize>,
+    /// Whether that fails, and whether it takes until `go`.
+    fails: Cell<bool>,
+    slow: Cell<bool>,
+    go: Notify,
+    awaited: Cell<bool>,
+    counts: Rc<Counts>,
+}
+
+struct Counts {
+    /// How many connections are being counted.
+    open: Cell<usize>,
+    wish: Cell<Wish>,
+    /// The service ends its connections in good order, and answers `/held`.
+    ends: Notify,
+    answers: Notify,
+}
+
+impl Cluster for Shop {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn hash(&self, _: IpAddr) -> Option<u64> {
+        None
+    }
+
+    fn pick(&self, _: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint> {
+        (!tried.contains(&self.endpoint)).then(|| self.endpoint.clone())
+    }
+
+    fn connect(self: Rc<Self>, _: Whom) -> Connecting {
+        Box::pin(async move {
+            self.dials.set(self.dials.get() + 1);
+            if self.slow.get() {
+                self.go.notified().await;
+            }
+            if self.fails.get() {
+                let (reason, close) = (Reason::NoEndpoint, Close::ConnectFailed);
+                return Err(Unreachable { reason, message: "refused".to_owned(), close });
+            }
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            self.counts.open.set(self.counts.open.get() + 1);
+            Ok(Dialed { stream, lease: Rc::new(Held(self)) })
+        })
+    }
+
+    fn admit(&self) -> Result<Option<Box<dyn Any>>, String> {
+        Ok(None)
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.awaited.get()
+    }
+}
+
+/// A connection's being counted.
+struct Held(Rc<Shop>);
+
+impl Lease for Held {
+    fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn began(&self) {}
+
+    fn ended(&self, _: Outcome, _: Duration) {}
+
+    fn wish(&self) -> Wish {
+        self.0.counts.wish.get()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.counts.open.set(self.0.counts.open.get() - 1);
+    }
+}
+
+impl Shop {
+    /// Opens one that bears so many streams on a connection of HTTP/2.
+    async fn open(http2: bool, streams: u32) -> Rc<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let counts = Rc::new(Counts {
+            open: Cell::new(0),
+            wish: Cell::new(Wish::Stay),
+            ends: Notify::new(),
+            answers: Notify::new(),
+        });
+        let (address, kept) = (listener.local_addr().unwrap(), Rc::clone(&counts));
+        spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn_local(serve(TokioIo::new(stream), http2, streams, Rc::clone(&kept)));
+            }
+        });
+        Rc::new(Self {
+            name: "shop".into(),
+            endpoint: Endpoint(Arc::new(1_u8)),
+            address,
+            dials: Cell::new(0),
+            fails: Cell::new(false),
+            slow: Cell::new(false),
+            go: Notify::new(),
+            awaited: Cell::new(false),
+            counts,
+        })
+    }
+
+    fn open_connections(&self) -> usize {
+        self.counts.open.get()
+    }
+}
+
+async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, counts: Rc<Counts>) {
+    let kept = Rc::clone(&counts);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let counts = Rc::clone(&kept);
+        async move {
+            if request.uri().path() == "/held" {
+                counts.answers.notified().await;
+            }
+            Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"ok"))))
+        }
+    });
+    // How a connection ends is the pool's business.
+    if http2 {
+        let mut builder = http2::Builder::new(Here);
+        let connection = builder.max_concurrent_streams(streams).serve_connection(io, service);
+        until_told(connection, &counts.ends, http2::Connection::graceful_shutdown).await;
+    } else {
+        let connection = http1::Builder::new().serve_connection(io, service);
+        until_told(connection, &counts.ends, http1::Connection::graceful_shutdown).await;
+    }
+}
+
+async fn until_told<C: Future>(connection: C, told: &Notify, end: fn(Pin<&mut C>)) {
+    let mut connection = pin!(connection);
+    select! {
+        _ = &mut connection => return,
+        () = told.notified() => end(connection.as_mut()),
+    }
+    connection.await;
+}
+
+/// Runs a test with either version, over a service that bears so many streams.
+fn each(streams: u32, test: impl AsyncFn(bool, Rc<Shop>)) {
+    [false, true]
+        .into_iter()
+        .for_each(|http2| with(http2, streams, async |shop| test(http2, shop).await));
+}
+
+fn with(http2: bool, streams: u32, test: impl AsyncFnOnce(Rc<Shop>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let test = async { test(Shop::open(http2, streams).await).await };
+        timeout(Duration::from_secs(20), test).await.expect("it ends");
+    });
+}
+
+/// A pool that keeps what it has.
+fn plan(http2: bool) -> PoolPlan {
+    PoolPlan { http2, idle_timeout: None, ..PoolPlan::default() }
+}
+
+fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
+    Pool::new(Rc::clone(shop) as Rc<dyn Cluster>, plan)
+}
+
+async fn reach(pool: &Rc<Pool>) -> Wire {
+    pool.reach(None, &[]).await.expect("a connection")
+}
+
+/// Sends a request, and takes the whole answer. `false` if there is none.
+async fn asks(wire: &mut Wire, path: &str) -> bool {
+    let body = Upload::new(&Source::new(Body::Empty, 0, None), None);
+    let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
+    let Ok(answer) = wire.send(request).await else { return false };
+    let whole = wire.drive(answer.into_body().collect()).await;
+    whole.is_ok_and(|whole| whole.to_bytes() == "ok")
+}
+
+async fn ask(wire: &mut Wire, path: &str) {
+    assert!(asks(wire, path).await, "no answer");
+}
+
+/// A request from its beginning to its end.
+async fn trip(pool: &Rc<Pool>) {
+    let mut wire = reach(pool).await;
+    ask(&mut wire, "/").await;
+    pool.give_back(wire);
+}
+
+/// Waits for what others on this thread do.
+async fn becomes(look: impl Fn() -> bool) {
+    while !look() {
+        yield_now().await;
+    }
+}
+
+/// Polls once. It is not to be ready.
+async fn waits<F: Future>(mut future: Pin<&mut F>) {
+    let ready = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+    assert!(!ready, "it need not wait");
+}
+
+#[test]
+fn a_connection_is_used_again_and_again() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, plan(http2));
+        for _ in 0..5 {
+            trip(&pool).await;
+        }
+        assert_eq!(shop.dials.get(), 1);
+    });
+}
+
+#[test]
+fn a_connection_carries_no_more_requests_than_it_may() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, PoolPlan { max_requests: 2, ..plan(http2) });
+        for _ in 0..5 {
+            trip(&pool).await;
+        }
+        assert_eq!(shop.dials.get(), 3);
+        pool.look();
+    });
+}
+
+#[test]
+fn what_has_rested_for_too_long_is_closed() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, PoolPlan { idle_timeout: Some(Duration::ZERO), ..plan(http2) });
+        trip(&pool).await;
+        let used = reach(&pool).await;
+        pool.look();
+        trip(&pool).await;
+        pool.look();
+        // What is in use does not rest.
+        becomes(|| shop.open_connections() == 1).await;
+        drop(used);
+        pool.look();
+        becomes(|| shop.open_connections() == 0).await;
+    });
+}
+
+#[test]
+fn of_several_that_rest_so_many_are_kept() {
+    with(false, 0, async |shop| {
+        let pool = pool(&shop, PoolPlan { max_idle: 2, ..plan(false) });
+        let mut wires = Vec::new();
+        for _ in 0..4 {
+            wires.push(reach(&pool).await);
+        }
+        for mut wire in wires {
+            ask(&mut wire, "/").await;
+            pool.give_back(wire);
+        }
+        assert_eq!((shop.dials.get(), shop.open_connections()), (4, 2));
+    });
+}
+
+#[test]
+fn streams_share_a_connection_as_far_as_the_service_or_the_plan_has_it() {
+    for (service, most) in [(2, 100), (100, 2)] {
+        with(true, service, async |shop| {
+            let pool = pool(&shop, PoolPlan { max_streams: most, ..plan(true) });
+            // How many the service bears is known once it has said something.
+            trip(&pool).await;
+            let mut wires = Vec::new();
+            for dials in [1, 1, 2, 2, 3] {
+                let mut wire = reach(&pool).await;
+                assert_eq!(shop.dials.get(), dials, "{service} {most}");
+                ask(&mut wire, "/").await;
+                wires.push(wire);
+            }
+            drop(wires.pop());
+            wires.push(reach(&pool).await);
+            assert_eq!(shop.dials.get(), 3, "a place that was left is taken");
+        });
+    }
+}
+
+#[test]
+fn many_requests_at_once_dial_one_connection_of_http_2() {
+    with(true, 100, async |shop| {
+        let pool = pool(&shop, plan(true));
+        shop.slow.set(true);
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(reach(&pool))).collect();
+        for one in &mut waiting {
+            waits(one.as_mut()).await;
+        }
+        shop.go.notify_one();
+        for one in waiting {
+            ask(&mut one.await, "/").await;
+        }
+        assert_eq!(shop.dials.get(), 1);
+    });
+}
+
+#[test]
+fn a_dial_that_is_given_up_is_made_by_who_waited_for_it() {
+    with(true, 100, async |shop| {
+        let pool = pool(&shop, plan(true));
+        shop.slow.set(true);
+        let mut dials = Box::pin(reach(&pool));
+        let (mut gone, mut stays) = (Box::pin(reach(&pool)), Box::pin(reach(&pool)));
+        waits(dials.as_mut()).await;
+        waits(gone.as_mut()).await;
+        waits(stays.as_mut()).await;
+        drop(dials);
+        drop(gone);
+        waits(stays.as_mut()).await;
+        assert_eq!(shop.dials.get(), 2);
+        shop.go.notify_one();
+        ask(&mut stays.await, "/").await;
+    });
+}
+
+#[test]
+fn a_dial_that_fails_leaves_nobody_waiting() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, plan(http2));
+        (shop.slow.set(true), shop.fails.set(true));
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.reach(None, &[]))).collect();
+        for one in &mut waiting {
+            waits(one.as_mut()).await;
+        }
+        shop.slow.set(false);
+        shop.go.notify_waiters();
+        for one in waiting {
+            assert_eq!(one.await.err().expect("nothing is there").message, "refused");
+        }
+        // And what comes later is none the worse for it.
+        shop.fails.set(false);
+        trip(&pool).await;
+        assert_eq!(shop.dials.get(), 4);
+    });
+}
+
+#[test]
+fn who_waits_for_a_dial_takes_what_is_given_back_and_the_dial_is_for_the_next() {
+    with(false, 0, async |shop| {
+        let pool = pool(&shop, plan(false));
+        let mut first = reach(&pool).await;
+        ask(&mut first, "/").await;
+        shop.slow.set(true);
+        let mut waiting = Box::pin(reach(&pool));
+        waits(waiting.as_mut()).await;
+        pool.give_back(first);
+        let mut second = waiting.await;
+        assert!(!second.is_fresh(), "it was used before");
+        ask(&mut second, "/").await;
+        shop.go.notify_one();
+        becomes(|| shop.open_connections() == 2).await;
+        // It is kept as soon as whoever dialed it has seen that it is there.
+        becomes(|| !pool.kept.borrow().values().all(|kept| kept.idle.is_empty())).await;
+        let third = reach(&pool).await;
+        assert!(third.is_fresh());
+        assert_eq!(shop.dials.get(), 2);
+    });
+}
+
+#[test]
+fn a_service_that_goes_away_in_good_order_loses_no_stream() {
+    with(true, 100, async |shop| {
+        let pool = pool(&shop, plan(true));
+        trip(&pool).await;
+        let mut held = reach(&pool).await;
+        let mut under_way = Box::pin(ask(&mut held, "/held"));
+        waits(under_way.as_mut()).await;
+        // It has come once a later one is answered.
+        trip(&pool).await;
+        shop.counts.ends.notify_waiters();
+        while shop.dials.get() < 2 {
+            // One that crosses the news is refused, and would be sent again.
+            asks(&mut reach(&pool).await, "/").await;
+        }
+        assert_eq!(shop.open_connections(), 2, "it is waited for");
+        shop.counts.answers.notify_one();
+        under_way.await;
+        drop(held);
+        pool.look();
+        becomes(|| shop.open_connections() == 1).await;
+    });
+}
+
+#[test]
+fn what_the_service_closed_while_it_rested_is_not_used() {
+    with(false, 0, async |shop| {
+        let pool = pool(&shop, plan(false));
+        trip(&pool).await;
+        shop.counts.ends.notify_waiters();
+        becomes(|| {
+            pool.look();
+            shop.open_connections() == 0
+        })
+        .await;
+        trip(&pool).await;
+        assert_eq!(shop.dials.get(), 2);
+    });
+}
+
+#[test]
+fn an_endpoint_that_wishes_rest_is_given_no_request_by_what_is_there() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, plan(http2));
+        trip(&pool).await;
+        shop.counts.wish.set(Wish::Rest);
+        pool.look();
+        becomes(|| shop.open_connections() == 0).await;
+        trip(&pool).await;
+        assert_eq!(shop.dials.get(), 2);
+    });
+}
+
+#[test]
+fn where_somebody_waits_for_a_connection_to_end_those_at_rest_do() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, plan(http2));
+        trip(&pool).await;
+        shop.awaited.set(true);
+        pool.look();
+        becomes(|| shop.open_connections() == 0).await;
+        trip(&pool).await;
+        pool.look();
+        becomes(|| shop.open_connections() == 0).await;
+    });
+}
+
+#[test]
+fn a_fresh_connection_is_none_that_was_there() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, plan(http2));
+        trip(&pool).await;
+        let mut wire = pool.fresh(None, shop.endpoint.clone()).await.expect("a connection");
+        assert!(wire.is_fresh());
+        ask(&mut wire, "/").await;
+        pool.give_back(wire);
+        pool.look();
+        becomes(|| shop.open_connections() == 1).await;
+        trip(&pool).await;
+        assert_eq!(shop.dials.get(), 2);
+    });
+}
+
+#[test]
+fn a_drain_closes_what_rests_and_nothing_else() {
+    each(100, async |http2, shop| {
+        let pool = pool(&shop, PoolPlan { max_streams: 1, ..plan(http2) });
+        let mut busy = reach(&pool).await;
+        let rests = reach(&pool).await;
+        drop(rests);
+        pool.close();
+        becomes(|| shop.open_connections() == 1).await;
+        ask(&mut busy, "/").await;
+    });
+}

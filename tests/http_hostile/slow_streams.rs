@@ -1,0 +1,106 @@
+//! Clients that are slow or silent, over HTTP/2.
+
+use crate::{
+    closes, proxy, service,
+    support::http::{
+        Asker, Client, Content, Version, at,
+        frames::{
+            ACK, CONTINUATION, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM,
+            SETTINGS, head,
+        },
+        get, post,
+    },
+};
+
+/// Does this on a connection of its own, and waits for its end. It must come without an answer to
+/// what was begun, and be nobody else's.
+fn ends(settings: &str, reason: &str, act: impl Fn(&mut Frames)) {
+    let service = service();
+    let tollgate = proxy(&service, settings, "");
+    let mut client = Frames::connect(at(&tollgate), &[]);
+    act(&mut client);
+    let last = client.rest();
+    assert!(last.iter().all(|it| it.kind != HEADERS && it.kind != RST_STREAM), "{last:?}");
+    closes(&tollgate, reason, 1.0);
+    assert_eq!(Client::connect(at(&tollgate), Version::Two).ask(get("/a")).text(), "hello");
+}
+
+/// Asks, and reads the answer.
+fn asks(client: &mut Frames, stream: u32) {
+    client.get(stream, "/a");
+    client.until(|it| it.ends(stream));
+}
+
+#[test]
+fn who_says_hello_and_no_more_is_closed() {
+    ends("handshake_timeout: 300ms", "handshake_timeout", |_| {});
+}
+
+#[test]
+fn who_does_not_even_end_the_hello_is_closed() {
+    let service = service();
+    let tollgate = proxy(&service, "handshake_timeout: 300ms", "");
+    let mut client = Asker::connect(at(&tollgate));
+    client.send(b"PRI * HTTP/2.0\r\n");
+    assert!(client.rest().is_ok_and(|rest| rest.is_empty()));
+    closes(&tollgate, "handshake_timeout", 1.0);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_cut_off() {
+    ends("handshake_timeout: 300ms", "handshake_timeout", |client| {
+        // What acknowledges settings may not come between the frames of a head.
+        client.until(|it| it.kind == SETTINGS && it.flags & ACK == 0);
+        let head = head("/a");
+        client.send(HEADERS, END_STREAM, 1, &head[..10]);
+        client.send(CONTINUATION, 0, 1, &head[10..]);
+    });
+}
+
+#[test]
+fn who_rests_for_too_long_between_requests_is_closed() {
+    ends("idle_timeout: 300ms", "idle_timeout", |client| asks(client, 1));
+}
+
+#[test]
+fn a_later_head_that_does_not_end_is_no_request() {
+    ends("idle_timeout: 300ms", "idle_timeout", |client| {
+        asks(client, 1);
+        client.send(HEADERS, END_STREAM, 3, &head("/a"));
+    });
+}
+
+#[test]
+fn no_connection_lives_longer_than_it_may() {
+    ends("max_connection_duration: 500ms", "max_duration", |client| asks(client, 1));
+}
+
+#[test]
+fn a_body_that_does_not_end_ends_its_stream_alone() {
+    let service = service();
+    let tollgate = proxy(&service, "", "stream_idle_timeout: 300ms");
+    let client = Client::connect(at(&tollgate), Version::Two);
+    let (feed, content) = Content::fed();
+    let stalls = client.begin(post("/a", content));
+    feed.send("begun");
+    let answer = stalls.answer();
+    assert_eq!((answer.status, &answer.json()["error"]), (504, &"timed_out".into()), "{answer:?}");
+    assert_eq!(client.ask(get("/b")).text(), "hello");
+    let whole = service.asked().into_iter().filter(|asked| asked.whole_body().is_some());
+    assert_eq!(whole.map(|asked| asked.target).collect::<Vec<_>>(), ["/b"]);
+    let line = &tollgate.logged(1, |line| line["path"] == "/a")[0];
+    assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"idle_timeout".into()));
+}
+
+#[test]
+fn who_gives_no_room_for_a_large_answer_is_closed() {
+    let service = service();
+    let tollgate = proxy(&service, "write_timeout: 500ms", "");
+    let before = tollgate.resident_memory();
+    let mut client = Frames::connect(at(&tollgate), &[(INITIAL_WINDOW_SIZE, 0)]);
+    (0..100).for_each(|n| client.get(2 * n + 1, "/large"));
+    assert!(client.rest().iter().all(|it| !(0..100).any(|n| it.ends(2 * n + 1))));
+    closes(&tollgate, "write_timeout", 1.0);
+    let grown = tollgate.resident_memory().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more");
+}

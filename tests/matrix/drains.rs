@@ -1,0 +1,68 @@
+//! A drain ends what ends by itself, and at its time-out everything, whatever it speaks.
+
+use super::{Stage, client::Client, each};
+use crate::support::{
+    eventually,
+    flaky::{Flaky, Mode},
+    tollgate::Tollgate,
+};
+use rustix::process::Signal;
+use std::net::TcpStream;
+
+impl Stage<'_> {
+    /// A proxy before a server that hangs, and a client that waits for it.
+    fn waiting(&self, drain_timeout: &str) -> (Flaky, Tollgate, Client) {
+        let hangs = Flaky::before(self.upstream);
+        let tollgate = Tollgate::start(&format!(
+            "drain_timeout: {drain_timeout}\n\
+             listeners:\n  it: {{ address: \"127.0.0.1:0\", protocol: {}, cluster: it }}\n\
+             clusters:\n  it: {{ {}endpoints: [\"{}\"] }}\n",
+            self.speaker.protocol,
+            self.speaker.cluster,
+            hangs.address()
+        ));
+        hangs.becomes(Mode::Hangs);
+        let client = Client::waits(self, tollgate.listener("it"));
+        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        (hangs, tollgate, client)
+    }
+}
+
+#[test]
+fn what_is_under_way_is_answered_and_nobody_new_is_served() {
+    each(|stage| {
+        let (hangs, mut tollgate, mut client) = stage.waiting("1m");
+        let address = tollgate.listener("it");
+        tollgate.signal(Signal::TERM);
+        eventually("connections to be refused", || TcpStream::connect(address).err());
+        assert!(tollgate.is_running());
+        hangs.becomes(Mode::Works);
+        assert!((stage.speaker.answered)(&client.hears(stage).unwrap()));
+        drop(client);
+        assert!(tollgate.end().success());
+        // Whoever came just before the socket closed asked nothing.
+        let lines = tollgate.access_log();
+        let answered: Vec<_> =
+            lines.iter().filter(|line| line["reply_bytes"].as_u64() > Some(0)).collect();
+        assert_eq!(answered.len(), 1, "{lines:?}");
+        assert_eq!(answered[0]["outcome"], "ok", "{lines:?}");
+    });
+}
+
+#[test]
+fn what_outlives_the_drain_timeout_is_cut_and_logged() {
+    each(|stage| {
+        let (hangs, mut tollgate, mut client) = stage.waiting("200ms");
+        assert!(tollgate.stop().success());
+        // It may be a reset; never an answer, or what looks like one.
+        let heard = client.hears(stage).unwrap_or_default();
+        assert!(!(stage.speaker.answered)(&heard), "{heard:?}");
+        assert_eq!((stage.speaker.part)(&heard), 0, "{heard:?}");
+        let line = &tollgate.access_log()[0];
+        assert_eq!(
+            (&line["outcome"], &line["reason"]),
+            (&"cancelled".into(), &"drain_timeout".into())
+        );
+        drop(hangs);
+    });
+}
