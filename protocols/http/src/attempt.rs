@@ -395,3 +395,6 @@ fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
         () => Lost::Reset,
     }
 }
+
+#[cfg(test)]
+mod tests;
