@@ -396,3 +396,6 @@ fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
         () => Lost::Reset,
     }
 }
+
+#[cfg(test)]
+mod tests;

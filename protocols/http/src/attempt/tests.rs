@@ -1,0 +1,99 @@
+use super::*;
+use crate::{routes::Routes, settings::Settings};
+use serde_json::json;
+
+/// What a route makes of these keys of `retry`.
+fn retry(keys: serde_json::Value) -> Retry {
+    let routes = json!({ "routes": [{ "name": "all", "cluster": "shop", "retry": keys }] });
+    let settings: Settings = serde_json::from_value(routes).unwrap();
+    let routes = Routes::new(&settings.routes, settings.defaults()).unwrap();
+    let head = Request::get("/").body(()).unwrap().into_parts().0;
+    let (route, _) = routes.find(&head, "shop.example").unwrap();
+    route.retry.clone().unwrap()
+}
+
+const FAILURES: [Failure; 8] = [
+    Failure::Connect,
+    Failure::Refused,
+    Failure::Reset,
+    Failure::PerTryTimeout,
+    Failure::Status(409),
+    Failure::Status(500),
+    Failure::Status(503),
+    Failure::Code(14),
+];
+
+#[test]
+fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
+    let [connect, refused, reset, late, conflict, wrong, away, code] = FAILURES;
+    let cases: [(&str, &[Failure]); 8] = [
+        ("connect_failure", &[connect]),
+        ("refused_stream", &[refused]),
+        ("reset", &[reset]),
+        ("retriable_4xx", &[conflict]),
+        ("500", &[wrong]),
+        ("gateway_error", &[connect, refused, reset, late, away]),
+        ("5xx", &[connect, refused, reset, late, wrong, away]),
+        ("unavailable", &[code]),
+    ];
+    for (word, covered) in cases {
+        let retry = retry(json!({ "on": [word] }));
+        let found: Vec<_> =
+            FAILURES.into_iter().filter(|it| covers(&retry, *it, &Method::POST)).collect();
+        assert_eq!(found, covered, "{word}");
+    }
+}
+
+#[test]
+fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
+    let retry = retry(json!({ "on": ["5xx", "409", "unavailable"], "methods": ["GET"] }));
+    for failure in FAILURES {
+        assert!(covers(&retry, failure, &Method::GET), "{failure:?}");
+        let unread = matches!(failure, Failure::Connect | Failure::Refused);
+        assert_eq!(covers(&retry, failure, &Method::POST), unread, "{failure:?}");
+    }
+}
+
+#[test]
+fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
+    let away = |reason| {
+        let (message, close) = (String::new(), Close::ConnectFailed);
+        Failed::Unreachable(Unreachable { reason, message, close })
+    };
+    let cases = [
+        (away(Reason::NoEndpoint), Some(Failure::Connect), Outcome::Lost),
+        (away(Reason::Overloaded), None, Outcome::Lost),
+        (Failed::Lost(Lost::Refused), Some(Failure::Refused), Outcome::Lost),
+        (Failed::Lost(Lost::Reset), Some(Failure::Reset), Outcome::Lost),
+        (Failed::Lost(Lost::Stream), Some(Failure::Reset), Outcome::Lost),
+        (Failed::Lost(Lost::Unreadable), Some(Failure::Reset), Outcome::Lost),
+        (Failed::Taken(Close::EndpointRemoved), Some(Failure::Reset), Outcome::Cancelled),
+        (Failed::TimedOut, Some(Failure::PerTryTimeout), Outcome::Lost),
+        (Failed::TooLarge, None, Outcome::Cancelled),
+        (Failed::Client, None, Outcome::Cancelled),
+    ];
+    for (failed, kind, outcome) in cases {
+        assert_eq!((failed.kind(), failed.outcome()), (kind, outcome), "{failed:?}");
+    }
+}
+
+#[test]
+fn whom_a_request_is_for_is_told_as_its_version_has_it() {
+    let shop = HeaderValue::from_static("shop.example:8080");
+    let request = |http2, authority: Option<&HeaderValue>| {
+        let body = Upload::new(&Source::new(Body::Empty, 0, None), None);
+        let asked = Request::get("http://other.example/a?b").header("host", "other.example");
+        let mut request = asked.body(body).unwrap();
+        address(&mut request, authority, http2);
+        let host = request.headers().get("host").map(|it| it.to_str().unwrap().to_owned());
+        (request.uri().to_string(), host, request.version())
+    };
+    let host = |text: &str| Some(text.to_owned());
+    let one = request(false, Some(&shop));
+    assert_eq!(one, ("/a?b".to_owned(), host("shop.example:8080"), Version::HTTP_11));
+    let two = request(true, Some(&shop));
+    assert_eq!(two, ("http://shop.example:8080/a?b".to_owned(), None, Version::HTTP_2));
+    // A client of HTTP/1.0 may have said nothing.
+    assert_eq!(request(false, None), ("/a?b".to_owned(), host(""), Version::HTTP_11));
+    assert_eq!(request(true, None).0, "http://localhost/a?b");
+}
