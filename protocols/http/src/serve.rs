@@ -256,7 +256,13 @@ impl Connection {
             return Connection::Http2(Box::new(builder.serve_connection(line, each)));
         }
         let mut builder = http1::Builder::new();
-        builder.max_headers(plan.max_headers).header_read_timeout(None).timer(TokioTimer::new());
+        // A client may end its half and wait for its answer. It is the line that hears of one that is
+        // gone meanwhile.
+        builder
+            .max_headers(plan.max_headers)
+            .header_read_timeout(None)
+            .half_close(true)
+            .timer(TokioTimer::new());
         Connection::Http1(Box::new(builder.serve_connection(line, each)))
     }
 
