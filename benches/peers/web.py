@@ -32,8 +32,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # What a proxy listens for, and what it speaks to the server then.
 DOORS = ("h1", "h2-h1", "h2", "grpc")
-# nginx speaks HTTP/2 to a server only for gRPC.
-CANNOT = {"nginx": {"h2"}}
+# nginx speaks HTTP/2 to a server only for gRPC; `bare` is there for the one question what hyper
+# itself costs.
+CANNOT = {"nginx": {"h2"}, "bare": {"h2-h1", "h2", "grpc"}}
 
 METHOD = "/shop.Prices/Get"
 CALL = b"\0\0\0\0\x32" + b"x" * 50
@@ -64,7 +65,13 @@ LOADS = {
     "grpc": Load("gRPC call, 50 B, 200 B back", "grpc", METHOD, 205, STREAMS, CALL),
 }
 
-NAMES = {"haproxy": "HAProxy", "nginx": "nginx", "envoy": "Envoy", "tollgate": "**Tollgate**"}
+NAMES = {
+    "haproxy": "HAProxy",
+    "nginx": "nginx",
+    "envoy": "Envoy",
+    "bare": "hyper alone",
+    "tollgate": "**Tollgate**",
+}
 
 # What Tollgate is held to: in which load, beside whom, and at most how much.
 GOALS = [(load, "envoy", 0.5) for load in LOADS] + [("get", "nginx", 1.0)]
@@ -96,6 +103,9 @@ class Proxies:
         text = web_configs.envoy(self.upstream.rsplit(":", 1)[1], ports, self.scratch)
         flags = "--concurrency 1 --use-dynamic-base-id --disable-hot-restart --log-level error"
         return [found, *flags.split(), "-c", write(self.scratch / "envoy.yaml", text)]
+
+    def bare(self, ports):
+        return [str(self.options.bin / "bare"), f"127.0.0.1:{ports['h1']}", self.upstream]
 
     def tollgate(self, ports):
         found = shutil.which(self.options.tollgate)
