@@ -46,7 +46,8 @@ const MOST_RESETS: usize = 100;
 /// A time that never comes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How long a client may take to ask that may not be served, and then to be told.
+/// How long a client may take to ask that may not be served, and then to be told; and how long it
+/// may take to tell it that its request took too long.
 const TOLD: Duration = Duration::from_secs(1);
 
 /// How long a client may take to end its own half.
@@ -355,12 +356,15 @@ impl Watch {
         let moved = notes.moved.get().unwrap_or(self.began);
         let greets = !served && !busy;
         let owes = notes.owes_since.get().filter(|_| !greets);
+        // Who has no answer yet is told so first, which takes a moment.
+        let telling =
+            if self.visit.served.get() > notes.answered.get() { TOLD } else { Duration::ZERO };
         [
             after(self.began, patience.life, Close::MaxDuration),
             after(self.began, patience.first_byte, Close::FirstByteTimeout).filter(|_| self.silent),
             after(self.began, patience.handshake, Close::HandshakeTimeout)
                 .filter(|_| greets && !self.silent),
-            owes.and_then(|since| after(since, patience.message, Close::MessageTimeout)),
+            owes.and_then(|since| after(since + telling, patience.message, Close::MessageTimeout)),
             after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
             // Over HTTP/1 it is the socket that takes nothing, and the line hears of that.
             self.visit.offered_since().and_then(|since| {

@@ -94,7 +94,7 @@ impl Serving<'_> {
         };
         let answered = select! {
             answered = errand.run(None, async |_| None) => answered,
-            late = self.late(&route, asked.patience, Instant::now()) => {
+            late = self.late(&route, asked.patience, Instant::now(), None) => {
                 return Ok(self.refuse_late(&asked, late));
             }
         };

@@ -56,10 +56,7 @@ struct Kept {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-async fn exchange(
-    kept: Rc<Kept>,
-    request: Request<Incoming>,
-) -> Result<Response<Answer>, Failed> {
+async fn exchange(kept: Rc<Kept>, request: Request<Incoming>) -> Result<Response<Answer>, Failed> {
     let idle = kept.idle.borrow_mut().pop();
     let mut sender = match idle {
         Some(sender) => sender,
