@@ -172,7 +172,7 @@ async fn serve(
     let parts = connection.into_parts();
     let (mut client, unread) = parts.io.open(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {
-        return tunnel.run(&visit, (client, unread)).await;
+        return tunnel.run(&visit, (client, unread), watch.began).await;
     }
     if visit.notes.reset.get() {
         // It may be gone already.
