@@ -5,11 +5,15 @@ use crate::support::{
     eventually,
     http::{
         Client, Content, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy,
-        proxy_to,
+        proxy_to, soon,
     },
 };
+use bytes::Bytes;
+use h2::SendStream;
+use http::Request;
 use http_body_util::BodyExt;
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{future::poll_fn, sync::atomic::Ordering, task::Poll, time::Duration};
+use tokio::net::TcpStream;
 
 /// Bytes that show when any of them is lost, doubled or moved.
 fn bytes(len: usize) -> Vec<u8> {
@@ -227,4 +231,46 @@ fn an_answer_without_a_length_ends_with_its_connection() {
     let mut service = upstream.accept();
     service.head();
     client.hears_nothing(Duration::from_millis(10));
+}
+
+/// Whether the other side has reset this stream.
+async fn is_reset(stream: &mut SendStream<Bytes>) -> bool {
+    poll_fn(|cx| Poll::Ready(stream.poll_reset(cx).is_ready())).await
+}
+
+#[test]
+fn a_request_may_say_that_it_has_ended_after_its_answer() {
+    let service = Service::start(Version::One, |_| Reply::ok("answer"));
+    let tollgate = proxy(&service, "");
+    soon("answers", async {
+        let stream = TcpStream::connect(at(&tollgate)).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut asked = Vec::new();
+        for _ in 0..90 {
+            client = client.ready().await.unwrap();
+            let request = Request::post("http://shop.example/").header("content-length", "5");
+            let request = request.body(()).unwrap();
+            let (answer, mut body) = client.send_request(request, false).unwrap();
+            body.send_data("hello".into(), false).unwrap();
+            asked.push((answer, body));
+        }
+        let mut answered = Vec::new();
+        for (answer, body) in asked {
+            let mut answer = answer.await.unwrap().into_body();
+            assert_eq!(answer.data().await.unwrap().unwrap(), "answer");
+            assert!(answer.data().await.is_none());
+            answered.push(body);
+        }
+        // What was said before this answer has come before it.
+        let (answer, _) = client
+            .send_request(Request::get("http://shop.example/").body(()).unwrap(), true)
+            .unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        for body in &mut answered {
+            assert!(!is_reset(body).await);
+            body.send_data(Bytes::new(), true).unwrap();
+        }
+    });
+    assert_eq!(tollgate.logged(91, |line| line["outcome"] == "ok").len(), 91);
 }

@@ -8,6 +8,7 @@ mod support;
 mod bodies;
 mod broken;
 mod expect;
+mod half_closed;
 mod headers;
 mod heads;
 mod pool;

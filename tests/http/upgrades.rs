@@ -114,3 +114,55 @@ fn connect_is_refused_where_no_route_has_it() {
     assert!(head.starts_with("HTTP/1.1 403"), "{head}");
     assert!(!upstream.was_called());
 }
+
+/// Opens a WebSocket on which nothing moves.
+fn rests(upstream: &Upstream, tollgate: &Tollgate) -> (End, End) {
+    let mut client = End::connect(at(tollgate));
+    client.send(ASK);
+    let mut service = upstream.accept();
+    service.head();
+    service.send(SWITCHED);
+    client.head();
+    (client, service)
+}
+
+#[test]
+fn a_tunnel_that_the_proxy_ends_tells_why() {
+    for (limit, reason) in [
+        ("idle_timeout: 300ms", "idle_timeout"),
+        ("max_connection_duration: 300ms", "max_duration"),
+    ] {
+        let upstream = Upstream::start();
+        let tollgate = Tollgate::start(&format!(
+            "listeners:\n  web: {{ address: \"127.0.0.1:0\", {limit}, protocol: {{ http: {{ routes: [\
+             {{ name: all, cluster: shop, upgrade: true }}] }} }} }}\nclusters:\n  shop: {{ {} }}\n",
+            endpoints(&[upstream.address()])
+        ));
+        let (mut client, mut service) = rests(&upstream, &tollgate);
+        client.ends();
+        service.ends();
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!((&line["outcome"], &line["reason"]), (&"ok".into(), &reason.into()), "{line}");
+        let labels = [("listener", "web"), ("reason", reason)];
+        tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+    }
+}
+
+#[test]
+fn a_tunnel_ends_with_the_word_of_who_ended_it() {
+    let upstream = Upstream::start();
+    let tollgate = before(&upstream, "upgrade: true");
+    let (mut client, service) = rests(&upstream, &tollgate);
+    service.reset();
+    client.ends();
+    let (client, mut service) = rests(&upstream, &tollgate);
+    client.reset();
+    service.ends();
+    let lines = tollgate.logged(2, |_| true);
+    assert_eq!(
+        (&lines[0]["outcome"], &lines[0]["reason"]),
+        (&"lost".into(), &"upstream_reset".into())
+    );
+    let told = (&lines[1]["outcome"], &lines[1]["reason"]);
+    assert_eq!(told, (&"cancelled".into(), &"client_reset".into()));
+}

@@ -1,6 +1,9 @@
 //! Clients that are slow, silent or too much, over HTTP/1.
 
-use crate::{closes, proxy, service, support::http::Asker};
+use crate::{
+    closes, proxy, service,
+    support::http::{Asker, Client, Content, Version, get, post},
+};
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
 
@@ -57,6 +60,43 @@ fn no_connection_lives_longer_than_it_may() {
     ends_unanswered("max_connection_duration: 500ms", "max_duration", |client| {
         assert_eq!(client.get("/a").status, 200);
     });
+}
+
+#[test]
+fn a_body_that_does_not_end_is_a_408() {
+    for heads in ["content-length: 10\r\n", "transfer-encoding: chunked\r\n"] {
+        let service = service();
+        let tollgate = proxy(&service, "message_timeout: 300ms", "");
+        let mut client = Asker::connect(tollgate.listener("web"));
+        client.send(format!("POST /a HTTP/1.1\r\nhost: a\r\n{heads}\r\n1\r\n").as_bytes());
+        let answer = client.answer().unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (408, "close".to_owned()));
+        assert_eq!(answer.json()["error"], "message_timeout");
+        assert!(client.rest().unwrap().is_empty());
+        closes(&tollgate, "message_timeout", 1.0);
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!(line["outcome"], "cancelled", "{line}");
+        assert_eq!(line["reason"], "message_timeout", "{line}");
+        assert_eq!(line["status"], "408", "{line}");
+    }
+}
+
+#[test]
+fn a_stream_whose_body_does_not_end_is_a_408_and_its_connection_goes_on() {
+    let service = service();
+    let tollgate = proxy(&service, "message_timeout: 300ms", "");
+    let client = Client::connect(tollgate.listener("web"), Version::Two);
+    let (feed, content) = Content::fed();
+    let pending = client.begin(post("/a", content));
+    feed.send("one");
+    let answer = pending.answer();
+    assert_eq!((answer.status, &answer.json()["error"]), (408, &"message_timeout".into()));
+    let line = &tollgate.logged(1, |_| true)[0];
+    assert_eq!(
+        (&line["outcome"], &line["reason"]),
+        (&"cancelled".into(), &"message_timeout".into())
+    );
+    assert_eq!(client.ask(get("/a")).status, 200);
 }
 
 #[test]

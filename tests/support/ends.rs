@@ -1,6 +1,7 @@
 //! Both ends of a proxied connection in a test's hands.
 
 use super::{PATIENCE, eventually, tollgate::Tollgate};
+use rustix::net::SendFlags;
 use socket2::SockRef;
 use std::{
     io::{self, Read, Write},
@@ -141,6 +142,13 @@ impl End {
     /// Closes without a good-bye.
     pub fn reset(self) {
         SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Sends these bytes, and in the same segment that nothing more will be sent.
+    pub fn send_last(&mut self, bytes: &[u8]) {
+        let sent = rustix::net::send(&self.0, bytes, SendFlags::MORE).expect("the bytes are taken");
+        assert_eq!(sent, bytes.len());
+        self.finish();
     }
 
     /// A second handle, to read while the first one writes.

@@ -222,6 +222,10 @@ impl Dialect for Grpc {
         Failure::Code(number)
     }
 
+    fn streams(&self) -> bool {
+        true
+    }
+
     fn meter(&self) -> Option<Box<dyn Meter>> {
         Some(match self.settings.reverse_bridge.0 {
             None => Box::new(Messages::default()),

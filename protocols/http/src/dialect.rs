@@ -53,6 +53,12 @@ pub trait Dialect: 'static {
         Failure::Status(number)
     }
 
+    /// Whether a request over HTTP/2 may go on for as long as its client likes. Elsewhere it has as
+    /// long as any message to the listener.
+    fn streams(&self) -> bool {
+        false
+    }
+
     /// Follows the bytes of one operation, to count what they carry.
     fn meter(&self) -> Option<Box<dyn Meter>> {
         None
@@ -174,6 +180,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn failure(&self, number: u16) -> Failure {
         (**self).failure(number)
+    }
+
+    fn streams(&self) -> bool {
+        (**self).streams()
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {

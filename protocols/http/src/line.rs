@@ -1,6 +1,9 @@
 //! A client's connection under hyper's: its bytes are screened on the way in, paced both ways, and
 //! watched for a client that takes nothing.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     proxy::{Door, Way},
     screen::{Fault, Limits, Screen},
@@ -24,7 +27,7 @@ use tokio::{
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// How long a client that has ended its half, and said no more than that, is answered.
+/// How long a client that has ended its half may take nothing before it is taken for gone.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// What HTTP/2 begins with (RFC 9113, section 3.4).
@@ -92,7 +95,7 @@ pub(crate) struct Line {
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
     patience: Option<Duration>,
-    /// Rings when a client that has ended its half is taken for gone.
+    /// Rings when the client, which has ended its half, is taken for gone.
     half_closed: Option<Pin<Box<Sleep>>>,
     /// Rings when the client has taken nothing for too long.
     stall: Option<Pin<Box<Sleep>>>,
@@ -245,15 +248,28 @@ impl Line {
         }
     }
 
-    /// A client that has ended its half may still listen, or be gone: nobody can tell. What is
-    /// under way goes on for a while.
-    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (notes, asked) = (&self.notes, self.screen.is_some());
-        if !asked || notes.busy.get() == 0 || notes.owes_since.get().is_some() {
-            return Poll::Ready(());
+    /// While an answer is due hyper does not read, and so it is looked here whether anybody waits
+    /// for it. A client that has ended its half may still listen, or be gone: nobody can tell. It is
+    /// given a while for as long as it takes nothing.
+    ///
+    /// # Errors
+    /// When the client is gone, or taken for gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.screen.is_none() {
+            return Poll::Pending;
         }
-        let rings = || Box::pin(sleep(HALF_CLOSED));
-        self.half_closed.get_or_insert_with(rings).as_mut().poll(cx)
+        let mut byte = [0];
+        let error = match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(1..) => return Poll::Pending,
+            Ok(0) => {
+                let rings = || Box::pin(sleep(HALF_CLOSED));
+                ready!(self.half_closed.get_or_insert_with(rings).as_mut().poll(cx));
+                io::ErrorKind::TimedOut.into()
+            }
+            Err(error) => error,
+        };
+        self.notes.broken.set(true);
+        Poll::Ready(error)
     }
 
     fn pay(&mut self, way: Way, bytes: usize, now: Instant) {
@@ -289,7 +305,7 @@ impl Line {
             Poll::Ready(Ok(n)) => {
                 let now = Instant::now();
                 self.notes.moved.set(Some(now));
-                self.stall = None;
+                (self.stall, self.half_closed) = (None, None);
                 if self.paced {
                     self.pay(Way::Down, n, now);
                 }
@@ -344,9 +360,6 @@ impl Read for Line {
                 direct || bytes.is_empty()
             });
             if ready!(read)? {
-                if line.notes.ended.get() {
-                    ready!(line.poll_half_closed(cx));
-                }
                 return Poll::Ready(Ok(()));
             }
         }
@@ -384,16 +397,10 @@ impl Write for Line {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Where a client may end its half, nobody reads while its answer is waited for. A client
-        // that is gone for good is to be heard of nonetheless.
-        let line = &mut *self;
-        if line.screen.is_some()
-            && let Poll::Ready(Err(error)) = line.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0]))
-        {
-            line.notes.broken.set(true);
-            return Poll::Ready(Err(error));
+        if let Poll::Ready(gone) = self.poll_gone(cx) {
+            return Poll::Ready(Err(gone));
         }
-        Pin::new(&mut line.stream).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -46,7 +46,8 @@ const MOST_RESETS: usize = 100;
 /// A time that never comes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How long a client may take to ask that may not be served, and then to be told.
+/// How long a client may take to ask that may not be served, and then to be told; and how long it
+/// may take to tell it that its request took too long.
 const TOLD: Duration = Duration::from_secs(1);
 
 /// How long a client may take to end its own half.
@@ -171,7 +172,7 @@ async fn serve(
     let parts = connection.into_parts();
     let (mut client, unread) = parts.io.open(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {
-        return tunnel.run(&visit, (client, unread)).await;
+        return tunnel.run(&visit, (client, unread), watch.began).await;
     }
     if visit.notes.reset.get() {
         // It may be gone already.
@@ -256,7 +257,13 @@ impl Connection {
             return Connection::Http2(Box::new(builder.serve_connection(line, each)));
         }
         let mut builder = http1::Builder::new();
-        builder.max_headers(plan.max_headers).header_read_timeout(None).timer(TokioTimer::new());
+        // A client may end its half and wait for its answer. It is the line that hears of one that is
+        // gone meanwhile.
+        builder
+            .max_headers(plan.max_headers)
+            .header_read_timeout(None)
+            .half_close(true)
+            .timer(TokioTimer::new());
         Connection::Http1(Box::new(builder.serve_connection(line, each)))
     }
 
@@ -349,12 +356,15 @@ impl Watch {
         let moved = notes.moved.get().unwrap_or(self.began);
         let greets = !served && !busy;
         let owes = notes.owes_since.get().filter(|_| !greets);
+        // Who has no answer yet is told so first, which takes a moment.
+        let telling =
+            if self.visit.served.get() > notes.answered.get() { TOLD } else { Duration::ZERO };
         [
             after(self.began, patience.life, Close::MaxDuration),
             after(self.began, patience.first_byte, Close::FirstByteTimeout).filter(|_| self.silent),
             after(self.began, patience.handshake, Close::HandshakeTimeout)
                 .filter(|_| greets && !self.silent),
-            owes.and_then(|since| after(since, patience.message, Close::MessageTimeout)),
+            owes.and_then(|since| after(since + telling, patience.message, Close::MessageTimeout)),
             after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
             // Over HTTP/1 it is the socket that takes nothing, and the line hears of that.
             self.visit.offered_since().and_then(|since| {

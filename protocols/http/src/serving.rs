@@ -20,7 +20,7 @@ use crate::{
     visit::Visit,
 };
 use http::{Response, Version, header, request, response};
-use operation::{Close, Cut, Limit, Outcome, Place, Reason, Refusal, Terms};
+use operation::{Close, Cut, Limit, Outcome, Place, Reason, Refusal, Terms, Violation};
 use std::{
     any::Any,
     future::pending,
@@ -58,6 +58,8 @@ pub(crate) enum Late {
     Policy(Limit),
     Client,
     Idle,
+    /// The client's own, for sending its request.
+    Request,
 }
 
 /// Why a request goes nowhere, in words, and the policy that has it so.
@@ -145,7 +147,7 @@ impl Serving {
         let result = select! {
             biased;
             result = running => result,
-            late = self.late(went_on) => return Ok(self.refuse_late(late)),
+            late = self.late(went_on, Some(&source)) => return Ok(self.refuse_late(late)),
         };
         mirror::send(&self, &errand);
         match result {
@@ -219,7 +221,7 @@ impl Serving {
     }
 
     /// Ready when it took too long.
-    pub(crate) async fn late(&self, went_on: Instant) -> Late {
+    pub(crate) async fn late(&self, went_on: Instant, source: Option<&Source>) -> Late {
         let (record, route, patience) = (&self.record, &self.asked.route, self.asked.patience);
         loop {
             let now = Instant::now();
@@ -229,18 +231,33 @@ impl Serving {
                 limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
                 patience.map(|it| (record.began + it, Late::Client)),
                 route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
+                source.and_then(|it| Some((self.due(it)?, Late::Request))),
             ];
             let first = dues.into_iter().flatten().min_by_key(|(due, _)| *due);
             let Some((due, late)) = first else { return pending().await };
             if due <= now {
                 // How long a client waits says nothing of the service.
-                if !matches!(late, Late::Client) {
+                if !matches!(late, Late::Client | Late::Request) {
                     record.gives_up.set(Outcome::Lost);
                 }
                 return late;
             }
             sleep_until(due.into()).await;
         }
+    }
+
+    /// When all of the request is to be here, for as long as it is not.
+    fn due(&self, source: &Source) -> Option<Instant> {
+        if source.is_sent() || source.lacks_only_its_end() {
+            return None;
+        }
+        let (visit, record) = (&self.visit, &self.record);
+        let since = match record.facts.version < Version::HTTP_2 {
+            true => visit.notes.owes_since.get()?,
+            false if visit.server.dialect.streams() => return None,
+            false => record.began,
+        };
+        Some(since + visit.door.patience().message?)
     }
 
     pub(crate) fn refuse_late(&self, late: Late) -> Response<Download> {
@@ -252,11 +269,26 @@ impl Serving {
             Late::Policy(limit) => (limit.message.to_string(), Some(limit.policy), "timed_out"),
             Late::Client => ("the client's own time is over".to_owned(), None, "timed_out"),
             Late::Idle => ("nothing moved for too long".to_owned(), None, "idle_timeout"),
+            Late::Request => return self.waited_in_vain(),
         };
         let refusal =
             Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
         let end = End { policy: policy.clone(), ..End::of(Outcome::Lost, reason) };
         self.refuse(&refusal, &end)
+    }
+
+    /// The client took too long for its request. A connection of HTTP/1 ends with it.
+    fn waited_in_vain(&self) -> Response<Download> {
+        let close = Close::MessageTimeout;
+        if self.record.facts.version < Version::HTTP_2 {
+            self.visit.last.set(true);
+            self.visit.close.set(close);
+        }
+        let words = "the request took longer than it may";
+        let answer = flawed(&self.visit, 408, Violation(close.as_str()), words);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(close.outcome(false), close.as_str()));
+        answer
     }
 
     /// There is no answer.

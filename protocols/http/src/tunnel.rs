@@ -1,6 +1,8 @@
 //! Connections that change to another protocol: WebSocket and the like by `upgrade`, anything by
 //! `CONNECT`. Their bytes are nobody's business from then on.
 
+mod copy;
+
 use crate::{
     attempt::{Answered, Errand, Failed, Lost},
     body::Body,
@@ -9,7 +11,7 @@ use crate::{
     facts::Flags,
     hygiene::{self, Upgrade},
     mirror::once,
-    proxy::Whom,
+    proxy::{Way as Direction, Whom},
     record::{End, Trip},
     routes::Route,
     serving::{Serving, Way},
@@ -17,24 +19,11 @@ use crate::{
     wire::Wire,
 };
 use bytes::Bytes;
+use copy::{Side, copy, rested};
 use http::{Response, StatusCode, Version, request};
 use operation::{Close, Outcome, Reason, Refusal};
-use std::{
-    cell::Cell,
-    io,
-    pin::pin,
-    rc::Rc,
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    select,
-    time::sleep_until,
-};
-
-/// How much is moved at once.
-const CHUNK: usize = 16 * 1024;
+use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
+use tokio::{net::TcpStream, select, time::sleep_until};
 
 /// The other protocol that a request asks for, if its route lets it.
 pub(crate) fn wanted(head: &request::Parts, route: &Route) -> Option<Upgrade> {
@@ -82,7 +71,7 @@ impl Serving {
         };
         let answered = select! {
             answered = errand.run(None, async |_| None) => answered,
-            late = self.late(Instant::now()) => return Ok(self.refuse_late(late)),
+            late = self.late(Instant::now(), None) => return Ok(self.refuse_late(late)),
         };
         let mut answered = match answered {
             Ok(answered) => answered,
@@ -124,95 +113,47 @@ impl Serving {
 }
 
 impl Tunnel {
-    /// Moves bytes both ways until either side ends, or nothing has moved for too long.
-    pub(crate) async fn run(self, visit: &Visit, client: (TcpStream, Bytes)) -> Close {
-        let (mut service, said, _lease) = match self.end {
+    /// Moves bytes both ways until either side ends, or nothing has moved for too long, or the
+    /// connection, which `began` then, is old enough.
+    pub(crate) async fn run(
+        self,
+        visit: &Visit,
+        (mut client, asked): (TcpStream, Bytes),
+        began: Instant,
+    ) -> Close {
+        let (mut service, said, lease) = match self.end {
             TunnelEnd::Switched(own) => own.open(),
             TunnelEnd::Plain(stream, lease) => (stream, Bytes::new(), lease),
         };
-        let (mut client, asked) = client;
         let moved = Cell::new(Instant::now());
-        let idle = visit.door.patience().idle;
+        let patience = visit.door.patience();
         let record = &*self.record;
-        let moving = async {
-            let ((from_client, to_client), (from_service, to_service)) =
-                (client.split(), service.split());
-            let up = pump(asked, from_client, to_service, |n| {
-                moved.set(Instant::now());
-                record.request_bytes.set(record.request_bytes.get() + n as u64);
-            });
-            let down = pump(said, from_service, to_client, |n| {
-                moved.set(Instant::now());
-                record.reply_bytes.set(record.reply_bytes.get() + n as u64);
-            });
-            let (up, down) = (pin!(up), pin!(down));
-            both(up, down).await
+        let count = |way, n: usize| {
+            moved.set(Instant::now());
+            let bytes = match way {
+                Direction::Up => &record.request_bytes,
+                Direction::Down => &record.reply_bytes,
+            };
+            bytes.set(bytes.get() + n as u64);
         };
+        let ((from_client, to_client), (from_service, to_service)) =
+            (client.split(), service.split());
+        let near = Side { said: asked, from: from_client, to: to_client };
+        let far = Side { said, from: from_service, to: to_service };
         let close = select! {
-            close = moving => close,
-            () = rested(&moved, idle) => Close::IdleTimeout,
-            () = visit.left() => Close::DrainTimeout,
+            close = copy(near, far, count) => close,
+            () = rested(&moved, patience.idle) => Close::IdleTimeout,
+            () = until(patience.life.map(|life| began + life)) => Close::MaxDuration,
+            close = visit.parts(&*lease) => close,
         };
-        let outcome = close.outcome(true);
-        let reason = (outcome != Outcome::Ok).then_some(close.as_str());
-        record.settle(&End { reason, ..End::of(outcome, "") });
+        record.settle(&End::of(close.outcome(true), close.as_str()));
         close
     }
 }
 
-/// Ends when both ways have; tells who ended first, or broke.
-async fn both(
-    mut up: impl Future<Output = Result<(), bool>> + Unpin,
-    mut down: impl Future<Output = Result<(), bool>> + Unpin,
-) -> Close {
-    let broken = |reading: bool, up: bool| match reading == up {
-        true => Close::ClientReset,
-        false => Close::UpstreamReset,
-    };
-    let (first, rest) = select! {
-        ended = &mut up => match ended {
-            Ok(()) => (Close::Client, down.await.map_err(|reading| broken(reading, false))),
-            Err(reading) => return broken(reading, true),
-        },
-        ended = &mut down => match ended {
-            Ok(()) => (Close::Upstream, up.await.map_err(|reading| broken(reading, true))),
-            Err(reading) => return broken(reading, false),
-        },
-    };
-    rest.err().unwrap_or(first)
-}
-
-/// Moves bytes one way to their end. Fails with whether it was the reading that broke.
-async fn pump(
-    first: Bytes,
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: impl Fn(usize),
-) -> Result<(), bool> {
-    let broken = |_: io::Error| false;
-    if !first.is_empty() {
-        to.write_all(&first).await.map_err(broken)?;
-        count(first.len());
-    }
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let n = from.read(&mut chunk).await.map_err(|_| true)?;
-        if n == 0 {
-            return to.shutdown().await.map_err(broken);
-        }
-        to.write_all(&chunk[..n]).await.map_err(broken)?;
-        count(n);
-    }
-}
-
-/// Ends when nothing has moved for so long.
-async fn rested(moved: &Cell<Instant>, idle: Option<Duration>) {
-    let Some(idle) = idle else { return std::future::pending().await };
-    loop {
-        let due = moved.get() + idle;
-        if Instant::now() >= due {
-            return;
-        }
-        sleep_until(due.into()).await;
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
     }
 }

@@ -15,12 +15,16 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 use tokio::{
     task::spawn_local,
-    time::{Sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 
 /// How long a service may take to say that it wants the body, where the client asks for that.
@@ -207,14 +211,14 @@ impl Error for TooLarge {}
 /// Whether the service wants a body that its client holds back (`expect: 100-continue`).
 #[derive(Default)]
 pub(crate) struct Wanted {
-    said: std::sync::atomic::AtomicBool,
-    waker: std::sync::Mutex<Option<Waker>>,
+    said: AtomicBool,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Wanted {
     /// The service wants it.
     pub(crate) fn now(&self) {
-        self.said.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.said.store(true, Ordering::Relaxed);
         let waker = self.waker.lock().map(|mut waker| waker.take());
         if let Ok(Some(waker)) = waker {
             waker.wake();
@@ -225,7 +229,7 @@ impl Wanted {
         if let Ok(mut waker) = self.waker.lock() {
             *waker = Some(cx.waker().clone());
         }
-        self.said.load(std::sync::atomic::Ordering::Relaxed)
+        self.said.load(Ordering::Relaxed)
     }
 }
 
@@ -234,7 +238,7 @@ pub(crate) struct Upload {
     source: Rc<Source>,
     at: usize,
     record: Option<Rc<Record>>,
-    held: Option<(std::sync::Arc<Wanted>, Pin<Box<Sleep>>)>,
+    held: Option<(Arc<Wanted>, Pin<Box<Sleep>>)>,
     pace: Option<Pace>,
 }
 
@@ -245,8 +249,8 @@ impl Upload {
     }
 
     /// Held back until the service wants it.
-    pub(crate) fn until(&mut self, wanted: &std::sync::Arc<Wanted>) {
-        self.held = Some((std::sync::Arc::clone(wanted), Box::pin(tokio::time::sleep(CONTINUE))));
+    pub(crate) fn until(&mut self, wanted: &Arc<Wanted>) {
+        self.held = Some((Arc::clone(wanted), Box::pin(sleep(CONTINUE))));
     }
 
     /// No faster than this.

@@ -13,6 +13,7 @@ use operation::{Close, No};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -158,15 +159,16 @@ impl Visit {
         self.notes.reset.set(reset);
     }
 
-    /// Ends when the proxy leaves.
-    pub(crate) async fn left(&self) {
-        std::future::poll_fn(|cx| {
+    /// Ends when a tunnel by this lease is to: the proxy leaves, or the endpoint wishes it.
+    pub(crate) async fn parts(&self, lease: &dyn Lease) -> Close {
+        poll_fn(|cx| {
             self.door.wakes(cx.waker());
-            match self.door.phase() {
-                Phase::Leaving => Poll::Ready(()),
-                Phase::Working | Phase::Draining => Poll::Pending,
+            match (self.door.phase(), lease.wish()) {
+                (Phase::Leaving, _) => Poll::Ready(Close::DrainTimeout),
+                (_, Wish::Close(close)) => Poll::Ready(close),
+                (Phase::Working | Phase::Draining, Wish::Stay | Wish::Rest) => Poll::Pending,
             }
         })
-        .await;
+        .await
     }
 }

@@ -3,6 +3,8 @@
 //! One of HTTP/1 is polled by whoever uses it: a request, its answer and both connections are one
 //! task, and no message passes between tasks. One of HTTP/2 is shared, and so has a task of its own.
 
+mod socket;
+
 use crate::{
     proxy::{Lease, Wish},
     upload::Upload,
@@ -13,6 +15,7 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket::Socket;
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -57,7 +60,7 @@ pub(crate) enum Wire {
 
 /// A connection of HTTP/1, which carries one request at a time.
 pub(crate) struct Own {
-    connection: http1::Connection<TokioIo<TcpStream>, Upload>,
+    connection: http1::Connection<Socket, Upload>,
     sender: http1::SendRequest<Upload>,
     lease: Rc<dyn Lease>,
     /// How many requests it has carried.
@@ -75,7 +78,7 @@ impl Own {
     ) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
         builder.max_headers(MAX_HEADERS).max_header_size(max_head);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = builder.handshake(Socket::new(stream)).await?;
         let rests_since = Instant::now();
         Ok(Box::new(Self { connection, sender, lease, carried: 0, rests_since, ended: false }))
     }
@@ -113,9 +116,7 @@ impl Own {
         self.carried += 1;
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
-                self.ended = true;
-            }
+            let _ = self.poll(cx);
             answer.as_mut().poll(cx)
         })
         .await

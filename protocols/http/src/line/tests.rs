@@ -1,0 +1,135 @@
+use super::Line;
+use crate::{
+    proxy::{Door, Patience, Phase, Way},
+    screen::Limits,
+};
+use hyper::rt::Write as _;
+use operation::{Decision, Gate, Link, No, Operation, Ticket, Verdict, Violation};
+use std::{
+    future::poll_fn,
+    io,
+    net::Ipv4Addr,
+    pin::Pin,
+    rc::Rc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    time,
+};
+
+/// Lets everything pass, and has no limits.
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("a line admits nothing")
+    }
+
+    fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("a line admits nothing")
+    }
+}
+
+impl Door for Open {
+    fn link(&self) -> Link {
+        let any = (Ipv4Addr::LOCALHOST, 1).into();
+        Link { peer: any, local: any }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::default()
+    }
+
+    fn nudges(&self) -> u64 {
+        0
+    }
+
+    fn wakes(&self, _: &Waker) {}
+
+    fn phase(&self) -> Phase {
+        Phase::Working
+    }
+
+    fn violation(&self, _: Violation) {}
+
+    fn overloaded(&self) -> &'static str {
+        "overloaded"
+    }
+
+    fn refuse_unreadable(&self) -> Option<No> {
+        None
+    }
+
+    fn is_paced(&self) -> bool {
+        false
+    }
+
+    fn most(&self, _: Way) -> usize {
+        usize::MAX
+    }
+
+    fn passed(&self, _: Way, _: usize, _: Instant) -> Option<Instant> {
+        None
+    }
+}
+
+/// The line of a client, and the client.
+async fn connected() -> (Line, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (Line::new(accepted.unwrap().0, Rc::new(Open), Limits::default()), client.unwrap())
+}
+
+async fn write(line: &mut Line, bytes: &[u8]) {
+    let written = poll_fn(|cx| Pin::new(&mut *line).poll_write(cx, bytes)).await;
+    assert_eq!(written.unwrap(), bytes.len());
+}
+
+/// Waits until the client is gone. While it does hyper flushes, and has nothing to flush.
+async fn gone(line: &mut Line) -> io::ErrorKind {
+    poll_fn(|cx| line.poll_gone(cx)).await.kind()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ended_its_half_is_taken_for_gone_once_it_has_taken_nothing_for_a_while() {
+    let (mut line, mut client) = connected().await;
+    client.shutdown().await.unwrap();
+    line.stream.readable().await.unwrap();
+    for _ in 0..3 {
+        assert!(time::timeout(Duration::from_secs(4), gone(&mut line)).await.is_err());
+        write(&mut line, b"more of the answer").await;
+    }
+    let begun = time::Instant::now();
+    assert_eq!(gone(&mut line).await, io::ErrorKind::TimedOut);
+    assert!(begun.elapsed() >= super::HALF_CLOSED);
+    assert!(line.notes().broken.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_listens_is_not_gone_however_long_it_waits() {
+    let (mut line, _client) = connected().await;
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
+    assert!(!line.notes().broken.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_sent_its_next_request_already_is_not_gone() {
+    let (mut line, mut client) = connected().await;
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    line.stream.readable().await.unwrap();
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_resets_is_gone_at_once() {
+    let (mut line, client) = connected().await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(gone(&mut line).await, io::ErrorKind::ConnectionReset);
+    assert!(line.notes().broken.get());
+}

@@ -1,0 +1,138 @@
+use super::{Side, copy};
+use crate::proxy::Way;
+use bytes::Bytes;
+use operation::Close;
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf,
+        WriteHalf, duplex, empty, sink, split,
+    },
+    join,
+};
+
+/// A side that has said this already, and its other end in the test's hands.
+fn side(
+    said: &'static str,
+) -> (Side<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>, DuplexStream) {
+    let (near, far) = duplex(1024);
+    let (from, to) = split(near);
+    (Side { said: Bytes::from_static(said.as_bytes()), from, to }, far)
+}
+
+/// Reads to the end.
+async fn rest(end: &mut DuplexStream) -> String {
+    let mut all = String::new();
+    end.read_to_string(&mut all).await.unwrap();
+    all
+}
+
+/// One that resets.
+struct Gone;
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One that says nothing and does not end.
+struct Silent;
+
+impl AsyncRead for Silent {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+fn of<R, W>(said: &'static str, from: R, to: W) -> Side<R, W> {
+    Side { said: Bytes::from_static(said.as_bytes()), from, to }
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
+    let ((client, mut near), (service, mut far)) = (side("one, "), side("eins, "));
+    let (up, down) = (Cell::new(0), Cell::new(0));
+    let count = |way, n| match way {
+        Way::Up => up.set(up.get() + n),
+        Way::Down => down.set(down.get() + n),
+    };
+    let talk = async {
+        near.write_all(b"two").await.unwrap();
+        near.shutdown().await.unwrap();
+        assert_eq!(rest(&mut far).await, "one, two");
+        // What is longer than all buffers passes while it is read.
+        let answer = async {
+            far.write_all(&[b'z'; 100_000]).await.unwrap();
+            far.shutdown().await.unwrap();
+        };
+        let ((), heard) = join!(answer, rest(&mut near));
+        assert_eq!(heard, "eins, ".to_owned() + &"z".repeat(100_000));
+    };
+    let (close, ()) = join!(copy(client, service, count), talk);
+    assert_eq!(close, Close::Client);
+    assert_eq!((up.get(), down.get()), (8, 6 + 100_000));
+}
+
+#[tokio::test]
+async fn each_way_ends_by_itself() {
+    let ((client, mut near), (service, mut far)) = (side(""), side(""));
+    let talk = async {
+        far.shutdown().await.unwrap();
+        assert_eq!(rest(&mut near).await, "", "the client hears that the service has ended");
+        near.write_all(b"last").await.unwrap();
+        near.shutdown().await.unwrap();
+        assert_eq!(rest(&mut far).await, "last");
+    };
+    let (close, ()) = join!(copy(client, service, |_, _| {}), talk);
+    assert_eq!(close, Close::Upstream);
+}
+
+#[tokio::test]
+async fn who_breaks_is_named() {
+    let none = |_, _| {};
+    let broken = copy(of("", Gone, sink()), of("", Silent, sink()), none).await;
+    assert_eq!(broken, Close::ClientReset);
+    let broken = copy(of("", Silent, sink()), of("", Gone, sink()), none).await;
+    assert_eq!(broken, Close::UpstreamReset);
+    let broken = copy(of("x", Silent, sink()), of("", Silent, Gone), none).await;
+    assert_eq!(broken, Close::UpstreamReset);
+    let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), none).await;
+    assert_eq!(broken, Close::ClientReset);
+}
+
+#[tokio::test]
+async fn who_breaks_after_the_other_has_ended_is_named() {
+    let none = |_, _| {};
+    let broken = copy(of("", empty(), sink()), of("", Gone, sink()), none).await;
+    assert_eq!(broken, Close::UpstreamReset);
+    let broken = copy(of("", Gone, sink()), of("", empty(), sink()), none).await;
+    assert_eq!(broken, Close::ClientReset);
+}

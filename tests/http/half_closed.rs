@@ -1,0 +1,97 @@
+//! Clients that end their half of the connection, and listen on.
+
+use crate::support::{
+    ends::End,
+    http::{Content, Reply, Service, Version, at, proxy, routed},
+};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn a_request_whose_client_ends_its_half_in_the_same_segment_is_answered() {
+    for version in [Version::One, Version::Two] {
+        let service = Service::start(version, |_| Reply::ok("answer"));
+        let tollgate = proxy(&service, "");
+        for request in [GET, POST].repeat(20) {
+            let mut client = End::connect(at(&tollgate));
+            client.send_last(request);
+            let all = text(client.rest());
+            assert!(all.starts_with("HTTP/1.1 200") && all.ends_with("answer"), "{all:?}");
+        }
+        let line = tollgate.logged(40, |_| true).into_iter().find(|line| line["outcome"] != "ok");
+        assert_eq!(line, None);
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_half_while_its_answer_is_due_gets_it() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let service = Service::start(Version::One, move |_| Reply::ok("answer").held(&held));
+    let tollgate = proxy(&service, "");
+    for (count, request) in [GET, POST].repeat(10).into_iter().enumerate() {
+        let mut client = End::connect(at(&tollgate));
+        client.send(request);
+        service.asked_times(count + 1);
+        client.finish();
+        gate.add_permits(1);
+        let all = text(client.rest());
+        assert!(all.starts_with("HTTP/1.1 200") && all.ends_with("answer"), "{all:?}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_half_while_its_answer_comes_gets_all_of_it() {
+    let (feed, content) = Content::fed();
+    let content = std::sync::Mutex::new(Some(content));
+    let service = Service::start(Version::One, move |_| {
+        Reply::ok(content.lock().unwrap().take().expect("one request"))
+    });
+    let tollgate = proxy(&service, "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(GET);
+    feed.send("one, ");
+    client.head();
+    client.expect(b"5\r\none, \r\n");
+    client.finish();
+    feed.send("two");
+    drop(feed);
+    assert_eq!(text(client.rest()), "3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(tollgate.logged(1, |_| true)[0]["outcome"], "ok");
+}
+
+#[test]
+fn an_answer_that_waits_for_room_in_the_socket_is_not_lost_with_the_clients_half() {
+    const LONG: usize = 8 << 20;
+    let service = Service::start(Version::One, |_| Reply::ok(vec![b'x'; LONG]));
+    let tollgate = proxy(&service, "");
+    for _ in 0..3 {
+        let mut client = End::connect(at(&tollgate));
+        client.send_last(GET);
+        // Nothing is read until nothing more can be written.
+        client.head();
+        assert_eq!(client.rest().len(), LONG);
+    }
+    assert!(tollgate.logged(3, |_| true).iter().all(|line| line["outcome"] == "ok"));
+}
+
+#[test]
+fn what_the_proxy_itself_answers_reaches_a_client_that_has_ended_its_half() {
+    let service = Service::saying(Version::One, "no");
+    let long = "x".repeat(60_000);
+    let route = format!("{{ name: here, reply: {{ status: 200, body: \"{long}\" }} }}");
+    let tollgate = routed(&[&route], &[("shop", &service)]);
+    for _ in 0..10 {
+        let mut client = End::connect(at(&tollgate));
+        client.send_last(GET);
+        let all = text(client.rest());
+        assert!(all.starts_with("HTTP/1.1 200") && all.ends_with(&long), "{}", all.len());
+    }
+}
