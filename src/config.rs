@@ -27,7 +27,7 @@ pub(crate) use {
     address::{Dialled, host_port},
     file::{Given, given},
     located::{Located, OneOrMore, Words},
-    scope::{attributes, has as has_attribute, is_attribute},
+    scope::{attributes, is_attribute, is_late, tells},
     word::{word, words_schema},
 };
 pub use {

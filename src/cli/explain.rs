@@ -3,8 +3,9 @@
 
 use crate::{
     config::{
-        attributes, did_you_mean, has_attribute,
+        attributes, did_you_mean, is_late,
         plan::{ListenerPlan, Plan},
+        tells,
     },
     policy::{Rule, matching::Known},
     protocols,
@@ -83,11 +84,14 @@ impl Question {
                 let peer = value.parse().map_err(|_| format!("`{value}` is no IP address"))?;
                 self.peer = Some(peer);
             }
-            _ if has_attribute(self.protocol, key) => {
+            _ if is_late(self.protocol, key) => {
+                return Err(format!("policies are asked before `{key}` is known"));
+            }
+            _ if tells(self.protocol, key) => {
                 self.attributes.push((key.to_owned(), value.to_owned()));
             }
             _ => {
-                let known = attributes().into_iter().filter(|it| has_attribute(self.protocol, it));
+                let known = attributes().into_iter().filter(|it| tells(self.protocol, it));
                 let near = did_you_mean(key, known.chain(["listener"]));
                 return Err(format!("{} has no `{key}`{near}", self.protocol.name));
             }

@@ -1,7 +1,10 @@
 //! Fills the types of `file` from a tree. Every mistake is reported where it stands, and reading
-//! goes on: unknown and repeated keys are skipped, a wrong `Located` value goes missing.
+//! goes on: unknown and repeated keys are skipped, a wrong `Located` value goes missing. What is
+//! wrong inside a value that is not `Located`, as in the settings of protocols, is left out, and
+//! the rest of that value read once more, for what else is wrong.
 
 mod error;
+mod parts;
 
 pub(crate) use error::{did_you_mean, nearest};
 
@@ -11,15 +14,13 @@ use super::{
     yaml::{Node, Value},
 };
 use error::{Error, shortened};
+use parts::{Entries, Entry, Tries, Variant};
 use serde::{
     Deserialize,
-    de::{
-        self, Deserializer, IntoDeserializer, Visitor,
-        value::{BorrowedStrDeserializer, SeqDeserializer},
-    },
+    de::{self, Deserializer, IntoDeserializer, Visitor, value::SeqDeserializer},
     forward_to_deserialize_any,
 };
-use std::{cell::RefCell, collections::BTreeMap, vec};
+use std::{cell::RefCell, collections::BTreeMap};
 use values::Fault;
 
 /// Fills a `T`; `None` if not even its outline was right.
@@ -48,10 +49,36 @@ impl<'de> Reader<'de> {
         match read(self) {
             Ok(value) => Some(value),
             Err(error) => {
-                let at = error.at.unwrap_or(self.at());
-                self.report.borrow_mut().fault(at, error.fault);
+                self.tell(error);
                 None
             }
+        }
+    }
+
+    /// Reports a mistake. Whether there is more to find where that is left out.
+    fn tell(self, error: Error) -> bool {
+        let at = error.at.unwrap_or(self.at());
+        let mut report = self.report.borrow_mut();
+        if let Some(fault) = error.fault {
+            report.fault(at, fault);
+        }
+        report.spoil(at) && at != self.at()
+    }
+
+    /// Whether this is wrong, which has been reported.
+    fn is_spoilt(self) -> bool {
+        self.report.borrow().is_spoilt(self.at())
+    }
+
+    /// Whether something inside is left out, since it is wrong.
+    fn has_gaps(self) -> bool {
+        let below = |node, key| Reader { node, key, report: self.report };
+        match &self.node.value {
+            Value::Null | Value::Word(_) | Value::Text(_) => false,
+            Value::List(items) => items.iter().any(|item| below(item, None).is_spoilt()),
+            Value::Map(entries) => entries.iter().any(|(key, value)| {
+                below(key, None).is_spoilt() || below(value, Some(key.at)).is_spoilt()
+            }),
         }
     }
 
@@ -65,7 +92,9 @@ impl<'de> Reader<'de> {
             if first == key.at {
                 let entry = |node, under| Reader { node, key: under, report: self.report };
                 let (key, value) = (entry(key, None), entry(value, Some(key.at)));
-                kept.push(Entry { key, value, meant: None });
+                if !key.is_spoilt() && !value.is_spoilt() {
+                    kept.push(Entry { key, value, meant: None });
+                }
             } else {
                 let message = format!("the key `{name}` stands here for the second time");
                 let hint = format!("the first is in line {}; keep one of them", first.line);
@@ -104,7 +133,7 @@ impl<'de> Reader<'de> {
             Value::Map(_) => "keys and values".to_owned(),
         };
         let fault = Fault::new(format!("expected {what}, found {found}"), hint);
-        Error { at: Some(self.at()), fault }
+        Error { at: Some(self.at()), fault: Some(fault) }
     }
 
     fn visit_map<V: Visitor<'de>>(
@@ -112,30 +141,23 @@ impl<'de> Reader<'de> {
         entries: Vec<Entry<'de>>,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries { rest: entries.into_iter(), value: None })
+        visitor.visit_map(Entries::new(entries))
     }
 
+    /// A mistake without a place is about the value as a whole. If that has gaps they are what is
+    /// wrong with it, as with a key that is missing since its value could not be read.
     fn located<T>(self, result: Result<T, Error>) -> Result<T, Error> {
-        result.map_err(|error| Error { at: error.at.or(Some(self.at())), ..error })
+        result.map_err(|error| match error.at {
+            Some(_) => error,
+            None => {
+                let fault = error.fault.filter(|_| !self.has_gaps());
+                Error { at: Some(self.at()), fault }
+            }
+        })
     }
 }
 
 type Names = &'static [&'static str];
-
-/// A key and its value.
-#[derive(Clone, Copy)]
-struct Entry<'de> {
-    key: Reader<'de>,
-    value: Reader<'de>,
-    /// What the key should have been.
-    meant: Option<&'static str>,
-}
-
-impl<'de> Entry<'de> {
-    fn name(self) -> &'de str {
-        self.meant.unwrap_or(self.key.node.as_text())
-    }
-}
 
 impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Error;
@@ -156,7 +178,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             },
             Value::List(items) => {
                 let reader = |node| Reader { node, key: None, report: self.report };
-                visitor.visit_seq(SeqDeserializer::new(items.iter().map(reader)))
+                let items = items.iter().map(reader).filter(|item| !item.is_spoilt());
+                visitor.visit_seq(SeqDeserializer::new(items))
             }
             Value::Map(entries) => self.visit_map(self.entries(entries), visitor),
         })
@@ -168,6 +191,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 self.deserialize_any(visitor)
             }
             _ => Err(self.expected(&"`true` or `false`", "")),
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::Word(word) if word.parse::<i64>().is_ok() => self.deserialize_any(visitor),
+            _ => Err(self.expected(&"a whole number", "")),
         }
     }
 
@@ -197,7 +227,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         if name == LOCATED {
-            return visitor.visit_seq(Place { reader: self, told: false });
+            return visitor.visit_seq(Tries::new(self));
         }
         if name == OR_OFF {
             return match &self.node.value {
@@ -260,7 +290,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 let entries = self.entries(entries);
                 let [Entry { key, value, .. }] = entries.as_slice() else {
                     let found = format!("expected one key, found {}", entries.len());
-                    return Err(Error { at: Some(self.at()), fault: Fault::new(found, "") });
+                    return self.located(Err(de::Error::custom(found)));
                 };
                 Variant { name: *key, content: Some(*value) }
             }
@@ -275,7 +305,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
         tuple tuple_struct
     }
 }
@@ -285,100 +315,5 @@ impl<'de> IntoDeserializer<'de, Error> for Reader<'de> {
 
     fn into_deserializer(self) -> Self {
         self
-    }
-}
-
-/// First the place of a value, then the value, which goes missing if it is wrong.
-struct Place<'de> {
-    reader: Reader<'de>,
-    told: bool,
-}
-
-impl<'de> de::SeqAccess<'de> for Place<'de> {
-    type Error = Error;
-
-    fn next_element_seed<T: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        if self.told {
-            return Ok(self.reader.read_or_report(|reader| seed.deserialize(reader)));
-        }
-        self.told = true;
-        let At { line, column, width } = self.reader.at();
-        let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
-        seed.deserialize(place).map(Some)
-    }
-}
-
-struct Entries<'de> {
-    rest: vec::IntoIter<Entry<'de>>,
-    value: Option<Reader<'de>>,
-}
-
-impl<'de> de::MapAccess<'de> for Entries<'de> {
-    type Error = Error;
-
-    fn next_key_seed<K: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        let Some(entry) = self.rest.next() else { return Ok(None) };
-        self.value = Some(entry.value);
-        match entry.meant {
-            Some(name) => seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some),
-            None => seed.deserialize(entry.key).map(Some),
-        }
-    }
-
-    fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let value = self.value.take().ok_or_else(|| de::Error::custom("a value without a key"))?;
-        seed.deserialize(value)
-    }
-}
-
-struct Variant<'de> {
-    name: Reader<'de>,
-    content: Option<Reader<'de>>,
-}
-
-impl<'de> de::EnumAccess<'de> for Variant<'de> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: de::DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        Ok((seed.deserialize(self.name)?, self))
-    }
-}
-
-/// What a variant holds where only its name was written.
-const NOTHING: Node = Node { at: At::NOWHERE, value: Value::Null };
-
-impl<'de> de::VariantAccess<'de> for Variant<'de> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.content {
-            None => Ok(()),
-            Some(_) => Err(self.name.expected(&"just a word", "it has no settings of its own")),
-        }
-    }
-
-    fn newtype_variant_seed<T: de::DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        let key = Some(self.name.node.at);
-        let nothing = Reader { node: &NOTHING, key, report: self.name.report };
-        seed.deserialize(self.content.unwrap_or(nothing))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Error> {
-        Err(de::Error::custom("no variant of a config is a tuple"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Error> {
-        Err(de::Error::custom("settings have a type of their own"))
     }
 }

@@ -32,9 +32,13 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for LocatedVisitor<T> {
         f.write_str("a value and its place")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Located<T>, A::Error> {
-        let at = pair.next_element()?.ok_or_else(|| A::Error::custom("a value has no place"))?;
-        Ok(Located { at, value: pair.next_element()? })
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Located<T>, A::Error> {
+        let mut read = Located { at: At::NOWHERE, value: None };
+        // A wrong value is read again and again, without what is known to be wrong with it.
+        while let Some(at) = tries.next_element()? {
+            read = Located { at, value: tries.next_element()? };
+        }
+        Ok(read)
     }
 }
 

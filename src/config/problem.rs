@@ -1,7 +1,7 @@
 //! What is wrong with a config, where, and what to do about it.
 
 use serde::Deserialize;
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 use values::Fault;
 
 /// Problems beyond this many are dropped: nobody reads on.
@@ -11,7 +11,7 @@ const MAX_PROBLEMS: usize = 100;
 const SNIPPET_RADIUS: usize = 80;
 
 /// A place in the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(crate) struct At {
     /// The line, counted from 1; 0 where there is no text to point at.
     pub(crate) line: u32,
@@ -116,6 +116,8 @@ pub(crate) struct Report {
     file: String,
     lines: Vec<String>,
     problems: Vec<Problem>,
+    /// The places of values that are wrong.
+    spoilt: BTreeSet<At>,
 }
 
 impl Report {
@@ -124,7 +126,7 @@ impl Report {
         let mut lines = lines(text);
         // Nothing stands behind the last line's end.
         lines.pop_if(|line| line.is_empty());
-        Self { file: file.to_owned(), lines, problems: Vec::new() }
+        Self { file: file.to_owned(), lines, problems: Vec::new(), spoilt: BTreeSet::new() }
     }
 
     /// Adds a problem, unless it was told before.
@@ -148,6 +150,16 @@ impl Report {
         if !known && self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
         }
+    }
+
+    /// The value here is wrong, and is read no more. Whether that is news.
+    pub(crate) fn spoil(&mut self, at: At) -> bool {
+        at != At::NOWHERE && self.spoilt.insert(at)
+    }
+
+    /// Whether the value here is wrong.
+    pub(crate) fn is_spoilt(&self, at: At) -> bool {
+        self.spoilt.contains(&at)
     }
 
     /// How many problems there are so far.

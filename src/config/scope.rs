@@ -57,6 +57,16 @@ pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
     COMMON.iter().chain(protocol.attributes).any(one_of)
 }
 
+/// Whether policies can go by such an attribute of a protocol's operations.
+pub(crate) fn tells(protocol: &Protocol, attribute: &str) -> bool {
+    has(protocol, attribute) && !is_late(protocol, attribute)
+}
+
+/// Whether operations of a protocol have such an attribute, but not yet when policies are asked.
+pub(crate) fn is_late(protocol: &Protocol, attribute: &str) -> bool {
+    protocol.late.contains(&attribute)
+}
+
 /// Whether operations of some protocol have such an attribute.
 pub(crate) fn is_attribute(name: &str) -> bool {
     protocols::all().into_iter().any(|protocol| has(protocol, name))

@@ -269,6 +269,7 @@ fn a_protocol_declares_what_it_counts() {
         logged: &[],
         logged_when_slow: &[],
         logged_with_values: &[],
+        late: &[],
     };
     let metrics = Metrics::new();
     metrics.declare(&PROTOCOL);

@@ -1,7 +1,8 @@
 //! What is said of one connection ends with it, and services are told who asks.
 
-use crate::support::http::{
-    Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy,
+use crate::support::{
+    http::{Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy},
+    tollgate::Tollgate,
 };
 
 #[test]
@@ -77,6 +78,24 @@ fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
     assert_eq!(asked.header("x-forwarded-proto"), "https");
     assert_eq!(asked.header("x-forwarded-host"), "front.example");
     assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "10.0.0.1");
+}
+
+#[test]
+fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
+    let service = Service::saying(Version::One, "ok");
+    for (settings, status) in [("trusted_hops: 1", 403), ("", 200)] {
+        let tollgate = Tollgate::start(&format!(
+            "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
+             cluster: shop }}\n\
+             clusters:\n  shop: {{ {} }}\n\
+             policies:\n  - {{ name: no, match: {{ client: 10.0.0.9 }}, deny: {{}} }}\n",
+            service.endpoints()
+        ));
+        let client = Client::connect(at(&tollgate), Version::One);
+        let ask = |from| client.ask(get("/").header("x-forwarded-for", from)).status;
+        assert_eq!(ask("10.0.0.9"), status);
+        assert_eq!(ask("10.0.0.9, 10.0.0.1"), 200);
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Grpc {
         }),
         item: "messages",
         attributes: web::ATTRIBUTES,
+        late: web::LATE,
         logged: web::LOGGED,
         ..Protocol::plain("grpc")
     };

@@ -135,7 +135,12 @@ impl Call<'_> {
     ) -> Result<Ticket, operation::No> {
         let dialect = &self.visit.server.dialect;
         let name = dialect.name(&head.method, &head.uri);
-        let attributes = WithHeaders { facts: self.facts, headers: &head.headers };
+        let attributes = WithHeaders {
+            facts: self.facts,
+            headers: &head.headers,
+            hygiene: &self.visit.server.plan.hygiene,
+            from: &self.visit.peer,
+        };
         let operation = Operation {
             protocol: dialect.protocol(),
             name,

@@ -1,6 +1,6 @@
 //! What is known of a request, for policies that ask and for the log.
 
-use crate::hygiene::Traced;
+use crate::hygiene::{self, Hygiene, Peer, Traced};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use operation::{Attributes, Link};
 use std::{
@@ -20,6 +20,18 @@ pub const ATTRIBUTES: &[&str] = &[
     "version",
     "user_agent",
     "client",
+    "request_id",
+    "trace_id",
+    "status",
+    "attempts",
+    "flags",
+    "upstream_version",
+];
+
+/// What is known of a request only once it has gone on: policies are asked before.
+pub const LATE: &[&str] = &[
+    "endpoint",
+    "cluster",
     "request_id",
     "trace_id",
     "status",
@@ -181,10 +193,16 @@ impl Attributes for Facts {
 pub(crate) struct WithHeaders<'h> {
     pub(crate) facts: &'h Facts,
     pub(crate) headers: &'h HeaderMap,
+    pub(crate) hygiene: &'h Hygiene,
+    pub(crate) from: &'h Peer,
 }
 
 impl Attributes for WithHeaders<'_> {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        if name == "client" {
+            let client = hygiene::client(self.headers, self.hygiene, self.from);
+            return Some(self.facts.client(client));
+        }
         let Some(header) = name.strip_prefix("header.") else { return self.facts.find(name) };
         // A name that was written in lower case, as nearly all are, is found without a copy.
         let value = self.headers.get(header)?;

@@ -11,6 +11,7 @@ mod upgrade;
 
 pub use authority::Authority;
 pub use check::check;
+pub(crate) use forwarded::client;
 pub use forwarded::{Peer, Style};
 pub use trace::Trace;
 pub use upgrade::{Upgrade, upgrade_of};

@@ -34,7 +34,7 @@ mod wire;
 
 pub use body::{Body, BodyError};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
-pub use facts::{ATTRIBUTES, LOGGED};
+pub use facts::{ATTRIBUTES, LATE, LOGGED};
 pub use hygiene::Hygiene;
 pub use listener::Listener;
 pub use plain::{Http, PROTOCOL};

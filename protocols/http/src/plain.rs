@@ -3,7 +3,7 @@
 use crate::{
     body::Body,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
-    facts::{ATTRIBUTES, LOGGED, named},
+    facts::{ATTRIBUTES, LATE, LOGGED, named},
     routes::{Routes, Statuses, path_fault},
 };
 use bytes::Bytes;
@@ -18,6 +18,7 @@ pub const PROTOCOL: Protocol = Protocol {
         help: "Answers with a status of 400 and more.",
     }),
     attributes: ATTRIBUTES,
+    late: LATE,
     logged: LOGGED,
     logged_with_values: &["query"],
     ..Protocol::plain("http")

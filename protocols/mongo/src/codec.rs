@@ -79,6 +79,7 @@ impl Codec for Mongo {
             "writes",
             "backs_off",
         ],
+        late: &[],
         logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],

@@ -77,6 +77,9 @@ pub struct Protocol {
     /// Every attribute that its codec knows, for who matches by them. One that ends in a dot
     /// stands for all that begin so: `header.`.
     pub attributes: &'static [&'static str],
+    /// Attributes, also of those that every protocol has, of which nothing is known before an
+    /// operation has gone on: they are for logs, and no policy can go by them.
+    pub late: &'static [&'static str],
     /// Attributes that an access-log line carries beyond the common ones.
     pub logged: &'static [&'static str],
     /// Attributes that only a slow operation's log line carries, since they cost more to find.
@@ -96,6 +99,7 @@ impl Protocol {
             shapes: None,
             item: "",
             attributes: &[],
+            late: &[],
             logged: &[],
             logged_when_slow: &[],
             logged_with_values: &[],

@@ -29,7 +29,7 @@ impl Policies<'_> {
         let mut made = Match::default();
         for (key, globs) in written.keys {
             let Some(name) = key.value else { continue };
-            if self.is_key(key.at, &name) {
+            if self.is_key(key.at, &name) && self.is_in_time(key.at, &name) {
                 self.add(&mut made, &name, globs);
             }
         }
@@ -69,6 +69,21 @@ impl Policies<'_> {
         false
     }
 
+    /// Whether a key is known when policies are asked, on any listener that knows it at all.
+    fn is_in_time(&mut self, at: At, key: &str) -> bool {
+        let spoken = || self.scope.listeners().iter().map(|it| it.protocol);
+        let tells = |it: Option<&Protocol>| it.is_none_or(|it| scope::tells(it, key));
+        let Some(late) = spoken().flatten().find(|it| scope::is_late(it, key)) else {
+            return true;
+        };
+        if spoken().any(tells) {
+            return true;
+        }
+        let hint = format!("{} tells it in the log alone", late.name);
+        self.report.add(at, format!("policies are asked before `{key}` is known"), hint);
+        false
+    }
+
     /// Whether a key can have such a value.
     fn can_be(&self, key: &str, glob: &str) -> Result<(), Fault> {
         if glob.len() > MAX_GLOB {
@@ -105,7 +120,7 @@ impl Policies<'_> {
     /// A policy that judges by an attribute must not meet a protocol that has none.
     pub(super) fn can_judge(&mut self, action: &dyn Action, made: &Match) {
         let Some(attribute) = action.judges_by() else { return };
-        let tells = |it: &Protocol| scope::has(it, attribute);
+        let tells = |it: &Protocol| scope::tells(it, attribute);
         let mute = self.scope.listeners().iter().find_map(|listener| {
             let protocol = listener.protocol.filter(|it| !tells(it) && reaches(made, listener))?;
             Some(format!("the listener `{}` ({})", listener.name, protocol.name))
@@ -128,21 +143,38 @@ impl Policies<'_> {
         }
         let told =
             listeners.iter().filter_map(|it| Some(format!("{} ({})", it.name, it.protocol?.name)));
-        let hint = format!("the listeners here: {}", told.collect::<Vec<_>>().join(", "));
+        let hint = match listeners.iter().find_map(|it| late(made, it)) {
+            Some((listener, key)) => {
+                format!("on `{listener}` policies are asked before `{key}` is known")
+            }
+            None => format!("the listeners here: {}", told.collect::<Vec<_>>().join(", ")),
+        };
         self.report.add(at, "this matches no operation of any listener", hint);
     }
 }
 
 /// Whether any operation can match that comes in by a listener.
 fn reaches(made: &Match, listener: &Heard) -> bool {
-    let protocol = listener.protocol;
+    let tells =
+        |attribute| listener.protocol.is_none_or(|protocol| scope::tells(protocol, attribute));
+    resolves(made, listener) && made.attributes().all(tells)
+}
+
+/// Whether any operation can, as far as listeners and protocols go.
+fn resolves(made: &Match, listener: &Heard) -> bool {
     let known = Known {
         listener: Some(&listener.name),
-        protocol: protocol.map(|it| it.name),
+        protocol: listener.protocol.map(|it| it.name),
         ..Known::default()
     };
-    let has = |attribute| protocol.is_none_or(|protocol| scope::has(protocol, attribute));
-    made.resolve(&known) != Applies::Never && made.attributes().all(has)
+    made.resolve(&known) != Applies::Never
+}
+
+/// The key for which none can since it is known too late, and on which listener.
+fn late<'a>(made: &'a Match, listener: &'a Heard) -> Option<(&'a str, &'a str)> {
+    let protocol = listener.protocol.filter(|_| resolves(made, listener))?;
+    let late = made.attributes().find(|attribute| scope::is_late(protocol, attribute))?;
+    Some((&listener.name, late))
 }
 
 #[cfg(test)]

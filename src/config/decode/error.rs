@@ -22,14 +22,15 @@ pub(crate) fn did_you_mean(nearest: Option<&str>) -> String {
 pub(super) struct Error {
     /// Where it was made, once that is known.
     pub(super) at: Option<At>,
-    pub(super) fault: Fault,
+    /// `None` if it was told already.
+    pub(super) fault: Option<Fault>,
 }
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let told = message.to_string();
         let (message, hint) = told.split_once('\n').unwrap_or((&told, ""));
-        Error { at: None, fault: Fault::new(message, hint) }
+        Error { at: None, fault: Some(Fault::new(message, hint)) }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -61,7 +62,7 @@ impl de::Error for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.fault.message)
+        f.write_str(self.fault.as_ref().map_or("", |fault| &fault.message))
     }
 }
 

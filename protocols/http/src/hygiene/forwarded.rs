@@ -1,6 +1,6 @@
 //! Who asks: `x-forwarded-for`, `-proto` and `-host`, and `forwarded` of RFC 7239.
 
-use super::Around;
+use super::{Around, Hygiene};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use std::net::{IpAddr, SocketAddr};
@@ -57,7 +57,7 @@ impl Peer {
 /// Writes who asks into the headers; tells who it is, as far as proxies are trusted.
 pub(super) fn forward(headers: &mut HeaderMap, around: &Around<'_>) -> IpAddr {
     let style = around.hygiene.forwarded;
-    let client = client(headers, around);
+    let client = client(headers, around.hygiene, around.peer);
     if style == Style::Off {
         return client;
     }
@@ -82,19 +82,19 @@ pub(super) fn forward(headers: &mut HeaderMap, around: &Around<'_>) -> IpAddr {
 }
 
 /// The address that the furthest proxy which is trusted saw, or the nearest to it that can be read.
-fn client(headers: &HeaderMap, around: &Around<'_>) -> IpAddr {
-    let hops = usize::from(around.hygiene.trusted_hops);
+pub(crate) fn client(headers: &HeaderMap, hygiene: &Hygiene, peer: &Peer) -> IpAddr {
+    let hops = usize::from(hygiene.trusted_hops);
     if hops == 0 {
-        return around.peer.ip;
+        return peer.ip;
     }
     let x = || elements(headers, &FOR, hops).find_map(node);
     let forwarded = || elements(headers, &FORWARDED, hops).find_map(for_node);
-    let told = match around.hygiene.forwarded {
+    let told = match hygiene.forwarded {
         Style::Forwarded => forwarded(),
         Style::Off => x().or_else(forwarded),
         Style::XForwarded | Style::Both => x(),
     };
-    told.unwrap_or(around.peer.ip)
+    told.unwrap_or(peer.ip)
 }
 
 fn x_forwarded(headers: &mut HeaderMap, around: &Around<'_>) {

@@ -173,6 +173,7 @@ impl Codec for Toy {
         logged: &["last"],
         logged_when_slow: &[],
         logged_with_values: &[],
+        late: &[],
     };
     type Shared = Option<Flaw>;
 

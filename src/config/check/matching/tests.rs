@@ -70,6 +70,18 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
     ] {
         assert!(told(text, &both, false).is_empty(), "{text}");
     }
+    // What is known too late matches nothing, and excludes nothing.
+    let web = scope(&[("web", Some("http")), ("rpc", Some("grpc"))]);
+    for (text, at) in [("{ status: 503 }", 3), ("{ client: x, not: { endpoint: x } }", 21)] {
+        let key = text[at - 1..].split(':').next().unwrap();
+        let late = format!("1:{at} policies are asked before `{key}` is known");
+        assert_eq!(told(text, &web, false), [late], "{text}");
+    }
+    let mixed = scope(&[("web", Some("http")), ("db", Some("mongo"))]);
+    assert_eq!(told("{ protocol: http, endpoint: x }", &mixed, false), never);
+    for text in ["{ endpoint: x }", "{ client: x }", "{ protocol: mongo, endpoint: x }"] {
+        assert!(told(text, &mixed, false).is_empty(), "{text}");
+    }
     // What a listener speaks may have been written wrong, which is told elsewhere.
     let unknown = scope(&[("db", None)]);
     assert!(told("{ protocol: tcp, app: x }", &unknown, false).is_empty());

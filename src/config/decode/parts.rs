@@ -1,0 +1,155 @@
+//! What visitors are given of a value: its tries, its entries, its variant.
+
+use super::{Reader, error::Error};
+use crate::config::{
+    problem::At,
+    yaml::{Node, Value},
+};
+use serde::de::{
+    self, Visitor,
+    value::{BorrowedStrDeserializer, SeqDeserializer},
+};
+use std::vec;
+
+/// A key and its value.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'de> {
+    pub(super) key: Reader<'de>,
+    pub(super) value: Reader<'de>,
+    /// What the key should have been.
+    pub(super) meant: Option<&'static str>,
+}
+
+impl<'de> Entry<'de> {
+    pub(super) fn name(self) -> &'de str {
+        self.meant.unwrap_or(self.key.node.as_text())
+    }
+}
+
+/// How often a value is read at most.
+const TRIES: u32 = 100;
+
+/// The place of a value and then the value, which is missing if it is wrong; and the same again,
+/// as long as there is more to find that is wrong with it.
+pub(super) struct Tries<'de> {
+    reader: Reader<'de>,
+    /// The place was told, and the value is next.
+    told: bool,
+    more: u32,
+}
+
+impl<'de> Tries<'de> {
+    pub(super) fn new(reader: Reader<'de>) -> Self {
+        Self { reader, told: false, more: TRIES }
+    }
+}
+
+impl<'de> de::SeqAccess<'de> for Tries<'de> {
+    type Error = Error;
+
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        if !self.told {
+            if self.more == 0 {
+                return Ok(None);
+            }
+            self.told = true;
+            let At { line, column, width } = self.reader.at();
+            let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
+            return seed.deserialize(place).map(Some);
+        }
+        self.told = false;
+        let first = self.more == TRIES;
+        match seed.deserialize(self.reader) {
+            Ok(value) => {
+                self.more = 0;
+                // With something left out it is not what was written.
+                Ok(Some(value).filter(|_| first))
+            }
+            Err(error) => {
+                self.more = if self.reader.tell(error) { self.more - 1 } else { 0 };
+                Ok(None)
+            }
+        }
+    }
+}
+
+pub(super) struct Entries<'de> {
+    rest: vec::IntoIter<Entry<'de>>,
+    value: Option<Reader<'de>>,
+}
+
+impl<'de> Entries<'de> {
+    pub(super) fn new(entries: Vec<Entry<'de>>) -> Self {
+        Self { rest: entries.into_iter(), value: None }
+    }
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some(entry) = self.rest.next() else { return Ok(None) };
+        self.value = Some(entry.value);
+        match entry.meant {
+            Some(name) => seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some),
+            None => seed.deserialize(entry.key).map(Some),
+        }
+    }
+
+    fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let value = self.value.take().ok_or_else(|| de::Error::custom("a value without a key"))?;
+        seed.deserialize(value)
+    }
+}
+
+pub(super) struct Variant<'de> {
+    pub(super) name: Reader<'de>,
+    pub(super) content: Option<Reader<'de>>,
+}
+
+impl<'de> de::EnumAccess<'de> for Variant<'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<V: de::DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        Ok((seed.deserialize(self.name)?, self))
+    }
+}
+
+/// What a variant holds where only its name was written.
+const NOTHING: Node = Node { at: At::NOWHERE, value: Value::Null };
+
+impl<'de> de::VariantAccess<'de> for Variant<'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        match self.content {
+            None => Ok(()),
+            Some(_) => Err(self.name.expected(&"just a word", "it has no settings of its own")),
+        }
+    }
+
+    fn newtype_variant_seed<T: de::DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        let key = Some(self.name.node.at);
+        let nothing = Reader { node: &NOTHING, key, report: self.name.report };
+        seed.deserialize(self.content.unwrap_or(nothing))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("no variant of a config is a tuple"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        Err(de::Error::custom("settings have a type of their own"))
+    }
+}
