@@ -363,7 +363,8 @@ fn a_dial_that_is_given_up_is_made_by_who_waited_for_it() {
 fn a_dial_that_fails_leaves_nobody_waiting() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
-        (shop.slow.set(true), shop.fails.set(true));
+        shop.slow.set(true);
+        shop.fails.set(true);
         let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.reach(None, &[]))).collect();
         for one in &mut waiting {
             waits(one.as_mut()).await;
@@ -371,7 +372,7 @@ fn a_dial_that_fails_leaves_nobody_waiting() {
         shop.slow.set(false);
         shop.go.notify_waiters();
         for one in waiting {
-            assert_eq!(one.await.err().expect("nothing is there").message, "refused");
+            assert_eq!(one.await.expect_err("nothing is there").message, "refused");
         }
         // And what comes later is none the worse for it.
         shop.fails.set(false);
