@@ -41,15 +41,29 @@ fn failures_that_a_route_names_are_tried_again_with_the_same_body() {
         ("retriable_4xx", || Reply::status(409)),
         ("reset", || Reply::reset()),
     ];
+    let route = |(at, (on, _)): (usize, &(&str, fn() -> Reply))| {
+        format!(
+            "{{ name: case-{at}, match: {{ path: /{at} }}, cluster: shop, retry: {{ on: {on}, attempts: 3 }} }}"
+        )
+    };
+    let routes: Vec<String> = cases.iter().enumerate().map(route).collect();
+    let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
     for (asks, answers) in PAIRINGS {
-        for (on, how) in cases {
-            let service = ailing(answers, 2, how);
-            let tollgate = retrying(&service, &format!("on: {on}, attempts: 3"));
-            let client = Client::connect(at(&tollgate), asks);
-            let answer = client.ask(post("/", Content::pieces(&[b"hel", b"lo"])));
+        let counts = [const { AtomicUsize::new(0) }; 8];
+        let service = Service::start(answers, move |asked| {
+            let at: usize = asked.target[1..].parse().expect("a case's number");
+            let times = counts[at].fetch_add(1, Ordering::SeqCst);
+            if times < 2 { (cases[at].1)() } else { Reply::echo() }
+        });
+        let tollgate = routed(&routes, &[("shop", &service)]);
+        let client = Client::connect(at(&tollgate), asks);
+        for (at, (on, _)) in cases.iter().enumerate() {
+            let path = format!("/{at}");
+            let answer = client.ask(post(&path, Content::pieces(&[b"hel", b"lo"])));
             assert_eq!((answer.status, answer.text()), (200, "hello"), "{asks:?} {answers:?} {on}");
-            assert_eq!(service.asked().len(), 3, "{on}");
-            let line = &tollgate.logged(1, |_| true)[0];
+            let tries = service.asked().iter().filter(|asked| asked.target == path).count();
+            assert_eq!(tries, 3, "{asks:?} {answers:?} {on}");
+            let line = &tollgate.logged(1, |line| line["path"] == path)[0];
             assert_eq!((&line["attempts"], &line["flags"]), (&"3".into(), &"retried".into()));
             assert_eq!(line["outcome"], "ok");
         }

@@ -1,6 +1,8 @@
 //! HTTP and gRPC: services that answer each request the same, and what a client of them sends and
 //! hears, byte for byte.
 
+#![allow(clippy::disallowed_methods, reason = "a client of a test has a runtime of its own")]
+
 use crate::support::{
     ends::End,
     http::{Content, Reply, Service, Version},
