@@ -61,7 +61,6 @@ async fn a_socket_without_room_is_not_taken_for_one_that_is_gone() {
     let (mut socket, mut service) = connected().await;
     fill(&mut socket);
     assert!(!socket.deaf);
-    let read = tokio::spawn(async move { service.read(&mut [0; 1 << 16]).await.map(|_| service) });
-    let _service = read.await.unwrap().unwrap();
+    assert!(service.read(&mut [0; 1 << 16]).await.unwrap() > 0);
     assert!(!socket.deaf);
 }
