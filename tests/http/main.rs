@@ -1,6 +1,7 @@
 //! What HTTP must do through the whole proxy: with clients and services of either version.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
+#![allow(clippy::disallowed_methods, reason = "a client of a test has a runtime of its own")]
 
 #[path = "../support/mod.rs"]
 mod support;

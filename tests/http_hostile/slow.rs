@@ -39,16 +39,6 @@ fn a_later_head_that_does_not_end_is_cut_off() {
 }
 
 #[test]
-fn a_body_that_does_not_end_is_cut_off() {
-    for length in ["content-length: 10", "transfer-encoding: chunked"] {
-        ends_unanswered("message_timeout: 300ms", "message_timeout", |client| {
-            let head = format!("POST /a HTTP/1.1\r\nhost: a.example\r\n{length}\r\n\r\n");
-            client.send((head + "5\r\nhello").as_bytes());
-        });
-    }
-}
-
-#[test]
 fn who_rests_for_too_long_between_requests_is_closed() {
     ends_unanswered("idle_timeout: 300ms", "idle_timeout", |client| {
         assert_eq!(client.get("/a").status, 200);

@@ -34,7 +34,12 @@ impl Policies<'_> {
             }
         }
         if let Some(written) = written.not.and_then(|not| not.value) {
-            made.exclude(self.compile(written));
+            let excludes_all = written.keys.is_empty() && written.not.is_none();
+            let not = self.compile(written);
+            // What is left of wrong keys alone would exclude everything.
+            if excludes_all || not != Match::default() {
+                made.exclude(not);
+            }
         }
         made
     }
