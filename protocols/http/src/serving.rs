@@ -13,7 +13,7 @@ use crate::{
     pace::Pace,
     pool::Pool,
     record::{End, Record},
-    retry::Failure,
+    retry::{Failure, Pushback},
     routes::{Action, Rendered, Route, Targets, Variables},
     tunnel,
     upload::Source,
@@ -32,6 +32,9 @@ use tokio::{
     select,
     time::{sleep, sleep_until},
 };
+
+/// The longest that a service may have a request wait whose route has no time-out.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(15);
 
 /// A request that was admitted.
 pub(crate) struct Serving<'v> {
@@ -148,7 +151,10 @@ impl Serving<'_> {
             waits,
         };
         let attempting = self.visit.server.attempting(&route);
-        let running = errand.run(attempting, async |answered| self.failure(&route, answered).await);
+        let running = errand.run(attempting, async |answered| {
+            let (failure, pushback) = self.failure(&route, answered).await?;
+            Some((failure, pushback.within(|| self.left(&route, asked.patience, went_on))))
+        });
         let result = select! {
             biased;
             result = running => result,
@@ -205,15 +211,47 @@ impl Serving<'_> {
         pool.cluster().hash(self.record.facts.link.peer.ip())
     }
 
-    /// What an answer says that may be tried again.
-    async fn failure(&self, route: &Route, answered: &mut Answered) -> Option<Failure> {
+    /// What an answer says that may be tried again, and when.
+    async fn failure(&self, route: &Route, answered: &mut Answered) -> Option<(Failure, Pushback)> {
         let dialect = &self.visit.server.dialect;
-        let mut judged = dialect.judge(&answered.head);
-        if judged.is_none() && route.retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
-            let trailers = answered.trailers_only().await;
-            judged = trailers.map(|trailers| dialect.judge_trailers(trailers.as_ref()));
+        if let Some(judged) = dialect.judge(&answered.head) {
+            let pushback = dialect.pushback(&answered.head.headers);
+            return Some((dialect.failure(judged.number), pushback));
         }
-        judged.map(|judged| dialect.failure(judged.number))
+        if !route.retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
+            return None;
+        }
+        let trailers = answered.trailers_only().await?;
+        let judged = dialect.judge_trailers(trailers.as_ref());
+        let pushback = trailers.map(|told| dialect.pushback(&told)).unwrap_or_default();
+        Some((dialect.failure(judged.number), pushback))
+    }
+
+    /// How long the request may still rest.
+    fn left(&self, route: &Route, patience: Option<Duration>, went_on: Instant) -> Duration {
+        let now = Instant::now();
+        let most = if route.timeout.is_some() { Duration::MAX } else { LONGEST_PUSHBACK };
+        let due = self.due(route, patience, went_on, now);
+        due.map_or(most, |(due, _)| most.min(due.saturating_duration_since(now)))
+    }
+
+    /// When it takes too long, and for whom.
+    fn due(
+        &self,
+        route: &Route,
+        patience: Option<Duration>,
+        went_on: Instant,
+        now: Instant,
+    ) -> Option<(Instant, Late)> {
+        let record = &self.record;
+        let limit = self.terms.limit.as_ref();
+        let dues = [
+            route.timeout.map(|it| (record.sent.get().unwrap_or(now) + it, Late::Route(it))),
+            limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
+            patience.map(|it| (record.began + it, Late::Client)),
+            route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
+        ];
+        dues.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     /// Ready when it took too long.
@@ -226,15 +264,8 @@ impl Serving<'_> {
         let record = &self.record;
         loop {
             let now = Instant::now();
-            let limit = self.terms.limit.as_ref();
-            let dues = [
-                route.timeout.map(|it| (record.sent.get().unwrap_or(now) + it, Late::Route(it))),
-                limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
-                patience.map(|it| (record.began + it, Late::Client)),
-                route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
-            ];
-            let first = dues.into_iter().flatten().min_by_key(|(due, _)| *due);
-            let Some((due, late)) = first else { return pending().await };
+            let due = self.due(route, patience, went_on, now);
+            let Some((due, late)) = due else { return pending().await };
             if due <= now {
                 // How long a client waits says nothing of the service.
                 if !matches!(late, Late::Client) {
