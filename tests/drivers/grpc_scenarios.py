@@ -234,6 +234,16 @@ def retries(address):
         assert echo.Unary(pb.Msg(text=text)).n == 2, text
 
 
+def pushed_back(address):
+    _, echo = client(address)
+    for text in ("unavailable, never again", "unavailable late, never again"):
+        error = fails(echo.Unary, pb.Msg(text=text))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+    began = time.monotonic()
+    assert echo.Unary(pb.Msg(text="unavailable late, again in a while")).n == 2
+    assert time.monotonic() - began >= 0.3
+
+
 def reverse(address):
     _, echo = client(address)
     data = os.urandom(100_000)

@@ -52,6 +52,10 @@ class Echo(stubs.EchoServicer):
             if tries == 1:
                 if "late" in asked.text:
                     call.send_initial_metadata((("x-early", "1"),))
+                if "never" in asked.text:
+                    call.set_trailing_metadata((("grpc-retry-pushback-ms", "-1"),))
+                if "in a while" in asked.text:
+                    call.set_trailing_metadata((("grpc-retry-pushback-ms", "300"),))
                 call.abort(grpc.StatusCode.UNAVAILABLE, "try again")
             return pb.Msg(n=tries)
         for it in metadata:

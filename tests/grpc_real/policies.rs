@@ -53,6 +53,15 @@ fn a_service_that_is_killed_is_unavailable_to_calls_under_way_and_to_new_ones() 
 }
 
 #[test]
+fn a_service_says_when_it_is_to_be_called_again() {
+    let routes = "routes: [{ name: all, cluster: rpc, retry: { on: [unavailable] } }]";
+    let Some(stage) = Stage::new(routes, "") else { return };
+    stage.plays("pushed_back");
+    stage.tollgate.logged(2, |line| line["flags"] == "pushed_back");
+    stage.tollgate.logged(1, |line| line["flags"] == "retried");
+}
+
+#[test]
 fn a_call_that_is_unavailable_is_tried_again_whether_headers_or_trailers_say_so() {
     let routes = "routes: [{ name: all, cluster: rpc, retry: { on: [unavailable] } }]";
     let Some(stage) = Stage::new(routes, "") else { return };

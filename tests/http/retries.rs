@@ -112,6 +112,37 @@ fn a_stream_that_was_reset_is_not_tried_again_on_its_own_account() {
 }
 
 #[test]
+fn a_retry_waits_for_as_long_as_the_service_asks() {
+    let service = ailing(Version::One, 1, || Reply::status(503).header("retry-after", "1"));
+    let tollgate = retrying(&service, "on: 503");
+    let began = Instant::now();
+    let answer = Client::connect(at(&tollgate), Version::One).ask(post("/", "hello"));
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_service_that_asks_for_more_time_than_there_is_is_not_tried_again() {
+    let cases = [
+        ("timeout: off", "16"),
+        ("timeout: 5s", "5"),
+        ("timeout: 5m, idle_timeout: 3s", "4"),
+        ("timeout: 5s", "Tue, 31 Dec 2999 23:59:59 GMT"),
+    ];
+    for (times, asks) in cases {
+        let service =
+            Service::start(Version::Two, move |_| Reply::status(503).header("retry-after", asks));
+        let route = format!("{{ name: all, cluster: shop, retry: {{ on: 503 }}, {times} }}");
+        let tollgate = routed(&[&route], &[("shop", &service)]);
+        let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+        assert_eq!((answer.status, answer.header("retry-after")), (503, asks.into()), "{times}");
+        assert_eq!(service.asked().len(), 1, "{times}");
+        let line = &tollgate.logged(1, |_| true)[0];
+        assert_eq!((&line["flags"], &line["outcome"]), (&"pushed_back".into(), &"failed".into()));
+    }
+}
+
+#[test]
 fn attempts_end_and_the_last_answer_is_the_clients() {
     let service = ailing(Version::One, 9, || Reply::status(503));
     let tollgate = retrying(&service, "on: 5xx, attempts: 2");

@@ -19,10 +19,14 @@ use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
 };
 use operation::{Extra, Outcome, Protocol, Reason, Refusal};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use values::Mistake;
 use web::{
-    Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Routes, Translator, path_fault,
+    Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Pushback, Routes, Translator,
+    path_fault,
 };
 
 /// gRPC, as one listener's settings have it.
@@ -225,6 +229,10 @@ impl Dialect for Grpc {
 
     fn streams(&self) -> bool {
         true
+    }
+
+    fn pushback(&self, told: &HeaderMap) -> Pushback {
+        refusal::pushback_of(told).unwrap_or_else(|| Pushback::of_http(told, SystemTime::now()))
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {

@@ -7,7 +7,7 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use operation::{Reason, Refusal};
 use std::time::Duration;
-use web::Body;
+use web::{Body, Pushback};
 
 /// The trailer that says when to try again, in milliseconds; negative for never (gRFC A6).
 pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -49,6 +49,13 @@ pub(crate) fn push_back(why: &Refusal<'_>, headers: &mut HeaderMap) {
         (_, None) => return,
     };
     headers.insert(PUSHBACK, wait);
+}
+
+/// When a service wants to be called again, if it says that. What can't be read is a no, as gRFC
+/// A6 has it.
+pub(crate) fn pushback_of(told: &HeaderMap) -> Option<Pushback> {
+    let millis = told.get(PUSHBACK)?.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+    Some(millis.map_or(Pushback::Never, |it| Pushback::After(Duration::from_millis(it.into()))))
 }
 
 /// Whole milliseconds, rounded up, as many as clients take for a number of 32 bits.
@@ -110,5 +117,18 @@ mod tests {
         let seconds = Some(Duration::from_millis(1001));
         assert_eq!(told(Reason::RateLimited, seconds), (some("1001"), some("2")));
         assert_eq!(told(Reason::NoEndpoint, None), (None, None));
+    }
+
+    #[test]
+    fn services_say_when_to_be_called_again_and_what_can_not_be_read_is_a_no() {
+        let told = |text: &'static str| {
+            pushback_of(&[(PUSHBACK, HeaderValue::from_static(text))].into_iter().collect())
+        };
+        assert_eq!(told("150"), Some(Pushback::After(Duration::from_millis(150))));
+        assert_eq!(told("0"), Some(Pushback::default()));
+        for text in ["-1", "", "soon", "1.5", "99999999999"] {
+            assert_eq!(told(text), Some(Pushback::Never), "{text}");
+        }
+        assert_eq!(pushback_of(&HeaderMap::new()), None);
     }
 }

@@ -30,6 +30,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     select,
@@ -117,25 +118,30 @@ type Place = RefCell<Option<Endpoint>>;
 
 impl Errand<'_> {
     /// Sends the request until it is answered, or may be tried no more. `failure` is what an
-    /// answer says that may be tried again.
+    /// answer says that may be tried again, and how long the service wants that to wait: `None` if
+    /// it waits for too long.
     pub(crate) async fn run(
         &self,
         mut attempting: Option<Attempting>,
-        failure: impl AsyncFn(&mut Answered) -> Option<Failure>,
+        failure: impl AsyncFn(&mut Answered) -> Option<(Failure, Option<Duration>)>,
     ) -> Result<Box<Answered>, Failed> {
         let mut tried: Vec<Endpoint> = Vec::new();
         let mut number = 0;
         loop {
             let mut result = self.hedged(&mut tried).await;
             let Some(retry) = &self.route.retry else { return result };
-            let kind = match &mut result {
+            let failure = match &mut result {
                 Ok(answered) => failure(answered).await,
-                Err(failed) => failed.kind(),
+                Err(failed) => failed.kind().map(|kind| (kind, Some(Duration::ZERO))),
             };
-            let covered = kind.is_some_and(|kind| covers(retry, kind, &self.head.method));
-            if !covered || number >= retry.attempts {
+            let covered = failure.filter(|(kind, _)| covers(retry, *kind, &self.head.method));
+            let Some((_, wait)) = covered.filter(|_| number < retry.attempts) else {
                 return result;
-            }
+            };
+            let Some(wait) = wait else {
+                self.record.facts.flag(Flags::PUSHED_BACK);
+                return result;
+            };
             if !self.source.is_whole() {
                 self.record.facts.flag(Flags::TOO_LARGE_TO_RETRY);
                 return result;
@@ -149,7 +155,7 @@ impl Errand<'_> {
                 trip.over(Outcome::Failed);
             }
             self.record.facts.flag(Flags::RETRIED);
-            sleep(retry.backoff.wait(number, fastrand::f64())).await;
+            sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
         }
     }
 
@@ -170,7 +176,7 @@ impl Errand<'_> {
         &self,
         tried: &[Endpoint],
         (one, two): (&Place, &Place),
-        after: std::time::Duration,
+        after: Duration,
     ) -> Result<Box<Answered>, Failed> {
         let mut first = pin!(self.timed(tried, one));
         if let Ok(result) = timeout(after, &mut first).await {

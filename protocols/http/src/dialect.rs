@@ -3,12 +3,16 @@
 
 use crate::{
     body::Body,
-    retry::Failure,
+    retry::{Failure, Pushback},
     routes::{Captures, Route},
 };
 use http::{HeaderMap, Method, Response, Uri, request, response};
 use operation::{Outcome, Protocol, Reason, Refusal};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// A protocol that travels by HTTP.
 pub trait Dialect: 'static {
@@ -57,6 +61,11 @@ pub trait Dialect: 'static {
     /// long as any message to the listener.
     fn streams(&self) -> bool {
         false
+    }
+
+    /// When the service wants to be asked again, as an answer's head or its trailers tell it.
+    fn pushback(&self, told: &HeaderMap) -> Pushback {
+        Pushback::of_http(told, SystemTime::now())
     }
 
     /// Follows the bytes of one operation, to count what they carry.
@@ -184,6 +193,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn streams(&self) -> bool {
         (**self).streams()
+    }
+
+    fn pushback(&self, told: &HeaderMap) -> Pushback {
+        (**self).pushback(told)
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {

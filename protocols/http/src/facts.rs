@@ -105,8 +105,11 @@ impl Flags {
     pub(crate) const UPGRADED: Flags = Flags(1 << 7);
     /// The answer came before the whole request had gone.
     pub(crate) const EARLY_ANSWER: Flags = Flags(1 << 8);
+    /// It was not tried again, though its route has it, since the service does not want that soon
+    /// enough.
+    pub(crate) const PUSHED_BACK: Flags = Flags(1 << 9);
 
-    const WORDS: [(Flags, &'static str); 9] = [
+    const WORDS: [(Flags, &'static str); 10] = [
         (Flags::STALE, "stale_connection"),
         (Flags::RETRIED, "retried"),
         (Flags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
@@ -116,6 +119,7 @@ impl Flags {
         (Flags::ANSWER_CUT, "answer_cut"),
         (Flags::UPGRADED, "upgraded"),
         (Flags::EARLY_ANSWER, "early_answer"),
+        (Flags::PUSHED_BACK, "pushed_back"),
     ];
 
     fn words(self) -> Option<String> {

@@ -43,7 +43,7 @@ pub use proxy::{
     Cluster, Connecting, Dialed, Door, Endpoint, Lease, Patience, Phase, Unreachable, Way, Whom,
     Wish,
 };
-pub use retry::Failure;
+pub use retry::{Failure, Pushback};
 pub use routes::{
     Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
     Statuses, Targets, Upgrades, Variables, clusters, path_fault,

@@ -4,10 +4,12 @@
 mod backoff;
 mod budget;
 mod failure;
+mod pushback;
 
 pub use backoff::Backoff;
 pub use budget::{Attempting, Budget, Load};
 pub use failure::Failure;
+pub use pushback::Pushback;
 
 use http::Method;
 

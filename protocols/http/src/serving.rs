@@ -1,36 +1,33 @@
 //! A request that was admitted, up to the head of its answer. The rest of the answer, and what is
 //! told of the operation at its end, is [`Download`]'s.
 
+mod late;
+mod refused;
+
+pub(crate) use late::Late;
+
 use crate::{
-    attempt::{Answered, Errand, Failed, Lost},
+    attempt::{Answered, Errand},
     body::Body,
     dialect::Asked,
     download::{Clock, Download, Rest},
-    exchange::{Answer, Silence, flawed, refusal},
+    exchange::Answer,
     facts::{self, Flags},
     hygiene::{self, Around, Authority},
     mirror,
     pace::Pace,
     pool::Pool,
     record::{End, Record},
-    retry::Failure,
+    retry::{Failure, Pushback},
     routes::{Action, Rendered, Route, Targets, Variables},
     tunnel,
     upload::Source,
     visit::Visit,
 };
 use http::{Response, Version, header, request, response};
-use operation::{Close, Cut, Limit, Outcome, Place, Reason, Refusal, Terms, Violation};
-use std::{
-    any::Any,
-    future::pending,
-    rc::Rc,
-    time::{Duration, Instant},
-};
-use tokio::{
-    select,
-    time::{sleep, sleep_until},
-};
+use operation::{Cut, Outcome, Place, Reason, Refusal, Terms};
+use std::{any::Any, rc::Rc, time::Instant};
+use tokio::{select, time::sleep};
 
 /// A request that was admitted. It lies in a box, since it is handed on more than once.
 pub(crate) struct Serving {
@@ -50,16 +47,6 @@ pub(crate) struct Way {
     pub(crate) pool: Rc<Pool>,
     /// Its being counted among the cluster's operations.
     permit: Option<Box<dyn Any>>,
-}
-
-/// Whose time is over.
-pub(crate) enum Late {
-    Route(Duration),
-    Policy(Limit),
-    Client,
-    Idle,
-    /// The client's own, for sending its request.
-    Request,
 }
 
 /// Why a request goes nowhere, in words, and the policy that has it so.
@@ -143,7 +130,10 @@ impl Serving {
             waits,
         };
         let attempting = self.visit.server.attempting(route);
-        let running = errand.run(attempting, async |answered| self.failure(answered).await);
+        let running = errand.run(attempting, async |answered| {
+            let (failure, pushback) = self.failure(answered).await?;
+            Some((failure, pushback.within(|| self.left(went_on))))
+        });
         let result = select! {
             biased;
             result = running => result,
@@ -208,146 +198,20 @@ impl Serving {
         pool.cluster().hash(self.record.facts.link.peer.ip())
     }
 
-    /// What an answer says that may be tried again.
-    async fn failure(&self, answered: &mut Answered) -> Option<Failure> {
+    /// What an answer says that may be tried again, and when.
+    async fn failure(&self, answered: &mut Answered) -> Option<(Failure, Pushback)> {
         let dialect = &self.visit.server.dialect;
-        let mut judged = dialect.judge(&answered.head);
-        let retry = &self.asked.route.retry;
-        if judged.is_none() && retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
-            let trailers = answered.trailers_only().await;
-            judged = trailers.map(|trailers| dialect.judge_trailers(trailers.as_ref()));
+        if let Some(judged) = dialect.judge(&answered.head) {
+            let pushback = dialect.pushback(&answered.head.headers);
+            return Some((dialect.failure(judged.number), pushback));
         }
-        judged.map(|judged| dialect.failure(judged.number))
-    }
-
-    /// Ready when it took too long.
-    pub(crate) async fn late(&self, went_on: Instant, source: Option<&Source>) -> Late {
-        let (record, route, patience) = (&self.record, &self.asked.route, self.asked.patience);
-        loop {
-            let now = Instant::now();
-            let limit = self.terms.limit.as_ref();
-            let dues = [
-                route.timeout.map(|it| (record.sent.get().unwrap_or(now) + it, Late::Route(it))),
-                limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
-                patience.map(|it| (record.began + it, Late::Client)),
-                route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
-                source.and_then(|it| Some((self.due(it)?, Late::Request))),
-            ];
-            let first = dues.into_iter().flatten().min_by_key(|(due, _)| *due);
-            let Some((due, late)) = first else { return pending().await };
-            if due <= now {
-                // How long a client waits says nothing of the service.
-                if !matches!(late, Late::Client | Late::Request) {
-                    record.gives_up.set(Outcome::Lost);
-                }
-                return late;
-            }
-            sleep_until(due.into()).await;
-        }
-    }
-
-    /// When all of the request is to be here, for as long as it is not.
-    fn due(&self, source: &Source) -> Option<Instant> {
-        if source.is_sent() || source.lacks_only_its_end() {
+        if !self.asked.route.retry.as_ref().is_some_and(|retry| retry.on.is_for_codes()) {
             return None;
         }
-        let (visit, record) = (&self.visit, &self.record);
-        let since = match record.facts.version < Version::HTTP_2 {
-            true => visit.notes.owes_since.get()?,
-            false if visit.server.dialect.streams() => return None,
-            false => record.began,
-        };
-        Some(since + visit.door.patience().message?)
-    }
-
-    pub(crate) fn refuse_late(&self, late: Late) -> Response<Download> {
-        let text = |time: Duration| format!("{} ms", time.as_millis());
-        let (words, policy, reason) = match late {
-            Late::Route(time) => {
-                (format!("the service took longer than {}", text(time)), None, "timed_out")
-            }
-            Late::Policy(limit) => (limit.message.to_string(), Some(limit.policy), "timed_out"),
-            Late::Client => ("the client's own time is over".to_owned(), None, "timed_out"),
-            Late::Idle => ("nothing moved for too long".to_owned(), None, "idle_timeout"),
-            Late::Request => return self.waited_in_vain(),
-        };
-        let refusal =
-            Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
-        let end = End { policy: policy.clone(), ..End::of(Outcome::Lost, reason) };
-        self.refuse(&refusal, &end)
-    }
-
-    /// The client took too long for its request. A connection of HTTP/1 ends with it.
-    fn waited_in_vain(&self) -> Response<Download> {
-        let close = Close::MessageTimeout;
-        if self.record.facts.version < Version::HTTP_2 {
-            self.visit.last.set(true);
-            self.visit.close.set(close);
-        }
-        let words = "the request took longer than it may";
-        let answer = flawed(&self.visit, 408, Violation(close.as_str()), words);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(&End::of(close.outcome(false), close.as_str()));
-        answer
-    }
-
-    /// There is no answer.
-    pub(crate) fn fail(&self, failed: Failed) -> Answer {
-        let (reason, words, end) = match failed {
-            Failed::Unreachable(it) => {
-                (it.reason, it.message, End::of(it.close.outcome(false), it.close.as_str()))
-            }
-            Failed::Lost(lost) => {
-                let (close, words) = match lost {
-                    Lost::Unreadable => {
-                        (Close::UpstreamViolation, "what the service answered is no HTTP")
-                    }
-                    Lost::Refused | Lost::Reset | Lost::Stream => {
-                        (Close::UpstreamReset, "the service went away before it answered")
-                    }
-                };
-                (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
-            }
-            Failed::Taken(close) => {
-                let words = "the service was taken out of use before it answered".to_owned();
-                (Reason::Lost, words, End::of(close.outcome(false), close.as_str()))
-            }
-            Failed::TimedOut => {
-                let words = "the service took longer than an attempt may".to_owned();
-                (Reason::TimedOut, words, End::of(Outcome::Lost, "timed_out"))
-            }
-            Failed::TooLarge => {
-                let words = "the request's body is longer than it may be".to_owned();
-                (Reason::TooLarge, words, End::of(Outcome::Rejected, "too_large"))
-            }
-            Failed::Client => return self.client_failed(),
-        };
-        Ok(self.refuse(&Refusal::new(reason, &words), &end))
-    }
-
-    /// The client broke off, or sent a body that can't be read.
-    fn client_failed(&self) -> Answer {
-        let Some(fault) = self.visit.notes.fault.take() else {
-            if self.asked.translator.as_ref().is_some_and(|it| it.is_spoilt()) {
-                let reason = Reason::Invalid;
-                let end = End::of(Outcome::Rejected, reason.as_str());
-                return Ok(self.refuse(&Refusal::new(reason, "it can't be read"), &end));
-            }
-            self.record.settle(&End::of(Outcome::Cancelled, Close::ClientReset.as_str()));
-            return Err(Silence);
-        };
-        self.visit.last.set(true);
-        let answer = flawed(&self.visit, fault.status, fault.violation, fault.message);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
-        Ok(answer)
-    }
-
-    pub(crate) fn refuse(&self, why: &Refusal<'_>, end: &End) -> Response<Download> {
-        let answer = refusal(&*self.visit.server.dialect, &self.asked, *why);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(end);
-        answer.map(Download::plain)
+        let trailers = answered.trailers_only().await?;
+        let judged = dialect.judge_trailers(trailers.as_ref());
+        let pushback = trailers.map(|told| dialect.pushback(&told)).unwrap_or_default();
+        Some((dialect.failure(judged.number), pushback))
     }
 
     /// The proxy itself answers, as its config has it.
@@ -358,13 +222,6 @@ impl Serving {
         let told = judged.map_or_else(|| End::of(Outcome::Ok, "answered_here"), End::from);
         self.record.settle(&End { told: false, ..told });
         Response::from_parts(head, Download::plain(body))
-    }
-
-    /// A fault that somebody asked for.
-    fn cut(&self, reset: bool) -> Silence {
-        self.record.settle(&End::of(Outcome::Lost, Close::Injected.as_str()));
-        self.visit.cut(self.record.facts.version, Close::Injected, reset);
-        Silence
     }
 
     pub(crate) async fn answer(

@@ -1,5 +1,9 @@
 use super::*;
-use std::rc::Rc;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 #[test]
 fn waits_grow_up_to_their_bound_and_a_share_of_them_is_waited() {
@@ -45,4 +49,36 @@ fn what_was_never_written_can_be_written_elsewhere() {
         assert!(is_safe_to_repeat(&method, false), "{method}");
         assert!(!is_safe_to_repeat(&method, true), "{method}");
     }
+}
+
+#[test]
+fn a_service_says_in_seconds_or_by_a_date_when_it_wants_to_be_asked_again() {
+    // A quarter of a minute before the date below.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_762);
+    let told = |headers: &[(&'static str, &'static str)]| {
+        let entry = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        Pushback::of_http(&headers.iter().map(entry).collect::<HeaderMap>(), now)
+    };
+    let after = |seconds| Pushback::After(Duration::from_secs(seconds));
+    let date = ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
+    assert_eq!(told(&[]), after(0));
+    assert_eq!(told(&[("retry-after", "120")]), after(120));
+    assert_eq!(told(&[("retry-after", "99999999999999999999999")]), after(u64::MAX));
+    assert_eq!(told(&[date]), after(15));
+    assert_eq!(told(&[date, ("date", "Sun, 06 Nov 1994 08:49:30 GMT")]), after(7));
+    assert_eq!(told(&[date, ("date", "Sun, 06 Nov 1994 09:00:00 GMT")]), after(0));
+    for odd in ["", "-1", "+1", "1.5", "soon", "1s"] {
+        assert_eq!(told(&[("retry-after", odd)]), after(0), "{odd}");
+    }
+}
+
+#[test]
+fn who_would_have_to_wait_longer_than_there_is_does_not_try_again() {
+    let [one, two] = [1, 2].map(Duration::from_secs);
+    assert_eq!(Pushback::After(one).within(|| two), Some(one));
+    assert_eq!(Pushback::After(two).within(|| two), None);
+    assert_eq!(Pushback::Never.within(|| two), None);
+    assert_eq!(Pushback::default().within(|| Duration::ZERO), Some(Duration::ZERO));
 }

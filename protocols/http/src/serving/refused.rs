@@ -1,0 +1,111 @@
+//! Answers that are the proxy's own, for requests that can't be served.
+
+use super::{Late, Serving};
+use crate::{
+    attempt::{Failed, Lost},
+    download::Download,
+    exchange::{Answer, Silence, flawed, refusal},
+    record::End,
+};
+use http::{Response, Version};
+use operation::{Close, Outcome, Reason, Refusal, Violation};
+use std::time::Duration;
+
+impl Serving {
+    pub(crate) fn refuse_late(&self, late: Late) -> Response<Download> {
+        let text = |time: Duration| format!("{} ms", time.as_millis());
+        let (words, policy, reason) = match late {
+            Late::Route(time) => {
+                (format!("the service took longer than {}", text(time)), None, "timed_out")
+            }
+            Late::Policy(limit) => (limit.message.to_string(), Some(limit.policy), "timed_out"),
+            Late::Client => ("the client's own time is over".to_owned(), None, "timed_out"),
+            Late::Idle => ("nothing moved for too long".to_owned(), None, "idle_timeout"),
+            Late::Request => return self.waited_in_vain(),
+        };
+        let refusal =
+            Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
+        let end = End { policy: policy.clone(), ..End::of(Outcome::Lost, reason) };
+        self.refuse(&refusal, &end)
+    }
+
+    /// The client took too long for its request. A connection of HTTP/1 ends with it.
+    fn waited_in_vain(&self) -> Response<Download> {
+        let close = Close::MessageTimeout;
+        if self.record.facts.version < Version::HTTP_2 {
+            self.visit.last.set(true);
+            self.visit.close.set(close);
+        }
+        let words = "the request took longer than it may";
+        let answer = flawed(&self.visit, 408, Violation(close.as_str()), words);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(close.outcome(false), close.as_str()));
+        answer
+    }
+
+    /// There is no answer.
+    pub(crate) fn fail(&self, failed: Failed) -> Answer {
+        let (reason, words, end) = match failed {
+            Failed::Unreachable(it) => {
+                (it.reason, it.message, End::of(it.close.outcome(false), it.close.as_str()))
+            }
+            Failed::Lost(lost) => {
+                let (close, words) = match lost {
+                    Lost::Unreadable => {
+                        (Close::UpstreamViolation, "what the service answered is no HTTP")
+                    }
+                    Lost::Refused | Lost::Reset | Lost::Stream => {
+                        (Close::UpstreamReset, "the service went away before it answered")
+                    }
+                };
+                (Reason::Lost, words.to_owned(), End::of(Outcome::Lost, close.as_str()))
+            }
+            Failed::Taken(close) => {
+                let words = "the service was taken out of use before it answered".to_owned();
+                (Reason::Lost, words, End::of(close.outcome(false), close.as_str()))
+            }
+            Failed::TimedOut => {
+                let words = "the service took longer than an attempt may".to_owned();
+                (Reason::TimedOut, words, End::of(Outcome::Lost, "timed_out"))
+            }
+            Failed::TooLarge => {
+                let words = "the request's body is longer than it may be".to_owned();
+                (Reason::TooLarge, words, End::of(Outcome::Rejected, "too_large"))
+            }
+            Failed::Client => return self.client_failed(),
+        };
+        Ok(self.refuse(&Refusal::new(reason, &words), &end))
+    }
+
+    /// The client broke off, or sent a body that can't be read.
+    fn client_failed(&self) -> Answer {
+        let Some(fault) = self.visit.notes.fault.take() else {
+            if self.asked.translator.as_ref().is_some_and(|it| it.is_spoilt()) {
+                let reason = Reason::Invalid;
+                let end = End::of(Outcome::Rejected, reason.as_str());
+                return Ok(self.refuse(&Refusal::new(reason, "it can't be read"), &end));
+            }
+            self.record.settle(&End::of(Outcome::Cancelled, Close::ClientReset.as_str()));
+            return Err(Silence);
+        };
+        self.visit.last.set(true);
+        let answer = flawed(&self.visit, fault.status, fault.violation, fault.message);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
+        Ok(answer)
+    }
+
+    pub(crate) fn refuse(&self, why: &Refusal<'_>, end: &End) -> Response<Download> {
+        let answer = refusal(&*self.visit.server.dialect, &self.asked, *why);
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(end);
+        answer.map(Download::plain)
+    }
+
+    /// A fault that somebody asked for.
+    pub(super) fn cut(&self, reset: bool) -> Silence {
+        self.record.settle(&End::of(Outcome::Lost, Close::Injected.as_str()));
+        self.visit.cut(self.record.facts.version, Close::Injected, reset);
+        Silence
+    }
+}
