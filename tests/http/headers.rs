@@ -81,6 +81,20 @@ fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
 }
 
 #[test]
+fn a_redirect_keeps_the_scheme_that_a_trusted_proxy_tells() {
+    for (settings, scheme) in [("trusted_hops: 1,", "https"), ("", "http")] {
+        let routes = "[{ name: old, redirect: { host: a.example } }]";
+        let tollgate = Tollgate::start(&format!(
+            "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} \
+             routes: {routes} }} }} }}\nclusters: {{}}\n"
+        ));
+        let client = Client::connect(at(&tollgate), Version::One);
+        let answer = client.ask(get("/b").header("x-forwarded-proto", "https"));
+        assert_eq!(answer.header("location"), format!("{scheme}://a.example/b"));
+    }
+}
+
+#[test]
 fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
     let service = Service::saying(Version::One, "ok");
     for (settings, status) in [("trusted_hops: 1", 403), ("", 200)] {

@@ -11,8 +11,8 @@ mod upgrade;
 
 pub use authority::Authority;
 pub use check::check;
-pub(crate) use forwarded::client;
 pub use forwarded::{Peer, Style};
+pub(crate) use forwarded::{client, scheme};
 pub use trace::Trace;
 pub use upgrade::{Upgrade, upgrade_of};
 

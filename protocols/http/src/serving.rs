@@ -63,7 +63,9 @@ impl Serving {
         let targets = match &self.asked.route.action {
             Action::Forward(targets) => targets,
             Action::Redirect(redirect) => {
-                let answer = redirect.answer(&self.head, &self.asked.captures, "http");
+                let hygiene = &self.visit.server.plan.hygiene;
+                let scheme = hygiene::scheme(&self.head.headers, hygiene, false);
+                let answer = redirect.answer(&self.head, &self.asked.captures, scheme);
                 return Ok(self.answer_here(answer));
             }
             Action::Reply(fixed) => return Ok(self.answer_here(fixed.answer())),

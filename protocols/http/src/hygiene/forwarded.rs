@@ -97,6 +97,27 @@ pub(crate) fn client(headers: &HeaderMap, hygiene: &Hygiene, peer: &Peer) -> IpA
     told.unwrap_or(peer.ip)
 }
 
+/// `http` or `https`: what the client speaks to the first proxy that is trusted.
+pub(crate) fn scheme(headers: &HeaderMap, hygiene: &Hygiene, encrypted: bool) -> &'static str {
+    let own = if encrypted { "https" } else { "http" };
+    let hops = usize::from(hygiene.trusted_hops);
+    if hops == 0 {
+        return own;
+    }
+    let x = || web(single(headers, &PROTO)?.as_bytes());
+    let forwarded = || elements(headers, &FORWARDED, hops).find_map(|it| web(pair(it, b"proto=")?));
+    let told = match hygiene.forwarded {
+        Style::Forwarded => forwarded(),
+        Style::Off => x().or_else(forwarded),
+        Style::XForwarded | Style::Both => x(),
+    };
+    told.unwrap_or(own)
+}
+
+fn web(scheme: &[u8]) -> Option<&'static str> {
+    ["http", "https"].into_iter().find(|it| scheme.eq_ignore_ascii_case(it.as_bytes()))
+}
+
 fn x_forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
     let hops = usize::from(around.hygiene.trusted_hops);
     let peer = around.peer.text.as_bytes();
@@ -106,8 +127,7 @@ fn x_forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
         None
     };
     headers.insert(FOR, value.unwrap_or_else(|| around.peer.text.clone()));
-    let web = |it: &HeaderValue| matches!(it.as_bytes(), b"http" | b"https");
-    if hops == 0 || !single(headers, &PROTO).is_some_and(web) {
+    if hops == 0 || single(headers, &PROTO).and_then(|it| web(it.as_bytes())).is_none() {
         headers.insert(PROTO, HeaderValue::from_static(proto(around)));
     }
     if hops == 0 || single(headers, &HOST).is_none() {
@@ -188,11 +208,16 @@ fn split(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The address in an element of `forwarded`.
 fn for_node(element: &[u8]) -> Option<IpAddr> {
+    node(pair(element, b"for=")?)
+}
+
+/// What an element of `forwarded` says of `name`, which ends with its `=`; without quotes.
+fn pair<'e>(element: &'e [u8], name: &[u8]) -> Option<&'e [u8]> {
     let pairs = element.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-    let mut pairs = pairs.filter_map(|pair| pair.split_at_checked(4));
-    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(b"for="))?;
+    let mut pairs = pairs.filter_map(|pair| pair.split_at_checked(name.len()));
+    let (_, value) = pairs.find(|(it, _)| it.eq_ignore_ascii_case(name))?;
     let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    node(bare.unwrap_or(value))
+    Some(bare.unwrap_or(value))
 }
 
 /// The address that a node is named by: with a port or without, an IPv6 address in brackets or

@@ -87,6 +87,33 @@ fn a_trusted_proxy_tells_scheme_and_host() {
 }
 
 #[test]
+fn the_scheme_of_a_client_is_what_the_furthest_trusted_proxy_tells() {
+    let scheme = |trusted_hops, style, of: &[(&'static str, &'static str)], encrypted| {
+        let value = HeaderValue::from_static;
+        let headers = of.iter().map(|(name, it)| (HeaderName::from_static(name), value(it)));
+        let hygiene = Hygiene { trusted_hops, forwarded: style, ..Hygiene::default() };
+        scheme(&headers.collect(), &hygiene, encrypted)
+    };
+    let x = &[("x-forwarded-proto", "HTTPS"), ("forwarded", "proto=http")];
+    let forwarded = &[("forwarded", "proto=http"), ("forwarded", "for=a;Proto=\"https\", for=b")];
+    for (hops, style, of, is) in [
+        (0, Style::XForwarded, &x[..], "http"),
+        (1, Style::XForwarded, x, "https"),
+        (1, Style::Both, x, "https"),
+        (1, Style::Forwarded, x, "http"),
+        (1, Style::Off, x, "https"),
+        (1, Style::Forwarded, forwarded, "http"),
+        (2, Style::Forwarded, forwarded, "https"),
+        (3, Style::Off, forwarded, "http"),
+        (1, Style::XForwarded, &[("x-forwarded-proto", "ftp")], "http"),
+        (1, Style::XForwarded, &[], "http"),
+    ] {
+        assert_eq!(scheme(hops, style, of, false), is, "{hops} {style:?} {of:?}");
+    }
+    assert_eq!(scheme(0, Style::XForwarded, &[], true), "https");
+}
+
+#[test]
 fn elements_of_forwarded_are_told_apart_outside_of_quotes() {
     // RFC 7239 §4 and §6, and a `,` where nobody expects one.
     let of = &[
