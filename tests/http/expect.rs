@@ -1,4 +1,5 @@
-//! `expect: 100-continue`: a client's body waits until the service wants it.
+//! `expect: 100-continue`, where a client's body waits until the service wants it; and what else a
+//! service says before its answer.
 
 use crate::support::{
     ends::{End, Upstream},
@@ -78,18 +79,56 @@ fn a_client_that_does_not_wait_has_its_body_passed_on() {
 
 #[test]
 fn hints_before_the_answer_do_not_end_the_request() {
-    for asks in [Version::One, Version::Two] {
-        let upstream = Upstream::start();
-        let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
-        let client = Client::connect(at(&tollgate), asks);
-        let pending = client.begin(post("/", Content::from("hello")));
-        let mut service = upstream.accept();
-        service.head();
-        service.expect(b"hello");
-        service.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
-        service.send(b"HTTP/1.1 100 Continue\r\n\r\n");
-        service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        let answer = pending.answer();
-        assert_eq!((answer.status, answer.text()), (200, "ok"), "{asks:?}");
-    }
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let client = Client::connect(at(&tollgate), Version::Two);
+    let pending = client.begin(post("/", Content::from("hello")));
+    let mut service = upstream.accept();
+    service.head();
+    service.expect(b"hello");
+    service.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    service.send(b"HTTP/1.1 100 Continue\r\n\r\n");
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let answer = pending.answer();
+    assert_eq!((answer.status, answer.text()), (200, "ok"));
+}
+
+#[test]
+fn hints_before_the_answer_are_the_clients() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut service = upstream.accept();
+    service.head();
+    service.send(b"HTTP/1.1 102 Processing\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 102 Processing\r\n\r\n");
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nlink: </b.css>\r\n\r\n";
+    service.send(hints.replace("\r\n\r\n", "\r\nkeep-alive: 5\r\n\r\n").as_bytes());
+    assert_eq!(client.head(), hints);
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    assert!(client.head().starts_with("HTTP/1.1 200 OK"));
+    client.expect(b"ok");
+    // One that comes with its answer, on a connection that was used before.
+    service.head();
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    service.send([hints, answer].concat().as_bytes());
+    assert_eq!(client.head(), hints);
+    assert!(client.head().starts_with("HTTP/1.1 200 OK"));
+    client.expect(b"ok");
+    assert_eq!(tollgate.logged(2, |line| line["outcome"] == "ok").len(), 2);
+}
+
+#[test]
+fn a_client_of_the_first_version_hears_no_hints() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"GET / HTTP/1.0\r\n\r\n");
+    let mut service = upstream.accept();
+    service.head();
+    service.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    assert!(client.head().starts_with("HTTP/1.0 200 OK"));
+    client.expect(b"ok");
 }

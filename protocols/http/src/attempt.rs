@@ -15,7 +15,8 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request, response, uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request,
+    response, uri,
 };
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -281,16 +282,8 @@ impl Errand<'_> {
         body.paced(self.pace.map(crate::pace::Pace::new));
         let mut request = Request::from_parts(self.head.clone(), body);
         address(&mut request, self.authority.as_ref(), self.pool.speaks_http2());
-        if self.waits && !self.pool.speaks_http2() {
-            let wanted = Arc::new(Wanted::default());
-            request.body_mut().until(&wanted);
-            let expect = HeaderValue::from_static("100-continue");
-            request.headers_mut().insert(header::EXPECT, expect);
-            hyper::ext::on_informational(&mut request, move |told| {
-                if told.status() == http::StatusCode::CONTINUE {
-                    wanted.now();
-                }
-            });
+        if !self.pool.speaks_http2() {
+            self.listen(&mut request);
         }
         let answer = wire.send(request).await;
         match self.source.state() {
@@ -299,6 +292,25 @@ impl Errand<'_> {
             State::Fine | State::NotKept => {}
         }
         answer.map_err(|error| Failed::Lost(lost(&error)))
+    }
+
+    /// Hears what a service of HTTP/1.1 says before its answer.
+    fn listen(&self, request: &mut Request<Upload>) {
+        let wanted = self.waits.then(|| {
+            let wanted = Arc::new(Wanted::default());
+            request.body_mut().until(&wanted);
+            let expect = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, expect);
+            wanted
+        });
+        // hyper can tell it to no client of HTTP/2, and one of HTTP/1.0 does not know it.
+        let client = self.record.facts.version == Version::HTTP_11;
+        let early = client.then(|| Arc::clone(&self.record.visit.notes.early));
+        hyper::ext::on_informational(request, move |told| match (told.status(), &wanted, &early) {
+            (StatusCode::CONTINUE, Some(wanted), _) => wanted.now(),
+            (StatusCode::CONTINUE, None, _) | (_, _, None) => {}
+            (status, _, Some(early)) => early.say(status, told.headers()),
+        });
     }
 }
 

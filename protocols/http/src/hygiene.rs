@@ -172,7 +172,7 @@ pub fn response(head: &mut response::Parts, hygiene: &Hygiene, tunnel: bool) {
 ///
 /// `proxy-authorization` and `proxy-authenticate` stay: they are for the first proxy that asked for
 /// credentials, and this one never does.
-fn strip(headers: &mut HeaderMap, version: Version) {
+pub(crate) fn strip(headers: &mut HeaderMap, version: Version) {
     // One look at all names costs less than to search for each of these, which are rare.
     if version >= Version::HTTP_2 || !headers.keys().any(|name| ENDS_HERE.contains(name)) {
         return;

@@ -1,6 +1,7 @@
 //! A client's connection under hyper's: its bytes are screened on the way in, paced both ways, and
 //! watched for a client that takes nothing.
 
+mod early;
 #[cfg(test)]
 mod tests;
 
@@ -9,12 +10,14 @@ use crate::{
     screen::{Fault, Limits, Screen},
 };
 use bytes::{Buf, Bytes, BytesMut};
+use early::Early;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
     cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -63,6 +66,19 @@ pub(crate) struct Notes {
     pub(crate) broken: Cell<bool>,
     /// The client ended its half.
     pub(crate) ended: Cell<bool>,
+    /// What a service says before its answer.
+    pub(crate) early: Arc<Early>,
+    /// All that hyper had to write was written.
+    at_rest: Cell<bool>,
+}
+
+impl Notes {
+    /// The answer is here. What was said before it, and can't be written ahead of it, is lost.
+    pub(crate) fn forget_early(&self) {
+        if !self.at_rest.get() {
+            self.early.take();
+        }
+    }
 }
 
 /// Whether this is the request that stands for one that can't be read.
@@ -91,6 +107,8 @@ pub(crate) struct Line {
     /// Nothing more is read. Where a body breaks the rules, its reader is told so once it has what
     /// came before.
     refused: Option<Refused>,
+    /// Said by a service before its answer, and begun to be written.
+    early: Bytes,
     paced: bool,
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
@@ -113,6 +131,7 @@ impl Line {
             held: BytesMut::new(),
             passed: BytesMut::new(),
             refused: None,
+            early: Bytes::new(),
             pauses: [None, None],
             half_closed: None,
             stall: None,
@@ -296,6 +315,19 @@ impl Line {
         }
     }
 
+    /// Writes what a service said before its answer, if hyper is between two answers.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() && self.notes.at_rest.get() {
+            self.early = self.notes.early.take().into();
+        }
+        while !self.early.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.early);
+            let n = ready!(self.poll_written(cx, written))?;
+            self.early.advance(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_written(
         &mut self,
         cx: &mut Context<'_>,
@@ -374,6 +406,8 @@ impl Write for Line {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_early(cx))?;
+        self.notes.at_rest.set(false);
         let mut most = bytes.len();
         if self.paced {
             ready!(self.poll_pause(cx, Way::Down));
@@ -392,6 +426,8 @@ impl Write for Line {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_early(cx))?;
+        self.notes.at_rest.set(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.poll_written(cx, written)
     }
@@ -400,6 +436,8 @@ impl Write for Line {
         if let Poll::Ready(gone) = self.poll_gone(cx) {
             return Poll::Ready(Err(gone));
         }
+        self.notes.at_rest.set(true);
+        ready!(self.poll_early(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -74,6 +74,7 @@ impl Service<Request<Incoming>> for Each {
         let bare = !http1 && request.method() == Method::HEAD;
         Box::pin(async move {
             let mut answer = exchange(Rc::clone(&visit), request).await?;
+            visit.notes.forget_early();
             if bare && !answer.body().is_end_stream() {
                 answer = without_body(answer);
             }

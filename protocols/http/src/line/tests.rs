@@ -3,6 +3,7 @@ use crate::{
     proxy::{Door, Patience, Phase, Way},
     screen::Limits,
 };
+use http::{HeaderValue, StatusCode, header};
 use hyper::rt::Write as _;
 use operation::{Decision, Gate, Link, No, Operation, Ticket, Verdict, Violation};
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time,
 };
@@ -132,4 +133,59 @@ async fn a_client_that_resets_is_gone_at_once() {
     drop(client);
     assert_eq!(gone(&mut line).await, io::ErrorKind::ConnectionReset);
     assert!(line.notes().broken.get());
+}
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+
+fn hint(line: &Line) {
+    let link = [(header::LINK, HeaderValue::from_static("</a>"))];
+    line.notes().early.say(StatusCode::EARLY_HINTS, &link.into_iter().collect());
+}
+
+async fn flush(line: &mut Line) {
+    poll_fn(|cx| Pin::new(&mut *line).poll_flush(cx)).await.unwrap();
+}
+
+/// What the client has heard once its connection has ended.
+async fn heard(line: Line, mut client: TcpStream) -> String {
+    drop(line);
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn hints_go_out_before_the_answer_and_never_inside_of_one() {
+    let (mut line, client) = connected().await;
+    write(&mut line, b"[the last answer, ").await;
+    hint(&line);
+    write(&mut line, b"and its end]").await;
+    flush(&mut line).await;
+    // They came together with the answer.
+    hint(&line);
+    line.notes().forget_early();
+    write(&mut line, b"[the answer]").await;
+    assert_eq!(
+        heard(line, client).await,
+        format!("[the last answer, and its end]{HINTS}{HINTS}[the answer]")
+    );
+}
+
+#[tokio::test]
+async fn hints_for_which_it_is_too_late_are_lost() {
+    let (mut line, client) = connected().await;
+    write(&mut line, b"[the last answer, ").await;
+    hint(&line);
+    line.notes().forget_early();
+    write(&mut line, b"and its end][the answer]").await;
+    flush(&mut line).await;
+    assert_eq!(heard(line, client).await, "[the last answer, and its end][the answer]");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_kept_few_hints() {
+    let (line, _client) = connected().await;
+    (0..10_000).for_each(|_| hint(&line));
+    let kept = line.notes().early.take();
+    assert!(kept.len() <= 64 * 1024 && kept.len().is_multiple_of(HINTS.len()), "{}", kept.len());
 }
