@@ -25,7 +25,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::{
+    net::TcpStream,
+    task::{spawn_local, unconstrained},
+};
 
 /// How many headers an answer may have.
 const MAX_HEADERS: usize = 256;
@@ -114,10 +117,11 @@ impl Own {
             .await;
         }
         self.carried += 1;
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Whatever completes it happens in this task, which need not be woken for it once more.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         poll_fn(|cx| {
             let _ = self.poll(cx);
-            answer.as_mut().poll(cx)
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await
     }
