@@ -46,7 +46,7 @@ impl Policy for AccessLog {
             ("resource", &key.resource),
         ] {
             if !value.is_empty() {
-                text(&mut head, field, value);
+                text(&mut head, &key_of(field, "\""), value);
             }
         }
         let slower_than = self.plan.slower_than;
@@ -55,8 +55,12 @@ impl Policy for AccessLog {
         let values = if self.plan.values { protocol.logged_with_values } else { none };
         let shared = SHARED.iter().filter(|name| protocol.attributes.contains(name));
         let beyond = protocol.logged.iter().chain(slow).chain(values);
-        let attributes = COMMON.iter().chain(shared).chain(beyond).copied().collect();
-        Some(Box::new(Series { head, slower_than, attributes, lines: Rc::clone(&self.lines) }))
+        let attributes = COMMON.iter().chain(shared).chain(beyond);
+        let attributes = attributes.map(|name| Logged { name, key: key_of(name, "\"") }).collect();
+        // What a request carried and what a reply says was done with it are the same things.
+        let items = protocol.items.map(|_| key_of(protocol.item, ""));
+        let lines = Rc::clone(&self.lines);
+        Some(Box::new(Series { head, slower_than, items, attributes, lines }))
     }
 }
 
@@ -65,9 +69,18 @@ struct Series {
     /// The fields that are the same in every line.
     head: Vec<u8>,
     slower_than: Option<Duration>,
+    /// The key under which a line tells what operations carried, if they carry anything.
+    items: Option<Box<[u8]>>,
     /// Those that a line carries, in their order.
-    attributes: Box<[&'static str]>,
+    attributes: Box<[Logged]>,
     lines: Rc<Lines>,
+}
+
+/// An attribute that lines carry.
+struct Logged {
+    name: &'static str,
+    /// How its field begins.
+    key: Box<[u8]>,
 }
 
 impl Bound for Series {
@@ -86,62 +99,60 @@ impl Series {
         let how = done.how;
         out.extend_from_slice(time);
         out.extend_from_slice(&self.head);
-        text(out, "outcome", how.outcome.as_str());
+        text(out, br#","outcome":""#, how.outcome.as_str());
         if let Some(reason) = how.reason {
-            text(out, "reason", reason);
+            text(out, br#","reason":""#, reason);
         }
         if let Some(code) = how.code {
-            text(out, "code", code);
+            text(out, br#","code":""#, code);
         }
-        for (field, dry) in [("policy", false), ("dry_run", true)] {
-            touched(out, field, done.touched.iter().filter(|touch| touch.dry == dry));
+        for (key, dry) in [(&br#","policy":""#[..], false), (br#","dry_run":""#, true)] {
+            touched(out, key, done.touched.iter().filter(|touch| touch.dry == dry));
         }
-        millis(out, "duration_ms", took);
+        millis(out, br#","duration_ms":"#, took);
         if let Some(first) = how.first_byte {
-            millis(out, "ttfb_ms", first.saturating_duration_since(done.began));
+            millis(out, br#","ttfb_ms":"#, first.saturating_duration_since(done.began));
         }
-        number(out, "request_bytes", how.request_bytes);
-        number(out, "reply_bytes", how.reply_bytes);
-        let protocol = done.key.protocol;
-        if protocol.items.is_some() {
-            // What a request carried and what a reply says was done with it are the same things.
-            number(out, protocol.item, how.request_items.max(how.reply_items));
+        number(out, br#","request_bytes":"#, how.request_bytes);
+        number(out, br#","reply_bytes":"#, how.reply_bytes);
+        if let Some(key) = &self.items {
+            number(out, key, how.request_items.max(how.reply_items));
         }
         if let Some(shape) = how.shape {
-            text(out, "shape", shape);
+            text(out, br#","shape":""#, shape);
         }
-        for name in &self.attributes {
+        for Logged { name, key } in &self.attributes {
             if let Some(value) = done.attribute(name) {
-                text(out, name, &value);
+                text(out, key, &value);
             }
         }
         out.extend_from_slice(b"}\n");
     }
 }
 
-/// The name of a field, up to its value.
-fn field(out: &mut Vec<u8>, name: &str) {
-    for part in [b",\"", name.as_bytes(), b"\":"] {
-        out.extend_from_slice(part);
-    }
+/// How a field begins, up to its value; with the quote of a text, which keys of texts have.
+fn key_of(name: &str, quote: &str) -> Box<[u8]> {
+    format!(",\"{name}\":{quote}").into_bytes().into()
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    field(out, name);
+fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
+    out.reserve(key.len() + value.len() + 1);
+    out.extend_from_slice(key);
     // Nearly every value stands for itself. Looking at all of it is faster than to stop early.
     let odd = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
     if !value.bytes().fold(false, |any, b| any | odd(b)) {
-        for part in [b"\"", value.as_bytes(), b"\""] {
-            out.extend_from_slice(part);
-        }
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
         return;
     }
-    // Writing to a Vec can't fail, and a string always has a form in JSON.
+    // The quote comes with the value. Writing to a Vec can't fail, and a string always has a form
+    // in JSON.
+    out.pop();
     let _ = serde_json::to_writer(out, value);
 }
 
 /// The names of policies, if there are any.
-fn touched<'a>(out: &mut Vec<u8>, field: &str, touches: impl Iterator<Item = &'a Touch>) {
+fn touched<'a>(out: &mut Vec<u8>, key: &[u8], touches: impl Iterator<Item = &'a Touch>) {
     let mut names = String::new();
     for touch in touches {
         if !names.is_empty() {
@@ -150,19 +161,19 @@ fn touched<'a>(out: &mut Vec<u8>, field: &str, touches: impl Iterator<Item = &'a
         names.push_str(&touch.policy);
     }
     if !names.is_empty() {
-        text(out, field, &names);
+        text(out, key, &names);
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    field(out, name);
+fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// To the microsecond, rounded.
-fn millis(out: &mut Vec<u8>, name: &str, value: Duration) {
+fn millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
     let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
-    number(out, name, micros / 1000);
+    number(out, key, micros / 1000);
     // A 1 before them keeps the zeros.
     let mut digits = itoa::Buffer::new();
     let part = digits.format(1000 + micros % 1000).as_bytes();
