@@ -241,6 +241,7 @@ impl Inner {
         let mut how = Settlement::bare(Outcome::Rejected, now);
         how.reason = Some(no.reason.as_str());
         how.attributes = operation.attributes;
+        operation.attributes.refused(&no);
         held.settle(operation.front, &how);
         self.slots.borrow_mut().forget(held);
         Verdict::Refuse(no)

@@ -33,7 +33,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
     let spoken = spoken(file.listeners.as_ref());
-    Check { tree, report, taken: Vec::new(), zone, spoken }.file(file)
+    Check { tree, report, taken: Vec::new(), zone, spoken, http2: Vec::new() }.file(file)
 }
 
 struct Check<'a> {
@@ -45,6 +45,8 @@ struct Check<'a> {
     zone: Option<Arc<str>>,
     /// What is asked of each cluster in the protocols of its listeners.
     spoken: BTreeMap<String, Vec<WrittenProbe>>,
+    /// The clusters that are said to speak HTTP/2.
+    http2: Vec<Arc<str>>,
 }
 
 impl Check<'_> {
@@ -62,6 +64,9 @@ impl Check<'_> {
         let clusters = self.need("clusters", at, hint, file.clusters);
         let names = clusters.as_ref().map(cluster_names);
         let clusters = clusters.map(|clusters| self.clusters(clusters));
+        let http2 =
+            clusters.iter().flatten().filter(|it| it.pooling.version() == http::Version::HTTP_2);
+        self.http2 = http2.map(|it| Arc::clone(&it.name)).collect();
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
@@ -127,6 +132,16 @@ impl Check<'_> {
             place.extend(path.iter().map(String::as_str));
             let at = self.tree.place(&place);
             self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
+        }
+        for (path, cluster) in written.as_ref().map(Written::switched).unwrap_or_default() {
+            if self.http2.iter().any(|it| **it == *cluster) {
+                let mut place = vec!["listeners", name, "protocol"];
+                place.extend(path.iter().map(String::as_str));
+                let at = self.tree.place(&place);
+                let message = format!("`{cluster}` speaks HTTP/2, where no connection can change");
+                let hint = "lead it to a cluster with `http: { version: 1 }`";
+                self.report.add(at, message, hint);
+            }
         }
         let hint = "write the name of one of the `clusters`";
         let routed = written.as_ref().is_some_and(Written::routes);

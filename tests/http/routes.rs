@@ -188,6 +188,7 @@ fn policies_match_by_route_method_header_path_and_host() {
             assert_eq!(answer.json()["policy"], "no", "{matches} {asks:?}");
             assert_eq!(client.ask(get("/other")).text(), "ok", "{matches} {asks:?}");
         }
+        tollgate.logged(2, |line| line["policy"] == "no" && line["status"] == "403");
     }
 }
 

@@ -8,17 +8,20 @@ use crate::{
     hygiene::{self, Flaw},
     line::is_faulty,
     record::{End, Record},
-    routes::Route,
     serving::Serving,
     visit::Visit,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
-use operation::{Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation};
+use operation::{
+    Attributes, Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation,
+};
 use std::{
-    cell::{Cell, OnceCell},
+    borrow::Cow,
+    cell::{Cell, OnceCell, RefCell},
     error::Error,
     fmt,
+    net::IpAddr,
     rc::Rc,
     time::Instant,
 };
@@ -83,10 +86,13 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let dialect = &visit.server.dialect;
     let asked = dialect.read(&mut head, &facts.host);
     let call = Call { visit: &visit, facts: &facts, began };
-    let ticket = call.admit(&head, asked.as_ref().ok().map(|asked| &*asked.route)).await;
+    if let Err(Misdirected { answer, .. }) = &asked {
+        facts.status.set(Some(answer.status()));
+    }
+    let ticket = call.admit(&head, asked.as_ref().ok()).await;
     let (asked, ticket) = match (asked, ticket) {
         (Ok(asked), Ok(ticket)) => (asked, ticket),
-        (Ok(asked), Err(no)) => return call.refused(&asked, &no),
+        (Ok(_), Err(answer)) => return answer,
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
     if let Some(no) = &visit.turned_away {
@@ -127,24 +133,21 @@ struct Call<'v> {
 }
 
 impl Call<'_> {
-    /// Asks every policy.
-    async fn admit(
-        &self,
-        head: &request::Parts,
-        route: Option<&Route>,
-    ) -> Result<Ticket, operation::No> {
+    /// Asks every policy. What a policy refuses has its answer.
+    async fn admit(&self, head: &request::Parts, asked: Option<&Asked>) -> Result<Ticket, Answer> {
         let dialect = &self.visit.server.dialect;
         let name = dialect.name(&head.method, &head.uri);
-        let attributes = WithHeaders {
+        let with = WithHeaders {
             facts: self.facts,
             headers: &head.headers,
             hygiene: &self.visit.server.plan.hygiene,
             from: &self.visit.peer,
         };
+        let attributes = Refusable { call: self, asked, with, answer: RefCell::new(None) };
         let operation = Operation {
             protocol: dialect.protocol(),
             name,
-            resource: route.map_or(UNROUTED, |route| &route.name),
+            resource: asked.map_or(UNROUTED, |asked| &asked.route.name),
             front: &[],
             attributes: &attributes,
             awaits: false,
@@ -157,7 +160,9 @@ impl Call<'_> {
         loop {
             verdict = match verdict {
                 Verdict::Go(ticket) => return Ok(ticket),
-                Verdict::Refuse(no) => return Err(no),
+                Verdict::Refuse(_) => {
+                    return Err(attributes.answer.take().unwrap_or(Err(Silence)));
+                }
                 Verdict::Ask(question) => {
                     let answer = question.answer.await;
                     door.resume(question.ticket, answer, &operation, Instant::now())
@@ -186,8 +191,9 @@ impl Call<'_> {
     fn turned_away(&self, asked: &Asked, ticket: Ticket, no: &operation::No) -> Answer {
         let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
         let end = End::of(Outcome::Rejected, no.reason.as_str());
+        let answer = self.refused(asked, no);
         record.settle(&End { policy: no.told().policy.map(Into::into), ..end });
-        self.refused(asked, no)
+        answer
     }
 
     /// The request goes nowhere.
@@ -197,7 +203,6 @@ impl Call<'_> {
         ticket: Option<Ticket>,
         size: u64,
     ) -> Response<Download> {
-        self.facts.status.set(Some(answer.status()));
         if let Some(ticket) = ticket {
             let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
             record.request_bytes.set(size);
@@ -206,6 +211,30 @@ impl Call<'_> {
             record.settle(&End::of(outcome, reason));
         }
         answer.map(Download::plain)
+    }
+}
+
+/// What is known of a request, and its answer once a policy refuses it: that is logged with it.
+struct Refusable<'c> {
+    call: &'c Call<'c>,
+    asked: Option<&'c Asked>,
+    with: WithHeaders<'c>,
+    answer: RefCell<Option<Answer>>,
+}
+
+impl Attributes for Refusable<'_> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        self.with.get(front, name)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.with.peer()
+    }
+
+    fn refused(&self, no: &operation::No) {
+        if let Some(asked) = self.asked {
+            *self.answer.borrow_mut() = Some(self.call.refused(asked, no));
+        }
     }
 }
 

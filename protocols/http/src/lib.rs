@@ -46,7 +46,7 @@ pub use proxy::{
 pub use retry::{Failure, Pushback};
 pub use routes::{
     Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
-    Statuses, Targets, Upgrades, Variables, clusters, path_fault,
+    Statuses, Targets, Upgrades, Variables, clusters, path_fault, switched,
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{

@@ -13,7 +13,7 @@ mod targets;
 mod template;
 mod value;
 
-use crate::settings::{RouteSettings, Settings};
+use crate::settings::{RouteSettings, Settings, UpgradeSettings};
 pub use answer::{Fixed, Redirect};
 use edit::Edits;
 pub use edit::{Rendered, Variables};
@@ -207,6 +207,23 @@ pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
         }
         if let Some(mirror) = &route.mirror {
             add(&["mirror", "cluster"], mirror.cluster.as_str());
+        }
+    }
+    found
+}
+
+/// The clusters of routes on which connections may change to another protocol, which only those of
+/// HTTP/1.1 can; each with the keys that say so from `routes` on.
+pub fn switched(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
+    let mut found = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        if matches!(route.upgrade, None | Some(UpgradeSettings::All(false))) {
+            continue;
+        }
+        let path = ["routes", &at.to_string(), "upgrade"].map(str::to_owned);
+        let weighted = route.clusters.iter().flatten().map(|it| &it.cluster);
+        for name in route.cluster.iter().chain(weighted) {
+            found.push((path.to_vec(), name.as_str()));
         }
     }
     found

@@ -1,5 +1,6 @@
 //! What a client asked for, in words that every policy understands.
 
+use crate::No;
 use std::{borrow::Cow, net::IpAddr};
 
 /// What a client asked for. Borrows the read buffer: building one allocates nothing.
@@ -50,6 +51,12 @@ pub trait Attributes {
     /// The client's address, which costs nothing to find.
     fn peer(&self) -> Option<IpAddr> {
         None
+    }
+
+    /// The operation is refused, and settles next. Whoever can tell what its client is answered
+    /// finds that now, so that it is known.
+    fn refused(&self, no: &No) {
+        let _ = no;
     }
 }
 
