@@ -16,15 +16,7 @@ use hyper::body::Incoming;
 use operation::{
     Attributes, Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation,
 };
-use std::{
-    borrow::Cow,
-    cell::{Cell, OnceCell, RefCell},
-    error::Error,
-    fmt,
-    net::IpAddr,
-    rc::Rc,
-    time::Instant,
-};
+use std::{borrow::Cow, cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
 /// What requests that no route takes are about.
 const UNROUTED: &str = "unrouted";
@@ -68,20 +60,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
             return Ok(flawed(&visit, status, violation, message));
         }
     };
-    let facts = Rc::new(Facts {
-        link: visit.door.link(),
-        peer: Rc::clone(&visit.address),
-        uri: head.uri.clone(),
-        version: head.version,
-        host: authority.host().into(),
-        user_agent: facts::user_agent(&head.headers),
-        traced: OnceCell::new(),
-        went: Cell::new(None),
-        arrived: OnceCell::new(),
-        status: Cell::new(None),
-        attempts: Cell::new(0),
-        flags: Cell::default(),
-    });
+    let (link, peer) = (visit.door.link(), Rc::clone(&visit.address));
+    let facts = Rc::new(Facts::new(link, peer, &head, authority.host()));
     let size = facts::size(head.method.as_str().len() + head.uri.path().len() + 12, &head.headers);
     let dialect = &visit.server.dialect;
     let asked = dialect.read(&mut head, &facts.host);

@@ -1,7 +1,7 @@
 //! What is known of a request, for policies that ask and for the log.
 
 use crate::hygiene::{self, Hygiene, Peer, Traced};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
 use operation::{Attributes, Link};
 use std::{
     borrow::Cow,
@@ -130,6 +130,24 @@ impl Flags {
 }
 
 impl Facts {
+    /// Of a request that has just come.
+    pub(crate) fn new(link: Link, peer: Rc<str>, head: &request::Parts, host: &str) -> Self {
+        Self {
+            link,
+            peer,
+            uri: head.uri.clone(),
+            version: head.version,
+            host: host.into(),
+            user_agent: user_agent(&head.headers),
+            traced: OnceCell::new(),
+            went: Cell::new(None),
+            arrived: OnceCell::new(),
+            status: Cell::new(None),
+            attempts: Cell::new(0),
+            flags: Cell::default(),
+        }
+    }
+
     pub(crate) fn flag(&self, flag: Flags) {
         self.flags.set(Flags(self.flags.get().0 | flag.0));
     }
