@@ -152,7 +152,9 @@ fn a_body_that_is_refused_early_is_not_sent() {
         let Some(got) = pair.curl("/no", &expect, &body) else { return };
         assert_eq!((got.status(), got.text()), (403, "no, without a look at it\n"));
         let line = &pair.tollgate.logged(1, |_| true)[0];
-        assert!(line["request_bytes"].as_u64() < Some(1000), "{:?}: {line}", pair.versions);
+        // A service of HTTP/2 can't say that it wants the body: what comes meanwhile is sent.
+        let most = if pair.versions.1 == "2" { body.len() as u64 } else { 1000 };
+        assert!(line["request_bytes"].as_u64() < Some(most), "{:?}: {line}", pair.versions);
     });
 }
 
