@@ -149,6 +149,24 @@ fn a_tunnel_that_the_proxy_ends_tells_why() {
 }
 
 #[test]
+fn a_tunnel_ends_whose_endpoint_was_drained() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ routes: [\
+         {{ name: all, cluster: shop, upgrade: true }}] }} }} }}\n\
+         clusters:\n  shop: {{ drain_timeout: 300ms, {} }}\n",
+        endpoints(&[upstream.address()])
+    ));
+    let (mut client, mut service) = rests(&upstream, &tollgate);
+    let endpoint = format!("/clusters/shop/endpoints/{}?state=drained", upstream.address());
+    assert_eq!(tollgate.post(&endpoint).0, 200);
+    client.ends();
+    service.ends();
+    let line = &tollgate.logged(1, |_| true)[0];
+    assert_eq!(line["reason"], "endpoint_removed", "{line}");
+}
+
+#[test]
 fn a_tunnel_ends_with_the_word_of_who_ended_it() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "upgrade: true");

@@ -2,7 +2,10 @@
 
 use crate::{
     closes, proxy, service,
-    support::http::{Asker, Client, Content, Version, get, post},
+    support::{
+        http::{Asker, Client, Content, Reply, Service, Version, get, post},
+        tollgate::Tollgate,
+    },
 };
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
@@ -154,4 +157,33 @@ fn hundreds_of_heads_that_never_end_hold_up_nobody() {
     assert!(grown < slow.len() as u64 * (64 << 10), "{grown} bytes for {}", slow.len());
     closes(&tollgate, "handshake_timeout", slow.len() as f64);
     assert_eq!(honest.get("/a").status, 200);
+}
+
+#[test]
+fn a_call_may_go_on_for_as_long_as_its_client_likes() {
+    let service = Service::start(Version::Two, |_| {
+        let message = Content::from("\0\0\0\0\0").trailers(&[("grpc-status", "0")]);
+        Reply::ok(message).header("content-type", "application/grpc")
+    });
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  \
+         web: {{ address: \"127.0.0.1:0\", message_timeout: 300ms, protocol: http, cluster: shop }}\n  \
+         rpc: {{ address: \"127.0.0.1:0\", message_timeout: 300ms, protocol: grpc, cluster: shop }}\n\
+         clusters:\n  shop: {{ {} }}\n",
+        service.endpoints()
+    ));
+    let [web, rpc] =
+        ["web", "rpc"].map(|name| Client::connect(tollgate.listener(name), Version::Two));
+    let (call, messages) = Content::fed();
+    let asked = post("/a.B/C", messages).header("content-type", "application/grpc");
+    let answer = rpc.begin(asked.header("te", "trailers"));
+    call.send("\0\0\0\0\0");
+    // A request that began later is too late before it.
+    let (_request, body) = Content::fed();
+    assert_eq!(web.ask(post("/a", body)).status, 408);
+    call.send("\0\0\0\0\0");
+    drop(call);
+    assert_eq!(answer.answer().text(), "\0\0\0\0\0");
+    let line = &tollgate.logged(1, |line| line["listener"] == "rpc")[0];
+    assert_eq!((&line["outcome"], &line["listener"]), (&"ok".into(), &"rpc".into()), "{line}");
 }
