@@ -6,6 +6,7 @@ mod endpoints;
 mod health;
 mod matching;
 mod policies;
+mod versions;
 
 use super::{
     ADMIN,
@@ -33,7 +34,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
     let spoken = spoken(file.listeners.as_ref());
-    Check { tree, report, taken: Vec::new(), zone, spoken, http2: Vec::new() }.file(file)
+    Check { tree, report, taken: Vec::new(), zone, spoken, versions: BTreeMap::new() }.file(file)
 }
 
 struct Check<'a> {
@@ -45,8 +46,8 @@ struct Check<'a> {
     zone: Option<Arc<str>>,
     /// What is asked of each cluster in the protocols of its listeners.
     spoken: BTreeMap<String, Vec<WrittenProbe>>,
-    /// The clusters that are said to speak HTTP/2.
-    http2: Vec<Arc<str>>,
+    /// The version of HTTP that clusters speak, where that is said.
+    versions: BTreeMap<Arc<str>, http::Version>,
 }
 
 impl Check<'_> {
@@ -64,9 +65,8 @@ impl Check<'_> {
         let clusters = self.need("clusters", at, hint, file.clusters);
         let names = clusters.as_ref().map(cluster_names);
         let clusters = clusters.map(|clusters| self.clusters(clusters));
-        let http2 =
-            clusters.iter().flatten().filter(|it| it.pooling.version() == http::Version::HTTP_2);
-        self.http2 = http2.map(|it| Arc::clone(&it.name)).collect();
+        let said = clusters.iter().flatten().filter(|it| it.pooling.version.is_some());
+        self.versions = said.map(|it| (Arc::clone(&it.name), it.pooling.version())).collect();
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
@@ -128,20 +128,8 @@ impl Check<'_> {
         let written = protocol.and_then(|written| written.value);
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
         for (path, cluster) in &named {
-            let mut place = vec!["listeners", name, "protocol"];
-            place.extend(path.iter().map(String::as_str));
-            let at = self.tree.place(&place);
+            let at = self.in_protocol(name, path);
             self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
-        }
-        for (path, cluster) in written.as_ref().map(Written::switched).unwrap_or_default() {
-            if self.http2.iter().any(|it| **it == *cluster) {
-                let mut place = vec!["listeners", name, "protocol"];
-                place.extend(path.iter().map(String::as_str));
-                let at = self.tree.place(&place);
-                let message = format!("`{cluster}` speaks HTTP/2, where no connection can change");
-                let hint = "lead it to a cluster with `http: { version: 1 }`";
-                self.report.add(at, message, hint);
-            }
         }
         let hint = "write the name of one of the `clusters`";
         let routed = written.as_ref().is_some_and(Written::routes);
@@ -151,6 +139,9 @@ impl Check<'_> {
         };
         if let Some(cluster) = &cluster {
             self.refers_to(cluster, clusters);
+        }
+        if let Some(written) = &written {
+            self.versions(name, written, cluster.as_ref());
         }
         let given = cluster.is_some();
         let cluster = cluster.and_then(|it| it.value);
@@ -186,9 +177,7 @@ impl Check<'_> {
             Ok(protocol) => Some(protocol),
             Err(mistakes) => {
                 for mistake in mistakes {
-                    let mut path = vec!["listeners", listener, "protocol"];
-                    path.extend(mistake.path.iter().map(String::as_str));
-                    self.report.fault(self.tree.place(&path), mistake.fault);
+                    self.report.fault(self.in_protocol(listener, &mistake.path), mistake.fault);
                 }
                 None
             }
