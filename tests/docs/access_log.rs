@@ -41,7 +41,7 @@ fn the_page_lists_every_reason() {
     expected.extend(refusals.into_iter().filter(|it| Close::ALL.iter().all(|c| c.as_str() != *it)));
     // Those of requests that no service is asked for.
     expected.extend(["no_route", "path", "answered_here", "preflight", "no_method", "no_rule"]);
-    expected.push("unsupported");
+    expected.extend(["unsupported", "untranslated"]);
     assert_eq!(first_column(part(&page, "Reasons")), expected);
 }
 

@@ -17,6 +17,13 @@ fn python_s_http_clients_call_over_http_1_1() {
     stage.plays("kinds");
     let lines = stage.tollgate.logged(10, |line| line["version"] == "1.1");
     assert!(lines.iter().any(|line| line["code"] == "NOT_FOUND"), "{lines:?}");
+    // A stream of several messages, of which the bridge makes nothing.
+    let line = &stage.tollgate.logged(1, |line| line["reason"] == "untranslated")[0];
+    assert_eq!(
+        (&line["outcome"], &line["code"], &line["status"]),
+        (&"failed".into(), &"INTERNAL".into(), &"502".into()),
+        "{line}"
+    );
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl Grant {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.0 {
             match *name == header::VARY {
+                true if headers.get_all(name).iter().any(|it| it == value) => {}
                 true => _ = headers.append(name, value.clone()),
                 false => _ = headers.insert(name, value.clone()),
             }
@@ -162,7 +163,9 @@ mod tests {
         asked.insert(header::ORIGIN, HeaderValue::from_static("https://a"));
         let mut headers = HeaderMap::new();
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        cors(&["*"], false).grant(&asked).write(&mut headers);
+        let grant = cors(&["*"], false).grant(&asked);
+        grant.write(&mut headers);
+        grant.write(&mut headers);
         let varies: Vec<_> = headers.get_all(header::VARY).iter().collect();
         assert_eq!(varies, ["accept", "origin"]);
         assert_eq!(headers["access-control-allow-origin"], "https://a");

@@ -353,8 +353,10 @@ impl Drop for Download {
         if self.body.is_end_stream() && !self.is_cut() {
             return self.finish(None);
         }
-        if let Some(watched) = self.watched.take() {
-            watched.record.gone();
+        let Some(watched) = self.watched.take() else { return };
+        match watched.record.translating.get() {
+            true => watched.record.let_go.set(true),
+            false => watched.record.gone(),
         }
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Record {
     meter: Option<RefCell<Box<dyn Meter>>>,
     /// What becomes of attempts that are given up.
     pub(crate) gives_up: Cell<Outcome>,
+    /// Somebody reads the answer to make the client's words of it, and has not made them yet.
+    pub(crate) translating: Cell<bool>,
+    /// …who has let go of it before its end.
+    pub(crate) let_go: Cell<bool>,
     /// The attempt whose answer is the operation's.
     trip: RefCell<Option<Trip>>,
     pub(crate) visit: Rc<Visit>,
@@ -142,6 +146,8 @@ impl Record {
             sent: Cell::new(None),
             meter: meter.map(RefCell::new),
             gives_up: Cell::new(Outcome::Cancelled),
+            translating: Cell::new(false),
+            let_go: Cell::new(false),
             trip: RefCell::new(None),
             visit: Rc::clone(visit),
         })
@@ -198,6 +204,15 @@ impl Record {
             now,
             attributes: &*self.facts,
         });
+    }
+
+    /// Nothing could be made of the answer for its client but an error, which is not the endpoint's
+    /// fault.
+    pub(crate) fn untranslated(&self, told: Option<Judged>) {
+        self.follows(None);
+        let end = End::of(Outcome::Failed, "untranslated");
+        let code = told.and_then(|judged| judged.code);
+        self.settle(&End { code, ..end });
     }
 
     /// Nobody waits for it any more.

@@ -266,9 +266,16 @@ impl Serving {
         let Some(translator) = self.asked.translator else {
             return Ok(Response::from_parts(head, download));
         };
+        let (record, server) = (&self.record, &self.visit.server);
+        record.translating.set(true);
         let answer = translator.answer(Response::from_parts(head, Body::made(download))).await;
-        self.record.facts.status.set(Some(answer.status()));
-        Ok(answer.map(Download::plain))
+        record.translating.set(false);
+        record.facts.status.set(Some(answer.status()));
+        let (head, body) = answer.into_parts();
+        if record.let_go.get() {
+            record.untranslated(server.dialect.judge(&head));
+        }
+        Ok(Response::from_parts(head, Download::plain(body)))
     }
 
     /// Makes of the service's head the client's.
