@@ -1,36 +1,29 @@
 //! Attempts: a request is sent to an endpoint, and where that fails to another one, as far as its
 //! route has it.
 
+mod answered;
+
+pub(crate) use answered::Answered;
+
 use crate::{
-    body::{Body, BodyError},
+    body::Body,
     facts::{Flags, Went},
     pool::Pool,
     proxy::{Endpoint, Unreachable},
-    record::{Record, Trip, Underway},
+    record::{Record, Underway},
     retry::{self, Attempting, Failure},
     routes::{Retry, Route},
     upload::{Source, State, Upload, Wanted},
     visit::Heed,
     wire::Wire,
 };
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request,
-    response, uri,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri,
 };
-use http_body::Frame;
-use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use operation::{Close, Outcome, Reason};
 use std::{
-    cell::RefCell,
-    error::Error,
-    future::poll_fn,
-    num::NonZeroU64,
-    pin::{Pin, pin},
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
+    cell::RefCell, error::Error, future::poll_fn, num::NonZeroU64, pin::pin, rc::Rc, sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -52,14 +45,6 @@ pub(crate) struct Errand<'e> {
     pub(crate) pace: Option<NonZeroU64>,
     /// The client waits for word before it sends the body.
     pub(crate) waits: bool,
-}
-
-/// The head of an answer, and what carries the rest of it. It is handed on in a box.
-pub(crate) struct Answered {
-    pub(crate) head: response::Parts,
-    pub(crate) body: Body,
-    pub(crate) wire: Wire,
-    pub(crate) trip: Option<Trip>,
 }
 
 /// Why there is no answer.
@@ -318,48 +303,6 @@ impl Failed {
     /// Whether the service can't have acted on it.
     fn did_nothing(&self) -> bool {
         matches!(self, Failed::Lost(Lost::Refused))
-    }
-}
-
-impl Answered {
-    /// What ends an answer that has no body: its trailers, if there are any. `None` if there is a
-    /// body, of which nothing is lost.
-    pub(crate) async fn trailers_only(&mut self) -> Option<Option<HeaderMap>> {
-        let body = std::mem::take(&mut self.body);
-        let mut body = Box::pin(body);
-        let frame = self.wire.drive(body.frame()).await;
-        let trailers = match &frame {
-            None => Some(None),
-            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| Some(trailers.clone())),
-            Some(Err(_)) => None,
-        };
-        self.body = Body::made(Peeked { first: frame, rest: body });
-        trailers
-    }
-}
-
-/// A body whose first frame was looked at.
-struct Peeked {
-    first: Option<Result<Frame<Bytes>, BodyError>>,
-    rest: Pin<Box<Body>>,
-}
-
-impl http_body::Body for Peeked {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.first.take() {
-            None => self.rest.as_mut().poll_frame(cx),
-            first => Poll::Ready(first),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
     }
 }
 

@@ -2,22 +2,23 @@
 //! watched for a client that takes nothing.
 
 mod early;
+mod notes;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use notes::Notes;
 
 use crate::{
     proxy::{Door, Way},
     screen::{Fault, Limits, Screen},
 };
 use bytes::{Buf, Bytes, BytesMut};
-use early::Early;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -41,44 +42,6 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
     /// The path of the request that stands for one that can't be read: no client can guess it.
     static FAULTY: String = format!("/{:032x}", fastrand::u128(..));
-}
-
-/// What a connection's bytes have told, for whoever serves its requests.
-#[derive(Default)]
-pub(crate) struct Notes {
-    /// How many operations are under way.
-    pub(crate) busy: Cell<usize>,
-    /// What is wrong with the request that can't be read.
-    pub(crate) fault: Cell<Option<Fault>>,
-    /// There was such a request.
-    pub(crate) faulty: Cell<bool>,
-    /// The connection is to end with a reset.
-    pub(crate) reset: Cell<bool>,
-    /// How many requests were answered in HTTP.
-    pub(crate) answered: Cell<u64>,
-    /// When a byte was read or written last.
-    pub(crate) moved: Cell<Option<Instant>>,
-    /// Since when the client owes the rest of a request.
-    pub(crate) owes_since: Cell<Option<Instant>>,
-    /// The client took nothing for as long as it may.
-    pub(crate) stalled: Cell<bool>,
-    /// The client's socket broke.
-    pub(crate) broken: Cell<bool>,
-    /// The client ended its half.
-    pub(crate) ended: Cell<bool>,
-    /// What a service says before its answer.
-    pub(crate) early: Arc<Early>,
-    /// All that hyper had to write was written.
-    at_rest: Cell<bool>,
-}
-
-impl Notes {
-    /// The answer is here. What was said before it, and can't be written ahead of it, is lost.
-    pub(crate) fn forget_early(&self) {
-        if !self.at_rest.get() {
-            self.early.take();
-        }
-    }
 }
 
 /// Whether this is the request that stands for one that can't be read.

@@ -1,0 +1,65 @@
+//! The head of an answer, once it is there.
+
+use crate::{
+    body::{Body, BodyError},
+    record::Trip,
+    wire::Wire,
+};
+use bytes::Bytes;
+use http::{HeaderMap, response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// The head of an answer, and what carries the rest of it. It is handed on in a box.
+pub(crate) struct Answered {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Body,
+    pub(crate) wire: Wire,
+    pub(crate) trip: Option<Trip>,
+}
+
+impl Answered {
+    /// What ends an answer that has no body: its trailers, if there are any. `None` if there is a
+    /// body, of which nothing is lost.
+    pub(crate) async fn trailers_only(&mut self) -> Option<Option<HeaderMap>> {
+        let body = std::mem::take(&mut self.body);
+        let mut body = Box::pin(body);
+        let frame = self.wire.drive(body.frame()).await;
+        let trailers = match &frame {
+            None => Some(None),
+            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| Some(trailers.clone())),
+            Some(Err(_)) => None,
+        };
+        self.body = Body::made(Peeked { first: frame, rest: body });
+        trailers
+    }
+}
+
+/// A body whose first frame was looked at.
+struct Peeked {
+    first: Option<Result<Frame<Bytes>, BodyError>>,
+    rest: Pin<Box<Body>>,
+}
+
+impl http_body::Body for Peeked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            None => self.rest.as_mut().poll_frame(cx),
+            first => Poll::Ready(first),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}

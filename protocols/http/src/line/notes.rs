@@ -1,0 +1,43 @@
+//! What a client's connection tells of itself.
+
+use super::early::Early;
+use crate::screen::Fault;
+use std::{cell::Cell, sync::Arc, time::Instant};
+
+/// What a connection's bytes have told, for whoever serves its requests.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// How many operations are under way.
+    pub(crate) busy: Cell<usize>,
+    /// What is wrong with the request that can't be read.
+    pub(crate) fault: Cell<Option<Fault>>,
+    /// There was such a request.
+    pub(crate) faulty: Cell<bool>,
+    /// The connection is to end with a reset.
+    pub(crate) reset: Cell<bool>,
+    /// How many requests were answered in HTTP.
+    pub(crate) answered: Cell<u64>,
+    /// When a byte was read or written last.
+    pub(crate) moved: Cell<Option<Instant>>,
+    /// Since when the client owes the rest of a request.
+    pub(crate) owes_since: Cell<Option<Instant>>,
+    /// The client took nothing for as long as it may.
+    pub(crate) stalled: Cell<bool>,
+    /// The client's socket broke.
+    pub(crate) broken: Cell<bool>,
+    /// The client ended its half.
+    pub(crate) ended: Cell<bool>,
+    /// What a service says before its answer.
+    pub(crate) early: Arc<Early>,
+    /// All that hyper had to write was written.
+    pub(super) at_rest: Cell<bool>,
+}
+
+impl Notes {
+    /// The answer is here. What was said before it, and can't be written ahead of it, is lost.
+    pub(crate) fn forget_early(&self) {
+        if !self.at_rest.get() {
+            self.early.take();
+        }
+    }
+}
