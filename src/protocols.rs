@@ -1,5 +1,6 @@
 //! The registry: the only place in `src/` that names a protocol.
 
+mod fits;
 mod probe;
 mod server;
 mod written;
@@ -8,6 +9,7 @@ use crate::{
     connection::Door,
     relay::{self, relay},
 };
+pub(crate) use fits::Unfit;
 use mongo::Mongo;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;

@@ -6,7 +6,6 @@ mod endpoints;
 mod health;
 mod matching;
 mod policies;
-mod versions;
 
 use super::{
     ADMIN,
@@ -18,7 +17,7 @@ use super::{
     scope::{Heard, Scope},
     yaml::Node,
 };
-use crate::protocols::{self, Protocol, Written, WrittenProbe};
+use crate::protocols::{self, Pooling, Protocol, Unfit, Written, WrittenProbe};
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
@@ -34,7 +33,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
     let spoken = spoken(file.listeners.as_ref());
-    Check { tree, report, taken: Vec::new(), zone, spoken, versions: BTreeMap::new() }.file(file)
+    Check { tree, report, taken: Vec::new(), zone, spoken, poolings: BTreeMap::new() }.file(file)
 }
 
 struct Check<'a> {
@@ -46,8 +45,8 @@ struct Check<'a> {
     zone: Option<Arc<str>>,
     /// What is asked of each cluster in the protocols of its listeners.
     spoken: BTreeMap<String, Vec<WrittenProbe>>,
-    /// The version of HTTP that clusters speak, where that is said.
-    versions: BTreeMap<Arc<str>, http::Version>,
+    /// How connections to clusters are kept.
+    poolings: BTreeMap<Arc<str>, Pooling>,
 }
 
 impl Check<'_> {
@@ -65,8 +64,9 @@ impl Check<'_> {
         let clusters = self.need("clusters", at, hint, file.clusters);
         let names = clusters.as_ref().map(cluster_names);
         let clusters = clusters.map(|clusters| self.clusters(clusters));
-        let said = clusters.iter().flatten().filter(|it| it.pooling.version.is_some());
-        self.versions = said.map(|it| (Arc::clone(&it.name), it.pooling.version())).collect();
+        let poolings = clusters.iter().flatten();
+        let poolings = poolings.map(|it| (Arc::clone(&it.name), it.pooling.clone()));
+        self.poolings = poolings.collect();
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
@@ -140,8 +140,12 @@ impl Check<'_> {
         if let Some(cluster) = &cluster {
             self.refers_to(cluster, clusters);
         }
-        if let Some(written) = &written {
-            self.versions(name, written, cluster.as_ref());
+        let own = cluster.as_ref().and_then(|it| it.value.as_deref());
+        let unfit = written.as_ref().map(|written| written.unfit(own, &self.poolings));
+        for Unfit { path, message, hint } in unfit.unwrap_or_default() {
+            let own = cluster.as_ref().map_or(at, |it| it.at);
+            let at = path.map_or(own, |path| self.in_protocol(name, &path));
+            self.report.add(at, message, hint);
         }
         let given = cluster.is_some();
         let cluster = cluster.and_then(|it| it.value);
@@ -165,6 +169,13 @@ impl Check<'_> {
             on_violation: or(listener.on_violation, plan.on_violation),
             ..plan
         })
+    }
+
+    /// The place of what is written in a listener's protocol.
+    fn in_protocol(&self, listener: &str, path: &[String]) -> At {
+        let keys = ["listeners", listener, "protocol"].into_iter();
+        let place: Vec<_> = keys.chain(path.iter().map(String::as_str)).collect();
+        self.tree.place(&place)
     }
 
     fn protocol(

@@ -70,20 +70,6 @@ impl Written {
         named.map(|(path, name)| (below(path), name.to_owned())).collect()
     }
 
-    /// The clusters to which connections that change to another protocol go, each with the keys
-    /// that let them. They have to speak HTTP/1.1.
-    pub(crate) fn switched(&self) -> Vec<(Vec<String>, String)> {
-        let Written::Http(settings) = self else { return Vec::new() };
-        let switched = web::switched(&settings.routes).into_iter();
-        let below = |path: Vec<String>| [vec!["http".to_owned()], path].concat();
-        switched.map(|(path, name)| (below(path), name.to_owned())).collect()
-    }
-
-    /// Whether its clusters have to speak HTTP/2.
-    pub(crate) fn needs_http2(&self) -> bool {
-        matches!(self, Written::Grpc(settings) if settings.reverse_bridge.0.is_none())
-    }
-
     /// The protocol with these settings, or all that is wrong with them. What it sends nowhere
     /// itself goes to `cluster`.
     pub(crate) fn protocol(self, cluster: Option<&str>) -> Result<Protocol, Vec<Mistake>> {
