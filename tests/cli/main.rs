@@ -20,7 +20,7 @@ use support::{
     client::RawClient,
     ends::Upstream,
     scripted::Scripted,
-    tollgate::{Said, Tollgate, said, tcp_config},
+    tollgate::{Said, Tollgate, program, said, tcp_config},
 };
 
 /// A config file that goes away with the test.
@@ -157,6 +157,23 @@ fn a_question_that_makes_no_sense_is_a_matter_of_usage() {
     let said = said(&["check", "-c", &bad, "--explain", "mongo find"]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("unknown key `oparation`"), "{said:?}");
+}
+
+#[test]
+fn files_that_a_config_names_are_looked_for_where_the_process_runs() {
+    let config = File::new(
+        "listeners:\n  rpc: { address: \":9090\", cluster: a, protocol: { grpc: { transcode: { \
+         descriptors: set.binpb } } } }\nclusters: { a: { endpoints: [a:1] } }\n",
+    );
+    let here = tempfile::tempdir().unwrap();
+    let check = || {
+        let mut tollgate = program();
+        let output = tollgate.current_dir(&here).args(["check", "-c", &config.path()]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert!(check().contains("`set.binpb` can't be read"), "{}", check());
+    std::fs::write(here.path().join("set.binpb"), "found, and no such thing").unwrap();
+    assert!(check().contains("`set.binpb` is no descriptor set"), "{}", check());
 }
 
 #[test]

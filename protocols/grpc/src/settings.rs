@@ -132,7 +132,7 @@ impl Keyed for Web {
 #[serde(deny_unknown_fields, rename = "GrpcTranscode")]
 pub struct Transcode {
     /// The file with the descriptor set, as `protoc --include_imports --descriptor_set_out=FILE`
-    /// writes it.
+    /// writes it; relative to the directory that the process runs in.
     pub descriptors: String,
     /// The services that can be called so, by their full names: `shop.v1.Carts`. Default: all that
     /// have a `google.api.http` rule.
