@@ -54,6 +54,7 @@ fn pass<M>(message: &[u8], mut judge: impl FnMut(&[u8]) -> Next<M>) {
             Next::Hold(wanted) => unreachable!("{wanted} bytes wanted of {}", here.len()),
             Next::Pass { len, .. } | Next::Drop { len, .. } => usize::try_from(len).unwrap(),
             Next::Swap { len, .. } => len,
+            Next::Breaks(violation) => unreachable!("{violation}"),
         };
     }
 }

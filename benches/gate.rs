@@ -2,9 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use operation::{Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict};
+use operation::{Attributes, Codec, Fact, Gate as _, Operation, Outcome, Settlement, Verdict};
 use std::{
-    borrow::Cow,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Instant,
@@ -92,8 +91,8 @@ fn crowd(bench: &mut Criterion) {
 struct Client(Ipv4Addr);
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
-        None
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
+        Fact::Absent
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -123,6 +122,8 @@ fn ask(gate: &Gate, client: &Client) {
         light: false,
         callsite: false,
         known: false,
+        partial: false,
+        others: false,
     };
     let Verdict::Go(ticket) = gate.admit(&operation, now) else {
         unreachable!("no policy here says no")

@@ -4,6 +4,7 @@ use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::ListenerPlan,
     gate::{Arrival, Guests},
+    held::HeldBytes,
     listener::{Local, Seat, Upstreams},
     protocols,
     relay::goodbye,
@@ -316,6 +317,16 @@ impl Door {
     /// Counts bytes that broke the protocol's rules.
     pub fn violation(&self, violation: Violation) {
         self.local.violation(violation);
+    }
+
+    /// What its listener may hold of requests until policies can decide.
+    pub fn held_bytes(&self) -> &Arc<HeldBytes> {
+        self.local.held_bytes()
+    }
+
+    /// Tells an operator that a request could not be held any longer.
+    pub fn out_of_held_bytes(&self, held: &HeldBytes) {
+        self.local.out_of_held_bytes(held);
     }
 
     /// Counts an operation that its cluster had no room for.

@@ -4,7 +4,7 @@ mod arrivals;
 mod slots;
 
 use crate::{
-    policy::{self, Decision, Entry, Live, Materials, Policy, Settled, Touch},
+    policy::{self, Decision, Entry, Live, Materials, Policy, Settled, Touch, matching::Truth},
     series::{Applied, Census, Series, Table},
 };
 use operation::{
@@ -85,6 +85,9 @@ impl operation::Gate for Gate {
         let inner = &self.inner;
         inner.refresh();
         let series = inner.series.find(operation);
+        if operation.partial && series.bound.iter().any(|it| it.needs_more(operation, now)) {
+            return Verdict::More;
+        }
         let held = inner.slots.borrow_mut().fresh(series, operation, now);
         inner.ask(held, operation, now)
     }
@@ -159,6 +162,33 @@ fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
     Weighed::Goes
 }
 
+impl Applied {
+    /// Whether it is asked about an operation: `No`, or that it applies, or may.
+    fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
+        if self.spares_light && operation.light {
+            return Truth::No;
+        }
+        let Some(rest) = &self.varies else { return Truth::Yes };
+        match self.entry.holds(rest, operation, now) {
+            doubt if doubt.is_in_doubt() && !self.entry.doubts() => Truth::No,
+            truth => truth,
+        }
+    }
+
+    /// Whether it can decide about an operation only when more of the request is read.
+    fn needs_more(&self, operation: &Operation<'_>, now: Instant) -> bool {
+        if self.varies.is_none() && !self.inquires {
+            return false;
+        }
+        let rest = self.varies.as_ref();
+        match rest.map_or(Truth::Yes, |rest| self.entry.holds(rest, operation, now)) {
+            Truth::No => false,
+            Truth::Unread => true,
+            Truth::Unknown | Truth::Yes => self.inquires && self.entry.decides_by_unread(operation),
+        }
+    }
+}
+
 impl Inner {
     /// Takes notice of policies that were changed.
     fn refresh(&self) {
@@ -188,15 +218,17 @@ impl Inner {
     ) -> Verdict {
         let series = Rc::clone(&held.series);
         while let Some(applied) = series.bound.get(held.memos.len()) {
-            let spared = applied.spares_light && operation.light;
-            if spared
-                || applied.varies.is_some_and(|rest| !applied.entry.holds(rest, operation, now))
-            {
+            let applies = applied.applies(operation, now);
+            if applies == Truth::No {
                 held.memos.push(None);
                 continue;
             }
             let mut memo = 0;
-            let decision = applied.bound.admit(operation, now, &mut memo);
+            let mut decision = applied.bound.admit(operation, now, &mut memo);
+            if let (true, Decision::Refuse(no)) = (applies.is_in_doubt(), &mut decision) {
+                let key = applied.entry.key_in_doubt(self.series.listener(), operation);
+                *no = no.clone().in_doubt(key.as_deref().unwrap_or("request"));
+            }
             held.memos.push(Some(memo));
             if matches!(decision, Decision::Admit) {
                 continue;
@@ -242,7 +274,7 @@ impl Inner {
         how.reason = Some(no.reason.as_str());
         how.attributes = operation.attributes;
         operation.attributes.refused(&no);
-        held.settle(operation.front, &how);
+        held.settle(&held.series, operation.front, &how);
         self.slots.borrow_mut().forget(held);
         Verdict::Refuse(no)
     }
@@ -255,10 +287,14 @@ impl Ledger for Inner {
         if let Some(policy) = how.policy {
             held.touched.push(Touch { policy: policy.into(), dry: false });
         }
+        let mut told = match how.named {
+            Some(named) => self.series.renamed(&held.series, named),
+            None => Rc::clone(&held.series),
+        };
         if how.confirmed && how.outcome == Outcome::Ok {
-            held.series = self.series.prove(&held.series);
+            told = self.series.prove(&told);
         }
-        held.settle(&held.front, how);
+        held.settle(&told, &held.front, how);
         let current = self.series.is_current(&held.series);
         let mut slots = self.slots.borrow_mut();
         slots.vacate(slot);
@@ -273,11 +309,11 @@ impl Ledger for Inner {
 }
 
 impl Held {
-    /// Tells the policies that let it go on how it ended.
-    fn settle(&self, front: &[u8], how: &Settlement<'_>) {
-        let Series { key, bound, .. } = &*self.series;
+    /// Tells the policies that let it go on how it ended. `told` is the series that it counts as,
+    /// of which more may be known now than of the one that it was admitted as.
+    fn settle(&self, told: &Series, front: &[u8], how: &Settlement<'_>) {
         let done = Settled {
-            key,
+            key: &told.key,
             front,
             began: self.began,
             awaits: self.awaits,
@@ -285,10 +321,15 @@ impl Held {
             touched: &self.touched,
             how,
         };
-        for (applied, memo) in bound.iter().zip(&self.memos) {
-            if let Some(memo) = memo {
-                applied.bound.settle(&done, *memo);
-            }
+        let admitted = self.series.bound.iter().zip(&self.memos).enumerate();
+        for (at, (applied, memo)) in admitted {
+            let Some(memo) = memo else { continue };
+            // What counts and logs applies to all series. What was configured ends with what it
+            // noted of the series that it admitted.
+            let same =
+                |it: &&Applied| it.entry.rule.is_none() && Rc::ptr_eq(&it.entry, &applied.entry);
+            let applied = told.bound.get(at).filter(same).unwrap_or(applied);
+            applied.bound.settle(&done, *memo);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     config::plan::ListenerPlan,
     connection::Accepted,
     gate::Gate,
+    held::HeldBytes,
     metrics::{Metrics, table as names},
     policy,
     protocols::Server,
@@ -66,6 +67,8 @@ pub struct Listener {
     pub index: usize,
     /// Connections open, by worker.
     open: Vec<AtomicUsize>,
+    /// What it holds of requests until policies can decide.
+    held: Arc<HeldBytes>,
 }
 
 impl Listener {
@@ -77,7 +80,8 @@ impl Listener {
         workers: usize,
     ) -> Arc<Self> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        Arc::new(Self { plan, address, index, open })
+        let held = HeldBytes::new(plan.max_held_bytes);
+        Arc::new(Self { plan, address, index, open, held })
     }
 
     /// What the admin interface shows.
@@ -92,6 +96,8 @@ impl Listener {
             "connections": open.iter().sum::<usize>(),
             "connections_by_worker": open,
             "max_connections": self.plan.max_connections,
+            "held_bytes": self.held.used(),
+            "max_held_bytes": self.held.most(),
         })
     }
 
@@ -228,6 +234,7 @@ pub struct Local {
     active: Gauge,
     paused: Counter,
     unreachable: Cell<Option<Instant>>,
+    unheld: Cell<Option<Instant>>,
     closed: RefCell<HashMap<Close, Counter>>,
     violations: RefCell<HashMap<Violation, Counter>>,
     overloaded: OnceCell<Counter>,
@@ -247,6 +254,7 @@ impl Local {
             active: metrics.gauge(names::CONNECTIONS_ACTIVE, &labels),
             paused: metrics.counter(names::ACCEPT_PAUSED_TOTAL, &labels),
             unreachable: Cell::default(),
+            unheld: Cell::default(),
             closed: RefCell::default(),
             violations: RefCell::default(),
             overloaded: OnceCell::new(),
@@ -289,6 +297,29 @@ impl Local {
         if self.unreachable.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             self.unreachable.set(Some(Instant::now()));
             tracing::warn!(listener = &*self.plan().name, %error, "a client was closed");
+        }
+    }
+
+    /// What it may hold of requests until policies can decide.
+    pub fn held_bytes(&self) -> &Arc<HeldBytes> {
+        &self.listener.held
+    }
+
+    /// Counts a request that could not be held any longer, and tells an operator, though not of
+    /// each of many.
+    pub fn out_of_held_bytes(&self, held: &HeldBytes) {
+        let labels = [("listener", &*self.plan().name)];
+        self.metrics.counter(names::HELD_BYTES_EXCEEDED_TOTAL, &labels).increment(1);
+        if self.unheld.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.unheld.set(Some(Instant::now()));
+            tracing::warn!(
+                listener = &*self.plan().name,
+                used = held.used(),
+                max = held.most(),
+                "a request can't be held until policies know all that they need of it: policies \
+                 that guard treat what is not known as a match; raise max_held_bytes if clients \
+                 are refused for that"
+            );
         }
     }
 

@@ -174,8 +174,8 @@ impl Settled<'_> {
         self.how.now.saturating_duration_since(self.began)
     }
 
-    /// A fact that costs something to find.
+    /// A fact that costs something to find, as logs write it; `None` where none is known.
     pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.how.attributes.get(self.front, name)
+        self.how.attributes.get(self.front, name).text()
     }
 }

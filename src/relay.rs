@@ -10,6 +10,7 @@ mod deadlines;
 mod down;
 mod flow;
 mod goodbye;
+mod hold;
 mod limit;
 mod open;
 mod splice;
@@ -31,6 +32,7 @@ use bent::Bent;
 use bytes::{Bytes, BytesMut};
 use deadlines::FOR_EVER;
 use flow::Flow;
+use hold::Hold;
 use open::{End, Facts, Table};
 use operation::{Close, Codec, Outcome, Reply, Violation};
 use std::{
@@ -61,6 +63,8 @@ struct Relay<C> {
     answered: Option<Reply>,
     /// Refusals written, waiting for the reply stream to reach the end of a message.
     refusals: BytesMut,
+    /// The request at the front of `up`, if more of it is held than the codec needs to name it.
+    hold: Option<Box<Hold>>,
     /// The request at the front of `up` that waits for somebody's answer.
     asking: Option<Box<Asking>>,
     /// When the operation that waits at the front of `up` may go on.
@@ -137,6 +141,7 @@ pub fn relay<C: Codec>(
         open: Table::default(),
         answered: None,
         refusals: BytesMut::new(),
+        hold: None,
         asking: None,
         wait_until: None,
         rewritten: None,
@@ -339,7 +344,7 @@ impl<C: Codec> Relay<C> {
 
     /// What is known of the connection, for whoever settles an operation.
     fn facts(&self) -> Facts<'_, C> {
-        Facts { codec: &self.codec, door: &self.door }
+        Facts::new(&self.codec, &self.door)
     }
 }
 

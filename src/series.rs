@@ -5,7 +5,7 @@ use crate::policy::{
     matching::{Applies, Rest},
 };
 use foldhash::{HashMap, HashSet};
-use operation::{Operation, Protocol};
+use operation::{Named, Operation, Protocol};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -42,6 +42,8 @@ pub struct Applied {
     pub entry: Rc<Entry>,
     /// What each operation has to be asked to know if it applies, if that varies.
     pub varies: Option<Rest>,
+    /// Whether it decides by anything that operations are asked for, beside what it matches.
+    pub inquires: bool,
     /// Whether what costs the service nothing passes it.
     pub spares_light: bool,
     /// The policy for this series.
@@ -131,15 +133,33 @@ impl Table {
     /// for this operation only.
     pub fn find(&self, operation: &Operation<'_>) -> Rc<Series> {
         let Operation { protocol, name, resource, .. } = *operation;
-        let names = self.names.borrow();
-        if let Some(series) = names.get(name).and_then(|resources| resources.get(resource)) {
-            return Rc::clone(series);
+        if let Some(series) = self.kept(name, resource) {
+            return series;
         }
-        drop(names);
         // Without a resource there is nothing that a client could have invented.
         let proven = resource.is_empty() || operation.known;
         let key = Key { protocol, name: name.into(), resource: resource.into(), proven };
         if proven { self.keep(key) } else { self.bind(key) }
+    }
+
+    /// The series of an operation of this one, of which more is known by now.
+    pub fn renamed(&self, series: &Rc<Series>, Named { name, resource }: Named<'_>) -> Rc<Series> {
+        // What was noted of an operation fits the policies that it passed, and no others.
+        if !self.is_current(series) {
+            return Rc::clone(series);
+        }
+        let key = || Key {
+            name: name.into(),
+            resource: resource.into(),
+            proven: false,
+            ..series.key.clone()
+        };
+        self.kept(name, resource).unwrap_or_else(|| self.bind(key()))
+    }
+
+    fn kept(&self, name: &str, resource: &str) -> Option<Rc<Series>> {
+        let names = self.names.borrow();
+        names.get(name).and_then(|resources| resources.get(resource)).map(Rc::clone)
     }
 
     /// The service has confirmed this one: it counts by its own name from here on, if there
@@ -165,12 +185,13 @@ impl Table {
         let apply = |entry: &Rc<Entry>| {
             let applies = entry.applies(&self.listener, &key);
             let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
+            let inquires = entry.inquires();
             let varies = match applies {
                 Applies::Varies(rest) => Some(rest),
                 Applies::Always | Applies::Never => None,
             };
             let spares_light = entry.spares_light();
-            Some(Applied { entry: Rc::clone(entry), varies, spares_light, bound })
+            Some(Applied { entry: Rc::clone(entry), varies, inquires, spares_light, bound })
         };
         let bound = entries.iter().filter_map(apply).collect();
         Rc::new(Series { key, bound, generation: self.generation.get() })

@@ -7,15 +7,21 @@ use crate::{
         plan::{ListenerPlan, Plan},
         tells,
     },
-    policy::{Rule, matching::Known},
+    policy::{
+        Rule,
+        matching::{Explained, Known, Objection},
+    },
     protocols,
 };
-use operation::{Attributes, Operation, Protocol};
+use operation::{Attributes, Fact, OTHER_RESOURCES, Operation, Protocol};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Write, net::IpAddr};
 
 /// What a question looks like.
 const EXAMPLE: &str = "--explain 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'";
+
+/// The value of an attribute that is there, or not, and can't be told.
+const UNKNOWN: &str = "?";
 
 /// An operation that somebody asks about.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,8 +43,7 @@ pub(super) struct Answer<'p> {
 /// What was found about one policy.
 struct Found<'p> {
     rule: &'p Rule,
-    /// The key that says no, and why.
-    objection: Option<(String, String)>,
+    explained: Explained,
 }
 
 impl Question {
@@ -124,12 +129,6 @@ impl Question {
     }
 
     fn about<'p>(&self, rule: &'p Rule, listener: &ListenerPlan) -> Found<'p> {
-        let known = Known {
-            listener: Some(&listener.name),
-            protocol: Some(self.protocol.name),
-            operation: Some(&self.operation),
-            resource: Some(&self.resource),
-        };
         let operation = Operation {
             protocol: self.protocol,
             name: &self.operation,
@@ -140,16 +139,27 @@ impl Question {
             light: false,
             callsite: true,
             known: false,
+            partial: false,
+            others: true,
         };
-        let objection = rule.matching.objection(&known, &operation);
-        Found { rule, objection: objection.map(|it| (it.key, it.why)) }
+        let known = Known::of(&listener.name, &operation);
+        Found { rule, explained: rule.matching.explain(&known, &operation) }
     }
 }
 
 impl Attributes for Question {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-        let found = self.attributes.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| Cow::Borrowed(value.as_str()))
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+        let found = self.attributes.iter().filter(|(known, _)| known == name);
+        let values: Vec<&str> = found.map(|(_, value)| value.as_str()).collect();
+        match values.as_slice() {
+            [] => Fact::Absent,
+            [UNKNOWN] => Fact::Unknown,
+            [one] => Fact::is(one),
+            several if name == OTHER_RESOURCES => {
+                Fact::Each(several.iter().map(|it| Cow::Borrowed(*it)).collect())
+            }
+            several => Fact::Lines(several.iter().map(|it| Cow::Borrowed(*it)).collect()),
+        }
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -175,14 +185,35 @@ fn words(text: &str) -> Option<Vec<String>> {
 }
 
 impl Found<'_> {
+    /// The key by which it does not apply, and why.
+    fn objection(&self) -> Option<&Objection> {
+        match &self.explained {
+            Explained::Applies => None,
+            Explained::No(objection) => Some(objection),
+            // What keeps something out applies to whatever it may be meant for.
+            Explained::InDoubt(objection) => Some(objection).filter(|_| !self.rule.action.guards()),
+        }
+    }
+
+    /// The key whose value is not known, for which reason it applies.
+    fn doubt(&self) -> Option<&Objection> {
+        match &self.explained {
+            Explained::InDoubt(objection) => Some(objection).filter(|_| self.objection().is_none()),
+            Explained::Applies | Explained::No(_) => None,
+        }
+    }
+
     fn text(&self) -> String {
         let Rule { enabled, dry_run, .. } = *self.rule;
         let what = if self.rule.is_of_connections() { "its connection" } else { "it" };
-        match &self.objection {
-            Some((_, why)) => format!("no: {why}"),
+        let doubt = self.doubt().map_or(String::new(), |doubt| format!(": {}", doubt.why));
+        match self.objection() {
+            Some(objection) => format!("no: {}", objection.why),
             None if !enabled => format!("no: `enabled` is `false`, or it would apply to {what}"),
-            None if dry_run => format!("applies to {what}, but only counts and logs (`dry_run`)"),
-            None => format!("applies to {what}"),
+            None if dry_run => {
+                format!("applies to {what}, but only counts and logs (`dry_run`){doubt}")
+            }
+            None => format!("applies to {what}{doubt}"),
         }
     }
 
@@ -194,9 +225,9 @@ impl Found<'_> {
             "enabled": enabled,
             "dry_run": dry_run,
             "about": if self.rule.is_of_connections() { "connection" } else { "operation" },
-            "applies": enabled && self.objection.is_none(),
+            "applies": enabled && self.objection().is_none(),
         });
-        if let Some((key, why)) = &self.objection {
+        if let Some(Objection { key, why }) = self.objection().or_else(|| self.doubt()) {
             json["key"] = key.as_str().into();
             json["why"] = why.as_str().into();
         }
@@ -256,7 +287,7 @@ mod tests {
             (asked.protocol.name, &*asked.operation, &*asked.resource),
             ("http", "GET", "cart")
         );
-        assert_eq!(asked.get(b"", "header.x-team").as_deref(), Some("a"));
+        assert_eq!(asked.get(b"", "header.x-team"), Fact::is("a"));
         assert_eq!(Question::read("grpc shop.v1.Cart/Add").unwrap().operation, "shop.v1.Cart/Add");
         let comment = Question::read("mongo find comment=a=b").unwrap().attributes;
         assert_eq!(comment, [("comment".to_owned(), "a=b".to_owned())]);

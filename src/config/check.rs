@@ -24,7 +24,7 @@ pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
-use values::{Between, NAME, Workers, is_name};
+use values::{Between, NAME, Size, Workers, is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -166,6 +166,10 @@ impl Check<'_> {
             handshake_timeout: or(listener.handshake_timeout, plan.handshake_timeout),
             message_timeout: or(listener.message_timeout, plan.message_timeout),
             write_timeout: or(listener.write_timeout, plan.write_timeout),
+            max_held_bytes: or(listener.max_held_bytes, Size(plan.max_held_bytes as u64))
+                .0
+                .try_into()
+                .unwrap_or(usize::MAX),
             on_violation: or(listener.on_violation, plan.on_violation),
             ..plan
         })

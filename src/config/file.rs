@@ -12,7 +12,7 @@ use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::{Between, Count, OrOff, Text, Workers, Zone};
+use values::{Between, Count, OrOff, Size, Text, Workers, Zone};
 pub(crate) use {
     cluster::*,
     endpoint::{Endpoint, Keys},
@@ -89,6 +89,9 @@ pub(crate) struct Listener {
     pub(crate) write_timeout: Given<OrOff<Duration>>,
     /// How many connections at once. Default: the `max_connections` of the whole proxy.
     pub(crate) max_connections: Given<Count>,
+    /// How many bytes of requests may be held, over all connections, until policies can decide
+    /// about them: of a long request a policy may need what stands at its end. Default: `64MiB`.
+    pub(crate) max_held_bytes: Given<Size>,
     /// What to do once a connection's bytes can't be read any more: `pass` them on unread, or
     /// `close`. Default: `pass`.
     pub(crate) on_violation: Given<OnViolation>,

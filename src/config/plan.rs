@@ -62,6 +62,9 @@ pub struct ListenerPlan {
     pub message_timeout: Option<Duration>,
     /// How long a peer may take none of the bytes meant for it; `None` means for ever.
     pub write_timeout: Option<Duration>,
+    /// How many bytes of requests may be held, over all its connections, until policies can
+    /// decide about them.
+    pub max_held_bytes: usize,
     /// What to do once bytes can't be read any more.
     pub on_violation: OnViolation,
 }
@@ -93,6 +96,7 @@ impl ListenerPlan {
             handshake_timeout: Some(MINUTE),
             message_timeout: Some(5 * MINUTE),
             write_timeout: Some(5 * MINUTE),
+            max_held_bytes: 64 << 20,
             on_violation: OnViolation::Pass,
         }
     }

@@ -6,7 +6,7 @@ use super::plan::{AccessLogPlan, ListenerPlan, Plan};
 use cluster::cluster;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use values::duration_text;
+use values::{Size, duration_text};
 
 impl Plan {
     /// The whole plan with every default filled in, in the shape of a config file: reading it
@@ -52,6 +52,7 @@ fn listener(plan: &ListenerPlan) -> Value {
         "message_timeout": or_off(plan.message_timeout),
         "write_timeout": or_off(plan.write_timeout),
         "max_connections": plan.max_connections,
+        "max_held_bytes": Size(plan.max_held_bytes as u64).text(),
         "on_violation": plan.on_violation.as_str(),
     });
     if let (Some(cluster), Some(keys)) = (&plan.cluster, json.as_object_mut()) {

@@ -60,6 +60,8 @@ fn operation() -> Operation<'static> {
         light: false,
         callsite: false,
         known: false,
+        partial: false,
+        others: false,
     }
 }
 

@@ -11,6 +11,8 @@ pub const CONNECTIONS_ACTIVE: &str = "tollgate_connections_active";
 pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
 /// Times that accepting stopped for want of descriptors.
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
+/// Requests that could not be held until policies knew all that they needed.
+pub const HELD_BYTES_EXCEEDED_TOTAL: &str = "tollgate_held_bytes_exceeded_total";
 /// Client connections open, by worker.
 pub const WORKER_CONNECTIONS_ACTIVE: &str = "tollgate_worker_connections_active";
 /// Operations ended, by outcome.
@@ -146,6 +148,12 @@ pub const TABLE: &[Metric] = &[
         "pauses",
         LISTENER,
         "Times that accepting stopped for a moment because the process was out of descriptors.",
+    ),
+    counter(
+        HELD_BYTES_EXCEEDED_TOTAL,
+        "requests",
+        LISTENER,
+        "Requests that could not be held until policies knew all that they needed, since the listener's `max_held_bytes` were in use.",
     ),
     gauge(
         WORKER_CONNECTIONS_ACTIVE,

@@ -174,6 +174,10 @@ impl Action for ConcurrencyLimit {
         true
     }
 
+    fn decides_by(&self) -> Vec<&str> {
+        self.plan.grouping.names()
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         Box::new(Limit::new(&self.plan, &self.cells, rule, from))
     }

@@ -5,7 +5,7 @@ use crate::{
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
-use operation::{Link, Operation};
+use operation::{Fact, Link, Operation};
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -157,12 +157,23 @@ impl Group {
         let mut hasher = self.same.clone();
         for part in &self.varying {
             if let Part::Attribute(name) = part {
-                operation.attribute(name).as_deref().unwrap_or_default().hash(&mut hasher);
+                hash_fact(&operation.attribute(name), &mut hasher);
             } else {
                 hash_peer(operation.attributes.peer(), &mut hasher);
             }
         }
         hasher.finish()
+    }
+}
+
+/// All values count, and what is not known is one value of its own: operations about which a fact
+/// is not known share one allowance, so that hiding it gains nothing.
+fn hash_fact(fact: &Fact<'_>, hasher: &mut FoldHasher<'_>) {
+    match fact {
+        Fact::Is(value) => value.hash(hasher),
+        Fact::Lines(values) | Fact::Each(values) => values.hash(hasher),
+        Fact::Absent => "".hash(hasher),
+        Fact::Unread | Fact::Unknown => hasher.write_u8(0),
     }
 }
 

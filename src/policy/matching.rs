@@ -4,17 +4,25 @@
 mod explain;
 mod glob;
 mod peers;
+mod rest;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod written;
 
 use crate::{config::Fault, series::Key};
-use glob::{Glob, Sure};
-use operation::{Attributes, Link, Operation};
+use glob::Glob;
+use operation::{Attributes, Fact, Link, OTHER_RESOURCES, Operation};
 use peers::Peers;
+use rest::Depth;
 use serde_json::{Map, Value};
-use std::{borrow::Cow, net::IpAddr};
-pub(crate) use {glob::is_glob, written::WrittenMatch};
+use std::net::IpAddr;
+pub(crate) use {
+    explain::{Explained, Objection},
+    glob::is_glob,
+    written::WrittenMatch,
+};
+pub use {rest::Rest, truth::Truth};
 
 /// What a policy applies to: every key must match, by one of its globs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +36,7 @@ pub struct Match {
 }
 
 /// Whether a policy applies to the operations of a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applies {
     /// To none.
     Never,
@@ -36,13 +44,6 @@ pub enum Applies {
     Always,
     /// To some: each has to be asked ([`Match::holds`]).
     Varies(Rest),
-}
-
-/// What of a match is still to be asked of each operation of a series: what varies, and that of
-/// so many levels of `not`. On the levels below, the series alone decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rest {
-    levels: u8,
 }
 
 /// A key that is the same for all operations of a series.
@@ -67,7 +68,7 @@ enum Varying {
     Attribute { name: Box<str>, globs: Vec<Glob> },
 }
 
-/// What is known of what is to be matched; what is not known yet may be anything.
+/// What is known of what is to be matched; a word that is `None` may be anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Known<'a> {
     /// The listener's name.
@@ -78,6 +79,21 @@ pub(crate) struct Known<'a> {
     pub(crate) operation: Option<&'a str>,
     /// The operation's resource.
     pub(crate) resource: Option<&'a str>,
+    /// The protocol's operations may be about other resources, too.
+    pub(crate) others: bool,
+}
+
+impl<'a> Known<'a> {
+    /// All that is known of an operation that came in by this listener.
+    pub(crate) fn of(listener: &'a str, operation: &Operation<'a>) -> Self {
+        Self {
+            listener: Some(listener),
+            protocol: Some(operation.protocol.name),
+            operation: Some(operation.name),
+            resource: Some(operation.resource),
+            others: operation.others,
+        }
+    }
 }
 
 /// Whom to ask for what varies.
@@ -87,6 +103,10 @@ struct Asked<'a> {
     front: &'a [u8],
     /// It may have a call site (see [`Operation::callsite`]).
     callsite: bool,
+    /// More of the request may be read (see [`Operation::partial`]).
+    partial: bool,
+    /// It may be about other resources (see [`Operation::others`]).
+    others: bool,
 }
 
 impl Match {
@@ -125,13 +145,13 @@ impl Match {
             protocol: Some(key.protocol.name),
             operation: Some(&key.name),
             resource: Some(&key.resource),
+            others: key.protocol.attributes.contains(&OTHER_RESOURCES),
         })
     }
 
     /// Whether it applies to this operation, of a series to whose operations it may.
-    pub fn holds(&self, rest: Rest, operation: &Operation<'_>) -> bool {
-        let Operation { attributes, front, callsite, .. } = *operation;
-        self.asks(rest.levels, &Asked { attributes, front, callsite })
+    pub fn holds(&self, rest: &Rest, operation: &Operation<'_>) -> Truth {
+        self.asks(&rest.levels, &Asked::of(operation), Depth::default())
     }
 
     /// Whether it can apply to anything that comes in by this listener.
@@ -159,47 +179,17 @@ impl Match {
             Applies::Never => false,
             Applies::Always => true,
             Applies::Varies(rest) => {
-                let client = Client(link.peer.ip());
-                self.asks(rest.levels, &Asked { attributes: &client, front: b"", callsite: false })
+                let attributes = &Client(link.peer.ip());
+                let (front, callsite, partial, others) = (b"", false, false, false);
+                let asked = Asked { attributes, front, callsite, partial, others };
+                self.asks(&rest.levels, &asked, Depth::default()) == Truth::Yes
             }
         }
-    }
-
-    /// Whether it applies, as far as what is known decides that.
-    pub(crate) fn resolve(&self, known: &Known<'_>) -> Applies {
-        // A rule that guards must not let pass what could not be read.
-        self.resolve_as(known, Sure::Possible)
     }
 
     /// The attributes that whatever it applies to must have.
     pub(crate) fn attributes(&self) -> impl Iterator<Item = &str> {
         self.varying.iter().map(Varying::key)
-    }
-
-    fn resolve_as(&self, known: &Known<'_>, sure: Sure) -> Applies {
-        let mut varies = !self.varying.is_empty();
-        for fixed in &self.fixed {
-            match fixed.holds(known, sure) {
-                Some(true) => {}
-                Some(false) => return Applies::Never,
-                None => varies = true,
-            }
-        }
-        let not = self.not.as_ref();
-        match not.map_or(Applies::Never, |not| not.resolve_as(known, sure.opposite())) {
-            Applies::Always => Applies::Never,
-            Applies::Varies(Rest { levels }) => Applies::Varies(Rest { levels: levels + 1 }),
-            Applies::Never if varies => Applies::Varies(Rest::default()),
-            Applies::Never => Applies::Always,
-        }
-    }
-
-    fn asks(&self, levels: u8, asked: &Asked<'_>) -> bool {
-        self.varying.iter().all(|it| it.holds(asked))
-            && match (&self.not, levels.checked_sub(1)) {
-                (Some(not), Some(levels)) => !not.asks(levels, asked),
-                _ => true,
-            }
     }
 
     /// As a config would have it.
@@ -249,20 +239,26 @@ impl Word {
 }
 
 impl Fixed {
-    /// Whether it matches, if that is known.
-    fn holds(&self, known: &Known<'_>, sure: Sure) -> Option<bool> {
-        let word = self.word.of(known)?;
-        let unread = if self.word == Word::Resource { unread(word) } else { None };
-        Some(self.globs.iter().any(|glob| match unread {
-            Some(end) => glob.matches_end(end, sure),
-            None => glob.matches(word),
-        }))
+    /// Whether it matches, as far as that is known.
+    fn holds(&self, known: &Known<'_>) -> Truth {
+        let Some(word) = self.word.of(known) else { return Truth::Unknown };
+        let word = match self.word {
+            Word::Resource => glob::Word::resource(word),
+            Word::Operation => glob::Word::name(word),
+            Word::Listener | Word::Protocol => glob::Word::Whole(word),
+        };
+        any(&self.globs, |glob| glob.fits(word))
     }
 }
 
-/// The end of a resource, if only that could be read: nothing of `?`, `.orders` of `?.orders`.
-fn unread(resource: &str) -> Option<&str> {
-    resource.strip_prefix('?').filter(|end| end.is_empty() || end.starts_with('.'))
+/// Whether one of these holds.
+fn any<T>(items: &[T], holds: impl Fn(&T) -> Truth) -> Truth {
+    items.iter().fold(Truth::No, |truth, item| truth.or(holds(item)))
+}
+
+/// Whether all of these hold.
+fn all<T>(items: &[T], holds: impl Fn(&T) -> Truth) -> Truth {
+    items.iter().fold(Truth::Yes, |truth, item| truth.and(holds(item)))
 }
 
 impl Varying {
@@ -286,26 +282,32 @@ impl Varying {
     }
 
     /// What is not there matches nothing.
-    fn holds(&self, asked: &Asked<'_>) -> bool {
+    fn holds(&self, asked: &Asked<'_>, depth: Depth) -> Truth {
         match self {
             Varying::Peer(peers) => {
                 let peer = asked.attributes.peer();
-                peer.is_some_and(|peer| peers.iter().any(|some| some.contain(peer)))
+                peer.is_some_and(|peer| peers.iter().any(|some| some.contain(peer))).into()
             }
-            Varying::Attribute { name, globs } => {
-                let value = asked.get(name);
-                value.is_some_and(|value| globs.iter().any(|glob| glob.matches(&value)))
-            }
+            Varying::Attribute { name, globs } => depth
+                .of_fact(asked.get(name), |value| globs.iter().any(|it| it.matches(value)).into()),
         }
     }
 }
 
 impl<'a> Asked<'a> {
-    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+    fn of(operation: &Operation<'a>) -> Self {
+        let Operation { attributes, front, callsite, partial, others, .. } = *operation;
+        Self { attributes, front, callsite, partial, others }
+    }
+
+    fn get(&self, name: &str) -> Fact<'a> {
         if name == "callsite" && !self.callsite {
-            return None;
+            return Fact::Absent;
         }
-        self.attributes.get(self.front, name)
+        match self.attributes.get(self.front, name) {
+            fact if self.partial => fact,
+            fact => fact.read_to_the_end(),
+        }
     }
 }
 
@@ -313,8 +315,8 @@ impl<'a> Asked<'a> {
 struct Client(IpAddr);
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
-        None
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
+        Fact::Absent
     }
 
     fn peer(&self) -> Option<IpAddr> {

@@ -52,7 +52,7 @@ impl Over {
         match self {
             Over::Refuse | Over::Close | Over::Reset => false,
             Over::Delay => true,
-            Over::ByClient => operation.attribute("backs_off").as_deref() != Some("true"),
+            Over::ByClient => operation.attribute("backs_off").text().as_deref() != Some("true"),
         }
     }
 }

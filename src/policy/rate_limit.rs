@@ -197,6 +197,10 @@ impl Action for RateLimit {
         true
     }
 
+    fn decides_by(&self) -> Vec<&str> {
+        shared_limit::facts(&self.plan)
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         let plan = &self.plan;
         let Some(shared) = &plan.shared else {

@@ -57,7 +57,7 @@ impl Policy for Guard {
 
 impl Bound for Guard {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        match operation.attribute(WRITES).as_deref() {
+        match operation.attribute(WRITES).text().as_deref() {
             Some("false") => Decision::Admit,
             // It does, or nobody knows.
             _ => Decision::Refuse((*self.0).clone()),
@@ -68,8 +68,7 @@ impl Bound for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use operation::{Attributes, Protocol};
-    use std::borrow::Cow;
+    use operation::{Attributes, Fact, Protocol};
 
     const PROTOCOL: Protocol = Protocol::plain("test");
 
@@ -77,8 +76,8 @@ mod tests {
     struct Says(Option<&'static str>);
 
     impl Attributes for Says {
-        fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-            (name == WRITES).then_some(self.0?).map(Cow::Borrowed)
+        fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+            self.0.filter(|_| name == WRITES).into()
         }
     }
 
@@ -93,6 +92,8 @@ mod tests {
             light: false,
             callsite: false,
             known: false,
+            partial: false,
+            others: false,
         };
         let guard = Guard(Rc::new(No::new(Reason::Denied, "no")));
         match guard.admit(&operation, Instant::now(), &mut 0) {

@@ -2,20 +2,23 @@
 
 use super::{
     Materials, Policy,
-    matching::{Applies, Match, Rest},
+    matching::{Applies, Known, Match, Rest, Truth},
 };
 use crate::{
     metrics::{Metrics, table as names},
     series::Key,
 };
 use metrics::Counter;
-use operation::{Decision, Link, No, Operation, Reason};
+use operation::{Decision, Fact, Link, No, Operation, Reason};
 use std::{
     cell::RefCell,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// A word that could not be read; see [`Operation::resource`].
+const UNREAD: char = '?';
 
 /// A policy as somebody configured it, as all workers share it.
 #[derive(Clone, Debug)]
@@ -112,6 +115,12 @@ pub trait Action: fmt::Debug + Send + Sync {
     /// worst, so that a config in which it may meet such operations is a mistake.
     fn judges_by(&self) -> Option<&'static str> {
         None
+    }
+
+    /// The words and attributes of an operation that it decides by, beside what it matches, as
+    /// the parts of a limit's key. A request is held until they are known.
+    fn decides_by(&self) -> Vec<&str> {
+        self.judges_by().into_iter().collect()
     }
 
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
@@ -228,10 +237,40 @@ impl Entry {
     }
 
     /// Whether it applies to this operation of a series that it may apply to.
-    pub fn holds(&self, rest: Rest, operation: &Operation<'_>, now: Instant) -> bool {
-        self.rule
-            .as_ref()
-            .is_none_or(|rule| !rule.is_over(now) && rule.matching.holds(rest, operation))
+    pub fn holds(&self, rest: &Rest, operation: &Operation<'_>, now: Instant) -> Truth {
+        match &self.rule {
+            None => Truth::Yes,
+            Some(rule) if rule.is_over(now) => Truth::No,
+            Some(rule) => rule.matching.holds(rest, operation),
+        }
+    }
+
+    /// Whether it is asked about an operation to which it may apply, and may not. What keeps
+    /// something out is: what is not known can't be let past it.
+    pub fn doubts(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.action.guards())
+    }
+
+    /// Whether it decides by anything that operations are asked for, beside what it matches.
+    pub fn inquires(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| !rule.action.decides_by().is_empty())
+    }
+
+    /// Whether what it decides about an operation that it applies to depends on something that
+    /// stands further on in the request.
+    pub fn decides_by_unread(&self, operation: &Operation<'_>) -> bool {
+        let unread = |name: &&str| match *name {
+            "operation" => operation.name.starts_with(UNREAD),
+            "resource" => operation.resource.starts_with(UNREAD),
+            name => operation.attribute(name) == Fact::Unread,
+        };
+        self.rule.as_ref().is_some_and(|rule| rule.action.decides_by().iter().any(|it| unread(it)))
+    }
+
+    /// The key of its match whose value is not known of an operation.
+    pub fn key_in_doubt(&self, listener: &str, operation: &Operation<'_>) -> Option<String> {
+        let known = Known::of(listener, operation);
+        self.rule.as_ref().map(|rule| rule.matching.key_in_doubt(&known, operation))
     }
 
     /// Whether it is to be asked about this connection.

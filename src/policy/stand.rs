@@ -7,8 +7,8 @@ use crate::{
     metrics::Metrics,
     series::{Census, Key},
 };
-use operation::{Attributes, Link, Operation, Protocol, Settlement};
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
+use operation::{Attributes, Fact, Link, Operation, Protocol, Settlement};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 const TOY: &Protocol = &Protocol::plain("toy");
 
@@ -71,11 +71,11 @@ pub(super) fn link(n: u32) -> Link {
 }
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
         match name {
-            "user" => self.user.map(Cow::Borrowed),
-            "backs_off" => self.backs_off.map(Cow::Borrowed),
-            _ => None,
+            "user" => self.user.into(),
+            "backs_off" => self.backs_off.into(),
+            _ => Fact::Absent,
         }
     }
 
@@ -96,6 +96,8 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
         light: false,
         callsite: false,
         known: false,
+        partial: false,
+        others: false,
     }
 }
 

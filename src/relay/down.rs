@@ -134,7 +134,10 @@ impl<C: Codec> Relay<C> {
                         self.settle(reply);
                     }
                 }
-                Err(violation) => self.lose_framing(Side::Server, violation)?,
+                // Only said of requests.
+                Ok(Next::Breaks(violation)) | Err(violation) => {
+                    self.lose_framing(Side::Server, violation)?;
+                }
             }
         }
     }

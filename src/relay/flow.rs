@@ -13,7 +13,8 @@ use std::{
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_util::io::poll_read_buf;
 
-/// The most that a codec may hold back. More than any front that a codec needs to name.
+/// The most that a codec may hold back. More than any front that a codec needs to name. What
+/// policies have held back beyond that counts against the listener's `max_held_bytes`.
 pub(super) const LONGEST_HOLD: usize = 128 * 1024;
 
 /// One direction of a connection.
@@ -212,7 +213,8 @@ impl Flow {
     /// Moves the unread bytes to the front, and grows the buffer to what a codec may want.
     fn make_room(&mut self, wanted: usize) {
         let unread = self.buffer.len() - self.start;
-        let missing = wanted.min(LONGEST_HOLD).saturating_sub(unread).max(1);
+        // Of what a message claims no more is believed than it has brought already.
+        let missing = wanted.saturating_sub(unread).clamp(1, unread.max(LONGEST_HOLD));
         let room = self.buffer.capacity() - self.buffer.len();
         if self.start > 0 && (room < missing || room < self.buffer.capacity() / 2) {
             self.buffer.drain(..self.start);

@@ -1,9 +1,10 @@
 //! The operations under way on one connection.
 
 use operation::{
-    Attributes, Close, Codec, Operation, Outcome, Reason, Request, Settlement, Tag, Ticket,
+    Attributes, Close, Codec, Fact, Learned, Named, Operation, Outcome, Reason, Request,
+    Settlement, Tag, Ticket,
 };
-use std::{borrow::Cow, collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
+use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
 use crate::{connection::Door, policy::Way};
 
@@ -22,6 +23,8 @@ pub(super) struct Open {
     pub(super) request_items: u64,
     pub(super) reply_bytes: u64,
     pub(super) first_byte: Option<Instant>,
+    /// What the rest of its request told.
+    pub(super) learned: Option<Box<Learned>>,
 }
 
 /// How an operation ended, as far as the relay was told.
@@ -73,7 +76,11 @@ impl Open {
             confirmed: end.confirmed,
             first_byte: self.first_byte,
             now,
-            attributes: facts,
+            attributes: &Facts { learned: self.learned.as_deref(), ..*facts },
+            named: self
+                .learned
+                .as_deref()
+                .map(|it| Named { name: &it.name, resource: &it.resource }),
         });
     }
 }
@@ -178,11 +185,18 @@ impl Table {
 
 /// What a connection and its codec know about an operation.
 pub(super) struct Facts<'a, C> {
-    pub(super) codec: &'a C,
-    pub(super) door: &'a Door,
+    codec: &'a C,
+    door: &'a Door,
+    /// What the rest of the operation's request told.
+    learned: Option<&'a Learned>,
 }
 
-impl<C: Codec> Facts<'_, C> {
+impl<'f, C: Codec> Facts<'f, C> {
+    /// What these two know.
+    pub(super) fn new(codec: &'f C, door: &'f Door) -> Self {
+        Self { codec, door, learned: None }
+    }
+
     /// The operation that the codec marked last, at the front of these bytes.
     pub(super) fn operation<'a>(&'a self, request: &Request, front: &'a [u8]) -> Operation<'a> {
         let named = self.codec.named(front);
@@ -196,13 +210,21 @@ impl<C: Codec> Facts<'_, C> {
             light: request.light,
             callsite: request.callsite,
             known: false,
+            partial: request.partial,
+            others: request.others,
         }
     }
 }
 
 impl<C: Codec> Attributes for Facts<'_, C> {
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-        self.door.attribute(name).or_else(|| self.codec.attribute(front, name))
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
+        match self.door.attribute(name) {
+            Some(own) => Fact::Is(own),
+            None => match (self.codec.attribute(front, name), self.learned) {
+                (Fact::Unread, Some(learned)) => self.codec.attribute(&learned.front, name),
+                (fact, _) => fact,
+            },
+        }
     }
 
     fn peer(&self) -> Option<IpAddr> {

@@ -54,14 +54,7 @@ impl Codec for Lines {
         let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
         self.asked += 1;
         let tag = Some(Tag(self.asked));
-        let request = Request {
-            tag,
-            awaits: false,
-            light: false,
-            callsite: false,
-            shape: None,
-            violation: None,
-        };
+        let request = Request { tag, ..Request::default() };
         Ok(Next::whole(len, request))
     }
 

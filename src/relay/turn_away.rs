@@ -4,7 +4,7 @@ use super::{flow::LONGEST_HOLD, open::Facts};
 use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Manner, Next, Refusal, Request, Settlement, Verdict, Violation,
+    Close, Codec, Gate, Manner, Next, Operation, Refusal, Request, Settlement, Verdict, Violation,
 };
 use std::{
     sync::Arc,
@@ -73,7 +73,7 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
     match codec.request(bytes)? {
         Next::Hold(_) => Ok(None),
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => Ok(mark),
-        Next::Drop { .. } => Ok(None),
+        Next::Drop { .. } | Next::Breaks(_) => Ok(None),
     }
 }
 
@@ -87,12 +87,13 @@ fn account<C: Codec>(
     close: Close,
     why: &Refusal<'_>,
 ) {
-    let facts = Facts { codec, door };
-    let operation = facts.operation(&request, front);
+    let facts = Facts::new(codec, door);
+    // Nothing more of it is read.
+    let operation = Operation { partial: false, ..facts.operation(&request, front) };
     let ticket = match door.admit(&operation, began) {
         Verdict::Go(ticket) => Some(ticket),
         Verdict::Ask(question) => Some(question.ticket),
-        Verdict::Refuse(_) => None,
+        Verdict::Refuse(_) | Verdict::More => None,
     };
     if let Some(ticket) = ticket {
         let mut how = Settlement::bare(close.outcome(true), Instant::now());

@@ -5,7 +5,9 @@ use super::{
     open::{End, Facts, Open},
 };
 use crate::policy::Way;
-use operation::{Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict};
+use operation::{
+    Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict, Violation,
+};
 use std::{
     task::{Context, Poll, ready},
     time::Instant,
@@ -20,9 +22,11 @@ pub(super) struct Asking {
 }
 
 /// What the requests in hand wait for.
-enum Need {
+pub(super) enum Need {
     /// That many unread bytes.
     Bytes(usize),
+    /// That the codec reads on in the request at the front.
+    More,
     /// That the bytes in front of them are written, or a delay has passed.
     Flush,
 }
@@ -42,6 +46,9 @@ impl<C: Codec> Relay<C> {
             if let Err(close) = ready!(self.flush_up(cx)) {
                 return self.cut_up(close);
             }
+            if self.hold.is_some() {
+                self.let_go();
+            }
             if self.asking.is_some() {
                 ready!(self.poll_answer(cx))?;
                 continue;
@@ -58,7 +65,7 @@ impl<C: Codec> Relay<C> {
             }
             let wanted = match self.examine_requests()? {
                 Need::Bytes(n) => n,
-                Need::Flush => continue,
+                Need::Flush | Need::More => continue,
             };
             if self.up.is_ready() {
                 continue;
@@ -145,6 +152,11 @@ impl<C: Codec> Relay<C> {
 
     /// Asks the codec, and where a request begins the gate. `None` means: go on.
     fn judge_request(&mut self) -> Result<Option<Need>, Close> {
+        if self.hold.is_some()
+            && let Some(need) = self.holds()
+        {
+            return Ok(Some(need));
+        }
         let next = match self.codec.request(self.up.unread()) {
             Ok(next) => next,
             Err(violation) => {
@@ -159,8 +171,15 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
             Next::Hold(wanted) => Ok(Some(Need::Bytes(wanted))),
+            Next::Breaks(violation) => {
+                self.break_request(violation)?;
+                Ok(None)
+            }
             Next::Pass { len, mark, ends } => {
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
+                if let Some(Need::More) = need {
+                    return self.judge_request();
+                }
                 if self.up.dropping && len == u64::MAX {
                     return Err(Close::Refused);
                 }
@@ -174,6 +193,9 @@ impl<C: Codec> Relay<C> {
             }
             Next::Swap { len, with, mark } => {
                 let need = mark.map_or(Ok(None), |request| self.admit(request))?;
+                if let Some(Need::More) = need {
+                    return self.judge_request();
+                }
                 if self.up.dropping {
                     self.up.pass(len as u64, true);
                 } else if need.is_some() {
@@ -206,9 +228,27 @@ impl<C: Codec> Relay<C> {
             }
         }
         let now = self.now();
-        let facts = Facts { codec: &self.codec, door: &self.door };
-        let verdict = self.door.admit(&facts.operation(&request, self.up.unread()), now);
-        self.decided(request, verdict, now)
+        let facts = Facts::new(&self.codec, &self.door);
+        let mut operation = facts.operation(&request, self.up.unread());
+        operation.partial &= !self.hold.as_ref().is_some_and(|hold| hold.is_exhausted());
+        let verdict = self.door.admit(&operation, now);
+        if matches!(verdict, Verdict::More) {
+            self.hold(request.tag);
+            return Ok(Some(Need::More));
+        }
+        let began = self.decided_on_held().unwrap_or(now);
+        self.decided(request, verdict, began)
+    }
+
+    /// The message under way breaks a rule that it kept when its request was admitted.
+    fn break_request(&mut self, violation: Violation) -> Result<(), Close> {
+        self.door.violation(violation);
+        if self.up.dropping || !self.door.is_guarded() {
+            return Ok(());
+        }
+        // The service has not got all of the message, and never does.
+        self.door.explain(violation, "closed");
+        Err(Close::ClientViolation)
     }
 
     /// Waits for the answer that the request at the front needs.
@@ -218,7 +258,7 @@ impl<C: Codec> Relay<C> {
         let Some(asking) = self.asking.take() else { return Poll::Ready(Ok(())) };
         let Asking { request, question, began } = *asking;
         let now = self.now();
-        let facts = Facts { codec: &self.codec, door: &self.door };
+        let facts = Facts::new(&self.codec, &self.door);
         let operation = facts.operation(&request, self.up.unread());
         let verdict = self.door.resume(question.ticket, answer, &operation, now);
         self.decided(request, verdict, began)?;
@@ -248,6 +288,8 @@ impl<C: Codec> Relay<C> {
                 return Ok(Some(Need::Flush));
             }
             Verdict::Refuse(no) => return self.refuse(request.tag, &no).map(Some),
+            // Nothing more is read of what waited for an answer.
+            Verdict::More => return Err(Close::ClientViolation),
         };
         let (mut delay, mut due) = (None, None);
         if let Some(terms) = ticket.terms() {
@@ -262,7 +304,7 @@ impl<C: Codec> Relay<C> {
         }
         if let Some(forgotten) = self.open.make_room() {
             // Its reply, should one come, passes like any other.
-            let facts = Facts { codec: &self.codec, door: &self.door };
+            let facts = Facts::new(&self.codec, &self.door);
             forgotten.settle(End::bare(Outcome::Cancelled, Some("too_many_open")), now, &facts);
         }
         self.open.push(Open {
@@ -276,6 +318,7 @@ impl<C: Codec> Relay<C> {
             request_items: 0,
             reply_bytes: 0,
             first_byte: None,
+            learned: None,
         });
         self.wait_until = delay;
         let waits = delay.is_some() || self.cuts_request();
@@ -303,9 +346,10 @@ impl<C: Codec> Relay<C> {
 
     /// A request has passed whole: an operation without a reply ends here.
     fn request_ended(&mut self) {
-        let items = self.codec.sent();
+        let (items, learned) = (self.codec.sent(), self.codec.learned());
         if let Some(open) = self.open.newest() {
             open.request_items = items;
+            open.learned = learned.map(Box::new);
         }
         if let Some(open) = self.open.take_silent() {
             let now = self.now();

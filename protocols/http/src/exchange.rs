@@ -14,9 +14,10 @@ use crate::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{
-    Attributes, Close, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict, Violation,
+    Attributes, Close, Fact, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict,
+    Violation,
 };
-use std::{borrow::Cow, cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
+use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
 /// What requests that no route takes are about.
 const UNROUTED: &str = "unrouted";
@@ -134,6 +135,8 @@ impl Call<'_> {
             light: false,
             callsite: false,
             known: dialect.knows(name),
+            partial: false,
+            others: false,
         };
         let door = &self.visit.door;
         let mut verdict = door.admit(&operation, self.began);
@@ -143,6 +146,8 @@ impl Call<'_> {
                 Verdict::Refuse(_) => {
                     return Err(attributes.answer.take().unwrap_or(Err(Silence)));
                 }
+                // Only of a request that is partial, and a head never is.
+                Verdict::More => return Err(Err(Silence)),
                 Verdict::Ask(question) => {
                     let answer = question.answer.await;
                     door.resume(question.ticket, answer, &operation, Instant::now())
@@ -203,7 +208,7 @@ struct Refusable<'c> {
 }
 
 impl Attributes for Refusable<'_> {
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
         self.with.get(front, name)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::hygiene::{self, Hygiene, Peer, Traced};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
-use operation::{Attributes, Link};
+use operation::{Attributes, Fact, Link};
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell},
@@ -202,8 +202,8 @@ impl Facts {
 }
 
 impl Attributes for Facts {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-        self.find(name)
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+        self.find(name).into()
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -220,15 +220,17 @@ pub(crate) struct WithHeaders<'h> {
 }
 
 impl Attributes for WithHeaders<'_> {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
         if name == "client" {
             let client = hygiene::client(self.headers, self.hygiene, self.from);
-            return Some(self.facts.client(client));
+            return Fact::Is(self.facts.client(client));
         }
-        let Some(header) = name.strip_prefix("header.") else { return self.facts.find(name) };
+        let Some(header) = name.strip_prefix("header.") else {
+            return self.facts.find(name).into();
+        };
         // A name that was written in lower case, as nearly all are, is found without a copy.
-        let value = self.headers.get(header)?;
-        Some(String::from_utf8_lossy(value.as_bytes()))
+        let value = self.headers.get(header);
+        value.map(|value| String::from_utf8_lossy(value.as_bytes())).into()
     }
 
     fn peer(&self) -> Option<IpAddr> {

@@ -203,6 +203,7 @@ impl Record {
             first_byte: self.first_byte.get(),
             now,
             attributes: &*self.facts,
+            named: None,
         });
     }
 

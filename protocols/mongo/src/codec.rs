@@ -9,9 +9,9 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Extra, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation,
+    Codec, Extra, Fact, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation,
 };
-use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
 mod reply;
@@ -120,8 +120,8 @@ impl Codec for Mongo {
         self.next_reply(bytes)
     }
 
-    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
-        self.fact(front, name)
+    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+        self.fact(front, name).into()
     }
 
     fn hostile(violation: Violation) -> bool {

@@ -1,8 +1,8 @@
 //! Codecs: bytes in, operations out, and *no* in the protocol's own words.
 
-use crate::{Outcome, Protocol, Refusal};
+use crate::{Fact, Outcome, Protocol, Refusal};
 use bytes::{Bytes, BytesMut};
-use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Ties a reply to its request: an id off the wire, or a count where replies keep order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub struct Link {
 }
 
 /// A request, as found at the front of a buffer. Its words come from [`Codec::named`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// `None` when no reply will come: the operation then settles when its request has passed.
     pub tag: Option<Tag>,
@@ -28,6 +28,11 @@ pub struct Request {
     pub light: bool,
     /// See [`crate::Operation::callsite`].
     pub callsite: bool,
+    /// See [`crate::Operation::partial`]: not all of the request was read, and more of it may
+    /// tell more. The relay may then call [`Codec::reread`].
+    pub partial: bool,
+    /// See [`crate::Operation::others`].
+    pub others: bool,
     /// What kind of request this is, for protocols that tell (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
     /// The message breaks a rule but can be stepped over: counted, passed on, and reading resumes.
@@ -41,6 +46,19 @@ pub struct Named<'b> {
     pub name: &'b str,
     /// What it is about: `shop.orders`.
     pub resource: &'b str,
+}
+
+/// What the rest of a request told, after its operation had gone on with less: see
+/// [`Codec::learned`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The operation's name.
+    pub name: Box<str>,
+    /// What it is about.
+    pub resource: Box<str>,
+    /// Bytes that [`Codec::attribute`] takes as the front of the request, with every fact in them
+    /// that was read; bounded, however long the request was.
+    pub front: Box<[u8]>,
 }
 
 /// The end of an operation, as told by its last reply.
@@ -86,6 +104,10 @@ pub enum Next<M> {
         /// Whether the message ends with these bytes.
         ends: bool,
     },
+    /// The message under way breaks a rule that it seemed to keep when its request was marked: it is
+    /// counted, and where a policy guards the connection is closed before the message can end. The
+    /// codec is asked about the same bytes again otherwise. Only of requests.
+    Breaks(Violation),
     /// Put `with` in the place of the next `len` bytes, which are all here. The message ends.
     Swap {
         /// How many bytes are replaced.
@@ -163,8 +185,29 @@ pub trait Codec: Sized + 'static {
     /// What to do with the bytes at the front of the upstream's stream.
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation>;
 
-    /// A fact about the connection, or about the request whose front bytes these are.
-    fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> Option<Cow<'b, str>> {
+    /// What is known of a fact about the connection, or about the request whose front bytes these
+    /// are.
+    fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> Fact<'b> {
+        Fact::Absent
+    }
+
+    /// The request marked last, which was [`partial`](Request::partial), does not go on yet: a
+    /// policy needs a fact that stands further on. The codec forgets the request, and returns how
+    /// many bytes from its first one [`request`](Codec::request) has to be given to know more:
+    /// more than it was given last. It is then asked about the same request again.
+    fn reread(&mut self, _tag: Option<Tag>) -> usize {
+        0
+    }
+
+    /// How many bytes the codec itself keeps of the request marked last, beyond what it keeps of
+    /// any request: such as what was inflated to read it.
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// What the rest of the request told that ended last, if that was more than its front did.
+    /// Called once, when the request has passed.
+    fn learned(&mut self) -> Option<Learned> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! The gate: every policy behind one door, and the ticket that an operation leaves with.
 
-use crate::{Attributes, Operation, Outcome, Reason, Refusal, Terms};
+use crate::{Attributes, Named, Operation, Outcome, Reason, Refusal, Terms};
 use std::{
     pin::Pin,
     rc::Rc,
@@ -33,6 +33,10 @@ pub enum Verdict {
     Ask(Question),
     /// Say no.
     Refuse(No),
+    /// Nothing is decided: the operation is [`partial`](Operation::partial), and a policy needs a
+    /// fact that stands further on in the request. Read more of it, and admit it again. If it
+    /// can't be held any longer, admit it without `partial`.
+    More,
 }
 
 /// What a policy decides about an operation.
@@ -120,6 +124,14 @@ impl No {
         }
     }
 
+    /// The same, and why it may be wrong: a fact is not known, and so it counts as one that the
+    /// policy matches.
+    #[must_use]
+    pub fn in_doubt(self, fact: &str) -> Self {
+        let message = format!("{} (its `{fact}` can't be told)", self.message);
+        Self { message: message.into(), ..self }
+    }
+
     /// What a codec is to put into words.
     pub fn told(&self) -> Refusal<'_> {
         Refusal {
@@ -184,6 +196,9 @@ pub struct Settlement<'a> {
     pub now: Instant,
     /// Answers questions about the operation; the gate supplies the front that it kept.
     pub attributes: &'a dyn Attributes,
+    /// The operation's name and resource, where the rest of its request told more of them than was
+    /// known when it was admitted.
+    pub named: Option<Named<'a>>,
 }
 
 impl Settlement<'_> {
@@ -203,6 +218,7 @@ impl Settlement<'_> {
             first_byte: None,
             now,
             attributes: &(),
+            named: None,
         }
     }
 }

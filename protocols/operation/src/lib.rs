@@ -9,6 +9,7 @@
 //! implements [`Codec`], and everything after that is shared.
 
 mod codec;
+mod fact;
 mod gate;
 mod operation;
 mod outcome;
@@ -17,9 +18,10 @@ mod terms;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use codec::{Codec, Link, Named, Next, Reply, Request, Tag, Violation};
+pub use codec::{Codec, Learned, Link, Named, Next, Reply, Request, Tag, Violation};
+pub use fact::Fact;
 pub use gate::{Answer, Decision, Gate, Ledger, Manner, No, Question, Settlement, Ticket, Verdict};
-pub use operation::{Attributes, Extra, Operation, Protocol};
+pub use operation::{Attributes, Extra, OTHER_RESOURCES, Operation, Protocol};
 pub use outcome::{Close, Outcome, Reason, Refusal};
 pub use probe::{Judgement, Probe};
 pub use terms::{Cut, Limit, Place, Terms};

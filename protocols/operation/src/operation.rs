@@ -1,7 +1,11 @@
 //! What a client asked for, in words that every policy understands.
 
-use crate::No;
-use std::{borrow::Cow, net::IpAddr};
+use crate::{Fact, No};
+use std::net::IpAddr;
+
+/// The attribute that tells what else an operation is about, beside its resource: the collections
+/// of a `$lookup`, the target of a rename. Policies match `resource` by these as well.
+pub const OTHER_RESOURCES: &str = "other_resources";
 
 /// What a client asked for. Borrows the read buffer: building one allocates nothing.
 #[derive(Clone, Copy)]
@@ -11,8 +15,8 @@ pub struct Operation<'a> {
     /// What to do: `find`, `GET`, `pkg.Service/Call`, `session`.
     pub name: &'a str,
     /// What to do it to: `shop.orders`, a route's name, or nothing. A `?` in the place of all of
-    /// it, or of what is before its first dot, stands for what could not be read; a policy that
-    /// guards takes it for anything.
+    /// it, of what is before its first dot, or of what is after it, stands for what is not known;
+    /// a policy that guards treats it as if it could be anything. A name of `?` does the same.
     pub resource: &'a str,
     /// The bytes at the front of the request that its attributes are found in.
     pub front: &'a [u8],
@@ -31,11 +35,17 @@ pub struct Operation<'a> {
     /// Name and resource are of lists that the proxy knows: no client made them up, and so they
     /// count by their own names whatever the service answers.
     pub known: bool,
+    /// The request goes on behind the bytes that have been read, and so facts may be
+    /// [`Fact::Unread`]: whoever can't decide without them may ask for more of it
+    /// ([`crate::Verdict::More`]).
+    pub partial: bool,
+    /// The attribute [`OTHER_RESOURCES`] may have a value.
+    pub others: bool,
 }
 
 impl<'a> Operation<'a> {
     /// A fact that costs something to find, such as `app`, `user`, `comment` or `peer`.
-    pub fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub fn attribute(&self, name: &str) -> Fact<'a> {
         self.attributes.get(self.front, name)
     }
 }
@@ -45,8 +55,8 @@ impl<'a> Operation<'a> {
 /// `front` is the front of the operation's request. A gate may keep a copy of it, and ask again
 /// with that copy when the operation settles and the bytes themselves have long gone.
 pub trait Attributes {
-    /// The value of `name`, if the operation has one.
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Option<Cow<'a, str>>;
+    /// What is known of the attribute `name`.
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a>;
 
     /// The client's address, which costs nothing to find.
     fn peer(&self) -> Option<IpAddr> {
@@ -62,8 +72,8 @@ pub trait Attributes {
 
 /// No attributes at all.
 impl Attributes for () {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Option<Cow<'a, str>> {
-        None
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
+        Fact::Absent
     }
 }
 

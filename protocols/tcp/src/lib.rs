@@ -21,14 +21,7 @@ impl Codec for Tcp {
     }
 
     fn request(&mut self, _: &[u8]) -> Result<Next<Request>, Violation> {
-        let session = Request {
-            tag: None,
-            awaits: false,
-            light: false,
-            callsite: false,
-            shape: None,
-            violation: None,
-        };
+        let session = Request::default();
         Ok(Next::front(u64::MAX, session))
     }
 

@@ -7,8 +7,8 @@ use crate::{
     metrics::{Effects, Metrics},
     policy::Rule,
 };
-use operation::{Attributes, Link, Manner};
-use std::{borrow::Cow, net::SocketAddr};
+use operation::{Attributes, Fact, Link, Manner};
+use std::net::SocketAddr;
 
 struct Stage {
     live: Arc<Live>,
@@ -46,8 +46,8 @@ fn stage(policies: &str) -> Stage {
 struct App(&'static str);
 
 impl Attributes for App {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-        (name == "app").then_some(Cow::Borrowed(self.0))
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+        (name == "app").then_some(self.0).into()
     }
 }
 
@@ -59,7 +59,7 @@ impl Stage {
         match self.gate.admit(&found, now) {
             Verdict::Refuse(no) => Some(no),
             Verdict::Go(_) => None,
-            Verdict::Ask(_) => panic!("nobody is asked"),
+            Verdict::Ask(_) | Verdict::More => panic!("nobody is asked"),
         }
     }
 

@@ -122,7 +122,7 @@ fn delay(gate: &Gate) -> Option<Duration> {
     match admit(gate) {
         Verdict::Go(ticket) => Some(ticket.terms().map_or(Duration::ZERO, |terms| terms.delay)),
         Verdict::Refuse(_) => None,
-        Verdict::Ask(_) => panic!("nobody is to be asked"),
+        Verdict::Ask(_) | Verdict::More => panic!("nobody is to be asked"),
     }
 }
 

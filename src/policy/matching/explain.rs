@@ -1,10 +1,12 @@
 //! Why a match does not apply to an operation, for people.
 
-use super::{Asked, Known, Match, Sure, Varying, texts};
-use super::{glob::Glob, peers::Peers};
-use operation::Operation;
+use super::{
+    Asked, Depth, Known, Match, OTHER_RESOURCES, Truth, Varying, Word, glob::Glob, peers::Peers,
+    texts,
+};
+use operation::{Fact, Operation};
 
-/// The key that says no to an operation, and why.
+/// The key that decides about an operation, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Objection {
     /// The key.
@@ -13,53 +15,102 @@ pub(crate) struct Objection {
     pub(crate) why: String,
 }
 
+/// Whether a match applies to an operation, and which key decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Explained {
+    /// It applies.
+    Applies,
+    /// It does not, because of this key.
+    No(Objection),
+    /// It may, since the value of this key is not known.
+    InDoubt(Objection),
+}
+
 impl Match {
-    /// The first key by which it does not apply to an operation; `None` if it applies.
-    pub(crate) fn objection(
-        &self,
-        known: &Known<'_>,
-        operation: &Operation<'_>,
-    ) -> Option<Objection> {
-        let Operation { attributes, front, callsite, .. } = *operation;
-        self.objects(known, &Asked { attributes, front, callsite }, Sure::Possible)
+    /// Whether it applies to an operation, and the first key by which it does not, or may not.
+    pub(crate) fn explain(&self, known: &Known<'_>, operation: &Operation<'_>) -> Explained {
+        self.explain_at(known, &Asked::of(operation), Depth::default())
     }
 
-    fn objects(&self, known: &Known<'_>, asked: &Asked<'_>, sure: Sure) -> Option<Objection> {
-        for fixed in &self.fixed {
-            if fixed.holds(known, sure) != Some(true) {
-                let found = fixed.word.of(known);
-                let wanted = texts(&fixed.globs, Glob::text);
-                return Some(Objection::new(fixed.word.key(), &wanted, found));
+    fn explain_at(&self, known: &Known<'_>, asked: &Asked<'_>, depth: Depth) -> Explained {
+        let mut doubt = None;
+        for (truth, key, wanted, found) in self.keys(known, asked, depth) {
+            let objection = || Objection::new(&key, &wanted, found.as_deref(), truth);
+            match truth {
+                Truth::Yes => {}
+                Truth::No => return Explained::No(objection()),
+                Truth::Unread | Truth::Unknown => doubt = doubt.or_else(|| Some(objection())),
             }
         }
-        if let Some(varying) = self.varying.iter().find(|it| !it.holds(asked)) {
+        let inner = self.not.as_ref().map(|not| (not, not.explain_at(known, asked, depth.inner())));
+        match inner {
+            None | Some((_, Explained::No(_))) => {}
+            Some((not, Explained::Applies)) => {
+                let why = format!("all of {} matches", not.to_json());
+                return Explained::No(Objection { key: "not".to_owned(), why });
+            }
+            Some((_, Explained::InDoubt(objection))) => doubt = doubt.or(Some(objection)),
+        }
+        doubt.map_or(Explained::Applies, Explained::InDoubt)
+    }
+
+    /// The first key whose value is not known, of an operation to which it may apply.
+    pub(crate) fn key_in_doubt(&self, known: &Known<'_>, operation: &Operation<'_>) -> String {
+        match self.explain(known, operation) {
+            Explained::InDoubt(objection) => objection.key,
+            Explained::Applies | Explained::No(_) => "request".to_owned(),
+        }
+    }
+
+    /// Each key but `not`: whether it matches, its name, what it must be, and what it is.
+    fn keys<'m>(
+        &'m self,
+        known: &'m Known<'_>,
+        asked: &'m Asked<'_>,
+        depth: Depth,
+    ) -> impl Iterator<Item = (Truth, String, serde_json::Value, Option<String>)> + 'm {
+        let fixed = self.fixed.iter().map(move |fixed| {
+            let others = match fixed.word {
+                Word::Resource if asked.others => asked.get(OTHER_RESOURCES),
+                _ => Fact::Absent,
+            };
+            let truth = match fixed.word {
+                Word::Resource => self.of_resources(fixed.holds(known), asked, depth),
+                _ => fixed.holds(known),
+            };
+            let own = fixed.word.of(known).map(str::to_owned);
+            let found = match (own, others.text()) {
+                (Some(own), Some(others)) => Some(format!("{own}, {others}")),
+                (own, others) => own.or(others.map(Into::into)),
+            };
+            let wanted = texts(&fixed.globs, Glob::text);
+            (truth, fixed.word.key().to_owned(), wanted, found)
+        });
+        let varying = self.varying.iter().map(move |varying| {
             let (found, wanted) = match varying {
                 Varying::Peer(peers) => {
                     let peer = asked.attributes.peer().map(|peer| peer.to_string());
                     (peer, texts(peers, Peers::text))
                 }
                 Varying::Attribute { name, globs } => {
-                    (asked.get(name).map(Into::into), texts(globs, Glob::text))
+                    (asked.get(name).text().map(Into::into), texts(globs, Glob::text))
                 }
             };
-            return Some(Objection::new(varying.key(), &wanted, found.as_deref()));
-        }
-        let not = self.not.as_ref()?;
-        if not.objects(known, asked, sure.opposite()).is_some() {
-            return None;
-        }
-        let why = format!("all of {} matches", not.to_json());
-        Some(Objection { key: "not".to_owned(), why })
+            let truth = varying.holds(asked, depth);
+            (truth, varying.key().to_owned(), wanted, found)
+        });
+        fixed.chain(varying)
     }
 }
 
 impl Objection {
-    fn new(key: &str, wanted: &serde_json::Value, found: Option<&str>) -> Self {
+    fn new(key: &str, wanted: &serde_json::Value, found: Option<&str>, truth: Truth) -> Self {
         let wanted = match wanted.as_str() {
             Some(one) => format!("`{one}`"),
             None => format!("one of {wanted}"),
         };
         let why = match found {
+            _ if truth.is_in_doubt() => format!("`{key}` is not known, and may be {wanted}"),
             Some("") => format!("there is no {key}, and it must be {wanted}"),
             Some(found) => format!("`{key}` is `{found}`, and must be {wanted}"),
             None => format!("there is no `{key}`, and it must be {wanted}"),

@@ -1,5 +1,7 @@
 //! Globs: `*` is any run of characters, also none; `?` is one; all else is itself.
 
+use super::truth::Truth;
+
 /// A pattern for words. Case matters, and a dot is a character like any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
@@ -8,21 +10,31 @@ pub(super) struct Glob {
     plain: bool,
 }
 
-/// How sure a match has to be of what could not be read.
+/// A word of which a part may not be known: `?` stands for that part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sure {
-    /// Something fits that could stand there.
-    Possible,
-    /// Everything fits that could stand there.
-    Certain,
+pub(super) enum Word<'a> {
+    /// All of it is known.
+    Whole(&'a str),
+    /// Only its end is: `.orders` of `?.orders`, and nothing of `?`.
+    End(&'a str),
+    /// Only its front is: `shop.` of `shop.?`.
+    Front(&'a str),
 }
 
-impl Sure {
-    /// What a match has to be for its opposite to be as sure as this.
-    pub(super) fn opposite(self) -> Self {
-        match self {
-            Sure::Possible => Sure::Certain,
-            Sure::Certain => Sure::Possible,
+impl<'a> Word<'a> {
+    /// An operation's name: all of it is known, or nothing.
+    pub(super) fn name(name: &'a str) -> Self {
+        if name == "?" { Word::End("") } else { Word::Whole(name) }
+    }
+
+    /// An operation's resource (see [`operation::Operation::resource`]).
+    pub(super) fn resource(resource: &'a str) -> Self {
+        let end = |end: &&str| end.is_empty() || end.starts_with('.');
+        match (resource.strip_prefix('?').filter(end), resource.strip_suffix('?')) {
+            (Some(end), _) if end != ".?" => Word::End(end),
+            (Some(_), _) => Word::End(""),
+            (None, Some(front)) if front.ends_with('.') => Word::Front(front),
+            _ => Word::Whole(resource),
         }
     }
 }
@@ -42,19 +54,32 @@ impl Glob {
         if self.plain { *self.text == *word } else { fits(&self.text, word) }
     }
 
-    /// Whether it matches a word of which only the end could be read.
-    pub(super) fn matches_end(&self, end: &str, sure: Sure) -> bool {
-        match sure {
-            // Its front fits something, whatever it is; so some rest of it has to fit the end.
-            Sure::Possible => {
-                let mut places = self.text.char_indices().map(|(at, _)| at);
-                end.is_empty() || places.any(|at| fits(self.text.get(at..).unwrap_or(""), end))
-            }
-            // Only a `*` takes anything, and what is before the end may be nothing, too.
-            Sure::Certain => {
-                let wild = self.text.chars().take_while(|c| is_wild(*c));
-                wild.into_iter().any(|c| c == '*') && fits(&self.text, end)
-            }
+    /// Whether it matches a word, as far as that is known.
+    pub(super) fn fits(&self, word: Word<'_>) -> Truth {
+        let rests = || self.text.char_indices().filter_map(|(at, _)| self.text.get(at..));
+        let fronts = || {
+            let ends = self.text.char_indices().map(|(at, c)| at + c.len_utf8());
+            ends.filter_map(|at| self.text.get(..at))
+        };
+        let (possible, certain) = match word {
+            Word::Whole(word) => return self.matches(word).into(),
+            // Its front fits something, whatever that is; so some rest of it has to fit the end.
+            // And only a `*` takes whatever is before the end.
+            Word::End(end) => (
+                end.is_empty() || rests().any(|rest| fits(rest, end)),
+                self.text.chars().take_while(|c| is_wild(*c)).any(|c| c == '*')
+                    && fits(&self.text, end),
+            ),
+            Word::Front(front) => (
+                fronts().any(|part| fits(part, front)),
+                self.text.chars().rev().take_while(|c| is_wild(*c)).any(|c| c == '*')
+                    && fits(&self.text, front),
+            ),
+        };
+        match (certain, possible) {
+            (true, _) => Truth::Yes,
+            (false, true) => Truth::Unknown,
+            (false, false) => Truth::No,
         }
     }
 }

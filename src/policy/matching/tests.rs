@@ -1,6 +1,7 @@
 use super::*;
 use operation::Protocol;
 use std::{
+    borrow::Cow,
     cell::RefCell,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -17,10 +18,10 @@ struct Facts {
 }
 
 impl Attributes for Facts {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
         self.asked.borrow_mut().push(name.to_owned());
         let found = self.facts.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| Cow::Borrowed(*value))
+        found.map(|(_, value)| *value).into()
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -60,12 +61,17 @@ fn key(name: &str, resource: &str) -> Key {
 }
 
 /// Whether a match applies to an operation that came in by the listener `db`.
-fn applies(made: &Match, name: &str, resource: &str, facts: &Facts) -> bool {
-    match made.applies("db", &key(name, resource)) {
-        Applies::Never => false,
-        Applies::Always => true,
-        Applies::Varies(rest) => made.holds(rest, &operation(name, resource, facts)),
+fn weighed(made: &Match, operation: &Operation<'_>) -> Truth {
+    match made.applies("db", &key(operation.name, operation.resource)) {
+        Applies::Never => Truth::No,
+        Applies::Always => Truth::Yes,
+        Applies::Varies(rest) => made.holds(&rest, operation),
     }
+}
+
+/// Whether a policy that guards applies to an operation: in doubt it does.
+fn applies(made: &Match, name: &str, resource: &str, facts: &Facts) -> bool {
+    weighed(made, &operation(name, resource, facts)) != Truth::No
 }
 
 fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Operation<'a> {
@@ -80,6 +86,8 @@ fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Ope
         light: false,
         callsite: true,
         known: false,
+        partial: false,
+        others: false,
     }
 }
 
@@ -172,19 +180,48 @@ fn every_short_glob_means_what_it_says() {
 }
 
 #[test]
-fn a_word_of_which_only_the_end_is_known_fits_for_any_front_or_for_all() {
-    // Fronts that stand for all there are: none, every short one, and one of strange letters.
-    let mut fronts = words(&['a', 'b', '.'], 4);
-    fronts.push("zzzzzzzz".to_owned());
+fn a_word_of_which_only_one_end_is_known_fits_for_any_other_end_or_for_all() {
+    // What may stand in the unknown part: nothing, every short text, and one of strange letters.
+    let mut unknown = words(&['a', 'b', '.'], 4);
+    unknown.push("zzzzzzzz".to_owned());
+    let truth = |fits: &mut dyn Iterator<Item = bool>| {
+        let fits: Vec<bool> = fits.collect();
+        match (fits.iter().all(|it| *it), fits.iter().any(|it| *it)) {
+            (true, _) => Truth::Yes,
+            (false, true) => Truth::Unknown,
+            (false, false) => Truth::No,
+        }
+    };
     for glob in words(&['a', 'b', '.', '*', '?'], 4) {
         let matcher = Glob::new(&glob);
         for end in ["", ".", ".a", ".b", ".ab", ".a.b"] {
-            let fits = |front: &String| matcher.matches(&format!("{front}{end}"));
-            let (possible, certain) = (fronts.iter().any(fits), fronts.iter().all(fits));
-            assert_eq!(matcher.matches_end(end, Sure::Possible), possible, "{glob} ?{end}");
-            assert_eq!(matcher.matches_end(end, Sure::Certain), certain, "{glob} ?{end}");
+            let all = &mut unknown.iter().map(|front| matcher.matches(&format!("{front}{end}")));
+            assert_eq!(matcher.fits(glob::Word::End(end)), truth(all), "{glob} ?{end}");
+        }
+        for front in [".", "a.", "b.", "ab.", "a.b."] {
+            let all = &mut unknown.iter().map(|end| matcher.matches(&format!("{front}{end}")));
+            assert_eq!(matcher.fits(glob::Word::Front(front)), truth(all), "{glob} {front}?");
         }
     }
+}
+
+#[test]
+fn a_question_mark_stands_for_a_part_of_a_name_only_in_its_place() {
+    use glob::Word::{End, Front, Whole};
+    for (resource, word) in [
+        ("?", End("")),
+        ("?.orders", End(".orders")),
+        ("?.?", End("")),
+        ("shop.?", Front("shop.")),
+        ("a.b.?", Front("a.b.")),
+        ("?what.orders", Whole("?what.orders")),
+        ("shop.what?", Whole("shop.what?")),
+        ("shop?", Whole("shop?")),
+        ("", Whole("")),
+    ] {
+        assert_eq!(glob::Word::resource(resource), word, "{resource}");
+    }
+    assert_eq!((glob::Word::name("?"), glob::Word::name("find")), (End(""), Whole("find")));
 }
 
 #[test]
@@ -264,11 +301,13 @@ fn a_series_is_resolved_as_far_as_it_can_be_also_inside_not() {
         "operation": "find",
         "not": { "resource": "shop.*", "user": "admin", "not": { "listener": "db", "app": "x" } },
     };
-    let rest = |levels| Applies::Varies(Rest { levels });
+    let levels = |listener| match made.applies(listener, &key("find", "shop.a")) {
+        Applies::Varies(rest) => rest.levels.len(),
+        other => panic!("{other:?}"),
+    };
     assert_eq!(made.applies("db", &key("insert", "shop.a")), Applies::Never);
     assert_eq!(made.applies("db", &key("find", "game.a")), Applies::Always);
-    assert_eq!(made.applies("db", &key("find", "shop.a")), rest(2));
-    assert_eq!(made.applies("web", &key("find", "shop.a")), rest(1));
+    assert_eq!((levels("db"), levels("web")), (3, 2));
     let but = made! { "not": { "resource": "shop.*" } };
     assert_eq!(but.applies("db", &key("find", "shop.a")), Applies::Never);
     assert_eq!(but.applies("db", &key("find", "game.a")), Applies::Always);
@@ -282,16 +321,16 @@ fn an_operation_is_asked_only_for_what_varies_and_the_cheapest_first() {
     };
     let Applies::Varies(rest) = made.applies("db", &key("find", "shop.a")) else { panic!() };
     let asked = |facts: &Facts, callsite| {
-        let held = made.holds(rest, &Operation { callsite, ..operation("find", "shop.a", facts) });
+        let held = made.holds(&rest, &Operation { callsite, ..operation("find", "shop.a", facts) });
         (held, facts.asked.borrow().join(" "))
     };
     let elsewhere = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
-    assert_eq!(asked(&elsewhere, true), (false, String::new()));
+    assert_eq!(asked(&elsewhere, true), (Truth::No, String::new()));
     let all = [("peer", "10.0.0.7"), ("app", "reports"), ("callsite", "cart:7")];
-    assert_eq!(asked(&facts(&all), false), (false, "app".to_owned()));
-    assert_eq!(asked(&facts(&all), true), (false, "app callsite query_hash".to_owned()));
+    assert_eq!(asked(&facts(&all), false), (Truth::No, "app".to_owned()));
+    assert_eq!(asked(&facts(&all), true), (Truth::No, "app callsite query_hash".to_owned()));
     let all = [&all[..], &[("query_hash", "x")]].concat();
-    assert_eq!(asked(&facts(&all), true), (true, "app callsite query_hash".to_owned()));
+    assert_eq!(asked(&facts(&all), true), (Truth::Yes, "app callsite query_hash".to_owned()));
 }
 
 #[test]
@@ -379,15 +418,15 @@ fn it_is_shown_as_it_is_written() {
 fn the_key_that_says_no_is_told() {
     let facts = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
     let objection = |made: Match, resource: &str| {
-        let known = Known {
-            listener: Some("db"),
-            protocol: Some("toy"),
-            operation: Some("find"),
-            resource: Some(resource),
+        let operation = operation("find", resource, &facts);
+        let explained = made.explain(&Known::of("db", &operation), &operation);
+        let (told, word) = match explained {
+            Explained::Applies => (Truth::Yes, String::new()),
+            Explained::No(it) => (Truth::No, format!("{}: {}", it.key, it.why)),
+            Explained::InDoubt(it) => (Truth::Unknown, format!("{}, maybe: {}", it.key, it.why)),
         };
-        let held = made.objection(&known, &operation("find", resource, &facts));
-        assert_eq!(held.is_none(), applies(&made, "find", resource, &facts));
-        held.map(|it| format!("{}: {}", it.key, it.why)).unwrap_or_default()
+        assert_eq!(told, weighed(&made, &operation));
+        word
     };
     let made_of = |json: &Value| made(json);
     for (json, resource, told) in [
@@ -417,8 +456,103 @@ fn the_key_that_says_no_is_told() {
             "",
             "not: all of {\"app\":\"rep*\"} matches",
         ),
-        (serde_json::json!({ "not": { "resource": "shop.*" } }), "?.a", ""),
+        (
+            serde_json::json!({ "not": { "resource": "shop.*" } }),
+            "?.a",
+            "resource, maybe: `resource` is not known, and may be `shop.*`",
+        ),
+        (
+            serde_json::json!({ "resource": ["shop.b", "audit.*"] }),
+            "?.a",
+            "resource, maybe: `resource` is not known, and may be one of [\"shop.b\",\"audit.*\"]",
+        ),
     ] {
         assert_eq!(objection(made_of(&json), resource), told, "{json}");
     }
+}
+
+/// Facts that are given as they are.
+struct Told(&'static [(&'static str, Fact<'static>)]);
+
+impl Attributes for Told {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.map_or(Fact::Absent, |(_, fact)| fact.clone())
+    }
+}
+
+const SHOP: Protocol =
+    Protocol { attributes: &["user", "comment", OTHER_RESOURCES], ..Protocol::plain("shop") };
+
+/// What a match makes of an operation on `shop.orders` of which these facts are known.
+fn of(made: &Match, partial: bool, told: &'static [(&'static str, Fact<'static>)]) -> Truth {
+    let (facts, told) = (facts(&[]), Told(told));
+    let operation = Operation {
+        protocol: const { &SHOP },
+        attributes: &told,
+        partial,
+        others: true,
+        ..operation("aggregate", "shop.orders", &facts)
+    };
+    let key = Key { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
+    match made.applies("db", &key) {
+        Applies::Never => Truth::No,
+        Applies::Always => Truth::Yes,
+        Applies::Varies(rest) => made.holds(&rest, &operation),
+    }
+}
+
+#[test]
+fn a_fact_that_is_not_known_is_neither_there_nor_absent() {
+    const UNKNOWN: &[(&str, Fact<'_>)] = &[("user", Fact::Unknown)];
+    const UNREAD: &[(&str, Fact<'_>)] = &[("user", Fact::Unread)];
+    let (only, but) = (made! { "user": "root" }, made! { "not": { "user": "root" } });
+    for made in [&only, &but] {
+        assert_eq!(of(made, true, UNKNOWN), Truth::Unknown);
+        assert_eq!(of(made, true, UNREAD), Truth::Unread);
+        // Nothing more of it is read.
+        assert_eq!(of(made, false, UNREAD), Truth::Unknown);
+    }
+    // Something else decides.
+    assert_eq!(of(&made! { "user": "root", "comment": "x" }, true, UNREAD), Truth::No);
+    assert_eq!(of(&made! { "not": { "user": "root", "comment": "x" } }, true, UNREAD), Truth::Yes);
+}
+
+#[test]
+fn a_header_given_twice_fits_if_one_of_its_lines_does() {
+    fn lines() -> Fact<'static> {
+        Fact::Lines(vec!["0".into(), "1".into()])
+    }
+    let told = Box::leak(Box::new([("user", lines())]));
+    assert_eq!(of(&made! { "user": "1" }, false, told), Truth::Yes);
+    assert_eq!(of(&made! { "user": "2" }, false, told), Truth::No);
+    assert_eq!(of(&made! { "not": { "user": "1" } }, false, told), Truth::No);
+    assert_eq!(of(&made! { "not": { "user": "2" } }, false, told), Truth::Yes);
+}
+
+#[test]
+fn an_operation_on_several_resources_matches_by_each_and_is_excluded_by_all() {
+    let others = |names: &[&'static str]| -> &'static [(&'static str, Fact<'static>)] {
+        let each = names.iter().map(|name| Cow::Borrowed(*name)).collect();
+        Box::leak(Box::new([(OTHER_RESOURCES, Fact::Each(each))]))
+    };
+    let (shop, audit) = (made! { "resource": "shop.*" }, made! { "resource": "audit.*" });
+    let not_shop = made! { "not": { "resource": "shop.*" } };
+    let not_audit = made! { "not": { "resource": "audit.*" } };
+    for (names, on_audit, but_shop) in [
+        (&["shop.carts"][..], Truth::No, Truth::No),
+        (&["shop.carts", "audit.events"], Truth::Yes, Truth::Yes),
+        (&["audit.?"], Truth::Yes, Truth::Yes),
+        (&["?.events"], Truth::Unknown, Truth::Unknown),
+        (&["?"], Truth::Unknown, Truth::Unknown),
+    ] {
+        assert_eq!(of(&shop, false, others(names)), Truth::Yes, "{names:?}");
+        assert_eq!(of(&audit, false, others(names)), on_audit, "{names:?}");
+        assert_eq!(of(&not_shop, false, others(names)), but_shop, "{names:?}");
+        assert_eq!(of(&not_audit, false, others(names)), Truth::Yes, "{names:?}");
+    }
+    const UNREAD: &[(&str, Fact<'_>)] = &[(OTHER_RESOURCES, Fact::Unread)];
+    assert_eq!(of(&audit, true, UNREAD), Truth::Unread);
+    assert_eq!(of(&shop, true, UNREAD), Truth::Yes);
+    assert_eq!(of(&not_shop, true, UNREAD), Truth::Unread);
 }

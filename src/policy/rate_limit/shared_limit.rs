@@ -11,7 +11,7 @@ use crate::{
     },
     series::Key,
 };
-use operation::{Attributes, No, Operation};
+use operation::{Attributes, Fact, No, Operation};
 use std::{
     borrow::Cow,
     rc::Rc,
@@ -19,6 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time;
+
+/// The value of what is not known.
+const UNKNOWN: &str = "?";
 
 /// A rate limit that machines share, on one worker, for one listener.
 pub(super) struct SharedLimit {
@@ -48,7 +51,7 @@ impl SharedLimit {
 }
 
 /// The names of the attributes that the store may want to know.
-fn facts(plan: &Plan) -> Vec<&str> {
+pub(super) fn facts(plan: &Plan) -> Vec<&str> {
     match plan.shared.as_ref().map(|shared| &shared.store) {
         Some(Store::Service(service)) => {
             let entries = service.descriptors.iter().flatten();
@@ -132,7 +135,11 @@ impl Series {
             Part::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
             Part::Operation => Some(Cow::Borrowed(&*self.key.name)),
             Part::Resource => Some(Cow::Borrowed(&*self.key.resource)),
-            Part::Attribute(name) => attributes.get(front, &name),
+            Part::Attribute(name) => match attributes.get(front, &name) {
+                // Operations about which it is not known share one allowance.
+                Fact::Unread | Fact::Unknown => Some(Cow::Borrowed(UNKNOWN)),
+                fact => fact.text(),
+            },
         }
     }
 }

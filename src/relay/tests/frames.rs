@@ -54,8 +54,7 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
         let Some((number, len)) = front(bytes) else { return Ok(Next::Hold(8)) };
         let tag = (number != 0).then_some(Tag(number.into()));
         let awaits = number >= 1000;
-        let request =
-            Request { tag, awaits, light: false, callsite: false, shape: None, violation: None };
+        let request = Request { tag, awaits, ..Request::default() };
         Ok(Next::whole(len, request))
     }
 

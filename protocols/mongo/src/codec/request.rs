@@ -233,6 +233,8 @@ impl Mongo {
             light: asked.command.is_light(),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
             callsite,
+            partial: false,
+            others: false,
             shape: None,
             violation,
         }

@@ -25,6 +25,8 @@ pub struct Asked {
     pub reply: Option<Reply>,
     /// Whether the proxy answered: it was refused, or given up.
     pub refused: bool,
+    /// The rules that the rest of its message broke.
+    pub broken: Vec<Violation>,
 }
 
 /// A codec at work on one connection, in the relay's place.
@@ -229,6 +231,13 @@ impl<C: Codec> Run<C> {
         if let Next::Drop { .. } = next {
             return Err(Breach::new(Rule::Late, "drops what a client says"));
         }
+        if let Next::Breaks(violation) = next {
+            let Some(asked) = self.sending.and_then(|place| self.asked.get_mut(place)) else {
+                return Err(Breach::new(Rule::First, "breaks a request that has not begun"));
+            };
+            asked.broken.push(violation);
+            return Ok(true);
+        }
         let mark = mark(&next);
         if let Some(request) = mark {
             if !self.client.at_boundary() {
@@ -254,7 +263,9 @@ impl<C: Codec> Run<C> {
             .iter()
             .chain(logged.into_iter().flatten())
             .filter(|_| self.curious)
-            .filter_map(|name| Some((*name, self.codec.attribute(front, name)?.into_owned())))
+            .filter_map(|name| {
+                Some((*name, self.codec.attribute(front, name).text()?.into_owned()))
+            })
             .collect();
         // Of a message that can't be read nothing is promised.
         let denied = !request.callsite && request.violation.is_none();
@@ -270,7 +281,17 @@ impl<C: Codec> Run<C> {
         self.open.extend(request.tag.map(|tag| (tag, place, reason)));
         let refused = reason.is_some();
         let (sent, reply) = (None, None);
-        self.asked.push(Asked { name, resource, request, sent, attributes, reply, refused });
+        let broken = Vec::new();
+        self.asked.push(Asked {
+            name,
+            resource,
+            request,
+            sent,
+            attributes,
+            reply,
+            refused,
+            broken,
+        });
         Ok(())
     }
 
@@ -285,6 +306,12 @@ impl<C: Codec> Run<C> {
         self.upstream.permits(&next)?;
         if let (Next::Drop { .. }, 0) = (&next, self.given_up) {
             return Err(Breach::new(Rule::Late, "drops a reply, and no request was given up"));
+        }
+        if let Next::Breaks(_) = next {
+            return Err(Breach::new(
+                Rule::First,
+                "breaks a reply, and replies are never held back",
+            ));
         }
         if let Some(reply) = mark(&next) {
             let waits = |(tag, _, refusal): &(Tag, usize, Option<Reason>)| {
@@ -356,7 +383,7 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
     match next {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
-        Next::Drop { .. } => None,
+        Next::Drop { .. } | Next::Breaks(_) => None,
     }
 }
 

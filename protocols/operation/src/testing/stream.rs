@@ -168,6 +168,7 @@ impl Stream {
                 self.wanted = n;
                 return false;
             }
+            Next::Breaks(_) => {}
             Next::Pass { len, ends, .. } => {
                 self.left = len;
                 self.ends = ends;

@@ -6,9 +6,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use operation::{
-    Codec, Link, Named, Next, Outcome, Protocol, Refusal, Reply, Request, Tag, Violation,
+    Codec, Fact, Link, Named, Next, Outcome, Protocol, Refusal, Reply, Request, Tag, Violation,
 };
-use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 const HEADER: usize = 4;
 /// How much of a text is looked at for its words.
@@ -135,14 +135,7 @@ impl Toy {
 
     /// What a broken codec says first of a request.
     fn botch(&mut self, bytes: &[u8]) -> Option<Next<Request>> {
-        let mark = Request {
-            tag: None,
-            awaits: false,
-            light: false,
-            callsite: false,
-            shape: None,
-            violation: None,
-        };
+        let mark = Request::default();
         match self.flaw? {
             Flaw::HoldsForNothing if bytes.len() > 9 => Some(Next::Hold(9)),
             Flaw::HoldsForWhatIsClaimed => {
@@ -206,14 +199,7 @@ impl Codec for Toy {
         self.asked += 1;
         self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false }));
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
-        let mark = Request {
-            tag,
-            awaits: false,
-            light: false,
-            callsite: false,
-            shape: None,
-            violation: None,
-        };
+        let mark = Request { tag, ..Request::default() };
         let mark = (!missed).then_some(mark);
         self.request = Walk { left: len, items: 0 };
         let here = self.request.on(bytes);
@@ -282,17 +268,17 @@ impl Codec for Toy {
         Ok(Next::Pass { len: here as u64, mark, ends })
     }
 
-    fn attribute<'b>(&'b self, bytes: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
-        let (len, text) = front(bytes).ok()?.ok()?;
+    fn attribute<'b>(&'b self, bytes: &'b [u8], name: &str) -> Fact<'b> {
+        let Ok(Ok((len, text))) = front(bytes) else { return Fact::Absent };
         let text = match self.flaw {
             Some(Flaw::ReadsAttributesPastTheMessage) => &bytes[HEADER..],
             _ => &text[..text.len().min(len)],
         };
         if self.has(Flaw::DeniesItsCallsite) && name == "callsite" {
-            return Some("nowhere".into());
+            return Fact::is("nowhere");
         }
-        let last = text.rsplit(|byte| *byte == b',').next()?;
-        (name == "last").then(|| String::from_utf8_lossy(last))
+        let last = text.rsplit(|byte| *byte == b',').next().filter(|_| name == "last");
+        last.map(String::from_utf8_lossy).into()
     }
 
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {

@@ -1,0 +1,61 @@
+//! Whether something matches, as far as that is known.
+
+/// Whether something matches, as far as that is known. Ordered so that the smaller of two is what
+/// both together are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Truth {
+    /// It does not.
+    No,
+    /// A fact decides that stands further on in the request.
+    Unread,
+    /// A fact decides that can't be told.
+    Unknown,
+    /// It does.
+    Yes,
+}
+
+impl Truth {
+    /// Whether both match.
+    pub(super) fn and(self, other: Truth) -> Truth {
+        self.min(other)
+    }
+
+    /// Whether one of the two matches.
+    pub(super) fn or(self, other: Truth) -> Truth {
+        self.not().and(other.not()).not()
+    }
+
+    /// The opposite.
+    pub(super) fn not(self) -> Truth {
+        match self {
+            Truth::No => Truth::Yes,
+            Truth::Yes => Truth::No,
+            doubt => doubt,
+        }
+    }
+
+    /// Whether it is neither yes nor no.
+    pub fn is_in_doubt(self) -> bool {
+        matches!(self, Truth::Unread | Truth::Unknown)
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(holds: bool) -> Self {
+        if holds { Truth::Yes } else { Truth::No }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Truth::{No, Unknown, Unread, Yes};
+
+    #[test]
+    fn doubt_decides_only_where_nothing_else_does() {
+        assert_eq!([Yes.and(Unknown), Yes.and(Unread), No.and(Unread)], [Unknown, Unread, No]);
+        assert_eq!([Yes.or(Unread), No.or(Unknown), No.or(No)], [Yes, Unknown, No]);
+        assert_eq!([Yes.not(), No.not(), Unread.not()], [No, Yes, Unread]);
+        // More of the request may still make a no of it.
+        assert_eq!([Unknown.and(Unread), Unknown.or(Unread)], [Unread, Unread]);
+    }
+}
