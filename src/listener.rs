@@ -309,7 +309,7 @@ impl Local {
     /// each of many.
     pub fn out_of_held_bytes(&self, held: &HeldBytes) {
         let labels = [("listener", &*self.plan().name)];
-        self.metrics.counter(names::HELD_BYTES_EXCEEDED_TOTAL, &labels).increment(1);
+        self.metrics.counter(names::REQUESTS_NOT_HELD_TOTAL, &labels).increment(1);
         if self.unheld.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             self.unheld.set(Some(Instant::now()));
             tracing::warn!(

@@ -26,8 +26,7 @@ fn find(collection: &str) -> Document {
 fn what_is_compressed_twice_is_inflated_not_even_once() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
-    let mut client = RawClient::connect(tollgate.listener("db"));
-    let mut sent = Vec::new();
+    let (mut client, mut sent) = RawClient::offering(tollgate.listener("db"));
     for (n, inner) in (1..).zip(Compressor::ALL) {
         let once = wire::compressed(&op_msg(n, &find("hidden")), inner);
         for outer in Compressor::ALL {
@@ -91,9 +90,8 @@ fn documents_of_any_depth_are_stepped_over() {
     }
     let lines = tollgate.logged(9, |line| line["operation"] == "find");
     assert!(lines.iter().all(|line| line["outcome"] == "ok"), "{lines:?}");
-    // `$db` of the deepest lies beyond what is looked at.
-    let named = lines.iter().filter(|line| line["resource"] == "shop.orders").count();
-    assert_eq!(named, 6, "{lines:?}");
+    // `$db` of the deepest lies far behind what is read at first, and is learned as it passes.
+    assert!(lines.iter().all(|line| line["resource"] == "shop.orders"), "{lines:?}");
     tollgate.metric_becomes("tollgate_violations_total", &[], 0.0);
     assert!(tollgate.peak_memory() - before < 16 * MIB, "depth in memory");
 }

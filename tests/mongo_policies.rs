@@ -282,8 +282,15 @@ fn no_write_gets_round_a_read_only_listener_in_any_disguise() {
         doc! {"explain": {"aggregate": "c", "pipeline": [{"$out": "copy"}]}, "$db": "d"},
         doc! {"explain": {"delete": "c"}, "$db": "d"},
         doc! {"nobodyKnowsThis": 1, "$db": "d"},
+        doc! {"aggregate": "c", "pipeline": [{"$facet": {"a": [{"$out": "copy"}]}}], "$db": "d"},
+        doc! {"aggregate": "c", "pipeline": [
+            {"$unionWith": {"coll": "c", "pipeline": [{"$merge": "copy"}]}},
+        ], "$db": "d"},
+        doc! {"aggregate": "c", "pipeline": [
+            {"$lookup": {"from": "c", "pipeline": [{"$out": "copy"}], "as": "x"}},
+        ], "$db": "d"},
     ];
-    let mut client = RawClient::connect(tollgate.listener("db"));
+    let (mut client, hello) = RawClient::offering(tollgate.listener("db"));
     let mut id = 0;
     for command in &commands {
         let plain = |id| op_msg(id, command);
@@ -314,5 +321,6 @@ fn no_write_gets_round_a_read_only_listener_in_any_disguise() {
     let find = op_msg(904, &doc! {"find": "c", "$db": "d"});
     client.send(&find);
     assert_eq!(client.read().answers(), 904);
-    assert_eq!(upstream.bytes(find.len()), find, "the service saw the read, and nothing else");
+    let seen = [hello, find].concat();
+    assert_eq!(upstream.bytes(seen.len()), seen, "the service saw the read, and nothing else");
 }

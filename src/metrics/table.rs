@@ -12,7 +12,7 @@ pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
 /// Times that accepting stopped for want of descriptors.
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
 /// Requests that could not be held until policies knew all that they needed.
-pub const HELD_BYTES_EXCEEDED_TOTAL: &str = "tollgate_held_bytes_exceeded_total";
+pub const REQUESTS_NOT_HELD_TOTAL: &str = "tollgate_requests_not_held_total";
 /// Client connections open, by worker.
 pub const WORKER_CONNECTIONS_ACTIVE: &str = "tollgate_worker_connections_active";
 /// Operations ended, by outcome.
@@ -150,7 +150,7 @@ pub const TABLE: &[Metric] = &[
         "Times that accepting stopped for a moment because the process was out of descriptors.",
     ),
     counter(
-        HELD_BYTES_EXCEEDED_TOTAL,
+        REQUESTS_NOT_HELD_TOTAL,
         "requests",
         LISTENER,
         "Requests that could not be held until policies knew all that they needed, since the listener's `max_held_bytes` were in use.",

@@ -264,7 +264,7 @@ impl Entry {
             "resource" => operation.resource.starts_with(UNREAD),
             name => operation.attribute(name) == Fact::Unread,
         };
-        self.rule.as_ref().is_some_and(|rule| rule.action.decides_by().iter().any(|it| unread(it)))
+        self.rule.as_ref().is_some_and(|rule| rule.action.decides_by().iter().any(unread))
     }
 
     /// The key of its match whose value is not known of an operation.

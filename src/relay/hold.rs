@@ -10,7 +10,8 @@ use std::time::Instant;
 pub(super) struct Hold {
     /// When its first byte was seen.
     began: Instant,
-    /// How many bytes of it the codec needs to know more.
+    /// How many bytes of it the codec has read, and needs to know more.
+    read: usize,
     wanted: usize,
     /// What it counts against the listener's bound.
     bytes: Held,
@@ -31,17 +32,18 @@ impl<C: Codec> Relay<C> {
     /// Holds the request that the codec marked last: policies can't decide about it yet.
     pub(super) fn hold(&mut self, tag: Option<Tag>) {
         let now = self.now();
-        let (here, wanted) = (self.up.unread().len(), self.codec.reread(tag));
+        let here = self.up.unread().len();
+        let wanted = self.codec.reread(tag, self.up.unread());
         let hold = self.hold.get_or_insert_with(|| {
             let (bytes, exhausted, decided) = (self.door.held_bytes().begin(), false, false);
-            Box::new(Hold { began: now, wanted, bytes, exhausted, decided })
+            Box::new(Hold { began: now, read: 0, wanted, bytes, exhausted, decided })
         });
         if hold.decided {
-            (hold.began, hold.exhausted, hold.decided) = (now, false, false);
+            (hold.began, hold.read, hold.exhausted, hold.decided) = (now, 0, false, false);
         }
-        hold.wanted = wanted;
-        // A codec that can't read any further has told all that it will.
-        hold.exhausted |= wanted <= here;
+        // A codec that has read no further than before tells no more than it did.
+        hold.exhausted |= wanted <= hold.read;
+        (hold.read, hold.wanted) = (here, wanted);
     }
 
     /// What the request at the front waits for, if it is held and there is room for more of it.

@@ -209,7 +209,7 @@ fn what_is_written_about_policies_is_what_runs() {
                     "protocol": "mongo", "operation": ["drop", "dropDatabase"],
                     "resource": ["shop.*", "*.orders"],
                     "not": {
-                        "user": "admin", "peer": ["10.0.0.0/8", "192.168.*", "::1"],
+                        "user": "admin@admin", "peer": ["10.0.0.0/8", "192.168.*", "::1"],
                         "not": { "app": "night?" },
                     },
                 },

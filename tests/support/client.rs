@@ -1,7 +1,7 @@
 //! A client that sends what it is told, byte for byte.
 
 use super::{PATIENCE, wire::Message};
-use bson::Document;
+use bson::{Document, doc};
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -19,6 +19,16 @@ impl RawClient {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         Self(stream)
+    }
+
+    /// Connects, and offers to compress as a driver does. Returns the bytes of that `hello` too.
+    pub fn offering(address: SocketAddr) -> (Self, Vec<u8>) {
+        let offered = vec!["snappy", "zlib", "zstd"];
+        let hello = doc! { "hello": 1, "compression": offered, "$db": "admin" };
+        let hello = super::wire::op_msg(1_000, &hello);
+        let mut client = Self::connect(address);
+        assert_eq!(client.ask(&hello).answers(), 1_000);
+        (client, hello)
     }
 
     /// Sends these bytes in one write.
@@ -52,6 +62,11 @@ impl RawClient {
         let reply = self.ask(&super::wire::op_msg(id, command));
         assert_eq!(reply.answers(), id);
         reply.document()
+    }
+
+    /// The document of the next reply; `None` if the peer closes first.
+    pub fn read_until_close_or_reply(&mut self) -> Option<Document> {
+        Message::read(&mut self.0).ok().flatten().map(|reply| reply.document())
     }
 
     /// Everything until the peer closes. A reset counts as a close.

@@ -233,7 +233,8 @@ impl Observed {
     pub fn check_login(&self) {
         for run in &self.runs {
             let lines = [self.lines(run, "insert"), self.lines(run, "find")].concat();
-            assert!(lines.iter().all(|line| line["user"] == secantus::USER), "{lines:?}");
+            let user = format!("{}@admin", secantus::USER);
+            assert!(lines.iter().all(|line| line["user"] == user), "{lines:?}");
         }
         let refused = |line: &Value| line["code"] == "AuthenticationFailed";
         let refused = self.tollgate.logged(self.runs.len(), refused);

@@ -1,11 +1,12 @@
 //! What a request asks for: its command, what that is about, and what its reply will mean.
 
 use crate::{
-    commands::{self, Command, OTHER, Role, Target},
+    commands::{self, Command, OTHER, Role, Target, UNREAD_COMMAND},
     comment,
-    element::{Element, complete, elements, kind},
+    element::{Element, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
+    namespaces,
 };
 use operation::Violation;
 
@@ -14,6 +15,16 @@ const RESOURCE: usize = 320;
 
 /// Stands for what could not be read; see [`operation::Operation::resource`].
 pub(crate) const UNREAD: &str = "?";
+
+/// How many fields a command may have; no driver sends a tenth of that.
+const MOST_FIELDS: usize = 256;
+
+/// A field of a command, or a section of its message, is there twice: servers differ in which of
+/// the two counts.
+pub(crate) const TWICE: Violation = Violation("duplicate_field");
+
+/// A section of a kind that is not known, or more sequences than there can be.
+const STRANGE: Violation = Violation("unknown_section");
 
 /// What a request asks for. What it is about is written to a string beside it.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +48,8 @@ pub(crate) struct Asked {
     pub(crate) secret: bool,
     /// A good answer says that what it is about exists.
     pub(crate) confirmable: bool,
+    /// It goes on behind the bytes that were read, and may tell more there.
+    pub(crate) partial: bool,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -61,21 +74,45 @@ impl Asked {
             commented: false,
             secret: command.secret,
             confirmable: true,
+            partial: false,
             violation: None,
         }
+    }
+
+    /// A request whose command has not been read, and `missing` if all of it was.
+    fn without_command(message: &Message<'_>, missing: Violation, resource: &mut String) -> Self {
+        resource.push_str(UNREAD);
+        if !message.cut {
+            let violation = if message.strange { STRANGE } else { missing };
+            return Self::unreadable(message.header, Some(violation));
+        }
+        // It may have a comment, or be one that nothing of may be shown.
+        let unread = Self::bare(&UNREAD_COMMAND, message.header);
+        Self { commented: true, partial: true, ..unread }
+    }
+
+    /// Whether it carries documents worth counting, or may.
+    pub(crate) fn counts_documents(&self) -> bool {
+        self.command.carries_documents() || self.name == UNREAD
     }
 
     /// Reads the front of a request, and writes what it is about over `resource`.
     pub(crate) fn read(message: &Message<'_>, resource: &mut String) -> Self {
         resource.clear();
         match message.header.opcode {
-            opcode::MSG => Self::message(message, resource),
+            opcode::MSG => {
+                let asked = match message.body {
+                    [] => Self::without_command(message, Violation("no_body"), resource),
+                    _ => Self::command(message, None, resource),
+                };
+                Self { silent: message.flags & flag::MORE_TO_COME != 0, ..asked }
+            }
             opcode::QUERY if message.legacy_command() => {
                 let namespace = String::from_utf8_lossy(message.namespace);
                 let database = namespace.strip_suffix(".$cmd");
                 let asked = Self::command(message, database, resource);
                 let commented = asked.commented || message.wrapper().any(comment::is_comment);
-                Self { commented, ..asked }
+                Self { commented, partial: message.cut, ..asked }
             }
             code => {
                 // Of a stranger nobody knows what it names.
@@ -89,48 +126,29 @@ impl Asked {
         }
     }
 
-    fn message(message: &Message<'_>, resource: &mut String) -> Self {
-        let silent = message.flags & flag::MORE_TO_COME != 0;
-        if message.body.is_empty() {
-            // The body comes after more than is looked at: the sequence tells the command.
-            let carried = [("documents", "insert"), ("updates", "update"), ("deletes", "delete")];
-            let command = carried
-                .iter()
-                .chain(&[("ops", "bulkWrite"), ("nsInfo", "bulkWrite")])
-                .find(|(identifier, _)| message.sequence(identifier.as_bytes()).is_some())
-                .map_or(&OTHER, |(_, command)| commands::find(command.as_bytes()));
-            let violation = message.whole.then_some(Violation("no_body"));
-            resource.push_str(UNREAD);
-            return Self { silent, violation, ..Self::bare(command, message.header) };
-        }
-        Self { silent, ..Self::command(message, None, resource) }
-    }
-
     /// Reads a command: the first element names it (specifications, message/OP_MSG).
     fn command(message: &Message<'_>, database: Option<&str>, resource: &mut String) -> Self {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
-            let violation = message.whole.then_some(Violation("no_command"));
-            resource.push_str(UNREAD);
-            return Self::unreadable(message.header, violation);
+            return Self::without_command(message, Violation("no_command"), resource);
         };
         let command = commands::find(first.name);
         let mut asked = Self::bare(command, message.header);
         let mut database = database;
         let mut collection = Subject::of(command, &first);
+        let mut known = Fields::default();
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
-        for field in fields {
+        let mut twice = message.twice | known.note(message, &first);
+        for field in fields.by_ref() {
+            twice |= known.note(message, &field);
             match field.name {
                 b"$db" if message.namespace.is_empty() => {
                     // Which of two counts is the server's to say.
-                    let another = database.is_some() && database != field.text();
-                    database = if another { Some(UNREAD) } else { field.text() };
+                    let another = database.is_some() && database != field.name_text();
+                    database = if another { Some(UNREAD) } else { field.name_text() };
                 }
                 b"collection" if command.target == Target::GetMore => {
                     collection = Subject::Collection(field);
-                }
-                b"nsInfo" if command.target == Target::Bulk => {
-                    collection = Subject::Whole(only(namespaces(&field)));
                 }
                 b"tailable" => tailable = field.number() == Some(1),
                 b"awaitData" => await_data = field.number() == Some(1),
@@ -142,17 +160,27 @@ impl Asked {
                 _ => {}
             }
         }
+        asked.violation = match () {
+            () if known.count > MOST_FIELDS => Some(Violation("too_many_fields")),
+            () if twice => Some(TWICE),
+            () => message.strange.then_some(STRANGE),
+        };
+        asked.partial = message.cut && !(message.mapped && fields.complete());
         match command.role {
             Role::Cursor => asked.tails |= tailable && await_data,
             Role::GetMore => asked.cursor = first.number().unwrap_or_default(),
             Role::Hello => asked.awaits = version && limit,
             Role::Bulk => {
-                if let Some(documents) = message.sequence(b"nsInfo").filter(|_| message.whole) {
-                    collection = Subject::Whole(only(sequence(documents)));
-                }
+                let all = namespaces::of_bulk(message, message.body);
+                asked.partial |= all.is_none() && message.cut;
+                collection = all
+                    .and_then(|all| all.first().map(|it| Subject::Whole(it)))
+                    .unwrap_or(collection);
             }
             _ => {}
         }
+        // What is still to come may be a comment.
+        asked.commented |= asked.partial;
         asked.tails &= command.role == Role::Cursor;
         asked.confirmable = !command.answers_anybody() || database.is_some_and(known_to_all);
         collection.write(database, resource);
@@ -186,21 +214,58 @@ impl Asked {
     }
 }
 
+/// The fields of a command that were seen: enough to notice one that is there twice.
+#[derive(Default)]
+struct Fields {
+    /// A bit for each name. Where two share one, the names are compared.
+    seen: u64,
+    count: usize,
+}
+
+impl Fields {
+    /// Notes the next field of a message's body. Returns whether it is there twice, also as the
+    /// name of a sequence.
+    fn note(&mut self, message: &Message<'_>, field: &Element<'_>) -> bool {
+        let before = self.count;
+        self.count += 1;
+        let [.., last] = field.name else { return message.has_field_apart(field.name) };
+        let first = field.name.first().copied().unwrap_or_default();
+        let mix = usize::from(first) * 7 + usize::from(*last) * 3 + field.name.len();
+        let bit = 1_u64 << (mix % 64);
+        let shared = self.seen & bit != 0 && before < MOST_FIELDS;
+        self.seen |= bit;
+        let same = |earlier: Element<'_>| earlier.name == field.name;
+        shared && elements(message.body).take(before).any(same)
+            || message.has_field_apart(field.name)
+    }
+}
+
 /// What a command is about.
 #[derive(Clone, Copy)]
 enum Subject<'b> {
     Database,
     Collection(Element<'b>),
+    /// Some collection of the database, which is not told by name.
+    SomeCollection,
     Whole(&'b str),
 }
 
 impl<'b> Subject<'b> {
     fn of(command: &Command, first: &Element<'b>) -> Self {
         match command.target {
-            Target::Collection if first.kind == kind::STRING => Subject::Collection(*first),
+            Target::Collection => match first.kind {
+                kind::STRING | kind::SYMBOL => Subject::Collection(*first),
+                // `{aggregate: 1}` is about the whole database.
+                kind::DOUBLE | kind::INT32 | kind::INT64 if first.number() == Some(1) => {
+                    Subject::Database
+                }
+                // A UUID also names a collection.
+                _ => Subject::SomeCollection,
+            },
+            Target::GetMore => Subject::SomeCollection,
             // Named by its namespaces, wherever they are.
             Target::Bulk => Subject::Whole(UNREAD),
-            Target::Namespace => first.text().map_or(Subject::Database, Subject::Whole),
+            Target::Namespace => Subject::Whole(first.name_text().unwrap_or(UNREAD)),
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));
@@ -209,23 +274,30 @@ impl<'b> Subject<'b> {
                     Some((command, inner)) if command.target != Target::Explain => {
                         Subject::of(command, &inner)
                     }
-                    _ => Subject::Database,
+                    _ => Subject::SomeCollection,
                 }
             }
-            _ => Subject::Database,
+            // A command that is not known may name a collection, in whatever way.
+            Target::Anything => match first.kind {
+                kind::DOUBLE | kind::INT32 | kind::INT64 | kind::BOOLEAN | kind::NULL => {
+                    Subject::Database
+                }
+                _ => Subject::Whole(UNREAD),
+            },
+            Target::Database => Subject::Database,
         }
     }
 
     fn write(self, database: Option<&str>, resource: &mut String) {
-        match self {
-            Subject::Whole(name) => put(resource, name),
-            Subject::Database => put(resource, database.unwrap_or(UNREAD)),
-            Subject::Collection(element) => {
-                put(resource, database.unwrap_or(UNREAD));
-                resource.push('.');
-                put(resource, element.text().unwrap_or(UNREAD));
-            }
-        }
+        let collection = match self {
+            Subject::Whole(name) => return put(resource, name),
+            Subject::Database => return put(resource, database.unwrap_or(UNREAD)),
+            Subject::Collection(element) => element.name_text().unwrap_or(UNREAD),
+            Subject::SomeCollection => UNREAD,
+        };
+        put(resource, database.unwrap_or(UNREAD));
+        resource.push('.');
+        put(resource, collection);
     }
 }
 
@@ -245,34 +317,6 @@ fn watches(pipeline: &Element<'_>) -> bool {
     let stage = pipeline.elements().and_then(|mut stages| stages.next());
     let operator = stage.and_then(|stage| stage.elements()).and_then(|mut stage| stage.next());
     operator.is_some_and(|operator| operator.name == b"$changeStream")
-}
-
-/// What a `bulkWrite` is about: its one namespace. Of several, no name would be all.
-fn only<'b>(mut namespaces: impl Iterator<Item = Option<&'b str>>) -> &'b str {
-    let first = namespaces.next().flatten();
-    first.filter(|first| namespaces.all(|other| other == Some(*first))).unwrap_or(UNREAD)
-}
-
-/// The namespaces in the array `nsInfo`.
-fn namespaces<'b>(array: &Element<'b>) -> impl Iterator<Item = Option<&'b str>> {
-    let here = complete(array.value);
-    elements(array.value).map(move |info| namespace(info.value).filter(|_| here))
-}
-
-/// The namespaces in the sequence `nsInfo`, document after document.
-fn sequence(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
-    std::iter::from_fn(move || {
-        let len = documents.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
-        let whole = documents.split_at_checked(len).filter(|_| len >= 5);
-        let (document, rest) = whole.unwrap_or((&[], &[]));
-        let over = std::mem::replace(&mut documents, rest).is_empty();
-        (!over).then(|| namespace(document))
-    })
-}
-
-/// The `ns` of a document.
-fn namespace(document: &[u8]) -> Option<&str> {
-    elements(document).find(|field| field.name == b"ns")?.text()
 }
 
 #[cfg(test)]

@@ -1,31 +1,63 @@
 //! What a connection tells about the program and the person behind it.
 
 use crate::{
+    commands::Role,
     comment::clean,
+    compressed::READABLE,
     element::{Element, elements, kind},
 };
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
+use operation::Fact;
+use std::borrow::Cow;
 
 /// The longest user name, application name or driver that is kept, in bytes.
 const LONGEST: usize = 128;
+
+/// How many users may be logged in at once: one for each database, as servers had it before
+/// MongoDB 7.
+const MOST_USERS: usize = 8;
 
 /// Facts about a client, learned from its handshake (specifications, mongodb-handshake).
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     app: Option<Box<str>>,
     driver: Option<Box<str>>,
-    user: Option<Box<str>>,
+    users: Users,
     claim: Claim,
     backs_off: bool,
+    compresses: bool,
 }
 
-/// A name that is claimed and not proved yet.
+/// Who is logged in.
+#[derive(Debug, Default)]
+struct Users {
+    /// `name@database`, of different databases.
+    names: Vec<Box<str>>,
+    /// Somebody is logged in whose name could not be read.
+    unknown: bool,
+}
+
+/// A log-in, or its end, to which the server has not answered yet.
 #[derive(Debug, Default)]
 struct Claim {
     /// Counts the claims, so that the end of one is not taken for the end of another.
     number: u32,
-    user: Option<Box<str>>,
+    step: Step,
     /// One step proves it, so its reply says nothing about `done`.
     one_step: bool,
+}
+
+/// What a claim comes to if the server agrees.
+#[derive(Debug, Default)]
+enum Step {
+    #[default]
+    Nothing,
+    /// This `name@database` is logged in.
+    LogIn(Box<str>),
+    /// Somebody is logged in whose name can't be read.
+    LogInUnknown,
+    /// Nobody of this database is logged in any more.
+    LogOut(Box<str>),
 }
 
 impl Client {
@@ -39,9 +71,19 @@ impl Client {
         self.driver.as_deref()
     }
 
-    /// The user's name, once the server has accepted the proof.
-    pub(crate) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+    /// Who is logged in, as `name@database`, once the server has accepted the proof.
+    pub(crate) fn user(&self) -> Fact<'_> {
+        match self.users.names.as_slice() {
+            _ if self.users.unknown => Fact::Unknown,
+            [] => Fact::Absent,
+            [one] => Fact::is(one),
+            several => Fact::Each(several.iter().map(|it| Cow::Borrowed(&**it)).collect()),
+        }
+    }
+
+    /// Whether its `hello` offered to compress.
+    pub(crate) fn compresses(&self) -> bool {
+        self.compresses
     }
 
     /// Whether its driver knows how to back off and try again (specifications,
@@ -56,6 +98,10 @@ impl Client {
         let knows =
             |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
         self.backs_off |= field(hello, b"backpressure").is_some_and(knows);
+        let offered = field(hello, b"compression").and_then(|offered| offered.elements());
+        self.compresses |= offered.is_some_and(|mut offered| {
+            offered.any(|name| name.text().is_some_and(|name| READABLE.contains(&name)))
+        });
         let Some(client) = field(hello, b"client").and_then(|client| document(&client)) else {
             return;
         };
@@ -76,62 +122,134 @@ impl Client {
         }
     }
 
-    /// Begins an authentication: `saslStart`, `authenticate`, or a `hello` that carries one of
-    /// them. Returns its number.
-    pub(crate) fn claim(&mut self, body: &[u8]) -> u32 {
-        let speculative = field(body, b"speculativeAuthenticate");
-        let body = speculative.and_then(|field| document(&field)).unwrap_or(body);
-        let one_step = field(body, b"saslStart").is_none();
-        let user = if one_step {
-            field(body, b"user").and_then(|user| user.text()).map(str::to_owned)
+    /// Begins a log-in of a user of `database`: `saslStart`, `authenticate`, or a `hello` that
+    /// carries one of them. Returns its number.
+    pub(crate) fn claim(&mut self, role: Role, body: &[u8], database: &str) -> u32 {
+        // Only a `hello` may log in beside what it asks for.
+        let speculative = match role {
+            Role::Hello => only(body, b"speculativeAuthenticate").and_then(|it| document(&it)),
+            _ => None,
+        };
+        let step = speculative.unwrap_or(body);
+        let one_step = field(step, b"saslStart").is_none();
+        let name = if one_step {
+            only(step, b"user").and_then(|user| user.text()).map(str::to_owned)
         } else {
-            sasl_user(body)
+            sasl_user(step)
         };
-        self.claim = Claim {
-            number: self.claim.number.wrapping_add(1).max(1),
-            user: user
-                .filter(|user| user.len() <= LONGEST)
-                .map(|user| clean(&user, LONGEST).into()),
-            one_step,
+        let database = match speculative {
+            Some(step) => only(step, b"db").and_then(|database| database.text()),
+            None => Some(database),
         };
+        let readable = |name: &String| name.len() <= LONGEST && !name.chars().any(char::is_control);
+        let known = name.filter(|name| !name.is_empty() && readable(name));
+        self.begin(match (known, database) {
+            (Some(name), Some(database)) => Step::LogIn(format!("{name}@{database}").into()),
+            _ => Step::LogInUnknown,
+        });
+        self.claim.one_step = one_step;
         self.claim.number
     }
 
-    /// The number of the authentication under way; 0 if there is none.
-    pub(crate) fn claimed(&self) -> u32 {
-        self.claim.user.as_ref().map_or(0, |_| self.claim.number)
+    /// Begins to log out whoever is logged in of `database`. Returns the step's number.
+    pub(crate) fn leave(&mut self, database: &str) -> u32 {
+        self.begin(Step::LogOut(database.into()));
+        self.claim.one_step = true;
+        self.claim.number
     }
 
-    /// Takes note of the server's answer to a step of the authentication with this number.
+    fn begin(&mut self, step: Step) {
+        let number = self.claim.number.wrapping_add(1).max(1);
+        self.claim = Claim { number, step, one_step: false };
+    }
+
+    /// The number of the log-in under way; 0 if there is none.
+    pub(crate) fn claimed(&self) -> u32 {
+        match self.claim.step {
+            Step::LogIn(_) | Step::LogInUnknown => self.claim.number,
+            Step::Nothing | Step::LogOut(_) => 0,
+        }
+    }
+
+    /// Takes note of the server's answer to a step of the log-in with this number.
     ///
     /// Requests may be sent without waiting for replies; so an answer counts only for the claim
-    /// that was the latest when its request was sent, and still is.
+    /// that was the latest when its request was sent, and still is. Where two were under way, it
+    /// can't be told whom the server logged in.
     pub(crate) fn answered(&mut self, number: u32, ok: bool, done: bool) {
         if number != self.claim.number {
+            self.users.unknown |= ok && number != 0;
             return;
         }
         if ok && (done || self.claim.one_step) {
-            self.user = self.claim.user.take();
+            match std::mem::take(&mut self.claim.step) {
+                Step::Nothing => {}
+                Step::LogIn(name) => self.users.enter(name),
+                Step::LogInUnknown => self.users.unknown = true,
+                Step::LogOut(database) => self.users.leave(&database),
+            }
         } else if !ok {
-            self.claim.user = None;
+            self.claim.step = Step::Nothing;
         }
     }
 }
 
-/// The user's name in the first message of a SASL conversation.
+impl Users {
+    fn enter(&mut self, name: Box<str>) {
+        self.leave(database_of(&name));
+        self.unknown |= self.names.len() >= MOST_USERS;
+        self.names.push(name);
+        self.names.truncate(MOST_USERS);
+    }
+
+    fn leave(&mut self, database: &str) {
+        self.names.retain(|name| database_of(name) != database);
+    }
+}
+
+/// The database of a `name@database`. Names may have an `@`, databases not.
+fn database_of(user: &str) -> &str {
+    user.rsplit_once('@').map_or("", |(_, database)| database)
+}
+
+/// The user's name in the first message of a SASL conversation; `None` where it can't be told whom
+/// the server would log in.
 fn sasl_user(start: &[u8]) -> Option<String> {
-    let payload = field(start, b"payload")?.binary()?;
-    let payload = std::str::from_utf8(payload).ok()?;
-    match field(start, b"mechanism")?.text()? {
+    let payload = payload(&only(start, b"payload")?)?;
+    let payload = std::str::from_utf8(&payload).ok()?;
+    only(start, b"saslStart")?;
+    match only(start, b"mechanism")?.text()? {
         // RFC 4616: authorization identity, user, password, between NULs.
-        "PLAIN" => payload.split('\0').nth(1).map(str::to_owned),
+        "PLAIN" => match payload.split('\0').collect::<Vec<_>>().as_slice() {
+            [identity, user, _] if identity.is_empty() || identity == user => {
+                Some((*user).to_owned())
+            }
+            _ => None,
+        },
         // RFC 5802: `n,,n=user,r=nonce`, with commas and equal signs written `=2C` and `=3D`.
+        // What stands between the first two commas would ask for another identity.
         mechanism if mechanism.starts_with("SCRAM-") => {
-            let user = payload.split(',').nth(2)?.strip_prefix("n=")?;
+            let mut parts = payload.split(',');
+            let (_, identity, user) = (parts.next()?, parts.next()?, parts.next()?);
+            let user = user.strip_prefix("n=").filter(|_| identity.is_empty())?;
             Some(user.replace("=2C", ",").replace("=3D", "="))
         }
         _ => None,
     }
+}
+
+/// The bytes of a payload: binary, or base64 in a string, which servers take as well.
+fn payload<'b>(payload: &Element<'b>) -> Option<Cow<'b, [u8]>> {
+    match payload.text() {
+        Some(text) => BASE64.decode(text).ok().map(Cow::Owned),
+        None => payload.binary().map(Cow::Borrowed),
+    }
+}
+
+/// The field with this name, if it is there once: which of two counts is the server's to say.
+fn only<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
+    let mut found = elements(body).filter(|field| field.name == key);
+    found.next().filter(|_| found.next().is_none())
 }
 
 fn field<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
@@ -152,7 +270,8 @@ mod tests {
     }
 
     fn claim(client: &mut Client, body: &Document) -> u32 {
-        client.claim(&body.to_vec().unwrap())
+        let role = if body.contains_key("hello") { Role::Hello } else { Role::SaslStart };
+        client.claim(role, &body.to_vec().unwrap(), "admin")
     }
 
     fn scram(user: &str) -> Document {
@@ -160,15 +279,20 @@ mod tests {
         doc! {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": payload(&first)}
     }
 
+    fn user(client: &Client) -> Option<String> {
+        assert!(!client.user().is_in_doubt());
+        client.user().text().map(Cow::into_owned)
+    }
+
     #[test]
     fn a_user_counts_when_the_last_step_is_done() {
         let mut client = Client::default();
         let number = claim(&mut client, &scram("a=2Cb=3Dc"));
         client.answered(number, true, false);
-        assert_eq!(client.user(), None);
+        assert_eq!(user(&client), None);
         assert_eq!(client.claimed(), number);
         client.answered(number, true, true);
-        assert_eq!(client.user(), Some("a,b=c"));
+        assert_eq!(user(&client).as_deref(), Some("a,b=c@admin"));
     }
 
     #[test]
@@ -176,9 +300,9 @@ mod tests {
         let mut client = Client::default();
         let number = claim(&mut client, &scram("eve"));
         client.answered(number, false, true);
-        assert_eq!((client.user(), client.claimed()), (None, 0));
+        assert_eq!((user(&client), client.claimed()), (None, 0));
         client.answered(number, true, true);
-        assert_eq!(client.user(), None);
+        assert_eq!(user(&client), None);
     }
 
     #[test]
@@ -189,21 +313,84 @@ mod tests {
         let other = claim(&mut client, &scram("root"));
         assert_ne!(own, other);
         client.answered(step, true, true);
-        assert_eq!(client.user(), None);
+        assert_eq!(client.user(), Fact::Unknown);
     }
 
     #[test]
     fn one_step_mechanisms_need_no_done() {
         let mut client = Client::default();
         let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app"};
-        let number = claim(&mut client, &x509);
+        let number = client.claim(Role::Authenticate, &x509.to_vec().unwrap(), "$external");
         client.answered(number, true, false);
-        assert_eq!(client.user(), Some("CN=app"));
-        let plain =
-            doc! {"saslStart": 1, "mechanism": "PLAIN", "payload": payload("\0bob\0secret")};
+        assert_eq!(user(&client).as_deref(), Some("CN=app@$external"));
+        let plain = doc! {
+            "saslStart": 1, "mechanism": "PLAIN", "payload": payload("\0bob\0secret"), "db": "hr",
+        };
         let number = claim(&mut client, &doc! {"hello": 1, "speculativeAuthenticate": plain});
         client.answered(number, true, true);
-        assert_eq!(client.user(), Some("bob"));
+        assert_eq!(user(&client).as_deref(), Some("CN=app@$external, bob@hr"));
+        let number = client.leave("$external");
+        client.answered(number, true, false);
+        assert_eq!(user(&client).as_deref(), Some("bob@hr"));
+    }
+
+    /// Whose log-in it is that ends well with this first step.
+    fn logged_in(role: Role, body: &[u8]) -> Fact<'static> {
+        let mut client = Client::default();
+        let number = client.claim(role, body, "tenant7");
+        client.answered(number, true, true);
+        client.user().into_owned()
+    }
+
+    #[test]
+    fn a_user_of_one_database_is_no_user_of_another() {
+        let body = scram("root").to_vec().unwrap();
+        assert_eq!(logged_in(Role::SaslStart, &body), Fact::is("root@tenant7"));
+    }
+
+    #[test]
+    fn only_a_hello_logs_in_beside_what_it_asks_for() {
+        let mut body = scram("mallory");
+        body.insert("speculativeAuthenticate", scram("root"));
+        let told = logged_in(Role::SaslStart, &body.to_vec().unwrap());
+        assert_eq!(told, Fact::is("mallory@tenant7"));
+    }
+
+    #[test]
+    fn a_payload_is_read_as_text_too() {
+        let mut body = scram("x");
+        body.insert("payload", BASE64.encode("n,,n=mallory,r=abc"));
+        let told = logged_in(Role::SaslStart, &body.to_vec().unwrap());
+        assert_eq!(told, Fact::is("mallory@tenant7"));
+    }
+
+    #[test]
+    fn a_log_in_that_cannot_be_read_makes_the_user_unknown_not_absent() {
+        let mut twice = scram("root").to_vec().unwrap();
+        twice.pop();
+        let second = doc! {"payload": payload("n,,n=mallory,r=abc")}.to_vec().unwrap();
+        twice.extend(&second[4..]);
+        let len = twice.len() as u32;
+        twice[..4].copy_from_slice(&len.to_le_bytes());
+        let sasl = |mechanism: &str, text: &str| {
+            doc! {"saslStart": 1, "mechanism": mechanism, "payload": payload(text)}
+                .to_vec()
+                .unwrap()
+        };
+        let odd = doc! {"saslStart": 1, "mechanism": "PLAIN", "payload": "no base64!"};
+        for body in [
+            twice,
+            sasl("GSSAPI", "ticket"),
+            sasl("MONGODB-AWS", "nonce"),
+            sasl("SCRAM-SHA-256", "n,a=root,n=mallory,r=x"),
+            sasl("PLAIN", "root\0mallory\0secret"),
+            sasl("PLAIN", "mallory"),
+            sasl("SCRAM-SHA-256", &format!("n,,n={},r=x", "x".repeat(200))),
+            odd.to_vec().unwrap(),
+            doc! {"authenticate": 1, "mechanism": "MONGODB-X509"}.to_vec().unwrap(),
+        ] {
+            assert_eq!(logged_in(Role::SaslStart, &body), Fact::Unknown, "{body:?}");
+        }
     }
 
     #[test]

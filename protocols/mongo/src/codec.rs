@@ -9,19 +9,26 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Extra, Fact, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation,
+    Codec, Extra, Fact, Learned, Link, Named, Next, OTHER_RESOURCES, Protocol, Refusal, Reply,
+    Request, Tag, Violation,
 };
 use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
 mod reply;
 mod request;
+mod sending;
 
 use reply::Receiving;
-use request::{Inflated, Sending};
+use request::Inflated;
+use sending::Sending;
 
-/// How far into a request its name, its comment and everything else is looked for, in bytes.
+/// How far into a request its name, its comment and everything else is looked for before it goes
+/// on, in bytes, where no policy needs more.
 pub(crate) const FRONT: usize = 64 * 1024;
+
+/// How much of a request's front a gate keeps, in bytes, for who asks when it has ended.
+const KEPT: usize = 4 * 1024;
 
 /// One connection that speaks MongoDB's wire protocol.
 ///
@@ -39,10 +46,17 @@ pub struct Mongo {
     sent: u64,
     opens: Opens,
     client: Option<Box<Client>>,
+    /// How many bytes of the request marked last were read: [`FRONT`], or more where a policy had
+    /// it held.
+    front: usize,
+    /// The request at hand is held: as much of it is read as is here.
+    rereads: bool,
     /// The front of the request marked last, if it came compressed.
     inflated: Option<Box<Inflated>>,
     /// A request whose documents are counted while the rest of it passes.
     sending: Option<Box<Sending>>,
+    /// What the rest of the request told that ended last.
+    learned: Option<Box<Learned>>,
     /// A reply on its way through.
     receiving: Option<Box<Receiving>>,
     /// The cursor that was used up last, and its call site: its end is still to be reported.
@@ -75,11 +89,13 @@ impl Codec for Mongo {
             "max_time_ms",
             "database",
             "collection",
+            OTHER_RESOURCES,
             "query_hash",
             "writes",
             "backs_off",
         ],
         late: &[],
+        forms: &[("user", "@", "write it with its database, `root@admin`, or `root@*` for any")],
         logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
@@ -97,8 +113,11 @@ impl Codec for Mongo {
             sent: 0,
             opens: Opens::default(),
             client: None,
+            front: FRONT,
+            rereads: false,
             inflated: None,
             sending: None,
+            learned: None,
             receiving: None,
             closed: (0, 0),
         }
@@ -121,7 +140,21 @@ impl Codec for Mongo {
     }
 
     fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
-        self.fact(front, name).into()
+        self.fact(front, name)
+    }
+
+    fn reread(&mut self, tag: Option<Tag>, front: &[u8]) -> usize {
+        self.hold_request(tag, front)
+    }
+
+    fn kept(&self) -> usize {
+        let inflated = self.inflated.as_ref().map_or(0, |inflated| inflated.message.len());
+        inflated.saturating_sub(FRONT)
+    }
+
+    fn learned(&mut self) -> Option<Learned> {
+        self.shrink();
+        self.learned.take().map(|learned| *learned)
     }
 
     fn hostile(violation: Violation) -> bool {
@@ -152,6 +185,15 @@ impl Codec for Mongo {
     fn ping(&mut self, out: &mut BytesMut) -> bool {
         refusal::ping(out);
         true
+    }
+}
+
+#[cfg(test)]
+impl Mongo {
+    /// As if its client's `hello` had offered every compressor.
+    pub(crate) fn offer_to_compress(&mut self) {
+        let hello = crate::testing::offers().to_vec().unwrap_or_default();
+        self.client.get_or_insert_default().greet(&hello);
     }
 }
 

@@ -1,14 +1,20 @@
 //! The commands that are known by name: what their first value means, and what is secret.
 
+mod table;
+
+use table::COMMANDS;
+
 /// Where a command's namespace is found (mongodb.com/docs, "Database Commands").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The first value names a collection of `$db`; where it is no string, the database is meant.
+    /// The first value names a collection of `$db`; the number 1 stands for the whole database.
     Collection,
     /// `$db` itself.
     Database,
-    /// The first value is a whole `database.collection`.
+    /// The first value is a whole `database.collection`, or the name of a database.
     Namespace,
+    /// The first value may name anything, as that of a command that is not known.
+    Anything,
     /// `getMore`: the first value is a cursor, `collection` names the collection.
     GetMore,
     /// `explain`: the first value is another command.
@@ -36,6 +42,8 @@ pub(crate) enum Role {
     SaslStart,
     /// A further step of an authentication.
     SaslContinue,
+    /// The end of a user's being logged in.
+    Logout,
     /// An authentication in one step (X.509).
     Authenticate,
     /// A legacy `OP_QUERY` or `OP_GET_MORE`, whose reply is documents and no command's answer.
@@ -81,6 +89,25 @@ impl Command {
         matches!(self.role, Role::Write | Role::Bulk)
     }
 
+    /// Whether it may name collections beside the one that it is about.
+    pub(crate) fn names_others(&self) -> bool {
+        match self.target {
+            Target::Bulk | Target::Explain => true,
+            Target::Collection | Target::Namespace | Target::Database => matches!(
+                self.name,
+                "aggregate"
+                    | "applyOps"
+                    | "cloneCollectionAsCapped"
+                    | "collMod"
+                    | "create"
+                    | "filemd5"
+                    | "mapReduce"
+                    | "renameCollection"
+            ),
+            Target::GetMore | Target::Anything => false,
+        }
+    }
+
     /// Whether it costs the server nothing, or gives back what it holds.
     pub(crate) fn is_light(&self) -> bool {
         self.answers_anybody() || matches!(self.name, "abortTransaction" | "killCursors")
@@ -117,7 +144,18 @@ impl Command {
 }
 
 /// Every command that isn't in the table: clients choose names, so names must not be kept.
-pub(crate) static OTHER: Command = plain("other", "other", Target::Database, Effect::Writes);
+pub(crate) static OTHER: Command = Command {
+    word: "other",
+    name: "other",
+    target: Target::Anything,
+    role: Role::Plain,
+    effect: Effect::Writes,
+    secret: false,
+};
+
+/// The command of a request of which too little has been read to tell it. It may be one that
+/// nothing of may be shown.
+pub(crate) static UNREAD_COMMAND: Command = Command { word: "?", name: "?", secret: true, ..OTHER };
 
 /// The command that is written `word`, or [`OTHER`].
 pub(crate) fn find(word: &[u8]) -> &'static Command {
@@ -142,214 +180,6 @@ static BEGINS: [u16; 257] = {
     }
     begins
 };
-
-const fn plain(word: &'static str, name: &'static str, target: Target, effect: Effect) -> Command {
-    Command { word, name, target, role: Role::Plain, effect, secret: false }
-}
-
-const fn role(
-    word: &'static str,
-    name: &'static str,
-    target: Target,
-    role: Role,
-    effect: Effect,
-) -> Command {
-    Command { word, name, target, role, effect, secret: false }
-}
-
-const fn secret(word: &'static str, role: Role, effect: Effect) -> Command {
-    Command { word, name: word, target: Target::Database, role, effect, secret: true }
-}
-
-use Effect::{Explains, Output, Reads, Stages, Writes};
-use Role::{Authenticate, Bulk, Cursor, Hello, Plain, SaslContinue, SaslStart, Write};
-use Target::{Collection, Database, Explain, GetMore, Namespace};
-
-/// Sorted by `word`.
-#[rustfmt::skip]
-static COMMANDS: &[Command] = &[
-    plain("_isSelf", "_isSelf", Database, Reads),
-    plain("abortTransaction", "abortTransaction", Database, Reads),
-    plain("addShard", "addShard", Database, Writes),
-    plain("addShardToZone", "addShardToZone", Database, Writes),
-    role("aggregate", "aggregate", Collection, Cursor, Stages),
-    plain("analyze", "analyze", Collection, Writes),
-    plain("analyzeShardKey", "analyzeShardKey", Namespace, Writes),
-    plain("appendOplogNote", "appendOplogNote", Database, Writes),
-    plain("applyOps", "applyOps", Database, Writes),
-    secret("authenticate", Authenticate, Reads),
-    plain("autoCompact", "autoCompact", Collection, Writes),
-    plain("availableQueryOptions", "availableQueryOptions", Database, Reads),
-    plain("balancerCollectionStatus", "balancerCollectionStatus", Namespace, Reads),
-    plain("balancerStart", "balancerStart", Database, Writes),
-    plain("balancerStatus", "balancerStatus", Database, Reads),
-    plain("balancerStop", "balancerStop", Database, Writes),
-    plain("buildInfo", "buildInfo", Database, Reads),
-    plain("buildinfo", "buildInfo", Database, Reads),
-    role("bulkWrite", "bulkWrite", Target::Bulk, Bulk, Writes),
-    plain("checkMetadataConsistency", "checkMetadataConsistency", Database, Reads),
-    plain("cleanupOrphaned", "cleanupOrphaned", Collection, Writes),
-    plain("clearJumboFlag", "clearJumboFlag", Namespace, Writes),
-    plain("cloneCollectionAsCapped", "cloneCollectionAsCapped", Collection, Writes),
-    plain("collMod", "collMod", Collection, Writes),
-    plain("collStats", "collStats", Collection, Reads),
-    plain("commitTransaction", "commitTransaction", Database, Reads),
-    plain("compact", "compact", Collection, Writes),
-    plain("compactStructuredEncryptionData", "compactStructuredEncryptionData", Collection, Writes),
-    plain("configureCollectionBalancing", "configureCollectionBalancing", Namespace, Writes),
-    plain("configureFailPoint", "configureFailPoint", Database, Writes),
-    plain("configureQueryAnalyzer", "configureQueryAnalyzer", Namespace, Writes),
-    plain("connPoolStats", "connPoolStats", Database, Reads),
-    plain("connectionStatus", "connectionStatus", Database, Reads),
-    plain("convertToCapped", "convertToCapped", Collection, Writes),
-    plain("coordinateCommitTransaction", "coordinateCommitTransaction", Database, Writes),
-    secret("copydb", Plain, Writes),
-    secret("copydbgetnonce", Plain, Reads),
-    secret("copydbsaslstart", Plain, Reads),
-    plain("count", "count", Collection, Reads),
-    plain("create", "create", Collection, Writes),
-    plain("createIndexes", "createIndexes", Collection, Writes),
-    plain("createRole", "createRole", Database, Writes),
-    plain("createSearchIndexes", "createSearchIndexes", Collection, Writes),
-    secret("createUser", Plain, Writes),
-    plain("currentOp", "currentOp", Database, Reads),
-    plain("dataSize", "dataSize", Collection, Reads),
-    plain("dbHash", "dbHash", Database, Reads),
-    plain("dbStats", "dbStats", Database, Reads),
-    role("delete", "delete", Collection, Write, Writes),
-    plain("deleteIndexes", "deleteIndexes", Collection, Writes),
-    plain("distinct", "distinct", Collection, Reads),
-    plain("driverOIDCTest", "driverOIDCTest", Database, Reads),
-    plain("drop", "drop", Collection, Writes),
-    plain("dropAllRolesFromDatabase", "dropAllRolesFromDatabase", Database, Writes),
-    plain("dropAllUsersFromDatabase", "dropAllUsersFromDatabase", Database, Writes),
-    plain("dropDatabase", "dropDatabase", Database, Writes),
-    plain("dropIndexes", "dropIndexes", Collection, Writes),
-    plain("dropRole", "dropRole", Database, Writes),
-    plain("dropSearchIndex", "dropSearchIndex", Collection, Writes),
-    plain("dropUser", "dropUser", Database, Writes),
-    plain("enableSharding", "enableSharding", Database, Writes),
-    plain("endSessions", "endSessions", Database, Reads),
-    plain("eval", "eval", Database, Writes),
-    plain("explain", "explain", Explain, Explains),
-    plain("features", "features", Database, Reads),
-    plain("filemd5", "filemd5", Collection, Reads),
-    role("find", "find", Collection, Cursor, Reads),
-    plain("findAndModify", "findAndModify", Collection, Writes),
-    plain("findandmodify", "findAndModify", Collection, Writes),
-    plain("flushRouterConfig", "flushRouterConfig", Database, Writes),
-    plain("fsync", "fsync", Database, Writes),
-    plain("fsyncUnlock", "fsyncUnlock", Database, Writes),
-    plain("geoSearch", "geoSearch", Collection, Reads),
-    plain("getClusterParameter", "getClusterParameter", Database, Reads),
-    plain("getCmdLineOpts", "getCmdLineOpts", Database, Reads),
-    plain("getDefaultRWConcern", "getDefaultRWConcern", Database, Reads),
-    plain("getFreeMonitoringStatus", "getFreeMonitoringStatus", Database, Reads),
-    plain("getLastError", "getLastError", Database, Reads),
-    plain("getLog", "getLog", Database, Reads),
-    role("getMore", "getMore", GetMore, Role::GetMore, Reads),
-    plain("getParameter", "getParameter", Database, Reads),
-    plain("getPrevError", "getPrevError", Database, Reads),
-    plain("getShardMap", "getShardMap", Database, Reads),
-    plain("getlasterror", "getlasterror", Database, Reads),
-    secret("getnonce", Plain, Reads),
-    plain("grantPrivilegesToRole", "grantPrivilegesToRole", Database, Writes),
-    plain("grantRolesToRole", "grantRolesToRole", Database, Writes),
-    plain("grantRolesToUser", "grantRolesToUser", Database, Writes),
-    role("hello", "hello", Database, Hello, Reads),
-    plain("hostInfo", "hostInfo", Database, Reads),
-    role("insert", "insert", Collection, Write, Writes),
-    plain("invalidateUserCache", "invalidateUserCache", Database, Writes),
-    role("isMaster", "isMaster", Database, Hello, Reads),
-    plain("isSelf", "isSelf", Database, Reads),
-    plain("isdbgrid", "isdbgrid", Database, Reads),
-    role("ismaster", "isMaster", Database, Hello, Reads),
-    plain("killAllSessions", "killAllSessions", Database, Writes),
-    plain("killAllSessionsByPattern", "killAllSessionsByPattern", Database, Writes),
-    plain("killCursors", "killCursors", Collection, Reads),
-    plain("killOp", "killOp", Database, Writes),
-    plain("killSessions", "killSessions", Database, Reads),
-    role("listCollections", "listCollections", Database, Cursor, Reads),
-    plain("listCommands", "listCommands", Database, Reads),
-    plain("listDatabases", "listDatabases", Database, Reads),
-    role("listIndexes", "listIndexes", Collection, Cursor, Reads),
-    plain("listSearchIndexes", "listSearchIndexes", Collection, Reads),
-    plain("listShards", "listShards", Database, Reads),
-    plain("lockInfo", "lockInfo", Database, Reads),
-    plain("logRotate", "logRotate", Database, Writes),
-    plain("logout", "logout", Database, Reads),
-    plain("mapReduce", "mapReduce", Collection, Output),
-    plain("mapreduce", "mapReduce", Collection, Output),
-    plain("mergeChunks", "mergeChunks", Namespace, Writes),
-    plain("moveChunk", "moveChunk", Namespace, Writes),
-    plain("moveCollection", "moveCollection", Namespace, Writes),
-    plain("movePrimary", "movePrimary", Database, Writes),
-    plain("moveRange", "moveRange", Namespace, Writes),
-    plain("netstat", "netstat", Database, Reads),
-    plain("parallelCollectionScan", "parallelCollectionScan", Collection, Reads),
-    plain("ping", "ping", Database, Reads),
-    plain("planCacheClear", "planCacheClear", Collection, Writes),
-    plain("planCacheClearFilters", "planCacheClearFilters", Collection, Writes),
-    plain("planCacheListFilters", "planCacheListFilters", Collection, Reads),
-    plain("planCacheSetFilter", "planCacheSetFilter", Collection, Writes),
-    plain("profile", "profile", Database, Writes),
-    plain("reIndex", "reIndex", Collection, Writes),
-    plain("refineCollectionShardKey", "refineCollectionShardKey", Namespace, Writes),
-    plain("refreshSessions", "refreshSessions", Database, Reads),
-    plain("removeQuerySettings", "removeQuerySettings", Database, Writes),
-    plain("removeShard", "removeShard", Database, Writes),
-    plain("removeShardFromZone", "removeShardFromZone", Database, Writes),
-    plain("renameCollection", "renameCollection", Namespace, Writes),
-    plain("replSetAbortPrimaryCatchUp", "replSetAbortPrimaryCatchUp", Database, Writes),
-    plain("replSetFreeze", "replSetFreeze", Database, Writes),
-    plain("replSetGetConfig", "replSetGetConfig", Database, Reads),
-    plain("replSetGetStatus", "replSetGetStatus", Database, Reads),
-    plain("replSetInitiate", "replSetInitiate", Database, Writes),
-    plain("replSetMaintenance", "replSetMaintenance", Database, Writes),
-    plain("replSetReconfig", "replSetReconfig", Database, Writes),
-    plain("replSetResizeOplog", "replSetResizeOplog", Database, Writes),
-    plain("replSetStepDown", "replSetStepDown", Database, Writes),
-    plain("replSetStepUp", "replSetStepUp", Database, Writes),
-    plain("replSetSyncFrom", "replSetSyncFrom", Database, Writes),
-    plain("resetError", "resetError", Database, Reads),
-    plain("reshardCollection", "reshardCollection", Namespace, Writes),
-    plain("revokePrivilegesFromRole", "revokePrivilegesFromRole", Database, Writes),
-    plain("revokeRolesFromRole", "revokeRolesFromRole", Database, Writes),
-    plain("revokeRolesFromUser", "revokeRolesFromUser", Database, Writes),
-    plain("rolesInfo", "rolesInfo", Database, Reads),
-    plain("rotateCertificates", "rotateCertificates", Database, Writes),
-    secret("saslContinue", SaslContinue, Reads),
-    secret("saslStart", SaslStart, Reads),
-    plain("serverStatus", "serverStatus", Database, Reads),
-    plain("setClusterParameter", "setClusterParameter", Database, Writes),
-    plain("setDefaultRWConcern", "setDefaultRWConcern", Database, Writes),
-    plain("setFeatureCompatibilityVersion", "setFeatureCompatibilityVersion", Database, Writes),
-    plain("setFreeMonitoring", "setFreeMonitoring", Database, Writes),
-    plain("setIndexCommitQuorum", "setIndexCommitQuorum", Database, Writes),
-    plain("setParameter", "setParameter", Database, Writes),
-    plain("setQuerySettings", "setQuerySettings", Database, Writes),
-    plain("setUserWriteBlockMode", "setUserWriteBlockMode", Database, Writes),
-    plain("shardCollection", "shardCollection", Namespace, Writes),
-    plain("shardingState", "shardingState", Database, Reads),
-    plain("shutdown", "shutdown", Database, Writes),
-    plain("split", "split", Namespace, Writes),
-    plain("splitVector", "splitVector", Namespace, Reads),
-    plain("startSession", "startSession", Database, Reads),
-    plain("top", "top", Database, Reads),
-    plain("transitionFromDedicatedConfigServer", "transitionFromDedicatedConfigServer", Database, Writes),
-    plain("transitionToDedicatedConfigServer", "transitionToDedicatedConfigServer", Database, Writes),
-    plain("unshardCollection", "unshardCollection", Namespace, Writes),
-    role("update", "update", Collection, Write, Writes),
-    plain("updateRole", "updateRole", Database, Writes),
-    plain("updateSearchIndex", "updateSearchIndex", Collection, Writes),
-    secret("updateUser", Plain, Writes),
-    plain("updateZoneKeyRange", "updateZoneKeyRange", Database, Writes),
-    plain("usersInfo", "usersInfo", Database, Reads),
-    plain("validate", "validate", Collection, Writes),
-    plain("validateDBMetadata", "validateDBMetadata", Database, Reads),
-    plain("waitForFailPoint", "waitForFailPoint", Database, Reads),
-    plain("whatsmyuri", "whatsmyuri", Database, Reads),
-];
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,10 @@
 use crate::snappy::Snappy;
 use flate2::{Decompress, FlushDecompress, Status};
 use operation::Violation;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 /// The compressors whose output can be read, as `hello` names them.
@@ -15,8 +19,14 @@ const HEAD: usize = 9;
 const OP_COMPRESSED: i32 = 2012;
 /// The most that is handed on at a time.
 const PIECE: usize = 16 * 1024;
-/// The largest zstd window, as a power of two: that of its level 19.
-const ZSTD_WINDOW: u32 = 23;
+/// The largest zstd window, as a power of two: that of its level 19. Of a message that is no longer
+/// than the smaller one, none needs more than that (level 15).
+const ZSTD_WINDOWS: [u32; 2] = [22, 23];
+/// What a decoder takes beside its window, in bytes, rounded up.
+const DECODER: usize = 128 * 1024;
+/// What the decoders may take together that wait for more of their requests, over all connections
+/// of a listener, in bytes.
+const MOST_INFLATING: usize = 64 << 20;
 
 const CORRUPT: Violation = Violation("bad_compression");
 const BOMB: Violation = Violation("decompression_bomb");
@@ -71,15 +81,23 @@ impl Inflate {
             2 => Compressor::Zlib(Decompress::new(true)),
             3 => {
                 let mut decoder = Decoder::new().map_err(|_| CORRUPT)?;
-                decoder
-                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW))
-                    .map_err(|_| CORRUPT)?;
+                let window = DParameter::WindowLogMax(window(size));
+                decoder.set_parameter(window).map_err(|_| CORRUPT)?;
                 Compressor::Zstd(decoder)
             }
             _ => return Err(CORRUPT),
         };
         let inflate = Self { decoder, left: size, ended: false, broken: None };
         Ok((inflate, Original { opcode, size }))
+    }
+
+    /// How much memory it may take, in bytes, until it has inflated `size` bytes in all.
+    pub(crate) fn footprint(&self, size: u32) -> usize {
+        match self.decoder {
+            Compressor::Noop => 0,
+            Compressor::Snappy(_) | Compressor::Zlib(_) => DECODER,
+            Compressor::Zstd(_) => DECODER + (1 << window(size)),
+        }
     }
 
     /// Inflates more of the message; `sink` gets pieces of at most 16 KiB, and never more in all
@@ -117,6 +135,37 @@ impl Inflate {
             None if self.left == 0 && ended => Ok(()),
             None => Err(CORRUPT),
         }
+    }
+}
+
+/// The window that a message of this size may need, as a power of two.
+fn window(size: u32) -> u32 {
+    ZSTD_WINDOWS[usize::from(size > 1 << ZSTD_WINDOWS[0])]
+}
+
+/// What the decoders of a listener take that wait for more of their requests.
+#[derive(Debug, Default)]
+pub(crate) struct Inflating(AtomicUsize);
+
+/// A decoder's part of that; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    of: Arc<Inflating>,
+    bytes: usize,
+}
+
+impl Inflating {
+    /// Room for a decoder of this size, if there is any.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        let reserved = Reserved { of: Arc::clone(self), bytes };
+        let before = self.0.fetch_add(bytes, Relaxed);
+        (before.saturating_add(bytes) <= MOST_INFLATING).then_some(reserved)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Relaxed);
     }
 }
 

@@ -1,63 +1,79 @@
-//! Whether a request may change data, as far as its front tells. What can't be read may.
+//! Whether a request may change data, as far as what is here of it tells.
 
 use crate::{
     commands::{self, Effect},
     element::{Element, complete, elements, kind},
     header::opcode,
     message::Message,
+    pipeline,
 };
 
-/// Whether a request may change data. Judged as if the server took every liberty: of a field that
-/// is there twice each one counts, and what is not all here may hold anything.
-pub(crate) fn writes(message: &Message<'_>) -> bool {
+/// Whether a request may change data; `None` if that can't be told from what is here of it. Judged
+/// as if the server took every liberty: of a field that is there twice each one counts.
+pub(crate) fn writes(message: &Message<'_>) -> Option<bool> {
     match message.header.opcode {
-        opcode::MSG => message.body.is_empty() || !message.mapped || command(message, message.body),
+        // Of what is there twice, the server may take either.
+        opcode::MSG if message.twice || message.strange => Some(true),
+        opcode::MSG => command(message, message.body),
         opcode::QUERY if message.legacy_command() => command(message, message.body),
         // `$cmd.sys.killop` and its like were commands, once.
-        opcode::QUERY => {
-            message.namespace.is_empty() || message.namespace.windows(5).any(|w| w == b".$cmd")
-        }
-        opcode::GET_MORE | opcode::KILL_CURSORS => false,
-        _ => true,
+        opcode::QUERY => Some(
+            message.namespace.is_empty() || message.namespace.windows(5).any(|w| w == b".$cmd"),
+        ),
+        opcode::GET_MORE | opcode::KILL_CURSORS => Some(false),
+        _ => Some(true),
     }
 }
 
-fn command(message: &Message<'_>, body: &[u8]) -> bool {
-    let Some(first) = elements(body).next() else { return true };
+fn command(message: &Message<'_>, body: &[u8]) -> Option<bool> {
+    let first = elements(body).next()?;
     // Fields that came as sequences are the server's to put in their places, if it does.
-    let known = || !message.apart && complete(body);
+    let known = || !message.apart && message.whole && complete(body);
     match commands::find(first.name).effect {
-        Effect::Reads => false,
-        Effect::Writes => true,
-        Effect::Stages => !known() || all(body, b"pipeline").any(|pipeline| stores(&pipeline)),
-        Effect::Output => {
-            !known()
-                || all(body, b"out").next().is_none()
-                || all(body, b"out").any(|out| !inline(&out))
+        Effect::Reads => Some(false),
+        Effect::Writes => Some(true),
+        Effect::Stages => {
+            let stored: Vec<_> = all(body, b"pipeline").map(|pipeline| stores(&pipeline)).collect();
+            match () {
+                () if stored.contains(&Some(true)) => Some(true),
+                () if known() && !stored.contains(&None) => Some(false),
+                () => None,
+            }
         }
-        Effect::Explains => first.kind != kind::DOCUMENT || explains(message, first.value),
+        Effect::Output => {
+            let mut outs = all(body, b"out").peekable();
+            match outs.peek() {
+                _ if !known() => None,
+                None => Some(true),
+                Some(_) => Some(outs.any(|out| !inline(&out))),
+            }
+        }
+        Effect::Explains if first.kind != kind::DOCUMENT => Some(true),
+        Effect::Explains => explains(message, first.value),
     }
 }
 
 /// Whether what is explained writes. Nobody explains an explanation.
-fn explains(message: &Message<'_>, inner: &[u8]) -> bool {
-    let twice = |first: Element<'_>| commands::find(first.name).effect == Effect::Explains;
-    elements(inner).next().is_none_or(twice) || command(message, inner)
+fn explains(message: &Message<'_>, inner: &[u8]) -> Option<bool> {
+    let first = elements(inner).next()?;
+    if commands::find(first.name).effect == Effect::Explains {
+        return Some(true);
+    }
+    command(message, inner)
 }
 
 fn all<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item = Element<'b>> {
     elements(body).filter(move |field| field.name == name)
 }
 
-/// Whether a stage of a pipeline stores what comes out of those before it, or can't be read.
-fn stores(pipeline: &Element<'_>) -> bool {
-    let storing = |operator: Element<'_>| matches!(operator.name, b"$out" | b"$merge");
-    let stored = |stage: Element<'_>| {
-        stage.kind != kind::DOCUMENT || !complete(stage.value) || elements(stage.value).any(storing)
-    };
-    pipeline.kind != kind::ARRAY
-        || !complete(pipeline.value)
-        || elements(pipeline.value).any(stored)
+/// Whether a pipeline, or one inside of it, stores what comes out of its stages; `None` if it
+/// can't be read to its end.
+fn stores(pipeline: &Element<'_>) -> Option<bool> {
+    let mut stores = false;
+    let whole = pipeline::operators(pipeline, &mut |operator| {
+        stores |= matches!(operator.name, b"$out" | b"$merge");
+    });
+    (stores || whole).then_some(stores)
 }
 
 /// Whether the results of a `mapReduce` come back and go nowhere else: `{inline: 1}`.

@@ -52,10 +52,16 @@ impl<'a> Element<'a> {
 
     /// The text of a string; `None` for other kinds, and for what is no UTF-8.
     pub(crate) fn text(&self) -> Option<&'a str> {
-        if self.kind != kind::STRING {
-            return None;
-        }
-        std::str::from_utf8(self.value.get(4..self.value.len() - 1)?).ok()
+        if self.kind == kind::STRING { self.utf8() } else { None }
+    }
+
+    /// The name in a string or a symbol: servers take both where a collection is named.
+    pub(crate) fn name_text(&self) -> Option<&'a str> {
+        if matches!(self.kind, kind::STRING | kind::SYMBOL) { self.utf8() } else { None }
+    }
+
+    fn utf8(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.value.get(4..self.value.len().checked_sub(1)?)?).ok()
     }
 
     /// Whether this is a number or boolean other than zero, as `ok` and `hello` are tested.

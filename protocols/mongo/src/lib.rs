@@ -1,7 +1,9 @@
 //! MongoDB: commands in, replies out, tied by request id; every byte as it came.
 //!
 //! A request is held until its front (64 KiB at most) is here: `message` finds its sections,
-//! `asked` names it, and the rest passes while `scan` counts its documents. A reply is never held;
+//! `asked` names it, and the rest passes while `scan` counts its documents and `digest` learns what
+//! stands further on. Where a policy needs that first, the relay has more of it read. A reply is
+//! never held;
 //! `scan` reads the few facts that settle the request in `open`. Both go through `compressed`
 //! where the message is. The exception is `hello`, which is rewritten whole, so that drivers stay
 //! on the proxy.
@@ -16,6 +18,7 @@ mod compressed;
 mod cursors;
 #[cfg(test)]
 mod dice;
+mod digest;
 mod effect;
 mod element;
 mod error;
@@ -23,8 +26,10 @@ mod header;
 mod hello;
 mod message;
 mod names;
+mod namespaces;
 mod number;
 mod open;
+mod pipeline;
 mod probe;
 mod refusal;
 mod scan;
@@ -38,8 +43,10 @@ pub use codec::Mongo;
 pub use probe::{Check, MongoProbe, ProbeSettings};
 pub use settings::Settings;
 
+use compressed::Inflating;
 use cursors::Cursors;
 use names::Names;
+use std::sync::Arc;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
 #[derive(Debug, Default)]
@@ -50,6 +57,8 @@ pub struct Listener {
     cursors: Cursors,
     /// Call sites, by number.
     names: Names,
+    /// What decoders take that wait for more of their requests.
+    inflating: Arc<Inflating>,
 }
 
 impl Listener {

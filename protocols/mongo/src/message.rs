@@ -1,7 +1,8 @@
 //! The parts of a request that is here, or of its front.
 
 use crate::{
-    element::{Elements, elements, kind},
+    digest::Digest,
+    element::{Elements, complete, elements, kind},
     header::{self, HEADER, Header, flag, opcode},
     number::u32_at,
     shape,
@@ -9,7 +10,7 @@ use crate::{
 use std::borrow::Cow;
 
 /// How many sequences are looked at; the server takes no more than two.
-const SEQUENCES: usize = 2;
+const SEQUENCES: usize = 3;
 
 /// Where everything is in the front of a request.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,15 @@ pub(crate) struct Message<'b> {
     pub(crate) mapped: bool,
     /// Some of an `OP_MSG` came as sequences.
     pub(crate) apart: bool,
+    /// A section is there twice. Which of the two counts is the server's to say.
+    pub(crate) twice: bool,
+    /// A section is of a kind that is not known, and nothing behind it can be read.
+    pub(crate) strange: bool,
+    /// The message goes on behind the bytes that are here.
+    pub(crate) cut: bool,
+    /// The bytes after the header that are here, and the address of the message's first.
+    after_header: &'b [u8],
+    start: usize,
     /// A legacy query as it came, with what may be wrapped around the command.
     outer: &'b [u8],
     sequences: [(&'b [u8], &'b [u8]); SEQUENCES],
@@ -50,6 +60,11 @@ impl<'b> Message<'b> {
             whole: false,
             mapped: false,
             apart: false,
+            twice: false,
+            strange: false,
+            cut: bytes.len() < header.len as usize,
+            after_header: rest,
+            start: bytes.as_ptr().addr(),
             outer: &[],
             sequences: [(&[], &[]); SEQUENCES],
         };
@@ -114,10 +129,17 @@ impl<'b> Message<'b> {
                 0 if self.body.is_empty() => self.body = part,
                 1 => {
                     self.apart = true;
-                    self.keep(part);
+                    if !self.keep(part) {
+                        self.strange = true;
+                        return;
+                    }
                 }
-                3 => self.telemetry = part,
-                _ => return,
+                3 if self.telemetry.is_empty() => self.telemetry = part,
+                0 | 3 => self.twice = true,
+                _ => {
+                    self.strange = true;
+                    return;
+                }
             }
             let Some(after) = section.get(len.max(5)..) else {
                 self.mapped = len == left;
@@ -129,11 +151,40 @@ impl<'b> Message<'b> {
         self.mapped = self.whole;
     }
 
-    fn keep(&mut self, section: &'b [u8]) {
-        let Some(Ok((documents, name))) = section.get(4..).map(header::cstring) else { return };
-        if let Some(free) = self.sequences.iter_mut().find(|(name, _)| name.is_empty()) {
-            *free = (name, documents);
-        }
+    /// Notes a sequence. `false` if there are more than there can be.
+    fn keep(&mut self, section: &'b [u8]) -> bool {
+        // Where the name is cut, the section is the last that is here.
+        let Some(Ok((documents, name))) = section.get(4..).map(header::cstring) else {
+            return true;
+        };
+        self.twice |= self.sequences.iter().any(|(known, _)| *known == name && !name.is_empty());
+        let free = self.sequences.iter_mut().find(|(name, _)| name.is_empty());
+        free.map(|free| *free = (name, documents)).is_some()
+    }
+
+    /// Whether the command and the telemetry lie in the first `len` bytes of the message. What comes
+    /// as sequences need not.
+    pub(crate) fn ends_within(&self, len: usize) -> bool {
+        let end = |part: &[u8]| part.as_ptr().addr() + part.len();
+        let parts = [self.body, self.telemetry].into_iter().filter(|part| !part.is_empty());
+        parts.map(end).max().is_none_or(|end| end <= self.start + len)
+    }
+
+    /// The small parts of an `OP_MSG`, as a message of its own.
+    pub(crate) fn digest(&self) -> Option<Vec<u8>> {
+        let mut digest = Digest::new(self.header);
+        digest.feed(self.after_header);
+        digest.finish()
+    }
+
+    /// Whether a sequence has the name of a field of the body, so that the field is there twice.
+    pub(crate) fn has_field_apart(&self, name: &[u8]) -> bool {
+        self.apart && self.sequence(name).is_some()
+    }
+
+    /// Whether the command is here to its end, so that a field that is not there is missing.
+    pub(crate) fn has_whole_body(&self) -> bool {
+        complete(self.body) && (self.outer.is_empty() || complete(self.outer))
     }
 }
 

@@ -122,6 +122,18 @@ impl Opens {
         }
     }
 
+    /// Notes what the rest of a request told.
+    pub(crate) fn learn(&mut self, id: u32, asked: &Asked, claim: u32, callsite: u16) {
+        let newest = self.open.iter_mut().rev().find(|open| open.id == id);
+        if let Some(open) = newest {
+            let learned = Open::new(id, open.legacy, asked);
+            open.role = learned.role;
+            (open.confirmable, open.greeting) = (learned.confirmable, learned.greeting);
+            (open.tails, open.cursor) = (learned.tails, learned.cursor);
+            (open.claim, open.callsite) = (claim, callsite);
+        }
+    }
+
     /// Whether every request is answered.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()

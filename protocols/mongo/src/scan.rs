@@ -121,13 +121,18 @@ impl Scan {
         }
     }
 
+    /// How many of the next `len` bytes it has no use for.
+    pub(crate) fn unneeded(&self, len: usize) -> usize {
+        match self.state {
+            State::Done => len,
+            _ => len.min(self.skip.saturating_sub(self.at) as usize),
+        }
+    }
+
     /// Steps over what it has no use for of the next `len` bytes, before they are here. Returns
     /// how many those are: the next that it wants to be fed come after them.
     pub(crate) fn step_over(&mut self, len: usize) -> usize {
-        let unseen = match self.state {
-            State::Done => len,
-            _ => len.min(self.skip.saturating_sub(self.at) as usize),
-        };
+        let unseen = self.unneeded(len);
         self.at += unseen as u32;
         unseen
     }

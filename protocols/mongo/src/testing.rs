@@ -108,15 +108,22 @@ pub(crate) fn documents(count: usize, len: usize) -> Vec<Document> {
     (0..count).map(|i| doc! {"_id": i as i32, "text": "x".repeat(len)}).collect()
 }
 
-/// A codec with default settings, for a client at 127.0.0.1:5000.
+/// A codec with default settings, for a client at 127.0.0.1:5000 that offered to compress.
 pub(crate) fn codec() -> Mongo {
     codec_of(&Arc::new(Listener::default()))
+}
+
+/// A `hello` that offers every compressor.
+pub(crate) fn offers() -> Document {
+    doc! {"hello": 1, "compression": ["snappy", "zlib", "zstd"], "$db": "admin"}
 }
 
 /// A codec of one more connection to a listener.
 pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
     let link = Link { peer: ([127, 0, 0, 1], 5000).into(), local: ([127, 0, 0, 1], 27018).into() };
-    Mongo::new(listener, link)
+    let mut codec = Mongo::new(listener, link);
+    codec.offer_to_compress();
+    codec
 }
 
 /// What a codec said about a stream of requests or replies.
@@ -129,7 +136,8 @@ pub(crate) struct Seen<M> {
     pub(crate) out: Vec<u8>,
 }
 
-/// Name, resource, the mark, and `sent()` once the request ended.
+/// Name and resource, as they are known when the request has ended, the mark with what was wrong,
+/// and `sent()`.
 pub(crate) type Requested = (String, String, Request, u64);
 
 /// Feeds requests to a codec, `cut` bytes at a time, as a relay does.
@@ -145,8 +153,18 @@ pub(crate) fn ask(
             let Named { name, resource } = codec.named(bytes);
             seen.marks.push((name.to_owned(), resource.to_owned(), mark, 0));
         }
-        if ends && let Some(last) = seen.marks.last_mut() {
-            last.3 = codec.sent();
+        let last = seen.marks.last_mut();
+        match (&next, last) {
+            (Next::Breaks(violation), Some(last)) => {
+                last.2.violation.get_or_insert(*violation);
+            }
+            (_, Some(last)) if ends => {
+                last.3 = codec.sent();
+                if let Some(learned) = codec.learned() {
+                    (last.0, last.1) = (learned.name.into(), learned.resource.into());
+                }
+            }
+            _ => {}
         }
         Ok(strip(next))
     })
@@ -200,6 +218,7 @@ fn relay<M>(
                 seen.out.extend(&bytes[at..at + len]);
                 (len, ends)
             }
+            Next::Breaks(_) => continue,
             Next::Drop { len, ends } => {
                 assert!(len > 0);
                 ((len as usize).min(bytes.len() - at), ends)
@@ -218,7 +237,7 @@ fn relay<M>(
 
 fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
     match next {
-        Next::Hold(_) => (None, false),
+        Next::Hold(_) | Next::Breaks(_) => (None, false),
         Next::Pass { mark, ends, .. } => (*mark, *ends),
         Next::Drop { ends, .. } => (None, *ends),
         Next::Swap { mark, .. } => (*mark, true),
@@ -228,6 +247,7 @@ fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
 fn strip<M>(next: Next<M>) -> Next<()> {
     match next {
         Next::Hold(n) => Next::Hold(n),
+        Next::Breaks(violation) => Next::Breaks(violation),
         Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
         Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },

@@ -48,6 +48,10 @@ fn a_million_commands_are_named_as_a_whole_parser_names_them() {
 fn named(listener: &Arc<Listener>, message: &[u8]) -> Option<(String, String)> {
     let link = Link { peer: ([127, 0, 0, 1], 5000).into(), local: ([127, 0, 0, 1], 27018).into() };
     let mut codec = Mongo::new(listener, link);
+    // Without it nothing compressed is read.
+    let offers = rawdoc! { "hello": 1, "compression": ["snappy", "zlib", "zstd"] };
+    let hello = message_of(OP_MSG, &[&[0; 5], offers.as_bytes()].concat());
+    codec.request(&hello).ok()?;
     let (Next::Pass { mark, .. } | Next::Swap { mark, .. }) = codec.request(message).ok()? else {
         return None;
     };
@@ -137,7 +141,8 @@ fn op_msg(dice: &mut Dice, word: &str, command: RawDocumentBuf, database: &str) 
     let mut sections = vec![[&[0], body.as_bytes()].concat()];
     let sequences = if word == "bulkWrite" { &["ops", "nsInfo"][..] } else { &["documents"] };
     for sequence in sequences {
-        if dice.below(3) > 0 {
+        // What is there twice is a violation, and has no name to compare.
+        if dice.below(3) > 0 || body.get(sequence).is_ok_and(|field| field.is_some()) {
             continue;
         }
         let mut section = [sequence.as_bytes(), &[0]].concat();
@@ -155,7 +160,7 @@ fn op_msg(dice: &mut Dice, word: &str, command: RawDocumentBuf, database: &str) 
     sections.iter().for_each(|section| inside.extend(section));
     // The proxy has no use for the sum, and lets the server check it.
     inside.extend(if checked { &[7; 4][..] } else { &[] });
-    message(OP_MSG, &inside)
+    message_of(OP_MSG, &inside)
 }
 
 /// A command in an OP_QUERY, wrapped or not.
@@ -176,7 +181,7 @@ fn query_of_documents(dice: &mut Dice, database: &str) -> Vec<u8> {
 
 fn op_query(namespace: &str, document: &RawDocument) -> Vec<u8> {
     let inside = [&[0; 4], namespace.as_bytes(), &[0; 5], &[255; 4], document.as_bytes()].concat();
-    message(OP_QUERY, &inside)
+    message_of(OP_QUERY, &inside)
 }
 
 fn compressed(plain: &[u8], compressor: u8) -> Vec<u8> {
@@ -192,7 +197,7 @@ fn compressed(plain: &[u8], compressor: u8) -> Vec<u8> {
         _ => zstd::bulk::compress(inside, 1).unwrap(),
     };
     let size = (inside.len() as u32).to_le_bytes();
-    message(OP_COMPRESSED, &[&plain[12..16], &size, &[compressor], &packed].concat())
+    message_of(OP_COMPRESSED, &[&plain[12..16], &size, &[compressor], &packed].concat())
 }
 
 const SNAPPY: u8 = 1;
@@ -203,7 +208,7 @@ const OP_QUERY: i32 = 2004;
 const OP_COMPRESSED: i32 = 2012;
 const OP_MSG: i32 = 2013;
 
-fn message(opcode: i32, inside: &[u8]) -> Vec<u8> {
+fn message_of(opcode: i32, inside: &[u8]) -> Vec<u8> {
     let words = [16 + inside.len() as i32, 7, 0, opcode].map(i32::to_le_bytes);
     [words.as_flattened(), inside].concat()
 }
@@ -242,7 +247,7 @@ mod reference {
         ("getMore", "getMore", About::Cursor),
         ("explain", "explain", About::Another),
         ("bulkWrite", "bulkWrite", About::Many),
-        ("noSuchCommand", "other", About::Database),
+        ("noSuchCommand", "other", About::Anything),
     ];
 
     /// What a command is about.
@@ -254,6 +259,7 @@ mod reference {
         Cursor,
         Another,
         Many,
+        Anything,
     }
 
     /// What a message is called; `None` if any of it can't be parsed.
@@ -322,7 +328,7 @@ mod reference {
         if u32::from_le_bytes(*flags) & 1 == 1 {
             rest = rest.split_last_chunk::<4>()?.0;
         }
-        let (mut body, mut namespaces) = (None, None);
+        let (mut body, mut namespaces, mut apart) = (None, None, Vec::new());
         while let Some((kind, section)) = rest.split_first() {
             match (kind, body) {
                 (0, None) => {
@@ -333,6 +339,9 @@ mod reference {
                     let len = u32::from_le_bytes(*section.first_chunk()?) as usize;
                     let (sequence, after) = section.split_at_checked(len)?;
                     let (identifier, mut documents) = cstring(sequence.get(4..)?)?;
+                    // Servers refuse a command that says something twice: it means nothing.
+                    (!apart.contains(&identifier) && apart.len() < 3).then_some(())?;
+                    apart.push(identifier);
                     if identifier == "nsInfo" {
                         namespaces.get_or_insert_with(Vec::new);
                     }
@@ -348,7 +357,37 @@ mod reference {
                 _ => return None,
             }
         }
+        let once = body?
+            .into_iter()
+            .all(|field| field.is_ok_and(|(key, _)| !apart.contains(&key.as_str())));
+        once.then_some(())?;
         command(body?, None, namespaces)
+    }
+
+    /// A name: a string, or a symbol.
+    fn text<'a>(value: &RawBsonRef<'a>) -> Option<&'a str> {
+        match value {
+            RawBsonRef::String(text) | RawBsonRef::Symbol(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number 1, which stands for a whole database.
+    fn is_one(value: &RawBsonRef<'_>) -> bool {
+        match value {
+            RawBsonRef::Int32(number) => *number == 1,
+            RawBsonRef::Int64(number) => *number == 1,
+            RawBsonRef::Double(number) => *number as i64 == 1,
+            _ => false,
+        }
+    }
+
+    /// The `ns` of a document that has one of them.
+    fn namespace(info: &RawDocument) -> Option<&str> {
+        let fields = info.into_iter().map(Result::unwrap);
+        let found: Vec<_> = fields.filter(|(key, _)| key.as_str() == "ns").collect();
+        let [(_, value)] = found.as_slice() else { return None };
+        text(value)
     }
 
     fn command(
@@ -366,38 +405,56 @@ mod reference {
                 (about, subject) = (look_up(word.as_str()).1, value);
             }
         }
-        let mut rest = BTreeMap::new();
+        let mut rest = BTreeMap::from([(word.as_str(), first)]);
         for (key, value) in fields {
             // Servers refuse a command that says something twice: it means nothing.
             rest.insert(key.as_str(), value).is_none().then_some(())?;
         }
-        let database = legacy.or_else(|| rest.get("$db")?.as_str());
-        let in_database = |name: &str| format!("{}.{name}", database.unwrap_or("?"));
+        let own = rest.get("$db").filter(|_| word.as_str() != "$db").and_then(text);
+        let database = legacy.or(own).unwrap_or("?");
+        let in_database = |name: Option<&str>| format!("{database}.{}", name.unwrap_or("?"));
         let whole = match about {
-            About::Collection => subject.as_str().map(in_database),
-            About::Namespace => subject.as_str().map(str::to_owned),
+            About::Collection if is_one(&subject) => database.to_owned(),
+            About::Collection => in_database(text(&subject)),
+            About::Namespace => text(&subject).unwrap_or("?").to_owned(),
             About::Cursor if name == "getMore" => {
-                rest.get("collection").map(|value| in_database(value.as_str().unwrap_or("?")))
+                in_database(rest.get("collection").and_then(text))
             }
+            About::Cursor | About::Another => in_database(None),
             About::Many if name == "bulkWrite" => {
-                let inline = rest.get("nsInfo").and_then(|list| list.as_array());
-                let inline = inline.map(|list| {
-                    list.into_iter().filter_map(|info| info.ok()?.as_document()).collect::<Vec<_>>()
+                let inline = rest.get("nsInfo").map(|list| {
+                    let infos = list.as_array().into_iter().flatten();
+                    infos.map(|info| namespace(info.ok()?.as_document()?)).collect::<Vec<_>>()
                 });
-                let mut all: Vec<_> = separate.or(inline).unwrap_or_default();
-                all.dedup_by_key(|info| info.get_str("ns").ok());
-                let [one] = all[..] else { return Some((name.into(), "?".into())) };
-                Some(one.get_str("ns").unwrap_or("?").to_owned())
+                let apart = separate.map(|all| all.into_iter().map(namespace).collect());
+                let all: Option<Vec<_>> =
+                    inline.or(apart).unwrap_or_default().into_iter().collect();
+                all.and_then(|all| all.first().copied()).unwrap_or("?").to_owned()
             }
-            About::Many => Some("?".to_owned()),
-            _ => None,
+            About::Many => "?".to_owned(),
+            About::Anything => match subject {
+                RawBsonRef::Int32(_)
+                | RawBsonRef::Int64(_)
+                | RawBsonRef::Double(_)
+                | RawBsonRef::Boolean(_)
+                | RawBsonRef::Null => database.to_owned(),
+                _ => "?".to_owned(),
+            },
+            About::Database => database.to_owned(),
         };
-        Some((name.into(), whole.unwrap_or_else(|| database.unwrap_or("?").into())))
+        Some((name.into(), whole))
     }
 
     fn look_up(word: &str) -> (&'static str, About) {
+        // The spellings that a mutation makes of these words.
+        let word = match word {
+            "renamecollection" => "renameCollection",
+            "findandmodify" => "findAndModify",
+            "dropdatabase" => "dropDatabase",
+            _ => word,
+        };
         let known = COMMANDS.iter().find(|known| known.0 == word);
-        known.map_or(("other", About::Database), |known| (known.1, known.2))
+        known.map_or(("other", About::Anything), |known| (known.1, known.2))
     }
 
     fn cstring(bytes: &[u8]) -> Option<(&str, &[u8])> {

@@ -195,7 +195,9 @@ pub trait Codec: Sized + 'static {
     /// policy needs a fact that stands further on. The codec forgets the request, and returns how
     /// many bytes from its first one [`request`](Codec::request) has to be given to know more:
     /// more than it was given last. It is then asked about the same request again.
-    fn reread(&mut self, _tag: Option<Tag>) -> usize {
+    ///
+    /// `front` is what `request` was given.
+    fn reread(&mut self, _tag: Option<Tag>, _front: &[u8]) -> usize {
         0
     }
 

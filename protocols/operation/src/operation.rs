@@ -97,6 +97,9 @@ pub struct Protocol {
     /// Attributes, also of those that every protocol has, of which nothing is known before an
     /// operation has gone on: they are for logs, and no policy can go by them.
     pub late: &'static [&'static str],
+    /// Attributes whose values all have this text in them, with how they are written: a pattern
+    /// without it, and without `*`, matches nothing.
+    pub forms: &'static [(&'static str, &'static str, &'static str)],
     /// Attributes that an access-log line carries beyond the common ones.
     pub logged: &'static [&'static str],
     /// Attributes that only a slow operation's log line carries, since they cost more to find.
@@ -117,6 +120,7 @@ impl Protocol {
             item: "",
             attributes: &[],
             late: &[],
+            forms: &[],
             logged: &[],
             logged_when_slow: &[],
             logged_with_values: &[],

@@ -97,7 +97,7 @@ impl Policies<'_> {
         let known: Vec<&str> = match key {
             "listener" => self.scope.names().collect(),
             "protocol" => protocols::NAMES.to_vec(),
-            _ => return Ok(()),
+            _ => return self.has_form(key, glob),
         };
         if is_glob(glob) || known.contains(&glob) {
             return Ok(());
@@ -105,6 +105,23 @@ impl Policies<'_> {
         let near = did_you_mean(nearest(glob, known.iter().copied()));
         let hint = format!("the {key}s here: {}", known.join(", "));
         Err(Fault::new(format!("there is no {key} `{glob}`{near}"), hint))
+    }
+
+    /// Whether an attribute can have such a value on any listener that knows it.
+    fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
+        let spoken = self.scope.listeners().iter().filter_map(|it| it.protocol);
+        let knows: Vec<&Protocol> = spoken.filter(|it| scope::tells(it, key)).collect();
+        let form = |it: &&Protocol| it.forms.iter().find(|(name, ..)| *name == key);
+        let mut wrong = None;
+        for protocol in &knows {
+            match form(protocol) {
+                Some((_, part, hint)) if !glob.contains(part) && !glob.contains('*') => {
+                    wrong = Some(Fault::new(format!("no `{key}` is `{glob}`"), *hint));
+                }
+                _ => return Ok(()),
+            }
+        }
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Tells of keys that are not known yet when a connection comes.

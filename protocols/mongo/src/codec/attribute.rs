@@ -2,25 +2,28 @@
 
 use super::{FRONT, Mongo, request};
 use crate::{
-    asked::Asked,
+    asked::{Asked, UNREAD},
     client::Client,
     commands::Role,
     comment, effect,
-    element::elements,
+    element::{elements, kind},
     header::{Header, opcode},
     message::Message,
-    shape,
+    namespaces, shape,
 };
+use operation::{Fact, OTHER_RESOURCES};
 use std::borrow::Cow;
 
 /// The facts that are found in a request.
-pub(super) const IN_REQUEST: [&str; 9] = [
+pub(super) const IN_REQUEST: [&str; 11] = [
     "callsite",
     "comment",
     "trace_id",
     "max_time_ms",
     "database",
     "collection",
+    OTHER_RESOURCES,
+    "writes",
     "query",
     "query_hash",
     "query_values",
@@ -28,42 +31,37 @@ pub(super) const IN_REQUEST: [&str; 9] = [
 
 /// The bytes of a request that its query's hash is made of: no more than a gate keeps of it, so
 /// that an operation has the same hash when it comes and when it is logged.
-const HASHED: usize = 4 * 1024;
+const HASHED: usize = super::KEPT;
 
 impl Mongo {
-    pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
+    pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
         let client = self.client.as_deref();
-        let known = match name {
-            "app" => client.and_then(Client::app),
-            "driver" => client.and_then(Client::driver),
-            "user" => client.and_then(Client::user),
-            "backs_off" => Some(truth(client.is_some_and(Client::backs_off))),
-            // What can't be read may do anything.
-            "writes" => Some(truth(self.may_write(front).unwrap_or(true))),
+        match name {
+            "app" => client.and_then(Client::app).into(),
+            "driver" => client.and_then(Client::driver).into(),
+            "user" => client.map_or(Fact::Absent, Client::user),
+            "backs_off" => Fact::is(truth(client.is_some_and(Client::backs_off))),
             _ if IN_REQUEST.contains(&name) => {
-                return self.in_request(&front[..front.len().min(FRONT)], name);
+                self.in_request(&front[..front.len().min(self.front.max(FRONT))], name)
             }
-            _ => None,
-        };
-        known.map(Cow::Borrowed)
-    }
-
-    fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Option<Cow<'b, str>> {
-        let wanted = if name == "query_hash" { HASHED } else { FRONT };
-        let cut = |len: usize| ..len.min(wanted);
-        match self.plain(front)? {
-            Cow::Borrowed(front) => self.told(&Message::read(&front[cut(front.len())])?, name),
-            Cow::Owned(front) => {
-                let told = self.told(&Message::read(&front[cut(front.len())])?, name)?;
-                Some(Cow::Owned(told.into_owned()))
-            }
+            _ => Fact::Absent,
         }
     }
 
-    /// Whether the request whose front this is may change data; `None` if it can't be read.
-    fn may_write(&self, front: &[u8]) -> Option<bool> {
-        let front = self.plain(&front[..front.len().min(FRONT)])?;
-        Some(effect::writes(&Message::read(&front)?))
+    fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+        let wanted = if name == "query_hash" { HASHED } else { usize::MAX };
+        let cut = |len: usize| ..len.min(wanted);
+        match self.plain(front) {
+            Some(Cow::Borrowed(front)) => match Message::read(&front[cut(front.len())]) {
+                Some(message) => self.told(&message, name),
+                None => Fact::Unknown,
+            },
+            Some(Cow::Owned(front)) => match Message::read(&front[cut(front.len())]) {
+                Some(message) => self.told(&message, name).into_owned(),
+                None => Fact::Unknown,
+            },
+            None => Fact::Unknown,
+        }
     }
 
     /// The front of a request as it is when nothing is compressed.
@@ -80,34 +78,45 @@ impl Mongo {
     }
 
     /// What a request itself tells.
-    fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Option<Cow<'b, str>> {
+    fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Fact<'b> {
         let mut resource = String::new();
         let asked = Asked::read(message, &mut resource);
-        let (database, collection) = match resource.split_once('.') {
-            Some((database, collection)) => (database, Some(collection)),
-            None => (resource.as_str(), None),
-        };
+        let doubt = || if message.cut { Fact::Unread } else { Fact::Unknown };
         match name {
-            "database" => (!database.is_empty()).then(|| database.to_owned().into()),
-            "collection" => collection.map(|collection| collection.to_owned().into()),
-            "trace_id" if !asked.secret => comment::trace_id(message).map(Cow::Borrowed),
+            "writes" => {
+                effect::writes(message).map_or_else(doubt, |writes| Fact::is(truth(writes)))
+            }
+            _ if asked.name == UNREAD => doubt(),
+            "database" | "collection" | OTHER_RESOURCES => resources(message, &resource, name),
+            "trace_id" if !asked.secret => match comment::trace_id(message) {
+                None if message.cut && !(message.mapped && message.has_whole_body()) => doubt(),
+                trace => trace.into(),
+            },
             "max_time_ms" => {
-                let limit = elements(message.body).find(|field| field.name == b"maxTimeMS")?;
-                Some(limit.number()?.to_string().into())
+                let limit = elements(message.body).find(|field| field.name == b"maxTimeMS");
+                match limit.map(|limit| limit.number()) {
+                    Some(Some(limit)) => limit.to_string().into(),
+                    Some(None) => Fact::Unknown,
+                    None if message.has_whole_body() => Fact::Absent,
+                    None => doubt(),
+                }
             }
             // Nothing that was said in secret may be shown.
-            _ if asked.secret => None,
-            "callsite" if asked.role == Role::GetMore => self.opened_at(asked.cursor),
-            "callsite" => comment::callsite(&comment::find(message)?),
-            "comment" => Some(comment::text(&comment::find(message)?)),
-            "query_hash" => {
-                Some(format!("{:016x}", shape::hash(asked.name, &message.inline())).into())
-            }
+            _ if asked.secret => Fact::Absent,
+            "callsite" if asked.role == Role::GetMore => self.opened_at(asked.cursor).into(),
+            "callsite" | "comment" => match comment::find(message) {
+                Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
+                Some(comment) if name == "comment" => Fact::Is(comment::text(&comment)),
+                Some(comment) => comment::callsite(&comment).into(),
+                None if message.has_whole_body() => Fact::Absent,
+                None => doubt(),
+            },
+            "query_hash" => format!("{:016x}", shape::hash(asked.name, &message.inline())).into(),
             _ => {
                 let mut out = String::new();
                 let body = message.inline();
                 shape::query(asked.name, &body, name == "query_values", &mut out);
-                (!out.is_empty()).then_some(out.into())
+                Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
             }
         }
     }
@@ -119,6 +128,33 @@ impl Mongo {
             _ => self.listener.cursors.get(cursor).callsite,
         };
         self.listener.names.get(number).map(Cow::Borrowed)
+    }
+}
+
+/// What a request is about: the databases or collections of its resource and of those that it names
+/// beside it, or these alone.
+fn resources<'b>(message: &Message<'b>, resource: &str, name: &str) -> Fact<'b> {
+    let doubt = || if message.cut { Fact::Unread } else { Fact::Unknown };
+    let database = resource.split_once('.').map_or(resource, |(database, _)| database);
+    let others = namespaces::others(message, Some(database), message.cut).into_owned();
+    let part = |namespace: &str| match (name, namespace.split_once('.')) {
+        ("database", Some((database, _))) => Some(database.to_owned()),
+        ("database", None) => Some(namespace.to_owned()),
+        (_, found) => found.map(|(_, collection)| collection.to_owned()),
+    };
+    let others = match others {
+        others if name == OTHER_RESOURCES || others.is_in_doubt() => return others,
+        Fact::Each(others) => others,
+        _ => Vec::new(),
+    };
+    let all = std::iter::once(resource).chain(others.iter().map(|it| &**it)).filter_map(part);
+    let mut all: Vec<Cow<'static, str>> = all.map(Cow::Owned).collect();
+    all.dedup();
+    match all.as_slice() {
+        _ if all.iter().any(|it| *it == UNREAD) => doubt(),
+        [] => Fact::Absent,
+        [one] => Fact::Is(one.clone()),
+        _ => Fact::Each(all),
     }
 }
 

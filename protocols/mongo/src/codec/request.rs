@@ -1,6 +1,6 @@
-//! Requests: held until they can be named, counted while they pass.
+//! Requests: held until they can be named, read while they pass.
 
-use super::{FRONT, Mongo};
+use super::{FRONT, KEPT, Mongo, sending::Sending};
 use crate::{
     asked::{Asked, UNREAD},
     client::Client,
@@ -8,14 +8,14 @@ use crate::{
     comment,
     compressed::Inflate,
     cursors::Known,
+    digest::Digest,
     header::{HEADER, Header, LONGEST, opcode},
     hello,
     message::Message,
     open::Open,
-    scan::{Facts, Scan},
     shape,
 };
-use operation::{Next, Request, Tag, Violation};
+use operation::{Learned, Next, Request, Tag, Violation};
 
 /// The header of a compressed message, and what stands before the compressed bytes.
 pub(super) const COMPRESSED_HEAD: usize = HEADER + 9;
@@ -23,26 +23,8 @@ pub(super) const COMPRESSED_HEAD: usize = HEADER + 9;
 /// What makes a request fatal instead of unreadable: to go on would cost memory or time.
 pub(super) const BOMB: Violation = Violation("decompression_bomb");
 
-/// A request whose documents are still counted.
-pub(super) struct Sending {
-    left: usize,
-    scan: Scan,
-    facts: Facts,
-    inflate: Option<Inflate>,
-}
-
-impl Sending {
-    /// Steps over what need not be seen of what is left, and tells how much that is. The last
-    /// byte has to be: the request ends when it comes.
-    fn step_over(&mut self) -> usize {
-        if self.inflate.is_some() {
-            return 0;
-        }
-        let unseen = self.scan.step_over(self.left - 1);
-        self.left -= unseen;
-        unseen
-    }
-}
+/// A compressed request on a connection whose `hello` offered no compressor.
+const NOT_NEGOTIATED: Violation = Violation("compression_not_negotiated");
 
 /// The front of a request that came compressed, as if it had come plain.
 pub(super) struct Inflated {
@@ -58,28 +40,26 @@ impl Mongo {
         }
         let header = if self.begun { Header::read(bytes)? } else { Header::read_first(bytes)? };
         let Some(header) = header else { return Ok(Next::Hold(HEADER)) };
-        let front = FRONT.min(header.len as usize);
+        let len = header.len as usize;
+        // Of a request that is held everything is read that is here.
+        let held = self.rereads;
+        let front = if held { bytes.len().max(HEADER) } else { FRONT }.min(len);
         if bytes.len() < front {
             return Ok(Next::Hold(front));
         }
-        self.begun = true;
-        self.inflated = None;
-        let here = &bytes[..bytes.len().min(header.len as usize)];
+        (self.begun, self.rereads, self.front) = (true, false, front);
+        (self.inflated, self.learned) = (None, None);
+        let here = &bytes[..bytes.len().min(len)];
         if header.opcode == opcode::COMPRESSED {
-            return self.compressed_request(header, here);
+            // The front of a compressed one is what comes out of it.
+            let most = if held { LONGEST as usize } else { FRONT };
+            return self.compressed_request(header, here, most);
         }
         let front = &here[..front];
         let Some(message) = Message::read(front) else {
-            let asked = Asked::unreadable(header, Some(Violation("bad_message")));
-            return Ok(self.pass(header, here, &asked, None));
+            return Ok(self.unreadable(header, Violation("bad_message")));
         };
         let asked = Asked::read(&message, &mut self.resource);
-        let counted = asked.command.carries_documents().then(|| {
-            let mut scan = Scan::request(header.opcode, header.len - HEADER as u32);
-            let mut facts = Facts::default();
-            scan.feed(&here[HEADER..], &mut facts);
-            Sending { left: header.len as usize - here.len(), scan, facts, inflate: None }
-        });
         if asked.role == Role::Hello
             && message.whole
             && let Some(with) = hello::rewrite_request(front)
@@ -88,104 +68,169 @@ impl Mongo {
             self.sent = 0;
             return Ok(Next::Swap { len: front.len(), with: with.into(), mark });
         }
-        let shape = self.shape(&message, &asked);
-        let mark = Request { shape, ..self.begin(&message, &asked) };
-        Ok(self.count(header, here, mark, counted))
+        let left = len - here.len();
+        let read = (asked.partial || asked.counts_documents())
+            .then(|| Sending::plain(header, &here[HEADER..], left));
+        Ok(self.pass(&message, &asked, here.len(), read))
     }
 
-    /// A request inside an `OP_COMPRESSED` (specifications, compression/OP_COMPRESSED).
+    /// A request inside an `OP_COMPRESSED` (specifications, compression/OP_COMPRESSED), of which
+    /// `most` bytes are read when it is inflated.
     fn compressed_request(
         &mut self,
         header: Header,
         here: &[u8],
+        most: usize,
     ) -> Result<Next<Request>, Violation> {
-        let (inflated, counted) = match inflate(header, here) {
+        let negotiated = self.client.as_deref().is_some_and(Client::compresses);
+        let inflated = match negotiated {
+            true => self.inflate(header, here, most),
+            false => Err(NOT_NEGOTIATED),
+        };
+        let (inflated, read) = match inflated {
             Ok(inflated) => inflated,
             Err(BOMB) => return Err(BOMB),
-            Err(violation) => {
-                let asked = Asked::unreadable(header, Some(violation));
-                return Ok(self.pass(header, here, &asked, None));
-            }
+            Err(violation) => return Ok(self.unreadable(header, violation)),
         };
         let Some(message) = Message::read(&inflated.message) else {
-            let asked = Asked::unreadable(header, Some(Violation("bad_message")));
-            return Ok(self.pass(header, here, &asked, None));
+            return Ok(self.unreadable(header, Violation("bad_message")));
         };
         let asked = Asked::read(&message, &mut self.resource);
-        let shape = self.shape(&message, &asked);
-        let mark = Request { shape, ..self.begin(&message, &asked) };
-        let swap = (asked.role == Role::Hello && message.whole && counted.left == 0)
+        let swap = (asked.role == Role::Hello && message.whole && read.is_over())
             .then(|| hello::rewrite_request(&inflated.message))
             .flatten();
+        let next = match swap {
+            Some(with) => {
+                let mark = Some(self.begin(&message, &asked));
+                self.sent = 0;
+                Next::Swap { len: here.len(), with: with.into(), mark }
+            }
+            None => self.pass(&message, &asked, here.len(), Some(read)),
+        };
         self.inflated = Some(Box::new(inflated));
-        if let Some(with) = swap {
-            self.sent = 0;
-            return Ok(Next::Swap { len: here.len(), with: with.into(), mark: Some(mark) });
-        }
-        let counted = asked.command.carries_documents().then_some(counted);
-        Ok(self.count(header, here, mark, counted))
+        Ok(next)
     }
 
-    /// Lets a request pass that carries nothing to count.
-    fn pass(
-        &mut self,
-        header: Header,
-        here: &[u8],
-        asked: &Asked,
-        shape: Option<&'static str>,
-    ) -> Next<Request> {
+    /// Lets a request pass of which nothing can be read.
+    fn unreadable(&mut self, header: Header, violation: Violation) -> Next<Request> {
+        let asked = Asked::unreadable(header, Some(violation));
         self.resource.clear();
         self.resource.push_str(UNREAD);
-        let mark = Request { shape, ..self.remember(header, asked, 0, 0) };
-        self.count(header, here, mark, None)
+        self.sent = 0;
+        let mark = self.remember(header, &asked, 0, 0);
+        Next::whole(header.len.into(), mark)
     }
 
-    /// Lets a request pass, and goes on counting if some of it is still to come.
-    fn count(
+    /// Lets a request pass of which `here` bytes are here, and goes on reading it if anybody needs
+    /// more of it.
+    fn pass(
         &mut self,
-        header: Header,
-        here: &[u8],
-        mark: Request,
-        counted: Option<Sending>,
+        message: &Message<'_>,
+        asked: &Asked,
+        here: usize,
+        read: Option<Sending>,
     ) -> Next<Request> {
-        self.sent = match header.opcode {
+        let shape = self.shape(message, asked);
+        let mut mark = Request { shape, ..self.begin(message, asked) };
+        self.sent = match message.header.opcode {
             opcode::UPDATE | opcode::DELETE => 1,
-            _ => counted.as_ref().map_or(0, |sending| sending.facts.items),
+            _ if !asked.counts_documents() => 0,
+            _ => read.as_ref().map_or(0, Sending::items),
         };
-        match counted {
-            Some(mut sending) if sending.left > 0 => {
-                let unseen = sending.step_over();
-                self.sending = Some(Box::new(sending));
-                Next::front((here.len() + unseen) as u64, mark)
-            }
-            _ => Next::whole(header.len.into(), mark),
+        let Some(mut sending) = read else {
+            self.learn_at_once(message, asked);
+            return Next::whole(message.header.len.into(), mark);
+        };
+        if sending.serves(asked) {
+            let unseen = sending.step_over();
+            self.sending = Some(Box::new(sending));
+            return Next::front((here + unseen) as u64, mark);
         }
+        let left = sending.left();
+        if asked.partial {
+            mark.violation = mark.violation.or(sending.violation());
+            self.learn(sending);
+        } else {
+            self.learn_at_once(message, asked);
+        }
+        Next::whole((here + left) as u64, mark)
     }
 
     fn more_of_request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
         let Some(sending) = &mut self.sending else { return Ok(Next::Hold(HEADER)) };
-        let here = &bytes[..bytes.len().min(sending.left)];
+        let here = &bytes[..bytes.len().min(sending.left())];
         if here.is_empty() {
             return Ok(Next::Hold(1));
         }
-        let Sending { scan, facts, inflate, .. } = &mut **sending;
-        match inflate {
-            None => scan.feed(here, facts),
-            Some(stream) => match stream.feed(here, &mut |piece| scan.feed(piece, facts)) {
-                Err(BOMB) => return Err(BOMB),
-                // What is left can't be counted.
-                Err(_) => *inflate = None,
-                Ok(()) => {}
-            },
+        match sending.feed(here) {
+            Ok(()) => {}
+            Err(BOMB) => return Err(BOMB),
+            Err(violation) => return Ok(Next::Breaks(violation)),
         }
-        sending.left -= here.len();
-        if sending.left > 0 {
+        if !sending.is_over() {
             let unseen = sending.step_over();
             return Ok(Next::more((here.len() + unseen) as u64));
         }
-        self.sent = sending.facts.items;
-        self.sending = None;
+        if let Some(sending) = self.sending.take() {
+            self.sent = sending.items();
+            self.learn(*sending);
+        }
         Ok(Next::Pass { len: here.len() as u64, mark: None, ends: true })
+    }
+
+    /// Takes note of what the rest of a request told that has passed.
+    fn learn(&mut self, sending: Sending) {
+        let Some(front) = sending.into_digest().and_then(Digest::finish) else { return };
+        let Some(message) = Message::read(&front) else { return };
+        let asked = Asked::read(&message, &mut self.resource);
+        let (claim, callsite) = self.claim(&message, &asked);
+        self.opens.learn(message.header.id, &asked, claim, callsite);
+        if !asked.counts_documents() {
+            self.sent = 0;
+        }
+        self.name = asked.name;
+        let (name, resource) = (asked.name.into(), self.resource.as_str().into());
+        self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
+    }
+
+    /// The same of a request that was read whole, but is longer than the front of it that a gate
+    /// keeps.
+    fn learn_at_once(&mut self, message: &Message<'_>, asked: &Asked) {
+        if asked.partial || message.ends_within(KEPT) {
+            return;
+        }
+        let Some(front) = message.digest() else { return };
+        let (name, resource) = (asked.name.into(), self.resource.as_str().into());
+        self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
+    }
+
+    /// Forgets the request marked last, since more of it is to be read before it may go on. Returns
+    /// how many bytes of it are needed to know more.
+    pub(super) fn hold_request(&mut self, tag: Option<Tag>, front: &[u8]) -> usize {
+        if let Some(id) = tag.and_then(|tag| u32::try_from(tag.0).ok()) {
+            self.opens.remove_newest(id);
+        }
+        (self.sending, self.learned, self.inflated) = (None, None, None);
+        self.rereads = true;
+        let Ok(Some(header)) = Header::read(front) else { return HEADER };
+        let len = header.len as usize;
+        if header.opcode != opcode::MSG {
+            return len;
+        }
+        let read = &front[..self.front.min(front.len())];
+        let mut digest = Digest::new(header);
+        digest.feed(&read[HEADER..]);
+        // A little more than the next part, so that many small ones are not read again and again.
+        digest.wants().max(read.len() + read.len() / 4).min(len)
+    }
+
+    /// Gives back what was inflated to read a request that has passed.
+    pub(super) fn shrink(&mut self) {
+        let large = self.inflated.as_mut().filter(|inflated| inflated.message.len() > FRONT);
+        if let Some(inflated) = large {
+            inflated.message.truncate(FRONT);
+            inflated.message.shrink_to_fit();
+        }
     }
 
     /// Notes everything about a request that its reply, or a later one, will need.
@@ -193,11 +238,19 @@ impl Mongo {
         if asked.role == Role::Hello && message.whole {
             self.client.get_or_insert_default().greet(message.body);
         }
+        let (claim, callsite) = self.claim(message, asked);
+        self.remember(message.header, asked, claim, callsite)
+    }
+
+    /// The log-in that a request begins or goes on with, and its call site; 0 is none.
+    fn claim(&mut self, message: &Message<'_>, asked: &Asked) -> (u32, u16) {
         let claim = match asked.role {
             Role::Hello if !asked.secret => 0,
             Role::Hello | Role::SaslStart | Role::Authenticate => {
-                self.client.get_or_insert_default().claim(message.body)
+                let client = self.client.get_or_insert_default();
+                client.claim(asked.role, message.body, &self.resource)
             }
+            Role::Logout => self.client.get_or_insert_default().leave(&self.resource),
             Role::SaslContinue => self.client.as_deref().map_or(0, Client::claimed),
             _ => 0,
         };
@@ -206,7 +259,7 @@ impl Mongo {
             .then(|| comment::find(message).and_then(|comment| comment::callsite(&comment)))
             .flatten()
             .map_or(0, |site| self.listener.names.number(&site));
-        self.remember(message.header, asked, claim, callsite)
+        (claim, callsite)
     }
 
     fn remember(&mut self, header: Header, asked: &Asked, claim: u32, callsite: u16) -> Request {
@@ -233,8 +286,8 @@ impl Mongo {
             light: asked.command.is_light(),
             awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
             callsite,
-            partial: false,
-            others: false,
+            partial: asked.partial,
+            others: asked.partial || asked.command.names_others(),
             shape: None,
             violation,
         }
@@ -249,41 +302,56 @@ impl Mongo {
         };
         shape::read_shape(asked.name, message.body, statements, key.map(Vec::as_slice))
     }
+
+    /// The first `most` bytes of the request inside a compressed one, and all that is here of it,
+    /// read.
+    fn inflate(
+        &self,
+        header: Header,
+        here: &[u8],
+        most: usize,
+    ) -> Result<(Inflated, Sending), Violation> {
+        let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
+        let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
+        let inner = inner(header, original.opcode, original.size);
+        let left = header.len as usize - here.len();
+        let mut sending = Sending::new(inner, left);
+        let mut message = head(inner);
+        // The front is made of the same bytes however many are here, so that it is always the same.
+        let (front, rest) = here.split_at(here.len().min(most));
+        inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
+            let room = most.saturating_sub(message.len()).min(piece.len());
+            message.extend_from_slice(&piece[..room]);
+            sending.read(piece);
+        })?;
+        inflate.feed(rest, &mut |piece| sending.read(piece))?;
+        if left == 0 {
+            inflate.finish()?;
+        } else {
+            let room = self.listener.inflating.reserve(inflate.footprint(original.size));
+            sending.inflates(inflate, room);
+        }
+        Ok((Inflated { wire: *wire, message }, sending))
+    }
 }
 
-/// The front of the request inside a compressed one, and the count of its documents so far.
-fn inflate(header: Header, here: &[u8]) -> Result<(Inflated, Sending), Violation> {
-    let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
-    let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
-    let mut scan = Scan::request(original.opcode, original.size);
-    let mut facts = Facts::default();
-    let mut message = Vec::new();
-    message.extend_from_slice(&(original.size + HEADER as u32).to_le_bytes());
-    message.extend_from_slice(&wire[4..12]);
-    message.extend_from_slice(&original.opcode.to_le_bytes());
-    // The front is made of the same bytes however many are here, so that it is always the same.
-    let (front, rest) = here.split_at(here.len().min(FRONT));
-    inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
-        let room = FRONT.saturating_sub(message.len()).min(piece.len());
-        message.extend_from_slice(&piece[..room]);
-        scan.feed(piece, &mut facts);
-    })?;
-    inflate.feed(rest, &mut |piece| scan.feed(piece, &mut facts))?;
-    let left = header.len as usize - here.len();
-    if left == 0 {
-        inflate.finish()?;
-    }
-    let sending = Sending { left, scan, facts, inflate: Some(inflate) };
-    Ok((Inflated { wire: *wire, message }, sending))
+/// The header of a message of `size` bytes after its header, inside of a compressed one.
+fn inner(outer: Header, opcode: i32, size: u32) -> Header {
+    Header { len: size + HEADER as u32, opcode, ..outer }
+}
+
+/// A header as it is on the wire.
+fn head(header: Header) -> Vec<u8> {
+    let Header { len, id, answers, opcode } = header;
+    [len, id, answers, opcode.cast_unsigned()].into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
 /// The front of the request inside a compressed one whose first bytes these are.
 pub(super) fn inflated_front(front: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::read(front).ok()??;
     let wire = front.get(..COMPRESSED_HEAD)?;
     let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32).ok()?;
-    let mut message = (original.size + HEADER as u32).to_le_bytes().to_vec();
-    message.extend_from_slice(&wire[4..12]);
-    message.extend_from_slice(&original.opcode.to_le_bytes());
+    let mut message = head(inner(header, original.opcode, original.size));
     // What can't be inflated any further is cut, as any front may be.
     let _ = inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
         let room = FRONT.saturating_sub(message.len()).min(piece.len());

@@ -180,11 +180,27 @@ fn messages_within_messages_and_unknown_compressors_are_refused() {
 
 #[test]
 fn a_zstd_window_beyond_the_bound_is_refused() {
-    // Magic, no content size, a window of 2^24 bytes, one empty last block.
-    let frame = [0x28, 0xB5, 0x2F, 0xFD, 0, 14 << 3, 1, 0, 0];
-    assert_eq!(inflate(3, 0, &frame, 1).unwrap_err().0, CORRUPT);
-    let allowed = [0x28, 0xB5, 0x2F, 0xFD, 0, 13 << 3, 1, 0, 0];
-    assert_eq!(inflate(3, 0, &allowed, 1), Ok(Vec::new()));
+    // Magic, no content size, a window of so many bytes as a power of two, one empty last block.
+    let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0, (window - 10) << 3, 1, 0, 0];
+    let begins = |size: u32, window| {
+        let (mut inflate, _) = Inflate::begin(&head(2013, size, 3), LIMIT).unwrap();
+        inflate.feed(&frame(window), &mut |_| {})
+    };
+    for (size, allowed) in [(0, 22), (1 << 22, 22), ((1 << 22) + 1, 23), (LIMIT, 23)] {
+        assert_eq!(begins(size, allowed), Ok(()), "{size}");
+        assert_eq!(begins(size, allowed + 1), Err(CORRUPT), "{size}");
+    }
+}
+
+#[test]
+fn decoders_that_wait_share_a_bound() {
+    let all = Arc::new(Inflating::default());
+    let (inflate, _) = Inflate::begin(&head(2013, LIMIT, 3), LIMIT).unwrap();
+    let footprint = inflate.footprint(LIMIT);
+    let held: Vec<_> = std::iter::from_fn(|| all.reserve(footprint)).take(1000).collect();
+    assert_eq!(held.len(), MOST_INFLATING / footprint);
+    drop(held);
+    assert!(all.reserve(MOST_INFLATING).is_some());
 }
 
 #[test]

@@ -1,19 +1,20 @@
 //! Every write in every disguise, and reads that must not be taken for one.
 
-use crate::testing::{asked, body, codec, command, compress, message, msg, query, sequence};
+use crate::testing::{ask, asked, body, codec, command, compress, message, msg, query, sequence};
 use bson::{Bson, Document, doc};
-use operation::Codec;
+use operation::{Codec, Fact, Violation};
 
-/// What the codec says of a request that it has just marked, and of one that it knows nothing of.
+/// What the codec says of a request that it has just marked, and of one that it knows nothing of;
+/// what it can't tell may write.
 fn writes(bytes: &[u8]) -> bool {
     let (mut here, elsewhere) = (codec(), codec());
     asked(&mut here, bytes);
-    let said = here.attribute(bytes, "writes").unwrap();
-    assert_eq!(elsewhere.attribute(bytes, "writes").as_ref(), Some(&said));
-    match &*said {
-        "true" => true,
-        "false" => false,
-        other => panic!("neither true nor false: {other}"),
+    let said = here.attribute(bytes, "writes");
+    assert_eq!(elsewhere.attribute(bytes, "writes"), said);
+    match said.text().as_deref() {
+        Some("true") | None => true,
+        Some("false") => false,
+        other => panic!("neither true nor false: {other:?}"),
     }
 }
 
@@ -239,13 +240,17 @@ fn what_lies_beyond_the_front_may_be_a_write() {
         let mut whole = document.clone();
         whole.insert("$db", "shop");
         let bytes = command(1, whole);
-        assert!(codec().attribute(&bytes[..4096], "writes").as_deref() == Some("true"), "{case}");
+        assert_eq!(codec().attribute(&bytes[..4096], "writes"), Fact::Unread, "{case}");
     }
     // Of a `find` it does not matter what it says, if only it ends where the message does.
     let find = doc! {"find": "c", "filter": {"a": &padding}, "$db": "shop"};
     assert!(!writes(&command(1, find.clone())));
     let another = body(0, &doc! {"drop": "c", "$db": "shop"});
-    assert!(writes(&msg(1, 0, 0, &[body(0, &find), another])));
+    let bytes = msg(1, 0, 0, &[body(0, &find), another]);
+    for cut in [1000, 70_000, usize::MAX] {
+        let seen = ask(&mut codec(), &bytes, cut).unwrap();
+        assert_eq!(seen.marks[0].2.violation, Some(Violation("duplicate_field")));
+    }
 }
 
 #[test]
@@ -317,8 +322,9 @@ fn what_cannot_be_read_cannot_be_allowed() {
         assert!(writes(bytes));
     }
     for cut in 0..find.len() - 1 {
-        let said = codec().attribute(&find[..cut], "writes").map(std::borrow::Cow::into_owned);
-        // Its own length says that the body is all there is, and its first word is a read's.
-        assert_eq!(said.as_deref(), Some(if cut < 37 { "true" } else { "false" }), "{cut}");
+        let said = codec().attribute(&find[..cut], "writes").into_owned();
+        let known = if cut < 16 { Fact::Unknown } else { Fact::Unread };
+        // Its first word is a read's.
+        assert_eq!(said, if cut < 37 { known } else { Fact::is("false") }, "{cut}");
     }
 }

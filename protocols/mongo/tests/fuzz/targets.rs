@@ -34,7 +34,8 @@ pub(crate) fn conversation(bytes: &[u8]) {
 pub(crate) fn decompress(inside: &[u8]) {
     let compressed = message(OP_COMPRESSED, inside);
     let asks = op_msg(b"\x10ping\0\x01\0\0\0\x02$db\0\x02\0\0\0d\0");
-    unbroken(fuzz::client::<Mongo>(Arc::default, &compressed));
+    let said = [&offers()[..], &compressed].concat();
+    unbroken(fuzz::client::<Mongo>(Arc::default, &said));
     unbroken(fuzz::upstream::<Mongo>(Arc::default, &asks, 0, &compressed));
 
     let Some((opcode, size, compressor, packed)) = parts(inside) else { return };
@@ -96,8 +97,9 @@ fn unbroken(verdict: Result<(), Breach>) {
 /// The requests that a codec can read in these bytes, and whether it lost the framing.
 fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
     let mut run = Run::<Mongo>::new(&Arc::new(Listener::default()));
+    run.feed(Side::Client, &offers()).expect("no rule is broken");
     run.feed(Side::Client, request).expect("no rule is broken");
-    let mut asked = run.asked().to_vec();
+    let mut asked = run.asked()[1..].to_vec();
     // Which rule an unreadable message breaks may differ.
     asked.retain(|asked| asked.request.violation.is_none());
     (asked, run.lost().is_some())
@@ -124,6 +126,20 @@ fn message(opcode: i32, inside: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = [len, 7, 7, opcode].into_iter().flat_map(i32::to_le_bytes).collect();
     out.extend(inside);
     out
+}
+
+/// A `hello` that offers every compressor: without it nothing compressed is read.
+fn offers() -> Vec<u8> {
+    let names = ["snappy", "zlib", "zstd"].iter().enumerate();
+    let names: Vec<u8> = names
+        .flat_map(|(at, name)| {
+            let len = (name.len() as u32 + 1).to_le_bytes();
+            [format!("\x02{at}\0").as_bytes(), &len, name.as_bytes(), &[0]].concat()
+        })
+        .collect();
+    let len = (names.len() as u32 + 5).to_le_bytes();
+    let list = [&len[..], &names, &[0]].concat();
+    op_msg(&[b"\x10hello\0\x01\0\0\0\x04compression\0", &list[..]].concat())
 }
 
 /// An OP_MSG of one document with these elements.

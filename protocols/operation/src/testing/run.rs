@@ -11,9 +11,9 @@ const COMMON: [&str; 6] = ["app", "user", "comment", "callsite", "trace_id", "no
 /// A request that a codec found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The operation's name.
+    /// The operation's name, as it is known when its request has passed.
     pub name: String,
-    /// What it is about.
+    /// What it is about, likewise.
     pub resource: String,
     /// The mark itself.
     pub request: Request,
@@ -25,8 +25,6 @@ pub struct Asked {
     pub reply: Option<Reply>,
     /// Whether the proxy answered: it was refused, or given up.
     pub refused: bool,
-    /// The rules that the rest of its message broke.
-    pub broken: Vec<Violation>,
 }
 
 /// A codec at work on one connection, in the relay's place.
@@ -235,7 +233,8 @@ impl<C: Codec> Run<C> {
             let Some(asked) = self.sending.and_then(|place| self.asked.get_mut(place)) else {
                 return Err(Breach::new(Rule::First, "breaks a request that has not begun"));
             };
-            asked.broken.push(violation);
+            // Where all of the message is here at once, its mark says so.
+            asked.request.violation.get_or_insert(violation);
             return Ok(true);
         }
         let mark = mark(&next);
@@ -246,8 +245,13 @@ impl<C: Codec> Run<C> {
             self.begin(request)?;
         }
         if self.sending.is_some() && ends(&next) {
-            let sent = self.codec.sent();
-            self.asked.last_mut().into_iter().for_each(|asked| asked.sent = Some(sent));
+            let (sent, learned) = (self.codec.sent(), self.codec.learned());
+            if let Some(asked) = self.asked.last_mut() {
+                asked.sent = Some(sent);
+                if let Some(learned) = learned {
+                    (asked.name, asked.resource) = (learned.name.into(), learned.resource.into());
+                }
+            }
         }
         Ok(self.client.follow(next))
     }
@@ -281,17 +285,7 @@ impl<C: Codec> Run<C> {
         self.open.extend(request.tag.map(|tag| (tag, place, reason)));
         let refused = reason.is_some();
         let (sent, reply) = (None, None);
-        let broken = Vec::new();
-        self.asked.push(Asked {
-            name,
-            resource,
-            request,
-            sent,
-            attributes,
-            reply,
-            refused,
-            broken,
-        });
+        self.asked.push(Asked { name, resource, request, sent, attributes, reply, refused });
         Ok(())
     }
 

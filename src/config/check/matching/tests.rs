@@ -51,7 +51,7 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
     for text in [
         "{ listener: x* }",
         "{ listener: raw, protocol: mongo }",
-        "{ listener: raw, user: admin }",
+        "{ listener: raw, user: admin@admin }",
         "{ not: { protocol: [tcp, mongo] } }",
         "{ not: { listener: \"*\" } }",
         "{ listener: db, not: { protocol: m* } }",
@@ -61,9 +61,9 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
     for text in [
         "{}",
         "{ listener: \"r*\", peer: 10.0.0.7 }",
-        "{ user: admin }",
-        "{ not: { user: admin } }",
-        "{ listener: raw, not: { user: admin } }",
+        "{ user: admin@admin }",
+        "{ not: { user: admin@admin } }",
+        "{ listener: raw, not: { user: admin@admin } }",
         "{ not: { protocol: mongo } }",
         "{ not: { listener: \"*\", operation: find } }",
         "{ not: { not: { listener: db } } }",

@@ -1,9 +1,10 @@
 //! Facts that are asked for.
 
 use super::*;
+use std::borrow::Cow;
 
 fn fact(codec: &Mongo, front: &[u8], name: &str) -> Option<String> {
-    codec.attribute(front, name).map(Cow::into_owned)
+    codec.attribute(front, name).text().map(Cow::into_owned)
 }
 
 fn find() -> bson::Document {

@@ -147,6 +147,12 @@ fn random(dice: &mut Dice, depth: usize) -> Document {
     document
 }
 
+/// A number without a fraction.
+fn whole(value: &bson::RawBsonRef<'_>) -> Option<i64> {
+    let double = value.as_f64().map(|it| it as i64);
+    value.as_i32().map(i64::from).or(value.as_i64()).or(double)
+}
+
 #[test]
 fn names_are_those_that_a_whole_parser_finds() {
     let mut dice = Dice::new(11);
@@ -164,11 +170,15 @@ fn names_are_those_that_a_whole_parser_finds() {
         // `$db` as the command itself is nobody's database.
         let database = raw.get("$db").unwrap().and_then(|db| db.as_str());
         let database = database.filter(|_| first.as_str() != "$db");
-        let expected = match value.as_str() {
-            Some(collection) if ["find", "insert", "count"].contains(&first.as_str()) => {
-                format!("{}.{collection}", database.unwrap_or("?"))
-            }
-            _ => database.unwrap_or("?").to_owned(),
+        let (database, one) = (database.unwrap_or("?"), Some(1) == whole(&value));
+        let expected = match (first.as_str(), value.as_str()) {
+            ("find" | "insert" | "count", Some(collection)) => format!("{database}.{collection}"),
+            ("find" | "insert" | "count", None) if !one => format!("{database}.?"),
+            ("find" | "insert" | "count" | "ping", _) => database.to_owned(),
+            // A command that is not known may name anything.
+            (_, Some(_)) => "?".to_owned(),
+            _ if value.as_document().is_some() || value.as_array().is_some() => "?".to_owned(),
+            _ => database.to_owned(),
         };
         assert_eq!(resource, expected, "{raw:?}");
     }

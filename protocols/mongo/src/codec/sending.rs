@@ -1,0 +1,165 @@
+//! A request of which more is to come: it passes, and is read as it does.
+
+use crate::{
+    asked::Asked,
+    compressed::{Inflate, Reserved},
+    digest::Digest,
+    header::{HEADER, Header},
+    scan::{Facts, Scan},
+};
+use operation::Violation;
+
+/// What is read of a request as it passes: its documents are counted, and what its front did not
+/// tell is learned.
+pub(super) struct Sending {
+    /// How many bytes are still to come.
+    left: usize,
+    scan: Scan,
+    facts: Facts,
+    digest: Option<Digest>,
+    source: Source,
+    /// How many of the bytes at hand were read when it was told what is wrong with them.
+    seen: usize,
+}
+
+/// How its bytes come.
+enum Source {
+    Plain,
+    /// Compressed, with room for the decoder.
+    Compressed {
+        inflate: Box<Inflate>,
+        _room: Reserved,
+    },
+    /// They can't be read, or there is no room for one more decoder.
+    Unreadable,
+}
+
+impl Sending {
+    /// Begins with the bytes after the header that are here. `left` are still to come.
+    pub(super) fn plain(header: Header, here: &[u8], left: usize) -> Self {
+        let mut sending = Self::new(header, left);
+        sending.read(here);
+        sending
+    }
+
+    /// The same for a request inside of a compressed one: `header` is its own.
+    pub(super) fn new(header: Header, left: usize) -> Self {
+        Self {
+            left,
+            scan: Scan::request(header.opcode, header.len - HEADER as u32),
+            facts: Facts::default(),
+            digest: Some(Digest::new(header)),
+            source: Source::Plain,
+            seen: 0,
+        }
+    }
+
+    /// Reads the next bytes of the request, which are not compressed.
+    pub(super) fn read(&mut self, piece: &[u8]) {
+        self.scan.feed(piece, &mut self.facts);
+        if let Some(digest) = &mut self.digest {
+            digest.feed(piece);
+        }
+    }
+
+    /// Goes on with this decoder. Without room for it, what is to come is not read.
+    pub(super) fn inflates(&mut self, inflate: Inflate, room: Option<Reserved>) {
+        self.source = match room {
+            Some(room) => Source::Compressed { inflate: Box::new(inflate), _room: room },
+            None => Source::Unreadable,
+        };
+    }
+
+    /// Drops what nobody needs of a request that asks for this. Returns whether more is read.
+    pub(super) fn serves(&mut self, asked: &Asked) -> bool {
+        if !asked.partial {
+            self.digest = None;
+        }
+        self.left > 0 && (asked.partial || asked.counts_documents())
+    }
+
+    /// Whether all of the request has been here.
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// How many bytes are still to come.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Documents in the request so far.
+    pub(super) fn items(&self) -> u64 {
+        self.facts.items
+    }
+
+    /// What its rest told.
+    pub(super) fn into_digest(self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// What is wrong with the request, if it was all here when it began.
+    pub(super) fn violation(&mut self) -> Option<Violation> {
+        self.digest.as_mut()?.violation()
+    }
+
+    /// Reads the bytes at hand. If they break a rule, that is told once, and they are to be given
+    /// again: nothing has passed.
+    pub(super) fn feed(&mut self, here: &[u8]) -> Result<(), Violation> {
+        let fresh = here.get(self.seen..).unwrap_or_default();
+        self.seen = here.len();
+        let wrong = self.take(fresh);
+        let digest = self.digest.as_mut();
+        let early = digest.as_ref().is_some_and(|digest| !digest.is_whole());
+        let found = digest.and_then(Digest::violation);
+        if let Some(violation) = wrong.err().or(found) {
+            return Err(violation);
+        }
+        if here.len() == self.left && early {
+            // Told once.
+            self.digest = None;
+            return Err(Violation("bad_document"));
+        }
+        (self.left, self.seen) = (self.left - here.len(), 0);
+        Ok(())
+    }
+
+    fn take(&mut self, fresh: &[u8]) -> Result<(), Violation> {
+        let Self { scan, facts, digest, source, .. } = self;
+        let mut read = |piece: &[u8]| {
+            scan.feed(piece, facts);
+            if let Some(digest) = digest {
+                digest.feed(piece);
+            }
+        };
+        let wrong = match source {
+            Source::Plain => {
+                read(fresh);
+                None
+            }
+            Source::Compressed { inflate, .. } => inflate.feed(fresh, &mut read).err(),
+            Source::Unreadable => Some(Violation("not_inflated")),
+        };
+        let Some(wrong) = wrong else { return Ok(()) };
+        self.source = Source::Unreadable;
+        // What nobody waits for need not be read.
+        match self.digest.take() {
+            None if wrong != super::request::BOMB => Ok(()),
+            _ => Err(wrong),
+        }
+    }
+
+    /// Steps over what need not be seen of what is left, and tells how much that is. The last
+    /// byte has to be: the request ends when it comes.
+    pub(super) fn step_over(&mut self) -> usize {
+        if !matches!(self.source, Source::Plain) {
+            return 0;
+        }
+        let most = self.scan.unneeded(self.left - 1);
+        let unseen = self.digest.as_ref().map_or(most, |digest| digest.unneeded(most));
+        self.scan.step_over(unseen);
+        self.digest.iter_mut().for_each(|digest| digest.step_over(unseen));
+        self.left -= unseen;
+        unseen
+    }
+}

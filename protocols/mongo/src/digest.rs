@@ -1,0 +1,322 @@
+//! What a long request tells, in few bytes: its small parts, taken out as it passes.
+//!
+//! A request may name its database behind megabytes of documents. Its bytes go on as they come; the
+//! digest keeps the fields that are short, and only the names of those that are long. It reads as
+//! a message of its own, so that one reader finds the facts of both.
+
+use crate::{
+    asked::TWICE,
+    element::{kind, string},
+    header::{HEADER, Header, flag, opcode},
+    number::{fixed, prefixed, u32_at},
+};
+use operation::Violation;
+
+/// The longest value, sequence or telemetry that is kept, in bytes.
+const KEPT: usize = 2 * 1024;
+/// The longest name of a field or sequence that is read.
+const NAME: usize = 1024;
+/// What may wait for the rest of itself.
+const PENDING: usize = KEPT + NAME + 16;
+/// The most that is kept of a message.
+const MOST: usize = 16 * 1024;
+/// How many names are remembered, to notice one that is there twice.
+const NAMES: usize = 256;
+
+/// Where the reading of a message is, counted from the end of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Flags,
+    Section,
+    /// In the body, which ends there.
+    Body(usize),
+    Done,
+}
+
+/// The digest of one `OP_MSG`.
+#[derive(Debug)]
+pub(crate) struct Digest {
+    header: Header,
+    flags: u32,
+    state: State,
+    at: usize,
+    /// Where the sections end.
+    end: usize,
+    /// Everything before this is stepped over.
+    skip: usize,
+    pending: Vec<u8>,
+    /// The body's elements, and the sections beside it.
+    body: Option<Vec<u8>>,
+    beside: Vec<u8>,
+    /// The names of the body's fields and of the sequences, hashed.
+    names: Vec<u64>,
+    has_telemetry: bool,
+    broken: bool,
+    violation: Option<Violation>,
+}
+
+impl Digest {
+    /// The digest of a message of which no more is known than its header.
+    pub(crate) fn new(header: Header) -> Self {
+        Self {
+            header,
+            flags: 0,
+            state: if header.opcode == opcode::MSG { State::Flags } else { State::Done },
+            at: 0,
+            end: (header.len as usize).saturating_sub(HEADER),
+            skip: 0,
+            pending: Vec::new(),
+            body: None,
+            beside: Vec::new(),
+            names: Vec::new(),
+            has_telemetry: false,
+            broken: false,
+            violation: None,
+        }
+    }
+
+    /// Reads the next bytes of the message.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while self.state != State::Done && !bytes.is_empty() {
+            let passed = self.skip.saturating_sub(self.at).min(bytes.len());
+            self.at += passed;
+            bytes = &bytes[passed..];
+            if bytes.is_empty() {
+                return;
+            }
+            if self.pending.is_empty() {
+                let used = self.part(bytes);
+                if used == 0 {
+                    self.pend(&mut bytes);
+                } else {
+                    (self.at, bytes) = (self.at + used, &bytes[used.min(bytes.len())..]);
+                }
+                continue;
+            }
+            let (had, mut rest) = (self.pending.len(), bytes);
+            self.pend(&mut rest);
+            let pending = std::mem::take(&mut self.pending);
+            let used = self.part(&pending);
+            if used == 0 {
+                (self.pending, bytes) = (pending, rest);
+            } else {
+                // What was pending was no whole part: that much is used at least.
+                let used = used.max(had);
+                (self.at, bytes) = (self.at + used, &bytes[used - had..]);
+            }
+        }
+    }
+
+    /// How many of the next `len` bytes it has no use for.
+    pub(crate) fn unneeded(&self, len: usize) -> usize {
+        match self.state {
+            State::Done => len,
+            _ => len.min(self.skip.saturating_sub(self.at)),
+        }
+    }
+
+    /// Steps over bytes that are [`unneeded`](Digest::unneeded).
+    pub(crate) fn step_over(&mut self, len: usize) {
+        self.at += len;
+    }
+
+    /// How many bytes of the message are needed to read the next part.
+    pub(crate) fn wants(&self) -> usize {
+        HEADER + self.skip.max(self.at + self.pending.len()) + 1
+    }
+
+    /// What was found wrong since this was asked last.
+    pub(crate) fn violation(&mut self) -> Option<Violation> {
+        self.violation.take()
+    }
+
+    /// Whether the message was read to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        let between = self.state == State::Section && self.at >= self.end;
+        !self.broken && (between || self.state == State::Done)
+    }
+
+    /// The digest, as a message of its own; `None` if the message is no `OP_MSG`. A body that was
+    /// not read to its end has none.
+    pub(crate) fn finish(self) -> Option<Vec<u8>> {
+        let open = self.broken || matches!(self.state, State::Body(_));
+        let more = u32::from(open);
+        let body = self.body.map_or(Vec::new(), |elements| {
+            let len = elements.len() as u32 + 5 + more;
+            [&[0][..], &len.to_le_bytes(), &elements, &[0]].concat()
+        });
+        let len = (HEADER + 4 + body.len() + self.beside.len()) as u32;
+        let Header { id, answers, opcode, .. } = self.header;
+        let words = [len, id, answers, opcode.cast_unsigned(), self.flags];
+        let mut message: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        message.extend(body);
+        message.extend(self.beside);
+        (opcode == opcode::MSG).then_some(message)
+    }
+
+    /// Keeps bytes until the rest of their part is here.
+    fn pend(&mut self, bytes: &mut &[u8]) {
+        let (more, rest) =
+            bytes.split_at(bytes.len().min(PENDING - self.pending.len().min(PENDING)));
+        self.pending.extend_from_slice(more);
+        *bytes = rest;
+        if more.is_empty() {
+            self.breaks(Violation("bad_document"));
+        }
+    }
+
+    /// Reads a part at the front of `bytes`. Returns its length; 0 if it is not all here.
+    fn part(&mut self, bytes: &[u8]) -> usize {
+        match self.state {
+            State::Flags => {
+                let Some(flags) = u32_at(bytes, 0) else { return 0 };
+                let sum = if flags & flag::CHECKSUM_PRESENT == 0 { 0 } else { 4 };
+                self.flags = flags & !flag::CHECKSUM_PRESENT;
+                (self.end, self.state) = (self.end.saturating_sub(sum), State::Section);
+                4
+            }
+            State::Section if self.at >= self.end => {
+                self.state = State::Done;
+                bytes.len()
+            }
+            State::Section => self.section(bytes),
+            State::Body(end) => self.element(bytes, end),
+            State::Done => bytes.len(),
+        }
+    }
+
+    /// The front of a section: its kind, its length, and a sequence's name.
+    fn section(&mut self, bytes: &[u8]) -> usize {
+        let (Some(kind), Some(len)) = (bytes.first(), u32_at(bytes, 1)) else { return 0 };
+        let end = (self.at + 1).saturating_add(len as usize);
+        if len < 5 || end > self.end {
+            return self.breaks(Violation("bad_document"));
+        }
+        match kind {
+            0 if self.body.is_none() => {
+                (self.body, self.state) = (Some(Vec::new()), State::Body(end));
+                return 5;
+            }
+            1 => {
+                let Some((name, _)) = bytes.get(5..).and_then(string) else {
+                    let long = bytes.len() > NAME;
+                    return if long { self.breaks(Violation("bad_document")) } else { 0 };
+                };
+                let front = 5 + name.len() + 1;
+                if front > len as usize + 1 {
+                    return self.breaks(Violation("bad_document"));
+                }
+                let used = match name {
+                    b"nsInfo" => self.keep(bytes, len as usize + 1),
+                    _ => self.pass(end, front),
+                };
+                if used > 0 {
+                    self.name(name);
+                }
+                return used;
+            }
+            3 if !self.has_telemetry => {
+                let used = self.keep(bytes, len as usize + 1);
+                self.has_telemetry = used > 0;
+                return used;
+            }
+            0 | 3 => self.violation = Some(TWICE),
+            _ => return self.breaks(Violation("unknown_section")),
+        }
+        self.pass(end, 5)
+    }
+
+    /// Steps over all before `end`, `used` bytes of which are here.
+    fn pass(&mut self, end: usize, used: usize) -> usize {
+        self.skip = end;
+        used
+    }
+
+    /// Keeps a section that is small, and steps over another.
+    fn keep(&mut self, bytes: &[u8], len: usize) -> usize {
+        if len > KEPT || self.kept() + len > MOST {
+            return self.pass(self.at + len, 1);
+        }
+        let Some(section) = bytes.get(..len) else { return 0 };
+        self.beside.extend_from_slice(section);
+        len
+    }
+
+    /// An element of the body, or the body's end.
+    fn element(&mut self, bytes: &[u8], end: usize) -> usize {
+        let Some((&kind, rest)) = bytes.split_first() else { return 0 };
+        if kind == 0 {
+            self.state = State::Section;
+            return if self.at + 1 == end { 1 } else { self.breaks(Violation("bad_document")) };
+        }
+        let Some((name, value)) = string(rest) else {
+            let long = rest.len() > NAME;
+            return if long { self.breaks(Violation("bad_document")) } else { 0 };
+        };
+        let Some(len) = length(kind, value) else {
+            let long = value.len() > KEPT;
+            return if long { self.breaks(Violation("bad_document")) } else { 0 };
+        };
+        let front = 1 + name.len() + 1;
+        let total = front.saturating_add(len);
+        if self.at.saturating_add(total) >= end {
+            return self.breaks(Violation("bad_document"));
+        }
+        if len <= KEPT && bytes.len() < total {
+            return 0;
+        }
+        self.name(name);
+        let room = MOST.saturating_sub(self.kept());
+        let body = self.body.get_or_insert_default();
+        match bytes.get(..total).filter(|_| len <= KEPT && total <= room) {
+            Some(element) => body.extend_from_slice(element),
+            // It is there, and what it says is not known.
+            None if front <= room => {
+                body.push(kind::MIN_KEY);
+                body.extend_from_slice(name);
+                body.push(0);
+            }
+            None => {}
+        }
+        self.pass(self.at + total, total.min(bytes.len()))
+    }
+
+    fn kept(&self) -> usize {
+        self.beside.len() + self.body.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Notes a name, which must be there once.
+    fn name(&mut self, name: &[u8]) {
+        let hash = crate::names::hash(name);
+        if self.names.contains(&hash) {
+            self.violation = Some(TWICE);
+        } else if self.names.len() < NAMES {
+            self.names.push(hash);
+        } else {
+            self.violation = Some(Violation("too_many_fields"));
+        }
+    }
+
+    /// The message can't be read any further.
+    fn breaks(&mut self, violation: Violation) -> usize {
+        (self.state, self.broken, self.violation) = (State::Done, true, Some(violation));
+        1
+    }
+}
+
+/// How long a value is of which these bytes are here; `None` if they do not tell yet, or make no
+/// sense.
+fn length(kind: u8, value: &[u8]) -> Option<usize> {
+    if let Some(len) = fixed(kind) {
+        return Some(len as usize);
+    }
+    if kind == kind::REGEX {
+        let (pattern, rest) = string(value)?;
+        let (options, _) = string(rest)?;
+        return Some(pattern.len() + options.len() + 2);
+    }
+    prefixed(kind, u32_at(value, 0)?).map(|len| len as usize)
+}
+
+#[cfg(test)]
+mod tests;

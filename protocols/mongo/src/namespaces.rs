@@ -1,0 +1,236 @@
+//! The collections that a command names beside the one that it is about: those of its pipeline,
+//! the target of a rename, the rest of a `bulkWrite`.
+
+use crate::{
+    asked::UNREAD,
+    commands::{self, Command, Target},
+    element::{Element, complete, elements, kind},
+    message::Message,
+    pipeline,
+};
+use operation::Fact;
+use std::borrow::Cow;
+
+/// How many are told apart. A command that names more may be about anything.
+const MOST: usize = 1000;
+
+/// How deep the operations of an `applyOps` nest that are looked into.
+const DEPTH: usize = 32;
+
+/// What is known of the collections that a command names, beside the one that it is about.
+struct Names<'b> {
+    database: &'b str,
+    found: Vec<Cow<'b, str>>,
+    /// There may be more.
+    doubt: bool,
+}
+
+/// The other resources of a command of `database`. `cut` tells that the request goes on behind
+/// the bytes of `message`.
+pub(crate) fn others<'b>(message: &Message<'b>, database: Option<&'b str>, cut: bool) -> Fact<'b> {
+    let Some((command, body)) = command(message.body) else { return Fact::Absent };
+    if !command.names_others() {
+        return Fact::Absent;
+    }
+    let doubt = !complete(body);
+    let mut names = Names { database: database.unwrap_or(UNREAD), found: Vec::new(), doubt };
+    names.of(command, body, message);
+    match names {
+        Names { doubt: true, .. } if cut => Fact::Unread,
+        Names { doubt: true, .. } => Fact::Unknown,
+        Names { found, .. } if found.is_empty() => Fact::Absent,
+        Names { found, .. } => Fact::Each(found),
+    }
+}
+
+/// A command and its body: that inside, for `explain`.
+fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
+    let first = elements(body).next()?;
+    let command = commands::find(first.name);
+    if command.target != Target::Explain || first.kind != kind::DOCUMENT {
+        return Some((command, body));
+    }
+    let inner = elements(first.value).next()?;
+    Some((commands::find(inner.name), first.value))
+}
+
+/// The namespaces of a `bulkWrite`: its first, where that can be read, and all others. `None`
+/// where they are not all here.
+pub(crate) fn of_bulk<'b>(message: &Message<'b>, body: &'b [u8]) -> Option<Vec<&'b str>> {
+    let inside = elements(body).find(|field| field.name == b"nsInfo");
+    let read = |namespaces: &mut dyn Iterator<Item = Option<&'b str>>| {
+        let all: Option<Vec<&'b str>> = namespaces.take(MOST + 1).collect();
+        all.filter(|all| all.len() <= MOST && !all.is_empty())
+    };
+    match inside {
+        Some(array) if array.kind == kind::ARRAY && complete(array.value) => {
+            read(&mut elements(array.value).map(|info| namespace(info.value)))
+        }
+        Some(_) => None,
+        None => {
+            let documents = message.sequence(b"nsInfo").filter(|_| message.whole)?;
+            read(&mut sequence(documents))
+        }
+    }
+}
+
+/// The namespaces in the sequence `nsInfo`, document after document.
+fn sequence(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
+    std::iter::from_fn(move || {
+        let len = documents.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+        let whole = documents.split_at_checked(len).filter(|_| len >= 5);
+        let (document, rest) = whole.unwrap_or((&[], &[]));
+        let over = std::mem::replace(&mut documents, rest).is_empty();
+        (!over).then(|| namespace(document))
+    })
+}
+
+/// The `ns` of a document; of two, the server's reading decides, and so neither is believed.
+fn namespace(document: &[u8]) -> Option<&str> {
+    let mut found = elements(document).filter(|field| field.name == b"ns");
+    let first = found.next()?.name_text();
+    first.filter(|_| found.next().is_none() && complete(document))
+}
+
+impl<'b> Names<'b> {
+    fn of(&mut self, command: &Command, body: &'b [u8], message: &Message<'b>) {
+        match command.name {
+            "bulkWrite" => {
+                let all = of_bulk(message, body);
+                self.doubt |= all.is_none();
+                for namespace in all.unwrap_or_default().into_iter().skip(1) {
+                    self.add(namespace.into());
+                }
+            }
+            // Whatever is applied names its own namespace, at any depth.
+            "applyOps" => {
+                let whole = elements(body).next().is_some_and(|ops| self.applied(&ops, DEPTH));
+                self.doubt |= !whole;
+            }
+            _ => {
+                for field in elements(body).skip(1) {
+                    self.field(command, &field);
+                }
+            }
+        }
+    }
+
+    /// A field of a command that may name a collection.
+    fn field(&mut self, command: &Command, field: &Element<'b>) {
+        match (command.name, field.name) {
+            ("aggregate" | "create" | "collMod", b"pipeline") => self.pipeline(field),
+            // An empty name says that it is no view any more.
+            ("create" | "collMod", b"viewOn") => self.collection(field),
+            ("cloneCollectionAsCapped", b"toCollection") => self.collection(field),
+            ("renameCollection", b"to") => self.whole(field),
+            ("mapReduce", b"out") => self.output(field),
+            ("filemd5", b"root") => match field.name_text() {
+                Some(root) => self.add(format!("{}.{root}.chunks", self.database).into()),
+                None => self.doubt = true,
+            },
+            _ => {}
+        }
+    }
+
+    fn pipeline(&mut self, pipeline: &Element<'b>) {
+        let whole = pipeline::operators(pipeline, &mut |operator| match operator.name {
+            b"$lookup" | b"$graphLookup" => self.all(operator, b"from"),
+            b"$unionWith" if operator.nests() => self.all(operator, b"coll"),
+            b"$merge" if operator.nests() => self.all(operator, b"into"),
+            b"$unionWith" | b"$merge" | b"$out" => self.target(operator),
+            _ => {}
+        });
+        self.doubt |= !whole;
+    }
+
+    /// Every field `name` of an operator. Without one it reads no collection, as `$unionWith` of
+    /// documents that it brings itself.
+    fn all(&mut self, operator: &Element<'b>, name: &[u8]) {
+        let fields = operator.elements().into_iter().flatten();
+        fields.filter(|field| field.name == name).for_each(|field| self.target(&field));
+    }
+
+    /// A collection of the command's database, or `{db: …, coll: …}`.
+    fn target(&mut self, target: &Element<'b>) {
+        let Some(fields) = target.elements().filter(|_| target.kind == kind::DOCUMENT) else {
+            return self.collection(target);
+        };
+        let mut found = [None; 2];
+        for field in fields {
+            let place = match field.name {
+                b"db" => 0,
+                b"coll" => 1,
+                _ => continue,
+            };
+            self.doubt |= found[place].is_some() || field.name_text().is_none();
+            found[place] = field.name_text();
+        }
+        match found {
+            [database, Some(collection)] => {
+                let database = database.unwrap_or(self.database);
+                self.add(format!("{database}.{collection}").into());
+            }
+            [_, None] => self.doubt = true,
+        }
+    }
+
+    /// What a `mapReduce` writes to: a collection, or `{replace: …, db: …}`.
+    fn output(&mut self, out: &Element<'b>) {
+        let Some(fields) = out.elements() else { return self.collection(out) };
+        let (mut database, mut collection) = (self.database, None);
+        for field in fields {
+            match field.name {
+                b"replace" | b"merge" | b"reduce" => collection = Some(field),
+                b"db" => database = field.name_text().unwrap_or(UNREAD),
+                _ => {}
+            }
+        }
+        match collection.map(|it| it.name_text()) {
+            Some(Some(collection)) => self.add(format!("{database}.{collection}").into()),
+            Some(None) => self.doubt = true,
+            None => {}
+        }
+    }
+
+    /// The namespaces of operations that are to be applied.
+    fn applied(&mut self, outer: &Element<'b>, depth: usize) -> bool {
+        let (Some(depth), Some(mut fields)) = (depth.checked_sub(1), outer.elements()) else {
+            return false;
+        };
+        let mut whole = true;
+        for field in fields.by_ref() {
+            if field.name == b"ns" {
+                self.whole(&field);
+            }
+            whole &= !field.nests() || self.applied(&field, depth);
+        }
+        whole && fields.complete()
+    }
+
+    fn collection(&mut self, field: &Element<'b>) {
+        match field.name_text() {
+            Some("") => {}
+            Some(collection) => self.add(format!("{}.{collection}", self.database).into()),
+            None => self.doubt = true,
+        }
+    }
+
+    /// A whole `database.collection`.
+    fn whole(&mut self, field: &Element<'b>) {
+        match field.name_text() {
+            Some(namespace) => self.add(namespace.into()),
+            None => self.doubt = true,
+        }
+    }
+
+    fn add(&mut self, namespace: Cow<'b, str>) {
+        if self.found.len() < MOST {
+            self.found.push(namespace);
+        } else {
+            self.doubt = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

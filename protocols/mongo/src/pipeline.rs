@@ -1,0 +1,62 @@
+//! The operators of an aggregation pipeline, at any depth: `$lookup`, `$facet` and `$unionWith`
+//! carry pipelines of their own.
+
+use crate::element::{Element, elements, kind};
+
+/// How deep documents nest that are looked into. The server takes 180 levels (`maxBSONDepth`,
+/// 200 in all, in its source).
+const DEPTH: usize = 200;
+
+/// Shows every operator of a pipeline (a field whose name begins with `$`) to `see`, outer ones
+/// before inner ones. Returns `false` if there may be more, since something of the pipeline is not
+/// here, makes no sense or lies too deep.
+pub(crate) fn operators<'b>(pipeline: &Element<'b>, see: &mut dyn FnMut(&Element<'b>)) -> bool {
+    let stages = elements(pipeline.value).all(|stage| stage.kind == kind::DOCUMENT);
+    pipeline.kind == kind::ARRAY && inside(pipeline, DEPTH, see) && stages
+}
+
+fn inside<'b>(outer: &Element<'b>, depth: usize, see: &mut dyn FnMut(&Element<'b>)) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    let (mut fields, mut whole) = (elements(outer.value), true);
+    for field in fields.by_ref() {
+        if field.name.starts_with(b"$") {
+            see(&field);
+        }
+        whole &= !field.nests() || inside(&field, depth, see);
+    }
+    whole && fields.complete()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Document, doc};
+
+    fn names(stages: Document) -> (Vec<String>, bool) {
+        let bytes = doc! {"pipeline": [stages]}.to_vec().unwrap();
+        let (mut names, pipeline) = (Vec::new(), elements(&bytes).next().unwrap());
+        let whole = operators(&pipeline, &mut |operator| {
+            names.push(String::from_utf8_lossy(operator.name).into_owned());
+        });
+        (names, whole)
+    }
+
+    #[test]
+    fn operators_are_found_at_any_depth() {
+        let stages = doc! {"$facet": {"a": [{"$lookup": {"pipeline": [{"$out": "x"}]}}]}};
+        assert_eq!(names(stages), (vec!["$facet".into(), "$lookup".into(), "$out".into()], true));
+        assert_eq!(names(doc! {"match": 1}), (vec![], true));
+    }
+
+    #[test]
+    fn what_lies_too_deep_or_is_not_here_may_hold_anything() {
+        let deep = |levels| (0..levels).fold(doc! {"$out": "x"}, |inner, _| doc! {"a": inner});
+        assert_eq!(names(deep(190)), (vec!["$out".into()], true));
+        assert_eq!(names(deep(250)), (vec![], false));
+        let bytes = doc! {"pipeline": [{"a": 1}, {"$out": "x"}]}.to_vec().unwrap();
+        let cut = elements(&bytes[..bytes.len() - 12]).next().unwrap();
+        assert!(!operators(&cut, &mut |_| {}));
+        let number = doc! {"pipeline": 1}.to_vec().unwrap();
+        assert!(!operators(&elements(&number).next().unwrap(), &mut |_| {}));
+    }
+}
