@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
     burst: Given<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
-    /// client address has its own; `[]`: all share one. Default: `[]`.
+    /// client address has its own; `[peer/64]`: each IPv6 network of that length; `[]`: all share one. Default: `[]`.
     key: WrittenKey,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
