@@ -6,13 +6,13 @@ mod endpoint;
 
 use super::{
     located::{Located, Named},
-    plan::OnViolation,
+    plan::{OnViolation, UpstreamConnectMode},
 };
 use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::{Between, Count, OrOff, Text, Workers, Zone};
+use values::{Between, Count, Limit, OrOff, Text, Workers, Zone};
 pub(crate) use {
     cluster::*,
     endpoint::{Endpoint, Keys},
@@ -89,6 +89,12 @@ pub(crate) struct Listener {
     pub(crate) write_timeout: Given<OrOff<Duration>>,
     /// How many connections at once. Default: the `max_connections` of the whole proxy.
     pub(crate) max_connections: Given<Count>,
+    /// How many connections are kept for it, whatever other listeners have open. Default: an even
+    /// share of half of the whole proxy's `max_connections`.
+    pub(crate) reserved_connections: Given<Limit>,
+    /// When a `tcp` listener connects to the upstream: `immediate`, or `on_client_data`, with the
+    /// client's first byte. A `mongo` listener always waits for that byte. Default: immediate.
+    pub(crate) upstream_connect_mode: Given<UpstreamConnectMode>,
     /// What to do once a connection's bytes can't be read any more: `pass` them on unread, or
     /// `close`. Default: `pass`.
     pub(crate) on_violation: Given<OnViolation>,
