@@ -174,6 +174,10 @@ impl Action for ConcurrencyLimit {
         true
     }
 
+    fn bounds_clients(&self) -> bool {
+        true
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         Box::new(Limit::new(&self.plan, &self.cells, rule, from))
     }

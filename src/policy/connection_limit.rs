@@ -117,6 +117,10 @@ impl Action for ConnectionLimit {
         Stage::Connection
     }
 
+    fn bounds_clients(&self) -> bool {
+        true
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         let max = self.open.max;
         let message = format!("the policy `{}` allows {max} connections at a time", rule.name);

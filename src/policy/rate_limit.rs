@@ -39,6 +39,10 @@ const MAX_KEYS: usize = 100_000;
 /// How long somebody waits at most unless somebody says otherwise.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
+/// Attributes that let somebody in, or may.
+const CREDENTIALS: [&str; 4] =
+    ["header.authorization", "header.proxy-authorization", "header.cookie", "header.x-api-key"];
+
 /// Lets so many pass in so much time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "RateLimit")]
@@ -197,6 +201,14 @@ impl Action for RateLimit {
         true
     }
 
+    fn bounds_clients(&self) -> bool {
+        self.plan.unit.is_paid_before()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.plan.hint()
+    }
+
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
         let plan = &self.plan;
         let Some(shared) = &plan.shared else {
@@ -259,6 +271,22 @@ impl Plan {
         no.manner = self.over.manner();
         no.retry_after = self.base_backoff;
         no
+    }
+
+    /// Credentials that the store gets hashed with a key that everybody knows, or as they are.
+    fn hint(&self) -> Option<String> {
+        let shared = self.shared.as_ref()?;
+        let told = shared_limit::facts(self);
+        let credential = told.iter().find(|name| CREDENTIALS.contains(&&***name))?;
+        let how = match (shared.shows(credential), shared.hashes_in_public()) {
+            (true, _) => "as it is: leave it out of `plain`",
+            (false, true) => {
+                "as a hash that who guesses it can check: write a `hash_key_file`, the same for all \
+                 who share the limit"
+            }
+            (false, false) => return None,
+        };
+        Some(format!("the store gets `{credential}` {how}"))
     }
 
     /// How many keys this process tells apart by itself.

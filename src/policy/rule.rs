@@ -114,6 +114,16 @@ pub trait Action: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it bounds how many connections or operations clients may have.
+    fn bounds_clients(&self) -> bool {
+        false
+    }
+
+    /// What is right and still worth a thought, for who checks a config.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;
 

@@ -48,7 +48,7 @@ impl SharedLimit {
 }
 
 /// The names of the attributes that the store may want to know.
-fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
+pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
     match plan.shared.as_ref().map(|shared| &shared.store) {
         Some(Store::Service(service)) => {
             let entries = service.descriptors.iter().flatten();
