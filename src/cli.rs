@@ -44,7 +44,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
     },
-    /// Check a config file: `ok`, or every problem with its place. Touches no network.
+    /// Check a config file: `ok`, perhaps with hints, or every problem with its place. Touches no
+    /// network.
     Check {
         /// The config file.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
@@ -148,7 +149,10 @@ fn check(file: &std::path::Path, format: Format, question: Option<&Question>) ->
         }
     };
     match (question.map(|question| question.answers(&plan)), format) {
-        (None, Format::Text) => println!("ok"),
+        (None, Format::Text) => {
+            println!("ok");
+            config::hints(&plan).iter().for_each(|hint| println!("hint: {hint}"));
+        }
         (None, Format::Json) => println!("[]"),
         (Some(Ok(answers)), Format::Text) => print!("{}", explain::text(&answers)),
         (Some(Ok(answers)), Format::Json) => println!("{:#}", explain::json(&answers)),

@@ -10,6 +10,7 @@ mod address;
 mod check;
 mod decode;
 mod file;
+mod hints;
 mod located;
 mod problem;
 mod scope;
@@ -18,6 +19,7 @@ mod single;
 mod word;
 mod yaml;
 
+pub use hints::hints;
 pub use problem::{Problem, Problems};
 pub(crate) use values::{
     Between, Count, Factor, Fault, FromText, Mistake, Name, Percent, Rate, Share, Size, Text,

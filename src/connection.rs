@@ -1,8 +1,10 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
+mod first_byte;
+
 use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
-    config::plan::ListenerPlan,
+    config::plan::{ListenerPlan, UpstreamConnectMode},
     gate::{Arrival, Guests},
     held::HeldBytes,
     listener::{Local, Seat, Upstreams},
@@ -125,6 +127,9 @@ async fn open(
         Upstreams::Cluster(spares) => spares,
         Upstreams::Server(server) => return Ok(protocols::host(server, door, client)),
     };
+    if local.plan().upstream_connect_mode == UpstreamConnectMode::OnClientData {
+        first_byte::first_byte(&client, &door).await?;
+    }
     let connecting = spares.connect(door.hash(spares.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,

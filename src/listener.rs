@@ -4,6 +4,8 @@
 //! fewest of that listener's. Databases have few connections that live long: were they left to
 //! the kernel's hashing, one worker could end up with most of them.
 
+mod total;
+
 use crate::{
     cluster::{ConnectError, Spares},
     config::plan::ListenerPlan,
@@ -40,6 +42,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc::UnboundedSender,
 };
+pub use total::Total;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -69,6 +72,8 @@ pub struct Listener {
     open: Vec<AtomicUsize>,
     /// What it holds of requests until policies can decide.
     held: Arc<HeldBytes>,
+    /// Connections open on all workers.
+    all_open: AtomicUsize,
 }
 
 impl Listener {
@@ -80,8 +85,8 @@ impl Listener {
         workers: usize,
     ) -> Arc<Self> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let held = HeldBytes::new(plan.max_held_bytes);
-        Arc::new(Self { plan, address, index, open, held })
+        let (all_open, held) = (AtomicUsize::new(0), HeldBytes::new(plan.max_held_bytes));
+        Arc::new(Self { plan, address, index, open, all_open, held })
     }
 
     /// What the admin interface shows.
@@ -98,14 +103,15 @@ impl Listener {
             "max_connections": self.plan.max_connections,
             "held_bytes": self.held.used(),
             "max_held_bytes": self.held.most(),
+            "reserved_connections": self.plan.reserved_connections,
         })
     }
 
     /// Takes a seat at the worker that has fewest of this listener's connections; `None` when
-    /// the listener or the whole proxy is full. `first` is the worker to prefer among equals.
+    /// the listener is full, or the whole proxy but for what is reserved for other listeners. `first` is the worker to prefer among equals.
     fn seat(self: &Arc<Self>, all: &Arc<Total>, first: usize) -> Option<(usize, Seat)> {
-        let open = self.open.iter().map(|open| open.load(Relaxed)).sum::<usize>();
-        if open >= self.plan.max_connections || !all.enter() {
+        let full = self.all_open.load(Relaxed) >= self.plan.max_connections;
+        if full || !all.enter(self.index, &self.all_open) {
             return None;
         }
         let workers = self.open.len();
@@ -114,34 +120,6 @@ impl Listener {
             .min_by_key(|worker| self.open[*worker].load(Relaxed))?;
         self.open[worker].fetch_add(1, Relaxed);
         Some((worker, Seat { listener: Arc::clone(self), all: Arc::clone(all), worker }))
-    }
-}
-
-/// The connections of the whole proxy.
-#[derive(Debug)]
-pub struct Total {
-    open: AtomicUsize,
-    most: usize,
-    /// How many there are descriptors for.
-    fit: usize,
-}
-
-impl Total {
-    /// None yet, and never more than `most`; beyond `fit` they wait to be accepted.
-    pub fn new(most: usize, fit: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), most, fit })
-    }
-
-    fn fits_another(&self) -> bool {
-        self.open.load(Relaxed) < self.fit
-    }
-
-    fn enter(&self) -> bool {
-        let entered = self.open.fetch_add(1, Relaxed) < self.most;
-        if !entered {
-            self.open.fetch_sub(1, Relaxed);
-        }
-        entered
     }
 }
 
@@ -169,7 +147,7 @@ pub struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.listener.open[self.worker].fetch_sub(1, Relaxed);
-        self.all.open.fetch_sub(1, Relaxed);
+        self.all.leave(self.listener.index, &self.listener.all_open);
     }
 }
 
@@ -402,7 +380,8 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
     let mut pause = PAUSES.0;
     let mut said: Option<Instant> = None;
     loop {
-        let accepted = match crew.total.fits_another() {
+        let listener = &local.listener;
+        let accepted = match crew.total.fits_another(listener.index, &listener.all_open) {
             true => socket.accept().await,
             false => Err(Errno::MFILE.into()),
         };
@@ -510,11 +489,12 @@ mod tests {
     #[test]
     fn a_connection_that_ends_makes_room_for_another() {
         let (listener, total) = (listener(1, 100), Total::new(100, 1));
-        assert!(total.fits_another());
+        let fits_another = || total.fits_another(0, &listener.all_open);
+        assert!(fits_another());
         let seat = listener.seat(&total, 0).unwrap();
-        assert!(!total.fits_another());
+        assert!(!fits_another());
         drop(seat);
-        assert!(total.fits_another());
+        assert!(fits_another());
     }
 
     #[test]

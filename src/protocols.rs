@@ -64,6 +64,15 @@ impl Protocol {
         serde_json::json!({ self.name(): settings })
     }
 
+    /// Whether the client sends the first byte of a connection; `None` where that depends on the
+    /// service.
+    pub fn client_speaks_first(&self) -> Option<bool> {
+        match self {
+            Protocol::Tcp(_) => None,
+            Protocol::Mongo(_) | Protocol::Http(_) | Protocol::Grpc(_) => Some(true),
+        }
+    }
+
     /// Its name in the config, in logs and in metrics.
     pub fn name(&self) -> &'static str {
         self.describe().name

@@ -115,7 +115,7 @@ impl Proxy {
         let parts = Arc::new(Parts {
             censuses: censuses.collect(),
             live: Live::new(plan.policies.clone()),
-            total: Total::new(plan.max_connections, listener::connections_that_fit(plan.workers)),
+            total: all_connections(&plan),
             plan: Arc::clone(&plan),
             metrics: metrics.clone(),
             listeners: listeners.clone(),
@@ -238,6 +238,12 @@ fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>
         );
     }
     Ok((sockets, listeners))
+}
+
+fn all_connections(plan: &Plan) -> Arc<Total> {
+    let reserved: Vec<_> = plan.listeners.iter().map(|it| it.reserved_connections).collect();
+    let fit = listener::connections_that_fit(plan.workers);
+    Total::reserving(plan.max_connections, fit, &reserved)
 }
 
 fn censuses(

@@ -95,6 +95,100 @@ fn the_whole_proxy_s_limit_counts_every_listener_s_connections() {
     refused(&tollgate, 1.0);
 }
 
+/// A proxy with the listeners `wire` and `other` before this server.
+fn two_listeners(upstream: &Upstream, more: &str) -> String {
+    let other = "listeners:\n  other: { address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }";
+    format!("{more}\n{}", tcp_config(upstream.address(), "").replace("listeners:", other))
+}
+
+/// A session by the listener `other`.
+fn session_by_other(upstream: &Upstream, tollgate: &Tollgate) -> (End, End) {
+    let mut client = End::connect(tollgate.listener("other"));
+    let mut server = upstream.accept();
+    works(&mut client, &mut server);
+    (client, server)
+}
+
+#[test]
+fn who_floods_one_listener_leaves_the_other_its_share() {
+    let upstream = Upstream::start();
+    // Two are reserved for each listener, four are for either.
+    let tollgate = Tollgate::start(&two_listeners(&upstream, "max_connections: 8"));
+    assert_eq!(tollgate.listener_report("other")["reserved_connections"], 2);
+    let mut flood = sessions(&upstream, &tollgate, 6);
+    for count in 1..=10 {
+        End::connect(tollgate.listener("wire")).ends();
+        refused(&tollgate, f64::from(count));
+    }
+    let mut others = [(); 2].map(|()| session_by_other(&upstream, &tollgate));
+    // The whole proxy is full now.
+    End::connect(tollgate.listener("other")).ends();
+    flood.iter_mut().chain(&mut others).for_each(|(client, server)| works(client, server));
+    // What the flood gives up beyond its share is there for the other.
+    flood.truncate(2);
+    tollgate.metric_becomes("tollgate_connections_active", &[], 4.0);
+    let _more = [(); 4].map(|()| session_by_other(&upstream, &tollgate));
+    End::connect(tollgate.listener("other")).ends();
+}
+
+#[test]
+fn the_only_listener_has_every_connection_of_the_proxy() {
+    let upstream = Upstream::start();
+    let config = tcp_config(upstream.address(), "");
+    let tollgate = Tollgate::start(&format!("max_connections: 4\n{config}"));
+    let _open = sessions(&upstream, &tollgate, 4);
+    End::connect(tollgate.listener("wire")).ends();
+    refused(&tollgate, 1.0);
+}
+
+#[test]
+fn who_floods_one_listener_leaves_the_other_its_share_of_descriptors_too() {
+    let upstream = Upstream::start();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 96; exec \"$0\" \"$@\""]);
+    limited.arg(tollgate::program().get_program());
+    // The other listener leads elsewhere: the flood's connections are not in its way.
+    let elsewhere = Upstream::start();
+    let cluster = format!("clusters:\n  other: {{ endpoints: [\"{}\"] }}", elsewhere.address());
+    let config = two_listeners(&upstream, "workers: 1")
+        .replace("protocol: tcp, cluster: wire }", "protocol: tcp, cluster: other }")
+        .replace("clusters:", &cluster);
+    let tollgate = Tollgate::start_as(limited, "", &config);
+    let (wire, other) = (tollgate.listener("wire"), tollgate.listener("other"));
+    let _flood: Vec<End> = (0..40).map(|_| End::connect(wire)).collect();
+    eventually("word of it", || tollgate.stderr().contains("out of file desc").then_some(()));
+    // More than the one that a listener is already waiting for.
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let (mut client, mut server) = (End::connect(other), elsewhere.accept());
+        works(&mut client, &mut server);
+        served.push((client, server));
+    }
+    assert!(tollgate.metric("tollgate_connections_active", &[("listener", "wire")]) < 40.0);
+}
+
+#[test]
+fn clients_of_one_network_share_a_limit_where_its_key_has_the_network() {
+    let upstream = Upstream::start();
+    let config = |key: &str| {
+        let limit = format!("connection_limit: {{ max: 1, over: close, key: [{key}] }}");
+        let policy = format!("policies: [{{ name: few, {limit} }}]\n");
+        format!("{}{policy}", tcp_config(upstream.address(), ""))
+    };
+    for (key, shared) in [("peer", false), ("peer/64", false), ("peer/8/64", true)] {
+        let tollgate = Tollgate::start(&config(key));
+        let address = tollgate.listener("wire");
+        let mut open = sessions(&upstream, &tollgate, 1);
+        let mut neighbour = End::connect_from([127, 0, 0, 2].into(), address);
+        if shared {
+            neighbour.ends();
+        } else {
+            works(&mut neighbour, &mut upstream.accept());
+        }
+        open.iter_mut().for_each(|(client, server)| works(client, server));
+    }
+}
+
 #[test]
 fn two_hundred_connections_leave_nothing_behind() {
     let upstream = Upstream::start();

@@ -43,9 +43,10 @@ fn an_old_driver_is_answered_in_its_own_family() {
 }
 
 #[test]
-fn who_asks_nothing_is_closed_after_a_moment() {
+fn who_begins_to_ask_and_stops_is_closed_after_a_moment() {
     let tollgate = Tollgate::mongo(support::free_address());
     let mut client = RawClient::connect(tollgate.listener("db"));
+    client.send(&[16]);
     assert_eq!(client.read_until_close(), b"");
     tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
 }

@@ -6,13 +6,14 @@ mod endpoints;
 mod health;
 mod matching;
 mod policies;
+mod reserved;
 
 use super::{
     ADMIN,
     decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
     located::{Located, Named},
-    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan},
+    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan, UpstreamConnectMode},
     problem::{At, Report},
     scope::{Heard, Scope},
     yaml::Node,
@@ -103,10 +104,13 @@ impl Check<'_> {
         for (name, listener) in entries {
             let at = name.at;
             let name = self.name("listener", name);
-            let Some(listener) = listener.value else { continue };
-            plans.extend(self.listener(&name, at, listener, clusters, max_connections));
+            let Some(mut listener) = listener.value else { continue };
+            let reserved = listener.reserved_connections.take();
+            let plan = self.listener(&name, at, listener, clusters, max_connections);
+            plans.extend(plan.map(|plan| (plan, reserved)));
         }
-        plans.into_iter().map(Arc::new).collect()
+        self.reserve(&mut plans, max_connections);
+        plans.into_iter().map(|(plan, _)| Arc::new(plan)).collect()
     }
 
     fn listener(
@@ -154,7 +158,10 @@ impl Check<'_> {
             cluster.as_ref()?;
         }
         let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");
+        let upstream_connect_mode =
+            self.connect_mode(&plan.protocol, listener.upstream_connect_mode);
         Some(ListenerPlan {
+            upstream_connect_mode,
             cluster: cluster.map(Into::into),
             max_connections: or(listener.max_connections, Between(max_connections)).0,
             idle_timeout: or(listener.idle_timeout, plan.idle_timeout),
@@ -173,6 +180,25 @@ impl Check<'_> {
             on_violation: or(listener.on_violation, plan.on_violation),
             ..plan
         })
+    }
+
+    /// When a listener's upstream is connected to: with the client's first byte, unless the
+    /// service may be the one that speaks first.
+    fn connect_mode(
+        &mut self,
+        protocol: &Protocol,
+        written: Given<UpstreamConnectMode>,
+    ) -> UpstreamConnectMode {
+        if protocol.client_speaks_first().is_none() {
+            return or(written, UpstreamConnectMode::Immediate);
+        }
+        if let Some(Located { at, .. }) = written {
+            let message =
+                format!("a `{}` listener has no `upstream_connect_mode`", protocol.name());
+            let hint = "leave it out: its clients send the first byte, and it is waited for";
+            self.report.add(at, message, hint);
+        }
+        UpstreamConnectMode::OnClientData
     }
 
     /// The place of what is written in a listener's protocol.

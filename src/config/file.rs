@@ -6,13 +6,13 @@ mod endpoint;
 
 use super::{
     located::{Located, Named},
-    plan::OnViolation,
+    plan::{OnViolation, UpstreamConnectMode},
 };
 use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::{Between, Count, OrOff, Size, Text, Workers, Zone};
+use values::{Between, Count, Limit, OrOff, Size, Text, Workers, Zone};
 pub(crate) use {
     cluster::*,
     endpoint::{Endpoint, Keys},
@@ -92,6 +92,12 @@ pub(crate) struct Listener {
     /// How many bytes of requests may be held, over all connections, until policies can decide
     /// about them: of a long request a policy may need what stands at its end. Default: `64MiB`.
     pub(crate) max_held_bytes: Given<Size>,
+    /// How many connections are kept for it, whatever other listeners have open. Default: an even
+    /// share of half of the whole proxy's `max_connections`.
+    pub(crate) reserved_connections: Given<Limit>,
+    /// When a `tcp` listener connects to the upstream: `immediate`, or `on_client_data`, with the
+    /// client's first byte. A `mongo` listener always waits for that byte. Default: immediate.
+    pub(crate) upstream_connect_mode: Given<UpstreamConnectMode>,
     /// What to do once a connection's bytes can't be read any more: `pass` them on unread, or
     /// `close`. Default: `pass`.
     pub(crate) on_violation: Given<OnViolation>,

@@ -50,6 +50,11 @@ pub struct ListenerPlan {
     pub cluster: Option<Arc<str>>,
     /// How many connections at once.
     pub max_connections: usize,
+    /// How many connections other listeners can't take from it, at most `max_connections`; those
+    /// of all listeners together are at most the proxy's `max_connections`.
+    pub reserved_connections: usize,
+    /// When a connection's upstream is connected to.
+    pub upstream_connect_mode: UpstreamConnectMode,
     /// How long a connection may rest; `None` means for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may live; `None` means for ever.
@@ -81,7 +86,7 @@ impl ListenerPlan {
         names
     }
 
-    /// A listener with every default.
+    /// A listener with every default of a `tcp` listener, and nothing reserved.
     pub fn new(name: &str, address: SocketAddr, protocol: Protocol, cluster: &str) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
@@ -90,6 +95,8 @@ impl ListenerPlan {
             protocol,
             cluster: Some(cluster.into()),
             max_connections: 10_000,
+            reserved_connections: 0,
+            upstream_connect_mode: UpstreamConnectMode::Immediate,
             idle_timeout: Some(60 * MINUTE),
             max_connection_duration: None,
             first_byte_timeout: Some(MINUTE),
@@ -100,6 +107,15 @@ impl ListenerPlan {
             on_violation: OnViolation::Pass,
         }
     }
+}
+
+/// When the upstream of a connection is connected to, where each connection has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamConnectMode {
+    /// As soon as the client has connected: services that greet first need it.
+    Immediate,
+    /// With the client's first byte: a client that says nothing costs the service nothing.
+    OnClientData,
 }
 
 /// What to do with a connection whose bytes can't be read any more.

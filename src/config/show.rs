@@ -53,10 +53,16 @@ fn listener(plan: &ListenerPlan) -> Value {
         "write_timeout": or_off(plan.write_timeout),
         "max_connections": plan.max_connections,
         "max_held_bytes": Size(plan.max_held_bytes as u64).text(),
+        "reserved_connections": plan.reserved_connections,
         "on_violation": plan.on_violation.as_str(),
     });
-    if let (Some(cluster), Some(keys)) = (&plan.cluster, json.as_object_mut()) {
+    let Some(keys) = json.as_object_mut() else { return json };
+    if let Some(cluster) = &plan.cluster {
         keys.insert("cluster".to_owned(), (**cluster).into());
+    }
+    if plan.protocol.client_speaks_first().is_none() {
+        let mode = plan.upstream_connect_mode.as_str();
+        keys.insert("upstream_connect_mode".to_owned(), mode.into());
     }
     json
 }

@@ -2,7 +2,7 @@
 
 use super::{
     decode::{did_you_mean, nearest},
-    plan::{LbPolicy, OnViolation},
+    plan::{LbPolicy, OnViolation, UpstreamConnectMode},
 };
 use crate::policy::rate_limit::shared::OnStoreFailure;
 use schemars::{Schema, json_schema};
@@ -88,6 +88,30 @@ impl FromText for OnViolation {
 
     fn schema() -> Schema {
         words_schema(&ON_VIOLATION)
+    }
+}
+
+const UPSTREAM_CONNECT_MODE: [(&str, UpstreamConnectMode); 2] = [
+    ("immediate", UpstreamConnectMode::Immediate),
+    ("on_client_data", UpstreamConnectMode::OnClientData),
+];
+
+impl UpstreamConnectMode {
+    /// The word for it in a config.
+    pub fn as_str(self) -> &'static str {
+        UPSTREAM_CONNECT_MODE.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl FromText for UpstreamConnectMode {
+    const EXPECTED: &str = "`immediate` or `on_client_data`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &UPSTREAM_CONNECT_MODE)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&UPSTREAM_CONNECT_MODE)
     }
 }
 

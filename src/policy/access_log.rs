@@ -3,6 +3,7 @@
 use super::{Bound, Materials, Policy, Settled, Touch};
 use crate::{config::plan::AccessLogPlan, log_file::Sink, series::Key};
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     io::Write,
     rc::Rc,
@@ -14,6 +15,14 @@ use std::{
 const COMMON: [&str; 3] = ["peer", "endpoint", "cluster"];
 /// …and those that it carries of any protocol that has them.
 const SHARED: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
+
+/// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
+/// them, and repeating a long header costs an HTTP/2 client a few bytes.
+const LONGEST: usize = 256;
+/// The same for what tells a query, which its protocol may have cut already.
+const LONGEST_QUERY: usize = 1024;
+/// The end of a text that was cut.
+const CUT: &str = "…";
 
 /// How long a line may wait for others before it is written.
 const LINGER: Duration = Duration::from_millis(20);
@@ -46,7 +55,7 @@ impl Policy for AccessLog {
             ("resource", &key.resource),
         ] {
             if !value.is_empty() {
-                text(&mut head, &key_of(field, "\""), value);
+                text(&mut head, &key_of(field, "\""), &cut(value, LONGEST));
             }
         }
         let slower_than = self.plan.slower_than;
@@ -54,9 +63,12 @@ impl Policy for AccessLog {
         let slow = slower_than.map_or(none, |_| protocol.logged_when_slow);
         let values = if self.plan.values { protocol.logged_with_values } else { none };
         let shared = SHARED.iter().filter(|name| protocol.attributes.contains(name));
-        let beyond = protocol.logged.iter().chain(slow).chain(values);
-        let attributes = COMMON.iter().chain(shared).chain(beyond);
-        let attributes = attributes.map(|name| Logged { name, key: key_of(name, "\"") }).collect();
+        let short = COMMON.iter().chain(shared).chain(protocol.logged);
+        let queries = slow.iter().chain(values);
+        let logged =
+            |most| move |name: &&'static str| Logged { name, key: key_of(name, "\""), most };
+        let attributes =
+            short.map(logged(LONGEST)).chain(queries.map(logged(LONGEST_QUERY))).collect();
         // What a request carried and what a reply says was done with it are the same things.
         let items = protocol.items.map(|_| key_of(protocol.item, ""));
         let lines = Rc::clone(&self.lines);
@@ -81,6 +93,8 @@ struct Logged {
     name: &'static str,
     /// How its field begins.
     key: Box<[u8]>,
+    /// The most bytes of it that are shown.
+    most: usize,
 }
 
 impl Bound for Series {
@@ -121,9 +135,9 @@ impl Series {
         if let Some(shape) = how.shape {
             text(out, br#","shape":""#, shape);
         }
-        for Logged { name, key } in &self.attributes {
+        for Logged { name, key, most } in &self.attributes {
             if let Some(value) = done.attribute(name) {
-                text(out, key, &value);
+                text(out, key, &cut(&value, *most));
             }
         }
         out.extend_from_slice(b"}\n");
@@ -133,6 +147,16 @@ impl Series {
 /// How a field begins, up to its value; with the quote of a text, which keys of texts have.
 fn key_of(name: &str, quote: &str) -> Box<[u8]> {
     format!(",\"{name}\":{quote}").into_bytes().into()
+}
+
+/// A text of at most `most` bytes. One that is longer is cut between two characters, and shows it.
+fn cut(value: &str, most: usize) -> Cow<'_, str> {
+    if value.len() <= most {
+        return Cow::Borrowed(value);
+    }
+    let room = most.saturating_sub(CUT.len());
+    let end = (0..=room).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned([value.get(..end).unwrap_or_default(), CUT].concat())
 }
 
 fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
@@ -246,6 +270,29 @@ impl Lines {
         let gathered = std::mem::take(&mut *self.gathered.borrow_mut());
         if !gathered.is_empty() {
             self.sink.send(gathered, self.count.replace(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_fits_stays_as_it_is() {
+        for value in ["", "curl/8.5", &"x".repeat(LONGEST)] {
+            assert_eq!(cut(value, LONGEST), value);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters_and_shows_it() {
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(cut(&long, LONGEST), format!("{}…", "x".repeat(LONGEST - 3)));
+        for width in ["é", "€", "𝄞"] {
+            let shown = cut(&width.repeat(LONGEST), LONGEST).into_owned();
+            assert!(shown.len() <= LONGEST && shown.len() > LONGEST - 4, "{}", shown.len());
+            assert!(shown.strip_suffix('…').unwrap().chars().all(|c| width.starts_with(c)));
         }
     }
 }

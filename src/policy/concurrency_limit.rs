@@ -18,7 +18,7 @@ use cells::Shared;
 use limit::Limit;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 /// How long an operation waits for a place unless somebody says otherwise.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -174,8 +174,12 @@ impl Action for ConcurrencyLimit {
         true
     }
 
-    fn decides_by(&self) -> Vec<&str> {
+    fn decides_by(&self) -> Vec<Cow<'_, str>> {
         self.plan.grouping.names()
+    }
+
+    fn bounds_clients(&self) -> bool {
+        true
     }
 
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {

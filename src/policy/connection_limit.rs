@@ -30,8 +30,8 @@ pub(crate) struct Settings {
     /// How many connections may be open at a time.
     #[schemars(required)]
     max: Given<Count>,
-    /// Which connections are counted together: those that agree in all of these, of `peer`,
-    /// `listener` and `protocol`. `[]`: all of them. Default: `[]`.
+    /// Which connections are counted together: those that agree in all of these, of `peer`
+    /// (or its network: `peer/64`), `listener` and `protocol`. `[]`: all of them. Default: `[]`.
     key: WrittenKey,
     /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
@@ -115,6 +115,10 @@ impl Action for ConnectionLimit {
 
     fn stage(&self) -> Stage {
         Stage::Connection
+    }
+
+    fn bounds_clients(&self) -> bool {
+        true
     }
 
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {

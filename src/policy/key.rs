@@ -1,12 +1,16 @@
 //! The key of a limit: which operations, or connections, share one allowance.
 
+mod prefix;
+
 use crate::{
     config::{Fault, FromText, Located, Mistake, Text, attributes, did_you_mean, is_attribute},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
 use operation::{Fact, Link, Operation};
+pub(crate) use prefix::Prefix;
 use std::{
+    borrow::Cow,
     fmt,
     hash::{BuildHasher, Hash, Hasher},
     net::IpAddr,
@@ -30,8 +34,8 @@ pub(crate) struct Grouping(Box<[Part]>);
 /// A part of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The client's IP, without its port.
-    Peer,
+    /// The client's IP or its network, without the port.
+    Peer(Prefix),
     Listener,
     Protocol,
     Operation,
@@ -43,8 +47,10 @@ pub(crate) enum Part {
 impl Part {
     /// What a name in a config stands for.
     pub(crate) fn named(name: &str) -> Self {
+        if let Some(prefix) = Prefix::of(name) {
+            return Part::Peer(prefix);
+        }
         match name {
-            "peer" => Part::Peer,
             "listener" => Part::Listener,
             "protocol" => Part::Protocol,
             "operation" => Part::Operation,
@@ -54,26 +60,26 @@ impl Part {
     }
 
     /// Its name in a config.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> Cow<'_, str> {
         match self {
-            Part::Peer => "peer",
-            Part::Listener => "listener",
-            Part::Protocol => "protocol",
-            Part::Operation => "operation",
-            Part::Resource => "resource",
-            Part::Attribute(name) => name,
+            Part::Peer(prefix) => prefix.name().into(),
+            Part::Listener => "listener".into(),
+            Part::Protocol => "protocol".into(),
+            Part::Operation => "operation".into(),
+            Part::Resource => "resource".into(),
+            Part::Attribute(name) => Cow::Borrowed(name),
         }
     }
 
     /// Whether it is known when a connection comes.
     fn is_of_connections(&self) -> bool {
-        matches!(self, Part::Peer | Part::Listener | Part::Protocol)
+        matches!(self, Part::Peer(_) | Part::Listener | Part::Protocol)
     }
 }
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&self.name())
     }
 }
 
@@ -109,7 +115,7 @@ impl Grouping {
     }
 
     /// The names of its parts, as a config would have them.
-    pub(crate) fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<Cow<'_, str>> {
         self.0.iter().map(Part::name).collect()
     }
 
@@ -122,10 +128,10 @@ impl Grouping {
                 Part::Protocol => key.protocol.name.hash(&mut same),
                 Part::Operation => key.name.hash(&mut same),
                 Part::Resource => key.resource.hash(&mut same),
-                Part::Peer | Part::Attribute(_) => {}
+                Part::Peer(_) | Part::Attribute(_) => {}
             }
         }
-        let varies = |part: &&Part| matches!(part, Part::Peer | Part::Attribute(_));
+        let varies = |part: &&Part| matches!(part, Part::Peer(_) | Part::Attribute(_));
         Group { same, varying: self.0.iter().filter(varies).cloned().collect() }
     }
 
@@ -134,7 +140,7 @@ impl Grouping {
         let mut hasher = hasher();
         for part in &self.0 {
             match part {
-                Part::Peer => hash_peer(Some(link.peer.ip()), &mut hasher),
+                Part::Peer(prefix) => hash_peer(*prefix, Some(link.peer.ip()), &mut hasher),
                 Part::Listener => listener.hash(&mut hasher),
                 Part::Protocol => protocol.hash(&mut hasher),
                 Part::Operation | Part::Resource | Part::Attribute(_) => {}
@@ -158,8 +164,8 @@ impl Group {
         for part in &self.varying {
             if let Part::Attribute(name) = part {
                 hash_fact(&operation.attribute(name), &mut hasher);
-            } else {
-                hash_peer(operation.attributes.peer(), &mut hasher);
+            } else if let Part::Peer(prefix) = part {
+                hash_peer(*prefix, operation.attributes.peer(), &mut hasher);
             }
         }
         hasher.finish()
@@ -177,13 +183,8 @@ fn hash_fact(fact: &Fact<'_>, hasher: &mut FoldHasher<'_>) {
     }
 }
 
-/// An IPv4 address is the same whether the listener's socket is of IPv4 or of both.
-fn hash_peer(peer: Option<IpAddr>, hasher: &mut FoldHasher<'_>) {
-    hasher.write_u128(match peer {
-        Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped().to_bits(),
-        Some(IpAddr::V6(ip)) => ip.to_bits(),
-        None => 0,
-    });
+fn hash_peer(prefix: Prefix, peer: Option<IpAddr>, hasher: &mut FoldHasher<'_>) {
+    hasher.write_u128(peer.map_or(0, |peer| prefix.bits(peer)));
 }
 
 /// The same for the whole process, and unknown outside: who could find keys that fall together
@@ -204,8 +205,11 @@ impl FromText for Part {
     const EXPECTED: &str = "an attribute's name";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        if WORDS.contains(&text) || is_attribute(text) {
+        if WORDS.contains(&text) || is_attribute(text) || Prefix::of(text).is_some() {
             return Ok(Part::named(text));
+        }
+        if let Some(fault) = Prefix::fault(text) {
+            return Err(fault);
         }
         let known: Vec<&str> = WORDS.into_iter().chain(attributes()).collect();
         let near = did_you_mean(text, known.iter().copied());
@@ -214,7 +218,7 @@ impl FromText for Part {
     }
 
     fn schema() -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "examples": ["peer", "user", "resource"] })
+        schemars::json_schema!({ "type": "string", "examples": ["peer", "peer/64", "user", "resource"] })
     }
 }
 

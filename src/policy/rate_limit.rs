@@ -28,9 +28,12 @@ use serde::Deserialize;
 use shared::Shared;
 use shared_limit::SharedLimit;
 use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    borrow::Cow,
+    {
+        fmt,
+        sync::{Arc, OnceLock},
+        time::{Duration, Instant},
+    },
 };
 
 /// How many keys are told apart unless somebody says otherwise.
@@ -38,6 +41,10 @@ const MAX_KEYS: usize = 100_000;
 
 /// How long somebody waits at most unless somebody says otherwise.
 const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// Attributes that let somebody in, or may.
+const CREDENTIALS: [&str; 4] =
+    ["header.authorization", "header.proxy-authorization", "header.cookie", "header.x-api-key"];
 
 /// Lets so many pass in so much time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,7 +57,7 @@ pub(crate) struct Settings {
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
     burst: Given<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
-    /// client address has its own; `[]`: all share one. Default: `[]`.
+    /// client address has its own; `[peer/64]`: each IPv6 network of that length; `[]`: all share one. Default: `[]`.
     key: WrittenKey,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
@@ -197,8 +204,16 @@ impl Action for RateLimit {
         true
     }
 
-    fn decides_by(&self) -> Vec<&str> {
+    fn decides_by(&self) -> Vec<Cow<'_, str>> {
         shared_limit::facts(&self.plan)
+    }
+
+    fn bounds_clients(&self) -> bool {
+        self.plan.unit.is_paid_before()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.plan.hint()
     }
 
     fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
@@ -263,6 +278,22 @@ impl Plan {
         no.manner = self.over.manner();
         no.retry_after = self.base_backoff;
         no
+    }
+
+    /// Credentials that the store gets hashed with a key that everybody knows, or as they are.
+    fn hint(&self) -> Option<String> {
+        let shared = self.shared.as_ref()?;
+        let told = shared_limit::facts(self);
+        let credential = told.iter().find(|name| CREDENTIALS.contains(&&***name))?;
+        let how = match (shared.shows(credential), shared.hashes_in_public()) {
+            (true, _) => "as it is: leave it out of `plain`",
+            (false, true) => {
+                "as a hash that who guesses it can check: write a `hash_key_file`, the same for all \
+                 who share the limit"
+            }
+            (false, false) => return None,
+        };
+        Some(format!("the store gets `{credential}` {how}"))
     }
 
     /// How many keys this process tells apart by itself.

@@ -11,6 +11,7 @@ use crate::{
 use metrics::Counter;
 use operation::{Decision, Fact, Link, No, Operation, Reason};
 use std::{
+    borrow::Cow,
     cell::RefCell,
     fmt,
     sync::Arc,
@@ -119,8 +120,18 @@ pub trait Action: fmt::Debug + Send + Sync {
 
     /// The words and attributes of an operation that it decides by, beside what it matches, as
     /// the parts of a limit's key. A request is held until they are known.
-    fn decides_by(&self) -> Vec<&str> {
-        self.judges_by().into_iter().collect()
+    fn decides_by(&self) -> Vec<Cow<'_, str>> {
+        self.judges_by().into_iter().map(Cow::Borrowed).collect()
+    }
+
+    /// Whether it bounds how many connections or operations clients may have.
+    fn bounds_clients(&self) -> bool {
+        false
+    }
+
+    /// What is right and still worth a thought, for who checks a config.
+    fn hint(&self) -> Option<String> {
+        None
     }
 
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
@@ -259,7 +270,7 @@ impl Entry {
     /// Whether what it decides about an operation that it applies to depends on something that
     /// stands further on in the request.
     pub fn decides_by_unread(&self, operation: &Operation<'_>) -> bool {
-        let unread = |name: &&str| match *name {
+        let unread = |name: &Cow<'_, str>| match &**name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
             name => operation.attribute(name) == Fact::Unread,

@@ -91,6 +91,94 @@ fn a_good_config_is_ok_and_nobody_is_called() {
     assert!(!upstream.was_called() && !taken.was_called());
 }
 
+/// What `check` says of a config beside `ok`.
+fn hints(listener: &str, rest: &str) -> Vec<String> {
+    let config = format!(
+        "max_connections: 1000\n\
+         listeners:\n  db: {{ {listener}, cluster: c }}\n\
+         clusters:\n  c: {{ endpoints: [\"127.0.0.1:1\"] }}\n{rest}"
+    );
+    let file = File::new(&config);
+    let check = said(&["check", "-c", &file.path()]);
+    assert_eq!((check.code, check.err.as_str()), (Some(0), ""), "{check:?}");
+    let json = said(&["check", "--format", "json", "-c", &file.path()]);
+    assert_eq!((json.code, json.out.as_str()), (Some(0), "[]\n"), "hints are for people");
+    let hints = check.out.strip_prefix("ok\n").unwrap();
+    hints.lines().map(|line| line.strip_prefix("hint: ").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
+    let everywhere = "address: ':27018', protocol: mongo";
+    for address in ["':27018'", "'[::]:27018'", "0.0.0.0:27018"] {
+        let hints = hints(&format!("address: {address}, protocol: mongo"), "");
+        assert_eq!(hints.len(), 1, "{hints:?}");
+        assert!(hints[0].starts_with("listener `db`: "), "{hints:?}");
+        assert!(hints[0].contains("is every interface, and nothing limits a client there"));
+    }
+    let policy = |what: &str| format!("policies: [{{ name: p, {what} }}]\n");
+    let limits = [
+        "connection_limit: { max: 5, key: [peer] }",
+        "rate_limit: { rate: 5/s, key: [peer] }",
+        "rate_limit: { rate: 5/s, unit: connections }",
+        "concurrency_limit: { max: 5 }",
+        "match: { protocol: mongo }, connection_limit: { max: 5 }",
+    ];
+    for limit in limits {
+        assert!(hints(everywhere, &policy(limit)).is_empty(), "{limit}");
+    }
+    for bound in
+        ["address: 127.0.0.1:0, protocol: mongo", &format!("{everywhere}, max_connections: 500")]
+    {
+        assert!(hints(bound, "").is_empty(), "{bound}");
+    }
+    let none = [
+        "connection_limit: { max: 5 }, dry_run: true",
+        "connection_limit: { max: 5 }, enabled: false",
+        "rate_limit: { rate: 5MiB/s, unit: bytes }",
+        "deny: {}, match: { operation: drop }",
+    ];
+    for policy in none.map(policy) {
+        assert_eq!(hints(everywhere, &policy).len(), 1, "{policy}");
+    }
+    // A limit that is about another listener.
+    let two = format!("{everywhere}, cluster: c }}\n  wire: {{ address: ':27019', protocol: tcp");
+    let hints = hints(&two, &policy("match: { protocol: tcp }, connection_limit: { max: 5 }"));
+    assert_eq!(hints.len(), 1, "{hints:?}");
+    assert!(hints[0].starts_with("listener `db`: "), "{hints:?}");
+}
+
+#[test]
+fn a_limit_above_the_whole_proxy_s_is_a_hint() {
+    let hints = hints("address: 127.0.0.1:0, protocol: mongo, max_connections: 2000", "");
+    assert_eq!(hints.len(), 1, "{hints:?}");
+    assert!(hints[0].contains("it never has 2000 connections"), "{hints:?}");
+}
+
+#[test]
+fn a_credential_in_the_key_of_a_shared_limit_is_a_hint_without_a_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "0123456789abcdef").unwrap();
+    let secret = format!("hash_key_file: {}", file.display());
+    let told = |key: &str, rest: &str| {
+        let shared = format!("shared: {{ redis: {{ address: 'r:1' }}, {rest} }}");
+        let limit = format!("rate_limit: {{ rate: 5/s, key: [{key}], {shared} }}");
+        let policy = format!("policies: [{{ name: each, {limit} }}]\n");
+        hints("address: 127.0.0.1:0, protocol: http", &policy)
+    };
+    for key in ["header.authorization", "peer, header.cookie"] {
+        let hints = told(key, "");
+        assert_eq!(hints.len(), 1, "{hints:?}");
+        assert!(hints[0].starts_with("policy `each`: the store gets `header."), "{hints:?}");
+        assert!(hints[0].contains("write a `hash_key_file`"), "{hints:?}");
+        assert!(told(key, &secret).is_empty());
+    }
+    let plain = told("header.cookie", &format!("{secret}, plain: [header.cookie]"));
+    assert!(plain[0].contains("leave it out of `plain`"), "{plain:?}");
+    assert!(told("peer, user_agent", "").is_empty());
+}
+
 #[test]
 fn a_bad_config_is_told_to_people_with_place_and_hint() {
     let path = fixture("bad/unknown_key.yaml");

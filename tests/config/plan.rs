@@ -28,7 +28,7 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.handshake_timeout, Some(Duration::from_secs(60)));
     assert_eq!(listener.message_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.write_timeout, Some(Duration::from_secs(300)));
-    assert_eq!(listener.max_connections, 10_000);
+    assert_eq!((listener.max_connections, listener.reserved_connections), (10_000, 5_000));
     assert_eq!(listener.on_violation, OnViolation::Pass);
     let cluster = &plan.clusters[0];
     assert_eq!(cluster.endpoints, [EndpointPlan::new(Target::Host("db".into(), 1))]);
@@ -62,6 +62,11 @@ fn what_is_written_is_what_runs() {
     assert_eq!(orders.write_timeout, Some(Duration::from_millis(250)));
     assert_eq!((orders.max_connections, orders.on_violation), (100, OnViolation::Close));
     assert_eq!((cache.first_byte_timeout, cache.message_timeout), (None, None));
+    // What `orders` leaves, by two, by the number of the other listeners.
+    assert_eq!(orders.reserved_connections, 50);
+    assert_eq!(cache.reserved_connections, 450 / 2 / (plan.listeners.len() - 1));
+    assert_eq!(orders.upstream_connect_mode, UpstreamConnectMode::OnClientData);
+    assert_eq!(cache.upstream_connect_mode, UpstreamConnectMode::OnClientData);
     assert_eq!((cache.idle_timeout, cache.write_timeout, cache.max_connections), (None, None, 500));
     assert_eq!(plan.clusters[1].lb_policy, LbPolicy::Random);
     let log = plan.access_log.unwrap();

@@ -24,6 +24,7 @@ const PAGES: &[&str] = &[
     "docs/testing.md",
     "docs/testing-with-faults.md",
     "docs/faults.md",
+    "docs/facing-strangers.md",
     "docs/limits.md",
     "docs/limits-on-bytes-and-time.md",
 ];
@@ -40,6 +41,7 @@ const CONFIGS: &[&str] = &[
     "docs/reliability.md",
     "docs/policies.md",
     "docs/faults.md",
+    "docs/facing-strangers.md",
     "docs/limits.md",
     "docs/limits-on-bytes-and-time.md",
     "docs/shared-limits.md",
@@ -72,6 +74,17 @@ fn every_config_in_a_guide_is_right() {
             }
         }
     }
+}
+
+#[test]
+fn what_strangers_may_reach_leaves_nothing_to_hint_at() {
+    let page = "docs/facing-strangers.md";
+    let configs = blocks(&read(page), "yaml");
+    let plan = config::parse(page, &configs[0]).unwrap();
+    assert_eq!(config::hints(&plan), Vec::<String>::new());
+    let spoken: Vec<_> = plan.listeners.iter().map(|it| it.protocol.name()).collect();
+    assert_eq!(spoken, ["mongo", "tcp", "http", "grpc"]);
+    assert!(plan.listeners.iter().all(|listener| listener.address.ip().is_unspecified()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod expect;
 mod half_closed;
 mod headers;
 mod heads;
+mod log_lines;
 mod pool;
 mod retries;
 mod routes;

@@ -17,7 +17,7 @@ use tokio::{
 use tollgate::{
     metrics::Metrics,
     policy::rate_limit::shared::{
-        Answer, Hand, Limit, Local, OnStoreFailure, Plan, Shared, Store, Taken,
+        Answer, Hand, Limit, Local, Names, OnStoreFailure, Plan, Shared, Store, Taken,
     },
 };
 
@@ -41,7 +41,7 @@ pub fn limit(policy: &str, rate: u64, burst: u64) -> Limit {
 
 /// A plan with a time-out.
 pub fn plan(store: Store, on_failure: OnStoreFailure, timeout: Duration) -> Plan {
-    Plan { store, on_failure, timeout }
+    Plan { store, on_failure, timeout, names: Names::default(), hash_key_file: None }
 }
 
 /// A local limiter that lets every second one through, and counts how often it was asked.

@@ -4,7 +4,12 @@ use crate::{
     limiter::{Limiter, Manner, Pair},
     server::Server,
     support::{
-        client::RawClient, eventually, scripted::Scripted, tollgate::Tollgate, wire::op_msg,
+        client::RawClient,
+        eventually,
+        http::{Client, Service, Version, at, get},
+        scripted::Scripted,
+        tollgate::Tollgate,
+        wire::op_msg,
     },
 };
 use bson::{Document, doc};
@@ -194,6 +199,43 @@ fn a_redis_that_is_gone_leaves_each_proxy_to_what_its_config_says() {
     }
     redis_server.restart();
     eventually("the limit to hold again", || (served(&mut clients[1], 1) == 1).then_some(()));
+}
+
+/// A proxy of HTTP whose limit is for each token, in this Redis.
+fn proxy_of_tokens(service: &Service, redis_server: &Server, rest: &str) -> Tollgate {
+    let shared = redis(redis_server, &format!("on_store_failure: refuse{rest}"));
+    Tollgate::start(&format!(
+        "workers: 1\n\
+         listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
+         clusters:\n  shop: {{ {} }}\n\
+         policies:\n- {{ name: each-token, rate_limit: {{ rate: 1/m, burst: 2, \
+         key: [peer, header.authorization, header.cookie], {shared} }} }}\n",
+        service.endpoints()
+    ))
+}
+
+#[test]
+fn no_token_is_in_the_store_and_each_has_a_limit_of_its_own_on_every_machine() {
+    let (service, redis_server) = (Service::saying(Version::One, "ok"), Server::start());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "a secret that machines share\n").unwrap();
+    let secret = format!(", hash_key_file: {}", file.display());
+    let status = |tollgate: &Tollgate, token: &str| {
+        let ask = get("/").header("authorization", token).header("cookie", "session=SECRET-COOKIE");
+        Client::connect(at(tollgate), Version::One).ask(ask).status
+    };
+    for rest in ["", &secret] {
+        let [one, other] = [(); 2].map(|()| proxy_of_tokens(&service, &redis_server, rest));
+        for token in ["Bearer SECRET-TOKEN-1", "Bearer SECRET-TOKEN-2"] {
+            let got = [&one, &other, &one, &other].map(|tollgate| status(tollgate, token));
+            assert_eq!(got, [200, 200, 429, 429], "{rest}: {token}");
+        }
+    }
+    let known = redis_server.command("KEYS *");
+    assert!(!known.contains("SECRET"), "{known}");
+    // Two tokens, with and without a secret of the machines' own.
+    assert_eq!(known.matches("tollgate:each-token:peer=127.0.0.1,header.").count(), 4, "{known}");
 }
 
 #[test]

@@ -71,7 +71,11 @@ fn it_is_told_what_the_config_says_of_an_operation() {
     let told: Vec<_> = asked.descriptors.iter().map(|it| it.entries.clone()).collect();
     assert_eq!(
         told,
-        [vec![pair("user", "ann"), pair("generic_key", "orders")], vec![pair("peer", "10.0.0.1")],]
+        [
+            // printf 'user=ann' | openssl dgst -sha256 -hmac tollgate
+            vec![pair("user", "37576173c06949afda8db4993824c558"), pair("generic_key", "orders")],
+            vec![pair("peer", "10.0.0.1")],
+        ]
     );
 }
 

@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, eventually, tollgate::Tollgate};
 use rustix::net::SendFlags;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -59,6 +59,14 @@ impl End {
     /// A client's end.
     pub fn connect(address: SocketAddr) -> Self {
         Self::new(TcpStream::connect_timeout(&address, PATIENCE).expect("a connection"))
+    }
+
+    /// A client's end with another address of this machine.
+    pub fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((own, 0)).into()).expect("an address of this machine");
+        socket.connect_timeout(&address.into(), PATIENCE).expect("a connection");
+        Self::new(socket.into())
     }
 
     /// Sends these bytes in one write.

@@ -66,6 +66,24 @@ fn connections_are_told_apart_by_their_peers() {
 }
 
 #[test]
+fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
+    let at = |ip: &str| Client { peer: Some(ip.parse().unwrap()), ..Client::default() };
+    let find = ("find", "shop.orders");
+    let key = |part: &str, ip: &str| key_of(&[part], find, &at(ip));
+    let (one, near, far) = ("2001:db8::1", "2001:db8::ffff:1:2:3", "2001:db8:0:1::1");
+    assert_ne!(key("peer", one), key("peer", near));
+    assert_eq!(key("peer/64", one), key("peer/64", near));
+    assert_ne!(key("peer/64", one), key("peer/64", far));
+    assert_eq!(key("peer/48", one), key("peer/48", far));
+    assert_ne!(key("peer/64", "10.0.0.1"), key("peer/64", "10.0.0.2"));
+    assert_eq!(key("peer/24/64", "10.0.0.1"), key("peer/24/64", "::ffff:10.0.0.2"));
+    let link = |ip: &str| Link { peer: (ip.parse::<IpAddr>().unwrap(), 1).into(), ..link(1) };
+    let of_link = |ip: &str| grouping(&["peer/64"]).of_link("front", "toy", &link(ip));
+    assert_eq!(of_link(one), of_link(near));
+    assert_ne!(of_link(one), of_link(far));
+}
+
+#[test]
 fn a_key_that_makes_no_sense_is_a_mistake() {
     let problem = |key: &str| {
         stand::rules(&format!("{{ name: it, rate_limit: {{ rate: 5/s, key: {key} }} }}"))
@@ -74,6 +92,8 @@ fn a_key_that_makes_no_sense_is_a_mistake() {
     assert!(problem("[peer, peer]").contains("`peer` is there twice"));
     let nine = "[peer, listener, protocol, operation, resource, user, app, driver, comment]";
     assert!(problem(nine).contains("at most 8 parts"));
+    assert!(problem("[peer/24]").contains("`peer/24` is no part of an address"));
+    assert!(problem("[peer/24]").contains("write `peer`, `peer/64`"));
     assert!(problem("[usr]").contains("unknown attribute `usr`, did you mean `user`?"));
     assert!(problem("['a b']").contains("the attributes here: listener, protocol, operation"));
     assert!(problem("[user], unit: connections").contains("not known when a connection comes"));

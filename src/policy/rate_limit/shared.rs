@@ -15,6 +15,7 @@ mod settings;
 mod standing;
 mod thread;
 
+pub use name::Names;
 pub(crate) use settings::Settings;
 pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
 
@@ -106,11 +107,13 @@ impl Shared {
         let standing = |store| Arc::new(Standing::new(plan, store, &limit.policy, local, metrics));
         Self(match &plan.store {
             Store::Redis(redis) => {
-                Way::Leases(Arc::new(Leases::new(redis.clone(), limit, standing("redis"))))
+                let (redis, names) = (redis.clone(), plan.names.clone());
+                Way::Leases(Arc::new(Leases::new(redis, names, limit, standing("redis"))))
             }
             Store::Service(service) => {
                 let standing = standing("rate_limit_service");
-                Way::Service(Arc::new(Service::new(service.clone(), standing)))
+                let (service, names) = (service.clone(), plan.names.clone());
+                Way::Service(Arc::new(Service::new(service, names, standing)))
             }
         })
     }

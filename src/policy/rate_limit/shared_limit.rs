@@ -44,18 +44,21 @@ impl SharedLimit {
             plan: Arc::clone(plan),
             hand,
             no: plan.no(&rule.name),
-            facts: facts(plan).into_iter().map(Into::into).collect(),
+            facts: facts(plan).iter().map(|name| (**name).into()).collect(),
         };
         Self { listener: Arc::clone(&from.listener), own: Rc::new(own) }
     }
 }
 
 /// The names of the attributes that the store may want to know.
-pub(super) fn facts(plan: &Plan) -> Vec<&str> {
+pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
     match plan.shared.as_ref().map(|shared| &shared.store) {
         Some(Store::Service(service)) => {
             let entries = service.descriptors.iter().flatten();
-            entries.filter(|entry| entry.value.is_none()).map(|entry| &*entry.key).collect()
+            entries
+                .filter(|entry| entry.value.is_none())
+                .map(|entry| Cow::Borrowed(&*entry.key))
+                .collect()
         }
         Some(Store::Redis(_)) | None => plan.grouping.names(),
     }
@@ -130,7 +133,7 @@ impl Series {
     ) -> Option<Cow<'a, str>> {
         match Part::named(name) {
             // Every machine is to call a client the same, whatever its sockets are of.
-            Part::Peer => Some(attributes.peer()?.to_canonical().to_string().into()),
+            Part::Peer(prefix) => Some(prefix.text(attributes.peer()?).into()),
             Part::Listener => Some(Cow::Borrowed(&*self.listener)),
             Part::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
             Part::Operation => Some(Cow::Borrowed(&*self.key.name)),

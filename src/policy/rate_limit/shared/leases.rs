@@ -1,9 +1,8 @@
 //! Lets operations through on leases, and asks for more of them in the background.
 
 use super::{
-    Answer, Attribute, Limit, RedisPlan, Standing, Taken,
+    Answer, Attribute, Limit, Names, RedisPlan, Standing, Taken,
     lease::{Grip, Lease},
-    name::name,
     redis::{Redis, serve},
     standing::Failure,
     thread::Inbox,
@@ -25,6 +24,7 @@ const PARTS: usize = 64;
 /// A limit whose store hands out leases.
 pub(super) struct Leases {
     plan: RedisPlan,
+    names: Names,
     limit: Limit,
     standing: Arc<Standing>,
     table: Arc<Table>,
@@ -54,9 +54,14 @@ pub(super) struct Seen {
 }
 
 impl Leases {
-    pub(super) fn new(plan: RedisPlan, limit: &Limit, standing: Arc<Standing>) -> Self {
+    pub(super) fn new(
+        plan: RedisPlan,
+        names: Names,
+        limit: &Limit,
+        standing: Arc<Standing>,
+    ) -> Self {
         let (limit, table) = (limit.clone(), Arc::new(Table::new(MAX_KEYS)));
-        Self { plan, limit, standing, table, inbox: Inbox::default() }
+        Self { plan, names, limit, standing, table, inbox: Inbox::default() }
     }
 
     pub(super) fn take(
@@ -115,7 +120,7 @@ impl Leases {
         attribute: &Attribute<'_>,
         now: Instant,
     ) -> Arc<Lease> {
-        let named = || name(&self.limit.policy, &self.limit.key, attribute);
+        let named = || self.names.name(&self.limit.policy, &self.limit.key, attribute);
         let lease = self.table.lease(key, named, now);
         if lease.listed {
             seen.borrow_mut().insert(key, &lease);

@@ -1,38 +1,127 @@
-//! What a key is called in a store: the same on every machine, legible, and of bounded length.
+//! What a key is called in a store: the same on every machine, without secrets, and of bounded
+//! length.
 
 use super::Attribute;
-use std::{fmt::Write as _, hash::Hasher, sync::Arc};
-use twox_hash::XxHash64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use std::{borrow::Cow, fmt, fmt::Write as _, sync::Arc};
 
-/// Names beyond this many bytes are cut, and end in hashes of what they were.
+/// Names beyond this many bytes are cut, and end in a hash of what they were.
 const MAX_NAME: usize = 256;
-/// Two hashes with fixed seeds, so that every machine has the same.
-const SEEDS: [u64; 2] = [0x746f_6c6c, 0x6761_7465];
 
-/// `tollgate:POLICY:peer=10.0.0.1,user=ann`. An attribute that the operation does not have, or
-/// that is empty, is left out.
-pub(super) fn name(policy: &str, key: &[Arc<str>], attribute: &Attribute<'_>) -> Box<str> {
-    let mut name = format!("tollgate:{policy}:");
-    let mut first = true;
-    for part in key {
-        let Some(value) = attribute(part).filter(|value| !value.is_empty()) else { continue };
-        if !std::mem::take(&mut first) {
-            name.push(',');
+/// The key of the hash where the config gives none. Everybody knows it.
+const PUBLIC_KEY: &[u8] = b"tollgate";
+
+/// A secret of fewer bytes could be guessed.
+pub(super) const LEAST_KEY: usize = 16;
+
+/// How many hexadecimal digits of a hash are shown: 128 bits.
+const DIGITS: usize = 32;
+
+/// How names are made of the values of attributes.
+///
+/// Most values are not for everybody who reads a store: tokens, cookies, people's names. A store
+/// sees an HMAC-SHA-256 (RFC 2104) of those, cut to 128 bits.
+#[derive(Clone)]
+pub struct Names {
+    mac: Hmac<Sha256>,
+    /// Nobody outside knows the hash's key.
+    secret: bool,
+    /// Attributes whose values are shown as they are, beside those that are always.
+    plain: Arc<[Box<str>]>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(None, Vec::new())
+    }
+}
+
+/// The key stays out.
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names")
+            .field("secret", &self.secret)
+            .field("plain", &self.plain)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Names {
+    /// Names whose values are hashed with this key, but for the `plain` attributes.
+    pub fn new(key: Option<&[u8]>, plain: Vec<Box<str>>) -> Self {
+        let key_or_public = key.unwrap_or(PUBLIC_KEY);
+        // HMAC takes keys of any length: the error can't occur, and a key of zeros is no secret.
+        let made = Hmac::new_from_slice(key_or_public);
+        let secret = key.is_some() && made.is_ok();
+        let mac = made.unwrap_or_else(|_| Hmac::new(&Default::default()));
+        Self { mac, secret, plain: plain.into() }
+    }
+
+    /// Whether the key of the hash is a secret.
+    pub(super) fn is_secret(&self) -> bool {
+        self.secret
+    }
+
+    /// The attributes that the config names to be shown as they are.
+    pub(super) fn plain(&self) -> &[Box<str>] {
+        &self.plain
+    }
+
+    /// Whether a store sees an attribute's value as it is.
+    pub(super) fn shows(&self, attribute: &str) -> bool {
+        let always = ["peer", "listener", "protocol", "operation", "resource"];
+        always.contains(&attribute)
+            || attribute.starts_with("peer/")
+            || self.plain.iter().any(|name| **name == *attribute)
+    }
+
+    /// What a store sees of an attribute's value.
+    pub(super) fn value<'v>(&self, attribute: &str, value: Cow<'v, str>) -> Cow<'v, str> {
+        if value.is_empty() || self.shows(attribute) {
+            return value;
         }
-        escape(&mut name, part);
-        name.push('=');
-        escape(&mut name, &value);
+        Cow::Owned(self.hash(&[attribute.as_bytes(), b"=", value.as_bytes()]))
     }
-    if name.len() > MAX_NAME {
-        let hashes = SEEDS.map(|seed| {
-            let mut hasher = XxHash64::with_seed(seed);
-            hasher.write(name.as_bytes());
-            hasher.finish()
-        });
-        name.truncate(MAX_NAME - 33);
-        let _ = write!(name, "~{:016x}{:016x}", hashes[0], hashes[1]);
+
+    /// `tollgate:POLICY:peer=10.0.0.1,resource=shop.orders`. An attribute that the operation does
+    /// not have, or that is empty, is left out.
+    pub(super) fn name(
+        &self,
+        policy: &str,
+        key: &[Arc<str>],
+        attribute: &Attribute<'_>,
+    ) -> Box<str> {
+        let mut name = format!("tollgate:{policy}:");
+        let mut first = true;
+        for part in key {
+            let Some(value) = attribute(part).filter(|value| !value.is_empty()) else { continue };
+            if !std::mem::take(&mut first) {
+                name.push(',');
+            }
+            escape(&mut name, part);
+            name.push('=');
+            escape(&mut name, &self.value(part, value));
+        }
+        if name.len() > MAX_NAME {
+            let hash = self.hash(&[name.as_bytes()]);
+            name.truncate(MAX_NAME - DIGITS - 1);
+            name.push('~');
+            name.push_str(&hash);
+        }
+        name.into()
     }
-    name.into()
+
+    fn hash(&self, pieces: &[&[u8]]) -> String {
+        let mut mac = self.mac.clone();
+        pieces.iter().for_each(|piece| mac.update(piece));
+        let bytes = mac.finalize().into_bytes();
+        let mut text = String::with_capacity(DIGITS);
+        for byte in bytes.iter().take(DIGITS / 2) {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
 }
 
 /// Writes what is no letter, digit or common sign as `%xx`, so that no value looks like two parts.
@@ -52,36 +141,76 @@ fn escape(name: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
 
-    fn named(parts: &[(&str, &str)]) -> String {
-        let key: Vec<Arc<str>> = ["peer", "user"].map(Into::into).into();
+    const TOKEN: &str = "Bearer eyJhbGciOi.SECRET-TOKEN.sig";
+
+    fn named_by(names: &Names, parts: &[(&str, &str)]) -> String {
+        let key: Vec<Arc<str>> =
+            ["peer", "resource", "user", "header.authorization"].map(Into::into).into();
         let value = |name: &str| {
             let (_, value) = parts.iter().find(|(part, _)| *part == name)?;
             Some(Cow::Borrowed(*value))
         };
-        name("per-peer", &key, &value).into()
+        names.name("per-peer", &key, &value).into()
+    }
+
+    fn named(parts: &[(&str, &str)]) -> String {
+        named_by(&Names::default(), parts)
     }
 
     #[test]
     fn a_key_has_one_name_that_people_can_read() {
-        let both = named(&[("peer", "10.0.0.1"), ("user", "ann")]);
-        assert_eq!(both, "tollgate:per-peer:peer=10.0.0.1,user=ann");
+        let both = named(&[("peer", "10.0.0.1"), ("resource", "shop.orders")]);
+        assert_eq!(both, "tollgate:per-peer:peer=10.0.0.1,resource=shop.orders");
         assert_eq!(named(&[("peer", "::1"), ("user", "")]), "tollgate:per-peer:peer=::1");
         assert_eq!(named(&[]), "tollgate:per-peer:");
     }
 
     #[test]
     fn a_value_can_not_pass_for_another_key() {
-        let forged = named(&[("peer", "10.0.0.1,user=ann")]);
-        assert_eq!(forged, "tollgate:per-peer:peer=10.0.0.1%2cuser%3dann");
-        assert_eq!(named(&[("user", "a%2cé\n")]), "tollgate:per-peer:user=a%252c%c3%a9%0a");
+        let forged = named(&[("peer", "10.0.0.1,resource=ann")]);
+        assert_eq!(forged, "tollgate:per-peer:peer=10.0.0.1%2cresource%3dann");
+        assert_eq!(named(&[("resource", "a%2cé\n")]), "tollgate:per-peer:resource=a%252c%c3%a9%0a");
+    }
+
+    #[test]
+    fn a_value_that_is_not_for_everybody_is_a_hash() {
+        let name = named(&[("header.authorization", TOKEN)]);
+        // printf 'header.authorization=Bearer …' | openssl dgst -sha256 -hmac tollgate
+        let hash = "f757a41d0e470aeff73654f47caac465";
+        assert_eq!(name, format!("tollgate:per-peer:header.authorization={hash}"));
+        assert_ne!(named(&[("user", "ann")]), named(&[("user", "bob")]));
+        assert_ne!(
+            named(&[("user", TOKEN)]).rsplit('=').next(),
+            name.rsplit('=').next(),
+            "a value of one attribute tells nothing of another"
+        );
+    }
+
+    #[test]
+    fn machines_agree_on_a_name_if_they_have_the_same_secret() {
+        let secret = |text: &str| Names::new(Some(text.as_bytes()), Vec::new());
+        let parts = [("user", "ann"), ("peer", "10.0.0.1")];
+        let one = named_by(&secret("0123456789abcdef"), &parts);
+        assert_eq!(one, named_by(&secret("0123456789abcdef"), &parts));
+        assert_ne!(one, named_by(&secret("0123456789abcdeF"), &parts));
+        assert_ne!(one, named(&parts));
+        assert!(!format!("{:?}", secret("0123456789abcdef")).contains("0123456789"));
+    }
+
+    #[test]
+    fn a_plain_attribute_is_shown_as_it_is() {
+        let names = Names::new(None, vec!["user".into()]);
+        assert_eq!(named_by(&names, &[("user", "ann")]), "tollgate:per-peer:user=ann");
+        for (attribute, shown) in [("peer/64", true), ("user", true), ("app", false)] {
+            assert_eq!(names.shows(attribute), shown, "{attribute}");
+        }
     }
 
     #[test]
     fn a_long_name_is_bounded_and_still_one_of_its_own() {
         let (a, b) = ("x".repeat(5000), "x".repeat(5001));
-        let (a, b) = (named(&[("user", &a)]), named(&[("user", &b)]));
+        let (a, b) = (named(&[("resource", &a)]), named(&[("resource", &b)]));
         assert_eq!((a.len(), b.len()), (MAX_NAME, MAX_NAME));
         assert_ne!(a, b);
     }

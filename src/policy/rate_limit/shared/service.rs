@@ -1,7 +1,7 @@
 //! Asks a rate-limit service about each operation.
 
 use super::{
-    Answer, Attribute, Entry, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox,
+    Answer, Attribute, Entry, Names, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox,
 };
 use crate::rate_limit_service::{
     Client, DescriptorEntry, Failure as Trouble, OK, OVER_LIMIT, RateLimitDescriptor,
@@ -25,6 +25,7 @@ const MAX_TRIPS: usize = 1024;
 /// A limit that a service keeps.
 pub(super) struct Service {
     plan: Arc<ServicePlan>,
+    names: Names,
     standing: Arc<Standing>,
     inbox: Inbox<Ask>,
 }
@@ -36,8 +37,8 @@ struct Ask {
 }
 
 impl Service {
-    pub(super) fn new(plan: ServicePlan, standing: Arc<Standing>) -> Self {
-        Self { plan: Arc::new(plan), standing, inbox: Inbox::default() }
+    pub(super) fn new(plan: ServicePlan, names: Names, standing: Arc<Standing>) -> Self {
+        Self { plan: Arc::new(plan), names, standing, inbox: Inbox::default() }
     }
 
     pub(super) fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
@@ -66,8 +67,8 @@ impl Service {
 
     /// What the service is asked; `None` if nothing that it limits applies to the operation.
     fn request(&self, attribute: &Attribute<'_>, n: u64) -> Option<RateLimitRequest> {
-        let descriptors: Vec<_> =
-            self.plan.descriptors.iter().filter_map(|one| descriptor(one, attribute)).collect();
+        let described = |one: &Vec<Entry>| descriptor(one, &self.names, attribute);
+        let descriptors: Vec<_> = self.plan.descriptors.iter().filter_map(described).collect();
         let applies = !descriptors.is_empty() && n > 0;
         applies.then(|| RateLimitRequest {
             domain: self.plan.domain.clone(),
@@ -87,11 +88,15 @@ impl Service {
 }
 
 /// An operation that lacks one of the attributes goes without the descriptor.
-fn descriptor(entries: &[Entry], attribute: &Attribute<'_>) -> Option<RateLimitDescriptor> {
+fn descriptor(
+    entries: &[Entry],
+    names: &Names,
+    attribute: &Attribute<'_>,
+) -> Option<RateLimitDescriptor> {
     let entry = |entry: &Entry| {
         let value = match &entry.value {
             Some(value) => value.to_string(),
-            None => attribute(&entry.key)?.into_owned(),
+            None => names.value(&entry.key, attribute(&entry.key)?).into_owned(),
         };
         Some(DescriptorEntry { key: entry.key.to_string(), value })
     };

@@ -1,10 +1,15 @@
 //! What people write under `shared`, and what is made of it.
 
-use crate::config::{Between, Dialled, Given, Located, Mistake, plan::Target};
+use super::name::{LEAST_KEY, Names};
+use crate::config::{Between, Dialled, Given, Located, Mistake, is_attribute, plan::Target};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long an operation waits for the store unless told otherwise.
 const TIMEOUT: Duration = Duration::from_millis(20);
@@ -29,6 +34,13 @@ pub(crate) struct Settings {
     on_store_failure: Given<OnStoreFailure>,
     /// How long an operation waits for the store at most (up to `5s`). Default: `20ms`.
     timeout: Given<Duration>,
+    /// A file whose first line, of at least 16 bytes, is the key of the hash that the store gets in
+    /// place of most values. All who share the limit need the same. It is read at the start.
+    /// Default: none, a key that everybody knows.
+    hash_key_file: Option<Located<PathBuf>>,
+    /// Attributes whose values the store gets as they are, beside `peer`, `listener`, `protocol`,
+    /// `operation` and `resource`. Default: none.
+    plain: Option<Located<Vec<String>>>,
 }
 
 /// A Redis or Valkey.
@@ -92,6 +104,11 @@ impl OnStoreFailure {
     /// Every word for it, as in a config.
     pub(crate) const WORDS: [(&str, Self); 3] =
         [("allow", Self::Allow), ("refuse", Self::Refuse), ("local", Self::Local)];
+
+    /// The word for it in a config.
+    fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// How a limit is shared.
@@ -103,6 +120,10 @@ pub struct Plan {
     pub on_failure: OnStoreFailure,
     /// How long an operation waits for it at most.
     pub timeout: Duration,
+    /// What the store gets to see of attributes.
+    pub names: Names,
+    /// Where the key of the names' hash comes from, if it is a secret.
+    pub hash_key_file: Option<PathBuf>,
 }
 
 /// Who decides.
@@ -158,10 +179,46 @@ impl Settings {
             wrong.push(Mistake::new(&["shared", "timeout"], message, "at most `5s`"));
         }
         let on_failure = given(&self.on_store_failure).unwrap_or_default();
+        let hash_key_file = self.hash_key_file.as_ref().and_then(|file| file.value.clone());
+        let names = self.names(hash_key_file.as_deref(), &mut wrong);
         match store {
-            Some(store) if wrong.is_empty() => Ok(Plan { store, on_failure, timeout }),
+            Some(store) if wrong.is_empty() => {
+                Ok(Plan { store, on_failure, timeout, names, hash_key_file })
+            }
             _ => Err(wrong),
         }
+    }
+
+    fn names(&self, file: Option<&Path>, wrong: &mut Vec<Mistake>) -> Names {
+        let plain = self.plain.as_ref().and_then(|list| list.value.as_ref());
+        let plain = plain.into_iter().flatten();
+        for (at, name) in plain.clone().enumerate().filter(|(_, name)| !is_attribute(name)) {
+            let path = ["shared", "plain", &at.to_string()];
+            let hint = "name attributes as in `key`: `plain: [user]`";
+            wrong.push(Mistake::new(&path, format!("unknown attribute `{name}`"), hint));
+        }
+        let key = file.and_then(|file| {
+            let mut mistake = |message: String, hint: &str| {
+                wrong.push(Mistake::new(&["shared", "hash_key_file"], message, hint));
+            };
+            let hint = "all who share the limit need a file with the same secret in its first line";
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) => {
+                    mistake(format!("`{}` can't be read: {error}", file.display()), hint);
+                    return None;
+                }
+            };
+            let key = text.lines().next().unwrap_or_default().trim().to_owned();
+            if key.len() < LEAST_KEY {
+                let message = format!("a secret of {} bytes can be guessed", key.len());
+                mistake(message, "write at least 16 bytes: `openssl rand -hex 32`");
+                return None;
+            }
+            Some(key)
+        });
+        let plain = plain.map(|name| name.as_str().into()).collect();
+        Names::new(key.as_ref().map(String::as_bytes), plain)
     }
 
     fn store(&self, wrong: &mut Vec<Mistake>) -> Option<Store> {
@@ -246,21 +303,36 @@ fn given<T: Clone>(value: &Given<T>) -> Option<T> {
 }
 
 impl Plan {
+    /// Whether the store gets values hashed with a key that everybody knows.
+    pub(crate) fn hashes_in_public(&self) -> bool {
+        !self.names.is_secret()
+    }
+
+    /// Whether the store sees an attribute's value as it is.
+    pub(crate) fn shows(&self, attribute: &str) -> bool {
+        self.names.shows(attribute)
+    }
+
     /// As a config would have it.
     pub fn to_json(&self) -> Value {
         let (key, store) = match &self.store {
             Store::Redis(redis) => ("redis", redis.to_json()),
             Store::Service(service) => ("rate_limit_service", service.to_json()),
         };
-        let is_meant = |(_, meant): &&(&str, OnStoreFailure)| *meant == self.on_failure;
-        json!({
+        let mut shown = json!({
             key: store,
-            "on_store_failure": OnStoreFailure::WORDS.iter().find(is_meant).map(|(word, _)| word),
+            "on_store_failure": self.on_failure.as_str(),
             "timeout": crate::config::duration_text(self.timeout),
-        })
+        });
+        if let Some(file) = &self.hash_key_file {
+            shown["hash_key_file"] = json!(file);
+        }
+        if !self.names.plain().is_empty() {
+            shown["plain"] = json!(self.names.plain());
+        }
+        shown
     }
 }
-
 impl RedisPlan {
     fn to_json(&self) -> Value {
         let mut shown = json!({ "address": self.address.to_string(), "database": self.database });
@@ -352,6 +424,32 @@ mod tests {
         ]);
         assert_eq!(shown["rate_limit_service"]["descriptors"], descriptors);
         assert_eq!(shown["rate_limit_service"]["domain"], "databases");
+    }
+
+    #[test]
+    fn the_key_of_the_hash_is_read_from_a_file_and_never_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        let redis = "redis: { address: 'a:1' }";
+        let text = format!("{redis}\nhash_key_file: {}\nplain: [user]", file.display());
+        let refused = |part: &str| {
+            let wrong = wrong(&text);
+            assert_eq!(wrong[0].0, "shared.hash_key_file");
+            assert!(wrong[0].1.contains(part), "{wrong:?}");
+        };
+        refused("can't be read");
+        std::fs::write(&file, "short\nbut with a second line\n").unwrap();
+        refused("a secret of 5 bytes can be guessed");
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        let plan = planned(&text).unwrap();
+        assert!(!plan.hashes_in_public() && planned(redis).unwrap().hashes_in_public());
+        let shown = plan.to_json();
+        assert_eq!((&shown["hash_key_file"], &shown["plain"]), (&json!(file), &json!(["user"])));
+        assert!(!format!("{shown} {plan:?}").contains("0123456789abcdef"));
+        assert_eq!(
+            wrong(&format!("{redis}\nplain: [usr]")),
+            [("shared.plain.0".to_owned(), "unknown attribute `usr`".to_owned())]
+        );
     }
 
     #[test]

@@ -1,0 +1,41 @@
+//! How many of the proxy's connections each listener is sure of.
+
+use super::Check;
+use crate::config::{file::Given, located::Located, plan::ListenerPlan};
+use values::Limit;
+
+impl Check<'_> {
+    /// Reserves connections for each listener: as many as its `reserved_connections` says, of
+    /// `all` that the proxy may have.
+    ///
+    /// Of what those keys leave, one half is shared out evenly to the listeners without the key, to
+    /// none of them more than its `max_connections`; the other half is for any listener.
+    pub(super) fn reserve(&mut self, listeners: &mut [(ListenerPlan, Given<Limit>)], all: usize) {
+        let mut left = all;
+        for (plan, written) in listeners.iter_mut() {
+            let Some(Located { at, value: Some(text) }) = written else { continue };
+            let reserved = text.0.0;
+            if reserved > plan.max_connections {
+                let most = plan.max_connections;
+                let message = format!(
+                    "{reserved} connections are reserved, and the listener may have {most}"
+                );
+                let hint = "reserve fewer, or raise the listener's `max_connections`";
+                self.report.add(*at, message, hint);
+            } else if reserved > left {
+                let message = format!(
+                    "{reserved} connections are reserved, and {left} are left of the proxy's {all}"
+                );
+                let hint = "reserve fewer, or raise the proxy's `max_connections`";
+                self.report.add(*at, message, hint);
+            }
+            plan.reserved_connections = reserved;
+            left = left.saturating_sub(reserved);
+        }
+        let others = listeners.iter().filter(|(_, written)| written.is_none()).count();
+        let even = left / 2 / others.max(1);
+        for (plan, _) in listeners.iter_mut().filter(|(_, written)| written.is_none()) {
+            plan.reserved_connections = even.min(plan.max_connections);
+        }
+    }
+}

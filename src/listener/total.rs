@@ -1,0 +1,167 @@
+//! The connections of the whole proxy, and the part of them that each listener is sure of.
+//!
+//! Each listener has a number of connections reserved. What is not reserved is free: any listener
+//! that has used up its own takes from it. So whoever floods one listener takes its own part and
+//! what is free, and leaves the others theirs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// The connections of the whole proxy.
+///
+/// Invariant: `taken` is the sum over all listeners of what each has open beyond what is reserved
+/// for it. A listener changes both at the same step of its own count, so that they agree whatever
+/// the order in which workers come.
+#[derive(Debug)]
+pub struct Total {
+    /// How many connections are reserved for each listener, by its number.
+    reserved: Box<[usize]>,
+    /// How many connections are for any listener.
+    free: usize,
+    /// How many of those are in use.
+    taken: AtomicUsize,
+    /// How many more are for any listener by `max_connections`, if there were descriptors.
+    beyond: usize,
+}
+
+impl Total {
+    /// For a proxy of at most `most` connections that has descriptors for `fit`. Nothing is
+    /// reserved.
+    pub fn new(most: usize, fit: usize) -> Arc<Self> {
+        Self::reserving(most, fit, &[])
+    }
+
+    /// The same, with so many connections reserved for each listener; together those are at most
+    /// `most`. Where `fit` is less, each listener has the same part of it that it has of `most`.
+    pub fn reserving(most: usize, fit: usize, reserved: &[usize]) -> Arc<Self> {
+        let limit = most.min(fit);
+        let part = |own: &usize| {
+            let part = *own as u128 * limit as u128 / most.max(1) as u128;
+            usize::try_from(part).unwrap_or(usize::MAX)
+        };
+        let reserved: Box<[usize]> = reserved.iter().map(part).collect();
+        let free = limit.saturating_sub(reserved.iter().sum());
+        let taken = AtomicUsize::new(0);
+        Arc::new(Self { reserved, free, taken, beyond: most - limit })
+    }
+
+    /// How many connections are reserved for a listener.
+    pub fn reserved(&self, listener: usize) -> usize {
+        self.reserved.get(listener).copied().unwrap_or(0)
+    }
+
+    /// Whether there are descriptors for one more connection of a listener that has `open`.
+    pub(super) fn fits_another(&self, listener: usize, open: &AtomicUsize) -> bool {
+        self.beyond == 0
+            || open.load(Relaxed) < self.reserved(listener)
+            || self.taken.load(Relaxed) < self.free
+    }
+
+    /// Counts one more connection of a listener that has `open`, if there may be one.
+    pub(super) fn enter(&self, listener: usize, open: &AtomicUsize) -> bool {
+        if open.fetch_add(1, Relaxed) < self.reserved(listener) {
+            return true;
+        }
+        let entered = self.taken.fetch_add(1, Relaxed) < self.free.saturating_add(self.beyond);
+        if !entered {
+            self.leave(listener, open);
+        }
+        entered
+    }
+
+    /// Counts one less.
+    pub(super) fn leave(&self, listener: usize, open: &AtomicUsize) {
+        if open.fetch_sub(1, Relaxed) > self.reserved(listener) {
+            self.taken.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proxy, and how many connections each of its listeners has.
+    struct Proxy(Arc<Total>, Vec<AtomicUsize>);
+
+    impl Proxy {
+        fn new(most: usize, fit: usize, reserved: &[usize]) -> Self {
+            let open = reserved.iter().map(|_| AtomicUsize::new(0)).collect();
+            Self(Total::reserving(most, fit, reserved), open)
+        }
+
+        /// How many connections a listener gets who asks for more than there are.
+        fn floods(&self, listener: usize) -> usize {
+            (0..1000).filter(|_| self.0.enter(listener, &self.1[listener])).count()
+        }
+
+        fn leaves(&self, listener: usize) {
+            self.0.leave(listener, &self.1[listener]);
+        }
+    }
+
+    #[test]
+    fn a_listener_takes_its_own_and_what_is_free_and_leaves_the_others_theirs() {
+        let proxy = Proxy::new(20, 1000, &[5, 5]);
+        assert_eq!(proxy.floods(0), 15);
+        assert_eq!(proxy.floods(1), 5);
+        assert_eq!((proxy.floods(0), proxy.floods(1)), (0, 0));
+    }
+
+    #[test]
+    fn the_one_listener_has_all() {
+        for reserved in [0, 5, 10] {
+            assert_eq!(Proxy::new(10, 1000, &[reserved]).floods(0), 10);
+        }
+    }
+
+    #[test]
+    fn what_a_flood_gives_back_is_free_for_any_listener() {
+        let proxy = Proxy::new(20, 1000, &[5, 5]);
+        assert_eq!(proxy.floods(0), 15);
+        (0..12).for_each(|_| proxy.leaves(0));
+        assert_eq!(proxy.floods(1), 15);
+        assert_eq!(proxy.floods(0), 2, "up to its own five");
+        assert_eq!(proxy.0.taken.load(Relaxed), 10);
+        (0..15).for_each(|_| proxy.leaves(1));
+        (0..5).for_each(|_| proxy.leaves(0));
+        assert_eq!(proxy.0.taken.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn with_fewer_descriptors_each_listener_has_the_same_part_of_them() {
+        let proxy = Proxy::new(100, 20, &[50, 10]);
+        assert_eq!((proxy.0.reserved(0), proxy.0.reserved(1)), (10, 2));
+        let fit = |listener: usize| proxy.0.fits_another(listener, &proxy.1[listener]);
+        let fill = |listener: usize| {
+            let enter = || fit(listener) && proxy.0.enter(listener, &proxy.1[listener]);
+            (0..1000).filter(|_| enter()).count()
+        };
+        assert_eq!(fill(1), 10);
+        assert!(!fit(1) && fit(0), "one waits, the other does not");
+        assert_eq!(fill(0), 10);
+        assert!(proxy.0.enter(0, &proxy.1[0]), "who was accepted all the same is served");
+    }
+
+    #[test]
+    fn workers_that_come_and_go_at_once_leave_the_counts_right() {
+        let proxy = Proxy::new(8, 1000, &[2, 2]);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    let listener = thread % 2;
+                    for _ in 0..20_000 {
+                        let enter = |_: &usize| proxy.0.enter(listener, &proxy.1[listener]);
+                        let entered = (0..3).filter(enter).count();
+                        (0..entered).for_each(|_| proxy.leaves(listener));
+                    }
+                });
+            }
+        });
+        assert!(proxy.1.iter().all(|open| open.load(Relaxed) == 0));
+        assert_eq!(proxy.0.taken.load(Relaxed), 0);
+    }
+}
