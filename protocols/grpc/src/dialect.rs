@@ -149,7 +149,8 @@ impl Dialect for Grpc {
             let message = "the path names no method: it is `/package.Service/Method`";
             return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
         }
-        if let Some(fault) = path_fault(head.uri.path()) {
+        let fault = path_fault(head.uri.path()).or_else(|| path::fault(head.uri.path()));
+        if let Some(fault) = fault {
             return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
         }
         let Some((route, captures)) = self.routes.find(head, host) else {

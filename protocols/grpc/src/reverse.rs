@@ -41,6 +41,8 @@ impl Reverse {
 
 impl Translator for Reverse {
     fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+        // gRPC has no query, and a service of plain HTTP may let one say which method is meant.
+        crate::path::drop_query(&mut head.uri);
         let len = head.headers.get(header::CONTENT_LENGTH).cloned();
         if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
             self.said = said.clone();

@@ -40,6 +40,22 @@ fn a_call_is_named_by_its_service_and_method() {
 }
 
 #[test]
+fn a_name_that_a_service_may_read_otherwise_is_invalid_in_the_client_s_words() {
+    let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true, "web": true }));
+    for head in [http2("application/grpc"), http1("application/x-protobuf")] {
+        for path in ["/shop.v1.Carts/%47et", "/shop.v1.Carts/Get;x", "//shop.v1.Carts/Get"] {
+            let mut head = head.clone();
+            head.uri = Uri::try_from(path).unwrap();
+            let no = no(&grpc, head);
+            assert_eq!(
+                (no.reason, &no.answer.headers()["grpc-status"]),
+                ("path", &"3".parse().unwrap())
+            );
+        }
+    }
+}
+
+#[test]
 fn a_client_that_speaks_grpc_needs_no_translator() {
     let grpc = grpc(json!({ "bridge": true, "web": true }));
     let mut head = http2("application/grpc+proto");
