@@ -199,8 +199,10 @@ impl Transcoder {
 
     async fn written(&self, frame: Framed) -> Result<answer::Written, Status> {
         let bytes = self.room.keep(service::readable(frame)?)?;
-        let (len, limit) = (bytes.len(), self.room.limit);
+        let limit = self.room.limit;
         let (rule, style) = (Arc::clone(&self.rule), answer::style(&self.json.settings));
+        // With its defaults, a message of two bytes is some hundred of JSON.
+        let len = bytes.len().saturating_mul(if style.defaults { 16 } else { 1 });
         let written = aside(len, move || answer::message(&rule, style, limit, bytes)).await??;
         Ok(answer::Written { bytes: self.room.keep(written.bytes)?, ..written })
     }

@@ -4,15 +4,14 @@ use crate::transcode::wire::{LEN, Output, VARINT};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
-fn pool() -> DescriptorPool {
-    DescriptorPool::decode(tree().as_slice()).unwrap()
-}
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(tree().as_slice()).unwrap());
 
 fn printed_in(bytes: &[u8], style: Style, limit: usize) -> Result<String, Unprintable> {
-    let pool = pool();
-    let message = pool.get_message_by_name("t.Node").unwrap();
-    let mut to = Printer::new(&pool, style, limit);
+    let message = POOL.get_message_by_name("t.Node").unwrap();
+    let mut to = Printer::new(&POOL, style, limit);
     to.message(&message, &[bytes], 0)?;
     Ok(String::from_utf8(to.out).unwrap())
 }
@@ -27,7 +26,7 @@ fn tree_of(text: &str) -> Value {
 
 /// What another library writes.
 fn other(bytes: &[u8], style: Style) -> Value {
-    let message = pool().get_message_by_name("t.Node").unwrap();
+    let message = POOL.get_message_by_name("t.Node").unwrap();
     let message = DynamicMessage::decode(message, bytes).unwrap();
     let options = SerializeOptions::new()
         .skip_default_fields(!style.defaults)
@@ -38,7 +37,7 @@ fn other(bytes: &[u8], style: Style) -> Value {
 }
 
 fn bytes_of(said: &Value) -> Vec<u8> {
-    let message = pool().get_message_by_name("t.Node").unwrap();
+    let message = POOL.get_message_by_name("t.Node").unwrap();
     DynamicMessage::deserialize(message, said).unwrap().encode_to_vec()
 }
 
