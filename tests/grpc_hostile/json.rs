@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const LONG: usize = (4 << 20) - 100;
 /// What the process may take beside what it takes at rest while it reads such a body, in bytes: the
 /// body, the message, the frame with it, and what each buffer has to grow.
-const STATED: u64 = 40 << 20;
+const STATED: u64 = 32 << 20;
 
 fn transcoding() -> String {
     format!("transcode: {{ descriptors: \"{TREE}\" }}")
