@@ -108,7 +108,8 @@ fn serve_within(listener: TcpListener, view: View, limits: Limits) -> io::Result
             }
         });
     };
-    let thread = thread::Builder::new().name("admin".into()).spawn(run)?;
+    let thread =
+        thread::Builder::new().name("admin".into()).stack_size(crate::worker::STACK).spawn(run)?;
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
 }
 

@@ -268,6 +268,7 @@ fn start_workers(parts: &Arc<Parts>) -> anyhow::Result<(Inboxes, Vec<JoinHandle<
         let (parts, inboxes) = (Arc::clone(parts), inboxes.clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
+            .stack_size(worker::STACK)
             .spawn(move || run_worker(index, &parts, inboxes, outbox))
             .context("can't start a worker thread")?;
         threads.push(thread);
@@ -295,7 +296,7 @@ fn run_worker(
     outbox: UnboundedReceiver<Message>,
 ) {
     metrics::enter_worker(index);
-    let runtime = match LocalRuntime::new() {
+    let runtime = match worker::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, worker = index, "can't start a runtime");

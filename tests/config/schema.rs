@@ -114,6 +114,8 @@ const KEYS: &[&str] = &[
     "match",
     "max",
     "max_body",
+    "max_buffered",
+    "max_buffered_per_connection",
     "max_concurrent_streams",
     "max_connection_duration",
     "max_connections",

@@ -13,8 +13,8 @@ pub mod service;
 
 pub use ask::{Answer, Ask, get, post};
 pub use asker::Asker;
-pub use client::Client;
-pub use content::Content;
+pub use client::{Client, Pending};
+pub use content::{Content, Feed};
 pub use origin::origin;
 pub use reply::{Asked, Reply, State};
 pub use service::Service;

@@ -5,6 +5,7 @@ mod steps;
 
 use crate::{
     frame::{Framed, Frames, TooLong},
+    room::Room,
     status::{Code, Status},
 };
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 pub(crate) use rewritten::{Rewrite, rewritten};
 use std::{cell::RefCell, convert::Infallible, error::Error, fmt, rc::Rc};
 pub(crate) use steps::{Step, steps};
-use web::Body;
+use web::{Body, Hold};
 
 /// What a client sent that no service can be asked: why its request's body broke off.
 #[derive(Debug)]
@@ -60,8 +61,10 @@ pub(crate) fn later(
     })
 }
 
-/// All of a body. Trailers are let go.
-pub(crate) async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Status> {
+/// All of a body, counted for as long as it is held. Trailers are let go.
+pub(crate) async fn collect(mut body: Body, room: &Room) -> Result<Bytes, Status> {
+    let limit = room.limit;
+    let mut hold = room.hold();
     let mut held = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Status::new(Code::Cancelled, "the body broke off"))?;
@@ -70,8 +73,9 @@ pub(crate) async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Statu
             return Err(too_long(TooLong { len: (held.len() + data.len()) as u64, limit }));
         }
         held.extend_from_slice(&data);
+        hold.set(held.capacity()).map_err(|full| room.full(full))?;
     }
-    Ok(held.freeze())
+    hold.keep(held).map_err(|full| room.full(full))
 }
 
 /// Bytes, and trailers after them.
@@ -84,22 +88,30 @@ pub(crate) fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Body {
 pub(crate) struct Messages {
     body: Body,
     frames: Frames,
+    room: Room,
+    hold: Hold,
+    /// How long the last two messages are, which whoever took them may still have.
+    taken: [usize; 2],
     /// What came after the last; there once there are no more.
     pub(crate) trailers: HeaderMap,
 }
 
 impl Messages {
-    pub(crate) fn new(body: Body, limit: usize) -> Self {
-        Self { body, frames: Frames::new(limit), trailers: HeaderMap::new() }
+    /// The messages are held as far as there is room; two of them, until the next is asked for.
+    pub(crate) fn new(body: Body, room: &Room) -> Self {
+        let (frames, hold) = (Frames::new(room.limit), room.hold());
+        let trailers = HeaderMap::new();
+        Self { body, frames, room: room.clone(), hold, taken: [0; 2], trailers }
     }
 
     /// The next one; `None` once there are no more.
     ///
     /// # Errors
-    /// It is too long, or the body broke off.
+    /// It is too long, there is no room for it, or the body broke off.
     pub(crate) async fn next(&mut self) -> Result<Option<Framed>, Status> {
         loop {
             if let Some(frame) = self.frames.next_frame().map_err(too_long)? {
+                self.taken = [self.taken[1], frame.message.len()];
                 return Ok(Some(frame));
             }
             let Some(piece) = self.body.frame().await else {
@@ -110,7 +122,11 @@ impl Messages {
             };
             let broken = |_| Status::new(Code::Unavailable, "the body broke off");
             match piece.map_err(broken)?.into_data() {
-                Ok(data) => self.frames.push(&data),
+                Ok(data) => {
+                    self.frames.push(&data);
+                    let held = self.frames.held() + self.taken.iter().sum::<usize>();
+                    self.hold.set(held).map_err(|full| self.room.full(full))?;
+                }
                 Err(other) => self.trailers = other.into_trailers().unwrap_or_default(),
             }
         }

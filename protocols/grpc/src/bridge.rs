@@ -8,6 +8,7 @@ use crate::{
     frame::{Framed, TRAILERS, framed},
     media::{self, GRPC_ENCODING, Media},
     refusal,
+    room::Room,
     service::{self, Unary},
     settings::ServerStreams,
     status::{Code, Status},
@@ -22,7 +23,7 @@ use web::{Body, Translator};
 pub(crate) struct Bridge {
     /// The client posts a bare message, and is answered one; else it posts frames.
     bare: bool,
-    limit: usize,
+    room: Room,
     streams: ServerStreams,
     /// The client's `content-type`, which its answer has too.
     said: HeaderValue,
@@ -30,11 +31,11 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// For a request with this head. `limit` is how long a message may be, in bytes.
-    pub(crate) fn new(headers: &HeaderMap, limit: usize, streams: ServerStreams) -> Self {
+    /// For a request with this head.
+    pub(crate) fn new(headers: &HeaderMap, room: Room, streams: ServerStreams) -> Self {
         let said = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(media::GRPC);
         let bare = Media::of(headers) == Media::Protobuf;
-        Self { bare, limit, streams, said, blame: Blame::default() }
+        Self { bare, room, streams, said, blame: Blame::default() }
     }
 }
 
@@ -47,8 +48,8 @@ impl Translator for Bridge {
             return body;
         }
         media::make_plain_grpc(&mut head.headers);
-        let limit = self.limit;
-        later(self.blame.clone(), async move { Ok(framed(0, &collect(body, limit).await?)) })
+        let room = self.room.clone();
+        later(self.blame.clone(), async move { room.framed(0, &collect(body, &room).await?) })
     }
 
     fn answer(
@@ -60,7 +61,7 @@ impl Translator for Bridge {
             if let Some(status) = service::over(&head) {
                 return self.failed(head.headers, &status, status.code.http());
             }
-            let mut messages = Messages::new(body, self.limit);
+            let mut messages = Messages::new(body, &self.room);
             match service::unary(&mut messages).await {
                 Unary::One(frame) => self.answered(head, messages.trailers, frame),
                 Unary::Failed(status) => {
@@ -113,11 +114,12 @@ impl Bridge {
     ) -> Response<Body> {
         let mut headers = head.headers;
         let body = match self.bare {
-            false => framed(frame.flags, &frame.message),
-            true => match service::readable(frame) {
-                Ok(message) => message,
-                Err(status) => return self.failed(headers, &status, StatusCode::BAD_GATEWAY),
-            },
+            false => self.room.framed(frame.flags, &frame.message),
+            true => service::readable(frame).and_then(|message| self.room.keep(message)),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(status) => return self.failed(headers, &status, StatusCode::BAD_GATEWAY),
         };
         media::adopt(&mut headers, trailers);
         let status = Status::of(&headers).unwrap_or_else(|| Status::new(Code::Ok, ""));

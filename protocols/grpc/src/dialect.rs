@@ -10,6 +10,7 @@ use crate::{
     media::Media,
     path, refusal,
     reverse::Reverse,
+    room::Room,
     settings::{ServerStreams, Settings},
     status::{Code, Status, code_of},
     timeout,
@@ -25,15 +26,14 @@ use std::{
 };
 use values::Mistake;
 use web::{
-    Asked, Dialect, Failure, Judged, Meter, Misdirected, No, Pushback, Routes, Translator,
-    path_fault,
+    Asked, Buffered, Dialect, Failure, Judged, Meter, Misdirected, No, Pushback, Routes,
+    Translator, path_fault,
 };
 
 /// gRPC, as one listener's settings have it.
 #[derive(Debug)]
 pub struct Grpc {
     settings: Settings,
-    limit: usize,
     cors: Option<Cors>,
     json: Option<Arc<Json>>,
     routes: Routes,
@@ -63,8 +63,7 @@ impl Grpc {
     /// What is wrong with them.
     pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = settings.mistakes();
-        let limit = settings.limit();
-        let json = settings.transcode.as_ref().map(|json| Json::load(json, limit)).transpose();
+        let json = settings.transcode.as_ref().map(Json::load).transpose();
         let json = json.unwrap_or_else(|more| {
             mistakes.extend(more);
             None
@@ -73,11 +72,15 @@ impl Grpc {
             return Err(mistakes);
         }
         let cors = settings.web.0.as_ref().map(Cors::new);
-        Ok(Self { settings, limit, cors, json: json.map(Arc::new), routes })
+        Ok(Self { settings, cors, json: json.map(Arc::new), routes })
     }
 
     /// Who translates for the client; `None` for one that speaks gRPC itself.
-    fn near(&self, head: &mut request::Parts) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+    fn near(
+        &self,
+        head: &mut request::Parts,
+        buffered: &Buffered,
+    ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
         let old = head.version < Version::HTTP_2;
         let media = Media::of(&head.headers);
         match (media, &self.settings.bridge.0) {
@@ -85,12 +88,16 @@ impl Grpc {
             (Media::Grpc | Media::Protobuf, Some(bridge)) => {
                 let streams: ServerStreams = bridge.server_streams;
                 plain_coding(head, media)?;
-                return Ok(Some(Box::new(Bridge::new(&head.headers, self.limit, streams))));
+                return Ok(Some(Box::new(Bridge::new(
+                    &head.headers,
+                    self.room(buffered),
+                    streams,
+                ))));
             }
             (Media::Grpc, None) => return Err(unsupported(GRPC_NEEDS_HTTP2)),
             (Media::Protobuf, None) => return Err(unsupported(BARE_NEEDS_BRIDGE)),
             (Media::Web | Media::WebText, _) => {}
-            (Media::Json, _) if self.json.is_some() => return self.transcoder(head),
+            (Media::Json, _) if self.json.is_some() => return self.transcoder(head, buffered),
             (Media::Json | Media::Other, _) => return Err(unsupported(NOT_GRPC)),
         }
         match &self.cors {
@@ -105,11 +112,19 @@ impl Grpc {
     fn transcoder(
         &self,
         head: &mut request::Parts,
+        buffered: &Buffered,
     ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
         let Some(json) = &self.json else { return Ok(None) };
         plain_coding(head, Media::Json)?;
         let grant = self.grant(&head.headers);
-        json.read(head, grant).map(Some).map_err(|answer| Misdirected { reason: "no_rule", answer })
+        json.read(head, grant, self.room(buffered))
+            .map(Some)
+            .map_err(|answer| Misdirected { reason: "no_rule", answer })
+    }
+
+    fn room(&self, buffered: &Buffered) -> Room {
+        let (limit, bounds) = (self.settings.limit(), self.settings.bounds());
+        Room { limit, bounds, buffered: buffered.clone() }
     }
 
     /// What pages of other sites may read of an answer.
@@ -129,11 +144,16 @@ impl Dialect for Grpc {
         const { &Grpc::PROTOCOL }
     }
 
-    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
+    fn read(
+        &self,
+        head: &mut request::Parts,
+        host: &str,
+        buffered: &Buffered,
+    ) -> Result<Asked, Misdirected> {
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(head)) {
             return Err(Misdirected { reason: "preflight", answer });
         }
-        let near = self.near(head).map_err(|no| Misdirected {
+        let near = self.near(head, buffered).map_err(|no| Misdirected {
             answer: granted(no.answer, &self.grant(&head.headers)),
             ..no
         })?;
@@ -149,7 +169,8 @@ impl Dialect for Grpc {
             let message = "the path names no method: it is `/package.Service/Method`";
             return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
         }
-        if let Some(fault) = path_fault(head.uri.path()) {
+        let fault = path_fault(head.uri.path()).or_else(|| path::fault(head.uri.path()));
+        if let Some(fault) = fault {
             return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
         }
         let Some((route, captures)) = self.routes.find(head, host) else {
@@ -158,7 +179,7 @@ impl Dialect for Grpc {
         let translator = match (near, &self.settings.reverse_bridge.0) {
             (near, None) => near,
             (near, Some(reverse)) => {
-                let far: Box<dyn Translator> = Box::new(Reverse::new(reverse, self.limit));
+                let far: Box<dyn Translator> = Box::new(Reverse::new(reverse, self.room(buffered)));
                 Some(match near {
                     None => far,
                     Some(near) => Box::new(Chain { near, far }),

@@ -177,6 +177,11 @@ impl Frames {
         Ok(Some(Framed { flags, message: self.held.split_to(len).freeze() }))
     }
 
+    /// How many bytes of memory it has for frames that are not yet there in full.
+    pub fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Whether nothing is left of a frame that began.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()

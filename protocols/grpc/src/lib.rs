@@ -17,6 +17,7 @@ mod path;
 pub mod probe;
 mod refusal;
 mod reverse;
+mod room;
 mod service;
 pub mod settings;
 pub mod status;

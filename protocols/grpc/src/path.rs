@@ -10,6 +10,23 @@ pub(crate) fn call(path: &str) -> &str {
     service.map_or("", |at| &path[at + 1..])
 }
 
+/// Why a service might read this path as another method's than [`call`] names; `None` if it can't.
+///
+/// Policies compare names as they are written. gRPC has one spelling of each (gRPC over HTTP/2,
+/// "Path"), but a service of plain HTTP decodes percent signs, drops parameters after a `;` and
+/// merges slashes. What is left are the characters that RFC 3986 lets stand for themselves.
+pub(crate) fn fault(path: &str) -> Option<&'static str> {
+    if path.contains('%') {
+        return Some("a gRPC path has no percent signs: write the method's name as it is");
+    }
+    if path.contains("//") {
+        return Some("a gRPC path has no empty segments");
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~:@!$&'()*+,=".contains(&byte);
+    let strange = "a gRPC path is made of letters, digits and `/-._~:@!$&'()*+,=`";
+    (!path.bytes().all(plain)).then_some(strange)
+}
+
 /// Takes the query away. gRPC has none.
 pub(crate) fn drop_query(uri: &mut Uri) {
     if uri.query().is_some() {
@@ -44,6 +61,29 @@ mod tests {
             ("/a//b", ""),
         ] {
             assert_eq!(call(path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_can_be_read_in_another_way_are_faulty() {
+        for path in ["/shop.v1.Carts/Get", "/api/shop.v1.Carts/Get", "/a-b_c~d/E:f", "/a.B/C,d=e"] {
+            assert_eq!(fault(path), None, "{path}");
+        }
+        for path in [
+            "/t.Tree/%41dmin",
+            "/t%2eTree/Admin",
+            "/%74.Tree/Admin",
+            "/t.Tree%2fAdmin/x",
+            "//t.Tree/Admin",
+            "/x//t.Tree/Admin",
+            "/t.Tree/Admin;v=1",
+            "/t.Tree;v=1/Admin",
+            "/t.Tree\\Admin/x",
+            "/t.Tree/Ädmin",
+            "/t.Tree/Admin\"",
+            "/t.Tree/Admin|",
+        ] {
+            assert!(fault(path).is_some(), "{path}");
         }
     }
 

@@ -4,9 +4,10 @@
 
 use crate::{
     body::{Blame, Messages, collect, later, with_trailers},
-    frame::{COMPRESSED, PREFIX, framed},
+    frame::{COMPRESSED, PREFIX},
     media,
     refusal::{self, trailers_only},
+    room::Room,
     settings::ReverseBridge,
     status::{Code, GRPC_STATUS, Status},
 };
@@ -19,20 +20,19 @@ use web::{Body, Translator};
 pub(crate) struct Reverse {
     content_type: HeaderValue,
     withhold_frames: bool,
-    limit: usize,
+    room: Room,
     /// The client's `content-type`, which its answer has too.
     said: HeaderValue,
     blame: Blame,
 }
 
 impl Reverse {
-    /// `limit` is how long a message may be, in bytes.
-    pub(crate) fn new(settings: &ReverseBridge, limit: usize) -> Self {
+    pub(crate) fn new(settings: &ReverseBridge, room: Room) -> Self {
         let content_type = HeaderValue::try_from(&settings.content_type);
         Self {
             content_type: content_type.unwrap_or(media::GRPC),
             withhold_frames: settings.withhold_frames,
-            limit,
+            room,
             said: media::GRPC,
             blame: Blame::default(),
         }
@@ -41,6 +41,8 @@ impl Reverse {
 
 impl Translator for Reverse {
     fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+        // gRPC has no query, and a service of plain HTTP may let one say which method is meant.
+        crate::path::drop_query(&mut head.uri);
         let len = head.headers.get(header::CONTENT_LENGTH).cloned();
         if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
             self.said = said.clone();
@@ -59,7 +61,7 @@ impl Translator for Reverse {
         if let Some(len) = len.and_then(|len| len.checked_sub(PREFIX as u64)) {
             head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         }
-        later(self.blame.clone(), only_message(body, self.limit))
+        later(self.blame.clone(), only_message(body, self.room.clone()))
     }
 
     fn answer(
@@ -129,14 +131,14 @@ impl Reverse {
             return Err(Status::new(Code::Unknown, message));
         }
         match self.withhold_frames {
-            true => Ok(framed(0, &collect(body, self.limit).await.map_err(broken)?)),
+            true => self.room.framed(0, &collect(body, &self.room).await.map_err(broken)?),
             false => {
-                let mut messages = Messages::new(body, self.limit);
+                let mut messages = Messages::new(body, &self.room);
                 let one = "the service's answer is not one message in a frame";
                 let wrong = || Status::new(Code::Internal, one);
                 let frame = messages.next().await?.ok_or_else(wrong)?;
                 match messages.next().await? {
-                    None => Ok(framed(frame.flags, &frame.message)),
+                    None => self.room.framed(frame.flags, &frame.message),
                     Some(_) => Err(wrong()),
                 }
             }
@@ -153,8 +155,8 @@ fn broken(status: Status) -> Status {
 }
 
 /// The one message of a request, without its frame.
-async fn only_message(body: Body, limit: usize) -> Result<Bytes, Status> {
-    let mut messages = Messages::new(body, limit);
+async fn only_message(body: Body, room: Room) -> Result<Bytes, Status> {
+    let mut messages = Messages::new(body, &room);
     let one = || {
         let message = "the service behind this speaks plain HTTP: a call has one message";
         Status::new(Code::Unimplemented, message)
@@ -165,7 +167,7 @@ async fn only_message(body: Body, limit: usize) -> Result<Bytes, Status> {
         return Err(Status::new(Code::Unimplemented, message));
     }
     match messages.next().await? {
-        None => Ok(frame.message),
+        None => room.keep(frame.message),
         Some(_) => Err(one()),
     }
 }

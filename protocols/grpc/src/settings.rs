@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use switch::{Keyed, Switch};
 use values::{Mistake, Size, Text};
-use web::RouteSettings;
+use web::{Bounds, RouteSettings};
 pub use word::{ServerStreams, StreamShape};
 
 /// Who else than gRPC clients may call, and what the services speak. Every key is optional.
@@ -41,6 +41,15 @@ pub struct Settings {
     /// At most `1GiB`. Default: `4MiB`.
     #[serde(serialize_with = "word::show_size")]
     pub max_message: Text<Size>,
+    /// How many bytes of messages may be held for one connection, requests and answers; who would
+    /// go over it gets `RESOURCE_EXHAUSTED`. To read a message of the longest length takes three
+    /// times that. Default: eight times `max_message`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_buffered_per_connection: Option<Text<Size>>,
+    /// How many bytes of messages may be held for all connections of one worker.
+    /// Default: 32 times `max_message`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_buffered: Option<Text<Size>>,
 }
 
 impl Default for Settings {
@@ -52,6 +61,8 @@ impl Default for Settings {
             web: Switch(None),
             transcode: None,
             max_message: Text(Size(4 << 20)),
+            max_buffered_per_connection: None,
+            max_buffered: None,
         }
     }
 }
@@ -170,6 +181,16 @@ impl Settings {
             let message = format!("`{}` is too much", self.max_message.0.text());
             found.push(Mistake::new(&["max_message"], message, "at most `1GiB`"));
         }
+        for (key, bound) in [
+            ("max_buffered_per_connection", &self.max_buffered_per_connection),
+            ("max_buffered", &self.max_buffered),
+        ] {
+            if let Some(Text(bound)) = bound.as_ref().filter(|it| it.0.0 < self.max_message.0.0) {
+                let message = format!("`{}` is less than `max_message`", bound.text());
+                let hint = "at least three times `max_message`, or no message of that length fits";
+                found.push(Mistake::new(&[key], message, hint));
+            }
+        }
         if let Some(web) = &self.web.0 {
             web.mistakes(&mut found);
         }
@@ -187,6 +208,18 @@ impl Settings {
     /// The longest message that is held, in bytes.
     pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.max_message.0.0.min(MAX_MESSAGE)).unwrap_or(usize::MAX)
+    }
+
+    /// How much may be held of messages.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let bound = |given: &Option<Text<Size>>, times: usize| match given {
+            Some(Text(Size(bytes))) => usize::try_from(*bytes).unwrap_or(usize::MAX),
+            None => self.limit().saturating_mul(times),
+        };
+        Bounds {
+            connection: bound(&self.max_buffered_per_connection, 8),
+            worker: bound(&self.max_buffered, 32),
+        }
     }
 }
 

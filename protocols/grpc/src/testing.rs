@@ -11,6 +11,18 @@ use std::{
 };
 use web::{Body, BodyError, Translator};
 
+/// Room for messages of this length, and nothing held yet.
+pub(crate) fn room(limit: usize) -> crate::room::Room {
+    let bounds = web::Bounds { connection: 1 << 20, worker: 1 << 21 };
+    crate::room::Room { limit, bounds, buffered: web::Buffered::default() }
+}
+
+/// Does this on a thread with a stack of 1 MiB, a quarter of what workers have.
+pub(crate) fn with_little_stack(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap();
+    assert!(thread.join().is_ok());
+}
+
 /// What a body says piece by piece; now and then it says that there is nothing yet.
 #[derive(Default)]
 pub(crate) struct Script {
@@ -147,9 +159,18 @@ pub(crate) fn settings(mut json: serde_json::Value) -> Result<crate::Settings, S
 
 /// The descriptor set of `protos/library.proto`.
 pub(crate) fn library() -> Vec<u8> {
+    compiled("library.proto")
+}
+
+/// The descriptor set of `protos/tree.proto`.
+pub(crate) fn tree() -> Vec<u8> {
+    compiled("tree.proto")
+}
+
+fn compiled(file: &str) -> Vec<u8> {
     let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
     let mut compiler = protox::Compiler::new([protos]).unwrap();
-    compiler.include_imports(true).open_file("library.proto").unwrap();
+    compiler.include_imports(true).open_file(file).unwrap();
     compiler.encode_file_descriptor_set()
 }
 

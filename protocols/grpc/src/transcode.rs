@@ -1,15 +1,20 @@
 //! JSON: HTTP clients call as `google.api.http` says, and are answered JSON.
 
 mod answer;
+mod encode;
+mod print;
 mod request;
 mod rules;
+mod slot;
 mod template;
+mod wire;
 
 use crate::{
     body::{Blame, Messages, Step, collect, later, steps},
     cors::Grant,
-    frame::{Framed, framed},
+    frame::Framed,
     media, path, refusal,
+    room::{Room, aside},
     service::{self, Unary},
     settings::{StreamShape, Transcode},
     status::{Code, Status},
@@ -17,7 +22,6 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request as http_request};
 use http_body::Frame;
-use prost_reflect::SerializeOptions;
 use request::Said;
 use rules::{Found, Rule, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
@@ -29,16 +33,15 @@ use web::{Body, Translator};
 pub(crate) struct Json {
     rules: Rules,
     settings: Transcode,
-    limit: usize,
 }
 
 impl Json {
-    /// Reads the descriptor set. `limit` is how long a message may be, in bytes.
+    /// Reads the descriptor set.
     ///
     /// # Errors
     /// What is wrong with the settings, or with the set.
-    pub(crate) fn load(settings: &Transcode, limit: usize) -> Result<Self, Vec<Mistake>> {
-        Ok(Self { rules: Rules::load(settings)?, settings: settings.clone(), limit })
+    pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Mistake>> {
+        Ok(Self { rules: Rules::load(settings)?, settings: settings.clone() })
     }
 
     /// Whether a call is one of the descriptor set's.
@@ -55,6 +58,7 @@ impl Json {
         self: &Arc<Self>,
         head: &mut http_request::Parts,
         grant: Grant,
+        room: Room,
     ) -> Result<Box<dyn Translator>, Response<Body>> {
         let (rule, path) = match self.rules.find(&head.method, head.uri.path()) {
             Found::Call(rule, values) => (rule, values),
@@ -78,7 +82,7 @@ impl Json {
         path::set(&mut head.uri, &rule.call.path);
         head.method = Method::POST;
         let (json, blame) = (Arc::clone(self), Blame::default());
-        Ok(Box::new(Transcoder { json, rule, said, grant, blame }))
+        Ok(Box::new(Transcoder { json, rule, said, grant, blame, room }))
     }
 
     /// A call that failed, as JSON. `headers` are the service's, trailers included.
@@ -90,10 +94,6 @@ impl Json {
             code => code.http(),
         };
         write(headers, (http, status), body, media::JSON, grant)
-    }
-
-    fn options(&self) -> SerializeOptions {
-        answer::options(&self.settings)
     }
 }
 
@@ -128,6 +128,7 @@ struct Transcoder {
     said: Said,
     grant: Grant,
     blame: Blame,
+    room: Room,
 }
 
 impl Translator for Transcoder {
@@ -137,10 +138,12 @@ impl Translator for Transcoder {
             head.headers.remove(name);
         }
         let (rule, said) = (Arc::clone(&self.rule), std::mem::take(&mut self.said));
-        let limit = self.json.limit;
+        let room = self.room.clone();
         later(self.blame.clone(), async move {
-            let body = collect(body, limit).await?;
-            Ok(framed(0, &request::message(&rule, &said, &body)?))
+            let body = collect(body, &room).await?;
+            let (len, limit) = (body.len(), room.limit);
+            let read = move || request::message(&rule, &said, &body, limit);
+            room.framed(0, &aside(len, read).await??)
         })
     }
 
@@ -153,7 +156,7 @@ impl Translator for Transcoder {
             if let Some(status) = service::over(&head) {
                 return self.json.failed(&status, head.headers, &self.grant);
             }
-            let messages = Messages::new(body, self.json.limit);
+            let messages = Messages::new(body, &self.room);
             match self.rule.call.streams {
                 true => self.streamed(head.headers, messages).await,
                 false => self.unary(head.headers, messages).await,
@@ -177,7 +180,7 @@ impl Transcoder {
         let read = service::unary(&mut messages).await;
         media::adopt(&mut headers, messages.trailers);
         let written = match read {
-            Unary::One(frame) => self.written(frame),
+            Unary::One(frame) => self.written(frame).await,
             Unary::Failed(status) => Err(status),
             Unary::Many(..) => {
                 let message = "the service answered several messages to a call that has one";
@@ -194,15 +197,21 @@ impl Transcoder {
         }
     }
 
-    fn written(&self, frame: Framed) -> Result<answer::Written, Status> {
-        answer::message(&self.rule, &self.json.options(), service::readable(frame)?)
+    async fn written(&self, frame: Framed) -> Result<answer::Written, Status> {
+        let bytes = self.room.keep(service::readable(frame)?)?;
+        let limit = self.room.limit;
+        let (rule, style) = (Arc::clone(&self.rule), answer::style(&self.json.settings));
+        // With its defaults, a message of two bytes is some hundred of JSON.
+        let len = bytes.len().saturating_mul(if style.defaults { 16 } else { 1 });
+        let written = aside(len, move || answer::message(&rule, style, limit, bytes)).await??;
+        Ok(answer::Written { bytes: self.room.keep(written.bytes)?, ..written })
     }
 
     /// Answers messages as they come. What goes wrong before the first of them still has a status
     /// of its own.
     async fn streamed(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
         let first = match messages.next().await {
-            Ok(Some(frame)) => self.written(frame).map(|written| Some(written.bytes)),
+            Ok(Some(frame)) => self.written(frame).await.map(|written| Some(written.bytes)),
             Ok(None) => match service::end(&messages.trailers) {
                 status if status.code == Code::Ok => Ok(None),
                 status => Err(status),
@@ -243,7 +252,6 @@ struct Stream {
 impl Stream {
     async fn step(stream: Option<Self>) -> Step<Option<Self>> {
         let mut stream = stream?;
-        let piece = |text: Vec<u8>| Ok(Frame::data(Bytes::from(text)));
         let (text, more) = match stream.first.take() {
             Some(Some(first)) => (stream.item(true, &first), true),
             Some(None) => (stream.end(true, None), false),
@@ -253,13 +261,16 @@ impl Stream {
                 Err(status) => (stream.end(false, Some(&status)), false),
             },
         };
-        Some((piece(text), more.then_some(stream)))
+        match stream.by.room.keep(text) {
+            Ok(text) => Some((Ok(Frame::data(text)), more.then_some(stream))),
+            Err(status) => Some((Ok(Frame::data(stream.end(false, Some(&status)).into())), None)),
+        }
     }
 
     /// The next message as JSON; none at a good end.
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         match self.messages.next().await? {
-            Some(frame) => Ok(Some(self.by.written(frame)?.bytes)),
+            Some(frame) => Ok(Some(self.by.written(frame).await?.bytes)),
             None => match service::end(&self.messages.trailers) {
                 status if status.code == Code::Ok => Ok(None),
                 status => Err(status),

@@ -3,6 +3,7 @@
 
 use crate::{
     body::Body,
+    buffered::Buffered,
     retry::{Failure, Pushback},
     routes::{Captures, Route},
 };
@@ -20,12 +21,18 @@ pub trait Dialect: 'static {
     fn protocol(&self) -> &'static Protocol;
 
     /// Reads a request's head: where it goes, and who translates it. `host` is the authority that
-    /// it is for, without the port and in lower case.
+    /// it is for, without the port and in lower case; what has to be held of bodies is counted in
+    /// `buffered`.
     ///
     /// # Errors
     /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
-    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected>;
+    fn read(
+        &self,
+        head: &mut request::Parts,
+        host: &str,
+        buffered: &Buffered,
+    ) -> Result<Asked, Misdirected>;
 
     /// What the operation is called.
     fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str;
@@ -155,8 +162,13 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).protocol()
     }
 
-    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
-        (**self).read(head, host)
+    fn read(
+        &self,
+        head: &mut request::Parts,
+        host: &str,
+        buffered: &Buffered,
+    ) -> Result<Asked, Misdirected> {
+        (**self).read(head, host, buffered)
     }
 
     fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str {

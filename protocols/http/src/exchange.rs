@@ -65,7 +65,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let facts = Rc::new(Facts::new(link, peer, &head, authority.host()));
     let size = facts::size(head.method.as_str().len() + head.uri.path().len() + 12, &head.headers);
     let dialect = &visit.server.dialect;
-    let asked = dialect.read(&mut head, &facts.host);
+    let asked = dialect.read(&mut head, &facts.host, &visit.buffered);
     let call = Call { visit: &visit, facts: &facts, began };
     if let Err(Misdirected { answer, .. }) = &asked {
         facts.status.set(Some(answer.status()));

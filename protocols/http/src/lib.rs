@@ -6,6 +6,7 @@
 
 mod attempt;
 mod body;
+mod buffered;
 mod dialect;
 mod download;
 mod exchange;
@@ -33,6 +34,7 @@ mod visit;
 mod wire;
 
 pub use body::{Body, BodyError};
+pub use buffered::{Bounds, Buffered, Full, Hold};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
 pub use facts::{ATTRIBUTES, LATE, LOGGED};
 pub use hygiene::Hygiene;

@@ -2,6 +2,7 @@
 
 use crate::{
     body::Body,
+    buffered::Buffered,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
     facts::{ATTRIBUTES, LATE, LOGGED, named},
     routes::{Routes, Statuses, path_fault},
@@ -40,7 +41,12 @@ impl Dialect for Http {
         const { &PROTOCOL }
     }
 
-    fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
+    fn read(
+        &self,
+        head: &mut request::Parts,
+        host: &str,
+        _: &Buffered,
+    ) -> Result<Asked, Misdirected> {
         if let Some(fault) = path_fault(head.uri.path()) {
             let answer = told(StatusCode::BAD_REQUEST, "path", fault, None);
             return Err(Misdirected { reason: "path", answer });

@@ -1,6 +1,7 @@
 //! What serves a listener's clients on one worker.
 
 use crate::{
+    buffered::Buffered,
     dialect::Dialect,
     hygiene::Hygiene,
     pool::{Pool, PoolPlan},
@@ -13,9 +14,9 @@ use foldhash::HashMap;
 use operation::Protocol;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-/// A worker's pools of connections, by cluster.
+/// A worker's pools of connections, by cluster, and what it holds of bodies.
 #[derive(Clone, Default)]
-pub struct Pools(Rc<RefCell<ByCluster>>);
+pub struct Pools(Rc<RefCell<ByCluster>>, Buffered);
 
 /// By a cluster's name, and by whether it is spoken to by HTTP/2.
 type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
@@ -61,6 +62,7 @@ impl ServerPlan {
 pub struct Server {
     pub(crate) dialect: Rc<dyn Dialect>,
     pub(crate) plan: Arc<ServerPlan>,
+    pub(crate) buffered: Buffered,
     clusters: HashMap<Arc<str>, Rc<Pool>>,
     loads: RefCell<HashMap<usize, Rc<Load>>>,
 }
@@ -77,7 +79,8 @@ impl Server {
             (Arc::clone(cluster.name()), pools.of(&cluster, plan))
         };
         let clusters = clusters.into_iter().map(pool).collect();
-        Rc::new(Self { dialect, plan, clusters, loads: RefCell::default() })
+        let buffered = pools.1.clone();
+        Rc::new(Self { dialect, plan, buffered, clusters, loads: RefCell::default() })
     }
 
     /// Closes the connections at rest whose endpoints no longer want them.

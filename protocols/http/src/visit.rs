@@ -1,6 +1,7 @@
 //! One client's connection, as its requests see it.
 
 use crate::{
+    buffered::Buffered,
     hygiene::Peer,
     line::Notes,
     proxy::{Door, Lease, Phase, Wish},
@@ -30,6 +31,8 @@ pub(crate) struct Visit {
     /// …and with its port, as logs tell it.
     pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    /// What is held of bodies on their way.
+    pub(crate) buffered: Buffered,
     /// How many answers have more to say than their clients take; and when one of them, or
     /// another, was taken from last.
     pub(crate) offered: Cell<usize>,
@@ -105,6 +108,7 @@ impl Visit {
         turned_away: Option<No>,
     ) -> Rc<Self> {
         Rc::new(Self {
+            buffered: server.buffered.of_connection(),
             server,
             notes,
             address: door.link().peer.to_string().into(),

@@ -6,7 +6,7 @@ const OK: &[(&str, &str)] = &[("grpc-status", "0")];
 
 fn bridge(said: &str, streams: ServerStreams) -> (Bridge, request::Parts) {
     let head = post("/a.B/C?x=1", &[("content-type", said), ("content-length", "5")]);
-    (Bridge::new(&head.headers, 64, streams), head)
+    (Bridge::new(&head.headers, crate::testing::room(64), streams), head)
 }
 
 fn call(said: &str, body: Script, reply: Response<Body>) -> (request::Parts, Held, Response<Body>) {

@@ -21,7 +21,7 @@ fn http1(content_type: &str) -> request::Parts {
 }
 
 fn no(grpc: &Grpc, mut head: request::Parts) -> Misdirected {
-    match grpc.read(&mut head, "shop") {
+    match grpc.read(&mut head, "shop", &Buffered::default()) {
         Err(no) => no,
         Ok(_) => panic!("{head:?} goes somewhere"),
     }
@@ -40,11 +40,29 @@ fn a_call_is_named_by_its_service_and_method() {
 }
 
 #[test]
+fn a_name_that_a_service_may_read_otherwise_is_invalid_in_the_client_s_words() {
+    let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true, "web": true }));
+    for head in [http2("application/grpc"), http1("application/x-protobuf")] {
+        for path in ["/shop.v1.Carts/%47et", "/shop.v1.Carts/Get;x", "//shop.v1.Carts/Get"] {
+            let mut head = head.clone();
+            head.uri = Uri::try_from(path).unwrap();
+            let no = no(&grpc, head);
+            assert_eq!(
+                (no.reason, &no.answer.headers()["grpc-status"]),
+                ("path", &"3".parse().unwrap())
+            );
+        }
+    }
+}
+
+#[test]
 fn a_client_that_speaks_grpc_needs_no_translator() {
     let grpc = grpc(json!({ "bridge": true, "web": true }));
     let mut head = http2("application/grpc+proto");
     head.headers.extend(headers(&[("grpc-timeout", "250m")]));
-    let asked = grpc.read(&mut head, "shop").unwrap_or_else(|_| panic!("it goes nowhere"));
+    let asked = grpc
+        .read(&mut head, "shop", &Buffered::default())
+        .unwrap_or_else(|_| panic!("it goes nowhere"));
     assert!(asked.translator.is_none());
     assert_eq!(asked.patience, Some(Duration::from_millis(250)));
     grpc.shorten(&mut head, Duration::from_millis(200));
@@ -75,7 +93,10 @@ fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
         let refused = no(&off, head);
         assert_eq!((refused.reason, refused.answer.status().as_u16()), ("unsupported", 415));
         assert_eq!(read(refused.answer.into_body()).bytes, words.as_bytes());
-        assert!(on.read(&mut same, "shop").is_ok_and(|asked| asked.translator.is_some()));
+        assert!(
+            on.read(&mut same, "shop", &Buffered::default())
+                .is_ok_and(|asked| asked.translator.is_some())
+        );
     }
     for said in ["text/html", "application/json"] {
         assert_eq!(no(&on, http1(said)).answer.status(), 415);
@@ -92,7 +113,10 @@ fn what_json_calls_is_named_as_the_call_that_it_is() {
         head
     };
     let mut head = get("/v1/books/7");
-    assert!(grpc.read(&mut head, "shop").is_ok_and(|asked| asked.translator.is_some()));
+    assert!(
+        grpc.read(&mut head, "shop", &Buffered::default())
+            .is_ok_and(|asked| asked.translator.is_some())
+    );
     assert_eq!(grpc.name(&head.method, &head.uri), "library.v1.Library/GetBook");
     assert!(grpc.knows("library.v1.Library/GetBook") && !grpc.knows("shop.v1.Carts/Get"));
     let no = no(&grpc, get("/v2/books"));
@@ -112,11 +136,15 @@ fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
     let settings = settings.unwrap();
     let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
     let grpc = Grpc::new(settings, routes).unwrap();
-    let asked = grpc.read(&mut http2("application/grpc"), "shop").ok().unwrap();
+    let asked =
+        grpc.read(&mut http2("application/grpc"), "shop", &Buffered::default()).ok().unwrap();
     assert_eq!(&*asked.route.name, "carts");
     let mut json = post("/v1/books/7", &[]);
     json.method = Method::GET;
-    assert_eq!(&*grpc.read(&mut json, "shop").ok().unwrap().route.name, "books");
+    assert_eq!(
+        &*grpc.read(&mut json, "shop", &Buffered::default()).ok().unwrap().route.name,
+        "books"
+    );
     for (path, reason, status) in
         [("/a.B/C", "no_route", "12"), ("/shop.v1.Carts/../a.B/C%00", "path", "3")]
     {
@@ -155,7 +183,7 @@ fn a_refusal_is_said_in_the_clients_words() {
         ..Refusal::new(Reason::RateLimited, "too many")
     };
     let why = No { refusal, status: StatusCode::TOO_MANY_REQUESTS };
-    let asked = |mut head| grpc.read(&mut head, "shop").ok().unwrap();
+    let asked = |mut head| grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
     let plain = grpc.refuse(Some(&asked(http2("application/grpc"))), &why);
     assert_eq!(plain.status(), 200);
     assert_eq!(plain.headers()["grpc-status"], "8");
@@ -211,7 +239,10 @@ fn a_plain_service_is_judged_by_its_http_status() {
     assert_eq!(judge(&grpc, 500, &[]), Some((Outcome::Failed, 13)));
     assert_eq!(judge(&grpc, 200, &[("grpc-status", "9")]), Some((Outcome::Rejected, 9)));
     let mut head = http2("application/grpc");
-    assert!(grpc.read(&mut head, "shop").is_ok_and(|asked| asked.translator.is_some()));
+    assert!(
+        grpc.read(&mut head, "shop", &Buffered::default())
+            .is_ok_and(|asked| asked.translator.is_some())
+    );
 }
 
 #[test]
@@ -225,7 +256,7 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
     assert_eq!((told.reason, told.answer.status().as_u16()), ("preflight", 204));
     let mut head = http2("application/grpc-web");
     head.headers.extend(headers(&[("origin", "https://shop.example")]));
-    let asked = grpc.read(&mut head, "shop").ok().unwrap();
+    let asked = grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
     let why = No { refusal: Refusal::new(Reason::Denied, "no"), status: StatusCode::FORBIDDEN };
     let refused = grpc.refuse(Some(&asked), &why);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://shop.example");
@@ -237,7 +268,7 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
 fn an_http1_client_reaches_a_plain_service_through_both_bridges() {
     let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true }));
     let mut head = http1("application/x-protobuf");
-    let asked = grpc.read(&mut head, "shop").ok().unwrap();
+    let asked = grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
     let mut translator = asked.translator.unwrap();
     let body = read(translator.ask(&mut head, Script::default().data("ask").body()));
     assert_eq!(body.bytes, b"ask");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::framed;
 use crate::testing::{Held, Script, answer, headers, post, read, translate};
 use http::StatusCode;
 
@@ -7,7 +8,7 @@ const PROTO: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 fn reverse(withhold_frames: bool) -> (Reverse, request::Parts) {
     let head = post("/a.B/C", &[("content-type", "application/grpc+proto"), ("te", "trailers")]);
     let settings = ReverseBridge { withhold_frames, ..ReverseBridge::default() };
-    (Reverse::new(&settings, 64), head)
+    (Reverse::new(&settings, crate::testing::room(64)), head)
 }
 
 fn call(reply: Response<Body>) -> (Held, Response<Body>) {

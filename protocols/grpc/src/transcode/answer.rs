@@ -1,6 +1,11 @@
 //! Makes JSON of messages and of errors.
 
-use super::rules::Rule;
+use super::{
+    print::{Printer, Style, Unprintable},
+    rules::Rule,
+    slot::Slot,
+    wire::{Payload, Unreadable, next},
+};
 use crate::{
     settings::Transcode,
     status::{Code, GRPC_STATUS_DETAILS, Status},
@@ -12,17 +17,20 @@ use base64::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions, prost_types::Any};
+use prost_reflect::{DescriptorPool, prost_types::Any};
 use serde_json::{Value, json};
 
 /// The type of what is answered as it is.
 const HTTP_BODY: &str = "google.api.HttpBody";
 
+/// How much longer than a message its JSON may be: names take more bytes than numbers.
+const LONGER: usize = 4;
+/// How long one detail of an error may be as JSON, in bytes.
+const LONGEST_DETAIL: usize = 1 << 20;
+
 /// How messages are written.
-pub(crate) fn options(settings: &Transcode) -> SerializeOptions {
-    SerializeOptions::new()
-        .skip_default_fields(!settings.print_defaults)
-        .use_proto_field_name(settings.proto_names)
+pub(crate) fn style(settings: &Transcode) -> Style {
+    Style { defaults: settings.print_defaults, proto_names: settings.proto_names }
 }
 
 /// A body, and its type where it is not JSON.
@@ -32,46 +40,58 @@ pub(crate) struct Written {
     pub(crate) content_type: Option<HeaderValue>,
 }
 
-/// Writes a message, or the field of it that its rule names.
+/// Writes a message, or the field of it that its rule names. `limit` is how long a message may be,
+/// in bytes.
 ///
 /// # Errors
-/// The service's message is not what the descriptor set says.
+/// The service's message is not what the descriptor set says, or too long.
 pub(crate) fn message(
     rule: &Rule,
-    options: &SerializeOptions,
+    style: Style,
+    limit: usize,
     bytes: Bytes,
 ) -> Result<Written, Status> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        let name = rule.call.output.full_name();
-        Status::new(Code::Internal, format!("the service's message is no `{name}`: {error}"))
-    };
-    let message = DynamicMessage::decode(rule.call.output.clone(), bytes);
-    let message = message.map_err(|error| wrong(&error))?;
-    if rule.call.output.full_name() == HTTP_BODY {
-        return Ok(as_it_is(&message));
+    let output = &rule.call.output;
+    if output.full_name() == HTTP_BODY {
+        return as_it_is(&bytes).map_err(|Unreadable(why)| misread(rule, why));
     }
-    let Some(field) = &rule.response else {
-        let mut out = serde_json::Serializer::new(Vec::new());
-        message.serialize_with_options(&mut out, options).map_err(|error| wrong(&error))?;
-        return Ok(Written { bytes: out.into_inner().into(), content_type: None });
+    let mut to = Printer::new(output.parent_pool(), style, limit.saturating_mul(LONGER));
+    let printed = match &rule.response {
+        None => to.message(output, &[&bytes], 0),
+        // A field alone is written even where it has its default.
+        Some(field) => to.alone(output, &Slot::field(field.clone()), &bytes),
     };
-    // A field alone is written even where it has its default.
-    let options = options.clone().skip_default_fields(false);
-    let tree = message.serialize_with_options(serde_json::value::Serializer, &options);
-    let mut tree = tree.map_err(|error| wrong(&error))?;
-    let own = tree.get_mut(field.json_name()).map(Value::take);
-    let value = own.or_else(|| tree.get_mut(field.name()).map(Value::take)).unwrap_or_default();
-    Ok(Written { bytes: value.to_string().into(), content_type: None })
+    match printed {
+        Ok(()) => Ok(Written { bytes: to.out.into(), content_type: None }),
+        Err(Unprintable::Wrong(why)) => Err(misread(rule, &why)),
+        Err(Unprintable::TooLong(most)) => {
+            let message = format!(
+                "the answer has over {most} bytes as JSON, {LONGER} times what `max_message` allows"
+            );
+            Err(Status::new(Code::ResourceExhausted, message))
+        }
+    }
 }
 
-fn as_it_is(message: &DynamicMessage) -> Written {
-    let said = message.get_field_by_name("content_type");
-    let said = said.as_deref().and_then(|it| it.as_str()).unwrap_or_default();
-    let data = message.get_field_by_name("data");
-    let bytes = data.as_deref().and_then(|it| it.as_bytes()).cloned().unwrap_or_default();
+fn misread(rule: &Rule, why: &str) -> Status {
+    let name = rule.call.output.full_name();
+    Status::new(Code::Internal, format!("the service's message is no `{name}`: {why}"))
+}
+
+/// `google.api.HttpBody`: its type and its bytes.
+fn as_it_is(bytes: &Bytes) -> Result<Written, Unreadable> {
+    let (mut said, mut data) = (&[][..], &[][..]);
+    let mut rest = &bytes[..];
+    while let Some((number, payload)) = next(&mut rest)? {
+        match (number, payload) {
+            (1, Payload::Bytes(text)) => said = text,
+            (2, Payload::Bytes(bytes)) => data = bytes,
+            _ => {}
+        }
+    }
     let binary = HeaderValue::from_static("application/octet-stream");
-    let known = HeaderValue::try_from(said).ok().filter(|_| !said.is_empty());
-    Written { bytes, content_type: Some(known.unwrap_or(binary)) }
+    let known = HeaderValue::from_bytes(said).ok().filter(|_| !said.is_empty());
+    Ok(Written { bytes: bytes.slice_ref(data), content_type: Some(known.unwrap_or(binary)) })
 }
 
 /// `google.rpc.Status`, as far as it is needed.
@@ -108,18 +128,9 @@ fn details(trailers: &HeaderMap) -> Vec<Any> {
 
 /// One detail; of a type that nobody has told of, its bytes.
 fn detail(pool: &DescriptorPool, any: &Any) -> Value {
-    let name = any.type_url.rsplit('/').next().unwrap_or_default();
-    let known = pool.get_message_by_name(name).and_then(|message| {
-        let message = DynamicMessage::decode(message, any.value.as_slice()).ok()?;
-        serde_json::to_value(message).ok()
-    });
-    match known {
-        Some(Value::Object(mut tree)) => {
-            tree.insert("@type".to_owned(), any.type_url.clone().into());
-            Value::Object(tree)
-        }
-        // A type with a form of its own, such as a time.
-        Some(value) => json!({ "@type": any.type_url, "value": value }),
-        None => json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) }),
-    }
+    let mut to = Printer::new(pool, Style::default(), LONGEST_DETAIL);
+    let printed = to.any_of(&any.type_url, &any.value, 0);
+    let known = printed.ok().and_then(|()| serde_json::from_slice(&to.out).ok());
+    let unknown = || json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) });
+    known.unwrap_or_else(unknown)
 }

@@ -1,14 +1,22 @@
 //! Makes a message of a path, a query and a JSON body.
 //!
-//! All three become one JSON tree, which is read as the message: the JSON mapping of protobuf knows
-//! how each kind of field is written as text.
+//! Each of the three is written as protobuf, one after the other: what comes later counts (protobuf,
+//! "Last One Wins"), so that a path is stronger than a query, and a query than a body.
 
-use super::rules::{Inside, Rule, field_path};
-use crate::status::{Code, Status, percent};
-use bytes::Bytes;
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind};
-use serde_json::{Map, Value};
+use super::{
+    encode::{self, Content},
+    rules::{Inside, LONGEST_PATH, NoField, Rule, field_path},
+    slot::Slot,
+    wire::{GROUP, GROUP_END, LEN, Output},
+};
+use crate::{
+    body::too_long,
+    frame::TooLong,
+    status::{Code, Status, percent},
+};
+use prost_reflect::{FieldDescriptor, Kind};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a request says besides its body.
 #[derive(Clone, Debug, Default)]
@@ -21,45 +29,61 @@ pub(crate) struct Said {
     pub(crate) lenient: bool,
 }
 
-fn wrong(message: String) -> Status {
+/// How much of a client's own words is told back to it, in bytes: an answer's status is a header.
+const LONGEST_WORDS: usize = 512;
+
+fn wrong(mut message: String) -> Status {
+    let fits = |at: &usize| message.is_char_boundary(*at);
+    let end = (0..=LONGEST_WORDS.min(message.len())).rev().find(fits);
+    message.truncate(end.unwrap_or_default());
     Status::new(Code::InvalidArgument, message)
 }
 
-/// The message, as bytes.
+/// The message, as bytes. `limit` is how long it may be, in bytes.
 ///
 /// # Errors
 /// What is wrong with the request: the client's fault.
-pub(crate) fn message(rule: &Rule, said: &Said, body: &[u8]) -> Result<Bytes, Status> {
-    let mut tree = Map::new();
-    match &rule.body {
-        Inside::None => {}
-        Inside::All => match json(body)? {
-            Value::Object(all) => tree = all,
-            Value::Null => {}
-            _ => return Err(wrong("the body is no JSON object".to_owned())),
-        },
-        Inside::Field(field) => match json(body)? {
-            Value::Null => {}
-            value => _ = tree.insert(field.json_name().to_owned(), value),
-        },
+pub(crate) fn message(
+    rule: &Rule,
+    said: &Said,
+    body: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, Status> {
+    let mut to = Output::new(limit);
+    let over = |to: &Output| too_long(TooLong { len: to.bytes.len() as u64, limit });
+    let written = json(&mut to, rule, body);
+    if to.is_over() {
+        return Err(over(&to));
     }
+    written?;
+    let mut given = Given::default();
     for (name, value) in parameters(&said.query) {
-        query(&mut tree, rule, &name, &value, said.lenient)?;
+        query(&mut to, rule, (&name, &value), said.lenient, &mut given)?;
     }
     for (fields, value) in rule.variables.iter().zip(&said.path) {
-        set(&mut tree, fields, leaf(fields, value)?);
+        put(&mut to, fields, leaf(fields, value)?)?;
     }
-    let unfit = |error: serde_json::Error| wrong(format!("the request does not fit: {error}"));
-    let message = DynamicMessage::deserialize(rule.call.input.clone(), Value::Object(tree));
-    Ok(message.map_err(unfit)?.encode_to_vec().into())
+    if to.is_over() { Err(over(&to)) } else { Ok(to.bytes) }
 }
 
-/// A body; one that is empty says nothing.
-fn json(body: &[u8]) -> Result<Value, Status> {
-    if body.trim_ascii().is_empty() {
-        return Ok(Value::Null);
+/// Writes a body; one that is empty says nothing.
+fn json(to: &mut Output, rule: &Rule, body: &[u8]) -> Result<(), Status> {
+    let body = body.trim_ascii();
+    if body.is_empty() || body == b"null" || matches!(rule.body, Inside::None) {
+        return Ok(());
     }
-    serde_json::from_slice(body).map_err(|error| wrong(format!("the body is no JSON: {error}")))
+    let mut from = serde_json::Deserializer::from_slice(body);
+    let written = match &rule.body {
+        Inside::Field(field) => encode::field(to, &Slot::field(field.clone()), &mut from),
+        _ if body.first() != Some(&b'{') => {
+            return Err(wrong("the body is no JSON object".to_owned()));
+        }
+        _ => encode::content(Content { to, message: &rule.call.input, depth: 0 }, &mut from),
+    };
+    written.and_then(|()| from.end()).map_err(|error| match error.is_data() {
+        true => wrong(format!("the request does not fit: {error}")),
+        false => wrong(format!("the body is no JSON: {error}")),
+    })
 }
 
 /// The names and values of a query, decoded.
@@ -71,29 +95,69 @@ fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Puts one parameter into the field that it names.
+/// What a query has given.
+#[derive(Default)]
+struct Given {
+    /// The fields that take one value, by the numbers that lead there.
+    single: BTreeSet<Vec<u32>>,
+    /// The oneofs, by the numbers that lead to them and their names, and which field was given.
+    oneofs: BTreeMap<(Vec<u32>, String), u32>,
+}
+
+impl Given {
+    /// Notes a field. What is given twice is refused: readers differ in which they take.
+    fn take(&mut self, name: &str, fields: &[FieldDescriptor]) -> Result<(), Status> {
+        let mut above = Vec::new();
+        for field in fields {
+            let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic());
+            if let Some(oneof) = oneof {
+                let key = (above.clone(), oneof.name().to_owned());
+                if *self.oneofs.entry(key).or_insert(field.number()) != field.number() {
+                    let of = oneof.name();
+                    return Err(wrong(format!(
+                        "`{name}` is one of `{of}`, of which another is given"
+                    )));
+                }
+            }
+            above.push(field.number());
+        }
+        let single = fields.last().is_some_and(|field| !field.is_list());
+        if single && !self.single.insert(above) {
+            return Err(wrong(format!("the query parameter `{name}` is given twice")));
+        }
+        Ok(())
+    }
+}
+
+/// Writes one parameter as the field that it names.
 fn query(
-    tree: &mut Map<String, Value>,
+    to: &mut Output,
     rule: &Rule,
-    name: &str,
-    value: &str,
+    (name, value): (&str, &str),
     lenient: bool,
+    given: &mut Given,
 ) -> Result<(), Status> {
-    let fields = field_path(&rule.call.input, name).filter(|fields| match &rule.body {
+    let unknown = || wrong(format!("the query parameter `{name}` is no field of the request"));
+    let fields = match field_path(&rule.call.input, name) {
+        Ok(fields) => fields,
+        Err(NoField::TooDeep) => {
+            let most = format!("the query parameter is deeper than {LONGEST_PATH} names: `{name}`");
+            return Err(wrong(most));
+        }
+        Err(NoField::Unknown) if lenient => return Ok(()),
+        Err(NoField::Unknown) => return Err(unknown()),
+    };
+    let takes = match &rule.body {
         Inside::None => true,
         Inside::All => false,
         Inside::Field(body) => fields.first() != Some(body),
-    });
-    let Some(fields) = fields else {
-        let message = format!("the query parameter `{name}` is no field of the request");
-        return if lenient { Ok(()) } else { Err(wrong(message)) };
     };
-    let value = leaf(&fields, value)?;
-    match fields.last().is_some_and(FieldDescriptor::is_list) {
-        true => push(tree, &fields, value),
-        false => set(tree, &fields, value),
+    if !takes {
+        return if lenient { Ok(()) } else { Err(unknown()) };
     }
-    Ok(())
+    let value = leaf(&fields, value)?;
+    given.take(name, &fields)?;
+    put(to, &fields, value)
 }
 
 /// A field's value as JSON has it.
@@ -131,52 +195,24 @@ fn leaf(fields: &[FieldDescriptor], text: &str) -> Result<Value, Status> {
     }
 }
 
-/// Hands `change` the object that these fields lead to, which is made where there is none.
-fn within(
-    tree: &mut Map<String, Value>,
-    fields: &[FieldDescriptor],
-    change: impl FnOnce(&mut Map<String, Value>),
-) {
-    let Some((field, deeper)) = fields.split_first() else { return change(tree) };
-    own_name(tree, field);
-    let mut inner = match tree.remove(field.json_name()) {
-        Some(Value::Object(inner)) => inner,
-        None | Some(Value::Null) => Map::new(),
-        // What the body says there can't be read as a message, and will be told so.
-        Some(other) => {
-            tree.insert(field.json_name().to_owned(), other);
-            return;
-        }
-    };
-    within(&mut inner, deeper, change);
-    tree.insert(field.json_name().to_owned(), Value::Object(inner));
-}
-
-/// A body may call a field by its name in the `.proto` file.
-fn own_name(tree: &mut Map<String, Value>, field: &FieldDescriptor) {
-    if field.name() != field.json_name()
-        && let Some(value) = tree.remove(field.name())
-    {
-        tree.entry(field.json_name()).or_insert(value);
+/// Writes a field that lies in others. A list gets one value more.
+fn put(to: &mut Output, fields: &[FieldDescriptor], value: Value) -> Result<(), Status> {
+    let Some((last, above)) = fields.split_last() else { return Ok(()) };
+    let mut open = Vec::new();
+    for field in above {
+        let wire = if field.is_group() { GROUP } else { LEN };
+        to.tag(field.number(), wire);
+        open.push((field, if field.is_group() { None } else { Some(to.begin()) }));
     }
-}
-
-fn set(tree: &mut Map<String, Value>, fields: &[FieldDescriptor], value: Value) {
-    let Some((last, above)) = fields.split_last() else { return };
-    within(tree, above, |holder| {
-        own_name(holder, last);
-        holder.insert(last.json_name().to_owned(), value);
-    });
-}
-
-fn push(tree: &mut Map<String, Value>, fields: &[FieldDescriptor], value: Value) {
-    let Some((last, above)) = fields.split_last() else { return };
-    within(tree, above, |holder| {
-        match holder.entry(last.json_name()).or_insert(Value::Array(Vec::new())) {
-            Value::Array(values) => values.push(value),
-            other => *other = Value::Array(vec![value]),
+    let written = encode::one(to, &Slot::field(last.clone()), value);
+    written.map_err(|error| wrong(format!("the request does not fit: {error}")))?;
+    for (field, from) in open.into_iter().rev() {
+        match from {
+            Some(from) => to.end(from),
+            None => to.tag(field.number(), GROUP_END),
         }
-    });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -218,8 +218,13 @@ fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
     };
     let variable = |variable: &super::template::Variable| {
         let fields = field_path(&call.input, &variable.field);
-        let fields = fields.ok_or_else(|| {
-            format!("`{}` has no field `{}`", call.input.full_name(), variable.field)
+        let fields = fields.map_err(|why| match why {
+            NoField::Unknown => {
+                format!("`{}` has no field `{}`", call.input.full_name(), variable.field)
+            }
+            NoField::TooDeep => {
+                format!("`{}` is deeper than {LONGEST_PATH} names", variable.field)
+            }
         })?;
         match fields.iter().any(FieldDescriptor::is_list) {
             true => Err(format!("`{}` is repeated: it can't be in a path", variable.field)),
@@ -239,19 +244,42 @@ fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
     Ok(Rule { method, template, variables, body, response, call: Arc::clone(call) })
 }
 
+/// How many names a field's path may have. Decoders of protobuf stop at 100 levels; a service's own
+/// requests are a few deep.
+pub(crate) const LONGEST_PATH: usize = 32;
+
+/// Why a field's path leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoField {
+    /// A message has no field of that name.
+    Unknown,
+    /// It has more than [`LONGEST_PATH`] names.
+    TooDeep,
+}
+
 /// The fields that a path such as `book.author.full_name` leads through, by either name of each.
-pub(crate) fn field_path(message: &MessageDescriptor, path: &str) -> Option<Vec<FieldDescriptor>> {
+///
+/// # Errors
+/// There are none, or too many.
+pub(crate) fn field_path(
+    message: &MessageDescriptor,
+    path: &str,
+) -> Result<Vec<FieldDescriptor>, NoField> {
     let mut message = Some(message.clone());
     let mut fields = Vec::new();
     for name in path.split('.') {
-        let within = message?;
+        let within = message.ok_or(NoField::Unknown)?;
         let field = within.get_field_by_name(name);
-        let field = field.or_else(|| within.get_field_by_json_name(name))?;
+        let field = field.or_else(|| within.get_field_by_json_name(name));
+        let field = field.ok_or(NoField::Unknown)?;
+        if fields.len() == LONGEST_PATH {
+            return Err(NoField::TooDeep);
+        }
         message = match field.kind() {
             Kind::Message(inner) if !field.is_list() && !field.is_map() => Some(inner),
             _ => None,
         };
         fields.push(field);
     }
-    Some(fields)
+    Ok(fields)
 }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::{
-    frame::COMPRESSED,
-    testing::{Script, answer, grpc_answer, headers, library, library_file, post, read, ready},
+    frame::{COMPRESSED, framed},
+    testing::{
+        Script, answer, grpc_answer, headers, library, library_file, post, read, ready, room,
+    },
 };
 use base64::Engine as _;
 use prost::Message as _;
@@ -15,7 +17,7 @@ fn json_of(mut settings: Value) -> Arc<Json> {
     let settings: Transcode = serde_json::from_value(settings).unwrap();
     let pool = DescriptorPool::decode(library().as_slice()).unwrap();
     let rules = Rules::new(pool, &settings).unwrap();
-    Arc::new(Json { rules, settings, limit: 4096 })
+    Arc::new(Json { rules, settings })
 }
 
 /// A message of the library, as bytes.
@@ -36,7 +38,8 @@ fn head(method: &str, target: &str) -> http_request::Parts {
 }
 
 fn transcoder(json: &Arc<Json>, head: &mut http_request::Parts) -> Box<dyn Translator> {
-    json.read(head, Grant::default()).unwrap_or_else(|_| panic!("{} is no call", head.uri))
+    json.read(head, Grant::default(), room(4096))
+        .unwrap_or_else(|_| panic!("{} is no call", head.uri))
 }
 
 fn call(json: &Arc<Json>, method: &str, target: &str, reply: Response<Body>) -> Response<Body> {
@@ -65,8 +68,11 @@ fn a_request_becomes_the_call_that_its_rule_says() {
         ("/library.v1.Library/GetBook", &Method::POST)
     );
     let asked = read(translator.ask(&mut head, Body::Empty));
-    let expected = json!({ "name": "shelves/1/books/2", "readMask": "title" });
-    assert_eq!(asked.bytes, framed(0, &bytes_of("library.v1.GetBookRequest", expected)));
+    // The query comes first: what comes later counts.
+    let part = |said| bytes_of("library.v1.GetBookRequest", said);
+    let query = part(json!({ "readMask": "title" }));
+    let expected = [query, part(json!({ "name": "shelves/1/books/2" }))].concat();
+    assert_eq!(asked.bytes, framed(0, &expected));
     assert_eq!(head.headers["content-type"], "application/grpc");
     assert_eq!(head.headers["te"], "trailers");
     assert!(!head.headers.contains_key("accept") && !head.headers.contains_key("content-length"));
@@ -227,10 +233,11 @@ fn a_refusal_is_json_too() {
 #[test]
 fn a_path_that_no_rule_has_is_not_found() {
     let json = json_of(json!({}));
-    let refused = |method, target| match json.read(&mut head(method, target), Grant::default()) {
-        Err(answer) => answer,
-        Ok(_) => panic!("{target} is a call"),
-    };
+    let refused =
+        |method, target| match json.read(&mut head(method, target), Grant::default(), room(4096)) {
+            Err(answer) => answer,
+            Ok(_) => panic!("{target} is a call"),
+        };
     assert_eq!(refused("GET", "/v2/books").status(), 404);
     assert_eq!(refused("POST", "/v1/upload").status(), 404, "clients can't stream");
     assert_eq!(refused("POST", "/library.v1.Library/Unbound").status(), 404);
@@ -255,7 +262,7 @@ fn a_descriptor_set_is_read_from_its_file_and_mistakes_name_it() {
     let path = file.path().to_str().unwrap().to_owned();
     let load = |settings: Value| {
         let settings: Transcode = serde_json::from_value(settings).unwrap();
-        match Json::load(&settings, 1) {
+        match Json::load(&settings) {
             Ok(_) => Vec::new(),
             Err(mistakes) => {
                 mistakes.into_iter().map(|it| (it.path[1].clone(), it.fault.message)).collect()
@@ -272,4 +279,16 @@ fn a_descriptor_set_is_read_from_its_file_and_mistakes_name_it() {
     assert!(load(json!({ "descriptors": path }))[0].1.contains("is no descriptor set"));
     std::fs::write(file.path(), "").unwrap();
     assert!(load(json!({ "descriptors": path }))[0].1.contains("no method in"));
+}
+
+/// `protos/tree.binpb` is what the fuzzer and other tests read. `UPDATE_PROTOS=1 cargo test -p grpc`
+/// writes it.
+#[test]
+fn the_descriptor_set_that_is_kept_is_that_of_its_source() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/protos/tree.binpb");
+    let compiled = crate::testing::tree();
+    if std::env::var_os("UPDATE_PROTOS").is_some() {
+        std::fs::write(path, &compiled).unwrap();
+    }
+    assert_eq!(std::fs::read(path).unwrap(), compiled, "run it with UPDATE_PROTOS=1");
 }

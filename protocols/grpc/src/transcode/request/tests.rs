@@ -1,7 +1,7 @@
 use super::super::rules::{Found, Rules};
 use super::*;
 use http::Method;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::json;
 
 fn rules() -> Rules {
@@ -18,11 +18,11 @@ fn asked(method: &str, target: &str, body: &str) -> Result<(String, Value), Stri
         panic!("{target} is no call")
     };
     let said = Said { path, query: query.to_owned(), lenient: false };
-    let bytes = message(&rule, &said, body.as_bytes()).map_err(|status| {
+    let bytes = message(&rule, &said, body.as_bytes(), 1 << 20).map_err(|status| {
         assert_eq!(status.code, Code::InvalidArgument);
         status.message
     })?;
-    let message = DynamicMessage::decode(rule.call.input.clone(), bytes).unwrap();
+    let message = DynamicMessage::decode(rule.call.input.clone(), bytes.as_slice()).unwrap();
     Ok((rule.call.path.clone(), serde_json::to_value(message).unwrap()))
 }
 
@@ -145,5 +145,86 @@ fn a_body_that_goes_deep_is_an_error_and_not_the_end() {
 fn parameters_that_are_no_fields_pass_where_that_is_wanted() {
     let Found::Call(rule, path) = rules().find(&Method::GET, "/v1/books/1") else { panic!() };
     let said = Said { path, query: "utm=1".to_owned(), lenient: true };
-    assert!(message(&rule, &said, b"").is_ok());
+    assert!(message(&rule, &said, b"", 1024).is_ok());
+}
+
+/// What a request of `protos/tree.proto` comes to.
+fn tree_asked(target: &str, limit: usize, body: &[u8]) -> Result<Vec<u8>, Status> {
+    let pool = DescriptorPool::decode(crate::testing::tree().as_slice()).unwrap();
+    let settings = serde_json::from_value(json!({ "descriptors": "tree" })).unwrap();
+    let rules = Rules::new(pool, &settings).unwrap();
+    let (method, target) = target.split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let Found::Call(rule, path) = rules.find(&method, path) else { panic!("{target}") };
+    message(&rule, &Said { path, query: query.to_owned(), lenient: false }, body, limit)
+}
+
+#[test]
+fn a_parameter_of_more_than_32_names_is_refused_and_the_limit_is_named() {
+    let deep = |names: usize| format!("GET /v1/tree?{}v=1", "a.".repeat(names - 1));
+    assert!(tree_asked(&deep(32), 1 << 20, b"").is_ok());
+    for names in [33, 950, 100_000] {
+        let told = tree_asked(&deep(names), 1 << 20, b"").unwrap_err();
+        assert_eq!(told.code, Code::InvalidArgument);
+        assert!(told.message.contains("deeper than 32 names"), "{}", told.message);
+        assert!(told.message.len() <= LONGEST_WORDS);
+    }
+}
+
+#[test]
+fn a_rule_whose_variable_is_deeper_than_32_names_is_no_rule() {
+    let pool = DescriptorPool::decode(crate::testing::tree().as_slice()).unwrap();
+    let node = pool.get_message_by_name("t.Node").unwrap();
+    let path = |names: usize| format!("{}v", "a.".repeat(names - 1));
+    assert_eq!(field_path(&node, &path(32)).map(|it| it.len()), Ok(32));
+    assert_eq!(field_path(&node, &path(33)), Err(NoField::TooDeep));
+    assert_eq!(field_path(&node, "nodes.v"), Err(NoField::Unknown));
+}
+
+#[test]
+fn what_takes_one_value_is_given_once() {
+    for (query, words) in [
+        ("v=1&v=2", "the query parameter `v` is given twice"),
+        ("a.v=1&a.v=2", "the query parameter `a.v` is given twice"),
+        ("left.v=1&right=x", "`right` is one of `choice`, of which another is given"),
+        ("a.right=x&a.left.v=1", "`a.left.v` is one of `choice`, of which another is given"),
+    ] {
+        let told = tree_asked(&format!("GET /v1/tree?{query}"), 1 << 20, b"").unwrap_err();
+        assert_eq!(told.message, words);
+    }
+    for query in ["r=1&r=2", "left.v=1&left.left.v=2", "a.left.v=1&right=x", "v=1&a.v=2"] {
+        assert!(tree_asked(&format!("GET /v1/tree?{query}"), 1 << 20, b"").is_ok(), "{query}");
+    }
+}
+
+#[test]
+fn a_time_in_a_path_or_query_leaves_nothing_of_one_in_a_body() {
+    let body = br#"{"at":"2026-01-02T03:04:05.006Z"}"#;
+    let said = tree_asked("PATCH /v1/tree/x?at=2026-01-02T03:04:06Z", 1 << 20, body).unwrap();
+    let pool = DescriptorPool::decode(crate::testing::tree().as_slice()).unwrap();
+    let node = pool.get_message_by_name("t.Node").unwrap();
+    let read = DynamicMessage::decode(node, said.as_slice()).unwrap();
+    let read = serde_json::to_value(read).unwrap();
+    assert_eq!(read["at"], "2026-01-02T03:04:06Z");
+    assert_eq!(read["left"]["at"], "2026-01-02T03:04:05.006Z");
+}
+
+#[test]
+fn a_message_that_becomes_too_long_is_told_as_that() {
+    let list = vec!["1"; 1000].join(",");
+    let body = format!(r#"{{"list":[{list}]}}"#);
+    assert!(tree_asked("POST /v1/tree", 20_000, body.as_bytes()).is_ok());
+    let told = tree_asked("POST /v1/tree", 3000, body.as_bytes()).unwrap_err();
+    assert_eq!(told.code, Code::ResourceExhausted);
+    assert!(told.message.contains("`max_message` allows 3000"), "{}", told.message);
+}
+
+#[test]
+fn no_more_of_a_client_s_words_is_told_back_than_fits_a_header() {
+    let name = "ä".repeat(100_000);
+    for body in [format!(r#"{{"{name}":1}}"#), format!(r#"{{"numbers":{{"kind":"{name}"}}}}"#)] {
+        let told = tree_asked("POST /v1/tree", 1 << 20, body.as_bytes()).unwrap_err();
+        assert!(told.message.len() <= LONGEST_WORDS && told.message.len() > 100);
+    }
 }

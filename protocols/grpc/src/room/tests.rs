@@ -1,0 +1,70 @@
+use super::*;
+use crate::{
+    body::{Messages, collect},
+    frame::framed,
+    testing::{Script, ready},
+};
+
+fn room(connection: usize, worker: usize) -> Room {
+    let bounds = Bounds { connection, worker };
+    Room { limit: 4096, bounds, buffered: Buffered::default() }
+}
+
+#[test]
+fn what_is_collected_is_counted_until_nobody_has_it() {
+    let room = room(16 << 10, 16 << 10);
+    let body = Script::default().data([1; 1000]).data([2; 1000]).body();
+    let bytes = ready(collect(body, &room)).unwrap();
+    let (held, _) = room.buffered.bytes();
+    assert!((2000..=4096).contains(&held), "{held}");
+    let copy = bytes.clone();
+    drop(bytes);
+    assert_eq!(room.buffered.bytes(), (held, held));
+    drop(copy);
+    assert_eq!(room.buffered.bytes(), (0, 0));
+    let broken = Script::default().data([1; 1000]).breaks().body();
+    assert!(ready(collect(broken, &room)).is_err());
+    assert_eq!(room.buffered.bytes(), (0, 0));
+}
+
+#[test]
+fn messages_are_counted_while_they_are_held() {
+    let room = room(64 << 10, 64 << 10);
+    let parts = framed(0, &[7; 3000]);
+    let body = Script::default().data(&parts[..1500]).data(&parts[1500..]).body();
+    let mut messages = Messages::new(body, &room);
+    let frame = ready(messages.next()).unwrap().unwrap();
+    assert!(room.buffered.bytes().0 >= 3000);
+    assert_eq!(frame.message.len(), 3000);
+    drop(messages);
+    assert_eq!(room.buffered.bytes(), (0, 0));
+}
+
+#[test]
+fn a_connection_that_holds_too_much_is_told_what_to_change_and_so_is_a_worker() {
+    for (room, words) in [
+        (room(3000, 8000), "`max_buffered_per_connection`: send fewer large messages at a time"),
+        (room(8000, 3000), "`max_buffered`: try again later"),
+    ] {
+        let held = room.framed(0, &[7; 2000]).unwrap();
+        let body = || Script::default().data([7; 2000]).body();
+        let told = ready(collect(body(), &room)).unwrap_err();
+        assert_eq!(told.code, Code::ResourceExhausted);
+        assert!(told.message.contains(words), "{}", told.message);
+        let framed = Script::default().data(framed(0, &[7; 2000])).body();
+        assert_eq!(ready(Messages::new(framed, &room).next()).unwrap_err(), told);
+        assert_eq!(room.framed(0, &[7; 2000]).unwrap_err(), told);
+        assert_eq!(room.keep(vec![7; 2000]).unwrap_err(), told);
+        drop(held);
+        assert!(ready(collect(body(), &room)).is_ok());
+    }
+}
+
+#[test]
+fn what_is_long_is_read_on_another_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let here = std::thread::current().id();
+    let read_by = |len| runtime.block_on(aside(len, || std::thread::current().id())).unwrap();
+    assert_eq!(read_by(LONG), here);
+    assert_ne!(read_by(LONG + 1), here);
+}

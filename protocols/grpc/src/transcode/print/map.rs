@@ -1,0 +1,99 @@
+//! Maps: entries in any order, of which the last with a key counts.
+
+use super::{Printed, Printer, Seen, Unprintable, content, each, seen, wrong};
+use crate::transcode::wire::Payload;
+use prost_reflect::{Kind, MessageDescriptor};
+
+/// The key of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'a> {
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Text(&'a str),
+}
+
+/// How many entries are held before those of the same keys are dropped.
+const ENTRIES: usize = 1024;
+
+impl Printer<'_> {
+    pub(super) fn map(
+        &mut self,
+        entry: &MessageDescriptor,
+        all: &Seen<'_>,
+        pieces: &[&[u8]],
+        depth: usize,
+    ) -> Printed {
+        let kind = entry.map_entry_key_field().kind();
+        let value = entry.map_entry_value_field();
+        let mut entries = Vec::new();
+        let mut full = ENTRIES;
+        each(all, pieces, |payload| {
+            let bytes = content(payload)?;
+            entries.push((key(entry, &kind, bytes)?, bytes));
+            if entries.len() == full {
+                keep_last(&mut entries);
+                full = ENTRIES.max(entries.len() * 2);
+            }
+            Ok(())
+        })?;
+        keep_last(&mut entries);
+        let mut first = true;
+        self.out.push(b'{');
+        for (key, bytes) in entries {
+            self.comma(&mut first)?;
+            match key {
+                Key::Bool(key) => self.quoted(key),
+                Key::Signed(key) => self.quoted(key),
+                Key::Unsigned(key) => self.quoted(key),
+                Key::Text(key) => self.text(key)?,
+            }
+            self.out.push(b':');
+            let pieces = [bytes];
+            let fields = seen(entry, &pieces)?;
+            match (fields.iter().find(|it| it.slot.number == 2), value.kind()) {
+                (Some(value), _) => self.value(value, &pieces, depth + 1)?,
+                (None, Kind::Message(message)) => self.message(&message, &[], depth + 2)?,
+                (None, kind) => self.scalar(&kind, Payload::nothing(&kind))?,
+            }
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+}
+
+/// Of entries with the same key, only the last is left.
+fn keep_last(entries: &mut Vec<(Key<'_>, &[u8])>) {
+    entries.reverse();
+    entries.sort_by_key(|(key, _)| *key);
+    entries.dedup_by_key(|(key, _)| *key);
+}
+
+fn key<'a>(
+    entry: &MessageDescriptor,
+    kind: &Kind,
+    bytes: &'a [u8],
+) -> Result<Key<'a>, Unprintable> {
+    let fields = seen(entry, &[bytes])?;
+    let found = fields.iter().find(|it| it.slot.number == 1);
+    let payload = found.map_or_else(|| Payload::nothing(kind), |it| it.last);
+    let zigzag = |value: u64| (value >> 1).cast_signed() ^ -(value & 1).cast_signed();
+    #[expect(clippy::cast_possible_truncation, reason = "decoders take the low 32 bits")]
+    Ok(match (kind, payload) {
+        (Kind::String, Payload::Bytes(text)) => {
+            Key::Text(std::str::from_utf8(text).map_err(|_| wrong("a string is no UTF-8"))?)
+        }
+        (Kind::Bool, Payload::Varint(it)) => Key::Bool(it != 0),
+        (Kind::Int32, Payload::Varint(it)) => Key::Signed((it as i32).into()),
+        (Kind::Int64, Payload::Varint(it)) => Key::Signed(it.cast_signed()),
+        (Kind::Sint32, Payload::Varint(it)) => Key::Signed(zigzag(it & u64::from(u32::MAX))),
+        (Kind::Sint64, Payload::Varint(it)) => Key::Signed(zigzag(it)),
+        (Kind::Uint32, Payload::Varint(it)) => Key::Unsigned((it as u32).into()),
+        (Kind::Uint64, Payload::Varint(it)) => Key::Unsigned(it),
+        (Kind::Fixed32, Payload::Fixed32(it)) => Key::Unsigned(it.into()),
+        (Kind::Fixed64, Payload::Fixed64(it)) => Key::Unsigned(it),
+        (Kind::Sfixed32, Payload::Fixed32(it)) => Key::Signed(it.cast_signed().into()),
+        (Kind::Sfixed64, Payload::Fixed64(it)) => Key::Signed(it.cast_signed()),
+        _ => return Err(wrong("a map's key has another type on the wire")),
+    })
+}
