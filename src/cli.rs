@@ -18,10 +18,7 @@ use std::{
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    sync::mpsc::{Sender, channel},
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -54,8 +51,8 @@ enum Command {
         format: Format,
         /// Tell which policies would apply to an operation, and which key of the others says no:
         /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db', 'http GET cart header.x-team=a'.
-        #[arg(long, value_name = "OPERATION", value_parser = |text: &str| Question::read(text).map(Arc::new))]
-        explain: Option<Arc<Question>>,
+        #[arg(long, value_name = "OPERATION")]
+        explain: Option<String>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
@@ -83,7 +80,7 @@ enum Command {
     /// What takes the most time comes first. Rates and TIME are those of the last interval, P50 and
     /// P99 those since the proxy began.
     Top {
-        /// The proxy's admin interface.
+        /// The proxy's admin interface: `HOST:PORT`, or `unix:/PATH`.
         #[arg(default_value = "127.0.0.1:9901")]
         admin: String,
         /// Show one table and end.
@@ -114,7 +111,11 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Check { config, format, explain } => check(&config, format, explain.as_deref()),
+        Command::Check { config, format, explain } => {
+            let question =
+                explain.map(|text| Question::read(&text).unwrap_or_else(|it| usage(&it)));
+            check(&config, format, question.as_ref())
+        }
         Command::Proxy { protocol, listen, upstream, admin } => {
             match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
                 Ok(plan) => run(plan),
@@ -152,11 +153,16 @@ fn check(file: &std::path::Path, format: Format, question: Option<&Question>) ->
         (None, Format::Json) => println!("[]"),
         (Some(Ok(answers)), Format::Text) => print!("{}", explain::text(&answers)),
         (Some(Ok(answers)), Format::Json) => println!("{:#}", explain::json(&answers)),
-        (Some(Err(wrong)), _) => {
-            Arguments::command().error(ErrorKind::ValueValidation, wrong).exit();
-        }
+        (Some(Err(wrong)), _) => usage(&wrong),
     }
     ExitCode::SUCCESS
+}
+
+/// Ends the process: the argument of `--explain` is wrong, which is told without the control codes
+/// that may be in it.
+fn usage(wrong: &str) -> ! {
+    let wrong = format!("--explain: {}", config::printable(wrong));
+    Arguments::command().error(ErrorKind::ValueValidation, wrong).exit()
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {

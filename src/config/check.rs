@@ -3,6 +3,7 @@
 
 mod cluster;
 mod endpoints;
+mod files;
 mod health;
 mod matching;
 mod policies;
@@ -211,7 +212,7 @@ impl Check<'_> {
         let mut plan =
             AccessLogPlan { path: "/dev/stdout".into(), slower_than: None, values: false };
         let Some(log) = log.value else { return plan };
-        if let Some(path) = log.path.and_then(|path| self.path(path)) {
+        if let Some(path) = log.path.and_then(|path| self.log(path)) {
             plan.path = path;
         }
         plan.slower_than = given(&log.slower_than);
@@ -221,17 +222,9 @@ impl Check<'_> {
 
     fn event_log(&mut self, log: Located<EventLog>) -> Option<PathBuf> {
         match log.value?.path {
-            Some(path) => self.path(path),
+            Some(path) => self.log(path),
             None => Some("/dev/stdout".into()),
         }
-    }
-
-    fn path(&mut self, Located { at, value }: Located<String>) -> Option<PathBuf> {
-        let path = value?;
-        if path.is_empty() {
-            self.report.add(at, "the path is empty", "write the name of a file");
-        }
-        Some(path.into())
     }
 
     /// The value of a key that must be there; `at` is where it is missed.
