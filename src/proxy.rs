@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, Spares},
     config::{
         Scope,
-        plan::{ClusterPlan, Plan},
+        plan::{AdminPlan, ClusterPlan, Plan},
     },
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
@@ -44,7 +44,6 @@ pub struct Proxy {
     /// The threads of log files.
     logs: Vec<JoinHandle<()>>,
     admin: Option<admin::Server>,
-    admin_address: Option<SocketAddr>,
     listeners: Vec<Arc<Listener>>,
 }
 
@@ -128,23 +127,9 @@ impl Proxy {
         for (index, socket) in sockets.into_iter().enumerate() {
             let _ = control.inboxes[index % plan.workers].send(Message::Listen(socket));
         }
-        let (admin, admin_address) = match plan.admin {
-            Some(address) => {
-                let (server, address) = open_admin(address, &parts, &control)?;
-                (Some(server), Some(address))
-            }
-            None => (None, None),
-        };
-        Ok(Self {
-            control,
-            workers,
-            background,
-            stop_background,
-            logs,
-            admin,
-            admin_address,
-            listeners,
-        })
+        let open = |plan| open_admin(plan, &parts, &control);
+        let admin = plan.admin.as_ref().map(open).transpose()?;
+        Ok(Self { control, workers, background, stop_background, logs, admin, listeners })
     }
 
     /// A handle to drain it by.
@@ -154,7 +139,7 @@ impl Proxy {
 
     /// Where the admin interface listens.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin_address
+        self.admin.as_ref().map(admin::Server::local_addr)
     }
 
     /// Where the listener of this name listens.
@@ -379,13 +364,10 @@ fn discover(
 }
 
 fn open_admin(
-    address: SocketAddr,
+    plan: &AdminPlan,
     parts: &Arc<Parts>,
     control: &Control,
-) -> anyhow::Result<(admin::Server, SocketAddr)> {
-    let socket = std::net::TcpListener::bind(address)
-        .with_context(|| format!("the admin interface can't listen on {address}"))?;
-    let address = socket.local_addr()?;
+) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
     let (for_listeners, for_clusters) = (Arc::clone(parts), Arc::clone(parts));
     let view = admin::View {
@@ -398,9 +380,7 @@ fn open_admin(
         scope: Scope::of(&parts.plan),
         drain: Arc::new(move || drain.drain()),
     };
-    let server = admin::serve(socket, view)?;
-    tracing::info!(%address, "admin listening");
-    Ok((server, address))
+    admin::serve(plan, view)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From what was written to what runs: defaults filled in, references followed, and everything
 //! that is wrong reported, not just the first of it.
 
+mod admin;
 mod cluster;
 mod endpoints;
 mod files;
@@ -9,7 +10,6 @@ mod matching;
 mod policies;
 
 use super::{
-    ADMIN,
     decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
     located::{Located, Named},
@@ -52,11 +52,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn file(&mut self, file: File) -> Option<Plan> {
-        let admin_at = file.admin.as_ref().map_or(self.tree.at, |admin| admin.at);
-        let admin = or(file.admin, ADMIN.parse().ok());
-        if let Some(address) = admin {
-            self.take(address, "the admin interface".to_owned(), admin_at);
-        }
+        let admin = self.admin(file.admin);
         let max_connections = or(file.max_connections, Between(10_000)).0;
 
         let scope = scope(file.listeners.as_ref());
