@@ -16,7 +16,9 @@ use crate::{
     config::{Scope, plan::AdminPlan},
     metrics::Metrics,
     policy::Live,
+    threads::Starter,
 };
+use anyhow::{Context as _, bail};
 use axum::{
     Json, Router,
     extract::State,
@@ -33,7 +35,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -104,31 +106,39 @@ impl Drop for Server {
 ///
 /// # Errors
 /// When a socket can't be opened, the token can't be read, or the thread or its runtime can't start.
-pub fn serve(plan: &AdminPlan, view: View) -> anyhow::Result<Server> {
-    serve_within(plan, view, Limits::default())
+pub fn serve(plan: &AdminPlan, view: View, threads: &Starter) -> anyhow::Result<Server> {
+    serve_within(plan, view, Limits::default(), threads)
 }
 
-fn serve_within(plan: &AdminPlan, view: View, limits: Limits) -> anyhow::Result<Server> {
+fn serve_within(
+    plan: &AdminPlan,
+    view: View,
+    limits: Limits,
+    threads: &Starter,
+) -> anyhow::Result<Server> {
     let Opened { address, entrances, path } = entrance::open(plan)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the admin interface can't start")?;
     let mut serving = JoinSet::new();
     {
         let _entered = runtime.enter();
         for entrance in entrances {
-            serve_at(entrance, &view, limits, &mut serving)?;
+            let serves = serve_at(entrance, &view, limits, &mut serving);
+            serves.context("the admin interface can't start")?;
         }
     }
     let (stop, stopped) = oneshot::channel::<()>();
-    let run = move || {
+    let run = move |_| {
         runtime.block_on(async {
             tokio::select! {
                 () = sweep(Arc::clone(&view.policies)) => {}
                 _ = serving.join_all() => {}
-                _ = stopped => {}
+                _ = stopped => return Ok(()),
             }
-        });
+            bail!("it serves no more");
+        })
     };
-    let thread = thread::Builder::new().name("admin".into()).spawn(run)?;
+    let thread = threads.start("admin", run)?;
     Ok(Server { address, stop: Some(stop), thread: Some(thread), _path: path })
 }
 

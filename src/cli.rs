@@ -7,7 +7,7 @@ mod explain;
 
 use crate::{
     config::{self, plan::Plan},
-    demo,
+    demo, panics,
     proxy::{Control, Proxy},
     top,
 };
@@ -182,11 +182,12 @@ fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
 /// Runs a plan until it is drained.
 fn run(plan: Plan) -> ExitCode {
     log_to_stderr("info");
+    panics::watch();
     // Signals first: whoever sees the proxy ready may already send one.
     done(watch_signals().and_then(|control| {
         let proxy = Proxy::start(plan)?;
         let _ = control.send(proxy.control());
-        proxy.wait();
+        proxy.wait()?;
         tracing::info!("drained");
         Ok(())
     }))
@@ -211,9 +212,14 @@ fn watch_signals() -> anyhow::Result<Sender<Control>> {
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch)?;
-    outcome.recv()?.map_err(std::io::Error::from).context("can't watch for signals")?;
+    let caught = outcome.recv().map_err(anyhow::Error::from);
+    caught.and_then(|caught| Ok(caught.map_err(std::io::Error::from)?)).context(NO_SIGNALS)?;
     Ok(control)
 }
+
+/// Why a process that can't be told to end does not begin.
+const NO_SIGNALS: &str =
+    "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
 /// The signals that mean something.
 struct Signals {
@@ -279,6 +285,6 @@ fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
     println!("state and metrics: http://{admin}/");
     let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait()?;
     shown
 }

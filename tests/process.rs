@@ -7,14 +7,70 @@ mod support;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::{
     fs,
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 use support::{
+    ends::Upstream,
     eventually,
-    tollgate::{Said, Tollgate, mongo_config, said, tcp_config},
+    tollgate::{Said, Tollgate, mongo_config, program, said, tcp_config},
 };
+
+/// How a proxy began that may open so many descriptors: it ended with this code and these words,
+/// or serves.
+fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Option<i32>, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tollgate.yaml");
+    let config = format!("workers: 2\n{}", tcp_config(upstream, ""));
+    fs::write(&file, format!("admin: 127.0.0.1:0\n{config}")).unwrap();
+    let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+    let limited = |arguments: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).arg(program().get_program()).args(arguments);
+        shell
+    };
+    let mut tried = limited(&["run", "-c", file.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(tried.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        if line.contains("admin listening") {
+            tried.kill().unwrap();
+            tried.wait().unwrap();
+            return Ok(Tollgate::start_as(limited(&[]), "", &config));
+        }
+        told += &line;
+    }
+    Err((tried.wait().unwrap().code(), told))
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_and_no_proxy_that_serves_nobody() {
+    let upstream = Upstream::start();
+    let mut refused = 0;
+    for count in [16, 22, 24, 26, 28, 30, 32, 34, 36, 40, 60] {
+        match with_descriptors(count, upstream.address()) {
+            Err((code, told)) => {
+                assert_eq!(code, Some(1), "{count}: {told}");
+                assert!(told.contains("descriptors") || told.contains("open files"), "{told}");
+                refused += 1;
+            }
+            Ok(tollgate) => {
+                let (mut client, mut server) = upstream.session(&tollgate);
+                client.send(b"ping");
+                server.expect(b"ping");
+                assert_eq!(tollgate.get("/ready").0, 200);
+            }
+        }
+    }
+    assert!((5..11).contains(&refused), "{refused}");
+}
 
 /// Nothing listens here.
 fn nowhere() -> SocketAddr {

@@ -20,6 +20,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 /// Who may use a control socket: the user that the proxy runs as.
@@ -119,8 +120,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 #[derive(Debug)]
 pub(super) struct SocketPath {
     path: PathBuf,
-    /// Its device and its inode.
-    file: (u64, u64),
+    file: FileId,
 }
 
 impl Drop for SocketPath {
@@ -131,8 +131,12 @@ impl Drop for SocketPath {
     }
 }
 
-fn file_at(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+/// What tells a file from another one of the same name: device, inode, and its birth, where the
+/// file system knows it, since inodes are used again.
+type FileId = (u64, u64, Option<SystemTime>);
+
+fn file_at(path: &Path) -> io::Result<FileId> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino(), found.created().ok()))
 }
 
 /// Listens on a path, in the place of a socket that a process left behind there.
@@ -188,6 +192,8 @@ mod tests {
         assert!(error.contains("another process listens there"), "{error}");
         drop(listener);
         assert!(path.exists(), "a process that was killed leaves its socket");
+        // Its inode is not used again for as long as it has another name.
+        fs::hard_link(&path, directory.path().join("old.sock")).unwrap();
         let (listener, again) = bind_unix(&path).unwrap();
         // The first one's end does not take the second one's socket.
         drop(removed);

@@ -8,6 +8,7 @@ use crate::{
         plan::{ClusterPlan, EndpointPlan, Target},
     },
     metrics::table,
+    threads::Threads,
 };
 use std::{
     io::{Read, Write},
@@ -59,7 +60,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
             drained.fetch_add(1, SeqCst);
         }),
     };
-    let server = serve_within(admin, view, limits).unwrap();
+    let server = serve_within(admin, view, limits, &Threads::default().starter()).unwrap();
     Fixture { server, metrics, ready, drains, cluster, policies }
 }
 

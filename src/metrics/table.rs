@@ -11,6 +11,8 @@ pub const CONNECTIONS_ACTIVE: &str = "tollgate_connections_active";
 pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
 /// Times that accepting stopped for want of descriptors.
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
+/// Panics of the process.
+pub const PANICS_TOTAL: &str = "tollgate_panics_total";
 /// Client connections open, by worker.
 pub const WORKER_CONNECTIONS_ACTIVE: &str = "tollgate_worker_connections_active";
 /// Operations ended, by outcome.
@@ -146,6 +148,12 @@ pub const TABLE: &[Metric] = &[
         "pauses",
         LISTENER,
         "Times that accepting stopped for a moment because the process was out of descriptors.",
+    ),
+    counter(
+        PANICS_TOTAL,
+        "panics",
+        &[],
+        "Panics, each of which is a bug in Tollgate: a line on stderr tells where. One while a connection is served ends that connection.",
     ),
     gauge(
         WORKER_CONNECTIONS_ACTIVE,

@@ -182,7 +182,7 @@ fn the_health_check_tells_a_proxy_from_none() {
     let admin = proxy.admin().unwrap().to_string();
     assert!(check(&admin));
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
     assert!(!check(&admin));
 }
 
