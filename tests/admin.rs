@@ -134,6 +134,20 @@ fn an_address_that_others_reach_is_read_only_and_says_so() {
 }
 
 #[test]
+fn control_that_others_reach_without_a_token_is_warned_of() {
+    let open = Tollgate::start(&config("{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\" }"));
+    assert!(open.stderr().contains("whatever can reach this address may change policies"));
+    assert_eq!(open.post("/drain").0, 403);
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    fs::write(&token, TOKEN).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let admin = "{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\", token_file: TOKEN }";
+    let held = Tollgate::start(&config(&admin.replace("TOKEN", token.to_str().unwrap())));
+    assert!(!held.stderr().contains("WARN"), "{}", held.stderr());
+}
+
+#[test]
 fn two_hundred_silent_clients_do_not_close_the_admin_interface() {
     let tollgate = Tollgate::start(&config("127.0.0.1:0"));
     let mut silent = Vec::new();

@@ -18,7 +18,7 @@ pub(crate) enum Admin {
     Long(AdminKeys),
 }
 
-/// Where the admin interface is, and who may change things by it. Every key is optional.
+/// Where the admin interface is, and where it takes changes. Every key is optional.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Admin")]
