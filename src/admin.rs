@@ -2,31 +2,47 @@
 //! of many series never holds up a worker.
 
 mod clusters;
+mod entrance;
+mod guard;
 mod listen;
 mod pages;
 mod policies;
 #[cfg(test)]
 mod tests;
+mod token;
 
-use crate::{cluster::Cluster, config::Scope, metrics::Metrics, policy::Live};
+use crate::{
+    cluster::Cluster,
+    config::{Scope, plan::AdminPlan},
+    metrics::Metrics,
+    policy::Live,
+    threads::Starter,
+};
+use anyhow::{Context as _, bail};
 use axum::{
     Json, Router,
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{Next, from_fn},
+    extract::State,
+    http::{Method, StatusCode, Uri, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
+use entrance::{Entrance, Listening, Opened, SocketPath};
+use guard::Rules;
 use listen::{Guarded, Limits};
 use serde_json::{Value, json};
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::oneshot,
+    task::JoinSet,
+};
 
 /// How often it is seen to that nothing stays that has ended.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -67,10 +83,11 @@ pub struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    _path: Option<SocketPath>,
 }
 
 impl Server {
-    /// Where it listens.
+    /// Where it is read.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -85,32 +102,67 @@ impl Drop for Server {
     }
 }
 
-/// Serves `view` to whoever connects to `listener`. Fails if the thread or its runtime can't start.
-pub fn serve(listener: TcpListener, view: View) -> io::Result<Server> {
-    serve_within(listener, view, Limits::default())
+/// Opens the sockets that `plan` says, and serves `view` there.
+///
+/// # Errors
+/// When a socket can't be opened, the token can't be read, or the thread or its runtime can't start.
+pub fn serve(plan: &AdminPlan, view: View, threads: &Starter) -> anyhow::Result<Server> {
+    serve_within(plan, view, Limits::default(), threads)
 }
 
-fn serve_within(listener: TcpListener, view: View, limits: Limits) -> io::Result<Server> {
-    let address = listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = {
+fn serve_within(
+    plan: &AdminPlan,
+    view: View,
+    limits: Limits,
+    threads: &Starter,
+) -> anyhow::Result<Server> {
+    let Opened { address, entrances, path } = entrance::open(plan)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the admin interface can't start")?;
+    let mut serving = JoinSet::new();
+    {
         let _entered = runtime.enter();
-        Guarded::new(tokio::net::TcpListener::from_std(listener)?, limits)
-    };
+        for entrance in entrances {
+            let serves = serve_at(entrance, &view, limits, &mut serving);
+            serves.context("the admin interface can't start")?;
+        }
+    }
     let (stop, stopped) = oneshot::channel::<()>();
-    let run = move || {
+    let run = move |_| {
         runtime.block_on(async {
             tokio::select! {
                 () = sweep(Arc::clone(&view.policies)) => {}
-                _ = axum::serve(listener, router(view)) => {}
-                _ = stopped => {}
+                _ = serving.join_all() => {}
+                _ = stopped => return Ok(()),
             }
-        });
+            bail!("it serves no more");
+        })
     };
-    let thread =
-        thread::Builder::new().name("admin".into()).stack_size(crate::worker::STACK).spawn(run)?;
-    Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+    let thread = threads.start("admin", run)?;
+    Ok(Server { address, stop: Some(stop), thread: Some(thread), _path: path })
+}
+
+/// Has a task serve one socket.
+fn serve_at(
+    Entrance { socket, rules }: Entrance,
+    view: &View,
+    limits: Limits,
+    serving: &mut JoinSet<io::Result<()>>,
+) -> io::Result<()> {
+    let router = router(view.clone(), Arc::new(rules));
+    match socket {
+        Listening::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = Guarded::new(TcpListener::from_std(listener)?, limits);
+            serving.spawn(axum::serve(listener, router).into_future());
+        }
+        Listening::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = Guarded::new(UnixListener::from_std(listener)?, limits);
+            serving.spawn(axum::serve(listener, router).into_future());
+        }
+    }
+    Ok(())
 }
 
 /// Drops faults once they have ended.
@@ -121,9 +173,10 @@ async fn sweep(policies: Arc<Live>) {
     }
 }
 
-fn router(view: View) -> Router {
+fn router(view: View, rules: Arc<Rules>) -> Router {
+    let index = pages::index(&rules);
     Router::new()
-        .route("/", get(pages::index))
+        .route("/", get(async || index))
         .route("/ready", get(ready))
         .route("/live", get(async || "live\n"))
         .route("/metrics", get(metrics))
@@ -148,7 +201,7 @@ fn router(view: View) -> Router {
             let text = format!("{} does not take {method}", uri.path());
             error(StatusCode::METHOD_NOT_ALLOWED, text)
         })
-        .layer(from_fn(guard))
+        .layer(from_fn_with_state(rules, guard::guard))
         .with_state(view)
 }
 
@@ -173,47 +226,4 @@ async fn drain(State(view): State<View>) -> impl IntoResponse {
 
 fn error(status: StatusCode, text: impl Into<String>) -> Response {
     (status, Json(json!({ "error": text.into() }))).into_response()
-}
-
-/// What holds for every request: a page of another site can't change anything, nothing is kept, and
-/// a connection serves one request, so that its age alone bounds it.
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if request.method().is_safe() || from_here(request.headers()) {
-        next.run(request).await
-    } else {
-        error(StatusCode::FORBIDDEN, "a page of another site may not ask for this")
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// Whether a request comes from no browser, or from a page that this interface itself served.
-///
-/// The same host is not enough where it is a name: whoever owns a name can point it at this address
-/// once the page is loaded (DNS rebinding). An address, or `localhost`, can't be pointed elsewhere.
-fn from_here(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let (Ok(origin), Some(Ok(host))) =
-        (origin.to_str(), headers.get(header::HOST).map(|h| h.to_str()))
-    else {
-        return false;
-    };
-    let same = origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host));
-    same && is_fixed(host)
-}
-
-/// Whether `host`, with or without a port, is an address or `localhost`.
-fn is_fixed(host: &str) -> bool {
-    if host.parse::<SocketAddr>().is_ok() {
-        return true;
-    }
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.parse::<u16>().is_ok() => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(name);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }

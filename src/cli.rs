@@ -7,7 +7,7 @@ mod explain;
 
 use crate::{
     config::{self, plan::Plan},
-    demo,
+    demo, panics,
     proxy::{Control, Proxy},
     top,
 };
@@ -18,10 +18,7 @@ use std::{
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    sync::mpsc::{Sender, channel},
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,8 +52,8 @@ enum Command {
         format: Format,
         /// Tell which policies would apply to an operation, and which key of the others says no:
         /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db', 'http GET cart header.x-team=a'.
-        #[arg(long, value_name = "OPERATION", value_parser = |text: &str| Question::read(text).map(Arc::new))]
-        explain: Option<Arc<Question>>,
+        #[arg(long, value_name = "OPERATION")]
+        explain: Option<String>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
@@ -84,7 +81,7 @@ enum Command {
     /// What takes the most time comes first. Rates and TIME are those of the last interval, P50 and
     /// P99 those since the proxy began.
     Top {
-        /// The proxy's admin interface.
+        /// The proxy's admin interface: `HOST:PORT`, or `unix:/PATH`.
         #[arg(default_value = "127.0.0.1:9901")]
         admin: String,
         /// Show one table and end.
@@ -115,7 +112,11 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Check { config, format, explain } => check(&config, format, explain.as_deref()),
+        Command::Check { config, format, explain } => {
+            let question =
+                explain.map(|text| Question::read(&text).unwrap_or_else(|it| usage(&it)));
+            check(&config, format, question.as_ref())
+        }
         Command::Proxy { protocol, listen, upstream, admin } => {
             match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
                 Ok(plan) => run(plan),
@@ -156,11 +157,16 @@ fn check(file: &std::path::Path, format: Format, question: Option<&Question>) ->
         (None, Format::Json) => println!("[]"),
         (Some(Ok(answers)), Format::Text) => print!("{}", explain::text(&answers)),
         (Some(Ok(answers)), Format::Json) => println!("{:#}", explain::json(&answers)),
-        (Some(Err(wrong)), _) => {
-            Arguments::command().error(ErrorKind::ValueValidation, wrong).exit();
-        }
+        (Some(Err(wrong)), _) => usage(&wrong),
     }
     ExitCode::SUCCESS
+}
+
+/// Ends the process: the argument of `--explain` is wrong, which is told without the control codes
+/// that may be in it.
+fn usage(wrong: &str) -> ! {
+    let wrong = format!("--explain: {}", config::printable(wrong));
+    Arguments::command().error(ErrorKind::ValueValidation, wrong).exit()
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {
@@ -180,11 +186,12 @@ fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
 /// Runs a plan until it is drained.
 fn run(plan: Plan) -> ExitCode {
     log_to_stderr("info");
+    panics::watch();
     // Signals first: whoever sees the proxy ready may already send one.
     done(watch_signals().and_then(|control| {
         let proxy = Proxy::start(plan)?;
         let _ = control.send(proxy.control());
-        proxy.wait();
+        proxy.wait()?;
         tracing::info!("drained");
         Ok(())
     }))
@@ -209,9 +216,14 @@ fn watch_signals() -> anyhow::Result<Sender<Control>> {
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch)?;
-    outcome.recv()?.map_err(std::io::Error::from).context("can't watch for signals")?;
+    let caught = outcome.recv().map_err(anyhow::Error::from);
+    caught.and_then(|caught| Ok(caught.map_err(std::io::Error::from)?)).context(NO_SIGNALS)?;
     Ok(control)
 }
+
+/// Why a process that can't be told to end does not begin.
+const NO_SIGNALS: &str =
+    "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
 /// The signals that mean something.
 struct Signals {
@@ -277,6 +289,6 @@ fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
     println!("state and metrics: http://{admin}/");
     let shown = on_this_thread(demo::show(admin, until, duration)).and_then(|shown| shown);
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait()?;
     shown
 }

@@ -20,6 +20,7 @@ mod word;
 mod yaml;
 
 pub use hints::hints;
+pub(crate) use problem::printable;
 pub use problem::{Problem, Problems};
 pub(crate) use values::{
     Between, Count, Factor, Fault, FromText, Mistake, Name, Percent, Rate, Share, Size, Text,
@@ -39,7 +40,7 @@ pub use {
 
 use plan::{EndpointPlan, Plan};
 use problem::{At, Report};
-use std::{cell::RefCell, fs::File, io::Read, path::Path};
+use std::{cell::RefCell, io::Read, path::Path};
 use yaml::Node;
 
 /// The admin interface's address where nothing else is said.
@@ -53,10 +54,10 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
+    let read = values::open_regular(path)
+        .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
-        let hint = "name a file that exists and can be read: -c FILE";
+        let hint = "name a regular file that can be read: -c FILE";
         return Err(Problems::one(&name, format!("can't read this file: {error}"), hint));
     }
     parse_bytes(&name, &bytes)

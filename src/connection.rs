@@ -8,6 +8,7 @@ use crate::{
     gate::{Arrival, Guests},
     held::HeldBytes,
     listener::{Local, Seat, Upstreams},
+    panics::{Panic, caught},
     protocols,
     relay::goodbye,
     worker::Worker,
@@ -81,11 +82,22 @@ type Serving = Pin<Box<dyn Future<Output = Close>>>;
 pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
     let Accepted { socket, peer, at, seat } = accepted;
     local.opened();
-    let opened = Box::pin(open(&worker, &local, socket, peer, at)).await;
-    let close = match opened {
-        Ok(serving) => serving.await,
-        Err(close) => close,
+    let opened = caught(Box::pin(open(&worker, &local, socket, peer, at))).await;
+    let ended = match opened {
+        Ok(Ok(serving)) => caught(serving).await,
+        Ok(Err(close)) => Ok(close),
+        Err(panic) => Err(panic),
     };
+    let close = ended.unwrap_or_else(|Panic { message, place }| {
+        tracing::error!(
+            listener = &*local.plan().name,
+            %peer,
+            place,
+            message,
+            "a panic ended this connection, which is a bug in Tollgate; others go on"
+        );
+        Close::Panic
+    });
     local.closed(close);
     tracing::debug!(listener = &*local.plan().name, %peer, reason = close.as_str(), "closed");
     drop(seat);

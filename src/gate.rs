@@ -4,6 +4,7 @@ mod arrivals;
 mod slots;
 
 use crate::{
+    panics::tells_itself,
     policy::{self, Decision, Entry, Live, Materials, Policy, Settled, Touch, matching::Truth},
     series::{Applied, Census, Series, Table},
 };
@@ -11,7 +12,7 @@ use operation::{
     Answer, Ledger, No, Operation, Outcome, Question, Settlement, Terms, Ticket, Verdict,
 };
 use slots::{Held, Slots};
-use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
 pub use arrivals::{Arrival, Guests};
 
@@ -282,6 +283,20 @@ impl Inner {
 
 impl Ledger for Inner {
     fn settle(&self, slot: u32, how: &Settlement<'_>) {
+        // Tickets are dropped where something panicked. A second panic just then would end the process.
+        match thread::panicking() {
+            true => drop(tells_itself(|| self.settle_now(slot, how))),
+            false => self.settle_now(slot, how),
+        }
+    }
+
+    fn abandon(&self, slot: u32) {
+        self.settle(slot, &Settlement::bare(Outcome::Cancelled, Instant::now()));
+    }
+}
+
+impl Inner {
+    fn settle_now(&self, slot: u32, how: &Settlement<'_>) {
         let Some(mut held) = self.slots.borrow_mut().lift(slot) else { return };
         self.active.decrement(1.0);
         if let Some(policy) = how.policy {
@@ -301,10 +316,6 @@ impl Ledger for Inner {
         if current {
             slots.forget(held);
         }
-    }
-
-    fn abandon(&self, slot: u32) {
-        self.settle(slot, &Settlement::bare(Outcome::Cancelled, Instant::now()));
     }
 }
 

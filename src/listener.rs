@@ -128,12 +128,17 @@ impl Listener {
 /// Each takes two: were the last descriptor spent on a client, none would be left for its
 /// upstream. To be asked when the listeners are open and the workers are yet to start.
 pub fn connections_that_fit(workers: usize) -> usize {
+    let own = workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
+    (descriptors_left().saturating_sub(own) / 2).max(1)
+}
+
+/// How many more descriptors the process may open.
+pub fn descriptors_left() -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return usize::MAX };
-    // The kernel gives out the lowest number that is free.
-    let used = rustix::io::dup(io::stderr()).map_or(0, |next| next.as_raw_fd().unsigned_abs());
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let own = used as usize + workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
-    (limit.saturating_sub(own) / 2).max(1)
+    // The kernel gives out the lowest number that is free.
+    let next = rustix::io::dup(io::stderr()).map(|next| next.as_raw_fd().unsigned_abs() as usize);
+    next.map_or(0, |next| limit.saturating_sub(next))
 }
 
 /// A connection's place at its listener and worker; given up when dropped.
@@ -370,12 +375,15 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(6)
 }
 
-/// Accepts for ever, and hands connections out.
-pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) {
+/// Accepts for ever, and hands connections out. Returns why it can't begin.
+pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) -> io::Error {
     let name = &*local.plan().name;
     let socket = match TcpListener::from_std(socket.socket) {
         Ok(socket) => socket,
-        Err(error) => return tracing::error!(listener = name, %error, "can't accept"),
+        Err(error) => {
+            tracing::error!(listener = name, %error, "can't accept");
+            return error;
+        }
     };
     let mut pause = PAUSES.0;
     let mut said: Option<Instant> = None;

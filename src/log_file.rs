@@ -1,15 +1,21 @@
 //! Log files, each with a thread of its own, so that a slow disk never holds up an operation.
 
+use rustix::fs::OFlags;
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
+use values::{Fault, irregular_log};
 
 /// How many batches may wait for the disk; what comes on top is dropped and counted.
 const WAITING: usize = 256;
+
+/// Who may read a new log: its owner, and the group.
+const MODE: u32 = 0o640;
 
 /// The sending end, one a worker.
 #[derive(Clone, Debug)]
@@ -31,7 +37,7 @@ impl Sink {
 /// `name` is that of the log, as in `access-log`; `dropped` counts lines that were given up.
 ///
 /// # Errors
-/// When the file can't be opened or the thread not started.
+/// When the file can't be opened or is no regular file, and when the thread can't be started.
 pub fn open(
     path: &Path,
     name: &'static str,
@@ -41,12 +47,23 @@ pub fn open(
     let file: Box<dyn Write + Send> = match path.to_str() {
         Some("/dev/stdout" | "-") => Box::new(io::stdout()),
         Some("/dev/stderr") => Box::new(io::stderr()),
-        _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+        _ => Box::new(append_to(path)?),
     };
     let (batches, inbox) = sync_channel(WAITING);
     let thread =
         std::thread::Builder::new().name(name.into()).spawn(move || drain(file, name, inbox))?;
     Ok((Sink { batches, dropped }, thread))
+}
+
+/// Opens a log to append to. What it holds is no business of other users, so a new one is not
+/// theirs to read. Of a link, the name may have been put there by another user of the directory.
+fn append_to(path: &Path) -> io::Result<File> {
+    if let Some(Fault { message, hint }) = irregular_log(path) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{message}; {hint}")));
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    OpenOptions::new().create(true).append(true).mode(MODE).custom_flags(flags).open(path)
 }
 
 fn drain(mut file: Box<dyn Write + Send>, name: &str, inbox: Receiver<Vec<u8>>) {
@@ -61,3 +78,6 @@ fn drain(mut file: Box<dyn Write + Send>, name: &str, inbox: Receiver<Vec<u8>>) 
         failing = written.is_err();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,18 +5,20 @@ use crate::{
     cluster::{Cluster, Spares},
     config::{
         Scope,
-        plan::{ClusterPlan, Plan},
+        plan::{AdminPlan, ClusterPlan, Plan},
     },
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
     log_file::{self, Sink},
     metrics::{self, Metrics, table as names},
+    panics::{self, Panic, caught},
     policy::{Live, Materials, access_log::Lines},
     protocols::{self, Pools},
     series::Census,
+    threads::{Started, Threads},
     worker::{self, Message, Worker},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
@@ -28,23 +30,38 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::{
     runtime::LocalRuntime,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::spawn_local,
 };
 use tokio_util::sync::CancellationToken;
+
+/// What a thread can't start without.
+const NO_RUNTIME: &str =
+    "can't start a runtime: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
+
+/// The fewest descriptors that are left for the admin interface and connections.
+const FEWEST: usize = 16;
+
+/// How long a task of a cluster rests after a panic.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How much longer than a drain workers may take to end, where one has ended by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A proxy that runs.
 pub struct Proxy {
     control: Control,
     workers: Vec<JoinHandle<()>>,
+    threads: Threads,
     background: JoinHandle<()>,
     stop_background: CancellationToken,
     /// The threads of log files.
     logs: Vec<JoinHandle<()>>,
     admin: Option<admin::Server>,
-    admin_address: Option<SocketAddr>,
     listeners: Vec<Arc<Listener>>,
 }
 
@@ -92,11 +109,13 @@ impl Proxy {
     /// Opens every listener and starts the workers.
     ///
     /// # Errors
-    /// When a listener, the admin interface or the access log can't be opened.
+    /// When a listener, the admin interface or the access log can't be opened, and when a thread can't
+    /// start.
     pub fn start(plan: Plan) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
         raise_descriptor_limit();
         let metrics = Metrics::new();
+        panics::count_with(metrics.counter(names::PANICS_TOTAL, &[]));
         for listener in &plan.listeners {
             metrics.declare(listener.protocol.describe());
         }
@@ -109,8 +128,9 @@ impl Proxy {
         let events =
             open_log(plan.event_log.as_deref(), "event log", dropped, &metrics, &mut logs)?;
         let clusters = make_clusters(&plan, &metrics, events);
-        let stop_background = CancellationToken::new();
-        let background = discover(clusters.values().cloned().collect(), stop_background.clone())?;
+        let (threads, stop_background) = (Threads::default(), CancellationToken::new());
+        let known = clusters.values().cloned().collect();
+        let background = discover(known, stop_background.clone(), &threads)?;
         let censuses = plan.listeners.iter().map(|listener| censuses(&plan, &metrics, listener));
         let parts = Arc::new(Parts {
             censuses: censuses.collect(),
@@ -122,29 +142,16 @@ impl Proxy {
             clusters,
             sink,
         });
-        let (inboxes, workers) = start_workers(&parts)?;
+        let (inboxes, workers) = start_workers(&parts, &threads)?;
         connect_nudges(&parts, &inboxes);
         let control = Control { inboxes, draining: Arc::default(), plan: Arc::clone(&plan) };
         for (index, socket) in sockets.into_iter().enumerate() {
             let _ = control.inboxes[index % plan.workers].send(Message::Listen(socket));
         }
-        let (admin, admin_address) = match plan.admin {
-            Some(address) => {
-                let (server, address) = open_admin(address, &parts, &control)?;
-                (Some(server), Some(address))
-            }
-            None => (None, None),
-        };
-        Ok(Self {
-            control,
-            workers,
-            background,
-            stop_background,
-            logs,
-            admin,
-            admin_address,
-            listeners,
-        })
+        let open = |plan| open_admin(plan, &parts, &control, &threads);
+        enough_descriptors()?;
+        let admin = plan.admin.as_ref().map(open).transpose()?;
+        Ok(Self { control, workers, threads, background, stop_background, logs, admin, listeners })
     }
 
     /// A handle to drain it by.
@@ -154,7 +161,7 @@ impl Proxy {
 
     /// Where the admin interface listens.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin_address
+        self.admin.as_ref().map(admin::Server::local_addr)
     }
 
     /// Where the listener of this name listens.
@@ -163,9 +170,20 @@ impl Proxy {
     }
 
     /// Waits until it has been drained, and puts everything away.
-    pub fn wait(self) {
+    ///
+    /// # Errors
+    /// Why a thread ended that the proxy can't do without. It was drained then.
+    pub fn wait(self) -> anyhow::Result<()> {
+        let ended = self.threads.ended(self.workers.len());
+        if let Err(error) = &ended {
+            let error = format!("{error:#}");
+            tracing::error!(error, "a thread ended that the proxy can't do without: leaving");
+            self.control.drain();
+            let patience = self.control.plan.drain_timeout + GRACE;
+            self.threads.end_within(self.workers.len(), patience);
+            return ended;
+        }
         for worker in self.workers {
-            // A worker that panicked has said so on stderr.
             let _ = worker.join();
         }
         self.stop_background.cancel();
@@ -175,6 +193,7 @@ impl Proxy {
         for log in self.logs {
             let _ = log.join();
         }
+        Ok(())
     }
 }
 
@@ -186,6 +205,18 @@ fn raise_descriptor_limit() {
         // What can't be raised stays as it was, and is told when it runs out.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
+}
+
+/// Whether the proxy can serve anyone: a connection takes two descriptors, the admin interface six.
+fn enough_descriptors() -> anyhow::Result<()> {
+    let left = listener::descriptors_left();
+    if left < FEWEST {
+        bail!(
+            "{left} file descriptors are left, too few to serve connections: raise their limit \
+             (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    Ok(())
 }
 
 /// Opens the log of this name, if there is one, whose thread joins `threads`.
@@ -260,20 +291,21 @@ fn censuses(
 
 type Inboxes = Arc<[UnboundedSender<Message>]>;
 
-fn start_workers(parts: &Arc<Parts>) -> anyhow::Result<(Inboxes, Vec<JoinHandle<()>>)> {
+fn start_workers(
+    parts: &Arc<Parts>,
+    threads: &Threads,
+) -> anyhow::Result<(Inboxes, Vec<JoinHandle<()>>)> {
     let (inboxes, outboxes): (Vec<_>, Vec<_>) =
         (0..parts.plan.workers).map(|_| unbounded_channel()).unzip();
-    let mut threads = Vec::new();
+    let mut workers = Vec::new();
     for (index, outbox) in outboxes.into_iter().enumerate() {
         let (parts, inboxes) = (Arc::clone(parts), inboxes.clone());
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .stack_size(worker::STACK)
-            .spawn(move || run_worker(index, &parts, inboxes, outbox))
-            .context("can't start a worker thread")?;
-        threads.push(thread);
+        let run = move |started| run_worker(index, &parts, inboxes, outbox, started);
+        let worker = threads.starter().start(&format!("worker-{index}"), run);
+        workers.push(worker.context("can't start a worker thread")?);
     }
-    Ok((inboxes.into(), threads))
+    threads.started(workers.len())?;
+    Ok((inboxes.into(), workers))
 }
 
 /// Lets a cluster have every connection look at what has changed.
@@ -294,21 +326,18 @@ fn run_worker(
     parts: &Parts,
     inboxes: Vec<UnboundedSender<Message>>,
     outbox: UnboundedReceiver<Message>,
-) {
+    started: Started,
+) -> anyhow::Result<()> {
     metrics::enter_worker(index);
-    let runtime = match worker::runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, worker = index, "can't start a runtime");
-            return;
-        }
-    };
+    let runtime = worker::runtime().context(NO_RUNTIME)?;
     let lines = parts.sink.clone().map(Lines::new);
     let crew = Crew { inboxes: inboxes.into(), total: Arc::clone(&parts.total) };
     runtime.block_on(async {
         let locals = locals(parts, lines.as_ref());
-        worker::work(Worker::new(index), locals, crew, lines, outbox).await;
-    });
+        started.tell();
+        worker::work(Worker::new(index), locals, crew, lines, outbox).await
+    })?;
+    Ok(())
 }
 
 /// Every listener as a worker sees it.
@@ -356,43 +385,56 @@ fn gate(
 fn discover(
     clusters: Vec<Arc<Cluster>>,
     stop: CancellationToken,
+    threads: &Threads,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let (looked_up, wait) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("discovery".into()).spawn(move || {
-        let runtime = match LocalRuntime::new() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                return tracing::error!(%error, "can't start a runtime: no name is looked up");
-            }
-        };
+    let run = move |started: Started| {
+        let runtime = LocalRuntime::new().context(NO_RUNTIME)?;
         runtime.block_on(async {
             for cluster in &clusters {
                 cluster.resolve().await;
             }
-            let _ = looked_up.send(());
+            started.tell();
             for cluster in clusters {
-                tokio::task::spawn_local(Arc::clone(&cluster).warm_up());
-                tokio::task::spawn_local(Arc::clone(&cluster).check_health());
-                tokio::task::spawn_local(Arc::clone(&cluster).sweep());
-                tokio::task::spawn_local(cluster.discover());
+                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::warm_up));
+                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::check_health));
+                spawn_local(again_and_again(Arc::clone(&cluster), Cluster::sweep));
+                spawn_local(again_and_again(cluster, Cluster::discover));
             }
             stop.cancelled().await;
         });
-    });
+        // A file system that hangs keeps a look at a file, and must not keep the process.
+        runtime.shutdown_background();
+        Ok(())
+    };
+    let thread = threads.starter().start("discovery", run);
     let thread = thread.context("can't start the discovery thread")?;
     // The first look-up comes before the first connection, but its failure stops nothing.
-    let _ = wait.recv();
+    threads.started(1)?;
     Ok(thread)
 }
 
+/// Runs a cluster's task; after a panic once more, since an endpoint's answers must not end it.
+async fn again_and_again<F>(cluster: Arc<Cluster>, task: fn(Arc<Cluster>) -> F)
+where
+    F: Future<Output = ()>,
+{
+    while let Err(Panic { message, place }) = caught(Box::pin(task(Arc::clone(&cluster)))).await {
+        tracing::error!(
+            cluster = &**cluster.name(),
+            place,
+            message,
+            "a panic ended a task of this cluster, which is a bug in Tollgate: it begins again"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 fn open_admin(
-    address: SocketAddr,
+    plan: &AdminPlan,
     parts: &Arc<Parts>,
     control: &Control,
-) -> anyhow::Result<(admin::Server, SocketAddr)> {
-    let socket = std::net::TcpListener::bind(address)
-        .with_context(|| format!("the admin interface can't listen on {address}"))?;
-    let address = socket.local_addr()?;
+    threads: &Threads,
+) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
     let (for_listeners, for_clusters) = (Arc::clone(parts), Arc::clone(parts));
     let view = admin::View {
@@ -405,9 +447,7 @@ fn open_admin(
         scope: Scope::of(&parts.plan),
         drain: Arc::new(move || drain.drain()),
     };
-    let server = admin::serve(socket, view)?;
-    tracing::info!(%address, "admin listening");
-    Ok((server, address))
+    admin::serve(plan, view, &threads.starter())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
     io,
+    panic::resume_unwind,
     pin::pin,
     rc::Rc,
     task::Waker,
@@ -18,7 +19,7 @@ use std::{
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     sync::{Notify, mpsc::UnboundedReceiver},
-    task::{JoinHandle, spawn_local},
+    task::{JoinError, JoinSet, spawn_local},
 };
 
 /// The stack of a thread that reads what clients send, in bytes.
@@ -228,29 +229,40 @@ async fn pace(worker: Rc<Worker>) {
 }
 
 /// Works until drained.
+///
+/// # Errors
+/// When a listener can't be accepted on.
 pub async fn work(
     worker: Rc<Worker>,
     locals: Vec<Rc<Local>>,
     crew: listener::Crew,
     lines: Option<Rc<Lines>>,
     mut inbox: UnboundedReceiver<Message>,
-) {
-    let mut accepting: Vec<JoinHandle<()>> = Vec::new();
-    while let Some(message) = inbox.recv().await {
+) -> io::Result<()> {
+    let mut accepting = JoinSet::new();
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = inbox.recv() => message,
+            Some(ended) = accepting.join_next() => return Err(no_ears(ended)),
+        };
+        let Some(message) = message else {
+            // Nothing can be told any more, and nothing was told to end.
+            accepting.detach_all();
+            break;
+        };
         match message {
             Message::Listen(socket) => {
                 let Some(local) = locals.get(socket.listener) else { continue };
                 let (worker, local) = (Rc::clone(&worker), Rc::clone(local));
-                accepting.push(spawn_local(listener::accept(worker, local, socket, crew.clone())));
+                accepting.spawn_local(listener::accept(worker, local, socket, crew.clone()));
             }
             Message::Serve(listener, parcel) => {
                 serve(&worker, &locals, listener, parcel);
             }
             Message::Nudge => nudge(&worker, &locals),
             Message::Drain(patience) => {
-                for task in accepting.drain(..) {
-                    task.abort();
-                }
+                accepting.shutdown().await;
                 locals.iter().for_each(|local| local.upstreams().close());
                 // What was handed over before the word to drain still counts as accepted, and
                 // workers that have yet to hear it may hand over more.
@@ -277,4 +289,17 @@ pub async fn work(
     if let Some(lines) = lines {
         lines.flush();
     }
+    Ok(())
 }
+
+/// Why a listener is not accepted on any more. A proxy without it must not go on as if it were ready.
+fn no_ears(ended: Result<io::Error, JoinError>) -> io::Error {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(error) => error,
+        Err(Ok(panic)) => resume_unwind(panic),
+        Err(Err(aborted)) => io::Error::other(aborted),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The pages that are more than one value: the index, and tables that can be sorted and cut.
 
-use super::{View, error};
+use super::{
+    View, error,
+    guard::{Control, Rules},
+};
 use crate::metrics::Times;
 use axum::{
     Json,
@@ -10,8 +13,16 @@ use axum::{
 };
 use serde::Deserialize;
 
-pub(super) async fn index() -> Html<&'static str> {
-    Html(include_str!("index.html"))
+/// The index, as it is where these rules hold.
+pub(super) fn index(rules: &Rules) -> Html<String> {
+    let told = match &rules.control {
+        Control::Here(None) => String::new(),
+        Control::Here(Some(_)) => {
+            "Requests that change something need the token in <code>admin.token_file</code>.".into()
+        }
+        Control::Elsewhere(why) => why.replace('&', "&amp;").replace('<', "&lt;"),
+    };
+    Html(include_str!("index.html").replace("<!-- control -->", &told))
 }
 
 /// Which rows, and in which order: `?sort=p99&limit=10`.

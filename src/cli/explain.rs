@@ -5,7 +5,7 @@ use crate::{
     config::{
         attributes, did_you_mean, is_late,
         plan::{ListenerPlan, Plan},
-        tells,
+        printable, tells,
     },
     policy::{
         Rule,
@@ -249,7 +249,7 @@ pub(super) fn text(answers: &[Answer<'_>]) -> String {
         for found in policies {
             let rule = found.rule;
             let (own, does) = (&rule.name, rule.action.kind());
-            let _ = writeln!(text, "  {own:name$}  {does:kind$}  {}", found.text());
+            let _ = writeln!(text, "  {own:name$}  {does:kind$}  {}", printable(&found.text()));
         }
     }
     text

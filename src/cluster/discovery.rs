@@ -16,7 +16,10 @@ pub use srv::{Service, Services};
 pub use system::SystemResolver;
 
 use super::{Cluster, balance, endpoint, endpoint::Meters};
-use crate::config::plan::{ClusterPlan, Target};
+use crate::{
+    config::plan::{ClusterPlan, Target},
+    panics::{Panic, caught},
+};
 use metrics::Counter;
 use serde_json::{Value, json};
 use source::{Found, Source, Table};
@@ -203,7 +206,20 @@ impl Cluster {
         let Some((target, before)) = self.names.lock().source(id).map(Source::question) else {
             return;
         };
-        let news = match &target {
+        // A panic must not leave the name under way for ever.
+        let news = caught(Box::pin(self.news(&target, &before))).await;
+        let news = news.unwrap_or_else(|Panic { message, place }| {
+            Err(format!("a panic, which is a bug in Tollgate: {message} ({place})"))
+        });
+        match news {
+            Ok(news) => self.learn(id, news),
+            Err(error) => self.keep(id, error),
+        }
+    }
+
+    /// What looking a name up tells.
+    async fn news(self: &Arc<Self>, target: &Target, before: &[Found]) -> Result<News, String> {
+        match target {
             Target::Host(host, port) => self.names.addresses(host).await.map(|answer| {
                 let name = target.to_string().into();
                 let found = |ip| Found::new(SocketAddr::new(ip, *port), &name);
@@ -213,11 +229,7 @@ impl Cluster {
                     missing: None,
                 }
             }),
-            Target::Srv(name) => self.look_up_services(name, &before).await,
-        };
-        match news {
-            Ok(news) => self.learn(id, news),
-            Err(error) => self.keep(id, error),
+            Target::Srv(name) => self.look_up_services(name, before).await,
         }
     }
 

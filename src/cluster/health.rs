@@ -8,10 +8,10 @@ use crate::config::plan::HealthCheckPlan;
 use check::{Checker, Verdict};
 use operation::Probe;
 use state::State;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{self, Instant},
 };
 
@@ -78,7 +78,12 @@ impl Cluster {
                 tokio::select! {
                     () = self.set_changed.notified() => break,
                     () = self.stale.notified() => self.refresh(),
-                    Some(_) = tasks.join_next() => {}
+                    Some(ended) = tasks.join_next() => {
+                        // An endpoint that is not checked any more must not go unnoticed.
+                        if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                            resume_unwind(panic);
+                        }
+                    }
                 }
             }
         }

@@ -93,7 +93,7 @@ fn host_of(text: &str) -> &str {
 }
 
 /// Whether this can be a name that is looked up.
-fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     !text.is_empty() && text.len() <= 253 && !text.contains(odd)
 }

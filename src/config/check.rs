@@ -1,15 +1,16 @@
 //! From what was written to what runs: defaults filled in, references followed, and everything
 //! that is wrong reported, not just the first of it.
 
+mod admin;
 mod cluster;
 mod endpoints;
+mod files;
 mod health;
 mod matching;
 mod policies;
 mod reserved;
 
 use super::{
-    ADMIN,
     decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
     located::{Located, Named},
@@ -52,11 +53,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn file(&mut self, file: File) -> Option<Plan> {
-        let admin_at = file.admin.as_ref().map_or(self.tree.at, |admin| admin.at);
-        let admin = or(file.admin, ADMIN.parse().ok());
-        if let Some(address) = admin {
-            self.take(address, "the admin interface".to_owned(), admin_at);
-        }
+        let admin = self.admin(file.admin);
         let max_connections = or(file.max_connections, Between(10_000)).0;
 
         let scope = scope(file.listeners.as_ref());
@@ -241,7 +238,7 @@ impl Check<'_> {
         let mut plan =
             AccessLogPlan { path: "/dev/stdout".into(), slower_than: None, values: false };
         let Some(log) = log.value else { return plan };
-        if let Some(path) = log.path.and_then(|path| self.path(path)) {
+        if let Some(path) = log.path.and_then(|path| self.log(path)) {
             plan.path = path;
         }
         plan.slower_than = given(&log.slower_than);
@@ -251,17 +248,9 @@ impl Check<'_> {
 
     fn event_log(&mut self, log: Located<EventLog>) -> Option<PathBuf> {
         match log.value?.path {
-            Some(path) => self.path(path),
+            Some(path) => self.log(path),
             None => Some("/dev/stdout".into()),
         }
-    }
-
-    fn path(&mut self, Located { at, value }: Located<String>) -> Option<PathBuf> {
-        let path = value?;
-        if path.is_empty() {
-            self.report.add(at, "the path is empty", "write the name of a file");
-        }
-        Some(path.into())
     }
 
     /// The value of a key that must be there; `at` is where it is missed.

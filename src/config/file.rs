@@ -1,6 +1,7 @@
 //! What people write. A key's doc line is its documentation, in editors too: it tells the unit
 //! and the default.
 
+mod admin;
 mod cluster;
 mod endpoint;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
 use values::{Between, Count, Limit, OrOff, Size, Text, Workers, Zone};
 pub(crate) use {
+    admin::{Admin, AdminKeys},
     cluster::*,
     endpoint::{Endpoint, Keys},
 };
@@ -34,8 +36,9 @@ const MAX_SERIES: usize = 100_000;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "`key: value` lines, such as `listeners:`")]
 pub(crate) struct File {
-    /// Where metrics, state and control are served: `ip:port`, or `off`. Default: `127.0.0.1:9901`.
-    pub(crate) admin: Given<OrOff<SocketAddr>>,
+    /// Where metrics, state and control are served: `ip:port`, `off`, or a map that keeps control
+    /// apart. Default: `127.0.0.1:9901`.
+    pub(crate) admin: Option<Located<Admin>>,
     /// How many worker threads: a number, or `auto` for one a core. Default: `auto`.
     pub(crate) workers: Given<Workers>,
     /// How many client connections at once, over all listeners. Default: 10000.

@@ -1,8 +1,10 @@
 //! What runs: checked, defaulted, resolved. Nothing in a plan can fail any more.
 
+mod admin;
 mod cluster;
 
 use crate::{policy::Rule, protocols::Protocol};
+pub use admin::{AdminPlan, ControlAddress};
 pub use cluster::{
     BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
     OutlierPlan, PanicPlan, RateDetector, SlowStartPlan, Target,
@@ -12,8 +14,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 /// A whole proxy.
 #[derive(Debug)]
 pub struct Plan {
-    /// Where the admin interface listens; `None` switches it off.
-    pub admin: Option<SocketAddr>,
+    /// The admin interface; `None` switches it off.
+    pub admin: Option<AdminPlan>,
     /// How many worker threads.
     pub workers: usize,
     /// How many client connections at once, over all listeners.

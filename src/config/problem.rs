@@ -40,6 +40,11 @@ fn lines(text: &str) -> Vec<String> {
     text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
 }
 
+/// A text for a terminal, which must not obey the control codes in what a file or an argument says.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), "\u{fffd}")
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -126,7 +131,7 @@ impl Report {
         let mut lines = lines(text);
         // Nothing stands behind the last line's end.
         lines.pop_if(|line| line.is_empty());
-        Self { file: file.to_owned(), lines, problems: Vec::new(), spoilt: BTreeSet::new() }
+        Self { file: printable(file), lines, problems: Vec::new(), spoilt: BTreeSet::new() }
     }
 
     /// Adds a problem, unless it was told before.
@@ -136,14 +141,12 @@ impl Report {
 
     /// Adds a problem, unless it was told before.
     pub(crate) fn fault(&mut self, at: At, fault: Fault) {
-        // A terminal must not obey what a file says.
-        let tame = |text: String| text.replace(|c: char| c.is_control(), "\u{fffd}");
         let problem = Problem {
             file: self.file.clone(),
             line: at.line,
             column: at.column,
-            message: tame(fault.message),
-            hint: Some(tame(fault.hint)).filter(|hint| !hint.is_empty()),
+            message: printable(&fault.message),
+            hint: Some(printable(&fault.hint)).filter(|hint| !hint.is_empty()),
             snippet: self.snippet(at),
         };
         let known = self.problems.contains(&problem);

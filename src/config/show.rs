@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use super::plan::{AccessLogPlan, ListenerPlan, Plan};
+use super::plan::{AccessLogPlan, AdminPlan, ListenerPlan, Plan};
 use cluster::cluster;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl Plan {
         let listeners = self.listeners.iter().map(|it| (it.name.to_string(), listener(it)));
         let clusters = self.clusters.iter().map(|it| (it.name.to_string(), cluster(it)));
         let mut json = json!({
-            "admin": self.admin.map_or("off".to_owned(), |address| address.to_string()),
+            "admin": self.admin.as_ref().map_or("off".into(), admin),
             "workers": self.workers,
             "max_connections": self.max_connections,
             "drain_timeout": duration_text(self.drain_timeout),
@@ -39,6 +39,24 @@ impl Plan {
         }
         json
     }
+}
+
+/// The token itself is in no plan.
+fn admin(plan: &AdminPlan) -> Value {
+    if *plan == AdminPlan::new(plan.address) {
+        return plan.address.to_string().into();
+    }
+    let mut json = json!({ "address": plan.address.to_string() });
+    if let Some(control) = &plan.control {
+        json["control"] = control.to_string().into();
+    }
+    if let Some(file) = &plan.token_file {
+        json["token_file"] = json!(file);
+    }
+    if !plan.allowed_hosts.is_empty() {
+        json["allowed_hosts"] = plan.allowed_hosts.iter().map(|host| &**host).collect();
+    }
+    json
 }
 
 fn listener(plan: &ListenerPlan) -> Value {

@@ -187,3 +187,33 @@ fn two_operations_may_wait_at_once_and_end_in_any_order() {
 }
 
 mod live;
+
+/// A policy whose end of an operation has a bug.
+struct Breaks;
+
+impl Policy for Breaks {
+    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+        Some(Box::new(Breaks))
+    }
+}
+
+impl Bound for Breaks {
+    fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
+        Decision::Admit
+    }
+
+    fn settle(&self, _: &Settled<'_>, _: u64) {
+        panic!("the second one");
+    }
+}
+
+#[test]
+fn a_ticket_that_is_dropped_by_a_panic_does_not_end_the_process_by_another_one() {
+    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![Box::new(Breaks)], census, metrics::Gauge::noop());
+    let panic = tells_itself(|| {
+        let _ticket = gate.admit(&operation(), Instant::now());
+        panic!("the first one");
+    });
+    assert_eq!(panic.unwrap_err().message, "the first one");
+}

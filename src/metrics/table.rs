@@ -13,6 +13,8 @@ pub const CONNECTION_CLOSE_TOTAL: &str = "tollgate_connection_close_total";
 pub const ACCEPT_PAUSED_TOTAL: &str = "tollgate_accept_paused_total";
 /// Requests that could not be held until policies knew all that they needed.
 pub const REQUESTS_NOT_HELD_TOTAL: &str = "tollgate_requests_not_held_total";
+/// Panics of the process.
+pub const PANICS_TOTAL: &str = "tollgate_panics_total";
 /// Client connections open, by worker.
 pub const WORKER_CONNECTIONS_ACTIVE: &str = "tollgate_worker_connections_active";
 /// Operations ended, by outcome.
@@ -154,6 +156,12 @@ pub const TABLE: &[Metric] = &[
         "requests",
         LISTENER,
         "Requests that could not be held until policies knew all that they needed, since the listener's `max_held_bytes` were in use.",
+    ),
+    counter(
+        PANICS_TOTAL,
+        "panics",
+        &[],
+        "Panics, each of which is a bug in Tollgate: a line on stderr tells where. One while a connection is served ends that connection.",
     ),
     gauge(
         WORKER_CONNECTIONS_ACTIVE,

@@ -69,7 +69,7 @@ fn a_half_closed_connection_still_gets_its_answer_and_a_line_in_the_log() {
     assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
     drop(client);
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
     let text = std::fs::read_to_string(&log).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["operation"], "session");
@@ -88,7 +88,7 @@ fn a_session_that_found_no_upstream_is_explained_in_the_log() {
     let mut client = TcpStream::connect(proxy.listener("echo").unwrap()).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
     let text = std::fs::read_to_string(&log).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["outcome"], "lost");
@@ -119,10 +119,37 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
         std::thread::yield_now();
     }
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
     let text = lines();
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((&line["event"], &line["healthy"]), (&"health_changed".into(), &false.into()));
     assert_eq!((&line["cluster"], &line["reason"]), (&"echo".into(), &"connection refused".into()));
     assert_eq!(line["endpoint"], nobody.to_string());
+}
+
+#[test]
+fn a_thread_that_ends_by_itself_drains_the_proxy_and_is_an_error() {
+    let proxy = Proxy::start(plan(mirror(), None)).unwrap();
+    let control = proxy.control();
+    assert!(control.is_ready());
+    let broken = proxy.threads.starter().start("worker-9", |_| panic!("a bug"));
+    broken.unwrap().join().unwrap();
+    let address = proxy.listener("echo").unwrap();
+    let error = format!("{:#}", proxy.wait().unwrap_err());
+    assert!(error.starts_with("the thread worker-9 ended: a panic"), "{error}");
+    assert!(!control.is_ready());
+    assert!(TcpStream::connect(address).is_err(), "the workers have ended");
+}
+
+#[test]
+fn a_cluster_s_task_that_panics_begins_again() {
+    let cluster = Cluster::new(Arc::new(ClusterPlan::new("echo", Vec::new())), &Metrics::new());
+    static TRIES: AtomicBool = AtomicBool::new(false);
+    async fn fails_once(_: Arc<Cluster>) {
+        assert!(TRIES.swap(true, SeqCst), "on purpose");
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(again_and_again(cluster, fails_once));
+    assert!(TRIES.load(SeqCst));
 }

@@ -78,7 +78,7 @@ fn proxy_with(
     upstream: SocketAddr,
     protocol: Protocol,
     policy: Box<dyn Policy>,
-) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<()>)) {
+) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<std::io::Result<()>>)) {
     let (listener, socket, local) = parts(upstream, protocol, policy, 1);
     let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
     let (inbox, messages) = unbounded_channel();
@@ -293,7 +293,7 @@ fn a_connection_that_panics_holds_up_no_drain() {
         let _ = client.read_to_end(&mut Vec::new()).await;
         inbox.send(Message::Drain(Duration::from_millis(1))).unwrap();
         let patience = Duration::from_secs(10);
-        tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap();
+        tokio::time::timeout(patience, work).await.expect("the drain ends").unwrap().unwrap();
     });
 }
 

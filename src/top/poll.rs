@@ -7,8 +7,8 @@ use super::Series;
 use anyhow::{Context as _, bail};
 use std::time::Duration;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
 };
 
 /// How long an answer may take, all in all.
@@ -25,9 +25,22 @@ pub async fn operations(admin: &str) -> anyhow::Result<Vec<Series>> {
 
 /// The whole answer, head and all.
 async fn get(admin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(admin).await?;
+    if let Some(socket) = admin.strip_prefix("unix:") {
+        return ask(UnixStream::connect(socket).await?, "localhost", path).await;
+    }
+    let stream = TcpStream::connect(admin).await?;
+    // Whatever name was given, the proxy takes requests by its address.
+    let host = stream.peer_addr()?.to_string();
+    ask(stream, &host, path).await
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<Vec<u8>> {
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {admin}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

@@ -210,14 +210,14 @@ fn a_config_explains_what_becomes_of_an_operation() {
     let ask = |question: &str, more: &[&str]| {
         said(&[&["check", "-c", &path, "--explain", question], more].concat())
     };
-    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin", &[]);
+    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin@admin", &[]);
     assert_eq!((drop.code, drop.err.as_str()), (Some(0), ""), "{drop:?}");
     let expected = "db (mongo):\n  \
-        no-drops  deny  no: all of {\"not\":{\"app\":\"night?\"},\"peer\":[\"10.0.0.0/8\",\"192.168.*\",\"::1\"],\"user\":\"admin\"} matches\n  \
+        no-drops  deny  no: all of {\"not\":{\"app\":\"night?\"},\"peer\":[\"10.0.0.0/8\",\"192.168.*\",\"::1\"],\"user\":\"admin@admin\"} matches\n  \
         query     deny  no: there is no `query_hash`, and it must be `12e45`\n  \
         nobody    deny  no: `listener` is `db`, and must be `r*`\n";
     assert_eq!(drop.out, expected);
-    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin app=night7", &[]);
+    let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin@admin app=night7", &[]);
     assert!(drop.out.contains("  no-drops  deny  applies to it\n"), "{drop:?}");
 
     let raw = ask("tcp session listener=raw peer=192.0.2.1", &["--format", "json"]);

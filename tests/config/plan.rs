@@ -15,7 +15,7 @@ fn listening_on(address: &str) -> Result<Plan, Problems> {
 #[test]
 fn a_minimal_config_gets_the_documented_defaults() {
     let plan = listening_on(":0").unwrap();
-    assert_eq!(plan.admin, Some("127.0.0.1:9901".parse().unwrap()));
+    assert_eq!(plan.admin, Some(AdminPlan::new("127.0.0.1:9901".parse().unwrap())));
     assert!(plan.workers >= 1);
     assert_eq!((plan.max_connections, plan.max_series), (10_000, 1000));
     assert_eq!(plan.drain_timeout, Duration::from_secs(30));
@@ -49,7 +49,12 @@ fn a_minimal_config_gets_the_documented_defaults() {
 fn what_is_written_is_what_runs() {
     let plan = parse("t.yaml", include_str!("../../fixtures/config/good/every_key.yaml")).unwrap();
     assert_eq!((plan.workers, plan.max_connections, plan.max_series), (2, 500, 100));
-    assert_eq!(plan.admin, Some("[::1]:9901".parse().unwrap()));
+    let admin = plan.admin.unwrap();
+    assert_eq!(admin.address, "[::1]:9901".parse().unwrap());
+    assert_eq!(admin.control, Some(ControlAddress::Unix("/run/tollgate/control.sock".into())));
+    assert_eq!(admin.token_file.unwrap().to_str(), Some("/run/secrets/tollgate-token"));
+    let hosts: Vec<&str> = admin.allowed_hosts.iter().map(|host| &**host).collect();
+    assert_eq!(hosts, ["proxy.example.net", "*.internal"]);
     let [orders, cache, ..] = plan.listeners.as_slice() else { panic!("{:?}", plan.listeners) };
     assert_eq!(
         (&*orders.name, orders.protocol.name(), orders.cluster.as_deref()),
@@ -309,7 +314,7 @@ fn a_proxy_needs_no_file() {
     assert_eq!(listener.address, "0.0.0.0:27018".parse().unwrap());
     assert_eq!(plan.clusters[0].endpoints[0].at.to_string(), "localhost:27017");
     assert_eq!(plan.access_log.unwrap().path.to_str(), Some("/dev/stdout"));
-    assert_eq!(plan.admin, Some(ADMIN.parse().unwrap()));
+    assert_eq!(plan.admin, Some(AdminPlan::new(ADMIN.parse().unwrap())));
     assert_eq!(for_proxy("tcp", ":0", "a:1", Some("off")).unwrap().admin, None);
 }
 

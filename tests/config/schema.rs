@@ -25,6 +25,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
     let schema = config::schema();
     let names = [
         "unknown_key",
+        "admin",
         "missing_keys",
         "wrong_type",
         "endpoints_not_a_list",
@@ -63,6 +64,7 @@ const KEYS: &[&str] = &[
     "address",
     "admin",
     "advertise",
+    "allowed_hosts",
     "attempts",
     "backoff",
     "bandwidth_limit",
@@ -79,6 +81,7 @@ const KEYS: &[&str] = &[
     "connect_attempts",
     "connect_timeout",
     "connection_limit",
+    "control",
     "credentials",
     "delay",
     "deny",
@@ -198,6 +201,7 @@ const KEYS: &[&str] = &[
     "time_limit",
     "timeout",
     "times",
+    "token_file",
     "trace",
     "transcode",
     "truncate",

@@ -119,7 +119,7 @@ fn every_field_of_a_line_is_on_the_page() {
     }
     until.cancel();
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
 }
 
 /// A session that takes a few milliseconds.

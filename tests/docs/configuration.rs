@@ -9,6 +9,7 @@ const PAGE: &str = "docs/configuration.md";
 /// The maps of a config: the schema's name, the heading, and where they are written.
 const MAPS: &[(&str, &str)] = &[
     ("", "The file"),
+    ("Admin", "`admin`"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
     ("HttpSettings", "`listeners.NAME.protocol.http`"),

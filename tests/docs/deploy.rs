@@ -12,7 +12,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tollgate::{config, proxy::Proxy};
+use tollgate::{
+    config::{self, plan::ControlAddress},
+    proxy::Proxy,
+};
 
 const DASHBOARD: &str = "deploy/grafana/dashboards/tollgate.json";
 
@@ -125,8 +128,10 @@ fn tests_in_a_container_reach_the_proxy_and_its_admin_interface() {
     let environment = &compose["services"]["tests"]["environment"];
     let mongodb = format!("mongodb://tollgate:{}/", plan.listeners[0].address.port());
     assert_eq!(environment["MONGODB_URL"], mongodb);
-    let admin = format!("http://tollgate:{}", plan.admin.unwrap().port());
-    assert_eq!(environment["TOLLGATE_ADMIN"], admin);
+    let Some(ControlAddress::Tcp(control)) = plan.admin.unwrap().control else {
+        panic!("no control")
+    };
+    assert_eq!(environment["TOLLGATE_ADMIN"], format!("http://tollgate:{}", control.port()));
     assert!(compose["services"]["tollgate"]["ports"].is_null(), "it can break what passes");
 }
 
@@ -134,7 +139,7 @@ fn tests_in_a_container_reach_the_proxy_and_its_admin_interface() {
 fn every_port_that_is_published_or_scraped_is_listened_on() {
     let plan = config::load(path("deploy/tollgate.yaml")).unwrap();
     let mut open: BTreeSet<u16> = plan.listeners.iter().map(|l| l.address.port()).collect();
-    open.extend(plan.admin.map(|admin| admin.port()));
+    open.extend(plan.admin.as_ref().map(|admin| admin.address.port()));
     let port = |text: &str| text.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let compose = yaml("docker-compose.yml");
     for published in texts(&compose["services"]["tollgate"]["ports"]) {
@@ -142,7 +147,7 @@ fn every_port_that_is_published_or_scraped_is_listened_on() {
     }
     let prometheus = yaml("deploy/prometheus.yml");
     let targets = texts(&prometheus["scrape_configs"][0]["static_configs"][0]["targets"]);
-    assert_eq!(targets, [format!("tollgate:{}", plan.admin.unwrap().port())]);
+    assert_eq!(targets, [format!("tollgate:{}", plan.admin.unwrap().address.port())]);
     let traffic = compose["services"]["traffic"]["command"].to_string();
     let (_, rest) = traffic.split_once("tollgate:").unwrap();
     assert!(open.contains(&port(rest.split('/').next().unwrap())), "{traffic}");
@@ -177,7 +182,7 @@ fn the_health_check_tells_a_proxy_from_none() {
     let admin = proxy.admin().unwrap().to_string();
     assert!(check(&admin));
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
     assert!(!check(&admin));
 }
 

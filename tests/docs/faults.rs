@@ -89,5 +89,5 @@ except ValueError as wrong:
         Err(error) => assert!(std::env::var_os("CI").is_none(), "no Python: {error}"),
     }
     proxy.control().drain();
-    proxy.wait();
+    proxy.wait().unwrap();
 }

@@ -28,7 +28,7 @@ impl Tollgate {
     /// Runs the proxy with this config, and waits until it is ready.
     ///
     /// `config` holds listeners, clusters and whatever else the test is about: the admin
-    /// interface and an access log of every operation are added here.
+    /// interface, unless it begins with one, and an access log of every operation are added here.
     pub fn start(config: &str) -> Self {
         Self::start_as(program(), "", config)
     }
@@ -40,7 +40,8 @@ impl Tollgate {
         let file = directory.path().join("tollgate.yaml");
         let log = directory.path().join("access.log");
         let log = format!("access_log: {{ path: {}, {log_settings} }}", log.display());
-        let whole = format!("admin: 127.0.0.1:0\n{log}\n{config}");
+        let admin = if config.starts_with("admin:") { "" } else { "admin: 127.0.0.1:0\n" };
+        let whole = format!("{admin}{log}\n{config}");
         std::fs::write(&file, whole).expect("a config");
         program.args(["run", "-c"]).arg(&file).stdout(Stdio::null());
         Self::spawn(&mut program, directory)

@@ -6,12 +6,14 @@
 mod address;
 mod amount;
 mod fault;
+mod files;
 mod list;
 mod show;
 
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
 pub use fault::{Fault, Mistake, told};
+pub use files::{irregular_file, irregular_log, open_regular, read_regular};
 pub use list::OneOrMore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};

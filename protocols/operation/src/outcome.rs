@@ -183,11 +183,13 @@ pub enum Close {
     Injected,
     /// The client has had as many requests as a connection may carry.
     MaxRequests,
+    /// Serving the connection panicked, which is a bug in the proxy.
+    Panic,
 }
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 26] = [
+    pub const ALL: [Close; 27] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -214,6 +216,7 @@ impl Close {
         Close::OperationTimeout,
         Close::Injected,
         Close::MaxRequests,
+        Close::Panic,
     ];
 
     /// The word that logs and metric labels use.
@@ -245,6 +248,7 @@ impl Close {
             Close::OperationTimeout => "operation_timeout",
             Close::Injected => "injected",
             Close::MaxRequests => "max_requests",
+            Close::Panic => "panic",
         }
     }
 
@@ -264,7 +268,7 @@ impl Close {
             Close::MessageTimeout => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
-            Close::EndpointDrained | Close::EndpointRemoved => Outcome::Cancelled,
+            Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
             Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
         }

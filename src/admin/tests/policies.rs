@@ -155,7 +155,7 @@ fn a_fault_ends_by_itself() {
     let began = Instant::now();
     while in_force(&admin).len() > 2 {
         assert!(began.elapsed() < Duration::from_secs(20), "it is never swept away");
-        thread::yield_now();
+        std::thread::yield_now();
     }
     assert_eq!(admin.get("/faults").json(), json!([]));
 }

@@ -5,14 +5,7 @@
 
 use super::Cluster;
 use crate::config;
-use std::{
-    fs::File,
-    hash::BuildHasher,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::BuildHasher, io, path::Path, sync::Arc, time::Duration};
 use tokio::{task::spawn_blocking, time::Instant};
 
 /// How often it is read.
@@ -60,10 +53,5 @@ impl Cluster {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    match read as u64 > MAX_FILE {
-        true => Err(io::Error::other(format!("it is bigger than {} MiB", MAX_FILE >> 20))),
-        false => Ok(text),
-    }
+    String::from_utf8(values::read_regular(path, MAX_FILE)?).map_err(io::Error::other)
 }

@@ -70,6 +70,16 @@ async fn all_addresses_of_a_name_are_endpoints() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_panics_is_a_failed_one_and_the_name_is_looked_up_again() {
+    // An empty script panics.
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, []);
+    cluster.resolve().await;
+    let error = cluster.report()["dns"]["last_error"].to_string();
+    assert!(error.contains("db: a panic, which is a bug in Tollgate"), "{error}");
+    assert!(cluster.names.lock().sources.iter().all(|source| source.due.is_some()));
+}
+
+#[tokio::test]
 async fn an_address_that_two_names_stand_for_is_one_endpoint() {
     let answers = [for_a_second(&["10.0.0.1"])];
     let (cluster, _) = scripted(plan(&[("a", 5000), ("b", 5000)]), &NoopRecorder, answers);

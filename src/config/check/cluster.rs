@@ -29,7 +29,7 @@ impl Check<'_> {
         let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
         let pooling = cluster.pooling.and_then(|it| it.value).unwrap_or_default();
         Some(ClusterPlan {
-            endpoints_file: cluster.endpoints_file.and_then(|path| self.path(path)),
+            endpoints_file: cluster.endpoints_file.and_then(|path| self.file_to_read(path)),
             zone: self.zone.clone(),
             lb_policy,
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),

@@ -226,6 +226,6 @@ fn a_drain_waits_for_bytes_that_are_held_but_no_longer_than_it_may() {
         inbox.send(Message::Drain(2 * SECOND)).unwrap();
         let (got, _) = to_end(&mut client).await;
         assert!((2_800..3_200).contains(&got.len()), "{}", got.len());
-        work.await.unwrap();
+        work.await.unwrap().unwrap();
     });
 }

@@ -467,7 +467,7 @@ fn a_drain_waits_for_what_policies_hold_up_but_no_longer_than_it_may() {
             to_end(&mut client).await;
             assert!(began.elapsed() >= 2 * SECOND, "case {case}: it was cut short");
             assert!(began.elapsed() < 4 * SECOND, "case {case}: it lasts");
-            work.await.unwrap();
+            work.await.unwrap().unwrap();
             assert_eq!(settled.borrow().len(), 1, "case {case}");
         });
     }

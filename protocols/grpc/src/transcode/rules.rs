@@ -7,7 +7,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     Value,
 };
-use std::{fs, sync::Arc};
+use std::{path::Path, sync::Arc};
 use values::Mistake;
 
 /// The largest descriptor set that is read, in bytes.
@@ -80,10 +80,7 @@ impl Rules {
         let unreadable = |error: std::io::Error| {
             wrong(format!("the descriptor set `{file}` can't be read: {error}"), protoc)
         };
-        if fs::metadata(file).map_err(unreadable)?.len() > LARGEST {
-            return Err(wrong(format!("the descriptor set `{file}` is over 64MiB"), protoc));
-        }
-        let bytes = fs::read(file).map_err(unreadable)?;
+        let bytes = values::read_regular(Path::new(file), LARGEST).map_err(unreadable)?;
         let pool = DescriptorPool::decode(bytes.as_slice())
             .map_err(|error| wrong(format!("`{file}` is no descriptor set: {error}"), protoc))?;
         Self::new(pool, settings)

@@ -16,13 +16,15 @@ use redis::{
 use std::{
     cell::{Cell, RefCell},
     collections::hash_map::Entry,
+    io,
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, mpsc::Receiver},
-    task::{JoinSet, spawn_local},
+    task::{JoinSet, spawn_blocking, spawn_local},
     time::{self, MissedTickBehavior, interval, timeout},
 };
 
@@ -36,6 +38,9 @@ const REST: Duration = Duration::from_millis(5);
 const CONNECT: Duration = Duration::from_secs(1);
 /// A lease has at most this share of a second's worth.
 const LEASES_A_SECOND: f64 = 20.0;
+
+/// The longest file with a password that is read, in bytes.
+const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
 /// A store that can't be asked, and why.
 type Trouble = (Failure, String);
@@ -246,7 +251,7 @@ impl Redis {
             login = login.set_username(user);
         }
         if let Some(file) = &self.plan.password_file {
-            let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+            let text = password(file.clone()).await.map_err(|error| {
                 let file = file.display();
                 (Failure::Unreachable, format!("can't read the password in {file}: {error}"))
             })?;
@@ -259,6 +264,12 @@ impl Redis {
         let info = address.into_connection_info().map_err(trouble)?;
         Client::open(info.set_redis_settings(login)).map_err(trouble)
     }
+}
+
+/// The text of a file with a password.
+async fn password(file: PathBuf) -> io::Result<String> {
+    let read = spawn_blocking(move || values::read_regular(&file, MAX_PASSWORD_FILE)).await;
+    String::from_utf8(read.map_err(io::Error::other)??).map_err(io::Error::other)
 }
 
 fn trouble(error: RedisError) -> Trouble {

@@ -247,6 +247,11 @@ impl RedisSettings {
             let path = ["shared", "redis", "user"];
             wrong.push(Mistake::new(&path, "a user logs in with a password", hint));
         }
+        let file = self.password_file.as_ref().and_then(|file| file.value.as_deref());
+        if let Some(fault) = file.and_then(values::irregular_file) {
+            let path = ["shared", "redis", "password_file"];
+            wrong.push(Mistake::new(&path, fault.message, fault.hint));
+        }
         Some(RedisPlan {
             address: address("redis", &self.address, wrong)?,
             database: given(&self.database).map_or(0, |Between(it)| it as u16),

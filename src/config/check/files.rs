@@ -1,0 +1,35 @@
+//! Names of files: what can't be read, or appended to, is told before anything tries.
+
+use super::Check;
+use crate::config::located::Located;
+use std::path::{Path, PathBuf};
+use values::{Fault, irregular_file, irregular_log};
+
+impl Check<'_> {
+    /// A file that is read. It may come later, but nothing else than a regular file may be there.
+    pub(super) fn file_to_read(&mut self, name: Located<String>) -> Option<PathBuf> {
+        self.path(name, irregular_file)
+    }
+
+    /// A log, which is appended to.
+    pub(super) fn log(&mut self, name: Located<String>) -> Option<PathBuf> {
+        // The standard streams are used as such, whatever they are.
+        let stream =
+            |path: &Path| matches!(path.to_str(), Some("/dev/stdout" | "/dev/stderr" | "-"));
+        self.path(name, |path| if stream(path) { None } else { irregular_log(path) })
+    }
+
+    fn path(
+        &mut self,
+        Located { at, value }: Located<String>,
+        wrong: impl Fn(&Path) -> Option<Fault>,
+    ) -> Option<PathBuf> {
+        let path = PathBuf::from(value?);
+        if path.as_os_str().is_empty() {
+            self.report.add(at, "the path is empty", "write the name of a file");
+        } else if let Some(fault) = wrong(&path) {
+            self.report.fault(at, fault);
+        }
+        Some(path)
+    }
+}

@@ -1,0 +1,134 @@
+//! What people write about the admin interface: an address, or a map with more to it.
+
+use super::Given;
+use crate::config::{located::Located, plan::ControlAddress};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{
+    Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
+};
+use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
+use values::{Fault, FromText, OrOff, told};
+
+/// The admin interface, in short or with its keys.
+#[derive(Debug)]
+pub(crate) enum Admin {
+    /// `ip:port`, or `off`.
+    Short(OrOff<SocketAddr>),
+    /// A map.
+    Long(AdminKeys),
+}
+
+/// Where the admin interface is, and where it takes changes. Every key is optional.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Admin")]
+pub(crate) struct AdminKeys {
+    /// Where metrics and state are read: `ip:port`. Default: `127.0.0.1:9901`.
+    pub(crate) address: Given<SocketAddr>,
+    /// Where requests are taken that change something: `ip:port`, or `unix:/PATH`, a Unix socket for
+    /// the proxy's own user alone (mode 0600). Such requests are refused at `address` then.
+    /// Default: at `address`, where that is a loopback address or there is a `token_file`, and else nowhere.
+    pub(crate) control: Given<ControlAddress>,
+    /// A file whose first line is the bearer token that a request needs to change something. It is
+    /// read at the start. Default: no token is needed.
+    pub(crate) token_file: Option<Located<PathBuf>>,
+    /// Host names with a dot that requests may be addressed to (`proxy.example.net`,
+    /// `*.example.net`, or `*` for every name). IP addresses, `localhost` and names without a dot are
+    /// always right. Default: no others.
+    pub(crate) allowed_hosts: Option<Located<Vec<Located<String>>>>,
+}
+
+const KEYS: &[&str] = &["address", "control", "token_file", "allowed_hosts"];
+
+impl<'de> Deserialize<'de> for Admin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct("Admin", KEYS, AdminVisitor)
+    }
+}
+
+struct AdminVisitor;
+
+impl<'de> Visitor<'de> for AdminVisitor {
+    type Value = Admin;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(<OrOff<SocketAddr>>::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Admin, E> {
+        FromText::from_text(text).map(Admin::Short).map_err(told)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
+        AdminKeys::deserialize(MapAccessDeserializer::new(map)).map(Admin::Long)
+    }
+}
+
+impl JsonSchema for Admin {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AdminOrText".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = <OrOff<SocketAddr>>::schema();
+        json_schema!({ "anyOf": [text, generator.subschema_for::<AdminKeys>()] })
+    }
+}
+
+/// How long the path of a Unix socket may be, in bytes: what the systems have room for.
+const LONGEST_PATH: usize = 103;
+
+impl FromText for ControlAddress {
+    const EXPECTED: &str = "`ip:port` or `unix:/PATH`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let Some(path) = text.strip_prefix("unix:") else {
+            return SocketAddr::from_text(text).map(ControlAddress::Tcp).map_err(|fault| Fault {
+                hint: format!("{}; or `unix:/run/tollgate.sock`", fault.hint),
+                ..fault
+            });
+        };
+        if path.is_empty() || path.contains('\0') {
+            return Err(Fault::new("the socket has no path", "write `unix:/run/tollgate.sock`"));
+        }
+        if path.len() > LONGEST_PATH {
+            let message = format!("the path of the socket has {} bytes", path.len());
+            return Err(Fault::new(message, format!("at most {LONGEST_PATH}")));
+        }
+        Ok(ControlAddress::Unix(path.into()))
+    }
+
+    fn schema() -> Schema {
+        let path = json_schema!({ "type": "string", "pattern": "^unix:.+$" });
+        json_schema!({ "anyOf": [SocketAddr::schema(), path] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_is_an_address_or_the_path_of_a_socket() {
+        let read = |text: &str| ControlAddress::from_text(text);
+        assert_eq!(
+            read("127.0.0.1:9902"),
+            Ok(ControlAddress::Tcp("127.0.0.1:9902".parse().unwrap()))
+        );
+        assert_eq!(read("unix:/run/a.sock"), Ok(ControlAddress::Unix("/run/a.sock".into())));
+        for (text, told) in [
+            ("unix:", "the socket has no path"),
+            (&*format!("unix:/{}", "a".repeat(103)), "has 104 bytes"),
+            ("localhost:9902", "`localhost` is not an IP"),
+            ("/run/a.sock", "/run/a.sock"),
+        ] {
+            let fault = read(text).unwrap_err();
+            assert!(fault.message.contains(told), "{fault:?}");
+        }
+        assert!(read("localhost:1").unwrap_err().hint.contains("unix:/run/tollgate.sock"));
+    }
+}

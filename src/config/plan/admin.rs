@@ -1,0 +1,43 @@
+//! The admin interface: where it is read, and where and by whom things are changed.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+
+/// The admin interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPlan {
+    /// Where metrics and state are read.
+    pub address: SocketAddr,
+    /// Where requests are taken that change something, if not at `address`.
+    pub control: Option<ControlAddress>,
+    /// The file whose first line is the token that such requests need.
+    pub token_file: Option<PathBuf>,
+    /// Host names with a dot that requests may be addressed to, in lower case: `db.example.net`,
+    /// `*.example.net`, `*`.
+    pub allowed_hosts: Vec<Arc<str>>,
+}
+
+impl AdminPlan {
+    /// One address for everything.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, control: None, token_file: None, allowed_hosts: Vec::new() }
+    }
+}
+
+/// Where requests are taken that change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlAddress {
+    /// At this address.
+    Tcp(SocketAddr),
+    /// At a Unix socket with this path.
+    Unix(PathBuf),
+}
+
+/// As it is written: `127.0.0.1:9902`, `unix:/run/tollgate.sock`.
+impl fmt::Display for ControlAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlAddress::Tcp(address) => address.fmt(f),
+            ControlAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The admin interface of a whole proxy: control apart from reading, a token, and silent clients.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+use support::{
+    eventually,
+    tollgate::{Tollgate, mongo_config, said},
+};
+
+const TOKEN: &str = "s3cret-0123456789abcdef";
+const RULE: &str = "policies: [{ name: no-drops, match: { operation: drop }, deny: {} }]\n";
+
+/// A config with this admin interface, and one policy.
+fn config(admin: &str) -> String {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    format!("admin: {admin}\n{}{RULE}", mongo_config(nowhere, ""))
+}
+
+/// Asks over a Unix socket: the status and the body.
+fn ask(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let status = reply.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    (status, reply.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn who_may_scrape_may_change_nothing_where_control_is_a_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let admin = format!("{{ address: \"127.0.0.1:0\", control: \"unix:{}\" }}", socket.display());
+    let mut tollgate = Tollgate::start(&config(&admin));
+    let off = "{\"enabled\": false}";
+    let (status, body) = tollgate.send("PUT", "/policies/no-drops", off);
+    assert_eq!(status, 403);
+    assert!(body.contains(&format!("unix:{}", socket.display())), "{body}");
+    assert_eq!(tollgate.post("/drain").0, 403);
+    assert!(tollgate.get("/policies").1.contains("\"enabled\":true"));
+
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let (status, body) = ask(&socket, "PUT", "/policies/no-drops", "", off);
+    assert_eq!(status, 200, "{body}");
+    assert!(tollgate.get("/policies").1.contains("\"enabled\":false"));
+    let top = format!("unix:{}", socket.display());
+    let top = said(&["top", &top, "--once", "--interval", "100ms"]);
+    assert_eq!(top.code, Some(0), "{top:?}");
+
+    assert!(tollgate.stop().success());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_socket_that_a_killed_proxy_left_is_replaced_and_a_live_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let admin = format!("{{ address: \"127.0.0.1:0\", control: \"unix:{}\" }}", socket.display());
+    let first = Tollgate::start(&config(&admin));
+    let file = directory.path().join("second.yaml");
+    fs::write(&file, config(&admin)).unwrap();
+    let second = said(&["run", "-c", file.to_str().unwrap()]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("another process listens there"), "{second:?}");
+    // It is killed.
+    drop(first);
+    assert!(socket.exists());
+    let mut third = Tollgate::start(&config(&admin));
+    assert_eq!(ask(&socket, "POST", "/drain", "", "").0, 202);
+    assert!(third.end().success());
+}
+
+#[test]
+fn a_token_is_needed_to_change_something_and_told_to_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, TOKEN).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
+    let socket = directory.path().join("control.sock");
+    let tollgate = Tollgate::start(&config(&format!(
+        "{{ address: \"127.0.0.1:0\", control: \"unix:{}\", token_file: {} }}",
+        socket.display(),
+        file.display()
+    )));
+    assert_eq!(ask(&socket, "POST", "/drain", "", "").0, 401);
+    assert_eq!(ask(&socket, "GET", "/policies", "", "").0, 200);
+    for (name, text) in tollgate.utterances() {
+        assert!(!text.contains(TOKEN), "{name}: {text}");
+    }
+    assert!(tollgate.stderr().contains("every user of this machine may read"));
+    assert!(tollgate.get("/config").1.contains("token_file"));
+    let bearer = format!("authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(ask(&socket, "POST", "/drain", &bearer, "").0, 202);
+}
+
+#[test]
+fn a_token_that_is_none_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tollgate.yaml");
+    let missing = directory.path().join("token");
+    let admin = format!("{{ address: \"127.0.0.1:0\", token_file: {} }}", missing.display());
+    fs::write(&file, config(&admin)).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(said(&["check", "-c", file]).code, Some(0), "the secret may come later");
+    let run = said(&["run", "-c", file]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.err.contains("can't read the token_file"), "{run:?}");
+}
+
+#[test]
+fn an_address_that_others_reach_is_read_only_and_says_so() {
+    let tollgate = Tollgate::start(&config("0.0.0.0:0"));
+    assert!(tollgate.stderr().contains("read-only here"), "{}", tollgate.stderr());
+    let (status, body) = tollgate.post("/drain");
+    assert_eq!(status, 403);
+    assert!(body.contains("admin.control"), "{body}");
+    assert_eq!(tollgate.get("/metrics").0, 200);
+}
+
+#[test]
+fn control_that_others_reach_without_a_token_is_warned_of() {
+    let open = Tollgate::start(&config("{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\" }"));
+    assert!(open.stderr().contains("whatever can reach this address may change policies"));
+    assert_eq!(open.post("/drain").0, 403);
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    fs::write(&token, TOKEN).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let admin = "{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\", token_file: TOKEN }";
+    let held = Tollgate::start(&config(&admin.replace("TOKEN", token.to_str().unwrap())));
+    assert!(!held.stderr().contains("WARN"), "{}", held.stderr());
+}
+
+#[test]
+fn two_hundred_silent_clients_do_not_close_the_admin_interface() {
+    let tollgate = Tollgate::start(&config("127.0.0.1:0"));
+    let mut silent = Vec::new();
+    for path in ["/live", "/ready", "/metrics"] {
+        let connect = || TcpStream::connect(tollgate.admin()).unwrap();
+        silent.extend((0..200).map(|_| connect()));
+        let began = Instant::now();
+        assert_eq!(tollgate.get(path).0, 200);
+        // Their time is 5 s, so none of them has left by itself.
+        assert!(began.elapsed() < Duration::from_secs(4), "{path}: {:?}", began.elapsed());
+    }
+    // The last of them still have their places, and lose them for want of a request.
+    eventually("the silent ones to be closed", || {
+        let last = silent.last_mut().unwrap();
+        last.set_nonblocking(true).unwrap();
+        last.read(&mut [0; 1]).is_ok_and(|read| read == 0).then_some(())
+    });
+}

@@ -1,0 +1,156 @@
+//! Files that a config names: what is no regular file is told apart without waiting for it.
+//!
+//! To open a FIFO waits until something opens its other end, which can be never: a proxy that did
+//! so would neither start nor end.
+
+use crate::Fault;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+};
+
+/// Opens a regular file to read it. A symbolic link to one is followed.
+///
+/// # Errors
+/// When it can't be opened, or is a FIFO, a directory, a socket or a device. None of them is
+/// waited for.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if let Some(kind) = irregular(path) {
+        return Err(not_regular(kind));
+    }
+    // What is there may have changed since, so what was opened is looked at again.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(File::from(file)),
+        _ => Err(not_regular("another kind of file")),
+    }
+}
+
+/// Reads a regular file of at most `max` bytes.
+///
+/// # Errors
+/// As for [`open_regular`], and when the file is longer.
+pub fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = open_regular(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    match read as u64 > max {
+        true => Err(io::Error::other(format!("it is longer than {max} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+/// What is wrong with the name of a file to read, if something else than a regular file has it.
+/// A name that nothing has yet is right.
+pub fn irregular_file(path: &Path) -> Option<Fault> {
+    let kind = irregular(path)?;
+    let message = format!("`{}` is {kind}, not a regular file", path.display());
+    Some(Fault::new(message, "name a regular file, or a symbolic link to one"))
+}
+
+/// What is wrong with the name of a log, if something has it that can't be appended to: only a
+/// regular file can, `/dev/null`, and a name that nothing has yet. Links are not followed.
+pub fn irregular_log(path: &Path) -> Option<Fault> {
+    let found = fs::symlink_metadata(path).ok()?.file_type();
+    if found.is_file() || path == Path::new("/dev/null") {
+        return None;
+    }
+    let hint = match fs::canonicalize(path) {
+        Ok(target) if found.is_symlink() => {
+            format!("name the file that it leads to: {}", target.display())
+        }
+        _ => "name a regular file, or `/dev/stdout` or `/dev/stderr`".to_owned(),
+    };
+    let message = format!("`{}` is {}, not a regular file", path.display(), kind(found));
+    Some(Fault::new(message, hint))
+}
+
+/// What has this name, if that is no regular file.
+fn irregular(path: &Path) -> Option<&'static str> {
+    let found = fs::metadata(path).ok()?.file_type();
+    (!found.is_file()).then(|| kind(found))
+}
+
+fn kind(found: fs::FileType) -> &'static str {
+    match found {
+        it if it.is_dir() => "a directory",
+        it if it.is_symlink() => "a symbolic link",
+        it if it.is_fifo() => "a FIFO",
+        it if it.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+fn not_regular(kind: &str) -> io::Error {
+    let text = format!("it is {kind}, not a regular file");
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, mknodat};
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    #[test]
+    fn what_is_no_regular_file_is_told_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        symlink(at("fifo"), at("link")).unwrap();
+        for (path, kind) in [
+            (at("fifo"), "a FIFO"),
+            (at("link"), "a FIFO"),
+            (at("socket"), "a socket"),
+            (at("directory"), "a directory"),
+            ("/dev/null".into(), "a device"),
+        ] {
+            let told = open_regular(&path).unwrap_err().to_string();
+            assert_eq!(told, format!("it is {kind}, not a regular file"));
+            assert!(read_regular(&path, 1).is_err());
+            let fault = irregular_file(&path).unwrap();
+            assert_eq!(
+                fault.message,
+                format!("`{}` is {kind}, not a regular file", path.display())
+            );
+        }
+        assert_eq!(irregular_file(&at("nothing")), None);
+        assert_eq!(open_regular(&at("nothing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_regular_file_is_read_up_to_its_limit_also_by_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&file, "12345").unwrap();
+        symlink(&file, &link).unwrap();
+        assert_eq!(irregular_file(&link), None);
+        assert_eq!(read_regular(&link, 5).unwrap(), b"12345");
+        let told = read_regular(&link, 4).unwrap_err().to_string();
+        assert_eq!(told, "it is longer than 4 bytes");
+    }
+
+    #[test]
+    fn a_log_is_a_regular_file_and_no_link_to_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&file, "").unwrap();
+        symlink(&file, &link).unwrap();
+        let folder = directory.path().join("folder");
+        symlink(directory.path(), &folder).unwrap();
+        for fine in [&file, &folder.join("file"), &folder.join("new"), Path::new("/dev/null")] {
+            assert_eq!(irregular_log(fine), None);
+        }
+        let fault = irregular_log(&link).unwrap();
+        assert!(fault.message.ends_with("/link` is a symbolic link, not a regular file"));
+        let hint = format!("leads to: {}", fs::canonicalize(&file).unwrap().display());
+        assert!(fault.hint.ends_with(&hint), "{}", fault.hint);
+        assert!(irregular_log(directory.path()).unwrap().message.contains("is a directory"));
+    }
+}
