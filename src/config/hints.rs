@@ -1,6 +1,7 @@
 //! What is right in a config and still worth a thought: told by `tollgate check` beside `ok`.
 
 use super::plan::{ListenerPlan, Plan};
+use crate::policy::Rule;
 
 /// Each hint in a line of its own: what it is about, and what to do.
 pub fn hints(plan: &Plan) -> Vec<String> {
@@ -10,6 +11,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
         hints.extend(more_than_all(plan, listener));
     }
     for rule in &plan.policies {
+        hints.extend(leaves_unnamed(plan, rule));
         hints.extend(rule.action.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
     }
     hints
@@ -41,4 +43,21 @@ fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
             listener.name
         )
     })
+}
+
+/// A list of operations to be denied that leaves out those that are not known by name: a service
+/// may have another name for one that is in the list.
+fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
+    let left_out = plan.listeners.iter().find_map(|listener| {
+        let unnamed = listener.protocol.describe().unnamed;
+        let applies = rule.matching.may_apply(&listener.name, listener.protocol.name());
+        let left = applies && !unnamed.is_empty() && rule.matching.leaves_out(unnamed);
+        left.then_some(unnamed)
+    });
+    let unnamed = left_out.filter(|_| rule.enabled && rule.action.kind() == "deny")?;
+    Some(format!(
+        "policy `{}`: operations that are not known by name are called `{unnamed}`, and pass: add \
+         `{unnamed}` to `operation`, or deny all but what is allowed (`not: {{ operation: […] }}`)",
+        rule.name
+    ))
 }

@@ -270,6 +270,7 @@ fn a_protocol_declares_what_it_counts() {
         logged_when_slow: &[],
         logged_with_values: &[],
         late: &[],
+        unnamed: "",
         forms: &[],
     };
     let metrics = Metrics::new();

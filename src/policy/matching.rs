@@ -165,6 +165,13 @@ impl Match {
         self.fixed.iter().any(|fixed| fixed.word == Word::Operation)
     }
 
+    /// Whether it says by name which operations it is for, and this one is not among them.
+    pub fn leaves_out(&self, operation: &str) -> bool {
+        let word = glob::Word::Whole(operation);
+        let named = self.fixed.iter().filter(|fixed| fixed.word == Word::Operation);
+        named.into_iter().any(|fixed| any(&fixed.globs, |glob| glob.fits(word)) == Truth::No)
+    }
+
     /// Whether all that it asks for is known when a connection comes: listener, protocol, peer.
     pub fn is_of_connections(&self) -> bool {
         self.fixed.iter().all(|it| matches!(it.word, Word::Listener | Word::Protocol))

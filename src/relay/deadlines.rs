@@ -89,7 +89,7 @@ impl<C: Codec> Relay<C> {
             sooner(due, None);
         }
         if let Some(limit) = self.plan.max_connection_duration {
-            sooner(self.began + limit, Some(Close::MaxDuration));
+            sooner(self.door.accepted() + limit, Some(Close::MaxDuration));
         }
         if let Some(limit) = self.plan.write_timeout {
             for since in [self.up.stalled, self.down.stalled].into_iter().flatten() {
@@ -106,7 +106,8 @@ impl<C: Codec> Relay<C> {
             && !self.understood
             && !self.silent
         {
-            sooner(self.began + limit, Some(Close::HandshakeTimeout));
+            // Waiting for its first byte is a part of that.
+            sooner(self.door.accepted() + limit, Some(Close::HandshakeTimeout));
         }
         if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.message_since) {
             sooner(since + limit, Some(Close::MessageTimeout));

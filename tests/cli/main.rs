@@ -108,6 +108,26 @@ fn hints(listener: &str, rest: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_list_of_denied_commands_without_those_that_are_not_known_is_a_hint() {
+    let db = "address: 127.0.0.1:0, protocol: mongo";
+    let deny = |matching: &str| {
+        format!("policies: [{{ name: p, match: {{ {matching} }}, deny: {{}} }}]\n")
+    };
+    for left_out in ["operation: drop", "operation: [drop, 'create*']"] {
+        let hints = hints(db, &deny(left_out));
+        assert_eq!(hints.len(), 1, "{left_out}");
+        assert!(hints[0].contains("policy `p`: ") && hints[0].contains("add `other`"), "{hints:?}");
+    }
+    for good in
+        ["operation: [drop, other]", "operation: '*'", "not: { operation: find }", "peer: ::1"]
+    {
+        assert!(hints(db, &deny(good)).is_empty(), "{good}");
+    }
+    let session = deny("operation: session");
+    assert!(hints("address: 127.0.0.1:0, protocol: tcp", &session).is_empty());
+}
+
+#[test]
 fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
     let everywhere = "address: ':27018', protocol: mongo";
     for address in ["':27018'", "'[::]:27018'", "0.0.0.0:27018"] {
@@ -136,7 +156,7 @@ fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
         "connection_limit: { max: 5 }, dry_run: true",
         "connection_limit: { max: 5 }, enabled: false",
         "rate_limit: { rate: 5MiB/s, unit: bytes }",
-        "deny: {}, match: { operation: drop }",
+        "deny: {}, match: { operation: [drop, other] }",
     ];
     for policy in none.map(policy) {
         assert_eq!(hints(everywhere, &policy).len(), 1, "{policy}");

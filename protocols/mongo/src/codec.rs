@@ -95,6 +95,7 @@ impl Codec for Mongo {
             "backs_off",
         ],
         late: &[],
+        unnamed: "other",
         forms: &[("user", "@", "write it with its database, `root@admin`, or `root@*` for any")],
         logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],

@@ -97,6 +97,8 @@ pub struct Protocol {
     /// Attributes, also of those that every protocol has, of which nothing is known before an
     /// operation has gone on: they are for logs, and no policy can go by them.
     pub late: &'static [&'static str],
+    /// What operations are called that are not known by a name of their own; empty where all are.
+    pub unnamed: &'static str,
     /// Attributes whose values all have this text in them, with how they are written: a pattern
     /// without it, and without `*`, matches nothing.
     pub forms: &'static [(&'static str, &'static str, &'static str)],
@@ -120,6 +122,7 @@ impl Protocol {
             item: "",
             attributes: &[],
             late: &[],
+            unnamed: "",
             forms: &[],
             logged: &[],
             logged_when_slow: &[],

@@ -167,6 +167,7 @@ impl Codec for Toy {
         logged_when_slow: &[],
         logged_with_values: &[],
         late: &[],
+        unnamed: "",
         forms: &[],
     };
     type Shared = Option<Flaw>;
