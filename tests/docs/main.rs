@@ -9,6 +9,7 @@ mod deploy;
 mod faults;
 mod metrics;
 mod prose;
+mod threat_model;
 
 use std::{fs, path::PathBuf};
 

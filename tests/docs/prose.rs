@@ -25,6 +25,8 @@ const PAGES: &[&str] = &[
     "docs/testing-with-faults.md",
     "docs/faults.md",
     "docs/facing-strangers.md",
+    "docs/threat-model.md",
+    "SECURITY.md",
     "docs/limits.md",
     "docs/limits-on-bytes-and-time.md",
 ];
