@@ -315,6 +315,7 @@ impl<C: Codec> Relay<C> {
         }
         self.door.explain(violation, "passed on unread");
         self.verbatim = true;
+        self.hold = None;
         self.up.pass_everything();
         self.down.pass_everything();
         self.settle_all(End::bare(Outcome::Lost, Some("unreadable")));

@@ -328,6 +328,13 @@ fn a_command_is_denied_by_every_name_that_it_has() {
         guarded.refuses(&op_msg(1, &doc! { word: value, "$db": "shop" }));
     }
     guarded.passes(&op_msg(2, &doc! { "collstats": "c", "$db": "shop" }));
+    // What an opcode asks for that is older than the command has the command's name.
+    let mut guarded = denies("{ operation: [find, insert] }");
+    guarded.client.send(&wire::message(3, 0, 2002, b"\0\0\0\0shop.c\0"));
+    let reply = guarded.client.ask(&wire::op_query(4, "shop.c", &doc! { "a": 1 }));
+    assert_eq!((reply.answers(), reply.opcode()), (4, wire::OP_REPLY));
+    assert!(reply.document().contains_key("$err"), "{reply:?}");
+    guarded.leaks_nothing();
 }
 
 fn payload(user: &str) -> Bson {

@@ -75,7 +75,8 @@ impl<C: Codec> Relay<C> {
     pub(super) fn let_go(&mut self) {
         let waits = self.asking.is_some() || self.wait_until.is_some() || self.up.is_ready();
         let gone = !waits && self.up.unread().len() <= LONGEST_HOLD;
-        if gone && self.hold.as_ref().is_some_and(|hold| hold.decided) {
+        // What a client cut short is never decided about.
+        if gone && self.hold.as_ref().is_some_and(|hold| hold.decided || self.up.eof) {
             self.hold = None;
         }
     }

@@ -224,6 +224,7 @@ impl<C: Codec> Relay<C> {
         if let Some(violation) = request.violation {
             self.door.violation(violation);
             if let Some(no) = self.door.refuse_unreadable() {
+                self.decided_on_held();
                 return self.refuse(request.tag, &no).map(Some);
             }
         }

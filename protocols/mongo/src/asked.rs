@@ -30,7 +30,7 @@ const STRANGE: Violation = Violation("unknown_section");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) command: &'static Command,
-    /// The name that is reported; a legacy message may have one that is no command.
+    /// The name that is reported: that of the command, also for the opcode that came before it.
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     /// No reply will come.
@@ -89,6 +89,11 @@ impl Asked {
         // It may have a comment, or be one that nothing of may be shown.
         let unread = Self::bare(&UNREAD_COMMAND, message.header);
         Self { commented: true, partial: true, ..unread }
+    }
+
+    /// The name by which its query's shape is read: the body of a legacy query is its filter.
+    pub(crate) fn shape_name(&self) -> &'static str {
+        if self.role == Role::Query { "query" } else { self.name }
     }
 
     /// Whether it carries documents worth counting, or may.
@@ -195,6 +200,8 @@ impl Asked {
             opcode::DELETE => b"delete",
             opcode::KILL_CURSORS => b"killCursors",
             opcode::GET_MORE => b"getMore",
+            // `$cmd.sys.killop` and its like were commands, once.
+            opcode::QUERY if !is_pseudo_command(message.namespace) => b"find",
             _ => b"",
         };
         let asked = Self::bare(commands::find(word), message.header);
@@ -203,9 +210,7 @@ impl Asked {
                 || message.wrapper().any(comment::is_comment)
         };
         match code {
-            opcode::QUERY => {
-                Self { name: "query", role: Role::Query, commented: commented(), ..asked }
-            }
+            opcode::QUERY => Self { role: Role::Query, commented: commented(), ..asked },
             opcode::GET_MORE => Self { role: Role::Query, ..asked },
             opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS => asked,
             // No reply is known to come for a stranger, save for the server's own old commands.
@@ -299,6 +304,11 @@ impl<'b> Subject<'b> {
         resource.push('.');
         put(resource, collection);
     }
+}
+
+/// Whether a legacy query of this namespace asks for something other than documents.
+pub(crate) fn is_pseudo_command(namespace: &[u8]) -> bool {
+    namespace.is_empty() || namespace.windows(5).any(|window| window == b".$cmd")
 }
 
 /// Whether every server has this database, so that naming it invents nothing.

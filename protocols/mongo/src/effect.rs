@@ -1,6 +1,7 @@
 //! Whether a request may change data, as far as what is here of it tells.
 
 use crate::{
+    asked::is_pseudo_command,
     commands::{self, Effect},
     element::{Element, complete, elements, kind},
     header::opcode,
@@ -16,10 +17,7 @@ pub(crate) fn writes(message: &Message<'_>) -> Option<bool> {
         opcode::MSG if message.twice || message.strange => Some(true),
         opcode::MSG => command(message, message.body),
         opcode::QUERY if message.legacy_command() => command(message, message.body),
-        // `$cmd.sys.killop` and its like were commands, once.
-        opcode::QUERY => Some(
-            message.namespace.is_empty() || message.namespace.windows(5).any(|w| w == b".$cmd"),
-        ),
+        opcode::QUERY => Some(is_pseudo_command(message.namespace)),
         opcode::GET_MORE | opcode::KILL_CURSORS => Some(false),
         _ => Some(true),
     }

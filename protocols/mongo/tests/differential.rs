@@ -307,7 +307,8 @@ mod reference {
                 let (document, rest) = document(rest.get(8..)?)?;
                 rest.is_empty().then_some(())?;
                 let Some(database) = namespace.strip_suffix(".$cmd") else {
-                    return Some(("query".into(), namespace.into()));
+                    let pseudo = namespace.is_empty() || namespace.contains(".$cmd");
+                    return Some((if pseudo { "other" } else { "find" }.into(), namespace.into()));
                 };
                 let wrapped = match document.into_iter().next() {
                     Some(Ok((key, RawBsonRef::Document(inner))))

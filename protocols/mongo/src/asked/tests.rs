@@ -255,7 +255,9 @@ fn legacy_messages_are_named_too() {
     assert_eq!(words(&query(1, "admin.$cmd", &ismaster)), ("isMaster", "admin".into()));
     let wrapped = doc! {"$query": {"count": "c"}, "$readPreference": {"mode": "secondary"}};
     assert_eq!(words(&query(1, "d.$cmd", &wrapped)), ("count", "d.c".into()));
-    assert_eq!(words(&query(1, "d.c", &doc! {"x": 1})), ("query", "d.c".into()));
+    assert_eq!(words(&query(1, "d.c", &doc! {"x": 1})), ("find", "d.c".into()));
+    let pseudo = query(1, "admin.$cmd.sys.killop", &doc! {"op": 1});
+    assert_eq!(words(&pseudo), ("other", "admin.$cmd.sys.killop".into()));
     let rest = b"\0\0\0\0d.c\0rest";
     let table = [
         (2001, "update", true),

@@ -111,11 +111,13 @@ impl Mongo {
                 None if message.has_whole_body() => Fact::Absent,
                 None => doubt(),
             },
-            "query_hash" => format!("{:016x}", shape::hash(asked.name, &message.inline())).into(),
+            "query_hash" => {
+                format!("{:016x}", shape::hash(asked.shape_name(), &message.inline())).into()
+            }
             _ => {
                 let mut out = String::new();
                 let body = message.inline();
-                shape::query(asked.name, &body, name == "query_values", &mut out);
+                shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
                 Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
             }
         }

@@ -300,7 +300,7 @@ impl Mongo {
             "delete" => message.sequence(b"deletes"),
             _ => None,
         };
-        shape::read_shape(asked.name, message.body, statements, key.map(Vec::as_slice))
+        shape::read_shape(asked.shape_name(), message.body, statements, key.map(Vec::as_slice))
     }
 
     /// The first `most` bytes of the request inside a compressed one, and all that is here of it,
