@@ -4,8 +4,17 @@ use crate::{policy::Touch, series::Series};
 use operation::{Operation, Terms};
 use std::{rc::Rc, time::Instant};
 
-/// How much of a request's front is kept, for whoever asks when the operation ends.
+/// How much of a request's front is kept, in bytes, for what is asked when the operation ends.
 const KEPT_FRONT: usize = 4 * 1024;
+
+/// How much of it is kept once all fronts that a listener keeps on a worker take [`MOST_FRONTS`].
+const SHORT_FRONT: usize = 256;
+
+/// What the fronts of operations under way may take, in bytes, before those of others are cut.
+const MOST_FRONTS: usize = 32 << 20;
+
+/// How many operations that have ended leave their memory to the next.
+const MOST_SPARE: usize = 256;
 
 /// An operation on its way through the gate, or past it.
 pub(super) struct Held {
@@ -38,6 +47,8 @@ impl Held {
 pub(super) struct Slots {
     held: Vec<Option<Box<Held>>>,
     free: Vec<u32>,
+    /// The bytes of the fronts that are kept.
+    fronts: usize,
     /// What is left of operations that have ended, for its memory.
     #[expect(clippy::vec_box, reason = "it goes to and fro, and a pointer is all that moves")]
     spare: Vec<Box<Held>>,
@@ -73,7 +84,9 @@ impl Slots {
 
     /// Keeps an operation that is under way, and enough of its front.
     pub(super) fn take(&mut self, mut held: Box<Held>, operation: &Operation<'_>) -> u32 {
-        let kept = operation.front.len().min(KEPT_FRONT);
+        let most = if self.fronts < MOST_FRONTS { KEPT_FRONT } else { SHORT_FRONT };
+        let kept = operation.front.len().min(most);
+        self.fronts += kept;
         held.front.clear();
         held.front.extend_from_slice(&operation.front[..kept]);
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -88,7 +101,9 @@ impl Slots {
 
     /// Takes an operation out of its place, which stays its own until it is vacated.
     pub(super) fn lift(&mut self, slot: u32) -> Option<Box<Held>> {
-        self.held.get_mut(slot as usize)?.take()
+        let held = self.held.get_mut(slot as usize)?.take();
+        self.fronts -= held.as_ref().map_or(0, |held| held.front.len());
+        held
     }
 
     /// Lets another have the place.
@@ -98,6 +113,9 @@ impl Slots {
 
     /// Keeps what is left of an operation that has ended for the next one.
     pub(super) fn forget(&mut self, mut held: Box<Held>) {
+        if self.spare.len() >= MOST_SPARE {
+            return;
+        }
         held.front.clear();
         held.memos.clear();
         held.touched.clear();
@@ -108,5 +126,50 @@ impl Slots {
     /// Lets go of what is left of operations, and with it of policies that are no more.
     pub(super) fn let_go(&mut self) {
         self.spare.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::{Census, Table};
+    use operation::Protocol;
+    use std::sync::Arc;
+
+    const TOY: Protocol = Protocol::plain("toy");
+
+    #[test]
+    fn a_crowd_of_operations_keeps_less_of_each_and_its_memory_is_given_back() {
+        let mut slots = Slots::default();
+        let operation = Operation {
+            protocol: const { &TOY },
+            name: "find",
+            resource: "",
+            front: &[7; 2 * KEPT_FRONT],
+            attributes: &(),
+            awaits: false,
+            light: false,
+            callsite: false,
+            known: true,
+            partial: false,
+            others: false,
+        };
+        let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+        let series = Table::new("", Vec::new(), census).find(&operation);
+        let mut crowd = |count: usize| -> Vec<u32> {
+            let mut taken = || {
+                let held = slots.fresh(Rc::clone(&series), &operation, Instant::now());
+                slots.take(held, &operation)
+            };
+            (0..count).map(|_| taken()).collect()
+        };
+        let tickets = crowd(MOST_FRONTS / KEPT_FRONT + 1000);
+        assert_eq!(slots.fronts, MOST_FRONTS + 1000 * SHORT_FRONT);
+        for slot in tickets {
+            let held = slots.lift(slot).unwrap();
+            slots.vacate(slot);
+            slots.forget(held);
+        }
+        assert_eq!((slots.fronts, slots.spare.len()), (0, MOST_SPARE));
     }
 }
