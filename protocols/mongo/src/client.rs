@@ -28,12 +28,12 @@ pub(crate) struct Client {
     compresses: bool,
 }
 
-/// Who is logged in.
+/// The users that are logged in.
 #[derive(Debug, Default)]
 struct Users {
     /// `name@database`, of different databases.
     names: Vec<Box<str>>,
-    /// Somebody is logged in whose name could not be read.
+    /// A user is logged in whose name could not be read.
     unknown: bool,
 }
 
@@ -54,9 +54,9 @@ enum Step {
     Nothing,
     /// This `name@database` is logged in.
     LogIn(Box<str>),
-    /// Somebody is logged in whose name can't be read.
+    /// A user is logged in whose name can't be read.
     LogInUnknown,
-    /// Nobody of this database is logged in any more.
+    /// The users of this database are logged out.
     LogOut(Box<str>),
 }
 
@@ -71,7 +71,7 @@ impl Client {
         self.driver.as_deref()
     }
 
-    /// Who is logged in, as `name@database`, once the server has accepted the proof.
+    /// The users that are logged in, as `name@database`: those whose proof the server has accepted.
     pub(crate) fn user(&self) -> Fact<'_> {
         match self.users.names.as_slice() {
             _ if self.users.unknown => Fact::Unknown,
@@ -151,7 +151,7 @@ impl Client {
         self.claim.number
     }
 
-    /// Begins to log out whoever is logged in of `database`. Returns the step's number.
+    /// Begins to log out the users of `database`. Returns the step's number.
     pub(crate) fn leave(&mut self, database: &str) -> u32 {
         self.begin(Step::LogOut(database.into()));
         self.claim.one_step = true;
@@ -174,8 +174,8 @@ impl Client {
     /// Takes note of the server's answer to a step of the log-in with this number.
     ///
     /// Requests may be sent without waiting for replies; so an answer counts only for the claim
-    /// that was the latest when its request was sent, and still is. Where two were under way, it
-    /// can't be told whom the server logged in.
+    /// that was the latest when its request was sent, and still is. Where two were under way, the
+    /// user is not known.
     pub(crate) fn answered(&mut self, number: u32, ok: bool, done: bool) {
         if number != self.claim.number {
             self.users.unknown |= ok && number != 0;
@@ -212,8 +212,8 @@ fn database_of(user: &str) -> &str {
     user.rsplit_once('@').map_or("", |(_, database)| database)
 }
 
-/// The user's name in the first message of a SASL conversation; `None` where it can't be told whom
-/// the server would log in.
+/// The user's name in the first message of a SASL conversation; `None` where that does not tell
+/// which user the server would log in.
 fn sasl_user(start: &[u8]) -> Option<String> {
     let payload = payload(&only(start, b"payload")?)?;
     let payload = std::str::from_utf8(&payload).ok()?;

@@ -6,9 +6,9 @@
 
 use crate::{
     asked::TWICE,
-    element::{kind, string},
+    element::{kind, size, string},
     header::{HEADER, Header, flag, opcode},
-    number::{fixed, prefixed, u32_at},
+    number::u32_at,
 };
 use operation::Violation;
 
@@ -253,7 +253,7 @@ impl Digest {
             let long = rest.len() > NAME;
             return if long { self.breaks(Violation("bad_document")) } else { 0 };
         };
-        let Some(len) = length(kind, value) else {
+        let Some(len) = size(kind, value) else {
             let long = value.len() > KEPT;
             return if long { self.breaks(Violation("bad_document")) } else { 0 };
         };
@@ -302,20 +302,6 @@ impl Digest {
         (self.state, self.broken, self.violation) = (State::Done, true, Some(violation));
         1
     }
-}
-
-/// How long a value is of which these bytes are here; `None` if they do not tell yet, or make no
-/// sense.
-fn length(kind: u8, value: &[u8]) -> Option<usize> {
-    if let Some(len) = fixed(kind) {
-        return Some(len as usize);
-    }
-    if kind == kind::REGEX {
-        let (pattern, rest) = string(value)?;
-        let (options, _) = string(rest)?;
-        return Some(pattern.len() + options.len() + 2);
-    }
-    prefixed(kind, u32_at(value, 0)?).map(|len| len as usize)
 }
 
 #[cfg(test)]

@@ -189,8 +189,9 @@ pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
     rest.iter().position(|byte| *byte == 0).map(|at| 8 * words.len() + at)
 }
 
-/// How long the value at the front of `bytes` claims to be.
-fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
+/// How long the value at the front of `bytes` claims to be; `None` if that is not here, or makes no
+/// sense.
+pub(crate) fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
     if let Some(size) = fixed(kind) {
         return Some(size as usize);
     }

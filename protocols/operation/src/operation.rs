@@ -36,7 +36,7 @@ pub struct Operation<'a> {
     /// count by their own names whatever the service answers.
     pub known: bool,
     /// The request goes on behind the bytes that have been read, and so facts may be
-    /// [`Fact::Unread`]: whoever can't decide without them may ask for more of it
+    /// [`Fact::Unread`]: a gate that can't decide without them asks for more of it
     /// ([`crate::Verdict::More`]).
     pub partial: bool,
     /// The attribute [`OTHER_RESOURCES`] may have a value.

@@ -70,7 +70,8 @@ impl Sending {
         };
     }
 
-    /// Drops what nobody needs of a request that asks for this. Returns whether more is read.
+    /// Drops the readers that a request of this kind does not need. Returns whether more of it is
+    /// read.
     pub(super) fn serves(&mut self, asked: &Asked) -> bool {
         if !asked.partial {
             self.digest = None;
@@ -142,7 +143,7 @@ impl Sending {
         };
         let Some(wrong) = wrong else { return Ok(()) };
         self.source = Source::Unreadable;
-        // What nobody waits for need not be read.
+        // Counting the documents of what can't be read is given up; learning from it is not.
         match self.digest.take() {
             None if wrong != super::request::BOMB => Ok(()),
             _ => Err(wrong),
