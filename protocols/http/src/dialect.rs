@@ -6,7 +6,7 @@ use crate::{
     retry::{Failure, Pushback},
     routes::{Captures, Route},
 };
-use http::{HeaderMap, Method, Response, Uri, request, response};
+use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
 use operation::{Outcome, Protocol, Reason, Refusal};
 use std::{
     pin::Pin,
@@ -19,8 +19,14 @@ pub trait Dialect: 'static {
     /// What it is called, and what it counts.
     fn protocol(&self) -> &'static Protocol;
 
+    /// The headers of requests that routes look at or edit: a client may send none that a service
+    /// reads as one of these.
+    fn headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
     /// Reads a request's head: where it goes, and who translates it. `host` is the authority that
-    /// it is for, without the port and in lower case.
+    /// it is for, without the port and in normal form.
     ///
     /// # Errors
     /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
@@ -153,6 +159,10 @@ pub trait Meter {
 impl<D: Dialect> Dialect for Arc<D> {
     fn protocol(&self) -> &'static Protocol {
         (**self).protocol()
+    }
+
+    fn headers(&self) -> &[HeaderName] {
+        (**self).headers()
     }
 
     fn read(&self, head: &mut request::Parts, host: &str) -> Result<Asked, Misdirected> {
