@@ -108,6 +108,29 @@ fn a_path_that_means_two_things_is_refused_and_counted() {
 }
 
 #[test]
+fn what_is_let_pass_is_so_in_every_reading() {
+    let service = Service::saying(Version::One, "ok");
+    let deny = "{ name: no, match: { not: { path: [\"/public/*\", \"/group*\"] } }, deny: {} }";
+    let tollgate = guarded(&service, "", &[deny]);
+    let client = Client::connect(at(&tollgate), Version::One);
+    let ask = |path| client.ask(get(path)).status;
+    let passes = ["/public/x", "//%70ublic/x", "/public/a%2Fb", "/group%2Fproject"];
+    assert_eq!(passes.map(ask), [200; 4]);
+    assert_eq!(["/public%2Fx", "/private"].map(ask), [403; 2]);
+}
+
+#[test]
+fn a_guard_that_is_put_in_place_while_it_runs_compares_the_same() {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = guarded(&service, "", &["{ name: no, match: { path: /x }, deny: {} }"]);
+    let client = Client::connect(at(&tollgate), Version::One);
+    assert_eq!(client.ask(get("/caf%c3%a9")).status, 200);
+    let body = r#"{"match": {"path": ["/café", "/%61dmin"]}, "deny": {}}"#;
+    assert_eq!(tollgate.send("PUT", "/policies/no", body).0, 200);
+    assert_eq!(["/caf%c3%a9", "//admin"].map(|path| client.ask(get(path)).status), [403; 2]);
+}
+
+#[test]
 fn a_limit_of_logins_counts_every_spelling() {
     for version in VERSIONS {
         let service = Service::saying(Version::One, "ok");
@@ -330,6 +353,18 @@ fn trailers_of_http_2_neither_frame_nor_authenticate() {
     let asked = &service.asked()[0];
     assert!(asked.trailers.is_empty() && asked.body == b"hello", "{asked:?}");
     violations(&tollgate, "forbidden_trailer", 1.0);
+}
+
+#[test]
+fn long_trailers_that_repeat_themselves_are_fine_where_each_byte_was_sent() {
+    let service = Service::start(Version::One, |_| Reply::back());
+    let tollgate = guarded(&service, "", &["{ name: any, match: {}, deny: {}, enabled: false }"]);
+    let long = "x".repeat(2500);
+    let trailers = [("x-sum", &*long); 3];
+    let ask =
+        post("/", Content::pieces(&[b"hello"]).trailers(&trailers)).header("trailer", "x-sum");
+    assert_eq!(Client::connect(at(&tollgate), Version::One).ask(ask).status, 200);
+    assert_eq!(service.asked()[0].trailers.get_all("x-sum").iter().count(), 3);
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         visit.last.set(true);
         return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
     }
-    if head.version >= Version::HTTP_2 && !visit.affords(&head.headers, size) {
+    if !visit.affords(&head.headers, size) {
         return Err(Silence::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
     }
     if head.version >= Version::HTTP_2

@@ -3,6 +3,7 @@
 use crate::{
     hygiene::{self, Authority, Hygiene, Peer, Traced, folded},
     normal,
+    screen::is_odd,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
 use operation::{Attributes, Fact, Link};
@@ -257,12 +258,12 @@ impl WithHeaders<'_> {
         let alone = (own.next(), own.next());
         if let (first, None) = alone
             && !self.odd_names
-            && !folded::is_odd(name)
+            && !is_odd(name)
         {
             return first.map(text).into();
         }
         let mut lines: Vec<_> = all.iter().map(text).collect();
-        if self.odd_names || folded::is_odd(name) {
+        if self.odd_names || is_odd(name) {
             lines.extend(folded::twins(self.headers, name).map(text));
         }
         match lines.len() {

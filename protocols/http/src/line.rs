@@ -123,6 +123,8 @@ impl Line {
             }
             if front == PREFACE.len() {
                 self.screen = None;
+                self.notes.http2.set(true);
+                // Nobody looks at its names ahead of their request.
                 self.notes.odd_names.set(true);
                 self.passed = std::mem::take(&mut self.held);
                 return Poll::Ready(Ok(true));

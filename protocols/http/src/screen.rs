@@ -18,6 +18,7 @@ pub(crate) use chunk::is_forbidden as is_forbidden_trailer;
 use chunk::{Chunks, Step};
 pub use fault::Fault;
 use head::{Body, Head};
+pub(crate) use line::is_odd;
 pub(crate) use target::is_plain as is_target;
 
 /// How much of a request may come in one piece.

@@ -141,8 +141,12 @@ impl Visit {
         (self.offered.get() > 0).then(|| self.taken.get())
     }
 
-    /// Whether a client of HTTP/2 may send headers of so many bytes. If not, its connection ends.
+    /// Whether the client may send headers of so many bytes, which is always so in HTTP/1. If not,
+    /// its connection ends.
     pub(crate) fn affords(&self, headers: &HeaderMap, size: u64) -> bool {
+        if !self.notes.http2.get() {
+            return true;
+        }
         let received = self.notes.received.get();
         let affords = self.expansion.affords(headers, size, received, Instant::now());
         if !affords && !self.notes.flood.replace(true) {

@@ -4,6 +4,7 @@
 //! A client could write by such a name what the proxy, a route or a policy decides on. So names are
 //! compared as they are folded, and one that stands for another that counts is taken away.
 
+use crate::screen::is_odd;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use operation::Violation;
 use std::borrow::Cow;
@@ -47,11 +48,6 @@ const WRITTEN: [&str; 8] = [
     "x-forwarded-proto",
     "x-request-id",
 ];
-
-/// Whether a name has characters other than letters, digits and `-`.
-pub(crate) fn is_odd(name: &str) -> bool {
-    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
 
 /// The name that is read where all other characters are folded into `-`, in lower case.
 fn fold(name: &str) -> Cow<'_, str> {

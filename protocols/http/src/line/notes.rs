@@ -25,6 +25,8 @@ pub(crate) struct Notes {
     pub(crate) stalled: Cell<bool>,
     /// How many bytes were read.
     pub(crate) received: Cell<u64>,
+    /// The client speaks HTTP/2.
+    pub(crate) http2: Cell<bool>,
     /// A header of some request may have a name of other characters than letters, digits and `-`.
     pub(crate) odd_names: Cell<bool>,
     /// A client of HTTP/2 asks for too much: it is told so, and its connection ends.

@@ -117,6 +117,11 @@ pub(super) fn is_tchar(byte: u8) -> bool {
     CLASS[byte as usize] & TOKEN != 0
 }
 
+/// Whether a name has other characters than letters, digits and `-`.
+pub(crate) fn is_odd(name: &str) -> bool {
+    name.bytes().fold(USUAL, |class, byte| class & CLASS[byte as usize]) == 0
+}
+
 /// A character of a token.
 const TOKEN: u8 = 1;
 /// A character that nearly all names are made of.
