@@ -92,6 +92,22 @@ fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
     json
 }
 
+/// A policy's glob over an attribute, in the form in which some protocol tells its values; `None`
+/// where it has that form already.
+pub(crate) fn glob(attribute: &str, glob: &str) -> Option<String> {
+    web::normal::glob(attribute, glob)
+}
+
+/// What a protocol's policies are told of an attribute of which this is the text.
+pub(crate) fn fact<'a>(
+    protocol: &operation::Protocol,
+    attribute: &str,
+    text: &'a str,
+) -> operation::Fact<'a> {
+    let by_http = [web::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name);
+    if by_http { web::normal::fact(attribute, text) } else { operation::Fact::is(text) }
+}
+
 /// Serves a connection in its listener's protocol until it ends.
 pub fn serve(
     door: Door,

@@ -154,7 +154,7 @@ impl Attributes for Question {
         match values.as_slice() {
             [] => Fact::Absent,
             [UNKNOWN] => Fact::Unknown,
-            [one] => Fact::is(one),
+            [one] => protocols::fact(self.protocol, name, one),
             several if name == OTHER_RESOURCES => {
                 Fact::Each(several.iter().map(|it| Cow::Borrowed(*it)).collect())
             }

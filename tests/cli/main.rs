@@ -253,6 +253,24 @@ fn a_config_explains_what_becomes_of_an_operation() {
 }
 
 #[test]
+fn an_explanation_compares_what_the_proxy_would_compare() {
+    let config = File::new(
+        "listeners:\n  web: { address: \":8080\", protocol: http, cluster: a }\n\
+         clusters:\n  a: { endpoints: [\"127.0.0.1:1\"] }\n\
+         policies:\n  - { name: no, match: { path: \"/%61dmin/*\", query: \"*q=a b*\" }, deny: {} }\n",
+    );
+    let ask = |facts: &str| {
+        let question = format!("http GET default {facts}");
+        said(&["check", "-c", &config.path(), "--explain", &question]).out
+    };
+    for facts in ["path=//admin/x query=q=a+b", "path=/admin%2fx query=%71=a%20b"] {
+        assert!(ask(facts).contains("no  deny  applies to it"), "{facts}: {}", ask(facts));
+    }
+    let other = ask("path=//shop/x query=q=a+b");
+    assert!(other.contains("`path` is `/shop/x`, and must be one of"), "{other}");
+}
+
+#[test]
 fn a_question_that_makes_no_sense_is_a_matter_of_usage() {
     let path = fixture("good/policies.yaml");
     let ask = |question: &str| said(&["check", "-c", &path, "--explain", question]);

@@ -9,6 +9,7 @@ mod support;
 mod bodies;
 mod broken;
 mod expect;
+mod guards;
 mod half_closed;
 mod headers;
 mod heads;

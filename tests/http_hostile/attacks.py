@@ -217,6 +217,19 @@ HEADS = {
     "CONNECT with a path": [(":method", "CONNECT")] + GET[1:],
     "CONNECT without an authority": [(":method", "CONNECT")],
     "a protocol without CONNECT": GET + [(":protocol", "websocket")],
+    "a length with zeros ahead": POST + [("content-length", "00")],
+    "a length by another name": POST + [("content_length", "5")],
+    "an encoding by another name": POST + [("transfer_encoding", "chunked")],
+    "an expectation that nobody knows": POST + [("expect", "junk")],
+    "a path with a character that is no ASCII": GET[:2] + [(":path", b"/a\xe2\x80\xa8")] + GET[3:],
+    "a query with a character that is no ASCII": GET[:2] + [(":path", b"/a?\xc3\xa9")] + GET[3:],
+    "a value with a blank ahead": GET + [("x-a", " b")],
+    "a value with a tab behind": GET + [("x-a", "b\t")],
+    "a method in small letters": [(":method", "get")] + GET[1:],
+    "a method that is too long": [(":method", "X" * 33)] + GET[1:],
+    "two user agents": GET + [("user-agent", "a"), ("user-agent", "b")],
+    "two authorizations": GET + [("authorization", "a"), ("authorization", "b")],
+    "a TRACE with a cookie": [(":method", "TRACE")] + GET[1:] + [("cookie", "a=b")],
 }
 
 
@@ -458,6 +471,28 @@ def hpack_bomb(c):
         block = c.block_of(GET) + b"\xbe" * 16_000
         c.sent += c.frame(HeadersFrame(stream, block, flags=["END_HEADERS", "END_STREAM"]))
     return c.over(*range(1, 203, 2))
+
+
+def repeated_line(c):
+    """A header of 3.9 kB that is said once, and then stands 15 times in each head of few bytes."""
+    said = b"\x40" + number(1, 7) + b"a" + number(3900, 7) + b"b" * 3900
+    c.frame(HeadersFrame(1, c.block_of(GET) + said, flags=["END_HEADERS", "END_STREAM"]))
+    c.listen(c.over(1))
+    for stream in range(3, 100, 2):
+        block = c.block_of(GET) + b"\xbe" * 15
+        c.sent += c.frame(HeadersFrame(stream, block, flags=["END_HEADERS", "END_STREAM"]))
+    return lambda: c.goaway is not None
+
+
+def repeated_trailer(c):
+    """The same in trailers."""
+    said = b"\x40" + number(1, 7) + b"a" + number(3900, 7) + b"b" * 3900
+    c.frame(HeadersFrame(1, c.block_of(GET) + said, flags=["END_HEADERS", "END_STREAM"]))
+    c.listen(c.over(1))
+    c.headers(3, POST, end=False)
+    c.data(3, b"hello")
+    c.frame(HeadersFrame(3, b"\xbe" * 15, flags=["END_HEADERS", "END_STREAM"]))
+    return lambda: c.goaway is not None
 
 
 def large_head(c):

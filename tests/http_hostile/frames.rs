@@ -110,6 +110,23 @@ fn floods_end_the_connection_and_are_counted() {
 }
 
 #[test]
+fn few_bytes_that_stand_for_many_headers_reach_no_service() {
+    let service = service();
+    let tollgate = proxy(&service, "", "");
+    for (n, name) in ["repeated_line", "repeated_trailer"].into_iter().enumerate() {
+        let Some(told) = attack(&tollgate, name) else { return };
+        assert_eq!((&told["goaway"], &told["statuses"]["1"]), (&11.into(), &200.into()), "{told}");
+        let labels = [("listener", "web"), ("kind", "header_flood")];
+        tollgate.metric_becomes("tollgate_violations_total", &labels, n as f64 + 1.0);
+        crate::closes(&tollgate, "client_violation", n as f64 + 1.0);
+    }
+    for asked in service.asked() {
+        let lines = asked.headers.get_all("a").iter().count() + asked.trailers.len();
+        assert!(lines <= 1, "{} {lines}", asked.method);
+    }
+}
+
+#[test]
 fn frames_that_are_to_be_answered_or_ignored_cost_no_memory() {
     let service = service();
     let tollgate = proxy(&service, "", "");

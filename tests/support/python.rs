@@ -5,17 +5,22 @@ use super::tools;
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 /// A script of `tests/drivers`, in the environment that speaks HTTP and gRPC. `None` where that
 /// can't be installed.
 fn script(name: &str) -> Option<Command> {
-    let mut command = Command::new(tools::web_python()?.join("python"));
+    tools::web_python().map(|programs| script_by(&programs, name))
+}
+
+/// A script of `tests/drivers`, run by the Python among these programs.
+fn script_by(programs: &Path, name: &str) -> Command {
+    let mut command = Command::new(programs.join("python"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.arg(drivers().join(name));
-    Some(command)
+    command
 }
 
 /// Where scripts are.
@@ -43,7 +48,16 @@ pub struct Service {
 impl Service {
     /// Starts one.
     pub fn start(name: &str, arguments: &[&str]) -> Option<Self> {
-        let mut process = script(name)?
+        script(name).map(|script| Self::run(script, arguments))
+    }
+
+    /// Starts one that needs Werkzeug.
+    pub fn start_with_werkzeug(name: &str) -> Option<Self> {
+        tools::python_with_werkzeug().map(|programs| Self::run(script_by(&programs, name), &[]))
+    }
+
+    fn run(mut script: Command, arguments: &[&str]) -> Self {
+        let mut process = script
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -53,7 +67,7 @@ impl Service {
         let output = process.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut said).expect("a line");
         let port: u16 = said.trim().parse().unwrap_or_else(|_| panic!("no port: {said}"));
-        Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     /// Where it listens.

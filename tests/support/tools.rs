@@ -40,6 +40,11 @@ pub fn python() -> Option<PathBuf> {
     environment("python", &["--pre"], &PYTHON_PACKAGES)
 }
 
+/// The same of an environment with Werkzeug, which reads requests as Python's web services do.
+pub fn python_with_werkzeug() -> Option<PathBuf> {
+    environment("python-werkzeug", &[], &["werkzeug==3.1.9"])
+}
+
 /// The same of an environment that speaks HTTP, WebSocket and gRPC.
 pub fn web_python() -> Option<PathBuf> {
     environment("python-web", &[], &WEB_PACKAGES)

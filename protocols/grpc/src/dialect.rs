@@ -17,7 +17,8 @@ use crate::{
     transcode::Json,
 };
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request, response,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
+    request, response,
 };
 use operation::{Extra, Outcome, Protocol, Reason, Refusal};
 use std::{
@@ -142,6 +143,10 @@ const NO_ROUTE: &str = "no route takes this call";
 impl Dialect for Grpc {
     fn protocol(&self) -> &'static Protocol {
         const { &Grpc::PROTOCOL }
+    }
+
+    fn headers(&self) -> &[HeaderName] {
+        self.routes.headers()
     }
 
     fn read(

@@ -7,7 +7,7 @@ use crate::{
     retry::{Failure, Pushback},
     routes::{Captures, Route},
 };
-use http::{HeaderMap, Method, Response, Uri, request, response};
+use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
 use operation::{Outcome, Protocol, Reason, Refusal};
 use std::{
     pin::Pin,
@@ -20,8 +20,14 @@ pub trait Dialect: 'static {
     /// What it is called, and what it counts.
     fn protocol(&self) -> &'static Protocol;
 
+    /// The headers of requests that routes look at or edit: a client may send none that a service
+    /// reads as one of these.
+    fn headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
     /// Reads a request's head: where it goes, and who translates it. `host` is the authority that
-    /// it is for, without the port and in lower case; what has to be held of bodies is counted in
+    /// it is for, without the port and in normal form; what has to be held of bodies is counted in
     /// `buffered`.
     ///
     /// # Errors
@@ -160,6 +166,10 @@ pub trait Meter {
 impl<D: Dialect> Dialect for Arc<D> {
     fn protocol(&self) -> &'static Protocol {
         (**self).protocol()
+    }
+
+    fn headers(&self) -> &[HeaderName] {
+        (**self).headers()
     }
 
     fn read(

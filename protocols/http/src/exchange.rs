@@ -5,7 +5,7 @@ use crate::{
     dialect::{Asked, Dialect, Misdirected, No},
     download::Download,
     facts::{self, Facts, WithHeaders},
-    hygiene::{self, Flaw},
+    hygiene::{self, Authority, Flaw},
     line::is_faulty,
     record::{End, Record},
     serving::Serving,
@@ -22,9 +22,17 @@ use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 /// What requests that no route takes are about.
 const UNROUTED: &str = "unrouted";
 
+/// A path that means two things was asked for.
+const AMBIGUOUS_PATH: Violation = Violation("ambiguous_path");
+
 /// Nothing is answered: the connection ends, or of several streams this one.
 #[derive(Debug)]
-pub(crate) struct Silence;
+pub(crate) enum Silence {
+    /// On purpose.
+    Closed,
+    /// The client asks for too much. A stream of HTTP/2 ends with this error.
+    Flood(h2::Error),
+}
 
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +40,14 @@ impl fmt::Display for Silence {
     }
 }
 
-impl Error for Silence {}
+impl Error for Silence {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Silence::Closed => None,
+            Silence::Flood(error) => Some(error),
+        }
+    }
+}
 
 pub(crate) type Answer = Result<Response<Download>, Silence>;
 
@@ -41,12 +56,16 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let began = Instant::now();
     visit.served.set(visit.served.get() + 1);
     let (mut head, body) = request.into_parts();
+    let size = facts::size(head.method.as_str().len() + head.uri.path().len() + 12, &head.headers);
     if visit.notes.faulty.get()
         && is_faulty(head.uri.path())
         && let Some(fault) = visit.notes.fault.take()
     {
         visit.last.set(true);
         return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+    }
+    if !visit.affords(&head.headers, size) {
+        return Err(Silence::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
     }
     if head.version >= Version::HTTP_2
         && let Some(fault) = visit.server.plan.limits().fault(&head)
@@ -61,15 +80,11 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
             return Ok(flawed(&visit, status, violation, message));
         }
     };
+    let odd_names = visit.take_away_folded(&mut head.headers);
     let (link, peer) = (visit.door.link(), Rc::clone(&visit.address));
     let facts = Rc::new(Facts::new(link, peer, &head, authority.host()));
-    let size = facts::size(head.method.as_str().len() + head.uri.path().len() + 12, &head.headers);
-    let dialect = &visit.server.dialect;
-    let asked = dialect.read(&mut head, &facts.host, &visit.buffered);
-    let call = Call { visit: &visit, facts: &facts, began };
-    if let Err(Misdirected { answer, .. }) = &asked {
-        facts.status.set(Some(answer.status()));
-    }
+    let call = Call { visit: &visit, facts: &facts, authority: &authority, odd_names, began };
+    let asked = call.read(&mut head);
     let ticket = call.admit(&head, asked.as_ref().ok()).await;
     let (asked, ticket) = match (asked, ticket) {
         (Ok(asked), Ok(ticket)) => (asked, ticket),
@@ -80,7 +95,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         return call.turned_away(&asked, ticket, no);
     }
     let terms = ticket.terms().cloned();
-    let record = Record::new(ticket, facts, began, dialect.meter(), &visit);
+    let record = Record::new(ticket, facts, began, visit.server.dialect.meter(), &visit);
     record.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
     let serving = Box::new(Serving { visit, record, head, asked, terms, authority });
@@ -110,10 +125,26 @@ pub(crate) fn flawed(
 struct Call<'v> {
     visit: &'v Rc<Visit>,
     facts: &'v Rc<Facts>,
+    authority: &'v Authority,
+    /// Whether some header has a name that is not of letters, digits and `-` alone.
+    odd_names: bool,
     began: Instant,
 }
 
 impl Call<'_> {
+    /// Where it goes.
+    #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
+    fn read(&self, head: &mut request::Parts) -> Result<Asked, Misdirected> {
+        let asked = self.visit.server.dialect.read(head, &self.facts.host, &self.visit.buffered);
+        if let Err(Misdirected { answer, reason }) = &asked {
+            self.facts.status.set(Some(answer.status()));
+            if *reason == "path" {
+                self.visit.door.violation(AMBIGUOUS_PATH);
+            }
+        }
+        asked
+    }
+
     /// Asks every policy. What a policy refuses has its answer.
     async fn admit(&self, head: &request::Parts, asked: Option<&Asked>) -> Result<Ticket, Answer> {
         let dialect = &self.visit.server.dialect;
@@ -123,6 +154,8 @@ impl Call<'_> {
             headers: &head.headers,
             hygiene: &self.visit.server.plan.hygiene,
             from: &self.visit.peer,
+            authority: self.authority,
+            odd_names: self.odd_names,
         };
         let attributes = Refusable { call: self, asked, with, answer: RefCell::new(None) };
         let operation = Operation {
@@ -144,10 +177,10 @@ impl Call<'_> {
             verdict = match verdict {
                 Verdict::Go(ticket) => return Ok(ticket),
                 Verdict::Refuse(_) => {
-                    return Err(attributes.answer.take().unwrap_or(Err(Silence)));
+                    return Err(attributes.answer.take().unwrap_or(Err(Silence::Closed)));
                 }
                 // Only of a request that is partial, and a head never is.
-                Verdict::More => return Err(Err(Silence)),
+                Verdict::More => return Err(Err(Silence::Closed)),
                 Verdict::Ask(question) => {
                     let answer = question.answer.await;
                     door.resume(question.ticket, answer, &operation, Instant::now())
@@ -167,7 +200,7 @@ impl Call<'_> {
             Manner::Close | Manner::Reset => {
                 let reset = no.manner == Manner::Reset;
                 self.visit.cut(self.facts.version, Close::Refused, reset);
-                Err(Silence)
+                Err(Silence::Closed)
             }
         }
     }

@@ -1,6 +1,10 @@
 //! What is known of a request, for policies that ask and for the log.
 
-use crate::hygiene::{self, Hygiene, Peer, Traced};
+use crate::{
+    hygiene::{self, Authority, Hygiene, Peer, Traced, folded},
+    normal,
+    screen::is_odd,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
 use operation::{Attributes, Fact, Link};
 use std::{
@@ -16,7 +20,9 @@ pub const ATTRIBUTES: &[&str] = &[
     "header.",
     "host",
     "path",
+    "raw_path",
     "query",
+    "raw_query",
     "version",
     "user_agent",
     "client",
@@ -28,8 +34,11 @@ pub const ATTRIBUTES: &[&str] = &[
     "upstream_version",
 ];
 
-/// What is known of a request only once it has gone on: policies are asked before.
+/// What no policy can go by: what is known of a request only once it has gone on, and what would
+/// let one spelling of a request pass where another does not.
 pub const LATE: &[&str] = &[
+    "raw_path",
+    "raw_query",
     "endpoint",
     "cluster",
     "request_id",
@@ -45,6 +54,7 @@ pub const LOGGED: &[&str] = &[
     "status",
     "host",
     "path",
+    "raw_path",
     "version",
     "user_agent",
     "request_id",
@@ -54,14 +64,18 @@ pub const LOGGED: &[&str] = &[
     "upstream_version",
 ];
 
+/// Those that a line carries only where the operator asked for values.
+pub(crate) const LOGGED_WITH_VALUES: &[&str] = &["query", "raw_query"];
+
 /// What is known of a request, kept until its operation settles.
 pub(crate) struct Facts {
     pub(crate) link: Link,
     /// The client's address, in words that are made once for its connection.
     pub(crate) peer: Rc<str>,
     pub(crate) uri: Uri,
+    normal_path: OnceCell<Option<Box<str>>>,
     pub(crate) version: Version,
-    /// The authority's host, in lower case.
+    /// The authority's host, in normal form.
     pub(crate) host: Box<str>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) traced: OnceCell<Traced>,
@@ -136,8 +150,9 @@ impl Facts {
             link,
             peer,
             uri: head.uri.clone(),
+            normal_path: OnceCell::new(),
             version: head.version,
-            host: host.into(),
+            host: normal::host(host).into(),
             user_agent: user_agent(&head.headers),
             traced: OnceCell::new(),
             went: Cell::new(None),
@@ -173,6 +188,15 @@ impl Facts {
         }
     }
 
+    /// The path in normal form, where that is not how it was written.
+    fn normal_path(&self) -> Option<&str> {
+        let normal = self.normal_path.get_or_init(|| match normal::path(self.uri.path()) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(normal) => Some(normal.into()),
+        });
+        normal.as_deref()
+    }
+
     fn find<'a>(&'a self, name: &str) -> Option<Cow<'a, str>> {
         match name {
             "peer" => Some(Cow::from(&*self.peer)),
@@ -180,11 +204,15 @@ impl Facts {
             "endpoint" => self.went()?.endpoint.as_deref().map(Cow::from),
             "cluster" => self.went().map(|went| Cow::from(&*went.cluster)),
             "host" => Some(Cow::from(&*self.host)).filter(|host| !host.is_empty()),
-            "path" => Some(self.uri.path().into()),
-            "query" => self.uri.query().map(Cow::from),
+            "path" => Some(self.normal_path().unwrap_or_else(|| self.uri.path()).into()),
+            "raw_path" => self.normal_path().map(|_| self.uri.path().into()),
+            "query" => self.uri.query().map(|query| normal::query(query).into()),
+            "raw_query" => {
+                self.uri.query().filter(|query| normal::query(query) != *query).map(Cow::from)
+            }
             "version" => Some(version(self.version).into()),
             "upstream_version" => Some(version(self.went()?.version?).into()),
-            "user_agent" => self.user_agent.as_ref().and_then(|it| it.to_str().ok()).map(Cow::from),
+            "user_agent" => self.user_agent.as_ref().map(text),
             "client" => self.traced.get().map(|traced| self.client(traced.client)),
             "request_id" => {
                 let id = self.traced.get()?.request_id.as_ref()?;
@@ -217,25 +245,72 @@ pub(crate) struct WithHeaders<'h> {
     pub(crate) headers: &'h HeaderMap,
     pub(crate) hygiene: &'h Hygiene,
     pub(crate) from: &'h Peer,
+    pub(crate) authority: &'h Authority,
+    /// Whether some header has a name that is not of letters, digits and `-` alone.
+    pub(crate) odd_names: bool,
+}
+
+impl WithHeaders<'_> {
+    /// All lines of a header, and of those whose name a service may read as this one.
+    fn header(&self, name: &str) -> Fact<'_> {
+        let all = self.headers.get_all(name);
+        let mut own = all.iter();
+        let alone = (own.next(), own.next());
+        if let (first, None) = alone
+            && !self.odd_names
+            && !is_odd(name)
+        {
+            return first.map(text).into();
+        }
+        let mut lines: Vec<_> = all.iter().map(text).collect();
+        if self.odd_names || is_odd(name) {
+            lines.extend(folded::twins(self.headers, name).map(text));
+        }
+        match lines.len() {
+            0 => Fact::Absent,
+            // RFC 9113, 8.2.3: clients of HTTP/2 may send it in pieces.
+            _ if name.eq_ignore_ascii_case("cookie") => Fact::Is(lines.join("; ").into()),
+            1 => Fact::Is(lines.swap_remove(0)),
+            _ => Fact::Lines(lines),
+        }
+    }
+
+    /// Clients of HTTP/2 need not send this header: what they tell in its place counts.
+    fn host(&self) -> Fact<'_> {
+        let (host, written) = (&*self.facts.host, self.authority.as_str());
+        match host {
+            "" => Fact::Absent,
+            host if host == written => Fact::is(host),
+            host => Fact::Lines(vec![host.into(), written.to_ascii_lowercase().into()]),
+        }
+    }
 }
 
 impl Attributes for WithHeaders<'_> {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
-        if name == "client" {
-            let client = hygiene::client(self.headers, self.hygiene, self.from);
-            return Fact::Is(self.facts.client(client));
+        match name {
+            "client" => {
+                let client = hygiene::client(self.headers, self.hygiene, self.from);
+                Fact::Is(self.facts.client(client))
+            }
+            "path" => normal::path_fact(self.facts.uri.path()),
+            "query" => self.facts.uri.query().map_or(Fact::Absent, normal::query_fact),
+            _ => match name.strip_prefix("header.") {
+                Some(name) if name.eq_ignore_ascii_case("host") => self.host(),
+                Some(name) => self.header(name),
+                None => self.facts.find(name).into(),
+            },
         }
-        let Some(header) = name.strip_prefix("header.") else {
-            return self.facts.find(name).into();
-        };
-        // A name that was written in lower case, as nearly all are, is found without a copy.
-        let value = self.headers.get(header);
-        value.map(|value| String::from_utf8_lossy(value.as_bytes())).into()
     }
 
     fn peer(&self) -> Option<IpAddr> {
         self.facts.peer()
     }
+}
+
+/// A header's value, in which bytes that are no UTF-8 are replaced by U+FFFD.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()), Cow::Borrowed)
 }
 
 /// The names of statuses, from 100.

@@ -5,6 +5,7 @@
 
 mod authority;
 mod check;
+pub(crate) mod folded;
 mod forwarded;
 mod trace;
 mod upgrade;

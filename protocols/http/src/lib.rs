@@ -10,11 +10,13 @@ mod buffered;
 mod dialect;
 mod download;
 mod exchange;
+mod expansion;
 mod facts;
 pub mod hygiene;
 mod line;
 mod listener;
 mod mirror;
+pub mod normal;
 mod pace;
 mod plain;
 mod pool;
@@ -39,6 +41,7 @@ pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
 pub use facts::{ATTRIBUTES, LATE, LOGGED};
 pub use hygiene::Hygiene;
 pub use listener::Listener;
+pub use normal::path_fault;
 pub use plain::{Http, PROTOCOL};
 pub use pool::PoolPlan;
 pub use proxy::{
@@ -48,7 +51,7 @@ pub use proxy::{
 pub use retry::{Failure, Pushback};
 pub use routes::{
     Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
-    Statuses, Targets, Upgrades, Variables, clusters, path_fault, switched,
+    Statuses, Targets, Upgrades, Variables, clusters, switched,
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{

@@ -34,6 +34,9 @@ const CHUNK: usize = 64 * 1024;
 /// How long a client that has ended its half may take nothing before it is taken for gone.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7). Any stream may have been served.
+const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+
 /// What HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -72,6 +75,8 @@ pub(crate) struct Line {
     refused: Option<Refused>,
     /// Said by a service before its answer, and begun to be written.
     early: Bytes,
+    /// A client that asks for too much is being told so.
+    calming: bool,
     paced: bool,
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
@@ -95,6 +100,7 @@ impl Line {
             passed: BytesMut::new(),
             refused: None,
             early: Bytes::new(),
+            calming: false,
             pauses: [None, None],
             half_closed: None,
             stall: None,
@@ -117,6 +123,9 @@ impl Line {
             }
             if front == PREFACE.len() {
                 self.screen = None;
+                self.notes.http2.set(true);
+                // Nobody looks at its names ahead of their request.
+                self.notes.odd_names.set(true);
                 self.passed = std::mem::take(&mut self.held);
                 return Poll::Ready(Ok(true));
             }
@@ -163,6 +172,7 @@ impl Line {
             }
             let now = Instant::now();
             self.notes.moved.set(Some(now));
+            self.notes.received.set(self.notes.received.get() + bytes.filled().len() as u64);
             if bytes.filled().is_empty() {
                 self.notes.ended.set(true);
             }
@@ -181,6 +191,7 @@ impl Line {
             self.held.extend_from_slice(fresh);
         }
         let look = screen.look(if direct { fresh } else { &self.held });
+        self.notes.odd_names.set(screen.has_odd_names());
         let owes = screen.in_head() || screen.in_body();
         if owes != self.notes.owes_since.get().is_some() {
             self.notes.owes_since.set(owes.then(Instant::now));
@@ -282,6 +293,11 @@ impl Line {
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() && self.notes.at_rest.get() {
             self.early = self.notes.early.take().into();
+            if self.notes.flood.get() && !self.calming {
+                // All frames of hyper are written, and so another one may be.
+                self.calming = true;
+                self.early = Bytes::from_static(&CALM);
+            }
         }
         while !self.early.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.early);
@@ -401,6 +417,9 @@ impl Write for Line {
         }
         self.notes.at_rest.set(true);
         ready!(self.poll_early(cx))?;
+        if self.calming {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

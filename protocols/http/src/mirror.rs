@@ -49,5 +49,5 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
 
 /// A body that nobody has to send twice.
 pub(crate) fn once(body: Body) -> Rc<Source> {
-    Source::new(body, 0, None)
+    Source::new(body, 0, None, None)
 }

@@ -4,11 +4,15 @@ use crate::{
     body::Body,
     buffered::Buffered,
     dialect::{Asked, Dialect, Judged, Misdirected, No},
-    facts::{ATTRIBUTES, LATE, LOGGED, named},
-    routes::{Routes, Statuses, path_fault},
+    facts::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, named},
+    normal::path_fault,
+    routes::{Routes, Statuses},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, request,
+    response,
+};
 use operation::{Extra, Outcome, Protocol, Reason};
 use std::time::Duration;
 
@@ -21,7 +25,7 @@ pub const PROTOCOL: Protocol = Protocol {
     attributes: ATTRIBUTES,
     late: LATE,
     logged: LOGGED,
-    logged_with_values: &["query"],
+    logged_with_values: LOGGED_WITH_VALUES,
     ..Protocol::plain("http")
 };
 
@@ -41,21 +45,33 @@ impl Dialect for Http {
         const { &PROTOCOL }
     }
 
+    fn headers(&self) -> &[HeaderName] {
+        self.routes.headers()
+    }
+
     fn read(
         &self,
         head: &mut request::Parts,
         host: &str,
         _: &Buffered,
     ) -> Result<Asked, Misdirected> {
-        if let Some(fault) = path_fault(head.uri.path()) {
+        let ambiguous = |fault| {
             let answer = told(StatusCode::BAD_REQUEST, "path", fault, None);
-            return Err(Misdirected { reason: "path", answer });
+            Misdirected { reason: "path", answer }
+        };
+        if let Some(fault) = path_fault(head.uri.path()) {
+            return Err(ambiguous(fault));
         }
         let found = self.routes.find(head, host);
         let (route, captures) = found.ok_or_else(|| Misdirected {
             reason: "no_route",
             answer: told(StatusCode::NOT_FOUND, "no_route", "no route takes this request", None),
         })?;
+        if self.routes.reads_as_another(head, host, &route) {
+            return Err(ambiguous(
+                "with its encoded slash or backslash as a slash, the path is another route's",
+            ));
+        }
         Ok(Asked { route, captures, patience: None, translator: None })
     }
 

@@ -4,7 +4,6 @@ mod answer;
 mod compile;
 mod edit;
 mod matching;
-mod path;
 mod pattern;
 mod retry;
 mod rewrite;
@@ -13,13 +12,13 @@ mod targets;
 mod template;
 mod value;
 
+use crate::normal;
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
 pub use answer::{Fixed, Redirect};
 use edit::Edits;
 pub use edit::{Rendered, Variables};
-use http::{HeaderMap, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
 use matching::Matching;
-pub use path::path_fault;
 pub use retry::{Retry, RetryOn};
 use rewrite::Rewrite;
 pub use statuses::Statuses;
@@ -32,6 +31,8 @@ use values::Mistake;
 #[derive(Clone, Debug)]
 pub struct Routes {
     list: Box<[Arc<Route>]>,
+    /// The headers of requests that any of them looks at or edits.
+    headers: Box<[HeaderName]>,
 }
 
 /// What holds for a route that says nothing else.
@@ -137,7 +138,7 @@ impl Routes {
     /// # Errors
     /// Every mistake, not just the first.
     pub fn new(settings: &[RouteSettings], defaults: Defaults) -> Result<Self, Vec<Mistake>> {
-        compile::routes(settings, defaults).map(|list| Self { list: list.into() })
+        compile::routes(settings, defaults).map(Self::of)
     }
 
     /// Everything to one cluster, as the route `default`.
@@ -160,26 +161,65 @@ impl Routes {
             response_edits: Edits::default(),
             captures: false,
         };
-        Self { list: Box::new([Arc::new(route)]) }
+        Self::of(vec![Arc::new(route)])
+    }
+
+    fn of(list: Vec<Arc<Route>>) -> Self {
+        let mut headers = Vec::new();
+        for route in &list {
+            let matched = route.matching.headers.iter().map(|(name, _)| name);
+            headers.extend(matched.chain(route.request_edits.names()).cloned());
+        }
+        Self { list: list.into(), headers: headers.into() }
+    }
+
+    /// The headers of requests that any of them looks at or edits.
+    pub fn headers(&self) -> &[HeaderName] {
+        &self.headers
     }
 
     /// These, and then those.
     #[must_use]
     pub fn followed_by(self, others: Self) -> Self {
-        Self { list: self.list.into_iter().chain(others.list).collect() }
+        Self::of(self.list.into_iter().chain(others.list).collect())
     }
 
     /// The first route that matches. `host` is the authority that the request is for, without
-    /// the port and in lower case. Paths that `path_fault` refuses are not to come here.
+    /// the port and in normal form. Paths that `path_fault` refuses are not to come here.
     pub fn find(&self, head: &request::Parts, host: &str) -> Option<(Arc<Route>, Captures)> {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let path = path::normal(head.uri.path());
-        let route = self.list.iter().find(|route| route.matching.fits(head, host, &path))?;
+        let path = normal::path(head.uri.path());
+        let route = self.taken(head, host, &path)?;
         let captures = match route.captures {
-            true => route.matching.path.captures(&path),
+            true => route.matching.path.captures(&normal::unreserved(head.uri.path()), &path),
             false => Captures::default(),
         };
         Some((Arc::clone(route), captures))
+    }
+
+    fn taken(&self, head: &request::Parts, host: &str, path: &str) -> Option<&Arc<Route>> {
+        self.list.iter().find(|route| route.matching.fits(head, host, path))
+    }
+
+    /// Whether a service that takes an encoded slash, or a backslash, for a slash reads a path that
+    /// is another route's than `route`, which took the request. A route that looks at segments or
+    /// characters means the path as it is written, unless the proxy itself answers on the other.
+    pub(crate) fn reads_as_another(
+        &self,
+        head: &request::Parts,
+        host: &str,
+        route: &Arc<Route>,
+    ) -> bool {
+        let path = head.uri.path();
+        // Nearly every path has neither.
+        if memchr::memchr2(b'%', b'\\', path.as_bytes()).is_none() {
+            return false;
+        }
+        let other = normal::other_reading(&normal::path(path));
+        let other = other.and_then(|path| self.taken(head, host, &path));
+        other.is_some_and(|other| {
+            let answers = !matches!(other.action, Action::Forward(_));
+            !Arc::ptr_eq(other, route) && (answers || !route.matching.path.is_close())
+        })
     }
 
     /// All of them, in order.

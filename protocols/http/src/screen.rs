@@ -14,9 +14,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chunk::is_forbidden as is_forbidden_trailer;
 use chunk::{Chunks, Step};
 pub use fault::Fault;
 use head::{Body, Head};
+pub(crate) use line::is_odd;
+pub(crate) use target::is_plain as is_target;
 
 /// How much of a request may come in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub struct Screen {
     /// The client sends no request after the one at hand.
     last: bool,
     requests: u64,
+    odd_names: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,7 @@ impl Screen {
     /// The screen of a new connection.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, at: At::Head(Head::default()), last: false, requests: 0 }
+        Self { limits, at: At::Head(Head::default()), last: false, requests: 0, odd_names: false }
     }
 
     /// Looks at the bytes that were not let through yet, from the front: those held, and new ones
@@ -120,6 +124,7 @@ impl Screen {
                 let Some(read) = head.look(bytes, &self.limits)? else { return Ok(0) };
                 self.requests += 1;
                 self.last = read.last;
+                self.odd_names |= read.odd;
                 self.at = match read.body {
                     _ if read.upgrade => At::Upgrade,
                     Body::Length(0) => self.rest(),
@@ -207,6 +212,13 @@ impl Screen {
     #[must_use]
     pub fn in_body(&self) -> bool {
         matches!(self.at, At::Body(_) | At::Chunks(_))
+    }
+
+    /// Whether a header of any request so far had a name of other characters than letters, digits
+    /// and `-`.
+    #[must_use]
+    pub fn has_odd_names(&self) -> bool {
+        self.odd_names
     }
 
     /// How many heads have passed.

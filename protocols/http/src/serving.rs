@@ -116,7 +116,7 @@ impl Serving {
             body = translator.ask(head, body);
         }
         let route = &self.asked.route;
-        let source = Source::new(body, keeps(route), route.max_request_body);
+        let source = Source::new(body, keeps(route), route.max_request_body, Some(&self.visit));
         if source.is_sent() {
             self.record.sent.set(Some(went_on));
         }

@@ -5,6 +5,7 @@ use crate::{
     body::{Body, BodyError},
     pace::Pace,
     record::Record,
+    visit::Visit,
 };
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -39,6 +40,8 @@ pub(crate) struct Source {
     /// How many bytes may be kept, and how many there may be at all.
     keeps: usize,
     most: u64,
+    /// Whose connection it comes by, where its trailers are to be looked at.
+    visit: Option<Rc<Visit>>,
     state: Cell<State>,
     sent: Cell<bool>,
 }
@@ -73,14 +76,21 @@ pub(crate) enum State {
 }
 
 impl Source {
-    /// A body of at most `most` bytes, of which `keeps` are kept to be sent again.
-    pub(crate) fn new(body: Body, keeps: usize, most: Option<u64>) -> Rc<Self> {
+    /// A body of at most `most` bytes, of which `keeps` are kept to be sent again. Trailers that came
+    /// by this visit are screened.
+    pub(crate) fn new(
+        body: Body,
+        keeps: usize,
+        most: Option<u64>,
+        visit: Option<&Rc<Visit>>,
+    ) -> Rc<Self> {
         let sent = Cell::new(body.is_end_stream());
         let inner = Inner { body, kept: Vec::new(), size: 0, total: 0, ended: sent.get() };
         Rc::new(Self {
             inner: RefCell::new(inner),
             keeps,
             most: most.unwrap_or(u64::MAX),
+            visit: visit.cloned(),
             state: Cell::default(),
             sent,
         })
@@ -142,12 +152,12 @@ impl Source {
                 return Poll::Ready(None);
             }
         };
-        let piece = match frame.into_data() {
-            Ok(data) => Piece::Data(data),
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => Piece::Trailers(trailers),
-                Err(_) => return Poll::Ready(None),
-            },
+        let piece = match self.piece(frame) {
+            Some(Ok(piece)) => piece,
+            ended => {
+                inner.ended = true;
+                return Poll::Ready(ended);
+            }
         };
         if let Piece::Data(data) = &piece {
             inner.total += data.len() as u64;
@@ -172,6 +182,24 @@ impl Source {
             }
         }
         Poll::Ready(Some(Ok(piece)))
+    }
+
+    /// What a frame brings; `None` if nothing is left of it, and so the body has ended.
+    fn piece(&self, frame: Frame<Bytes>) -> Option<Result<Piece, BodyError>> {
+        let frame = match frame.into_data() {
+            Ok(data) => return Some(Ok(Piece::Data(data))),
+            Err(frame) => frame,
+        };
+        let mut trailers = frame.into_trailers().unwrap_or_default();
+        if !self.visit.as_ref().is_none_or(|visit| visit.screen(&mut trailers)) {
+            self.state.set(State::Broken);
+            return Some(Err(Flood.into()));
+        }
+        if trailers.is_empty() {
+            self.sent.set(true);
+            return None;
+        }
+        Some(Ok(Piece::Trailers(trailers)))
     }
 
     fn is_end(&self, at: usize) -> bool {
@@ -207,6 +235,18 @@ impl fmt::Display for TooLarge {
 }
 
 impl Error for TooLarge {}
+
+/// The request's trailers are more than its client may send.
+#[derive(Debug)]
+struct Flood;
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's trailers are more than they may be")
+    }
+}
+
+impl Error for Flood {}
 
 /// Whether the service wants a body that its client holds back (`expect: 100-continue`).
 #[derive(Default)]

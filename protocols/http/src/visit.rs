@@ -2,15 +2,18 @@
 
 use crate::{
     buffered::Buffered,
-    hygiene::Peer,
+    expansion::{self, Expansion},
+    facts,
+    hygiene::{Peer, folded},
     line::Notes,
     proxy::{Door, Lease, Phase, Wish},
     record::Record,
+    screen::is_forbidden_trailer,
     server::Server,
     wire::Own,
 };
-use http::Version;
-use operation::{Close, No};
+use http::{HeaderMap, Version};
+use operation::{Close, No, Violation};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -39,6 +42,8 @@ pub(crate) struct Visit {
     pub(crate) taken: Cell<Instant>,
     /// How many there were.
     pub(crate) served: Cell<u64>,
+    /// What HTTP/2's compression may make of the client's bytes.
+    expansion: Expansion,
     /// What every request is told, where the connection may not be.
     pub(crate) turned_away: Option<No>,
     /// Why the connection ends.
@@ -118,6 +123,7 @@ impl Visit {
             offered: Cell::new(0),
             taken: Cell::new(Instant::now()),
             served: Cell::new(0),
+            expansion: Expansion::new(Instant::now()),
             close: Cell::new(Close::ClientReset),
             last: Cell::new(turned_away.is_some()),
             turned_away,
@@ -137,6 +143,50 @@ impl Visit {
     /// from. A client of HTTP/2 can have the proxy wait with a window of zero, and its socket open.
     pub(crate) fn offered_since(&self) -> Option<Instant> {
         (self.offered.get() > 0).then(|| self.taken.get())
+    }
+
+    /// Whether the client may send headers of so many bytes, which is always so in HTTP/1. If not,
+    /// its connection ends.
+    pub(crate) fn affords(&self, headers: &HeaderMap, size: u64) -> bool {
+        if !self.notes.http2.get() {
+            return true;
+        }
+        let received = self.notes.received.get();
+        let affords = self.expansion.affords(headers, size, received, Instant::now());
+        if !affords && !self.notes.flood.replace(true) {
+            self.door.violation(expansion::VIOLATION);
+            self.close.set(Close::ClientViolation);
+        }
+        affords
+    }
+
+    /// Takes away the headers whose names are read as others that count. Returns whether a name is
+    /// left that is not of letters, digits and `-` alone.
+    pub(crate) fn take_away_folded(&self, headers: &mut HeaderMap) -> bool {
+        if !self.notes.odd_names.get() {
+            return false;
+        }
+        let (folded, odd) = folded::take_away(headers, self.server.dialect.headers());
+        if folded > 0 {
+            self.door.violation(folded::VIOLATION);
+        }
+        odd
+    }
+
+    /// Takes away the trailers that may not be any; false if the client may send none at all.
+    pub(crate) fn screen(&self, trailers: &mut HeaderMap) -> bool {
+        if !self.affords(trailers, facts::size(0, trailers)) {
+            return false;
+        }
+        if trailers.len() > self.server.plan.max_headers {
+            trailers.clear();
+            self.door.violation(Violation("too_many_trailers"));
+        }
+        let routes = self.server.dialect.headers();
+        if folded::take_away_trailers(trailers, routes, is_forbidden_trailer) > 0 {
+            self.door.violation(Violation("forbidden_trailer"));
+        }
+        true
     }
 
     /// Tells streams if endpoints wish something else of their connections.

@@ -57,7 +57,11 @@ impl Policies<'_> {
                 self.report.fault(*at, fault);
             }
         }
-        let texts: Vec<&str> = globs.iter().map(|(_, text)| *text).collect();
+        // A protocol may tell the same value in another form, in which the glob has to fit it.
+        let normal = globs.iter().filter_map(|(_, text)| protocols::glob(key, text));
+        let normal: Vec<String> = normal.collect();
+        let written = globs.iter().map(|(_, text)| *text);
+        let texts: Vec<&str> = written.chain(normal.iter().map(String::as_str)).collect();
         for (index, fault) in made.add(key, &texts).err().unwrap_or_default() {
             self.report.fault(globs.get(index).map_or(at, |(at, _)| *at), fault);
         }

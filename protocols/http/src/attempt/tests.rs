@@ -81,7 +81,7 @@ fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
 fn whom_a_request_is_for_is_told_as_its_version_has_it() {
     let shop = HeaderValue::from_static("shop.example:8080");
     let request = |http2, authority: Option<&HeaderValue>| {
-        let body = Upload::new(&Source::new(Body::Empty, 0, None), None);
+        let body = Upload::new(&Source::new(Body::Empty, 0, None, None), None);
         let asked = Request::get("http://other.example/a?b").header("host", "other.example");
         let mut request = asked.body(body).unwrap();
         address(&mut request, authority, http2);

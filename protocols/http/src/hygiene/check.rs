@@ -1,11 +1,16 @@
 //! What a request's head must be, whichever version of HTTP it came by: what the framing layers
 //! accept and no service should ever see is refused here.
 //!
-//! Sources: RFC 9110 §4.2, §7, §9.3.6 and §10.1.4, RFC 9112 §3.2, RFC 9113 §8.
+//! Sources: RFC 9110 §4.2, §5.3, §7, §9.1, §9.3.6, §9.3.8, §10.1.1 and §10.1.4, RFC 9112 §3.2, RFC
+//! 9113 §8.
+
+mod fields;
+mod method;
 
 use super::{Authority, Flaw};
+use crate::screen::is_target;
 use http::{
-    HeaderMap, Method, Version,
+    HeaderMap, HeaderName, Method, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request,
     uri::Scheme,
@@ -21,20 +26,30 @@ use hyper::ext::Protocol;
 pub fn check(head: &request::Parts) -> Result<Authority, Flaw> {
     if head.version >= Version::HTTP_2 {
         no_connection_headers(&head.headers)?;
+        fields::framed(&head.headers)?;
+        characters(head)?;
     }
+    method::check(&head.method, &head.headers)?;
+    fields::check(&head.headers)?;
     length(&head.headers)?;
     let authority = authority(head)?;
     target(head, &authority)?;
     Ok(authority)
 }
 
+/// The headers that HTTP/2 has none of.
+static OF_CONNECTIONS: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
 /// RFC 9113 §8.2.2: what is said of a connection is no part of a stream.
 fn no_connection_headers(headers: &HeaderMap) -> Result<(), Flaw> {
-    let connection = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
-    if connection.iter().any(|name| headers.contains_key(name))
-        || headers.contains_key("keep-alive")
-        || headers.contains_key("proxy-connection")
-    {
+    // One look at all names costs less than to search for each of these.
+    if headers.keys().any(|name| OF_CONNECTIONS.contains(name)) {
         let message = "HTTP/2 has no headers about connections, such as `connection`";
         return Err(Flaw::bad("connection_header", message));
     }
@@ -44,8 +59,18 @@ fn no_connection_headers(headers: &HeaderMap) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// One length of digits, or none. RFC 9110 §8.6 lets equal lengths pass; who sends them wants to
-/// be read differently by two readers.
+/// A target has the same characters as in HTTP/1.1, whose screen lets no others pass.
+fn characters(head: &request::Parts) -> Result<(), Flaw> {
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    if is_target(target.as_bytes()) {
+        return Ok(());
+    }
+    let message = "the target has characters that a URI can't have; percent-encode them";
+    Err(Flaw::bad("invalid_target", message))
+}
+
+/// One length of digits without a zero ahead of them, or none. RFC 9110 §8.6 lets equal lengths
+/// pass; who sends them wants to be read differently by two readers.
 fn length(headers: &HeaderMap) -> Result<(), Flaw> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(()) };
@@ -57,9 +82,13 @@ fn length(headers: &HeaderMap) -> Result<(), Flaw> {
         return Err(Flaw::bad("content_length", message));
     }
     let digits = length.as_bytes();
-    let number = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    let number = length.to_str().ok().and_then(|length| length.parse::<i64>().ok());
     if number.is_none() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Flaw::bad("content_length", "`content-length` is not a number"));
+    }
+    if digits.len() > 1 && digits.starts_with(b"0") {
+        let message = "`content-length` has a zero before its first digit";
+        return Err(Flaw::bad("content_length", message));
     }
     Ok(())
 }

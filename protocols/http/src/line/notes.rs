@@ -23,6 +23,14 @@ pub(crate) struct Notes {
     pub(crate) owes_since: Cell<Option<Instant>>,
     /// The client took nothing for as long as it may.
     pub(crate) stalled: Cell<bool>,
+    /// How many bytes were read.
+    pub(crate) received: Cell<u64>,
+    /// The client speaks HTTP/2.
+    pub(crate) http2: Cell<bool>,
+    /// A header of some request may have a name of other characters than letters, digits and `-`.
+    pub(crate) odd_names: Cell<bool>,
+    /// A client of HTTP/2 asks for too much: it is told so, and its connection ends.
+    pub(crate) flood: Cell<bool>,
     /// The client's socket broke.
     pub(crate) broken: Cell<bool>,
     /// The client ended its half.

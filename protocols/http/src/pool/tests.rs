@@ -47,7 +47,7 @@ async fn reach(pool: &Rc<Pool>) -> Wire {
 
 /// Sends a request, and takes the whole answer. `false` if there is none.
 async fn asks(wire: &mut Wire, path: &str) -> bool {
-    let body = Upload::new(&Source::new(Body::Empty, 0, None), None);
+    let body = Upload::new(&Source::new(Body::Empty, 0, None, None), None);
     let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
     let Ok(answer) = wire.send(request).await else { return false };
     let whole = wire.drive(answer.into_body().collect()).await;

@@ -207,6 +207,11 @@ impl Edits {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
+    /// The headers that they take away or write.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.remove.iter().chain(self.set.iter().chain(&self.add).map(|(name, _)| name))
+    }
+
     /// Whether they need what the match names.
     pub(super) fn captures(&self) -> bool {
         self.set.iter().chain(&self.add).any(|(_, value)| value.captures())

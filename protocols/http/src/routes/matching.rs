@@ -1,10 +1,10 @@
 //! Which requests a route is for.
 
 use super::{
-    path::{after, decoded},
     template::{Captures, Template},
     value::ValueTest,
 };
+use crate::normal::{after, decoded};
 use http::{HeaderName, Method, request};
 use regex::Regex;
 use std::sync::Arc;
@@ -105,6 +105,11 @@ impl PathTest {
         }
     }
 
+    /// Whether it looks at segments or characters, and so tells an encoded slash from a slash.
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, PathTest::Template(_) | PathTest::Regex(..))
+    }
+
     /// What it names in paths.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         match self {
@@ -114,8 +119,10 @@ impl PathTest {
         }
     }
 
-    /// The pieces of a path that fits.
-    pub(super) fn captures(&self, path: &str) -> Captures {
+    /// The pieces of a path that fits in its normal form, `normal`. They are taken from `path`, the
+    /// client's own spelling, where that fits too.
+    pub(super) fn captures(&self, path: &str, normal: &str) -> Captures {
+        let path = if self.fits(path) { path } else { normal };
         let mut pieces = Vec::new();
         match self {
             PathTest::Any | PathTest::Exact(_) | PathTest::Prefix(_) => {}

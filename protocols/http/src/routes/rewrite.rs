@@ -1,9 +1,7 @@
 //! What a path and a host become on the way to a service.
 
-use super::{
-    path::{after, normal, path_fault},
-    template::{Captures, Filled},
-};
+use super::template::{Captures, Filled};
+use crate::normal::{self, path_fault, unreserved};
 use http::{HeaderValue, Uri, header::HOST, request, uri::Authority};
 use regex::Regex;
 
@@ -80,6 +78,14 @@ pub(super) fn with_query(path: &str, query: Option<&str>) -> String {
     }
 }
 
+/// What follows in a path behind as many segments as a prefix has. The prefix does not end in a
+/// slash.
+fn behind<'p>(path: &'p str, prefix: &str) -> &'p str {
+    let segments = prefix.matches('/').count();
+    let end = path.match_indices('/').nth(segments).map_or(path.len(), |(at, _)| at);
+    &path[end..]
+}
+
 impl NewPath {
     /// Whether it needs what the match names.
     pub(super) fn captures(&self) -> bool {
@@ -100,14 +106,18 @@ impl NewPath {
         }
         let new = match self {
             NewPath::Same => return Ok(None),
-            NewPath::Prefix(old, new) => match after(&normal(path), old) {
-                Some(rest) if new.is_empty() && rest.is_empty() => "/".to_owned(),
-                Some(rest) => format!("{new}{rest}"),
-                None => return Ok(None),
-            },
+            NewPath::Prefix(old, new) => {
+                if normal::after(&normal::path(path), old).is_none() {
+                    return Ok(None);
+                }
+                match (new.as_ref(), behind(&unreserved(path), old)) {
+                    ("", "") => "/".to_owned(),
+                    (new, rest) => format!("{new}{rest}"),
+                }
+            }
             NewPath::Filled(filled) => filled.fill(captures),
             NewPath::Pattern(regex, by) => {
-                let new = regex.replace_all(&normal(path), &**by).into_owned();
+                let new = regex.replace_all(&unreserved(path), &**by).into_owned();
                 if new.starts_with('/') { new } else { format!("/{new}") }
             }
         };

@@ -1,6 +1,6 @@
 //! Paths with names in them: `/users/{id}/{rest=**}`, matched and filled in.
 
-use super::path::{normal, path_fault};
+use crate::normal::{self, path_fault};
 use std::sync::Arc;
 use values::Fault;
 
@@ -213,7 +213,7 @@ pub(super) fn literal(text: &str) -> Result<Box<str>, Fault> {
         let message = format!("`{text}` has a character that a path can't have: {odd:?}");
         return Err(Fault::new(message, format!("write `{encoded}` for it")));
     }
-    Ok(normal(text).into())
+    Ok(normal::path(text).into())
 }
 
 #[cfg(test)]

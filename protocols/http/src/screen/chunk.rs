@@ -48,6 +48,11 @@ const FORBIDDEN: [&str; 28] = [
     "upgrade",
 ];
 
+/// Whether a field may not be a trailer.
+pub(crate) fn is_forbidden(name: &str) -> bool {
+    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+}
+
 /// A body in chunks that is on its way.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {

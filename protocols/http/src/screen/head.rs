@@ -21,6 +21,8 @@ pub(super) struct Head {
     blank: bool,
     asked: Option<Asked>,
     headers: usize,
+    /// A header has a name of other characters than letters, digits and `-`.
+    odd: bool,
     host: Option<Range<usize>>,
     length: Option<u64>,
     chunked: bool,
@@ -52,6 +54,8 @@ pub(super) struct Read {
     pub(super) upgrade: bool,
     /// The client sends no request after it.
     pub(super) last: bool,
+    /// A header has a name of other characters than letters, digits and `-`.
+    pub(super) odd: bool,
 }
 
 /// How a body's end is told.
@@ -111,8 +115,9 @@ impl Head {
     }
 
     fn header(&mut self, line: &[u8], start: usize) -> Result<(), Fault> {
-        let Field { name, value, place } = Field::read(line, self.headers == 0)?;
+        let Field { name, value, place, odd } = Field::read(line, self.headers == 0)?;
         self.headers += 1;
+        self.odd |= odd;
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             4 if is("host") => {
@@ -200,6 +205,7 @@ impl Head {
             body,
             upgrade: asked.connect || (asked.newer && bodiless && self.upgrade && self.protocol),
             last: self.close || !(asked.newer || self.keep_alive),
+            odd: self.odd,
         })
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Field<'b> {
     pub(super) value: &'b [u8],
     /// Where the value stands in the line.
     pub(super) place: Range<usize>,
+    /// Whether the name has other characters than letters, digits and `-`.
+    pub(super) odd: bool,
 }
 
 impl<'b> Field<'b> {
@@ -62,7 +64,8 @@ impl<'b> Field<'b> {
         }
         let colon = memchr::memchr(b':', line).ok_or(fault::MISSING_COLON)?;
         let name = &line[..colon];
-        if !is_token(name) {
+        let class = name.iter().fold(TOKEN | USUAL, |class, byte| class & CLASS[*byte as usize]);
+        if name.is_empty() || class & TOKEN == 0 {
             return Err(match name {
                 [] => fault::EMPTY_HEADER_NAME,
                 [.., b' ' | b'\t'] => fault::SPACE_BEFORE_COLON,
@@ -76,7 +79,8 @@ impl<'b> Field<'b> {
         let before = value.iter().take_while(|byte| is_blank(**byte)).count();
         let start = colon + 1 + before;
         let value = trim(value);
-        Ok(Field { name, value, place: start..start + value.len() })
+        let odd = class & USUAL == 0;
+        Ok(Field { name, value, place: start..start + value.len(), odd })
     }
 }
 
@@ -110,20 +114,32 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn is_tchar(byte: u8) -> bool {
-    TCHAR[byte as usize]
+    CLASS[byte as usize] & TOKEN != 0
 }
 
-static TCHAR: [bool; 256] = {
-    let mut table = [false; 256];
+/// Whether a name has other characters than letters, digits and `-`.
+pub(crate) fn is_odd(name: &str) -> bool {
+    name.bytes().fold(USUAL, |class, byte| class & CLASS[byte as usize]) == 0
+}
+
+/// A character of a token.
+const TOKEN: u8 = 1;
+/// A character that nearly all names are made of.
+const USUAL: u8 = 2;
+
+static CLASS: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        if (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-' {
+            table[byte] = TOKEN | USUAL;
+        }
         byte += 1;
     }
-    let others = b"!#$%&'*+-.^_`|~";
+    let others = b"!#$%&'*+.^_`|~";
     let mut at = 0;
     while at < others.len() {
-        table[others[at] as usize] = true;
+        table[others[at] as usize] = TOKEN;
         at += 1;
     }
     table

@@ -50,13 +50,16 @@ fn absolute(target: &[u8]) -> Result<Form, Fault> {
     Ok(Form::Absolute(scheme.len()..scheme.len() + end, port))
 }
 
-/// Path and query have the characters of a URI, and those few others that hyper lets pass.
 fn path(bytes: &[u8]) -> Result<(), Fault> {
+    if is_plain(bytes) { Ok(()) } else { Err(unreadable(bytes)) }
+}
+
+/// Whether path and query have the characters of a URI, and those few others that hyper lets pass.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     let end = memchr::memchr(b'?', bytes).unwrap_or(bytes.len());
     let (path, query) = bytes.split_at(end);
-    let path = path.iter().all(|byte| CLASS[*byte as usize] & PATH != 0);
-    let query = query.iter().all(|byte| CLASS[*byte as usize] & QUERY != 0);
-    if path && query { Ok(()) } else { Err(unreadable(bytes)) }
+    path.iter().all(|byte| CLASS[*byte as usize] & PATH != 0)
+        && query.iter().all(|byte| CLASS[*byte as usize] & QUERY != 0)
 }
 
 fn unreadable(target: &[u8]) -> Fault {

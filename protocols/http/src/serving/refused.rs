@@ -86,7 +86,7 @@ impl Serving {
                 return Ok(self.refuse(&Refusal::new(reason, "it can't be read"), &end));
             }
             self.record.settle(&End::of(Outcome::Cancelled, Close::ClientReset.as_str()));
-            return Err(Silence);
+            return Err(Silence::Closed);
         };
         self.visit.last.set(true);
         let answer = flawed(&self.visit, fault.status, fault.violation, fault.message);
@@ -106,6 +106,6 @@ impl Serving {
     pub(super) fn cut(&self, reset: bool) -> Silence {
         self.record.settle(&End::of(Outcome::Lost, Close::Injected.as_str()));
         self.visit.cut(self.record.facts.version, Close::Injected, reset);
-        Silence
+        Silence::Closed
     }
 }

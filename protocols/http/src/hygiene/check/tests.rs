@@ -16,7 +16,7 @@ fn flaw(
     headers: &[(&str, &str)],
 ) -> Option<&'static str> {
     let flaw = check(&head(method, version, uri, headers)).err()?;
-    assert_eq!(flaw.status, 400);
+    assert_eq!(flaw.status, if flaw.violation.0 == "unknown_expectation" { 417 } else { 400 });
     assert!(!flaw.message.is_empty());
     Some(flaw.violation.0)
 }
@@ -32,7 +32,7 @@ fn plain_requests_go_on() {
         ("GET", V1, "http://shop/a", &[("host", "SHOP:80")], "shop"),
         ("GET", V1, "http://[::1]:8080", &[("host", "[::1]:8080")], "::1"),
         ("OPTIONS", V1, "*", &[("host", "shop")], "shop"),
-        ("POST", V1, "/", &[("host", "shop"), ("content-length", "18446744073709551615")], "shop"),
+        ("POST", V1, "/", &[("host", "shop"), ("content-length", "9223372036854775807")], "shop"),
         ("GET", V0, "/", &[], ""),
         ("CONNECT", V1, "db:5432", &[], "db"),
         ("CONNECT", V1, "db:5432", &[("host", "db:5432")], "db"),
@@ -119,7 +119,9 @@ fn a_length_is_told_once_and_in_digits() {
         &["1 "],
         &[""],
         &["0x1"],
-        &["18446744073709551616"],
+        &["9223372036854775808"],
+        &["00"],
+        &["00003"],
         &["1", "1"],
         &["1", "2"],
     ] {
@@ -135,4 +137,65 @@ fn a_length_is_told_once_and_in_digits() {
 fn a_fragment_does_not_go_on() {
     let head = head("GET", V1, "/a?b#c", &[("host", "a")]);
     assert_eq!(head.uri.to_string(), "/a?b");
+}
+
+#[test]
+fn a_known_method_is_in_capitals() {
+    let host = &[("host", "a")];
+    for method in ["delete", "Get", "oPTIONS", "propfind", "m-search"] {
+        assert_eq!(flaw(method, V1, "/", host), Some("method_case"), "{method}");
+        assert_eq!(flaw(method, V2, "http://a/", &[]), Some("method_case"), "{method}");
+    }
+    for method in ["DELETE", "frob", "Frob", "FROB"] {
+        assert_eq!(flaw(method, V1, "/", host), None, "{method}");
+    }
+    assert_eq!(flaw(&"X".repeat(33), V2, "http://a/", &[]), Some("invalid_method"));
+    assert_eq!(flaw(&"X".repeat(32), V2, "http://a/", &[]), None);
+}
+
+#[test]
+fn a_trace_has_no_credentials() {
+    for name in ["authorization", "proxy-authorization", "cookie"] {
+        let headers = &[("host", "a"), (name, "secret")];
+        assert_eq!(flaw("TRACE", V1, "/", headers), Some("trace_with_credentials"), "{name}");
+        assert_eq!(flaw("GET", V1, "/", headers), None, "{name}");
+    }
+    assert_eq!(flaw("TRACE", V1, "/", &[("host", "a")]), None);
+}
+
+#[test]
+fn a_header_with_one_value_is_there_once() {
+    for name in ["authorization", "content-type", "user-agent", "referer", "range", "origin"] {
+        let twice = &[("host", "a"), (name, "1"), (name, "1")];
+        assert_eq!(flaw("GET", V1, "/", twice), Some("repeated_header"), "{name}");
+        assert_eq!(flaw("GET", V1, "/", &twice[..2]), None, "{name}");
+    }
+    for name in ["accept", "cookie", "x-debug", "if-none-match", "via", "cache-control"] {
+        assert_eq!(flaw("GET", V1, "/", &[("host", "a"), (name, "1"), (name, "2")]), None);
+    }
+}
+
+#[test]
+fn nothing_is_expected_but_to_go_on() {
+    for (value, word) in
+        [("100-continue", None), ("100-Continue", None), ("junk", Some("unknown_expectation"))]
+    {
+        assert_eq!(flaw("POST", V2, "http://a/", &[("expect", value)]), word, "{value}");
+        assert_eq!(flaw("POST", V1, "/", &[("host", "a"), ("expect", value)]), word, "{value}");
+    }
+}
+
+#[test]
+fn http2_is_held_to_what_the_screen_holds_http1_to() {
+    let ask = |uri, headers: &[(&str, &str)]| flaw("GET", V2, uri, headers);
+    assert_eq!(ask("http://a/caf\u{e9}", &[]), Some("invalid_target"));
+    assert_eq!(ask("http://a/?q=caf\u{e9}", &[]), Some("invalid_target"));
+    assert_eq!(ask("http://a/?q=`", &[]), None);
+    for value in [" 1", "1 ", "\t1", "1\t"] {
+        assert_eq!(ask("http://a/", &[("x-debug", value)]), Some("blank_around_value"));
+    }
+    assert_eq!(ask("http://a/", &[("x-debug", "a b")]), None);
+    for name in ["content_length", "transfer_encoding"] {
+        assert_eq!(ask("http://a/", &[(name, "5")]), Some("disguised_header"));
+    }
 }

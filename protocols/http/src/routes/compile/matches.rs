@@ -2,6 +2,7 @@
 
 use super::{Place, methods};
 use crate::{
+    normal,
     routes::{
         matching::{HostTest, Matching, PathTest},
         pattern,
@@ -56,14 +57,13 @@ fn host(text: &str) -> Result<Option<HostTest>, Fault> {
         return Ok(None);
     }
     let shape = "write `shop.example.com`, `*.example.com` or `shop.*`";
-    let lower = text.to_ascii_lowercase();
+    let lower = normal::host(&text.to_ascii_lowercase()).into_owned();
     let (test, name) = if let Some(end) = lower.strip_prefix('*') {
         (HostTest::Below(end.into()), end.strip_prefix('.'))
     } else if let Some(start) = lower.strip_suffix('*') {
         (HostTest::Begins(start.into()), start.strip_suffix('.'))
     } else {
-        let name = lower.strip_suffix('.').unwrap_or(&lower);
-        (HostTest::Exact(name.into()), Some(name))
+        (HostTest::Exact(normal::written_host(&lower).into()), Some(&*lower))
     };
     let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('*')) else {
         let message = format!("`{text}` is no host: a `*` stands for whole labels at one end");

@@ -1,7 +1,10 @@
 //! Which route takes which request.
 
 use super::{head, routes};
-use crate::routes::{Action, Captures, Defaults, Routes};
+use crate::{
+    normal,
+    routes::{Action, Captures, Defaults, Routes},
+};
 use serde_json::{Value, json};
 
 /// Whether a route with this match takes a request for `host`.
@@ -135,9 +138,11 @@ fn hosts_are_exact_or_have_one_end_open() {
         (json!(["a", "b"]), "c", false),
         (json!(["a", "*"]), "c", true),
         (json!("[::1]"), "[::1]", true),
+        (json!("[::1]"), "[0:0::0:1]", true),
+        (json!("*.example.com."), "shop.example.com", true),
     ] {
         assert_eq!(
-            takes(&json!({ "host": pattern }), "GET /", host, &[]),
+            takes(&json!({ "host": pattern }), "GET /", &normal::written_host(host), &[]),
             expected,
             "{pattern} {host}"
         );
@@ -219,5 +224,66 @@ fn captures_are_made_only_where_they_are_used() {
         let (_, captures) = routes(json!([route])).find(&head("GET /users/7", &[]), "a").unwrap();
         assert_eq!(captures.get("id"), Some("7"), "{extra}");
         assert_eq!(Captures::get(&captures, "other"), None);
+    }
+}
+
+#[test]
+fn an_encoded_slash_leads_past_no_route() {
+    let routes = routes(json!([
+        { "name": "files", "match": { "path_template": "/files/{name}" }, "cluster": "shop" },
+        { "name": "private", "match": { "path_prefix": "/files/private" }, "reply": { "status": 403 } },
+        { "name": "admin", "match": { "path_prefix": "/admin" }, "cluster": "admin" },
+        { "name": "rest", "cluster": "shop" },
+    ]));
+    for (path, name, deceives) in [
+        ("/admin/x", "admin", false),
+        ("/admin%2Fx", "rest", true),
+        ("/admin%5cx", "rest", true),
+        ("/admin\\x", "rest", true),
+        ("/%2Fadmin/x", "rest", true),
+        ("/admin/a%2Fb", "admin", false),
+        ("/other%2Fx", "rest", false),
+        ("/@scope%2fpackage", "rest", false),
+        // A template means one segment, whatever is in it…
+        ("/files/a%2Fb", "files", false),
+        // …unless the proxy itself would answer.
+        ("/files/private%2Fx", "files", true),
+        ("/admin%252Fx", "rest", false),
+    ] {
+        let head = head(&format!("GET {path}"), &[]);
+        let (route, _) = routes.find(&head, "a").unwrap();
+        assert_eq!(&*route.name, name, "{path}");
+        assert_eq!(routes.reads_as_another(&head, "a", &route), deceives, "{path}");
+    }
+}
+
+#[test]
+fn two_spellings_of_a_path_take_one_route() {
+    for (pattern, path) in [
+        (json!({ "path": "/v1:admin" }), "/v1%3Aadmin"),
+        (json!({ "path": "/v1%3aadmin" }), "/v1:admin"),
+        (json!({ "path": "/a@b" }), "/a%40b"),
+        (json!({ "path_prefix": "/a(b)" }), "/a%28b%29/c"),
+        (json!({ "path": "/a{b}" }), "/a%7Bb%7D"),
+        (json!({ "path_template": "/a;b/{c}" }), "/a%3bb/1"),
+        (json!({ "path_regex": "/a=b" }), "/a%3Db"),
+    ] {
+        assert!(takes(&pattern, &format!("GET {path}"), "a", &[]), "{pattern} {path}");
+    }
+}
+
+#[test]
+fn what_is_captured_or_goes_on_is_as_the_client_spelt_it() {
+    let routes = routes(json!([
+        { "name": "user", "match": { "path_template": "/users/{id}" }, "rewrite": { "path": "/u/{id}" }, "cluster": "a" },
+        { "name": "cart", "match": { "path_prefix": "/c@rt" }, "rewrite": { "prefix": "/v2" }, "cluster": "a" },
+    ]));
+    for (path, gone) in
+        [("/users/a%3Bb", "/u/a%3Bb"), ("//c%40rt//x%3b", "/v2/x%3B"), ("/c@rt", "/v2")]
+    {
+        let mut head = head(&format!("GET {path}"), &[]);
+        let (route, captures) = routes.find(&head, "a").unwrap();
+        route.rewrite(&mut head, &captures, &super::variables()).unwrap();
+        assert_eq!(head.uri.path(), gone, "{path}");
     }
 }

@@ -1,16 +1,18 @@
 //! Paths: which are refused, in which form they are compared, and what a prefix of one is.
 //!
-//! Two spellings of one path must not take two routes, or a route that refuses `/admin` is passed
-//! by with `//admin` or `/%61dmin`. So paths are compared in their normal form. What a service
-//! would resolve to yet another path (`..`, however it is written) is refused.
+//! Two spellings of one path must not take two routes, nor be two paths to a policy, or `/admin` is
+//! guarded and `//admin` and `/%61dmin` are not. So paths are compared in their normal form. What a
+//! service would resolve to yet another path (`..`, however it is written) is refused.
 
+use super::push_encoded;
 use std::borrow::Cow;
 
 /// Why a path can't be asked for; `None` if it can.
 ///
 /// Refused are dot segments, with dots and slashes plain or percent-encoded, a backslash for a
-/// slash and parameters behind the dots (`/..;x/`) too; percent signs without two digits; and what
-/// does not begin with a slash, but for `*` and nothing (the targets of `OPTIONS` and `CONNECT`).
+/// slash and parameters behind the dots (`/..;x/`) too; percent signs without two digits; `%00`,
+/// where some readers end a path; overlong UTF-8; and what does not begin with a slash, but for `*`
+/// and nothing (the targets of `OPTIONS` and `CONNECT`).
 pub fn path_fault(path: &str) -> Option<&'static str> {
     if matches!(path, "" | "*") {
         return None;
@@ -22,14 +24,18 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     // Nearly every path has none of these.
     memchr::memchr3(b'%', b'.', b'\\', bytes)?;
     let mut segment = Segment::Empty;
-    let mut at = 0;
+    let (mut at, mut before) = (0, b'/');
     while let Some(&byte) = bytes.get(at) {
         let (byte, width) = match (byte, escaped(bytes, at)) {
+            (b'%', Some(0)) => return Some("the path has an encoded NUL (`%00`)"),
             (b'%', Some(byte)) => (byte, 3),
             (b'%', None) => return Some("the path has a percent sign without two hex digits"),
             _ => (byte, 1),
         };
-        at += width;
+        if is_overlong(before, byte) {
+            return Some("the path has a character in more bytes of UTF-8 than it needs");
+        }
+        (at, before) = (at + width, byte);
         match byte {
             b'/' | b'\\' if segment.is_dots() => return Some(DOTS),
             b'/' | b'\\' => segment = Segment::Empty,
@@ -69,8 +75,19 @@ impl Segment {
     }
 }
 
+/// Whether these two bytes begin a character that UTF-8 writes in fewer (RFC 3629, 3): a lenient
+/// reader takes `%C0%AF` for a slash.
+fn is_overlong(first: u8, second: u8) -> bool {
+    match first {
+        0xc0 | 0xc1 => (0x80..=0xbf).contains(&second),
+        0xe0 => (0x80..=0x9f).contains(&second),
+        0xf0 => (0x80..=0x8f).contains(&second),
+        _ => false,
+    }
+}
+
 /// The byte that `%XY` at this place stands for.
-fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
+pub(super) fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
     let digit = |at: usize| (*bytes.get(at)? as char).to_digit(16);
     if bytes.get(at) != Some(&b'%') {
         return None;
@@ -78,59 +95,105 @@ fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
     u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok()
 }
 
-/// Percent signs replaced by what they stand for; those that stand for nothing stay. In a query,
-/// a plus is a space.
-pub(super) fn decoded(text: &str) -> Cow<'_, [u8]> {
-    let bytes = text.as_bytes();
-    if memchr::memchr2(b'%', b'+', bytes).is_none() {
-        return Cow::Borrowed(bytes);
-    }
-    let mut plain = Vec::with_capacity(bytes.len());
+/// The characters that are written as they are: `pchar` of RFC 3986 (3.3), and the slash. The `?` is
+/// in no request's path; in a policy's glob it stands for one character.
+static CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let plain = b"-._~!$&'()*+,;=:@?";
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (byte, width) = match (byte, escaped(bytes, at)) {
-            (_, Some(byte)) => (byte, 3),
-            (b'+', None) => (b' ', 1),
-            _ => (byte, 1),
-        };
-        plain.push(byte);
-        at += width;
+    while at < plain.len() {
+        table[plain[at] as usize] = PLAIN;
+        at += 1;
     }
-    Cow::Owned(plain)
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            table[byte] = PLAIN;
+        }
+        byte += 1;
+    }
+    table[b'/' as usize] = SLASH;
+    table
+};
+
+const PLAIN: u8 = 1;
+const SLASH: u8 = 2;
+
+fn is_plain(byte: u8) -> bool {
+    CLASS[byte as usize] != 0
 }
 
-/// The form in which paths are compared: slashes in a row are one, letters, digits and `-._~` are
-/// plain, and hex digits are in capitals (RFC 3986, 6.2.2). Nearly every path is so already.
-pub(super) fn normal(path: &str) -> Cow<'_, str> {
-    let bytes = path.as_bytes();
-    let plain = memchr::memchr(b'%', bytes).is_none() && !path.contains("//");
+/// The form in which paths are compared: slashes in a row are one, every character that may stand
+/// in a path as it is does, and every other is percent-encoded in capitals. An encoded slash stays
+/// encoded, as do a percent sign and a question mark. Nearly every path is so already.
+pub(crate) fn normal(path: &str) -> Cow<'_, str> {
+    let (mut plain, mut before) = (true, 0);
+    for byte in path.bytes() {
+        let class = CLASS[byte as usize];
+        plain &= (class != 0) & (class & before & SLASH == 0);
+        before = class;
+    }
     if plain {
         return Cow::Borrowed(path);
     }
+    let bytes = path.as_bytes();
     let mut normal = String::with_capacity(path.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let (byte, width, plain) = match escaped(bytes, at) {
+            Some(byte) => (byte, 3, is_plain(byte) && !matches!(byte, b'/' | b'?')),
+            None => (byte, 1, is_plain(byte)),
+        };
+        at += width;
+        if !plain {
+            push_encoded(&mut normal, byte);
+        } else if byte != b'/' || !normal.ends_with('/') {
+            normal.push(char::from(byte));
+        }
+    }
+    Cow::Owned(normal)
+}
+
+/// What a service may read that takes an encoded slash, or a backslash, for a slash; `None` where
+/// there is none. `path` is in normal form, and so is what comes out.
+pub(crate) fn other_reading(path: &str) -> Option<String> {
+    memchr::memchr(b'%', path.as_bytes())?;
+    let other = path.replace("%2F", "/").replace("%5C", "/");
+    (other != path).then(|| normal(&other).into_owned())
+}
+
+/// The same path with slashes in a row as one and unreserved characters plain (RFC 3986, 6.2.2):
+/// what routes rewrite and capture. Unlike in the normal form, nothing is decoded or encoded that
+/// a service may tell from its other spelling, as it may `%3B` from `;`.
+pub(crate) fn unreserved(path: &str) -> Cow<'_, str> {
+    let plain = memchr::memchr(b'%', path.as_bytes()).is_none() && !path.contains("//");
+    if plain {
+        return Cow::Borrowed(path);
+    }
+    let mut spelt = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(first) = rest.chars().next() {
         let mut width = first.len_utf8();
         match escaped(rest.as_bytes(), 0).map(char::from) {
             Some(byte) if byte.is_ascii_alphanumeric() || "-._~".contains(byte) => {
-                normal.push(byte);
+                spelt.push(byte);
                 width = 3;
             }
             Some(_) => {
-                normal.push_str(&rest[..3].to_ascii_uppercase());
+                spelt.push_str(&rest[..3].to_ascii_uppercase());
                 width = 3;
             }
-            None if first == '/' && normal.ends_with('/') => {}
-            None => normal.push(first),
+            None if first == '/' && spelt.ends_with('/') => {}
+            None => spelt.push(first),
         }
         rest = &rest[width..];
     }
-    Cow::Owned(normal)
+    Cow::Owned(spelt)
 }
 
 /// What follows a prefix of whole segments: nothing, or a slash and more. The prefix does not end
 /// in a slash.
-pub(super) fn after<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+pub(crate) fn after<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -160,8 +223,14 @@ mod tests {
         ] {
             assert_eq!(path_fault(path), Some(DOTS), "{path}");
         }
-        for path in ["/%", "/a%2", "/a%zz", "/%%41", "/a%é"] {
+        for path in ["/%", "/a%2", "/a%zz", "/%%41", "/a%é", "/%u0061"] {
             assert!(path_fault(path).unwrap().contains("percent"), "{path}");
+        }
+        for path in ["/a%00", "/%00.png"] {
+            assert!(path_fault(path).unwrap().contains("NUL"), "{path}");
+        }
+        for path in ["/%c0%af", "/%C1%81", "/%e0%80%af", "/%F0%80%80%AF"] {
+            assert!(path_fault(path).unwrap().contains("UTF-8"), "{path}");
         }
         assert!(path_fault("cart").unwrap().contains("slash"));
     }
@@ -185,6 +254,10 @@ mod tests {
             "/a;b",
             "/%252e%252e/x",
             "/a\\b",
+            "/caf%E9",
+            "/%C0-propos",
+            "/%E0%A4%A6%F0%9F%98%80",
+            "/%2500",
         ] {
             assert_eq!(path_fault(path), None, "{path}");
         }
@@ -195,11 +268,17 @@ mod tests {
         for (path, same) in [
             ("/%61dmin", "/admin"),
             ("//admin///x", "/admin/x"),
-            ("/a%2fb%3a", "/a%2Fb%3A"),
+            ("/a%2fb%3a", "/a%2Fb:"),
+            ("/a%21%24%26%27%28%29%2a%2b%2c%3b%3d%40", "/a!$&'()*+,;=@"),
             ("/%7euser/%E4%ba", "/~user/%E4%BA"),
-            ("/é//%c3", "/é/%C3"),
-            ("/50%", "/50%"),
+            ("/é//%c3", "/%C3%A9/%C3"),
+            ("/a b{c}[d]|e^\"", "/a%20b%7Bc%7D%5Bd%5D%7Ce%5E%22"),
+            ("/%7bc%7D%3f%23", "/%7Bc%7D%3F%23"),
+            ("/a\\b%5cc", "/a%5Cb%5Cc"),
+            ("/%2561", "/%2561"),
+            ("/50%", "/50%25"),
             ("", ""),
+            ("*", "*"),
         ] {
             assert_eq!(normal(path), same, "{path}");
             assert_eq!(normal(&normal(path)), same, "{path} again");
@@ -240,8 +319,25 @@ mod tests {
     }
 
     #[test]
-    fn a_querys_values_are_decoded() {
-        assert_eq!(decoded("a+b%20c%2B%zz%"), Cow::Borrowed(b"a b c+%zz%"));
-        assert!(matches!(decoded("plain"), Cow::Borrowed(_)));
+    fn an_encoded_slash_or_a_backslash_can_be_read_as_a_slash() {
+        for (path, other) in [
+            ("/admin%2Fx", Some("/admin/x")),
+            ("/admin%5Cx", Some("/admin/x")),
+            ("/%2Fadmin/%2F%2Fx%2F", Some("/admin/x/")),
+            ("/admin%252Fx", None),
+            ("/admin/x", None),
+            ("/caf%C3%A9", None),
+        ] {
+            assert_eq!(other_reading(path).as_deref(), other, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_rewritten_keeps_what_services_tell_apart() {
+        for (path, spelt) in
+            [("//%61%3b;%2f", "/a%3B;%2F"), ("/{a}%7b", "/{a}%7B"), ("/50%", "/50%"), ("/a", "/a")]
+        {
+            assert_eq!(unreserved(path), spelt, "{path}");
+        }
     }
 }

@@ -1,0 +1,71 @@
+//! Headers that may stand once, and values that every service reads the same way.
+
+use crate::{hygiene::Flaw, screen::is_odd};
+use http::{
+    HeaderMap, HeaderName,
+    header::{
+        AUTHORIZATION, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPECT, FROM,
+        IF_MODIFIED_SINCE, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, ORIGIN,
+        PROXY_AUTHORIZATION, RANGE, REFERER, USER_AGENT,
+    },
+};
+
+/// The headers of requests that have one value and are no list (RFC 9110, RFC 6454). Of two lines
+/// one service takes the first, another the last, and a policy could go by neither.
+/// `content-length` and `host` have rules of their own, and `cookie` is joined.
+static SINGLE: [HeaderName; 15] = [
+    AUTHORIZATION,
+    CONTENT_LOCATION,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    DATE,
+    FROM,
+    IF_MODIFIED_SINCE,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    MAX_FORWARDS,
+    ORIGIN,
+    PROXY_AUTHORIZATION,
+    RANGE,
+    REFERER,
+    USER_AGENT,
+];
+
+/// What holds for headers by whichever version of HTTP they came.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Flaw> {
+    let twice = headers.len() > headers.keys_len();
+    if twice && SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+        let message = "a header that has one value, such as `authorization`, `content-type` or \
+                       `user-agent`, is there more than once; send it once";
+        return Err(Flaw::bad("repeated_header", message));
+    }
+    let known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.contains_key(EXPECT) && !headers.get_all(EXPECT).iter().all(known) {
+        let message = "the `expect` header is something other than 100-continue";
+        let flaw = Flaw::bad("unknown_expectation", message);
+        return Err(Flaw { status: 417, ..flaw });
+    }
+    Ok(())
+}
+
+/// What the screen refuses in HTTP/1, and the framing of HTTP/2 lets pass (RFC 9113, 8.2.1).
+pub(super) fn framed(headers: &HeaderMap) -> Result<(), Flaw> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let (mut padded, mut odd) = (false, false);
+    for (name, value) in headers {
+        let value = value.as_bytes();
+        padded |= blank(value.first()) || blank(value.last());
+        odd |= is_odd(name.as_str());
+    }
+    if padded {
+        let message = "a header's value begins or ends with a blank; leave it out";
+        return Err(Flaw::bad("blank_around_value", message));
+    }
+    let disguised = ["content_length", "transfer_encoding"];
+    if odd && disguised.iter().any(|name| headers.contains_key(*name)) {
+        let message = "a header is named content_length or transfer_encoding, which some take for \
+                       the real one";
+        return Err(Flaw::bad("disguised_header", message));
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Methods: in capitals where they are known, and without credentials where they are echoed.
+
+use crate::hygiene::Flaw;
+use http::{
+    HeaderMap, Method,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
+};
+
+/// How long a method may be, in bytes; the screen holds HTTP/1 to the same.
+const LONGEST: usize = 32;
+
+/// The methods of IANA's registry, and those that caches and devices are asked by.
+const KNOWN: [&str; 46] = [
+    "ACL",
+    "BAN",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
+/// What holds for a request's method. Case matters (RFC 9110, 9.1), but some services do not mind
+/// it: a policy that is about `DELETE` must not miss their `delete`.
+pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Flaw> {
+    let name = method.as_str();
+    if name.len() > LONGEST {
+        let message = "the method is longer than 32 characters";
+        return Err(Flaw::bad("invalid_method", message));
+    }
+    let lower = name.bytes().any(|byte| byte.is_ascii_lowercase());
+    if lower && KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        let message = "the method is a known one, but not in capitals; write it in capitals";
+        return Err(Flaw::bad("method_case", message));
+    }
+    // RFC 9110, 9.3.8: the answer may show them to whoever reads it.
+    let credentials = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
+    if *method == Method::TRACE && credentials.iter().any(|name| headers.contains_key(name)) {
+        let message = "a TRACE has credentials, which its answer would show; leave out \
+                       `authorization`, `proxy-authorization` and `cookie`";
+        return Err(Flaw::bad("trace_with_credentials", message));
+    }
+    Ok(())
+}
