@@ -6,6 +6,7 @@ use operation::{Gate as _, Protocol, Reason};
 use std::cell::Cell;
 
 mod configured;
+mod doubt;
 
 const TOY: Protocol = Protocol::plain("toy");
 

@@ -10,15 +10,15 @@ use crate::{
 use operation::{Attributes, Fact, Link, Manner};
 use std::net::SocketAddr;
 
-struct Stage {
+pub(super) struct Stage {
     live: Arc<Live>,
-    gate: Gate,
-    metrics: Metrics,
-    protocol: &'static Protocol,
+    pub(super) gate: Gate,
+    pub(super) metrics: Metrics,
+    pub(super) protocol: &'static Protocol,
 }
 
 /// A gate on the listener `db`, with these policies.
-fn stage(policies: &str) -> Stage {
+pub(super) fn stage(policies: &str) -> Stage {
     let text = format!(
         "listeners:\n  db: {{ address: \":0\", protocol: mongo, cluster: c }}\n\
          \x20 other: {{ address: \":0\", protocol: mongo, cluster: c }}\n\
