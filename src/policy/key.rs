@@ -172,14 +172,15 @@ impl Group {
     }
 }
 
-/// All values count, and what is not known is one value of its own: operations about which a fact
-/// is not known share one allowance, so that hiding it gains nothing.
+/// What is not known is one value of its own: operations about which a fact is not known share one
+/// allowance, so that hiding it gains nothing. An operation that is about several things shares it
+/// too: with an allowance for each combination, one more name would be one more allowance.
 fn hash_fact(fact: &Fact<'_>, hasher: &mut FoldHasher<'_>) {
     match fact {
         Fact::Is(value) => value.hash(hasher),
-        Fact::Lines(values) | Fact::Each(values) => values.hash(hasher),
+        Fact::Lines(values) => values.hash(hasher),
         Fact::Absent => "".hash(hasher),
-        Fact::Unread | Fact::Unknown => hasher.write_u8(0),
+        Fact::Each(_) | Fact::Unread | Fact::Unknown => hasher.write_u8(0),
     }
 }
 

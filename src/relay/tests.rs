@@ -29,6 +29,7 @@ use tokio::{
 
 mod bandwidth;
 mod frames;
+mod held;
 mod long;
 mod terms;
 
@@ -114,13 +115,23 @@ fn parts_of(
     policy: Box<dyn Policy>,
     workers: usize,
 ) -> (Arc<Listener>, Socket, Rc<Local>) {
+    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
+    parts_behind(plan, upstream, gate, workers)
+}
+
+/// The same with a gate.
+fn parts_behind(
+    plan: ListenerPlan,
+    upstream: SocketAddr,
+    gate: Gate,
+    workers: usize,
+) -> (Arc<Listener>, Socket, Rc<Local>) {
     let plan = Arc::new(plan);
     let endpoint = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = ClusterPlan::new("test", vec![endpoint]);
     let metrics = Metrics::new();
     let cluster = Cluster::new(Arc::new(cluster), &metrics);
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
-    let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
     let socket = listener::bind(plan.address).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, workers);

@@ -224,7 +224,8 @@ impl<C: Codec> Relay<C> {
         if let Some(violation) = request.violation {
             self.door.violation(violation);
             if let Some(no) = self.door.refuse_unreadable() {
-                self.decided_on_held();
+                // It may have been held before its rest showed this.
+                let _ = self.decided_on_held();
                 return self.refuse(request.tag, &no).map(Some);
             }
         }

@@ -3,7 +3,7 @@
 use crate::{
     commands::{self, Command, OTHER, Role, Target, UNREAD_COMMAND},
     comment,
-    element::{Element, elements, kind},
+    element::{Element, complete, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
     namespaces,
@@ -22,6 +22,9 @@ const MOST_FIELDS: usize = 256;
 /// A field of a command, or a section of its message, is there twice: servers differ in which of
 /// the two counts.
 pub(crate) const TWICE: Violation = Violation("duplicate_field");
+
+/// A legacy command with another one in it, as `$query`.
+const WRAPPED: Violation = Violation("misplaced_query");
 
 /// A section of a kind that is not known, or more sequences than there can be.
 const STRANGE: Violation = Violation("unknown_section");
@@ -112,12 +115,24 @@ impl Asked {
                 };
                 Self { silent: message.flags & flag::MORE_TO_COME != 0, ..asked }
             }
+            // What is wrapped may stand anywhere, and twice; only `hello` still comes this way.
+            opcode::QUERY if message.legacy_command() && message.cut => {
+                resource.push_str(UNREAD);
+                Self {
+                    commented: true,
+                    partial: true,
+                    ..Self::bare(&UNREAD_COMMAND, message.header)
+                }
+            }
             opcode::QUERY if message.legacy_command() => {
                 let namespace = String::from_utf8_lossy(message.namespace);
                 let database = namespace.strip_suffix(".$cmd");
                 let asked = Self::command(message, database, resource);
                 let commented = asked.commented || message.wrapper().any(comment::is_comment);
-                Self { commented, partial: message.cut, ..asked }
+                // One server takes what is wrapped, another one the command around it.
+                let around = message.wraps_late();
+                let violation = asked.violation.or(around.then_some(WRAPPED));
+                Self { commented, violation, ..asked }
             }
             code => {
                 // Of a stranger nobody knows what it names.
@@ -144,11 +159,18 @@ impl Asked {
         let mut known = Fields::default();
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
         let mut twice = message.twice | known.note(message, &first);
+        if command.target == Target::Explain && first.kind == kind::DOCUMENT {
+            let inner = Explained::read(first.value);
+            twice |= inner.twice;
+            database = inner.database.or(database);
+            asked.commented |= inner.commented;
+        }
         for field in fields.by_ref() {
             twice |= known.note(message, &field);
             match field.name {
-                b"$db" if message.namespace.is_empty() => {
-                    // Which of two counts is the server's to say.
+                b"$db" => {
+                    // Which of two counts is the server's to say: also of that in the namespace
+                    // of an `OP_QUERY`, or in what is explained.
                     let another = database.is_some() && database != field.name_text();
                     database = if another { Some(UNREAD) } else { field.name_text() };
                 }
@@ -204,7 +226,12 @@ impl Asked {
             opcode::QUERY if !is_pseudo_command(message.namespace) => b"find",
             _ => b"",
         };
-        let asked = Self::bare(commands::find(word), message.header);
+        let command = match code {
+            // `OP_COMMAND` of MongoDB 3.2 to 4.0 holds a command, which is not read.
+            opcode::COMMAND => &UNREAD_COMMAND,
+            _ => commands::find(word),
+        };
+        let asked = Self::bare(command, message.header);
         let commented = || {
             elements(message.body).any(comment::is_comment)
                 || message.wrapper().any(comment::is_comment)
@@ -245,6 +272,31 @@ impl Fields {
     }
 }
 
+/// What the command inside of an `explain` adds to it.
+struct Explained<'b> {
+    /// A field is there twice.
+    twice: bool,
+    commented: bool,
+    database: Option<&'b str>,
+}
+
+impl<'b> Explained<'b> {
+    fn read(inner: &'b [u8]) -> Self {
+        let (mut names, mut database, mut commented) = (Vec::new(), None, false);
+        for field in elements(inner).take(MOST_FIELDS + 1) {
+            names.push(field.name);
+            commented |= comment::is_comment(field) || field.name == b"explain";
+            if field.name == b"$db" {
+                database = Some(field.name_text().unwrap_or(UNREAD));
+            }
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        Self { twice: names.len() < count || count > MOST_FIELDS, commented, database }
+    }
+}
+
 /// What a command is about.
 #[derive(Clone, Copy)]
 enum Subject<'b> {
@@ -271,6 +323,8 @@ impl<'b> Subject<'b> {
             // Named by its namespaces, wherever they are.
             Target::Bulk => Subject::Whole(UNREAD),
             Target::Namespace => Subject::Whole(first.name_text().unwrap_or(UNREAD)),
+            // What it is about may stand there twice, or be said of another database.
+            Target::Explain if !complete(first.value) => Subject::Whole(UNREAD),
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));

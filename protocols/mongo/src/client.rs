@@ -151,6 +151,19 @@ impl Client {
         self.claim.number
     }
 
+    /// Begins a request that can't be read, and may be a log-in. Returns its number.
+    pub(crate) fn may_claim(&mut self) -> u32 {
+        self.begin(Step::LogInUnknown);
+        self.claim.one_step = true;
+        self.claim.number
+    }
+
+    /// The log-in, or its end, under way wants no answer: it is never known whether it went well.
+    pub(crate) fn unanswered(&mut self) {
+        self.claim.step = Step::Nothing;
+        self.users.unknown = true;
+    }
+
     /// Begins to log out the users of `database`. Returns the step's number.
     pub(crate) fn leave(&mut self, database: &str) -> u32 {
         self.begin(Step::LogOut(database.into()));

@@ -19,6 +19,19 @@ pub(crate) fn find<'b>(message: &Message<'b>) -> Option<Element<'b>> {
     of(elements(message.body)).or_else(|| of(message.wrapper()))
 }
 
+/// Every field that a server may take for the request's comment: those of a legacy wrapper and of
+/// the command that an `explain` is about are among them.
+pub(crate) fn all<'b>(message: &Message<'b>) -> Vec<Element<'b>> {
+    let mut all: Vec<Element<'b>> = elements(message.body).filter(|it| is_comment(*it)).collect();
+    all.extend(message.wrapper().filter(|it| is_comment(*it)));
+    let mut body = message.body;
+    while let Some(first) = elements(body).next().filter(|first| first.name == b"explain") {
+        body = if first.kind == kind::DOCUMENT { first.value } else { &[] };
+        all.extend(elements(body).filter(|it| is_comment(*it)));
+    }
+    all
+}
+
 /// Whether this field of a request is its comment.
 pub(crate) fn is_comment(field: Element<'_>) -> bool {
     matches!(field.name, b"comment" | b"$comment")

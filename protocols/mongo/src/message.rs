@@ -96,6 +96,18 @@ impl<'b> Message<'b> {
         elements(self.outer)
     }
 
+    /// Whether a legacy command holds another one as `$query` that is not its first field, or a
+    /// field twice around that.
+    pub(crate) fn wraps_late(&self) -> bool {
+        let wrapped = self.outer.as_ptr() != self.body.as_ptr();
+        let mut names: Vec<&[u8]> = self.wrapper().map(|field| field.name).collect();
+        let late = names.iter().skip(1).any(|name| *name == b"$query");
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        late || wrapped && names.len() < count
+    }
+
     /// The documents of the sequence with this identifier, as far as they are here.
     pub(crate) fn sequence(&self, identifier: &[u8]) -> Option<&'b [u8]> {
         let found = self.sequences.iter().find(|(name, _)| !name.is_empty() && *name == identifier);
@@ -142,7 +154,9 @@ impl<'b> Message<'b> {
                 }
             }
             let Some(after) = section.get(len.max(5)..) else {
-                self.mapped = len == left;
+                // A sequence whose name is cut may be any.
+                let named = *kind != 1 || part.get(4..).is_some_and(|rest| rest.contains(&0));
+                self.mapped = len == left && named;
                 return;
             };
             rest = after;

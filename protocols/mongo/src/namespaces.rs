@@ -32,7 +32,9 @@ pub(crate) fn others<'b>(message: &Message<'b>, database: Option<&'b str>, cut: 
     if !command.names_others() {
         return Fact::Absent;
     }
-    let doubt = !complete(body);
+    // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
+    let apart = message.sequence(b"pipeline").is_some() || message.cut && !message.mapped;
+    let doubt = apart || !complete(body);
     let mut names = Names { database: database.unwrap_or(UNREAD), found: Vec::new(), doubt };
     names.of(command, body, message);
     match names {
@@ -177,18 +179,19 @@ impl<'b> Names<'b> {
     /// What a `mapReduce` writes to: a collection, or `{replace: …, db: …}`.
     fn output(&mut self, out: &Element<'b>) {
         let Some(fields) = out.elements() else { return self.collection(out) };
-        let (mut database, mut collection) = (self.database, None);
+        let (mut database, mut collection) = (None, None);
         for field in fields {
-            match field.name {
-                b"replace" | b"merge" | b"reduce" => collection = Some(field),
-                b"db" => database = field.name_text().unwrap_or(UNREAD),
-                _ => {}
-            }
+            let place = match field.name {
+                b"replace" | b"merge" | b"reduce" => &mut collection,
+                b"db" => &mut database,
+                _ => continue,
+            };
+            self.doubt |= place.is_some() || field.name_text().is_none();
+            *place = field.name_text();
         }
-        match collection.map(|it| it.name_text()) {
-            Some(Some(collection)) => self.add(format!("{database}.{collection}").into()),
-            Some(None) => self.doubt = true,
-            None => {}
+        if let Some(collection) = collection {
+            let database = database.unwrap_or(self.database);
+            self.add(format!("{database}.{collection}").into());
         }
     }
 
@@ -201,10 +204,33 @@ impl<'b> Names<'b> {
         for field in fields.by_ref() {
             if field.name == b"ns" {
                 self.whole(&field);
+                if let Some(database) = field.name_text().and_then(|it| it.strip_suffix(".$cmd")) {
+                    self.applied_command(outer, database);
+                }
             }
+            // The UUID of a collection counts, and not `ns`.
+            self.doubt |= field.name == b"ui";
             whole &= !field.nests() || self.applied(&field, depth);
         }
         whole && fields.complete()
+    }
+
+    /// A command among what is applied: it names its collection as it does by itself.
+    fn applied_command(&mut self, operation: &Element<'b>, database: &str) {
+        for command in operation.elements().into_iter().flatten().filter(|it| it.name == b"o") {
+            let Some(mut fields) = command.elements() else { return self.doubt = true };
+            let Some(first) = fields.next() else { return self.doubt = true };
+            let known = commands::find(first.name);
+            match first.name_text() {
+                Some(collection) if !known.names_others() => {
+                    self.add(format!("{database}.{collection}").into());
+                }
+                // What it applies is found by itself; others are about the database.
+                None if known.target == Target::Database => {}
+                _ => self.doubt = true,
+            }
+            self.doubt |= fields.any(|field| field.name == first.name);
+        }
     }
 
     fn collection(&mut self, field: &Element<'b>) {

@@ -399,10 +399,18 @@ mod reference {
         let mut fields = document.into_iter().map(Result::unwrap);
         let (word, first) = fields.next()?;
         let (name, mut about) = look_up(word.as_str());
-        let mut subject = first;
+        let (mut subject, mut database) = (first, legacy);
         if about == About::Another {
-            let inner = first.as_document().and_then(|inner| inner.into_iter().next());
-            if let Some(Ok((word, value))) = inner {
+            let Some(inner) = first.as_document() else {
+                return Some((name.into(), "?".into()));
+            };
+            let mut seen = BTreeMap::new();
+            for field in inner {
+                let (key, value) = field.unwrap();
+                seen.insert(key.as_str(), value).is_none().then_some(())?;
+            }
+            database = seen.get("$db").map(|own| text(own).unwrap_or("?")).or(database);
+            if let Some(Ok((word, value))) = inner.into_iter().next() {
                 (about, subject) = (look_up(word.as_str()).1, value);
             }
         }
@@ -411,8 +419,11 @@ mod reference {
             // Servers refuse a command that says something twice: it means nothing.
             rest.insert(key.as_str(), value).is_none().then_some(())?;
         }
-        let own = rest.get("$db").filter(|_| word.as_str() != "$db").and_then(text);
-        let database = legacy.or(own).unwrap_or("?");
+        if let Some(own) = rest.get("$db").filter(|_| word.as_str() != "$db") {
+            let another = database.is_some() && database != text(own);
+            database = if another { Some("?") } else { text(own) };
+        }
+        let database = database.unwrap_or("?");
         let in_database = |name: Option<&str>| format!("{database}.{}", name.unwrap_or("?"));
         let whole = match about {
             About::Collection if is_one(&subject) => database.to_owned(),

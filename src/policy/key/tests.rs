@@ -98,3 +98,16 @@ fn a_key_that_makes_no_sense_is_a_mistake() {
     assert!(problem("['a b']").contains("the attributes here: listener, protocol, operation"));
     assert!(problem("[user], unit: connections").contains("not known when a connection comes"));
 }
+
+#[test]
+fn operations_about_several_values_share_one_key_with_those_about_none_that_is_known() {
+    let hash = |fact: Fact<'_>| {
+        let mut hasher = hasher();
+        hash_fact(&fact, &mut hasher);
+        hasher.finish()
+    };
+    let each = |values: [&'static str; 2]| Fact::Each(values.map(Cow::Borrowed).to_vec());
+    assert_eq!(hash(each(["audit", "x1"])), hash(each(["audit", "x2"])));
+    assert_eq!(hash(each(["audit", "x1"])), hash(Fact::Unknown));
+    assert_ne!(hash(each(["audit", "x1"])), hash(Fact::is("audit")));
+}

@@ -139,8 +139,9 @@ impl Series {
             Part::Operation => Some(Cow::Borrowed(&*self.key.name)),
             Part::Resource => Some(Cow::Borrowed(&*self.key.resource)),
             Part::Attribute(name) => match attributes.get(front, &name) {
-                // Operations about which it is not known share one allowance.
-                Fact::Unread | Fact::Unknown => Some(Cow::Borrowed(UNKNOWN)),
+                // Operations about which it is not known share one allowance, and so do those
+                // that are about several things.
+                Fact::Each(_) | Fact::Unread | Fact::Unknown => Some(Cow::Borrowed(UNKNOWN)),
                 fact => fact.text(),
             },
         }

@@ -6,6 +6,7 @@ use crate::{
     config::plan::ListenerPlan,
     connection::Door,
     gate::Arrival,
+    listener::Local,
     policy::{Bound, Decision, Policy, Settled},
     protocols::Protocol,
     relay::relay,
@@ -168,8 +169,16 @@ pub(super) async fn relayed_by<C: Codec<Shared = ()>>(
     policy: Box<dyn Policy>,
 ) -> Ends {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_, _, local) = parts_of(plan, upstream.local_addr().unwrap(), policy, 1);
+    relayed_at::<C>(&upstream, local).await
+}
+
+/// Has a connection relayed on a listener that leads to `upstream`.
+pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
+    upstream: &TcpListener,
+    local: Rc<Local>,
+) -> Ends {
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(front.local_addr().unwrap()).await.unwrap();
     let (accepted, peer) = front.accept().await.unwrap();
     let connected = local.upstreams().spares().connect(None).await.unwrap();

@@ -264,7 +264,7 @@ fn legacy_messages_are_named_too() {
         (2002, "insert", true),
         (2005, "getMore", false),
         (2006, "delete", true),
-        (2010, "other", false),
+        (2010, "?", false),
         (2011, "other", true),
         (1234, "other", true),
     ];
@@ -290,4 +290,52 @@ fn secrets_are_known_as_such() {
 fn names_that_are_too_long_are_cut() {
     let (_, resource) = read(&command(1, doc! {"find": "é".repeat(9000), "$db": "d"}));
     assert!(resource.len() <= RESOURCE);
+}
+
+/// An `OP_MSG` of one document with fields that it has already.
+fn doubled(first: &Document, second: &Document) -> Vec<u8> {
+    let (first, second) = (first.to_vec().unwrap(), second.to_vec().unwrap());
+    let mut both = [&first[..first.len() - 1], &second[4..]].concat();
+    let len = both.len() as u32;
+    both[..4].copy_from_slice(&len.to_le_bytes());
+    both
+}
+
+#[test]
+fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
+    let explain = |inner: Vec<u8>, database: &str| {
+        let inner = Document::from_reader(&inner[..]).unwrap();
+        command(1, doc! {"explain": inner, "$db": database})
+    };
+    let find = doc! {"find": "c", "$db": "a"};
+    assert_eq!(words(&explain(find.to_vec().unwrap(), "a")).1, "a.c");
+    assert_eq!(words(&explain(find.to_vec().unwrap(), "b")).1, "?.c");
+    let twice = doubled(&doc! {"find": "c"}, &doc! {"find": "d"});
+    let field = [&[3][..], b"explain\0", &twice].concat();
+    let len = field.len() as u32 + 5;
+    let whole = [&len.to_le_bytes()[..], &field, &[0]].concat();
+    let bytes = msg(1, 0, 0, &[[&[0], &whole[..]].concat()]);
+    assert_eq!(read(&bytes).0.violation, Some(TWICE));
+    // What is not here may say otherwise.
+    let bytes = explain(doc! {"find": "c", "filter": {"a": "x".repeat(99)}}.to_vec().unwrap(), "a");
+    let (asked, resource) = read(&bytes[..bytes.len() - 60]);
+    assert_eq!((asked.partial, &*resource), (true, "?"));
+    let inner = doc! {"explain": {"find": "c", "comment": "x"}};
+    assert!(read(&command(1, inner)).0.commented);
+}
+
+#[test]
+fn a_legacy_command_holds_one_command_and_is_named_when_it_is_whole() {
+    let read_query = |document: &Document| read(&query(1, "d.$cmd", document)).0.violation;
+    let mode = || doc! {"mode": "secondary"};
+    assert_eq!(read_query(&doc! {"$query": {"drop": "c"}, "$readPreference": mode()}), None);
+    let late = doc! {"$readPreference": mode(), "$query": {"drop": "c"}};
+    assert_eq!(read_query(&late), Some(WRAPPED));
+    assert_eq!(read_query(&doc! {"ping": 1, "$query": {"drop": "c"}}), Some(WRAPPED));
+    let other = doc! {"find": "c", "$db": "e"};
+    assert_eq!(words(&query(1, "d.$cmd", &other)).1, "?.c");
+    let bytes = query(1, "d.$cmd", &doc! {"find": "c", "filter": {"a": "x".repeat(99)}});
+    assert_eq!(words(&bytes), ("find", "d.c".into()));
+    let (asked, resource) = read(&bytes[..bytes.len() - 20]);
+    assert_eq!((asked.name, &*resource, asked.partial), ("?", "?", true));
 }

@@ -104,9 +104,9 @@ impl Mongo {
             // Nothing that was said in secret may be shown.
             _ if asked.secret => Fact::Absent,
             "callsite" if asked.role == Role::GetMore => self.opened_at(asked.cursor).into(),
-            "callsite" | "comment" => match comment::find(message) {
+            "comment" => comment_of(message),
+            "callsite" => match comment::find(message) {
                 Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
-                Some(comment) if name == "comment" => Fact::Is(comment::text(&comment)),
                 Some(comment) => comment::callsite(&comment).into(),
                 None if message.has_whole_body() => Fact::Absent,
                 None => doubt(),
@@ -133,6 +133,27 @@ impl Mongo {
     }
 }
 
+/// The comment of a request: several where servers may differ about which it is.
+fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
+    let all = comment::all(message);
+    // Of a command's own there is one, or the request breaks a rule.
+    let own = elements(message.body).any(|field| field.name == b"comment");
+    let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
+    if !message.has_whole_body() && (!own || explains) {
+        return if message.cut { Fact::Unread } else { Fact::Unknown };
+    }
+    if all.iter().any(|comment| comment.kind == kind::MIN_KEY) {
+        return Fact::Unknown;
+    }
+    let mut texts: Vec<_> = all.iter().map(comment::text).collect();
+    texts.dedup();
+    match texts.len() {
+        0 => Fact::Absent,
+        1 => texts.pop().map_or(Fact::Absent, Fact::Is),
+        _ => Fact::Each(texts),
+    }
+}
+
 /// What a request is about: the databases or collections of its resource and of those that it names
 /// beside it, or these alone.
 fn resources<'b>(message: &Message<'b>, resource: &str, name: &str) -> Fact<'b> {
@@ -153,7 +174,7 @@ fn resources<'b>(message: &Message<'b>, resource: &str, name: &str) -> Fact<'b> 
     let mut all: Vec<Cow<'static, str>> = all.map(Cow::Owned).collect();
     all.dedup();
     match all.as_slice() {
-        _ if all.iter().any(|it| *it == UNREAD) => doubt(),
+        _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => doubt(),
         [] => Fact::Absent,
         [one] => Fact::Is(one.clone()),
         _ => Fact::Each(all),

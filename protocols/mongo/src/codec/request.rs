@@ -252,8 +252,18 @@ impl Mongo {
             }
             Role::Logout => self.client.get_or_insert_default().leave(&self.resource),
             Role::SaslContinue => self.client.as_deref().map_or(0, Client::claimed),
+            // Nothing of it will be learned, as it is of a long `OP_MSG`.
+            _ if asked.name == UNREAD && message.header.opcode != opcode::MSG => {
+                self.client.get_or_insert_default().may_claim()
+            }
             _ => 0,
         };
+        if asked.silent
+            && claim != 0
+            && let Some(client) = &mut self.client
+        {
+            client.unanswered();
+        }
         let opens_cursor = matches!(asked.role, Role::Cursor | Role::Query);
         let callsite = (opens_cursor && asked.commented)
             .then(|| comment::find(message).and_then(|comment| comment::callsite(&comment)))

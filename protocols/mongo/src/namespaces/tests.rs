@@ -62,6 +62,10 @@ fn every_collection_that_a_command_names_is_found() {
             doc! {"applyOps": [{"op": "c", "ns": "a.$cmd", "o": {"applyOps": [{"ns": "audit.e"}]}}]},
             vec!["a.$cmd", "audit.e"],
         ),
+        (
+            doc! {"applyOps": [{"op": "c", "ns": "audit.$cmd", "o": {"drop": "events"}}]},
+            vec!["audit.$cmd", "audit.events"],
+        ),
         (doc! {"bulkWrite": 1, "nsInfo": [{"ns": "a.b"}, {"ns": "c.d"}]}, vec!["c.d"]),
     ] {
         let told = format!("{document}");
@@ -91,6 +95,10 @@ fn what_names_a_collection_in_a_way_that_cannot_be_read_may_name_any() {
         command(1, reads(doc! {"$out": {"s3": {"bucket": "b"}}})),
         command(1, doc! {"aggregate": "c", "pipeline": "x"}),
         command(1, doc! {"applyOps": 1}),
+        command(1, doc! {"applyOps": [{"op": "i", "ns": "a.b", "ui": 1}]}),
+        command(1, doc! {"applyOps": [{"op": "c", "ns": "a.$cmd", "o": 1}]}),
+        command(1, doc! {"applyOps": [{"ns": "a.$cmd", "o": {"renameCollection": "b.c"}}]}),
+        command(1, doc! {"mapReduce": "c", "out": {"replace": "a", "merge": "b"}}),
         command(1, doc! {"bulkWrite": 1}),
         command(1, doc! {"bulkWrite": 1, "nsInfo": [{"ns": 1}]}),
         msg(1, 0, 0, &[body(0, &doc! {"bulkWrite": 1}), section]),
@@ -99,4 +107,22 @@ fn what_names_a_collection_in_a_way_that_cannot_be_read_may_name_any() {
     }
     let bytes = command(1, reads(doc! {"$lookup": {"from": "events"}}));
     assert_eq!(of(&bytes[..bytes.len() - 20]), ["Unread"]);
+}
+
+#[test]
+fn a_pipeline_that_comes_as_a_sequence_may_name_any() {
+    let stages = sequence("pipeline", &[doc! {"$unionWith": "events"}]);
+    let aggregate = body(0, &doc! {"aggregate": "orders", "$db": "shop"});
+    assert_eq!(of(&msg(1, 0, 0, &[aggregate.clone(), stages.clone()])), ["Unknown"]);
+    assert_eq!(of(&msg(1, 0, 0, &[stages.clone(), aggregate.clone()])), ["Unknown"]);
+    // Also behind what is here, with or without its name.
+    let long = msg(1, 0, 0, &[aggregate.clone(), sequence("x", &[doc! {"a": 1}]), stages.clone()]);
+    let at = 16 + 4 + aggregate.len();
+    for cut in [at, at + 3, at + 7, long.len() - 1] {
+        assert_eq!(of(&long[..cut]), ["Unread"], "{cut}");
+    }
+    let bytes = msg(1, 0, 0, &[aggregate, stages]);
+    for cut in at..bytes.len() {
+        assert_eq!(of(&bytes[..cut]), ["Unread"], "{cut}");
+    }
 }

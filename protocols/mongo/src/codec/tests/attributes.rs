@@ -171,3 +171,32 @@ fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
     let hashes = [1, 2].map(|cursor| fact(&codec(), &more(cursor), "query_hash").unwrap());
     assert_eq!(hashes[0], hashes[1], "they say nothing of the query that they go on with");
 }
+
+#[test]
+fn a_comment_is_each_that_a_server_may_take_for_it() {
+    let told = |bytes: &[u8]| codec().attribute(bytes, "comment").into_owned();
+    let each = |texts: [&'static str; 2]| Fact::Each(texts.map(Cow::Borrowed).to_vec());
+    let both = doc! {"find": "c", "$comment": "a", "comment": "b", "$db": "d"};
+    assert_eq!(told(&command(1, both)), each(["a", "b"]));
+    let inner = doc! {"find": "c", "comment": "b"};
+    let explain = doc! {"explain": inner.clone(), "$db": "d"};
+    assert_eq!(told(&command(1, explain)), Fact::is("b"));
+    let nested = doc! {"explain": {"explain": inner}, "comment": "a", "$db": "d"};
+    assert_eq!(told(&command(1, nested)), each(["a", "b"]));
+    let wrapped = doc! {"$query": {"find": "c", "comment": "a"}, "$comment": "b"};
+    assert_eq!(told(&query(1, "d.$cmd", &wrapped)), each(["a", "b"]));
+    // Behind what is here there may be another one, unless it is the command's own.
+    let long = |word: &str| {
+        command(1, doc! {"find": "c", word: "a", "filter": {"x": "y".repeat(99)}, "$db": "d"})
+    };
+    let cut = |bytes: Vec<u8>| told(&bytes[..bytes.len() - 60]);
+    assert_eq!(cut(long("comment")), Fact::is("a"));
+    assert_eq!(cut(long("$comment")), Fact::Unread);
+}
+
+#[test]
+fn a_collection_is_not_known_where_the_first_of_several_is_not() {
+    let bulk = doc! {"bulkWrite": 1, "nsInfo": [{"ns": "a.b"}, {"ns": "c.d"}]};
+    let bytes = command(1, doc! {"explain": bulk, "$db": "admin"});
+    assert_eq!(codec().attribute(&bytes, "collection"), Fact::Unknown);
+}

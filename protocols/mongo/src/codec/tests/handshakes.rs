@@ -161,3 +161,26 @@ fn a_streaming_hello_is_rewritten_each_time_and_stays_open() {
     }
     assert!(!codec.opens.is_empty());
 }
+
+#[test]
+fn a_log_in_that_wants_no_answer_makes_the_user_unknown() {
+    const MORE_TO_COME: u32 = 2;
+    for document in [start("ann"), doc! {"logout": 1, "$db": "admin"}] {
+        let mut codec = codec();
+        asked(&mut codec, &msg(1, 0, MORE_TO_COME, &[body(0, &document)]));
+        assert_eq!(codec.attribute(&[], "user"), Fact::Unknown, "{document}");
+    }
+}
+
+#[test]
+fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
+    let long = doc! {"ismaster": 1, "x": "y".repeat(100_000), "speculativeAuthenticate": {}};
+    let old = message(1, 0, 2010, b"admin\0ping\0\x05\0\0\0\0\x05\0\0\0\0");
+    for bytes in [query(1, "admin.$cmd", &long), old] {
+        let mut codec = codec();
+        ask(&mut codec, &bytes, usize::MAX).unwrap();
+        assert_eq!(codec.attribute(&[], "user"), Fact::Absent);
+        told(&mut codec, &reply(1, 8, 0, &[doc! {"ok": 1}]));
+        assert_eq!(codec.attribute(&[], "user"), Fact::Unknown);
+    }
+}
