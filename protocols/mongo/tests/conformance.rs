@@ -1,5 +1,7 @@
 //! What real drivers said to a server is read as it should be, however it is cut or broken.
 
+#![allow(clippy::unwrap_used)]
+
 use bson::{Document, doc};
 use mongo::{Listener, Mongo};
 use operation::{
