@@ -12,10 +12,15 @@ use std::{
 /// A script of `tests/drivers`, in the environment that speaks HTTP and gRPC. `None` where that
 /// can't be installed.
 fn script(name: &str) -> Option<Command> {
-    let mut command = Command::new(tools::web_python()?.join("python"));
+    Some(script_in(tools::web_python()?, name))
+}
+
+/// A script of `tests/drivers`, in the Python environment with these programs.
+fn script_in(environment: PathBuf, name: &str) -> Command {
+    let mut command = Command::new(environment.join("python"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.arg(drivers().join(name));
-    Some(command)
+    command
 }
 
 /// Where scripts are.
@@ -43,17 +48,22 @@ pub struct Service {
 impl Service {
     /// Starts one.
     pub fn start(name: &str, arguments: &[&str]) -> Option<Self> {
-        let mut process = script(name)?
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python runs");
+        Some(Self::spawn(script(name)?.args(arguments)))
+    }
+
+    /// Starts one in the environment with pymongo. As [`tools::python`] otherwise.
+    pub fn with_pymongo(name: &str) -> Option<Self> {
+        Some(Self::spawn(&mut script_in(tools::python()?, name)))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python runs");
         let mut said = String::new();
         let output = process.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut said).expect("a line");
         let port: u16 = said.trim().parse().unwrap_or_else(|_| panic!("no port: {said}"));
-        Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     /// Where it listens.
