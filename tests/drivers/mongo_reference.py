@@ -115,10 +115,10 @@ def unsnap(data):
 
 
 def unstore(data):
-    """The frames of zstd that the test writes: stored blocks, no checksum, no window given."""
-    if data[:5] != b"\x28\xb5\x2f\xfd\xa0":
+    """The frames of zstd that the test writes: stored blocks, no checksum, a window of 128 KiB."""
+    if data[:6] != b"\x28\xb5\x2f\xfd\x80\x38":
         raise Unreadable("a zstd frame")
-    at, out, last = 9, bytearray(), False
+    at, out, last = 10, bytearray(), False
     while not last:
         head = int.from_bytes(data[at : at + 3], "little")
         last, kind, length = bool(head & 1), head >> 1 & 3, head >> 3

@@ -336,8 +336,8 @@ fn packed(whole: &[u8], how: u8, bytes: &[u8]) -> Vec<u8> {
 /// (RFC 8878, 3.1.1).
 fn stored(bytes: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 100_000;
-    // One segment, its size in four bytes.
-    let mut out = vec![0x28, 0xB5, 0x2F, 0xFD, 0xA0];
+    // A window of 128 KiB, as the proxy takes none over 8 MiB, and the size in four bytes.
+    let mut out = vec![0x28, 0xB5, 0x2F, 0xFD, 0x80, 0x38];
     out.extend((bytes.len() as u32).to_le_bytes());
     let blocks = bytes.chunks(BLOCK).count();
     for (at, block) in bytes.chunks(BLOCK).enumerate() {
