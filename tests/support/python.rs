@@ -56,6 +56,11 @@ impl Service {
         tools::python_with_werkzeug().map(|programs| Self::run(script_by(&programs, name), &[]))
     }
 
+    /// Starts one in the environment with pymongo. As [`tools::python`] otherwise.
+    pub fn with_pymongo(name: &str) -> Option<Self> {
+        tools::python().map(|programs| Self::run(script_by(&programs, name), &[]))
+    }
+
     fn run(mut script: Command, arguments: &[&str]) -> Self {
         let mut process = script
             .args(arguments)

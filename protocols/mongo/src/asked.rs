@@ -158,13 +158,10 @@ impl Asked {
         let mut collection = Subject::of(command, &first);
         let mut known = Fields::default();
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
-        let mut twice = message.twice | known.note(message, &first);
-        if command.target == Target::Explain && first.kind == kind::DOCUMENT {
-            let inner = Explained::read(first.value);
-            twice |= inner.twice;
-            database = inner.database.or(database);
-            asked.commented |= inner.commented;
-        }
+        let inner = Explained::read(command, &first);
+        let mut twice = message.twice | known.note(message, &first) | inner.twice;
+        database = inner.database.or(database);
+        asked.commented |= inner.commented;
         for field in fields.by_ref() {
             twice |= known.note(message, &field);
             match field.name {
@@ -272,7 +269,7 @@ impl Fields {
     }
 }
 
-/// What the command inside of an `explain` adds to it.
+/// What the command inside of an `explain` adds to it; of other commands nothing is added.
 struct Explained<'b> {
     /// A field is there twice.
     twice: bool,
@@ -281,7 +278,9 @@ struct Explained<'b> {
 }
 
 impl<'b> Explained<'b> {
-    fn read(inner: &'b [u8]) -> Self {
+    fn read(command: &Command, first: &Element<'b>) -> Self {
+        let explains = command.target == Target::Explain && first.kind == kind::DOCUMENT;
+        let inner = if explains { first.value } else { &[] };
         let (mut names, mut database, mut commented) = (Vec::new(), None, false);
         for field in elements(inner).take(MOST_FIELDS + 1) {
             names.push(field.name);
@@ -324,7 +323,9 @@ impl<'b> Subject<'b> {
             Target::Bulk => Subject::Whole(UNREAD),
             Target::Namespace => Subject::Whole(first.name_text().unwrap_or(UNREAD)),
             // What it is about may stand there twice, or be said of another database.
-            Target::Explain if !complete(first.value) => Subject::Whole(UNREAD),
+            Target::Explain if first.kind == kind::DOCUMENT && !complete(first.value) => {
+                Subject::Whole(UNREAD)
+            }
             Target::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));

@@ -18,6 +18,7 @@ pub mod fuzz;
 mod late;
 mod mutations;
 mod refusals;
+mod reread;
 mod run;
 mod stream;
 
@@ -47,6 +48,9 @@ pub enum Rule {
     First,
     /// A request whose mark says that it has no call site has none.
     Callsite,
+    /// A request that is read again, with more of its bytes, has the same tag each time, and in the
+    /// end the name and resource that it has when all its bytes are here at once.
+    Reread,
     /// Whatever the bytes, the codec does not panic.
     Panic,
     /// A refused request never leaves the other operations, or its own reply, out of step.
@@ -118,6 +122,7 @@ fn examine<C: Codec>(
 ) -> Result<(), Breach> {
     let whole = expectations::met::<C>(shared, fixture)?;
     cuts::harmless::<C>(shared, fixture, &whole)?;
+    reread::tells_the_same::<C>(shared, fixture, &whole)?;
     refusals::keep_step::<C>(shared, fixture, &whole)?;
     late::goes_nowhere::<C>(shared, fixture, &whole)
 }

@@ -142,6 +142,7 @@ impl Mongo {
             return Next::whole(message.header.len.into(), mark);
         };
         if sending.serves(asked) {
+            mark.violation = mark.violation.or(sending.violation());
             let unseen = sending.step_over();
             self.sending = Some(Box::new(sending));
             return Next::front((here + unseen) as u64, mark);

@@ -99,9 +99,11 @@ impl Sending {
         self.digest
     }
 
-    /// What is wrong with the request, if it was all here when it began.
+    /// What is wrong with what was here of the request when it began.
     pub(super) fn violation(&mut self) -> Option<Violation> {
-        self.digest.as_mut()?.violation()
+        let digest = self.digest.as_mut()?;
+        let broken = (self.left == 0 && !digest.is_whole()).then_some(Violation("bad_document"));
+        digest.violation().or(broken)
     }
 
     /// Reads the bytes at hand. If they break a rule, that is told once, and they are to be given

@@ -52,6 +52,9 @@ pub struct Run<C> {
     lost: Option<Violation>,
     closed: bool,
     eager: bool,
+    rereads: bool,
+    /// The request that is read again: its tag, and how many bytes were here then.
+    reread: Option<(Option<Tag>, usize)>,
     curious: bool,
     refuse: Box<dyn Fn(usize) -> Option<Reason>>,
     give_up: Box<dyn Fn(usize) -> bool>,
@@ -80,6 +83,8 @@ impl<C: Codec> Run<C> {
             lost: None,
             closed: false,
             eager: false,
+            rereads: false,
+            reread: None,
             curious: true,
             refuse: Box::new(|_| None),
             give_up: Box::new(|_| false),
@@ -90,6 +95,12 @@ impl<C: Codec> Run<C> {
     /// Asks the codec again with every byte, though it said how many it needs.
     pub fn eager(mut self) -> Self {
         self.eager = true;
+        self
+    }
+
+    /// Reads every request to its end before it goes on, as for a policy that needs that.
+    pub fn rereading(mut self) -> Self {
+        self.rereads = true;
         self
     }
 
@@ -242,6 +253,9 @@ impl<C: Codec> Run<C> {
             if !self.client.at_boundary() {
                 return Err(Breach::new(Rule::First, "marks a request in the midst of a message"));
             }
+            if self.reads_again(request)? {
+                return Ok(true);
+            }
             self.begin(request)?;
         }
         if self.sending.is_some() && ends(&next) {
@@ -254,6 +268,26 @@ impl<C: Codec> Run<C> {
             }
         }
         Ok(self.client.follow(next))
+    }
+
+    /// Whether a request does not go on yet, since more of it is to be read.
+    fn reads_again(&mut self, request: Request) -> Result<bool, Breach> {
+        let here = self.client.here().len();
+        let breach = |detail: String| Err(Breach::new(Rule::Reread, detail));
+        if let Some((tag, _)) = self.reread.filter(|(tag, _)| *tag != request.tag) {
+            return breach(format!("a request that had the tag {tag:?} has {:?} now", request.tag));
+        }
+        let before = self.reread.take();
+        if !self.rereads || !request.partial {
+            return Ok(false);
+        }
+        let wanted = self.codec.reread(request.tag, self.client.here());
+        if before.is_some_and(|(_, read)| wanted <= read) || wanted == 0 {
+            return breach(format!("wants {wanted} bytes of a request that is read again"));
+        }
+        self.reread = Some((request.tag, here));
+        self.client.wait_for(wanted);
+        Ok(true)
     }
 
     /// Names a request and puts it in line.

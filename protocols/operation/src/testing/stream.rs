@@ -131,6 +131,11 @@ impl Stream {
         self.dropping = true;
     }
 
+    /// Asks the codec again when so many bytes are here.
+    pub(super) fn wait_for(&mut self, wanted: usize) {
+        self.wanted = wanted;
+    }
+
     /// Checks what a codec said of the bytes that are here.
     pub(super) fn permits<M>(&self, next: &Next<M>) -> Result<(), Breach> {
         let here = self.here.len();

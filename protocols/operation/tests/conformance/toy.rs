@@ -46,6 +46,9 @@ pub(crate) enum Flaw {
     GivesUpWithoutWords,
     ForgetsTheLateReply,
     DropsWithoutNeed,
+    RereadsUnderAnotherTag,
+    RereadsNoMore,
+    NamesWhatWasReread,
     PingsWithHalfAMessage,
     PingsTwice,
     PingsWithoutAReply,
@@ -54,6 +57,9 @@ pub(crate) enum Flaw {
 pub(crate) struct Toy {
     flaw: Option<Flaw>,
     asked: u64,
+    /// How much of the request marked last was read, and whether more of it is to be.
+    read: usize,
+    rereads: bool,
     /// Requests whose reply is due, oldest first.
     due: VecDeque<Due>,
     request: Walk,
@@ -175,7 +181,8 @@ impl Codec for Toy {
     fn new(shared: &Arc<Self::Shared>, _: Link) -> Self {
         let (request, reply) = (Walk::default(), Walk::default());
         let (due, late, outcome) = (VecDeque::new(), false, None);
-        Self { flaw: **shared, asked: 0, due, request, reply, late, outcome }
+        let (read, rereads) = (0, false);
+        Self { flaw: **shared, asked: 0, read, rereads, due, request, reply, late, outcome }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -201,8 +208,12 @@ impl Codec for Toy {
         self.asked += 1;
         self.due.extend(tag.map(|tag| Due { tag, begun: false, late: false }));
         let missed = self.has(Flaw::MissesRequestsAfterTheFirst) && self.asked > 1;
-        let mark = Request { tag, ..Request::default() };
-        let mark = (!missed).then_some(mark);
+        let early = self.has(Flaw::NamesWhatWasReread) && self.rereads;
+        // Of a request that is read again all is read that is here.
+        self.read = if self.rereads { bytes.len() } else { HEADER + FRONT }.min(len);
+        self.rereads = false;
+        let partial = self.read < len && !early;
+        let mark = (!missed).then_some(Request { tag, partial, ..Request::default() });
         self.request = Walk { left: len, items: 0 };
         let here = self.request.on(bytes);
         if self.has(Flaw::CountsWhatIsHereAlready) {
@@ -218,8 +229,18 @@ impl Codec for Toy {
             _ => bytes.get(HEADER..).unwrap_or_default(),
         };
         let (name, resource) = words(text);
+        let half = self.has(Flaw::NamesWhatWasReread) && self.read > HEADER + FRONT;
+        let name = if half && self.read < 2000 { "half" } else { name };
         let name = if self.has(Flaw::NamesTheWrongThing) { resource } else { name };
         Named { name, resource }
+    }
+
+    fn reread(&mut self, tag: Option<Tag>, bytes: &[u8]) -> usize {
+        self.due.retain(|due| Some(due.tag) != tag);
+        self.asked -= u64::from(!self.has(Flaw::RereadsUnderAnotherTag));
+        (self.request.left, self.rereads) = (0, true);
+        let len = front(bytes).ok().and_then(Result::ok).map_or(0, |(len, _)| len);
+        if self.has(Flaw::RereadsNoMore) { self.read } else { len.min(self.read * 2) }
     }
 
     fn sent(&self) -> u64 {
