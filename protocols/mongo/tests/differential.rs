@@ -401,16 +401,13 @@ mod reference {
         let (name, mut about) = look_up(word.as_str());
         let (mut subject, mut database) = (first, legacy);
         if about == About::Another {
-            let Some(inner) = first.as_document() else {
-                return Some((name.into(), "?".into()));
-            };
+            let inner = || first.as_document().into_iter().flatten().map(Result::unwrap);
             let mut seen = BTreeMap::new();
-            for field in inner {
-                let (key, value) = field.unwrap();
+            for (key, value) in inner() {
                 seen.insert(key.as_str(), value).is_none().then_some(())?;
             }
             database = seen.get("$db").map(|own| text(own).unwrap_or("?")).or(database);
-            if let Some(Ok((word, value))) = inner.into_iter().next() {
+            if let Some((word, value)) = inner().next() {
                 (about, subject) = (look_up(word.as_str()).1, value);
             }
         }
