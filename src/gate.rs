@@ -309,6 +309,9 @@ impl Inner {
         if how.confirmed && how.outcome == Outcome::Ok {
             told = self.series.prove(&told);
         }
+        if how.named.is_some() {
+            self.series.keep_unread(&held.series, &told);
+        }
         held.settle(&told, &held.front, how);
         let current = self.series.is_current(&held.series);
         let mut slots = self.slots.borrow_mut();

@@ -26,6 +26,9 @@ pub struct Key {
     pub proven: bool,
 }
 
+/// How many resources a name has at most when one more is kept that is not wholly known.
+const MOST_UNREAD: usize = 1000;
+
 /// A series, with the policies that apply to it.
 pub struct Series {
     /// What it is called.
@@ -155,6 +158,20 @@ impl Table {
             ..series.key.clone()
         };
         self.kept(name, resource).unwrap_or_else(|| self.bind(key()))
+    }
+
+    /// Keeps the series of operations whose names were not wholly known, as long as they are known
+    /// to become one that the service has confirmed: binding it for each of them costs far more.
+    pub fn keep_unread(&self, unread: &Rc<Series>, told: &Series) {
+        let Key { name, resource, proven, .. } = &unread.key;
+        if !told.key.proven || *proven || !self.is_current(unread) {
+            return;
+        }
+        let mut names = self.names.borrow_mut();
+        let resources = names.entry(name.clone()).or_default();
+        if resources.len() < MOST_UNREAD {
+            resources.entry(resource.clone()).or_insert_with(|| Rc::clone(unread));
+        }
     }
 
     fn kept(&self, name: &str, resource: &str) -> Option<Rc<Series>> {

@@ -243,6 +243,40 @@ impl Asked {
     }
 }
 
+/// What the first field of a request tells: enough to know what of it may be shown.
+pub(crate) struct Outline {
+    /// Too little of it was read to tell its command.
+    pub(crate) unread: bool,
+    pub(crate) role: Role,
+    /// See [`Asked::secret`].
+    pub(crate) secret: bool,
+    /// See [`Asked::cursor`].
+    pub(crate) cursor: i64,
+}
+
+impl Outline {
+    /// Reads no more of a request than its first field, but of a greeting.
+    pub(crate) fn read(message: &Message<'_>) -> Self {
+        let unread = Self { unread: true, role: Role::Plain, secret: true, cursor: 0 };
+        let first = match message.header.opcode {
+            opcode::MSG => elements(message.body).next(),
+            opcode::COMMAND => return unread,
+            opcode::QUERY if message.legacy_command() && message.cut => return unread,
+            opcode::QUERY if message.legacy_command() => elements(message.body).next(),
+            opcode::QUERY | opcode::GET_MORE => {
+                return Self { unread: false, role: Role::Query, secret: false, cursor: 0 };
+            }
+            _ => return Self { unread: false, role: Role::Plain, secret: false, cursor: 0 },
+        };
+        let Some(first) = first else { return Self { unread: message.cut, ..unread } };
+        let Command { role, secret, .. } = *commands::find(first.name);
+        let logs_in = |field: Element<'_>| field.name == b"speculativeAuthenticate";
+        let secret = secret || role == Role::Hello && elements(message.body).any(logs_in);
+        let cursor = if role == Role::GetMore { first.number().unwrap_or_default() } else { 0 };
+        Self { unread: false, role, secret, cursor }
+    }
+}
+
 /// The fields of a command that were seen: enough to notice one that is there twice.
 #[derive(Default)]
 struct Fields {

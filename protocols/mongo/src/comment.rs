@@ -32,6 +32,11 @@ pub(crate) fn all<'b>(message: &Message<'b>) -> Vec<Element<'b>> {
     all
 }
 
+/// Whether a command has a `$comment` beside its `comment`.
+pub(crate) fn has_two(message: &Message<'_>) -> bool {
+    elements(message.body).filter(|field| is_comment(*field)).nth(1).is_some()
+}
+
 /// Whether this field of a request is its comment.
 pub(crate) fn is_comment(field: Element<'_>) -> bool {
     matches!(field.name, b"comment" | b"$comment")

@@ -108,6 +108,11 @@ impl<'b> Message<'b> {
         late || wrapped && names.len() < count
     }
 
+    /// Whether the command stands inside of another document.
+    pub(crate) fn is_wrapped(&self) -> bool {
+        !self.outer.is_empty()
+    }
+
     /// The documents of the sequence with this identifier, as far as they are here.
     pub(crate) fn sequence(&self, identifier: &[u8]) -> Option<&'b [u8]> {
         let found = self.sequences.iter().find(|(name, _)| !name.is_empty() && *name == identifier);

@@ -2,11 +2,11 @@
 
 use super::{FRONT, Mongo, request};
 use crate::{
-    asked::{Asked, UNREAD},
+    asked::{Asked, Outline, UNREAD},
     client::Client,
     commands::Role,
     comment, effect,
-    element::{elements, kind},
+    element::{Element, elements, kind},
     header::{Header, opcode},
     message::Message,
     namespaces, shape,
@@ -79,47 +79,34 @@ impl Mongo {
 
     /// What a request itself tells.
     fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Fact<'b> {
-        let mut resource = String::new();
-        let asked = Asked::read(message, &mut resource);
-        let doubt = || if message.cut { Fact::Unread } else { Fact::Unknown };
+        let outline = Outline::read(message);
         match name {
             "writes" => {
-                effect::writes(message).map_or_else(doubt, |writes| Fact::is(truth(writes)))
+                let writes = effect::writes(message).map(truth);
+                writes.map_or_else(|| in_doubt(message), Fact::is)
             }
-            _ if asked.name == UNREAD => doubt(),
-            "database" | "collection" | OTHER_RESOURCES => resources(message, &resource, name),
-            "trace_id" if !asked.secret => match comment::trace_id(message) {
-                None if message.cut && !(message.mapped && message.has_whole_body()) => doubt(),
+            _ if outline.unread => in_doubt(message),
+            "trace_id" if !outline.secret => match comment::trace_id(message) {
+                None if message.cut && !(message.mapped && message.has_whole_body()) => {
+                    in_doubt(message)
+                }
                 trace => trace.into(),
             },
-            "max_time_ms" => {
-                let limit = elements(message.body).find(|field| field.name == b"maxTimeMS");
-                match limit.map(|limit| limit.number()) {
-                    Some(Some(limit)) => limit.to_string().into(),
-                    Some(None) => Fact::Unknown,
-                    None if message.has_whole_body() => Fact::Absent,
-                    None => doubt(),
-                }
-            }
+            "max_time_ms" => match field(message, |field| field.name == b"maxTimeMS") {
+                Ok(limit) => limit.number().map_or(Fact::Unknown, |limit| limit.to_string().into()),
+                Err(fact) => fact,
+            },
+            "database" | "collection" | OTHER_RESOURCES => resources(message, name),
             // Nothing that was said in secret may be shown.
-            _ if asked.secret => Fact::Absent,
-            "callsite" if asked.role == Role::GetMore => self.opened_at(asked.cursor).into(),
+            _ if outline.secret => Fact::Absent,
+            "callsite" if outline.role == Role::GetMore => self.opened_at(outline.cursor).into(),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
                 Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
                 Some(comment) => comment::callsite(&comment).into(),
-                None if message.has_whole_body() => Fact::Absent,
-                None => doubt(),
+                None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
             },
-            "query_hash" => {
-                format!("{:016x}", shape::hash(asked.shape_name(), &message.inline())).into()
-            }
-            _ => {
-                let mut out = String::new();
-                let body = message.inline();
-                shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
-                Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
-            }
+            _ => query(message, name),
         }
     }
 
@@ -133,14 +120,60 @@ impl Mongo {
     }
 }
 
+/// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
+fn in_doubt<'b>(message: &Message<'_>) -> Fact<'b> {
+    if message.cut { Fact::Unread } else { Fact::Unknown }
+}
+
+/// A field of a command, or what is known of it where it is not found.
+fn field<'b>(
+    message: &Message<'b>,
+    is: impl Fn(Element<'b>) -> bool,
+) -> Result<Element<'b>, Fact<'b>> {
+    let mut fields = elements(message.body);
+    let found = fields.by_ref().find(|field| is(*field));
+    found.ok_or_else(|| match fields.complete() {
+        true => Fact::Absent,
+        false => in_doubt(message),
+    })
+}
+
+/// The shape of a request's query, its hash, or the query with its values.
+fn query<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
+    let asked = Asked::read(message, &mut String::new());
+    let body = message.inline();
+    if name == "query_hash" {
+        return format!("{:016x}", shape::hash(asked.shape_name(), &body)).into();
+    }
+    let mut out = String::new();
+    shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
+    Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
+}
+
 /// The comment of a request: several where servers may differ about which it is.
 fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
+    let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
+    if !message.is_wrapped() && !explains {
+        // Nearly always one field, or none.
+        return match field(message, comment::is_comment) {
+            Ok(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
+            Ok(comment) if comment.name == b"comment" && !comment::has_two(message) => {
+                Fact::Is(comment::text(&comment))
+            }
+            Ok(_) => comments_of(message, false),
+            Err(fact) => fact,
+        };
+    }
+    comments_of(message, explains)
+}
+
+/// The same, of a request in which several fields may be its comment.
+fn comments_of<'b>(message: &Message<'b>, explains: bool) -> Fact<'b> {
     let all = comment::all(message);
     // Of a command's own there is one, or the request breaks a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
-    let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
     if !message.has_whole_body() && (!own || explains) {
-        return if message.cut { Fact::Unread } else { Fact::Unknown };
+        return in_doubt(message);
     }
     if all.iter().any(|comment| comment.kind == kind::MIN_KEY) {
         return Fact::Unknown;
@@ -156,8 +189,10 @@ fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
 
 /// What a request is about: the databases or collections of its resource and of those that it names
 /// beside it, or these alone.
-fn resources<'b>(message: &Message<'b>, resource: &str, name: &str) -> Fact<'b> {
-    let doubt = || if message.cut { Fact::Unread } else { Fact::Unknown };
+fn resources<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
+    let mut resource = String::new();
+    Asked::read(message, &mut resource);
+    let resource = resource.as_str();
     let database = resource.split_once('.').map_or(resource, |(database, _)| database);
     let others = namespaces::others(message, Some(database), message.cut).into_owned();
     let part = |namespace: &str| match (name, namespace.split_once('.')) {
@@ -174,7 +209,7 @@ fn resources<'b>(message: &Message<'b>, resource: &str, name: &str) -> Fact<'b> 
     let mut all: Vec<Cow<'static, str>> = all.map(Cow::Owned).collect();
     all.dedup();
     match all.as_slice() {
-        _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => doubt(),
+        _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => in_doubt(message),
         [] => Fact::Absent,
         [one] => Fact::Is(one.clone()),
         _ => Fact::Each(all),

@@ -70,7 +70,7 @@ impl Mongo {
         }
         let left = len - here.len();
         let read = (asked.partial || asked.counts_documents())
-            .then(|| Sending::plain(header, &here[HEADER..], left));
+            .then(|| Sending::plain(header, &here[HEADER..], left, asked.partial));
         Ok(self.pass(&message, &asked, here.len(), read))
     }
 

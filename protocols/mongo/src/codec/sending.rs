@@ -35,9 +35,13 @@ enum Source {
 }
 
 impl Sending {
-    /// Begins with the bytes after the header that are here. `left` are still to come.
-    pub(super) fn plain(header: Header, here: &[u8], left: usize) -> Self {
+    /// Begins with the bytes after the header that are here. `left` are still to come. `learns` tells
+    /// whether more than its documents is read.
+    pub(super) fn plain(header: Header, here: &[u8], left: usize, learns: bool) -> Self {
         let mut sending = Self::new(header, left);
+        if !learns {
+            sending.digest = None;
+        }
         sending.read(here);
         sending
     }
