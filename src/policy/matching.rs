@@ -5,6 +5,8 @@ mod explain;
 mod glob;
 mod peers;
 mod rest;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truth;
