@@ -5,6 +5,8 @@ mod explain;
 mod glob;
 mod peers;
 mod rest;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truth;
@@ -295,8 +297,13 @@ impl Varying {
                 let peer = asked.attributes.peer();
                 peer.is_some_and(|peer| peers.iter().any(|some| some.contain(peer))).into()
             }
-            Varying::Attribute { name, globs } => depth
-                .of_fact(asked.get(name), |value| globs.iter().any(|it| it.matches(value)).into()),
+            Varying::Attribute { name, globs } => {
+                depth.of_fact(asked.get(name), |value| match &**name {
+                    // Its values are resources, and a `?` in one stands for what is not known.
+                    OTHER_RESOURCES => rest::fits_resource(globs, value, asked.partial),
+                    _ => globs.iter().any(|it| it.matches(value)).into(),
+                })
+            }
         }
     }
 }

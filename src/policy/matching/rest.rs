@@ -1,6 +1,8 @@
 //! What of a match is left to be asked of each operation of a series.
 
-use super::{Applies, Asked, Fixed, Known, Match, OTHER_RESOURCES, Truth, Word, all, any, glob};
+use super::{
+    Applies, Asked, Fixed, Known, Match, OTHER_RESOURCES, Truth, Word, all, any, glob, glob::Glob,
+};
 use operation::Fact;
 
 /// What of a match is left to be asked of each operation of a series: what the series alone does
@@ -111,15 +113,19 @@ impl Match {
     pub(super) fn of_resources(&self, own: Truth, asked: &Asked<'_>, depth: Depth) -> Truth {
         let globs = self.fixed.iter().find(|fixed| fixed.word == Word::Resource);
         let Some(Fixed { globs, .. }) = globs.filter(|_| asked.others) else { return own };
-        let fits = |resource: &str| {
-            let word = glob::Word::resource(resource);
-            any(globs, |glob| glob.fits(word)).in_time(asked.partial)
-        };
+        let fits = |resource: &str| fits_resource(globs, resource, asked.partial);
         match asked.get(OTHER_RESOURCES) {
             Fact::Absent => own,
             fact => depth.of_each(&[own, depth.of_fact(fact, fits)], |truth| *truth),
         }
     }
+}
+
+/// Whether a resource, of which a part may not be known, matches one of these; `partial` says
+/// that more of the request may be read.
+pub(super) fn fits_resource(globs: &[Glob], resource: &str, partial: bool) -> Truth {
+    let word = glob::Word::resource(resource);
+    any(globs, |glob| glob.fits(word)).in_time(partial)
 }
 
 impl Truth {

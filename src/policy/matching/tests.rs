@@ -531,6 +531,22 @@ fn a_header_given_twice_fits_if_one_of_its_lines_does() {
 }
 
 #[test]
+fn other_resources_by_their_own_key_may_be_what_is_not_known() {
+    const TOLD: &[(&str, Fact<'_>)] = &[(OTHER_RESOURCES, Fact::Is(Cow::Borrowed("?.events")))];
+    let (events, carts) =
+        (made! { "other_resources": "audit.*" }, made! { "other_resources": "*.carts" });
+    let not_events = made! { "not": { "other_resources": "audit.*" } };
+    for (made, partial, truth) in [
+        (&events, false, Truth::Unknown),
+        (&events, true, Truth::Unread),
+        (&not_events, false, Truth::Unknown),
+        (&carts, false, Truth::No),
+    ] {
+        assert_eq!(of(made, partial, TOLD), truth, "{made:?}");
+    }
+}
+
+#[test]
 fn an_operation_on_several_resources_matches_by_each_and_is_excluded_by_all() {
     let others = |names: &[&'static str]| -> &'static [(&'static str, Fact<'static>)] {
         let each = names.iter().map(|name| Cow::Borrowed(*name)).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 #![allow(clippy::print_stdout, reason = "that tells which input failed")]
 
+mod hello;
 mod targets;
 
 use operation::testing::{Fixture, Side, fuzz, load};
@@ -49,6 +50,11 @@ fn whatever_is_compressed_is_read_as_if_it_were_not() {
     replay("decompress", targets::decompress);
 }
 
+#[test]
+fn whatever_a_hello_says_only_its_compressors_and_addresses_change() {
+    replay("mongo_hello", hello::hello);
+}
+
 /// What a target begins with: recordings, in the form that it reads, each with a name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let recordings = load(root().join("fixtures/mongo")).unwrap();
@@ -74,6 +80,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "mongo_conversation" => each(|recording| fuzz::script(recording, 11)),
         "decompress" => recordings.iter().flat_map(compressed).collect(),
+        "mongo_hello" => recordings.iter().flat_map(greetings).collect(),
         _ => panic!("no such target: {target}"),
     }
 }
@@ -94,12 +101,38 @@ fn compressed(recording: &Fixture) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// The document of each recorded `hello` that is plain, and of each reply to one, with each of a
+/// few settings.
+fn greetings(recording: &Fixture) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for turn in recording.turns.iter().take(2) {
+        let reply = turn.from == Side::Upstream;
+        let message = &turn.bytes;
+        let (legacy, at) = match message[12..16].first_chunk().map(|it| i32::from_le_bytes(*it)) {
+            Some(2013) => (0, 21),
+            Some(1) => (hello::LEGACY, 36),
+            // The collection's name is `admin.$cmd`.
+            Some(2004) => (hello::LEGACY, 39),
+            _ => continue,
+        };
+        let len = u32::from_le_bytes(*message[at..].first_chunk().unwrap()) as usize;
+        for settings in [0, 4, 9] {
+            let how = hello::RAW | legacy | if reply { hello::REPLY } else { 0 };
+            let name = format!("{}-{settings}-{}", recording.name, found.len());
+            found.push((name, [&[how, settings], &message[at..at + len]].concat()));
+        }
+    }
+    found
+}
+
 /// Not a test: `cargo test -p mongo --test fuzz -- --ignored` writes the seeds where the fuzzer
 /// looks for them.
 #[test]
 #[ignore = "writes seeds for the fuzzer to begin with"]
 fn seeds_are_written_for_the_fuzzer() {
-    for target in ["mongo_client", "mongo_server", "mongo_conversation", "decompress"] {
+    let targets =
+        ["mongo_client", "mongo_server", "mongo_conversation", "mongo_hello", "decompress"];
+    for target in targets {
         let corpus = root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&corpus).unwrap();
         for (name, bytes) in seeds(target) {
