@@ -8,7 +8,6 @@ use crate::{
     line::Notes,
     proxy::{Door, Lease, Phase, Wish},
     record::Record,
-    screen::is_forbidden_trailer,
     server::Server,
     wire::Own,
 };
@@ -183,7 +182,7 @@ impl Visit {
             self.door.violation(Violation("too_many_trailers"));
         }
         let routes = self.server.dialect.headers();
-        if folded::take_away_trailers(trailers, routes, is_forbidden_trailer) > 0 {
+        if folded::take_away_trailers(trailers, routes) > 0 {
             self.door.violation(Violation("forbidden_trailer"));
         }
         true

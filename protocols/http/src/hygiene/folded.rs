@@ -4,7 +4,7 @@
 //! A client could write by such a name what the proxy, a route or a policy decides on. So names are
 //! compared as they are folded, and one that stands for another that counts is taken away.
 
-use crate::screen::is_odd;
+use crate::screen::{is_forbidden_trailer, is_odd};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use operation::Violation;
 use std::borrow::Cow;
@@ -12,36 +12,14 @@ use std::borrow::Cow;
 /// A header was taken away since its name is read as another's.
 pub(crate) const VIOLATION: Violation = Violation("folded_name");
 
-/// The headers that the proxy itself writes, or reads for its own sake, as long as their names can
-/// be folded into. Of one that has no `-` no other name is read as it.
-const OWN: [&str; 20] = [
-    "cache-control",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "http2-settings",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "max-forwards",
-    "proxy-authorization",
-    "proxy-connection",
-    "transfer-encoding",
-    "user-agent",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-];
-
-/// Headers that the proxy writes and that no client may send behind a body, in lower case.
-const WRITTEN: [&str; 8] = [
+/// Headers that the proxy writes, or reads for its own sake, in lower case, besides those that no
+/// trailer may be.
+const OWN: [&str; 10] = [
     "forwarded",
+    "http2-settings",
     "traceparent",
     "tracestate",
+    "user-agent",
     "via",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -96,23 +74,18 @@ pub(crate) fn take_away(headers: &mut HeaderMap, routes: &[HeaderName]) -> (usiz
 
 /// Whether a name that others fold into is the proxy's or a route's.
 fn counts(name: &str, routes: &[HeaderName]) -> bool {
-    OWN.contains(&name)
-        || WRITTEN.contains(&name)
+    is_forbidden_trailer(name.as_bytes())
+        || OWN.contains(&name)
         || routes.iter().any(|it| fold(it.as_str()) == name)
 }
 
 /// Takes away the trailers that may not be any: what frames, routes or authenticates, what the
 /// proxy or a route writes, and what folds into one of these. Returns how many lines went.
-pub(crate) fn take_away_trailers(
-    trailers: &mut HeaderMap,
-    routes: &[HeaderName],
-    is_forbidden: impl Fn(&str) -> bool,
-) -> usize {
+pub(crate) fn take_away_trailers(trailers: &mut HeaderMap, routes: &[HeaderName]) -> usize {
     let before = trailers.len();
     let names: Vec<HeaderName> = trailers.keys().cloned().collect();
     for name in names {
-        let folded = fold(name.as_str());
-        if is_forbidden(&folded) || counts(&folded, routes) {
+        if counts(&fold(name.as_str()), routes) {
             trailers.remove(&name);
         }
     }
@@ -178,10 +151,7 @@ mod tests {
             ("host", "1"),
             ("x-sum", "1"),
         ]);
-        let gone =
-            take_away_trailers(&mut trailers, &[HeaderName::from_static("x-user")], |name| {
-                name == "host"
-            });
+        let gone = take_away_trailers(&mut trailers, &[HeaderName::from_static("x-user")]);
         assert_eq!((gone, trailers.len()), (5, 1));
         assert!(trailers.contains_key("x-sum"));
     }

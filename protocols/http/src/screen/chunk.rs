@@ -49,8 +49,8 @@ const FORBIDDEN: [&str; 28] = [
 ];
 
 /// Whether a field may not be a trailer.
-pub(crate) fn is_forbidden(name: &str) -> bool {
-    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+pub(crate) fn is_forbidden(name: &[u8]) -> bool {
+    FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
 }
 
 /// A body in chunks that is on its way.
@@ -130,7 +130,7 @@ impl Chunks {
             }
             let field = Field::read(line, self.trailers == 0);
             let field = field.map_err(|fault| blame(line, fault).in_body())?;
-            if FORBIDDEN.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())) {
+            if is_forbidden(field.name) {
                 return Err(fault::FORBIDDEN_TRAILER);
             }
             self.trailers += 1;

@@ -1,6 +1,6 @@
 //! Headers that may stand once, and values that every service reads the same way.
 
-use crate::{hygiene::Flaw, screen::is_odd};
+use crate::hygiene::Flaw;
 use http::{
     HeaderMap, HeaderName,
     header::{
@@ -51,18 +51,16 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Flaw> {
 /// What the screen refuses in HTTP/1, and the framing of HTTP/2 lets pass (RFC 9113, 8.2.1).
 pub(super) fn framed(headers: &HeaderMap) -> Result<(), Flaw> {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let (mut padded, mut odd) = (false, false);
-    for (name, value) in headers {
+    let padded = |value: &http::HeaderValue| {
         let value = value.as_bytes();
-        padded |= blank(value.first()) || blank(value.last());
-        odd |= is_odd(name.as_str());
-    }
-    if padded {
+        blank(value.first()) || blank(value.last())
+    };
+    if headers.values().any(padded) {
         let message = "a header's value begins or ends with a blank; leave it out";
         return Err(Flaw::bad("blank_around_value", message));
     }
     let disguised = ["content_length", "transfer_encoding"];
-    if odd && disguised.iter().any(|name| headers.contains_key(*name)) {
+    if disguised.iter().any(|name| headers.contains_key(*name)) {
         let message = "a header is named content_length or transfer_encoding, which some take for \
                        the real one";
         return Err(Flaw::bad("disguised_header", message));
