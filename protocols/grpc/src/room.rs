@@ -1,7 +1,7 @@
 //! How much of a call may be held, and the thread where large messages are read.
 
 use crate::{
-    frame::{PREFIX, prefix},
+    frame::{self, PREFIX},
     status::{Code, Status},
 };
 use bytes::Bytes;
@@ -37,10 +37,8 @@ impl Room {
     /// As much is held as may be.
     pub(crate) fn framed(&self, flags: u8, message: &[u8]) -> Result<Bytes, Status> {
         let mut hold = self.hold();
-        let len = PREFIX + message.len();
-        hold.set(len).map_err(|full| self.full(full))?;
-        let frame = [&prefix(flags, message.len()), message].concat();
-        hold.keep(frame).map_err(|full| self.full(full))
+        hold.set(PREFIX + message.len()).map_err(|full| self.full(full))?;
+        hold.keep(frame::framed(flags, message)).map_err(|full| self.full(full))
     }
 
     /// Tells that as much is held as may be.

@@ -5,7 +5,7 @@ mod known;
 mod scalar;
 
 use super::{
-    slot::{DEPTH, Known, Slot},
+    slot::{DEPTH, Known, Slot, is_null},
     wire::{GROUP, GROUP_END, LEN, Output, wire_type},
 };
 use prost_reflect::{Kind, MessageDescriptor, OneofDescriptor};
@@ -191,7 +191,7 @@ impl<'de> Visitor<'de> for Field<'_> {
         let Field { to, slot, taken, .. } = self;
         let says_null = match &slot.kind {
             Kind::Message(message) => Known::of(message) == Some(Known::Value),
-            Kind::Enum(of) => of.full_name() == "google.protobuf.NullValue",
+            Kind::Enum(of) => is_null(of),
             _ => false,
         };
         if !says_null || slot.list || slot.map {

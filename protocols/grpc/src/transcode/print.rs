@@ -7,7 +7,7 @@ mod scalar;
 
 use super::{
     slot::{DEPTH, Known, Slot},
-    wire::{Payload, Unreadable, next, next_packed},
+    wire::{LEN, Payload, Unreadable, next, next_packed, wire_type},
 };
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
@@ -149,10 +149,7 @@ impl<'p> Printer<'p> {
     }
 
     fn name(&mut self, slot: &Slot, first: &mut bool) -> Printed {
-        self.fits()?;
-        if !std::mem::take(first) {
-            self.out.push(b',');
-        }
+        self.comma(first)?;
         self.text(slot.name(self.style.proto_names))?;
         self.out.push(b':');
         Ok(())
@@ -191,54 +188,43 @@ impl<'p> Printer<'p> {
         match &slot.kind {
             Kind::Message(entry) if slot.map => self.map(entry, seen, pieces, depth),
             _ if slot.list => self.list(seen, pieces, depth),
-            Kind::Message(_) if seen.times > 1 => {
+            Kind::Message(message) if seen.times > 1 => {
                 let mut parts = Vec::new();
                 each(seen, pieces, |payload| {
                     parts.push(content(payload)?);
                     Ok(())
                 })?;
-                self.one(&slot.kind, Payload::Bytes(&[]), &parts, depth)
+                self.message(message, &parts, depth + 1)
             }
-            kind => self.one(kind, seen.last, &[], depth),
+            kind => self.one(kind, seen.last, depth),
         }
     }
 
-    /// One value; of a message in several pieces, these.
-    fn one(
-        &mut self,
-        kind: &Kind,
-        payload: Payload<'_>,
-        pieces: &[&[u8]],
-        depth: usize,
-    ) -> Printed {
+    /// One value.
+    fn one(&mut self, kind: &Kind, payload: Payload<'_>, depth: usize) -> Printed {
         match kind {
-            Kind::Message(message) if pieces.is_empty() => {
-                self.message(message, &[content(payload)?], depth + 1)
-            }
-            Kind::Message(message) => self.message(message, pieces, depth + 1),
+            Kind::Message(message) => self.message(message, &[content(payload)?], depth + 1),
             kind => self.scalar(kind, payload),
         }
     }
 
     fn list(&mut self, seen: &Seen<'_>, pieces: &[&[u8]], depth: usize) -> Printed {
         let kind = &seen.slot.kind;
-        let packable = !matches!(kind, Kind::Message(_) | Kind::String | Kind::Bytes);
+        let packable = wire_type(kind) != LEN;
         let mut first = true;
         self.out.push(b'[');
-        each(seen, pieces, |payload| {
-            let Payload::Bytes(mut packed) = payload else {
-                self.comma(&mut first)?;
-                return self.one(kind, payload, &[], depth);
-            };
-            if !packable {
-                self.comma(&mut first)?;
-                return self.one(kind, payload, &[], depth);
+        each(seen, pieces, |payload| match payload {
+            Payload::Bytes(mut packed) if packable => {
+                while let Some(payload) = next_packed(&mut packed, kind)? {
+                    self.comma(&mut first)?;
+                    self.scalar(kind, payload)?;
+                }
+                Ok(())
             }
-            while let Some(payload) = next_packed(&mut packed, kind)? {
+            payload => {
                 self.comma(&mut first)?;
-                self.scalar(kind, payload)?;
+                self.one(kind, payload, depth)
             }
-            Ok(())
         })?;
         self.out.push(b']');
         Ok(())
@@ -286,7 +272,7 @@ fn seen<'a>(
 
 /// Whether a list that is there holds anything: a packed one may not.
 fn has_elements(seen: &Seen<'_>, pieces: &[&[u8]]) -> Result<bool, Unprintable> {
-    if matches!(seen.slot.kind, Kind::Message(_) | Kind::String | Kind::Bytes) {
+    if wire_type(&seen.slot.kind) == LEN {
         return Ok(true);
     }
     let mut any = false;

@@ -6,13 +6,13 @@
 use super::{
     encode::{self, Content},
     rules::{Inside, LONGEST_PATH, NoField, Rule, field_path},
-    slot::Slot,
+    slot::{Known, Slot},
     wire::{GROUP, GROUP_END, LEN, Output},
 };
 use crate::{
     body::too_long,
     frame::TooLong,
-    status::{Code, Status, percent},
+    status::{Code, Status, cut, percent},
 };
 use prost_reflect::{FieldDescriptor, Kind};
 use serde_json::Value;
@@ -33,9 +33,7 @@ pub(crate) struct Said {
 const LONGEST_WORDS: usize = 512;
 
 fn wrong(mut message: String) -> Status {
-    let fits = |at: &usize| message.is_char_boundary(*at);
-    let end = (0..=LONGEST_WORDS.min(message.len())).rev().find(fits);
-    message.truncate(end.unwrap_or_default());
+    message.truncate(cut(&message, LONGEST_WORDS).len());
     Status::new(Code::InvalidArgument, message)
 }
 
@@ -175,19 +173,11 @@ fn leaf(fields: &[FieldDescriptor], text: &str) -> Result<Value, Status> {
     match field.kind() {
         Kind::Bool => boolean(),
         Kind::Enum(_) => Ok(text.parse::<i32>().map_or_else(|_| text.into(), Value::from)),
-        Kind::Message(message) => match message.full_name() {
-            "google.protobuf.BoolValue" => boolean(),
-            "google.protobuf.Timestamp"
-            | "google.protobuf.Duration"
-            | "google.protobuf.FieldMask"
-            | "google.protobuf.StringValue"
-            | "google.protobuf.BytesValue"
-            | "google.protobuf.Int32Value"
-            | "google.protobuf.Int64Value"
-            | "google.protobuf.UInt32Value"
-            | "google.protobuf.UInt64Value"
-            | "google.protobuf.FloatValue"
-            | "google.protobuf.DoubleValue" => Ok(text.into()),
+        Kind::Message(message) => match Known::of(&message) {
+            Some(Known::Wrapper) if message.name() == "BoolValue" => boolean(),
+            Some(Known::Timestamp | Known::Duration | Known::FieldMask | Known::Wrapper) => {
+                Ok(text.into())
+            }
             _ => Err(wrong(format!("`{}` is a message: name a field of it", field.name()))),
         },
         // Numbers may be written as text in this JSON.

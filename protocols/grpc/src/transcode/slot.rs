@@ -2,7 +2,7 @@
 //! of their own (protobuf, "ProtoJSON Format").
 
 use prost_reflect::{
-    ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor,
+    EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor,
 };
 
 /// How deep messages may lie within one another, in levels. Decoders of protobuf stop there too.
@@ -118,6 +118,11 @@ impl Known {
             _ => return None,
         })
     }
+}
+
+/// Whether it is the enum that JSON writes as null.
+pub(crate) fn is_null(of: &EnumDescriptor) -> bool {
+    of.full_name() == "google.protobuf.NullValue"
 }
 
 /// The name of the type that an `Any`'s URL ends with.

@@ -1,11 +1,11 @@
 //! The well-known types, which JSON writes in a way of their own.
 
-use super::{Content, Fields, TYPE, fits, write as write_field};
+use super::{Content, Fields, TYPE, fits, scalar::Key, write as write_field};
 use crate::transcode::{
     slot::{ANY_DEPTH, Known, Slot, type_name},
     wire::{FIXED64, LEN, Output, VARINT},
 };
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -211,37 +211,14 @@ impl<'de> Visitor<'de> for Object<'_> {
             let before = to.bytes.len();
             to.tag(1, LEN);
             let at = to.begin();
-            if map.next_key_seed(Key(to))?.is_none() {
+            to.tag(1, LEN);
+            if map.next_key_seed(Key { to, kind: &Kind::String })?.is_none() {
                 to.bytes.truncate(before);
                 return Ok(());
             }
             map.next_value_seed(Element { to, number: 2, depth })?;
             to.end(at);
         }
-    }
-}
-
-/// A key of a `google.protobuf.Struct`.
-struct Key<'a>(&'a mut Output);
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.0.field(1, text.as_bytes());
-        Ok(())
     }
 }
 

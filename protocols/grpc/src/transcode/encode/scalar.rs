@@ -1,9 +1,9 @@
 //! Numbers, text, bytes and enums, as JSON has them and as a message does.
 
-use crate::transcode::wire::Output;
+use crate::transcode::{slot::is_null, wire::Output};
 use base64::{
     Engine as _,
-    alphabet::{Alphabet, STANDARD, URL_SAFE},
+    alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use prost_reflect::Kind;
@@ -45,7 +45,7 @@ impl Visitor<'_> for Scalar<'_> {
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         match self.kind {
-            Kind::Enum(of) if of.full_name() == "google.protobuf.NullValue" => {
+            Kind::Enum(of) if is_null(of) => {
                 self.to.varint(0);
                 Ok(())
             }
@@ -168,11 +168,10 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     const EITHER: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let read = |alphabet: &Alphabet| GeneralPurpose::new(alphabet, EITHER).decode(text).ok();
-    match text.contains(['-', '_']) {
-        true => read(&URL_SAFE),
-        false => read(&STANDARD),
-    }
+    static URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, EITHER);
+    static PLAIN: GeneralPurpose = GeneralPurpose::new(&STANDARD, EITHER);
+    let engine = if text.contains(['-', '_']) { &URL } else { &PLAIN };
+    engine.decode(text).ok()
 }
 
 /// The key of a map's entry.

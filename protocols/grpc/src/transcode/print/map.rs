@@ -1,7 +1,7 @@
 //! Maps: entries in any order, of which the last with a key counts.
 
-use super::{Printed, Printer, Seen, Unprintable, content, each, seen, wrong};
-use crate::transcode::wire::Payload;
+use super::{Printed, Printer, Seen, Unprintable, content, each, scalar::unzigzag, seen, wrong};
+use crate::transcode::wire::{Payload, next};
 use prost_reflect::{Kind, MessageDescriptor};
 
 /// The key of an entry.
@@ -30,7 +30,7 @@ impl Printer<'_> {
         let mut full = ENTRIES;
         each(all, pieces, |payload| {
             let bytes = content(payload)?;
-            entries.push((key(entry, &kind, bytes)?, bytes));
+            entries.push((key(&kind, bytes)?, bytes));
             if entries.len() == full {
                 keep_last(&mut entries);
                 full = ENTRIES.max(entries.len() * 2);
@@ -69,25 +69,24 @@ fn keep_last(entries: &mut Vec<(Key<'_>, &[u8])>) {
     entries.dedup_by_key(|(key, _)| *key);
 }
 
-fn key<'a>(
-    entry: &MessageDescriptor,
-    kind: &Kind,
-    bytes: &'a [u8],
-) -> Result<Key<'a>, Unprintable> {
-    let fields = seen(entry, &[bytes])?;
-    let found = fields.iter().find(|it| it.slot.number == 1);
-    let payload = found.map_or_else(|| Payload::nothing(kind), |it| it.last);
-    let zigzag = |value: u64| (value >> 1).cast_signed() ^ -(value & 1).cast_signed();
+fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, Unprintable> {
+    let mut rest = bytes;
+    let mut last = Payload::nothing(kind);
+    while let Some((number, payload)) = next(&mut rest)? {
+        if number == 1 {
+            last = payload;
+        }
+    }
     #[expect(clippy::cast_possible_truncation, reason = "decoders take the low 32 bits")]
-    Ok(match (kind, payload) {
+    Ok(match (kind, last) {
         (Kind::String, Payload::Bytes(text)) => {
             Key::Text(std::str::from_utf8(text).map_err(|_| wrong("a string is no UTF-8"))?)
         }
         (Kind::Bool, Payload::Varint(it)) => Key::Bool(it != 0),
         (Kind::Int32, Payload::Varint(it)) => Key::Signed((it as i32).into()),
         (Kind::Int64, Payload::Varint(it)) => Key::Signed(it.cast_signed()),
-        (Kind::Sint32, Payload::Varint(it)) => Key::Signed(zigzag(it & u64::from(u32::MAX))),
-        (Kind::Sint64, Payload::Varint(it)) => Key::Signed(zigzag(it)),
+        (Kind::Sint32, Payload::Varint(it)) => Key::Signed(unzigzag(it as u32 as u64)),
+        (Kind::Sint64, Payload::Varint(it)) => Key::Signed(unzigzag(it)),
         (Kind::Uint32, Payload::Varint(it)) => Key::Unsigned((it as u32).into()),
         (Kind::Uint64, Payload::Varint(it)) => Key::Unsigned(it),
         (Kind::Fixed32, Payload::Fixed32(it)) => Key::Unsigned(it.into()),

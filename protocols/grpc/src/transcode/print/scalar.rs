@@ -1,9 +1,10 @@
 //! Numbers, text, bytes and enums, as a message has them and as JSON does.
 
 use super::{Printed, Printer, wrong};
-use crate::transcode::wire::Payload;
+use crate::transcode::{slot::is_null, wire::Payload};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost_reflect::{EnumDescriptor, Kind};
+use std::io::Write as _;
 
 impl Printer<'_> {
     /// Writes one value.
@@ -78,7 +79,7 @@ impl Printer<'_> {
     }
 
     fn named(&mut self, of: &EnumDescriptor, number: i32) -> Printed {
-        if of.full_name() == "google.protobuf.NullValue" {
+        if is_null(of) {
             self.out.extend_from_slice(b"null");
             return Ok(());
         }
@@ -104,7 +105,8 @@ impl Printer<'_> {
     }
 
     fn plain(&mut self, value: impl std::fmt::Display) {
-        self.out.extend_from_slice(value.to_string().as_bytes());
+        // A `Vec` takes all that is written.
+        _ = write!(self.out, "{value}");
     }
 
     /// 64 bits are more than JavaScript's numbers hold.
@@ -119,6 +121,6 @@ fn mistyped() -> super::Unprintable {
     wrong("a field has another type on the wire")
 }
 
-fn unzigzag(value: u64) -> i64 {
+pub(super) fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
