@@ -98,12 +98,14 @@ fn a_fifo_is_refused_wherever_a_config_names_a_file() {
     let clusters = "clusters: { a: { endpoints: [\"127.0.0.1:9\"] } }";
     let transcode = "listeners: { a: { address: \"127.0.0.1:0\", cluster: a, protocol: { grpc: { transcode: { descriptors: PATH } } } } }";
     let shared = "policies: [{ name: r, rate_limit: { rate: 1/s, shared: { redis: { address: \"127.0.0.1:9\", password_file: PATH } } } }]";
+    let hashed = "policies: [{ name: r, rate_limit: { rate: 1/s, shared: { hash_key_file: PATH, redis: { address: \"127.0.0.1:9\" } } } }]";
     for config in [
         format!("{listener}\nclusters: {{ a: {{ endpoints_file: PATH }} }}\n"),
         format!("{listener}\n{clusters}\naccess_log: {{ path: PATH }}\n"),
         format!("{listener}\n{clusters}\nevent_log: {{ path: PATH }}\n"),
         format!("{transcode}\n{clusters}\n"),
         format!("{listener}\n{clusters}\n{shared}\n"),
+        format!("{listener}\n{clusters}\n{hashed}\n"),
     ] {
         let config = config.replace("PATH", path);
         for said in tried(directory.path(), &config) {

@@ -1,7 +1,7 @@
 //! The token that a request needs to change something.
 
 use anyhow::{Context as _, bail};
-use std::{fs, hint::black_box, os::unix::fs::MetadataExt, path::Path};
+use std::{hint::black_box, os::unix::fs::MetadataExt, path::Path};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -19,9 +19,11 @@ impl Token {
     /// (RFC 6750, section 2.1). The error tells nothing of what is in the file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let file = path.display();
-        let read = values::read_regular(path, MAX_FILE);
-        let bytes = read.with_context(|| format!("can't read the token_file {file}"))?;
-        let mode = fs::metadata(path)?.mode();
+        let read = values::open_regular(path).and_then(|open| {
+            let mode = open.metadata()?.mode();
+            Ok((mode, values::read_at_most(open, MAX_FILE)?))
+        });
+        let (mode, bytes) = read.with_context(|| format!("can't read the token_file {file}"))?;
         if mode & 0o002 != 0 {
             bail!(
                 "every user may write to the token_file {file}: chmod 600 it, and write a new token"
@@ -58,7 +60,7 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+    use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
     const TOKEN: &str = "0123456789abcdef+/==";
 

@@ -35,8 +35,24 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As for [`open_regular`], and when the file is longer.
 pub fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_at_most(open_regular(path)?, max)
+}
+
+/// The text of a regular file of at most `max` bytes.
+///
+/// # Errors
+/// As for [`read_regular`], and when it is not UTF-8.
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    String::from_utf8(read_regular(path, max)?).map_err(io::Error::other)
+}
+
+/// Reads a file that is open, of at most `max` bytes.
+///
+/// # Errors
+/// When it can't be read, or is longer.
+pub fn read_at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = open_regular(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     match read as u64 > max {
         true => Err(io::Error::other(format!("it is longer than {max} bytes"))),
         false => Ok(bytes),

@@ -13,7 +13,9 @@ mod show;
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
 pub use fault::{Fault, Mistake, told};
-pub use files::{irregular_file, irregular_log, open_regular, read_regular};
+pub use files::{
+    irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
+};
 pub use list::OneOrMore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};

@@ -5,7 +5,7 @@
 
 use super::Cluster;
 use crate::config;
-use std::{hash::BuildHasher, io, path::Path, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 use tokio::{task::spawn_blocking, time::Instant};
 
 /// How often it is read.
@@ -20,7 +20,7 @@ impl Cluster {
         let Some(path) = self.plan.endpoints_file.clone() else { return };
         let (file, cluster) = (path.display().to_string(), &self.plan.name);
         // A file system that hangs holds nobody else up.
-        let read = spawn_blocking(move || read(&path)).await;
+        let read = spawn_blocking(move || values::read_text(&path, MAX_FILE)).await;
         let read = read.unwrap_or_else(|error| Err(error.into()));
         let text = read.map_err(|error| format!("{file}: can't read this file: {error}"));
         let seen = match &text {
@@ -50,8 +50,4 @@ impl Cluster {
             }
         }
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    String::from_utf8(values::read_regular(path, MAX_FILE)?).map_err(io::Error::other)
 }

@@ -268,8 +268,8 @@ impl Redis {
 
 /// The text of a file with a password.
 async fn password(file: PathBuf) -> io::Result<String> {
-    let read = spawn_blocking(move || values::read_regular(&file, MAX_PASSWORD_FILE)).await;
-    String::from_utf8(read.map_err(io::Error::other)??).map_err(io::Error::other)
+    let read = spawn_blocking(move || values::read_text(&file, MAX_PASSWORD_FILE)).await;
+    read.map_err(io::Error::other)?
 }
 
 fn trouble(error: RedisError) -> Trouble {

@@ -17,6 +17,8 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 const MAX_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many descriptors an operation may have, and entries each: they are sent every time.
 const MAX_DESCRIPTORS: usize = 32;
+/// The longest file with a secret that is read, in bytes.
+const MAX_KEY_FILE: u64 = 64 << 10;
 
 /// Keeps a limit across machines: a store that all of them ask decides. One of `redis` and
 /// `rate_limit_service`.
@@ -202,7 +204,7 @@ impl Settings {
                 wrong.push(Mistake::new(&["shared", "hash_key_file"], message, hint));
             };
             let hint = "all who share the limit need a file with the same secret in its first line";
-            let text = match std::fs::read_to_string(file) {
+            let text = match values::read_text(file, MAX_KEY_FILE) {
                 Ok(text) => text,
                 Err(error) => {
                     mistake(format!("`{}` can't be read: {error}", file.display()), hint);
@@ -212,7 +214,8 @@ impl Settings {
             let key = text.lines().next().unwrap_or_default().trim().to_owned();
             if key.len() < LEAST_KEY {
                 let message = format!("a secret of {} bytes can be guessed", key.len());
-                mistake(message, "write at least 16 bytes: `openssl rand -hex 32`");
+                let hint = format!("write at least {LEAST_KEY} bytes: `openssl rand -hex 32`");
+                mistake(message, &hint);
                 return None;
             }
             Some(key)
