@@ -342,8 +342,8 @@ impl Door {
     }
 
     /// Tells an operator that a request could not be held any longer.
-    pub fn out_of_held_bytes(&self, held: &HeldBytes) {
-        self.local.out_of_held_bytes(held);
+    pub fn out_of_held_bytes(&self) {
+        self.local.out_of_held_bytes();
     }
 
     /// Counts an operation that its cluster had no room for.

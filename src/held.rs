@@ -55,11 +55,6 @@ impl Held {
         self.bytes += more;
         true
     }
-
-    /// The bound that it counts against.
-    pub fn of(&self) -> &HeldBytes {
-        &self.of
-    }
 }
 
 impl Drop for Held {

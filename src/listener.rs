@@ -4,28 +4,25 @@
 //! fewest of that listener's. Databases have few connections that live long: were they left to
 //! the kernel's hashing, one worker could end up with most of them.
 
+mod accepting;
 mod total;
 
 use crate::{
     cluster::{ConnectError, Spares},
     config::plan::ListenerPlan,
-    connection::Accepted,
     gate::Gate,
     held::HeldBytes,
     metrics::{Metrics, table as names},
     policy,
     protocols::Server,
     relay,
-    worker::{Message, Worker},
+    worker::Message,
 };
+pub use accepting::{Socket, accept, bind};
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, Reason, Violation};
-use rustix::{
-    io::Errno,
-    process::{Resource, getrlimit},
-};
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use rustix::process::{Resource, getrlimit};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     io,
@@ -38,17 +35,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc::UnboundedSender,
-};
+use tokio::sync::mpsc::UnboundedSender;
 pub use total::Total;
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
-
-/// How long to pause when the process is out of descriptors, at first and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// What a worker's runtime takes, rounded up, and its pipes.
 const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::PIPES;
@@ -108,7 +96,8 @@ impl Listener {
     }
 
     /// Takes a seat at the worker that has fewest of this listener's connections; `None` when
-    /// the listener is full, or the whole proxy but for what is reserved for other listeners. `first` is the worker to prefer among equals.
+    /// the listener is full, or the whole proxy but for what is reserved for other listeners.
+    /// `first` is the worker to prefer among equals.
     fn seat(self: &Arc<Self>, all: &Arc<Total>, first: usize) -> Option<(usize, Seat)> {
         let full = self.all_open.load(Relaxed) >= self.plan.max_connections;
         if full || !all.enter(self.index, &self.all_open) {
@@ -277,8 +266,7 @@ impl Local {
 
     /// Tells an operator that a client found no upstream, though not for each of many.
     pub fn unreachable(&self, error: &ConnectError) {
-        if self.unreachable.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-            self.unreachable.set(Some(Instant::now()));
+        if is_due(&self.unreachable) {
             tracing::warn!(listener = &*self.plan().name, %error, "a client was closed");
         }
     }
@@ -290,15 +278,14 @@ impl Local {
 
     /// Counts a request that could not be held any longer, and tells an operator, though not of
     /// each of many.
-    pub fn out_of_held_bytes(&self, held: &HeldBytes) {
+    pub fn out_of_held_bytes(&self) {
         let labels = [("listener", &*self.plan().name)];
         self.metrics.counter(names::REQUESTS_NOT_HELD_TOTAL, &labels).increment(1);
-        if self.unheld.get().is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-            self.unheld.set(Some(Instant::now()));
+        if is_due(&self.unheld) {
             tracing::warn!(
                 listener = &*self.plan().name,
-                used = held.used(),
-                max = held.most(),
+                used = self.listener.held.used(),
+                max = self.listener.held.most(),
                 "a request can't be held until policies know all that they need of it: policies \
                  that guard treat what is not known as a match; raise max_held_bytes if clients \
                  are refused for that"
@@ -339,112 +326,14 @@ impl Local {
     }
 }
 
-/// A bound socket on its way to the worker that accepts on it.
-pub struct Socket {
-    /// The listener's number.
-    pub listener: usize,
-    /// The socket, not blocking.
-    pub socket: std::net::TcpListener,
-}
-
-/// Binds a listener's socket. Connections inherit its options, which saves setting them again
-/// for each.
-///
-/// # Errors
-/// When the address is taken, or not one of this machine's.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, whatever the system's default.
-        socket.set_only_v6(false)?;
+/// Whether to tell an operator (again) of something that may happen many times. `said` is when that
+/// was done last.
+fn is_due(said: &Cell<Option<Instant>>) -> bool {
+    let due = said.get().is_none_or(|said| said.elapsed() >= SAY_EVERY);
+    if due {
+        said.set(Some(Instant::now()));
     }
-    socket.set_tcp_nodelay(true)?;
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-/// Finds out within two minutes that a peer is gone.
-fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(6)
-}
-
-/// Accepts for ever, and hands connections out. Returns why it can't begin.
-pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) -> io::Error {
-    let name = &*local.plan().name;
-    let socket = match TcpListener::from_std(socket.socket) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::error!(listener = name, %error, "can't accept");
-            return error;
-        }
-    };
-    let mut pause = PAUSES.0;
-    let mut said: Option<Instant> = None;
-    loop {
-        let listener = &local.listener;
-        let accepted = match crew.total.fits_another(listener.index, &listener.all_open) {
-            true => socket.accept().await,
-            false => Err(Errno::MFILE.into()),
-        };
-        let error = match accepted {
-            Ok((connection, peer)) => {
-                pause = PAUSES.0;
-                hand_out(&worker, &local, &crew, connection, peer);
-                continue;
-            }
-            Err(error) => error,
-        };
-        if !matches!(
-            Errno::from_io_error(&error),
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-        ) {
-            // Nearly always a client that went away before it was accepted. Should it be something
-            // that stays, it must not keep the worker busy.
-            tokio::task::yield_now().await;
-            continue;
-        }
-        local.paused.increment(1);
-        if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-            said = Some(Instant::now());
-            tracing::error!(
-                listener = name,
-                %error,
-                "out of file descriptors: new connections wait until one is free; \
-                 raise the limit (ulimit -n, LimitNOFILE=) or lower max_connections"
-            );
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
-    }
-}
-
-fn hand_out(
-    worker: &Rc<Worker>,
-    local: &Rc<Local>,
-    crew: &Crew,
-    socket: TcpStream,
-    peer: SocketAddr,
-) {
-    let Some((to, seat)) = local.listener.seat(&crew.total, worker.index) else {
-        local.total.increment(1);
-        local.count_close(Close::ConnectionLimit);
-        tracing::debug!(listener = &*local.plan().name, %peer, "refused: at max_connections");
-        return;
-    };
-    let accepted = Accepted { socket, peer, at: Instant::now(), seat };
-    if to == worker.index {
-        worker.serve(local, accepted);
-    } else if let (Some(inbox), Ok(parcel)) = (crew.inboxes.get(to), accepted.pack()) {
-        // A worker that has left drops the connection, which closes it.
-        let _ = inbox.send(Message::Serve(local.listener.index, parcel));
-    }
+    due
 }
 
 #[cfg(test)]
@@ -503,19 +392,5 @@ mod tests {
         assert!(!fits_another());
         drop(seat);
         assert!(fits_another());
-    }
-
-    #[test]
-    fn an_accepted_connection_has_its_listener_s_options() {
-        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        socket.set_nonblocking(false).unwrap();
-        let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        let (accepted, _) = socket.accept().unwrap();
-        assert!(accepted.nodelay().unwrap());
-        let accepted = SockRef::from(&accepted);
-        assert!(accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
-        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
-        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 6);
     }
 }

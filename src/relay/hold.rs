@@ -55,7 +55,7 @@ impl<C: Codec> Relay<C> {
         }
         if here > LONGEST_HOLD && !hold.bytes.grow_to(here) {
             hold.exhausted = true;
-            self.door.out_of_held_bytes(hold.bytes.of());
+            self.door.out_of_held_bytes();
             return None;
         }
         Some(Need::Bytes(hold.wanted))

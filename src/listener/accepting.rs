@@ -1,0 +1,150 @@
+//! Sockets that listen, and connections accepted from them and handed out.
+
+use super::{Crew, Local, is_due};
+use crate::{
+    connection::Accepted,
+    worker::{Message, Worker},
+};
+use operation::Close;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use std::{
+    cell::Cell,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long to pause when the process is out of descriptors, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// A bound socket on its way to the worker that accepts on it.
+pub struct Socket {
+    /// The listener's number.
+    pub listener: usize,
+    /// The socket, not blocking.
+    pub socket: std::net::TcpListener,
+}
+
+/// Binds a listener's socket. Connections inherit its options, which saves setting them again
+/// for each.
+///
+/// # Errors
+/// When the address is taken, or not one of this machine's.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, whatever the system's default.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Finds out within two minutes that a peer is gone.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6)
+}
+
+/// Accepts for ever, and hands connections out. Returns why it can't begin.
+pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) -> io::Error {
+    let name = &*local.plan().name;
+    let socket = match TcpListener::from_std(socket.socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = name, %error, "can't accept");
+            return error;
+        }
+    };
+    let mut pause = PAUSES.0;
+    let said = Cell::default();
+    loop {
+        let listener = &local.listener;
+        let accepted = match crew.total.fits_another(listener.index, &listener.all_open) {
+            true => socket.accept().await,
+            false => Err(Errno::MFILE.into()),
+        };
+        let error = match accepted {
+            Ok((connection, peer)) => {
+                pause = PAUSES.0;
+                hand_out(&worker, &local, &crew, connection, peer);
+                continue;
+            }
+            Err(error) => error,
+        };
+        if !matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        ) {
+            // Nearly always a client that went away before it was accepted. Should it be something
+            // that stays, it must not keep the worker busy.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        local.paused.increment(1);
+        if is_due(&said) {
+            tracing::error!(
+                listener = name,
+                %error,
+                "out of file descriptors: new connections wait until one is free; \
+                 raise the limit (ulimit -n, LimitNOFILE=) or lower max_connections"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+fn hand_out(
+    worker: &Rc<Worker>,
+    local: &Rc<Local>,
+    crew: &Crew,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some((to, seat)) = local.listener.seat(&crew.total, worker.index) else {
+        local.total.increment(1);
+        local.count_close(Close::ConnectionLimit);
+        tracing::debug!(listener = &*local.plan().name, %peer, "refused: at max_connections");
+        return;
+    };
+    let accepted = Accepted { socket, peer, at: Instant::now(), seat };
+    if to == worker.index {
+        worker.serve(local, accepted);
+    } else if let (Some(inbox), Ok(parcel)) = (crew.inboxes.get(to), accepted.pack()) {
+        // A worker that has left drops the connection, which closes it.
+        let _ = inbox.send(Message::Serve(local.listener.index, parcel));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accepted_connection_has_its_listener_s_options() {
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 6);
+    }
+}
