@@ -178,14 +178,11 @@ impl Applied {
 
     /// Whether it can decide about an operation only when more of the request is read.
     fn needs_more(&self, operation: &Operation<'_>, now: Instant) -> bool {
-        if self.varies.is_none() && !self.inquires {
-            return false;
-        }
         let rest = self.varies.as_ref();
         match rest.map_or(Truth::Yes, |rest| self.entry.holds(rest, operation, now)) {
             Truth::No => false,
             Truth::Unread => true,
-            Truth::Unknown | Truth::Yes => self.inquires && self.entry.decides_by_unread(operation),
+            Truth::Unknown | Truth::Yes => self.entry.decides_by_unread(operation),
         }
     }
 }

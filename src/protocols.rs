@@ -64,12 +64,12 @@ impl Protocol {
         serde_json::json!({ self.name(): settings })
     }
 
-    /// Whether the client sends the first byte of a connection; `None` where that depends on the
-    /// service.
-    pub fn client_speaks_first(&self) -> Option<bool> {
+    /// Whether the client is sure to send the first byte of a connection. Where it is not, that
+    /// depends on the service.
+    pub fn client_speaks_first(&self) -> bool {
         match self {
-            Protocol::Tcp(_) => None,
-            Protocol::Mongo(_) | Protocol::Http(_) | Protocol::Grpc(_) => Some(true),
+            Protocol::Tcp(_) => false,
+            Protocol::Mongo(_) | Protocol::Http(_) | Protocol::Grpc(_) => true,
         }
     }
 

@@ -45,8 +45,6 @@ pub struct Applied {
     pub entry: Rc<Entry>,
     /// What each operation has to be asked to know if it applies, if that varies.
     pub varies: Option<Rest>,
-    /// Whether it decides by anything that operations are asked for, beside what it matches.
-    pub inquires: bool,
     /// Whether what costs the service nothing passes it.
     pub spares_light: bool,
     /// The policy for this series.
@@ -151,13 +149,11 @@ impl Table {
         if !self.is_current(series) {
             return Rc::clone(series);
         }
-        let key = || Key {
-            name: name.into(),
-            resource: resource.into(),
-            proven: false,
-            ..series.key.clone()
-        };
-        self.kept(name, resource).unwrap_or_else(|| self.bind(key()))
+        self.kept(name, resource).unwrap_or_else(|| {
+            let protocol = series.key.protocol;
+            let (name, resource) = (name.into(), resource.into());
+            self.bind(Key { protocol, name, resource, proven: false })
+        })
     }
 
     /// Keeps the series of operations whose names were not wholly known, as long as they are known
@@ -202,13 +198,12 @@ impl Table {
         let apply = |entry: &Rc<Entry>| {
             let applies = entry.applies(&self.listener, &key);
             let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
-            let inquires = entry.inquires();
             let varies = match applies {
                 Applies::Varies(rest) => Some(rest),
                 Applies::Always | Applies::Never => None,
             };
             let spares_light = entry.spares_light();
-            Some(Applied { entry: Rc::clone(entry), varies, inquires, spares_light, bound })
+            Some(Applied { entry: Rc::clone(entry), varies, spares_light, bound })
         };
         let bound = entries.iter().filter_map(apply).collect();
         Rc::new(Series { key, bound, generation: self.generation.get() })

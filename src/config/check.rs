@@ -186,7 +186,7 @@ impl Check<'_> {
         protocol: &Protocol,
         written: Given<UpstreamConnectMode>,
     ) -> UpstreamConnectMode {
-        if protocol.client_speaks_first().is_none() {
+        if !protocol.client_speaks_first() {
             return or(written, UpstreamConnectMode::Immediate);
         }
         if let Some(Located { at, .. }) = written {

@@ -78,7 +78,7 @@ fn listener(plan: &ListenerPlan) -> Value {
     if let Some(cluster) = &plan.cluster {
         keys.insert("cluster".to_owned(), (**cluster).into());
     }
-    if plan.protocol.client_speaks_first().is_none() {
+    if !plan.protocol.client_speaks_first() {
         let mode = plan.upstream_connect_mode.as_str();
         keys.insert("upstream_connect_mode".to_owned(), mode.into());
     }

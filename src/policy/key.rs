@@ -26,6 +26,11 @@ const MOST_PARTS: usize = 8;
 /// The parts that every operation has.
 const WORDS: [&str; 4] = ["listener", "protocol", "operation", "resource"];
 
+/// Whether this is a part that every operation has, and no attribute of a protocol.
+pub(crate) fn is_common(part: &str) -> bool {
+    WORDS.contains(&part) || Prefix::of(part).is_some()
+}
+
 /// What tells operations apart. Those that agree in all parts share one allowance; without parts
 /// there is one for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -206,7 +211,7 @@ impl FromText for Part {
     const EXPECTED: &str = "an attribute's name";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        if WORDS.contains(&text) || is_attribute(text) || Prefix::of(text).is_some() {
+        if is_common(text) || is_attribute(text) {
             return Ok(Part::named(text));
         }
         if let Some(fault) = Prefix::fault(text) {

@@ -161,6 +161,8 @@ pub struct Entry {
     name: Option<Arc<str>>,
     /// What the listener's clients speak.
     protocol: &'static str,
+    /// What it decides by beside what it matches (see [`Action::decides_by`]).
+    decides_by: Box<[Box<str>]>,
     counts: Option<Counts>,
 }
 
@@ -183,13 +185,24 @@ enum Effect {
 impl Entry {
     /// A policy that changes nothing, and that nobody need hear of.
     pub fn unnamed(policy: Box<dyn Policy>) -> Self {
-        Self { policy, rule: None, name: None, protocol: "", counts: None }
+        Self {
+            policy,
+            rule: None,
+            name: None,
+            protocol: "",
+            decides_by: Box::default(),
+            counts: None,
+        }
     }
 
     /// A policy that is always there, and may refuse.
     pub fn named(name: &str, policy: Box<dyn Policy>, from: &Materials) -> Self {
-        let counts = Some(Counts::new(from));
-        Self { policy, rule: None, name: Some(name.into()), protocol: from.protocol.name, counts }
+        Self {
+            name: Some(name.into()),
+            protocol: from.protocol.name,
+            counts: Some(Counts::new(from)),
+            ..Self::unnamed(policy)
+        }
     }
 
     /// A policy that somebody configured.
@@ -199,6 +212,7 @@ impl Entry {
             name: Some(Arc::clone(&rule.name)),
             rule: Some(Arc::clone(rule)),
             protocol: from.protocol.name,
+            decides_by: rule.action.decides_by().iter().map(|name| (**name).into()).collect(),
             counts: Some(Counts::new(from)),
         }
     }
@@ -262,26 +276,20 @@ impl Entry {
         self.rule.as_ref().is_some_and(|rule| rule.action.guards())
     }
 
-    /// Whether it decides by anything that operations are asked for, beside what it matches.
-    pub fn inquires(&self) -> bool {
-        self.rule.as_ref().is_some_and(|rule| !rule.action.decides_by().is_empty())
-    }
-
     /// Whether what it decides about an operation that it applies to depends on something that
     /// stands further on in the request.
     pub fn decides_by_unread(&self, operation: &Operation<'_>) -> bool {
-        let unread = |name: &Cow<'_, str>| match &**name {
+        self.decides_by.iter().any(|name| match &**name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
             name => operation.attribute(name) == Fact::Unread,
-        };
-        self.rule.as_ref().is_some_and(|rule| rule.action.decides_by().iter().any(unread))
+        })
     }
 
     /// The key of its match whose value is not known of an operation.
     pub fn key_in_doubt(&self, listener: &str, operation: &Operation<'_>) -> Option<String> {
         let known = Known::of(listener, operation);
-        self.rule.as_ref().map(|rule| rule.matching.key_in_doubt(&known, operation))
+        self.rule.as_ref().and_then(|rule| rule.matching.key_in_doubt(&known, operation))
     }
 
     /// Whether it is to be asked about this connection.

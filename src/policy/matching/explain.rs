@@ -1,8 +1,8 @@
 //! Why a match does not apply to an operation, for people.
 
 use super::{
-    Asked, Depth, Known, Match, OTHER_RESOURCES, Truth, Varying, Word, glob::Glob, peers::Peers,
-    texts,
+    Asked, Depth, Fixed, Known, Match, OTHER_RESOURCES, Truth, Varying, Word, glob::Glob,
+    peers::Peers, texts,
 };
 use operation::{Fact, Operation};
 
@@ -26,6 +26,13 @@ pub(crate) enum Explained {
     InDoubt(Objection),
 }
 
+/// A key of a match but `not`.
+#[derive(Clone, Copy)]
+enum Part<'m> {
+    Fixed(&'m Fixed),
+    Varying(&'m Varying),
+}
+
 impl Match {
     /// Whether it applies to an operation, and the first key by which it does not, or may not.
     pub(crate) fn explain(&self, known: &Known<'_>, operation: &Operation<'_>) -> Explained {
@@ -34,8 +41,16 @@ impl Match {
 
     fn explain_at(&self, known: &Known<'_>, asked: &Asked<'_>, depth: Depth) -> Explained {
         let mut doubt = None;
-        for (truth, key, wanted, found) in self.keys(known, asked, depth) {
-            let objection = || Objection::new(&key, &wanted, found.as_deref(), truth);
+        let fixed = self.fixed.iter().map(Part::Fixed);
+        for part in fixed.chain(self.varying.iter().map(Part::Varying)) {
+            let truth = match part {
+                Part::Fixed(fixed) if fixed.word == Word::Resource => {
+                    self.of_resources(fixed.holds(known), asked, depth)
+                }
+                Part::Fixed(fixed) => fixed.holds(known),
+                Part::Varying(varying) => varying.holds(asked, depth),
+            };
+            let objection = || part.objection(known, asked, truth);
             match truth {
                 Truth::Yes => {}
                 Truth::No => return Explained::No(objection()),
@@ -55,51 +70,44 @@ impl Match {
     }
 
     /// The first key whose value is not known, of an operation to which it may apply.
-    pub(crate) fn key_in_doubt(&self, known: &Known<'_>, operation: &Operation<'_>) -> String {
+    pub(crate) fn key_in_doubt(
+        &self,
+        known: &Known<'_>,
+        operation: &Operation<'_>,
+    ) -> Option<String> {
         match self.explain(known, operation) {
-            Explained::InDoubt(objection) => objection.key,
-            Explained::Applies | Explained::No(_) => "request".to_owned(),
+            Explained::InDoubt(objection) => Some(objection.key),
+            Explained::Applies | Explained::No(_) => None,
         }
     }
+}
 
-    /// Each key but `not`: whether it matches, its name, what it must be, and what it is.
-    fn keys<'m>(
-        &'m self,
-        known: &'m Known<'_>,
-        asked: &'m Asked<'_>,
-        depth: Depth,
-    ) -> impl Iterator<Item = (Truth, String, serde_json::Value, Option<String>)> + 'm {
-        let fixed = self.fixed.iter().map(move |fixed| {
-            let others = match fixed.word {
-                Word::Resource if asked.others => asked.get(OTHER_RESOURCES),
-                _ => Fact::Absent,
-            };
-            let truth = match fixed.word {
-                Word::Resource => self.of_resources(fixed.holds(known), asked, depth),
-                _ => fixed.holds(known),
-            };
-            let own = fixed.word.of(known).map(str::to_owned);
-            let found = match (own, others.text()) {
-                (Some(own), Some(others)) => Some(format!("{own}, {others}")),
-                (own, others) => own.or(others.map(Into::into)),
-            };
-            let wanted = texts(&fixed.globs, Glob::text);
-            (truth, fixed.word.key().to_owned(), wanted, found)
-        });
-        let varying = self.varying.iter().map(move |varying| {
-            let (found, wanted) = match varying {
-                Varying::Peer(peers) => {
-                    let peer = asked.attributes.peer().map(|peer| peer.to_string());
-                    (peer, texts(peers, Peers::text))
-                }
-                Varying::Attribute { name, globs } => {
-                    (asked.get(name).text().map(Into::into), texts(globs, Glob::text))
-                }
-            };
-            let truth = varying.holds(asked, depth);
-            (truth, varying.key().to_owned(), wanted, found)
-        });
-        fixed.chain(varying)
+impl Part<'_> {
+    /// Why it does not match, or may not: `truth` is whether it does.
+    fn objection(self, known: &Known<'_>, asked: &Asked<'_>, truth: Truth) -> Objection {
+        match self {
+            Part::Fixed(Fixed { word, globs }) => {
+                let others = match word {
+                    Word::Resource if asked.others => asked.get(OTHER_RESOURCES),
+                    _ => Fact::Absent,
+                };
+                let own = word.of(known).map(str::to_owned);
+                let found = match (own, others.text()) {
+                    (Some(own), Some(others)) => Some(format!("{own}, {others}")),
+                    (own, others) => own.or(others.map(Into::into)),
+                };
+                Objection::new(word.key(), &texts(globs, Glob::text), found.as_deref(), truth)
+            }
+            Part::Varying(Varying::Peer(peers)) => {
+                let peer = asked.attributes.peer().map(|peer| peer.to_string());
+                Objection::new("peer", &texts(peers, Peers::text), peer.as_deref(), truth)
+            }
+            Part::Varying(Varying::Attribute { name, globs }) => {
+                let fact = asked.get(name);
+                let found = fact.text();
+                Objection::new(name, &texts(globs, Glob::text), found.as_deref(), truth)
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! length.
 
 use super::Attribute;
+use crate::policy::key::is_common;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::{borrow::Cow, fmt, fmt::Write as _, sync::Arc};
@@ -70,10 +71,7 @@ impl Names {
 
     /// Whether a store sees an attribute's value as it is.
     pub(super) fn shows(&self, attribute: &str) -> bool {
-        let always = ["peer", "listener", "protocol", "operation", "resource"];
-        always.contains(&attribute)
-            || attribute.starts_with("peer/")
-            || self.plain.iter().any(|name| **name == *attribute)
+        is_common(attribute) || self.plain.iter().any(|name| **name == *attribute)
     }
 
     /// What a store sees of an attribute's value.
