@@ -351,7 +351,7 @@ impl<C: Codec> Relay<C> {
         let (items, learned) = (self.codec.sent(), self.codec.learned());
         if let Some(open) = self.open.newest() {
             open.request_items = items;
-            open.learned = learned.map(Box::new);
+            open.learned = learned;
         }
         if let Some(open) = self.open.take_silent() {
             let now = self.now();

@@ -3,7 +3,7 @@
 use crate::{
     commands::{self, Command, OTHER, Role, Target, UNREAD_COMMAND},
     comment,
-    element::{Element, complete, elements, kind},
+    element::{Element, any_twice, complete, elements, kind},
     header::{Header, flag, opcode},
     message::Message,
     namespaces,
@@ -117,12 +117,7 @@ impl Asked {
             }
             // What is wrapped may stand anywhere, and twice; only `hello` still comes this way.
             opcode::QUERY if message.legacy_command() && message.cut => {
-                resource.push_str(UNREAD);
-                Self {
-                    commented: true,
-                    partial: true,
-                    ..Self::bare(&UNREAD_COMMAND, message.header)
-                }
+                Self::without_command(message, Violation("no_command"), resource)
             }
             opcode::QUERY if message.legacy_command() => {
                 let namespace = String::from_utf8_lossy(message.namespace);
@@ -323,10 +318,7 @@ impl<'b> Explained<'b> {
                 database = Some(field.name_text().unwrap_or(UNREAD));
             }
         }
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        Self { twice: names.len() < count || count > MOST_FIELDS, commented, database }
+        Self { twice: names.len() > MOST_FIELDS || any_twice(names), commented, database }
     }
 }
 

@@ -143,19 +143,16 @@ impl Client {
         };
         let readable = |name: &String| name.len() <= LONGEST && !name.chars().any(char::is_control);
         let known = name.filter(|name| !name.is_empty() && readable(name));
-        self.begin(match (known, database) {
+        let step = match (known, database) {
             (Some(name), Some(database)) => Step::LogIn(format!("{name}@{database}").into()),
             _ => Step::LogInUnknown,
-        });
-        self.claim.one_step = one_step;
-        self.claim.number
+        };
+        self.begin(step, one_step)
     }
 
     /// Begins a request that can't be read, and may be a log-in. Returns its number.
     pub(crate) fn may_claim(&mut self) -> u32 {
-        self.begin(Step::LogInUnknown);
-        self.claim.one_step = true;
-        self.claim.number
+        self.begin(Step::LogInUnknown, true)
     }
 
     /// The log-in, or its end, under way wants no answer: it is never known whether it went well.
@@ -166,14 +163,14 @@ impl Client {
 
     /// Begins to log out the users of `database`. Returns the step's number.
     pub(crate) fn leave(&mut self, database: &str) -> u32 {
-        self.begin(Step::LogOut(database.into()));
-        self.claim.one_step = true;
-        self.claim.number
+        self.begin(Step::LogOut(database.into()), true)
     }
 
-    fn begin(&mut self, step: Step) {
+    /// Begins a claim in the place of the one before. Returns its number.
+    fn begin(&mut self, step: Step, one_step: bool) -> u32 {
         let number = self.claim.number.wrapping_add(1).max(1);
-        self.claim = Claim { number, step, one_step: false };
+        self.claim = Claim { number, step, one_step };
+        number
     }
 
     /// The number of the log-in under way; 0 if there is none.
@@ -210,9 +207,11 @@ impl Client {
 impl Users {
     fn enter(&mut self, name: Box<str>) {
         self.leave(database_of(&name));
-        self.unknown |= self.names.len() >= MOST_USERS;
-        self.names.push(name);
-        self.names.truncate(MOST_USERS);
+        if self.names.len() < MOST_USERS {
+            self.names.push(name);
+        } else {
+            self.unknown = true;
+        }
     }
 
     fn leave(&mut self, database: &str) {
@@ -276,6 +275,7 @@ fn document<'b>(field: &Element<'b>) -> Option<&'b [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::joined;
     use bson::{Binary, Document, doc, spec::BinarySubtype};
 
     fn payload(text: &str) -> Binary {
@@ -379,12 +379,8 @@ mod tests {
 
     #[test]
     fn a_log_in_that_cannot_be_read_makes_the_user_unknown_not_absent() {
-        let mut twice = scram("root").to_vec().unwrap();
-        twice.pop();
-        let second = doc! {"payload": payload("n,,n=mallory,r=abc")}.to_vec().unwrap();
-        twice.extend(&second[4..]);
-        let len = twice.len() as u32;
-        twice[..4].copy_from_slice(&len.to_le_bytes());
+        let second = doc! {"payload": payload("n,,n=mallory,r=abc")};
+        let twice = joined(&[scram("root"), second]);
         let sasl = |mechanism: &str, text: &str| {
             doc! {"saslStart": 1, "mechanism": mechanism, "payload": payload(text)}
                 .to_vec()

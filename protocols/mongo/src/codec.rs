@@ -46,8 +46,8 @@ pub struct Mongo {
     sent: u64,
     opens: Opens,
     client: Option<Box<Client>>,
-    /// How many bytes of the request marked last were read: [`FRONT`], or more where a policy had
-    /// it held.
+    /// How many bytes of the request marked last were read: [`FRONT`], more where a policy had it
+    /// held, or less where the request is shorter.
     front: usize,
     /// The request at hand is held: as much of it is read as is here.
     rereads: bool,
@@ -153,9 +153,9 @@ impl Codec for Mongo {
         inflated.saturating_sub(FRONT)
     }
 
-    fn learned(&mut self) -> Option<Learned> {
+    fn learned(&mut self) -> Option<Box<Learned>> {
         self.shrink();
-        self.learned.take().map(|learned| *learned)
+        self.learned.take()
     }
 
     fn hostile(violation: Violation) -> bool {

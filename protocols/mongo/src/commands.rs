@@ -129,7 +129,6 @@ impl Command {
                 | "features"
                 | "getLastError"
                 | "getPrevError"
-                | "getlasterror"
                 | "getnonce"
                 | "isdbgrid"
                 | "listCommands"

@@ -146,12 +146,11 @@ impl Digest {
             [&[0][..], &len.to_le_bytes(), &elements, &[0]].concat()
         });
         let len = (HEADER + 4 + body.len() + self.beside.len()) as u32;
-        let Header { id, answers, opcode, .. } = self.header;
-        let words = [len, id, answers, opcode.cast_unsigned(), self.flags];
-        let mut message: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        let mut message = Header { len, ..self.header }.bytes();
+        message.extend(self.flags.to_le_bytes());
         message.extend(body);
         message.extend(self.beside);
-        (opcode == opcode::MSG).then_some(message)
+        (self.header.opcode == opcode::MSG).then_some(message)
     }
 
     /// Keeps bytes until the rest of their part is here.

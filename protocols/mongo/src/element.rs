@@ -112,6 +112,14 @@ pub(crate) fn complete(document: &[u8]) -> bool {
     walk.complete()
 }
 
+/// Whether one of these names is there twice.
+pub(crate) fn any_twice(mut names: Vec<&[u8]>) -> bool {
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    names.len() < count
+}
+
 /// See [`elements`].
 #[derive(Clone)]
 pub(crate) struct Elements<'a> {

@@ -67,6 +67,17 @@ impl Header {
         Ok(Some(Self { len, id, answers, opcode: code.cast_signed() }))
     }
 
+    /// The header of the message inside of a compressed one, with `size` bytes after it.
+    pub(crate) fn inside(self, opcode: i32, size: u32) -> Self {
+        Self { len: size + HEADER as u32, opcode, ..self }
+    }
+
+    /// The header as it is on the wire.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        let Self { len, id, answers, opcode } = self;
+        [len, id, answers, opcode.cast_unsigned()].into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+
     /// As [`Header::read`], at the very beginning of a connection, where a TLS handshake could
     /// pass for the front of a huge message.
     pub(crate) fn read_first(bytes: &[u8]) -> Result<Option<Self>, Violation> {

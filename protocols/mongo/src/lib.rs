@@ -3,10 +3,9 @@
 //! A request is held until its front (64 KiB at most) is here: `message` finds its sections,
 //! `asked` names it, and the rest passes while `scan` counts its documents and `digest` learns what
 //! stands further on. Where a policy needs that first, the relay has more of it read. A reply is
-//! never held;
-//! `scan` reads the few facts that settle the request in `open`. Both go through `compressed`
-//! where the message is. The exception is `hello`, which is rewritten whole, so that drivers stay
-//! on the proxy.
+//! never held; `scan` reads the few facts that settle the request in `open`. Both go through
+//! `compressed` where the message is. The exception is `hello`, which is rewritten whole, so that
+//! drivers stay on the proxy.
 
 mod asked;
 mod checksum;

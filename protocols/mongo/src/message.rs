@@ -2,14 +2,15 @@
 
 use crate::{
     digest::Digest,
-    element::{Elements, complete, elements, kind},
+    element::{Elements, any_twice, complete, elements, kind},
     header::{self, HEADER, Header, flag, opcode},
     number::u32_at,
     shape,
 };
 use std::borrow::Cow;
 
-/// How many sequences are looked at; the server takes no more than two.
+/// How many sequences are looked at. The server takes no more than two; in the third place one that
+/// is there twice is told as that, and not as a section that is not known.
 const SEQUENCES: usize = 3;
 
 /// Where everything is in the front of a request.
@@ -100,16 +101,13 @@ impl<'b> Message<'b> {
     /// field twice around that.
     pub(crate) fn wraps_late(&self) -> bool {
         let wrapped = self.outer.as_ptr() != self.body.as_ptr();
-        let mut names: Vec<&[u8]> = self.wrapper().map(|field| field.name).collect();
+        let names: Vec<&[u8]> = self.wrapper().map(|field| field.name).collect();
         let late = names.iter().skip(1).any(|name| *name == b"$query");
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        late || wrapped && names.len() < count
+        late || wrapped && any_twice(names)
     }
 
-    /// Whether the command stands inside of another document.
-    pub(crate) fn is_wrapped(&self) -> bool {
+    /// Whether this is an `OP_QUERY`: its command may stand inside of another document.
+    pub(crate) fn is_legacy_query(&self) -> bool {
         !self.outer.is_empty()
     }
 

@@ -2,9 +2,8 @@
 //! the target of a rename, the rest of a `bulkWrite`.
 
 use crate::{
-    asked::UNREAD,
     commands::{self, Command, Target},
-    element::{Element, complete, elements, kind},
+    element::{Element, Elements, complete, elements, kind},
     message::Message,
     pipeline,
 };
@@ -25,9 +24,8 @@ struct Names<'b> {
     doubt: bool,
 }
 
-/// The other resources of a command of `database`. `cut` tells that the request goes on behind
-/// the bytes of `message`.
-pub(crate) fn others<'b>(message: &Message<'b>, database: Option<&'b str>, cut: bool) -> Fact<'b> {
+/// The other resources of a command of `database`.
+pub(crate) fn others<'b>(message: &Message<'b>, database: &'b str) -> Fact<'b> {
     let Some((command, body)) = command(message.body) else { return Fact::Absent };
     if !command.names_others() {
         return Fact::Absent;
@@ -35,10 +33,10 @@ pub(crate) fn others<'b>(message: &Message<'b>, database: Option<&'b str>, cut: 
     // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
     let apart = message.sequence(b"pipeline").is_some() || message.cut && !message.mapped;
     let doubt = apart || !complete(body);
-    let mut names = Names { database: database.unwrap_or(UNREAD), found: Vec::new(), doubt };
+    let mut names = Names { database, found: Vec::new(), doubt };
     names.of(command, body, message);
     match names {
-        Names { doubt: true, .. } if cut => Fact::Unread,
+        Names { doubt: true, .. } if message.cut => Fact::Unread,
         Names { doubt: true, .. } => Fact::Unknown,
         Names { found, .. } if found.is_empty() => Fact::Absent,
         Names { found, .. } => Fact::Each(found),
@@ -157,42 +155,34 @@ impl<'b> Names<'b> {
         let Some(fields) = target.elements().filter(|_| target.kind == kind::DOCUMENT) else {
             return self.collection(target);
         };
-        let mut found = [None; 2];
-        for field in fields {
-            let place = match field.name {
-                b"db" => 0,
-                b"coll" => 1,
-                _ => continue,
-            };
-            self.doubt |= found[place].is_some() || field.name_text().is_none();
-            found[place] = field.name_text();
-        }
-        match found {
-            [database, Some(collection)] => {
-                let database = database.unwrap_or(self.database);
-                self.add(format!("{database}.{collection}").into());
-            }
-            [_, None] => self.doubt = true,
-        }
+        let placed = self.placed(fields, &[b"coll"]);
+        self.doubt |= !placed;
     }
 
     /// What a `mapReduce` writes to: a collection, or `{replace: …, db: …}`.
     fn output(&mut self, out: &Element<'b>) {
         let Some(fields) = out.elements() else { return self.collection(out) };
+        // Without a collection its results come back inline.
+        self.placed(fields, &[b"replace", b"merge", b"reduce"]);
+    }
+
+    /// The collection that these fields name under one of `keys`, maybe in another database, `db`.
+    /// Returns whether there is one.
+    fn placed(&mut self, fields: Elements<'b>, keys: &[&[u8]]) -> bool {
         let (mut database, mut collection) = (None, None);
         for field in fields {
             let place = match field.name {
-                b"replace" | b"merge" | b"reduce" => &mut collection,
                 b"db" => &mut database,
+                name if keys.contains(&name) => &mut collection,
                 _ => continue,
             };
             self.doubt |= place.is_some() || field.name_text().is_none();
             *place = field.name_text();
         }
-        if let Some(collection) = collection {
-            let database = database.unwrap_or(self.database);
-            self.add(format!("{database}.{collection}").into());
-        }
+        let Some(collection) = collection else { return false };
+        let database = database.unwrap_or(self.database);
+        self.add(format!("{database}.{collection}").into());
+        true
     }
 
     /// The namespaces of operations that are to be applied.

@@ -36,6 +36,19 @@ pub(crate) fn body(kind: u8, document: &Document) -> Vec<u8> {
     out
 }
 
+/// The fields of all of these in one document, also those that are there twice then.
+pub(crate) fn joined(documents: &[Document]) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    for document in documents {
+        let document = document.to_vec().unwrap();
+        out.extend(&document[4..document.len() - 1]);
+    }
+    out.push(0);
+    let len = out.len() as u32;
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    out
+}
+
 /// A section of kind 1.
 pub(crate) fn sequence(identifier: &str, documents: &[Document]) -> Vec<u8> {
     let mut section = identifier.as_bytes().to_vec();

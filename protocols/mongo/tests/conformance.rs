@@ -1,6 +1,6 @@
 //! What real drivers said to a server is read as it should be, however it is cut or broken.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "that is how a test fails")]
 
 use bson::{Document, doc};
 use mongo::{Listener, Mongo};

@@ -209,7 +209,7 @@ pub trait Codec: Sized + 'static {
 
     /// What the rest of the request told that ended last, if that was more than its front did.
     /// Called once, when the request has passed.
-    fn learned(&mut self) -> Option<Learned> {
+    fn learned(&mut self) -> Option<Box<Learned>> {
         None
     }
 

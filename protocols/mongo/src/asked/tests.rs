@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{body, command, documents, message, msg, query, sequence};
+use crate::testing::{body, command, documents, joined, message, msg, query, sequence};
 use bson::{Document, doc};
 
 fn read(bytes: &[u8]) -> (Asked, String) {
@@ -136,18 +136,8 @@ fn a_command_has_one_name_for_all_its_spellings() {
 
 #[test]
 fn what_is_there_twice_is_a_violation() {
-    let with = |first: Document, more: &[Document]| {
-        let mut inside = first.to_vec().unwrap();
-        inside.pop();
-        more.iter().for_each(|one| {
-            let one = one.to_vec().unwrap();
-            inside.extend(&one[4..one.len() - 1]);
-        });
-        inside.push(0);
-        let len = inside.len() as u32;
-        inside[..4].copy_from_slice(&len.to_le_bytes());
-        [vec![0], inside].concat()
-    };
+    let with =
+        |first: Document, more: &[Document]| [vec![0], joined(&[&[first], more].concat())].concat();
     let find = doc! {"find": "orders", "$db": "shop"};
     let namespaces = |ns: &str| sequence("nsInfo", &[doc! {"ns": ns}]);
     let bulk = || body(0, &doc! {"bulkWrite": 1, "$db": "admin"});
@@ -173,10 +163,7 @@ fn what_is_there_twice_is_a_violation() {
 
 #[test]
 fn of_two_databases_none_is_believed() {
-    let inside = [doc! {"find": "c", "$db": "a"}, doc! {"$db": "b"}].map(|d| d.to_vec().unwrap());
-    let mut both = [&inside[0][..inside[0].len() - 1], &inside[1][4..]].concat();
-    let len = both.len() as u32;
-    both[..4].copy_from_slice(&len.to_le_bytes());
+    let both = joined(&[doc! {"find": "c", "$db": "a"}, doc! {"$db": "b"}]);
     assert_eq!(words(&msg(1, 0, 0, &[[&[0], &both[..]].concat()])), ("find", "?.c".into()));
 }
 
@@ -292,15 +279,6 @@ fn names_that_are_too_long_are_cut() {
     assert!(resource.len() <= RESOURCE);
 }
 
-/// An `OP_MSG` of one document with fields that it has already.
-fn doubled(first: &Document, second: &Document) -> Vec<u8> {
-    let (first, second) = (first.to_vec().unwrap(), second.to_vec().unwrap());
-    let mut both = [&first[..first.len() - 1], &second[4..]].concat();
-    let len = both.len() as u32;
-    both[..4].copy_from_slice(&len.to_le_bytes());
-    both
-}
-
 #[test]
 fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
     let explain = |inner: Vec<u8>, database: &str| {
@@ -310,7 +288,7 @@ fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
     let find = doc! {"find": "c", "$db": "a"};
     assert_eq!(words(&explain(find.to_vec().unwrap(), "a")).1, "a.c");
     assert_eq!(words(&explain(find.to_vec().unwrap(), "b")).1, "?.c");
-    let twice = doubled(&doc! {"find": "c"}, &doc! {"find": "d"});
+    let twice = joined(&[doc! {"find": "c"}, doc! {"find": "d"}]);
     let field = [&[3][..], b"explain\0", &twice].concat();
     let len = field.len() as u32 + 5;
     let whole = [&len.to_le_bytes()[..], &field, &[0]].concat();

@@ -153,7 +153,7 @@ fn query<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
 /// The comment of a request: several where servers may differ about which it is.
 fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
     let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
-    if !message.is_wrapped() && !explains {
+    if !message.is_legacy_query() && !explains {
         // Nearly always one field, or none.
         return match field(message, comment::is_comment) {
             Ok(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
@@ -194,7 +194,7 @@ fn resources<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
     Asked::read(message, &mut resource);
     let resource = resource.as_str();
     let database = resource.split_once('.').map_or(resource, |(database, _)| database);
-    let others = namespaces::others(message, Some(database), message.cut).into_owned();
+    let others = namespaces::others(message, database).into_owned();
     let part = |namespace: &str| match (name, namespace.split_once('.')) {
         ("database", Some((database, _))) => Some(database.to_owned()),
         ("database", None) => Some(namespace.to_owned()),

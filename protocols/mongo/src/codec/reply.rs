@@ -84,9 +84,7 @@ impl Mongo {
         }
         let head = message.get(HEADER..)?;
         let (mut inflate, original) = Inflate::begin(head, (FRONT - HEADER) as u32).ok()?;
-        let mut plain = (original.size + HEADER as u32).to_le_bytes().to_vec();
-        plain.extend_from_slice(message.get(4..12)?);
-        plain.extend_from_slice(&original.opcode.to_le_bytes());
+        let mut plain = header.inside(original.opcode, original.size).bytes();
         let rest = message.get(COMPRESSED_HEAD..)?;
         inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
         inflate.finish().ok()?;

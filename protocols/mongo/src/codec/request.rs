@@ -190,18 +190,22 @@ impl Mongo {
             self.sent = 0;
         }
         self.name = asked.name;
-        let (name, resource) = (asked.name.into(), self.resource.as_str().into());
-        self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
+        self.tell(asked.name, front);
     }
 
     /// The same of a request that was read whole, but is longer than the front of it that a gate
     /// keeps.
     fn learn_at_once(&mut self, message: &Message<'_>, asked: &Asked) {
-        if asked.partial || message.ends_within(KEPT) {
+        if message.ends_within(KEPT) {
             return;
         }
         let Some(front) = message.digest() else { return };
-        let (name, resource) = (asked.name.into(), self.resource.as_str().into());
+        self.tell(asked.name, front);
+    }
+
+    /// Keeps what a request told until the relay asks for it; `front` is its digest.
+    fn tell(&mut self, name: &str, front: Vec<u8>) {
+        let (name, resource) = (name.into(), self.resource.as_str().into());
         self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
     }
 
@@ -324,12 +328,14 @@ impl Mongo {
     ) -> Result<(Inflated, Sending), Violation> {
         let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
         let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
-        let inner = inner(header, original.opcode, original.size);
+        let inner = header.inside(original.opcode, original.size);
         let left = header.len as usize - here.len();
-        let mut sending = Sending::new(inner, left);
-        let mut message = head(inner);
         // The front is made of the same bytes however many are here, so that it is always the same.
         let (front, rest) = here.split_at(here.len().min(most));
+        // Where all of the request lands in `message`, nothing is left to be learned.
+        let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
+        let mut sending = Sending::new(inner, left, learns);
+        let mut message = inner.bytes();
         inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
             let room = most.saturating_sub(message.len()).min(piece.len());
             message.extend_from_slice(&piece[..room]);
@@ -346,23 +352,12 @@ impl Mongo {
     }
 }
 
-/// The header of a message of `size` bytes after its header, inside of a compressed one.
-fn inner(outer: Header, opcode: i32, size: u32) -> Header {
-    Header { len: size + HEADER as u32, opcode, ..outer }
-}
-
-/// A header as it is on the wire.
-fn head(header: Header) -> Vec<u8> {
-    let Header { len, id, answers, opcode } = header;
-    [len, id, answers, opcode.cast_unsigned()].into_iter().flat_map(u32::to_le_bytes).collect()
-}
-
 /// The front of the request inside a compressed one whose first bytes these are.
 pub(super) fn inflated_front(front: &[u8]) -> Option<Vec<u8>> {
     let header = Header::read(front).ok()??;
     let wire = front.get(..COMPRESSED_HEAD)?;
     let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32).ok()?;
-    let mut message = head(inner(header, original.opcode, original.size));
+    let mut message = header.inside(original.opcode, original.size).bytes();
     // What can't be inflated any further is cut, as any front may be.
     let _ = inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
         let room = FRONT.saturating_sub(message.len()).min(piece.len());

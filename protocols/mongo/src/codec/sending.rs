@@ -38,21 +38,18 @@ impl Sending {
     /// Begins with the bytes after the header that are here. `left` are still to come. `learns` tells
     /// whether more than its documents is read.
     pub(super) fn plain(header: Header, here: &[u8], left: usize, learns: bool) -> Self {
-        let mut sending = Self::new(header, left);
-        if !learns {
-            sending.digest = None;
-        }
+        let mut sending = Self::new(header, left, learns);
         sending.read(here);
         sending
     }
 
     /// The same for a request inside of a compressed one: `header` is its own.
-    pub(super) fn new(header: Header, left: usize) -> Self {
+    pub(super) fn new(header: Header, left: usize, learns: bool) -> Self {
         Self {
             left,
             scan: Scan::request(header.opcode, header.len - HEADER as u32),
             facts: Facts::default(),
-            digest: Some(Digest::new(header)),
+            digest: learns.then(|| Digest::new(header)),
             source: Source::Plain,
             seen: 0,
         }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     asked::Asked,
     message::Message,
-    testing::{body, documents, msg, sequence},
+    testing::{body, documents, joined, msg, sequence},
 };
 use bson::{Bson, Document, doc};
 
@@ -25,16 +25,9 @@ fn words(bytes: &[u8]) -> (&'static str, String) {
 
 /// A body with a field that `doc!` would not put there twice.
 fn with(document: &Document, more: &[(&str, Bson)]) -> Vec<u8> {
-    let mut inside = document.to_vec().unwrap();
-    inside.pop();
-    for (key, value) in more {
-        let one = doc! {*key: value.clone()}.to_vec().unwrap();
-        inside.extend(&one[4..one.len() - 1]);
-    }
-    inside.push(0);
-    let len = inside.len() as u32;
-    inside[..4].copy_from_slice(&len.to_le_bytes());
-    [vec![0], inside].concat()
+    let more = more.iter().map(|(key, value)| doc! {*key: value.clone()});
+    let all: Vec<Document> = std::iter::once(document.clone()).chain(more).collect();
+    [vec![0], joined(&all)].concat()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Every write in every disguise, and reads that must not be taken for one.
 
-use crate::testing::{ask, asked, body, codec, command, compress, message, msg, query, sequence};
+use crate::testing::{
+    ask, asked, body, codec, command, compress, joined, message, msg, query, sequence,
+};
 use bson::{Bson, Document, doc};
 use operation::{Codec, Fact, Violation};
 
@@ -256,16 +258,9 @@ fn what_lies_beyond_the_front_may_be_a_write() {
 #[test]
 fn a_field_that_is_there_twice_counts_twice() {
     let doubled = |name: &str, first: Document, fields: &[(&str, Bson)]| {
-        let mut inside = first.to_vec().unwrap();
-        inside.pop();
-        for (key, value) in fields {
-            let one = doc! {*key: value.clone()}.to_vec().unwrap();
-            inside.extend(&one[4..one.len() - 1]);
-        }
-        inside.push(0);
-        let len = inside.len() as u32;
-        inside[..4].copy_from_slice(&len.to_le_bytes());
-        let bytes = msg(1, 0, 0, &[[&[0], &inside[..]].concat()]);
+        let fields = fields.iter().map(|(key, value)| doc! {*key: value.clone()});
+        let all: Vec<Document> = std::iter::once(first).chain(fields).collect();
+        let bytes = msg(1, 0, 0, &[[vec![0], joined(&all)].concat()]);
         assert!(writes(&bytes), "{name}");
     };
     let stages = |stage: Document| Bson::from(vec![stage]);

@@ -1,11 +1,11 @@
 use super::*;
-use crate::testing::{body, command, msg, sequence};
+use crate::testing::{body, command, joined, msg, sequence};
 use bson::{Bson, Document, doc};
 
 /// The other resources of a command of the database `shop`, with the words of what is not known.
 fn of(bytes: &[u8]) -> Vec<String> {
     let message = Message::read(bytes).unwrap();
-    match others(&message, Some("shop"), message.cut) {
+    match others(&message, "shop") {
         Fact::Each(names) => names.into_iter().map(Cow::into_owned).collect(),
         Fact::Absent => vec![],
         fact => vec![format!("{fact:?}")],
@@ -80,12 +80,7 @@ fn every_collection_that_a_command_names_is_found() {
 #[test]
 fn what_names_a_collection_in_a_way_that_cannot_be_read_may_name_any() {
     let deep = (0..250).fold(doc! {"$out": "x"}, |inner, _| doc! {"$facet": inner});
-    let twice = doc! {"ns": "a.b"}.to_vec().unwrap();
-    let mut two = twice.clone();
-    two.pop();
-    two.extend(&twice[4..]);
-    let len = two.len() as u32;
-    two[..4].copy_from_slice(&len.to_le_bytes());
+    let two = joined(&[doc! {"ns": "a.b"}, doc! {"ns": "a.b"}]);
     let section = [&b"nsInfo\0"[..], &two].concat();
     let len = section.len() as u32 + 4;
     let section = [&[1][..], &len.to_le_bytes(), &section].concat();

@@ -94,6 +94,21 @@ fn a_compressed_request_tells_the_same() {
 }
 
 #[test]
+fn a_compressed_request_that_is_longer_than_what_is_inside_is_read_to_its_end() {
+    let find = |padding: usize| {
+        command(1, doc! {"find": "orders", "filter": {"a": "x".repeat(padding)}, "$db": "shop"})
+    };
+    let bytes = compress(&find(FRONT - find(0).len()), 0);
+    assert_eq!(bytes.len(), FRONT + 9);
+    for cut in [1000, usize::MAX] {
+        let seen = ask(&mut codec(), &bytes, cut).unwrap();
+        let (name, resource, mark, _) = &seen.marks[0];
+        assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
+        assert_eq!((mark.partial, mark.violation), (true, None));
+    }
+}
+
+#[test]
 fn what_a_compressed_request_said_is_forgotten_once_all_is_answered() {
     let mut codec = codec();
     asked(&mut codec, &compress(&command(1, find()), 1));
