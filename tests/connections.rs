@@ -77,14 +77,9 @@ fn the_connection_too_many_is_closed_at_once_and_harms_no_other() {
 #[test]
 fn the_whole_proxy_s_limit_counts_every_listener_s_connections() {
     let upstream = Upstream::start();
-    let config = tcp_config(upstream.address(), "");
-    let other = "listeners:\n  other: { address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }";
-    let config = config.replace("listeners:", other);
-    let tollgate = Tollgate::start(&format!("max_connections: 2\n{config}"));
+    let tollgate = Tollgate::start(&two_listeners(&upstream, "max_connections: 2"));
     let mut open = sessions(&upstream, &tollgate, 1);
-    let mut there = End::connect(tollgate.listener("other"));
-    let mut back = upstream.accept();
-    works(&mut there, &mut back);
+    let (mut there, mut back) = session_by_other(&upstream, &tollgate);
     End::connect(tollgate.listener("wire")).ends();
     refused(&tollgate, 1.0);
     works(&mut there, &mut back);

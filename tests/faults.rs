@@ -14,7 +14,7 @@ use support::{
     client::RawClient,
     ends::{End, Upstream},
     scripted::Scripted,
-    tollgate::{Tollgate, mongo_config, tcp_config},
+    tollgate::{Tollgate, tcp_config},
 };
 
 /// A proxy with the listener `wire` and this policy.
@@ -24,8 +24,7 @@ fn tcp(upstream: SocketAddr, policy: &str) -> Tollgate {
 }
 
 fn mongo(upstream: SocketAddr, policy: &str) -> Tollgate {
-    let config = mongo_config(upstream, "");
-    Tollgate::start(&format!("{config}policies:\n  - {{ name: x, {policy} }}\n"))
+    Tollgate::mongo_guarded(upstream, "", &format!("  - {{ name: x, {policy} }}\n"))
 }
 
 /// Which of so many commands are refused.

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use http::{HeaderName, HeaderValue, Method};
 use std::collections::BTreeMap;
 use support::{
-    http::{Ask, Asker, Client, Version, at},
+    http::{Ask, Asker, Client, Version, at, endpoints, proxy_config},
     python::Service,
     tollgate::Tollgate,
 };
@@ -183,11 +183,8 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn no_spelling_passes_a_guard_that_the_service_reads_it_as() {
     let Some(service) = Service::start_with_werkzeug("werkzeug_reader.py") else { return };
-    let tollgate = Tollgate::start(&format!(
-        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
-         clusters:\n  shop: {{ endpoints: [\"{}\"] }}\n{GUARDS}",
-        service.address()
-    ));
+    let config = proxy_config(&endpoints(&[service.address()]), "", "");
+    let tollgate = Tollgate::start(&format!("{config}{GUARDS}"));
     let seed = number("GUARDS_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("GUARDS_SEED={seed}");
     let mut rng = Rng::with_seed(seed);

@@ -19,7 +19,7 @@ use support::{
     client::RawClient,
     scripted::Scripted,
     secantus::Secantus,
-    tollgate::{Tollgate, mongo_config},
+    tollgate::Tollgate,
     tools,
     wire::{self, Compressor, op_msg},
 };
@@ -87,8 +87,7 @@ impl Seen {
 /// A proxy with these policies before a real server.
 fn guarded(policies: &str) -> Option<(Tollgate, &'static Secantus)> {
     let server = Secantus::shared()?;
-    let config = format!("{}policies:\n{policies}", mongo_config(server.address(), ""));
-    Some((Tollgate::start(&config), server))
+    Some((Tollgate::mongo_guarded(server.address(), "", policies), server))
 }
 
 fn good() -> Done {
@@ -142,8 +141,7 @@ fn a_client_of_old_waits_where_one_of_today_is_told_to() {
     let server = Scripted::agreeing();
     let policies = "  - name: pace\n    match: { operation: find }\n    \
                     rate_limit: { rate: 10/s, burst: 1, key: [app], over: by_client, max_delay: 5s }\n";
-    let config = format!("{}policies:\n{policies}", mongo_config(server.address(), ""));
-    let tollgate = Tollgate::start(&config);
+    let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
     let find = |id| op_msg(id, &doc! {"find": "c", "$db": "d"});
 
     let mut old = RawClient::connect(tollgate.listener("db"));
@@ -173,8 +171,7 @@ fn nobody_waits_longer_than_somebody_said() {
     let server = Scripted::agreeing();
     let policies = "  - name: pace\n    match: { operation: find }\n    \
                     rate_limit: { rate: 1/h, burst: 1, over: by_client, max_delay: 1s }\n";
-    let config = format!("{}policies:\n{policies}", mongo_config(server.address(), ""));
-    let tollgate = Tollgate::start(&config);
+    let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
     let mut old = RawClient::connect(tollgate.listener("db"));
     old.command(1, &greeting("old", false));
     let find = |id| op_msg(id, &doc! {"find": "c", "$db": "d"});
@@ -202,8 +199,7 @@ fn what_is_denied_is_denied_once_and_the_server_never_hears_of_it() {
     }
 
     let upstream = Scripted::agreeing();
-    let config = format!("{}policies:\n{policies}", mongo_config(upstream.address(), ""));
-    let tollgate = Tollgate::start(&config);
+    let tollgate = Tollgate::mongo_guarded(upstream.address(), "", policies);
     let mut client = RawClient::connect(tollgate.listener("db"));
     client.send(&op_msg(1, &doc! {"drop": "c", "$db": "d"}));
     let no = client.read();
@@ -267,8 +263,7 @@ fn drivers_read_and_change_nothing() {
 #[test]
 fn no_write_gets_round_a_read_only_listener_in_any_disguise() {
     let upstream = Scripted::agreeing();
-    let config = format!("{}policies:\n{READ_ONLY}", mongo_config(upstream.address(), ""));
-    let tollgate = Tollgate::start(&config);
+    let tollgate = Tollgate::mongo_guarded(upstream.address(), "", READ_ONLY);
     let padding = "x".repeat(70_000);
     let stored = vec![doc! {"$match": {"a": padding}}, doc! {"$out": "copy"}];
     let commands = [

@@ -28,6 +28,22 @@ fn evidence() -> Vec<&'static str> {
     last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
 }
 
+/// The names of a file's tests: of its functions that the attribute stands before.
+fn tests(text: &str) -> Vec<String> {
+    let (mut found, mut is_test) = (Vec::new(), false);
+    for line in text.lines().map(str::trim_start) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if !line.starts_with("#[") && !line.starts_with("//") {
+            let line = line.strip_prefix("async ").unwrap_or(line);
+            let name = line.strip_prefix("fn ").and_then(|rest| rest.split_once('('));
+            found.extend(name.filter(|_| is_test).map(|(name, _)| name.to_owned()));
+            is_test = false;
+        }
+    }
+    found
+}
+
 #[test]
 fn every_test_and_target_that_is_named_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -35,13 +51,7 @@ fn every_test_and_target_that_is_named_exists() {
     ["src", "tests", "protocols"].iter().for_each(|part| sources(&root.join(part), &mut files));
     let mut names = BTreeSet::new();
     for file in files {
-        for line in fs::read_to_string(file).unwrap().lines() {
-            if let Some((name, _)) =
-                line.trim_start().strip_prefix("fn ").and_then(|l| l.split_once('('))
-            {
-                names.insert(name.to_owned());
-            }
-        }
+        names.extend(tests(&fs::read_to_string(file).unwrap()));
     }
     for target in fs::read_dir(root.join("fuzz/fuzz_targets")).unwrap() {
         let path = target.unwrap().path();

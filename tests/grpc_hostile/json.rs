@@ -41,7 +41,7 @@ fn list(open: &str, item: &str, close: &str) -> Bytes {
 #[test]
 fn a_query_of_950_levels_is_refused_and_the_process_lives() {
     let service = service();
-    let mut tollgate = before(&service, &transcoding(), "");
+    let mut tollgate = before(&service.endpoints(), &transcoding(), "");
     for version in [Version::One, Version::Two] {
         let client = to(&tollgate, version);
         let answer = client.ask(get(&format!("/v1/tree?{}v=1", "a.".repeat(950))));
@@ -57,7 +57,7 @@ fn a_query_of_950_levels_is_refused_and_the_process_lives() {
 #[test]
 fn long_bodies_are_read_within_a_stated_memory_and_a_get_beside_them_does_not_wait() {
     let service = service();
-    let tollgate = before(&service, &transcoding(), "");
+    let tollgate = before(&service.endpoints(), &transcoding(), "");
     let (large, small) = (to(&tollgate, Version::Two), to(&tollgate, Version::Two));
     assert_eq!(small.ask(get("/v1/tree")).status, 200);
     let rest = tollgate.resident_memory();
@@ -133,7 +133,7 @@ impl Endless {
 #[test]
 fn bodies_that_never_end_are_held_up_to_a_bound_and_their_memory_comes_back() {
     let service = service();
-    let tollgate = before(&service, &transcoding(), "");
+    let tollgate = before(&service.endpoints(), &transcoding(), "");
     let other = to(&tollgate, Version::Two);
     assert_eq!(other.ask(get("/v1/tree")).status, 200);
     let rest = tollgate.resident_memory();
@@ -159,7 +159,7 @@ fn bodies_that_never_end_are_held_up_to_a_bound_and_their_memory_comes_back() {
 fn a_worker_holds_no_more_than_its_bound_for_all_connections() {
     let service = service();
     let settings = format!("{}, max_buffered: 6MiB", transcoding());
-    let tollgate = before(&service, &settings, "");
+    let tollgate = before(&service.endpoints(), &settings, "");
     let endless = Endless::new(&tollgate, 12, 1);
     for answer in &endless.refused {
         assert!(answer.text().contains("`max_buffered`"), "{answer:?}");
@@ -206,7 +206,7 @@ fn a_service_s_message_that_is_deep_is_an_error_and_the_process_lives() {
     }
     for message in [deep, field(9, &any)] {
         let service = answering(&message);
-        let mut tollgate = before(&service, &transcoding(), "");
+        let mut tollgate = before(&service.endpoints(), &transcoding(), "");
         let answer = to(&tollgate, Version::Two).ask(get("/v1/tree"));
         assert_eq!((answer.status, &answer.json()["code"]), (500, &13.into()), "{answer:?}");
         assert!(tollgate.is_running());
@@ -217,7 +217,7 @@ fn a_service_s_message_that_is_deep_is_an_error_and_the_process_lives() {
 fn a_service_s_long_message_is_written_within_a_stated_memory() {
     for item in [&[0x1a, 0][..], &[0x1a, 3, 0x12, 1, b'x'], &[0x22, 0]] {
         let service = answering(&item.repeat(LONG / item.len()));
-        let tollgate = before(&service, &transcoding(), "");
+        let tollgate = before(&service.endpoints(), &transcoding(), "");
         let client = to(&tollgate, Version::Two);
         let rest = tollgate.resident_memory();
         let answer = client.ask(get("/v1/tree"));

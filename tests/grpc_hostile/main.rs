@@ -24,11 +24,11 @@ fn service() -> Service {
     })
 }
 
-/// A proxy with one worker, and the listener `rpc` with these settings of gRPC before this service.
-fn before(service: &Service, settings: &str, more: &str) -> Tollgate {
+/// A proxy with one worker, and the listener `rpc` with these settings of gRPC before a cluster of
+/// these keys.
+fn before(cluster: &str, settings: &str, more: &str) -> Tollgate {
     Tollgate::start(&format!(
         "workers: 1\nlisteners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: {{ grpc: {{ {settings} }} \
-         }}, cluster: rpc }}\nclusters:\n  rpc: {{ {} }}\n{more}",
-        service.endpoints()
+         }}, cluster: rpc }}\nclusters:\n  rpc: {{ {cluster} }}\n{more}"
     ))
 }

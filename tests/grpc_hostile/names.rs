@@ -3,7 +3,7 @@
 use crate::{
     before, service,
     support::{
-        http::{Client, Reply, Service, Version, post},
+        http::{Ask, Client, Reply, Service, Version, post},
         python,
         tollgate::Tollgate,
     },
@@ -58,6 +58,12 @@ fn spelled(path: &str, rng: &mut fastrand::Rng) -> String {
     text + ends[rng.usize(..ends.len())]
 }
 
+/// A call with an empty message.
+fn call(target: &str) -> Ask {
+    let ask = post(target, &[0; 5][..]).header("content-type", "application/grpc");
+    ask.header("te", "trailers")
+}
+
 /// Calls that a careless reader takes for this one, in spellings of every kind. Returns how many
 /// were asked for.
 fn called(tollgate: &Tollgate, path: &str, count: usize) -> usize {
@@ -77,8 +83,7 @@ fn called(tollgate: &Tollgate, path: &str, count: usize) -> usize {
         if asked % 50 == 0 {
             client = connect();
         }
-        let ask = post(&target, &[0; 5][..]).header("content-type", "application/grpc");
-        let answer = client.ask(ask.header("te", "trailers"));
+        let answer = client.ask(call(&target));
         let refused = ["3", "7", "12"].contains(&answer.header("grpc-status").as_str());
         assert!(refused || answer.status == 400, "{target}: {answer:?}");
     }
@@ -88,14 +93,10 @@ fn called(tollgate: &Tollgate, path: &str, count: usize) -> usize {
 #[test]
 fn a_coded_name_is_invalid() {
     let service = service();
-    let tollgate = before(&service, "reverse_bridge: true", DENY);
+    let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
-    let call = |target: &str| {
-        let ask = post(target, &[0; 5][..]).header("content-type", "application/grpc");
-        client.ask(ask.header("te", "trailers"))
-    };
-    assert_eq!(call("/t.Tree/Admin").header("grpc-status"), "7");
-    let answer = call("/t.Tree/%41dmin");
+    assert_eq!(client.ask(call("/t.Tree/Admin")).header("grpc-status"), "7");
+    let answer = client.ask(call("/t.Tree/%41dmin"));
     assert_eq!(answer.header("grpc-status"), "3", "{answer:?}");
     assert!(answer.header("grpc-message").contains("no percent signs"), "{answer:?}");
     assert!(service.asked().is_empty());
@@ -106,7 +107,7 @@ fn no_spelling_of_a_denied_method_reaches_a_careless_service() {
     let service = Service::start(Version::One, |asked| {
         Reply::ok(asked.target.clone()).header("content-type", "application/x-protobuf")
     });
-    let tollgate = before(&service, "reverse_bridge: true", DENY);
+    let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let asked = called(&tollgate, "/t.Tree/Admin", 3000);
     assert!(asked > 300, "only {asked} spellings");
     let reached: Vec<_> = service.asked().into_iter().map(|it| it.target).collect();
@@ -118,10 +119,9 @@ fn a_query_does_not_reach_a_service_of_plain_http() {
     let service = Service::start(Version::One, |_| {
         Reply::ok("").header("content-type", "application/x-protobuf")
     });
-    let tollgate = before(&service, "reverse_bridge: true", DENY);
+    let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
-    let ask = post("/t.Tree/Get?method=Admin", &[0; 5][..]);
-    client.ask(ask.header("content-type", "application/grpc").header("te", "trailers"));
+    client.ask(call("/t.Tree/Get?method=Admin"));
     let reached: Vec<_> = service.asked().into_iter().map(|it| it.target).collect();
     assert_eq!(reached, ["/t.Tree/Get"]);
 }
@@ -129,11 +129,7 @@ fn a_query_does_not_reach_a_service_of_plain_http() {
 #[test]
 fn no_spelling_of_a_denied_method_runs_on_grpcio() {
     let Some(service) = python::Service::start("grpc_service.py", &[]) else { return };
-    let tollgate = Tollgate::start(&format!(
-        "listeners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: grpc, cluster: rpc }}\n\
-         clusters:\n  rpc: {{ endpoints: [\"{}\"] }}\n{DENY}",
-        service.address()
-    ));
+    let tollgate = before(&format!("endpoints: [\"{}\"]", service.address()), "", DENY);
     let asked = called(&tollgate, "/real.v1.Echo/Unary", 1500);
     assert!(asked > 100, "only {asked} spellings");
 }

@@ -3,7 +3,7 @@
 use crate::support::{
     http::{
         Answer, Ask, Asker, Client, Content, PAIRINGS, Reply, Service, Version, at, get, post,
-        routed_config,
+        proxy, proxy_config, routed_config,
     },
     tollgate::Tollgate,
 };
@@ -14,20 +14,18 @@ const VERSIONS: [Version; 2] = [Version::One, Version::Two];
 /// A proxy before this service with these policies, each in a line.
 fn guarded(service: &Service, settings: &str, policies: &[&str]) -> Tollgate {
     let policies: String = policies.iter().map(|policy| format!("  - {policy}\n")).collect();
-    Tollgate::start(&format!(
-        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
-         cluster: shop }}\nclusters:\n  shop: {{ {} }}\npolicies:\n{policies}",
-        service.endpoints()
-    ))
+    let config = proxy_config(&service.endpoints(), settings, "");
+    Tollgate::start(&format!("{config}policies:\n{policies}"))
 }
 
 /// What is answered to requests, each by either version, before one guard.
 fn each(policy: &str, ask: impl Fn() -> Ask) -> [u16; 2] {
+    let service = Service::saying(Version::One, "ok");
+    let tollgate = guarded(&service, "", &[policy]);
     VERSIONS.map(|version| {
-        let service = Service::saying(Version::One, "ok");
-        let tollgate = guarded(&service, "", &[policy]);
+        let before = service.asked().len();
         let status = Client::connect(at(&tollgate), version).ask(ask()).status;
-        assert_eq!(service.asked().len(), usize::from(status == 200), "{version:?}");
+        assert_eq!(service.asked().len() - before, usize::from(status == 200), "{version:?}");
         status
     })
 }
@@ -387,11 +385,7 @@ fn what_is_expected_is_the_same_in_both_versions() {
 #[test]
 fn the_log_has_the_path_that_is_compared_and_the_one_that_was_written() {
     let service = Service::saying(Version::One, "ok");
-    let tollgate = Tollgate::start(&format!(
-        "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
-         clusters:\n  shop: {{ {} }}\n",
-        service.endpoints()
-    ));
+    let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);
     client.ask(get("//%61dmin%2fx?%61=1"));
     client.ask(get("/plain"));

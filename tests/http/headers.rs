@@ -1,7 +1,7 @@
 //! What is said of one connection ends with it, and services are told who asks.
 
 use crate::support::{
-    http::{Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy},
+    http::{Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy, proxy_config},
     tollgate::Tollgate,
 };
 
@@ -99,11 +99,8 @@ fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
     let service = Service::saying(Version::One, "ok");
     for (settings, status) in [("trusted_hops: 1", 403), ("", 200)] {
         let tollgate = Tollgate::start(&format!(
-            "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
-             cluster: shop }}\n\
-             clusters:\n  shop: {{ {} }}\n\
-             policies:\n  - {{ name: no, match: {{ client: 10.0.0.9 }}, deny: {{}} }}\n",
-            service.endpoints()
+            "{}policies:\n  - {{ name: no, match: {{ client: 10.0.0.9 }}, deny: {{}} }}\n",
+            proxy_config(&service.endpoints(), settings, "")
         ));
         let client = Client::connect(at(&tollgate), Version::One);
         let ask = |from| client.ask(get("/").header("x-forwarded-for", from)).status;

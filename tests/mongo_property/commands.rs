@@ -32,10 +32,7 @@ pub(crate) fn swapped(text: &str) -> String {
     let pairs = [("audit", "shop"), ("events", "orders"), ("bad", "good"), ("root", "mallory")];
     let mut swapped = text.to_owned();
     for (a, b) in pairs {
-        swapped = match () {
-            () if swapped.contains(a) => swapped.replace(a, b),
-            () => swapped.replace(b, a),
-        };
+        swapped = if swapped.contains(a) { swapped.replace(a, b) } else { swapped.replace(b, a) };
     }
     swapped
 }

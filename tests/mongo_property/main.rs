@@ -19,10 +19,7 @@ use bson::Document;
 use commands::{Command, collection, database};
 use fastrand::Rng;
 use spelling::{Spelled, plainly, wildly};
-use support::{
-    python::Service,
-    tollgate::{Tollgate, mongo_config},
-};
+use support::{python::Service, tollgate::Tollgate};
 use wire_client::Client;
 
 /// What the reference server saw in a message.
@@ -91,8 +88,9 @@ impl Trial {
     /// `None` where the reference server can't run.
     fn begin(policies: &str) -> Option<Self> {
         let service = Service::with_pymongo("mongo_reference.py")?;
-        let config = mongo_config(service.address(), "max_held_bytes: 256MiB");
-        let tollgate = Tollgate::start(&format!("{config}policies:\n  - {policies}\n"));
+        let policies = format!("  - {policies}\n");
+        let room = "max_held_bytes: 256MiB";
+        let tollgate = Tollgate::mongo_guarded(service.address(), room, &policies);
         let direct = Client::connect(service.address());
         let guarded = Client::connect(tollgate.listener("db"));
         Some(Self { service, tollgate, direct, guarded })

@@ -197,15 +197,11 @@ fn other(value: &Value) -> Value {
 }
 
 fn sequence(name: &str, rows: &[Value]) -> Vec<u8> {
-    let mut inside = name.as_bytes().to_vec();
-    inside.push(0);
-    for row in rows {
-        if let Value::Document(fields) = row {
-            inside.extend(document(fields));
-        }
-    }
-    let len = (inside.len() as i32 + 4).to_le_bytes();
-    wire::section(1, &[&len[..], &inside].concat())
+    let documents = rows.iter().filter_map(|row| match row {
+        Value::Document(fields) => Some(document(fields)),
+        _ => None,
+    });
+    wire::sequence_of(name, documents)
 }
 
 /// An `OP_MSG` with sections of all kinds, in any order.
@@ -317,19 +313,13 @@ fn old(rng: &mut Rng, id: i32, command: &Command) -> Option<Spelled> {
 
 /// The same message inside of an `OP_COMPRESSED`, by any compressor.
 fn compressed(rng: &mut Rng, whole: &[u8]) -> Vec<u8> {
+    let size = whole.len() as i32 - 16;
     match rng.u8(..4) {
-        0 => packed(whole, 0, &whole[16..]),
+        0 => wire::packed(whole, 0, size, &whole[16..]),
         1 => wire::compressed(whole, Compressor::Snappy),
         2 => wire::compressed(whole, Compressor::Zlib),
-        _ => packed(whole, 3, &stored(&whole[16..])),
+        _ => wire::packed(whole, 3, size, &stored(&whole[16..])),
     }
-}
-
-fn packed(whole: &[u8], how: u8, bytes: &[u8]) -> Vec<u8> {
-    let size = (whole.len() as i32 - 16).to_le_bytes();
-    let inside = [&whole[12..16], &size, &[how], bytes].concat();
-    let id = i32::from_le_bytes([whole[4], whole[5], whole[6], whole[7]]);
-    wire::message(id, 0, wire::OP_COMPRESSED, &inside)
 }
 
 /// A frame of zstd whose blocks are stored, which the reference server can read by itself

@@ -2,37 +2,23 @@
 
 use super::{
     Saw,
-    support::{
-        PATIENCE,
-        wire::{Message, op_msg},
-    },
+    support::{client::RawClient, wire::op_msg},
 };
 use bson::{Document, doc};
 use fastrand::Rng;
-use std::{
-    io::{ErrorKind, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::net::SocketAddr;
 
 /// The number of requests that only ask what was seen.
 const ASKS: i32 = 2_000_000;
 
 /// One connection.
-pub(crate) struct Client(TcpStream);
+pub(crate) struct Client(RawClient);
 
 impl Client {
     /// Connects, and offers every compressor.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let mut client = Self(stream);
-        let offers = vec!["snappy", "zlib", "zstd"];
-        let hello = doc! { "hello": 1, "compression": offers, "$db": "admin" };
-        // A policy may refuse it, and has read it then.
-        client.send(&op_msg(1, &hello), &mut Rng::with_seed(0));
-        client.answer(1).expect("an answer to hello");
-        client
+        // A policy may refuse the `hello`, and has read it then.
+        Self(RawClient::offering(address).0)
     }
 
     /// Sends a message, and returns what the server has seen since, this message included. `None`
@@ -66,19 +52,14 @@ impl Client {
             let near = bytes.len().min(if rng.bool() { 40 } else { bytes.len() });
             let (piece, rest) = bytes.split_at(rng.usize(..=near));
             // Who refuses may close before it has taken everything.
-            let _ = self.0.write_all(piece);
+            self.0.try_send(piece);
             bytes = rest;
         }
-        let _ = self.0.write_all(bytes);
+        self.0.try_send(bytes);
     }
 
     fn answer(&mut self, id: i32) -> Option<Document> {
-        let answer = match Message::read(&mut self.0) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                panic!("no answer to request {id}, and no end of the connection")
-            }
-            answer => answer.ok().flatten()?,
-        };
+        let answer = self.0.try_read()?;
         assert_eq!(answer.answers(), id, "an answer to another request");
         Some(answer.document())
     }

@@ -6,7 +6,7 @@ use crate::{
     support::{
         client::RawClient,
         eventually,
-        http::{Client, Service, Version, at, get},
+        http::{Client, Service, Version, at, get, proxy_config},
         scripted::Scripted,
         tollgate::Tollgate,
         wire::op_msg,
@@ -205,12 +205,9 @@ fn a_redis_that_is_gone_leaves_each_proxy_to_what_its_config_says() {
 fn proxy_of_tokens(service: &Service, redis_server: &Server, rest: &str) -> Tollgate {
     let shared = redis(redis_server, &format!("on_store_failure: refuse{rest}"));
     Tollgate::start(&format!(
-        "workers: 1\n\
-         listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: http, cluster: shop }}\n\
-         clusters:\n  shop: {{ {} }}\n\
-         policies:\n- {{ name: each-token, rate_limit: {{ rate: 1/m, burst: 2, \
+        "{}policies:\n- {{ name: each-token, rate_limit: {{ rate: 1/m, burst: 2, \
          key: [peer, header.authorization, header.cookie], {shared} }} }}\n",
-        service.endpoints()
+        proxy_config(&service.endpoints(), "", "")
     ))
 }
 

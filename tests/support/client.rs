@@ -3,7 +3,7 @@
 use super::{PATIENCE, wire::Message};
 use bson::{Document, doc};
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -48,7 +48,19 @@ impl RawClient {
 
     /// The next whole message.
     pub fn read(&mut self) -> Message {
-        Message::read(&mut self.0).expect("no error").expect("a message before the end")
+        self.try_read().expect("a message before the end")
+    }
+
+    /// The next whole message; `None` if the peer closes first. A reset counts as a close.
+    ///
+    /// # Panics
+    /// If the peer does neither in time.
+    pub fn try_read(&mut self) -> Option<Message> {
+        match Message::read(&mut self.0) {
+            Ok(message) => message,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("the peer neither sent a message nor closed: {error}"),
+        }
     }
 
     /// Sends a message and reads its reply.
@@ -64,17 +76,12 @@ impl RawClient {
         reply.document()
     }
 
-    /// The document of the next reply; `None` if the peer closes first.
-    pub fn read_until_close_or_reply(&mut self) -> Option<Document> {
-        Message::read(&mut self.0).ok().flatten().map(|reply| reply.document())
-    }
-
     /// Everything until the peer closes. A reset counts as a close.
     pub fn read_until_close(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self.0.read_to_end(&mut bytes) {
             Ok(_) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => bytes,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
             Err(error) => panic!("the peer didn't close: {error}"),
         }
     }
@@ -84,7 +91,7 @@ impl RawClient {
         self.patience(within);
         let ended = match self.0.read(&mut [0]) {
             Ok(n) => n == 0,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
         };
         self.patience(PATIENCE);
         ended

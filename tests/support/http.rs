@@ -75,11 +75,16 @@ pub fn proxy(service: &Service, settings: &str) -> Tollgate {
 
 /// The same for a cluster of these keys, and with further keys of the listener.
 pub fn proxy_to(cluster: &str, settings: &str, listener: &str) -> Tollgate {
-    Tollgate::start(&format!(
+    Tollgate::start(&proxy_config(cluster, settings, listener))
+}
+
+/// The config of [`proxy_to`], for tests that add to it.
+pub fn proxy_config(cluster: &str, settings: &str, listener: &str) -> String {
+    format!(
         "workers: 1\nlisteners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ {settings} }} }}, \
          cluster: shop, {listener} }}\n\
          clusters:\n  shop: {{ {cluster} }}\n"
-    ))
+    )
 }
 
 /// The keys of a cluster with these endpoints, which speak HTTP/1.

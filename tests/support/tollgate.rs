@@ -83,6 +83,11 @@ impl Tollgate {
         Self::start(&mongo_config(upstream, settings))
     }
 
+    /// The same with `policies`, a list's items in lines of their own.
+    pub fn mongo_guarded(upstream: SocketAddr, settings: &str, policies: &str) -> Self {
+        Self::start(&format!("{}policies:\n{policies}", mongo_config(upstream, settings)))
+    }
+
     /// A proxy with one TCP listener, `wire`, before this server; `settings` are the listener's
     /// further keys, such as `idle_timeout: 1s`.
     pub fn tcp(upstream: SocketAddr, settings: &str) -> Self {

@@ -100,14 +100,17 @@ pub fn body(document: &Document) -> Vec<u8> {
 
 /// A section of kind 1: a sequence of documents.
 pub fn sequence(identifier: &str, documents: &[Document]) -> Vec<u8> {
+    let documents = documents.iter().map(|document| document.to_vec().expect("a document"));
+    sequence_of(identifier, documents)
+}
+
+/// The same of documents that are bytes already, valid or not.
+pub fn sequence_of(identifier: &str, documents: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut inside = identifier.as_bytes().to_vec();
     inside.push(0);
-    for document in documents {
-        inside.extend(document.to_vec().expect("a document"));
-    }
-    let mut sized = (inside.len() as i32 + 4).to_le_bytes().to_vec();
-    sized.extend(inside);
-    section(1, &sized)
+    documents.into_iter().for_each(|document| inside.extend(document));
+    let size = (inside.len() as i32 + 4).to_le_bytes();
+    section(1, &[&size[..], &inside].concat())
 }
 
 /// A section of any kind.
@@ -199,10 +202,13 @@ pub fn compressed(message: &[u8], how: Compressor) -> Vec<u8> {
 
 /// The same, but claiming that `size` bytes come out.
 pub fn compressed_claiming(whole: &[u8], how: Compressor, size: i32) -> Vec<u8> {
-    let mut inside = whole[12..16].to_vec();
-    inside.extend(size.to_le_bytes());
-    inside.push(how as u8);
-    inside.extend(how.squeeze(&whole[16..]));
+    packed(whole, how as u8, size, &how.squeeze(&whole[16..]))
+}
+
+/// An OP_COMPRESSED instead of this message: these bytes, by the compressor with this id, of which
+/// `size` bytes are said to come out.
+pub fn packed(whole: &[u8], how: u8, size: i32, bytes: &[u8]) -> Vec<u8> {
+    let inside = [&whole[12..16], &size.to_le_bytes(), &[how], bytes].concat();
     let word = |at: usize| i32::from_le_bytes(whole[at..at + 4].try_into().unwrap());
     message(word(4), word(8), OP_COMPRESSED, &inside)
 }
