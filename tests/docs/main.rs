@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is all test, helpers too")]
 
 mod access_log;
+mod admin;
 mod configuration;
 mod deploy;
 mod faults;
 mod metrics;
 mod prose;
 mod threat_model;
+mod troubleshooting;
 
 use std::{fs, path::PathBuf};
 
