@@ -86,7 +86,8 @@ pub(crate) struct Listener {
     pub(crate) first_byte_timeout: Given<OrOff<Duration>>,
     /// How long a client may take until its first message can be read, or `off`. Default: `1m`.
     pub(crate) handshake_timeout: Given<OrOff<Duration>>,
-    /// How long a client may take to end a message that it began, or `off`. Default: `5m`.
+    /// How long a client may take to end a message that it began, or `off`. Of a request's body of
+    /// HTTP it limits the pauses: an upload that flows has no end of time. Default: `5m`.
     pub(crate) message_timeout: Given<OrOff<Duration>>,
     /// How long a peer may take none of the bytes meant for it, or `off`. Default: `5m`.
     pub(crate) write_timeout: Given<OrOff<Duration>>,

@@ -81,7 +81,7 @@ fn an_answer_reaches_its_client_though_the_service_closes_upon_the_request() {
 #[test]
 fn a_client_that_ended_its_half_is_answered() {
     let service = Service::start(Version::One, |_| Reply::echo());
-    let tollgate = proxy(&service, "");
+    let tollgate = proxy(&service, "half_close: true");
     let mut client = End::connect(at(&tollgate));
     client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello");
     client.finish();

@@ -2,9 +2,14 @@
 
 use crate::support::{
     ends::End,
-    http::{Content, Reply, Service, Version, at, proxy, routed},
+    eventually,
+    http::{Content, Reply, Service, State, Version, at, proxy, routed},
 };
-use std::sync::Arc;
+use serde_json::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::Semaphore;
 
 const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
@@ -18,7 +23,7 @@ fn text(bytes: Vec<u8>) -> String {
 fn a_request_whose_client_ends_its_half_in_the_same_segment_is_answered() {
     for version in [Version::One, Version::Two] {
         let service = Service::start(version, |_| Reply::ok("answer"));
-        let tollgate = proxy(&service, "");
+        let tollgate = proxy(&service, "half_close: true");
         for request in [GET, POST].repeat(20) {
             let mut client = End::connect(at(&tollgate));
             client.send_last(request);
@@ -35,7 +40,7 @@ fn a_client_that_ends_its_half_while_its_answer_is_due_gets_it() {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
     let service = Service::start(Version::One, move |_| Reply::ok("answer").held(&held));
-    let tollgate = proxy(&service, "");
+    let tollgate = proxy(&service, "half_close: true");
     for (count, request) in [GET, POST].repeat(10).into_iter().enumerate() {
         let mut client = End::connect(at(&tollgate));
         client.send(request);
@@ -54,7 +59,7 @@ fn a_client_that_ends_its_half_while_its_answer_comes_gets_all_of_it() {
     let service = Service::start(Version::One, move |_| {
         Reply::ok(content.lock().unwrap().take().expect("one request"))
     });
-    let tollgate = proxy(&service, "");
+    let tollgate = proxy(&service, "half_close: true");
     let mut client = End::connect(at(&tollgate));
     client.send(GET);
     feed.send("one, ");
@@ -71,7 +76,7 @@ fn a_client_that_ends_its_half_while_its_answer_comes_gets_all_of_it() {
 fn an_answer_that_waits_for_room_in_the_socket_is_not_lost_with_the_clients_half() {
     const LONG: usize = 8 << 20;
     let service = Service::start(Version::One, |_| Reply::ok(vec![b'x'; LONG]));
-    let tollgate = proxy(&service, "");
+    let tollgate = proxy(&service, "half_close: true");
     for _ in 0..3 {
         let mut client = End::connect(at(&tollgate));
         client.send_last(GET);
@@ -80,6 +85,32 @@ fn an_answer_that_waits_for_room_in_the_socket_is_not_lost_with_the_clients_half
         assert_eq!(client.rest().len(), LONG);
     }
     assert!(tollgate.logged(3, |_| true).iter().all(|line| line["outcome"] == "ok"));
+}
+
+#[test]
+fn a_client_that_closes_before_its_answer_is_gone_at_once() {
+    for answers in [Version::One, Version::Two] {
+        let service = Service::start(answers, |_| Reply::never());
+        let tollgate = proxy(&service, "");
+        for (count, request) in [GET, POST].into_iter().enumerate() {
+            let began = Instant::now();
+            let mut client = End::connect(at(&tollgate));
+            client.send(request);
+            service.asked_times(count + 1);
+            client.finish();
+            eventually("the service to hear", || {
+                (service.asked()[count].state == State::Dropped).then_some(())
+            });
+            assert!(client.rest().is_empty());
+            assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        }
+        for line in tollgate.logged(2, |_| true) {
+            let told = (&line["outcome"], &line["reason"], &line["status"]);
+            assert_eq!(told, (&"cancelled".into(), &"client".into(), &Value::Null), "{line}");
+        }
+        let labels = [("listener", "web"), ("reason", "client")];
+        tollgate.metric_becomes("tollgate_connection_close_total", &labels, 2.0);
+    }
 }
 
 #[test]

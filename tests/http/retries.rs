@@ -246,6 +246,47 @@ fn an_answer_that_takes_too_long_is_a_504_in_words() {
 }
 
 #[test]
+fn an_answer_that_has_begun_may_go_on_after_its_route_s_time() {
+    for (asks, answers) in PAIRINGS {
+        let (feed, content) = Content::fed();
+        let service = Service::once(answers, content);
+        let route = "{ name: all, cluster: shop, timeout: 300ms }";
+        let tollgate = routed(&[route], &[("shop", &service)]);
+        let client = Client::connect(at(&tollgate), asks);
+        let began = Instant::now();
+        let pending = client.begin(get("/events"));
+        while began.elapsed() < Duration::from_millis(600) {
+            feed.send("x");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        drop(feed);
+        let answer = pending.answer();
+        assert!(answer.status == 200 && !answer.broken, "{asks:?} {answers:?} {answer:?}");
+        assert_eq!(tollgate.logged(1, |_| true)[0]["outcome"], "ok", "{asks:?} {answers:?}");
+    }
+}
+
+#[test]
+fn an_answer_may_have_a_time_for_all_of_it() {
+    for (asks, answers) in PAIRINGS {
+        let (feed, content) = Content::fed();
+        let service = Service::once(answers, content);
+        let route = "{ name: all, cluster: shop, total_timeout: 300ms }";
+        let tollgate = routed(&[route], &[("shop", &service)]);
+        let client = Client::connect(at(&tollgate), asks);
+        let pending = client.begin(get("/events"));
+        while feed.is_read() {
+            feed.send("x");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        assert!(!pending.try_answer().is_ok_and(|it| !it.broken), "{asks:?} {answers:?}");
+        let line = &tollgate.logged(1, |_| true)[0];
+        let told = (&line["outcome"], &line["reason"], &line["flags"]);
+        assert_eq!(told, (&"lost".into(), &"timed_out".into(), &"answer_cut".into()), "{line}");
+    }
+}
+
+#[test]
 fn an_answer_in_which_nothing_moves_is_broken_off() {
     for (asks, answers) in PAIRINGS {
         let (feed, content) = Content::fed();

@@ -3,9 +3,14 @@
 use crate::{
     closes, proxy, service,
     support::{
-        http::{Asker, Client, Content, Reply, Service, Version, get, post},
+        ends::Upstream,
+        http::{Asker, Client, Content, Reply, Service, Version, endpoints, get, post, proxy_to},
         tollgate::Tollgate,
     },
+};
+use std::{
+    thread,
+    time::{Duration, Instant},
 };
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
@@ -90,6 +95,63 @@ fn a_stream_whose_body_does_not_end_is_a_408_and_its_connection_goes_on() {
         (&"cancelled".into(), &"message_timeout".into())
     );
     assert_eq!(client.ask(get("/a")).status, 200);
+}
+
+#[test]
+fn an_upload_that_flows_may_take_as_long_as_it_takes() {
+    for version in [Version::One, Version::Two] {
+        let service = Service::start(Version::One, |_| Reply::echo());
+        let tollgate = proxy(&service, "message_timeout: 1s", "");
+        let client = Client::connect(tollgate.listener("web"), version);
+        let (feed, content) = Content::fed();
+        let pending = client.begin(post("/a", content));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(1500) {
+            feed.send("x");
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        drop(feed);
+        assert_eq!(pending.answer().status, 200, "{version:?}");
+        assert_eq!(tollgate.logged(1, |_| true)[0]["outcome"], "ok", "{version:?}");
+    }
+}
+
+#[test]
+fn a_service_that_is_slow_to_read_is_no_pause_of_the_client() {
+    const LONG: usize = 24 << 20;
+    for version in [Version::One, Version::Two] {
+        let upstream = Upstream::start();
+        let cluster = endpoints(&[upstream.address()]);
+        let tollgate = proxy_to(&cluster, "", "message_timeout: 300ms");
+        let client = Client::connect(tollgate.listener("web"), version);
+        let pending = client.begin(post("/a", vec![b'x'; LONG]));
+        let mut service = upstream.accept();
+        service.head();
+        thread::park_timeout(Duration::from_millis(800));
+        let mut body = vec![0; LONG];
+        service.try_read(&mut body).unwrap();
+        service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        assert_eq!(pending.answer().text(), "ok", "{version:?}");
+    }
+}
+
+#[test]
+fn a_request_may_have_a_time_for_all_of_it() {
+    for version in [Version::One, Version::Two] {
+        let service = Service::start(Version::One, |_| Reply::ok("read"));
+        let tollgate = proxy(&service, "", "request_timeout: 500ms");
+        let client = Client::connect(tollgate.listener("web"), version);
+        let (feed, content) = Content::fed();
+        let pending = client.begin(post("/a", content));
+        while !pending.is_answered() {
+            feed.send("x");
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        let answer = pending.answer();
+        assert_eq!((answer.status, &answer.json()["error"]), (408, &"message_timeout".into()));
+        let words = answer.json()["message"].to_string();
+        assert!(words.contains("500 ms (request_timeout)"), "{words}");
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub struct Listener {
 }
 
 /// A call takes as long as its client waits: streams may last for ever, and rest in between.
-const DEFAULTS: Defaults = Defaults { timeout: None, idle_timeout: None, max_request_body: None };
+const DEFAULTS: Defaults =
+    Defaults { timeout: None, whole: true, idle_timeout: None, max_request_body: None };
 
 impl Listener {
     /// The listener of a config. What no route takes goes to `cluster`, as the route `default`.

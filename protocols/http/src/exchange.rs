@@ -107,7 +107,7 @@ pub(crate) fn flawed(
     visit: &Visit,
     status: u16,
     violation: Violation,
-    message: &'static str,
+    message: &str,
 ) -> Response<Download> {
     tracing::debug!(peer = %visit.door.link().peer, violation = violation.0, "refused: {message}");
     let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();

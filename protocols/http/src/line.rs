@@ -66,6 +66,8 @@ pub(crate) struct Line {
     notes: Rc<Notes>,
     /// `None` where nothing is screened: HTTP/2 has framing of its own.
     screen: Option<Screen>,
+    /// A head has begun to come.
+    in_head: bool,
     /// Read, and not screened.
     held: BytesMut,
     /// Screened, and not handed on.
@@ -96,6 +98,7 @@ impl Line {
             door,
             notes: Rc::default(),
             screen: Some(Screen::new(limits)),
+            in_head: false,
             held: BytesMut::new(),
             passed: BytesMut::new(),
             refused: None,
@@ -165,7 +168,10 @@ impl Line {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut bytes = ReadBuf::new(&mut scratch[..most]);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes));
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut bytes) else {
+                self.waits();
+                return Poll::Pending;
+            };
             if let Err(error) = read {
                 self.notes.broken.set(true);
                 return Poll::Ready(Err(error));
@@ -183,6 +189,14 @@ impl Line {
         })
     }
 
+    /// The client is waited for: the rest of a body is its to send.
+    fn waits(&self) {
+        let owes = &self.notes.owes_since;
+        if self.screen.as_ref().is_some_and(Screen::in_body) && owes.get().is_none() {
+            owes.set(Some(Instant::now()));
+        }
+    }
+
     /// Screens bytes. Whether all of them may go on as they are; what else may is put aside.
     fn screen(&mut self, fresh: &[u8]) -> bool {
         let Some(screen) = &mut self.screen else { return true };
@@ -192,10 +206,12 @@ impl Line {
         }
         let look = screen.look(if direct { fresh } else { &self.held });
         self.notes.odd_names.set(screen.has_odd_names());
-        let owes = screen.in_head() || screen.in_body();
-        if owes != self.notes.owes_since.get().is_some() {
-            self.notes.owes_since.set(owes.then(Instant::now));
+        // A head has a time for all of it; of a body no pause may be too long.
+        let in_head = screen.in_head();
+        if !in_head || !self.in_head {
+            self.notes.owes_since.set(in_head.then(Instant::now));
         }
+        self.in_head = in_head;
         if direct && look.passes == fresh.len() && look.fault.is_none() {
             return true;
         }
@@ -242,8 +258,8 @@ impl Line {
     }
 
     /// While an answer is due hyper does not read, and so it is looked here whether anybody waits
-    /// for it. A client that has ended its half may still listen, or be gone: nobody can tell. It is
-    /// given a while for as long as it takes nothing.
+    /// for it. A client that has ended its half is gone, as nearly all are; where it may still listen,
+    /// and once its answer has begun, it is given a while for as long as it takes nothing.
     ///
     /// # Errors
     /// When the client is gone, or taken for gone.
@@ -254,6 +270,10 @@ impl Line {
         let mut byte = [0];
         let error = match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
             Ok(1..) => return Poll::Pending,
+            Ok(0) if self.notes.due.get() && !self.notes.half_close.get() => {
+                self.notes.left.set(true);
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
             Ok(0) => {
                 let rings = || Box::pin(sleep(HALF_CLOSED));
                 ready!(self.half_closed.get_or_insert_with(rings).as_mut().poll(cx));

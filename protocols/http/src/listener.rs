@@ -81,6 +81,8 @@ impl Settings {
             max_headers: max_headers.0.0,
             max_target: bytes(max_target),
             max_streams: u32::try_from(max_concurrent_streams.0.0).unwrap_or(u32::MAX),
+            half_close: self.half_close,
+            request_timeout: self.request_timeout.0,
             max_requests: self.max_requests_per_connection.0.map(|it| it.0 as u64),
             hygiene: Hygiene {
                 trusted_hops: u8::try_from(self.trusted_hops.0.0).unwrap_or(u8::MAX),

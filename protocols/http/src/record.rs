@@ -221,6 +221,7 @@ impl Record {
         let close = match self.visit.close.get() {
             // That was another operation.
             Close::Injected => Close::ClientReset,
+            Close::ClientReset if self.visit.notes.left.get() => Close::Client,
             close => close,
         };
         self.settle(&End::of(close.outcome(false), close.as_str()));

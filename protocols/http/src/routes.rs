@@ -38,8 +38,10 @@ pub struct Routes {
 /// What holds for a route that says nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// How long an answer may take in all.
+    /// How long an answer may take to begin.
     pub timeout: Option<Duration>,
+    /// Whether a route's `timeout` holds to the end of the answer, as deadlines of gRPC do.
+    pub whole: bool,
     /// How long nothing may move either way.
     pub idle_timeout: Option<Duration>,
     /// How many bytes a request's body may have.
@@ -53,8 +55,10 @@ pub struct Route {
     pub name: Box<str>,
     /// Where they go.
     pub action: Action,
-    /// How long the answer may take in all, from the end of the request to the end of the answer.
+    /// How long the answer may take to begin, from the end of the request to the answer's head.
     pub timeout: Option<Duration>,
+    /// How long it may take to its end.
+    pub total_timeout: Option<Duration>,
     /// How long nothing may move either way.
     pub idle_timeout: Option<Duration>,
     /// What is tried again.
@@ -125,6 +129,7 @@ impl Settings {
     pub fn defaults(&self) -> Defaults {
         Defaults {
             timeout: Some(Duration::from_secs(15)),
+            whole: false,
             idle_timeout: self.stream_idle_timeout.0,
             max_request_body: self.max_request_body.0.map(|size| size.0),
         }
@@ -143,11 +148,12 @@ impl Routes {
 
     /// Everything to one cluster, as the route `default`.
     pub fn single(cluster: &str, defaults: Defaults) -> Self {
-        let Defaults { timeout, idle_timeout, max_request_body } = defaults;
+        let Defaults { timeout, whole, idle_timeout, max_request_body } = defaults;
         let route = Route {
             name: "default".into(),
             action: Action::Forward(Targets::one(cluster)),
             timeout,
+            total_timeout: timeout.filter(|_| whole),
             idle_timeout,
             retry: None,
             mirror: None,

@@ -73,7 +73,10 @@ impl Service<Request<Incoming>> for Each {
         let http1 = request.version() < Version::HTTP_2;
         let bare = !http1 && request.method() == Method::HEAD;
         Box::pin(async move {
-            let mut answer = exchange(Rc::clone(&visit), request).await?;
+            visit.notes.due.set(true);
+            let answer = exchange(Rc::clone(&visit), request).await;
+            visit.notes.due.set(false);
+            let mut answer = answer?;
             visit.notes.forget_early();
             if bare && !answer.body().is_end_stream() {
                 answer = without_body(answer);
@@ -122,6 +125,7 @@ async fn serve(
     turned_away: Option<No>,
 ) -> Close {
     let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
+    line.notes().half_close.set(server.plan.half_close);
     let visit = Visit::new(server, door, Rc::clone(line.notes()), turned_away);
     let mut watch = Watch::new(&visit);
     let greeted = poll_fn(|cx| {
@@ -175,12 +179,7 @@ async fn serve(
     if let Some(tunnel) = tunnel {
         return tunnel.run(&visit, (client, unread), watch.began).await;
     }
-    if visit.notes.reset.get() {
-        // It may be gone already.
-        let _ = client.set_zero_linger();
-    } else {
-        goodbye(&mut client).await;
-    }
+    goodbye(&mut client, visit.notes.reset.get()).await;
     close
 }
 
@@ -203,6 +202,7 @@ fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
     let notes = &visit.notes;
     match result {
         _ if visit.close.get() != Close::ClientReset => visit.close.get(),
+        _ if notes.left.get() => Close::Client,
         _ if notes.stalled.get() => Close::WriteTimeout,
         _ if notes.faulty.get() => Close::ClientViolation,
         _ if notes.broken.get() => Close::ClientReset,
@@ -233,8 +233,13 @@ fn violation(error: &hyper::Error) -> Violation {
 }
 
 /// Ends a connection in an orderly way: were the client's last bytes left unread, the kernel would
-/// reset it, and what the client was told last could be lost.
-async fn goodbye(client: &mut TcpStream) {
+/// reset it, and what the client was told last could be lost. Or with a reset, where that is asked.
+async fn goodbye(client: &mut TcpStream, reset: bool) {
+    if reset {
+        // It may be gone already.
+        let _ = client.set_zero_linger();
+        return;
+    }
     let _ = client.shutdown().await;
     let mut ignored = [0; 4096];
     let _ =
@@ -258,8 +263,7 @@ impl Connection {
             return Connection::Http2(Box::new(builder.serve_connection(line, each)));
         }
         let mut builder = http1::Builder::new();
-        // A client may end its half and wait for its answer. It is the line that hears of one that is
-        // gone meanwhile.
+        // Whether a client that has ended its half is gone is for the line to tell.
         builder
             .max_headers(plan.max_headers)
             .header_read_timeout(None)

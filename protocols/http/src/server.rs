@@ -12,7 +12,7 @@ use crate::{
 };
 use foldhash::HashMap;
 use operation::Protocol;
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 /// A worker's pools of connections, by cluster, and what it holds of bodies.
 #[derive(Clone, Default)]
@@ -41,6 +41,10 @@ pub struct ServerPlan {
     pub max_target: usize,
     /// How many requests a connection may have under way.
     pub max_streams: u32,
+    /// Whether a client of HTTP/1 is answered that ends its half while its answer is due.
+    pub half_close: bool,
+    /// How long a client may take to send a request, once its head is here.
+    pub request_timeout: Option<Duration>,
     /// After how many requests a connection is closed.
     pub max_requests: Option<u64>,
     /// What is done to heads on their way.

@@ -251,7 +251,7 @@ impl Serving {
             told,
             wire: Some((wire, way.pool)),
             clock: Clock {
-                timeout: route.timeout,
+                timeout: route.total_timeout,
                 until: self.asked.patience.map(|patience| record.began + patience),
                 idle: route.idle_timeout,
                 ..Clock::default()

@@ -45,6 +45,13 @@ pub struct Settings {
     /// How long nothing may move either way within a request and its answer, or `off`. A route's
     /// `idle_timeout` says otherwise. Default: `5m`.
     pub stream_idle_timeout: Text<OrOff<Duration>>,
+    /// How long a client may take to send a whole request, from the end of its head, or `off`.
+    /// The listener's `message_timeout` limits pauses in it besides. Default: `off`.
+    pub request_timeout: Text<OrOff<Duration>>,
+    /// Answer clients of HTTP/1 that have ended their half of the connection while their answer is
+    /// due, as `nc -N` does. With `false` they are gone, and the service's request ends with
+    /// them. Default: `false`.
+    pub half_close: bool,
     /// How many requests an HTTP/2 client may have under way on one connection. Default: 128.
     pub max_concurrent_streams: Text<Between<1, 100_000>>,
     /// After how many requests a client's connection is closed, or `off`. Default: `off`.
@@ -82,6 +89,8 @@ impl Default for Settings {
             max_target: Text(Size(8 << 10)),
             max_request_body: Text(None),
             stream_idle_timeout: Text(Some(Duration::from_secs(5 * 60))),
+            request_timeout: Text(None),
+            half_close: false,
             max_concurrent_streams: Text(Between(128)),
             max_requests_per_connection: Text(None),
             trusted_hops: Text(Between(0)),

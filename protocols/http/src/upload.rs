@@ -44,6 +44,8 @@ pub(crate) struct Source {
     visit: Option<Rc<Visit>>,
     state: Cell<State>,
     sent: Cell<bool>,
+    /// Since when somebody waits for more of it.
+    waits_since: Cell<Option<Instant>>,
 }
 
 struct Inner {
@@ -93,11 +95,17 @@ impl Source {
             visit: visit.cloned(),
             state: Cell::default(),
             sent,
+            waits_since: Cell::new(None),
         })
     }
 
     pub(crate) fn state(&self) -> State {
         self.state.get()
+    }
+
+    /// Since when more of it is waited for, if it is.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.waits_since.get()
     }
 
     /// Whether all of it was read.
@@ -139,7 +147,13 @@ impl Source {
         if inner.ended {
             return Poll::Ready(None);
         }
-        let frame = match ready!(Pin::new(&mut inner.body).poll_frame(cx)) {
+        let polled = Pin::new(&mut inner.body).poll_frame(cx);
+        match polled.is_ready() {
+            true => self.waits_since.set(None),
+            false if self.waits_since.get().is_none() => self.waits_since.set(Some(Instant::now())),
+            false => {}
+        }
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 inner.ended = true;

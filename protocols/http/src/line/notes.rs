@@ -19,7 +19,7 @@ pub(crate) struct Notes {
     pub(crate) answered: Cell<u64>,
     /// When a byte was read or written last.
     pub(crate) moved: Cell<Option<Instant>>,
-    /// Since when the client owes the rest of a request.
+    /// Since when the client owes the rest of a head, or is waited for in the middle of a body.
     pub(crate) owes_since: Cell<Option<Instant>>,
     /// The client took nothing for as long as it may.
     pub(crate) stalled: Cell<bool>,
@@ -33,6 +33,12 @@ pub(crate) struct Notes {
     pub(crate) flood: Cell<bool>,
     /// The client's socket broke.
     pub(crate) broken: Cell<bool>,
+    /// A client that has ended its half may wait for its answer.
+    pub(crate) half_close: Cell<bool>,
+    /// A request was read, and its answer has not begun.
+    pub(crate) due: Cell<bool>,
+    /// The client closed its connection while an answer was due.
+    pub(crate) left: Cell<bool>,
     /// The client ended its half.
     pub(crate) ended: Cell<bool>,
     /// What a service says before its answer.

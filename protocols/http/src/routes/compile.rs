@@ -110,7 +110,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
     };
     let request_edits = edits("request_headers", &settings.request_headers);
     let response_edits = edits("response_headers", &settings.response_headers);
-    let timeout = settings.timeout.map_or(defaults.timeout, |it| it.0);
+    let (timeout, total_timeout) = timeouts(settings, defaults, place);
     let retry = settings.retry.as_ref();
     let hedge = settings.hedge.as_ref().map(|hedge| hedge.after.0);
     if hedge.is_some_and(|after| timeout.is_some_and(|timeout| after >= timeout)) {
@@ -131,6 +131,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
         request_edits,
         response_edits,
         timeout,
+        total_timeout,
         idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, |it| it.0),
         retry: retry.map(|retry| retrying(retry, timeout, &mut place.below(&["retry"]))),
         mirror: settings.mirror.as_ref().map(|mirror| Mirror {
@@ -144,6 +145,25 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
             .max_request_body
             .map_or(defaults.max_request_body, |it| it.0.map(|size| size.0)),
     })
+}
+
+/// How long an answer may take to begin, and to end.
+fn timeouts(
+    settings: &RouteSettings,
+    defaults: Defaults,
+    place: &mut Place<'_>,
+) -> (Option<Duration>, Option<Duration>) {
+    let timeout = settings.timeout.map_or(defaults.timeout, |it| it.0);
+    let total = match settings.total_timeout {
+        Some(total) => total.0,
+        None => timeout.filter(|_| defaults.whole),
+    };
+    let longer = timeout.zip(total).is_some_and(|(timeout, total)| timeout > total);
+    if longer && settings.timeout.is_some() {
+        let message = "the answer may take longer to begin than in all";
+        place.say(&["timeout"], message, "no longer than the route's `total_timeout`");
+    }
+    (timeout, total)
 }
 
 fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Place<'_>) -> Retry {

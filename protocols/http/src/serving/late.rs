@@ -19,8 +19,10 @@ pub(crate) enum Late {
     Policy(Limit),
     Client,
     Idle,
-    /// The client's own, for sending its request.
-    Request,
+    /// The client's own: nothing of its request came for so long.
+    Pause(Duration),
+    /// …or its request has not ended in so long.
+    Request(Duration),
 }
 
 impl Serving {
@@ -31,7 +33,7 @@ impl Serving {
             let Some((due, late)) = self.due(went_on, now, source) else { return pending().await };
             if due <= now {
                 // How long a client waits says nothing of the service.
-                if !matches!(late, Late::Client | Late::Request) {
+                if !matches!(late, Late::Client | Late::Pause(_) | Late::Request(_)) {
                     self.record.gives_up.set(Outcome::Lost);
                 }
                 return late;
@@ -43,8 +45,12 @@ impl Serving {
     /// How long a request that was read may still rest.
     pub(super) fn left(&self, went_on: Instant) -> Duration {
         let now = Instant::now();
-        let timeout = self.asked.route.timeout;
-        let most = if timeout.is_some() { Duration::MAX } else { LONGEST_PUSHBACK };
+        let route = &self.asked.route;
+        let most = if route.timeout.or(route.total_timeout).is_some() {
+            Duration::MAX
+        } else {
+            LONGEST_PUSHBACK
+        };
         let due = self.due(went_on, now, None);
         due.map_or(most, |(due, _)| most.min(due.saturating_duration_since(now)))
     }
@@ -58,27 +64,35 @@ impl Serving {
     ) -> Option<(Instant, Late)> {
         let (record, route) = (&self.record, &self.asked.route);
         let limit = self.terms.limit.as_ref();
+        let sent = record.sent.get().unwrap_or(now);
+        let [pause, request] = self.request_dues(now, source);
         let dues = [
-            route.timeout.map(|it| (record.sent.get().unwrap_or(now) + it, Late::Route(it))),
+            route.timeout.map(|it| (sent + it, Late::Route(it))),
+            route.total_timeout.map(|it| (sent + it, Late::Route(it))),
             limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
             self.asked.patience.map(|it| (record.began + it, Late::Client)),
             route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
-            source.and_then(|it| Some((self.request_due(it)?, Late::Request))),
+            pause,
+            request,
         ];
         dues.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// When all of the request is to be here, for as long as it is not.
-    fn request_due(&self, source: &Source) -> Option<Instant> {
-        if source.is_sent() || source.lacks_only_its_end() {
-            return None;
-        }
+    /// When more of the request is to be here, and when all of it, for as long as it is not.
+    fn request_dues(&self, now: Instant, source: Option<&Source>) -> [Option<(Instant, Late)>; 2] {
+        let due = source.filter(|it| !it.is_sent() && !it.lacks_only_its_end());
+        let Some(source) = due else { return [None, None] };
         let (visit, record) = (&self.visit, &self.record);
-        let since = match record.facts.version < Version::HTTP_2 {
-            true => visit.notes.owes_since.get()?,
-            false if visit.server.dialect.streams() => return None,
-            false => record.began,
-        };
-        Some(since + visit.door.patience().message?)
+        let http2 = record.facts.version >= Version::HTTP_2;
+        if http2 && visit.server.dialect.streams() {
+            return [None, None];
+        }
+        // Where the service is the slow one, nobody waits for the client.
+        let waits = if http2 { source.waits_since() } else { visit.notes.owes_since.get() };
+        let pause = visit.door.patience().message;
+        [
+            pause.map(|it| (waits.unwrap_or(now) + it, Late::Pause(it))),
+            visit.server.plan.request_timeout.map(|it| (record.began + it, Late::Request(it))),
+        ]
     }
 }

@@ -21,7 +21,18 @@ impl Serving {
             Late::Policy(limit) => (limit.message.to_string(), Some(limit.policy), "timed_out"),
             Late::Client => ("the client's own time is over".to_owned(), None, "timed_out"),
             Late::Idle => ("nothing moved for too long".to_owned(), None, "idle_timeout"),
-            Late::Request => return self.waited_in_vain(),
+            Late::Pause(time) => {
+                return self.waited_in_vain(&format!(
+                    "nothing of the request came for {} (message_timeout)",
+                    text(time)
+                ));
+            }
+            Late::Request(time) => {
+                return self.waited_in_vain(&format!(
+                    "the request took longer than {} (request_timeout)",
+                    text(time)
+                ));
+            }
         };
         let refusal =
             Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
@@ -30,13 +41,12 @@ impl Serving {
     }
 
     /// The client took too long for its request. A connection of HTTP/1 ends with it.
-    fn waited_in_vain(&self) -> Response<Download> {
+    fn waited_in_vain(&self, words: &str) -> Response<Download> {
         let close = Close::MessageTimeout;
         if self.record.facts.version < Version::HTTP_2 {
             self.visit.last.set(true);
             self.visit.close.set(close);
         }
-        let words = "the request took longer than it may";
         let answer = flawed(&self.visit, 408, Violation(close.as_str()), words);
         self.record.facts.status.set(Some(answer.status()));
         self.record.settle(&End::of(close.outcome(false), close.as_str()));

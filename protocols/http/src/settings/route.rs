@@ -36,10 +36,15 @@ pub struct RouteSettings {
     /// Answer in the place of a service. Default: `cluster`, `clusters` or `redirect` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplySettings>,
-    /// How long the answer may take in all, from the end of the request to the end of the answer,
-    /// with all tries and the pauses between them, or `off`: streams need that. Default: `15s`.
+    /// How long the answer may take to begin: from the end of the request to the answer's head,
+    /// with all tries and the pauses between them, or `off`. Behind `grpc` it is the time until
+    /// the answer's end, as with `total_timeout`. Default: `15s`; `off` behind `grpc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Text<OrOff<Duration>>>,
+    /// How long the answer may take in all: from the end of the request to the end of the answer,
+    /// with all tries, or `off`. An answer that has begun is cut short then. Default: `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_timeout: Option<Text<OrOff<Duration>>>,
     /// How long nothing may move either way within a request and its answer, or `off`.
     /// Default: the listener's `stream_idle_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]

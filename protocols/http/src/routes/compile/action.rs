@@ -66,6 +66,7 @@ pub(super) fn action(
 fn useless(settings: &RouteSettings, place: &mut Place<'_>) {
     for (key, is) in [
         ("timeout", settings.timeout.is_some()),
+        ("total_timeout", settings.total_timeout.is_some()),
         ("retry", settings.retry.is_some()),
         ("mirror", settings.mirror.is_some()),
         ("hedge", settings.hedge.is_some()),

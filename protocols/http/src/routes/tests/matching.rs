@@ -51,7 +51,8 @@ fn a_request_for_which_there_is_no_route_is_told_so() {
 
 #[test]
 fn without_routes_everything_goes_to_one_cluster_as_the_route_default() {
-    let defaults = Defaults { timeout: None, idle_timeout: None, max_request_body: Some(7) };
+    let defaults =
+        Defaults { timeout: None, whole: false, idle_timeout: None, max_request_body: Some(7) };
     let routes = Routes::single("shop", defaults);
     for line in ["GET /", "POST /x?y", "OPTIONS *", "CONNECT a:1"] {
         let (route, captures) = routes.find(&head(line, &[]), "").unwrap();
