@@ -225,5 +225,7 @@ async fn drain(State(view): State<View>) -> impl IntoResponse {
 }
 
 fn error(status: StatusCode, text: impl Into<String>) -> Response {
-    (status, Json(json!({ "error": text.into() }))).into_response()
+    let text = text.into();
+    // Whoever asked may have pasted a URI, and the answer may end up in a log.
+    (status, Json(json!({ "error": values::hide(&text) }))).into_response()
 }

@@ -104,7 +104,7 @@ enum Format {
 /// Does what the arguments ask for. Exit codes: 0 fine, 1 wrong config or could not start,
 /// 2 usage (by clap).
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    match arguments().command {
         Command::Run { config } => match config::load(&config) {
             Ok(plan) => run(plan),
             Err(problems) => {
@@ -135,6 +135,23 @@ pub fn main() -> ExitCode {
             done(on_this_thread(top::top(&admin, once, interval)).and_then(|result| result))
         }
     }
+}
+
+/// The arguments, or the end of the process. What can't be understood is told without the password
+/// that may be in it.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        let told = error.render();
+        let told = match std::io::stderr().is_terminal() {
+            true => told.ansi().to_string(),
+            false => told.to_string(),
+        };
+        eprint!("{}", values::hide(&told));
+        exit(error.exit_code())
+    })
 }
 
 fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
@@ -173,7 +190,7 @@ fn done(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tollgate: {error:#}");
+            eprintln!("tollgate: {}", values::hide(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -31,7 +31,7 @@ pub struct Options {
 /// Fails if `once` is given and the admin interface does not answer.
 pub async fn top(admin: &str, once: bool, interval: Duration) -> anyhow::Result<()> {
     let admin = admin.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let title = format!("tollgate top  {admin}");
+    let title = format!("tollgate top  {}", values::hide(&admin));
     let options = Options { admin, interval, tables: once.then_some(1), title };
     show(options, CancellationToken::new()).await
 }
@@ -92,7 +92,7 @@ fn draw(screen: &mut Option<Screen>, page: &str) -> anyhow::Result<()> {
 
 fn absent(options: &Options, problem: &anyhow::Error) -> String {
     let line = format!("no answer from {}: {problem:#}; trying again", options.admin);
-    format!("{}\n\n{}", options.title, clip(&line, terminal_width()))
+    format!("{}\n\n{}", options.title, clip(&values::hide(&line), terminal_width()))
 }
 
 fn waiting(options: &Options) -> String {

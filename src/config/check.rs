@@ -241,7 +241,7 @@ impl Check<'_> {
         if let Some(path) = log.path.and_then(|path| self.log(path)) {
             plan.path = path;
         }
-        plan.slower_than = given(&log.slower_than);
+        plan.slower_than = given(&log.slower_than).map(|it| it.0);
         plan.values = log.values.and_then(|values| values.value).unwrap_or(false);
         plan
     }

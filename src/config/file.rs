@@ -13,7 +13,7 @@ use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::{Between, Count, Limit, OrOff, Size, Text, Workers, Zone};
+use values::{AtLeast, Between, Count, Limit, OrOff, Size, Text, Workers, Zone};
 pub(crate) use {
     admin::{Admin, AdminKeys},
     cluster::*,
@@ -113,9 +113,9 @@ pub(crate) struct Listener {
 pub(crate) struct AccessLog {
     /// The file to append to. Default: `/dev/stdout`.
     pub(crate) path: Option<Located<String>>,
-    /// Log only operations that took at least this long, with their query's shape.
-    /// Default: every operation.
-    pub(crate) slower_than: Given<Duration>,
+    /// Log only operations that took at least this long, with their query's shape; `0s` logs every
+    /// operation with its shape. Default: every operation, without.
+    pub(crate) slower_than: Given<AtLeast>,
     /// Show the values in queries too, not just their shape: they may be personal data.
     /// Default: `false`.
     pub(crate) values: Option<Located<bool>>,

@@ -1,8 +1,8 @@
 //! What is wrong with a config, where, and what to do about it.
 
 use serde::Deserialize;
-use std::{collections::BTreeSet, fmt};
-use values::Fault;
+use std::{borrow::Cow, collections::BTreeSet, fmt};
+use values::{Fault, HIDDEN, hide, secrets};
 
 /// Problems beyond this many are dropped: nobody reads on.
 const MAX_PROBLEMS: usize = 100;
@@ -40,9 +40,10 @@ fn lines(text: &str) -> Vec<String> {
     text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
 }
 
-/// A text for a terminal, which must not obey the control codes in what a file or an argument says.
+/// A text for a terminal, which must not obey the control codes in what a file or an argument says,
+/// and for logs, in which no password may stand that was pasted with a URI.
 pub(crate) fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), "\u{fffd}")
+    hide(text).replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
 /// One thing that is wrong.
@@ -184,20 +185,41 @@ impl Report {
     fn snippet(&self, at: At) -> String {
         let index = (at.line as usize).checked_sub(1);
         let Some(line) = index.and_then(|i| self.lines.get(i)) else { return String::new() };
+        let column = (at.column as usize).saturating_sub(1);
+        let (line, column, width) = without_secrets(line, column, at.width as usize);
         // One column for each character, so that the carets stand where they should.
         let shown = |c: char| if c.is_control() { ' ' } else { c };
-        let column = (at.column as usize).saturating_sub(1);
         let from = column.saturating_sub(SNIPPET_RADIUS);
         let part: String = line.chars().skip(from).take(2 * SNIPPET_RADIUS).map(shown).collect();
         let part = part.trim_end();
         let left = part.chars().count().saturating_sub(column - from);
-        let carets = "^".repeat((at.width as usize).clamp(1, left.max(1)));
+        let carets = "^".repeat(width.clamp(1, left.max(1)));
         let gutter = gutter(at.line);
         let number = at.line;
         let rule = format!("{:gutter$} |", "");
         let indent = " ".repeat(column - from);
         format!("{rule}\n{number} | {part}\n{rule} {indent}{carets}")
     }
+}
+
+/// A line without its secrets, and where in it is what was `width` characters from `column` on.
+fn without_secrets(line: &str, column: usize, width: usize) -> (Cow<'_, str>, usize, usize) {
+    let hidden = secrets(line);
+    if hidden.is_empty() {
+        return (line.into(), column, width);
+    }
+    // What begins in a secret begins where that is shown.
+    let shown_at = |index: usize| {
+        let at = line.char_indices().nth(index).map_or(line.len(), |(at, _)| at);
+        let before = hidden.iter().take_while(|secret| secret.start < at);
+        before.fold(index, |shown, secret| {
+            let taken = line.get(secret.start..secret.end.min(at)).unwrap_or_default();
+            let left = if at < secret.end { 0 } else { HIDDEN.len() };
+            shown + left - taken.chars().count()
+        })
+    };
+    let (begin, end) = (shown_at(column), shown_at(column + width));
+    (hide(line), begin, end.saturating_sub(begin))
 }
 
 fn gutter(line: u32) -> usize {

@@ -100,8 +100,9 @@ struct Logged {
 impl Bound for Series {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
-        // A wait that was asked for is not slow.
-        if self.slower_than.is_some_and(|limit| took < limit || done.awaits) {
+        // A wait that was asked for is not slow, and `0s` is for all.
+        let waited = |limit: Duration| done.awaits && !limit.is_zero();
+        if self.slower_than.is_some_and(|limit| took < limit || waited(limit)) {
             return;
         }
         self.lines.write(|out, time| self.line(out, time, done, took));

@@ -3,7 +3,7 @@
 use crate::support::{
     client::RawClient,
     scripted::{Scripted, reply_to},
-    tollgate::{self, Tollgate, mongo_config},
+    tollgate::{self, Tollgate, mongo_config, said, tcp_config},
     wire::{op_msg, op_query},
 };
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
@@ -106,4 +106,43 @@ fn no_secret_of_a_login_is_ever_said() {
             assert!(!said.contains(&secret), "{secret:?} in the {place}");
         }
     }
+}
+
+/// What is said of arguments and files into which somebody pasted a URI.
+#[test]
+fn no_password_of_a_pasted_uri_is_ever_said() {
+    const URI: &str = "mongodb://user:s3cret@db:27017/shop?replicaSet=rs0";
+    let file = crate::File::new(&format!(
+        "listeners: {{ db: {{ address: \"{URI}\", protocol: mongo, cluster: c }} }}\n\
+         clusters: {{ c: {{ endpoints: [\"{URI}\"], health_check: \"{URI}\", \"{URI}\": 1 }} }}\n\
+         zone: {URI}\npolicies: [{{ name: p, deny: {{}}, match: {{ listener: \"{URI}\" }} }}]\n"
+    ));
+    let path = file.path();
+    let good = tcp_config("127.0.0.1:1".parse().unwrap(), "");
+    let good = crate::File::new(&good);
+    for arguments in [
+        &["check", "-c", &path][..],
+        &["check", "-c", &path, "--format", "json"],
+        &["check", "-c", URI],
+        &["check", "-c", &good.path(), "--explain", URI],
+        &["check", "-c", &good.path(), "--explain", &format!("tcp session listener={URI}")],
+        &["run", "-c", &path],
+        &["proxy", "mongo", ":0", URI],
+        &["proxy", "mongo", URI, "db:27017"],
+        &["proxy", URI, ":0", "db:27017"],
+        &["proxy", "mongo", ":0", "db:27017", URI],
+        &["proxy", "mongo", ":0", "db:27017", "--admin", URI],
+        &["top", "--once", URI],
+        &["top", "--interval", URI],
+        &[URI],
+    ] {
+        let said = said(arguments);
+        assert_ne!(said.code, Some(0), "{arguments:?}");
+        assert!(!said.out.is_empty() || !said.err.is_empty(), "{arguments:?}");
+        for told in [&said.out, &said.err] {
+            assert!(!told.contains("s3cret"), "{arguments:?}: {told}");
+        }
+    }
+    let check = said(&["check", "-c", &path]);
+    assert!(check.out.contains("hint: write host and port alone: `db:27017`"), "{check:?}");
 }

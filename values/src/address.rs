@@ -1,6 +1,6 @@
 //! Addresses, and `host:port` as people write it.
 
-use super::{Fault, FromText, is_digits};
+use super::{Fault, FromText, hide, is_digits, octal};
 use schemars::{Schema, json_schema};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,8 +8,12 @@ impl FromText for SocketAddr {
     const EXPECTED: &str = "an address such as `127.0.0.1:27017`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let (host, port) =
-            split_host_port(text, "write `:27017` for every interface, or `127.0.0.1:27017`")?;
+        let usual = "write `:27017` for every interface, or `127.0.0.1:27017`";
+        if is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0) {
+            let hint = format!("write `:{text}` for every interface, or `127.0.0.1:{text}`");
+            return Err(Fault::new(format!("`{text}` is a port without an address"), hint));
+        }
+        let (host, port) = split_host_port(text, usual)?;
         let ip = match host {
             "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             _ => host.parse().map_err(|_| {
@@ -37,9 +41,8 @@ impl FromText for SocketAddr {
 /// # Errors
 /// What is wrong with it; `hint` is what to write instead.
 pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Fault> {
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let message = format!("`{text}` is a URL");
-        return Err(Fault::new(message, format!("leave `{scheme}://` out: `{rest}`")));
+    if let Some(fault) = more_than_an_address(text, hint) {
+        return Err(fault);
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         let hint = format!("write `[{text}]:27017`, with quotes around it");
@@ -51,6 +54,7 @@ pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), 
     if !is_digits(port) {
         return Err(Fault::new(format!("`{port}` is not a port"), hint));
     }
+    octal(port, port)?;
     let number = port
         .parse()
         .map_err(|_| Fault::new(format!("there is no port {port}"), "ports end at 65535"))?;
@@ -64,6 +68,57 @@ pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), 
         }
         None => Ok((host, number)),
     }
+}
+
+/// The ports of URLs that name none.
+const PORTS: [(&str, u16); 6] = [
+    ("mongodb", 27017),
+    ("redis", 6379),
+    ("http", 80),
+    ("grpc", 50051),
+    ("postgres", 5432),
+    ("postgresql", 5432),
+];
+
+/// What is wrong with a URL, with who logs in, with a path, or with a list of addresses. The hint
+/// has host and port alone: who logs in is the clients' business, and a password is not repeated.
+fn more_than_an_address(text: &str, usual: &str) -> Option<Fault> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let (login, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => (true, rest),
+        None => (false, rest),
+    };
+    let hosts = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let shown = hide(text);
+    let message = match scheme {
+        _ if hosts.contains(',') => format!("`{shown}` is a list of addresses"),
+        Some(_) => format!("`{shown}` is a URL"),
+        None if login => format!("`{shown}` tells who logs in, which is the clients' business"),
+        None if hosts.len() < rest.len() => format!("`{shown}` has more than a host and a port"),
+        None => return None,
+    };
+    let port = PORTS.iter().find(|(known, _)| Some(*known) == scheme).map(|(_, port)| *port);
+    let whole = |host: &str| match port {
+        Some(port) if !host.is_empty() && split_host_port(host, "").is_err() => {
+            let whole = format!("{host}:{port}");
+            if split_host_port(&whole, "").is_ok() { whole } else { host.to_owned() }
+        }
+        _ => host.to_owned(),
+    };
+    let each: Vec<String> = hosts.split(',').filter(|it| !it.is_empty()).map(whole).collect();
+    let good = |host: &String| split_host_port(host, "").is_ok();
+    let hint = match each.as_slice() {
+        [one] if good(one) => format!("write host and port alone: `{one}`"),
+        [_, _, ..] if each.iter().all(good) => {
+            let each: Vec<String> = each.iter().map(|one| format!("\"{one}\"")).collect();
+            format!("write each for itself, endpoints as a list: `[{}]`", each.join(", "))
+        }
+        _ => usual.to_owned(),
+    };
+    Some(Fault::new(message, hint))
 }
 
 #[cfg(test)]
@@ -100,5 +155,35 @@ mod tests {
         ] {
             assert!(SocketAddr::from_text(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_told_to_be_one() {
+        let fault = SocketAddr::from_text("27018").unwrap_err();
+        assert_eq!(fault.hint, "write `:27018` for every interface, or `127.0.0.1:27018`");
+    }
+
+    #[test]
+    fn of_a_pasted_uri_host_and_port_are_named_and_nothing_else() {
+        let told = |text: &str| split_host_port(text, "write `host:port`").unwrap_err();
+        for (text, hint) in [
+            ("mongodb://user:s3cret@db:27017/shop?replicaSet=rs0", "`db:27017`"),
+            ("mongodb://user:s3cret@db/shop", "`db:27017`"),
+            ("user:s3cret@db:27017/shop", "`db:27017`"),
+            ("redis://:s3cret@cache", "`cache:6379`"),
+            ("http://user:s3cret@shop.example/", "`shop.example:80`"),
+            ("http://[::1]:8080/x", "`[::1]:8080`"),
+            ("mongodb://[::1]", "`[::1]:27017`"),
+            ("ftp://user:s3cret@db", "write `host:port`"),
+            ("db:27017/shop", "`db:27017`"),
+            ("mongodb://u:s3cret@a:1,b/x", "`[\"a:1\", \"b:27017\"]`"),
+            ("a:27017,b:27017", "`[\"a:27017\", \"b:27017\"]`"),
+            ("a,b", "write `host:port`"),
+        ] {
+            let Fault { message, hint: told } = told(text);
+            assert!(told.contains(hint), "{text}: {told}");
+            assert!(!message.contains("s3cret") && !told.contains("s3cret"), "{message} {told}");
+        }
+        assert!(told("a:27017,b:27017").message.contains("is a list of addresses"));
     }
 }

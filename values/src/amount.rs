@@ -1,6 +1,6 @@
 //! How many of something, and how many in how much time.
 
-use super::{Fault, FromText, UNITS};
+use super::{Fault, FromText, UNITS, octal};
 use schemars::{Schema, json_schema};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ impl FromText for Size {
         let units = "the units are B, kB, KiB, MB, MiB and GiB: `64KiB`";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
+        octal(number, text)?;
         let scale = SIZES.iter().find(|(name, _)| *name == unit.trim_start());
         let (Ok(number), Some((_, scale))) = (number.parse::<u64>(), scale) else {
             return Err(Fault::new(format!("`{text}` is not a size"), units));

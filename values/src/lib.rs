@@ -8,6 +8,7 @@ mod amount;
 mod fault;
 mod files;
 mod list;
+mod secret;
 mod show;
 
 pub use address::split_host_port;
@@ -18,6 +19,7 @@ pub use files::{
 };
 pub use list::OneOrMore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+pub use secret::{HIDDEN, hide, secrets};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub use show::Show;
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
@@ -93,34 +95,16 @@ impl FromText for Duration {
     const EXPECTED: &str = "a duration such as `5s`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let units = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let unit = unit.trim_start();
-        let wrong = || Fault::new(format!("`{text}` is not a duration"), units);
-        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        if whole.is_empty() || part.is_empty() || part.len() > 9 || part.contains('.') {
-            return Err(wrong());
+        if text == "off" {
+            let message = "`off` is not a duration: this can't be switched off";
+            return Err(Fault::new(message, DURATION_UNITS));
         }
-        if unit.is_empty() {
-            let hint = format!("write `{text}s` for seconds, or `{text}ms`, `{text}m`, `{text}h`");
-            return Err(Fault::new(format!("the duration `{text}` has no unit"), hint));
+        let time = duration(text)?;
+        if time.is_zero() {
+            let message = format!("`{text}` is no time at all");
+            return Err(Fault::new(message, "write more than that: `1ms`, `5s`"));
         }
-        let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            let message = format!("`{text}` is not a duration: there is no unit `{unit}`");
-            return Err(Fault::new(message, units));
-        };
-        let too_long = || Fault::new(format!("`{text}` is too long"), "at most `365d`");
-        let whole: u128 = whole.parse().map_err(|_| too_long())?;
-        let scale = 10_u128.pow(u32::try_from(part.len()).map_err(|_| wrong())?);
-        let part: u128 = part.parse().map_err(|_| wrong())?;
-        let total = whole.checked_mul(*nanos).map(|whole| whole + part * nanos / scale);
-        let total = total.filter(|total| *total <= MAX_DURATION).ok_or_else(too_long)?;
-        if total == 0 {
-            let hint = "to do without a limit, write `off` where that is allowed";
-            return Err(Fault::new(format!("`{text}` is no time at all"), hint));
-        }
-        Ok(Duration::from_nanos(u64::try_from(total).map_err(|_| too_long())?))
+        Ok(time)
     }
 
     fn schema() -> Schema {
@@ -132,10 +116,80 @@ impl FromText for Duration {
     }
 }
 
+const DURATION_UNITS: &str = "the units are ms, s, m, h and d: `250ms`, `5s`, `1.5h`";
+
+/// Reads a duration, which may be nothing; that needs no unit.
+fn duration(text: &str) -> Result<Duration, Fault> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let wrong = || Fault::new(format!("`{text}` is not a duration"), DURATION_UNITS);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    if whole.is_empty() || part.is_empty() || part.len() > 9 || part.contains('.') {
+        return Err(wrong());
+    }
+    if unit.is_empty() && number.bytes().all(|b| b == b'0') {
+        return Ok(Duration::ZERO);
+    }
+    if unit.is_empty() {
+        let n = text.trim_start_matches('0').trim_end();
+        let n = if n.starts_with('.') { text } else { n };
+        let hint = format!("write `{n}s` for seconds, or `{n}ms`, `{n}m`, `{n}h`");
+        return Err(Fault::new(format!("the duration `{text}` has no unit"), hint));
+    }
+    octal(whole, text)?;
+    let Some((_, nanos)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        let message = format!("`{text}` is not a duration: there is no unit `{unit}`");
+        return Err(Fault::new(message, DURATION_UNITS));
+    };
+    let too_long = || Fault::new(format!("`{text}` is too long"), "at most `365d`");
+    let whole: u128 = whole.parse().map_err(|_| too_long())?;
+    let scale = 10_u128.pow(u32::try_from(part.len()).map_err(|_| wrong())?);
+    let part: u128 = part.parse().map_err(|_| wrong())?;
+    let total = whole.checked_mul(*nanos).map(|whole| whole + part * nanos / scale);
+    let total = total.filter(|total| *total <= MAX_DURATION).ok_or_else(too_long)?;
+    Ok(Duration::from_nanos(u64::try_from(total).map_err(|_| too_long())?))
+}
+
+/// Refuses a number that begins with a 0: YAML 1.1, and many who write configs, mean octal by that.
+///
+/// # Errors
+/// What is wrong with `text`, of which `number` is the whole number.
+pub fn octal(number: &str, text: &str) -> Result<(), Fault> {
+    let plain = number.trim_start_matches('0');
+    // `0` and `00` are the same to everybody.
+    if plain.len() == number.len() || number.len() < 2 || !is_digits(plain) {
+        return Ok(());
+    }
+    let hint = format!("write it without: `{}`", text.replacen(number, plain, 1));
+    Err(Fault::new(format!("`{text}` begins with a 0, which some take for octal"), hint))
+}
+
+/// A duration from which on something is done: `0s` is always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtLeast(pub Duration);
+
+impl FromText for AtLeast {
+    const EXPECTED: &str = Duration::EXPECTED;
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        if text == "off" {
+            let hint = "leave the key out, or write `0s`, which any time is at least";
+            return Err(Fault::new("`off` is not a duration", hint));
+        }
+        duration(text).map(AtLeast)
+    }
+
+    fn schema() -> Schema {
+        Duration::schema()
+    }
+}
+
 /// A duration as a config would have it: `1h`, `90s`, `0.5ms`.
 pub fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
-    match UNITS.iter().find(|(_, unit)| nanos > 0 && nanos.is_multiple_of(*unit)) {
+    match UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit)) {
+        _ if nanos == 0 => "0s".to_owned(),
         Some((name, unit)) => format!("{}{name}", nanos / unit),
         None => {
             let part = format!("{:06}", nanos % 1_000_000);
@@ -150,7 +204,10 @@ impl<T: FromText> FromText for OrOff<T> {
     fn from_text(text: &str) -> Result<Self, Fault> {
         match text {
             "off" => Ok(None),
-            "0" => Err(Fault::new("`0` is out of range", "to do without, write `off`")),
+            _ if is_nothing(text) => {
+                let message = format!("`{text}` is out of range");
+                Err(Fault::new(message, "to do without, write `off`"))
+            }
             _ => T::from_text(text).map(Some),
         }
     }
@@ -164,6 +221,7 @@ impl<const MIN: usize, const MAX: usize> FromText for Between<MIN, MAX> {
     const EXPECTED: &str = "a number";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
+        octal(text, text)?;
         match text.parse() {
             Ok(number) if is_digits(text) && (MIN..=MAX).contains(&number) => Ok(Between(number)),
             _ if is_digits(text) => {
@@ -190,6 +248,7 @@ impl FromText for Factor {
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        octal(whole(text), text)?;
         match text.parse() {
             Ok(factor @ MIN_FACTOR..=MAX_FACTOR) if plain => Ok(Factor(factor)),
             Ok(_) if plain => {
@@ -211,6 +270,7 @@ impl FromText for Share {
     fn from_text(text: &str) -> Result<Self, Fault> {
         let range = "0.001 to 100, without a sign: `10`, `0.5`";
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        octal(whole(text), text)?;
         match text.parse() {
             Ok(share @ 0.001..=100.0) if plain => Ok(Share(share)),
             Ok(_) if plain => Err(Fault::new(format!("`{text}` is out of range"), range)),
@@ -257,6 +317,7 @@ impl FromText for Workers {
     const EXPECTED: &str = "`auto` or a number";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
+        octal(text, text)?;
         match text.parse() {
             Ok(count @ 1..=MAX_WORKERS) if is_digits(text) => Ok(Workers(Some(count))),
             _ if text == "auto" => Ok(Workers(None)),
@@ -271,6 +332,17 @@ impl FromText for Workers {
         let number = json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_WORKERS });
         json_schema!({ "anyOf": [{ "const": "auto" }, number] })
     }
+}
+
+/// The whole part of a decimal number.
+fn whole(text: &str) -> &str {
+    text.split('.').next().unwrap_or_default()
+}
+
+/// Whether this is 0 of something: `0`, `0s`, `0.0ms`.
+fn is_nothing(text: &str) -> bool {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+    number.starts_with('0') && number.bytes().all(|b| matches!(b, b'0' | b'.'))
 }
 
 /// Whether text is a plain number; the standard library would take `+1` too.
@@ -407,8 +479,94 @@ mod tests {
 
     #[test]
     fn whoever_writes_0_for_off_is_told() {
-        let fault = OrOff::<Count>::from_text("0").unwrap_err();
-        assert_eq!(fault.hint, "to do without, write `off`");
+        for text in ["0", "0s", "0.0ms", "00"] {
+            let fault = OrOff::<Duration>::from_text(text).unwrap_err();
+            assert_eq!(fault.hint, "to do without, write `off`", "{text}");
+        }
+        assert_eq!(OrOff::<Count>::from_text("0").unwrap_err().hint, "to do without, write `off`");
         assert_eq!(OrOff::<Count>::from_text("off"), Ok(None));
+    }
+
+    #[test]
+    fn a_duration_from_which_on_something_is_done_may_be_nothing() {
+        for text in ["0", "0s", "0ms"] {
+            assert_eq!(AtLeast::from_text(text), Ok(AtLeast(Duration::ZERO)), "{text}");
+        }
+        assert_eq!(AtLeast::from_text("5s"), Ok(AtLeast(Duration::from_secs(5))));
+        assert_eq!(duration_text(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn a_number_that_begins_with_0_is_no_number_that_everybody_reads_alike() {
+        let told = [
+            Count::from_text("010").unwrap_err(),
+            Percent::from_text("007").unwrap_err(),
+            Workers::from_text("04").unwrap_err(),
+            Factor::from_text("01.5").unwrap_err(),
+            Share::from_text("05").unwrap_err(),
+            Size::from_text("0777KiB").unwrap_err(),
+            Rate::from_text("010/s").unwrap_err(),
+            Duration::from_text("010s").unwrap_err(),
+        ];
+        for fault in told {
+            assert!(fault.message.contains("begins with a 0"), "{fault:?}");
+        }
+        assert_eq!(Count::from_text("010").unwrap_err().hint, "write it without: `10`");
+        assert!(Factor::from_text("0.5").is_ok() && Duration::from_text("0.5s").is_ok());
+    }
+
+    /// What stands between backticks in what to do, as long as it is whole.
+    fn suggestions(fault: &Fault) -> Vec<String> {
+        let parts = fault.hint.split('`').skip(1).step_by(2);
+        parts.filter(|it| !it.contains('…')).map(str::to_owned).collect()
+    }
+
+    /// Whoever does as the hint says is done.
+    fn follow<T: FromText>(texts: &[&str]) {
+        for text in texts {
+            let Err(fault) = T::from_text(text) else { continue };
+            for suggested in suggestions(&fault) {
+                let again = T::from_text(&suggested).map(drop);
+                assert_eq!(again, Ok(()), "`{text}` was told to write `{suggested}`");
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_does_as_a_hint_says_is_not_told_to_do_something_else() {
+        let texts = [
+            "",
+            "0",
+            "00",
+            "010",
+            "0s",
+            "0ms",
+            "off",
+            "5",
+            "1.5",
+            "-1",
+            "5S",
+            "5%",
+            "many",
+            "1e3",
+            "400d",
+            "0.5",
+            "1/s",
+            "5/ms",
+            "0/s",
+            "64 kilobytes",
+            "2000GiB",
+            "101",
+        ];
+        follow::<Duration>(&texts);
+        follow::<AtLeast>(&texts);
+        follow::<OrOff<Duration>>(&texts);
+        follow::<OrOff<Count>>(&texts);
+        follow::<Count>(&texts);
+        follow::<Workers>(&texts);
+        follow::<Size>(&texts);
+        follow::<Rate>(&texts);
+        follow::<Factor>(&texts);
+        follow::<Share>(&texts);
     }
 }

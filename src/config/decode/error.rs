@@ -3,7 +3,7 @@
 use crate::config::problem::At;
 use serde::de::{self, Unexpected};
 use std::fmt;
-use values::Fault;
+use values::{Fault, hide};
 
 /// The word nearest to `word`, if it is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -68,8 +68,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The front of a text, for a message.
+/// The front of a text, for a message; of a secret that is cut short nobody could tell that it is one.
 pub(super) fn shortened(text: &str) -> String {
+    let text = &*hide(text);
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {
         short.push('…');
