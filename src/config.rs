@@ -35,7 +35,7 @@ pub(crate) use {
 };
 pub use {
     scope::Scope,
-    single::{Change, Switch, change, fault},
+    single::{Source, addition, change, fault},
 };
 
 use plan::{EndpointPlan, Plan};

@@ -13,7 +13,7 @@ mod text;
 pub(crate) use buckets::{BUCKETS, Distribution, bucket};
 pub use cells::enter_worker;
 pub use operations::{CallsiteRow, OperationRow, Times};
-pub use policies::Effects;
+pub use policies::{EffectCounts, Effects};
 
 use ::metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,

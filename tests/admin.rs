@@ -166,3 +166,24 @@ fn two_hundred_silent_clients_do_not_close_the_admin_interface() {
         last.read(&mut [0; 1]).is_ok_and(|read| read == 0).then_some(())
     });
 }
+
+#[test]
+fn a_limit_that_is_changed_by_hand_keeps_whom_it_is_about_and_the_log_shows_both() {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let config = mongo_config(nowhere, "");
+    let mut tollgate = Tollgate::start(&format!(
+        "admin: 127.0.0.1:0\n{config}policies:\n  - name: slow-down\n    match: {{ app: importer }}\n    \
+         rate_limit: {{ rate: 50/s, burst: 20 }}\n"
+    ));
+    let (status, body) =
+        tollgate.send("PUT", "/policies/slow-down", "{\"rate_limit\": {\"rate\": \"100/s\"}}");
+    assert_eq!(status, 200, "{body}");
+    let told = &tollgate.get("/policies").1;
+    assert!(told.contains("\"match\":{\"app\":\"importer\"}"), "{told}");
+    assert!(told.contains("\"rate\":\"100/s\"") && told.contains("\"burst\":20"), "{told}");
+    assert!(tollgate.get("/config").1.contains("\"rate\":\"100/s\""));
+    assert!(tollgate.stop().success());
+    let log = tollgate.stderr();
+    let line = log.lines().find(|line| line.contains("a policy was changed by hand")).unwrap();
+    assert!(line.contains("50/s") && line.contains("100/s"), "{line}");
+}

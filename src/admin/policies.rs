@@ -2,11 +2,11 @@
 
 use super::{View, error};
 use crate::{
-    config::{self, Change, Problems},
+    config::{self, Problems},
     metrics::Effects,
     policy::{
         Rule,
-        live::{Changed, Fault, MAX_FAULTS},
+        live::{Changed, Fault, MAX_ADDED, MAX_FAULTS},
     },
 };
 use axum::{
@@ -23,48 +23,103 @@ use std::time::Instant;
 pub(super) async fn list(State(view): State<View>) -> Json<Value> {
     let now = Instant::now();
     let faults = view.policies.faults(now);
-    let faults = faults.iter().map(|fault| fault_json(fault, &view, now));
+    let faults = faults.iter().map(|fault| fault_json(fault, now));
     let policies = view.policies.policies();
-    let policies = policies.iter().map(|policy| policy_json(policy, &view));
+    let policies = policies.iter().map(policy_json);
     Json(faults.chain(policies).collect())
 }
 
-/// Changes a policy, until the proxy ends or its config is read again.
+/// Changes a policy, or adds one, until the proxy ends or its config is read again.
 pub(super) async fn change(
     State(view): State<View>,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Response {
     let policies = view.policies.policies();
-    if !policies.iter().any(|policy| *policy.now.name == *name) {
-        let names: Vec<&str> = policies.iter().map(|policy| &*policy.now.name).collect();
-        let known = match names.as_slice() {
-            [] => "there is none at all".to_owned(),
-            names => format!("there is {}", names.join(", ")),
-        };
-        return error(StatusCode::NOT_FOUND, format!("there is no policy `{name}`; {known}"));
-    }
-    let wanted = match config::change(&name, &body, &view.scope) {
-        Ok(wanted) => wanted,
+    let Some(Changed { now: known, .. }) = policies.iter().find(|it| *it.now.name == *name) else {
+        return add(&view, &name, &body);
+    };
+    let rule = match config::change(known, &body, &view.scope) {
+        Ok(rule) => rule,
         Err(problems) => return wrong(&problems),
     };
-    let changed = view.policies.change(&name, |known| match wanted {
-        Change::Whole(rule) => *rule,
-        // What it does is the same, and remembers what it knew.
-        Change::Switch(switch) => known.switched(switch.enabled, switch.dry_run, Instant::now()),
-    });
-    let Some(changed) = changed else {
+    let Some(changed) = view.policies.change(&name, |_| rule) else {
         return error(StatusCode::NOT_FOUND, format!("the policy `{name}` is gone"));
     };
-    let Rule { enabled, dry_run, .. } = *changed.now;
-    tracing::warn!(policy = name, enabled, dry_run, "a policy was changed by hand");
-    Json(policy_json(&changed, &view)).into_response()
+    let (old, new) = (known.to_json(), changed.now.to_json());
+    tracing::warn!(policy = name, %old, %new, "a policy was changed by hand");
+    let mut json = policy_json(&changed);
+    json["was"] = old;
+    Json(json).into_response()
+}
+
+/// Puts a policy before the others.
+fn add(view: &View, name: &str, body: &[u8]) -> Response {
+    let rule = match config::addition(name, body, &view.scope) {
+        Ok(Some(rule)) => rule,
+        Ok(None) => return unknown(view, name),
+        Err(problems) => return wrong(&problems),
+    };
+    if view.policies.faults(Instant::now()).iter().any(|fault| *fault.rule.name == *name) {
+        let text = format!("there is a fault `{name}`: give the policy another name");
+        return error(StatusCode::CONFLICT, text);
+    }
+    let Some(added) = view.policies.add(rule) else {
+        let text = format!("{MAX_ADDED} policies were added already; DELETE one");
+        return error(StatusCode::CONFLICT, text);
+    };
+    let new = added.now.to_json();
+    tracing::warn!(policy = name, %new, "a policy was added by hand");
+    let mut reply = (StatusCode::CREATED, Json(policy_json(&added))).into_response();
+    if let Ok(place) = HeaderValue::from_str(&format!("/policies/{name}")) {
+        reply.headers_mut().insert(header::LOCATION, place);
+    }
+    reply
+}
+
+fn unknown(view: &View, name: &str) -> Response {
+    let policies = view.policies.policies();
+    let names: Vec<&str> = policies.iter().map(|policy| &*policy.now.name).collect();
+    let known = match names.as_slice() {
+        [] => "there is none at all".to_owned(),
+        names => format!("there is {}", names.join(", ")),
+    };
+    let hint = "to add one, write its `match` (`{}` for everything) and what it does";
+    let text = json!({ "error": format!("there is no policy `{name}`; {known}"), "hint": hint });
+    (StatusCode::NOT_FOUND, Json(text)).into_response()
+}
+
+/// Takes a policy back that was added.
+pub(super) async fn remove(State(view): State<View>, Path(name): Path<String>) -> Response {
+    let policies = view.policies.policies();
+    let Some(policy) = policies.iter().find(|it| *it.now.name == *name) else {
+        return unknown(&view, &name);
+    };
+    if view.policies.remove(&name) {
+        let old = policy.now.to_json();
+        tracing::warn!(policy = name, %old, "a policy was taken back");
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let text = format!("the policy `{name}` is the config's: PUT {{\"enabled\": false}} instead");
+    let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, text);
+    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("PUT"));
+    reply
+}
+
+/// What runs: the plan, with the policies as they are now.
+pub(super) async fn config(State(view): State<View>) -> Json<Value> {
+    let mut config = view.config;
+    let policies = view.policies.policies();
+    if !policies.is_empty() {
+        config["policies"] = policies.iter().map(|policy| policy.now.to_json()).collect();
+    }
+    Json(config)
 }
 
 /// The faults alone.
 pub(super) async fn faults(State(view): State<View>) -> Json<Value> {
     let now = Instant::now();
-    Json(view.policies.faults(now).iter().map(|fault| fault_json(fault, &view, now)).collect())
+    Json(view.policies.faults(now).iter().map(|fault| fault_json(fault, now)).collect())
 }
 
 /// Puts a fault before all other policies, for some time.
@@ -83,7 +138,7 @@ pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response
         return error(StatusCode::CONFLICT, text);
     };
     tracing::warn!(fault = fault.id, policy = &*fault.rule.name, ?lasts, "a fault begins");
-    let mut reply = (StatusCode::CREATED, Json(fault_json(&fault, &view, now))).into_response();
+    let mut reply = (StatusCode::CREATED, Json(fault_json(&fault, now))).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/faults/{}", fault.id)) {
         reply.headers_mut().insert(header::LOCATION, place);
     }
@@ -107,20 +162,23 @@ fn wrong(problems: &Problems) -> Response {
     (StatusCode::BAD_REQUEST, Json(told)).into_response()
 }
 
-fn fault_json(fault: &Fault, view: &View, now: Instant) -> Value {
-    let mut json = rule_json(&fault.rule, view, now);
+fn fault_json(fault: &Fault, now: Instant) -> Value {
+    let mut json = rule_json(&fault.rule, now);
     json["id"] = fault.id.as_str().into();
     json
 }
 
-fn policy_json(policy: &Changed, view: &View) -> Value {
-    let mut json = rule_json(&policy.now, view, Instant::now());
+fn policy_json(policy: &Changed) -> Value {
+    let mut json = rule_json(&policy.now, Instant::now());
     json["changed"] = policy.is_changed().into();
+    if policy.is_added() {
+        json["added"] = true.into();
+    }
     json
 }
 
-fn rule_json(rule: &Rule, view: &View, now: Instant) -> Value {
-    let Effects { refused, bent, would_refuse, would_bend } = view.metrics.effects(&rule.name);
+fn rule_json(rule: &Rule, now: Instant) -> Value {
+    let Effects { refused, bent, would_refuse, would_bend } = rule.did.effects();
     let mut json = json!({
         "name": &*rule.name,
         "kind": rule.action.kind(),

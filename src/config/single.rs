@@ -1,10 +1,11 @@
 //! Policies that come by themselves, while the proxy runs. They are read and checked as those of a
 //! file are.
 
+mod merge;
+
 use super::{
     check::Policies,
     decode,
-    located::Located,
     problem::{Problems, Report},
     read,
     scope::Scope,
@@ -14,10 +15,12 @@ use crate::policy::{
     Rule,
     configured::{ACTIONS, Written},
 };
-use serde::Deserialize;
-use std::{cell::RefCell, time::Duration};
-use values::Mistake;
-use values::{FromText, Text};
+pub use merge::Source;
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
+use values::{FromText, Mistake, Text};
 
 /// What problems call the text.
 const NAME: &str = "body";
@@ -25,55 +28,37 @@ const NAME: &str = "body";
 /// What a policy is called that came without a name.
 const FAULT: &str = "fault";
 
-/// What is wanted of a policy.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// To be switched on or off, or to take effect or not.
-    Switch(Switch),
-    /// To give place to another.
-    Whole(Box<Rule>),
-}
-
-/// See [`Change::Switch`]. What is not said stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switch {
-    /// Whether it is switched on.
-    pub enabled: Option<bool>,
-    /// Whether it only counts and logs what it would do.
-    pub dry_run: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "keys and values, such as `{\"enabled\": false}`")]
-struct WrittenSwitch {
-    enabled: Option<Located<bool>>,
-    dry_run: Option<Located<bool>>,
-}
-
-/// Reads what is wanted of the policy of this name: `{"enabled": false}`, `{"dry_run": true}`, or
-/// a whole policy, whose name may be left out.
-pub fn change(name: &str, text: &[u8], scope: &Scope) -> Result<Change, Problems> {
-    let hint = "write what is to change, `{\"enabled\": false}`, or a whole policy";
-    let (report, tree) = tree(text, hint)?;
-    if is_switch(&tree) {
-        let report = RefCell::new(report);
-        let written: Option<WrittenSwitch> = decode::decode(&tree, &report);
-        let report = report.into_inner();
-        return match written {
-            Some(written) if report.is_empty() => Ok(Change::Switch(Switch {
-                enabled: written.enabled.and_then(|it| it.value),
-                dry_run: written.dry_run.and_then(|it| it.value),
-            })),
-            _ => Err(report.finish()),
-        };
-    }
+/// Reads what is to change of a policy, `{"enabled": false}` or `{"rate_limit": {"rate": "100/s"}}`,
+/// and makes the whole policy of it: a key that is not written stays, one that is `null` goes. What
+/// the policy does goes on with what it knows, unless just that changes.
+pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Problems> {
+    let (report, tree) = tree(text, "write what is to change: `{\"enabled\": false}`")?;
+    let tree = known.source.merged(&tree);
+    let name = &*known.name;
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
         let hint = "a policy keeps its name: leave it out here";
         if *rule.name == *name { None } else { Some(Mistake::new(&["name"], other(), hint)) }
     };
-    let rule = policy(report, &tree, scope, name, check)?;
-    Ok(Change::Whole(Box::new(rule)))
+    Ok(policy(report, &tree, scope, name, check)?.in_place_of(known, Instant::now()))
+}
+
+/// Reads a policy that is to be called `name`, and that there was not. It says what it matches, so
+/// that a part of a policy whose name is misspelt is not taken for a policy for everything: `None`
+/// if it does not.
+pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, Problems> {
+    let hint = "write a policy: `{\"match\": {\"app\": \"importer\"}, \"deny\": {}}`";
+    let (report, tree) = tree(text, hint)?;
+    if tree.child("match").is_none() || !ACTIONS.iter().any(|key| tree.child(key).is_some()) {
+        return Ok(None);
+    }
+    let named = Source::of(&Node::map([("name", Node::text(name))])).merged(&tree);
+    let check = |rule: &Rule| {
+        let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
+        let hint = "its name is at the end of the path: leave it out here";
+        if *rule.name == *name { None } else { Some(Mistake::new(&["name"], other(), hint)) }
+    };
+    policy(report, &named, scope, name, check).map(Some)
 }
 
 /// Reads a fault: a policy, and how long it lasts. `taken` tells which names are those of others.
@@ -145,10 +130,4 @@ fn tree(text: &[u8], hint: &str) -> Result<(Report, Node), Problems> {
         }
         _ => Ok((report, tree)),
     }
-}
-
-/// Whether all that is written is a switch.
-fn is_switch(tree: &Node) -> bool {
-    let Value::Map(entries) = &tree.value else { return false };
-    entries.iter().all(|(key, _)| matches!(key.as_text(), "enabled" | "dry_run"))
 }

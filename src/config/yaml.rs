@@ -80,6 +80,11 @@ impl Node {
         }
     }
 
+    /// The value at the end of these keys, if they exist.
+    pub(crate) fn descend<S: AsRef<str>>(&self, path: &[S]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, step| Some(node.child(step.as_ref())?.1))
+    }
+
     /// The same without a key.
     pub(crate) fn without(mut self, key: &str) -> Node {
         if let Value::Map(entries) = &mut self.value {

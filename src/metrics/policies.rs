@@ -1,16 +1,10 @@
-//! What policies did, over all listeners.
+//! What a policy did, over all listeners.
 
-use super::{
-    Labels, Metrics,
-    cells::Series,
-    table::{
-        BENT_OPERATIONS_TOTAL, DRY_RUN_BENT_OPERATIONS_TOTAL, DRY_RUN_REFUSALS_TOTAL,
-        REFUSALS_TOTAL,
-    },
-};
+use super::cells::{CounterCell, Shards};
+use ::metrics::Counter;
 use serde::Serialize;
 
-/// What a policy did since the start, or would have done (`dry_run`).
+/// What a policy did, or would have done (`dry_run`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effects {
     /// Operations and connections that it refused.
@@ -23,28 +17,43 @@ pub struct Effects {
     pub would_bend: u64,
 }
 
-impl Metrics {
-    /// What the policy of this name did.
-    pub fn effects(&self, policy: &str) -> Effects {
+/// Counts what one policy does. Metrics count by names, and another policy may have the name later.
+#[derive(Debug, Default)]
+pub struct EffectCounts {
+    refused: Shards<CounterCell>,
+    bent: Shards<CounterCell>,
+    would_refuse: Shards<CounterCell>,
+    would_bend: Shards<CounterCell>,
+}
+
+impl EffectCounts {
+    /// All so far.
+    pub fn effects(&self) -> Effects {
         Effects {
-            refused: self.total_of(REFUSALS_TOTAL, policy),
-            bent: self.total_of(BENT_OPERATIONS_TOTAL, policy),
-            would_refuse: self.total_of(DRY_RUN_REFUSALS_TOTAL, policy),
-            would_bend: self.total_of(DRY_RUN_BENT_OPERATIONS_TOTAL, policy),
+            refused: self.refused.total(),
+            bent: self.bent.total(),
+            would_refuse: self.would_refuse.total(),
+            would_bend: self.would_bend.total(),
         }
     }
 
-    fn total_of(&self, metric: &str, policy: &str) -> u64 {
-        let Some(family) = self.family(metric) else { return 0 };
-        let names = family.metric.labels;
-        let own = family
-            .all()
-            .into_iter()
-            .filter(|(values, _)| Labels { names, values }.get("policy") == Some(policy));
-        own.map(|(_, series)| match &*series {
-            Series::Counter(cells) => cells.total(),
-            Series::Gauge(_) | Series::Histogram(_) => 0,
-        })
-        .sum()
+    /// This worker's handle of [`Effects::refused`].
+    pub fn refused(&self) -> Counter {
+        Counter::from_arc(self.refused.own())
+    }
+
+    /// This worker's handle of [`Effects::bent`].
+    pub fn bent(&self) -> Counter {
+        Counter::from_arc(self.bent.own())
+    }
+
+    /// This worker's handle of [`Effects::would_refuse`].
+    pub fn would_refuse(&self) -> Counter {
+        Counter::from_arc(self.would_refuse.own())
+    }
+
+    /// This worker's handle of [`Effects::would_bend`].
+    pub fn would_bend(&self) -> Counter {
+        Counter::from_arc(self.would_bend.own())
     }
 }

@@ -40,11 +40,14 @@ pub struct Fault {
     pub rule: Arc<Rule>,
 }
 
-/// A policy of the config, and what became of it.
+/// How many policies may be added to those of the config.
+pub const MAX_ADDED: usize = 100;
+
+/// A policy, and what became of it.
 #[derive(Clone, Debug)]
 pub struct Changed {
-    /// As the config has it.
-    pub from: Arc<Rule>,
+    /// As the config has it; `None` if it was added since.
+    pub from: Option<Arc<Rule>>,
     /// As it is now.
     pub now: Arc<Rule>,
 }
@@ -52,7 +55,12 @@ pub struct Changed {
 impl Changed {
     /// Whether it is not as the config has it.
     pub fn is_changed(&self) -> bool {
-        !Arc::ptr_eq(&self.from, &self.now)
+        self.from.as_ref().is_none_or(|from| !Arc::ptr_eq(from, &self.now))
+    }
+
+    /// Whether the config does not have it at all.
+    pub fn is_added(&self) -> bool {
+        self.from.is_none()
     }
 }
 
@@ -77,12 +85,14 @@ impl Live {
     /// Puts others in the place of those of the config. Faults stay.
     pub fn replace(&self, rules: Vec<Arc<Rule>>) {
         let mut parts = self.parts();
-        parts.policies =
-            rules.into_iter().map(|from| Changed { now: Arc::clone(&from), from }).collect();
+        parts.policies = rules
+            .into_iter()
+            .map(|from| Changed { now: Arc::clone(&from), from: Some(from) })
+            .collect();
         self.publish(&parts);
     }
 
-    /// The policies of the config, in order.
+    /// The policies, in order: those that were added, the latest first, and those of the config.
     pub fn policies(&self) -> Vec<Changed> {
         self.parts().policies.clone()
     }
@@ -93,13 +103,37 @@ impl Live {
         let mut parts = self.parts();
         let policy = parts.policies.iter_mut().find(|it| *it.now.name == *name)?;
         let changed = change(&policy.now);
-        policy.now = match policy.from.is_like(&changed) {
-            true => Arc::clone(&policy.from),
-            false => Arc::new(changed),
+        policy.now = match &policy.from {
+            Some(from) if from.is_like(&changed) => Arc::clone(from),
+            _ => Arc::new(changed),
         };
         let policy = policy.clone();
         self.publish(&parts);
         Some(policy)
+    }
+
+    /// Puts a policy before all others, behind faults alone; `None` if as many were added as may be.
+    pub fn add(&self, rule: Rule) -> Option<Changed> {
+        let mut parts = self.parts();
+        if parts.policies.iter().filter(|it| it.is_added()).count() >= MAX_ADDED {
+            return None;
+        }
+        let policy = Changed { from: None, now: Arc::new(rule) };
+        parts.policies.insert(0, policy.clone());
+        self.publish(&parts);
+        Some(policy)
+    }
+
+    /// Takes a policy back that was added. Tells whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut parts = self.parts();
+        let before = parts.policies.len();
+        parts.policies.retain(|it| !it.is_added() || *it.now.name != *name);
+        let removed = parts.policies.len() < before;
+        if removed {
+            self.publish(&parts);
+        }
+        removed
     }
 
     /// The faults that somebody asked for, the latest first, as operations meet them.

@@ -5,7 +5,8 @@ use super::{
     matching::{Applies, Known, Match, Rest, Truth},
 };
 use crate::{
-    metrics::{Metrics, table as names},
+    config::Source,
+    metrics::{EffectCounts, Metrics, table as names},
     series::Key,
 };
 use metrics::Counter;
@@ -36,6 +37,10 @@ pub struct Rule {
     pub matching: Arc<Match>,
     /// What it does.
     pub action: Arc<dyn Action>,
+    /// As it was written.
+    pub source: Source,
+    /// How often it did something. One that takes its place goes on counting.
+    pub did: Arc<EffectCounts>,
 }
 
 impl Rule {
@@ -54,7 +59,7 @@ impl Rule {
             && (self.enabled, self.dry_run) == (other.enabled, other.dry_run)
             && self.expires == other.expires
             && self.matching == other.matching
-            && Arc::ptr_eq(&self.action, &other.action)
+            && self.source.does_the_same(&other.source)
     }
 
     /// As a config would have it, with all that can be left out.
@@ -68,17 +73,18 @@ impl Rule {
         })
     }
 
-    /// The same, switched on or off, or to take effect or not; what is `None` stays. What lasts
-    /// for some time begins when it is switched on.
-    pub fn switched(&self, enabled: Option<bool>, dry_run: Option<bool>, now: Instant) -> Self {
-        let begins = enabled == Some(true) && !self.enabled;
-        let ends = || self.action.lasts().and_then(|lasts| now.checked_add(lasts));
-        Self {
-            enabled: enabled.unwrap_or(self.enabled),
-            dry_run: dry_run.unwrap_or(self.dry_run),
-            expires: if begins { ends() } else { self.expires },
-            ..self.clone()
+    /// The same in the place of `known`, of which a part was changed. What it does goes on with all
+    /// that it knows, unless that was changed; what lasts for some time begins when it is switched on.
+    pub fn in_place_of(self, known: &Rule, now: Instant) -> Self {
+        let did = Arc::clone(&known.did);
+        if !self.source.does_the_same(&known.source) {
+            return Self { did, ..self };
         }
+        let action = Arc::clone(&known.action);
+        let begins = self.enabled && !known.enabled;
+        let ends = || action.lasts().and_then(|lasts| now.checked_add(lasts));
+        let expires = if begins { ends() } else { known.expires };
+        Self { did, expires, action, ..self }
     }
 
     /// Whether it has ended by itself.
@@ -170,7 +176,9 @@ pub struct Entry {
 struct Counts {
     metrics: Metrics,
     listener: Arc<str>,
-    handles: RefCell<Vec<(Effect, Counter)>>,
+    /// The policy's own counts, beside those of its name.
+    did: Option<Arc<EffectCounts>>,
+    handles: RefCell<Vec<(Effect, [Counter; 2])>>,
 }
 
 /// What a policy did, or would have done.
@@ -200,7 +208,7 @@ impl Entry {
         Self {
             name: Some(name.into()),
             protocol: from.protocol.name,
-            counts: Some(Counts::new(from)),
+            counts: Some(Counts::new(from, None)),
             ..Self::unnamed(policy)
         }
     }
@@ -213,7 +221,7 @@ impl Entry {
             rule: Some(Arc::clone(rule)),
             protocol: from.protocol.name,
             decides_by: rule.action.decides_by().iter().map(|name| (**name).into()).collect(),
-            counts: Some(Counts::new(from)),
+            counts: Some(Counts::new(from, Some(&rule.did))),
         }
     }
 
@@ -335,15 +343,15 @@ impl Entry {
 }
 
 impl Counts {
-    fn new(from: &Materials) -> Self {
+    fn new(from: &Materials, did: Option<&Arc<EffectCounts>>) -> Self {
         let (metrics, listener) = (from.metrics.clone(), Arc::clone(&from.listener));
-        Self { metrics, listener, handles: RefCell::default() }
+        Self { metrics, listener, did: did.cloned(), handles: RefCell::default() }
     }
 
     fn count(&self, policy: &str, effect: Effect) {
         let mut handles = self.handles.borrow_mut();
-        if let Some((_, counter)) = handles.iter().find(|(known, _)| *known == effect) {
-            return counter.increment(1);
+        if let Some((_, counters)) = handles.iter().find(|(known, _)| *known == effect) {
+            return counters.iter().for_each(|counter| counter.increment(1));
         }
         let (name, reason) = match effect {
             Effect::Refused(reason) => (names::REFUSALS_TOTAL, Some(reason)),
@@ -353,8 +361,14 @@ impl Counts {
         };
         let mut labels = vec![("listener", &*self.listener), ("policy", policy)];
         labels.extend(reason.map(|reason| ("reason", reason.as_str())));
-        let counter = self.metrics.counter(name, &labels);
-        counter.increment(1);
-        handles.push((effect, counter));
+        let own = self.did.as_ref().map_or_else(Counter::noop, |did| match effect {
+            Effect::Refused(_) => did.refused(),
+            Effect::WouldRefuse(_) => did.would_refuse(),
+            Effect::Bent => did.bent(),
+            Effect::WouldBend => did.would_bend(),
+        });
+        let counters = [self.metrics.counter(name, &labels), own];
+        counters.iter().for_each(|counter| counter.increment(1));
+        handles.push((effect, counters));
     }
 }

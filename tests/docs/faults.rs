@@ -12,14 +12,21 @@ admin: 127.0.0.1:0
 workers: 1
 listeners: { orders-db: { address: '127.0.0.1:0', protocol: mongo, cluster: orders } }
 clusters: { orders: { endpoints: ['127.0.0.1:9'] } }
-policies: [{ name: drill, enabled: false, deny: {} }]
+policies:
+  - { name: drill, enabled: false, deny: {} }
+  - { name: no-drops, match: { operation: drop }, deny: {} }
+  - { name: reports-elsewhere, match: { app: 'report*' }, deny: {} }
+  - { name: importer-slow-down, match: { app: importer }, rate_limit: { rate: 50/s, burst: 20 } }
 ";
 
-/// The bodies that the commands of a page send to such a path.
-fn sent(page: &str, to: &str) -> Vec<String> {
+/// What the commands of a page send below such a path: the end of the path, and the body.
+fn sent(page: &str, to: &str) -> Vec<(String, String)> {
     let commands = blocks(&read(page), "sh").join("\n");
     let lines = commands.lines().filter(|line| line.contains(&format!("localhost:9901{to}")));
-    let body = |line: &str| Some(line.split_once("-d '")?.1.trim_end_matches('\'').to_owned());
+    let body = |line: &str| {
+        let (path, body) = line.split_once(to)?.1.split_once(" -d '")?;
+        Some((path.to_owned(), body.trim_end_matches('\'').to_owned()))
+    };
     lines.filter_map(body).collect()
 }
 
@@ -29,7 +36,7 @@ fn every_fault_on_the_page_is_taken() {
     let scope = config::Scope::of(&plan);
     let bodies = sent(PAGE, "/faults");
     assert!(bodies.len() >= 3);
-    for body in bodies {
+    for (_, body) in bodies {
         if let Err(problems) = config::fault(body.as_bytes(), &scope, |_| false) {
             panic!("{problems}");
         }
@@ -41,10 +48,15 @@ fn every_change_on_the_page_is_taken() {
     let plan = config::parse("test", CONFIG).unwrap();
     let scope = config::Scope::of(&plan);
     let bodies = sent("docs/policies.md", "/policies/");
-    assert!(bodies.len() >= 3);
-    for body in bodies {
-        if let Err(problems) = config::change("any", body.as_bytes(), &scope) {
-            panic!("{problems}");
+    assert!(bodies.len() >= 5);
+    for (name, body) in bodies {
+        let taken = match plan.policies.iter().find(|rule| *rule.name == *name) {
+            Some(rule) => config::change(rule, body.as_bytes(), &scope).map(|_| true),
+            None => config::addition(&name, body.as_bytes(), &scope).map(|rule| rule.is_some()),
+        };
+        match taken {
+            Ok(taken) => assert!(taken, "{name}: {body}"),
+            Err(problems) => panic!("{problems}"),
         }
     }
 }
@@ -66,7 +78,7 @@ fn the_python_on_the_page_switches_a_fault_on_and_off() {
 from tollgate_faults import ask, fault
 with fault(match={'operation': 'find'}, deny={}, name='mine') as mine:
     assert [it['id'] for it in ask('GET', '/faults')] == [mine['id']]
-    assert [it['name'] for it in ask('GET', '/policies')] == ['mine', 'drill']
+    assert [it['name'] for it in ask('GET', '/policies')][:2] == ['mine', 'drill']
 assert ask('GET', '/faults') == []
 with fault(deny={}) as gone:
     ask('DELETE', '/faults/' + gone['id'])

@@ -8,6 +8,9 @@ clusters: { c: { endpoints: ['d:1'] } }
 policies:
   - { name: no-drops, match: { operation: drop* }, deny: { message: no } }
   - { name: quiet, dry_run: true, deny: {} }
+  - name: slow-down
+    match: { app: importer, operation: find }
+    rate_limit: { rate: 50/s, burst: 20 }
 ";
 
 fn problem(reply: &Reply) -> String {
@@ -24,12 +27,9 @@ fn in_force(admin: &Fixture) -> Vec<String> {
 #[test]
 fn policies_are_told_in_their_order_with_what_they_did() {
     let admin = fixture();
-    for (listener, reason) in [("db", "denied"), ("other", "denied")] {
-        let labels = [("listener", listener), ("policy", "no-drops"), ("reason", reason)];
-        admin.metrics.counter(table::REFUSALS_TOTAL, &labels).increment(2);
-    }
-    let labels = [("listener", "db"), ("policy", "quiet")];
-    admin.metrics.counter(table::DRY_RUN_BENT_OPERATIONS_TOTAL, &labels).increment(3);
+    let rules = admin.policies.rules();
+    rules[0].did.refused().increment(4);
+    rules[1].did.would_bend().increment(3);
     let expected = json!([
         {
             "name": "no-drops", "kind": "deny", "enabled": true, "dry_run": false,
@@ -42,7 +42,8 @@ fn policies_are_told_in_their_order_with_what_they_did() {
             "refused": 0, "bent": 0, "would_refuse": 0, "would_bend": 3, "changed": false,
         },
     ]);
-    assert_eq!(admin.get("/policies").json(), expected);
+    let told = admin.get("/policies").json();
+    assert_eq!(told.as_array().unwrap()[..2], *expected.as_array().unwrap());
 }
 
 #[test]
@@ -65,20 +66,113 @@ fn a_policy_is_switched_and_the_others_stay() {
 }
 
 #[test]
-fn a_whole_policy_takes_the_place_of_another() {
+fn what_is_not_written_of_a_policy_stays_and_what_is_null_goes() {
     let admin = fixture();
-    let body =
-        "{\"match\": {\"operation\": [\"drop\", \"dropIndexes\"]}, \"deny\": {\"code\": 50}}";
-    let reply = admin.send("PUT", "/policies/no-drops", body);
-    assert_eq!(reply.status, 200, "{}", reply.body);
-    let first = &admin.get("/policies").json()[0];
-    assert_eq!(first["name"], "no-drops");
-    assert_eq!(first["match"], json!({ "operation": ["drop", "dropIndexes"] }));
-    assert_eq!(first["settings"], json!({ "code": 50, "over": "refuse" }));
-    assert_eq!(first["changed"], true);
-    // YAML does as well, as in a file.
-    let reply = admin.send("PUT", "/policies/no-drops", "name: no-drops\ndeny: {}\n");
-    assert_eq!(reply.status, 200, "{}", reply.body);
+    let before = admin.policies.rules();
+    let put = |body: &str| {
+        let reply = admin.send("PUT", "/policies/slow-down", body);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let json = reply.json();
+        (json["match"].clone(), json["settings"].clone(), json["changed"].clone())
+    };
+    let of = |app: &str| json!({ "app": app, "operation": "find" });
+    let limit = |rate: &str, burst: u32| {
+        let settings = &before[2].action.to_json();
+        let mut settings = settings.clone();
+        (settings["rate"], settings["burst"]) = (rate.into(), burst.into());
+        settings
+    };
+    let rate = put("{\"rate_limit\": {\"rate\": \"100/s\"}}");
+    assert_eq!(rate, (of("importer"), limit("100/s", 20), json!(true)));
+    let whose = put("match: { app: reports }");
+    assert_eq!(whose, (of("reports"), limit("100/s", 20), json!(true)));
+    assert_eq!(put("{\"match\": {\"app\": null}}").0, json!({ "operation": "find" }));
+    assert_eq!(put("{\"match\": null}").0, json!({}));
+    let other = put("{\"match\": {\"app\": \"x\"}, \"deny\": {}}");
+    assert_eq!(other, (json!({ "app": "x" }), json!({ "over": "refuse" }), json!(true)));
+    // As the config has it, it is the config's again, with all that it knew.
+    let same = "match: { app: importer, operation: find }\nrate_limit: { rate: 50/s, burst: 20 }";
+    assert_eq!(put(same), (of("importer"), limit("50/s", 20), json!(false)));
+    assert!(Arc::ptr_eq(&before[2], &admin.policies.rules()[2]));
+}
+
+#[test]
+fn a_change_shows_what_there_was_and_the_config_shows_what_runs() {
+    let admin = fixture();
+    assert_eq!(admin.get("/config").json()["policies"][2]["rate_limit"]["rate"], "50/s");
+    let body = "{\"rate_limit\": {\"rate\": \"100/s\"}, \"dry_run\": true}";
+    let reply = admin.send("PUT", "/policies/slow-down", body).json();
+    assert_eq!((&reply["was"]["dry_run"], &reply["dry_run"]), (&json!(false), &json!(true)));
+    assert_eq!(reply["was"]["rate_limit"]["rate"], "50/s");
+    assert_eq!(reply["settings"]["rate"], "100/s");
+    let runs = &admin.get("/config").json()["policies"][2];
+    assert_eq!((&runs["dry_run"], &runs["rate_limit"]["rate"]), (&json!(true), &json!("100/s")));
+}
+
+#[test]
+fn what_a_policy_knows_outlives_a_change_of_what_it_matches() {
+    let admin = fixture();
+    let action = || Arc::clone(&admin.policies.rules()[2].action);
+    let before = action();
+    for body in ["{\"match\": {\"app\": \"x\"}}", "{\"rate_limit\": {\"rate\": \"50/s\"}}"] {
+        assert_eq!(admin.send("PUT", "/policies/slow-down", body).status, 200);
+        assert!(Arc::ptr_eq(&before, &action()), "{body}");
+    }
+    admin.send("PUT", "/policies/slow-down", "{\"rate_limit\": {\"rate\": \"51/s\"}}");
+    assert!(!Arc::ptr_eq(&before, &action()));
+}
+
+#[test]
+fn a_policy_is_added_before_the_others_and_taken_back() {
+    let admin = fixture();
+    let whole = "{\"match\": {\"app\": \"importer\"}, \"deny\": {}}";
+    let reply = admin.send("PUT", "/policies/stop", whole);
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    assert!(reply.head.contains("\r\nlocation: /policies/stop\r\n"), "{}", reply.head);
+    let json = reply.json();
+    assert_eq!((&json["changed"], &json["added"]), (&json!(true), &json!(true)));
+    assert_eq!(in_force(&admin), ["stop", "no-drops", "quiet", "slow-down"]);
+    assert_eq!(admin.get("/config").json()["policies"][0]["name"], "stop");
+    admin.policies.rules()[0].did.refused().increment(3);
+    let reply = admin.send("PUT", "/policies/stop", "{\"deny\": {\"message\": \"m\"}}");
+    assert_eq!((reply.status, &reply.json()["match"]["app"]), (200, &json!("importer")));
+    assert_eq!(reply.json()["refused"], 3, "it is the same policy");
+    assert_eq!(admin.ask("DELETE", "/policies/stop", "\r\n").status, 204);
+    assert_eq!(admin.ask("DELETE", "/policies/stop", "\r\n").status, 404);
+    assert_eq!(in_force(&admin), ["no-drops", "quiet", "slow-down"]);
+    assert_eq!(admin.send("PUT", "/policies/stop", whole).json()["refused"], 0, "this is another");
+}
+
+#[test]
+fn a_part_of_a_policy_under_another_name_adds_none() {
+    let admin = fixture();
+    for body in ["{\"rate_limit\": {\"rate\": \"9/s\"}}", "{\"match\": {}}", "{\"dry_run\": true}"]
+    {
+        let reply = admin.send("PUT", "/policies/slow-donw", body);
+        assert_eq!(reply.status, 404, "{body}: {}", reply.body);
+        assert!(reply.json()["hint"].as_str().unwrap().contains("`match`"), "{}", reply.body);
+    }
+    let wrong = "{\"match\": {\"ap\": \"x\"}, \"deny\": {}}";
+    let text = problem(&admin.send("PUT", "/policies/stop", wrong));
+    assert!(text.contains("body:1:12: unknown key `ap`, did you mean `app`?"), "{text}");
+    let text = problem(&admin.send("PUT", "/policies/a%20b", "{\"match\": {}, \"deny\": {}}"));
+    assert!(text.contains("name"), "{text}");
+    assert_eq!(in_force(&admin).len(), 3);
+}
+
+#[test]
+fn a_fault_counts_for_itself_whatever_it_is_called() {
+    let admin = fixture();
+    let add = || {
+        let fault = admin.send("POST", "/faults", "{\"deny\": {}, \"for\": \"30s\"}").json();
+        (fault["id"].as_str().unwrap().to_owned(), fault["refused"].as_u64().unwrap())
+    };
+    let (first, none) = add();
+    admin.policies.rules()[0].did.refused().increment(3);
+    assert_eq!((none, &admin.get("/faults").json()[0]["refused"]), (0, &json!(3)));
+    assert_eq!(add().1, 0, "the first one's strikes are not its own");
+    admin.ask("DELETE", &format!("/faults/{first}"), "\r\n");
+    assert_eq!(add().1, 0, "nor are those of one that is gone");
 }
 
 #[test]
@@ -104,7 +198,9 @@ fn a_wrong_body_is_told_as_a_file_would_be_and_changes_nothing() {
             "body:1:24: unknown key `ap`, did you mean `app`?",
         ),
         ("{\"deny\": {}, \"name\": \"other\"}", "this is the policy `other`, and not `quiet`"),
-        ("{\"enabled\": true, \"name\": \"quiet\"}", "this policy does nothing"),
+        ("{\"deny\": null}", "this policy does nothing"),
+        ("{\"deny\": {}, \"deny\": {}}", "the key `deny` stands here for the second time"),
+        ("{\"rate_limit\": {\"rate\": \"100\"}}", "body:1:25: "),
     ] {
         let text = problem(&admin.send("PUT", "/policies/quiet", body));
         assert!(text.contains(told), "{body}: {text}");
@@ -117,8 +213,13 @@ fn a_policy_that_is_not_there_is_told_with_those_that_are() {
     let admin = fixture();
     let reply = admin.send("PUT", "/policies/no-drop", "{\"enabled\": false}");
     assert_eq!(reply.status, 404);
-    assert_eq!(reply.json()["error"], "there is no policy `no-drop`; there is no-drops, quiet");
-    assert_eq!(admin.ask("DELETE", "/policies/quiet", "").status, 405);
+    assert_eq!(
+        reply.json()["error"],
+        "there is no policy `no-drop`; there is no-drops, quiet, slow-down"
+    );
+    let reply = admin.ask("DELETE", "/policies/quiet", "");
+    assert_eq!(reply.status, 405);
+    assert!(reply.json()["error"].as_str().unwrap().contains("PUT"), "{}", reply.body);
 }
 
 #[test]
@@ -133,7 +234,7 @@ fn a_fault_comes_before_all_policies_and_is_taken_back() {
     assert_eq!((&fault["name"], &fault["kind"]), (&json!("fault"), &json!("deny")));
     let left = fault["expires_in_ms"].as_u64().unwrap();
     assert!((20_000..=30_000).contains(&left), "{left}");
-    assert_eq!(in_force(&admin), ["fault", "no-drops", "quiet"]);
+    assert_eq!(in_force(&admin), ["fault", "no-drops", "quiet", "slow-down"]);
     assert_eq!(admin.get("/faults").json()[0]["id"], *id);
     assert_eq!(admin.get("/policies").json()[0]["id"], *id);
     let path = format!("/faults/{id}");
@@ -141,7 +242,7 @@ fn a_fault_comes_before_all_policies_and_is_taken_back() {
     let again = admin.ask("DELETE", &path, "");
     assert_eq!(again.status, 404);
     assert!(again.json()["error"].as_str().unwrap().contains(id));
-    assert_eq!(in_force(&admin), ["no-drops", "quiet"]);
+    assert_eq!(in_force(&admin), ["no-drops", "quiet", "slow-down"]);
     assert_eq!(admin.get("/faults").json(), json!([]));
 }
 
@@ -153,7 +254,7 @@ fn a_fault_ends_by_itself() {
     assert_eq!((reply.status, &reply.json()["name"]), (201, &json!("short")));
     // Whoever asks after its end does not see it; by itself it goes at the next sweep.
     let began = Instant::now();
-    while in_force(&admin).len() > 2 {
+    while in_force(&admin).len() > 3 {
         assert!(began.elapsed() < Duration::from_secs(20), "it is never swept away");
         std::thread::yield_now();
     }
@@ -177,7 +278,7 @@ fn a_fault_that_can_not_be_is_told_and_there_are_only_so_many() {
         let text = problem(&admin.send("POST", "/faults", body));
         assert!(text.contains(told), "{body}: {text}");
     }
-    assert_eq!(in_force(&admin).len(), 2);
+    assert_eq!(in_force(&admin).len(), 3);
     let body = "{\"deny\": {}, \"for\": \"1h\"}";
     for _ in 0..100 {
         assert_eq!(admin.send("POST", "/faults", body).status, 201);
@@ -185,7 +286,7 @@ fn a_fault_that_can_not_be_is_told_and_there_are_only_so_many() {
     let reply = admin.send("POST", "/faults", body);
     assert_eq!(reply.status, 409);
     assert!(reply.json()["error"].as_str().unwrap().contains("100 faults"));
-    assert_eq!(in_force(&admin).len(), 102);
+    assert_eq!(in_force(&admin).len(), 103);
 }
 
 #[test]
@@ -200,5 +301,5 @@ fn a_page_of_another_site_changes_no_policy() {
     assert_eq!(evil("PUT", "/policies/quiet", "{\"enabled\": false}"), 403);
     assert_eq!(evil("POST", "/faults", "{\"deny\": {}, \"for\": \"1h\"}"), 403);
     assert_eq!(evil("DELETE", "/faults/1", ""), 403);
-    assert_eq!(in_force(&admin), ["no-drops", "quiet"]);
+    assert_eq!(in_force(&admin), ["no-drops", "quiet", "slow-down"]);
 }

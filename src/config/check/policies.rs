@@ -3,6 +3,7 @@
 use super::Check;
 use crate::{
     config::{
+        Source,
         located::Located,
         problem::{At, Report},
         scope::Scope,
@@ -81,6 +82,7 @@ impl<'a> Policies<'a> {
         };
         let (matching, action) = (matching.unwrap_or_default(), action?);
         self.can_judge(&*action, &matching);
+        let source = self.tree.descend(&self.path).map(Source::of).unwrap_or_default();
         Some(Rule {
             name: name?,
             enabled: flag(written.enabled, true),
@@ -88,6 +90,8 @@ impl<'a> Policies<'a> {
             expires: action.lasts().map(|lasts| Instant::now() + lasts),
             matching: Arc::new(matching),
             action,
+            source,
+            did: Arc::default(),
         })
     }
 

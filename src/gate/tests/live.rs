@@ -91,6 +91,8 @@ fn rule(name: &str, does: Does) -> Rule {
         expires: None,
         matching: Arc::default(),
         action: Arc::new(Act { does, made: AtomicUsize::new(0) }),
+        source: config::Source::default(),
+        did: Arc::default(),
     }
 }
 

@@ -1,0 +1,95 @@
+//! A policy as somebody wrote it, and what a partial text makes of it: a JSON merge patch (RFC 7396).
+
+use crate::{
+    config::{
+        problem::At,
+        yaml::{Node, Value},
+    },
+    policy::configured::ACTIONS,
+};
+use std::fmt;
+
+/// The keys and values of a policy, without what was left to its defaults. Secrets are in it: it is
+/// shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source(Node);
+
+impl Default for Source {
+    fn default() -> Self {
+        Self(Node::map([]))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source(..)")
+    }
+}
+
+impl Source {
+    /// What is written here.
+    pub(crate) fn of(written: &Node) -> Self {
+        Self(nowhere(written))
+    }
+
+    /// Whether both have the same under the key of what they do.
+    pub(crate) fn does_the_same(&self, other: &Source) -> bool {
+        ACTIONS.iter().all(|key| self.value(key) == other.value(key))
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.0.child(key).map(|(_, node)| &node.value)
+    }
+
+    /// The whole policy, with what `change` has in the place of what this has. A key stays that
+    /// `change` does not have, and goes where `change` has nothing as its value. A policy does one
+    /// thing, so that another thing takes the place of what it did.
+    pub(super) fn merged(&self, change: &Node) -> Node {
+        let acts = |node: &Node, key: &str| {
+            node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
+        };
+        let new = ACTIONS.iter().find(|key| acts(change, key));
+        let own = ACTIONS.iter().find(|key| acts(&self.0, key));
+        match (own, new) {
+            (Some(own), Some(new)) if own != new => merged(&self.0.clone().without(own), change),
+            _ => merged(&self.0, change),
+        }
+    }
+}
+
+/// Where both are maps, key by key. What `change` has keeps its place, for what is wrong with it.
+fn merged(known: &Node, change: &Node) -> Node {
+    let (Value::Map(kept), Value::Map(changes)) = (&known.value, &change.value) else {
+        return change.clone();
+    };
+    let mut entries = Vec::new();
+    for (key, value) in kept {
+        match changes.iter().find(|(name, _)| name.as_text() == key.as_text()) {
+            None => entries.push((key.clone(), value.clone())),
+            Some((_, Node { value: Value::Null, .. })) => {}
+            Some((name, change)) => entries.push((name.clone(), merged(value, change))),
+        }
+    }
+    // A key that is there twice is a mistake: the second stays, to be told.
+    let mut placed: Vec<&str> = kept.iter().map(|(key, _)| key.as_text()).collect();
+    for (name, value) in changes {
+        if let Some(place) = placed.iter().position(|key| *key == name.as_text()) {
+            placed.swap_remove(place);
+        } else if value.value != Value::Null {
+            entries.push((name.clone(), value.clone()));
+        }
+    }
+    Node { at: change.at, value: Value::Map(entries) }
+}
+
+/// The same without the places at which it stood: they are of another text.
+fn nowhere(node: &Node) -> Node {
+    let value = match &node.value {
+        Value::Map(entries) => {
+            Value::Map(entries.iter().map(|(key, value)| (nowhere(key), nowhere(value))).collect())
+        }
+        Value::List(items) => Value::List(items.iter().map(nowhere).collect()),
+        value => value.clone(),
+    };
+    Node { at: At::NOWHERE, value }
+}
