@@ -74,6 +74,10 @@ def bridge(address):
     answer = post(pb.Msg(n=3), path="/real.v1.Echo/Down")
     assert answer.status_code == 502 and "server_streams" in answer.headers["grpc-message"]
 
+    # So is a stream of none: there is no message to answer.
+    answer = post(pb.Msg(n=0), path="/real.v1.Echo/Down")
+    assert (answer.status_code, answer.headers["grpc-status"]) == (502, "13"), answer.headers
+
     # Frames, by a client that does nothing by itself; twice on a connection.
     raw = http.client.HTTPConnection(address)
     for n in range(2):
@@ -102,6 +106,9 @@ def bridge_frames(address):
     *messages, (last, trailers) = frames(answer.content)
     assert [pb.Msg.FromString(it).n for _, it in messages] == [0, 1, 2]
     assert last == 0x80 and b"grpc-status: 0" in trailers.replace(b":0", b": 0"), trailers
+    answer = requests.post(f"http://{address}/real.v1.Echo/Down", data=b"", headers=headers)
+    ((last, trailers),) = frames(answer.content)
+    assert (answer.status_code, last) == (200, 0x80) and b"grpc-status: 0" in trailers, answer
 
 
 def late(address):
@@ -159,6 +166,10 @@ def transcode(address):
     sent = {"text": "ü", "n": -1, "data": base64.b64encode(b"\0\xff").decode()}
     answer = requests.post(f"{url}/v1/echo", json=sent)
     assert answer.json() == sent, answer.text
+    answer = requests.get(f"{url}/v1/down/0")
+    assert (answer.status_code, answer.json()) == (200, []), answer.text
+    answer = requests.head(f"{url}/v1/echo/x")
+    assert (answer.status_code, answer.content) == (200, b""), answer.headers
     answer = requests.get(f"{url}/v1/down/3", params={"text": "x"})
     assert [it.get("n", 0) for it in answer.json()] == [0, 1, 2], answer.text
     answer = requests.post(f"{url}/v1/echo", json={"text": "fail"})

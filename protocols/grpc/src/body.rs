@@ -99,8 +99,12 @@ pub(crate) struct Messages {
 impl Messages {
     /// The messages are held as far as there is room; two of them, until the next is asked for.
     pub(crate) fn new(body: Body, room: &Room) -> Self {
+        Self::ending(HeaderMap::new(), body, room)
+    }
+
+    /// Those of an answer whose head said this of its end.
+    pub(crate) fn ending(trailers: HeaderMap, body: Body, room: &Room) -> Self {
         let (frames, hold) = (Frames::new(room.limit), room.hold());
-        let trailers = HeaderMap::new();
         Self { body, frames, room: room.clone(), hold, taken: [0; 2], trailers }
     }
 
@@ -127,7 +131,7 @@ impl Messages {
                     let held = self.frames.held() + self.taken.iter().sum::<usize>();
                     self.hold.set(held).map_err(|full| self.room.full(full))?;
                 }
-                Err(other) => self.trailers = other.into_trailers().unwrap_or_default(),
+                Err(other) => self.trailers.extend(other.into_trailers().unwrap_or_default()),
             }
         }
     }

@@ -57,13 +57,22 @@ impl Translator for Bridge {
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         Box::pin(async move {
-            let (head, body) = answer.into_parts();
-            if let Some(status) = service::over(&head) {
+            let (mut head, body) = answer.into_parts();
+            if let Some(status) = service::failed(&head) {
                 return self.failed(head.headers, &status, status.code.http());
             }
-            let mut messages = Messages::new(body, &self.room);
+            let end = service::take_end(&mut head.headers);
+            let mut messages = Messages::ending(end, body, &self.room);
             match service::unary(&mut messages).await {
                 Unary::One(frame) => self.answered(head, messages.trailers, frame),
+                Unary::Nothing if self.streams == ServerStreams::Frames => {
+                    stream(head, messages, &[])
+                }
+                Unary::Nothing => {
+                    let mut headers = head.headers;
+                    media::adopt(&mut headers, messages.trailers);
+                    self.failed(headers, &service::no_message(), StatusCode::BAD_GATEWAY)
+                }
                 Unary::Failed(status) => {
                     let http = self.blamed(&messages.trailers, &status);
                     let mut headers = head.headers;
@@ -71,7 +80,7 @@ impl Translator for Bridge {
                     self.failed(headers, &status, http)
                 }
                 Unary::Many(first, second) if self.streams == ServerStreams::Frames => {
-                    stream(head, messages, [first, second])
+                    stream(head, messages, &[first, second])
                 }
                 Unary::Many(..) => {
                     let message = "the service answered several messages: server streams need \
@@ -158,7 +167,7 @@ impl Bridge {
 
 /// Passes messages on as they come. The last frame holds the trailers, as gRPC-Web has them: few
 /// HTTP/1.1 clients read real ones.
-fn stream(head: response::Parts, messages: Messages, begun: [Framed; 2]) -> Response<Body> {
+fn stream(head: response::Parts, messages: Messages, begun: &[Framed]) -> Response<Body> {
     let mut headers = head.headers;
     media::strip_body_headers(&mut headers);
     let web = HeaderValue::from_static("application/grpc-web+proto");

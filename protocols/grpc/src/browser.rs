@@ -12,6 +12,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request, response};
+use http_body::Body as _;
 use std::pin::Pin;
 use web::{Body, BodyError, Translator};
 
@@ -89,11 +90,14 @@ impl Translator for Browser {
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         let (mut head, body) = answer.into_parts();
-        let answer = match service::over(&head) {
+        let said = Status::of(&head.headers).filter(|_| body.is_end_stream());
+        let answer = match service::failed(&head).or(said) {
             Some(status) => self.over(head, &status),
             None => {
+                let end = service::take_end(&mut head.headers);
                 self.head(&mut head);
-                Response::from_parts(head, rewritten(body, Encoding { text: self.wants_text }))
+                let encoding = Encoding { text: self.wants_text, end };
+                Response::from_parts(head, rewritten(body, encoding))
             }
         };
         Box::pin(std::future::ready(answer))
@@ -156,6 +160,8 @@ impl Rewrite for Decoding {
 /// Puts trailers at the end of an answer, and all of it into text if that is wanted.
 struct Encoding {
     text: bool,
+    /// What the head said of the end.
+    end: HeaderMap,
 }
 
 impl Rewrite for Encoding {
@@ -167,7 +173,9 @@ impl Rewrite for Encoding {
         &mut self,
         trailers: Option<HeaderMap>,
     ) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
-        let last = framed(TRAILERS, &trailers_text(trailers.unwrap_or_default()));
+        let mut end = std::mem::take(&mut self.end);
+        end.extend(trailers.unwrap_or_default());
+        let last = framed(TRAILERS, &trailers_text(end));
         Ok((self.data(last)?, None))
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     chain::Chain,
     cors::{Cors, Grant},
     frame::{Messages, Unary},
-    media::Media,
-    path, refusal,
+    media::{self, Media},
+    metadata, path, refusal,
     reverse::Reverse,
     room::Room,
     settings::{ServerStreams, Settings},
@@ -99,6 +99,7 @@ impl Grpc {
             (Media::Protobuf, None) => return Err(unsupported(BARE_NEEDS_BRIDGE)),
             (Media::Web | Media::WebText, _) => {}
             (Media::Json, _) if self.json.is_some() => return self.transcoder(head, buffered),
+            (_, _) if self.json.is_some() => return Err(self.no_json(&head.headers)),
             (Media::Json | Media::Other, _) => return Err(unsupported(NOT_GRPC)),
         }
         match &self.cors {
@@ -121,6 +122,19 @@ impl Grpc {
         json.read(head, grant, self.room(buffered))
             .map(Some)
             .map_err(|answer| Misdirected { reason: "no_rule", answer })
+    }
+
+    /// The answer to a client that posts something else than JSON.
+    fn no_json(&self, headers: &HeaderMap) -> Misdirected {
+        let said = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let said = said.map_or("something else", |said| media::essence(said));
+        let message = format!(
+            "a body is JSON here, and this is `{said}`: send `content-type: application/json`"
+        );
+        let status = Status::new(Code::InvalidArgument, message);
+        let mut answer = Json::refusal(&status, &self.grant(headers));
+        *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Misdirected { reason: "unsupported", answer }
     }
 
     fn room(&self, buffered: &Buffered) -> Room {
@@ -237,6 +251,10 @@ impl Dialect for Grpc {
                 number: Code::Unknown.number(),
             },
         }
+    }
+
+    fn retold(&self, head: &response::Parts) -> Option<Judged> {
+        code_of(&head.headers).map(judged)
     }
 
     fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {

@@ -5,23 +5,34 @@ use crate::{
     body::Messages,
     frame::{COMPRESSED, Framed},
     media::Media,
-    status::{Code, Status, code_of},
+    status::{Code, GRPC_MESSAGE, GRPC_STATUS, Status, code_of},
 };
 use http::{HeaderMap, response};
 
-/// The status of an answer that is not gRPC's, or that is over with its head.
-pub(crate) fn over(head: &response::Parts) -> Option<Status> {
-    if let Some(status) = Status::of(&head.headers) {
-        return Some(status);
+/// The status of a call that failed with the answer's head: it says so, or it is not gRPC's.
+pub(crate) fn failed(head: &response::Parts) -> Option<Status> {
+    let said = Status::of(&head.headers);
+    if said.as_ref().is_some_and(|status| status.code != Code::Ok) {
+        return said;
     }
     if !head.status.is_success() {
         let message = format!("the service answered {}", head.status);
         return Some(Status::new(Code::of_http(head.status), message));
     }
-    match Media::of(&head.headers) {
-        Media::Grpc => None,
+    match (said, Media::of(&head.headers)) {
+        (Some(_), _) | (None, Media::Grpc) => None,
         _ => Some(Status::new(Code::Unknown, "the service's answer is no gRPC")),
     }
+}
+
+/// Takes out of an answer's head what it says of the end, `OK` then: with it an answer without a
+/// message is over ("Trailers-Only"). Where trailers follow, theirs counts.
+pub(crate) fn take_end(head: &mut HeaderMap) -> HeaderMap {
+    let mut end = HeaderMap::new();
+    for name in [GRPC_STATUS, GRPC_MESSAGE] {
+        end.extend(head.remove(&name).map(|value| (name, value)));
+    }
+    end
 }
 
 /// How trailers say that a call ended.
@@ -34,6 +45,8 @@ pub(crate) fn end(trailers: &HeaderMap) -> Status {
 pub(crate) enum Unary {
     /// One message, and then `OK`.
     One(Framed),
+    /// `OK` and no message: what a stream may be, and a unary call may not.
+    Nothing,
     /// Any other end. It has the service's trailers, if those said so.
     Failed(Status),
     /// Two messages, and so perhaps more.
@@ -56,10 +69,13 @@ pub(crate) async fn unary(messages: &mut Messages) -> Unary {
             Unary::Failed(end(&messages.trailers))
         }
         (Some(first), _) => Unary::One(first),
-        (None, _) => {
-            Unary::Failed(Status::new(Code::Internal, "the service answered OK and no message"))
-        }
+        (None, _) => Unary::Nothing,
     }
+}
+
+/// How a unary call ends whose service answered `OK` and no message.
+pub(crate) fn no_message() -> Status {
+    Status::new(Code::Internal, "the service answered OK and no message")
 }
 
 /// The message, for who reads it.

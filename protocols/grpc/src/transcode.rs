@@ -25,6 +25,7 @@ use http_body::Frame;
 use request::Said;
 use rules::{Found, Rule, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
+use template::NotText;
 use values::Mistake;
 use web::{Body, Translator};
 
@@ -60,8 +61,14 @@ impl Json {
         grant: Grant,
         room: Room,
     ) -> Result<Box<dyn Translator>, Response<Body>> {
+        let bodiless = head.method == Method::HEAD;
         let (rule, path) = match self.rules.find(&head.method, head.uri.path()) {
-            Found::Call(rule, values) => (rule, values),
+            Found::Call(rule, Ok(values)) => (rule, values),
+            Found::Call(_, Err(NotText)) => {
+                let message = "the path is no UTF-8 once its percent signs are read";
+                let status = Status::new(Code::InvalidArgument, message);
+                return Err(self.failed(&status, HeaderMap::new(), &grant));
+            }
             Found::Methods(methods) => {
                 let names: Vec<_> = methods.iter().map(Method::as_str).collect();
                 let message = format!("this path takes {}", names.join(", "));
@@ -73,7 +80,7 @@ impl Json {
                 return Err(answer);
             }
             Found::Nothing => {
-                let status = Status::new(Code::NotFound, "no rule has this path");
+                let status = Status::new(Code::NotFound, self.no_rule(head.uri.path()));
                 return Err(self.failed(&status, HeaderMap::new(), &grant));
             }
         };
@@ -82,7 +89,25 @@ impl Json {
         path::set(&mut head.uri, &rule.call.path);
         head.method = Method::POST;
         let (json, blame) = (Arc::clone(self), Blame::default());
-        Ok(Box::new(Transcoder { json, rule, said, grant, blame, room }))
+        Ok(Box::new(Transcoder { json, rule, said, grant, blame, room, bodiless }))
+    }
+
+    /// Why no rule has a path.
+    fn no_rule(&self, path: &str) -> &'static str {
+        match self.knows(path::call(path)) && !self.settings.unbound_methods {
+            true => {
+                "no rule has this path: with `unbound_methods: true` methods without a rule are \
+                 called by their names"
+            }
+            false => "no rule has this path",
+        }
+    }
+
+    /// The answer to a request that is none, as JSON.
+    pub(crate) fn refusal(status: &Status, grant: &Grant) -> Response<Body> {
+        let tree = answer::bare_error(status).to_string();
+        let http = status.code.http();
+        write(HeaderMap::new(), (http, status), tree.into(), media::JSON, grant)
     }
 
     /// A call that failed, as JSON. `headers` are the service's, trailers included.
@@ -129,6 +154,8 @@ struct Transcoder {
     grant: Grant,
     blame: Blame,
     room: Room,
+    /// The client asked for the head of an answer alone.
+    bodiless: bool,
 }
 
 impl Translator for Transcoder {
@@ -152,15 +179,9 @@ impl Translator for Transcoder {
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         Box::pin(async move {
-            let (head, body) = answer.into_parts();
-            if let Some(status) = service::over(&head) {
-                return self.json.failed(&status, head.headers, &self.grant);
-            }
-            let messages = Messages::new(body, &self.room);
-            match self.rule.call.streams {
-                true => self.streamed(head.headers, messages).await,
-                false => self.unary(head.headers, messages).await,
-            }
+            let bodiless = self.bodiless;
+            let answer = self.answered(answer).await;
+            if bodiless { answer.map(|_| Body::Empty) } else { answer }
         })
     }
 
@@ -171,17 +192,32 @@ impl Translator for Transcoder {
     fn refuse(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
-        self.json.failed(&status, head.headers, &self.grant)
+        let answer = self.json.failed(&status, head.headers, &self.grant);
+        if self.bodiless { answer.map(|_| Body::Empty) } else { answer }
     }
 }
 
 impl Transcoder {
+    async fn answered(self, answer: Response<Body>) -> Response<Body> {
+        let (mut head, body) = answer.into_parts();
+        if let Some(status) = service::failed(&head) {
+            return self.json.failed(&status, head.headers, &self.grant);
+        }
+        let end = service::take_end(&mut head.headers);
+        let messages = Messages::ending(end, body, &self.room);
+        match self.rule.call.streams {
+            true => self.streamed(head.headers, messages).await,
+            false => self.unary(head.headers, messages).await,
+        }
+    }
+
     async fn unary(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
         let read = service::unary(&mut messages).await;
         media::adopt(&mut headers, messages.trailers);
         let written = match read {
             Unary::One(frame) => self.written(frame).await,
             Unary::Failed(status) => Err(status),
+            Unary::Nothing => Err(service::no_message()),
             Unary::Many(..) => {
                 let message = "the service answered several messages to a call that has one";
                 Err(Status::new(Code::Internal, message))
@@ -211,7 +247,7 @@ impl Transcoder {
     /// of its own.
     async fn streamed(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
         let first = match messages.next().await {
-            Ok(Some(frame)) => self.written(frame).await.map(|written| Some(written.bytes)),
+            Ok(Some(frame)) => self.written(frame).await.map(Some),
             Ok(None) => match service::end(&messages.trailers) {
                 status if status.code == Code::Ok => Ok(None),
                 status => Err(status),
@@ -225,26 +261,38 @@ impl Transcoder {
                 return self.json.failed(&status, headers, &self.grant);
             }
         };
-        let shape = self.json.settings.streams;
         media::strip_body_headers(&mut headers);
-        let said = match shape {
-            StreamShape::Array => media::JSON,
-            StreamShape::Lines => HeaderValue::from_static("application/x-ndjson"),
+        let (form, said) = match self.json.settings.streams {
+            _ if answer::is_file(&self.rule) => (Form::File, answer::BINARY),
+            StreamShape::Array => (Form::Array, media::JSON),
+            StreamShape::Lines => (Form::Lines, HeaderValue::from_static("application/x-ndjson")),
         };
-        headers.insert(header::CONTENT_TYPE, said);
+        // A file is what its first piece says.
+        let own = first.as_ref().and_then(|written| written.content_type.clone());
+        headers.insert(header::CONTENT_TYPE, own.unwrap_or(said));
         self.grant.write(&mut headers);
-        let stream = Stream { first: Some(first), shape, messages, by: Rc::new(self) };
+        let first = Some(first.map(|written| written.bytes));
+        let stream = Stream { first, form, messages, by: Rc::new(self) };
         let mut answer = Response::new(steps(Some(stream), Stream::step));
         *answer.headers_mut() = headers;
         answer
     }
 }
 
+/// How messages are put together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Array,
+    Lines,
+    /// Pieces of a file, one after the other.
+    File,
+}
+
 /// Messages on their way to a client.
 struct Stream {
     /// The first message, until it is written; none if there are none at all.
     first: Option<Option<Bytes>>,
-    shape: StreamShape,
+    form: Form,
     messages: Messages,
     by: Rc<Transcoder>,
 }
@@ -258,11 +306,16 @@ impl Stream {
             None => match stream.next().await {
                 Ok(Some(bytes)) => (stream.item(false, &bytes), true),
                 Ok(None) => (stream.end(false, None), false),
+                // A file has no words for it: it is cut short.
+                Err(status) if stream.form == Form::File => {
+                    return Some((Err(status.message.into()), None));
+                }
                 Err(status) => (stream.end(false, Some(&status)), false),
             },
         };
         match stream.by.room.keep(text) {
             Ok(text) => Some((Ok(Frame::data(text)), more.then_some(stream))),
+            Err(status) if stream.form == Form::File => Some((Err(status.message.into()), None)),
             Err(status) => Some((Ok(Frame::data(stream.end(false, Some(&status)).into())), None)),
         }
     }
@@ -279,10 +332,11 @@ impl Stream {
     }
 
     fn item(&self, first: bool, json: &[u8]) -> Vec<u8> {
-        match (self.shape, first) {
-            (StreamShape::Lines, _) => [json, b"\n"].concat(),
-            (StreamShape::Array, true) => [b"[", json].concat(),
-            (StreamShape::Array, false) => [b",", json].concat(),
+        match (self.form, first) {
+            (Form::File, _) => json.to_vec(),
+            (Form::Lines, _) => [json, b"\n"].concat(),
+            (Form::Array, true) => [b"[", json].concat(),
+            (Form::Array, false) => [b",", json].concat(),
         }
     }
 
@@ -293,10 +347,10 @@ impl Stream {
             let error = answer::error(&self.by.json.rules.pool, status, &self.messages.trailers);
             let error = serde_json::json!({ "error": error }).to_string();
             text = self.item(first, error.as_bytes());
-        } else if first && self.shape == StreamShape::Array {
+        } else if first && self.form == Form::Array {
             text.push(b'[');
         }
-        if self.shape == StreamShape::Array {
+        if self.form == Form::Array {
             text.push(b']');
         }
         text

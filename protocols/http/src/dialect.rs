@@ -56,6 +56,11 @@ pub trait Dialect: 'static {
     /// What an answer's trailers, or their absence, tell of the end.
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
 
+    /// What the head of an answer that was made for a client tells of the end.
+    fn retold(&self, _head: &response::Parts) -> Option<Judged> {
+        None
+    }
+
     /// The trailers that end an answer which broke off after its head, where the protocol has
     /// words for that. Elsewhere the client is left with an answer that is cut short.
     fn last_words(&self, _reason: Reason, _message: &str) -> Option<HeaderMap> {
@@ -199,6 +204,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
         (**self).judge_trailers(trailers)
+    }
+
+    fn retold(&self, head: &response::Parts) -> Option<Judged> {
+        (**self).retold(head)
     }
 
     fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {

@@ -354,10 +354,7 @@ impl Drop for Download {
             return self.finish(None);
         }
         let Some(watched) = self.watched.take() else { return };
-        match watched.record.translating.get() {
-            true => watched.record.let_go.set(true),
-            false => watched.record.gone(),
-        }
+        watched.record.dropped();
     }
 }
 

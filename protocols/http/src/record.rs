@@ -6,6 +6,7 @@ use crate::{
     proxy::Lease,
     visit::Visit,
 };
+use http::StatusCode;
 use operation::{Close, Outcome, Settlement, Ticket};
 use std::{
     cell::{Cell, RefCell},
@@ -29,9 +30,11 @@ pub(crate) struct Record {
     /// What becomes of attempts that are given up.
     pub(crate) gives_up: Cell<Outcome>,
     /// Somebody reads the answer to make the client's words of it, and has not made them yet.
-    pub(crate) translating: Cell<bool>,
-    /// …who has let go of it before its end.
-    pub(crate) let_go: Cell<bool>,
+    translating: Cell<bool>,
+    /// …who has read it to this end,
+    read_to: RefCell<Option<End>>,
+    /// …or has let go of it before.
+    let_go: Cell<bool>,
     /// The attempt whose answer is the operation's.
     trip: RefCell<Option<Trip>>,
     pub(crate) visit: Rc<Visit>,
@@ -147,6 +150,7 @@ impl Record {
             meter: meter.map(RefCell::new),
             gives_up: Cell::new(Outcome::Cancelled),
             translating: Cell::new(false),
+            read_to: RefCell::new(None),
             let_go: Cell::new(false),
             trip: RefCell::new(None),
             visit: Rc::clone(visit),
@@ -175,8 +179,12 @@ impl Record {
         *self.trip.borrow_mut() = trip;
     }
 
-    /// Tells how it ended, unless that was told before.
+    /// Tells how it ended, unless that was told before; not before its client's answer is made.
     pub(crate) fn settle(&self, end: &End) {
+        if self.translating.get() {
+            self.read_to.borrow_mut().get_or_insert_with(|| end.clone());
+            return;
+        }
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
         self.facts.over();
@@ -207,13 +215,40 @@ impl Record {
         });
     }
 
+    /// Somebody begins to make the client's words of the answer.
+    pub(crate) fn translates(&self) {
+        self.translating.set(true);
+        self.facts.status.set(None);
+    }
+
+    /// The head of the client's answer is made, and tells this of the end.
+    pub(crate) fn translated(&self, status: StatusCode, told: Option<Judged>) {
+        self.translating.set(false);
+        self.facts.status.set(Some(status));
+        let failed = told.is_some_and(|told| told.outcome != Outcome::Ok);
+        match self.read_to.take() {
+            Some(end) if end.outcome == Outcome::Ok && failed => self.untranslated(told),
+            Some(end) => self.settle(&end),
+            None if self.let_go.get() => self.untranslated(told),
+            None => {}
+        }
+    }
+
     /// Nothing could be made of the answer for its client but an error, which is not the endpoint's
     /// fault.
-    pub(crate) fn untranslated(&self, told: Option<Judged>) {
+    fn untranslated(&self, told: Option<Judged>) {
         self.follows(None);
         let end = End::of(Outcome::Failed, "untranslated");
         let code = told.and_then(|judged| judged.code);
         self.settle(&End { code, ..end });
+    }
+
+    /// An answer's body is dropped before its end.
+    pub(crate) fn dropped(&self) {
+        match self.translating.get() {
+            true => self.let_go.set(true),
+            false => self.gone(),
+        }
     }
 
     /// Nobody waits for it any more.
@@ -230,6 +265,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.gone();
+        self.translating.set(false);
+        match self.read_to.take() {
+            Some(end) => self.settle(&end),
+            None => self.gone(),
+        }
     }
 }

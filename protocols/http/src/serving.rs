@@ -262,19 +262,17 @@ impl Serving {
             permit: way.permit,
             translated: self.asked.translator.is_some(),
         };
+        if self.asked.translator.is_some() {
+            record.translates();
+        }
         let download = Download::watched(body, rest);
         let Some(translator) = self.asked.translator else {
             return Ok(Response::from_parts(head, download));
         };
         let (record, server) = (&self.record, &self.visit.server);
-        record.translating.set(true);
         let answer = translator.answer(Response::from_parts(head, Body::made(download))).await;
-        record.translating.set(false);
-        record.facts.status.set(Some(answer.status()));
         let (head, body) = answer.into_parts();
-        if record.let_go.get() {
-            record.untranslated(server.dialect.judge(&head));
-        }
+        record.translated(head.status, server.dialect.retold(&head));
         Ok(Response::from_parts(head, Download::plain(body)))
     }
 

@@ -81,8 +81,10 @@ fn a_call_that_failed_has_the_status_that_says_so_in_http() {
 #[test]
 fn what_a_service_gets_wrong_is_a_bad_gateway() {
     let grpc = &[("content-type", "application/grpc")];
+    let ends_with_its_head = [grpc[0], ("grpc-status", "0")];
     let cases = [
         (grpc_answer(&[], OK), "13"),
+        (answer(&ends_with_its_head, Script::default()), "13"),
         (grpc_answer(&[b"a"], &[]), "2"),
         (grpc_answer(&[b"a", b"b"], OK), "13"),
         (answer(grpc, Script::default().data([0, 0, 0, 0, 9, 1]).trailers(OK)), "13"),
@@ -125,6 +127,41 @@ fn several_messages_are_passed_on_where_that_is_wanted() {
     let last = b"grpc-status: 9\r\ngrpc-message: sold out\r\n";
     let frames = [framed(0, b"a"), framed(0, b"b"), framed(0, b"c"), framed(TRAILERS, last)];
     assert_eq!(read(answer.into_body()).bytes, frames.concat());
+}
+
+#[test]
+fn a_stream_without_messages_is_the_frame_of_its_trailers() {
+    let ends_with_its_head = [("content-type", "application/grpc"), ("grpc-status", "0")];
+    for reply in [answer(&ends_with_its_head, Script::default()), grpc_answer(&[], OK)] {
+        let (bridge, mut head) = bridge(BARE, ServerStreams::Frames);
+        let (_, answer) = translate(bridge, &mut head, Script::default(), reply);
+        assert_eq!(answer.status(), 200);
+        assert_eq!(header(&answer, "content-type"), "application/grpc-web+proto");
+        let last = framed(TRAILERS, b"grpc-status: 0\r\n");
+        assert_eq!(read(answer.into_body()).bytes, last);
+    }
+}
+
+#[test]
+fn a_head_that_says_how_the_call_ends_may_have_a_body_whose_trailers_count() {
+    let head = [("content-type", "application/grpc"), ("grpc-status", "0")];
+    let body = || Script::default().data(framed(0, b"a"));
+    let (_, _, reply) = call(BARE, Script::default(), answer(&head, body()));
+    assert_eq!((reply.status(), header(&reply, "grpc-status")), (StatusCode::OK, "0"));
+    assert_eq!(read(reply.into_body()).bytes, b"a");
+    let late = body().trailers(&[("grpc-status", "5"), ("grpc-message", "gone")]);
+    let (_, _, reply) = call(BARE, Script::default(), answer(&head, late));
+    assert_eq!((reply.status(), header(&reply, "grpc-status")), (StatusCode::NOT_FOUND, "5"));
+    let (_, _, reply) = call(BARE, Script::default(), answer(&head, body().breaks()));
+    assert_eq!((reply.status(), header(&reply, "grpc-status")), (StatusCode::BAD_GATEWAY, "14"));
+}
+
+#[test]
+fn an_error_of_http_is_one_though_its_head_says_ok() {
+    let mut reply = answer(&[("grpc-status", "0")], Script::default());
+    *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let (_, _, answer) = call(BARE, Script::default(), reply);
+    assert_eq!((answer.status().as_u16(), header(&answer, "grpc-status")), (503, "14"));
 }
 
 #[test]

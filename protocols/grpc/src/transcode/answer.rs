@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 /// The type of what is answered as it is.
 const HTTP_BODY: &str = "google.api.HttpBody";
 
+/// The type of a file that says none.
+pub(crate) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
 /// How much longer than a message its JSON may be: names take more bytes than numbers.
 const LONGER: usize = 4;
 /// How long one detail of an error may be as JSON, in bytes.
@@ -31,6 +34,11 @@ const LONGEST_DETAIL: usize = 1 << 20;
 /// How messages are written.
 pub(crate) fn style(settings: &Transcode) -> Style {
     Style { defaults: settings.print_defaults, proto_names: settings.proto_names }
+}
+
+/// Whether what a rule's call answers is a file, or pieces of one, and no JSON.
+pub(crate) fn is_file(rule: &Rule) -> bool {
+    rule.call.output.full_name() == HTTP_BODY
 }
 
 /// A body, and its type where it is not JSON.
@@ -52,7 +60,7 @@ pub(crate) fn message(
     bytes: Bytes,
 ) -> Result<Written, Status> {
     let output = &rule.call.output;
-    if output.full_name() == HTTP_BODY {
+    if is_file(rule) {
         return as_it_is(&bytes).map_err(|Unreadable(why)| misread(rule, why));
     }
     let mut to = Printer::new(output.parent_pool(), style, limit.saturating_mul(LONGER));
@@ -89,9 +97,8 @@ fn as_it_is(bytes: &Bytes) -> Result<Written, Unreadable> {
             _ => {}
         }
     }
-    let binary = HeaderValue::from_static("application/octet-stream");
     let known = HeaderValue::from_bytes(said).ok().filter(|_| !said.is_empty());
-    Ok(Written { bytes: bytes.slice_ref(data), content_type: Some(known.unwrap_or(binary)) })
+    Ok(Written { bytes: bytes.slice_ref(data), content_type: Some(known.unwrap_or(BINARY)) })
 }
 
 /// `google.rpc.Status`, as far as it is needed.
@@ -107,12 +114,17 @@ struct RpcStatus {
 
 /// A status as JSON: `google.rpc.Status`, with the details that its trailers hold.
 pub(crate) fn error(pool: &DescriptorPool, status: &Status, trailers: &HeaderMap) -> Value {
-    let mut tree = json!({ "code": status.code.number(), "message": status.message });
+    let mut tree = bare_error(status);
     let details: Vec<_> = details(trailers).iter().map(|any| detail(pool, any)).collect();
     if !details.is_empty() {
         tree["details"] = details.into();
     }
     tree
+}
+
+/// A status as JSON that has no details.
+pub(crate) fn bare_error(status: &Status) -> Value {
+    json!({ "code": status.code.number(), "message": status.message })
 }
 
 fn details(trailers: &HeaderMap) -> Vec<Any> {

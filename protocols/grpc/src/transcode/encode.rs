@@ -211,7 +211,7 @@ impl<'de> Visitor<'de> for Field<'_> {
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
         let Field { to, slot, depth, taken } = self;
         taken.take(slot)?;
-        write(to, slot, depth, from)
+        write(to, slot, depth, from).inspect_err(|_| to.unfit_in(slot.name(false)))
     }
 }
 

@@ -16,7 +16,10 @@ use crate::{
 };
 use prost_reflect::{FieldDescriptor, Kind};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    string::FromUtf8Error,
+};
 
 /// What a request says besides its body.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +58,10 @@ pub(crate) fn message(
     }
     written?;
     let mut given = Given::default();
-    for (name, value) in parameters(&said.query) {
+    for parameter in parameters(&said.query) {
+        let (name, value) = parameter.map_err(|_| {
+            wrong("the query is no UTF-8 once its percent signs are read".to_owned())
+        })?;
         query(&mut to, rule, (&name, &value), said.lenient, &mut given)?;
     }
     for (fields, value) in rule.variables.iter().zip(&said.path) {
@@ -79,17 +85,17 @@ fn json(to: &mut Output, rule: &Rule, body: &[u8]) -> Result<(), Status> {
         _ => encode::content(Content { to, message: &rule.call.input, depth: 0 }, &mut from),
     };
     written.and_then(|()| from.end()).map_err(|error| match error.is_data() {
-        true => wrong(format!("the request does not fit: {error}")),
+        true => wrong(format!("the request does not fit: {}{error}", to.place())),
         false => wrong(format!("the body is no JSON: {error}")),
     })
 }
 
 /// The names and values of a query, decoded.
-fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
-    let decode = |text: &str| percent::decode_text(text.replace('+', " ").as_bytes());
+fn parameters(query: &str) -> impl Iterator<Item = Result<(String, String), FromUtf8Error>> {
+    let decode = |text: &str| String::from_utf8(percent::decode(text.replace('+', " ").as_bytes()));
     query.split('&').filter(|part| !part.is_empty()).map(move |part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        (decode(name), decode(value))
+        Ok((decode(name)?, decode(value)?))
     })
 }
 
@@ -195,7 +201,10 @@ fn put(to: &mut Output, fields: &[FieldDescriptor], value: Value) -> Result<(), 
         open.push((field, if field.is_group() { None } else { Some(to.begin()) }));
     }
     let written = encode::one(to, &Slot::field(last.clone()), value);
-    written.map_err(|error| wrong(format!("the request does not fit: {error}")))?;
+    written.map_err(|error| {
+        let names: Vec<_> = fields.iter().map(FieldDescriptor::name).collect();
+        wrong(format!("the request does not fit: `{}`: {error}", names.join(".")))
+    })?;
     for (field, from) in open.into_iter().rev() {
         match from {
             Some(from) => to.end(from),

@@ -1,6 +1,6 @@
 //! The rules of a descriptor set: which request is which call.
 
-use super::template::Template;
+use super::template::{NotText, Template};
 use crate::settings::Transcode;
 use http::Method;
 use prost_reflect::{
@@ -62,7 +62,7 @@ pub(crate) struct Rules {
 /// What a request is.
 pub(crate) enum Found {
     /// A call, and the values of its path's variables.
-    Call(Arc<Rule>, Vec<String>),
+    Call(Arc<Rule>, Result<Vec<String>, NotText>),
     /// Its path is known, but only with these methods.
     Methods(Vec<Method>),
     /// Nothing.
@@ -126,14 +126,25 @@ impl Rules {
     /// Which call a request is.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
         let mut others = Vec::new();
+        // Where there is a GET, there is a HEAD (RFC 9110, 9.1).
+        let mut heads = None;
         for rule in &self.rules {
             let Some(values) = rule.template.matches(path) else { continue };
             if rule.method == *method {
                 return Found::Call(Arc::clone(rule), values);
             }
-            if !others.contains(&rule.method) {
-                others.push(rule.method.clone());
+            if rule.method == Method::GET && *method == Method::HEAD && heads.is_none() {
+                heads = Some(Found::Call(Arc::clone(rule), values));
             }
+            let implied = (rule.method == Method::GET).then_some(Method::HEAD);
+            for method in std::iter::once(rule.method.clone()).chain(implied) {
+                if !others.contains(&method) {
+                    others.push(method);
+                }
+            }
+        }
+        if let Some(found) = heads {
+            return found;
         }
         if others.is_empty() { Found::Nothing } else { Found::Methods(others) }
     }

@@ -2,6 +2,10 @@
 
 use crate::status::percent;
 
+/// A value that is no UTF-8 once it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotText;
+
 /// A part of a path between slashes. In the order in which templates are tried: what is written out
 /// goes before what matches anything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +77,7 @@ impl Template {
     }
 
     /// The values of its variables in a path, in their order; `None` if it does not match.
-    pub(crate) fn matches(&self, path: &str) -> Option<Vec<String>> {
+    pub(crate) fn matches(&self, path: &str) -> Option<Result<Vec<String>, NotText>> {
         let mut path = path.strip_prefix('/')?;
         if let Some(verb) = &self.verb {
             path = path.strip_suffix(verb.as_str())?.strip_suffix(':')?;
@@ -97,9 +101,9 @@ impl Template {
             let to = if to == self.segments.len() && rest { parts.len() } else { to };
             let text = parts[from.min(to)..to].join("/");
             match self.segments[from..variable.segments.1] {
-                [Segment::One] => percent::decode_text(text.as_bytes()),
+                [Segment::One] => decoded(&text),
                 // A slash that was coded is part of a name, and must not become one of the path.
-                _ => text.split('/').map(decode_but_slashes).collect::<Vec<_>>().join("/"),
+                _ => decoded(&text.replace("%2F", "%252F").replace("%2f", "%252f")),
             }
         };
         Some(self.variables.iter().map(value).collect())
@@ -111,9 +115,8 @@ impl Template {
     }
 }
 
-fn decode_but_slashes(part: &str) -> String {
-    let kept = part.replace("%2F", "%252F").replace("%2f", "%252f");
-    percent::decode_text(kept.as_bytes())
+fn decoded(text: &str) -> Result<String, NotText> {
+    String::from_utf8(percent::decode(text.as_bytes())).map_err(|_| NotText)
 }
 
 fn segment(text: &str) -> Option<Segment> {
@@ -149,7 +152,15 @@ mod tests {
     use super::*;
 
     fn matches(template: &str, path: &str) -> Option<Vec<String>> {
-        Template::parse(template).unwrap().matches(path)
+        Template::parse(template).unwrap().matches(path).map(Result::unwrap)
+    }
+
+    #[test]
+    fn a_value_that_is_no_utf_8_is_told() {
+        for (template, path) in [("/v1/{id}", "/v1/a%FF"), ("/v1/{id=**}", "/v1/a/%C3%28/b")] {
+            let matched = Template::parse(template).unwrap().matches(path);
+            assert_eq!(matched, Some(Err(NotText)), "{path}");
+        }
     }
 
     #[test]

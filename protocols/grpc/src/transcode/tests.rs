@@ -126,6 +126,76 @@ fn an_http_body_is_answered_as_it_is() {
     assert_eq!(read(answer.into_body()).bytes, b"\x89PNG");
 }
 
+/// A good answer that is over with its head.
+fn over_with_its_head() -> Response<Body> {
+    answer(&[("content-type", "application/grpc"), ("grpc-status", "0")], Script::default())
+}
+
+#[test]
+fn a_stream_without_messages_is_an_empty_list_or_nothing() {
+    for (streams, body) in [("array", "[]"), ("lines", "")] {
+        let json = json_of(json!({ "streams": streams }));
+        for reply in [over_with_its_head(), grpc_answer(&[], OK)] {
+            let answer = call(&json, "GET", "/v1/shelves/1:watch", reply);
+            assert_eq!(answer.status(), 200, "{streams}");
+            assert_eq!(text(answer), body, "{streams}");
+        }
+    }
+}
+
+#[test]
+fn a_unary_call_that_ends_well_and_without_a_message_is_an_error() {
+    for reply in [over_with_its_head(), grpc_answer(&[], OK)] {
+        let answer = call(&json_of(json!({})), "GET", "/v1/books/1", reply);
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["grpc-status"]),
+            (500, &"13".parse().unwrap())
+        );
+        assert_eq!(tree(answer)["code"], 13);
+    }
+}
+
+#[test]
+fn pieces_of_a_file_are_answered_one_after_the_other() {
+    let row = |text: &[u8]| {
+        let data = base64::engine::general_purpose::STANDARD.encode(text);
+        bytes_of("google.api.HttpBody", json!({ "contentType": "text/csv", "data": data }))
+    };
+    let (a, b) = (row(b"a\n"), row(b"b\n"));
+    for streams in ["array", "lines"] {
+        let json = json_of(json!({ "streams": streams }));
+        let answer = call(&json, "GET", "/v1/pieces/x", grpc_answer(&[&a, &b], OK));
+        assert_eq!(answer.headers()["content-type"], "text/csv");
+        assert_eq!(text(answer), "a\nb\n");
+        let answer = call(&json, "GET", "/v1/pieces/x", grpc_answer(&[], OK));
+        assert_eq!(answer.headers()["content-type"], "application/octet-stream");
+        assert_eq!(text(answer), "");
+        // What was read of it is not all of it.
+        let ends = &[("grpc-status", "15"), ("grpc-message", "the disk is gone")];
+        let answer = call(&json, "GET", "/v1/pieces/x", grpc_answer(&[&a], ends));
+        let held = read(answer.into_body());
+        assert_eq!(
+            (held.bytes, held.broken.as_deref()),
+            (b"a\n".to_vec(), Some("the disk is gone"))
+        );
+    }
+}
+
+#[test]
+fn a_head_is_asked_for_where_a_get_is() {
+    let json = json_of(json!({}));
+    let answer = call(&json, "HEAD", "/v1/books/1", grpc_answer(&[&book("x")], OK));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-length"]),
+        (200, &"13".parse().unwrap())
+    );
+    assert_eq!(text(answer), "");
+    let ends = &[("grpc-status", "5")];
+    let answer = call(&json, "HEAD", "/v1/books/1", grpc_answer(&[], ends));
+    assert_eq!(answer.status(), 404);
+    assert_eq!(text(answer), "");
+}
+
 #[test]
 fn errors_are_json_with_the_http_status_of_their_code() {
     let json = json_of(json!({}));
@@ -244,6 +314,11 @@ fn a_path_that_no_rule_has_is_not_found() {
     let answer = refused("DELETE", "/v1/books");
     assert_eq!(answer.status(), 405);
     assert_eq!(answer.headers()["allow"], "POST");
+    let answer = refused("DELETE", "/v1/books/1");
+    assert_eq!(answer.headers()["allow"], "GET, HEAD");
+    let unbound = text(refused("POST", "/library.v1.Library/Unbound"));
+    assert!(unbound.contains("`unbound_methods: true`"), "{unbound}");
+    assert!(!text(refused("GET", "/v2/books")).contains("unbound"));
 }
 
 #[test]

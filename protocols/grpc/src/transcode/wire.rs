@@ -29,12 +29,25 @@ pub(crate) fn wire_type(kind: &Kind) -> u32 {
 pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     limit: usize,
+    /// The names of the fields in which something does not fit, the innermost first.
+    unfit: Vec<String>,
 }
 
 impl Output {
     /// `limit` is how long it may become, in bytes, give or take its last value.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), limit }
+        Self { bytes: Vec::new(), limit, unfit: Vec::new() }
+    }
+
+    /// What was to be written in this field does not fit.
+    pub(crate) fn unfit_in(&mut self, name: impl Into<String>) {
+        self.unfit.push(name.into());
+    }
+
+    /// Where something does not fit, as a message begins: `book.author.name`. Empty if nowhere.
+    pub(crate) fn place(&self) -> String {
+        let names: Vec<_> = self.unfit.iter().rev().map(String::as_str).collect();
+        if names.is_empty() { String::new() } else { format!("`{}`: ", names.join(".")) }
     }
 
     /// Whether it is longer than it may be.

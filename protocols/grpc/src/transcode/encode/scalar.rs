@@ -110,7 +110,7 @@ impl Visitor<'_> for Scalar<'_> {
                     return Err(E::custom(format_args!("unrecognized enum value '{text}'")));
                 }
             },
-            Kind::Double | Kind::Float => text.parse().is_ok_and(|value| self.float(value)),
+            Kind::Double | Kind::Float => float(text).is_some_and(|value| self.float(value)),
             _ => text.parse().is_ok_and(|value| self.integer(value)),
         };
         match written {
@@ -160,6 +160,16 @@ impl Scalar<'_> {
             _ => self.to.bytes.extend((value as f32).to_le_bytes()),
         }
         true
+    }
+}
+
+/// A number with a point. What is too large for one is not infinite, and infinity has one name.
+fn float(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => text.parse().ok().filter(|value: &f64| value.is_finite()),
     }
 }
 

@@ -93,7 +93,12 @@ impl Printer<'_> {
     /// A number with a point, as short as it can be told.
     pub(super) fn number(&mut self, value: &impl serde::Serialize) -> Printed {
         let written = serde_json::to_writer(&mut self.out, value);
-        written.map_err(|error| wrong(error.to_string()))
+        written.map_err(|error| wrong(error.to_string()))?;
+        // Protobuf's own printers write a whole number as one.
+        if self.out.ends_with(b".0") {
+            self.out.truncate(self.out.len() - 2);
+        }
+        Ok(())
     }
 
     fn infinite(&mut self, value: f64) {

@@ -33,7 +33,31 @@ fn other(bytes: &[u8], style: Style) -> Value {
         .use_proto_field_name(style.proto_names);
     let mut text = serde_json::Serializer::new(Vec::new());
     message.serialize_with_options(&mut text, &options).unwrap();
-    serde_json::from_slice(&text.into_inner()).unwrap()
+    whole(serde_json::from_slice(&text.into_inner()).unwrap())
+}
+
+/// The same with `1` for `1.0`: that library writes whole numbers in another way than protobuf's own.
+fn whole(tree: Value) -> Value {
+    match tree {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
+                Value::from(float as i64)
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(list) => list.into_iter().map(whole).collect(),
+        Value::Object(map) => map.into_iter().map(|(name, value)| (name, whole(value))).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn whole_numbers_are_written_without_a_point() {
+    let said =
+        json!({ "value": { "a": [1, -0.0, 2.5] }, "numbers": { "float": 3, "double": 1e300 } });
+    let text = printed(&bytes_of(&said)).unwrap();
+    assert!(text.contains(r#""value":{"a":[1,-0,2.5]}"#), "{text}");
+    assert!(text.contains(r#""float":3,"double":1e+300"#), "{text}");
 }
 
 fn bytes_of(said: &Value) -> Vec<u8> {

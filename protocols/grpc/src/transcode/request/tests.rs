@@ -17,6 +17,7 @@ fn asked(method: &str, target: &str, body: &str) -> Result<(String, Value), Stri
     let Found::Call(rule, path) = rules().find(&method, path) else {
         panic!("{target} is no call")
     };
+    let path = path.map_err(|_| "the path is no UTF-8")?;
     let said = Said { path, query: query.to_owned(), lenient: false };
     let bytes = message(&rule, &said, body.as_bytes(), 1 << 20).map_err(|status| {
         assert_eq!(status.code, Code::InvalidArgument);
@@ -136,6 +137,39 @@ fn what_does_not_fit_is_told() {
 }
 
 #[test]
+fn what_does_not_fit_is_told_with_the_name_of_its_field() {
+    for (method, target, body, words) in [
+        ("POST", "/v1/books", r#"{"copies":"abc"}"#, "`copies`: invalid value: string \"abc\""),
+        ("POST", "/v1/books", r#"{"author":{"living":3}}"#, "`author.living`: invalid value"),
+        ("POST", "/v1/books", r#"{"tags":["x",3]}"#, "`tags`: invalid value"),
+        ("POST", "/v1/books", r#"{"author":{"nme":3}}"#, "`author`: unrecognized field name 'nme'"),
+        ("POST", "/v1/books", r#"{"printedAt":"x"}"#, "`printedAt`: "),
+        ("PATCH", "/v1/shelves/1/books/2", r#"{"copies":[]}"#, "`book.copies`: invalid type"),
+        ("GET", "/v1/shelves/1/books?page_size=x", "", "`page_size`: invalid value"),
+        ("GET", "/v1/shelves/1/books?weight=1e400", "", "`weight`: invalid value"),
+        ("GET", "/v1/shelves/1/books?weight=inf", "", "`weight`: invalid value"),
+        ("GET", "/v1/shelves/1/books?weight=infinity", "", "`weight`: invalid value"),
+    ] {
+        let told = asked(method, target, body).unwrap_err();
+        let words = format!("the request does not fit: {words}");
+        assert!(told.starts_with(&words), "{target} {body}: {told}");
+    }
+    for (query, weight) in [("1e300", json!(1e300)), ("-Infinity", json!("-Infinity"))] {
+        let target = format!("/v1/shelves/1/books?weight={query}");
+        assert_eq!(asked("GET", &target, "").unwrap().1["weight"], weight);
+    }
+}
+
+#[test]
+fn text_that_is_no_utf_8_is_refused() {
+    for target in ["/v1/shelves/%FF/books", "/v1/shelves/1/books?filter.title=%FF"] {
+        let told = asked("GET", target, "").unwrap_err();
+        assert!(told.contains("no UTF-8"), "{target}: {told}");
+    }
+    assert!(asked("GET", "/v1/shelves/%C3%A4/books?filter.title=%C3%A4", "").is_ok());
+}
+
+#[test]
 fn a_body_that_goes_deep_is_an_error_and_not_the_end() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(asked("POST", "/v1/books", &deep).unwrap_err().starts_with("the body is no JSON"));
@@ -143,7 +177,7 @@ fn a_body_that_goes_deep_is_an_error_and_not_the_end() {
 
 #[test]
 fn parameters_that_are_no_fields_pass_where_that_is_wanted() {
-    let Found::Call(rule, path) = rules().find(&Method::GET, "/v1/books/1") else { panic!() };
+    let Found::Call(rule, Ok(path)) = rules().find(&Method::GET, "/v1/books/1") else { panic!() };
     let said = Said { path, query: "utm=1".to_owned(), lenient: true };
     assert!(message(&rule, &said, b"", 1024).is_ok());
 }
@@ -156,7 +190,7 @@ fn tree_asked(target: &str, limit: usize, body: &[u8]) -> Result<Vec<u8>, Status
     let (method, target) = target.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let Found::Call(rule, path) = rules.find(&method, path) else { panic!("{target}") };
+    let Found::Call(rule, Ok(path)) = rules.find(&method, path) else { panic!("{target}") };
     message(&rule, &Said { path, query: query.to_owned(), lenient: false }, body, limit)
 }
 
