@@ -258,5 +258,70 @@ def reverse(address):
         assert fails(call, b"").code().name == code, path
 
 
+def shared(address):
+    """What one client sends breaks no call of another, whose connection to the service is the same."""
+    import socket
+
+    import h2.config
+    import h2.connection
+    import h2.events
+
+    host, port = address.rsplit(":", 1)
+
+    class Raw:
+        """A client that sends what no library would."""
+
+        def __init__(self):
+            self.socket = socket.create_connection((host, int(port)), timeout=20)
+            config = h2.config.H2Configuration(header_encoding="utf-8", validate_outbound_headers=False)
+            self.h2 = h2.connection.H2Connection(config)
+            self.h2.initiate_connection()
+
+        def call(self, *metadata):
+            stream = self.h2.get_next_available_stream_id()
+            head = [(":method", "POST"), (":scheme", "http"), (":path", "/real.v1.Echo/Unary")]
+            head += [(":authority", "a"), ("te", "trailers"), ("content-type", "application/grpc")]
+            self.h2.send_headers(stream, head + list(metadata))
+            self.h2.send_data(stream, bytes(5), end_stream=True)
+            said = {}
+            while True:
+                self.socket.sendall(self.h2.data_to_send())
+                data = self.socket.recv(65536)
+                assert data, "the connection ended"
+                for event in self.h2.receive_data(data):
+                    if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)):
+                        said.update(event.headers)
+                    if isinstance(event, h2.events.StreamEnded):
+                        return said["grpc-status"], said.get("grpc-message", "")
+
+    one, other = Raw(), Raw()
+    for name, bad, *good in (
+        ("grpc-timeout", "junk0", "5S", "6S"),
+        ("grpc-timeout", "", "7S", "8S"),
+        ("grpc-timeout", "1.5S", "9S", "10S"),
+        ("grpc-encoding", "junk", "gzip", "deflate"),
+        ("grpc-previous-rpc-attempts", "junk", "1", "2"),
+        ("grpc-internal-encoding-request", "junk", "gzip", "deflate"),
+        ("grpc-retry-pushback-ms", "junk", "1", "2"),
+        ("grpc-tags-bin", "!!!!", "AAAA", "BBBB"),
+        ("grpc-trace-bin", "a", "AAAA", "BBBB"),
+        ("x-raw-bin", "AA==,AA==", "AAAA", "BBBB"),
+        ("grpc-accept-encoding", "junk", "identity", "gzip"),
+        ("te", "trailers", "trailers"),
+        ("user-agent", "\u00e4", "a", "b"),
+        ("grpc-message", "%zz", "a", "b"),
+        ("traceparent", "junk", "a", "b"),
+    ):
+        code, words = one.call((name, bad))
+        assert name != "grpc-timeout" or (code, "grpc-timeout" in words) == ("3", True), (code, words)
+        for value in good:
+            said = other.call((name, value))
+            assert said == ("0", ""), (name, bad, value, said)
+    _, echo = client(address)
+    for n in range(5):
+        metadata = (("x-raw-bin", bytes([n])),)
+        assert echo.Unary(pb.Msg(n=n), timeout=5 + n, metadata=metadata, compression=grpc.Compression.Gzip).n == n
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](sys.argv[2])

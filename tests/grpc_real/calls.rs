@@ -105,6 +105,16 @@ fn two_hundred_calls_share_a_connection() {
 }
 
 #[test]
+fn what_one_client_sends_breaks_no_call_of_another() {
+    let Some(stage) = Stage::new("", "workers: 1\n") else { return };
+    stage.plays("shared");
+    let opened = [("cluster", "rpc"), ("result", "ok")];
+    assert_eq!(stage.tollgate.metric("tollgate_upstream_connect_total", &opened), 1.0);
+    let lines = stage.tollgate.logged(3, |line| line["reason"] == "invalid");
+    assert!(lines.iter().all(|line| line["outcome"] == "rejected"), "{lines:?}");
+}
+
+#[test]
 fn a_client_s_keepalive_pings_are_answered() {
     if let Some(stage) = Stage::new("", "") {
         stage.plays("pings");

@@ -152,6 +152,8 @@ const GRPC_NEEDS_HTTP2: &str = "gRPC needs HTTP/2; for HTTP/1.1 clients there is
 const BARE_NEEDS_BRIDGE: &str = "bare messages are not served here: they need `bridge: true`";
 const NOT_GRPC: &str = "this is no gRPC: its content-type is not `application/grpc`";
 
+const NO_TIMEOUT: &str =
+    "`grpc-timeout` is none: it is at most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`";
 const NO_ROUTE: &str = "no route takes this call";
 
 impl Dialect for Grpc {
@@ -192,6 +194,9 @@ impl Dialect for Grpc {
         if let Some(fault) = fault {
             return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
         }
+        if timeout::is_faulty(&head.headers) {
+            return Err(misdirected("invalid", &Status::new(Code::InvalidArgument, NO_TIMEOUT)));
+        }
         let Some((route, captures)) = self.routes.find(head, host) else {
             return Err(misdirected("no_route", &Status::new(Code::Unimplemented, NO_ROUTE)));
         };
@@ -205,6 +210,7 @@ impl Dialect for Grpc {
                 })
             }
         };
+        metadata::isolate(&mut head.headers);
         let patience = timeout::of(&head.headers);
         Ok(Asked { route, captures, patience, translator })
     }

@@ -13,6 +13,7 @@ mod dialect;
 pub mod frame;
 mod listener;
 mod media;
+mod metadata;
 mod path;
 pub mod probe;
 mod refusal;

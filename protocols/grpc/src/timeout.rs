@@ -38,6 +38,13 @@ pub fn format(wait: Duration) -> String {
     format!("{}{}", (nanos / unit).min(MOST), char::from(*name))
 }
 
+/// Whether a request's head says one that is none, or several. No service is told those: what it
+/// makes of them may be held against other calls that come by the same connection.
+pub fn is_faulty(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all(GRPC_TIMEOUT).iter();
+    said.next().is_some_and(|first| parse(first.as_bytes()).is_none() || said.next().is_some())
+}
+
 /// What a request's head says; `None` if it says nothing, or nothing that can be read.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(GRPC_TIMEOUT)?.as_bytes())
@@ -114,6 +121,20 @@ mod tests {
             assert!(read <= wait, "{wait:?}");
             assert!(wait - read < wait / 10_000 + Duration::from_nanos(1), "{wait:?}: {read:?}");
         }
+    }
+
+    #[test]
+    fn a_head_says_one_time_out_or_none() {
+        let said = |values: &[&'static str]| {
+            let value = |it: &&'static str| (GRPC_TIMEOUT, HeaderValue::from_static(it));
+            let mut headers = HeaderMap::new();
+            for (name, value) in values.iter().map(value) {
+                headers.append(name, value);
+            }
+            is_faulty(&headers)
+        };
+        assert!(!said(&[]) && !said(&["5S"]));
+        assert!(said(&["junk0"]) && said(&[""]) && said(&["5S", "5S"]) && said(&["5S", "junk"]));
     }
 
     #[test]
