@@ -55,8 +55,9 @@ pub type Tell = Arc<dyn Fn() -> Value + Send + Sync>;
 pub struct View {
     /// What `/metrics`, `/operations` and `/callsites` tell.
     pub metrics: Metrics,
-    /// What `/config` tells; secrets are left out already.
-    pub config: Value,
+    /// What `/config` tells, without secrets. Made when it is asked for: every route has a view of
+    /// its own, and a plan of a thousand clusters is some megabytes of JSON.
+    pub config: Tell,
     /// Whether new connections are welcome: what `/ready` tells.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What `/listeners` tells.
@@ -73,7 +74,7 @@ pub struct View {
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("View").finish_non_exhaustive()
     }
 }
 

@@ -23,7 +23,12 @@ pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
 pub use spare::Spares;
 
-use crate::{config::plan::ClusterPlan, log_file::Sink, metrics::table, protocols::Pooling};
+use crate::{
+    config::plan::ClusterPlan,
+    log_file::Sink,
+    metrics::{Metrics, table},
+    protocols::Pooling,
+};
 use arc_swap::ArcSwap;
 use balance::Turns;
 use breaker::Breaker;
@@ -79,15 +84,16 @@ impl Cluster {
     /// A cluster whose names are looked up the way the system does it. Addresses are there at
     /// once, names after [`resolve`](Cluster::resolve) or [`discover`](Cluster::discover).
     ///
-    /// Every metric is registered with `recorder` here, so nothing looks one up later.
-    pub fn new(plan: Arc<ClusterPlan>, recorder: &dyn metrics::Recorder) -> Arc<Self> {
-        Self::with_resolver(plan, recorder, Box::new(SystemResolver))
+    /// What it counts is registered with `metrics`: the gauges here, the rest of an endpoint's when
+    /// it is used first. Nothing looks one up for an operation.
+    pub fn new(plan: Arc<ClusterPlan>, metrics: &Metrics) -> Arc<Self> {
+        Self::with_resolver(plan, metrics, Box::new(SystemResolver))
     }
 
     /// A cluster whose names are looked up by `resolver`.
     pub fn with_resolver(
         plan: Arc<ClusterPlan>,
-        recorder: &dyn metrics::Recorder,
+        metrics: &Metrics,
         resolver: Box<dyn Resolve>,
     ) -> Arc<Self> {
         let cluster = Self {
@@ -100,9 +106,9 @@ impl Cluster {
             stale: Notify::new(),
             wake: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
-            panic: endpoint::gauge(recorder, table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
-            breaker: Breaker::new(&plan.name, &plan.circuit_breaker, recorder),
-            names: Names::new(&plan, recorder, resolver),
+            panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
+            breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
+            names: Names::new(&plan, metrics, resolver),
             plan,
         };
         cluster.publish();

@@ -122,17 +122,22 @@ impl Metrics {
         }
     }
 
-    /// Forgets every series that `gone` says is over, such as those of a cluster that went away.
-    /// It is told labels by asking for them by name. Handles that are still in use do no harm.
-    pub fn remove(&self, gone: impl Fn(&Labels<'_>) -> bool) {
-        for family in self.families() {
-            let mut series = family.lock();
-            let before = series.len();
-            series.retain(|values, _| {
-                values.is_empty() || !gone(&Labels { names: family.metric.labels, values })
-            });
-            self.0.held.fetch_sub(before - series.len(), Relaxed);
+    /// Forgets the series of a metric that have these labels, and maybe others: those of an
+    /// endpoint that went away. Handles that are still in use do no harm.
+    pub fn forget(&self, name: &str, labels: &[(&str, &str)]) {
+        let Some(family) = self.family(name) else { return };
+        let place = |(label, value): &(&str, &str)| {
+            let place = family.metric.labels.iter().position(|it| it == label)?;
+            Some((place, clean(value)))
+        };
+        let Some(wanted) = labels.iter().map(place).collect::<Option<Vec<_>>>() else { return };
+        if wanted.is_empty() {
+            return;
         }
+        let mut series = family.lock();
+        let before = series.len();
+        series.retain(|values, _| wanted.iter().any(|(place, value)| values[*place] != *value));
+        self.0.held.fetch_sub(before - series.len(), Relaxed);
     }
 
     /// The series with these labels, made if there is none and room for one.

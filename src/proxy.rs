@@ -241,7 +241,6 @@ fn make_clusters(
 ) -> BTreeMap<Arc<str>, Arc<Cluster>> {
     let make = |plan: &Arc<ClusterPlan>| {
         let cluster = Cluster::new(Arc::clone(plan), metrics);
-        cluster.records(metrics.clone());
         if let Some(file) = &events {
             cluster.log_events(file.clone());
         }
@@ -436,10 +435,10 @@ fn open_admin(
     threads: &Threads,
 ) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
-    let (for_listeners, for_clusters) = (Arc::clone(parts), Arc::clone(parts));
+    let [for_listeners, for_clusters, for_config] = [parts; 3].map(Arc::clone);
     let view = admin::View {
         metrics: parts.metrics.clone(),
-        config: parts.plan.to_json(),
+        config: Arc::new(move || for_config.plan.to_json()),
         ready: Arc::new(move || ready.is_ready()),
         listeners: Arc::new(move || for_listeners.listeners.iter().map(|l| l.report()).collect()),
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),

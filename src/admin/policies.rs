@@ -108,7 +108,7 @@ pub(super) async fn remove(State(view): State<View>, Path(name): Path<String>) -
 
 /// What runs: the plan, with the policies as they are now.
 pub(super) async fn config(State(view): State<View>) -> Json<Value> {
-    let mut config = view.config;
+    let mut config = (view.config)();
     let policies = view.policies.policies();
     if !policies.is_empty() {
         config["policies"] = policies.iter().map(|policy| policy.now.to_json()).collect();

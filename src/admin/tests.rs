@@ -50,7 +50,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
     let policies = Live::new(plan.policies.clone());
     let view = View {
         metrics: metrics.clone(),
-        config: json!({ "workers": 2 }),
+        config: Arc::new(|| json!({ "workers": 2 })),
         ready: Arc::new(move || is_ready.load(SeqCst)),
         listeners: Arc::new(|| json!([{ "name": "orders-db" }])),
         clusters: Arc::new(move || clusters.clone()),

@@ -4,8 +4,11 @@
 //! at the front holds the *turn* and tries again whenever a connection ends. Who comes meanwhile
 //! goes to the end. The way of an operation meets one atomic, and that only if it is limited.
 
-use super::{Cluster, endpoint};
-use crate::{config::plan::BreakerPlan, metrics::table as names};
+use super::Cluster;
+use crate::{
+    config::plan::BreakerPlan,
+    metrics::{Metrics, table as names},
+};
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};
 use std::{
@@ -80,6 +83,16 @@ impl Limit {
             Limit::Retries => "retry_percent",
         }
     }
+
+    /// Whether there is such a limit.
+    fn is_set(self, plan: &BreakerPlan) -> bool {
+        match self {
+            Limit::Connections => plan.max_connections.is_some(),
+            Limit::ConnectionsPerEndpoint => plan.max_connections_per_endpoint.is_some(),
+            Limit::Operations => plan.max_operations.is_some(),
+            Limit::Retries => true,
+        }
+    }
 }
 
 /// Why a client that found no room is not served.
@@ -106,17 +119,16 @@ impl fmt::Display for Refused {
 }
 
 impl Breaker {
-    pub(super) fn new(
-        cluster: &Arc<str>,
-        plan: &BreakerPlan,
-        recorder: &dyn metrics::Recorder,
-    ) -> Self {
+    pub(super) fn new(cluster: &Arc<str>, plan: &BreakerPlan, metrics: &Metrics) -> Self {
         let refusals = Limit::ALL.map(|limit| {
             let labels = [("cluster", &**cluster), ("limit", limit.as_str())];
-            endpoint::counter(recorder, names::BREAKER_REFUSALS_TOTAL, &labels)
+            match limit.is_set(plan) {
+                true => metrics.counter(names::BREAKER_REFUSALS_TOTAL, &labels),
+                // What can't be reached needs no series.
+                false => Counter::noop(),
+            }
         });
-        let pending =
-            endpoint::gauge(recorder, names::CONNECTIONS_PENDING, &[("cluster", cluster)]);
+        let pending = metrics.gauge(names::CONNECTIONS_PENDING, &[("cluster", cluster)]);
         let most = plan.max_operations.unwrap_or(usize::MAX);
         let busy = format!(
             "cluster `{cluster}` is at its limit of {most} operations \
@@ -268,7 +280,11 @@ impl Cluster {
         mut take: impl FnMut() -> Result<T, Limit>,
     ) -> Result<T, (Limit, Refused)> {
         let breaker = &self.breaker;
-        let mut limit = Limit::Connections;
+        // Who waits behind others knows only that there is a limit.
+        let mut limit = match breaker.plan.max_connections {
+            Some(_) => Limit::Connections,
+            None => Limit::ConnectionsPerEndpoint,
+        };
         // Who holds a permit was served before those that wait.
         if permit.is_some() || !breaker.is_awaited() {
             match self.seize(permit, &mut take) {

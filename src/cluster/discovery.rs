@@ -15,9 +15,10 @@ mod system;
 pub use srv::{Service, Services};
 pub use system::SystemResolver;
 
-use super::{Cluster, balance, endpoint, endpoint::Meters};
+use super::{Cluster, balance, endpoint::Meters};
 use crate::{
     config::plan::{ClusterPlan, Target},
+    metrics::{Metrics, table as names},
     panics::{Panic, caught},
 };
 use metrics::Counter;
@@ -27,7 +28,7 @@ use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -80,25 +81,28 @@ pub(super) struct Names {
     /// Locked for moments, by look-ups and reports; never on the way of an operation.
     table: Mutex<Table>,
     /// For the metrics of endpoints whose names are not in the config.
-    recorder: OnceLock<Box<dyn metrics::Recorder + Send + Sync>>,
+    metrics: Metrics,
     lookups_ok: Counter,
     lookups_failed: Counter,
 }
 
 impl Names {
-    pub(super) fn new(
-        plan: &ClusterPlan,
-        recorder: &dyn metrics::Recorder,
-        resolver: Box<dyn Resolve>,
-    ) -> Self {
+    pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics, resolver: Box<dyn Resolve>) -> Self {
+        let table = Table::new(plan, metrics);
+        let addresses =
+            plan.endpoints_file.is_none() && table.sources.iter().all(|source| source.is_address());
         let lookups = |result: &'static str| {
             let labels = [("cluster", &*plan.name), ("result", result)];
-            endpoint::counter(recorder, crate::metrics::table::DNS_LOOKUPS_TOTAL, &labels)
+            match addresses {
+                false => metrics.counter(names::DNS_LOOKUPS_TOTAL, &labels),
+                // Nothing is ever looked up.
+                true => Counter::noop(),
+            }
         };
         Self {
             resolver,
-            table: Mutex::new(Table::new(plan, recorder)),
-            recorder: OnceLock::new(),
+            table: Mutex::new(table),
+            metrics: metrics.clone(),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("error"),
         }
@@ -149,12 +153,6 @@ async fn in_time<T>(lookup: Lookup<'_, T>) -> Result<T, String> {
 }
 
 impl Cluster {
-    /// Has the metrics of endpoints whose names become known later registered with `recorder`. To
-    /// be called before the first look-up; such metrics are not recorded otherwise.
-    pub fn records(&self, recorder: impl metrics::Recorder + Send + Sync + 'static) {
-        let _ = self.names.recorder.set(Box::new(recorder));
-    }
-
     /// Reads the file of endpoints, if there is one, and looks every name up once. A name takes no
     /// longer than 5 s, or twice that by an SRV record; one that could not be looked up is left to
     /// [`discover`](Cluster::discover).

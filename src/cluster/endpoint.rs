@@ -2,7 +2,8 @@
 
 mod meters;
 
-pub(super) use meters::{Meters, counter, gauge};
+pub(super) use meters::Meters;
+use meters::{EJECTED, HERE, UP};
 
 use super::{
     Cluster,
@@ -28,6 +29,7 @@ use std::{
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
+    name: Arc<str>,
     meters: Arc<Meters>,
     /// Why it is out of use, as bits of [`Out`].
     out: AtomicU8,
@@ -52,15 +54,12 @@ pub struct Endpoint {
     counted: AtomicU8,
 }
 
-/// Bits of `Endpoint::counted`.
-const UP: u8 = 1;
-const EJECTED: u8 = 2;
-
 impl Endpoint {
     /// An endpoint at `address`; `meters` are shared by all addresses of one name.
-    pub(super) fn new(address: SocketAddr, meters: Arc<Meters>) -> Self {
+    pub(super) fn new(address: SocketAddr, name: Arc<str>, meters: Arc<Meters>) -> Self {
         Self {
             address,
+            name,
             meters,
             out: AtomicU8::new(0),
             wish: AtomicU8::new(Wish::Stay as u8),
@@ -85,7 +84,7 @@ impl Endpoint {
 
     /// Its name as the config writes it: `db-1:27017`. Several addresses may share it.
     pub fn name(&self) -> &Arc<str> {
-        &self.meters.endpoint
+        &self.name
     }
 
     /// How many connections are open or being opened.
@@ -173,7 +172,7 @@ impl Endpoint {
     /// Has the gauges count it as it is now, or no more if it is not `here`. Only one thread at a
     /// time may call this.
     pub(super) fn count(&self, here: bool) {
-        let mut now = 0;
+        let mut now = if here { HERE } else { 0 };
         if here && !self.is_out(Out::Unhealthy) {
             now |= UP;
         }
@@ -181,19 +180,15 @@ impl Endpoint {
             now |= EJECTED;
         }
         let before = self.counted.swap(now, Relaxed);
-        for (bit, gauge) in [(UP, &self.meters.up), (EJECTED, &self.meters.ejected)] {
-            match (before & bit, now & bit) {
-                (0, 1..) => gauge.increment(1.0),
-                (1.., 0) => gauge.decrement(1.0),
-                _ => {}
-            }
+        if before != now {
+            self.meters.moved(before, now);
         }
     }
 
     /// Takes note of a connection that came about. It ends what `last_error` tells.
     pub(super) fn connected(&self) {
         self.connects_ok.fetch_add(1, Relaxed);
-        self.meters.ok.increment(1);
+        self.meters.used().ok.increment(1);
         if self.last_error.load().is_some() {
             self.last_error.store(None);
         }
@@ -202,10 +197,11 @@ impl Endpoint {
     /// Takes note of a connection that did not come about.
     pub(super) fn failed(&self, how: Failure, error: String) {
         self.connects_failed.fetch_add(1, Relaxed);
+        let used = self.meters.used();
         match how {
-            Failure::Refused => self.meters.refused.increment(1),
-            Failure::Timeout => self.meters.timeout.increment(1),
-            Failure::Error => self.meters.error.increment(1),
+            Failure::Refused => used.refused.increment(1),
+            Failure::Timeout => used.timeout.increment(1),
+            Failure::Error => used.error.increment(1),
         }
         self.last_error.store(Some(Arc::new(error)));
     }
@@ -282,7 +278,7 @@ impl Lease {
 
     fn counted(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         cluster.turns.more();
-        endpoint.meters.active.increment(1.0);
+        endpoint.meters.used().active.increment(1.0);
         Self {
             cluster: Arc::clone(cluster),
             endpoint: Arc::clone(endpoint),
@@ -313,7 +309,7 @@ impl Lease {
     pub fn began(&self) {
         self.endpoint.active_operations.fetch_add(1, Relaxed);
         self.cluster.turns.more();
-        self.endpoint.meters.operations_active.increment(1.0);
+        self.endpoint.meters.used().operations_active.increment(1.0);
     }
 
     /// An operation that [`began`](Lease::began) is over, after it `took` so long.
@@ -332,7 +328,7 @@ impl Lease {
     fn over(&self) {
         self.endpoint.active_operations.fetch_sub(1, Relaxed);
         self.cluster.turns.less();
-        self.endpoint.meters.operations_active.decrement(1.0);
+        self.endpoint.meters.used().operations_active.decrement(1.0);
     }
 }
 
@@ -340,7 +336,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.active_connections.fetch_sub(1, Relaxed);
         self.cluster.turns.less();
-        self.endpoint.meters.active.decrement(1.0);
+        self.endpoint.meters.used().active.decrement(1.0);
         self.cluster.breaker.make_room();
     }
 }

@@ -2,14 +2,8 @@
 
 use super::*;
 use crate::config::plan::{EndpointPlan, LbPolicy, Target};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit, atomics};
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Mutex, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A plan for a cluster `orders` with these endpoints.
@@ -54,43 +48,41 @@ pub(super) fn closed() -> (TcpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Remembers every metric by its name and labels.
+/// Metrics that are read by name and labels.
 #[derive(Default)]
-pub(super) struct Recorded(Mutex<BTreeMap<String, Arc<atomics::AtomicU64>>>);
+pub(super) struct Recorded(Metrics);
 
 impl Recorded {
-    /// The counter with these labels' values, in order: `name(orders, ok)`.
+    /// The counter with these labels' values, in order: `name(orders, ok)`. 0 before it is there.
     pub(super) fn count(&self, metric: &str) -> u64 {
-        self.0.lock().unwrap()[metric].load(Relaxed)
+        self.read(metric).unwrap_or_default() as u64
     }
 
-    /// The gauge with these labels' values.
+    /// The gauge with these labels' values; it has to be there.
     pub(super) fn gauge(&self, metric: &str) -> f64 {
-        f64::from_bits(self.count(metric))
+        self.read(metric).unwrap()
     }
 
-    fn cell(&self, key: &Key) -> Arc<atomics::AtomicU64> {
-        let labels: Vec<_> = key.labels().map(|l| l.value()).collect();
-        let name = format!("{}({})", key.name(), labels.join(", "));
-        self.0.lock().unwrap().entry(name).or_default().clone()
+    /// The series with these labels' values, if it is there.
+    pub(super) fn read(&self, metric: &str) -> Option<f64> {
+        let mut text = String::new();
+        self.0.render(&mut text);
+        let named = |line: &str| {
+            let (name, rest) = line.split_once('{')?;
+            let (labels, value) = rest.split_once("} ")?;
+            let values: Vec<_> = labels.split('"').skip(1).step_by(2).collect();
+            let found = format!("{name}({})", values.join(", ")) == metric;
+            found.then(|| value.parse().unwrap())
+        };
+        text.lines().find_map(named)
     }
 }
 
-impl metrics::Recorder for Recorded {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+impl std::ops::Deref for Recorded {
+    type Target = Metrics;
 
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.cell(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.cell(key))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn deref(&self) -> &Metrics {
+        &self.0
     }
 }
 
@@ -98,7 +90,7 @@ impl metrics::Recorder for Recorded {
 async fn a_report_tells_what_happened_at_each_endpoint() {
     let (_listener, open) = listener().await;
     let (_socket, shut) = closed();
-    let cluster = Cluster::new(Arc::new(plan_at(&[open, shut])), &metrics::NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan_at(&[open, shut])), &Metrics::new());
     let mut upstreams = Vec::new();
     for _ in 0..4 {
         upstreams.push(cluster.connect(None).await.unwrap());
@@ -119,7 +111,7 @@ async fn a_report_tells_what_happened_at_each_endpoint() {
 
 #[test]
 fn an_ipv6_endpoint_is_written_with_brackets() {
-    let cluster = Cluster::new(Arc::new(plan(&[("::1", 27017)])), &metrics::NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan(&[("::1", 27017)])), &Metrics::new());
     assert_eq!(&**cluster.endpoints()[0].name(), "[::1]:27017");
 }
 
@@ -127,7 +119,7 @@ fn an_ipv6_endpoint_is_written_with_brackets() {
 async fn localhost_is_found_and_connected_to() {
     let (_listener, address) = listener().await;
     let plan = Arc::new(plan(&[("localhost", address.port())]));
-    let cluster = Cluster::new(plan, &metrics::NoopRecorder);
+    let cluster = Cluster::new(plan, &Metrics::new());
     assert!(cluster.pick(Ask::default()).is_none());
     cluster.resolve().await;
     let upstream = cluster.connect(None).await.unwrap();
@@ -140,7 +132,7 @@ async fn localhost_is_found_and_connected_to() {
 fn clusters_can_be_shared_by_threads() {
     fn shared<T: Send + Sync>(_: &T) {}
     fn sent<T: Send>(_: T) {}
-    let cluster = Cluster::new(Arc::new(plan(&[])), &metrics::NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan(&[])), &Metrics::new());
     shared(&cluster);
     sent(cluster.discover());
 }

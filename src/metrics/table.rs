@@ -51,6 +51,8 @@ pub const SERIES_CAPPED_TOTAL: &str = "tollgate_series_capped_total";
 pub const CALLSITE_OPERATIONS_TOTAL: &str = "tollgate_callsite_operations_total";
 /// How long operations took, by the place in the client's code that they come from.
 pub const CALLSITE_DURATION_SECONDS: &str = "tollgate_callsite_duration_seconds";
+/// Endpoints that share the label `other`.
+pub const ENDPOINTS_CAPPED_TOTAL: &str = "tollgate_endpoints_capped_total";
 /// Connections to an endpoint that are open.
 pub const UPSTREAM_CONNECTIONS_ACTIVE: &str = "tollgate_upstream_connections_active";
 /// Attempts to connect to an endpoint.
@@ -266,6 +268,13 @@ pub const TABLE: &[Metric] = &[
         CALLSITE_DURATION_SECONDS,
         CALLSITE,
         "Time that operations took, by the place in the client's code that they come from.",
+    ),
+    counter(
+        ENDPOINTS_CAPPED_TOTAL,
+        "endpoints",
+        &["cluster"],
+        "Endpoints that came when 1,024 others by SRV records or a file had series of their own: \
+         they are counted under \"other\".",
     ),
     gauge(
         UPSTREAM_CONNECTIONS_ACTIVE,

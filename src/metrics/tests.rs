@@ -226,7 +226,7 @@ fn past_its_bound_the_recorder_drops_new_series_and_counts_them() {
 }
 
 #[test]
-fn what_is_removed_is_gone_and_leaves_room() {
+fn what_is_forgotten_is_gone_and_leaves_room() {
     let metrics = Metrics::with_max_series(3);
     let connects = |cluster, result| {
         let labels = [("cluster", cluster), ("endpoint", "e"), ("result", result)];
@@ -235,14 +235,18 @@ fn what_is_removed_is_gone_and_leaves_room() {
     let old = connects("old", "ok");
     connects("old", "failed").increment(1);
     connects("new", "ok").increment(1);
-    metrics.remove(|labels| labels.get("cluster") == Some("old"));
+    metrics.forget(UPSTREAM_CONNECT_TOTAL, &[("cluster", "old"), ("endpoint", "e")]);
     old.increment(1); // does no harm
     assert_eq!(value(&metrics, UPSTREAM_CONNECT_TOTAL, &[("cluster", "old")]), None);
     assert_eq!(value(&metrics, UPSTREAM_CONNECT_TOTAL, &[("cluster", "new")]), Some(1.0));
     connects("next", "ok").increment(1);
     connects("next", "failed").increment(1);
     assert_eq!(value(&metrics, METRICS_DROPPED_TOTAL, &[]), Some(0.0));
-    metrics.remove(|_| true);
+    for nothing in [&[][..], &[("no_such_label", "e")], &[("endpoint", "another")]] {
+        metrics.forget(UPSTREAM_CONNECT_TOTAL, nothing);
+        metrics.forget(METRICS_DROPPED_TOTAL, nothing);
+    }
+    assert_eq!(value(&metrics, UPSTREAM_CONNECT_TOTAL, &[("cluster", "new")]), Some(1.0));
     assert_eq!(value(&metrics, METRICS_DROPPED_TOTAL, &[]), Some(0.0));
 }
 

@@ -6,6 +6,7 @@ mod simulation;
 mod warm_up;
 
 use super::*;
+use crate::metrics::Metrics;
 use crate::{
     cluster::{Lease, endpoint::Meters, tests::plan},
     config::plan::{HashPlan, LbPolicy, PanicPlan, SlowStartPlan},
@@ -28,8 +29,9 @@ fn plan_by(lb_policy: LbPolicy) -> ClusterPlan {
 /// An endpoint at that port of 127.0.0.1, of the first priority.
 fn member(port: u16, weight: u32) -> Member {
     let address: std::net::SocketAddr = ([127, 0, 0, 1], port).into();
-    let meters = Meters::new("orders", address.to_string().into(), &metrics::NoopRecorder);
-    let endpoint = Arc::new(Endpoint::new(address, Arc::new(meters)));
+    let name: Arc<str> = address.to_string().into();
+    let meters = Meters::new(&"orders".into(), Arc::clone(&name), true, &Metrics::new());
+    let endpoint = Arc::new(Endpoint::new(address, name, Arc::new(meters)));
     Member { endpoint, weight, priority: 0, zone: None }
 }
 
@@ -40,7 +42,7 @@ fn weighing(weights: &[u32]) -> Vec<Member> {
 
 fn cluster(plan: ClusterPlan, members: &[Member]) -> Arc<Cluster> {
     random::seed(4);
-    let cluster = Cluster::new(Arc::new(plan), &metrics::NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     cluster.change(|_| members.to_vec());
     cluster
 }

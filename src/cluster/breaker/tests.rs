@@ -3,7 +3,7 @@ use crate::cluster::{
     ConnectError, Upstream,
     tests::{Recorded, loopback, plan_at},
 };
-use metrics::NoopRecorder;
+use crate::metrics::Metrics;
 use operation::Close;
 use std::{
     cell::RefCell,
@@ -17,11 +17,7 @@ use std::{
 use tokio::task::{spawn_local, yield_now};
 
 /// A cluster of `n` endpoints that exist on paper only, with these limits.
-fn cluster(
-    n: u8,
-    recorder: &dyn metrics::Recorder,
-    change: impl FnOnce(&mut BreakerPlan),
-) -> Arc<Cluster> {
+fn cluster(n: u8, recorder: &Metrics, change: impl FnOnce(&mut BreakerPlan)) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i], 5000).into()).collect();
     let mut plan = plan_at(&addresses);
     change(&mut plan.circuit_breaker);
@@ -115,7 +111,7 @@ async fn who_finds_no_room_is_told_what_was_full_and_which_keys_to_change() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_queue_the_door_is_shut_at_once() {
-    let cluster = cluster(1, &NoopRecorder, |plan| {
+    let cluster = cluster(1, &Metrics::new(), |plan| {
         plan.max_connections = Some(1);
         plan.max_pending = 0;
     });
@@ -128,7 +124,7 @@ async fn with_no_queue_the_door_is_shut_at_once() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn an_endpoint_at_its_limit_is_passed_over_and_when_all_are_clients_wait() {
-    let cluster = cluster(3, &NoopRecorder, |plan| plan.max_connections_per_endpoint = Some(2));
+    let cluster = cluster(3, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(2));
     let mut open = Vec::new();
     for _ in 0..6 {
         open.push(connect(&cluster).await.unwrap());
@@ -155,7 +151,7 @@ async fn an_endpoint_at_its_limit_is_passed_over_and_when_all_are_clients_wait()
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn an_endpoint_more_serves_who_waits() {
-    let cluster = cluster(2, &NoopRecorder, |plan| plan.max_connections_per_endpoint = Some(1));
+    let cluster = cluster(2, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(1));
     let kept = cluster.set.load().members.clone();
     cluster.change(|members| members[..1].to_vec());
     let _open = connect(&cluster).await.unwrap();
@@ -171,7 +167,7 @@ async fn an_endpoint_more_serves_who_waits() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn nothing_leaks_whatever_a_client_is_doing_when_it_goes_away() {
-    let cluster = cluster(2, &NoopRecorder, |plan| {
+    let cluster = cluster(2, &Metrics::new(), |plan| {
         plan.max_connections = Some(1);
         plan.pending_timeout = Duration::from_secs(3600);
     });
@@ -214,7 +210,7 @@ fn on_several_threads_no_limit_is_passed_and_everybody_is_served() {
     const THREADS: usize = 4;
     const TURNS: usize = 100;
     for per_endpoint in [None, Some(1)] {
-        let cluster = cluster(2, &NoopRecorder, |plan| {
+        let cluster = cluster(2, &Metrics::new(), |plan| {
             plan.max_connections = Some(3);
             plan.max_connections_per_endpoint = per_endpoint;
             plan.pending_timeout = Duration::from_secs(600);
@@ -321,14 +317,14 @@ fn operations_are_admitted_up_to_the_limit_on_all_threads_together() {
 
 #[test]
 fn without_a_limit_operations_are_not_even_counted() {
-    let cluster = cluster(1, &NoopRecorder, |_| {});
+    let cluster = cluster(1, &Metrics::new(), |_| {});
     let _permits: Vec<_> = (0..1_000).map(|_| cluster.admit_operation().unwrap()).collect();
     assert_eq!(cluster.breaker.operations.load(SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_told_once_a_minute() {
-    let cluster = cluster(1, &NoopRecorder, |_| {});
+    let cluster = cluster(1, &Metrics::new(), |_| {});
     let breaker = &cluster.breaker;
     let mut told = 0;
     let mut last = 0;

@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     cluster::{Ask, tests::plan_at},
     config::plan::{ClusterPlan, OutlierPlan},
+    metrics::Metrics,
 };
-use metrics::NoopRecorder;
 use operation::Outcome;
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ fn cluster(n: u16) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i as u8], 5000).into()).collect();
     let outlier_detection = Some(OutlierPlan::default());
     let plan = ClusterPlan { outlier_detection, ..plan_at(&addresses) };
-    Cluster::new(Arc::new(plan), &NoopRecorder)
+    Cluster::new(Arc::new(plan), &Metrics::new())
 }
 
 const FIRST: &str = "10.0.0.1:5000";

@@ -4,7 +4,7 @@ use crate::cluster::{
     tests::{Recorded, closed, listener, loopback, plan, plan_at},
 };
 use crate::config::plan::{ClusterPlan, LbPolicy};
-use metrics::NoopRecorder;
+use crate::metrics::Metrics;
 use operation::Close;
 use std::{
     cell::{Cell, RefCell},
@@ -19,7 +19,7 @@ fn on_paper(n: u16, change: impl FnOnce(&mut ClusterPlan)) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i as u8], 5000).into()).collect();
     let mut plan = plan_at(&addresses);
     change(&mut plan);
-    Cluster::new(Arc::new(plan), &NoopRecorder)
+    Cluster::new(Arc::new(plan), &Metrics::new())
 }
 
 fn refused() -> io::Error {
@@ -123,7 +123,7 @@ async fn silence_everywhere_is_a_timeout() {
 #[tokio::test]
 async fn an_error_tells_what_was_tried() {
     let (_socket, shut) = closed();
-    let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &Metrics::new());
     let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.close(), Close::ConnectFailed);
     // Three attempts at one endpoint are told once.
@@ -165,7 +165,7 @@ impl Resolve for OnlyDb {
 #[tokio::test]
 async fn a_name_without_addresses_is_no_endpoint() {
     let plan = Arc::new(plan(&[("nowhere", 5000)]));
-    let cluster = Cluster::with_resolver(plan, &NoopRecorder, Box::new(OnlyDb));
+    let cluster = Cluster::with_resolver(plan, &Metrics::new(), Box::new(OnlyDb));
     let error = cluster.connect(None).await.unwrap_err();
     assert_eq!(error.to_string(), "cluster `orders` has no endpoint");
     cluster.resolve().await;
@@ -179,7 +179,7 @@ async fn an_endpoint_with_a_name_is_told_by_both() {
     let (_socket, shut) = closed();
     let mut plan = plan(&[("db", shut.port())]);
     plan.connect_attempts = 1;
-    let cluster = Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(OnlyDb));
+    let cluster = Cluster::with_resolver(Arc::new(plan), &Metrics::new(), Box::new(OnlyDb));
     cluster.resolve().await;
     let text = cluster.connect(None).await.unwrap_err().to_string();
     assert!(
@@ -229,7 +229,7 @@ async fn a_success_ends_the_last_error() {
     let (_listener, open) = listener().await;
     let mut plan = plan_at(&[open]);
     plan.connect_attempts = 1;
-    let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     let last_error = || cluster.report()["endpoints"][0]["last_error"].clone();
     assert!(cluster.connect_by(None, async |_| Err(refused())).await.is_err());
     assert_eq!(last_error(), "connection refused");
@@ -283,7 +283,7 @@ async fn both_families() -> Arc<Cluster> {
     let mut plan = plan(&[("db", 5000)]);
     plan.connect_timeout = Duration::from_secs(1);
     plan.connect_attempts = 2;
-    let cluster = Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(Both));
+    let cluster = Cluster::with_resolver(Arc::new(plan), &Metrics::new(), Box::new(Both));
     cluster.resolve().await;
     cluster
 }

@@ -80,6 +80,7 @@ impl Cluster {
             }
             members
         });
+        table.note_who_left(now);
         if changed {
             self.nudge();
         }
@@ -90,10 +91,7 @@ impl Cluster {
         table: &mut Table,
         known: &HashMap<SocketAddr, Arc<Endpoint>>,
     ) -> Vec<Member> {
-        let register = |name| match self.names.recorder.get() {
-            Some(recorder) => Meters::new(&self.plan.name, name, recorder),
-            None => Meters::new(&self.plan.name, name, &metrics::NoopRecorder),
-        };
+        let register = |name| Meters::new(&self.plan.name, name, false, &self.names.metrics);
         let mut members = Vec::new();
         let mut seen = HashSet::default();
         for index in 0..table.sources.len() {
@@ -105,7 +103,7 @@ impl Cluster {
                 }
                 let endpoint = known.get(&found.address).cloned().unwrap_or_else(|| {
                     let meters = table.meters(&found.name, register);
-                    Arc::new(Endpoint::new(found.address, meters))
+                    Arc::new(Endpoint::new(found.address, found.name, meters))
                 });
                 let (weight, priority) = found.place.unwrap_or((weight, priority));
                 members.push(Member { endpoint, weight, priority, zone: zone.clone() });
@@ -127,6 +125,7 @@ impl Cluster {
             !over
         });
         let changed = table.leaving.len() < before;
+        table.forget_who_left(now);
         drop(table);
         if changed {
             self.nudge();

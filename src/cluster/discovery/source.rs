@@ -1,17 +1,25 @@
 //! What a cluster's endpoints are made from: each as written, with what is known of it.
 
 use super::{Meters, members::Leaving};
-use crate::config::plan::{ClusterPlan, EndpointPlan, Target};
+use crate::{
+    config::plan::{ClusterPlan, EndpointPlan, Target},
+    metrics::{Metrics, table as names},
+};
 use foldhash::HashMap;
+use metrics::Counter;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 use tokio::time::Instant;
 
-/// How many names that are not in the config have metrics of their own. They come and go, and their
-/// series stay; beyond this many they share the label `other`.
+/// How many names that are not in the config have metrics of their own at once. Beyond this many
+/// they share the label `other`.
 const MAX_NAMES: usize = 1024;
+/// How long what was counted of a name that left is kept: long enough for who collects it every few
+/// minutes, and for a name that comes back to go on counting.
+const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// Everything that is known of where endpoints are.
 pub(super) struct Table {
@@ -25,9 +33,19 @@ pub(super) struct Table {
     pub(super) file_error: Option<String>,
     /// When to read it again; `None` if there is none, or it is being read.
     pub(super) file_due: Option<Instant>,
-    meters: HashMap<Arc<str>, Arc<Meters>>,
-    late_names: usize,
+    meters: HashMap<Arc<str>, Named>,
+    /// Counts endpoints without metrics of their own; `None` where none can come later.
+    capped: Option<Counter>,
     ids: u64,
+}
+
+/// The metrics of a name.
+struct Named {
+    meters: Arc<Meters>,
+    /// It stands in the config, and so does not go.
+    written: bool,
+    /// It has left: when what was counted of it is forgotten.
+    until: Option<Instant>,
 }
 
 /// One endpoint as written.
@@ -101,7 +119,11 @@ impl Source {
 }
 
 impl Table {
-    pub(super) fn new(plan: &ClusterPlan, recorder: &dyn metrics::Recorder) -> Self {
+    pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics) -> Self {
+        let comes_later = plan.endpoints_file.is_some()
+            || plan.endpoints.iter().any(|endpoint| matches!(endpoint.at, Target::Srv(_)));
+        let labels = [("cluster", &*plan.name)];
+        let capped = || metrics.counter(names::ENDPOINTS_CAPPED_TOTAL, &labels);
         let mut table = Self {
             sources: Vec::new(),
             leaving: Vec::new(),
@@ -109,7 +131,7 @@ impl Table {
             file_error: None,
             file_due: plan.endpoints_file.as_ref().map(|_| Instant::now()),
             meters: HashMap::default(),
-            late_names: 0,
+            capped: comes_later.then(capped),
             ids: 0,
         };
         for endpoint in &plan.endpoints {
@@ -117,8 +139,10 @@ impl Table {
             if let Target::Host(..) = &source.plan.at {
                 let written = source.found.first().map(|found| Arc::clone(&found.name));
                 let name = written.unwrap_or_else(|| source.plan.at.to_string().into());
-                let meters = Arc::new(Meters::new(&plan.name, Arc::clone(&name), recorder));
-                table.meters.entry(name).or_insert(meters);
+                table.meters.entry(Arc::clone(&name)).or_insert_with(|| {
+                    let meters = Arc::new(Meters::new(&plan.name, name, true, metrics));
+                    Named { meters, written: true, until: None }
+                });
             }
             table.sources.push(source);
         }
@@ -144,16 +168,54 @@ impl Table {
         name: &Arc<str>,
         register: impl Fn(Arc<str>) -> Meters,
     ) -> Arc<Meters> {
-        if let Some(meters) = self.meters.get(name) {
-            return Arc::clone(meters);
+        if let Some(known) = self.meters.get(name) {
+            return Arc::clone(&known.meters);
         }
-        let label = match self.late_names < MAX_NAMES {
+        let late = self.meters.values().filter(|named| !named.written).count();
+        let label = match late < MAX_NAMES {
             true => Arc::clone(name),
             false => Arc::from("other"),
         };
-        self.late_names += 1;
-        let new = || Arc::new(register(Arc::clone(&label)));
-        Arc::clone(self.meters.entry(Arc::clone(&label)).or_insert_with(new))
+        if let (true, Some(capped)) = (late >= MAX_NAMES, &self.capped) {
+            capped.increment(1);
+        }
+        let new = || {
+            let meters = Arc::new(register(Arc::clone(&label)));
+            Named { meters, written: false, until: None }
+        };
+        Arc::clone(&self.meters.entry(Arc::clone(&label)).or_insert_with(new).meters)
+    }
+
+    /// How many names have metrics.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.meters.len()
+    }
+
+    /// Notes which names have left by `now`, and which have come back.
+    pub(super) fn note_who_left(&mut self, now: Instant) {
+        for named in self.meters.values_mut().filter(|named| !named.written) {
+            match named.meters.is_here() {
+                true => named.until = None,
+                false => _ = named.until.get_or_insert(now + KEPT),
+            }
+        }
+    }
+
+    /// Forgets what was counted of names that left long ago. As long as connections go on, it is
+    /// counted.
+    pub(super) fn forget_who_left(&mut self, now: Instant) {
+        self.meters.retain(|_, named| {
+            if named.until.is_none_or(|until| until > now) {
+                return true;
+            }
+            let over = Arc::strong_count(&named.meters) == 1;
+            if over {
+                named.meters.forget();
+            }
+            named.until = Some(now + KEPT);
+            !over
+        });
     }
 
     /// The sources to look up now, whether to read the file now, and when there is more to do.
@@ -170,6 +232,7 @@ impl Table {
         let next = self.sources.iter().filter_map(|source| source.due);
         let next =
             next.chain(self.leaving.iter().map(|leaving| leaving.until)).chain(self.file_due);
+        let next = next.chain(self.meters.values().filter_map(|named| named.until));
         (due, read_file, next.min())
     }
 

@@ -7,7 +7,6 @@ use crate::cluster::{
     tests::{Recorded, listener, plan},
 };
 use crate::config::plan::EndpointPlan;
-use metrics::NoopRecorder;
 use serde_json::json;
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -33,7 +32,7 @@ impl Resolve for Scripted {
 
 fn scripted(
     plan: ClusterPlan,
-    recorder: &dyn metrics::Recorder,
+    recorder: &Metrics,
     answers: impl IntoIterator<Item = Result<Answer, String>>,
 ) -> (Arc<Cluster>, UnboundedReceiver<String>) {
     let (asked, questions) = unbounded_channel();
@@ -61,7 +60,7 @@ fn addresses(cluster: &Cluster) -> Vec<String> {
 #[tokio::test]
 async fn all_addresses_of_a_name_are_endpoints() {
     let answers = [for_a_second(&["10.0.0.2", "10.0.0.1", "::5", "10.0.0.2"])];
-    let (cluster, _) = scripted(plan(&[("db", 5000), ("10.9.9.9", 1)]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("db", 5000), ("10.9.9.9", 1)]), &Metrics::new(), answers);
     assert_eq!(addresses(&cluster), ["10.9.9.9:1"]);
     cluster.resolve().await;
     let expected = ["10.0.0.1:5000", "10.0.0.2:5000", "[::5]:5000", "10.9.9.9:1"];
@@ -72,7 +71,7 @@ async fn all_addresses_of_a_name_are_endpoints() {
 #[tokio::test]
 async fn a_look_up_that_panics_is_a_failed_one_and_the_name_is_looked_up_again() {
     // An empty script panics.
-    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, []);
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), []);
     cluster.resolve().await;
     let error = cluster.report()["dns"]["last_error"].to_string();
     assert!(error.contains("db: a panic, which is a bug in Tollgate"), "{error}");
@@ -82,7 +81,7 @@ async fn a_look_up_that_panics_is_a_failed_one_and_the_name_is_looked_up_again()
 #[tokio::test]
 async fn an_address_that_two_names_stand_for_is_one_endpoint() {
     let answers = [for_a_second(&["10.0.0.1"])];
-    let (cluster, _) = scripted(plan(&[("a", 5000), ("b", 5000)]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("a", 5000), ("b", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
 }
@@ -131,7 +130,7 @@ async fn one_name_that_fails_leaves_the_others_alone() {
     let answers = Mutex::new([for_a_second(&["10.0.0.1"])].into());
     let resolver = Box::new(FailsB(Scripted { answers, asked }));
     let plan = Arc::new(plan(&[("b", 5000), ("a", 5000)]));
-    let cluster = Cluster::with_resolver(plan, &NoopRecorder, resolver);
+    let cluster = Cluster::with_resolver(plan, &Metrics::new(), resolver);
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
     // The name that never was good stands for all.
@@ -144,7 +143,7 @@ async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
     let (listener, address) = listener().await;
     let answers =
         [for_a_second(&["127.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.3", "10.0.0.2"])];
-    let (cluster, _) = scripted(plan(&[("db", address.port())]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("db", address.port())]), &Metrics::new(), answers);
     cluster.resolve().await;
     let kept = cluster.endpoints()[0].clone();
     assert_eq!(kept.address().ip().to_string(), "10.0.0.2");
@@ -177,7 +176,7 @@ async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
 #[tokio::test]
 async fn an_address_that_stays_stays_the_same_endpoint() {
     let answers = [for_a_second(&["10.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.2"])];
-    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
     let second = cluster.endpoints()[1].clone();
     cluster.resolve().await;
@@ -189,7 +188,7 @@ async fn an_address_that_stays_stays_the_same_endpoint() {
 async fn a_shuffled_answer_changes_nothing() {
     let answers =
         [for_a_second(&["10.0.0.1", "10.0.0.2"]), for_a_second(&["10.0.0.2", "10.0.0.1"])];
-    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
     let before = cluster.set.load_full();
     cluster.resolve().await;
@@ -200,7 +199,7 @@ async fn a_shuffled_answer_changes_nothing() {
 async fn names_are_looked_up_again_when_their_ttl_is_over() {
     let brief = |address| answer(&[address], Duration::from_millis(2));
     let answers = [brief("10.0.0.1"), brief("10.0.0.2"), brief("10.0.0.3")];
-    let (cluster, mut questions) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    let (cluster, mut questions) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
     let mut discovery = JoinSet::new();
     discovery.spawn(cluster.clone().discover());
     for _ in 0..5 {
@@ -222,7 +221,7 @@ async fn a_ttl_is_kept_within_limits() {
     plan.dns_max_ttl = Duration::from_secs(60);
     let seconds = |s| answer(&["10.0.0.1"], Duration::from_secs(s));
     let answers = [seconds(0), seconds(30), seconds(86_400)];
-    let (cluster, _) = scripted(plan, &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan, &Metrics::new(), answers);
     for expected in [5, 30, 60] {
         cluster.resolve().await;
         let table = cluster.names.lock();
@@ -233,7 +232,7 @@ async fn a_ttl_is_kept_within_limits() {
 
 #[tokio::test]
 async fn a_failed_look_up_is_due_again_later_and_later() {
-    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, [failure()]);
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), [failure()]);
     for failures in 0..4 {
         let before = Instant::now();
         cluster.resolve().await;
@@ -251,7 +250,7 @@ async fn a_failed_look_up_is_due_again_later_and_later() {
 #[tokio::test]
 async fn addresses_are_never_looked_up() {
     let plan = plan(&[("10.0.0.1", 5000), ("::1", 5000)]);
-    let (cluster, mut questions) = scripted(plan, &NoopRecorder, [failure()]);
+    let (cluster, mut questions) = scripted(plan, &Metrics::new(), [failure()]);
     cluster.resolve().await;
     cluster.clone().discover().await;
     assert!(questions.try_recv().is_err());
@@ -263,7 +262,7 @@ async fn addresses_are_never_looked_up() {
 async fn an_answer_of_any_size_makes_a_bounded_number_of_endpoints() {
     let many = (0..2_000u32).map(|i| IpAddr::from((0x0a00_0000 + i).to_be_bytes())).collect();
     let answers = [Ok(Answer { addresses: many, ttl: Duration::from_secs(1) })];
-    let (cluster, _) = scripted(plan(&[("db", 5000)]), &NoopRecorder, answers);
+    let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
     assert_eq!(cluster.endpoints().len(), MAX_ADDRESSES);
 }
@@ -285,7 +284,7 @@ async fn weights_priorities_and_zones_of_the_config_reach_the_set() {
     plan.endpoints[0].weight = 3;
     plan.endpoints[0].priority = 1;
     plan.endpoints[1].zone = Some("west".into());
-    let (cluster, _) = scripted(plan, &NoopRecorder, [for_a_second(&["10.0.0.1", "10.0.0.2"])]);
+    let (cluster, _) = scripted(plan, &Metrics::new(), [for_a_second(&["10.0.0.1", "10.0.0.2"])]);
     cluster.resolve().await;
     let expected = [
         "10.0.0.1:5000 db:5000 3 1 -",
@@ -307,7 +306,7 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     ];
     let mut plan = plan(&[("db", 5000)]);
     plan.drain_timeout = Duration::from_secs(40);
-    let (cluster, mut questions) = scripted(plan, &NoopRecorder, answers);
+    let (cluster, mut questions) = scripted(plan, &Metrics::new(), answers);
     let nudges = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = nudges.clone();
     cluster.nudges(move || {

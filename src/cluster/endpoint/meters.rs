@@ -1,26 +1,66 @@
 //! The metrics of one endpoint as written.
 
-use crate::cluster::outlier::Detector;
-use crate::metrics::table as names;
+use crate::{
+    cluster::outlier::Detector,
+    metrics::{Metrics, table as names},
+};
 use metrics::{Counter, Gauge, Histogram};
 use operation::Outcome;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+/// Bits of what the gauges count an address as: it is here at all, its checks are good, it is
+/// ejected.
+pub(super) const HERE: u8 = 1;
+pub(super) const UP: u8 = 2;
+pub(super) const EJECTED: u8 = 4;
+
+/// The metrics that an endpoint has from its first connection or check on.
+const LATER: [&str; 8] = [
+    names::UPSTREAM_CONNECT_TOTAL,
+    names::UPSTREAM_CONNECTIONS_ACTIVE,
+    names::ENDPOINT_OPERATIONS_ACTIVE,
+    names::ENDPOINT_OPERATIONS_TOTAL,
+    names::ENDPOINT_DURATION_SECONDS,
+    names::EJECTIONS_TOTAL,
+    names::EJECTIONS_NOT_ENFORCED_TOTAL,
+    names::HEALTH_CHECKS_TOTAL,
+];
 
 /// The metrics of one endpoint as written. Its label is the name and not the addresses that the
 /// name stands for, since those come and go without bound.
+///
+/// There may be a thousand clusters that nobody uses: until something happens at an endpoint it
+/// has two gauges. What there is from then on comes all at once, so that its failures begin at 0.
 pub(in crate::cluster) struct Meters {
-    pub(super) endpoint: Arc<str>,
+    metrics: Metrics,
+    cluster: Arc<str>,
+    endpoint: Arc<str>,
+    here: Mutex<Here>,
+    used: OnceLock<Used>,
+    /// Of health checks: ok, failed.
+    checks: OnceLock<[Counter; 2]>,
+}
+
+/// How many of a name's addresses are in the cluster, and what counts them.
+#[derive(Default)]
+struct Here {
+    /// One more where the name stands in the config: it is told as 0 then, rather than not at all.
+    addresses: usize,
+    /// While there is anything to count: how many are up, and how many ejected.
+    gauges: Option<[Gauge; 2]>,
+}
+
+/// What is counted of an endpoint that is used.
+pub(super) struct Used {
     pub(super) ok: Counter,
     pub(super) refused: Counter,
     pub(super) timeout: Counter,
     pub(super) error: Counter,
     pub(super) active: Gauge,
     pub(super) operations_active: Gauge,
-    /// How many of its addresses are up, and how many ejected.
-    pub(super) up: Gauge,
-    pub(super) ejected: Gauge,
-    checks_ok: Counter,
-    checks_failed: Counter,
     /// Each in the order of [`Detector::ALL`].
     ejections: [Counter; Detector::ALL.len()],
     not_enforced: [Counter; Detector::ALL.len()],
@@ -30,57 +70,126 @@ pub(in crate::cluster) struct Meters {
 }
 
 impl Meters {
+    /// Those of the endpoint, whose name is `written` in the config, or comes and goes.
     pub(in crate::cluster) fn new(
-        cluster: &str,
+        cluster: &Arc<str>,
         endpoint: Arc<str>,
-        recorder: &dyn metrics::Recorder,
+        written: bool,
+        metrics: &Metrics,
     ) -> Self {
-        let both = [("cluster", cluster), ("endpoint", &*endpoint)];
-        let with = |name: &'static str, label: &'static str, value: &'static str| {
-            counter(recorder, name, &[both[0], both[1], (label, value)])
-        };
-        let gauge = |name| gauge(recorder, name, &both);
-        let connects = |result| with(names::UPSTREAM_CONNECT_TOTAL, "result", result);
-        let checks = |result| with(names::HEALTH_CHECKS_TOTAL, "result", result);
-        Self {
-            ok: connects("ok"),
-            refused: connects("refused"),
-            timeout: connects("timeout"),
-            error: connects("error"),
-            active: gauge(names::UPSTREAM_CONNECTIONS_ACTIVE),
-            operations_active: gauge(names::ENDPOINT_OPERATIONS_ACTIVE),
-            up: gauge(names::ENDPOINT_UP),
-            ejected: gauge(names::ENDPOINT_EJECTED),
-            checks_ok: checks("ok"),
-            checks_failed: checks("failed"),
-            ejections: Detector::ALL.map(|d| with(names::EJECTIONS_TOTAL, "detector", d.as_str())),
-            not_enforced: Detector::ALL
-                .map(|d| with(names::EJECTIONS_NOT_ENFORCED_TOTAL, "detector", d.as_str())),
-            outcomes: Outcome::ALL
-                .map(|o| with(names::ENDPOINT_OPERATIONS_TOTAL, "outcome", o.as_str())),
-            took: recorder
-                .register_histogram(&key(names::ENDPOINT_DURATION_SECONDS, &both), &METADATA),
+        let meters = Self {
+            metrics: metrics.clone(),
+            cluster: Arc::clone(cluster),
             endpoint,
+            here: Mutex::default(),
+            used: OnceLock::new(),
+            checks: OnceLock::new(),
+        };
+        if written {
+            meters.moved(0, HERE);
         }
+        meters
+    }
+
+    fn labels(&self) -> [(&'static str, &str); 2] {
+        [("cluster", &self.cluster), ("endpoint", &self.endpoint)]
+    }
+
+    fn counter(&self, name: &str, label: &'static str, value: &str) -> Counter {
+        let [cluster, endpoint] = self.labels();
+        self.metrics.counter(name, &[cluster, endpoint, (label, value)])
+    }
+
+    /// What is counted of it when it is used.
+    pub(super) fn used(&self) -> &Used {
+        self.used.get_or_init(|| {
+            let connects = |result| self.counter(names::UPSTREAM_CONNECT_TOTAL, "result", result);
+            let gauge = |name| self.metrics.gauge(name, &self.labels());
+            let detected = |name: &'static str| {
+                Detector::ALL.map(|it| self.counter(name, "detector", it.as_str()))
+            };
+            Used {
+                ok: connects("ok"),
+                refused: connects("refused"),
+                timeout: connects("timeout"),
+                error: connects("error"),
+                active: gauge(names::UPSTREAM_CONNECTIONS_ACTIVE),
+                operations_active: gauge(names::ENDPOINT_OPERATIONS_ACTIVE),
+                ejections: detected(names::EJECTIONS_TOTAL),
+                not_enforced: detected(names::EJECTIONS_NOT_ENFORCED_TOTAL),
+                outcomes: Outcome::ALL.map(|outcome| {
+                    self.counter(names::ENDPOINT_OPERATIONS_TOTAL, "outcome", outcome.as_str())
+                }),
+                took: self.metrics.histogram(names::ENDPOINT_DURATION_SECONDS, &self.labels()),
+            }
+        })
     }
 
     /// Counts an operation that is over. What the client gave up is counted, and not timed.
     pub(in crate::cluster) fn operation(&self, outcome: Outcome, took: Duration) {
-        self.outcomes[outcome as usize].increment(1);
+        let used = self.used();
+        used.outcomes[outcome as usize].increment(1);
         if outcome != Outcome::Cancelled {
-            self.took.record(took);
+            used.took.record(took);
         }
     }
 
     /// Counts a health check.
     pub(in crate::cluster) fn checked(&self, ok: bool) {
-        if ok { &self.checks_ok } else { &self.checks_failed }.increment(1);
+        let checks = |result| self.counter(names::HEALTH_CHECKS_TOTAL, "result", result);
+        let [good, failed] = self.checks.get_or_init(|| ["ok", "failed"].map(checks));
+        if ok { good } else { failed }.increment(1);
     }
 
     /// Counts an ejection, or one that was not carried out.
     pub(in crate::cluster) fn ejection(&self, detector: Detector, enforced: bool) {
-        let counters = if enforced { &self.ejections } else { &self.not_enforced };
+        let used = self.used();
+        let counters = if enforced { &used.ejections } else { &used.not_enforced };
         counters[detector as usize].increment(1);
+    }
+
+    /// An address that the gauges counted as the one is the other `now`. With the last address the
+    /// gauges go: what is not there is not down.
+    pub(super) fn moved(&self, before: u8, now: u8) {
+        let mut here = self.lock();
+        if now & HERE > before & HERE {
+            here.addresses += 1;
+        }
+        let gauges = here.gauges.get_or_insert_with(|| {
+            [names::ENDPOINT_UP, names::ENDPOINT_EJECTED]
+                .map(|name| self.metrics.gauge(name, &self.labels()))
+        });
+        for (bit, gauge) in [UP, EJECTED].into_iter().zip(gauges) {
+            match (before & bit, now & bit) {
+                (0, 1..) => gauge.increment(1.0),
+                (1.., 0) => gauge.decrement(1.0),
+                _ => {}
+            }
+        }
+        if now & HERE < before & HERE {
+            here.addresses -= 1;
+            if here.addresses == 0 {
+                here.gauges = None;
+                self.metrics.forget(names::ENDPOINT_UP, &self.labels());
+                self.metrics.forget(names::ENDPOINT_EJECTED, &self.labels());
+            }
+        }
+    }
+
+    /// Whether any of its addresses is in the cluster, or its name in the config.
+    pub(in crate::cluster) fn is_here(&self) -> bool {
+        self.lock().addresses > 0
+    }
+
+    /// Forgets what was counted. To be called when nobody counts any more.
+    pub(in crate::cluster) fn forget(&self) {
+        for name in LATER {
+            self.metrics.forget(name, &self.labels());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Here> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,31 +197,4 @@ impl std::fmt::Debug for Meters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Meters").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
-}
-
-const METADATA: metrics::Metadata<'static> =
-    metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
-
-/// Registers a counter.
-pub(in crate::cluster) fn counter(
-    recorder: &dyn metrics::Recorder,
-    name: &'static str,
-    labels: &[(&'static str, &str)],
-) -> Counter {
-    recorder.register_counter(&key(name, labels), &METADATA)
-}
-
-/// Registers a gauge.
-pub(in crate::cluster) fn gauge(
-    recorder: &dyn metrics::Recorder,
-    name: &'static str,
-    labels: &[(&'static str, &str)],
-) -> Gauge {
-    recorder.register_gauge(&key(name, labels), &METADATA)
-}
-
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> metrics::Key {
-    let labels: Vec<_> =
-        labels.iter().map(|&(k, v)| metrics::Label::new(k, v.to_owned())).collect();
-    metrics::Key::from_parts(name, labels)
 }

@@ -8,8 +8,9 @@ use crate::{
     },
     config::plan::{ClusterPlan, OutlierPlan},
     log_file,
+    metrics::Metrics,
 };
-use metrics::{Counter, NoopRecorder};
+use metrics::Counter;
 use operation::Outcome;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ fn written(plan: ClusterPlan, test: impl FnOnce(&Arc<Cluster>)) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let (sink, thread) = log_file::open(&path, "event log", Counter::noop()).unwrap();
-    let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     cluster.log_events(sink);
     test(&cluster);
     drop(cluster);
@@ -87,10 +88,11 @@ fn what_is_done_by_hand_is_told() {
 #[test]
 fn a_set_that_changes_is_told_by_what_came_and_went() {
     let lines = written(plan(&[]), |cluster| {
-        let meters = Arc::new(Meters::new("orders", "db:5000".into(), &NoopRecorder));
+        let meters =
+            Arc::new(Meters::new(&"orders".into(), "db:5000".into(), true, &Metrics::new()));
         let member = |i: u8| {
             let address = ([10, 0, 0, i], 5000).into();
-            let endpoint = Arc::new(Endpoint::new(address, Arc::clone(&meters)));
+            let endpoint = Arc::new(Endpoint::new(address, "db:5000".into(), Arc::clone(&meters)));
             Member { endpoint, weight: 1, priority: 0, zone: None }
         };
         cluster.change(|_| vec![member(1), member(2)]);
@@ -111,7 +113,7 @@ fn a_set_that_changes_is_told_by_what_came_and_went() {
 
 #[test]
 fn health_and_panic_are_told_in_words() {
-    let cluster = Cluster::new(Arc::new(two()), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(two()), &Metrics::new());
     let endpoint = &cluster.endpoints()[0];
     let line = |event: Event<'_>| timeless(cluster.events.line(&event, SystemTime::now()));
     assert_eq!(

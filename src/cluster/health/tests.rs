@@ -6,9 +6,9 @@ use crate::{
         tests::{Recorded, closed, listener, plan, plan_at},
     },
     config::plan::{ClusterPlan, OutlierPlan},
+    metrics::Metrics,
 };
 use bytes::BytesMut;
-use metrics::NoopRecorder;
 use operation::{Judgement, Outcome};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -80,7 +80,7 @@ impl Service {
 /// A cluster of a service that is well or not, and another one that is always well.
 async fn tried(
     change: impl FnOnce(&mut ClusterPlan),
-    recorder: &dyn metrics::Recorder,
+    recorder: &Metrics,
     test: impl AsyncFnOnce(Arc<Cluster>, Service),
 ) {
     let ((first, a), (second, b)) = (listener().await, listener().await);
@@ -154,7 +154,7 @@ async fn the_first_round_comes_within_a_second_and_decides() {
     let initially_out = |plan: &mut ClusterPlan| {
         plan.health_check = Some(HealthCheckPlan { initial_healthy: false, ..checks() });
     };
-    tried(initially_out, &NoopRecorder, async |cluster, service| {
+    tried(initially_out, &Metrics::new(), async |cluster, service| {
         assert!(cluster.endpoints().iter().all(|e| e.is_out(Out::Unhealthy)));
         seconds(1).await;
         assert!(cluster.endpoints().iter().all(|e| e.usable()));
@@ -170,7 +170,7 @@ async fn connections_are_closed_only_if_that_is_wanted_and_those_to_come_are_not
         let close_connections_on_unhealthy = true;
         plan.health_check = Some(HealthCheckPlan { close_connections_on_unhealthy, ..checks() });
     };
-    tried(closes, &NoopRecorder, async |cluster, service| {
+    tried(closes, &Metrics::new(), async |cluster, service| {
         let nudges = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&nudges);
         cluster.nudges(move || {
@@ -195,7 +195,7 @@ async fn who_becomes_healthy_by_its_checks_is_ejected_no_more() {
         let base_ejection_time = Duration::from_secs(280);
         plan.outlier_detection = Some(OutlierPlan { base_ejection_time, ..OutlierPlan::default() });
     };
-    tried(plan, &NoopRecorder, async |cluster, service| {
+    tried(plan, &Metrics::new(), async |cluster, service| {
         let endpoint = cluster.endpoints()[0].clone();
         seconds(1).await;
         for _ in 0..5 {
@@ -219,7 +219,7 @@ async fn without_a_probe_an_endpoint_is_checked_by_connecting() {
     let (_socket, shut) = closed();
     let (_listener, open) = listener().await;
     let plan = ClusterPlan { health_check: Some(checks()), ..plan_at(&[shut, open]) };
-    let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     LocalSet::new()
         .run_until(async {
             let checker = spawn_local(Arc::clone(&cluster).check_health());
@@ -240,7 +240,7 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
     let port = silent.local_addr().unwrap().port();
     let addresses: Vec<SocketAddr> = (1..=250u8).map(|i| ([127, 0, 0, i], port).into()).collect();
     let plan = ClusterPlan { health_check: Some(checks()), ..plan_at(&addresses) };
-    let cluster = Cluster::new(Arc::new(plan), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     /// Counts how many there are while it lives. What it is asked for, it never gives.
     struct Counted(Arc<AtomicUsize>);

@@ -5,8 +5,8 @@ use crate::{
         tests::{Recorded, plan_at},
     },
     config::plan::{ClusterPlan, RateDetector},
+    metrics::Metrics,
 };
-use metrics::NoopRecorder;
 use std::{net::SocketAddr, sync::atomic::AtomicBool};
 
 const MS: Duration = Duration::from_millis(1);
@@ -16,14 +16,10 @@ fn addresses(n: u16) -> Vec<SocketAddr> {
 }
 
 fn cluster(n: u16, change: impl FnOnce(&mut OutlierPlan)) -> Arc<Cluster> {
-    recorded(n, change, &NoopRecorder)
+    recorded(n, change, &Metrics::new())
 }
 
-fn recorded(
-    n: u16,
-    change: impl FnOnce(&mut OutlierPlan),
-    recorder: &dyn metrics::Recorder,
-) -> Arc<Cluster> {
+fn recorded(n: u16, change: impl FnOnce(&mut OutlierPlan), recorder: &Metrics) -> Arc<Cluster> {
     let mut outlier = OutlierPlan::default();
     change(&mut outlier);
     let plan = ClusterPlan { outlier_detection: Some(outlier), ..plan_at(&addresses(n)) };

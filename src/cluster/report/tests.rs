@@ -6,8 +6,8 @@ use crate::{
         tests::{plan, plan_at},
     },
     config::plan::{ClusterPlan, OutlierPlan},
+    metrics::Metrics,
 };
-use metrics::NoopRecorder;
 use operation::Outcome;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time;
@@ -15,7 +15,10 @@ use tokio::time;
 fn cluster() -> Arc<Cluster> {
     let addresses: [SocketAddr; 3] = [1, 2, 3].map(|i| ([10, 0, 0, i], 27017).into());
     let outlier_detection = Some(OutlierPlan::default());
-    Cluster::new(Arc::new(ClusterPlan { outlier_detection, ..plan_at(&addresses) }), &NoopRecorder)
+    Cluster::new(
+        Arc::new(ClusterPlan { outlier_detection, ..plan_at(&addresses) }),
+        &Metrics::new(),
+    )
 }
 
 /// The first is busy and well, the second fails its checks, the third was ejected 10 s ago.
@@ -105,6 +108,6 @@ async fn the_table_for_people_is_aligned() {
 
 #[test]
 fn a_name_for_several_addresses_stands_before_each() {
-    let cluster = Cluster::new(Arc::new(plan(&[("::1", 5000)])), &NoopRecorder);
+    let cluster = Cluster::new(Arc::new(plan(&[("::1", 5000)])), &Metrics::new());
     assert!(cluster.report_text().contains("\n  [::1]:5000 in_use"), "{}", cluster.report_text());
 }

@@ -1,9 +1,9 @@
 use super::*;
+use crate::metrics::Metrics;
 use crate::{
     cluster::{Out, tests::plan_at},
     config::plan::ClusterPlan,
 };
-use metrics::NoopRecorder;
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -38,7 +38,7 @@ fn cluster(services: &[&Service], change: impl FnOnce(&mut ClusterPlan)) -> Arc<
     let mut plan = plan_at(&services.iter().map(|service| service.address).collect::<Vec<_>>());
     plan.spare_connections = 2;
     change(&mut plan);
-    Cluster::new(Arc::new(plan), &NoopRecorder)
+    Cluster::new(Arc::new(plan), &Metrics::new())
 }
 
 /// Holds spares of this cluster, and tells how many were dialed.

@@ -1,9 +1,17 @@
 //! Endpoints that a file lists.
 
 use super::*;
+use crate::cluster::Lease;
 
 /// A cluster whose endpoints are in a file, and the directory that has it.
 fn in_file(text: Option<&str>) -> (Arc<Cluster>, tempfile::TempDir, std::path::PathBuf) {
+    counted_by(&Metrics::new(), text)
+}
+
+fn counted_by(
+    metrics: &Metrics,
+    text: Option<&str>,
+) -> (Arc<Cluster>, tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("endpoints.json");
     if let Some(text) = text {
@@ -11,7 +19,7 @@ fn in_file(text: Option<&str>) -> (Arc<Cluster>, tempfile::TempDir, std::path::P
     }
     let mut plan = plan(&[("10.9.9.9", 1)]);
     plan.endpoints_file = Some(path.clone());
-    (scripted(plan, &NoopRecorder, [for_a_second(&["10.0.0.7"])]).0, directory, path)
+    (scripted(plan, metrics, [for_a_second(&["10.0.0.7"])]).0, directory, path)
 }
 
 /// Waits until the file has been read again.
@@ -105,15 +113,69 @@ async fn a_file_that_is_missing_or_wrong_changes_nothing_and_is_explained() {
     assert_eq!(error(), None);
 }
 
+/// What is counted of endpoints at port 1 of these addresses, by each one's name.
+fn series(recorded: &Recorded, metric: &str, address: &str) -> Option<f64> {
+    recorded.read(&format!("{metric}(orders, {address}:1)"))
+}
+
+const UP: &str = "tollgate_endpoint_up";
+const ACTIVE: &str = "tollgate_upstream_connections_active";
+
 #[tokio::test(start_paused = true)]
-async fn names_that_come_later_have_metrics_of_their_own() {
-    let (cluster, _directory, _) = in_file(Some(r#"["10.0.0.1:1"]"#));
-    let metrics = crate::metrics::Metrics::new();
-    cluster.records(metrics.clone());
+async fn an_endpoint_that_leaves_takes_its_gauges_along_and_its_counters_after_minutes() {
+    let recorded = Recorded::default();
+    let (cluster, _directory, path) = counted_by(&recorded, Some(r#"["10.0.0.1:1"]"#));
     cluster.resolve().await;
-    let labels = "{cluster=\"orders\",endpoint=\"10.0.0.1:1\"}";
-    let series = format!("tollgate_upstream_connections_active{labels}");
-    let mut text = String::new();
-    metrics.render(&mut text);
-    assert!(text.contains(&series), "{text}");
+    let (one, written) = (Some("10.0.0.1"), "10.9.9.9");
+    let read = |metric: &str, address: Option<&str>| series(&recorded, metric, address.unwrap());
+    assert_eq!((read(UP, one), read(ACTIVE, one)), (Some(1.0), None), "nothing happened there");
+    let endpoint = cluster.endpoints().pop().unwrap();
+    let lease = Lease::new(&cluster, &endpoint);
+    assert_eq!(read(ACTIVE, one), Some(1.0));
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+
+    std::fs::write(&path, r#"["10.0.0.2:1"]"#).unwrap();
+    reread(&cluster).await;
+    assert_eq!((read(UP, one), read(ACTIVE, one)), (None, Some(1.0)));
+    assert_eq!(series(&recorded, UP, written), Some(1.0));
+
+    // It comes back, and counts go on.
+    std::fs::write(&path, r#"["10.0.0.1:1"]"#).unwrap();
+    reread(&cluster).await;
+    assert_eq!((read(UP, one), read(ACTIVE, one)), (Some(1.0), Some(1.0)));
+
+    // As long as a connection goes on it is counted, however long that is.
+    std::fs::write(&path, r#"["10.0.0.2:1"]"#).unwrap();
+    time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!((read(UP, one), read(ACTIVE, one)), (None, Some(1.0)));
+    drop((lease, endpoint));
+    time::sleep(Duration::from_secs(301)).await;
+    assert_eq!((read(UP, one), read(ACTIVE, one)), (None, None));
+    assert_eq!(cluster.names.lock().names(), 2, "nothing is remembered of who left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_without_room_are_other_and_who_left_makes_room() {
+    let recorded = Recorded::default();
+    let list = |from: u32, to: u32| {
+        let address = |i: u32| format!("10.0.{}.{}:1", i >> 8, i & 255);
+        serde_json::to_string(&(from..to).map(address).collect::<Vec<_>>()).unwrap()
+    };
+    let (cluster, _directory, path) = counted_by(&recorded, Some(&list(0, 1026)));
+    cluster.resolve().await;
+    let other = || recorded.read("tollgate_endpoint_up(orders, other)");
+    assert_eq!((series(&recorded, UP, "10.0.3.255"), other()), (Some(1.0), Some(2.0)));
+    assert_eq!(recorded.count("tollgate_endpoints_capped_total(orders)"), 2);
+    let last = cluster.endpoints().pop().unwrap();
+    assert_eq!(&**last.name(), "10.0.4.1:1", "people are told its own name");
+    drop(last);
+
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+    std::fs::write(&path, list(0, 1)).unwrap();
+    time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(other(), None);
+    std::fs::write(&path, list(2000, 2002)).unwrap();
+    reread(&cluster).await;
+    assert_eq!(series(&recorded, UP, "10.0.7.208"), Some(1.0));
+    assert_eq!((series(&recorded, UP, "10.0.7.209"), other()), (Some(1.0), None));
 }

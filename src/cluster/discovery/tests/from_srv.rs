@@ -48,7 +48,7 @@ fn srv_cluster(zone: &Zone) -> Arc<Cluster> {
     let mut endpoint = EndpointPlan::new(Target::Srv("_db._tcp.example".into()));
     endpoint.zone = Some("east".into());
     plan.endpoints.push(endpoint);
-    Cluster::with_resolver(Arc::new(plan), &NoopRecorder, Box::new(zone.clone()))
+    Cluster::with_resolver(Arc::new(plan), &Metrics::new(), Box::new(zone.clone()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +109,7 @@ async fn an_address_that_another_name_has_as_well_is_not_removed_with_the_first(
     zone.host("a", Some("10.0.0.1"));
     zone.host("b", Some("10.0.0.1"));
     let plan = Arc::new(plan(&[("a", 5000), ("b", 5000)]));
-    let cluster = Cluster::with_resolver(plan, &NoopRecorder, Box::new(zone.clone()));
+    let cluster = Cluster::with_resolver(plan, &Metrics::new(), Box::new(zone.clone()));
     cluster.resolve().await;
     let shared = cluster.endpoints()[0].clone();
     zone.host("a", Some("10.0.0.2"));
