@@ -44,13 +44,11 @@ fn before(service: &Scripted) -> Tollgate {
 
 #[test]
 fn what_is_no_http_is_answered_by_502() {
-    let endless = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(100_000));
     let cases = [
         "SSH-2.0-OpenSSH_9.6\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\ncontent-length: five\r\n\r\nhello",
         "HTTP/1.1 2x0 OK\r\n\r\n",
-        endless.as_str(),
     ];
     for case in cases {
         let (_service, tollgate) = saying(case.into());

@@ -12,6 +12,7 @@ mod metrics;
 mod prose;
 mod threat_model;
 mod troubleshooting;
+mod violations;
 
 use std::{fs, path::PathBuf};
 

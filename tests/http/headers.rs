@@ -51,13 +51,27 @@ fn services_are_told_who_asks_and_clients_can_not_make_it_up() {
             .header("x-forwarded-for", "6.6.6.6")
             .header("x-forwarded-proto", "https")
             .header("x-forwarded-host", "evil.example")
-            .header("forwarded", "for=6.6.6.6");
+            .header("forwarded", "for=6.6.6.6")
+            .header("x-real-ip", "6.6.6.6")
+            .header("true-client-ip", "6.6.6.6")
+            .header("x-forwarded-port", "443")
+            .header("x_real_ip", "6.6.6.6")
+            .header("x-forwarded-prefix", "/evil");
         client.ask(ask);
         let asked = &service.asked()[0];
         assert_eq!(asked.header("x-forwarded-for"), "127.0.0.1", "{asks:?} {answers:?}");
         assert_eq!(asked.header("x-forwarded-proto"), "http");
         assert_eq!(asked.header("x-forwarded-host"), HOST);
-        assert_eq!(asked.header("forwarded"), "");
+        for name in [
+            "forwarded",
+            "x-real-ip",
+            "true-client-ip",
+            "x-forwarded-port",
+            "x_real_ip",
+            "x-forwarded-prefix",
+        ] {
+            assert_eq!(asked.header(name), "", "{name}");
+        }
         assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "127.0.0.1");
     }
 }
@@ -71,12 +85,14 @@ fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
         .header("x-forwarded-for", "6.6.6.6, 10.0.0.1")
         .header("x-forwarded-for", "10.0.0.2")
         .header("x-forwarded-proto", "https")
-        .header("x-forwarded-host", "front.example");
+        .header("x-forwarded-host", "front.example")
+        .header("x-real-ip", "10.0.0.1");
     client.ask(ask);
     let asked = &service.asked()[0];
     assert_eq!(asked.header("x-forwarded-for"), "10.0.0.1, 10.0.0.2, 127.0.0.1");
     assert_eq!(asked.header("x-forwarded-proto"), "https");
     assert_eq!(asked.header("x-forwarded-host"), "front.example");
+    assert_eq!(asked.header("x-real-ip"), "10.0.0.1");
     assert_eq!(tollgate.logged(1, |_| true)[0]["client"], "10.0.0.1");
 }
 

@@ -13,6 +13,7 @@ mod guards;
 mod half_closed;
 mod headers;
 mod heads;
+mod lengths;
 mod log_lines;
 mod pool;
 mod retries;

@@ -1,13 +1,16 @@
 //! Attempts: a request is sent to an endpoint, and where that fails to another one, as far as its
 //! route has it.
 
+mod address;
 mod answered;
 
+pub(crate) use address::address;
 pub(crate) use answered::Answered;
 
 use crate::{
     body::Body,
     facts::{Flags, Went},
+    hygiene,
     pool::Pool,
     proxy::{Endpoint, Unreachable},
     record::{Record, Underway},
@@ -18,7 +21,7 @@ use crate::{
     wire::Wire,
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri,
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
 };
 use hyper::{body::Incoming, client::conn::TrySendError};
 use operation::{Close, Outcome, Reason};
@@ -60,6 +63,8 @@ pub(crate) enum Failed {
     TimedOut,
     /// The request's body is longer than it may be.
     TooLarge,
+    /// The request's head is longer than the endpoint takes, which is so many bytes.
+    HeadTooLarge(u32),
     /// The client broke off.
     Client,
 }
@@ -75,6 +80,10 @@ pub(crate) enum Lost {
     Stream,
     /// What was answered is no HTTP.
     Unreadable,
+    /// What was answered contradicts itself about its length, or has a coding that nobody knows.
+    Contradicts,
+    /// The head of the answer is longer than it may be.
+    HeadTooLarge,
 }
 
 impl Failed {
@@ -84,9 +93,11 @@ impl Failed {
             Failed::Unreachable(it) if it.reason == Reason::Overloaded => None,
             Failed::Unreachable(_) => Some(Failure::Connect),
             Failed::Lost(Lost::Refused) => Some(Failure::Refused),
+            // It would be as long again.
+            Failed::Lost(Lost::HeadTooLarge) => None,
             Failed::Lost(_) | Failed::Taken(_) => Some(Failure::Reset),
             Failed::TimedOut => Some(Failure::PerTryTimeout),
-            Failed::TooLarge | Failed::Client => None,
+            Failed::TooLarge | Failed::HeadTooLarge(_) | Failed::Client => None,
         }
     }
 
@@ -94,6 +105,8 @@ impl Failed {
     fn outcome(&self) -> Outcome {
         match self {
             Failed::Taken(_) | Failed::TooLarge | Failed::Client => Outcome::Cancelled,
+            // The endpoint is well: it is the proxy that has a limit, or the client that is over one.
+            Failed::HeadTooLarge(_) | Failed::Lost(Lost::HeadTooLarge) => Outcome::Cancelled,
             Failed::Unreachable(_) | Failed::Lost(_) | Failed::TimedOut => Outcome::Lost,
         }
     }
@@ -221,7 +234,12 @@ impl Errand<'_> {
             let fresh = wire.is_fresh();
             let failed = match self.heeds(&mut wire).await {
                 Ok(response) => {
-                    let (head, body) = response.into_parts();
+                    let (mut head, body) = response.into_parts();
+                    if let Err(lost) = self.reads(&mut head) {
+                        let failed = Failed::Lost(lost);
+                        trip.over(failed.outcome());
+                        return Err(failed);
+                    }
                     let trip = trip.answered();
                     let body = Body::Incoming(body);
                     return Ok(Box::new(Answered { head, body, wire, trip }));
@@ -239,6 +257,15 @@ impl Errand<'_> {
             facts.flag(Flags::STALE);
             reached = self.pool.fresh(self.hash, endpoint).await;
         }
+    }
+
+    /// Whether an answer's head is one that may go on.
+    fn reads(&self, head: &mut response::Parts) -> Result<(), Lost> {
+        let long = || hygiene::length::in_http2(&head.headers) > self.pool.max_head();
+        if head.version >= Version::HTTP_2 && long() {
+            return Err(Lost::HeadTooLarge);
+        }
+        hygiene::length::answer(head).map_err(|_| Lost::Contradicts)
     }
 
     fn went(&self, wire: Option<&Wire>) {
@@ -266,7 +293,11 @@ impl Errand<'_> {
         let mut body = Upload::new(&self.source, Some(self.record));
         body.paced(self.pace.map(crate::pace::Pace::new));
         let mut request = Request::from_parts(self.head.clone(), body);
-        address(&mut request, self.authority.as_ref(), self.pool.speaks_http2());
+        let (http2, endpoint) = (self.pool.speaks_http2(), Rc::clone(wire.lease()));
+        address(&mut request, self.authority.as_ref(), endpoint.name(), http2);
+        if let Some(limit) = wire.over_limit(&request) {
+            return Err(Failed::HeadTooLarge(limit));
+        }
         if !self.pool.speaks_http2() {
             self.listen(&mut request);
         }
@@ -320,25 +351,6 @@ fn covers(retry: &Retry, failure: Failure, method: &Method) -> bool {
     }
 }
 
-/// Puts in a request whom it is for, as the version has it.
-pub(crate) fn address(request: &mut Request<Upload>, authority: Option<&HeaderValue>, http2: bool) {
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    (parts.scheme, parts.authority) = (None, None);
-    if http2 {
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(header::HOST);
-        let named = authority.map(HeaderValue::as_bytes).unwrap_or(b"localhost");
-        parts.scheme = Some(uri::Scheme::HTTP);
-        parts.authority = uri::Authority::try_from(named).ok();
-    } else {
-        *request.version_mut() = Version::HTTP_11;
-        // A client of HTTP/1.0 need not say whom it asks.
-        let named = authority.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        request.headers_mut().insert(header::HOST, named);
-    }
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-}
-
 /// How an attempt was lost.
 fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
     if error.message().is_some() {
@@ -353,7 +365,9 @@ fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
     match () {
         () if unprocessed => Lost::Refused,
         () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => Lost::Stream,
+        () if error.is_parse_too_large() => Lost::HeadTooLarge,
         () if error.is_parse() => Lost::Unreadable,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => Lost::Unreadable,
         () => Lost::Reset,
     }
 }

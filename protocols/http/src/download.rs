@@ -47,6 +47,8 @@ struct Watched {
     passed: u64,
     /// What passes before a cut is with the client's connection already.
     handed: bool,
+    /// The answer breaks off as soon as that is so.
+    broken: Option<(End, BodyError)>,
     offer: Offer,
     /// Held for as long as the operation is under way.
     _permit: Option<Box<dyn std::any::Any>>,
@@ -156,6 +158,7 @@ impl Download {
             translated,
             passed: 0,
             handed: false,
+            broken: None,
             _permit: permit,
         };
         let mut download = Self { body, watched: Some(Box::new(watched)) };
@@ -179,6 +182,23 @@ impl Download {
         }
         let end = told.unwrap_or_else(|| watched.dialect.judge_trailers(trailers).into());
         watched.end(&end);
+    }
+
+    /// The answer ends before its end. What has come of it is written first, its head above all:
+    /// hyper drops all that it has not written when a body breaks off.
+    fn break_off(
+        &mut self,
+        cx: &Context<'_>,
+        end: End,
+        why: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(watched) = &mut self.watched else { return self.fail(&end, why) };
+        if std::mem::replace(&mut watched.handed, true) {
+            return self.fail(&end, why);
+        }
+        watched.broken = Some((end, why));
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The answer ends before its end.
@@ -273,6 +293,10 @@ impl http_body::Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let download = &mut *self;
+        let broken = download.watched.as_mut().and_then(|it| it.broken.take());
+        if let Some((end, why)) = broken {
+            return download.fail(&end, why);
+        }
         if let Some(pace) = download.watched.as_mut().and_then(|it| it.pace.as_mut()) {
             ready!(pace.poll(cx));
         }
@@ -288,7 +312,7 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(why))) => {
-                download.fail(&End::of(Outcome::Lost, "upstream_reset"), why)
+                download.break_off(cx, End::of(Outcome::Lost, "upstream_reset"), why)
             }
             Poll::Ready(None) => {
                 download.finish(None);
@@ -296,7 +320,7 @@ impl http_body::Body for Download {
             }
             Poll::Pending => {
                 let (end, why) = ready!(download.poll_watch(cx));
-                download.fail(&end, why)
+                download.break_off(cx, end, why)
             }
         }
     }

@@ -7,6 +7,7 @@ mod authority;
 mod check;
 pub(crate) mod folded;
 mod forwarded;
+pub(crate) mod length;
 mod trace;
 mod upgrade;
 
@@ -186,6 +187,11 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) {
     for name in &ENDS_HERE {
         headers.remove(name);
     }
+}
+
+/// Whether whoever sent these headers closes its connection.
+pub(crate) fn closes(headers: &HeaderMap) -> bool {
+    tokens(headers, &CONNECTION).any(|it| it.eq_ignore_ascii_case(b"close"))
 }
 
 /// The headers that `connection` names, which end here. Those that everybody on the way must see

@@ -212,6 +212,7 @@ impl Line {
             self.notes.owes_since.set(in_head.then(Instant::now));
         }
         self.in_head = in_head;
+        self.notes.in_body.set(screen.in_body());
         if direct && look.passes == fresh.len() && look.fault.is_none() {
             return true;
         }

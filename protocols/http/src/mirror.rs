@@ -29,10 +29,15 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
     serving.record.facts.flag(Flags::MIRRORED);
     let body = Upload::new(&errand.source, None);
     let mut request = Request::from_parts(errand.head.clone(), body);
-    address(&mut request, errand.authority.as_ref(), pool.speaks_http2());
+    let authority = errand.authority.clone();
     spawn_local(async move {
         let sent = timeout(PATIENCE, async {
             let mut wire = pool.reach(None, &[]).await.ok()?;
+            let lease = Rc::clone(wire.lease());
+            address(&mut request, authority.as_ref(), lease.name(), pool.speaks_http2());
+            if wire.over_limit(&request).is_some() {
+                return None;
+            }
             let trip = crate::record::Trip::begin(wire.lease());
             let answer = wire.send(request).await.ok()?;
             let outcome =

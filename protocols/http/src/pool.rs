@@ -82,6 +82,11 @@ impl Pool {
         &self.cluster
     }
 
+    /// How many bytes an answer's head may have.
+    pub(crate) fn max_head(&self) -> usize {
+        self.plan.max_head
+    }
+
     pub(crate) fn speaks_http2(&self) -> bool {
         self.plan.http2
     }

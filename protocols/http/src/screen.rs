@@ -41,13 +41,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What is over them in a head of HTTP/2, whose bytes no screen has seen. Its framing has
-    /// counted them.
+    /// What is over them in a head of HTTP/2, whose bytes no screen has seen. Its framing lets some
+    /// more pass, so that there is somebody to tell.
     pub fn fault(&self, head: &http::request::Parts) -> Option<Fault> {
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         match () {
             () if target > self.target_bytes => Some(fault::TARGET_TOO_LONG),
             () if head.headers.len() > self.headers => Some(fault::TOO_MANY_HEADERS),
+            () if target + crate::hygiene::length::in_http2(&head.headers) > self.head_bytes => {
+                Some(fault::HEAD_TOO_LARGE)
+            }
             () => None,
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     proxy::{Door, Patience, Phase},
     server::Server,
     visit::Visit,
-    wire::Here,
+    wire::{Here, list_size},
 };
 use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response, Version, header};
@@ -43,6 +43,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// reset for its faults, before its connection ends (CVE-2023-44487, CVE-2025-8671).
 const MOST_RESETS: usize = 100;
 
+/// How long a body may be that is read to its end though nobody wants it, in bytes.
+const SMALL: u64 = 4 * 1024;
+
 /// A time that never comes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -71,9 +74,15 @@ impl Service<Request<Incoming>> for Each {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let visit = Rc::clone(&self.0);
         let http1 = request.version() < Version::HTTP_2;
-        let bare = !http1 && request.method() == Method::HEAD;
+        let head = request.method() == Method::HEAD;
+        let bare = !http1 && head;
+        let old = request.version() == Version::HTTP_10;
+        // What hyper has read with the head it reads to its end by itself.
+        let small = request.body().size_hint().exact().is_some_and(|size| size <= SMALL);
+        let comes = !request.body().is_end_stream();
         Box::pin(async move {
             visit.notes.due.set(true);
+            visit.notes.unread.set(comes);
             let answer = exchange(Rc::clone(&visit), request).await;
             visit.notes.due.set(false);
             let mut answer = answer?;
@@ -84,9 +93,12 @@ impl Service<Request<Incoming>> for Each {
             if visit.tunnel.borrow().is_none() {
                 visit.notes.answered.set(visit.notes.answered.get() + 1);
             }
-            if http1 && visit.is_last() {
-                let close = HeaderValue::from_static("close");
-                answer.headers_mut().insert(header::CONNECTION, close);
+            let notes = &visit.notes;
+            let cut = notes.unread.get() && (notes.in_body.get() || !small);
+            // Only its end tells a client of HTTP/1.0 where such an answer ends.
+            let endless = old && !head && answer.body().size_hint().exact().is_none();
+            if http1 && (visit.is_last() || cut || endless) {
+                say_last(&mut answer, old);
             }
             Ok(answer)
         })
@@ -188,6 +200,17 @@ enum Ended {
     Watched(Close),
 }
 
+/// Says that the connection ends with this answer.
+fn say_last(answer: &mut Response<Download>, old: bool) {
+    if old {
+        // hyper adds `keep-alive` for such a client, unless the answer itself is of that version: then
+        // nothing is said, which is a close.
+        *answer.version_mut() = Version::HTTP_10;
+        return;
+    }
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// An answer to HEAD. Over HTTP/1 hyper itself leaves bodies out.
 fn without_body(answer: Response<Download>) -> Response<Download> {
     let (mut head, body) = answer.into_parts();
@@ -257,7 +280,7 @@ impl Connection {
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_concurrent_streams(plan.max_streams)
-                .max_header_list_size(u32::try_from(plan.max_head).unwrap_or(u32::MAX))
+                .max_header_list_size(list_size(plan.max_head))
                 .max_pending_accept_reset_streams(MOST_RESETS)
                 .max_local_error_reset_streams(MOST_RESETS);
             return Connection::Http2(Box::new(builder.serve_connection(line, each)));

@@ -142,6 +142,13 @@ impl Serving {
             late = self.late(went_on, Some(&source)) => return Ok(self.refuse_late(late)),
         };
         mirror::send(&self, &errand);
+        let comes = !source.is_sent() && !source.lacks_only_its_end();
+        // A service that answers early may read on, unless it was not even asked to begin.
+        let reads_on = result.as_ref().is_ok_and(|answered| {
+            let unasked = waits && source.is_untouched();
+            !unasked && !hygiene::closes(&answered.head.headers)
+        });
+        self.visit.notes.unread.set(comes && !reads_on);
         match result {
             Ok(answered) => {
                 if source.lacks_only_its_end() {

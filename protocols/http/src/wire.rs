@@ -3,18 +3,21 @@
 //! One of HTTP/1 is polled by whoever uses it: a request, its answer and both connections are one
 //! task, and no message passes between tasks. One of HTTP/2 is shared, and so has a task of its own.
 
+mod greeting;
 mod socket;
 
 use crate::{
+    hygiene::length,
     proxy::{Lease, Wish},
     upload::Upload,
 };
+use greeting::Greeted;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use socket::Socket;
 use std::{
     cell::{Cell, RefCell},
@@ -144,6 +147,8 @@ pub(crate) struct Shared {
     pub(crate) lease: Rc<dyn Lease>,
     /// How many streams the service bears.
     limit: Box<dyn Fn() -> usize>,
+    /// How many bytes of a head it takes, once it has told.
+    takes: Rc<Cell<Option<u32>>>,
     streams: Cell<usize>,
     carried: Cell<u64>,
     /// Since when it has no stream.
@@ -163,10 +168,11 @@ impl Shared {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+            .max_header_list_size(list_size(max_head))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let takes = Rc::default();
+        let (sender, connection) = builder.handshake(Greeted::new(stream, &takes)).await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
@@ -189,6 +195,7 @@ impl Shared {
             sender,
             lease,
             limit,
+            takes,
             streams: Cell::new(0),
             carried: Cell::new(0),
             rests_since: Cell::new(Instant::now()),
@@ -274,6 +281,14 @@ impl Wire {
         .await
     }
 
+    /// How many bytes of a head the service takes, if this request has more. Some services end the
+    /// whole connection over it, on which there are the requests of others too.
+    pub(crate) fn over_limit(&self, request: &Request<Upload>) -> Option<u32> {
+        let Wire::Stream(stream) = self else { return None };
+        let takes = stream.0.takes.get()?;
+        (size_in_http2(request) > takes as usize).then_some(takes)
+    }
+
     pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
         match self {
             Wire::Own(own) => &own.lease,
@@ -288,6 +303,23 @@ impl Wire {
             Wire::Stream(stream) => stream.0.carried.get() <= 1,
         }
     }
+}
+
+/// How large a head h2 lets pass whose limit is this. Of one that is larger nothing is left to tell
+/// what was wrong with it; so it has some more room, and the limit is held elsewhere.
+pub(crate) fn list_size(max_head: usize) -> u32 {
+    u32::try_from(max_head.saturating_mul(2)).unwrap_or(u32::MAX)
+}
+
+/// How large a request's head is as HTTP/2 counts it (RFC 9113, 6.5.2).
+fn size_in_http2(request: &Request<Upload>) -> usize {
+    let of = |name: &str, value: usize| name.len() + value + 32;
+    let uri = request.uri();
+    let own = of(":method", request.method().as_str().len())
+        + of(":scheme", uri.scheme_str().map_or(0, str::len))
+        + of(":authority", uri.authority().map_or(0, |it| it.as_str().len()))
+        + of(":path", uri.path_and_query().map_or(0, |it| it.as_str().len()));
+    own + length::in_http2(request.headers())
 }
 
 impl fmt::Debug for Wire {

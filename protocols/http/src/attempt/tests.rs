@@ -68,6 +68,9 @@ fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
         (Failed::Lost(Lost::Stream), Some(Failure::Reset), Outcome::Lost),
         (Failed::Lost(Lost::Unreadable), Some(Failure::Reset), Outcome::Lost),
         (Failed::Taken(Close::EndpointRemoved), Some(Failure::Reset), Outcome::Cancelled),
+        (Failed::Lost(Lost::Contradicts), Some(Failure::Reset), Outcome::Lost),
+        (Failed::Lost(Lost::HeadTooLarge), None, Outcome::Cancelled),
+        (Failed::HeadTooLarge(9), None, Outcome::Cancelled),
         (Failed::TimedOut, Some(Failure::PerTryTimeout), Outcome::Lost),
         (Failed::TooLarge, None, Outcome::Cancelled),
         (Failed::Client, None, Outcome::Cancelled),
@@ -84,7 +87,7 @@ fn whom_a_request_is_for_is_told_as_its_version_has_it() {
         let body = Upload::new(&Source::new(Body::Empty, 0, None, None), None);
         let asked = Request::get("http://other.example/a?b").header("host", "other.example");
         let mut request = asked.body(body).unwrap();
-        address(&mut request, authority, http2);
+        address(&mut request, authority, "shop-1:80", http2);
         let host = request.headers().get("host").map(|it| it.to_str().unwrap().to_owned());
         (request.uri().to_string(), host, request.version())
     };
@@ -94,6 +97,6 @@ fn whom_a_request_is_for_is_told_as_its_version_has_it() {
     let two = request(true, Some(&shop));
     assert_eq!(two, ("http://shop.example:8080/a?b".to_owned(), None, Version::HTTP_2));
     // A client of HTTP/1.0 may have said nothing.
-    assert_eq!(request(false, None), ("/a?b".to_owned(), host(""), Version::HTTP_11));
-    assert_eq!(request(true, None).0, "http://localhost/a?b");
+    assert_eq!(request(false, None), ("/a?b".to_owned(), host("shop-1:80"), Version::HTTP_11));
+    assert_eq!(request(true, None).0, "http://shop-1:80/a?b");
 }

@@ -14,16 +14,13 @@ pub(crate) const VIOLATION: Violation = Violation("folded_name");
 
 /// Headers that the proxy writes, or reads for its own sake, in lower case, besides those that no
 /// trailer may be.
-const OWN: [&str; 10] = [
+const OWN: [&str; 7] = [
     "forwarded",
     "http2-settings",
     "traceparent",
     "tracestate",
     "user-agent",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
     "x-request-id",
 ];
 
@@ -76,6 +73,7 @@ pub(crate) fn take_away(headers: &mut HeaderMap, routes: &[HeaderName]) -> (usiz
 fn counts(name: &str, routes: &[HeaderName]) -> bool {
     is_forbidden_trailer(name.as_bytes())
         || OWN.contains(&name)
+        || super::forwarded::is_claim(name)
         || routes.iter().any(|it| fold(it.as_str()) == name)
 }
 

@@ -61,6 +61,9 @@ pub(super) fn forward(headers: &mut HeaderMap, around: &Around<'_>) -> IpAddr {
     if style == Style::Off {
         return client;
     }
+    if around.hygiene.trusted_hops == 0 {
+        take_away_claims(headers);
+    }
     // Both have to be told the same, or a service could be told by the client itself.
     if around.hygiene.trusted_hops == 0 {
         if !style.has_x() {
@@ -79,6 +82,32 @@ pub(super) fn forward(headers: &mut HeaderMap, around: &Around<'_>) -> IpAddr {
         x_forwarded(headers, around);
     }
     client
+}
+
+/// Other headers by which proxies tell services who asks and what was asked for. Tollgate writes
+/// none of them.
+const CLAIMS: [&str; 6] = [
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-real-ip",
+];
+
+/// Whether services learn from a header who asks, or what the client has asked for.
+pub(super) fn is_claim(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || CLAIMS.contains(&name)
+}
+
+/// Takes away what a client claims of itself, but for what is written anew.
+fn take_away_claims(headers: &mut HeaderMap) {
+    let claims = |name: &&HeaderName| is_claim(name.as_str());
+    let own = [FOR, PROTO, HOST];
+    // Nearly no request has any.
+    while let Some(name) = headers.keys().find(|it| claims(it) && !own.contains(it)).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// The address that the furthest proxy which is trusted saw, or the nearest to it that can be read.

@@ -35,6 +35,10 @@ pub(crate) struct Notes {
     pub(crate) broken: Cell<bool>,
     /// A client that has ended its half may wait for its answer.
     pub(crate) half_close: Cell<bool>,
+    /// The rest of a request's body has not come.
+    pub(crate) in_body: Cell<bool>,
+    /// The request's body is not read to its end, so that its connection can hardly go on.
+    pub(crate) unread: Cell<bool>,
     /// A request was read, and its answer has not begun.
     pub(crate) due: Cell<bool>,
     /// The client closed its connection while an answer was due.

@@ -53,7 +53,7 @@ pub(super) const INVALID_VERSION: Fault =
 pub(super) const UNSUPPORTED_VERSION: Fault =
     fault(505, "unsupported_version", "this port speaks HTTP/1.1 and HTTP/1.0 in this form only");
 pub(super) const TARGET_TOO_LONG: Fault =
-    fault(414, "target_too_long", "the request line's target is longer than the limit");
+    fault(414, "target_too_long", "the request's target is longer than the limit (max_target)");
 pub(super) const INVALID_TARGET: Fault = bad(
     "invalid_target",
     "the target has characters that a URI can't have, or none of its forms; percent-encode them",
@@ -72,10 +72,13 @@ pub(super) const CONNECT_TARGET: Fault =
     bad("connect_target", "the target of CONNECT is not host:port");
 
 // Fields, RFC 9112 §5.
-pub(super) const HEAD_TOO_LARGE: Fault =
-    fault(431, "head_too_large", "request line and headers together are larger than the limit");
+pub(super) const HEAD_TOO_LARGE: Fault = fault(
+    431,
+    "head_too_large",
+    "request line and headers together are larger than the limit (max_head)",
+);
 pub(super) const TOO_MANY_HEADERS: Fault =
-    fault(431, "too_many_headers", "the request has more headers than the limit");
+    fault(431, "too_many_headers", "the request has more headers than the limit (max_headers)");
 pub(super) const WHITESPACE_BEFORE_HEADERS: Fault = bad(
     "whitespace_before_headers",
     "the line after the request line begins with whitespace; begin it with a header's name",
@@ -171,7 +174,8 @@ pub(super) const CHUNK_OVERRUN: Fault = bad(
 pub(super) const TRAILERS_TOO_LARGE: Fault =
     fault(431, "trailers_too_large", "the trailers are larger than the limit").in_body();
 pub(super) const TOO_MANY_TRAILERS: Fault =
-    fault(431, "too_many_trailers", "the request has more trailers than the limit").in_body();
+    fault(431, "too_many_trailers", "the request has more trailers than the limit (max_headers)")
+        .in_body();
 pub(super) const FORBIDDEN_TRAILER: Fault = bad(
     "forbidden_trailer",
     "a trailer is a field that frames, routes or authenticates; send it as a header",

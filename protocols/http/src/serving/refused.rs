@@ -3,13 +3,17 @@
 use super::{Late, Serving};
 use crate::{
     attempt::{Failed, Lost},
+    dialect::No,
     download::Download,
     exchange::{Answer, Silence, flawed, refusal},
     record::End,
 };
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use operation::{Close, Outcome, Reason, Refusal, Violation};
 use std::time::Duration;
+
+const UNREADABLE: &str = "what the service answered is no HTTP of the version that it is spoken to \
+                          by, or its head is by far longer than `max_head` of the cluster's `http`";
 
 impl Serving {
     pub(crate) fn refuse_late(&self, late: Late) -> Response<Download> {
@@ -61,9 +65,13 @@ impl Serving {
             }
             Failed::Lost(lost) => {
                 let (close, words) = match lost {
-                    Lost::Unreadable => {
-                        (Close::UpstreamViolation, "what the service answered is no HTTP")
-                    }
+                    Lost::HeadTooLarge => return Ok(self.answer_is_too_large()),
+                    Lost::Unreadable => (Close::UpstreamViolation, UNREADABLE),
+                    Lost::Contradicts => (
+                        Close::UpstreamViolation,
+                        "the service's answer contradicts itself about its length, or has a \
+                         transfer coding other than chunked",
+                    ),
                     Lost::Refused | Lost::Reset | Lost::Stream => {
                         (Close::UpstreamReset, "the service went away before it answered")
                     }
@@ -82,9 +90,32 @@ impl Serving {
                 let words = "the request's body is longer than it may be".to_owned();
                 (Reason::TooLarge, words, End::of(Outcome::Rejected, "too_large"))
             }
+            Failed::HeadTooLarge(most) => return Ok(self.head_is_too_large(most)),
             Failed::Client => return self.client_failed(),
         };
         Ok(self.refuse(&Refusal::new(reason, &words), &end))
+    }
+
+    /// The head of the answer is longer than the cluster's may be.
+    fn answer_is_too_large(&self) -> Response<Download> {
+        let words = "the head of the service's answer is longer than `max_head` of the cluster's \
+                     `http`, or has more than 256 lines";
+        self.too_large(StatusCode::BAD_GATEWAY, words, Outcome::Lost)
+    }
+
+    /// The service takes no head of the request's length.
+    fn head_is_too_large(&self, most: u32) -> Response<Download> {
+        let words = format!("the service takes heads of at most {most} bytes");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        self.too_large(status, &words, Outcome::Rejected)
+    }
+
+    fn too_large(&self, status: StatusCode, words: &str, outcome: Outcome) -> Response<Download> {
+        let refusal = Refusal::new(Reason::TooLarge, words);
+        let answer = self.visit.server.dialect.refuse(Some(&self.asked), &No { refusal, status });
+        self.record.facts.status.set(Some(answer.status()));
+        self.record.settle(&End::of(outcome, Reason::TooLarge.as_str()));
+        answer.map(Download::plain)
     }
 
     /// The client broke off, or sent a body that can't be read.
