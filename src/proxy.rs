@@ -253,9 +253,10 @@ fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
-        let socket = listener::bind(listener.address).with_context(|| {
-            format!("listener `{}` can't listen on {}", listener.name, listener.address)
-        })?;
+        let socket =
+            listener::bind(listener.address, listener.tcp_user_timeout).with_context(|| {
+                format!("listener `{}` can't listen on {}", listener.name, listener.address)
+            })?;
         let address = socket.local_addr()?;
         listeners.push(Listener::new(Arc::clone(listener), address, index, plan.workers));
         sockets.push(Socket { listener: index, socket });

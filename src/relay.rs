@@ -164,7 +164,11 @@ pub fn relay<C: Codec>(
         Ok(()) => relay,
         Err(close) => {
             relay.settle_open(close);
-            if relay.says_goodbye(close) { relay } else { Box::pin(std::future::ready(close)) }
+            if relay.says_goodbye(close, false) {
+                relay
+            } else {
+                Box::pin(std::future::ready(close))
+            }
         }
     }
 }
@@ -180,8 +184,13 @@ impl<C: Codec> Future for Relay<C> {
             return self.poll_goodbye(close, cx);
         }
         let close = ready!(self.work(cx));
+        let cut = self.cuts_short(close);
         self.settle_open(close);
-        if self.says_goodbye(close) { self.poll_goodbye(close, cx) } else { Poll::Ready(close) }
+        if self.says_goodbye(close, cut) {
+            self.poll_goodbye(close, cx)
+        } else {
+            Poll::Ready(close)
+        }
     }
 }
 
@@ -326,10 +335,16 @@ impl<C: Codec> Relay<C> {
     fn settle_open(&mut self, close: Close) {
         self.now = None;
         let stream = self.is_stream();
-        let mut silent = || self.open.oldest().is_some_and(|open| open.reply_bytes == 0);
-        // A service that hangs up on its client without a word did not serve it.
-        let end = if stream && close == Close::Upstream && silent() {
+        let oldest = self.open.oldest().filter(|open| stream && open.reply_bytes == 0);
+        let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);
+        let late =
+            matches!(close, Close::IdleTimeout | Close::HalfCloseTimeout | Close::MaxDuration);
+        // A service that hangs up on its client without a word did not serve it, and neither did one
+        // that left what the client asked without a word until the time was over.
+        let end = if oldest.is_some() && close == Close::Upstream {
             End::bare(Outcome::Lost, Some("no_reply"))
+        } else if asked && late {
+            End::bare(Outcome::Lost, Some(close.as_str()))
         } else {
             End::bare(close.outcome(stream), Some(close.as_str()))
         };
@@ -343,17 +358,20 @@ impl<C: Codec> Relay<C> {
         }
     }
 
+    /// Why a connection ends whose socket on this side failed.
+    fn broken(&self, side: Side, error: &io::Error) -> Close {
+        let (towards, reset) = match side {
+            Side::Client => (&self.down, Close::ClientReset),
+            Side::Server => (&self.up, Close::UpstreamReset),
+        };
+        // The system gave up on a peer that took nothing, before `write_timeout` did.
+        let timed_out = error.kind() == io::ErrorKind::TimedOut && towards.stalled.is_some();
+        if timed_out { Close::WriteTimeout } else { reset }
+    }
+
     /// What is known of the connection, for whoever settles an operation.
     fn facts(&self) -> Facts<'_, C> {
         Facts::new(&self.codec, &self.door)
-    }
-}
-
-/// Why a connection ended whose socket failed.
-fn broken(side: Side, _: &io::Error) -> Close {
-    match side {
-        Side::Client => Close::ClientReset,
-        Side::Server => Close::UpstreamReset,
     }
 }
 

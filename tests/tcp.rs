@@ -257,10 +257,11 @@ fn a_session_at_rest_is_closed_and_one_that_talks_is_not() {
     let (mut client, mut server) = upstream.session(&tollgate);
     assert!(talk(&mut client, &mut server, Duration::from_millis(1200)), "closed while it talked");
     let rested = Instant::now();
-    assert!(client.rest().is_empty());
+    // Whether all has been said only the two ends know, so that neither hears an end in good order.
+    assert!(client.breaks().is_empty());
     // The last byte was read by the proxy before it came here.
     assert!(rested.elapsed() >= Duration::from_millis(400), "{:?}", rested.elapsed());
-    server.ends();
+    server.breaks();
     ended(&tollgate, "idle_timeout", "ok");
 }
 
@@ -335,26 +336,88 @@ fn a_session_in_which_somebody_spoke_may_be_silent_for_longer() {
 }
 
 #[test]
-fn a_client_s_reset_ends_the_session_at_the_server() {
+fn a_question_that_was_left_unanswered_until_the_session_was_idle_is_lost() {
+    for limit in ["idle_timeout", "max_connection_duration"] {
+        let upstream = Upstream::start();
+        let tollgate = Tollgate::tcp(upstream.address(), &format!("{limit}: 300ms"));
+        let (mut client, mut server) = upstream.session(&tollgate);
+        client.send(b"query");
+        server.expect(b"query");
+        client.breaks();
+        let reason = if limit == "idle_timeout" { limit } else { "max_duration" };
+        let line = ended(&tollgate, reason, "lost");
+        assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&5.into(), &0.into()));
+    }
+}
+
+#[test]
+fn a_server_that_ignores_its_client_s_end_keeps_the_session_for_the_half_close_timeout() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "half_close_timeout: 300ms");
+    let (mut client, mut server) = upstream.session(&tollgate);
+    client.send(b"query");
+    server.expect(b"query");
+    server.send(b"answer");
+    client.expect(b"answer");
+    let ended_at = Instant::now();
+    drop(client);
+    assert!(server.rest().is_empty(), "the client's end is passed on at once");
+    ended(&tollgate, "half_close_timeout", "ok");
+    assert!(ended_at.elapsed() >= Duration::from_millis(300), "{:?}", ended_at.elapsed());
+    assert!(server.try_send(b"anybody?").is_err(), "the server was not reset");
+}
+
+#[test]
+fn an_answer_that_comes_bit_by_bit_after_its_client_s_end_is_whole() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "half_close_timeout: 1s");
+    let (mut client, mut server) = upstream.session(&tollgate);
+    client.send(&[7; MIB]);
+    client.finish();
+    assert!(server.rest() == [7; MIB], "not what the client said");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        client.hears_nothing(Duration::from_millis(200));
+        server.send(b"tick");
+        client.expect(b"tick");
+    }
+    server.finish();
+    assert!(client.rest().is_empty());
+    ended(&tollgate, "client", "ok");
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_is_given_up_by_the_system() {
+    let upstream = Upstream::start();
+    let limits = "tcp_user_timeout: 500ms, write_timeout: 10m";
+    let tollgate = Tollgate::tcp(upstream.address(), limits);
+    let (client, mut server) = upstream.session(&tollgate);
+    // A window that is shut for good is to the system what a peer is that has vanished.
+    flood(&mut server);
+    ended(&tollgate, "write_timeout", "cancelled");
+    drop(client);
+}
+
+#[test]
+fn a_client_s_reset_is_a_reset_at_the_server() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
     client.send(b"half a quest");
     server.expect(b"half a quest");
     client.reset();
-    server.ends();
+    server.breaks();
     ended(&tollgate, "client_reset", "cancelled");
 }
 
 #[test]
-fn a_server_s_reset_ends_the_session_at_the_client() {
+fn a_server_s_reset_is_a_reset_at_the_client() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
     server.send(b"half an answ");
-    client.expect(b"half an answ");
     server.reset();
-    client.ends();
+    assert_eq!(client.breaks(), b"half an answ");
     ended(&tollgate, "upstream_reset", "lost");
 }
 
@@ -366,7 +429,22 @@ fn a_reset_after_the_client_s_end_is_the_server_s_all_the_same() {
     client.finish();
     assert!(server.rest().is_empty());
     server.reset();
-    client.ends();
+    client.breaks();
+    ended(&tollgate, "upstream_reset", "lost");
+}
+
+#[test]
+fn the_last_words_of_a_server_that_takes_no_more_are_heard_before_its_reset() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::tcp(upstream.address(), "");
+    let (mut client, mut server) = upstream.session(&tollgate);
+    // What it leaves unread makes its end a reset.
+    client.send(b"two words");
+    server.expect(b"two");
+    server.send(b"enough");
+    drop(server);
+    let heard = client.breaks();
+    assert_eq!(heard, b"enough");
     ended(&tollgate, "upstream_reset", "lost");
 }
 

@@ -5,7 +5,12 @@
 mod support;
 
 use bson::doc;
-use support::{client::RawClient, ends::End, tollgate::Tollgate, wire::op_query};
+use support::{
+    client::RawClient,
+    ends::{End, Upstream},
+    tollgate::Tollgate,
+    wire::op_query,
+};
 
 /// The one connection ended for this reason, and its operation too.
 fn ended(tollgate: &Tollgate, operation: &str) {
@@ -56,4 +61,36 @@ fn a_protocol_without_words_closes_at_once() {
     let tollgate = Tollgate::tcp(support::free_address(), "");
     End::connect(tollgate.listener("wire")).ends();
     ended(&tollgate, "session");
+}
+
+#[test]
+fn a_service_that_resets_in_the_middle_of_a_reply_is_a_reset_to_its_client() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::mongo(upstream.address());
+    let mut client = End::connect(tollgate.listener("db"));
+    let question = op_query(7, "shop.$cmd", &doc! { "ping": 1 });
+    client.send(&question);
+    let mut service = upstream.accept();
+    service.expect(&question);
+    // The head of an OP_REPLY of 100 bytes, and no more.
+    let front = [100, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0];
+    service.send(&front);
+    client.expect(&front);
+    service.reset();
+    assert!(client.breaks().is_empty());
+    let line = &tollgate.logged(1, |line| line["operation"] == "ping")[0];
+    assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"upstream_reset".into()));
+}
+
+#[test]
+fn a_client_that_resets_is_a_reset_to_its_service() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::mongo(upstream.address());
+    let mut client = End::connect(tollgate.listener("db"));
+    let question = op_query(7, "shop.$cmd", &doc! { "ping": 1 });
+    client.send(&question);
+    let mut service = upstream.accept();
+    service.expect(&question);
+    client.reset();
+    assert!(service.breaks().is_empty());
 }

@@ -26,7 +26,7 @@ pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
-use values::{Between, NAME, Size, Workers, is_name};
+use values::{Between, NAME, OrOff, Size, Workers, is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -114,17 +114,17 @@ impl Check<'_> {
         &mut self,
         name: &str,
         at: At,
-        listener: Listener,
+        mut listener: Listener,
         clusters: Option<&[String]>,
         max_connections: usize,
     ) -> Option<ListenerPlan> {
         let hint = "write where clients connect: `address: 127.0.0.1:27017`";
-        let address = self.need("address", at, hint, listener.address);
+        let address = self.need("address", at, hint, listener.address.take());
         if let Some(Located { at, value: Some(text) }) = &address {
             self.take(text.0, format!("the listener `{name}`"), *at);
         }
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
-        let protocol = self.need("protocol", at, &hint, listener.protocol);
+        let protocol = self.need("protocol", at, &hint, listener.protocol.take());
         let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
         let written = protocol.and_then(|written| written.value);
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
@@ -135,8 +135,8 @@ impl Check<'_> {
         let hint = "write the name of one of the `clusters`";
         let routed = written.as_ref().is_some_and(Written::routes);
         let cluster = match !routed && !unreadable {
-            true => self.need("cluster", at, hint, listener.cluster),
-            false => listener.cluster,
+            true => self.need("cluster", at, hint, listener.cluster.take()),
+            false => listener.cluster.take(),
         };
         if let Some(cluster) = &cluster {
             self.refers_to(cluster, clusters);
@@ -155,21 +155,13 @@ impl Check<'_> {
             cluster.as_ref()?;
         }
         let plan = ListenerPlan::new(name, address?.value?.0, protocol?, "");
+        let plan = self.limits(plan, &listener);
         let upstream_connect_mode =
             self.connect_mode(&plan.protocol, listener.upstream_connect_mode);
         Some(ListenerPlan {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
             max_connections: or(listener.max_connections, Between(max_connections)).0,
-            idle_timeout: or(listener.idle_timeout, plan.idle_timeout),
-            max_connection_duration: or(
-                listener.max_connection_duration,
-                plan.max_connection_duration,
-            ),
-            first_byte_timeout: or(listener.first_byte_timeout, plan.first_byte_timeout),
-            handshake_timeout: or(listener.handshake_timeout, plan.handshake_timeout),
-            message_timeout: or(listener.message_timeout, plan.message_timeout),
-            write_timeout: or(listener.write_timeout, plan.write_timeout),
             max_held_bytes: or(listener.max_held_bytes, Size(plan.max_held_bytes as u64))
                 .0
                 .try_into()
@@ -177,6 +169,26 @@ impl Check<'_> {
             on_violation: or(listener.on_violation, plan.on_violation),
             ..plan
         })
+    }
+
+    /// How long a listener waits for its clients and services.
+    fn limits(&mut self, plan: ListenerPlan, listener: &Listener) -> ListenerPlan {
+        let patient = patient(plan.tcp_user_timeout, &listener.write_timeout);
+        let tcp_user_timeout = self.user_timeout(listener.tcp_user_timeout.clone(), patient);
+        ListenerPlan {
+            tcp_user_timeout,
+            idle_timeout: given(&listener.idle_timeout).unwrap_or(plan.idle_timeout),
+            max_connection_duration: given(&listener.max_connection_duration)
+                .unwrap_or(plan.max_connection_duration),
+            first_byte_timeout: given(&listener.first_byte_timeout)
+                .unwrap_or(plan.first_byte_timeout),
+            handshake_timeout: given(&listener.handshake_timeout).unwrap_or(plan.handshake_timeout),
+            message_timeout: given(&listener.message_timeout).unwrap_or(plan.message_timeout),
+            half_close_timeout: given(&listener.half_close_timeout)
+                .unwrap_or(plan.half_close_timeout),
+            write_timeout: given(&listener.write_timeout).unwrap_or(plan.write_timeout),
+            ..plan
+        }
     }
 
     /// When a listener's upstream is connected to: with the client's first byte, unless the
@@ -309,6 +321,15 @@ fn cluster_names(clusters: &Located<Named<Cluster>>) -> Vec<String> {
 /// The value that was given, if it was right.
 fn given<T: Clone>(value: &Given<T>) -> Option<T> {
     value.as_ref().and_then(|located| located.value.as_ref()).map(|text| text.0.clone())
+}
+
+/// How long a client may acknowledge nothing that takes nothing for as long as it may: a peer whose
+/// window is shut is counted as one that is gone.
+fn patient(usual: Option<Duration>, write: &Given<OrOff<Duration>>) -> Option<Duration> {
+    match (given(write), usual) {
+        (Some(write), Some(usual)) => write.map(|write| write.max(usual)),
+        _ => usual,
+    }
 }
 
 fn or<T: Clone>(value: Given<T>, default: T) -> T {

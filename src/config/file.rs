@@ -91,6 +91,13 @@ pub(crate) struct Listener {
     pub(crate) message_timeout: Given<OrOff<Duration>>,
     /// How long a peer may take none of the bytes meant for it, or `off`. Default: `5m`.
     pub(crate) write_timeout: Given<OrOff<Duration>>,
+    /// How long a connection one side of which has ended may move no byte, or `off`. It is for
+    /// connections that carry bytes: `tcp`, `mongo`, and what HTTP is upgraded to. Default: `5m`.
+    pub(crate) half_close_timeout: Given<OrOff<Duration>>,
+    /// How long bytes sent to a client may stay unacknowledged before its connection is given up,
+    /// at most `49d`, or `off` to leave that to the system. Where it is not written, a longer
+    /// `write_timeout` that is holds for it too. Default: `2m`.
+    pub(crate) tcp_user_timeout: Given<OrOff<Duration>>,
     /// How many connections at once. Default: the `max_connections` of the whole proxy.
     pub(crate) max_connections: Given<Count>,
     /// How many bytes of requests may be held, over all connections, until policies can decide

@@ -69,6 +69,10 @@ pub struct ListenerPlan {
     pub message_timeout: Option<Duration>,
     /// How long a peer may take none of the bytes meant for it; `None` means for ever.
     pub write_timeout: Option<Duration>,
+    /// How long nothing may move once one side has ended.
+    pub half_close_timeout: Option<Duration>,
+    /// How long bytes sent to a client may stay unacknowledged; `None` leaves that to the system.
+    pub tcp_user_timeout: Option<Duration>,
     /// How many bytes of requests may be held, over all its connections, until policies can
     /// decide about them.
     pub max_held_bytes: usize,
@@ -105,6 +109,8 @@ impl ListenerPlan {
             handshake_timeout: Some(MINUTE),
             message_timeout: Some(5 * MINUTE),
             write_timeout: Some(5 * MINUTE),
+            half_close_timeout: Some(5 * MINUTE),
+            tcp_user_timeout: Some(2 * MINUTE),
             max_held_bytes: 64 << 20,
             on_violation: OnViolation::Pass,
         }

@@ -69,6 +69,8 @@ fn listener(plan: &ListenerPlan) -> Value {
         "handshake_timeout": or_off(plan.handshake_timeout),
         "message_timeout": or_off(plan.message_timeout),
         "write_timeout": or_off(plan.write_timeout),
+        "half_close_timeout": or_off(plan.half_close_timeout),
+        "tcp_user_timeout": or_off(plan.tcp_user_timeout),
         "max_connections": plan.max_connections,
         "max_held_bytes": Size(plan.max_held_bytes as u64).text(),
         "reserved_connections": plan.reserved_connections,

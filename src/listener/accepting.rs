@@ -7,7 +7,7 @@ use crate::{
 };
 use operation::Close;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
 use std::{
     cell::Cell,
     io,
@@ -32,11 +32,15 @@ pub struct Socket {
 }
 
 /// Binds a listener's socket. Connections inherit its options, which saves setting them again
-/// for each.
+/// for each. `user_timeout` is how long bytes sent to a client may stay unacknowledged: keepalive
+/// finds a client that is gone only while none are.
 ///
 /// # Errors
 /// When the address is taken, or not one of this machine's.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(
+    address: SocketAddr,
+    user_timeout: Option<Duration>,
+) -> io::Result<std::net::TcpListener> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -44,7 +48,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_tcp_nodelay(true)?;
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    socket.set_tcp_user_timeout(user_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -133,10 +138,12 @@ fn hand_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::SockRef;
 
     #[test]
     fn an_accepted_connection_has_its_listener_s_options() {
-        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let patience = Some(Duration::from_secs(120));
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0)), patience).unwrap();
         socket.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         let (accepted, _) = socket.accept().unwrap();
@@ -146,5 +153,6 @@ mod tests {
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
         assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 6);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), patience);
     }
 }

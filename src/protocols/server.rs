@@ -201,6 +201,7 @@ impl web::Door for Visited {
             handshake: plan.handshake_timeout,
             message: plan.message_timeout,
             write: plan.write_timeout,
+            half_close: plan.half_close_timeout,
             idle: plan.idle_timeout,
             life: plan.max_connection_duration,
         }

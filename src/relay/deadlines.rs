@@ -112,6 +112,12 @@ impl<C: Codec> Relay<C> {
         if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.message_since) {
             sooner(since + limit, Some(Close::MessageTimeout));
         }
+        if let Some(limit) = self.plan.half_close_timeout
+            && self.ended_first.is_some()
+            && held == [None; 2]
+        {
+            sooner(self.last_byte + limit, Some(Close::HalfCloseTimeout));
+        }
         // Whoever waits for a reply is not idle, however long it takes.
         if let Some(limit) = self.plan.idle_timeout
             && !self.open.expects_reply()

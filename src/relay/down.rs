@@ -1,6 +1,6 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
-use super::{MESSAGE, Relay, Side, broken, open::End};
+use super::{MESSAGE, Relay, Side, open::End};
 use crate::policy::Way;
 use bytes::Buf;
 use operation::{Close, Codec, Next, Reply};
@@ -41,6 +41,11 @@ impl<C: Codec> Relay<C> {
                     return Poll::Ready(Err(close));
                 }
                 self.down.release(&self.worker.buffers);
+                if self.refused_by_server.is_some() {
+                    // That was no end in good order, and the client must not take it for one.
+                    self.down.shut = true;
+                    return Poll::Ready(Ok(()));
+                }
                 // A client that has gone already needs no telling.
                 let _ = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
                 self.down.shut = true;
@@ -50,11 +55,12 @@ impl<C: Codec> Relay<C> {
             match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
                 Ok(0) => {
                     self.down.eof = true;
+                    self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Server);
                     self.down.pass_rest();
                 }
                 Ok(_) => self.took_bytes(),
-                Err(error) => return Poll::Ready(Err(broken(Side::Server, &error))),
+                Err(error) => return Poll::Ready(Err(self.broken(Side::Server, &error))),
             }
         }
     }
@@ -66,7 +72,7 @@ impl<C: Codec> Relay<C> {
         let mut progress = false;
         let flushed = self.down.poll_flush(cx, &mut self.client, &mut progress);
         self.down.stalled = self.stalled(self.down.stalled, flushed.is_pending(), progress);
-        flushed.map_err(|error| broken(Side::Client, &error))
+        flushed.map_err(|error| self.broken(Side::Client, &error))
     }
 
     /// Writes the refusals whose turn it is: never inside a reply.

@@ -46,9 +46,34 @@ fn poll_ignore(client: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
 }
 
 impl<C: Codec> Relay<C> {
+    /// Whether this end cuts short what was under way, so that an end in good order would have it
+    /// taken for whole. To be asked while operations are still open.
+    pub(super) fn cuts_short(&self, close: Close) -> bool {
+        match close {
+            Close::ClientReset | Close::UpstreamReset => true,
+            // Both have said all that they had to say.
+            Close::Client | Close::Upstream => false,
+            // A policy says how its ends look.
+            Close::Refused | Close::Injected => false,
+            // The client speaks something else, and may be told so.
+            Close::ClientViolation => false,
+            // The service has said nothing at all.
+            Close::OperationTimeout => false,
+            // Of a stream nobody but its two ends knows whether it is whole.
+            _ if self.is_stream() => !self.silent,
+            // Between two messages everybody can tell.
+            _ => self.replying(),
+        }
+    }
+
     /// Whether the client hears of the end before the connection is gone. Otherwise that is to be
-    /// gone now.
-    pub(super) fn says_goodbye(&mut self, close: Close) -> bool {
+    /// gone now. What was `cut` short ends with a reset, for the client and for the service.
+    pub(super) fn says_goodbye(&mut self, close: Close, cut: bool) -> bool {
+        if cut {
+            // Either may be gone already.
+            let _ = (self.client.set_zero_linger(), self.server.set_zero_linger());
+            return false;
+        }
         if self.bent.as_ref().is_some_and(|bent| bent.reset) {
             // It may be gone already.
             let _ = self.client.set_zero_linger();

@@ -52,8 +52,9 @@ impl Open {
             let took = now.saturating_duration_since(self.began);
             match (end.greeting, end.outcome) {
                 (true, Outcome::Ok) => facts.door.greeted(took),
-                // The service is not to blame for a fault that somebody asked for.
-                _ if end.reason == Some(Close::Injected.as_str()) => {
+                // The service is not to blame for a fault that somebody asked for, nor for a
+                // session that was idle: some services answer nothing by design.
+                _ if end.reason.is_some_and(|reason| BLAMELESS.contains(&reason)) => {
                     facts.door.ended(Outcome::Cancelled, took);
                 }
                 _ => facts.door.ended(end.outcome, took),
@@ -84,6 +85,14 @@ impl Open {
         });
     }
 }
+
+/// Ends that say nothing about the service.
+const BLAMELESS: [&str; 4] = [
+    Close::Injected.as_str(),
+    Close::IdleTimeout.as_str(),
+    Close::HalfCloseTimeout.as_str(),
+    Close::MaxDuration.as_str(),
+];
 
 /// How many operations one connection may have under way; beyond that, the oldest is given up.
 const MOST: usize = 1000;

@@ -132,7 +132,7 @@ fn parts_behind(
     let cluster = ClusterPlan::new("test", vec![endpoint]);
     let metrics = Metrics::new();
     let cluster = Cluster::new(Arc::new(cluster), &metrics);
-    let socket = listener::bind(plan.address).unwrap();
+    let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, workers);
     let local = Local::new(Arc::clone(&listener), gate, Spares::hold(cluster), metrics);

@@ -1,7 +1,7 @@
 //! From the client to the server: requests are found, judged, and let through or dropped.
 
 use super::{
-    MESSAGE, Relay, Side, broken,
+    MESSAGE, Relay, Side,
     open::{End, Facts, Open},
 };
 use crate::policy::Way;
@@ -80,11 +80,12 @@ impl<C: Codec> Relay<C> {
             match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
                 Ok(0) => {
                     self.up.eof = true;
+                    self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Client);
                     self.up.pass_rest();
                 }
                 Ok(_) => self.took_bytes(),
-                Err(error) => return Poll::Ready(Err(broken(Side::Client, &error))),
+                Err(error) => return Poll::Ready(Err(self.broken(Side::Client, &error))),
             }
         }
     }
@@ -96,7 +97,7 @@ impl<C: Codec> Relay<C> {
         let mut progress = false;
         let flushed = self.up.poll_flush(cx, &mut self.server, &mut progress);
         self.up.stalled = self.stalled(self.up.stalled, flushed.is_pending(), progress);
-        flushed.map_err(|error| broken(Side::Server, &error))
+        flushed.map_err(|error| self.broken(Side::Server, &error))
     }
 
     /// Gives up what the server takes no more. Its last words may still be on their way.

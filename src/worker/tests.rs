@@ -87,7 +87,7 @@ async fn stage() -> Stage {
     let cluster = Cluster::new(Arc::new(ClusterPlan::new("echo", vec![at])), &metrics);
     let census = Arc::new(Census::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![Box::new(Buggy(Rc::clone(&bug)))], census, metrics::Gauge::noop());
-    let socket = listener::bind(plan.address).unwrap();
+    let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(Arc::new(plan), address, 0, 1);
     let local = Local::new(listener, gate, Spares::hold(cluster), metrics.clone());

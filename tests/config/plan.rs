@@ -28,6 +28,8 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(listener.handshake_timeout, Some(Duration::from_secs(60)));
     assert_eq!(listener.message_timeout, Some(Duration::from_secs(300)));
     assert_eq!(listener.write_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(listener.half_close_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(listener.tcp_user_timeout, Some(Duration::from_secs(120)));
     assert_eq!((listener.max_connections, listener.reserved_connections), (10_000, 5_000));
     assert_eq!(listener.on_violation, OnViolation::Pass);
     let cluster = &plan.clusters[0];
@@ -37,7 +39,10 @@ fn a_minimal_config_gets_the_documented_defaults() {
     assert_eq!(cluster.connect_attempts, 3);
     assert_eq!(cluster.dns_min_ttl, Duration::from_secs(1));
     assert_eq!(cluster.dns_max_ttl, Duration::from_secs(300));
-    assert_eq!((cluster.spare_connections, cluster.tcp_user_timeout), (0, None));
+    assert_eq!(
+        (cluster.spare_connections, cluster.tcp_user_timeout),
+        (0, Some(Duration::from_secs(90)))
+    );
     assert_eq!((cluster.panic, cluster.slow_start), (PanicPlan::default(), None));
     assert!(cluster.health_check.is_none() && cluster.outlier_detection.is_none());
     assert_eq!(cluster.circuit_breaker, BreakerPlan::default());
@@ -443,4 +448,25 @@ fn no_mutilated_config_is_a_panic() {
             let _ = parse("t", &format!("{before}{junk}{after}")).map_err(|it| it.to_string());
         }
     }
+}
+
+#[test]
+fn vanished_peers_are_given_up_within_two_minutes_unless_something_longer_is_written() {
+    let listening = |more: &str, cluster: &str| {
+        let text = format!(
+            "listeners: {{ l: {{ address: \":0\", protocol: tcp, cluster: c{more} }} }}\n\
+             clusters: {{ c: {{ endpoints: [\"a:1\"]{cluster} }} }}\n"
+        );
+        let plan = parse("test.yaml", &text).unwrap();
+        (plan.listeners[0].tcp_user_timeout, plan.clusters[0].tcp_user_timeout)
+    };
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!(listening("", ""), (seconds(120), seconds(90)));
+    assert_eq!(listening(", write_timeout: 10m", "").0, seconds(600));
+    assert_eq!(listening(", write_timeout: 10s", "").0, seconds(120));
+    assert_eq!(listening(", write_timeout: off", "").0, None);
+    assert_eq!(listening(", write_timeout: 10m, tcp_user_timeout: 5s", "").0, seconds(5));
+    assert_eq!(listening(", tcp_user_timeout: off", ", tcp_user_timeout: off"), (None, None));
+    let keepalive = ", keepalive: { idle: 5s, interval: 2s, probes: 2 }";
+    assert_eq!(listening("", keepalive).1, seconds(9));
 }

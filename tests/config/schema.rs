@@ -103,6 +103,7 @@ const KEYS: &[&str] = &[
     "forwarded",
     "grpc",
     "half_close",
+    "half_close_timeout",
     "handshake_timeout",
     "hash",
     "hash_key_file",

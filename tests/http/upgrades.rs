@@ -139,13 +139,29 @@ fn a_tunnel_that_the_proxy_ends_tells_why() {
             endpoints(&[upstream.address()])
         ));
         let (mut client, mut service) = rests(&upstream, &tollgate);
-        client.ends();
-        service.ends();
+        client.breaks();
+        service.breaks();
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["outcome"], &line["reason"]), (&"ok".into(), &reason.into()), "{line}");
         let labels = [("listener", "web"), ("reason", reason)];
         tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
     }
+}
+
+#[test]
+fn a_tunnel_whose_client_has_ended_is_kept_for_the_half_close_timeout() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", half_close_timeout: 300ms, protocol: {{ \
+         http: {{ routes: [{{ name: all, cluster: shop, upgrade: true }}] }} }} }}\n\
+         clusters:\n  shop: {{ {} }}\n",
+        endpoints(&[upstream.address()])
+    ));
+    let (client, mut service) = rests(&upstream, &tollgate);
+    drop(client);
+    assert!(service.rest().is_empty(), "the client's end is passed on at once");
+    assert_eq!(tollgate.logged(1, |_| true)[0]["reason"], "half_close_timeout");
+    assert!(service.try_send(b"anybody?").is_err(), "the service was not reset");
 }
 
 #[test]
@@ -172,10 +188,10 @@ fn a_tunnel_ends_with_the_word_of_who_ended_it() {
     let tollgate = before(&upstream, "upgrade: true");
     let (mut client, service) = rests(&upstream, &tollgate);
     service.reset();
-    client.ends();
+    client.breaks();
     let (client, mut service) = rests(&upstream, &tollgate);
     client.reset();
-    service.ends();
+    service.breaks();
     let lines = tollgate.logged(2, |_| true);
     assert_eq!(
         (&lines[0]["outcome"], &lines[0]["reason"]),

@@ -117,6 +117,14 @@ impl End {
         bytes
     }
 
+    /// Everything until the other side resets the connection: no end in good order came first.
+    pub fn breaks(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let error = self.0.read_to_end(&mut bytes).expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+        bytes
+    }
+
     /// Waits for the end, be it in good order or not.
     pub fn ends(&mut self) {
         match io::copy(&mut self.0, &mut io::sink()) {

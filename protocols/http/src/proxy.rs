@@ -79,6 +79,8 @@ pub struct Patience {
     pub message: Option<Duration>,
     /// For it to take any of the bytes meant for it.
     pub write: Option<Duration>,
+    /// For any byte of a tunnel one side of which has ended.
+    pub half_close: Option<Duration>,
     /// For another request.
     pub idle: Option<Duration>,
     /// From its beginning to its end.

@@ -19,7 +19,7 @@ use crate::{
     wire::Wire,
 };
 use bytes::Bytes;
-use copy::{Side, copy, rested};
+use copy::{Rest, Side, copy};
 use http::{Response, StatusCode, Version, request};
 use operation::{Close, Outcome, Reason, Refusal};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
@@ -125,11 +125,19 @@ impl Tunnel {
             TunnelEnd::Switched(own) => own.open(),
             TunnelEnd::Plain(stream, lease) => (stream, Bytes::new(), lease),
         };
-        let moved = Cell::new(Instant::now());
         let patience = visit.door.patience();
+        let rest = Rest {
+            moved: Cell::new(Instant::now()),
+            half_closed: Cell::new(false),
+            idle: patience.idle,
+            half_close: patience.half_close,
+        };
         let record = &*self.record;
         let count = |way, n: usize| {
-            moved.set(Instant::now());
+            rest.moved.set(Instant::now());
+            if n == 0 {
+                rest.half_closed.set(true);
+            }
             let bytes = match way {
                 Direction::Up => &record.request_bytes,
                 Direction::Down => &record.reply_bytes,
@@ -141,11 +149,18 @@ impl Tunnel {
         let near = Side { said: asked, from: from_client, to: to_client };
         let far = Side { said, from: from_service, to: to_service };
         let close = select! {
+            // First, since what it counts moves the others' deadlines.
+            biased;
             close = copy(near, far, count) => close,
-            () = rested(&moved, patience.idle) => Close::IdleTimeout,
+            close = rest.over() => close,
             () = until(patience.life.map(|life| began + life)) => Close::MaxDuration,
             close = visit.parts(&*lease) => close,
         };
+        if !matches!(close, Close::Client | Close::Upstream) {
+            // Nobody but its two ends knows whether what has passed is whole, and an end in good order
+            // would say so. Either may be gone already.
+            let _ = (client.set_zero_linger(), service.set_zero_linger());
+        }
         record.settle(&End::of(close.outcome(true), close.as_str()));
         close
     }

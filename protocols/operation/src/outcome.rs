@@ -150,6 +150,10 @@ pub enum Close {
     MessageTimeout,
     /// A peer took none of the bytes meant for it for `write_timeout`.
     WriteTimeout,
+    /// One side had ended, and nothing moved for `half_close_timeout`.
+    HalfCloseTimeout,
+    /// An operator ended it.
+    Killed,
     /// The proxy is going down, and the connection had come to a rest.
     Drain,
     /// The proxy is going down, and the connection had not come to a rest within `drain_timeout`.
@@ -189,7 +193,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 27] = [
+    pub const ALL: [Close; 29] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -200,6 +204,8 @@ impl Close {
         Close::HandshakeTimeout,
         Close::MessageTimeout,
         Close::WriteTimeout,
+        Close::HalfCloseTimeout,
+        Close::Killed,
         Close::Drain,
         Close::DrainTimeout,
         Close::EndpointDrained,
@@ -220,7 +226,7 @@ impl Close {
     ];
 
     /// The word that logs and metric labels use.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Close::Client => "client",
             Close::Upstream => "upstream",
@@ -232,6 +238,8 @@ impl Close {
             Close::HandshakeTimeout => "handshake_timeout",
             Close::MessageTimeout => "message_timeout",
             Close::WriteTimeout => "write_timeout",
+            Close::HalfCloseTimeout => "half_close_timeout",
+            Close::Killed => "killed",
             Close::Drain => "drain",
             Close::DrainTimeout => "drain_timeout",
             Close::EndpointDrained => "endpoint_drained",
@@ -260,12 +268,12 @@ impl Close {
         match self {
             Close::Client | Close::Upstream if stream => Outcome::Ok,
             Close::IdleTimeout | Close::MaxDuration | Close::Drain if stream => Outcome::Ok,
-            Close::EndpointDrained if stream => Outcome::Ok,
+            Close::EndpointDrained | Close::HalfCloseTimeout if stream => Outcome::Ok,
             Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
             Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
             Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
             Close::FirstByteTimeout | Close::HandshakeTimeout => Outcome::Cancelled,
-            Close::MessageTimeout => Outcome::Cancelled,
+            Close::MessageTimeout | Close::HalfCloseTimeout | Close::Killed => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,

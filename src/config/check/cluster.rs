@@ -28,6 +28,7 @@ impl Check<'_> {
         let lb_policy = or(cluster.lb_policy, plan.lb_policy);
         let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
         let pooling = cluster.pooling.and_then(|it| it.value).unwrap_or_default();
+        let keepalive = self.keepalive(cluster.keepalive);
         Some(ClusterPlan {
             endpoints_file: cluster.endpoints_file.and_then(|path| self.file_to_read(path)),
             zone: self.zone.clone(),
@@ -45,8 +46,8 @@ impl Check<'_> {
             connect_timeout: or(cluster.connect_timeout, plan.connect_timeout),
             connect_attempts: number(cluster.connect_attempts, plan.connect_attempts),
             spare_connections: number(cluster.spare_connections, plan.spare_connections),
-            keepalive: self.keepalive(cluster.keepalive),
-            tcp_user_timeout: self.user_timeout(cluster.tcp_user_timeout),
+            tcp_user_timeout: self.user_timeout(cluster.tcp_user_timeout, Some(keepalive.budget())),
+            keepalive,
             drain_timeout: or(cluster.drain_timeout, plan.drain_timeout),
             dns_min_ttl,
             dns_max_ttl,
@@ -147,8 +148,13 @@ impl Check<'_> {
         time.0
     }
 
-    fn user_timeout(&mut self, written: Given<OrOff<Duration>>) -> Option<Duration> {
-        let Located { at, value } = written?;
+    /// How long sent bytes may stay unacknowledged.
+    pub(super) fn user_timeout(
+        &mut self,
+        written: Given<OrOff<Duration>>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
+        let Some(Located { at, value }) = written else { return default };
         let time = value?.0?;
         if time > MAX_USER_TIMEOUT || !time.as_nanos().is_multiple_of(1_000_000) {
             let message = format!("`{}` can't be told to the system", duration_text(time));

@@ -62,7 +62,8 @@ pub(crate) struct Cluster {
     /// minute.
     pub(crate) keepalive: Option<Located<Keepalive>>,
     /// How long sent bytes may stay unacknowledged before the connection is given up, at most
-    /// `49d`, or `off` to leave that to the system. Default: `off`.
+    /// `49d`, or `off` to leave that to the system. Default: as long as `keepalive` takes to give
+    /// one up that rests.
     pub(crate) tcp_user_timeout: Given<OrOff<Duration>>,
     /// How long connections to an endpoint that left the cluster may go on. Default: `30s`.
     pub(crate) drain_timeout: Given<Duration>,

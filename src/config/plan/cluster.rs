@@ -69,7 +69,7 @@ impl ClusterPlan {
             connect_attempts: 3,
             spare_connections: 0,
             keepalive: KeepalivePlan::default(),
-            tcp_user_timeout: None,
+            tcp_user_timeout: Some(KeepalivePlan::default().budget()),
             drain_timeout: Duration::from_secs(30),
             dns_min_ttl: Duration::from_secs(1),
             dns_max_ttl: Duration::from_secs(5 * 60),
@@ -330,6 +330,13 @@ pub struct KeepalivePlan {
     pub interval: Duration,
     /// How many times, before it is given up.
     pub probes: u32,
+}
+
+impl KeepalivePlan {
+    /// How long it takes to find that nobody is there any more.
+    pub fn budget(&self) -> Duration {
+        self.idle.saturating_add(self.interval.saturating_mul(self.probes))
+    }
 }
 
 impl Default for KeepalivePlan {

@@ -5,14 +5,16 @@ use bytes::Bytes;
 use operation::Close;
 use std::{
     cell::Cell,
+    future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     select,
-    time::sleep_until,
+    time::{Sleep, sleep_until},
 };
 
 #[cfg(test)]
@@ -41,12 +43,24 @@ pub(super) async fn copy(
     count: impl Fn(Way, usize),
 ) -> Close {
     let (near, far) = (Broken(Close::ClientReset), Broken(Close::UpstreamReset));
-    let up = pump((client.said, client.from, near), (service.to, far), |n| count(Way::Up, n));
-    let down = pump((service.said, service.from, far), (client.to, near), |n| count(Way::Down, n));
+    let refused = Cell::new(false);
+    let up = pump((client.said, client.from, near), (service.to, far, &refused), |n| {
+        count(Way::Up, n);
+    });
+    let down = pump((service.said, service.from, far), (client.to, near, &refused), |n| {
+        count(Way::Down, n);
+    });
     let (mut up, mut down) = (pin!(up), pin!(down));
     let (first, rest) = select! {
         ended = &mut up => match ended {
             Ok(()) => (Close::Client, down.await),
+            Err(Broken(Close::UpstreamReset)) => {
+                // The service takes nothing more; what it said before is still the client's, and its
+                // end is none in good order.
+                refused.set(true);
+                let _ = down.await;
+                return Close::UpstreamReset;
+            }
             Err(Broken(close)) => return close,
         },
         ended = &mut down => match ended {
@@ -57,10 +71,11 @@ pub(super) async fn copy(
     rest.map_or_else(|Broken(close)| close, |()| first)
 }
 
-/// Moves bytes one way to their end.
+/// Moves bytes one way to their end, and passes that on, unless the service has `refused` bytes.
+/// `count` is told of it as of 0 bytes.
 async fn pump(
     (said, mut from, broken_from): (Bytes, impl AsyncRead + Unpin, Broken),
-    (mut to, broken_to): (impl AsyncWrite + Unpin, Broken),
+    (mut to, broken_to, refused): (impl AsyncWrite + Unpin, Broken, &Cell<bool>),
     count: impl Fn(usize),
 ) -> Result<(), Broken> {
     let untaken = |_: io::Error| broken_to;
@@ -72,6 +87,10 @@ async fn pump(
     loop {
         let n = from.read(&mut chunk).await.map_err(|_| broken_from)?;
         if n == 0 {
+            count(0);
+            if refused.get() {
+                return Ok(());
+            }
             return to.shutdown().await.map_err(untaken);
         }
         to.write_all(&chunk[..n]).await.map_err(untaken)?;
@@ -79,14 +98,44 @@ async fn pump(
     }
 }
 
-/// Ends when nothing has moved for so long.
-pub(super) async fn rested(moved: &Cell<Instant>, idle: Option<Duration>) {
-    let Some(idle) = idle else { return std::future::pending().await };
-    loop {
-        let due = moved.get() + idle;
-        if Instant::now() >= due {
-            return;
-        }
-        sleep_until(due.into()).await;
+/// When a tunnel is closed on which nothing moves.
+pub(super) struct Rest {
+    /// When bytes moved last.
+    pub(super) moved: Cell<Instant>,
+    /// One side has ended.
+    pub(super) half_closed: Cell<bool>,
+    /// How long none may move.
+    pub(super) idle: Option<Duration>,
+    /// …and how long once one side has ended.
+    pub(super) half_close: Option<Duration>,
+}
+
+impl Rest {
+    /// Ends when nothing has moved for too long.
+    pub(super) async fn over(&self) -> Close {
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            loop {
+                let Some((due, close)) = self.due() else { return Poll::Pending };
+                if Instant::now() >= due {
+                    return Poll::Ready(close);
+                }
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
+                // A timer that rings too early is set anew then.
+                if timer.is_elapsed() || timer.deadline().into_std() > due {
+                    timer.as_mut().reset(due.into());
+                }
+                ready!(timer.as_mut().poll(cx));
+            }
+        })
+        .await
+    }
+
+    fn due(&self) -> Option<(Instant, Close)> {
+        let half_close = self.half_close.filter(|_| self.half_closed.get());
+        let limits = [(self.idle, Close::IdleTimeout), (half_close, Close::HalfCloseTimeout)];
+        let limits = limits.into_iter().filter_map(|(limit, close)| Some((limit?, close)));
+        let (limit, close) = limits.min_by_key(|(limit, _)| *limit)?;
+        Some((self.moved.get() + limit, close))
     }
 }

@@ -122,10 +122,25 @@ async fn who_breaks_is_named() {
     assert_eq!(broken, Close::ClientReset);
     let broken = copy(of("", Silent, sink()), of("", Gone, sink()), none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("x", Silent, sink()), of("", Silent, Gone), none).await;
+    let broken = copy(of("x", Silent, sink()), of("", Gone, Gone), none).await;
     assert_eq!(broken, Close::UpstreamReset);
     let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), none).await;
     assert_eq!(broken, Close::ClientReset);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_end() {
+    let ((client, mut near), (service, far)) = (side("x"), side("last words"));
+    // It says nothing more.
+    drop(far);
+    let service = Side { said: service.said, from: service.from, to: Gone };
+    let ended = async {
+        let mut heard = [0; 10];
+        near.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"last words");
+    };
+    let (close, ()) = join!(copy(client, service, |_, _| {}), ended);
+    assert_eq!(close, Close::UpstreamReset);
 }
 
 #[tokio::test]
