@@ -4,11 +4,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
 
 mod explain;
+mod signals;
 
 use crate::{
     config::{self, plan::Plan},
-    demo, panics,
-    proxy::{Control, Proxy},
+    demo, own_log, panics,
+    proxy::Proxy,
     top,
 };
 use anyhow::Context;
@@ -18,12 +19,9 @@ use std::{
     io::IsTerminal,
     path::PathBuf,
     process::{ExitCode, exit},
-    sync::mpsc::{Sender, channel},
     time::Duration,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// A proxy that understands what passes through it.
 #[derive(Debug, Parser)]
@@ -187,13 +185,11 @@ fn usage(wrong: &str) -> ! {
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tollgate: {}", values::hide(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &result {
+        own_log::say(&format!("tollgate: {}", values::hide(&format!("{error:#}"))));
     }
+    own_log::end();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
@@ -202,97 +198,24 @@ fn on_this_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
 
 /// Runs a plan until it is drained.
 fn run(plan: Plan) -> ExitCode {
-    log_to_stderr("info");
+    done(run_until_drained(plan))
+}
+
+fn run_until_drained(plan: Plan) -> anyhow::Result<()> {
+    own_log::begin("info")?;
     panics::watch();
     // Signals first: whoever sees the proxy ready may already send one.
-    done(watch_signals().and_then(|control| {
-        let proxy = Proxy::start(plan)?;
-        let _ = control.send(proxy.control());
-        proxy.wait()?;
-        tracing::info!("drained");
-        Ok(())
-    }))
-}
-
-/// Drains at the first SIGTERM or SIGINT, and ends the process at the second. Signals are caught
-/// from here on, and obeyed once it is told what there is to drain.
-fn watch_signals() -> anyhow::Result<Sender<Control>> {
-    let (control, given) = channel();
-    let (caught, outcome) = channel();
-    let watch = move || {
-        let watched = on_this_thread(async {
-            let signals = Signals::catch();
-            let failed = signals.as_ref().err().map(std::io::Error::kind);
-            let _ = caught.send(failed.map_or(Ok(()), Err));
-            if let (Ok(signals), Ok(control)) = (signals, given.recv()) {
-                signals.obey(&control).await;
-            }
-        });
-        if let Err(error) = watched {
-            tracing::error!(%error, "can't watch for signals");
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(watch)?;
-    let caught = outcome.recv().map_err(anyhow::Error::from);
-    caught.and_then(|caught| Ok(caught.map_err(std::io::Error::from)?)).context(NO_SIGNALS)?;
-    Ok(control)
-}
-
-/// Why a process that can't be told to end does not begin.
-const NO_SIGNALS: &str =
-    "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
-
-/// The signals that mean something.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn catch() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn obey(mut self, control: &Control) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP: this version can't reload; restart to change the config");
-                    continue;
-                }
-            }
-            if !control.is_ready() {
-                tracing::warn!("second signal: leaving at once");
-                exit(0);
-            }
-            control.drain();
-        }
-    }
-}
-
-/// JSON lines on stderr, or text where a person watches. `TOLLGATE_LOG` sets what is logged.
-fn log_to_stderr(default: &str) {
-    let filter =
-        EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Only the first call of a process takes effect, which is right for tests.
-    let _ = if std::io::stderr().is_terminal() {
-        log.with_target(false).try_init()
-    } else {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
-    };
+    let control = signals::watch()?;
+    let proxy = Proxy::start(plan)?;
+    let _ = control.send(proxy.control());
+    proxy.wait()?;
+    tracing::info!("drained");
+    Ok(())
 }
 
 /// Everything in one process: services, the proxy before them, traffic, and a live table.
 fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
-    log_to_stderr("error");
+    own_log::begin("error")?;
     let proxy = Proxy::start(demo::start_services()?)?;
     let admin = proxy.admin().context("the demonstration has no admin interface")?;
     println!("demonstration services, the proxy before them, and traffic:");

@@ -11,6 +11,7 @@ pub mod held;
 pub mod listener;
 pub mod log_file;
 pub mod metrics;
+pub mod own_log;
 pub mod panics;
 pub mod policy;
 pub mod protocols;

@@ -1,5 +1,7 @@
 //! A whole proxy: what a plan becomes when it runs.
 
+mod control;
+
 use crate::{
     admin,
     cluster::{Cluster, Spares},
@@ -9,8 +11,9 @@ use crate::{
     },
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
-    log_file::{self, Sink},
+    log_file::{self, Log, Sink},
     metrics::{self, Metrics, table as names},
+    own_log,
     panics::{self, Panic, caught},
     policy::{Live, Materials, access_log::Lines},
     protocols::{self, Pools},
@@ -19,18 +22,16 @@ use crate::{
     worker::{self, Message, Worker},
 };
 use anyhow::{Context, bail};
+pub use control::Control;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::LocalRuntime,
@@ -52,6 +53,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than a drain workers may take to end, where one has ended by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long it may take, at the end, to write what log files have yet to write.
+const LAST_LINES: Duration = Duration::from_millis(700);
+
 /// A proxy that runs.
 pub struct Proxy {
     control: Control,
@@ -59,37 +63,9 @@ pub struct Proxy {
     threads: Threads,
     background: JoinHandle<()>,
     stop_background: CancellationToken,
-    /// The threads of log files.
-    logs: Vec<JoinHandle<()>>,
+    logs: Vec<Log>,
     admin: Option<admin::Server>,
     listeners: Vec<Arc<Listener>>,
-}
-
-/// Tells a proxy to drain; cheap to clone.
-#[derive(Clone)]
-pub struct Control {
-    inboxes: Arc<[UnboundedSender<Message>]>,
-    draining: Arc<AtomicBool>,
-    plan: Arc<Plan>,
-}
-
-impl Control {
-    /// Stops accepting, lets operations end, and closes connections at rest. Once is enough.
-    pub fn drain(&self) {
-        if self.draining.swap(true, SeqCst) {
-            return;
-        }
-        tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
-        for inbox in self.inboxes.iter() {
-            // A worker that has left needs no telling.
-            let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
-        }
-    }
-
-    /// Whether new connections are welcome.
-    pub fn is_ready(&self) -> bool {
-        !self.draining.load(SeqCst)
-    }
 }
 
 /// What every worker's share of the proxy is made from.
@@ -116,18 +92,14 @@ impl Proxy {
         raise_descriptor_limit();
         let metrics = Metrics::new();
         panics::count_with(metrics.counter(names::PANICS_TOTAL, &[]));
+        metrics.gauge(names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         for listener in &plan.listeners {
             metrics.declare(listener.protocol.describe());
         }
         let (sockets, listeners) = open_listeners(&plan)?;
-        let mut logs = Vec::new();
-        let path = plan.access_log.as_ref().map(|log| &*log.path);
-        let dropped = names::ACCESS_LOG_DROPPED_TOTAL;
-        let sink = open_log(path, "access log", dropped, &metrics, &mut logs)?;
-        let dropped = names::EVENT_LOG_DROPPED_TOTAL;
-        let events =
-            open_log(plan.event_log.as_deref(), "event log", dropped, &metrics, &mut logs)?;
-        let clusters = make_clusters(&plan, &metrics, events);
+        let (operations, events) = open_logs(&plan, &metrics)?;
+        let sink = |log: &Option<Log>| log.as_ref().map(|log| log.sink().clone());
+        let clusters = make_clusters(&plan, &metrics, sink(&events));
         let (threads, stop_background) = (Threads::default(), CancellationToken::new());
         let known = clusters.values().cloned().collect();
         let background = discover(known, stop_background.clone(), &threads)?;
@@ -140,13 +112,15 @@ impl Proxy {
             metrics: metrics.clone(),
             listeners: listeners.clone(),
             clusters,
-            sink,
+            sink: sink(&operations),
         });
         let (inboxes, workers) = start_workers(&parts, &threads)?;
         connect_nudges(&parts, &inboxes);
-        let control = Control { inboxes, draining: Arc::default(), plan: Arc::clone(&plan) };
+        let logs: Vec<Log> = operations.into_iter().chain(events).collect();
+        let sinks = logs.iter().map(|log| log.sink().clone()).collect();
+        let control = Control::new(inboxes, Arc::clone(&plan), sinks);
         for (index, socket) in sockets.into_iter().enumerate() {
-            let _ = control.inboxes[index % plan.workers].send(Message::Listen(socket));
+            let _ = control.inboxes()[index % plan.workers].send(Message::Listen(socket));
         }
         let open = |plan| open_admin(plan, &parts, &control, &threads);
         enough_descriptors()?;
@@ -178,22 +152,18 @@ impl Proxy {
         if let Err(error) = &ended {
             let error = format!("{error:#}");
             tracing::error!(error, "a thread ended that the proxy can't do without: leaving");
-            self.control.drain();
-            let patience = self.control.plan.drain_timeout + GRACE;
+            self.control.drain_at_once();
+            let patience = self.control.plan().drain_timeout + GRACE;
             self.threads.end_within(self.workers.len(), patience);
-            return ended;
+        } else {
+            self.workers.into_iter().for_each(|worker| drop(worker.join()));
+            self.stop_background.cancel();
+            let _ = self.background.join();
+            drop(self.admin);
         }
-        for worker in self.workers {
-            let _ = worker.join();
-        }
-        self.stop_background.cancel();
-        let _ = self.background.join();
-        drop(self.admin);
-        drop(self.control);
-        for log in self.logs {
-            let _ = log.join();
-        }
-        Ok(())
+        let deadline = Instant::now() + LAST_LINES;
+        self.logs.iter().for_each(|log| log.close(deadline));
+        ended
     }
 }
 
@@ -219,19 +189,20 @@ fn enough_descriptors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the log of this name, if there is one, whose thread joins `threads`.
-fn open_log(
-    path: Option<&Path>,
-    name: &'static str,
-    dropped: &'static str,
-    metrics: &Metrics,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> anyhow::Result<Option<Sink>> {
-    let Some(path) = path else { return Ok(None) };
-    let (sink, thread) = log_file::open(path, name, metrics.counter(dropped, &[]))
-        .with_context(|| format!("can't open the {name} {}", path.display()))?;
-    threads.push(thread);
-    Ok(Some(sink))
+/// Opens the log of operations and that of events, where they are wanted.
+fn open_logs(plan: &Plan, metrics: &Metrics) -> anyhow::Result<(Option<Log>, Option<Log>)> {
+    own_log::count_with(metrics.counter(names::LOG_DROPPED_TOTAL, &[]));
+    let open = |path: Option<&Path>, name, waiting, lost| {
+        let Some(path) = path else { return Ok(None) };
+        let log = log_file::open(path, name, waiting, metrics.counter(lost, &[]));
+        log.map(Some).with_context(|| format!("can't open the {name} {}", path.display()))
+    };
+    let operations = plan.access_log.as_ref().map(|log| &*log.path);
+    let lost = names::ACCESS_LOG_DROPPED_TOTAL;
+    let operations = open(operations, "access log", log_file::BATCHES, lost)?;
+    let lost = names::EVENT_LOG_DROPPED_TOTAL;
+    let events = open(plan.event_log.as_deref(), "event log", log_file::LINES, lost)?;
+    Ok((operations, events))
 }
 
 fn make_clusters(
@@ -274,6 +245,17 @@ fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>
 fn all_connections(plan: &Plan) -> Arc<Total> {
     let reserved: Vec<_> = plan.listeners.iter().map(|it| it.reserved_connections).collect();
     let fit = listener::connections_that_fit(plan.workers);
+    let listeners = plan.listeners.iter().map(|it| it.max_connections);
+    let wanted = plan.max_connections.min(listeners.fold(0, usize::saturating_add));
+    if fit < wanted {
+        tracing::warn!(
+            max_connections = wanted,
+            fit,
+            descriptors = getrlimit(Resource::Nofile).current,
+            "file descriptors suffice for fewer connections than max_connections, since each takes \
+             two: raise their limit (ulimit -n, LimitNOFILE=) or lower max_connections"
+        );
+    }
     Total::reserving(plan.max_connections, fit, &reserved)
 }
 
@@ -330,12 +312,14 @@ fn run_worker(
 ) -> anyhow::Result<()> {
     metrics::enter_worker(index);
     let runtime = worker::runtime().context(NO_RUNTIME)?;
+    let number = index.to_string();
+    let open = parts.metrics.gauge(names::WORKER_CONNECTIONS_ACTIVE, &[("worker", &number)]);
     let lines = parts.sink.clone().map(Lines::new);
     let crew = Crew { inboxes: inboxes.into(), total: Arc::clone(&parts.total) };
     runtime.block_on(async {
         let locals = locals(parts, lines.as_ref());
         started.tell();
-        worker::work(Worker::new(index), locals, crew, lines, outbox).await
+        worker::work(Worker::counted(index, open), locals, crew, lines, outbox).await
     })?;
     Ok(())
 }

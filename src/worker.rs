@@ -6,6 +6,7 @@ use crate::{
     policy::access_log::Lines,
     relay::Buffers,
 };
+use metrics::Gauge;
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -81,6 +82,8 @@ pub struct Worker {
     leaving: Notify,
     nudges: Cell<u64>,
     alive: Cell<usize>,
+    /// The same, for all to see.
+    open: Gauge,
     emptied: Notify,
     /// Whether [`pace`] runs, and whether it has reason to go on.
     paced: Cell<bool>,
@@ -93,6 +96,11 @@ const PACE: Duration = Duration::from_millis(100);
 impl Worker {
     /// Worker number `index`, at work.
     pub fn new(index: usize) -> Rc<Self> {
+        Self::counted(index, Gauge::noop())
+    }
+
+    /// The same; `open` tells how many connections it serves.
+    pub fn counted(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
             buffers: Buffers::default(),
@@ -101,6 +109,7 @@ impl Worker {
             leaving: Notify::new(),
             nudges: Cell::new(0),
             alive: Cell::new(0),
+            open,
             emptied: Notify::new(),
             paced: Cell::new(false),
             busy: Cell::new(false),
@@ -191,6 +200,7 @@ struct Alive(Rc<Worker>);
 impl Alive {
     fn new(worker: &Rc<Worker>) -> Self {
         worker.alive.set(worker.alive.get() + 1);
+        worker.open.increment(1.0);
         Self(Rc::clone(worker))
     }
 }
@@ -199,6 +209,7 @@ impl Drop for Alive {
     fn drop(&mut self) {
         let worker = &self.0;
         worker.alive.set(worker.alive.get() - 1);
+        worker.open.decrement(1.0);
         if worker.alive.get() == 0 {
             worker.emptied.notify_one();
         }

@@ -233,3 +233,27 @@ fn the_checks_see_what_they_should() {
     let manifest = "[dependencies]\nbytes.workspace = true\nnom = \"8\"\n\n[features]\nx = []\n";
     assert_eq!(packages(manifest, "[dependencies]"), ["bytes", "nom"]);
 }
+
+/// What runs of a file: its lines without comments, and without its tests.
+fn without_tests(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let front = text.split("\nmod tests {").next().unwrap_or_default();
+    front.lines().filter(|line| !line.trim_start().starts_with("//")).collect()
+}
+
+#[test]
+fn every_metric_of_the_table_is_recorded_somewhere() {
+    let table = root().join("src/metrics/table.rs");
+    let files = sources("src").into_iter().filter(|path| *path != table && !is_test(path));
+    let others: Vec<String> = files.map(|path| without_tests(&path)).collect();
+    let used = |text: &str, name: &str| {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+    };
+    let table = fs::read_to_string(table).unwrap();
+    let constants = table.lines().filter_map(|line| line.strip_prefix("pub const "));
+    let names: Vec<_> = constants.filter_map(|rest| rest.split_once(": &str")).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for (name, _) in names {
+        assert!(others.iter().any(|text| used(text, name)), "nobody records {name}");
+    }
+}

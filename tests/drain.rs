@@ -26,14 +26,20 @@ use support::{
 /// How a drain is asked for.
 type Ask = fn(&Tollgate);
 
-const WAYS: [Ask; 3] = [
+const WAYS: [Ask; 4] = [
     |tollgate| tollgate.signal(Signal::TERM),
     |tollgate| tollgate.signal(Signal::INT),
+    |tollgate| tollgate.signal(Signal::QUIT),
     |tollgate| assert_eq!(tollgate.post("/drain").0, 202),
 ];
 
 /// A proxy with a MongoDB listener `db` and a TCP listener `wire`.
 fn before(database: &Scripted, upstream: &Upstream, drain_timeout: &str) -> Tollgate {
+    waiting(database, upstream, drain_timeout, "off")
+}
+
+/// The same; connections are still accepted for so long after a drain was asked for.
+fn waiting(database: &Scripted, upstream: &Upstream, drain_timeout: &str, wait: &str) -> Tollgate {
     let config = tcp_config(upstream.address(), "");
     let database = database.address();
     let config = config
@@ -42,7 +48,8 @@ fn before(database: &Scripted, upstream: &Upstream, drain_timeout: &str) -> Toll
             "listeners:\n  db: { address: \"127.0.0.1:0\", protocol: mongo, cluster: db }",
         )
         .replace("clusters:", &format!("clusters:\n  db: {{ endpoints: [\"{database}\"] }}"));
-    Tollgate::start(&format!("drain_timeout: {drain_timeout}\n{config}"))
+    let drain = format!("drain: {{ wait: {wait} }}\ndrain_timeout: {drain_timeout}\n");
+    Tollgate::start(&format!("{drain}{config}"))
 }
 
 /// A server that answers `ping` at once, `hello` never, and whatever else once told to.
@@ -80,6 +87,11 @@ fn draining(tollgate: &Tollgate, listeners: &[std::net::SocketAddr]) {
     for address in listeners {
         eventually("connections to be refused", || TcpStream::connect(address).err());
     }
+}
+
+/// Waits until it says so in its log.
+fn says(tollgate: &Tollgate, what: &str) {
+    eventually(what, || tollgate.stderr().contains(what).then_some(()));
 }
 
 fn closed(tollgate: &Tollgate, reason: &str, count: f64) {
@@ -187,5 +199,46 @@ fn a_proxy_that_serves_nobody_ends_at_once() {
         let mut tollgate = before(&server, &upstream, "1m");
         ask(&tollgate);
         assert_eq!(tollgate.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn connections_are_accepted_while_a_drain_waits_though_it_is_not_ready() {
+    for (ask, by_signal) in WAYS.into_iter().zip([true, true, true, false]) {
+        let (server, upstream) = (Scripted::agreeing(), Upstream::start());
+        let mut tollgate = waiting(&server, &upstream, "1m", "1m");
+        // A client that comes just before the end, and goes, leaves no session here.
+        let listener = tollgate.listener("db");
+        ask(&tollgate);
+        draining(&tollgate, &[]);
+        let (mut session, mut back) = upstream.session(&tollgate);
+        session.send(b"late");
+        back.expect(b"late");
+        at_rest(&tollgate);
+        if !by_signal {
+            // What runs it sends a signal as well, which is no reason to hurry.
+            tollgate.signal(Signal::TERM);
+            says(&tollgate, "draining already");
+            drop(upstream.session(&tollgate));
+        }
+        tollgate.signal(Signal::TERM);
+        says(&tollgate, "second signal: the drain begins now");
+        draining(&tollgate, &[listener]);
+        session.send(b"still here");
+        back.expect(b"still here");
+        drop((session, back));
+        assert_eq!(tollgate.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_drain_begins_by_itself_once_it_has_waited() {
+    for ask in WAYS {
+        let (server, upstream) = (Scripted::agreeing(), Upstream::start());
+        let mut tollgate = waiting(&server, &upstream, "1m", "300ms");
+        let asked = Instant::now();
+        ask(&tollgate);
+        assert_eq!(tollgate.end().code(), Some(0));
+        assert!(asked.elapsed() >= Duration::from_millis(300), "{:?}", asked.elapsed());
     }
 }

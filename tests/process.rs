@@ -19,6 +19,14 @@ use support::{
     tollgate::{Said, Tollgate, mongo_config, program, said, tcp_config},
 };
 
+/// The proxy where it may open so many descriptors.
+fn limited(count: usize) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script]).arg(program().get_program());
+    shell
+}
+
 /// How a proxy began that may open so many descriptors: it ended with this code and these words,
 /// or serves.
 fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Option<i32>, String)> {
@@ -26,13 +34,8 @@ fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Opt
     let file = directory.path().join("tollgate.yaml");
     let config = format!("workers: 2\n{}", tcp_config(upstream, ""));
     fs::write(&file, format!("admin: 127.0.0.1:0\n{config}")).unwrap();
-    let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-    let limited = |arguments: &[&str]| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &script]).arg(program().get_program()).args(arguments);
-        shell
-    };
-    let mut tried = limited(&["run", "-c", file.to_str().unwrap()])
+    let mut tried = limited(count)
+        .args(["run", "-c", file.to_str().unwrap()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -43,7 +46,7 @@ fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Opt
         if line.contains("admin listening") {
             tried.kill().unwrap();
             tried.wait().unwrap();
-            return Ok(Tollgate::start_as(limited(&[]), "", &config));
+            return Ok(Tollgate::start_as(limited(count), "", &config));
         }
         told += &line;
     }
@@ -70,6 +73,50 @@ fn too_few_descriptors_are_an_error_and_no_proxy_that_serves_nobody() {
         }
     }
     assert!((5..11).contains(&refused), "{refused}");
+}
+
+#[test]
+fn descriptors_that_suffice_for_fewer_connections_than_wanted_are_warned_of() {
+    let upstream = Upstream::start();
+    let warned = |tollgate: &Tollgate| {
+        let told = tollgate.stderr();
+        let line = told.lines().find(|line| line.contains("than max_connections"))?;
+        serde_json::from_str::<serde_json::Value>(line).ok()
+    };
+    let tollgate = with_descriptors(256, upstream.address()).unwrap();
+    let line = warned(&tollgate).unwrap();
+    assert_eq!(line["level"], "WARN");
+    assert_eq!((&line["max_connections"], &line["descriptors"]), (&10_000.into(), &256.into()));
+    let fit = line["fit"].as_u64().unwrap();
+    assert!((64..128).contains(&fit), "{line}");
+
+    let config = format!("workers: 2\n{}", tcp_config(upstream.address(), "max_connections: 32"));
+    let tollgate = Tollgate::start_as(limited(256), "", &config);
+    assert!(warned(&tollgate).is_none(), "{}", tollgate.stderr());
+}
+
+#[test]
+fn the_version_is_a_metric() {
+    let tollgate = Tollgate::tcp(nowhere(), "");
+    let labels = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(tollgate.metric("tollgate_build_info", &labels), 1.0);
+}
+
+#[test]
+fn the_connections_of_each_worker_are_told() {
+    let upstream = Upstream::start();
+    let config = format!("workers: 2\n{}", tcp_config(upstream.address(), ""));
+    let tollgate = Tollgate::start(&config);
+    let active = "tollgate_worker_connections_active";
+    let sessions: Vec<_> = (0..4).map(|_| upstream.session(&tollgate)).collect();
+    for worker in ["0", "1"] {
+        tollgate.metric_becomes(active, &[("worker", worker)], 2.0);
+    }
+    drop(sessions);
+    for worker in ["0", "1"] {
+        tollgate.metric_becomes(active, &[("worker", worker)], 0.0);
+        assert!(tollgate.metrics().iter().any(|sample| sample.is(active, &[("worker", worker)])));
+    }
 }
 
 /// Nothing listens here.

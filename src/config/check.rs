@@ -75,6 +75,7 @@ impl Check<'_> {
             admin,
             workers: workers.or(thread::available_parallelism().ok().map(Into::into)).unwrap_or(1),
             max_connections,
+            drain_wait: or(file.drain.and_then(|it| it.value).and_then(|it| it.wait), None),
             drain_timeout: or(file.drain_timeout, 30 * SECOND),
             max_series: number(file.max_series, 1000),
             zone: self.zone.clone(),

@@ -43,6 +43,8 @@ pub(crate) struct File {
     pub(crate) workers: Given<Workers>,
     /// How many client connections at once, over all listeners. Default: 10000.
     pub(crate) max_connections: Given<Count>,
+    /// What is done before a drain begins. Default: nothing.
+    pub(crate) drain: Option<Located<Drain>>,
     /// How long a drain waits for operations to end. Default: `30s`.
     pub(crate) drain_timeout: Given<Duration>,
     /// How many series (operation × resource) a listener keeps apart, at most 100000; the rest
@@ -63,6 +65,15 @@ pub(crate) struct File {
     /// Where it is logged what happens to endpoints (unhealthy, ejected, back, panic, another
     /// set), as JSON lines. Default: nowhere.
     pub(crate) event_log: Option<Located<EventLog>>,
+}
+
+/// What is done before a drain begins.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "keys and values, such as `{ wait: 5s }`")]
+pub(crate) struct Drain {
+    /// How long connections are still accepted after `/ready` has begun to say 503, so that load
+    /// balancers have the time to notice; or `off`. Default: `off`.
+    pub(crate) wait: Given<OrOff<Duration>>,
 }
 
 /// One place where clients connect.

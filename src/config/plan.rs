@@ -20,6 +20,8 @@ pub struct Plan {
     pub workers: usize,
     /// How many client connections at once, over all listeners.
     pub max_connections: usize,
+    /// How long connections are still accepted after a drain was asked for; `None`: not at all.
+    pub drain_wait: Option<Duration>,
     /// How long a drain waits for operations to end.
     pub drain_timeout: Duration,
     /// How many series (operation × resource) a listener keeps apart; the rest share `other`.

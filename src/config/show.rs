@@ -18,6 +18,7 @@ impl Plan {
             "admin": self.admin.as_ref().map_or("off".into(), admin),
             "workers": self.workers,
             "max_connections": self.max_connections,
+            "drain": { "wait": or_off(self.drain_wait) },
             "drain_timeout": duration_text(self.drain_timeout),
             "max_series": self.max_series,
             "listeners": listeners.collect::<Map<_, _>>(),

@@ -2,8 +2,67 @@ use super::*;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::{
     fs,
+    io::{Read, Write},
     os::unix::fs::{PermissionsExt, symlink},
+    time::Duration,
 };
+
+/// A log into a pipe, at most `waiting` batches of which wait, and what counts the lines lost.
+fn piped(waiting: usize) -> (io::PipeReader, Log, crate::metrics::Metrics) {
+    let (reader, writer) = io::pipe().unwrap();
+    let metrics = crate::metrics::Metrics::new();
+    let lost = metrics.counter(crate::metrics::table::LOG_DROPPED_TOTAL, &[]);
+    static LOCK: Mutex<()> = Mutex::new(());
+    let output = Output::Standard(Box::new(writer), &LOCK);
+    (reader, start(output, "log", waiting, lost).unwrap(), metrics)
+}
+
+fn lost(metrics: &crate::metrics::Metrics) -> u64 {
+    let mut text = String::new();
+    metrics.render(&mut text);
+    let line = text.lines().find(|line| line.starts_with("tollgate_log_dropped_total "));
+    line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn who_logs_and_who_ends_waits_for_no_reader_and_what_is_lost_is_counted() {
+    let (mut reader, log, metrics) = piped(4);
+    // More than a pipe holds.
+    let batch = [b'x'; 64 * 1024].into_iter().chain(*b"\n").collect::<Vec<_>>();
+    (0..20).for_each(|_| log.sink().send(batch.clone(), 1));
+    let began = Instant::now();
+    log.close(began + Duration::from_millis(20));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let lost = lost(&metrics);
+    assert!((14..20).contains(&lost), "{lost}");
+    // What was not lost is written whole once somebody reads.
+    drop(log);
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len() as u64, (20 - lost) * batch.len() as u64);
+}
+
+#[test]
+fn all_that_was_sent_is_written_before_a_log_is_closed() {
+    let (mut reader, log, metrics) = piped(1024);
+    (0..1000).for_each(|_| log.sink().send(b"line\n".to_vec(), 1));
+    log.close(Instant::now() + Duration::from_secs(20));
+    log.sink().send(b"late\n".to_vec(), 1);
+    drop(log);
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "line\n".repeat(1000));
+    assert_eq!(lost(&metrics), 1);
+}
+
+#[test]
+fn lines_for_a_reader_that_is_gone_are_counted_one_by_one() {
+    let (reader, log, metrics) = piped(1024);
+    drop(reader);
+    (0..10).for_each(|_| log.sink().send(b"line\nline\n".to_vec(), 2));
+    log.close(Instant::now() + Duration::from_secs(20));
+    assert_eq!(lost(&metrics), 20);
+}
 
 #[test]
 fn a_new_log_is_not_for_other_users_to_read_and_an_old_one_keeps_its_mode() {

@@ -81,6 +81,8 @@ pub const CONNECTIONS_PENDING: &str = "tollgate_connections_pending";
 pub const BREAKER_REFUSALS_TOTAL: &str = "tollgate_breaker_refusals_total";
 /// Look-ups of a cluster's names.
 pub const DNS_LOOKUPS_TOTAL: &str = "tollgate_dns_lookups_total";
+/// Lines of the proxy's own log lost.
+pub const LOG_DROPPED_TOTAL: &str = "tollgate_log_dropped_total";
 /// Access-log lines lost.
 pub const ACCESS_LOG_DROPPED_TOTAL: &str = "tollgate_access_log_dropped_total";
 /// Lines of the event log lost.
@@ -358,16 +360,24 @@ pub const TABLE: &[Metric] = &[
         "Look-ups of the names of a cluster's endpoints, by result.",
     ),
     counter(
+        LOG_DROPPED_TOTAL,
+        "lines",
+        &[],
+        "Lines of the proxy's own log, on stderr, lost because they could not be written, or not as \
+         fast as they came.",
+    ),
+    counter(
         ACCESS_LOG_DROPPED_TOTAL,
         "lines",
         &[],
-        "Access-log lines lost because the log could not be written as fast as they came.",
+        "Access-log lines lost because they could not be written, or not as fast as they came.",
     ),
     counter(
         EVENT_LOG_DROPPED_TOTAL,
         "lines",
         &[],
-        "Lines of the event log lost because it could not be written as fast as they came.",
+        "Lines of the event log lost because they could not be written, or not as fast as they \
+         came.",
     ),
     counter(
         METRICS_DROPPED_TOTAL,

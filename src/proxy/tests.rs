@@ -6,6 +6,7 @@ use crate::protocols::Protocol;
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
         admin: None,
         workers: 2,
         max_connections: 100,
+        drain_wait: None,
         drain_timeout: Duration::from_secs(5),
         max_series: 100,
         zone: None,

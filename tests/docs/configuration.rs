@@ -10,6 +10,7 @@ const PAGE: &str = "docs/configuration.md";
 const MAPS: &[(&str, &str)] = &[
     ("", "The file"),
     ("Admin", "`admin`"),
+    ("Drain", "`drain`"),
     ("Listener", "`listeners.NAME`"),
     ("Settings", "`listeners.NAME.protocol.mongo`"),
     ("HttpSettings", "`listeners.NAME.protocol.http`"),
@@ -123,6 +124,7 @@ fn the_defaults_on_the_page_are_those_that_run() {
     let mut compared = 0;
     for (name, place) in [
         ("", ""),
+        ("Drain", "/drain"),
         ("Listener", "/listeners/a"),
         ("Settings", "/listeners/a/protocol/mongo"),
         ("HttpSettings", "/listeners/w/protocol/http"),

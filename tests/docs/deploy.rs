@@ -211,6 +211,17 @@ fn the_dashboard_shows_metrics_and_labels_that_exist() {
 }
 
 #[test]
+fn each_query_of_a_panel_has_a_name_of_its_own() {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        let names: Vec<_> = targets.map(|target| target["refId"].as_str().unwrap()).collect();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(names.len(), distinct.len(), "{}: {names:?}", panel["title"]);
+    }
+}
+
+#[test]
 fn the_dashboards_legends_name_what_is_grouped_by() {
     for (query, legend) in queries() {
         let groups = grouped(&query);

@@ -226,7 +226,7 @@ impl Tollgate {
 
     /// GETs a page of the admin interface: its status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        http(self.admin, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        page(self.admin, "GET", path, "").unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     /// POSTs nothing to a page of the admin interface: its status and body.
@@ -236,7 +236,7 @@ impl Tollgate {
 
     /// Sends a request with this JSON to the admin interface: the answer's status and body.
     pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        http(self.admin, method, path, body)
+        page(self.admin, method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
@@ -246,7 +246,8 @@ impl Tollgate {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where the access log is.
+    pub fn log_path(&self) -> PathBuf {
         self.directory.path().join("access.log")
     }
 }
@@ -338,7 +339,8 @@ fn admin_address(line: &str) -> Option<SocketAddr> {
     (fields["message"] == "admin listening").then(|| fields["address"].as_str()?.parse().ok())?
 }
 
-fn http(
+/// Asks the admin interface at this address for a page: the answer's status and body.
+pub fn page(
     address: SocketAddr,
     method: &str,
     path: &str,

@@ -18,12 +18,12 @@ use std::time::Duration;
 fn written(plan: ClusterPlan, test: impl FnOnce(&Arc<Cluster>)) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
-    let (sink, thread) = log_file::open(&path, "event log", Counter::noop()).unwrap();
+    let log = log_file::open(&path, "event log", log_file::LINES, Counter::noop()).unwrap();
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    cluster.log_events(sink);
+    cluster.log_events(log.sink().clone());
     test(&cluster);
     drop(cluster);
-    thread.join().unwrap();
+    log.close(std::time::Instant::now() + Duration::from_secs(20));
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -1,0 +1,111 @@
+//! What can be asked of a proxy while it runs: to drain, and to open its logs anew.
+
+use crate::{config::plan::Plan, log_file::Sink, worker::Message};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Tells a proxy to drain; cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    inboxes: Arc<[UnboundedSender<Message>]>,
+    plan: Arc<Plan>,
+    /// Those of log files.
+    logs: Arc<[Sink]>,
+    stage: Arc<Stage>,
+}
+
+/// How far a drain has come.
+#[derive(Default)]
+struct Stage {
+    asked: AtomicBool,
+    begun: AtomicBool,
+    /// Ends the wait before the drain when it is dropped.
+    wait: Mutex<Option<Sender<()>>>,
+}
+
+impl Control {
+    pub(super) fn new(
+        inboxes: Arc<[UnboundedSender<Message>]>,
+        plan: Arc<Plan>,
+        logs: Vec<Sink>,
+    ) -> Self {
+        Self { inboxes, plan, logs: logs.into(), stage: Arc::default() }
+    }
+
+    /// What runs.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The workers' inboxes.
+    pub(super) fn inboxes(&self) -> &[UnboundedSender<Message>] {
+        &self.inboxes
+    }
+
+    /// Says that new connections are not welcome any more. After `drain.wait`, if there is one, it
+    /// stops accepting, lets operations end, and closes connections at rest. Once is enough.
+    pub fn drain(&self) {
+        if self.stage.asked.swap(true, SeqCst) {
+            return;
+        }
+        let Some(wait) = self.plan.drain_wait else { return self.begin() };
+        tracing::info!(
+            ?wait,
+            "not ready any more, and still accepting: the drain begins after drain.wait"
+        );
+        let (end, ended) = channel::<()>();
+        *self.wait() = Some(end);
+        let control = self.clone();
+        let waits = thread::Builder::new().name("drain-wait".into()).spawn(move || {
+            // Nothing is sent: this ends in time, or when the other end is dropped.
+            let _ = ended.recv_timeout(wait);
+            control.begin();
+        });
+        if waits.is_err() {
+            self.begin();
+        }
+    }
+
+    /// Begins the drain that waits for its time. Returns false if none does.
+    pub fn end_wait(&self) -> bool {
+        self.wait().take().is_some() && !self.stage.begun.load(SeqCst)
+    }
+
+    /// Drains without waiting first.
+    pub(super) fn drain_at_once(&self) {
+        self.stage.asked.store(true, SeqCst);
+        self.begin();
+    }
+
+    /// Whether new connections are welcome.
+    pub fn is_ready(&self) -> bool {
+        !self.stage.asked.load(SeqCst)
+    }
+
+    /// Has log files opened anew, since their names may lead to other files by now.
+    pub fn reopen_logs(&self) {
+        self.logs.iter().for_each(Sink::reopen);
+    }
+
+    fn begin(&self) {
+        if self.stage.begun.swap(true, SeqCst) {
+            return;
+        }
+        tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
+        for inbox in self.inboxes.iter() {
+            // A worker that has left needs no telling.
+            let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
+        }
+    }
+
+    fn wait(&self) -> std::sync::MutexGuard<'_, Option<Sender<()>>> {
+        self.stage.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
