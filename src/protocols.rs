@@ -1,6 +1,7 @@
 //! The registry: the only place in `src/` that names a protocol.
 
 mod fits;
+mod names;
 mod probe;
 mod server;
 mod written;
@@ -11,6 +12,7 @@ use crate::{
 };
 pub(crate) use fits::Unfit;
 use mongo::Mongo;
+pub(crate) use names::no_operation;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
@@ -51,6 +53,17 @@ impl Protocol {
             Protocol::Http(listener) => listener.clusters(),
             Protocol::Grpc(listener) => listener.clusters(),
         }
+    }
+
+    /// The names of its routes, which are the resources of its operations; `None` where operations
+    /// may be about anything.
+    pub fn routes(&self) -> Option<Vec<Arc<str>>> {
+        let routes = match self {
+            Protocol::Tcp(_) | Protocol::Mongo(_) => return None,
+            Protocol::Http(listener) => &listener.http.routes,
+            Protocol::Grpc(listener) => listener.grpc.routes(),
+        };
+        Some(routes.iter().map(|route| (*route.name).into()).collect())
     }
 
     /// Its settings as a config would have them.

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{
-        attributes, did_you_mean, is_late,
+        attributes, did_you_mean, is_late, meant,
         plan::{ListenerPlan, Plan},
         printable, tells,
     },
@@ -83,6 +83,9 @@ impl Question {
     }
 
     fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
+        // Names of headers are in lower case here, however a client writes them.
+        let lower = key.to_ascii_lowercase();
+        let key = if key.starts_with("header.") { &*lower } else { key };
         match key {
             "listener" => self.listener = Some(value.to_owned()),
             "peer" => {
@@ -97,7 +100,7 @@ impl Question {
             }
             _ => {
                 let known = attributes().into_iter().filter(|it| tells(self.protocol, it));
-                let near = did_you_mean(key, known.chain(["listener"]));
+                let near = meant(key, &known.chain(["listener"]).collect::<Vec<_>>());
                 return Err(format!("{} has no `{key}`{near}", self.protocol.name));
             }
         }

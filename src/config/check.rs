@@ -349,9 +349,12 @@ fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
 fn scope(listeners: Option<&Located<Named<Listener>>>) -> Scope {
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
     let heard = entries.into_iter().flatten().filter_map(|(name, listener)| {
-        let protocol = listener.value.as_ref().and_then(|it| it.protocol.as_ref());
-        let protocol = protocol.and_then(|it| it.value.as_ref()).map(Written::describe);
-        Some(Heard { name: name.value.as_deref()?.into(), protocol })
+        let listener = listener.value.as_ref();
+        let own = listener.is_some_and(|it| it.cluster.is_some());
+        let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_ref());
+        let (protocol, resources) =
+            (written.map(Written::describe), written.and_then(|it| it.route_names(own)));
+        Some(Heard { name: name.value.as_deref()?.into(), protocol, resources })
     });
     Scope::new(heard.collect())
 }

@@ -3,6 +3,7 @@
 //! wrong inside a value that is not `Located`, as in the settings of protocols, is left out, and
 //! the rest of that value read once more, for what else is wrong.
 
+mod elsewhere;
 mod error;
 mod parts;
 
@@ -13,6 +14,7 @@ use super::{
     problem::{At, Report},
     yaml::{Node, Value},
 };
+use elsewhere::{is_below, unknown};
 use error::{Error, shortened};
 use parts::{Entries, Entry, Tries, Variant};
 use serde::{
@@ -112,12 +114,9 @@ impl<'de> Reader<'de> {
         for entry in strange {
             let name = entry.name();
             let near = nearest(name, known.iter().copied());
-            let hint = match known {
-                [] => "nothing can be set here".to_owned(),
-                _ => format!("the keys here: {}", known.join(", ")),
-            };
-            let message = format!("unknown key `{name}`{}", did_you_mean(near));
-            self.report.borrow_mut().add(entry.key.node.at, message, hint);
+            let near = near.filter(|near| !is_below(name, known, near));
+            let fault = unknown(name, known, near);
+            self.report.borrow_mut().fault(entry.key.node.at, fault);
             if near.is_some_and(|near| kept.iter().all(|entry| entry.name() != near)) {
                 kept.push(Entry { meant: near, ..entry });
             }
@@ -151,9 +150,22 @@ impl<'de> Reader<'de> {
             Some(_) => error,
             None => {
                 let fault = error.fault.filter(|_| !self.has_gaps());
-                Error { at: Some(self.at()), fault }
+                Error {
+                    at: Some(self.at()),
+                    fault: fault.map(|fault| self.without_variables(fault)),
+                }
             }
         })
+    }
+
+    /// What looks like a variable is none.
+    fn without_variables(self, fault: Fault) -> Fault {
+        let text = self.node.as_text();
+        if !(text.contains("${") || text.contains("{{") || text.starts_with('$')) {
+            return fault;
+        }
+        let hint = "fill the file in first: `envsubst < tollgate.yaml | tollgate run -c -`";
+        Fault::new(format!("`{}`: a config has no variables", shortened(text)), hint)
     }
 }
 

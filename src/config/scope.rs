@@ -20,6 +20,8 @@ pub(crate) struct Heard {
     pub(crate) name: Arc<str>,
     /// `None` if that was written wrong.
     pub(crate) protocol: Option<&'static Protocol>,
+    /// What its operations can be about, where that is known: the names of its routes.
+    pub(crate) resources: Option<Vec<Arc<str>>>,
 }
 
 impl Scope {
@@ -27,7 +29,8 @@ impl Scope {
     pub fn of(plan: &Plan) -> Self {
         let heard = plan.listeners.iter().map(|listener| {
             let protocol = Some(listener.protocol.describe());
-            Heard { name: Arc::clone(&listener.name), protocol }
+            let resources = listener.protocol.routes();
+            Heard { name: Arc::clone(&listener.name), protocol, resources }
         });
         Self { listeners: heard.collect() }
     }
@@ -50,8 +53,13 @@ impl Scope {
 
 /// Whether operations of a protocol have such an attribute.
 pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
+    // Names of headers are in lower case, as requests of HTTP/2 have them.
     let one_of = |known: &&str| match known.ends_with('.') {
-        true => attribute.len() > known.len() && attribute.starts_with(*known),
+        true => {
+            let capital = |c: char| c.is_ascii_uppercase();
+            let rest = attribute.strip_prefix(*known);
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(capital))
+        }
         false => attribute == *known,
     };
     COMMON.iter().chain(protocol.attributes).any(one_of)
@@ -70,6 +78,41 @@ pub(crate) fn is_late(protocol: &Protocol, attribute: &str) -> bool {
 /// Whether operations of some protocol have such an attribute.
 pub(crate) fn is_attribute(name: &str) -> bool {
     protocols::all().into_iter().any(|protocol| has(protocol, name))
+}
+
+/// The words that people know from elsewhere, and what they are called here.
+const OTHERWISE: [(&str, &str); 19] = [
+    ("action", "operation"),
+    ("application", "app"),
+    ("appname", "app"),
+    ("client_ip", "peer"),
+    ("cmd", "operation"),
+    ("command", "operation"),
+    ("db", "database"),
+    ("ip", "peer"),
+    ("method", "operation"),
+    ("namespace", "resource"),
+    ("ns", "resource"),
+    ("op", "operation"),
+    ("remote_ip", "peer"),
+    ("route", "resource"),
+    ("source", "peer"),
+    ("source_ip", "peer"),
+    ("url", "path"),
+    ("uri", "path"),
+    ("username", "user"),
+];
+
+/// `, did you mean …?` if one of the known words is what somebody meant by this one.
+pub(crate) fn meant(word: &str, known: &[&str]) -> String {
+    let lower = word.to_ascii_lowercase();
+    let otherwise = OTHERWISE.iter().find(|(other, _)| *other == lower).map(|(_, name)| *name);
+    let own = otherwise.filter(|name| known.contains(name));
+    let own = own.or_else(|| (word != lower && is_attribute(&lower)).then_some(&*lower));
+    match own {
+        Some(own) => format!(", did you mean `{own}`?"),
+        None => super::did_you_mean(word, known.iter().copied()),
+    }
 }
 
 /// Every attribute that operations of some protocol have.

@@ -3,7 +3,7 @@
 mod prefix;
 
 use crate::{
-    config::{Fault, FromText, Located, Mistake, Text, attributes, did_you_mean, is_attribute},
+    config::{Fault, FromText, Located, Mistake, Text, attributes, is_attribute, meant},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
@@ -218,7 +218,7 @@ impl FromText for Part {
             return Err(fault);
         }
         let known: Vec<&str> = WORDS.into_iter().chain(attributes()).collect();
-        let near = did_you_mean(text, known.iter().copied());
+        let near = meant(text, &known);
         let hint = format!("the attributes here: {}", known.join(", "));
         Err(Fault::new(format!("unknown attribute `{text}`{near}"), hint))
     }

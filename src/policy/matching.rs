@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use std::net::IpAddr;
 pub(crate) use {
     explain::{Explained, Objection},
-    glob::is_glob,
+    glob::{fits, is_glob},
     written::WrittenMatch,
 };
 pub use {rest::Rest, truth::Truth};

@@ -58,6 +58,18 @@ impl Written {
         }
     }
 
+    /// The names of its routes, which are the resources of its operations; `None` where operations
+    /// may be about anything. What goes to the listener's own `cluster` is the route `default`.
+    pub(crate) fn route_names(&self, cluster: bool) -> Option<Vec<Arc<str>>> {
+        let routes = match self {
+            Written::Tcp(_) | Written::Mongo(_) => return None,
+            Written::Http(settings) => &settings.routes,
+            Written::Grpc(settings) => &settings.routes,
+        };
+        let names = routes.iter().map(|route| Arc::clone(&route.name.0.0));
+        Some(names.chain(cluster.then(|| "default".into())).collect())
+    }
+
     /// The clusters that its settings name, each with the keys that lead there.
     pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
         let (key, routes) = match self {

@@ -18,7 +18,14 @@ const BESIDE: &str = "
 listeners:
   orders-db: { address: ':27018', protocol: mongo, cluster: orders }
   cache: { address: ':6380', protocol: tcp, cluster: cache }
-  web: { address: ':8080', protocol: http, cluster: shop }
+  web:
+    address: ':8080'
+    cluster: shop
+    protocol:
+      http:
+        routes:
+          - { name: checkout, match: { path_prefix: /checkout }, cluster: shop }
+          - { name: export, match: { path_prefix: /export }, cluster: shop }
   rpc: { address: ':9090', protocol: grpc, cluster: greeter }
 clusters:
   orders: { endpoints: [mongo-1:27017] }

@@ -76,6 +76,11 @@ impl Grpc {
         Ok(Self { settings, cors, json: json.map(Arc::new), routes })
     }
 
+    /// Where calls go.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Who translates for the client; `None` for one that speaks gRPC itself.
     fn near(
         &self,

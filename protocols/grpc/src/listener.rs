@@ -1,6 +1,6 @@
 //! A listener of gRPC, as it was configured, for all workers.
 
-use crate::{dialect::Grpc, settings::Settings};
+use crate::{dialect::Grpc, path, settings::Settings};
 use std::sync::Arc;
 use values::Mistake;
 use web::{Defaults, Routes, ServerPlan};
@@ -27,7 +27,14 @@ impl Listener {
     /// # Errors
     /// Everything that is wrong with the settings, with the keys that lead there.
     pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
-        let mut routes = Routes::new(&settings.routes, DEFAULTS)?;
+        let never = never(&settings);
+        let mut routes = Routes::new(&settings.routes, DEFAULTS).map_err(|mut mistakes| {
+            mistakes.extend(never.iter().cloned());
+            mistakes
+        })?;
+        if !never.is_empty() {
+            return Err(never);
+        }
         if let Some(cluster) = cluster {
             routes = routes.followed_by(Routes::single(cluster, DEFAULTS));
         }
@@ -41,4 +48,36 @@ impl Listener {
     pub fn clusters(&self) -> Vec<Arc<str>> {
         self.clusters.clone()
     }
+}
+
+/// What a route says that no call can meet.
+fn never(settings: &Settings) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for (at, route) in settings.routes.iter().enumerate() {
+        let at = at.to_string();
+        let mut say = |keys: &[&str], message: String, hint: &str| {
+            mistakes.push(Mistake::new(&[&["routes", &at], keys].concat(), message, hint));
+        };
+        for (key, is) in
+            [("upgrade", route.upgrade.is_some()), ("connect", route.connect.is_some())]
+        {
+            if is {
+                let message = format!("`{key}` does nothing here: no call of gRPC asks for it");
+                say(&[key], message, "leave it out, or write it on a listener of http");
+            }
+        }
+        let Some(matched) = &route.matches else { continue };
+        if let Some(path) = matched.path.as_deref().filter(|path| path::call(path).is_empty()) {
+            let message = format!("`{path}` is the path of no call");
+            let hint = "a call is `/package.Service/Method`: `path_prefix: /package.Service` is for \
+                        all of a service; JSON requests have become calls before routes are asked";
+            say(&["match", "path"], message, hint);
+        }
+        let methods = matched.method.iter().flat_map(|list| &list.0);
+        if matched.method.is_some() && methods.clone().all(|method| method != "POST") {
+            let message = "every call of gRPC is a POST".to_owned();
+            say(&["match", "method"], message, "leave it out");
+        }
+    }
+    mistakes
 }

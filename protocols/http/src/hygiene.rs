@@ -12,7 +12,7 @@ mod trace;
 mod upgrade;
 
 pub use authority::Authority;
-pub use check::check;
+pub use check::{check, is_method};
 pub use forwarded::{Peer, Style};
 pub(crate) use forwarded::{client, scheme};
 pub use trace::Trace;

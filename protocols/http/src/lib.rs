@@ -39,7 +39,7 @@ pub use body::{Body, BodyError};
 pub use buffered::{Bounds, Buffered, Full, Hold};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
 pub use facts::{ATTRIBUTES, LATE, LOGGED};
-pub use hygiene::Hygiene;
+pub use hygiene::{Hygiene, is_method};
 pub use listener::Listener;
 pub use normal::path_fault;
 pub use plain::{Http, PROTOCOL};

@@ -165,6 +165,11 @@ pub(crate) fn find(word: &[u8]) -> &'static Command {
     found.unwrap_or(&OTHER)
 }
 
+/// The names of all commands that are known, some of them more than once.
+pub fn commands() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|known| known.name)
+}
+
 /// Where in the table the words begin that begin with this byte or a later one. That leaves so few
 /// that comparing lengths nearly always tells them apart.
 static BEGINS: [u16; 257] = {

@@ -39,6 +39,7 @@ mod snappy;
 mod testing;
 
 pub use codec::Mongo;
+pub use commands::commands;
 pub use probe::{Check, MongoProbe, ProbeSettings};
 pub use settings::Settings;
 

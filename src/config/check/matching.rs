@@ -9,7 +9,7 @@ use crate::{
         scope::{self, Heard},
     },
     policy::{
-        matching::{Applies, Known, Match, WrittenMatch, is_glob},
+        matching::{Applies, Known, Match, WrittenMatch, fits, is_glob},
         rule::Action,
     },
     protocols,
@@ -71,8 +71,17 @@ impl Policies<'_> {
         if scope::is_attribute(key) || WORDS.contains(&key) {
             return true;
         }
-        let known: Vec<&str> = WORDS.into_iter().chain(scope::attributes()).collect();
-        let near = did_you_mean(nearest(key, known.iter().copied()));
+        // What is meant is a key of something that listeners here speak.
+        let heard = self.scope.listeners().iter().filter_map(|it| it.protocol);
+        let heard: Vec<_> = heard.collect();
+        let tells = |by: &&Protocol, it: &&str| {
+            let some = it.ends_with('.') && by.attributes.contains(it);
+            some || scope::tells(by, it)
+        };
+        let told = |it: &&str| heard.is_empty() || heard.iter().any(|by| tells(by, it));
+        let known: Vec<&str> =
+            WORDS.into_iter().chain(scope::attributes().into_iter().filter(told)).collect();
+        let near = scope::meant(key, &known);
         let hint = format!("the keys here: {}", known.join(", "));
         self.report.add(at, format!("unknown key `{key}`{near}"), hint);
         false
@@ -101,6 +110,8 @@ impl Policies<'_> {
         let known: Vec<&str> = match key {
             "listener" => self.scope.names().collect(),
             "protocol" => protocols::NAMES.to_vec(),
+            "operation" => return self.is_on_any(|it| protocols::no_operation(it.protocol?, glob)),
+            "resource" => return self.is_on_any(|it| no_resource(it, glob)),
             _ => return self.has_form(key, glob),
         };
         if is_glob(glob) || known.contains(&glob) {
@@ -109,6 +120,33 @@ impl Policies<'_> {
         let near = did_you_mean(nearest(glob, known.iter().copied()));
         let hint = format!("the {key}s here: {}", known.join(", "));
         Err(Fault::new(format!("there is no {key} `{glob}`{near}"), hint))
+    }
+
+    /// Whether something can be on one of the listeners in question at least. Of each it is asked
+    /// why not.
+    fn is_on_any(&self, why_not: impl Fn(&Heard) -> Option<Fault>) -> Result<(), Fault> {
+        let mut wrong = Ok(());
+        for listener in &self.reached {
+            match why_not(listener) {
+                None => return Ok(()),
+                Some(fault) => wrong = wrong.and(Err(fault)),
+            }
+        }
+        wrong
+    }
+
+    /// The listeners that are left by what a match says about these.
+    pub(super) fn left_by(&self, written: &WrittenMatch) -> Vec<Heard> {
+        let mut made = Match::default();
+        for (key, globs) in &written.keys {
+            let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
+            let globs = globs.value.iter().flat_map(|OneOrMore(globs)| globs);
+            let globs: Vec<&str> = globs.filter_map(|it| it.value.as_deref()).collect();
+            // Only globs of addresses can be wrong.
+            let _ = made.add(key, &globs);
+        }
+        let listeners = self.scope.listeners().iter();
+        listeners.filter(|it| resolves(&made, it)).cloned().collect()
     }
 
     /// Whether an attribute can have such a value on any listener that knows it.
@@ -177,6 +215,21 @@ impl Policies<'_> {
         };
         self.report.add(at, "this matches no operation of any listener", hint);
     }
+}
+
+/// Why nothing of a listener's is called so.
+fn no_resource(listener: &Heard, glob: &str) -> Option<Fault> {
+    let known = listener.resources.as_ref()?;
+    if known.iter().any(|name| fits(glob, name)) {
+        return None;
+    }
+    let near = did_you_mean(nearest(glob, known.iter().map(|name| &**name)));
+    let hint = match known.as_slice() {
+        [] => format!("`{}` has no route yet", listener.name),
+        _ if glob.contains('/') => format!("for paths there is `path`: `path: \"{glob}\"`"),
+        _ => format!("the routes of `{}`: {}", listener.name, known.join(", ")),
+    };
+    Some(Fault::new(format!("there is no route `{glob}`{near}"), hint))
 }
 
 /// Whether any operation can match that comes in by a listener.

@@ -6,7 +6,7 @@ use crate::{
         Source,
         located::Located,
         problem::{At, Report},
-        scope::Scope,
+        scope::{Heard, Scope},
         yaml::Node,
     },
     policy::{
@@ -26,17 +26,19 @@ pub(crate) struct Policies<'a> {
     tree: &'a Node,
     /// The keys that lead from there to the policy in question.
     path: Vec<String>,
+    /// The listeners that its match leaves.
+    pub(super) reached: Vec<Heard>,
 }
 
 impl<'a> Policies<'a> {
     /// Those of a whole config.
     pub(super) fn new(check: &'a mut Check<'_>, scope: &'a Scope) -> Self {
-        Self { report: check.report, scope, tree: check.tree, path: Vec::new() }
+        Self::alone(check.tree, scope, check.report)
     }
 
     /// One that comes by itself.
     pub(crate) fn alone(tree: &'a Node, scope: &'a Scope, report: &'a mut Report) -> Self {
-        Self { report, scope, tree, path: Vec::new() }
+        Self { report, scope, tree, path: Vec::new(), reached: Vec::new() }
     }
 
     /// All of a list, in its order.
@@ -133,6 +135,7 @@ impl<'a> Policies<'a> {
             self.of_connections(kind, &written);
         }
         let before = self.report.count();
+        self.reached = self.left_by(&written);
         let matching = self.compile(written);
         // What is wrong with a key is told already.
         if self.report.count() == before {

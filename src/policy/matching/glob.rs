@@ -96,7 +96,7 @@ fn is_wild(c: char) -> bool {
 /// Whether a glob matches a word. Where it does not, only the last `*` takes one character more:
 /// what an earlier one took, it might as well have. So the steps are at most the one's length
 /// times the other's.
-fn fits(glob: &str, word: &str) -> bool {
+pub(crate) fn fits(glob: &str, word: &str) -> bool {
     let (mut glob, mut word) = (glob.chars(), word.chars());
     let mut again = None;
     loop {

@@ -7,6 +7,8 @@
 mod fields;
 mod method;
 
+pub use method::is_method;
+
 use super::{Authority, Flaw};
 use crate::screen::is_target;
 use http::{

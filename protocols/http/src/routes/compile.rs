@@ -215,6 +215,10 @@ fn upgrades(settings: Option<&UpgradeSettings>, place: &mut Place<'_>) -> Upgrad
                 if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ',') {
                     let message = format!("`{name}` is no protocol to change to");
                     place.say(&["upgrade"], message, "such as `[websocket]`");
+                } else if name.eq_ignore_ascii_case("h2c") {
+                    let message = "no connection changes to `h2c`, whatever a route says";
+                    let hint = "leave it out: clients that know HTTP/2 begin with it";
+                    place.say(&["upgrade"], message, hint);
                 }
             }
             Upgrades::Only(names.iter().map(|it| it.to_ascii_lowercase().into()).collect())

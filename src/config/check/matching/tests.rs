@@ -8,7 +8,8 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
     let heard = |(name, protocol): &(&str, Option<&str>)| {
         let all = protocols::all();
         let protocol = protocol.and_then(|name| all.into_iter().find(|it| it.name == name));
-        Heard { name: (*name).into(), protocol }
+        let resources = (*name == "web").then(|| vec!["cart".into(), "default".into()]);
+        Heard { name: (*name).into(), protocol, resources }
     };
     Scope::new(listeners.iter().map(heard).collect())
 }
@@ -23,6 +24,7 @@ fn told(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
     if about_connections {
         policies.of_connections("bandwidth", &written);
     } else {
+        policies.reached = policies.left_by(&written);
         let made = policies.compile(written);
         policies.reaches_a_listener(tree.at, &made);
     }
@@ -86,4 +88,37 @@ fn a_match_that_no_listener_can_meet_is_told_and_no_other() {
     let unknown = scope(&[("db", None)]);
     assert!(told("{ protocol: tcp, app: x }", &unknown, false).is_empty());
     assert!(told("{ app: x }", &scope(&[]), false).is_empty());
+}
+
+#[test]
+fn what_no_operation_is_called_or_is_about_is_told() {
+    let all = scope(&[("db", Some("mongo")), ("web", Some("http")), ("raw", Some("tcp"))]);
+    for (text, message) in [
+        ("{ protocol: mongo, operation: insertMany }", "there is no command `insertMany`"),
+        ("{ listener: db, operation: GET }", "there is no command `GET`"),
+        ("{ protocol: http, operation: get }", "no operation of http is called `get`"),
+        ("{ listener: web, resource: carts }", "there is no route `carts`, did you mean `cart`?"),
+        ("{ listener: web, not: { resource: x } }", "there is no route `x`"),
+        ("{ header.X-Team: a }", "unknown key `header.X-Team`, did you mean `header.x-team`?"),
+        ("{ command: find }", "unknown key `command`, did you mean `operation`?"),
+        ("{ op: find }", "unknown key `op`, did you mean `operation`?"),
+        ("{ db: shop }", "unknown key `db`, did you mean `database`?"),
+        ("{ ns: shop.orders }", "unknown key `ns`, did you mean `resource`?"),
+    ] {
+        let told = told(text, &all, false);
+        let [one] = told.as_slice() else { panic!("{text}: {told:?}") };
+        assert!(one.contains(message), "{text}: {one}");
+    }
+    for text in [
+        "{ operation: [find, GET, session] }",
+        "{ resource: shop.orders }",
+        "{ listener: web, resource: [cart, \"d*\"], header.x-team: a }",
+        "{ protocol: nothing-that-is-known, operation: x }",
+    ] {
+        let told = told(text, &all, false);
+        assert!(
+            told.iter().all(|it| it.contains("no protocol") || it.contains("matches no")),
+            "{told:?}"
+        );
+    }
 }

@@ -59,6 +59,11 @@ const KNOWN: [&str; 46] = [
     "VERSION-CONTROL",
 ];
 
+/// Whether this is a method that is known.
+pub fn is_method(name: &str) -> bool {
+    KNOWN.contains(&name)
+}
+
 /// What holds for a request's method. Case matters (RFC 9110, 9.1), but some services do not mind
 /// it: a policy that is about `DELETE` must not miss their `delete`.
 pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Flaw> {

@@ -6,10 +6,11 @@ use super::{
     rewrites::{bare_host, new_path},
 };
 use crate::{
+    normal,
     routes::{
         Action,
         answer::{Fixed, Redirect},
-        matching::Matching,
+        matching::{HostTest, Matching, PathTest},
         targets::Targets,
     },
     settings::{RedirectSettings, ReplySettings, RouteSettings, WeightedSettings},
@@ -134,6 +135,10 @@ fn redirect(
         let message = "this leads a client back to where it is";
         place.say(&[], message, "write `scheme`, `host`, `port`, `path` or `prefix`");
     }
+    if leads_back(settings, matching) {
+        let message = "this leads a client back to where it is, again and again";
+        place.say(&[], message, "lead it to what this route does not take");
+    }
     Some(Redirect {
         status,
         scheme,
@@ -142,6 +147,24 @@ fn redirect(
         path: new_path(prefix.as_deref(), path.as_deref(), matching, place),
         query: query.unwrap_or(true),
     })
+}
+
+/// Whether a client that follows comes to the same route again with the same request.
+fn leads_back(settings: &RedirectSettings, matching: &Matching) -> bool {
+    let RedirectSettings { scheme, host, port, path, prefix, query, .. } = settings;
+    let same_host = host.as_ref().is_none_or(|host| {
+        let is =
+            |it: &HostTest| matches!(it, HostTest::Exact(one) if one.eq_ignore_ascii_case(host));
+        matches!(&*matching.hosts, [one] if is(one))
+    });
+    let same_path = match (path, prefix, &matching.path) {
+        (Some(path), _, PathTest::Exact(exact)) => *normal::path(path) == **exact,
+        (_, Some(prefix), PathTest::Prefix(old)) => prefix.trim_end_matches('/') == &**old,
+        (None, None, _) => host.is_some(),
+        _ => false,
+    };
+    let same_query = matching.query.is_empty() || *query != Some(false);
+    scheme.is_none() && port.is_none() && same_host && same_path && same_query
 }
 
 fn reply(settings: &ReplySettings, place: &mut Place<'_>) -> Option<Fixed> {

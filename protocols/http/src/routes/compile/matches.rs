@@ -100,8 +100,8 @@ fn path(settings: &MatchSettings, place: &mut Place<'_>) -> PathTest {
     }
     let Some((key, text)) = written.first() else { return PathTest::Any };
     let test = match *key {
-        "path" => literal(text).map(PathTest::Exact),
-        "path_prefix" => literal(text).map(|it| PathTest::Prefix(it.trim_end_matches('/').into())),
+        "path" => plain(text).map(PathTest::Exact),
+        "path_prefix" => plain(text).map(|it| PathTest::Prefix(it.trim_end_matches('/').into())),
         "path_template" => Template::new(text).map(PathTest::Template),
         _ => pattern::whole(text).map(|regex| {
             let names = regex.capture_names().flatten().map(Arc::from).collect();
@@ -109,6 +109,23 @@ fn path(settings: &MatchSettings, place: &mut Place<'_>) -> PathTest {
         }),
     };
     place.take(&[key], test).unwrap_or_default()
+}
+
+/// A path that is compared as it stands. Elsewhere a `*` stands for anything, and so whoever writes
+/// one means that.
+fn plain(text: &str) -> Result<Box<str>, Fault> {
+    if !text.contains('*') {
+        return literal(text);
+    }
+    let before = text.strip_suffix('*').filter(|before| !before.contains('*'));
+    let hint = match before.and_then(|before| before.strip_suffix('/')) {
+        Some("") => "leave it out: every path is right then".to_owned(),
+        Some(before) => format!("write `path_prefix: {before}`, which is for all below it too"),
+        None if text == "*" => "leave it out: every path is right then".to_owned(),
+        None => "write `path_template: \"/users/{id}/carts\"`, or `path_regex`".to_owned(),
+    };
+    let message = format!("`{text}` is compared as it stands, and no path has a `*` in it");
+    Err(Fault::new(message, format!("{hint}; a `*` itself is `[*]` in a `path_regex`")))
 }
 
 fn values<N>(
