@@ -51,6 +51,49 @@ fn a_refusal_is_remembered_and_says_when_there_is_more() {
     });
 }
 
+/// Microseconds of the server's clock, as keys have them.
+fn now_of(server: &Server) -> i64 {
+    let time = server.command("TIME");
+    let mut parts = time.lines().filter(|line| !line.starts_with(['*', '$', '+']));
+    let mut next = || parts.next().unwrap().parse::<i64>().unwrap();
+    (next() - 1_760_000_000) * 1_000_000 + next()
+}
+
+#[test]
+fn a_key_that_is_ahead_of_the_clock_holds_nobody_longer_than_an_empty_bucket() {
+    let server = Server::start();
+    let minute = 60_000_000;
+    for (noted, policy) in [(false, "bare"), (true, "noted")] {
+        let machine = machine(&server, &limit(policy, 1, 5));
+        let at = now_of(&server) + minute;
+        let value = if noted { format!("'{} {at}'", at + 3_000_000) } else { at.to_string() };
+        let set = format!("SET tollgate:{policy}:peer=10.0.0.1 {value}");
+        assert!(server.command(&set).starts_with("+OK"), "{set}");
+        run(async {
+            let answer = take(&machine.shared.hand(), 6).await;
+            let Answer::No(Some(wait)) = answer else { panic!("{policy}: {answer:?}") };
+            assert!(wait <= Duration::from_secs(5), "{policy}: {wait:?}");
+        });
+    }
+}
+
+#[test]
+fn whose_key_is_deleted_is_free_again_within_seconds() {
+    let server = Server::start();
+    let machine = machine(&server, &slow("freed", 1));
+    let hand = machine.shared.hand();
+    run(async {
+        assert_eq!(take(&hand, 1).await, Answer::Yes);
+        assert!(matches!(take(&hand, 1).await, Answer::No(Some(_))));
+        server.command("FLUSHALL");
+        let began = Instant::now();
+        while take(&hand, 1).await != Answer::Yes {
+            assert!(began.elapsed() < PATIENCE, "it never asks again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+}
+
 #[test]
 fn keys_are_told_apart_and_go_away_by_themselves() {
     let server = Server::start();

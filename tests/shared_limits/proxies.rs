@@ -201,6 +201,31 @@ fn a_redis_that_is_gone_leaves_each_proxy_to_what_its_config_says() {
     eventually("the limit to hold again", || (served(&mut clients[1], 1) == 1).then_some(()));
 }
 
+#[test]
+fn a_redis_that_turns_everything_down_is_told_of_once() {
+    let (server, redis_server) = (Scripted::agreeing(), Server::start());
+    redis_server.command("REPLICAOF 127.0.0.1 9");
+    let shared = redis(&redis_server, "on_store_failure: allow");
+    let mut proxy = proxy(server.address(), &format!("rate: 100/s, {shared}"));
+    let mut client = RawClient::connect(proxy.listener("db"));
+    let asked = || proxy.metric("tollgate_shared_limit_errors_total", &[]);
+    let before = asked();
+    eventually("ten refusals of the store", || {
+        assert_eq!(served(&mut client, 1), 1);
+        (asked() >= before + 10.0).then_some(())
+    });
+    redis_server.command("REPLICAOF NO ONE");
+    eventually("an answer", || {
+        served(&mut client, 1);
+        (proxy.metric("tollgate_shared_limit_requests_total", &[]) > 0.0).then_some(())
+    });
+    assert!(proxy.stop().success());
+    let log = proxy.stderr();
+    let told = |what| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(told("can't be asked"), 1, "{log}");
+    assert_eq!(told("the store answers again"), 1, "{log}");
+}
+
 /// A proxy of HTTP whose limit is for each token, in this Redis.
 fn proxy_of_tokens(service: &Service, redis_server: &Server, rest: &str) -> Tollgate {
     let shared = redis(redis_server, &format!("on_store_failure: refuse{rest}"));

@@ -14,6 +14,9 @@ const RETIRED: i64 = i64::MIN / 2;
 /// A lease takes as much from the store as is used in this time...
 const AHEAD: Duration = Duration::from_millis(20);
 
+/// A refusal of the store is believed for so long at most.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What this process holds of one key.
 pub(super) struct Lease {
     /// What the store calls the key.
@@ -27,6 +30,8 @@ pub(super) struct Lease {
     low: AtomicI64,
     /// The store has no more until then, in nanoseconds since the table's start.
     refused_until: AtomicU64,
+    /// The store is asked again then, however long it had no more: somebody may have freed the key.
+    asks_again: AtomicU64,
     /// Somebody is asking for more.
     refilling: AtomicBool,
     /// It was of use since the last sweep.
@@ -59,6 +64,7 @@ impl Lease {
             left: AtomicI64::new(0),
             low: AtomicI64::new(0),
             refused_until: AtomicU64::new(0),
+            asks_again: AtomicU64::new(0),
             refilling: AtomicBool::new(false),
             used: AtomicBool::new(true),
             held: AtomicI64::new(0),
@@ -102,14 +108,19 @@ impl Lease {
         self.refilling.store(false, Release);
     }
 
-    /// How long the store has no more, if that is known.
+    /// How long the store has no more, if that is known and need not be asked again.
     pub(super) fn refused_for(&self, now: u64) -> Option<Duration> {
         let until = self.refused_until.load(Relaxed);
-        (until > now).then(|| Duration::from_nanos(until - now))
+        let holds = until > now && self.asks_again.load(Relaxed) > now;
+        holds.then(|| Duration::from_nanos(until - now))
     }
 
-    pub(super) fn refuse_until(&self, until: u64) {
-        self.refused_until.store(until, Relaxed);
+    /// The store said at the moment `now` that it has no more for so long.
+    pub(super) fn refuse_for(&self, wait: Duration, now: u64) {
+        let after =
+            |wait: Duration| now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.refused_until.store(after(wait), Relaxed);
+        self.asks_again.store(after(wait.min(ASK_AGAIN)), Relaxed);
     }
 
     /// Takes what is left, or owed, into the hands of who asks the store: for those who wait for
@@ -175,6 +186,22 @@ mod tests {
 
     fn lease() -> Lease {
         Lease::new("x".into(), true, 0)
+    }
+
+    #[test]
+    fn a_long_refusal_is_told_as_it_is_and_asked_about_again_soon() {
+        let (lease, hour) = (lease(), Duration::from_secs(3600));
+        lease.refuse_for(hour, 7 * MS);
+        assert_eq!(lease.refused_for(7 * MS), Some(hour));
+        let second = 1000 * MS;
+        let told = lease.refused_for(7 * MS + 4 * second);
+        assert_eq!(told, Some(hour.checked_sub(Duration::from_secs(4)).unwrap()));
+        assert_eq!(lease.refused_for(7 * MS + 5 * second), None, "it is asked again");
+        lease.refuse_for(Duration::from_millis(20), 0);
+        assert_eq!(
+            (lease.refused_for(19 * MS).is_some(), lease.refused_for(20 * MS)),
+            (true, None)
+        );
     }
 
     #[test]

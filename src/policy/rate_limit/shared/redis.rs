@@ -177,8 +177,7 @@ impl Redis {
         let now = self.table.nanos(Instant::now());
         lease.note(now);
         if let Some(wait) = grant.wait {
-            let rest = u64::try_from(wait.max(REST).as_nanos()).unwrap_or(u64::MAX);
-            lease.refuse_until(now.saturating_add(rest));
+            lease.refuse_for(wait.max(REST), now);
             for waiter in left.drain(..) {
                 let _ = waiter.answer.send(Answer::No(Some(wait.max(REST))));
             }
@@ -227,7 +226,7 @@ impl Redis {
         self.connecting.set(false);
         match made {
             Ok(connection) => {
-                self.standing.back();
+                self.standing.reachable();
                 self.connection.replace(Some(connection));
             }
             Err((_, error)) => self.standing.failed(Failure::Unreachable, &error),

@@ -1,11 +1,15 @@
-//! The limit as Redis keeps it: one number a key, changed by one script.
+//! The limit as Redis keeps it: two numbers a key, changed by one script.
 
 use redis::{Script, aio::MultiplexedConnection};
 use std::time::Duration;
 
 /// The generic cell rate algorithm. A key holds the moment at which its bucket will be full
-/// again, in microseconds of the server's clock since October 2025: a double has room for
-/// hundredths of them that way. It goes away at that moment by itself.
+/// again, and the moment of this note, in microseconds of the server's clock since October 2025: a
+/// double has room for hundredths of them that way. It goes away by itself once the bucket is full.
+///
+/// A note of the future was made before the clock went back, as where a replica takes over whose
+/// clock is behind: as long is left as was left then. A moment without a note is somebody else's,
+/// or an older version's: the bucket is empty at most.
 ///
 /// `interval` is microseconds for one, `burst` how many at once. `owed` are taken in any case; of
 /// what is left `least` to `most`, or none. A `least` beyond the burst is taken from a full bucket.
@@ -14,7 +18,15 @@ local time = redis.call('TIME')
 local now = (time[1] - 1760000000) * 1000000 + time[2]
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local owed, least, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local full = tonumber(redis.call('GET', KEYS[1])) or now
+local held = redis.call('GET', KEYS[1]) or ''
+local kept, noted = string.match(held, '^(%S+) (%S+)$')
+local full = tonumber(kept or held) or now
+noted = tonumber(noted)
+if noted then
+    full = full - math.max(noted - now, 0)
+elseif not (full <= now + burst * interval) then
+    full = now + burst * interval
+end
 full = math.max(full, now) + owed * interval
 local free = math.floor(burst - (full - now) / interval + 0.001)
 local granted = 0
@@ -28,7 +40,8 @@ if granted < most then
     wait = math.ceil(math.max(full - now - (burst - next) * interval, 1))
 end
 if full > now then
-    redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil((full - now) / 1000))
+    local note = string.format('%.3f %.0f', full, now)
+    redis.call('SET', KEYS[1], note, 'PX', math.ceil((full - now) / 1000))
 end
 return {granted, wait}
 ";

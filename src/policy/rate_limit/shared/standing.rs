@@ -46,6 +46,15 @@ impl Failure {
     }
 }
 
+/// What the log was told.
+#[derive(Default)]
+struct Warned {
+    /// When it was told last that the store is away.
+    at: Option<Instant>,
+    /// Nobody has told it since that the store is back.
+    away: bool,
+}
+
 /// Whether a store answers.
 pub(super) struct Standing {
     pub(super) policy: Arc<str>,
@@ -59,7 +68,7 @@ pub(super) struct Standing {
     /// In milliseconds since `began`: when somebody may ask again. 0: the store is there.
     away_until: AtomicU64,
     pause: AtomicU64,
-    warned: Mutex<Option<Instant>>,
+    warned: Mutex<Warned>,
     granted: Counter,
     refused: Counter,
     took: Histogram,
@@ -153,11 +162,22 @@ impl Standing {
         self.back();
     }
 
-    /// The store can be asked.
-    pub(super) fn back(&self) {
+    /// The store can be connected to. That is no answer yet: it may turn down all that is asked, as
+    /// a replica does. Somebody may find that out at once.
+    pub(super) fn reachable(&self) {
+        let soon = |until| (until != 0).then_some(1);
+        let _ = self.away_until.fetch_update(Relaxed, Relaxed, soon);
+    }
+
+    /// The store is there.
+    fn back(&self) {
         self.failures.store(0, Relaxed);
         self.pause.store(MIN_PAUSE, Relaxed);
-        if self.away_until.swap(0, Relaxed) != 0 {
+        if self.away_until.swap(0, Relaxed) == 0 {
+            return;
+        }
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut warned.away) {
             tracing::info!(policy = %self.policy, store = self.store, "the store answers again");
         }
     }
@@ -182,10 +202,10 @@ impl Standing {
 
     fn warn(&self, failure: Failure, error: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_some_and(|at| at.elapsed() < WARN) {
+        if warned.at.is_some_and(|at| at.elapsed() < WARN) {
             return;
         }
-        *warned = Some(Instant::now());
+        *warned = Warned { at: Some(Instant::now()), away: true };
         tracing::warn!(
             policy = %self.policy,
             store = self.store,
