@@ -14,8 +14,8 @@ use crate::{
     worker::Worker,
 };
 use operation::{
-    Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Ticket, Verdict,
-    Violation,
+    Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Settlement, Ticket,
+    Verdict, Violation,
 };
 use std::{
     borrow::Cow,
@@ -170,7 +170,7 @@ async fn open(
 async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &No) -> Close {
     let why = no.told();
     let told = async {
-        protocols::turn_away(door, client, (Close::Refused, no.manner), &why).await;
+        protocols::turn_away(door, client, (no.reason.close(), no.manner), &why).await;
         match no.manner {
             // It may be gone already.
             Manner::Reset => drop(client.set_zero_linger()),
@@ -181,7 +181,7 @@ async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &
         () = told => {}
         () = worker.leaving() => {}
     }
-    Close::Refused
+    no.reason.close()
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as people know it.
@@ -216,6 +216,10 @@ impl Gate for Door {
         now: Instant,
     ) -> Verdict {
         self.local.gate().resume(ticket, answer, operation, now)
+    }
+
+    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.local.gate().turned_away(operation, began, how);
     }
 }
 

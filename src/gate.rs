@@ -118,6 +118,31 @@ impl operation::Gate for Gate {
             Weighed::Refused(no) => inner.refuse(held, operation, no, now),
         }
     }
+
+    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.inner.tell(operation, began, how);
+    }
+}
+
+impl Inner {
+    /// Has those hear of an operation that change nothing, and ask none of the others: what is
+    /// refused already uses up no limit, and is struck by no fault.
+    fn tell(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.refresh();
+        let series = self.series.find(operation);
+        let mut held = self.slots.borrow_mut().fresh(Rc::clone(&series), operation, began);
+        for applied in &series.bound {
+            let mut memo = 0;
+            let hears = applied.entry.name().is_none();
+            if hears {
+                applied.bound.admit(operation, began, &mut memo);
+            }
+            held.memos.push(hears.then_some(memo));
+        }
+        held.touched.extend(how.policy.map(|policy| Touch { policy: policy.into(), dry: false }));
+        held.settle(&series, operation.front, how);
+        self.slots.borrow_mut().forget(held);
+    }
 }
 
 /// What one policy's decision means.

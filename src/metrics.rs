@@ -190,14 +190,15 @@ impl Family {
         self.lock().iter().map(|(values, series)| (values.clone(), series.clone())).collect()
     }
 
-    /// The values in this metric's order; `None` if they are not of its labels.
+    /// The values in this metric's order; `None` if they are not of its labels. One may be left out
+    /// (see [`table::REASON`]).
     fn values(&self, labels: &[(&str, &str)]) -> Option<Values> {
-        if labels.len() != self.metric.labels.len() {
+        if labels.iter().any(|(label, _)| !self.metric.labels.contains(label)) {
             return None;
         }
-        let value = |name: &&str| {
-            let (_, value) = labels.iter().find(|(label, _)| label == name)?;
-            Some(clean(value))
+        let value = |name: &&str| match labels.iter().find(|(label, _)| label == name) {
+            Some((_, value)) => Some(clean(value)),
+            None => (*name == table::REASON).then(Box::default),
         };
         self.metric.labels.iter().map(value).collect()
     }

@@ -27,6 +27,8 @@ pub struct OperationRow {
     pub count: u64,
     /// How many of them did not end well.
     pub errors: u64,
+    /// How many of those the proxy itself refused.
+    pub refused: u64,
     /// How many of them ended how.
     pub outcomes: BTreeMap<String, u64>,
     /// How long they took.
@@ -93,18 +95,22 @@ impl Metrics {
             let Series::Counter(cells) = &*series else { continue };
             let (row, count) = (rows.entry(id).or_default(), cells.total());
             row.count += count;
-            if &*rest != operation::Outcome::Ok.as_str() {
+            let [outcome, reason] = rest;
+            if &*outcome != operation::Outcome::Ok.as_str() {
                 row.errors += count;
             }
+            if !reason.is_empty() {
+                row.refused += count;
+            }
             if count > 0 {
-                *row.outcomes.entry(rest.into()).or_default() += count;
+                *row.outcomes.entry(outcome.into()).or_default() += count;
             }
         }
         for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {
             let Series::Histogram(cells) = &*series else { continue };
             rows.entry(id).or_default().times = Times::of(&cells.total());
         }
-        for (id, rest, series) in self.joined(OPERATION_BYTES_TOTAL) {
+        for (id, [rest, _], series) in self.joined(OPERATION_BYTES_TOTAL) {
             let Series::Counter(cells) = &*series else { continue };
             let row = rows.entry(id).or_default();
             match &*rest {
@@ -137,13 +143,14 @@ impl Metrics {
         rows.into_iter().map(named).collect()
     }
 
-    /// The series of a metric whose first four labels make a row, with its fifth, if it has one.
-    fn joined(&self, name: &str) -> impl Iterator<Item = (Id, Box<str>, Arc<Series>)> {
+    /// The series of a metric whose first four labels make a row, with the next two, if it has them.
+    fn joined(&self, name: &str) -> impl Iterator<Item = (Id, [Box<str>; 2], Arc<Series>)> {
         let all = self.family(name).map(|family| family.all()).unwrap_or_default();
         all.into_iter().filter_map(|(values, series): (Values, _)| {
             let [a, b, c, d, rest @ ..] = &*values else { return None };
             let id = [a.clone(), b.clone(), c.clone(), d.clone()];
-            Some((id, rest.first().cloned().unwrap_or_default(), series))
+            let more = [0, 1].map(|at| rest.get(at).cloned().unwrap_or_default());
+            Some((id, more, series))
         })
     }
 }

@@ -129,6 +129,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// The label that series are without where it has no value.
+pub const REASON: &str = "reason";
+
 const LISTENER: &[&str] = &["listener"];
 const OPERATION: &[&str] = &["listener", "protocol", "operation", "resource"];
 const ENDPOINT: &[&str] = &["cluster", "endpoint"];
@@ -176,8 +179,8 @@ pub const TABLE: &[Metric] = &[
     counter(
         OPERATIONS_TOTAL,
         "operations",
-        &["listener", "protocol", "operation", "resource", "outcome"],
-        "Operations ended, by outcome: ok, rejected, failed, lost, cancelled.",
+        &["listener", "protocol", "operation", "resource", "outcome", REASON],
+        "Operations ended, by outcome: ok, rejected, failed, lost, cancelled. `reason` is there only where the proxy itself said no, and tells why; without it, `rejected` is the service's answer.",
     ),
     histogram(
         OPERATION_DURATION_SECONDS,

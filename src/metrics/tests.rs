@@ -349,6 +349,7 @@ fn operations_are_rows_joined_from_three_metrics() {
             resource: "shop.orders".into(),
             count: 10,
             errors: 2,
+            refused: 0,
             outcomes: [("failed".to_owned(), 1), ("lost".to_owned(), 1), ("ok".to_owned(), 8)]
                 .into(),
             times: Times {
@@ -361,6 +362,21 @@ fn operations_are_rows_joined_from_three_metrics() {
             reply_bytes: 2000,
         }
     );
+}
+
+#[test]
+fn a_refusal_has_a_reason_and_all_else_has_no_such_label() {
+    let metrics = Metrics::new();
+    let with = |reason| [find_and("outcome", "rejected"), vec![("reason", reason)]].concat();
+    metrics.counter(OPERATIONS_TOTAL, &find_and("outcome", "rejected")).increment(2);
+    metrics.counter(OPERATIONS_TOTAL, &with("overloaded")).increment(3);
+    let mut text = String::new();
+    metrics.render(&mut text);
+    for sample in ["outcome=\"rejected\"} 2", "outcome=\"rejected\",reason=\"overloaded\"} 3"] {
+        assert!(text.contains(sample), "{text}");
+    }
+    let row = &metrics.operations()[0];
+    assert_eq!((row.errors, row.refused, row.outcomes["rejected"]), (5, 3, 5));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{
     Family, Metrics,
     buckets::{BOUNDS, Distribution, exported, seconds},
     cells::Series,
+    table::REASON,
 };
 use std::fmt::Write;
 
@@ -32,6 +33,9 @@ fn write_family(out: &mut String, family: &Family, bounds: &[(usize, String)]) {
     for (values, series) in &all {
         labels.clear();
         for (label, value) in family.metric.labels.iter().zip(values.iter()) {
+            if *label == REASON && value.is_empty() {
+                continue;
+            }
             let comma = if labels.is_empty() { "" } else { "," };
             let _ = write!(labels, "{comma}{label}=\"");
             escape(&mut labels, value, true);

@@ -67,6 +67,7 @@ impl Stats {
                     self.metrics.counter(extra.metric, &labels)
                 })
             }),
+            refused: RefCell::default(),
             codes: RefCell::default(),
             shapes: RefCell::default(),
             callsites: RefCell::default(),
@@ -98,6 +99,8 @@ struct Series {
     duration: Histogram,
     bytes: [Counter; 2],
     items: Option<[Counter; 2]>,
+    /// Those that the proxy said no to, by the reason.
+    refused: RefCell<HashMap<&'static str, Counter>>,
     codes: RefCell<HashMap<&'static str, Counter>>,
     shapes: RefCell<HashMap<&'static str, Counter>>,
     callsites: RefCell<HashMap<Box<str>, Option<Callsite>>>,
@@ -120,7 +123,10 @@ struct Callsite {
 impl Bound for Rc<Series> {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let how = done.how;
-        self.ended[how.outcome as usize].increment(1);
+        match how.reason {
+            Some(reason) if how.outcome == Outcome::Rejected => self.count_refusal(reason),
+            _ => self.ended[how.outcome as usize].increment(1),
+        }
         self.bytes[0].increment(how.request_bytes);
         self.bytes[1].increment(how.reply_bytes);
         let seconds = done.took().as_secs_f64();
@@ -149,6 +155,23 @@ impl Bound for Rc<Series> {
 }
 
 impl Series {
+    fn count_refusal(&self, reason: &'static str) {
+        let Labels { metrics, listener, name, resource } = &self.labels;
+        let mut refused = self.refused.borrow_mut();
+        let counter = refused.entry(reason).or_insert_with(|| {
+            let labels = [
+                ("listener", &**listener),
+                ("protocol", self.protocol.name),
+                ("operation", name),
+                ("resource", resource),
+                ("outcome", Outcome::Rejected.as_str()),
+                (names::REASON, reason),
+            ];
+            metrics.counter(names::OPERATIONS_TOTAL, &labels)
+        });
+        counter.increment(1);
+    }
+
     fn count_code(&self, code: &'static str) {
         let Some(extra) = &self.protocol.codes else { return };
         let Labels { metrics, listener, name, .. } = &self.labels;

@@ -6,7 +6,9 @@ use crate::{
     connection::Door,
     policy, worker,
 };
-use operation::{Close, Decision, Gate, Link, No, Operation, Outcome, Ticket, Verdict, Violation};
+use operation::{
+    Close, Decision, Gate, Link, No, Operation, Outcome, Settlement, Ticket, Verdict, Violation,
+};
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -186,6 +188,10 @@ impl Gate for Visited {
         now: Instant,
     ) -> Verdict {
         self.0.resume(ticket, answer, operation, now)
+    }
+
+    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.0.turned_away(operation, began, how);
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Bent {
     /// The request at the front is cut as soon as it may go on.
     cut: Option<Cut>,
     pub(super) parting: Option<Parting>,
+    /// What the connection's end is called if the request that was refused last is all of it.
+    pub(super) refused: Option<Close>,
     /// The client's connection ends with a reset.
     pub(super) reset: bool,
     /// The client has been told of the end.

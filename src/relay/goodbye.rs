@@ -54,7 +54,7 @@ impl<C: Codec> Relay<C> {
             // Both have said all that they had to say.
             Close::Client | Close::Upstream => false,
             // A policy says how its ends look.
-            Close::Refused | Close::Injected => false,
+            Close::RateLimited | Close::Overloaded | Close::Denied | Close::Injected => false,
             // The client speaks something else, and may be told so.
             Close::ClientViolation => false,
             // The service has said nothing at all.
@@ -79,7 +79,7 @@ impl<C: Codec> Relay<C> {
             let _ = self.client.set_zero_linger();
             return false;
         }
-        let ours = matches!(close, Close::Refused | Close::Injected | Close::OperationTimeout);
+        let ours = close.is_refusal() || matches!(close, Close::Injected | Close::OperationTimeout);
         if ours {
             // The service need not wait for the client.
             self.door.leads_nowhere();

@@ -4,7 +4,7 @@ use super::{flow::LONGEST_HOLD, open::Facts};
 use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Manner, Next, Operation, Refusal, Request, Settlement, Verdict, Violation,
+    Close, Codec, Gate, Manner, Next, Operation, Refusal, Request, Settlement, Violation,
 };
 use std::{
     sync::Arc,
@@ -90,17 +90,10 @@ fn account<C: Codec>(
     let facts = Facts::new(codec, door);
     // Nothing more of it is read.
     let operation = Operation { partial: false, ..facts.operation(&request, front) };
-    let ticket = match door.admit(&operation, began) {
-        Verdict::Go(ticket) => Some(ticket),
-        Verdict::Ask(question) => Some(question.ticket),
-        Verdict::Refuse(_) | Verdict::More => None,
-    };
-    if let Some(ticket) = ticket {
-        let mut how = Settlement::bare(close.outcome(true), Instant::now());
-        how.policy = why.policy;
-        how.reason = Some(why.policy.map_or(close.as_str(), |_| why.reason.as_str()));
-        how.request_bytes = front.len() as u64;
-        how.attributes = &facts;
-        ticket.settle(&how);
-    }
+    let mut how = Settlement::bare(close.outcome(true), Instant::now());
+    how.policy = why.policy;
+    how.reason = Some(close.as_str());
+    how.request_bytes = front.len() as u64;
+    how.attributes = &facts;
+    door.turned_away(&operation, began, &how);
 }

@@ -182,7 +182,7 @@ impl<C: Codec> Relay<C> {
                     return self.judge_request();
                 }
                 if self.up.dropping && len == u64::MAX {
-                    return Err(Close::Refused);
+                    return Err(self.refused_as());
                 }
                 self.up.pass(len, ends);
                 Ok(need)
@@ -267,7 +267,7 @@ impl<C: Codec> Relay<C> {
         self.decided(request, verdict, began)?;
         if self.up.dropping {
             if self.up.passes_everything() {
-                return Poll::Ready(Err(Close::Refused));
+                return Poll::Ready(Err(self.refused_as()));
             }
             if let Some((len, _)) = self.rewritten.take() {
                 self.up.pass(len as u64, true);
@@ -332,19 +332,27 @@ impl<C: Codec> Relay<C> {
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
         let said = match (no.manner, tag) {
             (Manner::Words, Some(tag)) => self.codec.refuse(tag, &no.told(), &mut self.refusals),
-            (Manner::Words, None) => true,
+            (Manner::Words, None) => {
+                self.bent.get_or_insert_default().refused = Some(no.reason.close());
+                true
+            }
             (Manner::Close, _) => false,
             (Manner::Reset, _) => {
-                self.part(Close::Refused, true, false);
-                return Err(Close::Refused);
+                self.part(no.reason.close(), true, false);
+                return Err(no.reason.close());
             }
         };
         if said {
             self.up.dropping = true;
         } else {
-            self.part(Close::Refused, false, true);
+            self.part(no.reason.close(), false, true);
         }
         Ok(Need::Flush)
+    }
+
+    /// Why the connection ends whose one operation was refused.
+    fn refused_as(&self) -> Close {
+        self.bent.as_ref().and_then(|bent| bent.refused).unwrap_or(Close::Denied)
     }
 
     /// A request has passed whole: an operation without a reply ends here.

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin;
+mod alerts;
 mod configuration;
 mod deploy;
 mod faults;

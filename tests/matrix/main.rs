@@ -7,6 +7,7 @@ mod client;
 mod drains;
 mod endpoints;
 mod policies;
+mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 mod web;

@@ -15,7 +15,7 @@ use std::{
 
 impl Stage<'_> {
     /// A proxy with a listener `it` before the stage's server, and these policies.
-    fn under(&self, policies: &str) -> Tollgate {
+    pub(super) fn under(&self, policies: &str) -> Tollgate {
         self.guarding(self.upstream, policies)
     }
 
@@ -29,7 +29,7 @@ impl Stage<'_> {
     }
 
     /// What a client of its own hears.
-    fn hears(&self, tollgate: &Tollgate) -> Heard {
+    pub(super) fn hears(&self, tollgate: &Tollgate) -> Heard {
         self.heard(Client::connect(tollgate.listener("it")).asks(self))
     }
 
@@ -43,7 +43,7 @@ impl Stage<'_> {
     }
 
     /// What stands for a reason.
-    fn no(&self, reason: &str) -> Heard {
+    pub(super) fn no(&self, reason: &str) -> Heard {
         Heard::No((self.speaker.codes)(reason))
     }
 
@@ -58,7 +58,7 @@ impl Stage<'_> {
 
 /// What a client heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+pub(super) enum Heard {
     /// What it asked for.
     Answer,
     /// A refusal.
@@ -69,13 +69,13 @@ enum Heard {
     Reset,
 }
 
-fn refused(tollgate: &Tollgate, policy: &str, reason: &str, times: f64) {
+pub(super) fn refused(tollgate: &Tollgate, policy: &str, reason: &str, times: f64) {
     let labels = [("listener", "it"), ("policy", policy), ("reason", reason)];
     tollgate.metric_becomes("tollgate_refusals_total", &labels, times);
 }
 
 /// The lines of the access log that a policy touched.
-fn touched(tollgate: &Tollgate, policy: &str, count: usize) -> Vec<Value> {
+pub(super) fn touched(tollgate: &Tollgate, policy: &str, count: usize) -> Vec<Value> {
     tollgate.logged(count, |line| line["policy"] == policy)
 }
 

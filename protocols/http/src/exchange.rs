@@ -14,7 +14,7 @@ use crate::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{
-    Attributes, Close, Fact, Manner, Operation, Outcome, Reason, Refusal, Ticket, Verdict,
+    Attributes, Fact, Manner, Operation, Outcome, Reason, Refusal, Settlement, Ticket, Verdict,
     Violation,
 };
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
@@ -85,15 +85,15 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let facts = Rc::new(Facts::new(link, peer, &head, authority.host()));
     let call = Call { visit: &visit, facts: &facts, authority: &authority, odd_names, began };
     let asked = call.read(&mut head);
+    if let Some(no) = &visit.turned_away {
+        return call.turned_away(&head, asked, no);
+    }
     let ticket = call.admit(&head, asked.as_ref().ok()).await;
     let (asked, ticket) = match (asked, ticket) {
         (Ok(asked), Ok(ticket)) => (asked, ticket),
         (Ok(_), Err(answer)) => return answer,
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
-    if let Some(no) = &visit.turned_away {
-        return call.turned_away(&asked, ticket, no);
-    }
     let terms = ticket.terms().cloned();
     let record = Record::new(ticket, facts, began, visit.server.dialect.meter(), &visit);
     record.request_bytes.set(size);
@@ -147,8 +147,6 @@ impl Call<'_> {
 
     /// Asks every policy. What a policy refuses has its answer.
     async fn admit(&self, head: &request::Parts, asked: Option<&Asked>) -> Result<Ticket, Answer> {
-        let dialect = &self.visit.server.dialect;
-        let name = dialect.name(&head.method, &head.uri);
         let with = WithHeaders {
             facts: self.facts,
             headers: &head.headers,
@@ -158,19 +156,7 @@ impl Call<'_> {
             odd_names: self.odd_names,
         };
         let attributes = Refusable { call: self, asked, with, answer: RefCell::new(None) };
-        let operation = Operation {
-            protocol: dialect.protocol(),
-            name,
-            resource: asked.map_or(UNROUTED, |asked| &asked.route.name),
-            front: &[],
-            attributes: &attributes,
-            awaits: false,
-            light: false,
-            callsite: false,
-            known: dialect.knows(name),
-            partial: false,
-            others: false,
-        };
+        let operation = self.operation(head, asked, &attributes);
         let door = &self.visit.door;
         let mut verdict = door.admit(&operation, self.began);
         loop {
@@ -189,6 +175,30 @@ impl Call<'_> {
         }
     }
 
+    /// The request, as policies see it.
+    fn operation<'a>(
+        &'a self,
+        head: &'a request::Parts,
+        asked: Option<&'a Asked>,
+        attributes: &'a dyn Attributes,
+    ) -> Operation<'a> {
+        let dialect = &self.visit.server.dialect;
+        let name = dialect.name(&head.method, &head.uri);
+        Operation {
+            protocol: dialect.protocol(),
+            name,
+            resource: asked.map_or(UNROUTED, |asked| &asked.route.name),
+            front: &[],
+            attributes,
+            awaits: false,
+            light: false,
+            callsite: false,
+            known: dialect.knows(name),
+            partial: false,
+            others: false,
+        }
+    }
+
     /// A policy says no.
     fn refused(&self, asked: &Asked, no: &operation::No) -> Answer {
         match no.manner {
@@ -199,18 +209,35 @@ impl Call<'_> {
             }
             Manner::Close | Manner::Reset => {
                 let reset = no.manner == Manner::Reset;
-                self.visit.cut(self.facts.version, Close::Refused, reset);
+                self.visit.cut(self.facts.version, no.reason.close(), reset);
                 Err(Silence::Closed)
             }
         }
     }
 
-    /// The whole connection may not be. Its request is accounted for as one that was refused.
-    fn turned_away(&self, asked: &Asked, ticket: Ticket, no: &operation::No) -> Answer {
-        let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
-        let end = End::of(Outcome::Rejected, no.reason.as_str());
-        let answer = self.refused(asked, no);
-        record.settle(&End { policy: no.told().policy.map(Into::into), ..end });
+    /// The whole connection may not be. Its request is accounted for as one that was refused, and no
+    /// policy is asked about it.
+    fn turned_away(
+        &self,
+        head: &request::Parts,
+        asked: Result<Asked, Misdirected>,
+        no: &operation::No,
+    ) -> Answer {
+        let (asked, reason, answer) = match asked {
+            Ok(asked) => {
+                let answer = self.refused(&asked, no);
+                (Some(asked), no.reason.as_str(), answer)
+            }
+            Err(Misdirected { reason, answer }) => (None, reason, Ok(answer.map(Download::plain))),
+        };
+        let how = Settlement {
+            reason: Some(reason),
+            policy: no.told().policy.filter(|_| asked.is_some()),
+            attributes: &**self.facts,
+            ..Settlement::bare(Outcome::Rejected, Instant::now())
+        };
+        let operation = self.operation(head, asked.as_ref(), &**self.facts);
+        self.visit.door.turned_away(&operation, self.began, &how);
         answer
     }
 

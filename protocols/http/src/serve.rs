@@ -123,9 +123,10 @@ impl Server {
         no: No,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
+            let close = no.reason.close();
             // Whoever asks nothing in time has nothing to be told.
             let _ = timeout(TOLD, serve(self, door, client, Some(no))).await;
-            Close::Refused
+            close
         })
     }
 }

@@ -22,6 +22,10 @@ pub trait Gate {
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict;
+
+    /// Counts and logs an operation that was refused before any policy could be asked about it, such
+    /// as the first of a connection that may not be. `began` is when its first byte was seen.
+    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>);
 }
 
 /// What the gate decided.

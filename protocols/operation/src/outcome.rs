@@ -9,7 +9,8 @@ use std::{fmt, rc::Rc, time::Duration};
 pub enum Outcome {
     /// The service did what was asked.
     Ok,
-    /// The service answered that the request was wrong: the client's fault.
+    /// The service answered that the request was wrong: the client's fault. Or the proxy itself said
+    /// no; then there is a reason too.
     Rejected,
     /// The service answered that it could not: the service's fault.
     Failed,
@@ -93,6 +94,20 @@ impl Reason {
             Reason::TooLarge => "too_large",
         }
     }
+
+    /// Why a connection ended that was closed for this, with the same word where there is one.
+    pub fn close(self) -> Close {
+        match self {
+            Reason::RateLimited => Close::RateLimited,
+            Reason::Overloaded => Close::Overloaded,
+            Reason::Denied => Close::Denied,
+            Reason::NoEndpoint => Close::NoEndpoint,
+            Reason::TimedOut => Close::OperationTimeout,
+            Reason::Injected => Close::Injected,
+            Reason::Lost => Close::UpstreamReset,
+            Reason::Invalid | Reason::TooLarge => Close::ClientViolation,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -171,7 +186,8 @@ pub enum Close {
     ConnectTimeout,
     /// The cluster has no endpoint to connect to.
     NoEndpoint,
-    /// The cluster has as many connections as it may, and none was free in time.
+    /// The cluster has as many connections as it may, and none was free in time; or a policy has as
+    /// much under way as it may, and that is said by closing.
     Overloaded,
     /// The listener or the whole proxy is at its limit of connections.
     ConnectionLimit,
@@ -179,8 +195,11 @@ pub enum Close {
     ClientViolation,
     /// The upstream's bytes can't be what the listener's protocol says.
     UpstreamViolation,
-    /// A policy's refusal that the protocol has no words for, or that is said by closing.
-    Refused,
+    /// A policy's rate limit is used up, and the protocol has no words for that, or it is said by
+    /// closing.
+    RateLimited,
+    /// A policy forbids it, and the protocol has no words for that, or it is said by closing.
+    Denied,
     /// A policy's time limit was over, and the protocol has no words for that.
     OperationTimeout,
     /// A fault that somebody asked for.
@@ -193,7 +212,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 29] = [
+    pub const ALL: [Close; 30] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -218,7 +237,8 @@ impl Close {
         Close::ConnectionLimit,
         Close::ClientViolation,
         Close::UpstreamViolation,
-        Close::Refused,
+        Close::RateLimited,
+        Close::Denied,
         Close::OperationTimeout,
         Close::Injected,
         Close::MaxRequests,
@@ -252,12 +272,18 @@ impl Close {
             Close::ConnectionLimit => "connection_limit",
             Close::ClientViolation => "client_violation",
             Close::UpstreamViolation => "upstream_violation",
-            Close::Refused => "refused",
+            Close::RateLimited => "rate_limited",
+            Close::Denied => "denied",
             Close::OperationTimeout => "operation_timeout",
             Close::Injected => "injected",
             Close::MaxRequests => "max_requests",
             Close::Panic => "panic",
         }
+    }
+
+    /// Whether a policy or a limit of the cluster would not have the connection or its operation.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Close::RateLimited | Close::Overloaded | Close::Denied)
     }
 
     /// What became of an operation that was still open when its connection ended this way.
@@ -278,7 +304,8 @@ impl Close {
             Close::Drain | Close::DrainTimeout | Close::MaxRequests => Outcome::Cancelled,
             Close::EndpointDrained | Close::EndpointRemoved | Close::Panic => Outcome::Cancelled,
             Close::EndpointUnhealthy | Close::OperationTimeout | Close::Injected => Outcome::Lost,
-            Close::Overloaded | Close::ConnectionLimit | Close::Refused => Outcome::Rejected,
+            Close::Overloaded | Close::ConnectionLimit => Outcome::Rejected,
+            Close::RateLimited | Close::Denied => Outcome::Rejected,
         }
     }
 }

@@ -300,13 +300,13 @@ fn a_refusal_by_closing_lets_what_is_due_go_out_first_and_one_by_a_reset_does_no
         ends.answer(&frame(1, b"one")).await;
         assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), End::Orderly));
         ends.client.shutdown().await.unwrap();
-        assert_eq!(ends.ended().await, Close::Refused);
+        assert_eq!(ends.ended().await, Close::Denied);
         assert_eq!(to_end(&mut ends.server).await.0, b"");
 
         let mut ends = relayed::<Tells>(second(Manner::Reset)).await;
         ends.ask(&asked).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
-        assert_eq!(ends.ended().await, Close::Refused);
+        assert_eq!(ends.ended().await, Close::Denied);
     });
 }
 

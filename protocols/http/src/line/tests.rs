@@ -5,7 +5,7 @@ use crate::{
 };
 use http::{HeaderValue, StatusCode, header};
 use hyper::rt::Write as _;
-use operation::{Decision, Gate, Link, No, Operation, Ticket, Verdict, Violation};
+use operation::{Decision, Gate, Link, No, Operation, Settlement, Ticket, Verdict, Violation};
 use std::{
     future::poll_fn,
     io,
@@ -30,6 +30,10 @@ impl Gate for Open {
     }
 
     fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("a line admits nothing")
+    }
+
+    fn turned_away(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {
         unreachable!("a line admits nothing")
     }
 }
