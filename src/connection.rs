@@ -149,7 +149,7 @@ async fn open(
         () = worker.leaving() => return Err(Close::DrainTimeout),
     };
     match upstream {
-        Ok(Upstream { stream, lease }) => {
+        Ok(Upstream { stream, lease, .. }) => {
             door.leads_to(lease);
             Ok(protocols::serve(door, client, stream))
         }

@@ -9,7 +9,12 @@ use super::{
 };
 use crate::config::plan::ClusterPlan;
 use socket2::{SockRef, TcpKeepalive};
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time,
@@ -27,6 +32,8 @@ pub struct Upstream {
     pub stream: TcpStream,
     /// Where it leads. Keeps the connection counted as active; drop it with the connection.
     pub lease: Lease,
+    /// How long it waited for a place among the cluster's connections.
+    pub queued: Duration,
 }
 
 /// Whom to connect to.
@@ -179,12 +186,15 @@ impl Cluster {
         let Whom { hash, first, mut tried } = whom.into();
         let first = first.as_ref();
         let mut rounds = 0;
+        let mut queued = Duration::ZERO;
         for number in 0..self.plan.connect_attempts.max(1) {
             if number > 0 && !opening.may_retry() {
                 return Err(self.connect_error(attempts, false));
             }
+            let came = Instant::now();
             let mut lease =
                 self.reserve(&mut deadline, &mut permit, || self.lease(hash, first, &tried)).await;
+            queued += came.elapsed();
             if matches!(lease, Ok(None)) && !tried.is_empty() {
                 time::sleep(pause(rounds, balance::share())).await;
                 rounds += 1;
@@ -202,12 +212,13 @@ impl Cluster {
                 }
             };
             let connected = match ready(lease.endpoint()) {
-                Some(stream) => Ok(Upstream { stream, lease }),
+                Some(stream) => Ok(Upstream { stream, lease, queued }),
                 None => self.attempt(lease, &tried, &dial).await,
             };
             match connected {
                 Ok(mut upstream) => {
                     upstream.lease.hold(permit);
+                    upstream.queued = queued;
                     return Ok(upstream);
                 }
                 Err(failed) => {

@@ -16,6 +16,9 @@ const COMMON: [&str; 3] = ["peer", "endpoint", "cluster"];
 /// …and those that it carries of any protocol that has them.
 const SHARED: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
 
+/// Attributes that are numbers.
+const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
+
 /// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
 /// them, and repeating a long header costs an HTTP/2 client a few bytes.
 const LONGEST: usize = 256;
@@ -65,8 +68,13 @@ impl Policy for AccessLog {
         let shared = SHARED.iter().filter(|name| protocol.attributes.contains(name));
         let short = COMMON.iter().chain(shared).chain(protocol.logged);
         let queries = slow.iter().chain(values);
-        let logged =
-            |most| move |name: &&'static str| Logged { name, key: key_of(name, "\""), most };
+        let logged = |most| {
+            move |name: &&'static str| {
+                let number = NUMBERS.contains(name);
+                let key = key_of(name, if number { "" } else { "\"" });
+                Logged { name, key, number, most }
+            }
+        };
         let attributes =
             short.map(logged(LONGEST)).chain(queries.map(logged(LONGEST_QUERY))).collect();
         // What a request carried and what a reply says was done with it are the same things.
@@ -93,6 +101,7 @@ struct Logged {
     name: &'static str,
     /// How its field begins.
     key: Box<[u8]>,
+    number: bool,
     /// The most bytes of it that are shown.
     most: usize,
 }
@@ -136,8 +145,12 @@ impl Series {
         if let Some(shape) = how.shape {
             text(out, br#","shape":""#, shape);
         }
-        for Logged { name, key, most } in &self.attributes {
-            if let Some(value) = done.attribute(name) {
+        for Logged { name, key, number, most } in &self.attributes {
+            let Some(value) = done.attribute(name) else { continue };
+            if *number {
+                out.extend_from_slice(key);
+                out.extend_from_slice(value.as_bytes());
+            } else {
                 text(out, key, &cut(&value, *most));
             }
         }

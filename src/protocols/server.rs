@@ -105,9 +105,9 @@ impl Cluster for Upstreams {
             let first = first.and_then(|first| known(&[first]).pop());
             let whom = cluster::Whom { hash, first, tried: known(&tried) };
             match self.0.connect(whom).await {
-                Ok(cluster::Upstream { stream, lease }) => {
+                Ok(cluster::Upstream { stream, lease, queued }) => {
                     let endpoint = Endpoint(Arc::clone(lease.endpoint()) as _);
-                    Ok(Dialed { stream, lease: Rc::new(Held { lease, endpoint }) })
+                    Ok(Dialed { stream, lease: Rc::new(Held { lease, endpoint }), queued })
                 }
                 Err(error) => {
                     let (reason, message) = error.told();

@@ -15,6 +15,7 @@ mod headers;
 mod heads;
 mod lengths;
 mod log_lines;
+mod own_answers;
 mod pool;
 mod retries;
 mod routes;

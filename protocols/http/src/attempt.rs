@@ -34,6 +34,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+/// What gRPC calls a call that nobody answered, and one that took too long.
+const UNAVAILABLE: u32 = 14;
+const DEADLINE_EXCEEDED: u32 = 4;
+
 /// A request on its way, enough for any number of attempts.
 pub(crate) struct Errand<'e> {
     pub(crate) head: &'e request::Parts,
@@ -216,11 +220,13 @@ impl Errand<'_> {
     /// closed by the service just when it was needed.
     async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Box<Answered>, Failed> {
         self.record.gives_up.set(Outcome::Cancelled);
-        let mut reached = self.pool.reach(self.hash, tried).await;
+        let mut reached = self.pool.reach(self.hash, tried, &self.record.facts.waits).await;
         loop {
             let mut wire = match reached {
                 Ok(wire) => wire,
                 Err(unreachable) => {
+                    let attempts = &self.record.facts.attempts;
+                    attempts.set(attempts.get() + 1);
                     self.went(None);
                     return Err(Failed::Unreachable(unreachable));
                 }
@@ -255,7 +261,7 @@ impl Errand<'_> {
                 return Err(failed);
             }
             facts.flag(Flags::STALE);
-            reached = self.pool.fresh(self.hash, endpoint).await;
+            reached = self.pool.fresh(self.hash, endpoint, &facts.waits).await;
         }
     }
 
@@ -341,11 +347,14 @@ impl Failed {
 fn covers(retry: &Retry, failure: Failure, method: &Method) -> bool {
     let on = &retry.on;
     match failure {
-        // Nothing was done, and so nothing is done twice.
-        Failure::Connect => on.connect_failure,
-        Failure::Refused => on.refused_stream,
-        Failure::Reset => on.reset && retry.repeats(method),
-        Failure::PerTryTimeout => on.statuses.contains(504) && retry.repeats(method),
+        // Nothing was done, and so nothing is done twice. What gRPC's clients are told then is
+        // UNAVAILABLE, and of a try that took too long DEADLINE_EXCEEDED.
+        Failure::Connect => on.connect_failure || on.grpc(UNAVAILABLE),
+        Failure::Refused => on.refused_stream || on.reset || on.grpc(UNAVAILABLE),
+        Failure::Reset => (on.reset || on.grpc(UNAVAILABLE)) && retry.repeats(method),
+        Failure::PerTryTimeout => {
+            (on.statuses.contains(504) || on.grpc(DEADLINE_EXCEEDED)) && retry.repeats(method)
+        }
         Failure::Status(status) => on.statuses.contains(status) && retry.repeats(method),
         Failure::Code(code) => on.grpc(code.into()) && retry.repeats(method),
     }

@@ -50,6 +50,10 @@ pub trait Dialect: 'static {
     /// this protocol's.
     fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body>;
 
+    /// Writes into an answer of the proxy's own which request it is to, and the log's word for why,
+    /// where its body has a place for that.
+    fn identify(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<&str>) {}
+
     /// What the head of an answer tells of the end; `None` if that is still to come, in trailers.
     fn judge(&self, head: &response::Parts) -> Option<Judged>;
 
@@ -196,6 +200,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body> {
         (**self).refuse(asked, why)
+    }
+
+    fn identify(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
+        (**self).identify(answer, id, reason);
     }
 
     fn judge(&self, head: &response::Parts) -> Option<Judged> {

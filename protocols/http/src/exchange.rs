@@ -7,6 +7,7 @@ use crate::{
     facts::{self, Facts, WithHeaders},
     hygiene::{self, Authority, Flaw},
     line::is_faulty,
+    own::{self, Dress},
     record::{End, Record},
     serving::Serving,
     visit::Visit,
@@ -62,7 +63,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         && let Some(fault) = visit.notes.fault.take()
     {
         visit.last.set(true);
-        return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+        return Ok(plain(flawed(&visit, fault.status, fault.violation, fault.message)));
     }
     if !visit.affords(&head.headers, size) {
         return Err(Silence::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
@@ -71,13 +72,13 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         && let Some(fault) = visit.server.plan.limits().fault(&head)
     {
         visit.door.violation(fault.violation);
-        return Ok(flawed(&visit, fault.status, fault.violation, fault.message));
+        return Ok(plain(flawed(&visit, fault.status, fault.violation, fault.message)));
     }
     let authority = match hygiene::check(&head) {
         Ok(authority) => authority,
         Err(Flaw { violation, status, message }) => {
             visit.door.violation(violation);
-            return Ok(flawed(&visit, status, violation, message));
+            return Ok(plain(flawed(&visit, status, violation, message)));
         }
     };
     let odd_names = visit.take_away_folded(&mut head.headers);
@@ -98,7 +99,8 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let record = Record::new(ticket, facts, began, visit.server.dialect.meter(), &visit);
     record.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
-    let serving = Box::new(Serving { visit, record, head, asked, terms, authority });
+    let rendered = std::cell::OnceCell::new();
+    let serving = Box::new(Serving { visit, record, head, asked, terms, authority, rendered });
     serving.serve(Body::Incoming(body)).await
 }
 
@@ -108,10 +110,10 @@ pub(crate) fn flawed(
     status: u16,
     violation: Violation,
     message: &str,
-) -> Response<Download> {
+) -> Response<Body> {
     tracing::debug!(peer = %visit.door.link().peer, violation = violation.0, "refused: {message}");
     let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
-    let mut answer = Response::new(Download::plain(Body::from(bytes::Bytes::from(body))));
+    let mut answer = Response::new(Body::from(bytes::Bytes::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -119,6 +121,11 @@ pub(crate) fn flawed(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// An answer to no operation.
+fn plain(answer: Response<Body>) -> Response<Download> {
+    answer.map(Download::plain)
 }
 
 /// A request that is to be admitted.
@@ -138,6 +145,7 @@ impl Call<'_> {
         let asked = self.visit.server.dialect.read(head, &self.facts.host, &self.visit.buffered);
         if let Err(Misdirected { answer, reason }) = &asked {
             self.facts.status.set(Some(answer.status()));
+            own::trace(self.visit, self.facts, &head.headers);
             if *reason == "path" {
                 self.visit.door.violation(AMBIGUOUS_PATH);
             }
@@ -155,7 +163,7 @@ impl Call<'_> {
             authority: self.authority,
             odd_names: self.odd_names,
         };
-        let attributes = Refusable { call: self, asked, with, answer: RefCell::new(None) };
+        let attributes = Refusable { call: self, asked, head, with, answer: RefCell::new(None) };
         let operation = self.operation(head, asked, &attributes);
         let door = &self.visit.door;
         let mut verdict = door.admit(&operation, self.began);
@@ -200,12 +208,14 @@ impl Call<'_> {
     }
 
     /// A policy says no.
-    fn refused(&self, asked: &Asked, no: &operation::No) -> Answer {
+    fn refused(&self, head: &request::Parts, asked: &Asked, no: &operation::No) -> Answer {
+        own::trace(self.visit, self.facts, &head.headers);
         match no.manner {
             Manner::Words => {
                 let answer = refusal(&*self.visit.server.dialect, asked, no.told());
-                self.facts.status.set(Some(answer.status()));
-                Ok(answer.map(Download::plain))
+                let rendered = own::rendered(self.facts, asked, head);
+                let dress = Dress { route: &asked.route, rendered: &rendered };
+                Ok(own::answer(self.visit, self.facts, answer, None, Some(dress)))
             }
             Manner::Close | Manner::Reset => {
                 let reset = no.manner == Manner::Reset;
@@ -225,10 +235,13 @@ impl Call<'_> {
     ) -> Answer {
         let (asked, reason, answer) = match asked {
             Ok(asked) => {
-                let answer = self.refused(&asked, no);
+                let answer = self.refused(head, &asked, no);
                 (Some(asked), no.reason.as_str(), answer)
             }
-            Err(Misdirected { reason, answer }) => (None, reason, Ok(answer.map(Download::plain))),
+            Err(Misdirected { reason, answer }) => {
+                let answer = own::answer(self.visit, self.facts, answer, Some(reason), None);
+                (None, reason, Ok(answer))
+            }
         };
         let how = Settlement {
             reason: Some(reason),
@@ -255,7 +268,7 @@ impl Call<'_> {
             let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
             record.settle(&End::of(outcome, reason));
         }
-        answer.map(Download::plain)
+        own::answer(self.visit, self.facts, answer, Some(reason), None)
     }
 }
 
@@ -263,6 +276,7 @@ impl Call<'_> {
 struct Refusable<'c> {
     call: &'c Call<'c>,
     asked: Option<&'c Asked>,
+    head: &'c request::Parts,
     with: WithHeaders<'c>,
     answer: RefCell<Option<Answer>>,
 }
@@ -278,7 +292,7 @@ impl Attributes for Refusable<'_> {
 
     fn refused(&self, no: &operation::No) {
         if let Some(asked) = self.asked {
-            *self.answer.borrow_mut() = Some(self.call.refused(asked, no));
+            *self.answer.borrow_mut() = Some(self.call.refused(self.head, asked, no));
         }
     }
 }

@@ -13,6 +13,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 /// Every attribute that a request has, whatever travels by it.
@@ -30,6 +31,8 @@ pub const ATTRIBUTES: &[&str] = &[
     "trace_id",
     "status",
     "attempts",
+    "queue_ms",
+    "connect_ms",
     "flags",
     "upstream_version",
 ];
@@ -45,6 +48,8 @@ pub const LATE: &[&str] = &[
     "trace_id",
     "status",
     "attempts",
+    "queue_ms",
+    "connect_ms",
     "flags",
     "upstream_version",
 ];
@@ -60,6 +65,8 @@ pub const LOGGED: &[&str] = &[
     "request_id",
     "client",
     "attempts",
+    "queue_ms",
+    "connect_ms",
     "flags",
     "upstream_version",
 ];
@@ -85,6 +92,7 @@ pub(crate) struct Facts {
     pub(crate) arrived: OnceCell<Went>,
     pub(crate) status: Cell<Option<StatusCode>>,
     pub(crate) attempts: Cell<u32>,
+    pub(crate) waits: Cell<Waits>,
     pub(crate) flags: Cell<Flags>,
 }
 
@@ -94,6 +102,15 @@ pub(crate) struct Went {
     /// `None` where no endpoint was found.
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) version: Option<Version>,
+}
+
+/// Where a request's time went before it was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// It waited its turn: for policies, and for a place among the cluster's connections.
+    pub(crate) queue: Duration,
+    /// A connection was made for it.
+    pub(crate) connect: Duration,
 }
 
 /// What happened to a request on its way, beyond its outcome.
@@ -123,7 +140,11 @@ impl Flags {
     /// enough.
     pub(crate) const PUSHED_BACK: Flags = Flags(1 << 9);
 
-    const WORDS: [(Flags, &'static str); 10] = [
+    /// It was not sent to another cluster, though its route has it: its body was too large to be kept,
+    /// or was not all here when the answer came.
+    pub(crate) const NOT_MIRRORED: Flags = Flags(1 << 10);
+
+    const WORDS: [(Flags, &'static str); 11] = [
         (Flags::STALE, "stale_connection"),
         (Flags::RETRIED, "retried"),
         (Flags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
@@ -134,6 +155,7 @@ impl Flags {
         (Flags::UPGRADED, "upgraded"),
         (Flags::EARLY_ANSWER, "early_answer"),
         (Flags::PUSHED_BACK, "pushed_back"),
+        (Flags::NOT_MIRRORED, "not_mirrored"),
     ];
 
     fn words(self) -> Option<String> {
@@ -159,6 +181,7 @@ impl Facts {
             arrived: OnceCell::new(),
             status: Cell::new(None),
             attempts: Cell::new(0),
+            waits: Cell::default(),
             flags: Cell::default(),
         }
     }
@@ -223,6 +246,8 @@ impl Facts {
             "attempts" => {
                 Some(self.attempts.get()).filter(|n| *n > 1).map(|n| n.to_string().into())
             }
+            "queue_ms" => millis(self.waits.get().queue),
+            "connect_ms" => millis(self.waits.get().connect),
             "flags" => self.flags.get().words().map(Cow::from),
             _ => None,
         }
@@ -306,6 +331,12 @@ impl Attributes for WithHeaders<'_> {
     fn peer(&self) -> Option<IpAddr> {
         self.facts.peer()
     }
+}
+
+/// Milliseconds with three digits behind the point; `None` for none.
+fn millis<'a>(time: Duration) -> Option<Cow<'a, str>> {
+    let micros = time.as_micros();
+    (micros > 0).then(|| format!("{}.{:03}", micros / 1000, micros % 1000).into())
 }
 
 /// A header's value, in which bytes that are no UTF-8 are replaced by U+FFFD.

@@ -147,11 +147,28 @@ pub fn request(head: &mut request::Parts, around: &Around<'_>, rng: &mut fastran
     Traced { trace, request_id, client }
 }
 
+/// What the head of a request tells that does not go on.
+pub(crate) fn traced(
+    headers: &HeaderMap,
+    hygiene: &Hygiene,
+    peer: &Peer,
+    rng: &mut fastrand::Rng,
+) -> Traced {
+    let request_id = match hygiene.request_id {
+        true => Some(trace::kept_request_id(headers).unwrap_or_else(|| trace::new_request_id(rng))),
+        false => trace::told_request_id(headers).cloned(),
+    };
+    let trace = if hygiene.trace { trace::told(headers) } else { None };
+    Traced { trace, request_id, client: client(headers, hygiene, peer) }
+}
+
 /// Makes of an answer's head as it came one that may go on to the client. `tunnel` tells that the
 /// request was a CONNECT: an answer of 2xx then has no body.
 pub fn response(head: &mut response::Parts, hygiene: &Hygiene, tunnel: bool) {
     let headers = &mut head.headers;
-    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    // RFC 9110 §15.5.22: a client is told what it should change to.
+    let switches =
+        matches!(head.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
     let upgrade = if switches { headers.remove(UPGRADE) } else { None };
     strip(headers, head.version);
     if let Some(upgrade) = upgrade {

@@ -17,6 +17,7 @@ mod line;
 mod listener;
 mod mirror;
 pub mod normal;
+mod own;
 mod pace;
 mod plain;
 mod pool;

@@ -10,7 +10,7 @@ use crate::{
 use http::Request;
 use http_body_util::BodyExt;
 use operation::Outcome;
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::{task::spawn_local, time::timeout};
 
 /// How much of a request's body is kept to be sent a second time.
@@ -22,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Sends a copy, if the route has it so and the whole of the body is here.
 pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
     let Some(mirror) = &errand.route.mirror else { return };
-    if fastrand::f64() >= mirror.share || !errand.source.is_sent() || !errand.source.is_whole() {
+    if fastrand::f64() >= mirror.share {
+        return;
+    }
+    if !errand.source.is_sent() || !errand.source.is_whole() {
+        serving.record.facts.flag(Flags::NOT_MIRRORED);
         return;
     }
     let Some(pool) = serving.visit.server.pool(&mirror.cluster).map(Rc::clone) else { return };
@@ -32,7 +36,7 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
     let authority = errand.authority.clone();
     spawn_local(async move {
         let sent = timeout(PATIENCE, async {
-            let mut wire = pool.reach(None, &[]).await.ok()?;
+            let mut wire = pool.reach(None, &[], &Cell::default()).await.ok()?;
             let lease = Rc::clone(wire.lease());
             address(&mut request, authority.as_ref(), lease.name(), pool.speaks_http2());
             if wire.over_limit(&request).is_some() {

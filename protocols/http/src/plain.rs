@@ -6,6 +6,7 @@ use crate::{
     dialect::{Asked, Dialect, Judged, Misdirected, No},
     facts::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, named},
     normal::path_fault,
+    own::ANSWERED_HERE,
     routes::{Routes, Statuses},
 };
 use bytes::Bytes;
@@ -101,6 +102,25 @@ impl Dialect for Http {
         answer
     }
 
+    fn identify(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
+        // What a route's `reply` says is the operator's.
+        let Body::Full(told) = answer.body() else { return };
+        let Some(words) = told.strip_suffix(b"}").filter(|_| reason != Some(ANSWERED_HERE)) else {
+            return;
+        };
+        let mut words = words.to_vec();
+        let mut add = |name: &str, value: &str| {
+            let value = serde_json::Value::from(value);
+            words.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+        };
+        if let Some(reason) = reason.filter(|it| !says(told, it)) {
+            add("reason", reason);
+        }
+        add("request_id", id);
+        words.push(b'}');
+        *answer.body_mut() = Body::from(Bytes::from(words));
+    }
+
     fn judge(&self, head: &response::Parts) -> Option<Judged> {
         let status = head.status.as_u16();
         let outcome = match () {
@@ -115,6 +135,12 @@ impl Dialect for Http {
     fn judge_trailers(&self, _: Option<&HeaderMap>) -> Judged {
         Judged { outcome: Outcome::Ok, code: None, number: 200 }
     }
+}
+
+/// Whether an answer's `error` is this word.
+fn says(told: &[u8], word: &str) -> bool {
+    let rest = told.strip_prefix(b"{\"error\":\"").unwrap_or_default();
+    rest.strip_prefix(word.as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
 }
 
 /// An answer in a few words of JSON: `{"error":…,"message":…,"policy":…}`.

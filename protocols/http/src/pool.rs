@@ -1,6 +1,7 @@
 //! A cluster's connections on one worker, kept for the next request.
 
 use crate::{
+    facts::Waits,
     proxy::{Cluster, Endpoint, Unreachable, Whom},
     wire::{Own, Shared, Stream, Wire},
 };
@@ -96,12 +97,13 @@ impl Pool {
         self: &Rc<Self>,
         hash: Option<u64>,
         tried: &[Endpoint],
+        waits: &Cell<Waits>,
     ) -> Result<Wire, Unreachable> {
         let first = self.cluster.pick(hash, tried);
         if let Some(wire) = first.as_ref().and_then(|endpoint| self.take(endpoint)) {
             return Ok(wire);
         }
-        Box::pin(self.dial(Whom { hash, first, tried: tried.to_vec() })).await
+        Box::pin(self.dial(Whom { hash, first, tried: tried.to_vec() }, waits)).await
     }
 
     /// A connection that was not used before: what is kept may be stale.
@@ -109,9 +111,11 @@ impl Pool {
         self: &Rc<Self>,
         hash: Option<u64>,
         endpoint: Endpoint,
+        waits: &Cell<Waits>,
     ) -> Result<Wire, Unreachable> {
         self.drop_idle(&endpoint);
-        Box::pin(self.dial(Whom { hash, first: Some(endpoint), tried: Vec::new() })).await
+        let whom = Whom { hash, first: Some(endpoint), tried: Vec::new() };
+        Box::pin(self.dial(whom, waits)).await
     }
 
     /// What there is for this endpoint.
@@ -134,12 +138,23 @@ impl Pool {
     }
 
     /// Connects, unless something comes meanwhile that can carry the request.
-    async fn dial(self: &Rc<Self>, whom: Whom) -> Result<Wire, Unreachable> {
-        match whom.first.clone() {
+    async fn dial(self: &Rc<Self>, whom: Whom, waits: &Cell<Waits>) -> Result<Wire, Unreachable> {
+        let began = Instant::now();
+        let wire = match whom.first.clone() {
             Some(endpoint) if self.plan.http2 => self.dial_shared(endpoint, whom).await,
             Some(endpoint) => self.dial_own(endpoint, whom).await,
             None => self.connect(whom).await,
-        }
+        };
+        let (took, Waits { queue, connect }) = (began.elapsed(), waits.get());
+        let queued = match &wire {
+            Ok(wire) if wire.is_fresh() => wire.queued().min(took),
+            // Another request's connection became free first.
+            Ok(_) => took,
+            Err(unreachable) if unreachable.reason == Reason::Overloaded => took,
+            Err(_) => Duration::ZERO,
+        };
+        waits.set(Waits { queue: queue + queued, connect: connect + (took - queued) });
+        wire
     }
 
     async fn dial_own(self: &Rc<Self>, to: Endpoint, whom: Whom) -> Result<Wire, Unreachable> {
@@ -183,7 +198,7 @@ impl Pool {
     }
 
     async fn begin(self: &Rc<Self>, dialed: crate::proxy::Dialed) -> Result<Wire, Unreachable> {
-        let crate::proxy::Dialed { stream, lease } = dialed;
+        let crate::proxy::Dialed { stream, lease, queued } = dialed;
         let name = Rc::clone(&lease);
         let failed = |error: hyper::Error| {
             tracing::debug!(endpoint = &**name.name(), %error, "no HTTP can be spoken");
@@ -195,14 +210,14 @@ impl Pool {
         };
         self.sweeps();
         if !self.plan.http2 {
-            return Own::begin(stream, lease, self.plan.max_head)
-                .await
-                .map(Wire::Own)
-                .map_err(failed);
+            let mut own = Own::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
+            own.queued = queued;
+            return Ok(Wire::Own(own));
         }
         let key = lease.endpoint().key();
         let shared = Shared::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
         self.kept.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
+        shared.queued.set(queued);
         Ok(Wire::Stream(Stream::begin(&shared)))
     }
 

@@ -148,6 +148,8 @@ pub struct Dialed {
     pub stream: TcpStream,
     /// Its being counted; dropped with it.
     pub lease: Rc<dyn Lease>,
+    /// How long it waited for a place among the cluster's connections.
+    pub queued: Duration,
 }
 
 /// Why there is no connection.

@@ -99,6 +99,8 @@ pub struct Mirror {
     pub cluster: Arc<str>,
     /// Which part of them, 0 to 1, at random.
     pub share: f64,
+    /// How many bytes of a request's body are kept for it.
+    pub max_body: u64,
 }
 
 /// Which protocols clients may change to.

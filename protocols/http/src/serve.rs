@@ -97,6 +97,9 @@ impl Service<Request<Incoming>> for Each {
             let cut = notes.unread.get() && (notes.in_body.get() || !small);
             // Only its end tells a client of HTTP/1.0 where such an answer ends.
             let endless = old && !head && answer.body().size_hint().exact().is_none();
+            if http1 && answer.status().canonical_reason().is_none() {
+                give_reason(&mut answer);
+            }
             if http1 && (visit.is_last() || cut || endless) {
                 say_last(&mut answer, old);
             }
@@ -199,6 +202,19 @@ async fn serve(
 enum Ended {
     Itself(hyper::Result<()>),
     Watched(Close),
+}
+
+/// Puts words behind a status that has none of its own: hyper would write `<none>`.
+fn give_reason(answer: &mut Response<Download>) {
+    let words: &[u8] = match answer.status().as_u16() {
+        499 => b"Client Closed Request",
+        _ => b"",
+    };
+    if answer.extensions().get::<hyper::ext::ReasonPhrase>().is_none()
+        && let Ok(words) = hyper::ext::ReasonPhrase::try_from(words)
+    {
+        answer.extensions_mut().insert(words);
+    }
 }
 
 /// Says that the connection ends with this answer.

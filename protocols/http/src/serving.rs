@@ -12,9 +12,10 @@ use crate::{
     dialect::Asked,
     download::{Clock, Download, Rest},
     exchange::Answer,
-    facts::{self, Flags},
+    facts::{self, Flags, Waits},
     hygiene::{self, Around, Authority},
     mirror,
+    own::{self, ANSWERED_HERE, Dress},
     pace::Pace,
     pool::Pool,
     record::{End, Record},
@@ -26,7 +27,7 @@ use crate::{
 };
 use http::{Response, Version, header, request, response};
 use operation::{Cut, Outcome, Place, Reason, Refusal, Terms};
-use std::{any::Any, rc::Rc, time::Instant};
+use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
 use tokio::{select, time::sleep};
 
 /// A request that was admitted. It lies in a box, since it is handed on more than once.
@@ -40,6 +41,8 @@ pub(crate) struct Serving {
     pub(crate) terms: Terms,
     /// Whom it is for, as the client wrote it.
     pub(crate) authority: Authority,
+    /// What its route adds to its answer.
+    pub(crate) rendered: OnceCell<Rendered>,
 }
 
 /// Where a request goes.
@@ -99,14 +102,23 @@ impl Serving {
         Ok(Way { pool: Rc::clone(pool), permit })
     }
 
+    /// When it goes on, after whatever policies had it wait for.
+    fn goes_on(&self) -> Instant {
+        let went_on = Instant::now();
+        if self.terms.waited || !self.terms.delay.is_zero() {
+            let queue = went_on.saturating_duration_since(self.record.began);
+            self.record.facts.waits.set(Waits { queue, ..Waits::default() });
+        }
+        went_on
+    }
+
     /// Sends it to the service, and its answer to the client.
     async fn forward(mut self: Box<Self>, mut body: Body, way: Way) -> Answer {
-        let went_on = Instant::now();
+        let went_on = self.goes_on();
         let waits = self.head.headers.remove(header::EXPECT).is_some();
-        let rendered = match self.prepare(&way.pool, false) {
-            Ok(rendered) => rendered,
-            Err(answer) => return Ok(answer),
-        };
+        if let Err(answer) = self.prepare(&way.pool, false) {
+            return Ok(answer);
+        }
         if let Some(patience) = self.asked.patience {
             let left = patience.saturating_sub(self.record.began.elapsed());
             self.visit.server.dialect.shorten(&mut self.head, left);
@@ -139,26 +151,34 @@ impl Serving {
         let result = select! {
             biased;
             result = running => result,
-            late = self.late(went_on, Some(&source)) => return Ok(self.refuse_late(late)),
+            late = self.late(went_on, Some(&source)) => {
+                self.visit.notes.unread.set(source.still_comes());
+                return Ok(self.refuse_late(late));
+            }
         };
         mirror::send(&self, &errand);
-        let comes = !source.is_sent() && !source.lacks_only_its_end();
-        // A service that answers early may read on, unless it was not even asked to begin.
-        let reads_on = result.as_ref().is_ok_and(|answered| {
-            let unasked = waits && source.is_untouched();
-            !unasked && !hygiene::closes(&answered.head.headers)
-        });
-        self.visit.notes.unread.set(comes && !reads_on);
         match result {
             Ok(answered) => {
-                if source.lacks_only_its_end() {
-                    Rc::clone(&source).hear_its_end();
-                } else if !source.is_sent() {
-                    self.record.facts.flag(Flags::EARLY_ANSWER);
-                }
-                self.answer(answered, &rendered, way).await
+                self.look_whether_early(&source, waits, &answered);
+                self.answer(answered, way).await
             }
-            Err(failed) => self.fail(failed),
+            Err(failed) => {
+                self.visit.notes.unread.set(source.still_comes());
+                self.fail(failed)
+            }
+        }
+    }
+
+    /// An answer may come before the request has ended. Its service may read on, unless it closes or
+    /// was not even asked to begin.
+    fn look_whether_early(&self, source: &Rc<Source>, waits: bool, answered: &Answered) {
+        let unasked = waits && source.is_untouched();
+        let given_up = unasked || hygiene::closes(&answered.head.headers);
+        self.visit.notes.unread.set(source.still_comes() && given_up);
+        if source.lacks_only_its_end() {
+            Rc::clone(source).hear_its_end();
+        } else if !source.is_sent() {
+            self.record.facts.flag(Flags::EARLY_ANSWER);
         }
     }
 
@@ -171,14 +191,14 @@ impl Serving {
         &mut self,
         pool: &Pool,
         upgrades: bool,
-    ) -> Result<Rendered, Response<Download>> {
+    ) -> Result<(), Response<Download>> {
         self.rewrite(pool, upgrades).map_err(|words| {
             let end = End::of(Outcome::Rejected, Reason::Invalid.as_str());
             self.refuse(&Refusal::new(Reason::Invalid, words), &end)
         })
     }
 
-    fn rewrite(&mut self, pool: &Pool, upgrades: bool) -> Result<Rendered, &'static str> {
+    fn rewrite(&mut self, pool: &Pool, upgrades: bool) -> Result<(), &'static str> {
         let Self { head, asked, record, .. } = self;
         let facts = &record.facts;
         let around = Around {
@@ -198,9 +218,8 @@ impl Serving {
             cluster: pool.cluster().name(),
         };
         let route = &asked.route;
-        let rendered = route.render_response(head, &asked.captures, &variables);
-        route.rewrite(head, &asked.captures, &variables)?;
-        Ok(rendered)
+        self.rendered.get_or_init(|| route.render_response(head, &asked.captures, &variables));
+        route.rewrite(head, &asked.captures, &variables)
     }
 
     fn hash(&self, pool: &Pool) -> Option<u64> {
@@ -226,19 +245,30 @@ impl Serving {
     /// The proxy itself answers, as its config has it.
     fn answer_here(&self, answer: Response<Body>) -> Response<Download> {
         let (head, body) = answer.into_parts();
-        self.record.facts.status.set(Some(head.status));
         let judged = self.visit.server.dialect.judge(&head);
-        let told = judged.map_or_else(|| End::of(Outcome::Ok, "answered_here"), End::from);
+        let told = judged.map_or_else(|| End::of(Outcome::Ok, ANSWERED_HERE), End::from);
+        let answer = self.dressed(Response::from_parts(head, body), Some(ANSWERED_HERE));
         self.record.settle(&End { told: false, ..told });
-        Response::from_parts(head, Download::plain(body))
+        answer
     }
 
-    pub(crate) async fn answer(
-        self: Box<Self>,
-        answered: Box<Answered>,
-        rendered: &Rendered,
-        way: Way,
-    ) -> Answer {
+    /// The proxy itself answers, and the operation ends so.
+    pub(crate) fn own(&self, answer: Response<Body>, end: &End) -> Response<Download> {
+        let answer = self.dressed(answer, end.reason);
+        self.record.settle(end);
+        answer
+    }
+
+    fn dressed(&self, answer: Response<Body>, reason: Option<&str>) -> Response<Download> {
+        let facts = &self.record.facts;
+        own::trace(&self.visit, facts, &self.head.headers);
+        let rendered = || own::rendered(facts, &self.asked, &self.head);
+        let rendered = self.rendered.get_or_init(rendered);
+        let dress = Dress { route: &self.asked.route, rendered };
+        own::answer(&self.visit, facts, answer, reason, Some(dress))
+    }
+
+    pub(crate) async fn answer(self: Box<Self>, answered: Box<Answered>, way: Way) -> Answer {
         let Answered { mut head, body, wire, trip } = *answered;
         let (record, server, route) = (&self.record, &self.visit.server, &self.asked.route);
         let now = Instant::now();
@@ -251,7 +281,7 @@ impl Serving {
         record.reply_bytes.set(facts::size(17, &head.headers));
         record.facts.status.set(Some(head.status));
         let told = server.dialect.judge(&head).map(End::from);
-        self.finish_head(&mut head, rendered);
+        self.finish_head(&mut head);
         let rest = Rest {
             record: Rc::clone(record),
             dialect: Rc::clone(&server.dialect),
@@ -284,17 +314,26 @@ impl Serving {
     }
 
     /// Makes of the service's head the client's.
-    pub(crate) fn finish_head(&self, head: &mut response::Parts, rendered: &Rendered) {
+    pub(crate) fn finish_head(&self, head: &mut response::Parts) {
         hygiene::response(head, &self.visit.server.plan.hygiene, false);
+        if self.record.facts.version >= Version::HTTP_2 {
+            // Of a 426 it is kept, which HTTP/2 has no place for.
+            head.headers.remove(header::UPGRADE);
+            head.headers.remove(header::CONNECTION);
+        }
         // What the service speaks is its own business.
         head.version = Version::HTTP_11;
-        self.asked.route.edit_response(&mut head.headers, rendered);
+        if let Some(rendered) = self.rendered.get() {
+            self.asked.route.edit_response(&mut head.headers, rendered);
+        }
     }
 }
 
 /// How many bytes of a request's body are kept.
 fn keeps(route: &Route) -> usize {
     let retry = route.retry.as_ref().map(|retry| retry.max_body);
-    let kept = retry.or((route.mirror.is_some() || route.hedge.is_some()).then_some(mirror::KEEPS));
+    let mirror = route.mirror.as_ref().map(|mirror| mirror.max_body);
+    let hedge = route.hedge.map(|_| mirror::KEEPS);
+    let kept = [retry, mirror, hedge].into_iter().flatten().max();
     kept.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }

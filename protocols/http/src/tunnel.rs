@@ -52,10 +52,9 @@ impl Serving {
     }
 
     async fn switch(mut self: Box<Self>, way: Way) -> Answer {
-        let rendered = match self.prepare(&way.pool, true) {
-            Ok(rendered) => rendered,
-            Err(answer) => return Ok(answer),
-        };
+        if let Err(answer) = self.prepare(&way.pool, true) {
+            return Ok(answer);
+        }
         self.record.sent.set(Some(Instant::now()));
         let route = &self.asked.route;
         let errand = Errand {
@@ -78,9 +77,9 @@ impl Serving {
             Err(failed) => return self.fail(failed),
         };
         if answered.head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return self.answer(answered, &rendered, way).await;
+            return self.answer(answered, way).await;
         }
-        self.finish_head(&mut answered.head, &rendered);
+        self.finish_head(&mut answered.head);
         let Answered { head, wire, trip, .. } = *answered;
         let Wire::Own(own) = wire else {
             return self.fail(Failed::Lost(Lost::Unreadable));

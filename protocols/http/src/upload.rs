@@ -119,6 +119,11 @@ impl Source {
         !inner.ended && inner.body.size_hint().exact() == Some(0)
     }
 
+    /// Whether more of it is to come from the client.
+    pub(crate) fn still_comes(&self) -> bool {
+        !self.is_sent() && !self.lacks_only_its_end()
+    }
+
     /// Hears that word, should it come. Were nobody there to hear it, hyper would tell a client of
     /// HTTP/2 that its request is not wanted any more, while it still says that it has ended.
     pub(crate) fn hear_its_end(self: Rc<Self>) {

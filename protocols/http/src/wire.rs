@@ -69,6 +69,8 @@ pub(crate) struct Own {
     connection: http1::Connection<Socket, Upload>,
     sender: http1::SendRequest<Upload>,
     lease: Rc<dyn Lease>,
+    /// How long it waited for a place among the cluster's connections.
+    pub(crate) queued: Duration,
     /// How many requests it has carried.
     pub(crate) carried: u64,
     /// Since when it rests.
@@ -86,7 +88,16 @@ impl Own {
         builder.max_headers(MAX_HEADERS).max_header_size(max_head);
         let (sender, connection) = builder.handshake(Socket::new(stream)).await?;
         let rests_since = Instant::now();
-        Ok(Box::new(Self { connection, sender, lease, carried: 0, rests_since, ended: false }))
+        let queued = Duration::ZERO;
+        Ok(Box::new(Self {
+            connection,
+            sender,
+            lease,
+            queued,
+            carried: 0,
+            rests_since,
+            ended: false,
+        }))
     }
 
     /// Moves bytes both ways.
@@ -151,6 +162,8 @@ pub(crate) struct Shared {
     takes: Rc<Cell<Option<u32>>>,
     streams: Cell<usize>,
     carried: Cell<u64>,
+    /// How long it waited for a place among the cluster's connections.
+    pub(crate) queued: Cell<Duration>,
     /// Since when it has no stream.
     pub(crate) rests_since: Cell<Instant>,
     /// It takes no more streams.
@@ -198,6 +211,7 @@ impl Shared {
             takes,
             streams: Cell::new(0),
             carried: Cell::new(0),
+            queued: Cell::default(),
             rests_since: Cell::new(Instant::now()),
             retired: Cell::new(false),
         }))
@@ -293,6 +307,14 @@ impl Wire {
         match self {
             Wire::Own(own) => &own.lease,
             Wire::Stream(stream) => &stream.0.lease,
+        }
+    }
+
+    /// How long it waited for a place among the cluster's connections.
+    pub(crate) fn queued(&self) -> Duration {
+        match self {
+            Wire::Own(own) => own.queued,
+            Wire::Stream(stream) => stream.0.queued.get(),
         }
     }
 

@@ -53,7 +53,7 @@ impl Cluster {
     fn settle(&self, lease: Lease, result: io::Result<TcpStream>) -> Result<Upstream, Attempt> {
         self.judge(lease.endpoint(), &result);
         match result {
-            Ok(stream) => Ok(Upstream { stream, lease }),
+            Ok(stream) => Ok(Upstream { stream, lease, queued: Duration::ZERO }),
             Err(error) => Err(Attempt { endpoint: Arc::clone(lease.endpoint()), error }),
         }
     }

@@ -26,15 +26,16 @@ const FAILURES: [Failure; 8] = [
 #[test]
 fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
     let [connect, refused, reset, late, conflict, wrong, away, code] = FAILURES;
-    let cases: [(&str, &[Failure]); 8] = [
+    let cases: [(&str, &[Failure]); 9] = [
         ("connect_failure", &[connect]),
         ("refused_stream", &[refused]),
-        ("reset", &[reset]),
+        ("reset", &[refused, reset]),
         ("retriable_4xx", &[conflict]),
         ("500", &[wrong]),
         ("gateway_error", &[connect, refused, reset, late, away]),
         ("5xx", &[connect, refused, reset, late, wrong, away]),
-        ("unavailable", &[code]),
+        ("unavailable", &[connect, refused, reset, code]),
+        ("deadline_exceeded", &[late]),
     ];
     for (word, covered) in cases {
         let retry = retry(json!({ "on": [word] }));

@@ -64,12 +64,17 @@ impl Trace {
     }
 }
 
+/// The trace that a request came with.
+pub(super) fn told(headers: &HeaderMap) -> Option<Trace> {
+    let mut told = headers.get_all(&TRACEPARENT).iter();
+    let first = told.next().filter(|_| told.next().is_none());
+    first.and_then(|value| Trace::read(value.as_bytes()))
+}
+
 /// The trace that a request is part of, which begins here if there is none yet. What can't be read
 /// is replaced, and its `tracestate` goes too.
 pub(super) fn trace(headers: &mut HeaderMap, rng: &mut fastrand::Rng) -> Trace {
-    let mut told = headers.get_all(&TRACEPARENT).iter();
-    let first = told.next().filter(|_| told.next().is_none());
-    if let Some(trace) = first.and_then(|value| Trace::read(value.as_bytes())) {
+    if let Some(trace) = told(headers) {
         return trace;
     }
     headers.remove(&TRACESTATE);
@@ -81,15 +86,25 @@ pub(super) fn trace(headers: &mut HeaderMap, rng: &mut fastrand::Rng) -> Trace {
 /// A request's id, which it gets here if it has none that can be kept: one, of at most 128 visible
 /// characters.
 pub(super) fn request_id(headers: &mut HeaderMap, rng: &mut fastrand::Rng) -> HeaderValue {
+    if let Some(id) = kept_request_id(headers) {
+        return id;
+    }
+    let id = new_request_id(rng);
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// The id that a request came with, if it can be kept.
+pub(super) fn kept_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut told = headers.get_all(&REQUEST_ID).iter();
     let first = told.next().filter(|_| told.next().is_none());
     let fine = |id: &[u8]| (1..=LONGEST).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    if let Some(id) = first.filter(|id| fine(id.as_bytes())) {
-        return id.clone();
-    }
-    let id = uuid(rng.u128(..));
-    headers.insert(REQUEST_ID, id.clone());
-    id
+    first.filter(|id| fine(id.as_bytes())).cloned()
+}
+
+/// An id that no other request has.
+pub(super) fn new_request_id(rng: &mut fastrand::Rng) -> HeaderValue {
+    uuid(rng.u128(..))
 }
 
 /// The id that a request came with, whatever it is.

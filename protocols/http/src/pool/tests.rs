@@ -42,7 +42,7 @@ fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
 }
 
 async fn reach(pool: &Rc<Pool>) -> Wire {
-    pool.reach(None, &[]).await.expect("a connection")
+    pool.reach(None, &[], &Cell::default()).await.expect("a connection")
 }
 
 /// Sends a request, and takes the whole answer. `false` if there is none.
@@ -197,7 +197,8 @@ fn a_dial_that_fails_leaves_nobody_waiting() {
         let pool = pool(&shop, plan(http2));
         shop.slow.set(true);
         shop.fails.set(true);
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.reach(None, &[]))).collect();
+        let told = Cell::default();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.reach(None, &[], &told))).collect();
         for one in &mut waiting {
             waits(one.as_mut()).await;
         }
@@ -310,7 +311,8 @@ fn a_fresh_connection_is_none_that_was_there() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
-        let mut wire = pool.fresh(None, shop.endpoint.clone()).await.expect("a connection");
+        let mut wire =
+            pool.fresh(None, shop.endpoint.clone(), &Cell::default()).await.expect("a connection");
         assert!(wire.is_fresh());
         ask(&mut wire, "/").await;
         pool.give_back(wire);

@@ -11,10 +11,13 @@ use super::{
     matching::{Matching, PathTest},
     retry::Retry,
 };
-use crate::settings::{MatchSettings, RetrySettings, RouteSettings, UpgradeSettings};
+use crate::mirror::KEEPS;
+use crate::settings::{
+    MatchSettings, MirrorSettings, RetrySettings, RouteSettings, UpgradeSettings,
+};
 use http::Method;
 use std::{sync::Arc, time::Duration};
-use values::{Fault, Mistake, OneOrMore, Text};
+use values::{Fault, Mistake, OneOrMore, Size, Text};
 
 /// The most of a body that is kept for retries.
 const MOST_KEPT: u64 = 16 << 20;
@@ -134,10 +137,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
         total_timeout,
         idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, |it| it.0),
         retry: retry.map(|retry| retrying(retry, timeout, &mut place.below(&["retry"]))),
-        mirror: settings.mirror.as_ref().map(|mirror| Mirror {
-            cluster: mirror.cluster.as_str().into(),
-            share: mirror.percent.map_or(1.0, |percent| percent.0.0 / 100.0),
-        }),
+        mirror: settings.mirror.as_ref().map(|it| mirror(it, &mut place.below(&["mirror"]))),
         hedge,
         upgrade: upgrades(settings.upgrade.as_ref(), place),
         connect: settings.connect.unwrap_or_default(),
@@ -172,9 +172,7 @@ fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Pla
         let message = "one try may take longer than all of them";
         place.say(&["per_try_timeout"], message, "shorter than the route's `timeout`");
     }
-    if settings.max_body.is_some_and(|most| most.0.0 > MOST_KEPT) {
-        place.say(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
-    }
+    kept(settings.max_body, place);
     if let Some(methods) = &settings.methods {
         self::methods(methods, &mut place.below(&["methods"]));
     }
@@ -184,6 +182,22 @@ fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Pla
         place.say(&["backoff", "max"], message, "no shorter than `base`");
     }
     retry
+}
+
+/// How much of a body is kept.
+fn kept(most: Option<Text<Size>>, place: &mut Place<'_>) {
+    if most.is_some_and(|most| most.0.0 > MOST_KEPT) {
+        place.say(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
+    }
+}
+
+fn mirror(settings: &MirrorSettings, place: &mut Place<'_>) -> Mirror {
+    kept(settings.max_body, place);
+    Mirror {
+        cluster: settings.cluster.as_str().into(),
+        share: settings.percent.map_or(1.0, |percent| percent.0.0 / 100.0),
+        max_body: settings.max_body.map_or(KEEPS, |it| it.0.0),
+    }
 }
 
 /// Methods by their names.

@@ -52,9 +52,7 @@ impl Serving {
             self.visit.close.set(close);
         }
         let answer = flawed(&self.visit, 408, Violation(close.as_str()), words);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(&End::of(close.outcome(false), close.as_str()));
-        answer
+        self.own(answer, &End::of(close.outcome(false), close.as_str()))
     }
 
     /// There is no answer.
@@ -87,7 +85,9 @@ impl Serving {
                 (Reason::TimedOut, words, End::of(Outcome::Lost, "timed_out"))
             }
             Failed::TooLarge => {
-                let words = "the request's body is longer than it may be".to_owned();
+                let most = self.asked.route.max_request_body.unwrap_or_default();
+                let words =
+                    format!("the request's body is longer than {most} bytes (max_request_body)");
                 (Reason::TooLarge, words, End::of(Outcome::Rejected, "too_large"))
             }
             Failed::HeadTooLarge(most) => return Ok(self.head_is_too_large(most)),
@@ -113,9 +113,7 @@ impl Serving {
     fn too_large(&self, status: StatusCode, words: &str, outcome: Outcome) -> Response<Download> {
         let refusal = Refusal::new(Reason::TooLarge, words);
         let answer = self.visit.server.dialect.refuse(Some(&self.asked), &No { refusal, status });
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(&End::of(outcome, Reason::TooLarge.as_str()));
-        answer.map(Download::plain)
+        self.own(answer, &End::of(outcome, Reason::TooLarge.as_str()))
     }
 
     /// The client broke off, or sent a body that can't be read.
@@ -131,16 +129,12 @@ impl Serving {
         };
         self.visit.last.set(true);
         let answer = flawed(&self.visit, fault.status, fault.violation, fault.message);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(&End::of(Outcome::Rejected, fault.violation.0));
-        Ok(answer)
+        Ok(self.own(answer, &End::of(Outcome::Rejected, fault.violation.0)))
     }
 
     pub(crate) fn refuse(&self, why: &Refusal<'_>, end: &End) -> Response<Download> {
         let answer = refusal(&*self.visit.server.dialect, &self.asked, *why);
-        self.record.facts.status.set(Some(answer.status()));
-        self.record.settle(end);
-        answer.map(Download::plain)
+        self.own(answer, end)
     }
 
     /// A fault that somebody asked for.

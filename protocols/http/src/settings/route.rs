@@ -267,6 +267,10 @@ pub struct MirrorSettings {
     /// How many of a hundred requests, at random. Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<Text<Share>>,
+    /// How much of a request's body is kept to be sent twice. A request with more is not copied.
+    /// At most `16MiB`. Default: `64KiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Text<Size>>,
 }
 
 /// When a second endpoint is asked.

@@ -79,7 +79,7 @@ impl Cluster for Shop {
             }
             let stream = TcpStream::connect(self.address).await.unwrap();
             self.counts.open.set(self.counts.open.get() + 1);
-            Ok(Dialed { stream, lease: Rc::new(Held(self)) })
+            Ok(Dialed { stream, lease: Rc::new(Held(self)), queued: Duration::ZERO })
         })
     }
 

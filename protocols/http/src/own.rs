@@ -1,0 +1,65 @@
+//! Answers of the proxy's own: each tells which request it is to, and carries what the request's
+//! route adds to answers.
+
+use crate::{
+    body::Body,
+    dialect::Asked,
+    download::Download,
+    facts::Facts,
+    hygiene::{self, Hygiene},
+    routes::{Rendered, Route, Variables},
+    visit::Visit,
+};
+use http::{HeaderMap, HeaderName, Response, request};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The log's word for an answer that a route's `redirect` or `reply` is.
+pub(crate) const ANSWERED_HERE: &str = "answered_here";
+
+/// What a route adds to an answer.
+pub(crate) struct Dress<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) rendered: &'a Rendered,
+}
+
+/// Gives a request that goes nowhere its id, if it has none: its answer and its line in the log tell
+/// the same one.
+pub(crate) fn trace(visit: &Visit, facts: &Facts, headers: &HeaderMap) {
+    let hygiene: &Hygiene = &visit.server.plan.hygiene;
+    let mut rng = visit.rng.borrow_mut();
+    facts.traced.get_or_init(|| hygiene::traced(headers, hygiene, &visit.peer, &mut rng));
+}
+
+/// What the route of a request adds to its answer, where no cluster was picked.
+pub(crate) fn rendered(facts: &Facts, asked: &Asked, head: &request::Parts) -> Rendered {
+    let traced = facts.traced.get();
+    let id = traced.and_then(|it| it.request_id.as_ref()?.to_str().ok());
+    let variables = Variables {
+        peer: facts.link.peer,
+        host: &facts.host,
+        request_id: id.unwrap_or_default(),
+        cluster: "",
+    };
+    asked.route.render_response(head, &asked.captures, &variables)
+}
+
+/// Makes an answer one to this request. `reason` is the log's word for why it is the proxy's own.
+pub(crate) fn answer(
+    visit: &Visit,
+    facts: &Facts,
+    mut answer: Response<Body>,
+    reason: Option<&str>,
+    dress: Option<Dress<'_>>,
+) -> Response<Download> {
+    if let Some(Dress { route, rendered }) = dress {
+        route.edit_response(answer.headers_mut(), rendered);
+    }
+    let id = facts.traced.get().and_then(|traced| traced.request_id.as_ref());
+    if let Some(id) = id {
+        visit.server.dialect.identify(&mut answer, id.to_str().unwrap_or_default(), reason);
+        answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
+    }
+    facts.status.set(Some(answer.status()));
+    answer.map(Download::plain)
+}
