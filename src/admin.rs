@@ -14,6 +14,7 @@ mod token;
 use crate::{
     cluster::Cluster,
     config::{Scope, plan::AdminPlan},
+    handover::{Offer, Sockets},
     metrics::Metrics,
     policy::Live,
     threads::Starter,
@@ -84,7 +85,8 @@ pub struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _path: Option<SocketPath>,
+    path: Option<SocketPath>,
+    offer: Arc<Offer>,
 }
 
 impl Server {
@@ -100,6 +102,9 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        if let Some(path) = self.path.take().filter(|_| self.offer.is_taken()) {
+            path.leave();
+        }
     }
 }
 
@@ -107,8 +112,13 @@ impl Drop for Server {
 ///
 /// # Errors
 /// When a socket can't be opened, the token can't be read, or the thread or its runtime can't start.
-pub fn serve(plan: &AdminPlan, view: View, threads: &Starter) -> anyhow::Result<Server> {
-    serve_within(plan, view, Limits::default(), threads)
+pub fn serve(
+    plan: &AdminPlan,
+    view: View,
+    threads: &Starter,
+    handed: Sockets,
+) -> anyhow::Result<Server> {
+    serve_within(plan, view, Limits::default(), threads, handed)
 }
 
 fn serve_within(
@@ -116,21 +126,30 @@ fn serve_within(
     view: View,
     limits: Limits,
     threads: &Starter,
+    mut handed: Sockets,
 ) -> anyhow::Result<Server> {
-    let Opened { address, entrances, path } = entrance::open(plan)?;
+    let Opened { address, entrances, path } = entrance::open(plan, &mut handed)?;
+    let offer = handed.offer();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the admin interface can't start")?;
-    let mut serving = JoinSet::new();
+    let (mut serving, mut replacing) = (JoinSet::new(), JoinSet::new());
     {
         let _entered = runtime.enter();
         for entrance in entrances {
-            let serves = serve_at(entrance, &view, limits, &mut serving);
+            let serves = serve_at(entrance, &view, limits, &offer, &mut serving);
             serves.context("the admin interface can't start")?;
+        }
+        if let Some(meeting) = handed.in_use()? {
+            meeting.set_nonblocking(true)?;
+            let (meeting, offer) = (UnixListener::from_std(meeting)?, Arc::clone(&offer));
+            replacing.spawn(offer.serve(meeting));
         }
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let run = move |_| {
         runtime.block_on(async {
+            // Who takes this process's place is served for as long as others are.
+            let _replacing = replacing;
             tokio::select! {
                 () = sweep(Arc::clone(&view.policies)) => {}
                 _ = serving.join_all() => {}
@@ -140,7 +159,7 @@ fn serve_within(
         })
     };
     let thread = threads.start("admin", run)?;
-    Ok(Server { address, stop: Some(stop), thread: Some(thread), _path: path })
+    Ok(Server { address, stop: Some(stop), thread: Some(thread), path, offer })
 }
 
 /// Has a task serve one socket.
@@ -148,18 +167,20 @@ fn serve_at(
     Entrance { socket, rules }: Entrance,
     view: &View,
     limits: Limits,
+    offer: &Offer,
     serving: &mut JoinSet<io::Result<()>>,
 ) -> io::Result<()> {
     let router = router(view.clone(), Arc::new(rules));
     match socket {
         Listening::Tcp(listener) => {
             listener.set_nonblocking(true)?;
-            let listener = Guarded::new(TcpListener::from_std(listener)?, limits);
+            let listener = Guarded::new(TcpListener::from_std(listener)?, limits, offer.replaced());
             serving.spawn(axum::serve(listener, router).into_future());
         }
         Listening::Unix(listener) => {
             listener.set_nonblocking(true)?;
-            let listener = Guarded::new(UnixListener::from_std(listener)?, limits);
+            let listener =
+                Guarded::new(UnixListener::from_std(listener)?, limits, offer.replaced());
             serving.spawn(axum::serve(listener, router).into_future());
         }
     }

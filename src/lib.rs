@@ -7,6 +7,7 @@ pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod gate;
+pub mod handover;
 pub mod held;
 pub mod listener;
 pub mod log_file;

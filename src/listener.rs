@@ -18,7 +18,7 @@ use crate::{
     relay,
     worker::Message,
 };
-pub use accepting::{Socket, accept, bind};
+pub use accepting::{Socket, accept, bind, prepare};
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, Reason, Violation};

@@ -7,9 +7,10 @@ use crate::{
     cluster::{Cluster, Spares},
     config::{
         Scope,
-        plan::{AdminPlan, ClusterPlan, Plan},
+        plan::{AdminPlan, ClusterPlan, ListenerPlan, Plan},
     },
     gate::Gate,
+    handover,
     listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
     log_file::{self, Log, Sink},
     metrics::{self, Metrics, table as names},
@@ -26,6 +27,7 @@ pub use control::Control;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     path::Path,
     rc::Rc,
@@ -96,7 +98,8 @@ impl Proxy {
         for listener in &plan.listeners {
             metrics.declare(listener.protocol.describe());
         }
-        let (sockets, listeners) = open_listeners(&plan)?;
+        let mut handed = handover::Sockets::begin(&plan);
+        let (sockets, listeners) = open_listeners(&plan, &mut handed)?;
         let (operations, events) = open_logs(&plan, &metrics)?;
         let sink = |log: &Option<Log>| log.as_ref().map(|log| log.sink().clone());
         let clusters = make_clusters(&plan, &metrics, sink(&events));
@@ -118,11 +121,11 @@ impl Proxy {
         connect_nudges(&parts, &inboxes);
         let logs: Vec<Log> = operations.into_iter().chain(events).collect();
         let sinks = logs.iter().map(|log| log.sink().clone()).collect();
-        let control = Control::new(inboxes, Arc::clone(&plan), sinks);
+        let control = Control::new(inboxes, Arc::clone(&plan), sinks, handed.offer());
         for (index, socket) in sockets.into_iter().enumerate() {
             let _ = control.inboxes()[index % plan.workers].send(Message::Listen(socket));
         }
-        let open = |plan| open_admin(plan, &parts, &control, &threads);
+        let open = |plan| open_admin(plan, &parts, &control, &threads, handed);
         enough_descriptors()?;
         let admin = plan.admin.as_ref().map(open).transpose()?;
         Ok(Self { control, workers, threads, background, stop_background, logs, admin, listeners })
@@ -220,14 +223,27 @@ fn make_clusters(
     plan.clusters.iter().map(make).collect()
 }
 
-fn open_listeners(plan: &Plan) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>>)> {
+/// The socket of a listener, which may be that of the process before.
+fn open_listener(
+    plan: &ListenerPlan,
+    handed: &mut handover::Sockets,
+) -> io::Result<std::net::TcpListener> {
+    let user_timeout = plan.tcp_user_timeout;
+    let socket = handed.listener(plan.address, |at| listener::bind(at, user_timeout))?;
+    listener::prepare((&socket).into(), user_timeout)?;
+    Ok(socket)
+}
+
+fn open_listeners(
+    plan: &Plan,
+    handed: &mut handover::Sockets,
+) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>>)> {
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
-        let socket =
-            listener::bind(listener.address, listener.tcp_user_timeout).with_context(|| {
-                format!("listener `{}` can't listen on {}", listener.name, listener.address)
-            })?;
+        let socket = open_listener(listener, handed).with_context(|| {
+            format!("listener `{}` can't listen on {}", listener.name, listener.address)
+        })?;
         let address = socket.local_addr()?;
         listeners.push(Listener::new(Arc::clone(listener), address, index, plan.workers));
         sockets.push(Socket { listener: index, socket });
@@ -259,11 +275,7 @@ fn all_connections(plan: &Plan) -> Arc<Total> {
     Total::reserving(plan.max_connections, fit, &reserved)
 }
 
-fn censuses(
-    plan: &Plan,
-    metrics: &Metrics,
-    listener: &crate::config::plan::ListenerPlan,
-) -> (Arc<Census>, Arc<Census>) {
+fn censuses(plan: &Plan, metrics: &Metrics, listener: &ListenerPlan) -> (Arc<Census>, Arc<Census>) {
     let census = || {
         let capped = metrics.counter(names::SERIES_CAPPED_TOTAL, &[("listener", &listener.name)]);
         Arc::new(Census::new(plan.max_series, capped))
@@ -418,6 +430,7 @@ fn open_admin(
     parts: &Arc<Parts>,
     control: &Control,
     threads: &Threads,
+    handed: handover::Sockets,
 ) -> anyhow::Result<admin::Server> {
     let (ready, drain) = (control.clone(), control.clone());
     let [for_listeners, for_clusters, for_config] = [parts; 3].map(Arc::clone);
@@ -431,7 +444,7 @@ fn open_admin(
         scope: Scope::of(&parts.plan),
         drain: Arc::new(move || drain.drain()),
     };
-    admin::serve(plan, view, &threads.starter())
+    admin::serve(plan, view, &threads.starter(), handed)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use super::{
     guard::{Control, Rules},
     token::Token,
 };
-use crate::config::plan::{AdminPlan, ControlAddress};
+use crate::{
+    config::plan::{AdminPlan, ControlAddress},
+    handover::Sockets,
+};
 use anyhow::{Context as _, bail};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -53,9 +56,10 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// When something can't listen, or the token can't be read.
-pub(super) fn open(plan: &AdminPlan) -> anyhow::Result<Opened> {
+pub(super) fn open(plan: &AdminPlan, handed: &mut Sockets) -> anyhow::Result<Opened> {
     let token = plan.token_file.as_deref().map(Token::read).transpose()?.map(Arc::new);
-    let listener = TcpListener::bind(plan.address)
+    let listener = handed
+        .admin(plan.address)
         .with_context(|| format!("the admin interface can't listen on {}", plan.address))?;
     let address = listener.local_addr()?;
     tracing::info!(%address, "admin listening");
@@ -76,7 +80,7 @@ pub(super) fn open(plan: &AdminPlan) -> anyhow::Result<Opened> {
             )
         }
         Some(ControlAddress::Tcp(wanted)) => {
-            let listener = TcpListener::bind(wanted).with_context(|| {
+            let listener = handed.admin(*wanted).with_context(|| {
                 format!("the admin interface's control can't listen on {wanted}")
             })?;
             let control = listener.local_addr()?;
@@ -93,7 +97,7 @@ pub(super) fn open(plan: &AdminPlan) -> anyhow::Result<Opened> {
             elsewhere(&ControlAddress::Tcp(control))
         }
         Some(at @ ControlAddress::Unix(file)) => {
-            let (listener, removed) = bind_unix(file)
+            let (listener, removed) = open_unix(file, handed)
                 .with_context(|| format!("the admin interface's control can't listen on {at}"))?;
             tracing::info!(control = %at, "admin control listening");
             // No browser can connect there, whatever the name that it asks for.
@@ -139,6 +143,28 @@ fn file_at(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino(), found.created().ok()))
 }
 
+impl SocketPath {
+    /// That of a socket which this process made, or got from the one before.
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: file_at(path)? })
+    }
+
+    /// Leaves the file to the process that listens there now.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// The socket of a path, which may be that of the process before.
+fn open_unix(path: &Path, handed: &mut Sockets) -> anyhow::Result<(UnixListener, SocketPath)> {
+    let (listener, removed) = match handed.take_path(path) {
+        Some(listener) => (listener, SocketPath::of(path)?),
+        None => bind_unix(path)?,
+    };
+    handed.keep_path(&listener)?;
+    Ok((listener, removed))
+}
+
 /// Listens on a path, in the place of a socket that a process left behind there.
 fn bind_unix(path: &Path) -> anyhow::Result<(UnixListener, SocketPath)> {
     match fs::symlink_metadata(path) {
@@ -159,7 +185,7 @@ fn bind_unix(path: &Path) -> anyhow::Result<(UnixListener, SocketPath)> {
     let _ = socket.set_permissions(Permissions::from_mode(MODE));
     let socket = Socket::from(OwnedFd::from(socket));
     socket.bind(&SockAddr::unix(path)?)?;
-    let removed = SocketPath { path: path.to_owned(), file: file_at(path)? };
+    let removed = SocketPath::of(path)?;
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(OwnedFd::from(socket)), removed))

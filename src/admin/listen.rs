@@ -47,12 +47,14 @@ pub(super) struct Guarded<L> {
     free: Arc<Semaphore>,
     open: Arc<Open>,
     limits: Limits,
+    /// Is cancelled once another process accepts here, and this one is to leave it to that.
+    replaced: CancellationToken,
 }
 
 impl<L> Guarded<L> {
-    pub(super) fn new(listener: L, limits: Limits) -> Self {
+    pub(super) fn new(listener: L, limits: Limits, replaced: CancellationToken) -> Self {
         let free = Arc::new(Semaphore::new(limits.connections));
-        Self { listener, free, open: Arc::default(), limits }
+        Self { listener, free, open: Arc::default(), limits, replaced }
     }
 }
 
@@ -83,7 +85,11 @@ where
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Mortal<L::Io>, L::Addr) {
-        let (stream, peer) = self.listener.accept().await;
+        let (stream, peer) = tokio::select! {
+            biased;
+            () = self.replaced.cancelled() => std::future::pending().await,
+            accepted = self.listener.accept() => accepted,
+        };
         let (free, open) = (Arc::clone(&self.free), Arc::clone(&self.open));
         let place = place(free, open, self.limits.request).await;
         let connection = self.open.add();

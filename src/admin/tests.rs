@@ -60,7 +60,9 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
             drained.fetch_add(1, SeqCst);
         }),
     };
-    let server = serve_within(admin, view, limits, &Threads::default().starter()).unwrap();
+    let server =
+        serve_within(admin, view, limits, &Threads::default().starter(), Sockets::default())
+            .unwrap();
     Fixture { server, metrics, ready, drains, cluster, policies }
 }
 

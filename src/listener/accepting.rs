@@ -7,7 +7,7 @@ use crate::{
 };
 use operation::Close;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::{
     cell::Cell,
     io,
@@ -47,13 +47,21 @@ pub fn bind(
         // `[::]` takes IPv4 too, whatever the system's default.
         socket.set_only_v6(false)?;
     }
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
-    socket.set_tcp_user_timeout(user_timeout)?;
+    prepare(SockRef::from(&socket), user_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Sets what connections inherit, also anew on a socket that another process has opened.
+///
+/// # Errors
+/// When the socket is none of TCP.
+pub fn prepare(socket: SockRef<'_>, user_timeout: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    socket.set_tcp_user_timeout(user_timeout)
 }
 
 /// Finds out within two minutes that a peer is gone.
@@ -138,7 +146,6 @@ fn hand_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
 
     #[test]
     fn an_accepted_connection_has_its_listener_s_options() {

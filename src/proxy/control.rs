@@ -1,6 +1,6 @@
 //! What can be asked of a proxy while it runs: to drain, and to open its logs anew.
 
-use crate::{config::plan::Plan, log_file::Sink, worker::Message};
+use crate::{config::plan::Plan, handover::Offer, log_file::Sink, worker::Message};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,6 +18,8 @@ pub struct Control {
     plan: Arc<Plan>,
     /// Those of log files.
     logs: Arc<[Sink]>,
+    /// What the next process may take.
+    offer: Arc<Offer>,
     stage: Arc<Stage>,
 }
 
@@ -35,8 +37,9 @@ impl Control {
         inboxes: Arc<[UnboundedSender<Message>]>,
         plan: Arc<Plan>,
         logs: Vec<Sink>,
+        offer: Arc<Offer>,
     ) -> Self {
-        Self { inboxes, plan, logs: logs.into(), stage: Arc::default() }
+        Self { inboxes, plan, logs: logs.into(), offer, stage: Arc::default() }
     }
 
     /// What runs.
@@ -99,6 +102,7 @@ impl Control {
             return;
         }
         tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
+        self.offer.leave();
         for inbox in self.inboxes.iter() {
             // A worker that has left needs no telling.
             let _ = inbox.send(Message::Drain(self.plan.drain_timeout));

@@ -10,6 +10,7 @@ mod configuration;
 mod deploy;
 mod faults;
 mod metrics;
+mod operating;
 mod prose;
 mod threat_model;
 mod troubleshooting;

@@ -1,0 +1,61 @@
+//! docs/operating.md: its samples are those that are shipped, and agree with each other.
+
+use crate::{blocks, read};
+use serde_json::Value;
+use std::time::Duration;
+use tollgate::config::{self, plan::Plan};
+
+const PAGE: &str = "docs/operating.md";
+
+fn seconds(plan: &Plan) -> u64 {
+    (plan.drain_wait.unwrap_or_default() + plan.drain_timeout).as_secs()
+}
+
+#[test]
+fn the_unit_on_the_page_is_the_one_that_is_shipped_and_waits_for_a_drain() {
+    let unit = read("deploy/tollgate.service");
+    let shown = blocks(&read(PAGE), "ini");
+    assert_eq!(shown, [unit.trim_end()]);
+    let value = |key: &str| {
+        let mut values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.next().unwrap_or_else(|| panic!("no {key}"))
+    };
+    let plan = config::parse(PAGE, &blocks(&read(PAGE), "yaml")[0]).unwrap();
+    assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > seconds(&plan) + 1);
+    // Its commands are commands.
+    for (key, command) in [("ExecStartPre", "check"), ("ExecStart", "run")] {
+        let words: Vec<_> = value(key).split(' ').collect();
+        assert_eq!(words[1..], [command, "-c", "/etc/tollgate/tollgate.yaml"], "{key}");
+    }
+    assert!(!unit.contains("KillSignal"), "SIGTERM is the default, and drains");
+}
+
+#[test]
+fn the_pod_on_the_page_waits_for_a_drain_and_is_asked_where_the_admin_interface_is() {
+    let page = read(PAGE);
+    let plan = config::parse(PAGE, &blocks(&page, "yaml")[0]).unwrap();
+    let pod: Value = serde_saphyr::from_str(&blocks(&page, "yml")[0]).unwrap();
+    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > seconds(&plan) + 1, "{grace}");
+    let container = &pod["spec"]["containers"][0];
+    let admin = plan.admin.unwrap().address;
+    assert!(!admin.ip().is_loopback(), "the kubelet asks from outside");
+    for (probe, path) in [("readinessProbe", "/ready"), ("livenessProbe", "/live")] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!((&get["path"], &get["port"]), (&path.into(), &admin.port().into()));
+    }
+    let period =
+        Duration::from_secs(container["readinessProbe"]["periodSeconds"].as_u64().unwrap());
+    assert!(plan.drain_wait.unwrap() > 2 * period);
+}
+
+#[test]
+fn the_lines_on_the_page_are_of_the_log() {
+    let source = [read("src/proxy.rs"), read("src/proxy/control.rs")].concat();
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let source = plain(&source.replace("\\\n", " "));
+    for line in blocks(&read(PAGE), "json") {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert!(source.contains(&plain(line["message"].as_str().unwrap())), "{line}");
+    }
+}
