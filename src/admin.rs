@@ -7,6 +7,7 @@ mod guard;
 mod listen;
 mod pages;
 mod policies;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -18,6 +19,7 @@ use crate::{
     metrics::Metrics,
     policy::Live,
     threads::Starter,
+    worker::Sessions,
 };
 use anyhow::{Context as _, bail};
 use axum::{
@@ -69,6 +71,8 @@ pub struct View {
     pub policies: Arc<Live>,
     /// What such a policy can be about.
     pub scope: Scope,
+    /// The open connections, which `/sessions` tells of and ends.
+    pub sessions: Sessions,
     /// Begins a drain, and returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -212,6 +216,8 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
         .route("/policies/{name}", put(policies::change).delete(policies::remove))
         .route("/faults", get(policies::faults).post(policies::add_fault))
         .route("/faults/{id}", delete(policies::remove_fault))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", delete(sessions::end))
         .route("/drain", post(drain))
         .fallback(async |uri: Uri| {
             error(

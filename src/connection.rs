@@ -1,14 +1,16 @@
 //! One client's connection: a seat at its listener, an upstream, and then its protocol.
 
 mod first_byte;
+pub mod session;
 
 use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::{ListenerPlan, UpstreamConnectMode},
-    gate::{Arrival, Guests},
+    gate::{Arrival, Guests, Revised},
     held::HeldBytes,
     listener::{Local, Seat, Upstreams},
     panics::{Panic, caught},
+    policy::Way,
     protocols,
     relay::goodbye,
     worker::Worker,
@@ -17,9 +19,10 @@ use operation::{
     Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Settlement, Ticket,
     Verdict, Violation,
 };
+use session::Session;
 use std::{
     borrow::Cow,
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -192,20 +195,22 @@ fn plain(address: SocketAddr) -> SocketAddr {
 /// The gate as one connection sees it, with what is known of the connection.
 pub struct Door {
     worker: Rc<Worker>,
-    local: Rc<Local>,
-    link: Link,
-    accepted: Instant,
+    session: Rc<Session>,
     /// Where it leads, and its being counted there.
     upstream: Option<Lease>,
     /// What policies hold for it.
-    guests: Guests,
+    guests: RefCell<Guests>,
+    /// Which set of policies that is of.
+    generation: Cell<u64>,
     /// Where the worker finds the connection to wake it.
-    place: Cell<Option<usize>>,
+    place: usize,
+    /// The worker knows whom to wake.
+    wakes: Cell<bool>,
 }
 
 impl Gate for Door {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
-        self.local.gate().admit(operation, now)
+        self.local().gate().admit(operation, now)
     }
 
     fn resume(
@@ -215,30 +220,32 @@ impl Gate for Door {
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict {
-        self.local.gate().resume(ticket, answer, operation, now)
+        self.local().gate().resume(ticket, answer, operation, now)
     }
 
     fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
-        self.local.gate().turned_away(operation, began, how);
+        self.local().gate().turned_away(operation, began, how);
     }
 }
 
 impl Door {
     /// A connection that was accepted, and leads nowhere yet.
     pub fn new(worker: &Rc<Worker>, local: &Rc<Local>, link: Link, accepted: Instant) -> Self {
+        let session = Session::new(local, link, accepted);
         Self {
             worker: Rc::clone(worker),
-            local: Rc::clone(local),
-            link,
-            accepted,
+            place: worker.enter(&session),
+            session,
             upstream: None,
-            guests: Guests::default(),
-            place: Cell::new(None),
+            guests: RefCell::default(),
+            generation: Cell::new(local.gate().generation()),
+            wakes: Cell::new(false),
         }
     }
 
     /// It has an upstream now.
     pub fn leads_to(&mut self, lease: Lease) {
+        *self.session.endpoint.borrow_mut() = Some(Arc::clone(lease.endpoint().name()));
         self.upstream = Some(lease);
     }
 
@@ -252,15 +259,25 @@ impl Door {
         &self.worker
     }
 
+    /// What operators see of the connection.
+    pub fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Its listener, on this worker.
+    fn local(&self) -> &Local {
+        self.session.local()
+    }
+
     /// The listener that the connection came in by.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
-        self.local.plan()
+        self.local().plan()
     }
 
     /// The hash of the client's key, where the cluster picks by one: the address without the
     /// port, which differs with each connection.
     fn hash(&self, cluster: &Cluster) -> Option<u64> {
-        cluster.hash_of(self.link.peer.ip())
+        cluster.hash_of(self.session.link.peer.ip())
     }
 
     /// An operation goes to the endpoint.
@@ -291,29 +308,68 @@ impl Door {
 
     /// The connection's two ends on the client's side.
     pub fn link(&self) -> Link {
-        self.link
+        self.session.link
     }
 
     /// Policies hold this for the connection.
     pub fn holds(&mut self, guests: Guests) {
-        self.guests = guests;
+        *self.guests.get_mut() = guests;
     }
 
-    /// What policies hold for the connection.
-    pub fn guests(&self) -> &Guests {
-        &self.guests
+    /// Whether policies hold nothing for the connection.
+    pub fn is_free(&self) -> bool {
+        self.guests.borrow().is_empty()
+    }
+
+    /// The most bytes that should pass this way in one go.
+    pub fn most(&self, way: Way) -> usize {
+        self.guests.borrow().most(way)
+    }
+
+    /// So many bytes have passed this way, of the operation that the gate keeps in this place, if
+    /// that is known. Returns the moment before which no more should.
+    pub fn passed(
+        &self,
+        way: Way,
+        bytes: usize,
+        now: Instant,
+        slot: Option<u32>,
+    ) -> Option<Instant> {
+        let gate = self.local().gate();
+        self.guests.borrow().passed(way, bytes, now, |entry, first| match slot {
+            Some(slot) => gate.slows(entry, slot),
+            None if first => entry.count_bent(),
+            None => {}
+        })
+    }
+
+    /// Takes up policies that came into force, or went, since this was asked last. Tells whether
+    /// any did.
+    pub fn follow(&self) -> bool {
+        let gate = self.local().gate();
+        let generation = gate.generation();
+        let changed = self.generation.replace(generation) != generation;
+        if changed {
+            gate.follow(&self.session.link, &mut self.guests.borrow_mut(), Instant::now());
+        }
+        changed
+    }
+
+    /// What policies ask now of the operation that the gate keeps in this place.
+    pub fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revised> {
+        self.local().gate().revise(slot, operation, now)
     }
 
     /// When the connection was accepted.
     pub fn accepted(&self) -> Instant {
-        self.accepted
+        self.session.accepted
     }
 
     /// A fact about the connection.
     pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
-            "peer" => Some(self.link.peer.to_string().into()),
-            "local" => Some(self.link.local.to_string().into()),
+            "peer" => Some(self.session.link.peer.to_string().into()),
+            "local" => Some(self.session.link.local.to_string().into()),
             "endpoint" => self.endpoint().map(Cow::from),
             "cluster" => self.plan().cluster.as_deref().map(Cow::from),
             _ => None,
@@ -327,32 +383,32 @@ impl Door {
 
     /// Whether a policy keeps something out: what can't be read can't be allowed then.
     pub fn is_guarded(&self) -> bool {
-        self.local.gate().guards()
+        self.local().gate().guards()
     }
 
     /// The refusal of a request that can't be read, where a policy guards.
     pub fn refuse_unreadable(&self) -> Option<No> {
-        self.local.gate().refuse_unreadable()
+        self.local().gate().refuse_unreadable()
     }
 
     /// Counts bytes that broke the protocol's rules.
     pub fn violation(&self, violation: Violation) {
-        self.local.violation(violation);
+        self.local().violation(violation);
     }
 
     /// What its listener may hold of requests until policies can decide.
     pub fn held_bytes(&self) -> &Arc<HeldBytes> {
-        self.local.held_bytes()
+        self.local().held_bytes()
     }
 
     /// Tells an operator that a request could not be held any longer.
     pub fn out_of_held_bytes(&self) {
-        self.local.out_of_held_bytes();
+        self.local().out_of_held_bytes();
     }
 
     /// Counts an operation that its cluster had no room for.
     pub fn overloaded(&self) {
-        self.local.overloaded();
+        self.local().overloaded();
     }
 
     /// Tells an operator what was done about lost framing.
@@ -360,7 +416,7 @@ impl Door {
         tracing::warn!(
             listener = &*self.plan().name,
             protocol = self.plan().protocol.name(),
-            peer = %self.link.peer,
+            peer = %self.session.link.peer,
             endpoint = self.endpoint(),
             violation = violation.0,
             "the bytes can't be read as the listener's protocol: connection {done}"
@@ -369,16 +425,14 @@ impl Door {
 
     /// Lets the worker wake this connection's task, for a drain.
     pub fn wakes(&self, waker: &Waker) {
-        if self.place.get().is_none() {
-            self.place.set(Some(self.worker.enter(waker.clone())));
+        if !self.wakes.replace(true) {
+            self.worker.wakes(self.place, waker);
         }
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.worker.leave(place);
-        }
+        self.worker.leave(self.place);
     }
 }

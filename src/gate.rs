@@ -1,6 +1,7 @@
 //! The gate of one listener on one worker: every policy in order, and the tickets it gave out.
 
 mod arrivals;
+mod reach;
 mod slots;
 
 use crate::{
@@ -15,6 +16,7 @@ use slots::{Held, Slots};
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
 pub use arrivals::{Arrival, Guests};
+pub use reach::Revised;
 
 /// Every policy of a listener, behind one door.
 #[derive(Clone)]
@@ -68,6 +70,13 @@ impl Gate {
     /// Whether a policy keeps something out here: what can't be read can't be allowed then.
     pub fn guards(&self) -> bool {
         self.inner.guard().is_some()
+    }
+
+    /// The name and the resource of the operation that is kept in this place, if one is.
+    pub fn operation(&self, slot: u32) -> Option<(Box<str>, Box<str>)> {
+        let slots = self.inner.slots.borrow();
+        let key = &slots.get(slot)?.series.key;
+        Some((key.name.as_ref().into(), key.resource.as_ref().into()))
     }
 
     /// Refuses, in the name of the first policy that guards, what can't be read.
@@ -168,10 +177,13 @@ fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
     match decision {
         Decision::Admit => {}
         Decision::Bend(_) if entry.is_dry() => {}
-        Decision::Bend(terms) => match &mut held.terms {
-            Some(all) => Rc::make_mut(all).join(&terms),
-            none => *none = Some(terms),
-        },
+        Decision::Bend(terms) => {
+            held.bends.push((Rc::clone(entry), Rc::clone(&terms)));
+            match &mut held.terms {
+                Some(all) => Rc::make_mut(all).join(&terms),
+                none => *none = Some(terms),
+            }
+        }
         Decision::Refuse(no) => {
             held.never_mind();
             if !entry.is_dry() {
@@ -310,6 +322,15 @@ impl Ledger for Inner {
             true => drop(tells_itself(|| self.settle_now(slot, how))),
             false => self.settle_now(slot, how),
         }
+    }
+
+    fn passed(&self, slot: u32, bytes: [u64; 2]) {
+        let slots = self.slots.borrow();
+        let Some(held) = slots.get(slot) else { return };
+        let admitted = held.series.bound.iter().zip(&held.memos);
+        admitted
+            .filter(|(_, memo)| memo.is_some())
+            .for_each(|(applied, _)| applied.bound.passed(bytes));
     }
 
     fn abandon(&self, slot: u32) {

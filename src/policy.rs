@@ -93,6 +93,12 @@ pub trait Policy {
     fn connect(&self, _link: &Link, _now: Instant) -> Entrance {
         Entrance::Free
     }
+
+    /// Whether it is asked about connections, too, that were open before it came into force. It
+    /// must let them in, and leaves them when it goes.
+    fn reaches_open(&self) -> bool {
+        false
+    }
 }
 
 /// A policy as it applies to one series.
@@ -102,6 +108,16 @@ pub trait Bound {
     fn admit(&self, _operation: &Operation<'_>, _now: Instant, _memo: &mut u64) -> Decision {
         Decision::Admit
     }
+
+    /// When it has come into force while an operation that is a whole connection was under way.
+    /// `None` if that is nothing to it.
+    fn reach(&self, _operation: &Operation<'_>, _now: Instant) -> Option<Decision> {
+        None
+    }
+
+    /// So many more bytes of an operation that lasts have passed, from the client and from the
+    /// service.
+    fn passed(&self, _bytes: [u64; 2]) {}
 
     /// Exactly once for each operation that it let go on.
     fn settle(&self, _done: &Settled<'_>, _memo: u64) {}

@@ -20,7 +20,7 @@ use crate::{
     protocols::{self, Pools},
     series::Census,
     threads::{Started, Threads},
-    worker::{self, Message, Worker},
+    worker::{self, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
 pub use control::Control;
@@ -302,17 +302,19 @@ fn start_workers(
     Ok((inboxes.into(), workers))
 }
 
-/// Lets a cluster have every connection look at what has changed.
+/// Lets clusters and policies have every connection look at what has changed.
 fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
-    for cluster in parts.clusters.values() {
+    let nudge = || {
         let inboxes = Arc::clone(inboxes);
-        cluster.nudges(move || {
+        move || {
             for inbox in inboxes.iter() {
                 // A worker that has left has no connections.
                 let _ = inbox.send(Message::Nudge);
             }
-        });
-    }
+        }
+    };
+    parts.clusters.values().for_each(|cluster| cluster.nudges(nudge()));
+    parts.live.nudges(nudge());
 }
 
 fn run_worker(
@@ -442,6 +444,7 @@ fn open_admin(
         clusters: Arc::new(move || for_clusters.clusters.values().cloned().collect()),
         policies: Arc::clone(&parts.live),
         scope: Scope::of(&parts.plan),
+        sessions: Sessions::new(control.inboxes()),
         drain: Arc::new(move || drain.drain()),
     };
     admin::serve(plan, view, &threads.starter(), handed)

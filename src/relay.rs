@@ -26,6 +26,7 @@ use crate::{
     cluster::Wish,
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
+    policy::Way,
     worker::{Phase, Worker},
 };
 use bent::Bent;
@@ -73,6 +74,8 @@ struct Relay<C> {
     rewritten: Option<(usize, Bytes)>,
     /// What policies ask of its bytes, if they ever asked anything.
     bent: Option<Box<Bent>>,
+    /// How often the worker had connections look at what has changed, when that was looked at last.
+    nudges: u64,
     /// Some operation had a limit of time.
     limited: bool,
     /// Reading was given up: everything passes.
@@ -83,6 +86,8 @@ struct Relay<C> {
     last_byte: Instant,
     /// Neither peer has sent a byte yet.
     silent: bool,
+    /// When the bytes of a stream are counted that have passed since they were last.
+    count_at: Option<Instant>,
     /// Since when the client owes the rest of a message.
     message_since: Option<Instant>,
     ended_first: Option<Side>,
@@ -128,7 +133,7 @@ pub fn relay<C: Codec>(
     let now = Instant::now();
     let worker = Rc::clone(door.worker());
     let plan = Arc::clone(door.plan());
-    let guests = !door.guests().is_empty();
+    let guests = !door.is_free();
     let mut relay = Box::pin(Relay::<C> {
         codec: C::new(shared, door.link()),
         door,
@@ -146,12 +151,14 @@ pub fn relay<C: Codec>(
         wait_until: None,
         rewritten: None,
         bent: guests.then(Box::default),
+        nudges: 0,
         limited: false,
         verbatim: false,
         understood: false,
         began: now,
         last_byte: now,
         silent: true,
+        count_at: None,
         message_since: None,
         ended_first: None,
         refused_by_server: None,
@@ -201,6 +208,12 @@ impl<C: Codec> Relay<C> {
         self.turn = TURN;
         self.door.wakes(cx.waker());
         let rung = self.timer_rang();
+        let nudges = self.worker.nudges();
+        if std::mem::replace(&mut self.nudges, nudges) != nudges
+            && let Err(close) = self.follow_policies()
+        {
+            return Poll::Ready(close);
+        }
         let (up, down) = loop {
             let up = self.poll_up(cx);
             if let Poll::Ready(Err(close)) = up {
@@ -220,6 +233,8 @@ impl<C: Codec> Relay<C> {
             return Poll::Ready(close);
         }
         self.note_message();
+        self.note_stream();
+        self.door.session().operation.set(self.open.slot());
         // Only now: what was waiting to be read may have come in time.
         if rung {
             match self.give_up_late() {
@@ -236,8 +251,9 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Notes that bytes were read, and what of the turn that took.
-    fn took_bytes(&mut self) {
+    fn took_bytes(&mut self, way: Way, bytes: usize) {
         self.last_byte = self.now();
+        self.door.session().moved(way, bytes, self.last_byte);
         self.silent = false;
         self.turn = self.turn.saturating_sub(READ);
     }
@@ -257,7 +273,7 @@ impl<C: Codec> Relay<C> {
     /// Whether nothing is left to do, and who said so.
     fn over(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
         if let Some(close) = self.refused_by_server {
-            let leaving = self.worker.phase() == Phase::Leaving;
+            let leaving = self.worker.phase() == Phase::Leaving || self.door.session().is_killed();
             return (down_done || leaving).then_some(close);
         }
         if up_done && down_done {
@@ -273,6 +289,9 @@ impl<C: Codec> Relay<C> {
         }
         if down_done && !stream {
             return Some(Close::Upstream);
+        }
+        if self.door.session().is_killed() {
+            return Some(Close::Killed);
         }
         match (self.worker.phase(), self.door.wish()) {
             (Phase::Leaving, _) => Some(Close::DrainTimeout),

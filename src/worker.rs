@@ -1,12 +1,18 @@
 //! A worker: one thread, one single-threaded runtime, and one of everything that is hot.
 
+mod sessions;
+
 use crate::{
-    connection::{self, Accepted, Parcel},
+    connection::{
+        self, Accepted, Parcel,
+        session::{Choice, Report, Session},
+    },
     listener::{self, Local, Socket},
     policy::access_log::Lines,
     relay::Buffers,
 };
 use metrics::Gauge;
+pub use sessions::{Busy, Sessions};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -15,11 +21,14 @@ use std::{
     pin::pin,
     rc::Rc,
     task::Waker,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
-    sync::{Notify, mpsc::UnboundedReceiver},
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender},
+    },
     task::{JoinError, JoinSet, spawn_local},
 };
 
@@ -55,6 +64,10 @@ pub enum Message {
     Serve(usize, Parcel),
     /// Have every connection look at what its endpoint wishes.
     Nudge,
+    /// Tell of these connections.
+    Tell(Choice, UnboundedSender<Vec<Report>>),
+    /// End the connection with this number, and tell whether it is here.
+    Kill(u64, UnboundedSender<bool>),
     /// Stop accepting, let operations end, and leave after this long at the latest.
     Drain(Duration),
 }
@@ -78,7 +91,7 @@ pub struct Worker {
     pub buffers: Buffers,
     phase: Cell<Phase>,
     /// Who has to be woken when the phase changes.
-    connections: RefCell<Slab<Waker>>,
+    connections: RefCell<Slab<Open>>,
     leaving: Notify,
     nudges: Cell<u64>,
     alive: Cell<usize>,
@@ -88,6 +101,12 @@ pub struct Worker {
     /// Whether [`pace`] runs, and whether it has reason to go on.
     paced: Cell<bool>,
     busy: Cell<bool>,
+}
+
+/// A connection that is open.
+struct Open {
+    session: Rc<Session>,
+    waker: Waker,
 }
 
 /// How often a worker that takes connections wakes for [`pace`].
@@ -128,9 +147,33 @@ impl Worker {
         }
     }
 
-    /// Notes a connection's task, to be woken when the phase changes. Returns its place.
-    pub fn enter(&self, waker: Waker) -> usize {
-        self.connections.borrow_mut().insert(waker)
+    /// Notes a connection. Returns its place.
+    pub fn enter(&self, session: &Rc<Session>) -> usize {
+        let (session, waker) = (Rc::clone(session), Waker::noop().clone());
+        self.connections.borrow_mut().insert(Open { session, waker })
+    }
+
+    /// Notes the task of the connection at this place, to be woken when the phase changes.
+    pub fn wakes(&self, place: usize, waker: &Waker) {
+        if let Some(open) = self.connections.borrow_mut().get_mut(place) {
+            open.waker.clone_from(waker);
+        }
+    }
+
+    /// Tells of connections.
+    fn tell(&self, choice: &Choice) -> Vec<Report> {
+        let connections = self.connections.borrow();
+        choice.of(connections.iter().map(|(_, open)| &open.session), Instant::now())
+    }
+
+    /// Has a connection end. Tells whether it is here.
+    fn kill(&self, id: u64) -> bool {
+        let connections = self.connections.borrow();
+        let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
+            return false;
+        };
+        open.waker.wake_by_ref();
+        true
     }
 
     /// Forgets the connection at this place.
@@ -160,8 +203,8 @@ impl Worker {
     /// Has every connection look at what has changed.
     fn nudge(&self) {
         self.nudges.set(self.nudges.get() + 1);
-        for (_, waker) in self.connections.borrow().iter() {
-            waker.wake_by_ref();
+        for (_, open) in self.connections.borrow().iter() {
+            open.waker.wake_by_ref();
         }
     }
 
@@ -272,6 +315,8 @@ pub async fn work(
                 serve(&worker, &locals, listener, parcel);
             }
             Message::Nudge => nudge(&worker, &locals),
+            Message::Tell(choice, answer) => drop(answer.send(worker.tell(&choice))),
+            Message::Kill(id, answer) => drop(answer.send(worker.kill(id))),
             Message::Drain(patience) => {
                 accepting.shutdown().await;
                 locals.iter().for_each(|local| local.upstreams().close());
@@ -287,6 +332,10 @@ pub async fn work(
                                     serve(&worker, &locals, listener, parcel);
                                 }
                                 Message::Nudge => nudge(&worker, &locals),
+                                Message::Tell(choice, answer) => {
+                                    drop(answer.send(worker.tell(&choice)));
+                                }
+                                Message::Kill(id, answer) => drop(answer.send(worker.kill(id))),
                                 Message::Listen(_) | Message::Drain(_) => {}
                             }
                         }

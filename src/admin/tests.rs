@@ -56,6 +56,7 @@ fn opened(admin: &AdminPlan, limits: Limits) -> Fixture {
         clusters: Arc::new(move || clusters.clone()),
         policies: Arc::clone(&policies),
         scope: Scope::of(&plan),
+        sessions: crate::worker::Sessions::default(),
         drain: Arc::new(move || {
             drained.fetch_add(1, SeqCst);
         }),

@@ -85,6 +85,9 @@ fn judge(peeked: &io::Result<usize>) -> Result<(), Close> {
 async fn stopped(door: &Door) -> Close {
     poll_fn(|cx| {
         door.wakes(cx.waker());
+        if door.session().is_killed() {
+            return Poll::Ready(Close::Killed);
+        }
         match door.worker().phase() {
             Phase::Working => Poll::Pending,
             Phase::Draining => Poll::Ready(Close::Drain),

@@ -1,10 +1,12 @@
 //! Connections at the gate: who is let in, when, and what is held for them.
 
 use super::Gate;
-use crate::policy::{Entrance, Guest, Way};
+use crate::policy::{Entrance, Entry, Guest, Way};
 use operation::{Link, No};
 use std::{
+    cell::Cell,
     fmt,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -21,21 +23,49 @@ pub enum Arrival {
 #[derive(Default)]
 pub struct Guests(Option<Box<[Place]>>);
 
-/// A guest, and whether it only counts.
-struct Place {
+/// A guest, and the policy whose it is.
+pub(super) struct Place {
+    pub(super) entry: Rc<Entry>,
     guest: Box<dyn Guest>,
-    dry: bool,
+    /// It has been told that the guest slows the connection down.
+    slows: Cell<bool>,
+}
+
+impl Place {
+    pub(super) fn new(entry: &Rc<Entry>, guest: Box<dyn Guest>) -> Self {
+        Self { entry: Rc::clone(entry), guest, slows: Cell::new(false) }
+    }
 }
 
 impl Guests {
     /// The most bytes that should pass this way in one go.
     pub fn most(&self, way: Way) -> usize {
-        self.iter().map(|guest| guest.most(way)).min().unwrap_or(usize::MAX)
+        self.iter().map(|place| place.guest.most(way)).min().unwrap_or(usize::MAX)
     }
 
-    /// So many bytes have passed this way. Returns the moment before which no more should.
-    pub fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
-        self.iter().filter_map(|guest| guest.passed(way, bytes, now)).max()
+    /// So many bytes have passed this way. Returns the moment before which no more should. `slows`
+    /// is told whose doing that is, and whether it is the first time for this connection.
+    pub fn passed(
+        &self,
+        way: Way,
+        bytes: usize,
+        now: Instant,
+        slows: impl Fn(&Entry, bool),
+    ) -> Option<Instant> {
+        let passed = |place: &Place| {
+            let until = place.guest.passed(way, bytes, now)?;
+            slows(&place.entry, !place.slows.replace(true));
+            Some(until)
+        };
+        self.iter().filter_map(passed).max()
+    }
+
+    pub(super) fn of(places: Vec<Place>) -> Self {
+        Self((!places.is_empty()).then(|| places.into()))
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Place> {
+        self.0.take().map_or_else(Vec::new, Vec::from)
     }
 
     /// Whether nobody holds anything, as for most connections.
@@ -43,9 +73,9 @@ impl Guests {
         self.0.is_none()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &dyn Guest> {
+    fn iter(&self) -> impl Iterator<Item = &Place> {
         let places = self.0.iter().flat_map(|places| places.iter());
-        places.filter(|place| !place.dry).map(|place| &*place.guest)
+        places.filter(|place| !place.entry.is_dry())
     }
 }
 
@@ -66,7 +96,7 @@ impl Gate {
             }
             match entry.policy.connect(link, now) {
                 Entrance::Free => {}
-                Entrance::Guest(guest) => guests.push(Place { guest, dry: entry.is_dry() }),
+                Entrance::Guest(guest) => guests.push(Place::new(entry, guest)),
                 Entrance::Delay(_) if entry.is_dry() => {}
                 Entrance::Delay(more) => delay += more,
                 Entrance::Refuse(no) => {
@@ -77,7 +107,6 @@ impl Gate {
                 }
             }
         }
-        let guests = Guests((!guests.is_empty()).then(|| guests.into()));
-        Arrival::Welcome(delay, guests)
+        Arrival::Welcome(delay, Guests::of(guests))
     }
 }

@@ -1,6 +1,9 @@
 //! The operations under way, in places that keep their memory for the next.
 
-use crate::{policy::Touch, series::Series};
+use crate::{
+    policy::{Entry, Touch},
+    series::Series,
+};
 use operation::{Operation, Terms};
 use std::{rc::Rc, time::Instant};
 
@@ -31,6 +34,10 @@ pub(super) struct Held {
     pub(super) touched: Vec<Touch>,
     /// What they ask.
     pub(super) terms: Option<Rc<Terms>>,
+    /// …and which of them asks what, for operations that see policies come and go.
+    pub(super) bends: Vec<(Rc<Entry>, Rc<Terms>)>,
+    /// The policies that it was asked about while it was under way.
+    pub(super) later: Vec<Rc<Entry>>,
 }
 
 impl Held {
@@ -65,7 +72,7 @@ impl Slots {
         let Operation { awaits, callsite, .. } = *operation;
         let Some(mut held) = self.spare.pop() else {
             let (front, memos, touched) = (Vec::new(), Vec::new(), Vec::new());
-            let terms = None;
+            let (terms, bends, later) = (None, Vec::new(), Vec::new());
             return Box::new(Held {
                 series,
                 front,
@@ -75,6 +82,8 @@ impl Slots {
                 memos,
                 touched,
                 terms,
+                bends,
+                later,
             });
         };
         held.series = series;
@@ -99,6 +108,16 @@ impl Slots {
         slot
     }
 
+    /// The operation in this place.
+    pub(super) fn get(&self, slot: u32) -> Option<&Held> {
+        self.held.get(slot as usize)?.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Held> {
+        self.held.get_mut(slot as usize)?.as_deref_mut()
+    }
+
     /// Takes an operation out of its place, which stays its own until it is vacated.
     pub(super) fn lift(&mut self, slot: u32) -> Option<Box<Held>> {
         let held = self.held.get_mut(slot as usize)?.take();
@@ -120,6 +139,8 @@ impl Slots {
         held.memos.clear();
         held.touched.clear();
         held.terms = None;
+        held.bends.clear();
+        held.later.clear();
         self.spare.push(held);
     }
 

@@ -141,6 +141,10 @@ impl Policy for Narrow {
         };
         Entrance::Guest(Box::new(Buckets([bucket(0), bucket(1)])))
     }
+
+    fn reaches_open(&self) -> bool {
+        true
+    }
 }
 
 /// What one connection passes, up and down.

@@ -302,6 +302,14 @@ impl Policy for Injection {
 }
 
 impl Bound for Injection {
+    fn reach(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
+        // Nobody waits to be refused who was let in long ago.
+        if let Some(no) = &self.0.no {
+            return self.0.chance.next().map(|_| Decision::Refuse(no.clone()));
+        }
+        Some(self.admit(operation, now, &mut 0))
+    }
+
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         let Injected { chance, delay, no, cut, pace } = &*self.0;
         let Some(Strike { draw }) = chance.next() else { return Decision::Admit };

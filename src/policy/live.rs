@@ -3,8 +3,9 @@
 use super::rule::Rule;
 use arc_swap::ArcSwap;
 use std::{
+    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -21,6 +22,17 @@ pub struct Live {
     generation: AtomicU64,
     /// What they are made of. Workers never look at it.
     parts: Mutex<Parts>,
+    nudge: Nudge,
+}
+
+/// See [`Live::nudges`].
+#[derive(Default)]
+struct Nudge(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nudge")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +82,11 @@ impl Live {
         let live = Self::default();
         live.replace(rules);
         Arc::new(live)
+    }
+
+    /// Has `nudge` called with each change, so that open connections take it up at once.
+    pub fn nudges(&self, nudge: impl Fn() + Send + Sync + 'static) {
+        let _ = self.nudge.0.set(Box::new(nudge));
     }
 
     /// Grows with each change.
@@ -188,6 +205,9 @@ impl Live {
         let rules = faults.chain(parts.policies.iter().map(|it| &it.now)).cloned().collect();
         self.rules.store(Arc::new(rules));
         self.generation.fetch_add(1, Ordering::Release);
+        if let Some(nudge) = self.nudge.0.get() {
+            nudge();
+        }
     }
 }
 

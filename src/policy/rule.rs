@@ -322,6 +322,11 @@ impl Entry {
         self.count_effect(effect);
     }
 
+    /// Counts that it slowed something down.
+    pub fn count_bent(&self) {
+        self.count_effect(if self.is_dry() { Effect::WouldBend } else { Effect::Bent });
+    }
+
     /// A no in its name.
     pub fn says(&self, no: No) -> No {
         No { policy: self.name.clone(), ..no }

@@ -121,14 +121,20 @@ struct Callsite {
 }
 
 impl Bound for Rc<Series> {
+    fn passed(&self, bytes: [u64; 2]) {
+        self.bytes.iter().zip(bytes).for_each(|(counter, bytes)| counter.increment(bytes));
+    }
+
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let how = done.how;
         match how.reason {
             Some(reason) if how.outcome == Outcome::Rejected => self.count_refusal(reason),
             _ => self.ended[how.outcome as usize].increment(1),
         }
-        self.bytes[0].increment(how.request_bytes);
-        self.bytes[1].increment(how.reply_bytes);
+        // Of what lasts long a part was counted as it passed.
+        let [requested, replied] = how.counted;
+        self.bytes[0].increment(how.request_bytes.saturating_sub(requested));
+        self.bytes[1].increment(how.reply_bytes.saturating_sub(replied));
         let seconds = done.took().as_secs_f64();
         if !done.awaits {
             self.duration.record(seconds);

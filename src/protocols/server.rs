@@ -217,6 +217,14 @@ impl web::Door for Visited {
         self.0.wakes(waker);
     }
 
+    fn is_killed(&self) -> bool {
+        self.0.session().is_killed()
+    }
+
+    fn moved(&self, way: Way, bytes: usize, now: Instant) {
+        self.0.session().moved(direction(way), bytes, now);
+    }
+
     fn nudges(&self) -> u64 {
         self.0.worker().nudges()
     }
@@ -243,15 +251,16 @@ impl web::Door for Visited {
     }
 
     fn is_paced(&self) -> bool {
-        !self.0.guests().is_empty()
+        self.0.follow();
+        !self.0.is_free()
     }
 
     fn most(&self, way: Way) -> usize {
-        self.0.guests().most(direction(way))
+        self.0.most(direction(way))
     }
 
     fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
-        self.0.guests().passed(direction(way), bytes, now)
+        self.0.passed(direction(way), bytes, now, None)
     }
 }
 

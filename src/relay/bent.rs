@@ -1,8 +1,14 @@
 //! What policies ask of a connection's bytes: how fast they pass, and where they end.
 
-use super::{Relay, open::End};
-use crate::policy::{Way, bandwidth_limit::Bucket};
-use operation::{Close, Codec, Cut, Outcome, Place, Terms};
+use super::{
+    Relay,
+    open::{End, Facts, Open},
+};
+use crate::{
+    gate::Revised,
+    policy::{Way, bandwidth_limit::Bucket},
+};
+use operation::{Close, Codec, Cut, Manner, Outcome, Place, Request, Terms};
 use std::{num::NonZeroU64, time::Instant};
 
 /// What is asked of a connection's bytes; of most connections nothing ever is.
@@ -21,6 +27,16 @@ pub(super) struct Bent {
     pub(super) reset: bool,
     /// The client has been told of the end.
     pub(super) goodbye: Option<Close>,
+    /// What holds of a stream since policies changed while it was open.
+    revised: Option<Changed>,
+}
+
+/// The terms of a stream in the place of those of its ticket.
+#[derive(Debug)]
+struct Changed {
+    terms: Terms,
+    /// How many bytes of the reply had passed before.
+    reply_bytes: u64,
 }
 
 /// The pace of an operation, each way.
@@ -55,9 +71,12 @@ impl<C: Codec> Relay<C> {
     /// Keeps in mind what an operation's terms ask of its bytes.
     pub(super) fn accept(&mut self, terms: &Terms) {
         self.limited |= terms.limit.is_some();
-        if terms.is_only_limit() {
-            return;
+        if !terms.is_only_limit() {
+            self.bend(terms);
         }
+    }
+
+    fn bend(&mut self, terms: &Terms) {
         let now = self.now();
         let bent = self.bent.get_or_insert_default();
         bent.cut = terms.cut.filter(|cut| cut.place == Place::Request);
@@ -66,6 +85,54 @@ impl<C: Codec> Relay<C> {
         {
             let bucket = || Bucket::even(rate.get(), now);
             bent.pace = Some(Pace { rate, buckets: [bucket(), bucket()] });
+        }
+    }
+
+    /// Takes up policies that came into force, or went, while the connection was open. Of messages
+    /// the next one meets them by itself.
+    pub(super) fn follow_policies(&mut self) -> Result<(), Close> {
+        if !self.door.follow() {
+            return Ok(());
+        }
+        if !self.door.is_free() {
+            self.bent.get_or_insert_default();
+        }
+        let stream = self.open.slot().filter(|_| self.is_stream() && self.asking.is_none());
+        let Some(slot) = stream else { return Ok(()) };
+        let (now, request) = (self.now(), Request::default());
+        let facts = Facts::new(&self.codec, &self.door);
+        let Some(revised) = self.door.revise(slot, &facts.operation(&request, &[]), now) else {
+            return Ok(());
+        };
+        let Revised { terms, delay, no } = revised;
+        if let Some(no) = no {
+            let reset = no.manner == Manner::Reset;
+            self.part(Close::Injected, reset, false);
+            return Ok(());
+        }
+        self.bend(&terms);
+        if terms.cut.is_some_and(|cut| cut.place == Place::Request) {
+            // No more of it goes on, in either direction.
+            let _ = self.goes_on();
+            return Err(Close::Injected);
+        }
+        let reply_bytes = self.open.oldest().map_or(0, |open| open.reply_bytes);
+        self.bent.get_or_insert_default().revised = Some(Changed { terms, reply_bytes });
+        if !delay.is_zero() {
+            self.wait_until = self.wait_until.max(Some(now + delay));
+        }
+        Ok(())
+    }
+
+    fn revised(&self) -> Option<&Changed> {
+        self.bent.as_ref()?.revised.as_ref()
+    }
+
+    /// The terms of an operation that hold now.
+    fn terms<'o>(&'o self, open: &'o Open) -> Option<&'o Terms> {
+        match self.revised() {
+            Some(revised) if self.is_stream() => Some(&revised.terms),
+            _ => open.ticket.terms(),
         }
     }
 
@@ -128,7 +195,7 @@ impl<C: Codec> Relay<C> {
 
     #[inline(never)]
     fn room_of(&self, bent: &Bent, way: Way) -> usize {
-        let mut room = self.door.guests().most(way);
+        let mut room = self.door.most(way);
         if let Some(pace) = bent.pace.as_ref().filter(|_| self.is_paced(way)) {
             room = room.min(pace.buckets[way as usize].most());
         }
@@ -142,15 +209,16 @@ impl<C: Codec> Relay<C> {
     pub(super) fn left_of_reply(&self) -> Option<(usize, Cut)> {
         self.bent.as_ref()?;
         let open = self.open.passing(Way::Down)?;
-        let cut = open.ticket.terms()?.cut?;
+        let cut = self.terms(open)?.cut?;
         let Place::Reply(n) = cut.place else { return None };
-        let left = n.saturating_sub(open.reply_bytes);
+        let before = self.revised().map_or(0, |revised| revised.reply_bytes);
+        let left = n.saturating_sub(open.reply_bytes.saturating_sub(before));
         Some((usize::try_from(left).unwrap_or(usize::MAX), cut))
     }
 
     /// Whether the operation whose bytes pass this way has a pace.
     fn is_paced(&self, way: Way) -> bool {
-        let terms = self.open.passing(way).and_then(|open| open.ticket.terms());
+        let terms = self.open.passing(way).and_then(|open| self.terms(open));
         terms.is_some_and(|terms| terms.pace.is_some())
     }
 
@@ -166,8 +234,9 @@ impl<C: Codec> Relay<C> {
     fn pay(&mut self, way: Way, bytes: usize) {
         let now = self.now();
         let paced = self.is_paced(way);
+        let slot = self.open.passing(way).map(|open| open.ticket.slot());
         let Some(bent) = &mut self.bent else { return };
-        let mut until = self.door.guests().passed(way, bytes, now);
+        let mut until = self.door.passed(way, bytes, now, slot);
         if let Some(pace) = bent.pace.as_ref().filter(|_| paced) {
             until = until.max(pace.buckets[way as usize].passed(bytes, now));
         }
@@ -181,7 +250,9 @@ impl<C: Codec> Relay<C> {
             return;
         }
         let left = self.left_of_reply().filter(|_| self.replying());
-        if let Some((0, cut)) = left {
+        // Of a stream that was open already it is the next byte whose place the end takes.
+        let waits = self.revised().is_some() && self.down.unread().is_empty();
+        if let Some((0, cut)) = left.filter(|_| !waits) {
             self.part(Close::Injected, cut.reset, false);
         }
     }
@@ -189,7 +260,7 @@ impl<C: Codec> Relay<C> {
     /// Cuts the connection at the end of its stream, if it is one operation that was to end so.
     pub(super) fn cut_stream(&mut self) {
         if self.bent.is_some() && self.is_stream() {
-            let terms = self.open.passing(Way::Down).and_then(|open| open.ticket.terms());
+            let terms = self.open.passing(Way::Down).and_then(|open| self.terms(open));
             self.cut_end(terms.and_then(|terms| terms.cut), false);
         }
     }

@@ -1,6 +1,6 @@
 //! What a connection's clock says: which time-out comes next, and whether it has come.
 
-use super::Relay;
+use super::{Relay, open::Open};
 use crate::policy::Way;
 use operation::{Close, Codec};
 use std::{
@@ -10,6 +10,9 @@ use std::{
 
 /// A year: for whoever waits for ever, and a timer that can't.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How often the bytes of a stream are counted while they pass.
+const COUNT: Duration = Duration::from_secs(1);
 
 impl<C: Codec> Relay<C> {
     /// This wake-up's time.
@@ -29,6 +32,16 @@ impl<C: Codec> Relay<C> {
             self.message_since = None;
         } else if self.message_since.is_none() {
             self.message_since = Some(self.now());
+        }
+    }
+
+    /// Sees to it that the bytes of a stream are counted soon: it may last for days.
+    pub(super) fn note_stream(&mut self) {
+        if self.count_at.is_none()
+            && self.is_stream()
+            && self.open.oldest().is_some_and(|open| open.uncounted() != [0; 2])
+        {
+            self.count_at = Some(self.now() + COUNT);
         }
     }
 
@@ -56,6 +69,10 @@ impl<C: Codec> Relay<C> {
         if self.wait_until.is_some_and(|until| until <= now) {
             self.wait_until = None;
         }
+        if self.count_at.is_some_and(|at| at <= now) {
+            self.count_at = None;
+            self.open.oldest().into_iter().for_each(Open::count);
+        }
         if self.bent.as_mut().is_some_and(|bent| bent.release(now)) {
             // The wait was no idleness.
             self.last_byte = now;
@@ -80,6 +97,9 @@ impl<C: Codec> Relay<C> {
         };
         if let Some(until) = self.wait_until {
             sooner(until, None);
+        }
+        if let Some(at) = self.count_at {
+            sooner(at, None);
         }
         let held = self.bent.as_ref().map_or([None; 2], |bent| bent.held());
         for until in held.into_iter().flatten() {

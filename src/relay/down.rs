@@ -59,7 +59,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Server);
                     self.down.pass_rest();
                 }
-                Ok(_) => self.took_bytes(),
+                Ok(n) => self.took_bytes(Way::Down, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Server, &error))),
             }
         }

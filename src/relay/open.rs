@@ -22,6 +22,8 @@ pub(super) struct Open {
     pub(super) request_bytes: u64,
     pub(super) request_items: u64,
     pub(super) reply_bytes: u64,
+    /// How many of both were counted already.
+    pub(super) counted: [u64; 2],
     pub(super) first_byte: Option<Instant>,
     /// What the rest of its request told.
     pub(super) learned: Option<Box<Learned>>,
@@ -46,6 +48,18 @@ impl End {
 }
 
 impl Open {
+    /// How many bytes of it are still to be counted.
+    pub(super) fn uncounted(&self) -> [u64; 2] {
+        let [requested, replied] = self.counted;
+        [self.request_bytes - requested, self.reply_bytes - replied]
+    }
+
+    /// Counts them.
+    pub(super) fn count(&mut self) {
+        self.ticket.passed(self.uncounted());
+        self.counted = [self.request_bytes, self.reply_bytes];
+    }
+
     /// Settles it.
     pub(super) fn settle<C: Codec>(self, end: End, now: Instant, facts: &Facts<'_, C>) {
         if !self.awaits {
@@ -72,6 +86,7 @@ impl Open {
             shape: self.shape,
             request_bytes: self.request_bytes,
             reply_bytes: self.reply_bytes,
+            counted: self.counted,
             request_items: self.request_items,
             reply_items: end.items,
             confirmed: end.confirmed,
@@ -167,6 +182,11 @@ impl Table {
     /// Takes out the newest if no reply to it will come.
     pub(super) fn take_silent(&mut self) -> Option<Open> {
         if self.open.back()?.tag.is_some() { None } else { self.open.pop_back() }
+    }
+
+    /// Where the gate keeps the oldest.
+    pub(super) fn slot(&self) -> Option<u32> {
+        self.open.front().map(|open| open.ticket.slot())
     }
 
     /// Takes out any.

@@ -84,7 +84,7 @@ impl<C: Codec> Relay<C> {
                     self.ended_first.get_or_insert(Side::Client);
                     self.up.pass_rest();
                 }
-                Ok(_) => self.took_bytes(),
+                Ok(n) => self.took_bytes(Way::Up, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Client, &error))),
             }
         }
@@ -320,6 +320,7 @@ impl<C: Codec> Relay<C> {
             request_bytes: 0,
             request_items: 0,
             reply_bytes: 0,
+            counted: [0; 2],
             first_byte: None,
             learned: None,
         });

@@ -79,7 +79,6 @@ pub(crate) struct Line {
     early: Bytes,
     /// A client that asks for too much is being told so.
     calming: bool,
-    paced: bool,
     /// Before when nothing passes, by way.
     pauses: [Option<Pin<Box<Sleep>>>; 2],
     patience: Option<Duration>,
@@ -92,7 +91,6 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new(stream: TcpStream, door: Rc<dyn Door>, limits: Limits) -> Self {
         Self {
-            paced: door.is_paced(),
             patience: door.patience().write,
             stream,
             door,
@@ -162,7 +160,7 @@ impl Line {
         show: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<io::Result<T>> {
         let mut most = most.min(CHUNK);
-        if self.paced {
+        if self.door.is_paced() {
             ready!(self.poll_pause(cx, Way::Up));
             most = most.min(self.door.most(Way::Up)).max(1);
         }
@@ -178,11 +176,12 @@ impl Line {
             }
             let now = Instant::now();
             self.notes.moved.set(Some(now));
+            self.door.moved(Way::Up, bytes.filled().len(), now);
             self.notes.received.set(self.notes.received.get() + bytes.filled().len() as u64);
             if bytes.filled().is_empty() {
                 self.notes.ended.set(true);
             }
-            if self.paced {
+            if self.door.is_paced() {
                 self.pay(Way::Up, bytes.filled().len(), now);
             }
             Poll::Ready(Ok(show(self, bytes.filled())))
@@ -337,8 +336,9 @@ impl Line {
             Poll::Ready(Ok(n)) => {
                 let now = Instant::now();
                 self.notes.moved.set(Some(now));
+                self.door.moved(Way::Down, n, now);
                 (self.stall, self.half_closed) = (None, None);
-                if self.paced {
+                if self.door.is_paced() {
                     self.pay(Way::Down, n, now);
                 }
                 Poll::Ready(Ok(n))
@@ -409,7 +409,7 @@ impl Write for Line {
         ready!(self.poll_early(cx))?;
         self.notes.at_rest.set(false);
         let mut most = bytes.len();
-        if self.paced {
+        if self.door.is_paced() {
             ready!(self.poll_pause(cx, Way::Down));
             most = most.min(self.door.most(Way::Down)).max(1);
         }
@@ -418,7 +418,8 @@ impl Write for Line {
     }
 
     fn is_write_vectored(&self) -> bool {
-        !self.paced
+        // A policy that slows it down may come while it is open: writes are cut then.
+        true
     }
 
     fn poll_write_vectored(
@@ -427,6 +428,10 @@ impl Write for Line {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_early(cx))?;
+        if self.door.is_paced() {
+            let first = parts.iter().find(|part| !part.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |part| &**part));
+        }
         self.notes.at_rest.set(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.poll_written(cx, written)

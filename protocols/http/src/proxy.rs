@@ -26,6 +26,12 @@ pub trait Door: Gate {
     /// Has `waker` woken when the phase changes, or what endpoints wish.
     fn wakes(&self, waker: &Waker);
 
+    /// Whether an operator wants the connection to end.
+    fn is_killed(&self) -> bool;
+
+    /// So many bytes of the connection have moved this way.
+    fn moved(&self, way: Way, bytes: usize, now: Instant);
+
     /// How far the proxy has come.
     fn phase(&self) -> Phase;
 
@@ -38,7 +44,7 @@ pub trait Door: Gate {
     /// The refusal of a request that can't be read, where a policy guards.
     fn refuse_unreadable(&self) -> Option<No>;
 
-    /// Whether policies hold something for this connection's bytes.
+    /// Whether policies hold something for this connection's bytes. They may come and go.
     fn is_paced(&self) -> bool;
 
     /// The most bytes that should pass this way in one go.

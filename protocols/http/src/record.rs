@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) began: Instant,
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) reply_bytes: Cell<u64>,
+    /// How many of both were told of while it lasted.
+    counted: Cell<[u64; 2]>,
     pub(crate) first_byte: Cell<Option<Instant>>,
     /// When a byte of it moved last.
     pub(crate) moved: Cell<Instant>,
@@ -144,6 +146,7 @@ impl Record {
             began,
             request_bytes: Cell::new(0),
             reply_bytes: Cell::new(0),
+            counted: Cell::default(),
             first_byte: Cell::new(None),
             moved: Cell::new(began),
             sent: Cell::new(None),
@@ -172,6 +175,15 @@ impl Record {
         if let Some(meter) = &self.meter {
             meter.borrow_mut().answered(bytes);
         }
+    }
+
+    /// Tells of the bytes that have passed since this was called last.
+    pub(crate) fn count(&self) {
+        let bytes = [self.request_bytes.get(), self.reply_bytes.get()];
+        let [asked, answered] = self.counted.replace(bytes);
+        let Some(ticket) = self.ticket.take() else { return };
+        ticket.passed([bytes[0] - asked, bytes[1] - answered]);
+        self.ticket.set(Some(ticket));
     }
 
     /// This attempt's answer is the operation's.
@@ -205,6 +217,7 @@ impl Record {
             shape: None,
             request_bytes: self.request_bytes.get(),
             reply_bytes: self.reply_bytes.get(),
+            counted: self.counted.get(),
             request_items,
             reply_items,
             confirmed: end.told,

@@ -367,6 +367,9 @@ impl Watch {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.visit.door.wakes(cx.waker());
         self.visit.nudges();
+        if self.visit.door.is_killed() {
+            return Poll::Ready(Close::Killed);
+        }
         match self.visit.door.phase() {
             Phase::Leaving => return Poll::Ready(Close::DrainTimeout),
             Phase::Draining if self.visit.served.get() == 0 && self.silent => {

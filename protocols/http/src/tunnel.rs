@@ -133,10 +133,12 @@ impl Tunnel {
         };
         let record = &*self.record;
         let count = |way, n: usize| {
-            rest.moved.set(Instant::now());
+            let now = Instant::now();
+            rest.moved.set(now);
             if n == 0 {
                 rest.half_closed.set(true);
             }
+            visit.door.moved(way, n, now);
             let bytes = match way {
                 Direction::Up => &record.request_bytes,
                 Direction::Down => &record.reply_bytes,
@@ -151,7 +153,7 @@ impl Tunnel {
             // First, since what it counts moves the others' deadlines.
             biased;
             close = copy(near, far, count) => close,
-            close = rest.over() => close,
+            close = rest.over(|| record.count()) => close,
             () = until(patience.life.map(|life| began + life)) => Close::MaxDuration,
             close = visit.parts(&*lease) => close,
         };

@@ -216,6 +216,9 @@ impl Visit {
     pub(crate) async fn parts(&self, lease: &dyn Lease) -> Close {
         poll_fn(|cx| {
             self.door.wakes(cx.waker());
+            if self.door.is_killed() {
+                return Poll::Ready(Close::Killed);
+            }
             match (self.door.phase(), lease.wish()) {
                 (Phase::Leaving, _) => Poll::Ready(Close::DrainTimeout),
                 (_, Wish::Close(close)) => Poll::Ready(close),

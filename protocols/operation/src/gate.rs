@@ -166,6 +166,10 @@ pub trait Ledger {
     /// Called exactly once for each slot handed out.
     fn settle(&self, slot: u32, how: &Settlement<'_>);
 
+    /// So many more bytes of an operation that lasts have passed, from the client and from the
+    /// service. They are in its settlement too, as [`counted`](Settlement::counted).
+    fn passed(&self, _slot: u32, _bytes: [u64; 2]) {}
+
     /// Called in the place of `settle` when a ticket was dropped without a word.
     fn abandon(&self, slot: u32);
 }
@@ -187,6 +191,9 @@ pub struct Settlement<'a> {
     pub request_bytes: u64,
     /// Bytes from the service.
     pub reply_bytes: u64,
+    /// How many of these bytes were told of while it lasted ([`Ticket::passed`]): from the client,
+    /// and from the service.
+    pub counted: [u64; 2],
     /// Items from the client.
     pub request_items: u64,
     /// Items from the service.
@@ -216,6 +223,7 @@ impl Settlement<'_> {
             shape: None,
             request_bytes: 0,
             reply_bytes: 0,
+            counted: [0; 2],
             request_items: 0,
             reply_items: 0,
             confirmed: false,
@@ -243,6 +251,19 @@ impl Ticket {
     /// What policies ask of whoever moves the operation's bytes; nearly always nothing.
     pub fn terms(&self) -> Option<&Terms> {
         self.terms.as_deref()
+    }
+
+    /// Where whoever gave it out keeps the operation.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Tells that so many more bytes have passed, from the client and from the service, of an
+    /// operation that lasts.
+    pub fn passed(&self, bytes: [u64; 2]) {
+        if let Some(ledger) = &self.ledger {
+            ledger.passed(self.slot, bytes);
+        }
     }
 
     /// Gives the ticket back, for whoever gave it out to go on.

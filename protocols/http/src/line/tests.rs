@@ -54,6 +54,12 @@ impl Door for Open {
 
     fn wakes(&self, _: &Waker) {}
 
+    fn is_killed(&self) -> bool {
+        false
+    }
+
+    fn moved(&self, _: Way, _: usize, _: Instant) {}
+
     fn phase(&self) -> Phase {
         Phase::Working
     }

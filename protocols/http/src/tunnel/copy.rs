@@ -23,6 +23,9 @@ mod tests;
 /// How much is moved at once.
 const CHUNK: usize = 16 * 1024;
 
+/// How often bytes are counted while they pass.
+const COUNT: Duration = Duration::from_secs(1);
+
 /// One side of a tunnel.
 pub(super) struct Side<R, W> {
     /// What it has said already.
@@ -111,15 +114,28 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Ends when nothing has moved for too long.
-    pub(super) async fn over(&self) -> Close {
+    /// Ends when nothing has moved for too long. While something moves, `count` is called from time
+    /// to time.
+    pub(super) async fn over(&self, count: impl Fn()) -> Close {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
+        let mut counted = self.moved.get();
+        let mut count_at = None;
         poll_fn(|cx| {
             loop {
-                let Some((due, close)) = self.due() else { return Poll::Pending };
-                if Instant::now() >= due {
+                let now = Instant::now();
+                if count_at.is_some_and(|at| at <= now) {
+                    (count_at, counted) = (None, self.moved.get());
+                    count();
+                }
+                if count_at.is_none() && counted != self.moved.get() {
+                    count_at = Some(now + COUNT);
+                }
+                let closes = self.due();
+                if let Some((_, close)) = closes.filter(|(due, _)| *due <= now) {
                     return Poll::Ready(close);
                 }
+                let due = closes.map(|(due, _)| due).into_iter().chain(count_at).min();
+                let Some(due) = due else { return Poll::Pending };
                 let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
                 // A timer that rings too early is set anew then.
                 if timer.is_elapsed() || timer.deadline().into_std() > due {

@@ -1,0 +1,213 @@
+//! What is known of an open connection while it lasts, for operators who ask, and how they end it.
+
+use crate::{listener::Local, policy::Way};
+use operation::Link;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// The number of the next connection, over all listeners and workers.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// An open connection, as whoever serves it and whoever asks about it share it on one worker.
+pub struct Session {
+    id: u64,
+    /// The connection's two ends on the client's side.
+    pub link: Link,
+    /// When the connection was accepted.
+    pub accepted: Instant,
+    local: Rc<Local>,
+    /// Where it leads, once it leads somewhere.
+    pub endpoint: RefCell<Option<Arc<str>>>,
+    /// How many bytes were read, by way.
+    bytes: [Cell<u64>; 2],
+    /// When one was read last.
+    moved: Cell<Instant>,
+    /// Where the gate keeps the oldest operation that is under way.
+    pub operation: Cell<Option<u32>>,
+    killed: Cell<bool>,
+}
+
+impl Session {
+    /// A connection that begins.
+    pub fn new(local: &Rc<Local>, link: Link, accepted: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            id: NEXT.fetch_add(1, Relaxed),
+            link,
+            accepted,
+            local: Rc::clone(local),
+            endpoint: RefCell::default(),
+            bytes: Default::default(),
+            moved: Cell::new(accepted),
+            operation: Cell::default(),
+            killed: Cell::default(),
+        })
+    }
+
+    /// The listener that it came in by.
+    pub fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
+    /// So many bytes were read that go this way.
+    #[inline]
+    pub fn moved(&self, way: Way, bytes: usize, now: Instant) {
+        let all = &self.bytes[way as usize];
+        all.set(all.get() + bytes as u64);
+        self.moved.set(now);
+    }
+
+    /// Whether an operator wants it to end.
+    pub fn is_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// Has it end, if it is the one with this number.
+    pub fn kill(&self, id: u64) -> bool {
+        let is = self.id == id;
+        self.killed.set(self.killed.get() || is);
+        is
+    }
+
+    fn idle(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.moved.get())
+    }
+
+    fn all_bytes(&self) -> u64 {
+        self.bytes.iter().map(Cell::get).sum()
+    }
+
+    fn report(&self, now: Instant) -> Report {
+        let plan = self.local.plan();
+        let slot = self.operation.get();
+        let operation = slot.and_then(|slot| self.local.gate().operation(slot));
+        let (operation, resource) = operation.map_or((None, None), |(name, resource)| {
+            (Some(name), (!resource.is_empty()).then_some(resource))
+        });
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Report {
+            id: self.id,
+            listener: Arc::clone(&plan.name),
+            protocol: plan.protocol.name(),
+            peer: self.link.peer,
+            cluster: plan.cluster.clone(),
+            endpoint: self.endpoint.borrow().clone(),
+            age_ms: millis(now.saturating_duration_since(self.accepted)),
+            idle_ms: millis(self.idle(now)),
+            request_bytes: self.bytes[0].get(),
+            reply_bytes: self.bytes[1].get(),
+            operation,
+            resource,
+        }
+    }
+}
+
+/// An open connection, as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its number: no other connection of this process has the same.
+    pub id: u64,
+    listener: Arc<str>,
+    protocol: &'static str,
+    peer: SocketAddr,
+    cluster: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
+    age_ms: u64,
+    idle_ms: u64,
+    request_bytes: u64,
+    reply_bytes: u64,
+    /// What is under way on it, where that is known.
+    operation: Option<Box<str>>,
+    resource: Option<Box<str>>,
+}
+
+impl Report {
+    /// As the admin interface tells it.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({
+            "id": self.id,
+            "listener": &*self.listener,
+            "protocol": self.protocol,
+            "peer": self.peer.to_string(),
+            "age_ms": self.age_ms,
+            "idle_ms": self.idle_ms,
+            "request_bytes": self.request_bytes,
+            "reply_bytes": self.reply_bytes,
+        });
+        for (key, value) in [
+            ("cluster", self.cluster.as_deref()),
+            ("endpoint", self.endpoint.as_deref()),
+            ("operation", self.operation.as_deref()),
+            ("resource", self.resource.as_deref()),
+        ] {
+            if let Some(value) = value {
+                json[key] = value.into();
+            }
+        }
+        json
+    }
+}
+
+/// Which connections, and in which order: `?listener=db&sort=bytes&limit=10`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Choice {
+    /// Those of this listener; of all listeners if none is said.
+    listener: Option<String>,
+    sort: Sort,
+    limit: usize,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { listener: None, sort: Sort::Age, limit: 1000 }
+    }
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sort {
+    /// The oldest.
+    Age,
+    /// That on which nothing has moved for longest.
+    Idle,
+    /// That on which most has.
+    Bytes,
+}
+
+impl Choice {
+    /// Those of one worker's connections that are chosen.
+    pub fn of<'s>(&self, all: impl Iterator<Item = &'s Rc<Session>>, now: Instant) -> Vec<Report> {
+        let wanted = self.listener.as_deref();
+        let is_wanted =
+            |it: &&Rc<Session>| wanted.is_none_or(|name| *it.local.plan().name == *name);
+        let mut chosen: Vec<_> = all.filter(is_wanted).collect();
+        chosen.sort_by_cached_key(|it| match self.sort {
+            Sort::Age => (0, it.id),
+            Sort::Idle => (u64::MAX - it.idle(now).as_millis() as u64, it.id),
+            Sort::Bytes => (u64::MAX - it.all_bytes(), it.id),
+        });
+        chosen.into_iter().take(self.limit).map(|it| it.report(now)).collect()
+    }
+
+    /// Puts what all workers told in order.
+    pub fn merge(&self, mut all: Vec<Report>) -> Vec<Report> {
+        all.sort_by_key(|it| match self.sort {
+            Sort::Age => (0, it.id),
+            Sort::Idle => (u64::MAX - it.idle_ms, it.id),
+            Sort::Bytes => (u64::MAX - it.request_bytes - it.reply_bytes, it.id),
+        });
+        all.truncate(self.limit);
+        all
+    }
+}

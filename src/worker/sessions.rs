@@ -1,0 +1,62 @@
+//! Asks all workers about their open connections.
+
+use super::Message;
+use crate::connection::session::{Choice, Report};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+
+/// How long a worker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The open connections of all workers. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sessions(Arc<[UnboundedSender<Message>]>);
+
+/// A worker has not answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl Sessions {
+    /// Those of the workers with these inboxes.
+    pub fn new(inboxes: &[UnboundedSender<Message>]) -> Self {
+        Self(inboxes.into())
+    }
+
+    /// Those that are chosen.
+    ///
+    /// # Errors
+    /// A worker has not answered in time.
+    pub async fn list(&self, choice: &Choice) -> Result<Vec<Report>, Busy> {
+        let told = self.ask(|answer| Message::Tell(choice.clone(), answer)).await?;
+        Ok(choice.merge(told.into_iter().flatten().collect()))
+    }
+
+    /// Has the one with this number end. Tells whether there is one.
+    ///
+    /// # Errors
+    /// A worker has not answered in time.
+    pub async fn kill(&self, id: u64) -> Result<bool, Busy> {
+        Ok(self.ask(|answer| Message::Kill(id, answer)).await?.contains(&true))
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl Fn(UnboundedSender<T>) -> Message,
+    ) -> Result<Vec<T>, Busy> {
+        let (answer, mut answers) = unbounded_channel();
+        // A worker that has left has no connections, and drops the question.
+        self.0.iter().for_each(|inbox| drop(inbox.send(question(answer.clone()))));
+        drop(answer);
+        let mut all = Vec::new();
+        let asked = timeout(PATIENCE, async {
+            while let Some(one) = answers.recv().await {
+                all.push(one);
+            }
+        });
+        asked.await.map_err(|_| Busy)?;
+        Ok(all)
+    }
+}
