@@ -171,8 +171,10 @@ fn fault_json(fault: &Fault, now: Instant) -> Value {
 fn policy_json(policy: &Changed) -> Value {
     let mut json = rule_json(&policy.now, Instant::now());
     json["changed"] = policy.is_changed().into();
-    if policy.is_added() {
-        json["added"] = true.into();
+    match &policy.from {
+        None => json["added"] = true.into(),
+        Some(from) if policy.is_changed() => json["configured"] = from.to_json(),
+        Some(_) => {}
     }
     json
 }

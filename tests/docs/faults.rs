@@ -10,7 +10,10 @@ const PAGE: &str = "docs/testing-with-faults.md";
 const CONFIG: &str = "
 admin: 127.0.0.1:0
 workers: 1
-listeners: { orders-db: { address: '127.0.0.1:0', protocol: mongo, cluster: orders } }
+listeners:
+  orders-db: { address: '127.0.0.1:0', protocol: mongo, cluster: orders }
+  web: { address: '127.0.0.1:0', protocol: http, cluster: orders }
+  cache: { address: '127.0.0.1:0', protocol: tcp, cluster: orders }
 clusters: { orders: { endpoints: ['127.0.0.1:9'] } }
 policies:
   - { name: drill, enabled: false, deny: {} }

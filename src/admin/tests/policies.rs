@@ -105,6 +105,9 @@ fn a_change_shows_what_there_was_and_the_config_shows_what_runs() {
     assert_eq!((&reply["was"]["dry_run"], &reply["dry_run"]), (&json!(false), &json!(true)));
     assert_eq!(reply["was"]["rate_limit"]["rate"], "50/s");
     assert_eq!(reply["settings"]["rate"], "100/s");
+    let listed = &admin.get("/policies").json()[2];
+    assert_eq!(listed["configured"]["rate_limit"]["rate"], "50/s");
+    assert_eq!(admin.get("/policies").json()[1].get("configured"), None, "it is as configured");
     let runs = &admin.get("/config").json()["policies"][2];
     assert_eq!((&runs["dry_run"], &runs["rate_limit"]["rate"]), (&json!(true), &json!("100/s")));
 }
@@ -299,6 +302,8 @@ fn a_page_of_another_site_changes_no_policy() {
         admin.ask(method, path, &headers).status
     };
     assert_eq!(evil("PUT", "/policies/quiet", "{\"enabled\": false}"), 403);
+    assert_eq!(evil("PUT", "/policies/new", "{\"match\": {}, \"deny\": {}}"), 403);
+    assert_eq!(evil("DELETE", "/policies/quiet", ""), 403);
     assert_eq!(evil("POST", "/faults", "{\"deny\": {}, \"for\": \"1h\"}"), 403);
     assert_eq!(evil("DELETE", "/faults/1", ""), 403);
     assert_eq!(in_force(&admin), ["no-drops", "quiet", "slow-down"]);
