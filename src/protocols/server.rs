@@ -39,7 +39,9 @@ pub fn server(
             (Rc::new(Arc::clone(&listener.http)), Arc::clone(&listener.plan), false)
         }
         Protocol::Grpc(listener) => {
-            (Rc::new(Arc::clone(&listener.grpc)), Arc::clone(&listener.plan), true)
+            // Services behind a reverse bridge speak plain HTTP.
+            let http2 = listener.settings.reverse_bridge.0.is_none();
+            (Rc::new(Arc::clone(&listener.grpc)), Arc::clone(&listener.plan), http2)
         }
     };
     let names = protocol.clusters();

@@ -35,6 +35,9 @@ impl Written {
             Written::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
             Written::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
             Written::Http(_) => WrittenProbe::Http(web::probe::CheckSettings::usual()),
+            Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
+                WrittenProbe::Http(web::probe::CheckSettings::usual())
+            }
             Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::CheckSettings::usual()),
         }
     }

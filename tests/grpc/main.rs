@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod answers;
+mod reverse;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,11 +10,20 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 pub(crate) use rewritten::{Rewrite, rewritten};
-use std::{cell::RefCell, convert::Infallible, error::Error, fmt, rc::Rc};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    error::Error,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 pub(crate) use steps::{Step, steps};
-use web::{Body, Hold};
+use web::{Body, BodyError, Hold};
 
 /// What a client sent that no service can be asked: why its request's body broke off.
 #[derive(Debug)]
@@ -45,20 +54,39 @@ impl Blame {
     }
 }
 
-/// A body that is there once something else is.
+/// A body of one piece, which is there once something else is.
 pub(crate) fn later(
     blame: Blame,
     message: impl Future<Output = Result<Bytes, Status>> + 'static,
 ) -> Body {
-    steps(Some(message), move |message| {
-        let blame = blame.clone();
-        async move {
-            match message?.await {
-                Ok(bytes) => Some((Ok(http_body::Frame::data(bytes)), None)),
-                Err(status) => Some((Err(blame.put(status)), None)),
-            }
-        }
-    })
+    let message = async move { message.await.map_err(|status| blame.put(status)) };
+    Body::made(Later(Some(Box::pin(message))))
+}
+
+/// A piece that is still to come, or none.
+struct Later<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output = Result<Bytes, BodyError>>> http_body::Body for Later<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(message) = &mut self.0 else { return Poll::Ready(None) };
+        let piece = ready!(message.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(Some(piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.0.is_none() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
 }
 
 /// All of a body, counted for as long as it is held. Trailers are let go.

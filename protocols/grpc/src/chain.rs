@@ -18,6 +18,10 @@ impl Translator for Chain {
         self.far.ask(head, body)
     }
 
+    fn asks_at_once(&self) -> bool {
+        self.far.asks_at_once()
+    }
+
     fn answer(
         self: Box<Self>,
         answer: Response<Body>,

@@ -4,7 +4,7 @@
 
 use crate::{
     body::{Blame, Messages, collect, later, with_trailers},
-    frame::{COMPRESSED, PREFIX},
+    frame::COMPRESSED,
     media,
     refusal::{self, trailers_only},
     room::Room,
@@ -43,7 +43,6 @@ impl Translator for Reverse {
     fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
         // gRPC has no query, and a service of plain HTTP may let one say which method is meant.
         crate::path::drop_query(&mut head.uri);
-        let len = head.headers.get(header::CONTENT_LENGTH).cloned();
         if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
             self.said = said.clone();
         }
@@ -51,17 +50,16 @@ impl Translator for Reverse {
         head.headers.remove(header::TE);
         head.headers.insert(header::CONTENT_TYPE, self.content_type.clone());
         head.headers.insert(header::ACCEPT, self.content_type.clone());
-        if !self.withhold_frames {
-            return body;
+        let (blame, room, bare) = (self.blame.clone(), self.room.clone(), self.withhold_frames);
+        if bare {
+            head.headers.remove(media::GRPC_ENCODING);
+            head.headers.remove(media::GRPC_ACCEPT_ENCODING);
         }
-        head.headers.remove(media::GRPC_ENCODING);
-        head.headers.remove(media::GRPC_ACCEPT_ENCODING);
-        // A length that no frame fits in is left out: the body then says what is wrong.
-        let len = len.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
-        if let Some(len) = len.and_then(|len| len.checked_sub(PREFIX as u64)) {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-        }
-        later(self.blame.clone(), only_message(body, self.room.clone()))
+        later(blame, only_message(body, room, bare))
+    }
+
+    fn asks_at_once(&self) -> bool {
+        true
     }
 
     fn answer(
@@ -154,20 +152,21 @@ fn broken(status: Status) -> Status {
     }
 }
 
-/// The one message of a request, without its frame.
-async fn only_message(body: Body, room: Room) -> Result<Bytes, Status> {
+/// The one message of a request: bare, or in its frame.
+async fn only_message(body: Body, room: Room, bare: bool) -> Result<Bytes, Status> {
     let mut messages = Messages::new(body, &room);
     let one = || {
         let message = "the service behind this speaks plain HTTP: a call has one message";
         Status::new(Code::Unimplemented, message)
     };
     let frame = messages.next().await?.ok_or_else(one)?;
-    if frame.flags & COMPRESSED != 0 {
+    if bare && frame.flags & COMPRESSED != 0 {
         let message = "the service behind this reads no compressed messages";
         return Err(Status::new(Code::Unimplemented, message));
     }
     match messages.next().await? {
-        None => room.keep(frame.message),
+        None if bare => room.keep(frame.message),
+        None => room.framed(frame.flags, &frame.message),
         Some(_) => Err(one()),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Errand<'e> {
     pub(crate) pace: Option<NonZeroU64>,
     /// The client waits for word before it sends the body.
     pub(crate) waits: bool,
+    /// The body is sent only when all of it is here.
+    pub(crate) at_once: bool,
 }
 
 /// Why there is no answer.
@@ -128,6 +130,10 @@ impl Errand<'_> {
         mut attempting: Option<Attempting>,
         failure: impl AsyncFn(&mut Answered) -> Option<(Failure, Option<Duration>)>,
     ) -> Result<Box<Answered>, Failed> {
+        if self.at_once {
+            self.source.gather().await;
+            self.broke_off()?;
+        }
         let mut tried: Vec<Endpoint> = Vec::new();
         let mut number = 0;
         loop {
@@ -308,12 +314,17 @@ impl Errand<'_> {
             self.listen(&mut request);
         }
         let answer = wire.send(request).await;
-        match self.source.state() {
-            State::TooLarge => return Err(Failed::TooLarge),
-            State::Broken => return Err(Failed::Client),
-            State::Fine | State::NotKept => {}
-        }
+        self.broke_off()?;
         answer.map_err(|error| Failed::Lost(lost(&error)))
+    }
+
+    /// Whether the request's body came to no good end.
+    fn broke_off(&self) -> Result<(), Failed> {
+        match self.source.state() {
+            State::TooLarge => Err(Failed::TooLarge),
+            State::Broken => Err(Failed::Client),
+            State::Fine | State::NotKept => Ok(()),
+        }
     }
 
     /// Hears what a service of HTTP/1.1 says before its answer.

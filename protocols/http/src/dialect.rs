@@ -140,6 +140,12 @@ pub trait Translator {
     /// Makes what the service is asked of what the client asks. The head was read already.
     fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body;
 
+    /// Whether what the service is asked comes in one piece, once all of it is there. A service of
+    /// HTTP/1.1 is then told its length, and asked for nothing before.
+    fn asks_at_once(&self) -> bool {
+        false
+    }
+
     /// Makes what the client is answered of what the service answers. What has to be read in full
     /// first is bounded by the translator.
     fn answer(

@@ -127,6 +127,7 @@ impl Serving {
         if let Some(translator) = &mut asked.translator {
             body = translator.ask(head, body);
         }
+        let at_once = self.asked.translator.as_ref().is_some_and(|it| it.asks_at_once());
         let route = &self.asked.route;
         let source = Source::new(body, keeps(route), route.max_request_body, Some(&self.visit));
         if source.is_sent() {
@@ -142,6 +143,7 @@ impl Serving {
             hash: self.hash(&way.pool),
             pace: self.terms.pace,
             waits,
+            at_once,
         };
         let attempting = self.visit.server.attempting(route);
         let running = errand.run(attempting, async |answered| {

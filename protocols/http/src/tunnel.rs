@@ -67,6 +67,7 @@ impl Serving {
             hash: None,
             pace: None,
             waits: false,
+            at_once: false,
         };
         let answered = select! {
             answered = errand.run(None, async |_| None) => answered,

@@ -50,6 +50,8 @@ pub(crate) struct Source {
 
 struct Inner {
     body: Body,
+    /// What was heard of it before anybody could be told.
+    ahead: Option<Frame<Bytes>>,
     kept: Vec<Piece>,
     size: usize,
     total: u64,
@@ -87,7 +89,8 @@ impl Source {
         visit: Option<&Rc<Visit>>,
     ) -> Rc<Self> {
         let sent = Cell::new(body.is_end_stream());
-        let inner = Inner { body, kept: Vec::new(), size: 0, total: 0, ended: sent.get() };
+        let inner =
+            Inner { body, ahead: None, kept: Vec::new(), size: 0, total: 0, ended: sent.get() };
         Rc::new(Self {
             inner: RefCell::new(inner),
             keeps,
@@ -116,7 +119,44 @@ impl Source {
     /// Whether nothing of it is still to come but word that this was all.
     pub(crate) fn lacks_only_its_end(&self) -> bool {
         let inner = self.inner.borrow();
-        !inner.ended && inner.body.size_hint().exact() == Some(0)
+        !inner.ended && inner.ahead.is_none() && inner.body.size_hint().exact() == Some(0)
+    }
+
+    /// Waits for the one piece of a body that comes in one, so that its length is known.
+    pub(crate) async fn gather(&self) {
+        poll_fn(|cx| {
+            let mut inner = self.inner.borrow_mut();
+            if inner.ended || inner.ahead.is_some() {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_frame(&mut inner, cx)) {
+                Some(Ok(frame)) => inner.ahead = Some(frame),
+                Some(Err(_)) => {
+                    inner.ended = true;
+                    self.state.set(State::Broken);
+                }
+                None => {
+                    inner.ended = true;
+                    self.sent.set(true);
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn poll_frame(
+        &self,
+        inner: &mut Inner,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut inner.body).poll_frame(cx);
+        match polled.is_ready() {
+            true => self.waits_since.set(None),
+            false if self.waits_since.get().is_none() => self.waits_since.set(Some(Instant::now())),
+            false => {}
+        }
+        polled
     }
 
     /// Whether more of it is to come from the client.
@@ -152,12 +192,10 @@ impl Source {
         if inner.ended {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut inner.body).poll_frame(cx);
-        match polled.is_ready() {
-            true => self.waits_since.set(None),
-            false if self.waits_since.get().is_none() => self.waits_since.set(Some(Instant::now())),
-            false => {}
-        }
+        let polled = match inner.ahead.take() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.poll_frame(&mut inner, cx),
+        };
         let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
@@ -239,7 +277,12 @@ impl Source {
                 .exact()
                 .map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + inner.total));
         }
-        inner.body.size_hint()
+        match inner.ahead.as_ref().and_then(Frame::data_ref) {
+            None => inner.body.size_hint(),
+            Some(data) => inner.body.size_hint().exact().map_or_else(SizeHint::default, |left| {
+                SizeHint::with_exact(left + data.len() as u64)
+            }),
+        }
     }
 }
 

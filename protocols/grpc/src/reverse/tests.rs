@@ -25,8 +25,10 @@ fn a_call_is_a_post_of_its_message() {
     let (asked, answer) = translate(reverse, &mut head, body, reply);
     assert_eq!(asked.bytes, b"ask");
     assert_eq!(head.headers["content-type"], "application/x-protobuf");
-    assert_eq!(head.headers["content-length"], "3");
-    assert!(!head.headers.contains_key("te") && !head.headers.contains_key("grpc-encoding"));
+    // The length is told with the body, which is sent at once.
+    for name in ["content-length", "te", "grpc-encoding"] {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
     assert_eq!(answer.headers()["content-type"], "application/grpc+proto");
     let held = read(answer.into_body());
     assert_eq!(held.bytes, framed(0, b"answer"));
@@ -43,6 +45,22 @@ fn a_length_that_no_frame_fits_in_does_not_underflow() {
         assert!(asked.broken.is_some());
         let no = trailers_only(&Status::new(Code::Unavailable, "lost"));
         assert_eq!(reverse.refuse(no).headers()["grpc-status"], "13");
+    }
+}
+
+#[test]
+fn a_body_is_there_at_once_and_tells_its_length() {
+    use http_body::Body as _;
+    for (withheld, bytes) in [(true, b"ask".to_vec()), (false, framed(0, b"ask").to_vec())] {
+        let (mut reverse, mut head) = reverse(withheld);
+        assert!(reverse.asks_at_once());
+        let sent = framed(0, b"ask");
+        let body = Script::default().data(&sent[..2]).data(&sent[2..]);
+        let mut asked = reverse.ask(&mut head, body.body());
+        assert_eq!((asked.is_end_stream(), asked.size_hint().exact()), (false, None));
+        let piece = crate::testing::ready(http_body_util::BodyExt::frame(&mut asked));
+        assert_eq!(piece.unwrap().unwrap().into_data().unwrap(), bytes);
+        assert_eq!((asked.is_end_stream(), asked.size_hint().exact()), (true, Some(0)));
     }
 }
 
@@ -128,7 +146,8 @@ fn frames_stay_where_the_service_reads_them() {
     for wrong in [&b""[..], b"bare", &[framed(0, b"a"), framed(0, b"b")].concat()] {
         let (reverse, mut head) = self::reverse(false);
         let reply = answer(PROTO, Script::default().data(wrong));
-        let (_, reply) = translate(reverse, &mut head, Script::default(), reply);
+        let ask = Script::default().data(framed(0, b"ask"));
+        let (_, reply) = translate(reverse, &mut head, ask, reply);
         assert_eq!(reply.headers()["grpc-status"], "13", "{wrong:?}");
     }
 }

@@ -15,7 +15,7 @@ use values::{Between, Count, OrOff, Size, Text};
 )]
 pub struct ClusterSettings {
     /// The version of HTTP that the endpoints speak: 1 for HTTP/1.1, or 2 for HTTP/2 without
-    /// asking first. Default: 1 behind `http`, 2 behind `grpc`.
+    /// asking first. Default: 1 behind `http`, 2 behind `grpc`, and there 1 with `reverse_bridge`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Text<Between<1, 2>>>,
     /// After how many requests a connection to an endpoint is closed, or `off`. Default: `off`.
