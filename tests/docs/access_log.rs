@@ -40,7 +40,15 @@ fn the_page_lists_every_reason() {
     let refusals = Reason::ALL.map(Reason::as_str);
     expected.extend(refusals.into_iter().filter(|it| Close::ALL.iter().all(|c| c.as_str() != *it)));
     // Those of requests that no service is asked for.
-    expected.extend(["no_route", "path", "answered_here", "preflight", "no_method", "no_rule"]);
+    expected.extend([
+        "no_route",
+        "path",
+        "answered_here",
+        "preflight",
+        "origin_refused",
+        "no_method",
+        "no_rule",
+    ]);
     expected.extend(["unsupported", "untranslated"]);
     assert_eq!(first_column(part(&page, "Reasons")), expected);
 }

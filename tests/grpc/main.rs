@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod answers;
+mod pages;
+mod retries;
 mod reverse;
 #[path = "../support/mod.rs"]
 mod support;

@@ -89,6 +89,16 @@ impl Cors {
         Some(answer)
     }
 
+    /// Whether a page asks that may not read the answer: of another site, and of none that is named.
+    pub(crate) fn refuses(&self, headers: &HeaderMap, host: &str) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else { return false };
+        let text = origin.to_str().unwrap_or_default();
+        let site = text.split_once("://").map_or("", |(_, site)| site);
+        let site = site.rsplit_once(':').map_or(site, |(name, _)| name);
+        // A page of the proxy's own name needs no leave; which port it came by is not known here.
+        !site.eq_ignore_ascii_case(host) && !self.allows(origin)
+    }
+
     fn allows(&self, origin: &HeaderValue) -> bool {
         self.origins.iter().any(|allowed| allowed == "*" || origin == allowed.as_str())
     }

@@ -176,9 +176,15 @@ impl Dialect for Grpc {
         host: &str,
         buffered: &Buffered,
     ) -> Result<Asked, Misdirected> {
-        if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(head)) {
-            return Err(Misdirected { reason: "preflight", answer });
+        if let Some(cors) = &self.cors
+            && let Some(answer) = cors.preflight(head)
+        {
+            let refused = !answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            let reason = if refused { "origin_refused" } else { "preflight" };
+            return Err(Misdirected { reason, answer });
         }
+        let origin_refused =
+            self.cors.as_ref().is_some_and(|cors| cors.refuses(&head.headers, host));
         let near = self.near(head, buffered).map_err(|no| Misdirected {
             answer: granted(no.answer, &self.grant(&head.headers)),
             ..no
@@ -217,7 +223,7 @@ impl Dialect for Grpc {
         };
         metadata::isolate(&mut head.headers);
         let patience = timeout::of(&head.headers);
-        Ok(Asked { route, captures, patience, translator })
+        Ok(Asked { route, captures, patience, translator, origin_refused })
     }
 
     fn name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {

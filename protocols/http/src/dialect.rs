@@ -106,6 +106,8 @@ pub struct Asked {
     pub patience: Option<Duration>,
     /// Who makes of the client's words the service's, and back.
     pub translator: Option<Box<dyn Translator>>,
+    /// A page of another site asks, and may not read the answer (CORS).
+    pub origin_refused: bool,
 }
 
 /// A request that goes nowhere.

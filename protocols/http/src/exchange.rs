@@ -4,7 +4,7 @@ use crate::{
     body::Body,
     dialect::{Asked, Dialect, Misdirected, No},
     download::Download,
-    facts::{self, Facts, WithHeaders},
+    facts::{self, Facts, Flags, WithHeaders},
     hygiene::{self, Authority, Flaw},
     line::is_faulty,
     own::{self, Dress},
@@ -143,11 +143,15 @@ impl Call<'_> {
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     fn read(&self, head: &mut request::Parts) -> Result<Asked, Misdirected> {
         let asked = self.visit.server.dialect.read(head, &self.facts.host, &self.visit.buffered);
-        if let Err(Misdirected { answer, reason }) = &asked {
-            self.facts.status.set(Some(answer.status()));
-            own::trace(self.visit, self.facts, &head.headers);
-            if *reason == "path" {
-                self.visit.door.violation(AMBIGUOUS_PATH);
+        match &asked {
+            Ok(asked) if asked.origin_refused => self.facts.flag(Flags::ORIGIN_REFUSED),
+            Ok(_) => {}
+            Err(Misdirected { answer, reason }) => {
+                self.facts.status.set(Some(answer.status()));
+                own::trace(self.visit, self.facts, &head.headers);
+                if *reason == "path" {
+                    self.visit.door.violation(AMBIGUOUS_PATH);
+                }
             }
         }
         asked

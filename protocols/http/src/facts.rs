@@ -143,8 +143,10 @@ impl Flags {
     /// It was not sent to another cluster, though its route has it: its body was too large to be kept,
     /// or was not all here when the answer came.
     pub(crate) const NOT_MIRRORED: Flags = Flags(1 << 10);
+    /// A page of another site asked, which may not read the answer.
+    pub(crate) const ORIGIN_REFUSED: Flags = Flags(1 << 11);
 
-    const WORDS: [(Flags, &'static str); 11] = [
+    const WORDS: [(Flags, &'static str); 12] = [
         (Flags::STALE, "stale_connection"),
         (Flags::RETRIED, "retried"),
         (Flags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
@@ -156,6 +158,7 @@ impl Flags {
         (Flags::EARLY_ANSWER, "early_answer"),
         (Flags::PUSHED_BACK, "pushed_back"),
         (Flags::NOT_MIRRORED, "not_mirrored"),
+        (Flags::ORIGIN_REFUSED, "origin_refused"),
     ];
 
     fn words(self) -> Option<String> {

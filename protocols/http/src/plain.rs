@@ -73,7 +73,7 @@ impl Dialect for Http {
                 "with its encoded slash or backslash as a slash, the path is another route's",
             ));
         }
-        Ok(Asked { route, captures, patience: None, translator: None })
+        Ok(Asked { route, captures, patience: None, translator: None, origin_refused: false })
     }
 
     fn name<'h>(&self, method: &'h Method, _: &'h Uri) -> &'h str {
