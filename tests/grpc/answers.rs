@@ -142,3 +142,52 @@ fn a_form_is_told_that_json_is_wanted() {
     assert!(told.contains("`content-type: application/json`"), "{told}");
     assert!(told.contains("`application/x-www-form-urlencoded`"), "{told}");
 }
+
+#[test]
+fn metadata_over_the_limit_are_told_in_grpc_with_the_key_s_name() {
+    let service = over_with_its_head();
+    let tollgate = before(&service, "bridge: true");
+    let client = Client::connect(tollgate.listener("rpc"), Version::Two);
+    let call = || post("/t.Tree/Get", &[0; 5][..]).header("content-type", "application/grpc");
+    let answer = client.ask(call().header("x-long", &"x".repeat(70 << 10)));
+    assert_eq!((answer.status, answer.header("grpc-status").as_str()), (200, "8"), "{answer:?}");
+    assert!(answer.header("grpc-message").contains("max_head"), "{answer:?}");
+    let mut many = call();
+    for _ in 0..120 {
+        many = many.header("x-many", "x");
+    }
+    let answer = client.ask(many);
+    assert_eq!(answer.header("grpc-status"), "8", "{answer:?}");
+    assert!(answer.header("grpc-message").contains("max_headers"), "{answer:?}");
+    // Whoever speaks no gRPC is told by HTTP.
+    let other = post("/t.Tree/Get", "").header("content-type", "application/x-protobuf");
+    assert_eq!(client.ask(other.header("x-long", &"x".repeat(70 << 10))).status, 431);
+    assert_eq!(client.ask(call()).header("grpc-status"), "0", "the connection goes on");
+}
+
+#[test]
+fn an_answer_whose_head_is_over_the_limit_is_no_fault_of_the_endpoint() {
+    let service = Service::start(Version::Two, |asked| {
+        let reply = Reply::empty(200).header("content-type", "application/grpc");
+        let reply = reply.header("grpc-status", "0");
+        match asked.header("x-long").as_str() {
+            "" => reply,
+            _ => reply.header("x-long", &"x".repeat(70 << 10)),
+        }
+    });
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  rpc: {{ address: \"127.0.0.1:0\", protocol: grpc, cluster: rpc }}\n\
+         clusters:\n  rpc: {{ {}, outlier_detection: {{ consecutive_failures: 3, \
+         max_ejection_percent: 100 }} }}\n",
+        service.endpoints()
+    ));
+    let client = Client::connect(tollgate.listener("rpc"), Version::Two);
+    let call = || post("/t.Tree/Get", &[0; 5][..]).header("content-type", "application/grpc");
+    for _ in 0..6 {
+        let answer = client.ask(call().header("x-long", "1"));
+        assert_eq!(answer.header("grpc-status"), "8", "{answer:?}");
+        assert!(answer.header("grpc-message").contains("max_head"), "{answer:?}");
+    }
+    assert_eq!(client.ask(call()).header("grpc-status"), "0");
+    assert_eq!(tollgate.metric("tollgate_ejections_total", &[]), 0.0);
+}

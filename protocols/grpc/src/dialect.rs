@@ -247,6 +247,22 @@ impl Dialect for Grpc {
         }
     }
 
+    fn unread(
+        &self,
+        head: &request::Parts,
+        status: u16,
+        message: &str,
+    ) -> Option<Response<web::Body>> {
+        if head.version < Version::HTTP_2 || Media::of(&head.headers) != Media::Grpc {
+            return None;
+        }
+        let code = match status {
+            413 | 414 | 431 => Code::ResourceExhausted,
+            _ => Code::InvalidArgument,
+        };
+        Some(refusal::trailers_only(&Status::new(code, message)))
+    }
+
     fn judge(&self, head: &response::Parts) -> Option<Judged> {
         if let Some(code) = code_of(&head.headers) {
             return Some(judged(code));

@@ -54,6 +54,17 @@ pub trait Dialect: 'static {
     /// where its body has a place for that.
     fn identify(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<&str>) {}
 
+    /// Says that a request's head can't be taken, for which HTTP has this status; `None` where HTTP's
+    /// own words do.
+    fn unread(
+        &self,
+        _head: &request::Parts,
+        _status: u16,
+        _message: &str,
+    ) -> Option<Response<Body>> {
+        None
+    }
+
     /// What the head of an answer tells of the end; `None` if that is still to come, in trailers.
     fn judge(&self, head: &response::Parts) -> Option<Judged>;
 
@@ -212,6 +223,10 @@ impl<D: Dialect> Dialect for Arc<D> {
 
     fn identify(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
         (**self).identify(answer, id, reason);
+    }
+
+    fn unread(&self, head: &request::Parts, status: u16, message: &str) -> Option<Response<Body>> {
+        (**self).unread(head, status, message)
     }
 
     fn judge(&self, head: &response::Parts) -> Option<Judged> {

@@ -72,13 +72,13 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         && let Some(fault) = visit.server.plan.limits().fault(&head)
     {
         visit.door.violation(fault.violation);
-        return Ok(plain(flawed(&visit, fault.status, fault.violation, fault.message)));
+        return Ok(plain(unread(&visit, &head, fault.status, fault.violation, fault.message)));
     }
     let authority = match hygiene::check(&head) {
         Ok(authority) => authority,
         Err(Flaw { violation, status, message }) => {
             visit.door.violation(violation);
-            return Ok(plain(flawed(&visit, status, violation, message)));
+            return Ok(plain(unread(&visit, &head, status, violation, message)));
         }
     };
     let odd_names = visit.take_away_folded(&mut head.headers);
@@ -102,6 +102,19 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     let rendered = std::cell::OnceCell::new();
     let serving = Box::new(Serving { visit, record, head, asked, terms, authority, rendered });
     serving.serve(Body::Incoming(body)).await
+}
+
+/// An answer to a request whose head is here and can't be taken, in its protocol's words if it has
+/// some for that.
+fn unread(
+    visit: &Visit,
+    head: &request::Parts,
+    status: u16,
+    violation: Violation,
+    message: &str,
+) -> Response<Body> {
+    let answer = visit.server.dialect.unread(head, status, message);
+    answer.unwrap_or_else(|| flawed(visit, status, violation, message))
 }
 
 /// An answer to a request that can't be read.

@@ -113,7 +113,7 @@ impl Serving {
     }
 
     /// Sends it to the service, and its answer to the client.
-    async fn forward(mut self: Box<Self>, mut body: Body, way: Way) -> Answer {
+    async fn forward(mut self: Box<Self>, body: Body, way: Way) -> Answer {
         let went_on = self.goes_on();
         let waits = self.head.headers.remove(header::EXPECT).is_some();
         if let Err(answer) = self.prepare(&way.pool, false) {
@@ -123,11 +123,7 @@ impl Serving {
             let left = patience.saturating_sub(self.record.began.elapsed());
             self.visit.server.dialect.shorten(&mut self.head, left);
         }
-        let Self { asked, head, .. } = &mut *self;
-        if let Some(translator) = &mut asked.translator {
-            body = translator.ask(head, body);
-        }
-        let at_once = self.asked.translator.as_ref().is_some_and(|it| it.asks_at_once());
+        let (body, at_once) = self.translate(body);
         let route = &self.asked.route;
         let source = Source::new(body, keeps(route), route.max_request_body, Some(&self.visit));
         if source.is_sent() {
@@ -181,6 +177,15 @@ impl Serving {
             Rc::clone(source).hear_its_end();
         } else if !source.is_sent() {
             self.record.facts.flag(Flags::EARLY_ANSWER);
+        }
+    }
+
+    /// Makes the service's words of the client's; whether they come in one piece.
+    fn translate(&mut self, body: Body) -> (Body, bool) {
+        let Self { asked, head, .. } = self;
+        match &mut asked.translator {
+            Some(translator) => (translator.ask(head, body), translator.asks_at_once()),
+            None => (body, false),
         }
     }
 
