@@ -10,7 +10,10 @@ use crate::{
     config::{self, plan::Plan},
     demo, own_log, panics,
     proxy::Proxy,
-    top,
+    top::{
+        self,
+        choice::{Choice, Sort, View},
+    },
 };
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -71,13 +74,17 @@ enum Command {
         /// How long; until Ctrl-C without it.
         #[arg(long, value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
+        /// Where the admin interface listens: with `127.0.0.1:9901` a second terminal's `tollgate
+        /// top` finds it, and Prometheus. Port 0 is one that is free.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+        admin: String,
     },
     /// Print the JSON Schema of the config file, for editors.
     Schema,
     /// Show a live table of a running proxy's operations.
     ///
-    /// What takes the most time comes first. Rates and TIME are those of the last interval, P50 and
-    /// P99 those since the proxy began.
+    /// What takes the most time comes first, unless `--sort` or a key says otherwise. Columns with a
+    /// star count since the proxy began, the others over the last interval.
     Top {
         /// The proxy's admin interface: `HOST:PORT`, or `unix:/PATH`.
         #[arg(default_value = "127.0.0.1:9901")]
@@ -88,6 +95,12 @@ enum Command {
         /// How often the table is drawn.
         #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
         interval: Duration,
+        /// What comes first. In a terminal keys change it.
+        #[arg(long, value_enum, default_value_t = Sort::Time)]
+        sort: Sort,
+        /// Show call sites in the place of operations: `c` in a terminal.
+        #[arg(long)]
+        callsites: bool,
     },
 }
 
@@ -124,13 +137,15 @@ pub fn main() -> ExitCode {
                 }
             }
         }
-        Command::Demo { duration } => done(demonstrate(duration)),
+        Command::Demo { duration, admin } => done(demonstrate(duration, &admin)),
         Command::Schema => {
             println!("{:#}", config::schema());
             ExitCode::SUCCESS
         }
-        Command::Top { admin, once, interval } => {
-            done(on_this_thread(top::top(&admin, once, interval)).and_then(|result| result))
+        Command::Top { admin, once, interval, sort, callsites } => {
+            let view = if callsites { View::CallSites } else { View::Operations };
+            let choice = Choice { view, sort, ..Choice::default() };
+            done(on_this_thread(top::top(&admin, once, interval, choice)).and_then(|result| result))
         }
     }
 }
@@ -214,9 +229,9 @@ fn run_until_drained(plan: Plan) -> anyhow::Result<()> {
 }
 
 /// Everything in one process: services, the proxy before them, traffic, and a live table.
-fn demonstrate(duration: Option<Duration>) -> anyhow::Result<()> {
+fn demonstrate(duration: Option<Duration>, admin: &str) -> anyhow::Result<()> {
     own_log::begin("error")?;
-    let proxy = Proxy::start(demo::start_services()?)?;
+    let proxy = Proxy::start(demo::start_services(admin)?)?;
     let admin = proxy.admin().context("the demonstration has no admin interface")?;
     println!("demonstration services, the proxy before them, and traffic:");
     let until = CancellationToken::new();

@@ -11,6 +11,7 @@ pub mod query;
 pub mod rpc;
 pub mod server;
 pub mod store;
+pub mod story;
 pub mod traffic;
 pub mod update;
 pub mod value;
@@ -53,16 +54,21 @@ impl Service {
         }
     }
 
+    /// Starts one that is well, as [`start_as`](Self::start_as).
+    pub fn start(self) -> io::Result<SocketAddr> {
+        self.start_as(web::Health::Well)
+    }
+
     /// Starts it on a thread of its own, where it stays until the process ends. Gives the address
     /// on the loopback that it listens at.
-    pub fn start(self) -> io::Result<SocketAddr> {
+    pub fn start_as(self, health: web::Health) -> io::Result<SocketAddr> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         on_its_own_thread("demo-server", move || {
             Box::pin(async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => self.serve(listener).await,
+                    Ok(listener) => self.serve(listener, health).await,
                     Err(error) => tracing::error!(%error, "a demonstration service can't listen"),
                 }
             })
@@ -70,11 +76,19 @@ impl Service {
         Ok(address)
     }
 
-    async fn serve(self, listener: TcpListener) {
+    async fn serve(self, listener: TcpListener, health: web::Health) {
         match self {
             Service::Mongo => server::serve(listener).await,
-            Service::Web => web::serve(listener).await,
+            Service::Web => web::serve(listener, health).await,
             Service::Rpc => rpc::serve(listener).await,
+        }
+    }
+
+    /// How many endpoints it has, and how well each is.
+    fn endpoints(self) -> &'static [web::Health] {
+        match self {
+            Service::Web => &[web::Health::Well, web::Health::Well, web::Health::IllNowAndThen],
+            Service::Mongo | Service::Rpc => &[web::Health::Well],
         }
     }
 
@@ -88,19 +102,28 @@ impl Service {
     }
 }
 
-/// Starts every service. Gives the plan of a proxy before them, with a listener for each.
-pub fn start_services() -> anyhow::Result<Plan> {
-    let mut config = CONFIG.to_owned();
+/// Starts every service. Gives the plan of a proxy before them, with a listener for each, whose
+/// admin interface is at `admin`.
+pub fn start_services(admin: &str) -> anyhow::Result<Plan> {
+    // As a string of YAML, so that whatever stands there is an address or a mistake in one.
+    let mut config = format!("admin: {}\n{CONFIG}", serde_json::Value::from(admin));
     for service in Service::ALL {
-        let address = service.start()?;
-        config.push_str(&format!("  {}: {{ endpoints: [\"{address}\"] }}\n", service.name()));
+        let mut addresses = Vec::new();
+        for health in service.endpoints() {
+            addresses.push(format!("\"{}\"", service.start_as(*health)?));
+        }
+        let (name, addresses) = (service.name(), addresses.join(", "));
+        config.push_str(&format!("  {name}: {{ endpoints: [{addresses}]{EJECT} }}\n"));
     }
     config::parse("demo", &config).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
+/// An endpoint that fails five times in a row is out of use for ten seconds.
+const EJECT: &str =
+    ", outlier_detection: { consecutive_failures: 5, base_ejection_time: 10s, interval: 1s }";
+
 /// The proxy of the demonstration; the clusters come last, when their addresses are known.
 const CONFIG: &str = r#"
-admin: "127.0.0.1:0"
 listeners:
   mongo: { address: "127.0.0.1:0", protocol: mongo, cluster: mongo }
   web:
@@ -111,6 +134,11 @@ listeners:
           - { name: cart, match: { path_prefix: /cart }, cluster: web }
           - { name: rest, cluster: web }
   rpc: { address: "127.0.0.1:0", protocol: grpc, cluster: rpc }
+policies:
+  - name: slow-reports
+    enabled: false
+    match: { protocol: mongo, app: reports, operation: find }
+    rate_limit: { rate: 1/s, burst: 1 }
 clusters:
 "#;
 
@@ -128,6 +156,8 @@ pub async fn show(
         interval: Duration::from_secs(1),
         tables: None,
         title: format!("tollgate demo  http://{admin}/"),
+        choice: top::choice::Choice::default(),
+        story: Some(story::STORY),
     };
     let table = top::show(options, until.child_token());
     let shown = match duration {

@@ -1,5 +1,7 @@
 //! `tollgate top`: a live table of what passes through a proxy, sorted by what hurts.
 
+pub mod choice;
+pub mod notices;
 pub mod poll;
 pub mod screen;
 pub mod table;
@@ -7,10 +9,12 @@ pub mod table;
 pub use table::{Row, Series, render};
 
 use anyhow::{Context as _, bail};
+use choice::{Choice, View};
+use poll::Snapshot;
 use screen::{Screen, plain, terminal_width};
 use std::{io::Write as _, time::Duration};
 use table::{clip, rates};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What to show, and for how long.
@@ -24,61 +28,180 @@ pub struct Options {
     pub tables: Option<u64>,
     /// What the first line calls it.
     pub title: String,
+    /// What is shown at first, and in which order.
+    pub choice: Choice,
+    /// What else is told above the table.
+    pub story: Option<Story>,
+}
+
+/// What a demonstration tells, and the policy that the key `l` switches.
+#[derive(Clone, Copy, Debug)]
+pub struct Story {
+    /// The policy's name.
+    pub policy: &'static str,
+    /// Lines for people, given where the admin interface is.
+    pub lines: fn(admin: &str, &Snapshot) -> Vec<String>,
 }
 
 /// Shows the operations of the proxy whose admin interface is at `admin`, `host:port`, in a table
 /// that is drawn anew each `interval`; with `once` a single one. Ends with `q` and with Ctrl-C.
-/// Fails if `once` is given and the admin interface does not answer.
-pub async fn top(admin: &str, once: bool, interval: Duration) -> anyhow::Result<()> {
+/// Fails if the admin interface does not answer and `once` is given or there is no terminal.
+pub async fn top(
+    admin: &str,
+    once: bool,
+    interval: Duration,
+    choice: Choice,
+) -> anyhow::Result<()> {
     let admin = admin.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let title = format!("tollgate top  {}", values::hide(&admin));
-    let options = Options { admin, interval, tables: once.then_some(1), title };
+    let (tables, story) = (once.then_some(1), None);
+    let options = Options { admin, interval, tables, title, choice, story };
     show(options, CancellationToken::new()).await
 }
 
 /// Shows tables until told to stop, by `until`, by `q` or by Ctrl-C, which also cancels `until`.
 pub async fn show(options: Options, until: CancellationToken) -> anyhow::Result<()> {
-    let interval = options.interval.max(Duration::from_millis(100));
-    let mut screen = match options.tables {
-        None => Screen::open(&until),
+    let (keys, choice) = watch::channel(options.choice);
+    let screen = match options.tables {
+        None => Screen::open(&until, keys.clone()),
         Some(_) => None,
     };
-    let work = async {
-        let mut before = poll::operations(&options.admin).await.map(|now| (Instant::now(), now));
-        let mut shown = 0;
-        while options.tables.is_none_or(|tables| shown < tables) {
-            let page = match &before {
-                Err(problem) if options.tables.is_some() => {
-                    bail!("no answer from {}: {problem:#}", options.admin)
-                }
-                Err(problem) => Some(absent(&options, problem)),
-                // At first there is nothing to compare with, and a screen that waits says so.
-                Ok(_) if shown == 0 => screen.is_some().then(|| waiting(&options)),
-                Ok(_) => None,
-            };
-            if let Some(page) = page {
-                draw(&mut screen, &page)?;
-            }
-            tokio::time::sleep(interval).await;
-            let now = poll::operations(&options.admin).await.map(|now| (Instant::now(), now));
-            if let (Ok((then, earlier)), Ok((at, later))) = (&before, &now) {
-                let seconds = at.duration_since(*then).as_secs_f64();
-                let rows = rates(earlier, later, seconds);
-                let colour = screen.as_ref().is_some_and(Screen::colour);
-                let width = terminal_width();
-                let head = headline(&options.title, &rows, screen.is_some(), width);
-                draw(&mut screen, &format!("{head}\n\n{}", render(&rows, width, colour)))?;
-                shown += 1;
-            }
-            before = now;
-        }
-        Ok(())
-    };
+    let live = Live { options, screen, choice, _keys: keys };
     tokio::select! {
-        result = work => result,
+        result = live.run() => result,
         () = until.cancelled() => Ok(()),
         () = interrupted() => { until.cancel(); Ok(()) }
     }
+}
+
+/// Tables that are being shown.
+struct Live {
+    options: Options,
+    screen: Option<Screen>,
+    choice: watch::Receiver<Choice>,
+    /// Kept, so that whoever waits for keys waits where there are none.
+    _keys: watch::Sender<Choice>,
+}
+
+impl Live {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let interval = self.options.interval.max(Duration::from_millis(100));
+        let mut before = None;
+        let mut now = self.ask().await;
+        let mut shown = 0;
+        while self.options.tables.is_none_or(|tables| shown < tables) {
+            match &now {
+                // Where nobody watches, nobody can do something about it.
+                Err(problem) if self.screen.is_none() => {
+                    bail!("no answer from {}: {problem:#}", self.options.admin)
+                }
+                _ if self.screen.is_some() => self.redraw(before.as_ref(), &now)?,
+                _ => {}
+            }
+            self.wait(Instant::now() + interval, before.as_ref(), &now).await?;
+            if let Ok(earlier) = now {
+                before = Some(earlier);
+            }
+            now = self.ask().await;
+            if self.screen.is_none() && now.is_ok() {
+                self.redraw(before.as_ref(), &now)?;
+                shown += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self) -> anyhow::Result<Snapshot> {
+        let callsites = self.screen.is_some() || self.choice.borrow().view == View::CallSites;
+        poll::snapshot(&self.options.admin, callsites).await
+    }
+
+    /// Waits until then, and draws what is there anew with each key.
+    async fn wait(
+        &mut self,
+        until: Instant,
+        before: Option<&Snapshot>,
+        now: &anyhow::Result<Snapshot>,
+    ) -> anyhow::Result<()> {
+        loop {
+            let was = self.choice.borrow_and_update().switched;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                changed = self.choice.changed() => changed.context("nobody reads keys")?,
+            }
+            if self.choice.borrow().switched != was {
+                self.switch(now).await;
+            }
+            self.redraw(before, now)?;
+        }
+    }
+
+    /// Switches the policy of the story.
+    async fn switch(&self, now: &anyhow::Result<Snapshot>) {
+        let (Some(story), Ok(now)) = (&self.options.story, now) else { return };
+        let policy = now.policies.iter().find(|it| it.name == story.policy);
+        let on = policy.is_some_and(|it| !it.enabled);
+        // Whether it worked is in the next table.
+        let _ = poll::switch(&self.options.admin, story.policy, on).await;
+    }
+
+    fn redraw(
+        &mut self,
+        before: Option<&Snapshot>,
+        now: &anyhow::Result<Snapshot>,
+    ) -> anyhow::Result<()> {
+        let (choice, width) = (*self.choice.borrow(), terminal_width());
+        let screen = self.screen.as_ref();
+        let (keys, colour) = (screen.is_some(), screen.is_some_and(Screen::colour));
+        let page = match (before, now) {
+            (_, Err(problem)) => absent(&self.options, problem),
+            // At first there is nothing to compare with, and a screen that waits says so.
+            (None, Ok(_)) => waiting(&self.options),
+            (Some(before), Ok(now)) => {
+                page(&self.options, choice, (before, now), keys, (width, colour))
+            }
+        };
+        draw(&mut self.screen, &page)
+    }
+}
+
+/// Everything that is shown of what happened between two times.
+fn page(
+    options: &Options,
+    choice: Choice,
+    (before, now): (&Snapshot, &Snapshot),
+    keys: bool,
+    (width, colour): (usize, bool),
+) -> String {
+    let seconds = now.at.duration_since(before.at).as_secs_f64();
+    let all = rates(&before.operations, &now.operations, seconds);
+    let mut rows = match choice.view {
+        View::Operations => all.clone(),
+        View::CallSites => rates(&before.callsites, &now.callsites, seconds),
+    };
+    choice.sort.apply(&mut rows);
+    let mut lines = vec![headline(&options.title, &all, width)];
+    if keys {
+        lines.push(clip(&choice.keys(), width));
+    }
+    lines.push(String::new());
+    let mut notices = notices::clusters(&now.clusters);
+    notices.extend(notices::refusals(&before.policies, &now.policies, seconds));
+    let notices = notices.iter().map(|line| table::loud(&clip(line, width), colour));
+    let before_notices = lines.len();
+    lines.extend(notices);
+    if let Some(story) = &options.story {
+        let told = (story.lines)(&options.admin, now);
+        lines.extend(told.iter().flat_map(|line| table::wrapped(line, width)));
+    }
+    if lines.len() > before_notices {
+        lines.push(String::new());
+    }
+    lines.push(render(&rows, choice.view, width, colour));
+    if !keys {
+        lines.push(clip("* since the proxy began; everything else since the table before", width));
+    }
+    lines.join("\n")
 }
 
 /// Draws a page on the screen or, without one, writes it.
@@ -100,18 +223,13 @@ fn waiting(options: &Options) -> String {
 }
 
 /// The first line: everything together.
-fn headline(title: &str, rows: &[Row], keys: bool, width: usize) -> String {
+fn headline(title: &str, rows: &[Row], width: usize) -> String {
     // Not `sum`, which gives -0 for no rows at all.
     let (operations, errors) = rows.iter().fold((0.0, 0.0), |(operations, errors), row| {
         (operations + row.operations, errors + row.errors)
     });
     let share = if operations > 0.0 { 100.0 * errors / operations } else { 0.0 };
     let numbers = format!("   {operations:.0} ops/s   {share:.1}% errors");
-    let quit = if keys { "   q quits" } else { "" };
-    let whole = format!("{title}{numbers}{quit}");
-    if whole.chars().count() <= width {
-        return clip(&whole, width);
-    }
     // The numbers are what people look for, so they are the last to go.
     let room = width.saturating_sub(numbers.chars().count());
     clip(&format!("{}{numbers}", clip(title, room)), width)
@@ -141,7 +259,7 @@ pub async fn summary(admin: &str, title: &str, elapsed: Duration) -> anyhow::Res
     let mut out = std::io::stdout().lock();
     let seconds = elapsed.as_secs_f64();
     writeln!(out, "{title}: {operations} operations in {seconds:.1} s, {errors} errors\n")?;
-    writeln!(out, "{}", render(&rows, terminal_width(), false))?;
+    writeln!(out, "{}", render(&rows, View::Operations, terminal_width(), false))?;
     Ok(())
 }
 
@@ -155,7 +273,9 @@ mod tests {
         let admin = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error =
-            top(&format!("http://{admin}/"), true, Duration::from_secs(1)).await.unwrap_err();
+            top(&format!("http://{admin}/"), true, Duration::from_secs(1), Choice::default())
+                .await
+                .unwrap_err();
         assert!(error.to_string().starts_with(&format!("no answer from {admin}: ")), "{error}");
     }
 
@@ -168,6 +288,8 @@ mod tests {
             interval: Duration::from_secs(3600),
             tables: None,
             title: String::new(),
+            choice: Choice::default(),
+            story: None,
         };
         show(options, until).await.unwrap();
     }
@@ -175,18 +297,18 @@ mod tests {
     #[test]
     fn the_first_line_sums_up() {
         let row = Row { operations: 50.0, errors: 1.0, ..Row::default() };
-        let line = headline("top", &[row.clone(), row], true, 80);
-        assert_eq!(line, "top   100 ops/s   2.0% errors   q quits");
-        assert_eq!(headline("top", &[], false, 80), "top   0 ops/s   0.0% errors");
+        let line = headline("top", &[row.clone(), row], 80);
+        assert_eq!(line, "top   100 ops/s   2.0% errors");
+        assert_eq!(headline("top", &[], 80), "top   0 ops/s   0.0% errors");
     }
 
     #[test]
     fn the_first_line_keeps_its_numbers_where_there_is_little_room() {
         let row = Row { operations: 50.0, errors: 1.0, ..Row::default() };
-        let line = headline("tollgate top  127.0.0.1:9901", &[row], true, 40);
+        let line = headline("tollgate top  127.0.0.1:9901", &[row], 40);
         assert_eq!(line, "tollgate top  …   50 ops/s   2.0% errors");
         for width in 0..60 {
-            assert!(headline("a title", &[], true, width).chars().count() <= width, "{width}");
+            assert!(headline("a title", &[], width).chars().count() <= width, "{width}");
         }
     }
 }

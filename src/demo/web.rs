@@ -25,13 +25,41 @@ use tokio_util::sync::CancellationToken;
 /// How many things the shop sells. Visitors ask for some that it does not.
 const PRODUCTS: i64 = 280;
 
+/// How well a shop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers.
+    Well,
+    /// It answers 503 to everything, for [`ILL`] in each [`ROUND`].
+    IllNowAndThen,
+}
+
+/// From when to when of each round a shop is ill that is ill now and then.
+const ILL: std::ops::Range<Duration> = Duration::from_secs(6)..Duration::from_secs(12);
+/// How long a round is.
+const ROUND: Duration = Duration::from_secs(40);
+
+impl Health {
+    /// Whether it is ill so long after its start.
+    fn is_ill(self, running: Duration) -> bool {
+        let round = Duration::from_secs(running.as_secs() % ROUND.as_secs());
+        self == Health::IllNowAndThen && ILL.contains(&round)
+    }
+}
+
 /// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
-pub async fn serve(listener: TcpListener) {
+pub async fn serve(listener: TcpListener, health: Health) {
+    let began = time::Instant::now();
     let dice = Rc::new(RefCell::new(Dice(17)));
     let serve = |stream| {
         let dice = dice.clone();
         async move {
-            let service = service_fn(|request| answer(request, &dice));
+            let service = service_fn(|request| async {
+                if health.is_ill(began.elapsed()) {
+                    return Ok(said(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "ill" })));
+                }
+                answer(request, &dice).await
+            });
             let mut builder = server::conn::http1::Builder::new();
             let connection = builder.timer(TokioTimer::new());
             // Whichever way it ends, there is nobody left to tell.
@@ -45,13 +73,17 @@ async fn answer<B>(
     request: Request<B>,
     dice: &RefCell<Dice>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, takes, said) =
+    let (status, takes, told) =
         decide(request.method(), request.uri().path(), &mut dice.borrow_mut());
     time::sleep(takes).await;
-    let mut response = Response::new(Full::new(said.to_string().into()));
+    Ok(said(status, &told))
+}
+
+fn said(status: StatusCode, told: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(told.to_string().into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// What the shop says to a request, and how long that takes it.

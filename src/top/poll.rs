@@ -1,11 +1,15 @@
-//! Asks a proxy's admin interface for its operations: one GET, on a connection of its own.
+//! Asks a proxy's admin interface what there is: each time on a connection of its own.
 
 #[cfg(test)]
 mod tests;
 
-use super::Series;
+use super::{
+    Series,
+    notices::{Cluster, Policy},
+};
 use anyhow::{Context as _, bail};
-use std::time::Duration;
+use serde::de::DeserializeOwned;
+use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -16,31 +20,80 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may be, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
 
+/// What a proxy told at one time.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When.
+    pub at: Instant,
+    /// Its operations.
+    pub operations: Vec<Series>,
+    /// Its call sites, if they were asked for.
+    pub callsites: Vec<Series>,
+    /// Its clusters.
+    pub clusters: Vec<Cluster>,
+    /// Its policies.
+    pub policies: Vec<Policy>,
+}
+
+/// Asks for all of it. Fails if nobody answers, or with something else. Of a proxy that tells only
+/// of its operations, the rest is empty.
+pub async fn snapshot(admin: &str, callsites: bool) -> anyhow::Result<Snapshot> {
+    let operations = operations(admin).await?;
+    let at = Instant::now();
+    let callsites = match callsites {
+        true => list(admin, "/callsites").await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let clusters = list(admin, "/clusters").await.unwrap_or_default();
+    let policies = list(admin, "/policies").await.unwrap_or_default();
+    Ok(Snapshot { at, operations, callsites, clusters, policies })
+}
+
 /// What `GET /operations` tells. Fails if nobody answers, or with something else.
 pub async fn operations(admin: &str) -> anyhow::Result<Vec<Series>> {
-    let answer = tokio::time::timeout(TIMEOUT, get(admin, "/operations")).await;
+    list(admin, "/operations").await.map_err(|error| match error.is::<serde_json::Error>() {
+        true => error.context("the answer is no list of operations"),
+        false => error,
+    })
+}
+
+async fn list<T: DeserializeOwned>(admin: &str, path: &str) -> anyhow::Result<Vec<T>> {
+    let answer = tokio::time::timeout(TIMEOUT, send(admin, "GET", path, "")).await;
     let body = body(&answer.context("no answer in time")??)?;
-    serde_json::from_slice(&body).context("the answer is no list of operations")
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Switches a policy on or off.
+pub async fn switch(admin: &str, policy: &str, on: bool) -> anyhow::Result<()> {
+    let (path, change) = (format!("/policies/{policy}"), format!("{{\"enabled\":{on}}}"));
+    let answer = tokio::time::timeout(TIMEOUT, send(admin, "PUT", &path, &change)).await;
+    body(&answer.context("no answer in time")??).map(|_| ())
 }
 
 /// The whole answer, head and all.
-async fn get(admin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+async fn send(admin: &str, method: &str, path: &str, said: &str) -> anyhow::Result<Vec<u8>> {
+    let line = format!("{method} {path} HTTP/1.1");
     if let Some(socket) = admin.strip_prefix("unix:") {
-        return ask(UnixStream::connect(socket).await?, "localhost", path).await;
+        return ask(UnixStream::connect(socket).await?, "localhost", &line, said).await;
     }
     let stream = TcpStream::connect(admin).await?;
     // Whatever name was given, the proxy takes requests by its address.
     let host = stream.peer_addr()?.to_string();
-    ask(stream, &host, path).await
+    ask(stream, &host, &line, said).await
 }
 
 async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     host: &str,
-    path: &str,
+    line: &str,
+    said: &str,
 ) -> anyhow::Result<Vec<u8>> {
+    let length = match said {
+        "" => String::new(),
+        said => format!("content-type: application/json\r\ncontent-length: {}\r\n", said.len()),
+    };
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+        "{line}\r\nhost: {host}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n{said}"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

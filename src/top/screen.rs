@@ -1,5 +1,6 @@
 //! The terminal: a page that is drawn over itself, and put away at the end.
 
+use super::choice::Choice;
 use crossterm::{
     cursor::{Hide, MoveTo, Show},
     execute, queue,
@@ -9,6 +10,7 @@ use crossterm::{
     },
 };
 use std::io::{self, IsTerminal, Read, Write, stdin, stdout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How wide a table is where there is no terminal to ask.
@@ -20,8 +22,9 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal; `None` if the output is none. `q` and Ctrl-C cancel `until`.
-    pub fn open(until: &CancellationToken) -> Option<Self> {
+    /// Takes the terminal; `None` if the output is none. `q` and Ctrl-C cancel `until`; other keys
+    /// change the choice.
+    pub fn open(until: &CancellationToken, choice: watch::Sender<Choice>) -> Option<Self> {
         if !stdout().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
             return None;
         }
@@ -29,7 +32,7 @@ impl Screen {
         let screen = Self { colour: std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()) };
         execute!(stdout(), EnterAlternateScreen, Hide).ok()?;
         if stdin().is_terminal() && enable_raw_mode().is_ok() {
-            watch_keys(until.clone());
+            watch_keys(until.clone(), choice);
         }
         Some(screen)
     }
@@ -81,13 +84,13 @@ fn fitted(page: &str, rows: usize) -> Vec<String> {
 
 /// Reads keys on a thread of its own, which a read that never ends can hold without harm. In raw
 /// mode Ctrl-C is a key like others.
-fn watch_keys(until: CancellationToken) {
+fn watch_keys(until: CancellationToken, choice: watch::Sender<Choice>) {
     const CTRL_C: u8 = 3;
     std::thread::spawn(move || {
         for key in stdin().lock().bytes() {
             match key {
                 Ok(b'q' | b'Q' | CTRL_C) | Err(_) => break,
-                Ok(_) => {}
+                Ok(key) => _ = choice.send_if_modified(|choice| choice.press(key)),
             }
         }
         until.cancel();

@@ -32,6 +32,18 @@ fn carts_always_work_and_what_is_not_sold_is_not_found() {
 }
 
 #[test]
+fn a_shop_that_is_ill_now_and_then_is_well_in_between() {
+    let ill = |health: Health, seconds| health.is_ill(Duration::from_secs(seconds));
+    for seconds in [6, 11, 46, 51] {
+        assert!(ill(Health::IllNowAndThen, seconds), "{seconds}");
+    }
+    for seconds in [0, 5, 12, 39, 45, 52] {
+        assert!(!ill(Health::IllNowAndThen, seconds), "{seconds}");
+    }
+    assert!(!ill(Health::Well, 6));
+}
+
+#[test]
 fn answers_take_their_time_and_not_the_same() {
     let takes = said(browse).into_iter().map(|(_, takes)| takes);
     let (least, most) = (takes.clone().min().unwrap(), takes.max().unwrap());
@@ -43,7 +55,7 @@ fn answers_take_their_time_and_not_the_same() {
 async fn the_shop_answers_one_request_after_the_other_on_a_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::task::spawn_local(serve(listener));
+    tokio::task::spawn_local(serve(listener, Health::Well));
     let stream = TokioIo::new(traffic::connect(address).await.unwrap());
     let (mut requests, connection) = client::conn::http1::handshake(stream).await.unwrap();
     tokio::task::spawn_local(connection);

@@ -10,6 +10,8 @@ fn row(operation: &str, resource: &str, operations: f64, p50: f64, busy: f64) ->
         p99_ms: Some(p50 * 10.0),
         bytes: operations * 512.0,
         busy,
+        listener: "db".into(),
+        callsite: format!("{operation}.of.{resource}"),
     }
 }
 
@@ -29,64 +31,103 @@ fn widest(text: &str) -> usize {
 #[test]
 fn a_wide_terminal_shows_everything() {
     let expected = "\
-OPERATION     RESOURCE                           OPS/S  ERR%     P50     P99 BYTES/S TIME
+OPERATION     RESOURCE                           OPS/S  ERR%    P50*    P99* BYTES/S TIME
 find          shop.orders                           12    12  81.2ms   812ms   6.1kB  95% ██████████
 aggregate     shop.orders                          8.3     -   3.2ms  32.0ms   4.3kB   3%
 findAndModify a_very_long_database.a_very_lon…    123k     -   120µs   1.2ms  63.2MB   2%
 session       -                                    0.4     -       -       -    205B   0%";
-    assert_eq!(render(&rows(), 100, false), expected);
+    assert_eq!(render(&rows(), View::Operations, 100, false), expected);
+}
+
+#[test]
+fn a_very_wide_terminal_shows_listeners_whole_names_and_long_bars() {
+    let expected = "\
+OPERATION     RESOURCE                                    LISTENER   OPS/S  ERR%    P50*    P99* BYTES/S TIME
+find          shop.orders                                 db            12    12  81.2ms   812ms   6.1kB  95% █████████████████████████████
+aggregate     shop.orders                                 db           8.3     -   3.2ms  32.0ms   4.3kB   3% █
+findAndModify a_very_long_database.a_very_long_collection db          123k     -   120µs   1.2ms  63.2MB   2% █
+session       -                                           db           0.4     -       -       -    205B   0%";
+    assert_eq!(render(&rows(), View::Operations, 150, false), expected);
+}
+
+#[test]
+fn call_sites_come_with_what_they_do() {
+    let rows = [
+        Row { callsite: "report.scan".into(), ..row("find", "shop.orders", 12.0, 81.25, 975.0) },
+        Row { callsite: "cart.load".into(), ..row("find", "shop.carts", 90.0, 0.5, 25.0) },
+    ];
+    let expected = "\
+CALL SITE   OPERATION RESOURCE      OPS/S    P50*    P99* TIME
+report.scan find      shop.orders      12  81.2ms   812ms  98%
+cart.load   find      shop.carts       90   500µs   5.0ms   2%";
+    assert_eq!(render(&rows, View::CallSites, 80, false), expected);
+    let narrow = render(&rows, View::CallSites, 50, false);
+    assert!(
+        narrow.lines().next().unwrap().starts_with("CALL SITE   OPERATION   OPS/S"),
+        "{narrow}"
+    );
 }
 
 #[test]
 fn eighty_columns_go_without_the_bars() {
     let expected = "\
-OPERATION     RESOURCE                  OPS/S  ERR%     P50     P99 BYTES/S TIME
+OPERATION     RESOURCE                  OPS/S  ERR%    P50*    P99* BYTES/S TIME
 find          shop.orders                  12    12  81.2ms   812ms   6.1kB  95%
 aggregate     shop.orders                 8.3     -   3.2ms  32.0ms   4.3kB   3%
 findAndModify a_very_long_database.a…    123k     -   120µs   1.2ms  63.2MB   2%
 session       -                           0.4     -       -       -    205B   0%";
-    assert_eq!(render(&rows(), 80, false), expected);
+    assert_eq!(render(&rows(), View::Operations, 80, false), expected);
 }
 
 #[test]
 fn a_narrow_terminal_shows_what_matters_most() {
     let expected = "\
-OPERATION RESOURCE   OPS/S  ERR%     P99
+OPERATION RESOURCE   OPS/S  ERR%    P99*
 find      shop.or…      12    12   812ms
 aggregate shop.or…     8.3     -  32.0ms
 findAndM… a_very_…    123k     -   1.2ms
 session   -            0.4     -       -";
-    assert_eq!(render(&rows(), 40, false), expected);
+    assert_eq!(render(&rows(), View::Operations, 40, false), expected);
 }
 
 #[test]
 fn no_line_is_ever_wider_than_the_terminal() {
-    for width in 0..160 {
-        let text = render(&rows(), width, false);
-        assert!(widest(&text) <= width, "{width}:\n{text}");
-        assert_eq!(text.split('\n').count(), 5);
+    for width in 0..200 {
+        for view in [View::Operations, View::CallSites] {
+            let text = render(&rows(), view, width, false);
+            assert!(widest(&text) <= width, "{width}:\n{text}");
+            assert_eq!(text.split('\n').count(), 5);
+        }
     }
 }
 
 #[test]
 fn colours_change_nothing_but_colours() {
-    let text = render(&rows(), 100, true);
+    let text = render(&rows(), View::Operations, 100, true);
     assert!(text.contains(RED) && text.contains(YELLOW));
     let codes = [BOLD, DIM, RED, YELLOW, CYAN, RESET];
     let plain = codes.iter().fold(text, |text, code| text.replace(code, ""));
     let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
-    assert_eq!(trimmed.join("\n"), render(&rows(), 100, false));
+    assert_eq!(trimmed.join("\n"), render(&rows(), View::Operations, 100, false));
+}
+
+#[test]
+fn sentences_are_broken_at_blanks() {
+    assert_eq!(wrapped("1 a few words", 80), ["1 a few words"]);
+    assert_eq!(wrapped("1 a few words", 8), ["1 a few", "  words"]);
+    assert_eq!(wrapped("1 averylongword b", 8), ["1", "  avery…", "  b"]);
+    assert_eq!(wrapped("", 8), [""]);
 }
 
 #[test]
 fn nothing_is_said_so() {
-    assert!(render(&[], 80, false).ends_with("\nnothing passed through"));
+    assert!(render(&[], View::Operations, 80, false).ends_with("\nnothing passed through"));
 }
 
 #[test]
 fn a_name_can_not_command_the_terminal() {
     let evil = row("find\x1b[2J\r", "a\u{202e}b\u{9b}1m", 1.0, 1.0, 1.0);
-    let text = render(&[evil], 80, false);
+    let text = render(&[evil], View::Operations, 80, false);
     assert!(text.contains("find?[2J?") && text.contains("a?b?1m"), "{text}");
 }
 

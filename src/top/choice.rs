@@ -1,0 +1,168 @@
+//! What of it all a table shows, and in which order: chosen by arguments, and by keys.
+
+use super::table::Row;
+use clap::ValueEnum;
+
+/// What a line of the table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// An operation on a resource.
+    #[default]
+    Operations,
+    /// A place in a client's program that operations come from.
+    CallSites,
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// What takes the most time, all operations of a line together.
+    #[default]
+    Time,
+    /// What there is the most of.
+    Ops,
+    /// What fails most often.
+    Errors,
+    /// What is slow half of the time.
+    P50,
+    /// What is slow now and then.
+    P99,
+    /// What moves the most bytes.
+    Bytes,
+    /// Names, from A to Z.
+    Name,
+}
+
+impl Sort {
+    const ALL: [Sort; 7] =
+        [Sort::Time, Sort::Ops, Sort::Errors, Sort::P50, Sort::P99, Sort::Bytes, Sort::Name];
+
+    /// What the screen calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sort::Time => "time",
+            Sort::Ops => "ops/s",
+            Sort::Errors => "errors",
+            Sort::P50 => "P50",
+            Sort::P99 => "P99",
+            Sort::Bytes => "bytes",
+            Sort::Name => "name",
+        }
+    }
+
+    fn next(self) -> Self {
+        let at = Self::ALL.iter().position(|it| *it == self).unwrap_or_default();
+        Self::ALL[(at + 1) % Self::ALL.len()]
+    }
+
+    /// Puts rows into this order.
+    pub fn apply(self, rows: &mut [Row]) {
+        let measure: fn(&Row) -> f64 = match self {
+            Sort::Name => return rows.sort_by(|a, b| a.names().cmp(&b.names())),
+            Sort::Time => |row| row.busy,
+            Sort::Ops => |row| row.operations,
+            Sort::Errors => |row| row.errors,
+            Sort::P50 => |row| row.p50_ms.unwrap_or(-1.0),
+            Sort::P99 => |row| row.p99_ms.unwrap_or(-1.0),
+            Sort::Bytes => |row| row.bytes,
+        };
+        rows.sort_by(|a, b| measure(b).total_cmp(&measure(a)));
+    }
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// What lines are.
+    pub view: View,
+    /// Their order.
+    pub sort: Sort,
+    /// How often the key was pressed that switches a policy.
+    pub switched: u32,
+}
+
+impl Choice {
+    /// What a key changes; whether it is one that does.
+    pub fn press(&mut self, key: u8) -> bool {
+        match key {
+            b'c' => {
+                self.view = match self.view {
+                    View::Operations => View::CallSites,
+                    View::CallSites => View::Operations,
+                };
+            }
+            b'l' => self.switched = self.switched.wrapping_add(1),
+            b's' => self.sort = self.sort.next(),
+            b't' => self.sort = Sort::Time,
+            b'o' => self.sort = Sort::Ops,
+            b'e' => self.sort = Sort::Errors,
+            b'm' => self.sort = Sort::P50,
+            b'p' => self.sort = Sort::P99,
+            b'b' => self.sort = Sort::Bytes,
+            b'n' => self.sort = Sort::Name,
+            _ => return false,
+        }
+        true
+    }
+
+    /// The line that tells which keys there are.
+    pub fn keys(&self) -> String {
+        let view = match self.view {
+            View::Operations => "call sites",
+            View::CallSites => "operations",
+        };
+        let sort = self.sort.name();
+        format!("q quit   c {view}   sort by t o e p b n: {sort}   * since the start")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_choose_what_is_shown_and_in_which_order() {
+        let mut choice = Choice::default();
+        assert!(choice.press(b'c') && choice.press(b'p'));
+        assert_eq!((choice.view, choice.sort), (View::CallSites, Sort::P99));
+        assert!(choice.keys().contains("c operations") && choice.keys().contains(": P99"));
+        assert!(choice.press(b'c') && choice.press(b's'));
+        assert_eq!((choice.view, choice.sort), (View::Operations, Sort::Bytes));
+        // What an arrow sends is no key of these.
+        assert!(b"\x1b[A\x1b[B\x1b[C\x1b[D".iter().all(|key| !choice.press(*key)));
+    }
+
+    #[test]
+    fn the_key_for_the_next_order_comes_round() {
+        let mut choice = Choice::default();
+        for _ in Sort::ALL {
+            choice.press(b's');
+        }
+        assert_eq!(choice, Choice::default());
+    }
+
+    #[test]
+    fn rows_come_in_the_order_that_was_chosen() {
+        let row = |operation: &str, operations, errors, p99_ms, bytes, busy| {
+            let operation = operation.to_owned();
+            Row { operation, operations, errors, p99_ms, bytes, busy, ..Row::default() }
+        };
+        let mut rows = [
+            row("b", 1.0, 3.0, Some(2.0), 1.0, 2.0),
+            row("a", 2.0, 1.0, None, 3.0, 1.0),
+            row("c", 3.0, 2.0, Some(3.0), 2.0, 3.0),
+        ];
+        for (sort, order) in [
+            (Sort::Time, "cba"),
+            (Sort::Ops, "cab"),
+            (Sort::Errors, "bca"),
+            (Sort::P99, "cba"),
+            (Sort::Bytes, "acb"),
+            (Sort::Name, "abc"),
+        ] {
+            sort.apply(&mut rows);
+            let names: String = rows.iter().map(|row| row.operation.as_str()).collect();
+            assert_eq!(names, order, "{sort:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What is said above the table: clusters that are not whole or at a limit, and refusals by policy.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// How many endpoints a line names.
+const NAMED: usize = 2;
+
+/// What the admin interface tells of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    name: String,
+    panic: bool,
+    endpoints: Vec<Endpoint>,
+    circuit_breaker: Breaker,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Endpoint {
+    address: String,
+    state: String,
+    ejection: Option<Ejection>,
+    last_check: Option<Check>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Ejection {
+    seconds_left: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Check {
+    words: String,
+}
+
+/// What is counted of a cluster, and its limits.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Breaker {
+    connections: u64,
+    max_connections: Option<u64>,
+    pending: u64,
+    operations: Option<u64>,
+    max_operations: Option<u64>,
+}
+
+/// What the admin interface tells of a policy. Counts are since the proxy began.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Whether it applies.
+    pub enabled: bool,
+    refused: u64,
+    would_refuse: u64,
+}
+
+/// A line for each cluster that is not whole, or at a limit:
+/// `shop: 2 of 3 in use, 127.0.0.1:24762 ejected 12 s`.
+pub fn clusters(clusters: &[Cluster]) -> Vec<String> {
+    clusters.iter().filter_map(cluster).collect()
+}
+
+fn cluster(it: &Cluster) -> Option<String> {
+    let mut said = Vec::new();
+    let out: Vec<&Endpoint> = it.endpoints.iter().filter(|it| it.state != "in_use").collect();
+    let all = it.endpoints.len();
+    if all == 0 {
+        said.push("no endpoint".to_owned());
+    } else if !out.is_empty() {
+        said.push(format!("{} of {all} in use", all - out.len()));
+        said.extend(out.iter().take(NAMED).map(|endpoint| endpoint.words()));
+        if let Some(more @ 1..) = out.len().checked_sub(NAMED) {
+            said.push(format!("{more} more"));
+        }
+    }
+    if it.panic {
+        said.push("PANIC: requests go to all of them".to_owned());
+    }
+    said.extend(it.circuit_breaker.words());
+    (!said.is_empty()).then(|| format!("{}: {}", it.name, said.join(", ")))
+}
+
+impl Endpoint {
+    fn words(&self) -> String {
+        let Self { address, state, ejection, last_check } = self;
+        let left = ejection.as_ref().and_then(|it| it.seconds_left);
+        match (left, last_check) {
+            (Some(left), _) => format!("{address} {state} {} s", left.ceil()),
+            (None, Some(check)) if state == "unhealthy" => {
+                format!("{address} {state} ({})", check.words)
+            }
+            (None, _) => format!("{address} {state}"),
+        }
+    }
+}
+
+impl Breaker {
+    fn words(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let limits = [
+            (self.operations, self.max_operations, "operations"),
+            (Some(self.connections), self.max_connections, "connections"),
+        ];
+        for (now, most, what) in limits {
+            if let (Some(now), Some(most)) = (now, most)
+                && now >= most
+            {
+                said.push(format!("at its limit of {most} {what}"));
+            }
+        }
+        if self.pending > 0 {
+            said.push(format!("{} wait for a connection", self.pending));
+        }
+        said
+    }
+}
+
+/// What policies refused between two answers of the admin interface, in one line; `None` if
+/// nothing.
+pub fn refusals(before: &[Policy], now: &[Policy], seconds: f64) -> Option<String> {
+    let earlier: BTreeMap<&str, &Policy> = before.iter().map(|it| (it.name.as_str(), it)).collect();
+    let counted = |word: &str, count: fn(&Policy) -> u64| {
+        let rates = now.iter().filter_map(|policy| {
+            // One that began anew counts from nothing.
+            let then = earlier.get(policy.name.as_str()).filter(|it| count(it) <= count(policy));
+            let more = count(policy) - then.map_or(0, |it| count(it));
+            let rate = more as f64 / seconds.max(0.001);
+            (more > 0).then(|| format!("{} {}/s", policy.name, super::table::number(rate)))
+        });
+        let rates: Vec<String> = rates.collect();
+        (!rates.is_empty()).then(|| format!("{word} {}", rates.join(", ")))
+    };
+    let said = [
+        counted("refused by", |it| it.refused),
+        counted("would be refused by", |it| it.would_refuse),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn said(of: Value) -> Vec<String> {
+        clusters(&serde_json::from_value::<Vec<Cluster>>(of).unwrap())
+    }
+
+    #[test]
+    fn a_cluster_that_is_whole_says_nothing() {
+        let whole = json!([{ "name": "shop", "panic": false, "lb_policy": "random",
+            "endpoints": [{ "address": "a:1", "state": "in_use", "ejection": null }],
+            "circuit_breaker": { "connections": 3, "max_connections": 1024, "pending": 0,
+                                 "operations": null, "max_operations": null } }]);
+        assert!(said(whole).is_empty());
+    }
+
+    #[test]
+    fn endpoints_that_are_out_of_use_are_named_with_why() {
+        let out = json!([{ "name": "shop", "endpoints": [
+            { "address": "a:1", "state": "in_use" },
+            { "address": "b:1", "state": "ejected", "ejection": { "seconds_left": 11.4 } },
+            { "address": "c:1", "state": "unhealthy", "last_check": { "words": "refused" } },
+            { "address": "d:1", "state": "drained" },
+        ] }]);
+        let line = "shop: 1 of 4 in use, b:1 ejected 12 s, c:1 unhealthy (refused), 1 more";
+        assert_eq!(said(out), [line]);
+        let none = json!([{ "name": "shop", "endpoints": [] }]);
+        assert_eq!(said(none), ["shop: no endpoint"]);
+    }
+
+    #[test]
+    fn a_cluster_at_a_limit_says_which() {
+        let full = json!([{ "name": "shop", "panic": true,
+            "endpoints": [{ "address": "a:1", "state": "in_use" }],
+            "circuit_breaker": { "connections": 5, "max_connections": 5, "pending": 2,
+                                 "operations": 20, "max_operations": 20 } }]);
+        let line = "shop: PANIC: requests go to all of them, at its limit of 20 operations, at its \
+                    limit of 5 connections, 2 wait for a connection";
+        assert_eq!(said(full), [line]);
+    }
+
+    #[test]
+    fn refusals_are_told_by_policy_and_only_those_of_late() {
+        let policy = |name: &str, refused, would_refuse| Policy {
+            name: name.to_owned(),
+            enabled: true,
+            refused,
+            would_refuse,
+        };
+        let before = [policy("slow", 10, 0), policy("old", 9, 0), policy("try", 0, 1)];
+        let now = [policy("slow", 34, 0), policy("old", 9, 0), policy("try", 0, 2)];
+        let line = refusals(&before, &now, 2.0);
+        assert_eq!(line.as_deref(), Some("refused by slow 12/s; would be refused by try 0.5/s"));
+        assert_eq!(refusals(&now, &now, 2.0), None);
+        // A proxy that began anew.
+        assert_eq!(
+            refusals(&now, &[policy("slow", 3, 0)], 1.0).as_deref(),
+            Some("refused by slow 3.0/s")
+        );
+    }
+}
