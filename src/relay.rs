@@ -11,6 +11,7 @@ mod down;
 mod flow;
 mod goodbye;
 mod hold;
+mod impaired;
 mod limit;
 mod open;
 mod splice;
@@ -214,6 +215,10 @@ impl<C: Codec> Relay<C> {
         {
             return Poll::Ready(close);
         }
+        if let Some(close) = self.cut_after() {
+            return Poll::Ready(close);
+        }
+        self.ripen();
         let (up, down) = loop {
             let up = self.poll_up(cx);
             if let Poll::Ready(Err(close)) = up {
@@ -254,6 +259,9 @@ impl<C: Codec> Relay<C> {
     fn took_bytes(&mut self, way: Way, bytes: usize) {
         self.last_byte = self.now();
         self.door.session().moved(way, bytes, self.last_byte);
+        if self.bent.is_some() {
+            self.impair_read(way, bytes);
+        }
         self.silent = false;
         self.turn = self.turn.saturating_sub(READ);
     }

@@ -264,6 +264,7 @@ fn what_nobody_declared_is_dropped_and_counted() {
 #[test]
 fn a_protocol_declares_what_it_counts() {
     static PROTOCOL: Protocol = Protocol {
+        stream: false,
         name: "chess",
         items: Some(Extra { metric: "tollgate_chess_pieces_total", help: "Pieces." }),
         codes: None,

@@ -2,6 +2,7 @@
 
 mod chance;
 mod delay;
+mod impair;
 
 use super::{
     Bound, Decision, Materials, Policy,
@@ -11,9 +12,10 @@ use crate::{
     config::{Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text},
     series::Key,
 };
+pub use chance::draw;
 use chance::{Chance, Strike, When, any_seed};
-use delay::Delay;
-use operation::{Cut, No, Operation, Place, Reason, Terms};
+use impair::Impairments;
+use operation::{Cut, Impairment, No, Operation, Place, Reason, Spread, Terms};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -24,8 +26,8 @@ use std::{
 };
 
 /// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes
-/// of them: at most one of `refuse`, `close`, `reset` and `truncate`, and `delay` and `throttle`
-/// alone or beside it.
+/// of them: at most one of `refuse`, `close`, `reset`, `truncate`, `close_after` and `reset_after`,
+/// and the others alone or beside it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ delay: 200ms }`")]
 #[schemars(rename = "Fault")]
@@ -59,6 +61,22 @@ pub(crate) struct Settings {
     truncate: Given<Size>,
     /// How many bytes of the operation pass in a second, each way. Default: any.
     throttle: Given<Rate>,
+    /// Of TCP: how much later bytes arrive, drawn anew for each chunk as it comes; written as
+    /// `delay` is. Default: not at all.
+    latency: Option<Located<delay::Written>>,
+    /// Of TCP: bytes arrive in pieces, such as `{ size: 10B, pause: 5ms }`. Default: as they come.
+    slice: Option<Located<impair::SliceSettings>>,
+    /// Of TCP: bytes are taken, and never arrive; neither does the end. Default: no.
+    black_hole: Option<Located<bool>>,
+    /// Of TCP: how much later than the last byte the end arrives. Default: not at all.
+    slow_close: Given<Duration>,
+    /// Of TCP: end the session so long after it was struck. Default: never.
+    close_after: Given<Duration>,
+    /// The same with a reset. Default: never.
+    reset_after: Given<Duration>,
+    /// Which way `latency`, `slice`, `black_hole` and `slow_close` hold: to the `client`, or to
+    /// the `service`. Default: both.
+    to: Option<Located<impair::To>>,
 }
 
 /// What is answered in the service's place.
@@ -108,8 +126,8 @@ fn value<T>(given: Option<Located<T>>) -> Option<T> {
 impl Settings {
     pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let mut one_of = |keys: [(&'static str, bool); 4], hint: &str| {
-            let mut given = keys.into_iter().filter(|(_, given)| *given).map(|(key, _)| key);
+        let mut one_of = |keys: &[(&'static str, bool)], hint: &str| {
+            let mut given = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
             if let (Some(one), Some(two)) = (given.next(), given.next()) {
                 let message = format!("`{one}` and `{two}` exclude each other");
                 mistakes.push(Mistake::new(&[two], message, hint));
@@ -118,25 +136,40 @@ impl Settings {
         let (percent, nth, every) =
             (self.percent.is_some(), self.nth.is_some(), self.every.is_some());
         one_of(
-            [("percent", percent), ("nth", nth), ("every", every), ("", false)],
+            &[("percent", percent), ("nth", nth), ("every", every)],
             "write one of `percent`, `nth` and `every`",
         );
         let (refuse, close) = (self.refuse.is_some(), self.close.is_some());
         let (reset, truncate) = (self.reset.is_some(), self.truncate.is_some());
-        one_of(
-            [("refuse", refuse), ("close", close), ("reset", reset), ("truncate", truncate)],
-            "write a policy for each",
-        );
+        let (close_after, reset_after) = (self.close_after.is_some(), self.reset_after.is_some());
+        let ends = [
+            ("refuse", refuse),
+            ("close", close),
+            ("reset", reset),
+            ("truncate", truncate),
+            ("close_after", close_after),
+            ("reset_after", reset_after),
+        ];
+        one_of(&ends, "write a policy for each");
         if refuse && self.throttle.is_some() {
             let message = "a refused operation has no bytes to throttle";
             mistakes.push(Mistake::new(&["throttle"], message, "leave one of the two out"));
         }
-        let some = refuse || close || reset || truncate;
-        if !some && self.delay.is_none() && self.throttle.is_none() {
-            let hint = "write one of delay, refuse, close, reset, truncate, throttle";
+        let keys = impair::Keys {
+            latency: self.latency,
+            slice: self.slice,
+            black_hole: self.black_hole,
+            slow_close: self.slow_close,
+            to: self.to,
+        };
+        let impairments = keys.check(&mut mistakes);
+        let some = ends.iter().any(|(_, given)| *given) || !impairments.is_none();
+        if !some && self.delay.is_none() && self.throttle.is_none() && mistakes.is_empty() {
+            let hint = "write one of delay, refuse, close, reset, truncate, throttle; of TCP also \
+                        latency, slice, black_hole, slow_close, close_after, reset_after";
             mistakes.push(Mistake::new(&[], "this breaks nothing", hint));
         }
-        let delay = match value(self.delay).map(delay::Written::check).transpose() {
+        let delay = match value(self.delay).map(|delay| delay.check("delay")).transpose() {
             Ok(delay) => delay,
             Err(mistake) => {
                 mistakes.push(mistake);
@@ -157,12 +190,17 @@ impl Settings {
         let reset = value(self.reset).map(|at| Cut { place: at.place(), reset: true });
         let truncate =
             value(self.truncate).map(|size| Cut { place: Place::Reply(size.0.0), reset: false });
+        let after = |time: Given<Duration>, reset| {
+            value(time).map(|time| Cut { place: Place::After(time.0), reset })
+        };
+        let after = after(self.close_after, false).or(after(self.reset_after, true));
         Ok(Arc::new(Fault {
             chance: Arc::new(Chance::new(when, seed, times)),
             lasts: value(self.lasts).map(|lasts| lasts.0),
             delay,
             refuse: value(self.refuse).map(RefuseSettings::check),
-            cut: close.or(reset).or(truncate),
+            cut: close.or(reset).or(truncate).or(after),
+            impairments,
             throttle: value(self.throttle).map(|rate| rate.0),
         }))
     }
@@ -183,9 +221,10 @@ impl RefuseSettings {
 struct Fault {
     chance: Arc<Chance>,
     lasts: Option<Duration>,
-    delay: Option<Delay>,
+    delay: Option<Spread>,
     refuse: Option<Refuse>,
     cut: Option<Cut>,
+    impairments: Impairments,
     throttle: Option<Rate>,
 }
 
@@ -233,6 +272,11 @@ impl Action for Fault {
         false
     }
 
+    fn is_for_streams(&self) -> bool {
+        let after = self.cut.is_some_and(|cut| matches!(cut.place, Place::After(_)));
+        after || !self.impairments.is_none()
+    }
+
     fn lasts(&self) -> Option<Duration> {
         self.lasts
     }
@@ -244,6 +288,7 @@ impl Action for Fault {
             delay: self.delay.clone(),
             no: self.refuse.as_ref().map(|refuse| refuse.no(&rule.name)),
             cut: self.cut,
+            impairments: self.impairments.ways(),
             pace: pace.map(|pace| NonZeroU64::new(pace).unwrap_or(NonZeroU64::MIN)),
         })))
     }
@@ -262,7 +307,7 @@ impl Action for Fault {
             json["for"] = duration_text(lasts).into();
         }
         if let Some(delay) = &self.delay {
-            json["delay"] = delay.to_json();
+            json["delay"] = delay::to_json(delay);
         }
         if let Some(refuse) = &self.refuse {
             json["refuse"] = refuse.to_json();
@@ -274,11 +319,14 @@ impl Action for Fault {
                 Place::Reply(0) => json[key] = "reply".into(),
                 Place::Reply(n) => json["truncate"] = Size(n).text().into(),
                 Place::End => json[key] = "end".into(),
+                Place::After(time) if reset => json["reset_after"] = duration_text(time).into(),
+                Place::After(time) => json["close_after"] = duration_text(time).into(),
             }
         }
         if let Some(rate) = self.throttle {
             json["throttle"] = rate.bytes_text().into();
         }
+        self.impairments.show(&mut json);
         json
     }
 }
@@ -286,9 +334,10 @@ impl Action for Fault {
 /// What one worker injects.
 struct Injected {
     chance: Arc<Chance>,
-    delay: Option<Delay>,
+    delay: Option<Spread>,
     no: Option<No>,
     cut: Option<Cut>,
+    impairments: [Impairment; 2],
     pace: Option<NonZeroU64>,
 }
 
@@ -311,7 +360,7 @@ impl Bound for Injection {
     }
 
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        let Injected { chance, delay, no, cut, pace } = &*self.0;
+        let Injected { chance, delay, no, cut, impairments, pace } = &*self.0;
         let Some(Strike { draw }) = chance.next() else { return Decision::Admit };
         let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.at(draw));
         match no.clone() {
@@ -321,7 +370,9 @@ impl Bound for Injection {
                 Decision::Refuse(no)
             })),
             None => {
-                let terms = Terms { delay, cut: *cut, pace: *pace, ..Terms::default() };
+                let (cut, pace, mut impairments) = (*cut, *pace, impairments.clone());
+                impairments.iter_mut().for_each(|way| way.seed = draw.to_bits());
+                let terms = Terms { delay, cut, pace, impairments, ..Terms::default() };
                 Decision::Bend(Rc::new(terms))
             }
         }

@@ -118,6 +118,12 @@ pub trait Action: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it asks what can be asked only of an operation that is the connection itself
+    /// ([`operation::Protocol::stream`]).
+    fn is_for_streams(&self) -> bool {
+        false
+    }
+
     /// The attribute that it can't do without, if there is one: of who has none it believes the
     /// worst, so that a config in which it may meet such operations is a mistake.
     fn judges_by(&self) -> Option<&'static str> {

@@ -2,6 +2,7 @@
 
 use super::{
     Relay,
+    impaired::Impaired,
     open::{End, Facts, Open},
 };
 use crate::{
@@ -27,6 +28,10 @@ pub(super) struct Bent {
     pub(super) reset: bool,
     /// The client has been told of the end.
     pub(super) goodbye: Option<Close>,
+    /// When a stream is cut, and how.
+    cut_at: Option<(Instant, Cut)>,
+    /// What is done to a stream's bytes, by way.
+    pub(super) impaired: [Option<Box<Impaired>>; 2],
     /// What holds of a stream since policies changed while it was open.
     revised: Option<Changed>,
 }
@@ -86,6 +91,31 @@ impl<C: Codec> Relay<C> {
             let bucket = || Bucket::even(rate.get(), now);
             bent.pace = Some(Pace { rate, buckets: [bucket(), bucket()] });
         }
+        let after = terms.cut.and_then(|cut| match cut.place {
+            Place::After(time) => Some((now + time, cut)),
+            _ => None,
+        });
+        // One that counts already goes on to.
+        if bent.cut_at.map(|(_, cut)| cut) != after.map(|(_, cut)| cut) {
+            bent.cut_at = after;
+        }
+        self.impair(&terms.impairments);
+    }
+
+    /// When a stream is cut that is to be.
+    pub(super) fn cut_at(&self) -> Option<Instant> {
+        Some(self.bent.as_ref()?.cut_at?.0)
+    }
+
+    /// Why a stream ends now whose time is over.
+    pub(super) fn cut_after(&mut self) -> Option<Close> {
+        let at = self.cut_at()?;
+        if at > self.now() {
+            return None;
+        }
+        let bent = self.bent.as_mut()?;
+        bent.reset |= bent.cut_at?.1.reset;
+        Some(Close::Injected)
     }
 
     /// Takes up policies that came into force, or went, while the connection was open. Of messages
@@ -199,6 +229,9 @@ impl<C: Codec> Relay<C> {
         if let Some(pace) = bent.pace.as_ref().filter(|_| self.is_paced(way)) {
             room = room.min(pace.buckets[way as usize].most());
         }
+        if let Some(impaired) = self.impaired(way) {
+            room = room.min(impaired.room());
+        }
         match way {
             Way::Up => room,
             Way::Down => self.left_of_reply().map_or(room, |(left, _)| room.min(left)),
@@ -239,6 +272,9 @@ impl<C: Codec> Relay<C> {
         let mut until = self.door.passed(way, bytes, now, slot);
         if let Some(pace) = bent.pace.as_ref().filter(|_| paced) {
             until = until.max(pace.buckets[way as usize].passed(bytes, now));
+        }
+        if let Some(impaired) = &mut bent.impaired[way as usize] {
+            until = until.max(impaired.passed(bytes, now));
         }
         bent.held[way as usize] = until;
     }

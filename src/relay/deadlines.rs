@@ -98,6 +98,15 @@ impl<C: Codec> Relay<C> {
         if let Some(until) = self.wait_until {
             sooner(until, None);
         }
+        // What is due already waits for something else.
+        let now = self.now;
+        let impaired = [Way::Up, Way::Down].map(|way| self.impaired(way)?.next());
+        for at in impaired.into_iter().flatten().filter(|at| now.is_none_or(|now| *at > now)) {
+            sooner(at, None);
+        }
+        if let Some(at) = self.cut_at() {
+            sooner(at, None);
+        }
         if let Some(at) = self.count_at {
             sooner(at, None);
         }

@@ -28,12 +28,16 @@ impl<C: Codec> Relay<C> {
             if self.is_held(Way::Down) {
                 return Poll::Pending;
             }
+            self.sinks(Way::Down);
             let wanted = self.examine_replies()?;
             if self.down.is_ready() || self.is_cut() {
                 continue;
             }
             if self.turn == 0 {
                 return self.give_way(cx);
+            }
+            if self.down.eof && self.keeps_end(Way::Down) {
+                return Poll::Pending;
             }
             if self.down.eof {
                 self.cut_stream();
@@ -51,13 +55,20 @@ impl<C: Codec> Relay<C> {
                 self.down.shut = true;
                 return Poll::Ready(Ok(()));
             }
+            if self.is_full(Way::Down) {
+                return Poll::Pending;
+            }
             let (buffers, room) = (&self.worker.buffers, self.room(Way::Down));
             match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
                 Ok(0) => {
                     self.down.eof = true;
                     self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Server);
-                    self.down.pass_rest();
+                    self.pass_rest(Way::Down);
+                    if self.up.eof && !self.up.shut {
+                        // Its end may have waited for this one.
+                        cx.waker().wake_by_ref();
+                    }
                 }
                 Ok(n) => self.took_bytes(Way::Down, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Server, &error))),

@@ -63,6 +63,7 @@ impl<C: Codec> Relay<C> {
                 self.swap_request(len, &with);
                 continue;
             }
+            self.sinks(Way::Up);
             let wanted = match self.examine_requests()? {
                 Need::Bytes(n) => n,
                 Need::Flush | Need::More => continue,
@@ -74,7 +75,13 @@ impl<C: Codec> Relay<C> {
                 return self.give_way(cx);
             }
             if self.up.eof {
+                if self.keeps_end(Way::Up) {
+                    return Poll::Pending;
+                }
                 return self.end_up(cx);
+            }
+            if self.is_full(Way::Up) {
+                return Poll::Pending;
             }
             let (buffers, room) = (&self.worker.buffers, self.room(Way::Up));
             match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
@@ -82,7 +89,7 @@ impl<C: Codec> Relay<C> {
                     self.up.eof = true;
                     self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Client);
-                    self.up.pass_rest();
+                    self.pass_rest(Way::Up);
                 }
                 Ok(n) => self.took_bytes(Way::Up, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Client, &error))),

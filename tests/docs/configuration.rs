@@ -65,6 +65,7 @@ const MAPS: &[(&str, &str)] = &[
     ("Fault", "`policies.fault`"),
     ("Delay", "`policies.fault.delay`"),
     ("FaultRefusal", "`policies.fault.refuse`"),
+    ("FaultSlice", "`policies.fault.slice`"),
     ("AccessLog", "`access_log`"),
     ("EventLog", "`event_log`"),
 ];

@@ -165,6 +165,21 @@ fn a_client_of_http_1_0_is_promised_no_connection_that_an_answer_ends() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_no_whole_answer_to_a_client_of_http_1_0() {
+    let upstream = Upstream::start();
+    let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
+    let mut client = End::connect(at(&tollgate));
+    client.send(b"GET / HTTP/1.0\r\n\r\n");
+    let mut service = upstream.accept();
+    service.head();
+    service.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    client.head();
+    client.expect(b"half");
+    service.reset();
+    assert!(client.breaks().is_empty());
+}
+
+#[test]
 fn an_answer_to_a_request_that_is_not_read_to_its_end_says_that_the_connection_closes() {
     let refusing = |asked: &[u8], service: &Service| {
         let tollgate = routed(

@@ -257,7 +257,7 @@ impl Watched {
     fn left(&self) -> Option<u64> {
         match self.cut?.place {
             Place::Reply(most) => Some(most.saturating_sub(self.passed)),
-            Place::Request | Place::End => None,
+            Place::Request | Place::End | Place::After(_) => None,
         }
     }
 

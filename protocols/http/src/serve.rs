@@ -180,6 +180,12 @@ async fn serve(
         }
         Ended::Itself(result) => {
             whole = result.is_ok();
+            if result.as_ref().is_err_and(hyper::Error::is_user)
+                && visit.close.get() == Close::ClientReset
+            {
+                // An answer broke off. To a client of HTTP/1.0 an end in good order is its end.
+                visit.notes.reset.set(true);
+            }
             told(&visit, &watch, result)
         }
     };

@@ -65,6 +65,7 @@ pub struct Mongo {
 
 impl Codec for Mongo {
     const PROTOCOL: Protocol = Protocol {
+        stream: false,
         name: "mongo",
         items: Some(Extra {
             metric: "tollgate_mongo_documents_total",

@@ -24,4 +24,4 @@ pub use gate::{Answer, Decision, Gate, Ledger, Manner, No, Question, Settlement,
 pub use operation::{Attributes, Extra, OTHER_RESOURCES, Operation, Protocol};
 pub use outcome::{Close, Outcome, Reason, Refusal};
 pub use probe::{Judgement, Probe};
-pub use terms::{Cut, Limit, Place, Terms};
+pub use terms::{Cut, Impairment, Limit, Place, Slice, Spread, Terms};

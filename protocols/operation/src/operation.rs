@@ -91,6 +91,8 @@ pub struct Protocol {
     pub shapes: Option<Extra>,
     /// The name in an access-log line of what `items` counts: `documents`.
     pub item: &'static str,
+    /// Its operation is the connection itself: a stream of bytes.
+    pub stream: bool,
     /// Every attribute that its codec knows, for who matches by them. One that ends in a dot
     /// stands for all that begin so: `header.`.
     pub attributes: &'static [&'static str],
@@ -116,6 +118,7 @@ impl Protocol {
     pub const fn plain(name: &'static str) -> Self {
         Self {
             name,
+            stream: false,
             items: None,
             codes: None,
             shapes: None,

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 /// The terms on which an operation goes on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     /// How long it waits before it goes on.
     pub delay: Duration,
@@ -15,12 +15,19 @@ pub struct Terms {
     pub cut: Option<Cut>,
     /// How many bytes of it pass in a second, each way.
     pub pace: Option<NonZeroU64>,
+    /// What becomes of the bytes of a stream, to the service and to the client. Of a protocol that
+    /// is [no stream](crate::Protocol::stream) none is asked.
+    pub impairments: [Impairment; 2],
 }
 
 impl Terms {
     /// Whether they change nothing as long as the service answers in time.
     pub fn is_only_limit(&self) -> bool {
-        self.delay.is_zero() && !self.waited && self.cut.is_none() && self.pace.is_none()
+        self.delay.is_zero()
+            && !self.waited
+            && self.cut.is_none()
+            && self.pace.is_none()
+            && self.impairments.iter().all(Impairment::is_none)
     }
 
     /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
@@ -37,10 +44,73 @@ impl Terms {
             self.limit.clone_from(&other.limit);
         }
         self.cut = self.cut.or(other.cut);
+        let ways = self.impairments.iter_mut().zip(&other.impairments);
+        ways.for_each(|(way, other)| way.join(other));
         self.pace = match (self.pace, other.pace) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
+    }
+}
+
+/// What becomes of a stream's bytes on one way: what a bad network does to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Impairment {
+    /// How much later bytes arrive than they would, drawn anew for each chunk.
+    pub latency: Option<Rc<Spread>>,
+    /// What that is drawn by: the same seed draws the same again.
+    pub seed: u64,
+    /// In which pieces they arrive.
+    pub slice: Option<Slice>,
+    /// None arrives, nor does the end.
+    pub black_hole: bool,
+    /// How much later than the last byte the end arrives.
+    pub slow_close: Duration,
+}
+
+impl Impairment {
+    /// Whether bytes pass as they come.
+    pub fn is_none(&self) -> bool {
+        *self == Self { seed: self.seed, ..Self::default() }
+    }
+
+    fn join(&mut self, other: &Impairment) {
+        if self.latency.is_none() {
+            (self.latency, self.seed) = (other.latency.clone(), other.seed);
+        }
+        self.slice = self.slice.or(other.slice);
+        self.black_hole |= other.black_hole;
+        self.slow_close = self.slow_close.max(other.slow_close);
+    }
+}
+
+/// The pieces that bytes arrive in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// How long a piece is at most, in bytes.
+    pub size: u64,
+    /// How long the next one waits.
+    pub pause: Duration,
+}
+
+/// Delays that are drawn: shares of all, from 0 to 1, and the longest delay of each. In between,
+/// delays grow evenly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread(pub Vec<(f64, Duration)>);
+
+impl Spread {
+    /// The delay for a number from 0 up to 1.
+    pub fn at(&self, draw: f64) -> Duration {
+        let mut before: Option<(f64, Duration)> = None;
+        for (share, duration) in &self.0 {
+            if *share >= draw {
+                let Some((from, shorter)) = before else { return *duration };
+                let part = (draw - from) / (share - from);
+                return shorter + (*duration - shorter).mul_f64(part.clamp(0.0, 1.0));
+            }
+            before = Some((*share, *duration));
+        }
+        before.map_or(Duration::ZERO, |(_, longest)| longest)
     }
 }
 
@@ -74,6 +144,8 @@ pub enum Place {
     Reply(u64),
     /// When the whole reply has passed.
     End,
+    /// So long after it went on, whatever has passed by then. Asked of a stream alone.
+    After(Duration),
 }
 
 #[cfg(test)]
@@ -95,6 +167,7 @@ mod tests {
             limit: limit(5),
             cut: cut(Place::End),
             pace: None,
+            impairments: Default::default(),
         };
         terms.join(&Terms {
             delay: delay(20),
@@ -102,6 +175,7 @@ mod tests {
             limit: limit(3),
             cut: cut(Place::Request),
             pace: pace(10),
+            impairments: Default::default(),
         });
         terms.join(&Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
         let all = Terms {
@@ -110,6 +184,7 @@ mod tests {
             limit: limit(3),
             cut: cut(Place::End),
             pace: pace(10),
+            impairments: Default::default(),
         };
         assert_eq!(terms, all);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Tcp;
 
 impl Codec for Tcp {
-    const PROTOCOL: Protocol = Protocol::plain("tcp");
+    const PROTOCOL: Protocol = Protocol { stream: true, ..Protocol::plain("tcp") };
 
     type Shared = ();
 

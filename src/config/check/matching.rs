@@ -198,6 +198,23 @@ impl Policies<'_> {
         self.report.add(self.place(&[kind]), message, hint);
     }
 
+    /// A policy that changes how a stream's bytes pass must not meet a protocol that has messages.
+    pub(super) fn can_stream(&mut self, action: &dyn Action, made: &Match) {
+        if !action.is_for_streams() {
+            return;
+        }
+        let other = self.scope.listeners().iter().find_map(|listener| {
+            let protocol = listener.protocol.filter(|it| !it.stream && reaches(made, listener))?;
+            Some(format!("the listener `{}` ({})", listener.name, protocol.name))
+        });
+        let Some(other) = other else { return };
+        let streams: Vec<_> =
+            protocols::all().into_iter().filter(|it| it.stream).map(|it| it.name).collect();
+        let message = format!("this is for streams of bytes, and {other} has messages");
+        let hint = format!("match streams alone: `match: {{ protocol: {} }}`", streams.join(", "));
+        self.report.add(self.place(&[action.kind()]), message, hint);
+    }
+
     /// A policy that can never apply is a mistake: whoever wrote it believes to be guarded.
     pub(super) fn reaches_a_listener(&mut self, at: At, made: &Match) {
         let listeners = self.scope.listeners();

@@ -84,6 +84,7 @@ impl<'a> Policies<'a> {
         };
         let (matching, action) = (matching.unwrap_or_default(), action?);
         self.can_judge(&*action, &matching);
+        self.can_stream(&*action, &matching);
         let source = self.tree.descend(&self.path).map(Source::of).unwrap_or_default();
         Some(Rule {
             name: name?,

@@ -67,7 +67,7 @@ pub(super) fn any_seed() -> u64 {
 }
 
 /// The number of this `stream` for an operation: 0 up to 1, evenly spread.
-fn draw(seed: u64, number: u64, stream: u64) -> f64 {
+pub fn draw(seed: u64, number: u64, stream: u64) -> f64 {
     let bits = mix(mix(mix(seed) ^ number) ^ stream);
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -2,6 +2,7 @@
 //! somebody has measured it.
 
 use crate::config::{FromText, Given, Mistake, duration_text, told};
+use operation::Spread;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
@@ -52,15 +53,11 @@ pub(crate) struct Keys {
 const KEYS: &[&str] =
     &["min", "max", "p0", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p100"];
 
-/// A delay that is drawn for each operation: shares of all, from 0 to 1, and the longest delay of
-/// each. In between, delays grow evenly.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Delay(Vec<(f64, Duration)>);
-
 impl Written {
-    pub(super) fn check(self) -> Result<Delay, Mistake> {
+    /// The delays, which are written under this key.
+    pub(super) fn check(self, at: &'static str) -> Result<Spread, Mistake> {
         let keys = match self {
-            Written::Fixed(duration) => return Ok(Delay(vec![(1.0, duration)])),
+            Written::Fixed(duration) => return Ok(Spread(vec![(1.0, duration)])),
             Written::Spread(keys) => keys,
         };
         let given = |given: &Given<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
@@ -84,7 +81,7 @@ impl Written {
             _ => {
                 let hint = "write `{ min: 10ms, max: 50ms }`, or `{ p50: 10ms, p99: 200ms }`";
                 let message = "this is no range and no table of quantiles";
-                return Err(Mistake::new(&["delay"], message, hint));
+                return Err(Mistake::new(&[at], message, hint));
             }
         };
         let mut points: Vec<(f64, Duration)> = Vec::new();
@@ -93,46 +90,30 @@ impl Written {
             let Some(duration) = given(duration) else { continue };
             if points.last().is_some_and(|(_, before)| *before > duration) {
                 let message = format!("`{key}` is shorter than what comes before it");
-                return Err(Mistake::new(&["delay", key], message, "durations must not fall"));
+                return Err(Mistake::new(&[at, key], message, "durations must not fall"));
             }
             points.push((share, duration));
         }
         if points.first().is_some_and(|(share, _)| *share > 0.0) {
             points.insert(0, (0.0, Duration::ZERO));
         }
-        Ok(Delay(points))
+        Ok(Spread(points))
     }
 }
 
-impl Delay {
-    /// The delay for a number from 0 up to 1.
-    pub(super) fn at(&self, draw: f64) -> Duration {
-        let mut before: Option<(f64, Duration)> = None;
-        for (share, duration) in &self.0 {
-            if *share >= draw {
-                let Some((from, shorter)) = before else { return *duration };
-                let part = (draw - from) / (share - from);
-                return shorter + (*duration - shorter).mul_f64(part.clamp(0.0, 1.0));
-            }
-            before = Some((*share, *duration));
+/// Delays as a config would have them.
+pub(super) fn to_json(delays: &Spread) -> serde_json::Value {
+    match delays.0.as_slice() {
+        [(_, fixed)] => duration_text(*fixed).into(),
+        [(0.0, min), (1.0, max)] if !min.is_zero() => {
+            serde_json::json!({ "min": duration_text(*min), "max": duration_text(*max) })
         }
-        before.map_or(Duration::ZERO, |(_, longest)| longest)
-    }
-
-    /// As a config would have it.
-    pub(super) fn to_json(&self) -> serde_json::Value {
-        match self.0.as_slice() {
-            [(_, fixed)] => duration_text(*fixed).into(),
-            [(0.0, min), (1.0, max)] if !min.is_zero() => {
-                serde_json::json!({ "min": duration_text(*min), "max": duration_text(*max) })
-            }
-            points => {
-                let points = points.iter().filter(|(_, duration)| !duration.is_zero());
-                let key = |share: f64| format!("p{}", (share * 1000.0).round() / 10.0);
-                points
-                    .map(|(share, it)| (key(*share), serde_json::Value::from(duration_text(*it))))
-                    .collect()
-            }
+        points => {
+            let points = points.iter().filter(|(_, duration)| !duration.is_zero());
+            let key = |share: f64| format!("p{}", (share * 1000.0).round() / 10.0);
+            points
+                .map(|(share, it)| (key(*share), serde_json::Value::from(duration_text(*it))))
+                .collect()
         }
     }
 }
@@ -179,16 +160,16 @@ impl JsonSchema for Written {
 mod tests {
     use super::*;
 
-    fn millis(points: &[(f64, u64)]) -> Delay {
-        Delay(points.iter().map(|(share, it)| (*share, Duration::from_millis(*it))).collect())
+    fn millis(points: &[(f64, u64)]) -> Spread {
+        Spread(points.iter().map(|(share, it)| (*share, Duration::from_millis(*it))).collect())
     }
 
     #[test]
     fn a_fixed_delay_is_always_the_same() {
-        let delay = Written::Fixed(Duration::from_millis(200)).check().unwrap();
+        let delay = Written::Fixed(Duration::from_millis(200)).check("delay").unwrap();
         assert_eq!(delay.at(0.0), Duration::from_millis(200));
         assert_eq!(delay.at(0.999_999), Duration::from_millis(200));
-        assert_eq!(delay.to_json(), "200ms");
+        assert_eq!(to_json(&delay), "200ms");
     }
 
     #[test]
@@ -201,6 +182,6 @@ mod tests {
         assert_eq!(delay.at(0.7), Duration::from_millis(30));
         assert_eq!(delay.at(0.999), Duration::from_millis(500));
         let json = serde_json::json!({ "p50": "10ms", "p90": "50ms", "p99": "500ms" });
-        assert_eq!(delay.to_json(), json);
+        assert_eq!(to_json(&delay), json);
     }
 }

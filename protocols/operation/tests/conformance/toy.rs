@@ -164,6 +164,7 @@ impl Toy {
 impl Codec for Toy {
     const PROTOCOL: Protocol = Protocol {
         name: "toy",
+        stream: false,
         items: None,
         codes: None,
         shapes: None,

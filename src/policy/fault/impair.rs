@@ -1,0 +1,124 @@
+//! What a bad network does to a TCP session: latency, pieces, a black hole, an end that comes late.
+
+use super::{delay, value};
+use crate::config::{Given, Located, Mistake, Size, duration_text, given};
+use operation::{Impairment, Slice, Spread};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{rc::Rc, time::Duration};
+
+/// Pieces that bytes arrive in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "keys and values, such as `{ size: 10B, pause: 5ms }`"
+)]
+#[schemars(rename = "FaultSlice")]
+pub(crate) struct SliceSettings {
+    /// How long a piece is at most. Required.
+    size: Given<Size>,
+    /// How long the next one waits. Default: `1ms`.
+    pause: Given<Duration>,
+}
+
+/// Whom bytes go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "`client` or `service`")]
+#[schemars(inline)]
+pub(super) enum To {
+    Client,
+    Service,
+}
+
+/// The keys of a fault that are about this, as they are written.
+pub(super) struct Keys {
+    pub(super) latency: Option<Located<delay::Written>>,
+    pub(super) slice: Option<Located<SliceSettings>>,
+    pub(super) black_hole: Option<Located<bool>>,
+    pub(super) slow_close: Given<Duration>,
+    pub(super) to: Option<Located<To>>,
+}
+
+/// What is asked of a session's bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Impairments {
+    latency: Option<Spread>,
+    slice: Option<Slice>,
+    black_hole: bool,
+    slow_close: Option<Duration>,
+    to: Option<To>,
+}
+
+impl Keys {
+    pub(super) fn check(self, mistakes: &mut Vec<Mistake>) -> Impairments {
+        let latency = value(self.latency).map(|written| written.check("latency")).transpose();
+        let latency = latency.unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            None
+        });
+        let slice = value(self.slice).map(|slice| {
+            if slice.size.is_none() {
+                let hint = "write how long a piece is: `slice: { size: 10B, pause: 5ms }`";
+                mistakes.push(Mistake::new(&["slice"], "the key `size` is missing", hint));
+            }
+            let pause = given(slice.pause).unwrap_or(Duration::from_millis(1));
+            Slice { size: given(slice.size).map_or(1, |size| size.0.max(1)), pause }
+        });
+        let impairments = Impairments {
+            latency,
+            slice,
+            black_hole: value(self.black_hole).unwrap_or_default(),
+            slow_close: given(self.slow_close),
+            to: None,
+        };
+        let to = value(self.to);
+        if to.is_some() && impairments.is_none() {
+            let hint = "it is for latency, slice, black_hole and slow_close: leave it out";
+            mistakes.push(Mistake::new(&["to"], "nothing here has a direction", hint));
+        }
+        Impairments { to, ..impairments }
+    }
+}
+
+impl Impairments {
+    /// Whether nothing is asked.
+    pub(super) fn is_none(&self) -> bool {
+        Self { to: None, ..self.clone() } == Self::default()
+    }
+
+    /// What becomes of bytes to the service, and to the client.
+    pub(super) fn ways(&self) -> [Impairment; 2] {
+        let way = Impairment {
+            latency: self.latency.clone().map(Rc::new),
+            seed: 0,
+            slice: self.slice,
+            black_hole: self.black_hole,
+            slow_close: self.slow_close.unwrap_or_default(),
+        };
+        [To::Service, To::Client].map(|to| match self.to {
+            Some(only) if only != to => Impairment::default(),
+            _ => way.clone(),
+        })
+    }
+
+    /// Adds the keys as a config would have them.
+    pub(super) fn show(&self, json: &mut serde_json::Value) {
+        if let Some(latency) = &self.latency {
+            json["latency"] = delay::to_json(latency);
+        }
+        if let Some(Slice { size, pause }) = self.slice {
+            json["slice"] =
+                serde_json::json!({ "size": Size(size).text(), "pause": duration_text(pause) });
+        }
+        if self.black_hole {
+            json["black_hole"] = true.into();
+        }
+        if let Some(slow_close) = self.slow_close {
+            json["slow_close"] = duration_text(slow_close).into();
+        }
+        if let Some(to) = self.to {
+            json["to"] = serde_json::json!(to);
+        }
+    }
+}
