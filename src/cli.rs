@@ -38,21 +38,22 @@ struct Arguments {
 enum Command {
     /// Run the proxy that a config file describes.
     Run {
-        /// The config file.
+        /// The config file, or `-` for stdin.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
     },
     /// Check a config file: `ok`, perhaps with hints, or every problem with its place. Touches no
     /// network.
     Check {
-        /// The config file.
+        /// The config file, or `-` for stdin.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
         /// How problems and explanations are told.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
-        /// Tell which policies would apply to an operation, and which key of the others says no:
-        /// 'mongo find shop.users app=reports peer=10.0.0.7 listener=db', 'http GET cart header.x-team=a'.
+        /// Tell which route takes a request, which policies would apply to an operation, and which
+        /// key of the others says no: 'http GET http://shop.example/cart/7 x-team=blue',
+        /// 'grpc /shop.v1.Cart/Add', 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'.
         #[arg(long, value_name = "OPERATION")]
         explain: Option<String>,
     },

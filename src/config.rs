@@ -8,6 +8,7 @@ pub mod plan;
 
 mod address;
 mod check;
+mod circles;
 mod decode;
 mod file;
 mod hints;
@@ -49,13 +50,20 @@ pub const ADMIN: &str = "127.0.0.1:9901";
 /// Files beyond this many bytes are refused unread.
 const MAX_FILE: usize = 4 << 20;
 
-/// Reads and checks the file at `path`. Touches no network.
+/// What stands for stdin where a file is named.
+const STDIN: &str = "-";
+
+/// Reads and checks the file at `path`, or what comes by stdin if that is `-`. Touches no network.
 pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     let path = path.as_ref();
-    let name = path.display().to_string();
+    let stdin = path == Path::new(STDIN);
+    let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
     let mut bytes = Vec::new();
-    let read = values::open_regular(path)
-        .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
+    let most = MAX_FILE as u64 + 1;
+    let read = match stdin {
+        true => std::io::stdin().lock().take(most).read_to_end(&mut bytes),
+        false => values::open_regular(path).and_then(|it| it.take(most).read_to_end(&mut bytes)),
+    };
     if let Err(error) = read {
         let hint = "name a regular file that can be read: -c FILE";
         return Err(Problems::one(&name, format!("can't read this file: {error}"), hint));
@@ -106,7 +114,7 @@ pub fn for_proxy(
         ("clusters", Node::map([("upstream", cluster)])),
         ("access_log", Node::map([])),
     ]);
-    plan(Report::new("command line", ""), &tree)
+    plan(Report::new("command line", ""), tree)
 }
 
 /// The JSON Schema (2020-12) of the config file, for editors.
@@ -126,7 +134,7 @@ const EMPTY: &str = "a config has at least `listeners` and `clusters`";
 fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
     let text = text_of(name, bytes)?;
     let (report, tree) = read(name, text, EMPTY)?;
-    plan(report, &tree)
+    plan(report, tree)
 }
 
 /// The text of a file, if it is text, and not too much of it.
@@ -172,11 +180,12 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Pro
     value.filter(|_| report.is_empty()).ok_or_else(|| report.finish())
 }
 
-fn plan(report: Report, tree: &Node) -> Result<Plan, Problems> {
+fn plan(report: Report, tree: Node) -> Result<Plan, Problems> {
+    let tree = tree.without_own();
     let report = RefCell::new(report);
-    let file = decode::decode(tree, &report);
+    let file = decode::decode(&tree, &report);
     let mut report = report.into_inner();
-    let plan = file.and_then(|file| check::check(file, tree, &mut report));
+    let plan = file.and_then(|file| check::check(file, &tree, &mut report));
     match plan {
         Some(plan) if report.is_empty() => Ok(plan),
         _ => Err(report.finish()),

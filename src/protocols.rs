@@ -3,6 +3,7 @@
 mod fits;
 mod names;
 mod probe;
+mod routed;
 mod server;
 mod written;
 
@@ -16,10 +17,12 @@ pub(crate) use names::no_operation;
 use operation::{Close, Codec, Manner, Refusal};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
+pub(crate) use routed::{Routed, has_targets, question, routed};
 pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
+pub(crate) use web::dry::Nowhere;
 pub(crate) use written::{NAMES, Written};
 
 /// What a listener's clients speak, with what all its connections share.
@@ -64,6 +67,28 @@ impl Protocol {
             Protocol::Grpc(listener) => listener.grpc.routes(),
         };
         Some(routes.iter().map(|route| (*route.name).into()).collect())
+    }
+
+    /// What to do where several servers stand behind one listener, if what a client did before holds
+    /// it to the server that did it.
+    pub fn several_servers(&self) -> Option<&'static str> {
+        match self {
+            Protocol::Mongo(_) => Some(
+                "clients that take them for one lose their cursors, sessions and the primary: give each \
+                 member of a replica set a listener of its own (`members`), or let only the primary \
+                 count as healthy (`probe: { mongo: { writable: true } }`); before several mongos write \
+                 `lb_policy: maglev`. See docs/mongodb.md",
+            ),
+            Protocol::Tcp(_) | Protocol::Http(_) | Protocol::Grpc(_) => None,
+        }
+    }
+
+    /// The members of a replica set that it tells clients to dial elsewhere.
+    pub fn members(&self) -> Vec<String> {
+        match self {
+            Protocol::Mongo(listener) => listener.settings.members.keys().cloned().collect(),
+            Protocol::Tcp(_) | Protocol::Http(_) | Protocol::Grpc(_) => Vec::new(),
+        }
     }
 
     /// Its settings as a config would have them.

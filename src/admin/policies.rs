@@ -85,7 +85,7 @@ fn unknown(view: &View, name: &str) -> Response {
         names => format!("there is {}", names.join(", ")),
     };
     let hint = "to add one, write its `match` (`{}` for everything) and what it does";
-    let text = json!({ "error": format!("there is no policy `{name}`; {known}"), "hint": hint });
+    let text = json!({ "error": values::hide(&format!("there is no policy `{name}`; {known}")), "hint": hint });
     (StatusCode::NOT_FOUND, Json(text)).into_response()
 }
 

@@ -1,5 +1,5 @@
-//! `tollgate check --explain`: which policies would apply to an operation, and which key of the
-//! others says no.
+//! `tollgate check --explain`: which route takes a request, which policies would apply to an
+//! operation, and which key of the others says no.
 
 use crate::{
     config::{
@@ -11,20 +11,24 @@ use crate::{
         Rule,
         matching::{Explained, Known, Objection},
     },
-    protocols,
+    protocols::{self, Nowhere, Routed},
 };
 use operation::{Attributes, Fact, OTHER_RESOURCES, Operation, Protocol};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Write, net::IpAddr};
 
 /// What a question looks like.
-const EXAMPLE: &str = "--explain 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'";
+const EXAMPLE: &str = "--explain 'mongo find shop.users app=reports peer=10.0.0.7 listener=db', or \
+                       'http GET http://shop.example/cart/7 x-team=blue'";
+
+/// What requests that no route takes are about.
+const UNROUTED: &str = "unrouted";
 
 /// The value of an attribute that is there, or not, and can't be told.
 const UNKNOWN: &str = "?";
 
 /// An operation that somebody asks about.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     protocol: &'static Protocol,
     operation: String,
@@ -32,11 +36,15 @@ pub(super) struct Question {
     listener: Option<String>,
     peer: Option<IpAddr>,
     attributes: Vec<(String, String)>,
+    /// The target of a request, whose resource is the route that takes it.
+    target: Option<String>,
 }
 
 /// What was found for one listener.
 pub(super) struct Answer<'p> {
     listener: &'p ListenerPlan,
+    /// What its route does with a request, or why it goes nowhere.
+    routed: Option<Result<Routed, String>>,
     policies: Vec<Found<'p>>,
 }
 
@@ -47,11 +55,16 @@ struct Found<'p> {
 }
 
 impl Question {
-    /// Reads `PROTOCOL OPERATION [RESOURCE] [ATTRIBUTE=VALUE]…`.
+    /// Reads `PROTOCOL OPERATION [RESOURCE] [ATTRIBUTE=VALUE]…`; in the place of a resource a
+    /// request has its target: a path, or a URL.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let wrong = |why: String| format!("{why}; ask such as {EXAMPLE}");
         let words = words(text).ok_or_else(|| wrong("a quote is not closed".to_owned()))?;
-        let is_fact = |word: &&String| word.contains('=');
+        // The query of a target has one, too.
+        let is_target = |word: &str| word.starts_with('/') || word.contains("://");
+        let is_fact = |word: &&String| {
+            word.split_once('=').is_some_and(|(key, _)| !is_target(key) && !key.is_empty())
+        };
         let (facts, names): (Vec<_>, Vec<_>) = words.iter().partition(is_fact);
         let (protocol, operation, resource) = match names.as_slice() {
             [protocol, operation] => (protocol, operation, ""),
@@ -68,10 +81,22 @@ impl Question {
             let near = did_you_mean(protocol, protocols::NAMES.iter().copied());
             return Err(wrong(format!("there is no protocol `{protocol}`{near}")));
         };
+        let has_targets = protocols::has_targets(protocol);
+        // A call is told by its path alone: `grpc /shop.v1.Cart/Add`.
+        let call = has_targets && resource.is_empty() && operation.contains('/');
+        let (operation, target) = match () {
+            () if call && is_target(operation) => ("POST", Some((*operation).clone())),
+            () if call => ("POST", Some(format!("/{operation}"))),
+            () => {
+                let target = has_targets && is_target(resource);
+                (operation.as_str(), target.then(|| resource.to_owned()))
+            }
+        };
         let mut question = Self {
             protocol,
-            operation: (*operation).clone(),
+            operation: operation.to_owned(),
             resource: resource.to_owned(),
+            target,
             listener: None,
             peer: None,
             attributes: Vec::new(),
@@ -97,6 +122,11 @@ impl Question {
             }
             _ if tells(self.protocol, key) => {
                 self.attributes.push((key.to_owned(), value.to_owned()));
+            }
+            // Of a request that is told by its target, the rest are headers.
+            _ if self.target.is_some() && is_header(key) => {
+                self.attributes
+                    .push((format!("header.{}", key.to_ascii_lowercase()), value.to_owned()));
             }
             _ => {
                 let known = attributes().into_iter().filter(|it| tells(self.protocol, it));
@@ -124,11 +154,52 @@ impl Question {
             let known = known.join(", ");
             return Err(format!("{name} speaks {}; there is {known}", self.protocol.name));
         }
-        let answer = |listener: &'p ListenerPlan| Answer {
-            listener,
-            policies: plan.policies.iter().map(|rule| self.about(rule, listener)).collect(),
+        let answer = |listener: &'p ListenerPlan| {
+            let routed = self.routed(listener);
+            let asked = match &routed {
+                Some(Ok(routed)) => &self.taken_by(routed),
+                Some(Err(_)) => &Self { resource: UNROUTED.to_owned(), ..self.clone() },
+                None => self,
+            };
+            let policies = plan.policies.iter().map(|rule| asked.about(rule, listener)).collect();
+            Answer {
+                listener,
+                routed: routed.map(|it| it.map_err(|why| why.to_string())),
+                policies,
+            }
         };
         Ok(found.into_iter().map(answer).collect())
+    }
+
+    /// What becomes of a request on a listener.
+    fn routed(&self, listener: &ListenerPlan) -> Option<Result<Routed, Nowhere>> {
+        let header = |(name, value): &(String, String)| {
+            let name = match name.as_str() {
+                "user_agent" => "user-agent",
+                "host" => "host",
+                name => name.strip_prefix("header.")?,
+            };
+            Some((name.to_owned(), value.clone()))
+        };
+        let headers = self.attributes.iter().filter_map(header).collect();
+        let target = self.target.as_ref()?;
+        let asked = protocols::question(self.protocol, &self.operation, target, headers);
+        protocols::routed(&listener.protocol, &asked, self.peer)
+    }
+
+    /// The operation that a request is, as policies see it.
+    fn taken_by(&self, routed: &Routed) -> Self {
+        let own = routed.facts.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let told = self
+            .attributes
+            .iter()
+            .filter(|(key, _)| !routed.facts.iter().any(|(own, _)| own == key));
+        Self {
+            operation: routed.operation.clone(),
+            resource: routed.resource.clone(),
+            attributes: own.chain(told.cloned()).collect(),
+            ..self.clone()
+        }
     }
 
     fn about<'p>(&self, rule: &'p Rule, listener: &ListenerPlan) -> Found<'p> {
@@ -168,6 +239,14 @@ impl Attributes for Question {
     fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
+}
+
+/// Whether this is the name of a header, and hardly an attribute that is spelt wrong.
+fn is_header(name: &str) -> bool {
+    const OTHERS: [&str; 6] = ["accept", "authorization", "cookie", "origin", "range", "referer"];
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let lower = name.to_ascii_lowercase();
+    name.chars().all(plain) && (name.contains('-') || OTHERS.contains(&&*lower))
 }
 
 /// The words of a text. In double quotes, blanks are part of a word; `None` if one is not closed.
@@ -241,8 +320,23 @@ impl Found<'_> {
 /// For people: a table for each listener.
 pub(super) fn text(answers: &[Answer<'_>]) -> String {
     let mut text = String::new();
-    for Answer { listener, policies } in answers {
+    for Answer { listener, routed, policies } in answers {
         let _ = writeln!(text, "{} ({}):", listener.name, listener.protocol.name());
+        match routed {
+            None => {}
+            Some(Err(why)) => {
+                let _ = writeln!(text, "  {}", printable(why));
+            }
+            Some(Ok(Routed { told, .. })) => {
+                let width = told.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+                for (what, how) in told {
+                    let _ = writeln!(text, "  {what:width$}  {}", printable(how));
+                }
+            }
+        }
+        if routed.is_some() {
+            text.push_str("policies:\n");
+        }
         if policies.is_empty() {
             text.push_str("  there is no policy\n");
         }
@@ -262,11 +356,20 @@ pub(super) fn text(answers: &[Answer<'_>]) -> String {
 pub(super) fn json(answers: &[Answer<'_>]) -> Value {
     let one = |answer: &Answer<'_>| {
         let policies: Vec<Value> = answer.policies.iter().map(Found::json).collect();
-        json!({
+        let mut json = json!({
             "listener": &*answer.listener.name,
             "protocol": answer.listener.protocol.name(),
             "policies": policies,
-        })
+        });
+        match &answer.routed {
+            None => {}
+            Some(Err(why)) => json["nowhere"] = why.as_str().into(),
+            Some(Ok(Routed { operation, told, .. })) => {
+                json["operation"] = operation.as_str().into();
+                json["routed"] = told.iter().map(|(what, how)| (*what, how.as_str())).collect();
+            }
+        }
+        json
     };
     answers.iter().map(one).collect()
 }
@@ -291,7 +394,11 @@ mod tests {
             ("http", "GET", "cart")
         );
         assert_eq!(asked.get(b"", "header.x-team"), Fact::is("a"));
-        assert_eq!(Question::read("grpc shop.v1.Cart/Add").unwrap().operation, "shop.v1.Cart/Add");
+        let call = Question::read("grpc shop.v1.Cart/Add").unwrap();
+        assert_eq!(call.target.as_deref(), Some("/shop.v1.Cart/Add"));
+        let asked = Question::read("http GET http://a/b?c=d x-team=blue").unwrap();
+        assert_eq!(asked.target.as_deref(), Some("http://a/b?c=d"));
+        assert_eq!(asked.get(b"", "header.x-team"), Fact::is("blue"));
         let comment = Question::read("mongo find comment=a=b").unwrap().attributes;
         assert_eq!(comment, [("comment".to_owned(), "a=b".to_owned())]);
     }

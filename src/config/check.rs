@@ -9,8 +9,10 @@ mod health;
 mod matching;
 mod policies;
 mod reserved;
+mod rest;
 
 use super::{
+    circles::{Circle, circles},
     decode::{did_you_mean, nearest},
     file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
     located::{Located, Named},
@@ -67,6 +69,10 @@ impl Check<'_> {
         self.poolings = poolings.collect();
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
+
+        if let (Some(listeners), Some(clusters)) = (&listeners, &clusters) {
+            self.circles(listeners, clusters);
+        }
 
         let policies = file.policies.map(|list| Policies::new(self, &scope).list(list));
 
@@ -127,6 +133,9 @@ impl Check<'_> {
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
         let protocol = self.need("protocol", at, &hint, listener.protocol.take());
         let unreadable = protocol.as_ref().is_some_and(|written| written.value.is_none());
+        if let Some(rest) = protocol.as_ref().and_then(|written| written.rest.as_ref()) {
+            self.rest(name, rest, clusters);
+        }
         let written = protocol.and_then(|written| written.value);
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
         for (path, cluster) in &named {
@@ -263,6 +272,17 @@ impl Check<'_> {
         match log.value?.path {
             Some(path) => self.log(path),
             None => Some("/dev/stdout".into()),
+        }
+    }
+
+    /// Tells of listeners that are sure to lead to themselves.
+    fn circles(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
+        for circle in circles(listeners, clusters).into_iter().filter(|circle| circle.surely) {
+            let Circle { cluster, endpoint, .. } = &circle;
+            let at = ["clusters", cluster, "endpoints", &endpoint.to_string()];
+            let at = self.tree.place(&at);
+            let hint = "name where the service is; on this machine it needs a port of its own";
+            self.report.add(at, circle.to_string(), hint);
         }
     }
 

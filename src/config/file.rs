@@ -6,7 +6,7 @@ mod cluster;
 mod endpoint;
 
 use super::{
-    located::{Located, Named},
+    located::{Located, Named, Partly},
     plan::{OnViolation, UpstreamConnectMode},
 };
 use crate::{policy::configured::Written as Policy, protocols::Written};
@@ -35,6 +35,7 @@ const MAX_SERIES: usize = 100_000;
 /// A whole config file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "`key: value` lines, such as `listeners:`")]
+#[schemars(extend("patternProperties" = { "^x-": true }))]
 pub(crate) struct File {
     /// Where metrics, state and control are served: `ip:port`, `off`, or a map that keeps control
     /// apart. Default: `127.0.0.1:9901`.
@@ -85,7 +86,7 @@ pub(crate) struct Listener {
     pub(crate) address: Given<SocketAddr>,
     /// What its clients speak: a protocol's name, or `{ name: settings }`.
     #[schemars(required)]
-    pub(crate) protocol: Option<Located<Written>>,
+    pub(crate) protocol: Option<Partly<Written>>,
     /// The name of the cluster that its operations go to, and of requests those that no route
     /// takes. It is required unless routes lead to clusters. Default: none.
     pub(crate) cluster: Option<Located<String>>,

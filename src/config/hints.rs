@@ -1,17 +1,33 @@
 //! What is right in a config and still worth a thought: told by `tollgate check` beside `ok`.
 
-use super::plan::{ListenerPlan, Plan};
+use super::{
+    circles::circles,
+    decode::nearest,
+    plan::{ClusterPlan, ListenerPlan, Plan, Target},
+};
 use crate::policy::Rule;
+use std::{path::PathBuf, sync::Arc};
 
 /// Each hint in a line of its own: what it is about, and what to do.
 pub fn hints(plan: &Plan) -> Vec<String> {
     let mut hints = Vec::new();
+    hints.extend(open_admin(plan));
     for listener in &plan.listeners {
         hints.extend(unlimited(plan, listener));
         hints.extend(more_than_all(plan, listener));
+        hints.extend(several_members(plan, listener));
+        hints.extend(unknown_members(plan, listener));
     }
+    let circles = circles(&plan.listeners, &plan.clusters);
+    let unsure = circles.into_iter().filter(|circle| !circle.surely);
+    hints.extend(unsure.map(|circle| {
+        format!("listener {circle}: let its route make another request of it, or leave it out")
+    }));
+    hints.extend(unused_clusters(plan));
+    hints.extend(missing_folders(plan));
     for rule in &plan.policies {
         hints.extend(leaves_unnamed(plan, rule));
+        hints.extend(database_alone(plan, rule));
         hints.extend(rule.action.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
     }
     hints
@@ -43,6 +59,109 @@ fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
             listener.name
         )
     })
+}
+
+/// An admin interface that everybody can reach.
+fn open_admin(plan: &Plan) -> Option<String> {
+    let address = plan.admin.as_ref()?.address;
+    address.ip().is_unspecified().then(|| {
+        format!(
+            "admin: {address} is every interface: whoever reaches it sees what runs and who asks for \
+             what; write `127.0.0.1:{}`, or see docs/facing-strangers.md",
+            address.port()
+        )
+    })
+}
+
+/// Several servers where a client believes to speak with one: it loses what each of them knows.
+fn several_members(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
+    let advice = listener.protocol.several_servers()?;
+    let named = |cluster: &&Arc<ClusterPlan>| listener.cluster.as_ref() == Some(&cluster.name);
+    let cluster = plan.clusters.iter().find(named)?;
+    let srv = cluster.endpoints.iter().any(|it| matches!(it.at, Target::Srv(_)));
+    let several = cluster.endpoints.len() > 1 || srv || cluster.endpoints_file.is_some();
+    let check = cluster.health_check.as_ref();
+    let one_at_a_time = check.is_some_and(|check| check.probe.wants_the_primary());
+    if !several || one_at_a_time || cluster.lb_policy.picks_by_key() {
+        return None;
+    }
+    let (name, cluster) = (&listener.name, &cluster.name);
+    Some(format!("listener `{name}`: `{cluster}` may have several servers, and {advice}"))
+}
+
+/// A member of a replica set that no cluster has, though one is nearly called so.
+fn unknown_members(plan: &Plan, listener: &ListenerPlan) -> Vec<String> {
+    let endpoints = plan.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+    let known: Vec<String> = endpoints.map(|endpoint| endpoint.at.to_string()).collect();
+    let strange = listener.protocol.members().into_iter().filter(|it| !known.contains(it));
+    strange
+        .filter_map(|member| {
+            let near = nearest(&member, known.iter().map(String::as_str))?;
+            Some(format!(
+                "listener `{}`: no cluster has the member `{member}`, did you mean `{near}`? Clients \
+                 are told of a member only if it is called as the replica set calls it",
+                listener.name
+            ))
+        })
+        .collect()
+}
+
+/// Clusters to which nothing leads.
+fn unused_clusters(plan: &Plan) -> Vec<String> {
+    let used: Vec<_> = plan.listeners.iter().flat_map(|listener| listener.clusters()).collect();
+    let unused = plan.clusters.iter().filter(|cluster| !used.contains(&cluster.name));
+    unused
+        .map(|cluster| format!("cluster `{}`: no listener leads to it: leave it out", cluster.name))
+        .collect()
+}
+
+/// Logs in folders that are not there, at least on this machine.
+fn missing_folders(plan: &Plan) -> Vec<String> {
+    let logs = [
+        ("access_log", plan.access_log.as_ref().map(|log| &log.path)),
+        ("event_log", plan.event_log.as_ref()),
+    ];
+    let folder = |path: &PathBuf| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+        (!folder.exists()).then(|| folder.to_owned())
+    };
+    let missing = logs.into_iter().filter_map(|(key, path)| Some((key, folder(path?)?)));
+    missing
+        .map(|(key, folder)| {
+            let folder = folder.display();
+            format!(
+                "{key}: there is no folder `{folder}` here, and `run` makes none: make it first"
+            )
+        })
+        .collect()
+}
+
+/// A resource that is a database by itself, where a collection was probably meant.
+fn database_alone(plan: &Plan, rule: &Rule) -> Option<String> {
+    let applies = |listener: &&Arc<ListenerPlan>| {
+        rule.matching.may_apply(&listener.name, listener.protocol.name())
+    };
+    let mut reached = plan.listeners.iter().filter(applies).peekable();
+    reached.peek()?;
+    if !reached.all(|listener| listener.protocol.several_servers().is_some()) {
+        return None;
+    }
+    let globs = match &rule.matching.to_json()["resource"] {
+        serde_json::Value::Array(globs) => globs.clone(),
+        one => vec![one.clone()],
+    };
+    let globs: Vec<&str> = globs.iter().filter_map(|glob| glob.as_str()).collect();
+    let alone = |glob: &&&str| {
+        let whole = format!("{glob}.");
+        let named = !glob.is_empty() && !glob.contains(['.', '*', '?']);
+        named && !globs.iter().any(|other| other.starts_with(&whole))
+    };
+    let name = globs.iter().find(alone)?;
+    Some(format!(
+        "policy `{}`: the resource `{name}` is a database by itself, as `dropDatabase` has it: its \
+         collections are `{name}.*`, and a collection of that name is `*.{name}`",
+        rule.name
+    ))
 }
 
 /// A list of operations to be denied that leaves out those that are not known by name: a service

@@ -33,12 +33,69 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for LocatedVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Located<T>, A::Error> {
-        let mut read = Located { at: At::NOWHERE, value: None };
-        // A wrong value is read again and again, without what is known to be wrong with it.
-        while let Some(at) = tries.next_element()? {
-            read = Located { at, value: tries.next_element()? };
-        }
-        Ok(read)
+        let Partly { at, value, .. } = read(&mut tries)?;
+        Ok(Located { at, value })
+    }
+}
+
+/// Reads a value, again and again as long as it is wrong, without what is known to be wrong with it.
+fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(tries: &mut A) -> Result<Partly<T>, A::Error> {
+    let mut read = Partly { at: At::NOWHERE, value: None, rest: None };
+    while let Some(at) = tries.next_element()? {
+        let found = tries.next_element()?;
+        let whole = tries.next_element()?.unwrap_or(false);
+        let (value, rest) = if whole { (found, None) } else { (None, found) };
+        read = Partly { at, value, rest };
+    }
+    Ok(read)
+}
+
+/// A value with its place, as [`Located`]; and what is left of it where something in it was wrong,
+/// for what can be checked all the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Partly<T> {
+    pub(crate) at: At,
+    /// `None` if something in it was wrong, which has been reported.
+    pub(crate) value: Option<T>,
+    /// What is left of it then.
+    pub(crate) rest: Option<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Partly<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(LOCATED, PartlyVisitor(PhantomData))
+    }
+}
+
+struct PartlyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for PartlyVisitor<T> {
+    type Value = Partly<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value and its place")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Partly<T>, A::Error> {
+        read(&mut tries)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Partly<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 

@@ -1,7 +1,7 @@
 //! YAML in, a tree that knows where each value stood out. The only file that knows the parser.
 
 use super::problem::At;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 use std::fmt;
 use values::Fault;
@@ -93,6 +93,15 @@ impl Node {
         self
     }
 
+    /// The same without what people keep for themselves, such as values that they repeat by aliases:
+    /// keys that begin with `x-`.
+    pub(crate) fn without_own(mut self) -> Node {
+        if let Value::Map(entries) = &mut self.value {
+            entries.retain(|(key, _)| !key.as_text().starts_with("x-"));
+        }
+        self
+    }
+
     /// The place of this value, or that of its `key` if it is a block or nothing.
     pub(crate) fn place_under(&self, key: Option<At>) -> At {
         match self.value {
@@ -102,7 +111,11 @@ impl Node {
     }
 }
 
-/// Reads one YAML document. Bounded: at most 50,000 values, nested at most 32 deep, also after
+/// How many values a document may have. A thousand listeners and clusters with twenty keys each are
+/// some 80,000; so many as these take about 40 MB while they are read.
+const MAX_VALUES: usize = 250_000;
+
+/// Reads one YAML document. Bounded: at most [`MAX_VALUES`], nested at most 32 deep, also after
 /// its aliases have been replaced by what they stand for.
 pub(crate) fn read(text: &str) -> Result<Node, (At, Fault)> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
@@ -114,7 +127,7 @@ pub(crate) fn read(text: &str) -> Result<Node, (At, Fault)> {
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_nodes: 50_000,
+            max_nodes: MAX_VALUES,
             max_depth: 32,
             flow_nesting_limit: 32,
         },
@@ -132,7 +145,25 @@ enum Raw {
     Word,
     Text(String),
     List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    Map(Vec<(Spanned<Key>, Spanned<Raw>)>),
+}
+
+/// A key: any word, also one that would be a number or nothing as a value.
+enum Key {
+    Text(String),
+    /// As with [`Raw::Word`].
+    Word,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Raw::deserialize(deserializer)? {
+            Raw::Text(text) => Ok(Key::Text(text)),
+            Raw::Null | Raw::Word => Ok(Key::Word),
+            Raw::List(_) => Err(D::Error::custom("a list can't be a key")),
+            Raw::Map(_) => Err(D::Error::custom("keys and values can't be a key")),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -198,9 +229,13 @@ fn node(text: &str, raw: Spanned<Raw>) -> Node {
         Raw::Text(text) => Value::Text(text),
         Raw::List(items) => Value::List(items.into_iter().map(|item| node(text, item)).collect()),
         Raw::Map(entries) => {
-            let entry = |(key, value): (Spanned<String>, _)| {
+            let entry = |(key, value): (Spanned<Key>, _)| {
                 let at = place(key.referenced);
-                (Node { at, value: Value::Text(key.value) }, node(text, value))
+                let word = match key.value {
+                    Key::Text(word) => word,
+                    Key::Word => written(text, key.defined),
+                };
+                (Node { at, value: Value::Text(word) }, node(text, value))
             };
             Value::Map(entries.into_iter().map(entry).collect())
         }
@@ -236,7 +271,7 @@ fn fault(text: &str, error: &Error) -> (At, Fault) {
     let too_much = what.contains("budget") || what.contains("recursion limit");
     let fault = match error {
         _ if too_much => Fault::new(
-            "too much in one file: at most 50,000 values, nested at most 32 deep",
+            "too much in one file: at most 250,000 values, nested at most 32 deep",
             "aliases (`*name`) count as what they stand for; leave out what is no config",
         ),
         Error::MultipleDocuments { .. } => Fault::new(
@@ -245,6 +280,18 @@ fn fault(text: &str, error: &Error) -> (At, Fault) {
         ),
         _ if what.starts_with("tabs") => {
             Fault::new("a tab can't indent YAML", "indent with spaces, two for each level")
+        }
+        _ if what.contains("invalid u64") || what.contains("invalid i64") => {
+            Fault::new("what is tagged `!!int` is not a whole number", "leave the tag out")
+        }
+        _ if what.contains("non-finite") => {
+            Fault::new("`.inf` and `.nan` are no numbers here", "write a number")
+        }
+        _ if what.contains("floating point") || what.contains("invalid f64") => {
+            Fault::new("what is tagged `!!float` is not a number", "leave the tag out")
+        }
+        _ if what.contains("boolean") || what.contains("bool ") => {
+            Fault::new("what is tagged `!!bool` is neither `true` nor `false`", "leave the tag out")
         }
         _ => Fault::new(format!("not valid YAML: {what}"), syntax_hint(what)),
     };
@@ -337,5 +384,58 @@ mod tests {
         let closed = format!("{}{}", "[".repeat(40), "]".repeat(40));
         let (_, fault) = read(&closed).unwrap_err();
         assert!(fault.message.contains("32 deep") || fault.message.contains("nest"), "{fault:?}");
+    }
+
+    #[test]
+    fn any_word_can_be_a_key() {
+        let Value::Map(entries) = read("null: 1\ntrue: 2\n007: 3\n~: 4\na: 5\n").unwrap().value
+        else {
+            panic!()
+        };
+        let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_text()).collect();
+        assert_eq!(keys, ["null", "true", "007", "~", "a"]);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_without_the_reader_s_own_words() {
+        for text in [
+            "? [a, b]\n: c\n",
+            "? {a: b}\n: c\n",
+            "a: !!int b\n",
+            "a: !!float b\n",
+            "a: !!bool b\n",
+            "a: !!null b\n",
+            "a: !!binary \"@\"\n",
+            "a: !!set {b, c}\n",
+            "a: !!omap [b: c]\n",
+            "a: !Mine {b: c}\n",
+            "<<: 5\n",
+            "<<: [5]\n",
+            "a: *b\n",
+            "a: &b *b\n",
+            "%YAML 3.0\n---\na: b\n",
+            "a: \"\\x\"\n",
+            "a: |9\n b\n",
+            "- a\nb: c\n",
+            "a: 'b\n",
+            "a: {b\n",
+            "a: b: c\n",
+            "\u{0}",
+            "...\n...\n",
+            "@a",
+            "`a`",
+            "a: 99999999999999999999999999999999999999999999\n",
+            "a: .inf\nb: .nan\n",
+            "a: 2001-12-14t21:59:43.10-05:00\n",
+        ] {
+            let Err((_, fault)) = read(text) else { continue };
+            for word in [
+                "deserial", "Option", "u64", "i64", "f64", "bool ", "enum", "tuple", "serde",
+                "visit", "Spanned", "::",
+            ] {
+                let said = format!("{} {}", fault.message, fault.hint);
+                assert!(!said.contains(word), "{text:?}: {said}");
+            }
+        }
     }
 }

@@ -54,6 +54,11 @@ impl ProbePlan {
         }
     }
 
+    /// Whether only the server is healthy that takes writes, of which a replica set has one.
+    pub fn wants_the_primary(&self) -> bool {
+        self.to_json()["mongo"]["writable"] == true
+    }
+
     /// Whether the connection can be used for the next check. Where nothing tells an answer's
     /// end, what is left of it would be taken for the next one's front.
     pub fn reuses(&self) -> bool {

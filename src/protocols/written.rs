@@ -73,6 +73,17 @@ impl Written {
         Some(names.chain(cluster.then(|| "default".into())).collect())
     }
 
+    /// What is wrong with the order of its routes; of those that `unsure` names it is not known which
+    /// requests they are for.
+    pub(crate) fn unreached(&self, unsure: &dyn Fn(usize) -> bool) -> Vec<Mistake> {
+        let (key, routes) = match self {
+            Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
+            Written::Http(settings) => ("http", &settings.routes),
+            Written::Grpc(settings) => ("grpc", &settings.routes),
+        };
+        below(key)(web::unreached(routes, unsure))
+    }
+
     /// The clusters that its settings name, each with the keys that lead there.
     pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
         let (key, routes) = match self {

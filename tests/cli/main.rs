@@ -169,6 +169,84 @@ fn a_listener_on_every_interface_without_any_limit_is_a_hint() {
 }
 
 #[test]
+fn several_servers_that_a_client_takes_for_one_are_a_hint() {
+    let db = "address: 127.0.0.1:0, protocol: mongo";
+    let with = |cluster: &str| {
+        let config =
+            format!("listeners:\n  db: {{ {db}, cluster: c }}\nclusters:\n  c: {{ {cluster} }}\n");
+        let check = said(&["check", "-c", &File::new(&config).path()]);
+        assert_eq!((check.code, check.err.as_str()), (Some(0), ""), "{check:?}");
+        check.out
+    };
+    for several in [
+        "endpoints: [\"a:1\", \"b:1\"]",
+        "endpoints: [{ srv: mongodb+srv://db.example.net }]",
+        "endpoints_file: members.yaml",
+        "endpoints: [\"a:1\", \"b:1\"], health_check: {}",
+    ] {
+        let told = with(several);
+        assert!(told.contains("hint: listener `db`: `c` may have several servers"), "{told}");
+    }
+    for good in [
+        "endpoints: [\"a:1\"]",
+        "endpoints: [\"a:1\", \"b:1\"], lb_policy: maglev",
+        "endpoints: [\"a:1\", \"b:1\"], health_check: { probe: { mongo: { writable: true } } }",
+    ] {
+        assert_eq!(with(good), "ok\n", "{good}");
+    }
+    let tcp = tcp_config("127.0.0.1:1".parse().unwrap(), "");
+    let tcp = tcp.replace("endpoints: [", "endpoints: [\"127.0.0.1:2\", ");
+    assert_eq!(said(&["check", "-c", &File::new(&tcp).path()]).out, "ok\n");
+}
+
+#[test]
+fn what_is_possible_and_hardly_meant_is_a_hint() {
+    let config = "admin: 0.0.0.0:9901\n\
+        listeners:\n  \
+          db: { address: '127.0.0.1:1', cluster: db, \
+            protocol: { mongo: { members: { mongo-1.db:27017: 'proxy:1', mongo-9:27017: 'proxy:2' } } } }\n  \
+          web: { address: '127.0.0.1:2', protocol: { http: { routes: \
+            [{ name: back, match: { path: /back }, cluster: web, rewrite: { path: / } }] } } }\n\
+        clusters:\n  \
+          db: { endpoints: ['mongo-1.dbs:27017'] }\n  \
+          web: { endpoints: ['localhost:2'] }\n  \
+          old: { endpoints: ['old:1'] }\n\
+        access_log: { path: /nowhere/at/all/access.log }\n\
+        policies:\n  \
+          - { name: p, match: { protocol: mongo, resource: orders, operation: find }, time_limit: { timeout: 5s } }\n  \
+          - { name: q, match: { protocol: mongo, resource: [orders, 'orders.*'] }, time_limit: { timeout: 5s } }\n";
+    let check = said(&["check", "-c", &File::new(config).path()]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let told: Vec<&str> = check.out.lines().collect();
+    for (at, part) in [
+        "ok",
+        "hint: admin: 0.0.0.0:9901 is every interface",
+        "hint: listener `db`: no cluster has the member `mongo-1.db:27017`, did you mean `mongo-1.dbs:27017`?",
+        "hint: listener `web` leads to itself",
+        "hint: cluster `old`: no listener leads to it",
+        "hint: access_log: there is no folder `/nowhere/at/all`",
+        "hint: policy `p`: the resource `orders` is a database by itself",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(told.get(at).is_some_and(|line| line.starts_with(part)), "{part}: {told:#?}");
+    }
+    assert_eq!(told.len(), 7, "{told:#?}");
+}
+
+#[test]
+fn a_config_may_come_by_stdin() {
+    let good = std::fs::File::open(fixture("good/minimal.yaml")).unwrap();
+    let check = program().args(["check", "-c", "-"]).stdin(good).output().unwrap();
+    assert!(check.status.success() && check.stdout.starts_with(b"ok\n"), "{check:?}");
+    let bad = std::fs::File::open(fixture("bad/unknown_key.yaml")).unwrap();
+    let check = program().args(["check", "-c", "-"]).stdin(bad).output().unwrap();
+    let told = String::from_utf8(check.stdout).unwrap();
+    assert!(told.starts_with("stdin:5:5: unknown key `clustr`"), "{told}");
+}
+
+#[test]
 fn a_limit_above_the_whole_proxy_s_is_a_hint() {
     let hints = hints("address: 127.0.0.1:0, protocol: mongo, max_connections: 2000", "");
     assert_eq!(hints.len(), 1, "{hints:?}");
@@ -250,6 +328,100 @@ fn a_config_explains_what_becomes_of_an_operation() {
     assert_eq!((&query["enabled"], &query["applies"]), (&false.into(), &false.into()));
     assert_eq!((&nobody["name"], &nobody["applies"]), (&"nobody".into(), &true.into()));
     assert_eq!(nobody["about"], "connection");
+}
+
+/// Two listeners with routes of every kind.
+const ROUTED: &str = r#"
+listeners:
+  web:
+    address: "127.0.0.1:8080"
+    cluster: shop
+    protocol:
+      http:
+        stream_idle_timeout: 2m
+        routes:
+          - name: blue
+            match: { host: shop.example, path_prefix: /cart, headers: { x-team: blue } }
+            clusters: [{ cluster: canary, weight: 1 }, { cluster: shop, weight: 3 }]
+            rewrite: { prefix: /v2/cart, host: cart.internal }
+            request_headers: { set: { x-user: "%{header.x-auth}" }, remove: [x-debug] }
+            response_headers: { add: { vary: origin } }
+            timeout: 5s
+            retry: { on: [connect_failure, 503], attempts: 2, per_try_timeout: 1s }
+            mirror: { cluster: canary, percent: 10 }
+          - { name: old, match: { path_template: "/items/{id}" }, redirect: { path: "/products/{id}", status: 308 } }
+          - { name: health, match: { path: /health, method: GET }, reply: { status: 204 } }
+          - { name: chat, match: { path: /chat }, cluster: shop, upgrade: [websocket] }
+  rpc:
+    address: "127.0.0.1:8081"
+    protocol: { grpc: { routes: [{ name: carts, match: { path_prefix: /shop.v1.Cart }, cluster: rpc }] } }
+clusters:
+  shop: { endpoints: ["a:1"] }
+  canary: { endpoints: ["b:1"] }
+  rpc: { endpoints: ["c:1"] }
+policies:
+  - { name: carts, match: { resource: [blue, carts], not: { path: "/cart/8*" } }, deny: {} }
+"#;
+
+#[test]
+fn a_config_explains_which_route_takes_a_request_and_what_it_does() {
+    let config = File::new(ROUTED);
+    let ask = |question: &str| {
+        let told = said(&["check", "-c", &config.path(), "--explain", question]);
+        assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{told:?}");
+        told.out
+    };
+    let blue = ask("http GET http://Shop.Example/cart/7?x=1 x-team=blue x-auth=joe");
+    let expected = "web (http):\n  \
+        route            blue\n  \
+        cluster          canary 25 %, shop 75 %\n  \
+        path             /cart/7 becomes /v2/cart/7\n  \
+        host             becomes cart.internal\n  \
+        request headers  without x-debug, x-user: %{header.x-auth}\n  \
+        answer headers   one more vary: origin\n  \
+        time-outs        5s until the answer begins, no limit until it ends, 2m without a byte\n  \
+        retries          2 more on connect_failure, 503, each within 1s\n  \
+        mirror           a copy of 10 % to canary\n\
+        policies:\n  \
+        carts  deny  applies to it\n";
+    assert_eq!(blue, expected);
+    for (question, line) in [
+        ("http GET http://shop.example/cart/81 x-team=blue", "carts deny no: all of"),
+        ("http GET http://shop.example/cart/7", "route default"),
+        ("http GET http://shop.example/cart/7", "carts deny no: `resource` is `default`"),
+        ("http GET /cart/7 x-team=blue", "route default"),
+        ("http GET /cart/7 x-team=blue host=shop.example", "route blue"),
+        ("http GET http://any/items/5%2e?q=1", "redirect to http://any/products/5.?q=1"),
+        ("http GET http://any/health", "reply 204, by the proxy itself"),
+        ("http POST http://any/health", "route default"),
+        ("http GET http://any/chat", "upgrade to websocket"),
+        ("http get http://any/", "answered 400 (method_case: "),
+        ("http GET http://any/a/../b", "answered 400 (path)"),
+        ("grpc /shop.v1.Cart/Add", "route carts"),
+        ("grpc shop.v1.Cart/Add", "carts deny applies to it"),
+        ("grpc /shop.v1.Other/Add", "answered 200 (no_route)"),
+        ("grpc GET http://any/shop.v1.Cart/Add", "answered 405 (unsupported)"),
+    ] {
+        let told = ask(question);
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let found = told.lines().any(|it| words(it).starts_with(line));
+        assert!(found, "{question}: no {line:?} in\n{told}");
+    }
+    let json = said(&[
+        "check",
+        "-c",
+        &config.path(),
+        "--format",
+        "json",
+        "--explain",
+        "grpc /shop.v1.Cart/Add",
+    ]);
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json[0]["routed"]["route"], "carts");
+    assert_eq!(
+        (&json[0]["operation"], &json[0]["policies"][0]["applies"]),
+        (&"shop.v1.Cart/Add".into(), &true.into())
+    );
 }
 
 #[test]

@@ -146,3 +146,28 @@ fn no_password_of_a_pasted_uri_is_ever_said() {
     let check = said(&["check", "-c", &path]);
     assert!(check.out.contains("hint: write host and port alone: `db:27017`"), "{check:?}");
 }
+
+#[test]
+fn no_password_is_ever_said_in_answers_of_the_admin_interface() {
+    const URI: &str = "mongodb://user:s3cret@db:27017";
+    let config = mongo_config("127.0.0.1:9".parse().unwrap(), "");
+    let tollgate = Tollgate::start(&format!("{config}policies: [{{ name: p, deny: {{}} }}]\n"));
+    for (method, path, body) in [
+        (
+            "PUT",
+            "/policies/p",
+            format!("{{\"match\": {{\"listener\": \"{URI}\"}}, \"deny\": {{}}}}"),
+        ),
+        ("PUT", "/policies/p", format!("{{\"rate_limit\": {{\"rate\": \"{URI}\"}}}}")),
+        ("PUT", "/policies/p", format!("{{\"{URI}\": 1}}")),
+        ("PUT", "/policies/user:s3cret@db", "{\"enabled\": false}".to_owned()),
+        ("POST", "/faults", format!("{{\"deny\": {{}}, \"for\": \"{URI}\"}}")),
+        ("POST", "/clusters/c/endpoints/user:s3cret@db:1", "{\"state\": \"drained\"}".to_owned()),
+        ("POST", "/clusters/c/endpoints/x", format!("{{\"state\": \"{URI}\"}}")),
+        ("POST", "/user:s3cret@db", String::new()),
+    ] {
+        let (status, answer) = tollgate.send(method, path, &body);
+        assert!((400..500).contains(&status), "{path} {body}: {status} {answer}");
+        assert!(!answer.contains("s3cret"), "{path} {body}: {answer}");
+    }
+}

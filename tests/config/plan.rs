@@ -470,3 +470,23 @@ fn vanished_peers_are_given_up_within_two_minutes_unless_something_longer_is_wri
     let keepalive = ", keepalive: { idle: 5s, interval: 2s, probes: 2 }";
     assert_eq!(listening("", keepalive).1, seconds(9));
 }
+
+#[test]
+fn thousands_of_listeners_and_clusters_fit() {
+    let some = 6000;
+    let listener = |i: usize| {
+        let address = format!("127.0.0.1:{}", 10_000 + i);
+        format!(
+            "  l{i}: {{ address: \"{address}\", protocol: tcp, cluster: c{i}, idle_timeout: 5m }}\n"
+        )
+    };
+    let cluster =
+        |i: usize| format!("  c{i}: {{ endpoints: [\"db-{i}:27017\"], health_check: {{}} }}\n");
+    let listeners: String = (0..some).map(listener).collect();
+    let clusters: String = (0..some).map(cluster).collect();
+    let plan = parse(
+        "t",
+        &format!("max_connections: 100000\nlisteners:\n{listeners}clusters:\n{clusters}"),
+    );
+    assert_eq!(plan.unwrap().listeners.len(), some);
+}

@@ -319,15 +319,19 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 true
             }
             "additionalProperties" => {
-                for (key, inner) in value.as_object().into_iter().flatten() {
+                // What people keep for themselves.
+                let own =
+                    |key: &str| rules.contains_key("patternProperties") && key.starts_with("x-");
+                let entries = value.as_object().into_iter().flatten();
+                for (key, inner) in entries.filter(|(key, _)| !own(key)) {
                     if rules.get("properties").and_then(|known| known.get(key)).is_none() {
                         fits(root, rule, inner).map_err(|e| format!("{key}: {e}"))?;
                     }
                 }
                 true
             }
-            "$schema" | "$defs" | "title" | "description" | "default" | "examples" | "pattern"
-            | "format" | "propertyNames" => true,
+            "patternProperties" | "$schema" | "$defs" | "title" | "description" | "default"
+            | "examples" | "pattern" | "format" | "propertyNames" => true,
             other => panic!("teach this test the keyword {other}"),
         };
         if !ok {

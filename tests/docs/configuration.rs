@@ -15,24 +15,27 @@ const MAPS: &[(&str, &str)] = &[
     ("Settings", "`listeners.NAME.protocol.mongo`"),
     ("HttpSettings", "`listeners.NAME.protocol.http`"),
     ("GrpcSettings", "`listeners.NAME.protocol.grpc`"),
-    ("GrpcBridge", "`grpc.bridge`"),
-    ("GrpcReverseBridge", "`grpc.reverse_bridge`"),
-    ("GrpcWeb", "`grpc.web`"),
-    ("GrpcTranscode", "`grpc.transcode`"),
-    ("HttpRoute", "`routes`"),
-    ("HttpMatch", "`routes.match`"),
-    ("HttpValueMatch", "`routes.match.headers`, `routes.match.query`"),
-    ("HttpWeighted", "`routes.clusters`"),
-    ("HttpRedirect", "`routes.redirect`"),
-    ("HttpReply", "`routes.reply`"),
-    ("HttpRetry", "`routes.retry`"),
-    ("HttpBackoff", "`routes.retry.backoff`"),
-    ("HttpBudget", "`routes.retry.budget`"),
-    ("HttpMirror", "`routes.mirror`"),
-    ("HttpHedge", "`routes.hedge`"),
-    ("HttpRewrite", "`routes.rewrite`"),
-    ("HttpPatternRewrite", "`routes.rewrite.regex`"),
-    ("HttpHeaderEdits", "`routes.request_headers`, `routes.response_headers`"),
+    ("GrpcBridge", "`listeners.NAME.protocol.grpc.bridge`"),
+    ("GrpcReverseBridge", "`listeners.NAME.protocol.grpc.reverse_bridge`"),
+    ("GrpcWeb", "`listeners.NAME.protocol.grpc.web`"),
+    ("GrpcTranscode", "`listeners.NAME.protocol.grpc.transcode`"),
+    ("HttpRoute", "`listeners.NAME.protocol.http.routes`"),
+    ("HttpMatch", "`listeners.NAME.protocol.http.routes.match`"),
+    ("HttpValueMatch", "`listeners.NAME.protocol.http.routes.match.headers`, `query`"),
+    ("HttpWeighted", "`listeners.NAME.protocol.http.routes.clusters`"),
+    ("HttpRedirect", "`listeners.NAME.protocol.http.routes.redirect`"),
+    ("HttpReply", "`listeners.NAME.protocol.http.routes.reply`"),
+    ("HttpRetry", "`listeners.NAME.protocol.http.routes.retry`"),
+    ("HttpBackoff", "`listeners.NAME.protocol.http.routes.retry.backoff`"),
+    ("HttpBudget", "`listeners.NAME.protocol.http.routes.retry.budget`"),
+    ("HttpMirror", "`listeners.NAME.protocol.http.routes.mirror`"),
+    ("HttpHedge", "`listeners.NAME.protocol.http.routes.hedge`"),
+    ("HttpRewrite", "`listeners.NAME.protocol.http.routes.rewrite`"),
+    ("HttpPatternRewrite", "`listeners.NAME.protocol.http.routes.rewrite.regex`"),
+    (
+        "HttpHeaderEdits",
+        "`listeners.NAME.protocol.http.routes.request_headers`, `response_headers`",
+    ),
     ("Cluster", "`clusters.NAME`"),
     ("HttpClusterSettings", "`clusters.NAME.http`"),
     ("Endpoint", "`clusters.NAME.endpoints`"),
@@ -92,6 +95,37 @@ fn the_page_lists_every_key() {
         page += "\n";
     }
     agrees(PAGE, "keys", &page);
+}
+
+/// Where things are on the page: what is told in prose, and then the keys, those of one place of the
+/// file in a line.
+#[test]
+fn the_page_begins_with_what_is_on_it() {
+    let page = read(PAGE);
+    let prose = page.split("<!-- begin keys -->").next().unwrap();
+    let link = |shown: &str, heading: &str| format!("[{shown}](#{})", anchor(heading));
+    let headings = prose.lines().filter_map(|line| line.strip_prefix("## "));
+    let told: Vec<String> = headings.map(|heading| link(heading, heading)).collect();
+    let mut contents = format!("{}.\n\nKeys:\n", told.join(" · "));
+    let mut before = String::new();
+    for (_, heading) in MAPS {
+        let path = heading.trim_matches('`');
+        let parts: Vec<&str> = path.split('.').collect();
+        // One line for each place of the file, and for each protocol.
+        let depth = if parts.first() == Some(&"listeners") { 4 } else { 2 };
+        let depth = if parts.first() == Some(&"policies") { 1 } else { depth };
+        let group = parts.get(..depth.min(parts.len())).unwrap().join(".");
+        let rest = path.strip_prefix(&group).unwrap_or(path).trim_start_matches('.');
+        match (before == group, rest.is_empty()) {
+            (true, false) => {
+                contents +=
+                    &format!(" · {}", link(&format!("`{}`", rest.replace('`', "")), heading))
+            }
+            _ => contents += &format!("\n- {}", link(heading, heading)),
+        }
+        before = group;
+    }
+    agrees(PAGE, "contents", &contents);
 }
 
 #[test]
@@ -188,6 +222,11 @@ fn every_example_on_the_page_is_right() {
     }
 }
 
+/// What a heading is called in links.
+fn anchor(heading: &str) -> String {
+    heading.to_lowercase().replace(['`', '.', ','], "").replace(' ', "-")
+}
+
 /// One map of the schema.
 fn map<'s>(schema: &'s Value, name: &str) -> &'s Value {
     if name.is_empty() { schema } else { &schema["$defs"][name] }
@@ -205,7 +244,7 @@ fn documented(property: &Value) -> (String, String) {
 }
 
 fn one_line(description: &Value) -> String {
-    description.as_str().unwrap().replace('\n', " ")
+    description.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The values that a key takes, in words.
@@ -215,10 +254,7 @@ fn kind(schema: &Value) -> String {
         return match name {
             "NoSettings" => "nothing".to_owned(),
             _ => match MAPS.iter().find(|(map, _)| *map == name) {
-                Some((_, heading)) => {
-                    let anchor = heading.to_lowercase().replace(['`', '.', ','], "");
-                    format!("[map](#{})", anchor.replace(' ', "-"))
-                }
+                Some((_, heading)) => format!("[map](#{})", anchor(heading)),
                 None => kind(&config::schema()["$defs"][name]),
             },
         };
@@ -261,6 +297,7 @@ fn kind(schema: &Value) -> String {
     match kind_of {
         "null" => "nothing".to_owned(),
         "boolean" => "`true`, `false`".to_owned(),
+        "integer" | "number" if schema["minimum"].is_null() => "number".to_owned(),
         "integer" | "number" => format!("{} to {}", schema["minimum"], schema["maximum"]),
         "array" => format!("list of {}", kind(&schema["items"])),
         "object" if schema["additionalProperties"].is_object() => {

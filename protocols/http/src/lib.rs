@@ -9,6 +9,7 @@ mod body;
 mod buffered;
 mod dialect;
 mod download;
+pub mod dry;
 mod exchange;
 mod expansion;
 mod facts;
@@ -52,7 +53,7 @@ pub use proxy::{
 pub use retry::{Failure, Pushback};
 pub use routes::{
     Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
-    Statuses, Targets, Upgrades, Variables, clusters, switched,
+    Statuses, Targets, Upgrades, Variables, clusters, switched, unreached,
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{

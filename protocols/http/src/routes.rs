@@ -15,6 +15,7 @@ mod value;
 use crate::normal;
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
 pub use answer::{Fixed, Redirect};
+pub use compile::unreached;
 use edit::Edits;
 pub use edit::{Rendered, Variables};
 use http::{HeaderMap, HeaderName, HeaderValue, request};

@@ -6,8 +6,8 @@ use crate::config::{
     yaml::{Node, Value},
 };
 use serde::de::{
-    self, Visitor,
-    value::{BorrowedStrDeserializer, SeqDeserializer},
+    self, IntoDeserializer, Visitor,
+    value::{BoolDeserializer, BorrowedStrDeserializer, SeqDeserializer},
 };
 use std::vec;
 
@@ -29,18 +29,24 @@ impl<'de> Entry<'de> {
 /// How often a value is read at most.
 const TRIES: u32 = 100;
 
-/// The place of a value and then the value, which is missing if it is wrong; and the same again,
-/// as long as there is more to find that is wrong with it.
+/// The place of a value, then the value, which is missing if it is wrong, and then whether that is
+/// all that was written; and the same again, as long as there is more to find that is wrong with it.
 pub(super) struct Tries<'de> {
     reader: Reader<'de>,
-    /// The place was told, and the value is next.
-    told: bool,
+    next: Next,
     more: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Next {
+    Place,
+    Value,
+    Whole(bool),
 }
 
 impl<'de> Tries<'de> {
     pub(super) fn new(reader: Reader<'de>) -> Self {
-        Self { reader, told: false, more: TRIES }
+        Self { reader, next: Next::Place, more: TRIES }
     }
 }
 
@@ -51,22 +57,27 @@ impl<'de> de::SeqAccess<'de> for Tries<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
-        if !self.told {
-            if self.more == 0 {
-                return Ok(None);
+        match self.next {
+            Next::Place if self.more == 0 => return Ok(None),
+            Next::Place => {
+                self.next = Next::Value;
+                let At { line, column, width } = self.reader.at();
+                let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
+                return seed.deserialize(place).map(Some);
             }
-            self.told = true;
-            let At { line, column, width } = self.reader.at();
-            let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
-            return seed.deserialize(place).map(Some);
+            Next::Whole(whole) => {
+                self.next = Next::Place;
+                let whole: BoolDeserializer<Error> = whole.into_deserializer();
+                return seed.deserialize(whole).map(Some);
+            }
+            Next::Value => {}
         }
-        self.told = false;
-        let first = self.more == TRIES;
+        // With something left out it is not what was written.
+        self.next = Next::Whole(self.more == TRIES);
         match seed.deserialize(self.reader) {
             Ok(value) => {
                 self.more = 0;
-                // With something left out it is not what was written.
-                Ok(Some(value).filter(|_| first))
+                Ok(Some(value))
             }
             Err(error) => {
                 self.more = if self.reader.tell(error) { self.more - 1 } else { 0 };

@@ -90,6 +90,11 @@ impl Redirect {
 }
 
 impl Fixed {
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The answer. To a `HEAD` it goes without its body.
     pub fn answer(&self) -> Response<Body> {
         let mut answer = Response::new(Body::from(self.body.clone()));

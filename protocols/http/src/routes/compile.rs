@@ -61,20 +61,25 @@ pub(super) fn routes(
         let keys = vec!["routes".to_owned(), at.to_string()];
         list.extend(route(settings, defaults, &mut Place { keys, mistakes: &mut mistakes }));
     }
-    unreached(settings, &mut mistakes);
+    mistakes.extend(unreached(settings, &|_| false));
     if mistakes.is_empty() { Ok(list.into_iter().map(Arc::new).collect()) } else { Err(mistakes) }
 }
 
-/// Names that stand there twice, and routes that come too late.
-fn unreached(settings: &[RouteSettings], mistakes: &mut Vec<Mistake>) {
+/// Names that stand there twice, and routes that come too late; paths begin at `routes`. Of those
+/// that `unsure` names it is not known which requests they are for.
+pub fn unreached(settings: &[RouteSettings], unsure: &dyn Fn(usize) -> bool) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
     let every = MatchSettings::default();
-    let mut before: Vec<(&Arc<str>, &MatchSettings, bool)> = Vec::new();
+    let mut before: Vec<(&Arc<str>, Option<&MatchSettings>, bool)> = Vec::new();
     for (at, route) in settings.iter().enumerate() {
         let (name, matched) = (&route.name.0.0, route.matches.as_ref().unwrap_or(&every));
         let mut tell = |message, hint: String| {
             mistakes.push(Mistake::new(&["routes", &at.to_string(), "name"], message, hint));
         };
-        let taken = |(_, other, any): &&(_, &MatchSettings, _)| *any || *other == matched;
+        let sure = !unsure(at);
+        let taken = |(_, other, any): &&(_, Option<&MatchSettings>, _)| {
+            *any || sure && *other == Some(matched)
+        };
         if before.iter().any(|(other, ..)| *other == name) {
             let message = format!("the name `{name}` stands here for the second time");
             tell(message, "names tell routes apart in metrics: give each its own".to_owned());
@@ -88,8 +93,10 @@ fn unreached(settings: &[RouteSettings], mistakes: &mut Vec<Mistake>) {
         let mut told = Vec::new();
         let mut nowhere = Place { keys: Vec::new(), mistakes: &mut told };
         let test = matches::matching(matched, &mut nowhere);
-        before.push((name, matched, test.is_some_and(|test| test.is_any())));
+        let any = sure && test.is_some_and(|test| test.is_any());
+        before.push((name, sure.then_some(matched), any));
     }
+    mistakes
 }
 
 fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) -> Option<Route> {

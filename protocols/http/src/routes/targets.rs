@@ -38,6 +38,17 @@ impl Targets {
         found.map_or(&self.last, |(_, name)| name)
     }
 
+    /// Clusters in the order of the config, each with its part of all requests, 0 to 1.
+    pub fn shares(&self) -> Vec<(&Arc<str>, f64)> {
+        if self.list.is_empty() {
+            return vec![(&self.last, 1.0)];
+        }
+        let ends = self.list.iter().map(|(end, _)| *end);
+        let begins = std::iter::once(0.0).chain(ends.clone());
+        let names = self.list.iter().map(|(_, name)| name);
+        names.zip(ends.zip(begins)).map(|(name, (end, begin))| (name, end - begin)).collect()
+    }
+
     /// The clusters that get any requests, each once.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         let rest = self.list.iter().map(|(_, name)| name);

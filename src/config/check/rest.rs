@@ -1,0 +1,83 @@
+//! What can be checked of a protocol's settings though something in them is wrong: one run is to tell
+//! everything.
+
+use super::Check;
+use crate::{
+    config::{
+        located::Located,
+        problem::At,
+        yaml::{Node, Value},
+    },
+    protocols::Written,
+};
+
+impl Check<'_> {
+    /// Tells which clusters are not there, and which routes no request reaches. `rest` is what is
+    /// left of the settings without what was wrong.
+    pub(super) fn rest(&mut self, listener: &str, rest: &Written, clusters: Option<&[String]>) {
+        for (path, cluster) in rest.clusters() {
+            let (at, _) = self.left(listener, &path);
+            self.refers_to(&Located { at, value: Some(cluster) }, clusters);
+        }
+        let unsure = |at: usize| {
+            let path = [rest.describe().name, "routes", &at.to_string()].map(str::to_owned);
+            let (_, route) = self.left(listener, &path);
+            let matched = route.and_then(|route| route.child("match"));
+            matched.is_some_and(|(key, value)| {
+                self.is_wrong(value, key.map(|key| key.at)) || self.has_wrong(value)
+            })
+        };
+        let mistakes = rest.unreached(&unsure);
+        for mistake in mistakes {
+            let (at, _) = self.left(listener, &mistake.path);
+            self.report.fault(at, mistake.fault);
+        }
+    }
+
+    /// The place of what is left of a listener's protocol, and what stands there. Items of lists
+    /// that are wrong do not count.
+    fn left(&self, listener: &str, path: &[String]) -> (At, Option<&Node>) {
+        let keys = ["listeners", listener, "protocol"];
+        let mut at = self.tree.place(&keys);
+        let mut node = self.tree;
+        for key in keys {
+            let Some((_, value)) = node.child(key) else { return (at, None) };
+            node = value;
+        }
+        for step in path {
+            let step = match (&node.value, step.parse::<usize>()) {
+                (Value::List(items), Ok(wanted)) => {
+                    let items = items.iter().enumerate();
+                    let mut good = items.filter(|(_, item)| !self.is_wrong(item, None));
+                    good.nth(wanted).map(|(index, _)| index.to_string())
+                }
+                _ => Some(step.clone()),
+            };
+            let Some((key, value)) = step.and_then(|step| node.child(&step)) else {
+                return (at, None);
+            };
+            node = value;
+            at = value.place_under(key.map(|key| key.at));
+        }
+        (at, Some(node))
+    }
+
+    fn is_wrong(&self, node: &Node, key: Option<At>) -> bool {
+        self.report.is_spoilt(node.place_under(key))
+    }
+
+    /// Whether something in it is wrong.
+    fn has_wrong(&self, node: &Node) -> bool {
+        match &node.value {
+            Value::Null | Value::Word(_) | Value::Text(_) => self.is_wrong(node, None),
+            Value::List(items) => {
+                items.iter().any(|item| self.is_wrong(item, None) || self.has_wrong(item))
+            }
+            Value::Map(entries) => entries.iter().any(|(key, value)| {
+                self.is_wrong(key, None)
+                    || self.is_wrong(value, Some(key.at))
+                    || self.has_wrong(value)
+            }),
+        }
+    }
+}

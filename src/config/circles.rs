@@ -1,0 +1,215 @@
+//! Listeners that lead to themselves: what comes in there goes round until no connection is left.
+
+use super::plan::{ClusterPlan, ListenerPlan, Target};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    sync::Arc,
+};
+
+/// A way from a listener to itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Circle {
+    /// The listeners on the way, the first being where it begins and ends.
+    pub(crate) listeners: Vec<Arc<str>>,
+    /// The cluster by which it leads back…
+    pub(crate) cluster: Arc<str>,
+    /// …the place of the endpoint in it…
+    pub(crate) endpoint: usize,
+    /// …and what that is called.
+    pub(crate) target: String,
+    /// All that no route takes goes this way. Where a route leads, it depends on the request, and on
+    /// what the route makes of it.
+    pub(crate) surely: bool,
+}
+
+impl fmt::Display for Circle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Circle { listeners, target, .. } = self;
+        match listeners.as_slice() {
+            [] => Ok(()),
+            [one] => write!(f, "`{one}` leads to itself: `{target}` is where it listens"),
+            [first, others @ ..] => {
+                let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
+                let others = others.join(", ");
+                write!(f, "`{first}` leads back to itself, by way of {others}: `{target}`")
+            }
+        }
+    }
+}
+
+/// One step from a listener to another.
+#[derive(Clone)]
+struct Step<'p> {
+    to: usize,
+    cluster: &'p ClusterPlan,
+    endpoint: usize,
+    surely: bool,
+}
+
+/// All circles, each once.
+pub(crate) fn circles(
+    listeners: &[Arc<ListenerPlan>],
+    clusters: &[Arc<ClusterPlan>],
+) -> Vec<Circle> {
+    let mut by_port: BTreeMap<u16, Vec<(usize, &ListenerPlan)>> = BTreeMap::new();
+    for (at, listener) in listeners.iter().enumerate() {
+        by_port.entry(listener.address.port()).or_default().push((at, listener));
+    }
+    let clusters: BTreeMap<&str, &ClusterPlan> =
+        clusters.iter().map(|cluster| (&*cluster.name, &**cluster)).collect();
+    let steps: Vec<Vec<Step<'_>>> =
+        listeners.iter().map(|from| steps(from, &by_port, &clusters)).collect();
+    let mut found = Vec::new();
+    for start in 0..listeners.len() {
+        // Whoever comes first in the file begins; so each circle is found once.
+        let mut seen = vec![false; listeners.len()];
+        let mut open = vec![(vec![start], true)];
+        while let Some((way, sure)) = open.pop() {
+            let from = way.last().copied().unwrap_or(start);
+            for step in steps.get(from).into_iter().flatten().filter(|step| step.to >= start) {
+                let surely = sure && step.surely;
+                if step.to == start {
+                    let target = step.cluster.endpoints.get(step.endpoint);
+                    found.push(Circle {
+                        listeners: way.iter().map(|at| Arc::clone(&listeners[*at].name)).collect(),
+                        cluster: Arc::clone(&step.cluster.name),
+                        endpoint: step.endpoint,
+                        target: target.map_or(String::new(), |it| it.at.to_string()),
+                        surely,
+                    });
+                } else if !std::mem::replace(&mut seen[step.to], true) {
+                    open.push(([&way[..], &[step.to]].concat(), surely));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn steps<'p>(
+    from: &ListenerPlan,
+    by_port: &BTreeMap<u16, Vec<(usize, &ListenerPlan)>>,
+    clusters: &BTreeMap<&str, &'p ClusterPlan>,
+) -> Vec<Step<'p>> {
+    let mut steps = Vec::new();
+    for name in from.clusters() {
+        let surely = from.cluster.as_ref() == Some(&name);
+        let Some(&cluster) = clusters.get(&*name) else { continue };
+        for (endpoint, plan) in cluster.endpoints.iter().enumerate() {
+            let Target::Host(host, port) = &plan.at else { continue };
+            let heard = by_port.get(port).into_iter().flatten();
+            let met = heard.filter(|(_, listener)| meets(host, listener.address.ip()));
+            steps.extend(met.map(|&(to, _)| Step { to, cluster, endpoint, surely }));
+        }
+    }
+    steps
+}
+
+/// Whether a connection to a host comes to what listens at this address and the same port. Of a name only
+/// `localhost` is known.
+fn meets(host: &str, here: IpAddr) -> bool {
+    let here = here.to_canonical();
+    let addresses = match host.parse::<IpAddr>() {
+        // Who dials every interface dials this machine.
+        Ok(address) if address.is_unspecified() => vec![loopback(address.is_ipv6())],
+        Ok(address) => vec![address.to_canonical()],
+        Err(_) if is_localhost(host) => vec![loopback(false), loopback(true)],
+        Err(_) => return false,
+    };
+    addresses.into_iter().any(|address| match here {
+        IpAddr::V4(here) if here.is_unspecified() => address.is_ipv4() && is_own(address),
+        IpAddr::V6(here) if here.is_unspecified() => is_own(address),
+        here => here == address,
+    })
+}
+
+fn loopback(v6: bool) -> IpAddr {
+    if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
+}
+
+fn is_localhost(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    ["localhost", "localhost.localdomain", "ip6-localhost"].contains(&name)
+        || name.ends_with(".localhost")
+}
+
+/// Whether an address is this machine's: what is sent there would be sent from there. Nothing is
+/// sent: a socket of UDP that is connected only has its addresses.
+fn is_own(address: IpAddr) -> bool {
+    if address.is_loopback() {
+        return true;
+    }
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip().to_canonical() == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    /// The listeners of each circle of a config of TCP listeners, and whether it is sure.
+    fn found(listeners: &[(&str, &str, &str)]) -> Vec<String> {
+        let listener = |(name, address, endpoint): &(&str, &str, &str)| {
+            let cluster = format!("  {name}: {{ endpoints: [\"{endpoint}\"] }}\n");
+            let keys = format!("address: \"{address}\", protocol: tcp, cluster: {name}");
+            (format!("  {name}: {{ {keys} }}\n"), cluster)
+        };
+        let (listeners, clusters): (String, String) = listeners.iter().map(listener).unzip();
+        let text = format!("admin: off\nlisteners:\n{listeners}clusters:\n{clusters}");
+        match parse("t", &text) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.iter().map(|it| it.message.clone()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_listener_that_leads_to_itself_is_told() {
+        for (address, endpoint) in [
+            ("127.0.0.1:27017", "localhost:27017"),
+            ("127.0.0.1:27017", "127.0.0.1:27017"),
+            ("127.0.0.1:27017", "0.0.0.0:27017"),
+            (":27017", "LOCALHOST.:27017"),
+            (":27017", "127.0.0.5:27017"),
+            ("[::]:27017", "127.0.0.1:27017"),
+            ("[::]:27017", "[::]:27017"),
+            ("[::1]:27017", "localhost:27017"),
+        ] {
+            let told = found(&[("db", address, endpoint)]);
+            assert_eq!(told.len(), 1, "{address} {endpoint}: {told:?}");
+            assert!(told[0].starts_with("`db` leads to itself"), "{told:?}");
+        }
+        for (address, endpoint) in [
+            ("127.0.0.1:27017", "localhost:27018"),
+            ("127.0.0.1:27017", "127.0.0.2:27017"),
+            ("127.0.0.1:27017", "mongo:27017"),
+            (":27017", "192.0.2.1:27017"),
+            (":27017", "[::1]:27017"),
+            ("127.0.0.1:0", "localhost:1"),
+        ] {
+            assert_eq!(found(&[("db", address, endpoint)]), [""; 0], "{address} {endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_circle_through_other_listeners_is_told_once() {
+        let chain = [
+            ("a", "127.0.0.1:1", "127.0.0.1:2"),
+            ("b", "127.0.0.1:2", "localhost:3"),
+            ("c", ":3", "localhost:1"),
+            ("d", ":4", "localhost:1"),
+        ];
+        let told = found(&chain);
+        assert_eq!(told, ["`a` leads back to itself, by way of `b`, `c`: `localhost:1`"]);
+        assert_eq!(found(&chain[..2]), [""; 0]);
+    }
+}
