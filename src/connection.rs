@@ -301,6 +301,14 @@ impl Door {
         }
     }
 
+    /// Whether any connection to its cluster is open.
+    pub fn is_cluster_connected(&self) -> bool {
+        match self.local().upstreams() {
+            Upstreams::Cluster(spares) => spares.cluster().is_connected(),
+            Upstreams::Server(_) => false,
+        }
+    }
+
     /// What the endpoint asks of the connection.
     pub fn wish(&self) -> Wish {
         self.upstream.as_ref().map_or(Wish::Stay, Lease::wish)

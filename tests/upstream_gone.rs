@@ -8,8 +8,9 @@ use bson::doc;
 use support::{
     client::RawClient,
     ends::{End, Upstream},
+    scripted::Scripted,
     tollgate::Tollgate,
-    wire::op_query,
+    wire::{op_msg, op_query},
 };
 
 /// The one connection ended for this reason, and its operation too.
@@ -93,4 +94,69 @@ fn a_client_that_resets_is_a_reset_to_its_service() {
     service.expect(&question);
     client.reset();
     assert!(service.breaks().is_empty());
+}
+
+/// What a driver of today says first.
+fn greeting() -> Vec<u8> {
+    op_msg(7, &doc! { "hello": 1, "backpressure": "2", "$db": "admin" })
+}
+
+/// How a driver of today is turned away: with words, or else its connection closes.
+fn is_told(tollgate: &Tollgate) -> bool {
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    client.send(&greeting());
+    client.try_read().is_some()
+}
+
+#[test]
+fn a_driver_that_backs_off_is_closed_where_others_of_its_connections_go_on() {
+    let server = Scripted::agreeing();
+    let tollgate = Tollgate::mongo(server.address());
+    let mut first = RawClient::connect(tollgate.listener("db"));
+    assert_eq!(first.ask(&greeting()).answers(), 7);
+    server.stop_listening();
+    assert!(!is_told(&tollgate), "it would drop the connection that works as well");
+    let lines = tollgate.logged(1, |line| line["reason"] == "connect_failed");
+    assert_eq!(lines[0]["operation"], "hello", "the log tells what the client is not told");
+
+    let mut old = RawClient::connect(tollgate.listener("db"));
+    let answer = old.command(8, &doc! { "hello": 1, "$db": "admin" });
+    assert_eq!(answer.get_i32("code").unwrap(), 6, "one that knows no better is told");
+
+    assert_eq!(first.command(9, &doc! { "ping": 1, "$db": "admin" }).get_f64("ok").unwrap(), 1.0);
+    drop(first);
+    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    assert!(is_told(&tollgate), "there is nothing to lose, and words help");
+}
+
+#[test]
+fn a_driver_that_backs_off_is_closed_by_every_limit_and_told_what_is_forbidden() {
+    let limits = [
+        ("connection_limit: { max: 1, key: [peer] }", false),
+        ("rate_limit: { rate: 1/h, burst: 1, unit: connections }", false),
+        ("match: { operation: hello }, rate_limit: { rate: 1/h, burst: 1 }", false),
+        ("match: { operation: hello }, deny: {}", true),
+    ];
+    for (limit, told) in limits {
+        let server = Scripted::agreeing();
+        let policies = format!("  - {{ name: limit, {limit} }}\n");
+        let tollgate = Tollgate::mongo_guarded(server.address(), "", &policies);
+        let mut first = RawClient::connect(tollgate.listener("db"));
+        first.command(6, &doc! { "hello": 1, "$db": "admin" });
+        assert_eq!(is_told(&tollgate), told, "{limit}");
+        let mut old = RawClient::connect(tollgate.listener("db"));
+        let answer = old.command(8, &doc! { "hello": 1, "$db": "admin" });
+        assert_eq!(answer.get_f64("ok").unwrap(), 0.0, "{limit}");
+    }
+}
+
+#[test]
+fn a_driver_that_backs_off_is_closed_where_the_cluster_is_full() {
+    let server = Scripted::agreeing();
+    let full = "circuit_breaker: { max_connections: 1, max_pending: 0 }, endpoints:";
+    let config = support::tollgate::mongo_config(server.address(), "");
+    let tollgate = Tollgate::start(&config.replace("endpoints:", full));
+    let mut first = RawClient::connect(tollgate.listener("db"));
+    first.command(6, &doc! { "hello": 1, "$db": "admin" });
+    assert!(!is_told(&tollgate));
 }

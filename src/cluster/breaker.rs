@@ -36,6 +36,8 @@ pub(super) struct Breaker {
     plan: BreakerPlan,
     /// Connections that are open or being opened.
     connections: AtomicUsize,
+    /// How many of them are open.
+    open: AtomicUsize,
     /// How many of them are being opened, and in how many of these cases not for the first time.
     opening: AtomicUsize,
     retrying: AtomicUsize,
@@ -138,6 +140,7 @@ impl Breaker {
             cluster: Arc::clone(cluster),
             plan: plan.clone(),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             opening: AtomicUsize::new(0),
             retrying: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
@@ -253,6 +256,11 @@ impl Cluster {
         None
     }
 
+    /// Whether any connection to the cluster is open.
+    pub fn is_connected(&self) -> bool {
+        self.breaker.open.load(Relaxed) > 0
+    }
+
     /// Whether a client waits for a connection to end: one at rest is better closed then than kept.
     pub fn is_awaited(&self) -> bool {
         self.breaker.is_awaited()
@@ -341,7 +349,10 @@ impl Drop for Pending<'_> {
 
 /// A connection of the cluster, open or being opened, until dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Cluster>);
+pub(super) struct Permit {
+    cluster: Arc<Cluster>,
+    open: bool,
+}
 
 impl Permit {
     /// Counts one more connection, if there is room.
@@ -349,16 +360,27 @@ impl Permit {
         let breaker = &cluster.breaker;
         let most = breaker.plan.max_connections.unwrap_or(usize::MAX);
         match raise(&breaker.connections, most) {
-            true => Ok(Self(Arc::clone(cluster))),
+            true => Ok(Self { cluster: Arc::clone(cluster), open: false }),
             false => Err(Limit::Connections),
         }
+    }
+
+    /// Its connection is open now.
+    pub(super) fn opened(mut self) -> Self {
+        self.cluster.breaker.open.fetch_add(1, Relaxed);
+        self.open = true;
+        self
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.breaker.connections.fetch_sub(1, SeqCst);
-        self.0.breaker.make_room();
+        let breaker = &self.cluster.breaker;
+        if self.open {
+            breaker.open.fetch_sub(1, Relaxed);
+        }
+        breaker.connections.fetch_sub(1, SeqCst);
+        breaker.make_room();
     }
 }
 

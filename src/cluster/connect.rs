@@ -4,7 +4,7 @@ mod race;
 
 use super::{
     Ask, Cluster, Endpoint, Lease, balance,
-    breaker::{Limit, Opening, Refused},
+    breaker::{Limit, Opening, Permit, Refused},
     endpoint::Failure,
 };
 use crate::config::plan::ClusterPlan;
@@ -217,7 +217,7 @@ impl Cluster {
             };
             match connected {
                 Ok(mut upstream) => {
-                    upstream.lease.hold(permit);
+                    upstream.lease.hold(permit.map(Permit::opened));
                     upstream.queued = queued;
                     return Ok(upstream);
                 }

@@ -4,7 +4,7 @@ use super::{flow::LONGEST_HOLD, open::Facts};
 use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Manner, Next, Operation, Refusal, Request, Settlement, Violation,
+    Close, Codec, Gate, Manner, Next, Operation, Reason, Refusal, Request, Settlement, Violation,
 };
 use std::{
     sync::Arc,
@@ -20,6 +20,9 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a client's first request with a refusal: there is no upstream for its connection.
+///
+/// Who would make too much of a no is closed without one, unless it has nothing to lose: a service
+/// that is not there serves none of its connections.
 ///
 /// A protocol whose operation is the connection has no words; its operation is accounted for, and
 /// that is all if `manner` asks for none. The connection is closed afterwards, by whoever called.
@@ -43,8 +46,11 @@ pub async fn turn_away<C: Codec>(
     let _ = timeout(PATIENCE, async {
         let request = first_request(&mut codec, client, &mut asked).await?;
         account(&codec, door, request, &asked, Instant::now(), close, why);
-        let mut answer = BytesMut::new();
-        if codec.refuse(request.tag?, why, &mut answer) {
+        let (tag, mut answer) = (request.tag?, BytesMut::new());
+        let hopeless = why.reason == Reason::NoEndpoint && !door.is_cluster_connected();
+        if (hopeless || !codec.closes_rather(tag, why.reason))
+            && codec.refuse(tag, why, &mut answer)
+        {
             client.write_all(&answer).await.ok()?;
             client.shutdown().await.ok()?;
         }

@@ -5,6 +5,7 @@ use super::{
     wire::{self, Message},
 };
 use bson::{Document, doc};
+use socket2::SockRef;
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -32,6 +33,7 @@ impl Received {
 #[derive(Default)]
 struct Record {
     connections: Mutex<Vec<Received>>,
+    streams: Mutex<Vec<TcpStream>>,
     changed: Condvar,
 }
 
@@ -47,14 +49,24 @@ impl Record {
 pub struct Scripted {
     address: SocketAddr,
     record: Arc<Record>,
+    listener: TcpListener,
 }
 
 impl Scripted {
     /// Runs `script` on each connection; returning from it closes the connection.
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// The same at this address, where one was before.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a port");
         let address = listener.local_addr().expect("an address");
         let record = Arc::new(Record::default());
+        let kept_listener = listener.try_clone().expect("a socket");
         let (script, kept) = (Arc::new(script), record.clone());
         // Both kinds of thread end with the test's process, if not before.
         std::thread::spawn(move || {
@@ -62,6 +74,7 @@ impl Scripted {
                 let (script, record) = (script.clone(), kept.clone());
                 // Each reply is to be a segment of its own, and none to wait for the next.
                 let _ = stream.set_nodelay(true);
+                kept.streams.lock().unwrap().extend(stream.try_clone());
                 let index = record.change(|connections| {
                     connections.push(Received::default());
                     connections.len() - 1
@@ -73,12 +86,33 @@ impl Scripted {
                 });
             }
         });
-        Self { address, record }
+        Self { address, record, listener: kept_listener }
+    }
+
+    /// Takes no connection from now on, as if nothing listened. Those that it has go on.
+    pub fn stop_listening(&self) {
+        SockRef::from(&self.listener).shutdown(Shutdown::Both).expect("a socket that listens");
+    }
+
+    /// Is gone from now on, with all its connections.
+    pub fn go(&self) {
+        self.stop_listening();
+        for stream in self.record.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Answers each message with the bytes that `answer` makes of it (none: no answer).
     pub fn answering(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start(move |peer| {
+        Self::answering_at((Ipv4Addr::LOCALHOST, 0).into(), answer)
+    }
+
+    /// The same at this address, where one was before.
+    pub fn answering_at(
+        address: SocketAddr,
+        answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at(address, move |peer| {
             while let Some(message) = peer.message() {
                 peer.send(&answer(&message));
             }
@@ -176,7 +210,7 @@ impl Read for Peer {
 
 /// A reply to this message in its own family; no bytes if it wants none.
 pub fn reply_to(message: &Message, document: &Document) -> Vec<u8> {
-    let id = message.id() + 1_000_000;
+    let id = message.id().wrapping_add(1_000_000);
     match message.opcode() {
         wire::OP_QUERY => wire::op_reply(id, message.id(), document),
         wire::OP_MSG if message.flags() & wire::MORE_TO_COME != 0 => Vec::new(),

@@ -20,6 +20,10 @@ const WEB_PACKAGES: [&str; 8] = [
 ];
 const NODE_PACKAGES: [&str; 1] = ["mongodb@7.9.0"];
 
+/// Drivers that know nothing of a server that is overloaded.
+const OLD_PYTHON_PACKAGES: [&str; 1] = ["pymongo==3.11.0"];
+const OLD_NODE_PACKAGES: [&str; 1] = ["mongodb@4.17.2"];
+
 /// What speaks HTTP/2 frame by frame.
 const FRAMES: [&str; 3] = ["h2==4.4.1", "hpack==4.2.0", "hyperframe==6.1.0"];
 
@@ -38,6 +42,11 @@ pub fn python_with_frames() -> Option<PathBuf> {
 /// In CI, where that would hide that nothing was tested.
 pub fn python() -> Option<PathBuf> {
     environment("python", &["--pre"], &PYTHON_PACKAGES)
+}
+
+/// The same of an environment with a pymongo that is years old.
+pub fn old_python() -> Option<PathBuf> {
+    environment("python-old", &[], &OLD_PYTHON_PACKAGES)
 }
 
 /// The same of an environment with Werkzeug, which reads requests as Python's web services do.
@@ -76,11 +85,20 @@ pub fn program(name: &str) -> Option<Command> {
 
 /// The `node_modules` directory with MongoDB's driver for node. As [`python`] otherwise.
 pub fn node_modules() -> Option<PathBuf> {
-    installed("node", &NODE_PACKAGES, |directory| {
+    packages_of_node("node", &NODE_PACKAGES)
+}
+
+/// The same with a driver that is years old.
+pub fn old_node_modules() -> Option<PathBuf> {
+    packages_of_node("node-old", &OLD_NODE_PACKAGES)
+}
+
+fn packages_of_node(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    installed(name, packages, |directory| {
         run(Command::new("npm")
             .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
             .arg(directory)
-            .args(NODE_PACKAGES))
+            .args(packages))
     })
     .map(|directory| directory.join("node_modules"))
 }

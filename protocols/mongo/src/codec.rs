@@ -9,8 +9,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Extra, Fact, Learned, Link, Named, Next, OTHER_RESOURCES, Protocol, Refusal, Reply,
-    Request, Tag, Violation,
+    Codec, Extra, Fact, Learned, Link, Named, Next, OTHER_RESOURCES, Protocol, Reason, Refusal,
+    Reply, Request, Tag, Violation,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -174,10 +174,29 @@ impl Codec for Mongo {
         true
     }
 
+    /// A driver of today drops its whole pool for an error in answer to the `hello` of one new
+    /// connection, and waits for a sign of life of the server. A connection that closes meanwhile says
+    /// to it that the server is overloaded, and its other connections go on (specifications,
+    /// client-backpressure, "SystemOverloadedError" of connections). What is for ever is told it.
+    fn closes_rather(&self, tag: Tag, reason: Reason) -> bool {
+        let passes = matches!(
+            reason,
+            Reason::RateLimited
+                | Reason::Overloaded
+                | Reason::NoEndpoint
+                | Reason::Lost
+                | Reason::TimedOut
+        );
+        passes && u32::try_from(tag.0).is_ok_and(|id| self.greets_backing_off(id))
+    }
+
     /// The late reply is still read, to its last part where replies stream: it may log the user
     /// in, or end a cursor. A cursor that it opens is left to the server's own time-out.
     fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
+        if self.closes_rather(tag, why.reason) {
+            return false;
+        }
         let coming = self.receiving.as_ref().map(|receiving| receiving.answers());
         let Some(open) = self.opens.give_up(id, coming) else { return false };
         refusal::write(id, family(Some(&open)), why, out);
@@ -187,6 +206,14 @@ impl Codec for Mongo {
     fn ping(&mut self, out: &mut BytesMut) -> bool {
         refusal::ping(out);
         true
+    }
+}
+
+impl Mongo {
+    /// Whether the request with this number is the `hello` of a client that knows how to back off.
+    fn greets_backing_off(&self, id: u32) -> bool {
+        let backs_off = self.client.as_deref().is_some_and(Client::backs_off);
+        backs_off && self.opens.newest(id).is_some_and(|open| open.role == Role::Hello)
     }
 }
 

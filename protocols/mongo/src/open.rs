@@ -134,6 +134,11 @@ impl Opens {
         }
     }
 
+    /// The request that came last, of those with this number.
+    pub(crate) fn newest(&self, id: u32) -> Option<&Open> {
+        self.open.iter().rev().find(|open| open.id == id && !open.given_up)
+    }
+
     /// Whether every request is answered.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()

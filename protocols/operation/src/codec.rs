@@ -1,6 +1,6 @@
 //! Codecs: bytes in, operations out, and *no* in the protocol's own words.
 
-use crate::{Fact, Outcome, Protocol, Refusal};
+use crate::{Fact, Outcome, Protocol, Reason, Refusal};
 use bytes::{Bytes, BytesMut};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -223,6 +223,12 @@ pub trait Codec: Sized + 'static {
     /// expects no reply to it. Returns `false` if the protocol has no words and only closing
     /// the connection is left.
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
+
+    /// Whether the client of this request is better off if its connection closes than if it hears a
+    /// no for this reason, since it would make more of the no than is meant.
+    fn closes_rather(&self, _tag: Tag, _reason: Reason) -> bool {
+        false
+    }
 
     /// Answers in the service's place a request that went on, and drops the service's own reply,
     /// should it come late. Returns `false` if the protocol can't tell that reply from others and

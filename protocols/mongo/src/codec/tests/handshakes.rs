@@ -184,3 +184,20 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
         assert_eq!(codec.attribute(&[], "user"), Fact::Unknown);
     }
 }
+
+#[test]
+fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_passes() {
+    let mut codec = codec();
+    asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+    assert!(!codec.closes_rather(Tag(1), Reason::Overloaded), "it knows nothing of overload");
+    asked(&mut codec, &command(2, doc! {"hello": 1, "backpressure": "2", "$db": "admin"}));
+    asked(&mut codec, &command(3, doc! {"find": "c", "$db": "d"}));
+    assert!(codec.closes_rather(Tag(2), Reason::Overloaded));
+    assert!(codec.closes_rather(Tag(2), Reason::NoEndpoint));
+    assert!(!codec.closes_rather(Tag(2), Reason::Denied), "that would be the same next time");
+    assert!(!codec.closes_rather(Tag(3), Reason::Overloaded));
+    assert!(!codec.closes_rather(Tag(4), Reason::Overloaded), "nobody asked that");
+    let mut out = BytesMut::new();
+    let why = Refusal::new(Reason::TimedOut, "too late");
+    assert!(!codec.give_up(Tag(2), &why, &mut out) && out.is_empty());
+}
