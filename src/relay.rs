@@ -35,8 +35,8 @@ use bytes::{Bytes, BytesMut};
 use deadlines::FOR_EVER;
 use flow::Flow;
 use hold::Hold;
-use open::{End, Facts, Table};
-use operation::{Close, Codec, Outcome, Reply, Violation};
+use open::{End, Facts, Open, Table};
+use operation::{Close, Codec, Outcome, Reply, Tag, Violation};
 use std::{
     io,
     pin::{Pin, pin},
@@ -65,6 +65,8 @@ struct Relay<C> {
     answered: Option<Reply>,
     /// Refusals written, waiting for the reply stream to reach the end of a message.
     refusals: BytesMut,
+    /// How many bytes of refusals wait for older replies.
+    refusals_kept: usize,
     /// The request at the front of `up`, if more of it is held than the codec needs to name it.
     hold: Option<Box<Hold>>,
     /// The request at the front of `up` that waits for somebody's answer.
@@ -147,6 +149,7 @@ pub fn relay<C: Codec>(
         open: Table::default(),
         answered: None,
         refusals: BytesMut::new(),
+        refusals_kept: 0,
         hold: None,
         asking: None,
         wait_until: None,
@@ -275,7 +278,22 @@ impl<C: Codec> Relay<C> {
 
     /// Whether requests wait until the client has read more of the refusals that it is due.
     fn waits_for_refusals(&self) -> bool {
-        self.refusals.len() >= MOST_REFUSALS && !self.verbatim
+        self.refusals.len() + self.refusals_kept >= MOST_REFUSALS && !self.verbatim
+    }
+
+    /// Takes out the operation with this tag: its reply has come, or never will. Refusals that
+    /// waited for it have their turn.
+    fn take_open(&mut self, tag: Tag) -> Option<Open> {
+        let mut open = self.open.take(tag)?;
+        self.release_refusals(&mut open);
+        Some(open)
+    }
+
+    fn release_refusals(&mut self, open: &mut Open) {
+        if let Some(words) = open.refusals.take() {
+            self.refusals_kept -= words.len();
+            self.refusals.extend_from_slice(&words);
+        }
     }
 
     /// Whether nothing is left to do, and who said so.
@@ -323,7 +341,8 @@ impl<C: Codec> Relay<C> {
 
     /// Whether the client has got all that it is due.
     fn nothing_to_write(&self) -> bool {
-        !self.replying() && !self.down.is_ready() && self.refusals.is_empty()
+        let refusals = self.refusals.len() + self.refusals_kept;
+        !self.replying() && !self.down.is_ready() && refusals == 0
     }
 
     /// Whether the client has got a part of a reply, and not all of it.

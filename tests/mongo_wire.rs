@@ -321,3 +321,23 @@ fn a_drain_ends_the_process_in_good_order() {
     assert!(client.read_until_close().is_empty());
     assert_eq!(tollgate.access_log().len(), 1, "what happened is in the log");
 }
+
+#[test]
+fn a_refusal_does_not_overtake_the_reply_to_an_older_request() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let server = Scripted::answering(move |message| {
+        let _ = gone.lock().unwrap().recv();
+        reply_to(message, &doc! { "ok": 1.0 })
+    });
+    let policies = "  - { name: closed, match: { operation: find }, deny: {} }\n";
+    let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    let ping = doc! { "ping": 1, "$db": "admin" };
+    let asked = [op_msg(21, &find("a")), op_msg(22, &ping), op_msg(23, &find("b"))];
+    client.send(&asked.concat());
+    assert_eq!(client.read().answers(), 21);
+    tollgate.metric_becomes("tollgate_refusals_total", &[], 2.0);
+    go.send(()).unwrap();
+    assert_eq!([client.read().answers(), client.read().answers()], [22, 23]);
+}

@@ -19,7 +19,7 @@ impl<C: Codec> Relay<C> {
         loop {
             ready!(self.flush_down(cx))?;
             // Before anything else passes: the client may have got a part of them already.
-            if !self.replying() && !self.refusals.is_empty() {
+            if self.owes_refusals() {
                 ready!(self.flush_refusals(cx))?;
             }
             if let Some(close) = self.parts() {
@@ -30,7 +30,7 @@ impl<C: Codec> Relay<C> {
             }
             self.sinks(Way::Down);
             let wanted = self.examine_replies()?;
-            if self.down.is_ready() || self.is_cut() {
+            if self.down.is_ready() || self.is_cut() || self.owes_refusals() {
                 continue;
             }
             if self.turn == 0 {
@@ -86,6 +86,11 @@ impl<C: Codec> Relay<C> {
         flushed.map_err(|error| self.broken(Side::Client, &error))
     }
 
+    /// Whether refusals are to be written before any more of the replies passes.
+    fn owes_refusals(&self) -> bool {
+        !self.refusals.is_empty() && !self.replying()
+    }
+
     /// Writes the refusals whose turn it is: never inside a reply.
     fn flush_refusals(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         while !self.refusals.is_empty() {
@@ -117,7 +122,7 @@ impl<C: Codec> Relay<C> {
             {
                 self.settle(reply);
             }
-            if self.is_cut() || self.is_held(Way::Down) {
+            if self.is_cut() || self.is_held(Way::Down) || self.owes_refusals() {
                 return Ok(1);
             }
             if advance.wants_more || self.down.unread().is_empty() || self.turn == 0 {
@@ -174,7 +179,7 @@ impl<C: Codec> Relay<C> {
         if let Some(violation) = reply.violation {
             self.door.violation(violation);
         }
-        let Some(open) = self.open.take(reply.tag) else { return };
+        let Some(open) = self.take_open(reply.tag) else { return };
         let now = self.now();
         let end = End {
             outcome: reply.outcome,

@@ -25,13 +25,14 @@ impl<C: Codec> Relay<C> {
         let (now, mut told) = (self.now(), false);
         while let Some((tag, _)) = self.next_due().filter(|(_, due)| *due <= now) {
             // What is not answered by name can't be told from what comes late.
-            let Some(open) = tag.and_then(|tag| self.open.take(tag)) else {
+            let Some(mut open) = tag.and_then(|tag| self.open.take(tag)) else {
                 return Err(Close::OperationTimeout);
             };
             let limit = open.ticket.terms().and_then(|terms| terms.limit.as_ref());
             let message = limit.map_or("the service took too long", |limit| &limit.message);
             let why = Refusal::new(Reason::TimedOut, message);
             let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.refusals));
+            self.release_refusals(&mut open);
             let word =
                 if can { Reason::TimedOut.as_str() } else { Close::OperationTimeout.as_str() };
             open.settle(End::bare(Outcome::Lost, Some(word)), now, &self.facts());

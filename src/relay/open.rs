@@ -1,5 +1,6 @@
 //! The operations under way on one connection.
 
+use bytes::BytesMut;
 use operation::{
     Attributes, Close, Codec, Fact, Learned, Named, Operation, Outcome, Reason, Request,
     Settlement, Tag, Ticket,
@@ -27,6 +28,8 @@ pub(super) struct Open {
     pub(super) first_byte: Option<Instant>,
     /// What the rest of its request told.
     pub(super) learned: Option<Box<Learned>>,
+    /// What was said to later requests that were refused: they hear it after its reply.
+    pub(super) refusals: Option<Box<BytesMut>>,
 }
 
 /// How an operation ended, as far as the relay was told.
@@ -159,10 +162,30 @@ impl Table {
         due.filter_map(|open| Some((open.tag, open.due?))).min_by_key(|(_, due)| *due)
     }
 
-    /// Takes out the one with this tag.
+    /// Keeps a refusal until all replies have come that are due before it. Gives it back if none is.
+    pub(super) fn refuse_after_replies(&mut self, words: BytesMut) -> Option<BytesMut> {
+        let newest = self.open.len();
+        self.refuse_before(newest, words)
+    }
+
+    /// Keeps a refusal until the reply has come that is due last before this place.
+    fn refuse_before(&mut self, place: usize, words: BytesMut) -> Option<BytesMut> {
+        let mut older = self.open.iter_mut().take(place).rev();
+        let Some(open) = older.find(|open| open.tag.is_some()) else { return Some(words) };
+        match &mut open.refusals {
+            Some(earlier) => earlier.extend_from_slice(&words),
+            None => open.refusals = Some(Box::new(words)),
+        }
+        None
+    }
+
+    /// Takes out the one with this tag. It brings the refusals whose turn it is now.
     pub(super) fn take(&mut self, tag: Tag) -> Option<Open> {
         let at = self.open.iter().position(|open| open.tag == Some(tag))?;
         let mut open = self.open.remove(at)?;
+        if let Some(words) = open.refusals.take() {
+            open.refusals = self.refuse_before(at, *words).map(Box::new);
+        }
         // Its reply overtook others, and was accounted to the oldest.
         if at > 0
             && open.first_byte.is_none()
@@ -260,3 +283,6 @@ impl<C: Codec> Attributes for Facts<'_, C> {
         Some(self.door.link().peer.ip())
     }
 }
+
+#[cfg(test)]
+mod tests;

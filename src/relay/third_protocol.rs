@@ -23,13 +23,14 @@ use operation::{
 };
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     runtime::LocalRuntime,
     task::spawn_local,
@@ -39,6 +40,7 @@ use tokio::{
 struct Lines {
     asked: u64,
     answered: u64,
+    refused: BTreeSet<u64>,
 }
 
 impl Codec for Lines {
@@ -47,7 +49,7 @@ impl Codec for Lines {
     type Shared = ();
 
     fn new(_: &Arc<()>, _: Link) -> Self {
-        Self { asked: 0, answered: 0 }
+        Self { asked: 0, answered: 0, refused: BTreeSet::new() }
     }
 
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
@@ -65,6 +67,9 @@ impl Codec for Lines {
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
         let Some(len) = line(bytes) else { return Ok(Next::Hold(bytes.len() + 1)) };
         self.answered += 1;
+        while self.refused.remove(&self.answered) {
+            self.answered += 1;
+        }
         let broken = bytes.starts_with(b"broken");
         let reply = Reply {
             tag: Tag(self.answered),
@@ -78,8 +83,8 @@ impl Codec for Lines {
         Ok(Next::whole(len, reply))
     }
 
-    fn refuse(&mut self, _: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
-        self.answered += 1;
+    fn refuse(&mut self, Tag(line): Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+        self.refused.insert(line);
         out.extend_from_slice(format!("no: {}\n", why.reason).as_bytes());
         true
     }
@@ -282,6 +287,30 @@ fn an_operation_too_many_is_refused_in_words_that_only_its_codec_knows() {
         answer.set(Some("fine\n"));
         assert_eq!(first.await.unwrap(), "fine\n");
         assert_eq!(ask(address).await, "fine\n");
+    });
+}
+
+#[test]
+fn a_refusal_waits_for_the_replies_to_older_requests() {
+    run(async {
+        let (one, answer) = server().await;
+        let (address, cluster) = proxy(&[one], |plan| {
+            plan.circuit_breaker = BreakerPlan { max_operations: Some(1), ..Default::default() };
+        })
+        .await;
+        answer.set(None);
+        let mut socket = BufReader::new(TcpStream::connect(address).await.unwrap());
+        socket.write_all(b"one\ntwo\nthree\n").await.unwrap();
+        let busy = || cluster.endpoints()[0].active_operations() == 1;
+        until("the first is under way", busy).await;
+        let mut early = [0; 1];
+        let hears = tokio::time::timeout(Duration::from_millis(50), socket.read(&mut early));
+        assert!(hears.await.is_err(), "nothing is due before the first reply");
+        answer.set(Some("fine\n"));
+        let mut lines = socket.lines();
+        for expected in ["fine", "no: overloaded", "no: overloaded"] {
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), expected);
+        }
     });
 }
 

@@ -5,6 +5,7 @@ use super::{
     open::{End, Facts, Open},
 };
 use crate::policy::Way;
+use bytes::BytesMut;
 use operation::{
     Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict, Violation,
 };
@@ -312,7 +313,8 @@ impl<C: Codec> Relay<C> {
         if !request.awaits {
             self.door.began();
         }
-        if let Some(forgotten) = self.open.make_room() {
+        if let Some(mut forgotten) = self.open.make_room() {
+            self.release_refusals(&mut forgotten);
             // Its reply, should one come, passes like any other.
             let facts = Facts::new(&self.codec, &self.door);
             forgotten.settle(End::bare(Outcome::Cancelled, Some("too_many_open")), now, &facts);
@@ -330,6 +332,7 @@ impl<C: Codec> Relay<C> {
             counted: [0; 2],
             first_byte: None,
             learned: None,
+            refusals: None,
         });
         self.wait_until = delay;
         let waits = delay.is_some() || self.cuts_request();
@@ -340,7 +343,7 @@ impl<C: Codec> Relay<C> {
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
         let said = match (no.manner, tag) {
             (Manner::Words, Some(tag)) if self.codec.closes_rather(tag, no.reason) => false,
-            (Manner::Words, Some(tag)) => self.codec.refuse(tag, &no.told(), &mut self.refusals),
+            (Manner::Words, Some(tag)) => self.say_no(tag, no),
             (Manner::Words, None) => {
                 self.bent.get_or_insert_default().refused = Some(no.reason.close());
                 true
@@ -362,6 +365,22 @@ impl<C: Codec> Relay<C> {
     /// Why the connection ends whose one operation was refused.
     fn refused_as(&self) -> Close {
         self.bent.as_ref().and_then(|bent| bent.refused).unwrap_or(Close::Denied)
+    }
+
+    /// Has the codec say no, in the request's turn: the client hears it after all older replies.
+    /// Returns whether there are words for it.
+    fn say_no(&mut self, tag: Tag, no: &No) -> bool {
+        if !self.open.expects_reply() {
+            return self.codec.refuse(tag, &no.told(), &mut self.refusals);
+        }
+        let mut words = BytesMut::new();
+        let said = self.codec.refuse(tag, &no.told(), &mut words);
+        self.refusals_kept += words.len();
+        if let Some(due) = self.open.refuse_after_replies(words) {
+            self.refusals_kept -= due.len();
+            self.refusals.extend_from_slice(&due);
+        }
+        said
     }
 
     /// A request has passed whole: an operation without a reply ends here.

@@ -220,7 +220,8 @@ pub trait Codec: Sized + 'static {
     }
 
     /// Writes the protocol's own way of saying no to the request with this tag. The codec then
-    /// expects no reply to it. Returns `false` if the protocol has no words and only closing
+    /// expects no reply to it. The client hears it in the request's turn: a codec that ties replies to
+    /// requests by their order has to leave it out, as older requests may still wait for theirs. Returns `false` if the protocol has no words and only closing
     /// the connection is left.
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
 
