@@ -145,6 +145,15 @@ impl Codec for Mongo {
         self.fact(front, name)
     }
 
+    fn learned_attribute<'b>(
+        &'b self,
+        front: &'b [u8],
+        learned: &'b Learned,
+        name: &str,
+    ) -> Fact<'b> {
+        self.learned_fact(front, learned, name)
+    }
+
     fn reread(&mut self, tag: Option<Tag>, front: &[u8]) -> usize {
         self.hold_request(tag, front)
     }

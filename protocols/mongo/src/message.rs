@@ -38,9 +38,8 @@ pub(crate) struct Message<'b> {
     pub(crate) strange: bool,
     /// The message goes on behind the bytes that are here.
     pub(crate) cut: bool,
-    /// The bytes after the header that are here, and the address of the message's first.
-    after_header: &'b [u8],
-    start: usize,
+    /// All bytes that are here.
+    bytes: &'b [u8],
     /// A legacy query as it came, with what may be wrapped around the command.
     outer: &'b [u8],
     sequences: [(&'b [u8], &'b [u8]); SEQUENCES],
@@ -64,8 +63,7 @@ impl<'b> Message<'b> {
             twice: false,
             strange: false,
             cut: bytes.len() < header.len as usize,
-            after_header: rest,
-            start: bytes.as_ptr().addr(),
+            bytes,
             outer: &[],
             sequences: [(&[], &[]); SEQUENCES],
         };
@@ -85,6 +83,11 @@ impl<'b> Message<'b> {
             }
         }
         Some(message)
+    }
+
+    /// All bytes of the message that are here.
+    pub(crate) fn bytes(&self) -> &'b [u8] {
+        self.bytes
     }
 
     /// A legacy query that asks for a command.
@@ -184,13 +187,13 @@ impl<'b> Message<'b> {
     pub(crate) fn ends_within(&self, len: usize) -> bool {
         let end = |part: &[u8]| part.as_ptr().addr() + part.len();
         let parts = [self.body, self.telemetry].into_iter().filter(|part| !part.is_empty());
-        parts.map(end).max().is_none_or(|end| end <= self.start + len)
+        parts.map(end).max().is_none_or(|end| end <= self.bytes.as_ptr().addr() + len)
     }
 
     /// The small parts of an `OP_MSG`, as a message of its own.
     pub(crate) fn digest(&self) -> Option<Vec<u8>> {
         let mut digest = Digest::new(self.header);
-        digest.feed(self.after_header);
+        digest.feed(&self.bytes[HEADER..]);
         digest.finish()
     }
 

@@ -2,16 +2,18 @@
 //!
 //! Without values it is a shape such as the server's own `$queryStats` shows:
 //! `{"filter":{"status":"?string","age":{"$gt":"?number"}}}`. Equal code makes equal shapes, so a
-//! hash of the shape names a query. Command bodies may be cut anywhere; a shape that is not all
+//! hash of the shape, and of the collection, names a query. Command bodies may be cut anywhere; a shape that is not all
 //! there ends with `…`.
 
+mod literals;
 mod reads;
 mod text;
 
 pub(crate) use reads::read_shape;
 
 use crate::element::{Element, complete, elements, kind};
-use text::{Literals, Text};
+use literals::Literals;
+use text::Text;
 
 /// The most bytes that [`query`] writes.
 const LONGEST: usize = 1024;
@@ -37,7 +39,7 @@ const SHAPED: [&str; 12] = [
 ];
 
 /// The fields that make a command's shape, in the order in which they are written.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "key",
     "filter",
     "query",
@@ -52,12 +54,13 @@ const FIELDS: [&str; 14] = [
     "documents",
     "ops",
     "arrayFilters",
+    "out",
 ];
 
 /// Appends the query of a command, as compact JSON of at most 1,024 bytes.
 ///
-/// Literals become the names of their types, unless `values` asks for themselves; strings are
-/// then cut after 64 characters. Nothing is written for commands that have no query, such as
+/// Literals become the names of their types, but for names and paths, unless `values` asks for
+/// themselves; strings are cut after 64 characters. Nothing is written for commands that have no query, such as
 /// those that carry credentials.
 pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     let literals = if values { Literals::Values } else { Literals::Types };
@@ -66,16 +69,17 @@ pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     }
 }
 
-/// A name for the query of a command: the same for the same shape, on every machine and in every
-/// release. FNV-1a of the command's name and its shape without values.
-pub(crate) fn hash(name: &str, body: &[u8]) -> u64 {
+/// A name for the query of a command on a collection: the same for the same shape, on every machine
+/// and in every release. FNV-1a of the command's name, `database.collection`, and its shape without
+/// values.
+pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
     let mut shape = String::new();
     let mut name = name;
     if let Some((inner, body)) = shaped(name, body) {
         name = inner;
         write(name, body, Literals::Types, &mut Text::new(&mut shape, HASHED));
     }
-    let bytes = name.bytes().chain([0]).chain(shape.bytes());
+    let bytes = name.bytes().chain([0]).chain(resource.bytes()).chain([0]).chain(shape.bytes());
     bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     })
@@ -137,8 +141,8 @@ fn write(name: &str, body: &[u8], literals: Literals, text: &mut Text<'_>) {
             "key" => continue,
             // The collection.
             "update" if name == "update" => continue,
-            "sort" | "projection" | "fields" => literals.with_directions(),
-            _ => literals,
+            "out" if !matches!(name, "mapReduce" | "mapreduce") => continue,
+            _ => literals.of_field(&element),
         };
         text.push(separator);
         text.key(element.name);

@@ -191,6 +191,16 @@ pub trait Codec: Sized + 'static {
         Fact::Absent
     }
 
+    /// The same of a fact that was unread in `front`, now that the rest of the request has told more.
+    fn learned_attribute<'b>(
+        &'b self,
+        _front: &'b [u8],
+        learned: &'b Learned,
+        name: &str,
+    ) -> Fact<'b> {
+        self.attribute(&learned.front, name)
+    }
+
     /// The request marked last, which was [`partial`](Request::partial), does not go on yet: a
     /// policy needs a fact that stands further on. The codec forgets the request, and returns how
     /// many bytes from its first one [`request`](Codec::request) has to be given to know more:

@@ -11,7 +11,7 @@ use crate::{
     message::Message,
     namespaces, shape,
 };
-use operation::{Fact, OTHER_RESOURCES};
+use operation::{Fact, Learned, OTHER_RESOURCES};
 use std::borrow::Cow;
 
 /// The facts that are found in a request.
@@ -49,19 +49,33 @@ impl Mongo {
     }
 
     fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
-        let wanted = if name == "query_hash" { HASHED } else { usize::MAX };
-        let cut = |len: usize| ..len.min(wanted);
         match self.plain(front) {
-            Some(Cow::Borrowed(front)) => match Message::read(&front[cut(front.len())]) {
+            Some(Cow::Borrowed(front)) => match Message::read(front) {
                 Some(message) => self.told(&message, name),
                 None => Fact::Unknown,
             },
-            Some(Cow::Owned(front)) => match Message::read(&front[cut(front.len())]) {
+            Some(Cow::Owned(front)) => match Message::read(&front) {
                 Some(message) => self.told(&message, name).into_owned(),
                 None => Fact::Unknown,
             },
             None => Fact::Unknown,
         }
+    }
+
+    /// A fact that was not read in a request's front, after its rest has told more.
+    pub(super) fn learned_fact<'b>(
+        &'b self,
+        front: &'b [u8],
+        learned: &'b Learned,
+        name: &str,
+    ) -> Fact<'b> {
+        if name != "query_hash" {
+            return self.fact(&learned.front, name);
+        }
+        // The query is the one at the front, and what it is about stands further on.
+        let front = self.plain(front);
+        let hashed = front.as_deref().and_then(|front| hashed_part(front));
+        hashed.map_or(Fact::Unknown, |part| hash(&learned.name, &learned.resource, &part))
     }
 
     /// The front of a request as it is when nothing is compressed.
@@ -99,6 +113,7 @@ impl Mongo {
             "database" | "collection" | OTHER_RESOURCES => resources(message, name),
             // Nothing that was said in secret may be shown.
             _ if outline.secret => Fact::Absent,
+            "query_hash" => query_hash(message),
             "callsite" if outline.role == Role::GetMore => self.opened_at(outline.cursor).into(),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
@@ -138,13 +153,30 @@ fn field<'b>(
     })
 }
 
-/// The shape of a request's query, its hash, or the query with its values.
+/// The hash of a request's query: of what it is about, wherever that stands, and of its front.
+fn query_hash<'b>(message: &Message<'_>) -> Fact<'b> {
+    let mut resource = String::new();
+    let asked = Asked::read(message, &mut resource);
+    if message.cut && resource.starts_with(UNREAD) {
+        return Fact::Unread;
+    }
+    let part = hashed_part(message.bytes());
+    part.map_or(Fact::Unknown, |part| hash(asked.shape_name(), &resource, &part))
+}
+
+/// The part of a request that its query's hash is made of.
+fn hashed_part(front: &[u8]) -> Option<Message<'_>> {
+    Message::read(&front[..front.len().min(HASHED)])
+}
+
+fn hash<'b>(command: &str, resource: &str, part: &Message<'_>) -> Fact<'b> {
+    format!("{:016x}", shape::hash(command, resource, &part.inline())).into()
+}
+
+/// The shape of a request's query, or the query with its values.
 fn query<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
     let asked = Asked::read(message, &mut String::new());
     let body = message.inline();
-    if name == "query_hash" {
-        return format!("{:016x}", shape::hash(asked.shape_name(), &body)).into();
-    }
     let mut out = String::new();
     shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
     Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()

@@ -59,7 +59,7 @@ fn every_command_shows_the_fields_that_make_its_shape() {
         (
             "aggregate",
             &pipeline,
-            r#"{"pipeline":[{"$match":{"a":"?number"}},{"$sort":{"a":-1}},{"$group":{"_id":"?string","n":{"$sum":"?number"}}}]}"#,
+            r#"{"pipeline":[{"$match":{"a":"?number"}},{"$sort":{"a":-1}},{"$group":{"_id":"$a","n":{"$sum":"?number"}}}]}"#,
         ),
         (
             "update",
@@ -89,7 +89,8 @@ fn commands_with_secrets_have_no_query() {
     let body = rawdoc! { "saslStart": 1, "payload": "secret", "query": { "a": "secret" } };
     for name in ["saslStart", "saslContinue", "authenticate", "createUser", "hello", "other", ""] {
         assert_eq!(values(name, body.as_bytes()), "");
-        assert_eq!(hash(name, body.as_bytes()), hash(name, &[]), "only the name counts");
+        let hash = |body| hash(name, "d.c", body);
+        assert_eq!(hash(body.as_bytes()), hash(&[]), "only the names count");
     }
     let explained = rawdoc! { "explain": { "createUser": "u", "query": { "pwd": "secret" } } };
     assert_eq!(values("explain", explained.as_bytes()), "");
@@ -208,8 +209,8 @@ fn a_cut_body_gives_a_shape_that_says_so() {
 #[test]
 fn equal_shapes_have_equal_hashes_and_others_do_not() {
     let one = rawdoc! { "find": "c", "filter": { "a": 1, "b": { "$in": [1, 2] } } };
-    let same = rawdoc! { "find": "d", "filter": { "a": 2.5, "b": { "$in": [3] } }, "limit": 1 };
-    let name = |command: &str, body: &RawDocumentBuf| hash(command, body.as_bytes());
+    let same = rawdoc! { "find": "c", "filter": { "a": 2.5, "b": { "$in": [3] } }, "limit": 1 };
+    let name = |command: &str, body: &RawDocumentBuf| hash(command, "d.c", body.as_bytes());
     assert_eq!(name("find", &one), name("find", &same));
     let other = rawdoc! { "find": "c", "filter": { "a": "x", "b": { "$in": [1, 2] } } };
     assert_ne!(name("find", &one), name("find", &other));
@@ -218,10 +219,10 @@ fn equal_shapes_have_equal_hashes_and_others_do_not() {
 
 #[test]
 fn a_hash_is_the_same_in_every_release() {
-    // FNV-1a of "count", a zero byte and `{"query":{"a":"?number"}}`: a change here breaks what
-    // people have saved.
+    // FNV-1a of "count", "shop.c" and `{"query":{"a":"?number"}}`, with a zero byte after each of the
+    // first two: a change here breaks what people have saved.
     let body = rawdoc! { "count": "c", "query": { "a": 1 } };
-    assert_eq!(hash("count", body.as_bytes()), 0x9D5C_0619_BFD7_ECB5);
+    assert_eq!(hash("count", "shop.c", body.as_bytes()), 0x8EF0_95C6_D5B5_140E);
 }
 
 #[test]
@@ -255,9 +256,91 @@ fn mutated_bodies_never_panic_and_stay_within_the_limit() {
         for name in ["find", "aggregate", "update", "explain"] {
             let text = values(name, &body);
             assert!(text.len() <= LONGEST, "seed {seed}");
-            hash(name, &body);
+            hash(name, "d.c", &body);
             read_shape(name, &body, None, None);
         }
         inline(&body, "updates", &body);
     }
+}
+
+#[test]
+fn what_names_a_collection_or_a_field_is_no_value() {
+    for (pipeline, expected) in [
+        (rawdoc! { "$group": { "_id": "$customer", "n": { "$sum": "$total" } } }, None),
+        (rawdoc! { "$project": { "a": "$b", "c": { "$concat": ["$d", "-"] }, "e": true } }, Some(
+            r#"{"$project":{"a":"$b","c":{"$concat":["$d","?string"]},"e":true}}"#,
+        )),
+        (rawdoc! { "$lookup": { "from": "customers", "localField": "c", "foreignField": "_id", "as": "who" } }, None),
+        (rawdoc! { "$lookup": { "from": "c", "let": { "x": "$a" }, "pipeline": [{ "$match": { "$expr": { "$eq": ["$b", "$$x"] } } }], "as": "d" } }, None),
+        (rawdoc! { "$graphLookup": { "from": "c", "startWith": "$a", "connectFromField": "a", "connectToField": "b", "as": "d", "restrictSearchWithMatch": { "e": "$secret" } } }, Some(
+            r#"{"$graphLookup":{"from":"c","startWith":"$a","connectFromField":"a","connectToField":"b","as":"d","restrictSearchWithMatch":{"e":"?string"}}}"#,
+        )),
+        (rawdoc! { "$unionWith": "archive" }, None),
+        (rawdoc! { "$unionWith": { "coll": "archive", "pipeline": [{ "$count": "n" }] } }, None),
+        (rawdoc! { "$merge": { "into": { "db": "b", "coll": "c" }, "on": ["_id"], "whenMatched": [{ "$set": { "a": "$b" } }] } }, None),
+        (rawdoc! { "$out": "copy" }, None),
+        (rawdoc! { "$unwind": "$items" }, None),
+        (rawdoc! { "$facet": { "a": [{ "$sortByCount": "$b" }], "c": [{ "$unset": ["d", "e"] }] } }, None),
+        (rawdoc! { "$set": { "pwd": "$x", "a": { "$literal": "$5" }, "b": "text" } }, Some(
+            r#"{"$set":{"pwd":"?string","a":{"$literal":"?string"},"b":"?string"}}"#,
+        )),
+        (rawdoc! { "$match": { "price": "$5" } }, Some(r#"{"$match":{"price":"?string"}}"#)),
+        (rawdoc! { "$search": { "text": { "query": "$5", "path": "a" } } }, Some(
+            r#"{"$search":{"text":{"query":"?string","path":"?string"}}}"#,
+        )),
+        (rawdoc! { "$geoNear": { "distanceField": "d", "key": "at", "query": { "a": "$5" } } }, Some(
+            r#"{"$geoNear":{"distanceField":"d","key":"at","query":{"a":"?string"}}}"#,
+        )),
+    ] {
+        let body = rawdoc! { "aggregate": "c", "pipeline": [pipeline.clone()] };
+        // Where nothing is a value, the shape is the stage itself.
+        let stage = expected.map_or_else(|| {
+            let with_values = values("aggregate", body.as_bytes());
+            with_values.strip_prefix(r#"{"pipeline":["#).unwrap().strip_suffix("]}").unwrap().to_owned()
+        }, str::to_owned);
+        assert_eq!(shape("aggregate", body.as_bytes()), format!(r#"{{"pipeline":[{stage}]}}"#));
+    }
+}
+
+#[test]
+fn a_dollar_in_a_value_of_a_filter_or_an_update_is_not_shown() {
+    let find = rawdoc! { "find": "c", "filter": { "a": "$5", "u": ["$5"], "$expr": { "$gt": ["$a", "$b"] } }, "projection": { "n": { "$size": "$list" }, "m": { "$elemMatch": { "a": "$5" } } } };
+    assert_eq!(
+        shape("find", find.as_bytes()),
+        concat!(
+            r#"{"filter":{"a":"?string","u":["?string"],"$expr":{"$gt":["$a","$b"]}},"#,
+            r#""projection":{"n":{"$size":"$list"},"m":{"$elemMatch":{"a":"?string"}}}}"#
+        )
+    );
+    let update = rawdoc! { "update": "c", "updates": [{ "q": { "u": ["$5"] }, "u": { "$set": { "a": "$5" }, "$rename": { "b": "c" } } }, { "q": {}, "u": [{ "$set": { "a": "$b" } }] }] };
+    assert_eq!(
+        shape("update", update.as_bytes()),
+        concat!(
+            r#"{"updates":[{"q":{"u":["?string"]},"u":{"$set":{"a":"?string"},"$rename":{"b":"c"}}},"#,
+            r#"{"q":{},"u":[{"$set":{"a":"$b"}}]}]}"#
+        )
+    );
+    let modify = rawdoc! { "findAndModify": "c", "update": [{ "$set": { "a": "$b" } }] };
+    assert_eq!(shape("findAndModify", modify.as_bytes()), r#"{"update":[{"$set":{"a":"$b"}}]}"#);
+    let reduce = rawdoc! { "mapReduce": "c", "out": { "replace": "sums", "db": "b" } };
+    assert_eq!(shape("mapReduce", reduce.as_bytes()), r#"{"out":{"replace":"sums","db":"b"}}"#);
+}
+
+#[test]
+fn queries_of_different_collections_paths_or_targets_have_different_hashes() {
+    let find = rawdoc! { "find": "c", "filter": { "_id": 3 } };
+    let resources = ["shop.orders", "shop.carts", "billing.orders"];
+    let group = |by: &str| rawdoc! { "aggregate": "c", "pipeline": [{ "$group": { "_id": by } }] };
+    let lookup = |from: &str| rawdoc! { "aggregate": "c", "pipeline": [{ "$lookup": { "from": from } }] };
+    let equal = |a: &str, b: &str| rawdoc! { "find": "c", "filter": { "$expr": { "$eq": [a, b] } } };
+    let mut hashes: Vec<u64> =
+        resources.iter().map(|resource| hash("find", resource, find.as_bytes())).collect();
+    let bodies = [group("$a"), group("$b"), lookup("customers"), lookup("payments")];
+    hashes.extend(bodies.iter().map(|body| hash("aggregate", "shop.orders", body.as_bytes())));
+    let bodies = [equal("$a", "$b"), equal("$c", "$d")];
+    hashes.extend(bodies.iter().map(|body| hash("find", "shop.orders", body.as_bytes())));
+    let count = hashes.len();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), count);
 }

@@ -1,38 +1,12 @@
 //! Documents as compact JSON, with their values or with the names of their types.
 
+use super::literals::Literals;
 use crate::element::{Element, elements, kind};
 
 /// How deep documents are followed.
 const DEEPEST: usize = 20;
 /// The most characters of a key, or of a string's value.
 const STRING: usize = 64;
-
-/// What stands for a literal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Literals {
-    /// The name of its type.
-    Types,
-    /// The same, but for -1, 0, 1 and booleans, which say how to sort and what to show.
-    Directions,
-    /// The value itself, as relaxed Extended JSON where that is short.
-    Values,
-}
-
-impl Literals {
-    pub(super) fn with_directions(self) -> Self {
-        if self == Literals::Types { Literals::Directions } else { self }
-    }
-
-    /// What stands for the literals under a key.
-    fn under(self, key: &[u8]) -> Self {
-        match key {
-            b"$sort" | b"$project" => self.with_directions(),
-            // The server's own name for a password: never shown.
-            b"pwd" => Literals::Types,
-            _ => self,
-        }
-    }
-}
 
 /// Text that grows up to a limit, and then ends with `…`.
 pub(super) struct Text<'o> {
@@ -86,7 +60,7 @@ impl<'o> Text<'o> {
                 self.push(",");
             }
             self.key(element.name);
-            self.value(&element, literals.under(element.name), depth);
+            self.value(&element, literals.under(&element), depth);
             if self.ended {
                 return;
             }
@@ -122,13 +96,13 @@ impl<'o> Text<'o> {
     }
 
     fn literal(&mut self, element: &Element<'_>, literals: Literals) {
+        if let Some(text) = element.text().filter(|text| literals.shows(text)) {
+            return self.quoted(text);
+        }
         let shown = match literals {
-            Literals::Types => None,
             Literals::Directions => direction(element),
-            Literals::Values => match element.text() {
-                Some(text) => return self.quoted(text),
-                None => plain(element),
-            },
+            Literals::Values => plain(element),
+            _ => None,
         };
         match shown {
             Some(shown) => self.push(&shown),
