@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::{
     client::RawClient,
     scripted::{Scripted, batch, hello, reply_to},
-    tollgate::Tollgate,
+    tollgate::{Tollgate, mongo_config},
     wire::{
         self, Compressor, EXHAUST_ALLOWED, LONGEST, MORE_TO_COME, Message, body, checksummed,
         compressed, op_msg, op_msg_of, op_query, op_reply, section, sequence,
@@ -340,4 +340,31 @@ fn a_refusal_does_not_overtake_the_reply_to_an_older_request() {
     tollgate.metric_becomes("tollgate_refusals_total", &[], 2.0);
     go.send(()).unwrap();
     assert_eq!([client.read().answers(), client.read().answers()], [22, 23]);
+}
+
+#[test]
+fn a_get_more_of_a_cursor_that_is_not_known_has_the_call_site_of_its_own_comment() {
+    let server = Scripted::answering(|message| reply_to(message, &batch(false, 0, "shop.c", &[])));
+    let (tollgate, mut client) = through(&server);
+    let more =
+        doc! { "getMore": 4242_i64, "collection": "c", "comment": "cart.history", "$db": "shop" };
+    client.ask(&op_msg(7, &more));
+    assert_eq!(logged(&tollgate, "getMore")["callsite"], "cart.history");
+}
+
+#[test]
+fn call_sites_beyond_the_limit_are_counted_as_other() {
+    let server =
+        Scripted::answering(|message| reply_to(message, &batch(true, 0, "shop.orders", &[])));
+    let config = mongo_config(server.address(), "");
+    let tollgate = Tollgate::start(&format!("max_series: 3\n{config}"));
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    for id in 0..6 {
+        let comment = format!("site.{id}");
+        client.ask(&op_msg(id, &doc! { "find": "orders", "comment": comment, "$db": "shop" }));
+    }
+    tollgate.metric_becomes("tollgate_callsite_operations_total", &[], 6.0);
+    let other = [("callsite", "other"), ("operation", "find"), ("resource", "shop.orders")];
+    assert_eq!(tollgate.metric("tollgate_callsite_operations_total", &other), 3.0);
+    assert_eq!(tollgate.metric("tollgate_callsite_duration_seconds_count", &other), 3.0);
 }

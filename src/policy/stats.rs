@@ -8,7 +8,11 @@ use crate::{
 use foldhash::HashMap;
 use metrics::{Counter, Histogram};
 use operation::{Outcome, Protocol};
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 /// What operations that are not told apart are called in metrics.
 const OTHER: &str = "other";
@@ -16,6 +20,9 @@ const OTHER: &str = "other";
 /// How many names are told apart among operations whose resource is not. Protocols with a fixed
 /// list of names stay below; where clients make them up, the rest are `other` too.
 const MOST_NAMES: usize = 128;
+
+/// How many call sites of a series are remembered on a worker, those that share `other` among them.
+const MOST_CALLSITES: usize = 1000;
 
 /// The counters of one listener on one worker.
 pub struct Stats {
@@ -71,6 +78,7 @@ impl Stats {
             codes: RefCell::default(),
             shapes: RefCell::default(),
             callsites: RefCell::default(),
+            other_callsites: OnceCell::new(),
             census: Arc::clone(&self.callsites),
         })
     }
@@ -104,6 +112,8 @@ struct Series {
     codes: RefCell<HashMap<&'static str, Counter>>,
     shapes: RefCell<HashMap<&'static str, Counter>>,
     callsites: RefCell<HashMap<Box<str>, Option<Callsite>>>,
+    /// All that there is no room for.
+    other_callsites: OnceCell<Callsite>,
     census: Arc<Census>,
 }
 
@@ -207,31 +217,34 @@ impl Series {
                 return;
             }
             let found = self.find_callsite(callsite);
-            if found.is_none() && callsites.len() >= 1000 {
-                return;
+            if found.is_some() || callsites.len() < MOST_CALLSITES {
+                callsites.insert(callsite.into(), found);
             }
-            callsites.insert(callsite.into(), found);
         }
-        if let Some(Some(callsite)) = callsites.get(callsite) {
-            callsite.count.increment(1);
-            callsite.duration.record(seconds);
-        }
+        let callsite = match callsites.get(callsite) {
+            Some(Some(callsite)) => callsite,
+            _ => self.other_callsites.get_or_init(|| self.callsite(OTHER)),
+        };
+        callsite.count.increment(1);
+        callsite.duration.record(seconds);
     }
 
     fn find_callsite(&self, callsite: &str) -> Option<Callsite> {
+        let Labels { name, resource, .. } = &self.labels;
+        self.census.admits(&[callsite, name, resource]).then(|| self.callsite(callsite))
+    }
+
+    fn callsite(&self, callsite: &str) -> Callsite {
         let Labels { metrics, listener, name, resource } = &self.labels;
-        if !self.census.admits(&[callsite, name, resource]) {
-            return None;
-        }
         let labels = [
             ("listener", &**listener),
             ("callsite", callsite),
             ("operation", name),
             ("resource", resource),
         ];
-        Some(Callsite {
+        Callsite {
             count: metrics.counter(names::CALLSITE_OPERATIONS_TOTAL, &labels),
             duration: metrics.histogram(names::CALLSITE_DURATION_SECONDS, &labels),
-        })
+        }
     }
 }

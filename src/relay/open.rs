@@ -273,9 +273,7 @@ impl<C: Codec> Attributes for Facts<'_, C> {
         match self.door.attribute(name) {
             Some(own) => Fact::Is(own),
             None => match (self.codec.attribute(front, name), self.learned) {
-                (Fact::Unread, Some(learned)) => {
-                    self.codec.learned_attribute(front, learned, name)
-                }
+                (Fact::Unread, Some(learned)) => self.codec.learned_attribute(front, learned, name),
                 (fact, _) => fact,
             },
         }

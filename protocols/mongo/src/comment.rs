@@ -1,5 +1,7 @@
 //! What clients write into `comment`: where in their program a request comes from, and its trace.
 
+mod tags;
+
 use crate::{
     element::{Element, Elements, elements, kind},
     message::Message,
@@ -10,6 +12,8 @@ use std::{borrow::Cow, fmt::Write};
 const CALLSITE: usize = 128;
 /// The longest text of a comment, in bytes.
 const TEXT: usize = 256;
+/// The longest JSON that is read with its escapes, in bytes.
+const LONGEST_JSON: usize = 4 * 1024;
 /// How deep a comment's documents are shown.
 const DEPTH: usize = 4;
 
@@ -42,21 +46,46 @@ pub(crate) fn is_comment(field: Element<'_>) -> bool {
     matches!(field.name, b"comment" | b"$comment")
 }
 
-/// Where in the client's program a request comes from: `callingFunction` of a comment that is a
-/// document or JSON, or else the comment itself, unless it differs with each request.
+/// Where in the client's program a request comes from: `callingFunction` or `text` of a comment that
+/// is a document or JSON, or else the comment itself, without what tracers add to it and unless it
+/// differs with each request.
 pub(crate) fn callsite<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
-    let text = match comment.kind {
-        kind::DOCUMENT => field(comment, b"callingFunction")?.text()?,
+    match comment.kind {
+        kind::DOCUMENT => {
+            let text = |key: &str| field(comment, key.as_bytes())?.text();
+            SITES.into_iter().find_map(text).and_then(|text| site(text.into()))
+        }
+        // Tracers add an element of their own.
+        kind::ARRAY => {
+            comment.elements()?.filter(|it| it.text().is_some()).find_map(|it| callsite(&it))
+        }
         _ => {
             let text = comment.text()?;
-            match json_string(text, "callingFunction") {
-                Some(function) => function,
-                None if text.starts_with('{') || traceparent(text).is_some() => return None,
-                None => text,
+            match text.trim_start().starts_with('{') {
+                true => SITES.into_iter().find_map(|key| json_string(text, key)).and_then(site),
+                false => site(text.into()),
             }
         }
+    }
+}
+
+/// Where a comment of several fields tells the place in the client's program. OpenTelemetry puts the
+/// application's own comment under `text`.
+const SITES: [&str; 2] = ["callingFunction", "text"];
+
+/// The call site in the application's own words.
+fn site(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let own = match text {
+        Cow::Borrowed(text) => tags::without(text)?,
+        Cow::Owned(text) => tags::without(&text)?.into_owned().into(),
     };
-    (!text.is_empty()).then(|| clean(text, CALLSITE))
+    if own.is_empty() || traceparent(&own).is_some() {
+        return None;
+    }
+    Some(match own {
+        Cow::Borrowed(own) => clean(own, CALLSITE),
+        Cow::Owned(own) => clean(&own, CALLSITE).into_owned().into(),
+    })
 }
 
 /// The comment as text.
@@ -79,11 +108,11 @@ pub(crate) fn trace_id<'b>(message: &Message<'b>) -> Option<&'b str> {
     let trace = carried.and_then(|parent| traceparent(parent.text()?));
     trace.or_else(|| {
         let comment = find(message)?;
-        let parent = match comment.kind {
-            kind::DOCUMENT => field(&comment, b"traceparent")?,
-            _ => comment,
-        };
-        traceparent(parent.text()?)
+        match comment.kind {
+            kind::DOCUMENT => traceparent(field(&comment, b"traceparent")?.text()?),
+            kind::ARRAY => comment.elements()?.find_map(|it| traceparent(it.text()?)),
+            _ => traceparent(comment.text()?),
+        }
     })
 }
 
@@ -104,13 +133,20 @@ fn traceparent(text: &str) -> Option<&str> {
     text.get(starts + 3..starts + 35)
 }
 
-/// The string under `key` in a text that is JSON; one with escapes is none.
-fn json_string<'b>(text: &'b str, key: &str) -> Option<&'b str> {
-    let json = text.trim_start().strip_prefix('{')?;
-    let (_, after) = json.split_once(key)?;
-    let value = after.strip_prefix('"')?.trim_start().strip_prefix(':')?.trim_start();
-    let (value, _) = value.strip_prefix('"')?.split_once('"')?;
-    Some(value).filter(|value| !value.contains('\\'))
+/// The string under `key` in a text that is JSON.
+fn json_string<'b>(text: &'b str, key: &str) -> Option<Cow<'b, str>> {
+    let json = text.trim().strip_prefix('{')?;
+    if json.contains('\\') {
+        let json = Some(text).filter(|text| text.len() <= LONGEST_JSON)?;
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
+        return fields.get(key)?.as_str().map(|text| text.to_owned().into());
+    }
+    // Where nothing is escaped, a key is what stands between quotes and before a colon.
+    json.match_indices(key).find_map(|(at, _)| {
+        let value = json[..at].strip_suffix('"').and(json[at + key.len()..].strip_prefix('"'))?;
+        let value = value.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+        value.split_once('"').map(|(value, _)| value.into())
+    })
 }
 
 /// A value roughly as JSON, until the text is long enough.
@@ -150,16 +186,21 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
 /// line or drive a terminal.
 pub(crate) fn clean(text: &str, longest: usize) -> Cow<'_, str> {
     let text = cut(text, longest);
-    if text.chars().any(char::is_control) {
-        let mut cleaned: String = text
-            .chars()
-            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-            .collect();
+    if text.chars().any(drives) {
+        let mut cleaned: String =
+            text.chars().map(|c| if drives(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
         cleaned.truncate(cut(&cleaned, longest).len());
         Cow::Owned(cleaned)
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// Whether a character does something else than to be seen: a control, or a change of direction
+/// (Unicode Standard Annex 9).
+fn drives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The front of a text: at most `longest` bytes, and no part of a character.
@@ -189,6 +230,24 @@ mod tests {
         assert_eq!(site(r#"{"callingFunction": "pay"}"#.into()).as_deref(), Some("pay"));
         assert_eq!(site(doc! {"callingFunction": "pay"}.into()).as_deref(), Some("pay"));
         assert_eq!(site(doc! {"other": 1}.into()), None);
+        let cart = Some("cart.history");
+        let tagged = format!("cart.history,dddb='shop',traceparent='{PARENT}'");
+        assert_eq!(site(tagged.as_str().into()).as_deref(), cart);
+        assert_eq!(
+            site(doc! {"traceparent": PARENT, "text": "cart.history"}.into()).as_deref(),
+            cart
+        );
+        assert_eq!(site(doc! {"traceparent": PARENT, "text": tagged}.into()).as_deref(), cart);
+        let json = format!(r#"{{"note":"text","text": "cart.history","traceparent":"{PARENT}"}}"#);
+        assert_eq!(site(json.into()).as_deref(), cart);
+        let escaped =
+            r#"{"note": "a \"callingFunction\": \"no\"", "callingFunction": "p\u0061y\n"}"#;
+        assert_eq!(site(escaped.into()).as_deref(), Some("pay"));
+        assert_eq!(site(r#"{"a": "\"}"#.into()), None);
+        let array =
+            Bson::from(vec![format!("dddb='shop',traceparent='{PARENT}'"), "cart.history".into()]);
+        assert_eq!(site(array).as_deref(), cart);
+        assert_eq!(site("dddb='shop',ddpv='1.2.3'".into()), None);
         assert_eq!(site(format!("traceparent='{PARENT}'").into()), None);
         assert_eq!(site(7.into()), None);
         assert_eq!(site("é".repeat(500).into()).unwrap().len(), 128);
@@ -198,6 +257,7 @@ mod tests {
     fn a_comment_of_any_type_has_a_text() {
         let shown = |comment: Bson| of(comment, |c| text(c).into_owned());
         assert_eq!(shown("two\nlines".into()), "two\u{fffd}lines");
+        assert_eq!(shown("a\u{202e}b".into()), "a\u{fffd}b");
         assert_eq!(shown(doc! {"a": 1, "b": [true, "x"]}.into()), r#"{"a":1,"b":[true,"x"]}"#);
         assert_eq!(shown(Bson::Null), "null");
         assert!(shown(doc! {"a": "x".repeat(9000)}.into()).len() <= TEXT);

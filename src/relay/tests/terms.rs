@@ -171,7 +171,7 @@ fn a_request_that_is_cut_reaches_nobody_and_what_was_due_before_is_delivered() {
             ends.heard(&frame(1, b"?")).await;
             // What the kernel could not send at once would be lost with a reset.
             ends.answer(&frame(1, &[9; 10_000])).await;
-            let all = [frame(2, b"denied"), frame(1, &[9; 10_000])].concat();
+            let all = [frame(1, &[9; 10_000]), frame(2, b"denied")].concat();
             assert!(to_end(&mut ends.client).await == (all, end));
             drop(ends.client);
             assert_eq!(to_end(&mut ends.server).await.0, b"", "nothing else is heard");

@@ -74,7 +74,7 @@ impl Mongo {
         }
         // The query is the one at the front, and what it is about stands further on.
         let front = self.plain(front);
-        let hashed = front.as_deref().and_then(|front| hashed_part(front));
+        let hashed = front.as_deref().and_then(hashed_part);
         hashed.map_or(Fact::Unknown, |part| hash(&learned.name, &learned.resource, &part))
     }
 
@@ -114,15 +114,22 @@ impl Mongo {
             // Nothing that was said in secret may be shown.
             _ if outline.secret => Fact::Absent,
             "query_hash" => query_hash(message),
-            "callsite" if outline.role == Role::GetMore => self.opened_at(outline.cursor).into(),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
                 Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
-                Some(comment) => comment::callsite(&comment).into(),
+                Some(comment) => {
+                    comment::callsite(&comment).or_else(|| self.opener(&outline)).into()
+                }
+                None if outline.role == Role::GetMore => self.opener(&outline).into(),
                 None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
             },
             _ => query(message, name),
         }
+    }
+
+    /// The call site of the request that opened the cursor of a `getMore`.
+    fn opener(&self, outline: &Outline) -> Option<Cow<'_, str>> {
+        (outline.role == Role::GetMore).then(|| self.opened_at(outline.cursor)).flatten()
     }
 
     /// The call site of the request that opened a cursor.

@@ -293,7 +293,7 @@ impl Mongo {
             }
         }
         let callsite = match asked.role {
-            Role::GetMore => self.opened_at(asked.cursor).is_some(),
+            Role::GetMore => asked.commented || self.opened_at(asked.cursor).is_some(),
             _ => asked.commented,
         };
         Request {

@@ -84,8 +84,13 @@ impl Literals {
             }
             (
                 _,
-                b"$match" | b"$literal" | b"$elemMatch" | b"$search" | b"$searchMeta"
-                | b"$vectorSearch" | b"restrictSearchWithMatch",
+                b"$match"
+                | b"$literal"
+                | b"$elemMatch"
+                | b"$search"
+                | b"$searchMeta"
+                | b"$vectorSearch"
+                | b"restrictSearchWithMatch",
             ) => Literals::Types,
             (Literals::Stage(names), b"query") if names.contains(&"distanceField") => {
                 Literals::Types

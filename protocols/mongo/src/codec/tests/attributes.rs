@@ -160,6 +160,18 @@ fn a_client_that_backs_off_says_so_in_its_hello() {
     }
 }
 
+/// The hash that a log tells, which has no more than the front of a request and what the rest told.
+fn logged_hash(request: &[u8], kept: usize) -> String {
+    let mut codec = codec();
+    codec.request(request).unwrap();
+    let (front, learned) = (&request[..request.len().min(kept)], codec.learned());
+    let fact = match (codec.attribute(front, "query_hash"), &learned) {
+        (Fact::Unread, Some(learned)) => codec.learned_attribute(front, learned, "query_hash"),
+        (fact, _) => fact,
+    };
+    fact.text().map(Cow::into_owned).unwrap()
+}
+
 #[test]
 fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
     // What a gate keeps of a request until it ends.
@@ -169,19 +181,7 @@ fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
             (0..keys).map(|key| (format!("key-{key}"), 1.into())).collect();
         let find = command(1, doc! {"find": "c", "filter": filter, "$db": "d"});
         let plain = fact(&codec(), &find, "query_hash").unwrap();
-        let mut codec = codec();
-        asked(&mut codec, &find);
-        let kept = &find[..find.len().min(KEPT)];
-        let logged = match (codec.attribute(kept, "query_hash"), codec.learned()) {
-            (Fact::Unread, Some(learned)) => {
-                let fact = codec.learned_attribute(kept, &learned, "query_hash");
-                fact.text().map(Cow::into_owned)
-            }
-            (fact, _) => fact.text().map(Cow::into_owned),
-        };
-        assert_eq!(logged.as_ref(), Some(&plain), "{keys}");
-        let other = command(1, doc! {"find": "c", "filter": {"key-0": 1}, "$db": "e"});
-        assert_ne!(fact(&codec, &other, "query_hash").as_ref(), Some(&plain));
+        assert_eq!(logged_hash(&find, KEPT), plain, "{keys}");
         for compressor in 0..4 {
             let mut codec = codec();
             let packed = compress(&find, compressor);

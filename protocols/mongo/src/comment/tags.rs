@@ -1,0 +1,112 @@
+//! What tracers add to a comment, taken out of it: `key='value'` (google.github.io/sqlcommenter/spec).
+//!
+//! Datadog's keys begin with `dd`; it writes them behind the application's own comment, and in some
+//! modes with the release in them. OpenTelemetry and sqlcommenter write `traceparent` and
+//! `tracestate`, which differ with each request.
+
+use std::borrow::Cow;
+
+/// The comment as the application wrote it; `None` if all of it is a tracer's.
+///
+/// Of a comment that has text, that is its text; of one that is nothing but tags, those that are not
+/// a tracer's, such as sqlcommenter's `action='pay',controller='cart'`.
+pub(super) fn without(comment: &str) -> Option<Cow<'_, str>> {
+    let comment = comment.trim();
+    let bare = comment.strip_prefix("/*").and_then(|rest| rest.strip_suffix("*/"));
+    let comment = bare.unwrap_or(comment).trim();
+    if !comment.contains("='") {
+        return Some(comment).filter(|it| !it.is_empty()).map(Cow::Borrowed);
+    }
+    let (mut texts, mut tags, mut rest) = (Vec::new(), Vec::new(), comment);
+    while !rest.is_empty() {
+        let (part, after) = part(rest);
+        rest = after;
+        match part {
+            Part::Tag { key, .. } if is_tracers(key) => {}
+            Part::Tag { whole, .. } => tags.push(whole),
+            Part::Text(text) if text.trim().is_empty() => {}
+            Part::Text(text) => texts.push(text.trim()),
+        }
+    }
+    let own = if texts.is_empty() { tags } else { texts };
+    match own.as_slice() {
+        [] => None,
+        [one] => Some(Cow::Borrowed(one)),
+        several => Some(Cow::Owned(several.join(","))),
+    }
+}
+
+/// What stands between two commas.
+enum Part<'c> {
+    Text(&'c str),
+    Tag { key: &'c str, whole: &'c str },
+}
+
+fn part(comment: &str) -> (Part<'_>, &str) {
+    let text = || {
+        let (text, rest) = comment.split_once(',').unwrap_or((comment, ""));
+        (Part::Text(text), rest)
+    };
+    let trimmed = comment.trim_start();
+    let Some((key, value)) = trimmed.split_once("='").filter(|(key, _)| is_key(key)) else {
+        return text();
+    };
+    let Some(end) = quote(value) else { return text() };
+    let (whole, after) = trimmed.split_at(key.len() + "='".len() + end + 1);
+    let after = after.trim_start();
+    match after.strip_prefix(',') {
+        Some(rest) => (Part::Tag { key, whole }, rest),
+        None if after.is_empty() => (Part::Tag { key, whole }, ""),
+        None => text(),
+    }
+}
+
+/// Where a value ends. A quote inside of it is escaped.
+fn quote(value: &str) -> Option<usize> {
+    let mut escaped = false;
+    value.bytes().position(|byte| {
+        let ends = byte == b'\'' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
+}
+
+fn is_key(text: &str) -> bool {
+    let of_key = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.%".contains(&byte);
+    !text.is_empty() && text.bytes().all(of_key)
+}
+
+fn is_tracers(key: &str) -> bool {
+    key.starts_with("dd") || matches!(key, "traceparent" | "tracestate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_tracers_are_no_part_of_a_comment() {
+        let parent = "traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'";
+        for (comment, expected) in [
+            ("cart.history", Some("cart.history")),
+            ("cart.history, page 3", Some("cart.history, page 3")),
+            ("cart.history,dddbs='x'", Some("cart.history")),
+            (&format!("cart.history,dddb='shop',dde='prod',{parent}"), Some("cart.history")),
+            (&format!("dddb='shop',{parent},cart.history"), Some("cart.history")),
+            (
+                &format!("/*action='pay',controller='cart',{parent}*/"),
+                Some("action='pay',controller='cart'"),
+            ),
+            (&format!("{parent},tracestate='a=1,b=2'"), None),
+            ("dddb='shop',dddbs='orders',ddpv='1.2.3'", None),
+            (r"dddb='it\'s, or not',cart", Some("cart")),
+            ("what='it", Some("what='it")),
+            ("a='b'c", Some("a='b'c")),
+            ("x = 'y', z='q'", Some("x = 'y'")),
+            ("", None),
+            ("/* */", None),
+        ] {
+            assert_eq!(without(comment).as_deref(), expected, "{comment}");
+        }
+    }
+}
