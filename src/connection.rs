@@ -431,6 +431,23 @@ impl Door {
         );
     }
 
+    /// That the endpoint does not speak the listener's protocol, for its clients.
+    pub fn speaks_something_else(&self, protocol: &str, violation: Violation) -> String {
+        let cluster = self.plan().cluster.as_deref().unwrap_or_default();
+        let endpoint = self.endpoint().unwrap_or_default();
+        format!("endpoint {endpoint} of `{cluster}` does not speak {protocol}: {violation}")
+    }
+
+    /// Tells an operator what a codec has noticed about the service.
+    pub fn notice(&self, notice: &str) {
+        tracing::warn!(
+            listener = &*self.plan().name,
+            cluster = self.plan().cluster.as_deref(),
+            endpoint = self.endpoint(),
+            "{notice}"
+        );
+    }
+
     /// Lets the worker wake this connection's task, for a drain.
     pub fn wakes(&self, waker: &Waker) {
         if !self.wakes.replace(true) {

@@ -85,6 +85,8 @@ struct Relay<C> {
     verbatim: bool,
     /// At least one request was understood.
     understood: bool,
+    /// At least one reply was understood.
+    heard: bool,
     began: Instant,
     last_byte: Instant,
     /// Neither peer has sent a byte yet.
@@ -159,6 +161,7 @@ pub fn relay<C: Codec>(
         limited: false,
         verbatim: false,
         understood: false,
+        heard: false,
         began: now,
         last_byte: now,
         silent: true,
@@ -358,6 +361,10 @@ impl<C: Codec> Relay<C> {
     /// Framing is lost: nothing more can be read on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.door.violation(violation);
+        if side == Side::Server && !self.heard && self.disown(violation) {
+            self.door.explain(violation, "closed");
+            return Err(Close::UpstreamViolation);
+        }
         // Who can't tell where a refused request ends would pass on what is left of it.
         let hopeless = !self.understood || self.up.dropping || C::hostile(violation);
         let strict = self.plan.on_violation == OnViolation::Close || self.door.is_guarded();

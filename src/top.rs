@@ -53,6 +53,12 @@ pub async fn top(
     choice: Choice,
 ) -> anyhow::Result<()> {
     let admin = admin.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    // A socket's path has none, and an IPv6 address is full of colons.
+    let port = admin.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !port && !admin.starts_with("unix:") {
+        let shown = values::hide(&admin);
+        bail!("`{shown}` has no port: write HOST:PORT, such as `{shown}:9901`");
+    }
     let title = format!("tollgate top  {}", values::hide(&admin));
     let (tables, story) = (once.then_some(1), None);
     let options = Options { admin, interval, tables, title, choice, story };

@@ -15,7 +15,7 @@ use support::{
     client::RawClient,
     scripted::{Peer, Scripted, reply_to},
     tollgate::Tollgate,
-    wire::{self, Compressor, claiming, compressed_claiming, op_msg, op_msg_reply},
+    wire::{self, Compressor, claiming, compressed_claiming, op_msg, op_msg_reply, op_query},
 };
 
 const MIB: u64 = 1 << 20;
@@ -159,9 +159,34 @@ fn what_is_plainly_another_protocol_is_called_by_its_name() {
     closed_at_once(&tollgate, b"GET / HTTP/1.1\r\nhost: db\r\n\r\n");
     let tls = [0x16, 3, 1, 0, 0xc8, 1, 0, 0, 0xc4, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     closed_at_once(&tollgate, &tls);
-    for kind in ["looks_like_http", "looks_like_tls"] {
+    closed_at_once(&tollgate, b"PROXY TCP4 10.0.0.7 10.0.0.8 51000 27017\r\n");
+    for kind in ["looks_like_http", "looks_like_tls", "looks_like_proxy_header"] {
         tollgate.metric_becomes("tollgate_violations_total", &[("kind", kind)], 1.0);
     }
+}
+
+#[test]
+fn a_service_that_is_no_mongodb_is_called_that_in_answer_to_the_first_request() {
+    let server = Scripted::start(|peer| {
+        peer.message();
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+    });
+    let tollgate = Tollgate::mongo(server.address());
+    for hello in [
+        op_msg(7, &doc! { "hello": 1, "$db": "admin" }),
+        op_query(7, "admin.$cmd", &doc! { "ismaster": 1 }),
+    ] {
+        let mut client = RawClient::connect(tollgate.listener("db"));
+        let answer = client.ask(&hello);
+        assert_eq!(answer.answers(), 7);
+        let words = answer.document().get_str("errmsg").unwrap().to_owned();
+        let expected =
+            format!("endpoint {} of `db` does not speak mongo: looks_like_http", server.address());
+        assert_eq!(words, expected);
+        assert_eq!(client.read_until_close(), b"");
+    }
+    let labels = [("reason", "upstream_violation")];
+    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 2.0);
 }
 
 #[test]

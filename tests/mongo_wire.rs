@@ -368,3 +368,50 @@ fn call_sites_beyond_the_limit_are_counted_as_other() {
     assert_eq!(tollgate.metric("tollgate_callsite_operations_total", &other), 3.0);
     assert_eq!(tollgate.metric("tollgate_callsite_duration_seconds_count", &other), 3.0);
 }
+
+/// How often the proxy's own log says this.
+fn warnings(tollgate: &Tollgate, words: &str) -> usize {
+    tollgate
+        .stderr()
+        .lines()
+        .filter(|line| line.contains("\"WARN\"") && line.contains(words))
+        .count()
+}
+
+#[test]
+fn several_members_behind_one_listener_are_told_once() {
+    let members = ["a:1", "b:1"].map(|me| {
+        let mut told = hello(me);
+        told.insert("hosts", vec!["a:1", "b:1"]);
+        Scripted::answering(move |message| reply_to(message, &told))
+    });
+    let [one, two] = members.each_ref().map(Scripted::address);
+    let config = mongo_config(one, "")
+        .replace("endpoints: [", &format!("lb_policy: round_robin, endpoints: [\"{two}\", "));
+    let tollgate = Tollgate::start(&config);
+    for _ in 0..4 {
+        let mut client = RawClient::connect(tollgate.listener("db"));
+        client.command(7, &doc! { "hello": 1, "$db": "admin" });
+    }
+    let said = "several members of the replica set `rs` answer behind this listener";
+    support::eventually("a warning", || (warnings(&tollgate, said) == 1).then_some(()));
+    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    assert_eq!(warnings(&tollgate, said), 1);
+    assert_eq!(warnings(&tollgate, "is not in `members`"), 0, "none are named");
+}
+
+#[test]
+fn a_member_that_is_not_named_is_told_once() {
+    let mut told = hello("a:1");
+    told.insert("hosts", vec!["a:1", "b:1"]);
+    let server = Scripted::answering(move |message| reply_to(message, &told));
+    let named = "protocol: { mongo: { members: { \"a:1\": \"proxy:1\" } } }";
+    let config = mongo_config(server.address(), "").replace("protocol: mongo", named);
+    let tollgate = Tollgate::start(&config);
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    for id in 0..3 {
+        client.command(id, &doc! { "hello": 1, "$db": "admin" });
+    }
+    let said = "b:1 of the replica set `rs` is not in `members`: drivers do not see it";
+    support::eventually("a warning", || (warnings(&tollgate, said) == 1).then_some(()));
+}

@@ -2,9 +2,11 @@
 
 use super::{MESSAGE, Relay, Side, open::End};
 use crate::policy::Way;
-use bytes::Buf;
-use operation::{Close, Codec, Next, Reply};
+use bytes::{Buf, BytesMut};
+use operation::{Close, Codec, Next, Reason, Refusal, Reply, Violation};
+use socket2::SockRef;
 use std::{
+    net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -129,7 +131,10 @@ impl<C: Codec> Relay<C> {
                 return Ok(1);
             }
             self.turn -= MESSAGE;
-            match self.codec.reply(self.down.unread()) {
+            let next = self.codec.reply(self.down.unread());
+            self.heard |=
+                matches!(next, Ok(Next::Pass { .. } | Next::Drop { .. } | Next::Swap { .. }));
+            match next {
                 Ok(Next::Hold(wanted)) if wanted <= super::flow::LONGEST_HOLD => return Ok(wanted),
                 Ok(Next::Hold(_)) => {
                     let too_long = operation::Violation("hold_too_long");
@@ -174,10 +179,33 @@ impl<C: Codec> Relay<C> {
         self.passed(Way::Down, bytes);
     }
 
+    /// Tells the client that what it was led to speaks something else, instead of bytes of which it
+    /// could make nothing. Returns whether it was told, or is to be closed without a word.
+    pub(super) fn disown(&mut self, violation: Violation) -> bool {
+        let Some(tag) = self.open.oldest().and_then(|open| open.tag) else { return false };
+        let Self { door, codec, client, .. } = self;
+        let message = door.speaks_something_else(C::PROTOCOL.name, violation);
+        let why = Refusal::new(Reason::Lost, &message);
+        if codec.closes_rather(tag, why.reason, false) {
+            return true;
+        }
+        let mut words = BytesMut::new();
+        let told = codec.refuse(tag, &why, &mut words);
+        // No reply has filled its socket yet.
+        let _ = client.try_write(&words);
+        let _ = SockRef::from(&*client).shutdown(Shutdown::Write);
+        told
+    }
+
     /// A reply has passed whole: its operation ends.
     fn settle(&mut self, reply: Reply) {
         if let Some(violation) = reply.violation {
             self.door.violation(violation);
+        }
+        if reply.greeting
+            && let Some(notice) = self.codec.notice()
+        {
+            self.door.notice(&notice);
         }
         let Some(open) = self.take_open(reply.tag) else { return };
         let now = self.now();

@@ -21,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a client's first request with a refusal: there is no upstream for its connection.
 ///
-/// Who would make too much of a no is closed without one, unless it has nothing to lose: a service
-/// that is not there serves none of its connections.
+/// Who would make too much of a no is closed without one.
 ///
 /// A protocol whose operation is the connection has no words; its operation is accounted for, and
 /// that is all if `manner` asks for none. The connection is closed afterwards, by whoever called.
@@ -47,10 +46,9 @@ pub async fn turn_away<C: Codec>(
         let request = first_request(&mut codec, client, &mut asked).await?;
         account(&codec, door, request, &asked, Instant::now(), close, why);
         let (tag, mut answer) = (request.tag?, BytesMut::new());
-        let hopeless = why.reason == Reason::NoEndpoint && !door.is_cluster_connected();
-        if (hopeless || !codec.closes_rather(tag, why.reason))
-            && codec.refuse(tag, why, &mut answer)
-        {
+        // A service that is not there serves none of its clients' other connections.
+        let others = why.reason != Reason::NoEndpoint || door.is_cluster_connected();
+        if !codec.closes_rather(tag, why.reason, others) && codec.refuse(tag, why, &mut answer) {
             client.write_all(&answer).await.ok()?;
             client.shutdown().await.ok()?;
         }

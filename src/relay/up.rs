@@ -342,7 +342,7 @@ impl<C: Codec> Relay<C> {
     /// Drops the request at the front, and says so if anybody waits for a reply.
     fn refuse(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
         let said = match (no.manner, tag) {
-            (Manner::Words, Some(tag)) if self.codec.closes_rather(tag, no.reason) => false,
+            (Manner::Words, Some(tag)) if self.codec.closes_rather(tag, no.reason, true) => false,
             (Manner::Words, Some(tag)) => self.say_no(tag, no),
             (Manner::Words, None) => {
                 self.bent.get_or_insert_default().refused = Some(no.reason.close());

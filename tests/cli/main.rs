@@ -612,4 +612,5 @@ fn top_of_nothing_says_where_it_looked() {
     failed(&said(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
     // Where there is no terminal, nobody could do something about it.
     failed(&said(&["top", &nowhere]), 1, &[&nowhere, "refused"]);
+    failed(&said(&["top", "--once", "localhost"]), 1, &["HOST:PORT", "`localhost:9901`"]);
 }

@@ -92,6 +92,12 @@ impl Client {
         self.backs_off
     }
 
+    /// Whether its driver takes any error in answer to its `hello` for a log-in that failed: libmongoc
+    /// does (CDRIVER-3696), and with it those of PHP and C++.
+    pub(crate) fn misreads_errors(&self) -> bool {
+        self.driver().is_some_and(|driver| driver.starts_with("mongoc"))
+    }
+
     /// Reads a `hello`. Only a connection's first one has the `client` document.
     pub(crate) fn greet(&mut self, hello: &[u8]) {
         // A version, `"2"`; the first drivers to know of it said `true`.

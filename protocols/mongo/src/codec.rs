@@ -186,8 +186,9 @@ impl Codec for Mongo {
     /// A driver of today drops its whole pool for an error in answer to the `hello` of one new
     /// connection, and waits for a sign of life of the server. A connection that closes meanwhile says
     /// to it that the server is overloaded, and its other connections go on (specifications,
-    /// client-backpressure, "SystemOverloadedError" of connections). What is for ever is told it.
-    fn closes_rather(&self, tag: Tag, reason: Reason) -> bool {
+    /// client-backpressure). Another one takes any error there for a wrong password. What is for ever
+    /// is told all of them.
+    fn closes_rather(&self, tag: Tag, reason: Reason, others: bool) -> bool {
         let passes = matches!(
             reason,
             Reason::RateLimited
@@ -196,14 +197,22 @@ impl Codec for Mongo {
                 | Reason::Lost
                 | Reason::TimedOut
         );
-        passes && u32::try_from(tag.0).is_ok_and(|id| self.greets_backing_off(id))
+        let greets = |id| self.opens.newest(id).is_some_and(|open| open.role == Role::Hello);
+        let closes = |client: &Client| client.misreads_errors() || (others && client.backs_off());
+        passes
+            && self.client.as_deref().is_some_and(closes)
+            && u32::try_from(tag.0).is_ok_and(greets)
+    }
+
+    fn notice(&mut self) -> Option<String> {
+        self.listener.members.notice()
     }
 
     /// The late reply is still read, to its last part where replies stream: it may log the user
     /// in, or end a cursor. A cursor that it opens is left to the server's own time-out.
     fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
-        if self.closes_rather(tag, why.reason) {
+        if self.closes_rather(tag, why.reason, true) {
             return false;
         }
         let coming = self.receiving.as_ref().map(|receiving| receiving.answers());
@@ -215,14 +224,6 @@ impl Codec for Mongo {
     fn ping(&mut self, out: &mut BytesMut) -> bool {
         refusal::ping(out);
         true
-    }
-}
-
-impl Mongo {
-    /// Whether the request with this number is the `hello` of a client that knows how to back off.
-    fn greets_backing_off(&self, id: u32) -> bool {
-        let backs_off = self.client.as_deref().is_some_and(Client::backs_off);
-        backs_off && self.opens.newest(id).is_some_and(|open| open.role == Role::Hello)
     }
 }
 

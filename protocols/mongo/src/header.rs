@@ -95,6 +95,10 @@ fn stranger(bytes: &[u8]) -> Option<Violation> {
     if http.iter().any(|method| bytes.starts_with(method)) {
         return Some(Violation("looks_like_http"));
     }
+    // A header of the PROXY protocol, in text or binary (haproxy.org, "The PROXY protocol").
+    if bytes.starts_with(b"PROX") || bytes.starts_with(b"\r\n\r\n") {
+        return Some(Violation("looks_like_proxy_header"));
+    }
     bytes.starts_with(&[0x16, 3]).then_some(Violation("looks_like_tls"))
 }
 
@@ -133,6 +137,10 @@ mod tests {
         for text in ["GET / HTTP/1.1\r\n", "POST /x HTTP/1.1", "PRI * HTTP/2.0", "HTTP/1.1 400 Bad"]
         {
             assert_eq!(Header::read_first(text.as_bytes()), Err(Violation("looks_like_http")));
+        }
+        let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
+        for header in [&b"PROXY TCP4 10.0.0.7 10.0.0.8 5 27017\r\n"[..], v2] {
+            assert_eq!(Header::read_first(header), Err(Violation("looks_like_proxy_header")));
         }
         let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
         assert_eq!(Header::read_first(&hello), Err(Violation("looks_like_tls")));

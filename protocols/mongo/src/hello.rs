@@ -8,6 +8,7 @@ use crate::{
     Settings, checksum,
     compressed::READABLE,
     element::{Element, elements, kind},
+    members::Members,
 };
 use std::{borrow::Cow, net::SocketAddr, ops::Range};
 
@@ -83,6 +84,25 @@ pub(crate) fn rewrite_reply(
         _ => Edit::Keep,
     })?;
     splice(message, body, &changed)
+}
+
+/// Takes note of the members that a reply to a `hello` tells of. A whole message.
+pub(crate) fn note(message: &[u8], settings: &Settings, members: &Members) {
+    let Some(body) = body(message) else { return };
+    let hello = &message[body];
+    let text = |name: &[u8]| elements(hello).find(|field| field.name == name)?.text();
+    let (Some(me), Some(set)) = (text(b"me"), text(b"setName")) else { return };
+    members.answered(me, set);
+    if settings.members.is_empty() {
+        return;
+    }
+    let lists = elements(hello).filter(|list| matches!(list.name, b"hosts" | b"passives"));
+    let hosts = lists.filter_map(|list| list.elements()).flatten();
+    let mut hidden =
+        hosts.filter_map(|host| host.text()).filter(|it| lookup(settings, it).is_none());
+    if let Some(host) = hidden.next() {
+        members.is_hidden(host, set);
+    }
 }
 
 /// The member that answers, as the client is to see it and its set.

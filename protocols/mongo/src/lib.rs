@@ -23,6 +23,7 @@ mod element;
 mod error;
 mod header;
 mod hello;
+mod members;
 mod message;
 mod names;
 mod namespaces;
@@ -45,6 +46,7 @@ pub use settings::Settings;
 
 use compressed::Inflating;
 use cursors::Cursors;
+use members::Members;
 use names::Names;
 use std::sync::Arc;
 
@@ -57,6 +59,8 @@ pub struct Listener {
     cursors: Cursors,
     /// Call sites, by number.
     names: Names,
+    /// What its service's members say of themselves.
+    members: Members,
     /// What decoders take that wait for more of their requests.
     inflating: Arc<Inflating>,
 }

@@ -236,8 +236,9 @@ pub trait Codec: Sized + 'static {
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
 
     /// Whether the client of this request is better off if its connection closes than if it hears a
-    /// no for this reason, since it would make more of the no than is meant.
-    fn closes_rather(&self, _tag: Tag, _reason: Reason) -> bool {
+    /// no for this reason, since it would make more of the no than is meant. `others` tells whether
+    /// connections to the service are open, which may be the client's.
+    fn closes_rather(&self, _tag: Tag, _reason: Reason, _others: bool) -> bool {
         false
     }
 
@@ -246,6 +247,12 @@ pub trait Codec: Sized + 'static {
     /// only closing the connection is left; nothing has happened then.
     fn give_up(&mut self, _tag: Tag, _why: &Refusal<'_>, _out: &mut BytesMut) -> bool {
         false
+    }
+
+    /// What an operator should hear about the service, found in the answers to greetings. Each thing
+    /// is told once for all connections of a listener.
+    fn notice(&mut self) -> Option<String> {
+        None
     }
 
     /// Writes a request that any healthy service answers; `false` if connecting is all there is.

@@ -80,6 +80,7 @@ impl Mongo {
             return None;
         }
         if header.opcode != opcode::COMPRESSED {
+            hello::note(message, settings, &self.listener.members);
             return hello::rewrite_reply(message, settings, self.local);
         }
         let head = message.get(HEADER..)?;
@@ -88,6 +89,7 @@ impl Mongo {
         let rest = message.get(COMPRESSED_HEAD..)?;
         inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
         inflate.finish().ok()?;
+        hello::note(&plain, settings, &self.listener.members);
         hello::rewrite_reply(&plain, settings, self.local)
     }
 

@@ -189,15 +189,25 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
 fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_passes() {
     let mut codec = codec();
     asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
-    assert!(!codec.closes_rather(Tag(1), Reason::Overloaded), "it knows nothing of overload");
+    assert!(!codec.closes_rather(Tag(1), Reason::Overloaded, true), "it knows nothing of overload");
     asked(&mut codec, &command(2, doc! {"hello": 1, "backpressure": "2", "$db": "admin"}));
     asked(&mut codec, &command(3, doc! {"find": "c", "$db": "d"}));
-    assert!(codec.closes_rather(Tag(2), Reason::Overloaded));
-    assert!(codec.closes_rather(Tag(2), Reason::NoEndpoint));
-    assert!(!codec.closes_rather(Tag(2), Reason::Denied), "that would be the same next time");
-    assert!(!codec.closes_rather(Tag(3), Reason::Overloaded));
-    assert!(!codec.closes_rather(Tag(4), Reason::Overloaded), "nobody asked that");
+    assert!(codec.closes_rather(Tag(2), Reason::Overloaded, true));
+    assert!(codec.closes_rather(Tag(2), Reason::NoEndpoint, true));
+    assert!(!codec.closes_rather(Tag(2), Reason::NoEndpoint, false), "it has nothing to lose");
+    assert!(!codec.closes_rather(Tag(2), Reason::Denied, true), "that would be the same next time");
+    assert!(!codec.closes_rather(Tag(3), Reason::Overloaded, true));
+    assert!(!codec.closes_rather(Tag(4), Reason::Overloaded, true), "nobody asked that");
     let mut out = BytesMut::new();
     let why = Refusal::new(Reason::TimedOut, "too late");
     assert!(!codec.give_up(Tag(2), &why, &mut out) && out.is_empty());
+}
+
+#[test]
+fn a_driver_that_takes_every_error_for_a_failed_log_in_is_closed_in_answer_to_its_hello() {
+    let mut codec = codec();
+    let driver = doc! {"name": "mongoc / ext-mongodb:PHP", "version": "1.23.1 / 1.15.0"};
+    asked(&mut codec, &command(1, doc! {"hello": 1, "client": {"driver": driver}, "$db": "admin"}));
+    assert!(codec.closes_rather(Tag(1), Reason::NoEndpoint, false));
+    assert!(!codec.closes_rather(Tag(1), Reason::Denied, false));
 }
