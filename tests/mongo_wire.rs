@@ -301,6 +301,20 @@ fn the_longest_insert_there_is_passes_in_little_memory() {
 }
 
 #[test]
+fn the_longest_reply_there_is_passes_in_little_memory() {
+    let order = doc! { "text": "x".repeat(15_000_000) };
+    let reply = batch(true, 0, "shop.orders", &[order.clone(), order.clone(), order]);
+    let expected = reply.clone();
+    let server = Scripted::answering(move |message| reply_to(message, &reply));
+    let (tollgate, mut client) = through(&server);
+    let before = tollgate.peak_memory();
+    assert!(client.ask(&op_msg(7, &find("orders"))).document() == expected);
+    assert_eq!(logged(&tollgate, "find")["documents"], 3);
+    let grown = tollgate.peak_memory() - before;
+    assert!(grown < 8 << 20, "{grown} bytes more");
+}
+
+#[test]
 fn an_unknown_kind_of_message_passes_and_reading_goes_on_behind_it() {
     let server = Scripted::agreeing();
     let (tollgate, mut client) = through(&server);

@@ -120,15 +120,16 @@ impl<'b> Message<'b> {
         found.map(|(_, documents)| *documents)
     }
 
-    /// The command with the documents of its sequence inside, as it reads without sequences: as
+    /// The command with the documents of its sequences inside, as it reads without sequences: as
     /// many as one shows of them.
     pub(crate) fn inline(&self) -> Cow<'b, [u8]> {
-        let kept = ["updates", "deletes", "documents", "ops"];
-        let found = kept.iter().find_map(|name| Some((name, self.sequence(name.as_bytes())?)));
-        match found {
-            Some((name, documents)) => Cow::Owned(shape::inline(self.body, name, documents)),
-            None => Cow::Borrowed(self.body),
-        }
+        let kept = ["updates", "deletes", "documents", "ops", "nsInfo"];
+        kept.iter().fold(Cow::Borrowed(self.body), |body, name| {
+            match self.sequence(name.as_bytes()) {
+                Some(documents) => Cow::Owned(shape::inline(&body, name, documents)),
+                None => body,
+            }
+        })
     }
 
     /// Section upon section (specifications, message/OP_MSG); they may come in any order.

@@ -39,7 +39,7 @@ const SHAPED: [&str; 12] = [
 ];
 
 /// The fields that make a command's shape, in the order in which they are written.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "key",
     "filter",
     "query",
@@ -53,6 +53,7 @@ const FIELDS: [&str; 15] = [
     "deletes",
     "documents",
     "ops",
+    "nsInfo",
     "arrayFilters",
     "out",
 ];

@@ -55,8 +55,8 @@ impl Literals {
             _ if self == Literals::Values => self,
             b"sort" | b"projection" | b"fields" => Literals::Directions,
             b"pipeline" => Literals::Expression,
-            // What `mapReduce` writes to.
-            b"out" => Literals::Names,
+            // What `mapReduce` writes to, and `bulkWrite`.
+            b"out" | b"nsInfo" => Literals::Names,
             b"updates" | b"ops" => Literals::Statement,
             b"update" if field.kind == kind::ARRAY => Literals::Expression,
             _ => self,

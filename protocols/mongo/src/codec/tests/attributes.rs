@@ -57,6 +57,27 @@ fn queries_of_updates_are_found_in_their_sequences() {
 }
 
 #[test]
+fn a_bulk_write_is_told_apart_by_all_of_its_collections() {
+    let bulk = |second: &str| {
+        let ops = [doc! {"insert": 0, "document": {}}, doc! {"insert": 1, "document": {}}];
+        let spaces = [doc! {"ns": "shop.a"}, doc! {"ns": second}];
+        let sections = [
+            body(0, &doc! {"bulkWrite": 1, "$db": "admin"}),
+            sequence("ops", &ops),
+            sequence("nsInfo", &spaces),
+        ];
+        msg(1, 0, 0, &sections)
+    };
+    let mut codec = codec();
+    asked(&mut codec, &bulk("shop.b"));
+    assert_eq!(codec.named(&[]).resource, "shop.a", "the others are `other_resources`");
+    let shape = fact(&codec, &bulk("shop.b"), "query").unwrap();
+    assert!(shape.ends_with(r#""nsInfo":[{"ns":"shop.a"},{"ns":"shop.b"}]}"#), "{shape}");
+    let hash = |second| fact(&codec, &bulk(second), "query_hash");
+    assert_ne!(hash("shop.b"), hash("shop.c"));
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let codec = codec();
     let secrets = [
