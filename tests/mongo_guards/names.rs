@@ -2,8 +2,13 @@
 //! pipelines and other fields, and commands by each of their names.
 
 use crate::{
-    denies,
-    support::wire::{self, op_msg},
+    denies, find,
+    support::{
+        client::RawClient,
+        scripted::Scripted,
+        tollgate::{Tollgate, mongo_config, program},
+        wire::{self, op_msg},
+    },
 };
 use bson::{Binary, Bson, Document, Uuid, doc};
 
@@ -99,4 +104,26 @@ fn a_command_is_denied_by_every_name_that_it_has() {
     assert_eq!((reply.answers(), reply.opcode()), (4, wire::OP_REPLY));
     assert!(reply.document().contains_key("$err"), "{reply:?}");
     guarded.leaks_nothing();
+}
+
+#[test]
+fn a_query_is_switched_off_by_the_hash_in_the_log_and_on_its_collection_alone() {
+    let server = Scripted::agreeing();
+    let config = mongo_config(server.address(), "");
+    let tollgate = Tollgate::start_as(program(), "slower_than: 0.001ms", &config);
+    let mut client = RawClient::connect(tollgate.listener("db"));
+    // Of the second one neither what a gate keeps nor the first 64 KiB tell the database.
+    for padding in [10, 80_000] {
+        client.ask(&op_msg(1, &find("orders", "shop", padding)));
+        let wanted = |line: &serde_json::Value| {
+            line["request_bytes"].as_u64().is_some_and(|bytes| bytes as usize > padding)
+        };
+        let line = tollgate.logged(1, wanted).remove(0);
+        assert_eq!(line["resource"], "shop.orders");
+        let hash = line["query_hash"].as_str().unwrap().to_owned();
+        let mut guarded = denies(&format!("{{ query_hash: '{hash}' }}"));
+        guarded.refuses(&op_msg(2, &find("orders", "shop", padding)));
+        guarded.passes(&op_msg(3, &find("carts", "shop", padding)));
+        guarded.passes(&op_msg(4, &find("orders", "billing", padding)));
+    }
 }
