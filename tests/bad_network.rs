@@ -122,6 +122,36 @@ fn bytes_arrive_in_pieces_with_pauses() {
 }
 
 #[test]
+fn all_of_it_together_loses_nothing_and_changes_no_order() {
+    let upstream = Upstream::start();
+    let tollgate = before(
+        &upstream,
+        "latency: { min: 1ms, max: 15ms }, slice: { size: 1700B, pause: 1ms }, \
+         slow_close: 50ms, throttle: 2MiB/s",
+    );
+    let (client, server) = upstream.session(&tollgate);
+    let said = |seed: u32| (0..300_000_u32).map(|n| (n.wrapping_mul(seed) >> 7) as u8).collect();
+    let ways: [(End, End, Vec<u8>); 2] =
+        [(client.twin(), server.twin(), said(2_654_435_761)), (server, client, said(40_503))];
+    let passing = ways.map(|(mut from, mut to, said)| {
+        let sent = said.clone();
+        let sends = std::thread::spawn(move || {
+            from.send(&sent);
+            from.finish();
+            from
+        });
+        let hears = std::thread::spawn(move || assert!(to.rest() == said, "other bytes came"));
+        (sends, hears)
+    });
+    for (sends, hears) in passing {
+        hears.join().unwrap();
+        drop(sends.join().unwrap());
+    }
+    let line = &tollgate.logged(1, |_| true)[0];
+    assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&300_000.into(), &300_000.into()));
+}
+
+#[test]
 fn a_black_hole_takes_everything_and_says_nothing_until_its_time_is_over() {
     let upstream = Upstream::start();
     let tollgate = before(&upstream, "black_hole: true, to: client, close_after: 600ms");

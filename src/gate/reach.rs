@@ -79,6 +79,8 @@ impl Gate {
         };
         let before = held.bends.len();
         held.bends.retain(|(entry, _)| stands(entry));
+        // One that is gone never comes back: a session that lasts must not gather them.
+        held.later.retain(stands);
         let mut changed = held.bends.len() < before;
         let mut revised = Revised::default();
         for applied in &series.bound {
@@ -93,8 +95,10 @@ impl Gate {
             }
             let Some(decision) = applied.bound.reach(operation, now) else { continue };
             entry.count(&decision);
-            if let Some(name) = entry.name() {
-                held.touched.push(Touch { policy: Arc::clone(name), dry: entry.is_dry() });
+            let touch =
+                entry.name().map(|name| Touch { policy: Arc::clone(name), dry: entry.is_dry() });
+            if let Some(touch) = touch.filter(|touch| !held.touched.contains(touch)) {
+                held.touched.push(touch);
             }
             match decision {
                 _ if entry.is_dry() => {}
