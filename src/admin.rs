@@ -235,9 +235,21 @@ fn router(view: View, rules: Arc<Rules>) -> Router {
 
 async fn ready(State(view): State<View>) -> Response {
     if (view.ready)() {
-        "ready\n".into_response()
+        ready_words(&(view.clusters)()).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+/// That it is ready, and what it can't serve. It is ready all the same: a dependency that is down
+/// must not take the whole proxy out. Clusters are not named to who has no token.
+fn ready_words(clusters: &[Arc<Cluster>]) -> String {
+    match clusters.iter().filter(|cluster| cluster.is_empty()).count() {
+        0 => "ready\n".to_owned(),
+        empty => {
+            let all = clusters.len();
+            format!("ready; {empty} of {all} clusters have no endpoint: /clusters tells why\n")
+        }
     }
 }
 

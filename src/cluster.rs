@@ -18,7 +18,7 @@ mod spare;
 
 pub use breaker::{Limit, OperationPermit, Refused};
 pub use by_hand::NoSuchEndpoint;
-pub use connect::{Attempt, ConnectError, Upstream, Whom};
+pub use connect::{Attempt, ConnectError, Upstream, Whom, is_local};
 pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
 pub use spare::Spares;
@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 use balance::Turns;
 use breaker::Breaker;
 use discovery::Names;
-use events::{Event, Events};
+use events::{Event, Events, Seldom};
 use metrics::Gauge;
 use set::{Member, Set};
 use std::{
@@ -64,6 +64,8 @@ pub struct Cluster {
     /// An ejection or a drain has begun, whose end has to be awaited.
     wake: Notify,
     events: Events,
+    /// Whether to tell an operator that this machine lacks what a connection takes.
+    local_errors: Seldom,
     /// 1 while it panics.
     panic: Gauge,
 }
@@ -106,6 +108,7 @@ impl Cluster {
             stale: Notify::new(),
             wake: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
+            local_errors: Seldom::default(),
             panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
             names: Names::new(&plan, metrics, resolver),
@@ -128,6 +131,11 @@ impl Cluster {
     /// The endpoints that there are now.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.set.load().endpoints().cloned().collect()
+    }
+
+    /// Whether it has no endpoint at all: none of its names could be looked up so far.
+    pub fn is_empty(&self) -> bool {
+        self.set.load().members.is_empty()
     }
 
     /// The endpoint whose turn it is; `None` if none is left.

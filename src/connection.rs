@@ -294,6 +294,13 @@ impl Door {
         }
     }
 
+    /// A connection that is one operation is over; `reset` if the endpoint reset it.
+    pub fn session_ended(&self, outcome: Outcome, reset: bool, took: Duration) {
+        if let Some(lease) = &self.upstream {
+            lease.session_ended(outcome, reset, took);
+        }
+    }
+
     /// An operation that [`began`](Door::began) went well, and says nothing about the endpoint.
     pub fn greeted(&self, took: Duration) {
         if let Some(lease) = &self.upstream {

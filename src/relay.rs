@@ -24,7 +24,7 @@ pub use splice::PIPES;
 pub use turn_away::turn_away;
 
 use crate::{
-    cluster::Wish,
+    cluster::{Wish, is_local},
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
     policy::Way,
@@ -401,7 +401,7 @@ impl<C: Codec> Relay<C> {
         } else {
             End::bare(close.outcome(stream), Some(close.as_str()))
         };
-        self.settle_all(end);
+        self.settle_all(End { session: stream, ..end });
     }
 
     fn settle_all(&mut self, end: End) {
@@ -417,6 +417,9 @@ impl<C: Codec> Relay<C> {
             Side::Client => (&self.down, Close::ClientReset),
             Side::Server => (&self.up, Close::UpstreamReset),
         };
+        if is_local(error) {
+            return Close::LocalError;
+        }
         // The system gave up on a peer that took nothing, before `write_timeout` did.
         let timed_out = error.kind() == io::ErrorKind::TimedOut && towards.stalled.is_some();
         if timed_out { Close::WriteTimeout } else { reset }

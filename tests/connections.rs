@@ -4,7 +4,13 @@
 
 mod support;
 
-use std::process::Command;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::Command,
+    thread,
+    time::Duration,
+};
 use support::{
     ends::{End, Upstream},
     eventually,
@@ -245,4 +251,49 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
     let close = [("listener", "wire"), ("reason", "connect_failed")];
     assert_eq!(tollgate.metric("tollgate_connection_close_total", &close), 0.0);
     served(&tollgate, 0.0);
+}
+
+/// A service at this port of every local address that takes a moment to answer a byte with `y`.
+fn answers_slowly() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            thread::spawn(move || {
+                client.read_exact(&mut [0])?;
+                // For as long a check has a descriptor.
+                thread::park_timeout(Duration::from_millis(900));
+                client.write_all(b"y")
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn checks_that_find_no_descriptor_say_nothing_about_endpoints() {
+    let port = answers_slowly();
+    let address = |i: usize| format!("\"127.0.{}.{}:{port}\"", i / 100, i % 100 + 1);
+    let endpoints: Vec<_> = (0..200).map(address).collect();
+    let mut limited = Command::new("sh");
+    // Fewer than a hundred checks at once would take.
+    limited.args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""]);
+    limited.arg(tollgate::program().get_program());
+    let check = "interval: 20s, timeout: 20s, unhealthy_threshold: 1, \
+                 close_connections_on_unhealthy: true, probe: { tcp: { send: \"?\", expect: y } }";
+    let config = format!(
+        "workers: 1\nlisteners:\n  wire: {{ address: 127.0.0.1:0, protocol: tcp, cluster: wire }}\n\
+         clusters:\n  wire: {{ endpoints: [{}], health_check: {{ {check} }} }}\n",
+        endpoints.join(", ")
+    );
+    let tollgate = Tollgate::start_as(limited, "", &config);
+    let checks = "tollgate_health_checks_total";
+    eventually("checks that can't be made", || {
+        (tollgate.metric(checks, &[("result", "local_error")]) > 0.0).then_some(())
+    });
+    assert_eq!(tollgate.metric(checks, &[("result", "failed")]), 0.0);
+    assert!(tollgate.metric(checks, &[("result", "ok")]) > 0.0);
+    assert_eq!(tollgate.metric("tollgate_endpoint_up", &[]), 200.0);
+    let told = tollgate.stderr();
+    assert_eq!(told.matches("no endpoint is blamed").count(), 1, "{told}");
 }

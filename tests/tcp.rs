@@ -6,6 +6,8 @@ mod support;
 
 use serde_json::Value;
 use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -512,4 +514,42 @@ fn the_second_half_of_a_small_message_does_not_wait_for_the_first_s_acknowledgem
         slow += usize::from(asked.elapsed() >= Duration::from_millis(38));
     }
     assert!(slow < 20, "{slow} of 1000 round trips were slow");
+}
+
+/// A service that reads what a client says, and hangs up.
+fn hangs_up() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            let _ = client.read(&mut [0; 64]);
+        }
+    });
+    address
+}
+
+#[test]
+fn who_sends_what_a_service_hangs_up_on_ejects_nobody() {
+    // A PostgreSQL CancelRequest, which is never answered, and what is no PostgreSQL.
+    let cancel = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x09";
+    let counts_silence = "session_failures: no_reply, consecutive_local_failures: 3";
+    for (settings, ejects) in [("", false), (counts_silence, true)] {
+        let (a, b) = (hangs_up(), hangs_up());
+        let tollgate = Tollgate::start(&format!(
+            "listeners:\n  wire: {{ address: \"127.0.0.1:0\", protocol: tcp, cluster: wire }}\n\
+             clusters:\n  wire: {{ endpoints: [\"{a}\", \"{b}\"], lb_policy: round_robin, \
+             outlier_detection: {{ {settings} }} }}\n"
+        ));
+        for said in [&cancel[..], b"who goes?"].repeat(6) {
+            let mut client = End::connect(tollgate.listener("wire"));
+            client.send(said);
+            client.ends();
+        }
+        let lines = tollgate.logged(12, |line| line["reason"] == "no_reply");
+        assert!(lines.iter().all(|line| line["outcome"] == "lost"), "{lines:?}");
+        let lost = [("outcome", "lost")];
+        assert_eq!(tollgate.metric("tollgate_endpoint_operations_total", &lost), 12.0);
+        let out = tollgate.metric("tollgate_endpoint_ejected", &[]);
+        assert_eq!(out > 0.0, ejects, "{settings}");
+    }
 }

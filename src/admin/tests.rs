@@ -126,6 +126,18 @@ fn it_is_ready_until_it_drains() {
 }
 
 #[test]
+fn it_is_ready_without_a_dependency_and_says_so() {
+    let cluster = |host: &str| {
+        let at = EndpointPlan::new(Target::Host(host.into(), 27017));
+        Cluster::new(Arc::new(ClusterPlan::new("orders", vec![at])), &Metrics::new())
+    };
+    let (known, unknown) = (cluster("10.0.0.1"), cluster("nowhere"));
+    assert_eq!(ready_words(std::slice::from_ref(&known)), "ready\n");
+    let expected = "ready; 1 of 2 clusters have no endpoint: /clusters tells why\n";
+    assert_eq!(ready_words(&[known, unknown]), expected);
+}
+
+#[test]
 fn metrics_are_prometheus_text() {
     let admin = fixture();
     admin.metrics.counter(table::CONNECTIONS_TOTAL, &[("listener", "l")]).increment(3);

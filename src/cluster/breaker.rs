@@ -4,7 +4,7 @@
 //! at the front holds the *turn* and tries again whenever a connection ends. Who comes meanwhile
 //! goes to the end. The way of an operation meets one atomic, and that only if it is limited.
 
-use super::Cluster;
+use super::{Cluster, events::Seldom};
 use crate::{
     config::plan::BreakerPlan,
     metrics::{Metrics, table as names},
@@ -12,11 +12,11 @@ use crate::{
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{
         Arc,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -26,9 +26,6 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{self, Instant},
 };
-
-/// How often an operator is told of the same limit.
-const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What is under way in a cluster, and its limits.
 pub(super) struct Breaker {
@@ -49,9 +46,8 @@ pub(super) struct Breaker {
     /// What is said to who is refused an operation.
     busy: Box<str>,
     meters: Meters,
-    /// When each limit was told of last, in milliseconds after `began` and one more; 0 is never.
-    said: [AtomicU64; Limit::ALL.len()],
-    began: Instant,
+    /// Whether to tell an operator of each limit.
+    said: [Seldom; Limit::ALL.len()],
 }
 
 struct Meters {
@@ -150,7 +146,6 @@ impl Breaker {
             busy: busy.into(),
             meters: Meters { pending, refusals },
             said: Default::default(),
-            began: Instant::now(),
         }
     }
 
@@ -212,15 +207,32 @@ impl Breaker {
 
     /// Tells an operator that a limit is reached, though not for each of many.
     fn hit(&self, limit: Limit) {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(self.began.elapsed()) + 1;
-        let said = &self.said[limit as usize];
-        let last = said.load(Relaxed);
-        if (last == 0 || now - last.min(now) >= millis(SAY_EVERY))
-            && said.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
-        {
+        if self.said[limit as usize].is_due() {
             tracing::warn!(cluster = &*self.cluster, "the cluster {}", self.full(limit));
         }
+    }
+
+    /// What is under way beside its limits, for people; `None` where there is no limit.
+    pub(super) fn words(&self) -> Option<String> {
+        let of = |now: &AtomicUsize, most: Option<usize>| {
+            let now = now.load(Relaxed);
+            most.map_or(now.to_string(), |most| format!("{now} of {most}"))
+        };
+        let BreakerPlan { max_connections, max_operations, .. } = self.plan;
+        let each = self.plan.max_connections_per_endpoint;
+        if (max_connections, each, max_operations) == (None, None, None) {
+            return None;
+        }
+        let mut words = format!("{} connections", of(&self.connections, max_connections));
+        if let Some(each) = each {
+            let _ = write!(words, " (up to {each} to each endpoint)");
+        }
+        if max_operations.is_some() {
+            let _ = write!(words, ", {} operations", of(&self.operations, max_operations));
+        }
+        let waiting = of(&self.pending, Some(self.plan.max_pending));
+        let _ = write!(words, ", {waiting} clients waiting");
+        Some(words)
     }
 
     /// What the admin interface shows.

@@ -8,6 +8,7 @@ use super::{
     endpoint::Failure,
 };
 use crate::config::plan::ClusterPlan;
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     fmt, io,
@@ -62,7 +63,7 @@ pub enum ConnectError {
     NoEndpoint {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// Which name could not be looked up, and why, where that is known.
+        /// How many are usable, or which name could not be looked up and why, where that is known.
         why: Option<String>,
     },
     /// Every attempt took longer than `connect_timeout`.
@@ -84,6 +85,14 @@ pub enum ConnectError {
         attempts: Vec<Attempt>,
         /// Whether it was tried as often as configured. The limit of retries was reached if not.
         retried: bool,
+    },
+    /// This machine lacked what a connection takes: no attempt told anything about an endpoint.
+    #[error("this machine can't open a connection to cluster `{cluster}`: {}", list(.attempts))]
+    Local {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// What was tried, in order; the last attempt for each endpoint.
+        attempts: Vec<Attempt>,
     },
     /// There are as many connections as may be.
     #[error("cluster `{cluster}` {full}, and {refused}")]
@@ -110,10 +119,15 @@ impl ConnectError {
             ConnectError::Failed { cluster, .. } => {
                 format!("no endpoint of `{cluster}` accepted a connection")
             }
+            ConnectError::Local { cluster, .. } => {
+                format!("no connection to `{cluster}` can be opened just now")
+            }
             ConnectError::Overloaded { cluster, full, .. } => format!("`{cluster}` {full}"),
         };
         let reason = match self {
-            ConnectError::Overloaded { .. } => operation::Reason::Overloaded,
+            ConnectError::Local { .. } | ConnectError::Overloaded { .. } => {
+                operation::Reason::Overloaded
+            }
             _ => operation::Reason::NoEndpoint,
         };
         (reason, words)
@@ -125,6 +139,7 @@ impl ConnectError {
             ConnectError::NoEndpoint { .. } => operation::Close::NoEndpoint,
             ConnectError::Timeout { .. } => operation::Close::ConnectTimeout,
             ConnectError::Failed { .. } => operation::Close::ConnectFailed,
+            ConnectError::Local { .. } => operation::Close::LocalError,
             ConnectError::Overloaded { .. } => operation::Close::Overloaded,
         }
     }
@@ -266,9 +281,15 @@ impl Cluster {
     fn connect_error(&self, attempts: Vec<Attempt>, retried: bool) -> ConnectError {
         let cluster = self.plan.name.clone();
         if attempts.is_empty() {
-            ConnectError::NoEndpoint { cluster, why: self.names.failing() }
+            self.hurry();
+            // There may be some, none of which is picked.
+            let unusable =
+                self.set.load().panics().map(|words| format!("{words} (on_panic: fail)"));
+            ConnectError::NoEndpoint { cluster, why: unusable.or_else(|| self.names.failing()) }
         } else if attempts.iter().all(|a| failure(&a.error) == Failure::Timeout) {
             ConnectError::Timeout { cluster, attempts, retried }
+        } else if attempts.iter().all(|a| failure(&a.error) == Failure::Local) {
+            ConnectError::Local { cluster, attempts }
         } else {
             ConnectError::Failed { cluster, attempts, retried }
         }
@@ -302,10 +323,28 @@ fn pause(round: u32, share: f64) -> Duration {
 
 fn failure(error: &io::Error) -> Failure {
     match error.kind() {
+        _ if is_local(error) => Failure::Local,
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::TimedOut => Failure::Timeout,
         _ => Failure::Error,
     }
+}
+
+/// Whether an attempt failed for want of something on this machine: ports, descriptors, memory.
+/// That says nothing about the other side.
+pub fn is_local(error: &io::Error) -> bool {
+    const LOCAL: [Errno; 7] = [
+        // Every local port that could lead there is taken; so says EAGAIN on some kernels.
+        Errno::ADDRNOTAVAIL,
+        Errno::AGAIN,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        // Too many sockets are watched (`fs.epoll.max_user_watches`).
+        Errno::NOSPC,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| LOCAL.contains(&error))
 }
 
 /// What people read: plain words for what goes wrong in networks, all there is for the rest.

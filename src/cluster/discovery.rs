@@ -21,6 +21,7 @@ use crate::{
     metrics::{Metrics, table as names},
     panics::{Panic, caught},
 };
+use foldhash::HashSet;
 use metrics::Counter;
 use serde_json::{Value, json};
 use source::{Found, Source, Table};
@@ -28,10 +29,14 @@ use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 use tokio::{
+    sync::Notify,
     task::JoinSet,
     time::{self, Instant},
 };
@@ -40,9 +45,10 @@ use tokio::{
 const MAX_ADDRESSES: usize = 256;
 /// How long one look-up may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after a failed look-up the next one comes; it doubles up to `MAX_RETRY`.
+/// How long after a failed look-up the next one comes; it doubles up to `MAX_RETRY`. That is short:
+/// a service that comes back, at another address maybe, should be found as soon as its name is.
 const MIN_RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(30);
+const MAX_RETRY: Duration = Duration::from_secs(4);
 
 /// Looks names up.
 pub trait Resolve: Send + Sync {
@@ -80,6 +86,9 @@ pub(super) struct Names {
     resolver: Box<dyn Resolve>,
     /// Locked for moments, by look-ups and reports; never on the way of an operation.
     table: Mutex<Table>,
+    /// Somebody could not connect: names may stand for other addresses by now.
+    hurried: AtomicBool,
+    hurry: Notify,
     /// For the metrics of endpoints whose names are not in the config.
     metrics: Metrics,
     lookups_ok: Counter,
@@ -102,6 +111,8 @@ impl Names {
         Self {
             resolver,
             table: Mutex::new(table),
+            hurried: AtomicBool::new(false),
+            hurry: Notify::new(),
             metrics: metrics.clone(),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("error"),
@@ -195,6 +206,32 @@ impl Cluster {
             tokio::select! {
                 Some(_) = under_way.join_next() => {}
                 () = due => {}
+                () = self.names.hurry.notified() => self.look_again(),
+            }
+        }
+    }
+
+    /// Has names looked up again soon whose endpoints all fail: somebody could not connect, or a
+    /// check failed. Waits for nobody; called on any thread.
+    pub(super) fn hurry(&self) {
+        // Of many that fail at once one is enough.
+        if !self.names.hurried.swap(true, SeqCst) {
+            self.names.hurry.notify_one();
+        }
+    }
+
+    /// Looks names up again whose addresses all fail, and those that have none: `dns_min_ttl` after
+    /// the last look-up, however long its answer was to hold.
+    fn look_again(&self) {
+        self.names.hurried.store(false, SeqCst);
+        let set = self.set.load();
+        let working = set.endpoints().filter(|endpoint| !endpoint.is_failing());
+        let working: HashSet<SocketAddr> = working.map(|endpoint| endpoint.address()).collect();
+        let mut table = self.names.lock();
+        for source in table.sources.iter_mut() {
+            let (Some(due), Some(asked)) = (source.due, source.asked) else { continue };
+            if !source.found.iter().any(|found| working.contains(&found.address)) {
+                source.due = Some(due.min(asked + self.plan.dns_min_ttl));
             }
         }
     }
@@ -259,6 +296,7 @@ impl Cluster {
         source.found = news.found;
         source.failures = 0;
         source.last_ok = Some(now);
+        source.asked = Some(now);
         source.last_error = news.missing;
         source.due = Some(now + ttl);
         if changed {
@@ -275,7 +313,9 @@ impl Cluster {
         if source.last_error.is_none() {
             tracing::warn!(%cluster, name, %error, kept, "can't look the name up: keeping what is known");
         }
-        source.due = Some(Instant::now() + retry_after(source.failures, balance::share()));
+        let now = Instant::now();
+        source.asked = Some(now);
+        source.due = Some(now + retry_after(source.failures, balance::share()));
         source.failures = source.failures.saturating_add(1);
         source.last_error = Some(error);
     }

@@ -169,6 +169,11 @@ impl Endpoint {
         (ok, failed, self.last_error.load_full())
     }
 
+    /// Whether the last connection to it did not come about, or its checks fail.
+    pub(super) fn is_failing(&self) -> bool {
+        self.last_error.load().is_some() || self.is_out(Out::Unhealthy)
+    }
+
     /// Has the gauges count it as it is now, or no more if it is not `here`. Only one thread at a
     /// time may call this.
     pub(super) fn count(&self, here: bool) {
@@ -196,13 +201,15 @@ impl Endpoint {
 
     /// Takes note of a connection that did not come about.
     pub(super) fn failed(&self, how: Failure, error: String) {
-        self.connects_failed.fetch_add(1, Relaxed);
         let used = self.meters.used();
         match how {
             Failure::Refused => used.refused.increment(1),
             Failure::Timeout => used.timeout.increment(1),
             Failure::Error => used.error.increment(1),
+            // It is not the endpoint's.
+            Failure::Local => return used.local.increment(1),
         }
+        self.connects_failed.fetch_add(1, Relaxed);
         self.last_error.store(Some(Arc::new(error)));
     }
 
@@ -246,6 +253,8 @@ pub(super) enum Failure {
     Refused,
     Timeout,
     Error,
+    /// For want of something on this machine.
+    Local,
 }
 
 /// Counts as one of its endpoint's active connections until dropped.
@@ -316,6 +325,16 @@ impl Lease {
     pub fn ended(&self, outcome: Outcome, took: Duration) {
         self.over();
         self.cluster.observe(&self.endpoint, outcome, took);
+    }
+
+    /// A connection that is one operation, which [`began`](Lease::began), is over; `reset` if the
+    /// endpoint reset it.
+    pub fn session_ended(&self, outcome: Outcome, reset: bool, took: Duration) {
+        if outcome == Outcome::Lost && !self.cluster.blames_for_session(reset) {
+            self.over();
+            return self.endpoint.meters.operation(outcome, took);
+        }
+        self.ended(outcome, took);
     }
 
     /// An operation that [`began`](Lease::began) went well, but says nothing about the endpoint's

@@ -8,8 +8,11 @@ use super::{
 use crate::log_file::Sink;
 use serde_json::{Value, json};
 use std::{
-    sync::{Arc, OnceLock},
-    time::SystemTime,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
 
@@ -31,6 +34,8 @@ pub(super) enum Event<'a> {
     Drained { endpoint: &'a Endpoint, drained: bool },
     /// Too few endpoints are usable, or enough again.
     Panic { entered: bool, reason: &'a str },
+    /// A connection could not be opened for want of something on this machine.
+    LocalError { endpoint: &'a Endpoint, reason: &'a str },
     /// Endpoints have come and gone.
     Set { added: &'a [Arc<Endpoint>], removed: &'a [Arc<Endpoint>] },
 }
@@ -40,6 +45,38 @@ pub(super) enum Event<'a> {
 pub(super) struct Events {
     cluster: Arc<str>,
     file: OnceLock<Sink>,
+}
+
+/// What is said of a connection that this machine could not open.
+const LACKING: &str = "this machine lacks what a connection takes (ports, descriptors, memory): \
+                       no endpoint is blamed";
+
+/// How often an operator is told of the same thing that happens many times.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// Lets one a minute through.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    began: Instant,
+    /// When it did so last, in milliseconds after `began` and one more; 0 is never.
+    last: AtomicU64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self { began: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Seldom {
+    /// Whether it is time to tell (again).
+    pub(super) fn is_due(&self) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.began.elapsed()) + 1;
+        let last = self.last.load(Relaxed);
+        (last == 0 || now - last.min(now) >= millis(SAY_EVERY))
+            && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
 }
 
 impl Events {
@@ -111,6 +148,9 @@ impl Events {
             Event::Panic { entered: false, reason } => {
                 tracing::info!(cluster, reason, "enough endpoints are usable: no panic");
             }
+            Event::LocalError { endpoint, reason } => {
+                tracing::warn!(cluster, endpoint = at(endpoint), reason, "{LACKING}");
+            }
             Event::Set { added, removed } => {
                 let (added, removed) = (named(added), named(removed));
                 tracing::info!(cluster, ?added, ?removed, "endpoints changed");
@@ -146,7 +186,9 @@ impl Events {
                 put("reason", reason.into());
                 put("why_not", why_not.into());
             }
-            Event::Returned { reason, .. } | Event::Panic { reason, .. } => {
+            Event::Returned { reason, .. }
+            | Event::Panic { reason, .. }
+            | Event::LocalError { reason, .. } => {
                 put("reason", reason.into());
             }
             Event::Drained { .. } => put("reason", "an operator said so".into()),
@@ -172,6 +214,7 @@ impl<'a> Event<'a> {
             Event::Drained { drained: false, .. } => "undrained",
             Event::Panic { entered: true, .. } => "panic_entered",
             Event::Panic { entered: false, .. } => "panic_left",
+            Event::LocalError { .. } => "local_error",
             Event::Set { .. } => "set_changed",
         }
     }
@@ -183,6 +226,7 @@ impl<'a> Event<'a> {
             | Event::Ejected { endpoint, .. }
             | Event::NotEjected { endpoint, .. }
             | Event::Returned { endpoint, .. }
+            | Event::LocalError { endpoint, .. }
             | Event::Drained { endpoint, .. } => Some(endpoint),
             Event::Panic { .. } | Event::Set { .. } => None,
         }

@@ -5,7 +5,7 @@ mod state;
 
 use super::{Cluster, Endpoint, Out, Wish, balance, events::Event};
 use crate::config::plan::HealthCheckPlan;
-use check::{Checker, Verdict};
+use check::{Checker, Unanswered};
 use operation::Probe;
 use state::State;
 use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, time::Duration};
@@ -92,9 +92,12 @@ impl Cluster {
     /// Takes note of a check; `changed` is what the endpoint is taken for from now on, if that is
     /// something else than before. Somebody has to make the set anew then.
     fn checked(&self, endpoint: &Arc<Endpoint>, check: Check, changed: Option<bool>) {
-        endpoint.meters().checked(check.good);
+        endpoint.meters().checked(Some(check.good));
         if let Some(healthy) = changed {
             self.health_changed(endpoint, healthy, &check.words);
+        }
+        if !check.good {
+            self.hurry();
         }
         endpoint.check.store(Some(Arc::new(check)));
     }
@@ -145,16 +148,26 @@ impl Asked {
             // The semaphore is never closed, so this always is a place.
             let place = places.acquire().await.ok();
             let began = Instant::now();
-            let verdict: Verdict = checker.check(|| begin()).await;
+            let verdict = checker.check(|| begin()).await;
             drop(place);
             let at = Instant::now();
-            let good = verdict.is_ok();
-            let (Ok(words) | Err(words)) = verdict;
-            let changed = state.note(&plan, good);
-            let check = Check { good, words, at, took: at - began };
-            cluster.checked(&endpoint, check, changed);
-            if changed.is_some() {
-                cluster.stale.notify_one();
+            let answered = match verdict {
+                Ok(words) => Some((true, words)),
+                Err(Unanswered::Failed(words)) => Some((false, words)),
+                // That says nothing about the endpoint.
+                Err(Unanswered::Local(error)) => {
+                    endpoint.meters().checked(None);
+                    cluster.tell_local(&endpoint, &error);
+                    None
+                }
+            };
+            if let Some((good, words)) = answered {
+                let changed = state.note(&plan, good);
+                let check = Check { good, words, at, took: at - began };
+                cluster.checked(&endpoint, check, changed);
+                if changed.is_some() {
+                    cluster.stale.notify_one();
+                }
             }
             pause = state.pause(&plan, balance::share());
             if let Some(share) = spread.take() {

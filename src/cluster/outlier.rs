@@ -8,7 +8,7 @@ mod tests;
 pub(super) use tally::Tally;
 
 use super::{Cluster, Endpoint, Out, balance, events::Event};
-use crate::config::plan::OutlierPlan;
+use crate::config::plan::{OutlierPlan, SessionFailures};
 use operation::Outcome;
 use rates::Suspect;
 use std::{
@@ -84,6 +84,16 @@ impl Cluster {
                 self.suspect_run(endpoint, Detector::ConsecutiveLocalFailures, run);
             }
             Outcome::Cancelled => {}
+        }
+    }
+
+    /// Whether a session that was lost, by a `reset` or for want of a reply, is its endpoint's
+    /// failure. Some clients deserve no reply.
+    pub(super) fn blames_for_session(&self, reset: bool) -> bool {
+        match self.plan.outlier_detection.as_ref().map(|plan| plan.session_failures) {
+            None | Some(SessionFailures::Reset) => reset,
+            Some(SessionFailures::None) => false,
+            Some(SessionFailures::NoReply) => true,
         }
     }
 

@@ -186,6 +186,9 @@ impl Cluster {
             self.plan.lb_policy.as_str(),
             rows.len(),
         );
+        if let Some(words) = self.breaker.words() {
+            let _ = writeln!(text, "  {words}");
+        }
         let mut lines = vec![HEAD.map(str::to_owned)];
         lines.extend(rows.iter().map(Row::cells));
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max();

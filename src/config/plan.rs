@@ -7,7 +7,7 @@ use crate::{policy::Rule, protocols::Protocol};
 pub use admin::{AdminPlan, ControlAddress};
 pub use cluster::{
     BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
-    OutlierPlan, PanicPlan, RateDetector, SlowStartPlan, Target,
+    OutlierPlan, PanicPlan, RateDetector, SessionFailures, SlowStartPlan, Target,
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

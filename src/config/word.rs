@@ -2,7 +2,7 @@
 
 use super::{
     decode::{did_you_mean, nearest},
-    plan::{LbPolicy, OnViolation, UpstreamConnectMode},
+    plan::{LbPolicy, OnViolation, SessionFailures, UpstreamConnectMode},
 };
 use crate::policy::rate_limit::shared::OnStoreFailure;
 use schemars::{Schema, json_schema};
@@ -66,6 +66,31 @@ impl FromText for LbPolicy {
 
     fn schema() -> Schema {
         words_schema(&LB_POLICIES)
+    }
+}
+
+const SESSION_FAILURES: [(&str, SessionFailures); 3] = [
+    ("none", SessionFailures::None),
+    ("reset", SessionFailures::Reset),
+    ("no_reply", SessionFailures::NoReply),
+];
+
+impl SessionFailures {
+    /// The word for it in a config.
+    pub fn as_str(self) -> &'static str {
+        SESSION_FAILURES.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl FromText for SessionFailures {
+    const EXPECTED: &str = "`none`, `reset` or `no_reply`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &SESSION_FAILURES)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&SESSION_FAILURES)
     }
 }
 

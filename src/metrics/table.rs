@@ -291,7 +291,8 @@ pub const TABLE: &[Metric] = &[
         UPSTREAM_CONNECT_TOTAL,
         "attempts",
         &["cluster", "endpoint", "result"],
-        "Attempts to connect to an endpoint, by result.",
+        "Attempts to connect to an endpoint, by result: ok, refused, timeout, error, local_error (this \
+         machine lacked ports, descriptors or memory).",
     ),
     gauge(
         ENDPOINT_UP,
@@ -321,7 +322,8 @@ pub const TABLE: &[Metric] = &[
         HEALTH_CHECKS_TOTAL,
         "checks",
         &["cluster", "endpoint", "result"],
-        "Health checks of an endpoint, by result: ok, failed.",
+        "Health checks of an endpoint, by result: ok, failed, local_error (this machine could not make \
+         it).",
     ),
     counter(
         ENDPOINT_OPERATIONS_TOTAL,

@@ -216,6 +216,7 @@ impl<C: Codec> Relay<C> {
             items: reply.items,
             confirmed: reply.confirms,
             greeting: reply.greeting,
+            session: false,
         };
         let cut = open.ticket.terms().and_then(|terms| terms.cut);
         open.settle(end, now, &self.facts());

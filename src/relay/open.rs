@@ -41,12 +41,22 @@ pub(super) struct End {
     pub(super) items: u64,
     pub(super) confirmed: bool,
     pub(super) greeting: bool,
+    /// The connection is the operation.
+    pub(super) session: bool,
 }
 
 impl End {
     /// An end without details.
     pub(super) fn bare(outcome: Outcome, reason: Option<&'static str>) -> Self {
-        Self { outcome, reason, code: None, items: 0, confirmed: false, greeting: false }
+        Self {
+            outcome,
+            reason,
+            code: None,
+            items: 0,
+            confirmed: false,
+            greeting: false,
+            session: false,
+        }
     }
 }
 
@@ -73,6 +83,10 @@ impl Open {
                 // session that was idle: some services answer nothing by design.
                 _ if end.reason.is_some_and(|reason| BLAMELESS.contains(&reason)) => {
                     facts.door.ended(Outcome::Cancelled, took);
+                }
+                _ if end.session => {
+                    let reset = end.reason == Some(Close::UpstreamReset.as_str());
+                    facts.door.session_ended(end.outcome, reset, took);
                 }
                 _ => facts.door.ended(end.outcome, took),
             }
@@ -105,8 +119,9 @@ impl Open {
 }
 
 /// Ends that say nothing about the service.
-const BLAMELESS: [&str; 4] = [
+const BLAMELESS: [&str; 5] = [
     Close::Injected.as_str(),
+    Close::LocalError.as_str(),
     Close::IdleTimeout.as_str(),
     Close::HalfCloseTimeout.as_str(),
     Close::MaxDuration.as_str(),

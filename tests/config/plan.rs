@@ -137,6 +137,7 @@ fn what_is_written_about_failures_and_connections_is_what_runs() {
     let outliers = OutlierPlan {
         consecutive_failures: 7,
         consecutive_local_failures: 0,
+        session_failures: SessionFailures::NoReply,
         interval: seconds(20),
         base_ejection_time: seconds(60),
         max_ejection_time: seconds(600),

@@ -184,6 +184,8 @@ pub enum Close {
     ConnectFailed,
     /// No endpoint of the cluster accepted a connection within `connect_timeout`.
     ConnectTimeout,
+    /// This machine had no port, descriptor or memory left for a connection to the cluster.
+    LocalError,
     /// The cluster has no endpoint to connect to.
     NoEndpoint,
     /// The cluster has as many connections as it may, and none was free in time; or a policy has as
@@ -212,7 +214,7 @@ pub enum Close {
 
 impl Close {
     /// Every way a connection can end, for tests and tables.
-    pub const ALL: [Close; 30] = [
+    pub const ALL: [Close; 31] = [
         Close::Client,
         Close::Upstream,
         Close::ClientReset,
@@ -232,6 +234,7 @@ impl Close {
         Close::EndpointUnhealthy,
         Close::ConnectFailed,
         Close::ConnectTimeout,
+        Close::LocalError,
         Close::NoEndpoint,
         Close::Overloaded,
         Close::ConnectionLimit,
@@ -267,6 +270,7 @@ impl Close {
             Close::EndpointUnhealthy => "endpoint_unhealthy",
             Close::ConnectFailed => "connect_failed",
             Close::ConnectTimeout => "connect_timeout",
+            Close::LocalError => "local_error",
             Close::NoEndpoint => "no_endpoint",
             Close::Overloaded => "overloaded",
             Close::ConnectionLimit => "connection_limit",
@@ -298,6 +302,7 @@ impl Close {
             Close::Client | Close::ClientReset | Close::ClientViolation => Outcome::Cancelled,
             Close::Upstream | Close::UpstreamReset | Close::UpstreamViolation => Outcome::Lost,
             Close::ConnectFailed | Close::ConnectTimeout | Close::NoEndpoint => Outcome::Lost,
+            Close::LocalError => Outcome::Lost,
             Close::FirstByteTimeout | Close::HandshakeTimeout => Outcome::Cancelled,
             Close::MessageTimeout | Close::HalfCloseTimeout | Close::Killed => Outcome::Cancelled,
             Close::WriteTimeout | Close::IdleTimeout | Close::MaxDuration => Outcome::Cancelled,

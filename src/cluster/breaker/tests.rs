@@ -327,14 +327,32 @@ async fn a_limit_is_told_once_a_minute() {
     let cluster = cluster(1, &Metrics::new(), |_| {});
     let breaker = &cluster.breaker;
     let mut told = 0;
-    let mut last = 0;
     for _ in 0..130 {
-        breaker.hit(Limit::Connections);
-        let said = breaker.said[Limit::Connections as usize].load(Relaxed);
-        told += usize::from(said != last);
-        last = said;
+        told += usize::from(breaker.said[Limit::Connections as usize].is_due());
         time::advance(Duration::from_secs(1)).await;
     }
     assert_eq!(told, 3);
-    assert_eq!(breaker.said[Limit::Operations as usize].load(Relaxed), 0);
+    breaker.hit(Limit::Operations);
+    assert!(!breaker.said[Limit::Operations as usize].is_due(), "it was told just now");
+    assert!(breaker.said[Limit::Retries as usize].is_due(), "each limit is told of");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_waits_behind_others_is_told_of_a_limit_that_is_set() {
+    let recorded = Recorded::default();
+    let cluster = cluster(1, &recorded, |plan| {
+        plan.max_connections_per_endpoint = Some(1);
+        plan.max_pending = 1;
+    });
+    let _open = connect(&cluster).await.unwrap();
+    let _waiting = spawn_local({
+        let cluster = cluster.clone();
+        async move { connect(&cluster).await.is_ok() }
+    });
+    settle().await;
+    let refused = connect(&cluster).await.unwrap_err();
+    let limit = "at its limit of 1 connections to each endpoint";
+    assert!(refused.to_string().contains(limit), "{refused}");
+    let refusals = "tollgate_breaker_refusals_total(orders, max_connections_per_endpoint)";
+    assert_eq!(recorded.count(refusals), 1);
 }

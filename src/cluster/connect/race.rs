@@ -1,8 +1,8 @@
 //! One attempt to connect: a dial, and where that is silent a race with the same name's address
 //! of the other family (happy eyeballs, RFC 8305).
 
-use super::{super::balance, Attempt, Upstream, failure, words};
-use crate::cluster::{Cluster, Endpoint, Lease};
+use super::{super::balance, Attempt, Upstream, failure, is_local, words};
+use crate::cluster::{Cluster, Endpoint, Lease, events::Event};
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time};
 
@@ -65,10 +65,24 @@ impl Cluster {
         endpoint: &Arc<Endpoint>,
         result: &io::Result<TcpStream>,
     ) {
-        self.observe_connect(endpoint, result.is_ok());
+        match result {
+            Err(error) if is_local(error) => self.tell_local(endpoint, error),
+            _ => self.observe_connect(endpoint, result.is_ok()),
+        }
         match result {
             Ok(_) => endpoint.connected(),
-            Err(error) => endpoint.failed(failure(error), words(error)),
+            Err(error) => {
+                endpoint.failed(failure(error), words(error));
+                self.hurry();
+            }
+        }
+    }
+
+    /// Tells an operator that this machine lacks what a connection takes, though not each time.
+    pub(in crate::cluster) fn tell_local(&self, endpoint: &Endpoint, error: &io::Error) {
+        if self.local_errors.is_due() {
+            let reason = format!("{} (on this machine)", words(error));
+            self.events.tell(&Event::LocalError { endpoint, reason: &reason });
         }
     }
 

@@ -1,9 +1,9 @@
 use super::*;
 use crate::cluster::{
-    Answer, Lookup, Resolve,
+    Answer, Lookup, Out, Resolve,
     tests::{Recorded, closed, listener, loopback, plan, plan_at},
 };
-use crate::config::plan::{ClusterPlan, LbPolicy};
+use crate::config::plan::{ClusterPlan, LbPolicy, OutlierPlan};
 use crate::metrics::Metrics;
 use operation::Close;
 use std::{
@@ -368,4 +368,46 @@ async fn a_connect_given_up_during_a_race_leaves_nothing_behind() {
     let connect = cluster.connect_by(None, async |_| pending().await);
     assert!(time::timeout(Duration::from_millis(300), connect).await.is_err());
     assert_eq!(sums(&cluster), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
+    use rustix::io::Errno;
+    let lacking = [Errno::ADDRNOTAVAIL, Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS]
+        .into_iter()
+        .chain([Errno::NOMEM, Errno::NOSPC]);
+    for errno in lacking {
+        let outlier = OutlierPlan { consecutive_local_failures: 1, ..OutlierPlan::default() };
+        let addresses = ["10.0.0.1:5000", "10.0.0.2:5000"].map(|a| a.parse().unwrap());
+        let plan = ClusterPlan { outlier_detection: Some(outlier), ..plan_at(&addresses) };
+        let recorded = Recorded::default();
+        let cluster = Cluster::new(Arc::new(plan), &recorded);
+        let error = cluster.connect_by(None, async |_| Err(errno.into())).await.unwrap_err();
+        assert_eq!(error.close(), Close::LocalError, "{errno}");
+        assert_eq!(error.told().0, operation::Reason::Overloaded);
+        assert!(cluster.endpoints().iter().all(|it| it.usable() && !it.is_failing()), "{errno}");
+        assert_eq!(cluster.report()["endpoints"][0]["connects_failed"], 0);
+        let result = |result| {
+            let count =
+                |i| format!("tollgate_upstream_connect_total(orders, 10.0.0.{i}:5000, {result})");
+            recorded.count(&count(1)) + recorded.count(&count(2))
+        };
+        assert_eq!((result("local_error"), result("error")), (3, 0), "{errno}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_refuses_in_a_panic_says_how_many_endpoints_are_usable() {
+    let cluster = on_paper(3, |plan| plan.panic.fail = true);
+    cluster.endpoints().iter().for_each(|endpoint| _ = endpoint.take_out(Out::Unhealthy));
+    cluster.refresh();
+    let error = cluster.connect(None).await.unwrap_err();
+    assert_eq!(error.close(), Close::NoEndpoint);
+    let expected = "cluster `orders` has no endpoint: 0 of 3 endpoints are usable (on_panic: fail)";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(
+        error.told().1,
+        "`orders` has no endpoint",
+        "addresses are none of a client's business"
+    );
 }

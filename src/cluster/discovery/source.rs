@@ -58,6 +58,8 @@ pub(super) struct Source {
     pub(super) found: Vec<Found>,
     /// When to look it up; `None` for a host that is an address, and while it is being looked up.
     pub(super) due: Option<Instant>,
+    /// When the last look-up ended.
+    pub(super) asked: Option<Instant>,
     pub(super) last_ok: Option<Instant>,
     /// Why the last look-up failed, if it did.
     pub(super) last_error: Option<String>,
@@ -93,6 +95,7 @@ impl Source {
             supplied,
             found: literal.map(found).into_iter().collect(),
             due: literal.is_none().then(Instant::now),
+            asked: None,
             last_ok: None,
             last_error: None,
             failures: 0,

@@ -243,7 +243,8 @@ async fn a_failed_look_up_is_due_again_later_and_later() {
         assert_eq!(table.sources[0].failures, failures + 1);
     }
     assert_eq!(retry_after(0, 0.5), MIN_RETRY);
-    assert_eq!(retry_after(3, 0.5), MIN_RETRY * 8);
+    assert_eq!(retry_after(1, 0.5), MIN_RETRY * 2);
+    assert!(MAX_RETRY <= Duration::from_secs(5), "a name that appears is found within seconds");
     assert_eq!(retry_after(u32::MAX, 0.5), MAX_RETRY);
 }
 
@@ -348,4 +349,73 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     assert_eq!(nudges.load(Relaxed), 4);
     assert!(cluster.names.lock().leaving.is_empty());
     assert_eq!((two.wish(), two.usable()), (Wish::Stay, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_whose_addresses_all_fail_is_looked_up_again_at_once() {
+    let minutes = Duration::from_secs(600);
+    let answers = [
+        answer(&["10.0.0.1", "10.0.0.2"], minutes),
+        answer(&["10.0.0.1", "10.0.0.2"], minutes),
+        answer(&["10.0.0.3"], minutes),
+    ];
+    let mut plan = plan(&[("db", 5000)]);
+    plan.dns_min_ttl = Duration::from_secs(1);
+    plan.dns_max_ttl = minutes;
+    let (cluster, mut questions) = scripted(plan, &Metrics::new(), answers);
+    cluster.resolve().await;
+    questions.recv().await.unwrap();
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+    let dead: SocketAddr = "10.0.0.2:5000".parse().unwrap();
+    let connect = async |only_one: bool| {
+        let dial = async |address: SocketAddr| match only_one && address != dead {
+            true => Ok(crate::cluster::tests::loopback()),
+            false => Err(std::io::ErrorKind::ConnectionRefused.into()),
+        };
+        cluster.connect_by(None, dial).await.is_ok()
+    };
+    time::sleep(Duration::from_secs(10)).await;
+
+    // As long as one address works, its answer holds.
+    for _ in 0..4 {
+        assert!(connect(true).await);
+    }
+    time::sleep(Duration::from_secs(10)).await;
+    assert!(questions.try_recv().is_err());
+
+    // When none does, it is asked at once, and not more often than `min_ttl` allows.
+    for _ in 0..4 {
+        connect(false).await;
+    }
+    let began = Instant::now();
+    questions.recv().await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    connect(false).await;
+    questions.recv().await.unwrap();
+    let waited = began.elapsed().as_millis();
+    assert!((500..=1000).contains(&waited), "{waited} ms");
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(addresses(&cluster), ["10.0.0.3:5000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_an_endpoint_has_the_name_looked_up_again() {
+    let later = answer(&["10.0.0.1"], Duration::from_secs(60));
+    let mut plan = plan(&[("db", 5000)]);
+    plan.dns_min_ttl = Duration::from_millis(100);
+    let (cluster, mut questions) = scripted(plan, &Metrics::new(), [failure(), later]);
+    cluster.resolve().await;
+    questions.recv().await.unwrap();
+    let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
+    time::sleep(Duration::from_millis(300)).await;
+    assert!(cluster.is_empty());
+    let began = Instant::now();
+    let error = cluster.connect(None).await.unwrap_err();
+    assert_eq!(error.close(), operation::Close::NoEndpoint);
+    questions.recv().await.unwrap();
+    // Not after the second that a failed look-up is good for.
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(addresses(&cluster), ["10.0.0.1:5000"]);
+    assert!(!cluster.is_empty());
 }

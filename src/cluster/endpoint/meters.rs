@@ -40,8 +40,8 @@ pub(in crate::cluster) struct Meters {
     endpoint: Arc<str>,
     here: Mutex<Here>,
     used: OnceLock<Used>,
-    /// Of health checks: ok, failed.
-    checks: OnceLock<[Counter; 2]>,
+    /// Of health checks: ok, failed, local_error.
+    checks: OnceLock<[Counter; 3]>,
 }
 
 /// How many of a name's addresses are in the cluster, and what counts them.
@@ -59,6 +59,7 @@ pub(super) struct Used {
     pub(super) refused: Counter,
     pub(super) timeout: Counter,
     pub(super) error: Counter,
+    pub(super) local: Counter,
     pub(super) active: Gauge,
     pub(super) operations_active: Gauge,
     /// Each in the order of [`Detector::ALL`].
@@ -113,6 +114,7 @@ impl Meters {
                 refused: connects("refused"),
                 timeout: connects("timeout"),
                 error: connects("error"),
+                local: connects("local_error"),
                 active: gauge(names::UPSTREAM_CONNECTIONS_ACTIVE),
                 operations_active: gauge(names::ENDPOINT_OPERATIONS_ACTIVE),
                 ejections: detected(names::EJECTIONS_TOTAL),
@@ -134,11 +136,17 @@ impl Meters {
         }
     }
 
-    /// Counts a health check.
-    pub(in crate::cluster) fn checked(&self, ok: bool) {
+    /// Counts a health check; `None` is one that could not be made on this machine.
+    pub(in crate::cluster) fn checked(&self, good: Option<bool>) {
         let checks = |result| self.counter(names::HEALTH_CHECKS_TOTAL, "result", result);
-        let [good, failed] = self.checks.get_or_init(|| ["ok", "failed"].map(checks));
-        if ok { good } else { failed }.increment(1);
+        let [ok, failed, local] =
+            self.checks.get_or_init(|| ["ok", "failed", "local_error"].map(checks));
+        let counter = match good {
+            Some(true) => ok,
+            Some(false) => failed,
+            None => local,
+        };
+        counter.increment(1);
     }
 
     /// Counts an ejection, or one that was not carried out.

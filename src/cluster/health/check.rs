@@ -1,6 +1,6 @@
 //! One health check: a connection, a question, an answer.
 
-use crate::cluster::connect::words;
+use crate::cluster::connect::{is_local, words};
 use bytes::BytesMut;
 use operation::{Judgement, Probe};
 use std::{io, net::SocketAddr, time::Duration};
@@ -13,8 +13,17 @@ use tokio::{
 /// The most that is read of an answer.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What a check comes to, either way in words.
-pub(super) type Verdict = Result<String, String>;
+/// What a check comes to; what the endpoint told if it is good.
+pub(super) type Verdict = Result<String, Unanswered>;
+
+/// Why a check is not good.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The endpoint failed it, in words.
+    Failed(String),
+    /// It could not be made: this machine lacks what a connection takes.
+    Local(io::Error),
+}
 
 /// Checks one endpoint.
 #[derive(Debug)]
@@ -50,9 +59,10 @@ impl Checker {
         let kept = self.kept.take();
         match time::timeout(self.timeout, self.attempt(kept, begin)).await {
             Ok(Ok(words)) => Ok(words),
-            Ok(Err(Failed::Answer(words))) => Err(words),
-            Ok(Err(Failed::Connection(error))) => Err(words(&error)),
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Ok(Err(Failed::Answer(words))) => Err(Unanswered::Failed(words)),
+            Ok(Err(Failed::Connection(error))) if is_local(&error) => Err(Unanswered::Local(error)),
+            Ok(Err(Failed::Connection(error))) => Err(Unanswered::Failed(words(&error))),
+            Err(_) => Err(Unanswered::Failed(format!("no answer within {:?}", self.timeout))),
         }
     }
 

@@ -432,3 +432,25 @@ fn exactly_one_of_many_threads_ejects() {
     assert_eq!(recorder.count(ejections), 1);
     assert_eq!(ejected(&cluster), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_its_endpoint_s_failure_as_far_as_the_config_says() {
+    use SessionFailures::{NoReply, None, Reset};
+    for (counts, reset, silent) in
+        [(None, false, false), (Reset, true, false), (NoReply, true, true)]
+    {
+        for (was_reset, ejects) in [(true, reset), (false, silent)] {
+            let recorder = Recorded::default();
+            let cluster = recorded(2, |plan| plan.session_failures = counts, &recorder);
+            let lease = Lease::new(&cluster, &cluster.endpoints()[0]);
+            for _ in 0..10 {
+                lease.began();
+                lease.session_ended(Outcome::Lost, was_reset, MS);
+            }
+            assert_eq!(ejected(&cluster) == 1, ejects, "{counts:?} {was_reset}");
+            let lost = "tollgate_endpoint_operations_total(orders, 10.0.0.0:5000, lost)";
+            assert_eq!(recorder.count(lost), 10);
+            assert_eq!(lease.endpoint().active_operations(), 0);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use crate::{
         health::Check,
         tests::{plan, plan_at},
     },
-    config::plan::{ClusterPlan, OutlierPlan},
+    config::plan::{BreakerPlan, ClusterPlan, OutlierPlan},
     metrics::Metrics,
 };
 use operation::Outcome;
@@ -110,4 +110,30 @@ async fn the_table_for_people_is_aligned() {
 fn a_name_for_several_addresses_stands_before_each() {
     let cluster = Cluster::new(Arc::new(plan(&[("::1", 5000)])), &Metrics::new());
     assert!(cluster.report_text().contains("\n  [::1]:5000 in_use"), "{}", cluster.report_text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_shows_how_much_is_under_way_where_that_is_limited() {
+    let limited = |limits: BreakerPlan| {
+        let address: SocketAddr = ([10, 0, 0, 1], 5000).into();
+        let plan = ClusterPlan { circuit_breaker: limits, ..plan_at(&[address]) };
+        Cluster::new(Arc::new(plan), &Metrics::new())
+    };
+    let second_line = |cluster: &Cluster| {
+        cluster.report_text().lines().nth(1).unwrap_or_default().trim_start().to_owned()
+    };
+    assert!(second_line(&limited(BreakerPlan::default())).starts_with("ENDPOINT"));
+    let max_operations = Some(20);
+    let cluster = limited(BreakerPlan { max_operations, ..BreakerPlan::default() });
+    let _permits = [(); 3].map(|()| cluster.admit_operation().unwrap());
+    let expected = "0 connections, 3 of 20 operations, 0 of 1024 clients waiting";
+    assert_eq!(second_line(&cluster), expected);
+    let cluster = limited(BreakerPlan {
+        max_connections: Some(100),
+        max_connections_per_endpoint: Some(10),
+        max_pending: 5,
+        ..BreakerPlan::default()
+    });
+    let expected = "0 of 100 connections (up to 10 to each endpoint), 0 of 5 clients waiting";
+    assert_eq!(second_line(&cluster), expected);
 }

@@ -140,6 +140,7 @@ impl Check<'_> {
                 &written.consecutive_local_failures,
                 default.consecutive_local_failures,
             ),
+            session_failures: or(written.session_failures, default.session_failures),
             interval: or(written.interval, default.interval),
             base_ejection_time,
             max_ejection_time,

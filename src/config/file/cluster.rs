@@ -4,7 +4,7 @@ use super::{Endpoint, Given};
 use crate::{
     config::{
         located::{Located, MapOrOff, Words},
-        plan::LbPolicy,
+        plan::{LbPolicy, SessionFailures},
         word::{Initial, OnPanic},
     },
     protocols::{Pooling, WrittenProbe},
@@ -140,6 +140,11 @@ pub(crate) struct OutlierDetection {
     /// Ejected after that many failures of the way to it in a row (not connected, reset, timed
     /// out), or `off`. Default: 5.
     pub(crate) consecutive_local_failures: Given<OrOff<Count>>,
+    /// Which ends of a raw TCP session are failures of its endpoint, beside connections that do not
+    /// come about: `none`; `reset`, those that the endpoint resets; or `no_reply`, also those that
+    /// it closes without having sent a byte. The last is for services that always answer: others
+    /// hang up on cancelled queries, and on clients that speak something else. Default: `reset`.
+    pub(crate) session_failures: Given<SessionFailures>,
     /// How often success rates and failure percentages are looked at, and endpoints return.
     /// Default: `10s`.
     pub(crate) interval: Given<Duration>,

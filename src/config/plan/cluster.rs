@@ -222,6 +222,8 @@ pub struct OutlierPlan {
     /// Ejected after that many failures of the way to it in a row (not connected, reset, timed
     /// out); 0 is never.
     pub consecutive_local_failures: u32,
+    /// Which ends of a session of raw bytes count as such a failure.
+    pub session_failures: SessionFailures,
     /// How often success rates and failure percentages are looked at, and returns.
     pub interval: Duration,
     /// How long the first ejection lasts; the n-th in a row lasts n times as long.
@@ -243,6 +245,18 @@ pub struct OutlierPlan {
     /// How many of a hundred ejections by consecutive failures are carried out; the others are
     /// told only.
     pub enforcing_consecutive: u8,
+}
+
+/// Which ends of a session, that is of a connection that is one operation, are its endpoint's
+/// failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionFailures {
+    /// None: whether it can be connected to is all that counts.
+    None,
+    /// Those that the endpoint resets.
+    Reset,
+    /// Also those that it closes without having sent a byte.
+    NoReply,
 }
 
 /// When a detector that compares an interval's operations has enough to go by, and whether it acts.
@@ -267,6 +281,7 @@ impl Default for OutlierPlan {
         Self {
             consecutive_failures: 5,
             consecutive_local_failures: 5,
+            session_failures: SessionFailures::Reset,
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),

@@ -103,6 +103,7 @@ fn outlier_detection(plan: &OutlierPlan) -> Value {
     json!({
         "consecutive_failures": times(plan.consecutive_failures),
         "consecutive_local_failures": times(plan.consecutive_local_failures),
+        "session_failures": plan.session_failures.as_str(),
         "interval": duration_text(plan.interval),
         "base_ejection_time": duration_text(plan.base_ejection_time),
         "max_ejection_time": duration_text(plan.max_ejection_time),

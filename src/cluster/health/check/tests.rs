@@ -52,15 +52,23 @@ async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) {
     }
 }
 
+/// What a check comes to, either way in words.
+fn in_words(verdict: Verdict) -> Result<String, String> {
+    verdict.map_err(|error| match error {
+        Unanswered::Failed(words) => words,
+        Unanswered::Local(error) => panic!("this machine is to blame: {error}"),
+    })
+}
+
 /// What one check comes to when this is answered.
-async fn told(pieces: &[&[u8]]) -> Verdict {
+async fn told(pieces: &[&[u8]]) -> Result<String, String> {
     let (listener, address) = listener().await;
     let mut checker = checker(address);
     let served = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         answer(&mut stream, pieces).await;
     };
-    tokio::join!(checker.check(line), served).0
+    in_words(tokio::join!(checker.check(line), served).0)
 }
 
 #[tokio::test]
@@ -82,16 +90,16 @@ async fn an_answer_that_ends_too_soon_or_never_is_a_failed_check() {
 async fn connecting_is_all_there_is_to_check_where_nothing_is_asked() {
     let (_listener, open) = listener().await;
     let silent = || Box::new(Silent) as Box<dyn Probe>;
-    assert_eq!(checker(open).check(silent).await, Ok("connected".to_owned()));
+    assert_eq!(in_words(checker(open).check(silent).await), Ok("connected".to_owned()));
     let (_socket, shut) = closed();
-    assert_eq!(checker(shut).check(silent).await, Err("connection refused".to_owned()));
+    assert_eq!(in_words(checker(shut).check(silent).await), Err("connection refused".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_accepts_and_says_nothing_fails_in_time() {
     let (_listener, address) = listener().await;
     let began = time::Instant::now();
-    let verdict = Checker::new(address, Duration::from_secs(3), true).check(line).await;
+    let verdict = in_words(Checker::new(address, Duration::from_secs(3), true).check(line).await);
     assert_eq!(verdict, Err("no answer within 3s".to_owned()));
     assert_eq!(began.elapsed().as_secs(), 3);
 }
@@ -119,7 +127,7 @@ async fn connections(times: usize, reuse: bool) -> u32 {
             let mut checker = Checker::new(address, Duration::from_secs(20), reuse);
             for _ in 0..5 {
                 // `good` alone is no good answer, but the connection can be judged by it.
-                let verdict = checker.check(|| Box::new(Any)).await;
+                let verdict = in_words(checker.check(|| Box::new(Any)).await);
                 assert_eq!(verdict, Ok("fine".to_owned()));
             }
         })
@@ -165,6 +173,7 @@ async fn an_endpoint_that_is_gone_is_found_so_although_a_connection_was_kept() {
         drop(listener);
     };
     let (first, ()) = tokio::join!(checker.check(line), served);
+    let first = in_words(first);
     assert_eq!(first, Ok("well".to_owned()));
-    assert_eq!(checker.check(line).await, Err("connection refused".to_owned()));
+    assert_eq!(in_words(checker.check(line).await), Err("connection refused".to_owned()));
 }
