@@ -2,7 +2,10 @@
 //! cursor on whatever connection is free.
 
 use crate::names::hash;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// How many cursors there is room for.
 const ROOM: usize = 8192;
@@ -23,15 +26,10 @@ pub(crate) struct Known {
 
 /// Open cursors, without locks: a slot is one word. Two cursors that can't be told apart, or one
 /// that lost its place, cost a wrong or a missing label and nothing else.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cursors {
-    slots: Box<[AtomicU64]>,
-}
-
-impl Default for Cursors {
-    fn default() -> Self {
-        Self { slots: (0..ROOM).map(|_| AtomicU64::new(0)).collect() }
-    }
+    /// Made with the first cursor: there may be a thousand listeners that nobody uses.
+    slots: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Cursors {
@@ -41,6 +39,7 @@ impl Cursors {
             return;
         }
         let (home, which) = place(id);
+        self.slots.get_or_init(|| (0..ROOM).map(|_| AtomicU64::new(0)).collect());
         let word = which | u64::from(known.callsite) << 1 | u64::from(known.tails);
         let free = self.slots(home).find(|slot| {
             let held = slot.load(Relaxed);
@@ -75,7 +74,8 @@ impl Cursors {
     }
 
     fn slots(&self, home: usize) -> impl Iterator<Item = &AtomicU64> {
-        (0..PROBES).filter_map(move |probe| self.slots.get((home + probe) % ROOM))
+        let slots = self.slots.get().map_or(&[][..], |slots| slots);
+        (0..PROBES).filter_map(move |probe| slots.get((home + probe) % ROOM))
     }
 }
 

@@ -9,24 +9,20 @@ const PROBES: usize = 16;
 
 /// Names that were seen, each under a number from 1 on. No name is ever forgotten, nor is room
 /// made for more: what comes too late has no number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Names {
-    slots: Box<[OnceLock<Box<str>>]>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self { slots: (0..ROOM).map(|_| OnceLock::new()).collect() }
-    }
+    /// Made with the first name: there may be a thousand listeners that nobody uses.
+    slots: OnceLock<Box<[OnceLock<Box<str>>]>>,
 }
 
 impl Names {
     /// The number of a name; 0 if there is no room for it.
     pub(crate) fn number(&self, name: &str) -> u16 {
+        let slots = self.slots.get_or_init(|| (0..ROOM).map(|_| OnceLock::new()).collect());
         let home = hash(name.as_bytes()) as usize;
         for probe in 0..PROBES {
             let at = (home + probe) % ROOM;
-            let Some(slot) = self.slots.get(at) else { return 0 };
+            let Some(slot) = slots.get(at) else { return 0 };
             if **slot.get_or_init(|| name.into()) == *name {
                 return at as u16 + 1;
             }
@@ -36,7 +32,7 @@ impl Names {
 
     /// The name under a number.
     pub(crate) fn get(&self, number: u16) -> Option<&str> {
-        let slot = self.slots.get(usize::from(number).checked_sub(1)?)?;
+        let slot = self.slots.get()?.get(usize::from(number).checked_sub(1)?)?;
         slot.get().map(|name| &**name)
     }
 }
