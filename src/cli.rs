@@ -19,7 +19,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use explain::Question;
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::PathBuf,
     process::{ExitCode, exit},
     time::Duration,
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => match config::load(&config) {
             Ok(plan) => run(plan),
             Err(problems) => {
-                eprintln!("{problems}");
+                own_log::say(&problems.to_string());
                 ExitCode::FAILURE
             }
         },
@@ -133,14 +133,14 @@ pub fn main() -> ExitCode {
             match config::for_proxy(&protocol, &listen, &upstream, Some(&admin)) {
                 Ok(plan) => run(plan),
                 Err(problems) => {
-                    eprintln!("{problems}");
+                    own_log::say(&problems.to_string());
                     ExitCode::FAILURE
                 }
             }
         }
         Command::Demo { duration, admin } => done(demonstrate(duration, &admin)),
         Command::Schema => {
-            println!("{:#}", config::schema());
+            tell(format_args!("{:#}\n", config::schema()));
             ExitCode::SUCCESS
         }
         Command::Top { admin, once, interval, sort, callsites } => {
@@ -168,26 +168,31 @@ fn arguments() -> Arguments {
     })
 }
 
+/// Prints for people. Who stops reading (`| head`) has what they wanted.
+fn tell(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
+}
+
 fn check(file: &std::path::Path, format: Format, question: Option<&Question>) -> ExitCode {
     let plan = match (config::load(file), format) {
         (Ok(plan), _) => plan,
         (Err(problems), Format::Text) => {
-            println!("{problems}");
+            tell(format_args!("{problems}\n"));
             return ExitCode::FAILURE;
         }
         (Err(problems), Format::Json) => {
-            println!("{:#}", problems.to_json());
+            tell(format_args!("{:#}\n", problems.to_json()));
             return ExitCode::FAILURE;
         }
     };
     match (question.map(|question| question.answers(&plan)), format) {
         (None, Format::Text) => {
-            println!("ok");
-            config::hints(&plan).iter().for_each(|hint| println!("hint: {hint}"));
+            tell(format_args!("ok\n"));
+            config::hints(&plan).iter().for_each(|hint| tell(format_args!("hint: {hint}\n")));
         }
-        (None, Format::Json) => println!("[]"),
-        (Some(Ok(answers)), Format::Text) => print!("{}", explain::text(&answers)),
-        (Some(Ok(answers)), Format::Json) => println!("{:#}", explain::json(&answers)),
+        (None, Format::Json) => tell(format_args!("[]\n")),
+        (Some(Ok(answers)), Format::Text) => tell(format_args!("{}", explain::text(&answers))),
+        (Some(Ok(answers)), Format::Json) => tell(format_args!("{:#}\n", explain::json(&answers))),
         (Some(Err(wrong)), _) => usage(&wrong),
     }
     ExitCode::SUCCESS

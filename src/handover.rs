@@ -195,16 +195,23 @@ impl Sockets {
 pub struct Offer {
     sockets: Mutex<Vec<Own>>,
     taken: AtomicBool,
+    unready: AtomicBool,
     leaving: AtomicBool,
     replaced: CancellationToken,
 }
 
 impl Offer {
+    /// The proxy is to drain, at once or soon: where there is another one, that is to be asked.
+    pub fn give_way(&self) {
+        self.unready.store(true, SeqCst);
+        self.is_replaced();
+    }
+
     /// The proxy drains: no copies of its listeners' sockets may stay open.
     pub fn leave(&self) {
-        self.sockets().retain(|own| own.stays);
+        self.give_way();
         self.leaving.store(true, SeqCst);
-        self.is_replaced();
+        self.sockets().retain(|own| own.stays);
     }
 
     /// Whether another process has the sockets as well.
@@ -212,7 +219,7 @@ impl Offer {
         self.taken.load(SeqCst)
     }
 
-    /// Is cancelled once another process is there to be asked in the place of this one, which drains.
+    /// Is cancelled once another process is to be asked in the place of this one, which drains or will.
     pub fn replaced(&self) -> CancellationToken {
         self.replaced.clone()
     }
@@ -235,7 +242,7 @@ impl Offer {
     }
 
     fn is_replaced(&self) {
-        if self.is_taken() && self.leaving.load(SeqCst) {
+        if self.is_taken() && self.unready.load(SeqCst) {
             self.replaced.cancel();
         }
     }

@@ -183,6 +183,24 @@ fn a_control_socket_goes_to_the_next_process_with_its_file() {
 }
 
 #[test]
+fn one_that_waits_before_its_drain_leaves_its_admin_interface_to_the_next_at_once() {
+    let (admin, listener) = (free_address(), free_address());
+    let config = config(admin, "", listener, echo()) + "drain: { wait: 1m }\n";
+    let mut old = Tollgate::start(&config);
+    let next = Tollgate::start(&config);
+    says(&old, "another process takes this one's place");
+    old.signal(Signal::TERM);
+    says(&old, "still accepting");
+    eventually("the old one to be asked no more", || {
+        (0..8).all(|_| next.get("/ready").0 == 200).then_some(())
+    });
+    assert!(old.is_running());
+    old.signal(Signal::TERM);
+    assert_eq!(old.end().code(), Some(0));
+    answers(&session(listener)).unwrap();
+}
+
+#[test]
 fn a_process_that_could_not_begin_takes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (admin, listener, taken) =

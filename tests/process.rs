@@ -224,6 +224,15 @@ fn standard_streams_are_logs_whatever_they_are() {
 }
 
 #[test]
+fn who_stops_reading_what_a_command_prints_ends_it_without_a_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = program().arg("schema").stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn explain_prints_no_control_codes_of_its_own_arguments() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tollgate.yaml");

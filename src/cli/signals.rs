@@ -56,6 +56,7 @@ struct Signals {
     hang_up: Signal,
     user_1: Signal,
     user_2: Signal,
+    file_size: Signal,
 }
 
 /// What a signal asks for, and the signal's name.
@@ -63,6 +64,7 @@ enum Asks {
     Stop(&'static str),
     Reload(&'static str),
     Reopen(&'static str),
+    Nothing,
 }
 
 impl Signals {
@@ -74,6 +76,7 @@ impl Signals {
             hang_up: signal(SignalKind::hangup())?,
             user_1: signal(SignalKind::user_defined1())?,
             user_2: signal(SignalKind::user_defined2())?,
+            file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 
@@ -85,6 +88,8 @@ impl Signals {
             _ = self.hang_up.recv() => Asks::Reload("SIGHUP"),
             _ = self.user_1.recv() => Asks::Reopen("SIGUSR1"),
             _ = self.user_2.recv() => Asks::Reload("SIGUSR2"),
+            // A log has reached a limit of the process, which writing tells as well.
+            _ = self.file_size.recv() => Asks::Nothing,
         }
     }
 
@@ -121,6 +126,7 @@ impl Signals {
                     control.reopen_logs();
                 }
                 Asks::Reload(signal) => tracing::warn!(signal, "{NO_RELOAD}"),
+                Asks::Nothing => {}
                 Asks::Stop(signal) if !stopping => {
                     stopping = true;
                     if control.is_ready() {

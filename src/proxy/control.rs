@@ -58,6 +58,7 @@ impl Control {
         if self.stage.asked.swap(true, SeqCst) {
             return;
         }
+        self.offer.give_way();
         let Some(wait) = self.plan.drain_wait else { return self.begin() };
         tracing::info!(
             ?wait,
