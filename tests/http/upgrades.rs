@@ -149,6 +149,28 @@ fn a_tunnel_that_the_proxy_ends_tells_why() {
 }
 
 #[test]
+fn a_bandwidth_limit_holds_for_a_tunnel_too() {
+    let upstream = Upstream::start();
+    let tollgate = Tollgate::start(&format!(
+        "listeners:\n  web: {{ address: \"127.0.0.1:0\", protocol: {{ http: {{ routes: [\
+         {{ name: all, cluster: shop, upgrade: true }}] }} }} }}\nclusters:\n  shop: {{ {} }}\n\
+         policies: [{{ name: narrow, bandwidth_limit: {{ down: 200KiB/s }} }}]\n",
+        endpoints(&[upstream.address()])
+    ));
+    let (mut client, mut service) = rests(&upstream, &tollgate);
+    let began = std::time::Instant::now();
+    let sent = [7; 120_000];
+    service.send(&sent);
+    client.expect(&sent);
+    let took = began.elapsed();
+    assert!(took >= std::time::Duration::from_millis(350), "{took:?}");
+    client.send(&sent);
+    service.expect(&sent);
+    let labels = [("listener", "web"), ("policy", "narrow")];
+    tollgate.metric_becomes("tollgate_bent_operations_total", &labels, 1.0);
+}
+
+#[test]
 fn a_tunnel_whose_client_has_ended_is_kept_for_the_half_close_timeout() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::start(&format!(

@@ -145,7 +145,9 @@ impl Tunnel {
                 Direction::Down => &record.reply_bytes,
             };
             bytes.set(bytes.get() + n as u64);
+            if n > 0 && visit.door.is_paced() { visit.door.passed(way, n, now) } else { None }
         };
+        let most = |way| if visit.door.is_paced() { visit.door.most(way) } else { usize::MAX };
         let ((from_client, to_client), (from_service, to_service)) =
             (client.split(), service.split());
         let near = Side { said: asked, from: from_client, to: to_client };
@@ -153,7 +155,7 @@ impl Tunnel {
         let close = select! {
             // First, since what it counts moves the others' deadlines.
             biased;
-            close = copy(near, far, count) => close,
+            close = copy(near, far, most, count) => close,
             close = rest.over(|| record.count()) => close,
             () = until(patience.life.map(|life| began + life)) => Close::MaxDuration,
             close = visit.parts(&*lease) => close,

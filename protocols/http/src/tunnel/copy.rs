@@ -39,20 +39,28 @@ pub(super) struct Side<R, W> {
 struct Broken(Close);
 
 /// Moves bytes both ways, and tells `count` of them, until both ways have ended: each does by
-/// itself. Tells who ended first, or broke.
+/// itself. `most` is how many may pass at once, and `count` tells the moment before which no more
+/// should. Tells who ended first, or broke.
 pub(super) async fn copy(
     client: Side<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
     service: Side<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
-    count: impl Fn(Way, usize),
+    most: impl Fn(Way) -> usize,
+    count: impl Fn(Way, usize) -> Option<Instant>,
 ) -> Close {
     let (near, far) = (Broken(Close::ClientReset), Broken(Close::UpstreamReset));
     let refused = Cell::new(false);
-    let up = pump((client.said, client.from, near), (service.to, far, &refused), |n| {
-        count(Way::Up, n);
-    });
-    let down = pump((service.said, service.from, far), (client.to, near, &refused), |n| {
-        count(Way::Down, n);
-    });
+    let up = pump(
+        (client.said, client.from, near),
+        (service.to, far, &refused),
+        || most(Way::Up),
+        |n| count(Way::Up, n),
+    );
+    let down = pump(
+        (service.said, service.from, far),
+        (client.to, near, &refused),
+        || most(Way::Down),
+        |n| count(Way::Down, n),
+    );
     let (mut up, mut down) = (pin!(up), pin!(down));
     let (first, rest) = select! {
         ended = &mut up => match ended {
@@ -79,25 +87,31 @@ pub(super) async fn copy(
 async fn pump(
     (said, mut from, broken_from): (Bytes, impl AsyncRead + Unpin, Broken),
     (mut to, broken_to, refused): (impl AsyncWrite + Unpin, Broken, &Cell<bool>),
-    count: impl Fn(usize),
+    most: impl Fn() -> usize,
+    count: impl Fn(usize) -> Option<Instant>,
 ) -> Result<(), Broken> {
     let untaken = |_: io::Error| broken_to;
+    let passed = async |n| match count(n) {
+        Some(until) => sleep_until(until.into()).await,
+        None => {}
+    };
     if !said.is_empty() {
         to.write_all(&said).await.map_err(untaken)?;
-        count(said.len());
+        passed(said.len()).await;
     }
     let mut chunk = vec![0; CHUNK];
     loop {
-        let n = from.read(&mut chunk).await.map_err(|_| broken_from)?;
+        let room = most().clamp(1, CHUNK);
+        let n = from.read(&mut chunk[..room]).await.map_err(|_| broken_from)?;
         if n == 0 {
-            count(0);
+            let _ = count(0);
             if refused.get() {
                 return Ok(());
             }
             return to.shutdown().await.map_err(untaken);
         }
         to.write_all(&chunk[..n]).await.map_err(untaken)?;
-        count(n);
+        passed(n).await;
     }
 }
 

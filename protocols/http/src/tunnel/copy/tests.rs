@@ -1,4 +1,4 @@
-use super::{Side, copy};
+use super::{CHUNK, Side, copy};
 use crate::proxy::Way;
 use bytes::Bytes;
 use operation::Close;
@@ -80,9 +80,10 @@ fn of<R, W>(said: &'static str, from: R, to: W) -> Side<R, W> {
 async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
     let ((client, mut near), (service, mut far)) = (side("one, "), side("eins, "));
     let (up, down) = (Cell::new(0), Cell::new(0));
-    let count = |way, n| match way {
-        Way::Up => up.set(up.get() + n),
-        Way::Down => down.set(down.get() + n),
+    let count = |way, n| {
+        let all = if way == Way::Up { &up } else { &down };
+        all.set(all.get() + n);
+        None
     };
     let talk = async {
         near.write_all(b"two").await.unwrap();
@@ -96,7 +97,7 @@ async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
         let ((), heard) = join!(answer, rest(&mut near));
         assert_eq!(heard, "eins, ".to_owned() + &"z".repeat(100_000));
     };
-    let (close, ()) = join!(copy(client, service, count), talk);
+    let (close, ()) = join!(copy(client, service, |_| CHUNK, count), talk);
     assert_eq!(close, Close::Client);
     assert_eq!((up.get(), down.get()), (8, 6 + 100_000));
 }
@@ -111,20 +112,20 @@ async fn each_way_ends_by_itself() {
         near.shutdown().await.unwrap();
         assert_eq!(rest(&mut far).await, "last");
     };
-    let (close, ()) = join!(copy(client, service, |_, _| {}), talk);
+    let (close, ()) = join!(copy(client, service, |_| CHUNK, |_, _| None), talk);
     assert_eq!(close, Close::Upstream);
 }
 
 #[tokio::test]
 async fn who_breaks_is_named() {
-    let none = |_, _| {};
-    let broken = copy(of("", Gone, sink()), of("", Silent, sink()), none).await;
+    let none = |_, _| None;
+    let broken = copy(of("", Gone, sink()), of("", Silent, sink()), |_| CHUNK, none).await;
     assert_eq!(broken, Close::ClientReset);
-    let broken = copy(of("", Silent, sink()), of("", Gone, sink()), none).await;
+    let broken = copy(of("", Silent, sink()), of("", Gone, sink()), |_| CHUNK, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("x", Silent, sink()), of("", Gone, Gone), none).await;
+    let broken = copy(of("x", Silent, sink()), of("", Gone, Gone), |_| CHUNK, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), none).await;
+    let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), |_| CHUNK, none).await;
     assert_eq!(broken, Close::ClientReset);
 }
 
@@ -139,15 +140,15 @@ async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_
         near.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"last words");
     };
-    let (close, ()) = join!(copy(client, service, |_, _| {}), ended);
+    let (close, ()) = join!(copy(client, service, |_| CHUNK, |_, _| None), ended);
     assert_eq!(close, Close::UpstreamReset);
 }
 
 #[tokio::test]
 async fn who_breaks_after_the_other_has_ended_is_named() {
-    let none = |_, _| {};
-    let broken = copy(of("", empty(), sink()), of("", Gone, sink()), none).await;
+    let none = |_, _| None;
+    let broken = copy(of("", empty(), sink()), of("", Gone, sink()), |_| CHUNK, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("", Gone, sink()), of("", empty(), sink()), none).await;
+    let broken = copy(of("", Gone, sink()), of("", empty(), sink()), |_| CHUNK, none).await;
     assert_eq!(broken, Close::ClientReset);
 }
