@@ -23,7 +23,8 @@ const RULE: &str = "policies: [{ name: no-drops, match: { operation: drop }, den
 /// A config with this admin interface, and one policy.
 fn config(admin: &str) -> String {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-    format!("admin: {admin}\n{}{RULE}", mongo_config(nowhere, ""))
+    // As many as any machine has descriptors for: who has fewer is warned of that.
+    format!("admin: {admin}\nmax_connections: 100\n{}{RULE}", mongo_config(nowhere, ""))
 }
 
 /// Asks over a Unix socket: the status and the body.

@@ -197,6 +197,8 @@ fn who_has_waited_too_long_for_a_connection_is_told_so() {
         stage.ends(&tollgate, "overloaded");
         let lines = tollgate.logged(1, |line| line["reason"] == "overloaded");
         assert_eq!(lines[0]["outcome"], "rejected");
+        let told_apart = [("outcome", "rejected"), ("reason", "overloaded")];
+        tollgate.metric_becomes("tollgate_operations_total", &told_apart, 1.0);
     });
 }
 
@@ -213,6 +215,8 @@ fn an_operation_too_many_is_refused() {
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         let labels = [("listener", "it"), ("policy", "circuit_breaker"), ("reason", "overloaded")];
         tollgate.metric_becomes("tollgate_refusals_total", &labels, 1.0);
+        let told_apart = [("outcome", "rejected"), ("reason", "overloaded")];
+        tollgate.metric_becomes("tollgate_operations_total", &told_apart, 1.0);
         first.leaves();
         tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
         hangs.becomes(Mode::Works);
