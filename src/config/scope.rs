@@ -53,13 +53,9 @@ impl Scope {
 
 /// Whether operations of a protocol have such an attribute.
 pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
-    // Names of headers are in lower case, as requests of HTTP/2 have them.
+    // Names of headers may be written in any case (RFC 9110, section 5.1).
     let one_of = |known: &&str| match known.ends_with('.') {
-        true => {
-            let capital = |c: char| c.is_ascii_uppercase();
-            let rest = attribute.strip_prefix(*known);
-            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(capital))
-        }
+        true => attribute.strip_prefix(*known).is_some_and(|rest| !rest.is_empty()),
         false => attribute == *known,
     };
     COMMON.iter().chain(protocol.attributes).any(one_of)

@@ -99,7 +99,6 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         ("{ protocol: http, operation: get }", "no operation of http is called `get`"),
         ("{ listener: web, resource: carts }", "there is no route `carts`, did you mean `cart`?"),
         ("{ listener: web, not: { resource: x } }", "there is no route `x`"),
-        ("{ header.X-Team: a }", "unknown key `header.X-Team`, did you mean `header.x-team`?"),
         ("{ command: find }", "unknown key `command`, did you mean `operation`?"),
         ("{ op: find }", "unknown key `op`, did you mean `operation`?"),
         ("{ db: shop }", "unknown key `db`, did you mean `database`?"),
@@ -113,6 +112,7 @@ fn what_no_operation_is_called_or_is_about_is_told() {
         "{ operation: [find, GET, session] }",
         "{ resource: shop.orders }",
         "{ listener: web, resource: [cart, \"d*\"], header.x-team: a }",
+        "{ listener: web, header.X-Team: a }",
         "{ protocol: nothing-that-is-known, operation: x }",
     ] {
         let told = told(text, &all, false);
