@@ -145,7 +145,9 @@ fn control_that_others_reach_without_a_token_is_warned_of() {
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     let admin = "{ address: \"127.0.0.1:0\", control: \"0.0.0.0:0\", token_file: TOKEN }";
     let held = Tollgate::start(&config(&admin.replace("TOKEN", token.to_str().unwrap())));
-    assert!(!held.stderr().contains("WARN"), "{}", held.stderr());
+    // Of descriptors it may warn: that depends on the machine.
+    let warns = |line: &&str| line.contains("WARN") && !line.contains("file descriptors");
+    assert_eq!(held.stderr().lines().find(warns), None);
 }
 
 #[test]

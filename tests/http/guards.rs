@@ -217,7 +217,7 @@ fn a_known_method_in_small_letters_is_refused() {
 
 #[test]
 fn every_line_of_a_header_counts() {
-    let deny = "{ name: no, match: { header.X-Debug: \"1\" }, deny: {} }";
+    let deny = "{ name: no, match: { header.x-debug: \"1\" }, deny: {} }";
     let with = |lines: &'static [&str]| {
         move || lines.iter().fold(get("/"), |ask, line| ask.header("x-debug", line))
     };
