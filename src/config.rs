@@ -31,7 +31,7 @@ pub(crate) use {
     address::{Dialled, host_port},
     file::{Given, given},
     located::{Located, OneOrMore, Words},
-    scope::{attributes, is_attribute, is_late, meant, tells},
+    scope::{attributes, is_attribute, is_late, meant, normal, tells},
     word::{word, words_schema},
 };
 pub use {

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{
-        attributes, did_you_mean, is_late, meant,
+        attributes, did_you_mean, is_late, meant, normal,
         plan::{ListenerPlan, Plan},
         printable, tells,
     },
@@ -108,9 +108,7 @@ impl Question {
     }
 
     fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
-        // Names of headers are in lower case here, however a client writes them.
-        let lower = key.to_ascii_lowercase();
-        let key = if key.starts_with("header.") { &*lower } else { key };
+        let key = &*normal(key);
         match key {
             "listener" => self.listener = Some(value.to_owned()),
             "peer" => {

@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use crate::protocols;
 use operation::Protocol;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// Attributes that an operation has whatever its protocol.
 const COMMON: [&str; 4] = ["peer", "local", "endpoint", "cluster"];
@@ -108,6 +108,15 @@ pub(crate) fn meant(word: &str, known: &[&str]) -> String {
     match own {
         Some(own) => format!(", did you mean `{own}`?"),
         None => super::did_you_mean(word, known.iter().copied()),
+    }
+}
+
+/// An attribute as it is asked for: case does not matter in names of headers, and is lower there.
+pub(crate) fn normal(attribute: &str) -> Cow<'_, str> {
+    let capital = |c: char| c.is_ascii_uppercase();
+    match attribute.split_once('.') {
+        Some((_, rest)) if rest.contains(capital) => attribute.to_ascii_lowercase().into(),
+        _ => attribute.into(),
     }
 }
 

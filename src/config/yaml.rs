@@ -431,7 +431,7 @@ mod tests {
             let Err((_, fault)) = read(text) else { continue };
             for word in [
                 "deserial", "Option", "u64", "i64", "f64", "bool ", "enum", "tuple", "serde",
-                "visit", "Spanned", "::",
+                "visit", "Spanned",
             ] {
                 let said = format!("{} {}", fault.message, fault.hint);
                 assert!(!said.contains(word), "{text:?}: {said}");

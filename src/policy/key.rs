@@ -3,7 +3,7 @@
 mod prefix;
 
 use crate::{
-    config::{Fault, FromText, Located, Mistake, Text, attributes, is_attribute, meant},
+    config::{Fault, FromText, Located, Mistake, Text, attributes, is_attribute, meant, normal},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
@@ -60,7 +60,7 @@ impl Part {
             "protocol" => Part::Protocol,
             "operation" => Part::Operation,
             "resource" => Part::Resource,
-            other => Part::Attribute(other.into()),
+            other => Part::Attribute((*normal(other)).into()),
         }
     }
 

@@ -265,7 +265,7 @@ fn a_credential_in_the_key_of_a_shared_limit_is_a_hint_without_a_secret() {
         let policy = format!("policies: [{{ name: each, {limit} }}]\n");
         hints("address: 127.0.0.1:0, protocol: http", &policy)
     };
-    for key in ["header.authorization", "peer, header.cookie"] {
+    for key in ["header.authorization", "header.Authorization", "peer, header.cookie"] {
         let hints = told(key, "");
         assert_eq!(hints.len(), 1, "{hints:?}");
         assert!(hints[0].starts_with("policy `each`: the store gets `header."), "{hints:?}");

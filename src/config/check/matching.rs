@@ -29,6 +29,7 @@ impl Policies<'_> {
         let mut made = Match::default();
         for (key, globs) in written.keys {
             let Some(name) = key.value else { continue };
+            let name = scope::normal(&name);
             if self.is_key(key.at, &name) && self.is_in_time(key.at, &name) {
                 self.add(&mut made, &name, globs);
             }

@@ -1,7 +1,9 @@
 //! What people write under `shared`, and what is made of it.
 
 use super::name::{LEAST_KEY, Names};
-use crate::config::{Between, Dialled, Given, Located, Mistake, is_attribute, plan::Target};
+use crate::config::{
+    Between, Dialled, Given, Located, Mistake, is_attribute, normal, plan::Target,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -220,7 +222,7 @@ impl Settings {
             }
             Some(key)
         });
-        let plain = plain.map(|name| name.as_str().into()).collect();
+        let plain = plain.map(|name| (*normal(name)).into()).collect();
         Names::new(key.as_ref().map(String::as_bytes), plain)
     }
 
