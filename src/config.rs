@@ -42,7 +42,7 @@ pub use {
 use plan::{EndpointPlan, Plan};
 use problem::{At, Report};
 use std::{cell::RefCell, io::Read, path::Path};
-use yaml::Node;
+pub(crate) use yaml::Node;
 
 /// The admin interface's address where nothing else is said.
 pub const ADMIN: &str = "127.0.0.1:9901";
@@ -102,11 +102,11 @@ pub fn for_proxy(
     upstream: &str,
     admin: Option<&str>,
 ) -> Result<Plan, Problems> {
-    let listener = Node::map([
-        ("address", Node::text(listen)),
-        ("protocol", Node::text(protocol)),
-        ("cluster", Node::text("upstream")),
-    ]);
+    let (address, cluster) = (("address", Node::text(listen)), ("cluster", Node::text("upstream")));
+    let listener = match crate::protocols::without_a_file(protocol, "upstream") {
+        Some(routed) => Node::map([address, ("protocol", routed)]),
+        None => Node::map([address, ("protocol", Node::text(protocol)), cluster]),
+    };
     let cluster = Node::map([("endpoints", Node::list([Node::text(upstream)]))]);
     let tree = Node::map([
         ("admin", Node::text(admin.unwrap_or(ADMIN))),

@@ -36,6 +36,11 @@ impl Node {
         Node { at: At::NOWHERE, value: Value::Text(text.to_owned()) }
     }
 
+    /// A number or a boolean from elsewhere.
+    pub(crate) fn word(word: &str) -> Node {
+        Node { at: At::NOWHERE, value: Value::Word(word.to_owned()) }
+    }
+
     /// A list from elsewhere.
     pub(crate) fn list<const N: usize>(items: [Node; N]) -> Node {
         Node { at: At::NOWHERE, value: Value::List(items.into()) }

@@ -1,7 +1,7 @@
 //! How a listener's protocol is written in the config.
 
 use super::{Mongo, Protocol, Tcp, WrittenProbe, probe::TcpSettings};
-use crate::config::{Mistake, host_port};
+use crate::config::{Mistake, Node, host_port};
 use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
@@ -27,6 +27,22 @@ pub(crate) struct NoSettings {}
 
 /// The names of all protocols that can be read.
 pub(crate) const NAMES: &[&str] = &["tcp", "mongo", "http", "grpc"];
+
+/// What is written for a protocol where no file says anything but where operations go: `None` if its
+/// name, and `cluster` beside it, are all.
+pub(crate) fn without_a_file(protocol: &str, cluster: &str) -> Option<Node> {
+    if protocol != "http" {
+        return None;
+    }
+    // Who needs no file wants WebSockets to work, too.
+    let route = [
+        ("name", Node::text("default")),
+        ("cluster", Node::text(cluster)),
+        ("upgrade", Node::word("true")),
+    ];
+    let routes = Node::list([Node::map(route)]);
+    Some(Node::map([("http", Node::map([("routes", routes)]))]))
+}
 
 impl Written {
     /// What a health check asks of a service that speaks this, unless something else is said.

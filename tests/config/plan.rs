@@ -322,6 +322,11 @@ fn a_proxy_needs_no_file() {
     assert_eq!(plan.access_log.unwrap().path.to_str(), Some("/dev/stdout"));
     assert_eq!(plan.admin, Some(AdminPlan::new(ADMIN.parse().unwrap())));
     assert_eq!(for_proxy("tcp", ":0", "a:1", Some("off")).unwrap().admin, None);
+    // WebSockets work without a file, too.
+    let plan = for_proxy("http", ":0", "a:1", None).unwrap();
+    let shown = plan.listeners[0].protocol.to_json();
+    assert_eq!(shown["http"]["routes"][0]["upgrade"], true, "{shown}");
+    assert_eq!(shown["http"]["routes"][0]["name"], "default", "{shown}");
 }
 
 #[test]

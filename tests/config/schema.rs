@@ -82,6 +82,7 @@ const KEYS: &[&str] = &[
     "connect_timeout",
     "connection_limit",
     "control",
+    "cors",
     "credentials",
     "delay",
     "deny",

@@ -29,6 +29,7 @@ const MAPS: &[(&str, &str)] = &[
     ("HttpBackoff", "`listeners.NAME.protocol.http.routes.retry.backoff`"),
     ("HttpBudget", "`listeners.NAME.protocol.http.routes.retry.budget`"),
     ("HttpMirror", "`listeners.NAME.protocol.http.routes.mirror`"),
+    ("HttpCors", "`listeners.NAME.protocol.http.cors`, `routes.cors`"),
     ("HttpHedge", "`listeners.NAME.protocol.http.routes.hedge`"),
     ("HttpRewrite", "`listeners.NAME.protocol.http.routes.rewrite`"),
     ("HttpPatternRewrite", "`listeners.NAME.protocol.http.routes.rewrite.regex`"),

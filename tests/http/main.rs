@@ -8,6 +8,7 @@ mod support;
 
 mod bodies;
 mod broken;
+mod cors;
 mod expect;
 mod guards;
 mod half_closed;

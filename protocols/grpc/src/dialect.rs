@@ -5,7 +5,7 @@ use crate::{
     bridge::Bridge,
     browser::Browser,
     chain::Chain,
-    cors::{Cors, Grant},
+    cors::{self, Cors, Grant},
     frame::{Messages, Unary},
     media::{self, Media},
     metadata, path, refusal,
@@ -72,7 +72,7 @@ impl Grpc {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let cors = settings.web.0.as_ref().map(Cors::new);
+        let cors = settings.web.0.as_ref().map(cors::cors);
         Ok(Self { settings, cors, json: json.map(Arc::new), routes })
     }
 

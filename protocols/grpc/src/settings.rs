@@ -225,26 +225,10 @@ impl Settings {
 
 impl Web {
     fn mistakes(&self, found: &mut Vec<Mistake>) {
-        for origin in self.origins.iter().filter(|origin| *origin != "*") {
-            let site = origin.split_once("://").filter(|(scheme, host)| {
-                !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '*', ' '])
-            });
-            if site.is_none() {
-                let hint = "write scheme, host and port as browsers do: `https://shop.example`";
-                let message = format!("`{origin}` is no origin");
-                found.push(Mistake::new(&["web", "origins"], message, hint));
-            }
-        }
-        if self.credentials && self.origins.iter().any(|origin| origin == "*") {
-            let hint = "name the origins, or leave `credentials` out";
-            let message = "`credentials` for every origin would let any page act as its visitor";
-            found.push(Mistake::new(&["web", "credentials"], message, hint));
-        }
-        for (key, names) in [("headers", &self.headers), ("expose", &self.expose)] {
-            for name in names.iter().filter(|it| http::HeaderName::try_from(*it).is_err()) {
-                let message = format!("`{name}` can't be the name of a header");
-                found.push(Mistake::new(&["web", key], message, "letters, digits and `-`"));
-            }
+        let lists = [("headers", &*self.headers), ("expose", &*self.expose)];
+        for (key, fault) in web::cors::faults(&self.origins, self.credentials, lists) {
+            let path = vec!["web".to_owned(), key.to_owned()];
+            found.push(Mistake { path, fault });
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     body::Body,
+    cors::{self, ORIGIN_REFUSED},
     dialect::{Asked, Dialect, Misdirected, No},
     download::Download,
     facts::{self, Facts, Flags, WithHeaders},
@@ -100,7 +101,9 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     record.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
     let rendered = std::cell::OnceCell::new();
-    let serving = Box::new(Serving { visit, record, head, asked, terms, authority, rendered });
+    let grant = own::grant(&asked.route, &head.headers);
+    let serving = Serving { visit, record, head, asked, terms, authority, rendered, grant };
+    let serving = Box::new(serving);
     serving.serve(Body::Incoming(body)).await
 }
 
@@ -157,13 +160,18 @@ impl Call<'_> {
     fn read(&self, head: &mut request::Parts) -> Result<Asked, Misdirected> {
         let asked = self.visit.server.dialect.read(head, &self.facts.host, &self.visit.buffered);
         match &asked {
-            Ok(asked) if asked.origin_refused => self.facts.flag(Flags::ORIGIN_REFUSED),
+            Ok(asked) if asked.origin_refused => {
+                self.facts.flag(Flags::ORIGIN_REFUSED);
+                self.visit.door.violation(cors::REFUSED);
+            }
             Ok(_) => {}
             Err(Misdirected { answer, reason }) => {
                 self.facts.status.set(Some(answer.status()));
                 own::trace(self.visit, self.facts, &head.headers);
-                if *reason == "path" {
-                    self.visit.door.violation(AMBIGUOUS_PATH);
+                match *reason {
+                    "path" => self.visit.door.violation(AMBIGUOUS_PATH),
+                    ORIGIN_REFUSED => self.visit.door.violation(cors::REFUSED),
+                    _ => {}
                 }
             }
         }
@@ -231,7 +239,9 @@ impl Call<'_> {
             Manner::Words => {
                 let answer = refusal(&*self.visit.server.dialect, asked, no.told());
                 let rendered = own::rendered(self.facts, asked, head);
-                let dress = Dress { route: &asked.route, rendered: &rendered };
+                let route = &asked.route;
+                let grant = own::grant(route, &head.headers);
+                let dress = Dress { route, rendered: &rendered, grant: grant.as_ref() };
                 Ok(own::answer(self.visit, self.facts, answer, None, Some(dress)))
             }
             Manner::Close | Manner::Reset => {

@@ -7,6 +7,7 @@
 mod attempt;
 mod body;
 mod buffered;
+pub mod cors;
 mod dialect;
 mod download;
 pub mod dry;
@@ -39,6 +40,7 @@ mod wire;
 
 pub use body::{Body, BodyError};
 pub use buffered::{Bounds, Buffered, Full, Hold};
+pub use cors::{Cors, Grant, Sites};
 pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
 pub use facts::{ATTRIBUTES, LATE, LOGGED};
 pub use hygiene::{Hygiene, is_method};
@@ -57,8 +59,8 @@ pub use routes::{
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{
-    BackoffSettings, BudgetSettings, ClusterSettings, Condition, EditSettings, Forwarded,
-    HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings, ReplySettings,
-    RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange, UpgradeSettings,
-    ValueMatch, Via, WeightedSettings,
+    BackoffSettings, BudgetSettings, ClusterSettings, Condition, CorsSettings, EditSettings,
+    Forwarded, HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings,
+    ReplySettings, RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange,
+    UpgradeSettings, ValueMatch, Via, WeightedSettings,
 };

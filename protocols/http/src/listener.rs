@@ -1,11 +1,12 @@
 //! A listener of plain HTTP, as it was configured, for all workers.
 
 use crate::{
+    cors::{Cors, faults_of},
     hygiene::{Hygiene, Style, Via},
     plain::Http,
     routes::{Action, Routes, Statuses},
     server::ServerPlan,
-    settings::{Forwarded, Settings, StatusRange},
+    settings::{CorsSettings, Forwarded, Settings, StatusRange},
 };
 use std::sync::Arc;
 use values::{Mistake, OneOrMore, Text};
@@ -28,12 +29,18 @@ impl Listener {
     /// Everything that is wrong with the settings, with the keys that lead there.
     pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
         let defaults = settings.defaults();
+        let cors = settings.cors.as_ref().map(cors).transpose()?;
         let mut routes = Routes::new(&settings.routes, defaults)?;
         if let Some(cluster) = cluster {
             routes = routes.followed_by(Routes::single(cluster, defaults));
         }
+        if let Some(cors) = &cors {
+            routes = routes.granting(cors);
+        }
         let http = Http {
+            have_cors: routes.have_cors(),
             routes,
+            cors,
             failed: statuses(&settings.failed),
             rejected: statuses(&settings.rejected),
         };
@@ -45,6 +52,16 @@ impl Listener {
     pub fn clusters(&self) -> Vec<Arc<str>> {
         self.http.routes.clusters()
     }
+}
+
+/// Which other sites' pages may ask on routes that say nothing of it.
+fn cors(settings: &CorsSettings) -> Result<Arc<Cors>, Vec<Mistake>> {
+    let faults = faults_of(settings);
+    if faults.is_empty() {
+        return Ok(Arc::new(Cors::of(settings)));
+    }
+    let at = |key: &str| vec!["cors".to_owned(), key.to_owned()];
+    Err(faults.into_iter().map(|(key, fault)| Mistake { path: at(key), fault }).collect())
 }
 
 fn statuses(ranges: &OneOrMore<Text<StatusRange>>) -> Statuses {

@@ -3,6 +3,7 @@
 
 use crate::{
     body::Body,
+    cors::Grant,
     dialect::Asked,
     download::Download,
     facts::Facts,
@@ -21,6 +22,12 @@ pub(crate) const ANSWERED_HERE: &str = "answered_here";
 pub(crate) struct Dress<'a> {
     pub(crate) route: &'a Route,
     pub(crate) rendered: &'a Rendered,
+    pub(crate) grant: Option<&'a Grant>,
+}
+
+/// What the page that asks may read of the answer, if a route says something of that.
+pub(crate) fn grant(route: &Route, headers: &HeaderMap) -> Option<Grant> {
+    Some(route.cors.as_ref()?.grant(headers))
 }
 
 /// Gives a request that goes nowhere its id, if it has none: its answer and its line in the log tell
@@ -52,8 +59,11 @@ pub(crate) fn answer(
     reason: Option<&str>,
     dress: Option<Dress<'_>>,
 ) -> Response<Download> {
-    if let Some(Dress { route, rendered }) = dress {
+    if let Some(Dress { route, rendered, grant }) = dress {
         route.edit_response(answer.headers_mut(), rendered);
+        if let Some(grant) = grant {
+            grant.replace(answer.headers_mut());
+        }
     }
     let id = facts.traced.get().and_then(|traced| traced.request_id.as_ref());
     if let Some(id) = id {

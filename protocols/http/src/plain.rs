@@ -3,6 +3,7 @@
 use crate::{
     body::Body,
     buffered::Buffered,
+    cors::{Cors, ORIGIN_REFUSED, preflight_method},
     dialect::{Asked, Dialect, Judged, Misdirected, No},
     facts::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, named},
     normal::path_fault,
@@ -15,7 +16,7 @@ use http::{
     response,
 };
 use operation::{Extra, Outcome, Protocol, Reason};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// What it is called, and what it counts.
 pub const PROTOCOL: Protocol = Protocol {
@@ -39,6 +40,41 @@ pub struct Http {
     pub failed: Statuses,
     /// Which are the client's.
     pub rejected: Statuses,
+    /// What pages of other sites may read where no route takes their request.
+    pub cors: Option<Arc<Cors>>,
+    /// Whether any route says something of such pages.
+    pub have_cors: bool,
+}
+
+impl Http {
+    /// Answers a browser that asks first. The route of the request that it means to make says what.
+    fn preflight(&self, head: &request::Parts, host: &str) -> Option<Response<Body>> {
+        if !self.have_cors {
+            return None;
+        }
+        let mut meant = head.clone();
+        meant.method = preflight_method(head)?;
+        let cors = match self.routes.find(&meant, host) {
+            Some((route, _)) => route.cors.clone(),
+            None => self.cors.clone(),
+        };
+        cors?.preflight(head)
+    }
+
+    /// A request that goes nowhere.
+    fn nowhere(
+        &self,
+        head: &request::Parts,
+        status: StatusCode,
+        reason: &'static str,
+        words: &str,
+    ) -> Misdirected {
+        let mut answer = told(status, reason, words, None);
+        if let Some(cors) = &self.cors {
+            cors.grant(&head.headers).write(answer.headers_mut());
+        }
+        Misdirected { reason, answer }
+    }
 }
 
 impl Dialect for Http {
@@ -56,24 +92,28 @@ impl Dialect for Http {
         host: &str,
         _: &Buffered,
     ) -> Result<Asked, Misdirected> {
-        let ambiguous = |fault| {
-            let answer = told(StatusCode::BAD_REQUEST, "path", fault, None);
-            Misdirected { reason: "path", answer }
-        };
+        let ambiguous = |fault| self.nowhere(head, StatusCode::BAD_REQUEST, "path", fault);
         if let Some(fault) = path_fault(head.uri.path()) {
             return Err(ambiguous(fault));
         }
+        if let Some(answer) = self.preflight(head, host) {
+            let allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            let reason = if allowed { "preflight" } else { ORIGIN_REFUSED };
+            return Err(Misdirected { reason, answer });
+        }
         let found = self.routes.find(head, host);
-        let (route, captures) = found.ok_or_else(|| Misdirected {
-            reason: "no_route",
-            answer: told(StatusCode::NOT_FOUND, "no_route", "no route takes this request", None),
+        let (route, captures) = found.ok_or_else(|| {
+            let words = "no route takes this request";
+            self.nowhere(head, StatusCode::NOT_FOUND, "no_route", words)
         })?;
         if self.routes.reads_as_another(head, host, &route) {
             return Err(ambiguous(
                 "with its encoded slash or backslash as a slash, the path is another route's",
             ));
         }
-        Ok(Asked { route, captures, patience: None, translator: None, origin_refused: false })
+        let cors = route.cors.as_ref();
+        let origin_refused = cors.is_some_and(|cors| cors.refuses(&head.headers, host));
+        Ok(Asked { route, captures, patience: None, translator: None, origin_refused })
     }
 
     fn name<'h>(&self, method: &'h Method, _: &'h Uri) -> &'h str {

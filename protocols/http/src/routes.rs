@@ -12,8 +12,8 @@ mod targets;
 mod template;
 mod value;
 
-use crate::normal;
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
+use crate::{cors::Cors, normal};
 pub use answer::{Fixed, Redirect};
 pub use compile::unreached;
 use edit::Edits;
@@ -68,6 +68,8 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     /// After how long without the head of an answer a second endpoint is asked.
     pub hedge: Option<Duration>,
+    /// Which other sites' pages may ask.
+    pub cors: Option<Arc<Cors>>,
     /// Which protocols clients may change to.
     pub upgrade: Upgrades,
     /// Whether clients may use `CONNECT`.
@@ -161,6 +163,7 @@ impl Routes {
             retry: None,
             mirror: None,
             hedge: None,
+            cors: None,
             upgrade: Upgrades::None,
             connect: false,
             max_request_body,
@@ -191,6 +194,20 @@ impl Routes {
     #[must_use]
     pub fn followed_by(self, others: Self) -> Self {
         Self::of(self.list.into_iter().chain(others.list).collect())
+    }
+
+    /// Those that say nothing of other sites' pages say this.
+    #[must_use]
+    pub(crate) fn granting(mut self, cors: &Arc<Cors>) -> Self {
+        for route in self.list.iter_mut().filter_map(Arc::get_mut) {
+            route.cors.get_or_insert_with(|| Arc::clone(cors));
+        }
+        self
+    }
+
+    /// Whether any of them says something of other sites' pages.
+    pub(crate) fn have_cors(&self) -> bool {
+        self.list.iter().any(|route| route.cors.is_some())
     }
 
     /// The first route that matches. `host` is the authority that the request is for, without

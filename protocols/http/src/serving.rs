@@ -9,6 +9,7 @@ pub(crate) use late::Late;
 use crate::{
     attempt::{Answered, Errand},
     body::Body,
+    cors::Grant,
     dialect::Asked,
     download::{Clock, Download, Rest},
     exchange::Answer,
@@ -43,6 +44,8 @@ pub(crate) struct Serving {
     pub(crate) authority: Authority,
     /// What its route adds to its answer.
     pub(crate) rendered: OnceCell<Rendered>,
+    /// What the page that asks may read of the answer.
+    pub(crate) grant: Option<Grant>,
 }
 
 /// Where a request goes.
@@ -271,7 +274,8 @@ impl Serving {
         own::trace(&self.visit, facts, &self.head.headers);
         let rendered = || own::rendered(facts, &self.asked, &self.head);
         let rendered = self.rendered.get_or_init(rendered);
-        let dress = Dress { route: &self.asked.route, rendered };
+        let grant = self.grant.as_ref();
+        let dress = Dress { route: &self.asked.route, rendered, grant };
         own::answer(&self.visit, facts, answer, reason, Some(dress))
     }
 
@@ -332,6 +336,9 @@ impl Serving {
         head.version = Version::HTTP_11;
         if let Some(rendered) = self.rendered.get() {
             self.asked.route.edit_response(&mut head.headers, rendered);
+        }
+        if let Some(grant) = &self.grant {
+            grant.replace(&mut head.headers);
         }
     }
 }

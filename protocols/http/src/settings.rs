@@ -3,10 +3,12 @@
 //! Everything here can be written back: `/config` shows it as it would be read again.
 
 mod cluster;
+mod cors;
 mod route;
 mod word;
 
 pub use cluster::ClusterSettings;
+pub use cors::CorsSettings;
 pub use route::{
     BackoffSettings, BudgetSettings, EditSettings, HedgeSettings, MatchSettings, MirrorSettings,
     PatternRewrite, RedirectSettings, ReplySettings, RetrySettings, RewriteSettings, RouteSettings,
@@ -31,6 +33,10 @@ pub struct Settings {
     /// as the route `default`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSettings>,
+    /// Which other sites' pages may ask (CORS), on every route that says nothing else. Default: that is
+    /// left to the services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsSettings>,
     /// How many bytes a request's head may have: its target and all its headers. What is longer
     /// is refused with 431. Default: `64KiB`.
     pub max_head: Text<Size>,
@@ -84,6 +90,7 @@ impl Default for Settings {
         };
         Self {
             routes: Vec::new(),
+            cors: None,
             max_head: Text(Size(64 << 10)),
             max_headers: Text(Between(100)),
             max_target: Text(Size(8 << 10)),

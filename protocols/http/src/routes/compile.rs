@@ -11,10 +11,10 @@ use super::{
     matching::{Matching, PathTest},
     retry::Retry,
 };
-use crate::mirror::KEEPS;
 use crate::settings::{
-    MatchSettings, MirrorSettings, RetrySettings, RouteSettings, UpgradeSettings,
+    CorsSettings, MatchSettings, MirrorSettings, RetrySettings, RouteSettings, UpgradeSettings,
 };
+use crate::{cors::Cors, mirror::KEEPS};
 use http::Method;
 use std::{sync::Arc, time::Duration};
 use values::{Fault, Mistake, OneOrMore, Size, Text};
@@ -121,6 +121,8 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
     let request_edits = edits("request_headers", &settings.request_headers);
     let response_edits = edits("response_headers", &settings.response_headers);
     let (timeout, total_timeout) = timeouts(settings, defaults, place);
+    let cors = settings.cors.as_ref();
+    let cors = cors.and_then(|it| self::cors(it, defaults, &mut place.below(&["cors"])));
     let retry = settings.retry.as_ref();
     let hedge = settings.hedge.as_ref().map(|hedge| hedge.after.0);
     if hedge.is_some_and(|after| timeout.is_some_and(|timeout| after >= timeout)) {
@@ -146,6 +148,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
         retry: retry.map(|retry| retrying(retry, timeout, &mut place.below(&["retry"]))),
         mirror: settings.mirror.as_ref().map(|it| mirror(it, &mut place.below(&["mirror"]))),
         hedge,
+        cors,
         upgrade: upgrades(settings.upgrade.as_ref(), place),
         connect: settings.connect.unwrap_or_default(),
         max_request_body: settings
@@ -189,6 +192,18 @@ fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Pla
         place.say(&["backoff", "max"], message, "no shorter than `base`");
     }
     retry
+}
+
+fn cors(settings: &CorsSettings, defaults: Defaults, place: &mut Place<'_>) -> Option<Arc<Cors>> {
+    if defaults.whole {
+        let hint = "write `web: { origins: [\"https://shop.example\"] }` beside `routes`";
+        place.say(&[], "whose pages may call is said by `web`, for all routes of gRPC", hint);
+        return None;
+    }
+    for (key, fault) in crate::cors::faults_of(settings) {
+        place.wrong(&[key], fault);
+    }
+    Some(Arc::new(Cors::of(settings)))
 }
 
 /// How much of a body is kept.

@@ -2,7 +2,7 @@
 
 mod either;
 
-use super::word::Condition;
+use super::{cors::CorsSettings, word::Condition};
 pub use either::{UpgradeSettings, ValueMatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub struct RouteSettings {
     /// What is done to the answer's headers. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_headers: Option<EditSettings>,
+    /// Which other sites' pages may ask (CORS). Default: the listener's `cors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsSettings>,
     /// Let clients change the protocol of their connection: `true` to whichever they like, or a
     /// list such as `[websocket]`. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
