@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod json;
+mod limits;
 mod names;
 #[path = "../support/mod.rs"]
 mod support;

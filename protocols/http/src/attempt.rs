@@ -307,7 +307,7 @@ impl Errand<'_> {
         let mut request = Request::from_parts(self.head.clone(), body);
         let (http2, endpoint) = (self.pool.speaks_http2(), Rc::clone(wire.lease()));
         address(&mut request, self.authority.as_ref(), endpoint.name(), http2);
-        if let Some(limit) = wire.over_limit(&request) {
+        if let Some(limit) = wire.over_limit(&request).await {
             return Err(Failed::HeadTooLarge(limit));
         }
         if !self.pool.speaks_http2() {

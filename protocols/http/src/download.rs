@@ -312,7 +312,9 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(why))) => {
-                download.break_off(cx, End::of(Outcome::Lost, "upstream_reset"), why)
+                let reason =
+                    if is_unreadable(&*why) { "upstream_violation" } else { "upstream_reset" };
+                download.break_off(cx, End::of(Outcome::Lost, reason), why)
             }
             Poll::Ready(None) => {
                 download.finish(None);
@@ -380,6 +382,13 @@ impl Drop for Download {
         let Some(watched) = self.watched.take() else { return };
         watched.record.dropped();
     }
+}
+
+/// Whether it is h2 that ended an answer, since it could not read it.
+fn is_unreadable(why: &(dyn Error + 'static)) -> bool {
+    let source = why.source().or(Some(why));
+    let broken = source.and_then(|it| it.downcast_ref::<h2::Error>());
+    broken.is_some_and(|it| it.is_reset() && it.is_library())
 }
 
 /// Why an answer ended before its end.

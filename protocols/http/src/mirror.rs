@@ -39,7 +39,7 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
             let mut wire = pool.reach(None, &[], &Cell::default()).await.ok()?;
             let lease = Rc::clone(wire.lease());
             address(&mut request, authority.as_ref(), lease.name(), pool.speaks_http2());
-            if wire.over_limit(&request).is_some() {
+            if wire.over_limit(&request).await.is_some() {
                 return None;
             }
             let trip = crate::record::Trip::begin(wire.lease());

@@ -11,7 +11,7 @@ use crate::{
     proxy::{Lease, Wish},
     upload::Upload,
 };
-use greeting::Greeted;
+use greeting::{Greeted, Greeting};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -40,6 +40,9 @@ const MAX_HEADERS: usize = 256;
 /// streams of a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A head that every service takes, in bytes: it is sent before the service has said how much that is.
+const SMALL_HEAD: usize = 8 * 1024;
 
 /// How often a connection of HTTP/2 with streams on it is asked for a sign of life, and how long
 /// that may take.
@@ -158,8 +161,7 @@ pub(crate) struct Shared {
     pub(crate) lease: Rc<dyn Lease>,
     /// How many streams the service bears.
     limit: Box<dyn Fn() -> usize>,
-    /// How many bytes of a head it takes, once it has told.
-    takes: Rc<Cell<Option<u32>>>,
+    greeting: Rc<Greeting>,
     streams: Cell<usize>,
     carried: Cell<u64>,
     /// How long it waited for a place among the cluster's connections.
@@ -184,8 +186,8 @@ impl Shared {
             .max_header_list_size(list_size(max_head))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
-        let takes = Rc::default();
-        let (sender, connection) = builder.handshake(Greeted::new(stream, &takes)).await?;
+        let greeting = Rc::default();
+        let (sender, connection) = builder.handshake(Greeted::new(stream, &greeting)).await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
@@ -208,7 +210,7 @@ impl Shared {
             sender,
             lease,
             limit,
-            takes,
+            greeting,
             streams: Cell::new(0),
             carried: Cell::new(0),
             queued: Cell::default(),
@@ -297,10 +299,17 @@ impl Wire {
 
     /// How many bytes of a head the service takes, if this request has more. Some services end the
     /// whole connection over it, on which there are the requests of others too.
-    pub(crate) fn over_limit(&self, request: &Request<Upload>) -> Option<u32> {
-        let Wire::Stream(stream) = self else { return None };
-        let takes = stream.0.takes.get()?;
-        (size_in_http2(request) > takes as usize).then_some(takes)
+    pub(crate) async fn over_limit(&self, request: &Request<Upload>) -> Option<u32> {
+        let Wire::Stream(Stream(shared)) = self else { return None };
+        let greeting = &shared.greeting;
+        if greeting.limit().is_none() && !greeting.is_awaited() {
+            return None;
+        }
+        let size = size_in_http2(request);
+        if greeting.is_awaited() && size > SMALL_HEAD {
+            greeting.heard().await;
+        }
+        greeting.limit().filter(|takes| size > *takes as usize)
     }
 
     pub(crate) fn lease(&self) -> &Rc<dyn Lease> {

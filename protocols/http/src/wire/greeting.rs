@@ -12,8 +12,9 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::{io::AsyncRead, net::TcpStream};
+use tokio::{io::AsyncRead, net::TcpStream, sync::Notify, time::timeout};
 
 /// Of `SETTINGS`.
 const KIND: u8 = 4;
@@ -22,18 +23,63 @@ const MAX_HEADER_LIST_SIZE: u16 = 6;
 /// The longest first frame that is looked at. Known settings have 6 bytes each, and are few.
 const LONGEST: usize = 9 + 64 * 6;
 
+/// How long a large head waits for it: a round trip, if the service is well.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A service's socket, whose first frame is looked at.
 pub(super) struct Greeted {
     io: TokioIo<TcpStream>,
     /// The first frame as far as it came; `None` once it was looked at.
     front: Option<Vec<u8>>,
-    limit: Rc<Cell<Option<u32>>>,
+    greeting: Rc<Greeting>,
+}
+
+/// What a service said first.
+#[derive(Default)]
+pub(super) struct Greeting {
+    limit: Cell<Option<u32>>,
+    /// It has said it, or never will.
+    is_over: Cell<bool>,
+    over: Notify,
+}
+
+impl Greeting {
+    /// How large a head the service takes, if it has said so.
+    pub(super) fn limit(&self) -> Option<u32> {
+        self.limit.get()
+    }
+
+    /// Whether it may still say so.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.is_over.get()
+    }
+
+    /// Waits until it has, but not for long.
+    pub(super) async fn heard(&self) {
+        let _ = timeout(PATIENCE, async {
+            while self.is_awaited() {
+                self.over.notified().await;
+            }
+        })
+        .await;
+    }
+
+    fn end(&self) {
+        self.is_over.set(true);
+        self.over.notify_waiters();
+    }
+}
+
+impl Drop for Greeted {
+    fn drop(&mut self) {
+        self.greeting.end();
+    }
 }
 
 impl Greeted {
-    /// The limit is put into `limit` when it is there.
-    pub(super) fn new(stream: TcpStream, limit: &Rc<Cell<Option<u32>>>) -> Self {
-        Self { io: TokioIo::new(stream), front: Some(Vec::new()), limit: Rc::clone(limit) }
+    /// What is said first is put into `greeting`.
+    pub(super) fn new(stream: TcpStream, greeting: &Rc<Greeting>) -> Self {
+        Self { io: TokioIo::new(stream), front: Some(Vec::new()), greeting: Rc::clone(greeting) }
     }
 }
 
@@ -68,10 +114,12 @@ impl Read for Greeted {
         to.put_slice(bytes);
         front.extend_from_slice(bytes);
         if let Ok(limit) = limit(front) {
-            this.limit.set(limit);
+            this.greeting.limit.set(limit);
             this.front = None;
+            this.greeting.end();
         } else if bytes.is_empty() {
             this.front = None;
+            this.greeting.end();
         }
         Poll::Ready(Ok(()))
     }
