@@ -124,6 +124,7 @@ fn value<T>(given: Option<Located<T>>) -> Option<T> {
 }
 
 impl Settings {
+    #[expect(clippy::too_many_lines, reason = "every key, once")]
     pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut one_of = |keys: &[(&'static str, bool)], hint: &str| {

@@ -88,6 +88,7 @@ impl<C: Codec> Relay<C> {
     }
 
     /// The next moment at which something has to be looked at, and what it would mean.
+    #[expect(clippy::too_many_lines, reason = "every deadline, once")]
     fn deadline(&self) -> (Instant, Option<Close>) {
         let mut next = (self.began + FOR_EVER, None);
         let mut sooner = |at: Instant, close| {

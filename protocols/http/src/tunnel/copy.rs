@@ -91,9 +91,10 @@ async fn pump(
     count: impl Fn(usize) -> Option<Instant>,
 ) -> Result<(), Broken> {
     let untaken = |_: io::Error| broken_to;
-    let passed = async |n| match count(n) {
-        Some(until) => sleep_until(until.into()).await,
-        None => {}
+    let passed = async |n| {
+        if let Some(until) = count(n) {
+            sleep_until(until.into()).await;
+        }
     };
     if !said.is_empty() {
         to.write_all(&said).await.map_err(untaken)?;
