@@ -11,7 +11,7 @@ use crate::{
     wire::Wire,
 };
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use operation::{Close, Cut, Outcome, Place, Reason};
 use std::{
@@ -193,6 +193,10 @@ impl Download {
         why: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(watched) = &mut self.watched else { return self.fail(&end, why) };
+        if watched.record.facts.version < Version::HTTP_11 {
+            // To such a client the connection's end in good order is the end of the answer.
+            watched.visit.notes.reset.set(true);
+        }
         if std::mem::replace(&mut watched.handed, true) {
             return self.fail(&end, why);
         }

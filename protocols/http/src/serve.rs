@@ -180,9 +180,6 @@ async fn serve(
         }
         Ended::Itself(result) => {
             whole = result.is_ok();
-            if broke_off(&visit, &result) {
-                visit.notes.reset.set(true);
-            }
             told(&visit, &watch, result)
         }
     };
@@ -200,11 +197,6 @@ async fn serve(
     }
     goodbye(&mut client, visit.notes.reset.get()).await;
     close
-}
-
-/// Whether an answer broke off. To a client of HTTP/1.0 an end in good order is its end.
-fn broke_off(visit: &Visit, result: &hyper::Result<()>) -> bool {
-    result.as_ref().is_err_and(hyper::Error::is_user) && visit.close.get() == Close::ClientReset
 }
 
 enum Ended {
