@@ -321,7 +321,7 @@ fn a_second_endpoint_is_asked_where_the_first_is_slow() {
 #[test]
 fn a_copy_goes_to_a_second_cluster_and_holds_nobody_up() {
     for (asks, answers) in PAIRINGS {
-        let service = Service::start(answers, |_| Reply::echo());
+        let service = Service::start(answers, |_| Reply::back());
         let shadow = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, mirror: { cluster: shadow } }";
         let tollgate = routed(&[route], &[("shop", &service), ("shadow", &shadow)]);

@@ -51,8 +51,11 @@ fn the_last_answer_on_a_connection_tells_that_it_closes() {
     let mut client = End::connect(at(&tollgate));
     client.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
     service.asked_times(1);
+    // The worker closes it once it knows of the drain.
+    let rests = Client::connect(at(&tollgate), Version::One);
+    assert_eq!(rests.ask(get("/")).text(), "ok");
     tollgate.signal(Signal::TERM);
-    eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
+    eventually("the end of the connection at rest", || rests.has_ended().then_some(()));
     gate.add_permits(1);
     let all = String::from_utf8(client.rest()).expect("text").to_lowercase();
     assert!(all.contains("connection: close\r\n") && all.ends_with("held"), "{all}");

@@ -25,7 +25,7 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
     if fastrand::f64() >= mirror.share {
         return;
     }
-    if !errand.source.is_sent() || !errand.source.is_whole() {
+    if errand.source.still_comes() || !errand.source.is_whole() {
         serving.record.facts.flag(Flags::NOT_MIRRORED);
         return;
     }
