@@ -30,7 +30,7 @@ const PRODUCTS: i64 = 280;
 pub enum Health {
     /// It answers.
     Well,
-    /// It answers 503 to everything, for [`ILL`] in each [`ROUND`].
+    /// It answers 503 to everything in some seconds of each round.
     IllNowAndThen,
 }
 
