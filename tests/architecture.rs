@@ -181,7 +181,7 @@ fn reaches(line: &str, module: &str) -> bool {
 #[test]
 fn no_file_is_longer_than_a_person_can_hold() {
     let mut wrong = Vec::new();
-    for path in ["src", "protocols"].iter().flat_map(|directory| sources(directory)) {
+    for path in ["src", "crates", "protocols"].iter().flat_map(|directory| sources(directory)) {
         if is_test(&path) {
             continue;
         }
@@ -196,14 +196,16 @@ fn no_file_is_longer_than_a_person_can_hold() {
 #[test]
 fn a_module_lies_beside_its_folder() {
     // What the tests share has to be `tests/support/mod.rs`: beside it, Cargo would run it.
-    for path in ["src", "protocols"].iter().flat_map(|directory| sources(directory)) {
+    for path in ["src", "crates", "protocols"].iter().flat_map(|directory| sources(directory)) {
         assert_ne!(path.file_name().unwrap(), "mod.rs", "{}", path.display());
     }
 }
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for path in ["src", "protocols", "tests"].iter().flat_map(|directory| sources(directory)) {
+    for path in
+        ["src", "crates", "protocols", "tests"].iter().flat_map(|directory| sources(directory))
+    {
         if path.ends_with("tests.rs") {
             continue; // For the file that it lies beside.
         }

@@ -7,7 +7,7 @@ use crate::top::{Story, poll::Snapshot, table::duration};
 const POLICY: &str = "slow-reports";
 
 /// The story, for the screen.
-pub const STORY: Story = Story { policy: POLICY, lines };
+pub(super) const STORY: Story = Story { policy: POLICY, lines };
 
 fn lines(admin: &str, now: &Snapshot) -> Vec<String> {
     vec![slow(now), policy(admin, now), endpoint(now)]

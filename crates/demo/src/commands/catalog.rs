@@ -1,7 +1,7 @@
 //! Commands about databases, collections and indexes.
 
 use super::{Request, cursor_reply};
-use crate::demo::{
+use crate::{
     failure::Failure,
     query::matches,
     store::{Index, Namespace, Store},

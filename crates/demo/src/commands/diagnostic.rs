@@ -1,7 +1,7 @@
 //! Commands about the server itself: handshakes, and what shells ask when they start.
 
 use super::Request;
-use crate::demo::{store::Store, value::as_whole, wire::MAX_MESSAGE_BYTES};
+use crate::{store::Store, value::as_whole, wire::MAX_MESSAGE_BYTES};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use std::sync::OnceLock;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::demo::{
+use crate::{
     commands::{self, Request},
     server,
     store::Store,

@@ -1,7 +1,7 @@
 //! Commands that change documents.
 
 use super::Request;
-use crate::demo::{
+use crate::{
     failure::Failure,
     query::{project, sort},
     store::{Namespace, Store},

@@ -1,5 +1,5 @@
 use super::*;
-use crate::demo::{store::Limits, wire};
+use crate::{store::Limits, wire};
 
 /// Runs one command after the other on one server, in the database `shop`.
 struct Shop(Store);

@@ -1,7 +1,7 @@
 //! Commands that read documents, and the cursors that they leave.
 
 use super::{Request, cursor_reply, next_batch};
-use crate::demo::{
+use crate::{
     failure::Failure,
     pipeline,
     query::{project, sort},
@@ -89,7 +89,7 @@ pub fn distinct(store: &mut Store, request: Request<'_>) -> Result<Document, Fai
                 value.as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(value));
             for value in several {
                 if values.insert(Key(value.clone())) {
-                    bytes += crate::demo::value::value_weight(value);
+                    bytes += crate::value::value_weight(value);
                 }
             }
         }
