@@ -22,7 +22,7 @@ pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
-pub(crate) use web::dry::Nowhere;
+pub(crate) use web::dry::DryRunError;
 pub(crate) use written::{NAMES, Written, without_a_file};
 
 /// What a listener's clients speak, with what all its connections share.
@@ -33,7 +33,7 @@ pub enum Protocol {
     /// MongoDB.
     Mongo(Arc<mongo::Listener>),
     /// HTTP, either version.
-    Http(Arc<web::Listener>),
+    Http(Arc<web::HttpListener>),
     /// gRPC.
     Grpc(Arc<grpc::Listener>),
 }

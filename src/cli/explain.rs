@@ -11,7 +11,7 @@ use crate::{
         Rule,
         matching::{Explained, Known, Objection},
     },
-    protocols::{self, Nowhere, Routed},
+    protocols::{self, DryRunError, Routed},
 };
 use operation::{Attributes, Fact, OTHER_RESOURCES, Operation, Protocol};
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ impl Question {
     }
 
     /// What becomes of a request on a listener.
-    fn routed(&self, listener: &ListenerPlan) -> Option<Result<Routed, Nowhere>> {
+    fn routed(&self, listener: &ListenerPlan) -> Option<Result<Routed, DryRunError>> {
         let header = |(name, value): &(String, String)| {
             let name = match name.as_str() {
                 "user_agent" => "user-agent",

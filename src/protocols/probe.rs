@@ -21,7 +21,7 @@ pub enum ProbePlan {
     /// `hello`.
     Mongo(Arc<mongo::Check>),
     /// A GET.
-    Http(Arc<web::probe::Check>),
+    Http(Arc<web::probe::HttpCheck>),
     /// `grpc.health.v1.Health/Check`.
     Grpc(Arc<grpc::probe::Check>),
 }

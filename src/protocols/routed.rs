@@ -7,8 +7,8 @@ use std::{
 };
 use values::{OneOrMore, Size, Text, duration_text};
 use web::{
-    Action, Dialect, EditSettings, Route, RouteSettings, Upgrades,
-    dry::{Found, Nowhere, Question},
+    Action, AllowedUpgrades, Dialect, EditSettings, Route, RouteSettings,
+    dry::{DryRequest, DryRunError, DryRunResult},
 };
 
 /// What becomes of a request on a listener.
@@ -35,7 +35,7 @@ pub(crate) fn question(
     method: &str,
     target: &str,
     headers: Vec<(String, String)>,
-) -> Question {
+) -> DryRequest {
     let is_grpc = protocol.name == grpc::Grpc::PROTOCOL.name;
     let mut headers = headers;
     let mut http2 = false;
@@ -43,15 +43,15 @@ pub(crate) fn question(
         headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
         http2 = true;
     }
-    Question { method: method.to_owned(), target: target.to_owned(), headers, http2 }
+    DryRequest { method: method.to_owned(), target: target.to_owned(), headers, http2 }
 }
 
 /// What becomes of it; `None` if the listener speaks something else.
 pub(crate) fn routed(
     protocol: &Protocol,
-    asked: &Question,
+    asked: &DryRequest,
     peer: Option<IpAddr>,
-) -> Option<Result<Routed, Nowhere>> {
+) -> Option<Result<Routed, DryRunError>> {
     let peer = SocketAddr::new(peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0);
     let (dialect, routes): (&dyn Dialect, &[RouteSettings]) = match protocol {
         Protocol::Tcp(_) | Protocol::Mongo(_) => return None,
@@ -70,7 +70,7 @@ pub(crate) fn routed(
     }))
 }
 
-fn facts(found: &Found) -> Vec<(&'static str, String)> {
+fn facts(found: &DryRunResult) -> Vec<(&'static str, String)> {
     let mut facts = vec![("path", found.head.uri.path().to_owned())];
     if !found.host.is_empty() {
         facts.push(("host", found.host.to_string()));
@@ -86,7 +86,7 @@ fn facts(found: &Found) -> Vec<(&'static str, String)> {
 }
 
 fn told(
-    found: &Found,
+    found: &DryRunResult,
     route: &Route,
     written: Option<&RouteSettings>,
 ) -> Vec<(&'static str, String)> {
@@ -141,9 +141,9 @@ fn told(
         told.push(("hedge", format!("a second endpoint is asked after {}", duration_text(after))));
     }
     match &route.upgrade {
-        Upgrades::None => {}
-        Upgrades::All => told.push(("upgrade", "to whatever clients like".to_owned())),
-        Upgrades::Only(list) => told.push(("upgrade", format!("to {}", list.join(", ")))),
+        AllowedUpgrades::None => {}
+        AllowedUpgrades::All => told.push(("upgrade", "to whatever clients like".to_owned())),
+        AllowedUpgrades::Only(list) => told.push(("upgrade", format!("to {}", list.join(", ")))),
     }
     if let Some(most) = route.max_request_body {
         told.push(("request body", format!("at most {}", Size(most).text())));
@@ -165,7 +165,7 @@ fn edits(written: Option<&EditSettings>) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-fn timeouts(found: &Found, route: &Route) -> String {
+fn timeouts(found: &DryRunResult, route: &Route) -> String {
     let text = |what: &str, limit: Option<Duration>| {
         limit.map_or(format!("no limit {what}"), |it| format!("{} {what}", duration_text(it)))
     };
@@ -180,7 +180,7 @@ fn timeouts(found: &Found, route: &Route) -> String {
     all.join(", ")
 }
 
-fn conditions(on: Option<&OneOrMore<Text<web::Condition>>>) -> String {
+fn conditions(on: Option<&OneOrMore<Text<web::RetryCondition>>>) -> String {
     let Some(OneOrMore(on)) = on else { return String::new() };
     let words = on.iter().map(|condition| match serde_json::to_value(condition) {
         Ok(serde_json::Value::String(word)) => word,

@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::net::TcpStream;
 use web::{
-    Cluster, Connecting, Dialed, Endpoint, Lease, Patience, Phase, PoolPlan, Unreachable, Way,
+    Cluster, Connecting, Dialed, Endpoint, Lease, Phase, PoolPlan, Timeouts, Unreachable, Way,
     Whom, Wish,
 };
 pub use web::{ClusterSettings as Pooling, Pools, Server};
@@ -202,9 +202,9 @@ impl web::Door for Visited {
         self.0.link()
     }
 
-    fn patience(&self) -> Patience {
+    fn patience(&self) -> Timeouts {
         let plan = self.0.plan();
-        Patience {
+        Timeouts {
             first_byte: plan.first_byte_timeout,
             handshake: plan.handshake_timeout,
             message: plan.message_timeout,

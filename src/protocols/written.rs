@@ -125,7 +125,7 @@ impl Written {
                 Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
             }
             Written::Http(settings) => {
-                let listener = web::Listener::new(*settings, cluster);
+                let listener = web::HttpListener::new(*settings, cluster);
                 listener.map(|it| Protocol::Http(Arc::new(it))).map_err(below("http"))
             }
             Written::Grpc(settings) => {

@@ -23,7 +23,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 pub(crate) use steps::{Step, steps};
-use web::{Body, BodyError, Hold};
+use web::{Body, BodyError, BufferReservation};
 
 /// What a client sent that no service can be asked: why its request's body broke off.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ pub(crate) struct Messages {
     body: Body,
     frames: Frames,
     room: Room,
-    hold: Hold,
+    hold: BufferReservation,
     /// How long the last two messages are, which whoever took them may still have.
     taken: [usize; 2],
     /// What came after the last; there once there are no more.

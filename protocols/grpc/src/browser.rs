@@ -3,7 +3,7 @@
 
 use crate::{
     body::{Blame, Rewrite, rewritten},
-    cors::Grant,
+    cors::CorsHeaders,
     frame::{TRAILERS, framed},
     media::{self, Media},
     refusal, service,
@@ -27,13 +27,13 @@ pub(crate) struct Browser {
     wants_text: bool,
     /// What messages are made of, as `content-type` says: `+proto`.
     suffix: String,
-    grant: Grant,
+    grant: CorsHeaders,
     blame: Blame,
 }
 
 impl Browser {
     /// For a request with this head.
-    pub(crate) fn new(headers: &HeaderMap, grant: Grant) -> Self {
+    pub(crate) fn new(headers: &HeaderMap, grant: CorsHeaders) -> Self {
         let asks_text = Media::of(headers) == Media::WebText;
         let text = |name: HeaderName| {
             headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()

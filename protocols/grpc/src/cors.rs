@@ -1,8 +1,8 @@
 //! What pages of other sites may do (Fetch, "CORS protocol").
 
 use crate::settings::Web;
-use web::Sites;
-pub(crate) use web::{Cors, Grant};
+use web::CorsRules;
+pub(crate) use web::{Cors, CorsHeaders};
 
 /// Headers of gRPC-Web's own requests.
 const REQUEST: &str = "authorization, content-type, grpc-accept-encoding, grpc-encoding, \
@@ -16,7 +16,7 @@ pub(crate) fn cors(web: &Web) -> Cors {
         let names: Vec<_> = std::iter::once(own).chain(more.iter().map(String::as_str)).collect();
         names.join(", ")
     };
-    Cors::new(Sites {
+    Cors::new(CorsRules {
         origins: &web.origins,
         credentials: web.credentials,
         methods: "GET, POST, PUT, PATCH, DELETE",

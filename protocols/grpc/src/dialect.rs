@@ -5,7 +5,7 @@ use crate::{
     bridge::Bridge,
     browser::Browser,
     chain::Chain,
-    cors::{self, Cors, Grant},
+    cors::{self, Cors, CorsHeaders},
     frame::{Messages, Unary},
     media::{self, Media},
     metadata, path, refusal,
@@ -27,8 +27,8 @@ use std::{
 };
 use values::Mistake;
 use web::{
-    Asked, Buffered, Dialect, Failure, Judged, Meter, Misdirected, No, Pushback, Routes,
-    Translator, path_fault,
+    AttemptFailure, BufferAccount, Dialect, HttpRejection, Meter, Pushback, ResponseOutcome,
+    RoutedRequest, Routes, Translator, UnroutedRequest, path_fault,
 };
 
 /// gRPC, as one listener's settings have it.
@@ -85,8 +85,8 @@ impl Grpc {
     fn near(
         &self,
         head: &mut request::Parts,
-        buffered: &Buffered,
-    ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+        buffered: &BufferAccount,
+    ) -> Result<Option<Box<dyn Translator>>, UnroutedRequest> {
         let old = head.version < Version::HTTP_2;
         let media = Media::of(&head.headers);
         match (media, &self.settings.bridge.0) {
@@ -119,18 +119,18 @@ impl Grpc {
     fn transcoder(
         &self,
         head: &mut request::Parts,
-        buffered: &Buffered,
-    ) -> Result<Option<Box<dyn Translator>>, Misdirected> {
+        buffered: &BufferAccount,
+    ) -> Result<Option<Box<dyn Translator>>, UnroutedRequest> {
         let Some(json) = &self.json else { return Ok(None) };
         plain_coding(head, Media::Json)?;
         let grant = self.grant(&head.headers);
         json.read(head, grant, self.room(buffered))
             .map(Some)
-            .map_err(|answer| Misdirected { reason: "no_rule", answer })
+            .map_err(|answer| UnroutedRequest { reason: "no_rule", answer })
     }
 
     /// The answer to a client that posts something else than JSON.
-    fn no_json(&self, headers: &HeaderMap) -> Misdirected {
+    fn no_json(&self, headers: &HeaderMap) -> UnroutedRequest {
         let said = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let said = said.map_or("something else", |said| media::essence(said));
         let message = format!(
@@ -139,16 +139,16 @@ impl Grpc {
         let status = Status::new(Code::InvalidArgument, message);
         let mut answer = Json::refusal(&status, &self.grant(headers));
         *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        Misdirected { reason: "unsupported", answer }
+        UnroutedRequest { reason: "unsupported", answer }
     }
 
-    fn room(&self, buffered: &Buffered) -> Room {
+    fn room(&self, buffered: &BufferAccount) -> Room {
         let (limit, bounds) = (self.settings.limit(), self.settings.bounds());
         Room { limit, bounds, buffered: buffered.clone() }
     }
 
     /// What pages of other sites may read of an answer.
-    fn grant(&self, headers: &HeaderMap) -> Grant {
+    fn grant(&self, headers: &HeaderMap) -> CorsHeaders {
         self.cors.as_ref().map(|cors| cors.grant(headers)).unwrap_or_default()
     }
 }
@@ -174,23 +174,25 @@ impl Dialect for Grpc {
         &self,
         head: &mut request::Parts,
         host: &str,
-        buffered: &Buffered,
-    ) -> Result<Asked, Misdirected> {
+        buffered: &BufferAccount,
+    ) -> Result<RoutedRequest, UnroutedRequest> {
         if let Some(cors) = &self.cors
             && let Some(answer) = cors.preflight(head)
         {
             let refused = !answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
             let reason = if refused { "origin_refused" } else { "preflight" };
-            return Err(Misdirected { reason, answer });
+            return Err(UnroutedRequest { reason, answer });
         }
         let origin_refused =
             self.cors.as_ref().is_some_and(|cors| cors.refuses(&head.headers, host));
-        let near = self.near(head, buffered).map_err(|no| Misdirected {
+        let near = self.near(head, buffered).map_err(|no| UnroutedRequest {
             answer: granted(no.answer, &self.grant(&head.headers)),
             ..no
         })?;
-        let misdirected =
-            |reason, status: &Status| Misdirected { reason, answer: said(near.as_deref(), status) };
+        let misdirected = |reason, status: &Status| UnroutedRequest {
+            reason,
+            answer: said(near.as_deref(), status),
+        };
         if head.method != Method::POST {
             let mut no = unsupported("a call is a POST");
             *no.answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -223,7 +225,7 @@ impl Dialect for Grpc {
         };
         metadata::isolate(&mut head.headers);
         let patience = timeout::of(&head.headers);
-        Ok(Asked { route, captures, patience, translator, origin_refused })
+        Ok(RoutedRequest { route, captures, patience, translator, origin_refused })
     }
 
     fn name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
@@ -234,7 +236,11 @@ impl Dialect for Grpc {
         self.json.as_ref().is_some_and(|json| json.knows(name))
     }
 
-    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<web::Body> {
+    fn refuse(
+        &self,
+        asked: Option<&RoutedRequest>,
+        why: &HttpRejection<'_>,
+    ) -> Response<web::Body> {
         let status = refusal::status(&why.refusal);
         let mut answer = match asked {
             Some(_) => refusal::trailers_only(&status),
@@ -263,7 +269,7 @@ impl Dialect for Grpc {
         Some(refusal::trailers_only(&Status::new(code, message)))
     }
 
-    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         if let Some(code) = code_of(&head.headers) {
             return Some(judged(code));
         }
@@ -275,10 +281,10 @@ impl Dialect for Grpc {
         }
     }
 
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
         match trailers.and_then(code_of) {
             Some(code) => judged(code),
-            None => Judged {
+            None => ResponseOutcome {
                 outcome: Outcome::Failed,
                 code: Some("MISSING_STATUS"),
                 number: Code::Unknown.number(),
@@ -286,7 +292,7 @@ impl Dialect for Grpc {
         }
     }
 
-    fn retold(&self, head: &response::Parts) -> Option<Judged> {
+    fn retold(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         code_of(&head.headers).map(judged)
     }
 
@@ -300,8 +306,8 @@ impl Dialect for Grpc {
         timeout::shorten(&mut head.headers, left);
     }
 
-    fn failure(&self, number: u16) -> Failure {
-        Failure::Code(number)
+    fn failure(&self, number: u16) -> AttemptFailure {
+        AttemptFailure::Code(number)
     }
 
     fn streams(&self) -> bool {
@@ -320,9 +326,9 @@ impl Dialect for Grpc {
     }
 }
 
-fn judged(code: Code) -> Judged {
+fn judged(code: Code) -> ResponseOutcome {
     let name = (code != Code::Ok).then(|| code.name());
-    Judged { outcome: code.outcome(), code: name, number: code.number() }
+    ResponseOutcome { outcome: code.outcome(), code: name, number: code.number() }
 }
 
 /// Says a status to whoever asked, in its own words.
@@ -335,7 +341,7 @@ fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<web::B
 }
 
 /// Bodies that somebody compressed as a whole are read by no translator.
-fn plain_coding(head: &request::Parts, media: Media) -> Result<(), Misdirected> {
+fn plain_coding(head: &request::Parts, media: Media) -> Result<(), UnroutedRequest> {
     let coding = head.headers.get(header::CONTENT_ENCODING);
     match coding.is_some_and(|coding| coding != "identity") && media != Media::Grpc {
         true => Err(unsupported("a body with a content-encoding is not read here; send it plain")),
@@ -343,13 +349,13 @@ fn plain_coding(head: &request::Parts, media: Media) -> Result<(), Misdirected> 
     }
 }
 
-fn unsupported(message: &str) -> Misdirected {
+fn unsupported(message: &str) -> UnroutedRequest {
     let status = Status::new(Code::Unknown, message);
     let answer = refusal::words(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
-    Misdirected { reason: "unsupported", answer }
+    UnroutedRequest { reason: "unsupported", answer }
 }
 
-fn granted(mut answer: Response<web::Body>, grant: &Grant) -> Response<web::Body> {
+fn granted(mut answer: Response<web::Body>, grant: &CorsHeaders) -> Response<web::Body> {
     grant.write(answer.headers_mut());
     answer
 }

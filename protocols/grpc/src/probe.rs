@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use web::probe::{
-    h2::{self, Answer},
+    h2::{self, H2Response},
     tame,
 };
 
@@ -109,7 +109,7 @@ impl Probe for GrpcProbe {
     }
 
     fn judge(&mut self, answer: &[u8]) -> Judgement {
-        match Answer::read(answer).and_then(|answer| serving(&answer, &self.0)) {
+        match H2Response::read(answer).and_then(|answer| serving(&answer, &self.0)) {
             Ok(None) => Judgement::More,
             Ok(Some(words)) => Judgement::Healthy(words),
             Err(words) => Judgement::Unhealthy(words),
@@ -118,7 +118,7 @@ impl Probe for GrpcProbe {
 }
 
 /// What a healthy answer tells; `None` while there is nothing to tell.
-fn serving(answer: &Answer, check: &Check) -> Result<Option<String>, String> {
+fn serving(answer: &H2Response, check: &Check) -> Result<Option<String>, String> {
     match answer.status {
         None if answer.ended => return Err("ends the answer before it began".to_owned()),
         None => return Ok(None),

@@ -6,20 +6,20 @@ use crate::{
 };
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use web::{Bounds, Buffered, Full, Hold};
+use web::{BufferAccount, BufferLimitReached, BufferLimits, BufferReservation};
 
 /// How much of a call may be held.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     /// How long a message may be, in bytes.
     pub(crate) limit: usize,
-    pub(crate) bounds: Bounds,
-    pub(crate) buffered: Buffered,
+    pub(crate) bounds: BufferLimits,
+    pub(crate) buffered: BufferAccount,
 }
 
 impl Room {
     /// Something that will be held; nothing yet.
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> BufferReservation {
         self.buffered.hold(self.bounds)
     }
 
@@ -42,14 +42,14 @@ impl Room {
     }
 
     /// Tells that as much is held as may be.
-    pub(crate) fn full(&self, full: Full) -> Status {
+    pub(crate) fn full(&self, full: BufferLimitReached) -> Status {
         let message = match full {
-            Full::Connection => format!(
+            BufferLimitReached::Connection => format!(
                 "the bodies that are held for this connection reach the {} bytes of \
                  `max_buffered_per_connection`: send fewer large messages at a time",
                 self.bounds.connection
             ),
-            Full::Worker => format!(
+            BufferLimitReached::Worker => format!(
                 "the bodies that are held reach the {} bytes of `max_buffered`: try again later",
                 self.bounds.worker
             ),

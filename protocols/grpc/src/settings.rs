@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use switch::{Keyed, Switch};
 use values::{Mistake, Size, Text};
-use web::{Bounds, RouteSettings};
+use web::{BufferLimits, RouteSettings};
 pub use word::{ServerStreams, StreamShape};
 
 /// Who else than gRPC clients may call, and what the services speak. Every key is optional.
@@ -211,12 +211,12 @@ impl Settings {
     }
 
     /// How much may be held of messages.
-    pub(crate) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> BufferLimits {
         let bound = |given: &Option<Text<Size>>, times: usize| match given {
             Some(Text(Size(bytes))) => usize::try_from(*bytes).unwrap_or(usize::MAX),
             None => self.limit().saturating_mul(times),
         };
-        Bounds {
+        BufferLimits {
             connection: bound(&self.max_buffered_per_connection, 8),
             worker: bound(&self.max_buffered, 32),
         }

@@ -13,8 +13,8 @@ use web::{Body, BodyError, Translator};
 
 /// Room for messages of this length, and nothing held yet.
 pub(crate) fn room(limit: usize) -> crate::room::Room {
-    let bounds = web::Bounds { connection: 1 << 20, worker: 1 << 21 };
-    crate::room::Room { limit, bounds, buffered: web::Buffered::default() }
+    let bounds = web::BufferLimits { connection: 1 << 20, worker: 1 << 21 };
+    crate::room::Room { limit, bounds, buffered: web::BufferAccount::default() }
 }
 
 /// Does this on a thread with a stack of 1 MiB, a quarter of what workers have.

@@ -11,7 +11,7 @@ mod wire;
 
 use crate::{
     body::{Blame, Messages, Step, collect, later, steps},
-    cors::Grant,
+    cors::CorsHeaders,
     frame::Framed,
     media, path, refusal,
     room::{Room, aside},
@@ -58,7 +58,7 @@ impl Json {
     pub(crate) fn read(
         self: &Arc<Self>,
         head: &mut http_request::Parts,
-        grant: Grant,
+        grant: CorsHeaders,
         room: Room,
     ) -> Result<Box<dyn Translator>, Response<Body>> {
         let bodiless = head.method == Method::HEAD;
@@ -104,14 +104,14 @@ impl Json {
     }
 
     /// The answer to a request that is none, as JSON.
-    pub(crate) fn refusal(status: &Status, grant: &Grant) -> Response<Body> {
+    pub(crate) fn refusal(status: &Status, grant: &CorsHeaders) -> Response<Body> {
         let tree = answer::bare_error(status).to_string();
         let http = status.code.http();
         write(HeaderMap::new(), (http, status), tree.into(), media::JSON, grant)
     }
 
     /// A call that failed, as JSON. `headers` are the service's, trailers included.
-    fn failed(&self, status: &Status, headers: HeaderMap, grant: &Grant) -> Response<Body> {
+    fn failed(&self, status: &Status, headers: HeaderMap, grant: &CorsHeaders) -> Response<Body> {
         let tree = answer::error(&self.rules.pool, status, &headers);
         let body = Bytes::from(tree.to_string());
         let http = match status.code {
@@ -128,7 +128,7 @@ fn write(
     (http, status): (StatusCode, &Status),
     body: Bytes,
     content_type: HeaderValue,
-    grant: &Grant,
+    grant: &CorsHeaders,
 ) -> Response<Body> {
     media::strip_body_headers(&mut headers);
     headers.remove(media::GRPC_ENCODING);
@@ -151,7 +151,7 @@ struct Transcoder {
     json: Arc<Json>,
     rule: Arc<Rule>,
     said: Said,
-    grant: Grant,
+    grant: CorsHeaders,
     blame: Blame,
     room: Room,
     /// The client asked for the head of an answer alone.

@@ -5,20 +5,20 @@ mod address;
 mod answered;
 
 pub(crate) use address::address;
-pub(crate) use answered::Answered;
+pub(crate) use answered::UpstreamResponse;
 
 use crate::{
     body::Body,
-    facts::{Flags, Went},
+    facts::{RequestFlags, UpstreamTarget},
     hygiene,
     pool::Pool,
     proxy::{Endpoint, Unreachable},
-    record::{Record, Underway},
-    retry::{self, Attempting, Failure},
-    routes::{Retry, Route},
-    upload::{Source, State, Upload, Wanted},
-    visit::Heed,
-    wire::Wire,
+    record::{ActiveOperation, PendingAttempt},
+    retry::{self, AttemptFailure, RequestInFlight},
+    routes::{RetryPolicy, Route},
+    upload::{BodyState, ContinueSignal, ReplayBody, RequestBody},
+    visit::CloseWatcher,
+    wire::UpstreamConn,
 };
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
@@ -39,12 +39,12 @@ const UNAVAILABLE: u32 = 14;
 const DEADLINE_EXCEEDED: u32 = 4;
 
 /// A request on its way, enough for any number of attempts.
-pub(crate) struct Errand<'e> {
+pub(crate) struct UpstreamRequest<'e> {
     pub(crate) head: &'e request::Parts,
     /// What the service is asked as: `shop.example:8080`.
     pub(crate) authority: Option<HeaderValue>,
-    pub(crate) source: Rc<Source>,
-    pub(crate) record: &'e Rc<Record>,
+    pub(crate) source: Rc<ReplayBody>,
+    pub(crate) record: &'e Rc<ActiveOperation>,
     pub(crate) route: &'e Route,
     pub(crate) pool: &'e Rc<Pool>,
     pub(crate) hash: Option<u64>,
@@ -58,11 +58,11 @@ pub(crate) struct Errand<'e> {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum AttemptError {
     /// No endpoint can be reached.
     Unreachable(Unreachable),
     /// The service went away before it answered, or what it said is no HTTP.
-    Lost(Lost),
+    Lost(UpstreamError),
     /// The endpoint was taken out of use.
     Taken(Close),
     /// It took longer than an attempt may.
@@ -77,7 +77,7 @@ pub(crate) enum Failed {
 
 /// How an attempt was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lost {
+pub(crate) enum UpstreamError {
     /// The service said that it did nothing: the stream was refused, or the connection is over.
     Refused,
     /// The connection ended, and nothing tells what was done.
@@ -92,44 +92,50 @@ pub(crate) enum Lost {
     HeadTooLarge,
 }
 
-impl Failed {
+impl AttemptError {
     /// What may be tried again, as routes put it.
-    fn kind(&self) -> Option<Failure> {
+    fn kind(&self) -> Option<AttemptFailure> {
         match self {
-            Failed::Unreachable(it) if it.reason == Reason::Overloaded => None,
-            Failed::Unreachable(_) => Some(Failure::Connect),
-            Failed::Lost(Lost::Refused) => Some(Failure::Refused),
+            AttemptError::Unreachable(it) if it.reason == Reason::Overloaded => None,
+            AttemptError::Unreachable(_) => Some(AttemptFailure::Connect),
+            AttemptError::Lost(UpstreamError::Refused) => Some(AttemptFailure::Refused),
             // It would be as long again.
-            Failed::Lost(Lost::HeadTooLarge) => None,
-            Failed::Lost(_) | Failed::Taken(_) => Some(Failure::Reset),
-            Failed::TimedOut => Some(Failure::PerTryTimeout),
-            Failed::TooLarge | Failed::HeadTooLarge(_) | Failed::Client => None,
+            AttemptError::Lost(UpstreamError::HeadTooLarge) => None,
+            AttemptError::Lost(_) | AttemptError::Taken(_) => Some(AttemptFailure::Reset),
+            AttemptError::TimedOut => Some(AttemptFailure::PerTryTimeout),
+            AttemptError::TooLarge | AttemptError::HeadTooLarge(_) | AttemptError::Client => None,
         }
     }
 
     /// What becomes of the attempt's operation at its endpoint.
     fn outcome(&self) -> Outcome {
         match self {
-            Failed::Taken(_) | Failed::TooLarge | Failed::Client => Outcome::Cancelled,
+            AttemptError::Taken(_) | AttemptError::TooLarge | AttemptError::Client => {
+                Outcome::Cancelled
+            }
             // The endpoint is well: it is the proxy that has a limit, or the client that is over one.
-            Failed::HeadTooLarge(_) | Failed::Lost(Lost::HeadTooLarge) => Outcome::Cancelled,
-            Failed::Unreachable(_) | Failed::Lost(_) | Failed::TimedOut => Outcome::Lost,
+            AttemptError::HeadTooLarge(_) | AttemptError::Lost(UpstreamError::HeadTooLarge) => {
+                Outcome::Cancelled
+            }
+            AttemptError::Unreachable(_) | AttemptError::Lost(_) | AttemptError::TimedOut => {
+                Outcome::Lost
+            }
         }
     }
 }
 
 /// Where an attempt has got to.
-type Place = RefCell<Option<Endpoint>>;
+type AttemptEndpoint = RefCell<Option<Endpoint>>;
 
-impl Errand<'_> {
+impl UpstreamRequest<'_> {
     /// Sends the request until it is answered, or may be tried no more. `failure` is what an
     /// answer says that may be tried again, and how long the service wants that to wait: `None` if
     /// it waits for too long.
     pub(crate) async fn run(
         &self,
-        mut attempting: Option<Attempting>,
-        failure: impl AsyncFn(&mut Answered) -> Option<(Failure, Option<Duration>)>,
-    ) -> Result<Box<Answered>, Failed> {
+        mut attempting: Option<RequestInFlight>,
+        failure: impl AsyncFn(&mut UpstreamResponse) -> Option<(AttemptFailure, Option<Duration>)>,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
         if self.at_once {
             self.source.gather().await;
             self.broke_off()?;
@@ -148,29 +154,32 @@ impl Errand<'_> {
                 return result;
             };
             let Some(wait) = wait else {
-                self.record.facts.flag(Flags::PUSHED_BACK);
+                self.record.facts.flag(RequestFlags::PUSHED_BACK);
                 return result;
             };
             if !self.source.is_whole() {
-                self.record.facts.flag(Flags::TOO_LARGE_TO_RETRY);
+                self.record.facts.flag(RequestFlags::TOO_LARGE_TO_RETRY);
                 return result;
             }
             if attempting.as_mut().is_some_and(|it| !it.may_retry(&retry.budget)) {
-                self.record.facts.flag(Flags::RETRY_BUDGET);
+                self.record.facts.flag(RequestFlags::RETRY_BUDGET);
                 return result;
             }
             number += 1;
             if let Some(trip) = result.ok().and_then(|answered| answered.trip) {
                 trip.over(Outcome::Failed);
             }
-            self.record.facts.flag(Flags::RETRIED);
+            self.record.facts.flag(RequestFlags::RETRIED);
             sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
         }
     }
 
     /// Makes one attempt, and another one beside it if that takes long and the route has it so.
-    async fn hedged(&self, tried: &mut Vec<Endpoint>) -> Result<Box<Answered>, Failed> {
-        let (one, two) = (Place::default(), Place::default());
+    async fn hedged(
+        &self,
+        tried: &mut Vec<Endpoint>,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        let (one, two) = (AttemptEndpoint::default(), AttemptEndpoint::default());
         let before = tried.clone();
         let result = match self.route.hedge {
             None => self.timed(&before, &one).await,
@@ -184,9 +193,9 @@ impl Errand<'_> {
     async fn raced(
         &self,
         tried: &[Endpoint],
-        (one, two): (&Place, &Place),
+        (one, two): (&AttemptEndpoint, &AttemptEndpoint),
         after: Duration,
-    ) -> Result<Box<Answered>, Failed> {
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let mut first = pin!(self.timed(tried, one));
         if let Ok(result) = timeout(after, &mut first).await {
             return result;
@@ -195,7 +204,7 @@ impl Errand<'_> {
         if !self.source.is_sent() || !self.source.is_whole() {
             return first.await;
         }
-        self.record.facts.flag(Flags::HEDGED);
+        self.record.facts.flag(RequestFlags::HEDGED);
         let beside: Vec<_> = tried.iter().cloned().chain(one.borrow().clone()).collect();
         let mut second = pin!(self.timed(&beside, two));
         select! {
@@ -211,7 +220,11 @@ impl Errand<'_> {
     }
 
     /// Makes one attempt, for as long as one may take.
-    async fn timed(&self, tried: &[Endpoint], at: &Place) -> Result<Box<Answered>, Failed> {
+    async fn timed(
+        &self,
+        tried: &[Endpoint],
+        at: &AttemptEndpoint,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
         let Some(most) = most else { return self.attempt(tried, at).await };
         let mut attempt = pin!(self.attempt(tried, at));
@@ -219,12 +232,16 @@ impl Errand<'_> {
             return result;
         }
         self.record.gives_up.set(Outcome::Lost);
-        Err(Failed::TimedOut)
+        Err(AttemptError::TimedOut)
     }
 
     /// Makes one attempt; and another one if the connection was stale: kept from before, and
     /// closed by the service just when it was needed.
-    async fn attempt(&self, tried: &[Endpoint], at: &Place) -> Result<Box<Answered>, Failed> {
+    async fn attempt(
+        &self,
+        tried: &[Endpoint],
+        at: &AttemptEndpoint,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
         self.record.gives_up.set(Outcome::Cancelled);
         let mut reached = self.pool.reach(self.hash, tried, &self.record.facts.waits).await;
         loop {
@@ -234,7 +251,7 @@ impl Errand<'_> {
                     let attempts = &self.record.facts.attempts;
                     attempts.set(attempts.get() + 1);
                     self.went(None);
-                    return Err(Failed::Unreachable(unreachable));
+                    return Err(AttemptError::Unreachable(unreachable));
                 }
             };
             let facts = &self.record.facts;
@@ -242,95 +259,98 @@ impl Errand<'_> {
             self.went(Some(&wire));
             let endpoint = wire.lease().endpoint().clone();
             *at.borrow_mut() = Some(endpoint.clone());
-            let trip = Underway::begin(wire.lease(), self.record);
+            let trip = PendingAttempt::begin(wire.lease(), self.record);
             let fresh = wire.is_fresh();
             let failed = match self.heeds(&mut wire).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
                     if let Err(lost) = self.reads(&mut head) {
-                        let failed = Failed::Lost(lost);
+                        let failed = AttemptError::Lost(lost);
                         trip.over(failed.outcome());
                         return Err(failed);
                     }
                     let trip = trip.answered();
                     let body = Body::Incoming(body);
-                    return Ok(Box::new(Answered { head, body, wire, trip }));
+                    return Ok(Box::new(UpstreamResponse { head, body, wire, trip }));
                 }
                 Err(failed) => failed,
             };
             trip.over(failed.outcome());
             let stale = !fresh
-                && matches!(failed, Failed::Lost(Lost::Reset | Lost::Refused))
+                && matches!(
+                    failed,
+                    AttemptError::Lost(UpstreamError::Reset | UpstreamError::Refused)
+                )
                 && self.source.is_whole()
                 && (failed.did_nothing() || retry::is_safe_to_repeat(&self.head.method, true));
             if !stale {
                 return Err(failed);
             }
-            facts.flag(Flags::STALE);
+            facts.flag(RequestFlags::STALE);
             reached = self.pool.fresh(self.hash, endpoint, &facts.waits).await;
         }
     }
 
     /// Whether an answer's head is one that may go on.
-    fn reads(&self, head: &mut response::Parts) -> Result<(), Lost> {
+    fn reads(&self, head: &mut response::Parts) -> Result<(), UpstreamError> {
         let long = || hygiene::length::in_http2(&head.headers) > self.pool.max_head();
         if head.version >= Version::HTTP_2 && long() {
-            return Err(Lost::HeadTooLarge);
+            return Err(UpstreamError::HeadTooLarge);
         }
-        hygiene::length::answer(head).map_err(|_| Lost::Contradicts)
+        hygiene::length::answer(head).map_err(|_| UpstreamError::Contradicts)
     }
 
-    fn went(&self, wire: Option<&Wire>) {
+    fn went(&self, wire: Option<&UpstreamConn>) {
         let cluster = Arc::clone(self.pool.cluster().name());
         let endpoint = wire.map(|wire| Arc::clone(wire.lease().name()));
         let version = if self.pool.speaks_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         let version = wire.map(|_| version);
-        self.record.facts.went.set(Some(Went { cluster, endpoint, version }));
+        self.record.facts.went.set(Some(UpstreamTarget { cluster, endpoint, version }));
     }
 
     /// Sends the request, for as long as the endpoint wants it.
-    async fn heeds(&self, wire: &mut Wire) -> Result<Response<Incoming>, Failed> {
+    async fn heeds(&self, wire: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
         let (lease, record) = (Rc::clone(wire.lease()), self.record);
-        let (mut heed, version) = (Heed::default(), record.facts.version);
+        let (mut heed, version) = (CloseWatcher::default(), record.facts.version);
         select! {
             biased;
             sent = self.send(wire) => sent,
             close = poll_fn(|cx| heed.poll(cx, &record.visit, version, &*lease)) => {
-                Err(Failed::Taken(close))
+                Err(AttemptError::Taken(close))
             }
         }
     }
 
-    async fn send(&self, wire: &mut Wire) -> Result<Response<Incoming>, Failed> {
-        let mut body = Upload::new(&self.source, Some(self.record));
-        body.paced(self.pace.map(crate::pace::Pace::new));
+    async fn send(&self, wire: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
+        let mut body = RequestBody::new(&self.source, Some(self.record));
+        body.paced(self.pace.map(crate::pace::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
         let (http2, endpoint) = (self.pool.speaks_http2(), Rc::clone(wire.lease()));
         address(&mut request, self.authority.as_ref(), endpoint.name(), http2);
         if let Some(limit) = wire.over_limit(&request).await {
-            return Err(Failed::HeadTooLarge(limit));
+            return Err(AttemptError::HeadTooLarge(limit));
         }
         if !self.pool.speaks_http2() {
             self.listen(&mut request);
         }
         let answer = wire.send(request).await;
         self.broke_off()?;
-        answer.map_err(|error| Failed::Lost(lost(&error)))
+        answer.map_err(|error| AttemptError::Lost(lost(&error)))
     }
 
     /// Whether the request's body came to no good end.
-    fn broke_off(&self) -> Result<(), Failed> {
+    fn broke_off(&self) -> Result<(), AttemptError> {
         match self.source.state() {
-            State::TooLarge => Err(Failed::TooLarge),
-            State::Broken => Err(Failed::Client),
-            State::Fine | State::NotKept => Ok(()),
+            BodyState::TooLarge => Err(AttemptError::TooLarge),
+            BodyState::Broken => Err(AttemptError::Client),
+            BodyState::Fine | BodyState::NotKept => Ok(()),
         }
     }
 
     /// Hears what a service of HTTP/1.1 says before its answer.
-    fn listen(&self, request: &mut Request<Upload>) {
+    fn listen(&self, request: &mut Request<RequestBody>) {
         let wanted = self.waits.then(|| {
-            let wanted = Arc::new(Wanted::default());
+            let wanted = Arc::new(ContinueSignal::default());
             request.body_mut().until(&wanted);
             let expect = HeaderValue::from_static("100-continue");
             request.headers_mut().insert(header::EXPECT, expect);
@@ -347,34 +367,34 @@ impl Errand<'_> {
     }
 }
 
-impl Failed {
+impl AttemptError {
     /// Whether the service can't have acted on it.
     fn did_nothing(&self) -> bool {
-        matches!(self, Failed::Lost(Lost::Refused))
+        matches!(self, AttemptError::Lost(UpstreamError::Refused))
     }
 }
 
 /// Whether a route has it that such a failure is tried again.
-fn covers(retry: &Retry, failure: Failure, method: &Method) -> bool {
+fn covers(retry: &RetryPolicy, failure: AttemptFailure, method: &Method) -> bool {
     let on = &retry.on;
     match failure {
         // Nothing was done, and so nothing is done twice. What gRPC's clients are told then is
         // UNAVAILABLE, and of a try that took too long DEADLINE_EXCEEDED.
-        Failure::Connect => on.connect_failure || on.grpc(UNAVAILABLE),
-        Failure::Refused => on.refused_stream || on.reset || on.grpc(UNAVAILABLE),
-        Failure::Reset => (on.reset || on.grpc(UNAVAILABLE)) && retry.repeats(method),
-        Failure::PerTryTimeout => {
+        AttemptFailure::Connect => on.connect_failure || on.grpc(UNAVAILABLE),
+        AttemptFailure::Refused => on.refused_stream || on.reset || on.grpc(UNAVAILABLE),
+        AttemptFailure::Reset => (on.reset || on.grpc(UNAVAILABLE)) && retry.repeats(method),
+        AttemptFailure::PerTryTimeout => {
             (on.statuses.contains(504) || on.grpc(DEADLINE_EXCEEDED)) && retry.repeats(method)
         }
-        Failure::Status(status) => on.statuses.contains(status) && retry.repeats(method),
-        Failure::Code(code) => on.grpc(code.into()) && retry.repeats(method),
+        AttemptFailure::Status(status) => on.statuses.contains(status) && retry.repeats(method),
+        AttemptFailure::Code(code) => on.grpc(code.into()) && retry.repeats(method),
     }
 }
 
 /// How an attempt was lost.
-fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
+fn lost(error: &TrySendError<Request<RequestBody>>) -> UpstreamError {
     if error.message().is_some() {
-        return Lost::Refused;
+        return UpstreamError::Refused;
     }
     let error = error.error();
     let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
@@ -383,12 +403,14 @@ fn lost(error: &TrySendError<Request<Upload>>) -> Lost {
             || (it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR))
     });
     match () {
-        () if unprocessed => Lost::Refused,
-        () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => Lost::Stream,
-        () if error.is_parse_too_large() => Lost::HeadTooLarge,
-        () if error.is_parse() => Lost::Unreadable,
-        () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => Lost::Unreadable,
-        () => Lost::Reset,
+        () if unprocessed => UpstreamError::Refused,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => UpstreamError::Stream,
+        () if error.is_parse_too_large() => UpstreamError::HeadTooLarge,
+        () if error.is_parse() => UpstreamError::Unreadable,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => {
+            UpstreamError::Unreadable
+        }
+        () => UpstreamError::Reset,
     }
 }
 

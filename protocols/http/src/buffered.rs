@@ -10,14 +10,14 @@ use std::sync::{
 /// What is held for one connection, and for its worker. Large bodies are read on another thread,
 /// and so the counts are atomic.
 #[derive(Clone, Debug, Default)]
-pub struct Buffered {
+pub struct BufferAccount {
     connection: Arc<AtomicUsize>,
     worker: Arc<AtomicUsize>,
 }
 
 /// How much may be held, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct BufferLimits {
     /// For one connection.
     pub connection: usize,
     /// For all connections of one worker.
@@ -26,14 +26,14 @@ pub struct Bounds {
 
 /// A bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum BufferLimitReached {
     /// The connection's.
     Connection,
     /// The worker's.
     Worker,
 }
 
-impl Buffered {
+impl BufferAccount {
     /// The counts of a new connection to the same worker.
     #[must_use]
     pub fn of_connection(&self) -> Self {
@@ -41,8 +41,8 @@ impl Buffered {
     }
 
     /// Something that will be held; nothing yet.
-    pub fn hold(&self, bounds: Bounds) -> Hold {
-        Hold { by: self.clone(), bounds, bytes: 0 }
+    pub fn hold(&self, bounds: BufferLimits) -> BufferReservation {
+        BufferReservation { by: self.clone(), bounds, bytes: 0 }
     }
 
     /// How many bytes are held for the connection and for the worker.
@@ -53,28 +53,28 @@ impl Buffered {
 
 /// Bytes that are held, and counted until this is dropped.
 #[derive(Debug)]
-pub struct Hold {
-    by: Buffered,
-    bounds: Bounds,
+pub struct BufferReservation {
+    by: BufferAccount,
+    bounds: BufferLimits,
     bytes: usize,
 }
 
-impl Hold {
+impl BufferReservation {
     /// So many bytes are held now.
     ///
     /// # Errors
     /// They are more than may be; the count stays as it was. Fewer than before always may.
-    pub fn set(&mut self, bytes: usize) -> Result<(), Full> {
+    pub fn set(&mut self, bytes: usize) -> Result<(), BufferLimitReached> {
         let Some(more) = bytes.checked_sub(self.bytes) else {
             self.give_back(self.bytes - bytes);
             return Ok(());
         };
         if !add(&self.by.connection, more, self.bounds.connection) {
-            return Err(Full::Connection);
+            return Err(BufferLimitReached::Connection);
         }
         if !add(&self.by.worker, more, self.bounds.worker) {
             self.by.connection.fetch_sub(more, Relaxed);
-            return Err(Full::Worker);
+            return Err(BufferLimitReached::Worker);
         }
         self.bytes = bytes;
         Ok(())
@@ -85,9 +85,12 @@ impl Hold {
     ///
     /// # Errors
     /// They are more than may be.
-    pub fn keep(mut self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Bytes, Full> {
+    pub fn keep(
+        mut self,
+        bytes: impl AsRef<[u8]> + Send + 'static,
+    ) -> Result<Bytes, BufferLimitReached> {
         self.set(self.bytes.max(bytes.as_ref().len()))?;
-        Ok(Bytes::from_owner(Kept { bytes, _hold: self }))
+        Ok(Bytes::from_owner(CountedBytes { bytes, _hold: self }))
     }
 
     fn give_back(&mut self, bytes: usize) {
@@ -97,18 +100,18 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for BufferReservation {
     fn drop(&mut self) {
         self.give_back(self.bytes);
     }
 }
 
-struct Kept<B> {
+struct CountedBytes<B> {
     bytes: B,
-    _hold: Hold,
+    _hold: BufferReservation,
 }
 
-impl<B: AsRef<[u8]>> AsRef<[u8]> for Kept<B> {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for CountedBytes<B> {
     fn as_ref(&self) -> &[u8] {
         self.bytes.as_ref()
     }
@@ -124,18 +127,18 @@ fn add(count: &AtomicUsize, more: usize, bound: usize) -> bool {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { connection: 10, worker: 15 };
+    const BOUNDS: BufferLimits = BufferLimits { connection: 10, worker: 15 };
 
     #[test]
     fn a_connection_and_a_worker_hold_no_more_than_their_bounds() {
-        let worker = Buffered::default();
+        let worker = BufferAccount::default();
         let (one, other) = (worker.of_connection(), worker.of_connection());
         let mut first = one.hold(BOUNDS);
         assert_eq!(first.set(10), Ok(()));
-        assert_eq!(first.set(11), Err(Full::Connection));
-        assert_eq!(one.hold(BOUNDS).set(1), Err(Full::Connection));
+        assert_eq!(first.set(11), Err(BufferLimitReached::Connection));
+        assert_eq!(one.hold(BOUNDS).set(1), Err(BufferLimitReached::Connection));
         let mut second = other.hold(BOUNDS);
-        assert_eq!(second.set(6), Err(Full::Worker));
+        assert_eq!(second.set(6), Err(BufferLimitReached::Worker));
         assert_eq!(second.set(5), Ok(()));
         assert_eq!((one.bytes(), other.bytes()), ((10, 15), (5, 15)));
         assert_eq!(first.set(4), Ok(()));
@@ -146,14 +149,14 @@ mod tests {
 
     #[test]
     fn bytes_are_counted_for_as_long_as_anybody_has_them() {
-        let worker = Buffered::default();
+        let worker = BufferAccount::default();
         let bytes = worker.hold(BOUNDS).keep(vec![7; 8]).unwrap();
         let part = bytes.slice(2..4);
         drop(bytes);
         assert_eq!((worker.bytes(), part.len()), ((8, 8), 2));
         drop(part);
         assert_eq!(worker.bytes(), (0, 0));
-        assert_eq!(worker.hold(BOUNDS).keep(vec![7; 11]), Err(Full::Connection));
+        assert_eq!(worker.hold(BOUNDS).keep(vec![7; 11]), Err(BufferLimitReached::Connection));
         assert_eq!(worker.bytes(), (0, 0));
     }
 }

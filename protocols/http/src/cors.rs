@@ -11,7 +11,7 @@ pub(crate) const REFUSED: operation::Violation = operation::Violation(ORIGIN_REF
 
 /// Which sites' pages may call, and what they may send and read.
 #[derive(Clone, Copy, Debug)]
-pub struct Sites<'a> {
+pub struct CorsRules<'a> {
     /// The sites: `https://shop.example`, or `*` for all.
     pub origins: &'a [String],
     /// Whether their pages may send cookies.
@@ -39,7 +39,7 @@ pub struct Cors {
 
 /// What one page may read, to be written into its answer.
 #[derive(Clone, Debug, Default)]
-pub struct Grant(HeaderMap);
+pub struct CorsHeaders(HeaderMap);
 
 /// What tells pages what they may; a service's own word counts for nothing where the proxy decides.
 const ALLOWS: [HeaderName; 3] = [
@@ -48,7 +48,7 @@ const ALLOWS: [HeaderName; 3] = [
     header::ACCESS_CONTROL_EXPOSE_HEADERS,
 ];
 
-impl Grant {
+impl CorsHeaders {
     /// Adds it to an answer's headers.
     pub fn write(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.0 {
@@ -71,7 +71,7 @@ impl Grant {
 
 impl Cors {
     /// For these sites. Lists that are empty are not told.
-    pub fn new(sites: Sites<'_>) -> Self {
+    pub fn new(sites: CorsRules<'_>) -> Self {
         let told = |list: &str| HeaderValue::try_from(list).ok().filter(|it| !it.is_empty());
         Self {
             origins: sites.origins.into(),
@@ -84,7 +84,7 @@ impl Cors {
     }
 
     pub(crate) fn of(settings: &CorsSettings) -> Self {
-        Self::new(Sites {
+        Self::new(CorsRules {
             origins: &settings.origins,
             credentials: settings.credentials,
             methods: &settings.methods.join(", "),
@@ -95,8 +95,8 @@ impl Cors {
     }
 
     /// What the page that sent this may read of the answer.
-    pub fn grant(&self, asked: &HeaderMap) -> Grant {
-        let mut grant = Grant::default();
+    pub fn grant(&self, asked: &HeaderMap) -> CorsHeaders {
+        let mut grant = CorsHeaders::default();
         let headers = &mut grant.0;
         if !self.origins.is_empty() {
             headers.insert(header::VARY, HeaderValue::from_static("origin"));

@@ -3,8 +3,8 @@
 
 use crate::{
     body::Body,
-    buffered::Buffered,
-    retry::{Failure, Pushback},
+    buffered::BufferAccount,
+    retry::{AttemptFailure, Pushback},
     routes::{Captures, Route},
 };
 use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
@@ -37,8 +37,8 @@ pub trait Dialect: 'static {
         &self,
         head: &mut request::Parts,
         host: &str,
-        buffered: &Buffered,
-    ) -> Result<Asked, Misdirected>;
+        buffered: &BufferAccount,
+    ) -> Result<RoutedRequest, UnroutedRequest>;
 
     /// What the operation is called.
     fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str;
@@ -48,7 +48,7 @@ pub trait Dialect: 'static {
 
     /// Says no in the protocol's words, and in the client's if somebody translates. `asked` is `None` where not even the head could be read as
     /// this protocol's.
-    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body>;
+    fn refuse(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
 
     /// Writes into an answer of the proxy's own which request it is to, and the log's word for why,
     /// where its body has a place for that.
@@ -66,13 +66,13 @@ pub trait Dialect: 'static {
     }
 
     /// What the head of an answer tells of the end; `None` if that is still to come, in trailers.
-    fn judge(&self, head: &response::Parts) -> Option<Judged>;
+    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome>;
 
     /// What an answer's trailers, or their absence, tell of the end.
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged;
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome;
 
     /// What the head of an answer that was made for a client tells of the end.
-    fn retold(&self, _head: &response::Parts) -> Option<Judged> {
+    fn retold(&self, _head: &response::Parts) -> Option<ResponseOutcome> {
         None
     }
 
@@ -86,8 +86,8 @@ pub trait Dialect: 'static {
     fn shorten(&self, _head: &mut request::Parts, _left: Duration) {}
 
     /// What routes call a failure whose [`Judged::number`] this is.
-    fn failure(&self, number: u16) -> Failure {
-        Failure::Status(number)
+    fn failure(&self, number: u16) -> AttemptFailure {
+        AttemptFailure::Status(number)
     }
 
     /// Whether a request over HTTP/2 may go on for as long as its client likes. Elsewhere it has as
@@ -108,7 +108,7 @@ pub trait Dialect: 'static {
 }
 
 /// A request that goes somewhere.
-pub struct Asked {
+pub struct RoutedRequest {
     /// Where.
     pub route: Arc<Route>,
     /// What the route's template found in the path.
@@ -122,7 +122,7 @@ pub struct Asked {
 }
 
 /// A request that goes nowhere.
-pub struct Misdirected {
+pub struct UnroutedRequest {
     /// Why, as logs and metrics tell it: `no_route`.
     pub reason: &'static str,
     /// What the client is told.
@@ -130,7 +130,7 @@ pub struct Misdirected {
 }
 
 /// A *no*, and the HTTP status that it has in plain HTTP.
-pub struct No<'a> {
+pub struct HttpRejection<'a> {
     /// Why.
     pub refusal: Refusal<'a>,
     /// The status that plain HTTP says it by, 400 to 599.
@@ -139,7 +139,7 @@ pub struct No<'a> {
 
 /// How an operation ended, as its answer tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct ResponseOutcome {
     /// Whose fault it was.
     pub outcome: Outcome,
     /// The error's name, from a fixed list: `UNAVAILABLE`.
@@ -204,8 +204,8 @@ impl<D: Dialect> Dialect for Arc<D> {
         &self,
         head: &mut request::Parts,
         host: &str,
-        buffered: &Buffered,
-    ) -> Result<Asked, Misdirected> {
+        buffered: &BufferAccount,
+    ) -> Result<RoutedRequest, UnroutedRequest> {
         (**self).read(head, host, buffered)
     }
 
@@ -217,7 +217,7 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).knows(name)
     }
 
-    fn refuse(&self, asked: Option<&Asked>, why: &No<'_>) -> Response<Body> {
+    fn refuse(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
         (**self).refuse(asked, why)
     }
 
@@ -229,15 +229,15 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).unread(head, status, message)
     }
 
-    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         (**self).judge(head)
     }
 
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> Judged {
+    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
         (**self).judge_trailers(trailers)
     }
 
-    fn retold(&self, head: &response::Parts) -> Option<Judged> {
+    fn retold(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         (**self).retold(head)
     }
 
@@ -249,7 +249,7 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).shorten(head, left);
     }
 
-    fn failure(&self, number: u16) -> Failure {
+    fn failure(&self, number: u16) -> AttemptFailure {
         (**self).failure(number)
     }
 

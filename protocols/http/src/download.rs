@@ -3,12 +3,12 @@
 use crate::{
     body::{Body, BodyError},
     dialect::Dialect,
-    facts::Flags,
-    pace::Pace,
+    facts::RequestFlags,
+    pace::Throttle,
     pool::Pool,
-    record::{End, Record},
-    visit::{Heed, Visit},
-    wire::Wire,
+    record::{ActiveOperation, OperationEnd},
+    visit::{ClientConnection, CloseWatcher},
+    wire::UpstreamConn,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Version};
@@ -25,44 +25,44 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 
 /// An answer's body.
-pub(crate) struct Download {
+pub(crate) struct ResponseBody {
     body: Body,
     /// What a client is told that comes to no operation.
-    watched: Option<Box<Watched>>,
+    watched: Option<Box<TrackedResponse>>,
 }
 
 /// The body of an operation's answer.
-struct Watched {
-    record: Rc<Record>,
+struct TrackedResponse {
+    record: Rc<ActiveOperation>,
     dialect: Rc<dyn Dialect>,
     /// How it ended, if the head told.
-    told: Option<End>,
-    wire: Option<(Wire, Rc<Pool>)>,
-    clock: Clock,
+    told: Option<OperationEnd>,
+    wire: Option<(UpstreamConn, Rc<Pool>)>,
+    clock: ResponseTimeouts,
     cut: Option<Cut>,
-    pace: Option<Pace>,
-    visit: Rc<Visit>,
-    heed: Heed,
+    pace: Option<Throttle>,
+    visit: Rc<ClientConnection>,
+    heed: CloseWatcher,
     translated: bool,
     passed: u64,
     /// What passes before a cut is with the client's connection already.
     handed: bool,
     /// The answer breaks off as soon as that is so.
-    broken: Option<(End, BodyError)>,
-    offer: Offer,
+    broken: Option<(OperationEnd, BodyError)>,
+    offer: StallWatch,
     /// Held for as long as the operation is under way.
     _permit: Option<Box<dyn std::any::Any>>,
 }
 
 /// An answer's being one that the client could take more of: it has not asked since it was given
 /// the last of it.
-struct Offer {
-    visit: Rc<Visit>,
+struct StallWatch {
+    visit: Rc<ClientConnection>,
     stands: bool,
 }
 
-impl Offer {
-    fn new(visit: &Rc<Visit>) -> Self {
+impl StallWatch {
+    fn new(visit: &Rc<ClientConnection>) -> Self {
         let mut offer = Self { visit: Rc::clone(visit), stands: false };
         offer.set(true);
         offer
@@ -80,22 +80,22 @@ impl Offer {
     }
 }
 
-impl Drop for Offer {
+impl Drop for StallWatch {
     fn drop(&mut self) {
         self.set(false);
     }
 }
 
 /// What is left to be known of an answer once its head is there.
-pub(crate) struct Rest {
-    pub(crate) record: Rc<Record>,
+pub(crate) struct ResponseContext {
+    pub(crate) record: Rc<ActiveOperation>,
     pub(crate) dialect: Rc<dyn Dialect>,
-    pub(crate) told: Option<End>,
-    pub(crate) wire: Option<(Wire, Rc<Pool>)>,
-    pub(crate) clock: Clock,
+    pub(crate) told: Option<OperationEnd>,
+    pub(crate) wire: Option<(UpstreamConn, Rc<Pool>)>,
+    pub(crate) clock: ResponseTimeouts,
     pub(crate) cut: Option<Cut>,
-    pub(crate) pace: Option<Pace>,
-    pub(crate) visit: Rc<Visit>,
+    pub(crate) pace: Option<Throttle>,
+    pub(crate) visit: Rc<ClientConnection>,
     pub(crate) permit: Option<Box<dyn std::any::Any>>,
     /// Somebody makes the client's words of it.
     pub(crate) translated: bool,
@@ -103,7 +103,7 @@ pub(crate) struct Rest {
 
 /// How long an answer may take.
 #[derive(Default)]
-pub(crate) struct Clock {
+pub(crate) struct ResponseTimeouts {
     /// All of it, from when the request had gone.
     pub(crate) timeout: Option<Duration>,
     /// All of it, until then.
@@ -113,9 +113,9 @@ pub(crate) struct Clock {
     pub(crate) sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Clock {
+impl ResponseTimeouts {
     /// Ready when it took too long, with the word for that.
-    fn poll(&mut self, cx: &mut Context<'_>, record: &Record) -> Poll<&'static str> {
+    fn poll(&mut self, cx: &mut Context<'_>, record: &ActiveOperation) -> Poll<&'static str> {
         loop {
             let idle = self.idle.map(|idle| record.moved.get() + idle);
             let timeout = self.timeout.and_then(|timeout| Some(record.sent.get()? + timeout));
@@ -134,17 +134,15 @@ impl Clock {
     }
 }
 
-impl Download {
+impl ResponseBody {
     /// An answer to no operation.
     pub(crate) fn plain(body: Body) -> Self {
         Self { body, watched: None }
     }
 
     /// The body of an operation's answer.
-    pub(crate) fn watched(body: Body, rest: Rest) -> Self {
-        let Rest { record, dialect, told, wire, clock, cut, pace, visit, permit, translated } =
-            rest;
-        let watched = Watched {
+    pub(crate) fn watched(body: Body, rest: ResponseContext) -> Self {
+        let ResponseContext {
             record,
             dialect,
             told,
@@ -152,9 +150,21 @@ impl Download {
             clock,
             cut,
             pace,
-            offer: Offer::new(&visit),
             visit,
-            heed: Heed::default(),
+            permit,
+            translated,
+        } = rest;
+        let watched = TrackedResponse {
+            record,
+            dialect,
+            told,
+            wire,
+            clock,
+            cut,
+            pace,
+            offer: StallWatch::new(&visit),
+            visit,
+            heed: CloseWatcher::default(),
             translated,
             passed: 0,
             handed: false,
@@ -189,7 +199,7 @@ impl Download {
     fn break_off(
         &mut self,
         cx: &Context<'_>,
-        end: End,
+        end: OperationEnd,
         why: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(watched) = &mut self.watched else { return self.fail(&end, why) };
@@ -206,11 +216,15 @@ impl Download {
     }
 
     /// The answer ends before its end.
-    fn fail(&mut self, end: &End, why: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn fail(
+        &mut self,
+        end: &OperationEnd,
+        why: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut words = None;
         if let Some(watched) = self.watched.take() {
             words = watched.last_words(end);
-            watched.record.facts.flag(Flags::ANSWER_CUT);
+            watched.record.facts.flag(RequestFlags::ANSWER_CUT);
             watched.record.settle(end);
         }
         self.body = Body::Empty;
@@ -227,7 +241,7 @@ impl Download {
         }
         let reset = watched.cut.is_some_and(|cut| cut.reset);
         watched.visit.cut(watched.record.facts.version, Close::Injected, reset);
-        Poll::Ready(Broken("cut on purpose").into())
+        Poll::Ready(BodyCutShort("cut on purpose").into())
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -243,20 +257,23 @@ impl Download {
     }
 
     /// What holds the answer up, or ends it.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<(End, BodyError)> {
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<(OperationEnd, BodyError)> {
         let Some(watched) = &mut self.watched else { return Poll::Pending };
         if let Poll::Ready(reason) = watched.clock.poll(cx, &watched.record) {
-            return Poll::Ready((End::of(Outcome::Lost, reason), Broken(reason).into()));
+            return Poll::Ready((
+                OperationEnd::of(Outcome::Lost, reason),
+                BodyCutShort(reason).into(),
+            ));
         }
         let Some((wire, _)) = &watched.wire else { return Poll::Pending };
         let version = watched.record.facts.version;
         let close = ready!(watched.heed.poll(cx, &watched.visit, version, &**wire.lease()));
-        let end = End::of(close.outcome(false), close.as_str());
-        Poll::Ready((end, Broken(close.as_str()).into()))
+        let end = OperationEnd::of(close.outcome(false), close.as_str());
+        Poll::Ready((end, BodyCutShort(close.as_str()).into()))
     }
 }
 
-impl Watched {
+impl TrackedResponse {
     /// How much of it may pass before it is cut.
     fn left(&self) -> Option<u64> {
         match self.cut?.place {
@@ -266,7 +283,7 @@ impl Watched {
     }
 
     /// What the client is told where the answer breaks off, unless that is somebody's wish.
-    fn last_words(&self, end: &End) -> Option<HeaderMap> {
+    fn last_words(&self, end: &OperationEnd) -> Option<HeaderMap> {
         let (reason, words) = match end.reason {
             Some("injected") => return None,
             Some("timed_out") => (Reason::TimedOut, "the service took too long"),
@@ -277,7 +294,7 @@ impl Watched {
         if self.translated { None } else { self.dialect.last_words(reason, words) }
     }
 
-    fn end(mut self: Box<Self>, end: &End) {
+    fn end(mut self: Box<Self>, end: &OperationEnd) {
         self.record.settle(end);
         if let Some((mut wire, pool)) = self.wire.take() {
             // It learns that the answer is over only when it is polled.
@@ -288,7 +305,7 @@ impl Watched {
     }
 }
 
-impl http_body::Body for Download {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -306,7 +323,7 @@ impl http_body::Body for Download {
         }
         if download.is_cut() {
             let why = ready!(download.poll_cut(cx));
-            return download.fail(&End::of(Outcome::Lost, Close::Injected.as_str()), why);
+            return download.fail(&OperationEnd::of(Outcome::Lost, Close::Injected.as_str()), why);
         }
         download.offer(false);
         match download.poll_body(cx) {
@@ -318,7 +335,7 @@ impl http_body::Body for Download {
             Poll::Ready(Some(Err(why))) => {
                 let reason =
                     if is_unreadable(&*why) { "upstream_violation" } else { "upstream_reset" };
-                download.break_off(cx, End::of(Outcome::Lost, reason), why)
+                download.break_off(cx, OperationEnd::of(Outcome::Lost, reason), why)
             }
             Poll::Ready(None) => {
                 download.finish(None);
@@ -340,7 +357,7 @@ impl http_body::Body for Download {
     }
 }
 
-impl Download {
+impl ResponseBody {
     /// It has something that the client has not asked for yet, or no more.
     fn offer(&mut self, stands: bool) {
         if let Some(watched) = &mut self.watched {
@@ -377,7 +394,7 @@ impl Download {
     }
 }
 
-impl Drop for Download {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         // Whoever knows that there is nothing more does not ask for it.
         if self.body.is_end_stream() && !self.is_cut() {
@@ -397,12 +414,12 @@ fn is_unreadable(why: &(dyn Error + 'static)) -> bool {
 
 /// Why an answer ended before its end.
 #[derive(Debug)]
-struct Broken(&'static str);
+struct BodyCutShort(&'static str);
 
-impl fmt::Display for Broken {
+impl fmt::Display for BodyCutShort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl Error for Broken {}
+impl Error for BodyCutShort {}

@@ -2,9 +2,9 @@
 //! heads of clients go, as far as the proxy itself decides.
 
 use crate::{
-    buffered::Buffered,
-    dialect::{Asked, Dialect},
-    hygiene::{self, Flaw},
+    buffered::BufferAccount,
+    dialect::{Dialect, RoutedRequest},
+    hygiene::{self, HeadError},
     normal,
     routes::{Action, Route, Variables},
 };
@@ -17,7 +17,7 @@ use std::{fmt, net::SocketAddr};
 
 /// A request that nobody sends.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct DryRequest {
     /// The method.
     pub method: String,
     /// The target: a path, or a whole URL.
@@ -29,11 +29,11 @@ pub struct Question {
 }
 
 /// Where it would go.
-pub struct Found {
+pub struct DryRunResult {
     /// What the operation is called.
     pub name: String,
     /// The route, and what it takes from the path.
-    pub asked: Asked,
+    pub asked: RoutedRequest,
     /// The head as it came in.
     pub head: request::Parts,
     /// The host that it is for, in normal form; empty if none was given.
@@ -46,46 +46,51 @@ pub struct Found {
 
 /// Why it would go nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Nowhere {
+pub enum DryRunError {
     /// It is no request: why.
     Unreadable(String),
     /// The proxy answers it with this status, for this reason, as the log has it.
     Answered(StatusCode, String),
 }
 
-impl fmt::Display for Nowhere {
+impl fmt::Display for DryRunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Nowhere::Unreadable(why) => f.write_str(why),
-            Nowhere::Answered(status, why) => write!(f, "answered {} ({why})", status.as_u16()),
+            DryRunError::Unreadable(why) => f.write_str(why),
+            DryRunError::Answered(status, why) => write!(f, "answered {} ({why})", status.as_u16()),
         }
     }
 }
 
-impl Question {
+impl DryRequest {
     /// What becomes of it. `peer` is who would send it.
     ///
     /// # Errors
     /// Why it goes nowhere.
-    pub fn ask(&self, dialect: &dyn Dialect, peer: SocketAddr) -> Result<Found, Nowhere> {
+    pub fn ask(
+        &self,
+        dialect: &dyn Dialect,
+        peer: SocketAddr,
+    ) -> Result<DryRunResult, DryRunError> {
         let mut head = self.head()?;
-        let authority = hygiene::check(&head).map_err(|Flaw { violation, status, message }| {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-            Nowhere::Answered(status, format!("{}: {message}", violation.0))
-        })?;
+        let authority =
+            hygiene::check(&head).map_err(|HeadError { violation, status, message }| {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+                DryRunError::Answered(status, format!("{}: {message}", violation.0))
+            })?;
         let host: Box<str> = match authority.host() {
             NO_HOST => Box::default(),
             host => normal::host(host).into(),
         };
-        let asked = dialect.read(&mut head, &host, &Buffered::default());
+        let asked = dialect.read(&mut head, &host, &BufferAccount::default());
         let asked =
-            asked.map_err(|no| Nowhere::Answered(no.answer.status(), no.reason.to_owned()))?;
+            asked.map_err(|no| DryRunError::Answered(no.answer.status(), no.reason.to_owned()))?;
         let name = dialect.name(&head.method, &head.uri).to_owned();
         let (route, captures) = (&*asked.route, &asked.captures);
         let mut sent = head.clone();
         let variables = Variables { peer, host: &host, request_id: "", cluster: cluster(route) };
         route.rewrite(&mut sent, captures, &variables).map_err(|why| {
-            Nowhere::Answered(StatusCode::BAD_REQUEST, format!("the path becomes none: {why}"))
+            DryRunError::Answered(StatusCode::BAD_REQUEST, format!("the path becomes none: {why}"))
         })?;
         let location = match &route.action {
             Action::Redirect(redirect) => {
@@ -95,13 +100,13 @@ impl Question {
             }
             Action::Forward(_) | Action::Reply(_) => None,
         };
-        Ok(Found { name, asked, head, host, sent, location })
+        Ok(DryRunResult { name, asked, head, host, sent, location })
     }
 
     /// The head that a client would send. Without a host it names [`NO_HOST`], which no route and no
     /// policy gets to see: only HTTP/1.0 does without one.
-    fn head(&self) -> Result<request::Parts, Nowhere> {
-        let unreadable = |why: &dyn fmt::Display| Nowhere::Unreadable(why.to_string());
+    fn head(&self) -> Result<request::Parts, DryRunError> {
+        let unreadable = |why: &dyn fmt::Display| DryRunError::Unreadable(why.to_string());
         let uri: Uri =
             self.target.parse().map_err(|why: http::uri::InvalidUri| unreadable(&why))?;
         let mut request = Request::builder().method(&*self.method);

@@ -3,15 +3,15 @@
 use crate::{
     body::Body,
     cors::{self, ORIGIN_REFUSED},
-    dialect::{Asked, Dialect, Misdirected, No},
-    download::Download,
-    facts::{self, Facts, Flags, WithHeaders},
-    hygiene::{self, Authority, Flaw},
+    dialect::{Dialect, HttpRejection, RoutedRequest, UnroutedRequest},
+    download::ResponseBody,
+    facts::{self, AttributesWithHeaders, RequestAttributes, RequestFlags},
+    hygiene::{self, Authority, HeadError},
     line::is_faulty,
-    own::{self, Dress},
-    record::{End, Record},
-    serving::Serving,
-    visit::Visit,
+    own::{self, RouteHeaders},
+    record::{ActiveOperation, OperationEnd},
+    serving::AdmittedRequest,
+    visit::ClientConnection,
 };
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
@@ -29,32 +29,35 @@ const AMBIGUOUS_PATH: Violation = Violation("ambiguous_path");
 
 /// Nothing is answered: the connection ends, or of several streams this one.
 #[derive(Debug)]
-pub(crate) enum Silence {
+pub(crate) enum Abort {
     /// On purpose.
     Closed,
     /// The client asks for too much. A stream of HTTP/2 ends with this error.
     Flood(h2::Error),
 }
 
-impl fmt::Display for Silence {
+impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("closed on purpose")
     }
 }
 
-impl Error for Silence {
+impl Error for Abort {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Silence::Closed => None,
-            Silence::Flood(error) => Some(error),
+            Abort::Closed => None,
+            Abort::Flood(error) => Some(error),
         }
     }
 }
 
-pub(crate) type Answer = Result<Response<Download>, Silence>;
+pub(crate) type ResponseResult = Result<Response<ResponseBody>, Abort>;
 
 /// Serves one request.
-pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn exchange(
+    visit: Rc<ClientConnection>,
+    request: Request<Incoming>,
+) -> ResponseResult {
     let began = Instant::now();
     visit.served.set(visit.served.get() + 1);
     let (mut head, body) = request.into_parts();
@@ -67,7 +70,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         return Ok(plain(flawed(&visit, fault.status, fault.violation, fault.message)));
     }
     if !visit.affords(&head.headers, size) {
-        return Err(Silence::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
+        return Err(Abort::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
     }
     if head.version >= Version::HTTP_2
         && let Some(fault) = visit.server.plan.limits().fault(&head)
@@ -77,15 +80,16 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
     }
     let authority = match hygiene::check(&head) {
         Ok(authority) => authority,
-        Err(Flaw { violation, status, message }) => {
+        Err(HeadError { violation, status, message }) => {
             visit.door.violation(violation);
             return Ok(plain(unread(&visit, &head, status, violation, message)));
         }
     };
     let odd_names = visit.take_away_folded(&mut head.headers);
     let (link, peer) = (visit.door.link(), Rc::clone(&visit.address));
-    let facts = Rc::new(Facts::new(link, peer, &head, authority.host()));
-    let call = Call { visit: &visit, facts: &facts, authority: &authority, odd_names, began };
+    let facts = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
+    let call =
+        IncomingRequest { visit: &visit, facts: &facts, authority: &authority, odd_names, began };
     let asked = call.read(&mut head);
     if let Some(no) = &visit.turned_away {
         return call.turned_away(&head, asked, no);
@@ -97,12 +101,12 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
         (Err(misdirected), ticket) => return Ok(call.misdirected(misdirected, ticket.ok(), size)),
     };
     let terms = ticket.terms().cloned();
-    let record = Record::new(ticket, facts, began, visit.server.dialect.meter(), &visit);
+    let record = ActiveOperation::new(ticket, facts, began, visit.server.dialect.meter(), &visit);
     record.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
     let rendered = std::cell::OnceCell::new();
     let grant = own::grant(&asked.route, &head.headers);
-    let serving = Serving { visit, record, head, asked, terms, authority, rendered, grant };
+    let serving = AdmittedRequest { visit, record, head, asked, terms, authority, rendered, grant };
     let serving = Box::new(serving);
     serving.serve(Body::Incoming(body)).await
 }
@@ -110,7 +114,7 @@ pub(crate) async fn exchange(visit: Rc<Visit>, request: Request<Incoming>) -> An
 /// An answer to a request whose head is here and can't be taken, in its protocol's words if it has
 /// some for that.
 fn unread(
-    visit: &Visit,
+    visit: &ClientConnection,
     head: &request::Parts,
     status: u16,
     violation: Violation,
@@ -122,7 +126,7 @@ fn unread(
 
 /// An answer to a request that can't be read.
 pub(crate) fn flawed(
-    visit: &Visit,
+    visit: &ClientConnection,
     status: u16,
     violation: Violation,
     message: &str,
@@ -140,32 +144,32 @@ pub(crate) fn flawed(
 }
 
 /// An answer to no operation.
-fn plain(answer: Response<Body>) -> Response<Download> {
-    answer.map(Download::plain)
+fn plain(answer: Response<Body>) -> Response<ResponseBody> {
+    answer.map(ResponseBody::plain)
 }
 
 /// A request that is to be admitted.
-struct Call<'v> {
-    visit: &'v Rc<Visit>,
-    facts: &'v Rc<Facts>,
+struct IncomingRequest<'v> {
+    visit: &'v Rc<ClientConnection>,
+    facts: &'v Rc<RequestAttributes>,
     authority: &'v Authority,
     /// Whether some header has a name that is not of letters, digits and `-` alone.
     odd_names: bool,
     began: Instant,
 }
 
-impl Call<'_> {
+impl IncomingRequest<'_> {
     /// Where it goes.
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
-    fn read(&self, head: &mut request::Parts) -> Result<Asked, Misdirected> {
+    fn read(&self, head: &mut request::Parts) -> Result<RoutedRequest, UnroutedRequest> {
         let asked = self.visit.server.dialect.read(head, &self.facts.host, &self.visit.buffered);
         match &asked {
             Ok(asked) if asked.origin_refused => {
-                self.facts.flag(Flags::ORIGIN_REFUSED);
+                self.facts.flag(RequestFlags::ORIGIN_REFUSED);
                 self.visit.door.violation(cors::REFUSED);
             }
             Ok(_) => {}
-            Err(Misdirected { answer, reason }) => {
+            Err(UnroutedRequest { answer, reason }) => {
                 self.facts.status.set(Some(answer.status()));
                 own::trace(self.visit, self.facts, &head.headers);
                 match *reason {
@@ -179,8 +183,12 @@ impl Call<'_> {
     }
 
     /// Asks every policy. What a policy refuses has its answer.
-    async fn admit(&self, head: &request::Parts, asked: Option<&Asked>) -> Result<Ticket, Answer> {
-        let with = WithHeaders {
+    async fn admit(
+        &self,
+        head: &request::Parts,
+        asked: Option<&RoutedRequest>,
+    ) -> Result<Ticket, ResponseResult> {
+        let with = AttributesWithHeaders {
             facts: self.facts,
             headers: &head.headers,
             hygiene: &self.visit.server.plan.hygiene,
@@ -188,7 +196,8 @@ impl Call<'_> {
             authority: self.authority,
             odd_names: self.odd_names,
         };
-        let attributes = Refusable { call: self, asked, head, with, answer: RefCell::new(None) };
+        let attributes =
+            AdmitAttributes { call: self, asked, head, with, answer: RefCell::new(None) };
         let operation = self.operation(head, asked, &attributes);
         let door = &self.visit.door;
         let mut verdict = door.admit(&operation, self.began);
@@ -196,10 +205,10 @@ impl Call<'_> {
             verdict = match verdict {
                 Verdict::Go(ticket) => return Ok(ticket),
                 Verdict::Refuse(_) => {
-                    return Err(attributes.answer.take().unwrap_or(Err(Silence::Closed)));
+                    return Err(attributes.answer.take().unwrap_or(Err(Abort::Closed)));
                 }
                 // Only of a request that is partial, and a head never is.
-                Verdict::More => return Err(Err(Silence::Closed)),
+                Verdict::More => return Err(Err(Abort::Closed)),
                 Verdict::Ask(question) => {
                     let answer = question.answer.await;
                     door.resume(question.ticket, answer, &operation, Instant::now())
@@ -212,7 +221,7 @@ impl Call<'_> {
     fn operation<'a>(
         &'a self,
         head: &'a request::Parts,
-        asked: Option<&'a Asked>,
+        asked: Option<&'a RoutedRequest>,
         attributes: &'a dyn Attributes,
     ) -> Operation<'a> {
         let dialect = &self.visit.server.dialect;
@@ -233,7 +242,12 @@ impl Call<'_> {
     }
 
     /// A policy says no.
-    fn refused(&self, head: &request::Parts, asked: &Asked, no: &operation::No) -> Answer {
+    fn refused(
+        &self,
+        head: &request::Parts,
+        asked: &RoutedRequest,
+        no: &operation::No,
+    ) -> ResponseResult {
         own::trace(self.visit, self.facts, &head.headers);
         match no.manner {
             Manner::Words => {
@@ -241,13 +255,13 @@ impl Call<'_> {
                 let rendered = own::rendered(self.facts, asked, head);
                 let route = &asked.route;
                 let grant = own::grant(route, &head.headers);
-                let dress = Dress { route, rendered: &rendered, grant: grant.as_ref() };
+                let dress = RouteHeaders { route, rendered: &rendered, grant: grant.as_ref() };
                 Ok(own::answer(self.visit, self.facts, answer, None, Some(dress)))
             }
             Manner::Close | Manner::Reset => {
                 let reset = no.manner == Manner::Reset;
                 self.visit.cut(self.facts.version, no.reason.close(), reset);
-                Err(Silence::Closed)
+                Err(Abort::Closed)
             }
         }
     }
@@ -257,15 +271,15 @@ impl Call<'_> {
     fn turned_away(
         &self,
         head: &request::Parts,
-        asked: Result<Asked, Misdirected>,
+        asked: Result<RoutedRequest, UnroutedRequest>,
         no: &operation::No,
-    ) -> Answer {
+    ) -> ResponseResult {
         let (asked, reason, answer) = match asked {
             Ok(asked) => {
                 let answer = self.refused(head, &asked, no);
                 (Some(asked), no.reason.as_str(), answer)
             }
-            Err(Misdirected { reason, answer }) => {
+            Err(UnroutedRequest { reason, answer }) => {
                 let answer = own::answer(self.visit, self.facts, answer, Some(reason), None);
                 (None, reason, Ok(answer))
             }
@@ -284,31 +298,32 @@ impl Call<'_> {
     /// The request goes nowhere.
     fn misdirected(
         &self,
-        Misdirected { reason, answer }: Misdirected,
+        UnroutedRequest { reason, answer }: UnroutedRequest,
         ticket: Option<Ticket>,
         size: u64,
-    ) -> Response<Download> {
+    ) -> Response<ResponseBody> {
         if let Some(ticket) = ticket {
-            let record = Record::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
+            let record =
+                ActiveOperation::new(ticket, Rc::clone(self.facts), self.began, None, self.visit);
             record.request_bytes.set(size);
             let answered = matches!(reason, "preflight");
             let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
-            record.settle(&End::of(outcome, reason));
+            record.settle(&OperationEnd::of(outcome, reason));
         }
         own::answer(self.visit, self.facts, answer, Some(reason), None)
     }
 }
 
 /// What is known of a request, and its answer once a policy refuses it: that is logged with it.
-struct Refusable<'c> {
-    call: &'c Call<'c>,
-    asked: Option<&'c Asked>,
+struct AdmitAttributes<'c> {
+    call: &'c IncomingRequest<'c>,
+    asked: Option<&'c RoutedRequest>,
     head: &'c request::Parts,
-    with: WithHeaders<'c>,
-    answer: RefCell<Option<Answer>>,
+    with: AttributesWithHeaders<'c>,
+    answer: RefCell<Option<ResponseResult>>,
 }
 
-impl Attributes for Refusable<'_> {
+impl Attributes for AdmitAttributes<'_> {
     fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
         self.with.get(front, name)
     }
@@ -327,7 +342,7 @@ impl Attributes for Refusable<'_> {
 /// A no in the protocol's words.
 pub(crate) fn refusal(
     dialect: &dyn Dialect,
-    asked: &Asked,
+    asked: &RoutedRequest,
     refusal: Refusal<'_>,
 ) -> Response<Body> {
     let status = match refusal.reason {
@@ -341,5 +356,5 @@ pub(crate) fn refusal(
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    dialect.refuse(Some(asked), &No { refusal, status })
+    dialect.refuse(Some(asked), &HttpRejection { refusal, status })
 }

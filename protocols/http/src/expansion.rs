@@ -25,7 +25,7 @@ const RATE: u64 = 32 << 20;
 pub(crate) const VIOLATION: Violation = Violation("header_flood");
 
 /// What one connection has made of its bytes.
-pub(crate) struct Expansion {
+pub(crate) struct HpackBudget {
     /// How many bytes it is ahead.
     ahead: Cell<u64>,
     /// How many were received when it was looked last, and when that was.
@@ -33,7 +33,7 @@ pub(crate) struct Expansion {
     looked: Cell<Instant>,
 }
 
-impl Expansion {
+impl HpackBudget {
     /// Of a connection that begins now.
     pub(crate) fn new(now: Instant) -> Self {
         Self { ahead: Cell::new(0), received: Cell::new(0), looked: Cell::new(now) }
@@ -88,7 +88,7 @@ mod tests {
         let now = Instant::now();
         let long = "x".repeat(3900);
         let affords =
-            |values: &[&str]| Expansion::new(now).affords(&lines(values), 60_000, 60_000, now);
+            |values: &[&str]| HpackBudget::new(now).affords(&lines(values), 60_000, 60_000, now);
         assert!(affords(&[&*long; 2]));
         assert!(!affords(&[&*long; 3]));
         let crumbs: Vec<String> = (0..15).map(|n| format!("{n}{long}")).collect();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_client_that_pays_for_its_bytes_is_never_over() {
         let (now, none) = (Instant::now(), HeaderMap::new());
-        let expansion = Expansion::new(now);
+        let expansion = HpackBudget::new(now);
         for n in 1..10_000 {
             assert!(expansion.affords(&none, 60_000, n * 60_000, now));
         }
@@ -109,7 +109,7 @@ mod tests {
     fn calls_with_metadata_that_never_changes_are_within_the_budget() {
         let (start, none) = (Instant::now(), HeaderMap::new());
         for (rate, size) in [(4000, 8 << 10), (20_000, 1600)] {
-            let expansion = Expansion::new(start);
+            let expansion = HpackBudget::new(start);
             for n in 0..10 * rate {
                 let now = start + Duration::from_secs(1) * n / rate;
                 assert!(expansion.affords(&none, size, u64::from(n) * 20, now), "{rate}: {n}");
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_few_bytes_that_become_many_are_over_the_budget() {
         let (start, none) = (Instant::now(), HeaderMap::new());
-        let expansion = Expansion::new(start);
+        let expansion = HpackBudget::new(start);
         let over = (1..100_000_u32).find(|n| {
             let now = start + Duration::from_micros(10) * *n;
             !expansion.affords(&none, 4096, u64::from(*n) * 12, now)

@@ -1,7 +1,7 @@
 //! What is known of a request, for policies that ask and for the log.
 
 use crate::{
-    hygiene::{self, Authority, Hygiene, Peer, Traced, folded},
+    hygiene::{self, Authority, HeaderPolicy, PeerAddress, RequestIdentity, folded},
     normal,
     screen::is_odd,
 };
@@ -75,7 +75,7 @@ pub const LOGGED: &[&str] = &[
 pub(crate) const LOGGED_WITH_VALUES: &[&str] = &["query", "raw_query"];
 
 /// What is known of a request, kept until its operation settles.
-pub(crate) struct Facts {
+pub(crate) struct RequestAttributes {
     pub(crate) link: Link,
     /// The client's address, in words that are made once for its connection.
     pub(crate) peer: Rc<str>,
@@ -85,19 +85,19 @@ pub(crate) struct Facts {
     /// The authority's host, in normal form.
     pub(crate) host: Box<str>,
     pub(crate) user_agent: Option<HeaderValue>,
-    pub(crate) traced: OnceCell<Traced>,
+    pub(crate) traced: OnceCell<RequestIdentity>,
     /// Where it went last, while it is under way…
-    pub(crate) went: Cell<Option<Went>>,
+    pub(crate) went: Cell<Option<UpstreamTarget>>,
     /// …and once it is over.
-    pub(crate) arrived: OnceCell<Went>,
+    pub(crate) arrived: OnceCell<UpstreamTarget>,
     pub(crate) status: Cell<Option<StatusCode>>,
     pub(crate) attempts: Cell<u32>,
-    pub(crate) waits: Cell<Waits>,
-    pub(crate) flags: Cell<Flags>,
+    pub(crate) waits: Cell<WaitTimes>,
+    pub(crate) flags: Cell<RequestFlags>,
 }
 
 /// Where a request went.
-pub(crate) struct Went {
+pub(crate) struct UpstreamTarget {
     pub(crate) cluster: Arc<str>,
     /// `None` where no endpoint was found.
     pub(crate) endpoint: Option<Arc<str>>,
@@ -106,7 +106,7 @@ pub(crate) struct Went {
 
 /// Where a request's time went before it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waits {
+pub(crate) struct WaitTimes {
     /// It waited its turn: for policies, and for a place among the cluster's connections.
     pub(crate) queue: Duration,
     /// A connection was made for it.
@@ -115,50 +115,50 @@ pub(crate) struct Waits {
 
 /// What happened to a request on its way, beyond its outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
+pub(crate) struct RequestFlags(u16);
 
-impl Flags {
+impl RequestFlags {
     /// It was tried again on another connection, since the first was closed before any answer.
-    pub(crate) const STALE: Flags = Flags(1);
+    pub(crate) const STALE: RequestFlags = RequestFlags(1);
     /// It was tried again, as its route has it.
-    pub(crate) const RETRIED: Flags = Flags(1 << 1);
+    pub(crate) const RETRIED: RequestFlags = RequestFlags(1 << 1);
     /// It was not tried again, though its route has it, since its body was too large to be kept.
-    pub(crate) const TOO_LARGE_TO_RETRY: Flags = Flags(1 << 2);
+    pub(crate) const TOO_LARGE_TO_RETRY: RequestFlags = RequestFlags(1 << 2);
     /// It was not tried again, though its route has it, since too many are already.
-    pub(crate) const RETRY_BUDGET: Flags = Flags(1 << 3);
+    pub(crate) const RETRY_BUDGET: RequestFlags = RequestFlags(1 << 3);
     /// A second attempt was begun before the first one ended.
-    pub(crate) const HEDGED: Flags = Flags(1 << 4);
+    pub(crate) const HEDGED: RequestFlags = RequestFlags(1 << 4);
     /// It was sent to another cluster as well.
-    pub(crate) const MIRRORED: Flags = Flags(1 << 5);
+    pub(crate) const MIRRORED: RequestFlags = RequestFlags(1 << 5);
     /// The answer began, and was cut short.
-    pub(crate) const ANSWER_CUT: Flags = Flags(1 << 6);
+    pub(crate) const ANSWER_CUT: RequestFlags = RequestFlags(1 << 6);
     /// It became a connection of another protocol.
-    pub(crate) const UPGRADED: Flags = Flags(1 << 7);
+    pub(crate) const UPGRADED: RequestFlags = RequestFlags(1 << 7);
     /// The answer came before the whole request had gone.
-    pub(crate) const EARLY_ANSWER: Flags = Flags(1 << 8);
+    pub(crate) const EARLY_ANSWER: RequestFlags = RequestFlags(1 << 8);
     /// It was not tried again, though its route has it, since the service does not want that soon
     /// enough.
-    pub(crate) const PUSHED_BACK: Flags = Flags(1 << 9);
+    pub(crate) const PUSHED_BACK: RequestFlags = RequestFlags(1 << 9);
 
     /// It was not sent to another cluster, though its route has it: its body was too large to be kept,
     /// or was not all here when the answer came.
-    pub(crate) const NOT_MIRRORED: Flags = Flags(1 << 10);
+    pub(crate) const NOT_MIRRORED: RequestFlags = RequestFlags(1 << 10);
     /// A page of another site asked, which may not read the answer.
-    pub(crate) const ORIGIN_REFUSED: Flags = Flags(1 << 11);
+    pub(crate) const ORIGIN_REFUSED: RequestFlags = RequestFlags(1 << 11);
 
-    const WORDS: [(Flags, &'static str); 12] = [
-        (Flags::STALE, "stale_connection"),
-        (Flags::RETRIED, "retried"),
-        (Flags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
-        (Flags::RETRY_BUDGET, "retry_budget"),
-        (Flags::HEDGED, "hedged"),
-        (Flags::MIRRORED, "mirrored"),
-        (Flags::ANSWER_CUT, "answer_cut"),
-        (Flags::UPGRADED, "upgraded"),
-        (Flags::EARLY_ANSWER, "early_answer"),
-        (Flags::PUSHED_BACK, "pushed_back"),
-        (Flags::NOT_MIRRORED, "not_mirrored"),
-        (Flags::ORIGIN_REFUSED, "origin_refused"),
+    const WORDS: [(RequestFlags, &'static str); 12] = [
+        (RequestFlags::STALE, "stale_connection"),
+        (RequestFlags::RETRIED, "retried"),
+        (RequestFlags::TOO_LARGE_TO_RETRY, "too_large_to_retry"),
+        (RequestFlags::RETRY_BUDGET, "retry_budget"),
+        (RequestFlags::HEDGED, "hedged"),
+        (RequestFlags::MIRRORED, "mirrored"),
+        (RequestFlags::ANSWER_CUT, "answer_cut"),
+        (RequestFlags::UPGRADED, "upgraded"),
+        (RequestFlags::EARLY_ANSWER, "early_answer"),
+        (RequestFlags::PUSHED_BACK, "pushed_back"),
+        (RequestFlags::NOT_MIRRORED, "not_mirrored"),
+        (RequestFlags::ORIGIN_REFUSED, "origin_refused"),
     ];
 
     fn words(self) -> Option<String> {
@@ -168,7 +168,7 @@ impl Flags {
     }
 }
 
-impl Facts {
+impl RequestAttributes {
     /// Of a request that has just come.
     pub(crate) fn new(link: Link, peer: Rc<str>, head: &request::Parts, host: &str) -> Self {
         Self {
@@ -189,12 +189,12 @@ impl Facts {
         }
     }
 
-    pub(crate) fn flag(&self, flag: Flags) {
-        self.flags.set(Flags(self.flags.get().0 | flag.0));
+    pub(crate) fn flag(&self, flag: RequestFlags) {
+        self.flags.set(RequestFlags(self.flags.get().0 | flag.0));
     }
 
     /// Where it went, now that it is over.
-    fn went(&self) -> Option<&Went> {
+    fn went(&self) -> Option<&UpstreamTarget> {
         self.arrived.get()
     }
 
@@ -257,7 +257,7 @@ impl Facts {
     }
 }
 
-impl Attributes for Facts {
+impl Attributes for RequestAttributes {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
         self.find(name).into()
     }
@@ -268,17 +268,17 @@ impl Attributes for Facts {
 }
 
 /// The same, as long as the request's headers are still here.
-pub(crate) struct WithHeaders<'h> {
-    pub(crate) facts: &'h Facts,
+pub(crate) struct AttributesWithHeaders<'h> {
+    pub(crate) facts: &'h RequestAttributes,
     pub(crate) headers: &'h HeaderMap,
-    pub(crate) hygiene: &'h Hygiene,
-    pub(crate) from: &'h Peer,
+    pub(crate) hygiene: &'h HeaderPolicy,
+    pub(crate) from: &'h PeerAddress,
     pub(crate) authority: &'h Authority,
     /// Whether some header has a name that is not of letters, digits and `-` alone.
     pub(crate) odd_names: bool,
 }
 
-impl WithHeaders<'_> {
+impl AttributesWithHeaders<'_> {
     /// All lines of a header, and of those whose name a service may read as this one.
     fn header(&self, name: &str) -> Fact<'_> {
         let all = self.headers.get_all(name);
@@ -314,7 +314,7 @@ impl WithHeaders<'_> {
     }
 }
 
-impl Attributes for WithHeaders<'_> {
+impl Attributes for AttributesWithHeaders<'_> {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
         match name {
             "client" => {

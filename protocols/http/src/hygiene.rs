@@ -13,7 +13,7 @@ mod upgrade;
 
 pub use authority::Authority;
 pub use check::{check, is_method};
-pub use forwarded::{Peer, Style};
+pub use forwarded::{ForwardedStyle, PeerAddress};
 pub(crate) use forwarded::{client, scheme};
 pub use trace::Trace;
 pub use upgrade::{Upgrade, upgrade_of};
@@ -38,7 +38,7 @@ static ENDS_HERE: [HeaderName; 6] = [
 
 /// Why a request can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct HeadError {
     /// What metrics and logs call it.
     pub violation: Violation,
     /// What the client is answered, 400 to 499.
@@ -47,7 +47,7 @@ pub struct Flaw {
     pub message: &'static str,
 }
 
-impl Flaw {
+impl HeadError {
     fn bad(violation: &'static str, message: &'static str) -> Self {
         Self { violation: Violation(violation), status: 400, message }
     }
@@ -55,29 +55,29 @@ impl Flaw {
 
 /// What is done to heads, beyond what must be.
 #[derive(Clone, Debug, Default)]
-pub struct Hygiene {
+pub struct HeaderPolicy {
     /// How many proxies before this one tell the truth about who asks. With 0, what clients tell
     /// is replaced; with n, the last n entries of `x-forwarded-for` or `forwarded` are kept.
     pub trusted_hops: u8,
     /// How services are told who asks.
-    pub forwarded: Style,
+    pub forwarded: ForwardedStyle,
     /// Whether a request without an `x-request-id` gets one.
     pub request_id: bool,
     /// Whether a request without a `traceparent` begins a trace.
     pub trace: bool,
     /// What is added to `via`, if anything.
-    pub via: Option<Via>,
+    pub via: Option<ViaHeader>,
 }
 
 /// What is added to `via`: the version by which a message came, and this proxy's name.
 #[derive(Clone, Debug)]
-pub struct Via {
+pub struct ViaHeader {
     v1_0: HeaderValue,
     v1_1: HeaderValue,
     v2: HeaderValue,
 }
 
-impl Via {
+impl ViaHeader {
     /// With the proxy's name; `None` if it is not a token, as RFC 9110 §7.6.3 has it.
     pub fn new(name: &str) -> Option<Self> {
         if name.is_empty() || !name.bytes().all(is_token) {
@@ -99,11 +99,11 @@ impl Via {
 
 /// What is known around a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Around<'a> {
+pub struct HeaderContext<'a> {
     /// What is to be done.
-    pub hygiene: &'a Hygiene,
+    pub hygiene: &'a HeaderPolicy,
     /// Who asks.
-    pub peer: &'a Peer,
+    pub peer: &'a PeerAddress,
     /// Who is asked, as [`check`] found it.
     pub authority: &'a Authority,
     /// Whether the connection to the client is encrypted.
@@ -114,7 +114,7 @@ pub struct Around<'a> {
 
 /// What a request's head told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traced {
+pub struct RequestIdentity {
     /// The trace that it is part of, where [`Hygiene::trace`] is on.
     pub trace: Option<Trace>,
     /// Its id; where [`Hygiene::request_id`] is off, what the client wrote.
@@ -124,8 +124,12 @@ pub struct Traced {
 }
 
 /// Makes of a head as it came one that may go on to a service.
-pub fn request(head: &mut request::Parts, around: &Around<'_>, rng: &mut fastrand::Rng) -> Traced {
-    let Around { hygiene, .. } = around;
+pub fn request(
+    head: &mut request::Parts,
+    around: &HeaderContext<'_>,
+    rng: &mut fastrand::Rng,
+) -> RequestIdentity {
+    let HeaderContext { hygiene, .. } = around;
     let headers = &mut head.headers;
     let upgrade = if around.upgrades { headers.remove(UPGRADE) } else { None };
     strip(headers, head.version);
@@ -144,27 +148,27 @@ pub fn request(head: &mut request::Parts, around: &Around<'_>, rng: &mut fastran
         false => trace::told_request_id(headers).cloned(),
     };
     let trace = hygiene.trace.then(|| trace::trace(headers, rng));
-    Traced { trace, request_id, client }
+    RequestIdentity { trace, request_id, client }
 }
 
 /// What the head of a request tells that does not go on.
 pub(crate) fn traced(
     headers: &HeaderMap,
-    hygiene: &Hygiene,
-    peer: &Peer,
+    hygiene: &HeaderPolicy,
+    peer: &PeerAddress,
     rng: &mut fastrand::Rng,
-) -> Traced {
+) -> RequestIdentity {
     let request_id = match hygiene.request_id {
         true => Some(trace::kept_request_id(headers).unwrap_or_else(|| trace::new_request_id(rng))),
         false => trace::told_request_id(headers).cloned(),
     };
     let trace = if hygiene.trace { trace::told(headers) } else { None };
-    Traced { trace, request_id, client: client(headers, hygiene, peer) }
+    RequestIdentity { trace, request_id, client: client(headers, hygiene, peer) }
 }
 
 /// Makes of an answer's head as it came one that may go on to the client. `tunnel` tells that the
 /// request was a CONNECT: an answer of 2xx then has no body.
-pub fn response(head: &mut response::Parts, hygiene: &Hygiene, tunnel: bool) {
+pub fn response(head: &mut response::Parts, hygiene: &HeaderPolicy, tunnel: bool) {
     let headers = &mut head.headers;
     // RFC 9110 §15.5.22: a client is told what it should change to.
     let switches =

@@ -39,28 +39,31 @@ mod visit;
 mod wire;
 
 pub use body::{Body, BodyError};
-pub use buffered::{Bounds, Buffered, Full, Hold};
-pub use cors::{Cors, Grant, Sites};
-pub use dialect::{Asked, Dialect, Judged, Meter, Misdirected, No, Translator};
+pub use buffered::{BufferAccount, BufferLimitReached, BufferLimits, BufferReservation};
+pub use cors::{Cors, CorsHeaders, CorsRules};
+pub use dialect::{
+    Dialect, HttpRejection, Meter, ResponseOutcome, RoutedRequest, Translator, UnroutedRequest,
+};
 pub use facts::{ATTRIBUTES, LATE, LOGGED};
-pub use hygiene::{Hygiene, is_method};
-pub use listener::Listener;
+pub use hygiene::{HeaderPolicy, is_method};
+pub use listener::HttpListener;
 pub use normal::path_fault;
-pub use plain::{Http, PROTOCOL};
+pub use plain::{PROTOCOL, PlainHttp};
 pub use pool::PoolPlan;
 pub use proxy::{
-    Cluster, Connecting, Dialed, Door, Endpoint, Lease, Patience, Phase, Unreachable, Way, Whom,
+    Cluster, Connecting, Dialed, Door, Endpoint, Lease, Phase, Timeouts, Unreachable, Way, Whom,
     Wish,
 };
-pub use retry::{Failure, Pushback};
+pub use retry::{AttemptFailure, Pushback};
 pub use routes::{
-    Action, Captures, Defaults, Fixed, Mirror, Redirect, Rendered, Retry, RetryOn, Route, Routes,
-    Statuses, Targets, Upgrades, Variables, clusters, switched, unreached,
+    Action, AllowedUpgrades, Captures, Defaults, DirectResponse, Mirror, Redirect, RenderedValues,
+    RetryOn, RetryPolicy, Route, Routes, StatusSet, Variables, WeightedClusters, clusters,
+    switched, unreached,
 };
 pub use server::{Pools, Server, ServerPlan};
 pub use settings::{
-    BackoffSettings, BudgetSettings, ClusterSettings, Condition, CorsSettings, EditSettings,
-    Forwarded, HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings,
-    ReplySettings, RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange,
-    UpgradeSettings, ValueMatch, Via, WeightedSettings,
+    BackoffSettings, BudgetSettings, ClusterSettings, CorsSettings, EditSettings, ForwardedSetting,
+    HedgeSettings, MatchSettings, MirrorSettings, PatternRewrite, RedirectSettings, ReplySettings,
+    RetryCondition, RetrySettings, RewriteSettings, RouteSettings, Settings, StatusRange,
+    UpgradeSettings, ValueMatch, ViaName, WeightedSettings,
 };

@@ -6,11 +6,11 @@ mod notes;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use notes::Notes;
+pub(crate) use notes::ConnectionState;
 
 use crate::{
     proxy::{Door, Way},
-    screen::{Fault, Limits, Screen},
+    screen::{H1Error, H1Validator, RequestLimits},
 };
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -54,18 +54,18 @@ pub(crate) fn is_faulty(path: &str) -> bool {
 
 /// What can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+enum RejectedPart {
     Head,
     Body,
 }
 
 /// A client's connection.
-pub(crate) struct Line {
+pub(crate) struct ClientIo {
     stream: TcpStream,
     door: Rc<dyn Door>,
-    notes: Rc<Notes>,
+    notes: Rc<ConnectionState>,
     /// `None` where nothing is screened: HTTP/2 has framing of its own.
-    screen: Option<Screen>,
+    screen: Option<H1Validator>,
     /// A head has begun to come.
     in_head: bool,
     /// Read, and not screened.
@@ -74,7 +74,7 @@ pub(crate) struct Line {
     passed: BytesMut,
     /// Nothing more is read. Where a body breaks the rules, its reader is told so once it has what
     /// came before.
-    refused: Option<Refused>,
+    refused: Option<RejectedPart>,
     /// Said by a service before its answer, and begun to be written.
     early: Bytes,
     /// A client that asks for too much is being told so.
@@ -88,14 +88,14 @@ pub(crate) struct Line {
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl Line {
-    pub(crate) fn new(stream: TcpStream, door: Rc<dyn Door>, limits: Limits) -> Self {
+impl ClientIo {
+    pub(crate) fn new(stream: TcpStream, door: Rc<dyn Door>, limits: RequestLimits) -> Self {
         Self {
             patience: door.patience().write,
             stream,
             door,
             notes: Rc::default(),
-            screen: Some(Screen::new(limits)),
+            screen: Some(H1Validator::new(limits)),
             in_head: false,
             held: BytesMut::new(),
             passed: BytesMut::new(),
@@ -108,7 +108,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn notes(&self) -> &Rc<Notes> {
+    pub(crate) fn notes(&self) -> &Rc<ConnectionState> {
         &self.notes
     }
 
@@ -191,7 +191,7 @@ impl Line {
     /// The client is waited for: the rest of a body is its to send.
     fn waits(&self) {
         let owes = &self.notes.owes_since;
-        if self.screen.as_ref().is_some_and(Screen::in_body) && owes.get().is_none() {
+        if self.screen.as_ref().is_some_and(H1Validator::in_body) && owes.get().is_none() {
             owes.set(Some(Instant::now()));
         }
     }
@@ -227,7 +227,7 @@ impl Line {
     }
 
     /// Lets nothing more pass.
-    fn refuse(&mut self, fault: Fault) {
+    fn refuse(&mut self, fault: H1Error) {
         self.held.clear();
         self.screen = None;
         self.notes.owes_since.set(None);
@@ -235,7 +235,7 @@ impl Line {
         let in_body = fault.in_body;
         self.notes.fault.set(Some(fault));
         self.notes.faulty.set(true);
-        self.refused = Some(if in_body { Refused::Body } else { Refused::Head });
+        self.refused = Some(if in_body { RejectedPart::Body } else { RejectedPart::Head });
         if in_body {
             return;
         }
@@ -360,7 +360,7 @@ impl Line {
     }
 }
 
-impl Read for Line {
+impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -375,13 +375,13 @@ impl Read for Line {
         while line.passed.is_empty() {
             match line.refused {
                 None => {}
-                Some(Refused::Head) => return Poll::Pending,
-                Some(Refused::Body) => {
+                Some(RejectedPart::Head) => return Poll::Pending,
+                Some(RejectedPart::Body) => {
                     let broken = "the body breaks HTTP's rules";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
                 }
             }
-            if line.screen.as_ref().is_some_and(Screen::holds) {
+            if line.screen.as_ref().is_some_and(H1Validator::holds) {
                 return Poll::Pending;
             }
             let read = line.poll_fetch(cx, to.remaining(), |line, bytes| {
@@ -400,7 +400,7 @@ impl Read for Line {
     }
 }
 
-impl Write for Line {
+impl Write for ClientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,27 +2,27 @@
 
 use crate::{
     cors::{Cors, faults_of},
-    hygiene::{Hygiene, Style, Via},
-    plain::Http,
-    routes::{Action, Routes, Statuses},
+    hygiene::{ForwardedStyle, HeaderPolicy, ViaHeader},
+    plain::PlainHttp,
+    routes::{Action, Routes, StatusSet},
     server::ServerPlan,
-    settings::{CorsSettings, Forwarded, Settings, StatusRange},
+    settings::{CorsSettings, ForwardedSetting, Settings, StatusRange},
 };
 use std::sync::Arc;
 use values::{Mistake, OneOrMore, Text};
 
 /// A listener of plain HTTP.
 #[derive(Debug)]
-pub struct Listener {
+pub struct HttpListener {
     /// What was written.
     pub settings: Settings,
     /// How its requests are read and judged.
-    pub http: Arc<Http>,
+    pub http: Arc<PlainHttp>,
     /// How its clients are served.
     pub plan: Arc<ServerPlan>,
 }
 
-impl Listener {
+impl HttpListener {
     /// The listener of a config. What no route takes goes to `cluster`, as the route `default`.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Listener {
         if let Some(cors) = &cors {
             routes = routes.granting(cors);
         }
-        let http = Http {
+        let http = PlainHttp {
             have_cors: routes.have_cors(),
             routes,
             cors,
@@ -64,8 +64,8 @@ fn cors(settings: &CorsSettings) -> Result<Arc<Cors>, Vec<Mistake>> {
     Err(faults.into_iter().map(|(key, fault)| Mistake { path: at(key), fault }).collect())
 }
 
-fn statuses(ranges: &OneOrMore<Text<StatusRange>>) -> Statuses {
-    Statuses::new(ranges.0.iter().map(|range| range.0))
+fn statuses(ranges: &OneOrMore<Text<StatusRange>>) -> StatusSet {
+    StatusSet::new(ranges.0.iter().map(|range| range.0))
 }
 
 impl Routes {
@@ -101,17 +101,17 @@ impl Settings {
             half_close: self.half_close,
             request_timeout: self.request_timeout.0,
             max_requests: self.max_requests_per_connection.0.map(|it| it.0 as u64),
-            hygiene: Hygiene {
+            hygiene: HeaderPolicy {
                 trusted_hops: u8::try_from(self.trusted_hops.0.0).unwrap_or(u8::MAX),
                 forwarded: match self.forwarded.0 {
-                    Forwarded::XForwarded => Style::XForwarded,
-                    Forwarded::Forwarded => Style::Forwarded,
-                    Forwarded::Both => Style::Both,
-                    Forwarded::Off => Style::Off,
+                    ForwardedSetting::XForwarded => ForwardedStyle::XForwarded,
+                    ForwardedSetting::Forwarded => ForwardedStyle::Forwarded,
+                    ForwardedSetting::Both => ForwardedStyle::Both,
+                    ForwardedSetting::Off => ForwardedStyle::Off,
                 },
                 request_id: self.request_id,
                 trace: self.trace,
-                via: self.via.0.as_ref().and_then(|name| Via::new(&name.0)),
+                via: self.via.0.as_ref().and_then(|name| ViaHeader::new(&name.0)),
             },
         }
     }

@@ -1,11 +1,11 @@
 //! Mirroring: a second cluster gets a copy of a request, and its answer is nobody's business.
 
 use crate::{
-    attempt::{Errand, address},
+    attempt::{UpstreamRequest, address},
     body::Body,
-    facts::Flags,
-    serving::Serving,
-    upload::{Source, Upload},
+    facts::RequestFlags,
+    serving::AdmittedRequest,
+    upload::{ReplayBody, RequestBody},
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -20,18 +20,18 @@ pub(crate) const KEEPS: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Sends a copy, if the route has it so and the whole of the body is here.
-pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
+pub(crate) fn send(serving: &AdmittedRequest, errand: &UpstreamRequest<'_>) {
     let Some(mirror) = &errand.route.mirror else { return };
     if fastrand::f64() >= mirror.share {
         return;
     }
     if errand.source.still_comes() || !errand.source.is_whole() {
-        serving.record.facts.flag(Flags::NOT_MIRRORED);
+        serving.record.facts.flag(RequestFlags::NOT_MIRRORED);
         return;
     }
     let Some(pool) = serving.visit.server.pool(&mirror.cluster).map(Rc::clone) else { return };
-    serving.record.facts.flag(Flags::MIRRORED);
-    let body = Upload::new(&errand.source, None);
+    serving.record.facts.flag(RequestFlags::MIRRORED);
+    let body = RequestBody::new(&errand.source, None);
     let mut request = Request::from_parts(errand.head.clone(), body);
     let authority = errand.authority.clone();
     spawn_local(async move {
@@ -42,7 +42,7 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
             if wire.over_limit(&request).await.is_some() {
                 return None;
             }
-            let trip = crate::record::Trip::begin(wire.lease());
+            let trip = crate::record::AttemptGuard::begin(wire.lease());
             let answer = wire.send(request).await.ok()?;
             let outcome =
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
@@ -57,6 +57,6 @@ pub(crate) fn send(serving: &Serving, errand: &Errand<'_>) {
 }
 
 /// A body that nobody has to send twice.
-pub(crate) fn once(body: Body) -> Rc<Source> {
-    Source::new(body, 0, None, None)
+pub(crate) fn once(body: Body) -> Rc<ReplayBody> {
+    ReplayBody::new(body, 0, None, None)
 }

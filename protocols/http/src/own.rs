@@ -3,13 +3,13 @@
 
 use crate::{
     body::Body,
-    cors::Grant,
-    dialect::Asked,
-    download::Download,
-    facts::Facts,
-    hygiene::{self, Hygiene},
-    routes::{Rendered, Route, Variables},
-    visit::Visit,
+    cors::CorsHeaders,
+    dialect::RoutedRequest,
+    download::ResponseBody,
+    facts::RequestAttributes,
+    hygiene::{self, HeaderPolicy},
+    routes::{RenderedValues, Route, Variables},
+    visit::ClientConnection,
 };
 use http::{HeaderMap, HeaderName, Response, request};
 
@@ -19,27 +19,31 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const ANSWERED_HERE: &str = "answered_here";
 
 /// What a route adds to an answer.
-pub(crate) struct Dress<'a> {
+pub(crate) struct RouteHeaders<'a> {
     pub(crate) route: &'a Route,
-    pub(crate) rendered: &'a Rendered,
-    pub(crate) grant: Option<&'a Grant>,
+    pub(crate) rendered: &'a RenderedValues,
+    pub(crate) grant: Option<&'a CorsHeaders>,
 }
 
 /// What the page that asks may read of the answer, if a route says something of that.
-pub(crate) fn grant(route: &Route, headers: &HeaderMap) -> Option<Grant> {
+pub(crate) fn grant(route: &Route, headers: &HeaderMap) -> Option<CorsHeaders> {
     Some(route.cors.as_ref()?.grant(headers))
 }
 
 /// Gives a request that goes nowhere its id, if it has none: its answer and its line in the log tell
 /// the same one.
-pub(crate) fn trace(visit: &Visit, facts: &Facts, headers: &HeaderMap) {
-    let hygiene: &Hygiene = &visit.server.plan.hygiene;
+pub(crate) fn trace(visit: &ClientConnection, facts: &RequestAttributes, headers: &HeaderMap) {
+    let hygiene: &HeaderPolicy = &visit.server.plan.hygiene;
     let mut rng = visit.rng.borrow_mut();
     facts.traced.get_or_init(|| hygiene::traced(headers, hygiene, &visit.peer, &mut rng));
 }
 
 /// What the route of a request adds to its answer, where no cluster was picked.
-pub(crate) fn rendered(facts: &Facts, asked: &Asked, head: &request::Parts) -> Rendered {
+pub(crate) fn rendered(
+    facts: &RequestAttributes,
+    asked: &RoutedRequest,
+    head: &request::Parts,
+) -> RenderedValues {
     let traced = facts.traced.get();
     let id = traced.and_then(|it| it.request_id.as_ref()?.to_str().ok());
     let variables = Variables {
@@ -53,13 +57,13 @@ pub(crate) fn rendered(facts: &Facts, asked: &Asked, head: &request::Parts) -> R
 
 /// Makes an answer one to this request. `reason` is the log's word for why it is the proxy's own.
 pub(crate) fn answer(
-    visit: &Visit,
-    facts: &Facts,
+    visit: &ClientConnection,
+    facts: &RequestAttributes,
     mut answer: Response<Body>,
     reason: Option<&str>,
-    dress: Option<Dress<'_>>,
-) -> Response<Download> {
-    if let Some(Dress { route, rendered, grant }) = dress {
+    dress: Option<RouteHeaders<'_>>,
+) -> Response<ResponseBody> {
+    if let Some(RouteHeaders { route, rendered, grant }) = dress {
         route.edit_response(answer.headers_mut(), rendered);
         if let Some(grant) = grant {
             grant.replace(answer.headers_mut());
@@ -71,5 +75,5 @@ pub(crate) fn answer(
         answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
     }
     facts.status.set(Some(answer.status()));
-    answer.map(Download::plain)
+    answer.map(ResponseBody::plain)
 }

@@ -9,14 +9,14 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// So many bytes a second, evenly.
-pub(crate) struct Pace {
+pub(crate) struct Throttle {
     rate: NonZeroU64,
     /// When all that has passed will have been due.
     due: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
+impl Throttle {
     /// From now on.
     pub(crate) fn new(rate: NonZeroU64) -> Self {
         Self { rate, due: Instant::now(), sleep: None }

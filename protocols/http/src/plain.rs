@@ -2,13 +2,13 @@
 
 use crate::{
     body::Body,
-    buffered::Buffered,
+    buffered::BufferAccount,
     cors::{Cors, ORIGIN_REFUSED, preflight_method},
-    dialect::{Asked, Dialect, Judged, Misdirected, No},
+    dialect::{Dialect, HttpRejection, ResponseOutcome, RoutedRequest, UnroutedRequest},
     facts::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, named},
     normal::path_fault,
     own::ANSWERED_HERE,
-    routes::{Routes, Statuses},
+    routes::{Routes, StatusSet},
 };
 use bytes::Bytes;
 use http::{
@@ -33,20 +33,20 @@ pub const PROTOCOL: Protocol = Protocol {
 
 /// What listeners of plain HTTP are set to, for all workers.
 #[derive(Debug)]
-pub struct Http {
+pub struct PlainHttp {
     /// Where requests go.
     pub routes: Routes,
     /// Which statuses are the service's fault.
-    pub failed: Statuses,
+    pub failed: StatusSet,
     /// Which are the client's.
-    pub rejected: Statuses,
+    pub rejected: StatusSet,
     /// What pages of other sites may read where no route takes their request.
     pub cors: Option<Arc<Cors>>,
     /// Whether any route says something of such pages.
     pub have_cors: bool,
 }
 
-impl Http {
+impl PlainHttp {
     /// Answers a browser that asks first. The route of the request that it means to make says what.
     fn preflight(&self, head: &request::Parts, host: &str) -> Option<Response<Body>> {
         if !self.have_cors {
@@ -68,16 +68,16 @@ impl Http {
         status: StatusCode,
         reason: &'static str,
         words: &str,
-    ) -> Misdirected {
+    ) -> UnroutedRequest {
         let mut answer = told(status, reason, words, None);
         if let Some(cors) = &self.cors {
             cors.grant(&head.headers).write(answer.headers_mut());
         }
-        Misdirected { reason, answer }
+        UnroutedRequest { reason, answer }
     }
 }
 
-impl Dialect for Http {
+impl Dialect for PlainHttp {
     fn protocol(&self) -> &'static Protocol {
         const { &PROTOCOL }
     }
@@ -90,8 +90,8 @@ impl Dialect for Http {
         &self,
         head: &mut request::Parts,
         host: &str,
-        _: &Buffered,
-    ) -> Result<Asked, Misdirected> {
+        _: &BufferAccount,
+    ) -> Result<RoutedRequest, UnroutedRequest> {
         let ambiguous = |fault| self.nowhere(head, StatusCode::BAD_REQUEST, "path", fault);
         if let Some(fault) = path_fault(head.uri.path()) {
             return Err(ambiguous(fault));
@@ -99,7 +99,7 @@ impl Dialect for Http {
         if let Some(answer) = self.preflight(head, host) {
             let allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
             let reason = if allowed { "preflight" } else { ORIGIN_REFUSED };
-            return Err(Misdirected { reason, answer });
+            return Err(UnroutedRequest { reason, answer });
         }
         let found = self.routes.find(head, host);
         let (route, captures) = found.ok_or_else(|| {
@@ -113,7 +113,7 @@ impl Dialect for Http {
         }
         let cors = route.cors.as_ref();
         let origin_refused = cors.is_some_and(|cors| cors.refuses(&head.headers, host));
-        Ok(Asked { route, captures, patience: None, translator: None, origin_refused })
+        Ok(RoutedRequest { route, captures, patience: None, translator: None, origin_refused })
     }
 
     fn name<'h>(&self, method: &'h Method, _: &'h Uri) -> &'h str {
@@ -126,8 +126,8 @@ impl Dialect for Http {
         KNOWN.contains(&name)
     }
 
-    fn refuse(&self, _: Option<&Asked>, why: &No<'_>) -> Response<Body> {
-        let No { refusal, status } = why;
+    fn refuse(&self, _: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
+        let HttpRejection { refusal, status } = why;
         let asked = refusal.code.and_then(|code| u16::try_from(code).ok());
         let asked = asked.and_then(|code| StatusCode::from_u16(code).ok());
         let status = asked.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
@@ -161,7 +161,7 @@ impl Dialect for Http {
         *answer.body_mut() = Body::from(Bytes::from(words));
     }
 
-    fn judge(&self, head: &response::Parts) -> Option<Judged> {
+    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         let status = head.status.as_u16();
         let outcome = match () {
             () if self.failed.contains(status) => Outcome::Failed,
@@ -169,11 +169,11 @@ impl Dialect for Http {
             () => Outcome::Ok,
         };
         let code = named(head.status).filter(|_| status >= 400);
-        Some(Judged { outcome, code, number: status })
+        Some(ResponseOutcome { outcome, code, number: status })
     }
 
-    fn judge_trailers(&self, _: Option<&HeaderMap>) -> Judged {
-        Judged { outcome: Outcome::Ok, code: None, number: 200 }
+    fn judge_trailers(&self, _: Option<&HeaderMap>) -> ResponseOutcome {
+        ResponseOutcome { outcome: Outcome::Ok, code: None, number: 200 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! A cluster's connections on one worker, kept for the next request.
 
 use crate::{
-    facts::Waits,
+    facts::WaitTimes,
     proxy::{Cluster, Endpoint, Unreachable, Whom},
-    wire::{Own, Shared, Stream, Wire},
+    wire::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
 use foldhash::HashMap;
 use operation::{Close, Reason};
@@ -51,7 +51,7 @@ impl Default for PoolPlan {
 pub(crate) struct Pool {
     cluster: Rc<dyn Cluster>,
     plan: PoolPlan,
-    kept: RefCell<HashMap<usize, Kept>>,
+    kept: RefCell<HashMap<usize, EndpointConnections>>,
     /// Something that can carry a request has come.
     came: Notify,
     swept: Cell<bool>,
@@ -59,11 +59,11 @@ pub(crate) struct Pool {
 
 /// What there is for one endpoint.
 #[derive(Default)]
-struct Kept {
+struct EndpointConnections {
     /// At rest; the one that rests for the shortest time last.
     #[expect(clippy::vec_box, reason = "they go to and fro, and a pointer is all that moves")]
-    idle: Vec<Box<Own>>,
-    shared: Vec<Rc<Shared>>,
+    idle: Vec<Box<H1Connection>>,
+    shared: Vec<Rc<H2Connection>>,
     /// One more that can be shared is on its way.
     dialing: bool,
 }
@@ -97,8 +97,8 @@ impl Pool {
         self: &Rc<Self>,
         hash: Option<u64>,
         tried: &[Endpoint],
-        waits: &Cell<Waits>,
-    ) -> Result<Wire, Unreachable> {
+        waits: &Cell<WaitTimes>,
+    ) -> Result<UpstreamConn, Unreachable> {
         let first = self.cluster.pick(hash, tried);
         if let Some(wire) = first.as_ref().and_then(|endpoint| self.take(endpoint)) {
             return Ok(wire);
@@ -111,15 +111,15 @@ impl Pool {
         self: &Rc<Self>,
         hash: Option<u64>,
         endpoint: Endpoint,
-        waits: &Cell<Waits>,
-    ) -> Result<Wire, Unreachable> {
+        waits: &Cell<WaitTimes>,
+    ) -> Result<UpstreamConn, Unreachable> {
         self.drop_idle(&endpoint);
         let whom = Whom { hash, first: Some(endpoint), tried: Vec::new() };
         Box::pin(self.dial(whom, waits)).await
     }
 
     /// What there is for this endpoint.
-    fn take(&self, endpoint: &Endpoint) -> Option<Wire> {
+    fn take(&self, endpoint: &Endpoint) -> Option<UpstreamConn> {
         let mut kept = self.kept.borrow_mut();
         let kept = kept.get_mut(&endpoint.key())?;
         if self.plan.http2 {
@@ -127,25 +127,29 @@ impl Pool {
             kept.shared.retain(|it| it.is_alive() || it.streams() > 0);
             let free = kept.shared.iter().filter(|it| it.is_free(streams, requests));
             let least = free.min_by_key(|it| it.streams())?;
-            return Some(Wire::Stream(Stream::begin(least)));
+            return Some(UpstreamConn::Stream(H2Stream::begin(least)));
         }
         while let Some(mut own) = kept.idle.pop() {
             if !self.is_old(own.rests_since) && own.is_free() {
-                return Some(Wire::Own(own));
+                return Some(UpstreamConn::Own(own));
             }
         }
         None
     }
 
     /// Connects, unless something comes meanwhile that can carry the request.
-    async fn dial(self: &Rc<Self>, whom: Whom, waits: &Cell<Waits>) -> Result<Wire, Unreachable> {
+    async fn dial(
+        self: &Rc<Self>,
+        whom: Whom,
+        waits: &Cell<WaitTimes>,
+    ) -> Result<UpstreamConn, Unreachable> {
         let began = Instant::now();
         let wire = match whom.first.clone() {
             Some(endpoint) if self.plan.http2 => self.dial_shared(endpoint, whom).await,
             Some(endpoint) => self.dial_own(endpoint, whom).await,
             None => self.connect(whom).await,
         };
-        let (took, Waits { queue, connect }) = (began.elapsed(), waits.get());
+        let (took, WaitTimes { queue, connect }) = (began.elapsed(), waits.get());
         let queued = match &wire {
             Ok(wire) if wire.is_fresh() => wire.queued().min(took),
             // Another request's connection became free first.
@@ -153,11 +157,15 @@ impl Pool {
             Err(unreachable) if unreachable.reason == Reason::Overloaded => took,
             Err(_) => Duration::ZERO,
         };
-        waits.set(Waits { queue: queue + queued, connect: connect + (took - queued) });
+        waits.set(WaitTimes { queue: queue + queued, connect: connect + (took - queued) });
         wire
     }
 
-    async fn dial_own(self: &Rc<Self>, to: Endpoint, whom: Whom) -> Result<Wire, Unreachable> {
+    async fn dial_own(
+        self: &Rc<Self>,
+        to: Endpoint,
+        whom: Whom,
+    ) -> Result<UpstreamConn, Unreachable> {
         let pool = Rc::clone(self);
         let mut dialing = Box::pin(async move { pool.connect(whom).await });
         loop {
@@ -180,9 +188,13 @@ impl Pool {
     }
 
     /// Many requests at once need one connection, and not many.
-    async fn dial_shared(self: &Rc<Self>, to: Endpoint, whom: Whom) -> Result<Wire, Unreachable> {
+    async fn dial_shared(
+        self: &Rc<Self>,
+        to: Endpoint,
+        whom: Whom,
+    ) -> Result<UpstreamConn, Unreachable> {
         loop {
-            if let Some(_dialing) = Dialing::begin(self, to.key()) {
+            if let Some(_dialing) = ConnectGuard::begin(self, to.key()) {
                 return self.connect(whom).await;
             }
             self.came.notified().await;
@@ -192,12 +204,15 @@ impl Pool {
         }
     }
 
-    async fn connect(self: &Rc<Self>, whom: Whom) -> Result<Wire, Unreachable> {
+    async fn connect(self: &Rc<Self>, whom: Whom) -> Result<UpstreamConn, Unreachable> {
         let dialed = Rc::clone(&self.cluster).connect(whom).await?;
         self.begin(dialed).await
     }
 
-    async fn begin(self: &Rc<Self>, dialed: crate::proxy::Dialed) -> Result<Wire, Unreachable> {
+    async fn begin(
+        self: &Rc<Self>,
+        dialed: crate::proxy::Dialed,
+    ) -> Result<UpstreamConn, Unreachable> {
         let crate::proxy::Dialed { stream, lease, queued } = dialed;
         let name = Rc::clone(&lease);
         let failed = |error: hyper::Error| {
@@ -210,20 +225,22 @@ impl Pool {
         };
         self.sweeps();
         if !self.plan.http2 {
-            let mut own = Own::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
+            let mut own =
+                H1Connection::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
             own.queued = queued;
-            return Ok(Wire::Own(own));
+            return Ok(UpstreamConn::Own(own));
         }
         let key = lease.endpoint().key();
-        let shared = Shared::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
+        let shared =
+            H2Connection::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
         self.kept.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
         shared.queued.set(queued);
-        Ok(Wire::Stream(Stream::begin(&shared)))
+        Ok(UpstreamConn::Stream(H2Stream::begin(&shared)))
     }
 
     /// Keeps a connection that has done its work, if it can do more.
-    pub(crate) fn give_back(&self, wire: Wire) {
-        let Wire::Own(mut own) = wire else {
+    pub(crate) fn give_back(&self, wire: UpstreamConn) {
+        let UpstreamConn::Own(mut own) = wire else {
             drop(wire);
             self.came.notify_one();
             return;
@@ -304,12 +321,12 @@ impl Pool {
 }
 
 /// A connection that many will share is on its way, until dropped.
-struct Dialing<'p> {
+struct ConnectGuard<'p> {
     pool: &'p Pool,
     key: usize,
 }
 
-impl<'p> Dialing<'p> {
+impl<'p> ConnectGuard<'p> {
     /// `None` if one is on its way already.
     fn begin(pool: &'p Pool, key: usize) -> Option<Self> {
         let mut kept = pool.kept.borrow_mut();
@@ -319,7 +336,7 @@ impl<'p> Dialing<'p> {
     }
 }
 
-impl Drop for Dialing<'_> {
+impl Drop for ConnectGuard<'_> {
     fn drop(&mut self) {
         if let Some(kept) = self.pool.kept.borrow_mut().get_mut(&self.key) {
             kept.dialing = false;
@@ -328,7 +345,7 @@ impl Drop for Dialing<'_> {
     }
 }
 
-impl Own {
+impl H1Connection {
     fn endpoint(&self) -> &Endpoint {
         self.lease().endpoint()
     }

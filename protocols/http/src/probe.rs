@@ -3,7 +3,7 @@
 pub mod h2;
 mod settings;
 
-pub use settings::{Check, CheckSettings};
+pub use settings::{CheckSettings, HttpCheck};
 
 use bytes::BytesMut;
 use operation::{Judgement, Probe};
@@ -15,11 +15,11 @@ const TOLD: usize = 64;
 /// One check by a GET. It is judged by the answer's head, and its connection is not used again: the
 /// body may be long, and nobody needs it.
 #[derive(Debug)]
-pub struct HttpProbe(Arc<Check>);
+pub struct HttpProbe(Arc<HttpCheck>);
 
 impl HttpProbe {
     /// One more check.
-    pub fn new(check: Arc<Check>) -> Self {
+    pub fn new(check: Arc<HttpCheck>) -> Self {
         Self(check)
     }
 }
@@ -31,7 +31,7 @@ impl Probe for HttpProbe {
 
     fn judge(&mut self, answer: &[u8]) -> Judgement {
         let status = match self.0.is_http2() {
-            true => h2::Answer::read(answer).map(|answer| answer.status),
+            true => h2::H2Response::read(answer).map(|answer| answer.status),
             false => http1_status(answer),
         };
         match status {

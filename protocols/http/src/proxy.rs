@@ -18,7 +18,7 @@ pub trait Door: Gate {
     fn link(&self) -> Link;
 
     /// The listener's time limits.
-    fn patience(&self) -> Patience;
+    fn patience(&self) -> Timeouts;
 
     /// How often what endpoints wish of their connections has changed.
     fn nudges(&self) -> u64;
@@ -76,7 +76,7 @@ pub enum Phase {
 
 /// How long is waited for a client. `None` is for ever.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Patience {
+pub struct Timeouts {
     /// For its first byte.
     pub first_byte: Option<Duration>,
     /// For the end of its first request's head.

@@ -1,10 +1,10 @@
 //! One operation under way: what is told of it when it ends, exactly once.
 
 use crate::{
-    dialect::{Judged, Meter},
-    facts::Facts,
+    dialect::{Meter, ResponseOutcome},
+    facts::RequestAttributes,
     proxy::Lease,
-    visit::Visit,
+    visit::ClientConnection,
 };
 use http::StatusCode;
 use operation::{Close, Outcome, Settlement, Ticket};
@@ -15,9 +15,9 @@ use std::{
 };
 
 /// One operation under way. Dropped, it settles as cancelled: nobody waits for it any more.
-pub(crate) struct Record {
+pub(crate) struct ActiveOperation {
     ticket: Cell<Option<Ticket>>,
-    pub(crate) facts: Rc<Facts>,
+    pub(crate) facts: Rc<RequestAttributes>,
     pub(crate) began: Instant,
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) reply_bytes: Cell<u64>,
@@ -34,21 +34,21 @@ pub(crate) struct Record {
     /// Somebody reads the answer to make the client's words of it, and has not made them yet.
     translating: Cell<bool>,
     /// …who has read it to this end,
-    read_to: RefCell<Option<End>>,
+    read_to: RefCell<Option<OperationEnd>>,
     /// …or has let go of it before.
     let_go: Cell<bool>,
     /// The attempt whose answer is the operation's.
-    trip: RefCell<Option<Trip>>,
-    pub(crate) visit: Rc<Visit>,
+    trip: RefCell<Option<AttemptGuard>>,
+    pub(crate) visit: Rc<ClientConnection>,
 }
 
 /// One attempt, at its endpoint. Dropped, it counts as cancelled.
-pub(crate) struct Trip {
+pub(crate) struct AttemptGuard {
     lease: Option<Rc<dyn Lease>>,
     since: Instant,
 }
 
-impl Trip {
+impl AttemptGuard {
     /// A request goes to where this leads.
     pub(crate) fn begin(lease: &Rc<dyn Lease>) -> Self {
         lease.began();
@@ -63,7 +63,7 @@ impl Trip {
     }
 }
 
-impl Drop for Trip {
+impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.ended(Outcome::Cancelled, self.since.elapsed());
@@ -72,15 +72,15 @@ impl Drop for Trip {
 }
 
 /// An attempt that is not answered yet. Dropped, it was given up.
-pub(crate) struct Underway<'r> {
-    trip: Option<Trip>,
-    record: &'r Record,
+pub(crate) struct PendingAttempt<'r> {
+    trip: Option<AttemptGuard>,
+    record: &'r ActiveOperation,
 }
 
-impl<'r> Underway<'r> {
+impl<'r> PendingAttempt<'r> {
     /// A request goes to where this leads.
-    pub(crate) fn begin(lease: &Rc<dyn Lease>, record: &'r Record) -> Self {
-        Self { trip: Some(Trip::begin(lease)), record }
+    pub(crate) fn begin(lease: &Rc<dyn Lease>, record: &'r ActiveOperation) -> Self {
+        Self { trip: Some(AttemptGuard::begin(lease)), record }
     }
 
     /// It ends without an answer.
@@ -91,12 +91,12 @@ impl<'r> Underway<'r> {
     }
 
     /// It is answered.
-    pub(crate) fn answered(mut self) -> Option<Trip> {
+    pub(crate) fn answered(mut self) -> Option<AttemptGuard> {
         self.trip.take()
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for PendingAttempt<'_> {
     fn drop(&mut self) {
         if let Some(trip) = self.trip.take() {
             trip.over(self.record.gives_up.get());
@@ -106,7 +106,7 @@ impl Drop for Underway<'_> {
 
 /// How an operation ended.
 #[derive(Clone, Debug)]
-pub(crate) struct End {
+pub(crate) struct OperationEnd {
     pub(crate) outcome: Outcome,
     pub(crate) reason: Option<&'static str>,
     pub(crate) code: Option<&'static str>,
@@ -116,27 +116,27 @@ pub(crate) struct End {
     pub(crate) told: bool,
 }
 
-impl End {
+impl OperationEnd {
     /// An end that the service did not tell.
     pub(crate) fn of(outcome: Outcome, reason: &'static str) -> Self {
         Self { outcome, reason: Some(reason), code: None, policy: None, told: false }
     }
 }
 
-impl From<Judged> for End {
-    fn from(judged: Judged) -> Self {
-        let Judged { outcome, code, .. } = judged;
+impl From<ResponseOutcome> for OperationEnd {
+    fn from(judged: ResponseOutcome) -> Self {
+        let ResponseOutcome { outcome, code, .. } = judged;
         Self { outcome, reason: None, code, policy: None, told: true }
     }
 }
 
-impl Record {
+impl ActiveOperation {
     pub(crate) fn new(
         ticket: Ticket,
-        facts: Rc<Facts>,
+        facts: Rc<RequestAttributes>,
         began: Instant,
         meter: Option<Box<dyn Meter>>,
-        visit: &Rc<Visit>,
+        visit: &Rc<ClientConnection>,
     ) -> Rc<Self> {
         let busy = &visit.notes.busy;
         busy.set(busy.get() + 1);
@@ -187,12 +187,12 @@ impl Record {
     }
 
     /// This attempt's answer is the operation's.
-    pub(crate) fn follows(&self, trip: Option<Trip>) {
+    pub(crate) fn follows(&self, trip: Option<AttemptGuard>) {
         *self.trip.borrow_mut() = trip;
     }
 
     /// Tells how it ended, unless that was told before; not before its client's answer is made.
-    pub(crate) fn settle(&self, end: &End) {
+    pub(crate) fn settle(&self, end: &OperationEnd) {
         if self.translating.get() {
             self.read_to.borrow_mut().get_or_insert_with(|| end.clone());
             return;
@@ -235,7 +235,7 @@ impl Record {
     }
 
     /// The head of the client's answer is made, and tells this of the end.
-    pub(crate) fn translated(&self, status: StatusCode, told: Option<Judged>) {
+    pub(crate) fn translated(&self, status: StatusCode, told: Option<ResponseOutcome>) {
         self.translating.set(false);
         self.facts.status.set(Some(status));
         let failed = told.is_some_and(|told| told.outcome != Outcome::Ok);
@@ -249,11 +249,11 @@ impl Record {
 
     /// Nothing could be made of the answer for its client but an error, which is not the endpoint's
     /// fault.
-    fn untranslated(&self, told: Option<Judged>) {
+    fn untranslated(&self, told: Option<ResponseOutcome>) {
         self.follows(None);
-        let end = End::of(Outcome::Failed, "untranslated");
+        let end = OperationEnd::of(Outcome::Failed, "untranslated");
         let code = told.and_then(|judged| judged.code);
-        self.settle(&End { code, ..end });
+        self.settle(&OperationEnd { code, ..end });
     }
 
     /// An answer's body is dropped before its end.
@@ -272,11 +272,11 @@ impl Record {
             Close::ClientReset if self.visit.notes.left.get() => Close::Client,
             close => close,
         };
-        self.settle(&End::of(close.outcome(false), close.as_str()));
+        self.settle(&OperationEnd::of(close.outcome(false), close.as_str()));
     }
 }
 
-impl Drop for Record {
+impl Drop for ActiveOperation {
     fn drop(&mut self) {
         self.translating.set(false);
         match self.read_to.take() {

@@ -7,8 +7,8 @@ mod failure;
 mod pushback;
 
 pub use backoff::Backoff;
-pub use budget::{Attempting, Budget, Load};
-pub use failure::Failure;
+pub use budget::{RequestInFlight, RetryBudget, RouteLoad};
+pub use failure::AttemptFailure;
 pub use pushback::Pushback;
 
 use http::Method;

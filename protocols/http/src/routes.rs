@@ -14,17 +14,17 @@ mod value;
 
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
 use crate::{cors::Cors, normal};
-pub use answer::{Fixed, Redirect};
+pub use answer::{DirectResponse, Redirect};
 pub use compile::unreached;
-use edit::Edits;
-pub use edit::{Rendered, Variables};
+use edit::HeaderEdits;
+pub use edit::{RenderedValues, Variables};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
-use matching::Matching;
-pub use retry::{Retry, RetryOn};
+use matching::RouteMatch;
+pub use retry::{RetryOn, RetryPolicy};
 use rewrite::Rewrite;
-pub use statuses::Statuses;
+pub use statuses::StatusSet;
 use std::{sync::Arc, time::Duration};
-pub use targets::Targets;
+pub use targets::WeightedClusters;
 pub use template::Captures;
 use values::Mistake;
 
@@ -63,7 +63,7 @@ pub struct Route {
     /// How long nothing may move either way.
     pub idle_timeout: Option<Duration>,
     /// What is tried again.
-    pub retry: Option<Retry>,
+    pub retry: Option<RetryPolicy>,
     /// Who gets a copy.
     pub mirror: Option<Mirror>,
     /// After how long without the head of an answer a second endpoint is asked.
@@ -71,15 +71,15 @@ pub struct Route {
     /// Which other sites' pages may ask.
     pub cors: Option<Arc<Cors>>,
     /// Which protocols clients may change to.
-    pub upgrade: Upgrades,
+    pub upgrade: AllowedUpgrades,
     /// Whether clients may use `CONNECT`.
     pub connect: bool,
     /// How many bytes a request's body may have.
     pub max_request_body: Option<u64>,
-    matching: Matching,
+    matching: RouteMatch,
     rewrite: Rewrite,
-    request_edits: Edits,
-    response_edits: Edits,
+    request_edits: HeaderEdits,
+    response_edits: HeaderEdits,
     /// Whether any of them needs what the match names.
     captures: bool,
 }
@@ -88,11 +88,11 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// It goes to a cluster.
-    Forward(Targets),
+    Forward(WeightedClusters),
     /// Its client is sent elsewhere.
     Redirect(Redirect),
     /// The proxy answers it.
-    Reply(Fixed),
+    Reply(DirectResponse),
 }
 
 /// A cluster that gets a copy of requests.
@@ -108,7 +108,7 @@ pub struct Mirror {
 
 /// Which protocols clients may change to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Upgrades {
+pub enum AllowedUpgrades {
     /// None.
     #[default]
     None,
@@ -118,13 +118,13 @@ pub enum Upgrades {
     Only(Box<[Box<str>]>),
 }
 
-impl Upgrades {
+impl AllowedUpgrades {
     /// Whether it may be this one, as an `upgrade` header names it: `websocket`, `foo/2`.
     pub fn allow(&self, protocol: &str) -> bool {
         match self {
-            Upgrades::None => false,
-            Upgrades::All => true,
-            Upgrades::Only(list) => list.iter().any(|it| it.eq_ignore_ascii_case(protocol)),
+            AllowedUpgrades::None => false,
+            AllowedUpgrades::All => true,
+            AllowedUpgrades::Only(list) => list.iter().any(|it| it.eq_ignore_ascii_case(protocol)),
         }
     }
 }
@@ -156,7 +156,7 @@ impl Routes {
         let Defaults { timeout, whole, idle_timeout, max_request_body } = defaults;
         let route = Route {
             name: "default".into(),
-            action: Action::Forward(Targets::one(cluster)),
+            action: Action::Forward(WeightedClusters::one(cluster)),
             timeout,
             total_timeout: timeout.filter(|_| whole),
             idle_timeout,
@@ -164,13 +164,13 @@ impl Routes {
             mirror: None,
             hedge: None,
             cors: None,
-            upgrade: Upgrades::None,
+            upgrade: AllowedUpgrades::None,
             connect: false,
             max_request_body,
-            matching: Matching::default(),
+            matching: RouteMatch::default(),
             rewrite: Rewrite::default(),
-            request_edits: Edits::default(),
-            response_edits: Edits::default(),
+            request_edits: HeaderEdits::default(),
+            response_edits: HeaderEdits::default(),
             captures: false,
         };
         Self::of(vec![Arc::new(route)])
@@ -326,12 +326,12 @@ impl Route {
         head: &request::Parts,
         captures: &Captures,
         variables: &Variables<'_>,
-    ) -> Rendered {
+    ) -> RenderedValues {
         self.response_edits.render(head, captures, variables)
     }
 
     /// Edits an answer's headers.
-    pub fn edit_response(&self, headers: &mut HeaderMap, rendered: &Rendered) {
+    pub fn edit_response(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
         self.response_edits.apply(headers, rendered);
     }
 }

@@ -15,15 +15,15 @@ mod target;
 mod tests;
 
 pub(crate) use chunk::is_forbidden as is_forbidden_trailer;
-use chunk::{Chunks, Step};
-pub use fault::Fault;
-use head::{Body, Head};
+use chunk::{ChunkStep, ChunkedBody};
+pub use fault::H1Error;
+use head::{BodyLength, HeadParser};
 pub(crate) use line::is_odd;
 pub(crate) use target::is_plain as is_target;
 
 /// How much of a request may come in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Of the request line and all headers together, in bytes.
     pub head_bytes: usize,
     /// Of the request line's target, in bytes; hyper reads at most 65534.
@@ -34,16 +34,16 @@ pub struct Limits {
     pub trailer_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self { head_bytes: 64 << 10, target_bytes: 8 << 10, headers: 100, trailer_bytes: 8 << 10 }
     }
 }
 
-impl Limits {
+impl RequestLimits {
     /// What is over them in a head of HTTP/2, whose bytes no screen has seen. Its framing lets some
     /// more pass, so that there is somebody to tell.
-    pub fn fault(&self, head: &http::request::Parts) -> Option<Fault> {
+    pub fn fault(&self, head: &http::request::Parts) -> Option<H1Error> {
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         match () {
             () if target > self.target_bytes => Some(fault::TARGET_TOO_LONG),
@@ -58,21 +58,21 @@ impl Limits {
 
 /// What may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Validated {
     /// So many bytes at the front may go on to the parser. What is after them has to be shown
     /// again, with more. Heads pass only when they are complete and right; bodies as they come.
     pub passes: usize,
     /// What is wrong with the bytes after those. Nothing passes ever after.
-    pub fault: Option<Fault>,
+    pub fault: Option<H1Error>,
 }
 
 /// Watches the bytes of one connection.
 ///
 /// It holds no bytes, allocates nothing, and looks at each byte once, however they trickle in.
 #[derive(Debug)]
-pub struct Screen {
-    limits: Limits,
-    at: At,
+pub struct H1Validator {
+    limits: RequestLimits,
+    at: ValidatorState,
     /// The client sends no request after the one at hand.
     last: bool,
     requests: u64,
@@ -80,63 +80,69 @@ pub struct Screen {
 }
 
 #[derive(Debug)]
-enum At {
-    Head(Head),
+enum ValidatorState {
+    Head(HeadParser),
     /// So many bytes of a body are to come.
     Body(u64),
-    Chunks(Chunks),
+    Chunks(ChunkedBody),
     /// An upgrade or a tunnel was asked for, and nobody knows yet whether it is granted.
     Upgrade,
     /// It was granted.
     Open,
     /// The client has said that it sends no more.
     Last,
-    Broken(Fault),
+    Broken(H1Error),
 }
 
-impl Screen {
+impl H1Validator {
     /// The screen of a new connection.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, at: At::Head(Head::default()), last: false, requests: 0, odd_names: false }
+    pub fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            at: ValidatorState::Head(HeadParser::default()),
+            last: false,
+            requests: 0,
+            odd_names: false,
+        }
     }
 
     /// Looks at the bytes that were not let through yet, from the front: those held, and new ones
     /// after them. Goes on through as many messages as there are.
-    pub fn look(&mut self, bytes: &[u8]) -> Look {
+    pub fn look(&mut self, bytes: &[u8]) -> Validated {
         let mut passes = 0;
         loop {
             match self.step(&bytes[passes..]) {
-                Ok(0) => return Look { passes, fault: None },
+                Ok(0) => return Validated { passes, fault: None },
                 Ok(more) => passes += more,
                 Err(fault) => {
-                    self.at = At::Broken(fault);
-                    return Look { passes, fault: Some(fault) };
+                    self.at = ValidatorState::Broken(fault);
+                    return Validated { passes, fault: Some(fault) };
                 }
             }
         }
     }
 
     /// Looks at one part of a message: how many bytes of it may pass; 0 if more has to come.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, H1Error> {
         if bytes.is_empty() {
             return Ok(0);
         }
         match &mut self.at {
-            At::Head(head) => {
+            ValidatorState::Head(head) => {
                 let Some(read) = head.look(bytes, &self.limits)? else { return Ok(0) };
                 self.requests += 1;
                 self.last = read.last;
                 self.odd_names |= read.odd;
                 self.at = match read.body {
-                    _ if read.upgrade => At::Upgrade,
-                    Body::Length(0) => self.rest(),
-                    Body::Length(length) => At::Body(length),
-                    Body::Chunked => At::Chunks(Chunks::default()),
+                    _ if read.upgrade => ValidatorState::Upgrade,
+                    BodyLength::Length(0) => self.rest(),
+                    BodyLength::Length(length) => ValidatorState::Body(length),
+                    BodyLength::Chunked => ValidatorState::Chunks(ChunkedBody::default()),
                 };
                 Ok(read.len)
             }
-            At::Body(left) => {
+            ValidatorState::Body(left) => {
                 let here = (*left).min(bytes.len() as u64);
                 *left -= here;
                 if *left == 0 {
@@ -144,30 +150,30 @@ impl Screen {
                 }
                 Ok(here as usize)
             }
-            At::Chunks(chunks) => Ok(match chunks.step(bytes, &self.limits)? {
-                Step::Hold => 0,
-                Step::Pass(passes) => passes,
-                Step::End(passes) => {
+            ValidatorState::Chunks(chunks) => Ok(match chunks.step(bytes, &self.limits)? {
+                ChunkStep::Hold => 0,
+                ChunkStep::Pass(passes) => passes,
+                ChunkStep::End(passes) => {
                     self.at = self.rest();
                     passes
                 }
             }),
-            At::Upgrade | At::Last => Ok(0),
-            At::Open => Ok(bytes.len()),
-            At::Broken(fault) => Err(*fault),
+            ValidatorState::Upgrade | ValidatorState::Last => Ok(0),
+            ValidatorState::Open => Ok(bytes.len()),
+            ValidatorState::Broken(fault) => Err(*fault),
         }
     }
 
     /// Where a message's end leads to.
-    fn rest(&self) -> At {
-        if self.last { At::Last } else { At::Head(Head::default()) }
+    fn rest(&self) -> ValidatorState {
+        if self.last { ValidatorState::Last } else { ValidatorState::Head(HeadParser::default()) }
     }
 
     /// The upgrade or tunnel that the last head asked for was granted: everything passes from
     /// here. Nothing happens if none was asked for.
     pub fn open(&mut self) {
         if self.awaits_upgrade() {
-            self.at = At::Open;
+            self.at = ValidatorState::Open;
         }
     }
 
@@ -183,7 +189,7 @@ impl Screen {
     /// request with a body, without `Connection: upgrade`, and for `h2c`.
     #[must_use]
     pub fn awaits_upgrade(&self) -> bool {
-        matches!(self.at, At::Upgrade)
+        matches!(self.at, ValidatorState::Upgrade)
     }
 
     /// Whether nothing passes whatever comes, and no fault would be found either: an upgrade is
@@ -191,7 +197,7 @@ impl Screen {
     /// fill memory.
     #[must_use]
     pub fn holds(&self) -> bool {
-        matches!(self.at, At::Upgrade | At::Last)
+        matches!(self.at, ValidatorState::Upgrade | ValidatorState::Last)
     }
 
     /// Whether no request is under way: the connection may end here. An empty line that is held
@@ -199,8 +205,8 @@ impl Screen {
     #[must_use]
     pub fn at_rest(&self) -> bool {
         match &self.at {
-            At::Head(head) => head.is_untouched(),
-            At::Last => true,
+            ValidatorState::Head(head) => head.is_untouched(),
+            ValidatorState::Last => true,
             _ => false,
         }
     }
@@ -208,13 +214,13 @@ impl Screen {
     /// Whether a head has begun and is not complete.
     #[must_use]
     pub fn in_head(&self) -> bool {
-        matches!(&self.at, At::Head(head) if !head.is_untouched())
+        matches!(&self.at, ValidatorState::Head(head) if !head.is_untouched())
     }
 
     /// Whether a head has passed and its body's end has not.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        matches!(self.at, At::Body(_) | At::Chunks(_))
+        matches!(self.at, ValidatorState::Body(_) | ValidatorState::Chunks(_))
     }
 
     /// Whether a header of any request so far had a name of other characters than letters, digits

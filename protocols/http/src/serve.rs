@@ -2,13 +2,13 @@
 
 use crate::{
     body::Body,
-    download::Download,
-    exchange::{Silence, exchange},
-    line::Line,
-    proxy::{Door, Patience, Phase},
+    download::ResponseBody,
+    exchange::{Abort, exchange},
+    line::ClientIo,
+    proxy::{Door, Phase, Timeouts},
     server::Server,
-    visit::Visit,
-    wire::{Here, list_size},
+    visit::ClientConnection,
+    wire::{LocalExecutor, list_size},
 };
 use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response, Version, header};
@@ -57,19 +57,19 @@ const TOLD: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A client's connection, with hyper's side of it.
-enum Connection {
-    Http1(Box<http1::Connection<Line, Each>>),
-    Http2(Box<http2::Connection<Line, Each, Here>>),
+enum HyperConnection {
+    Http1(Box<http1::Connection<ClientIo, RequestService>>),
+    Http2(Box<http2::Connection<ClientIo, RequestService, LocalExecutor>>),
 }
 
 /// Serves each request of a connection.
 #[derive(Clone)]
-struct Each(Rc<Visit>);
+struct RequestService(Rc<ClientConnection>);
 
-impl Service<Request<Incoming>> for Each {
-    type Response = Response<Download>;
-    type Error = Silence;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Silence>>>>;
+impl Service<Request<Incoming>> for RequestService {
+    type Response = Response<ResponseBody>;
+    type Error = Abort;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abort>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let visit = Rc::clone(&self.0);
@@ -140,10 +140,10 @@ async fn serve(
     client: TcpStream,
     turned_away: Option<No>,
 ) -> Close {
-    let mut line = Line::new(client, Rc::clone(&door), server.plan.limits());
+    let mut line = ClientIo::new(client, Rc::clone(&door), server.plan.limits());
     line.notes().half_close.set(server.plan.half_close);
-    let visit = Visit::new(server, door, Rc::clone(line.notes()), turned_away);
-    let mut watch = Watch::new(&visit);
+    let visit = ClientConnection::new(server, door, Rc::clone(line.notes()), turned_away);
+    let mut watch = ConnectionMonitor::new(&visit);
     let greeted = poll_fn(|cx| {
         if let Poll::Ready(spoken) = line.poll_speaks_http2(cx) {
             return Poll::Ready(spoken.map_err(|_| Close::ClientReset));
@@ -156,13 +156,13 @@ async fn serve(
         Err(close) => return close,
     };
     (watch.silent, watch.http2) = (false, http2);
-    let mut connection = Connection::begin(line, &visit, http2);
+    let mut connection = HyperConnection::begin(line, &visit, http2);
     let ended = poll_fn(|cx| {
         if let Poll::Ready(result) = connection.poll(cx) {
-            return Poll::Ready(Ended::Itself(result));
+            return Poll::Ready(ConnectionEnd::Itself(result));
         }
         match watch.poll(cx) {
-            Poll::Ready(close) => Poll::Ready(Ended::Watched(close)),
+            Poll::Ready(close) => Poll::Ready(ConnectionEnd::Watched(close)),
             Poll::Pending => {
                 if watch.drains() {
                     connection.drain();
@@ -174,17 +174,17 @@ async fn serve(
     });
     let whole;
     let close = match ended.await {
-        Ended::Watched(close) => {
+        ConnectionEnd::Watched(close) => {
             visit.close.set(close);
             return close;
         }
-        Ended::Itself(result) => {
+        ConnectionEnd::Itself(result) => {
             whole = result.is_ok();
             told(&visit, &watch, result)
         }
     };
     let tunnel = visit.tunnel.borrow_mut().take();
-    let Connection::Http1(mut connection) = connection else { return close };
+    let HyperConnection::Http1(mut connection) = connection else { return close };
     if whole && tunnel.is_none() && !visit.notes.reset.get() {
         // What is left of the last answer is written before the socket is taken back. One that broke
         // off must not be ended as if it were whole.
@@ -199,13 +199,13 @@ async fn serve(
     close
 }
 
-enum Ended {
+enum ConnectionEnd {
     Itself(hyper::Result<()>),
     Watched(Close),
 }
 
 /// Puts words behind a status that has none of its own: hyper would write `<none>`.
-fn give_reason(answer: &mut Response<Download>) {
+fn give_reason(answer: &mut Response<ResponseBody>) {
     let words: &[u8] = match answer.status().as_u16() {
         499 => b"Client Closed Request",
         _ => b"",
@@ -218,7 +218,7 @@ fn give_reason(answer: &mut Response<Download>) {
 }
 
 /// Says that the connection ends with this answer.
-fn say_last(answer: &mut Response<Download>, old: bool) {
+fn say_last(answer: &mut Response<ResponseBody>, old: bool) {
     if old {
         // hyper adds `keep-alive` for such a client, unless the answer itself is of that version: then
         // nothing is said, which is a close.
@@ -229,16 +229,16 @@ fn say_last(answer: &mut Response<Download>, old: bool) {
 }
 
 /// An answer to HEAD. Over HTTP/1 hyper itself leaves bodies out.
-fn without_body(answer: Response<Download>) -> Response<Download> {
+fn without_body(answer: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut head, body) = answer.into_parts();
     if let Some(len) = body.size_hint().exact() {
         head.headers.entry(header::CONTENT_LENGTH).or_insert(len.into());
     }
-    Response::from_parts(head, Download::plain(Body::Empty))
+    Response::from_parts(head, ResponseBody::plain(Body::Empty))
 }
 
 /// Why a connection ended that hyper ended.
-fn told(visit: &Visit, watch: &Watch, result: hyper::Result<()>) -> Close {
+fn told(visit: &ClientConnection, watch: &ConnectionMonitor, result: hyper::Result<()>) -> Close {
     let notes = &visit.notes;
     match result {
         _ if visit.close.get() != Close::ClientReset => visit.close.get(),
@@ -287,11 +287,11 @@ async fn goodbye(client: &mut TcpStream, reset: bool) {
             .await;
 }
 
-impl Connection {
-    fn begin(line: Line, visit: &Rc<Visit>, http2: bool) -> Self {
-        let (plan, each) = (&visit.server.plan, Each(Rc::clone(visit)));
+impl HyperConnection {
+    fn begin(line: ClientIo, visit: &Rc<ClientConnection>, http2: bool) -> Self {
+        let (plan, each) = (&visit.server.plan, RequestService(Rc::clone(visit)));
         if http2 {
-            let mut builder = http2::Builder::new(Here);
+            let mut builder = http2::Builder::new(LocalExecutor);
             builder
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
@@ -300,7 +300,7 @@ impl Connection {
                 .max_header_list_size(list_size(plan.max_head))
                 .max_pending_accept_reset_streams(MOST_RESETS)
                 .max_local_error_reset_streams(MOST_RESETS);
-            return Connection::Http2(Box::new(builder.serve_connection(line, each)));
+            return HyperConnection::Http2(Box::new(builder.serve_connection(line, each)));
         }
         let mut builder = http1::Builder::new();
         // Whether a client that has ended its half is gone is for the line to tell.
@@ -309,28 +309,28 @@ impl Connection {
             .header_read_timeout(None)
             .half_close(true)
             .timer(TokioTimer::new());
-        Connection::Http1(Box::new(builder.serve_connection(line, each)))
+        HyperConnection::Http1(Box::new(builder.serve_connection(line, each)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         match self {
-            Connection::Http1(connection) => connection.poll_without_shutdown(cx),
-            Connection::Http2(connection) => Pin::new(&mut **connection).poll(cx),
+            HyperConnection::Http1(connection) => connection.poll_without_shutdown(cx),
+            HyperConnection::Http2(connection) => Pin::new(&mut **connection).poll(cx),
         }
     }
 
     fn drain(&mut self) {
         match self {
-            Connection::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            Connection::Http2(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            HyperConnection::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            HyperConnection::Http2(connection) => Pin::new(&mut **connection).graceful_shutdown(),
         }
     }
 }
 
 /// Watches the clock, and what the proxy does, over a connection.
-struct Watch {
-    visit: Rc<Visit>,
-    patience: Patience,
+struct ConnectionMonitor {
+    visit: Rc<ClientConnection>,
+    patience: Timeouts,
     began: Instant,
     /// The client has sent nothing yet.
     silent: bool,
@@ -342,8 +342,8 @@ struct Watch {
     due: Option<Instant>,
 }
 
-impl Watch {
-    fn new(visit: &Rc<Visit>) -> Self {
+impl ConnectionMonitor {
+    fn new(visit: &Rc<ClientConnection>) -> Self {
         Self {
             patience: visit.door.patience(),
             visit: Rc::clone(visit),

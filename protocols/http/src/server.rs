@@ -1,14 +1,14 @@
 //! What serves a listener's clients on one worker.
 
 use crate::{
-    buffered::Buffered,
+    buffered::BufferAccount,
     dialect::Dialect,
-    hygiene::Hygiene,
+    hygiene::HeaderPolicy,
     pool::{Pool, PoolPlan},
     proxy::Cluster,
-    retry::{Attempting, Load},
+    retry::{RequestInFlight, RouteLoad},
     routes::Route,
-    screen::Limits,
+    screen::RequestLimits,
 };
 use foldhash::HashMap;
 use operation::Protocol;
@@ -16,7 +16,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 /// A worker's pools of connections, by cluster, and what it holds of bodies.
 #[derive(Clone, Default)]
-pub struct Pools(Rc<RefCell<ByCluster>>, Buffered);
+pub struct Pools(Rc<RefCell<ByCluster>>, BufferAccount);
 
 /// By a cluster's name, and by whether it is spoken to by HTTP/2.
 type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
@@ -48,16 +48,16 @@ pub struct ServerPlan {
     /// After how many requests a connection is closed.
     pub max_requests: Option<u64>,
     /// What is done to heads on their way.
-    pub hygiene: Hygiene,
+    pub hygiene: HeaderPolicy,
 }
 
 impl ServerPlan {
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
+    pub(crate) fn limits(&self) -> RequestLimits {
+        RequestLimits {
             head_bytes: self.max_head,
             target_bytes: self.max_target,
             headers: self.max_headers,
-            ..Limits::default()
+            ..RequestLimits::default()
         }
     }
 }
@@ -66,9 +66,9 @@ impl ServerPlan {
 pub struct Server {
     pub(crate) dialect: Rc<dyn Dialect>,
     pub(crate) plan: Arc<ServerPlan>,
-    pub(crate) buffered: Buffered,
+    pub(crate) buffered: BufferAccount,
     clusters: HashMap<Arc<str>, Rc<Pool>>,
-    loads: RefCell<HashMap<usize, Rc<Load>>>,
+    loads: RefCell<HashMap<usize, Rc<RouteLoad>>>,
 }
 
 impl Server {
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// One more of a route's requests is under way, where it is counted how many are.
-    pub(crate) fn attempting(&self, route: &Route) -> Option<Attempting> {
+    pub(crate) fn attempting(&self, route: &Route) -> Option<RequestInFlight> {
         route.retry.as_ref()?;
         let key = std::ptr::from_ref(route).addr();
         Some(self.loads.borrow_mut().entry(key).or_default().begin())

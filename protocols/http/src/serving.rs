@@ -4,27 +4,27 @@
 mod late;
 mod refused;
 
-pub(crate) use late::Late;
+pub(crate) use late::RequestTimeout;
 
 use crate::{
-    attempt::{Answered, Errand},
+    attempt::{UpstreamRequest, UpstreamResponse},
     body::Body,
-    cors::Grant,
-    dialect::Asked,
-    download::{Clock, Download, Rest},
-    exchange::Answer,
-    facts::{self, Flags, Waits},
-    hygiene::{self, Around, Authority},
+    cors::CorsHeaders,
+    dialect::RoutedRequest,
+    download::{ResponseBody, ResponseContext, ResponseTimeouts},
+    exchange::ResponseResult,
+    facts::{self, RequestFlags, WaitTimes},
+    hygiene::{self, Authority, HeaderContext},
     mirror,
-    own::{self, ANSWERED_HERE, Dress},
-    pace::Pace,
+    own::{self, ANSWERED_HERE, RouteHeaders},
+    pace::Throttle,
     pool::Pool,
-    record::{End, Record},
-    retry::{Failure, Pushback},
-    routes::{Action, Rendered, Route, Targets, Variables},
+    record::{ActiveOperation, OperationEnd},
+    retry::{AttemptFailure, Pushback},
+    routes::{Action, RenderedValues, Route, Variables, WeightedClusters},
     tunnel,
-    upload::Source,
-    visit::Visit,
+    upload::ReplayBody,
+    visit::ClientConnection,
 };
 use http::{Response, Version, header, request, response};
 use operation::{Cut, Outcome, Place, Reason, Refusal, Terms};
@@ -32,34 +32,34 @@ use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
 use tokio::{select, time::sleep};
 
 /// A request that was admitted. It lies in a box, since it is handed on more than once.
-pub(crate) struct Serving {
-    pub(crate) visit: Rc<Visit>,
-    pub(crate) record: Rc<Record>,
+pub(crate) struct AdmittedRequest {
+    pub(crate) visit: Rc<ClientConnection>,
+    pub(crate) record: Rc<ActiveOperation>,
     /// The request's head, the client's at first and then the service's.
     pub(crate) head: request::Parts,
-    pub(crate) asked: Asked,
+    pub(crate) asked: RoutedRequest,
     /// What policies ask.
     pub(crate) terms: Terms,
     /// Whom it is for, as the client wrote it.
     pub(crate) authority: Authority,
     /// What its route adds to its answer.
-    pub(crate) rendered: OnceCell<Rendered>,
+    pub(crate) rendered: OnceCell<RenderedValues>,
     /// What the page that asks may read of the answer.
-    pub(crate) grant: Option<Grant>,
+    pub(crate) grant: Option<CorsHeaders>,
 }
 
 /// Where a request goes.
-pub(crate) struct Way {
+pub(crate) struct ReservedCluster {
     pub(crate) pool: Rc<Pool>,
     /// Its being counted among the cluster's operations.
     permit: Option<Box<dyn Any>>,
 }
 
 /// Why a request goes nowhere, in words, and the policy that has it so.
-type Unreserved = (Reason, String, Option<&'static str>);
+type ReserveError = (Reason, String, Option<&'static str>);
 
-impl Serving {
-    pub(crate) async fn serve(self: Box<Self>, body: Body) -> Answer {
+impl AdmittedRequest {
+    pub(crate) async fn serve(self: Box<Self>, body: Body) -> ResponseResult {
         if !self.terms.delay.is_zero() {
             sleep(self.terms.delay).await;
         }
@@ -80,8 +80,8 @@ impl Serving {
             Ok(way) => way,
             Err((reason, words, policy)) => {
                 let why = Refusal { policy, ..Refusal::new(reason, &words) };
-                let end = End::of(Outcome::Rejected, reason.as_str());
-                let end = End { policy: policy.map(Into::into), ..end };
+                let end = OperationEnd::of(Outcome::Rejected, reason.as_str());
+                let end = OperationEnd { policy: policy.map(Into::into), ..end };
                 return Ok(self.refuse(&why, &end));
             }
         };
@@ -93,7 +93,7 @@ impl Serving {
     }
 
     /// The cluster that it goes to, and a place among that cluster's operations.
-    fn reserve(&self, targets: &Targets) -> Result<Way, Unreserved> {
+    fn reserve(&self, targets: &WeightedClusters) -> Result<ReservedCluster, ReserveError> {
         let name = targets.pick(fastrand::f64());
         let Some(pool) = self.visit.server.pool(name) else {
             return Err((Reason::NoEndpoint, format!("there is no cluster `{name}`"), None));
@@ -102,7 +102,7 @@ impl Serving {
             .cluster()
             .admit()
             .map_err(|words| (Reason::Overloaded, words, Some(self.visit.door.overloaded())))?;
-        Ok(Way { pool: Rc::clone(pool), permit })
+        Ok(ReservedCluster { pool: Rc::clone(pool), permit })
     }
 
     /// When it goes on, after whatever policies had it wait for.
@@ -110,13 +110,13 @@ impl Serving {
         let went_on = Instant::now();
         if self.terms.waited || !self.terms.delay.is_zero() {
             let queue = went_on.saturating_duration_since(self.record.began);
-            self.record.facts.waits.set(Waits { queue, ..Waits::default() });
+            self.record.facts.waits.set(WaitTimes { queue, ..WaitTimes::default() });
         }
         went_on
     }
 
     /// Sends it to the service, and its answer to the client.
-    async fn forward(mut self: Box<Self>, body: Body, way: Way) -> Answer {
+    async fn forward(mut self: Box<Self>, body: Body, way: ReservedCluster) -> ResponseResult {
         let went_on = self.goes_on();
         let waits = self.head.headers.remove(header::EXPECT).is_some();
         if let Err(answer) = self.prepare(&way.pool, false) {
@@ -128,11 +128,11 @@ impl Serving {
         }
         let (body, at_once) = self.translate(body);
         let route = &self.asked.route;
-        let source = Source::new(body, keeps(route), route.max_request_body, Some(&self.visit));
+        let source = ReplayBody::new(body, keeps(route), route.max_request_body, Some(&self.visit));
         if source.is_sent() {
             self.record.sent.set(Some(went_on));
         }
-        let errand = Errand {
+        let errand = UpstreamRequest {
             head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
             source: Rc::clone(&source),
@@ -172,14 +172,19 @@ impl Serving {
 
     /// An answer may come before the request has ended. Its service may read on, unless it closes or
     /// was not even asked to begin.
-    fn look_whether_early(&self, source: &Rc<Source>, waits: bool, answered: &Answered) {
+    fn look_whether_early(
+        &self,
+        source: &Rc<ReplayBody>,
+        waits: bool,
+        answered: &UpstreamResponse,
+    ) {
         let unasked = waits && source.is_untouched();
         let given_up = unasked || hygiene::closes(&answered.head.headers);
         self.visit.notes.unread.set(source.still_comes() && given_up);
         if source.lacks_only_its_end() {
             Rc::clone(source).hear_its_end();
         } else if !source.is_sent() {
-            self.record.facts.flag(Flags::EARLY_ANSWER);
+            self.record.facts.flag(RequestFlags::EARLY_ANSWER);
         }
     }
 
@@ -201,9 +206,9 @@ impl Serving {
         &mut self,
         pool: &Pool,
         upgrades: bool,
-    ) -> Result<(), Response<Download>> {
+    ) -> Result<(), Response<ResponseBody>> {
         self.rewrite(pool, upgrades).map_err(|words| {
-            let end = End::of(Outcome::Rejected, Reason::Invalid.as_str());
+            let end = OperationEnd::of(Outcome::Rejected, Reason::Invalid.as_str());
             self.refuse(&Refusal::new(Reason::Invalid, words), &end)
         })
     }
@@ -211,7 +216,7 @@ impl Serving {
     fn rewrite(&mut self, pool: &Pool, upgrades: bool) -> Result<(), &'static str> {
         let Self { head, asked, record, .. } = self;
         let facts = &record.facts;
-        let around = Around {
+        let around = HeaderContext {
             hygiene: &self.visit.server.plan.hygiene,
             peer: &self.visit.peer,
             authority: &self.authority,
@@ -237,7 +242,7 @@ impl Serving {
     }
 
     /// What an answer says that may be tried again, and when.
-    async fn failure(&self, answered: &mut Answered) -> Option<(Failure, Pushback)> {
+    async fn failure(&self, answered: &mut UpstreamResponse) -> Option<(AttemptFailure, Pushback)> {
         let dialect = &self.visit.server.dialect;
         if let Some(judged) = dialect.judge(&answered.head) {
             let pushback = dialect.pushback(&answered.head.headers);
@@ -253,34 +258,39 @@ impl Serving {
     }
 
     /// The proxy itself answers, as its config has it.
-    fn answer_here(&self, answer: Response<Body>) -> Response<Download> {
+    fn answer_here(&self, answer: Response<Body>) -> Response<ResponseBody> {
         let (head, body) = answer.into_parts();
         let judged = self.visit.server.dialect.judge(&head);
-        let told = judged.map_or_else(|| End::of(Outcome::Ok, ANSWERED_HERE), End::from);
+        let told =
+            judged.map_or_else(|| OperationEnd::of(Outcome::Ok, ANSWERED_HERE), OperationEnd::from);
         let answer = self.dressed(Response::from_parts(head, body), Some(ANSWERED_HERE));
-        self.record.settle(&End { told: false, ..told });
+        self.record.settle(&OperationEnd { told: false, ..told });
         answer
     }
 
     /// The proxy itself answers, and the operation ends so.
-    pub(crate) fn own(&self, answer: Response<Body>, end: &End) -> Response<Download> {
+    pub(crate) fn own(&self, answer: Response<Body>, end: &OperationEnd) -> Response<ResponseBody> {
         let answer = self.dressed(answer, end.reason);
         self.record.settle(end);
         answer
     }
 
-    fn dressed(&self, answer: Response<Body>, reason: Option<&str>) -> Response<Download> {
+    fn dressed(&self, answer: Response<Body>, reason: Option<&str>) -> Response<ResponseBody> {
         let facts = &self.record.facts;
         own::trace(&self.visit, facts, &self.head.headers);
         let rendered = || own::rendered(facts, &self.asked, &self.head);
         let rendered = self.rendered.get_or_init(rendered);
         let grant = self.grant.as_ref();
-        let dress = Dress { route: &self.asked.route, rendered, grant };
+        let dress = RouteHeaders { route: &self.asked.route, rendered, grant };
         own::answer(&self.visit, facts, answer, reason, Some(dress))
     }
 
-    pub(crate) async fn answer(self: Box<Self>, answered: Box<Answered>, way: Way) -> Answer {
-        let Answered { mut head, body, wire, trip } = *answered;
+    pub(crate) async fn answer(
+        self: Box<Self>,
+        answered: Box<UpstreamResponse>,
+        way: ReservedCluster,
+    ) -> ResponseResult {
+        let UpstreamResponse { mut head, body, wire, trip } = *answered;
         let (record, server, route) = (&self.record, &self.visit.server, &self.asked.route);
         let now = Instant::now();
         record.follows(trip);
@@ -291,21 +301,21 @@ impl Serving {
         record.moved.set(now);
         record.reply_bytes.set(facts::size(17, &head.headers));
         record.facts.status.set(Some(head.status));
-        let told = server.dialect.judge(&head).map(End::from);
+        let told = server.dialect.judge(&head).map(OperationEnd::from);
         self.finish_head(&mut head);
-        let rest = Rest {
+        let rest = ResponseContext {
             record: Rc::clone(record),
             dialect: Rc::clone(&server.dialect),
             told,
             wire: Some((wire, way.pool)),
-            clock: Clock {
+            clock: ResponseTimeouts {
                 timeout: route.total_timeout,
                 until: self.asked.patience.map(|patience| record.began + patience),
                 idle: route.idle_timeout,
-                ..Clock::default()
+                ..ResponseTimeouts::default()
             },
             cut: self.terms.cut,
-            pace: self.terms.pace.map(Pace::new),
+            pace: self.terms.pace.map(Throttle::new),
             visit: Rc::clone(&self.visit),
             permit: way.permit,
             translated: self.asked.translator.is_some(),
@@ -313,7 +323,7 @@ impl Serving {
         if self.asked.translator.is_some() {
             record.translates();
         }
-        let download = Download::watched(body, rest);
+        let download = ResponseBody::watched(body, rest);
         let Some(translator) = self.asked.translator else {
             return Ok(Response::from_parts(head, download));
         };
@@ -321,7 +331,7 @@ impl Serving {
         let answer = translator.answer(Response::from_parts(head, Body::made(download))).await;
         let (head, body) = answer.into_parts();
         record.translated(head.status, server.dialect.retold(&head));
-        Ok(Response::from_parts(head, Download::plain(body)))
+        Ok(Response::from_parts(head, ResponseBody::plain(body)))
     }
 
     /// Makes of the service's head the client's.

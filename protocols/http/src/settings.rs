@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use values::{Between, Count, OneOrMore, OrOff, Size, Text};
-pub use word::{Condition, Forwarded, StatusRange, Via};
+pub use word::{ForwardedSetting, RetryCondition, StatusRange, ViaName};
 
 /// What an HTTP listener does with requests, and how much it bears. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,14 +67,14 @@ pub struct Settings {
     pub trusted_hops: Text<Between<0, 100>>,
     /// Which headers tell services of the client: `x_forwarded` (`x-forwarded-for`, `-proto` and
     /// `-host`), `forwarded` (RFC 7239), `both`, or `off`. Default: `x_forwarded`.
-    pub forwarded: Text<Forwarded>,
+    pub forwarded: Text<ForwardedSetting>,
     /// Give a request without an `x-request-id` one. Default: `true`.
     pub request_id: bool,
     /// Pass `traceparent` on, and begin a trace where there is none (W3C Trace Context).
     /// Default: `true`.
     pub trace: bool,
     /// The name by which the proxy adds itself to `via` both ways, or `off`. Default: `off`.
-    pub via: Text<OrOff<Via>>,
+    pub via: Text<OrOff<ViaName>>,
     /// Answers that count as failed, the service's fault: `5xx`, `503`, `500-504`.
     /// Default: `5xx`.
     pub failed: OneOrMore<Text<StatusRange>>,
@@ -101,7 +101,7 @@ impl Default for Settings {
             max_concurrent_streams: Text(Between(128)),
             max_requests_per_connection: Text(None),
             trusted_hops: Text(Between(0)),
-            forwarded: Text(Forwarded::XForwarded),
+            forwarded: Text(ForwardedSetting::XForwarded),
             request_id: true,
             trace: true,
             via: Text(None),

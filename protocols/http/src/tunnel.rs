@@ -4,22 +4,22 @@
 mod copy;
 
 use crate::{
-    attempt::{Answered, Errand, Failed, Lost},
+    attempt::{AttemptError, UpstreamError, UpstreamRequest, UpstreamResponse},
     body::Body,
-    download::Download,
-    exchange::Answer,
-    facts::Flags,
+    download::ResponseBody,
+    exchange::ResponseResult,
+    facts::RequestFlags,
     hygiene::{self, Upgrade},
     mirror::once,
     proxy::{Way as Direction, Whom},
-    record::{End, Trip},
+    record::{AttemptGuard, OperationEnd},
     routes::Route,
-    serving::{Serving, Way},
-    visit::{Tunnel, TunnelEnd, Visit},
-    wire::Wire,
+    serving::{AdmittedRequest, ReservedCluster},
+    visit::{ClientConnection, Tunnel, TunnelUpstream},
+    wire::UpstreamConn,
 };
 use bytes::Bytes;
-use copy::{Rest, Side, copy};
+use copy::{IdleWatch, TunnelSide, copy};
 use http::{Response, StatusCode, Version, request};
 use operation::{Close, Outcome, Reason, Refusal};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
@@ -36,28 +36,32 @@ pub(crate) fn wanted(head: &request::Parts, route: &Route) -> Option<Upgrade> {
     allowed.then_some(upgrade)
 }
 
-impl Serving {
+impl AdmittedRequest {
     /// Changes to another protocol, if the service does.
-    pub(crate) async fn tunnel(self: Box<Self>, upgrade: Upgrade, way: Way) -> Answer {
+    pub(crate) async fn tunnel(
+        self: Box<Self>,
+        upgrade: Upgrade,
+        way: ReservedCluster,
+    ) -> ResponseResult {
         let connects = self.asked.route.connect && self.head.version == Version::HTTP_11;
         match upgrade {
             Upgrade::Switch(_) => self.switch(way).await,
             Upgrade::Tunnel if connects => self.connect(way).await,
             Upgrade::Tunnel | Upgrade::Stream(_) => {
                 let words = "this route has no tunnels for CONNECT";
-                let end = End::of(Outcome::Rejected, Reason::Denied.as_str());
+                let end = OperationEnd::of(Outcome::Rejected, Reason::Denied.as_str());
                 Ok(self.refuse(&Refusal::new(Reason::Denied, words), &end))
             }
         }
     }
 
-    async fn switch(mut self: Box<Self>, way: Way) -> Answer {
+    async fn switch(mut self: Box<Self>, way: ReservedCluster) -> ResponseResult {
         if let Err(answer) = self.prepare(&way.pool, true) {
             return Ok(answer);
         }
         self.record.sent.set(Some(Instant::now()));
         let route = &self.asked.route;
-        let errand = Errand {
+        let errand = UpstreamRequest {
             head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
             source: once(Body::Empty),
@@ -81,30 +85,30 @@ impl Serving {
             return self.answer(answered, way).await;
         }
         self.finish_head(&mut answered.head);
-        let Answered { head, wire, trip, .. } = *answered;
-        let Wire::Own(own) = wire else {
-            return self.fail(Failed::Lost(Lost::Unreadable));
+        let UpstreamResponse { head, wire, trip, .. } = *answered;
+        let UpstreamConn::Own(own) = wire else {
+            return self.fail(AttemptError::Lost(UpstreamError::Unreadable));
         };
         self.record.follows(trip);
-        self.granted(TunnelEnd::Switched(own), head.status);
-        Ok(Response::from_parts(head, Download::plain(Body::Empty)))
+        self.granted(TunnelUpstream::Switched(own), head.status);
+        Ok(Response::from_parts(head, ResponseBody::plain(Body::Empty)))
     }
 
-    async fn connect(self: Box<Self>, way: Way) -> Answer {
+    async fn connect(self: Box<Self>, way: ReservedCluster) -> ResponseResult {
         let cluster = Rc::clone(way.pool.cluster());
         match cluster.connect(Whom::default()).await {
             Ok(dialed) => {
-                self.record.follows(Some(Trip::begin(&dialed.lease)));
-                self.granted(TunnelEnd::Plain(dialed.stream, dialed.lease), StatusCode::OK);
-                Ok(Response::new(Download::plain(Body::Empty)))
+                self.record.follows(Some(AttemptGuard::begin(&dialed.lease)));
+                self.granted(TunnelUpstream::Plain(dialed.stream, dialed.lease), StatusCode::OK);
+                Ok(Response::new(ResponseBody::plain(Body::Empty)))
             }
-            Err(unreachable) => self.fail(Failed::Unreachable(unreachable)),
+            Err(unreachable) => self.fail(AttemptError::Unreachable(unreachable)),
         }
     }
 
-    fn granted(&self, end: TunnelEnd, status: StatusCode) {
+    fn granted(&self, end: TunnelUpstream, status: StatusCode) {
         let facts = &self.record.facts;
-        facts.flag(Flags::UPGRADED);
+        facts.flag(RequestFlags::UPGRADED);
         facts.status.set(Some(status));
         self.record.first_byte.set(Some(Instant::now()));
         let record = Rc::clone(&self.record);
@@ -117,16 +121,16 @@ impl Tunnel {
     /// connection, which `began` then, is old enough.
     pub(crate) async fn run(
         self,
-        visit: &Visit,
+        visit: &ClientConnection,
         (mut client, asked): (TcpStream, Bytes),
         began: Instant,
     ) -> Close {
         let (mut service, said, lease) = match self.end {
-            TunnelEnd::Switched(own) => own.open(),
-            TunnelEnd::Plain(stream, lease) => (stream, Bytes::new(), lease),
+            TunnelUpstream::Switched(own) => own.open(),
+            TunnelUpstream::Plain(stream, lease) => (stream, Bytes::new(), lease),
         };
         let patience = visit.door.patience();
-        let rest = Rest {
+        let rest = IdleWatch {
             moved: Cell::new(Instant::now()),
             half_closed: Cell::new(false),
             idle: patience.idle,
@@ -150,8 +154,8 @@ impl Tunnel {
         let most = |way| if visit.door.is_paced() { visit.door.most(way) } else { usize::MAX };
         let ((from_client, to_client), (from_service, to_service)) =
             (client.split(), service.split());
-        let near = Side { said: asked, from: from_client, to: to_client };
-        let far = Side { said, from: from_service, to: to_service };
+        let near = TunnelSide { said: asked, from: from_client, to: to_client };
+        let far = TunnelSide { said, from: from_service, to: to_service };
         let close = select! {
             // First, since what it counts moves the others' deadlines.
             biased;
@@ -165,7 +169,7 @@ impl Tunnel {
             // would say so. Either may be gone already.
             let _ = (client.set_zero_linger(), service.set_zero_linger());
         }
-        record.settle(&End::of(close.outcome(true), close.as_str()));
+        record.settle(&OperationEnd::of(close.outcome(true), close.as_str()));
         close
     }
 }

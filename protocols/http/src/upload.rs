@@ -3,9 +3,9 @@
 
 use crate::{
     body::{Body, BodyError},
-    pace::Pace,
-    record::Record,
-    visit::Visit,
+    pace::Throttle,
+    record::ActiveOperation,
+    visit::ClientConnection,
 };
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -35,24 +35,24 @@ const CONTINUE: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A request's body, from which any number of attempts may be made.
-pub(crate) struct Source {
-    inner: RefCell<Inner>,
+pub(crate) struct ReplayBody {
+    inner: RefCell<ReplayState>,
     /// How many bytes may be kept, and how many there may be at all.
     keeps: usize,
     most: u64,
     /// Whose connection it comes by, where its trailers are to be looked at.
-    visit: Option<Rc<Visit>>,
-    state: Cell<State>,
+    visit: Option<Rc<ClientConnection>>,
+    state: Cell<BodyState>,
     sent: Cell<bool>,
     /// Since when somebody waits for more of it.
     waits_since: Cell<Option<Instant>>,
 }
 
-struct Inner {
+struct ReplayState {
     body: Body,
     /// What was heard of it before anybody could be told.
     ahead: Option<Frame<Bytes>>,
-    kept: Vec<Piece>,
+    kept: Vec<BodyPiece>,
     size: usize,
     total: u64,
     ended: bool,
@@ -60,14 +60,14 @@ struct Inner {
 
 /// A part of a body that is kept.
 #[derive(Clone)]
-enum Piece {
+enum BodyPiece {
     Data(Bytes),
     Trailers(http::HeaderMap),
 }
 
 /// What became of a body so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum BodyState {
     /// It comes.
     #[default]
     Fine,
@@ -79,18 +79,24 @@ pub(crate) enum State {
     Broken,
 }
 
-impl Source {
+impl ReplayBody {
     /// A body of at most `most` bytes, of which `keeps` are kept to be sent again. Trailers that came
     /// by this visit are screened.
     pub(crate) fn new(
         body: Body,
         keeps: usize,
         most: Option<u64>,
-        visit: Option<&Rc<Visit>>,
+        visit: Option<&Rc<ClientConnection>>,
     ) -> Rc<Self> {
         let sent = Cell::new(body.is_end_stream());
-        let inner =
-            Inner { body, ahead: None, kept: Vec::new(), size: 0, total: 0, ended: sent.get() };
+        let inner = ReplayState {
+            body,
+            ahead: None,
+            kept: Vec::new(),
+            size: 0,
+            total: 0,
+            ended: sent.get(),
+        };
         Rc::new(Self {
             inner: RefCell::new(inner),
             keeps,
@@ -102,7 +108,7 @@ impl Source {
         })
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> BodyState {
         self.state.get()
     }
 
@@ -133,7 +139,7 @@ impl Source {
                 Some(Ok(frame)) => inner.ahead = Some(frame),
                 Some(Err(_)) => {
                     inner.ended = true;
-                    self.state.set(State::Broken);
+                    self.state.set(BodyState::Broken);
                 }
                 None => {
                     inner.ended = true;
@@ -147,7 +153,7 @@ impl Source {
 
     fn poll_frame(
         &self,
-        inner: &mut Inner,
+        inner: &mut ReplayState,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut inner.body).poll_frame(cx);
@@ -180,11 +186,11 @@ impl Source {
 
     /// Whether another attempt can be made of it.
     pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.state.get(), State::Fine) && (self.keeps > 0 || self.is_untouched())
+        matches!(self.state.get(), BodyState::Fine) && (self.keeps > 0 || self.is_untouched())
     }
 
     /// The piece at this place.
-    fn poll(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<Piece, BodyError>>> {
+    fn poll(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<BodyPiece, BodyError>>> {
         let mut inner = self.inner.borrow_mut();
         if let Some(piece) = inner.kept.get(at) {
             return Poll::Ready(Some(Ok(piece.clone())));
@@ -200,7 +206,7 @@ impl Source {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 inner.ended = true;
-                self.state.set(State::Broken);
+                self.state.set(BodyState::Broken);
                 return Poll::Ready(Some(Err(error)));
             }
             None => {
@@ -216,12 +222,12 @@ impl Source {
                 return Poll::Ready(ended);
             }
         };
-        if let Piece::Data(data) = &piece {
+        if let BodyPiece::Data(data) = &piece {
             inner.total += data.len() as u64;
             if inner.total > self.most {
                 inner.ended = true;
-                self.state.set(State::TooLarge);
-                return Poll::Ready(Some(Err(TooLarge.into())));
+                self.state.set(BodyState::TooLarge);
+                return Poll::Ready(Some(Err(BodyTooLarge.into())));
             }
             inner.size += data.len();
         }
@@ -229,9 +235,9 @@ impl Source {
             inner.ended = true;
             self.sent.set(true);
         }
-        if self.keeps > 0 && self.state.get() == State::Fine {
+        if self.keeps > 0 && self.state.get() == BodyState::Fine {
             if inner.size > self.keeps {
-                self.state.set(State::NotKept);
+                self.state.set(BodyState::NotKept);
                 // Whoever reads from here on has read what was kept.
                 inner.kept.clear();
             } else {
@@ -242,26 +248,26 @@ impl Source {
     }
 
     /// What a frame brings; `None` if nothing is left of it, and so the body has ended.
-    fn piece(&self, frame: Frame<Bytes>) -> Option<Result<Piece, BodyError>> {
+    fn piece(&self, frame: Frame<Bytes>) -> Option<Result<BodyPiece, BodyError>> {
         let frame = match frame.into_data() {
-            Ok(data) => return Some(Ok(Piece::Data(data))),
+            Ok(data) => return Some(Ok(BodyPiece::Data(data))),
             Err(frame) => frame,
         };
         let mut trailers = frame.into_trailers().unwrap_or_default();
         if !self.visit.as_ref().is_none_or(|visit| visit.screen(&mut trailers)) {
-            self.state.set(State::Broken);
-            return Some(Err(Flood.into()));
+            self.state.set(BodyState::Broken);
+            return Some(Err(TrailersTooLarge.into()));
         }
         if trailers.is_empty() {
             self.sent.set(true);
             return None;
         }
-        Some(Ok(Piece::Trailers(trailers)))
+        Some(Ok(BodyPiece::Trailers(trailers)))
     }
 
     fn is_end(&self, at: usize) -> bool {
         let inner = self.inner.borrow();
-        inner.ended && at >= inner.kept.len() && self.state.get() != State::Broken
+        inner.ended && at >= inner.kept.len() && self.state.get() != BodyState::Broken
     }
 
     fn size_hint(&self, at: usize) -> SizeHint {
@@ -288,36 +294,36 @@ impl Source {
 
 /// The request's body is longer than it may be.
 #[derive(Debug)]
-pub(crate) struct TooLarge;
+pub(crate) struct BodyTooLarge;
 
-impl fmt::Display for TooLarge {
+impl fmt::Display for BodyTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the request's body is longer than it may be")
     }
 }
 
-impl Error for TooLarge {}
+impl Error for BodyTooLarge {}
 
 /// The request's trailers are more than its client may send.
 #[derive(Debug)]
-struct Flood;
+struct TrailersTooLarge;
 
-impl fmt::Display for Flood {
+impl fmt::Display for TrailersTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the request's trailers are more than they may be")
     }
 }
 
-impl Error for Flood {}
+impl Error for TrailersTooLarge {}
 
 /// Whether the service wants a body that its client holds back (`expect: 100-continue`).
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub(crate) struct ContinueSignal {
     said: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Wanted {
+impl ContinueSignal {
     /// The service wants it.
     pub(crate) fn now(&self) {
         self.said.store(true, Ordering::Relaxed);
@@ -336,27 +342,27 @@ impl Wanted {
 }
 
 /// One attempt's share of a request's body.
-pub(crate) struct Upload {
-    source: Rc<Source>,
+pub(crate) struct RequestBody {
+    source: Rc<ReplayBody>,
     at: usize,
-    record: Option<Rc<Record>>,
-    held: Option<(Arc<Wanted>, Pin<Box<Sleep>>)>,
-    pace: Option<Pace>,
+    record: Option<Rc<ActiveOperation>>,
+    held: Option<(Arc<ContinueSignal>, Pin<Box<Sleep>>)>,
+    pace: Option<Throttle>,
 }
 
-impl Upload {
+impl RequestBody {
     /// What is sent is counted in `record`, if there is one.
-    pub(crate) fn new(source: &Rc<Source>, record: Option<&Rc<Record>>) -> Self {
+    pub(crate) fn new(source: &Rc<ReplayBody>, record: Option<&Rc<ActiveOperation>>) -> Self {
         Self { source: Rc::clone(source), at: 0, record: record.cloned(), held: None, pace: None }
     }
 
     /// Held back until the service wants it.
-    pub(crate) fn until(&mut self, wanted: &Arc<Wanted>) {
+    pub(crate) fn until(&mut self, wanted: &Arc<ContinueSignal>) {
         self.held = Some((Arc::clone(wanted), Box::pin(sleep(CONTINUE))));
     }
 
     /// No faster than this.
-    pub(crate) fn paced(&mut self, pace: Option<Pace>) {
+    pub(crate) fn paced(&mut self, pace: Option<Throttle>) {
         self.pace = pace;
     }
 
@@ -371,7 +377,7 @@ impl Upload {
     }
 }
 
-impl http_body::Body for Upload {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -394,7 +400,7 @@ impl http_body::Body for Upload {
         let Some(piece) = piece.transpose()? else { return Poll::Ready(None) };
         upload.at += 1;
         Poll::Ready(Some(Ok(match piece {
-            Piece::Data(data) => {
+            BodyPiece::Data(data) => {
                 if let Some(record) = &upload.record {
                     record.asked(&data);
                 }
@@ -403,7 +409,7 @@ impl http_body::Body for Upload {
                 }
                 Frame::data(data)
             }
-            Piece::Trailers(trailers) => Frame::trailers(trailers),
+            BodyPiece::Trailers(trailers) => Frame::trailers(trailers),
         })))
     }
 

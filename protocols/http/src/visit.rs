@@ -1,15 +1,15 @@
 //! One client's connection, as its requests see it.
 
 use crate::{
-    buffered::Buffered,
-    expansion::{self, Expansion},
+    buffered::BufferAccount,
+    expansion::{self, HpackBudget},
     facts,
-    hygiene::{Peer, folded},
-    line::Notes,
+    hygiene::{PeerAddress, folded},
+    line::ConnectionState,
     proxy::{Door, Lease, Phase, Wish},
-    record::Record,
+    record::ActiveOperation,
     server::Server,
-    wire::Own,
+    wire::H1Connection,
 };
 use http::{HeaderMap, Version};
 use operation::{Close, No, Violation};
@@ -24,17 +24,17 @@ use std::{
 use tokio::net::TcpStream;
 
 /// One client's connection.
-pub(crate) struct Visit {
+pub(crate) struct ClientConnection {
     pub(crate) server: Rc<Server>,
     pub(crate) door: Rc<dyn Door>,
-    pub(crate) notes: Rc<Notes>,
+    pub(crate) notes: Rc<ConnectionState>,
     /// The client's address, as headers tell it.
-    pub(crate) peer: Peer,
+    pub(crate) peer: PeerAddress,
     /// …and with its port, as logs tell it.
     pub(crate) address: Rc<str>,
     pub(crate) rng: RefCell<fastrand::Rng>,
     /// What is held of bodies on their way.
-    pub(crate) buffered: Buffered,
+    pub(crate) buffered: BufferAccount,
     /// How many answers have more to say than their clients take; and when one of them, or
     /// another, was taken from last.
     pub(crate) offered: Cell<usize>,
@@ -42,7 +42,7 @@ pub(crate) struct Visit {
     /// How many there were.
     pub(crate) served: Cell<u64>,
     /// What HTTP/2's compression may make of the client's bytes.
-    expansion: Expansion,
+    expansion: HpackBudget,
     /// What every request is told, where the connection may not be.
     pub(crate) turned_away: Option<No>,
     /// Why the connection ends.
@@ -59,28 +59,28 @@ pub(crate) struct Visit {
 
 /// The service's side of a connection that carries another protocol than HTTP.
 pub(crate) struct Tunnel {
-    pub(crate) end: TunnelEnd,
-    pub(crate) record: Rc<Record>,
+    pub(crate) end: TunnelUpstream,
+    pub(crate) record: Rc<ActiveOperation>,
 }
 
 /// What a tunnel leads to.
-pub(crate) enum TunnelEnd {
+pub(crate) enum TunnelUpstream {
     /// A connection whose HTTP ended with `101 Switching Protocols`.
-    Switched(Box<Own>),
+    Switched(Box<H1Connection>),
     /// A connection that never spoke any.
     Plain(TcpStream, Rc<dyn crate::proxy::Lease>),
 }
 
 /// Heeds what an endpoint wishes of the connection that serves an operation.
 #[derive(Default)]
-pub(crate) struct Heed(Option<(Rc<Visit>, usize)>);
+pub(crate) struct CloseWatcher(Option<(Rc<ClientConnection>, usize)>);
 
-impl Heed {
+impl CloseWatcher {
     /// Ready when the connection is to be closed.
     pub(crate) fn poll(
         &mut self,
         cx: &Context<'_>,
-        visit: &Rc<Visit>,
+        visit: &Rc<ClientConnection>,
         version: Version,
         lease: &dyn Lease,
     ) -> Poll<Close> {
@@ -96,7 +96,7 @@ impl Heed {
     }
 }
 
-impl Drop for Heed {
+impl Drop for CloseWatcher {
     fn drop(&mut self) {
         if let Some((visit, place)) = self.0.take() {
             visit.streams.borrow_mut().try_remove(place);
@@ -104,11 +104,11 @@ impl Drop for Heed {
     }
 }
 
-impl Visit {
+impl ClientConnection {
     pub(crate) fn new(
         server: Rc<Server>,
         door: Rc<dyn Door>,
-        notes: Rc<Notes>,
+        notes: Rc<ConnectionState>,
         turned_away: Option<No>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -116,13 +116,13 @@ impl Visit {
             server,
             notes,
             address: door.link().peer.to_string().into(),
-            peer: Peer::new(door.link().peer.ip()),
+            peer: PeerAddress::new(door.link().peer.ip()),
             rng: RefCell::default(),
             door,
             offered: Cell::new(0),
             taken: Cell::new(Instant::now()),
             served: Cell::new(0),
-            expansion: Expansion::new(Instant::now()),
+            expansion: HpackBudget::new(Instant::now()),
             close: Cell::new(Close::ClientReset),
             last: Cell::new(turned_away.is_some()),
             turned_away,

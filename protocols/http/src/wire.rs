@@ -9,16 +9,16 @@ mod socket;
 use crate::{
     hygiene::length,
     proxy::{Lease, Wish},
-    upload::Upload,
+    upload::RequestBody,
 };
-use greeting::{Greeted, Greeting};
+use greeting::{PeerSettings, SettingsReader};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::TokioTimer;
-use socket::Socket;
+use socket::UpstreamSocket;
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -51,26 +51,26 @@ const PONG: Duration = Duration::from_secs(10);
 
 /// Runs hyper's tasks on this worker.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Here;
+pub(crate) struct LocalExecutor;
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         spawn_local(future);
     }
 }
 
 /// What a request is sent to the service by.
-pub(crate) enum Wire {
+pub(crate) enum UpstreamConn {
     /// A connection of its own.
-    Own(Box<Own>),
+    Own(Box<H1Connection>),
     /// A stream of a connection that others use too.
-    Stream(Stream),
+    Stream(H2Stream),
 }
 
 /// A connection of HTTP/1, which carries one request at a time.
-pub(crate) struct Own {
-    connection: http1::Connection<Socket, Upload>,
-    sender: http1::SendRequest<Upload>,
+pub(crate) struct H1Connection {
+    connection: http1::Connection<UpstreamSocket, RequestBody>,
+    sender: http1::SendRequest<RequestBody>,
     lease: Rc<dyn Lease>,
     /// How long it waited for a place among the cluster's connections.
     pub(crate) queued: Duration,
@@ -81,7 +81,7 @@ pub(crate) struct Own {
     ended: bool,
 }
 
-impl Own {
+impl H1Connection {
     pub(crate) async fn begin(
         stream: TcpStream,
         lease: Rc<dyn Lease>,
@@ -89,7 +89,7 @@ impl Own {
     ) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
         builder.max_headers(MAX_HEADERS).max_header_size(max_head);
-        let (sender, connection) = builder.handshake(Socket::new(stream)).await?;
+        let (sender, connection) = builder.handshake(UpstreamSocket::new(stream)).await?;
         let rests_since = Instant::now();
         let queued = Duration::ZERO;
         Ok(Box::new(Self {
@@ -120,8 +120,8 @@ impl Own {
 
     async fn send(
         &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         // A connection takes a request only once it has been polled, as one that was kept has.
         if !self.sender.is_ready() {
             poll_fn(|cx| {
@@ -156,12 +156,12 @@ impl Own {
 }
 
 /// A connection of HTTP/2.
-pub(crate) struct Shared {
-    sender: http2::SendRequest<Upload>,
+pub(crate) struct H2Connection {
+    sender: http2::SendRequest<RequestBody>,
     pub(crate) lease: Rc<dyn Lease>,
     /// How many streams the service bears.
     limit: Box<dyn Fn() -> usize>,
-    greeting: Rc<Greeting>,
+    greeting: Rc<PeerSettings>,
     streams: Cell<usize>,
     carried: Cell<u64>,
     /// How long it waited for a place among the cluster's connections.
@@ -172,13 +172,13 @@ pub(crate) struct Shared {
     pub(crate) retired: Cell<bool>,
 }
 
-impl Shared {
+impl H2Connection {
     pub(crate) async fn begin(
         stream: TcpStream,
         lease: Rc<dyn Lease>,
         max_head: usize,
     ) -> hyper::Result<Rc<Self>> {
-        let mut builder = http2::Builder::new(Here);
+        let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -187,7 +187,8 @@ impl Shared {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let greeting = Rc::default();
-        let (sender, connection) = builder.handshake(Greeted::new(stream, &greeting)).await?;
+        let (sender, connection) =
+            builder.handshake(SettingsReader::new(stream, &greeting)).await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
@@ -240,10 +241,10 @@ impl Shared {
 }
 
 /// One stream of a connection of HTTP/2; it is counted there until dropped.
-pub(crate) struct Stream(Rc<Shared>);
+pub(crate) struct H2Stream(Rc<H2Connection>);
 
-impl Stream {
-    pub(crate) fn begin(shared: &Rc<Shared>) -> Self {
+impl H2Stream {
+    pub(crate) fn begin(shared: &Rc<H2Connection>) -> Self {
         shared.streams.set(shared.streams.get() + 1);
         shared.carried.set(shared.carried.get() + 1);
         Self(Rc::clone(shared))
@@ -251,8 +252,8 @@ impl Stream {
 
     async fn send(
         &self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         let mut sender = self.0.sender.clone();
         if let Err(error) = sender.ready().await {
             tracing::debug!(%error, "an HTTP/2 connection takes no more streams");
@@ -261,28 +262,28 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for H2Stream {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
         self.0.rests_since.set(Instant::now());
     }
 }
 
-impl Wire {
+impl UpstreamConn {
     /// Sends a request, and waits for the head of its answer.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match self {
-            Wire::Own(own) => own.send(request).await,
-            Wire::Stream(stream) => stream.send(request).await,
+            UpstreamConn::Own(own) => own.send(request).await,
+            UpstreamConn::Stream(stream) => stream.send(request).await,
         }
     }
 
     /// Moves bytes, where nobody else does.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Wire::Own(own) = self {
+        if let UpstreamConn::Own(own) = self {
             let _ = own.poll(cx);
         }
     }
@@ -299,8 +300,8 @@ impl Wire {
 
     /// How many bytes of a head the service takes, if this request has more. Some services end the
     /// whole connection over it, on which there are the requests of others too.
-    pub(crate) async fn over_limit(&self, request: &Request<Upload>) -> Option<u32> {
-        let Wire::Stream(Stream(shared)) = self else { return None };
+    pub(crate) async fn over_limit(&self, request: &Request<RequestBody>) -> Option<u32> {
+        let UpstreamConn::Stream(H2Stream(shared)) = self else { return None };
         let greeting = &shared.greeting;
         if greeting.limit().is_none() && !greeting.is_awaited() {
             return None;
@@ -314,24 +315,24 @@ impl Wire {
 
     pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
         match self {
-            Wire::Own(own) => &own.lease,
-            Wire::Stream(stream) => &stream.0.lease,
+            UpstreamConn::Own(own) => &own.lease,
+            UpstreamConn::Stream(stream) => &stream.0.lease,
         }
     }
 
     /// How long it waited for a place among the cluster's connections.
     pub(crate) fn queued(&self) -> Duration {
         match self {
-            Wire::Own(own) => own.queued,
-            Wire::Stream(stream) => stream.0.queued.get(),
+            UpstreamConn::Own(own) => own.queued,
+            UpstreamConn::Stream(stream) => stream.0.queued.get(),
         }
     }
 
     /// Whether nothing was sent by it before.
     pub(crate) fn is_fresh(&self) -> bool {
         match self {
-            Wire::Own(own) => own.carried == 0,
-            Wire::Stream(stream) => stream.0.carried.get() <= 1,
+            UpstreamConn::Own(own) => own.carried == 0,
+            UpstreamConn::Stream(stream) => stream.0.carried.get() <= 1,
         }
     }
 }
@@ -343,7 +344,7 @@ pub(crate) fn list_size(max_head: usize) -> u32 {
 }
 
 /// How large a request's head is as HTTP/2 counts it (RFC 9113, 6.5.2).
-fn size_in_http2(request: &Request<Upload>) -> usize {
+fn size_in_http2(request: &Request<RequestBody>) -> usize {
     let of = |name: &str, value: usize| name.len() + value + 32;
     let uri = request.uri();
     let own = of(":method", request.method().as_str().len())
@@ -353,7 +354,7 @@ fn size_in_http2(request: &Request<Upload>) -> usize {
     own + length::in_http2(request.headers())
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for UpstreamConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Wire").field(self.lease().name()).finish()
     }

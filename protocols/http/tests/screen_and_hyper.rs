@@ -9,7 +9,7 @@ mod corpus;
 mod server;
 
 use server::Heard;
-use web::screen::{Limits, Screen};
+use web::screen::{H1Validator, RequestLimits};
 
 /// How many connections are tried, unless the environment's `SCREEN_MUTATIONS` says.
 const MUTATIONS: u64 = 20_000;
@@ -110,7 +110,7 @@ fn what_is_as_large_as_the_limits_allow_is_not_too_large_for_hyper() {
     for (bytes, headers, body) in
         [(large, 2, (0, 0)), (many, 100, (0, 0)), (extended, 2, (32, 0)), (trailers, 2, (0, 100))]
     {
-        let mut screen = Screen::new(Limits::default());
+        let mut screen = H1Validator::new(RequestLimits::default());
         let look = screen.look(bytes.as_bytes());
         assert_eq!((look.passes, look.fault), (bytes.len(), None));
         let heard = server::hear(bytes.as_bytes());
@@ -148,7 +148,7 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
 /// What passes of bytes that come in random pieces, and whether a fault was found. Upgrades are
 /// never granted.
 fn screened(random: &mut fastrand::Rng, bytes: &[u8]) -> (Vec<u8>, bool) {
-    let mut screen = Screen::new(Limits::default());
+    let mut screen = H1Validator::new(RequestLimits::default());
     let (mut held, mut passed, mut rest) = (Vec::new(), Vec::new(), bytes);
     loop {
         let (piece, after) = rest.split_at(random.usize(..=rest.len()));

@@ -8,11 +8,13 @@ mod corpus;
 mod server;
 
 use corpus::{Case, Seen};
-use web::screen::{Fault, Limits, Screen};
+use web::screen::{H1Error, H1Validator, RequestLimits};
 
 /// What the screen lets through of a connection whose bytes come in such pieces; and how it ends.
-fn screened<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (Vec<u8>, Option<Fault>, Screen) {
-    let mut screen = Screen::new(Limits::default());
+fn screened<'b>(
+    pieces: impl IntoIterator<Item = &'b [u8]>,
+) -> (Vec<u8>, Option<H1Error>, H1Validator) {
+    let mut screen = H1Validator::new(RequestLimits::default());
     let (mut held, mut passed) = (Vec::new(), Vec::new());
     for piece in pieces {
         held.extend_from_slice(piece);

@@ -76,7 +76,7 @@ impl WrittenProbe {
                 ProbePlan::Mongo(Arc::new(mongo::Check::new(settings)))
             }
             WrittenProbe::Http(settings) => {
-                let check = web::probe::Check::new(settings, pooling.version(), cluster);
+                let check = web::probe::HttpCheck::new(settings, pooling.version(), cluster);
                 ProbePlan::Http(Arc::new(check.map_err(below("http"))?))
             }
             WrittenProbe::Grpc(settings) => {

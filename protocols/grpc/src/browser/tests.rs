@@ -7,7 +7,7 @@ const TEXT: &str = "application/grpc-web-text+proto";
 
 fn browser(pairs: &[(&str, &str)]) -> (Browser, request::Parts) {
     let head = post("/a.B/C", pairs);
-    (Browser::new(&head.headers, Grant::default()), head)
+    (Browser::new(&head.headers, CorsHeaders::default()), head)
 }
 
 fn last(text: &str) -> Bytes {

@@ -20,8 +20,8 @@ fn http1(content_type: &str) -> request::Parts {
     post("/shop.v1.Carts/Get", &[("content-type", content_type)])
 }
 
-fn no(grpc: &Grpc, mut head: request::Parts) -> Misdirected {
-    match grpc.read(&mut head, "shop", &Buffered::default()) {
+fn no(grpc: &Grpc, mut head: request::Parts) -> UnroutedRequest {
+    match grpc.read(&mut head, "shop", &BufferAccount::default()) {
         Err(no) => no,
         Ok(_) => panic!("{head:?} goes somewhere"),
     }
@@ -61,7 +61,7 @@ fn a_client_that_speaks_grpc_needs_no_translator() {
     let mut head = http2("application/grpc+proto");
     head.headers.extend(headers(&[("grpc-timeout", "250m")]));
     let asked = grpc
-        .read(&mut head, "shop", &Buffered::default())
+        .read(&mut head, "shop", &BufferAccount::default())
         .unwrap_or_else(|_| panic!("it goes nowhere"));
     assert!(asked.translator.is_none());
     assert_eq!(asked.patience, Some(Duration::from_millis(250)));
@@ -94,7 +94,7 @@ fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
         assert_eq!((refused.reason, refused.answer.status().as_u16()), ("unsupported", 415));
         assert_eq!(read(refused.answer.into_body()).bytes, words.as_bytes());
         assert!(
-            on.read(&mut same, "shop", &Buffered::default())
+            on.read(&mut same, "shop", &BufferAccount::default())
                 .is_ok_and(|asked| asked.translator.is_some())
         );
     }
@@ -114,7 +114,7 @@ fn what_json_calls_is_named_as_the_call_that_it_is() {
     };
     let mut head = get("/v1/books/7");
     assert!(
-        grpc.read(&mut head, "shop", &Buffered::default())
+        grpc.read(&mut head, "shop", &BufferAccount::default())
             .is_ok_and(|asked| asked.translator.is_some())
     );
     assert_eq!(grpc.name(&head.method, &head.uri), "library.v1.Library/GetBook");
@@ -137,12 +137,12 @@ fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
     let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
     let grpc = Grpc::new(settings, routes).unwrap();
     let asked =
-        grpc.read(&mut http2("application/grpc"), "shop", &Buffered::default()).ok().unwrap();
+        grpc.read(&mut http2("application/grpc"), "shop", &BufferAccount::default()).ok().unwrap();
     assert_eq!(&*asked.route.name, "carts");
     let mut json = post("/v1/books/7", &[]);
     json.method = Method::GET;
     assert_eq!(
-        &*grpc.read(&mut json, "shop", &Buffered::default()).ok().unwrap().route.name,
+        &*grpc.read(&mut json, "shop", &BufferAccount::default()).ok().unwrap().route.name,
         "books"
     );
     for (path, reason, status) in
@@ -182,8 +182,8 @@ fn a_refusal_is_said_in_the_clients_words() {
         policy: Some("protect"),
         ..Refusal::new(Reason::RateLimited, "too many")
     };
-    let why = No { refusal, status: StatusCode::TOO_MANY_REQUESTS };
-    let asked = |mut head| grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
+    let why = HttpRejection { refusal, status: StatusCode::TOO_MANY_REQUESTS };
+    let asked = |mut head| grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
     let plain = grpc.refuse(Some(&asked(http2("application/grpc"))), &why);
     assert_eq!(plain.status(), 200);
     assert_eq!(plain.headers()["grpc-status"], "8");
@@ -221,10 +221,11 @@ fn an_answers_head_tells_the_end_or_leaves_it_to_the_trailers() {
 fn trailers_tell_the_end_and_their_absence_is_a_failure() {
     let grpc = grpc(json!({}));
     let judged = grpc.judge_trailers(Some(&headers(&[("grpc-status", "14")])));
-    let expected = Judged { outcome: Outcome::Failed, code: Some("UNAVAILABLE"), number: 14 };
+    let expected =
+        ResponseOutcome { outcome: Outcome::Failed, code: Some("UNAVAILABLE"), number: 14 };
     assert_eq!(judged, expected);
     let judged = grpc.judge_trailers(Some(&headers(&[("grpc-status", "0")])));
-    assert_eq!(judged, Judged { outcome: Outcome::Ok, code: None, number: 0 });
+    assert_eq!(judged, ResponseOutcome { outcome: Outcome::Ok, code: None, number: 0 });
     for trailers in [None, Some(&HeaderMap::new())] {
         let judged = grpc.judge_trailers(trailers);
         assert_eq!((judged.outcome, judged.code), (Outcome::Failed, Some("MISSING_STATUS")));
@@ -240,7 +241,7 @@ fn a_plain_service_is_judged_by_its_http_status() {
     assert_eq!(judge(&grpc, 200, &[("grpc-status", "9")]), Some((Outcome::Rejected, 9)));
     let mut head = http2("application/grpc");
     assert!(
-        grpc.read(&mut head, "shop", &Buffered::default())
+        grpc.read(&mut head, "shop", &BufferAccount::default())
             .is_ok_and(|asked| asked.translator.is_some())
     );
 }
@@ -256,8 +257,11 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
     assert_eq!((told.reason, told.answer.status().as_u16()), ("preflight", 204));
     let mut head = http2("application/grpc-web");
     head.headers.extend(headers(&[("origin", "https://shop.example")]));
-    let asked = grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
-    let why = No { refusal: Refusal::new(Reason::Denied, "no"), status: StatusCode::FORBIDDEN };
+    let asked = grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
+    let why = HttpRejection {
+        refusal: Refusal::new(Reason::Denied, "no"),
+        status: StatusCode::FORBIDDEN,
+    };
     let refused = grpc.refuse(Some(&asked), &why);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://shop.example");
     assert_eq!(refused.headers()["grpc-status"], "7");
@@ -268,7 +272,7 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
 fn an_http1_client_reaches_a_plain_service_through_both_bridges() {
     let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true }));
     let mut head = http1("application/x-protobuf");
-    let asked = grpc.read(&mut head, "shop", &Buffered::default()).ok().unwrap();
+    let asked = grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
     let mut translator = asked.translator.unwrap();
     let body = read(translator.ask(&mut head, Script::default().data("ask").body()));
     assert_eq!(body.bytes, b"ask");

@@ -6,8 +6,8 @@ use crate::{
 };
 
 fn room(connection: usize, worker: usize) -> Room {
-    let bounds = Bounds { connection, worker };
-    Room { limit: 4096, bounds, buffered: Buffered::default() }
+    let bounds = BufferLimits { connection, worker };
+    Room { limit: 4096, bounds, buffered: BufferAccount::default() }
 }
 
 #[test]

@@ -85,12 +85,12 @@ fn mistakes_say_where_they_are() {
 #[test]
 fn what_may_be_held_follows_the_longest_message_unless_it_is_told() {
     let bounds = |settings| read(settings).unwrap().bounds();
-    let default = Bounds { connection: 32 << 20, worker: 128 << 20 };
+    let default = BufferLimits { connection: 32 << 20, worker: 128 << 20 };
     assert_eq!(bounds(json!({})), default);
-    let longer = Bounds { connection: 64 << 20, worker: 256 << 20 };
+    let longer = BufferLimits { connection: 64 << 20, worker: 256 << 20 };
     assert_eq!(bounds(json!({ "max_message": "8MiB" })), longer);
     let told = json!({ "max_buffered_per_connection": "5MiB", "max_buffered": "7MiB" });
-    assert_eq!(bounds(told), Bounds { connection: 5 << 20, worker: 7 << 20 });
+    assert_eq!(bounds(told), BufferLimits { connection: 5 << 20, worker: 7 << 20 });
     assert_eq!(
         wrong(json!({ "max_buffered_per_connection": "1MiB", "max_buffered": "2MiB" })),
         [

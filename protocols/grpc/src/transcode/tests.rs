@@ -38,7 +38,7 @@ fn head(method: &str, target: &str) -> http_request::Parts {
 }
 
 fn transcoder(json: &Arc<Json>, head: &mut http_request::Parts) -> Box<dyn Translator> {
-    json.read(head, Grant::default(), room(4096))
+    json.read(head, CorsHeaders::default(), room(4096))
         .unwrap_or_else(|_| panic!("{} is no call", head.uri))
 }
 
@@ -303,11 +303,14 @@ fn a_refusal_is_json_too() {
 #[test]
 fn a_path_that_no_rule_has_is_not_found() {
     let json = json_of(json!({}));
-    let refused =
-        |method, target| match json.read(&mut head(method, target), Grant::default(), room(4096)) {
-            Err(answer) => answer,
-            Ok(_) => panic!("{target} is a call"),
-        };
+    let refused = |method, target| match json.read(
+        &mut head(method, target),
+        CorsHeaders::default(),
+        room(4096),
+    ) {
+        Err(answer) => answer,
+        Ok(_) => panic!("{target} is a call"),
+    };
     assert_eq!(refused("GET", "/v2/books").status(), 404);
     assert_eq!(refused("POST", "/v1/upload").status(), 404, "clients can't stream");
     assert_eq!(refused("POST", "/library.v1.Library/Unbound").status(), 404);

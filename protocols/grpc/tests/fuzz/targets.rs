@@ -18,7 +18,7 @@ use std::{
     sync::LazyLock,
     task::{Context, Poll, Waker},
 };
-use web::{Asked, Body, BodyError, Buffered, Dialect as _, Routes};
+use web::{Body, BodyError, BufferAccount, Dialect as _, RoutedRequest, Routes};
 
 /// Messages of every shape: some contain themselves, and there are maps, oneofs and well-known types.
 static SET: &[u8] = include_bytes!("../../protos/tree.binpb");
@@ -139,7 +139,7 @@ pub(crate) fn json_answer(bytes: &[u8]) {
         _ => (Method::POST, "/v1/tree:watch"),
     };
     let mut head = head(method, Uri::from_static(target), "application/json");
-    let mut asked = GRPC.read(&mut head, "tree", &Buffered::default()).ok().unwrap();
+    let mut asked = GRPC.read(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
     drop(all(asked.translator.as_mut().unwrap().ask(&mut head, Body::Empty)));
     let body = framed(message);
     let answer = answered(asked, vec![Frame::data(body), Frame::trailers(ok())]);
@@ -182,7 +182,7 @@ pub(crate) fn browser(bytes: &[u8]) {
         assert!(how & 1 == 1 || whole == said, "bytes pass as they are");
     }
     let mut head = call();
-    let asked = GRPC.read(&mut head, "tree", &Buffered::default()).ok().unwrap();
+    let asked = GRPC.read(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
     let pieces = said.chunks(usize::from(how >> 1) + 1).map(Bytes::copy_from_slice);
     let frames = pieces.map(Frame::data).chain([Frame::trailers(ok())]).collect();
     let (_, body) = answered_bytes(asked, frames);
@@ -216,7 +216,7 @@ fn framed(message: &[u8]) -> Bytes {
 
 /// What the service is asked, or why it is not; none if the request is no call.
 fn asked(mut head: request::Parts, body: &[u8], cut: usize) -> Option<Result<Vec<u8>, String>> {
-    let buffered = Buffered::default();
+    let buffered = BufferAccount::default();
     let mut asked = GRPC.read(&mut head, "tree", &buffered).ok()?;
     let pieces = body.chunks(cut).map(|piece| Frame::data(Bytes::copy_from_slice(piece)));
     let body = Script(pieces.collect());
@@ -228,7 +228,7 @@ fn asked(mut head: request::Parts, body: &[u8], cut: usize) -> Option<Result<Vec
     Some(made)
 }
 
-fn answered_bytes(asked: Asked, frames: VecDeque<Frame<Bytes>>) -> (StatusCode, Vec<u8>) {
+fn answered_bytes(asked: RoutedRequest, frames: VecDeque<Frame<Bytes>>) -> (StatusCode, Vec<u8>) {
     let mut answer = Response::new(Body::made(Script(frames)));
     let kind = HeaderValue::from_static("application/grpc");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -236,7 +236,7 @@ fn answered_bytes(asked: Asked, frames: VecDeque<Frame<Bytes>>) -> (StatusCode, 
     (answer.status(), all(answer.into_body()).expect("the answer breaks off"))
 }
 
-fn answered(asked: Asked, frames: Vec<Frame<Bytes>>) -> (StatusCode, Value) {
+fn answered(asked: RoutedRequest, frames: Vec<Frame<Bytes>>) -> (StatusCode, Value) {
     let (status, body) = answered_bytes(asked, frames.into());
     (status, serde_json::from_slice(&body).expect("the answer is no JSON"))
 }

@@ -1,12 +1,12 @@
 //! The last that is done to a request's head: whom it is for, and that it has no body, as the
 //! version has it that the service speaks.
 
-use crate::upload::Upload;
+use crate::upload::RequestBody;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header, uri};
 
 /// Puts in a request whom it is for: `authority`, or who has no other name than its `endpoint`.
 pub(crate) fn address(
-    request: &mut Request<Upload>,
+    request: &mut Request<RequestBody>,
     authority: Option<&HeaderValue>,
     endpoint: &str,
     http2: bool,
@@ -31,7 +31,7 @@ pub(crate) fn address(
 
 /// A request whose method means something by a body tells that it has none (RFC 9110, 8.6): some
 /// services of HTTP/1.1 ask for a length with 411.
-fn say_no_body(request: &mut Request<Upload>) {
+fn say_no_body(request: &mut Request<RequestBody>) {
     let means = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     if means && http_body::Body::is_end_stream(request.body()) {
         let none = HeaderValue::from_static("0");

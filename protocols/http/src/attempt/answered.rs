@@ -2,8 +2,8 @@
 
 use crate::{
     body::{Body, BodyError},
-    record::Trip,
-    wire::Wire,
+    record::AttemptGuard,
+    wire::UpstreamConn,
 };
 use bytes::Bytes;
 use http::{HeaderMap, response};
@@ -15,14 +15,14 @@ use std::{
 };
 
 /// The head of an answer, and what carries the rest of it. It is handed on in a box.
-pub(crate) struct Answered {
+pub(crate) struct UpstreamResponse {
     pub(crate) head: response::Parts,
     pub(crate) body: Body,
-    pub(crate) wire: Wire,
-    pub(crate) trip: Option<Trip>,
+    pub(crate) wire: UpstreamConn,
+    pub(crate) trip: Option<AttemptGuard>,
 }
 
-impl Answered {
+impl UpstreamResponse {
     /// What ends an answer that has no body: its trailers, if there are any. `None` if there is a
     /// body, of which nothing is lost.
     pub(crate) async fn trailers_only(&mut self) -> Option<Option<HeaderMap>> {
@@ -34,18 +34,18 @@ impl Answered {
             Some(Ok(frame)) => frame.trailers_ref().map(|trailers| Some(trailers.clone())),
             Some(Err(_)) => None,
         };
-        self.body = Body::made(Peeked { first: frame, rest: body });
+        self.body = Body::made(PeekedBody { first: frame, rest: body });
         trailers
     }
 }
 
 /// A body whose first frame was looked at.
-struct Peeked {
+struct PeekedBody {
     first: Option<Result<Frame<Bytes>, BodyError>>,
     rest: Pin<Box<Body>>,
 }
 
-impl http_body::Body for Peeked {
+impl http_body::Body for PeekedBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -3,7 +3,7 @@ use crate::{routes::Routes, settings::Settings};
 use serde_json::json;
 
 /// What a route makes of these keys of `retry`.
-fn retry(keys: serde_json::Value) -> Retry {
+fn retry(keys: serde_json::Value) -> RetryPolicy {
     let routes = json!({ "routes": [{ "name": "all", "cluster": "shop", "retry": keys }] });
     let settings: Settings = serde_json::from_value(routes).unwrap();
     let routes = Routes::new(&settings.routes, settings.defaults()).unwrap();
@@ -12,21 +12,21 @@ fn retry(keys: serde_json::Value) -> Retry {
     route.retry.clone().unwrap()
 }
 
-const FAILURES: [Failure; 8] = [
-    Failure::Connect,
-    Failure::Refused,
-    Failure::Reset,
-    Failure::PerTryTimeout,
-    Failure::Status(409),
-    Failure::Status(500),
-    Failure::Status(503),
-    Failure::Code(14),
+const FAILURES: [AttemptFailure; 8] = [
+    AttemptFailure::Connect,
+    AttemptFailure::Refused,
+    AttemptFailure::Reset,
+    AttemptFailure::PerTryTimeout,
+    AttemptFailure::Status(409),
+    AttemptFailure::Status(500),
+    AttemptFailure::Status(503),
+    AttemptFailure::Code(14),
 ];
 
 #[test]
 fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
     let [connect, refused, reset, late, conflict, wrong, away, code] = FAILURES;
-    let cases: [(&str, &[Failure]); 9] = [
+    let cases: [(&str, &[AttemptFailure]); 9] = [
         ("connect_failure", &[connect]),
         ("refused_stream", &[refused]),
         ("reset", &[refused, reset]),
@@ -50,7 +50,7 @@ fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
     let retry = retry(json!({ "on": ["5xx", "409", "unavailable"], "methods": ["GET"] }));
     for failure in FAILURES {
         assert!(covers(&retry, failure, &Method::GET), "{failure:?}");
-        let unread = matches!(failure, Failure::Connect | Failure::Refused);
+        let unread = matches!(failure, AttemptFailure::Connect | AttemptFailure::Refused);
         assert_eq!(covers(&retry, failure, &Method::POST), unread, "{failure:?}");
     }
 }
@@ -59,22 +59,30 @@ fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
 fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
     let away = |reason| {
         let (message, close) = (String::new(), Close::ConnectFailed);
-        Failed::Unreachable(Unreachable { reason, message, close })
+        AttemptError::Unreachable(Unreachable { reason, message, close })
     };
     let cases = [
-        (away(Reason::NoEndpoint), Some(Failure::Connect), Outcome::Lost),
+        (away(Reason::NoEndpoint), Some(AttemptFailure::Connect), Outcome::Lost),
         (away(Reason::Overloaded), None, Outcome::Lost),
-        (Failed::Lost(Lost::Refused), Some(Failure::Refused), Outcome::Lost),
-        (Failed::Lost(Lost::Reset), Some(Failure::Reset), Outcome::Lost),
-        (Failed::Lost(Lost::Stream), Some(Failure::Reset), Outcome::Lost),
-        (Failed::Lost(Lost::Unreadable), Some(Failure::Reset), Outcome::Lost),
-        (Failed::Taken(Close::EndpointRemoved), Some(Failure::Reset), Outcome::Cancelled),
-        (Failed::Lost(Lost::Contradicts), Some(Failure::Reset), Outcome::Lost),
-        (Failed::Lost(Lost::HeadTooLarge), None, Outcome::Cancelled),
-        (Failed::HeadTooLarge(9), None, Outcome::Cancelled),
-        (Failed::TimedOut, Some(Failure::PerTryTimeout), Outcome::Lost),
-        (Failed::TooLarge, None, Outcome::Cancelled),
-        (Failed::Client, None, Outcome::Cancelled),
+        (AttemptError::Lost(UpstreamError::Refused), Some(AttemptFailure::Refused), Outcome::Lost),
+        (AttemptError::Lost(UpstreamError::Reset), Some(AttemptFailure::Reset), Outcome::Lost),
+        (AttemptError::Lost(UpstreamError::Stream), Some(AttemptFailure::Reset), Outcome::Lost),
+        (AttemptError::Lost(UpstreamError::Unreadable), Some(AttemptFailure::Reset), Outcome::Lost),
+        (
+            AttemptError::Taken(Close::EndpointRemoved),
+            Some(AttemptFailure::Reset),
+            Outcome::Cancelled,
+        ),
+        (
+            AttemptError::Lost(UpstreamError::Contradicts),
+            Some(AttemptFailure::Reset),
+            Outcome::Lost,
+        ),
+        (AttemptError::Lost(UpstreamError::HeadTooLarge), None, Outcome::Cancelled),
+        (AttemptError::HeadTooLarge(9), None, Outcome::Cancelled),
+        (AttemptError::TimedOut, Some(AttemptFailure::PerTryTimeout), Outcome::Lost),
+        (AttemptError::TooLarge, None, Outcome::Cancelled),
+        (AttemptError::Client, None, Outcome::Cancelled),
     ];
     for (failed, kind, outcome) in cases {
         assert_eq!((failed.kind(), failed.outcome()), (kind, outcome), "{failed:?}");
@@ -85,7 +93,7 @@ fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
 fn whom_a_request_is_for_is_told_as_its_version_has_it() {
     let shop = HeaderValue::from_static("shop.example:8080");
     let request = |http2, authority: Option<&HeaderValue>| {
-        let body = Upload::new(&Source::new(Body::Empty, 0, None, None), None);
+        let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
         let asked = Request::get("http://other.example/a?b").header("host", "other.example");
         let mut request = asked.body(body).unwrap();
         address(&mut request, authority, "shop-1:80", http2);

@@ -10,7 +10,7 @@ const LONGEST: usize = 255;
 /// letters is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    text: Source,
+    text: AuthorityText,
     /// Where the host is in `text`; without the brackets of an IPv6 address.
     host: Range<usize>,
     /// The host, where it is not in lower case in `text`.
@@ -19,19 +19,19 @@ pub struct Authority {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
+enum AuthorityText {
     /// HTTP/1.0 does without.
     None,
     Uri(uri::Authority),
     Header(HeaderValue),
 }
 
-impl Source {
+impl AuthorityText {
     fn as_str(&self) -> &str {
         match self {
-            Source::None => "",
-            Source::Uri(authority) => authority.as_str(),
-            Source::Header(value) => value.to_str().unwrap_or(""),
+            AuthorityText::None => "",
+            AuthorityText::Uri(authority) => authority.as_str(),
+            AuthorityText::Header(value) => value.to_str().unwrap_or(""),
         }
     }
 }
@@ -39,18 +39,18 @@ impl Source {
 impl Authority {
     /// No authority at all, which HTTP/1.0 allows.
     pub(super) fn none() -> Self {
-        Self { text: Source::None, host: 0..0, lower: None, port: None }
+        Self { text: AuthorityText::None, host: 0..0, lower: None, port: None }
     }
 
     pub(super) fn of_uri(authority: &uri::Authority) -> Option<Self> {
-        Self::read(Source::Uri(authority.clone()))
+        Self::read(AuthorityText::Uri(authority.clone()))
     }
 
     pub(super) fn of_header(value: &HeaderValue) -> Option<Self> {
-        Self::read(Source::Header(value.clone()))
+        Self::read(AuthorityText::Header(value.clone()))
     }
 
-    fn read(text: Source) -> Option<Self> {
+    fn read(text: AuthorityText) -> Option<Self> {
         let (host, port) = split(text.as_str())?;
         let name = text.as_str().get(host.clone())?;
         let upper = name.bytes().any(|b| b.is_ascii_uppercase());
@@ -80,9 +80,9 @@ impl Authority {
     /// Host and port as a header's value; `None` if there is none.
     pub(crate) fn value(&self) -> Option<HeaderValue> {
         match &self.text {
-            Source::None => None,
-            Source::Uri(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            Source::Header(value) => Some(value.clone()),
+            AuthorityText::None => None,
+            AuthorityText::Uri(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            AuthorityText::Header(value) => Some(value.clone()),
         }
     }
 

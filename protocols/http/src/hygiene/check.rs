@@ -9,7 +9,7 @@ mod method;
 
 pub use method::is_method;
 
-use super::{Authority, Flaw};
+use super::{Authority, HeadError};
 use crate::screen::is_target;
 use http::{
     HeaderMap, HeaderName, Method, Version,
@@ -25,7 +25,7 @@ use hyper::ext::Protocol;
 ///
 /// # Errors
 /// The first flaw that is found. The client is answered with its status, and nothing goes on.
-pub fn check(head: &request::Parts) -> Result<Authority, Flaw> {
+pub fn check(head: &request::Parts) -> Result<Authority, HeadError> {
     if head.version >= Version::HTTP_2 {
         no_connection_headers(&head.headers)?;
         fields::framed(&head.headers)?;
@@ -49,73 +49,74 @@ static OF_CONNECTIONS: [HeaderName; 5] = [
 ];
 
 /// RFC 9113 §8.2.2: what is said of a connection is no part of a stream.
-fn no_connection_headers(headers: &HeaderMap) -> Result<(), Flaw> {
+fn no_connection_headers(headers: &HeaderMap) -> Result<(), HeadError> {
     // One look at all names costs less than to search for each of these.
     if headers.keys().any(|name| OF_CONNECTIONS.contains(name)) {
         let message = "HTTP/2 has no headers about connections, such as `connection`";
-        return Err(Flaw::bad("connection_header", message));
+        return Err(HeadError::bad("connection_header", message));
     }
     if headers.get_all(TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
-        return Err(Flaw::bad("te", "in HTTP/2, `te` is `trailers` or absent"));
+        return Err(HeadError::bad("te", "in HTTP/2, `te` is `trailers` or absent"));
     }
     Ok(())
 }
 
 /// A target has the same characters as in HTTP/1.1, whose screen lets no others pass.
-fn characters(head: &request::Parts) -> Result<(), Flaw> {
+fn characters(head: &request::Parts) -> Result<(), HeadError> {
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     if is_target(target.as_bytes()) {
         return Ok(());
     }
     let message = "the target has characters that a URI can't have; percent-encode them";
-    Err(Flaw::bad("invalid_target", message))
+    Err(HeadError::bad("invalid_target", message))
 }
 
 /// One length of digits without a zero ahead of them, or none. RFC 9110 §8.6 lets equal lengths
 /// pass; who sends them wants to be read differently by two readers.
-fn length(headers: &HeaderMap) -> Result<(), Flaw> {
+fn length(headers: &HeaderMap) -> Result<(), HeadError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(()) };
     if lengths.next().is_some() {
-        return Err(Flaw::bad("content_length", "there is more than one `content-length`"));
+        return Err(HeadError::bad("content_length", "there is more than one `content-length`"));
     }
     if headers.contains_key(TRANSFER_ENCODING) {
         let message = "`content-length` beside `transfer-encoding`";
-        return Err(Flaw::bad("content_length", message));
+        return Err(HeadError::bad("content_length", message));
     }
     let digits = length.as_bytes();
     let number = length.to_str().ok().and_then(|length| length.parse::<i64>().ok());
     if number.is_none() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Flaw::bad("content_length", "`content-length` is not a number"));
+        return Err(HeadError::bad("content_length", "`content-length` is not a number"));
     }
     if digits.len() > 1 && digits.starts_with(b"0") {
         let message = "`content-length` has a zero before its first digit";
-        return Err(Flaw::bad("content_length", message));
+        return Err(HeadError::bad("content_length", message));
     }
     Ok(())
 }
 
 /// The authority of the target and that of `host` are one, if both are told.
-fn authority(head: &request::Parts) -> Result<Authority, Flaw> {
+fn authority(head: &request::Parts) -> Result<Authority, HeadError> {
     let told = match head.uri.authority() {
         None => None,
         Some(told) if told.as_str().contains('@') => {
-            return Err(Flaw::bad("userinfo", "the target must not have a user's name"));
+            return Err(HeadError::bad("userinfo", "the target must not have a user's name"));
         }
         Some(told) => {
-            let wrong = || Flaw::bad("authority", "the target's authority is no host and port");
+            let wrong =
+                || HeadError::bad("authority", "the target's authority is no host and port");
             Some(Authority::of_uri(told).ok_or_else(wrong)?)
         }
     };
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        return Err(Flaw::bad("host", "there is more than one `host`"));
+        return Err(HeadError::bad("host", "there is more than one `host`"));
     }
     let host = match host {
         None => None,
         Some(host) => {
-            let wrong = || Flaw::bad("host", "`host` is no host and port");
+            let wrong = || HeadError::bad("host", "`host` is no host and port");
             Some(Authority::of_header(host).ok_or_else(wrong)?)
         }
     };
@@ -124,17 +125,17 @@ fn authority(head: &request::Parts) -> Result<Authority, Flaw> {
             let default = if head.uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
             if !told.same(&host, default) {
                 let message = "`host` is another authority than the target's";
-                return Err(Flaw::bad("host_mismatch", message));
+                return Err(HeadError::bad("host_mismatch", message));
             }
             Ok(told)
         }
         // RFC 9112 §3.2 wants it even where the target tells.
         (Some(_) | None, None) if head.version == Version::HTTP_11 && !is_connect(head) => {
-            Err(Flaw::bad("no_host", "HTTP/1.1 requires `host`"))
+            Err(HeadError::bad("no_host", "HTTP/1.1 requires `host`"))
         }
         (Some(authority), None) | (None, Some(authority)) => Ok(authority),
         (None, None) if head.version < Version::HTTP_11 => Ok(Authority::none()),
-        (None, None) => Err(Flaw::bad("no_host", "`:authority` and `host` are both missing")),
+        (None, None) => Err(HeadError::bad("no_host", "`:authority` and `host` are both missing")),
     }
 }
 
@@ -143,29 +144,29 @@ fn is_connect(head: &request::Parts) -> bool {
 }
 
 /// What is asked for is a path, `*`, or with CONNECT a host and a port.
-fn target(head: &request::Parts, authority: &Authority) -> Result<(), Flaw> {
+fn target(head: &request::Parts, authority: &Authority) -> Result<(), HeadError> {
     let uri = &head.uri;
     let extended = head.extensions.get::<Protocol>().is_some();
     if is_connect(head) && !extended {
         if uri.authority().is_none() || uri.scheme().is_some() || uri.path_and_query().is_some() {
-            return Err(Flaw::bad("target", "the target of CONNECT is `host:port`"));
+            return Err(HeadError::bad("target", "the target of CONNECT is `host:port`"));
         }
         return match authority.port() {
             Some(1..) => Ok(()),
-            _ => Err(Flaw::bad("target", "the target of CONNECT has no port")),
+            _ => Err(HeadError::bad("target", "the target of CONNECT has no port")),
         };
     }
     if extended && !is_connect(head) {
-        return Err(Flaw::bad("target", "`:protocol` belongs to CONNECT"));
+        return Err(HeadError::bad("target", "`:protocol` belongs to CONNECT"));
     }
     if uri.scheme().is_some_and(|it| *it != Scheme::HTTP && *it != Scheme::HTTPS) {
-        return Err(Flaw::bad("scheme", "the scheme is neither `http` nor `https`"));
+        return Err(HeadError::bad("scheme", "the scheme is neither `http` nor `https`"));
     }
     match uri.path() {
         path if path.starts_with('/') => Ok(()),
         "*" if head.method == Method::OPTIONS => Ok(()),
-        "*" => Err(Flaw::bad("target", "the target `*` belongs to OPTIONS")),
-        _ => Err(Flaw::bad("target", "the target's path must begin with `/`")),
+        "*" => Err(HeadError::bad("target", "the target `*` belongs to OPTIONS")),
+        _ => Err(HeadError::bad("target", "the target's path must begin with `/`")),
     }
 }
 

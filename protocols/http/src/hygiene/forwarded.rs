@@ -1,6 +1,6 @@
 //! Who asks: `x-forwarded-for`, `-proto` and `-host`, and `forwarded` of RFC 7239.
 
-use super::{Around, Hygiene};
+use super::{HeaderContext, HeaderPolicy};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// How services are told who asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum ForwardedStyle {
     /// By `x-forwarded-for`, `-proto` and `-host`.
     #[default]
     XForwarded,
@@ -23,24 +23,24 @@ pub enum Style {
     Off,
 }
 
-impl Style {
+impl ForwardedStyle {
     fn has_x(self) -> bool {
-        matches!(self, Style::XForwarded | Style::Both)
+        matches!(self, ForwardedStyle::XForwarded | ForwardedStyle::Both)
     }
 
     fn has_forwarded(self) -> bool {
-        matches!(self, Style::Forwarded | Style::Both)
+        matches!(self, ForwardedStyle::Forwarded | ForwardedStyle::Both)
     }
 }
 
 /// Who is at the other end of a client's connection, in words that are made once for it.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct PeerAddress {
     ip: IpAddr,
     text: HeaderValue,
 }
 
-impl Peer {
+impl PeerAddress {
     /// With this address. One of IPv4 in IPv6's clothes is told as the one of IPv4 that it is.
     pub fn new(ip: IpAddr) -> Self {
         let ip = ip.to_canonical();
@@ -55,10 +55,10 @@ impl Peer {
 }
 
 /// Writes who asks into the headers; tells who it is, as far as proxies are trusted.
-pub(super) fn forward(headers: &mut HeaderMap, around: &Around<'_>) -> IpAddr {
+pub(super) fn forward(headers: &mut HeaderMap, around: &HeaderContext<'_>) -> IpAddr {
     let style = around.hygiene.forwarded;
     let client = client(headers, around.hygiene, around.peer);
-    if style == Style::Off {
+    if style == ForwardedStyle::Off {
         return client;
     }
     if around.hygiene.trusted_hops == 0 {
@@ -111,7 +111,7 @@ fn take_away_claims(headers: &mut HeaderMap) {
 }
 
 /// The address that the furthest proxy which is trusted saw, or the nearest to it that can be read.
-pub(crate) fn client(headers: &HeaderMap, hygiene: &Hygiene, peer: &Peer) -> IpAddr {
+pub(crate) fn client(headers: &HeaderMap, hygiene: &HeaderPolicy, peer: &PeerAddress) -> IpAddr {
     let hops = usize::from(hygiene.trusted_hops);
     if hops == 0 {
         return peer.ip;
@@ -119,15 +119,15 @@ pub(crate) fn client(headers: &HeaderMap, hygiene: &Hygiene, peer: &Peer) -> IpA
     let x = || elements(headers, &FOR, hops).find_map(node);
     let forwarded = || elements(headers, &FORWARDED, hops).find_map(for_node);
     let told = match hygiene.forwarded {
-        Style::Forwarded => forwarded(),
-        Style::Off => x().or_else(forwarded),
-        Style::XForwarded | Style::Both => x(),
+        ForwardedStyle::Forwarded => forwarded(),
+        ForwardedStyle::Off => x().or_else(forwarded),
+        ForwardedStyle::XForwarded | ForwardedStyle::Both => x(),
     };
     told.unwrap_or(peer.ip)
 }
 
 /// `http` or `https`: what the client speaks to the first proxy that is trusted.
-pub(crate) fn scheme(headers: &HeaderMap, hygiene: &Hygiene, encrypted: bool) -> &'static str {
+pub(crate) fn scheme(headers: &HeaderMap, hygiene: &HeaderPolicy, encrypted: bool) -> &'static str {
     let own = if encrypted { "https" } else { "http" };
     let hops = usize::from(hygiene.trusted_hops);
     if hops == 0 {
@@ -136,9 +136,9 @@ pub(crate) fn scheme(headers: &HeaderMap, hygiene: &Hygiene, encrypted: bool) ->
     let x = || web(single(headers, &PROTO)?.as_bytes());
     let forwarded = || elements(headers, &FORWARDED, hops).find_map(|it| web(pair(it, b"proto=")?));
     let told = match hygiene.forwarded {
-        Style::Forwarded => forwarded(),
-        Style::Off => x().or_else(forwarded),
-        Style::XForwarded | Style::Both => x(),
+        ForwardedStyle::Forwarded => forwarded(),
+        ForwardedStyle::Off => x().or_else(forwarded),
+        ForwardedStyle::XForwarded | ForwardedStyle::Both => x(),
     };
     told.unwrap_or(own)
 }
@@ -147,7 +147,7 @@ fn web(scheme: &[u8]) -> Option<&'static str> {
     ["http", "https"].into_iter().find(|it| scheme.eq_ignore_ascii_case(it.as_bytes()))
 }
 
-fn x_forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
+fn x_forwarded(headers: &mut HeaderMap, around: &HeaderContext<'_>) {
     let hops = usize::from(around.hygiene.trusted_hops);
     let peer = around.peer.text.as_bytes();
     let value = if hops > 0 && headers.contains_key(&FOR) {
@@ -168,7 +168,7 @@ fn x_forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
 }
 
 /// Only who writes `forwarded` at all pays for a text each time.
-fn forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
+fn forwarded(headers: &mut HeaderMap, around: &HeaderContext<'_>) {
     let hops = usize::from(around.hygiene.trusted_hops);
     let peer = match around.peer.ip {
         IpAddr::V4(ip) => format!("for={ip}"),
@@ -188,7 +188,7 @@ fn forwarded(headers: &mut HeaderMap, around: &Around<'_>) {
     }
 }
 
-fn proto(around: &Around<'_>) -> &'static str {
+fn proto(around: &HeaderContext<'_>) -> &'static str {
     if around.encrypted { "https" } else { "http" }
 }
 

@@ -9,11 +9,11 @@ use http::{
 
 /// An answer that contradicts itself about its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Contradiction;
+pub(crate) struct ConflictingLength;
 
 /// Makes an answer's head tell one length, or none. Where its body comes in chunks, these tell the
 /// length, and a number beside them goes.
-pub(crate) fn answer(head: &mut response::Parts) -> Result<(), Contradiction> {
+pub(crate) fn answer(head: &mut response::Parts) -> Result<(), ConflictingLength> {
     let headers = &mut head.headers;
     if head.version < Version::HTTP_2 && headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
@@ -24,7 +24,7 @@ pub(crate) fn answer(head: &mut response::Parts) -> Result<(), Contradiction> {
     if !more && is_number(length.as_bytes()) {
         return Ok(());
     }
-    let one = one(headers).ok_or(Contradiction)?;
+    let one = one(headers).ok_or(ConflictingLength)?;
     headers.insert(CONTENT_LENGTH, one);
     Ok(())
 }
@@ -43,11 +43,11 @@ fn one(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Codings end at the proxy, and it takes off none but chunks: a body in another one would reach
 /// the client without a word of it.
-fn codings(headers: &HeaderMap) -> Result<(), Contradiction> {
+fn codings(headers: &HeaderMap) -> Result<(), ConflictingLength> {
     let known = |coding: &[u8]| {
         coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
     };
-    members(headers, &TRANSFER_ENCODING).all(known).then_some(()).ok_or(Contradiction)
+    members(headers, &TRANSFER_ENCODING).all(known).then_some(()).ok_or(ConflictingLength)
 }
 
 /// The members of a list, empty ones too.
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use http::Response;
 
-    fn told(version: Version, lines: &[(&str, &str)]) -> Result<String, Contradiction> {
+    fn told(version: Version, lines: &[(&str, &str)]) -> Result<String, ConflictingLength> {
         let mut response = Response::builder().version(version);
         for (name, value) in lines {
             response = response.header(*name, *value);
@@ -87,9 +87,9 @@ mod tests {
             assert_eq!(told(version, &[(LENGTH, "5"), (LENGTH, "5")]), Ok("5".into()));
             assert_eq!(told(version, &[]), Ok(String::new()));
             for wrong in ["5, 6", "5,", "", "+5", "0x5", "five", "5 5"] {
-                assert_eq!(told(version, &[(LENGTH, wrong)]), Err(Contradiction), "{wrong}");
+                assert_eq!(told(version, &[(LENGTH, wrong)]), Err(ConflictingLength), "{wrong}");
             }
-            assert_eq!(told(version, &[(LENGTH, "5"), (LENGTH, "6")]), Err(Contradiction));
+            assert_eq!(told(version, &[(LENGTH, "5"), (LENGTH, "6")]), Err(ConflictingLength));
         }
     }
 
@@ -104,7 +104,11 @@ mod tests {
     #[test]
     fn a_coding_that_nobody_takes_off_is_no_answer() {
         for coding in ["gzip, chunked", "gzip", "chunked, gzip"] {
-            assert_eq!(told(Version::HTTP_11, &[(CODING, coding)]), Err(Contradiction), "{coding}");
+            assert_eq!(
+                told(Version::HTTP_11, &[(CODING, coding)]),
+                Err(ConflictingLength),
+                "{coding}"
+            );
         }
     }
 }

@@ -10,17 +10,18 @@ fn head(version: Version, headers: &[(&str, &str)]) -> request::Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn pass_with(head: &mut request::Parts, hygiene: &Hygiene, upgrades: bool) -> Traced {
-    let peer = Peer::new("10.0.0.9".parse().unwrap());
+fn pass_with(head: &mut request::Parts, hygiene: &HeaderPolicy, upgrades: bool) -> RequestIdentity {
+    let peer = PeerAddress::new("10.0.0.9".parse().unwrap());
     let authority = Authority::of_header(&HeaderValue::from_static("shop")).unwrap();
-    let around = Around { hygiene, peer: &peer, authority: &authority, encrypted: true, upgrades };
+    let around =
+        HeaderContext { hygiene, peer: &peer, authority: &authority, encrypted: true, upgrades };
     request(head, &around, &mut fastrand::Rng::with_seed(3))
 }
 
 /// The names and values that go on, without those that this proxy adds.
 fn passed(version: Version, headers: &[(&str, &str)]) -> Vec<String> {
     let mut head = head(version, headers);
-    let hygiene = Hygiene { forwarded: Style::Off, ..Hygiene::default() };
+    let hygiene = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
     pass_with(&mut head, &hygiene, false);
     told(&head.headers)
 }
@@ -106,7 +107,7 @@ fn no_hop_by_hop_header_ever_passes() {
         rng.shuffle(&mut headers);
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
         let mut head = head(Version::HTTP_11, &headers);
-        pass_with(&mut head, &Hygiene::default(), false);
+        pass_with(&mut head, &HeaderPolicy::default(), false);
         for name in by_hop.iter().copied().chain(nominated.iter().map(|name| &**name)) {
             assert!(!head.headers.contains_key(name), "seed {seed}: {name} of {headers:?}");
         }
@@ -134,7 +135,7 @@ fn cookies_in_pieces_become_one() {
 fn an_upgrade_goes_on_where_it_may() {
     let headers =
         [("connection", "keep-alive, Upgrade, x-own"), ("upgrade", "websocket"), ("x-own", "1")];
-    let hygiene = Hygiene { forwarded: Style::Off, ..Hygiene::default() };
+    let hygiene = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
     let mut websocket = head(Version::HTTP_11, &headers);
     pass_with(&mut websocket, &hygiene, true);
     let mut told = told(&websocket.headers);
@@ -145,8 +146,8 @@ fn an_upgrade_goes_on_where_it_may() {
 
 #[test]
 fn services_are_told_what_the_settings_say() {
-    let via = Via::new("tollgate");
-    let all = Hygiene { request_id: true, trace: true, via, ..Hygiene::default() };
+    let via = ViaHeader::new("tollgate");
+    let all = HeaderPolicy { request_id: true, trace: true, via, ..HeaderPolicy::default() };
     let mut came = head(Version::HTTP_2, &[("via", "1.1 edge")]);
     let traced = pass_with(&mut came, &all, false);
     let via: Vec<_> = came.headers.get_all("via").iter().collect();
@@ -158,7 +159,7 @@ fn services_are_told_what_the_settings_say() {
     assert_eq!(came.headers["x-forwarded-proto"], "https");
     assert_eq!(traced.client.to_string(), "10.0.0.9");
 
-    let none = Hygiene { forwarded: Style::Off, ..Hygiene::default() };
+    let none = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
     let mut came = head(Version::HTTP_11, &[("x-request-id", "mine")]);
     let traced = pass_with(&mut came, &none, false);
     assert_eq!(told(&came.headers), ["x-request-id: mine"]);
@@ -168,7 +169,7 @@ fn services_are_told_what_the_settings_say() {
 #[test]
 fn a_name_in_via_is_a_token() {
     for name in ["", "a b", "a,b", "a\r\nx: y", "(a)"] {
-        assert!(Via::new(name).is_none(), "{name}");
+        assert!(ViaHeader::new(name).is_none(), "{name}");
     }
 }
 
@@ -180,7 +181,7 @@ fn an_answer_loses_what_is_said_of_its_connection() {
             response = response.header(*name, *value);
         }
         let mut head = response.body(()).unwrap().into_parts().0;
-        super::response(&mut head, &Hygiene::default(), tunnel);
+        super::response(&mut head, &HeaderPolicy::default(), tunnel);
         told(&head.headers)
     };
     let headers = [

@@ -16,12 +16,12 @@ const MOST: usize = 64 * 1024;
 
 /// Heads of 1xx that the client is still to be told.
 #[derive(Debug, Default)]
-pub(crate) struct Early {
+pub(crate) struct InformationalQueue {
     any: AtomicBool,
     heads: Mutex<Vec<u8>>,
 }
 
-impl Early {
+impl InformationalQueue {
     /// A service said it, of the request that is under way.
     pub(crate) fn say(&self, status: StatusCode, headers: &HeaderMap) {
         let head = head(status, headers.clone());

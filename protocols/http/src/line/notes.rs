@@ -1,16 +1,16 @@
 //! What a client's connection tells of itself.
 
-use super::early::Early;
-use crate::screen::Fault;
+use super::early::InformationalQueue;
+use crate::screen::H1Error;
 use std::{cell::Cell, sync::Arc, time::Instant};
 
 /// What a connection's bytes have told, for whoever serves its requests.
 #[derive(Default)]
-pub(crate) struct Notes {
+pub(crate) struct ConnectionState {
     /// How many operations are under way.
     pub(crate) busy: Cell<usize>,
     /// What is wrong with the request that can't be read.
-    pub(crate) fault: Cell<Option<Fault>>,
+    pub(crate) fault: Cell<Option<H1Error>>,
     /// There was such a request.
     pub(crate) faulty: Cell<bool>,
     /// The connection is to end with a reset.
@@ -46,12 +46,12 @@ pub(crate) struct Notes {
     /// The client ended its half.
     pub(crate) ended: Cell<bool>,
     /// What a service says before its answer.
-    pub(crate) early: Arc<Early>,
+    pub(crate) early: Arc<InformationalQueue>,
     /// All that hyper had to write was written.
     pub(super) at_rest: Cell<bool>,
 }
 
-impl Notes {
+impl ConnectionState {
     /// The answer is here. What was said before it, and can't be written ahead of it, is lost.
     pub(crate) fn forget_early(&self) {
         if !self.at_rest.get() {

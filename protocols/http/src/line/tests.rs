@@ -1,7 +1,7 @@
-use super::Line;
+use super::ClientIo;
 use crate::{
-    proxy::{Door, Patience, Phase, Way},
-    screen::Limits,
+    proxy::{Door, Phase, Timeouts, Way},
+    screen::RequestLimits,
 };
 use http::{HeaderValue, StatusCode, header};
 use hyper::rt::Write as _;
@@ -44,8 +44,8 @@ impl Door for Open {
         Link { peer: any, local: any }
     }
 
-    fn patience(&self) -> Patience {
-        Patience::default()
+    fn patience(&self) -> Timeouts {
+        Timeouts::default()
     }
 
     fn nudges(&self) -> u64 {
@@ -88,20 +88,20 @@ impl Door for Open {
 }
 
 /// The line of a client, and the client.
-async fn connected() -> (Line, TcpStream) {
+async fn connected() -> (ClientIo, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (Line::new(accepted.unwrap().0, Rc::new(Open), Limits::default()), client.unwrap())
+    (ClientIo::new(accepted.unwrap().0, Rc::new(Open), RequestLimits::default()), client.unwrap())
 }
 
-async fn write(line: &mut Line, bytes: &[u8]) {
+async fn write(line: &mut ClientIo, bytes: &[u8]) {
     let written = poll_fn(|cx| Pin::new(&mut *line).poll_write(cx, bytes)).await;
     assert_eq!(written.unwrap(), bytes.len());
 }
 
 /// Waits until the client is gone. While it does hyper flushes, and has nothing to flush.
-async fn gone(line: &mut Line) -> io::ErrorKind {
+async fn gone(line: &mut ClientIo) -> io::ErrorKind {
     poll_fn(|cx| line.poll_gone(cx)).await.kind()
 }
 
@@ -147,17 +147,17 @@ async fn a_client_that_resets_is_gone_at_once() {
 
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
 
-fn hint(line: &Line) {
+fn hint(line: &ClientIo) {
     let link = [(header::LINK, HeaderValue::from_static("</a>"))];
     line.notes().early.say(StatusCode::EARLY_HINTS, &link.into_iter().collect());
 }
 
-async fn flush(line: &mut Line) {
+async fn flush(line: &mut ClientIo) {
     poll_fn(|cx| Pin::new(&mut *line).poll_flush(cx)).await.unwrap();
 }
 
 /// What the client has heard once its connection has ended.
-async fn heard(line: Line, mut client: TcpStream) -> String {
+async fn heard(line: ClientIo, mut client: TcpStream) -> String {
     drop(line);
     let mut heard = String::new();
     client.read_to_string(&mut heard).await.unwrap();

@@ -23,7 +23,7 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     let bytes = path.as_bytes();
     // Nearly every path has none of these.
     memchr::memchr3(b'%', b'.', b'\\', bytes)?;
-    let mut segment = Segment::Empty;
+    let mut segment = SegmentKind::Empty;
     let (mut at, mut before) = (0, b'/');
     while let Some(&byte) = bytes.get(at) {
         let (byte, width) = match (byte, escaped(bytes, at)) {
@@ -38,7 +38,7 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
         (at, before) = (at + width, byte);
         match byte {
             b'/' | b'\\' if segment.is_dots() => return Some(DOTS),
-            b'/' | b'\\' => segment = Segment::Empty,
+            b'/' | b'\\' => segment = SegmentKind::Empty,
             byte => segment = segment.then(byte),
         }
     }
@@ -49,7 +49,7 @@ const DOTS: &str = "the path has a `.` or `..` segment";
 
 /// What a segment looks like so far.
 #[derive(Clone, Copy)]
-enum Segment {
+enum SegmentKind {
     Empty,
     Dot,
     DotDot,
@@ -58,19 +58,19 @@ enum Segment {
     Name,
 }
 
-impl Segment {
+impl SegmentKind {
     fn is_dots(self) -> bool {
-        matches!(self, Segment::Dot | Segment::DotDot | Segment::Parameters)
+        matches!(self, SegmentKind::Dot | SegmentKind::DotDot | SegmentKind::Parameters)
     }
 
     fn then(self, byte: u8) -> Self {
         match (self, byte) {
-            (Segment::Empty, b'.') => Segment::Dot,
-            (Segment::Dot, b'.') => Segment::DotDot,
-            (Segment::Dot | Segment::DotDot, b';') | (Segment::Parameters, _) => {
-                Segment::Parameters
+            (SegmentKind::Empty, b'.') => SegmentKind::Dot,
+            (SegmentKind::Dot, b'.') => SegmentKind::DotDot,
+            (SegmentKind::Dot | SegmentKind::DotDot, b';') | (SegmentKind::Parameters, _) => {
+                SegmentKind::Parameters
             }
-            _ => Segment::Name,
+            _ => SegmentKind::Name,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     body::Body,
     proxy::Wish,
-    upload::{Source, Upload},
+    upload::{ReplayBody, RequestBody},
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -41,20 +41,20 @@ fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
     Pool::new(Rc::clone(shop) as Rc<dyn Cluster>, plan)
 }
 
-async fn reach(pool: &Rc<Pool>) -> Wire {
+async fn reach(pool: &Rc<Pool>) -> UpstreamConn {
     pool.reach(None, &[], &Cell::default()).await.expect("a connection")
 }
 
 /// Sends a request, and takes the whole answer. `false` if there is none.
-async fn asks(wire: &mut Wire, path: &str) -> bool {
-    let body = Upload::new(&Source::new(Body::Empty, 0, None, None), None);
+async fn asks(wire: &mut UpstreamConn, path: &str) -> bool {
+    let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
     let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
     let Ok(answer) = wire.send(request).await else { return false };
     let whole = wire.drive(answer.into_body().collect()).await;
     whole.is_ok_and(|whole| whole.to_bytes() == "ok")
 }
 
-async fn ask(wire: &mut Wire, path: &str) {
+async fn ask(wire: &mut UpstreamConn, path: &str) {
     assert!(asks(wire, path).await, "no answer");
 }
 

@@ -63,7 +63,7 @@ fn frame(out: &mut BytesMut, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
 
 /// What was answered so far.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct H2Response {
     /// The status, once the head is all here. Heads of 1xx are left out.
     pub status: Option<u16>,
     /// The body, as far as it is here.
@@ -75,7 +75,7 @@ pub struct Answer {
     pub ended: bool,
 }
 
-impl Answer {
+impl H2Response {
     /// Reads all that a server has sent on the connection.
     ///
     /// # Errors

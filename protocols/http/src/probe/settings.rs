@@ -51,13 +51,13 @@ impl CheckSettings {
 
 /// What all checks of one cluster share.
 #[derive(Debug)]
-pub struct Check {
+pub struct HttpCheck {
     settings: CheckSettings,
     http2: bool,
     question: Bytes,
 }
 
-impl Check {
+impl HttpCheck {
     /// Checks with these settings, in the version of HTTP that the cluster's endpoints speak.
     /// `host` is asked for where the settings tell none; it is the cluster's name.
     ///

@@ -12,7 +12,7 @@ fn settings(json: &str) -> CheckSettings {
 }
 
 fn probe(version: Version, json: &str) -> HttpProbe {
-    HttpProbe::new(Arc::new(Check::new(settings(json), version, "shop").unwrap()))
+    HttpProbe::new(Arc::new(HttpCheck::new(settings(json), version, "shop").unwrap()))
 }
 
 /// What a real server answers with this status, and the request that it read.
@@ -208,7 +208,7 @@ fn settings_that_can_not_be_sent_are_told() {
         (r#"{ "headers": { "a": "c\r\nd: e" } }"#, "headers.a"),
         (r#"{ "headers": { "Host": "c" } }"#, "headers.Host"),
     ] {
-        let mistakes = Check::new(settings(json), Version::HTTP_11, "shop").unwrap_err();
+        let mistakes = HttpCheck::new(settings(json), Version::HTTP_11, "shop").unwrap_err();
         let paths: Vec<String> = mistakes.iter().map(|mistake| mistake.path.join(".")).collect();
         assert_eq!(paths, [path], "{json}");
     }

@@ -5,14 +5,14 @@ use std::{cell::Cell, rc::Rc};
 
 /// A limit of attempts after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct RetryBudget {
     /// How many in a hundred requests under way may be in such an attempt. Default: 20.
     pub percent: u32,
     /// How many may be in any case. Default: 3.
     pub min: usize,
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self { percent: 20, min: 3 }
     }
@@ -20,16 +20,16 @@ impl Default for Budget {
 
 /// What one worker has under way for one route.
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct RouteLoad {
     active: Cell<usize>,
     retrying: Cell<usize>,
 }
 
-impl Load {
+impl RouteLoad {
     /// One more request, until what is returned is dropped.
-    pub fn begin(self: &Rc<Self>) -> Attempting {
+    pub fn begin(self: &Rc<Self>) -> RequestInFlight {
         self.active.set(self.active.get().saturating_add(1));
-        Attempting { load: Rc::clone(self), retrying: false }
+        RequestInFlight { load: Rc::clone(self), retrying: false }
     }
 
     /// How many requests are under way.
@@ -45,16 +45,16 @@ impl Load {
 
 /// A request under way, until dropped.
 #[derive(Debug)]
-pub struct Attempting {
-    load: Rc<Load>,
+pub struct RequestInFlight {
+    load: Rc<RouteLoad>,
     retrying: bool,
 }
 
-impl Attempting {
+impl RequestInFlight {
     /// Whether another attempt may follow one that failed. It is asked before each; who was
     /// allowed one is allowed the next.
-    pub fn may_retry(&mut self, budget: &Budget) -> bool {
-        let Load { active, retrying } = &*self.load;
+    pub fn may_retry(&mut self, budget: &RetryBudget) -> bool {
+        let RouteLoad { active, retrying } = &*self.load;
         let percent = usize::try_from(budget.percent).unwrap_or(usize::MAX);
         let share = active.get().saturating_mul(percent) / 100;
         if !self.retrying && retrying.get() < share.max(budget.min) {
@@ -65,9 +65,9 @@ impl Attempting {
     }
 }
 
-impl Drop for Attempting {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        let Load { active, retrying } = &*self.load;
+        let RouteLoad { active, retrying } = &*self.load;
         active.set(active.get().saturating_sub(1));
         if self.retrying {
             retrying.set(retrying.get().saturating_sub(1));

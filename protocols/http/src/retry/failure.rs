@@ -2,7 +2,7 @@
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum AttemptFailure {
     /// There was no connection to send it by.
     Connect,
     /// The service says that it was not looked at: a stream that was refused, or one that came

@@ -21,9 +21,9 @@ fn waits_grow_up_to_their_bound_and_a_share_of_them_is_waited() {
 
 #[test]
 fn a_budget_is_a_share_of_what_is_under_way_but_never_less_than_its_minimum() {
-    let load = Rc::new(Load::default());
-    let budget = Budget { percent: 20, min: 1 };
-    let mut active: Vec<Attempting> = (0..10).map(|_| load.begin()).collect();
+    let load = Rc::new(RouteLoad::default());
+    let budget = RetryBudget { percent: 20, min: 1 };
+    let mut active: Vec<RequestInFlight> = (0..10).map(|_| load.begin()).collect();
     let allowed: Vec<bool> = active.iter_mut().map(|it| it.may_retry(&budget)).collect();
     assert_eq!(allowed.iter().filter(|allowed| **allowed).count(), 2);
     // Who has one has the next.
@@ -36,8 +36,8 @@ fn a_budget_is_a_share_of_what_is_under_way_but_never_less_than_its_minimum() {
     assert!(active[7].may_retry(&budget));
     drop(active);
     assert_eq!((load.active(), load.retrying()), (0, 0));
-    assert!(!load.begin().may_retry(&Budget { percent: 0, min: 0 }));
-    assert!(load.begin().may_retry(&Budget { percent: 0, min: 1 }));
+    assert!(!load.begin().may_retry(&RetryBudget { percent: 0, min: 0 }));
+    assert!(load.begin().may_retry(&RetryBudget { percent: 0, min: 1 }));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Routes that answer themselves: redirects, and fixed replies.
 
 use super::{
-    rewrite::{NewPath, with_query},
+    rewrite::{PathRewrite, with_query},
     template::Captures,
 };
 use crate::body::Body;
@@ -19,13 +19,13 @@ pub struct Redirect {
     pub(super) scheme: Option<&'static str>,
     pub(super) host: Option<Box<str>>,
     pub(super) port: Option<usize>,
-    pub(super) path: NewPath,
+    pub(super) path: PathRewrite,
     pub(super) query: bool,
 }
 
 /// An answer in the place of a service.
 #[derive(Clone, Debug)]
-pub struct Fixed {
+pub struct DirectResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -89,7 +89,7 @@ impl Redirect {
     }
 }
 
-impl Fixed {
+impl DirectResponse {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.status

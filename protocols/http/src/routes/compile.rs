@@ -7,9 +7,9 @@ mod matches;
 mod rewrites;
 
 use super::{
-    Defaults, Mirror, Route, Upgrades,
-    matching::{Matching, PathTest},
-    retry::Retry,
+    AllowedUpgrades, Defaults, Mirror, Route,
+    matching::{PathTest, RouteMatch},
+    retry::RetryPolicy,
 };
 use crate::settings::{
     CorsSettings, MatchSettings, MirrorSettings, RetrySettings, RouteSettings, UpgradeSettings,
@@ -23,20 +23,20 @@ use values::{Fault, Mistake, OneOrMore, Size, Text};
 const MOST_KEPT: u64 = 16 << 20;
 
 /// A place in the config, and where mistakes go.
-pub(super) struct Place<'a> {
+pub(super) struct MistakeScope<'a> {
     keys: Vec<String>,
     mistakes: &'a mut Vec<Mistake>,
 }
 
-impl Place<'_> {
+impl MistakeScope<'_> {
     /// A place below this one.
-    fn below(&mut self, keys: &[&str]) -> Place<'_> {
+    fn below(&mut self, keys: &[&str]) -> MistakeScope<'_> {
         let keys = self.keys.iter().cloned().chain(keys.iter().map(|&key| key.to_owned()));
-        Place { keys: keys.collect(), mistakes: self.mistakes }
+        MistakeScope { keys: keys.collect(), mistakes: self.mistakes }
     }
 
     fn wrong(&mut self, keys: &[&str], fault: Fault) {
-        let Place { keys, mistakes } = self.below(keys);
+        let MistakeScope { keys, mistakes } = self.below(keys);
         mistakes.push(Mistake { path: keys, fault });
     }
 
@@ -59,7 +59,7 @@ pub(super) fn routes(
     let mut list = Vec::new();
     for (at, settings) in settings.iter().enumerate() {
         let keys = vec!["routes".to_owned(), at.to_string()];
-        list.extend(route(settings, defaults, &mut Place { keys, mistakes: &mut mistakes }));
+        list.extend(route(settings, defaults, &mut MistakeScope { keys, mistakes: &mut mistakes }));
     }
     mistakes.extend(unreached(settings, &|_| false));
     if mistakes.is_empty() { Ok(list.into_iter().map(Arc::new).collect()) } else { Err(mistakes) }
@@ -91,7 +91,7 @@ pub fn unreached(settings: &[RouteSettings], unsure: &dyn Fn(usize) -> bool) -> 
             );
         }
         let mut told = Vec::new();
-        let mut nowhere = Place { keys: Vec::new(), mistakes: &mut told };
+        let mut nowhere = MistakeScope { keys: Vec::new(), mistakes: &mut told };
         let test = matches::matching(matched, &mut nowhere);
         let any = sure && test.is_some_and(|test| test.is_any());
         before.push((name, sure.then_some(matched), any));
@@ -99,14 +99,18 @@ pub fn unreached(settings: &[RouteSettings], unsure: &dyn Fn(usize) -> bool) -> 
     mistakes
 }
 
-fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) -> Option<Route> {
+fn route(
+    settings: &RouteSettings,
+    defaults: Defaults,
+    place: &mut MistakeScope<'_>,
+) -> Option<Route> {
     let name = &*settings.name.0.0;
     let matched = settings.matches.clone().unwrap_or_default();
     let matching = matches::matching(&matched, &mut place.below(&["match"]));
     // A wrong match names nothing; its users are not blamed for that.
-    let matching = matching.unwrap_or_else(|| Matching {
+    let matching = matching.unwrap_or_else(|| RouteMatch {
         path: PathTest::Prefix(Box::default()),
-        ..Matching::default()
+        ..RouteMatch::default()
     });
     let names = matching.path.names();
     let action = action::action(settings, &matching, place);
@@ -116,7 +120,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
         .map(|rewrite| rewrites::rewrite(rewrite, &matching, &mut place.below(&["rewrite"])));
     let mut edits = |key: &str, edits: &Option<_>| match edits {
         Some(it) => edits::edits(it, name, &names, &mut place.below(&[key])),
-        None => super::edit::Edits::default(),
+        None => super::edit::HeaderEdits::default(),
     };
     let request_edits = edits("request_headers", &settings.request_headers);
     let response_edits = edits("response_headers", &settings.response_headers);
@@ -161,7 +165,7 @@ fn route(settings: &RouteSettings, defaults: Defaults, place: &mut Place<'_>) ->
 fn timeouts(
     settings: &RouteSettings,
     defaults: Defaults,
-    place: &mut Place<'_>,
+    place: &mut MistakeScope<'_>,
 ) -> (Option<Duration>, Option<Duration>) {
     let timeout = settings.timeout.map_or(defaults.timeout, |it| it.0);
     let total = match settings.total_timeout {
@@ -176,7 +180,11 @@ fn timeouts(
     (timeout, total)
 }
 
-fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Place<'_>) -> Retry {
+fn retrying(
+    settings: &RetrySettings,
+    timeout: Option<Duration>,
+    place: &mut MistakeScope<'_>,
+) -> RetryPolicy {
     let longer = |try_: Text<Duration>| timeout.is_some_and(|timeout| try_.0 > timeout);
     if settings.per_try_timeout.is_some_and(longer) {
         let message = "one try may take longer than all of them";
@@ -186,7 +194,7 @@ fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Pla
     if let Some(methods) = &settings.methods {
         self::methods(methods, &mut place.below(&["methods"]));
     }
-    let retry = Retry::new(settings);
+    let retry = RetryPolicy::new(settings);
     if retry.backoff.max < retry.backoff.base {
         let message = "the pause may never be as long as before the first retry";
         place.say(&["backoff", "max"], message, "no shorter than `base`");
@@ -194,7 +202,11 @@ fn retrying(settings: &RetrySettings, timeout: Option<Duration>, place: &mut Pla
     retry
 }
 
-fn cors(settings: &CorsSettings, defaults: Defaults, place: &mut Place<'_>) -> Option<Arc<Cors>> {
+fn cors(
+    settings: &CorsSettings,
+    defaults: Defaults,
+    place: &mut MistakeScope<'_>,
+) -> Option<Arc<Cors>> {
     if defaults.whole {
         let hint = "write `web: { origins: [\"https://shop.example\"] }` beside `routes`";
         place.say(&[], "whose pages may call is said by `web`, for all routes of gRPC", hint);
@@ -207,13 +219,13 @@ fn cors(settings: &CorsSettings, defaults: Defaults, place: &mut Place<'_>) -> O
 }
 
 /// How much of a body is kept.
-fn kept(most: Option<Text<Size>>, place: &mut Place<'_>) {
+fn kept(most: Option<Text<Size>>, place: &mut MistakeScope<'_>) {
     if most.is_some_and(|most| most.0.0 > MOST_KEPT) {
         place.say(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
     }
 }
 
-fn mirror(settings: &MirrorSettings, place: &mut Place<'_>) -> Mirror {
+fn mirror(settings: &MirrorSettings, place: &mut MistakeScope<'_>) -> Mirror {
     kept(settings.max_body, place);
     Mirror {
         cluster: settings.cluster.as_str().into(),
@@ -223,7 +235,7 @@ fn mirror(settings: &MirrorSettings, place: &mut Place<'_>) -> Mirror {
 }
 
 /// Methods by their names.
-fn methods(list: &OneOrMore<String>, place: &mut Place<'_>) -> Box<[Method]> {
+fn methods(list: &OneOrMore<String>, place: &mut MistakeScope<'_>) -> Box<[Method]> {
     let mut methods = Vec::new();
     for (at, name) in list.0.iter().enumerate() {
         let upper = name.to_ascii_uppercase();
@@ -242,10 +254,10 @@ fn methods(list: &OneOrMore<String>, place: &mut Place<'_>) -> Box<[Method]> {
     methods.into()
 }
 
-fn upgrades(settings: Option<&UpgradeSettings>, place: &mut Place<'_>) -> Upgrades {
+fn upgrades(settings: Option<&UpgradeSettings>, place: &mut MistakeScope<'_>) -> AllowedUpgrades {
     match settings {
-        None | Some(UpgradeSettings::All(false)) => Upgrades::None,
-        Some(UpgradeSettings::All(true)) => Upgrades::All,
+        None | Some(UpgradeSettings::All(false)) => AllowedUpgrades::None,
+        Some(UpgradeSettings::All(true)) => AllowedUpgrades::All,
         Some(UpgradeSettings::Only(names)) => {
             for name in names {
                 if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ',') {
@@ -257,7 +269,7 @@ fn upgrades(settings: Option<&UpgradeSettings>, place: &mut Place<'_>) -> Upgrad
                     place.say(&["upgrade"], message, hint);
                 }
             }
-            Upgrades::Only(names.iter().map(|it| it.to_ascii_lowercase().into()).collect())
+            AllowedUpgrades::Only(names.iter().map(|it| it.to_ascii_lowercase().into()).collect())
         }
     }
 }

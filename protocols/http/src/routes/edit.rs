@@ -20,33 +20,33 @@ pub struct Variables<'a> {
 
 /// Values of an answer's headers, their variables filled in while the request was at hand.
 #[derive(Clone, Debug, Default)]
-pub struct Rendered(Vec<Option<HeaderValue>>);
+pub struct RenderedValues(Vec<Option<HeaderValue>>);
 
 /// Edits of headers: what is removed, what is set, what is added.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Edits {
+pub(super) struct HeaderEdits {
     pub(super) remove: Box<[HeaderName]>,
-    pub(super) set: Box<[(HeaderName, Value)]>,
-    pub(super) add: Box<[(HeaderName, Value)]>,
+    pub(super) set: Box<[(HeaderName, EditValue)]>,
+    pub(super) add: Box<[(HeaderName, EditValue)]>,
 }
 
 /// A header's value.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum EditValue {
     Fixed(HeaderValue),
-    Made(Made),
+    Made(ValueTemplate),
 }
 
 /// Text with variables.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
-    pieces: Box<[Piece]>,
+pub(super) struct ValueTemplate {
+    pieces: Box<[ValuePiece]>,
     /// The route, which does not change.
     route: Box<str>,
 }
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum ValuePiece {
     Text(Box<str>),
     Peer,
     PeerIp,
@@ -60,46 +60,46 @@ enum Piece {
     Capture(Arc<str>),
 }
 
-const VARIABLES: [(&str, Piece); 8] = [
-    ("peer", Piece::Peer),
-    ("peer_ip", Piece::PeerIp),
-    ("host", Piece::Host),
-    ("path", Piece::Path),
-    ("method", Piece::Method),
-    ("request_id", Piece::RequestId),
-    ("route", Piece::Route),
-    ("cluster", Piece::Cluster),
+const VARIABLES: [(&str, ValuePiece); 8] = [
+    ("peer", ValuePiece::Peer),
+    ("peer_ip", ValuePiece::PeerIp),
+    ("host", ValuePiece::Host),
+    ("path", ValuePiece::Path),
+    ("method", ValuePiece::Method),
+    ("request_id", ValuePiece::RequestId),
+    ("route", ValuePiece::Route),
+    ("cluster", ValuePiece::Cluster),
 ];
 
-impl Value {
+impl EditValue {
     /// Reads a value; `names` is what the match names.
     pub(super) fn new(text: &str, route: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
         let pieces = pieces(text, names)?;
-        let plain: String = pieces.iter().filter_map(Piece::text).collect();
+        let plain: String = pieces.iter().filter_map(ValuePiece::text).collect();
         let Ok(fixed) = HeaderValue::from_str(&plain) else {
             let message = format!("a header can't have the value {text:?}");
             return Err(Fault::new(message, "one line, of printable ASCII characters"));
         };
         if pieces.iter().all(|piece| piece.text().is_some()) {
-            return Ok(Value::Fixed(fixed));
+            return Ok(EditValue::Fixed(fixed));
         }
-        Ok(Value::Made(Made { pieces: pieces.into(), route: route.into() }))
+        Ok(EditValue::Made(ValueTemplate { pieces: pieces.into(), route: route.into() }))
     }
 
     /// Whether it needs what the match names.
     pub(super) fn captures(&self) -> bool {
-        let Value::Made(made) = self else { return false };
-        made.pieces.iter().any(|piece| matches!(piece, Piece::Capture(_)))
+        let EditValue::Made(made) = self else { return false };
+        made.pieces.iter().any(|piece| matches!(piece, ValuePiece::Capture(_)))
     }
 }
 
-fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<Piece>, Fault> {
+fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<ValuePiece>, Fault> {
     let mut pieces = Vec::new();
     let mut left = text;
     while let Some((before, after)) = left.split_once('%') {
-        pieces.push(Piece::Text(before.into()));
+        pieces.push(ValuePiece::Text(before.into()));
         if let Some(after) = after.strip_prefix('%') {
-            pieces.push(Piece::Text("%".into()));
+            pieces.push(ValuePiece::Text("%".into()));
             left = after;
             continue;
         }
@@ -108,14 +108,14 @@ fn pieces(text: &str, names: &[Arc<str>]) -> Result<Vec<Piece>, Fault> {
             let message = format!("`{text}` has a `%` that begins no variable");
             return Err(Fault::new(message, "write `%%` for a percent sign, or `%{peer_ip}`"));
         };
-        pieces.push(Piece::variable(variable, names)?);
+        pieces.push(ValuePiece::variable(variable, names)?);
         left = after;
     }
-    pieces.push(Piece::Text(left.into()));
+    pieces.push(ValuePiece::Text(left.into()));
     Ok(pieces)
 }
 
-impl Piece {
+impl ValuePiece {
     fn variable(name: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
         if let Some((_, piece)) = VARIABLES.iter().find(|(it, _)| *it == name) {
             return Ok(piece.clone());
@@ -123,11 +123,11 @@ impl Piece {
         if let Some(header) = name.strip_prefix("header.") {
             let wrong =
                 || Fault::new(format!("`{header}` can't be a header"), "`%{header.accept}`");
-            return header.parse().map(Piece::Header).map_err(|_| wrong());
+            return header.parse().map(ValuePiece::Header).map_err(|_| wrong());
         }
         if let Some(capture) = name.strip_prefix("capture.") {
             let found = names.iter().find(|known| ***known == *capture);
-            let found = found.map(|name| Piece::Capture(Arc::clone(name)));
+            let found = found.map(|name| ValuePiece::Capture(Arc::clone(name)));
             return found.ok_or_else(|| unknown_capture(capture, names));
         }
         let known: Vec<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
@@ -137,13 +137,13 @@ impl Piece {
 
     fn text(&self) -> Option<&str> {
         match self {
-            Piece::Text(text) => Some(text),
+            ValuePiece::Text(text) => Some(text),
             _ => None,
         }
     }
 }
 
-impl Made {
+impl ValueTemplate {
     /// The value; `None` if there is nothing in it, or nothing that a header can have.
     fn fill(
         &self,
@@ -154,23 +154,25 @@ impl Made {
         let mut value = Vec::new();
         for piece in &self.pieces {
             let text = match piece {
-                Piece::Text(text) => text,
-                Piece::Host => variables.host,
-                Piece::Path => head.uri.path(),
-                Piece::Method => head.method.as_str(),
-                Piece::RequestId => variables.request_id,
-                Piece::Route => &self.route,
-                Piece::Cluster => variables.cluster,
-                Piece::Capture(name) => captures.get(name).unwrap_or_default(),
-                Piece::Header(name) => {
+                ValuePiece::Text(text) => text,
+                ValuePiece::Host => variables.host,
+                ValuePiece::Path => head.uri.path(),
+                ValuePiece::Method => head.method.as_str(),
+                ValuePiece::RequestId => variables.request_id,
+                ValuePiece::Route => &self.route,
+                ValuePiece::Cluster => variables.cluster,
+                ValuePiece::Capture(name) => captures.get(name).unwrap_or_default(),
+                ValuePiece::Header(name) => {
                     value.extend(head.headers.get(name).map_or(&[][..], HeaderValue::as_bytes));
                     continue;
                 }
-                Piece::Peer | Piece::PeerIp => {
+                ValuePiece::Peer | ValuePiece::PeerIp => {
                     let mut text = String::new();
                     // To text this can't fail.
                     let _ = match piece {
-                        Piece::PeerIp => write!(text, "{}", variables.peer.ip().to_canonical()),
+                        ValuePiece::PeerIp => {
+                            write!(text, "{}", variables.peer.ip().to_canonical())
+                        }
                         _ => write!(text, "{}", variables.peer),
                     };
                     value.extend(text.into_bytes());
@@ -186,20 +188,20 @@ impl Made {
     }
 }
 
-impl Edits {
+impl HeaderEdits {
     /// Fills in the variables, in the order of `set` and `add`.
     pub(super) fn render(
         &self,
         head: &request::Parts,
         captures: &Captures,
         variables: &Variables<'_>,
-    ) -> Rendered {
+    ) -> RenderedValues {
         let values = self.set.iter().chain(&self.add).map(|(_, value)| value);
         let made = values.filter_map(|value| match value {
-            Value::Fixed(_) => None,
-            Value::Made(made) => Some(made.fill(head, captures, variables)),
+            EditValue::Fixed(_) => None,
+            EditValue::Made(made) => Some(made.fill(head, captures, variables)),
         });
-        Rendered(made.collect())
+        RenderedValues(made.collect())
     }
 
     /// Whether there is nothing to do.
@@ -219,14 +221,14 @@ impl Edits {
 
     /// Edits headers with the values that `render` made. A value with nothing in it takes a
     /// header away, and adds none.
-    pub(super) fn apply(&self, headers: &mut HeaderMap, rendered: &Rendered) {
+    pub(super) fn apply(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
         for name in &self.remove {
             headers.remove(name);
         }
         let mut made = rendered.0.iter();
-        let mut value_of = |value: &Value| match value {
-            Value::Fixed(value) => Some(value.clone()),
-            Value::Made(_) => made.next().cloned().flatten(),
+        let mut value_of = |value: &EditValue| match value {
+            EditValue::Fixed(value) => Some(value.clone()),
+            EditValue::Made(_) => made.next().cloned().flatten(),
         };
         for (name, value) in &self.set {
             match value_of(value) {

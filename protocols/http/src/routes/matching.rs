@@ -1,7 +1,7 @@
 //! Which requests a route is for.
 
 use super::{
-    template::{Captures, Template},
+    template::{Captures, PathTemplate},
     value::ValueTest,
 };
 use crate::normal::{after, decoded};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Which requests a route is for: those for which all of it holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Matching {
+pub(super) struct RouteMatch {
     /// One of them, or any if there are none.
     pub(super) hosts: Box<[HostTest]>,
     pub(super) path: PathTest,
@@ -39,12 +39,12 @@ pub(super) enum PathTest {
     Exact(Box<str>),
     /// Without a slash at its end.
     Prefix(Box<str>),
-    Template(Template),
+    Template(PathTemplate),
     /// With the names of its groups.
     Regex(Regex, Box<[Arc<str>]>),
 }
 
-impl Matching {
+impl RouteMatch {
     /// Whether it is for all requests that there are.
     pub(super) fn is_any(&self) -> bool {
         let any_path = match &self.path {

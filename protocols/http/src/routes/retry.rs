@@ -1,15 +1,15 @@
 //! What a route says about trying again.
 
-use super::statuses::Statuses;
-use crate::retry::{Backoff, Budget};
-use crate::settings::{Condition, RetrySettings, StatusRange};
+use super::statuses::StatusSet;
+use crate::retry::{Backoff, RetryBudget};
+use crate::settings::{RetryCondition, RetrySettings, StatusRange};
 use http::Method;
 use std::time::Duration;
 use values::{Size, Text};
 
 /// What is tried again, how often, and after how long.
 #[derive(Clone, Debug)]
-pub struct Retry {
+pub struct RetryPolicy {
     /// When.
     pub on: RetryOn,
     /// How many times more, beside the first.
@@ -19,7 +19,7 @@ pub struct Retry {
     /// How long is waited before each.
     pub backoff: Backoff,
     /// How many of them may be under way.
-    pub budget: Budget,
+    pub budget: RetryBudget,
     /// How many bytes of a request's body are kept to be sent again.
     pub max_body: u64,
     methods: Option<Box<[Method]>>,
@@ -35,28 +35,28 @@ pub struct RetryOn {
     /// The connection or the stream broke before the answer began.
     pub reset: bool,
     /// It answered one of these; 504 stands for a try that took too long as well.
-    pub statuses: Statuses,
+    pub statuses: StatusSet,
     grpc: u32,
 }
 
 impl RetryOn {
-    fn add(&mut self, condition: Condition) {
+    fn add(&mut self, condition: RetryCondition) {
         match condition {
-            Condition::ConnectFailure => self.connect_failure = true,
-            Condition::RefusedStream => self.refused_stream = true,
-            Condition::Reset => self.reset = true,
-            Condition::Retriable4xx => self.statuses.insert(409),
-            Condition::GatewayError => {
+            RetryCondition::ConnectFailure => self.connect_failure = true,
+            RetryCondition::RefusedStream => self.refused_stream = true,
+            RetryCondition::Reset => self.reset = true,
+            RetryCondition::Retriable4xx => self.statuses.insert(409),
+            RetryCondition::GatewayError => {
                 (502..=504).for_each(|status| self.statuses.insert(status));
                 self.unanswered();
             }
-            Condition::Status(range @ StatusRange { from, to }) => {
+            RetryCondition::Status(range @ StatusRange { from, to }) => {
                 (from..=to).for_each(|status| self.statuses.insert(status));
                 if range == (StatusRange { from: 500, to: 599 }) {
                     self.unanswered();
                 }
             }
-            Condition::Grpc(code) => self.grpc |= 1_u32.checked_shl(code.into()).unwrap_or(0),
+            RetryCondition::Grpc(code) => self.grpc |= 1_u32.checked_shl(code.into()).unwrap_or(0),
         }
     }
 
@@ -78,7 +78,7 @@ impl RetryOn {
     }
 }
 
-impl Retry {
+impl RetryPolicy {
     pub(super) fn new(settings: &RetrySettings) -> Self {
         let mut on = RetryOn::default();
         settings.on.0.iter().for_each(|condition| on.add(condition.0));
@@ -92,7 +92,7 @@ impl Retry {
             attempts: settings.attempts.map_or(1, |it| small(it.0.0)),
             per_try_timeout: settings.per_try_timeout.map(|it| it.0),
             backoff: Backoff { base, max: backoff.max.map_or(base * 10, |max| max.0) },
-            budget: Budget {
+            budget: RetryBudget {
                 percent: budget.percent.map_or(20, |it| small(it.0.0)),
                 min: budget.min.map_or(3, |it| it.0.0),
             },

@@ -1,6 +1,6 @@
 //! What a path and a host become on the way to a service.
 
-use super::template::{Captures, Filled};
+use super::template::{Captures, PathFormat};
 use crate::normal::{self, path_fault, unreserved};
 use http::{HeaderValue, Uri, header::HOST, request, uri::Authority};
 use regex::Regex;
@@ -8,20 +8,20 @@ use regex::Regex;
 /// What the service sees in the place of what the client asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rewrite {
-    pub(super) path: NewPath,
+    pub(super) path: PathRewrite,
     pub(super) host: Option<(Authority, HeaderValue)>,
 }
 
 /// What a path becomes.
 #[derive(Clone, Debug, Default)]
-pub(super) enum NewPath {
+pub(super) enum PathRewrite {
     /// What it is.
     #[default]
     Same,
     /// The prefix of the match, and what is put in its place; both without a slash at the end.
     Prefix(Box<str>, Box<str>),
     /// All of it.
-    Filled(Filled),
+    Filled(PathFormat),
     /// What fits is replaced.
     Pattern(Regex, Box<str>),
 }
@@ -86,10 +86,10 @@ fn behind<'p>(path: &'p str, prefix: &str) -> &'p str {
     &path[end..]
 }
 
-impl NewPath {
+impl PathRewrite {
     /// Whether it needs what the match names.
     pub(super) fn captures(&self) -> bool {
-        matches!(self, NewPath::Filled(filled) if !filled.is_fixed())
+        matches!(self, PathRewrite::Filled(filled) if !filled.is_fixed())
     }
 
     /// What a path becomes; `None` if that is what it is. Targets that are no paths stay.
@@ -105,8 +105,8 @@ impl NewPath {
             return Ok(None);
         }
         let new = match self {
-            NewPath::Same => return Ok(None),
-            NewPath::Prefix(old, new) => {
+            PathRewrite::Same => return Ok(None),
+            PathRewrite::Prefix(old, new) => {
                 if normal::after(&normal::path(path), old).is_none() {
                     return Ok(None);
                 }
@@ -115,8 +115,8 @@ impl NewPath {
                     (new, rest) => format!("{new}{rest}"),
                 }
             }
-            NewPath::Filled(filled) => filled.fill(captures),
-            NewPath::Pattern(regex, by) => {
+            PathRewrite::Filled(filled) => filled.fill(captures),
+            PathRewrite::Pattern(regex, by) => {
                 let new = regex.replace_all(&unreserved(path), &**by).into_owned();
                 if new.starts_with('/') { new } else { format!("/{new}") }
             }

@@ -4,9 +4,9 @@ use crate::settings::StatusRange;
 
 /// A set of HTTP statuses, 100 to 599.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statuses([u64; 8]);
+pub struct StatusSet([u64; 8]);
 
-impl Statuses {
+impl StatusSet {
     /// All statuses of all these ranges.
     pub fn new(ranges: impl IntoIterator<Item = StatusRange>) -> Self {
         let mut set = Self::default();
@@ -36,7 +36,7 @@ impl Statuses {
     }
 }
 
-impl std::fmt::Debug for Statuses {
+impl std::fmt::Debug for StatusSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries((100..600).filter(|it| self.contains(*it))).finish()
     }
@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn a_set_has_its_ranges_and_nothing_else() {
         let ranges = [StatusRange { from: 500, to: 599 }, StatusRange { from: 409, to: 409 }];
-        let set = Statuses::new(ranges);
+        let set = StatusSet::new(ranges);
         for status in 0..=u16::MAX {
             let inside = (500..600).contains(&status) || status == 409;
             assert_eq!(set.contains(status), inside, "{status}");
         }
-        assert!(Statuses::new([StatusRange { from: 600, to: 999 }]).is_empty());
+        assert!(StatusSet::new([StatusRange { from: 600, to: 999 }]).is_empty());
         assert!(!set.is_empty());
     }
 }

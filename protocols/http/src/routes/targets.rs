@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 /// One cluster or several, each with its share.
 #[derive(Clone, Debug)]
-pub struct Targets {
+pub struct WeightedClusters {
     /// Each with the part of all requests, 0 to 1, that goes to it or to one before it.
     list: Box<[(f64, Arc<str>)]>,
     /// For the end of the line: the last that has a share.
     last: Arc<str>,
 }
 
-impl Targets {
+impl WeightedClusters {
     /// One cluster.
     pub fn one(cluster: &str) -> Self {
         Self { list: Box::default(), last: cluster.into() }
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn a_share_falls_to_clusters_by_their_weight() {
-        let targets = Targets::weighted(&[("a", 1), ("none", 0), ("b", 3)]).unwrap();
+        let targets = WeightedClusters::weighted(&[("a", 1), ("none", 0), ("b", 3)]).unwrap();
         for (share, name) in [(0.0, "a"), (0.2499, "a"), (0.25, "b"), (0.9999, "b"), (1.0, "b")] {
             assert_eq!(&**targets.pick(share), name, "{share}");
         }
         let mut names: Vec<_> = targets.names().map(|name| &**name).collect();
         names.sort_unstable();
         assert_eq!(names, ["a", "b"]);
-        assert!(Targets::weighted(&[("a", 0)]).is_none());
-        assert_eq!(&**Targets::one("a").pick(0.5), "a");
+        assert!(WeightedClusters::weighted(&[("a", 0)]).is_none());
+        assert_eq!(&**WeightedClusters::one("a").pick(0.5), "a");
     }
 }

@@ -18,21 +18,21 @@ impl Captures {
 
 /// A path whose segments are text, or named.
 #[derive(Clone, Debug)]
-pub(super) struct Template {
-    segments: Box<[Segment]>,
+pub(super) struct PathTemplate {
+    segments: Box<[TemplateSegment]>,
     /// What takes all that follows, if anything.
     rest: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Segment {
+enum TemplateSegment {
     Text(Box<str>),
     Named(Arc<str>),
 }
 
 const SHAPE: &str = "write `/users/{id}/orders`, or `/files/{rest=**}` for all that follows";
 
-impl Template {
+impl PathTemplate {
     pub(super) fn new(text: &str) -> Result<Self, Fault> {
         let segments = text.strip_prefix('/').ok_or_else(|| {
             Fault::new(format!("`{text}` does not begin with a slash"), format!("`/{text}`"))
@@ -47,13 +47,13 @@ impl Template {
                     let message = format!("`{segment}` is neither text nor a name");
                     return Err(Fault::new(message, SHAPE));
                 }
-                list.push(Segment::Text(literal(&format!("/{segment}"))?[1..].into()));
+                list.push(TemplateSegment::Text(literal(&format!("/{segment}"))?[1..].into()));
                 continue;
             };
             match named.split_once('=') {
                 None | Some((_, "*")) => {
                     let name = named.split('=').next().unwrap_or_default();
-                    list.push(Segment::Named(capture_name(name)?));
+                    list.push(TemplateSegment::Named(capture_name(name)?));
                 }
                 Some((name, "**")) if segments.peek().is_none() => {
                     rest = Some(capture_name(name)?);
@@ -82,8 +82,8 @@ impl Template {
     /// What it names.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         let named = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Named(name) => Some(name),
-            Segment::Text(_) => None,
+            TemplateSegment::Named(name) => Some(name),
+            TemplateSegment::Text(_) => None,
         });
         named.chain(&self.rest)
     }
@@ -99,9 +99,9 @@ impl Template {
             let Some(inner) = left.strip_prefix('/') else { return false };
             let (piece, rest) = inner.split_at(inner.find('/').unwrap_or(inner.len()));
             match segment {
-                Segment::Text(text) if **text == *piece => {}
-                Segment::Named(name) if !piece.is_empty() => named(name, piece),
-                Segment::Text(_) | Segment::Named(_) => return false,
+                TemplateSegment::Text(text) if **text == *piece => {}
+                TemplateSegment::Named(name) if !piece.is_empty() => named(name, piece),
+                TemplateSegment::Text(_) | TemplateSegment::Named(_) => return false,
             }
             left = rest;
         }
@@ -118,9 +118,9 @@ impl Template {
 
 /// A path that is made of text and captures.
 #[derive(Clone, Debug)]
-pub(super) struct Filled(Box<[Segment]>);
+pub(super) struct PathFormat(Box<[TemplateSegment]>);
 
-impl Filled {
+impl PathFormat {
     /// Reads it; `names` are those that the match has.
     pub(super) fn new(text: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
         let mut pieces = Vec::new();
@@ -132,11 +132,14 @@ impl Filled {
             let Some(name) = names.iter().find(|known| ***known == *name) else {
                 return Err(unknown_capture(name, names));
             };
-            pieces.extend([Segment::Text(before.into()), Segment::Named(Arc::clone(name))]);
+            pieces.extend([
+                TemplateSegment::Text(before.into()),
+                TemplateSegment::Named(Arc::clone(name)),
+            ]);
             left = after;
         }
-        pieces.push(Segment::Text(left.into()));
-        let plain: String = pieces.iter().map(Segment::sample).collect();
+        pieces.push(TemplateSegment::Text(left.into()));
+        let plain: String = pieces.iter().map(TemplateSegment::sample).collect();
         literal(&plain)?;
         Ok(Self(pieces.into()))
     }
@@ -151,20 +154,20 @@ impl Filled {
         let mut path = String::new();
         for piece in &self.0 {
             path.push_str(match piece {
-                Segment::Text(text) => text,
-                Segment::Named(name) => captures.get(name).unwrap_or_default(),
+                TemplateSegment::Text(text) => text,
+                TemplateSegment::Named(name) => captures.get(name).unwrap_or_default(),
             });
         }
         path
     }
 }
 
-impl Segment {
+impl TemplateSegment {
     /// Something in its place, to see whether the whole can be a path.
     fn sample(&self) -> &str {
         match self {
-            Segment::Text(text) => text,
-            Segment::Named(_) => "x",
+            TemplateSegment::Text(text) => text,
+            TemplateSegment::Named(_) => "x",
         }
     }
 }
@@ -222,7 +225,7 @@ mod tests {
 
     fn captured(template: &str, path: &str) -> Option<String> {
         let mut pieces = Vec::new();
-        let fits = Template::new(template)
+        let fits = PathTemplate::new(template)
             .unwrap()
             .fits(path, |name, piece| pieces.push(format!("{name}={piece}")));
         fits.then(|| pieces.join(" "))
@@ -268,7 +271,7 @@ mod tests {
             ("/a/../b", "is refused"),
             ("/a b", "a character that a path can't have: ' '"),
         ] {
-            let fault = Template::new(template).unwrap_err();
+            let fault = PathTemplate::new(template).unwrap_err();
             assert!(fault.message.contains(message), "{template}: {fault:?}");
             assert!(!fault.hint.is_empty(), "{template}");
         }
@@ -283,13 +286,13 @@ mod tests {
             ("/v2/{rest}/{id}x", "/v2/a/b/7%2F8x"),
             ("/plain", "/plain"),
         ] {
-            assert_eq!(Filled::new(text, &names).unwrap().fill(&captures), path, "{text}");
+            assert_eq!(PathFormat::new(text, &names).unwrap().fill(&captures), path, "{text}");
         }
-        let fault = Filled::new("/{idd}", &names).unwrap_err();
+        let fault = PathFormat::new("/{idd}", &names).unwrap_err();
         assert_eq!(fault.message, "the match names nothing `idd`");
         assert_eq!(fault.hint, "the match names `id`, `rest`");
-        assert!(Filled::new("/{id}", &[]).unwrap_err().hint.contains("path_template"));
-        assert!(Filled::new("/{id", &names).unwrap_err().message.contains("open"));
-        assert!(Filled::new("{id}", &names).is_err(), "it might not begin with a slash");
+        assert!(PathFormat::new("/{id}", &[]).unwrap_err().hint.contains("path_template"));
+        assert!(PathFormat::new("/{id", &names).unwrap_err().message.contains("open"));
+        assert!(PathFormat::new("{id}", &names).is_err(), "it might not begin with a slash");
     }
 }

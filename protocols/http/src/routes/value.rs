@@ -10,7 +10,7 @@ use values::Fault;
 #[derive(Clone, Debug)]
 pub(super) struct ValueTest {
     /// All hold for one value.
-    tests: Box<[Test]>,
+    tests: Box<[ValueCheck]>,
     presence: Presence,
     not: Option<Box<ValueTest>>,
 }
@@ -24,7 +24,7 @@ enum Presence {
 }
 
 #[derive(Clone, Debug)]
-enum Test {
+enum ValueCheck {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
@@ -34,7 +34,7 @@ enum Test {
 }
 
 /// Tells whether any of the values fits.
-pub(super) type Any<'a> = &'a dyn Fn(&dyn Fn(&[u8]) -> bool) -> bool;
+pub(super) type AnyValue<'a> = &'a dyn Fn(&dyn Fn(&[u8]) -> bool) -> bool;
 
 impl ValueTest {
     /// Reads it; a fault comes with the key where it is.
@@ -42,17 +42,17 @@ impl ValueTest {
         let ValueMatch { exact, prefix, suffix, contains, regex, present, range, not } = settings;
         let mut tests = Vec::new();
         let bytes = |text: &String| text.as_bytes().into();
-        tests.extend(exact.as_ref().map(|text| Test::Exact(bytes(text))));
-        tests.extend(prefix.as_ref().map(|text| Test::Prefix(bytes(text))));
-        tests.extend(suffix.as_ref().map(|text| Test::Suffix(bytes(text))));
-        tests.extend(contains.as_ref().map(|text| Test::Contains(bytes(text))));
+        tests.extend(exact.as_ref().map(|text| ValueCheck::Exact(bytes(text))));
+        tests.extend(prefix.as_ref().map(|text| ValueCheck::Prefix(bytes(text))));
+        tests.extend(suffix.as_ref().map(|text| ValueCheck::Suffix(bytes(text))));
+        tests.extend(contains.as_ref().map(|text| ValueCheck::Contains(bytes(text))));
         if let Some(regex) = regex {
             let regex = pattern::whole_bytes(regex).map_err(|fault| ("regex", fault))?;
-            tests.push(Test::Regex(regex));
+            tests.push(ValueCheck::Regex(regex));
         }
         match range.as_deref() {
             None => {}
-            Some(&[from, to]) if from <= to => tests.push(Test::Range(from, to)),
+            Some(&[from, to]) if from <= to => tests.push(ValueCheck::Range(from, to)),
             Some(_) => {
                 let hint = "write the first and the last, `[1, 9]`";
                 return Err(("range", Fault::new("a range needs two numbers in order", hint)));
@@ -79,7 +79,7 @@ impl ValueTest {
     }
 
     /// Whether it holds.
-    pub(super) fn holds(&self, any: Any<'_>) -> bool {
+    pub(super) fn holds(&self, any: AnyValue<'_>) -> bool {
         let there = match self.presence {
             Presence::Needed => any(&|value| self.tests.iter().all(|test| test.fits(value))),
             Presence::Forbidden => !any(&|_| true),
@@ -89,15 +89,15 @@ impl ValueTest {
     }
 }
 
-impl Test {
+impl ValueCheck {
     fn fits(&self, value: &[u8]) -> bool {
         match self {
-            Test::Exact(text) => **text == *value,
-            Test::Prefix(text) => value.starts_with(text),
-            Test::Suffix(text) => value.ends_with(text),
-            Test::Contains(text) => memchr::memmem::find(value, text).is_some(),
-            Test::Regex(regex) => regex.is_match(value),
-            Test::Range(from, to) => {
+            ValueCheck::Exact(text) => **text == *value,
+            ValueCheck::Prefix(text) => value.starts_with(text),
+            ValueCheck::Suffix(text) => value.ends_with(text),
+            ValueCheck::Contains(text) => memchr::memmem::find(value, text).is_some(),
+            ValueCheck::Regex(regex) => regex.is_match(value),
+            ValueCheck::Range(from, to) => {
                 let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 number.is_some_and(|number: i64| (*from..=*to).contains(&number))
             }

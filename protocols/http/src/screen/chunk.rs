@@ -1,9 +1,9 @@
 //! Bodies in chunks: their sizes, extensions and trailers (RFC 9112 §7.1).
 
 use super::{
-    Limits,
-    fault::{self, Fault},
-    line::{Cursor, Field, blame, is_tchar, is_token},
+    RequestLimits,
+    fault::{self, H1Error},
+    line::{HeaderField, LineCursor, blame, is_tchar, is_token},
 };
 
 /// How long the extensions of one chunk may be, in bytes.
@@ -55,9 +55,9 @@ pub(crate) fn is_forbidden(name: &[u8]) -> bool {
 
 /// A body in chunks that is on its way.
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
-    at: At,
-    cursor: Cursor,
+pub(super) struct ChunkedBody {
+    at: ChunkState,
+    cursor: LineCursor,
     /// How many bytes of extensions there were.
     extensions: usize,
     /// How many trailers there were.
@@ -65,7 +65,7 @@ pub(super) struct Chunks {
 }
 
 #[derive(Debug, Default)]
-enum At {
+enum ChunkState {
     #[default]
     Size,
     /// So many bytes of data are to come.
@@ -76,7 +76,7 @@ enum At {
 }
 
 /// How the look at a part of a body went.
-pub(super) enum Step {
+pub(super) enum ChunkStep {
     /// More has to come before anything can be said.
     Hold,
     /// So many bytes are right.
@@ -85,50 +85,55 @@ pub(super) enum Step {
     End(usize),
 }
 
-impl Chunks {
-    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Fault> {
+impl ChunkedBody {
+    pub(super) fn step(
+        &mut self,
+        bytes: &[u8],
+        limits: &RequestLimits,
+    ) -> Result<ChunkStep, H1Error> {
         match self.at {
-            At::Size => self.size(bytes),
-            At::Data(left) => {
+            ChunkState::Size => self.size(bytes),
+            ChunkState::Data(left) => {
                 let here = left.min(bytes.len() as u64);
-                self.at = if here == left { At::DataEnd } else { At::Data(left - here) };
-                Ok(if here == 0 { Step::Hold } else { Step::Pass(here as usize) })
+                self.at =
+                    if here == left { ChunkState::DataEnd } else { ChunkState::Data(left - here) };
+                Ok(if here == 0 { ChunkStep::Hold } else { ChunkStep::Pass(here as usize) })
             }
-            At::DataEnd => match bytes {
-                [] | [b'\r'] => Ok(Step::Hold),
+            ChunkState::DataEnd => match bytes {
+                [] | [b'\r'] => Ok(ChunkStep::Hold),
                 [b'\r', b'\n', ..] => {
-                    self.at = At::Size;
-                    Ok(Step::Pass(2))
+                    self.at = ChunkState::Size;
+                    Ok(ChunkStep::Pass(2))
                 }
                 _ => Err(fault::CHUNK_OVERRUN),
             },
-            At::Trailers => self.trailers(bytes, limits),
+            ChunkState::Trailers => self.trailers(bytes, limits),
         }
     }
 
-    fn size(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+    fn size(&mut self, bytes: &[u8]) -> Result<ChunkStep, H1Error> {
         let line = self.cursor.line(bytes, LINE, fault::CHUNK_EXTENSIONS_TOO_LARGE);
-        let Some(line) = line.map_err(Fault::in_body)? else { return Ok(Step::Hold) };
+        let Some(line) = line.map_err(H1Error::in_body)? else { return Ok(ChunkStep::Hold) };
         let (size, extension) = chunk_size(line).map_err(|fault| blame(line, fault))?;
         self.extensions += extension;
         if self.extensions > EXTENSIONS {
             return Err(fault::CHUNK_EXTENSIONS_TOO_LARGE);
         }
-        self.at = if size == 0 { At::Trailers } else { At::Data(size) };
+        self.at = if size == 0 { ChunkState::Trailers } else { ChunkState::Data(size) };
         let passes = self.cursor.start;
-        self.cursor = Cursor::default();
-        Ok(Step::Pass(passes))
+        self.cursor = LineCursor::default();
+        Ok(ChunkStep::Pass(passes))
     }
 
-    fn trailers(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Fault> {
+    fn trailers(&mut self, bytes: &[u8], limits: &RequestLimits) -> Result<ChunkStep, H1Error> {
         loop {
             let most = limits.trailer_bytes;
             let line = self.cursor.line(bytes, most, fault::TRAILERS_TOO_LARGE);
-            let Some(line) = line.map_err(Fault::in_body)? else { return Ok(Step::Hold) };
+            let Some(line) = line.map_err(H1Error::in_body)? else { return Ok(ChunkStep::Hold) };
             if line.is_empty() {
-                return Ok(Step::End(self.cursor.start));
+                return Ok(ChunkStep::End(self.cursor.start));
             }
-            let field = Field::read(line, self.trailers == 0);
+            let field = HeaderField::read(line, self.trailers == 0);
             let field = field.map_err(|fault| blame(line, fault).in_body())?;
             if is_forbidden(field.name) {
                 return Err(fault::FORBIDDEN_TRAILER);
@@ -142,7 +147,7 @@ impl Chunks {
 }
 
 /// A chunk's size, and how many bytes of extensions follow it.
-fn chunk_size(line: &[u8]) -> Result<(u64, usize), Fault> {
+fn chunk_size(line: &[u8]) -> Result<(u64, usize), H1Error> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extension) = line.split_at(digits);
     if digits.is_empty() || digits.len() > DIGITS {

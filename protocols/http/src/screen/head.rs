@@ -1,10 +1,10 @@
 //! The head of a request: its line, its headers, and what they say of its body.
 
 use super::{
-    Limits,
-    fault::{self, Fault},
-    line::{Cursor, Field, blame, is_tchar, is_token, members},
-    target::{self, Authority, Form},
+    RequestLimits,
+    fault::{self, H1Error},
+    line::{HeaderField, LineCursor, blame, is_tchar, is_token, members},
+    target::{self, HostPort, TargetForm},
 };
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ const AROUND_TARGET: usize = METHOD + 12;
 
 /// A head that is on its way. All places count from the front of what is held.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    cursor: Cursor,
+pub(super) struct HeadParser {
+    cursor: LineCursor,
     /// An empty line came before the request.
     blank: bool,
-    asked: Option<Asked>,
+    asked: Option<RequestLine>,
     headers: usize,
     /// A header has a name of other characters than letters, digits and `-`.
     odd: bool,
@@ -36,7 +36,7 @@ pub(super) struct Head {
 
 /// The request line.
 #[derive(Debug)]
-struct Asked {
+struct RequestLine {
     /// HTTP/1.1, not 1.0.
     newer: bool,
     connect: bool,
@@ -46,10 +46,10 @@ struct Asked {
 
 /// A head that is complete and right.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Read {
+pub(super) struct ParsedHead {
     /// How many bytes it has.
     pub(super) len: usize,
-    pub(super) body: Body,
+    pub(super) body: BodyLength,
     /// It asks for an upgrade or a tunnel.
     pub(super) upgrade: bool,
     /// The client sends no request after it.
@@ -60,19 +60,23 @@ pub(super) struct Read {
 
 /// How a body's end is told.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Body {
+pub(super) enum BodyLength {
     Length(u64),
     Chunked,
 }
 
-impl Head {
+impl HeadParser {
     /// Whether nothing has come of a request yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.cursor.seen == 0 || (self.blank && self.cursor.seen == 2)
     }
 
     /// Reads as many lines as are here; `None` if the head goes on.
-    pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Read>, Fault> {
+    pub(super) fn look(
+        &mut self,
+        bytes: &[u8],
+        limits: &RequestLimits,
+    ) -> Result<Option<ParsedHead>, H1Error> {
         if self.asked.is_none() && !self.request_line(bytes, limits)? {
             return Ok(None);
         }
@@ -91,7 +95,7 @@ impl Head {
     }
 
     /// Reads the request line, after an empty one perhaps (RFC 9112 §2.2). Whether it is here.
-    fn request_line(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Fault> {
+    fn request_line(&mut self, bytes: &[u8], limits: &RequestLimits) -> Result<bool, H1Error> {
         loop {
             let start = self.cursor.start;
             // What is no HTTP at all need not be waited for.
@@ -103,7 +107,8 @@ impl Head {
             let line = self.cursor.line(bytes, most, fault::TARGET_TOO_LONG)?;
             let Some(line) = line else { return Ok(false) };
             if !line.is_empty() {
-                let asked = Asked::read(line, start, limits).map_err(|fault| blame(line, fault))?;
+                let asked =
+                    RequestLine::read(line, start, limits).map_err(|fault| blame(line, fault))?;
                 self.asked = Some(asked);
                 return Ok(true);
             }
@@ -114,14 +119,14 @@ impl Head {
         }
     }
 
-    fn header(&mut self, line: &[u8], start: usize) -> Result<(), Fault> {
-        let Field { name, value, place, odd } = Field::read(line, self.headers == 0)?;
+    fn header(&mut self, line: &[u8], start: usize) -> Result<(), H1Error> {
+        let HeaderField { name, value, place, odd } = HeaderField::read(line, self.headers == 0)?;
         self.headers += 1;
         self.odd |= odd;
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             4 if is("host") => {
-                if Authority::read(value).is_none() {
+                if HostPort::read(value).is_none() {
                     return Err(fault::INVALID_HOST);
                 }
                 let place = start + place.start..start + place.end;
@@ -157,7 +162,7 @@ impl Head {
         Ok(())
     }
 
-    fn connection(&mut self, value: &[u8]) -> Result<(), Fault> {
+    fn connection(&mut self, value: &[u8]) -> Result<(), H1Error> {
         for member in members(value) {
             if !is_token(member) {
                 return Err(fault::INVALID_CONNECTION);
@@ -170,13 +175,13 @@ impl Head {
     }
 
     /// What all of the head says together.
-    fn conclude(&self, bytes: &[u8]) -> Result<Read, Fault> {
+    fn conclude(&self, bytes: &[u8]) -> Result<ParsedHead, H1Error> {
         let asked = self.asked.as_ref().ok_or(fault::MALFORMED_REQUEST_LINE)?;
         match (&self.host, &asked.authority) {
             (None, _) if asked.newer => return Err(fault::MISSING_HOST),
             (Some(host), Some((named, port))) => {
                 let [host, named] =
-                    [host, named].map(|place| Authority::read(&bytes[place.clone()]));
+                    [host, named].map(|place| HostPort::read(&bytes[place.clone()]));
                 let (host, named) = host.zip(named).ok_or(fault::INVALID_HOST)?;
                 // Clients of CONNECT may leave the port to the target.
                 let port = port.or(named.port()).unwrap_or_default();
@@ -193,14 +198,14 @@ impl Head {
             return Err(fault::LENGTH_AND_CHUNKED);
         }
         let body = match self.length {
-            _ if self.chunked => Body::Chunked,
-            length => Body::Length(length.unwrap_or_default()),
+            _ if self.chunked => BodyLength::Chunked,
+            length => BodyLength::Length(length.unwrap_or_default()),
         };
-        let bodiless = matches!(body, Body::Length(0));
+        let bodiless = matches!(body, BodyLength::Length(0));
         if asked.connect && !bodiless {
             return Err(fault::CONNECT_WITH_BODY);
         }
-        Ok(Read {
+        Ok(ParsedHead {
             len: self.cursor.start,
             body,
             upgrade: asked.connect || (asked.newer && bodiless && self.upgrade && self.protocol),
@@ -210,9 +215,9 @@ impl Head {
     }
 }
 
-impl Asked {
+impl RequestLine {
     /// Reads a request line that begins at `start`.
-    fn read(line: &[u8], start: usize, limits: &Limits) -> Result<Self, Fault> {
+    fn read(line: &[u8], start: usize, limits: &RequestLimits) -> Result<Self, H1Error> {
         let space = memchr::memchr(b' ', line).ok_or(fault::MALFORMED_REQUEST_LINE)?;
         let (method, rest) = (&line[..space], &line[space + 1..]);
         let space = memchr::memchr(b' ', rest).ok_or(fault::MALFORMED_REQUEST_LINE)?;
@@ -236,18 +241,18 @@ impl Asked {
         }
         let place = start + method.len() + 1;
         let authority = match target::read(method, target)? {
-            Form::Bare => None,
-            Form::Absolute(authority, port) => {
+            TargetForm::Bare => None,
+            TargetForm::Absolute(authority, port) => {
                 Some((place + authority.start..place + authority.end, Some(port)))
             }
-            Form::Authority => Some((place..place + target.len(), None)),
+            TargetForm::Authority => Some((place..place + target.len(), None)),
         };
         Ok(Self { newer, connect: method == b"CONNECT", authority })
     }
 }
 
 /// Reads a length (RFC 9110 §8.6). Leading zeros are refused: some take them for octal.
-fn content_length(value: &[u8]) -> Result<u64, Fault> {
+fn content_length(value: &[u8]) -> Result<u64, H1Error> {
     if value.contains(&b',') {
         return Err(fault::REPEATED_CONTENT_LENGTH);
     }
@@ -262,7 +267,7 @@ fn content_length(value: &[u8]) -> Result<u64, Fault> {
 }
 
 /// Whether a `Transfer-Encoding` is `chunked` alone, and if not, what is wrong with it.
-fn only_chunked(value: &[u8]) -> Result<(), Fault> {
+fn only_chunked(value: &[u8]) -> Result<(), H1Error> {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
         return Ok(());

@@ -1,26 +1,26 @@
 //! Lines, and the fields in them.
 
-use super::fault::{self, Fault};
+use super::fault::{self, H1Error};
 use std::ops::Range;
 
 /// How far the lines at the front of what is held were read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cursor {
+pub(super) struct LineCursor {
     /// Where the line at hand begins.
     pub(super) start: usize,
     /// Everything before this was looked at: where the line at hand has no end yet.
     pub(super) seen: usize,
 }
 
-impl Cursor {
+impl LineCursor {
     /// The line at hand, without its CRLF; `None` if its end is not here yet. A line that ends
     /// later than `most` bytes from the front is `too_long`.
     pub(super) fn line<'b>(
         &mut self,
         bytes: &'b [u8],
         most: usize,
-        too_long: Fault,
-    ) -> Result<Option<&'b [u8]>, Fault> {
+        too_long: H1Error,
+    ) -> Result<Option<&'b [u8]>, H1Error> {
         let near = &bytes[..bytes.len().min(most)];
         let unseen = near.get(self.seen..).unwrap_or_default();
         let Some(at) = memchr::memchr(b'\n', unseen) else {
@@ -37,15 +37,15 @@ impl Cursor {
 }
 
 /// Says of a line at fault that it has a CR in its midst, if that is so.
-pub(super) fn blame(line: &[u8], otherwise: Fault) -> Fault {
+pub(super) fn blame(line: &[u8], otherwise: H1Error) -> H1Error {
     if memchr::memchr(b'\r', line).is_none() {
         return otherwise;
     }
-    Fault { in_body: otherwise.in_body, ..fault::BARE_CR }
+    H1Error { in_body: otherwise.in_body, ..fault::BARE_CR }
 }
 
 /// A field line, taken apart.
-pub(super) struct Field<'b> {
+pub(super) struct HeaderField<'b> {
     pub(super) name: &'b [u8],
     /// Without the whitespace around it.
     pub(super) value: &'b [u8],
@@ -55,9 +55,9 @@ pub(super) struct Field<'b> {
     pub(super) odd: bool,
 }
 
-impl<'b> Field<'b> {
+impl<'b> HeaderField<'b> {
     /// Reads a line that is not empty. What folds it differs for the `first` of them.
-    pub(super) fn read(line: &'b [u8], first: bool) -> Result<Self, Fault> {
+    pub(super) fn read(line: &'b [u8], first: bool) -> Result<Self, H1Error> {
         if let [b' ' | b'\t', ..] = line {
             let fault = if first { fault::WHITESPACE_BEFORE_HEADERS } else { fault::FOLDED_HEADER };
             return Err(fault);
@@ -80,7 +80,7 @@ impl<'b> Field<'b> {
         let start = colon + 1 + before;
         let value = trim(value);
         let odd = class & USUAL == 0;
-        Ok(Field { name, value, place: start..start + value.len(), odd })
+        Ok(HeaderField { name, value, place: start..start + value.len(), odd })
     }
 }
 

@@ -1,11 +1,11 @@
 //! The target of a request, and the authority that it or `Host` names.
 
-use super::fault::{self, Fault};
+use super::fault::{self, H1Error};
 use std::{net::Ipv6Addr, ops::Range, str};
 
 /// What form a target has (RFC 9112 §3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TargetForm {
     /// A path, or `*`: the authority is `Host` alone.
     Bare,
     /// `http://host/path`: where the authority stands in the target, and the port without one.
@@ -15,26 +15,26 @@ pub(super) enum Form {
 }
 
 /// Reads the target of a request whose method is given.
-pub(super) fn read(method: &[u8], target: &[u8]) -> Result<Form, Fault> {
+pub(super) fn read(method: &[u8], target: &[u8]) -> Result<TargetForm, H1Error> {
     if method == b"CONNECT" {
-        let named = Authority::read(target).filter(|authority| authority.port.is_some());
-        return named.map(|_| Form::Authority).ok_or(fault::CONNECT_TARGET);
+        let named = HostPort::read(target).filter(|authority| authority.port.is_some());
+        return named.map(|_| TargetForm::Authority).ok_or(fault::CONNECT_TARGET);
     }
     match target {
-        b"*" if method == b"OPTIONS" => Ok(Form::Bare),
+        b"*" if method == b"OPTIONS" => Ok(TargetForm::Bare),
         b"*" => Err(fault::ASTERISK_FORM),
-        [b'/', ..] => path(target).map(|()| Form::Bare),
+        [b'/', ..] => path(target).map(|()| TargetForm::Bare),
         _ => absolute(target),
     }
 }
 
-fn absolute(target: &[u8]) -> Result<Form, Fault> {
+fn absolute(target: &[u8]) -> Result<TargetForm, H1Error> {
     let schemes: [(&[u8], u16); 2] = [(b"http://", 80), (b"https://", 443)];
     let scheme = schemes.into_iter().find(|(scheme, _)| {
         target.get(..scheme.len()).is_some_and(|front| front.eq_ignore_ascii_case(scheme))
     });
     let Some((scheme, port)) = scheme else {
-        let authority = Authority::read(target).is_some();
+        let authority = HostPort::read(target).is_some();
         return Err(if authority { fault::AUTHORITY_FORM } else { unreadable(target) });
     };
     let rest = &target[scheme.len()..];
@@ -43,14 +43,14 @@ fn absolute(target: &[u8]) -> Result<Form, Fault> {
     if authority.contains(&b'@') {
         return Err(fault::USERINFO_IN_TARGET);
     }
-    if Authority::read(authority).is_none() {
+    if HostPort::read(authority).is_none() {
         return Err(unreadable(target));
     }
     path(after)?;
-    Ok(Form::Absolute(scheme.len()..scheme.len() + end, port))
+    Ok(TargetForm::Absolute(scheme.len()..scheme.len() + end, port))
 }
 
-fn path(bytes: &[u8]) -> Result<(), Fault> {
+fn path(bytes: &[u8]) -> Result<(), H1Error> {
     if is_plain(bytes) { Ok(()) } else { Err(unreadable(bytes)) }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn is_plain(bytes: &[u8]) -> bool {
         && query.iter().all(|byte| CLASS[*byte as usize] & QUERY != 0)
 }
 
-fn unreadable(target: &[u8]) -> Fault {
+fn unreadable(target: &[u8]) -> H1Error {
     if target.contains(&b'#') { fault::FRAGMENT_IN_TARGET } else { fault::INVALID_TARGET }
 }
 
@@ -86,13 +86,13 @@ static CLASS: [u8; 256] = {
 
 /// `host` or `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Authority<'b> {
+pub(super) struct HostPort<'b> {
     /// A name, or an address; an address of IPv6 with its brackets.
     host: &'b [u8],
     port: Option<u16>,
 }
 
-impl<'b> Authority<'b> {
+impl<'b> HostPort<'b> {
     /// Reads a name of letters, digits and `-._~`, or an address, and a port. Percent signs,
     /// commas, users and zones are refused: not everybody reads them the same way.
     pub(super) fn read(bytes: &'b [u8]) -> Option<Self> {

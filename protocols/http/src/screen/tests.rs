@@ -1,12 +1,12 @@
-use super::{Fault, Limits, Look, Screen, fault};
+use super::{H1Error, H1Validator, RequestLimits, Validated, fault};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn screen() -> Screen {
-    Screen::new(Limits::default())
+fn screen() -> H1Validator {
+    H1Validator::new(RequestLimits::default())
 }
 
-fn look(bytes: impl AsRef<[u8]>) -> Look {
+fn look(bytes: impl AsRef<[u8]>) -> Validated {
     screen().look(bytes.as_ref())
 }
 
@@ -27,10 +27,10 @@ fn chunked(body: &str) -> String {
 fn a_head_passes_once_it_is_complete() {
     let mut screen = screen();
     for end in 0..GET.len() {
-        assert_eq!(screen.look(&GET[..end]), Look { passes: 0, fault: None });
+        assert_eq!(screen.look(&GET[..end]), Validated { passes: 0, fault: None });
         assert_eq!((screen.in_head(), screen.at_rest()), (end > 0, end == 0));
     }
-    assert_eq!(screen.look(GET), Look { passes: GET.len(), fault: None });
+    assert_eq!(screen.look(GET), Validated { passes: GET.len(), fault: None });
     assert!(screen.at_rest() && screen.requests() == 1);
 }
 
@@ -49,10 +49,10 @@ fn nothing_passes_after_a_fault() {
     let mut screen = screen();
     let first = screen.look(b"GET / HTTP/1.1\n").fault;
     assert_eq!(first, Some(fault::BARE_LF));
-    assert_eq!(screen.look(GET), Look { passes: 0, fault: first });
+    assert_eq!(screen.look(GET), Validated { passes: 0, fault: first });
     screen.open();
     screen.resume();
-    assert_eq!(screen.look(GET), Look { passes: 0, fault: first });
+    assert_eq!(screen.look(GET), Validated { passes: 0, fault: first });
     assert!(!screen.at_rest() && !screen.in_head() && !screen.in_body());
 }
 
@@ -88,7 +88,7 @@ fn chunks_pass_as_they_come_and_their_size_lines_whole() {
 fn a_body_as_long_as_can_be_is_followed_without_counting_wrong() {
     for head in [with("Content-Length: 9223372036854775807\r\n"), chunked("7fffffffffffffff\r\n")] {
         let mut screen = screen();
-        assert_eq!(screen.look(head.as_bytes()), Look { passes: head.len(), fault: None });
+        assert_eq!(screen.look(head.as_bytes()), Validated { passes: head.len(), fault: None });
         assert_eq!(screen.look(&[0; 70_000]).passes, 70_000);
         assert!(screen.in_body());
     }
@@ -106,9 +106,9 @@ fn an_empty_line_after_a_body_is_no_request() {
 
 #[test]
 fn what_just_fits_passes_and_one_byte_more_does_not() {
-    let limits = Limits { head_bytes: 200, target_bytes: 20, headers: 3, trailer_bytes: 30 };
+    let limits = RequestLimits { head_bytes: 200, target_bytes: 20, headers: 3, trailer_bytes: 30 };
     let fault = |bytes: String| {
-        let look = Screen::new(limits).look(bytes.as_bytes());
+        let look = H1Validator::new(limits).look(bytes.as_bytes());
         assert_eq!(look.fault.is_none(), look.passes == bytes.len());
         look.fault.map(|fault| (fault.status, fault.violation.0))
     };
@@ -126,7 +126,10 @@ fn what_just_fits_passes_and_one_byte_more_does_not() {
     assert_eq!(fault(trailers(31)), Some((431, "trailers_too_large")));
     assert_eq!(fault(chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(3)))), None);
     let many = chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(4)));
-    assert_eq!(Screen::new(limits).look(many.as_bytes()).fault, Some(fault::TOO_MANY_TRAILERS));
+    assert_eq!(
+        H1Validator::new(limits).look(many.as_bytes()).fault,
+        Some(fault::TOO_MANY_TRAILERS)
+    );
 }
 
 #[test]
@@ -245,12 +248,12 @@ fn after_a_request_for_an_upgrade_bytes_are_held_until_it_is_granted() {
     let head = with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n");
     let both = [head.as_bytes(), b"\x81\x05hello"].concat();
     let mut screen = screen();
-    assert_eq!(screen.look(&both), Look { passes: head.len(), fault: None });
+    assert_eq!(screen.look(&both), Validated { passes: head.len(), fault: None });
     assert!(screen.awaits_upgrade() && screen.holds() && !screen.at_rest());
-    assert_eq!(screen.look(b"\x81\x05hello"), Look { passes: 0, fault: None });
+    assert_eq!(screen.look(b"\x81\x05hello"), Validated { passes: 0, fault: None });
     screen.open();
     assert!(!screen.awaits_upgrade() && !screen.holds());
-    assert_eq!(screen.look(b"\x81\x05hello"), Look { passes: 7, fault: None });
+    assert_eq!(screen.look(b"\x81\x05hello"), Validated { passes: 7, fault: None });
 }
 
 #[test]
@@ -304,9 +307,9 @@ fn after_the_last_request_everything_is_held() {
     for last in [http10, close] {
         let mut screen = screen();
         let both = [last.as_bytes(), GET].concat();
-        assert_eq!(screen.look(&both), Look { passes: last.len(), fault: None });
+        assert_eq!(screen.look(&both), Validated { passes: last.len(), fault: None });
         assert!(screen.holds() && screen.at_rest());
-        assert_eq!(screen.look(&[0; 9]), Look { passes: 0, fault: None });
+        assert_eq!(screen.look(&[0; 9]), Validated { passes: 0, fault: None });
     }
 }
 
@@ -315,7 +318,7 @@ fn a_fault_in_a_body_says_so() {
     for body in
         ["x\r\n", "5\n", "5;\r\n", "1\r\nxx", "0\r\nX\r\n", "0\r\nX: \0\r\n", "0\r\nX: \ry\r\n"]
     {
-        let Some(Fault { in_body, .. }) = look(chunked(body)).fault else { panic!("{body:?}") };
+        let Some(H1Error { in_body, .. }) = look(chunked(body)).fault else { panic!("{body:?}") };
         assert!(in_body, "{body:?}");
     }
 }
@@ -377,10 +380,10 @@ fn no_bytes_make_it_panic_and_cuts_change_nothing() {
         let mut screen = screen();
         let (mut from, mut to) = (0, 0);
         let cut = loop {
-            let Look { passes, fault } = screen.look(&bytes[from..to]);
+            let Validated { passes, fault } = screen.look(&bytes[from..to]);
             from += passes;
             if fault.is_some() || to == bytes.len() {
-                break Look { passes: from, fault };
+                break Validated { passes: from, fault };
             }
             to += random.usize(1..=bytes.len() - to);
         };

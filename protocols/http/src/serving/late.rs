@@ -1,7 +1,7 @@
 //! When a request takes too long, and for whom.
 
-use super::Serving;
-use crate::upload::Source;
+use super::AdmittedRequest;
+use crate::upload::ReplayBody;
 use http::Version;
 use operation::{Limit, Outcome};
 use std::{
@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 const LONGEST_PUSHBACK: Duration = Duration::from_secs(15);
 
 /// Whose time is over.
-pub(crate) enum Late {
+pub(crate) enum RequestTimeout {
     Route(Duration),
     Policy(Limit),
     Client,
@@ -25,15 +25,22 @@ pub(crate) enum Late {
     Request(Duration),
 }
 
-impl Serving {
+impl AdmittedRequest {
     /// Ready when it took too long.
-    pub(crate) async fn late(&self, went_on: Instant, source: Option<&Source>) -> Late {
+    pub(crate) async fn late(
+        &self,
+        went_on: Instant,
+        source: Option<&ReplayBody>,
+    ) -> RequestTimeout {
         loop {
             let now = Instant::now();
             let Some((due, late)) = self.due(went_on, now, source) else { return pending().await };
             if due <= now {
                 // How long a client waits says nothing of the service.
-                if !matches!(late, Late::Client | Late::Pause(_) | Late::Request(_)) {
+                if !matches!(
+                    late,
+                    RequestTimeout::Client | RequestTimeout::Pause(_) | RequestTimeout::Request(_)
+                ) {
                     self.record.gives_up.set(Outcome::Lost);
                 }
                 return late;
@@ -60,18 +67,20 @@ impl Serving {
         &self,
         went_on: Instant,
         now: Instant,
-        source: Option<&Source>,
-    ) -> Option<(Instant, Late)> {
+        source: Option<&ReplayBody>,
+    ) -> Option<(Instant, RequestTimeout)> {
         let (record, route) = (&self.record, &self.asked.route);
         let limit = self.terms.limit.as_ref();
         let sent = record.sent.get().unwrap_or(now);
         let [pause, request] = self.request_dues(now, source);
         let dues = [
-            route.timeout.map(|it| (sent + it, Late::Route(it))),
-            route.total_timeout.map(|it| (sent + it, Late::Route(it))),
-            limit.map(|it| (went_on + it.after, Late::Policy(it.clone()))),
-            self.asked.patience.map(|it| (record.began + it, Late::Client)),
-            route.idle_timeout.map(|it| (record.moved.get().max(went_on) + it, Late::Idle)),
+            route.timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
+            route.total_timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
+            limit.map(|it| (went_on + it.after, RequestTimeout::Policy(it.clone()))),
+            self.asked.patience.map(|it| (record.began + it, RequestTimeout::Client)),
+            route
+                .idle_timeout
+                .map(|it| (record.moved.get().max(went_on) + it, RequestTimeout::Idle)),
             pause,
             request,
         ];
@@ -79,7 +88,11 @@ impl Serving {
     }
 
     /// When more of the request is to be here, and when all of it, for as long as it is not.
-    fn request_dues(&self, now: Instant, source: Option<&Source>) -> [Option<(Instant, Late)>; 2] {
+    fn request_dues(
+        &self,
+        now: Instant,
+        source: Option<&ReplayBody>,
+    ) -> [Option<(Instant, RequestTimeout)>; 2] {
         let due = source.filter(|it| !it.is_sent() && !it.lacks_only_its_end());
         let Some(source) = due else { return [None, None] };
         let (visit, record) = (&self.visit, &self.record);
@@ -91,8 +104,12 @@ impl Serving {
         let waits = if http2 { source.waits_since() } else { visit.notes.owes_since.get() };
         let pause = visit.door.patience().message;
         [
-            pause.map(|it| (waits.unwrap_or(now) + it, Late::Pause(it))),
-            visit.server.plan.request_timeout.map(|it| (record.began + it, Late::Request(it))),
+            pause.map(|it| (waits.unwrap_or(now) + it, RequestTimeout::Pause(it))),
+            visit
+                .server
+                .plan
+                .request_timeout
+                .map(|it| (record.began + it, RequestTimeout::Request(it))),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 mod either;
 
-use super::{cors::CorsSettings, word::Condition};
+use super::{cors::CorsSettings, word::RetryCondition};
 pub use either::{UpgradeSettings, ValueMatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -201,7 +201,7 @@ pub struct RetrySettings {
     /// When: `connect_failure`, `reset`, `refused_stream`, `5xx` and `gateway_error` (502 to 504),
     /// which both include those three and a try that took too long, `retriable_4xx` (409), any
     /// status or range of them, or a gRPC status such as `unavailable`.
-    pub on: OneOrMore<Text<Condition>>,
+    pub on: OneOrMore<Text<RetryCondition>>,
     /// How many times more, beside the first. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Text<Between<1, 10>>>,

@@ -7,7 +7,7 @@ use values::{Fault, FromText, Show, is_digits};
 
 /// Which headers tell services of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
+pub enum ForwardedSetting {
     /// `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`.
     XForwarded,
     /// `forwarded` of RFC 7239.
@@ -20,7 +20,7 @@ pub enum Forwarded {
 
 /// The name of the proxy in `via`: a token of RFC 9110, at most 64 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Via(pub Box<str>);
+pub struct ViaName(pub Box<str>);
 
 /// Statuses of answers, both ends included: `5xx`, `503`, `500-504`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct StatusRange {
 
 /// When a request is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum RetryCondition {
     /// No connection to the endpoint came about. Nothing was sent.
     ConnectFailure,
     /// The connection or stream broke before the answer began.
@@ -50,19 +50,19 @@ pub enum Condition {
     Grpc(u8),
 }
 
-const FORWARDED: [(&str, Forwarded); 4] = [
-    ("x_forwarded", Forwarded::XForwarded),
-    ("forwarded", Forwarded::Forwarded),
-    ("both", Forwarded::Both),
-    ("off", Forwarded::Off),
+const FORWARDED: [(&str, ForwardedSetting); 4] = [
+    ("x_forwarded", ForwardedSetting::XForwarded),
+    ("forwarded", ForwardedSetting::Forwarded),
+    ("both", ForwardedSetting::Both),
+    ("off", ForwardedSetting::Off),
 ];
 
-const CONDITIONS: [(&str, Condition); 5] = [
-    ("connect_failure", Condition::ConnectFailure),
-    ("reset", Condition::Reset),
-    ("refused_stream", Condition::RefusedStream),
-    ("gateway_error", Condition::GatewayError),
-    ("retriable_4xx", Condition::Retriable4xx),
+const CONDITIONS: [(&str, RetryCondition); 5] = [
+    ("connect_failure", RetryCondition::ConnectFailure),
+    ("reset", RetryCondition::Reset),
+    ("refused_stream", RetryCondition::RefusedStream),
+    ("gateway_error", RetryCondition::GatewayError),
+    ("retriable_4xx", RetryCondition::Retriable4xx),
 ];
 
 /// The names of gRPC's statuses, by their numbers.
@@ -90,7 +90,7 @@ fn word_of<T: PartialEq>(words: &'static [(&'static str, T)], value: &T) -> &'st
     words.iter().find(|(_, it)| it == value).map_or("", |(word, _)| word)
 }
 
-impl FromText for Forwarded {
+impl FromText for ForwardedSetting {
     const EXPECTED: &str = "which headers tell of the client";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -108,13 +108,13 @@ impl FromText for Forwarded {
     }
 }
 
-impl Show for Forwarded {
+impl Show for ForwardedSetting {
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(word_of(&FORWARDED, self))
     }
 }
 
-impl FromText for Via {
+impl FromText for ViaName {
     const EXPECTED: &str = "a name for `via`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -123,7 +123,7 @@ impl FromText for Via {
             let message = format!("`{text}` can't be the name of a proxy");
             return Err(Fault::new(message, "1 to 64 letters, digits, `-`, `.` and `_`"));
         }
-        Ok(Via(text.into()))
+        Ok(ViaName(text.into()))
     }
 
     fn schema() -> Schema {
@@ -131,7 +131,7 @@ impl FromText for Via {
     }
 }
 
-impl Show for Via {
+impl Show for ViaName {
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&self.0)
     }
@@ -192,7 +192,7 @@ impl Show for StatusRange {
     }
 }
 
-impl FromText for Condition {
+impl FromText for RetryCondition {
     const EXPECTED: &str = "a condition such as `connect_failure`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -201,9 +201,9 @@ impl FromText for Condition {
         }
         let code = GRPC.iter().skip(1).position(|name| *name == text);
         if let Some(code) = code.and_then(|at| u8::try_from(at + 1).ok()) {
-            return Ok(Condition::Grpc(code));
+            return Ok(RetryCondition::Grpc(code));
         }
-        StatusRange::from_text(text).map(Condition::Status).map_err(|_| {
+        StatusRange::from_text(text).map(RetryCondition::Status).map_err(|_| {
             Fault::new(
                 format!("`{text}` is nothing to retry on"),
                 "write connect_failure, reset, refused_stream, gateway_error, retriable_4xx, a \
@@ -223,11 +223,13 @@ impl FromText for Condition {
     }
 }
 
-impl Show for Condition {
+impl Show for RetryCondition {
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Condition::Status(range) => range.show(to),
-            Condition::Grpc(code) => to.serialize_str(GRPC.get(usize::from(*code)).unwrap_or(&"")),
+            RetryCondition::Status(range) => range.show(to),
+            RetryCondition::Grpc(code) => {
+                to.serialize_str(GRPC.get(usize::from(*code)).unwrap_or(&""))
+            }
             other => to.serialize_str(word_of(&CONDITIONS, other)),
         }
     }

@@ -27,7 +27,7 @@ const CHUNK: usize = 16 * 1024;
 const COUNT: Duration = Duration::from_secs(1);
 
 /// One side of a tunnel.
-pub(super) struct Side<R, W> {
+pub(super) struct TunnelSide<R, W> {
     /// What it has said already.
     pub(super) said: Bytes,
     pub(super) from: R,
@@ -36,18 +36,18 @@ pub(super) struct Side<R, W> {
 
 /// Whose end broke.
 #[derive(Clone, Copy)]
-struct Broken(Close);
+struct SideError(Close);
 
 /// Moves bytes both ways, and tells `count` of them, until both ways have ended: each does by
 /// itself. `most` is how many may pass at once, and `count` tells the moment before which no more
 /// should. Tells who ended first, or broke.
 pub(super) async fn copy(
-    client: Side<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
-    service: Side<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
+    client: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
+    service: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
     most: impl Fn(Way) -> usize,
     count: impl Fn(Way, usize) -> Option<Instant>,
 ) -> Close {
-    let (near, far) = (Broken(Close::ClientReset), Broken(Close::UpstreamReset));
+    let (near, far) = (SideError(Close::ClientReset), SideError(Close::UpstreamReset));
     let refused = Cell::new(false);
     let up = pump(
         (client.said, client.from, near),
@@ -65,31 +65,31 @@ pub(super) async fn copy(
     let (first, rest) = select! {
         ended = &mut up => match ended {
             Ok(()) => (Close::Client, down.await),
-            Err(Broken(Close::UpstreamReset)) => {
+            Err(SideError(Close::UpstreamReset)) => {
                 // The service takes nothing more; what it said before is still the client's, and its
                 // end is none in good order.
                 refused.set(true);
                 let _ = down.await;
                 return Close::UpstreamReset;
             }
-            Err(Broken(close)) => return close,
+            Err(SideError(close)) => return close,
         },
         ended = &mut down => match ended {
             Ok(()) => (Close::Upstream, up.await),
-            Err(Broken(close)) => return close,
+            Err(SideError(close)) => return close,
         },
     };
-    rest.map_or_else(|Broken(close)| close, |()| first)
+    rest.map_or_else(|SideError(close)| close, |()| first)
 }
 
 /// Moves bytes one way to their end, and passes that on, unless the service has `refused` bytes.
 /// `count` is told of it as of 0 bytes.
 async fn pump(
-    (said, mut from, broken_from): (Bytes, impl AsyncRead + Unpin, Broken),
-    (mut to, broken_to, refused): (impl AsyncWrite + Unpin, Broken, &Cell<bool>),
+    (said, mut from, broken_from): (Bytes, impl AsyncRead + Unpin, SideError),
+    (mut to, broken_to, refused): (impl AsyncWrite + Unpin, SideError, &Cell<bool>),
     most: impl Fn() -> usize,
     count: impl Fn(usize) -> Option<Instant>,
-) -> Result<(), Broken> {
+) -> Result<(), SideError> {
     let untaken = |_: io::Error| broken_to;
     let passed = async |n| {
         if let Some(until) = count(n) {
@@ -117,7 +117,7 @@ async fn pump(
 }
 
 /// When a tunnel is closed on which nothing moves.
-pub(super) struct Rest {
+pub(super) struct IdleWatch {
     /// When bytes moved last.
     pub(super) moved: Cell<Instant>,
     /// One side has ended.
@@ -128,7 +128,7 @@ pub(super) struct Rest {
     pub(super) half_close: Option<Duration>,
 }
 
-impl Rest {
+impl IdleWatch {
     /// Ends when nothing has moved for too long. While something moves, `count` is called from time
     /// to time.
     pub(super) async fn over(&self, count: impl Fn()) -> Close {

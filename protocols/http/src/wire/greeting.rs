@@ -27,23 +27,23 @@ const LONGEST: usize = 9 + 64 * 6;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A service's socket, whose first frame is looked at.
-pub(super) struct Greeted {
+pub(super) struct SettingsReader {
     io: TokioIo<TcpStream>,
     /// The first frame as far as it came; `None` once it was looked at.
     front: Option<Vec<u8>>,
-    greeting: Rc<Greeting>,
+    greeting: Rc<PeerSettings>,
 }
 
 /// What a service said first.
 #[derive(Default)]
-pub(super) struct Greeting {
+pub(super) struct PeerSettings {
     limit: Cell<Option<u32>>,
     /// It has said it, or never will.
     is_over: Cell<bool>,
     over: Notify,
 }
 
-impl Greeting {
+impl PeerSettings {
     /// How large a head the service takes, if it has said so.
     pub(super) fn limit(&self) -> Option<u32> {
         self.limit.get()
@@ -70,15 +70,15 @@ impl Greeting {
     }
 }
 
-impl Drop for Greeted {
+impl Drop for SettingsReader {
     fn drop(&mut self) {
         self.greeting.end();
     }
 }
 
-impl Greeted {
+impl SettingsReader {
     /// What is said first is put into `greeting`.
-    pub(super) fn new(stream: TcpStream, greeting: &Rc<Greeting>) -> Self {
+    pub(super) fn new(stream: TcpStream, greeting: &Rc<PeerSettings>) -> Self {
         Self { io: TokioIo::new(stream), front: Some(Vec::new()), greeting: Rc::clone(greeting) }
     }
 }
@@ -98,7 +98,7 @@ fn limit(front: &[u8]) -> Result<Option<u32>, ()> {
     Ok(told.next_back())
 }
 
-impl Read for Greeted {
+impl Read for SettingsReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,7 +125,7 @@ impl Read for Greeted {
     }
 }
 
-impl Write for Greeted {
+impl Write for SettingsReader {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

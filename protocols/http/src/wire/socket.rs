@@ -19,13 +19,13 @@ use tokio::net::TcpStream;
 mod tests;
 
 /// A service's socket.
-pub(super) struct Socket {
+pub(super) struct UpstreamSocket {
     io: TokioIo<TcpStream>,
     /// The service takes nothing more.
     deaf: bool,
 }
 
-impl Socket {
+impl UpstreamSocket {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { io: TokioIo::new(stream), deaf: false }
     }
@@ -57,7 +57,7 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
-impl Read for Socket {
+impl Read for UpstreamSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for UpstreamSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

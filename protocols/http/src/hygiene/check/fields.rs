@@ -1,6 +1,6 @@
 //! Headers that may stand once, and values that every service reads the same way.
 
-use crate::hygiene::Flaw;
+use crate::hygiene::HeadError;
 use http::{
     HeaderMap, HeaderName,
     header::{
@@ -32,24 +32,24 @@ static SINGLE: [HeaderName; 15] = [
 ];
 
 /// What holds for headers by whichever version of HTTP they came.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), Flaw> {
+pub(super) fn check(headers: &HeaderMap) -> Result<(), HeadError> {
     let twice = headers.len() > headers.keys_len();
     if twice && SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
         let message = "a header that has one value, such as `authorization`, `content-type` or \
                        `user-agent`, is there more than once; send it once";
-        return Err(Flaw::bad("repeated_header", message));
+        return Err(HeadError::bad("repeated_header", message));
     }
     let known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.contains_key(EXPECT) && !headers.get_all(EXPECT).iter().all(known) {
         let message = "the `expect` header is something other than 100-continue";
-        let flaw = Flaw::bad("unknown_expectation", message);
-        return Err(Flaw { status: 417, ..flaw });
+        let flaw = HeadError::bad("unknown_expectation", message);
+        return Err(HeadError { status: 417, ..flaw });
     }
     Ok(())
 }
 
 /// What the screen refuses in HTTP/1, and the framing of HTTP/2 lets pass (RFC 9113, 8.2.1).
-pub(super) fn framed(headers: &HeaderMap) -> Result<(), Flaw> {
+pub(super) fn framed(headers: &HeaderMap) -> Result<(), HeadError> {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let padded = |value: &http::HeaderValue| {
         let value = value.as_bytes();
@@ -57,13 +57,13 @@ pub(super) fn framed(headers: &HeaderMap) -> Result<(), Flaw> {
     };
     if headers.values().any(padded) {
         let message = "a header's value begins or ends with a blank; leave it out";
-        return Err(Flaw::bad("blank_around_value", message));
+        return Err(HeadError::bad("blank_around_value", message));
     }
     let disguised = ["content_length", "transfer_encoding"];
     if disguised.iter().any(|name| headers.contains_key(*name)) {
         let message = "a header is named content_length or transfer_encoding, which some take for \
                        the real one";
-        return Err(Flaw::bad("disguised_header", message));
+        return Err(HeadError::bad("disguised_header", message));
     }
     Ok(())
 }

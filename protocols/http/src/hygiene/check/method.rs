@@ -1,6 +1,6 @@
 //! Methods: in capitals where they are known, and without credentials where they are echoed.
 
-use crate::hygiene::Flaw;
+use crate::hygiene::HeadError;
 use http::{
     HeaderMap, Method,
     header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
@@ -66,23 +66,23 @@ pub fn is_method(name: &str) -> bool {
 
 /// What holds for a request's method. Case matters (RFC 9110, 9.1), but some services do not mind
 /// it: a policy that is about `DELETE` must not miss their `delete`.
-pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Flaw> {
+pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), HeadError> {
     let name = method.as_str();
     if name.len() > LONGEST {
         let message = "the method is longer than 32 characters";
-        return Err(Flaw::bad("invalid_method", message));
+        return Err(HeadError::bad("invalid_method", message));
     }
     let lower = name.bytes().any(|byte| byte.is_ascii_lowercase());
     if lower && KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         let message = "the method is a known one, but not in capitals; write it in capitals";
-        return Err(Flaw::bad("method_case", message));
+        return Err(HeadError::bad("method_case", message));
     }
     // RFC 9110, 9.3.8: the answer may show them to whoever reads it.
     let credentials = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
     if *method == Method::TRACE && credentials.iter().any(|name| headers.contains_key(name)) {
         let message = "a TRACE has credentials, which its answer would show; leave out \
                        `authorization`, `proxy-authorization` and `cookie`";
-        return Err(Flaw::bad("trace_with_credentials", message));
+        return Err(HeadError::bad("trace_with_credentials", message));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     proxy::{Cluster, Connecting, Dialed, Endpoint, Lease, Unreachable, Whom, Wish},
-    wire::Here,
+    wire::LocalExecutor,
 };
 use http::{Request, Response};
 use http_body_util::Full;
@@ -166,7 +166,7 @@ async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, counts: Rc<Cou
     });
     // How a connection ends is the pool's business.
     if http2 {
-        let mut builder = http2::Builder::new(Here);
+        let mut builder = http2::Builder::new(LocalExecutor);
         let connection = builder.max_concurrent_streams(streams).serve_connection(io, service);
         until_told(connection, &counts.ends, http2::Connection::graceful_shutdown).await;
     } else {

@@ -1,7 +1,7 @@
 //! What becomes of a request.
 
 use super::{
-    Place,
+    MistakeScope,
     edits::header,
     rewrites::{bare_host, new_path},
 };
@@ -9,9 +9,9 @@ use crate::{
     normal,
     routes::{
         Action,
-        answer::{Fixed, Redirect},
-        matching::{HostTest, Matching, PathTest},
-        targets::Targets,
+        answer::{DirectResponse, Redirect},
+        matching::{HostTest, PathTest, RouteMatch},
+        targets::WeightedClusters,
     },
     settings::{RedirectSettings, ReplySettings, RouteSettings, WeightedSettings},
 };
@@ -23,8 +23,8 @@ const LONGEST: usize = 64 << 10;
 
 pub(super) fn action(
     settings: &RouteSettings,
-    matching: &Matching,
-    place: &mut Place<'_>,
+    matching: &RouteMatch,
+    place: &mut MistakeScope<'_>,
 ) -> Option<Action> {
     let RouteSettings { cluster, clusters, redirect, reply, .. } = settings;
     let ways = [
@@ -50,7 +50,7 @@ pub(super) fn action(
         useless(settings, place);
     }
     if let Some(cluster) = cluster {
-        return Some(Action::Forward(Targets::one(cluster)));
+        return Some(Action::Forward(WeightedClusters::one(cluster)));
     }
     if let Some(clusters) = clusters {
         return weighted(clusters, place).map(Action::Forward);
@@ -64,7 +64,7 @@ pub(super) fn action(
 }
 
 /// Keys that do nothing where no service is asked.
-fn useless(settings: &RouteSettings, place: &mut Place<'_>) {
+fn useless(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
     for (key, is) in [
         ("timeout", settings.timeout.is_some()),
         ("total_timeout", settings.total_timeout.is_some()),
@@ -83,7 +83,7 @@ fn useless(settings: &RouteSettings, place: &mut Place<'_>) {
     }
 }
 
-fn weighted(list: &[WeightedSettings], place: &mut Place<'_>) -> Option<Targets> {
+fn weighted(list: &[WeightedSettings], place: &mut MistakeScope<'_>) -> Option<WeightedClusters> {
     let weight = |it: &WeightedSettings| it.weight.map_or(1, |weight| weight.0.0);
     let weights: Vec<_> = list.iter().map(|it| (it.cluster.as_str(), weight(it))).collect();
     for (at, (name, _)) in weights.iter().enumerate() {
@@ -93,7 +93,7 @@ fn weighted(list: &[WeightedSettings], place: &mut Place<'_>) -> Option<Targets>
             place.say(&keys, message, "add up their weights");
         }
     }
-    let targets = Targets::weighted(&weights);
+    let targets = WeightedClusters::weighted(&weights);
     if targets.is_none() {
         place.say(&["clusters"], "no cluster has any weight", "give one at least 1");
     }
@@ -102,8 +102,8 @@ fn weighted(list: &[WeightedSettings], place: &mut Place<'_>) -> Option<Targets>
 
 fn redirect(
     settings: &RedirectSettings,
-    matching: &Matching,
-    place: &mut Place<'_>,
+    matching: &RouteMatch,
+    place: &mut MistakeScope<'_>,
 ) -> Option<Redirect> {
     let RedirectSettings { status, scheme, host, port, path, prefix, query } = settings;
     let status = status.map_or(301, |status| status.0.0);
@@ -150,7 +150,7 @@ fn redirect(
 }
 
 /// Whether a client that follows comes to the same route again with the same request.
-fn leads_back(settings: &RedirectSettings, matching: &Matching) -> bool {
+fn leads_back(settings: &RedirectSettings, matching: &RouteMatch) -> bool {
     let RedirectSettings { scheme, host, port, path, prefix, query, .. } = settings;
     let same_host = host.as_ref().is_none_or(|host| {
         let is =
@@ -167,7 +167,7 @@ fn leads_back(settings: &RedirectSettings, matching: &Matching) -> bool {
     scheme.is_none() && port.is_none() && same_host && same_path && same_query
 }
 
-fn reply(settings: &ReplySettings, place: &mut Place<'_>) -> Option<Fixed> {
+fn reply(settings: &ReplySettings, place: &mut MistakeScope<'_>) -> Option<DirectResponse> {
     let status = u16::try_from(settings.status.0.0).ok()?;
     let status = StatusCode::from_u16(status).ok()?;
     let body = settings.body.clone().unwrap_or_default();
@@ -191,5 +191,5 @@ fn reply(settings: &ReplySettings, place: &mut Place<'_>) -> Option<Fixed> {
             headers.insert(header, value);
         }
     }
-    Some(Fixed { status, headers, body: body.into() })
+    Some(DirectResponse { status, headers, body: body.into() })
 }

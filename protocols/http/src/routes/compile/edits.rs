@@ -1,8 +1,8 @@
 //! What is done to headers.
 
-use super::Place;
+use super::MistakeScope;
 use crate::{
-    routes::edit::{Edits, Value},
+    routes::edit::{EditValue, HeaderEdits},
     settings::EditSettings,
 };
 use http::HeaderName;
@@ -42,8 +42,8 @@ pub(super) fn edits(
     settings: &EditSettings,
     route: &str,
     names: &[Arc<str>],
-    place: &mut Place<'_>,
-) -> Edits {
+    place: &mut MistakeScope<'_>,
+) -> HeaderEdits {
     let mut remove = Vec::new();
     for (at, name) in settings.remove.iter().enumerate() {
         remove.extend(place.take(&["remove", &at.to_string()], header(name)));
@@ -52,14 +52,14 @@ pub(super) fn edits(
         let mut values = Vec::new();
         for (name, text) in list {
             let header = place.take(&[key, name], header(name));
-            let value = place.take(&[key, name], Value::new(text, route, names));
+            let value = place.take(&[key, name], EditValue::new(text, route, names));
             values.extend(header.zip(value));
         }
         values.into_boxed_slice()
     };
     let set = values("set", &settings.set);
     let add = values("add", &settings.add);
-    let edits = Edits { remove: remove.into(), set, add };
+    let edits = HeaderEdits { remove: remove.into(), set, add };
     if settings == &EditSettings::default() {
         place.say(&[], "this does nothing", "`set`, `add` or `remove` headers");
     }

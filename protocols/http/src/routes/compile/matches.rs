@@ -1,12 +1,12 @@
 //! What a route is for.
 
-use super::{Place, methods};
+use super::{MistakeScope, methods};
 use crate::{
     normal,
     routes::{
-        matching::{HostTest, Matching, PathTest},
+        matching::{HostTest, PathTest, RouteMatch},
         pattern,
-        template::{Template, literal},
+        template::{PathTemplate, literal},
         value::ValueTest,
     },
     settings::{MatchSettings, ValueMatch},
@@ -16,7 +16,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use values::Fault;
 
 /// What a match stands for; `None` if it is wrong.
-pub(super) fn matching(settings: &MatchSettings, place: &mut Place<'_>) -> Option<Matching> {
+pub(super) fn matching(
+    settings: &MatchSettings,
+    place: &mut MistakeScope<'_>,
+) -> Option<RouteMatch> {
     let before = place.mistakes.len();
     let hosts = settings.host.as_ref().map(|list| &*list.0).unwrap_or_default();
     let mut tests = Vec::new();
@@ -44,10 +47,13 @@ pub(super) fn matching(settings: &MatchSettings, place: &mut Place<'_>) -> Optio
         values(&settings.query, &mut place.below(&["query"]), |name| Ok(name.as_bytes().into()));
     let right = place.mistakes.len() == before;
     let hosts = tests.unwrap_or_default().into();
-    right.then(|| Matching { hosts, path, methods, headers: headers.into(), query: query.into() })
+    right.then(|| RouteMatch { hosts, path, methods, headers: headers.into(), query: query.into() })
 }
 
-fn methods_of(list: &values::OneOrMore<String>, place: &mut Place<'_>) -> Box<[http::Method]> {
+fn methods_of(
+    list: &values::OneOrMore<String>,
+    place: &mut MistakeScope<'_>,
+) -> Box<[http::Method]> {
     methods(list, &mut place.below(&["method"]))
 }
 
@@ -84,7 +90,7 @@ fn host(text: &str) -> Result<Option<HostTest>, Fault> {
     Ok(Some(test))
 }
 
-fn path(settings: &MatchSettings, place: &mut Place<'_>) -> PathTest {
+fn path(settings: &MatchSettings, place: &mut MistakeScope<'_>) -> PathTest {
     let MatchSettings { path, path_prefix, path_template, path_regex, .. } = settings;
     let written = [
         ("path", path),
@@ -102,7 +108,7 @@ fn path(settings: &MatchSettings, place: &mut Place<'_>) -> PathTest {
     let test = match *key {
         "path" => plain(text).map(PathTest::Exact),
         "path_prefix" => plain(text).map(|it| PathTest::Prefix(it.trim_end_matches('/').into())),
-        "path_template" => Template::new(text).map(PathTest::Template),
+        "path_template" => PathTemplate::new(text).map(PathTest::Template),
         _ => pattern::whole(text).map(|regex| {
             let names = regex.capture_names().flatten().map(Arc::from).collect();
             PathTest::Regex(regex, names)
@@ -130,7 +136,7 @@ fn plain(text: &str) -> Result<Box<str>, Fault> {
 
 fn values<N>(
     settings: &BTreeMap<String, ValueMatch>,
-    place: &mut Place<'_>,
+    place: &mut MistakeScope<'_>,
     read: impl Fn(&str) -> Result<N, Fault>,
 ) -> Vec<(N, ValueTest)> {
     let mut tests = Vec::new();

@@ -1,12 +1,12 @@
 //! What a path and a host become.
 
-use super::Place;
+use super::MistakeScope;
 use crate::{
     routes::{
-        matching::{Matching, PathTest},
+        matching::{PathTest, RouteMatch},
         pattern,
-        rewrite::{NewPath, Rewrite},
-        template::{Filled, literal},
+        rewrite::{PathRewrite, Rewrite},
+        template::{PathFormat, literal},
     },
     settings::{PatternRewrite, RewriteSettings},
 };
@@ -16,8 +16,8 @@ use values::Fault;
 
 pub(super) fn rewrite(
     settings: &RewriteSettings,
-    matching: &Matching,
-    place: &mut Place<'_>,
+    matching: &RouteMatch,
+    place: &mut MistakeScope<'_>,
 ) -> Rewrite {
     let RewriteSettings { prefix, path, regex, host } = settings;
     if *settings == RewriteSettings::default() {
@@ -39,15 +39,15 @@ pub(super) fn rewrite(
 pub(super) fn new_path(
     prefix: Option<&str>,
     path: Option<&str>,
-    matching: &Matching,
-    place: &mut Place<'_>,
-) -> NewPath {
+    matching: &RouteMatch,
+    place: &mut MistakeScope<'_>,
+) -> PathRewrite {
     let new = match (prefix, path) {
         (None, None) => None,
         (Some(prefix), _) => match &matching.path {
             PathTest::Prefix(old) => place
                 .take(&["prefix"], literal(prefix))
-                .map(|new| NewPath::Prefix(old.clone(), new.trim_end_matches('/').into())),
+                .map(|new| PathRewrite::Prefix(old.clone(), new.trim_end_matches('/').into())),
             _ => {
                 let message = "there is no prefix in whose place this could be put";
                 let hint = "match by `path_prefix`, or write the whole `path`";
@@ -56,18 +56,18 @@ pub(super) fn new_path(
             }
         },
         (None, Some(path)) => {
-            let filled = Filled::new(path, &matching.path.names());
-            place.take(&["path"], filled).map(NewPath::Filled)
+            let filled = PathFormat::new(path, &matching.path.names());
+            place.take(&["path"], filled).map(PathRewrite::Filled)
         }
     };
     new.unwrap_or_default()
 }
 
-fn replaced(settings: &PatternRewrite, place: &mut Place<'_>) -> Option<NewPath> {
+fn replaced(settings: &PatternRewrite, place: &mut MistakeScope<'_>) -> Option<PathRewrite> {
     let regex = place.take(&["pattern"], pattern::anywhere(&settings.pattern))?;
     let by = &settings.substitution;
     place.take(&["substitution"], substitution(by, &regex))?;
-    Some(NewPath::Pattern(regex, by.as_str().into()))
+    Some(PathRewrite::Pattern(regex, by.as_str().into()))
 }
 
 /// Whether each group that a substitution names is there, and the rest can be in a path.

@@ -1,7 +1,7 @@
 //! What routes make of requests and answers.
 
 use super::{find, head, routes, settings, variables};
-use crate::routes::{Action, Upgrades};
+use crate::routes::{Action, AllowedUpgrades};
 use http::{HeaderMap, Method, header::LOCATION};
 use http_body::Body as _;
 use serde_json::{Value, json};
@@ -259,7 +259,7 @@ fn what_a_route_does_not_say_is_the_listeners() {
     assert_eq!(none.timeout, Some(Duration::from_secs(15)));
     assert_eq!(none.idle_timeout, Some(Duration::from_secs(300)));
     assert_eq!((none.connect, none.max_request_body), (false, None));
-    assert_eq!((&none.upgrade, none.upgrade.allow("websocket")), (&Upgrades::None, false));
+    assert_eq!((&none.upgrade, none.upgrade.allow("websocket")), (&AllowedUpgrades::None, false));
 }
 
 #[test]

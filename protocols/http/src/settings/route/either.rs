@@ -35,7 +35,7 @@ pub struct ValueMatch {
 /// The same with its keys.
 #[derive(serde::Deserialize, serde::Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "HttpValueMatch")]
-struct Keys {
+struct ValueMatchKeys {
     /// Exactly this. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<String>,
@@ -86,8 +86,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ValueMatch, A::Error> {
-        let Keys { exact, prefix, suffix, contains, regex, present, range, not } =
-            Keys::deserialize(MapAccessDeserializer::new(map))?;
+        let ValueMatchKeys { exact, prefix, suffix, contains, regex, present, range, not } =
+            ValueMatchKeys::deserialize(MapAccessDeserializer::new(map))?;
         Ok(ValueMatch { exact, prefix, suffix, contains, regex, present, range, not })
     }
 }
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 impl Serialize for ValueMatch {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let Self { exact, prefix, suffix, contains, regex, present, range, not } = self.clone();
-        Keys { exact, prefix, suffix, contains, regex, present, range, not }.serialize(to)
+        ValueMatchKeys { exact, prefix, suffix, contains, regex, present, range, not }.serialize(to)
     }
 }
 
@@ -109,7 +109,7 @@ impl JsonSchema for ValueMatch {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let keys = generator.subschema_for::<Keys>();
+        let keys = generator.subschema_for::<ValueMatchKeys>();
         json_schema!({ "anyOf": [{ "type": ["string", "number", "boolean"] }, keys] })
     }
 }

@@ -1,4 +1,4 @@
-use super::{CHUNK, Side, copy};
+use super::{CHUNK, TunnelSide, copy};
 use crate::proxy::Way;
 use bytes::Bytes;
 use operation::Close;
@@ -19,10 +19,10 @@ use tokio::{
 /// A side that has said this already, and its other end in the test's hands.
 fn side(
     said: &'static str,
-) -> (Side<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>, DuplexStream) {
+) -> (TunnelSide<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>, DuplexStream) {
     let (near, far) = duplex(1024);
     let (from, to) = split(near);
-    (Side { said: Bytes::from_static(said.as_bytes()), from, to }, far)
+    (TunnelSide { said: Bytes::from_static(said.as_bytes()), from, to }, far)
 }
 
 /// Reads to the end.
@@ -72,8 +72,8 @@ impl AsyncRead for Silent {
     }
 }
 
-fn of<R, W>(said: &'static str, from: R, to: W) -> Side<R, W> {
-    Side { said: Bytes::from_static(said.as_bytes()), from, to }
+fn of<R, W>(said: &'static str, from: R, to: W) -> TunnelSide<R, W> {
+    TunnelSide { said: Bytes::from_static(said.as_bytes()), from, to }
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_
     let ((client, mut near), (service, far)) = (side("x"), side("last words"));
     // It says nothing more.
     drop(far);
-    let service = Side { said: service.said, from: service.from, to: Gone };
+    let service = TunnelSide { said: service.said, from: service.from, to: Gone };
     let ended = async {
         let mut heard = [0; 10];
         near.read_exact(&mut heard).await.unwrap();

@@ -1,4 +1,4 @@
-use super::Socket;
+use super::UpstreamSocket;
 use hyper::rt::{Read, ReadBuf, Write};
 use std::{
     future::poll_fn,
@@ -12,15 +12,15 @@ use tokio::{
 };
 
 /// A socket, and the service at its other end.
-async fn connected() -> (Socket, TcpStream) {
+async fn connected() -> (UpstreamSocket, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (Socket::new(near.unwrap()), far.unwrap().0)
+    (UpstreamSocket::new(near.unwrap()), far.unwrap().0)
 }
 
 /// Writes until the socket takes no more.
-fn fill(socket: &mut Socket) {
+fn fill(socket: &mut UpstreamSocket) {
     let mut cx = Context::from_waker(Waker::noop());
     while let Poll::Ready(written) = Pin::new(&mut *socket).poll_write(&mut cx, &[0; 4096]) {
         written.unwrap();
@@ -28,7 +28,7 @@ fn fill(socket: &mut Socket) {
 }
 
 /// Reads to the end.
-async fn rest(socket: &mut Socket) -> Vec<u8> {
+async fn rest(socket: &mut UpstreamSocket) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut room = [0; 4096];
