@@ -13,8 +13,8 @@ use tollgate::{
     config,
     gate::Gate,
     metrics::{Metrics, table},
-    policy::{Live, Materials},
-    series::Census,
+    policy::{Live, PolicyEnv},
+    series::CardinalityLimit,
 };
 
 /// A gate as a listener of a fresh proxy has it, with these policies.
@@ -30,11 +30,11 @@ fn gate(policies: &str) -> Gate {
     metrics.declare(&mongo::Mongo::PROTOCOL);
     let census = || {
         let capped = metrics.counter(table::METRICS_DROPPED_TOTAL, &[]);
-        Arc::new(Census::new(1000, capped))
+        Arc::new(CardinalityLimit::new(1000, capped))
     };
     let listener = Arc::clone(&plan.listeners[0].name);
     let active = metrics.gauge(table::OPERATIONS_ACTIVE, &[("listener", &listener)]);
-    let materials = Materials {
+    let materials = PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics: metrics.clone(),

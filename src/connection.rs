@@ -10,7 +10,7 @@ use crate::{
     held::HeldBytes,
     listener::{Local, Seat, Upstreams},
     panics::{Panic, caught},
-    policy::Way,
+    policy::Direction,
     protocols,
     relay::goodbye,
     worker::Worker,
@@ -337,7 +337,7 @@ impl Door {
     }
 
     /// The most bytes that should pass this way in one go.
-    pub fn most(&self, way: Way) -> usize {
+    pub fn most(&self, way: Direction) -> usize {
         self.guests.borrow().most(way)
     }
 
@@ -345,7 +345,7 @@ impl Door {
     /// that is known. Returns the moment before which no more should.
     pub fn passed(
         &self,
-        way: Way,
+        way: Direction,
         bytes: usize,
         now: Instant,
         slot: Option<u32>,
@@ -353,7 +353,7 @@ impl Door {
         let gate = self.local().gate();
         self.guests.borrow().passed(way, bytes, now, |entry, first| match slot {
             Some(slot) => gate.slows(entry, slot),
-            None if first => entry.count_bent(),
+            None if first => entry.count_throttled(),
             None => {}
         })
     }

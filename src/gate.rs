@@ -6,8 +6,11 @@ mod slots;
 
 use crate::{
     panics::tells_itself,
-    policy::{self, Decision, Entry, Live, Materials, Policy, Settled, Touch, matching::Truth},
-    series::{Applied, Census, Series, Table},
+    policy::{
+        self, ActivePolicy, Decision, Live, PolicyEffect, PolicyEnv, Settled, WorkerPolicy,
+        matching::Truth,
+    },
+    series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
 };
 use operation::{
     Answer, Ledger, No, Operation, Outcome, Question, Settlement, Terms, Ticket, Verdict,
@@ -25,7 +28,7 @@ pub struct Gate {
 }
 
 struct Inner {
-    series: Table,
+    series: SeriesTable,
     slots: RefCell<Slots>,
     active: metrics::Gauge,
     /// Where changed policies come from; `None` where they never change.
@@ -35,32 +38,32 @@ struct Inner {
 /// Where changed policies come from.
 struct Changes {
     live: Arc<Live>,
-    from: Materials,
+    from: PolicyEnv,
     seen: Cell<u64>,
 }
 
 impl Gate {
     /// A gate of these policies. `active` follows the number of operations under way.
     pub fn new(
-        policies: Vec<Box<dyn Policy>>,
-        census: Arc<Census>,
+        policies: Vec<Box<dyn WorkerPolicy>>,
+        census: Arc<CardinalityLimit>,
         active: metrics::Gauge,
     ) -> Self {
-        let entries = policies.into_iter().map(|policy| Rc::new(Entry::unnamed(policy)));
-        let series = Table::new("", entries.collect(), census);
+        let entries = policies.into_iter().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
+        let series = SeriesTable::new("", entries.collect(), census);
         Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes: None }) }
     }
 
     /// The gate of a listener: the policies that are always there, and those that are in force.
     pub fn live(
         live: Arc<Live>,
-        from: Materials,
-        census: Arc<Census>,
+        from: PolicyEnv,
+        census: Arc<CardinalityLimit>,
         active: metrics::Gauge,
     ) -> Self {
         let seen = Cell::new(live.generation());
-        let entries = policy::entries(&live.rules(), &[], &from);
-        let series = Table::new(&from.listener, entries, census);
+        let entries = policy::active_policies(&live.rules(), &[], &from);
+        let series = SeriesTable::new(&from.listener, entries, census);
         let changes = Some(Changes { live, from, seen });
         Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes }) }
     }
@@ -85,8 +88,8 @@ impl Gate {
         let name = guard.name()?;
         let words = format!("this can't be read, and so it is not let past the policy `{name}`");
         let no = No::new(operation::Reason::Denied, words);
-        guard.count_no(&no);
-        Some(guard.says(no))
+        guard.count_rejection(&no);
+        Some(guard.attribute(no))
     }
 }
 
@@ -95,7 +98,7 @@ impl operation::Gate for Gate {
         let inner = &self.inner;
         inner.refresh();
         let series = inner.series.find(operation);
-        if operation.partial && series.bound.iter().any(|it| it.needs_more(operation, now)) {
+        if operation.partial && series.policies.iter().any(|it| it.needs_more(operation, now)) {
             return Verdict::More;
         }
         let held = inner.slots.borrow_mut().fresh(series, operation, now);
@@ -120,7 +123,7 @@ impl operation::Gate for Gate {
         inner.slots.borrow_mut().vacate(slot);
         let series = Rc::clone(&held.series);
         let asked = held.memos.len().saturating_sub(1);
-        let Some(applied) = series.bound.get(asked) else { return inner.go(held, operation) };
+        let Some(applied) = series.policies.get(asked) else { return inner.go(held, operation) };
         match weigh(&mut held, applied, answer) {
             Weighed::Goes => inner.ask(held, operation, now),
             Weighed::Asks(answer) => inner.wait(held, operation, answer),
@@ -140,15 +143,17 @@ impl Inner {
         self.refresh();
         let series = self.series.find(operation);
         let mut held = self.slots.borrow_mut().fresh(Rc::clone(&series), operation, began);
-        for applied in &series.bound {
+        for applied in &series.policies {
             let mut memo = 0;
-            let hears = applied.entry.name().is_none();
+            let hears = applied.active.name().is_none();
             if hears {
-                applied.bound.admit(operation, began, &mut memo);
+                applied.policy.admit(operation, began, &mut memo);
             }
             held.memos.push(hears.then_some(memo));
         }
-        held.touched.extend(how.policy.map(|policy| Touch { policy: policy.into(), dry: false }));
+        held.touched.extend(
+            how.policy.map(|policy| PolicyEffect { policy: policy.into(), dry_run: false }),
+        );
         held.settle(&series, operation.front, how);
         self.slots.borrow_mut().forget(held);
     }
@@ -162,8 +167,8 @@ enum Weighed {
 }
 
 /// Notes what the policy that was asked last decided.
-fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
-    let entry = &applied.entry;
+fn weigh(held: &mut Held, applied: &BoundPolicy, decision: Decision) -> Weighed {
+    let entry = &applied.active;
     entry.count(&decision);
     let touches = match &decision {
         Decision::Refuse(_) => true,
@@ -172,7 +177,7 @@ fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
         Decision::Admit | Decision::Ask(_) => false,
     };
     if let Some(name) = entry.name().filter(|_| touches) {
-        held.touched.push(Touch { policy: Arc::clone(name), dry: entry.is_dry() });
+        held.touched.push(PolicyEffect { policy: Arc::clone(name), dry_run: entry.is_dry() });
     }
     match decision {
         Decision::Admit => {}
@@ -187,7 +192,7 @@ fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
         Decision::Refuse(no) => {
             held.never_mind();
             if !entry.is_dry() {
-                return Weighed::Refused(entry.says(no));
+                return Weighed::Refused(entry.attribute(no));
             }
         }
         Decision::Ask(answer) if entry.is_dry() => {
@@ -200,26 +205,26 @@ fn weigh(held: &mut Held, applied: &Applied, decision: Decision) -> Weighed {
     Weighed::Goes
 }
 
-impl Applied {
+impl BoundPolicy {
     /// Whether it is asked about an operation: `No`, or that it applies, or may.
     fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
-        if self.spares_light && operation.light {
+        if self.skips_light && operation.light {
             return Truth::No;
         }
-        let Some(rest) = &self.varies else { return Truth::Yes };
-        match self.entry.holds(rest, operation, now) {
-            doubt if doubt.is_in_doubt() && !self.entry.doubts() => Truth::No,
+        let Some(rest) = &self.residual else { return Truth::Yes };
+        match self.active.applies_to(rest, operation, now) {
+            doubt if doubt.is_in_doubt() && !self.active.applies_in_doubt() => Truth::No,
             truth => truth,
         }
     }
 
     /// Whether it can decide about an operation only when more of the request is read.
     fn needs_more(&self, operation: &Operation<'_>, now: Instant) -> bool {
-        let rest = self.varies.as_ref();
-        match rest.map_or(Truth::Yes, |rest| self.entry.holds(rest, operation, now)) {
+        let rest = self.residual.as_ref();
+        match rest.map_or(Truth::Yes, |rest| self.active.applies_to(rest, operation, now)) {
             Truth::No => false,
             Truth::Unread => true,
-            Truth::Unknown | Truth::Yes => self.entry.decides_by_unread(operation),
+            Truth::Unknown | Truth::Yes => self.active.depends_on_unread(operation),
         }
     }
 }
@@ -230,18 +235,21 @@ impl Inner {
         let Some(changes) = &self.changes else { return };
         let generation = changes.live.generation();
         if changes.seen.replace(generation) != generation {
-            let entries =
-                policy::entries(&changes.live.rules(), &self.series.entries(), &changes.from);
+            let entries = policy::active_policies(
+                &changes.live.rules(),
+                &self.series.policies(),
+                &changes.from,
+            );
             self.series.replace(entries);
             self.slots.borrow_mut().let_go();
         }
     }
 
     /// The first policy that keeps something out.
-    fn guard(&self) -> Option<Rc<Entry>> {
+    fn guard(&self) -> Option<Rc<ActivePolicy>> {
         self.refresh();
-        let (listener, entries) = (self.series.listener(), self.series.entries());
-        entries.iter().find(|entry| entry.guards(listener)).map(Rc::clone)
+        let (listener, entries) = (self.series.listener(), self.series.policies());
+        entries.iter().find(|entry| entry.fails_closed(listener)).map(Rc::clone)
     }
 
     /// Asks the policies that are still to be asked.
@@ -252,16 +260,16 @@ impl Inner {
         now: Instant,
     ) -> Verdict {
         let series = Rc::clone(&held.series);
-        while let Some(applied) = series.bound.get(held.memos.len()) {
+        while let Some(applied) = series.policies.get(held.memos.len()) {
             let applies = applied.applies(operation, now);
             if applies == Truth::No {
                 held.memos.push(None);
                 continue;
             }
             let mut memo = 0;
-            let mut decision = applied.bound.admit(operation, now, &mut memo);
+            let mut decision = applied.policy.admit(operation, now, &mut memo);
             if let (true, Decision::Refuse(no)) = (applies.is_in_doubt(), &mut decision) {
-                let key = applied.entry.key_in_doubt(self.series.listener(), operation);
+                let key = applied.active.key_in_doubt(self.series.listener(), operation);
                 *no = no.clone().in_doubt(key.as_deref().unwrap_or("request"));
             }
             held.memos.push(Some(memo));
@@ -327,10 +335,10 @@ impl Ledger for Inner {
     fn passed(&self, slot: u32, bytes: [u64; 2]) {
         let slots = self.slots.borrow();
         let Some(held) = slots.get(slot) else { return };
-        let admitted = held.series.bound.iter().zip(&held.memos);
+        let admitted = held.series.policies.iter().zip(&held.memos);
         admitted
             .filter(|(_, memo)| memo.is_some())
-            .for_each(|(applied, _)| applied.bound.passed(bytes));
+            .for_each(|(applied, _)| applied.policy.record_bytes(bytes));
     }
 
     fn abandon(&self, slot: u32) {
@@ -343,17 +351,17 @@ impl Inner {
         let Some(mut held) = self.slots.borrow_mut().lift(slot) else { return };
         self.active.decrement(1.0);
         if let Some(policy) = how.policy {
-            held.touched.push(Touch { policy: policy.into(), dry: false });
+            held.touched.push(PolicyEffect { policy: policy.into(), dry_run: false });
         }
         let mut told = match how.named {
             Some(named) => self.series.renamed(&held.series, named),
             None => Rc::clone(&held.series),
         };
         if how.confirmed && how.outcome == Outcome::Ok {
-            told = self.series.prove(&told);
+            told = self.series.confirm(&told);
         }
         if how.named.is_some() {
-            self.series.keep_unread(&held.series, &told);
+            self.series.cache_unread(&held.series, &told);
         }
         held.settle(&told, &held.front, how);
         let current = self.series.is_current(&held.series);
@@ -375,18 +383,19 @@ impl Held {
             began: self.began,
             awaits: self.awaits,
             callsite: self.callsite,
-            touched: &self.touched,
+            policy_effects: &self.touched,
             how,
         };
-        let admitted = self.series.bound.iter().zip(&self.memos).enumerate();
+        let admitted = self.series.policies.iter().zip(&self.memos).enumerate();
         for (at, (applied, memo)) in admitted {
             let Some(memo) = memo else { continue };
             // What counts and logs applies to all series. What was configured ends with what it
             // noted of the series that it admitted.
-            let same =
-                |it: &&Applied| it.entry.rule.is_none() && Rc::ptr_eq(&it.entry, &applied.entry);
-            let applied = told.bound.get(at).filter(same).unwrap_or(applied);
-            applied.bound.settle(&done, *memo);
+            let same = |it: &&BoundPolicy| {
+                it.active.rule.is_none() && Rc::ptr_eq(&it.active, &applied.active)
+            };
+            let applied = told.policies.get(at).filter(same).unwrap_or(applied);
+            applied.policy.settle(&done, *memo);
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     cluster::Cluster,
     config::plan::Plan,
     metrics::Metrics,
-    series::{Census, Key},
+    series::{CardinalityLimit, SeriesKey},
 };
 use operation::{Link, No, Operation, Protocol, Settlement};
 use std::{
@@ -41,12 +41,12 @@ pub use access_log::AccessLog;
 pub use breaker::{Breaker, NAME as BREAKER};
 pub use live::Live;
 pub use operation::Decision;
-pub use rule::{Entry, Rule};
+pub use rule::{ActivePolicy, Rule};
 pub use stats::Stats;
 
 /// What policies are made from, for one listener on one worker.
 #[derive(Clone)]
-pub struct Materials {
+pub struct PolicyEnv {
     /// The whole plan.
     pub plan: Arc<Plan>,
     /// Where they count.
@@ -58,7 +58,7 @@ pub struct Materials {
     /// The cluster that all of the listener's operations go to, if they all go to one.
     pub cluster: Option<Arc<Cluster>>,
     /// The call sites that the listener tells apart.
-    pub callsites: Arc<Census>,
+    pub callsites: Arc<CardinalityLimit>,
     /// The worker's lines of the access log, if there is one.
     pub lines: Option<Rc<access_log::Lines>>,
 }
@@ -67,16 +67,21 @@ pub struct Materials {
 /// comes first, so that it hears of what the others refuse, and then those that people configured.
 ///
 /// One of `known` that has not changed stays, with all that it remembers.
-pub fn entries(rules: &[Arc<Rule>], known: &[Rc<Entry>], from: &Materials) -> Vec<Rc<Entry>> {
-    let stats: Option<Box<dyn Policy>> = Some(Box::new(Stats::new(from)));
-    let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn Policy>);
-    let before = [stats, log].into_iter().flatten().map(|it| Rc::new(Entry::unnamed(it)));
+pub fn active_policies(
+    rules: &[Arc<Rule>],
+    known: &[Rc<ActivePolicy>],
+    from: &PolicyEnv,
+) -> Vec<Rc<ActivePolicy>> {
+    let stats: Option<Box<dyn WorkerPolicy>> = Some(Box::new(Stats::new(from)));
+    let log = AccessLog::new(from).map(|log| Box::new(log) as Box<dyn WorkerPolicy>);
+    let before = [stats, log].into_iter().flatten().map(|it| Rc::new(ActivePolicy::built_in(it)));
     let configured = rules.iter().filter(|rule| rule.enabled).map(|rule| {
-        let same = known.iter().find(|entry| entry.is_of(rule));
-        same.map_or_else(|| Rc::new(Entry::configured(rule, from)), Rc::clone)
+        let same = known.iter().find(|entry| entry.is_for(rule));
+        same.map_or_else(|| Rc::new(ActivePolicy::configured(rule, from)), Rc::clone)
     });
-    let breaker = Breaker::new(from)
-        .map(|breaker| Rc::new(Entry::named(breaker::NAME, Box::new(breaker), from)));
+    let breaker = Breaker::new(from).map(|breaker| {
+        Rc::new(ActivePolicy::built_in_named(breaker::NAME, Box::new(breaker), from))
+    });
     before.chain(configured).chain(breaker).collect()
 }
 
@@ -85,24 +90,24 @@ pub fn entries(rules: &[Arc<Rule>], known: &[Rc<Entry>], from: &Materials) -> Ve
 /// State that outlives an operation belongs here, or to the [`rule::Action`] that all workers
 /// share: what [`bind`](Policy::bind) returns may be replaced between an operation's admission and
 /// its settlement.
-pub trait Policy {
+pub trait WorkerPolicy {
     /// Whether and how it applies to a series. Asked at first sight, not for each operation.
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>>;
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>>;
 
     /// Before a connection is served. Asked of each connection.
-    fn connect(&self, _link: &Link, _now: Instant) -> Entrance {
-        Entrance::Free
+    fn connect(&self, _link: &Link, _now: Instant) -> ConnectDecision {
+        ConnectDecision::Accept
     }
 
     /// Whether it is asked about connections, too, that were open before it came into force. It
     /// must let them in, and leaves them when it goes.
-    fn reaches_open(&self) -> bool {
+    fn applies_to_open(&self) -> bool {
         false
     }
 }
 
 /// A policy as it applies to one series.
-pub trait Bound {
+pub trait SeriesPolicy {
     /// Before any byte of an operation goes on. What is written to `memo` is there again when the
     /// operation settles.
     fn admit(&self, _operation: &Operation<'_>, _now: Instant, _memo: &mut u64) -> Decision {
@@ -111,46 +116,46 @@ pub trait Bound {
 
     /// When it has come into force while an operation that is a whole connection was under way.
     /// `None` if that is nothing to it.
-    fn reach(&self, _operation: &Operation<'_>, _now: Instant) -> Option<Decision> {
+    fn admit_open(&self, _operation: &Operation<'_>, _now: Instant) -> Option<Decision> {
         None
     }
 
     /// So many more bytes of an operation that lasts have passed, from the client and from the
     /// service.
-    fn passed(&self, _bytes: [u64; 2]) {}
+    fn record_bytes(&self, _bytes: [u64; 2]) {}
 
     /// Exactly once for each operation that it let go on.
     fn settle(&self, _done: &Settled<'_>, _memo: u64) {}
 }
 
 /// What a policy decides about a connection.
-pub enum Entrance {
+pub enum ConnectDecision {
     /// Let it in.
-    Free,
+    Accept,
     /// Let it in, as a guest.
-    Guest(Box<dyn Guest>),
+    AcceptWith(Box<dyn ConnectionPermit>),
     /// Let it in after a while.
     Delay(Duration),
     /// Turn it away.
-    Refuse(No),
+    Reject(No),
 }
 
 /// What a policy holds for a connection; dropped when the connection ends.
-pub trait Guest {
+pub trait ConnectionPermit {
     /// The most bytes that should pass this way in one go.
-    fn most(&self, _way: Way) -> usize {
+    fn max_chunk(&self, _way: Direction) -> usize {
         usize::MAX
     }
 
     /// So many bytes have passed this way. Returns the moment before which no more should.
-    fn passed(&self, _way: Way, _bytes: usize, _now: Instant) -> Option<Instant> {
+    fn record(&self, _way: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
         None
     }
 }
 
 /// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the client to the service.
     Up,
     /// From the service to the client.
@@ -160,7 +165,7 @@ pub enum Way {
 /// An operation that ended.
 pub struct Settled<'a> {
     /// Which series it belongs to.
-    pub key: &'a Key,
+    pub key: &'a SeriesKey,
     /// The front of its request, as far as it was kept.
     pub front: &'a [u8],
     /// When its first byte was seen.
@@ -170,18 +175,18 @@ pub struct Settled<'a> {
     /// It may have a call site (see [`Operation::callsite`]).
     pub callsite: bool,
     /// The policies that did something to it, in order.
-    pub touched: &'a [Touch],
+    pub policy_effects: &'a [PolicyEffect],
     /// How it ended.
     pub how: &'a Settlement<'a>,
 }
 
 /// A policy that did something to an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touch {
+pub struct PolicyEffect {
     /// Its name.
     pub policy: Arc<str>,
     /// It would have, but only counts (`dry_run`).
-    pub dry: bool,
+    pub dry_run: bool,
 }
 
 impl Settled<'_> {

@@ -16,9 +16,9 @@ use crate::{
     metrics::{self, Metrics, table as names},
     own_log,
     panics::{self, Panic, caught},
-    policy::{Live, Materials, access_log::Lines},
+    policy::{Live, PolicyEnv, access_log::Lines},
     protocols::{self, Pools},
-    series::Census,
+    series::CardinalityLimit,
     threads::{Started, Threads},
     worker::{self, Message, Sessions, Worker},
 };
@@ -76,7 +76,7 @@ struct Parts {
     metrics: Metrics,
     listeners: Vec<Arc<Listener>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    censuses: Vec<(Arc<Census>, Arc<Census>)>,
+    censuses: Vec<(Arc<CardinalityLimit>, Arc<CardinalityLimit>)>,
     /// The configured policies that are in force.
     live: Arc<Live>,
     sink: Option<Sink>,
@@ -275,10 +275,14 @@ fn all_connections(plan: &Plan) -> Arc<Total> {
     Total::reserving(plan.max_connections, fit, &reserved)
 }
 
-fn censuses(plan: &Plan, metrics: &Metrics, listener: &ListenerPlan) -> (Arc<Census>, Arc<Census>) {
+fn censuses(
+    plan: &Plan,
+    metrics: &Metrics,
+    listener: &ListenerPlan,
+) -> (Arc<CardinalityLimit>, Arc<CardinalityLimit>) {
     let census = || {
         let capped = metrics.counter(names::SERIES_CAPPED_TOTAL, &[("listener", &listener.name)]);
-        Arc::new(Census::new(plan.max_series, capped))
+        Arc::new(CardinalityLimit::new(plan.max_series, capped))
     };
     (census(), census())
 }
@@ -361,11 +365,11 @@ fn gate(
     parts: &Parts,
     listener: &Listener,
     cluster: Option<&Arc<Cluster>>,
-    (series, callsites): &(Arc<Census>, Arc<Census>),
+    (series, callsites): &(Arc<CardinalityLimit>, Arc<CardinalityLimit>),
     lines: Option<&Rc<Lines>>,
 ) -> Gate {
     let name = &listener.plan.name;
-    let from = Materials {
+    let from = PolicyEnv {
         plan: Arc::clone(&parts.plan),
         metrics: parts.metrics.clone(),
         listener: Arc::clone(name),

@@ -27,7 +27,7 @@ use crate::{
     cluster::{Wish, is_local},
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
-    policy::Way,
+    policy::Direction,
     worker::{Phase, Worker},
 };
 use bent::Bent;
@@ -262,7 +262,7 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Notes that bytes were read, and what of the turn that took.
-    fn took_bytes(&mut self, way: Way, bytes: usize) {
+    fn took_bytes(&mut self, way: Direction, bytes: usize) {
         self.last_byte = self.now();
         self.door.session().moved(way, bytes, self.last_byte);
         if self.bent.is_some() {

@@ -1,7 +1,7 @@
 //! Series: the operations of one name on one resource, resolved once and then only looked up.
 
 use crate::policy::{
-    Bound, Entry,
+    ActivePolicy, SeriesPolicy,
     matching::{Applies, Rest},
 };
 use foldhash::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use std::{
 
 /// What names a series within a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct SeriesKey {
     /// The listener's protocol.
     pub protocol: &'static Protocol,
     /// The operation's name.
@@ -23,7 +23,7 @@ pub struct Key {
     pub resource: Box<str>,
     /// Whether the service has confirmed that there is such a thing. Names come from clients:
     /// until then they make no metric of their own, and are counted as `other`.
-    pub proven: bool,
+    pub confirmed: bool,
 }
 
 /// How many resources a name has at most when one more is kept that is not wholly known.
@@ -32,38 +32,38 @@ const MOST_UNREAD: usize = 1000;
 /// A series, with the policies that apply to it.
 pub struct Series {
     /// What it is called.
-    pub key: Key,
+    pub key: SeriesKey,
     /// The policies that apply, in order.
-    pub bound: Vec<Applied>,
+    pub policies: Vec<BoundPolicy>,
     /// Which set of policies these are of.
     generation: u64,
 }
 
 /// A policy that applies to a series, or to some of its operations.
-pub struct Applied {
+pub struct BoundPolicy {
     /// The policy.
-    pub entry: Rc<Entry>,
+    pub active: Rc<ActivePolicy>,
     /// What each operation has to be asked to know if it applies, if that varies.
-    pub varies: Option<Rest>,
+    pub residual: Option<Rest>,
     /// Whether what costs the service nothing passes it.
-    pub spares_light: bool,
+    pub skips_light: bool,
     /// The policy for this series.
-    pub bound: Box<dyn Bound>,
+    pub policy: Box<dyn SeriesPolicy>,
 }
 
 /// What a listener tells apart, over all workers: a bounded set of names.
 ///
 /// Asked at first sight of a name only, or past the bound.
-pub struct Census {
+pub struct CardinalityLimit {
     known: RwLock<HashSet<Vec<Box<str>>>>,
     most: usize,
-    capped: metrics::Counter,
+    dropped: metrics::Counter,
 }
 
-impl Census {
+impl CardinalityLimit {
     /// Counts up to `most`; `capped` counts the times that one more was turned away.
     pub fn new(most: usize, capped: metrics::Counter) -> Self {
-        Self { known: RwLock::default(), most, capped }
+        Self { known: RwLock::default(), most, dropped: capped }
     }
 
     /// Whether the one with these names may be told apart; the rest share `other`.
@@ -76,7 +76,7 @@ impl Census {
         let full = known.len() >= self.most;
         drop(known);
         if full {
-            self.capped.increment(1);
+            self.dropped.increment(1);
             return false;
         }
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(names);
@@ -88,22 +88,26 @@ impl Census {
 type Resources = HashMap<Box<str>, Rc<Series>>;
 
 /// One worker's series of one listener.
-pub struct Table {
+pub struct SeriesTable {
     listener: Box<str>,
-    entries: RefCell<Rc<[Rc<Entry>]>>,
+    policies: RefCell<Rc<[Rc<ActivePolicy>]>>,
     generation: Cell<u64>,
-    census: std::sync::Arc<Census>,
+    cardinality: std::sync::Arc<CardinalityLimit>,
     names: RefCell<HashMap<Box<str>, Resources>>,
 }
 
-impl Table {
+impl SeriesTable {
     /// An empty table for these policies of a listener.
-    pub fn new(listener: &str, entries: Vec<Rc<Entry>>, census: std::sync::Arc<Census>) -> Self {
+    pub fn new(
+        listener: &str,
+        entries: Vec<Rc<ActivePolicy>>,
+        census: std::sync::Arc<CardinalityLimit>,
+    ) -> Self {
         Self {
             listener: listener.into(),
-            entries: RefCell::new(entries.into()),
+            policies: RefCell::new(entries.into()),
             generation: Cell::new(0),
-            census,
+            cardinality: census,
             names: RefCell::default(),
         }
     }
@@ -114,13 +118,13 @@ impl Table {
     }
 
     /// The policies, in order.
-    pub fn entries(&self) -> Rc<[Rc<Entry>]> {
-        Rc::clone(&self.entries.borrow())
+    pub fn policies(&self) -> Rc<[Rc<ActivePolicy>]> {
+        Rc::clone(&self.policies.borrow())
     }
 
     /// Puts other policies in their place. Operations under way end with those that they had.
-    pub fn replace(&self, entries: Vec<Rc<Entry>>) {
-        *self.entries.borrow_mut() = entries.into();
+    pub fn replace(&self, entries: Vec<Rc<ActivePolicy>>) {
+        *self.policies.borrow_mut() = entries.into();
         self.generation.set(self.generation.get() + 1);
         self.names.borrow_mut().clear();
     }
@@ -134,13 +138,14 @@ impl Table {
     /// for this operation only.
     pub fn find(&self, operation: &Operation<'_>) -> Rc<Series> {
         let Operation { protocol, name, resource, .. } = *operation;
-        if let Some(series) = self.kept(name, resource) {
+        if let Some(series) = self.cached(name, resource) {
             return series;
         }
         // Without a resource there is nothing that a client could have invented.
         let proven = resource.is_empty() || operation.known;
-        let key = Key { protocol, name: name.into(), resource: resource.into(), proven };
-        if proven { self.keep(key) } else { self.bind(key) }
+        let key =
+            SeriesKey { protocol, name: name.into(), resource: resource.into(), confirmed: proven };
+        if proven { self.cache(key) } else { self.bind(key) }
     }
 
     /// The series of an operation of this one, of which more is known by now.
@@ -149,18 +154,18 @@ impl Table {
         if !self.is_current(series) {
             return Rc::clone(series);
         }
-        self.kept(name, resource).unwrap_or_else(|| {
+        self.cached(name, resource).unwrap_or_else(|| {
             let protocol = series.key.protocol;
             let (name, resource) = (name.into(), resource.into());
-            self.bind(Key { protocol, name, resource, proven: false })
+            self.bind(SeriesKey { protocol, name, resource, confirmed: false })
         })
     }
 
     /// Keeps the series of operations whose names were not wholly known, as long as they are known
     /// to become one that the service has confirmed: binding it for each of them costs far more.
-    pub fn keep_unread(&self, unread: &Rc<Series>, told: &Series) {
-        let Key { name, resource, proven, .. } = &unread.key;
-        if !told.key.proven || *proven || !self.is_current(unread) {
+    pub fn cache_unread(&self, unread: &Rc<Series>, told: &Series) {
+        let SeriesKey { name, resource, confirmed: proven, .. } = &unread.key;
+        if !told.key.confirmed || *proven || !self.is_current(unread) {
             return;
         }
         let mut names = self.names.borrow_mut();
@@ -170,42 +175,50 @@ impl Table {
         }
     }
 
-    fn kept(&self, name: &str, resource: &str) -> Option<Rc<Series>> {
+    fn cached(&self, name: &str, resource: &str) -> Option<Rc<Series>> {
         let names = self.names.borrow();
         names.get(name).and_then(|resources| resources.get(resource)).map(Rc::clone)
     }
 
     /// The service has confirmed this one: it counts by its own name from here on, if there
     /// is room.
-    pub fn prove(&self, series: &Rc<Series>) -> Rc<Series> {
-        let Key { name, resource, .. } = &series.key;
+    pub fn confirm(&self, series: &Rc<Series>) -> Rc<Series> {
+        let SeriesKey { name, resource, .. } = &series.key;
         // What was noted of an operation fits the policies that it passed, and no others.
-        if !self.is_current(series) || series.key.proven || !self.census.admits(&[name, resource]) {
+        if !self.is_current(series)
+            || series.key.confirmed
+            || !self.cardinality.admits(&[name, resource])
+        {
             return Rc::clone(series);
         }
-        self.keep(Key { proven: true, ..series.key.clone() })
+        self.cache(SeriesKey { confirmed: true, ..series.key.clone() })
     }
 
-    fn keep(&self, key: Key) -> Rc<Series> {
+    fn cache(&self, key: SeriesKey) -> Rc<Series> {
         let mut names = self.names.borrow_mut();
         let resources = names.entry(key.name.clone()).or_default();
         let series = resources.entry(key.resource.clone()).or_insert_with(|| self.bind(key));
         Rc::clone(series)
     }
 
-    fn bind(&self, key: Key) -> Rc<Series> {
-        let entries = self.entries();
-        let apply = |entry: &Rc<Entry>| {
+    fn bind(&self, key: SeriesKey) -> Rc<Series> {
+        let entries = self.policies();
+        let apply = |entry: &Rc<ActivePolicy>| {
             let applies = entry.applies(&self.listener, &key);
             let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
             let varies = match applies {
                 Applies::Varies(rest) => Some(rest),
                 Applies::Always | Applies::Never => None,
             };
-            let spares_light = entry.spares_light();
-            Some(Applied { entry: Rc::clone(entry), varies, spares_light, bound })
+            let spares_light = entry.skips_light();
+            Some(BoundPolicy {
+                active: Rc::clone(entry),
+                residual: varies,
+                skips_light: spares_light,
+                policy: bound,
+            })
         };
         let bound = entries.iter().filter_map(apply).collect();
-        Rc::new(Series { key, bound, generation: self.generation.get() })
+        Rc::new(Series { key, policies: bound, generation: self.generation.get() })
     }
 }

@@ -180,14 +180,14 @@ fn policy_json(policy: &Changed) -> Value {
 }
 
 fn rule_json(rule: &Rule, now: Instant) -> Value {
-    let Effects { refused, bent, would_refuse, would_bend } = rule.did.effects();
+    let Effects { refused, bent, would_refuse, would_bend } = rule.counts.effects();
     let mut json = json!({
         "name": &*rule.name,
-        "kind": rule.action.kind(),
+        "kind": rule.config.kind(),
         "enabled": rule.enabled,
         "dry_run": rule.dry_run,
         "match": rule.matching.to_json(),
-        "settings": rule.action.to_json(),
+        "settings": rule.config.to_json(),
         "refused": refused,
         "bent": bent,
         "would_refuse": would_refuse,

@@ -271,7 +271,9 @@ impl Found<'_> {
             Explained::Applies => None,
             Explained::No(objection) => Some(objection),
             // What keeps something out applies to whatever it may be meant for.
-            Explained::InDoubt(objection) => Some(objection).filter(|_| !self.rule.action.guards()),
+            Explained::InDoubt(objection) => {
+                Some(objection).filter(|_| !self.rule.config.fails_closed())
+            }
         }
     }
 
@@ -285,7 +287,7 @@ impl Found<'_> {
 
     fn text(&self) -> String {
         let Rule { enabled, dry_run, .. } = *self.rule;
-        let what = if self.rule.is_of_connections() { "its connection" } else { "it" };
+        let what = if self.rule.is_for_connections() { "its connection" } else { "it" };
         let doubt = self.doubt().map_or(String::new(), |doubt| format!(": {}", doubt.why));
         match self.objection() {
             Some(objection) => format!("no: {}", objection.why),
@@ -301,10 +303,10 @@ impl Found<'_> {
         let Rule { enabled, dry_run, .. } = *self.rule;
         let mut json = json!({
             "name": &*self.rule.name,
-            "kind": self.rule.action.kind(),
+            "kind": self.rule.config.kind(),
             "enabled": enabled,
             "dry_run": dry_run,
-            "about": if self.rule.is_of_connections() { "connection" } else { "operation" },
+            "about": if self.rule.is_for_connections() { "connection" } else { "operation" },
             "applies": enabled && self.objection().is_none(),
         });
         if let Some(Objection { key, why }) = self.objection().or_else(|| self.doubt()) {
@@ -340,10 +342,10 @@ pub(super) fn text(answers: &[Answer<'_>]) -> String {
         }
         let widest = |of: fn(&Rule) -> &str| policies.iter().map(|it| of(it.rule).len()).max();
         let name = widest(|rule| &rule.name).unwrap_or(0);
-        let kind = widest(|rule| rule.action.kind()).unwrap_or(0);
+        let kind = widest(|rule| rule.config.kind()).unwrap_or(0);
         for found in policies {
             let rule = found.rule;
-            let (own, does) = (&rule.name, rule.action.kind());
+            let (own, does) = (&rule.name, rule.config.kind());
             let _ = writeln!(text, "  {own:name$}  {does:kind$}  {}", printable(&found.text()));
         }
     }

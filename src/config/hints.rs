@@ -28,7 +28,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
     for rule in &plan.policies {
         hints.extend(leaves_unnamed(plan, rule));
         hints.extend(database_alone(plan, rule));
-        hints.extend(rule.action.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
+        hints.extend(rule.config.hint().map(|hint| format!("policy `{}`: {hint}", rule.name)));
     }
     hints
 }
@@ -37,7 +37,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
 fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let ListenerPlan { name, address, protocol, max_connections, .. } = listener;
     let bounded = plan.policies.iter().any(|rule| {
-        let holds = rule.enabled && !rule.dry_run && rule.action.bounds_clients();
+        let holds = rule.enabled && !rule.dry_run && rule.config.limits_clients();
         holds && rule.matching.may_apply(name, protocol.name())
     });
     let open = address.ip().is_unspecified() && *max_connections >= plan.max_connections;
@@ -173,7 +173,7 @@ fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
         let left = applies && !unnamed.is_empty() && rule.matching.leaves_out(unnamed);
         left.then_some(unnamed)
     });
-    let unnamed = left_out.filter(|_| rule.enabled && rule.action.kind() == "deny")?;
+    let unnamed = left_out.filter(|_| rule.enabled && rule.config.kind() == "deny")?;
     Some(format!(
         "policy `{}`: operations that are not known by name are called `{unnamed}`, and pass: add \
          `{unnamed}` to `operation`, or deny all but what is allowed (`not: {{ operation: […] }}`)",

@@ -40,7 +40,7 @@ pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Problems
         let hint = "a policy keeps its name: leave it out here";
         if *rule.name == *name { None } else { Some(Mistake::new(&["name"], other(), hint)) }
     };
-    Ok(policy(report, &tree, scope, name, check)?.in_place_of(known, Instant::now()))
+    Ok(policy(report, &tree, scope, name, check)?.replacing(known, Instant::now()))
 }
 
 /// Reads a policy that is to be called `name`, and that there was not. It says what it matches, so

@@ -1,6 +1,6 @@
 //! What is known of an open connection while it lasts, for operators who ask, and how they end it.
 
-use crate::{listener::Local, policy::Way};
+use crate::{listener::Local, policy::Direction};
 use operation::Link;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ impl Session {
 
     /// So many bytes were read that go this way.
     #[inline]
-    pub fn moved(&self, way: Way, bytes: usize, now: Instant) {
+    pub fn moved(&self, way: Direction, bytes: usize, now: Instant) {
         let all = &self.bytes[way as usize];
         all.set(all.get() + bytes as u64);
         self.moved.set(now);

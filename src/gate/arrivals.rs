@@ -1,7 +1,7 @@
 //! Connections at the gate: who is let in, when, and what is held for them.
 
 use super::Gate;
-use crate::policy::{Entrance, Entry, Guest, Way};
+use crate::policy::{ActivePolicy, ConnectDecision, ConnectionPermit, Direction};
 use operation::{Link, No};
 use std::{
     cell::Cell,
@@ -25,35 +25,35 @@ pub struct Guests(Option<Box<[Place]>>);
 
 /// A guest, and the policy whose it is.
 pub(super) struct Place {
-    pub(super) entry: Rc<Entry>,
-    guest: Box<dyn Guest>,
+    pub(super) entry: Rc<ActivePolicy>,
+    guest: Box<dyn ConnectionPermit>,
     /// It has been told that the guest slows the connection down.
     slows: Cell<bool>,
 }
 
 impl Place {
-    pub(super) fn new(entry: &Rc<Entry>, guest: Box<dyn Guest>) -> Self {
+    pub(super) fn new(entry: &Rc<ActivePolicy>, guest: Box<dyn ConnectionPermit>) -> Self {
         Self { entry: Rc::clone(entry), guest, slows: Cell::new(false) }
     }
 }
 
 impl Guests {
     /// The most bytes that should pass this way in one go.
-    pub fn most(&self, way: Way) -> usize {
-        self.iter().map(|place| place.guest.most(way)).min().unwrap_or(usize::MAX)
+    pub fn most(&self, way: Direction) -> usize {
+        self.iter().map(|place| place.guest.max_chunk(way)).min().unwrap_or(usize::MAX)
     }
 
     /// So many bytes have passed this way. Returns the moment before which no more should. `slows`
     /// is told whose doing that is, and whether it is the first time for this connection.
     pub fn passed(
         &self,
-        way: Way,
+        way: Direction,
         bytes: usize,
         now: Instant,
-        slows: impl Fn(&Entry, bool),
+        slows: impl Fn(&ActivePolicy, bool),
     ) -> Option<Instant> {
         let passed = |place: &Place| {
-            let until = place.guest.passed(way, bytes, now)?;
+            let until = place.guest.record(way, bytes, now)?;
             slows(&place.entry, !place.slows.replace(true));
             Some(until)
         };
@@ -90,19 +90,19 @@ impl Gate {
     pub fn connect(&self, link: &Link, now: Instant) -> Arrival {
         self.inner.refresh();
         let (mut delay, mut guests) = (Duration::ZERO, Vec::new());
-        for entry in &*self.inner.series.entries() {
-            if !entry.decides_on(self.inner.series.listener(), link, now) {
+        for entry in &*self.inner.series.policies() {
+            if !entry.applies_to_connection(self.inner.series.listener(), link, now) {
                 continue;
             }
             match entry.policy.connect(link, now) {
-                Entrance::Free => {}
-                Entrance::Guest(guest) => guests.push(Place::new(entry, guest)),
-                Entrance::Delay(_) if entry.is_dry() => {}
-                Entrance::Delay(more) => delay += more,
-                Entrance::Refuse(no) => {
-                    entry.count_no(&no);
+                ConnectDecision::Accept => {}
+                ConnectDecision::AcceptWith(guest) => guests.push(Place::new(entry, guest)),
+                ConnectDecision::Delay(_) if entry.is_dry() => {}
+                ConnectDecision::Delay(more) => delay += more,
+                ConnectDecision::Reject(no) => {
+                    entry.count_rejection(&no);
                     if !entry.is_dry() {
-                        return Arrival::Refused(entry.says(no));
+                        return Arrival::Refused(entry.attribute(no));
                     }
                 }
             }

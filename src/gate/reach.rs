@@ -5,7 +5,7 @@ use super::{
     Gate,
     arrivals::{Guests, Place},
 };
-use crate::policy::{Decision, Entrance, Entry, Touch, matching::Truth};
+use crate::policy::{ActivePolicy, ConnectDecision, Decision, PolicyEffect, matching::Truth};
 use operation::{Link, No, Operation, Terms};
 use std::{
     rc::Rc,
@@ -34,17 +34,18 @@ impl Gate {
     /// connections counts those that it let in.
     pub fn follow(&self, link: &Link, guests: &mut Guests, now: Instant) {
         self.inner.refresh();
-        let (entries, listener) = (self.inner.series.entries(), self.inner.series.listener());
-        let stands = |entry: &Rc<Entry>| {
-            entries.iter().any(|it| Rc::ptr_eq(it, entry)) && entry.decides_on(listener, link, now)
+        let (entries, listener) = (self.inner.series.policies(), self.inner.series.listener());
+        let stands = |entry: &Rc<ActivePolicy>| {
+            entries.iter().any(|it| Rc::ptr_eq(it, entry))
+                && entry.applies_to_connection(listener, link, now)
         };
         let mut places = guests.take();
-        places.retain(|place| !place.entry.policy.reaches_open() || stands(&place.entry));
-        for entry in entries.iter().filter(|it| it.policy.reaches_open()) {
+        places.retain(|place| !place.entry.policy.applies_to_open() || stands(&place.entry));
+        for entry in entries.iter().filter(|it| it.policy.applies_to_open()) {
             let known = places.iter().any(|place| Rc::ptr_eq(&place.entry, entry));
             if !known
-                && entry.decides_on(listener, link, now)
-                && let Entrance::Guest(guest) = entry.policy.connect(link, now)
+                && entry.applies_to_connection(listener, link, now)
+                && let ConnectDecision::AcceptWith(guest) = entry.policy.connect(link, now)
             {
                 places.push(Place::new(entry, guest));
             }
@@ -54,15 +55,15 @@ impl Gate {
 
     /// Notes that a policy slows down the operation that is kept in this place, and counts it once
     /// for each.
-    pub fn slows(&self, entry: &Entry, slot: u32) {
+    pub fn slows(&self, entry: &ActivePolicy, slot: u32) {
         let Some(name) = entry.name() else { return };
         let mut slots = self.inner.slots.borrow_mut();
         let Some(held) = slots.get_mut(slot) else { return };
         if held.touched.iter().any(|touch| touch.policy == *name) {
             return;
         }
-        held.touched.push(Touch { policy: Arc::clone(name), dry: false });
-        entry.count_bent();
+        held.touched.push(PolicyEffect { policy: Arc::clone(name), dry_run: false });
+        entry.count_throttled();
     }
 
     /// Asks the policies that came into force while an operation was under way, and forgets what
@@ -73,9 +74,9 @@ impl Gate {
         let series = inner.series.find(operation);
         let mut slots = inner.slots.borrow_mut();
         let held = slots.get_mut(slot)?;
-        let stands = |entry: &Rc<Entry>| {
-            let is = series.bound.iter().any(|applied| Rc::ptr_eq(&applied.entry, entry));
-            is && !entry.rule.as_ref().is_some_and(|rule| rule.is_over(now))
+        let stands = |entry: &Rc<ActivePolicy>| {
+            let is = series.policies.iter().any(|applied| Rc::ptr_eq(&applied.active, entry));
+            is && !entry.rule.as_ref().is_some_and(|rule| rule.is_expired(now))
         };
         let before = held.bends.len();
         held.bends.retain(|(entry, _)| stands(entry));
@@ -83,9 +84,9 @@ impl Gate {
         held.later.retain(stands);
         let mut changed = held.bends.len() < before;
         let mut revised = Revised::default();
-        for applied in &series.bound {
-            let entry = &applied.entry;
-            let admitted = held.series.bound.iter().map(|applied| &applied.entry);
+        for applied in &series.policies {
+            let entry = &applied.active;
+            let admitted = held.series.policies.iter().map(|applied| &applied.active);
             if admitted.chain(&held.later).any(|known| Rc::ptr_eq(known, entry)) {
                 continue;
             }
@@ -93,10 +94,11 @@ impl Gate {
             if applied.applies(operation, now) != Truth::Yes {
                 continue;
             }
-            let Some(decision) = applied.bound.reach(operation, now) else { continue };
+            let Some(decision) = applied.policy.admit_open(operation, now) else { continue };
             entry.count(&decision);
-            let touch =
-                entry.name().map(|name| Touch { policy: Arc::clone(name), dry: entry.is_dry() });
+            let touch = entry
+                .name()
+                .map(|name| PolicyEffect { policy: Arc::clone(name), dry_run: entry.is_dry() });
             if let Some(touch) = touch.filter(|touch| !held.touched.contains(touch)) {
                 held.touched.push(touch);
             }
@@ -109,7 +111,7 @@ impl Gate {
                 }
                 Decision::Refuse(no) => {
                     changed = true;
-                    revised.no.get_or_insert(entry.says(no));
+                    revised.no.get_or_insert(entry.attribute(no));
                 }
                 Decision::Admit | Decision::Ask(_) => {}
             }

@@ -1,7 +1,7 @@
 //! The operations under way, in places that keep their memory for the next.
 
 use crate::{
-    policy::{Entry, Touch},
+    policy::{ActivePolicy, PolicyEffect},
     series::Series,
 };
 use operation::{Operation, Terms};
@@ -31,13 +31,13 @@ pub(super) struct Held {
     /// the operation.
     pub(super) memos: Vec<Option<u64>>,
     /// The policies that did something to it.
-    pub(super) touched: Vec<Touch>,
+    pub(super) touched: Vec<PolicyEffect>,
     /// What they ask.
     pub(super) terms: Option<Rc<Terms>>,
     /// …and which of them asks what, for operations that see policies come and go.
-    pub(super) bends: Vec<(Rc<Entry>, Rc<Terms>)>,
+    pub(super) bends: Vec<(Rc<ActivePolicy>, Rc<Terms>)>,
     /// The policies that it was asked about while it was under way.
-    pub(super) later: Vec<Rc<Entry>>,
+    pub(super) later: Vec<Rc<ActivePolicy>>,
 }
 
 impl Held {
@@ -153,7 +153,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::{Census, Table};
+    use crate::series::{CardinalityLimit, SeriesTable};
     use operation::Protocol;
     use std::sync::Arc;
 
@@ -175,8 +175,8 @@ mod tests {
             partial: false,
             others: false,
         };
-        let census = Arc::new(Census::new(10, metrics::Counter::noop()));
-        let series = Table::new("", Vec::new(), census).find(&operation);
+        let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+        let series = SeriesTable::new("", Vec::new(), census).find(&operation);
         let mut crowd = |count: usize| -> Vec<u32> {
             let mut taken = || {
                 let held = slots.fresh(Rc::clone(&series), &operation, Instant::now());

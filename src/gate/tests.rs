@@ -1,7 +1,7 @@
 //! Whoever admits an operation hears its end, once.
 
 use super::*;
-use crate::{policy::Bound, series::Key};
+use crate::{policy::SeriesPolicy, series::SeriesKey};
 use operation::{Gate as _, Protocol, Reason};
 use std::cell::Cell;
 
@@ -20,13 +20,13 @@ struct Count {
 
 type End = (Outcome, Option<&'static str>);
 
-impl Policy for Count {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Count {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Count {
+impl SeriesPolicy for Count {
     fn admit(&self, _: &Operation<'_>, _: Instant, memo: &mut u64) -> Decision {
         *memo = 7;
         if self.refuses {
@@ -43,8 +43,8 @@ impl Bound for Count {
 }
 
 fn gate(policies: &[&Count]) -> Gate {
-    let policies = policies.iter().map(|one| Box::new((*one).clone()) as Box<dyn Policy>);
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let policies = policies.iter().map(|one| Box::new((*one).clone()) as Box<dyn WorkerPolicy>);
+    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     Gate::new(policies.collect(), census, metrics::Gauge::noop())
 }
 
@@ -104,13 +104,13 @@ struct Asks {
     settled: Rc<Cell<u32>>,
 }
 
-impl Policy for Asks {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Asks {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Asks {
+impl SeriesPolicy for Asks {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         let answer = Rc::clone(&self.answer);
         Decision::Ask(Box::pin(std::future::poll_fn(move |_| match answer.borrow_mut().take() {
@@ -127,9 +127,9 @@ impl Bound for Asks {
 /// A gate with a policy that asks between two that count.
 fn asking() -> (Gate, Count, Asks, Count) {
     let (before, asks, after) = (Count::default(), Asks::default(), Count::default());
-    let policies: Vec<Box<dyn Policy>> =
+    let policies: Vec<Box<dyn WorkerPolicy>> =
         vec![Box::new(before.clone()), Box::new(asks.clone()), Box::new(after.clone())];
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     (Gate::new(policies, census, metrics::Gauge::noop()), before, asks, after)
 }
 
@@ -192,13 +192,13 @@ mod live;
 /// A policy whose end of an operation has a bug.
 struct Breaks;
 
-impl Policy for Breaks {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Breaks {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(Breaks))
     }
 }
 
-impl Bound for Breaks {
+impl SeriesPolicy for Breaks {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         Decision::Admit
     }
@@ -210,7 +210,7 @@ impl Bound for Breaks {
 
 #[test]
 fn a_ticket_that_is_dropped_by_a_panic_does_not_end_the_process_by_another_one() {
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![Box::new(Breaks)], census, metrics::Gauge::noop());
     let panic = tells_itself(|| {
         let _ticket = gate.admit(&operation(), Instant::now());

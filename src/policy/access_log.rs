@@ -1,7 +1,7 @@
 //! Writes a JSON line for every operation, or for every slow one.
 
-use super::{Bound, Materials, Policy, Settled, Touch};
-use crate::{config::plan::AccessLogPlan, log_file::Sink, series::Key};
+use super::{PolicyEffect, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
+use crate::{config::plan::AccessLogPlan, log_file::Sink, series::SeriesKey};
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -42,14 +42,14 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Logs the operations of a listener, if there is a log.
-    pub fn new(from: &Materials) -> Option<Self> {
+    pub fn new(from: &PolicyEnv) -> Option<Self> {
         let (plan, lines) = (from.plan.access_log.clone()?, Rc::clone(from.lines.as_ref()?));
         Some(Self { plan, listener: Arc::clone(&from.listener), lines })
     }
 }
 
-impl Policy for AccessLog {
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for AccessLog {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         let mut head = Vec::new();
         for (field, value) in [
             ("listener", &*self.listener),
@@ -106,7 +106,7 @@ struct Logged {
     most: usize,
 }
 
-impl Bound for Series {
+impl SeriesPolicy for Series {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
         // A wait that was asked for is not slow, and `0s` is for all.
@@ -131,7 +131,7 @@ impl Series {
             text(out, br#","code":""#, code);
         }
         for (key, dry) in [(&br#","policy":""#[..], false), (br#","dry_run":""#, true)] {
-            touched(out, key, done.touched.iter().filter(|touch| touch.dry == dry));
+            touched(out, key, done.policy_effects.iter().filter(|touch| touch.dry_run == dry));
         }
         millis(out, br#","duration_ms":"#, took);
         if let Some(first) = how.first_byte {
@@ -190,7 +190,7 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
 }
 
 /// The names of policies, if there are any.
-fn touched<'a>(out: &mut Vec<u8>, key: &[u8], touches: impl Iterator<Item = &'a Touch>) {
+fn touched<'a>(out: &mut Vec<u8>, key: &[u8], touches: impl Iterator<Item = &'a PolicyEffect>) {
     let mut names = String::new();
     for touch in touches {
         if !names.is_empty() {

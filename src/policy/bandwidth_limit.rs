@@ -3,12 +3,12 @@
 mod bucket;
 
 use super::{
-    Bound, Entrance, Guest, Materials, Policy, Way,
-    rule::{Action, Rule, Stage},
+    ConnectDecision, ConnectionPermit, Direction, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{
     config::{Given, Located, Mistake, Rate, Size, given},
-    series::Key,
+    series::SeriesKey,
 };
 pub use bucket::Bucket;
 use operation::Link;
@@ -47,7 +47,7 @@ enum Of {
 const LEAST_BURST: u64 = 16 * 1024;
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         if self.up.is_none() && self.down.is_none() {
             let hint = "write at least one of `up` and `down`: `down: 1MiB/s`";
             return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
@@ -95,7 +95,7 @@ struct BandwidthLimit {
     shared: [Option<Arc<Bucket>>; 2],
 }
 
-impl Action for BandwidthLimit {
+impl PolicyConfig for BandwidthLimit {
     fn kind(&self) -> &'static str {
         "bandwidth_limit"
     }
@@ -104,7 +104,7 @@ impl Action for BandwidthLimit {
         Stage::Connection
     }
 
-    fn policy(&self, _: &Rule, _: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, _: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let (limits, shared) = ([self.up, self.down], self.shared.clone());
         Box::new(Narrow { limits, shared })
     }
@@ -129,20 +129,20 @@ struct Narrow {
     shared: [Option<Arc<Bucket>>; 2],
 }
 
-impl Policy for Narrow {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Narrow {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> Entrance {
+    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
         let bucket = |way: usize| {
             let shared = self.shared[way].clone();
             shared.or_else(|| self.limits[way].as_ref().map(Limit::bucket))
         };
-        Entrance::Guest(Box::new(Buckets([bucket(0), bucket(1)])))
+        ConnectDecision::AcceptWith(Box::new(Buckets([bucket(0), bucket(1)])))
     }
 
-    fn reaches_open(&self) -> bool {
+    fn applies_to_open(&self) -> bool {
         true
     }
 }
@@ -150,12 +150,12 @@ impl Policy for Narrow {
 /// What one connection passes, up and down.
 struct Buckets([Option<Arc<Bucket>>; 2]);
 
-impl Guest for Buckets {
-    fn most(&self, way: Way) -> usize {
+impl ConnectionPermit for Buckets {
+    fn max_chunk(&self, way: Direction) -> usize {
         self.0[way as usize].as_ref().map_or(usize::MAX, |bucket| bucket.most())
     }
 
-    fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant> {
+    fn record(&self, way: Direction, bytes: usize, now: Instant) -> Option<Instant> {
         self.0[way as usize].as_ref()?.passed(bytes, now)
     }
 }

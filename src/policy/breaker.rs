@@ -1,9 +1,9 @@
 //! Refuses operations of a cluster that has as many under way as it may.
 
-use super::{Bound, Decision, Materials, Policy, Settled};
+use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
 use crate::{
     cluster::{Cluster, OperationPermit},
-    series::Key,
+    series::SeriesKey,
 };
 use operation::{No, Operation, Reason};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
@@ -26,7 +26,7 @@ struct Inner {
 
 impl Breaker {
     /// `None` where operations are not limited.
-    pub fn new(from: &Materials) -> Option<Self> {
+    pub fn new(from: &PolicyEnv) -> Option<Self> {
         // Where operations go to several clusters, whoever sends them there asks these.
         let cluster = from.cluster.as_ref().filter(|it| it.limits_operations())?;
         Some(Self {
@@ -39,13 +39,13 @@ impl Breaker {
     }
 }
 
-impl Policy for Breaker {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Breaker {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(Rc::clone(&self.inner)))
     }
 }
 
-impl Bound for Rc<Inner> {
+impl SeriesPolicy for Rc<Inner> {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         // What waits by design is no load.
         if operation.awaits {

@@ -7,10 +7,10 @@ mod gradient;
 mod limit;
 
 use super::{
-    Materials, Policy,
+    PolicyEnv, WorkerPolicy,
     key::{Grouping, WrittenKey},
     over::Over,
-    rule::{Action, Rule, Stage},
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::config::{Count, Factor, Given, Located, Mistake, Percent, duration_text, given};
 use cell::Size;
@@ -88,7 +88,7 @@ struct ConcurrencyLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -161,7 +161,7 @@ impl Adaptive {
     }
 }
 
-impl Action for ConcurrencyLimit {
+impl PolicyConfig for ConcurrencyLimit {
     fn kind(&self) -> &'static str {
         "concurrency_limit"
     }
@@ -170,19 +170,19 @@ impl Action for ConcurrencyLimit {
         Stage::Operation
     }
 
-    fn spares_light(&self) -> bool {
+    fn skips_light(&self) -> bool {
         true
     }
 
-    fn decides_by(&self) -> Vec<Cow<'_, str>> {
+    fn depends_on(&self) -> Vec<Cow<'_, str>> {
         self.plan.grouping.names()
     }
 
-    fn bounds_clients(&self) -> bool {
+    fn limits_clients(&self) -> bool {
         true
     }
 
-    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         Box::new(Limit::new(&self.plan, &self.cells, rule, from))
     }
 

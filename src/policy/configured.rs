@@ -2,7 +2,7 @@
 
 use super::{
     bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::WrittenMatch,
-    rate_limit, read_only, rule::Action, time_limit,
+    rate_limit, read_only, rule::PolicyConfig, time_limit,
 };
 use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
@@ -43,7 +43,7 @@ pub(crate) struct Written {
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
-pub(crate) type Made = Option<Result<Arc<dyn Action>, Vec<Mistake>>>;
+pub(crate) type Made = Option<Result<Arc<dyn PolicyConfig>, Vec<Mistake>>>;
 
 impl Written {
     /// What it does: each key that was written, and what came of it.
@@ -74,7 +74,7 @@ impl Written {
 fn made<T>(
     key: &'static str,
     settings: Option<Located<T>>,
-    action: impl FnOnce(T) -> Result<Arc<dyn Action>, Vec<Mistake>>,
+    action: impl FnOnce(T) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>>,
 ) -> Option<(&'static str, Made)> {
     settings.map(|settings| (key, settings.value.map(action)))
 }

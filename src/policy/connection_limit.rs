@@ -1,14 +1,14 @@
 //! Lets so many connections be open at a time.
 
 use super::{
-    Entrance, Guest, Materials, Policy,
+    ConnectDecision, ConnectionPermit, PolicyEnv, WorkerPolicy,
     key::{Grouping, WrittenKey},
     over::Over,
-    rule::{Action, Rule, Stage},
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{
     config::{Count, Given, Mistake, given},
-    series::Key,
+    series::SeriesKey,
 };
 use foldhash::HashMap;
 use operation::{Link, No, Reason};
@@ -39,7 +39,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         if self.max.is_none() {
             let hint = "write how many may be open: `max: 50`";
@@ -108,7 +108,7 @@ impl Open {
     }
 }
 
-impl Action for ConnectionLimit {
+impl PolicyConfig for ConnectionLimit {
     fn kind(&self) -> &'static str {
         "connection_limit"
     }
@@ -117,11 +117,11 @@ impl Action for ConnectionLimit {
         Stage::Connection
     }
 
-    fn bounds_clients(&self) -> bool {
+    fn limits_clients(&self) -> bool {
         true
     }
 
-    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let max = self.open.max;
         let message = format!("the policy `{}` allows {max} connections at a time", rule.name);
         let mut no = No::new(Reason::Overloaded, message);
@@ -153,16 +153,18 @@ struct Door {
     no: No,
 }
 
-impl Policy for Door {
-    fn bind(&self, _: &Key) -> Option<Box<dyn super::Bound>> {
+impl WorkerPolicy for Door {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn super::SeriesPolicy>> {
         None
     }
 
-    fn connect(&self, link: &Link, _: Instant) -> Entrance {
+    fn connect(&self, link: &Link, _: Instant) -> ConnectDecision {
         let key = self.grouping.of_link(&self.listener, self.protocol, link);
         match self.open.enter(key) {
-            true => Entrance::Guest(Box::new(Place { key, open: Arc::clone(&self.open) })),
-            false => Entrance::Refuse(self.no.clone()),
+            true => {
+                ConnectDecision::AcceptWith(Box::new(Place { key, open: Arc::clone(&self.open) }))
+            }
+            false => ConnectDecision::Reject(self.no.clone()),
         }
     }
 }
@@ -173,7 +175,7 @@ struct Place {
     open: Arc<Open>,
 }
 
-impl Guest for Place {}
+impl ConnectionPermit for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -1,12 +1,12 @@
 //! Refuses whatever it matches, for as long as it stands.
 
 use super::{
-    Bound, Decision, Entrance, Materials, Policy,
-    rule::{Action, Rule, Stage},
+    ConnectDecision, Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{
     config::{Between, Given, Located, Mistake},
-    series::Key,
+    series::SeriesKey,
 };
 use operation::{Link, Manner, No, Operation, Reason};
 use schemars::JsonSchema;
@@ -43,7 +43,7 @@ enum Over {
 
 impl Settings {
     #[expect(clippy::unnecessary_wraps, reason = "the settings of others can be wrong")]
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let code = self.code.and_then(|code| code.value).map(|code| code.0.0);
         Ok(Arc::new(Deny {
             message: self.message.and_then(|message| message.value).map(Into::into),
@@ -60,7 +60,7 @@ struct Deny {
     over: Over,
 }
 
-impl Action for Deny {
+impl PolicyConfig for Deny {
     fn kind(&self) -> &'static str {
         "deny"
     }
@@ -69,7 +69,7 @@ impl Action for Deny {
         Stage::Either
     }
 
-    fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let said = self.message.as_deref().map(str::to_owned);
         let message = said.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
         let manner = match self.over {
@@ -96,17 +96,17 @@ impl Action for Deny {
 #[derive(Clone)]
 struct Denial(Rc<No>);
 
-impl Policy for Denial {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Denial {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> Entrance {
-        Entrance::Refuse((*self.0).clone())
+    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
+        ConnectDecision::Reject((*self.0).clone())
     }
 }
 
-impl Bound for Denial {
+impl SeriesPolicy for Denial {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         Decision::Refuse((*self.0).clone())
     }

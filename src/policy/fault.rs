@@ -5,12 +5,12 @@ mod delay;
 mod impair;
 
 use super::{
-    Bound, Decision, Materials, Policy,
-    rule::{Action, Rule, Stage},
+    Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{
     config::{Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text},
-    series::Key,
+    series::SeriesKey,
 };
 pub use chance::draw;
 use chance::{Chance, Strike, When, any_seed};
@@ -125,7 +125,7 @@ fn value<T>(given: Option<Located<T>>) -> Option<T> {
 
 impl Settings {
     #[expect(clippy::too_many_lines, reason = "every key, once")]
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut one_of = |keys: &[(&'static str, bool)], hint: &str| {
             let mut given = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
@@ -260,7 +260,7 @@ impl Refuse {
     }
 }
 
-impl Action for Fault {
+impl PolicyConfig for Fault {
     fn kind(&self) -> &'static str {
         "fault"
     }
@@ -269,20 +269,20 @@ impl Action for Fault {
         Stage::Operation
     }
 
-    fn guards(&self) -> bool {
+    fn fails_closed(&self) -> bool {
         false
     }
 
-    fn is_for_streams(&self) -> bool {
+    fn needs_stream(&self) -> bool {
         let after = self.cut.is_some_and(|cut| matches!(cut.place, Place::After(_)));
         after || !self.impairments.is_none()
     }
 
-    fn lasts(&self) -> Option<Duration> {
+    fn lifetime(&self) -> Option<Duration> {
         self.lasts
     }
 
-    fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let pace = self.throttle.map(|rate| rate.amount / rate.per.as_secs().max(1));
         Box::new(Injection(Rc::new(Injected {
             chance: Arc::clone(&self.chance),
@@ -345,14 +345,14 @@ struct Injected {
 #[derive(Clone)]
 struct Injection(Rc<Injected>);
 
-impl Policy for Injection {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Injection {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Injection {
-    fn reach(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
+impl SeriesPolicy for Injection {
+    fn admit_open(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
         // Nobody waits to be refused who was let in long ago.
         if let Some(no) = &self.0.no {
             return self.0.chance.next().map(|_| Decision::Refuse(no.clone()));

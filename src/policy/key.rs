@@ -125,7 +125,7 @@ impl Grouping {
     }
 
     /// How the operations of a series are told apart.
-    pub(crate) fn bind(&self, listener: &str, key: &series::Key) -> Group {
+    pub(crate) fn bind(&self, listener: &str, key: &series::SeriesKey) -> Group {
         let mut same = hasher();
         for part in &self.0 {
             match part {

@@ -121,7 +121,7 @@ impl Live {
         let policy = parts.policies.iter_mut().find(|it| *it.now.name == *name)?;
         let changed = change(&policy.now);
         policy.now = match &policy.from {
-            Some(from) if from.is_like(&changed) => Arc::clone(from),
+            Some(from) if from.is_equivalent(&changed) => Arc::clone(from),
             _ => Arc::new(changed),
         };
         let policy = policy.clone();
@@ -181,7 +181,7 @@ impl Live {
     /// Drops faults that have ended. They apply no more anyway, but workers look at the clock
     /// for as long as they are there.
     pub fn expire(&self, now: Instant) {
-        self.keep_faults(|fault| !fault.rule.is_over(now));
+        self.keep_faults(|fault| !fault.rule.is_expired(now));
     }
 
     fn keep_faults(&self, keep: impl Fn(&Fault) -> bool) -> bool {

@@ -12,7 +12,7 @@ mod tests;
 mod truth;
 mod written;
 
-use crate::{config::Fault, series::Key};
+use crate::{config::Fault, series::SeriesKey};
 use glob::Glob;
 use operation::{Attributes, Fact, Link, OTHER_RESOURCES, Operation};
 use peers::Peers;
@@ -141,7 +141,7 @@ impl Match {
     }
 
     /// Whether it applies to the operations of a series that came in by this listener.
-    pub fn applies(&self, listener: &str, key: &Key) -> Applies {
+    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applies {
         self.resolve(&Known {
             listener: Some(listener),
             protocol: Some(key.protocol.name),

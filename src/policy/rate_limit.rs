@@ -9,10 +9,10 @@ mod shared_limit;
 mod table;
 
 use super::{
-    Materials, Policy,
+    PolicyEnv, WorkerPolicy,
     key::{Grouping, WrittenKey},
     over::Over,
-    rule::{Action, Rule, Stage},
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::config::{
     Count, Fault, FromText, Given, Located, Mistake, Rate, Size, duration_text, given, word,
@@ -122,7 +122,7 @@ struct RateLimit {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let plan = self.plan(&mut mistakes);
         match plan {
@@ -188,7 +188,7 @@ impl Settings {
     }
 }
 
-impl Action for RateLimit {
+impl PolicyConfig for RateLimit {
     fn kind(&self) -> &'static str {
         "rate_limit"
     }
@@ -200,15 +200,15 @@ impl Action for RateLimit {
         }
     }
 
-    fn spares_light(&self) -> bool {
+    fn skips_light(&self) -> bool {
         true
     }
 
-    fn decides_by(&self) -> Vec<Cow<'_, str>> {
+    fn depends_on(&self) -> Vec<Cow<'_, str>> {
         shared_limit::facts(&self.plan)
     }
 
-    fn bounds_clients(&self) -> bool {
+    fn limits_clients(&self) -> bool {
         self.plan.unit.is_paid_before()
     }
 
@@ -216,7 +216,7 @@ impl Action for RateLimit {
         self.plan.hint()
     }
 
-    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let plan = &self.plan;
         let Some(shared) = &plan.shared else {
             return Box::new(Limit::new(plan, &self.buckets, rule, from));

@@ -1,10 +1,10 @@
 //! Refuses whatever may change data: what says so of itself, and what can't tell.
 
 use super::{
-    Bound, Decision, Materials, Policy,
-    rule::{Action, Rule, Stage},
+    Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
+    rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{config::Mistake, series::Key};
+use crate::{config::Mistake, series::SeriesKey};
 use operation::{No, Operation, Reason};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
@@ -12,7 +12,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 const WRITES: &str = "writes";
 
 /// What `read_only: true` does.
-pub(crate) fn action(on: bool) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+pub(crate) fn action(on: bool) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
     if on {
         return Ok(Arc::new(ReadOnly));
     }
@@ -23,7 +23,7 @@ pub(crate) fn action(on: bool) -> Result<Arc<dyn Action>, Vec<Mistake>> {
 #[derive(Debug)]
 struct ReadOnly;
 
-impl Action for ReadOnly {
+impl PolicyConfig for ReadOnly {
     fn kind(&self) -> &'static str {
         "read_only"
     }
@@ -32,11 +32,11 @@ impl Action for ReadOnly {
         Stage::Operation
     }
 
-    fn judges_by(&self) -> Option<&'static str> {
+    fn required_attribute(&self) -> Option<&'static str> {
         Some(WRITES)
     }
 
-    fn policy(&self, rule: &Rule, _: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let message = format!("the policy `{}` lets nothing be changed", rule.name);
         Box::new(Guard(Rc::new(No::new(Reason::Denied, message))))
     }
@@ -49,13 +49,13 @@ impl Action for ReadOnly {
 #[derive(Clone)]
 struct Guard(Rc<No>);
 
-impl Policy for Guard {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Guard {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Guard {
+impl SeriesPolicy for Guard {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         match operation.attribute(WRITES).text().as_deref() {
             Some("false") => Decision::Admit,

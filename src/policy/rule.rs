@@ -1,13 +1,13 @@
 //! A policy as somebody configured it: what it matches, what it does, and who hears of that.
 
 use super::{
-    Materials, Policy,
+    PolicyEnv, WorkerPolicy,
     matching::{Applies, Known, Match, Rest, Truth},
 };
 use crate::{
     config::Source,
     metrics::{EffectCounts, Metrics, table as names},
-    series::Key,
+    series::SeriesKey,
 };
 use metrics::Counter;
 use operation::{Decision, Fact, Link, No, Operation, Reason};
@@ -36,17 +36,17 @@ pub struct Rule {
     /// What it applies to.
     pub matching: Arc<Match>,
     /// What it does.
-    pub action: Arc<dyn Action>,
+    pub config: Arc<dyn PolicyConfig>,
     /// As it was written.
     pub source: Source,
     /// How often it did something. One that takes its place goes on counting.
-    pub did: Arc<EffectCounts>,
+    pub counts: Arc<EffectCounts>,
 }
 
 impl Rule {
     /// Whether it decides about connections, and not about their operations.
-    pub fn is_of_connections(&self) -> bool {
-        match self.action.stage() {
+    pub fn is_for_connections(&self) -> bool {
+        match self.config.stage() {
             Stage::Connection => true,
             Stage::Operation => false,
             Stage::Either => self.matching.is_of_connections(),
@@ -54,7 +54,7 @@ impl Rule {
     }
 
     /// Whether another one is the same but for its place in memory, and shares its state.
-    pub fn is_like(&self, other: &Rule) -> bool {
+    pub fn is_equivalent(&self, other: &Rule) -> bool {
         self.name == other.name
             && (self.enabled, self.dry_run) == (other.enabled, other.dry_run)
             && self.expires == other.expires
@@ -69,33 +69,33 @@ impl Rule {
             "enabled": self.enabled,
             "dry_run": self.dry_run,
             "match": self.matching.to_json(),
-            self.action.kind(): self.action.to_json(),
+            self.config.kind(): self.config.to_json(),
         })
     }
 
     /// The same in the place of `known`, of which a part was changed. What it does goes on with all
     /// that it knows, unless that was changed; what lasts for some time begins when it is switched on.
-    pub fn in_place_of(self, known: &Rule, now: Instant) -> Self {
-        let did = Arc::clone(&known.did);
+    pub fn replacing(self, known: &Rule, now: Instant) -> Self {
+        let did = Arc::clone(&known.counts);
         if !self.source.does_the_same(&known.source) {
-            return Self { did, ..self };
+            return Self { counts: did, ..self };
         }
-        let action = Arc::clone(&known.action);
+        let action = Arc::clone(&known.config);
         let begins = self.enabled && !known.enabled;
-        let ends = || action.lasts().and_then(|lasts| now.checked_add(lasts));
+        let ends = || action.lifetime().and_then(|lasts| now.checked_add(lasts));
         let expires = if begins { ends() } else { known.expires };
-        Self { did, expires, action, ..self }
+        Self { counts: did, expires, config: action, ..self }
     }
 
     /// Whether it has ended by itself.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|end| end <= now)
     }
 }
 
 /// What a configured policy does. State that workers share belongs here: it lives as long as
 /// nobody changes the policy.
-pub trait Action: fmt::Debug + Send + Sync {
+pub trait PolicyConfig: fmt::Debug + Send + Sync {
     /// The key that it is written under: `rate_limit`.
     fn kind(&self) -> &'static str;
 
@@ -103,41 +103,41 @@ pub trait Action: fmt::Debug + Send + Sync {
     fn stage(&self) -> Stage;
 
     /// Whether it keeps something out: what can't be read is then not let past it.
-    fn guards(&self) -> bool {
+    fn fails_closed(&self) -> bool {
         true
     }
 
     /// Whether what costs the service nothing passes it (see [`Operation::light`]), as long as
     /// `match` does not name operations.
-    fn spares_light(&self) -> bool {
+    fn skips_light(&self) -> bool {
         false
     }
 
     /// For how long it lasts from when it was switched on, if that is limited.
-    fn lasts(&self) -> Option<Duration> {
+    fn lifetime(&self) -> Option<Duration> {
         None
     }
 
     /// Whether it asks what can be asked only of an operation that is the connection itself
     /// ([`operation::Protocol::stream`]).
-    fn is_for_streams(&self) -> bool {
+    fn needs_stream(&self) -> bool {
         false
     }
 
     /// The attribute that it can't do without, if there is one: of who has none it believes the
     /// worst, so that a config in which it may meet such operations is a mistake.
-    fn judges_by(&self) -> Option<&'static str> {
+    fn required_attribute(&self) -> Option<&'static str> {
         None
     }
 
     /// The words and attributes of an operation that it decides by, beside what it matches, as
     /// the parts of a limit's key. A request is held until they are known.
-    fn decides_by(&self) -> Vec<Cow<'_, str>> {
-        self.judges_by().into_iter().map(Cow::Borrowed).collect()
+    fn depends_on(&self) -> Vec<Cow<'_, str>> {
+        self.required_attribute().into_iter().map(Cow::Borrowed).collect()
     }
 
     /// Whether it bounds how many connections or operations clients may have.
-    fn bounds_clients(&self) -> bool {
+    fn limits_clients(&self) -> bool {
         false
     }
 
@@ -147,7 +147,7 @@ pub trait Action: fmt::Debug + Send + Sync {
     }
 
     /// Its share on one worker, for one listener. `rule` is the policy that it is part of.
-    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy>;
+    fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy>;
 
     /// Its settings as a config would have them, without secrets.
     fn to_json(&self) -> serde_json::Value;
@@ -165,9 +165,9 @@ pub enum Stage {
 }
 
 /// A policy in its place among a listener's.
-pub struct Entry {
+pub struct ActivePolicy {
     /// The policy.
-    pub policy: Box<dyn Policy>,
+    pub policy: Box<dyn WorkerPolicy>,
     /// As somebody configured it, if somebody did.
     pub rule: Option<Arc<Rule>>,
     name: Option<Arc<str>>,
@@ -175,30 +175,30 @@ pub struct Entry {
     protocol: &'static str,
     /// What it decides by beside what it matches (see [`Action::decides_by`]).
     decides_by: Box<[Box<str>]>,
-    counts: Option<Counts>,
+    counts: Option<EffectCounters>,
 }
 
 /// Counts what a policy does to operations of one listener.
-struct Counts {
+struct EffectCounters {
     metrics: Metrics,
     listener: Arc<str>,
     /// The policy's own counts, beside those of its name.
     did: Option<Arc<EffectCounts>>,
-    handles: RefCell<Vec<(Effect, [Counter; 2])>>,
+    handles: RefCell<Vec<(PolicyOutcome, [Counter; 2])>>,
 }
 
 /// What a policy did, or would have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
+enum PolicyOutcome {
     Refused(Reason),
-    Bent,
+    Modified,
     WouldRefuse(Reason),
-    WouldBend,
+    WouldModify,
 }
 
-impl Entry {
+impl ActivePolicy {
     /// A policy that changes nothing, and that nobody need hear of.
-    pub fn unnamed(policy: Box<dyn Policy>) -> Self {
+    pub fn built_in(policy: Box<dyn WorkerPolicy>) -> Self {
         Self {
             policy,
             rule: None,
@@ -210,45 +210,45 @@ impl Entry {
     }
 
     /// A policy that is always there, and may refuse.
-    pub fn named(name: &str, policy: Box<dyn Policy>, from: &Materials) -> Self {
+    pub fn built_in_named(name: &str, policy: Box<dyn WorkerPolicy>, from: &PolicyEnv) -> Self {
         Self {
             name: Some(name.into()),
             protocol: from.protocol.name,
-            counts: Some(Counts::new(from, None)),
-            ..Self::unnamed(policy)
+            counts: Some(EffectCounters::new(from, None)),
+            ..Self::built_in(policy)
         }
     }
 
     /// A policy that somebody configured.
-    pub fn configured(rule: &Arc<Rule>, from: &Materials) -> Self {
+    pub fn configured(rule: &Arc<Rule>, from: &PolicyEnv) -> Self {
         Self {
-            policy: rule.action.policy(rule, from),
+            policy: rule.config.worker_policy(rule, from),
             name: Some(Arc::clone(&rule.name)),
             rule: Some(Arc::clone(rule)),
             protocol: from.protocol.name,
-            decides_by: rule.action.decides_by().iter().map(|name| (**name).into()).collect(),
-            counts: Some(Counts::new(from, Some(&rule.did))),
+            decides_by: rule.config.depends_on().iter().map(|name| (**name).into()).collect(),
+            counts: Some(EffectCounters::new(from, Some(&rule.counts))),
         }
     }
 
     /// Whether it keeps something out of this listener.
-    pub fn guards(&self, listener: &str) -> bool {
+    pub fn fails_closed(&self, listener: &str) -> bool {
         let guards = |rule: &Arc<Rule>| {
-            let kind = rule.action.guards() && !rule.is_of_connections() && !rule.dry_run;
+            let kind = rule.config.fails_closed() && !rule.is_for_connections() && !rule.dry_run;
             kind && rule.matching.may_apply(listener, self.protocol)
         };
         self.rule.as_ref().is_some_and(guards)
     }
 
     /// Whether it lets pass what costs the service nothing: a limit does, unless it names operations.
-    pub fn spares_light(&self) -> bool {
+    pub fn skips_light(&self) -> bool {
         let spares =
-            |rule: &Arc<Rule>| rule.action.spares_light() && !rule.matching.names_operations();
+            |rule: &Arc<Rule>| rule.config.skips_light() && !rule.matching.names_operations();
         self.rule.as_ref().is_some_and(spares)
     }
 
     /// Whether this is that policy, unchanged.
-    pub fn is_of(&self, rule: &Arc<Rule>) -> bool {
+    pub fn is_for(&self, rule: &Arc<Rule>) -> bool {
         self.rule.as_ref().is_some_and(|own| Arc::ptr_eq(own, rule))
     }
 
@@ -263,10 +263,10 @@ impl Entry {
     }
 
     /// Whether it applies to the operations of a series.
-    pub fn applies(&self, listener: &str, key: &Key) -> Applies {
+    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applies {
         match &self.rule {
             None => Applies::Always,
-            Some(rule) if rule.is_of_connections() => Applies::Never,
+            Some(rule) if rule.is_for_connections() => Applies::Never,
             Some(rule) => match rule.matching.applies(listener, key) {
                 // It may end while operations of the series go on.
                 Applies::Always if rule.expires.is_some() => Applies::Varies(Rest::default()),
@@ -276,23 +276,23 @@ impl Entry {
     }
 
     /// Whether it applies to this operation of a series that it may apply to.
-    pub fn holds(&self, rest: &Rest, operation: &Operation<'_>, now: Instant) -> Truth {
+    pub fn applies_to(&self, rest: &Rest, operation: &Operation<'_>, now: Instant) -> Truth {
         match &self.rule {
             None => Truth::Yes,
-            Some(rule) if rule.is_over(now) => Truth::No,
+            Some(rule) if rule.is_expired(now) => Truth::No,
             Some(rule) => rule.matching.holds(rest, operation),
         }
     }
 
     /// Whether it is asked about an operation to which it may apply, and may not. What keeps
     /// something out is: what is not known can't be let past it.
-    pub fn doubts(&self) -> bool {
-        self.rule.as_ref().is_some_and(|rule| rule.action.guards())
+    pub fn applies_in_doubt(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.config.fails_closed())
     }
 
     /// Whether what it decides about an operation that it applies to depends on something that
     /// stands further on in the request.
-    pub fn decides_by_unread(&self, operation: &Operation<'_>) -> bool {
+    pub fn depends_on_unread(&self, operation: &Operation<'_>) -> bool {
         self.decides_by.iter().any(|name| match &**name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
@@ -307,10 +307,10 @@ impl Entry {
     }
 
     /// Whether it is to be asked about this connection.
-    pub fn decides_on(&self, listener: &str, link: &Link, now: Instant) -> bool {
+    pub fn applies_to_connection(&self, listener: &str, link: &Link, now: Instant) -> bool {
         self.rule.as_ref().is_none_or(|rule| {
-            rule.is_of_connections()
-                && !rule.is_over(now)
+            rule.is_for_connections()
+                && !rule.is_expired(now)
                 && rule.matching.of_connection(listener, self.protocol, link)
         })
     }
@@ -318,65 +318,69 @@ impl Entry {
     /// Counts what was decided.
     pub fn count(&self, decision: &Decision) {
         let effect = match (decision, self.is_dry()) {
-            (Decision::Refuse(no), false) => Effect::Refused(no.reason),
-            (Decision::Refuse(no), true) => Effect::WouldRefuse(no.reason),
+            (Decision::Refuse(no), false) => PolicyOutcome::Refused(no.reason),
+            (Decision::Refuse(no), true) => PolicyOutcome::WouldRefuse(no.reason),
             (Decision::Bend(terms), _) if terms.is_only_limit() => return,
-            (Decision::Bend(_), false) => Effect::Bent,
-            (Decision::Bend(_), true) => Effect::WouldBend,
+            (Decision::Bend(_), false) => PolicyOutcome::Modified,
+            (Decision::Bend(_), true) => PolicyOutcome::WouldModify,
             (Decision::Admit | Decision::Ask(_), _) => return,
         };
         self.count_effect(effect);
     }
 
     /// Counts that it slowed something down.
-    pub fn count_bent(&self) {
-        self.count_effect(if self.is_dry() { Effect::WouldBend } else { Effect::Bent });
+    pub fn count_throttled(&self) {
+        self.count_effect(if self.is_dry() {
+            PolicyOutcome::WouldModify
+        } else {
+            PolicyOutcome::Modified
+        });
     }
 
     /// A no in its name.
-    pub fn says(&self, no: No) -> No {
+    pub fn attribute(&self, no: No) -> No {
         No { policy: self.name.clone(), ..no }
     }
 
     /// Counts a connection that was turned away, or would have been.
-    pub fn count_no(&self, no: &No) {
+    pub fn count_rejection(&self, no: &No) {
         self.count_effect(match self.is_dry() {
-            true => Effect::WouldRefuse(no.reason),
-            false => Effect::Refused(no.reason),
+            true => PolicyOutcome::WouldRefuse(no.reason),
+            false => PolicyOutcome::Refused(no.reason),
         });
     }
 
-    fn count_effect(&self, effect: Effect) {
+    fn count_effect(&self, effect: PolicyOutcome) {
         if let (Some(counts), Some(name)) = (&self.counts, &self.name) {
             counts.count(name, effect);
         }
     }
 }
 
-impl Counts {
-    fn new(from: &Materials, did: Option<&Arc<EffectCounts>>) -> Self {
+impl EffectCounters {
+    fn new(from: &PolicyEnv, did: Option<&Arc<EffectCounts>>) -> Self {
         let (metrics, listener) = (from.metrics.clone(), Arc::clone(&from.listener));
         Self { metrics, listener, did: did.cloned(), handles: RefCell::default() }
     }
 
-    fn count(&self, policy: &str, effect: Effect) {
+    fn count(&self, policy: &str, effect: PolicyOutcome) {
         let mut handles = self.handles.borrow_mut();
         if let Some((_, counters)) = handles.iter().find(|(known, _)| *known == effect) {
             return counters.iter().for_each(|counter| counter.increment(1));
         }
         let (name, reason) = match effect {
-            Effect::Refused(reason) => (names::REFUSALS_TOTAL, Some(reason)),
-            Effect::WouldRefuse(reason) => (names::DRY_RUN_REFUSALS_TOTAL, Some(reason)),
-            Effect::Bent => (names::BENT_OPERATIONS_TOTAL, None),
-            Effect::WouldBend => (names::DRY_RUN_BENT_OPERATIONS_TOTAL, None),
+            PolicyOutcome::Refused(reason) => (names::REFUSALS_TOTAL, Some(reason)),
+            PolicyOutcome::WouldRefuse(reason) => (names::DRY_RUN_REFUSALS_TOTAL, Some(reason)),
+            PolicyOutcome::Modified => (names::BENT_OPERATIONS_TOTAL, None),
+            PolicyOutcome::WouldModify => (names::DRY_RUN_BENT_OPERATIONS_TOTAL, None),
         };
         let mut labels = vec![("listener", &*self.listener), ("policy", policy)];
         labels.extend(reason.map(|reason| ("reason", reason.as_str())));
         let own = self.did.as_ref().map_or_else(Counter::noop, |did| match effect {
-            Effect::Refused(_) => did.refused(),
-            Effect::WouldRefuse(_) => did.would_refuse(),
-            Effect::Bent => did.bent(),
-            Effect::WouldBend => did.would_bend(),
+            PolicyOutcome::Refused(_) => did.refused(),
+            PolicyOutcome::WouldRefuse(_) => did.would_refuse(),
+            PolicyOutcome::Modified => did.bent(),
+            PolicyOutcome::WouldModify => did.would_bend(),
         });
         let counters = [self.metrics.counter(name, &labels), own];
         counters.iter().for_each(|counter| counter.increment(1));

@@ -1,11 +1,11 @@
 //! What tests of policies stand on: a listener's materials, and operations to ask about.
 
-use super::{Bound, Decision, Materials, Policy, Settled, rule::Rule};
+use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, rule::Rule};
 use crate::{
     cluster::Cluster,
     config,
     metrics::Metrics,
-    series::{Census, Key},
+    series::{CardinalityLimit, SeriesKey},
 };
 use operation::{Attributes, Fact, Link, Operation, Protocol, Settlement};
 use std::{net::IpAddr, sync::Arc, time::Instant};
@@ -13,16 +13,16 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 const TOY: &Protocol = &Protocol::plain("toy");
 
 /// Materials for a listener called `front`.
-pub(super) fn materials() -> Materials {
+pub(super) fn materials() -> PolicyEnv {
     let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let metrics = Metrics::new();
-    Materials {
+    PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics,
         listener: "front".into(),
         protocol: TOY,
-        callsites: Arc::new(Census::new(10, metrics::Counter::noop())),
+        callsites: Arc::new(CardinalityLimit::new(10, metrics::Counter::noop())),
         lines: None,
     }
 }
@@ -41,13 +41,18 @@ pub(super) fn rule(action: &str) -> Arc<Rule> {
 }
 
 /// A policy's share on one worker.
-pub(super) fn policy(rule: &Rule, from: &Materials) -> Box<dyn Policy> {
-    rule.action.policy(rule, from)
+pub(super) fn policy(rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
+    rule.config.worker_policy(rule, from)
 }
 
 /// How it applies to operations of a name on a resource.
-pub(super) fn bound(policy: &dyn Policy, name: &str, resource: &str) -> Box<dyn Bound> {
-    let key = Key { protocol: TOY, name: name.into(), resource: resource.into(), proven: true };
+pub(super) fn bound(
+    policy: &dyn WorkerPolicy,
+    name: &str,
+    resource: &str,
+) -> Box<dyn SeriesPolicy> {
+    let key =
+        SeriesKey { protocol: TOY, name: name.into(), resource: resource.into(), confirmed: true };
     policy.bind(&key).unwrap()
 }
 
@@ -102,18 +107,21 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
 }
 
 /// Asks about an operation of a client.
-pub(super) fn ask(bound: &dyn Bound, client: &Client, now: Instant) -> (Decision, u64) {
+pub(super) fn ask(bound: &dyn SeriesPolicy, client: &Client, now: Instant) -> (Decision, u64) {
     let mut memo = 0;
     let decision = bound.admit(&operation(client), now, &mut memo);
     (decision, memo)
 }
 
 /// Tells how an operation ended.
-pub(super) fn settle(bound: &dyn Bound, memo: u64, how: &Settlement<'_>) {
+pub(super) fn settle(bound: &dyn SeriesPolicy, memo: u64, how: &Settlement<'_>) {
     let (name, resource) = ("find".into(), "shop.orders".into());
-    let key = &Key { protocol: TOY, name, resource, proven: true };
+    let key = &SeriesKey { protocol: TOY, name, resource, confirmed: true };
     let (front, began, awaits, callsite, touched) = (&b""[..], how.now, false, false, &[][..]);
-    bound.settle(&Settled { key, front, began, awaits, callsite, touched, how }, memo);
+    bound.settle(
+        &Settled { key, front, began, awaits, callsite, policy_effects: touched, how },
+        memo,
+    );
 }
 
 /// Random numbers that are the same each time (splitmix64).

@@ -1,9 +1,9 @@
 //! Counts and times every operation, by series and by call site.
 
-use super::{Bound, Materials, Policy, Settled};
+use super::{PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
 use crate::{
     metrics::{Metrics, table as names},
-    series::{Census, Key},
+    series::{CardinalityLimit, SeriesKey},
 };
 use foldhash::HashMap;
 use metrics::{Counter, Histogram};
@@ -29,14 +29,14 @@ pub struct Stats {
     metrics: Metrics,
     listener: Arc<str>,
     /// Call sites come from clients too, and have their own bound.
-    callsites: Arc<Census>,
+    callsites: Arc<CardinalityLimit>,
     /// What counts for all that is not told apart, by the operation's name.
     others: RefCell<HashMap<Box<str>, Rc<Series>>>,
 }
 
 impl Stats {
     /// Counts the operations of a listener.
-    pub fn new(from: &Materials) -> Self {
+    pub fn new(from: &PolicyEnv) -> Self {
         Self {
             metrics: from.metrics.clone(),
             listener: Arc::clone(&from.listener),
@@ -84,9 +84,9 @@ impl Stats {
     }
 }
 
-impl Policy for Stats {
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
-        if key.proven {
+impl WorkerPolicy for Stats {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
+        if key.confirmed {
             return Some(Box::new(self.series(key.protocol, &key.name, &key.resource)));
         }
         let mut others = self.others.borrow_mut();
@@ -95,7 +95,7 @@ impl Policy for Stats {
         if !others.contains_key(name) {
             others.insert(name.into(), self.series(key.protocol, name, OTHER));
         }
-        others.get(name).map(|series| Box::new(Rc::clone(series)) as Box<dyn Bound>)
+        others.get(name).map(|series| Box::new(Rc::clone(series)) as Box<dyn SeriesPolicy>)
     }
 }
 
@@ -114,7 +114,7 @@ struct Series {
     callsites: RefCell<HashMap<Box<str>, Option<Callsite>>>,
     /// All that there is no room for.
     other_callsites: OnceCell<Callsite>,
-    census: Arc<Census>,
+    census: Arc<CardinalityLimit>,
 }
 
 /// What handles found later are labelled with.
@@ -130,8 +130,8 @@ struct Callsite {
     duration: Histogram,
 }
 
-impl Bound for Rc<Series> {
-    fn passed(&self, bytes: [u64; 2]) {
+impl SeriesPolicy for Rc<Series> {
+    fn record_bytes(&self, bytes: [u64; 2]) {
         self.bytes.iter().zip(bytes).for_each(|(counter, bytes)| counter.increment(bytes));
     }
 
@@ -160,7 +160,7 @@ impl Bound for Rc<Series> {
             self.count_shape(shape);
         }
         if done.callsite
-            && done.key.proven
+            && done.key.confirmed
             && let Some(callsite) = done.attribute("callsite")
         {
             // Words of clients whom the service turned away make no metric of their own.

@@ -1,13 +1,13 @@
 //! Lets a service take only so long until it answers; then the client is told in its place.
 
 use super::{
-    Bound, Decision, Materials, Policy, Settled,
-    rule::{Action, Rule, Stage},
+    Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy,
+    rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{
     config::{Given, Located, Mistake, duration_text},
     metrics::table as names,
-    series::Key,
+    series::SeriesKey,
 };
 use metrics::Counter;
 use operation::{Limit, Operation, Reason, Terms};
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn action(self) -> Result<Arc<dyn Action>, Vec<Mistake>> {
+    pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
         let Some(timeout) = self.timeout else {
             let message = "the key `timeout` is missing";
             return Err(vec![Mistake::new(&[], message, "write how long: `timeout: 2s`")]);
@@ -50,7 +50,7 @@ struct TimeLimit {
     message: Option<Arc<str>>,
 }
 
-impl Action for TimeLimit {
+impl PolicyConfig for TimeLimit {
     fn kind(&self) -> &'static str {
         "time_limit"
     }
@@ -59,11 +59,11 @@ impl Action for TimeLimit {
         Stage::Operation
     }
 
-    fn guards(&self) -> bool {
+    fn fails_closed(&self) -> bool {
         false
     }
 
-    fn policy(&self, rule: &Rule, from: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let said = self.message.as_deref().map(str::to_owned);
         let after = self.timeout;
         let message = said.unwrap_or_else(|| {
@@ -103,13 +103,13 @@ struct Limited {
     late: Counter,
 }
 
-impl Policy for Limited {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Limited {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Limited {
+impl SeriesPolicy for Limited {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         if operation.awaits {
             return Decision::Admit;

@@ -266,9 +266,9 @@ impl web::Door for Visited {
     }
 }
 
-fn direction(way: Way) -> policy::Way {
+fn direction(way: Way) -> policy::Direction {
     match way {
-        Way::Up => policy::Way::Up,
-        Way::Down => policy::Way::Down,
+        Way::Up => policy::Direction::Up,
+        Way::Down => policy::Direction::Down,
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     gate::Revised,
-    policy::{Way, bandwidth_limit::Bucket},
+    policy::{Direction, bandwidth_limit::Bucket},
 };
 use operation::{Close, Codec, Cut, Manner, Outcome, Place, Request, Terms};
 use std::{num::NonZeroU64, time::Instant};
@@ -182,7 +182,7 @@ impl<C: Codec> Relay<C> {
             }
             self.part(Close::Injected, cut.reset, true);
         }
-        !self.is_parting() && !self.is_held(Way::Up)
+        !self.is_parting() && !self.is_held(Direction::Up)
     }
 
     /// Ends the connection once the bytes are written that wait for it, and, if it `owes` them,
@@ -213,18 +213,18 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Whether nothing passes this way for now.
-    pub(super) fn is_held(&self, way: Way) -> bool {
+    pub(super) fn is_held(&self, way: Direction) -> bool {
         self.bent.as_ref().is_some_and(|bent| bent.held[way as usize].is_some())
     }
 
     /// The most bytes that may pass this way in one go.
     #[inline]
-    pub(super) fn room(&self, way: Way) -> usize {
+    pub(super) fn room(&self, way: Direction) -> usize {
         self.bent.as_ref().map_or(usize::MAX, |bent| self.room_of(bent, way))
     }
 
     #[inline(never)]
-    fn room_of(&self, bent: &Bent, way: Way) -> usize {
+    fn room_of(&self, bent: &Bent, way: Direction) -> usize {
         let mut room = self.door.most(way);
         if let Some(pace) = bent.pace.as_ref().filter(|_| self.is_paced(way)) {
             room = room.min(pace.buckets[way as usize].most());
@@ -233,15 +233,15 @@ impl<C: Codec> Relay<C> {
             room = room.min(impaired.room());
         }
         match way {
-            Way::Up => room,
-            Way::Down => self.left_of_reply().map_or(room, |(left, _)| room.min(left)),
+            Direction::Up => room,
+            Direction::Down => self.left_of_reply().map_or(room, |(left, _)| room.min(left)),
         }
     }
 
     /// How much may still pass of a reply that is to be cut.
     pub(super) fn left_of_reply(&self) -> Option<(usize, Cut)> {
         self.bent.as_ref()?;
-        let open = self.open.passing(Way::Down)?;
+        let open = self.open.passing(Direction::Down)?;
         let cut = self.terms(open)?.cut?;
         let Place::Reply(n) = cut.place else { return None };
         let before = self.revised().map_or(0, |revised| revised.reply_bytes);
@@ -250,21 +250,21 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Whether the operation whose bytes pass this way has a pace.
-    fn is_paced(&self, way: Way) -> bool {
+    fn is_paced(&self, way: Direction) -> bool {
         let terms = self.open.passing(way).and_then(|open| self.terms(open));
         terms.is_some_and(|terms| terms.pace.is_some())
     }
 
     /// So many bytes have passed this way.
     #[inline]
-    pub(super) fn passed(&mut self, way: Way, bytes: usize) {
+    pub(super) fn passed(&mut self, way: Direction, bytes: usize) {
         if bytes > 0 && self.bent.is_some() {
             self.pay(way, bytes);
         }
     }
 
     #[inline(never)]
-    fn pay(&mut self, way: Way, bytes: usize) {
+    fn pay(&mut self, way: Direction, bytes: usize) {
         let now = self.now();
         let paced = self.is_paced(way);
         let slot = self.open.passing(way).map(|open| open.ticket.slot());
@@ -296,7 +296,7 @@ impl<C: Codec> Relay<C> {
     /// Cuts the connection at the end of its stream, if it is one operation that was to end so.
     pub(super) fn cut_stream(&mut self) {
         if self.bent.is_some() && self.is_stream() {
-            let terms = self.open.passing(Way::Down).and_then(|open| self.terms(open));
+            let terms = self.open.passing(Direction::Down).and_then(|open| self.terms(open));
             self.cut_end(terms.and_then(|terms| terms.cut), false);
         }
     }

@@ -1,7 +1,7 @@
 //! What a connection's clock says: which time-out comes next, and whether it has come.
 
 use super::{Relay, open::Open};
-use crate::policy::Way;
+use crate::policy::Direction;
 use operation::{Close, Codec};
 use std::{
     task::Context,
@@ -27,7 +27,7 @@ impl<C: Codec> Relay<C> {
         let begun = self.up.inside || !self.up.unread().is_empty();
         let held = self.wait_until.is_some() || self.asking.is_some() || self.is_parting();
         let waits =
-            held || self.is_held(Way::Up) || self.up.is_ready() || self.waits_for_refusals();
+            held || self.is_held(Direction::Up) || self.up.is_ready() || self.waits_for_refusals();
         if !begun || waits || self.is_stream() {
             self.message_since = None;
         } else if self.message_since.is_none() {
@@ -101,7 +101,7 @@ impl<C: Codec> Relay<C> {
         }
         // What is due already waits for something else.
         let now = self.now;
-        let impaired = [Way::Up, Way::Down].map(|way| self.impaired(way)?.next());
+        let impaired = [Direction::Up, Direction::Down].map(|way| self.impaired(way)?.next());
         for at in impaired.into_iter().flatten().filter(|at| now.is_none_or(|now| *at > now)) {
             sooner(at, None);
         }

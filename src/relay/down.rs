@@ -1,7 +1,7 @@
 //! From the server to the client: replies are followed to the end of their operations.
 
 use super::{MESSAGE, Relay, Side, open::End};
-use crate::policy::Way;
+use crate::policy::Direction;
 use bytes::{Buf, BytesMut};
 use operation::{Close, Codec, Next, Reason, Refusal, Reply, Violation};
 use socket2::SockRef;
@@ -27,10 +27,10 @@ impl<C: Codec> Relay<C> {
             if let Some(close) = self.parts() {
                 return Poll::Ready(Err(close));
             }
-            if self.is_held(Way::Down) {
+            if self.is_held(Direction::Down) {
                 return Poll::Pending;
             }
-            self.sinks(Way::Down);
+            self.sinks(Direction::Down);
             let wanted = self.examine_replies()?;
             if self.down.is_ready() || self.is_cut() || self.owes_refusals() {
                 continue;
@@ -38,7 +38,7 @@ impl<C: Codec> Relay<C> {
             if self.turn == 0 {
                 return self.give_way(cx);
             }
-            if self.down.eof && self.keeps_end(Way::Down) {
+            if self.down.eof && self.keeps_end(Direction::Down) {
                 return Poll::Pending;
             }
             if self.down.eof {
@@ -57,22 +57,22 @@ impl<C: Codec> Relay<C> {
                 self.down.shut = true;
                 return Poll::Ready(Ok(()));
             }
-            if self.is_full(Way::Down) {
+            if self.is_full(Direction::Down) {
                 return Poll::Pending;
             }
-            let (buffers, room) = (&self.worker.buffers, self.room(Way::Down));
+            let (buffers, room) = (&self.worker.buffers, self.room(Direction::Down));
             match ready!(self.down.poll_fill(cx, &mut self.server, buffers, wanted, room)) {
                 Ok(0) => {
                     self.down.eof = true;
                     self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Server);
-                    self.pass_rest(Way::Down);
+                    self.pass_rest(Direction::Down);
                     if self.up.eof && !self.up.shut {
                         // Its end may have waited for this one.
                         cx.waker().wake_by_ref();
                     }
                 }
-                Ok(n) => self.took_bytes(Way::Down, n),
+                Ok(n) => self.took_bytes(Direction::Down, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Server, &error))),
             }
         }
@@ -114,7 +114,7 @@ impl<C: Codec> Relay<C> {
             if dropped && self.down.is_ready() {
                 return Ok(1);
             }
-            let advance = self.down.advance(self.room(Way::Down));
+            let advance = self.down.advance(self.room(Direction::Down));
             if advance.moved > 0 && !dropped {
                 self.count_reply(advance.moved);
             }
@@ -124,7 +124,7 @@ impl<C: Codec> Relay<C> {
             {
                 self.settle(reply);
             }
-            if self.is_cut() || self.is_held(Way::Down) || self.owes_refusals() {
+            if self.is_cut() || self.is_held(Direction::Down) || self.owes_refusals() {
                 return Ok(1);
             }
             if advance.wants_more || self.down.unread().is_empty() || self.turn == 0 {
@@ -176,7 +176,7 @@ impl<C: Codec> Relay<C> {
             open.first_byte.get_or_insert(now);
             open.reply_bytes += bytes as u64;
         }
-        self.passed(Way::Down, bytes);
+        self.passed(Direction::Down, bytes);
     }
 
     /// Tells the client that what it was led to speaks something else, instead of bytes of which it

@@ -1,7 +1,7 @@
 //! What a bad network would do to a stream's bytes, done on purpose (see [`Impairment`]).
 
 use super::Relay;
-use crate::policy::{Way, fault::draw};
+use crate::policy::{Direction, fault::draw};
 use operation::{Close, Codec, Impairment};
 use std::{collections::VecDeque, time::Instant};
 
@@ -75,7 +75,7 @@ impl Impaired {
 impl<C: Codec> Relay<C> {
     /// Does this to the stream's bytes from now on, to the service and to the client.
     pub(super) fn impair(&mut self, asked: &[Impairment; 2]) {
-        for (way, asked) in [Way::Up, Way::Down].into_iter().zip(asked) {
+        for (way, asked) in [Direction::Up, Direction::Down].into_iter().zip(asked) {
             let unread = self.flow(way).unread().len();
             let Some(bent) = &mut self.bent else { return };
             let place = &mut bent.impaired[way as usize];
@@ -100,30 +100,30 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    fn flow(&self, way: Way) -> &super::Flow {
+    fn flow(&self, way: Direction) -> &super::Flow {
         match way {
-            Way::Up => &self.up,
-            Way::Down => &self.down,
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
         }
     }
 
-    fn flow_mut(&mut self, way: Way) -> &mut super::Flow {
+    fn flow_mut(&mut self, way: Direction) -> &mut super::Flow {
         match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
         }
     }
 
-    pub(super) fn impaired(&self, way: Way) -> Option<&Impaired> {
+    pub(super) fn impaired(&self, way: Direction) -> Option<&Impaired> {
         self.bent.as_ref()?.impaired[way as usize].as_deref()
     }
 
-    fn impaired_mut(&mut self, way: Way) -> Option<&mut Impaired> {
+    fn impaired_mut(&mut self, way: Direction) -> Option<&mut Impaired> {
         self.bent.as_mut()?.impaired[way as usize].as_deref_mut()
     }
 
     /// Bytes were read that go this way.
-    pub(super) fn impair_read(&mut self, way: Way, bytes: usize) {
+    pub(super) fn impair_read(&mut self, way: Direction, bytes: usize) {
         let now = self.now();
         let Some(impaired) = self.impaired_mut(way) else { return };
         impaired.swallowed |= impaired.asked.black_hole;
@@ -144,19 +144,19 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Whether what comes this way is swallowed. From now on it is.
-    pub(super) fn sinks(&mut self, way: Way) {
+    pub(super) fn sinks(&mut self, way: Direction) {
         if self.impaired(way).is_some_and(|impaired| impaired.asked.black_hole) {
             self.flow_mut(way).dropping = true;
         }
     }
 
     /// Whether so much waits that no more is read.
-    pub(super) fn is_full(&self, way: Way) -> bool {
+    pub(super) fn is_full(&self, way: Direction) -> bool {
         self.impaired(way).is_some() && self.flow(way).unread().len() >= MOST
     }
 
     /// What is left when this way has ended, passes: at once, unless it has to wait.
-    pub(super) fn pass_rest(&mut self, way: Way) {
+    pub(super) fn pass_rest(&mut self, way: Direction) {
         let now = self.now();
         match self.impaired_mut(way) {
             Some(impaired) => {
@@ -168,7 +168,7 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Whether the end of this way, which has come, may not pass yet.
-    pub(super) fn keeps_end(&mut self, way: Way) -> bool {
+    pub(super) fn keeps_end(&mut self, way: Direction) -> bool {
         let now = self.now();
         let both = self.up.eof && self.down.eof;
         let waits = !self.flow(way).unread().is_empty();

@@ -7,7 +7,7 @@ use operation::{
 };
 use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
-use crate::{connection::Door, policy::Way};
+use crate::{connection::Door, policy::Direction};
 
 /// An operation under way.
 #[derive(Debug)]
@@ -161,10 +161,10 @@ impl Table {
     }
 
     /// The one whose bytes are most likely to pass this way now.
-    pub(super) fn passing(&self, way: Way) -> Option<&Open> {
+    pub(super) fn passing(&self, way: Direction) -> Option<&Open> {
         match way {
-            Way::Up => self.open.back(),
-            Way::Down => self.open.front(),
+            Direction::Up => self.open.back(),
+            Direction::Down => self.open.front(),
         }
     }
 

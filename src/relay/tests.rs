@@ -6,9 +6,9 @@ use crate::{
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
     metrics::Metrics,
-    policy::{Bound, Decision, Policy, Settled},
+    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
-    series::{Census, Key},
+    series::{CardinalityLimit, SeriesKey},
     worker::{self, Message, Worker},
 };
 use operation::{No, Operation, Reason};
@@ -45,13 +45,13 @@ struct Watch {
     settled: Rc<Cell<usize>>,
 }
 
-impl Policy for Watch {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Watch {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Watch {
+impl SeriesPolicy for Watch {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         self.seen.set(self.seen.get() + 1);
         if self.delays {
@@ -78,7 +78,7 @@ fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr 
 fn proxy_with(
     upstream: SocketAddr,
     protocol: Protocol,
-    policy: Box<dyn Policy>,
+    policy: Box<dyn WorkerPolicy>,
 ) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<std::io::Result<()>>)) {
     let (listener, socket, local) = parts(upstream, protocol, policy, 1);
     let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
@@ -93,7 +93,7 @@ fn proxy_with(
 fn parts(
     upstream: SocketAddr,
     protocol: Protocol,
-    policy: Box<dyn Policy>,
+    policy: Box<dyn WorkerPolicy>,
     workers: usize,
 ) -> (Arc<Listener>, Socket, Rc<Local>) {
     parts_of(plan(protocol), upstream, policy, workers)
@@ -112,10 +112,10 @@ fn plan(protocol: Protocol) -> ListenerPlan {
 fn parts_of(
     plan: ListenerPlan,
     upstream: SocketAddr,
-    policy: Box<dyn Policy>,
+    policy: Box<dyn WorkerPolicy>,
     workers: usize,
 ) -> (Arc<Listener>, Socket, Rc<Local>) {
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
     parts_behind(plan, upstream, gate, workers)
 }
@@ -142,8 +142,8 @@ fn parts_behind(
 /// What no policy should do.
 struct Panics;
 
-impl Policy for Panics {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Panics {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         panic!("on purpose")
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     gate::Gate,
     listener::{Listener, Local},
     metrics::Metrics,
-    policy::{Breaker, Materials, Policy},
-    series::Census,
+    policy::{Breaker, PolicyEnv, WorkerPolicy},
+    series::CardinalityLimit,
     worker::Worker,
 };
 use bytes::BytesMut;
@@ -152,8 +152,8 @@ async fn proxy(
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let plan = crate::config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
-    let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
-    let breaker = Breaker::new(&Materials {
+    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let breaker = Breaker::new(&PolicyEnv {
         plan: Arc::new(plan),
         metrics: metrics.clone(),
         listener: "lines".into(),
@@ -162,7 +162,7 @@ async fn proxy(
         callsites: census(),
         lines: None,
     });
-    let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn Policy>).collect();
+    let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn WorkerPolicy>).collect();
     let gate = Gate::new(policies, census(), metrics::Gauge::noop());
     // A listener has to say that it speaks something that can be configured.
     let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));

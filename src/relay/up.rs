@@ -4,7 +4,7 @@ use super::{
     MESSAGE, Relay, Side,
     open::{End, Facts, Open},
 };
-use crate::policy::Way;
+use crate::policy::Direction;
 use bytes::BytesMut;
 use operation::{
     Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict, Violation,
@@ -64,7 +64,7 @@ impl<C: Codec> Relay<C> {
                 self.swap_request(len, &with);
                 continue;
             }
-            self.sinks(Way::Up);
+            self.sinks(Direction::Up);
             let wanted = match self.examine_requests()? {
                 Need::Bytes(n) => n,
                 Need::Flush | Need::More => continue,
@@ -76,23 +76,23 @@ impl<C: Codec> Relay<C> {
                 return self.give_way(cx);
             }
             if self.up.eof {
-                if self.keeps_end(Way::Up) {
+                if self.keeps_end(Direction::Up) {
                     return Poll::Pending;
                 }
                 return self.end_up(cx);
             }
-            if self.is_full(Way::Up) {
+            if self.is_full(Direction::Up) {
                 return Poll::Pending;
             }
-            let (buffers, room) = (&self.worker.buffers, self.room(Way::Up));
+            let (buffers, room) = (&self.worker.buffers, self.room(Direction::Up));
             match ready!(self.up.poll_fill(cx, &mut self.client, buffers, wanted, room)) {
                 Ok(0) => {
                     self.up.eof = true;
                     self.last_byte = self.now();
                     self.ended_first.get_or_insert(Side::Client);
-                    self.pass_rest(Way::Up);
+                    self.pass_rest(Direction::Up);
                 }
-                Ok(n) => self.took_bytes(Way::Up, n),
+                Ok(n) => self.took_bytes(Direction::Up, n),
                 Err(error) => return Poll::Ready(Err(self.broken(Side::Client, &error))),
             }
         }
@@ -132,13 +132,13 @@ impl<C: Codec> Relay<C> {
                 return Ok(Need::Flush);
             }
             let dropped = self.up.dropping;
-            let advance = self.up.advance(self.room(Way::Up));
+            let advance = self.up.advance(self.room(Direction::Up));
             if advance.moved > 0
                 && !dropped
                 && let Some(open) = self.open.newest()
             {
                 open.request_bytes += advance.moved as u64;
-                self.passed(Way::Up, advance.moved);
+                self.passed(Direction::Up, advance.moved);
             }
             if advance.ended {
                 self.message_since = None;
@@ -146,7 +146,7 @@ impl<C: Codec> Relay<C> {
             if advance.ended && !dropped {
                 self.request_ended();
             }
-            if self.is_parting() || self.is_held(Way::Up) {
+            if self.is_parting() || self.is_held(Direction::Up) {
                 return Ok(Need::Flush);
             }
             if advance.wants_more || self.up.unread().is_empty() || self.turn == 0 {
@@ -223,7 +223,7 @@ impl<C: Codec> Relay<C> {
         if let Some(open) = self.open.newest() {
             open.request_bytes += len as u64;
         }
-        self.passed(Way::Up, with.len());
+        self.passed(Direction::Up, with.len());
         self.request_ended();
     }
 

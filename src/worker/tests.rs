@@ -7,9 +7,9 @@ use crate::{
     gate::Gate,
     listener::{Crew, Listener, Total},
     metrics::Metrics,
-    policy::{Bound, Decision, Policy, Settled},
+    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
-    series::{Census, Key},
+    series::{CardinalityLimit, SeriesKey},
 };
 use operation::Operation;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -34,13 +34,13 @@ enum When {
 #[derive(Clone)]
 struct Buggy(Rc<Cell<When>>);
 
-impl Policy for Buggy {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Buggy {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Buggy {
+impl SeriesPolicy for Buggy {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         assert_ne!(self.0.get(), When::Admit, "on purpose");
         Decision::Admit
@@ -85,7 +85,7 @@ async fn stage() -> Stage {
     };
     let at = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = Cluster::new(Arc::new(ClusterPlan::new("echo", vec![at])), &metrics);
-    let census = Arc::new(Census::new(10, metrics::Counter::noop()));
+    let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![Box::new(Buggy(Rc::clone(&bug)))], census, metrics::Gauge::noop());
     let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();

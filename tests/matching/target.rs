@@ -12,7 +12,7 @@ use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 use tollgate::{
     policy::matching::{Applies, Match, Truth, testing},
-    series::Key,
+    series::SeriesKey,
 };
 
 /// How many operations are tried at most in the place of one of which not everything is known.
@@ -79,11 +79,11 @@ fn made(wanted: &Wanted) -> Match {
 
 /// As the gate does it: once for the series, and then for the operation.
 fn weighed(made: &Match, case: &Case, operation: &Operation<'_>) -> Truth {
-    let key = Key {
+    let key = SeriesKey {
         protocol: operation.protocol,
         name: operation.name.into(),
         resource: operation.resource.into(),
-        proven: true,
+        confirmed: true,
     };
     match made.applies(case.listener, &key) {
         Applies::Never => Truth::No,

@@ -28,8 +28,8 @@ fn in_force(admin: &Fixture) -> Vec<String> {
 fn policies_are_told_in_their_order_with_what_they_did() {
     let admin = fixture();
     let rules = admin.policies.rules();
-    rules[0].did.refused().increment(4);
-    rules[1].did.would_bend().increment(3);
+    rules[0].counts.refused().increment(4);
+    rules[1].counts.would_bend().increment(3);
     let expected = json!([
         {
             "name": "no-drops", "kind": "deny", "enabled": true, "dry_run": false,
@@ -57,7 +57,7 @@ fn a_policy_is_switched_and_the_others_stay() {
     assert_eq!(json["changed"], true);
     let after = admin.policies.rules();
     assert!(Arc::ptr_eq(&before[0], &after[0]));
-    assert!(!after[1].enabled && Arc::ptr_eq(&before[1].action, &after[1].action));
+    assert!(!after[1].enabled && Arc::ptr_eq(&before[1].config, &after[1].config));
     let reply = admin.send("PUT", "/policies/quiet", "{\"enabled\": true, \"dry_run\": false}");
     assert_eq!((reply.status, &reply.json()["dry_run"]), (200, &json!(false)));
     assert_eq!(admin.get("/policies").json()[1]["changed"], true);
@@ -77,7 +77,7 @@ fn what_is_not_written_of_a_policy_stays_and_what_is_null_goes() {
     };
     let of = |app: &str| json!({ "app": app, "operation": "find" });
     let limit = |rate: &str, burst: u32| {
-        let settings = &before[2].action.to_json();
+        let settings = &before[2].config.to_json();
         let mut settings = settings.clone();
         (settings["rate"], settings["burst"]) = (rate.into(), burst.into());
         settings
@@ -115,7 +115,7 @@ fn a_change_shows_what_there_was_and_the_config_shows_what_runs() {
 #[test]
 fn what_a_policy_knows_outlives_a_change_of_what_it_matches() {
     let admin = fixture();
-    let action = || Arc::clone(&admin.policies.rules()[2].action);
+    let action = || Arc::clone(&admin.policies.rules()[2].config);
     let before = action();
     for body in ["{\"match\": {\"app\": \"x\"}}", "{\"rate_limit\": {\"rate\": \"50/s\"}}"] {
         assert_eq!(admin.send("PUT", "/policies/slow-down", body).status, 200);
@@ -136,7 +136,7 @@ fn a_policy_is_added_before_the_others_and_taken_back() {
     assert_eq!((&json["changed"], &json["added"]), (&json!(true), &json!(true)));
     assert_eq!(in_force(&admin), ["stop", "no-drops", "quiet", "slow-down"]);
     assert_eq!(admin.get("/config").json()["policies"][0]["name"], "stop");
-    admin.policies.rules()[0].did.refused().increment(3);
+    admin.policies.rules()[0].counts.refused().increment(3);
     let reply = admin.send("PUT", "/policies/stop", "{\"deny\": {\"message\": \"m\"}}");
     assert_eq!((reply.status, &reply.json()["match"]["app"]), (200, &json!("importer")));
     assert_eq!(reply.json()["refused"], 3, "it is the same policy");
@@ -171,7 +171,7 @@ fn a_fault_counts_for_itself_whatever_it_is_called() {
         (fault["id"].as_str().unwrap().to_owned(), fault["refused"].as_u64().unwrap())
     };
     let (first, none) = add();
-    admin.policies.rules()[0].did.refused().increment(3);
+    admin.policies.rules()[0].counts.refused().increment(3);
     assert_eq!((none, &admin.get("/faults").json()[0]["refused"]), (0, &json!(3)));
     assert_eq!(add().1, 0, "the first one's strikes are not its own");
     admin.ask("DELETE", &format!("/faults/{first}"), "\r\n");

@@ -10,7 +10,7 @@ use crate::{
     },
     policy::{
         matching::{Applies, Known, Match, WrittenMatch, fits, is_glob},
-        rule::Action,
+        rule::PolicyConfig,
     },
     protocols,
 };
@@ -183,8 +183,8 @@ impl Policies<'_> {
     }
 
     /// A policy that judges by an attribute must not meet a protocol that has none.
-    pub(super) fn can_judge(&mut self, action: &dyn Action, made: &Match) {
-        let Some(attribute) = action.judges_by() else { return };
+    pub(super) fn can_judge(&mut self, action: &dyn PolicyConfig, made: &Match) {
+        let Some(attribute) = action.required_attribute() else { return };
         let tells = |it: &Protocol| scope::tells(it, attribute);
         let mute = self.scope.listeners().iter().find_map(|listener| {
             let protocol = listener.protocol.filter(|it| !tells(it) && reaches(made, listener))?;
@@ -200,8 +200,8 @@ impl Policies<'_> {
     }
 
     /// A policy that changes how a stream's bytes pass must not meet a protocol that has messages.
-    pub(super) fn can_stream(&mut self, action: &dyn Action, made: &Match) {
-        if !action.is_for_streams() {
+    pub(super) fn can_stream(&mut self, action: &dyn PolicyConfig, made: &Match) {
+        if !action.needs_stream() {
             return;
         }
         let other = self.scope.listeners().iter().find_map(|listener| {

@@ -13,7 +13,7 @@ use crate::{
         Rule,
         configured::{ACTIONS, Written},
         matching::{Match, WrittenMatch},
-        rule::{Action, Stage},
+        rule::{PolicyConfig, Stage},
     },
 };
 use std::{sync::Arc, time::Instant};
@@ -90,16 +90,16 @@ impl<'a> Policies<'a> {
             name: name?,
             enabled: flag(written.enabled, true),
             dry_run: flag(written.dry_run, false),
-            expires: action.lasts().map(|lasts| Instant::now() + lasts),
+            expires: action.lifetime().map(|lasts| Instant::now() + lasts),
             matching: Arc::new(matching),
-            action,
+            config: action,
             source,
-            did: Arc::default(),
+            counts: Arc::default(),
         })
     }
 
     /// The one thing that a policy does.
-    fn action(&mut self, at: At, written: &mut Written) -> Option<Arc<dyn Action>> {
+    fn action(&mut self, at: At, written: &mut Written) -> Option<Arc<dyn PolicyConfig>> {
         let mut actions = written.actions();
         if actions.len() > 1 {
             let keys: Vec<&str> = actions.iter().map(|(key, _)| *key).collect();

@@ -27,10 +27,10 @@ pub(super) fn stage(policies: &str) -> Stage {
     let plan = config::parse("test", &text).unwrap_or_else(|problems| panic!("{problems}"));
     let plan = Arc::new(plan);
     let metrics = Metrics::new();
-    let census = || Arc::new(Census::new(10, ::metrics::Counter::noop()));
+    let census = || Arc::new(CardinalityLimit::new(10, ::metrics::Counter::noop()));
     let protocol = plan.listeners[0].protocol.describe();
     let live = Live::new(plan.policies.clone());
-    let from = Materials {
+    let from = PolicyEnv {
         metrics: metrics.clone(),
         listener: "db".into(),
         protocol,
@@ -70,7 +70,7 @@ impl Stage {
     /// What the policy of this name did.
     fn effects(&self, name: &str) -> Effects {
         let rules = self.live.rules();
-        rules.iter().find(|rule| *rule.name == *name).unwrap().did.effects()
+        rules.iter().find(|rule| *rule.name == *name).unwrap().counts.effects()
     }
 
     fn arrival(&self, peer: &str) -> Arrival {

@@ -6,8 +6,8 @@ use crate::{
     config,
     metrics::{Metrics, table},
     policy::{
-        Entrance, Guest, Rule, Way,
-        rule::{Action, Stage},
+        ConnectDecision, ConnectionPermit, Direction, Rule,
+        rule::{PolicyConfig, Stage},
     },
 };
 use operation::Link;
@@ -31,12 +31,12 @@ struct Act {
     made: AtomicUsize,
 }
 
-impl Action for Act {
+impl PolicyConfig for Act {
     fn kind(&self) -> &'static str {
         "act"
     }
 
-    fn spares_light(&self) -> bool {
+    fn skips_light(&self) -> bool {
         true
     }
 
@@ -44,7 +44,7 @@ impl Action for Act {
         if self.does == Does::Pace { Stage::Connection } else { Stage::Operation }
     }
 
-    fn policy(&self, _: &Rule, _: &Materials) -> Box<dyn Policy> {
+    fn worker_policy(&self, _: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         self.made.fetch_add(1, Relaxed);
         Box::new(Acting(self.does))
     }
@@ -57,17 +57,17 @@ impl Action for Act {
 #[derive(Clone, Copy)]
 struct Acting(Does);
 
-impl Policy for Acting {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Acting {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(*self))
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> Entrance {
-        Entrance::Guest(Box::new(*self))
+    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
+        ConnectDecision::AcceptWith(Box::new(*self))
     }
 }
 
-impl Bound for Acting {
+impl SeriesPolicy for Acting {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         match self.0 {
             Does::Refuse => Decision::Refuse(No::new(Reason::Denied, "no")),
@@ -77,8 +77,8 @@ impl Bound for Acting {
     }
 }
 
-impl Guest for Acting {
-    fn most(&self, _: Way) -> usize {
+impl ConnectionPermit for Acting {
+    fn max_chunk(&self, _: Direction) -> usize {
         10
     }
 }
@@ -90,9 +90,9 @@ fn rule(name: &str, does: Does) -> Rule {
         dry_run: false,
         expires: None,
         matching: Arc::default(),
-        action: Arc::new(Act { does, made: AtomicUsize::new(0) }),
+        config: Arc::new(Act { does, made: AtomicUsize::new(0) }),
         source: config::Source::default(),
-        did: Arc::default(),
+        counts: Arc::default(),
     }
 }
 
@@ -100,8 +100,8 @@ fn rule(name: &str, does: Does) -> Rule {
 fn live(rules: Vec<Rule>) -> (Gate, Arc<Live>, Metrics) {
     let plan = config::for_proxy("tcp", "127.0.0.1:0", "127.0.0.1:1", None).unwrap();
     let metrics = Metrics::new();
-    let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
-    let from = Materials {
+    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let from = PolicyEnv {
         cluster: Some(Cluster::new(Arc::clone(&plan.clusters[0]), &metrics)),
         plan: Arc::new(plan),
         metrics: metrics.clone(),
@@ -185,7 +185,7 @@ fn a_change_holds_from_the_next_operation_on_and_leaves_the_others_alone() {
     let off = Arc::new(Rule { enabled: false, ..(*rules[1]).clone() });
     live.replace(vec![Arc::clone(&rules[0]), off]);
     assert_eq!(delay(&gate), Some(Duration::from_millis(10)));
-    let made = format!("{:?}", rules[0].action);
+    let made = format!("{:?}", rules[0].config);
     assert!(made.contains("made: 1"), "the one that did not change stayed: {made}");
 }
 
@@ -228,7 +228,7 @@ fn who_is_let_in_as_a_guest_is_held_to_it_unless_that_is_only_counted() {
         let Arrival::Welcome(delay, guests) = gate.connect(&link, Instant::now()) else {
             panic!("it was turned away");
         };
-        assert_eq!((delay, guests.most(Way::Up)), (Duration::ZERO, most));
+        assert_eq!((delay, guests.most(Direction::Up)), (Duration::ZERO, most));
         assert!(!guests.is_empty());
     }
 }

@@ -6,8 +6,8 @@ use super::{
     cells::{Cells, Shared},
 };
 use crate::{
-    policy::{Bound, Decision, Materials, Policy, Rule, Settled, key::Group},
-    series::Key,
+    policy::{Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy, key::Group},
+    series::SeriesKey,
 };
 use foldhash::HashMap;
 use operation::{No, Operation, Reason};
@@ -48,7 +48,7 @@ impl Limit {
         plan: &Arc<Plan>,
         cells: &Arc<Shared>,
         rule: &Rule,
-        from: &Materials,
+        from: &PolicyEnv,
     ) -> Self {
         let message = plan.message.as_deref().map_or_else(
             || format!("the policy `{}` has as many operations under way as it may", rule.name),
@@ -68,8 +68,8 @@ impl Limit {
     }
 }
 
-impl Policy for Limit {
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Limit {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         let group = self.own.plan.grouping.bind(&self.listener, key);
         Some(Box::new(Series { group, own: Rc::clone(&self.own) }))
     }
@@ -81,7 +81,7 @@ struct Series {
     own: Rc<Own>,
 }
 
-impl Bound for Series {
+impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load.
         if operation.awaits {

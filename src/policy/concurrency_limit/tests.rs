@@ -1,7 +1,7 @@
 //! What a concurrency limit says to whom.
 
 use crate::policy::{
-    Bound, Decision, Policy,
+    Decision, SeriesPolicy, WorkerPolicy,
     rule::Rule,
     stand::{self, ask, bound, client, materials, settle},
 };
@@ -16,25 +16,25 @@ fn rule(settings: &str) -> Arc<Rule> {
     stand::rule(&format!("concurrency_limit: {{ {settings} }}"))
 }
 
-fn limit(settings: &str) -> Box<dyn Policy> {
+fn limit(settings: &str) -> Box<dyn WorkerPolicy> {
     stand::policy(&rule(settings), &materials())
 }
 
-fn series(policy: &dyn Policy) -> Box<dyn Bound> {
+fn series(policy: &dyn WorkerPolicy) -> Box<dyn SeriesPolicy> {
     bound(policy, "find", "shop.orders")
 }
 
 /// Asks, and tells how many operations were admitted.
-fn admitted(bound: &dyn Bound, n: u32, times: usize) -> Vec<u64> {
+fn admitted(bound: &dyn SeriesPolicy, n: u32, times: usize) -> Vec<u64> {
     let asked = (0..times).map(|_| ask(bound, &client(n), Instant::now()));
     asked.filter_map(|(said, memo)| matches!(said, Decision::Admit).then_some(memo)).collect()
 }
 
-fn end(bound: &dyn Bound, memo: u64) {
+fn end(bound: &dyn SeriesPolicy, memo: u64) {
     settle(bound, memo, &Settlement::bare(Outcome::Ok, Instant::now()));
 }
 
-fn waits(bound: &dyn Bound, n: u32) -> (Answer, u64) {
+fn waits(bound: &dyn SeriesPolicy, n: u32) -> (Answer, u64) {
     match ask(bound, &client(n), Instant::now()) {
         (Decision::Ask(answer), memo) => (answer, memo),
         (decision, _) => panic!("it does not wait: {decision:?}"),
@@ -152,8 +152,8 @@ fn settings_are_checked_and_shown() {
         "adaptive: {}",
         "adaptive: { min: 1, max: 7, tolerance: 2.5, smoothing: 29 }",
     ] {
-        let shown = rule(settings).action.to_json().to_string();
-        assert_eq!(rule(&shown[1..shown.len() - 1]).action.to_json().to_string(), shown);
+        let shown = rule(settings).config.to_json().to_string();
+        assert_eq!(rule(&shown[1..shown.len() - 1]).config.to_json().to_string(), shown);
     }
 }
 

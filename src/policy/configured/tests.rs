@@ -17,7 +17,7 @@ fn policy(does: &str) -> Result<Arc<Rule>, String> {
 }
 
 fn shown(rule: &Rule) -> String {
-    format!("{}: {}", rule.action.kind(), rule.action.to_json())
+    format!("{}: {}", rule.config.kind(), rule.config.to_json())
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_makes_no_sense_is_told() {
 fn a_fault_for_a_time_ends_by_itself() {
     let rule = policy("fault: { delay: 1s, for: 1h }").unwrap();
     let ends = rule.expires.unwrap();
-    assert!(rule.is_over(ends) && !rule.is_over(ends - Duration::from_secs(1)));
+    assert!(rule.is_expired(ends) && !rule.is_expired(ends - Duration::from_secs(1)));
     assert_eq!(policy("fault: { delay: 1s }").unwrap().expires, None);
 }
 

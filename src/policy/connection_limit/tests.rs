@@ -8,14 +8,14 @@ fn rule(settings: &str) -> Arc<Rule> {
     stand::rule(&format!("connection_limit: {{ {settings} }}"))
 }
 
-fn guest(policy: &dyn Policy, n: u32) -> Option<Box<dyn Guest>> {
+fn guest(policy: &dyn WorkerPolicy, n: u32) -> Option<Box<dyn ConnectionPermit>> {
     match policy.connect(&link(n), Instant::now()) {
-        Entrance::Guest(guest) => Some(guest),
-        Entrance::Refuse(no) => {
+        ConnectDecision::AcceptWith(guest) => Some(guest),
+        ConnectDecision::Reject(no) => {
             assert_eq!(no.reason, Reason::Overloaded);
             None
         }
-        Entrance::Free | Entrance::Delay(_) => panic!("nobody is let in uncounted"),
+        ConnectDecision::Accept | ConnectDecision::Delay(_) => panic!("nobody is let in uncounted"),
     }
 }
 
@@ -36,7 +36,9 @@ fn a_place_is_free_again_when_its_connection_ends() {
 fn without_a_key_there_is_one_limit_for_all() {
     let policy = stand::policy(&rule("max: 1, over: reset"), &materials());
     let _first = guest(&*policy, 1).unwrap();
-    let Entrance::Refuse(no) = policy.connect(&link(2), Instant::now()) else { panic!("let in") };
+    let ConnectDecision::Reject(no) = policy.connect(&link(2), Instant::now()) else {
+        panic!("let in")
+    };
     assert_eq!(no.manner, operation::Manner::Reset);
     assert_eq!(&*no.message, "the policy `it` allows 1 connections at a time");
 }
@@ -88,7 +90,7 @@ fn settings_are_checked_and_shown() {
     assert!(mistake("key: [peer]").contains("`max` is missing"));
     assert!(mistake("max: 5, over: delay").contains("nothing that this limit does"));
     assert!(mistake("max: 5, key: [user]").contains("not known when a connection comes"));
-    let shown = rule("max: 5, key: [peer, listener], over: close").action.to_json().to_string();
+    let shown = rule("max: 5, key: [peer, listener], over: close").config.to_json().to_string();
     let again = stand::rule(&format!("connection_limit: {shown}"));
-    assert_eq!(again.action.to_json().to_string(), shown);
+    assert_eq!(again.config.to_json().to_string(), shown);
 }

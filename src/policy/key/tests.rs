@@ -10,7 +10,7 @@ fn grouping(names: &[&str]) -> Grouping {
 fn key_of(names: &[&str], series: (&str, &str), client: &Client) -> u64 {
     let protocol = stand::materials().protocol;
     let (name, resource) = (series.0.into(), series.1.into());
-    let series = series::Key { protocol, name, resource, proven: true };
+    let series = series::SeriesKey { protocol, name, resource, confirmed: true };
     grouping(names).bind("front", &series).of(&stand::operation(client))
 }
 

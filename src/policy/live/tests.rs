@@ -86,7 +86,7 @@ fn a_policy_that_is_switched_keeps_what_it_remembers() {
     assert!(off.is_changed() && !live.policies()[0].is_changed());
     let after = live.rules();
     assert!(Arc::ptr_eq(&before[0], &after[0]), "its neighbour is the same");
-    assert!(Arc::ptr_eq(&before[1].action, &after[1].action) && !after[1].enabled);
+    assert!(Arc::ptr_eq(&before[1].config, &after[1].config) && !after[1].enabled);
     let on = live.change("two", |rule| Rule { enabled: true, ..rule.clone() }).unwrap();
     assert!(!on.is_changed());
     assert!(Arc::ptr_eq(&before[1], &live.rules()[1]));

@@ -55,9 +55,9 @@ macro_rules! made {
     ($($json:tt)*) => { made(&serde_json::json!({ $($json)* })) };
 }
 
-fn key(name: &str, resource: &str) -> Key {
+fn key(name: &str, resource: &str) -> SeriesKey {
     let protocol = const { &TOY };
-    Key { protocol, name: name.into(), resource: resource.into(), proven: true }
+    SeriesKey { protocol, name: name.into(), resource: resource.into(), confirmed: true }
 }
 
 /// Whether a match applies to an operation that came in by the listener `db`.
@@ -494,7 +494,7 @@ fn of(made: &Match, partial: bool, told: &'static [(&'static str, Fact<'static>)
         others: true,
         ..operation("aggregate", "shop.orders", &facts)
     };
-    let key = Key { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
+    let key = SeriesKey { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
     match made.applies("db", &key) {
         Applies::Never => Truth::No,
         Applies::Always => Truth::Yes,

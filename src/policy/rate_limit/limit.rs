@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     metrics::table as names,
-    policy::{Bound, Decision, Entrance, Materials, Policy, Rule, Settled, key::Group},
-    series::Key,
+    policy::{
+        ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy, key::Group,
+    },
+    series::SeriesKey,
 };
 use operation::{Link, No, Operation};
 use std::{
@@ -35,7 +37,7 @@ impl Limit {
         plan: &Arc<Plan>,
         buckets: &Arc<Buckets>,
         rule: &Rule,
-        from: &Materials,
+        from: &PolicyEnv,
     ) -> Self {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
@@ -49,20 +51,20 @@ impl Limit {
     }
 }
 
-impl Policy for Limit {
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Limit {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         let group = self.own.plan.grouping.bind(&self.listener, key);
         Some(Box::new(Series { group, own: Rc::clone(&self.own) }))
     }
 
-    fn connect(&self, link: &Link, now: Instant) -> Entrance {
+    fn connect(&self, link: &Link, now: Instant) -> ConnectDecision {
         let Own { plan, limiter, no } = &*self.own;
         let key = plan.grouping.of_link(&self.listener, self.protocol, link);
         if limiter.take(key, now) {
-            return Entrance::Free;
+            return ConnectDecision::Accept;
         }
         let wait = plan.over.delays().then(|| limiter.reserve(key, now, plan.max_delay));
-        wait.flatten().map_or_else(|| Entrance::Refuse(no.clone()), Entrance::Delay)
+        wait.flatten().map_or_else(|| ConnectDecision::Reject(no.clone()), ConnectDecision::Delay)
     }
 }
 
@@ -72,7 +74,7 @@ struct Series {
     own: Rc<Own>,
 }
 
-impl Bound for Series {
+impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.awaits {

@@ -3,7 +3,7 @@
 use super::{limiter::Buckets, shared};
 use crate::{
     metrics::table as names,
-    policy::{Materials, Rule},
+    policy::{PolicyEnv, Rule},
 };
 use governor::nanos::Nanos;
 use metrics::Counter;
@@ -21,7 +21,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(buckets: &Arc<Buckets>, rule: &Rule, from: &Materials) -> Self {
+    pub(super) fn new(buckets: &Arc<Buckets>, rule: &Rule, from: &PolicyEnv) -> Self {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
         Self { buckets: Arc::clone(buckets), overflow }

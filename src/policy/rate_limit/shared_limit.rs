@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     policy::{
-        Bound, Decision, Materials, Policy, Rule, Settled,
+        Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
         key::{Group, Part},
     },
-    series::Key,
+    series::SeriesKey,
 };
 use operation::{Attributes, Fact, No, Operation};
 use std::{
@@ -39,7 +39,7 @@ struct Own {
 }
 
 impl SharedLimit {
-    pub(super) fn new(plan: &Arc<Plan>, hand: Hand, rule: &Rule, from: &Materials) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, hand: Hand, rule: &Rule, from: &PolicyEnv) -> Self {
         let own = Own {
             plan: Arc::clone(plan),
             hand,
@@ -64,8 +64,8 @@ pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
     }
 }
 
-impl Policy for SharedLimit {
-    fn bind(&self, key: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for SharedLimit {
+    fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(Series {
             group: self.own.plan.grouping.bind(&self.listener, key),
             listener: Arc::clone(&self.listener),
@@ -79,11 +79,11 @@ impl Policy for SharedLimit {
 struct Series {
     group: Group,
     listener: Arc<str>,
-    key: Key,
+    key: SeriesKey,
     own: Rc<Own>,
 }
 
-impl Bound for Series {
+impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.awaits {

@@ -1,7 +1,7 @@
 //! What a rate limit says to whom.
 
 use crate::policy::{
-    Decision, Entrance, Policy,
+    ConnectDecision, Decision, WorkerPolicy,
     rule::{Rule, Stage},
     stand::{self, Client, ask, bound, client, link, materials, rule, settle},
 };
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 const MS: Duration = Duration::from_millis(1);
 
 /// A rate limit on one worker, and a moment after it came to be.
-fn limit(settings: &str) -> (Box<dyn Policy>, Instant) {
+fn limit(settings: &str) -> (Box<dyn WorkerPolicy>, Instant) {
     let rule = rule(&format!("rate_limit: {{ {settings} }}"));
     (stand::policy(&rule, &materials()), Instant::now())
 }
 
 /// What is said to each of so many operations of a client that come at once.
-fn said(policy: &dyn Policy, client: &Client, now: Instant, times: usize) -> Vec<String> {
+fn said(policy: &dyn WorkerPolicy, client: &Client, now: Instant, times: usize) -> Vec<String> {
     let bound = bound(policy, "find", "shop.orders");
     let said = (0..times).map(|_| match ask(&*bound, client, now).0 {
         Decision::Admit => "admit".to_owned(),
@@ -136,18 +136,20 @@ fn documents_are_those_asked_for_or_those_answered_whichever_are_more() {
 #[test]
 fn connections_are_let_in_held_or_turned_away() {
     let rule = rule("rate_limit: { rate: 1/s, unit: connections, key: [peer] }");
-    assert_eq!(rule.action.stage(), Stage::Connection);
+    assert_eq!(rule.config.stage(), Stage::Connection);
     let (policy, now) = (stand::policy(&rule, &materials()), Instant::now());
-    assert!(matches!(policy.connect(&link(1), now), Entrance::Free));
-    let Entrance::Refuse(no) = policy.connect(&link(1), now) else { panic!("it was let in") };
+    assert!(matches!(policy.connect(&link(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Reject(no) = policy.connect(&link(1), now) else {
+        panic!("it was let in")
+    };
     assert_eq!(no.reason, Reason::RateLimited);
-    assert!(matches!(policy.connect(&link(2), now), Entrance::Free));
+    assert!(matches!(policy.connect(&link(2), now), ConnectDecision::Accept));
 
     let (policy, now) = limit("rate: 1/s, unit: connections, over: delay, max_delay: 1s");
-    assert!(matches!(policy.connect(&link(1), now), Entrance::Free));
-    let Entrance::Delay(wait) = policy.connect(&link(2), now) else { panic!("not held") };
+    assert!(matches!(policy.connect(&link(1), now), ConnectDecision::Accept));
+    let ConnectDecision::Delay(wait) = policy.connect(&link(2), now) else { panic!("not held") };
     assert_eq!(wait, 1000 * MS);
-    assert!(matches!(policy.connect(&link(3), now), Entrance::Refuse(_)));
+    assert!(matches!(policy.connect(&link(3), now), ConnectDecision::Reject(_)));
 }
 
 fn mistakes(settings: &str) -> String {
@@ -187,11 +189,11 @@ fn settings_are_shown_as_they_would_be_written() {
         "rate: 5/h, over: reset, unit: connections, key: [peer], message: 'no, thanks'",
         "rate: 5/s, shared: { redis: { address: 'redis:6379' }, on_store_failure: local }",
     ] {
-        let json = |rule: &Rule| rule.action.to_json().to_string();
+        let json = |rule: &Rule| rule.config.to_json().to_string();
         let shown = json(&rule(&format!("rate_limit: {{ {settings} }}")));
         assert_eq!(json(&rule(&format!("rate_limit: {shown}"))), shown, "{settings}");
     }
-    let shown = rule("rate_limit: { rate: 10MiB/s, unit: bytes }").action.to_json();
+    let shown = rule("rate_limit: { rate: 10MiB/s, unit: bytes }").config.to_json();
     assert_eq!((&shown["burst"], &shown["shared"]), (&(10 << 20).into(), &Value::Null));
     assert_eq!(shown["rate"], "10MiB/s");
 }

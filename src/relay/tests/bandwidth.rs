@@ -7,9 +7,12 @@ use super::{
 };
 use crate::{
     config::plan::ListenerPlan,
-    policy::{Bound, Entrance, Guest, Policy, Way, bandwidth_limit::Bucket},
+    policy::{
+        ConnectDecision, ConnectionPermit, Direction, SeriesPolicy, WorkerPolicy,
+        bandwidth_limit::Bucket,
+    },
     protocols::Protocol,
-    series::Key,
+    series::SeriesKey,
     worker::Message,
 };
 use operation::{Link, Manner, No, Reason};
@@ -34,24 +37,24 @@ impl Narrow {
     }
 }
 
-impl Policy for Narrow {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Narrow {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
 
-    fn connect(&self, _: &Link, _: std::time::Instant) -> Entrance {
-        Entrance::Guest(Box::new(self.clone()))
+    fn connect(&self, _: &Link, _: std::time::Instant) -> ConnectDecision {
+        ConnectDecision::AcceptWith(Box::new(self.clone()))
     }
 }
 
-impl Guest for Narrow {
-    fn most(&self, way: Way) -> usize {
+impl ConnectionPermit for Narrow {
+    fn max_chunk(&self, way: Direction) -> usize {
         self.0[way as usize].most()
     }
 
-    fn passed(
+    fn record(
         &self,
-        way: Way,
+        way: Direction,
         bytes: usize,
         now: std::time::Instant,
     ) -> Option<std::time::Instant> {
@@ -140,14 +143,14 @@ fn who_shares_a_rate_gets_half_of_it() {
 }
 
 /// Decides about connections.
-struct Doorkeeper(fn() -> Entrance);
+struct Doorkeeper(fn() -> ConnectDecision);
 
-impl Policy for Doorkeeper {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Doorkeeper {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
 
-    fn connect(&self, _: &Link, _: std::time::Instant) -> Entrance {
+    fn connect(&self, _: &Link, _: std::time::Instant) -> ConnectDecision {
         (self.0)()
     }
 }
@@ -155,7 +158,7 @@ impl Policy for Doorkeeper {
 /// A connection to a proxy with this doorkeeper before `protocol`'s server.
 async fn at_the_door(
     protocol: Protocol,
-    decide: fn() -> Entrance,
+    decide: fn() -> ConnectDecision,
 ) -> (TcpStream, TcpListener, impl Fn(Message)) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = upstream.local_addr().unwrap();
@@ -164,14 +167,14 @@ async fn at_the_door(
     (client, upstream, move |message| inbox.send(message).unwrap())
 }
 
-fn refused(manner: Manner) -> Entrance {
-    Entrance::Refuse(No { manner, ..No::new(Reason::Denied, "not you") })
+fn refused(manner: Manner) -> ConnectDecision {
+    ConnectDecision::Reject(No { manner, ..No::new(Reason::Denied, "not you") })
 }
 
 #[test]
 fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
     run(async {
-        let cases: [(fn() -> Entrance, End); 3] = [
+        let cases: [(fn() -> ConnectDecision, End); 3] = [
             (|| refused(Manner::Words), End::Orderly),
             (|| refused(Manner::Close), End::Orderly),
             (|| refused(Manner::Reset), End::Reset),
@@ -195,7 +198,7 @@ fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
 #[test]
 fn who_is_held_at_the_door_is_let_in_after_that_and_not_after_a_drain() {
     run(async {
-        let hour = || Entrance::Delay(Duration::from_secs(3600));
+        let hour = || ConnectDecision::Delay(Duration::from_secs(3600));
         let tcp = || Protocol::Tcp(Arc::new(()));
         let began = Instant::now();
         let (_client, upstream, _tell) = at_the_door(tcp(), hour).await;

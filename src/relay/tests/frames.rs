@@ -7,10 +7,10 @@ use crate::{
     connection::Door,
     gate::Arrival,
     listener::Local,
-    policy::{Bound, Decision, Policy, Settled},
+    policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     relay::relay,
-    series::Key,
+    series::SeriesKey,
     worker::Worker,
 };
 use bytes::BytesMut;
@@ -119,13 +119,13 @@ impl<F> Clone for Script<F> {
     }
 }
 
-impl<F: Fn(usize) -> Decision + 'static> Policy for Script<F> {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl<F: Fn(usize) -> Decision + 'static> WorkerPolicy for Script<F> {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl<F: Fn(usize) -> Decision> Bound for Script<F> {
+impl<F: Fn(usize) -> Decision> SeriesPolicy for Script<F> {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         self.seen.set(self.seen.get() + 1);
         (self.decide)(self.seen.get())
@@ -148,7 +148,7 @@ pub(super) struct Ends {
 /// A policy that decides so, and hears how operations end.
 pub(super) fn script(
     decide: impl Fn(usize) -> Decision + 'static,
-) -> (Box<dyn Policy>, Settlements) {
+) -> (Box<dyn WorkerPolicy>, Settlements) {
     let settled = Settlements::default();
     let script = Script { decide: Rc::new(decide), seen: Rc::default(), settled: settled.clone() };
     (Box::new(script), settled)
@@ -166,7 +166,7 @@ pub(super) async fn relayed<C: Codec<Shared = ()>>(
 /// Has a connection relayed by this plan and policy.
 pub(super) async fn relayed_by<C: Codec<Shared = ()>>(
     plan: ListenerPlan,
-    policy: Box<dyn Policy>,
+    policy: Box<dyn WorkerPolicy>,
 ) -> Ends {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_, _, local) = parts_of(plan, upstream.local_addr().unwrap(), policy, 1);

@@ -11,9 +11,9 @@ use crate::{
     gate::Gate,
     listener::Local,
     metrics::Metrics,
-    policy::{Live, Materials},
+    policy::{Live, PolicyEnv},
     protocols::Protocol,
-    series::Census,
+    series::CardinalityLimit,
 };
 use bytes::BytesMut;
 use operation::{
@@ -127,8 +127,8 @@ fn gate(policies: &str) -> Gate {
     );
     let plan = Arc::new(config::parse("test", &text).unwrap_or_else(|it| panic!("{it}")));
     let metrics = Metrics::new();
-    let census = || Arc::new(Census::new(10, metrics::Counter::noop()));
-    let from = Materials {
+    let census = || Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
+    let from = PolicyEnv {
         metrics: metrics.clone(),
         listener: "l".into(),
         protocol: plan.listeners[0].protocol.describe(),

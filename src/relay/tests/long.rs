@@ -15,13 +15,13 @@ type Sum = (Outcome, Option<&'static str>, u64, u64, u64, u64);
 #[derive(Clone, Default)]
 struct Ledger(Rc<RefCell<Vec<Sum>>>);
 
-impl Policy for Ledger {
-    fn bind(&self, _: &Key) -> Option<Box<dyn Bound>> {
+impl WorkerPolicy for Ledger {
+    fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Bound for Ledger {
+impl SeriesPolicy for Ledger {
     fn admit(&self, _: &Operation<'_>, _: std::time::Instant, _: &mut u64) -> Decision {
         Decision::Admit
     }
