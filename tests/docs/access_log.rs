@@ -1,4 +1,4 @@
-//! docs/access-log.md tells every field, outcome and reason, and no more.
+//! docs/access-log.md lists exactly the fields, outcomes and reasons that there are.
 
 use crate::{blocks, first_column, read};
 use grpc::Grpc;
@@ -16,10 +16,10 @@ use tcp::Tcp;
 use tokio_util::sync::CancellationToken;
 use tollgate::{config, demo, proxy::Proxy};
 
-const PAGE: &str = "docs/access-log.md";
+pub(crate) const PAGE: &str = "docs/access-log.md";
 
 /// The part of the page under a heading.
-fn part<'p>(page: &'p str, heading: &str) -> &'p str {
+pub(crate) fn part<'p>(page: &'p str, heading: &str) -> &'p str {
     let (_, rest) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     rest.split("\n## ").next().unwrap()
 }

@@ -98,6 +98,39 @@ fn the_page_lists_every_key() {
     agrees(PAGE, "keys", &page);
 }
 
+/// Every key as one line: its path, its type, and `required` or its default if that is a value.
+pub(crate) fn keys() -> Vec<String> {
+    let schema = config::schema();
+    let mut lines = Vec::new();
+    for (name, heading) in MAPS {
+        let places = heading.split(", ").map(|place| place.trim_matches('`'));
+        let place = places.collect::<Vec<_>>().join("|");
+        let map = map(&schema, name);
+        let required: Vec<&str> =
+            map["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (key, property) in map["properties"].as_object().unwrap() {
+            let (_, default) = documented(property);
+            // A default in words is prose, which may be reworded.
+            let is_value = default.starts_with(['`', '[']) || default.parse::<f64>().is_ok();
+            let default = match required.contains(&key.as_str()) {
+                true => "required",
+                false if is_value => &default,
+                false => "",
+            };
+            let place = if name.is_empty() { String::new() } else { format!("{place}.") };
+            let kind = kind(property).replace('`', "");
+            // A link to another map: its own lines follow.
+            let kind = match kind.split_once("](#") {
+                Some(_) => kind.split('[').map(|it| it.split("](").next().unwrap_or(it)).collect(),
+                None => kind,
+            };
+            let line = format!("{place}{key}  {kind}  {}", default.replace('`', ""));
+            lines.push(line.trim_end().to_owned());
+        }
+    }
+    lines
+}
+
 /// Where things are on the page: what is told in prose, and then the keys, those of one place of the
 /// file in a line.
 #[test]

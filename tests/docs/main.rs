@@ -7,6 +7,8 @@ mod access_log;
 mod admin;
 mod alerts;
 mod configuration;
+mod contract;
+mod contract_admin;
 mod deploy;
 mod faults;
 mod metrics;
