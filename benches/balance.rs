@@ -17,7 +17,7 @@ fn cluster(lb_policy: LbPolicy, bounded_load: Option<u32>) -> Arc<Cluster> {
         hash: HashPlan { bounded_load, ..HashPlan::default() },
         ..ClusterPlan::new("orders", (0..1_000).map(endpoint).collect())
     };
-    Cluster::new(Arc::new(plan), &tollgate::metrics::Metrics::new())
+    Cluster::new(Arc::new(plan), &tollgate_metrics::Metrics::new())
 }
 
 fn picks(bench: &mut Criterion) {

@@ -12,10 +12,10 @@ use tollgate::{
     cluster::Cluster,
     config,
     gate::Gate,
-    metrics::{Metrics, table},
     policy::{Live, PolicyEnv},
     series::CardinalityLimit,
 };
+use tollgate_metrics::{Metrics, table};
 
 /// A gate as a listener of a fresh proxy has it, with these policies.
 fn gate(policies: &str) -> Gate {

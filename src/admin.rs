@@ -16,7 +16,6 @@ use crate::{
     cluster::Cluster,
     config::{Scope, plan::AdminPlan},
     handover::{Offer, Sockets},
-    metrics::Metrics,
     policy::Live,
     threads::Starter,
     worker::Sessions,
@@ -46,6 +45,7 @@ use tokio::{
     sync::oneshot,
     task::JoinSet,
 };
+use tollgate_metrics::Metrics;
 
 /// How often it is seen to that nothing stays that has ended.
 const SWEEP: Duration = Duration::from_secs(1);

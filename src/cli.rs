@@ -8,7 +8,7 @@ mod signals;
 
 use crate::{
     config::{self, plan::Plan},
-    demo, own_log, panics,
+    demo, own_log,
     proxy::Proxy,
     top::{
         self,
@@ -18,6 +18,7 @@ use crate::{
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use explain::Question;
+use process::panics;
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,

@@ -23,18 +23,14 @@ pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
 pub use spare::Spares;
 
-use crate::{
-    config::plan::ClusterPlan,
-    log_file::Sink,
-    metrics::{Metrics, table},
-    protocols::Pooling,
-};
+use crate::{config::plan::ClusterPlan, protocols::Pooling};
 use arc_swap::ArcSwap;
 use balance::Turns;
 use breaker::Breaker;
 use discovery::Names;
 use events::{Event, Events, Seldom};
 use metrics::Gauge;
+use process::log_file::Sink;
 use set::{Member, Set};
 use std::{
     collections::BTreeSet,
@@ -43,6 +39,7 @@ use std::{
     time::Instant,
 };
 use tokio::sync::Notify;
+use tollgate_metrics::{Metrics, table};
 
 /// A named set of endpoints.
 pub struct Cluster {

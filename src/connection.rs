@@ -9,7 +9,6 @@ use crate::{
     gate::{Arrival, Guests, Revised},
     held::HeldBytes,
     listener::{Local, Seat, Upstreams},
-    panics::{Panic, caught},
     policy::Direction,
     protocols,
     relay::goodbye,
@@ -19,6 +18,7 @@ use operation::{
     Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Settlement, Ticket,
     Verdict, Violation,
 };
+use process::panics::{Panic, caught};
 use session::Session;
 use std::{
     borrow::Cow,

@@ -5,7 +5,6 @@ mod reach;
 mod slots;
 
 use crate::{
-    panics::tells_itself,
     policy::{
         self, ActivePolicy, Decision, Live, PolicyEffect, PolicyEnv, Settled, WorkerPolicy,
         matching::Truth,
@@ -15,6 +14,7 @@ use crate::{
 use operation::{
     Answer, Ledger, No, Operation, Outcome, Question, Settlement, Terms, Ticket, Verdict,
 };
+use process::panics::tells_itself;
 use slots::{Held, Slots};
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 

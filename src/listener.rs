@@ -12,7 +12,6 @@ use crate::{
     config::plan::ListenerPlan,
     gate::Gate,
     held::HeldBytes,
-    metrics::{Metrics, table as names},
     policy,
     protocols::Server,
     relay,
@@ -36,6 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc::UnboundedSender;
+use tollgate_metrics::{Metrics, table as names};
 pub use total::Total;
 
 /// What a worker's runtime takes, rounded up, and its pipes.

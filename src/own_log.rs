@@ -1,8 +1,8 @@
 //! The proxy's own log: what it tells operators on stderr, by a thread, since whoever reads it may
 //! stop, and a worker that told something must not wait for that.
 
-use crate::log_file::{self, Log, Sink};
 use metrics::{Counter, CounterFn};
+use process::log_file::{self, Log, Sink};
 use std::{
     io::{self, IsTerminal, Write},
     path::Path,

@@ -26,7 +26,6 @@ pub mod time_limit;
 use crate::{
     cluster::Cluster,
     config::plan::Plan,
-    metrics::Metrics,
     series::{CardinalityLimit, SeriesKey},
 };
 use operation::{Link, No, Operation, Protocol, Settlement};
@@ -36,6 +35,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::Metrics;
 
 pub use access_log::AccessLog;
 pub use breaker::{Breaker, NAME as BREAKER};

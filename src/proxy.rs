@@ -12,10 +12,7 @@ use crate::{
     gate::Gate,
     handover,
     listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
-    log_file::{self, Log, Sink},
-    metrics::{self, Metrics, table as names},
     own_log,
-    panics::{self, Panic, caught},
     policy::{Live, PolicyEnv, access_log::Lines},
     protocols::{self, Pools},
     series::CardinalityLimit,
@@ -24,6 +21,10 @@ use crate::{
 };
 use anyhow::{Context, bail};
 pub use control::Control;
+use process::{
+    log_file::{self, Log, Sink},
+    panics::{self, Panic, caught},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     collections::BTreeMap,
@@ -41,6 +42,8 @@ use tokio::{
     task::spawn_local,
 };
 use tokio_util::sync::CancellationToken;
+use tollgate_metrics as metrics;
+use tollgate_metrics::{Metrics, table as names};
 
 /// What a thread can't start without.
 const NO_RUNTIME: &str =

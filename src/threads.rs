@@ -1,8 +1,9 @@
 //! The threads that a proxy can't do without: each tells that it has started and when it ends, so
 //! that none is missed without a word.
 
-use crate::{panics, worker::STACK};
+use crate::worker::STACK;
 use anyhow::{anyhow, bail};
+use process::panics;
 use std::{
     io,
     sync::mpsc::{Receiver, Sender, channel},

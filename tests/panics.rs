@@ -3,14 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use process::panics;
 use std::{
     io::Write,
     sync::{Arc, Mutex},
 };
-use tollgate::{
-    metrics::{Metrics, table},
-    panics,
-};
+use tollgate_metrics::{Metrics, table};
 
 /// A log in memory.
 #[derive(Clone, Default)]

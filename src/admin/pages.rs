@@ -4,7 +4,6 @@ use super::{
     View, error,
     guard::{Control, Rules},
 };
-use crate::metrics::Times;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -12,6 +11,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
+use tollgate_metrics::Times;
 
 /// The index, as it is where these rules hold.
 pub(super) fn index(rules: &Rules) -> Html<String> {

@@ -3,7 +3,6 @@
 use super::{View, error};
 use crate::{
     config::{self, Problems},
-    metrics::Effects,
     policy::{
         Rule,
         live::{Changed, Fault, MAX_ADDED, MAX_FAULTS},
@@ -18,6 +17,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use std::time::Instant;
+use tollgate_metrics::Effects;
 
 /// Everything that is in force, in the order in which operations meet it.
 pub(super) async fn list(State(view): State<View>) -> Json<Value> {

@@ -7,7 +7,6 @@ use crate::{
         self,
         plan::{ClusterPlan, EndpointPlan, Target},
     },
-    metrics::table,
     threads::Threads,
 };
 use std::{
@@ -16,6 +15,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
+use tollgate_metrics::table;
 
 mod guard;
 mod policies;

@@ -5,10 +5,7 @@
 //! goes to the end. The way of an operation meets one atomic, and that only if it is limited.
 
 use super::{Cluster, events::Seldom};
-use crate::{
-    config::plan::BreakerPlan,
-    metrics::{Metrics, table as names},
-};
+use crate::config::plan::BreakerPlan;
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};
 use std::{
@@ -26,6 +23,7 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{self, Instant},
 };
+use tollgate_metrics::{Metrics, table as names};
 
 /// What is under way in a cluster, and its limits.
 pub(super) struct Breaker {

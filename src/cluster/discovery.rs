@@ -16,13 +16,10 @@ pub use srv::{Service, Services};
 pub use system::SystemResolver;
 
 use super::{Cluster, balance, endpoint::Meters};
-use crate::{
-    config::plan::{ClusterPlan, Target},
-    metrics::{Metrics, table as names},
-    panics::{Panic, caught},
-};
+use crate::config::plan::{ClusterPlan, Target};
 use foldhash::HashSet;
 use metrics::Counter;
+use process::panics::{Panic, caught};
 use serde_json::{Value, json};
 use source::{Found, Source, Table};
 use std::{
@@ -40,6 +37,7 @@ use tokio::{
     task::JoinSet,
     time::{self, Instant},
 };
+use tollgate_metrics::{Metrics, table as names};
 
 /// How many addresses of one name are taken.
 const MAX_ADDRESSES: usize = 256;

@@ -5,7 +5,7 @@ use super::{
     Endpoint,
     outlier::{Detector, Ejection},
 };
-use crate::log_file::Sink;
+use process::log_file::Sink;
 use serde_json::{Value, json};
 use std::{
     sync::{

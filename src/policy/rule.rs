@@ -4,11 +4,7 @@ use super::{
     PolicyEnv, WorkerPolicy,
     matching::{Applies, Known, Match, Rest, Truth},
 };
-use crate::{
-    config::Source,
-    metrics::{EffectCounts, Metrics, table as names},
-    series::SeriesKey,
-};
+use crate::{config::Source, series::SeriesKey};
 use metrics::Counter;
 use operation::{Decision, Fact, Link, No, Operation, Reason};
 use std::{
@@ -18,6 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::{EffectCounts, Metrics, table as names};
 
 /// A word that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';

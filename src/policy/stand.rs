@@ -4,11 +4,11 @@ use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, rule::Rule
 use crate::{
     cluster::Cluster,
     config,
-    metrics::Metrics,
     series::{CardinalityLimit, SeriesKey},
 };
 use operation::{Attributes, Fact, Link, Operation, Protocol, Settlement};
 use std::{net::IpAddr, sync::Arc, time::Instant};
+use tollgate_metrics::Metrics;
 
 const TOY: &Protocol = &Protocol::plain("toy");
 

@@ -1,10 +1,7 @@
 //! Counts and times every operation, by series and by call site.
 
 use super::{PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::{
-    metrics::{Metrics, table as names},
-    series::{CardinalityLimit, SeriesKey},
-};
+use crate::series::{CardinalityLimit, SeriesKey};
 use foldhash::HashMap;
 use metrics::{Counter, Histogram};
 use operation::{Outcome, Protocol};
@@ -13,6 +10,7 @@ use std::{
     rc::Rc,
     sync::Arc,
 };
+use tollgate_metrics::{Metrics, table as names};
 
 /// What operations that are not told apart are called in metrics.
 const OTHER: &str = "other";

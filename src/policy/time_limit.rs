@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     config::{Given, Located, Mistake, duration_text},
-    metrics::table as names,
     series::SeriesKey,
 };
 use metrics::Counter;
@@ -18,6 +17,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::table as names;
 
 /// Lets the service take so long until it answers; then the client is told in its place.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

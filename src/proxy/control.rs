@@ -1,6 +1,7 @@
 //! What can be asked of a proxy while it runs: to drain, and to open its logs anew.
 
-use crate::{config::plan::Plan, handover::Offer, log_file::Sink, worker::Message};
+use crate::{config::plan::Plan, handover::Offer, worker::Message};
+use process::log_file::Sink;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,

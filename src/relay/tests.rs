@@ -5,7 +5,6 @@ use crate::{
     config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
     listener::{self, Crew, Listener, Local, Socket, Total},
-    metrics::Metrics,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     series::{CardinalityLimit, SeriesKey},
@@ -26,6 +25,7 @@ use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::{JoinHandle, spawn_local, yield_now},
 };
+use tollgate_metrics::Metrics;
 
 mod bandwidth;
 mod frames;

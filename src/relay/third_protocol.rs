@@ -11,7 +11,6 @@ use crate::{
     connection::Door,
     gate::Gate,
     listener::{Listener, Local},
-    metrics::Metrics,
     policy::{Breaker, PolicyEnv, WorkerPolicy},
     series::CardinalityLimit,
     worker::Worker,
@@ -35,6 +34,7 @@ use tokio::{
     runtime::LocalRuntime,
     task::spawn_local,
 };
+use tollgate_metrics::Metrics;
 
 /// A line asks, a line answers, in order.
 struct Lines {

@@ -6,7 +6,6 @@ use crate::{
     config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
     listener::{Crew, Listener, Total},
-    metrics::Metrics,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     series::{CardinalityLimit, SeriesKey},
@@ -19,6 +18,7 @@ use tokio::{
     runtime::LocalRuntime,
     sync::mpsc::unbounded_channel,
 };
+use tollgate_metrics::Metrics;
 
 /// When a policy panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn a_worker_that_loses_a_listener_ends_and_says_so() {
         let mut accepting = JoinSet::new();
         accepting.spawn_local(async { panic!("on purpose") });
         let ended = accepting.join_next().await.unwrap();
-        let panic = crate::panics::tells_itself(|| no_ears(ended)).unwrap_err();
+        let panic = process::panics::tells_itself(|| no_ears(ended)).unwrap_err();
         assert_eq!(panic.message, "on purpose");
         accepting.spawn_local(async { io::Error::other("no listener") });
         let ended = accepting.join_next().await.unwrap();

@@ -5,7 +5,7 @@
 
 use crate::{access_log, configuration, first_column, metrics, path, read};
 use std::{collections::BTreeSet, env, fs, process::Command};
-use tollgate::metrics::table::{Metric, TABLE};
+use tollgate_metrics::table::{Metric, TABLE};
 
 /// The lines of `old` that `new` lacks and that the changelog does not announce as breaking.
 ///

@@ -6,7 +6,7 @@ use mongo::Mongo;
 use operation::Codec;
 use std::collections::BTreeSet;
 use tcp::Tcp;
-use tollgate::metrics::table::{self, Kind, Metric, TABLE};
+use tollgate_metrics::table::{self, Kind, Metric, TABLE};
 
 const PAGE: &str = "docs/metrics.md";
 

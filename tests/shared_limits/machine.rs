@@ -14,12 +14,10 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
-use tollgate::{
-    metrics::Metrics,
-    policy::rate_limit::shared::{
-        Answer, Hand, Limit, Local, Names, OnStoreFailure, Plan, Shared, Store, Taken,
-    },
+use tollgate::policy::rate_limit::shared::{
+    Answer, Hand, Limit, Local, Names, OnStoreFailure, Plan, Shared, Store, Taken,
 };
+use tollgate_metrics::Metrics;
 
 /// How long a test waits for what should happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,12 +6,12 @@ mod simulation;
 mod warm_up;
 
 use super::*;
-use crate::metrics::Metrics;
 use crate::{
     cluster::{Lease, endpoint::Meters, tests::plan},
     config::plan::{HashPlan, LbPolicy, PanicPlan, SlowStartPlan},
 };
 use std::time::Duration;
+use tollgate_metrics::Metrics;
 
 const ALL: [LbPolicy; 5] = [
     LbPolicy::RoundRobin,

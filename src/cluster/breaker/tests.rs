@@ -3,7 +3,6 @@ use crate::cluster::{
     ConnectError, Upstream,
     tests::{Recorded, loopback, plan_at},
 };
-use crate::metrics::Metrics;
 use operation::Close;
 use std::{
     cell::RefCell,
@@ -15,6 +14,7 @@ use std::{
     task::Poll,
 };
 use tokio::task::{spawn_local, yield_now};
+use tollgate_metrics::Metrics;
 
 /// A cluster of `n` endpoints that exist on paper only, with these limits.
 fn cluster(n: u8, recorder: &Metrics, change: impl FnOnce(&mut BreakerPlan)) -> Arc<Cluster> {

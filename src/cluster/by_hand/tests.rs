@@ -2,7 +2,6 @@ use super::*;
 use crate::{
     cluster::{Ask, tests::plan_at},
     config::plan::{ClusterPlan, OutlierPlan},
-    metrics::Metrics,
 };
 use operation::Outcome;
 use std::{
@@ -14,6 +13,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
     time,
 };
+use tollgate_metrics::Metrics;
 
 fn cluster(n: u16) -> Arc<Cluster> {
     let addresses: Vec<SocketAddr> = (1..=n).map(|i| ([10, 0, 0, i as u8], 5000).into()).collect();

@@ -4,7 +4,6 @@ use crate::cluster::{
     tests::{Recorded, closed, listener, loopback, plan, plan_at},
 };
 use crate::config::plan::{ClusterPlan, LbPolicy, OutlierPlan};
-use crate::metrics::Metrics;
 use operation::Close;
 use std::{
     cell::{Cell, RefCell},
@@ -13,6 +12,7 @@ use std::{
     pin::pin,
     task,
 };
+use tollgate_metrics::Metrics;
 
 /// A cluster of endpoints that exist on paper only: to be dialed by a closure.
 fn on_paper(n: u16, change: impl FnOnce(&mut ClusterPlan)) -> Arc<Cluster> {

@@ -1,10 +1,7 @@
 //! What a cluster's endpoints are made from: each as written, with what is known of it.
 
 use super::{Meters, members::Leaving};
-use crate::{
-    config::plan::{ClusterPlan, EndpointPlan, Target},
-    metrics::{Metrics, table as names},
-};
+use crate::config::plan::{ClusterPlan, EndpointPlan, Target};
 use foldhash::HashMap;
 use metrics::Counter;
 use std::{
@@ -13,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tollgate_metrics::{Metrics, table as names};
 
 /// How many names that are not in the config have metrics of their own at once. Beyond this many
 /// they share the label `other`.

@@ -1,15 +1,13 @@
 //! The metrics of one endpoint as written.
 
-use crate::{
-    cluster::outlier::Detector,
-    metrics::{Metrics, table as names},
-};
+use crate::cluster::outlier::Detector;
 use metrics::{Counter, Gauge, Histogram};
 use operation::Outcome;
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
+use tollgate_metrics::{Metrics, table as names};
 
 /// Bits of what the gauges count an address as: it is here at all, its checks are good, it is
 /// ejected.

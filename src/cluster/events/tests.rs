@@ -7,12 +7,12 @@ use crate::{
         tests::{plan, plan_at},
     },
     config::plan::{ClusterPlan, OutlierPlan},
-    log_file,
-    metrics::Metrics,
 };
 use metrics::Counter;
 use operation::Outcome;
+use process::log_file;
 use std::time::Duration;
+use tollgate_metrics::Metrics;
 
 /// The lines that are written while `test` runs.
 fn written(plan: ClusterPlan, test: impl FnOnce(&Arc<Cluster>)) -> Vec<Value> {

@@ -6,7 +6,6 @@ use crate::{
         tests::{Recorded, closed, listener, plan, plan_at},
     },
     config::plan::{ClusterPlan, OutlierPlan},
-    metrics::Metrics,
 };
 use bytes::BytesMut;
 use operation::{Judgement, Outcome};
@@ -22,6 +21,7 @@ use tokio::{
     net::TcpListener,
     task::{LocalSet, spawn_local},
 };
+use tollgate_metrics::Metrics;
 
 fn checks() -> HealthCheckPlan {
     HealthCheckPlan {

@@ -1,6 +1,5 @@
 //! What one endpoint's operations came to: runs of failures, and an interval's counts and times.
 
-use crate::metrics::{BUCKETS, Distribution, bucket};
 use arc_swap::ArcSwap;
 use std::{
     array,
@@ -10,6 +9,7 @@ use std::{
     },
     time::Duration,
 };
+use tollgate_metrics::{BUCKETS, Distribution, bucket};
 
 /// Atomics that every worker writes, for each operation: no lock, no allocation.
 #[derive(Debug)]

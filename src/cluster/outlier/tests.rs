@@ -5,9 +5,9 @@ use crate::{
         tests::{Recorded, plan_at},
     },
     config::plan::{ClusterPlan, RateDetector},
-    metrics::Metrics,
 };
 use std::{net::SocketAddr, sync::atomic::AtomicBool};
+use tollgate_metrics::Metrics;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -6,11 +6,11 @@ use crate::{
         tests::{plan, plan_at},
     },
     config::plan::{BreakerPlan, ClusterPlan, OutlierPlan},
-    metrics::Metrics,
 };
 use operation::Outcome;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time;
+use tollgate_metrics::Metrics;
 
 fn cluster() -> Arc<Cluster> {
     let addresses: [SocketAddr; 3] = [1, 2, 3].map(|i| ([10, 0, 0, i], 27017).into());

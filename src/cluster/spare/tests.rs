@@ -1,5 +1,4 @@
 use super::*;
-use crate::metrics::Metrics;
 use crate::{
     cluster::{Out, tests::plan_at},
     config::plan::ClusterPlan,
@@ -9,6 +8,7 @@ use std::{
     net::TcpListener,
 };
 use tokio::task::yield_now;
+use tollgate_metrics::Metrics;
 
 /// A service whose connections are made without waiting, so that time can stand still.
 struct Service {

@@ -1,14 +1,10 @@
 //! Configured policies at the gate: whom they stop, what counts, and how they change under way.
 
 use super::*;
-use crate::{
-    cluster::Cluster,
-    config,
-    metrics::{Effects, Metrics},
-    policy::Rule,
-};
+use crate::{cluster::Cluster, config, policy::Rule};
 use operation::{Attributes, Fact, Link, Manner};
 use std::net::SocketAddr;
+use tollgate_metrics::{Effects, Metrics};
 
 pub(super) struct Stage {
     live: Arc<Live>,

@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     cluster::Cluster,
     config,
-    metrics::{Metrics, table},
     policy::{
         ConnectDecision, ConnectionPermit, Direction, Rule,
         rule::{PolicyConfig, Stage},
@@ -15,6 +14,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
+use tollgate_metrics::{Metrics, table};
 
 /// What a test's policy does.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,7 +5,6 @@ use super::{
     limiter::{Buckets, Limiter},
 };
 use crate::{
-    metrics::table as names,
     policy::{
         ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy, key::Group,
     },
@@ -17,6 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::table as names;
 
 /// A rate limit on one worker, for one listener.
 pub(super) struct Limit {

@@ -1,10 +1,7 @@
 //! What decides while the store of a shared limit is away: the buckets of this process.
 
 use super::{limiter::Buckets, shared};
-use crate::{
-    metrics::table as names,
-    policy::{PolicyEnv, Rule},
-};
+use crate::policy::{PolicyEnv, Rule};
 use governor::nanos::Nanos;
 use metrics::Counter;
 use shared::Answer;
@@ -13,6 +10,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::table as names;
 
 /// This process's buckets, for all workers and the thread that asks the store.
 pub(super) struct Local {

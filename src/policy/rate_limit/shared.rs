@@ -19,7 +19,6 @@ pub use name::Names;
 pub(crate) use settings::Settings;
 pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
 
-use crate::metrics::Metrics;
 use leases::Leases;
 use service::Service;
 use standing::Standing;
@@ -30,6 +29,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tollgate_metrics::Metrics;
 
 /// What is limited, and how much of it there may be.
 #[derive(Clone, Debug)]

@@ -10,7 +10,6 @@ use crate::{
     config::{self, plan::ListenerPlan},
     gate::Gate,
     listener::Local,
-    metrics::Metrics,
     policy::{Live, PolicyEnv},
     protocols::Protocol,
     series::CardinalityLimit,
@@ -21,6 +20,7 @@ use operation::{
 };
 use std::{rc::Rc, sync::Arc};
 use tokio::net::TcpListener;
+use tollgate_metrics::Metrics;
 
 /// How many bytes of a message are read before it goes on.
 const FRONT: usize = 16;

@@ -84,7 +84,7 @@ fn a_crowd_does_not_make_it_forget_who_is_over_the_limit() {
     // One an hour: nobody's bucket fills up again while this lasts.
     let allowance = Allowance { rate: Rate { amount: 1, per: 3600 * SECOND }, burst: 1 };
     let buckets = Arc::new(Buckets::new(allowance, 1000, Instant::now()));
-    let (metrics, name) = (crate::metrics::Metrics::new(), "tollgate_rate_limit_overflow_total");
+    let (metrics, name) = (tollgate_metrics::Metrics::new(), "tollgate_rate_limit_overflow_total");
     let limiter = Limiter::new(Arc::clone(&buckets), metrics.counter(name, &[("policy", "it")]));
     let now = buckets.epoch;
     assert!(limiter.take(7, now));

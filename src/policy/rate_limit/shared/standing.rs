@@ -1,7 +1,6 @@
 //! Whether a store answers, what is decided while it does not, and who hears of it.
 
 use super::{Answer, Local, OnStoreFailure, Plan};
-use crate::metrics::{Metrics, table as names};
 use metrics::{Counter, Histogram};
 use std::{
     sync::{
@@ -10,6 +9,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tollgate_metrics::{Metrics, table as names};
 
 /// A store is away after so many failures in a row; at once if it can't be reached.
 const MAX_FAILURES: u32 = 3;

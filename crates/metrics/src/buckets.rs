@@ -1,7 +1,7 @@
 //! The fixed buckets of every histogram, and what can be told from how full they are.
 
 /// One bucket a bound, and one for what lies above the last.
-pub(crate) const BUCKETS: usize = 72;
+pub const BUCKETS: usize = 72;
 
 /// Upper bounds in nanoseconds: the preferred numbers R10 (ISO 3), 10 µs to 100 s. A value equal to
 /// a bound belongs below it, as Prometheus has it.
@@ -23,7 +23,7 @@ const fn bounds() -> [u64; BUCKETS - 1] {
 }
 
 /// The bucket that a duration in nanoseconds falls into.
-pub(crate) fn bucket(nanos: u64) -> usize {
+pub fn bucket(nanos: u64) -> usize {
     BOUNDS.partition_point(|bound| *bound < nanos)
 }
 
@@ -40,11 +40,11 @@ pub(super) fn seconds(nanos: u64) -> f64 {
 
 /// What a histogram held when it was read.
 #[derive(Clone, Debug)]
-pub(crate) struct Distribution {
+pub struct Distribution {
     /// How many values each bucket holds; not cumulative.
-    pub(crate) buckets: [u64; BUCKETS],
+    pub buckets: [u64; BUCKETS],
     /// The sum of all values, in nanoseconds.
-    pub(crate) sum: u64,
+    pub sum: u64,
 }
 
 impl Default for Distribution {
@@ -55,14 +55,14 @@ impl Default for Distribution {
 
 impl Distribution {
     /// How many values there are.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
     /// The value in nanoseconds that a share `q` of all values do not exceed, as if the values of
     /// one bucket were spread evenly over it; `None` if there are no values. What lies above the
     /// last bound is told as that bound.
-    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+    pub fn quantile(&self, q: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {
             return None;

@@ -10,7 +10,7 @@ pub mod table;
 mod tests;
 mod text;
 
-pub(crate) use buckets::{BUCKETS, Distribution, bucket};
+pub use buckets::{BUCKETS, Distribution, bucket};
 pub use cells::enter_worker;
 pub use operations::{CallsiteRow, OperationRow, Times};
 pub use policies::{EffectCounts, Effects};

@@ -8,16 +8,16 @@ use std::{
 };
 
 /// A log into a pipe, at most `waiting` batches of which wait, and what counts the lines lost.
-fn piped(waiting: usize) -> (io::PipeReader, Log, crate::metrics::Metrics) {
+fn piped(waiting: usize) -> (io::PipeReader, Log, tollgate_metrics::Metrics) {
     let (reader, writer) = io::pipe().unwrap();
-    let metrics = crate::metrics::Metrics::new();
-    let lost = metrics.counter(crate::metrics::table::LOG_DROPPED_TOTAL, &[]);
+    let metrics = tollgate_metrics::Metrics::new();
+    let lost = metrics.counter(tollgate_metrics::table::LOG_DROPPED_TOTAL, &[]);
     static LOCK: Mutex<()> = Mutex::new(());
     let output = Output::Standard(Box::new(writer), &LOCK);
     (reader, start(output, "log", waiting, lost).unwrap(), metrics)
 }
 
-fn lost(metrics: &crate::metrics::Metrics) -> u64 {
+fn lost(metrics: &tollgate_metrics::Metrics) -> u64 {
     let mut text = String::new();
     metrics.render(&mut text);
     let line = text.lines().find(|line| line.starts_with("tollgate_log_dropped_total "));
