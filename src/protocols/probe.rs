@@ -19,7 +19,7 @@ pub enum ProbePlan {
     /// A connection, and an exchange of bytes if there is one.
     Tcp(Exchange),
     /// `hello`.
-    Mongo(Arc<mongo::Check>),
+    Mongo(Arc<mongo::MongoProbeContext>),
     /// A GET.
     Http(Arc<web::probe::HttpCheck>),
     /// `grpc.health.v1.Health/Check`.

@@ -2,10 +2,10 @@
 
 use crate::{
     Listener,
-    client::Client,
-    commands::Role,
-    open::{Open, Opens},
-    refusal::{self, Family},
+    client_state::ClientState,
+    commands::ReplyKind,
+    error_reply::{self, ReplyFormat},
+    in_flight_requests::{InFlightRequest, InFlightRequests},
 };
 use bytes::BytesMut;
 use operation::{
@@ -15,13 +15,13 @@ use operation::{
 use std::{net::SocketAddr, sync::Arc};
 
 mod attribute;
-mod reply;
 mod request;
-mod sending;
+mod streamed_reply;
+mod streamed_request;
 
-use reply::Receiving;
-use request::Inflated;
-use sending::Sending;
+use request::DecompressedFront;
+use streamed_reply::StreamedReply;
+use streamed_request::StreamedRequest;
 
 /// How far into a request its name, its comment and everything else is looked for before it goes
 /// on, in bytes, where no policy needs more.
@@ -44,21 +44,21 @@ pub struct Mongo {
     resource: String,
     /// How many documents the request that ended last carried.
     sent: u64,
-    opens: Opens,
-    client: Option<Box<Client>>,
+    opens: InFlightRequests,
+    client: Option<Box<ClientState>>,
     /// How many bytes of the request marked last were read: [`FRONT`], more where a policy had it
     /// held, or less where the request is shorter.
     front: usize,
     /// The request at hand is held: as much of it is read as is here.
     rereads: bool,
     /// The front of the request marked last, if it came compressed.
-    inflated: Option<Box<Inflated>>,
+    inflated: Option<Box<DecompressedFront>>,
     /// A request whose documents are counted while the rest of it passes.
-    sending: Option<Box<Sending>>,
+    sending: Option<Box<StreamedRequest>>,
     /// What the rest of the request told that ended last.
     learned: Option<Box<Learned>>,
     /// A reply on its way through.
-    receiving: Option<Box<Receiving>>,
+    receiving: Option<Box<StreamedReply>>,
     /// The cursor that was used up last, and its call site: its end is still to be reported.
     closed: (i64, u16),
 }
@@ -113,7 +113,7 @@ impl Codec for Mongo {
             name: "other",
             resource: String::new(),
             sent: 0,
-            opens: Opens::default(),
+            opens: InFlightRequests::default(),
             client: None,
             front: FRONT,
             rereads: false,
@@ -179,7 +179,7 @@ impl Codec for Mongo {
             // The server never hears of this claim: no answer of its can prove it.
             client.answered(open.claim, false, false);
         }
-        refusal::write(id, family(refused.as_ref()), why, out);
+        error_reply::write(id, family(refused.as_ref()), why, out);
         true
     }
 
@@ -197,8 +197,9 @@ impl Codec for Mongo {
                 | Reason::Lost
                 | Reason::TimedOut
         );
-        let greets = |id| self.opens.newest(id).is_some_and(|open| open.role == Role::Hello);
-        let closes = |client: &Client| client.misreads_errors() || (others && client.backs_off());
+        let greets = |id| self.opens.newest(id).is_some_and(|open| open.role == ReplyKind::Hello);
+        let closes =
+            |client: &ClientState| client.misreads_errors() || (others && client.backs_off());
         passes
             && self.client.as_deref().is_some_and(closes)
             && u32::try_from(tag.0).is_ok_and(greets)
@@ -217,12 +218,12 @@ impl Codec for Mongo {
         }
         let coming = self.receiving.as_ref().map(|receiving| receiving.answers());
         let Some(open) = self.opens.give_up(id, coming) else { return false };
-        refusal::write(id, family(Some(&open)), why, out);
+        error_reply::write(id, family(Some(&open)), why, out);
         true
     }
 
     fn ping(&mut self, out: &mut BytesMut) -> bool {
-        refusal::ping(out);
+        error_reply::ping(out);
         true
     }
 }
@@ -237,11 +238,11 @@ impl Mongo {
 }
 
 /// Which message answers a request.
-fn family(open: Option<&Open>) -> Family {
+fn family(open: Option<&InFlightRequest>) -> ReplyFormat {
     match open {
-        Some(open) if open.legacy && open.role == Role::Query => Family::LegacyQuery,
-        Some(open) if open.legacy => Family::LegacyCommand,
-        _ => Family::Message,
+        Some(open) if open.legacy && open.role == ReplyKind::Query => ReplyFormat::LegacyQuery,
+        Some(open) if open.legacy => ReplyFormat::LegacyCommand,
+        _ => ReplyFormat::Message,
     }
 }
 

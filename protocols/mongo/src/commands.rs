@@ -6,7 +6,7 @@ use table::COMMANDS;
 
 /// Where a command's namespace is found (mongodb.com/docs, "Database Commands").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum NamespaceSource {
     /// The first value names a collection of `$db`; the number 1 stands for the whole database.
     Collection,
     /// `$db` itself.
@@ -14,7 +14,7 @@ pub(crate) enum Target {
     /// The first value is a whole `database.collection`, or the name of a database.
     Namespace,
     /// The first value may name anything, as that of a command that is not known.
-    Anything,
+    Unknown,
     /// `getMore`: the first value is a cursor, `collection` names the collection.
     GetMore,
     /// `explain`: the first value is another command.
@@ -25,7 +25,7 @@ pub(crate) enum Target {
 
 /// What a command's reply is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum ReplyKind {
     /// Only its outcome, and the documents in it.
     Plain,
     /// A cursor that `getMore` goes on with.
@@ -53,17 +53,17 @@ pub(crate) enum Role {
 /// What a command may do to documents, to what is known of them (indexes, users, settings), or to
 /// the server itself. Where that is doubtful, it writes: `validate` can repair, for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum WriteEffect {
     /// It changes nothing that another connection would see.
     Reads,
     /// It may change something.
     Writes,
     /// `aggregate`: it writes if one of its stages does.
-    Stages,
+    ByPipeline,
     /// `mapReduce`: it writes unless its results come back `inline`.
-    Output,
+    ByOutput,
     /// `explain`: taken for what it explains, though servers only plan writes then.
-    Explains,
+    ByExplained,
 }
 
 /// A command, as it is written on the wire and as it is reported.
@@ -73,11 +73,11 @@ pub(crate) struct Command {
     /// The one name for all its spellings.
     pub(crate) name: &'static str,
     /// Where its namespace is found.
-    pub(crate) target: Target,
+    pub(crate) target: NamespaceSource,
     /// What its reply is read for.
-    pub(crate) role: Role,
+    pub(crate) role: ReplyKind,
     /// What it may do to data.
-    pub(crate) effect: Effect,
+    pub(crate) effect: WriteEffect,
     /// Neither its fields nor its reply may be shown (specifications,
     /// command-logging-and-monitoring, "Security").
     pub(crate) secret: bool,
@@ -86,14 +86,16 @@ pub(crate) struct Command {
 impl Command {
     /// Whether the request carries documents worth counting.
     pub(crate) fn carries_documents(&self) -> bool {
-        matches!(self.role, Role::Write | Role::Bulk)
+        matches!(self.role, ReplyKind::Write | ReplyKind::Bulk)
     }
 
     /// Whether it may name collections beside the one that it is about.
     pub(crate) fn names_others(&self) -> bool {
         match self.target {
-            Target::Bulk | Target::Explain => true,
-            Target::Collection | Target::Namespace | Target::Database => matches!(
+            NamespaceSource::Bulk | NamespaceSource::Explain => true,
+            NamespaceSource::Collection
+            | NamespaceSource::Namespace
+            | NamespaceSource::Database => matches!(
                 self.name,
                 "aggregate"
                     | "applyOps"
@@ -104,7 +106,7 @@ impl Command {
                     | "mapReduce"
                     | "renameCollection"
             ),
-            Target::GetMore | Target::Anything => false,
+            NamespaceSource::GetMore | NamespaceSource::Unknown => false,
         }
     }
 
@@ -116,7 +118,8 @@ impl Command {
     /// Whether a server answers it to clients that have not logged in (`requiresAuth` in its
     /// source), whatever database they name: that it went well confirms no name.
     pub(crate) fn answers_anybody(&self) -> bool {
-        let open = matches!(self.role, Role::Hello | Role::SaslStart | Role::SaslContinue);
+        let open =
+            matches!(self.role, ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::SaslContinue);
         open || matches!(
             self.name,
             "authenticate"
@@ -146,9 +149,9 @@ impl Command {
 pub(crate) static OTHER: Command = Command {
     word: "other",
     name: "other",
-    target: Target::Anything,
-    role: Role::Plain,
-    effect: Effect::Writes,
+    target: NamespaceSource::Unknown,
+    role: ReplyKind::Plain,
+    effect: WriteEffect::Writes,
     secret: false,
 };
 

@@ -4,7 +4,7 @@ mod tags;
 
 use crate::{
     element::{Element, Elements, elements, kind},
-    message::Message,
+    message_view::MessageView,
 };
 use std::{borrow::Cow, fmt::Write};
 
@@ -18,14 +18,14 @@ const LONGEST_JSON: usize = 4 * 1024;
 const DEPTH: usize = 4;
 
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
-pub(crate) fn find<'b>(message: &Message<'b>) -> Option<Element<'b>> {
+pub(crate) fn find<'b>(message: &MessageView<'b>) -> Option<Element<'b>> {
     let of = |mut fields: Elements<'b>| fields.find(|field| is_comment(*field));
     of(elements(message.body)).or_else(|| of(message.wrapper()))
 }
 
 /// Every field that a server may take for the request's comment: those of a legacy wrapper and of
 /// the command that an `explain` is about are among them.
-pub(crate) fn all<'b>(message: &Message<'b>) -> Vec<Element<'b>> {
+pub(crate) fn all<'b>(message: &MessageView<'b>) -> Vec<Element<'b>> {
     let mut all: Vec<Element<'b>> = elements(message.body).filter(|it| is_comment(*it)).collect();
     all.extend(message.wrapper().filter(|it| is_comment(*it)));
     let mut body = message.body;
@@ -37,7 +37,7 @@ pub(crate) fn all<'b>(message: &Message<'b>) -> Vec<Element<'b>> {
 }
 
 /// Whether a command has a `$comment` beside its `comment`.
-pub(crate) fn has_two(message: &Message<'_>) -> bool {
+pub(crate) fn has_two(message: &MessageView<'_>) -> bool {
     elements(message.body).filter(|field| is_comment(*field)).nth(1).is_some()
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
 
 /// The id of the trace that a request belongs to (w3.org/TR/trace-context): 32 hex digits, from
 /// its telemetry section or from its comment.
-pub(crate) fn trace_id<'b>(message: &Message<'b>) -> Option<&'b str> {
+pub(crate) fn trace_id<'b>(message: &MessageView<'b>) -> Option<&'b str> {
     let otel = elements(message.telemetry).find(|field| field.name == b"otel");
     let carried = otel.and_then(|otel| field(&otel, b"traceparent"));
     let trace = carried.and_then(|parent| traceparent(parent.text()?));
@@ -220,7 +220,7 @@ mod tests {
 
     fn of<T>(comment: impl Into<Bson>, read: impl Fn(&Element<'_>) -> T) -> T {
         let bytes = command(1, doc! {"find": "c", "comment": comment.into(), "$db": "d"});
-        read(&find(&Message::read(&bytes).unwrap()).unwrap())
+        read(&find(&MessageView::read(&bytes).unwrap()).unwrap())
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
             query(1, "d.c", &doc! {"$query": {}, "$comment": PARENT}),
         ];
         for bytes in carriers {
-            assert_eq!(trace_id(&Message::read(&bytes).unwrap()), Some(TRACE));
+            assert_eq!(trace_id(&MessageView::read(&bytes).unwrap()), Some(TRACE));
         }
     }
 

@@ -102,7 +102,11 @@ pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
     let len = length(document).filter(|len| *len >= 5);
     let here = document.get(4..document.len().min(len.unwrap_or(0))).unwrap_or_default();
     let cut = len.is_none_or(|len| len > document.len());
-    Elements { rest: here, cut, end: if here.is_empty() { End::Early } else { End::NotYet } }
+    Elements {
+        rest: here,
+        cut,
+        end: if here.is_empty() { WalkEnd::Early } else { WalkEnd::NotYet },
+    }
 }
 
 /// Whether all of a document is here, and makes sense.
@@ -126,20 +130,20 @@ pub(crate) struct Elements<'a> {
     rest: &'a [u8],
     /// The document is longer than what is here of it.
     cut: bool,
-    end: End,
+    end: WalkEnd,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum WalkEnd {
     NotYet,
-    Proper,
+    Terminator,
     Early,
 }
 
 impl Elements<'_> {
     /// Whether the walk came to the document's own end, with nothing amiss.
     pub(crate) fn complete(&self) -> bool {
-        self.end == End::Proper
+        self.end == WalkEnd::Terminator
     }
 }
 
@@ -148,12 +152,12 @@ impl<'a> Iterator for Elements<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Element<'a>> {
-        if self.end != End::NotYet {
+        if self.end != WalkEnd::NotYet {
             return None;
         }
         let Some((element, rest)) = element(self.rest, self.cut) else {
             let proper = self.rest == [0] && !self.cut;
-            self.end = if proper { End::Proper } else { End::Early };
+            self.end = if proper { WalkEnd::Terminator } else { WalkEnd::Early };
             return None;
         };
         self.rest = rest;

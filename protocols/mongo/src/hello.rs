@@ -6,9 +6,9 @@
 
 use crate::{
     Settings, checksum,
-    compressed::READABLE,
+    decompressor::SUPPORTED,
     element::{Element, elements, kind},
-    members::Members,
+    replica_set_notices::ReplicaSetNotices,
 };
 use std::{borrow::Cow, net::SocketAddr, ops::Range};
 
@@ -28,9 +28,9 @@ pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
     let changed = if wrapped && opcode(message) == OP_QUERY {
         edit(hello, |element| match element.name {
             name if name == first.name => {
-                only_readable(element.value).map_or(Edit::Keep, Edit::Put)
+                only_readable(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
             }
-            _ => Edit::Keep,
+            _ => ElementEdit::Keep,
         })?
     } else {
         only_readable(hello)?
@@ -47,11 +47,11 @@ fn only_readable(hello: &[u8]) -> Option<Vec<u8>> {
         b"compression" if element.kind == kind::ARRAY => {
             // `none` (how one driver says that it wants no compression) and `noop` hide nothing.
             let readable =
-                |name: &&str| READABLE.contains(name) || matches!(*name, "none" | "noop");
+                |name: &&str| SUPPORTED.contains(name) || matches!(*name, "none" | "noop");
             let names = elements(element.value).filter_map(|name| name.text());
-            Edit::Put(array(names.filter(readable).map(Cow::Borrowed).collect()))
+            ElementEdit::Put(array(names.filter(readable).map(Cow::Borrowed).collect()))
         }
-        _ => Edit::Keep,
+        _ => ElementEdit::Keep,
     })
 }
 
@@ -73,21 +73,23 @@ pub(crate) fn rewrite_reply(
     if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
         return None;
     }
-    let member = Member::new(hello, settings, local);
+    let member = ReplyingMember::new(hello, settings, local);
     let changed = edit(hello, |element| match (element.name, element.kind) {
-        (b"hosts" | b"passives" | b"arbiters", kind::ARRAY) => Edit::Put(member.list(element)),
-        (b"me", kind::STRING) => Edit::Put(string(&member.shown_as)),
+        (b"hosts" | b"passives" | b"arbiters", kind::ARRAY) => {
+            ElementEdit::Put(member.list(element))
+        }
+        (b"me", kind::STRING) => ElementEdit::Put(string(&member.shown_as)),
         (b"primary", kind::STRING) => match element.text().and_then(|host| member.shown(host)) {
-            Some(host) => Edit::Put(string(&host)),
-            None => Edit::Drop,
+            Some(host) => ElementEdit::Put(string(&host)),
+            None => ElementEdit::Drop,
         },
-        _ => Edit::Keep,
+        _ => ElementEdit::Keep,
     })?;
     splice(message, body, &changed)
 }
 
 /// Takes note of the members that a reply to a `hello` tells of. A whole message.
-pub(crate) fn note(message: &[u8], settings: &Settings, members: &Members) {
+pub(crate) fn note(message: &[u8], settings: &Settings, members: &ReplicaSetNotices) {
     let Some(body) = body(message) else { return };
     let hello = &message[body];
     let text = |name: &[u8]| elements(hello).find(|field| field.name == name)?.text();
@@ -106,7 +108,7 @@ pub(crate) fn note(message: &[u8], settings: &Settings, members: &Members) {
 }
 
 /// The member that answers, as the client is to see it and its set.
-struct Member<'a> {
+struct ReplyingMember<'a> {
     settings: &'a Settings,
     /// The member's own name for itself.
     me: Option<&'a str>,
@@ -116,7 +118,7 @@ struct Member<'a> {
     listed_in: &'a [u8],
 }
 
-impl<'a> Member<'a> {
+impl<'a> ReplyingMember<'a> {
     fn new(hello: &'a [u8], settings: &'a Settings, local: SocketAddr) -> Self {
         let me = elements(hello).find(|element| element.name == b"me").and_then(|me| me.text());
         let named = me.and_then(|me| lookup(settings, me)).map(Cow::Borrowed);
@@ -222,7 +224,7 @@ fn splice(message: &[u8], at: Range<usize>, document: &[u8]) -> Option<Vec<u8>> 
 }
 
 /// What becomes of an element.
-enum Edit {
+enum ElementEdit {
     Keep,
     /// Another value of the same kind.
     Put(Vec<u8>),
@@ -231,14 +233,14 @@ enum Edit {
 
 /// The document with some elements changed and all others byte for byte as they were; `None` if
 /// that changes nothing, or if the document can't be read to its end.
-fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> Edit) -> Option<Vec<u8>> {
+fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> ElementEdit) -> Option<Vec<u8>> {
     let mut out = vec![0; 4];
     let mut walk = elements(document);
     for element in &mut walk {
         match change(&element) {
-            Edit::Keep => element.write(element.value, &mut out),
-            Edit::Put(value) => element.write(&value, &mut out),
-            Edit::Drop => {}
+            ElementEdit::Keep => element.write(element.value, &mut out),
+            ElementEdit::Put(value) => element.write(&value, &mut out),
+            ElementEdit::Drop => {}
         }
     }
     out.push(0);

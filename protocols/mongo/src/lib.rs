@@ -7,47 +7,47 @@
 //! `compressed` where the message is. The exception is `hello`, which is rewritten whole, so that
 //! drivers stay on the proxy.
 
-mod asked;
+mod call_sites;
 mod checksum;
-mod client;
+mod client_state;
 mod codec;
 mod commands;
 mod comment;
-mod compressed;
-mod cursors;
+mod cursor_table;
+mod decompressor;
 #[cfg(test)]
 mod dice;
-mod digest;
-mod effect;
 mod element;
-mod error;
+mod error_codes;
+mod error_reply;
 mod header;
 mod hello;
-mod members;
-mod message;
-mod names;
+mod in_flight_requests;
+mod message_view;
 mod namespaces;
 mod number;
-mod open;
+mod parsed_command;
 mod pipeline;
 mod probe;
-mod refusal;
+mod replica_set_notices;
+mod request_summary;
 mod scan;
 mod settings;
 mod shape;
 mod snappy;
 #[cfg(test)]
 mod testing;
+mod write_effect;
 
 pub use codec::Mongo;
 pub use commands::commands;
-pub use probe::{Check, MongoProbe, ProbeSettings};
+pub use probe::{MongoProbe, MongoProbeContext, ProbeSettings};
 pub use settings::Settings;
 
-use compressed::Inflating;
-use cursors::Cursors;
-use members::Members;
-use names::Names;
+use call_sites::CallSites;
+use cursor_table::CursorTable;
+use decompressor::DecompressionBudget;
+use replica_set_notices::ReplicaSetNotices;
 use std::sync::Arc;
 
 /// What all connections of one listener share: settings, and tables of bounded size.
@@ -56,13 +56,13 @@ pub struct Listener {
     /// What people wrote.
     pub settings: Settings,
     /// Open cursors: drivers go on with them on any connection.
-    cursors: Cursors,
+    cursors: CursorTable,
     /// Call sites, by number.
-    names: Names,
+    names: CallSites,
     /// What its service's members say of themselves.
-    members: Members,
+    members: ReplicaSetNotices,
     /// What decoders take that wait for more of their requests.
-    inflating: Arc<Inflating>,
+    inflating: Arc<DecompressionBudget>,
 }
 
 impl Listener {

@@ -2,9 +2,9 @@
 //! the target of a rename, the rest of a `bulkWrite`.
 
 use crate::{
-    commands::{self, Command, Target},
+    commands::{self, Command, NamespaceSource},
     element::{Element, Elements, complete, elements, kind},
-    message::Message,
+    message_view::MessageView,
     pipeline,
 };
 use operation::Fact;
@@ -17,7 +17,7 @@ const MOST: usize = 1000;
 const DEPTH: usize = 32;
 
 /// What is known of the collections that a command names, beside the one that it is about.
-struct Names<'b> {
+struct NamespaceCollector<'b> {
     database: &'b str,
     found: Vec<Cow<'b, str>>,
     /// There may be more.
@@ -25,7 +25,7 @@ struct Names<'b> {
 }
 
 /// The other resources of a command of `database`.
-pub(crate) fn others<'b>(message: &Message<'b>, database: &'b str) -> Fact<'b> {
+pub(crate) fn others<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'b> {
     let Some((command, body)) = command(message.body) else { return Fact::Absent };
     if !command.names_others() {
         return Fact::Absent;
@@ -33,13 +33,13 @@ pub(crate) fn others<'b>(message: &Message<'b>, database: &'b str) -> Fact<'b> {
     // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
     let apart = message.sequence(b"pipeline").is_some() || message.cut && !message.mapped;
     let doubt = apart || !complete(body);
-    let mut names = Names { database, found: Vec::new(), doubt };
+    let mut names = NamespaceCollector { database, found: Vec::new(), doubt };
     names.of(command, body, message);
     match names {
-        Names { doubt: true, .. } if message.cut => Fact::Unread,
-        Names { doubt: true, .. } => Fact::Unknown,
-        Names { found, .. } if found.is_empty() => Fact::Absent,
-        Names { found, .. } => Fact::Each(found),
+        NamespaceCollector { doubt: true, .. } if message.cut => Fact::Unread,
+        NamespaceCollector { doubt: true, .. } => Fact::Unknown,
+        NamespaceCollector { found, .. } if found.is_empty() => Fact::Absent,
+        NamespaceCollector { found, .. } => Fact::Each(found),
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn others<'b>(message: &Message<'b>, database: &'b str) -> Fact<'b> {
 fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
     let first = elements(body).next()?;
     let command = commands::find(first.name);
-    if command.target != Target::Explain || first.kind != kind::DOCUMENT {
+    if command.target != NamespaceSource::Explain || first.kind != kind::DOCUMENT {
         return Some((command, body));
     }
     let inner = elements(first.value).next()?;
@@ -56,7 +56,7 @@ fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
 
 /// The namespaces of a `bulkWrite`: its first, where that can be read, and all others. `None`
 /// where they are not all here.
-pub(crate) fn of_bulk<'b>(message: &Message<'b>, body: &'b [u8]) -> Option<Vec<&'b str>> {
+pub(crate) fn of_bulk<'b>(message: &MessageView<'b>, body: &'b [u8]) -> Option<Vec<&'b str>> {
     let inside = elements(body).find(|field| field.name == b"nsInfo");
     let read = |namespaces: &mut dyn Iterator<Item = Option<&'b str>>| {
         let all: Option<Vec<&'b str>> = namespaces.take(MOST + 1).collect();
@@ -92,8 +92,8 @@ fn namespace(document: &[u8]) -> Option<&str> {
     first.filter(|_| found.next().is_none() && complete(document))
 }
 
-impl<'b> Names<'b> {
-    fn of(&mut self, command: &Command, body: &'b [u8], message: &Message<'b>) {
+impl<'b> NamespaceCollector<'b> {
+    fn of(&mut self, command: &Command, body: &'b [u8], message: &MessageView<'b>) {
         match command.name {
             "bulkWrite" => {
                 let all = of_bulk(message, body);
@@ -216,7 +216,7 @@ impl<'b> Names<'b> {
                     self.add(format!("{database}.{collection}").into());
                 }
                 // What it applies is found by itself; others are about the database.
-                None if known.target == Target::Database => {}
+                None if known.target == NamespaceSource::Database => {}
                 _ => self.doubt = true,
             }
             self.doubt |= fields.any(|field| field.name == first.name);

@@ -5,10 +5,10 @@
 
 use crate::{
     checksum, element,
-    error::classify,
+    error_codes::classify,
+    error_reply,
     header::{Header, flag, opcode},
-    message::Message,
-    refusal,
+    message_view::MessageView,
 };
 use bytes::BytesMut;
 use operation::{Judgement, Probe};
@@ -41,14 +41,14 @@ pub struct ProbeSettings {
 
 /// What all checks of one cluster share.
 #[derive(Debug, Default)]
-pub struct Check {
+pub struct MongoProbeContext {
     /// What people wrote.
     pub settings: ProbeSettings,
     /// How many requests were numbered.
     requests: AtomicU32,
 }
 
-impl Check {
+impl MongoProbeContext {
     /// Checks with these settings.
     pub fn new(settings: ProbeSettings) -> Self {
         Self { settings, requests: AtomicU32::new(0) }
@@ -58,14 +58,14 @@ impl Check {
 /// One check by `hello`.
 #[derive(Debug)]
 pub struct MongoProbe {
-    check: Arc<Check>,
+    check: Arc<MongoProbeContext>,
     /// The request's number, which no other check has: connections are used again.
     id: u32,
 }
 
 impl MongoProbe {
     /// One more check.
-    pub fn new(check: Arc<Check>) -> Self {
+    pub fn new(check: Arc<MongoProbeContext>) -> Self {
         // Numbers are signed on the wire.
         let id = check.requests.fetch_add(1, Relaxed) & (u32::MAX >> 1);
         Self { check, id }
@@ -74,7 +74,7 @@ impl MongoProbe {
 
 impl Probe for MongoProbe {
     fn ask(&mut self, out: &mut BytesMut) {
-        refusal::hello(self.id, out);
+        error_reply::hello(self.id, out);
     }
 
     fn judge(&mut self, answer: &[u8]) -> Judgement {
@@ -117,7 +117,7 @@ fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
         return Err("sends more than one answer to one request".to_owned());
     }
     let unreadable = || "answers with a message that can't be read".to_owned();
-    let message = Message::read(message).filter(|read| read.whole && checksum::valid(message));
+    let message = MessageView::read(message).filter(|read| read.whole && checksum::valid(message));
     let message = message.filter(|message| element::complete(message.body));
     let message = message.ok_or_else(unreadable)?;
     if message.flags & flag::MORE_TO_COME != 0 {
@@ -128,7 +128,7 @@ fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
 
 /// What an answer tells, as far as it matters here.
 #[derive(Debug, Default)]
-struct Told<'a> {
+struct HelloReply<'a> {
     ok: bool,
     code: Option<i32>,
     code_name: Option<&'a str>,
@@ -142,7 +142,7 @@ struct Told<'a> {
     mongos: bool,
 }
 
-impl<'a> Told<'a> {
+impl<'a> HelloReply<'a> {
     fn read(body: &'a [u8]) -> Self {
         let mut told = Self::default();
         for element in element::elements(body) {
@@ -176,7 +176,7 @@ impl<'a> Told<'a> {
 
 /// What the server is, in words; as an error if it can't be used.
 fn state(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
-    let told = Told::read(body);
+    let told = HelloReply::read(body);
     if !told.ok {
         return Err(format!("answers hello with {}", told.error()));
     }

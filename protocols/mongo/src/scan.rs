@@ -11,7 +11,7 @@ use crate::{
 };
 
 mod facts;
-pub(crate) use facts::{Facts, Place, Step};
+pub(crate) use facts::{DocumentKind, ElementAction, MessageFacts};
 use facts::{counted_sequence, step};
 
 /// As many bytes as the longest fixed part, `OP_REPLY`'s; every key that matters is shorter
@@ -23,7 +23,7 @@ const DEPTH: usize = 5;
 /// A message on its way through; positions count from the end of its header.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    state: State,
+    state: ScanState,
     /// Where the scan is.
     at: u32,
     /// Everything before this is stepped over.
@@ -32,14 +32,14 @@ pub(crate) struct Scan {
     end: u32,
     /// Where the sequence at hand ends.
     sequence: u32,
-    root: Place,
+    root: DocumentKind,
     opcode: i32,
     /// The document that the scan is inside of, and those around it.
-    frame: Frame,
-    around: [Frame; DEPTH],
+    frame: DocumentFrame,
+    around: [DocumentFrame; DEPTH],
     depth: usize,
     kind: u8,
-    step: Step,
+    step: ElementAction,
     /// The part of a key or of a number that came with the slice before.
     carry: [u8; CARRY],
     held: usize,
@@ -47,14 +47,14 @@ pub(crate) struct Scan {
 
 /// A document that the scan is inside of.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
-    place: Place,
+struct DocumentFrame {
+    place: DocumentKind,
     end: u32,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ScanState {
     Flags,
     ReplyHead,
     Section,
@@ -74,21 +74,21 @@ enum State {
 impl Scan {
     /// The scan of a request, with `len` bytes after its header.
     pub(crate) fn request(opcode: i32, len: u32) -> Self {
-        Self::new(opcode, len, Place::Asked)
+        Self::new(opcode, len, DocumentKind::RequestBody)
     }
 
     /// The scan of a reply, with `len` bytes after its header.
     pub(crate) fn reply(opcode: i32, len: u32) -> Self {
-        Self::new(opcode, len, Place::Answered)
+        Self::new(opcode, len, DocumentKind::ReplyBody)
     }
 
-    fn new(code: i32, len: u32, root: Place) -> Self {
+    fn new(code: i32, len: u32, root: DocumentKind) -> Self {
         let state = match code {
-            opcode::MSG | opcode::INSERT => State::Flags,
-            opcode::REPLY => State::ReplyHead,
-            _ => State::Done,
+            opcode::MSG | opcode::INSERT => ScanState::Flags,
+            opcode::REPLY => ScanState::ReplyHead,
+            _ => ScanState::Done,
         };
-        let frame = Frame { place: root, end: len };
+        let frame = DocumentFrame { place: root, end: len };
         Self {
             state,
             at: 0,
@@ -101,15 +101,15 @@ impl Scan {
             around: [frame; DEPTH],
             depth: 0,
             kind: 0,
-            step: Step::Skip,
+            step: ElementAction::Skip,
             carry: [0; CARRY],
             held: 0,
         }
     }
 
     /// Reads the next bytes of the message, and notes what they tell.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut Facts) {
-        while self.state != State::Done {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut MessageFacts) {
+        while self.state != ScanState::Done {
             if self.at < self.skip {
                 let gap = ((self.skip - self.at) as usize).min(bytes.len());
                 self.at += gap as u32;
@@ -124,7 +124,7 @@ impl Scan {
     /// How many of the next `len` bytes it has no use for.
     pub(crate) fn unneeded(&self, len: usize) -> usize {
         match self.state {
-            State::Done => len,
+            ScanState::Done => len,
             _ => len.min(self.skip.saturating_sub(self.at) as usize),
         }
     }
@@ -138,108 +138,109 @@ impl Scan {
     }
 
     /// To be called when the message is over: notes if it was cut short.
-    pub(crate) fn finish(&self, facts: &mut Facts) {
-        let between = self.state == State::Section && self.at >= self.end;
-        facts.broken |= self.at < self.skip || !(between || self.state == State::Done);
+    pub(crate) fn finish(&self, facts: &mut MessageFacts) {
+        let between = self.state == ScanState::Section && self.at >= self.end;
+        facts.broken |= self.at < self.skip || !(between || self.state == ScanState::Done);
     }
 
     /// Takes one part; `None` while it isn't all here.
-    fn advance(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn advance(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         match self.state {
-            State::Flags => {
+            ScanState::Flags => {
                 let flags = u32::from_le_bytes(self.take(bytes)?);
                 self.flags(flags, facts);
             }
-            State::ReplyHead => {
+            ScanState::ReplyHead => {
                 let head = self.take(bytes)?;
                 self.reply_head(head, facts);
             }
-            State::Section if self.at >= self.end => self.state = State::Done,
-            State::Section => {
+            ScanState::Section if self.at >= self.end => self.state = ScanState::Done,
+            ScanState::Section => {
                 let [kind] = self.take(bytes)?;
                 self.state = match kind {
-                    0 | 3 => State::Document,
-                    1 => State::SequenceSize,
-                    _ => State::Done,
+                    0 | 3 => ScanState::Document,
+                    1 => ScanState::SequenceSize,
+                    _ => ScanState::Done,
                 };
                 // Telemetry is a document too, and none that is looked into.
-                self.step = if kind == 0 { Step::Enter(self.root) } else { Step::Skip };
+                self.step =
+                    if kind == 0 { ElementAction::Enter(self.root) } else { ElementAction::Skip };
             }
-            State::Document => {
+            ScanState::Document => {
                 let len = u32::from_le_bytes(self.take(bytes)?);
                 let end = (self.at - 4).saturating_add(len);
                 if len < 5 || end > self.end {
                     self.breaks(facts);
-                } else if let Step::Enter(place) = self.step {
-                    self.enter(Frame { place, end }, facts);
+                } else if let ElementAction::Enter(place) = self.step {
+                    self.enter(DocumentFrame { place, end }, facts);
                 } else {
-                    (self.skip, self.state) = (end, State::Section);
+                    (self.skip, self.state) = (end, ScanState::Section);
                 }
             }
-            State::SequenceSize | State::SequenceName | State::SequenceDocument => {
+            ScanState::SequenceSize | ScanState::SequenceName | ScanState::SequenceDocument => {
                 self.sequence(bytes, facts)?;
             }
-            State::Kind => self.kind(bytes, facts)?,
-            State::Key => self.key(bytes, facts)?,
-            State::Size => self.size(bytes, facts)?,
-            State::Value => self.value(bytes, facts)?,
-            State::Strings(left) => {
+            ScanState::Kind => self.kind(bytes, facts)?,
+            ScanState::Key => self.key(bytes, facts)?,
+            ScanState::Size => self.size(bytes, facts)?,
+            ScanState::Value => self.value(bytes, facts)?,
+            ScanState::Strings(left) => {
                 self.string(bytes)?;
                 self.held = 0;
-                self.state = if left > 1 { State::Strings(left - 1) } else { State::Kind };
+                self.state = if left > 1 { ScanState::Strings(left - 1) } else { ScanState::Kind };
             }
-            State::Done => {}
+            ScanState::Done => {}
         }
         Some(())
     }
 
-    fn flags(&mut self, flags: u32, facts: &mut Facts) {
+    fn flags(&mut self, flags: u32, facts: &mut MessageFacts) {
         if self.opcode == opcode::INSERT {
             // The full collection name, then documents to the end: as a sequence.
-            (self.sequence, self.state) = (self.end, State::SequenceName);
+            (self.sequence, self.state) = (self.end, ScanState::SequenceName);
             return;
         }
         facts.flags = flags;
         if flags & flag::CHECKSUM_PRESENT != 0 {
             self.end = self.end.saturating_sub(4);
         }
-        self.state = State::Section;
+        self.state = ScanState::Section;
     }
 
     /// `int32 flags; int64 cursorID; int32 startingFrom; int32 numberReturned`.
-    fn reply_head(&mut self, head: [u8; 20], facts: &mut Facts) {
+    fn reply_head(&mut self, head: [u8; 20], facts: &mut MessageFacts) {
         facts.flags = u32_at(&head, 0).unwrap_or_default();
         facts.cursor = number(kind::INT64, &head[4..]);
         let returned = u32_at(&head, 16).unwrap_or_default();
         // A document takes five bytes at least: no count is believed beyond that.
         facts.items = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
-        self.step = Step::Enter(self.root);
-        self.state = if facts.items > 0 { State::Document } else { State::Done };
+        self.step = ElementAction::Enter(self.root);
+        self.state = if facts.items > 0 { ScanState::Document } else { ScanState::Done };
     }
 
-    fn sequence(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn sequence(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         match self.state {
-            State::SequenceSize => {
+            ScanState::SequenceSize => {
                 let size = u32::from_le_bytes(self.take(bytes)?);
                 self.sequence = (self.at - 4).saturating_add(size);
-                self.state = State::SequenceName;
+                self.state = ScanState::SequenceName;
                 if size < 5 || self.sequence > self.end {
                     self.breaks(facts);
                 }
             }
-            State::SequenceName => {
+            ScanState::SequenceName => {
                 let legacy = self.opcode == opcode::INSERT;
                 let counted = self.string(bytes)?.is_some_and(counted_sequence) || legacy;
                 self.held = 0;
-                self.state = State::SequenceDocument;
+                self.state = ScanState::SequenceDocument;
                 if !counted {
-                    (self.skip, self.state) = (self.sequence, State::Section);
+                    (self.skip, self.state) = (self.sequence, ScanState::Section);
                 }
                 if self.at > self.sequence {
                     self.breaks(facts);
                 }
             }
-            _ if self.at >= self.sequence => self.state = State::Section,
+            _ if self.at >= self.sequence => self.state = ScanState::Section,
             _ => {
                 let len = u32::from_le_bytes(self.take(bytes)?);
                 let end = (self.at - 4).saturating_add(len);
@@ -255,7 +256,7 @@ impl Scan {
     }
 
     /// The kind of the next element, or the end of the document.
-    fn kind(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn kind(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let end = self.frame.end;
         if self.at >= end {
             self.breaks(facts);
@@ -266,7 +267,7 @@ impl Scan {
         }
         [self.kind] = self.take(bytes)?;
         if self.kind != 0 {
-            self.state = State::Key;
+            self.state = ScanState::Key;
         } else if self.at != end {
             self.breaks(facts);
         } else {
@@ -274,7 +275,7 @@ impl Scan {
             self.frame = self.around[self.depth];
             if self.depth == 0 {
                 let done = self.opcode == opcode::REPLY;
-                self.state = if done { State::Done } else { State::Section };
+                self.state = if done { ScanState::Done } else { ScanState::Section };
             }
         }
         Some(())
@@ -282,7 +283,7 @@ impl Scan {
 
     /// Takes an element in one go, up to where its value is stepped over or into. `None` where
     /// that can't be done, and nothing was: it is then taken part by part.
-    fn element(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn element(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
         let (key, rest) = string(rest).filter(|(key, _)| key.len() < CARRY)?;
         let value = rest.first_chunk::<8>()?;
@@ -290,50 +291,50 @@ impl Scan {
         *bytes = rest;
         self.at += 2 + key.len() as u32;
         match step(self.frame.place, key, kind, facts) {
-            Step::Enter(place) => {
+            ElementAction::Enter(place) => {
                 let end = self.at.saturating_add(len);
                 self.take::<4>(bytes)?;
-                self.enter(Frame { place, end }, facts);
+                self.enter(DocumentFrame { place, end }, facts);
                 return Some(());
             }
-            Step::Note(note) => {
+            ElementAction::Record(note) => {
                 number(kind, value).into_iter().for_each(|value| facts.note(note, value));
             }
-            Step::Skip => {}
+            ElementAction::Skip => {}
         }
         self.over(len, facts);
         Some(())
     }
 
-    fn key(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn key(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let (place, kind) = (self.frame.place, self.kind);
         let key = self.string(bytes)?;
-        self.step = key.map_or(Step::Skip, |key| step(place, key, kind, facts));
+        self.step = key.map_or(ElementAction::Skip, |key| step(place, key, kind, facts));
         self.held = 0;
         match (fixed(kind), self.step) {
-            (Some(_), Step::Note(_)) => self.state = State::Value,
+            (Some(_), ElementAction::Record(_)) => self.state = ScanState::Value,
             (Some(len), _) => self.over(len, facts),
-            (None, _) if kind == kind::REGEX => self.state = State::Strings(2),
-            (None, _) => self.state = State::Size,
+            (None, _) if kind == kind::REGEX => self.state = ScanState::Strings(2),
+            (None, _) => self.state = ScanState::Size,
         }
         Some(())
     }
 
     /// The length that a value begins with.
-    fn size(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn size(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let len = u32::from_le_bytes(self.take(bytes)?);
         match (prefixed(self.kind, len), self.step) {
             (None, _) => self.breaks(facts),
-            (Some(len), Step::Enter(place)) => {
+            (Some(len), ElementAction::Enter(place)) => {
                 let end = (self.at - 4).saturating_add(len);
-                self.enter(Frame { place, end }, facts);
+                self.enter(DocumentFrame { place, end }, facts);
             }
             (Some(len), _) => self.over(len - 4, facts),
         }
         Some(())
     }
 
-    fn value(&mut self, bytes: &mut &[u8], facts: &mut Facts) -> Option<()> {
+    fn value(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let value = match fixed(self.kind) {
             Some(8) => number(self.kind, &self.take::<8>(bytes)?),
             Some(4) => number(self.kind, &self.take::<4>(bytes)?),
@@ -343,7 +344,7 @@ impl Scan {
                 return Some(());
             }
         };
-        if let (Step::Note(note), Some(value)) = (self.step, value) {
+        if let (ElementAction::Record(note), Some(value)) = (self.step, value) {
             facts.note(note, value);
         }
         self.over(0, facts);
@@ -351,29 +352,29 @@ impl Scan {
     }
 
     /// Steps over `len` bytes, to the next element.
-    fn over(&mut self, len: u32, facts: &mut Facts) {
-        (self.skip, self.state) = (self.at.saturating_add(len), State::Kind);
+    fn over(&mut self, len: u32, facts: &mut MessageFacts) {
+        (self.skip, self.state) = (self.at.saturating_add(len), ScanState::Kind);
         if self.skip > self.frame.end {
             self.breaks(facts);
         }
     }
 
-    fn enter(&mut self, frame: Frame, facts: &mut Facts) {
+    fn enter(&mut self, frame: DocumentFrame, facts: &mut MessageFacts) {
         let outer = if self.depth == 0 { self.end } else { self.frame.end };
         match self.around.get_mut(self.depth) {
             Some(free) if frame.end <= outer => {
                 *free = std::mem::replace(&mut self.frame, frame);
                 self.depth += 1;
-                self.state = State::Kind;
+                self.state = ScanState::Kind;
             }
             _ => self.breaks(facts),
         }
     }
 
     /// The message can't be read any further.
-    fn breaks(&mut self, facts: &mut Facts) {
+    fn breaks(&mut self, facts: &mut MessageFacts) {
         facts.broken = true;
-        (self.skip, self.state) = (self.at, State::Done);
+        (self.skip, self.state) = (self.at, ScanState::Done);
     }
 
     /// The next `N` bytes, once they are all here.

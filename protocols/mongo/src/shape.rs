@@ -13,7 +13,7 @@ pub(crate) use reads::read_shape;
 
 use crate::element::{Element, complete, elements, kind};
 use literals::Literals;
-use text::Text;
+use text::BoundedText;
 
 /// The most bytes that [`query`] writes.
 const LONGEST: usize = 1024;
@@ -66,7 +66,7 @@ const FIELDS: [&str; 16] = [
 pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     let literals = if values { Literals::Values } else { Literals::Types };
     if let Some((name, body)) = shaped(name, body) {
-        write(name, body, literals, &mut Text::new(out, LONGEST));
+        write(name, body, literals, &mut BoundedText::new(out, LONGEST));
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
     let mut name = name;
     if let Some((inner, body)) = shaped(name, body) {
         name = inner;
-        write(name, body, Literals::Types, &mut Text::new(&mut shape, HASHED));
+        write(name, body, Literals::Types, &mut BoundedText::new(&mut shape, HASHED));
     }
     let bytes = name.bytes().chain([0]).chain(resource.bytes()).chain([0]).chain(shape.bytes());
     bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
@@ -131,7 +131,7 @@ fn shaped<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
     SHAPED.contains(&name).then_some((name, body))
 }
 
-fn write(name: &str, body: &[u8], literals: Literals, text: &mut Text<'_>) {
+fn write(name: &str, body: &[u8], literals: Literals, text: &mut BoundedText<'_>) {
     text.push("{");
     let mut separator = "";
     for field in FIELDS {

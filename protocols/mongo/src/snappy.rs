@@ -19,17 +19,17 @@ const CORRUPT: Violation = Violation("bad_compression");
 const BOMB: Violation = Violation("decompression_bomb");
 
 /// The decoder of one block.
-pub(crate) struct Snappy {
+pub(crate) struct SnappyDecoder {
     /// The latest output: all of it, or at least the last [`WINDOW`] bytes.
     window: Vec<u8>,
     /// How much of `window` the sink has had.
     sent: usize,
     /// How many bytes the block may still make.
     room: u32,
-    state: State,
+    state: SnappyState,
 }
 
-enum State {
+enum SnappyState {
     /// Within the length that opens the block.
     Length { value: u64, shift: u32 },
     /// Within a tag, whose first `len` bytes came with the last slice.
@@ -38,23 +38,23 @@ enum State {
     Literal { left: u32 },
 }
 
-const NO_CARRY: State = State::Tag { carry: [0; TAG], len: 0 };
+const NO_CARRY: SnappyState = SnappyState::Tag { carry: [0; TAG], len: 0 };
 
 enum Tag {
     Literal { len: u64 },
     Copy { len: usize, offset: usize },
 }
 
-impl Snappy {
+impl SnappyDecoder {
     /// A decoder of a block that must make exactly `size` bytes.
     pub(crate) fn new(size: u32) -> Self {
-        let state = State::Length { value: 0, shift: 0 };
+        let state = SnappyState::Length { value: 0, shift: 0 };
         Self { window: Vec::new(), sent: 0, room: size, state }
     }
 
     /// Whether the block is complete.
     pub(crate) fn ended(&self) -> bool {
-        self.room == 0 && matches!(self.state, State::Tag { len: 0, .. })
+        self.room == 0 && matches!(self.state, SnappyState::Tag { len: 0, .. })
     }
 
     /// Decodes more of the block; `sink` gets pieces of at most 16 KiB.
@@ -65,14 +65,14 @@ impl Snappy {
     ) -> Result<(), Violation> {
         while !bytes.is_empty() {
             let used = match self.state {
-                State::Length { value, shift } => self.length(value, shift, bytes[0])?,
-                State::Tag { carry, len } => self.tag(carry, len, bytes, sink)?,
-                State::Literal { left } => {
+                SnappyState::Length { value, shift } => self.length(value, shift, bytes[0])?,
+                SnappyState::Tag { carry, len } => self.tag(carry, len, bytes, sink)?,
+                SnappyState::Literal { left } => {
                     let n = bytes.len().min(left as usize).min(PIECE);
                     self.make_room(n, sink);
                     self.window.extend_from_slice(&bytes[..n]);
                     let left = left - n as u32;
-                    self.state = if left == 0 { NO_CARRY } else { State::Literal { left } };
+                    self.state = if left == 0 { NO_CARRY } else { SnappyState::Literal { left } };
                     n
                 }
             };
@@ -89,7 +89,7 @@ impl Snappy {
             0 if value < u64::from(self.room) => return Err(CORRUPT),
             0 => NO_CARRY,
             _ if shift == 28 => return Err(CORRUPT),
-            _ => State::Length { value, shift: shift + 7 },
+            _ => SnappyState::Length { value, shift: shift + 7 },
         };
         Ok(1)
     }
@@ -109,7 +109,7 @@ impl Snappy {
             let taken = bytes.len().min(TAG - len);
             carry[len..len + taken].copy_from_slice(&bytes[..taken]);
             let Some((tag, size)) = read_tag(&carry[..len + taken]) else {
-                self.state = State::Tag { carry, len: len + taken };
+                self.state = SnappyState::Tag { carry, len: len + taken };
                 return Ok(taken);
             };
             (tag, size - len)
@@ -118,7 +118,7 @@ impl Snappy {
             Tag::Literal { len } => {
                 let left = u32::try_from(len).map_err(|_| BOMB)?;
                 self.room = self.room.checked_sub(left).ok_or(BOMB)?;
-                self.state = State::Literal { left };
+                self.state = SnappyState::Literal { left };
             }
             Tag::Copy { len, offset } => {
                 self.room = self.room.checked_sub(len as u32).ok_or(BOMB)?;

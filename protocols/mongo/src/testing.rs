@@ -141,7 +141,7 @@ pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
 
 /// What a codec said about a stream of requests or replies.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Seen<M> {
+pub(crate) struct Relayed<M> {
     pub(crate) marks: Vec<M>,
     /// How many messages ended.
     pub(crate) ended: usize,
@@ -151,14 +151,14 @@ pub(crate) struct Seen<M> {
 
 /// Name and resource, as they are known when the request has ended, the mark with what was wrong,
 /// and `sent()`.
-pub(crate) type Requested = (String, String, Request, u64);
+pub(crate) type SeenRequest = (String, String, Request, u64);
 
 /// Feeds requests to a codec, `cut` bytes at a time, as a relay does.
 pub(crate) fn ask(
     codec: &mut Mongo,
     bytes: &[u8],
     cut: usize,
-) -> Result<Seen<Requested>, Violation> {
+) -> Result<Relayed<SeenRequest>, Violation> {
     relay(codec, bytes, cut, |codec, bytes, seen| {
         let next = codec.request(bytes)?;
         let (mark, ends) = parts(&next);
@@ -184,7 +184,11 @@ pub(crate) fn ask(
 }
 
 /// Feeds replies to a codec, `cut` bytes at a time, as a relay does.
-pub(crate) fn tell(codec: &mut Mongo, bytes: &[u8], cut: usize) -> Result<Seen<Reply>, Violation> {
+pub(crate) fn tell(
+    codec: &mut Mongo,
+    bytes: &[u8],
+    cut: usize,
+) -> Result<Relayed<Reply>, Violation> {
     relay(codec, bytes, cut, |codec, bytes, seen| {
         let next = codec.reply(bytes)?;
         seen.marks.extend(parts(&next).0);
@@ -193,7 +197,7 @@ pub(crate) fn tell(codec: &mut Mongo, bytes: &[u8], cut: usize) -> Result<Seen<R
 }
 
 /// Asks whole, and gives the one request that was there.
-pub(crate) fn asked(codec: &mut Mongo, bytes: &[u8]) -> Requested {
+pub(crate) fn asked(codec: &mut Mongo, bytes: &[u8]) -> SeenRequest {
     let mut seen = ask(codec, bytes, usize::MAX).unwrap();
     assert_eq!((seen.marks.len(), seen.ended), (1, 1));
     seen.marks.remove(0)
@@ -210,9 +214,9 @@ fn relay<M>(
     codec: &mut Mongo,
     bytes: &[u8],
     cut: usize,
-    mut step: impl FnMut(&mut Mongo, &[u8], &mut Seen<M>) -> Result<Next<()>, Violation>,
-) -> Result<Seen<M>, Violation> {
-    let mut seen = Seen { marks: Vec::new(), ended: 0, out: Vec::new() };
+    mut step: impl FnMut(&mut Mongo, &[u8], &mut Relayed<M>) -> Result<Next<()>, Violation>,
+) -> Result<Relayed<M>, Violation> {
+    let mut seen = Relayed { marks: Vec::new(), ended: 0, out: Vec::new() };
     let (mut at, mut here) = (0, 0);
     loop {
         let front = &bytes[at..here];

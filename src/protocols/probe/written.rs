@@ -73,7 +73,7 @@ impl WrittenProbe {
                     let path = ["mongo", "replica_set"];
                     mistakes.push(Mistake::new(&path, "the name is empty", hint));
                 }
-                ProbePlan::Mongo(Arc::new(mongo::Check::new(settings)))
+                ProbePlan::Mongo(Arc::new(mongo::MongoProbeContext::new(settings)))
             }
             WrittenProbe::Http(settings) => {
                 let check = web::probe::HttpCheck::new(settings, pooling.version(), cluster);

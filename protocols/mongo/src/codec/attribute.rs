@@ -2,14 +2,15 @@
 
 use super::{FRONT, Mongo, request};
 use crate::{
-    asked::{Asked, Outline, UNREAD},
-    client::Client,
-    commands::Role,
-    comment, effect,
+    client_state::ClientState,
+    commands::ReplyKind,
+    comment,
     element::{Element, elements, kind},
     header::{Header, opcode},
-    message::Message,
-    namespaces, shape,
+    message_view::MessageView,
+    namespaces,
+    parsed_command::{CommandHead, ParsedCommand, UNREAD},
+    shape, write_effect,
 };
 use operation::{Fact, Learned, OTHER_RESOURCES};
 use std::borrow::Cow;
@@ -37,10 +38,10 @@ impl Mongo {
     pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
         let client = self.client.as_deref();
         match name {
-            "app" => client.and_then(Client::app).into(),
-            "driver" => client.and_then(Client::driver).into(),
-            "user" => client.map_or(Fact::Absent, Client::user),
-            "backs_off" => Fact::is(truth(client.is_some_and(Client::backs_off))),
+            "app" => client.and_then(ClientState::app).into(),
+            "driver" => client.and_then(ClientState::driver).into(),
+            "user" => client.map_or(Fact::Absent, ClientState::user),
+            "backs_off" => Fact::is(truth(client.is_some_and(ClientState::backs_off))),
             _ if IN_REQUEST.contains(&name) => {
                 self.in_request(&front[..front.len().min(self.front.max(FRONT))], name)
             }
@@ -50,11 +51,11 @@ impl Mongo {
 
     fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
         match self.plain(front) {
-            Some(Cow::Borrowed(front)) => match Message::read(front) {
+            Some(Cow::Borrowed(front)) => match MessageView::read(front) {
                 Some(message) => self.told(&message, name),
                 None => Fact::Unknown,
             },
-            Some(Cow::Owned(front)) => match Message::read(&front) {
+            Some(Cow::Owned(front)) => match MessageView::read(&front) {
                 Some(message) => self.told(&message, name).into_owned(),
                 None => Fact::Unknown,
             },
@@ -92,11 +93,11 @@ impl Mongo {
     }
 
     /// What a request itself tells.
-    fn told<'b>(&'b self, message: &Message<'b>, name: &str) -> Fact<'b> {
-        let outline = Outline::read(message);
+    fn told<'b>(&'b self, message: &MessageView<'b>, name: &str) -> Fact<'b> {
+        let outline = CommandHead::read(message);
         match name {
             "writes" => {
-                let writes = effect::writes(message).map(truth);
+                let writes = write_effect::writes(message).map(truth);
                 writes.map_or_else(|| in_doubt(message), Fact::is)
             }
             _ if outline.unread => in_doubt(message),
@@ -120,7 +121,7 @@ impl Mongo {
                 Some(comment) => {
                     comment::callsite(&comment).or_else(|| self.opener(&outline)).into()
                 }
-                None if outline.role == Role::GetMore => self.opener(&outline).into(),
+                None if outline.role == ReplyKind::GetMore => self.opener(&outline).into(),
                 None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
             },
             _ => query(message, name),
@@ -128,8 +129,8 @@ impl Mongo {
     }
 
     /// The call site of the request that opened the cursor of a `getMore`.
-    fn opener(&self, outline: &Outline) -> Option<Cow<'_, str>> {
-        (outline.role == Role::GetMore).then(|| self.opened_at(outline.cursor)).flatten()
+    fn opener(&self, outline: &CommandHead) -> Option<Cow<'_, str>> {
+        (outline.role == ReplyKind::GetMore).then(|| self.opened_at(outline.cursor)).flatten()
     }
 
     /// The call site of the request that opened a cursor.
@@ -143,13 +144,13 @@ impl Mongo {
 }
 
 /// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
-fn in_doubt<'b>(message: &Message<'_>) -> Fact<'b> {
+fn in_doubt<'b>(message: &MessageView<'_>) -> Fact<'b> {
     if message.cut { Fact::Unread } else { Fact::Unknown }
 }
 
 /// A field of a command, or what is known of it where it is not found.
 fn field<'b>(
-    message: &Message<'b>,
+    message: &MessageView<'b>,
     is: impl Fn(Element<'b>) -> bool,
 ) -> Result<Element<'b>, Fact<'b>> {
     let mut fields = elements(message.body);
@@ -161,9 +162,9 @@ fn field<'b>(
 }
 
 /// The hash of a request's query: of what it is about, wherever that stands, and of its front.
-fn query_hash<'b>(message: &Message<'_>) -> Fact<'b> {
+fn query_hash<'b>(message: &MessageView<'_>) -> Fact<'b> {
     let mut resource = String::new();
-    let asked = Asked::read(message, &mut resource);
+    let asked = ParsedCommand::read(message, &mut resource);
     if message.cut && resource.starts_with(UNREAD) {
         return Fact::Unread;
     }
@@ -172,17 +173,17 @@ fn query_hash<'b>(message: &Message<'_>) -> Fact<'b> {
 }
 
 /// The part of a request that its query's hash is made of.
-fn hashed_part(front: &[u8]) -> Option<Message<'_>> {
-    Message::read(&front[..front.len().min(HASHED)])
+fn hashed_part(front: &[u8]) -> Option<MessageView<'_>> {
+    MessageView::read(&front[..front.len().min(HASHED)])
 }
 
-fn hash<'b>(command: &str, resource: &str, part: &Message<'_>) -> Fact<'b> {
+fn hash<'b>(command: &str, resource: &str, part: &MessageView<'_>) -> Fact<'b> {
     format!("{:016x}", shape::hash(command, resource, &part.inline())).into()
 }
 
 /// The shape of a request's query, or the query with its values.
-fn query<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
-    let asked = Asked::read(message, &mut String::new());
+fn query<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
+    let asked = ParsedCommand::read(message, &mut String::new());
     let body = message.inline();
     let mut out = String::new();
     shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
@@ -190,7 +191,7 @@ fn query<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
 }
 
 /// The comment of a request: several where servers may differ about which it is.
-fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
+fn comment_of<'b>(message: &MessageView<'b>) -> Fact<'b> {
     let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
     if !message.is_legacy_query() && !explains {
         // Nearly always one field, or none.
@@ -207,7 +208,7 @@ fn comment_of<'b>(message: &Message<'b>) -> Fact<'b> {
 }
 
 /// The same, of a request in which several fields may be its comment.
-fn comments_of<'b>(message: &Message<'b>, explains: bool) -> Fact<'b> {
+fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
     let all = comment::all(message);
     // Of a command's own there is one, or the request breaks a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
@@ -228,9 +229,9 @@ fn comments_of<'b>(message: &Message<'b>, explains: bool) -> Fact<'b> {
 
 /// What a request is about: the databases or collections of its resource and of those that it names
 /// beside it, or these alone.
-fn resources<'b>(message: &Message<'b>, name: &str) -> Fact<'b> {
+fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
     let mut resource = String::new();
-    Asked::read(message, &mut resource);
+    ParsedCommand::read(message, &mut resource);
     let resource = resource.as_str();
     let database = resource.split_once('.').map_or(resource, |(database, _)| database);
     let others = namespaces::others(message, database).into_owned();

@@ -1,18 +1,18 @@
 //! Requests: held until they can be named, read while they pass.
 
-use super::{FRONT, KEPT, Mongo, sending::Sending};
+use super::{FRONT, KEPT, Mongo, streamed_request::StreamedRequest};
 use crate::{
-    asked::{Asked, UNREAD},
-    client::Client,
-    commands::Role,
+    client_state::ClientState,
+    commands::ReplyKind,
     comment,
-    compressed::Inflate,
-    cursors::Known,
-    digest::Digest,
+    cursor_table::CursorInfo,
+    decompressor::Decompressor,
     header::{HEADER, Header, LONGEST, opcode},
     hello,
-    message::Message,
-    open::Open,
+    in_flight_requests::InFlightRequest,
+    message_view::MessageView,
+    parsed_command::{ParsedCommand, UNREAD},
+    request_summary::RequestSummary,
     shape,
 };
 use operation::{Learned, Next, Request, Tag, Violation};
@@ -27,7 +27,7 @@ pub(super) const BOMB: Violation = Violation("decompression_bomb");
 const NOT_NEGOTIATED: Violation = Violation("compression_not_negotiated");
 
 /// The front of a request that came compressed, as if it had come plain.
-pub(super) struct Inflated {
+pub(super) struct DecompressedFront {
     /// The first bytes on the wire, by which the request is known again.
     pub(super) wire: [u8; COMPRESSED_HEAD],
     pub(super) message: Vec<u8>,
@@ -56,11 +56,11 @@ impl Mongo {
             return self.compressed_request(header, here, most);
         }
         let front = &here[..front];
-        let Some(message) = Message::read(front) else {
+        let Some(message) = MessageView::read(front) else {
             return Ok(self.unreadable(header, Violation("bad_message")));
         };
-        let asked = Asked::read(&message, &mut self.resource);
-        if asked.role == Role::Hello
+        let asked = ParsedCommand::read(&message, &mut self.resource);
+        if asked.role == ReplyKind::Hello
             && message.whole
             && let Some(with) = hello::rewrite_request(front)
         {
@@ -70,7 +70,7 @@ impl Mongo {
         }
         let left = len - here.len();
         let read = (asked.partial || asked.counts_documents())
-            .then(|| Sending::plain(header, &here[HEADER..], left, asked.partial));
+            .then(|| StreamedRequest::plain(header, &here[HEADER..], left, asked.partial));
         Ok(self.pass(&message, &asked, here.len(), read))
     }
 
@@ -82,7 +82,7 @@ impl Mongo {
         here: &[u8],
         most: usize,
     ) -> Result<Next<Request>, Violation> {
-        let negotiated = self.client.as_deref().is_some_and(Client::compresses);
+        let negotiated = self.client.as_deref().is_some_and(ClientState::compresses);
         let inflated = match negotiated {
             true => self.inflate(header, here, most),
             false => Err(NOT_NEGOTIATED),
@@ -92,11 +92,11 @@ impl Mongo {
             Err(BOMB) => return Err(BOMB),
             Err(violation) => return Ok(self.unreadable(header, violation)),
         };
-        let Some(message) = Message::read(&inflated.message) else {
+        let Some(message) = MessageView::read(&inflated.message) else {
             return Ok(self.unreadable(header, Violation("bad_message")));
         };
-        let asked = Asked::read(&message, &mut self.resource);
-        let swap = (asked.role == Role::Hello && message.whole && read.is_over())
+        let asked = ParsedCommand::read(&message, &mut self.resource);
+        let swap = (asked.role == ReplyKind::Hello && message.whole && read.is_over())
             .then(|| hello::rewrite_request(&inflated.message))
             .flatten();
         let next = match swap {
@@ -113,7 +113,7 @@ impl Mongo {
 
     /// Lets a request pass of which nothing can be read.
     fn unreadable(&mut self, header: Header, violation: Violation) -> Next<Request> {
-        let asked = Asked::unreadable(header, Some(violation));
+        let asked = ParsedCommand::unreadable(header, Some(violation));
         self.resource.clear();
         self.resource.push_str(UNREAD);
         self.sent = 0;
@@ -125,17 +125,17 @@ impl Mongo {
     /// more of it.
     fn pass(
         &mut self,
-        message: &Message<'_>,
-        asked: &Asked,
+        message: &MessageView<'_>,
+        asked: &ParsedCommand,
         here: usize,
-        read: Option<Sending>,
+        read: Option<StreamedRequest>,
     ) -> Next<Request> {
         let shape = self.shape(message, asked);
         let mut mark = Request { shape, ..self.begin(message, asked) };
         self.sent = match message.header.opcode {
             opcode::UPDATE | opcode::DELETE => 1,
             _ if !asked.counts_documents() => 0,
-            _ => read.as_ref().map_or(0, Sending::items),
+            _ => read.as_ref().map_or(0, StreamedRequest::items),
         };
         let Some(mut sending) = read else {
             self.learn_at_once(message, asked);
@@ -180,10 +180,10 @@ impl Mongo {
     }
 
     /// Takes note of what the rest of a request told that has passed.
-    fn learn(&mut self, sending: Sending) {
-        let Some(front) = sending.into_digest().and_then(Digest::finish) else { return };
-        let Some(message) = Message::read(&front) else { return };
-        let asked = Asked::read(&message, &mut self.resource);
+    fn learn(&mut self, sending: StreamedRequest) {
+        let Some(front) = sending.into_digest().and_then(RequestSummary::finish) else { return };
+        let Some(message) = MessageView::read(&front) else { return };
+        let asked = ParsedCommand::read(&message, &mut self.resource);
         let (claim, callsite) = self.claim(&message, &asked);
         self.opens.learn(message.header.id, &asked, claim, callsite);
         if !asked.counts_documents() {
@@ -195,7 +195,7 @@ impl Mongo {
 
     /// The same of a request that was read whole, but is longer than the front of it that a gate
     /// keeps.
-    fn learn_at_once(&mut self, message: &Message<'_>, asked: &Asked) {
+    fn learn_at_once(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
         if message.ends_within(KEPT) {
             return;
         }
@@ -223,7 +223,7 @@ impl Mongo {
             return len;
         }
         let read = &front[..self.front.min(front.len())];
-        let mut digest = Digest::new(header);
+        let mut digest = RequestSummary::new(header);
         digest.feed(&read[HEADER..]);
         // A little more than the next part, so that many small ones are not read again and again.
         digest.wants().max(read.len() + read.len() / 4).min(len)
@@ -239,8 +239,8 @@ impl Mongo {
     }
 
     /// Notes everything about a request that its reply, or a later one, will need.
-    fn begin(&mut self, message: &Message<'_>, asked: &Asked) -> Request {
-        if asked.role == Role::Hello && message.whole {
+    fn begin(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
+        if asked.role == ReplyKind::Hello && message.whole {
             self.client.get_or_insert_default().greet(message.body);
         }
         let (claim, callsite) = self.claim(message, asked);
@@ -248,15 +248,15 @@ impl Mongo {
     }
 
     /// The log-in that a request begins or goes on with, and its call site; 0 is none.
-    fn claim(&mut self, message: &Message<'_>, asked: &Asked) -> (u32, u16) {
+    fn claim(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> (u32, u16) {
         let claim = match asked.role {
-            Role::Hello if !asked.secret => 0,
-            Role::Hello | Role::SaslStart | Role::Authenticate => {
+            ReplyKind::Hello if !asked.secret => 0,
+            ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::Authenticate => {
                 let client = self.client.get_or_insert_default();
                 client.claim(asked.role, message.body, &self.resource)
             }
-            Role::Logout => self.client.get_or_insert_default().leave(&self.resource),
-            Role::SaslContinue => self.client.as_deref().map_or(0, Client::claimed),
+            ReplyKind::Logout => self.client.get_or_insert_default().leave(&self.resource),
+            ReplyKind::SaslContinue => self.client.as_deref().map_or(0, ClientState::claimed),
             // Nothing of it will be learned, as it is of a long `OP_MSG`.
             _ if asked.name == UNREAD && message.header.opcode != opcode::MSG => {
                 self.client.get_or_insert_default().may_claim()
@@ -269,7 +269,7 @@ impl Mongo {
         {
             client.unanswered();
         }
-        let opens_cursor = matches!(asked.role, Role::Cursor | Role::Query);
+        let opens_cursor = matches!(asked.role, ReplyKind::Cursor | ReplyKind::Query);
         let callsite = (opens_cursor && asked.commented)
             .then(|| comment::find(message).and_then(|comment| comment::callsite(&comment)))
             .flatten()
@@ -277,29 +277,35 @@ impl Mongo {
         (claim, callsite)
     }
 
-    fn remember(&mut self, header: Header, asked: &Asked, claim: u32, callsite: u16) -> Request {
+    fn remember(
+        &mut self,
+        header: Header,
+        asked: &ParsedCommand,
+        claim: u32,
+        callsite: u16,
+    ) -> Request {
         self.name = asked.name;
         let legacy = !matches!(header.opcode, opcode::MSG | opcode::COMPRESSED);
         let known = match asked.role {
-            Role::GetMore => self.listener.cursors.get(asked.cursor),
-            _ => Known { callsite, tails: asked.tails },
+            ReplyKind::GetMore => self.listener.cursors.get(asked.cursor),
+            _ => CursorInfo { callsite, tails: asked.tails },
         };
         let mut violation = asked.violation;
         if !asked.silent {
-            let mut open = Open::new(header.id, legacy, asked);
+            let mut open = InFlightRequest::new(header.id, legacy, asked);
             (open.claim, open.callsite, open.tails) = (claim, known.callsite, known.tails);
             if !self.opens.add(open) {
                 violation = Some(Violation("too_many_open"));
             }
         }
         let callsite = match asked.role {
-            Role::GetMore => asked.commented || self.opened_at(asked.cursor).is_some(),
+            ReplyKind::GetMore => asked.commented || self.opened_at(asked.cursor).is_some(),
             _ => asked.commented,
         };
         Request {
             tag: (!asked.silent).then_some(Tag(header.id.into())),
             light: asked.command.is_light(),
-            awaits: asked.awaits || (asked.role == Role::GetMore && known.tails),
+            awaits: asked.awaits || (asked.role == ReplyKind::GetMore && known.tails),
             callsite,
             partial: asked.partial,
             others: asked.partial || asked.command.names_others(),
@@ -308,7 +314,7 @@ impl Mongo {
         }
     }
 
-    fn shape(&self, message: &Message<'_>, asked: &Asked) -> Option<&'static str> {
+    fn shape(&self, message: &MessageView<'_>, asked: &ParsedCommand) -> Option<&'static str> {
         let key = self.listener.settings.shard_keys.get(&self.resource);
         let statements = match asked.name {
             "update" => message.sequence(b"updates"),
@@ -325,16 +331,17 @@ impl Mongo {
         header: Header,
         here: &[u8],
         most: usize,
-    ) -> Result<(Inflated, Sending), Violation> {
+    ) -> Result<(DecompressedFront, StreamedRequest), Violation> {
         let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
-        let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
+        let (mut inflate, original) =
+            Decompressor::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
         let inner = header.inside(original.opcode, original.size);
         let left = header.len as usize - here.len();
         // The front is made of the same bytes however many are here, so that it is always the same.
         let (front, rest) = here.split_at(here.len().min(most));
         // Where all of the request lands in `message`, nothing is left to be learned.
         let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
-        let mut sending = Sending::new(inner, left, learns);
+        let mut sending = StreamedRequest::new(inner, left, learns);
         let mut message = inner.bytes();
         inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
             let room = most.saturating_sub(message.len()).min(piece.len());
@@ -348,7 +355,7 @@ impl Mongo {
             let room = self.listener.inflating.reserve(inflate.footprint(original.size));
             sending.inflates(inflate, room);
         }
-        Ok((Inflated { wire: *wire, message }, sending))
+        Ok((DecompressedFront { wire: *wire, message }, sending))
     }
 }
 
@@ -356,7 +363,8 @@ impl Mongo {
 pub(super) fn inflated_front(front: &[u8]) -> Option<Vec<u8>> {
     let header = Header::read(front).ok()??;
     let wire = front.get(..COMPRESSED_HEAD)?;
-    let (mut inflate, original) = Inflate::begin(&wire[HEADER..], LONGEST - HEADER as u32).ok()?;
+    let (mut inflate, original) =
+        Decompressor::begin(&wire[HEADER..], LONGEST - HEADER as u32).ok()?;
     let mut message = header.inside(original.opcode, original.size).bytes();
     // What can't be inflated any further is cut, as any front may be.
     let _ = inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {

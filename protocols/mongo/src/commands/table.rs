@@ -1,27 +1,32 @@
 //! The table of commands (mongodb.com/docs, "Database Commands"; older ones from the source of the
 //! servers that had them).
 
-use super::{Command, Effect, Role, Target};
-use Effect::{Explains, Output, Reads, Stages, Writes};
-use Role::{Authenticate, Bulk, Cursor, Hello, Logout, Plain, SaslContinue, SaslStart, Write};
-use Target::{Anything, Collection, Database, Explain, GetMore, Namespace};
+use super::{Command, NamespaceSource, ReplyKind, WriteEffect};
+use NamespaceSource::{Collection, Database, Explain, GetMore, Namespace, Unknown};
+use ReplyKind::{Authenticate, Bulk, Cursor, Hello, Logout, Plain, SaslContinue, SaslStart, Write};
+use WriteEffect::{ByExplained, ByOutput, ByPipeline, Reads, Writes};
 
-const fn plain(word: &'static str, name: &'static str, target: Target, effect: Effect) -> Command {
-    Command { word, name, target, role: Role::Plain, effect, secret: false }
+const fn plain(
+    word: &'static str,
+    name: &'static str,
+    target: NamespaceSource,
+    effect: WriteEffect,
+) -> Command {
+    Command { word, name, target, role: ReplyKind::Plain, effect, secret: false }
 }
 
 const fn role(
     word: &'static str,
     name: &'static str,
-    target: Target,
-    role: Role,
-    effect: Effect,
+    target: NamespaceSource,
+    role: ReplyKind,
+    effect: WriteEffect,
 ) -> Command {
     Command { word, name, target, role, effect, secret: false }
 }
 
-const fn secret(word: &'static str, role: Role, effect: Effect) -> Command {
-    Command { word, name: word, target: Target::Database, role, effect, secret: true }
+const fn secret(word: &'static str, role: ReplyKind, effect: WriteEffect) -> Command {
+    Command { word, name: word, target: NamespaceSource::Database, role, effect, secret: true }
 }
 
 /// Every command, by every spelling that servers have taken it by, sorted by `word`. Old servers
@@ -33,7 +38,7 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("addShard", "addShard", Database, Writes),
     plain("addShardToZone", "addShardToZone", Database, Writes),
     plain("addshard", "addShard", Database, Writes),
-    role("aggregate", "aggregate", Collection, Cursor, Stages),
+    role("aggregate", "aggregate", Collection, Cursor, ByPipeline),
     plain("analyze", "analyze", Collection, Writes),
     plain("analyzeShardKey", "analyzeShardKey", Namespace, Writes),
     plain("appendOplogNote", "appendOplogNote", Database, Writes),
@@ -52,7 +57,7 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("balancerstop", "balancerStop", Database, Writes),
     plain("buildInfo", "buildInfo", Database, Reads),
     plain("buildinfo", "buildInfo", Database, Reads),
-    role("bulkWrite", "bulkWrite", Target::Bulk, Bulk, Writes),
+    role("bulkWrite", "bulkWrite", NamespaceSource::Bulk, Bulk, Writes),
     plain("checkMetadataConsistency", "checkMetadataConsistency", Collection, Reads),
     plain("cleanupOrphaned", "cleanupOrphaned", Namespace, Writes),
     plain("clearJumboFlag", "clearJumboFlag", Namespace, Writes),
@@ -116,8 +121,8 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("enableSharding", "enableSharding", Namespace, Writes),
     plain("enablesharding", "enableSharding", Namespace, Writes),
     plain("endSessions", "endSessions", Database, Reads),
-    plain("eval", "eval", Anything, Writes),
-    plain("explain", "explain", Explain, Explains),
+    plain("eval", "eval", Unknown, Writes),
+    plain("explain", "explain", Explain, ByExplained),
     plain("features", "features", Database, Reads),
     plain("filemd5", "filemd5", Database, Reads),
     role("find", "find", Collection, Cursor, Reads),
@@ -135,7 +140,7 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("getFreeMonitoringStatus", "getFreeMonitoringStatus", Database, Reads),
     plain("getLastError", "getLastError", Database, Reads),
     plain("getLog", "getLog", Database, Reads),
-    role("getMore", "getMore", GetMore, Role::GetMore, Reads),
+    role("getMore", "getMore", GetMore, ReplyKind::GetMore, Reads),
     plain("getParameter", "getParameter", Database, Reads),
     plain("getPrevError", "getPrevError", Database, Reads),
     plain("getShardMap", "getShardMap", Database, Reads),
@@ -178,8 +183,8 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("logRotate", "logRotate", Database, Writes),
     role("logout", "logout", Database, Logout, Reads),
     plain("logrotate", "logRotate", Database, Writes),
-    plain("mapReduce", "mapReduce", Collection, Output),
-    plain("mapreduce", "mapReduce", Collection, Output),
+    plain("mapReduce", "mapReduce", Collection, ByOutput),
+    plain("mapreduce", "mapReduce", Collection, ByOutput),
     plain("mergeChunks", "mergeChunks", Namespace, Writes),
     plain("mergechunks", "mergeChunks", Namespace, Writes),
     plain("moveChunk", "moveChunk", Namespace, Writes),
@@ -200,7 +205,7 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("refineCollectionShardKey", "refineCollectionShardKey", Namespace, Writes),
     plain("refreshSessions", "refreshSessions", Database, Reads),
     plain("reindex", "reIndex", Collection, Writes),
-    plain("removeQuerySettings", "removeQuerySettings", Anything, Writes),
+    plain("removeQuerySettings", "removeQuerySettings", Unknown, Writes),
     plain("removeShard", "removeShard", Database, Writes),
     plain("removeShardFromZone", "removeShardFromZone", Database, Writes),
     plain("removeshard", "removeShard", Database, Writes),
@@ -236,7 +241,7 @@ pub(super) static COMMANDS: &[Command] = &[
     plain("setFreeMonitoring", "setFreeMonitoring", Database, Writes),
     plain("setIndexCommitQuorum", "setIndexCommitQuorum", Collection, Writes),
     plain("setParameter", "setParameter", Database, Writes),
-    plain("setQuerySettings", "setQuerySettings", Anything, Writes),
+    plain("setQuerySettings", "setQuerySettings", Unknown, Writes),
     plain("setUserWriteBlockMode", "setUserWriteBlockMode", Database, Writes),
     plain("setparameter", "setParameter", Database, Writes),
     plain("shardCollection", "shardCollection", Namespace, Writes),

@@ -22,10 +22,10 @@ pub(super) fn without(comment: &str) -> Option<Cow<'_, str>> {
         let (part, after) = part(rest);
         rest = after;
         match part {
-            Part::Tag { key, .. } if is_tracers(key) => {}
-            Part::Tag { whole, .. } => tags.push(whole),
-            Part::Text(text) if text.trim().is_empty() => {}
-            Part::Text(text) => texts.push(text.trim()),
+            CommentPart::Tag { key, .. } if is_tracers(key) => {}
+            CommentPart::Tag { whole, .. } => tags.push(whole),
+            CommentPart::Text(text) if text.trim().is_empty() => {}
+            CommentPart::Text(text) => texts.push(text.trim()),
         }
     }
     let own = if texts.is_empty() { tags } else { texts };
@@ -37,15 +37,15 @@ pub(super) fn without(comment: &str) -> Option<Cow<'_, str>> {
 }
 
 /// What stands between two commas.
-enum Part<'c> {
+enum CommentPart<'c> {
     Text(&'c str),
     Tag { key: &'c str, whole: &'c str },
 }
 
-fn part(comment: &str) -> (Part<'_>, &str) {
+fn part(comment: &str) -> (CommentPart<'_>, &str) {
     let text = || {
         let (text, rest) = comment.split_once(',').unwrap_or((comment, ""));
-        (Part::Text(text), rest)
+        (CommentPart::Text(text), rest)
     };
     let trimmed = comment.trim_start();
     let Some((key, value)) = trimmed.split_once("='").filter(|(key, _)| is_key(key)) else {
@@ -55,8 +55,8 @@ fn part(comment: &str) -> (Part<'_>, &str) {
     let (whole, after) = trimmed.split_at(key.len() + "='".len() + end + 1);
     let after = after.trim_start();
     match after.strip_prefix(',') {
-        Some(rest) => (Part::Tag { key, whole }, rest),
-        None if after.is_empty() => (Part::Tag { key, whole }, ""),
+        Some(rest) => (CommentPart::Tag { key, whole }, rest),
+        None if after.is_empty() => (CommentPart::Tag { key, whole }, ""),
         None => text(),
     }
 }

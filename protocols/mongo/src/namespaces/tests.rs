@@ -4,7 +4,7 @@ use bson::{Bson, Document, doc};
 
 /// The other resources of a command of the database `shop`, with the words of what is not known.
 fn of(bytes: &[u8]) -> Vec<String> {
-    let message = Message::read(bytes).unwrap();
+    let message = MessageView::read(bytes).unwrap();
     match others(&message, "shop") {
         Fact::Each(names) => names.into_iter().map(Cow::into_owned).collect(),
         Fact::Absent => vec![],

@@ -7,7 +7,7 @@ use Judgement::{Healthy, More, Unhealthy};
 use bson::{Document, doc};
 
 fn probe(settings: ProbeSettings) -> MongoProbe {
-    MongoProbe::new(Arc::new(Check::new(settings)))
+    MongoProbe::new(Arc::new(MongoProbeContext::new(settings)))
 }
 
 /// What a probe with these settings makes of this answer to its request.
@@ -57,7 +57,7 @@ fn it_asks_hello_of_the_database_admin() {
 
 #[test]
 fn no_two_checks_have_the_same_number() {
-    let check = Arc::new(Check::default());
+    let check = Arc::new(MongoProbeContext::default());
     let ids: Vec<_> = (0..3).map(|_| MongoProbe::new(Arc::clone(&check)).id).collect();
     assert_eq!(ids, [0, 1, 2]);
     check.requests.store(u32::MAX, Relaxed);

@@ -2,13 +2,13 @@
 
 use crate::{
     element::kind::{ARRAY, DOCUMENT},
-    error,
+    error_codes,
 };
 use operation::Outcome;
 
 /// What a message told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct MessageFacts {
     /// `OP_MSG`'s or `OP_REPLY`'s flags.
     pub(crate) flags: u32,
     /// The message can't be read to its end.
@@ -35,13 +35,13 @@ pub(crate) struct Facts {
 
 /// The documents that are looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum DocumentKind {
     /// A request's body.
-    Asked,
+    RequestBody,
     /// A reply's body.
-    Answered,
+    ReplyBody,
     /// An array whose elements are counted.
-    Counted,
+    CountedArray,
     Cursor,
     /// The batch of a `bulkWrite`: one result an operation.
     Results,
@@ -54,7 +54,7 @@ pub(crate) enum Place {
 
 /// A number worth noting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Note {
+pub(crate) enum RecordedField {
     Ok,
     Code,
     Written,
@@ -67,62 +67,81 @@ pub(crate) enum Note {
 
 /// What to do with an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ElementAction {
     Skip,
-    Enter(Place),
-    Note(Note),
+    Enter(DocumentKind),
+    Record(RecordedField),
 }
 
 /// What to do with the element `key` of a document at `place`.
-pub(crate) fn step(place: Place, key: &[u8], kind: u8, facts: &mut Facts) -> Step {
+pub(crate) fn step(
+    place: DocumentKind,
+    key: &[u8],
+    kind: u8,
+    facts: &mut MessageFacts,
+) -> ElementAction {
     match (place, kind) {
-        (Place::Asked, ARRAY) if counted_sequence(key) => Step::Enter(Place::Counted),
-        (Place::Answered, _) => answered(key, kind, facts),
-        (Place::Counted, _) => {
+        (DocumentKind::RequestBody, ARRAY) if counted_sequence(key) => {
+            ElementAction::Enter(DocumentKind::CountedArray)
+        }
+        (DocumentKind::ReplyBody, _) => answered(key, kind, facts),
+        (DocumentKind::CountedArray, _) => {
             facts.items += 1;
-            Step::Skip
+            ElementAction::Skip
         }
-        (Place::Cursor, ARRAY) if matches!(key, b"firstBatch" | b"nextBatch") => {
-            Step::Enter(if facts.bulk { Place::Results } else { Place::Counted })
+        (DocumentKind::Cursor, ARRAY) if matches!(key, b"firstBatch" | b"nextBatch") => {
+            ElementAction::Enter(if facts.bulk {
+                DocumentKind::Results
+            } else {
+                DocumentKind::CountedArray
+            })
         }
-        (Place::Cursor, _) if key == b"id" => Step::Note(Note::Cursor),
-        (Place::Results, DOCUMENT) if facts.write_error.is_none() => Step::Enter(Place::Result),
-        (Place::WriteErrors, DOCUMENT) if !facts.write_errors => {
+        (DocumentKind::Cursor, _) if key == b"id" => ElementAction::Record(RecordedField::Cursor),
+        (DocumentKind::Results, DOCUMENT) if facts.write_error.is_none() => {
+            ElementAction::Enter(DocumentKind::Result)
+        }
+        (DocumentKind::WriteErrors, DOCUMENT) if !facts.write_errors => {
             facts.write_errors = true;
-            Step::Enter(Place::WriteError)
+            ElementAction::Enter(DocumentKind::WriteError)
         }
-        (Place::Result | Place::WriteError, _) if key == b"code" => Step::Note(Note::WriteError),
-        (Place::WriteConcernError, _) if key == b"code" => Step::Note(Note::ConcernCode),
-        (Place::SpeculativeAuthenticate, _) if key == b"done" => Step::Note(Note::Done),
-        _ => Step::Skip,
+        (DocumentKind::Result | DocumentKind::WriteError, _) if key == b"code" => {
+            ElementAction::Record(RecordedField::WriteError)
+        }
+        (DocumentKind::WriteConcernError, _) if key == b"code" => {
+            ElementAction::Record(RecordedField::ConcernCode)
+        }
+        (DocumentKind::SpeculativeAuthenticate, _) if key == b"done" => {
+            ElementAction::Record(RecordedField::Done)
+        }
+        _ => ElementAction::Skip,
     }
 }
 
-fn answered(key: &[u8], kind: u8, facts: &mut Facts) -> Step {
+fn answered(key: &[u8], kind: u8, facts: &mut MessageFacts) -> ElementAction {
     match (key, kind) {
-        (b"ok", _) => Step::Note(Note::Ok),
-        (b"code", _) => Step::Note(Note::Code),
-        (b"cursor", DOCUMENT) => Step::Enter(Place::Cursor),
+        (b"ok", _) => ElementAction::Record(RecordedField::Ok),
+        (b"code", _) => ElementAction::Record(RecordedField::Code),
+        (b"cursor", DOCUMENT) => ElementAction::Enter(DocumentKind::Cursor),
         (b"n" | b"nInserted" | b"nMatched" | b"nUpserted" | b"nDeleted", _) => {
-            Step::Note(Note::Written)
+            ElementAction::Record(RecordedField::Written)
         }
-        (b"nErrors", _) => Step::Note(Note::BulkErrors),
-        (b"values", ARRAY) => Step::Enter(Place::Counted),
+        (b"nErrors", _) => ElementAction::Record(RecordedField::BulkErrors),
+        (b"values", ARRAY) => ElementAction::Enter(DocumentKind::CountedArray),
         (b"value", DOCUMENT) => {
             facts.items = 1;
-            Step::Skip
+            ElementAction::Skip
         }
-        (b"writeErrors", ARRAY) => Step::Enter(Place::WriteErrors),
+        (b"writeErrors", ARRAY) => ElementAction::Enter(DocumentKind::WriteErrors),
         (b"writeConcernError", DOCUMENT) => {
             facts.concern = true;
-            Step::Enter(Place::WriteConcernError)
+            ElementAction::Enter(DocumentKind::WriteConcernError)
         }
-        (b"done", _) => Step::Note(Note::Done),
+        (b"done", _) => ElementAction::Record(RecordedField::Done),
         (b"speculativeAuthenticate", DOCUMENT) => {
             facts.speculative = true;
-            Step::Enter(Place::SpeculativeAuthenticate)
+            ElementAction::Enter(DocumentKind::SpeculativeAuthenticate)
         }
-        _ => Step::Skip,
+        _ => ElementAction::Skip,
     }
 }
 
@@ -132,20 +151,20 @@ pub(crate) fn counted_sequence(name: &[u8]) -> bool {
     matches!(name, b"documents" | b"updates" | b"deletes" | b"ops")
 }
 
-impl Facts {
-    pub(crate) fn note(&mut self, note: Note, value: i64) {
+impl MessageFacts {
+    pub(crate) fn note(&mut self, note: RecordedField, value: i64) {
         let code = i32::try_from(value).ok();
         match note {
-            Note::Ok => self.ok = Some(value != 0),
-            Note::Code => self.code = code,
-            Note::Written => {
+            RecordedField::Ok => self.ok = Some(value != 0),
+            RecordedField::Code => self.code = code,
+            RecordedField::Written => {
                 self.written = self.written.saturating_add(u64::try_from(value).unwrap_or(0));
             }
-            Note::Cursor => self.cursor = Some(value),
-            Note::Done => self.done = value != 0,
-            Note::BulkErrors => self.write_errors |= value > 0,
-            Note::WriteError => self.write_error = code.or(self.write_error),
-            Note::ConcernCode => self.concern_code = code,
+            RecordedField::Cursor => self.cursor = Some(value),
+            RecordedField::Done => self.done = value != 0,
+            RecordedField::BulkErrors => self.write_errors |= value > 0,
+            RecordedField::WriteError => self.write_error = code.or(self.write_error),
+            RecordedField::ConcernCode => self.concern_code = code,
         }
     }
 
@@ -160,13 +179,13 @@ impl Facts {
     /// node (specifications, server-discovery-and-monitoring); write concern errors may.
     pub(crate) fn command(&self) -> (Outcome, Option<&'static str>) {
         if self.ok == Some(false) {
-            return named(error::classify(self.code));
+            return named(error_codes::classify(self.code));
         }
-        let concern = self.concern.then(|| error::classify(self.concern_code));
+        let concern = self.concern.then(|| error_codes::classify(self.concern_code));
         match concern {
             Some((Outcome::Failed, name)) => (Outcome::Failed, Some(name)),
             _ if self.write_errors => {
-                (Outcome::Rejected, Some(error::classify(self.write_error).1))
+                (Outcome::Rejected, Some(error_codes::classify(self.write_error).1))
             }
             Some(concern) => named(concern),
             None => (Outcome::Ok, None),
@@ -181,7 +200,7 @@ impl Facts {
             return (Outcome::Rejected, Some("CursorNotFound"));
         }
         if self.flags & QUERY_FAILURE != 0 {
-            return named(error::classify(self.code));
+            return named(error_codes::classify(self.code));
         }
         (Outcome::Ok, None)
     }

@@ -4,12 +4,12 @@ use bson::{Bson, Document, doc};
 use operation::Outcome::{Failed, Ok, Rejected};
 
 /// Scans a message after its header, cut at these places.
-fn scan(message: &[u8], request: bool, cuts: &[usize]) -> Facts {
+fn scan(message: &[u8], request: bool, cuts: &[usize]) -> MessageFacts {
     let rest = &message[16..];
     let opcode = u32_at(message, 12).unwrap() as i32;
     let new = if request { Scan::request } else { Scan::reply };
     let mut scan = new(opcode, rest.len() as u32);
-    let mut facts = Facts::default();
+    let mut facts = MessageFacts::default();
     let mut from = 0;
     for cut in cuts.iter().copied().chain([rest.len()]) {
         let cut = cut.clamp(from, rest.len());
@@ -20,7 +20,7 @@ fn scan(message: &[u8], request: bool, cuts: &[usize]) -> Facts {
     facts
 }
 
-fn answered(document: &Document) -> Facts {
+fn answered(document: &Document) -> MessageFacts {
     scan(&msg(1, 2, 0, &[body(0, document)]), false, &[])
 }
 
@@ -71,10 +71,10 @@ fn what_is_stepped_over_need_never_be_fed() {
     let batch = doc! {"cursor": {"id": 1_i64, "nextBatch": documents(3, 5000)}, "ok": 1.0};
     for (document, steps) in [(rich, 2900), (batch, 14_500)] {
         let message = msg(1, 2, 0, &[body(0, &document)]);
-        let (rest, mut facts) = (&message[16..], Facts::default());
+        let (rest, mut facts) = (&message[16..], MessageFacts::default());
         for cut in [1, 7, 64] {
             let mut scan = Scan::reply(opcode::MSG, rest.len() as u32);
-            facts = Facts::default();
+            facts = MessageFacts::default();
             let (mut at, mut stepped) = (0, 0);
             while at < rest.len() {
                 let here = cut.min(rest.len() - at);
@@ -144,7 +144,7 @@ fn a_bulk_write_tells_its_first_error_among_its_results() {
     };
     let message = msg(1, 2, 0, &[body(0, &document)]);
     let mut scan = Scan::reply(2013, message.len() as u32 - 16);
-    let mut facts = Facts { bulk: true, ..Facts::default() };
+    let mut facts = MessageFacts { bulk: true, ..MessageFacts::default() };
     scan.feed(&message[16..], &mut facts);
     scan.finish(&mut facts);
     assert_eq!(facts.command(), (Rejected, Some("DocumentValidationFailure")));

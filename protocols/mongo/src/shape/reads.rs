@@ -3,7 +3,7 @@
 use super::find;
 use crate::{
     element::{Element, complete, elements, kind},
-    message::document,
+    message_view::document,
 };
 
 /// How deep `$and` is followed.

@@ -9,13 +9,13 @@ const DEEPEST: usize = 20;
 const STRING: usize = 64;
 
 /// Text that grows up to a limit, and then ends with `…`.
-pub(super) struct Text<'o> {
+pub(super) struct BoundedText<'o> {
     out: &'o mut String,
     limit: usize,
     ended: bool,
 }
 
-impl<'o> Text<'o> {
+impl<'o> BoundedText<'o> {
     /// Appends at most `limit` bytes to `out`.
     pub(super) fn new(out: &'o mut String, limit: usize) -> Self {
         let limit = out.len() + limit;

@@ -3,7 +3,7 @@ use crate::dice::Dice;
 
 /// Decodes `block` in slices of `step` bytes.
 fn decode(block: &[u8], size: usize, step: usize) -> Result<Vec<u8>, Violation> {
-    let mut snappy = Snappy::new(size as u32);
+    let mut snappy = SnappyDecoder::new(size as u32);
     let mut out = Vec::new();
     for slice in block.chunks(step) {
         snappy.feed(slice, &mut |piece| {
@@ -45,7 +45,7 @@ fn a_block_can_be_cut_in_two_anywhere() {
     let plain = Dice::new(2).text(2000);
     let block = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
     for cut in 0..=block.len() {
-        let mut snappy = Snappy::new(2000);
+        let mut snappy = SnappyDecoder::new(2000);
         let mut out = Vec::new();
         for half in [&block[..cut], &block[cut..]] {
             snappy.feed(half, &mut |piece| out.extend_from_slice(piece)).unwrap();

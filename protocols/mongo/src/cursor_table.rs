@@ -1,7 +1,7 @@
 //! What is known of open cursors, shared by all connections of a listener: drivers go on with a
 //! cursor on whatever connection is free.
 
-use crate::names::hash;
+use crate::call_sites::hash;
 use std::sync::{
     OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,7 +17,7 @@ const TAILS: u64 = 1;
 
 /// What is worth knowing about a cursor when it is gone on with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct CursorInfo {
     /// Where in the client's program it was opened: a number of [`crate::names::Names`], or 0.
     pub(crate) callsite: u16,
     /// It waits for documents that are to come.
@@ -27,15 +27,15 @@ pub(crate) struct Known {
 /// Open cursors, without locks: a slot is one word. Two cursors that can't be told apart, or one
 /// that lost its place, cost a wrong or a missing label and nothing else.
 #[derive(Debug, Default)]
-pub(crate) struct Cursors {
+pub(crate) struct CursorTable {
     /// Made with the first cursor: there may be a thousand listeners that nobody uses.
     slots: OnceLock<Box<[AtomicU64]>>,
 }
 
-impl Cursors {
+impl CursorTable {
     /// Remembers a cursor, if there is anything worth remembering.
-    pub(crate) fn open(&self, id: i64, known: Known) {
-        if id == 0 || known == Known::default() {
+    pub(crate) fn open(&self, id: i64, known: CursorInfo) {
+        if id == 0 || known == CursorInfo::default() {
             return;
         }
         let (home, which) = place(id);
@@ -51,11 +51,11 @@ impl Cursors {
     }
 
     /// What is known of a cursor.
-    pub(crate) fn get(&self, id: i64) -> Known {
+    pub(crate) fn get(&self, id: i64) -> CursorInfo {
         let (home, which) = place(id);
         let words = self.slots(home).map(|slot| slot.load(Relaxed));
         let found = words.into_iter().find(|word| word & WHICH == which);
-        found.map_or(Known::default(), |word| Known {
+        found.map_or(CursorInfo::default(), |word| CursorInfo {
             callsite: ((word & !WHICH) >> 1) as u16,
             tails: word & TAILS != 0,
         })
@@ -91,20 +91,20 @@ mod tests {
 
     #[test]
     fn a_cursor_is_known_until_it_is_used_up() {
-        let cursors = Cursors::default();
-        let known = Known { callsite: 1024, tails: true };
+        let cursors = CursorTable::default();
+        let known = CursorInfo { callsite: 1024, tails: true };
         cursors.open(42, known);
         assert_eq!(cursors.get(42), known);
-        assert_eq!(cursors.get(43), Known::default());
+        assert_eq!(cursors.get(43), CursorInfo::default());
         cursors.close(42);
-        assert_eq!(cursors.get(42), Known::default());
+        assert_eq!(cursors.get(42), CursorInfo::default());
     }
 
     #[test]
     fn a_flood_of_cursors_drops_old_ones_and_keeps_the_newest() {
-        let cursors = Cursors::default();
+        let cursors = CursorTable::default();
         for id in 1..100_000 {
-            let known = Known { callsite: (id % 1000 + 1) as u16, tails: false };
+            let known = CursorInfo { callsite: (id % 1000 + 1) as u16, tails: false };
             cursors.open(id, known);
             assert_eq!(cursors.get(id), known);
         }

@@ -2,9 +2,9 @@ use super::*;
 use crate::testing::{body, command, documents, joined, message, msg, query, sequence};
 use bson::{Document, doc};
 
-fn read(bytes: &[u8]) -> (Asked, String) {
+fn read(bytes: &[u8]) -> (ParsedCommand, String) {
     let mut resource = String::from("of the request before");
-    let asked = Asked::read(&Message::read(bytes).unwrap(), &mut resource);
+    let asked = ParsedCommand::read(&MessageView::read(bytes).unwrap(), &mut resource);
     (asked, resource)
 }
 

@@ -11,7 +11,7 @@ use std::sync::{
 
 /// What was seen behind one listener, and what of it an operator has yet to hear.
 #[derive(Debug, Default)]
-pub(crate) struct Members {
+pub(crate) struct ReplicaSetNotices {
     /// The member that answered first.
     first: OnceLock<Box<str>>,
     several: AtomicBool,
@@ -21,7 +21,7 @@ pub(crate) struct Members {
     notices: Mutex<Vec<String>>,
 }
 
-impl Members {
+impl ReplicaSetNotices {
     /// This member of `set` has answered.
     pub(crate) fn answered(&self, me: &str, set: &str) {
         let first = self.first.get_or_init(|| me.into());
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_second_member_and_one_without_a_listener_are_noticed_once_each() {
-        let members = Members::default();
+        let members = ReplicaSetNotices::default();
         members.answered("a:1", "rs0");
         members.answered("A:1", "rs0");
         assert_eq!(members.notice(), None, "it is the same one");

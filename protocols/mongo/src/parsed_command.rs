@@ -1,11 +1,11 @@
 //! What a request asks for: its command, what that is about, and what its reply will mean.
 
 use crate::{
-    commands::{self, Command, OTHER, Role, Target, UNREAD_COMMAND},
+    commands::{self, Command, NamespaceSource, OTHER, ReplyKind, UNREAD_COMMAND},
     comment,
     element::{Element, any_twice, complete, elements, kind},
     header::{Header, flag, opcode},
-    message::Message,
+    message_view::MessageView,
     namespaces,
 };
 use operation::Violation;
@@ -31,11 +31,11 @@ const STRANGE: Violation = Violation("unknown_section");
 
 /// What a request asks for. What it is about is written to a string beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ParsedCommand {
     pub(crate) command: &'static Command,
     /// The name that is reported: that of the command, also for the opcode that came before it.
     pub(crate) name: &'static str,
-    pub(crate) role: Role,
+    pub(crate) role: ReplyKind,
     /// No reply will come.
     pub(crate) silent: bool,
     /// The reply comes when something happens, and not before (specifications,
@@ -56,7 +56,7 @@ pub(crate) struct Asked {
     pub(crate) violation: Option<Violation>,
 }
 
-impl Asked {
+impl ParsedCommand {
     /// A request that can't be read.
     pub(crate) fn unreadable(header: Header, violation: Option<Violation>) -> Self {
         Self { violation, ..Self::bare(&OTHER, header) }
@@ -83,7 +83,11 @@ impl Asked {
     }
 
     /// A request whose command has not been read, and `missing` if all of it was.
-    fn without_command(message: &Message<'_>, missing: Violation, resource: &mut String) -> Self {
+    fn without_command(
+        message: &MessageView<'_>,
+        missing: Violation,
+        resource: &mut String,
+    ) -> Self {
         resource.push_str(UNREAD);
         if !message.cut {
             let violation = if message.strange { STRANGE } else { missing };
@@ -96,7 +100,7 @@ impl Asked {
 
     /// The name by which its query's shape is read: the body of a legacy query is its filter.
     pub(crate) fn shape_name(&self) -> &'static str {
-        if self.role == Role::Query { "query" } else { self.name }
+        if self.role == ReplyKind::Query { "query" } else { self.name }
     }
 
     /// Whether it carries documents worth counting, or may.
@@ -105,7 +109,7 @@ impl Asked {
     }
 
     /// Reads the front of a request, and writes what it is about over `resource`.
-    pub(crate) fn read(message: &Message<'_>, resource: &mut String) -> Self {
+    pub(crate) fn read(message: &MessageView<'_>, resource: &mut String) -> Self {
         resource.clear();
         match message.header.opcode {
             opcode::MSG => {
@@ -142,7 +146,7 @@ impl Asked {
     }
 
     /// Reads a command: the first element names it (specifications, message/OP_MSG).
-    fn command(message: &Message<'_>, database: Option<&str>, resource: &mut String) -> Self {
+    fn command(message: &MessageView<'_>, database: Option<&str>, resource: &mut String) -> Self {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
             return Self::without_command(message, Violation("no_command"), resource);
@@ -150,10 +154,10 @@ impl Asked {
         let command = commands::find(first.name);
         let mut asked = Self::bare(command, message.header);
         let mut database = database;
-        let mut collection = Subject::of(command, &first);
-        let mut known = Fields::default();
+        let mut collection = Namespace::of(command, &first);
+        let mut known = DuplicateFields::default();
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
-        let inner = Explained::read(command, &first);
+        let inner = ExplainedCommand::read(command, &first);
         let mut twice = message.twice | known.note(message, &first) | inner.twice;
         database = inner.database.or(database);
         asked.commented |= inner.commented;
@@ -166,8 +170,8 @@ impl Asked {
                     let another = database.is_some() && database != field.name_text();
                     database = if another { Some(UNREAD) } else { field.name_text() };
                 }
-                b"collection" if command.target == Target::GetMore => {
-                    collection = Subject::Collection(field);
+                b"collection" if command.target == NamespaceSource::GetMore => {
+                    collection = Namespace::Collection(field);
                 }
                 b"tailable" => tailable = field.number() == Some(1),
                 b"awaitData" => await_data = field.number() == Some(1),
@@ -186,28 +190,28 @@ impl Asked {
         };
         asked.partial = message.cut && !(message.mapped && fields.complete());
         match command.role {
-            Role::Cursor => asked.tails |= tailable && await_data,
-            Role::GetMore => asked.cursor = first.number().unwrap_or_default(),
-            Role::Hello => asked.awaits = version && limit,
-            Role::Bulk => {
+            ReplyKind::Cursor => asked.tails |= tailable && await_data,
+            ReplyKind::GetMore => asked.cursor = first.number().unwrap_or_default(),
+            ReplyKind::Hello => asked.awaits = version && limit,
+            ReplyKind::Bulk => {
                 let all = namespaces::of_bulk(message, message.body);
                 asked.partial |= all.is_none() && message.cut;
                 collection = all
-                    .and_then(|all| all.first().map(|it| Subject::Whole(it)))
+                    .and_then(|all| all.first().map(|it| Namespace::Whole(it)))
                     .unwrap_or(collection);
             }
             _ => {}
         }
         // What is still to come may be a comment.
         asked.commented |= asked.partial;
-        asked.tails &= command.role == Role::Cursor;
+        asked.tails &= command.role == ReplyKind::Cursor;
         asked.confirmable = !command.answers_anybody() || database.is_some_and(known_to_all);
         collection.write(database, resource);
         asked
     }
 
     /// The operations that were opcodes of their own, until MongoDB 5.1.
-    fn legacy(code: i32, message: &Message<'_>) -> Self {
+    fn legacy(code: i32, message: &MessageView<'_>) -> Self {
         let word: &[u8] = match code {
             opcode::INSERT => b"insert",
             opcode::UPDATE => b"update",
@@ -229,8 +233,8 @@ impl Asked {
                 || message.wrapper().any(comment::is_comment)
         };
         match code {
-            opcode::QUERY => Self { role: Role::Query, commented: commented(), ..asked },
-            opcode::GET_MORE => Self { role: Role::Query, ..asked },
+            opcode::QUERY => Self { role: ReplyKind::Query, commented: commented(), ..asked },
+            opcode::GET_MORE => Self { role: ReplyKind::Query, ..asked },
             opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS => asked,
             // No reply is known to come for a stranger, save for the server's own old commands.
             _ => Self { silent: code != opcode::COMMAND, ..asked },
@@ -239,51 +243,52 @@ impl Asked {
 }
 
 /// What the first field of a request tells: enough to know what of it may be shown.
-pub(crate) struct Outline {
+pub(crate) struct CommandHead {
     /// Too little of it was read to tell its command.
     pub(crate) unread: bool,
-    pub(crate) role: Role,
+    pub(crate) role: ReplyKind,
     /// See [`Asked::secret`].
     pub(crate) secret: bool,
     /// See [`Asked::cursor`].
     pub(crate) cursor: i64,
 }
 
-impl Outline {
+impl CommandHead {
     /// Reads no more of a request than its first field, but of a greeting.
-    pub(crate) fn read(message: &Message<'_>) -> Self {
-        let unread = Self { unread: true, role: Role::Plain, secret: true, cursor: 0 };
+    pub(crate) fn read(message: &MessageView<'_>) -> Self {
+        let unread = Self { unread: true, role: ReplyKind::Plain, secret: true, cursor: 0 };
         let first = match message.header.opcode {
             opcode::MSG => elements(message.body).next(),
             opcode::COMMAND => return unread,
             opcode::QUERY if message.legacy_command() && message.cut => return unread,
             opcode::QUERY if message.legacy_command() => elements(message.body).next(),
             opcode::QUERY | opcode::GET_MORE => {
-                return Self { unread: false, role: Role::Query, secret: false, cursor: 0 };
+                return Self { unread: false, role: ReplyKind::Query, secret: false, cursor: 0 };
             }
-            _ => return Self { unread: false, role: Role::Plain, secret: false, cursor: 0 },
+            _ => return Self { unread: false, role: ReplyKind::Plain, secret: false, cursor: 0 },
         };
         let Some(first) = first else { return Self { unread: message.cut, ..unread } };
         let Command { role, secret, .. } = *commands::find(first.name);
         let logs_in = |field: Element<'_>| field.name == b"speculativeAuthenticate";
-        let secret = secret || role == Role::Hello && elements(message.body).any(logs_in);
-        let cursor = if role == Role::GetMore { first.number().unwrap_or_default() } else { 0 };
+        let secret = secret || role == ReplyKind::Hello && elements(message.body).any(logs_in);
+        let cursor =
+            if role == ReplyKind::GetMore { first.number().unwrap_or_default() } else { 0 };
         Self { unread: false, role, secret, cursor }
     }
 }
 
 /// The fields of a command that were seen: enough to notice one that is there twice.
 #[derive(Default)]
-struct Fields {
+struct DuplicateFields {
     /// A bit for each name. Where two share one, the names are compared.
     seen: u64,
     count: usize,
 }
 
-impl Fields {
+impl DuplicateFields {
     /// Notes the next field of a message's body. Returns whether it is there twice, also as the
     /// name of a sequence.
-    fn note(&mut self, message: &Message<'_>, field: &Element<'_>) -> bool {
+    fn note(&mut self, message: &MessageView<'_>, field: &Element<'_>) -> bool {
         let before = self.count;
         self.count += 1;
         let [.., last] = field.name else { return message.has_field_apart(field.name) };
@@ -299,16 +304,16 @@ impl Fields {
 }
 
 /// What the command inside of an `explain` adds to it; of other commands nothing is added.
-struct Explained<'b> {
+struct ExplainedCommand<'b> {
     /// A field is there twice.
     twice: bool,
     commented: bool,
     database: Option<&'b str>,
 }
 
-impl<'b> Explained<'b> {
+impl<'b> ExplainedCommand<'b> {
     fn read(command: &Command, first: &Element<'b>) -> Self {
-        let explains = command.target == Target::Explain && first.kind == kind::DOCUMENT;
+        let explains = command.target == NamespaceSource::Explain && first.kind == kind::DOCUMENT;
         let inner = if explains { first.value } else { &[] };
         let (mut names, mut database, mut commented) = (Vec::new(), None, false);
         for field in elements(inner).take(MOST_FIELDS + 1) {
@@ -324,7 +329,7 @@ impl<'b> Explained<'b> {
 
 /// What a command is about.
 #[derive(Clone, Copy)]
-enum Subject<'b> {
+enum Namespace<'b> {
     Database,
     Collection(Element<'b>),
     /// Some collection of the database, which is not told by name.
@@ -332,54 +337,54 @@ enum Subject<'b> {
     Whole(&'b str),
 }
 
-impl<'b> Subject<'b> {
+impl<'b> Namespace<'b> {
     fn of(command: &Command, first: &Element<'b>) -> Self {
         match command.target {
-            Target::Collection => match first.kind {
-                kind::STRING | kind::SYMBOL => Subject::Collection(*first),
+            NamespaceSource::Collection => match first.kind {
+                kind::STRING | kind::SYMBOL => Namespace::Collection(*first),
                 // `{aggregate: 1}` is about the whole database.
                 kind::DOUBLE | kind::INT32 | kind::INT64 if first.number() == Some(1) => {
-                    Subject::Database
+                    Namespace::Database
                 }
                 // A UUID also names a collection.
-                _ => Subject::SomeCollection,
+                _ => Namespace::SomeCollection,
             },
-            Target::GetMore => Subject::SomeCollection,
+            NamespaceSource::GetMore => Namespace::SomeCollection,
             // Named by its namespaces, wherever they are.
-            Target::Bulk => Subject::Whole(UNREAD),
-            Target::Namespace => Subject::Whole(first.name_text().unwrap_or(UNREAD)),
+            NamespaceSource::Bulk => Namespace::Whole(UNREAD),
+            NamespaceSource::Namespace => Namespace::Whole(first.name_text().unwrap_or(UNREAD)),
             // What it is about may stand there twice, or be said of another database.
-            Target::Explain if first.kind == kind::DOCUMENT && !complete(first.value) => {
-                Subject::Whole(UNREAD)
+            NamespaceSource::Explain if first.kind == kind::DOCUMENT && !complete(first.value) => {
+                Namespace::Whole(UNREAD)
             }
-            Target::Explain => {
+            NamespaceSource::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));
                 match known {
                     // Once is enough: the server explains no explanations.
-                    Some((command, inner)) if command.target != Target::Explain => {
-                        Subject::of(command, &inner)
+                    Some((command, inner)) if command.target != NamespaceSource::Explain => {
+                        Namespace::of(command, &inner)
                     }
-                    _ => Subject::SomeCollection,
+                    _ => Namespace::SomeCollection,
                 }
             }
             // A command that is not known may name a collection, in whatever way.
-            Target::Anything => match first.kind {
+            NamespaceSource::Unknown => match first.kind {
                 kind::DOUBLE | kind::INT32 | kind::INT64 | kind::BOOLEAN | kind::NULL => {
-                    Subject::Database
+                    Namespace::Database
                 }
-                _ => Subject::Whole(UNREAD),
+                _ => Namespace::Whole(UNREAD),
             },
-            Target::Database => Subject::Database,
+            NamespaceSource::Database => Namespace::Database,
         }
     }
 
     fn write(self, database: Option<&str>, resource: &mut String) {
         let collection = match self {
-            Subject::Whole(name) => return put(resource, name),
-            Subject::Database => return put(resource, database.unwrap_or(UNREAD)),
-            Subject::Collection(element) => element.name_text().unwrap_or(UNREAD),
-            Subject::SomeCollection => UNREAD,
+            Namespace::Whole(name) => return put(resource, name),
+            Namespace::Database => return put(resource, database.unwrap_or(UNREAD)),
+            Namespace::Collection(element) => element.name_text().unwrap_or(UNREAD),
+            Namespace::SomeCollection => UNREAD,
         };
         put(resource, database.unwrap_or(UNREAD));
         resource.push('.');

@@ -1,6 +1,6 @@
 //! The requests of one connection whose replies are still to come.
 
-use crate::{asked::Asked, commands::Role};
+use crate::{commands::ReplyKind, parsed_command::ParsedCommand};
 use std::collections::VecDeque;
 
 /// How many requests are remembered; drivers have one under way, or a few.
@@ -11,12 +11,12 @@ const MOST_LATE: usize = 100;
 
 /// A request whose reply is still to come.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Open {
+pub(crate) struct InFlightRequest {
     /// The request's own number.
     pub(crate) id: u32,
     /// The reply is an `OP_REPLY`, as the request was legacy.
     pub(crate) legacy: bool,
-    pub(crate) role: Role,
+    pub(crate) role: ReplyKind,
     /// A good reply confirms the request's names.
     pub(crate) confirmable: bool,
     /// A server that does no work answers it as well.
@@ -37,8 +37,8 @@ pub(crate) struct Open {
     stream: Option<u32>,
 }
 
-impl Open {
-    pub(crate) fn new(id: u32, legacy: bool, asked: &Asked) -> Self {
+impl InFlightRequest {
+    pub(crate) fn new(id: u32, legacy: bool, asked: &ParsedCommand) -> Self {
         Self {
             id,
             legacy,
@@ -58,13 +58,13 @@ impl Open {
 
 /// Every open request of a connection, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Opens {
-    open: VecDeque<Open>,
+pub(crate) struct InFlightRequests {
+    open: VecDeque<InFlightRequest>,
 }
 
-impl Opens {
+impl InFlightRequests {
     /// Remembers a request; `false` if there are too many.
-    pub(crate) fn add(&mut self, open: Open) -> bool {
+    pub(crate) fn add(&mut self, open: InFlightRequest) -> bool {
         let room = self.open.len() < MOST;
         if room {
             if self.open.capacity() == 0 {
@@ -85,9 +85,9 @@ impl Opens {
     ///
     /// Where a client used a number twice, the older request is answered first: servers work on
     /// one after the other.
-    pub(crate) fn answered(&self, answers: u32) -> Option<&Open> {
+    pub(crate) fn answered(&self, answers: u32) -> Option<&InFlightRequest> {
         const NO_FIT: u8 = 3;
-        let fit = |open: &Open| match open.stream {
+        let fit = |open: &InFlightRequest| match open.stream {
             Some(before) if before == answers => 0,
             _ if open.id == answers => 1,
             Some(_) if !open.given_up => 2,
@@ -100,7 +100,7 @@ impl Opens {
     /// has happened, if there is none, if its reply has begun, or if too many are late already.
     ///
     /// `coming` is the number that the reply under way names.
-    pub(crate) fn give_up(&mut self, id: u32, coming: Option<u32>) -> Option<Open> {
+    pub(crate) fn give_up(&mut self, id: u32, coming: Option<u32>) -> Option<InFlightRequest> {
         let late = self.open.iter().filter(|open| open.given_up).count();
         let at = self.position(|open| open.id == id && !open.given_up)?;
         let answered = coming.and_then(|answers| self.answered(answers));
@@ -123,10 +123,10 @@ impl Opens {
     }
 
     /// Notes what the rest of a request told.
-    pub(crate) fn learn(&mut self, id: u32, asked: &Asked, claim: u32, callsite: u16) {
+    pub(crate) fn learn(&mut self, id: u32, asked: &ParsedCommand, claim: u32, callsite: u16) {
         let newest = self.open.iter_mut().rev().find(|open| open.id == id);
         if let Some(open) = newest {
-            let learned = Open::new(id, open.legacy, asked);
+            let learned = InFlightRequest::new(id, open.legacy, asked);
             open.role = learned.role;
             (open.confirmable, open.greeting) = (learned.confirmable, learned.greeting);
             (open.tails, open.cursor) = (learned.tails, learned.cursor);
@@ -135,7 +135,7 @@ impl Opens {
     }
 
     /// The request that came last, of those with this number.
-    pub(crate) fn newest(&self, id: u32) -> Option<&Open> {
+    pub(crate) fn newest(&self, id: u32) -> Option<&InFlightRequest> {
         self.open.iter().rev().find(|open| open.id == id && !open.given_up)
     }
 
@@ -145,19 +145,19 @@ impl Opens {
     }
 
     /// Forgets a request.
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Open> {
+    pub(crate) fn remove(&mut self, id: u32) -> Option<InFlightRequest> {
         let at = self.position(|open| open.id == id)?;
         self.take(at)
     }
 
     /// Forgets the request that came last, of those with this number: clients choose numbers,
     /// and may choose one twice.
-    pub(crate) fn remove_newest(&mut self, id: u32) -> Option<Open> {
+    pub(crate) fn remove_newest(&mut self, id: u32) -> Option<InFlightRequest> {
         let at = self.open.iter().rposition(|open| open.id == id && !open.given_up)?;
         self.take(at)
     }
 
-    fn take(&mut self, at: usize) -> Option<Open> {
+    fn take(&mut self, at: usize) -> Option<InFlightRequest> {
         let open = self.open.remove(at);
         if self.open.is_empty() && self.open.capacity() > 16 {
             // A burst is over: an idle connection keeps no memory of it.
@@ -166,7 +166,7 @@ impl Opens {
         open
     }
 
-    fn position(&self, is: impl FnMut(&Open) -> bool) -> Option<usize> {
+    fn position(&self, is: impl FnMut(&InFlightRequest) -> bool) -> Option<usize> {
         self.open.iter().position(is)
     }
 }
@@ -176,11 +176,15 @@ mod tests {
     use super::*;
     use crate::header::{Header, opcode};
 
-    fn opens(ids: impl IntoIterator<Item = u32>) -> Opens {
-        let mut opens = Opens::default();
+    fn opens(ids: impl IntoIterator<Item = u32>) -> InFlightRequests {
+        let mut opens = InFlightRequests::default();
         for id in ids {
             let header = Header { len: 16, id, answers: 0, opcode: opcode::MSG };
-            assert!(opens.add(Open::new(id, false, &Asked::unreadable(header, None))));
+            assert!(opens.add(InFlightRequest::new(
+                id,
+                false,
+                &ParsedCommand::unreadable(header, None)
+            )));
         }
         opens
     }
@@ -214,7 +218,11 @@ mod tests {
     fn a_flood_of_requests_is_not_remembered() {
         let mut opens = opens(0..MOST as u32);
         let header = Header { len: 16, id: 5000, answers: 0, opcode: opcode::MSG };
-        assert!(!opens.add(Open::new(5000, false, &Asked::unreadable(header, None))));
+        assert!(!opens.add(InFlightRequest::new(
+            5000,
+            false,
+            &ParsedCommand::unreadable(header, None)
+        )));
         for id in 0..MOST as u32 {
             assert!(opens.remove(id).is_some());
         }

@@ -1,10 +1,10 @@
 //! The parts of a request that is here, or of its front.
 
 use crate::{
-    digest::Digest,
     element::{Elements, any_twice, complete, elements, kind},
     header::{self, HEADER, Header, flag, opcode},
     number::u32_at,
+    request_summary::RequestSummary,
     shape,
 };
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ const SEQUENCES: usize = 3;
 
 /// Where everything is in the front of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Message<'b> {
+pub(crate) struct MessageView<'b> {
     pub(crate) header: Header,
     /// `OP_MSG`'s flags; none for other messages.
     pub(crate) flags: u32,
@@ -45,7 +45,7 @@ pub(crate) struct Message<'b> {
     sequences: [(&'b [u8], &'b [u8]); SEQUENCES],
 }
 
-impl<'b> Message<'b> {
+impl<'b> MessageView<'b> {
     /// Finds the parts of the message that `bytes` begins with; what follows it is left alone.
     pub(crate) fn read(bytes: &'b [u8]) -> Option<Self> {
         let header = Header::read(bytes).ok()??;
@@ -193,7 +193,7 @@ impl<'b> Message<'b> {
 
     /// The small parts of an `OP_MSG`, as a message of its own.
     pub(crate) fn digest(&self) -> Option<Vec<u8>> {
-        let mut digest = Digest::new(self.header);
+        let mut digest = RequestSummary::new(self.header);
         digest.feed(&self.bytes[HEADER..]);
         digest.finish()
     }

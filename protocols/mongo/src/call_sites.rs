@@ -10,12 +10,12 @@ const PROBES: usize = 16;
 /// Names that were seen, each under a number from 1 on. No name is ever forgotten, nor is room
 /// made for more: what comes too late has no number.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct CallSites {
     /// Made with the first name: there may be a thousand listeners that nobody uses.
     slots: OnceLock<Box<[OnceLock<Box<str>>]>>,
 }
 
-impl Names {
+impl CallSites {
     /// The number of a name; 0 if there is no room for it.
     pub(crate) fn number(&self, name: &str) -> u16 {
         let slots = self.slots.get_or_init(|| (0..ROOM).map(|_| OnceLock::new()).collect());
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_number() {
-        let names = Names::default();
+        let names = CallSites::default();
         let (a, b) = (names.number("checkout"), names.number("search"));
         assert_ne!(a, b);
         assert_eq!((names.number("checkout"), names.number("search")), (a, b));
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_fills_the_table_and_no_more() {
-        let names = Names::default();
+        let names = CallSites::default();
         let known = names.number("first");
         let numbered = (0..100_000).filter(|i| names.number(&format!("site-{i}")) != 0).count();
         assert!(numbered < ROOM);

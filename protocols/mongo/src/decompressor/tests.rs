@@ -32,8 +32,9 @@ fn inflate(
     bytes: &[u8],
     step: usize,
 ) -> Result<Vec<u8>, (Violation, Vec<u8>)> {
-    let (mut inflate, original) = Inflate::begin(&head(2013, size, compressor), LIMIT).unwrap();
-    assert_eq!(original, Original { opcode: 2013, size });
+    let (mut inflate, original) =
+        Decompressor::begin(&head(2013, size, compressor), LIMIT).unwrap();
+    assert_eq!(original, InnerMessage { opcode: 2013, size });
     let mut out = Vec::new();
     let mut fed = Ok(());
     for slice in bytes.chunks(step) {
@@ -70,7 +71,7 @@ fn a_message_can_be_cut_in_two_anywhere() {
     for id in IDS {
         let bytes = deflate(id, &plain);
         for cut in 0..=bytes.len() {
-            let (mut inflate, _) = Inflate::begin(&head(2013, 3000, id), LIMIT).unwrap();
+            let (mut inflate, _) = Decompressor::begin(&head(2013, 3000, id), LIMIT).unwrap();
             let mut out = Vec::new();
             for half in [&bytes[..cut], &bytes[cut..]] {
                 inflate.feed(half, &mut |piece| out.extend_from_slice(piece)).unwrap();
@@ -98,7 +99,7 @@ fn the_front_is_there_before_the_rest_has_come() {
     let plain = Dice::new(4).text(400_000);
     for id in IDS {
         let bytes = deflate(id, &plain);
-        let (mut inflate, _) = Inflate::begin(&head(2013, 400_000, id), LIMIT).unwrap();
+        let (mut inflate, _) = Decompressor::begin(&head(2013, 400_000, id), LIMIT).unwrap();
         let mut out = Vec::new();
         inflate
             .feed(&bytes[..bytes.len() * 3 / 4], &mut |piece| out.extend_from_slice(piece))
@@ -112,9 +113,9 @@ fn the_front_is_there_before_the_rest_has_come() {
 #[test]
 fn a_claim_beyond_the_limit_is_a_bomb() {
     for claim in [LIMIT + 1, u32::MAX, 1 << 31] {
-        assert_eq!(Inflate::begin(&head(2013, claim, 2), LIMIT).err(), Some(BOMB));
+        assert_eq!(Decompressor::begin(&head(2013, claim, 2), LIMIT).err(), Some(BOMB));
     }
-    assert!(Inflate::begin(&head(2013, LIMIT, 2), LIMIT).is_ok());
+    assert!(Decompressor::begin(&head(2013, LIMIT, 2), LIMIT).is_ok());
 }
 
 #[test]
@@ -169,12 +170,12 @@ fn what_follows_the_end_is_corrupt_or_too_much() {
 
 #[test]
 fn messages_within_messages_and_unknown_compressors_are_refused() {
-    assert_eq!(Inflate::begin(&head(2012, 10, 1), LIMIT).err(), Some(NESTED));
+    assert_eq!(Decompressor::begin(&head(2012, 10, 1), LIMIT).err(), Some(NESTED));
     for id in 4..=255 {
-        assert_eq!(Inflate::begin(&head(2013, 10, id), LIMIT).err(), Some(CORRUPT));
+        assert_eq!(Decompressor::begin(&head(2013, 10, id), LIMIT).err(), Some(CORRUPT));
     }
     for len in 0..9 {
-        assert_eq!(Inflate::begin(&head(2013, 10, 1)[..len], LIMIT).err(), Some(CORRUPT));
+        assert_eq!(Decompressor::begin(&head(2013, 10, 1)[..len], LIMIT).err(), Some(CORRUPT));
     }
 }
 
@@ -183,7 +184,7 @@ fn a_zstd_window_beyond_the_bound_is_refused() {
     // Magic, no content size, a window of so many bytes as a power of two, one empty last block.
     let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0, (window - 10) << 3, 1, 0, 0];
     let begins = |size: u32, window| {
-        let (mut inflate, _) = Inflate::begin(&head(2013, size, 3), LIMIT).unwrap();
+        let (mut inflate, _) = Decompressor::begin(&head(2013, size, 3), LIMIT).unwrap();
         inflate.feed(&frame(window), &mut |_| {})
     };
     for (size, allowed) in [(0, 22), (1 << 22, 22), ((1 << 22) + 1, 23), (LIMIT, 23)] {
@@ -194,8 +195,8 @@ fn a_zstd_window_beyond_the_bound_is_refused() {
 
 #[test]
 fn decoders_that_wait_share_a_bound() {
-    let all = Arc::new(Inflating::default());
-    let (inflate, _) = Inflate::begin(&head(2013, LIMIT, 3), LIMIT).unwrap();
+    let all = Arc::new(DecompressionBudget::default());
+    let (inflate, _) = Decompressor::begin(&head(2013, LIMIT, 3), LIMIT).unwrap();
     let footprint = inflate.footprint(LIMIT);
     let held: Vec<_> = std::iter::from_fn(|| all.reserve(footprint)).take(1000).collect();
     assert_eq!(held.len(), MOST_INFLATING / footprint);
@@ -220,7 +221,7 @@ fn mutated_messages_never_panic_nor_give_more_than_claimed() {
 
 #[test]
 fn an_error_is_final() {
-    let (mut inflate, _) = Inflate::begin(&head(2013, 3, 0), LIMIT).unwrap();
+    let (mut inflate, _) = Decompressor::begin(&head(2013, 3, 0), LIMIT).unwrap();
     assert_eq!(inflate.feed(b"four", &mut |_| {}), Err(BOMB));
     assert_eq!(inflate.feed(b"abc", &mut |_| panic!("nothing is read after an error")), Err(BOMB));
     assert_eq!(inflate.finish(), Err(BOMB));

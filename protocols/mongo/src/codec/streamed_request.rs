@@ -1,40 +1,40 @@
 //! A request of which more is to come: it passes, and is read as it does.
 
 use crate::{
-    asked::Asked,
-    compressed::{Inflate, Reserved},
-    digest::Digest,
+    decompressor::{DecompressionReservation, Decompressor},
     header::{HEADER, Header},
-    scan::{Facts, Scan},
+    parsed_command::ParsedCommand,
+    request_summary::RequestSummary,
+    scan::{MessageFacts, Scan},
 };
 use operation::Violation;
 
 /// What is read of a request as it passes: its documents are counted, and what its front did not
 /// tell is learned.
-pub(super) struct Sending {
+pub(super) struct StreamedRequest {
     /// How many bytes are still to come.
     left: usize,
     scan: Scan,
-    facts: Facts,
-    digest: Option<Digest>,
-    source: Source,
+    facts: MessageFacts,
+    digest: Option<RequestSummary>,
+    source: BodyEncoding,
     /// How many of the bytes at hand were read when it was told what is wrong with them.
     seen: usize,
 }
 
 /// How its bytes come.
-enum Source {
+enum BodyEncoding {
     Plain,
     /// Compressed, with room for the decoder.
     Compressed {
-        inflate: Box<Inflate>,
-        _room: Reserved,
+        inflate: Box<Decompressor>,
+        _room: DecompressionReservation,
     },
     /// They can't be read, or there is no room for one more decoder.
     Unreadable,
 }
 
-impl Sending {
+impl StreamedRequest {
     /// Begins with the bytes after the header that are here. `left` are still to come. `learns` tells
     /// whether more than its documents is read.
     pub(super) fn plain(header: Header, here: &[u8], left: usize, learns: bool) -> Self {
@@ -48,9 +48,9 @@ impl Sending {
         Self {
             left,
             scan: Scan::request(header.opcode, header.len - HEADER as u32),
-            facts: Facts::default(),
-            digest: learns.then(|| Digest::new(header)),
-            source: Source::Plain,
+            facts: MessageFacts::default(),
+            digest: learns.then(|| RequestSummary::new(header)),
+            source: BodyEncoding::Plain,
             seen: 0,
         }
     }
@@ -64,16 +64,20 @@ impl Sending {
     }
 
     /// Goes on with this decoder. Without room for it, what is to come is not read.
-    pub(super) fn inflates(&mut self, inflate: Inflate, room: Option<Reserved>) {
+    pub(super) fn inflates(
+        &mut self,
+        inflate: Decompressor,
+        room: Option<DecompressionReservation>,
+    ) {
         self.source = match room {
-            Some(room) => Source::Compressed { inflate: Box::new(inflate), _room: room },
-            None => Source::Unreadable,
+            Some(room) => BodyEncoding::Compressed { inflate: Box::new(inflate), _room: room },
+            None => BodyEncoding::Unreadable,
         };
     }
 
     /// Drops the readers that a request of this kind does not need. Returns whether more of it is
     /// read.
-    pub(super) fn serves(&mut self, asked: &Asked) -> bool {
+    pub(super) fn serves(&mut self, asked: &ParsedCommand) -> bool {
         if !asked.partial {
             self.digest = None;
         }
@@ -96,7 +100,7 @@ impl Sending {
     }
 
     /// What its rest told.
-    pub(super) fn into_digest(self) -> Option<Digest> {
+    pub(super) fn into_digest(self) -> Option<RequestSummary> {
         self.digest
     }
 
@@ -115,7 +119,7 @@ impl Sending {
         let wrong = self.take(fresh);
         let digest = self.digest.as_mut();
         let early = digest.as_ref().is_some_and(|digest| !digest.is_whole());
-        let found = digest.and_then(Digest::violation);
+        let found = digest.and_then(RequestSummary::violation);
         if let Some(violation) = wrong.err().or(found) {
             return Err(violation);
         }
@@ -137,15 +141,15 @@ impl Sending {
             }
         };
         let wrong = match source {
-            Source::Plain => {
+            BodyEncoding::Plain => {
                 read(fresh);
                 None
             }
-            Source::Compressed { inflate, .. } => inflate.feed(fresh, &mut read).err(),
-            Source::Unreadable => Some(Violation("not_inflated")),
+            BodyEncoding::Compressed { inflate, .. } => inflate.feed(fresh, &mut read).err(),
+            BodyEncoding::Unreadable => Some(Violation("not_inflated")),
         };
         let Some(wrong) = wrong else { return Ok(()) };
-        self.source = Source::Unreadable;
+        self.source = BodyEncoding::Unreadable;
         // Counting the documents of what can't be read is given up; learning from it is not.
         match self.digest.take() {
             None if wrong != super::request::BOMB => Ok(()),
@@ -156,7 +160,7 @@ impl Sending {
     /// Steps over what need not be seen of what is left, and tells how much that is. The last
     /// byte has to be: the request ends when it comes.
     pub(super) fn step_over(&mut self) -> usize {
-        if !matches!(self.source, Source::Plain) {
+        if !matches!(self.source, BodyEncoding::Plain) {
             return 0;
         }
         let most = self.scan.unneeded(self.left - 1);

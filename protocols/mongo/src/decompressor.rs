@@ -2,7 +2,7 @@
 //!
 //! Source: the driver specification `compression/OP_COMPRESSED`.
 
-use crate::snappy::Snappy;
+use crate::snappy::SnappyDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 use operation::Violation;
 use std::sync::{
@@ -12,7 +12,7 @@ use std::sync::{
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 /// The compressors whose output can be read, as `hello` names them.
-pub(crate) const READABLE: [&str; 3] = ["snappy", "zlib", "zstd"];
+pub(crate) const SUPPORTED: [&str; 3] = ["snappy", "zlib", "zstd"];
 
 /// The bytes between the header and what is compressed.
 const HEAD: usize = 9;
@@ -34,7 +34,7 @@ const NESTED: Violation = Violation("nested_compression");
 
 /// What a compressed message claims to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Original {
+pub(crate) struct InnerMessage {
     /// The opcode of the message inside.
     pub(crate) opcode: i32,
     /// How many bytes it has, its header not counted.
@@ -42,8 +42,8 @@ pub(crate) struct Original {
 }
 
 /// Inflates one message.
-pub(crate) struct Inflate {
-    decoder: Compressor,
+pub(crate) struct Decompressor {
+    decoder: Algorithm,
     /// How many bytes are still to come out.
     left: u32,
     /// Whether the compressed stream came to its own end.
@@ -52,17 +52,17 @@ pub(crate) struct Inflate {
     broken: Option<Violation>,
 }
 
-enum Compressor {
+enum Algorithm {
     Noop,
-    Snappy(Snappy),
+    Snappy(SnappyDecoder),
     Zlib(Decompress),
     Zstd(Decoder<'static>),
 }
 
-impl Inflate {
+impl Decompressor {
     /// Begins with the 9 bytes after the header: original opcode, size, compressor. A message
     /// that claims more than `limit` bytes is refused before anything is reserved for it.
-    pub(crate) fn begin(head: &[u8], limit: u32) -> Result<(Self, Original), Violation> {
+    pub(crate) fn begin(head: &[u8], limit: u32) -> Result<(Self, InnerMessage), Violation> {
         let Some(&[a, b, c, d, e, f, g, h, compressor]) = head.first_chunk::<HEAD>() else {
             return Err(CORRUPT);
         };
@@ -76,27 +76,27 @@ impl Inflate {
             return Err(BOMB);
         }
         let decoder = match compressor {
-            0 => Compressor::Noop,
-            1 => Compressor::Snappy(Snappy::new(size)),
-            2 => Compressor::Zlib(Decompress::new(true)),
+            0 => Algorithm::Noop,
+            1 => Algorithm::Snappy(SnappyDecoder::new(size)),
+            2 => Algorithm::Zlib(Decompress::new(true)),
             3 => {
                 let mut decoder = Decoder::new().map_err(|_| CORRUPT)?;
                 let window = DParameter::WindowLogMax(window(size));
                 decoder.set_parameter(window).map_err(|_| CORRUPT)?;
-                Compressor::Zstd(decoder)
+                Algorithm::Zstd(decoder)
             }
             _ => return Err(CORRUPT),
         };
         let inflate = Self { decoder, left: size, ended: false, broken: None };
-        Ok((inflate, Original { opcode, size }))
+        Ok((inflate, InnerMessage { opcode, size }))
     }
 
     /// How much memory it may take, in bytes, until it has inflated `size` bytes in all.
     pub(crate) fn footprint(&self, size: u32) -> usize {
         match self.decoder {
-            Compressor::Noop => 0,
-            Compressor::Snappy(_) | Compressor::Zlib(_) => DECODER,
-            Compressor::Zstd(_) => DECODER + (1 << window(size)),
+            Algorithm::Noop => 0,
+            Algorithm::Snappy(_) | Algorithm::Zlib(_) => DECODER,
+            Algorithm::Zstd(_) => DECODER + (1 << window(size)),
         }
     }
 
@@ -110,18 +110,18 @@ impl Inflate {
         if let Some(violation) = self.broken {
             return Err(violation);
         }
-        let mut out = Counted { left: &mut self.left, sink };
+        let mut out = BoundedSink { left: &mut self.left, sink };
         let fed = match &mut self.decoder {
-            Compressor::Noop => bytes.chunks(PIECE).try_for_each(|piece| out.take(piece)),
-            Compressor::Snappy(snappy) => {
+            Algorithm::Noop => bytes.chunks(PIECE).try_for_each(|piece| out.take(piece)),
+            Algorithm::Snappy(snappy) => {
                 let mut over = Ok(());
                 let fed =
                     snappy.feed(bytes, &mut |piece| over = over.and_then(|()| out.take(piece)));
                 self.ended = snappy.ended();
                 fed.and(over)
             }
-            Compressor::Zlib(zlib) => feed_zlib(zlib, bytes, &mut self.ended, &mut out),
-            Compressor::Zstd(zstd) => feed_zstd(zstd, bytes, &mut self.ended, &mut out),
+            Algorithm::Zlib(zlib) => feed_zlib(zlib, bytes, &mut self.ended, &mut out),
+            Algorithm::Zstd(zstd) => feed_zstd(zstd, bytes, &mut self.ended, &mut out),
         };
         self.broken = fed.err();
         fed
@@ -129,7 +129,7 @@ impl Inflate {
 
     /// Says, when the whole message was fed, whether it held exactly what it claimed.
     pub(crate) fn finish(&self) -> Result<(), Violation> {
-        let ended = self.ended || matches!(self.decoder, Compressor::Noop);
+        let ended = self.ended || matches!(self.decoder, Algorithm::Noop);
         match self.broken {
             Some(violation) => Err(violation),
             None if self.left == 0 && ended => Ok(()),
@@ -145,37 +145,37 @@ fn window(size: u32) -> u32 {
 
 /// What the decoders of a listener take that wait for more of their requests.
 #[derive(Debug, Default)]
-pub(crate) struct Inflating(AtomicUsize);
+pub(crate) struct DecompressionBudget(AtomicUsize);
 
 /// A decoder's part of that; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved {
-    of: Arc<Inflating>,
+pub(crate) struct DecompressionReservation {
+    of: Arc<DecompressionBudget>,
     bytes: usize,
 }
 
-impl Inflating {
+impl DecompressionBudget {
     /// Room for a decoder of this size, if there is any.
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
-        let reserved = Reserved { of: Arc::clone(self), bytes };
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<DecompressionReservation> {
+        let reserved = DecompressionReservation { of: Arc::clone(self), bytes };
         let before = self.0.fetch_add(bytes, Relaxed);
         (before.saturating_add(bytes) <= MOST_INFLATING).then_some(reserved)
     }
 }
 
-impl Drop for Reserved {
+impl Drop for DecompressionReservation {
     fn drop(&mut self) {
         self.of.0.fetch_sub(self.bytes, Relaxed);
     }
 }
 
 /// The sink, and how much it may still be given.
-struct Counted<'a> {
+struct BoundedSink<'a> {
     left: &'a mut u32,
     sink: &'a mut dyn FnMut(&[u8]),
 }
 
-impl Counted<'_> {
+impl BoundedSink<'_> {
     fn take(&mut self, piece: &[u8]) -> Result<(), Violation> {
         let len = u32::try_from(piece.len()).map_err(|_| BOMB)?;
         *self.left = self.left.checked_sub(len).ok_or(BOMB)?;
@@ -195,7 +195,7 @@ fn feed_zlib(
     zlib: &mut Decompress,
     mut bytes: &[u8],
     ended: &mut bool,
-    out: &mut Counted<'_>,
+    out: &mut BoundedSink<'_>,
 ) -> Result<(), Violation> {
     let mut piece = [0; PIECE];
     loop {
@@ -223,7 +223,7 @@ fn feed_zstd(
     zstd: &mut Decoder<'static>,
     mut bytes: &[u8],
     ended: &mut bool,
-    out: &mut Counted<'_>,
+    out: &mut BoundedSink<'_>,
 ) -> Result<(), Violation> {
     let mut piece = [0; PIECE];
     loop {

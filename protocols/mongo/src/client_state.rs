@@ -1,9 +1,9 @@
 //! What a connection tells about the program and the person behind it.
 
 use crate::{
-    commands::Role,
+    commands::ReplyKind,
     comment::clean,
-    compressed::READABLE,
+    decompressor::SUPPORTED,
     element::{Element, elements, kind},
 };
 use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
@@ -19,18 +19,18 @@ const MOST_USERS: usize = 8;
 
 /// Facts about a client, learned from its handshake (specifications, mongodb-handshake).
 #[derive(Debug, Default)]
-pub(crate) struct Client {
+pub(crate) struct ClientState {
     app: Option<Box<str>>,
     driver: Option<Box<str>>,
-    users: Users,
-    claim: Claim,
+    users: AuthenticatedUsers,
+    claim: LoginAttempt,
     backs_off: bool,
     compresses: bool,
 }
 
 /// The users that are logged in.
 #[derive(Debug, Default)]
-struct Users {
+struct AuthenticatedUsers {
     /// `name@database`, of different databases.
     names: Vec<Box<str>>,
     /// A user is logged in whose name could not be read.
@@ -39,17 +39,17 @@ struct Users {
 
 /// A log-in, or its end, to which the server has not answered yet.
 #[derive(Debug, Default)]
-struct Claim {
+struct LoginAttempt {
     /// Counts the claims, so that the end of one is not taken for the end of another.
     number: u32,
-    step: Step,
+    step: UserChange,
     /// One step proves it, so its reply says nothing about `done`.
     one_step: bool,
 }
 
 /// What a claim comes to if the server agrees.
 #[derive(Debug, Default)]
-enum Step {
+enum UserChange {
     #[default]
     Nothing,
     /// This `name@database` is logged in.
@@ -60,7 +60,7 @@ enum Step {
     LogOut(Box<str>),
 }
 
-impl Client {
+impl ClientState {
     /// The application's own name.
     pub(crate) fn app(&self) -> Option<&str> {
         self.app.as_deref()
@@ -106,7 +106,7 @@ impl Client {
         self.backs_off |= field(hello, b"backpressure").is_some_and(knows);
         let offered = field(hello, b"compression").and_then(|offered| offered.elements());
         self.compresses |= offered.is_some_and(|mut offered| {
-            offered.any(|name| name.text().is_some_and(|name| READABLE.contains(&name)))
+            offered.any(|name| name.text().is_some_and(|name| SUPPORTED.contains(&name)))
         });
         let Some(client) = field(hello, b"client").and_then(|client| document(&client)) else {
             return;
@@ -130,10 +130,10 @@ impl Client {
 
     /// Begins a log-in of a user of `database`: `saslStart`, `authenticate`, or a `hello` that
     /// carries one of them. Returns its number.
-    pub(crate) fn claim(&mut self, role: Role, body: &[u8], database: &str) -> u32 {
+    pub(crate) fn claim(&mut self, role: ReplyKind, body: &[u8], database: &str) -> u32 {
         // Only a `hello` may log in beside what it asks for.
         let speculative = match role {
-            Role::Hello => only(body, b"speculativeAuthenticate").and_then(|it| document(&it)),
+            ReplyKind::Hello => only(body, b"speculativeAuthenticate").and_then(|it| document(&it)),
             _ => None,
         };
         let step = speculative.unwrap_or(body);
@@ -150,40 +150,40 @@ impl Client {
         let readable = |name: &String| name.len() <= LONGEST && !name.chars().any(char::is_control);
         let known = name.filter(|name| !name.is_empty() && readable(name));
         let step = match (known, database) {
-            (Some(name), Some(database)) => Step::LogIn(format!("{name}@{database}").into()),
-            _ => Step::LogInUnknown,
+            (Some(name), Some(database)) => UserChange::LogIn(format!("{name}@{database}").into()),
+            _ => UserChange::LogInUnknown,
         };
         self.begin(step, one_step)
     }
 
     /// Begins a request that can't be read, and may be a log-in. Returns its number.
     pub(crate) fn may_claim(&mut self) -> u32 {
-        self.begin(Step::LogInUnknown, true)
+        self.begin(UserChange::LogInUnknown, true)
     }
 
     /// The log-in, or its end, under way wants no answer: it is never known whether it went well.
     pub(crate) fn unanswered(&mut self) {
-        self.claim.step = Step::Nothing;
+        self.claim.step = UserChange::Nothing;
         self.users.unknown = true;
     }
 
     /// Begins to log out the users of `database`. Returns the step's number.
     pub(crate) fn leave(&mut self, database: &str) -> u32 {
-        self.begin(Step::LogOut(database.into()), true)
+        self.begin(UserChange::LogOut(database.into()), true)
     }
 
     /// Begins a claim in the place of the one before. Returns its number.
-    fn begin(&mut self, step: Step, one_step: bool) -> u32 {
+    fn begin(&mut self, step: UserChange, one_step: bool) -> u32 {
         let number = self.claim.number.wrapping_add(1).max(1);
-        self.claim = Claim { number, step, one_step };
+        self.claim = LoginAttempt { number, step, one_step };
         number
     }
 
     /// The number of the log-in under way; 0 if there is none.
     pub(crate) fn claimed(&self) -> u32 {
         match self.claim.step {
-            Step::LogIn(_) | Step::LogInUnknown => self.claim.number,
-            Step::Nothing | Step::LogOut(_) => 0,
+            UserChange::LogIn(_) | UserChange::LogInUnknown => self.claim.number,
+            UserChange::Nothing | UserChange::LogOut(_) => 0,
         }
     }
 
@@ -199,18 +199,18 @@ impl Client {
         }
         if ok && (done || self.claim.one_step) {
             match std::mem::take(&mut self.claim.step) {
-                Step::Nothing => {}
-                Step::LogIn(name) => self.users.enter(name),
-                Step::LogInUnknown => self.users.unknown = true,
-                Step::LogOut(database) => self.users.leave(&database),
+                UserChange::Nothing => {}
+                UserChange::LogIn(name) => self.users.enter(name),
+                UserChange::LogInUnknown => self.users.unknown = true,
+                UserChange::LogOut(database) => self.users.leave(&database),
             }
         } else if !ok {
-            self.claim.step = Step::Nothing;
+            self.claim.step = UserChange::Nothing;
         }
     }
 }
 
-impl Users {
+impl AuthenticatedUsers {
     fn enter(&mut self, name: Box<str>) {
         self.leave(database_of(&name));
         if self.names.len() < MOST_USERS {
@@ -288,8 +288,8 @@ mod tests {
         Binary { subtype: BinarySubtype::Generic, bytes: text.as_bytes().to_vec() }
     }
 
-    fn claim(client: &mut Client, body: &Document) -> u32 {
-        let role = if body.contains_key("hello") { Role::Hello } else { Role::SaslStart };
+    fn claim(client: &mut ClientState, body: &Document) -> u32 {
+        let role = if body.contains_key("hello") { ReplyKind::Hello } else { ReplyKind::SaslStart };
         client.claim(role, &body.to_vec().unwrap(), "admin")
     }
 
@@ -298,14 +298,14 @@ mod tests {
         doc! {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": payload(&first)}
     }
 
-    fn user(client: &Client) -> Option<String> {
+    fn user(client: &ClientState) -> Option<String> {
         assert!(!client.user().is_in_doubt());
         client.user().text().map(Cow::into_owned)
     }
 
     #[test]
     fn a_user_counts_when_the_last_step_is_done() {
-        let mut client = Client::default();
+        let mut client = ClientState::default();
         let number = claim(&mut client, &scram("a=2Cb=3Dc"));
         client.answered(number, true, false);
         assert_eq!(user(&client), None);
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_failed_proof_proves_nothing() {
-        let mut client = Client::default();
+        let mut client = ClientState::default();
         let number = claim(&mut client, &scram("eve"));
         client.answered(number, false, true);
         assert_eq!((user(&client), client.claimed()), (None, 0));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn nobody_passes_for_another_by_claiming_twice() {
-        let mut client = Client::default();
+        let mut client = ClientState::default();
         let own = claim(&mut client, &scram("mallory"));
         let step = client.claimed();
         let other = claim(&mut client, &scram("root"));
@@ -337,9 +337,9 @@ mod tests {
 
     #[test]
     fn one_step_mechanisms_need_no_done() {
-        let mut client = Client::default();
+        let mut client = ClientState::default();
         let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app"};
-        let number = client.claim(Role::Authenticate, &x509.to_vec().unwrap(), "$external");
+        let number = client.claim(ReplyKind::Authenticate, &x509.to_vec().unwrap(), "$external");
         client.answered(number, true, false);
         assert_eq!(user(&client).as_deref(), Some("CN=app@$external"));
         let plain = doc! {
@@ -354,8 +354,8 @@ mod tests {
     }
 
     /// Whose log-in it is that ends well with this first step.
-    fn logged_in(role: Role, body: &[u8]) -> Fact<'static> {
-        let mut client = Client::default();
+    fn logged_in(role: ReplyKind, body: &[u8]) -> Fact<'static> {
+        let mut client = ClientState::default();
         let number = client.claim(role, body, "tenant7");
         client.answered(number, true, true);
         client.user().into_owned()
@@ -364,14 +364,14 @@ mod tests {
     #[test]
     fn a_user_of_one_database_is_no_user_of_another() {
         let body = scram("root").to_vec().unwrap();
-        assert_eq!(logged_in(Role::SaslStart, &body), Fact::is("root@tenant7"));
+        assert_eq!(logged_in(ReplyKind::SaslStart, &body), Fact::is("root@tenant7"));
     }
 
     #[test]
     fn only_a_hello_logs_in_beside_what_it_asks_for() {
         let mut body = scram("mallory");
         body.insert("speculativeAuthenticate", scram("root"));
-        let told = logged_in(Role::SaslStart, &body.to_vec().unwrap());
+        let told = logged_in(ReplyKind::SaslStart, &body.to_vec().unwrap());
         assert_eq!(told, Fact::is("mallory@tenant7"));
     }
 
@@ -379,7 +379,7 @@ mod tests {
     fn a_payload_is_read_as_text_too() {
         let mut body = scram("x");
         body.insert("payload", BASE64.encode("n,,n=mallory,r=abc"));
-        let told = logged_in(Role::SaslStart, &body.to_vec().unwrap());
+        let told = logged_in(ReplyKind::SaslStart, &body.to_vec().unwrap());
         assert_eq!(told, Fact::is("mallory@tenant7"));
     }
 
@@ -404,7 +404,7 @@ mod tests {
             odd.to_vec().unwrap(),
             doc! {"authenticate": 1, "mechanism": "MONGODB-X509"}.to_vec().unwrap(),
         ] {
-            assert_eq!(logged_in(Role::SaslStart, &body), Fact::Unknown, "{body:?}");
+            assert_eq!(logged_in(ReplyKind::SaslStart, &body), Fact::Unknown, "{body:?}");
         }
     }
 
@@ -413,7 +413,7 @@ mod tests {
         let hello = doc! {"hello": 1, "client": {
             "application": {"name": "shop\n"}, "driver": {"name": "PyMongo", "version": "4.20.0"}
         }};
-        let mut client = Client::default();
+        let mut client = ClientState::default();
         client.greet(&hello.to_vec().unwrap());
         assert_eq!((client.app(), client.driver()), (Some("shop\u{fffd}"), Some("PyMongo 4.20.0")));
         client.greet(&doc! {"hello": 1}.to_vec().unwrap());

@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
-    asked::Asked,
-    message::Message,
+    message::MessageView,
+    parsed_command::ParsedCommand,
     testing::{body, documents, joined, msg, sequence},
 };
 use bson::{Bson, Document, doc};
 
 fn digest(bytes: &[u8], pieces: usize) -> (Vec<u8>, Option<Violation>, bool) {
-    let mut digest = Digest::new(Header::read(bytes).unwrap().unwrap());
+    let mut digest = RequestSummary::new(Header::read(bytes).unwrap().unwrap());
     let mut wrong = None;
     for piece in bytes[HEADER..].chunks(pieces) {
         digest.feed(piece);
@@ -19,7 +19,7 @@ fn digest(bytes: &[u8], pieces: usize) -> (Vec<u8>, Option<Violation>, bool) {
 
 fn words(bytes: &[u8]) -> (&'static str, String) {
     let mut resource = String::new();
-    let asked = Asked::read(&Message::read(bytes).unwrap(), &mut resource);
+    let asked = ParsedCommand::read(&MessageView::read(bytes).unwrap(), &mut resource);
     (asked.name, resource)
 }
 
@@ -74,7 +74,7 @@ fn what_is_too_long_to_keep_is_there_all_the_same() {
     let long = "x".repeat(9000);
     let bytes = msg(1, 0, 0, &[body(0, &doc! {"find": "c", "comment": long, "$db": "d"})]);
     let (front, ..) = digest(&bytes, 100);
-    let message = Message::read(&front).unwrap();
+    let message = MessageView::read(&front).unwrap();
     let comment = crate::comment::find(&message).unwrap();
     assert_eq!(comment.kind, kind::MIN_KEY);
 }
@@ -122,7 +122,7 @@ fn what_makes_no_sense_is_not_read_to_its_end() {
     }
     // Cut anywhere, it is not taken for whole.
     for cut in HEADER..whole.len() {
-        let mut digest = Digest::new(Header::read(&whole).unwrap().unwrap());
+        let mut digest = RequestSummary::new(Header::read(&whole).unwrap().unwrap());
         digest.feed(&whole[HEADER..cut]);
         assert!(!digest.is_whole(), "{cut}");
         let wants = digest.wants();

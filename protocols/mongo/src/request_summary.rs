@@ -5,10 +5,10 @@
 //! a message of its own, so that one reader finds the facts of both.
 
 use crate::{
-    asked::TWICE,
     element::{kind, size, string},
     header::{HEADER, Header, flag, opcode},
     number::u32_at,
+    parsed_command::TWICE,
 };
 use operation::Violation;
 
@@ -25,7 +25,7 @@ const NAMES: usize = 256;
 
 /// Where the reading of a message is, counted from the end of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SummaryState {
     Flags,
     Section,
     /// In the body, which ends there.
@@ -35,10 +35,10 @@ enum State {
 
 /// The digest of one `OP_MSG`.
 #[derive(Debug)]
-pub(crate) struct Digest {
+pub(crate) struct RequestSummary {
     header: Header,
     flags: u32,
-    state: State,
+    state: SummaryState,
     at: usize,
     /// Where the sections end.
     end: usize,
@@ -55,13 +55,17 @@ pub(crate) struct Digest {
     violation: Option<Violation>,
 }
 
-impl Digest {
+impl RequestSummary {
     /// The digest of a message of which no more is known than its header.
     pub(crate) fn new(header: Header) -> Self {
         Self {
             header,
             flags: 0,
-            state: if header.opcode == opcode::MSG { State::Flags } else { State::Done },
+            state: if header.opcode == opcode::MSG {
+                SummaryState::Flags
+            } else {
+                SummaryState::Done
+            },
             at: 0,
             end: (header.len as usize).saturating_sub(HEADER),
             skip: 0,
@@ -77,7 +81,7 @@ impl Digest {
 
     /// Reads the next bytes of the message.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        while self.state != State::Done && !bytes.is_empty() {
+        while self.state != SummaryState::Done && !bytes.is_empty() {
             let passed = self.skip.saturating_sub(self.at).min(bytes.len());
             self.at += passed;
             bytes = &bytes[passed..];
@@ -110,7 +114,7 @@ impl Digest {
     /// How many of the next `len` bytes it has no use for.
     pub(crate) fn unneeded(&self, len: usize) -> usize {
         match self.state {
-            State::Done => len,
+            SummaryState::Done => len,
             _ => len.min(self.skip.saturating_sub(self.at)),
         }
     }
@@ -132,14 +136,14 @@ impl Digest {
 
     /// Whether the message was read to its end.
     pub(crate) fn is_whole(&self) -> bool {
-        let between = self.state == State::Section && self.at >= self.end;
-        !self.broken && (between || self.state == State::Done)
+        let between = self.state == SummaryState::Section && self.at >= self.end;
+        !self.broken && (between || self.state == SummaryState::Done)
     }
 
     /// The digest, as a message of its own; `None` if the message is no `OP_MSG`. A body that was
     /// not read to its end has none.
     pub(crate) fn finish(self) -> Option<Vec<u8>> {
-        let open = self.broken || matches!(self.state, State::Body(_));
+        let open = self.broken || matches!(self.state, SummaryState::Body(_));
         let more = u32::from(open);
         let body = self.body.map_or(Vec::new(), |elements| {
             let len = elements.len() as u32 + 5 + more;
@@ -167,20 +171,20 @@ impl Digest {
     /// Reads a part at the front of `bytes`. Returns its length; 0 if it is not all here.
     fn part(&mut self, bytes: &[u8]) -> usize {
         match self.state {
-            State::Flags => {
+            SummaryState::Flags => {
                 let Some(flags) = u32_at(bytes, 0) else { return 0 };
                 let sum = if flags & flag::CHECKSUM_PRESENT == 0 { 0 } else { 4 };
                 self.flags = flags & !flag::CHECKSUM_PRESENT;
-                (self.end, self.state) = (self.end.saturating_sub(sum), State::Section);
+                (self.end, self.state) = (self.end.saturating_sub(sum), SummaryState::Section);
                 4
             }
-            State::Section if self.at >= self.end => {
-                self.state = State::Done;
+            SummaryState::Section if self.at >= self.end => {
+                self.state = SummaryState::Done;
                 bytes.len()
             }
-            State::Section => self.section(bytes),
-            State::Body(end) => self.element(bytes, end),
-            State::Done => bytes.len(),
+            SummaryState::Section => self.section(bytes),
+            SummaryState::Body(end) => self.element(bytes, end),
+            SummaryState::Done => bytes.len(),
         }
     }
 
@@ -193,7 +197,7 @@ impl Digest {
         }
         match kind {
             0 if self.body.is_none() => {
-                (self.body, self.state) = (Some(Vec::new()), State::Body(end));
+                (self.body, self.state) = (Some(Vec::new()), SummaryState::Body(end));
                 return 5;
             }
             1 => {
@@ -245,7 +249,7 @@ impl Digest {
     fn element(&mut self, bytes: &[u8], end: usize) -> usize {
         let Some((&kind, rest)) = bytes.split_first() else { return 0 };
         if kind == 0 {
-            self.state = State::Section;
+            self.state = SummaryState::Section;
             return if self.at + 1 == end { 1 } else { self.breaks(Violation("bad_document")) };
         }
         let Some((name, value)) = string(rest) else {
@@ -286,7 +290,7 @@ impl Digest {
 
     /// Notes a name, which must be there once.
     fn name(&mut self, name: &[u8]) {
-        let hash = crate::names::hash(name);
+        let hash = crate::call_sites::hash(name);
         if self.names.contains(&hash) {
             self.violation = Some(TWICE);
         } else if self.names.len() < NAMES {
@@ -298,7 +302,7 @@ impl Digest {
 
     /// The message can't be read any further.
     fn breaks(&mut self, violation: Violation) -> usize {
-        (self.state, self.broken, self.violation) = (State::Done, true, Some(violation));
+        (self.state, self.broken, self.violation) = (SummaryState::Done, true, Some(violation));
         1
     }
 }

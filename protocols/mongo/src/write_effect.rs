@@ -1,17 +1,17 @@
 //! Whether a request may change data, as far as what is here of it tells.
 
 use crate::{
-    asked::is_pseudo_command,
-    commands::{self, Effect},
+    commands::{self, WriteEffect},
     element::{Element, complete, elements, kind},
     header::opcode,
-    message::Message,
+    message_view::MessageView,
+    parsed_command::is_pseudo_command,
     pipeline,
 };
 
 /// Whether a request may change data; `None` if that can't be told from what is here of it. Judged
 /// as if the server took every liberty: of a field that is there twice each one counts.
-pub(crate) fn writes(message: &Message<'_>) -> Option<bool> {
+pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
     match message.header.opcode {
         // Of what is there twice, the server may take either.
         opcode::MSG if message.twice || message.strange => Some(true),
@@ -23,14 +23,14 @@ pub(crate) fn writes(message: &Message<'_>) -> Option<bool> {
     }
 }
 
-fn command(message: &Message<'_>, body: &[u8]) -> Option<bool> {
+fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
     let first = elements(body).next()?;
     // Fields that came as sequences are the server's to put in their places, if it does.
     let known = || !message.apart && message.whole && complete(body);
     match commands::find(first.name).effect {
-        Effect::Reads => Some(false),
-        Effect::Writes => Some(true),
-        Effect::Stages => {
+        WriteEffect::Reads => Some(false),
+        WriteEffect::Writes => Some(true),
+        WriteEffect::ByPipeline => {
             let stored: Vec<_> = all(body, b"pipeline").map(|pipeline| stores(&pipeline)).collect();
             match () {
                 () if stored.contains(&Some(true)) => Some(true),
@@ -38,7 +38,7 @@ fn command(message: &Message<'_>, body: &[u8]) -> Option<bool> {
                 () => None,
             }
         }
-        Effect::Output => {
+        WriteEffect::ByOutput => {
             let mut outs = all(body, b"out").peekable();
             match outs.peek() {
                 _ if !known() => None,
@@ -46,15 +46,15 @@ fn command(message: &Message<'_>, body: &[u8]) -> Option<bool> {
                 Some(_) => Some(outs.any(|out| !inline(&out))),
             }
         }
-        Effect::Explains if first.kind != kind::DOCUMENT => Some(true),
-        Effect::Explains => explains(message, first.value),
+        WriteEffect::ByExplained if first.kind != kind::DOCUMENT => Some(true),
+        WriteEffect::ByExplained => explains(message, first.value),
     }
 }
 
 /// Whether what is explained writes. Nobody explains an explanation.
-fn explains(message: &Message<'_>, inner: &[u8]) -> Option<bool> {
+fn explains(message: &MessageView<'_>, inner: &[u8]) -> Option<bool> {
     let first = elements(inner).next()?;
-    if commands::find(first.name).effect == Effect::Explains {
+    if commands::find(first.name).effect == WriteEffect::ByExplained {
         return Some(true);
     }
     command(message, inner)

@@ -2,25 +2,25 @@
 
 use super::{FRONT, Mongo, request::COMPRESSED_HEAD};
 use crate::{
-    commands::Role,
-    compressed::Inflate,
-    cursors::Known,
+    commands::ReplyKind,
+    cursor_table::CursorInfo,
+    decompressor::Decompressor,
     header::{HEADER, Header, LONGEST, flag, opcode},
     hello,
-    open::Open,
-    scan::{Facts, Scan},
+    in_flight_requests::InFlightRequest,
+    scan::{MessageFacts, Scan},
 };
 use operation::{Next, Outcome, Reply, Tag, Violation};
 
 /// A reply on its way through.
-pub(super) struct Receiving {
+pub(super) struct StreamedReply {
     header: Header,
     left: usize,
     /// Nobody waits for it any more: nothing of it goes on.
     late: bool,
     scan: Scan,
-    facts: Facts,
-    inflate: Option<Box<Inflate>>,
+    facts: MessageFacts,
+    inflate: Option<Box<Decompressor>>,
     violation: Option<Violation>,
 }
 
@@ -48,7 +48,7 @@ impl Mongo {
         let len = header.len as usize;
         let open = self.opens.answered(header.answers).map(|open| (open.role, open.given_up));
         let (role, late) = open.map_or((None, false), |(role, late)| (Some(role), late));
-        let hello = role == Some(Role::Hello) && !late && self.listener.settings.rewrite_hello;
+        let hello = role == Some(ReplyKind::Hello) && !late && self.listener.settings.rewrite_hello;
         let wanted = match header.opcode {
             _ if hello && len <= FRONT => len,
             opcode::COMPRESSED => len.min(COMPRESSED_HEAD),
@@ -58,7 +58,7 @@ impl Mongo {
             return Ok(Next::Hold(wanted));
         }
         let here = &bytes[..bytes.len().min(len)];
-        let mut receiving = Receiving::new(header, here, role == Some(Role::Bulk));
+        let mut receiving = StreamedReply::new(header, here, role == Some(ReplyKind::Bulk));
         receiving.feed(&here[receiving.head().min(here.len())..]);
         (receiving.left, receiving.late) = (len - here.len(), late);
         if receiving.left > 0 {
@@ -84,7 +84,7 @@ impl Mongo {
             return hello::rewrite_reply(message, settings, self.local);
         }
         let head = message.get(HEADER..)?;
-        let (mut inflate, original) = Inflate::begin(head, (FRONT - HEADER) as u32).ok()?;
+        let (mut inflate, original) = Decompressor::begin(head, (FRONT - HEADER) as u32).ok()?;
         let mut plain = header.inside(original.opcode, original.size).bytes();
         let rest = message.get(COMPRESSED_HEAD..)?;
         inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
@@ -95,15 +95,15 @@ impl Mongo {
 
     /// Lets the `here` bytes through that are here of a reply, and those that need not be seen, or
     /// drops them; more are to come.
-    fn goes_on(&mut self, mut receiving: Box<Receiving>, here: usize) -> Next<Reply> {
+    fn goes_on(&mut self, mut receiving: Box<StreamedReply>, here: usize) -> Next<Reply> {
         let (len, late) = ((here + receiving.step_over()) as u64, receiving.late);
         self.receiving = Some(receiving);
         if late { Next::Drop { len, ends: false } } else { Next::more(len) }
     }
 
     /// Ends a reply with the `len` bytes that are here.
-    fn end(&mut self, receiving: Receiving, len: usize) -> Next<Reply> {
-        let Receiving { header, late, scan, mut facts, inflate, mut violation, .. } = receiving;
+    fn end(&mut self, receiving: StreamedReply, len: usize) -> Next<Reply> {
+        let StreamedReply { header, late, scan, mut facts, inflate, mut violation, .. } = receiving;
         scan.finish(&mut facts);
         violation = violation
             .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
@@ -126,13 +126,13 @@ impl Mongo {
     /// Notes what a reply told; the last one to a request settles it.
     fn settle(
         &mut self,
-        open: Open,
+        open: InFlightRequest,
         header: Header,
-        facts: &Facts,
+        facts: &MessageFacts,
         violation: Option<Violation>,
     ) -> Option<Reply> {
         let (outcome, code) = outcome(Some(open.role), facts, violation);
-        let written = matches!(open.role, Role::Write | Role::Bulk);
+        let written = matches!(open.role, ReplyKind::Write | ReplyKind::Bulk);
         let items = open.items.saturating_add(if written { facts.written } else { facts.items });
         if violation.is_none() {
             self.note_cursor(&open, facts);
@@ -148,13 +148,13 @@ impl Mongo {
         Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
     }
 
-    fn note_cursor(&mut self, open: &Open, facts: &Facts) {
+    fn note_cursor(&mut self, open: &InFlightRequest, facts: &MessageFacts) {
         let cursors = &self.listener.cursors;
         match (open.role, facts.cursor) {
-            (Role::Cursor | Role::Query, Some(cursor)) if !open.given_up => {
-                cursors.open(cursor, Known { callsite: open.callsite, tails: open.tails });
+            (ReplyKind::Cursor | ReplyKind::Query, Some(cursor)) if !open.given_up => {
+                cursors.open(cursor, CursorInfo { callsite: open.callsite, tails: open.tails });
             }
-            (Role::GetMore, Some(0)) => {
+            (ReplyKind::GetMore, Some(0)) => {
                 cursors.close(open.cursor);
                 self.closed = (open.cursor, open.callsite);
             }
@@ -163,24 +163,24 @@ impl Mongo {
     }
 
     /// A user's name counts once the server said that it was proved.
-    fn note_user(&mut self, open: &Open, facts: &Facts) {
+    fn note_user(&mut self, open: &InFlightRequest, facts: &MessageFacts) {
         let Some(client) = self.client.as_deref_mut().filter(|_| open.claim != 0) else { return };
         let answered = match open.role {
-            Role::Hello => facts.ok() && facts.speculative,
+            ReplyKind::Hello => facts.ok() && facts.speculative,
             _ => facts.ok(),
         };
         client.answered(open.claim, answered, facts.done);
     }
 }
 
-impl Receiving {
+impl StreamedReply {
     /// The number of the request that it says it answers.
     pub(super) fn answers(&self) -> u32 {
         self.header.answers
     }
 
     fn new(header: Header, here: &[u8], bulk: bool) -> Self {
-        let mut facts = Facts::default();
+        let mut facts = MessageFacts::default();
         facts.bulk = bulk;
         let len = header.len - HEADER as u32;
         let mut receiving = Self {
@@ -193,7 +193,7 @@ impl Receiving {
             violation: None,
         };
         if header.opcode == opcode::COMPRESSED {
-            match Inflate::begin(&here[HEADER..], LONGEST) {
+            match Decompressor::begin(&here[HEADER..], LONGEST) {
                 Ok((inflate, original)) => {
                     receiving.scan = Scan::reply(original.opcode, original.size);
                     receiving.inflate = Some(Box::new(inflate));
@@ -238,13 +238,13 @@ impl Receiving {
 
 /// How an operation ended; a reply that can't be read speaks against nobody.
 fn outcome(
-    role: Option<Role>,
-    facts: &Facts,
+    role: Option<ReplyKind>,
+    facts: &MessageFacts,
     violation: Option<Violation>,
 ) -> (Outcome, Option<&'static str>) {
     match role {
         _ if violation.is_some() => (Outcome::Ok, None),
-        Some(Role::Query) => facts.query(),
+        Some(ReplyKind::Query) => facts.query(),
         _ => facts.command(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     comment::cut,
-    error,
+    error_codes,
     header::{HEADER, opcode},
 };
 use bytes::{BufMut, BytesMut};
@@ -14,7 +14,7 @@ const WORDS: usize = 1024;
 
 /// Which message a refusal must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
+pub(crate) enum ReplyFormat {
     /// `OP_MSG`.
     Message,
     /// `OP_REPLY` to a command.
@@ -48,11 +48,11 @@ fn error(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
 
 /// The name of a code that somebody asked for; one that is not known is called as servers do.
 fn name_of(code: i32) -> Cow<'static, str> {
-    error::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
+    error_codes::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
 }
 
 /// Writes a refusal of the request with this number.
-pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut BytesMut) {
+pub(crate) fn write(request: u32, family: ReplyFormat, why: &Refusal<'_>, out: &mut BytesMut) {
     let (usual, name, labels) = error(why.reason);
     let code = why.code.unwrap_or(usual);
     let name = if code == usual { Cow::Borrowed(name) } else { name_of(code) };
@@ -63,8 +63,8 @@ pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut B
     let words = cut(why.message, WORDS);
     let mut body = Document::default();
     match family {
-        Family::LegacyQuery => body.string("$err", words),
-        Family::Message | Family::LegacyCommand => {
+        ReplyFormat::LegacyQuery => body.string("$err", words),
+        ReplyFormat::Message | ReplyFormat::LegacyCommand => {
             body.double("ok", 0.0);
             body.string("errmsg", words);
         }
@@ -78,9 +78,9 @@ pub(crate) fn write(request: u32, family: Family, why: &Refusal<'_>, out: &mut B
         body.int64("baseBackoffMS", millis(wait));
     }
     match family {
-        Family::Message => message(0, request, &body.end(), out),
-        Family::LegacyCommand => reply(8, request, &body.end(), out),
-        Family::LegacyQuery => reply(2, request, &body.end(), out),
+        ReplyFormat::Message => message(0, request, &body.end(), out),
+        ReplyFormat::LegacyCommand => reply(8, request, &body.end(), out),
+        ReplyFormat::LegacyQuery => reply(2, request, &body.end(), out),
     }
 }
 
