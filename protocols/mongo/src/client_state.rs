@@ -11,11 +11,11 @@ use operation::Fact;
 use std::borrow::Cow;
 
 /// The longest user name, application name or driver that is kept, in bytes.
-const LONGEST: usize = 128;
+const MAX_NAME_LEN: usize = 128;
 
 /// How many users may be logged in at once: one for each database, as servers had it before
 /// MongoDB 7.
-const MOST_USERS: usize = 8;
+const MAX_USERS: usize = 8;
 
 /// Facts about a client, learned from its handshake (specifications, mongodb-handshake).
 #[derive(Debug, Default)]
@@ -23,9 +23,9 @@ pub(crate) struct ClientState {
     app: Option<Box<str>>,
     driver: Option<Box<str>>,
     users: AuthenticatedUsers,
-    claim: LoginAttempt,
-    backs_off: bool,
-    compresses: bool,
+    login: LoginAttempt,
+    supports_backpressure: bool,
+    offers_compression: bool,
 }
 
 /// The users that are logged in.
@@ -42,9 +42,9 @@ struct AuthenticatedUsers {
 struct LoginAttempt {
     /// Counts the claims, so that the end of one is not taken for the end of another.
     number: u32,
-    step: UserChange,
+    change: UserChange,
     /// One step proves it, so its reply says nothing about `done`.
-    one_step: bool,
+    single_step: bool,
 }
 
 /// What a claim comes to if the server agrees.
@@ -82,30 +82,30 @@ impl ClientState {
     }
 
     /// Whether its `hello` offered to compress.
-    pub(crate) fn compresses(&self) -> bool {
-        self.compresses
+    pub(crate) fn offers_compression(&self) -> bool {
+        self.offers_compression
     }
 
     /// Whether its driver knows how to back off and try again (specifications,
     /// client-backpressure).
-    pub(crate) fn backs_off(&self) -> bool {
-        self.backs_off
+    pub(crate) fn supports_backpressure(&self) -> bool {
+        self.supports_backpressure
     }
 
     /// Whether its driver takes any error in answer to its `hello` for a log-in that failed: libmongoc
     /// does (CDRIVER-3696), and with it those of PHP and C++.
-    pub(crate) fn misreads_errors(&self) -> bool {
+    pub(crate) fn takes_errors_for_failed_login(&self) -> bool {
         self.driver().is_some_and(|driver| driver.starts_with("mongoc"))
     }
 
     /// Reads a `hello`. Only a connection's first one has the `client` document.
-    pub(crate) fn greet(&mut self, hello: &[u8]) {
+    pub(crate) fn read_hello(&mut self, hello: &[u8]) {
         // A version, `"2"`; the first drivers to know of it said `true`.
         let knows =
             |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
-        self.backs_off |= field(hello, b"backpressure").is_some_and(knows);
+        self.supports_backpressure |= field(hello, b"backpressure").is_some_and(knows);
         let offered = field(hello, b"compression").and_then(|offered| offered.elements());
-        self.compresses |= offered.is_some_and(|mut offered| {
+        self.offers_compression |= offered.is_some_and(|mut offered| {
             offered.any(|name| name.text().is_some_and(|name| SUPPORTED.contains(&name)))
         });
         let Some(client) = field(hello, b"client").and_then(|client| document(&client)) else {
@@ -116,7 +116,7 @@ impl ClientState {
             field(document(&outer)?, inner)?.text()
         };
         if let Some(app) = text(b"application", b"name") {
-            self.app = Some(clean(app, LONGEST).into());
+            self.app = Some(clean(app, MAX_NAME_LEN).into());
         }
         if let Some(driver) = text(b"driver", b"name") {
             // Wrapping libraries append theirs after a `|`, and an empty one leaves it behind.
@@ -124,30 +124,33 @@ impl ClientState {
                 Some(version) => format!("{driver} {}", version.trim_end_matches('|')),
                 None => driver.to_owned(),
             };
-            self.driver = Some(clean(&driver, LONGEST).into());
+            self.driver = Some(clean(&driver, MAX_NAME_LEN).into());
         }
     }
 
     /// Begins a log-in of a user of `database`: `saslStart`, `authenticate`, or a `hello` that
     /// carries one of them. Returns its number.
-    pub(crate) fn claim(&mut self, role: ReplyKind, body: &[u8], database: &str) -> u32 {
+    pub(crate) fn begin_login(&mut self, role: ReplyKind, body: &[u8], database: &str) -> u32 {
         // Only a `hello` may log in beside what it asks for.
         let speculative = match role {
-            ReplyKind::Hello => only(body, b"speculativeAuthenticate").and_then(|it| document(&it)),
+            ReplyKind::Hello => {
+                unique_field(body, b"speculativeAuthenticate").and_then(|it| document(&it))
+            }
             _ => None,
         };
         let step = speculative.unwrap_or(body);
         let one_step = field(step, b"saslStart").is_none();
         let name = if one_step {
-            only(step, b"user").and_then(|user| user.text()).map(str::to_owned)
+            unique_field(step, b"user").and_then(|user| user.text()).map(str::to_owned)
         } else {
             sasl_user(step)
         };
         let database = match speculative {
-            Some(step) => only(step, b"db").and_then(|database| database.text()),
+            Some(step) => unique_field(step, b"db").and_then(|database| database.text()),
             None => Some(database),
         };
-        let readable = |name: &String| name.len() <= LONGEST && !name.chars().any(char::is_control);
+        let readable =
+            |name: &String| name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control);
         let known = name.filter(|name| !name.is_empty() && readable(name));
         let step = match (known, database) {
             (Some(name), Some(database)) => UserChange::LogIn(format!("{name}@{database}").into()),
@@ -157,32 +160,32 @@ impl ClientState {
     }
 
     /// Begins a request that can't be read, and may be a log-in. Returns its number.
-    pub(crate) fn may_claim(&mut self) -> u32 {
+    pub(crate) fn begin_unreadable_login(&mut self) -> u32 {
         self.begin(UserChange::LogInUnknown, true)
     }
 
     /// The log-in, or its end, under way wants no answer: it is never known whether it went well.
-    pub(crate) fn unanswered(&mut self) {
-        self.claim.step = UserChange::Nothing;
+    pub(crate) fn login_unacknowledged(&mut self) {
+        self.login.change = UserChange::Nothing;
         self.users.unknown = true;
     }
 
     /// Begins to log out the users of `database`. Returns the step's number.
-    pub(crate) fn leave(&mut self, database: &str) -> u32 {
+    pub(crate) fn begin_logout(&mut self, database: &str) -> u32 {
         self.begin(UserChange::LogOut(database.into()), true)
     }
 
     /// Begins a claim in the place of the one before. Returns its number.
     fn begin(&mut self, step: UserChange, one_step: bool) -> u32 {
-        let number = self.claim.number.wrapping_add(1).max(1);
-        self.claim = LoginAttempt { number, step, one_step };
+        let number = self.login.number.wrapping_add(1).max(1);
+        self.login = LoginAttempt { number, change: step, single_step: one_step };
         number
     }
 
     /// The number of the log-in under way; 0 if there is none.
-    pub(crate) fn claimed(&self) -> u32 {
-        match self.claim.step {
-            UserChange::LogIn(_) | UserChange::LogInUnknown => self.claim.number,
+    pub(crate) fn pending_login(&self) -> u32 {
+        match self.login.change {
+            UserChange::LogIn(_) | UserChange::LogInUnknown => self.login.number,
             UserChange::Nothing | UserChange::LogOut(_) => 0,
         }
     }
@@ -192,35 +195,35 @@ impl ClientState {
     /// Requests may be sent without waiting for replies; so an answer counts only for the claim
     /// that was the latest when its request was sent, and still is. Where two were under way, the
     /// user is not known.
-    pub(crate) fn answered(&mut self, number: u32, ok: bool, done: bool) {
-        if number != self.claim.number {
+    pub(crate) fn login_reply(&mut self, number: u32, ok: bool, done: bool) {
+        if number != self.login.number {
             self.users.unknown |= ok && number != 0;
             return;
         }
-        if ok && (done || self.claim.one_step) {
-            match std::mem::take(&mut self.claim.step) {
+        if ok && (done || self.login.single_step) {
+            match std::mem::take(&mut self.login.change) {
                 UserChange::Nothing => {}
-                UserChange::LogIn(name) => self.users.enter(name),
+                UserChange::LogIn(name) => self.users.log_in(name),
                 UserChange::LogInUnknown => self.users.unknown = true,
-                UserChange::LogOut(database) => self.users.leave(&database),
+                UserChange::LogOut(database) => self.users.log_out(&database),
             }
         } else if !ok {
-            self.claim.step = UserChange::Nothing;
+            self.login.change = UserChange::Nothing;
         }
     }
 }
 
 impl AuthenticatedUsers {
-    fn enter(&mut self, name: Box<str>) {
-        self.leave(database_of(&name));
-        if self.names.len() < MOST_USERS {
+    fn log_in(&mut self, name: Box<str>) {
+        self.log_out(database_of(&name));
+        if self.names.len() < MAX_USERS {
             self.names.push(name);
         } else {
             self.unknown = true;
         }
     }
 
-    fn leave(&mut self, database: &str) {
+    fn log_out(&mut self, database: &str) {
         self.names.retain(|name| database_of(name) != database);
     }
 }
@@ -233,10 +236,10 @@ fn database_of(user: &str) -> &str {
 /// The user's name in the first message of a SASL conversation; `None` where that does not tell
 /// which user the server would log in.
 fn sasl_user(start: &[u8]) -> Option<String> {
-    let payload = payload(&only(start, b"payload")?)?;
+    let payload = payload(&unique_field(start, b"payload")?)?;
     let payload = std::str::from_utf8(&payload).ok()?;
-    only(start, b"saslStart")?;
-    match only(start, b"mechanism")?.text()? {
+    unique_field(start, b"saslStart")?;
+    match unique_field(start, b"mechanism")?.text()? {
         // RFC 4616: authorization identity, user, password, between NULs.
         "PLAIN" => match payload.split('\0').collect::<Vec<_>>().as_slice() {
             [identity, user, _] if identity.is_empty() || identity == user => {
@@ -265,7 +268,7 @@ fn payload<'b>(payload: &Element<'b>) -> Option<Cow<'b, [u8]>> {
 }
 
 /// The field with this name, if it is there once: which of two counts is the server's to say.
-fn only<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
+fn unique_field<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
     let mut found = elements(body).filter(|field| field.name == key);
     found.next().filter(|_| found.next().is_none())
 }
@@ -290,7 +293,7 @@ mod tests {
 
     fn claim(client: &mut ClientState, body: &Document) -> u32 {
         let role = if body.contains_key("hello") { ReplyKind::Hello } else { ReplyKind::SaslStart };
-        client.claim(role, &body.to_vec().unwrap(), "admin")
+        client.begin_login(role, &body.to_vec().unwrap(), "admin")
     }
 
     fn scram(user: &str) -> Document {
@@ -307,10 +310,10 @@ mod tests {
     fn a_user_counts_when_the_last_step_is_done() {
         let mut client = ClientState::default();
         let number = claim(&mut client, &scram("a=2Cb=3Dc"));
-        client.answered(number, true, false);
+        client.login_reply(number, true, false);
         assert_eq!(user(&client), None);
-        assert_eq!(client.claimed(), number);
-        client.answered(number, true, true);
+        assert_eq!(client.pending_login(), number);
+        client.login_reply(number, true, true);
         assert_eq!(user(&client).as_deref(), Some("a,b=c@admin"));
     }
 
@@ -318,9 +321,9 @@ mod tests {
     fn a_failed_proof_proves_nothing() {
         let mut client = ClientState::default();
         let number = claim(&mut client, &scram("eve"));
-        client.answered(number, false, true);
-        assert_eq!((user(&client), client.claimed()), (None, 0));
-        client.answered(number, true, true);
+        client.login_reply(number, false, true);
+        assert_eq!((user(&client), client.pending_login()), (None, 0));
+        client.login_reply(number, true, true);
         assert_eq!(user(&client), None);
     }
 
@@ -328,10 +331,10 @@ mod tests {
     fn nobody_passes_for_another_by_claiming_twice() {
         let mut client = ClientState::default();
         let own = claim(&mut client, &scram("mallory"));
-        let step = client.claimed();
+        let step = client.pending_login();
         let other = claim(&mut client, &scram("root"));
         assert_ne!(own, other);
-        client.answered(step, true, true);
+        client.login_reply(step, true, true);
         assert_eq!(client.user(), Fact::Unknown);
     }
 
@@ -339,25 +342,26 @@ mod tests {
     fn one_step_mechanisms_need_no_done() {
         let mut client = ClientState::default();
         let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app"};
-        let number = client.claim(ReplyKind::Authenticate, &x509.to_vec().unwrap(), "$external");
-        client.answered(number, true, false);
+        let number =
+            client.begin_login(ReplyKind::Authenticate, &x509.to_vec().unwrap(), "$external");
+        client.login_reply(number, true, false);
         assert_eq!(user(&client).as_deref(), Some("CN=app@$external"));
         let plain = doc! {
             "saslStart": 1, "mechanism": "PLAIN", "payload": payload("\0bob\0secret"), "db": "hr",
         };
         let number = claim(&mut client, &doc! {"hello": 1, "speculativeAuthenticate": plain});
-        client.answered(number, true, true);
+        client.login_reply(number, true, true);
         assert_eq!(user(&client).as_deref(), Some("CN=app@$external, bob@hr"));
-        let number = client.leave("$external");
-        client.answered(number, true, false);
+        let number = client.begin_logout("$external");
+        client.login_reply(number, true, false);
         assert_eq!(user(&client).as_deref(), Some("bob@hr"));
     }
 
     /// Whose log-in it is that ends well with this first step.
     fn logged_in(role: ReplyKind, body: &[u8]) -> Fact<'static> {
         let mut client = ClientState::default();
-        let number = client.claim(role, body, "tenant7");
-        client.answered(number, true, true);
+        let number = client.begin_login(role, body, "tenant7");
+        client.login_reply(number, true, true);
         client.user().into_owned()
     }
 
@@ -414,9 +418,9 @@ mod tests {
             "application": {"name": "shop\n"}, "driver": {"name": "PyMongo", "version": "4.20.0"}
         }};
         let mut client = ClientState::default();
-        client.greet(&hello.to_vec().unwrap());
+        client.read_hello(&hello.to_vec().unwrap());
         assert_eq!((client.app(), client.driver()), (Some("shop\u{fffd}"), Some("PyMongo 4.20.0")));
-        client.greet(&doc! {"hello": 1}.to_vec().unwrap());
+        client.read_hello(&doc! {"hello": 1}.to_vec().unwrap());
         assert_eq!(client.app(), Some("shop\u{fffd}"));
     }
 }

@@ -177,7 +177,7 @@ impl Codec for Mongo {
         let refused = self.opens.remove_newest(id);
         if let (Some(client), Some(open)) = (&mut self.client, refused) {
             // The server never hears of this claim: no answer of its can prove it.
-            client.answered(open.claim, false, false);
+            client.login_reply(open.claim, false, false);
         }
         error_reply::write(id, family(refused.as_ref()), why, out);
         true
@@ -198,8 +198,9 @@ impl Codec for Mongo {
                 | Reason::TimedOut
         );
         let greets = |id| self.opens.newest(id).is_some_and(|open| open.role == ReplyKind::Hello);
-        let closes =
-            |client: &ClientState| client.misreads_errors() || (others && client.backs_off());
+        let closes = |client: &ClientState| {
+            client.takes_errors_for_failed_login() || (others && client.supports_backpressure())
+        };
         passes
             && self.client.as_deref().is_some_and(closes)
             && u32::try_from(tag.0).is_ok_and(greets)
@@ -233,7 +234,7 @@ impl Mongo {
     /// As if its client's `hello` had offered every compressor.
     pub(crate) fn offer_to_compress(&mut self) {
         let hello = crate::testing::offers().to_vec().unwrap_or_default();
-        self.client.get_or_insert_default().greet(&hello);
+        self.client.get_or_insert_default().read_hello(&hello);
     }
 }
 

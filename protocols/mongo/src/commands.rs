@@ -69,29 +69,29 @@ pub(crate) enum WriteEffect {
 /// A command, as it is written on the wire and as it is reported.
 #[derive(Debug)]
 pub(crate) struct Command {
-    word: &'static str,
+    spelling: &'static str,
     /// The one name for all its spellings.
     pub(crate) name: &'static str,
     /// Where its namespace is found.
-    pub(crate) target: NamespaceSource,
+    pub(crate) namespace_source: NamespaceSource,
     /// What its reply is read for.
-    pub(crate) role: ReplyKind,
+    pub(crate) reply_kind: ReplyKind,
     /// What it may do to data.
-    pub(crate) effect: WriteEffect,
+    pub(crate) write_effect: WriteEffect,
     /// Neither its fields nor its reply may be shown (specifications,
     /// command-logging-and-monitoring, "Security").
-    pub(crate) secret: bool,
+    pub(crate) sensitive: bool,
 }
 
 impl Command {
     /// Whether the request carries documents worth counting.
     pub(crate) fn carries_documents(&self) -> bool {
-        matches!(self.role, ReplyKind::Write | ReplyKind::Bulk)
+        matches!(self.reply_kind, ReplyKind::Write | ReplyKind::Bulk)
     }
 
     /// Whether it may name collections beside the one that it is about.
-    pub(crate) fn names_others(&self) -> bool {
-        match self.target {
+    pub(crate) fn names_other_namespaces(&self) -> bool {
+        match self.namespace_source {
             NamespaceSource::Bulk | NamespaceSource::Explain => true,
             NamespaceSource::Collection
             | NamespaceSource::Namespace
@@ -111,15 +111,17 @@ impl Command {
     }
 
     /// Whether it costs the server nothing, or gives back what it holds.
-    pub(crate) fn is_light(&self) -> bool {
-        self.answers_anybody() || matches!(self.name, "abortTransaction" | "killCursors")
+    pub(crate) fn is_limit_exempt(&self) -> bool {
+        self.pre_auth() || matches!(self.name, "abortTransaction" | "killCursors")
     }
 
     /// Whether a server answers it to clients that have not logged in (`requiresAuth` in its
     /// source), whatever database they name: that it went well confirms no name.
-    pub(crate) fn answers_anybody(&self) -> bool {
-        let open =
-            matches!(self.role, ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::SaslContinue);
+    pub(crate) fn pre_auth(&self) -> bool {
+        let open = matches!(
+            self.reply_kind,
+            ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::SaslContinue
+        );
         open || matches!(
             self.name,
             "authenticate"
@@ -147,24 +149,25 @@ impl Command {
 
 /// Every command that isn't in the table: clients choose names, so names must not be kept.
 pub(crate) static OTHER: Command = Command {
-    word: "other",
+    spelling: "other",
     name: "other",
-    target: NamespaceSource::Unknown,
-    role: ReplyKind::Plain,
-    effect: WriteEffect::Writes,
-    secret: false,
+    namespace_source: NamespaceSource::Unknown,
+    reply_kind: ReplyKind::Plain,
+    write_effect: WriteEffect::Writes,
+    sensitive: false,
 };
 
 /// The command of a request of which too little has been read to tell it. It may be one that
 /// nothing of may be shown.
-pub(crate) static UNREAD_COMMAND: Command = Command { word: "?", name: "?", secret: true, ..OTHER };
+pub(crate) static UNREAD_COMMAND: Command =
+    Command { spelling: "?", name: "?", sensitive: true, ..OTHER };
 
 /// The command that is written `word`, or [`OTHER`].
 pub(crate) fn find(word: &[u8]) -> &'static Command {
     let Some(first) = word.first() else { return &OTHER };
     let at = usize::from(*first);
-    let (from, to) = (usize::from(BEGINS[at]), usize::from(BEGINS[at + 1]));
-    let found = COMMANDS[from..to].iter().find(|known| known.word.as_bytes() == word);
+    let (from, to) = (usize::from(FIRST_BYTE_INDEX[at]), usize::from(FIRST_BYTE_INDEX[at + 1]));
+    let found = COMMANDS[from..to].iter().find(|known| known.spelling.as_bytes() == word);
     found.unwrap_or(&OTHER)
 }
 
@@ -175,11 +178,11 @@ pub fn commands() -> impl Iterator<Item = &'static str> {
 
 /// Where in the table the words begin that begin with this byte or a later one. That leaves so few
 /// that comparing lengths nearly always tells them apart.
-static BEGINS: [u16; 257] = {
+static FIRST_BYTE_INDEX: [u16; 257] = {
     let mut begins = [0; 257];
     let (mut byte, mut at) = (0, 0);
     while byte < begins.len() {
-        while at < COMMANDS.len() && (COMMANDS[at].word.as_bytes()[0] as usize) < byte {
+        while at < COMMANDS.len() && (COMMANDS[at].spelling.as_bytes()[0] as usize) < byte {
             at += 1;
         }
         begins[byte] = at as u16;
@@ -194,9 +197,9 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_so_that_every_command_is_found() {
-        assert!(COMMANDS.is_sorted_by(|a, b| a.word < b.word));
+        assert!(COMMANDS.is_sorted_by(|a, b| a.spelling < b.spelling));
         for command in COMMANDS {
-            assert_eq!(find(command.word.as_bytes()).word, command.word);
+            assert_eq!(find(command.spelling.as_bytes()).spelling, command.spelling);
         }
     }
 
@@ -223,8 +226,8 @@ mod tests {
             "copydbsaslstart",
             "copydb",
         ] {
-            assert!(find(word.as_bytes()).secret, "{word}");
+            assert!(find(word.as_bytes()).sensitive, "{word}");
         }
-        assert!(!find(b"find").secret);
+        assert!(!find(b"find").sensitive);
     }
 }

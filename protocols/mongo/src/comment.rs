@@ -20,14 +20,14 @@ const DEPTH: usize = 4;
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
 pub(crate) fn find<'b>(message: &MessageView<'b>) -> Option<Element<'b>> {
     let of = |mut fields: Elements<'b>| fields.find(|field| is_comment(*field));
-    of(elements(message.body)).or_else(|| of(message.wrapper()))
+    of(elements(message.body)).or_else(|| of(message.query_fields()))
 }
 
 /// Every field that a server may take for the request's comment: those of a legacy wrapper and of
 /// the command that an `explain` is about are among them.
 pub(crate) fn all<'b>(message: &MessageView<'b>) -> Vec<Element<'b>> {
     let mut all: Vec<Element<'b>> = elements(message.body).filter(|it| is_comment(*it)).collect();
-    all.extend(message.wrapper().filter(|it| is_comment(*it)));
+    all.extend(message.query_fields().filter(|it| is_comment(*it)));
     let mut body = message.body;
     while let Some(first) = elements(body).next().filter(|first| first.name == b"explain") {
         body = if first.kind == kind::DOCUMENT { first.value } else { &[] };

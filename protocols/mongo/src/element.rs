@@ -3,7 +3,7 @@
 //! Source: the BSON specification, version 1.1. Nothing is copied, and nothing is believed: a
 //! length that reaches beyond its document ends the walk.
 
-use crate::number::{fixed, number, prefixed, u32_at};
+use crate::number::{fixed_len, number, prefixed_len, u32_at};
 
 /// The kinds of elements that someone here asks about.
 pub(crate) mod kind {
@@ -85,11 +85,11 @@ impl<'a> Element<'a> {
 
     /// The elements of a document or an array.
     pub(crate) fn elements(&self) -> Option<Elements<'a>> {
-        self.nests().then(|| elements(self.value))
+        self.is_container().then(|| elements(self.value))
     }
 
     /// Whether the value is a document or an array.
-    pub(crate) fn nests(&self) -> bool {
+    pub(crate) fn is_container(&self) -> bool {
         matches!(self.kind, kind::DOCUMENT | kind::ARRAY)
     }
 }
@@ -99,7 +99,7 @@ impl<'a> Element<'a> {
 /// The walk stops quietly where the bytes end or make no sense. Documents and arrays that are
 /// cut are given as far as they are here; other values only whole.
 pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
-    let len = length(document).filter(|len| *len >= 5);
+    let len = document_len(document).filter(|len| *len >= 5);
     let here = document.get(4..document.len().min(len.unwrap_or(0))).unwrap_or_default();
     let cut = len.is_none_or(|len| len > document.len());
     Elements {
@@ -110,14 +110,14 @@ pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
 }
 
 /// Whether all of a document is here, and makes sense.
-pub(crate) fn complete(document: &[u8]) -> bool {
+pub(crate) fn is_complete(document: &[u8]) -> bool {
     let mut walk = elements(document);
     while walk.next().is_some() {}
-    walk.complete()
+    walk.is_complete()
 }
 
 /// Whether one of these names is there twice.
-pub(crate) fn any_twice(mut names: Vec<&[u8]>) -> bool {
+pub(crate) fn has_duplicates(mut names: Vec<&[u8]>) -> bool {
     let count = names.len();
     names.sort_unstable();
     names.dedup();
@@ -142,7 +142,7 @@ enum WalkEnd {
 
 impl Elements<'_> {
     /// Whether the walk came to the document's own end, with nothing amiss.
-    pub(crate) fn complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.end == WalkEnd::Terminator
     }
 }
@@ -169,8 +169,8 @@ impl<'a> Iterator for Elements<'a> {
 #[inline]
 fn element(bytes: &[u8], cut: bool) -> Option<(Element<'_>, &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
-    let (name, rest) = string(rest)?;
-    let (value, rest) = match rest.split_at_checked(size(kind, rest)?) {
+    let (name, rest) = cstring(rest)?;
+    let (value, rest) = match rest.split_at_checked(value_len(kind, rest)?) {
         Some(parts) => parts,
         None if cut && matches!(kind, kind::DOCUMENT | kind::ARRAY) => (rest, &[][..]),
         None => return None,
@@ -180,7 +180,7 @@ fn element(bytes: &[u8], cut: bool) -> Option<(Element<'_>, &[u8])> {
 
 /// The bytes before the first NUL, and those after it.
 #[inline]
-pub(crate) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn cstring(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = nul(bytes)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
@@ -203,20 +203,20 @@ pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
 
 /// How long the value at the front of `bytes` claims to be; `None` if that is not here, or makes no
 /// sense.
-pub(crate) fn size(kind: u8, bytes: &[u8]) -> Option<usize> {
-    if let Some(size) = fixed(kind) {
+pub(crate) fn value_len(kind: u8, bytes: &[u8]) -> Option<usize> {
+    if let Some(size) = fixed_len(kind) {
         return Some(size as usize);
     }
     if kind == kind::REGEX {
-        let (pattern, rest) = string(bytes)?;
-        let (options, _) = string(rest)?;
+        let (pattern, rest) = cstring(bytes)?;
+        let (options, _) = cstring(rest)?;
         return Some(pattern.len() + options.len() + 2);
     }
-    prefixed(kind, u32_at(bytes, 0)?).map(|size| size as usize)
+    prefixed_len(kind, u32_at(bytes, 0)?).map(|size| size as usize)
 }
 
 /// The int32 at the front, where it can be a length.
-fn length(bytes: &[u8]) -> Option<usize> {
+fn document_len(bytes: &[u8]) -> Option<usize> {
     // Positive, so that adding a little never overflows.
     usize::try_from(i32::from_le_bytes(*bytes.first_chunk()?)).ok()
 }

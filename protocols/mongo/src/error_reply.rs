@@ -3,7 +3,7 @@
 use crate::{
     comment::cut,
     error_codes,
-    header::{HEADER, opcode},
+    header::{HEADER_LEN, opcode},
 };
 use bytes::{BufMut, BytesMut};
 use operation::{Reason, Refusal};
@@ -106,14 +106,14 @@ pub(crate) fn hello(id: u32, out: &mut BytesMut) {
 }
 
 fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
-    put_header(HEADER + 5 + body.len(), id, answers, opcode::MSG, out);
+    put_header(HEADER_LEN + 5 + body.len(), id, answers, opcode::MSG, out);
     out.put_u32_le(0);
     out.put_u8(0);
     out.put_slice(body);
 }
 
 fn reply(flags: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
-    put_header(HEADER + 20 + body.len(), 0, answers, opcode::REPLY, out);
+    put_header(HEADER_LEN + 20 + body.len(), 0, answers, opcode::REPLY, out);
     out.put_u32_le(flags);
     out.put_i64_le(0);
     out.put_u32_le(0);

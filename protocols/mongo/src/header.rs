@@ -10,9 +10,9 @@ use nom::{
 use operation::Violation;
 
 /// How long the header is, in bytes.
-pub(crate) const HEADER: usize = 16;
+pub(crate) const HEADER_LEN: usize = 16;
 /// The longest message that a server takes, in bytes (`MaxMessageSizeBytes`, rpc/message.h).
-pub(crate) const LONGEST: u32 = 48_000_000;
+pub(crate) const MAX_MESSAGE_LEN: u32 = 48_000_000;
 
 /// Opcodes (mongodb.com/docs, "MongoDB Wire Protocol").
 pub(crate) mod opcode {
@@ -45,9 +45,9 @@ pub(crate) struct Header {
     /// The whole message's length in bytes, header included: 16 to [`LONGEST`].
     pub(crate) len: u32,
     /// The sender's own number for the message.
-    pub(crate) id: u32,
+    pub(crate) request_id: u32,
     /// The number of the message that this one answers.
-    pub(crate) answers: u32,
+    pub(crate) response_to: u32,
     /// What kind of message it is.
     pub(crate) opcode: i32,
 }
@@ -58,23 +58,23 @@ impl Header {
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let word = |at| u32_at(bytes, at);
         let Some(len) = word(0) else { return Ok(None) };
-        if !(HEADER as u32..=LONGEST).contains(&len) {
-            return Err(stranger(bytes).unwrap_or(Violation("length")));
+        if !(HEADER_LEN as u32..=MAX_MESSAGE_LEN).contains(&len) {
+            return Err(other_protocol(bytes).unwrap_or(Violation("length")));
         }
         let (Some(id), Some(answers), Some(code)) = (word(4), word(8), word(12)) else {
             return Ok(None);
         };
-        Ok(Some(Self { len, id, answers, opcode: code.cast_signed() }))
+        Ok(Some(Self { len, request_id: id, response_to: answers, opcode: code.cast_signed() }))
     }
 
     /// The header of the message inside of a compressed one, with `size` bytes after it.
-    pub(crate) fn inside(self, opcode: i32, size: u32) -> Self {
-        Self { len: size + HEADER as u32, opcode, ..self }
+    pub(crate) fn of_inner(self, opcode: i32, size: u32) -> Self {
+        Self { len: size + HEADER_LEN as u32, opcode, ..self }
     }
 
     /// The header as it is on the wire.
-    pub(crate) fn bytes(self) -> Vec<u8> {
-        let Self { len, id, answers, opcode } = self;
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let Self { len, request_id: id, response_to: answers, opcode } = self;
         [len, id, answers, opcode.cast_unsigned()].into_iter().flat_map(u32::to_le_bytes).collect()
     }
 
@@ -89,7 +89,7 @@ impl Header {
 }
 
 /// What the bytes look like if they aren't MongoDB's.
-fn stranger(bytes: &[u8]) -> Option<Violation> {
+fn other_protocol(bytes: &[u8]) -> Option<Violation> {
     let http: [&[u8]; 10] =
         [b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP"];
     if http.iter().any(|method| bytes.starts_with(method)) {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_header_is_four_little_endian_numbers() {
         let bytes = [20, 0, 0, 0, 7, 0, 0, 0, 9, 0, 0, 0, 0xdd, 7, 0, 0];
-        let header = Header { len: 20, id: 7, answers: 9, opcode: opcode::MSG };
+        let header = Header { len: 20, request_id: 7, response_to: 9, opcode: opcode::MSG };
         assert_eq!(Header::read(&bytes), Ok(Some(header)));
     }
 }

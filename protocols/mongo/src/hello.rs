@@ -246,7 +246,7 @@ fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> ElementEdit) ->
     out.push(0);
     let len = i32::try_from(out.len()).ok()?;
     out[..4].copy_from_slice(&len.to_le_bytes());
-    (walk.complete() && out != document).then_some(out)
+    (walk.is_complete() && out != document).then_some(out)
 }
 
 /// The value of a string element.

@@ -42,12 +42,12 @@ impl InFlightRequest {
         Self {
             id,
             legacy,
-            role: asked.role,
-            confirmable: asked.confirmable,
-            greeting: asked.command.answers_anybody(),
-            tails: asked.tails,
+            role: asked.reply_kind,
+            confirmable: asked.confirms_names,
+            greeting: asked.command.pre_auth(),
+            tails: asked.tailable,
             callsite: 0,
-            cursor: asked.cursor,
+            cursor: asked.cursor_id,
             claim: 0,
             items: 0,
             given_up: false,
@@ -179,7 +179,7 @@ mod tests {
     fn opens(ids: impl IntoIterator<Item = u32>) -> InFlightRequests {
         let mut opens = InFlightRequests::default();
         for id in ids {
-            let header = Header { len: 16, id, answers: 0, opcode: opcode::MSG };
+            let header = Header { len: 16, request_id: id, response_to: 0, opcode: opcode::MSG };
             assert!(opens.add(InFlightRequest::new(
                 id,
                 false,
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_flood_of_requests_is_not_remembered() {
         let mut opens = opens(0..MOST as u32);
-        let header = Header { len: 16, id: 5000, answers: 0, opcode: opcode::MSG };
+        let header = Header { len: 16, request_id: 5000, response_to: 0, opcode: opcode::MSG };
         assert!(!opens.add(InFlightRequest::new(
             5000,
             false,

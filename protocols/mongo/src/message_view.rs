@@ -1,8 +1,8 @@
 //! The parts of a request that is here, or of its front.
 
 use crate::{
-    element::{Elements, any_twice, complete, elements, kind},
-    header::{self, HEADER, Header, flag, opcode},
+    element::{Elements, elements, has_duplicates, is_complete, kind},
+    header::{self, HEADER_LEN, Header, flag, opcode},
     number::u32_at,
     request_summary::RequestSummary,
     shape,
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 /// How many sequences are looked at. The server takes no more than two; in the third place one that
 /// is there twice is told as that, and not as a section that is not known.
-const SEQUENCES: usize = 3;
+const MAX_SEQUENCES: usize = 3;
 
 /// Where everything is in the front of a request.
 #[derive(Clone, Copy, Debug)]
@@ -26,23 +26,23 @@ pub(crate) struct MessageView<'b> {
     /// The section of kind 3: `{otel: {traceparent: …}}`; empty if there is none.
     pub(crate) telemetry: &'b [u8],
     /// Every section was understood and is here.
-    pub(crate) whole: bool,
+    pub(crate) complete: bool,
     /// Every section of an `OP_MSG` was understood; the last one may be cut, but none begins after
     /// the cut.
-    pub(crate) mapped: bool,
+    pub(crate) sections_located: bool,
     /// Some of an `OP_MSG` came as sequences.
-    pub(crate) apart: bool,
+    pub(crate) has_sequences: bool,
     /// A section is there twice. Which of the two counts is the server's to say.
-    pub(crate) twice: bool,
+    pub(crate) has_duplicate_section: bool,
     /// A section is of a kind that is not known, and nothing behind it can be read.
-    pub(crate) strange: bool,
+    pub(crate) has_unknown_section: bool,
     /// The message goes on behind the bytes that are here.
-    pub(crate) cut: bool,
+    pub(crate) truncated: bool,
     /// All bytes that are here.
     bytes: &'b [u8],
     /// A legacy query as it came, with what may be wrapped around the command.
-    outer: &'b [u8],
-    sequences: [(&'b [u8], &'b [u8]); SEQUENCES],
+    query_document: &'b [u8],
+    sequences: [(&'b [u8], &'b [u8]); MAX_SEQUENCES],
 }
 
 impl<'b> MessageView<'b> {
@@ -50,35 +50,35 @@ impl<'b> MessageView<'b> {
     pub(crate) fn read(bytes: &'b [u8]) -> Option<Self> {
         let header = Header::read(bytes).ok()??;
         let bytes = &bytes[..bytes.len().min(header.len as usize)];
-        let rest = bytes.get(HEADER..)?;
+        let rest = bytes.get(HEADER_LEN..)?;
         let mut message = Self {
             header,
             flags: 0,
             body: &[],
             namespace: &[],
             telemetry: &[],
-            whole: false,
-            mapped: false,
-            apart: false,
-            twice: false,
-            strange: false,
-            cut: bytes.len() < header.len as usize,
+            complete: false,
+            sections_located: false,
+            has_sequences: false,
+            has_duplicate_section: false,
+            has_unknown_section: false,
+            truncated: bytes.len() < header.len as usize,
             bytes,
-            outer: &[],
-            sequences: [(&[], &[]); SEQUENCES],
+            query_document: &[],
+            sequences: [(&[], &[]); MAX_SEQUENCES],
         };
         match header.opcode {
             opcode::MSG => message.sections(rest),
             opcode::QUERY => {
                 if let Ok((body, namespace)) = header::query(rest) {
-                    (message.namespace, message.body) = (namespace, unwrap(body));
-                    message.outer = body;
-                    message.whole = document(body).is_some();
+                    (message.namespace, message.body) = (namespace, unwrap_query(body));
+                    message.query_document = body;
+                    message.complete = document(body).is_some();
                 }
             }
             _ => {
                 if let Ok((_, namespace)) = header::legacy(rest) {
-                    (message.namespace, message.whole) = (namespace, true);
+                    (message.namespace, message.complete) = (namespace, true);
                 }
             }
         }
@@ -96,22 +96,22 @@ impl<'b> MessageView<'b> {
     }
 
     /// The fields around a legacy command or query.
-    pub(crate) fn wrapper(&self) -> Elements<'b> {
-        elements(self.outer)
+    pub(crate) fn query_fields(&self) -> Elements<'b> {
+        elements(self.query_document)
     }
 
     /// Whether a legacy command holds another one as `$query` that is not its first field, or a
     /// field twice around that.
-    pub(crate) fn wraps_late(&self) -> bool {
-        let wrapped = self.outer.as_ptr() != self.body.as_ptr();
-        let names: Vec<&[u8]> = self.wrapper().map(|field| field.name).collect();
+    pub(crate) fn has_misplaced_query(&self) -> bool {
+        let wrapped = self.query_document.as_ptr() != self.body.as_ptr();
+        let names: Vec<&[u8]> = self.query_fields().map(|field| field.name).collect();
         let late = names.iter().skip(1).any(|name| *name == b"$query");
-        late || wrapped && any_twice(names)
+        late || wrapped && has_duplicates(names)
     }
 
     /// Whether this is an `OP_QUERY`: its command may stand inside of another document.
     pub(crate) fn is_legacy_query(&self) -> bool {
-        !self.outer.is_empty()
+        !self.query_document.is_empty()
     }
 
     /// The documents of the sequence with this identifier, as far as they are here.
@@ -122,7 +122,7 @@ impl<'b> MessageView<'b> {
 
     /// The command with the documents of its sequences inside, as it reads without sequences: as
     /// many as one shows of them.
-    pub(crate) fn inline(&self) -> Cow<'b, [u8]> {
+    pub(crate) fn body_with_sequences(&self) -> Cow<'b, [u8]> {
         let kept = ["updates", "deletes", "documents", "ops", "nsInfo"];
         kept.iter().fold(Cow::Borrowed(self.body), |body, name| {
             match self.sequence(name.as_bytes()) {
@@ -137,7 +137,7 @@ impl<'b> MessageView<'b> {
         let Some(flags) = u32_at(rest, 0) else { return };
         self.flags = flags;
         let sum = if flags & flag::CHECKSUM_PRESENT == 0 { 0 } else { 4 };
-        let end = (self.header.len as usize).saturating_sub(HEADER + sum);
+        let end = (self.header.len as usize).saturating_sub(HEADER_LEN + sum);
         let here = rest.len().min(end);
         let mut rest = rest.get(4..here).unwrap_or_default();
         while let Some((kind, section)) = rest.split_first() {
@@ -147,38 +147,39 @@ impl<'b> MessageView<'b> {
             match kind {
                 0 if self.body.is_empty() => self.body = part,
                 1 => {
-                    self.apart = true;
-                    if !self.keep(part) {
-                        self.strange = true;
+                    self.has_sequences = true;
+                    if !self.add_sequence(part) {
+                        self.has_unknown_section = true;
                         return;
                     }
                 }
                 3 if self.telemetry.is_empty() => self.telemetry = part,
-                0 | 3 => self.twice = true,
+                0 | 3 => self.has_duplicate_section = true,
                 _ => {
-                    self.strange = true;
+                    self.has_unknown_section = true;
                     return;
                 }
             }
             let Some(after) = section.get(len.max(5)..) else {
                 // A sequence whose name is cut may be any.
                 let named = *kind != 1 || part.get(4..).is_some_and(|rest| rest.contains(&0));
-                self.mapped = len == left && named;
+                self.sections_located = len == left && named;
                 return;
             };
             rest = after;
         }
-        self.whole = here == end;
-        self.mapped = self.whole;
+        self.complete = here == end;
+        self.sections_located = self.complete;
     }
 
     /// Notes a sequence. `false` if there are more than there can be.
-    fn keep(&mut self, section: &'b [u8]) -> bool {
+    fn add_sequence(&mut self, section: &'b [u8]) -> bool {
         // Where the name is cut, the section is the last that is here.
         let Some(Ok((documents, name))) = section.get(4..).map(header::cstring) else {
             return true;
         };
-        self.twice |= self.sequences.iter().any(|(known, _)| *known == name && !name.is_empty());
+        self.has_duplicate_section |=
+            self.sequences.iter().any(|(known, _)| *known == name && !name.is_empty());
         let free = self.sequences.iter_mut().find(|(name, _)| name.is_empty());
         free.map(|free| *free = (name, documents)).is_some()
     }
@@ -192,25 +193,26 @@ impl<'b> MessageView<'b> {
     }
 
     /// The small parts of an `OP_MSG`, as a message of its own.
-    pub(crate) fn digest(&self) -> Option<Vec<u8>> {
+    pub(crate) fn summary(&self) -> Option<Vec<u8>> {
         let mut digest = RequestSummary::new(self.header);
-        digest.feed(&self.bytes[HEADER..]);
+        digest.feed(&self.bytes[HEADER_LEN..]);
         digest.finish()
     }
 
     /// Whether a sequence has the name of a field of the body, so that the field is there twice.
-    pub(crate) fn has_field_apart(&self, name: &[u8]) -> bool {
-        self.apart && self.sequence(name).is_some()
+    pub(crate) fn has_sequence_named(&self, name: &[u8]) -> bool {
+        self.has_sequences && self.sequence(name).is_some()
     }
 
     /// Whether the command is here to its end, so that a field that is not there is missing.
-    pub(crate) fn has_whole_body(&self) -> bool {
-        complete(self.body) && (self.outer.is_empty() || complete(self.outer))
+    pub(crate) fn has_complete_body(&self) -> bool {
+        is_complete(self.body)
+            && (self.query_document.is_empty() || is_complete(self.query_document))
     }
 }
 
 /// A legacy command may be wrapped: `{$query: {…}, $readPreference: …}`.
-fn unwrap(body: &[u8]) -> &[u8] {
+fn unwrap_query(body: &[u8]) -> &[u8] {
     match elements(body).next() {
         Some(first) if first.kind == kind::DOCUMENT && first.name == b"$query" => first.value,
         Some(first) if first.kind == kind::DOCUMENT && first.name == b"query" => first.value,

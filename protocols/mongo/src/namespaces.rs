@@ -3,7 +3,7 @@
 
 use crate::{
     commands::{self, Command, NamespaceSource},
-    element::{Element, Elements, complete, elements, kind},
+    element::{Element, Elements, elements, is_complete, kind},
     message_view::MessageView,
     pipeline,
 };
@@ -27,16 +27,17 @@ struct NamespaceCollector<'b> {
 /// The other resources of a command of `database`.
 pub(crate) fn others<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'b> {
     let Some((command, body)) = command(message.body) else { return Fact::Absent };
-    if !command.names_others() {
+    if !command.names_other_namespaces() {
         return Fact::Absent;
     }
     // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
-    let apart = message.sequence(b"pipeline").is_some() || message.cut && !message.mapped;
-    let doubt = apart || !complete(body);
+    let apart =
+        message.sequence(b"pipeline").is_some() || message.truncated && !message.sections_located;
+    let doubt = apart || !is_complete(body);
     let mut names = NamespaceCollector { database, found: Vec::new(), doubt };
     names.of(command, body, message);
     match names {
-        NamespaceCollector { doubt: true, .. } if message.cut => Fact::Unread,
+        NamespaceCollector { doubt: true, .. } if message.truncated => Fact::Unread,
         NamespaceCollector { doubt: true, .. } => Fact::Unknown,
         NamespaceCollector { found, .. } if found.is_empty() => Fact::Absent,
         NamespaceCollector { found, .. } => Fact::Each(found),
@@ -47,7 +48,7 @@ pub(crate) fn others<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'
 fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
     let first = elements(body).next()?;
     let command = commands::find(first.name);
-    if command.target != NamespaceSource::Explain || first.kind != kind::DOCUMENT {
+    if command.namespace_source != NamespaceSource::Explain || first.kind != kind::DOCUMENT {
         return Some((command, body));
     }
     let inner = elements(first.value).next()?;
@@ -63,12 +64,12 @@ pub(crate) fn of_bulk<'b>(message: &MessageView<'b>, body: &'b [u8]) -> Option<V
         all.filter(|all| all.len() <= MOST && !all.is_empty())
     };
     match inside {
-        Some(array) if array.kind == kind::ARRAY && complete(array.value) => {
+        Some(array) if array.kind == kind::ARRAY && is_complete(array.value) => {
             read(&mut elements(array.value).map(|info| namespace(info.value)))
         }
         Some(_) => None,
         None => {
-            let documents = message.sequence(b"nsInfo").filter(|_| message.whole)?;
+            let documents = message.sequence(b"nsInfo").filter(|_| message.complete)?;
             read(&mut sequence(documents))
         }
     }
@@ -89,7 +90,7 @@ fn sequence(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
 fn namespace(document: &[u8]) -> Option<&str> {
     let mut found = elements(document).filter(|field| field.name == b"ns");
     let first = found.next()?.name_text();
-    first.filter(|_| found.next().is_none() && complete(document))
+    first.filter(|_| found.next().is_none() && is_complete(document))
 }
 
 impl<'b> NamespaceCollector<'b> {
@@ -135,8 +136,8 @@ impl<'b> NamespaceCollector<'b> {
     fn pipeline(&mut self, pipeline: &Element<'b>) {
         let whole = pipeline::operators(pipeline, &mut |operator| match operator.name {
             b"$lookup" | b"$graphLookup" => self.all(operator, b"from"),
-            b"$unionWith" if operator.nests() => self.all(operator, b"coll"),
-            b"$merge" if operator.nests() => self.all(operator, b"into"),
+            b"$unionWith" if operator.is_container() => self.all(operator, b"coll"),
+            b"$merge" if operator.is_container() => self.all(operator, b"into"),
             b"$unionWith" | b"$merge" | b"$out" => self.target(operator),
             _ => {}
         });
@@ -200,9 +201,9 @@ impl<'b> NamespaceCollector<'b> {
             }
             // The UUID of a collection counts, and not `ns`.
             self.doubt |= field.name == b"ui";
-            whole &= !field.nests() || self.applied(&field, depth);
+            whole &= !field.is_container() || self.applied(&field, depth);
         }
-        whole && fields.complete()
+        whole && fields.is_complete()
     }
 
     /// A command among what is applied: it names its collection as it does by itself.
@@ -212,11 +213,11 @@ impl<'b> NamespaceCollector<'b> {
             let Some(first) = fields.next() else { return self.doubt = true };
             let known = commands::find(first.name);
             match first.name_text() {
-                Some(collection) if !known.names_others() => {
+                Some(collection) if !known.names_other_namespaces() => {
                     self.add(format!("{database}.{collection}").into());
                 }
                 // What it applies is found by itself; others are about the database.
-                None if known.target == NamespaceSource::Database => {}
+                None if known.namespace_source == NamespaceSource::Database => {}
                 _ => self.doubt = true,
             }
             self.doubt |= fields.any(|field| field.name == first.name);

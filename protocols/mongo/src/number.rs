@@ -14,7 +14,7 @@ pub(crate) fn number(kind: u8, value: &[u8]) -> Option<i64> {
 }
 
 /// How many bytes a value takes, where its kind alone tells.
-pub(crate) fn fixed(kind: u8) -> Option<u32> {
+pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
     match kind {
         kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => Some(8),
         kind::UNDEFINED | kind::NULL | kind::MIN_KEY | kind::MAX_KEY => Some(0),
@@ -27,7 +27,7 @@ pub(crate) fn fixed(kind: u8) -> Option<u32> {
 }
 
 /// How many bytes a value takes that begins with this length, the length itself included.
-pub(crate) fn prefixed(kind: u8, length: u32) -> Option<u32> {
+pub(crate) fn prefixed_len(kind: u8, length: u32) -> Option<u32> {
     match kind {
         // It is a signed number.
         _ if length > i32::MAX as u32 => None,

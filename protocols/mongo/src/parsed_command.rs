@@ -3,7 +3,7 @@
 use crate::{
     commands::{self, Command, NamespaceSource, OTHER, ReplyKind, UNREAD_COMMAND},
     comment,
-    element::{Element, any_twice, complete, elements, kind},
+    element::{Element, elements, has_duplicates, is_complete, kind},
     header::{Header, flag, opcode},
     message_view::MessageView,
     namespaces,
@@ -11,23 +11,23 @@ use crate::{
 use operation::Violation;
 
 /// The longest resource that is kept, in bytes; the server's own limit for a namespace is 255.
-const RESOURCE: usize = 320;
+const MAX_RESOURCE_LEN: usize = 320;
 
 /// Stands for what could not be read; see [`operation::Operation::resource`].
 pub(crate) const UNREAD: &str = "?";
 
 /// How many fields a command may have; no driver sends a tenth of that.
-const MOST_FIELDS: usize = 256;
+const MAX_FIELDS: usize = 256;
 
 /// A field of a command, or a section of its message, is there twice: servers differ in which of
 /// the two counts.
-pub(crate) const TWICE: Violation = Violation("duplicate_field");
+pub(crate) const DUPLICATE_FIELD: Violation = Violation("duplicate_field");
 
 /// A legacy command with another one in it, as `$query`.
-const WRAPPED: Violation = Violation("misplaced_query");
+const MISPLACED_QUERY: Violation = Violation("misplaced_query");
 
 /// A section of a kind that is not known, or more sequences than there can be.
-const STRANGE: Violation = Violation("unknown_section");
+const UNKNOWN_SECTION: Violation = Violation("unknown_section");
 
 /// What a request asks for. What it is about is written to a string beside it.
 #[derive(Clone, Copy, Debug)]
@@ -35,22 +35,22 @@ pub(crate) struct ParsedCommand {
     pub(crate) command: &'static Command,
     /// The name that is reported: that of the command, also for the opcode that came before it.
     pub(crate) name: &'static str,
-    pub(crate) role: ReplyKind,
+    pub(crate) reply_kind: ReplyKind,
     /// No reply will come.
-    pub(crate) silent: bool,
+    pub(crate) unacknowledged: bool,
     /// The reply comes when something happens, and not before (specifications,
     /// server-discovery-and-monitoring, "Streaming protocol"; or a tailing cursor).
-    pub(crate) awaits: bool,
+    pub(crate) long_poll: bool,
     /// The cursor that the reply brings will tail: its `getMore`s await.
-    pub(crate) tails: bool,
+    pub(crate) tailable: bool,
     /// The cursor that a `getMore` goes on with.
-    pub(crate) cursor: i64,
+    pub(crate) cursor_id: i64,
     /// It carries a comment.
-    pub(crate) commented: bool,
+    pub(crate) has_comment: bool,
     /// Nothing of it may be shown.
-    pub(crate) secret: bool,
+    pub(crate) sensitive: bool,
     /// A good answer says that what it is about exists.
-    pub(crate) confirmable: bool,
+    pub(crate) confirms_names: bool,
     /// It goes on behind the bytes that were read, and may tell more there.
     pub(crate) partial: bool,
     pub(crate) violation: Option<Violation>,
@@ -59,24 +59,24 @@ pub(crate) struct ParsedCommand {
 impl ParsedCommand {
     /// A request that can't be read.
     pub(crate) fn unreadable(header: Header, violation: Option<Violation>) -> Self {
-        Self { violation, ..Self::bare(&OTHER, header) }
+        Self { violation, ..Self::new(&OTHER, header) }
     }
 
-    fn bare(command: &'static Command, header: Header) -> Self {
+    fn new(command: &'static Command, header: Header) -> Self {
         Self {
             command,
             name: command.name,
-            role: command.role,
-            silent: matches!(
+            reply_kind: command.reply_kind,
+            unacknowledged: matches!(
                 header.opcode,
                 opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS
             ),
-            awaits: false,
-            tails: false,
-            cursor: 0,
-            commented: false,
-            secret: command.secret,
-            confirmable: true,
+            long_poll: false,
+            tailable: false,
+            cursor_id: 0,
+            has_comment: false,
+            sensitive: command.sensitive,
+            confirms_names: true,
             partial: false,
             violation: None,
         }
@@ -89,18 +89,18 @@ impl ParsedCommand {
         resource: &mut String,
     ) -> Self {
         resource.push_str(UNREAD);
-        if !message.cut {
-            let violation = if message.strange { STRANGE } else { missing };
+        if !message.truncated {
+            let violation = if message.has_unknown_section { UNKNOWN_SECTION } else { missing };
             return Self::unreadable(message.header, Some(violation));
         }
         // It may have a comment, or be one that nothing of may be shown.
-        let unread = Self::bare(&UNREAD_COMMAND, message.header);
-        Self { commented: true, partial: true, ..unread }
+        let unread = Self::new(&UNREAD_COMMAND, message.header);
+        Self { has_comment: true, partial: true, ..unread }
     }
 
     /// The name by which its query's shape is read: the body of a legacy query is its filter.
     pub(crate) fn shape_name(&self) -> &'static str {
-        if self.role == ReplyKind::Query { "query" } else { self.name }
+        if self.reply_kind == ReplyKind::Query { "query" } else { self.name }
     }
 
     /// Whether it carries documents worth counting, or may.
@@ -109,60 +109,67 @@ impl ParsedCommand {
     }
 
     /// Reads the front of a request, and writes what it is about over `resource`.
-    pub(crate) fn read(message: &MessageView<'_>, resource: &mut String) -> Self {
+    pub(crate) fn parse(message: &MessageView<'_>, resource: &mut String) -> Self {
         resource.clear();
         match message.header.opcode {
             opcode::MSG => {
                 let asked = match message.body {
                     [] => Self::without_command(message, Violation("no_body"), resource),
-                    _ => Self::command(message, None, resource),
+                    _ => Self::parse_command(message, None, resource),
                 };
-                Self { silent: message.flags & flag::MORE_TO_COME != 0, ..asked }
+                Self { unacknowledged: message.flags & flag::MORE_TO_COME != 0, ..asked }
             }
             // What is wrapped may stand anywhere, and twice; only `hello` still comes this way.
-            opcode::QUERY if message.legacy_command() && message.cut => {
+            opcode::QUERY if message.legacy_command() && message.truncated => {
                 Self::without_command(message, Violation("no_command"), resource)
             }
             opcode::QUERY if message.legacy_command() => {
                 let namespace = String::from_utf8_lossy(message.namespace);
                 let database = namespace.strip_suffix(".$cmd");
-                let asked = Self::command(message, database, resource);
-                let commented = asked.commented || message.wrapper().any(comment::is_comment);
+                let asked = Self::parse_command(message, database, resource);
+                let commented =
+                    asked.has_comment || message.query_fields().any(comment::is_comment);
                 // One server takes what is wrapped, another one the command around it.
-                let around = message.wraps_late();
-                let violation = asked.violation.or(around.then_some(WRAPPED));
-                Self { commented, violation, ..asked }
+                let around = message.has_misplaced_query();
+                let violation = asked.violation.or(around.then_some(MISPLACED_QUERY));
+                Self { has_comment: commented, violation, ..asked }
             }
             code => {
                 // Of a stranger nobody knows what it names.
                 match message.namespace {
                     [] => resource.push_str(UNREAD),
                     _ if !opcode::has_namespace(code) => resource.push_str(UNREAD),
-                    namespace => put(resource, &String::from_utf8_lossy(namespace)),
+                    namespace => append_bounded(resource, &String::from_utf8_lossy(namespace)),
                 }
-                Self::legacy(code, message)
+                Self::parse_legacy(code, message)
             }
         }
     }
 
     /// Reads a command: the first element names it (specifications, message/OP_MSG).
-    fn command(message: &MessageView<'_>, database: Option<&str>, resource: &mut String) -> Self {
+    fn parse_command(
+        message: &MessageView<'_>,
+        database: Option<&str>,
+        resource: &mut String,
+    ) -> Self {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
             return Self::without_command(message, Violation("no_command"), resource);
         };
         let command = commands::find(first.name);
-        let mut asked = Self::bare(command, message.header);
+        let mut asked = Self::new(command, message.header);
         let mut database = database;
         let mut collection = Namespace::of(command, &first);
         let mut known = DuplicateFields::default();
         let (mut tailable, mut await_data, mut version, mut limit) = (false, false, false, false);
         let inner = ExplainedCommand::read(command, &first);
-        let mut twice = message.twice | known.note(message, &first) | inner.twice;
+        let mut twice = message.has_duplicate_section
+            | known.is_duplicate(message, &first)
+            | inner.has_duplicate_field;
         database = inner.database.or(database);
-        asked.commented |= inner.commented;
+        asked.has_comment |= inner.has_comment;
         for field in fields.by_ref() {
-            twice |= known.note(message, &field);
+            twice |= known.is_duplicate(message, &field);
             match field.name {
                 b"$db" => {
                     // Which of two counts is the server's to say: also of that in the namespace
@@ -170,48 +177,48 @@ impl ParsedCommand {
                     let another = database.is_some() && database != field.name_text();
                     database = if another { Some(UNREAD) } else { field.name_text() };
                 }
-                b"collection" if command.target == NamespaceSource::GetMore => {
+                b"collection" if command.namespace_source == NamespaceSource::GetMore => {
                     collection = Namespace::Collection(field);
                 }
                 b"tailable" => tailable = field.number() == Some(1),
                 b"awaitData" => await_data = field.number() == Some(1),
-                b"pipeline" => asked.tails |= watches(&field),
+                b"pipeline" => asked.tailable |= opens_change_stream(&field),
                 b"topologyVersion" => version = true,
                 b"maxAwaitTimeMS" => limit = true,
-                b"speculativeAuthenticate" => asked.secret = true,
-                b"comment" | b"$comment" => asked.commented = true,
+                b"speculativeAuthenticate" => asked.sensitive = true,
+                b"comment" | b"$comment" => asked.has_comment = true,
                 _ => {}
             }
         }
         asked.violation = match () {
-            () if known.count > MOST_FIELDS => Some(Violation("too_many_fields")),
-            () if twice => Some(TWICE),
-            () => message.strange.then_some(STRANGE),
+            () if known.count > MAX_FIELDS => Some(Violation("too_many_fields")),
+            () if twice => Some(DUPLICATE_FIELD),
+            () => message.has_unknown_section.then_some(UNKNOWN_SECTION),
         };
-        asked.partial = message.cut && !(message.mapped && fields.complete());
-        match command.role {
-            ReplyKind::Cursor => asked.tails |= tailable && await_data,
-            ReplyKind::GetMore => asked.cursor = first.number().unwrap_or_default(),
-            ReplyKind::Hello => asked.awaits = version && limit,
+        asked.partial = message.truncated && !(message.sections_located && fields.is_complete());
+        match command.reply_kind {
+            ReplyKind::Cursor => asked.tailable |= tailable && await_data,
+            ReplyKind::GetMore => asked.cursor_id = first.number().unwrap_or_default(),
+            ReplyKind::Hello => asked.long_poll = version && limit,
             ReplyKind::Bulk => {
                 let all = namespaces::of_bulk(message, message.body);
-                asked.partial |= all.is_none() && message.cut;
+                asked.partial |= all.is_none() && message.truncated;
                 collection = all
-                    .and_then(|all| all.first().map(|it| Namespace::Whole(it)))
+                    .and_then(|all| all.first().map(|it| Namespace::Full(it)))
                     .unwrap_or(collection);
             }
             _ => {}
         }
         // What is still to come may be a comment.
-        asked.commented |= asked.partial;
-        asked.tails &= command.role == ReplyKind::Cursor;
-        asked.confirmable = !command.answers_anybody() || database.is_some_and(known_to_all);
+        asked.has_comment |= asked.partial;
+        asked.tailable &= command.reply_kind == ReplyKind::Cursor;
+        asked.confirms_names = !command.pre_auth() || database.is_some_and(is_builtin_database);
         collection.write(database, resource);
         asked
     }
 
     /// The operations that were opcodes of their own, until MongoDB 5.1.
-    fn legacy(code: i32, message: &MessageView<'_>) -> Self {
+    fn parse_legacy(code: i32, message: &MessageView<'_>) -> Self {
         let word: &[u8] = match code {
             opcode::INSERT => b"insert",
             opcode::UPDATE => b"update",
@@ -227,17 +234,19 @@ impl ParsedCommand {
             opcode::COMMAND => &UNREAD_COMMAND,
             _ => commands::find(word),
         };
-        let asked = Self::bare(command, message.header);
+        let asked = Self::new(command, message.header);
         let commented = || {
             elements(message.body).any(comment::is_comment)
-                || message.wrapper().any(comment::is_comment)
+                || message.query_fields().any(comment::is_comment)
         };
         match code {
-            opcode::QUERY => Self { role: ReplyKind::Query, commented: commented(), ..asked },
-            opcode::GET_MORE => Self { role: ReplyKind::Query, ..asked },
+            opcode::QUERY => {
+                Self { reply_kind: ReplyKind::Query, has_comment: commented(), ..asked }
+            }
+            opcode::GET_MORE => Self { reply_kind: ReplyKind::Query, ..asked },
             opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS => asked,
             // No reply is known to come for a stranger, save for the server's own old commands.
-            _ => Self { silent: code != opcode::COMMAND, ..asked },
+            _ => Self { unacknowledged: code != opcode::COMMAND, ..asked },
         }
     }
 }
@@ -246,34 +255,47 @@ impl ParsedCommand {
 pub(crate) struct CommandHead {
     /// Too little of it was read to tell its command.
     pub(crate) unread: bool,
-    pub(crate) role: ReplyKind,
+    pub(crate) reply_kind: ReplyKind,
     /// See [`Asked::secret`].
-    pub(crate) secret: bool,
+    pub(crate) sensitive: bool,
     /// See [`Asked::cursor`].
-    pub(crate) cursor: i64,
+    pub(crate) cursor_id: i64,
 }
 
 impl CommandHead {
     /// Reads no more of a request than its first field, but of a greeting.
     pub(crate) fn read(message: &MessageView<'_>) -> Self {
-        let unread = Self { unread: true, role: ReplyKind::Plain, secret: true, cursor: 0 };
+        let unread =
+            Self { unread: true, reply_kind: ReplyKind::Plain, sensitive: true, cursor_id: 0 };
         let first = match message.header.opcode {
             opcode::MSG => elements(message.body).next(),
             opcode::COMMAND => return unread,
-            opcode::QUERY if message.legacy_command() && message.cut => return unread,
+            opcode::QUERY if message.legacy_command() && message.truncated => return unread,
             opcode::QUERY if message.legacy_command() => elements(message.body).next(),
             opcode::QUERY | opcode::GET_MORE => {
-                return Self { unread: false, role: ReplyKind::Query, secret: false, cursor: 0 };
+                return Self {
+                    unread: false,
+                    reply_kind: ReplyKind::Query,
+                    sensitive: false,
+                    cursor_id: 0,
+                };
             }
-            _ => return Self { unread: false, role: ReplyKind::Plain, secret: false, cursor: 0 },
+            _ => {
+                return Self {
+                    unread: false,
+                    reply_kind: ReplyKind::Plain,
+                    sensitive: false,
+                    cursor_id: 0,
+                };
+            }
         };
-        let Some(first) = first else { return Self { unread: message.cut, ..unread } };
-        let Command { role, secret, .. } = *commands::find(first.name);
+        let Some(first) = first else { return Self { unread: message.truncated, ..unread } };
+        let Command { reply_kind: role, sensitive: secret, .. } = *commands::find(first.name);
         let logs_in = |field: Element<'_>| field.name == b"speculativeAuthenticate";
         let secret = secret || role == ReplyKind::Hello && elements(message.body).any(logs_in);
         let cursor =
             if role == ReplyKind::GetMore { first.number().unwrap_or_default() } else { 0 };
-        Self { unread: false, role, secret, cursor }
+        Self { unread: false, reply_kind: role, sensitive: secret, cursor_id: cursor }
     }
 }
 
@@ -288,42 +310,47 @@ struct DuplicateFields {
 impl DuplicateFields {
     /// Notes the next field of a message's body. Returns whether it is there twice, also as the
     /// name of a sequence.
-    fn note(&mut self, message: &MessageView<'_>, field: &Element<'_>) -> bool {
+    fn is_duplicate(&mut self, message: &MessageView<'_>, field: &Element<'_>) -> bool {
         let before = self.count;
         self.count += 1;
-        let [.., last] = field.name else { return message.has_field_apart(field.name) };
+        let [.., last] = field.name else { return message.has_sequence_named(field.name) };
         let first = field.name.first().copied().unwrap_or_default();
         let mix = usize::from(first) * 7 + usize::from(*last) * 3 + field.name.len();
         let bit = 1_u64 << (mix % 64);
-        let shared = self.seen & bit != 0 && before < MOST_FIELDS;
+        let shared = self.seen & bit != 0 && before < MAX_FIELDS;
         self.seen |= bit;
         let same = |earlier: Element<'_>| earlier.name == field.name;
         shared && elements(message.body).take(before).any(same)
-            || message.has_field_apart(field.name)
+            || message.has_sequence_named(field.name)
     }
 }
 
 /// What the command inside of an `explain` adds to it; of other commands nothing is added.
 struct ExplainedCommand<'b> {
     /// A field is there twice.
-    twice: bool,
-    commented: bool,
+    has_duplicate_field: bool,
+    has_comment: bool,
     database: Option<&'b str>,
 }
 
 impl<'b> ExplainedCommand<'b> {
     fn read(command: &Command, first: &Element<'b>) -> Self {
-        let explains = command.target == NamespaceSource::Explain && first.kind == kind::DOCUMENT;
+        let explains =
+            command.namespace_source == NamespaceSource::Explain && first.kind == kind::DOCUMENT;
         let inner = if explains { first.value } else { &[] };
         let (mut names, mut database, mut commented) = (Vec::new(), None, false);
-        for field in elements(inner).take(MOST_FIELDS + 1) {
+        for field in elements(inner).take(MAX_FIELDS + 1) {
             names.push(field.name);
             commented |= comment::is_comment(field) || field.name == b"explain";
             if field.name == b"$db" {
                 database = Some(field.name_text().unwrap_or(UNREAD));
             }
         }
-        Self { twice: names.len() > MOST_FIELDS || any_twice(names), commented, database }
+        Self {
+            has_duplicate_field: names.len() > MAX_FIELDS || has_duplicates(names),
+            has_comment: commented,
+            database,
+        }
     }
 }
 
@@ -333,13 +360,13 @@ enum Namespace<'b> {
     Database,
     Collection(Element<'b>),
     /// Some collection of the database, which is not told by name.
-    SomeCollection,
-    Whole(&'b str),
+    UnnamedCollection,
+    Full(&'b str),
 }
 
 impl<'b> Namespace<'b> {
     fn of(command: &Command, first: &Element<'b>) -> Self {
-        match command.target {
+        match command.namespace_source {
             NamespaceSource::Collection => match first.kind {
                 kind::STRING | kind::SYMBOL => Namespace::Collection(*first),
                 // `{aggregate: 1}` is about the whole database.
@@ -347,25 +374,29 @@ impl<'b> Namespace<'b> {
                     Namespace::Database
                 }
                 // A UUID also names a collection.
-                _ => Namespace::SomeCollection,
+                _ => Namespace::UnnamedCollection,
             },
-            NamespaceSource::GetMore => Namespace::SomeCollection,
+            NamespaceSource::GetMore => Namespace::UnnamedCollection,
             // Named by its namespaces, wherever they are.
-            NamespaceSource::Bulk => Namespace::Whole(UNREAD),
-            NamespaceSource::Namespace => Namespace::Whole(first.name_text().unwrap_or(UNREAD)),
+            NamespaceSource::Bulk => Namespace::Full(UNREAD),
+            NamespaceSource::Namespace => Namespace::Full(first.name_text().unwrap_or(UNREAD)),
             // What it is about may stand there twice, or be said of another database.
-            NamespaceSource::Explain if first.kind == kind::DOCUMENT && !complete(first.value) => {
-                Namespace::Whole(UNREAD)
+            NamespaceSource::Explain
+                if first.kind == kind::DOCUMENT && !is_complete(first.value) =>
+            {
+                Namespace::Full(UNREAD)
             }
             NamespaceSource::Explain => {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));
                 match known {
                     // Once is enough: the server explains no explanations.
-                    Some((command, inner)) if command.target != NamespaceSource::Explain => {
+                    Some((command, inner))
+                        if command.namespace_source != NamespaceSource::Explain =>
+                    {
                         Namespace::of(command, &inner)
                     }
-                    _ => Namespace::SomeCollection,
+                    _ => Namespace::UnnamedCollection,
                 }
             }
             // A command that is not known may name a collection, in whatever way.
@@ -373,7 +404,7 @@ impl<'b> Namespace<'b> {
                 kind::DOUBLE | kind::INT32 | kind::INT64 | kind::BOOLEAN | kind::NULL => {
                     Namespace::Database
                 }
-                _ => Namespace::Whole(UNREAD),
+                _ => Namespace::Full(UNREAD),
             },
             NamespaceSource::Database => Namespace::Database,
         }
@@ -381,14 +412,14 @@ impl<'b> Namespace<'b> {
 
     fn write(self, database: Option<&str>, resource: &mut String) {
         let collection = match self {
-            Namespace::Whole(name) => return put(resource, name),
-            Namespace::Database => return put(resource, database.unwrap_or(UNREAD)),
+            Namespace::Full(name) => return append_bounded(resource, name),
+            Namespace::Database => return append_bounded(resource, database.unwrap_or(UNREAD)),
             Namespace::Collection(element) => element.name_text().unwrap_or(UNREAD),
-            Namespace::SomeCollection => UNREAD,
+            Namespace::UnnamedCollection => UNREAD,
         };
-        put(resource, database.unwrap_or(UNREAD));
+        append_bounded(resource, database.unwrap_or(UNREAD));
         resource.push('.');
-        put(resource, collection);
+        append_bounded(resource, collection);
     }
 }
 
@@ -398,18 +429,18 @@ pub(crate) fn is_pseudo_command(namespace: &[u8]) -> bool {
 }
 
 /// Whether every server has this database, so that naming it invents nothing.
-fn known_to_all(database: &str) -> bool {
+fn is_builtin_database(database: &str) -> bool {
     matches!(database, "admin" | "$external" | "local" | "config")
 }
 
 /// Appends a name, cut where none can go on.
-fn put(resource: &mut String, name: &str) {
-    let room = RESOURCE.saturating_sub(resource.len());
+fn append_bounded(resource: &mut String, name: &str) {
+    let room = MAX_RESOURCE_LEN.saturating_sub(resource.len());
     resource.push_str(if name.len() <= room { name } else { comment::cut(name, room) });
 }
 
 /// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.
-fn watches(pipeline: &Element<'_>) -> bool {
+fn opens_change_stream(pipeline: &Element<'_>) -> bool {
     let stage = pipeline.elements().and_then(|mut stages| stages.next());
     let operator = stage.and_then(|stage| stage.elements()).and_then(|mut stage| stage.next());
     operator.is_some_and(|operator| operator.name == b"$changeStream")

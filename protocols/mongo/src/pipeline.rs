@@ -22,9 +22,9 @@ fn inside<'b>(outer: &Element<'b>, depth: usize, see: &mut dyn FnMut(&Element<'b
         if field.name.starts_with(b"$") {
             see(&field);
         }
-        whole &= !field.nests() || inside(&field, depth, see);
+        whole &= !field.is_container() || inside(&field, depth, see);
     }
-    whole && fields.complete()
+    whole && fields.is_complete()
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
     if header.opcode != opcode::MSG {
         return Err(format!("answers with opcode {}, not with an OP_MSG", header.opcode));
     }
-    if header.answers != id {
+    if header.response_to != id {
         return Err("answers another request than was asked".to_owned());
     }
     let Some(message) = answer.get(..len) else { return Ok(None) };
@@ -117,8 +117,9 @@ fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
         return Err("sends more than one answer to one request".to_owned());
     }
     let unreadable = || "answers with a message that can't be read".to_owned();
-    let message = MessageView::read(message).filter(|read| read.whole && checksum::valid(message));
-    let message = message.filter(|message| element::complete(message.body));
+    let message =
+        MessageView::read(message).filter(|read| read.complete && checksum::valid(message));
+    let message = message.filter(|message| element::is_complete(message.body));
     let message = message.ok_or_else(unreadable)?;
     if message.flags & flag::MORE_TO_COME != 0 {
         return Err("sends more than one answer to one request".to_owned());

@@ -5,10 +5,10 @@
 //! a message of its own, so that one reader finds the facts of both.
 
 use crate::{
-    element::{kind, size, string},
-    header::{HEADER, Header, flag, opcode},
+    element::{cstring, kind, value_len},
+    header::{HEADER_LEN, Header, flag, opcode},
     number::u32_at,
-    parsed_command::TWICE,
+    parsed_command::DUPLICATE_FIELD,
 };
 use operation::Violation;
 
@@ -67,7 +67,7 @@ impl RequestSummary {
                 SummaryState::Done
             },
             at: 0,
-            end: (header.len as usize).saturating_sub(HEADER),
+            end: (header.len as usize).saturating_sub(HEADER_LEN),
             skip: 0,
             pending: Vec::new(),
             body: None,
@@ -126,7 +126,7 @@ impl RequestSummary {
 
     /// How many bytes of the message are needed to read the next part.
     pub(crate) fn wants(&self) -> usize {
-        HEADER + self.skip.max(self.at + self.pending.len()) + 1
+        HEADER_LEN + self.skip.max(self.at + self.pending.len()) + 1
     }
 
     /// What was found wrong since this was asked last.
@@ -149,8 +149,8 @@ impl RequestSummary {
             let len = elements.len() as u32 + 5 + more;
             [&[0][..], &len.to_le_bytes(), &elements, &[0]].concat()
         });
-        let len = (HEADER + 4 + body.len() + self.beside.len()) as u32;
-        let mut message = Header { len, ..self.header }.bytes();
+        let len = (HEADER_LEN + 4 + body.len() + self.beside.len()) as u32;
+        let mut message = Header { len, ..self.header }.to_bytes();
         message.extend(self.flags.to_le_bytes());
         message.extend(body);
         message.extend(self.beside);
@@ -201,7 +201,7 @@ impl RequestSummary {
                 return 5;
             }
             1 => {
-                let Some((name, _)) = bytes.get(5..).and_then(string) else {
+                let Some((name, _)) = bytes.get(5..).and_then(cstring) else {
                     let long = bytes.len() > NAME;
                     return if long { self.breaks(Violation("bad_document")) } else { 0 };
                 };
@@ -223,7 +223,7 @@ impl RequestSummary {
                 self.has_telemetry = used > 0;
                 return used;
             }
-            0 | 3 => self.violation = Some(TWICE),
+            0 | 3 => self.violation = Some(DUPLICATE_FIELD),
             _ => return self.breaks(Violation("unknown_section")),
         }
         self.pass(end, 5)
@@ -252,11 +252,11 @@ impl RequestSummary {
             self.state = SummaryState::Section;
             return if self.at + 1 == end { 1 } else { self.breaks(Violation("bad_document")) };
         }
-        let Some((name, value)) = string(rest) else {
+        let Some((name, value)) = cstring(rest) else {
             let long = rest.len() > NAME;
             return if long { self.breaks(Violation("bad_document")) } else { 0 };
         };
-        let Some(len) = size(kind, value) else {
+        let Some(len) = value_len(kind, value) else {
             let long = value.len() > KEPT;
             return if long { self.breaks(Violation("bad_document")) } else { 0 };
         };
@@ -292,7 +292,7 @@ impl RequestSummary {
     fn name(&mut self, name: &[u8]) {
         let hash = crate::call_sites::hash(name);
         if self.names.contains(&hash) {
-            self.violation = Some(TWICE);
+            self.violation = Some(DUPLICATE_FIELD);
         } else if self.names.len() < NAMES {
             self.names.push(hash);
         } else {

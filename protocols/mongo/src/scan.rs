@@ -5,9 +5,9 @@
 //! additions a read.
 
 use crate::{
-    element::{kind, nul, string},
+    element::{cstring, kind, nul},
     header::{flag, opcode},
-    number::{fixed, number, prefixed, u32_at},
+    number::{fixed_len, number, prefixed_len, u32_at},
 };
 
 mod facts;
@@ -285,9 +285,9 @@ impl Scan {
     /// that can't be done, and nothing was: it is then taken part by part.
     fn element(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
-        let (key, rest) = string(rest).filter(|(key, _)| key.len() < CARRY)?;
+        let (key, rest) = cstring(rest).filter(|(key, _)| key.len() < CARRY)?;
         let value = rest.first_chunk::<8>()?;
-        let len = fixed(kind).or_else(|| prefixed(kind, u32_at(value, 0)?))?;
+        let len = fixed_len(kind).or_else(|| prefixed_len(kind, u32_at(value, 0)?))?;
         *bytes = rest;
         self.at += 2 + key.len() as u32;
         match step(self.frame.place, key, kind, facts) {
@@ -311,7 +311,7 @@ impl Scan {
         let key = self.string(bytes)?;
         self.step = key.map_or(ElementAction::Skip, |key| step(place, key, kind, facts));
         self.held = 0;
-        match (fixed(kind), self.step) {
+        match (fixed_len(kind), self.step) {
             (Some(_), ElementAction::Record(_)) => self.state = ScanState::Value,
             (Some(len), _) => self.over(len, facts),
             (None, _) if kind == kind::REGEX => self.state = ScanState::Strings(2),
@@ -323,7 +323,7 @@ impl Scan {
     /// The length that a value begins with.
     fn size(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let len = u32::from_le_bytes(self.take(bytes)?);
-        match (prefixed(self.kind, len), self.step) {
+        match (prefixed_len(self.kind, len), self.step) {
             (None, _) => self.breaks(facts),
             (Some(len), ElementAction::Enter(place)) => {
                 let end = (self.at - 4).saturating_add(len);
@@ -335,12 +335,12 @@ impl Scan {
     }
 
     fn value(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
-        let value = match fixed(self.kind) {
+        let value = match fixed_len(self.kind) {
             Some(8) => number(self.kind, &self.take::<8>(bytes)?),
             Some(4) => number(self.kind, &self.take::<4>(bytes)?),
             Some(1) => number(self.kind, &self.take::<1>(bytes)?),
             _ => {
-                self.over(fixed(self.kind).unwrap_or_default(), facts);
+                self.over(fixed_len(self.kind).unwrap_or_default(), facts);
                 return Some(());
             }
         };

@@ -11,7 +11,7 @@ mod text;
 
 pub(crate) use reads::read_shape;
 
-use crate::element::{Element, complete, elements, kind};
+use crate::element::{Element, elements, is_complete, kind};
 use literals::Literals;
 use text::BoundedText;
 
@@ -90,7 +90,7 @@ pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
 /// as an array; at most the first 16 of those that are whole. Drivers send them apart, and the
 /// functions here read bodies.
 pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
-    if !complete(body) {
+    if !is_complete(body) {
         return body.to_vec();
     }
     let mut out = vec![0; 4];
@@ -150,7 +150,7 @@ fn write(name: &str, body: &[u8], literals: Literals, text: &mut BoundedText<'_>
         text.value(&element, literals, 0);
         separator = ",";
     }
-    if complete(body) { text.push("}") } else { text.cut() }
+    if is_complete(body) { text.push("}") } else { text.cut() }
 }
 
 fn find<'a>(document: &'a [u8], name: &str) -> Option<Element<'a>> {

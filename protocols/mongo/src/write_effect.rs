@@ -2,7 +2,7 @@
 
 use crate::{
     commands::{self, WriteEffect},
-    element::{Element, complete, elements, kind},
+    element::{Element, elements, is_complete, kind},
     header::opcode,
     message_view::MessageView,
     parsed_command::is_pseudo_command,
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
     match message.header.opcode {
         // Of what is there twice, the server may take either.
-        opcode::MSG if message.twice || message.strange => Some(true),
+        opcode::MSG if message.has_duplicate_section || message.has_unknown_section => Some(true),
         opcode::MSG => command(message, message.body),
         opcode::QUERY if message.legacy_command() => command(message, message.body),
         opcode::QUERY => Some(is_pseudo_command(message.namespace)),
@@ -26,8 +26,8 @@ pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
 fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
     let first = elements(body).next()?;
     // Fields that came as sequences are the server's to put in their places, if it does.
-    let known = || !message.apart && message.whole && complete(body);
-    match commands::find(first.name).effect {
+    let known = || !message.has_sequences && message.complete && is_complete(body);
+    match commands::find(first.name).write_effect {
         WriteEffect::Reads => Some(false),
         WriteEffect::Writes => Some(true),
         WriteEffect::ByPipeline => {
@@ -54,7 +54,7 @@ fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
 /// Whether what is explained writes. Nobody explains an explanation.
 fn explains(message: &MessageView<'_>, inner: &[u8]) -> Option<bool> {
     let first = elements(inner).next()?;
-    if commands::find(first.name).effect == WriteEffect::ByExplained {
+    if commands::find(first.name).write_effect == WriteEffect::ByExplained {
         return Some(true);
     }
     command(message, inner)
@@ -77,7 +77,7 @@ fn stores(pipeline: &Element<'_>) -> Option<bool> {
 /// Whether the results of a `mapReduce` come back and go nowhere else: `{inline: 1}`.
 fn inline(out: &Element<'_>) -> bool {
     out.kind == kind::DOCUMENT
-        && complete(out.value)
+        && is_complete(out.value)
         && elements(out.value).all(|option| option.name == b"inline")
         && elements(out.value).next().is_some()
 }

@@ -41,7 +41,7 @@ impl Mongo {
             "app" => client.and_then(ClientState::app).into(),
             "driver" => client.and_then(ClientState::driver).into(),
             "user" => client.map_or(Fact::Absent, ClientState::user),
-            "backs_off" => Fact::is(truth(client.is_some_and(ClientState::backs_off))),
+            "backs_off" => Fact::is(truth(client.is_some_and(ClientState::supports_backpressure))),
             _ if IN_REQUEST.contains(&name) => {
                 self.in_request(&front[..front.len().min(self.front.max(FRONT))], name)
             }
@@ -101,8 +101,10 @@ impl Mongo {
                 writes.map_or_else(|| in_doubt(message), Fact::is)
             }
             _ if outline.unread => in_doubt(message),
-            "trace_id" if !outline.secret => match comment::trace_id(message) {
-                None if message.cut && !(message.mapped && message.has_whole_body()) => {
+            "trace_id" if !outline.sensitive => match comment::trace_id(message) {
+                None if message.truncated
+                    && !(message.sections_located && message.has_complete_body()) =>
+                {
                     in_doubt(message)
                 }
                 trace => trace.into(),
@@ -113,7 +115,7 @@ impl Mongo {
             },
             "database" | "collection" | OTHER_RESOURCES => resources(message, name),
             // Nothing that was said in secret may be shown.
-            _ if outline.secret => Fact::Absent,
+            _ if outline.sensitive => Fact::Absent,
             "query_hash" => query_hash(message),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
@@ -121,7 +123,7 @@ impl Mongo {
                 Some(comment) => {
                     comment::callsite(&comment).or_else(|| self.opener(&outline)).into()
                 }
-                None if outline.role == ReplyKind::GetMore => self.opener(&outline).into(),
+                None if outline.reply_kind == ReplyKind::GetMore => self.opener(&outline).into(),
                 None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
             },
             _ => query(message, name),
@@ -130,7 +132,9 @@ impl Mongo {
 
     /// The call site of the request that opened the cursor of a `getMore`.
     fn opener(&self, outline: &CommandHead) -> Option<Cow<'_, str>> {
-        (outline.role == ReplyKind::GetMore).then(|| self.opened_at(outline.cursor)).flatten()
+        (outline.reply_kind == ReplyKind::GetMore)
+            .then(|| self.opened_at(outline.cursor_id))
+            .flatten()
     }
 
     /// The call site of the request that opened a cursor.
@@ -145,7 +149,7 @@ impl Mongo {
 
 /// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
 fn in_doubt<'b>(message: &MessageView<'_>) -> Fact<'b> {
-    if message.cut { Fact::Unread } else { Fact::Unknown }
+    if message.truncated { Fact::Unread } else { Fact::Unknown }
 }
 
 /// A field of a command, or what is known of it where it is not found.
@@ -155,7 +159,7 @@ fn field<'b>(
 ) -> Result<Element<'b>, Fact<'b>> {
     let mut fields = elements(message.body);
     let found = fields.by_ref().find(|field| is(*field));
-    found.ok_or_else(|| match fields.complete() {
+    found.ok_or_else(|| match fields.is_complete() {
         true => Fact::Absent,
         false => in_doubt(message),
     })
@@ -164,8 +168,8 @@ fn field<'b>(
 /// The hash of a request's query: of what it is about, wherever that stands, and of its front.
 fn query_hash<'b>(message: &MessageView<'_>) -> Fact<'b> {
     let mut resource = String::new();
-    let asked = ParsedCommand::read(message, &mut resource);
-    if message.cut && resource.starts_with(UNREAD) {
+    let asked = ParsedCommand::parse(message, &mut resource);
+    if message.truncated && resource.starts_with(UNREAD) {
         return Fact::Unread;
     }
     let part = hashed_part(message.bytes());
@@ -178,13 +182,13 @@ fn hashed_part(front: &[u8]) -> Option<MessageView<'_>> {
 }
 
 fn hash<'b>(command: &str, resource: &str, part: &MessageView<'_>) -> Fact<'b> {
-    format!("{:016x}", shape::hash(command, resource, &part.inline())).into()
+    format!("{:016x}", shape::hash(command, resource, &part.body_with_sequences())).into()
 }
 
 /// The shape of a request's query, or the query with its values.
 fn query<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
-    let asked = ParsedCommand::read(message, &mut String::new());
-    let body = message.inline();
+    let asked = ParsedCommand::parse(message, &mut String::new());
+    let body = message.body_with_sequences();
     let mut out = String::new();
     shape::query(asked.shape_name(), &body, name == "query_values", &mut out);
     Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
@@ -212,7 +216,7 @@ fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
     let all = comment::all(message);
     // Of a command's own there is one, or the request breaks a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
-    if !message.has_whole_body() && (!own || explains) {
+    if !message.has_complete_body() && (!own || explains) {
         return in_doubt(message);
     }
     if all.iter().any(|comment| comment.kind == kind::MIN_KEY) {
@@ -231,7 +235,7 @@ fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
 /// beside it, or these alone.
 fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
     let mut resource = String::new();
-    ParsedCommand::read(message, &mut resource);
+    ParsedCommand::parse(message, &mut resource);
     let resource = resource.as_str();
     let database = resource.split_once('.').map_or(resource, |(database, _)| database);
     let others = namespaces::others(message, database).into_owned();

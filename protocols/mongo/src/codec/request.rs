@@ -7,7 +7,7 @@ use crate::{
     comment,
     cursor_table::CursorInfo,
     decompressor::Decompressor,
-    header::{HEADER, Header, LONGEST, opcode},
+    header::{HEADER_LEN, Header, MAX_MESSAGE_LEN, opcode},
     hello,
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
@@ -18,7 +18,7 @@ use crate::{
 use operation::{Learned, Next, Request, Tag, Violation};
 
 /// The header of a compressed message, and what stands before the compressed bytes.
-pub(super) const COMPRESSED_HEAD: usize = HEADER + 9;
+pub(super) const COMPRESSED_HEAD: usize = HEADER_LEN + 9;
 
 /// What makes a request fatal instead of unreadable: to go on would cost memory or time.
 pub(super) const BOMB: Violation = Violation("decompression_bomb");
@@ -39,11 +39,11 @@ impl Mongo {
             return self.more_of_request(bytes);
         }
         let header = if self.begun { Header::read(bytes)? } else { Header::read_first(bytes)? };
-        let Some(header) = header else { return Ok(Next::Hold(HEADER)) };
+        let Some(header) = header else { return Ok(Next::Hold(HEADER_LEN)) };
         let len = header.len as usize;
         // Of a request that is held everything is read that is here.
         let held = self.rereads;
-        let front = if held { bytes.len().max(HEADER) } else { FRONT }.min(len);
+        let front = if held { bytes.len().max(HEADER_LEN) } else { FRONT }.min(len);
         if bytes.len() < front {
             return Ok(Next::Hold(front));
         }
@@ -52,16 +52,16 @@ impl Mongo {
         let here = &bytes[..bytes.len().min(len)];
         if header.opcode == opcode::COMPRESSED {
             // The front of a compressed one is what comes out of it.
-            let most = if held { LONGEST as usize } else { FRONT };
+            let most = if held { MAX_MESSAGE_LEN as usize } else { FRONT };
             return self.compressed_request(header, here, most);
         }
         let front = &here[..front];
         let Some(message) = MessageView::read(front) else {
             return Ok(self.unreadable(header, Violation("bad_message")));
         };
-        let asked = ParsedCommand::read(&message, &mut self.resource);
-        if asked.role == ReplyKind::Hello
-            && message.whole
+        let asked = ParsedCommand::parse(&message, &mut self.resource);
+        if asked.reply_kind == ReplyKind::Hello
+            && message.complete
             && let Some(with) = hello::rewrite_request(front)
         {
             let mark = Some(self.begin(&message, &asked));
@@ -70,7 +70,7 @@ impl Mongo {
         }
         let left = len - here.len();
         let read = (asked.partial || asked.counts_documents())
-            .then(|| StreamedRequest::plain(header, &here[HEADER..], left, asked.partial));
+            .then(|| StreamedRequest::plain(header, &here[HEADER_LEN..], left, asked.partial));
         Ok(self.pass(&message, &asked, here.len(), read))
     }
 
@@ -82,7 +82,7 @@ impl Mongo {
         here: &[u8],
         most: usize,
     ) -> Result<Next<Request>, Violation> {
-        let negotiated = self.client.as_deref().is_some_and(ClientState::compresses);
+        let negotiated = self.client.as_deref().is_some_and(ClientState::offers_compression);
         let inflated = match negotiated {
             true => self.inflate(header, here, most),
             false => Err(NOT_NEGOTIATED),
@@ -95,8 +95,8 @@ impl Mongo {
         let Some(message) = MessageView::read(&inflated.message) else {
             return Ok(self.unreadable(header, Violation("bad_message")));
         };
-        let asked = ParsedCommand::read(&message, &mut self.resource);
-        let swap = (asked.role == ReplyKind::Hello && message.whole && read.is_over())
+        let asked = ParsedCommand::parse(&message, &mut self.resource);
+        let swap = (asked.reply_kind == ReplyKind::Hello && message.complete && read.is_over())
             .then(|| hello::rewrite_request(&inflated.message))
             .flatten();
         let next = match swap {
@@ -158,7 +158,7 @@ impl Mongo {
     }
 
     fn more_of_request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
-        let Some(sending) = &mut self.sending else { return Ok(Next::Hold(HEADER)) };
+        let Some(sending) = &mut self.sending else { return Ok(Next::Hold(HEADER_LEN)) };
         let here = &bytes[..bytes.len().min(sending.left())];
         if here.is_empty() {
             return Ok(Next::Hold(1));
@@ -183,9 +183,9 @@ impl Mongo {
     fn learn(&mut self, sending: StreamedRequest) {
         let Some(front) = sending.into_digest().and_then(RequestSummary::finish) else { return };
         let Some(message) = MessageView::read(&front) else { return };
-        let asked = ParsedCommand::read(&message, &mut self.resource);
+        let asked = ParsedCommand::parse(&message, &mut self.resource);
         let (claim, callsite) = self.claim(&message, &asked);
-        self.opens.learn(message.header.id, &asked, claim, callsite);
+        self.opens.learn(message.header.request_id, &asked, claim, callsite);
         if !asked.counts_documents() {
             self.sent = 0;
         }
@@ -199,7 +199,7 @@ impl Mongo {
         if message.ends_within(KEPT) {
             return;
         }
-        let Some(front) = message.digest() else { return };
+        let Some(front) = message.summary() else { return };
         self.tell(asked.name, front);
     }
 
@@ -217,14 +217,14 @@ impl Mongo {
         }
         (self.sending, self.learned, self.inflated) = (None, None, None);
         self.rereads = true;
-        let Ok(Some(header)) = Header::read(front) else { return HEADER };
+        let Ok(Some(header)) = Header::read(front) else { return HEADER_LEN };
         let len = header.len as usize;
         if header.opcode != opcode::MSG {
             return len;
         }
         let read = &front[..self.front.min(front.len())];
         let mut digest = RequestSummary::new(header);
-        digest.feed(&read[HEADER..]);
+        digest.feed(&read[HEADER_LEN..]);
         // A little more than the next part, so that many small ones are not read again and again.
         digest.wants().max(read.len() + read.len() / 4).min(len)
     }
@@ -240,8 +240,8 @@ impl Mongo {
 
     /// Notes everything about a request that its reply, or a later one, will need.
     fn begin(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
-        if asked.role == ReplyKind::Hello && message.whole {
-            self.client.get_or_insert_default().greet(message.body);
+        if asked.reply_kind == ReplyKind::Hello && message.complete {
+            self.client.get_or_insert_default().read_hello(message.body);
         }
         let (claim, callsite) = self.claim(message, asked);
         self.remember(message.header, asked, claim, callsite)
@@ -249,28 +249,28 @@ impl Mongo {
 
     /// The log-in that a request begins or goes on with, and its call site; 0 is none.
     fn claim(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> (u32, u16) {
-        let claim = match asked.role {
-            ReplyKind::Hello if !asked.secret => 0,
+        let claim = match asked.reply_kind {
+            ReplyKind::Hello if !asked.sensitive => 0,
             ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::Authenticate => {
                 let client = self.client.get_or_insert_default();
-                client.claim(asked.role, message.body, &self.resource)
+                client.begin_login(asked.reply_kind, message.body, &self.resource)
             }
-            ReplyKind::Logout => self.client.get_or_insert_default().leave(&self.resource),
-            ReplyKind::SaslContinue => self.client.as_deref().map_or(0, ClientState::claimed),
+            ReplyKind::Logout => self.client.get_or_insert_default().begin_logout(&self.resource),
+            ReplyKind::SaslContinue => self.client.as_deref().map_or(0, ClientState::pending_login),
             // Nothing of it will be learned, as it is of a long `OP_MSG`.
             _ if asked.name == UNREAD && message.header.opcode != opcode::MSG => {
-                self.client.get_or_insert_default().may_claim()
+                self.client.get_or_insert_default().begin_unreadable_login()
             }
             _ => 0,
         };
-        if asked.silent
+        if asked.unacknowledged
             && claim != 0
             && let Some(client) = &mut self.client
         {
-            client.unanswered();
+            client.login_unacknowledged();
         }
-        let opens_cursor = matches!(asked.role, ReplyKind::Cursor | ReplyKind::Query);
-        let callsite = (opens_cursor && asked.commented)
+        let opens_cursor = matches!(asked.reply_kind, ReplyKind::Cursor | ReplyKind::Query);
+        let callsite = (opens_cursor && asked.has_comment)
             .then(|| comment::find(message).and_then(|comment| comment::callsite(&comment)))
             .flatten()
             .map_or(0, |site| self.listener.names.number(&site));
@@ -286,29 +286,29 @@ impl Mongo {
     ) -> Request {
         self.name = asked.name;
         let legacy = !matches!(header.opcode, opcode::MSG | opcode::COMPRESSED);
-        let known = match asked.role {
-            ReplyKind::GetMore => self.listener.cursors.get(asked.cursor),
-            _ => CursorInfo { callsite, tails: asked.tails },
+        let known = match asked.reply_kind {
+            ReplyKind::GetMore => self.listener.cursors.get(asked.cursor_id),
+            _ => CursorInfo { callsite, tails: asked.tailable },
         };
         let mut violation = asked.violation;
-        if !asked.silent {
-            let mut open = InFlightRequest::new(header.id, legacy, asked);
+        if !asked.unacknowledged {
+            let mut open = InFlightRequest::new(header.request_id, legacy, asked);
             (open.claim, open.callsite, open.tails) = (claim, known.callsite, known.tails);
             if !self.opens.add(open) {
                 violation = Some(Violation("too_many_open"));
             }
         }
-        let callsite = match asked.role {
-            ReplyKind::GetMore => asked.commented || self.opened_at(asked.cursor).is_some(),
-            _ => asked.commented,
+        let callsite = match asked.reply_kind {
+            ReplyKind::GetMore => asked.has_comment || self.opened_at(asked.cursor_id).is_some(),
+            _ => asked.has_comment,
         };
         Request {
-            tag: (!asked.silent).then_some(Tag(header.id.into())),
-            light: asked.command.is_light(),
-            awaits: asked.awaits || (asked.role == ReplyKind::GetMore && known.tails),
+            tag: (!asked.unacknowledged).then_some(Tag(header.request_id.into())),
+            light: asked.command.is_limit_exempt(),
+            awaits: asked.long_poll || (asked.reply_kind == ReplyKind::GetMore && known.tails),
             callsite,
             partial: asked.partial,
-            others: asked.partial || asked.command.names_others(),
+            others: asked.partial || asked.command.names_other_namespaces(),
             shape: None,
             violation,
         }
@@ -334,15 +334,15 @@ impl Mongo {
     ) -> Result<(DecompressedFront, StreamedRequest), Violation> {
         let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
         let (mut inflate, original) =
-            Decompressor::begin(&wire[HEADER..], LONGEST - HEADER as u32)?;
-        let inner = header.inside(original.opcode, original.size);
+            Decompressor::begin(&wire[HEADER_LEN..], MAX_MESSAGE_LEN - HEADER_LEN as u32)?;
+        let inner = header.of_inner(original.opcode, original.size);
         let left = header.len as usize - here.len();
         // The front is made of the same bytes however many are here, so that it is always the same.
         let (front, rest) = here.split_at(here.len().min(most));
         // Where all of the request lands in `message`, nothing is left to be learned.
         let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
         let mut sending = StreamedRequest::new(inner, left, learns);
-        let mut message = inner.bytes();
+        let mut message = inner.to_bytes();
         inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
             let room = most.saturating_sub(message.len()).min(piece.len());
             message.extend_from_slice(&piece[..room]);
@@ -364,8 +364,8 @@ pub(super) fn inflated_front(front: &[u8]) -> Option<Vec<u8>> {
     let header = Header::read(front).ok()??;
     let wire = front.get(..COMPRESSED_HEAD)?;
     let (mut inflate, original) =
-        Decompressor::begin(&wire[HEADER..], LONGEST - HEADER as u32).ok()?;
-    let mut message = header.inside(original.opcode, original.size).bytes();
+        Decompressor::begin(&wire[HEADER_LEN..], MAX_MESSAGE_LEN - HEADER_LEN as u32).ok()?;
+    let mut message = header.of_inner(original.opcode, original.size).to_bytes();
     // What can't be inflated any further is cut, as any front may be.
     let _ = inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
         let room = FRONT.saturating_sub(message.len()).min(piece.len());

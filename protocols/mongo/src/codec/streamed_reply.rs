@@ -5,7 +5,7 @@ use crate::{
     commands::ReplyKind,
     cursor_table::CursorInfo,
     decompressor::Decompressor,
-    header::{HEADER, Header, LONGEST, flag, opcode},
+    header::{HEADER_LEN, Header, MAX_MESSAGE_LEN, flag, opcode},
     hello,
     in_flight_requests::InFlightRequest,
     scan::{MessageFacts, Scan},
@@ -43,16 +43,16 @@ impl Mongo {
                 // Everything is answered: what the last request said is of no more use.
                 self.inflated = None;
             }
-            return Ok(Next::Hold(HEADER));
+            return Ok(Next::Hold(HEADER_LEN));
         };
         let len = header.len as usize;
-        let open = self.opens.answered(header.answers).map(|open| (open.role, open.given_up));
+        let open = self.opens.answered(header.response_to).map(|open| (open.role, open.given_up));
         let (role, late) = open.map_or((None, false), |(role, late)| (Some(role), late));
         let hello = role == Some(ReplyKind::Hello) && !late && self.listener.settings.rewrite_hello;
         let wanted = match header.opcode {
             _ if hello && len <= FRONT => len,
             opcode::COMPRESSED => len.min(COMPRESSED_HEAD),
-            _ => HEADER,
+            _ => HEADER_LEN,
         };
         if bytes.len() < wanted {
             return Ok(Next::Hold(wanted));
@@ -83,9 +83,10 @@ impl Mongo {
             hello::note(message, settings, &self.listener.members);
             return hello::rewrite_reply(message, settings, self.local);
         }
-        let head = message.get(HEADER..)?;
-        let (mut inflate, original) = Decompressor::begin(head, (FRONT - HEADER) as u32).ok()?;
-        let mut plain = header.inside(original.opcode, original.size).bytes();
+        let head = message.get(HEADER_LEN..)?;
+        let (mut inflate, original) =
+            Decompressor::begin(head, (FRONT - HEADER_LEN) as u32).ok()?;
+        let mut plain = header.of_inner(original.opcode, original.size).to_bytes();
         let rest = message.get(COMPRESSED_HEAD..)?;
         inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
         inflate.finish().ok()?;
@@ -108,12 +109,12 @@ impl Mongo {
         violation = violation
             .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
             .or_else(|| facts.broken.then_some(Violation("bad_document")));
-        let open = self.opens.answered(header.answers).copied();
+        let open = self.opens.answered(header.response_to).copied();
         let mark = match open {
             Some(open) => self.settle(open, header, &facts, violation),
             None => {
                 let (outcome, code) = outcome(None, &facts, violation);
-                let tag = Tag(header.answers.into());
+                let tag = Tag(header.response_to.into());
                 let items = facts.items;
                 let (confirms, greeting) = (false, false);
                 Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
@@ -138,7 +139,7 @@ impl Mongo {
             self.note_cursor(&open, facts);
             self.note_user(&open, facts);
             if !open.legacy && facts.flags & flag::MORE_TO_COME != 0 {
-                self.opens.streams(open.id, header.id, items);
+                self.opens.streams(open.id, header.request_id, items);
                 return None;
             }
         }
@@ -169,20 +170,20 @@ impl Mongo {
             ReplyKind::Hello => facts.ok() && facts.speculative,
             _ => facts.ok(),
         };
-        client.answered(open.claim, answered, facts.done);
+        client.login_reply(open.claim, answered, facts.done);
     }
 }
 
 impl StreamedReply {
     /// The number of the request that it says it answers.
     pub(super) fn answers(&self) -> u32 {
-        self.header.answers
+        self.header.response_to
     }
 
     fn new(header: Header, here: &[u8], bulk: bool) -> Self {
         let mut facts = MessageFacts::default();
         facts.bulk = bulk;
-        let len = header.len - HEADER as u32;
+        let len = header.len - HEADER_LEN as u32;
         let mut receiving = Self {
             header,
             left: 0,
@@ -193,7 +194,7 @@ impl StreamedReply {
             violation: None,
         };
         if header.opcode == opcode::COMPRESSED {
-            match Decompressor::begin(&here[HEADER..], LONGEST) {
+            match Decompressor::begin(&here[HEADER_LEN..], MAX_MESSAGE_LEN) {
                 Ok((inflate, original)) => {
                     receiving.scan = Scan::reply(original.opcode, original.size);
                     receiving.inflate = Some(Box::new(inflate));
@@ -206,7 +207,7 @@ impl StreamedReply {
 
     /// How many bytes stand before what is scanned.
     fn head(&self) -> usize {
-        if self.header.opcode == opcode::COMPRESSED { COMPRESSED_HEAD } else { HEADER }
+        if self.header.opcode == opcode::COMPRESSED { COMPRESSED_HEAD } else { HEADER_LEN }
     }
 
     /// Steps over what need not be seen of what is left, and tells how much that is. The last

@@ -2,7 +2,7 @@
 
 use crate::{
     decompressor::{DecompressionReservation, Decompressor},
-    header::{HEADER, Header},
+    header::{HEADER_LEN, Header},
     parsed_command::ParsedCommand,
     request_summary::RequestSummary,
     scan::{MessageFacts, Scan},
@@ -47,7 +47,7 @@ impl StreamedRequest {
     pub(super) fn new(header: Header, left: usize, learns: bool) -> Self {
         Self {
             left,
-            scan: Scan::request(header.opcode, header.len - HEADER as u32),
+            scan: Scan::request(header.opcode, header.len - HEADER_LEN as u32),
             facts: MessageFacts::default(),
             digest: learns.then(|| RequestSummary::new(header)),
             source: BodyEncoding::Plain,

@@ -20,7 +20,7 @@ fn refusal(codec: &mut Mongo, id: u32, reason: Reason) -> (u32, i32, bson::Docum
     assert_eq!(header.len as usize, out.len());
     let at = if header.opcode == 2013 { 21 } else { 36 };
     let document = bson::Document::from_reader(&out[at..]).unwrap();
-    (header.answers, header.opcode, document)
+    (header.response_to, header.opcode, document)
 }
 
 fn insert(id: u32, flags: u32, rows: usize, len: usize) -> Vec<u8> {

@@ -12,7 +12,14 @@ const fn plain(
     target: NamespaceSource,
     effect: WriteEffect,
 ) -> Command {
-    Command { word, name, target, role: ReplyKind::Plain, effect, secret: false }
+    Command {
+        spelling: word,
+        name,
+        namespace_source: target,
+        reply_kind: ReplyKind::Plain,
+        write_effect: effect,
+        sensitive: false,
+    }
 }
 
 const fn role(
@@ -22,11 +29,25 @@ const fn role(
     role: ReplyKind,
     effect: WriteEffect,
 ) -> Command {
-    Command { word, name, target, role, effect, secret: false }
+    Command {
+        spelling: word,
+        name,
+        namespace_source: target,
+        reply_kind: role,
+        write_effect: effect,
+        sensitive: false,
+    }
 }
 
 const fn secret(word: &'static str, role: ReplyKind, effect: WriteEffect) -> Command {
-    Command { word, name: word, target: NamespaceSource::Database, role, effect, secret: true }
+    Command {
+        spelling: word,
+        name: word,
+        namespace_source: NamespaceSource::Database,
+        reply_kind: role,
+        write_effect: effect,
+        sensitive: true,
+    }
 }
 
 /// Every command, by every spelling that servers have taken it by, sorted by `word`. Old servers

@@ -4,7 +4,7 @@ use bson::{Document, doc};
 
 fn read(bytes: &[u8]) -> (ParsedCommand, String) {
     let mut resource = String::from("of the request before");
-    let asked = ParsedCommand::read(&MessageView::read(bytes).unwrap(), &mut resource);
+    let asked = ParsedCommand::parse(&MessageView::read(bytes).unwrap(), &mut resource);
     (asked, resource)
 }
 
@@ -151,7 +151,7 @@ fn what_is_there_twice_is_a_violation() {
         vec![body(3, &find), body(0, &find), body(3, &find)],
     ] {
         let (asked, _) = read(&msg(1, 0, 0, &sections));
-        assert_eq!(asked.violation, Some(TWICE), "{sections:?}");
+        assert_eq!(asked.violation, Some(DUPLICATE_FIELD), "{sections:?}");
     }
     // Names that fall into one place of the filter are not taken for one.
     let many: Document = (0..200).map(|i| (format!("field{i}"), i.into())).collect();
@@ -189,7 +189,7 @@ fn a_body_beyond_the_front_is_not_guessed() {
         let bytes = msg(1, 0, 0, &sections);
         let (asked, resource) = read(&bytes[..200]);
         assert_eq!((asked.name, resource.as_str(), asked.violation), ("?", "?", None));
-        assert!(asked.partial && asked.secret && asked.commented);
+        assert!(asked.partial && asked.sensitive && asked.has_comment);
         assert!(!read(&bytes).0.partial);
     }
 }
@@ -204,9 +204,12 @@ fn a_database_beyond_the_front_is_not_guessed() {
 fn unknown_sections_are_a_violation_and_so_is_no_body() {
     let find = doc! {"find": "c", "$db": "d"};
     let (asked, _) = read(&msg(1, 0, 0, &[body(9, &find), body(0, &find)]));
-    assert_eq!((asked.name, asked.violation), ("other", Some(STRANGE)));
+    assert_eq!((asked.name, asked.violation), ("other", Some(UNKNOWN_SECTION)));
     let (asked, resource) = read(&msg(1, 0, 0, &[body(0, &find), body(9, &find)]));
-    assert_eq!((asked.name, resource.as_str(), asked.violation), ("find", "d.c", Some(STRANGE)));
+    assert_eq!(
+        (asked.name, resource.as_str(), asked.violation),
+        ("find", "d.c", Some(UNKNOWN_SECTION))
+    );
     let (asked, _) = read(&msg(1, 0, 0, &[body(3, &find)]));
     assert_eq!(asked.violation, Some(Violation("no_body")));
     let (asked, _) = read(&msg(1, 0, 0, &[body(0, &Document::new())]));
@@ -216,19 +219,19 @@ fn unknown_sections_are_a_violation_and_so_is_no_body() {
 #[test]
 fn fire_and_forget_is_silent() {
     let insert = body(0, &doc! {"insert": "c", "$db": "d"});
-    assert!(read(&msg(1, 0, 2, std::slice::from_ref(&insert))).0.silent);
-    assert!(!read(&msg(1, 0, 1 << 16, &[insert])).0.silent);
+    assert!(read(&msg(1, 0, 2, std::slice::from_ref(&insert))).0.unacknowledged);
+    assert!(!read(&msg(1, 0, 1 << 16, &[insert])).0.unacknowledged);
 }
 
 #[test]
 fn what_waits_for_events_awaits() {
-    let awaits = |document| read(&command(1, document)).0.awaits;
+    let awaits = |document| read(&command(1, document)).0.long_poll;
     let version = doc! {"processId": 1, "counter": 2_i64};
     let both = doc! {"hello": 1, "topologyVersion": version.clone(), "maxAwaitTimeMS": 10_000_i64};
     assert!(awaits(both));
     assert!(!awaits(doc! {"hello": 1, "topologyVersion": version}));
     assert!(!awaits(doc! {"find": "c", "maxAwaitTimeMS": 1, "topologyVersion": 1}));
-    let tails = |document| read(&command(1, document)).0.tails;
+    let tails = |document| read(&command(1, document)).0.tailable;
     assert!(tails(doc! {"find": "c", "tailable": true, "awaitData": true}));
     assert!(!tails(doc! {"find": "c", "tailable": true}));
     assert!(tails(doc! {"aggregate": 1, "pipeline": [{"$changeStream": {}}]}));
@@ -257,26 +260,26 @@ fn legacy_messages_are_named_too() {
     ];
     for (opcode, name, silent) in table {
         let (asked, _) = read(&message(1, 0, opcode, rest));
-        assert_eq!((asked.name, asked.silent), (name, silent), "{opcode}");
+        assert_eq!((asked.name, asked.unacknowledged), (name, silent), "{opcode}");
     }
     assert_eq!(words(&message(1, 0, 2002, rest)).1, "d.c");
 }
 
 #[test]
 fn secrets_are_known_as_such() {
-    let secret = |document| read(&command(1, document)).0.secret;
+    let secret = |document| read(&command(1, document)).0.sensitive;
     assert!(secret(doc! {"saslStart": 1}));
     assert!(secret(doc! {"createUser": "x", "pwd": "y"}));
     assert!(secret(doc! {"hello": 1, "speculativeAuthenticate": {}}));
     assert!(!secret(doc! {"hello": 1}));
     let wrapped = doc! {"ismaster": 1, "speculativeAuthenticate": {}};
-    assert!(read(&query(1, "admin.$cmd", &wrapped)).0.secret);
+    assert!(read(&query(1, "admin.$cmd", &wrapped)).0.sensitive);
 }
 
 #[test]
 fn names_that_are_too_long_are_cut() {
     let (_, resource) = read(&command(1, doc! {"find": "é".repeat(9000), "$db": "d"}));
-    assert!(resource.len() <= RESOURCE);
+    assert!(resource.len() <= MAX_RESOURCE_LEN);
 }
 
 #[test]
@@ -293,13 +296,13 @@ fn what_is_explained_has_each_field_once_and_the_database_of_the_explain() {
     let len = field.len() as u32 + 5;
     let whole = [&len.to_le_bytes()[..], &field, &[0]].concat();
     let bytes = msg(1, 0, 0, &[[&[0], &whole[..]].concat()]);
-    assert_eq!(read(&bytes).0.violation, Some(TWICE));
+    assert_eq!(read(&bytes).0.violation, Some(DUPLICATE_FIELD));
     // What is not here may say otherwise.
     let bytes = explain(doc! {"find": "c", "filter": {"a": "x".repeat(99)}}.to_vec().unwrap(), "a");
     let (asked, resource) = read(&bytes[..bytes.len() - 60]);
     assert_eq!((asked.partial, &*resource), (true, "?"));
     let inner = doc! {"explain": {"find": "c", "comment": "x"}};
-    assert!(read(&command(1, inner)).0.commented);
+    assert!(read(&command(1, inner)).0.has_comment);
 }
 
 #[test]
@@ -308,8 +311,8 @@ fn a_legacy_command_holds_one_command_and_is_named_when_it_is_whole() {
     let mode = || doc! {"mode": "secondary"};
     assert_eq!(read_query(&doc! {"$query": {"drop": "c"}, "$readPreference": mode()}), None);
     let late = doc! {"$readPreference": mode(), "$query": {"drop": "c"}};
-    assert_eq!(read_query(&late), Some(WRAPPED));
-    assert_eq!(read_query(&doc! {"ping": 1, "$query": {"drop": "c"}}), Some(WRAPPED));
+    assert_eq!(read_query(&late), Some(MISPLACED_QUERY));
+    assert_eq!(read_query(&doc! {"ping": 1, "$query": {"drop": "c"}}), Some(MISPLACED_QUERY));
     let other = doc! {"find": "c", "$db": "e"};
     assert_eq!(words(&query(1, "d.$cmd", &other)).1, "?.c");
     let bytes = query(1, "d.$cmd", &doc! {"find": "c", "filter": {"a": "x".repeat(99)}});

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    message::MessageView,
+    message_view::MessageView,
     parsed_command::ParsedCommand,
     testing::{body, documents, joined, msg, sequence},
 };
@@ -9,7 +9,7 @@ use bson::{Bson, Document, doc};
 fn digest(bytes: &[u8], pieces: usize) -> (Vec<u8>, Option<Violation>, bool) {
     let mut digest = RequestSummary::new(Header::read(bytes).unwrap().unwrap());
     let mut wrong = None;
-    for piece in bytes[HEADER..].chunks(pieces) {
+    for piece in bytes[HEADER_LEN..].chunks(pieces) {
         digest.feed(piece);
         wrong = wrong.or(digest.violation());
     }
@@ -19,7 +19,7 @@ fn digest(bytes: &[u8], pieces: usize) -> (Vec<u8>, Option<Violation>, bool) {
 
 fn words(bytes: &[u8]) -> (&'static str, String) {
     let mut resource = String::new();
-    let asked = ParsedCommand::read(&MessageView::read(bytes).unwrap(), &mut resource);
+    let asked = ParsedCommand::parse(&MessageView::read(bytes).unwrap(), &mut resource);
     (asked.name, resource)
 }
 
@@ -94,7 +94,7 @@ fn what_is_there_twice_is_noticed_wherever_it_stands() {
     ] {
         let bytes = msg(1, 0, 0, &sections);
         for pieces in [1, 7, 4096, bytes.len()] {
-            assert_eq!(digest(&bytes, pieces).1, Some(TWICE), "in pieces of {pieces}");
+            assert_eq!(digest(&bytes, pieces).1, Some(DUPLICATE_FIELD), "in pieces of {pieces}");
         }
     }
     let many = (0..300).map(|i| (format!("f{i}"), Bson::Null)).collect::<Vec<_>>();
@@ -121,9 +121,9 @@ fn what_makes_no_sense_is_not_read_to_its_end() {
         }
     }
     // Cut anywhere, it is not taken for whole.
-    for cut in HEADER..whole.len() {
+    for cut in HEADER_LEN..whole.len() {
         let mut digest = RequestSummary::new(Header::read(&whole).unwrap().unwrap());
-        digest.feed(&whole[HEADER..cut]);
+        digest.feed(&whole[HEADER_LEN..cut]);
         assert!(!digest.is_whole(), "{cut}");
         let wants = digest.wants();
         assert!(wants > cut && wants <= whole.len() + 1, "{cut} {wants}");

@@ -2,7 +2,7 @@
 
 use super::find;
 use crate::{
-    element::{Element, complete, elements, kind},
+    element::{Element, elements, is_complete, kind},
     message_view::document,
 };
 
@@ -39,7 +39,7 @@ pub(crate) fn read_shape(
     match lookup(filter, field.as_bytes(), 0) {
         Some(Lookup::One) => Some(TARGETED),
         Some(Lookup::Some) => Some(MULTI_GET),
-        None => complete(filter).then_some(SCATTER_GET),
+        None => is_complete(filter).then_some(SCATTER_GET),
     }
 }
 
@@ -70,7 +70,7 @@ fn predicate(element: &Element<'_>) -> Option<Lookup> {
             let mut operators = elements(element.value).peekable();
             // A document without operators is a value to be equal to.
             if operators.peek().is_none_or(|first| !first.name.starts_with(b"$")) {
-                return complete(element.value).then_some(Lookup::One);
+                return is_complete(element.value).then_some(Lookup::One);
             }
             let of = |operator: Element<'_>| match operator.name {
                 b"$eq" => Some(Lookup::One),
@@ -87,7 +87,7 @@ fn predicate(element: &Element<'_>) -> Option<Lookup> {
 fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
     match find(body, name) {
         Some(filter) => Some((filter.kind == kind::DOCUMENT).then_some(filter.value)),
-        None => complete(body).then_some(None),
+        None => is_complete(body).then_some(None),
     }
 }
 
@@ -108,7 +108,7 @@ fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<
 fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
     // `aggregate: 1` reads no collection.
     elements(body).next().filter(|first| first.kind == kind::STRING)?;
-    let Some(pipeline) = find(body, "pipeline") else { return complete(body).then_some(None) };
+    let Some(pipeline) = find(body, "pipeline") else { return is_complete(body).then_some(None) };
     let mut stages = elements(pipeline.value).filter_map(|stage| elements(stage.value).next());
     match stages.find(|stage| stage.name != b"$sort") {
         Some(stage) => match stage.name {
@@ -116,7 +116,7 @@ fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
             b"$changeStream" | b"$collStats" | b"$indexStats" | b"$planCacheStats" => None,
             _ => Some(None),
         },
-        None => complete(pipeline.value).then_some(None),
+        None => is_complete(pipeline.value).then_some(None),
     }
 }
 

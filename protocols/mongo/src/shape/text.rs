@@ -65,7 +65,7 @@ impl<'o> BoundedText<'o> {
                 return;
             }
         }
-        if walk.complete() { self.push("}") } else { self.cut() }
+        if walk.is_complete() { self.push("}") } else { self.cut() }
     }
 
     /// Neighbours that look the same are written once, unless it is values that are asked for.
@@ -92,7 +92,7 @@ impl<'o> BoundedText<'o> {
                 last = start..self.out.len();
             }
         }
-        if walk.complete() { self.push("]") } else { self.cut() }
+        if walk.is_complete() { self.push("]") } else { self.cut() }
     }
 
     fn literal(&mut self, element: &Element<'_>, literals: Literals) {

@@ -13,7 +13,7 @@ fn give_up(codec: &mut Mongo, id: u32) -> Option<(u32, i32, bson::Document)> {
     let header = crate::header::Header::read(&out).unwrap().unwrap();
     assert_eq!(header.len as usize, out.len());
     let at = if header.opcode == 2013 { 21 } else { 36 };
-    Some((header.answers, header.opcode, bson::Document::from_reader(&out[at..]).unwrap()))
+    Some((header.response_to, header.opcode, bson::Document::from_reader(&out[at..]).unwrap()))
 }
 
 fn find(id: u32) -> Vec<u8> {
