@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// How many names there are room for; clients choose them, so there must be an end.
-const ROOM: usize = 1024;
+const SLOTS: usize = 1024;
 /// How far from its place a name may lie.
 const PROBES: usize = 16;
 
@@ -17,11 +17,11 @@ pub(crate) struct CallSites {
 
 impl CallSites {
     /// The number of a name; 0 if there is no room for it.
-    pub(crate) fn number(&self, name: &str) -> u16 {
-        let slots = self.slots.get_or_init(|| (0..ROOM).map(|_| OnceLock::new()).collect());
-        let home = hash(name.as_bytes()) as usize;
+    pub(crate) fn intern(&self, name: &str) -> u16 {
+        let slots = self.slots.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
+        let home = fnv1a(name.as_bytes()) as usize;
         for probe in 0..PROBES {
-            let at = (home + probe) % ROOM;
+            let at = (home + probe) % SLOTS;
             let Some(slot) = slots.get(at) else { return 0 };
             if **slot.get_or_init(|| name.into()) == *name {
                 return at as u16 + 1;
@@ -38,7 +38,7 @@ impl CallSites {
 }
 
 /// FNV-1a, folded so that its low bits are as good as its high ones.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn a_name_keeps_its_number() {
         let names = CallSites::default();
-        let (a, b) = (names.number("checkout"), names.number("search"));
+        let (a, b) = (names.intern("checkout"), names.intern("search"));
         assert_ne!(a, b);
-        assert_eq!((names.number("checkout"), names.number("search")), (a, b));
+        assert_eq!((names.intern("checkout"), names.intern("search")), (a, b));
         assert_eq!((names.get(a), names.get(b)), (Some("checkout"), Some("search")));
         assert_eq!(names.get(0), None);
         assert_eq!(names.get(u16::MAX), None);
@@ -63,10 +63,10 @@ mod tests {
     #[test]
     fn a_flood_of_names_fills_the_table_and_no_more() {
         let names = CallSites::default();
-        let known = names.number("first");
-        let numbered = (0..100_000).filter(|i| names.number(&format!("site-{i}")) != 0).count();
-        assert!(numbered < ROOM);
-        assert!(numbered > ROOM / 2);
-        assert_eq!(names.number("first"), known);
+        let known = names.intern("first");
+        let numbered = (0..100_000).filter(|i| names.intern(&format!("site-{i}")) != 0).count();
+        assert!(numbered < SLOTS);
+        assert!(numbered > SLOTS / 2);
+        assert_eq!(names.intern("first"), known);
     }
 }

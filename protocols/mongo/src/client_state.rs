@@ -2,7 +2,7 @@
 
 use crate::{
     commands::ReplyKind,
-    comment::clean,
+    comment::printable,
     decompressor::SUPPORTED,
     element::{Element, elements, kind},
 };
@@ -116,7 +116,7 @@ impl ClientState {
             field(document(&outer)?, inner)?.text()
         };
         if let Some(app) = text(b"application", b"name") {
-            self.app = Some(clean(app, MAX_NAME_LEN).into());
+            self.app = Some(printable(app, MAX_NAME_LEN).into());
         }
         if let Some(driver) = text(b"driver", b"name") {
             // Wrapping libraries append theirs after a `|`, and an empty one leaves it behind.
@@ -124,7 +124,7 @@ impl ClientState {
                 Some(version) => format!("{driver} {}", version.trim_end_matches('|')),
                 None => driver.to_owned(),
             };
-            self.driver = Some(clean(&driver, MAX_NAME_LEN).into());
+            self.driver = Some(printable(&driver, MAX_NAME_LEN).into());
         }
     }
 

@@ -25,10 +25,10 @@ use streamed_request::StreamedRequest;
 
 /// How far into a request its name, its comment and everything else is looked for before it goes
 /// on, in bytes, where no policy needs more.
-pub(crate) const FRONT: usize = 64 * 1024;
+pub(crate) const MAX_FRONT: usize = 64 * 1024;
 
 /// How much of a request's front a gate keeps, in bytes, for who asks when it has ended.
-const KEPT: usize = 4 * 1024;
+const KEPT_FRONT: usize = 4 * 1024;
 
 /// One connection that speaks MongoDB's wire protocol.
 ///
@@ -38,29 +38,29 @@ pub struct Mongo {
     /// The address at which the client came in.
     local: SocketAddr,
     /// A message was seen: what follows is no other protocol.
-    begun: bool,
+    seen_message: bool,
     /// The words for the request marked last.
     name: &'static str,
     resource: String,
     /// How many documents the request that ended last carried.
-    sent: u64,
-    opens: InFlightRequests,
+    documents_sent: u64,
+    in_flight: InFlightRequests,
     client: Option<Box<ClientState>>,
     /// How many bytes of the request marked last were read: [`FRONT`], more where a policy had it
     /// held, or less where the request is shorter.
-    front: usize,
+    front_len: usize,
     /// The request at hand is held: as much of it is read as is here.
-    rereads: bool,
+    rereading: bool,
     /// The front of the request marked last, if it came compressed.
-    inflated: Option<Box<DecompressedFront>>,
+    decompressed: Option<Box<DecompressedFront>>,
     /// A request whose documents are counted while the rest of it passes.
-    sending: Option<Box<StreamedRequest>>,
+    streamed_request: Option<Box<StreamedRequest>>,
     /// What the rest of the request told that ended last.
     learned: Option<Box<Learned>>,
     /// A reply on its way through.
-    receiving: Option<Box<StreamedReply>>,
+    streamed_reply: Option<Box<StreamedReply>>,
     /// The cursor that was used up last, and its call site: its end is still to be reported.
-    closed: (i64, u16),
+    last_closed_cursor: (i64, u16),
 }
 
 impl Codec for Mongo {
@@ -109,19 +109,19 @@ impl Codec for Mongo {
         Self {
             listener: Arc::clone(shared),
             local: link.local,
-            begun: false,
+            seen_message: false,
             name: "other",
             resource: String::new(),
-            sent: 0,
-            opens: InFlightRequests::default(),
+            documents_sent: 0,
+            in_flight: InFlightRequests::default(),
             client: None,
-            front: FRONT,
-            rereads: false,
-            inflated: None,
-            sending: None,
+            front_len: MAX_FRONT,
+            rereading: false,
+            decompressed: None,
+            streamed_request: None,
             learned: None,
-            receiving: None,
-            closed: (0, 0),
+            streamed_reply: None,
+            last_closed_cursor: (0, 0),
         }
     }
 
@@ -134,7 +134,7 @@ impl Codec for Mongo {
     }
 
     fn sent(&self) -> u64 {
-        self.sent
+        self.documents_sent
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
@@ -159,12 +159,12 @@ impl Codec for Mongo {
     }
 
     fn kept(&self) -> usize {
-        let inflated = self.inflated.as_ref().map_or(0, |inflated| inflated.message.len());
-        inflated.saturating_sub(FRONT)
+        let inflated = self.decompressed.as_ref().map_or(0, |inflated| inflated.message.len());
+        inflated.saturating_sub(MAX_FRONT)
     }
 
     fn learned(&mut self) -> Option<Box<Learned>> {
-        self.shrink();
+        self.shrink_decompressed();
         self.learned.take()
     }
 
@@ -174,12 +174,12 @@ impl Codec for Mongo {
 
     fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
-        let refused = self.opens.remove_newest(id);
+        let refused = self.in_flight.remove_newest(id);
         if let (Some(client), Some(open)) = (&mut self.client, refused) {
             // The server never hears of this claim: no answer of its can prove it.
-            client.login_reply(open.claim, false, false);
+            client.login_reply(open.login, false, false);
         }
-        error_reply::write(id, family(refused.as_ref()), why, out);
+        error_reply::write(id, reply_format(refused.as_ref()), why, out);
         true
     }
 
@@ -197,7 +197,8 @@ impl Codec for Mongo {
                 | Reason::Lost
                 | Reason::TimedOut
         );
-        let greets = |id| self.opens.newest(id).is_some_and(|open| open.role == ReplyKind::Hello);
+        let greets =
+            |id| self.in_flight.newest(id).is_some_and(|open| open.reply_kind == ReplyKind::Hello);
         let closes = |client: &ClientState| {
             client.takes_errors_for_failed_login() || (others && client.supports_backpressure())
         };
@@ -207,7 +208,7 @@ impl Codec for Mongo {
     }
 
     fn notice(&mut self) -> Option<String> {
-        self.listener.members.notice()
+        self.listener.replica_set.pop()
     }
 
     /// The late reply is still read, to its last part where replies stream: it may log the user
@@ -217,9 +218,9 @@ impl Codec for Mongo {
         if self.closes_rather(tag, why.reason, true) {
             return false;
         }
-        let coming = self.receiving.as_ref().map(|receiving| receiving.answers());
-        let Some(open) = self.opens.give_up(id, coming) else { return false };
-        error_reply::write(id, family(Some(&open)), why, out);
+        let coming = self.streamed_reply.as_ref().map(|receiving| receiving.response_to());
+        let Some(open) = self.in_flight.abandon(id, coming) else { return false };
+        error_reply::write(id, reply_format(Some(&open)), why, out);
         true
     }
 
@@ -239,9 +240,11 @@ impl Mongo {
 }
 
 /// Which message answers a request.
-fn family(open: Option<&InFlightRequest>) -> ReplyFormat {
+fn reply_format(open: Option<&InFlightRequest>) -> ReplyFormat {
     match open {
-        Some(open) if open.legacy && open.role == ReplyKind::Query => ReplyFormat::LegacyQuery,
+        Some(open) if open.legacy && open.reply_kind == ReplyKind::Query => {
+            ReplyFormat::LegacyQuery
+        }
         Some(open) if open.legacy => ReplyFormat::LegacyCommand,
         _ => ReplyFormat::Message,
     }

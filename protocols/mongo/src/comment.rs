@@ -9,13 +9,13 @@ use crate::{
 use std::{borrow::Cow, fmt::Write};
 
 /// The longest call site, in bytes.
-const CALLSITE: usize = 128;
+const MAX_CALL_SITE: usize = 128;
 /// The longest text of a comment, in bytes.
-const TEXT: usize = 256;
+const MAX_TEXT: usize = 256;
 /// The longest JSON that is read with its escapes, in bytes.
-const LONGEST_JSON: usize = 4 * 1024;
+const MAX_JSON: usize = 4 * 1024;
 /// How deep a comment's documents are shown.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
 pub(crate) fn find<'b>(message: &MessageView<'b>) -> Option<Element<'b>> {
@@ -37,7 +37,7 @@ pub(crate) fn all<'b>(message: &MessageView<'b>) -> Vec<Element<'b>> {
 }
 
 /// Whether a command has a `$comment` beside its `comment`.
-pub(crate) fn has_two(message: &MessageView<'_>) -> bool {
+pub(crate) fn has_two_comments(message: &MessageView<'_>) -> bool {
     elements(message.body).filter(|field| is_comment(*field)).nth(1).is_some()
 }
 
@@ -49,21 +49,24 @@ pub(crate) fn is_comment(field: Element<'_>) -> bool {
 /// Where in the client's program a request comes from: `callingFunction` or `text` of a comment that
 /// is a document or JSON, or else the comment itself, without what tracers add to it and unless it
 /// differs with each request.
-pub(crate) fn callsite<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
+pub(crate) fn call_site<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
     match comment.kind {
         kind::DOCUMENT => {
             let text = |key: &str| field(comment, key.as_bytes())?.text();
-            SITES.into_iter().find_map(text).and_then(|text| site(text.into()))
+            CALL_SITE_KEYS.into_iter().find_map(text).and_then(|text| clean_call_site(text.into()))
         }
         // Tracers add an element of their own.
         kind::ARRAY => {
-            comment.elements()?.filter(|it| it.text().is_some()).find_map(|it| callsite(&it))
+            comment.elements()?.filter(|it| it.text().is_some()).find_map(|it| call_site(&it))
         }
         _ => {
             let text = comment.text()?;
             match text.trim_start().starts_with('{') {
-                true => SITES.into_iter().find_map(|key| json_string(text, key)).and_then(site),
-                false => site(text.into()),
+                true => CALL_SITE_KEYS
+                    .into_iter()
+                    .find_map(|key| json_string(text, key))
+                    .and_then(clean_call_site),
+                false => clean_call_site(text.into()),
             }
         }
     }
@@ -71,31 +74,31 @@ pub(crate) fn callsite<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
 
 /// Where a comment of several fields tells the place in the client's program. OpenTelemetry puts the
 /// application's own comment under `text`.
-const SITES: [&str; 2] = ["callingFunction", "text"];
+const CALL_SITE_KEYS: [&str; 2] = ["callingFunction", "text"];
 
 /// The call site in the application's own words.
-fn site(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+fn clean_call_site(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let own = match text {
-        Cow::Borrowed(text) => tags::without(text)?,
-        Cow::Owned(text) => tags::without(&text)?.into_owned().into(),
+        Cow::Borrowed(text) => tags::without_tracer_tags(text)?,
+        Cow::Owned(text) => tags::without_tracer_tags(&text)?.into_owned().into(),
     };
     if own.is_empty() || traceparent(&own).is_some() {
         return None;
     }
     Some(match own {
-        Cow::Borrowed(own) => clean(own, CALLSITE),
-        Cow::Owned(own) => clean(&own, CALLSITE).into_owned().into(),
+        Cow::Borrowed(own) => printable(own, MAX_CALL_SITE),
+        Cow::Owned(own) => printable(&own, MAX_CALL_SITE).into_owned().into(),
     })
 }
 
 /// The comment as text.
 pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
     match comment.text() {
-        Some(text) => clean(text, TEXT),
+        Some(text) => printable(text, MAX_TEXT),
         None => {
             let mut out = String::new();
-            json(comment, DEPTH, &mut out);
-            Cow::Owned(clean(&out, TEXT).into_owned())
+            json(comment, MAX_DEPTH, &mut out);
+            Cow::Owned(printable(&out, MAX_TEXT).into_owned())
         }
     }
 }
@@ -137,7 +140,7 @@ fn traceparent(text: &str) -> Option<&str> {
 fn json_string<'b>(text: &'b str, key: &str) -> Option<Cow<'b, str>> {
     let json = text.trim().strip_prefix('{')?;
     if json.contains('\\') {
-        let json = Some(text).filter(|text| text.len() <= LONGEST_JSON)?;
+        let json = Some(text).filter(|text| text.len() <= MAX_JSON)?;
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
         return fields.get(key)?.as_str().map(|text| text.to_owned().into());
     }
@@ -151,7 +154,7 @@ fn json_string<'b>(text: &'b str, key: &str) -> Option<Cow<'b, str>> {
 
 /// A value roughly as JSON, until the text is long enough.
 fn json(element: &Element<'_>, depth: usize, out: &mut String) {
-    if out.len() > TEXT {
+    if out.len() > MAX_TEXT {
         return;
     }
     if let Some(text) = element.text() {
@@ -167,7 +170,7 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
         let keys = element.kind == kind::DOCUMENT;
         out.push(if keys { '{' } else { '[' });
         for (at, element) in inner.enumerate() {
-            if out.len() > TEXT {
+            if out.len() > MAX_TEXT {
                 break;
             }
             out.push_str(if at > 0 { "," } else { "" });
@@ -184,12 +187,14 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
 
 /// A text from a client, at most `longest` bytes of it, with nothing in it that could break a
 /// line or drive a terminal.
-pub(crate) fn clean(text: &str, longest: usize) -> Cow<'_, str> {
-    let text = cut(text, longest);
-    if text.chars().any(drives) {
-        let mut cleaned: String =
-            text.chars().map(|c| if drives(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
-        cleaned.truncate(cut(&cleaned, longest).len());
+pub(crate) fn printable(text: &str, longest: usize) -> Cow<'_, str> {
+    let text = truncate(text, longest);
+    if text.chars().any(is_unprintable) {
+        let mut cleaned: String = text
+            .chars()
+            .map(|c| if is_unprintable(c) { char::REPLACEMENT_CHARACTER } else { c })
+            .collect();
+        cleaned.truncate(truncate(&cleaned, longest).len());
         Cow::Owned(cleaned)
     } else {
         Cow::Borrowed(text)
@@ -198,13 +203,13 @@ pub(crate) fn clean(text: &str, longest: usize) -> Cow<'_, str> {
 
 /// Whether a character does something else than to be seen: a control, or a change of direction
 /// (Unicode Standard Annex 9).
-fn drives(c: char) -> bool {
+fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The front of a text: at most `longest` bytes, and no part of a character.
-pub(crate) fn cut(text: &str, longest: usize) -> &str {
+pub(crate) fn truncate(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
@@ -225,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_call_site_is_a_text_or_the_calling_function() {
-        let site = |comment: Bson| of(comment, |c| callsite(c).map(Cow::into_owned));
+        let site = |comment: Bson| of(comment, |c| call_site(c).map(Cow::into_owned));
         assert_eq!(site("checkout.py:12".into()).as_deref(), Some("checkout.py:12"));
         assert_eq!(site(r#"{"callingFunction": "pay"}"#.into()).as_deref(), Some("pay"));
         assert_eq!(site(doc! {"callingFunction": "pay"}.into()).as_deref(), Some("pay"));
@@ -260,8 +265,8 @@ mod tests {
         assert_eq!(shown("a\u{202e}b".into()), "a\u{fffd}b");
         assert_eq!(shown(doc! {"a": 1, "b": [true, "x"]}.into()), r#"{"a":1,"b":[true,"x"]}"#);
         assert_eq!(shown(Bson::Null), "null");
-        assert!(shown(doc! {"a": "x".repeat(9000)}.into()).len() <= TEXT);
-        assert!(shown("\u{1}".repeat(9000).into()).len() <= TEXT);
+        assert!(shown(doc! {"a": "x".repeat(9000)}.into()).len() <= MAX_TEXT);
+        assert!(shown("\u{1}".repeat(9000).into()).len() <= MAX_TEXT);
     }
 
     #[test]

@@ -15,18 +15,18 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 pub(crate) const SUPPORTED: [&str; 3] = ["snappy", "zlib", "zstd"];
 
 /// The bytes between the header and what is compressed.
-const HEAD: usize = 9;
+const PREFIX_LEN: usize = 9;
 const OP_COMPRESSED: i32 = 2012;
 /// The most that is handed on at a time.
-const PIECE: usize = 16 * 1024;
+const MAX_PIECE: usize = 16 * 1024;
 /// The largest zstd window, as a power of two: that of its level 19. Of a message that is no longer
 /// than the smaller one, none needs more than that (level 15).
 const ZSTD_WINDOWS: [u32; 2] = [22, 23];
 /// What a decoder takes beside its window, in bytes, rounded up.
-const DECODER: usize = 128 * 1024;
+const DECODER_MEMORY: usize = 128 * 1024;
 /// What the decoders may take together that wait for more of their requests, over all connections
 /// of a listener, in bytes.
-const MOST_INFLATING: usize = 64 << 20;
+const MAX_RESERVED: usize = 64 << 20;
 
 const CORRUPT: Violation = Violation("bad_compression");
 const BOMB: Violation = Violation("decompression_bomb");
@@ -63,7 +63,7 @@ impl Decompressor {
     /// Begins with the 9 bytes after the header: original opcode, size, compressor. A message
     /// that claims more than `limit` bytes is refused before anything is reserved for it.
     pub(crate) fn begin(head: &[u8], limit: u32) -> Result<(Self, InnerMessage), Violation> {
-        let Some(&[a, b, c, d, e, f, g, h, compressor]) = head.first_chunk::<HEAD>() else {
+        let Some(&[a, b, c, d, e, f, g, h, compressor]) = head.first_chunk::<PREFIX_LEN>() else {
             return Err(CORRUPT);
         };
         let opcode = i32::from_le_bytes([a, b, c, d]);
@@ -81,7 +81,7 @@ impl Decompressor {
             2 => Algorithm::Zlib(Decompress::new(true)),
             3 => {
                 let mut decoder = Decoder::new().map_err(|_| CORRUPT)?;
-                let window = DParameter::WindowLogMax(window(size));
+                let window = DParameter::WindowLogMax(zstd_window(size));
                 decoder.set_parameter(window).map_err(|_| CORRUPT)?;
                 Algorithm::Zstd(decoder)
             }
@@ -92,11 +92,11 @@ impl Decompressor {
     }
 
     /// How much memory it may take, in bytes, until it has inflated `size` bytes in all.
-    pub(crate) fn footprint(&self, size: u32) -> usize {
+    pub(crate) fn memory_bound(&self, size: u32) -> usize {
         match self.decoder {
             Algorithm::Noop => 0,
-            Algorithm::Snappy(_) | Algorithm::Zlib(_) => DECODER,
-            Algorithm::Zstd(_) => DECODER + (1 << window(size)),
+            Algorithm::Snappy(_) | Algorithm::Zlib(_) => DECODER_MEMORY,
+            Algorithm::Zstd(_) => DECODER_MEMORY + (1 << zstd_window(size)),
         }
     }
 
@@ -112,7 +112,7 @@ impl Decompressor {
         }
         let mut out = BoundedSink { left: &mut self.left, sink };
         let fed = match &mut self.decoder {
-            Algorithm::Noop => bytes.chunks(PIECE).try_for_each(|piece| out.take(piece)),
+            Algorithm::Noop => bytes.chunks(MAX_PIECE).try_for_each(|piece| out.take(piece)),
             Algorithm::Snappy(snappy) => {
                 let mut over = Ok(());
                 let fed =
@@ -139,7 +139,7 @@ impl Decompressor {
 }
 
 /// The window that a message of this size may need, as a power of two.
-fn window(size: u32) -> u32 {
+fn zstd_window(size: u32) -> u32 {
     ZSTD_WINDOWS[usize::from(size > 1 << ZSTD_WINDOWS[0])]
 }
 
@@ -159,7 +159,7 @@ impl DecompressionBudget {
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<DecompressionReservation> {
         let reserved = DecompressionReservation { of: Arc::clone(self), bytes };
         let before = self.0.fetch_add(bytes, Relaxed);
-        (before.saturating_add(bytes) <= MOST_INFLATING).then_some(reserved)
+        (before.saturating_add(bytes) <= MAX_RESERVED).then_some(reserved)
     }
 }
 
@@ -187,7 +187,7 @@ impl BoundedSink<'_> {
 
     /// Room for the next piece: a byte more than may come, to notice when more does.
     fn room(&self) -> usize {
-        PIECE.min(*self.left as usize + 1)
+        MAX_PIECE.min(*self.left as usize + 1)
     }
 }
 
@@ -197,7 +197,7 @@ fn feed_zlib(
     ended: &mut bool,
     out: &mut BoundedSink<'_>,
 ) -> Result<(), Violation> {
-    let mut piece = [0; PIECE];
+    let mut piece = [0; MAX_PIECE];
     loop {
         if *ended {
             return if bytes.is_empty() { Ok(()) } else { Err(CORRUPT) };
@@ -225,7 +225,7 @@ fn feed_zstd(
     ended: &mut bool,
     out: &mut BoundedSink<'_>,
 ) -> Result<(), Violation> {
-    let mut piece = [0; PIECE];
+    let mut piece = [0; MAX_PIECE];
     loop {
         let room = out.room();
         let status = zstd.run_on_buffers(bytes, &mut piece[..room]).map_err(|_| CORRUPT)?;

@@ -1,7 +1,7 @@
 //! The messages that the proxy writes itself: refusals, and its own `ping` and `hello`.
 
 use crate::{
-    comment::cut,
+    comment::truncate,
     error_codes,
     header::{HEADER_LEN, opcode},
 };
@@ -10,7 +10,7 @@ use operation::{Reason, Refusal};
 use std::{borrow::Cow, time::Duration};
 
 /// The longest message of a refusal that is passed on, in bytes.
-const WORDS: usize = 1024;
+const MAX_MESSAGE_TEXT: usize = 1024;
 
 /// Which message a refusal must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const RETRYABLE: &str = "RetryableError";
 ///
 /// A standing no has none, so that nobody tries again; and none of these codes make drivers drop
 /// their connections.
-fn error(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
+fn code_and_labels(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
     match reason {
         Reason::RateLimited | Reason::Overloaded => {
             (462, "IngressRequestRateLimitExceeded", &[OVERLOADED, RETRYABLE])
@@ -47,20 +47,20 @@ fn error(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
 }
 
 /// The name of a code that somebody asked for; one that is not known is called as servers do.
-fn name_of(code: i32) -> Cow<'static, str> {
+fn code_name(code: i32) -> Cow<'static, str> {
     error_codes::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
 }
 
 /// Writes a refusal of the request with this number.
 pub(crate) fn write(request: u32, family: ReplyFormat, why: &Refusal<'_>, out: &mut BytesMut) {
-    let (usual, name, labels) = error(why.reason);
+    let (usual, name, labels) = code_and_labels(why.reason);
     let code = why.code.unwrap_or(usual);
-    let name = if code == usual { Cow::Borrowed(name) } else { name_of(code) };
+    let name = if code == usual { Cow::Borrowed(name) } else { code_name(code) };
     let labels: Vec<&str> = match why.labels {
         [] => labels.to_vec(),
         given => given.iter().map(|label| &**label).collect(),
     };
-    let words = cut(why.message, WORDS);
+    let words = truncate(why.message, MAX_MESSAGE_TEXT);
     let mut body = Document::default();
     match family {
         ReplyFormat::LegacyQuery => body.string("$err", words),

@@ -21,25 +21,25 @@ const HEADER: usize = 16;
 ///
 /// A whole message in, a whole message out; `None` when there is nothing to change.
 pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
-    let body = body(message)?;
+    let body = body_range(message)?;
     let hello = &message[body.clone()];
     let first = elements(hello).next()?;
     let wrapped = matches!(first.name, b"$query" | b"query") && first.kind == kind::DOCUMENT;
     let changed = if wrapped && opcode(message) == OP_QUERY {
         edit(hello, |element| match element.name {
             name if name == first.name => {
-                only_readable(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
+                without_unsupported(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
             }
             _ => ElementEdit::Keep,
         })?
     } else {
-        only_readable(hello)?
+        without_unsupported(hello)?
     };
     splice(message, body, &changed)
 }
 
 /// The `hello` command with nothing in `compression` that can't be read.
-fn only_readable(hello: &[u8]) -> Option<Vec<u8>> {
+fn without_unsupported(hello: &[u8]) -> Option<Vec<u8>> {
     if !matches!(elements(hello).next()?.name, b"hello" | b"isMaster" | b"ismaster") {
         return None;
     }
@@ -68,7 +68,7 @@ pub(crate) fn rewrite_reply(
     if !settings.rewrite_hello {
         return None;
     }
-    let body = body(message)?;
+    let body = body_range(message)?;
     let hello = &message[body.clone()];
     if !elements(hello).any(|element| element.name == b"ok" && element.truthy()) {
         return None;
@@ -89,12 +89,12 @@ pub(crate) fn rewrite_reply(
 }
 
 /// Takes note of the members that a reply to a `hello` tells of. A whole message.
-pub(crate) fn note(message: &[u8], settings: &Settings, members: &ReplicaSetNotices) {
-    let Some(body) = body(message) else { return };
+pub(crate) fn record_members(message: &[u8], settings: &Settings, members: &ReplicaSetNotices) {
+    let Some(body) = body_range(message) else { return };
     let hello = &message[body];
     let text = |name: &[u8]| elements(hello).find(|field| field.name == name)?.text();
     let (Some(me), Some(set)) = (text(b"me"), text(b"setName")) else { return };
-    members.answered(me, set);
+    members.record_member(me, set);
     if settings.members.is_empty() {
         return;
     }
@@ -103,7 +103,7 @@ pub(crate) fn note(message: &[u8], settings: &Settings, members: &ReplicaSetNoti
     let mut hidden =
         hosts.filter_map(|host| host.text()).filter(|it| lookup(settings, it).is_none());
     if let Some(host) = hidden.next() {
-        members.is_hidden(host, set);
+        members.record_hidden(host, set);
     }
 }
 
@@ -178,7 +178,7 @@ fn same_host(a: Option<&str>, b: Option<&str>) -> bool {
 }
 
 /// Where the first document of a whole message is: an OP_MSG's body, a command or its reply.
-fn body(message: &[u8]) -> Option<Range<usize>> {
+fn body_range(message: &[u8]) -> Option<Range<usize>> {
     let len = i32_at(message, 0)?;
     if usize::try_from(len) != Ok(message.len()) || !checksum::valid(message) {
         return None;

@@ -58,11 +58,11 @@ pub struct Listener {
     /// Open cursors: drivers go on with them on any connection.
     cursors: CursorTable,
     /// Call sites, by number.
-    names: CallSites,
+    call_sites: CallSites,
     /// What its service's members say of themselves.
-    members: ReplicaSetNotices,
+    replica_set: ReplicaSetNotices,
     /// What decoders take that wait for more of their requests.
-    inflating: Arc<DecompressionBudget>,
+    decompression: Arc<DecompressionBudget>,
 }
 
 impl Listener {

@@ -126,7 +126,7 @@ impl<'b> MessageView<'b> {
         let kept = ["updates", "deletes", "documents", "ops", "nsInfo"];
         kept.iter().fold(Cow::Borrowed(self.body), |body, name| {
             match self.sequence(name.as_bytes()) {
-                Some(documents) => Cow::Owned(shape::inline(&body, name, documents)),
+                Some(documents) => Cow::Owned(shape::with_sequence(&body, name, documents)),
                 None => body,
             }
         })

@@ -11,7 +11,7 @@ use operation::Fact;
 use std::borrow::Cow;
 
 /// How many are told apart. A command that names more may be about anything.
-const MOST: usize = 1000;
+const MAX_NAMESPACES: usize = 1000;
 
 /// How deep the operations of an `applyOps` nest that are looked into.
 const DEPTH: usize = 32;
@@ -21,12 +21,12 @@ struct NamespaceCollector<'b> {
     database: &'b str,
     found: Vec<Cow<'b, str>>,
     /// There may be more.
-    doubt: bool,
+    incomplete: bool,
 }
 
 /// The other resources of a command of `database`.
-pub(crate) fn others<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'b> {
-    let Some((command, body)) = command(message.body) else { return Fact::Absent };
+pub(crate) fn other_namespaces<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'b> {
+    let Some((command, body)) = effective_command(message.body) else { return Fact::Absent };
     if !command.names_other_namespaces() {
         return Fact::Absent;
     }
@@ -34,18 +34,18 @@ pub(crate) fn others<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'
     let apart =
         message.sequence(b"pipeline").is_some() || message.truncated && !message.sections_located;
     let doubt = apart || !is_complete(body);
-    let mut names = NamespaceCollector { database, found: Vec::new(), doubt };
-    names.of(command, body, message);
+    let mut names = NamespaceCollector { database, found: Vec::new(), incomplete: doubt };
+    names.read_command(command, body, message);
     match names {
-        NamespaceCollector { doubt: true, .. } if message.truncated => Fact::Unread,
-        NamespaceCollector { doubt: true, .. } => Fact::Unknown,
+        NamespaceCollector { incomplete: true, .. } if message.truncated => Fact::Unread,
+        NamespaceCollector { incomplete: true, .. } => Fact::Unknown,
         NamespaceCollector { found, .. } if found.is_empty() => Fact::Absent,
         NamespaceCollector { found, .. } => Fact::Each(found),
     }
 }
 
 /// A command and its body: that inside, for `explain`.
-fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
+fn effective_command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
     let first = elements(body).next()?;
     let command = commands::find(first.name);
     if command.namespace_source != NamespaceSource::Explain || first.kind != kind::DOCUMENT {
@@ -57,11 +57,14 @@ fn command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
 
 /// The namespaces of a `bulkWrite`: its first, where that can be read, and all others. `None`
 /// where they are not all here.
-pub(crate) fn of_bulk<'b>(message: &MessageView<'b>, body: &'b [u8]) -> Option<Vec<&'b str>> {
+pub(crate) fn bulk_write_namespaces<'b>(
+    message: &MessageView<'b>,
+    body: &'b [u8],
+) -> Option<Vec<&'b str>> {
     let inside = elements(body).find(|field| field.name == b"nsInfo");
     let read = |namespaces: &mut dyn Iterator<Item = Option<&'b str>>| {
-        let all: Option<Vec<&'b str>> = namespaces.take(MOST + 1).collect();
-        all.filter(|all| all.len() <= MOST && !all.is_empty())
+        let all: Option<Vec<&'b str>> = namespaces.take(MAX_NAMESPACES + 1).collect();
+        all.filter(|all| all.len() <= MAX_NAMESPACES && !all.is_empty())
     };
     match inside {
         Some(array) if array.kind == kind::ARRAY && is_complete(array.value) => {
@@ -70,13 +73,13 @@ pub(crate) fn of_bulk<'b>(message: &MessageView<'b>, body: &'b [u8]) -> Option<V
         Some(_) => None,
         None => {
             let documents = message.sequence(b"nsInfo").filter(|_| message.complete)?;
-            read(&mut sequence(documents))
+            read(&mut sequence_namespaces(documents))
         }
     }
 }
 
 /// The namespaces in the sequence `nsInfo`, document after document.
-fn sequence(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
+fn sequence_namespaces(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
     std::iter::from_fn(move || {
         let len = documents.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         let whole = documents.split_at_checked(len).filter(|_| len >= 5);
@@ -94,19 +97,20 @@ fn namespace(document: &[u8]) -> Option<&str> {
 }
 
 impl<'b> NamespaceCollector<'b> {
-    fn of(&mut self, command: &Command, body: &'b [u8], message: &MessageView<'b>) {
+    fn read_command(&mut self, command: &Command, body: &'b [u8], message: &MessageView<'b>) {
         match command.name {
             "bulkWrite" => {
-                let all = of_bulk(message, body);
-                self.doubt |= all.is_none();
+                let all = bulk_write_namespaces(message, body);
+                self.incomplete |= all.is_none();
                 for namespace in all.unwrap_or_default().into_iter().skip(1) {
                     self.add(namespace.into());
                 }
             }
             // Whatever is applied names its own namespace, at any depth.
             "applyOps" => {
-                let whole = elements(body).next().is_some_and(|ops| self.applied(&ops, DEPTH));
-                self.doubt |= !whole;
+                let whole =
+                    elements(body).next().is_some_and(|ops| self.applied_operations(&ops, DEPTH));
+                self.incomplete |= !whole;
             }
             _ => {
                 for field in elements(body).skip(1) {
@@ -123,30 +127,30 @@ impl<'b> NamespaceCollector<'b> {
             // An empty name says that it is no view any more.
             ("create" | "collMod", b"viewOn") => self.collection(field),
             ("cloneCollectionAsCapped", b"toCollection") => self.collection(field),
-            ("renameCollection", b"to") => self.whole(field),
+            ("renameCollection", b"to") => self.full_namespace(field),
             ("mapReduce", b"out") => self.output(field),
             ("filemd5", b"root") => match field.name_text() {
                 Some(root) => self.add(format!("{}.{root}.chunks", self.database).into()),
-                None => self.doubt = true,
+                None => self.incomplete = true,
             },
             _ => {}
         }
     }
 
     fn pipeline(&mut self, pipeline: &Element<'b>) {
-        let whole = pipeline::operators(pipeline, &mut |operator| match operator.name {
-            b"$lookup" | b"$graphLookup" => self.all(operator, b"from"),
-            b"$unionWith" if operator.is_container() => self.all(operator, b"coll"),
-            b"$merge" if operator.is_container() => self.all(operator, b"into"),
+        let whole = pipeline::each_operator(pipeline, &mut |operator| match operator.name {
+            b"$lookup" | b"$graphLookup" => self.each_field(operator, b"from"),
+            b"$unionWith" if operator.is_container() => self.each_field(operator, b"coll"),
+            b"$merge" if operator.is_container() => self.each_field(operator, b"into"),
             b"$unionWith" | b"$merge" | b"$out" => self.target(operator),
             _ => {}
         });
-        self.doubt |= !whole;
+        self.incomplete |= !whole;
     }
 
     /// Every field `name` of an operator. Without one it reads no collection, as `$unionWith` of
     /// documents that it brings itself.
-    fn all(&mut self, operator: &Element<'b>, name: &[u8]) {
+    fn each_field(&mut self, operator: &Element<'b>, name: &[u8]) {
         let fields = operator.elements().into_iter().flatten();
         fields.filter(|field| field.name == name).for_each(|field| self.target(&field));
     }
@@ -156,20 +160,20 @@ impl<'b> NamespaceCollector<'b> {
         let Some(fields) = target.elements().filter(|_| target.kind == kind::DOCUMENT) else {
             return self.collection(target);
         };
-        let placed = self.placed(fields, &[b"coll"]);
-        self.doubt |= !placed;
+        let placed = self.database_and_collection(fields, &[b"coll"]);
+        self.incomplete |= !placed;
     }
 
     /// What a `mapReduce` writes to: a collection, or `{replace: …, db: …}`.
     fn output(&mut self, out: &Element<'b>) {
         let Some(fields) = out.elements() else { return self.collection(out) };
         // Without a collection its results come back inline.
-        self.placed(fields, &[b"replace", b"merge", b"reduce"]);
+        self.database_and_collection(fields, &[b"replace", b"merge", b"reduce"]);
     }
 
     /// The collection that these fields name under one of `keys`, maybe in another database, `db`.
     /// Returns whether there is one.
-    fn placed(&mut self, fields: Elements<'b>, keys: &[&[u8]]) -> bool {
+    fn database_and_collection(&mut self, fields: Elements<'b>, keys: &[&[u8]]) -> bool {
         let (mut database, mut collection) = (None, None);
         for field in fields {
             let place = match field.name {
@@ -177,7 +181,7 @@ impl<'b> NamespaceCollector<'b> {
                 name if keys.contains(&name) => &mut collection,
                 _ => continue,
             };
-            self.doubt |= place.is_some() || field.name_text().is_none();
+            self.incomplete |= place.is_some() || field.name_text().is_none();
             *place = field.name_text();
         }
         let Some(collection) = collection else { return false };
@@ -187,21 +191,21 @@ impl<'b> NamespaceCollector<'b> {
     }
 
     /// The namespaces of operations that are to be applied.
-    fn applied(&mut self, outer: &Element<'b>, depth: usize) -> bool {
+    fn applied_operations(&mut self, outer: &Element<'b>, depth: usize) -> bool {
         let (Some(depth), Some(mut fields)) = (depth.checked_sub(1), outer.elements()) else {
             return false;
         };
         let mut whole = true;
         for field in fields.by_ref() {
             if field.name == b"ns" {
-                self.whole(&field);
+                self.full_namespace(&field);
                 if let Some(database) = field.name_text().and_then(|it| it.strip_suffix(".$cmd")) {
                     self.applied_command(outer, database);
                 }
             }
             // The UUID of a collection counts, and not `ns`.
-            self.doubt |= field.name == b"ui";
-            whole &= !field.is_container() || self.applied(&field, depth);
+            self.incomplete |= field.name == b"ui";
+            whole &= !field.is_container() || self.applied_operations(&field, depth);
         }
         whole && fields.is_complete()
     }
@@ -209,8 +213,8 @@ impl<'b> NamespaceCollector<'b> {
     /// A command among what is applied: it names its collection as it does by itself.
     fn applied_command(&mut self, operation: &Element<'b>, database: &str) {
         for command in operation.elements().into_iter().flatten().filter(|it| it.name == b"o") {
-            let Some(mut fields) = command.elements() else { return self.doubt = true };
-            let Some(first) = fields.next() else { return self.doubt = true };
+            let Some(mut fields) = command.elements() else { return self.incomplete = true };
+            let Some(first) = fields.next() else { return self.incomplete = true };
             let known = commands::find(first.name);
             match first.name_text() {
                 Some(collection) if !known.names_other_namespaces() => {
@@ -218,9 +222,9 @@ impl<'b> NamespaceCollector<'b> {
                 }
                 // What it applies is found by itself; others are about the database.
                 None if known.namespace_source == NamespaceSource::Database => {}
-                _ => self.doubt = true,
+                _ => self.incomplete = true,
             }
-            self.doubt |= fields.any(|field| field.name == first.name);
+            self.incomplete |= fields.any(|field| field.name == first.name);
         }
     }
 
@@ -228,23 +232,23 @@ impl<'b> NamespaceCollector<'b> {
         match field.name_text() {
             Some("") => {}
             Some(collection) => self.add(format!("{}.{collection}", self.database).into()),
-            None => self.doubt = true,
+            None => self.incomplete = true,
         }
     }
 
     /// A whole `database.collection`.
-    fn whole(&mut self, field: &Element<'b>) {
+    fn full_namespace(&mut self, field: &Element<'b>) {
         match field.name_text() {
             Some(namespace) => self.add(namespace.into()),
-            None => self.doubt = true,
+            None => self.incomplete = true,
         }
     }
 
     fn add(&mut self, namespace: Cow<'b, str>) {
-        if self.found.len() < MOST {
+        if self.found.len() < MAX_NAMESPACES {
             self.found.push(namespace);
         } else {
-            self.doubt = true;
+            self.incomplete = true;
         }
     }
 }

@@ -201,7 +201,7 @@ impl ParsedCommand {
             ReplyKind::GetMore => asked.cursor_id = first.number().unwrap_or_default(),
             ReplyKind::Hello => asked.long_poll = version && limit,
             ReplyKind::Bulk => {
-                let all = namespaces::of_bulk(message, message.body);
+                let all = namespaces::bulk_write_namespaces(message, message.body);
                 asked.partial |= all.is_none() && message.truncated;
                 collection = all
                     .and_then(|all| all.first().map(|it| Namespace::Full(it)))
@@ -436,7 +436,7 @@ fn is_builtin_database(database: &str) -> bool {
 /// Appends a name, cut where none can go on.
 fn append_bounded(resource: &mut String, name: &str) {
     let room = MAX_RESOURCE_LEN.saturating_sub(resource.len());
-    resource.push_str(if name.len() <= room { name } else { comment::cut(name, room) });
+    resource.push_str(if name.len() <= room { name } else { comment::truncate(name, room) });
 }
 
 /// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.

@@ -5,24 +5,28 @@ use crate::element::{Element, elements, kind};
 
 /// How deep documents nest that are looked into. The server takes 180 levels (`maxBSONDepth`,
 /// 200 in all, in its source).
-const DEPTH: usize = 200;
+const MAX_DEPTH: usize = 200;
 
 /// Shows every operator of a pipeline (a field whose name begins with `$`) to `see`, outer ones
 /// before inner ones. Returns `false` if there may be more, since something of the pipeline is not
 /// here, makes no sense or lies too deep.
-pub(crate) fn operators<'b>(pipeline: &Element<'b>, see: &mut dyn FnMut(&Element<'b>)) -> bool {
+pub(crate) fn each_operator<'b>(pipeline: &Element<'b>, see: &mut dyn FnMut(&Element<'b>)) -> bool {
     let stages = elements(pipeline.value).all(|stage| stage.kind == kind::DOCUMENT);
-    pipeline.kind == kind::ARRAY && inside(pipeline, DEPTH, see) && stages
+    pipeline.kind == kind::ARRAY && each_operator_inside(pipeline, MAX_DEPTH, see) && stages
 }
 
-fn inside<'b>(outer: &Element<'b>, depth: usize, see: &mut dyn FnMut(&Element<'b>)) -> bool {
+fn each_operator_inside<'b>(
+    outer: &Element<'b>,
+    depth: usize,
+    see: &mut dyn FnMut(&Element<'b>),
+) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
     let (mut fields, mut whole) = (elements(outer.value), true);
     for field in fields.by_ref() {
         if field.name.starts_with(b"$") {
             see(&field);
         }
-        whole &= !field.is_container() || inside(&field, depth, see);
+        whole &= !field.is_container() || each_operator_inside(&field, depth, see);
     }
     whole && fields.is_complete()
 }
@@ -35,7 +39,7 @@ mod tests {
     fn names(stages: Document) -> (Vec<String>, bool) {
         let bytes = doc! {"pipeline": [stages]}.to_vec().unwrap();
         let (mut names, pipeline) = (Vec::new(), elements(&bytes).next().unwrap());
-        let whole = operators(&pipeline, &mut |operator| {
+        let whole = each_operator(&pipeline, &mut |operator| {
             names.push(String::from_utf8_lossy(operator.name).into_owned());
         });
         (names, whole)
@@ -55,8 +59,8 @@ mod tests {
         assert_eq!(names(deep(250)), (vec![], false));
         let bytes = doc! {"pipeline": [{"a": 1}, {"$out": "x"}]}.to_vec().unwrap();
         let cut = elements(&bytes[..bytes.len() - 12]).next().unwrap();
-        assert!(!operators(&cut, &mut |_| {}));
+        assert!(!each_operator(&cut, &mut |_| {}));
         let number = doc! {"pipeline": 1}.to_vec().unwrap();
-        assert!(!operators(&elements(&number).next().unwrap(), &mut |_| {}));
+        assert!(!each_operator(&elements(&number).next().unwrap(), &mut |_| {}));
     }
 }

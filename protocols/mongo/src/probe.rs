@@ -20,9 +20,9 @@ use std::sync::{
 };
 
 /// The longest answer that is read, in bytes; servers answer with about one thousand.
-const LONGEST: usize = 64 << 10;
+const MAX_REPLY_LEN: usize = 64 << 10;
 /// How many characters of a name that a server tells are passed on.
-const NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// What a MongoDB server must be to be healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,7 +58,7 @@ impl MongoProbeContext {
 /// One check by `hello`.
 #[derive(Debug)]
 pub struct MongoProbe {
-    check: Arc<MongoProbeContext>,
+    context: Arc<MongoProbeContext>,
     /// The request's number, which no other check has: connections are used again.
     id: u32,
 }
@@ -68,7 +68,7 @@ impl MongoProbe {
     pub fn new(check: Arc<MongoProbeContext>) -> Self {
         // Numbers are signed on the wire.
         let id = check.requests.fetch_add(1, Relaxed) & (u32::MAX >> 1);
-        Self { check, id }
+        Self { context: check, id }
     }
 }
 
@@ -78,9 +78,9 @@ impl Probe for MongoProbe {
     }
 
     fn judge(&mut self, answer: &[u8]) -> Judgement {
-        match whole(answer, self.id) {
+        match reply_body(answer, self.id) {
             Ok(None) => Judgement::More,
-            Ok(Some(body)) => match state(body, &self.check.settings) {
+            Ok(Some(body)) => match judge_hello(body, &self.context.settings) {
                 Ok(words) => Judgement::Healthy(words),
                 Err(words) => Judgement::Unhealthy(words),
             },
@@ -90,7 +90,7 @@ impl Probe for MongoProbe {
 }
 
 /// The document that answers the request `id`, once it is all here, or why there will be none.
-fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
+fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
     if let [0x15 | 0x16, 3, 0..=4, ..] = answer {
         return Err("speaks TLS, not MongoDB's protocol".to_owned());
     }
@@ -102,8 +102,10 @@ fn whole(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
         _ => "does not speak MongoDB's protocol".to_owned(),
     })?;
     let len = len as usize;
-    if len > LONGEST {
-        return Err(format!("answers with a message of {len} bytes, at most {LONGEST} are read"));
+    if len > MAX_REPLY_LEN {
+        return Err(format!(
+            "answers with a message of {len} bytes, at most {MAX_REPLY_LEN} are read"
+        ));
     }
     let Some(header) = header else { return Ok(None) };
     if header.opcode != opcode::MSG {
@@ -168,7 +170,7 @@ impl<'a> HelloReply<'a> {
     fn error(&self) -> String {
         let Some(code) = self.code else { return "an error without a code".to_owned() };
         match (classify(self.code).1, self.code_name) {
-            ("other", Some(name)) => format!("error {code} {}", tame(name)),
+            ("other", Some(name)) => format!("error {code} {}", printable(name)),
             ("other", None) => format!("error {code}"),
             (name, _) => format!("error {code} {name}"),
         }
@@ -176,12 +178,12 @@ impl<'a> HelloReply<'a> {
 }
 
 /// What the server is, in words; as an error if it can't be used.
-fn state(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
+fn judge_hello(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
     let told = HelloReply::read(body);
     if !told.ok {
         return Err(format!("answers hello with {}", told.error()));
     }
-    let set = told.set.map(tame);
+    let set = told.set.map(printable);
     if let Some(expected) = &settings.replica_set
         && told.set != Some(expected)
     {
@@ -209,9 +211,9 @@ fn state(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
 }
 
 /// A name as it may be printed.
-fn tame(name: &str) -> String {
+fn printable(name: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    name.chars().take(NAME).map(shown).collect()
+    name.chars().take(MAX_NAME_CHARS).map(shown).collect()
 }
 
 #[cfg(test)]

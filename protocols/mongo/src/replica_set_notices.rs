@@ -14,19 +14,19 @@ use std::sync::{
 pub(crate) struct ReplicaSetNotices {
     /// The member that answered first.
     first: OnceLock<Box<str>>,
-    several: AtomicBool,
-    unnamed: AtomicBool,
+    several_members: AtomicBool,
+    hidden_member: AtomicBool,
     /// There are notices.
-    noticed: AtomicBool,
+    pending: AtomicBool,
     notices: Mutex<Vec<String>>,
 }
 
 impl ReplicaSetNotices {
     /// This member of `set` has answered.
-    pub(crate) fn answered(&self, me: &str, set: &str) {
+    pub(crate) fn record_member(&self, me: &str, set: &str) {
         let first = self.first.get_or_init(|| me.into());
-        if !first.eq_ignore_ascii_case(me) && !self.several.swap(true, Relaxed) {
-            self.note(format!(
+        if !first.eq_ignore_ascii_case(me) && !self.several_members.swap(true, Relaxed) {
+            self.push(format!(
                 "several members of the replica set `{set}` answer behind this listener ({first}, {me}): \
                  to drivers they are one server that is now the primary and now a secondary; \
                  give each member a listener of its own"
@@ -35,28 +35,28 @@ impl ReplicaSetNotices {
     }
 
     /// This member of `set` has no listener, so drivers are not told of it.
-    pub(crate) fn is_hidden(&self, host: &str, set: &str) {
-        if !self.unnamed.swap(true, Relaxed) {
-            self.note(format!(
+    pub(crate) fn record_hidden(&self, host: &str, set: &str) {
+        if !self.hidden_member.swap(true, Relaxed) {
+            self.push(format!(
                 "{host} of the replica set `{set}` is not in `members`: drivers do not see it"
             ));
         }
     }
 
-    fn note(&self, notice: String) {
-        let notice = crate::comment::clean(&notice, 1024).into_owned();
+    fn push(&self, notice: String) {
+        let notice = crate::comment::printable(&notice, 1024).into_owned();
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
-        self.noticed.store(true, Relaxed);
+        self.pending.store(true, Relaxed);
     }
 
     /// What was noticed and not told yet.
-    pub(crate) fn notice(&self) -> Option<String> {
-        if !self.noticed.load(Relaxed) {
+    pub(crate) fn pop(&self) -> Option<String> {
+        if !self.pending.load(Relaxed) {
             return None;
         }
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         let notice = notices.pop();
-        self.noticed.store(!notices.is_empty(), Relaxed);
+        self.pending.store(!notices.is_empty(), Relaxed);
         notice
     }
 }
@@ -68,14 +68,14 @@ mod tests {
     #[test]
     fn a_second_member_and_one_without_a_listener_are_noticed_once_each() {
         let members = ReplicaSetNotices::default();
-        members.answered("a:1", "rs0");
-        members.answered("A:1", "rs0");
-        assert_eq!(members.notice(), None, "it is the same one");
+        members.record_member("a:1", "rs0");
+        members.record_member("A:1", "rs0");
+        assert_eq!(members.pop(), None, "it is the same one");
         for _ in 0..3 {
-            members.answered("b:1", "rs0");
-            members.is_hidden("c:1", "rs0");
+            members.record_member("b:1", "rs0");
+            members.record_hidden("c:1", "rs0");
         }
-        let notices: Vec<String> = std::iter::from_fn(|| members.notice()).collect();
+        let notices: Vec<String> = std::iter::from_fn(|| members.pop()).collect();
         assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(notices[1].contains("`rs0`") && notices[1].contains("(a:1, b:1)"), "{notices:?}");
         assert!(notices[0].starts_with("c:1 of"), "{notices:?}");

@@ -13,15 +13,15 @@ use crate::{
 use operation::Violation;
 
 /// The longest value, sequence or telemetry that is kept, in bytes.
-const KEPT: usize = 2 * 1024;
+const MAX_PART: usize = 2 * 1024;
 /// The longest name of a field or sequence that is read.
-const NAME: usize = 1024;
+const MAX_NAME: usize = 1024;
 /// What may wait for the rest of itself.
-const PENDING: usize = KEPT + NAME + 16;
+const MAX_PENDING: usize = MAX_PART + MAX_NAME + 16;
 /// The most that is kept of a message.
-const MOST: usize = 16 * 1024;
+const MAX_SUMMARY: usize = 16 * 1024;
 /// How many names are remembered, to notice one that is there twice.
-const NAMES: usize = 256;
+const MAX_NAMES: usize = 256;
 
 /// Where the reading of a message is, counted from the end of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub(crate) struct RequestSummary {
     pending: Vec<u8>,
     /// The body's elements, and the sections beside it.
     body: Option<Vec<u8>>,
-    beside: Vec<u8>,
+    other_sections: Vec<u8>,
     /// The names of the body's fields and of the sequences, hashed.
-    names: Vec<u64>,
+    name_hashes: Vec<u64>,
     has_telemetry: bool,
     broken: bool,
     violation: Option<Violation>,
@@ -71,8 +71,8 @@ impl RequestSummary {
             skip: 0,
             pending: Vec::new(),
             body: None,
-            beside: Vec::new(),
-            names: Vec::new(),
+            other_sections: Vec::new(),
+            name_hashes: Vec::new(),
             has_telemetry: false,
             broken: false,
             violation: None,
@@ -89,18 +89,18 @@ impl RequestSummary {
                 return;
             }
             if self.pending.is_empty() {
-                let used = self.part(bytes);
+                let used = self.parse_part(bytes);
                 if used == 0 {
-                    self.pend(&mut bytes);
+                    self.buffer(&mut bytes);
                 } else {
                     (self.at, bytes) = (self.at + used, &bytes[used.min(bytes.len())..]);
                 }
                 continue;
             }
             let (had, mut rest) = (self.pending.len(), bytes);
-            self.pend(&mut rest);
+            self.buffer(&mut rest);
             let pending = std::mem::take(&mut self.pending);
-            let used = self.part(&pending);
+            let used = self.parse_part(&pending);
             if used == 0 {
                 (self.pending, bytes) = (pending, rest);
             } else {
@@ -112,7 +112,7 @@ impl RequestSummary {
     }
 
     /// How many of the next `len` bytes it has no use for.
-    pub(crate) fn unneeded(&self, len: usize) -> usize {
+    pub(crate) fn skippable(&self, len: usize) -> usize {
         match self.state {
             SummaryState::Done => len,
             _ => len.min(self.skip.saturating_sub(self.at)),
@@ -120,22 +120,22 @@ impl RequestSummary {
     }
 
     /// Steps over bytes that are [`unneeded`](Digest::unneeded).
-    pub(crate) fn step_over(&mut self, len: usize) {
+    pub(crate) fn skip(&mut self, len: usize) {
         self.at += len;
     }
 
     /// How many bytes of the message are needed to read the next part.
-    pub(crate) fn wants(&self) -> usize {
+    pub(crate) fn bytes_needed(&self) -> usize {
         HEADER_LEN + self.skip.max(self.at + self.pending.len()) + 1
     }
 
     /// What was found wrong since this was asked last.
-    pub(crate) fn violation(&mut self) -> Option<Violation> {
+    pub(crate) fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
     }
 
     /// Whether the message was read to its end.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let between = self.state == SummaryState::Section && self.at >= self.end;
         !self.broken && (between || self.state == SummaryState::Done)
     }
@@ -149,27 +149,27 @@ impl RequestSummary {
             let len = elements.len() as u32 + 5 + more;
             [&[0][..], &len.to_le_bytes(), &elements, &[0]].concat()
         });
-        let len = (HEADER_LEN + 4 + body.len() + self.beside.len()) as u32;
+        let len = (HEADER_LEN + 4 + body.len() + self.other_sections.len()) as u32;
         let mut message = Header { len, ..self.header }.to_bytes();
         message.extend(self.flags.to_le_bytes());
         message.extend(body);
-        message.extend(self.beside);
+        message.extend(self.other_sections);
         (self.header.opcode == opcode::MSG).then_some(message)
     }
 
     /// Keeps bytes until the rest of their part is here.
-    fn pend(&mut self, bytes: &mut &[u8]) {
+    fn buffer(&mut self, bytes: &mut &[u8]) {
         let (more, rest) =
-            bytes.split_at(bytes.len().min(PENDING - self.pending.len().min(PENDING)));
+            bytes.split_at(bytes.len().min(MAX_PENDING - self.pending.len().min(MAX_PENDING)));
         self.pending.extend_from_slice(more);
         *bytes = rest;
         if more.is_empty() {
-            self.breaks(Violation("bad_document"));
+            self.fail(Violation("bad_document"));
         }
     }
 
     /// Reads a part at the front of `bytes`. Returns its length; 0 if it is not all here.
-    fn part(&mut self, bytes: &[u8]) -> usize {
+    fn parse_part(&mut self, bytes: &[u8]) -> usize {
         match self.state {
             SummaryState::Flags => {
                 let Some(flags) = u32_at(bytes, 0) else { return 0 };
@@ -182,18 +182,18 @@ impl RequestSummary {
                 self.state = SummaryState::Done;
                 bytes.len()
             }
-            SummaryState::Section => self.section(bytes),
-            SummaryState::Body(end) => self.element(bytes, end),
+            SummaryState::Section => self.parse_section(bytes),
+            SummaryState::Body(end) => self.parse_element(bytes, end),
             SummaryState::Done => bytes.len(),
         }
     }
 
     /// The front of a section: its kind, its length, and a sequence's name.
-    fn section(&mut self, bytes: &[u8]) -> usize {
+    fn parse_section(&mut self, bytes: &[u8]) -> usize {
         let (Some(kind), Some(len)) = (bytes.first(), u32_at(bytes, 1)) else { return 0 };
         let end = (self.at + 1).saturating_add(len as usize);
         if len < 5 || end > self.end {
-            return self.breaks(Violation("bad_document"));
+            return self.fail(Violation("bad_document"));
         }
         match kind {
             0 if self.body.is_none() => {
@@ -202,76 +202,76 @@ impl RequestSummary {
             }
             1 => {
                 let Some((name, _)) = bytes.get(5..).and_then(cstring) else {
-                    let long = bytes.len() > NAME;
-                    return if long { self.breaks(Violation("bad_document")) } else { 0 };
+                    let long = bytes.len() > MAX_NAME;
+                    return if long { self.fail(Violation("bad_document")) } else { 0 };
                 };
                 let front = 5 + name.len() + 1;
                 if front > len as usize + 1 {
-                    return self.breaks(Violation("bad_document"));
+                    return self.fail(Violation("bad_document"));
                 }
                 let used = match name {
-                    b"nsInfo" => self.keep(bytes, len as usize + 1),
-                    _ => self.pass(end, front),
+                    b"nsInfo" => self.keep_section(bytes, len as usize + 1),
+                    _ => self.skip_to(end, front),
                 };
                 if used > 0 {
-                    self.name(name);
+                    self.record_name(name);
                 }
                 return used;
             }
             3 if !self.has_telemetry => {
-                let used = self.keep(bytes, len as usize + 1);
+                let used = self.keep_section(bytes, len as usize + 1);
                 self.has_telemetry = used > 0;
                 return used;
             }
             0 | 3 => self.violation = Some(DUPLICATE_FIELD),
-            _ => return self.breaks(Violation("unknown_section")),
+            _ => return self.fail(Violation("unknown_section")),
         }
-        self.pass(end, 5)
+        self.skip_to(end, 5)
     }
 
     /// Steps over all before `end`, `used` bytes of which are here.
-    fn pass(&mut self, end: usize, used: usize) -> usize {
+    fn skip_to(&mut self, end: usize, used: usize) -> usize {
         self.skip = end;
         used
     }
 
     /// Keeps a section that is small, and steps over another.
-    fn keep(&mut self, bytes: &[u8], len: usize) -> usize {
-        if len > KEPT || self.kept() + len > MOST {
-            return self.pass(self.at + len, 1);
+    fn keep_section(&mut self, bytes: &[u8], len: usize) -> usize {
+        if len > MAX_PART || self.kept_len() + len > MAX_SUMMARY {
+            return self.skip_to(self.at + len, 1);
         }
         let Some(section) = bytes.get(..len) else { return 0 };
-        self.beside.extend_from_slice(section);
+        self.other_sections.extend_from_slice(section);
         len
     }
 
     /// An element of the body, or the body's end.
-    fn element(&mut self, bytes: &[u8], end: usize) -> usize {
+    fn parse_element(&mut self, bytes: &[u8], end: usize) -> usize {
         let Some((&kind, rest)) = bytes.split_first() else { return 0 };
         if kind == 0 {
             self.state = SummaryState::Section;
-            return if self.at + 1 == end { 1 } else { self.breaks(Violation("bad_document")) };
+            return if self.at + 1 == end { 1 } else { self.fail(Violation("bad_document")) };
         }
         let Some((name, value)) = cstring(rest) else {
-            let long = rest.len() > NAME;
-            return if long { self.breaks(Violation("bad_document")) } else { 0 };
+            let long = rest.len() > MAX_NAME;
+            return if long { self.fail(Violation("bad_document")) } else { 0 };
         };
         let Some(len) = value_len(kind, value) else {
-            let long = value.len() > KEPT;
-            return if long { self.breaks(Violation("bad_document")) } else { 0 };
+            let long = value.len() > MAX_PART;
+            return if long { self.fail(Violation("bad_document")) } else { 0 };
         };
         let front = 1 + name.len() + 1;
         let total = front.saturating_add(len);
         if self.at.saturating_add(total) >= end {
-            return self.breaks(Violation("bad_document"));
+            return self.fail(Violation("bad_document"));
         }
-        if len <= KEPT && bytes.len() < total {
+        if len <= MAX_PART && bytes.len() < total {
             return 0;
         }
-        self.name(name);
-        let room = MOST.saturating_sub(self.kept());
+        self.record_name(name);
+        let room = MAX_SUMMARY.saturating_sub(self.kept_len());
         let body = self.body.get_or_insert_default();
-        match bytes.get(..total).filter(|_| len <= KEPT && total <= room) {
+        match bytes.get(..total).filter(|_| len <= MAX_PART && total <= room) {
             Some(element) => body.extend_from_slice(element),
             // It is there, and what it says is not known.
             None if front <= room => {
@@ -281,27 +281,27 @@ impl RequestSummary {
             }
             None => {}
         }
-        self.pass(self.at + total, total.min(bytes.len()))
+        self.skip_to(self.at + total, total.min(bytes.len()))
     }
 
-    fn kept(&self) -> usize {
-        self.beside.len() + self.body.as_ref().map_or(0, Vec::len)
+    fn kept_len(&self) -> usize {
+        self.other_sections.len() + self.body.as_ref().map_or(0, Vec::len)
     }
 
     /// Notes a name, which must be there once.
-    fn name(&mut self, name: &[u8]) {
-        let hash = crate::call_sites::hash(name);
-        if self.names.contains(&hash) {
+    fn record_name(&mut self, name: &[u8]) {
+        let hash = crate::call_sites::fnv1a(name);
+        if self.name_hashes.contains(&hash) {
             self.violation = Some(DUPLICATE_FIELD);
-        } else if self.names.len() < NAMES {
-            self.names.push(hash);
+        } else if self.name_hashes.len() < MAX_NAMES {
+            self.name_hashes.push(hash);
         } else {
             self.violation = Some(Violation("too_many_fields"));
         }
     }
 
     /// The message can't be read any further.
-    fn breaks(&mut self, violation: Violation) -> usize {
+    fn fail(&mut self, violation: Violation) -> usize {
         (self.state, self.broken, self.violation) = (SummaryState::Done, true, Some(violation));
         1
     }

@@ -12,13 +12,13 @@ use crate::{
 
 mod facts;
 pub(crate) use facts::{DocumentKind, ElementAction, MessageFacts};
-use facts::{counted_sequence, step};
+use facts::{action_for, counted_sequence};
 
 /// As many bytes as the longest fixed part, `OP_REPLY`'s; every key that matters is shorter
 /// than the rest.
 const CARRY: usize = 32;
 /// As deep as the places nest.
-const DEPTH: usize = 5;
+const MAX_DEPTH: usize = 5;
 
 /// A message on its way through; positions count from the end of its header.
 #[derive(Debug)]
@@ -27,28 +27,28 @@ pub(crate) struct Scan {
     /// Where the scan is.
     at: u32,
     /// Everything before this is stepped over.
-    skip: u32,
+    skip_until: u32,
     /// Where the sections or documents end.
     end: u32,
     /// Where the sequence at hand ends.
-    sequence: u32,
+    sequence_end: u32,
     root: DocumentKind,
     opcode: i32,
     /// The document that the scan is inside of, and those around it.
     frame: DocumentFrame,
-    around: [DocumentFrame; DEPTH],
+    outer_frames: [DocumentFrame; MAX_DEPTH],
     depth: usize,
     kind: u8,
-    step: ElementAction,
+    action: ElementAction,
     /// The part of a key or of a number that came with the slice before.
     carry: [u8; CARRY],
-    held: usize,
+    carried: usize,
 }
 
 /// A document that the scan is inside of.
 #[derive(Clone, Copy, Debug)]
 struct DocumentFrame {
-    place: DocumentKind,
+    document: DocumentKind,
     end: u32,
 }
 
@@ -88,51 +88,51 @@ impl Scan {
             opcode::REPLY => ScanState::ReplyHead,
             _ => ScanState::Done,
         };
-        let frame = DocumentFrame { place: root, end: len };
+        let frame = DocumentFrame { document: root, end: len };
         Self {
             state,
             at: 0,
-            skip: 0,
+            skip_until: 0,
             end: len,
-            sequence: 0,
+            sequence_end: 0,
             root,
             opcode: code,
             frame,
-            around: [frame; DEPTH],
+            outer_frames: [frame; MAX_DEPTH],
             depth: 0,
             kind: 0,
-            step: ElementAction::Skip,
+            action: ElementAction::Skip,
             carry: [0; CARRY],
-            held: 0,
+            carried: 0,
         }
     }
 
     /// Reads the next bytes of the message, and notes what they tell.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut MessageFacts) {
         while self.state != ScanState::Done {
-            if self.at < self.skip {
-                let gap = ((self.skip - self.at) as usize).min(bytes.len());
+            if self.at < self.skip_until {
+                let gap = ((self.skip_until - self.at) as usize).min(bytes.len());
                 self.at += gap as u32;
                 bytes = &bytes[gap..];
             }
-            if self.at < self.skip || self.advance(&mut bytes, facts).is_none() {
+            if self.at < self.skip_until || self.advance(&mut bytes, facts).is_none() {
                 return;
             }
         }
     }
 
     /// How many of the next `len` bytes it has no use for.
-    pub(crate) fn unneeded(&self, len: usize) -> usize {
+    pub(crate) fn skippable(&self, len: usize) -> usize {
         match self.state {
             ScanState::Done => len,
-            _ => len.min(self.skip.saturating_sub(self.at) as usize),
+            _ => len.min(self.skip_until.saturating_sub(self.at) as usize),
         }
     }
 
     /// Steps over what it has no use for of the next `len` bytes, before they are here. Returns
     /// how many those are: the next that it wants to be fed come after them.
-    pub(crate) fn step_over(&mut self, len: usize) -> usize {
-        let unseen = self.unneeded(len);
+    pub(crate) fn skip(&mut self, len: usize) -> usize {
+        let unseen = self.skippable(len);
         self.at += unseen as u32;
         unseen
     }
@@ -140,41 +140,41 @@ impl Scan {
     /// To be called when the message is over: notes if it was cut short.
     pub(crate) fn finish(&self, facts: &mut MessageFacts) {
         let between = self.state == ScanState::Section && self.at >= self.end;
-        facts.broken |= self.at < self.skip || !(between || self.state == ScanState::Done);
+        facts.broken |= self.at < self.skip_until || !(between || self.state == ScanState::Done);
     }
 
     /// Takes one part; `None` while it isn't all here.
     fn advance(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         match self.state {
             ScanState::Flags => {
-                let flags = u32::from_le_bytes(self.take(bytes)?);
+                let flags = u32::from_le_bytes(self.take_bytes(bytes)?);
                 self.flags(flags, facts);
             }
             ScanState::ReplyHead => {
-                let head = self.take(bytes)?;
+                let head = self.take_bytes(bytes)?;
                 self.reply_head(head, facts);
             }
             ScanState::Section if self.at >= self.end => self.state = ScanState::Done,
             ScanState::Section => {
-                let [kind] = self.take(bytes)?;
+                let [kind] = self.take_bytes(bytes)?;
                 self.state = match kind {
                     0 | 3 => ScanState::Document,
                     1 => ScanState::SequenceSize,
                     _ => ScanState::Done,
                 };
                 // Telemetry is a document too, and none that is looked into.
-                self.step =
+                self.action =
                     if kind == 0 { ElementAction::Enter(self.root) } else { ElementAction::Skip };
             }
             ScanState::Document => {
-                let len = u32::from_le_bytes(self.take(bytes)?);
+                let len = u32::from_le_bytes(self.take_bytes(bytes)?);
                 let end = (self.at - 4).saturating_add(len);
                 if len < 5 || end > self.end {
-                    self.breaks(facts);
-                } else if let ElementAction::Enter(place) = self.step {
-                    self.enter(DocumentFrame { place, end }, facts);
+                    self.fail(facts);
+                } else if let ElementAction::Enter(place) = self.action {
+                    self.enter(DocumentFrame { document: place, end }, facts);
                 } else {
-                    (self.skip, self.state) = (end, ScanState::Section);
+                    (self.skip_until, self.state) = (end, ScanState::Section);
                 }
             }
             ScanState::SequenceSize | ScanState::SequenceName | ScanState::SequenceDocument => {
@@ -185,8 +185,8 @@ impl Scan {
             ScanState::Size => self.size(bytes, facts)?,
             ScanState::Value => self.value(bytes, facts)?,
             ScanState::Strings(left) => {
-                self.string(bytes)?;
-                self.held = 0;
+                self.take_cstring(bytes)?;
+                self.carried = 0;
                 self.state = if left > 1 { ScanState::Strings(left - 1) } else { ScanState::Kind };
             }
             ScanState::Done => {}
@@ -197,7 +197,7 @@ impl Scan {
     fn flags(&mut self, flags: u32, facts: &mut MessageFacts) {
         if self.opcode == opcode::INSERT {
             // The full collection name, then documents to the end: as a sequence.
-            (self.sequence, self.state) = (self.end, ScanState::SequenceName);
+            (self.sequence_end, self.state) = (self.end, ScanState::SequenceName);
             return;
         }
         facts.flags = flags;
@@ -210,45 +210,45 @@ impl Scan {
     /// `int32 flags; int64 cursorID; int32 startingFrom; int32 numberReturned`.
     fn reply_head(&mut self, head: [u8; 20], facts: &mut MessageFacts) {
         facts.flags = u32_at(&head, 0).unwrap_or_default();
-        facts.cursor = number(kind::INT64, &head[4..]);
+        facts.cursor_id = number(kind::INT64, &head[4..]);
         let returned = u32_at(&head, 16).unwrap_or_default();
         // A document takes five bytes at least: no count is believed beyond that.
-        facts.items = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
-        self.step = ElementAction::Enter(self.root);
-        self.state = if facts.items > 0 { ScanState::Document } else { ScanState::Done };
+        facts.documents = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
+        self.action = ElementAction::Enter(self.root);
+        self.state = if facts.documents > 0 { ScanState::Document } else { ScanState::Done };
     }
 
     fn sequence(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         match self.state {
             ScanState::SequenceSize => {
-                let size = u32::from_le_bytes(self.take(bytes)?);
-                self.sequence = (self.at - 4).saturating_add(size);
+                let size = u32::from_le_bytes(self.take_bytes(bytes)?);
+                self.sequence_end = (self.at - 4).saturating_add(size);
                 self.state = ScanState::SequenceName;
-                if size < 5 || self.sequence > self.end {
-                    self.breaks(facts);
+                if size < 5 || self.sequence_end > self.end {
+                    self.fail(facts);
                 }
             }
             ScanState::SequenceName => {
                 let legacy = self.opcode == opcode::INSERT;
-                let counted = self.string(bytes)?.is_some_and(counted_sequence) || legacy;
-                self.held = 0;
+                let counted = self.take_cstring(bytes)?.is_some_and(counted_sequence) || legacy;
+                self.carried = 0;
                 self.state = ScanState::SequenceDocument;
                 if !counted {
-                    (self.skip, self.state) = (self.sequence, ScanState::Section);
+                    (self.skip_until, self.state) = (self.sequence_end, ScanState::Section);
                 }
-                if self.at > self.sequence {
-                    self.breaks(facts);
+                if self.at > self.sequence_end {
+                    self.fail(facts);
                 }
             }
-            _ if self.at >= self.sequence => self.state = ScanState::Section,
+            _ if self.at >= self.sequence_end => self.state = ScanState::Section,
             _ => {
-                let len = u32::from_le_bytes(self.take(bytes)?);
+                let len = u32::from_le_bytes(self.take_bytes(bytes)?);
                 let end = (self.at - 4).saturating_add(len);
-                if len < 5 || end > self.sequence {
-                    self.breaks(facts);
+                if len < 5 || end > self.sequence_end {
+                    self.fail(facts);
                 } else {
-                    facts.items += 1;
-                    self.skip = end;
+                    facts.documents += 1;
+                    self.skip_until = end;
                 }
             }
         }
@@ -259,20 +259,20 @@ impl Scan {
     fn kind(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let end = self.frame.end;
         if self.at >= end {
-            self.breaks(facts);
+            self.fail(facts);
             return Some(());
         }
-        if self.element(bytes, facts).is_some() {
+        if self.whole_element(bytes, facts).is_some() {
             return Some(());
         }
-        [self.kind] = self.take(bytes)?;
+        [self.kind] = self.take_bytes(bytes)?;
         if self.kind != 0 {
             self.state = ScanState::Key;
         } else if self.at != end {
-            self.breaks(facts);
+            self.fail(facts);
         } else {
             self.depth -= 1;
-            self.frame = self.around[self.depth];
+            self.frame = self.outer_frames[self.depth];
             if self.depth == 0 {
                 let done = self.opcode == opcode::REPLY;
                 self.state = if done { ScanState::Done } else { ScanState::Section };
@@ -283,37 +283,37 @@ impl Scan {
 
     /// Takes an element in one go, up to where its value is stepped over or into. `None` where
     /// that can't be done, and nothing was: it is then taken part by part.
-    fn element(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
+    fn whole_element(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
         let (key, rest) = cstring(rest).filter(|(key, _)| key.len() < CARRY)?;
         let value = rest.first_chunk::<8>()?;
         let len = fixed_len(kind).or_else(|| prefixed_len(kind, u32_at(value, 0)?))?;
         *bytes = rest;
         self.at += 2 + key.len() as u32;
-        match step(self.frame.place, key, kind, facts) {
+        match action_for(self.frame.document, key, kind, facts) {
             ElementAction::Enter(place) => {
                 let end = self.at.saturating_add(len);
-                self.take::<4>(bytes)?;
-                self.enter(DocumentFrame { place, end }, facts);
+                self.take_bytes::<4>(bytes)?;
+                self.enter(DocumentFrame { document: place, end }, facts);
                 return Some(());
             }
             ElementAction::Record(note) => {
-                number(kind, value).into_iter().for_each(|value| facts.note(note, value));
+                number(kind, value).into_iter().for_each(|value| facts.record(note, value));
             }
             ElementAction::Skip => {}
         }
-        self.over(len, facts);
+        self.skip_value(len, facts);
         Some(())
     }
 
     fn key(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
-        let (place, kind) = (self.frame.place, self.kind);
-        let key = self.string(bytes)?;
-        self.step = key.map_or(ElementAction::Skip, |key| step(place, key, kind, facts));
-        self.held = 0;
-        match (fixed_len(kind), self.step) {
+        let (place, kind) = (self.frame.document, self.kind);
+        let key = self.take_cstring(bytes)?;
+        self.action = key.map_or(ElementAction::Skip, |key| action_for(place, key, kind, facts));
+        self.carried = 0;
+        match (fixed_len(kind), self.action) {
             (Some(_), ElementAction::Record(_)) => self.state = ScanState::Value,
-            (Some(len), _) => self.over(len, facts),
+            (Some(len), _) => self.skip_value(len, facts),
             (None, _) if kind == kind::REGEX => self.state = ScanState::Strings(2),
             (None, _) => self.state = ScanState::Size,
         }
@@ -322,105 +322,105 @@ impl Scan {
 
     /// The length that a value begins with.
     fn size(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
-        let len = u32::from_le_bytes(self.take(bytes)?);
-        match (prefixed_len(self.kind, len), self.step) {
-            (None, _) => self.breaks(facts),
+        let len = u32::from_le_bytes(self.take_bytes(bytes)?);
+        match (prefixed_len(self.kind, len), self.action) {
+            (None, _) => self.fail(facts),
             (Some(len), ElementAction::Enter(place)) => {
                 let end = (self.at - 4).saturating_add(len);
-                self.enter(DocumentFrame { place, end }, facts);
+                self.enter(DocumentFrame { document: place, end }, facts);
             }
-            (Some(len), _) => self.over(len - 4, facts),
+            (Some(len), _) => self.skip_value(len - 4, facts),
         }
         Some(())
     }
 
     fn value(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let value = match fixed_len(self.kind) {
-            Some(8) => number(self.kind, &self.take::<8>(bytes)?),
-            Some(4) => number(self.kind, &self.take::<4>(bytes)?),
-            Some(1) => number(self.kind, &self.take::<1>(bytes)?),
+            Some(8) => number(self.kind, &self.take_bytes::<8>(bytes)?),
+            Some(4) => number(self.kind, &self.take_bytes::<4>(bytes)?),
+            Some(1) => number(self.kind, &self.take_bytes::<1>(bytes)?),
             _ => {
-                self.over(fixed_len(self.kind).unwrap_or_default(), facts);
+                self.skip_value(fixed_len(self.kind).unwrap_or_default(), facts);
                 return Some(());
             }
         };
-        if let (ElementAction::Record(note), Some(value)) = (self.step, value) {
-            facts.note(note, value);
+        if let (ElementAction::Record(note), Some(value)) = (self.action, value) {
+            facts.record(note, value);
         }
-        self.over(0, facts);
+        self.skip_value(0, facts);
         Some(())
     }
 
     /// Steps over `len` bytes, to the next element.
-    fn over(&mut self, len: u32, facts: &mut MessageFacts) {
-        (self.skip, self.state) = (self.at.saturating_add(len), ScanState::Kind);
-        if self.skip > self.frame.end {
-            self.breaks(facts);
+    fn skip_value(&mut self, len: u32, facts: &mut MessageFacts) {
+        (self.skip_until, self.state) = (self.at.saturating_add(len), ScanState::Kind);
+        if self.skip_until > self.frame.end {
+            self.fail(facts);
         }
     }
 
     fn enter(&mut self, frame: DocumentFrame, facts: &mut MessageFacts) {
         let outer = if self.depth == 0 { self.end } else { self.frame.end };
-        match self.around.get_mut(self.depth) {
+        match self.outer_frames.get_mut(self.depth) {
             Some(free) if frame.end <= outer => {
                 *free = std::mem::replace(&mut self.frame, frame);
                 self.depth += 1;
                 self.state = ScanState::Kind;
             }
-            _ => self.breaks(facts),
+            _ => self.fail(facts),
         }
     }
 
     /// The message can't be read any further.
-    fn breaks(&mut self, facts: &mut MessageFacts) {
+    fn fail(&mut self, facts: &mut MessageFacts) {
         facts.broken = true;
-        (self.skip, self.state) = (self.at, ScanState::Done);
+        (self.skip_until, self.state) = (self.at, ScanState::Done);
     }
 
     /// The next `N` bytes, once they are all here.
-    fn take<const N: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; N]> {
-        if self.held == 0
+    fn take_bytes<const N: usize>(&mut self, bytes: &mut &[u8]) -> Option<[u8; N]> {
+        if self.carried == 0
             && let Some((part, rest)) = bytes.split_first_chunk::<N>()
         {
             *bytes = rest;
             self.at += N as u32;
             return Some(*part);
         }
-        let more = bytes.len().min(N.saturating_sub(self.held));
-        self.hold(bytes, more);
-        let part = self.carry.first_chunk::<N>().filter(|_| self.held >= N).copied();
+        let more = bytes.len().min(N.saturating_sub(self.carried));
+        self.carry_over(bytes, more);
+        let part = self.carry.first_chunk::<N>().filter(|_| self.carried >= N).copied();
         if part.is_some() {
-            self.held = 0;
+            self.carried = 0;
         }
         part
     }
 
     /// The next string, once its NUL is here; `Some(None)` if it is longer than any that
     /// matters. The caller lets go of it by setting `held` to 0.
-    fn string<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
+    fn take_cstring<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
         let Some(end) = nul(bytes) else {
-            self.hold(bytes, bytes.len());
+            self.carry_over(bytes, bytes.len());
             return None;
         };
-        if self.held == 0 {
+        if self.carried == 0 {
             let string = &bytes[..end];
             *bytes = &bytes[end + 1..];
             self.at += end as u32 + 1;
             return Some(Some(string).filter(|string| string.len() < CARRY));
         }
-        self.hold(bytes, end);
+        self.carry_over(bytes, end);
         *bytes = &bytes[1..];
         self.at += 1;
-        Some(self.carry.get(..self.held).filter(|string| string.len() < CARRY))
+        Some(self.carry.get(..self.carried).filter(|string| string.len() < CARRY))
     }
 
     /// Keeps the next `len` bytes for later, or what fits of them.
-    fn hold(&mut self, bytes: &mut &[u8], len: usize) {
+    fn carry_over(&mut self, bytes: &mut &[u8], len: usize) {
         let (part, rest) = bytes.split_at(len);
-        let free = &mut self.carry[self.held.min(CARRY)..];
+        let free = &mut self.carry[self.carried.min(CARRY)..];
         let fits = part.len().min(free.len());
         free[..fits].copy_from_slice(&part[..fits]);
-        self.held += fits;
+        self.carried += fits;
         self.at += len as u32;
         *bytes = rest;
     }

@@ -16,11 +16,11 @@ use literals::Literals;
 use text::BoundedText;
 
 /// The most bytes that [`query`] writes.
-const LONGEST: usize = 1024;
+const MAX_QUERY_TEXT: usize = 1024;
 /// The most bytes of a shape that its hash is taken of.
-const HASHED: usize = 16 * 1024;
+const MAX_HASHED_SHAPE: usize = 16 * 1024;
 /// The most statements that [`inline`] takes over.
-const STATEMENTS: usize = 16;
+const MAX_STATEMENTS: usize = 16;
 
 /// The commands that have a shape. No command that carries secrets is among them.
 const SHAPED: [&str; 12] = [
@@ -65,8 +65,8 @@ const FIELDS: [&str; 16] = [
 /// those that carry credentials.
 pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     let literals = if values { Literals::Values } else { Literals::Types };
-    if let Some((name, body)) = shaped(name, body) {
-        write(name, body, literals, &mut BoundedText::new(out, LONGEST));
+    if let Some((name, body)) = shaped_command(name, body) {
+        write(name, body, literals, &mut BoundedText::new(out, MAX_QUERY_TEXT));
     }
 }
 
@@ -76,9 +76,9 @@ pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
 pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
     let mut shape = String::new();
     let mut name = name;
-    if let Some((inner, body)) = shaped(name, body) {
+    if let Some((inner, body)) = shaped_command(name, body) {
         name = inner;
-        write(name, body, Literals::Types, &mut BoundedText::new(&mut shape, HASHED));
+        write(name, body, Literals::Types, &mut BoundedText::new(&mut shape, MAX_HASHED_SHAPE));
     }
     let bytes = name.bytes().chain([0]).chain(resource.bytes()).chain([0]).chain(shape.bytes());
     bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
@@ -89,7 +89,7 @@ pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
 /// The body as it would be if the documents of its sequence (`updates`, `deletes`, …) were in it
 /// as an array; at most the first 16 of those that are whole. Drivers send them apart, and the
 /// functions here read bodies.
-pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
+pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
     if !is_complete(body) {
         return body.to_vec();
     }
@@ -100,7 +100,7 @@ pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8>
     let start = out.len();
     out.extend([0; 4]);
     let mut rest = documents;
-    for index in 0..STATEMENTS {
+    for index in 0..MAX_STATEMENTS {
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         let Some((document, after)) = rest.split_at_checked(len).filter(|_| len >= 5) else {
             break;
@@ -120,7 +120,7 @@ pub(crate) fn inline(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8>
 }
 
 /// The command whose shape is asked for: that inside, for `explain`.
-fn shaped<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+fn shaped_command<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
     let (name, body) = if name == "explain" {
         let inner = elements(body).next().filter(|inner| inner.kind == kind::DOCUMENT)?;
         let command = elements(inner.value).next()?;
@@ -134,9 +134,9 @@ fn shaped<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
 fn write(name: &str, body: &[u8], literals: Literals, text: &mut BoundedText<'_>) {
     text.push("{");
     let mut separator = "";
-    for field in FIELDS {
-        let Some(element) = find(body, field) else { continue };
-        let literals = match field {
+    for key in FIELDS {
+        let Some(element) = field(body, key) else { continue };
+        let literals = match key {
             // Here the name of a field, not the value of one.
             "key" if name == "distinct" => Literals::Values,
             "key" => continue,
@@ -153,7 +153,7 @@ fn write(name: &str, body: &[u8], literals: Literals, text: &mut BoundedText<'_>
     if is_complete(body) { text.push("}") } else { text.cut() }
 }
 
-fn find<'a>(document: &'a [u8], name: &str) -> Option<Element<'a>> {
+fn field<'a>(document: &'a [u8], name: &str) -> Option<Element<'a>> {
     elements(document).find(|element| element.name == name.as_bytes())
 }
 

@@ -11,9 +11,9 @@ pub(crate) const WINDOW: usize = 256 * 1024;
 /// How much more is kept before the window slides, so that it slides rarely.
 const SLACK: usize = 128 * 1024;
 /// The most that is handed on at a time.
-const PIECE: usize = 16 * 1024;
+const MAX_PIECE: usize = 16 * 1024;
 /// The longest tag: a literal or a copy with four bytes of operand.
-const TAG: usize = 5;
+const MAX_TAG_LEN: usize = 5;
 
 const CORRUPT: Violation = Violation("bad_compression");
 const BOMB: Violation = Violation("decompression_bomb");
@@ -33,12 +33,12 @@ enum SnappyState {
     /// Within the length that opens the block.
     Length { value: u64, shift: u32 },
     /// Within a tag, whose first `len` bytes came with the last slice.
-    Tag { carry: [u8; TAG], len: usize },
+    Tag { carry: [u8; MAX_TAG_LEN], len: usize },
     /// Within a literal.
     Literal { left: u32 },
 }
 
-const NO_CARRY: SnappyState = SnappyState::Tag { carry: [0; TAG], len: 0 };
+const NO_CARRY: SnappyState = SnappyState::Tag { carry: [0; MAX_TAG_LEN], len: 0 };
 
 enum Tag {
     Literal { len: u64 },
@@ -68,7 +68,7 @@ impl SnappyDecoder {
                 SnappyState::Length { value, shift } => self.length(value, shift, bytes[0])?,
                 SnappyState::Tag { carry, len } => self.tag(carry, len, bytes, sink)?,
                 SnappyState::Literal { left } => {
-                    let n = bytes.len().min(left as usize).min(PIECE);
+                    let n = bytes.len().min(left as usize).min(MAX_PIECE);
                     self.make_room(n, sink);
                     self.window.extend_from_slice(&bytes[..n]);
                     let left = left - n as u32;
@@ -97,16 +97,16 @@ impl SnappyDecoder {
     /// Reads a tag, of which the first `len` bytes may be in `carry`, and does what it says.
     fn tag(
         &mut self,
-        mut carry: [u8; TAG],
+        mut carry: [u8; MAX_TAG_LEN],
         len: usize,
         bytes: &[u8],
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Violation> {
-        let (tag, used) = if len == 0 && bytes.len() >= TAG {
+        let (tag, used) = if len == 0 && bytes.len() >= MAX_TAG_LEN {
             let Some((tag, size)) = read_tag(bytes) else { return Err(CORRUPT) };
             (tag, size)
         } else {
-            let taken = bytes.len().min(TAG - len);
+            let taken = bytes.len().min(MAX_TAG_LEN - len);
             carry[len..len + taken].copy_from_slice(&bytes[..taken]);
             let Some((tag, size)) = read_tag(&carry[..len + taken]) else {
                 self.state = SnappyState::Tag { carry, len: len + taken };
@@ -154,7 +154,7 @@ impl SnappyDecoder {
     }
 
     fn flush(&mut self, sink: &mut dyn FnMut(&[u8])) {
-        self.window[self.sent..].chunks(PIECE).for_each(sink);
+        self.window[self.sent..].chunks(MAX_PIECE).for_each(sink);
         self.sent = self.window.len();
     }
 }

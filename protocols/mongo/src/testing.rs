@@ -154,7 +154,7 @@ pub(crate) struct Relayed<M> {
 pub(crate) type SeenRequest = (String, String, Request, u64);
 
 /// Feeds requests to a codec, `cut` bytes at a time, as a relay does.
-pub(crate) fn ask(
+pub(crate) fn feed_requests(
     codec: &mut Mongo,
     bytes: &[u8],
     cut: usize,
@@ -184,7 +184,7 @@ pub(crate) fn ask(
 }
 
 /// Feeds replies to a codec, `cut` bytes at a time, as a relay does.
-pub(crate) fn tell(
+pub(crate) fn feed_replies(
     codec: &mut Mongo,
     bytes: &[u8],
     cut: usize,
@@ -197,15 +197,15 @@ pub(crate) fn tell(
 }
 
 /// Asks whole, and gives the one request that was there.
-pub(crate) fn asked(codec: &mut Mongo, bytes: &[u8]) -> SeenRequest {
-    let mut seen = ask(codec, bytes, usize::MAX).unwrap();
+pub(crate) fn one_request(codec: &mut Mongo, bytes: &[u8]) -> SeenRequest {
+    let mut seen = feed_requests(codec, bytes, usize::MAX).unwrap();
     assert_eq!((seen.marks.len(), seen.ended), (1, 1));
     seen.marks.remove(0)
 }
 
 /// Tells whole, and gives the one reply that was there.
-pub(crate) fn told(codec: &mut Mongo, bytes: &[u8]) -> Reply {
-    let mut seen = tell(codec, bytes, usize::MAX).unwrap();
+pub(crate) fn one_reply(codec: &mut Mongo, bytes: &[u8]) -> Reply {
+    let mut seen = feed_replies(codec, bytes, usize::MAX).unwrap();
     assert_eq!((seen.marks.len(), seen.ended), (1, 1));
     seen.marks.remove(0)
 }

@@ -15,15 +15,15 @@ pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
     match message.header.opcode {
         // Of what is there twice, the server may take either.
         opcode::MSG if message.has_duplicate_section || message.has_unknown_section => Some(true),
-        opcode::MSG => command(message, message.body),
-        opcode::QUERY if message.legacy_command() => command(message, message.body),
+        opcode::MSG => command_writes(message, message.body),
+        opcode::QUERY if message.legacy_command() => command_writes(message, message.body),
         opcode::QUERY => Some(is_pseudo_command(message.namespace)),
         opcode::GET_MORE | opcode::KILL_CURSORS => Some(false),
         _ => Some(true),
     }
 }
 
-fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
+fn command_writes(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
     let first = elements(body).next()?;
     // Fields that came as sequences are the server's to put in their places, if it does.
     let known = || !message.has_sequences && message.complete && is_complete(body);
@@ -31,7 +31,9 @@ fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
         WriteEffect::Reads => Some(false),
         WriteEffect::Writes => Some(true),
         WriteEffect::ByPipeline => {
-            let stored: Vec<_> = all(body, b"pipeline").map(|pipeline| stores(&pipeline)).collect();
+            let stored: Vec<_> = fields_named(body, b"pipeline")
+                .map(|pipeline| pipeline_writes(&pipeline))
+                .collect();
             match () {
                 () if stored.contains(&Some(true)) => Some(true),
                 () if known() && !stored.contains(&None) => Some(false),
@@ -39,43 +41,43 @@ fn command(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
             }
         }
         WriteEffect::ByOutput => {
-            let mut outs = all(body, b"out").peekable();
+            let mut outs = fields_named(body, b"out").peekable();
             match outs.peek() {
                 _ if !known() => None,
                 None => Some(true),
-                Some(_) => Some(outs.any(|out| !inline(&out))),
+                Some(_) => Some(outs.any(|out| !is_inline(&out))),
             }
         }
         WriteEffect::ByExplained if first.kind != kind::DOCUMENT => Some(true),
-        WriteEffect::ByExplained => explains(message, first.value),
+        WriteEffect::ByExplained => explained_writes(message, first.value),
     }
 }
 
 /// Whether what is explained writes. Nobody explains an explanation.
-fn explains(message: &MessageView<'_>, inner: &[u8]) -> Option<bool> {
+fn explained_writes(message: &MessageView<'_>, inner: &[u8]) -> Option<bool> {
     let first = elements(inner).next()?;
     if commands::find(first.name).write_effect == WriteEffect::ByExplained {
         return Some(true);
     }
-    command(message, inner)
+    command_writes(message, inner)
 }
 
-fn all<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item = Element<'b>> {
+fn fields_named<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item = Element<'b>> {
     elements(body).filter(move |field| field.name == name)
 }
 
 /// Whether a pipeline, or one inside of it, stores what comes out of its stages; `None` if it
 /// can't be read to its end.
-fn stores(pipeline: &Element<'_>) -> Option<bool> {
+fn pipeline_writes(pipeline: &Element<'_>) -> Option<bool> {
     let mut stores = false;
-    let whole = pipeline::operators(pipeline, &mut |operator| {
+    let whole = pipeline::each_operator(pipeline, &mut |operator| {
         stores |= matches!(operator.name, b"$out" | b"$merge");
     });
     (stores || whole).then_some(stores)
 }
 
 /// Whether the results of a `mapReduce` come back and go nowhere else: `{inline: 1}`.
-fn inline(out: &Element<'_>) -> bool {
+fn is_inline(out: &Element<'_>) -> bool {
     out.kind == kind::DOCUMENT
         && is_complete(out.value)
         && elements(out.value).all(|option| option.name == b"inline")

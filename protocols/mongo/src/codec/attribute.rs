@@ -1,6 +1,6 @@
 //! Facts about the connection and about requests, found when a policy or a log line asks.
 
-use super::{FRONT, Mongo, request};
+use super::{MAX_FRONT, Mongo, request};
 use crate::{
     client_state::ClientState,
     commands::ReplyKind,
@@ -32,7 +32,7 @@ pub(super) const IN_REQUEST: [&str; 11] = [
 
 /// The bytes of a request that its query's hash is made of: no more than a gate keeps of it, so
 /// that an operation has the same hash when it comes and when it is logged.
-const HASHED: usize = super::KEPT;
+const MAX_HASHED: usize = super::KEPT_FRONT;
 
 impl Mongo {
     pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
@@ -41,22 +41,24 @@ impl Mongo {
             "app" => client.and_then(ClientState::app).into(),
             "driver" => client.and_then(ClientState::driver).into(),
             "user" => client.map_or(Fact::Absent, ClientState::user),
-            "backs_off" => Fact::is(truth(client.is_some_and(ClientState::supports_backpressure))),
+            "backs_off" => {
+                Fact::is(bool_text(client.is_some_and(ClientState::supports_backpressure)))
+            }
             _ if IN_REQUEST.contains(&name) => {
-                self.in_request(&front[..front.len().min(self.front.max(FRONT))], name)
+                self.fact_in_request(&front[..front.len().min(self.front_len.max(MAX_FRONT))], name)
             }
             _ => Fact::Absent,
         }
     }
 
-    fn in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
-        match self.plain(front) {
+    fn fact_in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+        match self.uncompressed_front(front) {
             Some(Cow::Borrowed(front)) => match MessageView::read(front) {
-                Some(message) => self.told(&message, name),
+                Some(message) => self.request_fact(&message, name),
                 None => Fact::Unknown,
             },
             Some(Cow::Owned(front)) => match MessageView::read(&front) {
-                Some(message) => self.told(&message, name).into_owned(),
+                Some(message) => self.request_fact(&message, name).into_owned(),
                 None => Fact::Unknown,
             },
             None => Fact::Unknown,
@@ -74,38 +76,42 @@ impl Mongo {
             return self.fact(&learned.front, name);
         }
         // The query is the one at the front, and what it is about stands further on.
-        let front = self.plain(front);
+        let front = self.uncompressed_front(front);
         let hashed = front.as_deref().and_then(hashed_part);
         hashed.map_or(Fact::Unknown, |part| hash(&learned.name, &learned.resource, &part))
     }
 
     /// The front of a request as it is when nothing is compressed.
-    fn plain<'b>(&'b self, front: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+    fn uncompressed_front<'b>(&'b self, front: &'b [u8]) -> Option<Cow<'b, [u8]>> {
         let header = Header::read(front).ok()??;
         if header.opcode != opcode::COMPRESSED {
             return Some(Cow::Borrowed(front));
         }
         let front = &front[..front.len().min(header.len as usize)];
-        match self.inflated.as_deref().filter(|inflated| front.starts_with(&inflated.wire)) {
+        match self
+            .decompressed
+            .as_deref()
+            .filter(|inflated| front.starts_with(&inflated.wire_prefix))
+        {
             Some(inflated) => Some(Cow::Borrowed(&inflated.message)),
-            None => request::inflated_front(front).map(Cow::Owned),
+            None => request::decompressed_front(front).map(Cow::Owned),
         }
     }
 
     /// What a request itself tells.
-    fn told<'b>(&'b self, message: &MessageView<'b>, name: &str) -> Fact<'b> {
+    fn request_fact<'b>(&'b self, message: &MessageView<'b>, name: &str) -> Fact<'b> {
         let outline = CommandHead::read(message);
         match name {
             "writes" => {
-                let writes = write_effect::writes(message).map(truth);
-                writes.map_or_else(|| in_doubt(message), Fact::is)
+                let writes = write_effect::writes(message).map(bool_text);
+                writes.map_or_else(|| unread_or_unknown(message), Fact::is)
             }
-            _ if outline.unread => in_doubt(message),
+            _ if outline.unread => unread_or_unknown(message),
             "trace_id" if !outline.sensitive => match comment::trace_id(message) {
                 None if message.truncated
                     && !(message.sections_located && message.has_complete_body()) =>
                 {
-                    in_doubt(message)
+                    unread_or_unknown(message)
                 }
                 trace => trace.into(),
             },
@@ -120,10 +126,12 @@ impl Mongo {
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
                 Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
-                Some(comment) => {
-                    comment::callsite(&comment).or_else(|| self.opener(&outline)).into()
+                Some(comment) => comment::call_site(&comment)
+                    .or_else(|| self.get_more_call_site(&outline))
+                    .into(),
+                None if outline.reply_kind == ReplyKind::GetMore => {
+                    self.get_more_call_site(&outline).into()
                 }
-                None if outline.reply_kind == ReplyKind::GetMore => self.opener(&outline).into(),
                 None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
             },
             _ => query(message, name),
@@ -131,24 +139,24 @@ impl Mongo {
     }
 
     /// The call site of the request that opened the cursor of a `getMore`.
-    fn opener(&self, outline: &CommandHead) -> Option<Cow<'_, str>> {
+    fn get_more_call_site(&self, outline: &CommandHead) -> Option<Cow<'_, str>> {
         (outline.reply_kind == ReplyKind::GetMore)
-            .then(|| self.opened_at(outline.cursor_id))
+            .then(|| self.cursor_call_site(outline.cursor_id))
             .flatten()
     }
 
     /// The call site of the request that opened a cursor.
-    pub(super) fn opened_at(&self, cursor: i64) -> Option<Cow<'_, str>> {
-        let number = match self.closed {
+    pub(super) fn cursor_call_site(&self, cursor: i64) -> Option<Cow<'_, str>> {
+        let number = match self.last_closed_cursor {
             (closed, callsite) if closed == cursor => callsite,
             _ => self.listener.cursors.get(cursor).callsite,
         };
-        self.listener.names.get(number).map(Cow::Borrowed)
+        self.listener.call_sites.get(number).map(Cow::Borrowed)
     }
 }
 
 /// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
-fn in_doubt<'b>(message: &MessageView<'_>) -> Fact<'b> {
+fn unread_or_unknown<'b>(message: &MessageView<'_>) -> Fact<'b> {
     if message.truncated { Fact::Unread } else { Fact::Unknown }
 }
 
@@ -161,7 +169,7 @@ fn field<'b>(
     let found = fields.by_ref().find(|field| is(*field));
     found.ok_or_else(|| match fields.is_complete() {
         true => Fact::Absent,
-        false => in_doubt(message),
+        false => unread_or_unknown(message),
     })
 }
 
@@ -178,7 +186,7 @@ fn query_hash<'b>(message: &MessageView<'_>) -> Fact<'b> {
 
 /// The part of a request that its query's hash is made of.
 fn hashed_part(front: &[u8]) -> Option<MessageView<'_>> {
-    MessageView::read(&front[..front.len().min(HASHED)])
+    MessageView::read(&front[..front.len().min(MAX_HASHED)])
 }
 
 fn hash<'b>(command: &str, resource: &str, part: &MessageView<'_>) -> Fact<'b> {
@@ -201,7 +209,7 @@ fn comment_of<'b>(message: &MessageView<'b>) -> Fact<'b> {
         // Nearly always one field, or none.
         return match field(message, comment::is_comment) {
             Ok(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
-            Ok(comment) if comment.name == b"comment" && !comment::has_two(message) => {
+            Ok(comment) if comment.name == b"comment" && !comment::has_two_comments(message) => {
                 Fact::Is(comment::text(&comment))
             }
             Ok(_) => comments_of(message, false),
@@ -217,7 +225,7 @@ fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
     // Of a command's own there is one, or the request breaks a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
     if !message.has_complete_body() && (!own || explains) {
-        return in_doubt(message);
+        return unread_or_unknown(message);
     }
     if all.iter().any(|comment| comment.kind == kind::MIN_KEY) {
         return Fact::Unknown;
@@ -238,7 +246,7 @@ fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
     ParsedCommand::parse(message, &mut resource);
     let resource = resource.as_str();
     let database = resource.split_once('.').map_or(resource, |(database, _)| database);
-    let others = namespaces::others(message, database).into_owned();
+    let others = namespaces::other_namespaces(message, database).into_owned();
     let part = |namespace: &str| match (name, namespace.split_once('.')) {
         ("database", Some((database, _))) => Some(database.to_owned()),
         ("database", None) => Some(namespace.to_owned()),
@@ -253,13 +261,13 @@ fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
     let mut all: Vec<Cow<'static, str>> = all.map(Cow::Owned).collect();
     all.dedup();
     match all.as_slice() {
-        _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => in_doubt(message),
+        _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => unread_or_unknown(message),
         [] => Fact::Absent,
         [one] => Fact::Is(one.clone()),
         _ => Fact::Each(all),
     }
 }
 
-fn truth(holds: bool) -> &'static str {
+fn bool_text(holds: bool) -> &'static str {
     if holds { "true" } else { "false" }
 }

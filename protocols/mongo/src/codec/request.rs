@@ -1,6 +1,6 @@
 //! Requests: held until they can be named, read while they pass.
 
-use super::{FRONT, KEPT, Mongo, streamed_request::StreamedRequest};
+use super::{KEPT_FRONT, MAX_FRONT, Mongo, streamed_request::StreamedRequest};
 use crate::{
     client_state::ClientState,
     commands::ReplyKind,
@@ -18,7 +18,7 @@ use crate::{
 use operation::{Learned, Next, Request, Tag, Violation};
 
 /// The header of a compressed message, and what stands before the compressed bytes.
-pub(super) const COMPRESSED_HEAD: usize = HEADER_LEN + 9;
+pub(super) const COMPRESSED_PREFIX_LEN: usize = HEADER_LEN + 9;
 
 /// What makes a request fatal instead of unreadable: to go on would cost memory or time.
 pub(super) const BOMB: Violation = Violation("decompression_bomb");
@@ -29,43 +29,44 @@ const NOT_NEGOTIATED: Violation = Violation("compression_not_negotiated");
 /// The front of a request that came compressed, as if it had come plain.
 pub(super) struct DecompressedFront {
     /// The first bytes on the wire, by which the request is known again.
-    pub(super) wire: [u8; COMPRESSED_HEAD],
+    pub(super) wire_prefix: [u8; COMPRESSED_PREFIX_LEN],
     pub(super) message: Vec<u8>,
 }
 
 impl Mongo {
     pub(super) fn next_request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
-        if self.sending.is_some() {
-            return self.more_of_request(bytes);
+        if self.streamed_request.is_some() {
+            return self.continue_request(bytes);
         }
-        let header = if self.begun { Header::read(bytes)? } else { Header::read_first(bytes)? };
+        let header =
+            if self.seen_message { Header::read(bytes)? } else { Header::read_first(bytes)? };
         let Some(header) = header else { return Ok(Next::Hold(HEADER_LEN)) };
         let len = header.len as usize;
         // Of a request that is held everything is read that is here.
-        let held = self.rereads;
-        let front = if held { bytes.len().max(HEADER_LEN) } else { FRONT }.min(len);
+        let held = self.rereading;
+        let front = if held { bytes.len().max(HEADER_LEN) } else { MAX_FRONT }.min(len);
         if bytes.len() < front {
             return Ok(Next::Hold(front));
         }
-        (self.begun, self.rereads, self.front) = (true, false, front);
-        (self.inflated, self.learned) = (None, None);
+        (self.seen_message, self.rereading, self.front_len) = (true, false, front);
+        (self.decompressed, self.learned) = (None, None);
         let here = &bytes[..bytes.len().min(len)];
         if header.opcode == opcode::COMPRESSED {
             // The front of a compressed one is what comes out of it.
-            let most = if held { MAX_MESSAGE_LEN as usize } else { FRONT };
+            let most = if held { MAX_MESSAGE_LEN as usize } else { MAX_FRONT };
             return self.compressed_request(header, here, most);
         }
         let front = &here[..front];
         let Some(message) = MessageView::read(front) else {
-            return Ok(self.unreadable(header, Violation("bad_message")));
+            return Ok(self.pass_unreadable(header, Violation("bad_message")));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
         if asked.reply_kind == ReplyKind::Hello
             && message.complete
             && let Some(with) = hello::rewrite_request(front)
         {
-            let mark = Some(self.begin(&message, &asked));
-            self.sent = 0;
+            let mark = Some(self.register(&message, &asked));
+            self.documents_sent = 0;
             return Ok(Next::Swap { len: front.len(), with: with.into(), mark });
         }
         let left = len - here.len();
@@ -84,16 +85,16 @@ impl Mongo {
     ) -> Result<Next<Request>, Violation> {
         let negotiated = self.client.as_deref().is_some_and(ClientState::offers_compression);
         let inflated = match negotiated {
-            true => self.inflate(header, here, most),
+            true => self.decompress(header, here, most),
             false => Err(NOT_NEGOTIATED),
         };
         let (inflated, read) = match inflated {
             Ok(inflated) => inflated,
             Err(BOMB) => return Err(BOMB),
-            Err(violation) => return Ok(self.unreadable(header, violation)),
+            Err(violation) => return Ok(self.pass_unreadable(header, violation)),
         };
         let Some(message) = MessageView::read(&inflated.message) else {
-            return Ok(self.unreadable(header, Violation("bad_message")));
+            return Ok(self.pass_unreadable(header, Violation("bad_message")));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
         let swap = (asked.reply_kind == ReplyKind::Hello && message.complete && read.is_over())
@@ -101,23 +102,23 @@ impl Mongo {
             .flatten();
         let next = match swap {
             Some(with) => {
-                let mark = Some(self.begin(&message, &asked));
-                self.sent = 0;
+                let mark = Some(self.register(&message, &asked));
+                self.documents_sent = 0;
                 Next::Swap { len: here.len(), with: with.into(), mark }
             }
             None => self.pass(&message, &asked, here.len(), Some(read)),
         };
-        self.inflated = Some(Box::new(inflated));
+        self.decompressed = Some(Box::new(inflated));
         Ok(next)
     }
 
     /// Lets a request pass of which nothing can be read.
-    fn unreadable(&mut self, header: Header, violation: Violation) -> Next<Request> {
+    fn pass_unreadable(&mut self, header: Header, violation: Violation) -> Next<Request> {
         let asked = ParsedCommand::unreadable(header, Some(violation));
         self.resource.clear();
         self.resource.push_str(UNREAD);
-        self.sent = 0;
-        let mark = self.remember(header, &asked, 0, 0);
+        self.documents_sent = 0;
+        let mark = self.track(header, &asked, 0, 0);
         Next::whole(header.len.into(), mark)
     }
 
@@ -131,34 +132,34 @@ impl Mongo {
         read: Option<StreamedRequest>,
     ) -> Next<Request> {
         let shape = self.shape(message, asked);
-        let mut mark = Request { shape, ..self.begin(message, asked) };
-        self.sent = match message.header.opcode {
+        let mut mark = Request { shape, ..self.register(message, asked) };
+        self.documents_sent = match message.header.opcode {
             opcode::UPDATE | opcode::DELETE => 1,
             _ if !asked.counts_documents() => 0,
-            _ => read.as_ref().map_or(0, StreamedRequest::items),
+            _ => read.as_ref().map_or(0, StreamedRequest::documents),
         };
         let Some(mut sending) = read else {
-            self.learn_at_once(message, asked);
+            self.learn_from_whole(message, asked);
             return Next::whole(message.header.len.into(), mark);
         };
-        if sending.serves(asked) {
-            mark.violation = mark.violation.or(sending.violation());
-            let unseen = sending.step_over();
-            self.sending = Some(Box::new(sending));
+        if sending.keep_needed(asked) {
+            mark.violation = mark.violation.or(sending.take_violation());
+            let unseen = sending.skip();
+            self.streamed_request = Some(Box::new(sending));
             return Next::front((here + unseen) as u64, mark);
         }
         let left = sending.left();
         if asked.partial {
-            mark.violation = mark.violation.or(sending.violation());
-            self.learn(sending);
+            mark.violation = mark.violation.or(sending.take_violation());
+            self.learn_from_rest(sending);
         } else {
-            self.learn_at_once(message, asked);
+            self.learn_from_whole(message, asked);
         }
         Next::whole((here + left) as u64, mark)
     }
 
-    fn more_of_request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
-        let Some(sending) = &mut self.sending else { return Ok(Next::Hold(HEADER_LEN)) };
+    fn continue_request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation> {
+        let Some(sending) = &mut self.streamed_request else { return Ok(Next::Hold(HEADER_LEN)) };
         let here = &bytes[..bytes.len().min(sending.left())];
         if here.is_empty() {
             return Ok(Next::Hold(1));
@@ -169,42 +170,42 @@ impl Mongo {
             Err(violation) => return Ok(Next::Breaks(violation)),
         }
         if !sending.is_over() {
-            let unseen = sending.step_over();
+            let unseen = sending.skip();
             return Ok(Next::more((here.len() + unseen) as u64));
         }
-        if let Some(sending) = self.sending.take() {
-            self.sent = sending.items();
-            self.learn(*sending);
+        if let Some(sending) = self.streamed_request.take() {
+            self.documents_sent = sending.documents();
+            self.learn_from_rest(*sending);
         }
         Ok(Next::Pass { len: here.len() as u64, mark: None, ends: true })
     }
 
     /// Takes note of what the rest of a request told that has passed.
-    fn learn(&mut self, sending: StreamedRequest) {
-        let Some(front) = sending.into_digest().and_then(RequestSummary::finish) else { return };
+    fn learn_from_rest(&mut self, sending: StreamedRequest) {
+        let Some(front) = sending.into_summary().and_then(RequestSummary::finish) else { return };
         let Some(message) = MessageView::read(&front) else { return };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
-        let (claim, callsite) = self.claim(&message, &asked);
-        self.opens.learn(message.header.request_id, &asked, claim, callsite);
+        let (claim, callsite) = self.login_and_call_site(&message, &asked);
+        self.in_flight.update(message.header.request_id, &asked, claim, callsite);
         if !asked.counts_documents() {
-            self.sent = 0;
+            self.documents_sent = 0;
         }
         self.name = asked.name;
-        self.tell(asked.name, front);
+        self.store_learned(asked.name, front);
     }
 
     /// The same of a request that was read whole, but is longer than the front of it that a gate
     /// keeps.
-    fn learn_at_once(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
-        if message.ends_within(KEPT) {
+    fn learn_from_whole(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
+        if message.ends_within(KEPT_FRONT) {
             return;
         }
         let Some(front) = message.summary() else { return };
-        self.tell(asked.name, front);
+        self.store_learned(asked.name, front);
     }
 
     /// Keeps what a request told until the relay asks for it; `front` is its digest.
-    fn tell(&mut self, name: &str, front: Vec<u8>) {
+    fn store_learned(&mut self, name: &str, front: Vec<u8>) {
         let (name, resource) = (name.into(), self.resource.as_str().into());
         self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
     }
@@ -213,42 +214,47 @@ impl Mongo {
     /// how many bytes of it are needed to know more.
     pub(super) fn hold_request(&mut self, tag: Option<Tag>, front: &[u8]) -> usize {
         if let Some(id) = tag.and_then(|tag| u32::try_from(tag.0).ok()) {
-            self.opens.remove_newest(id);
+            self.in_flight.remove_newest(id);
         }
-        (self.sending, self.learned, self.inflated) = (None, None, None);
-        self.rereads = true;
+        (self.streamed_request, self.learned, self.decompressed) = (None, None, None);
+        self.rereading = true;
         let Ok(Some(header)) = Header::read(front) else { return HEADER_LEN };
         let len = header.len as usize;
         if header.opcode != opcode::MSG {
             return len;
         }
-        let read = &front[..self.front.min(front.len())];
+        let read = &front[..self.front_len.min(front.len())];
         let mut digest = RequestSummary::new(header);
         digest.feed(&read[HEADER_LEN..]);
         // A little more than the next part, so that many small ones are not read again and again.
-        digest.wants().max(read.len() + read.len() / 4).min(len)
+        digest.bytes_needed().max(read.len() + read.len() / 4).min(len)
     }
 
     /// Gives back what was inflated to read a request that has passed.
-    pub(super) fn shrink(&mut self) {
-        let large = self.inflated.as_mut().filter(|inflated| inflated.message.len() > FRONT);
+    pub(super) fn shrink_decompressed(&mut self) {
+        let large =
+            self.decompressed.as_mut().filter(|inflated| inflated.message.len() > MAX_FRONT);
         if let Some(inflated) = large {
-            inflated.message.truncate(FRONT);
+            inflated.message.truncate(MAX_FRONT);
             inflated.message.shrink_to_fit();
         }
     }
 
     /// Notes everything about a request that its reply, or a later one, will need.
-    fn begin(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
+    fn register(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
         if asked.reply_kind == ReplyKind::Hello && message.complete {
             self.client.get_or_insert_default().read_hello(message.body);
         }
-        let (claim, callsite) = self.claim(message, asked);
-        self.remember(message.header, asked, claim, callsite)
+        let (claim, callsite) = self.login_and_call_site(message, asked);
+        self.track(message.header, asked, claim, callsite)
     }
 
     /// The log-in that a request begins or goes on with, and its call site; 0 is none.
-    fn claim(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> (u32, u16) {
+    fn login_and_call_site(
+        &mut self,
+        message: &MessageView<'_>,
+        asked: &ParsedCommand,
+    ) -> (u32, u16) {
         let claim = match asked.reply_kind {
             ReplyKind::Hello if !asked.sensitive => 0,
             ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::Authenticate => {
@@ -271,13 +277,13 @@ impl Mongo {
         }
         let opens_cursor = matches!(asked.reply_kind, ReplyKind::Cursor | ReplyKind::Query);
         let callsite = (opens_cursor && asked.has_comment)
-            .then(|| comment::find(message).and_then(|comment| comment::callsite(&comment)))
+            .then(|| comment::find(message).and_then(|comment| comment::call_site(&comment)))
             .flatten()
-            .map_or(0, |site| self.listener.names.number(&site));
+            .map_or(0, |site| self.listener.call_sites.intern(&site));
         (claim, callsite)
     }
 
-    fn remember(
+    fn track(
         &mut self,
         header: Header,
         asked: &ParsedCommand,
@@ -288,24 +294,26 @@ impl Mongo {
         let legacy = !matches!(header.opcode, opcode::MSG | opcode::COMPRESSED);
         let known = match asked.reply_kind {
             ReplyKind::GetMore => self.listener.cursors.get(asked.cursor_id),
-            _ => CursorInfo { callsite, tails: asked.tailable },
+            _ => CursorInfo { callsite, tailable: asked.tailable },
         };
         let mut violation = asked.violation;
         if !asked.unacknowledged {
             let mut open = InFlightRequest::new(header.request_id, legacy, asked);
-            (open.claim, open.callsite, open.tails) = (claim, known.callsite, known.tails);
-            if !self.opens.add(open) {
+            (open.login, open.callsite, open.tailable) = (claim, known.callsite, known.tailable);
+            if !self.in_flight.add(open) {
                 violation = Some(Violation("too_many_open"));
             }
         }
         let callsite = match asked.reply_kind {
-            ReplyKind::GetMore => asked.has_comment || self.opened_at(asked.cursor_id).is_some(),
+            ReplyKind::GetMore => {
+                asked.has_comment || self.cursor_call_site(asked.cursor_id).is_some()
+            }
             _ => asked.has_comment,
         };
         Request {
             tag: (!asked.unacknowledged).then_some(Tag(header.request_id.into())),
             light: asked.command.is_limit_exempt(),
-            awaits: asked.long_poll || (asked.reply_kind == ReplyKind::GetMore && known.tails),
+            awaits: asked.long_poll || (asked.reply_kind == ReplyKind::GetMore && known.tailable),
             callsite,
             partial: asked.partial,
             others: asked.partial || asked.command.names_other_namespaces(),
@@ -326,7 +334,7 @@ impl Mongo {
 
     /// The first `most` bytes of the request inside a compressed one, and all that is here of it,
     /// read.
-    fn inflate(
+    fn decompress(
         &self,
         header: Header,
         here: &[u8],
@@ -343,7 +351,7 @@ impl Mongo {
         let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
         let mut sending = StreamedRequest::new(inner, left, learns);
         let mut message = inner.to_bytes();
-        inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
+        inflate.feed(&front[COMPRESSED_PREFIX_LEN..], &mut |piece| {
             let room = most.saturating_sub(message.len()).min(piece.len());
             message.extend_from_slice(&piece[..room]);
             sending.read(piece);
@@ -352,23 +360,23 @@ impl Mongo {
         if left == 0 {
             inflate.finish()?;
         } else {
-            let room = self.listener.inflating.reserve(inflate.footprint(original.size));
-            sending.inflates(inflate, room);
+            let room = self.listener.decompression.reserve(inflate.memory_bound(original.size));
+            sending.continue_with(inflate, room);
         }
-        Ok((DecompressedFront { wire: *wire, message }, sending))
+        Ok((DecompressedFront { wire_prefix: *wire, message }, sending))
     }
 }
 
 /// The front of the request inside a compressed one whose first bytes these are.
-pub(super) fn inflated_front(front: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decompressed_front(front: &[u8]) -> Option<Vec<u8>> {
     let header = Header::read(front).ok()??;
-    let wire = front.get(..COMPRESSED_HEAD)?;
+    let wire = front.get(..COMPRESSED_PREFIX_LEN)?;
     let (mut inflate, original) =
         Decompressor::begin(&wire[HEADER_LEN..], MAX_MESSAGE_LEN - HEADER_LEN as u32).ok()?;
     let mut message = header.of_inner(original.opcode, original.size).to_bytes();
     // What can't be inflated any further is cut, as any front may be.
-    let _ = inflate.feed(&front[COMPRESSED_HEAD..], &mut |piece| {
-        let room = FRONT.saturating_sub(message.len()).min(piece.len());
+    let _ = inflate.feed(&front[COMPRESSED_PREFIX_LEN..], &mut |piece| {
+        let room = MAX_FRONT.saturating_sub(message.len()).min(piece.len());
         message.extend_from_slice(&piece[..room]);
     });
     Some(message)

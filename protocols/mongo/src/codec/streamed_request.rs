@@ -16,10 +16,10 @@ pub(super) struct StreamedRequest {
     left: usize,
     scan: Scan,
     facts: MessageFacts,
-    digest: Option<RequestSummary>,
-    source: BodyEncoding,
+    summary: Option<RequestSummary>,
+    encoding: BodyEncoding,
     /// How many of the bytes at hand were read when it was told what is wrong with them.
-    seen: usize,
+    read_before_error: usize,
 }
 
 /// How its bytes come.
@@ -27,8 +27,8 @@ enum BodyEncoding {
     Plain,
     /// Compressed, with room for the decoder.
     Compressed {
-        inflate: Box<Decompressor>,
-        _room: DecompressionReservation,
+        decompressor: Box<Decompressor>,
+        _reservation: DecompressionReservation,
     },
     /// They can't be read, or there is no room for one more decoder.
     Unreadable,
@@ -49,37 +49,39 @@ impl StreamedRequest {
             left,
             scan: Scan::request(header.opcode, header.len - HEADER_LEN as u32),
             facts: MessageFacts::default(),
-            digest: learns.then(|| RequestSummary::new(header)),
-            source: BodyEncoding::Plain,
-            seen: 0,
+            summary: learns.then(|| RequestSummary::new(header)),
+            encoding: BodyEncoding::Plain,
+            read_before_error: 0,
         }
     }
 
     /// Reads the next bytes of the request, which are not compressed.
     pub(super) fn read(&mut self, piece: &[u8]) {
         self.scan.feed(piece, &mut self.facts);
-        if let Some(digest) = &mut self.digest {
+        if let Some(digest) = &mut self.summary {
             digest.feed(piece);
         }
     }
 
     /// Goes on with this decoder. Without room for it, what is to come is not read.
-    pub(super) fn inflates(
+    pub(super) fn continue_with(
         &mut self,
         inflate: Decompressor,
         room: Option<DecompressionReservation>,
     ) {
-        self.source = match room {
-            Some(room) => BodyEncoding::Compressed { inflate: Box::new(inflate), _room: room },
+        self.encoding = match room {
+            Some(room) => {
+                BodyEncoding::Compressed { decompressor: Box::new(inflate), _reservation: room }
+            }
             None => BodyEncoding::Unreadable,
         };
     }
 
     /// Drops the readers that a request of this kind does not need. Returns whether more of it is
     /// read.
-    pub(super) fn serves(&mut self, asked: &ParsedCommand) -> bool {
+    pub(super) fn keep_needed(&mut self, asked: &ParsedCommand) -> bool {
         if !asked.partial {
-            self.digest = None;
+            self.summary = None;
         }
         self.left > 0 && (asked.partial || asked.counts_documents())
     }
@@ -95,45 +97,45 @@ impl StreamedRequest {
     }
 
     /// Documents in the request so far.
-    pub(super) fn items(&self) -> u64 {
-        self.facts.items
+    pub(super) fn documents(&self) -> u64 {
+        self.facts.documents
     }
 
     /// What its rest told.
-    pub(super) fn into_digest(self) -> Option<RequestSummary> {
-        self.digest
+    pub(super) fn into_summary(self) -> Option<RequestSummary> {
+        self.summary
     }
 
     /// What is wrong with what was here of the request when it began.
-    pub(super) fn violation(&mut self) -> Option<Violation> {
-        let digest = self.digest.as_mut()?;
-        let broken = (self.left == 0 && !digest.is_whole()).then_some(Violation("bad_document"));
-        digest.violation().or(broken)
+    pub(super) fn take_violation(&mut self) -> Option<Violation> {
+        let digest = self.summary.as_mut()?;
+        let broken = (self.left == 0 && !digest.is_complete()).then_some(Violation("bad_document"));
+        digest.take_violation().or(broken)
     }
 
     /// Reads the bytes at hand. If they break a rule, that is told once, and they are to be given
     /// again: nothing has passed.
     pub(super) fn feed(&mut self, here: &[u8]) -> Result<(), Violation> {
-        let fresh = here.get(self.seen..).unwrap_or_default();
-        self.seen = here.len();
-        let wrong = self.take(fresh);
-        let digest = self.digest.as_mut();
-        let early = digest.as_ref().is_some_and(|digest| !digest.is_whole());
-        let found = digest.and_then(RequestSummary::violation);
+        let fresh = here.get(self.read_before_error..).unwrap_or_default();
+        self.read_before_error = here.len();
+        let wrong = self.decode(fresh);
+        let digest = self.summary.as_mut();
+        let early = digest.as_ref().is_some_and(|digest| !digest.is_complete());
+        let found = digest.and_then(RequestSummary::take_violation);
         if let Some(violation) = wrong.err().or(found) {
             return Err(violation);
         }
         if here.len() == self.left && early {
             // Told once.
-            self.digest = None;
+            self.summary = None;
             return Err(Violation("bad_document"));
         }
-        (self.left, self.seen) = (self.left - here.len(), 0);
+        (self.left, self.read_before_error) = (self.left - here.len(), 0);
         Ok(())
     }
 
-    fn take(&mut self, fresh: &[u8]) -> Result<(), Violation> {
-        let Self { scan, facts, digest, source, .. } = self;
+    fn decode(&mut self, fresh: &[u8]) -> Result<(), Violation> {
+        let Self { scan, facts, summary: digest, encoding: source, .. } = self;
         let mut read = |piece: &[u8]| {
             scan.feed(piece, facts);
             if let Some(digest) = digest {
@@ -145,13 +147,15 @@ impl StreamedRequest {
                 read(fresh);
                 None
             }
-            BodyEncoding::Compressed { inflate, .. } => inflate.feed(fresh, &mut read).err(),
+            BodyEncoding::Compressed { decompressor: inflate, .. } => {
+                inflate.feed(fresh, &mut read).err()
+            }
             BodyEncoding::Unreadable => Some(Violation("not_inflated")),
         };
         let Some(wrong) = wrong else { return Ok(()) };
-        self.source = BodyEncoding::Unreadable;
+        self.encoding = BodyEncoding::Unreadable;
         // Counting the documents of what can't be read is given up; learning from it is not.
-        match self.digest.take() {
+        match self.summary.take() {
             None if wrong != super::request::BOMB => Ok(()),
             _ => Err(wrong),
         }
@@ -159,14 +163,14 @@ impl StreamedRequest {
 
     /// Steps over what need not be seen of what is left, and tells how much that is. The last
     /// byte has to be: the request ends when it comes.
-    pub(super) fn step_over(&mut self) -> usize {
-        if !matches!(self.source, BodyEncoding::Plain) {
+    pub(super) fn skip(&mut self) -> usize {
+        if !matches!(self.encoding, BodyEncoding::Plain) {
             return 0;
         }
-        let most = self.scan.unneeded(self.left - 1);
-        let unseen = self.digest.as_ref().map_or(most, |digest| digest.unneeded(most));
-        self.scan.step_over(unseen);
-        self.digest.iter_mut().for_each(|digest| digest.step_over(unseen));
+        let most = self.scan.skippable(self.left - 1);
+        let unseen = self.summary.as_ref().map_or(most, |digest| digest.skippable(most));
+        self.scan.skip(unseen);
+        self.summary.iter_mut().for_each(|digest| digest.skip(unseen));
         self.left -= unseen;
         unseen
     }

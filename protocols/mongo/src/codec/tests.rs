@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{
-    answer, ask, asked, body, codec, codec_of, command, compress, documents, message, msg, query,
-    reply, sequence, tell, told,
+    answer, body, codec, codec_of, command, compress, documents, feed_replies, feed_requests,
+    message, msg, one_reply, one_request, query, reply, sequence,
 };
 use bson::doc;
 use operation::Outcome::{Failed, Ok as Fine, Rejected};
@@ -37,11 +37,11 @@ fn an_idle_connection_is_small() {
 fn a_command_and_its_answer_make_an_operation() {
     let mut codec = codec();
     let (name, resource, mark, _) =
-        asked(&mut codec, &command(7, doc! {"find": "orders", "$db": "shop"}));
+        one_request(&mut codec, &command(7, doc! {"find": "orders", "$db": "shop"}));
     assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
     assert_eq!((mark.tag, mark.awaits, mark.violation), (Some(Tag(7)), false, None));
     let cursor = doc! {"cursor": {"id": 0_i64, "firstBatch": documents(3, 9)}, "ok": 1.0};
-    let reply = told(&mut codec, &answer(7, cursor));
+    let reply = one_reply(&mut codec, &answer(7, cursor));
     let (tag, outcome) = (Tag(7), Fine);
     let expected = Reply {
         tag,
@@ -53,7 +53,7 @@ fn a_command_and_its_answer_make_an_operation() {
         violation: None,
     };
     assert_eq!(reply, expected);
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_inside_of_a_long_document_passes_before_it_is_here() {
     let mut codec = codec();
     // Of a request, more than its front: that has to be here.
     let long = insert(1, 0, 2, 300_000);
-    let Next::Pass { len, ends: false, .. } = codec.request(&long[..FRONT]).unwrap() else {
+    let Next::Pass { len, ends: false, .. } = codec.request(&long[..MAX_FRONT]).unwrap() else {
         panic!("it is all here, or none of it is let through");
     };
     assert!(len > 300_000 && len < 301_000, "{len}");
@@ -105,15 +105,15 @@ fn a_cut_anywhere_gives_the_same_marks_facts_and_bytes() {
     ]
     .concat();
     let mut whole = codec();
-    let sent = ask(&mut whole, &requests, usize::MAX).unwrap();
-    let back = tell(&mut whole, &replies, usize::MAX).unwrap();
+    let sent = feed_requests(&mut whole, &requests, usize::MAX).unwrap();
+    let back = feed_replies(&mut whole, &replies, usize::MAX).unwrap();
     assert_eq!((sent.marks.len(), sent.ended, back.marks.len(), back.ended), (7, 7, 5, 5));
     assert_eq!((&sent.out, &back.out), (&requests, &replies));
     assert_eq!(sent.marks.iter().map(|mark| mark.3).collect::<Vec<_>>(), [0, 5, 2, 0, 4, 0, 0]);
     for cut in 1..300 {
         let mut codec = codec();
-        assert_eq!(ask(&mut codec, &requests, cut).unwrap(), sent, "{cut}");
-        assert_eq!(tell(&mut codec, &replies, cut).unwrap(), back, "{cut}");
+        assert_eq!(feed_requests(&mut codec, &requests, cut).unwrap(), sent, "{cut}");
+        assert_eq!(feed_replies(&mut codec, &replies, cut).unwrap(), back, "{cut}");
     }
 }
 
@@ -121,15 +121,16 @@ fn a_cut_anywhere_gives_the_same_marks_facts_and_bytes() {
 fn a_large_insert_passes_while_it_is_counted() {
     let bytes = insert(1, 0, 3000, 1000);
     let mut codec = codec();
-    let Next::Pass { len, ends: false, mark: Some(_) } = codec.request(&bytes[..FRONT]).unwrap()
+    let Next::Pass { len, ends: false, mark: Some(_) } =
+        codec.request(&bytes[..MAX_FRONT]).unwrap()
     else {
         unreachable!("the front was not let through")
     };
     // As far as the end of the document that lies across the front's.
-    assert!((FRONT..FRONT + 1100).contains(&(len as usize)), "{len}");
+    assert!((MAX_FRONT..MAX_FRONT + 1100).contains(&(len as usize)), "{len}");
     for cut in [1000, 4096, 70_000, 1 << 20] {
         let mut codec = super::tests::codec();
-        let seen = ask(&mut codec, &bytes, cut).unwrap();
+        let seen = feed_requests(&mut codec, &bytes, cut).unwrap();
         assert_eq!((seen.marks.len(), seen.marks[0].3), (1, 3000));
     }
 }
@@ -137,7 +138,7 @@ fn a_large_insert_passes_while_it_is_counted() {
 #[test]
 fn a_large_reply_is_never_held() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, doc! {"find": "c", "$db": "d"}));
+    one_request(&mut codec, &command(1, doc! {"find": "c", "$db": "d"}));
     let rows = documents(50, 100_000);
     let bytes = answer(1, doc! {"cursor": {"id": 0_i64, "firstBatch": rows}, "ok": 1});
     let mut at = 0;
@@ -158,9 +159,9 @@ fn a_large_reply_is_never_held() {
 #[test]
 fn fire_and_forget_has_no_tag_and_leaves_nothing_open() {
     let mut codec = codec();
-    let (name, _, mark, sent) = asked(&mut codec, &insert(1, 2, 6, 10));
+    let (name, _, mark, sent) = one_request(&mut codec, &insert(1, 2, 6, 10));
     assert_eq!((name.as_str(), mark.tag, sent), ("insert", None, 6));
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
@@ -172,8 +173,8 @@ fn failures_carry_their_names() {
         (doc! {"ok": 1, "n": 1}, Fine, None),
     ];
     for (id, (document, outcome, code)) in (1..).zip(table) {
-        asked(&mut codec, &command(id, doc! {"update": "c", "$db": "d"}));
-        let reply = told(&mut codec, &answer(id, document));
+        one_request(&mut codec, &command(id, doc! {"update": "c", "$db": "d"}));
+        let reply = one_reply(&mut codec, &answer(id, document));
         assert_eq!((reply.outcome, reply.code), (outcome, code));
     }
 }
@@ -188,22 +189,22 @@ fn a_stream_of_replies_settles_with_its_last() {
     for ids in [[(100, 1), (101, 100), (102, 101)], [(100, 1), (101, 1), (102, 1)]] {
         let mut codec = codec();
         let more = body(0, &doc! {"getMore": 9_i64, "collection": "c", "$db": "d"});
-        asked(&mut codec, &msg(1, 0, 1 << 16, &[more]));
+        one_request(&mut codec, &msg(1, 0, 1 << 16, &[more]));
         for (at, (id, answers)) in ids.into_iter().enumerate() {
             let last = at == 2;
             let bytes = batch(id, answers, if last { 0 } else { 2 }, if last { 0 } else { 9 });
-            let seen = tell(&mut codec, &bytes, usize::MAX).unwrap();
+            let seen = feed_replies(&mut codec, &bytes, usize::MAX).unwrap();
             let marks = seen.marks.iter().map(|mark| (mark.tag, mark.items)).collect::<Vec<_>>();
             assert_eq!(marks, if last { vec![(Tag(1), 6)] } else { vec![] });
         }
-        assert!(codec.opens.is_empty());
+        assert!(codec.in_flight.is_empty());
     }
 }
 
 #[test]
 fn a_refusal_speaks_the_protocol_of_its_request() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, doc! {"find": "c", "$db": "d"}));
+    one_request(&mut codec, &command(1, doc! {"find": "c", "$db": "d"}));
     let (answers, opcode, document) = refusal(&mut codec, 1, Reason::RateLimited);
     assert_eq!((answers, opcode), (1, 2013));
     let labels = ["SystemOverloadedError", "RetryableError"];
@@ -212,13 +213,13 @@ fn a_refusal_speaks_the_protocol_of_its_request() {
         doc! {"ok": 0.0, "errmsg": "no, not now", "code": 462,
         "codeName": "IngressRequestRateLimitExceeded", "errorLabels": labels.to_vec()}
     );
-    asked(&mut codec, &query(2, "admin.$cmd", &doc! {"ismaster": 1}));
+    one_request(&mut codec, &query(2, "admin.$cmd", &doc! {"ismaster": 1}));
     let (answers, opcode, document) = refusal(&mut codec, 2, Reason::Overloaded);
     assert_eq!((answers, opcode, document.get_i32("code").unwrap()), (2, 1, 462));
-    asked(&mut codec, &query(3, "d.c", &doc! {"x": 1}));
+    one_request(&mut codec, &query(3, "d.c", &doc! {"x": 1}));
     let (answers, opcode, document) = refusal(&mut codec, 3, Reason::Denied);
     assert_eq!((answers, opcode, document.get_str("$err").unwrap()), (3, 1, "no, not now"));
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
@@ -236,13 +237,13 @@ fn a_standing_no_has_no_labels_that_make_drivers_try_again() {
 fn a_refusal_is_an_answer_that_a_codec_can_read() {
     let (mut here, mut there) = (codec(), codec());
     for codec in [&mut here, &mut there] {
-        asked(codec, &command(1, doc! {"find": "c", "$db": "d"}));
+        one_request(codec, &command(1, doc! {"find": "c", "$db": "d"}));
     }
     let mut out = BytesMut::new();
     let long = "é".repeat(9000);
     let why = Refusal::new(Reason::Overloaded, &long);
     assert!(here.refuse(Tag(1), &why, &mut out));
-    let reply = told(&mut there, &out);
+    let reply = one_reply(&mut there, &out);
     assert_eq!((reply.outcome, reply.code), (Rejected, Some("IngressRequestRateLimitExceeded")));
 }
 
@@ -250,7 +251,7 @@ fn a_refusal_is_an_answer_that_a_codec_can_read() {
 fn a_ping_is_a_command_that_needs_no_login() {
     let mut out = BytesMut::new();
     assert!(codec().ping(&mut out));
-    let (name, resource, mark, _) = asked(&mut codec(), &out);
+    let (name, resource, mark, _) = one_request(&mut codec(), &out);
     assert_eq!((name.as_str(), resource.as_str()), ("ping", "admin"));
     assert!(mark.tag.is_some() && mark.violation.is_none());
 }
@@ -258,11 +259,11 @@ fn a_ping_is_a_command_that_needs_no_login() {
 #[test]
 fn a_query_of_old_is_settled_by_its_documents() {
     let mut codec = codec();
-    asked(&mut codec, &query(1, "d.c", &doc! {"$query": {"x": 1}}));
-    let seen = told(&mut codec, &reply(1, 0, 0, &[doc! {"ok": 0}, doc! {"ok": 0}]));
+    one_request(&mut codec, &query(1, "d.c", &doc! {"$query": {"x": 1}}));
+    let seen = one_reply(&mut codec, &reply(1, 0, 0, &[doc! {"ok": 0}, doc! {"ok": 0}]));
     assert_eq!((seen.outcome, seen.items), (Fine, 2));
-    asked(&mut codec, &message(2, 0, 2005, b"\0\0\0\0d.c\0\0\0\0\0\x09\0\0\0\0\0\0\0"));
-    let seen = told(&mut codec, &reply(2, 1, 0, &[]));
+    one_request(&mut codec, &message(2, 0, 2005, b"\0\0\0\0d.c\0\0\0\0\0\x09\0\0\0\0\0\0\0"));
+    let seen = one_reply(&mut codec, &reply(2, 1, 0, &[]));
     assert_eq!((seen.outcome, seen.code), (Rejected, Some("CursorNotFound")));
 }
 
@@ -270,23 +271,24 @@ fn a_query_of_old_is_settled_by_its_documents() {
 fn legacy_writes_expect_no_reply() {
     let mut codec = codec();
     for opcode in [2001, 2006] {
-        let (_, resource, mark, sent) = asked(&mut codec, &message(1, 0, opcode, b"\0\0\0\0d.c\0"));
+        let (_, resource, mark, sent) =
+            one_request(&mut codec, &message(1, 0, opcode, b"\0\0\0\0d.c\0"));
         assert_eq!((resource.as_str(), mark.tag, sent), ("d.c", None, 1));
     }
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
 fn a_cursor_keeps_its_call_site_on_other_connections() {
     let listener = Arc::new(Listener::default());
     let (mut one, mut other) = (codec_of(&listener), codec_of(&listener));
-    asked(&mut one, &command(1, doc! {"find": "c", "comment": "report.py", "$db": "d"}));
+    one_request(&mut one, &command(1, doc! {"find": "c", "comment": "report.py", "$db": "d"}));
     let first = doc! {"cursor": {"id": 99_i64, "firstBatch": []}, "ok": 1};
-    told(&mut one, &answer(1, first));
+    one_reply(&mut one, &answer(1, first));
     let more = command(2, doc! {"getMore": 99_i64, "collection": "c", "$db": "d"});
-    asked(&mut other, &more);
+    one_request(&mut other, &more);
     assert_eq!(other.attribute(&more, "callsite"), Fact::is("report.py"));
-    told(&mut other, &answer(2, doc! {"cursor": {"id": 0_i64, "nextBatch": []}, "ok": 1}));
+    one_reply(&mut other, &answer(2, doc! {"cursor": {"id": 0_i64, "nextBatch": []}, "ok": 1}));
     // The operation that used the cursor up is still to be reported.
     assert_eq!(other.attribute(&more, "callsite"), Fact::is("report.py"));
     assert_eq!(one.attribute(&more, "callsite"), Fact::Absent);
@@ -296,17 +298,17 @@ fn a_cursor_keeps_its_call_site_on_other_connections() {
 fn more_of_a_tailing_cursor_awaits() {
     let mut codec = codec();
     let watch = doc! {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "$db": "d"};
-    assert!(!asked(&mut codec, &command(1, watch)).2.awaits);
-    told(&mut codec, &answer(1, doc! {"cursor": {"id": 5_i64, "firstBatch": []}, "ok": 1}));
+    assert!(!one_request(&mut codec, &command(1, watch)).2.awaits);
+    one_reply(&mut codec, &answer(1, doc! {"cursor": {"id": 5_i64, "firstBatch": []}, "ok": 1}));
     let more = |id, cursor: i64| command(id, doc! {"getMore": cursor, "collection": "c"});
-    assert!(asked(&mut codec, &more(2, 5)).2.awaits);
-    assert!(!asked(&mut codec, &more(3, 6)).2.awaits);
+    assert!(one_request(&mut codec, &more(2, 5)).2.awaits);
+    assert!(!one_request(&mut codec, &more(3, 6)).2.awaits);
 }
 
 #[test]
 fn reads_tell_how_they_find_their_documents() {
     let mut codec = codec();
-    let mut shape = |bytes: &[u8]| asked(&mut codec, bytes).2.shape;
+    let mut shape = |bytes: &[u8]| one_request(&mut codec, bytes).2.shape;
     let find = |filter| command(1, doc! {"find": "c", "filter": filter, "$db": "d"});
     assert_eq!(shape(&find(doc! {"_id": 1})), Some("targeted"));
     assert_eq!(shape(&find(doc! {"x": 1})), Some("scatter_get"));

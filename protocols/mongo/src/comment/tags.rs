@@ -10,7 +10,7 @@ use std::borrow::Cow;
 ///
 /// Of a comment that has text, that is its text; of one that is nothing but tags, those that are not
 /// a tracer's, such as sqlcommenter's `action='pay',controller='cart'`.
-pub(super) fn without(comment: &str) -> Option<Cow<'_, str>> {
+pub(super) fn without_tracer_tags(comment: &str) -> Option<Cow<'_, str>> {
     let comment = comment.trim();
     let bare = comment.strip_prefix("/*").and_then(|rest| rest.strip_suffix("*/"));
     let comment = bare.unwrap_or(comment).trim();
@@ -19,10 +19,10 @@ pub(super) fn without(comment: &str) -> Option<Cow<'_, str>> {
     }
     let (mut texts, mut tags, mut rest) = (Vec::new(), Vec::new(), comment);
     while !rest.is_empty() {
-        let (part, after) = part(rest);
+        let (part, after) = next_part(rest);
         rest = after;
         match part {
-            CommentPart::Tag { key, .. } if is_tracers(key) => {}
+            CommentPart::Tag { key, .. } if is_tracer_key(key) => {}
             CommentPart::Tag { whole, .. } => tags.push(whole),
             CommentPart::Text(text) if text.trim().is_empty() => {}
             CommentPart::Text(text) => texts.push(text.trim()),
@@ -42,7 +42,7 @@ enum CommentPart<'c> {
     Tag { key: &'c str, whole: &'c str },
 }
 
-fn part(comment: &str) -> (CommentPart<'_>, &str) {
+fn next_part(comment: &str) -> (CommentPart<'_>, &str) {
     let text = || {
         let (text, rest) = comment.split_once(',').unwrap_or((comment, ""));
         (CommentPart::Text(text), rest)
@@ -51,7 +51,7 @@ fn part(comment: &str) -> (CommentPart<'_>, &str) {
     let Some((key, value)) = trimmed.split_once("='").filter(|(key, _)| is_key(key)) else {
         return text();
     };
-    let Some(end) = quote(value) else { return text() };
+    let Some(end) = closing_quote(value) else { return text() };
     let (whole, after) = trimmed.split_at(key.len() + "='".len() + end + 1);
     let after = after.trim_start();
     match after.strip_prefix(',') {
@@ -62,7 +62,7 @@ fn part(comment: &str) -> (CommentPart<'_>, &str) {
 }
 
 /// Where a value ends. A quote inside of it is escaped.
-fn quote(value: &str) -> Option<usize> {
+fn closing_quote(value: &str) -> Option<usize> {
     let mut escaped = false;
     value.bytes().position(|byte| {
         let ends = byte == b'\'' && !escaped;
@@ -76,7 +76,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(of_key)
 }
 
-fn is_tracers(key: &str) -> bool {
+fn is_tracer_key(key: &str) -> bool {
     key.starts_with("dd") || matches!(key, "traceparent" | "tracestate")
 }
 
@@ -106,7 +106,7 @@ mod tests {
             ("", None),
             ("/* */", None),
         ] {
-            assert_eq!(without(comment).as_deref(), expected, "{comment}");
+            assert_eq!(without_tracer_tags(comment).as_deref(), expected, "{comment}");
         }
     }
 }

@@ -39,7 +39,7 @@ fn inflate(
     let mut fed = Ok(());
     for slice in bytes.chunks(step) {
         fed = fed.and(inflate.feed(slice, &mut |piece| {
-            assert!(!piece.is_empty() && piece.len() <= PIECE);
+            assert!(!piece.is_empty() && piece.len() <= MAX_PIECE);
             out.extend_from_slice(piece);
         }));
     }
@@ -197,11 +197,11 @@ fn a_zstd_window_beyond_the_bound_is_refused() {
 fn decoders_that_wait_share_a_bound() {
     let all = Arc::new(DecompressionBudget::default());
     let (inflate, _) = Decompressor::begin(&head(2013, LIMIT, 3), LIMIT).unwrap();
-    let footprint = inflate.footprint(LIMIT);
+    let footprint = inflate.memory_bound(LIMIT);
     let held: Vec<_> = std::iter::from_fn(|| all.reserve(footprint)).take(1000).collect();
-    assert_eq!(held.len(), MOST_INFLATING / footprint);
+    assert_eq!(held.len(), MAX_RESERVED / footprint);
     drop(held);
-    assert!(all.reserve(MOST_INFLATING).is_some());
+    assert!(all.reserve(MAX_RESERVED).is_some());
 }
 
 #[test]

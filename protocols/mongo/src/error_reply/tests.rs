@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{asked, codec, command, compress, msg, query};
+use crate::testing::{codec, command, compress, msg, one_request, query};
 use bson::{Document as Bson, doc};
 use operation::{Codec, Tag};
 use std::rc::Rc;
@@ -24,7 +24,7 @@ fn read(out: &[u8]) -> (u32, i32, u32, Bson) {
 /// What a client gets that sent this request.
 fn refused(request: &[u8], why: &Refusal<'_>) -> (u32, i32, u32, Bson) {
     let mut codec = codec();
-    let tag = asked(&mut codec, request).2.tag.unwrap();
+    let tag = one_request(&mut codec, request).2.tag.unwrap();
     let mut out = BytesMut::new();
     assert!(codec.refuse(tag, why, &mut out));
     read(&out)
@@ -112,7 +112,7 @@ fn legacy_requests_are_refused_in_legacy_replies() {
         let (answers, opcode, flags, document) = refused(&find, &no(reason));
         assert_eq!((answers, opcode, flags), (6, opcode::REPLY, 2));
         assert_eq!(document.get_str("$err").unwrap(), "the policy says no");
-        assert_eq!(document.get_i32("code").unwrap(), error(reason).0);
+        assert_eq!(document.get_i32("code").unwrap(), code_and_labels(reason).0);
     }
 }
 
@@ -131,7 +131,7 @@ fn what_came_compressed_is_refused_in_the_words_of_what_is_inside() {
 fn a_request_without_a_reply_has_no_tag_to_refuse_it_by() {
     let insert = doc! {"insert": "orders", "documents": [{}], "$db": "shop"};
     let unacknowledged = msg(9, 0, 2, &[crate::testing::body(0, &insert)]);
-    assert_eq!(asked(&mut codec(), &unacknowledged).2.tag, None);
+    assert_eq!(one_request(&mut codec(), &unacknowledged).2.tag, None);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_long_message_is_cut_between_characters() {
     let message = "é".repeat(4000);
     let why = Refusal { message: &message, ..no(Reason::Denied) };
     let (.., document) = refused(&find(), &why);
-    assert_eq!(document.get_str("errmsg").unwrap().len(), WORDS);
+    assert_eq!(document.get_str("errmsg").unwrap().len(), MAX_MESSAGE_TEXT);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use bson::{Bson, Document, doc};
 /// The other resources of a command of the database `shop`, with the words of what is not known.
 fn of(bytes: &[u8]) -> Vec<String> {
     let message = MessageView::read(bytes).unwrap();
-    match others(&message, "shop") {
+    match other_namespaces(&message, "shop") {
         Fact::Each(names) => names.into_iter().map(Cow::into_owned).collect(),
         Fact::Absent => vec![],
         fact => vec![format!("{fact:?}")],

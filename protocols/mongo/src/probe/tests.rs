@@ -199,7 +199,7 @@ fn no_mutilated_answer_is_a_panic_and_waiting_has_an_end() {
         let later = probe.judge(&bytes);
         // A verdict stays, whatever comes after it; more than an answer is never healthy.
         assert!(matches!(early, More) || matches!(later, Unhealthy(_)) || early == later, "{seed}");
-        bytes.resize(LONGEST + 1, 0);
+        bytes.resize(MAX_REPLY_LEN + 1, 0);
         assert!(matches!(probe.judge(&bytes), Unhealthy(_)), "seed {seed}");
     }
 }

@@ -11,9 +11,9 @@ fn digest(bytes: &[u8], pieces: usize) -> (Vec<u8>, Option<Violation>, bool) {
     let mut wrong = None;
     for piece in bytes[HEADER_LEN..].chunks(pieces) {
         digest.feed(piece);
-        wrong = wrong.or(digest.violation());
+        wrong = wrong.or(digest.take_violation());
     }
-    let whole = digest.is_whole();
+    let whole = digest.is_complete();
     (digest.finish().unwrap(), wrong, whole)
 }
 
@@ -124,8 +124,8 @@ fn what_makes_no_sense_is_not_read_to_its_end() {
     for cut in HEADER_LEN..whole.len() {
         let mut digest = RequestSummary::new(Header::read(&whole).unwrap().unwrap());
         digest.feed(&whole[HEADER_LEN..cut]);
-        assert!(!digest.is_whole(), "{cut}");
-        let wants = digest.wants();
+        assert!(!digest.is_complete(), "{cut}");
+        let wants = digest.bytes_needed();
         assert!(wants > cut && wants <= whole.len() + 1, "{cut} {wants}");
     }
 }
@@ -136,5 +136,5 @@ fn what_is_kept_is_bounded() {
     let many: Document = [("find".to_owned(), "c".into())].into_iter().chain(many).collect();
     let bytes = msg(1, 0, 0, &[body(0, &many)]);
     let (front, wrong, whole) = digest(&bytes, 999);
-    assert!(front.len() < MOST + 100 && wrong.is_none() && whole);
+    assert!(front.len() < MAX_SUMMARY + 100 && wrong.is_none() && whole);
 }

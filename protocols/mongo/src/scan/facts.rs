@@ -14,22 +14,22 @@ pub(crate) struct MessageFacts {
     /// The message can't be read to its end.
     pub(crate) broken: bool,
     /// To be set before: the reply's cursor holds results of operations, and no documents.
-    pub(crate) bulk: bool,
+    pub(crate) bulk_write: bool,
     /// Documents in the message.
-    pub(crate) items: u64,
+    pub(crate) documents: u64,
     /// Documents that a write touched.
-    pub(crate) written: u64,
+    pub(crate) affected: u64,
     /// The cursor that goes on; 0 when it is used up.
-    pub(crate) cursor: Option<i64>,
+    pub(crate) cursor_id: Option<i64>,
     /// The authentication has come to its end.
-    pub(crate) done: bool,
+    pub(crate) auth_done: bool,
     /// The reply carries the first step of an authentication.
-    pub(crate) speculative: bool,
+    pub(crate) has_speculative_auth: bool,
     pub(super) ok: Option<bool>,
     pub(super) code: Option<i32>,
-    pub(super) write_errors: bool,
-    pub(super) write_error: Option<i32>,
-    pub(super) concern: bool,
+    pub(super) has_write_errors: bool,
+    pub(super) write_error_code: Option<i32>,
+    pub(super) has_concern_error: bool,
     pub(super) concern_code: Option<i32>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum DocumentKind {
 pub(crate) enum RecordedField {
     Ok,
     Code,
-    Written,
+    Affected,
     Cursor,
     Done,
     BulkErrors,
@@ -74,7 +74,7 @@ pub(crate) enum ElementAction {
 }
 
 /// What to do with the element `key` of a document at `place`.
-pub(crate) fn step(
+pub(crate) fn action_for(
     place: DocumentKind,
     key: &[u8],
     kind: u8,
@@ -84,24 +84,24 @@ pub(crate) fn step(
         (DocumentKind::RequestBody, ARRAY) if counted_sequence(key) => {
             ElementAction::Enter(DocumentKind::CountedArray)
         }
-        (DocumentKind::ReplyBody, _) => answered(key, kind, facts),
+        (DocumentKind::ReplyBody, _) => reply_body_action(key, kind, facts),
         (DocumentKind::CountedArray, _) => {
-            facts.items += 1;
+            facts.documents += 1;
             ElementAction::Skip
         }
         (DocumentKind::Cursor, ARRAY) if matches!(key, b"firstBatch" | b"nextBatch") => {
-            ElementAction::Enter(if facts.bulk {
+            ElementAction::Enter(if facts.bulk_write {
                 DocumentKind::Results
             } else {
                 DocumentKind::CountedArray
             })
         }
         (DocumentKind::Cursor, _) if key == b"id" => ElementAction::Record(RecordedField::Cursor),
-        (DocumentKind::Results, DOCUMENT) if facts.write_error.is_none() => {
+        (DocumentKind::Results, DOCUMENT) if facts.write_error_code.is_none() => {
             ElementAction::Enter(DocumentKind::Result)
         }
-        (DocumentKind::WriteErrors, DOCUMENT) if !facts.write_errors => {
-            facts.write_errors = true;
+        (DocumentKind::WriteErrors, DOCUMENT) if !facts.has_write_errors => {
+            facts.has_write_errors = true;
             ElementAction::Enter(DocumentKind::WriteError)
         }
         (DocumentKind::Result | DocumentKind::WriteError, _) if key == b"code" => {
@@ -117,28 +117,28 @@ pub(crate) fn step(
     }
 }
 
-fn answered(key: &[u8], kind: u8, facts: &mut MessageFacts) -> ElementAction {
+fn reply_body_action(key: &[u8], kind: u8, facts: &mut MessageFacts) -> ElementAction {
     match (key, kind) {
         (b"ok", _) => ElementAction::Record(RecordedField::Ok),
         (b"code", _) => ElementAction::Record(RecordedField::Code),
         (b"cursor", DOCUMENT) => ElementAction::Enter(DocumentKind::Cursor),
         (b"n" | b"nInserted" | b"nMatched" | b"nUpserted" | b"nDeleted", _) => {
-            ElementAction::Record(RecordedField::Written)
+            ElementAction::Record(RecordedField::Affected)
         }
         (b"nErrors", _) => ElementAction::Record(RecordedField::BulkErrors),
         (b"values", ARRAY) => ElementAction::Enter(DocumentKind::CountedArray),
         (b"value", DOCUMENT) => {
-            facts.items = 1;
+            facts.documents = 1;
             ElementAction::Skip
         }
         (b"writeErrors", ARRAY) => ElementAction::Enter(DocumentKind::WriteErrors),
         (b"writeConcernError", DOCUMENT) => {
-            facts.concern = true;
+            facts.has_concern_error = true;
             ElementAction::Enter(DocumentKind::WriteConcernError)
         }
         (b"done", _) => ElementAction::Record(RecordedField::Done),
         (b"speculativeAuthenticate", DOCUMENT) => {
-            facts.speculative = true;
+            facts.has_speculative_auth = true;
             ElementAction::Enter(DocumentKind::SpeculativeAuthenticate)
         }
         _ => ElementAction::Skip,
@@ -152,18 +152,18 @@ pub(crate) fn counted_sequence(name: &[u8]) -> bool {
 }
 
 impl MessageFacts {
-    pub(crate) fn note(&mut self, note: RecordedField, value: i64) {
+    pub(crate) fn record(&mut self, note: RecordedField, value: i64) {
         let code = i32::try_from(value).ok();
         match note {
             RecordedField::Ok => self.ok = Some(value != 0),
             RecordedField::Code => self.code = code,
-            RecordedField::Written => {
-                self.written = self.written.saturating_add(u64::try_from(value).unwrap_or(0));
+            RecordedField::Affected => {
+                self.affected = self.affected.saturating_add(u64::try_from(value).unwrap_or(0));
             }
-            RecordedField::Cursor => self.cursor = Some(value),
-            RecordedField::Done => self.done = value != 0,
-            RecordedField::BulkErrors => self.write_errors |= value > 0,
-            RecordedField::WriteError => self.write_error = code.or(self.write_error),
+            RecordedField::Cursor => self.cursor_id = Some(value),
+            RecordedField::Done => self.auth_done = value != 0,
+            RecordedField::BulkErrors => self.has_write_errors |= value > 0,
+            RecordedField::WriteError => self.write_error_code = code.or(self.write_error_code),
             RecordedField::ConcernCode => self.concern_code = code,
         }
     }
@@ -177,15 +177,15 @@ impl MessageFacts {
     ///
     /// Of a write's own errors only the code's name is told, since they never speak against the
     /// node (specifications, server-discovery-and-monitoring); write concern errors may.
-    pub(crate) fn command(&self) -> (Outcome, Option<&'static str>) {
+    pub(crate) fn command_outcome(&self) -> (Outcome, Option<&'static str>) {
         if self.ok == Some(false) {
             return named(error_codes::classify(self.code));
         }
-        let concern = self.concern.then(|| error_codes::classify(self.concern_code));
+        let concern = self.has_concern_error.then(|| error_codes::classify(self.concern_code));
         match concern {
             Some((Outcome::Failed, name)) => (Outcome::Failed, Some(name)),
-            _ if self.write_errors => {
-                (Outcome::Rejected, Some(error_codes::classify(self.write_error).1))
+            _ if self.has_write_errors => {
+                (Outcome::Rejected, Some(error_codes::classify(self.write_error_code).1))
             }
             Some(concern) => named(concern),
             None => (Outcome::Ok, None),
@@ -193,7 +193,7 @@ impl MessageFacts {
     }
 
     /// How a legacy query ended: it has flags in the place of `ok`.
-    pub(crate) fn query(&self) -> (Outcome, Option<&'static str>) {
+    pub(crate) fn query_outcome(&self) -> (Outcome, Option<&'static str>) {
         const CURSOR_NOT_FOUND: u32 = 1;
         const QUERY_FAILURE: u32 = 1 << 1;
         if self.flags & CURSOR_NOT_FOUND != 0 {

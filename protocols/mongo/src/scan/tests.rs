@@ -44,9 +44,9 @@ fn rich() -> Document {
 #[test]
 fn the_facts_are_found_among_the_rest() {
     let facts = answered(&rich());
-    assert_eq!((facts.items, facts.written, facts.cursor), (5, 3, Some(77)));
-    assert!(facts.ok() && facts.done && facts.speculative && !facts.broken);
-    assert_eq!(facts.command(), (Rejected, Some("DuplicateKey")));
+    assert_eq!((facts.documents, facts.affected, facts.cursor_id), (5, 3, Some(77)));
+    assert!(facts.ok() && facts.auth_done && facts.has_speculative_auth && !facts.broken);
+    assert_eq!(facts.command_outcome(), (Rejected, Some("DuplicateKey")));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn what_is_stepped_over_need_never_be_fed() {
                 let here = cut.min(rest.len() - at);
                 scan.feed(&rest[at..at + here], &mut facts);
                 at += here;
-                let unseen = scan.step_over(rest.len() - at);
+                let unseen = scan.skip(rest.len() - at);
                 (at, stepped) = (at + unseen, stepped + unseen);
             }
             scan.finish(&mut facts);
@@ -94,11 +94,11 @@ fn what_is_stepped_over_need_never_be_fed() {
 #[test]
 fn a_success_may_be_of_any_type() {
     for ok in [Bson::Double(1.0), Bson::Int32(1), Bson::Int64(1), Bson::Boolean(true)] {
-        assert_eq!(answered(&doc! {"ok": ok}).command(), (Ok, None));
+        assert_eq!(answered(&doc! {"ok": ok}).command_outcome(), (Ok, None));
     }
     for ok in [Bson::Double(0.0), Bson::Int32(0), Bson::Int64(0), Bson::Boolean(false)] {
         let facts = answered(&doc! {"ok": ok, "code": 10107});
-        assert_eq!(facts.command(), (Failed, Some("NotWritablePrimary")));
+        assert_eq!(facts.command_outcome(), (Failed, Some("NotWritablePrimary")));
     }
 }
 
@@ -121,18 +121,18 @@ fn each_error_is_where_it_belongs() {
         (doc! {"ok": 1, "writeConcernError": {"errmsg": "?"}}, Rejected, "unknown"),
     ];
     for (document, outcome, name) in table {
-        assert_eq!(answered(&document).command(), (outcome, Some(name)), "{document}");
+        assert_eq!(answered(&document).command_outcome(), (outcome, Some(name)), "{document}");
     }
-    assert_eq!(answered(&doc! {"ok": 1, "writeErrors": []}).command(), (Ok, None));
+    assert_eq!(answered(&doc! {"ok": 1, "writeErrors": []}).command_outcome(), (Ok, None));
 }
 
 #[test]
 fn documents_of_every_kind_of_reply_are_counted() {
     let rows = documents(4, 10);
-    assert_eq!(answered(&doc! {"cursor": {"nextBatch": rows, "id": 0_i64}, "ok": 1}).items, 4);
-    assert_eq!(answered(&doc! {"values": [1, "two", null], "ok": 1}).items, 3);
-    assert_eq!(answered(&doc! {"value": {"_id": 1}, "ok": 1}).items, 1);
-    assert_eq!(answered(&doc! {"value": null, "ok": 1}).items, 0);
+    assert_eq!(answered(&doc! {"cursor": {"nextBatch": rows, "id": 0_i64}, "ok": 1}).documents, 4);
+    assert_eq!(answered(&doc! {"values": [1, "two", null], "ok": 1}).documents, 3);
+    assert_eq!(answered(&doc! {"value": {"_id": 1}, "ok": 1}).documents, 1);
+    assert_eq!(answered(&doc! {"value": null, "ok": 1}).documents, 0);
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn a_bulk_write_tells_its_first_error_among_its_results() {
     };
     let message = msg(1, 2, 0, &[body(0, &document)]);
     let mut scan = Scan::reply(2013, message.len() as u32 - 16);
-    let mut facts = MessageFacts { bulk: true, ..MessageFacts::default() };
+    let mut facts = MessageFacts { bulk_write: true, ..MessageFacts::default() };
     scan.feed(&message[16..], &mut facts);
     scan.finish(&mut facts);
-    assert_eq!(facts.command(), (Rejected, Some("DocumentValidationFailure")));
-    assert_eq!((facts.items, facts.written), (0, 9));
+    assert_eq!(facts.command_outcome(), (Rejected, Some("DocumentValidationFailure")));
+    assert_eq!((facts.documents, facts.affected), (0, 9));
 }
 
 #[test]
@@ -161,26 +161,29 @@ fn documents_of_requests_are_counted_in_sequences_and_in_bodies() {
         let message = msg(1, 0, 0, sections);
         for cut in 0..message.len() - 16 {
             let facts = scan(&message, true, &[cut]);
-            assert_eq!((facts.items, facts.broken), (7, false), "cut at {cut}");
+            assert_eq!((facts.documents, facts.broken), (7, false), "cut at {cut}");
         }
     }
     let mut legacy = b"\0\0\0\0d.c\0".to_vec();
     rows.iter().for_each(|row| legacy.extend(row.to_vec().unwrap()));
     let message = crate::testing::message(1, 0, 2002, &legacy);
-    assert_eq!(scan(&message, true, &[20, 21]).items, 7);
+    assert_eq!(scan(&message, true, &[20, 21]).documents, 7);
 }
 
 #[test]
 fn legacy_replies_tell_by_their_flags() {
     let facts = scan(&reply(1, 0, 42, &documents(3, 5)), false, &[19]);
-    assert_eq!((facts.items, facts.cursor, facts.query()), (3, Some(42), (Ok, None)));
+    assert_eq!(
+        (facts.documents, facts.cursor_id, facts.query_outcome()),
+        (3, Some(42), (Ok, None))
+    );
     let gone = scan(&reply(1, 1, 0, &[]), false, &[]);
-    assert_eq!(gone.query(), (Rejected, Some("CursorNotFound")));
+    assert_eq!(gone.query_outcome(), (Rejected, Some("CursorNotFound")));
     let failed = reply(1, 2, 0, &[doc! {"$err": "not primary", "code": 13435}]);
     let facts = scan(&failed, false, &[]);
-    assert_eq!(facts.query(), (Failed, Some("NotPrimaryNoSecondaryOk")));
+    assert_eq!(facts.query_outcome(), (Failed, Some("NotPrimaryNoSecondaryOk")));
     let command = scan(&reply(1, 8, 0, &[doc! {"ok": 0.0, "code": 59}]), false, &[]);
-    assert_eq!(command.command(), (Rejected, Some("CommandNotFound")));
+    assert_eq!(command.command_outcome(), (Rejected, Some("CommandNotFound")));
 }
 
 #[test]

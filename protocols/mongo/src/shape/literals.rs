@@ -27,7 +27,7 @@ pub(super) enum Literals {
 }
 
 /// Stages and operators in which strings are names: by themselves, and under these keys.
-const NAMED: [(&str, &[&str]); 18] = [
+const NAME_ARGUMENTS: [(&str, &[&str]); 18] = [
     ("$bucketAuto", &["granularity"]),
     ("$count", &[]),
     ("$densify", &["field", "partitionByFields"]),
@@ -98,7 +98,7 @@ impl Literals {
             (_, b"$sort" | b"$project" | b"sortBy") => Literals::Directions,
             (Literals::Directions, _) if !name.starts_with(b"$") => self,
             _ => {
-                let named = NAMED.iter().find(|(stage, _)| stage.as_bytes() == name);
+                let named = NAME_ARGUMENTS.iter().find(|(stage, _)| stage.as_bytes() == name);
                 named.map_or(Literals::Expression, |(_, names)| Literals::Stage(names))
             }
         }

@@ -1,13 +1,13 @@
 //! Whether a query can go to one shard, to some, or must go to all.
 
-use super::find;
+use super::field;
 use crate::{
     element::{Element, elements, is_complete, kind},
     message_view::document,
 };
 
 /// How deep `$and` is followed.
-const DEEPEST: usize = 20;
+const MAX_DEPTH: usize = 20;
 
 const TARGETED: &str = "targeted";
 const MULTI_GET: &str = "multi_get";
@@ -36,26 +36,26 @@ pub(crate) fn read_shape(
         _ => return None,
     };
     let Some(filter) = filter else { return Some(SCATTER_GET) };
-    match lookup(filter, field.as_bytes(), 0) {
-        Some(Lookup::One) => Some(TARGETED),
-        Some(Lookup::Some) => Some(MULTI_GET),
+    match key_match(filter, field.as_bytes(), 0) {
+        Some(KeyMatch::OneValue) => Some(TARGETED),
+        Some(KeyMatch::SomeValues) => Some(MULTI_GET),
         None => is_complete(filter).then_some(SCATTER_GET),
     }
 }
 
 /// What a filter says of a field. The more exact, the greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Lookup {
-    Some,
-    One,
+enum KeyMatch {
+    SomeValues,
+    OneValue,
 }
 
-fn lookup(filter: &[u8], field: &[u8], depth: usize) -> Option<Lookup> {
+fn key_match(filter: &[u8], field: &[u8], depth: usize) -> Option<KeyMatch> {
     let of = |element: Element<'_>| match element.name {
         name if name == field => predicate(&element),
-        b"$and" if element.kind == kind::ARRAY && depth < DEEPEST => elements(element.value)
+        b"$and" if element.kind == kind::ARRAY && depth < MAX_DEPTH => elements(element.value)
             .filter(|branch| branch.kind == kind::DOCUMENT)
-            .filter_map(|branch| lookup(branch.value, field, depth + 1))
+            .filter_map(|branch| key_match(branch.value, field, depth + 1))
             .max(),
         _ => None,
     };
@@ -63,29 +63,29 @@ fn lookup(filter: &[u8], field: &[u8], depth: usize) -> Option<Lookup> {
 }
 
 /// What `{field: …}` says of its field.
-fn predicate(element: &Element<'_>) -> Option<Lookup> {
+fn predicate(element: &Element<'_>) -> Option<KeyMatch> {
     match element.kind {
         kind::REGEX => None,
         kind::DOCUMENT => {
             let mut operators = elements(element.value).peekable();
             // A document without operators is a value to be equal to.
             if operators.peek().is_none_or(|first| !first.name.starts_with(b"$")) {
-                return is_complete(element.value).then_some(Lookup::One);
+                return is_complete(element.value).then_some(KeyMatch::OneValue);
             }
             let of = |operator: Element<'_>| match operator.name {
-                b"$eq" => Some(Lookup::One),
-                b"$in" => Some(Lookup::Some),
+                b"$eq" => Some(KeyMatch::OneValue),
+                b"$in" => Some(KeyMatch::SomeValues),
                 _ => None,
             };
             operators.filter_map(of).max()
         }
-        _ => Some(Lookup::One),
+        _ => Some(KeyMatch::OneValue),
     }
 }
 
 /// A filter that a command may leave out; `None` if it can't be told whether it did.
 fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
-    match find(body, name) {
+    match field(body, name) {
         Some(filter) => Some((filter.kind == kind::DOCUMENT).then_some(filter.value)),
         None => is_complete(body).then_some(None),
     }
@@ -96,11 +96,11 @@ fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<
     let first = match apart {
         Some(statements) => document(statements)?,
         None => {
-            let within = find(body, name).filter(|within| within.kind == kind::ARRAY)?;
+            let within = field(body, name).filter(|within| within.kind == kind::ARRAY)?;
             elements(within.value).next().filter(|first| first.kind == kind::DOCUMENT)?.value
         }
     };
-    let filter = find(first, "q").filter(|filter| filter.kind == kind::DOCUMENT)?;
+    let filter = field(first, "q").filter(|filter| filter.kind == kind::DOCUMENT)?;
     Some(filter.value)
 }
 
@@ -108,7 +108,7 @@ fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<
 fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
     // `aggregate: 1` reads no collection.
     elements(body).next().filter(|first| first.kind == kind::STRING)?;
-    let Some(pipeline) = find(body, "pipeline") else { return is_complete(body).then_some(None) };
+    let Some(pipeline) = field(body, "pipeline") else { return is_complete(body).then_some(None) };
     let mut stages = elements(pipeline.value).filter_map(|stage| elements(stage.value).next());
     match stages.find(|stage| stage.name != b"$sort") {
         Some(stage) => match stage.name {

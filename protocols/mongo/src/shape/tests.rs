@@ -236,11 +236,11 @@ fn a_sequence_is_read_as_if_it_were_inline() {
     let documents: Vec<u8> = (0..20).flat_map(|id| statement(id).into_bytes()).collect();
     let size = documents.len() / 20;
     for (len, whole) in [(0, 0), (size - 1, 0), (size, 1), (size * 3 + 9, 3), (size * 20, 16)] {
-        let body = inline(apart.as_bytes(), "updates", &documents[..len]);
+        let body = with_sequence(apart.as_bytes(), "updates", &documents[..len]);
         assert_eq!(body, together(whole).into_bytes(), "{len} bytes");
     }
     let cut = &apart.as_bytes()[..10];
-    assert_eq!(inline(cut, "updates", &documents), cut);
+    assert_eq!(with_sequence(cut, "updates", &documents), cut);
 }
 
 #[test]
@@ -255,11 +255,11 @@ fn mutated_bodies_never_panic_and_stay_within_the_limit() {
         dice.mutate(&mut body);
         for name in ["find", "aggregate", "update", "explain"] {
             let text = values(name, &body);
-            assert!(text.len() <= LONGEST, "seed {seed}");
+            assert!(text.len() <= MAX_QUERY_TEXT, "seed {seed}");
             hash(name, "d.c", &body);
             read_shape(name, &body, None, None);
         }
-        inline(&body, "updates", &body);
+        with_sequence(&body, "updates", &body);
     }
 }
 

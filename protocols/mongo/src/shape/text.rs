@@ -4,9 +4,9 @@ use super::literals::Literals;
 use crate::element::{Element, elements, kind};
 
 /// How deep documents are followed.
-const DEEPEST: usize = 20;
+const MAX_DEPTH: usize = 20;
 /// The most characters of a key, or of a string's value.
-const STRING: usize = 64;
+const MAX_STRING_CHARS: usize = 64;
 
 /// Text that grows up to a limit, and then ends with `…`.
 pub(super) struct BoundedText<'o> {
@@ -45,7 +45,7 @@ impl<'o> BoundedText<'o> {
 
     pub(super) fn value(&mut self, element: &Element<'_>, literals: Literals, depth: usize) {
         match element.kind {
-            kind::DOCUMENT | kind::ARRAY if depth == DEEPEST => self.push("\"…\""),
+            kind::DOCUMENT | kind::ARRAY if depth == MAX_DEPTH => self.push("\"…\""),
             kind::DOCUMENT => self.document(element.value, literals, depth + 1),
             kind::ARRAY => self.array(element.value, literals, depth + 1),
             _ => self.literal(element, literals),
@@ -115,7 +115,7 @@ impl<'o> BoundedText<'o> {
         let mut token = String::from("\"");
         for (index, c) in text.chars().enumerate() {
             match c {
-                _ if index == STRING => {
+                _ if index == MAX_STRING_CHARS => {
                     token.push('…');
                     break;
                 }

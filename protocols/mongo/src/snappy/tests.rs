@@ -7,7 +7,7 @@ fn decode(block: &[u8], size: usize, step: usize) -> Result<Vec<u8>, Violation> 
     let mut out = Vec::new();
     for slice in block.chunks(step) {
         snappy.feed(slice, &mut |piece| {
-            assert!(piece.len() <= PIECE);
+            assert!(piece.len() <= MAX_PIECE);
             out.extend_from_slice(piece);
         })?;
         assert!(snappy.window.len() <= WINDOW + SLACK);

@@ -1,7 +1,8 @@
 //! Every write in every disguise, and reads that must not be taken for one.
 
 use crate::testing::{
-    ask, asked, body, codec, command, compress, joined, message, msg, query, sequence,
+    body, codec, command, compress, feed_requests, joined, message, msg, one_request, query,
+    sequence,
 };
 use bson::{Bson, Document, doc};
 use operation::{Codec, Fact, Violation};
@@ -10,7 +11,7 @@ use operation::{Codec, Fact, Violation};
 /// what it can't tell may write.
 fn writes(bytes: &[u8]) -> bool {
     let (mut here, elsewhere) = (codec(), codec());
-    asked(&mut here, bytes);
+    one_request(&mut here, bytes);
     let said = here.attribute(bytes, "writes");
     assert_eq!(elsewhere.attribute(bytes, "writes"), said);
     match said.text().as_deref() {
@@ -250,7 +251,7 @@ fn what_lies_beyond_the_front_may_be_a_write() {
     let another = body(0, &doc! {"drop": "c", "$db": "shop"});
     let bytes = msg(1, 0, 0, &[body(0, &find), another]);
     for cut in [1000, 70_000, usize::MAX] {
-        let seen = ask(&mut codec(), &bytes, cut).unwrap();
+        let seen = feed_requests(&mut codec(), &bytes, cut).unwrap();
         assert_eq!(seen.marks[0].2.violation, Some(Violation("duplicate_field")));
     }
 }

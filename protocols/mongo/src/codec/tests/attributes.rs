@@ -18,7 +18,7 @@ fn find() -> bson::Document {
 fn a_request_tells_about_itself() {
     let mut codec = codec();
     let bytes = [command(1, find()), command(2, doc! {"ping": 1, "comment": "next"})].concat();
-    ask(&mut codec, &bytes, usize::MAX).unwrap();
+    feed_requests(&mut codec, &bytes, usize::MAX).unwrap();
     let table = [
         ("database", "shop"),
         ("collection", "orders"),
@@ -69,7 +69,7 @@ fn a_bulk_write_is_told_apart_by_all_of_its_collections() {
         msg(1, 0, 0, &sections)
     };
     let mut codec = codec();
-    asked(&mut codec, &bulk("shop.b"));
+    one_request(&mut codec, &bulk("shop.b"));
     assert_eq!(codec.named(&[]).resource, "shop.a", "the others are `other_resources`");
     let shape = fact(&codec, &bulk("shop.b"), "query").unwrap();
     assert!(shape.ends_with(r#""nsInfo":[{"ns":"shop.a"},{"ns":"shop.b"}]}"#), "{shape}");
@@ -102,14 +102,14 @@ fn a_compressed_request_tells_the_same() {
     for compressor in 0..4 {
         let mut codec = codec();
         let bytes = compress(&command(1, find()), compressor);
-        let (name, resource, mark, _) = asked(&mut codec, &bytes);
+        let (name, resource, mark, _) = one_request(&mut codec, &bytes);
         assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
         assert_eq!((mark.violation, mark.tag), (None, Some(Tag(1))));
-        assert!(codec.inflated.is_some());
+        assert!(codec.decompressed.is_some());
         assert_eq!(fact(&codec, &bytes, "callsite").as_deref(), Some("pay"));
         // A copy of the front is enough, long after the codec has forgotten it.
-        asked(&mut codec, &command(2, doc! {"ping": 1}));
-        assert!(codec.inflated.is_none());
+        one_request(&mut codec, &command(2, doc! {"ping": 1}));
+        assert!(codec.decompressed.is_none());
         assert_eq!(fact(&codec, &bytes, "callsite").as_deref(), Some("pay"));
     }
 }
@@ -119,10 +119,10 @@ fn a_compressed_request_that_is_longer_than_what_is_inside_is_read_to_its_end() 
     let find = |padding: usize| {
         command(1, doc! {"find": "orders", "filter": {"a": "x".repeat(padding)}, "$db": "shop"})
     };
-    let bytes = compress(&find(FRONT - find(0).len()), 0);
-    assert_eq!(bytes.len(), FRONT + 9);
+    let bytes = compress(&find(MAX_FRONT - find(0).len()), 0);
+    assert_eq!(bytes.len(), MAX_FRONT + 9);
     for cut in [1000, usize::MAX] {
-        let seen = ask(&mut codec(), &bytes, cut).unwrap();
+        let seen = feed_requests(&mut codec(), &bytes, cut).unwrap();
         let (name, resource, mark, _) = &seen.marks[0];
         assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
         assert_eq!((mark.partial, mark.violation), (true, None));
@@ -132,9 +132,9 @@ fn a_compressed_request_that_is_longer_than_what_is_inside_is_read_to_its_end() 
 #[test]
 fn what_a_compressed_request_said_is_forgotten_once_all_is_answered() {
     let mut codec = codec();
-    asked(&mut codec, &compress(&command(1, find()), 1));
-    told(&mut codec, &answer(1, doc! {"ok": 1}));
-    assert!(codec.inflated.is_none());
+    one_request(&mut codec, &compress(&command(1, find()), 1));
+    one_reply(&mut codec, &answer(1, doc! {"ok": 1}));
+    assert!(codec.decompressed.is_none());
 }
 
 #[test]
@@ -172,10 +172,10 @@ fn a_client_that_backs_off_says_so_in_its_hello() {
         {
             let mut codec = codec();
             assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some("false"), "no hello yet");
-            asked(&mut codec, &bytes);
+            one_request(&mut codec, &bytes);
             assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some(expected), "{extra}");
             // A later hello that says nothing takes nothing back.
-            asked(&mut codec, &command(2, hello(doc! {})));
+            one_request(&mut codec, &command(2, hello(doc! {})));
             assert_eq!(fact(&codec, &[], "backs_off").as_deref(), Some(expected), "{extra}");
         }
     }
@@ -206,7 +206,7 @@ fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
         for compressor in 0..4 {
             let mut codec = codec();
             let packed = compress(&find, compressor);
-            asked(&mut codec, &packed);
+            one_request(&mut codec, &packed);
             let kept = &packed[..packed.len().min(KEPT)];
             for front in [&packed[..], kept] {
                 let hash = fact(&codec, front, "query_hash").unwrap();

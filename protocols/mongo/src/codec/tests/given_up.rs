@@ -28,14 +28,14 @@ fn rows(answers: u32, count: usize, len: usize) -> Vec<u8> {
 #[test]
 fn a_request_that_is_given_up_is_answered_as_if_the_server_had_stopped_it() {
     let mut codec = codec();
-    asked(&mut codec, &find(7));
+    one_request(&mut codec, &find(7));
     let (answers, opcode, document) = give_up(&mut codec, 7).unwrap();
     assert_eq!((answers, opcode), (7, 2013));
     assert_eq!(document.get_i32("code").unwrap(), 50);
     assert_eq!(document.get_str("codeName").unwrap(), "MaxTimeMSExpired");
     assert!(!document.contains_key("errorLabels"));
-    asked(&mut codec, &query(8, "admin.$cmd", &doc! {"ismaster": 1}));
-    asked(&mut codec, &query(9, "d.c", &doc! {"a": 1}));
+    one_request(&mut codec, &query(8, "admin.$cmd", &doc! {"ismaster": 1}));
+    one_request(&mut codec, &query(9, "d.c", &doc! {"a": 1}));
     assert_eq!(give_up(&mut codec, 8).unwrap().1, 1);
     assert!(give_up(&mut codec, 9).unwrap().2.contains_key("$err"));
 }
@@ -56,14 +56,14 @@ fn a_late_reply_goes_nowhere_whatever_its_size_and_however_it_is_packed() {
         let others = [rows(2, 1, 9), rows(3, 2, 9)].concat();
         for cut in [1, 7, 16, 25, 1000, usize::MAX] {
             let mut codec = codec();
-            (1..4).for_each(|id| _ = asked(&mut codec, &find(id)));
+            (1..4).for_each(|id| _ = one_request(&mut codec, &find(id)));
             assert!(give_up(&mut codec, 1).is_some());
-            let seen = tell(&mut codec, &replies, cut).unwrap();
+            let seen = feed_replies(&mut codec, &replies, cut).unwrap();
             assert_eq!(seen.out, others, "cut {cut}");
             assert_eq!(seen.ended, 3);
             let marks: Vec<_> = seen.marks.iter().map(|mark| (mark.tag, mark.items)).collect();
             assert_eq!(marks, [(Tag(2), 1), (Tag(3), 2)]);
-            assert!(codec.opens.is_empty());
+            assert!(codec.in_flight.is_empty());
         }
     }
 }
@@ -78,18 +78,18 @@ fn all_of_a_stream_is_late_and_nothing_after_it() {
     for ids in [[(100, 1), (101, 100), (102, 101)], [(100, 1), (101, 1), (102, 1)]] {
         for packed in [false, true] {
             let mut codec = codec();
-            asked(&mut codec, &msg(1, 0, 1 << 16, std::slice::from_ref(&more)));
+            one_request(&mut codec, &msg(1, 0, 1 << 16, std::slice::from_ref(&more)));
             assert!(give_up(&mut codec, 1).is_some());
-            asked(&mut codec, &find(2));
+            one_request(&mut codec, &find(2));
             let mut replies = Vec::new();
             for (at, (id, answers)) in ids.into_iter().enumerate() {
                 let part = batch(id, answers, at == 2);
                 replies.extend(if packed { compress(&part, 3) } else { part });
             }
             replies.extend(rows(2, 1, 9));
-            let seen = tell(&mut codec, &replies, 11).unwrap();
+            let seen = feed_replies(&mut codec, &replies, 11).unwrap();
             assert_eq!(seen.out, rows(2, 1, 9));
-            assert!(codec.opens.is_empty());
+            assert!(codec.in_flight.is_empty());
         }
     }
 }
@@ -97,19 +97,19 @@ fn all_of_a_stream_is_late_and_nothing_after_it() {
 #[test]
 fn what_is_nobody_s_is_not_taken_for_part_of_a_late_stream() {
     let mut codec = codec();
-    asked(&mut codec, &find(1));
+    one_request(&mut codec, &find(1));
     assert!(give_up(&mut codec, 1).is_some());
     let first = msg(100, 1, 2, &[body(0, &doc! {"ok": 1})]);
     let stray = answer(77, doc! {"ok": 1});
-    let seen = tell(&mut codec, &[first, stray.clone()].concat(), usize::MAX).unwrap();
+    let seen = feed_replies(&mut codec, &[first, stray.clone()].concat(), usize::MAX).unwrap();
     assert_eq!(seen.out, stray);
 }
 
 #[test]
 fn a_reply_that_has_begun_is_not_given_up() {
     let mut codec = codec();
-    asked(&mut codec, &find(1));
-    asked(&mut codec, &find(2));
+    one_request(&mut codec, &find(1));
+    one_request(&mut codec, &find(2));
     let reply = rows(1, 100, 1000);
     let (front, rest) = reply.split_at(500);
     assert!(matches!(codec.reply(front).unwrap(), Next::Pass { ends: false, .. }));
@@ -117,33 +117,33 @@ fn a_reply_that_has_begun_is_not_given_up() {
     assert!(give_up(&mut codec, 2).is_some(), "that is another");
     assert!(matches!(codec.reply(rest).unwrap(), Next::Pass { ends: true, .. }));
 
-    asked(&mut codec, &find(3));
+    one_request(&mut codec, &find(3));
     told_more(&mut codec, &msg(100, 3, 2, &[body(0, &doc! {"ok": 1})]));
     assert_eq!(give_up(&mut codec, 3), None, "its first part has passed");
 }
 
 fn told_more(codec: &mut Mongo, part: &[u8]) {
-    assert_eq!(tell(codec, part, usize::MAX).unwrap().out, part);
+    assert_eq!(feed_replies(codec, part, usize::MAX).unwrap().out, part);
 }
 
 #[test]
 fn while_a_hello_is_held_none_of_it_has_passed() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+    one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
     let reply = answer(1, doc! {"ok": 1, "me": "db-1:27017", "hosts": ["db-1:27017"]});
     assert!(matches!(codec.reply(&reply[..60]).unwrap(), Next::Hold(_)));
     assert!(give_up(&mut codec, 1).is_some());
-    assert!(tell(&mut codec, &reply, 13).unwrap().out.is_empty());
+    assert!(feed_replies(&mut codec, &reply, 13).unwrap().out.is_empty());
 }
 
 #[test]
 fn what_is_not_open_is_not_given_up() {
     let mut codec = codec();
     assert_eq!(give_up(&mut codec, 1), None);
-    asked(&mut codec, &find(1));
-    told(&mut codec, &rows(1, 0, 0));
+    one_request(&mut codec, &find(1));
+    one_reply(&mut codec, &rows(1, 0, 0));
     assert_eq!(give_up(&mut codec, 1), None, "it is answered");
-    asked(&mut codec, &find(2));
+    one_request(&mut codec, &find(2));
     assert!(give_up(&mut codec, 2).is_some());
     assert_eq!(give_up(&mut codec, 2), None, "that has been done");
     let mut out = BytesMut::new();
@@ -154,7 +154,7 @@ fn what_is_not_open_is_not_given_up() {
 fn a_server_that_owes_too_much_is_not_waited_for() {
     let mut codec = codec();
     let given_up = (0..150).filter(|id| {
-        asked(&mut codec, &find(*id));
+        one_request(&mut codec, &find(*id));
         give_up(&mut codec, *id).is_some()
     });
     assert_eq!(given_up.count(), 100);
@@ -163,27 +163,27 @@ fn a_server_that_owes_too_much_is_not_waited_for() {
 }
 
 fn told_nothing(codec: &mut Mongo, late: &[u8]) {
-    assert!(tell(codec, late, usize::MAX).unwrap().out.is_empty());
+    assert!(feed_replies(codec, late, usize::MAX).unwrap().out.is_empty());
 }
 
 #[test]
 fn a_number_that_is_used_again_belongs_to_the_newer_request_next() {
     let mut codec = codec();
-    asked(&mut codec, &find(7));
+    one_request(&mut codec, &find(7));
     assert!(give_up(&mut codec, 7).is_some());
-    asked(&mut codec, &command(7, doc! {"count": "c", "$db": "d"}));
+    one_request(&mut codec, &command(7, doc! {"count": "c", "$db": "d"}));
     let (late, own) = (rows(7, 3, 9), answer(7, doc! {"n": 5, "ok": 1}));
-    let seen = tell(&mut codec, &[late, own.clone()].concat(), usize::MAX).unwrap();
+    let seen = feed_replies(&mut codec, &[late, own.clone()].concat(), usize::MAX).unwrap();
     assert_eq!((seen.out, seen.marks.len()), (own, 1));
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
 fn a_refusal_does_not_forget_a_late_reply_with_the_same_number() {
     let mut codec = codec();
-    asked(&mut codec, &find(7));
+    one_request(&mut codec, &find(7));
     assert!(give_up(&mut codec, 7).is_some());
-    asked(&mut codec, &find(7));
+    one_request(&mut codec, &find(7));
     refusal(&mut codec, 7, Reason::Denied);
     told_nothing(&mut codec, &rows(7, 3, 9));
 }
@@ -192,7 +192,7 @@ fn a_refusal_does_not_forget_a_late_reply_with_the_same_number() {
 fn a_login_that_was_given_up_counts_if_the_server_says_so() {
     let mut codec = codec();
     let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app", "$db": "d"};
-    asked(&mut codec, &command(1, x509));
+    one_request(&mut codec, &command(1, x509));
     assert!(give_up(&mut codec, 1).is_some());
     assert_eq!(codec.attribute(&[], "user"), Fact::Absent);
     told_nothing(&mut codec, &answer(1, doc! {"ok": 1}));
@@ -203,9 +203,9 @@ fn a_login_that_was_given_up_counts_if_the_server_says_so() {
 fn a_cursor_that_nobody_heard_of_is_not_remembered() {
     let mut codec = codec();
     let watch = doc! {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "$db": "d"};
-    asked(&mut codec, &command(1, watch));
+    one_request(&mut codec, &command(1, watch));
     assert!(give_up(&mut codec, 1).is_some());
     told_nothing(&mut codec, &answer(1, doc! {"cursor": {"id": 5_i64, "firstBatch": []}, "ok": 1}));
     let more = doc! {"getMore": 5_i64, "collection": "c", "$db": "d"};
-    assert!(!asked(&mut codec, &command(2, more)).2.awaits);
+    assert!(!one_request(&mut codec, &command(2, more)).2.awaits);
 }

@@ -17,11 +17,11 @@ fn user(codec: &Mongo) -> Option<String> {
 #[test]
 fn a_user_is_known_once_the_server_accepts_the_last_step() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, start("ann")));
-    told(&mut codec, &answer(1, doc! {"conversationId": 1, "done": false, "ok": 1}));
+    one_request(&mut codec, &command(1, start("ann")));
+    one_reply(&mut codec, &answer(1, doc! {"conversationId": 1, "done": false, "ok": 1}));
     assert_eq!(user(&codec), None);
-    asked(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
-    told(&mut codec, &answer(2, doc! {"conversationId": 1, "done": true, "ok": 1}));
+    one_request(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
+    one_reply(&mut codec, &answer(2, doc! {"conversationId": 1, "done": true, "ok": 1}));
     assert_eq!(user(&codec).as_deref(), Some("ann@admin"));
 }
 
@@ -31,49 +31,49 @@ fn an_authentication_inside_a_hello_counts_too() {
     let mut speculative = start("ann");
     speculative.insert("db", "admin");
     let hello = doc! {"hello": 1, "speculativeAuthenticate": speculative, "$db": "admin"};
-    asked(&mut codec, &command(1, hello));
+    one_request(&mut codec, &command(1, hello));
     let step = doc! {"conversationId": 1, "done": false};
-    told(&mut codec, &answer(1, doc! {"ok": 1, "speculativeAuthenticate": step}));
+    one_reply(&mut codec, &answer(1, doc! {"ok": 1, "speculativeAuthenticate": step}));
     assert_eq!(user(&codec), None);
-    asked(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
-    told(&mut codec, &answer(2, doc! {"done": true, "ok": 1}));
+    one_request(&mut codec, &command(2, doc! {"saslContinue": 1, "$db": "admin"}));
+    one_reply(&mut codec, &answer(2, doc! {"done": true, "ok": 1}));
     assert_eq!(user(&codec).as_deref(), Some("ann@admin"));
 }
 
 #[test]
 fn a_wrong_password_names_nobody() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, start("ann")));
-    told(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
-    asked(&mut codec, &command(2, doc! {"saslContinue": 1}));
-    told(&mut codec, &answer(2, doc! {"ok": 0, "code": 18}));
-    asked(&mut codec, &command(3, doc! {"saslContinue": 1}));
-    told(&mut codec, &answer(3, doc! {"ok": 1, "done": true}));
+    one_request(&mut codec, &command(1, start("ann")));
+    one_reply(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
+    one_request(&mut codec, &command(2, doc! {"saslContinue": 1}));
+    one_reply(&mut codec, &answer(2, doc! {"ok": 0, "code": 18}));
+    one_request(&mut codec, &command(3, doc! {"saslContinue": 1}));
+    one_reply(&mut codec, &answer(3, doc! {"ok": 1, "done": true}));
     assert_eq!(user(&codec), None);
 }
 
 #[test]
 fn a_refused_claim_is_not_proved_by_the_conversation_before_it() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, start("mallory")));
-    told(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
-    asked(&mut codec, &command(2, start("root")));
+    one_request(&mut codec, &command(1, start("mallory")));
+    one_reply(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
+    one_request(&mut codec, &command(2, start("root")));
     refusal(&mut codec, 2, Reason::RateLimited);
-    asked(&mut codec, &command(3, doc! {"saslContinue": 1, "$db": "admin"}));
-    told(&mut codec, &answer(3, doc! {"done": true, "ok": 1}));
+    one_request(&mut codec, &command(3, doc! {"saslContinue": 1, "$db": "admin"}));
+    one_reply(&mut codec, &answer(3, doc! {"done": true, "ok": 1}));
     assert_eq!(user(&codec), None);
 }
 
 #[test]
 fn a_refused_claim_is_not_proved_by_another_request_with_its_number() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, doc! {"ping": 1, "$db": "admin"}));
+    one_request(&mut codec, &command(1, doc! {"ping": 1, "$db": "admin"}));
     let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=root"};
-    asked(&mut codec, &command(1, x509));
+    one_request(&mut codec, &command(1, x509));
     refusal(&mut codec, 1, Reason::Denied);
-    told(&mut codec, &answer(1, doc! {"ok": 1}));
+    one_reply(&mut codec, &answer(1, doc! {"ok": 1}));
     assert_eq!(user(&codec), None);
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_handshake_that_is_rewritten_carries_no_documents_of_the_request_before() {
     let hello = command(2, doc! {"hello": 1, "compression": ["of-the-future"], "$db": "admin"});
     for hello in [hello.clone(), compress(&hello, 1)] {
         let mut codec = codec();
-        asked(&mut codec, &insert(1, 0, 3, 9));
+        one_request(&mut codec, &insert(1, 0, 3, 9));
         assert_eq!(codec.sent(), 3);
         assert!(matches!(codec.request(&hello), Ok(Next::Swap { .. })));
         assert_eq!(codec.sent(), 0);
@@ -96,7 +96,7 @@ fn a_client_says_what_it_is() {
     let hello = doc! {"hello": 1, "client": client};
     for bytes in [command(1, hello.clone()), query(1, "admin.$cmd", &hello)] {
         let mut codec = codec();
-        asked(&mut codec, &bytes);
+        one_request(&mut codec, &bytes);
         assert_eq!(codec.attribute(&[], "app"), Fact::is("shop"));
         assert_eq!(codec.attribute(&[], "driver"), Fact::is("PyMongo 4.20.0"));
     }
@@ -107,7 +107,7 @@ fn a_hello_offers_only_compressors_that_can_be_read() {
     let hello = doc! {"hello": 1, "compression": ["zstd", "lz77", "snappy"], "$db": "admin"};
     for cut in [1, 7, usize::MAX] {
         let mut codec = codec();
-        let seen = ask(&mut codec, &command(1, hello.clone()), cut).unwrap();
+        let seen = feed_requests(&mut codec, &command(1, hello.clone()), cut).unwrap();
         assert_eq!((seen.marks.len(), seen.ended), (1, 1));
         let sent = Document::from_reader(&seen.out[21..]).unwrap();
         assert_eq!(sent.get_array("compression").unwrap(), &["zstd".into(), "snappy".into()]);
@@ -127,8 +127,8 @@ fn a_hello_reply_leads_back_to_the_proxy_however_it_is_cut_or_compressed() {
     for bytes in [plain.clone(), compress(&plain, 1), compress(&plain, 2), compress(&plain, 3)] {
         for cut in [1, 20, usize::MAX] {
             let mut codec = codec();
-            asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
-            let seen = tell(&mut codec, &bytes, cut).unwrap();
+            one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+            let seen = feed_replies(&mut codec, &bytes, cut).unwrap();
             assert_eq!((seen.marks.len(), seen.ended), (1, 1));
             assert_eq!(seen.marks[0].outcome, Fine);
             let told = Document::from_reader(&seen.out[21..]).unwrap();
@@ -141,9 +141,9 @@ fn a_hello_reply_leads_back_to_the_proxy_however_it_is_cut_or_compressed() {
 fn a_hello_reply_stays_as_it_is_where_the_operator_wants_that() {
     let settings = Settings { rewrite_hello: false, ..Settings::default() };
     let mut codec = codec_of(&Arc::new(Listener::new(settings)));
-    asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+    one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
     let bytes = answer(1, member());
-    let seen = tell(&mut codec, &bytes, 9).unwrap();
+    let seen = feed_replies(&mut codec, &bytes, 9).unwrap();
     assert_eq!((seen.out, seen.marks.len()), (bytes, 1));
 }
 
@@ -151,15 +151,15 @@ fn a_hello_reply_stays_as_it_is_where_the_operator_wants_that() {
 fn a_streaming_hello_is_rewritten_each_time_and_stays_open() {
     let mut codec = codec();
     let hello = doc! {"hello": 1, "topologyVersion": {}, "maxAwaitTimeMS": 1, "$db": "admin"};
-    let (.., mark, _) = asked(&mut codec, &msg(1, 0, 1 << 16, &[body(0, &hello)]));
+    let (.., mark, _) = one_request(&mut codec, &msg(1, 0, 1 << 16, &[body(0, &hello)]));
     assert!(mark.awaits);
     for (id, answers) in [(50, 1), (51, 50), (52, 51)] {
         let bytes = msg(id, answers, 2, &[body(0, &member())]);
-        let seen = tell(&mut codec, &bytes, usize::MAX).unwrap();
+        let seen = feed_replies(&mut codec, &bytes, usize::MAX).unwrap();
         assert_eq!((seen.marks.len(), seen.ended), (0, 1));
         assert_ne!(seen.out, bytes);
     }
-    assert!(!codec.opens.is_empty());
+    assert!(!codec.in_flight.is_empty());
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_log_in_that_wants_no_answer_makes_the_user_unknown() {
     const MORE_TO_COME: u32 = 2;
     for document in [start("ann"), doc! {"logout": 1, "$db": "admin"}] {
         let mut codec = codec();
-        asked(&mut codec, &msg(1, 0, MORE_TO_COME, &[body(0, &document)]));
+        one_request(&mut codec, &msg(1, 0, MORE_TO_COME, &[body(0, &document)]));
         assert_eq!(codec.attribute(&[], "user"), Fact::Unknown, "{document}");
     }
 }
@@ -178,9 +178,9 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
     let old = message(1, 0, 2010, b"admin\0ping\0\x05\0\0\0\0\x05\0\0\0\0");
     for bytes in [query(1, "admin.$cmd", &long), old] {
         let mut codec = codec();
-        ask(&mut codec, &bytes, usize::MAX).unwrap();
+        feed_requests(&mut codec, &bytes, usize::MAX).unwrap();
         assert_eq!(codec.attribute(&[], "user"), Fact::Absent);
-        told(&mut codec, &reply(1, 8, 0, &[doc! {"ok": 1}]));
+        one_reply(&mut codec, &reply(1, 8, 0, &[doc! {"ok": 1}]));
         assert_eq!(codec.attribute(&[], "user"), Fact::Unknown);
     }
 }
@@ -188,10 +188,10 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
 #[test]
 fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_passes() {
     let mut codec = codec();
-    asked(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
+    one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
     assert!(!codec.closes_rather(Tag(1), Reason::Overloaded, true), "it knows nothing of overload");
-    asked(&mut codec, &command(2, doc! {"hello": 1, "backpressure": "2", "$db": "admin"}));
-    asked(&mut codec, &command(3, doc! {"find": "c", "$db": "d"}));
+    one_request(&mut codec, &command(2, doc! {"hello": 1, "backpressure": "2", "$db": "admin"}));
+    one_request(&mut codec, &command(3, doc! {"find": "c", "$db": "d"}));
     assert!(codec.closes_rather(Tag(2), Reason::Overloaded, true));
     assert!(codec.closes_rather(Tag(2), Reason::NoEndpoint, true));
     assert!(!codec.closes_rather(Tag(2), Reason::NoEndpoint, false), "it has nothing to lose");
@@ -207,7 +207,10 @@ fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_pa
 fn a_driver_that_takes_every_error_for_a_failed_log_in_is_closed_in_answer_to_its_hello() {
     let mut codec = codec();
     let driver = doc! {"name": "mongoc / ext-mongodb:PHP", "version": "1.23.1 / 1.15.0"};
-    asked(&mut codec, &command(1, doc! {"hello": 1, "client": {"driver": driver}, "$db": "admin"}));
+    one_request(
+        &mut codec,
+        &command(1, doc! {"hello": 1, "client": {"driver": driver}, "$db": "admin"}),
+    );
     assert!(codec.closes_rather(Tag(1), Reason::NoEndpoint, false));
     assert!(!codec.closes_rather(Tag(1), Reason::Denied, false));
 }

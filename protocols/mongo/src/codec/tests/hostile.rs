@@ -25,7 +25,7 @@ fn a_message_that_cannot_be_read_is_passed_on_and_the_next_one_is_read() {
     ]
     .concat();
     for cut in [1, 5, usize::MAX] {
-        let seen = ask(&mut codec(), &bytes, cut).unwrap();
+        let seen = feed_requests(&mut codec(), &bytes, cut).unwrap();
         let violations: Vec<_> =
             seen.marks.iter().map(|(name, _, mark, _)| (&**name, mark.violation)).collect();
         let bad = Some(Violation("bad_compression"));
@@ -45,19 +45,19 @@ fn a_reply_that_cannot_be_read_settles_and_speaks_against_nobody() {
     broken[46] = 200;
     let noise = message(9, 2, 2012, &[0xDD, 7, 0, 0, 9, 0, 0, 0, 2, 1, 2, 3]);
     for (id, bytes, kind) in [(1, broken, "bad_document"), (2, noise, "bad_compression")] {
-        asked(&mut codec, &command(id, doc! {"find": "c", "$db": "d"}));
-        let reply = told(&mut codec, &bytes);
+        one_request(&mut codec, &command(id, doc! {"find": "c", "$db": "d"}));
+        let reply = one_reply(&mut codec, &bytes);
         assert_eq!((reply.outcome, reply.code), (Fine, None));
         assert_eq!(reply.violation, Some(Violation(kind)));
     }
-    assert!(codec.opens.is_empty());
+    assert!(codec.in_flight.is_empty());
 }
 
 #[test]
 fn a_message_that_inflates_to_less_than_it_claims_is_none() {
     let mut bytes = compress(&command(1, doc! {"ping": 1, "$db": "d"}), 2);
     bytes[20] += 1;
-    let (name, resource, mark, _) = asked(&mut codec(), &bytes);
+    let (name, resource, mark, _) = one_request(&mut codec(), &bytes);
     assert_eq!((name.as_str(), resource.as_str()), ("other", "?"));
     assert_eq!(mark.violation, Some(Violation("bad_compression")));
 }
@@ -66,22 +66,28 @@ fn a_message_that_inflates_to_less_than_it_claims_is_none() {
 fn a_decompression_bomb_ends_the_connection() {
     let mut huge = compress(&command(1, doc! {"ping": 1}), 2);
     huge[20..24].copy_from_slice(&60_000_000_u32.to_le_bytes());
-    assert_eq!(ask(&mut codec(), &huge, 1000).unwrap_err(), Violation("decompression_bomb"));
+    assert_eq!(
+        feed_requests(&mut codec(), &huge, 1000).unwrap_err(),
+        Violation("decompression_bomb")
+    );
     let mut liar = compress(&insert(1, 0, 100, 1000), 2);
     liar[20..24].copy_from_slice(&64_u32.to_le_bytes());
-    assert_eq!(ask(&mut codec(), &liar, 1000).unwrap_err(), Violation("decompression_bomb"));
+    assert_eq!(
+        feed_requests(&mut codec(), &liar, 1000).unwrap_err(),
+        Violation("decompression_bomb")
+    );
 }
 
 #[test]
 fn a_flood_of_open_requests_is_counted_and_not_remembered() {
     let mut codec = codec();
     for id in 0..1500 {
-        let (.., mark, _) = asked(&mut codec, &command(id, doc! {"ping": 1, "$db": "d"}));
+        let (.., mark, _) = one_request(&mut codec, &command(id, doc! {"ping": 1, "$db": "d"}));
         let expected = (id >= 1000).then_some(Violation("too_many_open"));
         assert_eq!(mark.violation, expected, "{id}");
     }
     // Those replies still say which request they answer.
-    assert_eq!(told(&mut codec, &answer(1400, doc! {"ok": 1})).tag, Tag(1400));
+    assert_eq!(one_reply(&mut codec, &answer(1400, doc! {"ok": 1})).tag, Tag(1400));
 }
 
 #[test]
@@ -118,8 +124,8 @@ fn mutated_bytes_never_panic_and_always_come_to_an_end() {
         if dice.below(4) == 0 {
             let _ = codec.request(&hello);
         }
-        let _ = ask(&mut codec, &bytes, cut);
-        let _ = tell(&mut codec, &bytes, cut);
+        let _ = feed_requests(&mut codec, &bytes, cut);
+        let _ = feed_replies(&mut codec, &bytes, cut);
         if round % 21 == 0 {
             for name in super::super::attribute::IN_REQUEST {
                 let _ = codec.attribute(&bytes, name);
@@ -159,7 +165,7 @@ fn names_are_those_that_a_whole_parser_finds() {
     for _ in 0..20_000 {
         let document = random(&mut dice, 2);
         let bytes = command(1, document);
-        let (name, resource, ..) = asked(&mut codec(), &bytes);
+        let (name, resource, ..) = one_request(&mut codec(), &bytes);
         let raw = RawDocument::from_bytes(&bytes[21..]).unwrap();
         let Some(Ok((first, value))) = raw.into_iter().next() else {
             assert_eq!(name, "other");
