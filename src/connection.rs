@@ -11,7 +11,7 @@ use crate::{
     listener::{Local, Seat, Upstreams},
     policy::Direction,
     protocols,
-    relay::goodbye,
+    relay::linger,
     worker::Worker,
 };
 use operation::{
@@ -177,7 +177,7 @@ async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &
         match no.manner {
             // It may be gone already.
             Manner::Reset => drop(client.set_zero_linger()),
-            Manner::Words | Manner::Close => goodbye(client).await,
+            Manner::Words | Manner::Close => linger(client).await,
         }
     };
     tokio::select! {

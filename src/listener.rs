@@ -39,7 +39,7 @@ use tollgate_metrics::{Metrics, table as names};
 pub use total::Total;
 
 /// What a worker's runtime takes, rounded up, and its pipes.
-const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::PIPES;
+const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::MAX_PIPES;
 
 /// Kept for name look-ups, the admin interface (which one needs just then), and what else is open.
 const SPARE_DESCRIPTORS: usize = 24;

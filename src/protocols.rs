@@ -168,9 +168,9 @@ pub async fn turn_away(
     why: &Refusal<'_>,
 ) {
     match &door.plan().protocol {
-        Protocol::Tcp(shared) => relay::turn_away::<Tcp>(shared, door, client, end, why).await,
+        Protocol::Tcp(shared) => relay::reject::<Tcp>(shared, door, client, end, why).await,
         Protocol::Mongo(shared) => {
-            relay::turn_away::<Mongo>(shared, door, client, end, why).await;
+            relay::reject::<Mongo>(shared, door, client, end, why).await;
         }
         // Whoever ends both connections itself says it itself, where words are wanted.
         Protocol::Http(_) | Protocol::Grpc(_) => {}

@@ -1,27 +1,28 @@
-//! Cut-through for any codec: bytes go on as they came, as soon as their operation is admitted.
+//! Cut-through relay for any codec: bytes are forwarded unchanged as soon as their operation is
+//! admitted.
 //!
-//! One connection is one task, and this is all of it: two flows over the same state, polled
-//! together, with no lock, no channel and no allocation for an operation. The codec judges
-//! bytes, the gate judges operations, and the relay only moves bytes and watches the clock.
+//! One connection is one task and one `Relay`: two flows over the same state, polled together,
+//! without a lock, a channel or an allocation per operation. The codec judges bytes, the gate
+//! judges operations, and the relay only moves bytes and enforces time-outs.
 
-mod bent;
 mod buffers;
 mod deadlines;
-mod down;
 mod flow;
-mod goodbye;
-mod hold;
+mod held_request;
 mod impaired;
-mod limit;
-mod open;
+mod in_flight;
+mod linger;
+mod operation_timeout;
+mod reject;
+mod replies;
+mod requests;
+mod shaping;
 mod splice;
-mod turn_away;
-mod up;
 
 pub use buffers::Buffers;
-pub use goodbye::goodbye;
-pub use splice::PIPES;
-pub use turn_away::turn_away;
+pub use linger::linger;
+pub use reject::reject;
+pub use splice::MAX_PIPES;
 
 use crate::{
     cluster::{Wish, is_local},
@@ -30,13 +31,14 @@ use crate::{
     policy::Direction,
     worker::{Phase, Worker},
 };
-use bent::Bent;
 use bytes::{Bytes, BytesMut};
-use deadlines::FOR_EVER;
+use deadlines::NEVER;
 use flow::Flow;
-use hold::Hold;
-use open::{End, Facts, Open, Table};
+use held_request::HeldRequest;
+use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
 use operation::{Close, Codec, Outcome, Reply, Tag, Violation};
+use requests::PendingVerdict;
+use shaping::Shaping;
 use std::{
     io,
     pin::{Pin, pin},
@@ -46,9 +48,8 @@ use std::{
     time::Instant,
 };
 use tokio::{net::TcpStream, time::Sleep};
-use up::Asking;
 
-/// One connection under way.
+/// The state of one connection.
 struct Relay<C> {
     codec: C,
     door: Door,
@@ -57,50 +58,50 @@ struct Relay<C> {
     client: TcpStream,
     server: TcpStream,
     /// From the client to the server.
-    up: Flow,
+    requests: Flow,
     /// From the server to the client.
-    down: Flow,
-    open: Table,
-    /// The reply that ends with the bytes passing down now.
-    answered: Option<Reply>,
-    /// Refusals written, waiting for the reply stream to reach the end of a message.
-    refusals: BytesMut,
-    /// How many bytes of refusals wait for older replies.
-    refusals_kept: usize,
-    /// The request at the front of `up`, if more of it is held than the codec needs to name it.
-    hold: Option<Box<Hold>>,
-    /// The request at the front of `up` that waits for somebody's answer.
-    asking: Option<Box<Asking>>,
-    /// When the operation that waits at the front of `up` may go on.
-    wait_until: Option<Instant>,
-    /// What then goes on in the place of how many bytes, if that operation is rewritten.
-    rewritten: Option<(usize, Bytes)>,
-    /// What policies ask of its bytes, if they ever asked anything.
-    bent: Option<Box<Bent>>,
-    /// How often the worker had connections look at what has changed, when that was looked at last.
-    nudges: u64,
-    /// Some operation had a limit of time.
-    limited: bool,
-    /// Reading was given up: everything passes.
-    verbatim: bool,
-    /// At least one request was understood.
-    understood: bool,
-    /// At least one reply was understood.
-    heard: bool,
-    began: Instant,
+    replies: Flow,
+    in_flight: InFlightRequests,
+    /// The reply that ends with the bytes being passed now.
+    ending_reply: Option<Reply>,
+    /// Encoded rejections that are written as soon as the reply stream is between two messages.
+    rejections: BytesMut,
+    /// How many bytes of rejections wait for older replies.
+    deferred_rejection_bytes: usize,
+    /// The request at the front of `requests`, if a policy needs more of it than the codec does.
+    hold: Option<Box<HeldRequest>>,
+    /// The request at the front of `requests`, if its verdict is still pending.
+    pending_verdict: Option<Box<PendingVerdict>>,
+    /// When the delayed operation at the front of `requests` may be forwarded.
+    delayed_until: Option<Instant>,
+    /// Length of the delayed request, and the bytes that replace it.
+    pending_rewrite: Option<(usize, Bytes)>,
+    /// What policies ask of the connection's bytes; `None` until they ask something.
+    shaping: Option<Box<Shaping>>,
+    /// The worker's change counter when it was last read.
+    seen_generation: u64,
+    /// At least one operation had a time limit.
+    has_timeouts: bool,
+    /// Framing was lost: all bytes are forwarded unread.
+    pass_through: bool,
+    /// At least one request was parsed.
+    request_parsed: bool,
+    /// At least one reply was parsed.
+    reply_parsed: bool,
+    started: Instant,
     last_byte: Instant,
     /// Neither peer has sent a byte yet.
-    silent: bool,
-    /// When the bytes of a stream are counted that have passed since they were last.
-    count_at: Option<Instant>,
-    /// Since when the client owes the rest of a message.
-    message_since: Option<Instant>,
-    ended_first: Option<Side>,
-    /// The server takes nothing more; what it said before is still the client's.
-    refused_by_server: Option<Close>,
-    /// What is left of this wake-up's turn.
-    turn: u32,
-    /// This wake-up's one reading of the clock.
+    no_bytes_yet: bool,
+    /// When the bytes of a stream are counted next.
+    next_stream_count: Option<Instant>,
+    /// Since when the client has left a message incomplete.
+    partial_message_since: Option<Instant>,
+    closed_first: Option<Side>,
+    /// The server accepts no further bytes. What it sent before is still delivered to the client.
+    server_write_failed: Option<Close>,
+    /// What is left of this wake-up's budget.
+    budget: u32,
+    /// The clock, read at most once per wake-up.
     now: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     timer_armed: bool,
@@ -113,22 +114,22 @@ enum Side {
     Server,
 }
 
-/// What a connection may do before others have their turn, in steps of the codec.
-const TURN: u32 = 512;
+/// How much one wake-up may do before other connections are polled, in codec steps.
+const POLL_BUDGET: u32 = 512;
 
-/// What a step of the codec takes of a turn: a million tiny messages are nobody else's delay.
-const MESSAGE: u32 = 1;
+/// What one codec step costs, so that a million tiny messages do not delay other connections.
+const MESSAGE_COST: u32 = 1;
 
-/// What a read takes of a turn, however much it brings.
-const READ: u32 = 64;
+/// What one read costs, whatever its length.
+const READ_COST: u32 = 64;
 
-/// How many bytes of refusals may wait for a client that doesn't read, before its requests wait
+/// How many bytes of rejections may wait for a client that does not read, before its requests wait
 /// too.
-const MOST_REFUSALS: usize = 64 * 1024;
+const MAX_REJECTION_BYTES: usize = 64 * 1024;
 
-/// Moves bytes both ways until the connection ends, and tells why it did.
+/// Moves bytes both ways until the connection ends. Returns why it ended.
 ///
-/// Made in its own place in memory: an idle connection is nearly all this.
+/// Built in its heap slot at once: an idle connection consists of little else.
 pub fn relay<C: Codec>(
     shared: &Arc<C::Shared>,
     door: Door,
@@ -146,39 +147,39 @@ pub fn relay<C: Codec>(
         plan,
         client,
         server,
-        up: Flow::default(),
-        down: Flow::default(),
-        open: Table::default(),
-        answered: None,
-        refusals: BytesMut::new(),
-        refusals_kept: 0,
+        requests: Flow::default(),
+        replies: Flow::default(),
+        in_flight: InFlightRequests::default(),
+        ending_reply: None,
+        rejections: BytesMut::new(),
+        deferred_rejection_bytes: 0,
         hold: None,
-        asking: None,
-        wait_until: None,
-        rewritten: None,
-        bent: guests.then(Box::default),
-        nudges: 0,
-        limited: false,
-        verbatim: false,
-        understood: false,
-        heard: false,
-        began: now,
+        pending_verdict: None,
+        delayed_until: None,
+        pending_rewrite: None,
+        shaping: guests.then(Box::default),
+        seen_generation: 0,
+        has_timeouts: false,
+        pass_through: false,
+        request_parsed: false,
+        reply_parsed: false,
+        started: now,
         last_byte: now,
-        silent: true,
-        count_at: None,
-        message_since: None,
-        ended_first: None,
-        refused_by_server: None,
-        turn: TURN,
+        no_bytes_yet: true,
+        next_stream_count: None,
+        partial_message_since: None,
+        closed_first: None,
+        server_write_failed: None,
+        budget: POLL_BUDGET,
         now: None,
-        timer: Box::pin(tokio::time::sleep(FOR_EVER)),
+        timer: Box::pin(tokio::time::sleep(NEVER)),
         timer_armed: false,
     });
-    match relay.begin() {
+    match relay.start() {
         Ok(()) => relay,
         Err(close) => {
-            relay.settle_open(close);
-            if relay.says_goodbye(close, false) {
+            relay.settle_on_close(close);
+            if relay.start_linger(close, false) {
                 relay
             } else {
                 Box::pin(std::future::ready(close))
@@ -187,133 +188,130 @@ pub fn relay<C: Codec>(
     }
 }
 
-/// Nothing in it minds being moved.
+/// No field is pinned in place.
 impl<C> Unpin for Relay<C> {}
 
 impl<C: Codec> Future for Relay<C> {
     type Output = Close;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Close> {
-        if let Some(close) = self.bent.as_ref().and_then(|bent| bent.goodbye) {
-            return self.poll_goodbye(close, cx);
+        if let Some(close) = self.shaping.as_ref().and_then(|bent| bent.lingering) {
+            return self.poll_linger(close, cx);
         }
-        let close = ready!(self.work(cx));
-        let cut = self.cuts_short(close);
-        self.settle_open(close);
-        if self.says_goodbye(close, cut) {
-            self.poll_goodbye(close, cx)
-        } else {
-            Poll::Ready(close)
-        }
+        let close = ready!(self.poll_relay(cx));
+        let cut = self.truncates(close);
+        self.settle_on_close(close);
+        if self.start_linger(close, cut) { self.poll_linger(close, cx) } else { Poll::Ready(close) }
     }
 }
 
 impl<C: Codec> Relay<C> {
-    /// Does what can be done now; ready when the connection is over.
-    fn work(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+    /// Does what can be done now. Ready when the connection is over.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         self.now = None;
-        self.turn = TURN;
+        self.budget = POLL_BUDGET;
         self.door.wakes(cx.waker());
-        let rung = self.timer_rang();
+        let timer_fired = self.handle_timer();
         let nudges = self.worker.nudges();
-        if std::mem::replace(&mut self.nudges, nudges) != nudges
-            && let Err(close) = self.follow_policies()
+        if std::mem::replace(&mut self.seen_generation, nudges) != nudges
+            && let Err(close) = self.apply_policy_changes()
         {
             return Poll::Ready(close);
         }
-        if let Some(close) = self.cut_after() {
+        if let Some(close) = self.due_stream_cut() {
             return Poll::Ready(close);
         }
-        self.ripen();
+        self.release_impaired();
         let (up, down) = loop {
-            let up = self.poll_up(cx);
+            let up = self.poll_requests(cx);
             if let Poll::Ready(Err(close)) = up {
                 return Poll::Ready(close);
             }
-            let held_up = self.waits_for_refusals();
-            let down = self.poll_down(cx);
+            let was_backlogged = self.is_rejection_backlogged();
+            let down = self.poll_replies(cx);
             if let Poll::Ready(Err(close)) = down {
                 return Poll::Ready(close);
             }
-            // Requests that waited for refusals to be written have nothing else to wake them.
-            if !held_up || self.waits_for_refusals() {
+            // Requests held back by pending rejections have no other wake-up.
+            if !was_backlogged || self.is_rejection_backlogged() {
                 break (up, down);
             }
         };
-        if let Some(close) = self.over(up.is_ready(), down.is_ready()) {
+        if let Some(close) = self.close_reason(up.is_ready(), down.is_ready()) {
             return Poll::Ready(close);
         }
-        self.note_message();
-        self.note_stream();
-        self.door.session().operation.set(self.open.slot());
-        // Only now: what was waiting to be read may have come in time.
-        if rung {
-            match self.give_up_late() {
+        self.track_partial_message();
+        self.schedule_stream_count();
+        self.door.session().operation.set(self.in_flight.gate_slot());
+        // Last, because the awaited bytes may have been read in this wake-up.
+        if timer_fired {
+            match self.expire_operations() {
                 Ok(true) => cx.waker().wake_by_ref(),
                 Ok(false) => {}
                 Err(close) => return Poll::Ready(close),
             }
-            if let Some(close) = self.timed_out() {
+            if let Some(close) = self.expired_close() {
                 return Poll::Ready(close);
             }
         }
-        self.arm(cx);
+        self.arm_timer(cx);
         Poll::Pending
     }
 
-    /// Notes that bytes were read, and what of the turn that took.
-    fn took_bytes(&mut self, way: Direction, bytes: usize) {
+    /// Records that bytes were read, and charges the budget.
+    fn record_read(&mut self, way: Direction, bytes: usize) {
         self.last_byte = self.now();
         self.door.session().moved(way, bytes, self.last_byte);
-        if self.bent.is_some() {
-            self.impair_read(way, bytes);
+        if self.shaping.is_some() {
+            self.schedule_read(way, bytes);
         }
-        self.silent = false;
-        self.turn = self.turn.saturating_sub(READ);
+        self.no_bytes_yet = false;
+        self.budget = self.budget.saturating_sub(READ_COST);
     }
 
-    /// Lets the worker's other connections have their turn, and goes on after them.
-    fn give_way(&self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        // Unlike a plain wake-up, this also lets the runtime see which sockets are ready now.
+    /// Yields to the worker's other connections and continues afterwards.
+    fn yield_now(&self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        // Unlike a plain wake-up, this also lets the runtime poll the sockets.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 
-    /// Whether requests wait until the client has read more of the refusals that it is due.
-    fn waits_for_refusals(&self) -> bool {
-        self.refusals.len() + self.refusals_kept >= MOST_REFUSALS && !self.verbatim
+    /// Whether requests wait until the client has read more of its rejections.
+    fn is_rejection_backlogged(&self) -> bool {
+        self.rejections.len() + self.deferred_rejection_bytes >= MAX_REJECTION_BYTES
+            && !self.pass_through
     }
 
-    /// Takes out the operation with this tag: its reply has come, or never will. Refusals that
-    /// waited for it have their turn.
-    fn take_open(&mut self, tag: Tag) -> Option<Open> {
-        let mut open = self.open.take(tag)?;
-        self.release_refusals(&mut open);
+    /// Removes the operation with this tag: its reply has come, or never will. Rejections that
+    /// waited for it are written next.
+    fn take_in_flight(&mut self, tag: Tag) -> Option<InFlightRequest> {
+        let mut open = self.in_flight.take(tag)?;
+        self.release_rejections(&mut open);
         Some(open)
     }
 
-    fn release_refusals(&mut self, open: &mut Open) {
-        if let Some(words) = open.refusals.take() {
-            self.refusals_kept -= words.len();
-            self.refusals.extend_from_slice(&words);
+    fn release_rejections(&mut self, open: &mut InFlightRequest) {
+        if let Some(words) = open.rejections.take() {
+            self.deferred_rejection_bytes -= words.len();
+            self.rejections.extend_from_slice(&words);
         }
     }
 
-    /// Whether nothing is left to do, and who said so.
-    fn over(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
-        if let Some(close) = self.refused_by_server {
+    /// Returns why the connection is to close now, if it is.
+    fn close_reason(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
+        if let Some(close) = self.server_write_failed {
             let leaving = self.worker.phase() == Phase::Leaving || self.door.session().is_killed();
             return (down_done || leaving).then_some(close);
         }
         if up_done && down_done {
-            return Some(match self.ended_first {
+            return Some(match self.closed_first {
                 Some(Side::Server) => Close::Upstream,
                 _ => Close::Client,
             });
         }
-        // Where the connection is the operation, half a connection is still of use.
+        // Where the connection is the operation, a half-closed connection is still useful.
         let stream = self.is_stream();
-        if up_done && !stream && self.open.is_at_rest() && self.nothing_to_write() {
+        if up_done && !stream && self.in_flight.is_idle() && self.is_flushed() {
             return Some(Close::Client);
         }
         if down_done && !stream {
@@ -326,49 +324,50 @@ impl<C: Codec> Relay<C> {
             (Phase::Leaving, _) => Some(Close::DrainTimeout),
             (_, Wish::Unhealthy) => Some(Close::EndpointUnhealthy),
             (_, Wish::Removed) => Some(Close::EndpointRemoved),
-            (Phase::Draining, _) => self.is_at_rest().then_some(Close::Drain),
-            (_, Wish::Rest) => self.is_at_rest().then_some(Close::EndpointDrained),
+            (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
+            (_, Wish::Rest) => self.is_idle().then_some(Close::EndpointDrained),
             (Phase::Working, Wish::Stay) => None,
         }
     }
 
-    /// Whether closing now would cut nothing short.
-    fn is_at_rest(&self) -> bool {
-        !self.verbatim
-            && self.open.is_at_rest()
-            && !self.up.inside
-            && !self.up.is_ready()
-            && self.up.unread().is_empty()
-            && self.nothing_to_write()
+    /// Whether closing now would interrupt nothing.
+    fn is_idle(&self) -> bool {
+        !self.pass_through
+            && self.in_flight.is_idle()
+            && !self.requests.inside
+            && !self.requests.is_ready()
+            && self.requests.unread().is_empty()
+            && self.is_flushed()
     }
 
-    /// Whether the client has got all that it is due.
-    fn nothing_to_write(&self) -> bool {
-        let refusals = self.refusals.len() + self.refusals_kept;
-        !self.replying() && !self.down.is_ready() && refusals == 0
+    /// Whether the client has been sent everything that it is due.
+    fn is_flushed(&self) -> bool {
+        let refusals = self.rejections.len() + self.deferred_rejection_bytes;
+        !self.is_inside_reply() && !self.replies.is_ready() && refusals == 0
     }
 
     /// Whether the client has got a part of a reply, and not all of it.
-    fn replying(&self) -> bool {
-        self.down.inside && !self.down.dropping
+    fn is_inside_reply(&self) -> bool {
+        self.replies.inside && !self.replies.dropping
     }
 
     /// Whether the connection carries one endless operation.
     fn is_stream(&self) -> bool {
-        self.up.passes_everything()
+        self.requests.passes_everything()
     }
 
-    /// Framing is lost: nothing more can be read on this connection.
+    /// Handles lost framing: no further message can be parsed on this connection.
     fn lose_framing(&mut self, side: Side, violation: Violation) -> Result<(), Close> {
         self.door.violation(violation);
-        if side == Side::Server && !self.heard && self.disown(violation) {
+        if side == Side::Server && !self.reply_parsed && self.reject_wrong_protocol(violation) {
             self.door.explain(violation, "closed");
             return Err(Close::UpstreamViolation);
         }
-        // Who can't tell where a refused request ends would pass on what is left of it.
-        let hopeless = !self.understood || self.up.dropping || C::hostile(violation);
+        // Without framing the end of a rejected request is unknown, and its rest would be
+        // forwarded.
+        let unrecoverable = !self.request_parsed || self.requests.dropping || C::hostile(violation);
         let strict = self.plan.on_violation == OnViolation::Close || self.door.is_guarded();
-        if hopeless || strict {
+        if unrecoverable || strict {
             self.door.explain(violation, "closed");
             return Err(match side {
                 Side::Client => Close::ClientViolation,
@@ -376,62 +375,62 @@ impl<C: Codec> Relay<C> {
             });
         }
         self.door.explain(violation, "passed on unread");
-        self.verbatim = true;
+        self.pass_through = true;
         self.hold = None;
-        self.up.pass_everything();
-        self.down.pass_everything();
-        self.settle_all(End::bare(Outcome::Lost, Some("unreadable")));
+        self.requests.pass_everything();
+        self.replies.pass_everything();
+        self.settle_all(Completion::bare(Outcome::Lost, Some("unreadable")));
         Ok(())
     }
 
-    /// Settles what the connection's end cuts short.
-    fn settle_open(&mut self, close: Close) {
+    /// Settles the operations that the end of the connection interrupts.
+    fn settle_on_close(&mut self, close: Close) {
         self.now = None;
         let stream = self.is_stream();
-        let oldest = self.open.oldest().filter(|open| stream && open.reply_bytes == 0);
+        let oldest = self.in_flight.oldest().filter(|open| stream && open.reply_bytes == 0);
         let asked = oldest.as_ref().is_some_and(|open| open.request_bytes > 0);
         let late =
             matches!(close, Close::IdleTimeout | Close::HalfCloseTimeout | Close::MaxDuration);
-        // A service that hangs up on its client without a word did not serve it, and neither did one
-        // that left what the client asked without a word until the time was over.
+        // A service that closes the connection without a reply did not serve the operation, nor did
+        // one that stayed silent until the time limit.
         let end = if oldest.is_some() && close == Close::Upstream {
-            End::bare(Outcome::Lost, Some("no_reply"))
+            Completion::bare(Outcome::Lost, Some("no_reply"))
         } else if asked && late {
-            End::bare(Outcome::Lost, Some(close.as_str()))
+            Completion::bare(Outcome::Lost, Some(close.as_str()))
         } else {
-            End::bare(close.outcome(stream), Some(close.as_str()))
+            Completion::bare(close.outcome(stream), Some(close.as_str()))
         };
-        self.settle_all(End { session: stream, ..end });
+        self.settle_all(Completion { session: stream, ..end });
     }
 
-    fn settle_all(&mut self, end: End) {
+    fn settle_all(&mut self, end: Completion) {
         let now = self.now();
-        while let Some(open) = self.open.pop() {
-            open.settle(end, now, &self.facts());
+        while let Some(open) = self.in_flight.pop() {
+            open.settle(end, now, &self.attributes());
         }
     }
 
-    /// Why a connection ends whose socket on this side failed.
-    fn broken(&self, side: Side, error: &io::Error) -> Close {
+    /// The close reason for an I/O error on this side's socket.
+    fn io_close_reason(&self, side: Side, error: &io::Error) -> Close {
         let (towards, reset) = match side {
-            Side::Client => (&self.down, Close::ClientReset),
-            Side::Server => (&self.up, Close::UpstreamReset),
+            Side::Client => (&self.replies, Close::ClientReset),
+            Side::Server => (&self.requests, Close::UpstreamReset),
         };
         if is_local(error) {
             return Close::LocalError;
         }
-        // The system gave up on a peer that took nothing, before `write_timeout` did.
-        let timed_out = error.kind() == io::ErrorKind::TimedOut && towards.stalled.is_some();
+        // The kernel gave up on a peer that accepted nothing, before `write_timeout` did.
+        let timed_out = error.kind() == io::ErrorKind::TimedOut && towards.stalled_since.is_some();
         if timed_out { Close::WriteTimeout } else { reset }
     }
 
-    /// What is known of the connection, for whoever settles an operation.
-    fn facts(&self) -> Facts<'_, C> {
-        Facts::new(&self.codec, &self.door)
+    /// The attributes under which an operation is settled.
+    fn attributes(&self) -> OperationAttributes<'_, C> {
+        OperationAttributes::new(&self.codec, &self.door)
     }
 }
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod third_protocol;
+mod toy_protocol;

@@ -1,6 +1,6 @@
-//! What a connection's clock says: which time-out comes next, and whether it has come.
+//! The connection's deadlines: which comes next, and whether it has passed.
 
-use super::{Relay, open::Open};
+use super::{Relay, in_flight::InFlightRequest};
 use crate::policy::Direction;
 use operation::{Close, Codec};
 use std::{
@@ -8,45 +8,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A year: for whoever waits for ever, and a timer that can't.
-pub(super) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// One year: no time limit, for a timer that needs one.
+pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How often the bytes of a stream are counted while they pass.
-const COUNT: Duration = Duration::from_secs(1);
+const STREAM_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<C: Codec> Relay<C> {
-    /// This wake-up's time.
+    /// The time of this wake-up.
     pub(super) fn now(&mut self) -> Instant {
-        // The runtime's clock is the system's, except in tests that let time fly.
+        // The runtime's clock is the system's, except in tests with paused time.
         *self.now.get_or_insert_with(|| tokio::time::Instant::now().into_std())
     }
 
-    /// Notes since when the client owes the rest of a message. While the server takes nothing, or
-    /// the proxy itself makes the client wait, it owes nothing.
-    pub(super) fn note_message(&mut self) {
-        let begun = self.up.inside || !self.up.unread().is_empty();
-        let held = self.wait_until.is_some() || self.asking.is_some() || self.is_parting();
-        let waits =
-            held || self.is_held(Direction::Up) || self.up.is_ready() || self.waits_for_refusals();
+    /// Tracks since when the client has left a message incomplete. Time in which the server accepts
+    /// nothing, or the proxy delays the client, does not count.
+    pub(super) fn track_partial_message(&mut self) {
+        let begun = self.requests.inside || !self.requests.unread().is_empty();
+        let held =
+            self.delayed_until.is_some() || self.pending_verdict.is_some() || self.is_closing();
+        let waits = held
+            || self.is_blocked(Direction::Up)
+            || self.requests.is_ready()
+            || self.is_rejection_backlogged();
         if !begun || waits || self.is_stream() {
-            self.message_since = None;
-        } else if self.message_since.is_none() {
-            self.message_since = Some(self.now());
+            self.partial_message_since = None;
+        } else if self.partial_message_since.is_none() {
+            self.partial_message_since = Some(self.now());
         }
     }
 
-    /// Sees to it that the bytes of a stream are counted soon: it may last for days.
-    pub(super) fn note_stream(&mut self) {
-        if self.count_at.is_none()
+    /// Schedules the count of a stream's bytes, since a stream may last for days.
+    pub(super) fn schedule_stream_count(&mut self) {
+        if self.next_stream_count.is_none()
             && self.is_stream()
-            && self.open.oldest().is_some_and(|open| open.uncounted() != [0; 2])
+            && self.in_flight.oldest().is_some_and(|open| open.uncounted() != [0; 2])
         {
-            self.count_at = Some(self.now() + COUNT);
+            self.next_stream_count = Some(self.now() + STREAM_COUNT_INTERVAL);
         }
     }
 
-    /// Since when a writer takes nothing, now that it was tried again.
-    pub(super) fn stalled(
+    /// Since when a write has made no progress, after another attempt.
+    pub(super) fn stalled_since(
         &mut self,
         since: Option<Instant>,
         pending: bool,
@@ -59,98 +62,102 @@ impl<C: Codec> Relay<C> {
         }
     }
 
-    /// Whether the timer went off. An operation that waited for it goes on.
-    pub(super) fn timer_rang(&mut self) -> bool {
+    /// Handles the timer. Returns whether it fired; a delayed operation continues.
+    pub(super) fn handle_timer(&mut self) -> bool {
         if !self.timer_armed || !self.timer.is_elapsed() {
             return false;
         }
         self.timer_armed = false;
         let now = self.now();
-        if self.wait_until.is_some_and(|until| until <= now) {
-            self.wait_until = None;
+        if self.delayed_until.is_some_and(|until| until <= now) {
+            self.delayed_until = None;
         }
-        if self.count_at.is_some_and(|at| at <= now) {
-            self.count_at = None;
-            self.open.oldest().into_iter().for_each(Open::count);
+        if self.next_stream_count.is_some_and(|at| at <= now) {
+            self.next_stream_count = None;
+            self.in_flight.oldest().into_iter().for_each(InFlightRequest::count);
         }
-        if self.bent.as_mut().is_some_and(|bent| bent.release(now)) {
-            // The wait was no idleness.
+        if self.shaping.as_mut().is_some_and(|shaping| shaping.release_due(now)) {
+            // The connection was waiting, not idle.
             self.last_byte = now;
         }
         true
     }
 
-    /// Whether a deadline has passed.
-    pub(super) fn timed_out(&mut self) -> Option<Close> {
+    /// The close reason of a deadline that has passed.
+    pub(super) fn expired_close(&mut self) -> Option<Close> {
         let now = self.now();
-        let (deadline, close) = self.deadline();
+        let (deadline, close) = self.next_deadline();
         if deadline <= now { close } else { None }
     }
 
-    /// The next moment at which something has to be looked at, and what it would mean.
+    /// The next deadline, and the close reason if it is a time-out.
     #[expect(clippy::too_many_lines, reason = "every deadline, once")]
-    fn deadline(&self) -> (Instant, Option<Close>) {
-        let mut next = (self.began + FOR_EVER, None);
+    fn next_deadline(&self) -> (Instant, Option<Close>) {
+        let mut next = (self.started + NEVER, None);
         let mut sooner = |at: Instant, close| {
             if at < next.0 {
                 next = (at, close);
             }
         };
-        if let Some(until) = self.wait_until {
+        if let Some(until) = self.delayed_until {
             sooner(until, None);
         }
-        // What is due already waits for something else.
+        // A release that is already due waits for something else.
         let now = self.now;
-        let impaired = [Direction::Up, Direction::Down].map(|way| self.impaired(way)?.next());
+        let impaired =
+            [Direction::Up, Direction::Down].map(|way| self.impaired(way)?.next_release());
         for at in impaired.into_iter().flatten().filter(|at| now.is_none_or(|now| *at > now)) {
             sooner(at, None);
         }
-        if let Some(at) = self.cut_at() {
+        if let Some(at) = self.stream_cut_at() {
             sooner(at, None);
         }
-        if let Some(at) = self.count_at {
+        if let Some(at) = self.next_stream_count {
             sooner(at, None);
         }
-        let held = self.bent.as_ref().map_or([None; 2], |bent| bent.held());
+        let held = self.shaping.as_ref().map_or([None; 2], |shaping| shaping.blocked_until());
         for until in held.into_iter().flatten() {
             sooner(until, None);
         }
-        if let Some((_, due)) = self.next_due() {
+        if let Some((_, due)) = self.next_timeout() {
             sooner(due, None);
         }
         if let Some(limit) = self.plan.max_connection_duration {
             sooner(self.door.accepted() + limit, Some(Close::MaxDuration));
         }
         if let Some(limit) = self.plan.write_timeout {
-            for since in [self.up.stalled, self.down.stalled].into_iter().flatten() {
+            for since in
+                [self.requests.stalled_since, self.replies.stalled_since].into_iter().flatten()
+            {
                 sooner(since + limit, Some(Close::WriteTimeout));
             }
         }
         if let Some(limit) = self.plan.first_byte_timeout
-            && self.silent
+            && self.no_bytes_yet
         {
-            sooner(self.began + limit, Some(Close::FirstByteTimeout));
+            sooner(self.started + limit, Some(Close::FirstByteTimeout));
         }
-        // However slowly it says its first words, and whatever the service has said meanwhile.
+        // Bounds a slow handshake, whatever the service has sent meanwhile.
         if let Some(limit) = self.plan.handshake_timeout
-            && !self.understood
-            && !self.silent
+            && !self.request_parsed
+            && !self.no_bytes_yet
         {
-            // Waiting for its first byte is a part of that.
+            // The wait for the first byte is a part of that.
             sooner(self.door.accepted() + limit, Some(Close::HandshakeTimeout));
         }
-        if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.message_since) {
+        if let (Some(limit), Some(since)) = (self.plan.message_timeout, self.partial_message_since)
+        {
             sooner(since + limit, Some(Close::MessageTimeout));
         }
         if let Some(limit) = self.plan.half_close_timeout
-            && self.ended_first.is_some()
+            && self.closed_first.is_some()
             && held == [None; 2]
         {
             sooner(self.last_byte + limit, Some(Close::HalfCloseTimeout));
         }
-        // Whoever waits for a reply is not idle, however long it takes.
+        // A client that waits for a reply is not idle, however long that takes.
         if let Some(limit) = self.plan.idle_timeout
-            && !self.open.expects_reply()
+            && !self.in_flight.expects_reply()
             && held == [None; 2]
         {
             sooner(self.last_byte + limit, Some(Close::IdleTimeout));
@@ -158,10 +165,10 @@ impl<C: Codec> Relay<C> {
         next
     }
 
-    /// Sees to it that the task wakes at the next deadline. A later deadline costs nothing:
-    /// the timer goes off at the old one, and is set again then.
-    pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
-        let (deadline, _) = self.deadline();
+    /// Sets the timer to the next deadline. A deadline that moved to a later time costs nothing:
+    /// the timer fires at the old one and is set again then.
+    pub(super) fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let (deadline, _) = self.next_deadline();
         if self.timer_armed && self.timer.deadline().into_std() <= deadline {
             return;
         }

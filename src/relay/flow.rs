@@ -1,8 +1,8 @@
-//! One direction of a connection: the bytes in hand, and how far they are let through.
+//! One direction of a connection: the buffered bytes, and how many of them may pass.
 
 use super::{
-    buffers::{BULK, Buffers},
-    splice::{LONG, Pipe},
+    buffers::{Buffers, LARGEST_CLASS},
+    splice::{MIN_SPLICE, Pipe},
 };
 use std::{
     io,
@@ -13,47 +13,47 @@ use std::{
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_util::io::poll_read_buf;
 
-/// The most that a codec may hold back. More than any front that a codec needs to name. What
-/// policies have held back beyond that counts against the listener's `max_held_bytes`.
-pub(super) const LONGEST_HOLD: usize = 128 * 1024;
+/// The most that a codec may hold back, in bytes: more than any codec needs to name a request. What
+/// policies hold beyond it counts against the listener's `max_held_bytes`.
+pub(super) const MAX_HOLD: usize = 128 * 1024;
 
 /// One direction of a connection.
 ///
-/// The buffer is `[written | ready | unread]`: `ready` bytes are let through and wait to be
-/// written, and what follows has yet to be judged. A flow at rest owns no buffer. What is still
-/// to come of a long pass goes through a pipe: while that holds bytes, the buffer has none.
+/// The buffer is `[written | ready | unread]`: `ready` bytes may pass and wait to be written; the
+/// bytes after them are not judged yet. An idle flow owns no buffer. The rest of a long message
+/// goes through a pipe; while the pipe holds bytes, the buffer is empty.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     buffer: Vec<u8>,
     start: usize,
     ready: usize,
     pipe: Option<Box<Pipe>>,
-    /// Bytes let through, or condemned, that have not been seen yet.
+    /// Bytes that are to be passed, or dropped, and have not been read yet.
     pass: u64,
-    /// Whether the message under way ends with `pass`.
+    /// Whether the current message ends with `pass`.
     ends: bool,
-    /// Whether the message under way is dropped.
+    /// Whether the current message is dropped.
     pub(super) dropping: bool,
-    /// Whether a message is under way.
+    /// Whether a message has started and not ended.
     pub(super) inside: bool,
     /// The reading side has ended.
     pub(super) eof: bool,
-    /// The writing side has been told so.
-    pub(super) shut: bool,
-    /// Since when the writing side has taken none of what is ready.
-    pub(super) stalled: Option<Instant>,
-    /// How large a buffer the traffic wants.
-    grade: usize,
+    /// The end of the stream was forwarded to the writing side.
+    pub(super) write_closed: bool,
+    /// Since when the writing side has accepted none of the ready bytes.
+    pub(super) stalled_since: Option<Instant>,
+    /// Which buffer size the traffic needs.
+    size_class: usize,
 }
 
-/// What [`Flow::advance`] found.
+/// Result of [`Flow::advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Advance {
-    /// How many bytes were let through or dropped.
+    /// How many bytes were passed or dropped.
     pub(super) moved: usize,
-    /// The message under way ended with them.
+    /// The current message ended with them.
     pub(super) ended: bool,
-    /// More bytes of the pass are due, so there is nothing to ask the codec.
+    /// More bytes of the current pass are expected, so the codec is not asked.
     pub(super) wants_more: bool,
 }
 
@@ -68,27 +68,28 @@ impl Flow {
         self.ready > 0 || self.pipe.as_ref().is_some_and(|pipe| pipe.is_ready())
     }
 
-    /// Lets the next `len` bytes through, or condemns them while `dropping`.
+    /// Passes the next `len` bytes, or drops them while `dropping`.
     pub(super) fn pass(&mut self, len: u64, ends: bool) {
         self.pass = len;
         self.ends = ends;
         self.inside = true;
     }
 
-    /// Gives up reading: everything from here on goes through.
+    /// Stops parsing: all further bytes pass.
     pub(super) fn pass_everything(&mut self) {
         self.pass(u64::MAX, false);
         self.dropping = false;
     }
 
-    /// Whether everything from here on goes through.
+    /// Whether all further bytes pass.
     pub(super) fn passes_everything(&self) -> bool {
         self.pass == u64::MAX
     }
 
-    /// Moves as much of the pass as is here, and no more than `room` of what is let through.
+    /// Advances over the buffered bytes of the current pass, but not over more than `room` bytes
+    /// that are to be written.
     ///
-    /// A flow that drops must not be asked while bytes are ready: they lie in front.
+    /// While dropping, call it only when no ready bytes are left: they come first.
     pub(super) fn advance(&mut self, room: usize) -> Advance {
         let here = self.unread().len();
         let here = if self.dropping { here } else { here.min(room) };
@@ -111,7 +112,7 @@ impl Flow {
         Advance { moved, ended, wants_more: self.pass > 0 }
     }
 
-    /// Puts `with` in the place of the next `len` unread bytes, and lets it through.
+    /// Replaces the next `len` unread bytes with `with`, which may pass.
     pub(super) fn swap(&mut self, len: usize, with: &[u8]) {
         let at = self.start + self.ready;
         let end = (at + len).min(self.buffer.len());
@@ -119,7 +120,7 @@ impl Flow {
         self.ready += with.len();
     }
 
-    /// Writes what is ready. `Ok` means that nothing is left to write.
+    /// Writes the ready bytes. `Ok` means that none are left.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -142,9 +143,9 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, into a buffer lent by the worker while bytes are in hand. `wanted` is how
-    /// many unread bytes the codec asked for, `room` how many may pass in one go: a pipe counts
-    /// none, and so is for those without a limit. Returns how many were read; 0 is the end.
+    /// Reads once, into a buffer lent by the worker while bytes are buffered. `wanted` is how many
+    /// unread bytes the codec asked for, `room` how many may pass at once; a pipe is used only
+    /// without such a limit. Returns the number of bytes read; 0 is the end of the stream.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -161,13 +162,13 @@ impl Flow {
             if let Some(pipe) = &mut self.pipe {
                 let polled = pipe.poll_fill(cx, from, self.pass);
                 if let Poll::Ready(Ok(n)) = polled {
-                    self.grade = buffers.regrade(self.grade, n, usize::MAX);
+                    self.size_class = buffers.next_class(self.size_class, n, usize::MAX);
                 } else {
                     self.release(buffers);
                 }
                 return polled;
             }
-            self.buffer = buffers.take(self.grade);
+            self.buffer = buffers.take(self.size_class);
             self.start = self.buffer.len();
         } else {
             self.make_room(wanted);
@@ -175,31 +176,35 @@ impl Flow {
         let room = self.buffer.capacity() - self.buffer.len();
         let polled = poll_read_buf(Pin::new(from), cx, &mut self.buffer);
         if let Poll::Ready(Ok(n)) = polled {
-            self.grade = buffers.regrade(self.grade, n, room);
+            self.size_class = buffers.next_class(self.size_class, n, room);
         } else if self.unread().is_empty() {
             self.release(buffers);
         }
         polled
     }
 
-    /// A pipe for what is still to come, if that is much and nobody has to see it. Of a stream
-    /// only what it has brought so far tells that; and who trickles is better off with a buffer.
+    /// A pipe for the rest of a long message that need not be parsed. A stream gets one only if its
+    /// reads have filled large buffers: for slow streams a buffer is cheaper.
     fn pipe_for_rest(&self, buffers: &Buffers) -> Option<Box<Pipe>> {
-        let bulk = if self.passes_everything() { self.grade == BULK } else { self.grade > 0 };
-        let long = bulk && self.pass >= LONG && !self.dropping;
+        let bulk = if self.passes_everything() {
+            self.size_class == LARGEST_CLASS
+        } else {
+            self.size_class > 0
+        };
+        let long = bulk && self.pass >= MIN_SPLICE && !self.dropping;
         if long { buffers.pipes.take() } else { None }
     }
 
-    /// Forgets everything that is here.
+    /// Drops all buffered bytes.
     pub(super) fn discard(&mut self, buffers: &Buffers) {
         self.pipe = None;
         self.buffer.clear();
         (self.start, self.ready) = (0, 0);
-        self.stalled = None;
+        self.stalled_since = None;
         self.release(buffers);
     }
 
-    /// Gives the buffer back if nothing is in it.
+    /// Returns the buffer to the worker if it is empty.
     pub(super) fn release(&mut self, buffers: &Buffers) {
         if !self.is_ready() && self.unread().is_empty() {
             self.start = 0;
@@ -210,11 +215,11 @@ impl Flow {
         }
     }
 
-    /// Moves the unread bytes to the front, and grows the buffer to what a codec may want.
+    /// Moves the unread bytes to the front, and grows the buffer to what the codec needs.
     fn make_room(&mut self, wanted: usize) {
         let unread = self.buffer.len() - self.start;
-        // Of what a message claims no more is believed than it has brought already.
-        let missing = wanted.saturating_sub(unread).clamp(1, unread.max(LONGEST_HOLD));
+        // A message's claimed length is trusted only as far as bytes have arrived.
+        let missing = wanted.saturating_sub(unread).clamp(1, unread.max(MAX_HOLD));
         let room = self.buffer.capacity() - self.buffer.len();
         if self.start > 0 && (room < missing || room < self.buffer.capacity() / 2) {
             self.buffer.drain(..self.start);
@@ -223,7 +228,7 @@ impl Flow {
         self.buffer.reserve(missing);
     }
 
-    /// Lets through what is left at the end of the stream: half a message is still the client's.
+    /// Passes the rest at the end of the stream: an incomplete message is forwarded too.
     pub(super) fn pass_rest(&mut self) {
         if !self.dropping {
             self.ready = self.buffer.len() - self.start;
@@ -292,6 +297,6 @@ mod tests {
     fn a_hold_reserves_no_more_than_its_limit() {
         let mut flow = with(b"x");
         flow.make_room(usize::MAX);
-        assert!(flow.buffer.capacity() <= 2 * LONGEST_HOLD);
+        assert!(flow.buffer.capacity() <= 2 * MAX_HOLD);
     }
 }

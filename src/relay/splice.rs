@@ -1,4 +1,4 @@
-//! Pipes, through which long passes go from socket to socket without being copied.
+//! Pipes that move long messages from socket to socket without copying them.
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::{
@@ -10,33 +10,33 @@ use std::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// How much has to be still to come before a pipe is worth its system calls, in bytes.
-pub(super) const LONG: u64 = 128 * 1024;
+/// How many bytes must be outstanding before a pipe is worth its system calls.
+pub(super) const MIN_SPLICE: u64 = 128 * 1024;
 
-/// The most that goes into a pipe at once, in bytes, so that nobody's turn takes too long.
-const BITE: usize = 256 * 1024;
+/// The most bytes that go into a pipe at once, so that a poll stays short.
+const MAX_SPLICE: usize = 256 * 1024;
 
-/// What a pipe is asked to hold, in bytes. It counts a page for each piece of a packet, however
-/// short: this has room for a bite of ordinary packets.
-const ROOM: usize = 1024 * 1024;
+/// The capacity that a pipe is asked to have, in bytes. The kernel counts a page for each piece of
+/// a packet, however short: this holds `MAX_SPLICE` bytes of ordinary packets.
+const PIPE_CAPACITY: usize = 1024 * 1024;
 
 /// How many pipes a worker has at most, at two descriptors each.
-pub const PIPES: usize = 8;
+pub const MAX_PIPES: usize = 8;
 
 /// A worker's pipes.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
     #[expect(clippy::vec_box, reason = "flows hold them boxed, to be small when idle")]
     spare: RefCell<Vec<Box<Pipe>>>,
-    /// Held by each pipe that there is.
+    /// One reference is held by each existing pipe.
     all: Rc<()>,
 }
 
 impl Pipes {
-    /// An empty pipe; `None` if there are too many, or the system gives none that is of use.
+    /// Returns an empty pipe; `None` if there are too many, or the kernel provides no usable one.
     pub(super) fn take(&self) -> Option<Box<Pipe>> {
         self.spare.borrow_mut().pop().or_else(|| {
-            let room = Rc::strong_count(&self.all) <= PIPES;
+            let room = Rc::strong_count(&self.all) <= MAX_PIPES;
             room.then(|| Pipe::open(Rc::clone(&self.all)).ok()).flatten()
         })
     }
@@ -48,7 +48,7 @@ impl Pipes {
         }
     }
 
-    /// How many pipes there are, and how many of them nobody holds.
+    /// How many pipes exist, and how many of them are spare.
     #[cfg(test)]
     pub(super) fn count(&self) -> (usize, usize) {
         (Rc::strong_count(&self.all) - 1, self.spare.borrow().len())
@@ -60,23 +60,26 @@ impl Pipes {
 pub(super) struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
-    /// Bytes let through that wait to be written.
+    /// Bytes that may pass and wait to be written.
     ready: usize,
-    /// Bytes after those, which have yet to be accounted for.
+    /// Bytes after those that have not been counted by the flow yet.
     unread: usize,
-    _one_of: Rc<()>,
+    _counted: Rc<()>,
 }
 
 impl Pipe {
     fn open(all: Rc<()>) -> io::Result<Box<Self>> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // What no pipe can do; where a sandbox forbids splicing, the answer is another one.
-        if pour(&read, &write, 1).map_err(|error| error.kind()) != Err(ErrorKind::InvalidInput) {
+        // A pipe cannot be spliced into itself; where a sandbox forbids splicing, the error
+        // differs.
+        if splice_some(&read, &write, 1).map_err(|error| error.kind())
+            != Err(ErrorKind::InvalidInput)
+        {
             return Err(ErrorKind::Unsupported.into());
         }
-        // Unprivileged users have only so many large ones; small ones are worse than copying.
-        fcntl_setpipe_size(&write, ROOM)?;
-        Ok(Box::new(Self { read, write, ready: 0, unread: 0, _one_of: all }))
+        // Unprivileged users may have only a few large pipes; small ones are slower than copying.
+        fcntl_setpipe_size(&write, PIPE_CAPACITY)?;
+        Ok(Box::new(Self { read, write, ready: 0, unread: 0, _counted: all }))
     }
 
     /// Whether bytes wait to be written.
@@ -84,15 +87,15 @@ impl Pipe {
         self.ready > 0
     }
 
-    /// Lets through what came in, and tells how much that is.
+    /// Lets the received bytes pass. Returns how many.
     pub(super) fn advance(&mut self) -> usize {
         self.ready += self.unread;
         std::mem::take(&mut self.unread)
     }
 
-    /// Takes in what `from` has of the next `len` bytes. Returns how many; 0 is the end.
+    /// Splices from `from` up to `len` bytes. Returns how many; 0 is the end of the stream.
     ///
-    /// To be asked while the pipe is empty: from a full one nobody can tell who is to be waited for.
+    /// Call it while the pipe is empty: with a full pipe it is unknown which side would block.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -100,10 +103,10 @@ impl Pipe {
         len: u64,
     ) -> Poll<io::Result<usize>> {
         debug_assert!(self.ready == 0 && self.unread == 0, "write before reading on");
-        let len = usize::try_from(len).unwrap_or(BITE).min(BITE);
+        let len = usize::try_from(len).unwrap_or(MAX_SPLICE).min(MAX_SPLICE);
         loop {
             ready!(from.poll_read_ready(cx))?;
-            match from.try_io(Interest::READABLE, || pour(from, &self.write, len)) {
+            match from.try_io(Interest::READABLE, || splice_some(from, &self.write, len)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 taken => {
                     self.unread = *taken.as_ref().unwrap_or(&0);
@@ -113,7 +116,7 @@ impl Pipe {
         }
     }
 
-    /// Writes what is ready. `Ok` means that nothing is left to write.
+    /// Writes the ready bytes. `Ok` means that none are left.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,7 +125,7 @@ impl Pipe {
     ) -> Poll<io::Result<()>> {
         while self.ready > 0 {
             ready!(to.poll_write_ready(cx))?;
-            match to.try_io(Interest::WRITABLE, || pour(&self.read, to, self.ready)) {
+            match to.try_io(Interest::WRITABLE, || splice_some(&self.read, to, self.ready)) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Ok(n) => {
                     *progress = true;
@@ -136,8 +139,8 @@ impl Pipe {
     }
 }
 
-/// Moves up to `len` bytes into a pipe or out of one. Never waits.
-fn pour(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
+/// Moves up to `len` bytes into a pipe or out of one. Never blocks.
+fn splice_some(from: impl AsFd, to: impl AsFd, len: usize) -> io::Result<usize> {
     Ok(splice(from, None, to, None, len, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
 }
 
@@ -149,18 +152,18 @@ mod tests {
     fn a_worker_has_only_so_many_pipes() {
         let pipes = Pipes::default();
         let mut taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
-        assert_eq!((taken.len(), pipes.count()), (PIPES, (PIPES, 0)));
+        assert_eq!((taken.len(), pipes.count()), (MAX_PIPES, (MAX_PIPES, 0)));
         pipes.give(taken.pop().unwrap());
-        assert_eq!(pipes.count(), (PIPES, 1));
+        assert_eq!(pipes.count(), (MAX_PIPES, 1));
         drop(pipes.take());
-        assert_eq!(pipes.count(), (PIPES - 1, 0));
+        assert_eq!(pipes.count(), (MAX_PIPES - 1, 0));
         assert!(pipes.take().is_some(), "there is room for another");
         taken.clear();
         assert_eq!(pipes.count(), (0, 0));
     }
 
     #[test]
-    fn a_pipe_that_holds_bytes_is_lent_to_nobody_else() {
+    fn a_pipe_that_holds_bytes_is_not_reused() {
         let pipes = Pipes::default();
         let mut pipe = pipes.take().unwrap();
         assert_eq!(rustix::io::write(&pipe.write, b"secret").unwrap(), 6);

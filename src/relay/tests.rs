@@ -1,4 +1,4 @@
-//! Peers that are met in the worst order: who floods, who never reads, who leaves early.
+//! Hostile peers: floods, clients that never read, clients that leave early.
 
 use crate::{
     cluster::{Cluster, Spares},
@@ -33,10 +33,10 @@ mod held;
 mod long;
 mod terms;
 
-/// How often others get their turn before nothing more is expected to happen.
+/// How often other tasks are polled before nothing more is expected to happen.
 const TURNS: usize = 5_000;
 
-/// Counts what passes it, and refuses what it is told to.
+/// Counts operations, and rejects or delays them if asked to.
 #[derive(Clone, Default)]
 struct Watch {
     refuses: bool,
@@ -68,13 +68,13 @@ impl SeriesPolicy for Watch {
     }
 }
 
-/// A proxy on this thread, before `upstream`. To be called inside a runtime.
+/// A proxy on this thread in front of `upstream`. Call it inside a runtime.
 fn proxy(upstream: SocketAddr, protocol: Protocol, watch: &Watch) -> SocketAddr {
     let (address, _) = proxy_with(upstream, protocol, Box::new(watch.clone()));
     address
 }
 
-/// The same with any policy, and its worker's inbox.
+/// The same with any policy; returns the worker's inbox too.
 fn proxy_with(
     upstream: SocketAddr,
     protocol: Protocol,
@@ -89,7 +89,7 @@ fn proxy_with(
     (address, (inbox, work))
 }
 
-/// A listener before `upstream`, for so many workers, and what one of them knows of it.
+/// A listener in front of `upstream` for this many workers, and one worker's share of it.
 fn parts(
     upstream: SocketAddr,
     protocol: Protocol,
@@ -139,7 +139,7 @@ fn parts_behind(
     (listener, Socket { listener: 0, socket }, local)
 }
 
-/// What no policy should do.
+/// A policy with a bug.
 struct Panics;
 
 impl WorkerPolicy for Panics {
@@ -152,12 +152,12 @@ fn mongo() -> Protocol {
     Protocol::Mongo(Arc::default())
 }
 
-/// An `OP_MSG` that asks for `{ping: 1}`.
+/// An `OP_MSG` with `{ping: 1}`.
 fn ping(id: u32) -> Vec<u8> {
     op_msg(id, b"\x0f\0\0\0\x10ping\0\x01\0\0\0\0")
 }
 
-/// An `OP_MSG` of this document.
+/// An `OP_MSG` with this document.
 fn op_msg(id: u32, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     for word in [16 + 5 + body.len() as u32, id, 0, 2013, 0] {
@@ -178,7 +178,7 @@ async fn message(socket: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Writes `bytes` until all are taken, or nobody takes any more. Returns how many were taken.
+/// Writes `bytes` until all are accepted or the peer stops reading. Returns how many were accepted.
 async fn press(socket: &TcpStream, bytes: &[u8]) -> usize {
     let (mut taken, mut turns) = (0, 0);
     while taken < bytes.len() && turns < TURNS {
@@ -192,7 +192,7 @@ async fn press(socket: &TcpStream, bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn who_reads_no_refusals_is_not_read_either_until_he_does() {
+fn a_client_that_reads_no_rejections_is_not_read_until_it_does() {
     const REQUESTS: u32 = 200_000;
     LocalRuntime::new().unwrap().block_on(async {
         let watch = Watch { refuses: true, ..Watch::default() };
@@ -203,7 +203,11 @@ fn who_reads_no_refusals_is_not_read_either_until_he_does() {
         let mut client = socket.connect(address).await.unwrap();
         let requests: Vec<u8> = (0..REQUESTS).flat_map(ping).collect();
         let taken = press(&client, &requests).await;
-        assert!(taken < requests.len(), "{} refusals are kept for nobody", watch.seen.get());
+        assert!(
+            taken < requests.len(),
+            "{} rejections are buffered without bound",
+            watch.seen.get()
+        );
         // About 700 bytes each; the kernel's buffers hold a few megabytes.
         assert!(watch.seen.get() < 20_000, "{} refusals are kept", watch.seen.get());
 
@@ -223,13 +227,13 @@ fn who_reads_no_refusals_is_not_read_either_until_he_does() {
         let patience = Duration::from_secs(60);
         let (rest, ()) = tokio::time::timeout(patience, async { tokio::join!(rest, read) })
             .await
-            .expect("nobody waits for ever");
+            .expect("the request is processed");
         rest.unwrap();
     });
 }
 
 #[test]
-fn requests_that_nobody_answers_are_kept_in_mind_up_to_a_limit() {
+fn unanswered_requests_are_bounded() {
     const REQUESTS: u32 = 5_000;
     LocalRuntime::new().unwrap().block_on(async {
         let watch = Watch::default();
@@ -248,7 +252,7 @@ fn requests_that_nobody_answers_are_kept_in_mind_up_to_a_limit() {
 }
 
 #[test]
-fn what_a_server_said_before_it_broke_off_an_upload_reaches_the_client() {
+fn a_reply_sent_before_the_server_aborts_an_upload_reaches_the_client() {
     LocalRuntime::new().unwrap().block_on(async {
         for turn in 0..50 {
             let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -259,7 +263,7 @@ fn what_a_server_said_before_it_broke_off_an_upload_reaches_the_client() {
             press(&client, &vec![0; 64 << 20]).await;
             server.read_u8().await.unwrap();
             server.write_all(b"too long").await.unwrap();
-            // What it has not read makes this a reset.
+            // Unread bytes turn this into a reset.
             drop(server);
             let mut said = Vec::new();
             let _ = client.read_to_end(&mut said).await;
@@ -269,7 +273,7 @@ fn what_a_server_said_before_it_broke_off_an_upload_reaches_the_client() {
 }
 
 #[test]
-fn what_is_left_of_a_refused_request_never_reaches_the_server() {
+fn the_rest_of_a_rejected_request_never_reaches_the_server() {
     LocalRuntime::new().unwrap().block_on(async {
         let watch = Watch { refuses: true, ..Watch::default() };
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -281,9 +285,9 @@ fn what_is_left_of_a_refused_request_never_reaches_the_server() {
         long[..4].copy_from_slice(&200_000_u32.to_le_bytes());
         client.write_all(&long[..100_000]).await.unwrap();
         message(&mut client).await;
-        // No message has this length: nothing after it can be read.
+        // No message has this length, so nothing after it can be parsed.
         server.write_all(&[0xff; 16]).await.unwrap();
-        // Either the end, or the first byte that is passed on unread.
+        // Either the end, or the first byte that is forwarded unread.
         let _ = client.read_u8().await;
         let _ = client.write_all(&long[100_000..]).await;
         let _ = client.shutdown().await;
@@ -294,7 +298,7 @@ fn what_is_left_of_a_refused_request_never_reaches_the_server() {
 }
 
 #[test]
-fn a_connection_that_panics_holds_up_no_drain() {
+fn a_connection_that_panics_does_not_delay_a_drain() {
     LocalRuntime::new().unwrap().block_on(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = upstream.local_addr().unwrap();
@@ -309,7 +313,7 @@ fn a_connection_that_panics_holds_up_no_drain() {
 }
 
 #[test]
-fn a_connection_handed_to_a_worker_that_drains_is_not_left_waiting() {
+fn a_connection_handed_to_a_draining_worker_is_closed() {
     LocalRuntime::new().unwrap().block_on(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = upstream.local_addr().unwrap();

@@ -1,5 +1,4 @@
-//! Bytes pass no faster than policies let a connection, and waiting for that is no fault of its
-//! peers.
+//! Bytes pass no faster than bandwidth policies allow, and no peer is closed for that delay.
 
 use super::{
     frames::{End, Ends, Frames, frame, relayed_by, run, to_end},
@@ -26,7 +25,7 @@ use tokio::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many bytes a second each way, for all connections together.
+/// This many bytes a second in each direction, for all connections together.
 #[derive(Clone)]
 struct Narrow([Arc<Bucket>; 2]);
 
@@ -62,7 +61,7 @@ impl ConnectionPermit for Narrow {
     }
 }
 
-/// A listener that soon takes somebody for idle, slow or stuck.
+/// A listener whose time-outs are short.
 fn impatient() -> ListenerPlan {
     let soon = Some(Duration::from_millis(5));
     ListenerPlan {
@@ -78,13 +77,13 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_pass_at_the_rate_unchanged_and_nobody_is_taken_for_idle_or_slow() {
+fn bytes_pass_unchanged_at_the_rate_and_no_timeout_fires() {
     run(async {
         let began = Instant::now();
         let mut ends = relayed_by::<Tcp>(impatient(), Narrow::to(10_000)).await;
-        ends.ask(&noise(20_000)).await;
+        ends.client_sends(&noise(20_000)).await;
         ends.client.shutdown().await.unwrap();
-        ends.answer(&noise(30_000)).await;
+        ends.server_sends(&noise(30_000)).await;
         let Ends { client, server, .. } = &mut ends;
         server.shutdown().await.unwrap();
         let (up, down) = tokio::join!(to_end(server), to_end(client));
@@ -96,24 +95,24 @@ fn bytes_pass_at_the_rate_unchanged_and_nobody_is_taken_for_idle_or_slow() {
 }
 
 #[test]
-fn messages_are_slowed_down_too_and_none_is_late_for_that() {
+fn messages_are_throttled_without_timing_out() {
     run(async {
         let began = Instant::now();
         let mut ends = relayed_by::<Frames<true>>(impatient(), Narrow::to(10_000)).await;
         let asked = [frame(1, &noise(10_000)), frame(2, &noise(10_000))].concat();
-        ends.ask(&asked).await;
-        ends.heard(&asked).await;
+        ends.client_sends(&asked).await;
+        ends.server_receives(&asked).await;
         let took = began.elapsed();
         assert!(took > SECOND * 18 / 10 && took < SECOND * 21 / 10, "{took:?}");
-        ends.answer(&[frame(1, &noise(10_000)), frame(2, b"")].concat()).await;
-        ends.told(1, &noise(10_000)).await;
-        ends.told(2, b"").await;
+        ends.server_sends(&[frame(1, &noise(10_000)), frame(2, b"")].concat()).await;
+        ends.client_receives(1, &noise(10_000)).await;
+        ends.client_receives(2, b"").await;
         assert!(began.elapsed() > SECOND * 28 / 10);
     });
 }
 
 #[test]
-fn who_shares_a_rate_gets_half_of_it() {
+fn two_connections_share_a_rate_equally() {
     run(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = Protocol::Tcp(Arc::new(()));
@@ -142,10 +141,10 @@ fn who_shares_a_rate_gets_half_of_it() {
     });
 }
 
-/// Decides about connections.
-struct Doorkeeper(fn() -> ConnectDecision);
+/// A policy that decides about connections.
+struct ConnectionPolicy(fn() -> ConnectDecision);
 
-impl WorkerPolicy for Doorkeeper {
+impl WorkerPolicy for ConnectionPolicy {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
@@ -155,14 +154,14 @@ impl WorkerPolicy for Doorkeeper {
     }
 }
 
-/// A connection to a proxy with this doorkeeper before `protocol`'s server.
-async fn at_the_door(
+/// A connection to a proxy with this policy in front of `protocol`'s server.
+async fn connect_through(
     protocol: Protocol,
     decide: fn() -> ConnectDecision,
 ) -> (TcpStream, TcpListener, impl Fn(Message)) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = upstream.local_addr().unwrap();
-    let (address, (inbox, _)) = proxy_with(at, protocol, Box::new(Doorkeeper(decide)));
+    let (address, (inbox, _)) = proxy_with(at, protocol, Box::new(ConnectionPolicy(decide)));
     let client = TcpStream::connect(address).await.unwrap();
     (client, upstream, move |message| inbox.send(message).unwrap())
 }
@@ -172,7 +171,7 @@ fn refused(manner: Manner) -> ConnectDecision {
 }
 
 #[test]
-fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
+fn a_rejected_connection_is_answered_closed_or_reset() {
     run(async {
         let cases: [(fn() -> ConnectDecision, End); 3] = [
             (|| refused(Manner::Words), End::Orderly),
@@ -181,13 +180,14 @@ fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
         ];
         for (decide, end) in cases {
             let tcp = Protocol::Tcp(Arc::new(()));
-            let (mut client, upstream, _tell) = at_the_door(tcp, decide).await;
+            let (mut client, upstream, _tell) = connect_through(tcp, decide).await;
             // It may be gone by now.
             let _ = client.write_all(b"hello").await;
             assert_eq!(to_end(&mut client).await, (vec![], end));
             assert!(timeout(SECOND, upstream.accept()).await.is_err(), "it was let through");
         }
-        let (mut client, _upstream, _tell) = at_the_door(mongo(), || refused(Manner::Words)).await;
+        let (mut client, _upstream, _tell) =
+            connect_through(mongo(), || refused(Manner::Words)).await;
         client.write_all(&super::ping(1)).await.unwrap();
         let (said, end) = to_end(&mut client).await;
         assert!(String::from_utf8_lossy(&said).contains("not you"));
@@ -196,17 +196,17 @@ fn who_is_turned_away_is_told_or_sees_an_end_or_a_reset() {
 }
 
 #[test]
-fn who_is_held_at_the_door_is_let_in_after_that_and_not_after_a_drain() {
+fn a_delayed_connection_is_accepted_afterwards_but_not_after_a_drain() {
     run(async {
         let hour = || ConnectDecision::Delay(Duration::from_secs(3600));
         let tcp = || Protocol::Tcp(Arc::new(()));
         let began = Instant::now();
-        let (_client, upstream, _tell) = at_the_door(tcp(), hour).await;
+        let (_client, upstream, _tell) = connect_through(tcp(), hour).await;
         let _server = upstream.accept().await.unwrap();
         assert!(began.elapsed() >= 3600 * SECOND);
 
         let began = Instant::now();
-        let (mut client, upstream, tell) = at_the_door(tcp(), hour).await;
+        let (mut client, upstream, tell) = connect_through(tcp(), hour).await;
         sleep(SECOND).await;
         tell(Message::Drain(SECOND));
         let _ = to_end(&mut client).await;
@@ -216,7 +216,7 @@ fn who_is_held_at_the_door_is_let_in_after_that_and_not_after_a_drain() {
 }
 
 #[test]
-fn a_drain_waits_for_bytes_that_are_held_but_no_longer_than_it_may() {
+fn a_drain_waits_for_throttled_bytes_up_to_its_timeout() {
     run(async {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = upstream.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! A connection under way between a client and a server that a test plays, and a protocol with
-//! numbered messages: `number, length` as little-endian words, then so many bytes.
+//! A relay between a client and a server that the test plays, and a protocol with numbered
+//! messages: `number, length` as little-endian words, then `length` bytes.
 
 use super::{parts_of, plan};
 use crate::{
@@ -30,8 +30,8 @@ use tokio::{
     task::spawn_local,
 };
 
-/// Numbered messages. Number 0 wants no answer, and numbers from 1000 on may wait for ever.
-/// `TELLS` is whether late answers can be told from others.
+/// Numbered messages. Number 0 expects no reply, and numbers from 1000 on are long polls. `TELLS`
+/// is whether replies can be matched by number.
 #[derive(Default)]
 pub(super) struct Frames<const TELLS: bool> {
     given_up: Vec<u32>,
@@ -102,7 +102,7 @@ pub(super) fn frame(number: u32, payload: &[u8]) -> Vec<u8> {
     head.chain(payload.iter().copied()).collect()
 }
 
-/// Decides about each operation by its number, from 1, and hears of its end.
+/// Decides about each operation by its number, from 1, and records how it ended.
 struct Script<F> {
     decide: Rc<F>,
     seen: Rc<Cell<usize>>,
@@ -136,7 +136,7 @@ impl<F: Fn(usize) -> Decision> SeriesPolicy for Script<F> {
     }
 }
 
-/// A connection that a test holds both ends of.
+/// A relayed connection whose two ends the test holds.
 pub(super) struct Ends {
     pub(super) client: TcpStream,
     pub(super) server: TcpStream,
@@ -145,7 +145,7 @@ pub(super) struct Ends {
     pub(super) settled: Settlements,
 }
 
-/// A policy that decides so, and hears how operations end.
+/// A policy with these decisions, and the record of settlements.
 pub(super) fn script(
     decide: impl Fn(usize) -> Decision + 'static,
 ) -> (Box<dyn WorkerPolicy>, Settlements) {
@@ -154,7 +154,7 @@ pub(super) fn script(
     (Box::new(script), settled)
 }
 
-/// Has a connection relayed whose operations are decided about so.
+/// Relays a connection with these decisions.
 pub(super) async fn relayed<C: Codec<Shared = ()>>(
     decide: impl Fn(usize) -> Decision + 'static,
 ) -> Ends {
@@ -163,7 +163,7 @@ pub(super) async fn relayed<C: Codec<Shared = ()>>(
     Ends { settled, ..relayed_by::<C>(plan, script).await }
 }
 
-/// Has a connection relayed by this plan and policy.
+/// Relays a connection with this plan and policy.
 pub(super) async fn relayed_by<C: Codec<Shared = ()>>(
     plan: ListenerPlan,
     policy: Box<dyn WorkerPolicy>,
@@ -173,7 +173,7 @@ pub(super) async fn relayed_by<C: Codec<Shared = ()>>(
     relayed_at::<C>(&upstream, local).await
 }
 
-/// Has a connection relayed on a listener that leads to `upstream`.
+/// Relays a connection on a listener that leads to `upstream`.
 pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     upstream: &TcpListener,
     local: Rc<Local>,
@@ -205,7 +205,7 @@ pub(super) enum End {
     Reset,
 }
 
-/// Reads all that comes, to the end.
+/// Reads to the end.
 pub(super) async fn to_end(socket: &mut TcpStream) -> (Vec<u8>, End) {
     let mut all = Vec::new();
     loop {
@@ -226,25 +226,25 @@ pub(super) async fn read_frame(socket: &mut TcpStream) -> (u32, Vec<u8>) {
 }
 
 impl Ends {
-    /// The client says this.
-    pub(super) async fn ask(&mut self, bytes: &[u8]) {
+    /// The client sends this.
+    pub(super) async fn client_sends(&mut self, bytes: &[u8]) {
         self.client.write_all(bytes).await.unwrap();
     }
 
-    /// The server says this.
-    pub(super) async fn answer(&mut self, bytes: &[u8]) {
+    /// The server sends this.
+    pub(super) async fn server_sends(&mut self, bytes: &[u8]) {
         self.server.write_all(bytes).await.unwrap();
     }
 
-    /// The server hears this next.
-    pub(super) async fn heard(&mut self, bytes: &[u8]) {
+    /// The server receives this next.
+    pub(super) async fn server_receives(&mut self, bytes: &[u8]) {
         let mut got = vec![0; bytes.len()];
         self.server.read_exact(&mut got).await.unwrap();
         assert!(got == bytes, "the server hears something else");
     }
 
-    /// The client gets this message next.
-    pub(super) async fn told(&mut self, number: u32, payload: &[u8]) {
+    /// The client receives this message next.
+    pub(super) async fn client_receives(&mut self, number: u32, payload: &[u8]) {
         let (got, said) = read_frame(&mut self.client).await;
         assert!((got, &*said) == (number, payload), "the client is told {got}: {said:?}");
     }
@@ -260,7 +260,7 @@ impl Ends {
     }
 }
 
-/// Runs a test whose time flies when nothing else happens.
+/// Runs a test with paused time.
 pub(super) fn run(test: impl Future<Output = ()>) {
     LocalRuntime::new().unwrap().block_on(async {
         tokio::time::pause();

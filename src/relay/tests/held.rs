@@ -1,5 +1,4 @@
-//! Requests of which a policy needs more than their front, in a protocol of which only the last byte
-//! tells what matters.
+//! Held requests, in a protocol whose messages have their only attribute in the last byte.
 
 use super::{
     frames::{Ends, frame, relayed_at, run},
@@ -22,17 +21,17 @@ use std::{rc::Rc, sync::Arc};
 use tokio::net::TcpListener;
 use tollgate_metrics::Metrics;
 
-/// How many bytes of a message are read before it goes on.
+/// How many bytes of a message are read before it is forwarded.
 const FRONT: usize = 16;
 
-/// Numbered messages as those of `frames`. The last byte is the `comment`; a `?` there breaks a
-/// rule. `READS_ON` is whether the codec can read more than the front.
+/// Numbered messages as in `frames`. The last byte is the `comment`; a `?` there is a violation.
+/// `READS_ON` is whether the codec can read more than the front.
 #[derive(Default)]
 struct Late<const READS_ON: bool> {
-    /// How much of the request marked last was read.
+    /// How many bytes of the last marked request were read.
     seen: usize,
     rereads: bool,
-    /// What is still to come of a request that has gone on.
+    /// How many bytes of a forwarded request are outstanding.
     left: usize,
     told: bool,
 }
@@ -119,7 +118,7 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
     }
 }
 
-/// A gate with these policies. They are those of a protocol that has comments.
+/// A gate with these policies, for a protocol that has comments.
 fn gate(policies: &str) -> Gate {
     let text = format!(
         "listeners: {{ l: {{ address: \":0\", protocol: mongo, cluster: c }} }}\n\
@@ -141,7 +140,7 @@ fn gate(policies: &str) -> Gate {
     Gate::live(live, from, census(), metrics::Gauge::noop())
 }
 
-/// A listener with these policies that may hold so many bytes, and the server that it leads to.
+/// A listener with these policies that may hold this many bytes, and its server.
 async fn listener(policies: &str, max_held_bytes: usize) -> (TcpListener, Rc<Local>) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plan = ListenerPlan { max_held_bytes, ..plan(Protocol::Tcp(Arc::new(()))) };
@@ -162,7 +161,7 @@ const DENIES: &str = "[{ name: it, match: { comment: x }, deny: {} }]";
 const ELSEWHERE: &str = "[{ name: it, match: { operation: drop }, deny: {} }]";
 const PLENTY: usize = 1 << 20;
 
-/// A payload of so many bytes with this one at its end.
+/// A payload of this length that ends with this byte.
 fn ending(len: usize, last: u8) -> Vec<u8> {
     let mut payload = vec![b'.'; len];
     payload[len - 1] = last;
@@ -170,41 +169,41 @@ fn ending(len: usize, last: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_request_is_held_until_the_byte_that_a_policy_needs() {
+fn a_request_is_held_up_to_the_byte_that_a_policy_needs() {
     run(async {
         let mut ends = behind::<Reads>(DENIES, PLENTY).await;
         let denied = frame(1, &ending(100_000, b'x'));
         for piece in [&denied[..9], &denied[9..50], &denied[50..99_999], &denied[99_999..]] {
-            ends.ask(piece).await;
+            ends.client_sends(piece).await;
         }
-        ends.told(1, b"denied").await;
-        // The server hears nothing of it.
+        ends.client_receives(1, b"denied").await;
+        // The server receives nothing of it.
         let other = frame(2, &ending(100_000, b'y'));
-        ends.ask(&other).await;
-        ends.heard(&other).await;
-        ends.answer(&frame(2, b"yes")).await;
-        ends.told(2, b"yes").await;
+        ends.client_sends(&other).await;
+        ends.server_receives(&other).await;
+        ends.server_sends(&frame(2, b"yes")).await;
+        ends.client_receives(2, b"yes").await;
     });
 }
 
 #[test]
-fn where_no_more_can_be_held_policies_decide_by_what_is_known() {
+fn at_the_held_bytes_bound_policies_decide_by_what_is_known() {
     run(async {
         let mut ends = behind::<Reads>(DENIES, 150_000).await;
         let long = frame(1, &ending(300_000, b'y'));
         let (front, rest) = long.split_at(250_000);
-        ends.ask(front).await;
-        ends.told(1, b"denied").await;
-        // The rest of what is refused is dropped.
-        ends.ask(rest).await;
+        ends.client_sends(front).await;
+        ends.client_receives(1, b"denied").await;
+        // The rest of a rejected request is dropped.
+        ends.client_sends(rest).await;
         let short = frame(2, &ending(10, b'y'));
-        ends.ask(&short).await;
-        ends.heard(&short).await;
+        ends.client_sends(&short).await;
+        ends.server_receives(&short).await;
     });
 }
 
 #[test]
-fn what_a_request_held_is_given_back_when_it_has_gone() {
+fn held_bytes_are_returned_when_the_request_was_forwarded() {
     run(async {
         // There is room for one of them at a time.
         let (upstream, local) = listener(DENIES, 250_000).await;
@@ -213,10 +212,10 @@ fn what_a_request_held_is_given_back_when_it_has_gone() {
         for number in 1..4 {
             for ends in [&mut first, &mut second] {
                 let long = frame(number, &ending(200_000, b'y'));
-                ends.ask(&long).await;
-                ends.heard(&long).await;
-                ends.answer(&frame(number, b"yes")).await;
-                ends.told(number, b"yes").await;
+                ends.client_sends(&long).await;
+                ends.server_receives(&long).await;
+                ends.server_sends(&frame(number, b"yes")).await;
+                ends.client_receives(number, b"yes").await;
             }
         }
     });
@@ -226,8 +225,8 @@ fn what_a_request_held_is_given_back_when_it_has_gone() {
 fn a_codec_that_reads_no_further_is_not_waited_for() {
     run(async {
         let mut ends = behind::<Late<false>>(DENIES, PLENTY).await;
-        ends.ask(&frame(1, &ending(1000, b'y'))[..500]).await;
-        ends.told(1, b"denied").await;
+        ends.client_sends(&frame(1, &ending(1000, b'y'))[..500]).await;
+        ends.client_receives(1, b"denied").await;
     });
 }
 
@@ -236,12 +235,12 @@ fn a_held_request_that_breaks_a_rule_is_refused_and_the_next_one_goes_on() {
     run(async {
         let mut ends = behind::<Reads>(DENIES, PLENTY).await;
         let wrong = frame(1, &ending(1000, b'?'));
-        ends.ask(&wrong[..500]).await;
-        ends.ask(&wrong[500..]).await;
-        ends.told(1, b"denied").await;
+        ends.client_sends(&wrong[..500]).await;
+        ends.client_sends(&wrong[500..]).await;
+        ends.client_receives(1, b"denied").await;
         let short = frame(2, b"y");
-        ends.ask(&short).await;
-        ends.heard(&short).await;
+        ends.client_sends(&short).await;
+        ends.server_receives(&short).await;
     });
 }
 
@@ -250,13 +249,13 @@ fn a_request_that_breaks_a_rule_behind_its_front_never_ends_where_a_policy_guard
     run(async {
         let wrong = frame(1, &ending(1000, b'?'));
         let mut ends = behind::<Reads>(ELSEWHERE, PLENTY).await;
-        ends.ask(&wrong).await;
+        ends.client_sends(&wrong).await;
         assert_eq!(ends.ended().await, Close::ClientViolation);
         let (got, _) = super::frames::to_end(&mut ends.server).await;
         assert!(got.len() < wrong.len(), "the server has all of it");
-        // Where nothing guards it is counted, and passes.
+        // Without a guarding policy the violation is counted, and the message passes.
         let mut ends = behind::<Reads>("[]", PLENTY).await;
-        ends.ask(&wrong).await;
-        ends.heard(&wrong).await;
+        ends.client_sends(&wrong).await;
+        ends.server_receives(&wrong).await;
     });
 }

@@ -1,17 +1,18 @@
-//! Long passes, which go through pipes: nobody can tell, whoever reads how slowly and leaves when.
+//! Long messages go through pipes, without a visible difference to peers that read slowly or leave
+//! early.
 
 use super::*;
 use crate::relay::{flow::Flow, splice::Pipe};
 use operation::Outcome;
 use std::{cell::RefCell, future::poll_fn};
 
-/// Long enough for the kernel's own buffers to be full of it.
+/// Long enough to fill the kernel's buffers.
 const LONG: usize = 24 << 20;
 
-/// What an operation came to: its outcome, its reason, the bytes and items there and back.
+/// How an operation was settled: outcome, reason, bytes and items in both directions.
 type Sum = (Outcome, Option<&'static str>, u64, u64, u64, u64);
 
-/// Keeps what operations came to.
+/// Records settlements.
 #[derive(Clone, Default)]
 struct Ledger(Rc<RefCell<Vec<Sum>>>);
 
@@ -35,7 +36,7 @@ impl SeriesPolicy for Ledger {
     }
 }
 
-/// A client and a server with the proxy between them, its worker, and what was settled.
+/// A client and a server with the proxy between them, its worker, and the settlements.
 struct Between {
     client: TcpStream,
     server: TcpStream,
@@ -67,7 +68,7 @@ impl Between {
         std::iter::from_fn(|| self.worker.buffers.pipes.take()).collect()
     }
 
-    /// Waits until so many operations were settled, and gives what they came to.
+    /// Waits until this many operations were settled, and returns them.
     async fn settled(&self, count: usize) -> Vec<Sum> {
         let enough = async {
             while self.ledger.0.borrow().len() < count {
@@ -79,7 +80,7 @@ impl Between {
         self.ledger.0.borrow().clone()
     }
 
-    /// Waits until no connection holds a pipe, and gives how many pipes there are.
+    /// Waits until no connection holds a pipe, and returns how many pipes exist.
     async fn pipes(&self) -> usize {
         let pipes = &self.worker.buffers.pipes;
         let back = async {
@@ -106,7 +107,7 @@ fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     next.take(len.div_ceil(4)).flat_map(u32::to_le_bytes).take(len).collect()
 }
 
-/// Writes all that is taken at once, until nobody takes any more. Returns how many were taken.
+/// Writes until the peer stops reading. Returns how many bytes were accepted.
 async fn flood(socket: &TcpStream, bytes: &[u8]) -> usize {
     let (mut taken, mut turns) = (0, 0);
     while turns < TURNS {
@@ -116,18 +117,17 @@ async fn flood(socket: &TcpStream, bytes: &[u8]) -> usize {
         }
         yield_now().await;
     }
-    assert!(taken < bytes.len(), "all of it was taken, and nobody has to wait");
+    assert!(taken < bytes.len(), "all of it was accepted at once");
     taken
 }
 
-/// Sends `bytes`, while the other end reads nothing until nobody takes any more, and little at a
-/// time then.
+/// Sends `bytes` while the other end first reads nothing, and then little at a time.
 async fn slowly(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     let taken = flood(from, bytes).await;
     let read = async {
         let (mut at, mut some) = (0, vec![0; 300_000]);
         while at < bytes.len() {
-            // Now less than a packet, now more than a pipe holds.
+            // Sometimes less than a packet, sometimes more than a pipe holds.
             let most = (1 + at * 31 % some.len()).min(bytes.len() - at);
             let n = to.read(&mut some[..most]).await.unwrap();
             assert!(n > 0 && some[..n] == bytes[at..at + n], "of {n} bytes after {at}");
@@ -138,7 +138,7 @@ async fn slowly(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     written.unwrap();
 }
 
-/// A reply to the request `to`, with a document of so many bytes.
+/// A reply to the request `to`, with a document of this length.
 fn found(to: u32, len: usize) -> Vec<u8> {
     let bytes = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: noise(len, 7) };
     let cursor = bson::doc! { "firstBatch": [{ "filling": bytes }], "id": 0_i64, "ns": "a.b" };
@@ -210,7 +210,7 @@ fn messages_that_end_inside_a_pipe_are_counted_apart_from_those_that_follow() {
             let expected: Vec<Sum> = std::iter::zip(&requests, &replies)
                 .zip([5, 0, 2, 0])
                 .map(|((asked, reply), items)| {
-                    // What an insert is told to have inserted: nothing, here.
+                    // A count of inserted documents is not part of this reply.
                     let found = u64::from(items == 0);
                     let bytes = (asked.len() as u64, reply.len() as u64);
                     (Outcome::Ok, None, bytes.0, bytes.1, items, found)
@@ -225,7 +225,7 @@ fn messages_that_end_inside_a_pipe_are_counted_apart_from_those_that_follow() {
 }
 
 #[test]
-fn whoever_breaks_off_a_long_pass_leaves_no_pipe_with_bytes_behind() {
+fn an_aborted_long_message_leaves_no_pipe_with_bytes() {
     LocalRuntime::new().unwrap().block_on(async {
         for client_breaks in [true, false] {
             let between = Between::new(tcp()).await;
@@ -241,7 +241,7 @@ fn whoever_breaks_off_a_long_pass_leaves_no_pipe_with_bytes_behind() {
             } else {
                 socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
                 drop(server);
-                // What is in hand is still the client's; then the end is seen.
+                // Buffered bytes are delivered; then the end is seen.
                 let mut got = Vec::new();
                 let _ = client.read_to_end(&mut got).await;
                 assert!(!got.is_empty() && bytes.starts_with(&got));
@@ -255,7 +255,7 @@ fn whoever_breaks_off_a_long_pass_leaves_no_pipe_with_bytes_behind() {
                 assert!(turn < 100 * TURNS, "{end} is never noticed");
                 yield_now().await;
             }
-            // What is settled is yet to be let go of.
+            // The settled operation is released later.
             yield_now().await;
             assert_eq!(sums.borrow()[0].1, Some(end));
             let (pipes, spare) = worker.buffers.pipes.count();

@@ -1,4 +1,4 @@
-//! What policies ask of an operation's bytes is kept, for messages and for streams.
+//! The terms of an operation are kept, for messages and for streams.
 
 use super::{
     frames::{End, Frames, frame, relayed, run, script, to_end},
@@ -44,40 +44,41 @@ fn manners() -> [(bool, End); 2] {
 }
 
 #[test]
-fn who_waits_too_long_is_told_and_the_late_reply_reaches_nobody() {
+fn a_timed_out_operation_is_answered_and_its_late_reply_dropped() {
     run(async {
         let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
-        ends.ask(&frame(1, b"slow?")).await;
+        ends.client_sends(&frame(1, b"slow?")).await;
         let began = Instant::now();
-        ends.told(1, b"timed_out").await;
+        ends.client_receives(1, b"timed_out").await;
         assert!(began.elapsed() >= SECOND && began.elapsed() < 2 * SECOND);
         assert_eq!(*ends.settled.borrow(), [LATE]);
-        ends.answer(&frame(1, b"late")).await;
-        ends.ask(&frame(2, b"again?")).await;
-        ends.answer(&frame(2, b"yes")).await;
-        ends.told(2, b"yes").await;
+        ends.server_sends(&frame(1, b"late")).await;
+        ends.client_sends(&frame(2, b"again?")).await;
+        ends.server_sends(&frame(2, b"yes")).await;
+        ends.client_receives(2, b"yes").await;
         assert_eq!(*ends.settled.borrow(), [LATE, OK]);
     });
 }
 
 #[test]
-fn of_requests_sent_together_only_the_late_ones_are_given_up() {
+fn of_pipelined_requests_only_the_late_ones_time_out() {
     run(async {
         let mut ends =
             relayed::<Tells>(|n| if n <= 2 { limit(SECOND) } else { Decision::Admit }).await;
         for number in 1..=4 {
-            ends.ask(&frame(number, b"?")).await;
+            ends.client_sends(&frame(number, b"?")).await;
         }
-        // The third overtakes, and is no sign of life of those before it.
-        ends.answer(&frame(3, b"three")).await;
-        ends.told(3, b"three").await;
-        ends.told(1, b"timed_out").await;
-        ends.told(2, b"timed_out").await;
-        ends.answer(&[frame(2, b"late"), frame(4, b"four"), frame(1, b"late")].concat()).await;
-        ends.told(4, b"four").await;
-        ends.ask(&frame(5, b"?")).await;
-        ends.answer(&frame(5, b"five")).await;
-        ends.told(5, b"five").await;
+        // The third reply overtakes, and does not answer those before it.
+        ends.server_sends(&frame(3, b"three")).await;
+        ends.client_receives(3, b"three").await;
+        ends.client_receives(1, b"timed_out").await;
+        ends.client_receives(2, b"timed_out").await;
+        ends.server_sends(&[frame(2, b"late"), frame(4, b"four"), frame(1, b"late")].concat())
+            .await;
+        ends.client_receives(4, b"four").await;
+        ends.client_sends(&frame(5, b"?")).await;
+        ends.server_sends(&frame(5, b"five")).await;
+        ends.client_receives(5, b"five").await;
         assert_eq!(*ends.settled.borrow(), [OK, LATE, LATE, OK, OK]);
     });
 }
@@ -86,15 +87,15 @@ fn of_requests_sent_together_only_the_late_ones_are_given_up() {
 fn a_reply_that_has_begun_is_never_cut_short_by_a_time_limit() {
     run(async {
         let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
-        ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+        ends.client_sends(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
         let reply = frame(1, &[7; 1000]);
-        ends.answer(&reply[..500]).await;
-        // The second is late now, but its no can't stand inside the reply.
+        ends.server_sends(&reply[..500]).await;
+        // The second is late now, but its rejection must not be written inside the reply.
         sleep(5 * SECOND).await;
         assert_eq!(ends.settled.borrow().len(), 0);
-        ends.answer(&reply[500..]).await;
-        ends.told(1, &[7; 1000]).await;
-        ends.told(2, b"timed_out").await;
+        ends.server_sends(&reply[500..]).await;
+        ends.client_receives(1, &[7; 1000]).await;
+        ends.client_receives(2, b"timed_out").await;
         assert_eq!(*ends.settled.borrow(), [OK, LATE]);
     });
 }
@@ -104,32 +105,32 @@ fn a_request_that_has_not_passed_yet_is_not_late() {
     run(async {
         let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
         let request = frame(1, &[7; 1000]);
-        ends.ask(&request[..500]).await;
+        ends.client_sends(&request[..500]).await;
         sleep(5 * SECOND).await;
         assert_eq!(ends.settled.borrow().len(), 0);
-        ends.ask(&request[500..]).await;
-        ends.told(1, b"timed_out").await;
-        ends.heard(&request).await;
+        ends.client_sends(&request[500..]).await;
+        ends.client_receives(1, b"timed_out").await;
+        ends.server_receives(&request).await;
     });
 }
 
 #[test]
-fn who_wants_no_answer_or_waits_for_ever_is_not_late() {
+fn operations_without_a_reply_and_long_polls_do_not_time_out() {
     run(async {
         let mut ends = relayed::<Tells>(|_| limit(SECOND)).await;
-        ends.ask(&[frame(0, b"take this"), frame(1000, b"any news?")].concat()).await;
+        ends.client_sends(&[frame(0, b"take this"), frame(1000, b"any news?")].concat()).await;
         sleep(60 * SECOND).await;
-        ends.answer(&frame(1000, b"now")).await;
-        ends.told(1000, b"now").await;
+        ends.server_sends(&frame(1000, b"now")).await;
+        ends.client_receives(1000, b"now").await;
         assert_eq!(*ends.settled.borrow(), [OK, OK]);
     });
 }
 
 #[test]
-fn where_late_replies_can_t_be_told_the_connection_is_closed() {
+fn without_request_ids_a_time_out_closes_the_connection() {
     run(async {
         let mut ends = relayed::<Frames<false>>(|_| limit(SECOND)).await;
-        ends.ask(&frame(1, b"?")).await;
+        ends.client_sends(&frame(1, b"?")).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
         drop(ends.client);
         assert_eq!(ends.close.take(), None, "it waits for the client's end");
@@ -137,10 +138,10 @@ fn where_late_replies_can_t_be_told_the_connection_is_closed() {
 }
 
 #[test]
-fn a_silent_service_ends_a_session_with_a_time_limit_and_one_that_speaks_does_not() {
+fn a_session_times_out_only_while_the_service_is_silent() {
     run(async {
         let mut ends = relayed::<Tcp>(|_| limit(SECOND)).await;
-        ends.ask(b"anybody?").await;
+        ends.client_sends(b"anybody?").await;
         let began = Instant::now();
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
         assert!(began.elapsed() >= SECOND / 2);
@@ -149,7 +150,7 @@ fn a_silent_service_ends_a_session_with_a_time_limit_and_one_that_speaks_does_no
         assert_eq!(*ends.settled.borrow(), [(Outcome::Lost, Some("operation_timeout"))]);
 
         let mut ends = relayed::<Tcp>(|_| limit(SECOND)).await;
-        ends.answer(b"welcome").await;
+        ends.server_sends(b"welcome").await;
         sleep(60 * SECOND).await;
         drop(ends.server);
         assert_eq!(to_end(&mut ends.client).await, (b"welcome".to_vec(), End::Orderly));
@@ -157,7 +158,7 @@ fn a_silent_service_ends_a_session_with_a_time_limit_and_one_that_speaks_does_no
 }
 
 #[test]
-fn a_request_that_is_cut_reaches_nobody_and_what_was_due_before_is_delivered() {
+fn a_cut_request_is_not_forwarded_and_earlier_replies_are_delivered() {
     for (reset, end) in manners() {
         run(async {
             let mut ends = relayed::<Tells>(move |n| match n {
@@ -166,11 +167,13 @@ fn a_request_that_is_cut_reaches_nobody_and_what_was_due_before_is_delivered() {
                 _ => Decision::Admit,
             })
             .await;
-            ends.ask(&[frame(1, b"?"), frame(2, b"?"), frame(3, b"?"), frame(4, b"?")].concat())
-                .await;
-            ends.heard(&frame(1, b"?")).await;
-            // What the kernel could not send at once would be lost with a reset.
-            ends.answer(&frame(1, &[9; 10_000])).await;
+            ends.client_sends(
+                &[frame(1, b"?"), frame(2, b"?"), frame(3, b"?"), frame(4, b"?")].concat(),
+            )
+            .await;
+            ends.server_receives(&frame(1, b"?")).await;
+            // Bytes that the kernel could not send at once would be lost with a reset.
+            ends.server_sends(&frame(1, &[9; 10_000])).await;
             let all = [frame(1, &[9; 10_000]), frame(2, b"denied")].concat();
             assert!(to_end(&mut ends.client).await == (all, end));
             drop(ends.client);
@@ -189,7 +192,7 @@ fn a_delay_before_a_cut_is_waited_for() {
             ..Terms::default()
         };
         let mut ends = relayed::<Tells>(move |_| bend(terms())).await;
-        ends.ask(&frame(1, b"?")).await;
+        ends.client_sends(&frame(1, b"?")).await;
         let began = Instant::now();
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
         assert!(began.elapsed() >= SECOND);
@@ -209,9 +212,10 @@ fn a_reply_is_cut_at_the_very_byte() {
                 })
                 .await;
                 let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
-                ends.ask(&asked).await;
-                ends.heard(&asked).await;
-                ends.answer(&[frame(1, b"one"), reply.clone(), frame(3, b"three")].concat()).await;
+                ends.client_sends(&asked).await;
+                ends.server_receives(&asked).await;
+                ends.server_sends(&[frame(1, b"one"), reply.clone(), frame(3, b"three")].concat())
+                    .await;
                 let all = [&frame(1, b"one"), &reply[..n]].concat();
                 let end = if reset { End::Reset } else { End::Orderly };
                 assert_eq!(to_end(&mut ends.client).await, (all, end));
@@ -227,9 +231,9 @@ fn a_reply_that_is_no_longer_than_its_cut_is_whole_and_the_connection_goes_on() 
     run(async {
         let mut ends = relayed::<Tells>(|_| cut(Place::Reply(11), false)).await;
         for number in 1..5 {
-            ends.ask(&frame(number, b"?")).await;
-            ends.answer(&frame(number, b"yes")).await;
-            ends.told(number, b"yes").await;
+            ends.client_sends(&frame(number, b"?")).await;
+            ends.server_sends(&frame(number, b"yes")).await;
+            ends.client_receives(number, b"yes").await;
         }
     });
 }
@@ -239,8 +243,8 @@ fn a_connection_is_cut_after_a_whole_reply() {
     for (reset, end) in manners() {
         run(async {
             let mut ends = relayed::<Tells>(move |_| cut(Place::End, reset)).await;
-            ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
-            ends.answer(&[frame(1, b"one"), frame(2, b"two")].concat()).await;
+            ends.client_sends(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+            ends.server_sends(&[frame(1, b"one"), frame(2, b"two")].concat()).await;
             assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), end));
             drop(ends.client);
             assert_eq!(*ends.settled.borrow(), [OK, INJECTED]);
@@ -249,10 +253,10 @@ fn a_connection_is_cut_after_a_whole_reply() {
 }
 
 #[test]
-fn a_write_that_nobody_answers_is_cut_after_it_has_passed() {
+fn a_write_without_reply_is_cut_after_it_has_passed() {
     run(async {
         let mut ends = relayed::<Tells>(|_| cut(Place::End, false)).await;
-        ends.ask(&[frame(0, b"take this"), frame(0, b"and this")].concat()).await;
+        ends.client_sends(&[frame(0, b"take this"), frame(0, b"and this")].concat()).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
         drop(ends.client);
         assert_eq!(to_end(&mut ends.server).await.0, frame(0, b"take this"));
@@ -266,7 +270,7 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
         let end = || if reset { End::Reset } else { End::Orderly };
         run(async move {
             let mut ends = relayed::<Tcp>(move |_| cut(Place::Request, reset)).await;
-            ends.ask(b"hello").await;
+            ends.client_sends(b"hello").await;
             assert_eq!(to_end(&mut ends.client).await, (vec![], end()));
             drop(ends.client);
             assert_eq!(to_end(&mut ends.server).await.0, b"");
@@ -274,15 +278,15 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
 
             for n in 0..5 {
                 let mut ends = relayed::<Tcp>(move |_| cut(Place::Reply(n), reset)).await;
-                ends.ask(b"hello").await;
-                ends.heard(b"hello").await;
-                ends.answer(b"hello").await;
+                ends.client_sends(b"hello").await;
+                ends.server_receives(b"hello").await;
+                ends.server_sends(b"hello").await;
                 let all = b"hello"[..n as usize].to_vec();
                 assert_eq!(to_end(&mut ends.client).await, (all, end()));
             }
             let mut ends = relayed::<Tcp>(move |_| cut(Place::End, reset)).await;
-            ends.answer(b"hello").await;
-            ends.heard(b"").await;
+            ends.server_sends(b"hello").await;
+            ends.server_receives(b"").await;
             drop(ends.server);
             assert_eq!(to_end(&mut ends.client).await, (b"hello".to_vec(), end()));
         });
@@ -290,28 +294,28 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
 }
 
 #[test]
-fn a_refusal_by_closing_lets_what_is_due_go_out_first_and_one_by_a_reset_does_not() {
+fn a_rejection_by_closing_waits_for_due_replies_and_one_by_reset_does_not() {
     run(async {
         let second = |manner| move |n| if n == 2 { said(manner) } else { Decision::Admit };
         let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
         let mut ends = relayed::<Tells>(second(Manner::Close)).await;
-        ends.ask(&asked).await;
-        ends.heard(&frame(1, b"?")).await;
-        ends.answer(&frame(1, b"one")).await;
+        ends.client_sends(&asked).await;
+        ends.server_receives(&frame(1, b"?")).await;
+        ends.server_sends(&frame(1, b"one")).await;
         assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), End::Orderly));
         ends.client.shutdown().await.unwrap();
         assert_eq!(ends.ended().await, Close::Denied);
         assert_eq!(to_end(&mut ends.server).await.0, b"");
 
         let mut ends = relayed::<Tells>(second(Manner::Reset)).await;
-        ends.ask(&asked).await;
+        ends.client_sends(&asked).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
         assert_eq!(ends.ended().await, Close::Denied);
     });
 }
 
 #[test]
-fn a_session_is_refused_by_an_end_or_by_a_reset_whatever_the_client_has_said() {
+fn a_session_is_rejected_by_closing_or_by_reset() {
     run(async {
         let cases = [Manner::Words, Manner::Close, Manner::Reset];
         for manner in cases {
@@ -326,13 +330,13 @@ fn a_session_is_refused_by_an_end_or_by_a_reset_whatever_the_client_has_said() {
     });
 }
 
-/// Bytes that differ from those around them.
+/// Bytes that differ from their neighbours.
 fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
 #[test]
-fn what_is_throttled_arrives_unchanged_and_in_its_time() {
+fn throttled_bytes_arrive_unchanged_and_on_time() {
     run(async {
         let pace = NonZeroU64::new(100_000);
         let paced = move |_| bend(Terms { pace, ..Terms::default() });
@@ -344,18 +348,18 @@ fn what_is_throttled_arrives_unchanged_and_in_its_time() {
         let mut ends = relayed::<Tells>(paced).await;
         let began = Instant::now();
         let request = frame(1, &noise(200_000));
-        ends.ask(&request).await;
-        ends.heard(&request).await;
+        ends.client_sends(&request).await;
+        ends.server_receives(&request).await;
         within(began, 2);
         let began = Instant::now();
-        ends.answer(&frame(1, &noise(300_000))).await;
-        ends.told(1, &noise(300_000)).await;
+        ends.server_sends(&frame(1, &noise(300_000))).await;
+        ends.client_receives(1, &noise(300_000)).await;
         within(began, 3);
         assert_eq!(*ends.settled.borrow(), [OK]);
 
         let mut ends = relayed::<Tcp>(paced).await;
         let began = Instant::now();
-        ends.ask(&noise(200_000)).await;
+        ends.client_sends(&noise(200_000)).await;
         ends.client.shutdown().await.unwrap();
         assert!(to_end(&mut ends.server).await == (noise(200_000), End::Orderly));
         within(began, 2);
@@ -363,11 +367,11 @@ fn what_is_throttled_arrives_unchanged_and_in_its_time() {
 }
 
 #[test]
-fn a_slow_pace_comes_in_no_lumps() {
+fn a_low_rate_passes_bytes_evenly() {
     run(async {
         let pace = NonZeroU64::new(10 * 1024);
         let mut ends = relayed::<Tcp>(move |_| bend(Terms { pace, ..Terms::default() })).await;
-        ends.answer(&noise(20 * 1024)).await;
+        ends.server_sends(&noise(20 * 1024)).await;
         let began = Instant::now();
         let (mut got, mut last) = (Vec::new(), began);
         while got.len() < 20 * 1024 {
@@ -389,16 +393,16 @@ fn delays_keep_the_order_of_requests() {
         })
         .await;
         let asked = [frame(1, b"a"), frame(2, b"b"), frame(3, b"c")].concat();
-        ends.ask(&asked).await;
-        ends.heard(&frame(1, b"a")).await;
+        ends.client_sends(&asked).await;
+        ends.server_receives(&frame(1, b"a")).await;
         let began = Instant::now();
-        ends.heard(&[frame(2, b"b"), frame(3, b"c")].concat()).await;
+        ends.server_receives(&[frame(2, b"b"), frame(3, b"c")].concat()).await;
         assert!(began.elapsed() >= SECOND);
     });
 }
 
 #[test]
-fn an_answer_that_comes_late_decides_and_one_that_never_comes_ends_with_the_connection() {
+fn a_late_verdict_decides_and_one_that_never_comes_ends_with_the_connection() {
     run(async {
         let mut ends = relayed::<Tells>(|n| {
             Decision::Ask(Box::pin(async move {
@@ -412,14 +416,14 @@ fn an_answer_that_comes_late_decides_and_one_that_never_comes_ends_with_the_conn
             }))
         })
         .await;
-        ends.ask(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
-        ends.heard(&frame(1, b"?")).await;
-        // The first is late while the second waits for its answer.
-        ends.told(1, b"timed_out").await;
-        ends.told(2, b"denied").await;
-        ends.ask(&frame(3, b"?")).await;
-        ends.heard(&frame(3, b"?")).await;
-        ends.answer(&frame(3, b"!")).await;
+        ends.client_sends(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
+        ends.server_receives(&frame(1, b"?")).await;
+        // The first times out while the verdict on the second is pending.
+        ends.client_receives(1, b"timed_out").await;
+        ends.client_receives(2, b"denied").await;
+        ends.client_sends(&frame(3, b"?")).await;
+        ends.server_receives(&frame(3, b"?")).await;
+        ends.server_sends(&frame(3, b"!")).await;
         assert_eq!(to_end(&mut ends.client).await.0, frame(3, b"!")[..3]);
         assert_eq!(*ends.settled.borrow(), [LATE, INJECTED]);
     });
@@ -430,10 +434,10 @@ fn never() -> Decision {
 }
 
 #[test]
-fn an_answer_that_never_comes_holds_no_connection_for_longer_than_it_may_be_idle() {
+fn a_pending_verdict_does_not_outlast_the_idle_timeout() {
     run(async {
         let mut ends = relayed::<Tells>(|_| never()).await;
-        ends.ask(&frame(1, b"?")).await;
+        ends.client_sends(&frame(1, b"?")).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
         assert_eq!(ends.ended().await, Close::IdleTimeout);
         assert_eq!(*ends.settled.borrow(), [(Outcome::Cancelled, None)]);
@@ -441,7 +445,7 @@ fn an_answer_that_never_comes_holds_no_connection_for_longer_than_it_may_be_idle
 }
 
 #[test]
-fn a_drain_waits_for_what_policies_hold_up_but_no_longer_than_it_may() {
+fn a_drain_waits_for_delayed_operations_up_to_its_timeout() {
     let hour = Duration::from_secs(3600);
     let pace = NonZeroU64::new(1);
     let cases: [fn(Duration, Option<NonZeroU64>) -> Decision; 6] = [

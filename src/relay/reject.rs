@@ -1,6 +1,6 @@
-//! A client that can't be connected: it is told so, where its protocol has words.
+//! Rejects a client whose connection has no upstream, with a message where its protocol has one.
 
-use super::{flow::LONGEST_HOLD, open::Facts};
+use super::{flow::MAX_HOLD, in_flight::OperationAttributes};
 use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
@@ -16,16 +16,17 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client may take to ask, and then to be told.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the client may take to send its first request and receive the rejection.
+const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers a client's first request with a refusal: there is no upstream for its connection.
+/// Answers a client's first request with a rejection, because there is no upstream for its
+/// connection.
 ///
-/// Who would make too much of a no is closed without one.
+/// Where the client would overreact to a rejection, the connection is closed without one.
 ///
-/// A protocol whose operation is the connection has no words; its operation is accounted for, and
-/// that is all if `manner` asks for none. The connection is closed afterwards, by whoever called.
-pub async fn turn_away<C: Codec>(
+/// A protocol whose operation is the connection has no message: its operation is settled, and
+/// nothing is sent unless `manner` asks for it. The caller closes the connection.
+pub async fn reject<C: Codec>(
     shared: &Arc<C::Shared>,
     door: &Door,
     client: &mut TcpStream,
@@ -36,17 +37,17 @@ pub async fn turn_away<C: Codec>(
     let mut codec = C::new(shared, door.link());
     let mut asked = BytesMut::new();
     if let Ok(Some(request)) = next_request(&mut codec, &asked) {
-        return account(&codec, door, request, &asked, door.accepted(), close, why);
+        return settle_rejected(&codec, door, request, &asked, door.accepted(), close, why);
     }
     if manner != Manner::Words {
         return;
     }
-    // Whoever asks nothing in time has nothing to be told.
-    let _ = timeout(PATIENCE, async {
+    // A client that sends no request in time gets no answer.
+    let _ = timeout(REJECT_TIMEOUT, async {
         let request = first_request(&mut codec, client, &mut asked).await?;
-        account(&codec, door, request, &asked, Instant::now(), close, why);
+        settle_rejected(&codec, door, request, &asked, Instant::now(), close, why);
         let (tag, mut answer) = (request.tag?, BytesMut::new());
-        // A service that is not there serves none of its clients' other connections.
+        // An unreachable service serves none of its clients' other connections.
         let others = why.reason != Reason::NoEndpoint || door.is_cluster_connected();
         if !codec.closes_rather(tag, why.reason, others) && codec.refuse(tag, why, &mut answer) {
             client.write_all(&answer).await.ok()?;
@@ -57,14 +58,14 @@ pub async fn turn_away<C: Codec>(
     .await;
 }
 
-/// Reads until the first request can be named.
+/// Reads until the codec can name the first request.
 async fn first_request<C: Codec>(
     codec: &mut C,
     client: &mut TcpStream,
     asked: &mut BytesMut,
 ) -> Option<Request> {
     loop {
-        if client.read_buf(asked).await.ok()? == 0 || asked.len() > LONGEST_HOLD {
+        if client.read_buf(asked).await.ok()? == 0 || asked.len() > MAX_HOLD {
             return None;
         }
         if let Some(request) = next_request(codec, asked).ok()? {
@@ -81,8 +82,8 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
     }
 }
 
-/// Has the gate count and log an operation that nobody served.
-fn account<C: Codec>(
+/// Has the gate count and log an operation that was never forwarded.
+fn settle_rejected<C: Codec>(
     codec: &C,
     door: &Door,
     request: Request,
@@ -91,8 +92,8 @@ fn account<C: Codec>(
     close: Close,
     why: &Refusal<'_>,
 ) {
-    let facts = Facts::new(codec, door);
-    // Nothing more of it is read.
+    let facts = OperationAttributes::new(codec, door);
+    // The rest of it is not read.
     let operation = Operation { partial: false, ..facts.operation(&request, front) };
     let mut how = Settlement::bare(close.outcome(true), Instant::now());
     how.policy = why.policy;

@@ -1,7 +1,7 @@
-//! A protocol that nobody speaks but these tests: what keeps traffic on endpoints that work holds
-//! for whatever brings a codec and a probe.
+//! A toy protocol for tests: what keeps traffic on working endpoints must hold for any codec and
+//! probe.
 
-use super::{relay, turn_away};
+use super::{reject, relay};
 use crate::{
     cluster::{Cluster, Spares},
     config::plan::{
@@ -36,7 +36,7 @@ use tokio::{
 };
 use tollgate_metrics::Metrics;
 
-/// A line asks, a line answers, in order.
+/// Each line is a request, and is answered by a line, in order.
 struct Lines {
     asked: u64,
     answered: u64,
@@ -94,7 +94,7 @@ fn line(bytes: &[u8]) -> Option<u64> {
     bytes.iter().position(|byte| *byte == b'\n').map(|end| end as u64 + 1)
 }
 
-/// Asks whether all is well.
+/// Asks the endpoint whether it is well.
 struct Well;
 
 impl Probe for Well {
@@ -111,7 +111,7 @@ impl Probe for Well {
     }
 }
 
-/// What a server answers to each line; nothing for as long as it hangs.
+/// The server's answer to each line; `None` while it hangs.
 type Answer = Rc<Cell<Option<&'static str>>>;
 
 async fn server() -> (SocketAddr, Answer) {
@@ -138,7 +138,7 @@ async fn server() -> (SocketAddr, Answer) {
     (address, answer)
 }
 
-/// A proxy that speaks lines, and its cluster.
+/// A proxy for the toy protocol, and its cluster.
 async fn proxy(
     endpoints: &[SocketAddr],
     change: impl FnOnce(&mut ClusterPlan),
@@ -164,7 +164,7 @@ async fn proxy(
     });
     let policies = breaker.into_iter().map(|it| Box::new(it) as Box<dyn WorkerPolicy>).collect();
     let gate = Gate::new(policies, census(), metrics::Gauge::noop());
-    // A listener has to say that it speaks something that can be configured.
+    // A listener plan needs one of the configured protocols.
     let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
     let listener = Arc::new(ListenerPlan::new("lines", address, protocol, "lines"));
     let listener = Listener::new(listener, address, 0, 1);
@@ -192,13 +192,13 @@ async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
             let (reason, message) = error.told();
             let why = Refusal::new(reason, &message);
             let shared = Arc::new(());
-            turn_away::<Lines>(&shared, &door, &mut client, (error.close(), Manner::Words), &why)
+            reject::<Lines>(&shared, &door, &mut client, (error.close(), Manner::Words), &why)
                 .await;
         }
     }
 }
 
-/// Asks once, on a connection of its own.
+/// Sends one request on a new connection, and returns the answer.
 async fn ask(address: SocketAddr) -> String {
     let mut socket = BufReader::new(TcpStream::connect(address).await.unwrap());
     socket.write_all(b"how are you?\n").await.unwrap();
@@ -207,7 +207,7 @@ async fn ask(address: SocketAddr) -> String {
     answer
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
     let wait = async {
         while !is() {
@@ -215,7 +215,7 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
-    waited.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+    waited.unwrap_or_else(|_| panic!("timed out waiting until: {what}"));
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -243,7 +243,7 @@ fn an_endpoint_whose_operations_fail_is_ejected() {
 }
 
 #[test]
-fn an_endpoint_that_does_not_answer_its_probe_is_left_and_found_again() {
+fn an_endpoint_that_fails_its_probe_is_avoided_until_it_recovers() {
     run(async {
         let ((one, answer), (two, _)) = (server().await, server().await);
         let (address, cluster) = proxy(&[one, two], |_| {}).await;
@@ -272,7 +272,7 @@ fn an_endpoint_that_does_not_answer_its_probe_is_left_and_found_again() {
 }
 
 #[test]
-fn an_operation_too_many_is_refused_in_words_that_only_its_codec_knows() {
+fn an_operation_over_the_limit_is_rejected_in_the_codec_s_format() {
     run(async {
         let (one, answer) = server().await;
         let (address, cluster) = proxy(&[one], |plan| {
@@ -315,11 +315,11 @@ fn a_refusal_waits_for_the_replies_to_older_requests() {
 }
 
 #[test]
-fn a_client_that_can_t_be_connected_is_told_so() {
+fn a_client_without_an_upstream_is_answered() {
     run(async {
-        let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let refuses = nobody.local_addr().unwrap();
+        let unbound = tokio::net::TcpSocket::new_v4().unwrap();
+        unbound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refuses = unbound.local_addr().unwrap();
         let (address, _) = proxy(&[refuses], |plan| plan.connect_attempts = 1).await;
         assert_eq!(ask(address).await, "no: no_endpoint\n");
     });

@@ -1,0 +1,317 @@
+//! The in-flight requests of one connection.
+//!
+//! The gate and the codec keep their own records: the gate one per operation of all connections
+//! (its permits), the codec what its protocol needs to match replies. This table holds what the
+//! relay knows: bytes, times and deferred rejections.
+
+use bytes::BytesMut;
+use operation::{
+    Attributes, Close, Codec, Fact, Learned, Named, Operation, Outcome, Reason, Request,
+    Settlement, Tag, Ticket,
+};
+use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
+
+use crate::{connection::Door, policy::Direction};
+
+/// An operation that was forwarded and is not settled.
+#[derive(Debug)]
+pub(super) struct InFlightRequest {
+    /// `None` when no reply will come.
+    pub(super) tag: Option<Tag>,
+    pub(super) ticket: Ticket,
+    pub(super) long_poll: bool,
+    pub(super) started: Instant,
+    /// When its reply has to have started.
+    pub(super) deadline: Option<Instant>,
+    pub(super) shape: Option<&'static str>,
+    pub(super) request_bytes: u64,
+    pub(super) request_items: u64,
+    pub(super) reply_bytes: u64,
+    /// How many request and reply bytes were counted already.
+    pub(super) counted: [u64; 2],
+    pub(super) first_byte: Option<Instant>,
+    /// What was read from the rest of its request.
+    pub(super) learned: Option<Box<Learned>>,
+    /// Rejections of later requests. They are written after this one's reply.
+    pub(super) rejections: Option<Box<BytesMut>>,
+}
+
+/// How an operation ended, as far as the relay knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) outcome: Outcome,
+    pub(super) reason: Option<&'static str>,
+    pub(super) code: Option<&'static str>,
+    pub(super) items: u64,
+    pub(super) confirmed: bool,
+    pub(super) greeting: bool,
+    /// The connection is the operation.
+    pub(super) session: bool,
+}
+
+impl Completion {
+    /// A completion without details.
+    pub(super) fn bare(outcome: Outcome, reason: Option<&'static str>) -> Self {
+        Self {
+            outcome,
+            reason,
+            code: None,
+            items: 0,
+            confirmed: false,
+            greeting: false,
+            session: false,
+        }
+    }
+}
+
+impl InFlightRequest {
+    /// How many request and reply bytes are still to be counted.
+    pub(super) fn uncounted(&self) -> [u64; 2] {
+        let [requested, replied] = self.counted;
+        [self.request_bytes - requested, self.reply_bytes - replied]
+    }
+
+    /// Counts the bytes that are not counted yet.
+    pub(super) fn count(&mut self) {
+        self.ticket.passed(self.uncounted());
+        self.counted = [self.request_bytes, self.reply_bytes];
+    }
+
+    /// Reports the end of the operation to the endpoint's lease and to the gate.
+    pub(super) fn settle<C: Codec>(
+        self,
+        end: Completion,
+        now: Instant,
+        facts: &OperationAttributes<'_, C>,
+    ) {
+        if !self.long_poll {
+            let took = now.saturating_duration_since(self.started);
+            match (end.greeting, end.outcome) {
+                (true, Outcome::Ok) => facts.door.greeted(took),
+                // The service is not blamed for injected faults, nor for an idle session: some
+                // services answer nothing by design.
+                _ if end.reason.is_some_and(|reason| BLAMELESS.contains(&reason)) => {
+                    facts.door.ended(Outcome::Cancelled, took);
+                }
+                _ if end.session => {
+                    let reset = end.reason == Some(Close::UpstreamReset.as_str());
+                    facts.door.session_ended(end.outcome, reset, took);
+                }
+                _ => facts.door.ended(end.outcome, took),
+            }
+        }
+        let late = [Reason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
+        let limit = self.ticket.terms().and_then(|terms| terms.limit.as_ref());
+        let limit = limit.filter(|_| end.reason.is_some_and(|reason| late.contains(&reason)));
+        let policy = limit.map(|limit| Rc::clone(&limit.policy));
+        self.ticket.settle(&Settlement {
+            policy: policy.as_deref(),
+            outcome: end.outcome,
+            reason: end.reason,
+            code: end.code,
+            shape: self.shape,
+            request_bytes: self.request_bytes,
+            reply_bytes: self.reply_bytes,
+            counted: self.counted,
+            request_items: self.request_items,
+            reply_items: end.items,
+            confirmed: end.confirmed,
+            first_byte: self.first_byte,
+            now,
+            attributes: &OperationAttributes { learned: self.learned.as_deref(), ..*facts },
+            named: self
+                .learned
+                .as_deref()
+                .map(|it| Named { name: &it.name, resource: &it.resource }),
+        });
+    }
+}
+
+/// Reasons that say nothing about the service.
+const BLAMELESS: [&str; 5] = [
+    Close::Injected.as_str(),
+    Close::LocalError.as_str(),
+    Close::IdleTimeout.as_str(),
+    Close::HalfCloseTimeout.as_str(),
+    Close::MaxDuration.as_str(),
+];
+
+/// How many operations one connection may have in flight. Beyond that the oldest is given up.
+const MAX_IN_FLIGHT: usize = 1000;
+
+/// In-flight requests, oldest first. Nearly always none or one.
+#[derive(Debug, Default)]
+pub(super) struct InFlightRequests {
+    requests: VecDeque<InFlightRequest>,
+}
+
+impl InFlightRequests {
+    pub(super) fn push(&mut self, operation: InFlightRequest) {
+        if self.requests.capacity() == 0 {
+            // Most connections never have a second one, and many connections are idle.
+            self.requests.reserve_exact(1);
+        }
+        self.requests.push_back(operation);
+    }
+
+    /// Removes the oldest if the table is full.
+    pub(super) fn evict_if_full(&mut self) -> Option<InFlightRequest> {
+        if self.requests.len() < MAX_IN_FLIGHT { None } else { self.requests.pop_front() }
+    }
+
+    /// The one whose request passes now.
+    pub(super) fn newest(&mut self) -> Option<&mut InFlightRequest> {
+        self.requests.back_mut()
+    }
+
+    /// The one whose reply most likely passes now.
+    pub(super) fn oldest(&mut self) -> Option<&mut InFlightRequest> {
+        self.requests.front_mut()
+    }
+
+    /// The one whose bytes most likely pass in this direction now.
+    pub(super) fn current(&self, way: Direction) -> Option<&InFlightRequest> {
+        match way {
+            Direction::Up => self.requests.back(),
+            Direction::Down => self.requests.front(),
+        }
+    }
+
+    /// The earliest deadline and its tag; of a `stream`, that of its only operation. The newest is
+    /// left out while its request is still `passing`.
+    pub(super) fn next_deadline(
+        &self,
+        passing: bool,
+        stream: bool,
+    ) -> Option<(Option<Tag>, Instant)> {
+        let known = self.requests.len() - usize::from(passing && !self.requests.is_empty());
+        let waits =
+            |open: &&InFlightRequest| open.first_byte.is_none() && (stream || open.tag.is_some());
+        let due = self.requests.iter().take(known).filter(waits);
+        due.filter_map(|open| Some((open.tag, open.deadline?))).min_by_key(|(_, due)| *due)
+    }
+
+    /// Keeps a rejection until all replies due before it have come. Returns it if none is due.
+    pub(super) fn defer_rejection(&mut self, words: BytesMut) -> Option<BytesMut> {
+        let newest = self.requests.len();
+        self.defer_rejection_before(newest, words)
+    }
+
+    /// Keeps a rejection until the last reply due before this position has come.
+    fn defer_rejection_before(&mut self, place: usize, words: BytesMut) -> Option<BytesMut> {
+        let mut older = self.requests.iter_mut().take(place).rev();
+        let Some(open) = older.find(|open| open.tag.is_some()) else { return Some(words) };
+        match &mut open.rejections {
+            Some(earlier) => earlier.extend_from_slice(&words),
+            None => open.rejections = Some(Box::new(words)),
+        }
+        None
+    }
+
+    /// Removes the one with this tag, together with the rejections that are due now.
+    pub(super) fn take(&mut self, tag: Tag) -> Option<InFlightRequest> {
+        let at = self.requests.iter().position(|open| open.tag == Some(tag))?;
+        let mut open = self.requests.remove(at)?;
+        if let Some(words) = open.rejections.take() {
+            open.rejections = self.defer_rejection_before(at, *words).map(Box::new);
+        }
+        // Its reply overtook others, and its bytes were attributed to the oldest.
+        if at > 0
+            && open.first_byte.is_none()
+            && let Some(oldest) = self.requests.front_mut().filter(|oldest| !oldest.long_poll)
+        {
+            open.first_byte = oldest.first_byte.take();
+            open.reply_bytes = std::mem::take(&mut oldest.reply_bytes);
+        }
+        Some(open)
+    }
+
+    /// Removes the one whose request passes now.
+    pub(super) fn take_newest(&mut self) -> Option<InFlightRequest> {
+        self.requests.pop_back()
+    }
+
+    /// Removes the newest if it expects no reply.
+    pub(super) fn take_without_reply(&mut self) -> Option<InFlightRequest> {
+        if self.requests.back()?.tag.is_some() { None } else { self.requests.pop_back() }
+    }
+
+    /// The gate's slot of the oldest.
+    pub(super) fn gate_slot(&self) -> Option<u32> {
+        self.requests.front().map(|open| open.ticket.slot())
+    }
+
+    /// Removes the oldest.
+    pub(super) fn pop(&mut self) -> Option<InFlightRequest> {
+        self.requests.pop_front()
+    }
+
+    /// Whether no reply is expected soon: all that is in flight are long polls.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.iter().all(|open| open.long_poll)
+    }
+
+    /// Whether a reply is due, however long it may take.
+    pub(super) fn expects_reply(&self) -> bool {
+        self.requests.iter().any(|open| open.tag.is_some())
+    }
+
+    /// Frees memory that an idle connection does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.requests.is_empty() && self.requests.capacity() > 4 {
+            self.requests = VecDeque::new();
+        }
+    }
+}
+
+/// The attributes of an operation that its connection and its codec know.
+pub(super) struct OperationAttributes<'a, C> {
+    codec: &'a C,
+    door: &'a Door,
+    /// What was read from the rest of the operation's request.
+    learned: Option<&'a Learned>,
+}
+
+impl<'f, C: Codec> OperationAttributes<'f, C> {
+    /// The attributes known to this codec and this connection.
+    pub(super) fn new(codec: &'f C, door: &'f Door) -> Self {
+        Self { codec, door, learned: None }
+    }
+
+    /// The operation that the codec marked last, at the front of these bytes.
+    pub(super) fn operation<'a>(&'a self, request: &Request, front: &'a [u8]) -> Operation<'a> {
+        let named = self.codec.named(front);
+        Operation {
+            protocol: const { &C::PROTOCOL },
+            name: named.name,
+            resource: named.resource,
+            front,
+            attributes: self,
+            awaits: request.awaits,
+            light: request.light,
+            callsite: request.callsite,
+            known: false,
+            partial: request.partial,
+            others: request.others,
+        }
+    }
+}
+
+impl<C: Codec> Attributes for OperationAttributes<'_, C> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
+        match self.door.attribute(name) {
+            Some(own) => Fact::Is(own),
+            None => match (self.codec.attribute(front, name), self.learned) {
+                (Fact::Unread, Some(learned)) => self.codec.learned_attribute(front, learned, name),
+                (fact, _) => fact,
+            },
+        }
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.door.link().peer.ip())
+    }
+}
+
+#[cfg(test)]
+mod tests;

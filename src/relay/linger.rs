@@ -1,0 +1,104 @@
+//! Lingering close: ends a connection in order, or with a reset.
+
+use super::Relay;
+use crate::worker::Phase;
+use operation::{Close, Codec};
+use socket2::SockRef;
+use std::{
+    future::poll_fn,
+    mem::MaybeUninit,
+    net::Shutdown,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// How long a client may take to close its half. If its last bytes were left unread, the kernel
+/// would reset the connection and the client could lose the last message.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many reads one poll does before other connections are polled.
+const MAX_READS_PER_POLL: usize = 16;
+
+/// Closes the write side, then reads and discards until the client closes or time is up.
+pub async fn linger(client: &mut TcpStream) {
+    let _ = client.shutdown().await;
+    let _ = timeout(LINGER_TIMEOUT, poll_fn(|cx| poll_discard(client, cx))).await;
+}
+
+/// Discards incoming bytes. Ready when the client has closed or failed.
+fn poll_discard(client: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut space = [MaybeUninit::uninit(); 4096];
+    for _ in 0..MAX_READS_PER_POLL {
+        let mut ignored = ReadBuf::uninit(&mut space);
+        let read = ready!(Pin::new(&mut *client).poll_read(cx, &mut ignored));
+        if read.is_err() || ignored.filled().is_empty() {
+            return Poll::Ready(());
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+impl<C: Codec> Relay<C> {
+    /// Whether this close interrupts an operation, so that an orderly end could be mistaken for a
+    /// complete one. Call it while operations are still in flight.
+    pub(super) fn truncates(&self, close: Close) -> bool {
+        match close {
+            Close::ClientReset | Close::UpstreamReset => true,
+            // Both peers have ended their streams.
+            Close::Client | Close::Upstream => false,
+            // The policy decides how the connection ends.
+            Close::RateLimited | Close::Overloaded | Close::Denied | Close::Injected => false,
+            // The client speaks another protocol, and may be sent a message.
+            Close::ClientViolation => false,
+            // The service has sent nothing at all.
+            Close::OperationTimeout => false,
+            // Only the two ends of a stream know whether it is complete.
+            _ if self.is_stream() => !self.no_bytes_yet,
+            // Between two messages both ends know that nothing is missing.
+            _ => self.is_inside_reply(),
+        }
+    }
+
+    /// `true`: close with FIN and linger. `false`: drop the socket now, after RST if a reset is
+    /// asked for or the close `cut` an operation short.
+    pub(super) fn start_linger(&mut self, close: Close, cut: bool) -> bool {
+        if cut {
+            // Either may be gone already.
+            let _ = (self.client.set_zero_linger(), self.server.set_zero_linger());
+            return false;
+        }
+        if self.shaping.as_ref().is_some_and(|shaping| shaping.reset_client) {
+            // It may be gone already.
+            let _ = self.client.set_zero_linger();
+            return false;
+        }
+        let ours = close.is_refusal() || matches!(close, Close::Injected | Close::OperationTimeout);
+        if ours {
+            // The service need not wait for the client.
+            self.door.leads_nowhere();
+            let _ = SockRef::from(&self.server).shutdown(Shutdown::Both);
+            let _ = SockRef::from(&self.client).shutdown(Shutdown::Write);
+            let until = self.now() + LINGER_TIMEOUT;
+            self.shaping.get_or_insert_default().lingering = Some(close);
+            self.timer.as_mut().reset(until.into());
+        }
+        ours
+    }
+
+    /// Ready when the client has closed its half too, or time is up.
+    pub(super) fn poll_linger(&mut self, close: Close, cx: &mut Context<'_>) -> Poll<Close> {
+        self.door.wakes(cx.waker());
+        let leaves = self.worker.phase() == Phase::Leaving;
+        if leaves || self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(close);
+        }
+        poll_discard(&mut self.client, cx).map(|()| close)
+    }
+}

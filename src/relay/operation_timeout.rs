@@ -1,0 +1,51 @@
+//! Operation time-outs: a policy limits how long the service may take.
+
+use super::{Relay, in_flight::Completion};
+use operation::{Close, Codec, Outcome, Reason, Refusal, Tag};
+use std::time::Instant;
+
+impl<C: Codec> Relay<C> {
+    /// The operation whose time-out comes first.
+    ///
+    /// `None` while a reply passes, since it may be that operation's. Operations whose request has
+    /// not passed completely are left out.
+    pub(super) fn next_timeout(&self) -> Option<(Option<Tag>, Instant)> {
+        if !self.has_timeouts || self.is_inside_reply() {
+            return None;
+        }
+        let stream = self.is_stream();
+        // While its verdict is pending the request at the front is not in the table.
+        let passes =
+            self.requests.inside && !self.requests.dropping && self.pending_verdict.is_none();
+        let passing = self.delayed_until.is_some() || (passes && !stream);
+        self.in_flight.next_deadline(passing, stream)
+    }
+
+    /// Answers operations that took too long. Returns whether a client was answered.
+    pub(super) fn expire_operations(&mut self) -> Result<bool, Close> {
+        let (now, mut answered) = (self.now(), false);
+        while let Some((tag, _)) = self.next_timeout().filter(|(_, due)| *due <= now) {
+            // Without a request id a late reply cannot be distinguished from the next reply, so the
+            // connection must close.
+            let Some(mut open) = tag.and_then(|tag| self.in_flight.take(tag)) else {
+                return Err(Close::OperationTimeout);
+            };
+            let limit = open.ticket.terms().and_then(|terms| terms.limit.as_ref());
+            let message = limit.map_or("the service took too long", |limit| &limit.message);
+            let why = Refusal::new(Reason::TimedOut, message);
+            let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.rejections));
+            self.release_rejections(&mut open);
+            let word =
+                if can { Reason::TimedOut.as_str() } else { Close::OperationTimeout.as_str() };
+            open.settle(Completion::bare(Outcome::Lost, Some(word)), now, &self.attributes());
+            if !can {
+                return Err(Close::OperationTimeout);
+            }
+            // The connection was waiting, not idle.
+            self.last_byte = now;
+            answered = true;
+        }
+        self.in_flight.shrink();
+        Ok(answered)
+    }
+}

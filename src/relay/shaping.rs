@@ -1,0 +1,319 @@
+//! What policies ask of a connection's bytes: how fast they pass, and where they are cut.
+
+use super::{
+    Relay,
+    impaired::Impaired,
+    in_flight::{Completion, InFlightRequest, OperationAttributes},
+};
+use crate::{
+    gate::Revised,
+    policy::{Direction, bandwidth_limit::Bucket},
+};
+use operation::{Close, Codec, Cut, Manner, Outcome, Place, Request, Terms};
+use std::{num::NonZeroU64, time::Instant};
+
+/// The effects in force on a connection's bytes. Most connections have none.
+#[derive(Debug, Default)]
+pub(super) struct Shaping {
+    /// Until when nothing passes, by direction.
+    blocked_until: [Option<Instant>; 2],
+    /// The throttle of an operation.
+    throttle: Option<Throttle>,
+    /// The request at the front is cut as soon as it may be forwarded.
+    request_cut: Option<Cut>,
+    pub(super) pending_close: Option<PendingClose>,
+    /// The close reason if the request that was rejected last is the whole connection.
+    pub(super) stream_rejection: Option<Close>,
+    /// The client's connection ends with a reset.
+    pub(super) reset_client: bool,
+    /// The write side is closed, and the client is given time to close too.
+    pub(super) lingering: Option<Close>,
+    /// When a stream is cut, and how.
+    stream_cut: Option<(Instant, Cut)>,
+    /// The network impairment of a stream, by direction.
+    pub(super) impaired: [Option<Box<Impaired>>; 2],
+    /// The terms of a stream since policies changed while it was open.
+    revised_terms: Option<RevisedTerms>,
+}
+
+/// Terms of a stream that replace those of its ticket.
+#[derive(Debug)]
+struct RevisedTerms {
+    terms: Terms,
+    /// How many bytes of the reply had passed before the change.
+    reply_bytes: u64,
+}
+
+/// The throttle of an operation, in both directions.
+#[derive(Debug)]
+struct Throttle {
+    rate: NonZeroU64,
+    buckets: [Bucket; 2],
+}
+
+/// A close that happens as soon as it may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingClose {
+    close: Close,
+    /// Replies that are due are written first.
+    after_replies: bool,
+}
+
+impl Shaping {
+    /// Unblocks the directions whose time has come. Returns whether there was one.
+    pub(super) fn release_due(&mut self, now: Instant) -> bool {
+        let due = |held: &&mut Option<Instant>| held.is_some_and(|until| until <= now);
+        self.blocked_until.iter_mut().filter(due).map(Option::take).count() > 0
+    }
+
+    /// Until when nothing passes, by direction.
+    pub(super) fn blocked_until(&self) -> [Option<Instant>; 2] {
+        self.blocked_until
+    }
+}
+
+impl<C: Codec> Relay<C> {
+    /// Applies what an operation's terms ask of its bytes.
+    pub(super) fn apply_terms(&mut self, terms: &Terms) {
+        self.has_timeouts |= terms.limit.is_some();
+        if !terms.is_only_limit() {
+            self.shape(terms);
+        }
+    }
+
+    fn shape(&mut self, terms: &Terms) {
+        let now = self.now();
+        let shaping = self.shaping.get_or_insert_default();
+        shaping.request_cut = terms.cut.filter(|cut| cut.place == Place::Request);
+        if let Some(rate) = terms.pace
+            && shaping.throttle.as_ref().is_none_or(|pace| pace.rate != rate)
+        {
+            let bucket = || Bucket::even(rate.get(), now);
+            shaping.throttle = Some(Throttle { rate, buckets: [bucket(), bucket()] });
+        }
+        let after = terms.cut.and_then(|cut| match cut.place {
+            Place::After(time) => Some((now + time, cut)),
+            _ => None,
+        });
+        // A timer that is running already is kept.
+        if shaping.stream_cut.map(|(_, cut)| cut) != after.map(|(_, cut)| cut) {
+            shaping.stream_cut = after;
+        }
+        self.impair(&terms.impairments);
+    }
+
+    /// When the stream is cut, if it is to be.
+    pub(super) fn stream_cut_at(&self) -> Option<Instant> {
+        Some(self.shaping.as_ref()?.stream_cut?.0)
+    }
+
+    /// The close reason of a stream whose cut is due.
+    pub(super) fn due_stream_cut(&mut self) -> Option<Close> {
+        let at = self.stream_cut_at()?;
+        if at > self.now() {
+            return None;
+        }
+        let shaping = self.shaping.as_mut()?;
+        shaping.reset_client |= shaping.stream_cut?.1.reset;
+        Some(Close::Injected)
+    }
+
+    /// Applies policies that were added or removed while the connection was open. Messages need
+    /// nothing here: the next one is judged by the new policies.
+    pub(super) fn apply_policy_changes(&mut self) -> Result<(), Close> {
+        if !self.door.follow() {
+            return Ok(());
+        }
+        if !self.door.is_free() {
+            self.shaping.get_or_insert_default();
+        }
+        let stream = self
+            .in_flight
+            .gate_slot()
+            .filter(|_| self.is_stream() && self.pending_verdict.is_none());
+        let Some(slot) = stream else { return Ok(()) };
+        let (now, request) = (self.now(), Request::default());
+        let facts = OperationAttributes::new(&self.codec, &self.door);
+        let Some(revised) = self.door.revise(slot, &facts.operation(&request, &[]), now) else {
+            return Ok(());
+        };
+        let Revised { terms, delay, no } = revised;
+        if let Some(no) = no {
+            let reset = no.manner == Manner::Reset;
+            self.schedule_close(Close::Injected, reset, false);
+            return Ok(());
+        }
+        self.shape(&terms);
+        if terms.cut.is_some_and(|cut| cut.place == Place::Request) {
+            // Nothing more is forwarded in either direction.
+            let _ = self.may_send_requests();
+            return Err(Close::Injected);
+        }
+        let reply_bytes = self.in_flight.oldest().map_or(0, |open| open.reply_bytes);
+        self.shaping.get_or_insert_default().revised_terms =
+            Some(RevisedTerms { terms, reply_bytes });
+        if !delay.is_zero() {
+            self.delayed_until = self.delayed_until.max(Some(now + delay));
+        }
+        Ok(())
+    }
+
+    fn revised_terms(&self) -> Option<&RevisedTerms> {
+        self.shaping.as_ref()?.revised_terms.as_ref()
+    }
+
+    /// The terms of an operation that are in force now.
+    fn current_terms<'o>(&'o self, open: &'o InFlightRequest) -> Option<&'o Terms> {
+        match self.revised_terms() {
+            Some(revised) if self.is_stream() => Some(&revised.terms),
+            _ => open.ticket.terms(),
+        }
+    }
+
+    /// Whether the request at the front is to be cut as soon as it may be forwarded.
+    pub(super) fn has_request_cut(&self) -> bool {
+        self.shaping.as_ref().is_some_and(|shaping| shaping.request_cut.is_some())
+    }
+
+    /// Whether requests may be forwarded. Cuts the one at the front if that is due.
+    pub(super) fn may_send_requests(&mut self) -> bool {
+        let Some(shaping) = &mut self.shaping else { return true };
+        if let Some(cut) = shaping.request_cut.take() {
+            let now = self.now();
+            let end = Completion::bare(Outcome::Lost, Some(Close::Injected.as_str()));
+            if let Some(open) = self.in_flight.take_newest() {
+                open.settle(end, now, &self.attributes());
+            }
+            self.schedule_close(Close::Injected, cut.reset, true);
+        }
+        !self.is_closing() && !self.is_blocked(Direction::Up)
+    }
+
+    /// Closes the connection once the pending bytes are written and, with `after_replies`, the
+    /// replies to in-flight operations too.
+    pub(super) fn schedule_close(&mut self, close: Close, reset: bool, owes: bool) {
+        let shaping = self.shaping.get_or_insert_default();
+        shaping.reset_client |= reset;
+        let owes = owes && shaping.pending_close.is_none_or(|parting| parting.after_replies);
+        shaping.pending_close = Some(PendingClose { close, after_replies: owes });
+    }
+
+    /// Whether the connection accepts no further requests.
+    pub(super) fn is_closing(&self) -> bool {
+        self.shaping.as_ref().is_some_and(|shaping| shaping.pending_close.is_some())
+    }
+
+    /// Whether even due replies are not forwarded.
+    pub(super) fn is_closing_now(&self) -> bool {
+        let parting = self.shaping.as_ref().and_then(|shaping| shaping.pending_close);
+        parting.is_some_and(|parting| !parting.after_replies)
+    }
+
+    /// The close reason if the scheduled close is due, now that nothing is left to write to the
+    /// client.
+    pub(super) fn due_close(&self) -> Option<Close> {
+        let parting = self.shaping.as_ref()?.pending_close?;
+        let due =
+            || self.is_inside_reply() || !self.in_flight.is_idle() || self.requests.is_ready();
+        (!parting.after_replies || !due()).then_some(parting.close)
+    }
+
+    /// Whether nothing passes in this direction for now.
+    pub(super) fn is_blocked(&self, way: Direction) -> bool {
+        self.shaping.as_ref().is_some_and(|shaping| shaping.blocked_until[way as usize].is_some())
+    }
+
+    /// The most bytes that may pass in this direction at once.
+    #[inline]
+    pub(super) fn max_pass(&self, way: Direction) -> usize {
+        self.shaping.as_ref().map_or(usize::MAX, |shaping| self.shaped_max_pass(shaping, way))
+    }
+
+    #[inline(never)]
+    fn shaped_max_pass(&self, shaping: &Shaping, way: Direction) -> usize {
+        let mut room = self.door.most(way);
+        if let Some(pace) = shaping.throttle.as_ref().filter(|_| self.is_throttled(way)) {
+            room = room.min(pace.buckets[way as usize].most());
+        }
+        if let Some(impaired) = self.impaired(way) {
+            room = room.min(impaired.max_pass());
+        }
+        match way {
+            Direction::Up => room,
+            Direction::Down => {
+                self.reply_bytes_before_cut().map_or(room, |(left, _)| room.min(left))
+            }
+        }
+    }
+
+    /// How many bytes may still pass of a reply that is to be cut.
+    pub(super) fn reply_bytes_before_cut(&self) -> Option<(usize, Cut)> {
+        self.shaping.as_ref()?;
+        let open = self.in_flight.current(Direction::Down)?;
+        let cut = self.current_terms(open)?.cut?;
+        let Place::Reply(n) = cut.place else { return None };
+        let before = self.revised_terms().map_or(0, |revised| revised.reply_bytes);
+        let left = n.saturating_sub(open.reply_bytes.saturating_sub(before));
+        Some((usize::try_from(left).unwrap_or(usize::MAX), cut))
+    }
+
+    /// Whether the operation whose bytes pass in this direction is throttled.
+    fn is_throttled(&self, way: Direction) -> bool {
+        let terms = self.in_flight.current(way).and_then(|open| self.current_terms(open));
+        terms.is_some_and(|terms| terms.pace.is_some())
+    }
+
+    /// Records that bytes have passed in this direction.
+    #[inline]
+    pub(super) fn record_passed(&mut self, way: Direction, bytes: usize) {
+        if bytes > 0 && self.shaping.is_some() {
+            self.charge(way, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn charge(&mut self, way: Direction, bytes: usize) {
+        let now = self.now();
+        let paced = self.is_throttled(way);
+        let slot = self.in_flight.current(way).map(|open| open.ticket.slot());
+        let Some(shaping) = &mut self.shaping else { return };
+        let mut until = self.door.passed(way, bytes, now, slot);
+        if let Some(pace) = shaping.throttle.as_ref().filter(|_| paced) {
+            until = until.max(pace.buckets[way as usize].passed(bytes, now));
+        }
+        if let Some(impaired) = &mut shaping.impaired[way as usize] {
+            until = until.max(impaired.record_passed(bytes, now));
+        }
+        shaping.blocked_until[way as usize] = until;
+    }
+
+    /// Cuts the connection when the reply being passed has reached its cut.
+    #[inline]
+    pub(super) fn cut_reply(&mut self) {
+        if self.shaping.is_none() {
+            return;
+        }
+        let left = self.reply_bytes_before_cut().filter(|_| self.is_inside_reply());
+        // A stream that was already open is cut when its next byte arrives.
+        let waits = self.revised_terms().is_some() && self.replies.unread().is_empty();
+        if let Some((0, cut)) = left.filter(|_| !waits) {
+            self.schedule_close(Close::Injected, cut.reset, false);
+        }
+    }
+
+    /// Cuts the connection at the end of its stream, if the operation is to be cut there.
+    pub(super) fn cut_stream(&mut self) {
+        if self.shaping.is_some() && self.is_stream() {
+            let terms =
+                self.in_flight.current(Direction::Down).and_then(|open| self.current_terms(open));
+            self.cut_end(terms.and_then(|terms| terms.cut), false);
+        }
+    }
+
+    /// Cuts the connection if the operation that just ended is to be cut at its end.
+    pub(super) fn cut_end(&mut self, cut: Option<Cut>, owes: bool) {
+        if let Some(cut) = cut.filter(|cut| cut.place == Place::End) {
+            self.schedule_close(Close::Injected, cut.reset, owes);
+        }
+    }
+}
