@@ -183,7 +183,7 @@ impl Upstreams {
     pub fn look(&self) {
         match self {
             Upstreams::Cluster(_) => {}
-            Upstreams::Server(server) => server.look(),
+            Upstreams::Server(server) => server.close_unwanted(),
         }
     }
 
@@ -191,7 +191,7 @@ impl Upstreams {
     pub fn close(&self) {
         match self {
             Upstreams::Cluster(spares) => spares.close(),
-            Upstreams::Server(server) => server.close(),
+            Upstreams::Server(server) => server.close_idle(),
         }
     }
 }

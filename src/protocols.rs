@@ -22,7 +22,7 @@ pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
-pub(crate) use web::dry::DryRunError;
+pub(crate) use web::dry_run::DryRunError;
 pub(crate) use written::{NAMES, Written, without_a_file};
 
 /// What a listener's clients speak, with what all its connections share.
@@ -133,7 +133,7 @@ fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
 /// A policy's glob over an attribute, in the form in which some protocol tells its values; `None`
 /// where it has that form already.
 pub(crate) fn glob(attribute: &str, glob: &str) -> Option<String> {
-    web::normal::glob(attribute, glob)
+    web::normalize::glob(attribute, glob)
 }
 
 /// What a protocol's policies are told of an attribute of which this is the text.
@@ -143,7 +143,7 @@ pub(crate) fn fact<'a>(
     text: &'a str,
 ) -> operation::Fact<'a> {
     let by_http = [web::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name);
-    if by_http { web::normal::fact(attribute, text) } else { operation::Fact::is(text) }
+    if by_http { web::normalize::fact(attribute, text) } else { operation::Fact::is(text) }
 }
 
 /// Serves a connection in its listener's protocol until it ends.

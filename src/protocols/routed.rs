@@ -8,7 +8,7 @@ use std::{
 use values::{OneOrMore, Size, Text, duration_text};
 use web::{
     Action, AllowedUpgrades, Dialect, EditSettings, Route, RouteSettings,
-    dry::{DryRequest, DryRunError, DryRunResult},
+    dry_run::{DryRequest, DryRunError, DryRunResult},
 };
 
 /// What becomes of a request on a listener.
@@ -58,8 +58,8 @@ pub(crate) fn routed(
         Protocol::Http(listener) => (&*listener.http, &listener.settings.routes),
         Protocol::Grpc(listener) => (&*listener.grpc, &listener.settings.routes),
     };
-    Some(asked.ask(dialect, peer).map(|found| {
-        let route = &found.asked.route;
+    Some(asked.run(dialect, peer).map(|found| {
+        let route = &found.routed.route;
         let written = routes.iter().find(|written| *written.name.0.0 == *route.name);
         Routed {
             facts: facts(&found),
@@ -174,7 +174,7 @@ fn timeouts(found: &DryRunResult, route: &Route) -> String {
         text("until it ends", route.total_timeout),
         text("without a byte", route.idle_timeout),
     ];
-    if let Some(patience) = found.asked.patience {
+    if let Some(patience) = found.routed.client_timeout {
         all.push(format!("{} as the client says", duration_text(patience)));
     }
     all.join(", ")

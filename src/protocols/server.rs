@@ -68,7 +68,7 @@ pub fn refuse(
     client: TcpStream,
     no: No,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
-    Rc::clone(server).turn_away(Rc::new(Visited(door)), client, no)
+    Rc::clone(server).reject(Rc::new(Visited(door)), client, no)
 }
 
 /// How connections to a cluster's endpoints are kept; `http2` where nothing is said of that.

@@ -50,9 +50,9 @@ impl Written {
         match self {
             Written::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
             Written::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
-            Written::Http(_) => WrittenProbe::Http(web::probe::CheckSettings::usual()),
+            Written::Http(_) => WrittenProbe::Http(web::probe::CheckSettings::fallback()),
             Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
-                WrittenProbe::Http(web::probe::CheckSettings::usual())
+                WrittenProbe::Http(web::probe::CheckSettings::fallback())
             }
             Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::CheckSettings::usual()),
         }
@@ -97,7 +97,7 @@ impl Written {
             Written::Http(settings) => ("http", &settings.routes),
             Written::Grpc(settings) => ("grpc", &settings.routes),
         };
-        below(key)(web::unreached(routes, unsure))
+        below(key)(web::unreachable_routes(routes, unsure))
     }
 
     /// The clusters that its settings name, each with the keys that lead there.

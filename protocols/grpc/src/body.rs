@@ -103,7 +103,7 @@ pub(crate) async fn collect(mut body: Body, room: &Room) -> Result<Bytes, Status
         held.extend_from_slice(&data);
         hold.set(held.capacity()).map_err(|full| room.full(full))?;
     }
-    hold.keep(held).map_err(|full| room.full(full))
+    hold.into_counted(held).map_err(|full| room.full(full))
 }
 
 /// Bytes, and trailers after them.

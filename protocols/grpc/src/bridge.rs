@@ -40,7 +40,7 @@ impl Bridge {
 }
 
 impl Translator for Bridge {
-    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+    fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
         crate::path::drop_query(&mut head.uri);
         if !self.bare {
             media::make_grpc(&mut head.headers);
@@ -52,7 +52,7 @@ impl Translator for Bridge {
         later(self.blame.clone(), async move { room.framed(0, &collect(body, &room).await?) })
     }
 
-    fn answer(
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
@@ -92,11 +92,11 @@ impl Translator for Bridge {
         })
     }
 
-    fn is_spoilt(&self) -> bool {
+    fn is_request_invalid(&self) -> bool {
         self.blame.get().is_some()
     }
 
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let said = Status::of(&head.headers);
         let status = self.blame.get().or(said);

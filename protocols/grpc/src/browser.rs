@@ -57,7 +57,7 @@ impl Browser {
         media::strip_body_headers(&mut head.headers);
         let base = if self.wants_text { TEXT_TYPE } else { BINARY_TYPE };
         head.headers.insert(header::CONTENT_TYPE, self.content_type(base));
-        self.grant.write(&mut head.headers);
+        self.grant.add_to(&mut head.headers);
     }
 
     /// An answer that is over with its head. Pages read its headers as they do trailers.
@@ -70,7 +70,7 @@ impl Browser {
 }
 
 impl Translator for Browser {
-    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+    fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
         media::make_grpc(&mut head.headers);
         head.headers.insert(header::CONTENT_TYPE, self.content_type("application/grpc"));
         for name in ["x-grpc-web", "origin", "referer"] {
@@ -85,7 +85,7 @@ impl Translator for Browser {
         }
     }
 
-    fn answer(
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
@@ -103,11 +103,11 @@ impl Translator for Browser {
         Box::pin(std::future::ready(answer))
     }
 
-    fn is_spoilt(&self) -> bool {
+    fn is_request_invalid(&self) -> bool {
         self.blame.get().is_some()
     }
 
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let (mut head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
         if let Some(wait) = refusal::retry_after(&head.headers) {

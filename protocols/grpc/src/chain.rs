@@ -13,30 +13,30 @@ pub(crate) struct Chain {
 }
 
 impl Translator for Chain {
-    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
-        let body = self.near.ask(head, body);
-        self.far.ask(head, body)
+    fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
+        let body = self.near.translate_request(head, body);
+        self.far.translate_request(head, body)
     }
 
-    fn asks_at_once(&self) -> bool {
-        self.far.asks_at_once()
+    fn buffers_request(&self) -> bool {
+        self.far.buffers_request()
     }
 
-    fn answer(
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         Box::pin(async move {
-            let answer = self.far.answer(answer).await;
-            self.near.answer(answer).await
+            let answer = self.far.translate_response(answer).await;
+            self.near.translate_response(answer).await
         })
     }
 
-    fn is_spoilt(&self) -> bool {
-        self.near.is_spoilt() || self.far.is_spoilt()
+    fn is_request_invalid(&self) -> bool {
+        self.near.is_request_invalid() || self.far.is_request_invalid()
     }
 
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
-        self.near.refuse(self.far.refuse(no))
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
+        self.near.translate_rejection(self.far.translate_rejection(no))
     }
 }

@@ -68,7 +68,7 @@ mod tests {
             let mut asked = HeaderMap::new();
             asked.insert(header::ORIGIN, HeaderValue::from_static("https://evil.example"));
             let mut headers = HeaderMap::new();
-            cors.grant(&asked).write(&mut headers);
+            cors.headers_for(&asked).add_to(&mut headers);
             assert!(!headers.contains_key("access-control-allow-origin"));
             assert_eq!(headers["vary"], "origin");
         }
@@ -89,9 +89,9 @@ mod tests {
         asked.insert(header::ORIGIN, HeaderValue::from_static("https://a"));
         let mut headers = HeaderMap::new();
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        let grant = sites(&["*"], false).grant(&asked);
-        grant.write(&mut headers);
-        grant.write(&mut headers);
+        let grant = sites(&["*"], false).headers_for(&asked);
+        grant.add_to(&mut headers);
+        grant.add_to(&mut headers);
         let varies: Vec<_> = headers.get_all(header::VARY).iter().collect();
         assert_eq!(varies, ["accept", "origin"]);
         assert_eq!(headers["access-control-allow-origin"], "https://a");

@@ -109,7 +109,7 @@ impl Grpc {
         }
         match &self.cors {
             Some(cors) => {
-                Ok(Some(Box::new(Browser::new(&head.headers, cors.grant(&head.headers)))))
+                Ok(Some(Box::new(Browser::new(&head.headers, cors.headers_for(&head.headers)))))
             }
             None => Err(unsupported("gRPC-Web is not served here: it needs `web: true`")),
         }
@@ -149,7 +149,7 @@ impl Grpc {
 
     /// What pages of other sites may read of an answer.
     fn grant(&self, headers: &HeaderMap) -> CorsHeaders {
-        self.cors.as_ref().map(|cors| cors.grant(headers)).unwrap_or_default()
+        self.cors.as_ref().map(|cors| cors.headers_for(headers)).unwrap_or_default()
     }
 }
 
@@ -166,11 +166,11 @@ impl Dialect for Grpc {
         const { &Grpc::PROTOCOL }
     }
 
-    fn headers(&self) -> &[HeaderName] {
+    fn matched_headers(&self) -> &[HeaderName] {
         self.routes.headers()
     }
 
-    fn read(
+    fn route(
         &self,
         head: &mut request::Parts,
         host: &str,
@@ -184,7 +184,7 @@ impl Dialect for Grpc {
             return Err(UnroutedRequest { reason, answer });
         }
         let origin_refused =
-            self.cors.as_ref().is_some_and(|cors| cors.refuses(&head.headers, host));
+            self.cors.as_ref().is_some_and(|cors| cors.is_refused(&head.headers, host));
         let near = self.near(head, buffered).map_err(|no| UnroutedRequest {
             answer: granted(no.answer, &self.grant(&head.headers)),
             ..no
@@ -225,18 +225,18 @@ impl Dialect for Grpc {
         };
         metadata::isolate(&mut head.headers);
         let patience = timeout::of(&head.headers);
-        Ok(RoutedRequest { route, captures, patience, translator, origin_refused })
+        Ok(RoutedRequest { route, captures, client_timeout: patience, translator, origin_refused })
     }
 
-    fn name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
+    fn operation_name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
         path::call(uri.path())
     }
 
-    fn knows(&self, name: &str) -> bool {
+    fn is_known_name(&self, name: &str) -> bool {
         self.json.as_ref().is_some_and(|json| json.knows(name))
     }
 
-    fn refuse(
+    fn reject(
         &self,
         asked: Option<&RoutedRequest>,
         why: &HttpRejection<'_>,
@@ -248,12 +248,12 @@ impl Dialect for Grpc {
         };
         refusal::push_back(&why.refusal, answer.headers_mut());
         match asked.and_then(|asked| asked.translator.as_ref()) {
-            Some(translator) => translator.refuse(answer),
+            Some(translator) => translator.translate_rejection(answer),
             None => answer,
         }
     }
 
-    fn unread(
+    fn reject_head(
         &self,
         head: &request::Parts,
         status: u16,
@@ -269,7 +269,7 @@ impl Dialect for Grpc {
         Some(refusal::trailers_only(&Status::new(code, message)))
     }
 
-    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome> {
+    fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         if let Some(code) = code_of(&head.headers) {
             return Some(judged(code));
         }
@@ -281,28 +281,28 @@ impl Dialect for Grpc {
         }
     }
 
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
+    fn outcome_of_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
         match trailers.and_then(code_of) {
             Some(code) => judged(code),
             None => ResponseOutcome {
                 outcome: Outcome::Failed,
                 code: Some("MISSING_STATUS"),
-                number: Code::Unknown.number(),
+                status: Code::Unknown.number(),
             },
         }
     }
 
-    fn retold(&self, head: &response::Parts) -> Option<ResponseOutcome> {
+    fn translated_outcome(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         code_of(&head.headers).map(judged)
     }
 
-    fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+    fn error_trailers(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
         let mut trailers = HeaderMap::new();
         refusal::status(&Refusal::new(reason, message)).write(&mut trailers);
         Some(trailers)
     }
 
-    fn shorten(&self, head: &mut request::Parts, left: Duration) {
+    fn set_time_left(&self, head: &mut request::Parts, left: Duration) {
         timeout::shorten(&mut head.headers, left);
     }
 
@@ -310,7 +310,7 @@ impl Dialect for Grpc {
         AttemptFailure::Code(number)
     }
 
-    fn streams(&self) -> bool {
+    fn allows_endless_requests(&self) -> bool {
         true
     }
 
@@ -328,14 +328,14 @@ impl Dialect for Grpc {
 
 fn judged(code: Code) -> ResponseOutcome {
     let name = (code != Code::Ok).then(|| code.name());
-    ResponseOutcome { outcome: code.outcome(), code: name, number: code.number() }
+    ResponseOutcome { outcome: code.outcome(), code: name, status: code.number() }
 }
 
 /// Says a status to whoever asked, in its own words.
 fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<web::Body> {
     let answer = refusal::trailers_only(status);
     match translator {
-        Some(translator) => translator.refuse(answer),
+        Some(translator) => translator.translate_rejection(answer),
         None => answer,
     }
 }
@@ -356,7 +356,7 @@ fn unsupported(message: &str) -> UnroutedRequest {
 }
 
 fn granted(mut answer: Response<web::Body>, grant: &CorsHeaders) -> Response<web::Body> {
-    grant.write(answer.headers_mut());
+    grant.add_to(answer.headers_mut());
     answer
 }
 

@@ -87,15 +87,15 @@ pub struct Messages {
 }
 
 impl web::Meter for Messages {
-    fn asked(&mut self, bytes: &[u8]) {
+    fn on_request(&mut self, bytes: &[u8]) {
         self.asked.push(bytes);
     }
 
-    fn answered(&mut self, bytes: &[u8]) {
+    fn on_response(&mut self, bytes: &[u8]) {
         self.answered.push(bytes);
     }
 
-    fn items(&self) -> (u64, u64) {
+    fn message_counts(&self) -> (u64, u64) {
         (self.asked.messages(), self.answered.messages())
     }
 }
@@ -109,15 +109,15 @@ pub struct Unary {
 }
 
 impl web::Meter for Unary {
-    fn asked(&mut self, bytes: &[u8]) {
+    fn on_request(&mut self, bytes: &[u8]) {
         self.asked |= !bytes.is_empty();
     }
 
-    fn answered(&mut self, bytes: &[u8]) {
+    fn on_response(&mut self, bytes: &[u8]) {
         self.answered |= !bytes.is_empty();
     }
 
-    fn items(&self) -> (u64, u64) {
+    fn message_counts(&self) -> (u64, u64) {
         (self.asked.into(), self.answered.into())
     }
 }
@@ -284,14 +284,14 @@ mod tests {
     fn a_unary_call_counts_one_message_each_way() {
         use web::Meter as _;
         let mut meter = Unary::default();
-        meter.asked(b"");
-        assert_eq!(meter.items(), (0, 0));
-        meter.asked(b"a");
-        meter.asked(b"b");
-        assert_eq!(meter.items(), (1, 0));
+        meter.on_request(b"");
+        assert_eq!(meter.message_counts(), (0, 0));
+        meter.on_request(b"a");
+        meter.on_request(b"b");
+        assert_eq!(meter.message_counts(), (1, 0));
         let mut meter = Messages::default();
-        meter.asked(&framed(0, b"a"));
-        meter.answered(&[framed(0, b"a"), framed(0, b"")].concat());
-        assert_eq!(meter.items(), (1, 2));
+        meter.on_request(&framed(0, b"a"));
+        meter.on_response(&[framed(0, b"a"), framed(0, b"")].concat());
+        assert_eq!(meter.message_counts(), (1, 2));
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use web::probe::{
     h2::{self, H2Response},
-    tame,
+    sanitize,
 };
 
 /// What is called.
@@ -86,7 +86,7 @@ impl Check {
     /// What is asked about, in words.
     fn subject(&self) -> String {
         match &self.settings.service {
-            Some(service) => format!("the service {}", tame(service)),
+            Some(service) => format!("the service {}", sanitize(service)),
             None => "the server".to_owned(),
         }
     }
@@ -166,8 +166,8 @@ fn refused(code: &str, message: Option<&str>, check: &Check) -> String {
         UNIMPLEMENTED => "does not have grpc.health.v1.Health, which answers checks".to_owned(),
         _ => {
             let message = message.filter(|message| !message.is_empty());
-            let message = message.map(|message| format!(": {}", tame(message)));
-            format!("answers with grpc-status {}{}", tame(code), message.unwrap_or_default())
+            let message = message.map(|message| format!(": {}", sanitize(message)));
+            format!("answers with grpc-status {}{}", sanitize(code), message.unwrap_or_default())
         }
     }
 }

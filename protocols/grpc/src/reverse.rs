@@ -40,7 +40,7 @@ impl Reverse {
 }
 
 impl Translator for Reverse {
-    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body {
+    fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
         // gRPC has no query, and a service of plain HTTP may let one say which method is meant.
         crate::path::drop_query(&mut head.uri);
         if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
@@ -58,11 +58,11 @@ impl Translator for Reverse {
         later(blame, only_message(body, room, bare))
     }
 
-    fn asks_at_once(&self) -> bool {
+    fn buffers_request(&self) -> bool {
         true
     }
 
-    fn answer(
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
@@ -80,18 +80,18 @@ impl Translator for Reverse {
                 }
                 // What the client sent may be why the answer broke off.
                 Err(status) => match self.blame.get() {
-                    Some(_) => self.refuse(trailers_only(&status)),
+                    Some(_) => self.translate_rejection(trailers_only(&status)),
                     None => trailers_only(&status),
                 },
             }
         })
     }
 
-    fn is_spoilt(&self) -> bool {
+    fn is_request_invalid(&self) -> bool {
         self.blame.get().is_some()
     }
 
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let Some(status) = self.blame.get() else { return no };
         let mut answer = trailers_only(&status);
         // What the client sent won't do the next time either.

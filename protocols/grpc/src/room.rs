@@ -20,7 +20,7 @@ pub(crate) struct Room {
 impl Room {
     /// Something that will be held; nothing yet.
     pub(crate) fn hold(&self) -> BufferReservation {
-        self.buffered.hold(self.bounds)
+        self.buffered.reserve(self.bounds)
     }
 
     /// Counts these bytes for as long as somebody has them.
@@ -28,7 +28,7 @@ impl Room {
     /// # Errors
     /// As much is held as may be.
     pub(crate) fn keep(&self, bytes: impl Into<Bytes>) -> Result<Bytes, Status> {
-        self.hold().keep(bytes.into()).map_err(|full| self.full(full))
+        self.hold().into_counted(bytes.into()).map_err(|full| self.full(full))
     }
 
     /// A message in a frame of its own, counted.
@@ -38,7 +38,7 @@ impl Room {
     pub(crate) fn framed(&self, flags: u8, message: &[u8]) -> Result<Bytes, Status> {
         let mut hold = self.hold();
         hold.set(PREFIX + message.len()).map_err(|full| self.full(full))?;
-        hold.keep(frame::framed(flags, message)).map_err(|full| self.full(full))
+        hold.into_counted(frame::framed(flags, message)).map_err(|full| self.full(full))
     }
 
     /// Tells that as much is held as may be.

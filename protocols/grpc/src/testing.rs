@@ -141,8 +141,8 @@ pub(crate) fn translate(
     body: Script,
     answer: Response<Body>,
 ) -> (Held, Response<Body>) {
-    let asked = read(translator.ask(head, body.body()));
-    (asked, ready(Box::new(translator).answer(answer)))
+    let asked = read(translator.translate_request(head, body.body()));
+    (asked, ready(Box::new(translator).translate_response(answer)))
 }
 
 /// Settings out of JSON, which has no words where structures are, as a config has.

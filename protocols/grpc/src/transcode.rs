@@ -139,7 +139,7 @@ fn write(
     status.write(&mut headers);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    grant.write(&mut headers);
+    grant.add_to(&mut headers);
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = http;
     *answer.headers_mut() = headers;
@@ -159,7 +159,7 @@ struct Transcoder {
 }
 
 impl Translator for Transcoder {
-    fn ask(&mut self, head: &mut http_request::Parts, body: Body) -> Body {
+    fn translate_request(&mut self, head: &mut http_request::Parts, body: Body) -> Body {
         media::make_plain_grpc(&mut head.headers);
         for name in [header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN, header::REFERER] {
             head.headers.remove(name);
@@ -174,7 +174,7 @@ impl Translator for Transcoder {
         })
     }
 
-    fn answer(
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
@@ -185,11 +185,11 @@ impl Translator for Transcoder {
         })
     }
 
-    fn is_spoilt(&self) -> bool {
+    fn is_request_invalid(&self) -> bool {
         self.blame.get().is_some()
     }
 
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
         let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
         let answer = self.json.failed(&status, head.headers, &self.grant);
@@ -270,7 +270,7 @@ impl Transcoder {
         // A file is what its first piece says.
         let own = first.as_ref().and_then(|written| written.content_type.clone());
         headers.insert(header::CONTENT_TYPE, own.unwrap_or(said));
-        self.grant.write(&mut headers);
+        self.grant.add_to(&mut headers);
         let first = Some(first.map(|written| written.bytes));
         let stream = Stream { first, form, messages, by: Rc::new(self) };
         let mut answer = Response::new(steps(Some(stream), Stream::step));

@@ -1,4 +1,4 @@
-//! Bodies: what streams between a client and a service.
+//! Streaming bodies of requests and responses.
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -10,25 +10,25 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Why a body ended before its end.
+/// Why a body ended early.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
-/// A body that streams, on its way through the proxy.
+/// A streaming body.
 #[derive(Default)]
 pub enum Body {
-    /// Nothing.
+    /// No bytes.
     #[default]
     Empty,
-    /// All of it.
+    /// All bytes, in memory.
     Full(Bytes),
-    /// As it comes in from a client or a service.
+    /// Received by hyper from a client or a service.
     Incoming(Incoming),
-    /// What somebody made of another one.
+    /// Any other body, such as a translated one.
     Made(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
 }
 
 impl Body {
-    /// A body that somebody made.
+    /// Boxes a body.
     pub fn made(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Body::Made(Box::pin(body))
     }

@@ -1,32 +1,32 @@
-//! What pages of other sites may do (Fetch, "CORS protocol").
+//! Cross-origin resource sharing (Fetch standard, "CORS protocol").
 
 use crate::{body::Body, settings::CorsSettings};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 use std::time::Duration;
 use values::Fault;
 
-/// The log's word for a page of another site that may not read what it asks for; it is counted, too.
+/// Log reason and violation label of a request whose origin is not allowed.
 pub(crate) const ORIGIN_REFUSED: &str = "origin_refused";
 pub(crate) const REFUSED: operation::Violation = operation::Violation(ORIGIN_REFUSED);
 
-/// Which sites' pages may call, and what they may send and read.
+/// Which origins are allowed, and what their pages may send and read.
 #[derive(Clone, Copy, Debug)]
 pub struct CorsRules<'a> {
-    /// The sites: `https://shop.example`, or `*` for all.
+    /// Allowed origins: `https://shop.example`, or `*` for all.
     pub origins: &'a [String],
-    /// Whether their pages may send cookies.
+    /// Whether cookies are allowed.
     pub credentials: bool,
-    /// The methods that they may use, with commas between them.
+    /// Allowed methods, separated by commas.
     pub methods: &'a str,
-    /// The headers that they may send.
+    /// Allowed request headers, separated by commas.
     pub headers: &'a str,
-    /// The headers of answers that they may read.
+    /// Response headers that pages may read, separated by commas.
     pub expose: &'a str,
-    /// How long a browser may remember that.
+    /// How long a browser may cache a preflight response.
     pub max_age: Duration,
 }
 
-/// The same, ready to be told.
+/// The rules as header values.
 #[derive(Debug)]
 pub struct Cors {
     origins: Box<[String]>,
@@ -37,11 +37,11 @@ pub struct Cors {
     max_age: HeaderValue,
 }
 
-/// What one page may read, to be written into its answer.
+/// CORS headers of one response.
 #[derive(Clone, Debug, Default)]
 pub struct CorsHeaders(HeaderMap);
 
-/// What tells pages what they may; a service's own word counts for nothing where the proxy decides.
+/// Headers that are removed from a service's response where the proxy applies CORS.
 const ALLOWS: [HeaderName; 3] = [
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -49,8 +49,8 @@ const ALLOWS: [HeaderName; 3] = [
 ];
 
 impl CorsHeaders {
-    /// Adds it to an answer's headers.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    /// Adds them to a response's headers.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.0 {
             match *name == header::VARY {
                 true if headers.get_all(name).iter().any(|it| it == value) => {}
@@ -60,17 +60,17 @@ impl CorsHeaders {
         }
     }
 
-    /// Puts it in the place of what an answer says itself.
+    /// Replaces the CORS headers of a service's response.
     pub(crate) fn replace(&self, headers: &mut HeaderMap) {
         for name in &ALLOWS {
             headers.remove(name);
         }
-        self.write(headers);
+        self.add_to(headers);
     }
 }
 
 impl Cors {
-    /// For these sites. Lists that are empty are not told.
+    /// With these rules. Empty lists are not sent.
     pub fn new(sites: CorsRules<'_>) -> Self {
         let told = |list: &str| HeaderValue::try_from(list).ok().filter(|it| !it.is_empty());
         Self {
@@ -94,8 +94,8 @@ impl Cors {
         })
     }
 
-    /// What the page that sent this may read of the answer.
-    pub fn grant(&self, asked: &HeaderMap) -> CorsHeaders {
+    /// The headers for a response to a request with these headers.
+    pub fn headers_for(&self, asked: &HeaderMap) -> CorsHeaders {
         let mut grant = CorsHeaders::default();
         let headers = &mut grant.0;
         if !self.origins.is_empty() {
@@ -107,11 +107,11 @@ impl Cors {
         if let Some(expose) = &self.expose {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
-        self.credential(headers);
+        self.add_credentials(headers);
         grant
     }
 
-    /// Answers what a browser asks before it lets a page call; `None` for what is no such question.
+    /// The response to a preflight request; `None` if the request is not a preflight.
     pub fn preflight(&self, head: &request::Parts) -> Option<Response<Body>> {
         let origin = head.headers.get(header::ORIGIN)?;
         preflight_method(head)?;
@@ -131,18 +131,19 @@ impl Cors {
                 }
             }
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
-            self.credential(headers);
+            self.add_credentials(headers);
         }
         Some(answer)
     }
 
-    /// Whether a page asks that may not read the answer: of another site, and of none that is named.
-    pub fn refuses(&self, headers: &HeaderMap, host: &str) -> bool {
+    /// Whether the request comes from a page of another origin that is not allowed.
+    pub fn is_refused(&self, headers: &HeaderMap, host: &str) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return false };
         let text = origin.to_str().unwrap_or_default();
         let site = text.split_once("://").map_or("", |(_, site)| site);
         let site = site.rsplit_once(':').map_or(site, |(name, _)| name);
-        // A page of the proxy's own name needs no leave; which port it came by is not known here.
+        // Same-origin requests need no permission. The port is not compared, since it is not known
+        // here.
         !site.eq_ignore_ascii_case(host) && !self.allows(origin)
     }
 
@@ -150,7 +151,7 @@ impl Cors {
         self.origins.iter().any(|allowed| allowed == "*" || origin == allowed.as_str())
     }
 
-    fn credential(&self, headers: &mut HeaderMap) {
+    fn add_credentials(&self, headers: &mut HeaderMap) {
         if self.credentials {
             let yes = HeaderValue::from_static("true");
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
@@ -158,7 +159,7 @@ impl Cors {
     }
 }
 
-/// The method that a browser asks for ahead of the request itself.
+/// The method that a preflight request announces.
 pub(crate) fn preflight_method(head: &request::Parts) -> Option<Method> {
     if head.method != Method::OPTIONS || !head.headers.contains_key(header::ORIGIN) {
         return None;
@@ -166,7 +167,7 @@ pub(crate) fn preflight_method(head: &request::Parts) -> Option<Method> {
     head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes().try_into().ok()
 }
 
-/// What is wrong with such settings, by the key that it is below.
+/// The faults of CORS settings, each with its key.
 pub fn faults(
     origins: &[String],
     credentials: bool,
@@ -196,7 +197,7 @@ pub fn faults(
     found
 }
 
-/// The same of a listener's or a route's `cors`.
+/// The faults of a listener's or a route's `cors`.
 pub(crate) fn faults_of(settings: &CorsSettings) -> Vec<(&'static str, Fault)> {
     let CorsSettings { origins, credentials, headers, expose, methods, .. } = settings;
     let mut found = faults(origins, *credentials, [("headers", headers), ("expose", expose)]);

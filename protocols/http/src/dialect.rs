@@ -1,9 +1,9 @@
-//! What protocols that travel by HTTP do differently: what a request is called, how a *no* is said,
-//! and what an answer tells of the end.
+//! What protocols over HTTP (plain HTTP, gRPC) do differently: routing, operation names, error
+//! responses, and the outcome of a response.
 
 use crate::{
     body::Body,
-    buffered::BufferAccount,
+    buffer_account::BufferAccount,
     retry::{AttemptFailure, Pushback},
     routes::{Captures, Route},
 };
@@ -15,48 +15,48 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A protocol that travels by HTTP.
+/// A protocol over HTTP.
 pub trait Dialect: 'static {
-    /// What it is called, and what it counts.
+    /// Name and metrics of the protocol.
     fn protocol(&self) -> &'static Protocol;
 
-    /// The headers of requests that routes look at or edit: a client may send none that a service
-    /// reads as one of these.
-    fn headers(&self) -> &[HeaderName] {
+    /// Request headers that routes match or edit. Client headers that a service may read as one of
+    /// these are removed.
+    fn matched_headers(&self) -> &[HeaderName] {
         &[]
     }
 
-    /// Reads a request's head: where it goes, and who translates it. `host` is the authority that
-    /// it is for, without the port and in normal form; what has to be held of bodies is counted in
-    /// `buffered`.
+    /// Routes a request by its head. `host` is the authority without port, in normal form; memory
+    /// held for bodies is counted in `buffered`.
     ///
     /// # Errors
     /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
-    fn read(
+    fn route(
         &self,
         head: &mut request::Parts,
         host: &str,
         buffered: &BufferAccount,
     ) -> Result<RoutedRequest, UnroutedRequest>;
 
-    /// What the operation is called.
-    fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str;
+    /// The operation's name.
+    fn operation_name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str;
 
-    /// Whether names are of a list that the proxy knows, so that no client makes them up.
-    fn knows(&self, name: &str) -> bool;
+    /// Whether the name is from a fixed list, so that clients cannot create arbitrary metric
+    /// labels.
+    fn is_known_name(&self, name: &str) -> bool;
 
-    /// Says no in the protocol's words, and in the client's if somebody translates. `asked` is `None` where not even the head could be read as
-    /// this protocol's.
-    fn refuse(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
+    /// Makes an error response in the client's protocol. `asked` is `None` if the head is not valid
+    /// in this protocol.
+    fn reject(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
 
-    /// Writes into an answer of the proxy's own which request it is to, and the log's word for why,
-    /// where its body has a place for that.
-    fn identify(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<&str>) {}
+    /// Adds the request id and the log reason to the body of a local reply, if its format has
+    /// fields for them.
+    fn add_request_id(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<&str>) {}
 
-    /// Says that a request's head can't be taken, for which HTTP has this status; `None` where HTTP's
-    /// own words do.
-    fn unread(
+    /// Makes the error response to an invalid request head with this HTTP status; `None` if plain
+    /// HTTP's format is used.
+    fn reject_head(
         &self,
         _head: &request::Parts,
         _status: u16,
@@ -65,196 +65,200 @@ pub trait Dialect: 'static {
         None
     }
 
-    /// What the head of an answer tells of the end; `None` if that is still to come, in trailers.
-    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome>;
+    /// The outcome as far as the response's head shows it; `None` if it is in the trailers.
+    fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome>;
 
-    /// What an answer's trailers, or their absence, tell of the end.
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome;
+    /// The outcome of a response with these trailers, or without trailers.
+    fn outcome_of_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome;
 
-    /// What the head of an answer that was made for a client tells of the end.
-    fn retold(&self, _head: &response::Parts) -> Option<ResponseOutcome> {
+    /// The outcome that the head of a translated response shows.
+    fn translated_outcome(&self, _head: &response::Parts) -> Option<ResponseOutcome> {
         None
     }
 
-    /// The trailers that end an answer which broke off after its head, where the protocol has
-    /// words for that. Elsewhere the client is left with an answer that is cut short.
-    fn last_words(&self, _reason: Reason, _message: &str) -> Option<HeaderMap> {
+    /// Trailers that end a response which failed after its head, if the protocol has an error
+    /// status there. Otherwise the response is truncated.
+    fn error_trailers(&self, _reason: Reason, _message: &str) -> Option<HeaderMap> {
         None
     }
 
-    /// Tells the service how long its client still waits.
-    fn shorten(&self, _head: &mut request::Parts, _left: Duration) {}
+    /// Writes the client's remaining time into the request, if the protocol has a header for it.
+    fn set_time_left(&self, _head: &mut request::Parts, _left: Duration) {}
 
-    /// What routes call a failure whose [`Judged::number`] this is.
+    /// The failure that a route's retry policy sees for a [`ResponseOutcome::status`].
     fn failure(&self, number: u16) -> AttemptFailure {
         AttemptFailure::Status(number)
     }
 
-    /// Whether a request over HTTP/2 may go on for as long as its client likes. Elsewhere it has as
-    /// long as any message to the listener.
-    fn streams(&self) -> bool {
+    /// Whether an HTTP/2 request body may last as long as the client wants. Otherwise the
+    /// listener's `message_timeout` applies.
+    fn allows_endless_requests(&self) -> bool {
         false
     }
 
-    /// When the service wants to be asked again, as an answer's head or its trailers tell it.
+    /// When the service wants a retry, from the response's head or trailers.
     fn pushback(&self, told: &HeaderMap) -> Pushback {
         Pushback::of_http(told, SystemTime::now())
     }
 
-    /// Follows the bytes of one operation, to count what they carry.
+    /// Counts the messages of one operation.
     fn meter(&self) -> Option<Box<dyn Meter>> {
         None
     }
 }
 
-/// A request that goes somewhere.
+/// A request that has a route.
 pub struct RoutedRequest {
-    /// Where.
+    /// The route.
     pub route: Arc<Route>,
-    /// What the route's template found in the path.
+    /// Path parameters that the route's template captured.
     pub captures: Captures,
-    /// How long the client itself waits at most.
-    pub patience: Option<Duration>,
-    /// Who makes of the client's words the service's, and back.
+    /// The client's own timeout, such as `grpc-timeout`.
+    pub client_timeout: Option<Duration>,
+    /// Translates between the client's protocol and the service's.
     pub translator: Option<Box<dyn Translator>>,
-    /// A page of another site asks, and may not read the answer (CORS).
+    /// The origin of the calling page is not allowed (CORS).
     pub origin_refused: bool,
 }
 
-/// A request that goes nowhere.
+/// A request without route, and its response.
 pub struct UnroutedRequest {
-    /// Why, as logs and metrics tell it: `no_route`.
+    /// Reason for logs and metrics: `no_route`.
     pub reason: &'static str,
-    /// What the client is told.
+    /// The response to the client.
     pub answer: Response<Body>,
 }
 
-/// A *no*, and the HTTP status that it has in plain HTTP.
+/// A rejection with its status in plain HTTP.
 pub struct HttpRejection<'a> {
-    /// Why.
+    /// Reason and message.
     pub refusal: Refusal<'a>,
-    /// The status that plain HTTP says it by, 400 to 599.
+    /// HTTP status, 400 to 599.
     pub status: http::StatusCode,
 }
 
-/// How an operation ended, as its answer tells it.
+/// The outcome of an operation, from its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseOutcome {
-    /// Whose fault it was.
+    /// Success, or who is at fault.
     pub outcome: Outcome,
-    /// The error's name, from a fixed list: `UNAVAILABLE`.
+    /// The error's name from a fixed list: `UNAVAILABLE`.
     pub code: Option<&'static str>,
-    /// The protocol's own number for it: an HTTP status, a gRPC status.
-    pub number: u16,
+    /// The protocol's status code: of HTTP or of gRPC.
+    pub status: u16,
 }
 
-/// Makes one protocol's words of another's, for one operation.
+/// Translates one operation between two protocols.
 pub trait Translator {
-    /// Makes what the service is asked of what the client asks. The head was read already.
-    fn ask(&mut self, head: &mut request::Parts, body: Body) -> Body;
+    /// Translates the request. `head` was routed already.
+    fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body;
 
-    /// Whether what the service is asked comes in one piece, once all of it is there. A service of
-    /// HTTP/1.1 is then told its length, and asked for nothing before.
-    fn asks_at_once(&self) -> bool {
+    /// Whether the translated request is one buffer that is available only after the whole client
+    /// body. Its length is then known to an HTTP/1.1 service, and `100-continue` is not sent.
+    fn buffers_request(&self) -> bool {
         false
     }
 
-    /// Makes what the client is answered of what the service answers. What has to be read in full
-    /// first is bounded by the translator.
-    fn answer(
+    /// Translates the response. The translator bounds what it must buffer.
+    fn translate_response(
         self: Box<Self>,
         answer: Response<Body>,
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>>;
 
-    /// Whether the client's body broke off for the translator's sake: it said what nobody can be
-    /// asked. A refusal then tells what, whatever else it would have said.
-    fn is_spoilt(&self) -> bool {
+    /// Whether the client's body ended because the translator found it invalid. The rejection then
+    /// says what is wrong.
+    fn is_request_invalid(&self) -> bool {
         false
     }
 
-    /// Puts a refusal, said in the service's protocol, into the client's words.
-    fn refuse(&self, no: Response<Body>) -> Response<Body> {
+    /// Translates a rejection from the service's protocol into the client's.
+    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         no
     }
 }
 
-/// Counts what the bytes of one operation carry.
+/// Counts the messages in the bytes of one operation.
 pub trait Meter {
-    /// More of the request's body.
-    fn asked(&mut self, bytes: &[u8]);
+    /// Counts request body bytes.
+    fn on_request(&mut self, bytes: &[u8]);
 
-    /// More of the answer's body.
-    fn answered(&mut self, bytes: &[u8]);
+    /// Counts response body bytes.
+    fn on_response(&mut self, bytes: &[u8]);
 
-    /// How many messages the request and the answer have carried.
-    fn items(&self) -> (u64, u64);
+    /// Numbers of messages in the request and in the response.
+    fn message_counts(&self) -> (u64, u64);
 }
 
-/// One that all workers share.
+/// A dialect that all workers share.
 impl<D: Dialect> Dialect for Arc<D> {
     fn protocol(&self) -> &'static Protocol {
         (**self).protocol()
     }
 
-    fn headers(&self) -> &[HeaderName] {
-        (**self).headers()
+    fn matched_headers(&self) -> &[HeaderName] {
+        (**self).matched_headers()
     }
 
-    fn read(
+    fn route(
         &self,
         head: &mut request::Parts,
         host: &str,
         buffered: &BufferAccount,
     ) -> Result<RoutedRequest, UnroutedRequest> {
-        (**self).read(head, host, buffered)
+        (**self).route(head, host, buffered)
     }
 
-    fn name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str {
-        (**self).name(method, uri)
+    fn operation_name<'h>(&self, method: &'h Method, uri: &'h Uri) -> &'h str {
+        (**self).operation_name(method, uri)
     }
 
-    fn knows(&self, name: &str) -> bool {
-        (**self).knows(name)
+    fn is_known_name(&self, name: &str) -> bool {
+        (**self).is_known_name(name)
     }
 
-    fn refuse(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
-        (**self).refuse(asked, why)
+    fn reject(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
+        (**self).reject(asked, why)
     }
 
-    fn identify(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
-        (**self).identify(answer, id, reason);
+    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
+        (**self).add_request_id(answer, id, reason);
     }
 
-    fn unread(&self, head: &request::Parts, status: u16, message: &str) -> Option<Response<Body>> {
-        (**self).unread(head, status, message)
+    fn reject_head(
+        &self,
+        head: &request::Parts,
+        status: u16,
+        message: &str,
+    ) -> Option<Response<Body>> {
+        (**self).reject_head(head, status, message)
     }
 
-    fn judge(&self, head: &response::Parts) -> Option<ResponseOutcome> {
-        (**self).judge(head)
+    fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome> {
+        (**self).outcome_of_head(head)
     }
 
-    fn judge_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
-        (**self).judge_trailers(trailers)
+    fn outcome_of_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
+        (**self).outcome_of_trailers(trailers)
     }
 
-    fn retold(&self, head: &response::Parts) -> Option<ResponseOutcome> {
-        (**self).retold(head)
+    fn translated_outcome(&self, head: &response::Parts) -> Option<ResponseOutcome> {
+        (**self).translated_outcome(head)
     }
 
-    fn last_words(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
-        (**self).last_words(reason, message)
+    fn error_trailers(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+        (**self).error_trailers(reason, message)
     }
 
-    fn shorten(&self, head: &mut request::Parts, left: Duration) {
-        (**self).shorten(head, left);
+    fn set_time_left(&self, head: &mut request::Parts, left: Duration) {
+        (**self).set_time_left(head, left);
     }
 
     fn failure(&self, number: u16) -> AttemptFailure {
         (**self).failure(number)
     }
 
-    fn streams(&self) -> bool {
-        (**self).streams()
+    fn allows_endless_requests(&self) -> bool {
+        (**self).allows_endless_requests()
     }
 
     fn pushback(&self, told: &HeaderMap) -> Pushback {

@@ -1,11 +1,11 @@
-//! Mirroring: a second cluster gets a copy of a request, and its answer is nobody's business.
+//! Mirroring: sends a copy of a request to a second cluster and ignores the response.
 
 use crate::{
-    attempt::{UpstreamRequest, address},
+    admitted_request::AdmittedRequest,
     body::Body,
-    facts::RequestFlags,
-    serving::AdmittedRequest,
-    upload::{ReplayBody, RequestBody},
+    request_attributes::RequestFlags,
+    request_body::{ReplayBody, RequestBody},
+    upstream_request::{UpstreamRequest, set_target},
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -13,50 +13,51 @@ use operation::Outcome;
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::{task::spawn_local, time::timeout};
 
-/// How much of a request's body is kept to be sent a second time.
-pub(crate) const KEEPS: u64 = 64 * 1024;
+/// Default for the bytes of a request body that are kept for a second copy.
+pub(crate) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 
-/// How long a mirrored request may take: it must not pile up before a service that is slow.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a mirrored request may take. Bounded, so that copies do not pile up before a slow
+/// service.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sends a copy, if the route has it so and the whole of the body is here.
+/// Sends a copy, if the route has `mirror` and the whole body has arrived.
 pub(crate) fn send(serving: &AdmittedRequest, errand: &UpstreamRequest<'_>) {
     let Some(mirror) = &errand.route.mirror else { return };
     if fastrand::f64() >= mirror.share {
         return;
     }
-    if errand.source.still_comes() || !errand.source.is_whole() {
-        serving.record.facts.flag(RequestFlags::NOT_MIRRORED);
+    if errand.body.is_incomplete() || !errand.body.is_replayable() {
+        serving.operation.attributes.add_flag(RequestFlags::NOT_MIRRORED);
         return;
     }
-    let Some(pool) = serving.visit.server.pool(&mirror.cluster).map(Rc::clone) else { return };
-    serving.record.facts.flag(RequestFlags::MIRRORED);
-    let body = RequestBody::new(&errand.source, None);
+    let Some(pool) = serving.connection.server.pool(&mirror.cluster).map(Rc::clone) else { return };
+    serving.operation.attributes.add_flag(RequestFlags::MIRRORED);
+    let body = RequestBody::new(&errand.body, None);
     let mut request = Request::from_parts(errand.head.clone(), body);
     let authority = errand.authority.clone();
     spawn_local(async move {
-        let sent = timeout(PATIENCE, async {
-            let mut wire = pool.reach(None, &[], &Cell::default()).await.ok()?;
+        let sent = timeout(TIMEOUT, async {
+            let mut wire = pool.get(None, &[], &Cell::default()).await.ok()?;
             let lease = Rc::clone(wire.lease());
-            address(&mut request, authority.as_ref(), lease.name(), pool.speaks_http2());
-            if wire.over_limit(&request).await.is_some() {
+            set_target(&mut request, authority.as_ref(), lease.name(), pool.is_http2());
+            if wire.exceeded_head_limit(&request).await.is_some() {
                 return None;
             }
-            let trip = crate::record::AttemptGuard::begin(wire.lease());
+            let trip = crate::active_operation::AttemptGuard::start(wire.lease());
             let answer = wire.send(request).await.ok()?;
             let outcome =
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
             let mut body = Body::Incoming(answer.into_body());
             while let Some(Ok(_)) = wire.drive(body.frame()).await {}
-            trip.over(outcome);
-            pool.give_back(wire);
+            trip.finish(outcome);
+            pool.put(wire);
             Some(())
         });
         let _ = sent.await;
     });
 }
 
-/// A body that nobody has to send twice.
-pub(crate) fn once(body: Body) -> Rc<ReplayBody> {
+/// A body that is sent only once.
+pub(crate) fn single_use_body(body: Body) -> Rc<ReplayBody> {
     ReplayBody::new(body, 0, None, None)
 }

@@ -1,9 +1,9 @@
-//! A cluster's connections on one worker, kept for the next request.
+//! A worker's pool of connections to one cluster.
 
 use crate::{
-    facts::WaitTimes,
     proxy::{Cluster, Endpoint, Unreachable, Whom},
-    wire::{H1Connection, H2Connection, H2Stream, UpstreamConn},
+    request_attributes::WaitTimes,
+    upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
 use foldhash::HashMap;
 use operation::{Close, Reason};
@@ -14,23 +14,23 @@ use std::{
 };
 use tokio::{select, sync::Notify, task::spawn_local, time::sleep};
 
-/// How often it is looked which connections have rested for too long.
+/// How often idle connections are checked for expiry.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What connections to a cluster speak, and how many are kept for how long.
+/// Protocol and limits of a cluster's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolPlan {
     /// HTTP/2 instead of HTTP/1.1.
     pub http2: bool,
-    /// How many requests a connection carries at most.
+    /// Most requests per connection.
     pub max_requests: u64,
-    /// How many of them at once, where it can carry more than one.
+    /// Most concurrent requests per HTTP/2 connection.
     pub max_streams: usize,
-    /// How long a connection is kept that carries none.
+    /// How long an idle connection is kept.
     pub idle_timeout: Option<Duration>,
-    /// How many bytes an answer's head may have.
+    /// Largest head of a response, in bytes.
     pub max_head: usize,
-    /// How many such connections are kept for one endpoint.
+    /// Most idle connections per endpoint.
     pub max_idle: usize,
 }
 
@@ -47,25 +47,25 @@ impl Default for PoolPlan {
     }
 }
 
-/// A cluster's connections on one worker.
+/// A worker's connections to one cluster.
 pub(crate) struct Pool {
     cluster: Rc<dyn Cluster>,
     plan: PoolPlan,
-    kept: RefCell<HashMap<usize, EndpointConnections>>,
-    /// Something that can carry a request has come.
-    came: Notify,
-    swept: Cell<bool>,
+    connections: RefCell<HashMap<usize, EndpointConnections>>,
+    /// Notified when a connection becomes available.
+    ready: Notify,
+    sweeping: Cell<bool>,
 }
 
-/// What there is for one endpoint.
+/// The connections of one endpoint.
 #[derive(Default)]
 struct EndpointConnections {
-    /// At rest; the one that rests for the shortest time last.
+    /// Idle ones; the most recently used last.
     #[expect(clippy::vec_box, reason = "they go to and fro, and a pointer is all that moves")]
     idle: Vec<Box<H1Connection>>,
     shared: Vec<Rc<H2Connection>>,
-    /// One more that can be shared is on its way.
-    dialing: bool,
+    /// A shared connection is being made.
+    connecting: bool,
 }
 
 impl Pool {
@@ -73,9 +73,9 @@ impl Pool {
         Rc::new(Self {
             cluster,
             plan,
-            kept: RefCell::default(),
-            came: Notify::new(),
-            swept: Cell::new(false),
+            connections: RefCell::default(),
+            ready: Notify::new(),
+            sweeping: Cell::new(false),
         })
     }
 
@@ -83,76 +83,76 @@ impl Pool {
         &self.cluster
     }
 
-    /// How many bytes an answer's head may have.
+    /// Largest head of a response, in bytes.
     pub(crate) fn max_head(&self) -> usize {
         self.plan.max_head
     }
 
-    pub(crate) fn speaks_http2(&self) -> bool {
+    pub(crate) fn is_http2(&self) -> bool {
         self.plan.http2
     }
 
-    /// What carries a request to the endpoint whose turn it is, but none of `tried`.
-    pub(crate) async fn reach(
+    /// Gets a connection to the endpoint that the load balancer picks, not one of `tried`.
+    pub(crate) async fn get(
         self: &Rc<Self>,
         hash: Option<u64>,
         tried: &[Endpoint],
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let first = self.cluster.pick(hash, tried);
-        if let Some(wire) = first.as_ref().and_then(|endpoint| self.take(endpoint)) {
+        if let Some(wire) = first.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
             return Ok(wire);
         }
-        Box::pin(self.dial(Whom { hash, first, tried: tried.to_vec() }, waits)).await
+        Box::pin(self.connect_or_wait(Whom { hash, first, tried: tried.to_vec() }, waits)).await
     }
 
-    /// A connection that was not used before: what is kept may be stale.
-    pub(crate) async fn fresh(
+    /// Makes a new connection: idle ones may be stale.
+    pub(crate) async fn connect_new(
         self: &Rc<Self>,
         hash: Option<u64>,
         endpoint: Endpoint,
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
-        self.drop_idle(&endpoint);
+        self.close_endpoint_idle(&endpoint);
         let whom = Whom { hash, first: Some(endpoint), tried: Vec::new() };
-        Box::pin(self.dial(whom, waits)).await
+        Box::pin(self.connect_or_wait(whom, waits)).await
     }
 
-    /// What there is for this endpoint.
-    fn take(&self, endpoint: &Endpoint) -> Option<UpstreamConn> {
-        let mut kept = self.kept.borrow_mut();
+    /// An available connection to this endpoint.
+    fn take_idle(&self, endpoint: &Endpoint) -> Option<UpstreamConn> {
+        let mut kept = self.connections.borrow_mut();
         let kept = kept.get_mut(&endpoint.key())?;
         if self.plan.http2 {
             let (streams, requests) = (self.plan.max_streams, self.plan.max_requests);
             kept.shared.retain(|it| it.is_alive() || it.streams() > 0);
-            let free = kept.shared.iter().filter(|it| it.is_free(streams, requests));
+            let free = kept.shared.iter().filter(|it| it.has_capacity(streams, requests));
             let least = free.min_by_key(|it| it.streams())?;
-            return Some(UpstreamConn::Stream(H2Stream::begin(least)));
+            return Some(UpstreamConn::H2Stream(H2Stream::new(least)));
         }
         while let Some(mut own) = kept.idle.pop() {
-            if !self.is_old(own.rests_since) && own.is_free() {
-                return Some(UpstreamConn::Own(own));
+            if !self.is_expired(own.idle_since) && own.is_reusable() {
+                return Some(UpstreamConn::H1(own));
             }
         }
         None
     }
 
-    /// Connects, unless something comes meanwhile that can carry the request.
-    async fn dial(
+    /// Connects, unless another connection becomes available first.
+    async fn connect_or_wait(
         self: &Rc<Self>,
         whom: Whom,
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let began = Instant::now();
         let wire = match whom.first.clone() {
-            Some(endpoint) if self.plan.http2 => self.dial_shared(endpoint, whom).await,
-            Some(endpoint) => self.dial_own(endpoint, whom).await,
+            Some(endpoint) if self.plan.http2 => self.connect_shared(endpoint, whom).await,
+            Some(endpoint) => self.connect_or_reuse(endpoint, whom).await,
             None => self.connect(whom).await,
         };
         let (took, WaitTimes { queue, connect }) = (began.elapsed(), waits.get());
         let queued = match &wire {
-            Ok(wire) if wire.is_fresh() => wire.queued().min(took),
-            // Another request's connection became free first.
+            Ok(wire) if wire.is_new() => wire.queue_time().min(took),
+            // Another request's connection became available first.
             Ok(_) => took,
             Err(unreachable) if unreachable.reason == Reason::Overloaded => took,
             Err(_) => Duration::ZERO,
@@ -161,7 +161,7 @@ impl Pool {
         wire
     }
 
-    async fn dial_own(
+    async fn connect_or_reuse(
         self: &Rc<Self>,
         to: Endpoint,
         whom: Whom,
@@ -172,14 +172,14 @@ impl Pool {
             select! {
                 biased;
                 wire = &mut dialing => return wire,
-                () = self.came.notified() => {}
+                () = self.ready.notified() => {}
             }
-            if let Some(wire) = self.take(&to) {
+            if let Some(wire) = self.take_idle(&to) {
                 let pool = Rc::clone(self);
-                // What is being dialed is of use to the next request.
+                // The next request can use the connection that is being made.
                 spawn_local(async move {
                     if let Ok(wire) = dialing.await {
-                        pool.give_back(wire);
+                        pool.put(wire);
                     }
                 });
                 return Ok(wire);
@@ -187,8 +187,8 @@ impl Pool {
         }
     }
 
-    /// Many requests at once need one connection, and not many.
-    async fn dial_shared(
+    /// Many concurrent requests need one connection, not many.
+    async fn connect_shared(
         self: &Rc<Self>,
         to: Endpoint,
         whom: Whom,
@@ -197,8 +197,8 @@ impl Pool {
             if let Some(_dialing) = ConnectGuard::begin(self, to.key()) {
                 return self.connect(whom).await;
             }
-            self.came.notified().await;
-            if let Some(wire) = self.take(&to) {
+            self.ready.notified().await;
+            if let Some(wire) = self.take_idle(&to) {
                 return Ok(wire);
             }
         }
@@ -206,10 +206,10 @@ impl Pool {
 
     async fn connect(self: &Rc<Self>, whom: Whom) -> Result<UpstreamConn, Unreachable> {
         let dialed = Rc::clone(&self.cluster).connect(whom).await?;
-        self.begin(dialed).await
+        self.handshake(dialed).await
     }
 
-    async fn begin(
+    async fn handshake(
         self: &Rc<Self>,
         dialed: crate::proxy::Dialed,
     ) -> Result<UpstreamConn, Unreachable> {
@@ -223,61 +223,62 @@ impl Pool {
                 close: Close::UpstreamViolation,
             }
         };
-        self.sweeps();
+        self.start_sweeping();
         if !self.plan.http2 {
             let mut own =
-                H1Connection::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
-            own.queued = queued;
-            return Ok(UpstreamConn::Own(own));
+                H1Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
+            own.queue_time = queued;
+            return Ok(UpstreamConn::H1(own));
         }
         let key = lease.endpoint().key();
         let shared =
-            H2Connection::begin(stream, lease, self.plan.max_head).await.map_err(failed)?;
-        self.kept.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
-        shared.queued.set(queued);
-        Ok(UpstreamConn::Stream(H2Stream::begin(&shared)))
+            H2Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
+        self.connections.borrow_mut().entry(key).or_default().shared.push(Rc::clone(&shared));
+        shared.queue_time.set(queued);
+        Ok(UpstreamConn::H2Stream(H2Stream::new(&shared)))
     }
 
-    /// Keeps a connection that has done its work, if it can do more.
-    pub(crate) fn give_back(&self, wire: UpstreamConn) {
-        let UpstreamConn::Own(mut own) = wire else {
+    /// Returns a connection to the pool, if it can carry another request.
+    pub(crate) fn put(&self, wire: UpstreamConn) {
+        let UpstreamConn::H1(mut own) = wire else {
             drop(wire);
-            self.came.notify_one();
+            self.ready.notify_one();
             return;
         };
-        // Where somebody waits for a connection to end, this one does.
-        if own.carried >= self.plan.max_requests || self.cluster.is_awaited() || !own.is_free() {
+        // If a request waits for a connection slot, this connection makes room.
+        if own.requests >= self.plan.max_requests || self.cluster.is_awaited() || !own.is_reusable()
+        {
             return;
         }
-        own.rests_since = Instant::now();
-        let mut kept = self.kept.borrow_mut();
+        own.idle_since = Instant::now();
+        let mut kept = self.connections.borrow_mut();
         let idle = &mut kept.entry(own.endpoint().key()).or_default().idle;
         if idle.len() < self.plan.max_idle {
             idle.push(own);
-            self.came.notify_one();
+            self.ready.notify_one();
         }
     }
 
-    /// Closes what rests for this endpoint.
-    fn drop_idle(&self, endpoint: &Endpoint) {
-        if let Some(kept) = self.kept.borrow_mut().get_mut(&endpoint.key()) {
+    /// Closes the endpoint's idle connections.
+    fn close_endpoint_idle(&self, endpoint: &Endpoint) {
+        if let Some(kept) = self.connections.borrow_mut().get_mut(&endpoint.key()) {
             kept.idle.clear();
-            kept.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.retired.set(true));
+            kept.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.closing.set(true));
         }
     }
 
-    /// Closes everything that rests: the worker drains.
-    pub(crate) fn close(&self) {
-        let mut kept = self.kept.borrow_mut();
+    /// Closes all idle connections: the worker drains.
+    pub(crate) fn close_idle(&self) {
+        let mut kept = self.connections.borrow_mut();
         kept.values_mut().for_each(|kept| {
             kept.idle.clear();
             kept.shared.clear();
         });
     }
 
-    /// Sees to it that what rests for too long is closed, for as long as there is anything.
-    fn sweeps(self: &Rc<Self>) {
-        if self.swept.replace(true) {
+    /// Starts the sweeper, which runs as long as the pool has connections.
+    fn start_sweeping(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
             return;
         }
         let pool = Rc::downgrade(self);
@@ -286,51 +287,53 @@ impl Pool {
                 sleep(SWEEP).await;
                 let Some(pool) = Weak::upgrade(&pool) else { return };
                 if pool.sweep() {
-                    pool.swept.set(false);
+                    pool.sweeping.set(false);
                     return;
                 }
             }
         });
     }
 
-    /// Whether a connection has rested for too long.
-    fn is_old(&self, since: Instant) -> bool {
+    /// Whether a connection was idle for too long.
+    fn is_expired(&self, since: Instant) -> bool {
         self.plan.idle_timeout.is_some_and(|most| since.elapsed() >= most)
     }
 
-    /// Closes what rests and is not wanted any more.
-    pub(crate) fn look(&self) {
+    /// Closes idle connections that are not wanted any more.
+    pub(crate) fn close_unwanted(&self) {
         self.sweep();
     }
 
-    /// Closes what has rested for too long, or is of no use. Returns whether nothing is left.
+    /// Closes expired and unusable connections. Returns whether none is left.
     fn sweep(&self) -> bool {
         let awaited = self.cluster.is_awaited();
-        let mut kept = self.kept.borrow_mut();
+        let mut kept = self.connections.borrow_mut();
         kept.retain(|_, kept| {
-            kept.idle.retain_mut(|own| !awaited && !self.is_old(own.rests_since) && own.is_free());
+            kept.idle.retain_mut(|own| {
+                !awaited && !self.is_expired(own.idle_since) && own.is_reusable()
+            });
             kept.shared.retain(|shared| {
                 let rests = shared.streams() == 0;
-                let old = rests && (awaited || self.is_old(shared.rests_since.get()));
-                !old && !shared.retired.get() && (shared.is_alive() || !rests)
+                let old = rests && (awaited || self.is_expired(shared.idle_since.get()));
+                !old && !shared.closing.get() && (shared.is_alive() || !rests)
             });
-            !kept.idle.is_empty() || !kept.shared.is_empty() || kept.dialing
+            !kept.idle.is_empty() || !kept.shared.is_empty() || kept.connecting
         });
         kept.is_empty()
     }
 }
 
-/// A connection that many will share is on its way, until dropped.
+/// A shared connection is being made, until this is dropped.
 struct ConnectGuard<'p> {
     pool: &'p Pool,
     key: usize,
 }
 
 impl<'p> ConnectGuard<'p> {
-    /// `None` if one is on its way already.
+    /// `None` if one is being made already.
     fn begin(pool: &'p Pool, key: usize) -> Option<Self> {
-        let mut kept = pool.kept.borrow_mut();
-        let under_way = std::mem::replace(&mut kept.entry(key).or_default().dialing, true);
+        let mut kept = pool.connections.borrow_mut();
+        let under_way = std::mem::replace(&mut kept.entry(key).or_default().connecting, true);
         drop(kept);
         (!under_way).then(|| Self { pool, key })
     }
@@ -338,10 +341,10 @@ impl<'p> ConnectGuard<'p> {
 
 impl Drop for ConnectGuard<'_> {
     fn drop(&mut self) {
-        if let Some(kept) = self.pool.kept.borrow_mut().get_mut(&self.key) {
-            kept.dialing = false;
+        if let Some(kept) = self.pool.connections.borrow_mut().get_mut(&self.key) {
+            kept.connecting = false;
         }
-        self.pool.came.notify_waiters();
+        self.pool.ready.notify_waiters();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Health checks: what a service answers to a GET, by HTTP/1.1 or by HTTP/2.
+//! Health checks: a GET over HTTP/1.1 or HTTP/2.
 
 pub mod h2;
 mod settings;
@@ -9,16 +9,16 @@ use bytes::BytesMut;
 use operation::{Judgement, Probe};
 use std::sync::Arc;
 
-/// How many characters of what a server tells are passed on.
-const TOLD: usize = 64;
+/// Most characters of a server's text that are reported.
+const MAX_MESSAGE: usize = 64;
 
-/// One check by a GET. It is judged by the answer's head, and its connection is not used again: the
-/// body may be long, and nobody needs it.
+/// One check by a GET. It is judged by the response's head; the connection is not reused, since the
+/// body may be long and is not needed.
 #[derive(Debug)]
 pub struct HttpProbe(Arc<HttpCheck>);
 
 impl HttpProbe {
-    /// One more check.
+    /// A new check.
     pub fn new(check: Arc<HttpCheck>) -> Self {
         Self(check)
     }
@@ -26,7 +26,7 @@ impl HttpProbe {
 
 impl Probe for HttpProbe {
     fn ask(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(self.0.question());
+        out.extend_from_slice(self.0.request());
     }
 
     fn judge(&mut self, answer: &[u8]) -> Judgement {
@@ -48,13 +48,13 @@ impl Probe for HttpProbe {
     }
 }
 
-/// The status of an answer in HTTP/1, once its head is all here. Heads of 1xx come before it.
+/// The status of an HTTP/1 response once its head is complete; 1xx heads are skipped.
 fn http1_status(mut answer: &[u8]) -> Result<Option<u16>, String> {
     loop {
         if let [0x15 | 0x16, 3, 0..=4, ..] = answer {
             return Err("speaks TLS, not HTTP".to_owned());
         }
-        // A frame of settings is what a server of HTTP/2 begins with.
+        // An HTTP/2 server starts with a SETTINGS frame.
         if let [0, 0, _, 4, 0, 0, 0, 0, 0, ..] = answer {
             return Err("speaks HTTP/2, asked by HTTP/1.1 (http.version)".to_owned());
         }
@@ -75,10 +75,10 @@ fn http1_status(mut answer: &[u8]) -> Result<Option<u16>, String> {
     }
 }
 
-/// Words of a server as they may be printed.
-pub fn tame(words: &str) -> String {
+/// A server's text, made printable.
+pub fn sanitize(words: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    words.chars().take(TOLD).map(shown).collect()
+    words.chars().take(MAX_MESSAGE).map(shown).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The proxy, as a protocol sees it that ends both connections itself.
+//! What the HTTP server needs of the proxy.
 
 use operation::{Close, Gate, Link, No, Outcome, Reason, Violation};
 use std::{
@@ -12,45 +12,45 @@ use std::{
 };
 use tokio::net::TcpStream;
 
-/// One client's connection: the gate, and what the proxy knows of it.
+/// A client's connection: the gate, and what the proxy knows about it.
 pub trait Door: Gate {
-    /// The connection's two ends.
+    /// Local and peer address.
     fn link(&self) -> Link;
 
     /// The listener's time limits.
     fn patience(&self) -> Timeouts;
 
-    /// How often what endpoints wish of their connections has changed.
+    /// Changes whenever an endpoint's close requests may have changed.
     fn nudges(&self) -> u64;
 
-    /// Has `waker` woken when the phase changes, or what endpoints wish.
+    /// Registers `waker` for changes of the phase or of close requests.
     fn wakes(&self, waker: &Waker);
 
-    /// Whether an operator wants the connection to end.
+    /// Whether an operator closes the connection.
     fn is_killed(&self) -> bool;
 
-    /// So many bytes of the connection have moved this way.
+    /// Counts bytes of this direction.
     fn moved(&self, way: Way, bytes: usize, now: Instant);
 
-    /// How far the proxy has come.
+    /// The proxy's current phase.
     fn phase(&self) -> Phase;
 
-    /// Counts bytes that broke the protocol's rules.
+    /// Counts a protocol violation.
     fn violation(&self, violation: Violation);
 
-    /// Counts an operation that its cluster had no room for. Returns whose limit that is.
+    /// Counts an operation that exceeds its cluster's limit. Returns that limit's name.
     fn overloaded(&self) -> &'static str;
 
-    /// The refusal of a request that can't be read, where a policy guards.
+    /// The rejection of an invalid request, if a policy has one.
     fn refuse_unreadable(&self) -> Option<No>;
 
-    /// Whether policies hold something for this connection's bytes. They may come and go.
+    /// Whether policies limit this connection's bandwidth. They may be added and removed.
     fn is_paced(&self) -> bool;
 
-    /// The most bytes that should pass this way in one go.
+    /// Most bytes that should pass at once in this direction.
     fn most(&self, way: Way) -> usize;
 
-    /// So many bytes have passed this way. Returns the moment before which no more should.
+    /// Records passed bytes. Returns the time before which no more should pass.
     fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant>;
 }
 
@@ -63,42 +63,42 @@ pub enum Way {
     Down,
 }
 
-/// How far the proxy has come.
+/// The proxy's current phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It takes new connections.
+    /// New connections are accepted.
     Working,
-    /// Connections close as soon as they come to a rest.
+    /// Connections close when they become idle.
     Draining,
     /// Connections close now.
     Leaving,
 }
 
-/// How long is waited for a client. `None` is for ever.
+/// Timeouts of a client's connection. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeouts {
-    /// For its first byte.
+    /// For the first byte.
     pub first_byte: Option<Duration>,
-    /// For the end of its first request's head.
+    /// For the head of the first request.
     pub handshake: Option<Duration>,
-    /// For the end of a request that it began.
+    /// For a request that has started.
     pub message: Option<Duration>,
-    /// For it to take any of the bytes meant for it.
+    /// For the client to read any byte sent to it.
     pub write: Option<Duration>,
-    /// For any byte of a tunnel one side of which has ended.
+    /// For any byte of a tunnel after one side has ended.
     pub half_close: Option<Duration>,
     /// For another request.
     pub idle: Option<Duration>,
-    /// From its beginning to its end.
+    /// For the whole connection.
     pub life: Option<Duration>,
 }
 
-/// An endpoint, which only the proxy knows more of.
+/// An endpoint; opaque to this crate.
 #[derive(Clone)]
 pub struct Endpoint(pub Arc<dyn Any + Send + Sync>);
 
 impl Endpoint {
-    /// What tells it from all others that there are.
+    /// Identifies the endpoint.
     pub fn key(&self) -> usize {
         Arc::as_ptr(&self.0).cast::<()>().addr()
     }
@@ -115,85 +115,85 @@ pub trait Cluster {
     /// Its name.
     fn name(&self) -> &Arc<str>;
 
-    /// The hash of a client, where endpoints are picked by one.
+    /// The hash of a client, if the load balancer uses one.
     fn hash(&self, client: IpAddr) -> Option<u64>;
 
-    /// The endpoint whose turn it is, but none of `tried`.
+    /// The endpoint that the load balancer picks, not one of `tried`.
     fn pick(&self, hash: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint>;
 
-    /// Connects to this endpoint, and to another one but `tried` if that fails.
+    /// Connects to this endpoint, and to another one that is not in `tried` if that fails.
     fn connect(self: Rc<Self>, whom: Whom) -> Connecting;
 
-    /// Lets one more operation begin, until what is returned is dropped.
+    /// Counts one more operation until the result is dropped.
     ///
     /// # Errors
     /// Too many are under way, in words.
     fn admit(&self) -> Result<Option<Box<dyn Any>>, String>;
 
-    /// Whether somebody, on whichever worker, waits for a connection to end.
+    /// Whether a request on any worker waits for a connection slot.
     fn is_awaited(&self) -> bool;
 }
 
-/// A connection on its way.
+/// A connection in progress.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Dialed, Unreachable>>>>;
 
-/// Whom to connect to.
+/// What to connect to.
 #[derive(Clone, Default)]
 pub struct Whom {
     /// The hash of the client's key.
     pub hash: Option<u64>,
-    /// This one first.
+    /// First choice.
     pub first: Option<Endpoint>,
-    /// None of these.
+    /// Endpoints to skip.
     pub tried: Vec<Endpoint>,
 }
 
-/// A connection that was made.
+/// An established connection.
 pub struct Dialed {
     /// Its socket.
     pub stream: TcpStream,
-    /// Its being counted; dropped with it.
+    /// Counts the connection; dropped with it.
     pub lease: Rc<dyn Lease>,
-    /// How long it waited for a place among the cluster's connections.
+    /// How long it waited for a connection slot of the cluster.
     pub queued: Duration,
 }
 
-/// Why there is no connection.
+/// Why no connection could be made.
 #[derive(Clone, Debug)]
 pub struct Unreachable {
-    /// What the client is told.
+    /// The response to the client.
     pub reason: Reason,
-    /// …in words.
+    /// Message for the client.
     pub message: String,
-    /// What logs tell.
+    /// Reason for logs.
     pub close: Close,
 }
 
-/// A connection's being counted at its endpoint.
+/// Counts a connection at its endpoint.
 pub trait Lease {
-    /// Where it leads.
+    /// The endpoint.
     fn endpoint(&self) -> &Endpoint;
 
     /// The endpoint's name: `db-1:27017`.
     fn name(&self) -> &Arc<str>;
 
-    /// An operation goes to the endpoint.
+    /// Counts an operation that starts.
     fn began(&self);
 
-    /// An operation that began is over, after it took so long.
+    /// Records the end of an operation and its duration.
     fn ended(&self, outcome: Outcome, took: Duration);
 
-    /// What the endpoint asks of the connection.
+    /// Whether the endpoint wants the connection closed.
     fn wish(&self) -> Wish;
 }
 
-/// What an endpoint asks of its connections.
+/// Whether an endpoint wants its connections closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Go on.
+    /// Keep it open.
     Stay,
-    /// Close as soon as nothing is under way.
+    /// Close it when it is idle.
     Rest,
-    /// Close now.
+    /// Close it now.
     Close(Close),
 }

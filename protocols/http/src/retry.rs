@@ -1,5 +1,4 @@
-//! Retries: how an attempt fails, when another one may follow, and how many at once. Nothing here
-//! keeps a clock or opens a connection.
+//! Retries: failures of attempts, backoff, and budgets. No clock, no I/O.
 
 mod backoff;
 mod budget;
@@ -13,10 +12,10 @@ pub use pushback::Pushback;
 
 use http::Method;
 
-/// Whether a request that died with its pooled connection, before any byte of an answer, may be
-/// sent again at once (RFC 9110 §9.2.2, RFC 9112 §9.3.1). `sent` tells whether any byte of it was
-/// written; one of which nothing was written was never seen, whatever it asks for. Its body has to
-/// be whole still, which the caller knows.
+/// Whether a request that failed with its pooled connection, before any byte of a response, may be
+/// sent again at once (RFC 9110 §9.2.2, RFC 9112 §9.3.1). `sent`: whether any byte was written;
+/// otherwise the service has not seen it, whatever its method. The caller ensures that the body can
+/// be replayed.
 pub fn is_safe_to_repeat(method: &Method, sent: bool) -> bool {
     !sent || method.is_idempotent()
 }

@@ -1,7 +1,7 @@
-//! Routes: which cluster a request goes to, and what is done to it on the way.
+//! Routes: which cluster a request goes to, and how it is changed.
 
-mod answer;
 mod compile;
+mod direct_response;
 mod edit;
 mod matching;
 mod pattern;
@@ -13,9 +13,9 @@ mod template;
 mod value;
 
 use crate::settings::{RouteSettings, Settings, UpgradeSettings};
-use crate::{cors::Cors, normal};
-pub use answer::{DirectResponse, Redirect};
-pub use compile::unreached;
+use crate::{cors::Cors, normalize};
+pub use compile::unreachable_routes;
+pub use direct_response::{DirectResponse, Redirect};
 use edit::HeaderEdits;
 pub use edit::{RenderedValues, Variables};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
@@ -28,70 +28,70 @@ pub use targets::WeightedClusters;
 pub use template::Captures;
 use values::Mistake;
 
-/// The routes of a listener, in the order of its config.
+/// The routes of a listener, in configured order.
 #[derive(Clone, Debug)]
 pub struct Routes {
     list: Box<[Arc<Route>]>,
-    /// The headers of requests that any of them looks at or edits.
+    /// Request headers that any route matches or edits.
     headers: Box<[HeaderName]>,
 }
 
-/// What holds for a route that says nothing else.
+/// Defaults of routes.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// How long an answer may take to begin.
+    /// How long the response's head may take.
     pub timeout: Option<Duration>,
-    /// Whether a route's `timeout` holds to the end of the answer, as deadlines of gRPC do.
+    /// Whether a route's `timeout` covers the whole response, like gRPC deadlines.
     pub whole: bool,
-    /// How long nothing may move either way.
+    /// Longest time without a byte in either direction.
     pub idle_timeout: Option<Duration>,
-    /// How many bytes a request's body may have.
+    /// Largest request body, in bytes.
     pub max_request_body: Option<u64>,
 }
 
-/// Where requests of one kind go.
+/// A route.
 #[derive(Debug)]
 pub struct Route {
-    /// Its name: the resource of its operations.
+    /// Its name, which is the resource of its operations.
     pub name: Box<str>,
-    /// Where they go.
+    /// What is done with the requests.
     pub action: Action,
-    /// How long the answer may take to begin, from the end of the request to the answer's head.
+    /// How long the response's head may take, from the end of the request.
     pub timeout: Option<Duration>,
-    /// How long it may take to its end.
+    /// How long the whole response may take.
     pub total_timeout: Option<Duration>,
-    /// How long nothing may move either way.
+    /// Longest time without a byte in either direction.
     pub idle_timeout: Option<Duration>,
-    /// What is tried again.
+    /// Retry policy.
     pub retry: Option<RetryPolicy>,
-    /// Who gets a copy.
+    /// Cluster that gets copies.
     pub mirror: Option<Mirror>,
-    /// After how long without the head of an answer a second endpoint is asked.
+    /// Delay before a second endpoint is tried while there is no response head.
     pub hedge: Option<Duration>,
-    /// Which other sites' pages may ask.
+    /// CORS rules.
     pub cors: Option<Arc<Cors>>,
-    /// Which protocols clients may change to.
+    /// Protocols that clients may upgrade to.
     pub upgrade: AllowedUpgrades,
-    /// Whether clients may use `CONNECT`.
+    /// Whether `CONNECT` is allowed.
     pub connect: bool,
-    /// How many bytes a request's body may have.
+    /// Largest request body, in bytes.
     pub max_request_body: Option<u64>,
     matching: RouteMatch,
     rewrite: Rewrite,
     request_edits: HeaderEdits,
     response_edits: HeaderEdits,
-    /// Whether any of them needs what the match names.
+    /// Whether any of these uses captures of the match.
     captures: bool,
 }
 
-/// What becomes of a request.
+/// What is done with a request.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// It goes to a cluster.
+    /// Forward it to a cluster.
     Forward(WeightedClusters),
-    /// Its client is sent elsewhere.
+    /// Redirect the client.
     Redirect(Redirect),
-    /// The proxy answers it.
+    /// Answer it with a fixed response.
     Reply(DirectResponse),
 }
 
@@ -100,26 +100,26 @@ pub enum Action {
 pub struct Mirror {
     /// Its name.
     pub cluster: Arc<str>,
-    /// Which part of them, 0 to 1, at random.
+    /// Share of the requests, 0 to 1, chosen at random.
     pub share: f64,
-    /// How many bytes of a request's body are kept for it.
+    /// Most bytes of a request's body that are kept for the copy.
     pub max_body: u64,
 }
 
-/// Which protocols clients may change to.
+/// Protocols that clients may upgrade to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AllowedUpgrades {
     /// None.
     #[default]
     None,
-    /// Whichever they like.
+    /// Any protocol.
     All,
-    /// These, in lower case.
+    /// These, compared without case.
     Only(Box<[Box<str>]>),
 }
 
 impl AllowedUpgrades {
-    /// Whether it may be this one, as an `upgrade` header names it: `websocket`, `foo/2`.
+    /// Whether this protocol, as in an `upgrade` header, is allowed: `websocket`, `foo/2`.
     pub fn allow(&self, protocol: &str) -> bool {
         match self {
             AllowedUpgrades::None => false,
@@ -130,7 +130,7 @@ impl AllowedUpgrades {
 }
 
 impl Settings {
-    /// What holds for routes that say nothing else.
+    /// Defaults of routes.
     pub fn defaults(&self) -> Defaults {
         Defaults {
             timeout: Some(Duration::from_secs(15)),
@@ -142,8 +142,7 @@ impl Settings {
 }
 
 impl Routes {
-    /// The routes of a config, or all that is wrong with them; paths of mistakes begin at
-    /// `routes`.
+    /// Checks the routes of a config; paths of mistakes begin at `routes`.
     ///
     /// # Errors
     /// Every mistake, not just the first.
@@ -151,7 +150,7 @@ impl Routes {
         compile::routes(settings, defaults).map(Self::of)
     }
 
-    /// Everything to one cluster, as the route `default`.
+    /// A single route named `default` to one cluster.
     pub fn single(cluster: &str, defaults: Defaults) -> Self {
         let Defaults { timeout, whole, idle_timeout, max_request_body } = defaults;
         let route = Route {
@@ -185,51 +184,51 @@ impl Routes {
         Self { list: list.into(), headers: headers.into() }
     }
 
-    /// The headers of requests that any of them looks at or edits.
+    /// Request headers that any route matches or edits.
     pub fn headers(&self) -> &[HeaderName] {
         &self.headers
     }
 
-    /// These, and then those.
+    /// These routes, followed by the others.
     #[must_use]
     pub fn followed_by(self, others: Self) -> Self {
         Self::of(self.list.into_iter().chain(others.list).collect())
     }
 
-    /// Those that say nothing of other sites' pages say this.
+    /// Sets the CORS rules of routes that have none.
     #[must_use]
-    pub(crate) fn granting(mut self, cors: &Arc<Cors>) -> Self {
+    pub(crate) fn with_cors(mut self, cors: &Arc<Cors>) -> Self {
         for route in self.list.iter_mut().filter_map(Arc::get_mut) {
             route.cors.get_or_insert_with(|| Arc::clone(cors));
         }
         self
     }
 
-    /// Whether any of them says something of other sites' pages.
-    pub(crate) fn have_cors(&self) -> bool {
+    /// Whether any route has CORS rules.
+    pub(crate) fn has_cors(&self) -> bool {
         self.list.iter().any(|route| route.cors.is_some())
     }
 
-    /// The first route that matches. `host` is the authority that the request is for, without
-    /// the port and in normal form. Paths that `path_fault` refuses are not to come here.
+    /// The first route that matches. `host` is the request's authority without port, in normal
+    /// form. Paths must have passed `path_fault`.
     pub fn find(&self, head: &request::Parts, host: &str) -> Option<(Arc<Route>, Captures)> {
-        let path = normal::path(head.uri.path());
-        let route = self.taken(head, host, &path)?;
+        let path = normalize::path(head.uri.path());
+        let route = self.first_match(head, host, &path)?;
         let captures = match route.captures {
-            true => route.matching.path.captures(&normal::unreserved(head.uri.path()), &path),
+            true => route.matching.path.captures(&normalize::unreserved(head.uri.path()), &path),
             false => Captures::default(),
         };
         Some((Arc::clone(route), captures))
     }
 
-    fn taken(&self, head: &request::Parts, host: &str, path: &str) -> Option<&Arc<Route>> {
-        self.list.iter().find(|route| route.matching.fits(head, host, path))
+    fn first_match(&self, head: &request::Parts, host: &str, path: &str) -> Option<&Arc<Route>> {
+        self.list.iter().find(|route| route.matching.matches(head, host, path))
     }
 
-    /// Whether a service that takes an encoded slash, or a backslash, for a slash reads a path that
-    /// is another route's than `route`, which took the request. A route that looks at segments or
-    /// characters means the path as it is written, unless the proxy itself answers on the other.
-    pub(crate) fn reads_as_another(
+    /// Whether the path matches a route other than `route` for a service that decodes an encoded
+    /// slash or backslash. Ignored if the route matched distinguishes the two spellings, unless the
+    /// proxy itself answers on the other route.
+    pub(crate) fn has_other_reading(
         &self,
         head: &request::Parts,
         host: &str,
@@ -240,21 +239,21 @@ impl Routes {
         if memchr::memchr2(b'%', b'\\', path.as_bytes()).is_none() {
             return false;
         }
-        let other = normal::other_reading(&normal::path(path));
-        let other = other.and_then(|path| self.taken(head, host, &path));
+        let other = normalize::other_reading(&normalize::path(path));
+        let other = other.and_then(|path| self.first_match(head, host, &path));
         other.is_some_and(|other| {
             let answers = !matches!(other.action, Action::Forward(_));
-            !Arc::ptr_eq(other, route) && (answers || !route.matching.path.is_close())
+            !Arc::ptr_eq(other, route) && (answers || !route.matching.path.distinguishes_encoding())
         })
     }
 
-    /// All of them, in order.
+    /// All routes in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.list.iter()
     }
 }
 
-/// The clusters that routes name, each with the keys that lead there from `routes` on.
+/// The clusters that routes name, each with its path of keys below `routes`.
 pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
     let mut found = Vec::new();
     for (at, route) in routes.iter().enumerate() {
@@ -278,9 +277,9 @@ pub fn clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
     found
 }
 
-/// The clusters of routes on which connections may change to another protocol, which only those of
-/// HTTP/1.1 can; each with the keys that say so from `routes` on.
-pub fn switched(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
+/// The clusters of routes that allow upgrades, which only HTTP/1.1 clusters support; each with its
+/// path of keys below `routes`.
+pub fn upgraded_clusters(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
     let mut found = Vec::new();
     for (at, route) in routes.iter().enumerate() {
         if matches!(route.upgrade, None | Some(UpgradeSettings::All(false))) {
@@ -296,13 +295,13 @@ pub fn switched(routes: &[RouteSettings]) -> Vec<(Vec<String>, &str)> {
 }
 
 impl Route {
-    /// The host that the service is asked for, where it is not the client's.
+    /// The host sent to the service, if it differs from the client's.
     pub fn host(&self) -> Option<HeaderValue> {
         self.rewrite.host().cloned()
     }
 
-    /// Makes of the client's request what the service sees: headers first, whose variables tell
-    /// what the client asked for, then path and host.
+    /// Rewrites the request for the service: first headers, whose variables see the client's
+    /// request, then path and host.
     ///
     /// # Errors
     /// Why the path that comes out can't be asked for.
@@ -319,8 +318,8 @@ impl Route {
         self.rewrite.apply(head, captures)
     }
 
-    /// Fills in the variables of what will be done to the answer's headers. To be called before
-    /// `rewrite`, as long as the head is the client's. Costs nothing where there are none.
+    /// Renders the variables of response header edits. Must be called before `rewrite`, since it
+    /// needs the client's head. Costs nothing without variables.
     pub fn render_response(
         &self,
         head: &request::Parts,
@@ -330,14 +329,14 @@ impl Route {
         self.response_edits.render(head, captures, variables)
     }
 
-    /// Edits an answer's headers.
+    /// Applies the edits of response headers.
     pub fn edit_response(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
         self.response_edits.apply(headers, rendered);
     }
 }
 
 impl Action {
-    /// Whether it needs what the match names.
+    /// Whether it uses captures of the match.
     fn captures(&self) -> bool {
         match self {
             Action::Redirect(redirect) => redirect.path.captures(),

@@ -1,28 +1,28 @@
-//! What serves a listener's clients on one worker.
+//! The HTTP server of a listener on one worker.
 
 use crate::{
-    buffered::BufferAccount,
+    buffer_account::BufferAccount,
     dialect::Dialect,
-    hygiene::HeaderPolicy,
+    h1_validator::RequestLimits,
+    header_policy::HeaderPolicy,
     pool::{Pool, PoolPlan},
     proxy::Cluster,
     retry::{RequestInFlight, RouteLoad},
     routes::Route,
-    screen::RequestLimits,
 };
 use foldhash::HashMap;
 use operation::Protocol;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-/// A worker's pools of connections, by cluster, and what it holds of bodies.
+/// A worker's connection pools by cluster, and its buffer account.
 #[derive(Clone, Default)]
 pub struct Pools(Rc<RefCell<ByCluster>>, BufferAccount);
 
-/// By a cluster's name, and by whether it is spoken to by HTTP/2.
+/// By cluster name and whether the upstream protocol is HTTP/2.
 type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
 
 impl Pools {
-    /// The pool of a cluster, made at first sight.
+    /// The pool of a cluster; created on first use.
     pub(crate) fn of(&self, cluster: &Rc<dyn Cluster>, plan: PoolPlan) -> Rc<Pool> {
         let key = (Arc::clone(cluster.name()), plan.http2);
         let mut pools = self.0.borrow_mut();
@@ -30,25 +30,25 @@ impl Pools {
     }
 }
 
-/// How requests of a listener are served, whatever they ask for.
+/// Limits and header handling of a listener.
 #[derive(Clone, Debug)]
 pub struct ServerPlan {
-    /// How large the head of a request may be, in bytes.
+    /// Largest head of a request, in bytes.
     pub max_head: usize,
-    /// How many headers it may have.
+    /// Most headers of a request.
     pub max_headers: usize,
-    /// How long its target may be, in bytes.
+    /// Longest target, in bytes.
     pub max_target: usize,
-    /// How many requests a connection may have under way.
+    /// Most concurrent requests per HTTP/2 connection.
     pub max_streams: u32,
-    /// Whether a client of HTTP/1 is answered that ends its half while its answer is due.
+    /// Whether half-closed HTTP/1 clients get a response.
     pub half_close: bool,
-    /// How long a client may take to send a request, once its head is here.
+    /// How long a client may take to send a request, from the end of its head.
     pub request_timeout: Option<Duration>,
-    /// After how many requests a connection is closed.
+    /// Most requests per connection.
     pub max_requests: Option<u64>,
-    /// What is done to heads on their way.
-    pub hygiene: HeaderPolicy,
+    /// How headers are processed.
+    pub header_policy: HeaderPolicy,
 }
 
 impl ServerPlan {
@@ -62,17 +62,17 @@ impl ServerPlan {
     }
 }
 
-/// What serves a listener's clients on one worker.
+/// The HTTP server of a listener on one worker.
 pub struct Server {
     pub(crate) dialect: Rc<dyn Dialect>,
     pub(crate) plan: Arc<ServerPlan>,
-    pub(crate) buffered: BufferAccount,
+    pub(crate) buffers: BufferAccount,
     clusters: HashMap<Arc<str>, Rc<Pool>>,
     loads: RefCell<HashMap<usize, Rc<RouteLoad>>>,
 }
 
 impl Server {
-    /// A server whose requests go to these clusters.
+    /// A server for these clusters.
     pub fn new(
         dialect: Rc<dyn Dialect>,
         plan: Arc<ServerPlan>,
@@ -84,31 +84,31 @@ impl Server {
         };
         let clusters = clusters.into_iter().map(pool).collect();
         let buffered = pools.1.clone();
-        Rc::new(Self { dialect, plan, buffered, clusters, loads: RefCell::default() })
+        Rc::new(Self { dialect, plan, buffers: buffered, clusters, loads: RefCell::default() })
     }
 
-    /// Closes the connections at rest whose endpoints no longer want them.
-    pub fn look(&self) {
-        self.clusters.values().for_each(|pool| pool.look());
+    /// Closes idle connections that their endpoints no longer want.
+    pub fn close_unwanted(&self) {
+        self.clusters.values().for_each(|pool| pool.close_unwanted());
     }
 
-    /// Closes every connection at rest: the worker drains.
-    pub fn close(&self) {
-        self.clusters.values().for_each(|pool| pool.close());
+    /// Closes all idle connections: the worker drains.
+    pub fn close_idle(&self) {
+        self.clusters.values().for_each(|pool| pool.close_idle());
     }
 
-    /// What it serves.
+    /// The protocol that it serves.
     pub fn protocol(&self) -> &'static Protocol {
         self.dialect.protocol()
     }
 
-    /// The connections to a cluster.
+    /// The pool of a cluster.
     pub(crate) fn pool(&self, cluster: &str) -> Option<&Rc<Pool>> {
         self.clusters.get(cluster)
     }
 
-    /// One more of a route's requests is under way, where it is counted how many are.
-    pub(crate) fn attempting(&self, route: &Route) -> Option<RequestInFlight> {
+    /// Counts a request of a route that has a retry budget.
+    pub(crate) fn begin_request(&self, route: &Route) -> Option<RequestInFlight> {
         route.retry.as_ref()?;
         let key = std::ptr::from_ref(route).addr();
         Some(self.loads.borrow_mut().entry(key).or_default().begin())

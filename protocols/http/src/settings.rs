@@ -1,6 +1,6 @@
 //! What people write under `protocol: { http: { … } }`, and under `http` of a cluster.
 //!
-//! Everything here can be written back: `/config` shows it as it would be read again.
+//! Everything here serializes to what it was parsed from, for `/config`.
 
 mod cluster;
 mod cors;

@@ -1,22 +1,22 @@
-//! Connections that change to another protocol: WebSocket and the like by `upgrade`, anything by
-//! `CONNECT`. Their bytes are nobody's business from then on.
+//! Tunnels: connections that change to another protocol, by `upgrade` (WebSocket) or `CONNECT`.
+//! Their bytes are not interpreted.
 
 mod copy;
 
 use crate::{
-    attempt::{AttemptError, UpstreamError, UpstreamRequest, UpstreamResponse},
+    active_operation::{AttemptGuard, OperationEnd},
+    admitted_request::{AdmittedRequest, ReservedCluster},
     body::Body,
-    download::ResponseBody,
-    exchange::ResponseResult,
-    facts::RequestFlags,
-    hygiene::{self, Upgrade},
-    mirror::once,
+    client_connection::{ClientConnection, Tunnel, TunnelUpstream},
+    header_policy::{self, Upgrade},
+    incoming_request::ResponseResult,
+    mirror::single_use_body,
     proxy::{Way as Direction, Whom},
-    record::{AttemptGuard, OperationEnd},
+    request_attributes::RequestFlags,
+    response_body::ResponseBody,
     routes::Route,
-    serving::{AdmittedRequest, ReservedCluster},
-    visit::{ClientConnection, Tunnel, TunnelUpstream},
-    wire::UpstreamConn,
+    upstream_conn::UpstreamConn,
+    upstream_request::{AttemptError, UpstreamError, UpstreamRequest, UpstreamResponse},
 };
 use bytes::Bytes;
 use copy::{IdleWatch, TunnelSide, copy};
@@ -25,11 +25,11 @@ use operation::{Close, Outcome, Reason, Refusal};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
 use tokio::{net::TcpStream, select, time::sleep_until};
 
-/// The other protocol that a request asks for, if its route lets it.
-pub(crate) fn wanted(head: &request::Parts, route: &Route) -> Option<Upgrade> {
-    let upgrade = hygiene::upgrade_of(head)?;
+/// The upgrade that a request asks for, if its route allows it.
+pub(crate) fn allowed_upgrade(head: &request::Parts, route: &Route) -> Option<Upgrade> {
+    let upgrade = header_policy::upgrade_of(head)?;
     let allowed = match &upgrade {
-        // A tunnel has no path, and so it is never mistaken for a request.
+        // A tunnel has no path, so it cannot be mistaken for a request.
         Upgrade::Tunnel | Upgrade::Stream(_) => true,
         Upgrade::Switch(_) => route.upgrade.allow(upgrade.protocol()),
     };
@@ -37,144 +37,148 @@ pub(crate) fn wanted(head: &request::Parts, route: &Route) -> Option<Upgrade> {
 }
 
 impl AdmittedRequest {
-    /// Changes to another protocol, if the service does.
-    pub(crate) async fn tunnel(
+    /// Opens the tunnel, if the service agrees.
+    pub(crate) async fn open_tunnel(
         self: Box<Self>,
         upgrade: Upgrade,
         way: ReservedCluster,
     ) -> ResponseResult {
-        let connects = self.asked.route.connect && self.head.version == Version::HTTP_11;
+        let connects = self.routed.route.connect && self.head.version == Version::HTTP_11;
         match upgrade {
-            Upgrade::Switch(_) => self.switch(way).await,
-            Upgrade::Tunnel if connects => self.connect(way).await,
+            Upgrade::Switch(_) => self.switch_protocols(way).await,
+            Upgrade::Tunnel if connects => self.connect_tunnel(way).await,
             Upgrade::Tunnel | Upgrade::Stream(_) => {
                 let words = "this route has no tunnels for CONNECT";
-                let end = OperationEnd::of(Outcome::Rejected, Reason::Denied.as_str());
-                Ok(self.refuse(&Refusal::new(Reason::Denied, words), &end))
+                let end = OperationEnd::new(Outcome::Rejected, Reason::Denied.as_str());
+                Ok(self.reject(&Refusal::new(Reason::Denied, words), &end))
             }
         }
     }
 
-    async fn switch(mut self: Box<Self>, way: ReservedCluster) -> ResponseResult {
-        if let Err(answer) = self.prepare(&way.pool, true) {
+    async fn switch_protocols(mut self: Box<Self>, way: ReservedCluster) -> ResponseResult {
+        if let Err(answer) = self.prepare_head(&way.pool, true) {
             return Ok(answer);
         }
-        self.record.sent.set(Some(Instant::now()));
-        let route = &self.asked.route;
+        self.operation.request_sent.set(Some(Instant::now()));
+        let route = &self.routed.route;
         let errand = UpstreamRequest {
             head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
-            source: once(Body::Empty),
-            record: &self.record,
+            body: single_use_body(Body::Empty),
+            operation: &self.operation,
             route,
             pool: &way.pool,
             hash: None,
-            pace: None,
-            waits: false,
-            at_once: false,
+            throttle: None,
+            expects_continue: false,
+            buffer_request: false,
         };
         let answered = select! {
-            answered = errand.run(None, async |_| None) => answered,
-            late = self.late(Instant::now(), None) => return Ok(self.refuse_late(late)),
+            answered = errand.send_with_retries(None, async |_| None) => answered,
+            late = self.timeout(Instant::now(), None) => return Ok(self.timeout_response(late)),
         };
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(failed) => return self.fail(failed),
+            Err(failed) => return self.error_response(failed),
         };
         if answered.head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return self.answer(answered, way).await;
+            return self.respond(answered, way).await;
         }
-        self.finish_head(&mut answered.head);
-        let UpstreamResponse { head, wire, trip, .. } = *answered;
-        let UpstreamConn::Own(own) = wire else {
-            return self.fail(AttemptError::Lost(UpstreamError::Unreadable));
+        self.finish_response_head(&mut answered.head);
+        let UpstreamResponse { head, conn: wire, attempt: trip, .. } = *answered;
+        let UpstreamConn::H1(own) = wire else {
+            return self.error_response(AttemptError::Upstream(UpstreamError::InvalidResponse));
         };
-        self.record.follows(trip);
-        self.granted(TunnelUpstream::Switched(own), head.status);
-        Ok(Response::from_parts(head, ResponseBody::plain(Body::Empty)))
+        self.operation.set_attempt(trip);
+        self.start_tunnel(TunnelUpstream::Switched(own), head.status);
+        Ok(Response::from_parts(head, ResponseBody::untracked(Body::Empty)))
     }
 
-    async fn connect(self: Box<Self>, way: ReservedCluster) -> ResponseResult {
+    async fn connect_tunnel(self: Box<Self>, way: ReservedCluster) -> ResponseResult {
         let cluster = Rc::clone(way.pool.cluster());
         match cluster.connect(Whom::default()).await {
             Ok(dialed) => {
-                self.record.follows(Some(AttemptGuard::begin(&dialed.lease)));
-                self.granted(TunnelUpstream::Plain(dialed.stream, dialed.lease), StatusCode::OK);
-                Ok(Response::new(ResponseBody::plain(Body::Empty)))
+                self.operation.set_attempt(Some(AttemptGuard::start(&dialed.lease)));
+                self.start_tunnel(
+                    TunnelUpstream::Connected(dialed.stream, dialed.lease),
+                    StatusCode::OK,
+                );
+                Ok(Response::new(ResponseBody::untracked(Body::Empty)))
             }
-            Err(unreachable) => self.fail(AttemptError::Unreachable(unreachable)),
+            Err(unreachable) => self.error_response(AttemptError::Unreachable(unreachable)),
         }
     }
 
-    fn granted(&self, end: TunnelUpstream, status: StatusCode) {
-        let facts = &self.record.facts;
-        facts.flag(RequestFlags::UPGRADED);
+    fn start_tunnel(&self, end: TunnelUpstream, status: StatusCode) {
+        let facts = &self.operation.attributes;
+        facts.add_flag(RequestFlags::UPGRADED);
         facts.status.set(Some(status));
-        self.record.first_byte.set(Some(Instant::now()));
-        let record = Rc::clone(&self.record);
-        *self.visit.tunnel.borrow_mut() = Some(Tunnel { end, record });
+        self.operation.first_byte.set(Some(Instant::now()));
+        let record = Rc::clone(&self.operation);
+        *self.connection.tunnel.borrow_mut() = Some(Tunnel { upstream: end, operation: record });
     }
 }
 
 impl Tunnel {
-    /// Moves bytes both ways until either side ends, or nothing has moved for too long, or the
-    /// connection, which `began` then, is old enough.
+    /// Copies bytes until either side ends or a timeout expires. `began` is when the connection was
+    /// accepted.
     pub(crate) async fn run(
         self,
         visit: &ClientConnection,
         (mut client, asked): (TcpStream, Bytes),
         began: Instant,
     ) -> Close {
-        let (mut service, said, lease) = match self.end {
-            TunnelUpstream::Switched(own) => own.open(),
-            TunnelUpstream::Plain(stream, lease) => (stream, Bytes::new(), lease),
+        let (mut service, said, lease) = match self.upstream {
+            TunnelUpstream::Switched(own) => own.into_parts(),
+            TunnelUpstream::Connected(stream, lease) => (stream, Bytes::new(), lease),
         };
-        let patience = visit.door.patience();
+        let patience = visit.session.patience();
         let rest = IdleWatch {
-            moved: Cell::new(Instant::now()),
+            last_activity: Cell::new(Instant::now()),
             half_closed: Cell::new(false),
             idle: patience.idle,
             half_close: patience.half_close,
         };
-        let record = &*self.record;
+        let record = &*self.operation;
         let count = |way, n: usize| {
             let now = Instant::now();
-            rest.moved.set(now);
+            rest.last_activity.set(now);
             if n == 0 {
                 rest.half_closed.set(true);
             }
-            visit.door.moved(way, n, now);
+            visit.session.moved(way, n, now);
             let bytes = match way {
                 Direction::Up => &record.request_bytes,
                 Direction::Down => &record.reply_bytes,
             };
             bytes.set(bytes.get() + n as u64);
-            if n > 0 && visit.door.is_paced() { visit.door.passed(way, n, now) } else { None }
+            if n > 0 && visit.session.is_paced() { visit.session.passed(way, n, now) } else { None }
         };
-        let most = |way| if visit.door.is_paced() { visit.door.most(way) } else { usize::MAX };
+        let most =
+            |way| if visit.session.is_paced() { visit.session.most(way) } else { usize::MAX };
         let ((from_client, to_client), (from_service, to_service)) =
             (client.split(), service.split());
-        let near = TunnelSide { said: asked, from: from_client, to: to_client };
-        let far = TunnelSide { said, from: from_service, to: to_service };
+        let near = TunnelSide { buffered: asked, from: from_client, to: to_client };
+        let far = TunnelSide { buffered: said, from: from_service, to: to_service };
         let close = select! {
-            // First, since what it counts moves the others' deadlines.
+            // First, since its counting moves the other deadlines.
             biased;
             close = copy(near, far, most, count) => close,
-            close = rest.over(|| record.count()) => close,
-            () = until(patience.life.map(|life| began + life)) => Close::MaxDuration,
-            close = visit.parts(&*lease) => close,
+            close = rest.run(|| record.report_bytes()) => close,
+            () = sleep_until_due(patience.life.map(|life| began + life)) => Close::MaxDuration,
+            close = visit.tunnel_closed(&*lease) => close,
         };
         if !matches!(close, Close::Client | Close::Upstream) {
-            // Nobody but its two ends knows whether what has passed is whole, and an end in good order
-            // would say so. Either may be gone already.
+            // Only the two ends know whether the bytes so far are complete, and an orderly close
+            // would say so. Either socket may be closed already.
             let _ = (client.set_zero_linger(), service.set_zero_linger());
         }
-        record.settle(&OperationEnd::of(close.outcome(true), close.as_str()));
+        record.settle(&OperationEnd::new(close.outcome(true), close.as_str()));
         close
     }
 }
 
-async fn until(due: Option<Instant>) {
+async fn sleep_until_due(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => pending().await,

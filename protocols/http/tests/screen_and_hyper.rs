@@ -1,4 +1,4 @@
-//! What the screen lets through, hyper reads as a reader does that knows the strict rules alone.
+//! hyper reads validated bytes in the same way as a strict reader.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
 #[allow(dead_code, reason = "shared with the other tests")]
@@ -9,12 +9,12 @@ mod corpus;
 mod server;
 
 use server::Heard;
-use web::screen::{H1Validator, RequestLimits};
+use web::h1_validator::{H1Validator, RequestLimits};
 
-/// How many connections are tried, unless the environment's `SCREEN_MUTATIONS` says.
+/// Number of connections, unless the environment variable `SCREEN_MUTATIONS` is set.
 const MUTATIONS: u64 = 20_000;
 
-/// What a mutation puts in: what framing is made of, and what disguises it.
+/// What mutations insert: framing, and what disguises it.
 const PARTS: [&str; 48] = [
     "\r\n",
     "\r",
@@ -111,8 +111,8 @@ fn what_is_as_large_as_the_limits_allow_is_not_too_large_for_hyper() {
         [(large, 2, (0, 0)), (many, 100, (0, 0)), (extended, 2, (32, 0)), (trailers, 2, (0, 100))]
     {
         let mut screen = H1Validator::new(RequestLimits::default());
-        let look = screen.look(bytes.as_bytes());
-        assert_eq!((look.passes, look.fault), (bytes.len(), None));
+        let look = screen.validate(bytes.as_bytes());
+        assert_eq!((look.bytes, look.error), (bytes.len(), None));
         let heard = server::hear(bytes.as_bytes());
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].headers, heard[0].body), (headers, Some(body)));
@@ -134,7 +134,7 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
             bytes.splice(at..end, part.bytes());
         }
         _ => {
-            // After a line's end a whole line may come, and be taken for one.
+            // A whole line may be inserted after a line.
             let lines = memchr::memmem::find_iter(&*bytes, "\r\n").collect::<Vec<_>>();
             let at = if lines.is_empty() { at } else { lines[random.usize(..lines.len())] + 2 };
             bytes.splice(at..at, PARTS[random.usize(..PARTS.len())].bytes());
@@ -145,8 +145,8 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What passes of bytes that come in random pieces, and whether a fault was found. Upgrades are
-/// never granted.
+/// What passes of bytes that arrive in random pieces, and whether there was an error. Upgrades are
+/// never accepted.
 fn screened(random: &mut fastrand::Rng, bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut screen = H1Validator::new(RequestLimits::default());
     let (mut held, mut passed, mut rest) = (Vec::new(), Vec::new(), bytes);
@@ -154,21 +154,21 @@ fn screened(random: &mut fastrand::Rng, bytes: &[u8]) -> (Vec<u8>, bool) {
         let (piece, after) = rest.split_at(random.usize(..=rest.len()));
         held.extend_from_slice(piece);
         rest = after;
-        let look = screen.look(&held);
-        passed.extend(held.drain(..look.passes));
-        if look.fault.is_some() {
+        let look = screen.validate(&held);
+        passed.extend(held.drain(..look.bytes));
+        if look.error.is_some() {
             return (passed, true);
         }
         let awaits = screen.awaits_upgrade();
-        screen.resume();
+        screen.refuse_upgrade();
         if rest.is_empty() && !awaits {
             return (passed, false);
         }
     }
 }
 
-/// A reader that knows the strict rules alone, written with nothing but them in mind. It panics
-/// at whatever they don't allow, for that must not have passed.
+/// A reader that implements only the strict rules. Panics on anything else, since that must not
+/// have passed.
 mod strict {
     use super::Heard;
 
@@ -224,7 +224,7 @@ mod strict {
         (here == length).then_some((length, 0))
     }
 
-    /// A body in chunks, of which the end may be missing.
+    /// A chunked body, whose end may be missing.
     fn chunks(bytes: &mut &[u8]) -> Option<(usize, usize)> {
         let mut length = 0;
         loop {
@@ -268,7 +268,7 @@ mod strict {
         Some(line)
     }
 
-    /// As hyper's URI writes it: the scheme in small letters, and a path always.
+    /// As hyper's `Uri` writes it: lower-case scheme, and always a path.
     fn normal(uri: &str) -> String {
         let Some((scheme, rest)) = absolute(uri) else { return uri.to_owned() };
         let at = rest.find(['/', '?']).unwrap_or(rest.len());

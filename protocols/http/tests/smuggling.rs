@@ -1,4 +1,4 @@
-//! The smuggling corpus: what the screen lets through is what the service may see.
+//! The smuggling corpus: what the validator passes equals what the service may see.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
 #[path = "support/corpus.rs"]
@@ -8,9 +8,9 @@ mod corpus;
 mod server;
 
 use corpus::{Case, Seen};
-use web::screen::{H1Error, H1Validator, RequestLimits};
+use web::h1_validator::{H1Error, H1Validator, RequestLimits};
 
-/// What the screen lets through of a connection whose bytes come in such pieces; and how it ends.
+/// What the validator passes of a connection with these pieces, and how it ends.
 fn screened<'b>(
     pieces: impl IntoIterator<Item = &'b [u8]>,
 ) -> (Vec<u8>, Option<H1Error>, H1Validator) {
@@ -18,10 +18,10 @@ fn screened<'b>(
     let (mut held, mut passed) = (Vec::new(), Vec::new());
     for piece in pieces {
         held.extend_from_slice(piece);
-        let look = screen.look(&held);
-        passed.extend(held.drain(..look.passes));
-        if look.fault.is_some() {
-            return (passed, look.fault, screen);
+        let look = screen.validate(&held);
+        passed.extend(held.drain(..look.bytes));
+        if look.error.is_some() {
+            return (passed, look.error, screen);
         }
     }
     (passed, None, screen)
@@ -77,10 +77,11 @@ fn where_the_bytes_are_cut_changes_nothing() {
 
 #[test]
 fn every_fault_that_there_is_has_a_case() {
-    let source = include_str!("../src/screen/fault.rs");
+    let source = include_str!("../src/h1_validator/error.rs");
     let cases = corpus::cases();
     let mut words = 0;
-    for line in source.split("pub(super) const ").skip(1).filter(|line| line.contains(": Fault")) {
+    for line in source.split("pub(super) const ").skip(1).filter(|line| line.contains(": H1Error"))
+    {
         let name = line.split(':').next().unwrap();
         let word = line.split('"').nth(1).unwrap();
         assert_eq!(name.to_lowercase(), word);

@@ -186,11 +186,11 @@ fn one_message_is_answered_in_full_whatever_streams_become() {
 #[test]
 fn a_request_that_is_too_long_breaks_off_and_is_told_why() {
     let (mut bridge, mut head) = bridge(BARE, ServerStreams::Refuse);
-    let asked = read(bridge.ask(&mut head, Script::default().data([7; 65]).body()));
+    let asked = read(bridge.translate_request(&mut head, Script::default().data([7; 65]).body()));
     assert_eq!(asked.bytes, b"");
     assert!(asked.broken.is_some());
     let no = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
-    let answer = bridge.refuse(no);
+    let answer = bridge.translate_rejection(no);
     assert_eq!(answer.status(), 429);
     let message = "a message of 65 bytes; `max_message` allows 64";
     assert_eq!(header(&answer, "grpc-message"), message);
@@ -201,7 +201,7 @@ fn a_refusal_is_put_into_http() {
     let (bridge, _) = bridge(BARE, ServerStreams::Refuse);
     let mut no = refusal::trailers_only(&Status::new(Code::ResourceExhausted, "slow down"));
     no.headers_mut().insert(refusal::PUSHBACK, HeaderValue::from_static("1500"));
-    let answer = bridge.refuse(no);
+    let answer = bridge.translate_rejection(no);
     assert_eq!(answer.status(), 429);
     assert_eq!(header(&answer, "retry-after"), "2");
     assert_eq!(header(&answer, "grpc-status"), "8");

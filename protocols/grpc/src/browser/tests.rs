@@ -105,10 +105,10 @@ fn an_answer_that_breaks_off_breaks_off() {
 fn text_that_is_no_base64_is_the_clients_fault() {
     for text in ["****", "AAA", "AA=A"] {
         let (mut browser, mut head) = browser(&[("content-type", TEXT)]);
-        let asked = read(browser.ask(&mut head, Script::default().data(text).body()));
+        let asked = read(browser.translate_request(&mut head, Script::default().data(text).body()));
         assert!(asked.broken.is_some(), "{text}");
         let no = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
-        let answer = browser.refuse(no);
+        let answer = browser.translate_rejection(no);
         assert_eq!(answer.headers()["grpc-status"], "3");
         assert_eq!(answer.headers()["grpc-message"], "the request's body is no base64");
     }

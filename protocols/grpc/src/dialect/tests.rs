@@ -21,7 +21,7 @@ fn http1(content_type: &str) -> request::Parts {
 }
 
 fn no(grpc: &Grpc, mut head: request::Parts) -> UnroutedRequest {
-    match grpc.read(&mut head, "shop", &BufferAccount::default()) {
+    match grpc.route(&mut head, "shop", &BufferAccount::default()) {
         Err(no) => no,
         Ok(_) => panic!("{head:?} goes somewhere"),
     }
@@ -31,7 +31,7 @@ fn no(grpc: &Grpc, mut head: request::Parts) -> UnroutedRequest {
 fn a_call_is_named_by_its_service_and_method() {
     let grpc = grpc(json!({}));
     let head = http2("application/grpc");
-    assert_eq!(grpc.name(&head.method, &head.uri), "shop.v1.Carts/Get");
+    assert_eq!(grpc.operation_name(&head.method, &head.uri), "shop.v1.Carts/Get");
     let mut no_method = http2("application/grpc");
     no_method.uri = Uri::from_static("/Get");
     let no = no(&grpc, no_method);
@@ -61,11 +61,11 @@ fn a_client_that_speaks_grpc_needs_no_translator() {
     let mut head = http2("application/grpc+proto");
     head.headers.extend(headers(&[("grpc-timeout", "250m")]));
     let asked = grpc
-        .read(&mut head, "shop", &BufferAccount::default())
+        .route(&mut head, "shop", &BufferAccount::default())
         .unwrap_or_else(|_| panic!("it goes nowhere"));
     assert!(asked.translator.is_none());
-    assert_eq!(asked.patience, Some(Duration::from_millis(250)));
-    grpc.shorten(&mut head, Duration::from_millis(200));
+    assert_eq!(asked.client_timeout, Some(Duration::from_millis(250)));
+    grpc.set_time_left(&mut head, Duration::from_millis(200));
     assert_eq!(head.headers["grpc-timeout"], "200000u");
 }
 
@@ -94,7 +94,7 @@ fn who_is_let_in_is_translated_and_who_is_not_is_told_what_it_takes() {
         assert_eq!((refused.reason, refused.answer.status().as_u16()), ("unsupported", 415));
         assert_eq!(read(refused.answer.into_body()).bytes, words.as_bytes());
         assert!(
-            on.read(&mut same, "shop", &BufferAccount::default())
+            on.route(&mut same, "shop", &BufferAccount::default())
                 .is_ok_and(|asked| asked.translator.is_some())
         );
     }
@@ -114,11 +114,14 @@ fn what_json_calls_is_named_as_the_call_that_it_is() {
     };
     let mut head = get("/v1/books/7");
     assert!(
-        grpc.read(&mut head, "shop", &BufferAccount::default())
+        grpc.route(&mut head, "shop", &BufferAccount::default())
             .is_ok_and(|asked| asked.translator.is_some())
     );
-    assert_eq!(grpc.name(&head.method, &head.uri), "library.v1.Library/GetBook");
-    assert!(grpc.knows("library.v1.Library/GetBook") && !grpc.knows("shop.v1.Carts/Get"));
+    assert_eq!(grpc.operation_name(&head.method, &head.uri), "library.v1.Library/GetBook");
+    assert!(
+        grpc.is_known_name("library.v1.Library/GetBook")
+            && !grpc.is_known_name("shop.v1.Carts/Get")
+    );
     let no = no(&grpc, get("/v2/books"));
     assert_eq!((no.reason, no.answer.status().as_u16()), ("no_rule", 404));
 }
@@ -137,12 +140,12 @@ fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
     let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
     let grpc = Grpc::new(settings, routes).unwrap();
     let asked =
-        grpc.read(&mut http2("application/grpc"), "shop", &BufferAccount::default()).ok().unwrap();
+        grpc.route(&mut http2("application/grpc"), "shop", &BufferAccount::default()).ok().unwrap();
     assert_eq!(&*asked.route.name, "carts");
     let mut json = post("/v1/books/7", &[]);
     json.method = Method::GET;
     assert_eq!(
-        &*grpc.read(&mut json, "shop", &BufferAccount::default()).ok().unwrap().route.name,
+        &*grpc.route(&mut json, "shop", &BufferAccount::default()).ok().unwrap().route.name,
         "books"
     );
     for (path, reason, status) in
@@ -183,17 +186,17 @@ fn a_refusal_is_said_in_the_clients_words() {
         ..Refusal::new(Reason::RateLimited, "too many")
     };
     let why = HttpRejection { refusal, status: StatusCode::TOO_MANY_REQUESTS };
-    let asked = |mut head| grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
-    let plain = grpc.refuse(Some(&asked(http2("application/grpc"))), &why);
+    let asked = |mut head| grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
+    let plain = grpc.reject(Some(&asked(http2("application/grpc"))), &why);
     assert_eq!(plain.status(), 200);
     assert_eq!(plain.headers()["grpc-status"], "8");
     assert_eq!(plain.headers()["grpc-message"], "too many (rate_limited by protect)");
     assert_eq!(plain.headers()["grpc-retry-pushback-ms"], "20");
-    let bridged = grpc.refuse(Some(&asked(http1("application/x-protobuf"))), &why);
+    let bridged = grpc.reject(Some(&asked(http1("application/x-protobuf"))), &why);
     assert_eq!(bridged.status(), 429);
     assert_eq!(bridged.headers()["retry-after"], "1");
     assert_eq!(bridged.headers()["grpc-status"], "8");
-    let unread = grpc.refuse(None, &why);
+    let unread = grpc.reject(None, &why);
     assert_eq!(unread.status(), 429);
     assert_eq!(unread.headers()["grpc-status"], "8");
 }
@@ -201,7 +204,7 @@ fn a_refusal_is_said_in_the_clients_words() {
 fn judge(grpc: &Grpc, status: u16, pairs: &[(&str, &str)]) -> Option<(Outcome, u16)> {
     let mut head = answer(pairs, Script::default());
     *head.status_mut() = StatusCode::from_u16(status).unwrap();
-    grpc.judge(&head.into_parts().0).map(|it| (it.outcome, it.number))
+    grpc.outcome_of_head(&head.into_parts().0).map(|it| (it.outcome, it.status))
 }
 
 #[test]
@@ -220,14 +223,14 @@ fn an_answers_head_tells_the_end_or_leaves_it_to_the_trailers() {
 #[test]
 fn trailers_tell_the_end_and_their_absence_is_a_failure() {
     let grpc = grpc(json!({}));
-    let judged = grpc.judge_trailers(Some(&headers(&[("grpc-status", "14")])));
+    let judged = grpc.outcome_of_trailers(Some(&headers(&[("grpc-status", "14")])));
     let expected =
-        ResponseOutcome { outcome: Outcome::Failed, code: Some("UNAVAILABLE"), number: 14 };
+        ResponseOutcome { outcome: Outcome::Failed, code: Some("UNAVAILABLE"), status: 14 };
     assert_eq!(judged, expected);
-    let judged = grpc.judge_trailers(Some(&headers(&[("grpc-status", "0")])));
-    assert_eq!(judged, ResponseOutcome { outcome: Outcome::Ok, code: None, number: 0 });
+    let judged = grpc.outcome_of_trailers(Some(&headers(&[("grpc-status", "0")])));
+    assert_eq!(judged, ResponseOutcome { outcome: Outcome::Ok, code: None, status: 0 });
     for trailers in [None, Some(&HeaderMap::new())] {
-        let judged = grpc.judge_trailers(trailers);
+        let judged = grpc.outcome_of_trailers(trailers);
         assert_eq!((judged.outcome, judged.code), (Outcome::Failed, Some("MISSING_STATUS")));
     }
 }
@@ -241,7 +244,7 @@ fn a_plain_service_is_judged_by_its_http_status() {
     assert_eq!(judge(&grpc, 200, &[("grpc-status", "9")]), Some((Outcome::Rejected, 9)));
     let mut head = http2("application/grpc");
     assert!(
-        grpc.read(&mut head, "shop", &BufferAccount::default())
+        grpc.route(&mut head, "shop", &BufferAccount::default())
             .is_ok_and(|asked| asked.translator.is_some())
     );
 }
@@ -257,12 +260,12 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
     assert_eq!((told.reason, told.answer.status().as_u16()), ("preflight", 204));
     let mut head = http2("application/grpc-web");
     head.headers.extend(headers(&[("origin", "https://shop.example")]));
-    let asked = grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
+    let asked = grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
     let why = HttpRejection {
         refusal: Refusal::new(Reason::Denied, "no"),
         status: StatusCode::FORBIDDEN,
     };
-    let refused = grpc.refuse(Some(&asked), &why);
+    let refused = grpc.reject(Some(&asked), &why);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://shop.example");
     assert_eq!(refused.headers()["grpc-status"], "7");
     assert_eq!(refused.headers()["content-type"], "application/grpc-web+proto");
@@ -272,13 +275,13 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
 fn an_http1_client_reaches_a_plain_service_through_both_bridges() {
     let grpc = grpc(json!({ "bridge": true, "reverse_bridge": true }));
     let mut head = http1("application/x-protobuf");
-    let asked = grpc.read(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
+    let asked = grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
     let mut translator = asked.translator.unwrap();
-    let body = read(translator.ask(&mut head, Script::default().data("ask").body()));
+    let body = read(translator.translate_request(&mut head, Script::default().data("ask").body()));
     assert_eq!(body.bytes, b"ask");
     assert_eq!(head.headers["content-type"], "application/x-protobuf");
     let reply = answer(&[("content-type", "application/x-protobuf")], Script::default().data("x"));
-    let reply = crate::testing::ready(translator.answer(reply));
+    let reply = crate::testing::ready(translator.translate_response(reply));
     assert_eq!(reply.headers()["grpc-status"], "0");
     assert_eq!(read(reply.into_body()).bytes, b"x");
 }

@@ -40,11 +40,12 @@ fn a_length_that_no_frame_fits_in_does_not_underflow() {
     for len in ["0", "1", "4", "-1", "x"] {
         let (mut reverse, mut head) = reverse(true);
         head.headers.extend(headers(&[("content-length", len)]));
-        let asked = read(reverse.ask(&mut head, Script::default().data([0, 0]).body()));
+        let asked =
+            read(reverse.translate_request(&mut head, Script::default().data([0, 0]).body()));
         assert!(!head.headers.contains_key("content-length"), "{len}");
         assert!(asked.broken.is_some());
         let no = trailers_only(&Status::new(Code::Unavailable, "lost"));
-        assert_eq!(reverse.refuse(no).headers()["grpc-status"], "13");
+        assert_eq!(reverse.translate_rejection(no).headers()["grpc-status"], "13");
     }
 }
 
@@ -53,10 +54,10 @@ fn a_body_is_there_at_once_and_tells_its_length() {
     use http_body::Body as _;
     for (withheld, bytes) in [(true, b"ask".to_vec()), (false, framed(0, b"ask").to_vec())] {
         let (mut reverse, mut head) = reverse(withheld);
-        assert!(reverse.asks_at_once());
+        assert!(reverse.buffers_request());
         let sent = framed(0, b"ask");
         let body = Script::default().data(&sent[..2]).data(&sent[2..]);
-        let mut asked = reverse.ask(&mut head, body.body());
+        let mut asked = reverse.translate_request(&mut head, body.body());
         assert_eq!((asked.is_end_stream(), asked.size_hint().exact()), (false, None));
         let piece = crate::testing::ready(http_body_util::BodyExt::frame(&mut asked));
         assert_eq!(piece.unwrap().unwrap().into_data().unwrap(), bytes);
@@ -128,8 +129,9 @@ fn a_call_of_other_than_one_plain_message_is_refused() {
         (Script::default().data([0, 0, 0]), "13"),
     ] {
         let (mut reverse, mut head) = reverse(true);
-        assert!(read(reverse.ask(&mut head, body.body())).broken.is_some());
-        let answer = reverse.refuse(trailers_only(&Status::new(Code::Unavailable, "lost")));
+        assert!(read(reverse.translate_request(&mut head, body.body())).broken.is_some());
+        let answer =
+            reverse.translate_rejection(trailers_only(&Status::new(Code::Unavailable, "lost")));
         assert_eq!(answer.headers()["grpc-status"], code);
         assert_eq!(answer.headers()["grpc-retry-pushback-ms"], "-1");
     }

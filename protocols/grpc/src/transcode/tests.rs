@@ -45,9 +45,9 @@ fn transcoder(json: &Arc<Json>, head: &mut http_request::Parts) -> Box<dyn Trans
 fn call(json: &Arc<Json>, method: &str, target: &str, reply: Response<Body>) -> Response<Body> {
     let mut head = head(method, target);
     let mut translator = transcoder(json, &mut head);
-    let asked = read(translator.ask(&mut head, Body::Empty));
+    let asked = read(translator.translate_request(&mut head, Body::Empty));
     assert_eq!(asked.broken, None);
-    ready(translator.answer(reply))
+    ready(translator.translate_response(reply))
 }
 
 fn text(answer: Response<Body>) -> String {
@@ -67,7 +67,7 @@ fn a_request_becomes_the_call_that_its_rule_says() {
         (head.uri.to_string().as_str(), &head.method),
         ("/library.v1.Library/GetBook", &Method::POST)
     );
-    let asked = read(translator.ask(&mut head, Body::Empty));
+    let asked = read(translator.translate_request(&mut head, Body::Empty));
     // The query comes first: what comes later counts.
     let part = |said| bytes_of("library.v1.GetBookRequest", said);
     let query = part(json!({ "readMask": "title" }));
@@ -279,9 +279,9 @@ fn a_request_that_does_not_fit_is_the_clients_fault() {
     let json = json_of(json!({}));
     let mut head = head("GET", "/v1/books/1?nothing=1");
     let mut translator = transcoder(&json, &mut head);
-    assert!(read(translator.ask(&mut head, Body::Empty)).broken.is_some());
+    assert!(read(translator.translate_request(&mut head, Body::Empty)).broken.is_some());
     let lost = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
-    let answer = translator.refuse(lost);
+    let answer = translator.translate_rejection(lost);
     assert_eq!(answer.status(), 400);
     let message = "the query parameter `nothing` is no field of the request";
     assert_eq!(tree(answer), json!({ "code": 3, "message": message }));
@@ -294,7 +294,7 @@ fn a_refusal_is_json_too() {
     let translator = transcoder(&json, &mut head);
     let mut no = refusal::trailers_only(&Status::new(Code::ResourceExhausted, "too many"));
     no.headers_mut().extend(headers(&[("grpc-retry-pushback-ms", "3000")]));
-    let answer = translator.refuse(no);
+    let answer = translator.translate_rejection(no);
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.headers()["retry-after"], "3");
     assert_eq!(tree(answer), json!({ "code": 8, "message": "too many" }));

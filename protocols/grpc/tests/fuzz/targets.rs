@@ -139,8 +139,8 @@ pub(crate) fn json_answer(bytes: &[u8]) {
         _ => (Method::POST, "/v1/tree:watch"),
     };
     let mut head = head(method, Uri::from_static(target), "application/json");
-    let mut asked = GRPC.read(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
-    drop(all(asked.translator.as_mut().unwrap().ask(&mut head, Body::Empty)));
+    let mut asked = GRPC.route(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
+    drop(all(asked.translator.as_mut().unwrap().translate_request(&mut head, Body::Empty)));
     let body = framed(message);
     let answer = answered(asked, vec![Frame::data(body), Frame::trailers(ok())]);
     if answer.0 != StatusCode::OK {
@@ -182,7 +182,7 @@ pub(crate) fn browser(bytes: &[u8]) {
         assert!(how & 1 == 1 || whole == said, "bytes pass as they are");
     }
     let mut head = call();
-    let asked = GRPC.read(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
+    let asked = GRPC.route(&mut head, "tree", &BufferAccount::default()).ok().unwrap();
     let pieces = said.chunks(usize::from(how >> 1) + 1).map(Bytes::copy_from_slice);
     let frames = pieces.map(Frame::data).chain([Frame::trailers(ok())]).collect();
     let (_, body) = answered_bytes(asked, frames);
@@ -217,12 +217,12 @@ fn framed(message: &[u8]) -> Bytes {
 /// What the service is asked, or why it is not; none if the request is no call.
 fn asked(mut head: request::Parts, body: &[u8], cut: usize) -> Option<Result<Vec<u8>, String>> {
     let buffered = BufferAccount::default();
-    let mut asked = GRPC.read(&mut head, "tree", &buffered).ok()?;
+    let mut asked = GRPC.route(&mut head, "tree", &buffered).ok()?;
     let pieces = body.chunks(cut).map(|piece| Frame::data(Bytes::copy_from_slice(piece)));
     let body = Script(pieces.collect());
     let translator = asked.translator.as_mut()?;
-    let made = all(translator.ask(&mut head, Body::made(body)));
-    assert_eq!(made.is_err(), translator.is_spoilt());
+    let made = all(translator.translate_request(&mut head, Body::made(body)));
+    assert_eq!(made.is_err(), translator.is_request_invalid());
     drop(asked);
     assert_eq!(buffered.bytes(), (0, 0), "what was held is not given back");
     Some(made)
@@ -232,7 +232,7 @@ fn answered_bytes(asked: RoutedRequest, frames: VecDeque<Frame<Bytes>>) -> (Stat
     let mut answer = Response::new(Body::made(Script(frames)));
     let kind = HeaderValue::from_static("application/grpc");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    let answer = ready(asked.translator.unwrap().answer(answer));
+    let answer = ready(asked.translator.unwrap().translate_response(answer));
     (answer.status(), all(answer.into_body()).expect("the answer breaks off"))
 }
 

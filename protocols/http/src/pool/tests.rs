@@ -1,4 +1,4 @@
-//! The pool before a service on the test's own thread.
+//! The pool against a service on the test's own thread.
 
 mod shop;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     body::Body,
     proxy::Wish,
-    upload::{ReplayBody, RequestBody},
+    request_body::{ReplayBody, RequestBody},
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Runs a test with either version, over a service that bears so many streams.
+/// Runs a test with either version, against a service with this limit of streams.
 fn each(streams: u32, test: impl AsyncFn(bool, Rc<Shop>)) {
     [false, true]
         .into_iter()
@@ -32,7 +32,7 @@ fn with(http2: bool, streams: u32, test: impl AsyncFnOnce(Rc<Shop>)) {
     });
 }
 
-/// A pool that keeps what it has.
+/// A pool that keeps its connections.
 fn plan(http2: bool) -> PoolPlan {
     PoolPlan { http2, idle_timeout: None, ..PoolPlan::default() }
 }
@@ -42,10 +42,10 @@ fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
 }
 
 async fn reach(pool: &Rc<Pool>) -> UpstreamConn {
-    pool.reach(None, &[], &Cell::default()).await.expect("a connection")
+    pool.get(None, &[], &Cell::default()).await.expect("a connection")
 }
 
-/// Sends a request, and takes the whole answer. `false` if there is none.
+/// Sends a request, and reads the whole response. `false` if there is none.
 async fn asks(wire: &mut UpstreamConn, path: &str) -> bool {
     let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
     let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
@@ -58,21 +58,21 @@ async fn ask(wire: &mut UpstreamConn, path: &str) {
     assert!(asks(wire, path).await, "no answer");
 }
 
-/// A request from its beginning to its end.
+/// One request from start to end.
 async fn trip(pool: &Rc<Pool>) {
     let mut wire = reach(pool).await;
     ask(&mut wire, "/").await;
-    pool.give_back(wire);
+    pool.put(wire);
 }
 
-/// Waits for what others on this thread do.
+/// Lets the other tasks of this thread run.
 async fn becomes(look: impl Fn() -> bool) {
     while !look() {
         yield_now().await;
     }
 }
 
-/// Polls once. It is not to be ready.
+/// Polls once, and expects `Pending`.
 async fn waits<F: Future>(mut future: Pin<&mut F>) {
     let ready = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
     assert!(!ready, "it need not wait");
@@ -97,7 +97,7 @@ fn a_connection_carries_no_more_requests_than_it_may() {
             trip(&pool).await;
         }
         assert_eq!(shop.dials.get(), 3);
-        pool.look();
+        pool.close_unwanted();
     });
 }
 
@@ -107,13 +107,13 @@ fn what_has_rested_for_too_long_is_closed() {
         let pool = pool(&shop, PoolPlan { idle_timeout: Some(Duration::ZERO), ..plan(http2) });
         trip(&pool).await;
         let used = reach(&pool).await;
-        pool.look();
+        pool.close_unwanted();
         trip(&pool).await;
-        pool.look();
-        // What is in use does not rest.
+        pool.close_unwanted();
+        // A connection in use is not idle.
         becomes(|| shop.open_connections() == 1).await;
         drop(used);
-        pool.look();
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 0).await;
     });
 }
@@ -128,7 +128,7 @@ fn of_several_that_rest_so_many_are_kept() {
         }
         for mut wire in wires {
             ask(&mut wire, "/").await;
-            pool.give_back(wire);
+            pool.put(wire);
         }
         assert_eq!((shop.dials.get(), shop.open_connections()), (4, 2));
     });
@@ -139,7 +139,7 @@ fn streams_share_a_connection_as_far_as_the_service_or_the_plan_has_it() {
     for (service, most) in [(2, 100), (100, 2)] {
         with(true, service, async |shop| {
             let pool = pool(&shop, PoolPlan { max_streams: most, ..plan(true) });
-            // How many the service bears is known once it has said something.
+            // The service's limit is known once its SETTINGS have arrived.
             trip(&pool).await;
             let mut wires = Vec::new();
             for dials in [1, 1, 2, 2, 3] {
@@ -198,7 +198,7 @@ fn a_dial_that_fails_leaves_nobody_waiting() {
         shop.slow.set(true);
         shop.fails.set(true);
         let told = Cell::default();
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.reach(None, &[], &told))).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.get(None, &[], &told))).collect();
         for one in &mut waiting {
             waits(one.as_mut()).await;
         }
@@ -207,7 +207,7 @@ fn a_dial_that_fails_leaves_nobody_waiting() {
         for one in waiting {
             assert_eq!(one.await.expect_err("nothing is there").message, "refused");
         }
-        // And what comes later is none the worse for it.
+        // Later requests are not affected.
         shop.fails.set(false);
         trip(&pool).await;
         assert_eq!(shop.dials.get(), 4);
@@ -223,16 +223,16 @@ fn who_waits_for_a_dial_takes_what_is_given_back_and_the_dial_is_for_the_next() 
         shop.slow.set(true);
         let mut waiting = Box::pin(reach(&pool));
         waits(waiting.as_mut()).await;
-        pool.give_back(first);
+        pool.put(first);
         let mut second = waiting.await;
-        assert!(!second.is_fresh(), "it was used before");
+        assert!(!second.is_new(), "it was used before");
         ask(&mut second, "/").await;
         shop.go.notify_one();
         becomes(|| shop.open_connections() == 2).await;
-        // It is kept as soon as whoever dialed it has seen that it is there.
-        becomes(|| !pool.kept.borrow().values().all(|kept| kept.idle.is_empty())).await;
+        // It is kept as soon as the connecting task has seen it.
+        becomes(|| !pool.connections.borrow().values().all(|kept| kept.idle.is_empty())).await;
         let third = reach(&pool).await;
-        assert!(third.is_fresh());
+        assert!(third.is_new());
         assert_eq!(shop.dials.get(), 2);
     });
 }
@@ -245,18 +245,18 @@ fn a_service_that_goes_away_in_good_order_loses_no_stream() {
         let mut held = reach(&pool).await;
         let mut under_way = Box::pin(ask(&mut held, "/held"));
         waits(under_way.as_mut()).await;
-        // It has come once a later one is answered.
+        // It has arrived once a later request is answered.
         trip(&pool).await;
         shop.counts.ends.notify_waiters();
         while shop.dials.get() < 2 {
-            // One that crosses the news is refused, and would be sent again.
+            // One that crosses the GOAWAY is refused, and would be sent again.
             asks(&mut reach(&pool).await, "/").await;
         }
         assert_eq!(shop.open_connections(), 2, "it is waited for");
         shop.counts.answers.notify_one();
         under_way.await;
         drop(held);
-        pool.look();
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 1).await;
     });
 }
@@ -268,7 +268,7 @@ fn what_the_service_closed_while_it_rested_is_not_used() {
         trip(&pool).await;
         shop.counts.ends.notify_waiters();
         becomes(|| {
-            pool.look();
+            pool.close_unwanted();
             shop.open_connections() == 0
         })
         .await;
@@ -283,7 +283,7 @@ fn an_endpoint_that_wishes_rest_is_given_no_request_by_what_is_there() {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
         shop.counts.wish.set(Wish::Rest);
-        pool.look();
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 0).await;
         trip(&pool).await;
         assert_eq!(shop.dials.get(), 2);
@@ -296,12 +296,12 @@ fn where_somebody_waits_for_a_connection_to_end_those_at_rest_do() {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
         shop.awaited.set(true);
-        pool.look();
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 0).await;
         trip(&pool).await;
-        // One of HTTP/1 is not even kept.
+        // An HTTP/1 connection is not even kept.
         assert_eq!(shop.open_connections(), usize::from(http2));
-        pool.look();
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 0).await;
     });
 }
@@ -311,12 +311,14 @@ fn a_fresh_connection_is_none_that_was_there() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
-        let mut wire =
-            pool.fresh(None, shop.endpoint.clone(), &Cell::default()).await.expect("a connection");
-        assert!(wire.is_fresh());
+        let mut wire = pool
+            .connect_new(None, shop.endpoint.clone(), &Cell::default())
+            .await
+            .expect("a connection");
+        assert!(wire.is_new());
         ask(&mut wire, "/").await;
-        pool.give_back(wire);
-        pool.look();
+        pool.put(wire);
+        pool.close_unwanted();
         becomes(|| shop.open_connections() == 1).await;
         trip(&pool).await;
         assert_eq!(shop.dials.get(), 2);
@@ -330,7 +332,7 @@ fn a_drain_closes_what_rests_and_nothing_else() {
         let mut busy = reach(&pool).await;
         let rests = reach(&pool).await;
         drop(rests);
-        pool.close();
+        pool.close_idle();
         becomes(|| shop.open_connections() == 1).await;
         ask(&mut busy, "/").await;
     });

@@ -1,17 +1,17 @@
-//! One request by HTTP/2 on a connection of its own, without I/O: what is written at once, and what
-//! is read of the answer.
+//! A client for one HTTP/2 request on its own connection, without I/O: writes the request, and
+//! reads the response.
 //!
-//! Sources: RFC 9113 for the frames, RFC 7541 for the headers in them.
+//! Sources: RFC 9113 for frames, RFC 7541 for headers.
 
 mod hpack;
 
 use bytes::{BufMut, BytesMut};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The longest frame that may be sent to one who has not told another length.
+/// The largest frame before the peer announces another limit.
 const LONGEST: usize = 16 << 10;
 
-/// Types of frames, and the flags that matter.
+/// Frame types and flags.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -23,8 +23,8 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// Writes all that a client writes: the preface, its settings, and one request. Names are in lower
-/// case. What doesn't fit a frame is cut off: heads and bodies of checks are short.
+/// Writes the preface, settings and one request. Names are in lower case. What exceeds a frame is
+/// truncated: heads and bodies of checks are short.
 pub fn ask<N: AsRef<str>, V: AsRef<str>>(
     out: &mut BytesMut,
     method: &str,
@@ -34,7 +34,7 @@ pub fn ask<N: AsRef<str>, V: AsRef<str>>(
     body: Option<&[u8]>,
 ) {
     out.extend_from_slice(PREFACE);
-    // No pushes (2), and no table of headers (1) that a decoder would have to keep.
+    // Disables push (2), and sets the HPACK table (1) to zero, so that no state is needed.
     frame(out, SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
     let mut block = Vec::new();
     let pseudo =
@@ -61,22 +61,21 @@ fn frame(out: &mut BytesMut, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// What was answered so far.
+/// The response as far as it was received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct H2Response {
-    /// The status, once the head is all here. Heads of 1xx are left out.
+    /// The status, once the head is complete. 1xx heads are skipped.
     pub status: Option<u16>,
-    /// The body, as far as it is here.
+    /// The body received so far.
     pub body: Vec<u8>,
-    /// The headers and trailers whose names and values could be read; names of HPACK's own table
-    /// are left out.
+    /// Decodable headers and trailers; names from HPACK's static table are left out.
     pub headers: Vec<(String, String)>,
-    /// Whether this is all.
+    /// Whether the response is complete.
     pub ended: bool,
 }
 
 impl H2Response {
-    /// Reads all that a server has sent on the connection.
+    /// Parses all bytes received on the connection.
     ///
     /// # Errors
     /// Why there will be no answer, in words for an operator.
@@ -95,7 +94,7 @@ impl H2Response {
                 (GOAWAY, _) => goaway(payload)?,
                 (RST_STREAM, 1) => return Err(format!("resets the stream: {}", code(payload))),
                 (DATA, 1) => {
-                    // The bit for a priority means nothing in a frame of data.
+                    // The priority flag has no meaning in a DATA frame.
                     let data = inner(payload, flags & !PRIORITY).ok_or_else(broken)?;
                     answer.body.extend_from_slice(data);
                     answer.ended |= flags & END_STREAM != 0;
@@ -139,20 +138,20 @@ impl H2Response {
     }
 }
 
-/// Whether these are the first bytes of something else.
+/// Detects other protocols by their first bytes.
 fn foreign(bytes: &[u8]) -> Result<(), String> {
     match bytes {
         [0x15 | 0x16, 3, 0..=4, ..] => Err("speaks TLS, not HTTP/2".to_owned()),
         [b'H', b'T', b'T', b'P', ..] => {
             Err("speaks HTTP/1, asked by HTTP/2 (http.version)".to_owned())
         }
-        // RFC 9113 §3.4: settings come first.
+        // RFC 9113 §3.4: SETTINGS come first.
         [_, _, _, kind, ..] if *kind != SETTINGS => Err("does not speak HTTP/2".to_owned()),
         _ => Ok(()),
     }
 }
 
-/// A payload without its padding and priority.
+/// The payload without padding and priority.
 fn inner(mut payload: &[u8], flags: u8) -> Option<&[u8]> {
     let mut padding = 0;
     if flags & PADDED != 0 {
@@ -165,7 +164,7 @@ fn inner(mut payload: &[u8], flags: u8) -> Option<&[u8]> {
     payload.get(..payload.len().checked_sub(padding)?)
 }
 
-/// RFC 9113 §6.8: what is above the last stream was not looked at, and will not be.
+/// RFC 9113 §6.8: streams above the last one are not processed.
 fn goaway(payload: &[u8]) -> Result<(), String> {
     let (last, rest) = payload.split_first_chunk().ok_or_else(broken)?;
     if u32::from_be_bytes(*last) & (u32::MAX >> 1) == 0 {

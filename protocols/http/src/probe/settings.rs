@@ -1,4 +1,4 @@
-//! What people write of a health check by HTTP, and what is made of it.
+//! Settings of HTTP health checks, and their checked form.
 
 use super::h2;
 use crate::settings::StatusRange;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use values::{Mistake, Text};
 
-/// Who asks, as services see it.
+/// `user-agent` of checks.
 const USER_AGENT: &str = "tollgate-health-check";
 
 /// What a health check asks for, and what has to be answered.
@@ -33,13 +33,13 @@ pub struct CheckSettings {
 }
 
 impl CheckSettings {
-    /// What is asked where nothing is said of it: `/`, and whatever is answered but 5xx will do, for
-    /// nobody has said that there is such a page.
-    pub fn usual() -> Self {
+    /// Settings of a check without any: `/`, and any status but 5xx is accepted, since the page may
+    /// not exist.
+    pub fn fallback() -> Self {
         Self { expect: vec![Text(StatusRange { from: 200, to: 499 })], ..Self::default() }
     }
 
-    /// The statuses that are expected, for who reads why a check failed.
+    /// The expected statuses, for the message of a failed check.
     pub(super) fn expected(&self) -> String {
         if self.expect.is_empty() {
             return "2xx".to_owned();
@@ -49,17 +49,17 @@ impl CheckSettings {
     }
 }
 
-/// What all checks of one cluster share.
+/// What all checks of a cluster share.
 #[derive(Debug)]
 pub struct HttpCheck {
     settings: CheckSettings,
     http2: bool,
-    question: Bytes,
+    request: Bytes,
 }
 
 impl HttpCheck {
-    /// Checks with these settings, in the version of HTTP that the cluster's endpoints speak.
-    /// `host` is asked for where the settings tell none; it is the cluster's name.
+    /// Checks the settings. The version is that of the cluster's endpoints; `host`, the cluster's
+    /// name, is used if the settings have none.
     ///
     /// # Errors
     /// All that is wrong with the settings.
@@ -97,10 +97,10 @@ impl HttpCheck {
             line(&["connection: close"]);
             line(&[]);
         }
-        Ok(Self { settings, http2, question: question.freeze() })
+        Ok(Self { settings, http2, request: question.freeze() })
     }
 
-    /// What people wrote.
+    /// The settings as configured.
     pub fn settings(&self) -> &CheckSettings {
         &self.settings
     }
@@ -109,8 +109,8 @@ impl HttpCheck {
         self.http2
     }
 
-    pub(super) fn question(&self) -> &[u8] {
-        &self.question
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
     }
 
     pub(super) fn expects(&self, status: u16) -> bool {
@@ -159,7 +159,7 @@ impl CheckSettings {
     }
 }
 
-/// Whether a text goes into a request line as it is.
+/// Whether the text can stand in a request line.
 fn is_path(path: &str) -> bool {
     path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') && PathAndQuery::try_from(path).is_ok()
 }

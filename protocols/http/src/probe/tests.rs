@@ -15,7 +15,7 @@ fn probe(version: Version, json: &str) -> HttpProbe {
     HttpProbe::new(Arc::new(HttpCheck::new(settings(json), version, "shop").unwrap()))
 }
 
-/// What a real server answers with this status, and the request that it read.
+/// A real server's response with this status, and the request that it read.
 async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>) {
     let mut question = BytesMut::new();
     probe.ask(&mut question);
@@ -33,7 +33,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
     });
     let http2 = probe.0.is_http2();
     let serving = async {
-        // How it ends is no matter: the probe reads what came.
+        // How it ends does not matter: the probe reads what arrived.
         let _ = match http2 {
             true => {
                 let server = TokioIo::new(server);
@@ -189,7 +189,7 @@ fn frames_that_end_a_check_are_told_by_name() {
     let padded = [0, 0, 2, 1, 0xc, 0, 0, 0, 1, 9, 0x88];
     let told = "answers with a frame that can't be read";
     assert_eq!(judge(&padded), Judgement::Unhealthy(told.to_owned()));
-    // With padding, a priority and a frame that goes on.
+    // With padding, a priority and CONTINUATION.
     let cut = [0, 0, 7, 1, 0x28, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9, 4, 0, 0, 0, 1, 0x88];
     assert_eq!(judge(&cut), Judgement::Healthy("answers 200".to_owned()));
 }

@@ -1,12 +1,11 @@
-//! How long to wait before another attempt.
+//! Backoff: how long to wait before a retry.
 
 use std::time::Duration;
 
-/// Waits that grow, and of which a random share is waited, so that many who failed at once don't
-/// come back at once.
+/// Growing waits with random jitter, so that requests which failed together do not retry together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// What waits grow from: before attempt n, at most (2^n - 1) times this. Default: 25 ms.
+    /// Base of the waits: before retry n, at most (2^n - 1) times this. Default: 25 ms.
     pub base: Duration,
     /// The longest wait. Default: 250 ms.
     pub max: Duration,
@@ -20,8 +19,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait before the attempt that follows the first as the `retry`th, from 1.
-    /// `share` is random, 0 to 1.
+    /// The wait before the `retry`th retry, counted from 1. `share` is random, 0 to 1.
     pub fn wait(&self, retry: u32, share: f64) -> Duration {
         let factor = 1_u32.checked_shl(retry).map_or(u32::MAX, |power| power - 1);
         let longest = self.base.saturating_mul(factor).min(self.max);

@@ -1,14 +1,14 @@
-//! How many attempts may be made again at once: a share of what is under way, so that a service in
-//! trouble is not asked a multiple of what it was asked before.
+//! Retry budget: retries are limited to a share of the requests in flight, so that a failing
+//! service does not get a multiple of its load.
 
 use std::{cell::Cell, rc::Rc};
 
-/// A limit of attempts after the first.
+/// Limit of concurrent retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
-    /// How many in a hundred requests under way may be in such an attempt. Default: 20.
+    /// Percentage of requests in flight that may be retries. Default: 20.
     pub percent: u32,
-    /// How many may be in any case. Default: 3.
+    /// Number of retries that are always allowed. Default: 3.
     pub min: usize,
 }
 
@@ -18,7 +18,7 @@ impl Default for RetryBudget {
     }
 }
 
-/// What one worker has under way for one route.
+/// Requests of one route in flight on one worker.
 #[derive(Debug, Default)]
 pub struct RouteLoad {
     active: Cell<usize>,
@@ -26,24 +26,24 @@ pub struct RouteLoad {
 }
 
 impl RouteLoad {
-    /// One more request, until what is returned is dropped.
+    /// Counts one more request until the result is dropped.
     pub fn begin(self: &Rc<Self>) -> RequestInFlight {
         self.active.set(self.active.get().saturating_add(1));
         RequestInFlight { load: Rc::clone(self), retrying: false }
     }
 
-    /// How many requests are under way.
+    /// Requests in flight.
     pub fn active(&self) -> usize {
         self.active.get()
     }
 
-    /// How many of them are in an attempt after the first, or wait for it.
+    /// Those that are retried or wait for a retry.
     pub fn retrying(&self) -> usize {
         self.retrying.get()
     }
 }
 
-/// A request under way, until dropped.
+/// A counted request; released on drop.
 #[derive(Debug)]
 pub struct RequestInFlight {
     load: Rc<RouteLoad>,
@@ -51,8 +51,8 @@ pub struct RequestInFlight {
 }
 
 impl RequestInFlight {
-    /// Whether another attempt may follow one that failed. It is asked before each; who was
-    /// allowed one is allowed the next.
+    /// Whether this request may be retried. Called before each retry; once allowed, a request stays
+    /// allowed.
     pub fn may_retry(&mut self, budget: &RetryBudget) -> bool {
         let RouteLoad { active, retrying } = &*self.load;
         let percent = usize::try_from(budget.percent).unwrap_or(usize::MAX);

@@ -1,19 +1,18 @@
-//! How attempts fail, as routes tell it.
+//! Failures of attempts, as retry policies see them.
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptFailure {
-    /// There was no connection to send it by.
+    /// No connection could be made.
     Connect,
-    /// The service says that it was not looked at: a stream that was refused, or one that came
-    /// after GOAWAY.
+    /// The service did not process it: a refused stream, or one after GOAWAY.
     Refused,
-    /// The connection or the stream ended before the answer's head.
+    /// The connection or stream ended before the response's head.
     Reset,
-    /// The attempt took longer than attempts may.
+    /// The attempt timed out.
     PerTryTimeout,
-    /// An answer with this HTTP status.
+    /// A response with this HTTP status.
     Status(u16),
-    /// An answer with this status of gRPC, in headers or in trailers.
+    /// A response with this gRPC status, in headers or trailers.
     Code(u16),
 }

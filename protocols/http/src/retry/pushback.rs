@@ -1,14 +1,14 @@
-//! When a service wants to be asked again.
+//! When a service wants a retry.
 
 use http::{HeaderMap, header};
 use std::time::{Duration, SystemTime};
 
-/// When a service wants to be asked again.
+/// When a service wants a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushback {
-    /// Not before so long. It asks for nothing with `Duration::ZERO`.
+    /// Not before this time has passed; `Duration::ZERO`: no request.
     After(Duration),
-    /// Not at all.
+    /// Never.
     Never,
 }
 
@@ -19,8 +19,8 @@ impl Default for Pushback {
 }
 
 impl Pushback {
-    /// As `retry-after` tells it (RFC 9110 §10.2.3): in seconds, or by a date, which is compared
-    /// to the service's own clock where the answer tells it. What can't be read asks for nothing.
+    /// Parses `retry-after` (RFC 9110 §10.2.3): seconds, or a date relative to the response's own
+    /// `date`. An invalid value requests nothing.
     pub fn of_http(headers: &HeaderMap, now: SystemTime) -> Self {
         let Some(told) = headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()) else {
             return Self::default();
@@ -34,7 +34,7 @@ impl Pushback {
         Pushback::After(left.unwrap_or_default())
     }
 
-    /// How long to wait for it, if that is no longer than `left`.
+    /// The time to wait, if it is less than `left`.
     pub fn within(self, left: impl FnOnce() -> Duration) -> Option<Duration> {
         match self {
             Pushback::After(wait) if wait.is_zero() || wait < left() => Some(wait),

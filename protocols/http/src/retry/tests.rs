@@ -26,11 +26,11 @@ fn a_budget_is_a_share_of_what_is_under_way_but_never_less_than_its_minimum() {
     let mut active: Vec<RequestInFlight> = (0..10).map(|_| load.begin()).collect();
     let allowed: Vec<bool> = active.iter_mut().map(|it| it.may_retry(&budget)).collect();
     assert_eq!(allowed.iter().filter(|allowed| **allowed).count(), 2);
-    // Who has one has the next.
+    // Once allowed, always allowed.
     assert!(active[0].may_retry(&budget) && !active[9].may_retry(&budget));
     assert_eq!((load.active(), load.retrying()), (10, 2));
     active.remove(0);
-    // Of nine it is one, which still retries.
+    // One of nine remains, which is still retrying.
     assert!(!active[8].may_retry(&budget));
     active.remove(0);
     assert!(active[7].may_retry(&budget));
@@ -53,7 +53,7 @@ fn what_was_never_written_can_be_written_elsewhere() {
 
 #[test]
 fn a_service_says_in_seconds_or_by_a_date_when_it_wants_to_be_asked_again() {
-    // A quarter of a minute before the date below.
+    // 15 seconds before the date below.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_762);
     let told = |headers: &[(&'static str, &'static str)]| {
         let entry = |(name, value): &(&'static str, &'static str)| {

@@ -1,5 +1,4 @@
-//! From what was written to routes, with everything that is wrong reported, not just the first of
-//! it.
+//! Compiles route settings, and reports all mistakes in them.
 
 mod action;
 mod edits;
@@ -14,43 +13,43 @@ use super::{
 use crate::settings::{
     CorsSettings, MatchSettings, MirrorSettings, RetrySettings, RouteSettings, UpgradeSettings,
 };
-use crate::{cors::Cors, mirror::KEEPS};
+use crate::{cors::Cors, mirror::DEFAULT_MAX_BODY};
 use http::Method;
 use std::{sync::Arc, time::Duration};
 use values::{Fault, Mistake, OneOrMore, Size, Text};
 
-/// The most of a body that is kept for retries.
-const MOST_KEPT: u64 = 16 << 20;
+/// Largest `max_body` of retries and mirrors.
+const MAX_BODY_KEPT: u64 = 16 << 20;
 
-/// A place in the config, and where mistakes go.
+/// A position in the config, and the list that mistakes are added to.
 pub(super) struct MistakeScope<'a> {
     keys: Vec<String>,
     mistakes: &'a mut Vec<Mistake>,
 }
 
 impl MistakeScope<'_> {
-    /// A place below this one.
+    /// The position at these keys below.
     fn below(&mut self, keys: &[&str]) -> MistakeScope<'_> {
         let keys = self.keys.iter().cloned().chain(keys.iter().map(|&key| key.to_owned()));
         MistakeScope { keys: keys.collect(), mistakes: self.mistakes }
     }
 
-    fn wrong(&mut self, keys: &[&str], fault: Fault) {
+    fn report_error(&mut self, keys: &[&str], fault: Fault) {
         let MistakeScope { keys, mistakes } = self.below(keys);
         mistakes.push(Mistake { path: keys, fault });
     }
 
-    fn say(&mut self, keys: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        self.wrong(keys, Fault::new(message, hint));
+    fn report(&mut self, keys: &[&str], message: impl Into<String>, hint: impl Into<String>) {
+        self.report_error(keys, Fault::new(message, hint));
     }
 
-    /// What is right; what is wrong is reported.
-    fn take<T>(&mut self, keys: &[&str], result: Result<T, Fault>) -> Option<T> {
-        result.map_err(|fault| self.wrong(keys, fault)).ok()
+    /// The value, or `None` after reporting the fault.
+    fn ok_or_report<T>(&mut self, keys: &[&str], result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.report_error(keys, fault)).ok()
     }
 }
 
-/// All routes, or all that is wrong with them.
+/// All routes, or all mistakes.
 pub(super) fn routes(
     settings: &[RouteSettings],
     defaults: Defaults,
@@ -61,13 +60,16 @@ pub(super) fn routes(
         let keys = vec!["routes".to_owned(), at.to_string()];
         list.extend(route(settings, defaults, &mut MistakeScope { keys, mistakes: &mut mistakes }));
     }
-    mistakes.extend(unreached(settings, &|_| false));
+    mistakes.extend(unreachable_routes(settings, &|_| false));
     if mistakes.is_empty() { Ok(list.into_iter().map(Arc::new).collect()) } else { Err(mistakes) }
 }
 
-/// Names that stand there twice, and routes that come too late; paths begin at `routes`. Of those
-/// that `unsure` names it is not known which requests they are for.
-pub fn unreached(settings: &[RouteSettings], unsure: &dyn Fn(usize) -> bool) -> Vec<Mistake> {
+/// Reports duplicate names and unreachable routes; paths begin at `routes`. The matches of routes
+/// for which `unsure` is true are unknown.
+pub fn unreachable_routes(
+    settings: &[RouteSettings],
+    unsure: &dyn Fn(usize) -> bool,
+) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let every = MatchSettings::default();
     let mut before: Vec<(&Arc<str>, Option<&MatchSettings>, bool)> = Vec::new();
@@ -93,7 +95,7 @@ pub fn unreached(settings: &[RouteSettings], unsure: &dyn Fn(usize) -> bool) -> 
         let mut told = Vec::new();
         let mut nowhere = MistakeScope { keys: Vec::new(), mistakes: &mut told };
         let test = matches::matching(matched, &mut nowhere);
-        let any = sure && test.is_some_and(|test| test.is_any());
+        let any = sure && test.is_some_and(|test| test.matches_all());
         before.push((name, sure.then_some(matched), any));
     }
     mistakes
@@ -107,7 +109,7 @@ fn route(
     let name = &*settings.name.0.0;
     let matched = settings.matches.clone().unwrap_or_default();
     let matching = matches::matching(&matched, &mut place.below(&["match"]));
-    // A wrong match names nothing; its users are not blamed for that.
+    // An invalid match has no captures; their users are not reported as well.
     let matching = matching.unwrap_or_else(|| RouteMatch {
         path: PathTest::Prefix(Box::default()),
         ..RouteMatch::default()
@@ -131,7 +133,7 @@ fn route(
     let hedge = settings.hedge.as_ref().map(|hedge| hedge.after.0);
     if hedge.is_some_and(|after| timeout.is_some_and(|timeout| after >= timeout)) {
         let message = "a second endpoint would be asked when the time is over already";
-        place.say(&["hedge", "after"], message, "shorter than the route's `timeout`");
+        place.report(&["hedge", "after"], message, "shorter than the route's `timeout`");
     }
     let rewrite = rewrite.unwrap_or_default();
     let action = action?;
@@ -149,7 +151,7 @@ fn route(
         timeout,
         total_timeout,
         idle_timeout: settings.idle_timeout.map_or(defaults.idle_timeout, |it| it.0),
-        retry: retry.map(|retry| retrying(retry, timeout, &mut place.below(&["retry"]))),
+        retry: retry.map(|retry| retry_policy(retry, timeout, &mut place.below(&["retry"]))),
         mirror: settings.mirror.as_ref().map(|it| mirror(it, &mut place.below(&["mirror"]))),
         hedge,
         cors,
@@ -161,7 +163,7 @@ fn route(
     })
 }
 
-/// How long an answer may take to begin, and to end.
+/// The timeouts for the response's head and for the whole response.
 fn timeouts(
     settings: &RouteSettings,
     defaults: Defaults,
@@ -175,12 +177,12 @@ fn timeouts(
     let longer = timeout.zip(total).is_some_and(|(timeout, total)| timeout > total);
     if longer && settings.timeout.is_some() {
         let message = "the answer may take longer to begin than in all";
-        place.say(&["timeout"], message, "no longer than the route's `total_timeout`");
+        place.report(&["timeout"], message, "no longer than the route's `total_timeout`");
     }
     (timeout, total)
 }
 
-fn retrying(
+fn retry_policy(
     settings: &RetrySettings,
     timeout: Option<Duration>,
     place: &mut MistakeScope<'_>,
@@ -188,16 +190,16 @@ fn retrying(
     let longer = |try_: Text<Duration>| timeout.is_some_and(|timeout| try_.0 > timeout);
     if settings.per_try_timeout.is_some_and(longer) {
         let message = "one try may take longer than all of them";
-        place.say(&["per_try_timeout"], message, "shorter than the route's `timeout`");
+        place.report(&["per_try_timeout"], message, "shorter than the route's `timeout`");
     }
-    kept(settings.max_body, place);
+    check_max_body(settings.max_body, place);
     if let Some(methods) = &settings.methods {
         self::methods(methods, &mut place.below(&["methods"]));
     }
     let retry = RetryPolicy::new(settings);
     if retry.backoff.max < retry.backoff.base {
         let message = "the pause may never be as long as before the first retry";
-        place.say(&["backoff", "max"], message, "no shorter than `base`");
+        place.report(&["backoff", "max"], message, "no shorter than `base`");
     }
     retry
 }
@@ -209,32 +211,32 @@ fn cors(
 ) -> Option<Arc<Cors>> {
     if defaults.whole {
         let hint = "write `web: { origins: [\"https://shop.example\"] }` beside `routes`";
-        place.say(&[], "whose pages may call is said by `web`, for all routes of gRPC", hint);
+        place.report(&[], "whose pages may call is said by `web`, for all routes of gRPC", hint);
         return None;
     }
     for (key, fault) in crate::cors::faults_of(settings) {
-        place.wrong(&[key], fault);
+        place.report_error(&[key], fault);
     }
     Some(Arc::new(Cors::of(settings)))
 }
 
-/// How much of a body is kept.
-fn kept(most: Option<Text<Size>>, place: &mut MistakeScope<'_>) {
-    if most.is_some_and(|most| most.0.0 > MOST_KEPT) {
-        place.say(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
+/// Checks how much of a body is kept.
+fn check_max_body(most: Option<Text<Size>>, place: &mut MistakeScope<'_>) {
+    if most.is_some_and(|most| most.0.0 > MAX_BODY_KEPT) {
+        place.report(&["max_body"], "so much is not kept for each request", "at most `16MiB`");
     }
 }
 
 fn mirror(settings: &MirrorSettings, place: &mut MistakeScope<'_>) -> Mirror {
-    kept(settings.max_body, place);
+    check_max_body(settings.max_body, place);
     Mirror {
         cluster: settings.cluster.as_str().into(),
         share: settings.percent.map_or(1.0, |percent| percent.0.0 / 100.0),
-        max_body: settings.max_body.map_or(KEEPS, |it| it.0.0),
+        max_body: settings.max_body.map_or(DEFAULT_MAX_BODY, |it| it.0.0),
     }
 }
 
-/// Methods by their names.
+/// Parses methods.
 fn methods(list: &OneOrMore<String>, place: &mut MistakeScope<'_>) -> Box<[Method]> {
     let mut methods = Vec::new();
     for (at, name) in list.0.iter().enumerate() {
@@ -243,12 +245,12 @@ fn methods(list: &OneOrMore<String>, place: &mut MistakeScope<'_>) -> Box<[Metho
         let keys: &[&str] = if list.0.len() == 1 { &[] } else { &[&at] };
         match name.parse::<Method>() {
             Ok(method) if *name == upper => methods.push(method),
-            Ok(_) => place.say(
+            Ok(_) => place.report(
                 keys,
                 format!("no request has the method `{name}`"),
                 format!("methods are in capitals: `{upper}`"),
             ),
-            Err(_) => place.say(keys, format!("`{name}` is no method"), "such as `GET`"),
+            Err(_) => place.report(keys, format!("`{name}` is no method"), "such as `GET`"),
         }
     }
     methods.into()
@@ -262,11 +264,11 @@ fn upgrades(settings: Option<&UpgradeSettings>, place: &mut MistakeScope<'_>) ->
             for name in names {
                 if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic() || c == ',') {
                     let message = format!("`{name}` is no protocol to change to");
-                    place.say(&["upgrade"], message, "such as `[websocket]`");
+                    place.report(&["upgrade"], message, "such as `[websocket]`");
                 } else if name.eq_ignore_ascii_case("h2c") {
                     let message = "no connection changes to `h2c`, whatever a route says";
                     let hint = "leave it out: clients that know HTTP/2 begin with it";
-                    place.say(&["upgrade"], message, hint);
+                    place.report(&["upgrade"], message, hint);
                 }
             }
             AllowedUpgrades::Only(names.iter().map(|it| it.to_ascii_lowercase().into()).collect())

@@ -1,28 +1,28 @@
-//! Edits of headers, with variables in their values.
+//! Header edits with variables.
 
 use super::template::{Captures, unknown_capture};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use std::{fmt::Write, net::SocketAddr, sync::Arc};
 use values::Fault;
 
-/// What variables stand for, beside what the request's head tells itself.
+/// Values of variables that the request's head does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Variables<'a> {
-    /// `%{peer}` and `%{peer_ip}`: the client, as far as it is known by trusted hops.
+    /// `%{peer}` and `%{peer_ip}`: the client's address.
     pub peer: SocketAddr,
-    /// `%{host}`: the host that the request is for, without its port.
+    /// `%{host}`: the request's host without port.
     pub host: &'a str,
-    /// `%{request_id}`: empty if it has none.
+    /// `%{request_id}`: empty if there is none.
     pub request_id: &'a str,
-    /// `%{cluster}`: the cluster that was picked; empty if the proxy answers itself.
+    /// `%{cluster}`: the chosen cluster; empty for local replies.
     pub cluster: &'a str,
 }
 
-/// Values of an answer's headers, their variables filled in while the request was at hand.
+/// Values of response headers, rendered while the request was available.
 #[derive(Clone, Debug, Default)]
 pub struct RenderedValues(Vec<Option<HeaderValue>>);
 
-/// Edits of headers: what is removed, what is set, what is added.
+/// Headers to remove, set and add.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeaderEdits {
     pub(super) remove: Box<[HeaderName]>,
@@ -41,7 +41,7 @@ pub(super) enum EditValue {
 #[derive(Clone, Debug)]
 pub(super) struct ValueTemplate {
     pieces: Box<[ValuePiece]>,
-    /// The route, which does not change.
+    /// The route's name.
     route: Box<str>,
 }
 
@@ -72,7 +72,7 @@ const VARIABLES: [(&str, ValuePiece); 8] = [
 ];
 
 impl EditValue {
-    /// Reads a value; `names` is what the match names.
+    /// Parses a value; `names` are the captures of the match.
     pub(super) fn new(text: &str, route: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
         let pieces = pieces(text, names)?;
         let plain: String = pieces.iter().filter_map(ValuePiece::text).collect();
@@ -86,7 +86,7 @@ impl EditValue {
         Ok(EditValue::Made(ValueTemplate { pieces: pieces.into(), route: route.into() }))
     }
 
-    /// Whether it needs what the match names.
+    /// Whether it uses captures of the match.
     pub(super) fn captures(&self) -> bool {
         let EditValue::Made(made) = self else { return false };
         made.pieces.iter().any(|piece| matches!(piece, ValuePiece::Capture(_)))
@@ -144,7 +144,7 @@ impl ValuePiece {
 }
 
 impl ValueTemplate {
-    /// The value; `None` if there is nothing in it, or nothing that a header can have.
+    /// The rendered value; `None` if it is empty or invalid.
     fn fill(
         &self,
         head: &request::Parts,
@@ -168,7 +168,7 @@ impl ValueTemplate {
                 }
                 ValuePiece::Peer | ValuePiece::PeerIp => {
                     let mut text = String::new();
-                    // To text this can't fail.
+                    // Writing to a string cannot fail.
                     let _ = match piece {
                         ValuePiece::PeerIp => {
                             write!(text, "{}", variables.peer.ip().to_canonical())
@@ -189,7 +189,7 @@ impl ValueTemplate {
 }
 
 impl HeaderEdits {
-    /// Fills in the variables, in the order of `set` and `add`.
+    /// Renders the variables, in the order of `set` and `add`.
     pub(super) fn render(
         &self,
         head: &request::Parts,
@@ -204,23 +204,23 @@ impl HeaderEdits {
         RenderedValues(made.collect())
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no edits.
     pub(super) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// The headers that they take away or write.
+    /// The headers that are removed or written.
     pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.remove.iter().chain(self.set.iter().chain(&self.add).map(|(name, _)| name))
     }
 
-    /// Whether they need what the match names.
+    /// Whether they use captures of the match.
     pub(super) fn captures(&self) -> bool {
         self.set.iter().chain(&self.add).any(|(_, value)| value.captures())
     }
 
-    /// Edits headers with the values that `render` made. A value with nothing in it takes a
-    /// header away, and adds none.
+    /// Edits headers, with the values of `render`. An empty value removes a header that is set, and
+    /// is not added.
     pub(super) fn apply(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
         for name in &self.remove {
             headers.remove(name);

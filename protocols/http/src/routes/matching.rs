@@ -1,43 +1,43 @@
-//! Which requests a route is for.
+//! Matching of requests.
 
 use super::{
     template::{Captures, PathTemplate},
     value::ValueTest,
 };
-use crate::normal::{after, decoded};
+use crate::normalize::{after, decoded};
 use http::{HeaderName, Method, request};
 use regex::Regex;
 use std::sync::Arc;
 
-/// Which requests a route is for: those for which all of it holds.
+/// The conditions of a route; all must hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RouteMatch {
-    /// One of them, or any if there are none.
+    /// Any of them; all requests match if it is empty.
     pub(super) hosts: Box<[HostTest]>,
     pub(super) path: PathTest,
-    /// One of them, or any if there are none.
+    /// Any of them; all requests match if it is empty.
     pub(super) methods: Box<[Method]>,
     pub(super) headers: Box<[(HeaderName, ValueTest)]>,
     pub(super) query: Box<[(Box<[u8]>, ValueTest)]>,
 }
 
-/// A host, in lower case.
+/// A condition on the host, in lower case.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum HostTest {
     Exact(Box<str>),
-    /// It ends so, and something is before: `.example.com`.
+    /// A suffix with something before it: `.example.com`.
     Below(Box<str>),
-    /// It begins so, and something follows: `shop.`.
+    /// A prefix with something after it: `shop.`.
     Begins(Box<str>),
 }
 
-/// A path, in normal form.
+/// A condition on the path, in normal form.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PathTest {
     #[default]
     Any,
     Exact(Box<str>),
-    /// Without a slash at its end.
+    /// Without trailing slash.
     Prefix(Box<str>),
     Template(PathTemplate),
     /// With the names of its groups.
@@ -45,8 +45,8 @@ pub(super) enum PathTest {
 }
 
 impl RouteMatch {
-    /// Whether it is for all requests that there are.
-    pub(super) fn is_any(&self) -> bool {
+    /// Whether it matches every request.
+    pub(super) fn matches_all(&self) -> bool {
         let any_path = match &self.path {
             PathTest::Any => true,
             PathTest::Prefix(prefix) => prefix.is_empty(),
@@ -59,20 +59,20 @@ impl RouteMatch {
             && self.query.is_empty()
     }
 
-    /// Whether it is for this request; `path` is the normal form of its path.
-    pub(super) fn fits(&self, head: &request::Parts, host: &str, path: &str) -> bool {
-        self.path.fits(path)
+    /// Whether it matches the request; `path` is the path in normal form.
+    pub(super) fn matches(&self, head: &request::Parts, host: &str, path: &str) -> bool {
+        self.path.matches(path)
             && (self.methods.is_empty() || self.methods.contains(&head.method))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|it| it.fits(host)))
+            && (self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(host)))
             && self.headers.iter().all(|(name, test)| {
                 test.holds(&|fits| {
                     head.headers.get_all(name).iter().any(|value| fits(value.as_bytes()))
                 })
             })
-            && (self.query.is_empty() || self.fits_query(head.uri.query().unwrap_or_default()))
+            && (self.query.is_empty() || self.matches_query(head.uri.query().unwrap_or_default()))
     }
 
-    fn fits_query(&self, query: &str) -> bool {
+    fn matches_query(&self, query: &str) -> bool {
         self.query.iter().all(|(name, test)| {
             test.holds(&|fits| {
                 let parameters = query.split('&').filter(|it| !it.is_empty());
@@ -85,7 +85,7 @@ impl RouteMatch {
 }
 
 impl HostTest {
-    fn fits(&self, host: &str) -> bool {
+    fn matches(&self, host: &str) -> bool {
         match self {
             HostTest::Exact(name) => **name == *host,
             HostTest::Below(end) => host.len() > end.len() && host.ends_with(&**end),
@@ -95,22 +95,23 @@ impl HostTest {
 }
 
 impl PathTest {
-    fn fits(&self, path: &str) -> bool {
+    fn matches(&self, path: &str) -> bool {
         match self {
             PathTest::Any => true,
             PathTest::Exact(exact) => **exact == *path,
             PathTest::Prefix(prefix) => after(path, prefix).is_some(),
-            PathTest::Template(template) => template.fits(path, |_, _| {}),
+            PathTest::Template(template) => template.matches(path, |_, _| {}),
             PathTest::Regex(regex, _) => regex.is_match(path),
         }
     }
 
-    /// Whether it looks at segments or characters, and so tells an encoded slash from a slash.
-    pub(super) fn is_close(&self) -> bool {
+    /// Whether it matches single segments or characters, and so distinguishes an encoded slash from
+    /// a slash.
+    pub(super) fn distinguishes_encoding(&self) -> bool {
         matches!(self, PathTest::Template(_) | PathTest::Regex(..))
     }
 
-    /// What it names in paths.
+    /// The names of its captures.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         match self {
             PathTest::Any | PathTest::Exact(_) | PathTest::Prefix(_) => Vec::new(),
@@ -119,15 +120,15 @@ impl PathTest {
         }
     }
 
-    /// The pieces of a path that fits in its normal form, `normal`. They are taken from `path`, the
-    /// client's own spelling, where that fits too.
+    /// The captures of a path that matches in its normal form, `normal`. They are taken from the
+    /// client's spelling `path` if that matches too.
     pub(super) fn captures(&self, path: &str, normal: &str) -> Captures {
-        let path = if self.fits(path) { path } else { normal };
+        let path = if self.matches(path) { path } else { normal };
         let mut pieces = Vec::new();
         match self {
             PathTest::Any | PathTest::Exact(_) | PathTest::Prefix(_) => {}
             PathTest::Template(template) => {
-                template.fits(path, |name, piece| pieces.push((Arc::clone(name), piece.into())));
+                template.matches(path, |name, piece| pieces.push((Arc::clone(name), piece.into())));
             }
             PathTest::Regex(regex, names) => {
                 let found = regex.captures(path);

@@ -1,25 +1,25 @@
-//! Regular expressions, bounded in what they may cost.
+//! Regular expressions of bounded size.
 
 use regex::{Regex, RegexBuilder, bytes};
 use values::Fault;
 
-/// How large one may be once it is compiled, in bytes.
+/// Largest compiled size, in bytes.
 const LARGEST: usize = 1 << 20;
 
-/// One that text has to fit as a whole.
+/// Compiles a regex that must match a whole text.
 pub(super) fn whole(text: &str) -> Result<Regex, Fault> {
     anywhere(text)?;
     anywhere(&format!("^(?:{text})$"))
 }
 
-/// One that bytes have to fit as a whole.
+/// Compiles a regex that must match all bytes.
 pub(super) fn whole_bytes(text: &str) -> Result<bytes::Regex, Fault> {
     anywhere(text)?;
     let regex = bytes::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(LARGEST).build();
     regex.map_err(|error| fault(text, &error))
 }
 
-/// One that may fit any part of a text.
+/// Compiles a regex that may match any part of a text.
 pub(super) fn anywhere(text: &str) -> Result<Regex, Fault> {
     RegexBuilder::new(text).size_limit(LARGEST).build().map_err(|error| fault(text, &error))
 }
@@ -32,7 +32,8 @@ fn fault(text: &str, error: &regex::Error) -> Fault {
             "smaller counts in `{…}` help, and `[0-9]` in the place of `\\d`",
         );
     }
-    // The library draws the place under the text, in several lines; the last tells what is wrong.
+    // The message of `regex` has several lines that point into the pattern; the last one says what
+    // is wrong.
     let told = error.to_string();
     let what = told.lines().last().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(what);

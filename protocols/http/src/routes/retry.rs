@@ -1,4 +1,4 @@
-//! What a route says about trying again.
+//! Retry policies of routes.
 
 use super::statuses::StatusSet;
 use crate::retry::{Backoff, RetryBudget};
@@ -7,34 +7,34 @@ use http::Method;
 use std::time::Duration;
 use values::{Size, Text};
 
-/// What is tried again, how often, and after how long.
+/// A retry policy.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// When.
+    /// Which failures are retried.
     pub on: RetryOn,
-    /// How many times more, beside the first.
+    /// Most retries after the first attempt.
     pub attempts: u32,
-    /// How long one try may take, up to the head of its answer.
+    /// Timeout of one attempt, up to the response's head.
     pub per_try_timeout: Option<Duration>,
-    /// How long is waited before each.
+    /// Waits before retries.
     pub backoff: Backoff,
-    /// How many of them may be under way.
+    /// Limit of concurrent retries.
     pub budget: RetryBudget,
-    /// How many bytes of a request's body are kept to be sent again.
+    /// Most bytes of a request's body that are kept for retries.
     pub max_body: u64,
     methods: Option<Box<[Method]>>,
 }
 
-/// When a request is tried again.
+/// The failures that are retried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryOn {
-    /// No connection came about.
+    /// No connection could be made.
     pub connect_failure: bool,
-    /// The endpoint refused the stream unread.
+    /// The endpoint refused the stream without processing it.
     pub refused_stream: bool,
-    /// The connection or the stream broke before the answer began.
+    /// The connection or stream ended before the response started.
     pub reset: bool,
-    /// It answered one of these; 504 stands for a try that took too long as well.
+    /// A response with one of these; 504 includes attempts that timed out.
     pub statuses: StatusSet,
     grpc: u32,
 }
@@ -48,31 +48,31 @@ impl RetryOn {
             RetryCondition::Retriable4xx => self.statuses.insert(409),
             RetryCondition::GatewayError => {
                 (502..=504).for_each(|status| self.statuses.insert(status));
-                self.unanswered();
+                self.add_connection_failures();
             }
             RetryCondition::Status(range @ StatusRange { from, to }) => {
                 (from..=to).for_each(|status| self.statuses.insert(status));
                 if range == (StatusRange { from: 500, to: 599 }) {
-                    self.unanswered();
+                    self.add_connection_failures();
                 }
             }
             RetryCondition::Grpc(code) => self.grpc |= 1_u32.checked_shl(code.into()).unwrap_or(0),
         }
     }
 
-    /// Without an answer the client would be told 502 or 503.
-    fn unanswered(&mut self) {
+    /// Without a response the client would get 502 or 503.
+    fn add_connection_failures(&mut self) {
         self.connect_failure = true;
         self.refused_stream = true;
         self.reset = true;
     }
 
-    /// Whether any of them is a status of gRPC, which may come after the head.
-    pub fn is_for_codes(&self) -> bool {
+    /// Whether it has gRPC statuses, which may follow the head in trailers.
+    pub fn has_grpc_status(&self) -> bool {
         self.grpc != 0
     }
 
-    /// Whether a gRPC call that ended with this status is tried again.
+    /// Whether calls with this gRPC status are retried.
     pub fn grpc(&self, status: u32) -> bool {
         self.grpc.checked_shr(status).is_some_and(|rest| rest & 1 == 1)
     }
@@ -101,9 +101,9 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether requests of this method are tried again although the service may have acted on
-    /// them. What it can't have read is tried again whatever the method.
-    pub fn repeats(&self, method: &Method) -> bool {
+    /// Whether requests of this method are retried although the service may have processed them.
+    /// Unprocessed requests are retried with any method.
+    pub fn retries_method(&self, method: &Method) -> bool {
         self.methods.as_ref().is_none_or(|list| list.contains(method))
     }
 }

@@ -1,38 +1,38 @@
-//! What a path and a host become on the way to a service.
+//! Rewrites of path and host.
 
 use super::template::{Captures, PathFormat};
-use crate::normal::{self, path_fault, unreserved};
+use crate::normalize::{self, path_fault, unreserved};
 use http::{HeaderValue, Uri, header::HOST, request, uri::Authority};
 use regex::Regex;
 
-/// What the service sees in the place of what the client asked for.
+/// How path and host are rewritten for the service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rewrite {
     pub(super) path: PathRewrite,
     pub(super) host: Option<(Authority, HeaderValue)>,
 }
 
-/// What a path becomes.
+/// How a path is rewritten.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PathRewrite {
-    /// What it is.
+    /// Unchanged.
     #[default]
     Same,
-    /// The prefix of the match, and what is put in its place; both without a slash at the end.
+    /// Replaces the prefix of the match (first) by the second; both without trailing slash.
     Prefix(Box<str>, Box<str>),
-    /// All of it.
-    Filled(PathFormat),
-    /// What fits is replaced.
+    /// All bytes, in memory.
+    Format(PathFormat),
+    /// Replaces all matches of the regex.
     Pattern(Regex, Box<str>),
 }
 
 impl Rewrite {
-    /// The host that is put in the place of the client's.
+    /// The host that replaces the client's.
     pub(super) fn host(&self) -> Option<&HeaderValue> {
         self.host.as_ref().map(|(_, value)| value)
     }
 
-    /// Does it.
+    /// Rewrites the request.
     ///
     /// # Errors
     /// Why the path that comes out can't be asked for.
@@ -41,13 +41,14 @@ impl Rewrite {
         head: &mut request::Parts,
         captures: &Captures,
     ) -> Result<(), &'static str> {
-        let new = self.path.of(head.uri.path(), captures)?;
+        let new = self.path.rewrite(head.uri.path(), captures)?;
         let named = head.uri.authority().is_some();
         let moved = self.host.as_ref().map(|(host, _)| host).filter(|_| named);
         if new.is_some() || moved.is_some() {
-            head.uri = respelt(&head.uri, new.as_deref(), moved).ok_or("the path is no path")?;
+            head.uri =
+                with_target(&head.uri, new.as_deref(), moved).ok_or("the path is no path")?;
         }
-        // A client of HTTP/2 has sent no such header, and neither needs the service.
+        // HTTP/2 clients send no `host`, and the service does not need it.
         if let Some((_, value)) = &self.host
             && (head.uri.authority().is_none() || head.headers.contains_key(HOST))
         {
@@ -57,8 +58,8 @@ impl Rewrite {
     }
 }
 
-/// The same target with another path, another authority, or both.
-fn respelt(uri: &Uri, path: Option<&str>, authority: Option<&Authority>) -> Option<Uri> {
+/// The target with another path, another authority, or both.
+fn with_target(uri: &Uri, path: Option<&str>, authority: Option<&Authority>) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     if let Some(path) = path {
         let target = with_query(path, uri.query());
@@ -70,7 +71,7 @@ fn respelt(uri: &Uri, path: Option<&str>, authority: Option<&Authority>) -> Opti
     Uri::from_parts(parts).ok()
 }
 
-/// A path, and the query that belonged to another one.
+/// A path with the original query.
 pub(super) fn with_query(path: &str, query: Option<&str>) -> String {
     match query {
         Some(query) => format!("{path}?{query}"),
@@ -78,25 +79,24 @@ pub(super) fn with_query(path: &str, query: Option<&str>) -> String {
     }
 }
 
-/// What follows in a path behind as many segments as a prefix has. The prefix does not end in a
-/// slash.
-fn behind<'p>(path: &'p str, prefix: &str) -> &'p str {
+/// The rest of a path after as many segments as the prefix has. The prefix does not end in a slash.
+fn rest_after<'p>(path: &'p str, prefix: &str) -> &'p str {
     let segments = prefix.matches('/').count();
     let end = path.match_indices('/').nth(segments).map_or(path.len(), |(at, _)| at);
     &path[end..]
 }
 
 impl PathRewrite {
-    /// Whether it needs what the match names.
+    /// Whether it uses captures of the match.
     pub(super) fn captures(&self) -> bool {
-        matches!(self, PathRewrite::Filled(filled) if !filled.is_fixed())
+        matches!(self, PathRewrite::Format(filled) if !filled.is_fixed())
     }
 
-    /// What a path becomes; `None` if that is what it is. Targets that are no paths stay.
+    /// The rewritten path; `None` if it is unchanged. Targets that are not paths are unchanged.
     ///
     /// # Errors
     /// Why the path that comes out can't be asked for.
-    pub(super) fn of(
+    pub(super) fn rewrite(
         &self,
         path: &str,
         captures: &Captures,
@@ -107,15 +107,15 @@ impl PathRewrite {
         let new = match self {
             PathRewrite::Same => return Ok(None),
             PathRewrite::Prefix(old, new) => {
-                if normal::after(&normal::path(path), old).is_none() {
+                if normalize::after(&normalize::path(path), old).is_none() {
                     return Ok(None);
                 }
-                match (new.as_ref(), behind(&unreserved(path), old)) {
+                match (new.as_ref(), rest_after(&unreserved(path), old)) {
                     ("", "") => "/".to_owned(),
                     (new, rest) => format!("{new}{rest}"),
                 }
             }
-            PathRewrite::Filled(filled) => filled.fill(captures),
+            PathRewrite::Format(filled) => filled.fill(captures),
             PathRewrite::Pattern(regex, by) => {
                 let new = regex.replace_all(&unreserved(path), &**by).into_owned();
                 if new.starts_with('/') { new } else { format!("/{new}") }
@@ -124,7 +124,7 @@ impl PathRewrite {
         if let Some(fault) = path_fault(&new) {
             return Err(fault);
         }
-        // What else comes from the path was one, and what comes from the config is checked.
+        // Other characters come from a valid path or from the checked config.
         if new.contains(['?', '#', ' ']) {
             return Err("the path has a character that no path has");
         }

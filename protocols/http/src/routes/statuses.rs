@@ -1,13 +1,13 @@
-//! Sets of statuses.
+//! Sets of HTTP statuses.
 
 use crate::settings::StatusRange;
 
-/// A set of HTTP statuses, 100 to 599.
+/// A set of HTTP statuses from 100 to 599.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatusSet([u64; 8]);
 
 impl StatusSet {
-    /// All statuses of all these ranges.
+    /// The union of these ranges.
     pub fn new(ranges: impl IntoIterator<Item = StatusRange>) -> Self {
         let mut set = Self::default();
         for StatusRange { from, to } in ranges {
@@ -16,7 +16,7 @@ impl StatusSet {
         set
     }
 
-    /// Adds one. What is not 100 to 599 is in no set.
+    /// Adds a status; ignored outside 100 to 599.
     pub fn insert(&mut self, status: u16) {
         let at = usize::from(status.wrapping_sub(100));
         if let Some(word) = self.0.get_mut(at / 64).filter(|_| at < 500) {
@@ -24,13 +24,13 @@ impl StatusSet {
         }
     }
 
-    /// Whether this one is in it.
+    /// Whether it has the status.
     pub fn contains(&self, status: u16) -> bool {
         let at = usize::from(status.wrapping_sub(100));
         self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
-    /// Whether none is.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

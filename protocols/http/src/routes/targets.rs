@@ -1,23 +1,23 @@
-//! The clusters that a route's requests go to.
+//! The clusters of a route, with weights.
 
 use std::sync::Arc;
 
-/// One cluster or several, each with its share.
+/// One or several clusters with their shares of the requests.
 #[derive(Clone, Debug)]
 pub struct WeightedClusters {
-    /// Each with the part of all requests, 0 to 1, that goes to it or to one before it.
+    /// Cumulated shares, 0 to 1.
     list: Box<[(f64, Arc<str>)]>,
-    /// For the end of the line: the last that has a share.
+    /// The last cluster with a share; used for rounding errors at the end.
     last: Arc<str>,
 }
 
 impl WeightedClusters {
-    /// One cluster.
+    /// A single cluster.
     pub fn one(cluster: &str) -> Self {
         Self { list: Box::default(), last: cluster.into() }
     }
 
-    /// Clusters by weight; `None` if nothing has any.
+    /// Clusters by weight; `None` if all weights are 0.
     pub(super) fn weighted(weights: &[(&str, usize)]) -> Option<Self> {
         let total: usize = weights.iter().map(|(_, weight)| weight).sum();
         let mut sum = 0;
@@ -32,13 +32,13 @@ impl WeightedClusters {
         Some(Self { list, last })
     }
 
-    /// The cluster for a request; `share` is random, from 0 up to but not 1.
+    /// The cluster of a request; `share` is random in [0, 1).
     pub fn pick(&self, share: f64) -> &Arc<str> {
         let found = self.list.iter().find(|(end, _)| share < *end);
         found.map_or(&self.last, |(_, name)| name)
     }
 
-    /// Clusters in the order of the config, each with its part of all requests, 0 to 1.
+    /// The clusters in configured order, each with its share, 0 to 1.
     pub fn shares(&self) -> Vec<(&Arc<str>, f64)> {
         if self.list.is_empty() {
             return vec![(&self.last, 1.0)];
@@ -49,7 +49,7 @@ impl WeightedClusters {
         names.zip(ends.zip(begins)).map(|(name, (end, begin))| (name, end - begin)).collect()
     }
 
-    /// The clusters that get any requests, each once.
+    /// The clusters with a share, each once.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         let rest = self.list.iter().map(|(_, name)| name);
         let rest = rest.filter(|name| **name != self.last);

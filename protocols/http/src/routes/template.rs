@@ -1,26 +1,26 @@
-//! Paths with names in them: `/users/{id}/{rest=**}`, matched and filled in.
+//! Path templates: `/users/{id}/{rest=**}`.
 
-use crate::normal::{self, path_fault};
+use crate::normalize::{self, path_fault};
 use std::sync::Arc;
 use values::Fault;
 
-/// What a match has named, each with its piece of the path, percent-encoded as it is. Costs
-/// nothing where nothing is named, or nobody asks for it.
+/// Captures of a match: parts of the path, percent-encoded as received. Costs nothing if no capture
+/// is used.
 #[derive(Clone, Debug, Default)]
 pub struct Captures(pub(super) Vec<(Arc<str>, Box<str>)>);
 
 impl Captures {
-    /// The piece of this name.
+    /// The capture of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(it, _)| **it == *name).map(|(_, piece)| &**piece)
     }
 }
 
-/// A path whose segments are text, or named.
+/// A path of literal and named segments.
 #[derive(Clone, Debug)]
 pub(super) struct PathTemplate {
     segments: Box<[TemplateSegment]>,
-    /// What takes all that follows, if anything.
+    /// Captures the rest of the path, if present.
     rest: Option<Arc<str>>,
 }
 
@@ -79,7 +79,7 @@ impl PathTemplate {
         Ok(template)
     }
 
-    /// What it names.
+    /// The names of its captures.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         let named = self.segments.iter().filter_map(|segment| match segment {
             TemplateSegment::Named(name) => Some(name),
@@ -88,8 +88,8 @@ impl PathTemplate {
         named.chain(&self.rest)
     }
 
-    /// Whether a path is like this, each named piece told to `named`.
-    pub(super) fn fits<'p>(
+    /// Whether a path matches; `named` is called with each capture.
+    pub(super) fn matches<'p>(
         &self,
         path: &'p str,
         mut named: impl FnMut(&Arc<str>, &'p str),
@@ -116,12 +116,12 @@ impl PathTemplate {
     }
 }
 
-/// A path that is made of text and captures.
+/// A path made of text and captures.
 #[derive(Clone, Debug)]
 pub(super) struct PathFormat(Box<[TemplateSegment]>);
 
 impl PathFormat {
-    /// Reads it; `names` are those that the match has.
+    /// Parses it; `names` are the captures of the match.
     pub(super) fn new(text: &str, names: &[Arc<str>]) -> Result<Self, Fault> {
         let mut pieces = Vec::new();
         let mut left = text;
@@ -144,12 +144,12 @@ impl PathFormat {
         Ok(Self(pieces.into()))
     }
 
-    /// Whether it needs any capture.
+    /// Whether it uses no capture.
     pub(super) fn is_fixed(&self) -> bool {
         self.0.len() == 1
     }
 
-    /// The path.
+    /// The path with these captures.
     pub(super) fn fill(&self, captures: &Captures) -> String {
         let mut path = String::new();
         for piece in &self.0 {
@@ -163,7 +163,7 @@ impl PathFormat {
 }
 
 impl TemplateSegment {
-    /// Something in its place, to see whether the whole can be a path.
+    /// A sample in place of a capture, to check the whole path.
     fn sample(&self) -> &str {
         match self {
             TemplateSegment::Text(text) => text,
@@ -172,7 +172,7 @@ impl TemplateSegment {
     }
 }
 
-/// Nothing of the match has this name.
+/// The match has no capture of this name.
 pub(super) fn unknown_capture(name: &str, names: &[Arc<str>]) -> Fault {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let hint = match names.as_slice() {
@@ -195,7 +195,7 @@ fn capture_name(text: &str) -> Result<Arc<str>, Fault> {
     Ok(text.into())
 }
 
-/// A path as people write it into a config, in normal form.
+/// A path from a config, in normal form.
 pub(super) fn literal(text: &str) -> Result<Box<str>, Fault> {
     if !text.starts_with('/') {
         let message = format!("`{text}` does not begin with a slash");
@@ -216,7 +216,7 @@ pub(super) fn literal(text: &str) -> Result<Box<str>, Fault> {
         let message = format!("`{text}` has a character that a path can't have: {odd:?}");
         return Err(Fault::new(message, format!("write `{encoded}` for it")));
     }
-    Ok(normal::path(text).into())
+    Ok(normalize::path(text).into())
 }
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
         let mut pieces = Vec::new();
         let fits = PathTemplate::new(template)
             .unwrap()
-            .fits(path, |name, piece| pieces.push(format!("{name}={piece}")));
+            .matches(path, |name, piece| pieces.push(format!("{name}={piece}")));
         fits.then(|| pieces.join(" "))
     }
 

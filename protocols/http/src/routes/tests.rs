@@ -1,4 +1,4 @@
-//! What routes match, what they make of requests, and what is wrong with them.
+//! What routes match, how they change requests, and their mistakes.
 
 mod making;
 mod matching;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use values::Mistake;
 use written::read;
 
-/// Settings as they stand in a config, with these routes.
+/// Settings with these routes, as in a config.
 fn settings(routes: &Value) -> Settings {
     read(serde_json::json!({ "routes": routes }))
         .unwrap_or_else(|error| panic!("{error}: {routes}"))
@@ -30,7 +30,7 @@ fn mistakes(routes: &Value) -> Vec<Mistake> {
     Routes::new(&settings.routes, settings.defaults()).err().unwrap_or_default()
 }
 
-/// The head of `METHOD target`, with these headers.
+/// The head of `METHOD target` with these headers.
 fn head(line: &str, headers: &[(&'static str, &str)]) -> Parts {
     let (method, target) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(target);

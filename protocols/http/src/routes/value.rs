@@ -1,15 +1,14 @@
-//! What a header or a parameter of the query has to be.
+//! Conditions on the value of a header or query parameter.
 
 use super::pattern;
 use crate::settings::ValueMatch;
 use regex::bytes::Regex;
 use values::Fault;
 
-/// What a header or a parameter has to be. One may be there more than once: then one of them has
-/// to be so.
+/// A condition on a header or parameter. If it occurs more than once, one value must fulfil it.
 #[derive(Clone, Debug)]
 pub(super) struct ValueTest {
-    /// All hold for one value.
+    /// All must hold for the same value.
     tests: Box<[ValueCheck]>,
     presence: Presence,
     not: Option<Box<ValueTest>>,
@@ -19,7 +18,7 @@ pub(super) struct ValueTest {
 enum Presence {
     Needed,
     Forbidden,
-    /// It may be there or not.
+    /// It may be present or not.
     Free,
 }
 
@@ -33,11 +32,11 @@ enum ValueCheck {
     Range(i64, i64),
 }
 
-/// Tells whether any of the values fits.
+/// Returns whether any value fulfils the given test.
 pub(super) type AnyValue<'a> = &'a dyn Fn(&dyn Fn(&[u8]) -> bool) -> bool;
 
 impl ValueTest {
-    /// Reads it; a fault comes with the key where it is.
+    /// Compiles it; a fault comes with its key.
     pub(super) fn new(settings: &ValueMatch) -> Result<Self, (&'static str, Fault)> {
         let ValueMatch { exact, prefix, suffix, contains, regex, present, range, not } = settings;
         let mut tests = Vec::new();
@@ -78,7 +77,7 @@ impl ValueTest {
         Ok(Self { tests: tests.into(), presence, not })
     }
 
-    /// Whether it holds.
+    /// Whether the condition holds.
     pub(super) fn holds(&self, any: AnyValue<'_>) -> bool {
         let there = match self.presence {
             Presence::Needed => any(&|value| self.tests.iter().all(|test| test.fits(value))),

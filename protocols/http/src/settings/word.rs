@@ -1,11 +1,11 @@
-//! Words of the settings: each is text that means one thing.
+//! Words of the settings.
 
 use schemars::{Schema, json_schema};
 use serde::ser::Serializer;
 use std::fmt;
 use values::{Fault, FromText, Show, is_digits};
 
-/// Which headers tell services of the client.
+/// Which headers pass on the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedSetting {
     /// `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`.
@@ -31,7 +31,7 @@ pub struct StatusRange {
     pub to: u16,
 }
 
-/// When a request is tried again.
+/// The failures that are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryCondition {
     /// No connection to the endpoint came about. Nothing was sent.

@@ -1,4 +1,4 @@
-//! Bytes that pass both ways, and who ended that.
+//! Copies bytes in both directions, and reports which side ended.
 
 use crate::proxy::Way;
 use bytes::Bytes;
@@ -20,27 +20,27 @@ use tokio::{
 #[cfg(test)]
 mod tests;
 
-/// How much is moved at once.
-const CHUNK: usize = 16 * 1024;
+/// Bytes copied at once.
+const READ_SIZE: usize = 16 * 1024;
 
-/// How often bytes are counted while they pass.
-const COUNT: Duration = Duration::from_secs(1);
+/// How often bytes are reported while they pass.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One side of a tunnel.
 pub(super) struct TunnelSide<R, W> {
-    /// What it has said already.
-    pub(super) said: Bytes,
+    /// Bytes already read from it.
+    pub(super) buffered: Bytes,
     pub(super) from: R,
     pub(super) to: W,
 }
 
-/// Whose end broke.
+/// The side that failed, as the reason to close.
 #[derive(Clone, Copy)]
 struct SideError(Close);
 
-/// Moves bytes both ways, and tells `count` of them, until both ways have ended: each does by
-/// itself. `most` is how many may pass at once, and `count` tells the moment before which no more
-/// should. Tells who ended first, or broke.
+/// Copies bytes until both directions have ended. `most` is how many bytes may pass at once;
+/// `count` records bytes, and returns the time before which no more should pass. Returns which side
+/// ended or failed first.
 pub(super) async fn copy(
     client: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
     service: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
@@ -50,13 +50,13 @@ pub(super) async fn copy(
     let (near, far) = (SideError(Close::ClientReset), SideError(Close::UpstreamReset));
     let refused = Cell::new(false);
     let up = pump(
-        (client.said, client.from, near),
+        (client.buffered, client.from, near),
         (service.to, far, &refused),
         || most(Way::Up),
         |n| count(Way::Up, n),
     );
     let down = pump(
-        (service.said, service.from, far),
+        (service.buffered, service.from, far),
         (client.to, near, &refused),
         || most(Way::Down),
         |n| count(Way::Down, n),
@@ -66,8 +66,8 @@ pub(super) async fn copy(
         ended = &mut up => match ended {
             Ok(()) => (Close::Client, down.await),
             Err(SideError(Close::UpstreamReset)) => {
-                // The service takes nothing more; what it said before is still the client's, and its
-                // end is none in good order.
+                // The service reads nothing more; what it sent before still goes to the client,
+                // followed by a reset.
                 refused.set(true);
                 let _ = down.await;
                 return Close::UpstreamReset;
@@ -82,8 +82,8 @@ pub(super) async fn copy(
     rest.map_or_else(|SideError(close)| close, |()| first)
 }
 
-/// Moves bytes one way to their end, and passes that on, unless the service has `refused` bytes.
-/// `count` is told of it as of 0 bytes.
+/// Copies one direction to its end, which is passed on unless the service has `refused` bytes.
+/// `count` is called with 0 at the end.
 async fn pump(
     (said, mut from, broken_from): (Bytes, impl AsyncRead + Unpin, SideError),
     (mut to, broken_to, refused): (impl AsyncWrite + Unpin, SideError, &Cell<bool>),
@@ -100,9 +100,9 @@ async fn pump(
         to.write_all(&said).await.map_err(untaken)?;
         passed(said.len()).await;
     }
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; READ_SIZE];
     loop {
-        let room = most().clamp(1, CHUNK);
+        let room = most().clamp(1, READ_SIZE);
         let n = from.read(&mut chunk[..room]).await.map_err(|_| broken_from)?;
         if n == 0 {
             let _ = count(0);
@@ -116,34 +116,33 @@ async fn pump(
     }
 }
 
-/// When a tunnel is closed on which nothing moves.
+/// Timeouts of a tunnel.
 pub(super) struct IdleWatch {
-    /// When bytes moved last.
-    pub(super) moved: Cell<Instant>,
+    /// When bytes last moved.
+    pub(super) last_activity: Cell<Instant>,
     /// One side has ended.
     pub(super) half_closed: Cell<bool>,
-    /// How long none may move.
+    /// Longest time without a byte.
     pub(super) idle: Option<Duration>,
-    /// …and how long once one side has ended.
+    /// The same once one side has ended.
     pub(super) half_close: Option<Duration>,
 }
 
 impl IdleWatch {
-    /// Ends when nothing has moved for too long. While something moves, `count` is called from time
-    /// to time.
-    pub(super) async fn over(&self, count: impl Fn()) -> Close {
+    /// Ends when a timeout expires. While bytes move, `count` is called periodically.
+    pub(super) async fn run(&self, count: impl Fn()) -> Close {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
-        let mut counted = self.moved.get();
+        let mut counted = self.last_activity.get();
         let mut count_at = None;
         poll_fn(|cx| {
             loop {
                 let now = Instant::now();
                 if count_at.is_some_and(|at| at <= now) {
-                    (count_at, counted) = (None, self.moved.get());
+                    (count_at, counted) = (None, self.last_activity.get());
                     count();
                 }
-                if count_at.is_none() && counted != self.moved.get() {
-                    count_at = Some(now + COUNT);
+                if count_at.is_none() && counted != self.last_activity.get() {
+                    count_at = Some(now + REPORT_INTERVAL);
                 }
                 let closes = self.due();
                 if let Some((_, close)) = closes.filter(|(due, _)| *due <= now) {
@@ -152,7 +151,7 @@ impl IdleWatch {
                 let due = closes.map(|(due, _)| due).into_iter().chain(count_at).min();
                 let Some(due) = due else { return Poll::Pending };
                 let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
-                // A timer that rings too early is set anew then.
+                // A timer that fires too early is reset then.
                 if timer.is_elapsed() || timer.deadline().into_std() > due {
                     timer.as_mut().reset(due.into());
                 }
@@ -167,6 +166,6 @@ impl IdleWatch {
         let limits = [(self.idle, Close::IdleTimeout), (half_close, Close::HalfCloseTimeout)];
         let limits = limits.into_iter().filter_map(|(limit, close)| Some((limit?, close)));
         let (limit, close) = limits.min_by_key(|(limit, _)| *limit)?;
-        Some((self.moved.get() + limit, close))
+        Some((self.last_activity.get() + limit, close))
     }
 }

@@ -1,4 +1,4 @@
-//! What the fuzzer of the screen begins with is survived, without the fuzzer too.
+//! Replays the validator's fuzz corpus without the fuzzer.
 
 #![allow(clippy::print_stdout, reason = "that tells which input failed")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]

@@ -1,20 +1,20 @@
-//! What the fuzzer calls, and what is played again without it.
+//! Entry points of the fuzzer, also used for replays.
 
-use web::screen::{H1Validator, RequestLimits, Validated};
+use web::h1_validator::{H1Validator, RequestLimits, Validated};
 
-/// Anything from a client: whole and byte by byte, the same passes, and ends with the same fault.
+/// Client bytes must give the same result whole and byte by byte.
 pub(crate) fn screen(bytes: &[u8]) {
     let limits =
         RequestLimits { head_bytes: 512, target_bytes: 64, headers: 8, trailer_bytes: 128 };
     let mut screen = H1Validator::new(limits);
-    let whole = screen.look(bytes);
-    assert!(whole.passes <= bytes.len());
+    let whole = screen.validate(bytes);
+    assert!(whole.bytes <= bytes.len());
     let mut screen = H1Validator::new(limits);
-    let mut passed = Validated { passes: 0, fault: None };
+    let mut passed = Validated { bytes: 0, error: None };
     for end in 1..=bytes.len() {
-        let look = screen.look(&bytes[passed.passes..end]);
-        passed = Validated { passes: passed.passes + look.passes, fault: look.fault };
-        if passed.fault.is_some() {
+        let look = screen.validate(&bytes[passed.bytes..end]);
+        passed = Validated { bytes: passed.bytes + look.bytes, error: look.error };
+        if passed.error.is_some() {
             break;
         }
     }

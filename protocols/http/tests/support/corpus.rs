@@ -1,30 +1,30 @@
-//! The smuggling corpus: what clients send, what they are answered, and what the service may see.
+//! The smuggling corpus: client bytes, expected responses, and what the service may see.
 //!
-//! The whole proxy's test reads it by `#[path]`, too; the format is told in the file's head.
+//! The whole proxy's test includes it by `#[path]`. The format is described in the corpus file.
 
 /// One connection.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// All that the client sends.
+    /// All bytes of the client.
     pub(crate) bytes: Vec<u8>,
-    /// The statuses of the answers, in order.
+    /// Statuses of the responses, in order.
     pub(crate) client: Vec<u16>,
     /// The proxy then waits for more.
     pub(crate) waits: bool,
-    /// The violation that is counted. The last answer is then the refusal.
+    /// The violation that is counted. The last response is then the rejection.
     pub(crate) fault: Option<&'static str>,
-    /// The requests that the service sees, in order.
+    /// Requests that the service receives, in order.
     pub(crate) upstream: Vec<Seen>,
 }
 
-/// A request that the service sees.
+/// A request that the service receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: String,
     /// Path and query, or `*`.
     pub(crate) target: String,
-    /// How long its body is, without what chunks add. `None`: it must not seem to be complete; the
-    /// service may see nothing of the request, either.
+    /// Length of its body without chunk framing. `None`: it must not look complete; the service may
+    /// also receive nothing of the request.
     pub(crate) body: Option<usize>,
 }
 

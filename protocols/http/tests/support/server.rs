@@ -1,4 +1,4 @@
-//! hyper's server, and what it makes of bytes.
+//! hyper's server, and how it parses bytes.
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -6,20 +6,20 @@ use hyper_util::rt::TokioIo;
 use std::{cell::RefCell, convert::Infallible, rc::Rc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-/// A request, as hyper reads it.
+/// A request as parsed by hyper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) method: String,
     /// The whole target.
     pub(crate) uri: String,
-    /// Path and query alone.
+    /// Path and query only.
     pub(crate) path: String,
     pub(crate) headers: usize,
-    /// The length of its body, and how many trailers there were; `None` if it was cut off.
+    /// Length of its body, and number of trailers; `None` if it was cut off.
     pub(crate) body: Option<(usize, usize)>,
 }
 
-/// What hyper reads of a connection on which a client sends these bytes, and no more.
+/// What hyper parses of a connection on which a client sends exactly these bytes.
 pub(crate) fn hear(bytes: &[u8]) -> Vec<Heard> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let heard = Rc::new(RefCell::new(Vec::new()));
@@ -33,7 +33,7 @@ pub(crate) fn hear(bytes: &[u8]) -> Vec<Heard> {
                 let request = read(request).await;
                 let mut answer = Response::new(Empty::<bytes::Bytes>::new());
                 if request.method == "CONNECT" {
-                    // Or what follows it would be HTTP no more.
+                    // Otherwise the following bytes would not be HTTP.
                     *answer.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
                 }
                 heard.borrow_mut().push(request);
@@ -42,7 +42,7 @@ pub(crate) fn hear(bytes: &[u8]) -> Vec<Heard> {
         });
         let connection =
             http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service);
-        // A body that is cut off is an error here, and is seen there.
+        // A body that is cut off is an error here.
         let _ = connection.await;
         let mut answers = Vec::new();
         client.read_to_end(&mut answers).await.unwrap();

@@ -1,8 +1,8 @@
-//! A cluster of one endpoint, and the service there, on the test's own thread.
+//! A cluster of one endpoint and its service, on the test's own thread.
 
 use crate::{
     proxy::{Cluster, Connecting, Dialed, Endpoint, Lease, Unreachable, Whom, Wish},
-    wire::LocalExecutor,
+    upstream_conn::LocalExecutor,
 };
 use http::{Request, Response};
 use http_body_util::Full;
@@ -35,9 +35,9 @@ pub(super) struct Shop {
     pub(super) name: Arc<str>,
     pub(super) endpoint: Endpoint,
     pub(super) address: SocketAddr,
-    /// How often somebody connected, or tried to.
+    /// Number of connection attempts.
     pub(super) dials: Cell<usize>,
-    /// Whether that fails, and whether it takes until `go`.
+    /// Whether connecting fails, and whether it waits for `go`.
     pub(super) fails: Cell<bool>,
     pub(super) slow: Cell<bool>,
     pub(super) go: Notify,
@@ -46,10 +46,10 @@ pub(super) struct Shop {
 }
 
 pub(super) struct Counts {
-    /// How many connections are being counted.
+    /// Number of counted connections.
     pub(super) open: Cell<usize>,
     pub(super) wish: Cell<Wish>,
-    /// The service ends its connections in good order, and answers `/held`.
+    /// The service ends its connections gracefully, and answers `/held`.
     pub(super) ends: Notify,
     pub(super) answers: Notify,
 }
@@ -92,7 +92,7 @@ impl Cluster for Shop {
     }
 }
 
-/// A connection's being counted.
+/// Counts a connection.
 struct Held(Rc<Shop>);
 
 impl Lease for Held {
@@ -120,7 +120,7 @@ impl Drop for Held {
 }
 
 impl Shop {
-    /// Opens one that bears so many streams on a connection of HTTP/2.
+    /// Starts one with this limit of streams per HTTP/2 connection.
     pub(super) async fn open(http2: bool, streams: u32) -> Rc<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let counts = Rc::new(Counts {
@@ -164,7 +164,7 @@ async fn serve(io: TokioIo<TcpStream>, http2: bool, streams: u32, counts: Rc<Cou
             Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from_static(b"ok"))))
         }
     });
-    // How a connection ends is the pool's business.
+    // The pool handles how a connection ends.
     if http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
         let connection = builder.max_concurrent_streams(streams).serve_connection(io, service);

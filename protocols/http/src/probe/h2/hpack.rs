@@ -1,14 +1,15 @@
-//! Headers as HTTP/2 packs them (RFC 7541), as far as one short conversation needs it: written
-//! without compression, read with what servers use.
+//! HPACK (RFC 7541) as far as one short exchange needs it: writes without compression, and reads
+//! what servers use.
 
-/// How many entries the table has that everybody knows.
+/// Number of entries in the static table.
 const STATIC: usize = 61;
-/// The statuses in it, from index 8.
+/// Its statuses, from index 8.
 const STATUSES: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
 const FIRST_STATUS: usize = 8;
 
-/// The characters of Huffman's code by the length of their codes: the first code, and whose it and
-/// those that follow are (RFC 7541, appendix B). What isn't here is in no name, and rare in values.
+/// Characters of the Huffman code by code length: the first code, and the characters of it and the
+/// following codes (RFC 7541, appendix B). Missing characters occur in no name and rarely in
+/// values.
 const CODES: [(u32, u32, &[u8]); 5] = [
     (5, 0x0, b"012aceiost"),
     (6, 0x14, b" %-./3456789=A_bdfghlmnpru"),
@@ -17,9 +18,9 @@ const CODES: [(u32, u32, &[u8]); 5] = [
     (10, 0x3f8, b"!\"()?"),
 ];
 
-/// Adds a header, without compression.
+/// Adds a header without compression.
 pub(super) fn write(block: &mut Vec<u8>, name: &str, value: &str) {
-    // Literal, in no table, with a literal name.
+    // Literal without indexing, with a literal name.
     block.push(0);
     for text in [name, value] {
         integer(block, text.len());
@@ -27,7 +28,7 @@ pub(super) fn write(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// A number whose first byte has room for 7 bits.
+/// An integer with a 7-bit prefix.
 fn integer(block: &mut Vec<u8>, number: usize) {
     let Some(mut rest) = number.checked_sub(0x7f) else {
         block.push(number as u8);
@@ -41,24 +42,24 @@ fn integer(block: &mut Vec<u8>, number: usize) {
     block.push(rest as u8);
 }
 
-/// Reads the blocks of one connection in their order.
+/// Decodes the header blocks of one connection in order.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    /// What was put into the table, the oldest first. None is ever put out: there is no more than
-    /// the few blocks of one answer.
+    /// The dynamic table, oldest first. Nothing is evicted: there are only the few blocks of one
+    /// response.
     table: Vec<(String, String)>,
 }
 
 impl Decoder {
-    /// The headers of one block; `None` if it is broken. What can't be read, though whole, is left
-    /// out.
+    /// The headers of one block; `None` if it is malformed. Valid fields that cannot be decoded are
+    /// left out.
     pub(super) fn read(&mut self, mut block: &[u8]) -> Option<Vec<(String, String)>> {
         let mut fields = Vec::new();
         while let Some(first) = block.first() {
             let field = match first {
                 0x80.. => self.entry(number(&mut block, 7)?)?,
                 0x20..0x40 => {
-                    // The table's size, which doesn't matter here.
+                    // Table size update; not needed here.
                     number(&mut block, 5)?;
                     continue;
                 }
@@ -82,7 +83,7 @@ impl Decoder {
         Some(fields)
     }
 
-    /// An entry of the tables. Of the static one statuses alone have a name here.
+    /// A table entry. Only statuses of the static table have a name here.
     fn entry(&self, index: usize) -> Option<(String, String)> {
         if let Some(newest) = index.checked_sub(STATIC + 1) {
             return self.table.iter().rev().nth(newest).cloned();
@@ -96,13 +97,13 @@ impl Decoder {
     }
 }
 
-/// A number whose first byte has room for so many bits.
+/// An integer with a prefix of this many bits.
 fn number(block: &mut &[u8], bits: u32) -> Option<usize> {
     let (first, mut rest) = block.split_first()?;
     let most = (1_usize << bits) - 1;
     let mut number = usize::from(*first) & most;
     if number == most {
-        // Three more bytes are beyond any block that is read.
+        // Three more bytes exceed any block that is read.
         for shift in [0, 7, 14, 21] {
             let (byte, after) = rest.split_first()?;
             rest = after;
@@ -119,7 +120,7 @@ fn number(block: &mut &[u8], bits: u32) -> Option<usize> {
     Some(number)
 }
 
-/// A text; empty if it is whole but has characters that aren't known here.
+/// A string; empty if it is valid but has characters unknown here.
 fn text(block: &mut &[u8]) -> Option<String> {
     let coded = block.first()? & 0x80 != 0;
     let len = number(block, 7)?;
@@ -129,7 +130,7 @@ fn text(block: &mut &[u8]) -> Option<String> {
     Some(text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default())
 }
 
-/// Reads Huffman's code; what is left at the end, if only ones, fills the last byte.
+/// Decodes Huffman code; up to 7 bits of ones at the end are padding.
 fn huffman(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(bytes.len() * 8 / 5);
     let (mut code, mut len) = (0_u32, 0);
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(read, Some(vec![field(":path", "/healthz"), field("x-long", &long)]));
     }
 
-    /// RFC 7541 C.6: three answers of one connection, with Huffman's code and a table.
+    /// RFC 7541 C.6: three responses of one connection, with Huffman code and a dynamic table.
     #[test]
     fn the_examples_of_the_rfc_are_read() {
         let mut decoder = Decoder::default();

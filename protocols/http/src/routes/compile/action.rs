@@ -1,4 +1,4 @@
-//! What becomes of a request.
+//! What is done with a request.
 
 use super::{
     MistakeScope,
@@ -6,10 +6,10 @@ use super::{
     rewrites::{bare_host, new_path},
 };
 use crate::{
-    normal,
+    normalize,
     routes::{
         Action,
-        answer::{DirectResponse, Redirect},
+        direct_response::{DirectResponse, Redirect},
         matching::{HostTest, PathTest, RouteMatch},
         targets::WeightedClusters,
     },
@@ -18,7 +18,7 @@ use crate::{
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use values::Fault;
 
-/// How long the body of a fixed reply may be, in bytes.
+/// Largest body of a fixed reply, in bytes.
 const LONGEST: usize = 64 << 10;
 
 pub(super) fn action(
@@ -38,16 +38,16 @@ pub(super) fn action(
     match ways.as_slice() {
         [] => {
             let message = format!("the route `{name}` leads nowhere");
-            place.say(&[], message, "write `cluster`, `clusters`, `redirect` or `reply`");
+            place.report(&[], message, "write `cluster`, `clusters`, `redirect` or `reply`");
         }
         [_] => {}
         [first, second, ..] => {
             let message = format!("the route `{name}` has two ends: `{first}` and `{second}`");
-            place.say(&[second], message, "keep one of them");
+            place.report(&[second], message, "keep one of them");
         }
     }
     if redirect.is_some() || reply.is_some() {
-        useless(settings, place);
+        check_unused(settings, place);
     }
     if let Some(cluster) = cluster {
         return Some(Action::Forward(WeightedClusters::one(cluster)));
@@ -63,8 +63,8 @@ pub(super) fn action(
     self::reply(reply, &mut place.below(&["reply"])).map(Action::Reply)
 }
 
-/// Keys that do nothing where no service is asked.
-fn useless(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
+/// Reports keys without effect on routes without service.
+fn check_unused(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
     for (key, is) in [
         ("timeout", settings.timeout.is_some()),
         ("total_timeout", settings.total_timeout.is_some()),
@@ -78,7 +78,7 @@ fn useless(settings: &RouteSettings, place: &mut MistakeScope<'_>) {
     ] {
         if is {
             let message = format!("`{key}` does nothing here: no service is asked");
-            place.say(&[key], message, "leave it out");
+            place.report(&[key], message, "leave it out");
         }
     }
 }
@@ -90,12 +90,12 @@ fn weighted(list: &[WeightedSettings], place: &mut MistakeScope<'_>) -> Option<W
         if weights.iter().take(at).any(|(other, _)| other == name) {
             let message = format!("`{name}` stands here for the second time");
             let keys = ["clusters", &at.to_string(), "cluster"];
-            place.say(&keys, message, "add up their weights");
+            place.report(&keys, message, "add up their weights");
         }
     }
     let targets = WeightedClusters::weighted(&weights);
     if targets.is_none() {
-        place.say(&["clusters"], "no cluster has any weight", "give one at least 1");
+        place.report(&["clusters"], "no cluster has any weight", "give one at least 1");
     }
     targets
 }
@@ -109,7 +109,7 @@ fn redirect(
     let status = status.map_or(301, |status| status.0.0);
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         let message = format!("{status} leads a client nowhere");
-        place.say(&["status"], message, "301, 302, 303, 307 or 308");
+        place.report(&["status"], message, "301, 302, 303, 307 or 308");
     }
     let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok())?;
     let scheme = match scheme.as_deref() {
@@ -118,13 +118,13 @@ fn redirect(
         Some("https") => Some("https"),
         Some(other) => {
             let message = format!("`{other}` is no scheme of the web");
-            place.say(&["scheme"], message, "`http` or `https`");
+            place.report(&["scheme"], message, "`http` or `https`");
             None
         }
     };
     if path.is_some() && prefix.is_some() {
         let message = "`path` and `prefix` both say what the path becomes";
-        place.say(&["prefix"], message, "keep one of them");
+        place.report(&["prefix"], message, "keep one of them");
     }
     let nowhere = RedirectSettings {
         status: settings.status,
@@ -133,23 +133,23 @@ fn redirect(
     };
     if *settings == nowhere {
         let message = "this leads a client back to where it is";
-        place.say(&[], message, "write `scheme`, `host`, `port`, `path` or `prefix`");
+        place.report(&[], message, "write `scheme`, `host`, `port`, `path` or `prefix`");
     }
     if leads_back(settings, matching) {
         let message = "this leads a client back to where it is, again and again";
-        place.say(&[], message, "lead it to what this route does not take");
+        place.report(&[], message, "lead it to what this route does not take");
     }
     Some(Redirect {
         status,
         scheme,
-        host: host.as_ref().and_then(|host| place.take(&["host"], bare_host(host))),
+        host: host.as_ref().and_then(|host| place.ok_or_report(&["host"], bare_host(host))),
         port: port.map(|port| port.0.0),
         path: new_path(prefix.as_deref(), path.as_deref(), matching, place),
         query: query.unwrap_or(true),
     })
 }
 
-/// Whether a client that follows comes to the same route again with the same request.
+/// Whether a client that follows the redirect reaches the same route with the same request.
 fn leads_back(settings: &RedirectSettings, matching: &RouteMatch) -> bool {
     let RedirectSettings { scheme, host, port, path, prefix, query, .. } = settings;
     let same_host = host.as_ref().is_none_or(|host| {
@@ -158,7 +158,7 @@ fn leads_back(settings: &RedirectSettings, matching: &RouteMatch) -> bool {
         matches!(&*matching.hosts, [one] if is(one))
     });
     let same_path = match (path, prefix, &matching.path) {
-        (Some(path), _, PathTest::Exact(exact)) => *normal::path(path) == **exact,
+        (Some(path), _, PathTest::Exact(exact)) => *normalize::path(path) == **exact,
         (_, Some(prefix), PathTest::Prefix(old)) => prefix.trim_end_matches('/') == &**old,
         (None, None, _) => host.is_some(),
         _ => false,
@@ -172,22 +172,22 @@ fn reply(settings: &ReplySettings, place: &mut MistakeScope<'_>) -> Option<Direc
     let status = StatusCode::from_u16(status).ok()?;
     let body = settings.body.clone().unwrap_or_default();
     if !body.is_empty() && matches!(status.as_u16(), 204 | 205 | 304) {
-        place.say(&["body"], format!("a {} has no body", status.as_u16()), "leave it out");
+        place.report(&["body"], format!("a {} has no body", status.as_u16()), "leave it out");
     }
     if body.len() > LONGEST {
-        place.say(&["body"], "the body is too long", "at most 64 KiB: a service can send more");
+        place.report(&["body"], "the body is too long", "at most 64 KiB: a service can send more");
     }
     let mut headers = HeaderMap::new();
     if !body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
     for (name, value) in &settings.headers {
-        let header = place.take(&["headers", name], header(name));
+        let header = place.ok_or_report(&["headers", name], header(name));
         let value = HeaderValue::from_str(value).map_err(|_| {
             let message = format!("a header can't have the value {value:?}");
             Fault::new(message, "one line, of printable ASCII characters")
         });
-        if let Some((header, value)) = header.zip(place.take(&["headers", name], value)) {
+        if let Some((header, value)) = header.zip(place.ok_or_report(&["headers", name], value)) {
             headers.insert(header, value);
         }
     }

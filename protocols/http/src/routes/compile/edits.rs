@@ -1,4 +1,4 @@
-//! What is done to headers.
+//! Compiles header edits.
 
 use super::MistakeScope;
 use crate::{
@@ -9,7 +9,7 @@ use http::HeaderName;
 use std::{collections::BTreeMap, sync::Arc};
 use values::Fault;
 
-/// Headers that belong to one connection (RFC 9110, 7.6.1), or to how a message is framed.
+/// Hop-by-hop headers (RFC 9110, 7.6.1), and headers that frame a message.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
@@ -21,7 +21,7 @@ const HOP_BY_HOP: [&str; 8] = [
     "content-length",
 ];
 
-/// A header that may be edited.
+/// Parses the name of a header that may be edited.
 pub(super) fn header(name: &str) -> Result<HeaderName, Fault> {
     let header = name.parse::<HeaderName>().map_err(|_| {
         let hint = "letters, digits and `-`, as in `x-version`";
@@ -46,13 +46,13 @@ pub(super) fn edits(
 ) -> HeaderEdits {
     let mut remove = Vec::new();
     for (at, name) in settings.remove.iter().enumerate() {
-        remove.extend(place.take(&["remove", &at.to_string()], header(name)));
+        remove.extend(place.ok_or_report(&["remove", &at.to_string()], header(name)));
     }
     let mut values = |key: &str, list: &BTreeMap<String, String>| {
         let mut values = Vec::new();
         for (name, text) in list {
-            let header = place.take(&[key, name], header(name));
-            let value = place.take(&[key, name], EditValue::new(text, route, names));
+            let header = place.ok_or_report(&[key, name], header(name));
+            let value = place.ok_or_report(&[key, name], EditValue::new(text, route, names));
             values.extend(header.zip(value));
         }
         values.into_boxed_slice()
@@ -61,7 +61,7 @@ pub(super) fn edits(
     let add = values("add", &settings.add);
     let edits = HeaderEdits { remove: remove.into(), set, add };
     if settings == &EditSettings::default() {
-        place.say(&[], "this does nothing", "`set`, `add` or `remove` headers");
+        place.report(&[], "this does nothing", "`set`, `add` or `remove` headers");
     }
     edits
 }

@@ -1,8 +1,8 @@
-//! What a route is for.
+//! Compiles matches.
 
 use super::{MistakeScope, methods};
 use crate::{
-    normal,
+    normalize,
     routes::{
         matching::{HostTest, PathTest, RouteMatch},
         pattern,
@@ -15,7 +15,7 @@ use http::HeaderName;
 use std::{collections::BTreeMap, sync::Arc};
 use values::Fault;
 
-/// What a match stands for; `None` if it is wrong.
+/// The compiled match; `None` if it has mistakes.
 pub(super) fn matching(
     settings: &MatchSettings,
     place: &mut MistakeScope<'_>,
@@ -26,9 +26,9 @@ pub(super) fn matching(
     for (at, text) in hosts.iter().enumerate() {
         let at = at.to_string();
         let keys: &[&str] = if hosts.len() == 1 { &["host"] } else { &["host", &at] };
-        tests.extend(place.take(keys, host(text)));
+        tests.extend(place.ok_or_report(keys, host(text)));
     }
-    // One of them stands for all.
+    // `*` makes all other hosts irrelevant.
     let tests: Option<Vec<HostTest>> = tests.into_iter().collect();
     let path = path(settings, place);
     let methods = settings.method.as_ref();
@@ -57,19 +57,19 @@ fn methods_of(
     methods(list, &mut place.below(&["method"]))
 }
 
-/// Reads a host; `None` stands for every host.
+/// Parses a host; `None` means every host.
 fn host(text: &str) -> Result<Option<HostTest>, Fault> {
     if text == "*" {
         return Ok(None);
     }
     let shape = "write `shop.example.com`, `*.example.com` or `shop.*`";
-    let lower = normal::host(&text.to_ascii_lowercase()).into_owned();
+    let lower = normalize::host(&text.to_ascii_lowercase()).into_owned();
     let (test, name) = if let Some(end) = lower.strip_prefix('*') {
         (HostTest::Below(end.into()), end.strip_prefix('.'))
     } else if let Some(start) = lower.strip_suffix('*') {
         (HostTest::Begins(start.into()), start.strip_suffix('.'))
     } else {
-        (HostTest::Exact(normal::written_host(&lower).into()), Some(&*lower))
+        (HostTest::Exact(normalize::written_host(&lower).into()), Some(&*lower))
     };
     let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('*')) else {
         let message = format!("`{text}` is no host: a `*` stands for whole labels at one end");
@@ -102,7 +102,7 @@ fn path(settings: &MatchSettings, place: &mut MistakeScope<'_>) -> PathTest {
         written.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))).collect();
     if let [(first, _), (second, _), ..] = written.as_slice() {
         let message = format!("`{first}` and `{second}` both say what the path is");
-        place.say(&[second], message, "keep one of them");
+        place.report(&[second], message, "keep one of them");
     }
     let Some((key, text)) = written.first() else { return PathTest::Any };
     let test = match *key {
@@ -114,11 +114,10 @@ fn path(settings: &MatchSettings, place: &mut MistakeScope<'_>) -> PathTest {
             PathTest::Regex(regex, names)
         }),
     };
-    place.take(&[key], test).unwrap_or_default()
+    place.ok_or_report(&[key], test).unwrap_or_default()
 }
 
-/// A path that is compared as it stands. Elsewhere a `*` stands for anything, and so whoever writes
-/// one means that.
+/// A path that is compared literally. A `*` in it is reported, since it is a wildcard elsewhere.
 fn plain(text: &str) -> Result<Box<str>, Fault> {
     if !text.contains('*') {
         return literal(text);
@@ -142,10 +141,10 @@ fn values<N>(
     let mut tests = Vec::new();
     for (name, settings) in settings {
         let test = ValueTest::new(settings).map_err(|(key, fault)| match key {
-            "" => place.wrong(&[name], fault),
-            key => place.wrong(&[name, key], fault),
+            "" => place.report_error(&[name], fault),
+            key => place.report_error(&[name, key], fault),
         });
-        if let (Some(name), Ok(test)) = (place.take(&[name], read(name)), test) {
+        if let (Some(name), Ok(test)) = (place.ok_or_report(&[name], read(name)), test) {
             tests.push((name, test));
         }
     }

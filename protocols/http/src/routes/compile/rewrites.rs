@@ -1,4 +1,4 @@
-//! What a path and a host become.
+//! Compiles rewrites of path and host.
 
 use super::MistakeScope;
 use crate::{
@@ -21,21 +21,21 @@ pub(super) fn rewrite(
 ) -> Rewrite {
     let RewriteSettings { prefix, path, regex, host } = settings;
     if *settings == RewriteSettings::default() {
-        place.say(&[], "this rewrites nothing", "write `prefix`, `path`, `regex` or `host`");
+        place.report(&[], "this rewrites nothing", "write `prefix`, `path`, `regex` or `host`");
     }
     let keys = [("prefix", prefix.is_some()), ("path", path.is_some()), ("regex", regex.is_some())];
     let written: Vec<_> = keys.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
     if let [first, second, ..] = written.as_slice() {
         let message = format!("`{first}` and `{second}` both say what the path becomes");
-        place.say(&[second], message, "keep one of them");
+        place.report(&[second], message, "keep one of them");
     }
     let new = new_path(prefix.as_deref(), path.as_deref(), matching, place);
     let pattern = regex.as_ref().and_then(|it| replaced(it, &mut place.below(&["regex"])));
-    let host = host.as_ref().and_then(|host| place.take(&["host"], authority(host)));
+    let host = host.as_ref().and_then(|host| place.ok_or_report(&["host"], authority(host)));
     Rewrite { path: pattern.unwrap_or(new), host }
 }
 
-/// A path from a `prefix` or a `path`.
+/// The path rewrite of `prefix` or `path`.
 pub(super) fn new_path(
     prefix: Option<&str>,
     path: Option<&str>,
@@ -46,31 +46,31 @@ pub(super) fn new_path(
         (None, None) => None,
         (Some(prefix), _) => match &matching.path {
             PathTest::Prefix(old) => place
-                .take(&["prefix"], literal(prefix))
+                .ok_or_report(&["prefix"], literal(prefix))
                 .map(|new| PathRewrite::Prefix(old.clone(), new.trim_end_matches('/').into())),
             _ => {
                 let message = "there is no prefix in whose place this could be put";
                 let hint = "match by `path_prefix`, or write the whole `path`";
-                place.say(&["prefix"], message, hint);
+                place.report(&["prefix"], message, hint);
                 None
             }
         },
         (None, Some(path)) => {
             let filled = PathFormat::new(path, &matching.path.names());
-            place.take(&["path"], filled).map(PathRewrite::Filled)
+            place.ok_or_report(&["path"], filled).map(PathRewrite::Format)
         }
     };
     new.unwrap_or_default()
 }
 
 fn replaced(settings: &PatternRewrite, place: &mut MistakeScope<'_>) -> Option<PathRewrite> {
-    let regex = place.take(&["pattern"], pattern::anywhere(&settings.pattern))?;
+    let regex = place.ok_or_report(&["pattern"], pattern::anywhere(&settings.pattern))?;
     let by = &settings.substitution;
-    place.take(&["substitution"], substitution(by, &regex))?;
+    place.ok_or_report(&["substitution"], substitution(by, &regex))?;
     Some(PathRewrite::Pattern(regex, by.as_str().into()))
 }
 
-/// Whether each group that a substitution names is there, and the rest can be in a path.
+/// Checks that each group of a substitution exists and the rest is valid in a path.
 fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
     let mut plain = String::from("/");
     let mut left = text;
@@ -105,7 +105,7 @@ fn substitution(text: &str, regex: &Regex) -> Result<(), Fault> {
     literal(&plain).map(|_| ())
 }
 
-/// A host, perhaps with its port.
+/// A host, perhaps with port.
 fn authority(text: &str) -> Result<(Authority, HeaderValue), Fault> {
     let wrong = || Fault::new(format!("`{text}` is no host"), "`shop.example.com`, or with a port");
     let authority: Authority = text.parse().map_err(|_| wrong())?;
@@ -116,7 +116,7 @@ fn authority(text: &str) -> Result<(Authority, HeaderValue), Fault> {
     Ok((authority, value))
 }
 
-/// A host without its port.
+/// A host without port.
 pub(super) fn bare_host(text: &str) -> Result<Box<str>, Fault> {
     let (authority, _) = authority(text)?;
     match authority.port() {

@@ -1,4 +1,4 @@
-//! What routes make of requests and answers.
+//! How routes change requests and responses.
 
 use super::{find, head, routes, settings, variables};
 use crate::routes::{Action, AllowedUpgrades};
@@ -7,7 +7,7 @@ use http_body::Body as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The target that a service sees.
+/// The target that the service gets.
 fn rewritten(matched: &Value, rewrite: &Value, line: &str) -> Result<String, &'static str> {
     let routes =
         routes(json!([{ "name": "a", "match": matched, "rewrite": rewrite, "cluster": "a" }]));
@@ -42,7 +42,7 @@ fn a_path_is_rewritten_and_all_else_of_the_target_stays() {
         let line = format!("GET {target}");
         let made = rewritten(matched, &rewrite, &line);
         assert_eq!(made.as_deref(), Ok(expected), "{rewrite} {target}");
-        // The same by HTTP/2, whose requests name their host.
+        // The same over HTTP/2, where requests have an authority.
         let line = format!("GET http://shop.example.com{target}");
         let made = rewritten(matched, &rewrite, &line).unwrap();
         assert!(made.ends_with(expected), "{rewrite} {made}");
@@ -275,7 +275,7 @@ fn a_retrys_conditions_are_what_the_field_knows_by_these_words() {
     assert_eq!(usual.backoff.base, Duration::from_millis(25));
     assert_eq!(usual.backoff.max, Duration::from_millis(250));
     assert_eq!((usual.budget.percent, usual.budget.min), (20, 3));
-    assert!(usual.repeats(&Method::POST), "who says 5xx is asked to mean it");
+    assert!(usual.retries_method(&Method::POST), "who says 5xx is asked to mean it");
     let only =
         retry(json!({ "on": [503, "retriable_4xx", "unavailable"], "methods": ["GET", "PUT"],
         "attempts": 3, "backoff": { "base": "1s" } }));
@@ -283,7 +283,7 @@ fn a_retrys_conditions_are_what_the_field_knows_by_these_words() {
     assert!(only.on.statuses.contains(503) && only.on.statuses.contains(409));
     assert!(!only.on.statuses.contains(502));
     assert!(only.on.grpc(14) && !only.on.grpc(13) && !only.on.grpc(99));
-    assert!(only.repeats(&Method::PUT) && !only.repeats(&Method::POST));
+    assert!(only.retries_method(&Method::PUT) && !only.retries_method(&Method::POST));
     assert_eq!((only.attempts, only.backoff.max), (3, Duration::from_secs(10)));
     let gateway = retry(json!({ "on": ["gateway_error"] })).on;
     let statuses: Vec<_> = (100..600).filter(|it| gateway.statuses.contains(*it)).collect();

@@ -1,13 +1,13 @@
-//! Which route takes which request.
+//! Which route matches which request.
 
 use super::{head, routes};
 use crate::{
-    normal,
+    normalize,
     routes::{Action, Captures, Defaults, Routes},
 };
 use serde_json::{Value, json};
 
-/// Whether a route with this match takes a request for `host`.
+/// Whether a route with this match matches a request for `host`.
 fn takes(matched: &Value, line: &str, host: &str, headers: &[(&'static str, &str)]) -> bool {
     let routes = routes(json!([{ "name": "it", "match": matched, "cluster": "shop" }]));
     routes.find(&head(line, headers), host).is_some()
@@ -143,7 +143,7 @@ fn hosts_are_exact_or_have_one_end_open() {
         (json!("*.example.com."), "shop.example.com", true),
     ] {
         assert_eq!(
-            takes(&json!({ "host": pattern }), "GET /", &normal::written_host(host), &[]),
+            takes(&json!({ "host": pattern }), "GET /", &normalize::written_host(host), &[]),
             expected,
             "{pattern} {host}"
         );
@@ -245,7 +245,7 @@ fn an_encoded_slash_leads_past_no_route() {
         ("/admin/a%2Fb", "admin", false),
         ("/other%2Fx", "rest", false),
         ("/@scope%2fpackage", "rest", false),
-        // A template means one segment, whatever is in it…
+        // A template matches one segment, whatever it contains…
         ("/files/a%2Fb", "files", false),
         // …unless the proxy itself would answer.
         ("/files/private%2Fx", "files", true),
@@ -254,7 +254,7 @@ fn an_encoded_slash_leads_past_no_route() {
         let head = head(&format!("GET {path}"), &[]);
         let (route, _) = routes.find(&head, "a").unwrap();
         assert_eq!(&*route.name, name, "{path}");
-        assert_eq!(routes.reads_as_another(&head, "a", &route), deceives, "{path}");
+        assert_eq!(routes.has_other_reading(&head, "a", &route), deceives, "{path}");
     }
 }
 

@@ -1,10 +1,10 @@
-//! What is wrong with routes is told where it stands, and what to do about it.
+//! Mistakes in routes are reported with position and hint.
 
 use super::{mistakes, read, routes, settings};
 use crate::routes::clusters;
 use serde_json::{Value, json};
 
-/// A route to a cluster, with these keys beside.
+/// A route to a cluster with these additional keys.
 fn route(keys: Value) -> Value {
     let mut route = json!({ "name": "a", "cluster": "shop" });
     let Value::Object(keys) = keys else { panic!("{keys}") };
@@ -12,7 +12,7 @@ fn route(keys: Value) -> Value {
     route
 }
 
-/// `place: message (hint)` of the only mistake.
+/// `path: message (hint)` of the only mistake.
 fn told(list: &Value) -> String {
     let mistakes = mistakes(list);
     let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?} in {list}") };
@@ -134,7 +134,7 @@ fn a_match_that_is_wrong_is_told_with_its_key() {
     }
 }
 
-/// The only mistake of a route with these keys, which has a hint.
+/// The only mistake of a route with these keys; it must have a hint.
 fn assert_told(keys: Value, expected: &str) {
     let told = told(&json!([route(keys)]));
     assert!(told.starts_with(&format!("routes.0.{expected}")), "{told}");

@@ -1,4 +1,4 @@
-//! Settings out of JSON, read as a config's are: text for what may be written in short.
+//! Parses settings from JSON as a config does: text where a short form is allowed.
 
 use crate::settings::Settings;
 use serde::{

@@ -114,7 +114,7 @@ impl JsonSchema for ValueMatch {
     }
 }
 
-/// Which protocols clients may change to.
+/// Protocols that clients may upgrade to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpgradeSettings {
     /// All, or none.

@@ -1,4 +1,4 @@
-use super::{CHUNK, TunnelSide, copy};
+use super::{READ_SIZE, TunnelSide, copy};
 use crate::proxy::Way;
 use bytes::Bytes;
 use operation::Close;
@@ -16,13 +16,13 @@ use tokio::{
     join,
 };
 
-/// A side that has said this already, and its other end in the test's hands.
+/// A side that has sent this already, and its other end for the test.
 fn side(
     said: &'static str,
 ) -> (TunnelSide<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>, DuplexStream) {
     let (near, far) = duplex(1024);
     let (from, to) = split(near);
-    (TunnelSide { said: Bytes::from_static(said.as_bytes()), from, to }, far)
+    (TunnelSide { buffered: Bytes::from_static(said.as_bytes()), from, to }, far)
 }
 
 /// Reads to the end.
@@ -59,7 +59,7 @@ impl AsyncWrite for Gone {
     }
 }
 
-/// One that says nothing and does not end.
+/// One that stays silent and open.
 struct Silent;
 
 impl AsyncRead for Silent {
@@ -73,7 +73,7 @@ impl AsyncRead for Silent {
 }
 
 fn of<R, W>(said: &'static str, from: R, to: W) -> TunnelSide<R, W> {
-    TunnelSide { said: Bytes::from_static(said.as_bytes()), from, to }
+    TunnelSide { buffered: Bytes::from_static(said.as_bytes()), from, to }
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
         near.write_all(b"two").await.unwrap();
         near.shutdown().await.unwrap();
         assert_eq!(rest(&mut far).await, "one, two");
-        // What is longer than all buffers passes while it is read.
+        // More than all buffers hold passes while it is read.
         let answer = async {
             far.write_all(&[b'z'; 100_000]).await.unwrap();
             far.shutdown().await.unwrap();
@@ -97,7 +97,7 @@ async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
         let ((), heard) = join!(answer, rest(&mut near));
         assert_eq!(heard, "eins, ".to_owned() + &"z".repeat(100_000));
     };
-    let (close, ()) = join!(copy(client, service, |_| CHUNK, count), talk);
+    let (close, ()) = join!(copy(client, service, |_| READ_SIZE, count), talk);
     assert_eq!(close, Close::Client);
     assert_eq!((up.get(), down.get()), (8, 6 + 100_000));
 }
@@ -112,43 +112,43 @@ async fn each_way_ends_by_itself() {
         near.shutdown().await.unwrap();
         assert_eq!(rest(&mut far).await, "last");
     };
-    let (close, ()) = join!(copy(client, service, |_| CHUNK, |_, _| None), talk);
+    let (close, ()) = join!(copy(client, service, |_| READ_SIZE, |_, _| None), talk);
     assert_eq!(close, Close::Upstream);
 }
 
 #[tokio::test]
 async fn who_breaks_is_named() {
     let none = |_, _| None;
-    let broken = copy(of("", Gone, sink()), of("", Silent, sink()), |_| CHUNK, none).await;
+    let broken = copy(of("", Gone, sink()), of("", Silent, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::ClientReset);
-    let broken = copy(of("", Silent, sink()), of("", Gone, sink()), |_| CHUNK, none).await;
+    let broken = copy(of("", Silent, sink()), of("", Gone, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("x", Silent, sink()), of("", Gone, Gone), |_| CHUNK, none).await;
+    let broken = copy(of("x", Silent, sink()), of("", Gone, Gone), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), |_| CHUNK, none).await;
+    let broken = copy(of("", Silent, Gone), of("x", Silent, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::ClientReset);
 }
 
 #[tokio::test]
 async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_end() {
     let ((client, mut near), (service, far)) = (side("x"), side("last words"));
-    // It says nothing more.
+    // It sends nothing more.
     drop(far);
-    let service = TunnelSide { said: service.said, from: service.from, to: Gone };
+    let service = TunnelSide { buffered: service.buffered, from: service.from, to: Gone };
     let ended = async {
         let mut heard = [0; 10];
         near.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"last words");
     };
-    let (close, ()) = join!(copy(client, service, |_| CHUNK, |_, _| None), ended);
+    let (close, ()) = join!(copy(client, service, |_| READ_SIZE, |_, _| None), ended);
     assert_eq!(close, Close::UpstreamReset);
 }
 
 #[tokio::test]
 async fn who_breaks_after_the_other_has_ended_is_named() {
     let none = |_, _| None;
-    let broken = copy(of("", empty(), sink()), of("", Gone, sink()), |_| CHUNK, none).await;
+    let broken = copy(of("", empty(), sink()), of("", Gone, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::UpstreamReset);
-    let broken = copy(of("", Gone, sink()), of("", empty(), sink()), |_| CHUNK, none).await;
+    let broken = copy(of("", Gone, sink()), of("", empty(), sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::ClientReset);
 }

@@ -1,0 +1,286 @@
+//! An operation in flight, which settles exactly once.
+
+use crate::{
+    client_connection::ClientConnection,
+    dialect::{Meter, ResponseOutcome},
+    proxy::Lease,
+    request_attributes::RequestAttributes,
+};
+use http::StatusCode;
+use operation::{Close, Outcome, Settlement, Ticket};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Instant,
+};
+
+/// An operation in flight. On drop it settles as cancelled.
+pub(crate) struct ActiveOperation {
+    ticket: Cell<Option<Ticket>>,
+    pub(crate) attributes: Rc<RequestAttributes>,
+    pub(crate) started: Instant,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) reply_bytes: Cell<u64>,
+    /// Bytes of both that were reported while it lasted.
+    counted: Cell<[u64; 2]>,
+    pub(crate) first_byte: Cell<Option<Instant>>,
+    /// When a byte of it last moved.
+    pub(crate) last_activity: Cell<Instant>,
+    /// When the whole request had been sent.
+    pub(crate) request_sent: Cell<Option<Instant>>,
+    meter: Option<RefCell<Box<dyn Meter>>>,
+    /// Outcome of attempts that are abandoned.
+    pub(crate) abandoned_outcome: Cell<Outcome>,
+    /// A translator is reading the response and has not produced the client's head yet.
+    translating: Cell<bool>,
+    /// The end up to which it has read,
+    upstream_end: RefCell<Option<OperationEnd>>,
+    /// or whether it dropped the response earlier.
+    upstream_dropped: Cell<bool>,
+    /// The attempt whose response is the operation's.
+    attempt: RefCell<Option<AttemptGuard>>,
+    pub(crate) connection: Rc<ClientConnection>,
+}
+
+/// One attempt at an endpoint. On drop it counts as cancelled.
+pub(crate) struct AttemptGuard {
+    lease: Option<Rc<dyn Lease>>,
+    since: Instant,
+}
+
+impl AttemptGuard {
+    /// Counts an operation at the endpoint of this lease.
+    pub(crate) fn start(lease: &Rc<dyn Lease>) -> Self {
+        lease.began();
+        Self { lease: Some(Rc::clone(lease)), since: Instant::now() }
+    }
+
+    /// Fixes the target for the log; the request has ended.
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.ended(outcome, self.since.elapsed());
+        }
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.ended(Outcome::Cancelled, self.since.elapsed());
+        }
+    }
+}
+
+/// An attempt without response. On drop it was abandoned.
+pub(crate) struct PendingAttempt<'r> {
+    attempt: Option<AttemptGuard>,
+    operation: &'r ActiveOperation,
+}
+
+impl<'r> PendingAttempt<'r> {
+    /// Counts an operation at the endpoint of this lease.
+    pub(crate) fn start(lease: &Rc<dyn Lease>, record: &'r ActiveOperation) -> Self {
+        Self { attempt: Some(AttemptGuard::start(lease)), operation: record }
+    }
+
+    /// The attempt ended without response.
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        if let Some(trip) = self.attempt.take() {
+            trip.finish(outcome);
+        }
+    }
+
+    /// The attempt has a response.
+    pub(crate) fn into_guard(mut self) -> Option<AttemptGuard> {
+        self.attempt.take()
+    }
+}
+
+impl Drop for PendingAttempt<'_> {
+    fn drop(&mut self) {
+        if let Some(trip) = self.attempt.take() {
+            trip.finish(self.operation.abandoned_outcome.get());
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug)]
+pub(crate) struct OperationEnd {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) code: Option<&'static str>,
+    /// The policy that ended it.
+    pub(crate) policy: Option<Rc<str>>,
+    /// The service itself reported the outcome.
+    pub(crate) confirmed: bool,
+}
+
+impl OperationEnd {
+    /// An end that the service did not report.
+    pub(crate) fn new(outcome: Outcome, reason: &'static str) -> Self {
+        Self { outcome, reason: Some(reason), code: None, policy: None, confirmed: false }
+    }
+}
+
+impl From<ResponseOutcome> for OperationEnd {
+    fn from(judged: ResponseOutcome) -> Self {
+        let ResponseOutcome { outcome, code, .. } = judged;
+        Self { outcome, reason: None, code, policy: None, confirmed: true }
+    }
+}
+
+impl ActiveOperation {
+    pub(crate) fn new(
+        ticket: Ticket,
+        facts: Rc<RequestAttributes>,
+        began: Instant,
+        meter: Option<Box<dyn Meter>>,
+        visit: &Rc<ClientConnection>,
+    ) -> Rc<Self> {
+        let busy = &visit.state.active_operations;
+        busy.set(busy.get() + 1);
+        Rc::new(Self {
+            ticket: Cell::new(Some(ticket)),
+            attributes: facts,
+            started: began,
+            request_bytes: Cell::new(0),
+            reply_bytes: Cell::new(0),
+            counted: Cell::default(),
+            first_byte: Cell::new(None),
+            last_activity: Cell::new(began),
+            request_sent: Cell::new(None),
+            meter: meter.map(RefCell::new),
+            abandoned_outcome: Cell::new(Outcome::Cancelled),
+            translating: Cell::new(false),
+            upstream_end: RefCell::new(None),
+            upstream_dropped: Cell::new(false),
+            attempt: RefCell::new(None),
+            connection: Rc::clone(visit),
+        })
+    }
+
+    /// Counts sent bytes of the request's body.
+    pub(crate) fn add_request_bytes(&self, bytes: &[u8]) {
+        self.request_bytes.set(self.request_bytes.get() + bytes.len() as u64);
+        self.last_activity.set(Instant::now());
+        if let Some(meter) = &self.meter {
+            meter.borrow_mut().on_request(bytes);
+        }
+    }
+
+    /// Counts received bytes of the response's body.
+    pub(crate) fn add_response_bytes(&self, bytes: &[u8]) {
+        self.reply_bytes.set(self.reply_bytes.get() + bytes.len() as u64);
+        if let Some(meter) = &self.meter {
+            meter.borrow_mut().on_response(bytes);
+        }
+    }
+
+    /// Reports the bytes since the last call to the policies.
+    pub(crate) fn report_bytes(&self) {
+        let bytes = [self.request_bytes.get(), self.reply_bytes.get()];
+        let [asked, answered] = self.counted.replace(bytes);
+        let Some(ticket) = self.ticket.take() else { return };
+        ticket.passed([bytes[0] - asked, bytes[1] - answered]);
+        self.ticket.set(Some(ticket));
+    }
+
+    /// The response of this attempt is the operation's.
+    pub(crate) fn set_attempt(&self, trip: Option<AttemptGuard>) {
+        *self.attempt.borrow_mut() = trip;
+    }
+
+    /// Settles the operation, once. During translation this waits for the client's head.
+    pub(crate) fn settle(&self, end: &OperationEnd) {
+        if self.translating.get() {
+            self.upstream_end.borrow_mut().get_or_insert_with(|| end.clone());
+            return;
+        }
+        let Some(ticket) = self.ticket.take() else { return };
+        let now = Instant::now();
+        self.attributes.finish();
+        if let Some(trip) = self.attempt.borrow_mut().take() {
+            // An endpoint is not blamed for injected faults.
+            let injected = end.reason == Some(Close::Injected.as_str());
+            trip.finish(if injected { Outcome::Cancelled } else { end.outcome });
+        }
+        let busy = &self.connection.state.active_operations;
+        busy.set(busy.get() - 1);
+        let (request_items, reply_items) =
+            self.meter.as_ref().map_or((0, 0), |meter| meter.borrow().message_counts());
+        ticket.settle(&Settlement {
+            outcome: end.outcome,
+            reason: end.reason,
+            policy: end.policy.as_deref(),
+            code: end.code,
+            shape: None,
+            request_bytes: self.request_bytes.get(),
+            reply_bytes: self.reply_bytes.get(),
+            counted: self.counted.get(),
+            request_items,
+            reply_items,
+            confirmed: end.confirmed,
+            first_byte: self.first_byte.get(),
+            now,
+            attributes: &*self.attributes,
+            named: None,
+        });
+    }
+
+    /// A translator starts to read the response.
+    pub(crate) fn start_translation(&self) {
+        self.translating.set(true);
+        self.attributes.status.set(None);
+    }
+
+    /// The head of the client's response is complete, with this outcome.
+    pub(crate) fn finish_translation(&self, status: StatusCode, told: Option<ResponseOutcome>) {
+        self.translating.set(false);
+        self.attributes.status.set(Some(status));
+        let failed = told.is_some_and(|told| told.outcome != Outcome::Ok);
+        match self.upstream_end.take() {
+            Some(end) if end.outcome == Outcome::Ok && failed => self.untranslated(told),
+            Some(end) => self.settle(&end),
+            None if self.upstream_dropped.get() => self.untranslated(told),
+            None => {}
+        }
+    }
+
+    /// The translator could only produce an error; the endpoint is not to blame.
+    fn untranslated(&self, told: Option<ResponseOutcome>) {
+        self.set_attempt(None);
+        let end = OperationEnd::new(Outcome::Failed, "untranslated");
+        let code = told.and_then(|judged| judged.code);
+        self.settle(&OperationEnd { code, ..end });
+    }
+
+    /// The response's body is dropped before its end.
+    pub(crate) fn response_dropped(&self) {
+        match self.translating.get() {
+            true => self.upstream_dropped.set(true),
+            false => self.client_gone(),
+        }
+    }
+
+    /// The client is gone.
+    pub(crate) fn client_gone(&self) {
+        let close = match self.connection.close_reason.get() {
+            // Another operation was cut.
+            Close::Injected => Close::ClientReset,
+            Close::ClientReset if self.connection.state.client_left.get() => Close::Client,
+            close => close,
+        };
+        self.settle(&OperationEnd::new(close.outcome(false), close.as_str()));
+    }
+}
+
+impl Drop for ActiveOperation {
+    fn drop(&mut self) {
+        self.translating.set(false);
+        match self.upstream_end.take() {
+            Some(end) => self.settle(&end),
+            None => self.client_gone(),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! An admitted request up to the head of its response. [`ResponseBody`] handles the rest, and
+//! settles the operation.
+
+mod error_response;
+mod timeout;
+
+pub(crate) use timeout::RequestTimeout;
+
+use crate::{
+    active_operation::{ActiveOperation, OperationEnd},
+    body::Body,
+    client_connection::ClientConnection,
+    cors::CorsHeaders,
+    dialect::RoutedRequest,
+    header_policy::{self, Authority, HeaderContext},
+    incoming_request::ResponseResult,
+    local_reply::{self, ANSWERED_HERE, RouteHeaders},
+    mirror,
+    pool::Pool,
+    request_attributes::{self, RequestFlags, WaitTimes},
+    request_body::ReplayBody,
+    response_body::{ResponseBody, ResponseContext, ResponseTimeouts},
+    retry::{AttemptFailure, Pushback},
+    routes::{Action, RenderedValues, Route, Variables, WeightedClusters},
+    throttle::Throttle,
+    tunnel,
+    upstream_request::{UpstreamRequest, UpstreamResponse},
+};
+use http::{Response, Version, header, request, response};
+use operation::{Cut, Outcome, Place, Reason, Refusal, Terms};
+use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
+use tokio::{select, time::sleep};
+
+/// An admitted request. Boxed, since it is moved several times.
+pub(crate) struct AdmittedRequest {
+    pub(crate) connection: Rc<ClientConnection>,
+    pub(crate) operation: Rc<ActiveOperation>,
+    /// The head: first as received, later as sent to the service.
+    pub(crate) head: request::Parts,
+    pub(crate) routed: RoutedRequest,
+    /// Effects that policies demand.
+    pub(crate) terms: Terms,
+    /// The authority as sent by the client.
+    pub(crate) authority: Authority,
+    /// Rendered response headers of the route.
+    pub(crate) response_values: OnceCell<RenderedValues>,
+    /// CORS headers for the response.
+    pub(crate) cors: Option<CorsHeaders>,
+}
+
+/// The cluster of a request.
+pub(crate) struct ReservedCluster {
+    pub(crate) pool: Rc<Pool>,
+    /// Counts the operation in the cluster.
+    permit: Option<Box<dyn Any>>,
+}
+
+/// Reason, message, and the policy that rejects.
+type ReserveError = (Reason, String, Option<&'static str>);
+
+impl AdmittedRequest {
+    pub(crate) async fn handle(self: Box<Self>, body: Body) -> ResponseResult {
+        if !self.terms.delay.is_zero() {
+            sleep(self.terms.delay).await;
+        }
+        if let Some(Cut { place: Place::Request, reset }) = self.terms.cut {
+            return Err(self.abort_injected(reset));
+        }
+        let targets = match &self.routed.route.action {
+            Action::Forward(targets) => targets,
+            Action::Redirect(redirect) => {
+                let policy = &self.connection.server.plan.header_policy;
+                let scheme = header_policy::scheme(&self.head.headers, policy, false);
+                let answer = redirect.answer(&self.head, &self.routed.captures, scheme);
+                return Ok(self.reply_locally(answer));
+            }
+            Action::Reply(fixed) => return Ok(self.reply_locally(fixed.answer())),
+        };
+        let way = match self.reserve(targets) {
+            Ok(way) => way,
+            Err((reason, words, policy)) => {
+                let why = Refusal { policy, ..Refusal::new(reason, &words) };
+                let end = OperationEnd::new(Outcome::Rejected, reason.as_str());
+                let end = OperationEnd { policy: policy.map(Into::into), ..end };
+                return Ok(self.reject(&why, &end));
+            }
+        };
+        if let Some(upgrade) = tunnel::allowed_upgrade(&self.head, &self.routed.route) {
+            // The rare case is boxed, so that the common future stays small.
+            return Box::pin(self.open_tunnel(upgrade, way)).await;
+        }
+        self.forward(body, way).await
+    }
+
+    /// Picks the cluster, and counts the operation in it.
+    fn reserve(&self, targets: &WeightedClusters) -> Result<ReservedCluster, ReserveError> {
+        let name = targets.pick(fastrand::f64());
+        let Some(pool) = self.connection.server.pool(name) else {
+            return Err((Reason::NoEndpoint, format!("there is no cluster `{name}`"), None));
+        };
+        let permit = pool.cluster().admit().map_err(|words| {
+            (Reason::Overloaded, words, Some(self.connection.session.overloaded()))
+        })?;
+        Ok(ReservedCluster { pool: Rc::clone(pool), permit })
+    }
+
+    /// Records the time spent in policies. Returns the current time.
+    fn start_forwarding(&self) -> Instant {
+        let went_on = Instant::now();
+        if self.terms.waited || !self.terms.delay.is_zero() {
+            let queue = went_on.saturating_duration_since(self.operation.started);
+            self.operation.attributes.wait_times.set(WaitTimes { queue, ..WaitTimes::default() });
+        }
+        went_on
+    }
+
+    /// Forwards the request, and returns the response.
+    async fn forward(mut self: Box<Self>, body: Body, way: ReservedCluster) -> ResponseResult {
+        let went_on = self.start_forwarding();
+        let waits = self.head.headers.remove(header::EXPECT).is_some();
+        if let Err(answer) = self.prepare_head(&way.pool, false) {
+            return Ok(answer);
+        }
+        if let Some(patience) = self.routed.client_timeout {
+            let left = patience.saturating_sub(self.operation.started.elapsed());
+            self.connection.server.dialect.set_time_left(&mut self.head, left);
+        }
+        let (body, at_once) = self.translate(body);
+        let route = &self.routed.route;
+        let source = ReplayBody::new(
+            body,
+            bytes_to_keep(route),
+            route.max_request_body,
+            Some(&self.connection),
+        );
+        if source.is_read_to_end() {
+            self.operation.request_sent.set(Some(went_on));
+        }
+        let errand = UpstreamRequest {
+            head: &self.head,
+            authority: route.host().or_else(|| self.authority.value()),
+            body: Rc::clone(&source),
+            operation: &self.operation,
+            route,
+            pool: &way.pool,
+            hash: self.hash(&way.pool),
+            throttle: self.terms.pace,
+            expects_continue: waits,
+            buffer_request: at_once,
+        };
+        let attempting = self.connection.server.begin_request(route);
+        let running = errand.send_with_retries(attempting, async |answered| {
+            let (failure, pushback) = self.failure(answered).await?;
+            Some((failure, pushback.within(|| self.time_left(went_on))))
+        });
+        let result = select! {
+            biased;
+            result = running => result,
+            late = self.timeout(went_on, Some(&source)) => {
+                self.connection.state.body_abandoned.set(source.is_incomplete());
+                return Ok(self.timeout_response(late));
+            }
+        };
+        mirror::send(&self, &errand);
+        match result {
+            Ok(answered) => {
+                self.check_early_response(&source, waits, &answered);
+                self.respond(answered, way).await
+            }
+            Err(failed) => {
+                self.connection.state.body_abandoned.set(source.is_incomplete());
+                self.error_response(failed)
+            }
+        }
+    }
+
+    /// The response may arrive before the request was sent completely. The service may read on,
+    /// unless it closes the connection or never asked for the body.
+    fn check_early_response(
+        &self,
+        source: &Rc<ReplayBody>,
+        waits: bool,
+        answered: &UpstreamResponse,
+    ) {
+        let unasked = waits && source.is_unread();
+        let given_up = unasked || header_policy::has_connection_close(&answered.head.headers);
+        self.connection.state.body_abandoned.set(source.is_incomplete() && given_up);
+        if source.only_end_missing() {
+            Rc::clone(source).drain_end();
+        } else if !source.is_read_to_end() {
+            self.operation.attributes.add_flag(RequestFlags::EARLY_ANSWER);
+        }
+    }
+
+    /// Translates the request; also returns whether it must be buffered.
+    fn translate(&mut self, body: Body) -> (Body, bool) {
+        let Self { routed: asked, head, .. } = self;
+        match &mut asked.translator {
+            Some(translator) => {
+                (translator.translate_request(head, body), translator.buffers_request())
+            }
+            None => (body, false),
+        }
+    }
+
+    /// Prepares the head for the service.
+    ///
+    /// # Errors
+    /// The answer, where a header or the path can't be made.
+    #[expect(clippy::result_large_err, reason = "a head that can't be made is rare")]
+    pub(crate) fn prepare_head(
+        &mut self,
+        pool: &Pool,
+        upgrades: bool,
+    ) -> Result<(), Response<ResponseBody>> {
+        self.rewrite_head(pool, upgrades).map_err(|words| {
+            let end = OperationEnd::new(Outcome::Rejected, Reason::Invalid.as_str());
+            self.reject(&Refusal::new(Reason::Invalid, words), &end)
+        })
+    }
+
+    fn rewrite_head(&mut self, pool: &Pool, upgrades: bool) -> Result<(), &'static str> {
+        let Self { head, routed: asked, operation: record, .. } = self;
+        let facts = &record.attributes;
+        let around = HeaderContext {
+            policy: &self.connection.server.plan.header_policy,
+            peer: &self.connection.peer,
+            authority: &self.authority,
+            encrypted: false,
+            forward_upgrade: upgrades,
+        };
+        let traced = header_policy::request(head, &around, &mut self.connection.rng.borrow_mut());
+        let traced = facts.identity.get_or_init(|| traced);
+        let id = traced.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let variables = Variables {
+            peer: facts.link.peer,
+            host: &facts.host,
+            request_id: id,
+            cluster: pool.cluster().name(),
+        };
+        let route = &asked.route;
+        self.response_values
+            .get_or_init(|| route.render_response(head, &asked.captures, &variables));
+        route.rewrite(head, &asked.captures, &variables)
+    }
+
+    fn hash(&self, pool: &Pool) -> Option<u64> {
+        pool.cluster().hash(self.operation.attributes.link.peer.ip())
+    }
+
+    /// Classifies a response for the retry policy: the failure, and when the service wants a retry.
+    async fn failure(&self, answered: &mut UpstreamResponse) -> Option<(AttemptFailure, Pushback)> {
+        let dialect = &self.connection.server.dialect;
+        if let Some(judged) = dialect.outcome_of_head(&answered.head) {
+            let pushback = dialect.pushback(&answered.head.headers);
+            return Some((dialect.failure(judged.status), pushback));
+        }
+        if !self.routed.route.retry.as_ref().is_some_and(|retry| retry.on.has_grpc_status()) {
+            return None;
+        }
+        let trailers = answered.trailers_only().await?;
+        let judged = dialect.outcome_of_trailers(trailers.as_ref());
+        let pushback = trailers.map(|told| dialect.pushback(&told)).unwrap_or_default();
+        Some((dialect.failure(judged.status), pushback))
+    }
+
+    /// Answers with the route's redirect or reply.
+    fn reply_locally(&self, answer: Response<Body>) -> Response<ResponseBody> {
+        let (head, body) = answer.into_parts();
+        let judged = self.connection.server.dialect.outcome_of_head(&head);
+        let told = judged
+            .map_or_else(|| OperationEnd::new(Outcome::Ok, ANSWERED_HERE), OperationEnd::from);
+        let answer = self.decorate(Response::from_parts(head, body), Some(ANSWERED_HERE));
+        self.operation.settle(&OperationEnd { confirmed: false, ..told });
+        answer
+    }
+
+    /// Sends a local reply, and settles the operation.
+    pub(crate) fn local_reply(
+        &self,
+        answer: Response<Body>,
+        end: &OperationEnd,
+    ) -> Response<ResponseBody> {
+        let answer = self.decorate(answer, end.reason);
+        self.operation.settle(end);
+        answer
+    }
+
+    fn decorate(&self, answer: Response<Body>, reason: Option<&str>) -> Response<ResponseBody> {
+        let facts = &self.operation.attributes;
+        local_reply::assign_identity(&self.connection, facts, &self.head.headers);
+        let rendered = || local_reply::response_values(facts, &self.routed, &self.head);
+        let rendered = self.response_values.get_or_init(rendered);
+        let grant = self.cors.as_ref();
+        let dress = RouteHeaders { route: &self.routed.route, values: rendered, cors: grant };
+        local_reply::finish(&self.connection, facts, answer, reason, Some(dress))
+    }
+
+    pub(crate) async fn respond(
+        self: Box<Self>,
+        answered: Box<UpstreamResponse>,
+        way: ReservedCluster,
+    ) -> ResponseResult {
+        let UpstreamResponse { mut head, body, conn: wire, attempt: trip } = *answered;
+        let (record, server, route) =
+            (&self.operation, &self.connection.server, &self.routed.route);
+        let now = Instant::now();
+        record.set_attempt(trip);
+        if let Some(Cut { place: Place::Reply(0), reset }) = self.terms.cut {
+            return Err(self.abort_injected(reset));
+        }
+        record.first_byte.set(Some(now));
+        record.last_activity.set(now);
+        record.reply_bytes.set(request_attributes::head_size(17, &head.headers));
+        record.attributes.status.set(Some(head.status));
+        let told = server.dialect.outcome_of_head(&head).map(OperationEnd::from);
+        self.finish_response_head(&mut head);
+        let rest = ResponseContext {
+            operation: Rc::clone(record),
+            dialect: Rc::clone(&server.dialect),
+            head_end: told,
+            upstream: Some((wire, way.pool)),
+            timeouts: ResponseTimeouts {
+                timeout: route.total_timeout,
+                deadline: self.routed.client_timeout.map(|patience| record.started + patience),
+                idle: route.idle_timeout,
+                ..ResponseTimeouts::default()
+            },
+            cut: self.terms.cut,
+            throttle: self.terms.pace.map(Throttle::new),
+            connection: Rc::clone(&self.connection),
+            permit: way.permit,
+            translated: self.routed.translator.is_some(),
+        };
+        if self.routed.translator.is_some() {
+            record.start_translation();
+        }
+        let download = ResponseBody::tracked(body, rest);
+        let Some(translator) = self.routed.translator else {
+            return Ok(Response::from_parts(head, download));
+        };
+        let (record, server) = (&self.operation, &self.connection.server);
+        let answer =
+            translator.translate_response(Response::from_parts(head, Body::made(download))).await;
+        let (head, body) = answer.into_parts();
+        record.finish_translation(head.status, server.dialect.translated_outcome(&head));
+        Ok(Response::from_parts(head, ResponseBody::untracked(body)))
+    }
+
+    /// Prepares the response's head for the client.
+    pub(crate) fn finish_response_head(&self, head: &mut response::Parts) {
+        header_policy::response(head, &self.connection.server.plan.header_policy, false);
+        if self.operation.attributes.version >= Version::HTTP_2 {
+            // A 426 keeps these, which HTTP/2 forbids.
+            head.headers.remove(header::UPGRADE);
+            head.headers.remove(header::CONNECTION);
+        }
+        // The upstream version is hop-by-hop.
+        head.version = Version::HTTP_11;
+        if let Some(rendered) = self.response_values.get() {
+            self.routed.route.edit_response(&mut head.headers, rendered);
+        }
+        if let Some(grant) = &self.cors {
+            grant.replace(&mut head.headers);
+        }
+    }
+}
+
+/// How many bytes of a request's body are kept.
+fn bytes_to_keep(route: &Route) -> usize {
+    let retry = route.retry.as_ref().map(|retry| retry.max_body);
+    let mirror = route.mirror.as_ref().map(|mirror| mirror.max_body);
+    let hedge = route.hedge.map(|_| mirror::DEFAULT_MAX_BODY);
+    let kept = [retry, mirror, hedge].into_iter().flatten().max();
+    kept.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,117 @@
+//! Timeouts of a request before its response.
+
+use super::AdmittedRequest;
+use crate::request_body::ReplayBody;
+use http::Version;
+use operation::{Limit, Outcome};
+use std::{
+    future::pending,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep_until;
+
+/// Longest pause that a service may demand on a route without timeout.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(15);
+
+/// Which timeout expired.
+pub(crate) enum RequestTimeout {
+    Route(Duration),
+    Policy(Limit),
+    Client,
+    Idle,
+    /// The client sent nothing of its request for this long.
+    Pause(Duration),
+    /// The client's request took longer than this.
+    Request(Duration),
+}
+
+impl AdmittedRequest {
+    /// Ready when a timeout expires.
+    pub(crate) async fn timeout(
+        &self,
+        went_on: Instant,
+        source: Option<&ReplayBody>,
+    ) -> RequestTimeout {
+        loop {
+            let now = Instant::now();
+            let Some((due, late)) = self.next_deadline(went_on, now, source) else {
+                return pending().await;
+            };
+            if due <= now {
+                // The client's own timeouts do not blame the service.
+                if !matches!(
+                    late,
+                    RequestTimeout::Client | RequestTimeout::Pause(_) | RequestTimeout::Request(_)
+                ) {
+                    self.operation.abandoned_outcome.set(Outcome::Lost);
+                }
+                return late;
+            }
+            sleep_until(due.into()).await;
+        }
+    }
+
+    /// How long a retry may wait.
+    pub(super) fn time_left(&self, went_on: Instant) -> Duration {
+        let now = Instant::now();
+        let route = &self.routed.route;
+        let most = if route.timeout.or(route.total_timeout).is_some() {
+            Duration::MAX
+        } else {
+            LONGEST_PUSHBACK
+        };
+        let due = self.next_deadline(went_on, now, None);
+        due.map_or(most, |(due, _)| most.min(due.saturating_duration_since(now)))
+    }
+
+    /// The first deadline, and its timeout.
+    fn next_deadline(
+        &self,
+        went_on: Instant,
+        now: Instant,
+        source: Option<&ReplayBody>,
+    ) -> Option<(Instant, RequestTimeout)> {
+        let (record, route) = (&self.operation, &self.routed.route);
+        let limit = self.terms.limit.as_ref();
+        let sent = record.request_sent.get().unwrap_or(now);
+        let [pause, request] = self.request_deadlines(now, source);
+        let dues = [
+            route.timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
+            route.total_timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
+            limit.map(|it| (went_on + it.after, RequestTimeout::Policy(it.clone()))),
+            self.routed.client_timeout.map(|it| (record.started + it, RequestTimeout::Client)),
+            route
+                .idle_timeout
+                .map(|it| (record.last_activity.get().max(went_on) + it, RequestTimeout::Idle)),
+            pause,
+            request,
+        ];
+        dues.into_iter().flatten().min_by_key(|(due, _)| *due)
+    }
+
+    /// Deadlines for the next byte of the request and for its end, while it is incomplete.
+    fn request_deadlines(
+        &self,
+        now: Instant,
+        source: Option<&ReplayBody>,
+    ) -> [Option<(Instant, RequestTimeout)>; 2] {
+        let due = source.filter(|it| !it.is_read_to_end() && !it.only_end_missing());
+        let Some(source) = due else { return [None, None] };
+        let (visit, record) = (&self.connection, &self.operation);
+        let http2 = record.attributes.version >= Version::HTTP_2;
+        if http2 && visit.server.dialect.allows_endless_requests() {
+            return [None, None];
+        }
+        // No timeout while a slow service blocks the client.
+        let waits = if http2 { source.waiting_since() } else { visit.state.incomplete_since.get() };
+        let pause = visit.session.patience().message;
+        [
+            pause.map(|it| (waits.unwrap_or(now) + it, RequestTimeout::Pause(it))),
+            visit
+                .server
+                .plan
+                .request_timeout
+                .map(|it| (record.started + it, RequestTimeout::Request(it))),
+        ]
+    }
+}

@@ -1,0 +1,201 @@
+use super::ClientIo;
+use crate::{
+    h1_validator::RequestLimits,
+    proxy::{Door, Phase, Timeouts, Way},
+};
+use http::{HeaderValue, StatusCode, header};
+use hyper::rt::Write as _;
+use operation::{Decision, Gate, Link, No, Operation, Settlement, Ticket, Verdict, Violation};
+use std::{
+    future::poll_fn,
+    io,
+    net::Ipv4Addr,
+    pin::Pin,
+    rc::Rc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time,
+};
+
+/// Admits everything, without limits.
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("a line admits nothing")
+    }
+
+    fn resume(&self, _: Ticket, _: Decision, _: &Operation<'_>, _: Instant) -> Verdict {
+        unreachable!("a line admits nothing")
+    }
+
+    fn turned_away(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {
+        unreachable!("a line admits nothing")
+    }
+}
+
+impl Door for Open {
+    fn link(&self) -> Link {
+        let any = (Ipv4Addr::LOCALHOST, 1).into();
+        Link { peer: any, local: any }
+    }
+
+    fn patience(&self) -> Timeouts {
+        Timeouts::default()
+    }
+
+    fn nudges(&self) -> u64 {
+        0
+    }
+
+    fn wakes(&self, _: &Waker) {}
+
+    fn is_killed(&self) -> bool {
+        false
+    }
+
+    fn moved(&self, _: Way, _: usize, _: Instant) {}
+
+    fn phase(&self) -> Phase {
+        Phase::Working
+    }
+
+    fn violation(&self, _: Violation) {}
+
+    fn overloaded(&self) -> &'static str {
+        "overloaded"
+    }
+
+    fn refuse_unreadable(&self) -> Option<No> {
+        None
+    }
+
+    fn is_paced(&self) -> bool {
+        false
+    }
+
+    fn most(&self, _: Way) -> usize {
+        usize::MAX
+    }
+
+    fn passed(&self, _: Way, _: usize, _: Instant) -> Option<Instant> {
+        None
+    }
+}
+
+/// A client's I/O, and the client.
+async fn connected() -> (ClientIo, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (ClientIo::new(accepted.unwrap().0, Rc::new(Open), RequestLimits::default()), client.unwrap())
+}
+
+async fn write(line: &mut ClientIo, bytes: &[u8]) {
+    let written = poll_fn(|cx| Pin::new(&mut *line).poll_write(cx, bytes)).await;
+    assert_eq!(written.unwrap(), bytes.len());
+}
+
+/// Waits until the client is gone. hyper flushes meanwhile, with nothing to flush.
+async fn gone(line: &mut ClientIo) -> io::ErrorKind {
+    poll_fn(|cx| line.poll_client_gone(cx)).await.kind()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ended_its_half_is_taken_for_gone_once_it_has_taken_nothing_for_a_while() {
+    let (mut line, mut client) = connected().await;
+    client.shutdown().await.unwrap();
+    line.stream.readable().await.unwrap();
+    for _ in 0..3 {
+        assert!(time::timeout(Duration::from_secs(4), gone(&mut line)).await.is_err());
+        write(&mut line, b"more of the answer").await;
+    }
+    let begun = time::Instant::now();
+    assert_eq!(gone(&mut line).await, io::ErrorKind::TimedOut);
+    assert!(begun.elapsed() >= super::HALF_CLOSED_TIMEOUT);
+    assert!(line.state().socket_failed.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_listens_is_not_gone_however_long_it_waits() {
+    let (mut line, _client) = connected().await;
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
+    assert!(!line.state().socket_failed.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_sent_its_next_request_already_is_not_gone() {
+    let (mut line, mut client) = connected().await;
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    line.stream.readable().await.unwrap();
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_resets_is_gone_at_once() {
+    let (mut line, client) = connected().await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(gone(&mut line).await, io::ErrorKind::ConnectionReset);
+    assert!(line.state().socket_failed.get());
+}
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+
+fn hint(line: &ClientIo) {
+    let link = [(header::LINK, HeaderValue::from_static("</a>"))];
+    line.state().informational.push(StatusCode::EARLY_HINTS, &link.into_iter().collect());
+}
+
+async fn flush(line: &mut ClientIo) {
+    poll_fn(|cx| Pin::new(&mut *line).poll_flush(cx)).await.unwrap();
+}
+
+/// What the client received until its connection ended.
+async fn heard(line: ClientIo, mut client: TcpStream) -> String {
+    drop(line);
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn hints_go_out_before_the_answer_and_never_inside_of_one() {
+    let (mut line, client) = connected().await;
+    write(&mut line, b"[the last answer, ").await;
+    hint(&line);
+    write(&mut line, b"and its end]").await;
+    flush(&mut line).await;
+    // They arrived together with the response.
+    hint(&line);
+    line.state().discard_informational();
+    write(&mut line, b"[the answer]").await;
+    assert_eq!(
+        heard(line, client).await,
+        format!("[the last answer, and its end]{HINTS}{HINTS}[the answer]")
+    );
+}
+
+#[tokio::test]
+async fn hints_for_which_it_is_too_late_are_lost() {
+    let (mut line, client) = connected().await;
+    write(&mut line, b"[the last answer, ").await;
+    hint(&line);
+    line.state().discard_informational();
+    write(&mut line, b"and its end][the answer]").await;
+    flush(&mut line).await;
+    assert_eq!(heard(line, client).await, "[the last answer, and its end][the answer]");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_kept_few_hints() {
+    let (line, _client) = connected().await;
+    (0..10_000).for_each(|_| hint(&line));
+    let kept = line.state().informational.take();
+    assert!(kept.len() <= 64 * 1024 && kept.len().is_multiple_of(HINTS.len()), "{}", kept.len());
+}

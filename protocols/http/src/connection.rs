@@ -1,0 +1,438 @@
+//! Serves a client's connection from its first byte to its end.
+
+use crate::{
+    body::Body,
+    client_connection::ClientConnection,
+    client_io::ClientIo,
+    incoming_request::{Abort, handle},
+    proxy::{Door, Phase, Timeouts},
+    response_body::ResponseBody,
+    server::Server,
+    upstream_conn::{LocalExecutor, list_size},
+};
+use bytes::BytesMut;
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::TokioTimer;
+use operation::{Close, No, Violation};
+use std::{
+    error::Error,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Sleep, sleep, timeout},
+};
+
+/// HTTP/2 receive windows: of a stream and of a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Most streams that a client may reset before they are served, and that it may have the proxy
+/// reset for protocol errors, before its connection is closed (CVE-2023-44487, CVE-2025-8671).
+const MAX_RESETS: usize = 100;
+
+/// Largest unwanted request body that is read to its end, in bytes.
+const MAX_DISCARDED_BODY: u64 = 4 * 1024;
+
+/// Stands for no timeout.
+const FAR_FUTURE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How long a client of a rejected connection may take to send a request and to read its response;
+/// also how long a response to an overdue request may take.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a client may take to close its side.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// hyper's connection.
+enum HyperConnection {
+    Http1(Box<http1::Connection<ClientIo, RequestService>>),
+    Http2(Box<http2::Connection<ClientIo, RequestService, LocalExecutor>>),
+}
+
+/// Serves the requests of a connection.
+#[derive(Clone)]
+struct RequestService(Rc<ClientConnection>);
+
+impl Service<Request<Incoming>> for RequestService {
+    type Response = Response<ResponseBody>;
+    type Error = Abort;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abort>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let visit = Rc::clone(&self.0);
+        let http1 = request.version() < Version::HTTP_2;
+        let head = request.method() == Method::HEAD;
+        let bare = !http1 && head;
+        let old = request.version() == Version::HTTP_10;
+        // hyper itself discards what it has read together with the head.
+        let small =
+            request.body().size_hint().exact().is_some_and(|size| size <= MAX_DISCARDED_BODY);
+        let comes = !request.body().is_end_stream();
+        Box::pin(async move {
+            visit.state.response_due.set(true);
+            visit.state.body_abandoned.set(comes);
+            let answer = handle(Rc::clone(&visit), request).await;
+            visit.state.response_due.set(false);
+            let mut answer = answer?;
+            visit.state.discard_informational();
+            if bare && !answer.body().is_end_stream() {
+                answer = strip_body(answer);
+            }
+            if visit.tunnel.borrow().is_none() {
+                visit.state.responses.set(visit.state.responses.get() + 1);
+            }
+            let notes = &visit.state;
+            let cut = notes.body_abandoned.get() && (notes.body_incomplete.get() || !small);
+            // For HTTP/1.0 clients, such a response ends with the connection.
+            let endless = old && !head && answer.body().size_hint().exact().is_none();
+            if http1 && answer.status().canonical_reason().is_none() {
+                set_reason_phrase(&mut answer);
+            }
+            if http1 && (visit.is_last_response() || cut || endless) {
+                set_connection_close(&mut answer, old);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+impl Server {
+    /// Serves a client until its connection ends.
+    pub fn serve(
+        self: Rc<Self>,
+        door: Rc<dyn Door>,
+        client: TcpStream,
+    ) -> Pin<Box<dyn Future<Output = Close>>> {
+        Box::pin(serve(self, door, client, None))
+    }
+
+    /// Serves a client whose connection was rejected: its first request gets the rejection.
+    pub fn reject(
+        self: Rc<Self>,
+        door: Rc<dyn Door>,
+        client: TcpStream,
+        no: No,
+    ) -> Pin<Box<dyn Future<Output = Close>>> {
+        Box::pin(async move {
+            let close = no.reason.close();
+            // A client that sends no request in time gets no response.
+            let _ = timeout(NOTICE_TIMEOUT, serve(self, door, client, Some(no))).await;
+            close
+        })
+    }
+}
+
+async fn serve(
+    server: Rc<Server>,
+    door: Rc<dyn Door>,
+    client: TcpStream,
+    turned_away: Option<No>,
+) -> Close {
+    let mut line = ClientIo::new(client, Rc::clone(&door), server.plan.limits());
+    line.state().allow_half_close.set(server.plan.half_close);
+    let visit = ClientConnection::new(server, door, Rc::clone(line.state()), turned_away);
+    let mut watch = ConnectionMonitor::new(&visit);
+    let greeted = poll_fn(|cx| {
+        if let Poll::Ready(spoken) = line.poll_detect_http2(cx) {
+            return Poll::Ready(spoken.map_err(|_| Close::ClientReset));
+        }
+        watch.silent = line.is_silent();
+        watch.poll(cx).map(Err)
+    });
+    let http2 = match greeted.await {
+        Ok(http2) => http2,
+        Err(close) => return close,
+    };
+    (watch.silent, watch.http2) = (false, http2);
+    let mut connection = HyperConnection::begin(line, &visit, http2);
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(result) = connection.poll(cx) {
+            return Poll::Ready(ConnectionEnd::Itself(result));
+        }
+        match watch.poll(cx) {
+            Poll::Ready(close) => Poll::Ready(ConnectionEnd::Watched(close)),
+            Poll::Pending => {
+                if watch.starts_drain() {
+                    connection.drain();
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    });
+    let whole;
+    let close = match ended.await {
+        ConnectionEnd::Watched(close) => {
+            visit.close_reason.set(close);
+            return close;
+        }
+        ConnectionEnd::Itself(result) => {
+            whole = result.is_ok();
+            close_reason(&visit, &watch, result)
+        }
+    };
+    let tunnel = visit.tunnel.borrow_mut().take();
+    let HyperConnection::Http1(mut connection) = connection else { return close };
+    if whole && tunnel.is_none() && !visit.state.reset_on_close.get() {
+        // Flushes the last response before the socket is closed. A failed response must not look
+        // complete.
+        let _ = poll_fn(|cx| Pin::new(&mut *connection).poll(cx)).await;
+    }
+    let parts = connection.into_parts();
+    let (mut client, unread) = parts.io.into_parts(BytesMut::from(&parts.read_buf[..]));
+    if let Some(tunnel) = tunnel {
+        return tunnel.run(&visit, (client, unread), watch.started).await;
+    }
+    linger(&mut client, visit.state.reset_on_close.get()).await;
+    close
+}
+
+enum ConnectionEnd {
+    Itself(hyper::Result<()>),
+    Watched(Close),
+}
+
+/// Sets a reason phrase for statuses without one: hyper would write `<none>`.
+fn set_reason_phrase(answer: &mut Response<ResponseBody>) {
+    let words: &[u8] = match answer.status().as_u16() {
+        499 => b"Client Closed Request",
+        _ => b"",
+    };
+    if answer.extensions().get::<hyper::ext::ReasonPhrase>().is_none()
+        && let Ok(words) = hyper::ext::ReasonPhrase::try_from(words)
+    {
+        answer.extensions_mut().insert(words);
+    }
+}
+
+/// Tells the client that the connection closes after this response.
+fn set_connection_close(answer: &mut Response<ResponseBody>, old: bool) {
+    if old {
+        // For such a client hyper adds `keep-alive` unless the response has version 1.0; without
+        // the header the connection closes.
+        *answer.version_mut() = Version::HTTP_10;
+        return;
+    }
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// The response to HEAD over HTTP/2. Over HTTP/1 hyper omits the body itself.
+fn strip_body(answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    let (mut head, body) = answer.into_parts();
+    if let Some(len) = body.size_hint().exact() {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(len.into());
+    }
+    Response::from_parts(head, ResponseBody::untracked(Body::Empty))
+}
+
+/// The reason why hyper ended the connection.
+fn close_reason(
+    visit: &ClientConnection,
+    watch: &ConnectionMonitor,
+    result: hyper::Result<()>,
+) -> Close {
+    let notes = &visit.state;
+    match result {
+        _ if visit.close_reason.get() != Close::ClientReset => visit.close_reason.get(),
+        _ if notes.client_left.get() => Close::Client,
+        _ if notes.write_stalled.get() => Close::WriteTimeout,
+        _ if notes.had_h1_error.get() => Close::ClientViolation,
+        _ if notes.socket_failed.get() => Close::ClientReset,
+        Ok(()) if watch.draining => Close::Drain,
+        // The client closes too after the last response.
+        Ok(()) if visit.is_last_response() => Close::MaxRequests,
+        Ok(()) => Close::Client,
+        Err(error) if error.is_incomplete_message() || notes.read_eof.get() => Close::ClientReset,
+        Err(error) => {
+            tracing::debug!(peer = %visit.session.link().peer, %error, "an HTTP connection ended");
+            visit.session.violation(violation(&error));
+            Close::ClientViolation
+        }
+    }
+}
+
+/// The violation for which hyper ended the connection.
+fn violation(error: &hyper::Error) -> Violation {
+    let broken = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    Violation(match broken.and_then(h2::Error::reason) {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => "http2_flood",
+        Some(h2::Reason::FLOW_CONTROL_ERROR) => "http2_window",
+        Some(h2::Reason::FRAME_SIZE_ERROR) => "http2_frame_size",
+        Some(h2::Reason::COMPRESSION_ERROR) => "http2_compression",
+        Some(_) => "http2_protocol",
+        None => "unreadable",
+    })
+}
+
+/// Lingering close: unread client bytes would make the kernel reset the connection, and the client
+/// could lose the last response. With `reset`, closes by RST instead.
+async fn linger(client: &mut TcpStream, reset: bool) {
+    if reset {
+        // It may be closed already.
+        let _ = client.set_zero_linger();
+        return;
+    }
+    let _ = client.shutdown().await;
+    let mut ignored = [0; 4096];
+    let _ = timeout(LINGER_TIMEOUT, async {
+        while client.read(&mut ignored).await.is_ok_and(|n| n > 0) {}
+    })
+    .await;
+}
+
+impl HyperConnection {
+    fn begin(line: ClientIo, visit: &Rc<ClientConnection>, http2: bool) -> Self {
+        let (plan, each) = (&visit.server.plan, RequestService(Rc::clone(visit)));
+        if http2 {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(plan.max_streams)
+                .max_header_list_size(list_size(plan.max_head))
+                .max_pending_accept_reset_streams(MAX_RESETS)
+                .max_local_error_reset_streams(MAX_RESETS);
+            return HyperConnection::Http2(Box::new(builder.serve_connection(line, each)));
+        }
+        let mut builder = http1::Builder::new();
+        // `ClientIo` decides whether a half-closed client is gone.
+        builder
+            .max_headers(plan.max_headers)
+            .header_read_timeout(None)
+            .half_close(true)
+            .timer(TokioTimer::new());
+        HyperConnection::Http1(Box::new(builder.serve_connection(line, each)))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            HyperConnection::Http1(connection) => connection.poll_without_shutdown(cx),
+            HyperConnection::Http2(connection) => Pin::new(&mut **connection).poll(cx),
+        }
+    }
+
+    fn drain(&mut self) {
+        match self {
+            HyperConnection::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            HyperConnection::Http2(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+        }
+    }
+}
+
+/// Decides when a connection must close: timeouts, drain, and operators.
+struct ConnectionMonitor {
+    connection: Rc<ClientConnection>,
+    timeouts: Timeouts,
+    started: Instant,
+    /// The client has sent nothing.
+    silent: bool,
+    http2: bool,
+    draining: bool,
+    drain_announced: bool,
+    sleep: Pin<Box<Sleep>>,
+    /// When the timer fires.
+    timer_due: Option<Instant>,
+}
+
+impl ConnectionMonitor {
+    fn new(visit: &Rc<ClientConnection>) -> Self {
+        Self {
+            timeouts: visit.session.patience(),
+            connection: Rc::clone(visit),
+            started: Instant::now(),
+            silent: true,
+            http2: false,
+            draining: false,
+            drain_announced: false,
+            sleep: Box::pin(sleep(FAR_FUTURE)),
+            timer_due: None,
+        }
+    }
+
+    /// Whether hyper must now announce that it accepts no more requests.
+    fn starts_drain(&mut self) -> bool {
+        let drains = self.draining
+            || self.connection.is_last_response()
+                && self.connection.state.active_operations.get() == 0;
+        drains && !std::mem::replace(&mut self.drain_announced, true)
+    }
+
+    /// Ready when the connection must close now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        self.connection.session.wakes(cx.waker());
+        self.connection.wake_streams();
+        if self.connection.session.is_killed() {
+            return Poll::Ready(Close::Killed);
+        }
+        match self.connection.session.phase() {
+            Phase::Leaving => return Poll::Ready(Close::DrainTimeout),
+            Phase::Draining if self.connection.requests.get() == 0 && self.silent => {
+                return Poll::Ready(Close::Drain);
+            }
+            Phase::Draining => self.draining = true,
+            Phase::Working => {}
+        }
+        loop {
+            let Some((due, close)) = self.next_deadline() else { return Poll::Pending };
+            // A timer that fires too early is reset then: cheaper than to reset it with each
+            // request.
+            if self.timer_due.is_none_or(|set| due < set) {
+                self.timer_due = Some(due);
+                self.sleep.as_mut().reset(due.into());
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer_due = None;
+            if Instant::now() >= due {
+                return Poll::Ready(close);
+            }
+        }
+    }
+
+    /// The next deadline.
+    fn next_deadline(&self) -> Option<(Instant, Close)> {
+        let (notes, patience) = (&self.connection.state, &self.timeouts);
+        let (busy, served) =
+            (notes.active_operations.get() > 0, self.connection.requests.get() > 0);
+        let after = |from: Instant, time: Option<Duration>, close| Some((from + time?, close));
+        let moved = notes.last_activity.get().unwrap_or(self.started);
+        let greets = !served && !busy;
+        let owes = notes.incomplete_since.get().filter(|_| !greets);
+        // A client without response gets one first, which may take a moment.
+        let telling = if self.connection.requests.get() > notes.responses.get() {
+            NOTICE_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
+        [
+            after(self.started, patience.life, Close::MaxDuration),
+            after(self.started, patience.first_byte, Close::FirstByteTimeout)
+                .filter(|_| self.silent),
+            after(self.started, patience.handshake, Close::HandshakeTimeout)
+                .filter(|_| greets && !self.silent),
+            owes.and_then(|since| after(since + telling, patience.message, Close::MessageTimeout)),
+            after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
+            // Over HTTP/1 `ClientIo` notices that the client does not read.
+            self.connection.stalled_since().and_then(|since| {
+                after(since, patience.write, Close::WriteTimeout).filter(|_| self.http2)
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(due, _)| *due)
+    }
+}

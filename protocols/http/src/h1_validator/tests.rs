@@ -1,0 +1,396 @@
+use super::{H1Error, H1Validator, RequestLimits, Validated, error};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn screen() -> H1Validator {
+    H1Validator::new(RequestLimits::default())
+}
+
+fn look(bytes: impl AsRef<[u8]>) -> Validated {
+    screen().validate(bytes.as_ref())
+}
+
+fn fault(bytes: impl AsRef<[u8]>) -> Option<&'static str> {
+    look(bytes).error.map(|fault| fault.violation.0)
+}
+
+/// A request with these headers after `Host`.
+fn with(headers: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
+}
+
+fn chunked(body: &str) -> String {
+    with("Transfer-Encoding: chunked\r\n") + body
+}
+
+#[test]
+fn a_head_passes_once_it_is_complete() {
+    let mut screen = screen();
+    for end in 0..GET.len() {
+        assert_eq!(screen.validate(&GET[..end]), Validated { bytes: 0, error: None });
+        assert_eq!((screen.in_head(), screen.at_rest()), (end > 0, end == 0));
+    }
+    assert_eq!(screen.validate(GET), Validated { bytes: GET.len(), error: None });
+    assert!(screen.at_rest() && screen.requests() == 1);
+}
+
+#[test]
+fn pipelined_requests_pass_up_to_the_one_that_is_wrong() {
+    let mut bytes = GET.repeat(3);
+    bytes.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
+    let mut screen = screen();
+    let look = screen.validate(&bytes);
+    assert_eq!((look.bytes, look.error), (3 * GET.len(), Some(error::REPEATED_HOST)));
+    assert_eq!(screen.requests(), 3);
+}
+
+#[test]
+fn nothing_passes_after_a_fault() {
+    let mut screen = screen();
+    let first = screen.validate(b"GET / HTTP/1.1\n").error;
+    assert_eq!(first, Some(error::BARE_LF));
+    assert_eq!(screen.validate(GET), Validated { bytes: 0, error: first });
+    screen.open();
+    screen.refuse_upgrade();
+    assert_eq!(screen.validate(GET), Validated { bytes: 0, error: first });
+    assert!(!screen.at_rest() && !screen.in_head() && !screen.in_body());
+}
+
+#[test]
+fn a_body_passes_as_it_comes() {
+    let mut screen = screen();
+    let head = with("Content-Length: 5\r\n");
+    assert_eq!(screen.validate(head.as_bytes()).bytes, head.len());
+    assert!(screen.in_body() && !screen.at_rest());
+    assert_eq!(screen.validate(b"he").bytes, 2);
+    assert!(screen.in_body());
+    assert_eq!(screen.validate(b"lloGET").bytes, 3);
+    assert!(screen.in_head() && !screen.in_body());
+}
+
+#[test]
+fn chunks_pass_as_they_come_and_their_size_lines_whole() {
+    let mut screen = screen();
+    let head = chunked("");
+    assert_eq!(screen.validate(head.as_bytes()).bytes, head.len());
+    assert_eq!(screen.validate(b"5;a=").bytes, 0);
+    assert_eq!(screen.validate(b"5;a=b\r").bytes, 0);
+    assert_eq!(screen.validate(b"5;a=b\r\nhel").bytes, 10);
+    assert_eq!(screen.validate(b"lo\r").bytes, 2);
+    assert_eq!(screen.validate(b"\r\n0\r\n").bytes, 5);
+    assert!(screen.in_body());
+    assert_eq!(screen.validate(b"X: y\r\n").bytes, 0, "trailers pass when all of them are right");
+    assert_eq!(screen.validate(b"X: y\r\n\r\n").bytes, 8);
+    assert!(screen.at_rest());
+}
+
+#[test]
+fn a_body_as_long_as_can_be_is_followed_without_counting_wrong() {
+    for head in [with("Content-Length: 9223372036854775807\r\n"), chunked("7fffffffffffffff\r\n")] {
+        let mut screen = screen();
+        assert_eq!(screen.validate(head.as_bytes()), Validated { bytes: head.len(), error: None });
+        assert_eq!(screen.validate(&[0; 70_000]).bytes, 70_000);
+        assert!(screen.in_body());
+    }
+}
+
+#[test]
+fn an_empty_line_after_a_body_is_no_request() {
+    let mut screen = screen();
+    assert_eq!(screen.validate(b"\r\n").bytes, 0);
+    assert!(screen.at_rest());
+    let more = [b"\r\n", GET].concat();
+    assert_eq!(screen.validate(&more).bytes, more.len());
+    assert_eq!(fault([b"\r\n\r\n", GET].concat()), Some("repeated_empty_line"));
+}
+
+#[test]
+fn what_just_fits_passes_and_one_byte_more_does_not() {
+    let limits = RequestLimits { head_bytes: 200, target_bytes: 20, headers: 3, trailer_bytes: 30 };
+    let fault = |bytes: String| {
+        let look = H1Validator::new(limits).validate(bytes.as_bytes());
+        assert_eq!(look.error.is_none(), look.bytes == bytes.len());
+        look.error.map(|fault| (fault.status, fault.violation.0))
+    };
+    let get = |target: usize| format!("GET /{:a<1$} HTTP/1.1\r\nHost: a\r\n\r\n", "", target - 1);
+    assert_eq!(fault(get(20)), None);
+    assert_eq!(fault(get(21)), Some((414, "target_too_long")));
+    let around = with("X: \r\n").len();
+    let large = |size: usize| with(&format!("X: {:a<1$}\r\n", "", size - around));
+    assert_eq!(fault(large(200)), None);
+    assert_eq!(fault(large(201)), Some((431, "head_too_large")));
+    assert_eq!(fault(with("X: 1\r\nX: 2\r\n")), None);
+    assert_eq!(fault(with("X: 1\r\nX: 2\r\nX: 3\r\n")), Some((431, "too_many_headers")));
+    let trailers = |size: usize| chunked(&format!("0\r\nX: {:a<1$}\r\n\r\n", "", size - 7));
+    assert_eq!(fault(trailers(30)), None);
+    assert_eq!(fault(trailers(31)), Some((431, "trailers_too_large")));
+    assert_eq!(fault(chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(3)))), None);
+    let many = chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(4)));
+    assert_eq!(
+        H1Validator::new(limits).validate(many.as_bytes()).error,
+        Some(error::TOO_MANY_TRAILERS)
+    );
+}
+
+#[test]
+fn what_never_ends_is_refused_where_its_limit_is() {
+    for endless in ["GET /{a}", "GET / HTTP/1.1\r\nX: {a}", "{a}"] {
+        let front = endless.replace("{a}", "");
+        let mut screen = screen();
+        let mut held = front.into_bytes();
+        while screen.validate(&held).error.is_none() {
+            held.push(b'a');
+            assert!(held.len() <= 64 << 10, "{endless} is held without end");
+        }
+    }
+    let mut held = chunked("0\r\n");
+    held.extend(std::iter::repeat_n('a', 8 << 10));
+    assert_eq!(fault(&held), Some("trailers_too_large"));
+}
+
+#[test]
+fn what_is_no_http_at_all_is_refused_by_its_first_byte() {
+    for byte in [0, 0x16, b' ', b'\t', b':', b'{', 0x7f, 0x80, 0xff] {
+        assert_eq!(fault([byte]), Some("invalid_method"), "{byte:#x}");
+    }
+}
+
+#[test]
+fn only_what_a_uri_may_have_and_hyper_reads_is_a_target() {
+    for byte in 0..=0xff_u8 {
+        let get = [b"GET /", &[byte][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        let query = [b"GET /?", &[byte][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        let hyper = |front: &[u8]| http::Uri::try_from(&[front, &[byte]].concat()[..]).is_ok();
+        let strict = (0x21..0x7f).contains(&byte) && byte != b'#';
+        assert_eq!(fault(get).is_none(), strict && hyper(b"/"), "{byte:#x} in a path");
+        assert_eq!(fault(query).is_none(), strict && hyper(b"/?"), "{byte:#x} in a query");
+    }
+}
+
+#[test]
+fn only_a_tokens_characters_are_in_a_headers_name() {
+    for byte in 0..=0xff_u8 {
+        let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX", &[byte][..], b"Y: z\r\n\r\n"].concat();
+        let token = byte == b':' || http::HeaderName::from_bytes(&[b'X', byte]).is_ok();
+        assert_eq!(fault(head).is_none(), token, "{byte:#x}");
+    }
+}
+
+#[test]
+fn only_tabs_are_control_characters_of_a_headers_value() {
+    for byte in 0..=0xff_u8 {
+        let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX: y", &[byte][..], b"z\r\n\r\n"].concat();
+        assert_eq!(fault(head).is_none(), http::HeaderValue::from_bytes(&[byte]).is_ok());
+    }
+}
+
+#[test]
+fn hosts_are_names_or_addresses() {
+    let host = |host: &str| fault(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    for right in ["a", "a-b_c.example.", "10.0.0.1:8080", "[::1]", "[::ffff:1.2.3.4]:65535", "A:0"]
+    {
+        assert_eq!(host(right), None, "{right}");
+    }
+    let wrong = [
+        "a:",
+        "a:65536",
+        "a:000080",
+        "a:+80",
+        "a:80:80",
+        ":80",
+        "a b",
+        "a,b",
+        "a%2eb",
+        "u@a",
+        "a/",
+        "a?",
+        "a#",
+        "[::1",
+        "::1",
+        "[::1%25eth0]",
+        "[::1]a",
+        "[a]",
+        "[]",
+        "\u{e4}",
+        "a;b",
+        "a\\b",
+        "http://a",
+    ];
+    for wrong in wrong {
+        assert_eq!(host(wrong), Some("invalid_host"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_target_in_absolute_form_names_the_same_host() {
+    let get = |target: &str, host: &str| {
+        fault(format!("GET {target} HTTP/1.1\r\nX: y\r\nHost: {host}\r\n\r\n"))
+    };
+    for (target, host) in [
+        ("http://a", "a"),
+        ("HTTP://a?b", "A"),
+        ("http://a:80/", "a"),
+        ("https://a/", "a:443"),
+        ("http://[::1]/", "[::1]:80"),
+    ] {
+        assert_eq!(get(target, host), None, "{target} {host}");
+    }
+    for (target, host) in [("http://a/", "a:443"), ("https://a/", "a:80"), ("http://a/", "aa")] {
+        assert_eq!(get(target, host), Some("host_mismatch"), "{target} {host}");
+    }
+    for target in ["http:///", "http://:80/", "http:a", "a://a", "http://a b/", "?", "a/b", "//"] {
+        assert!(get(target, "a").is_some() || target == "//", "{target}");
+    }
+}
+
+#[test]
+fn after_a_request_for_an_upgrade_bytes_are_held_until_it_is_granted() {
+    let head = with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n");
+    let both = [head.as_bytes(), b"\x81\x05hello"].concat();
+    let mut screen = screen();
+    assert_eq!(screen.validate(&both), Validated { bytes: head.len(), error: None });
+    assert!(screen.awaits_upgrade() && screen.is_stopped() && !screen.at_rest());
+    assert_eq!(screen.validate(b"\x81\x05hello"), Validated { bytes: 0, error: None });
+    screen.open();
+    assert!(!screen.awaits_upgrade() && !screen.is_stopped());
+    assert_eq!(screen.validate(b"\x81\x05hello"), Validated { bytes: 7, error: None });
+}
+
+#[test]
+fn after_an_upgrade_that_is_not_granted_bytes_are_http_again() {
+    let head = with("Connection: upgrade\r\nUpgrade: websocket\r\n");
+    let both = [head.as_bytes(), GET].concat();
+    let mut screen = screen();
+    assert_eq!(screen.validate(&both).bytes, head.len());
+    screen.refuse_upgrade();
+    assert!(screen.at_rest());
+    assert_eq!(screen.validate(GET).bytes, GET.len());
+    screen.open();
+    assert_eq!(
+        screen.validate(b"\x81").error,
+        Some(error::INVALID_METHOD),
+        "nothing was asked for"
+    );
+}
+
+#[test]
+fn a_tunnel_is_awaited_whatever_the_version() {
+    for version in ["1.0", "1.1"] {
+        let head = format!("CONNECT a:80 HTTP/{version}\r\nHost: a\r\n\r\n");
+        let mut screen = screen();
+        assert_eq!(screen.validate(format!("{head}\0").as_bytes()).bytes, head.len());
+        assert!(screen.awaits_upgrade());
+        screen.refuse_upgrade();
+        assert_eq!((screen.at_rest(), screen.is_stopped()), (true, version == "1.0"));
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_to_be_ignored_is_not_awaited() {
+    for headers in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
+        "Upgrade: websocket\r\n",
+        "Connection: upgrade\r\n",
+        "Connection: upgrade\r\nUpgrade:\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let mut screen = screen();
+        assert_eq!(screen.validate(with(headers).as_bytes()).error, None);
+        assert!(!screen.awaits_upgrade(), "{headers}");
+    }
+    let mut screen = screen();
+    screen.validate(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert!(!screen.awaits_upgrade(), "HTTP/1.0");
+}
+
+#[test]
+fn after_the_last_request_everything_is_held() {
+    let http10 = "GET / HTTP/1.0\r\n\r\n".to_owned();
+    let close = with("Connection: close\r\nContent-Length: 2\r\n") + "hi";
+    for last in [http10, close] {
+        let mut screen = screen();
+        let both = [last.as_bytes(), GET].concat();
+        assert_eq!(screen.validate(&both), Validated { bytes: last.len(), error: None });
+        assert!(screen.is_stopped() && screen.at_rest());
+        assert_eq!(screen.validate(&[0; 9]), Validated { bytes: 0, error: None });
+    }
+}
+
+#[test]
+fn a_fault_in_a_body_says_so() {
+    for body in
+        ["x\r\n", "5\n", "5;\r\n", "1\r\nxx", "0\r\nX\r\n", "0\r\nX: \0\r\n", "0\r\nX: \ry\r\n"]
+    {
+        let Some(H1Error { in_body, .. }) = look(chunked(body)).error else { panic!("{body:?}") };
+        assert!(in_body, "{body:?}");
+    }
+}
+
+#[test]
+fn trailers_that_frame_route_or_authenticate_are_refused() {
+    for name in ["Content-Length", "transfer-encoding", "HOST", "TE", "Authorization", "Trailer"] {
+        let body = chunked(&format!("0\r\n{name}: a\r\n\r\n"));
+        assert_eq!(fault(body), Some("forbidden_trailer"), "{name}");
+    }
+    assert_eq!(fault(chunked("0\r\ngrpc-status: 0\r\nhosts: a\r\n\r\n")), None);
+}
+
+#[test]
+fn chunk_sizes_are_digits_alone() {
+    for size in ["", "g", "0x5", " 5", "5 ", "5\t", "+5", "-5", "5_", "5.0", "00000000000000005"] {
+        assert_eq!(fault(chunked(&format!("{size}\r\n"))), Some("invalid_chunk_size"), "{size}");
+    }
+    assert_eq!(fault(chunked("8000000000000000\r\n")), Some("chunk_size_overflow"));
+    assert_eq!(fault(chunked("0000000000000005\r\nhello\r\n0\r\n\r\n")), None);
+    assert_eq!(fault(chunked("aF;q=\"\t \\\"\"\r\n")), None);
+    for extension in
+        [" ;a", ";a =b", ";a= b", ";a=", ";=b", ";a=\"", ";a=\"\\", ";a\"b\"", ";a=\"b\"c", ";\0"]
+    {
+        let wrong = fault(chunked(&format!("5{extension}\r\nhello\r\n")));
+        assert!(wrong.is_some_and(|word| word.starts_with("invalid_chunk")), "{extension}");
+    }
+}
+
+#[test]
+fn no_bytes_make_it_panic_and_cuts_change_nothing() {
+    const BITS: [&str; 16] = [
+        "GET / HTTP/1.1\r\n",
+        "Host: a\r\n",
+        "\r\n",
+        "\r",
+        "\n",
+        "Content-Length: 3\r\n",
+        "abc",
+        "Transfer-Encoding: chunked\r\n",
+        "0\r\n",
+        "3;a=b\r\nabc\r\n",
+        "\0",
+        " ",
+        ":",
+        "X: y\r\n",
+        "Connection: upgrade\r\nUpgrade: x\r\n",
+        "CONNECT a:1 HTTP/1.0\r\n",
+    ];
+    for seed in 0..20_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = Vec::new();
+        for _ in 0..random.usize(1..12) {
+            // Valid starts, more often than chance produces them.
+            let next = if random.bool() { bytes.len() % 3 } else { random.usize(..BITS.len()) };
+            bytes.extend_from_slice(BITS[next].as_bytes());
+        }
+        let whole = look(&bytes);
+        let mut screen = screen();
+        let (mut from, mut to) = (0, 0);
+        let cut = loop {
+            let Validated { bytes: passes, error: fault } = screen.validate(&bytes[from..to]);
+            from += passes;
+            if fault.is_some() || to == bytes.len() {
+                break Validated { bytes: from, error: fault };
+            }
+            to += random.usize(1..=bytes.len() - to);
+        };
+        assert_eq!(whole, cut, "seed {seed}: {}", bytes.escape_ascii());
+    }
+}

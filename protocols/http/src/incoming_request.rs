@@ -1,0 +1,403 @@
+//! An incoming request: checks and routes its head, asks all policies, and hands it on.
+
+use crate::{
+    active_operation::{ActiveOperation, OperationEnd},
+    admitted_request::AdmittedRequest,
+    body::Body,
+    client_connection::ClientConnection,
+    client_io::is_error_placeholder,
+    cors::{self, ORIGIN_REFUSED},
+    dialect::{Dialect, HttpRejection, RoutedRequest, UnroutedRequest},
+    header_policy::{self, Authority, HeadError},
+    local_reply::{self, RouteHeaders},
+    request_attributes::{self, AttributesWithHeaders, RequestAttributes, RequestFlags},
+    response_body::ResponseBody,
+};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
+use hyper::body::Incoming;
+use operation::{
+    Attributes, Fact, Manner, Operation, Outcome, Reason, Refusal, Settlement, Ticket, Verdict,
+    Violation,
+};
+use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
+
+/// Resource of requests without route.
+const UNROUTED: &str = "unrouted";
+
+/// The request's path is ambiguous.
+const AMBIGUOUS_PATH: Violation = Violation("ambiguous_path");
+
+/// The request gets no response: its HTTP/1 connection or HTTP/2 stream is closed.
+#[derive(Debug)]
+pub(crate) enum Abort {
+    /// Closed by a policy, or the client is gone.
+    Closed,
+    /// The client exceeds a limit. An HTTP/2 stream is reset with this error.
+    Flood(h2::Error),
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("closed on purpose")
+    }
+}
+
+impl Error for Abort {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Abort::Closed => None,
+            Abort::Flood(error) => Some(error),
+        }
+    }
+}
+
+pub(crate) type ResponseResult = Result<Response<ResponseBody>, Abort>;
+
+/// Handles one request.
+pub(crate) async fn handle(
+    connection: Rc<ClientConnection>,
+    request: Request<Incoming>,
+) -> ResponseResult {
+    let began = Instant::now();
+    connection.requests.set(connection.requests.get() + 1);
+    let (mut head, body) = request.into_parts();
+    let size = request_attributes::head_size(
+        head.method.as_str().len() + head.uri.path().len() + 12,
+        &head.headers,
+    );
+    if connection.state.had_h1_error.get()
+        && is_error_placeholder(head.uri.path())
+        && let Some(fault) = connection.state.h1_error.take()
+    {
+        connection.close_after_response.set(true);
+        return Ok(untracked(invalid_request_response(
+            &connection,
+            fault.status,
+            fault.violation,
+            fault.message,
+        )));
+    }
+    if !connection.allows_headers(&head.headers, size) {
+        return Err(Abort::Flood(h2::Reason::ENHANCE_YOUR_CALM.into()));
+    }
+    if head.version >= Version::HTTP_2
+        && let Some(fault) = connection.server.plan.limits().check(&head)
+    {
+        connection.session.violation(fault.violation);
+        return Ok(untracked(reject_head(
+            &connection,
+            &head,
+            fault.status,
+            fault.violation,
+            fault.message,
+        )));
+    }
+    let authority = match header_policy::check(&head) {
+        Ok(authority) => authority,
+        Err(HeadError { violation, status, message }) => {
+            connection.session.violation(violation);
+            return Ok(untracked(reject_head(&connection, &head, status, violation, message)));
+        }
+    };
+    let odd_names = connection.remove_lookalikes(&mut head.headers);
+    let (link, peer) = (connection.session.link(), Rc::clone(&connection.peer_text));
+    let facts = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
+    let call = IncomingRequest {
+        visit: &connection,
+        attributes: &facts,
+        authority: &authority,
+        odd_names,
+        started: began,
+    };
+    let asked = call.route(&mut head);
+    if let Some(no) = &connection.rejection {
+        return call.reject_connection(&head, asked, no);
+    }
+    let ticket = call.admit(&head, asked.as_ref().ok()).await;
+    let (asked, ticket) = match (asked, ticket) {
+        (Ok(asked), Ok(ticket)) => (asked, ticket),
+        (Ok(_), Err(answer)) => return answer,
+        (Err(misdirected), ticket) => {
+            return Ok(call.unrouted_response(misdirected, ticket.ok(), size));
+        }
+    };
+    let terms = ticket.terms().cloned();
+    let record =
+        ActiveOperation::new(ticket, facts, began, connection.server.dialect.meter(), &connection);
+    record.request_bytes.set(size);
+    let terms = terms.unwrap_or_default();
+    let rendered = std::cell::OnceCell::new();
+    let grant = local_reply::cors_headers(&asked.route, &head.headers);
+    let serving = AdmittedRequest {
+        connection,
+        operation: record,
+        head,
+        routed: asked,
+        terms,
+        authority,
+        response_values: rendered,
+        cors: grant,
+    };
+    let serving = Box::new(serving);
+    serving.handle(Body::Incoming(body)).await
+}
+
+/// The response to a request with an invalid head, in the dialect's format if it has one.
+fn reject_head(
+    visit: &ClientConnection,
+    head: &request::Parts,
+    status: u16,
+    violation: Violation,
+    message: &str,
+) -> Response<Body> {
+    let answer = visit.server.dialect.reject_head(head, status, message);
+    answer.unwrap_or_else(|| invalid_request_response(visit, status, violation, message))
+}
+
+/// The response to an invalid request.
+pub(crate) fn invalid_request_response(
+    visit: &ClientConnection,
+    status: u16,
+    violation: Violation,
+    message: &str,
+) -> Response<Body> {
+    tracing::debug!(peer = %visit.session.link().peer, violation = violation.0, "refused: {message}");
+    let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
+    let mut answer = Response::new(Body::from(bytes::Bytes::from(body)));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    if visit.close_after_response.get() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// The body of a response that belongs to no operation.
+fn untracked(answer: Response<Body>) -> Response<ResponseBody> {
+    answer.map(ResponseBody::untracked)
+}
+
+/// A request before it is admitted.
+struct IncomingRequest<'v> {
+    visit: &'v Rc<ClientConnection>,
+    attributes: &'v Rc<RequestAttributes>,
+    authority: &'v Authority,
+    /// Whether a header name has characters other than letters, digits and `-`.
+    odd_names: bool,
+    started: Instant,
+}
+
+impl IncomingRequest<'_> {
+    /// Finds the request's route.
+    #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
+    fn route(&self, head: &mut request::Parts) -> Result<RoutedRequest, UnroutedRequest> {
+        let asked =
+            self.visit.server.dialect.route(head, &self.attributes.host, &self.visit.buffers);
+        match &asked {
+            Ok(asked) if asked.origin_refused => {
+                self.attributes.add_flag(RequestFlags::ORIGIN_REFUSED);
+                self.visit.session.violation(cors::REFUSED);
+            }
+            Ok(_) => {}
+            Err(UnroutedRequest { answer, reason }) => {
+                self.attributes.status.set(Some(answer.status()));
+                local_reply::assign_identity(self.visit, self.attributes, &head.headers);
+                match *reason {
+                    "path" => self.visit.session.violation(AMBIGUOUS_PATH),
+                    ORIGIN_REFUSED => self.visit.session.violation(cors::REFUSED),
+                    _ => {}
+                }
+            }
+        }
+        asked
+    }
+
+    /// Asks all policies. The error is the response of the policy that rejects.
+    async fn admit(
+        &self,
+        head: &request::Parts,
+        routed: Option<&RoutedRequest>,
+    ) -> Result<Ticket, ResponseResult> {
+        let with = AttributesWithHeaders {
+            attributes: self.attributes,
+            headers: &head.headers,
+            policy: &self.visit.server.plan.header_policy,
+            peer: &self.visit.peer,
+            authority: self.authority,
+            odd_names: self.odd_names,
+        };
+        let attributes = AdmitAttributes {
+            request: self,
+            asked: routed,
+            head,
+            with,
+            answer: RefCell::new(None),
+        };
+        let operation = self.operation(head, routed, &attributes);
+        let door = &self.visit.session;
+        let mut verdict = door.admit(&operation, self.started);
+        loop {
+            verdict = match verdict {
+                Verdict::Go(ticket) => return Ok(ticket),
+                Verdict::Refuse(_) => {
+                    return Err(attributes.answer.take().unwrap_or(Err(Abort::Closed)));
+                }
+                // Only partial requests need more bytes, and a head is complete.
+                Verdict::More => return Err(Err(Abort::Closed)),
+                Verdict::Ask(question) => {
+                    let answer = question.answer.await;
+                    door.resume(question.ticket, answer, &operation, Instant::now())
+                }
+            };
+        }
+    }
+
+    /// The operation that policies see.
+    fn operation<'a>(
+        &'a self,
+        head: &'a request::Parts,
+        asked: Option<&'a RoutedRequest>,
+        attributes: &'a dyn Attributes,
+    ) -> Operation<'a> {
+        let dialect = &self.visit.server.dialect;
+        let name = dialect.operation_name(&head.method, &head.uri);
+        Operation {
+            protocol: dialect.protocol(),
+            name,
+            resource: asked.map_or(UNROUTED, |asked| &asked.route.name),
+            front: &[],
+            attributes,
+            awaits: false,
+            light: false,
+            callsite: false,
+            known: dialect.is_known_name(name),
+            partial: false,
+            others: false,
+        }
+    }
+
+    /// The response to a request that a policy rejects.
+    fn rejection(
+        &self,
+        head: &request::Parts,
+        asked: &RoutedRequest,
+        no: &operation::No,
+    ) -> ResponseResult {
+        local_reply::assign_identity(self.visit, self.attributes, &head.headers);
+        match no.manner {
+            Manner::Words => {
+                let answer = rejection_response(&*self.visit.server.dialect, asked, no.told());
+                let rendered = local_reply::response_values(self.attributes, asked, head);
+                let route = &asked.route;
+                let grant = local_reply::cors_headers(route, &head.headers);
+                let dress = RouteHeaders { route, values: &rendered, cors: grant.as_ref() };
+                Ok(local_reply::finish(self.visit, self.attributes, answer, None, Some(dress)))
+            }
+            Manner::Close | Manner::Reset => {
+                let reset = no.manner == Manner::Reset;
+                self.visit.abort(self.attributes.version, no.reason.close(), reset);
+                Err(Abort::Closed)
+            }
+        }
+    }
+
+    /// Rejects a request of a connection that a policy rejected. It is settled as rejected; no
+    /// policy is asked about it.
+    fn reject_connection(
+        &self,
+        head: &request::Parts,
+        asked: Result<RoutedRequest, UnroutedRequest>,
+        no: &operation::No,
+    ) -> ResponseResult {
+        let (asked, reason, answer) = match asked {
+            Ok(asked) => {
+                let answer = self.rejection(head, &asked, no);
+                (Some(asked), no.reason.as_str(), answer)
+            }
+            Err(UnroutedRequest { reason, answer }) => {
+                let answer =
+                    local_reply::finish(self.visit, self.attributes, answer, Some(reason), None);
+                (None, reason, Ok(answer))
+            }
+        };
+        let how = Settlement {
+            reason: Some(reason),
+            policy: no.told().policy.filter(|_| asked.is_some()),
+            attributes: &**self.attributes,
+            ..Settlement::bare(Outcome::Rejected, Instant::now())
+        };
+        let operation = self.operation(head, asked.as_ref(), &**self.attributes);
+        self.visit.session.turned_away(&operation, self.started, &how);
+        answer
+    }
+
+    /// Settles a request without route, and returns its response.
+    fn unrouted_response(
+        &self,
+        UnroutedRequest { reason, answer }: UnroutedRequest,
+        ticket: Option<Ticket>,
+        size: u64,
+    ) -> Response<ResponseBody> {
+        if let Some(ticket) = ticket {
+            let record = ActiveOperation::new(
+                ticket,
+                Rc::clone(self.attributes),
+                self.started,
+                None,
+                self.visit,
+            );
+            record.request_bytes.set(size);
+            let answered = matches!(reason, "preflight");
+            let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
+            record.settle(&OperationEnd::new(outcome, reason));
+        }
+        local_reply::finish(self.visit, self.attributes, answer, Some(reason), None)
+    }
+}
+
+/// Attributes for the policies, and the response once one of them rejects: the log line has the
+/// response's status.
+struct AdmitAttributes<'c> {
+    request: &'c IncomingRequest<'c>,
+    asked: Option<&'c RoutedRequest>,
+    head: &'c request::Parts,
+    with: AttributesWithHeaders<'c>,
+    answer: RefCell<Option<ResponseResult>>,
+}
+
+impl Attributes for AdmitAttributes<'_> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
+        self.with.get(front, name)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.with.peer()
+    }
+
+    fn refused(&self, no: &operation::No) {
+        if let Some(asked) = self.asked {
+            *self.answer.borrow_mut() = Some(self.request.rejection(self.head, asked, no));
+        }
+    }
+}
+
+/// A rejection in the dialect's format.
+pub(crate) fn rejection_response(
+    dialect: &dyn Dialect,
+    asked: &RoutedRequest,
+    refusal: Refusal<'_>,
+) -> Response<Body> {
+    let status = match refusal.reason {
+        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Denied => StatusCode::FORBIDDEN,
+        Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Reason::Lost => StatusCode::BAD_GATEWAY,
+        Reason::Invalid => StatusCode::BAD_REQUEST,
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::Overloaded | Reason::NoEndpoint | Reason::Injected => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    dialect.reject(Some(asked), &HttpRejection { refusal, status })
+}

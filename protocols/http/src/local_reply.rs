@@ -1,0 +1,83 @@
+//! Local replies: responses made by the proxy. They carry the request id and the route's response
+//! headers.
+
+use crate::{
+    body::Body,
+    client_connection::ClientConnection,
+    cors::CorsHeaders,
+    dialect::RoutedRequest,
+    header_policy::{self, HeaderPolicy},
+    request_attributes::RequestAttributes,
+    response_body::ResponseBody,
+    routes::{RenderedValues, Route, Variables},
+};
+use http::{HeaderMap, HeaderName, Response, request};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Log reason of a route's `redirect` or `reply`.
+pub(crate) const ANSWERED_HERE: &str = "answered_here";
+
+/// What a route adds to a response's headers.
+pub(crate) struct RouteHeaders<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) values: &'a RenderedValues,
+    pub(crate) cors: Option<&'a CorsHeaders>,
+}
+
+/// CORS headers for the response, if the route has `cors`.
+pub(crate) fn cors_headers(route: &Route, headers: &HeaderMap) -> Option<CorsHeaders> {
+    Some(route.cors.as_ref()?.headers_for(headers))
+}
+
+/// Determines id and client address of a request that is not forwarded, so that its response and
+/// its log line have the same id.
+pub(crate) fn assign_identity(
+    visit: &ClientConnection,
+    facts: &RequestAttributes,
+    headers: &HeaderMap,
+) {
+    let policy: &HeaderPolicy = &visit.server.plan.header_policy;
+    let mut rng = visit.rng.borrow_mut();
+    facts.identity.get_or_init(|| header_policy::identity(headers, policy, &visit.peer, &mut rng));
+}
+
+/// Values of the route's response headers if no cluster was picked.
+pub(crate) fn response_values(
+    facts: &RequestAttributes,
+    asked: &RoutedRequest,
+    head: &request::Parts,
+) -> RenderedValues {
+    let traced = facts.identity.get();
+    let id = traced.and_then(|it| it.request_id.as_ref()?.to_str().ok());
+    let variables = Variables {
+        peer: facts.link.peer,
+        host: &facts.host,
+        request_id: id.unwrap_or_default(),
+        cluster: "",
+    };
+    asked.route.render_response(head, &asked.captures, &variables)
+}
+
+/// Completes a local reply. `reason` is its reason in the log.
+pub(crate) fn finish(
+    visit: &ClientConnection,
+    facts: &RequestAttributes,
+    mut answer: Response<Body>,
+    reason: Option<&str>,
+    dress: Option<RouteHeaders<'_>>,
+) -> Response<ResponseBody> {
+    if let Some(RouteHeaders { route, values: rendered, cors: grant }) = dress {
+        route.edit_response(answer.headers_mut(), rendered);
+        if let Some(grant) = grant {
+            grant.replace(answer.headers_mut());
+        }
+    }
+    let id = facts.identity.get().and_then(|traced| traced.request_id.as_ref());
+    if let Some(id) = id {
+        visit.server.dialect.add_request_id(&mut answer, id.to_str().unwrap_or_default(), reason);
+        answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
+    }
+    facts.status.set(Some(answer.status()));
+    answer.map(ResponseBody::untracked)
+}

@@ -1,0 +1,427 @@
+//! A response's body on its way to the client: counts it, applies timeouts and policies, and
+//! settles the operation at its end.
+
+use crate::{
+    active_operation::{ActiveOperation, OperationEnd},
+    body::{Body, BodyError},
+    client_connection::{ClientConnection, CloseWatcher},
+    dialect::Dialect,
+    pool::Pool,
+    request_attributes::RequestFlags,
+    throttle::Throttle,
+    upstream_conn::UpstreamConn,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use operation::{Close, Cut, Outcome, Place, Reason};
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::time::{Sleep, sleep_until};
+
+/// A response's body.
+pub(crate) struct ResponseBody {
+    body: Body,
+    /// `None` for responses that belong to no operation.
+    tracked: Option<Box<TrackedResponse>>,
+}
+
+/// State of an operation's response.
+struct TrackedResponse {
+    operation: Rc<ActiveOperation>,
+    dialect: Rc<dyn Dialect>,
+    /// The outcome, if the head showed it.
+    head_end: Option<OperationEnd>,
+    upstream: Option<(UpstreamConn, Rc<Pool>)>,
+    timeouts: ResponseTimeouts,
+    cut: Option<Cut>,
+    throttle: Option<Throttle>,
+    connection: Rc<ClientConnection>,
+    close_watcher: CloseWatcher,
+    translated: bool,
+    bytes_sent: u64,
+    /// The bytes before an injected cut have been flushed to the client.
+    flushed: bool,
+    /// The error that ends the response after the flush.
+    pending_error: Option<(OperationEnd, BodyError)>,
+    stall_watch: StallWatch,
+    /// Counts the operation in its cluster until dropped.
+    _permit: Option<Box<dyn std::any::Any>>,
+}
+
+/// Tracks a response with data that the client has not polled for since its last frame.
+struct StallWatch {
+    connection: Rc<ClientConnection>,
+    pending: bool,
+}
+
+impl StallWatch {
+    fn new(visit: &Rc<ClientConnection>) -> Self {
+        let mut offer = Self { connection: Rc::clone(visit), pending: false };
+        offer.set(true);
+        offer
+    }
+
+    fn set(&mut self, stands: bool) {
+        let offered = &self.connection.pending_responses;
+        match (self.pending, stands) {
+            (false, true) => offered.set(offered.get() + 1),
+            (true, false) => offered.set(offered.get() - 1),
+            _ => {}
+        }
+        self.pending = stands;
+        self.connection.last_taken.set(Instant::now());
+    }
+}
+
+impl Drop for StallWatch {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+/// What a response body needs to know of its operation.
+pub(crate) struct ResponseContext {
+    pub(crate) operation: Rc<ActiveOperation>,
+    pub(crate) dialect: Rc<dyn Dialect>,
+    pub(crate) head_end: Option<OperationEnd>,
+    pub(crate) upstream: Option<(UpstreamConn, Rc<Pool>)>,
+    pub(crate) timeouts: ResponseTimeouts,
+    pub(crate) cut: Option<Cut>,
+    pub(crate) throttle: Option<Throttle>,
+    pub(crate) connection: Rc<ClientConnection>,
+    pub(crate) permit: Option<Box<dyn std::any::Any>>,
+    /// A translator reads this body.
+    pub(crate) translated: bool,
+}
+
+/// Timeouts of a response.
+#[derive(Default)]
+pub(crate) struct ResponseTimeouts {
+    /// For the whole response, from the end of the request.
+    pub(crate) timeout: Option<Duration>,
+    /// For the whole response, as a point in time.
+    pub(crate) deadline: Option<Instant>,
+    /// Longest time without a byte.
+    pub(crate) idle: Option<Duration>,
+    pub(crate) sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseTimeouts {
+    /// Ready with the reason when a timeout expires.
+    fn poll(&mut self, cx: &mut Context<'_>, record: &ActiveOperation) -> Poll<&'static str> {
+        loop {
+            let idle = self.idle.map(|idle| record.last_activity.get() + idle);
+            let timeout =
+                self.timeout.and_then(|timeout| Some(record.request_sent.get()? + timeout));
+            let dues = [idle, timeout, self.deadline];
+            let Some(due) = dues.into_iter().flatten().min() else { return Poll::Pending };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
+            if sleep.deadline() > due.into() {
+                sleep.as_mut().reset(due.into());
+            }
+            ready!(sleep.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(if idle == Some(due) { "idle_timeout" } else { "timed_out" });
+            }
+            sleep.as_mut().reset(due.into());
+        }
+    }
+}
+
+impl ResponseBody {
+    /// The body of a response that belongs to no operation.
+    pub(crate) fn untracked(body: Body) -> Self {
+        Self { body, tracked: None }
+    }
+
+    /// State of an operation's response.
+    pub(crate) fn tracked(body: Body, rest: ResponseContext) -> Self {
+        let ResponseContext {
+            operation: record,
+            dialect,
+            head_end: told,
+            upstream: wire,
+            timeouts: clock,
+            cut,
+            throttle: pace,
+            connection: visit,
+            permit,
+            translated,
+        } = rest;
+        let watched = TrackedResponse {
+            operation: record,
+            dialect,
+            head_end: told,
+            upstream: wire,
+            timeouts: clock,
+            cut,
+            throttle: pace,
+            stall_watch: StallWatch::new(&visit),
+            connection: visit,
+            close_watcher: CloseWatcher::default(),
+            translated,
+            bytes_sent: 0,
+            flushed: false,
+            pending_error: None,
+            _permit: permit,
+        };
+        let mut download = Self { body, tracked: Some(Box::new(watched)) };
+        if download.body.is_end_stream() {
+            download.finish(None);
+        }
+        download
+    }
+
+    /// Whether the injected cut is reached.
+    fn is_at_cut(&self) -> bool {
+        self.tracked.as_ref().is_some_and(|it| it.bytes_before_cut() == Some(0))
+    }
+
+    /// The response is complete.
+    fn finish(&mut self, trailers: Option<&HeaderMap>) {
+        let Some(mut watched) = self.tracked.take() else { return };
+        let told = watched.head_end.take();
+        if let Some(Cut { place: Place::End, reset }) = watched.cut {
+            watched.connection.close_after_operation(reset);
+        }
+        let end = told.unwrap_or_else(|| watched.dialect.outcome_of_trailers(trailers).into());
+        watched.settle(&end);
+    }
+
+    /// Fails the response after everything received so far was flushed: hyper drops unwritten
+    /// bytes, even the head, when a body fails.
+    fn fail_after_flush(
+        &mut self,
+        cx: &Context<'_>,
+        end: OperationEnd,
+        why: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(watched) = &mut self.tracked else { return self.fail(&end, why) };
+        if watched.operation.attributes.version < Version::HTTP_11 {
+            // An HTTP/1.0 client reads an orderly close as the end of a complete response.
+            watched.connection.state.reset_on_close.set(true);
+        }
+        if std::mem::replace(&mut watched.flushed, true) {
+            return self.fail(&end, why);
+        }
+        watched.pending_error = Some((end, why));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ends the response with an error.
+    fn fail(
+        &mut self,
+        end: &OperationEnd,
+        why: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut words = None;
+        if let Some(watched) = self.tracked.take() {
+            words = watched.error_trailers(end);
+            watched.operation.attributes.add_flag(RequestFlags::ANSWER_CUT);
+            watched.operation.settle(end);
+        }
+        self.body = Body::Empty;
+        Poll::Ready(Some(words.map(Frame::trailers).ok_or(why)))
+    }
+
+    /// Cuts the connection as injected by a policy.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(watched) = &mut self.tracked else { return Poll::Pending };
+        if !std::mem::replace(&mut watched.flushed, true) {
+            // hyper flushes what was sent once the body is pending.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let reset = watched.cut.is_some_and(|cut| cut.reset);
+        watched.connection.abort(watched.operation.attributes.version, Close::Injected, reset);
+        Poll::Ready(BodyCutShort("cut on purpose").into())
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            return polled;
+        }
+        let Some((wire, _)) = self.tracked.as_mut().and_then(|it| it.upstream.as_mut()) else {
+            return polled;
+        };
+        wire.poll(cx);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    /// Ready when a timeout expires or the endpoint closes its connections.
+    fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<(OperationEnd, BodyError)> {
+        let Some(watched) = &mut self.tracked else { return Poll::Pending };
+        if let Poll::Ready(reason) = watched.timeouts.poll(cx, &watched.operation) {
+            return Poll::Ready((
+                OperationEnd::new(Outcome::Lost, reason),
+                BodyCutShort(reason).into(),
+            ));
+        }
+        let Some((wire, _)) = &watched.upstream else { return Poll::Pending };
+        let version = watched.operation.attributes.version;
+        let close =
+            ready!(watched.close_watcher.poll(cx, &watched.connection, version, &**wire.lease()));
+        let end = OperationEnd::new(close.outcome(false), close.as_str());
+        Poll::Ready((end, BodyCutShort(close.as_str()).into()))
+    }
+}
+
+impl TrackedResponse {
+    /// Bytes that may still be sent before an injected cut.
+    fn bytes_before_cut(&self) -> Option<u64> {
+        match self.cut?.place {
+            Place::Reply(most) => Some(most.saturating_sub(self.bytes_sent)),
+            Place::Request | Place::End | Place::After(_) => None,
+        }
+    }
+
+    /// Error trailers of a response that fails, unless the failure was injected.
+    fn error_trailers(&self, end: &OperationEnd) -> Option<HeaderMap> {
+        let (reason, words) = match end.reason {
+            Some("injected") => return None,
+            Some("timed_out") => (Reason::TimedOut, "the service took too long"),
+            Some("idle_timeout") => (Reason::TimedOut, "nothing moved for too long"),
+            _ => (Reason::Lost, "the service's answer broke off"),
+        };
+        // A translator handles the failure itself.
+        if self.translated { None } else { self.dialect.error_trailers(reason, words) }
+    }
+
+    fn settle(mut self: Box<Self>, end: &OperationEnd) {
+        self.operation.settle(end);
+        if let Some((mut wire, pool)) = self.upstream.take() {
+            // An HTTP/1 connection notices the end of the response only when polled.
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            wire.poll(&mut cx);
+            pool.put(wire);
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let download = &mut *self;
+        let broken = download.tracked.as_mut().and_then(|it| it.pending_error.take());
+        if let Some((end, why)) = broken {
+            return download.fail(&end, why);
+        }
+        if let Some(pace) = download.tracked.as_mut().and_then(|it| it.throttle.as_mut()) {
+            ready!(pace.poll(cx));
+        }
+        if download.is_at_cut() {
+            let why = ready!(download.poll_cut(cx));
+            return download.fail(&OperationEnd::new(Outcome::Lost, Close::Injected.as_str()), why);
+        }
+        download.set_pending(false);
+        match download.poll_body(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let frame = download.on_frame(frame);
+                download.set_pending(true);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(why))) => {
+                let reason =
+                    if is_unreadable(&*why) { "upstream_violation" } else { "upstream_reset" };
+                download.fail_after_flush(cx, OperationEnd::new(Outcome::Lost, reason), why)
+            }
+            Poll::Ready(None) => {
+                download.finish(None);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let (end, why) = ready!(download.poll_interrupt(cx));
+                download.fail_after_flush(cx, end, why)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.is_at_cut()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl ResponseBody {
+    /// Records whether a frame waits for the client.
+    fn set_pending(&mut self, stands: bool) {
+        if let Some(watched) = &mut self.tracked {
+            watched.stall_watch.set(stands);
+        }
+    }
+
+    /// Counts a frame, and truncates it at an injected cut.
+    fn on_frame(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let Some(watched) = &mut self.tracked else { return frame };
+        let now = Instant::now();
+        watched.operation.last_activity.set(now);
+        if let Some(trailers) = frame.trailers_ref() {
+            let trailers = trailers.clone();
+            self.finish(Some(&trailers));
+            return frame;
+        }
+        let Ok(mut data) = frame.into_data() else { return Frame::data(Bytes::new()) };
+        let all = data.len();
+        if let Some(left) = watched.bytes_before_cut() {
+            data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        watched.bytes_sent += data.len() as u64;
+        // A response shorter than the cut is complete.
+        let ends = data.len() == all && self.body.is_end_stream();
+        watched.operation.add_response_bytes(&data);
+        if let Some(pace) = &mut watched.throttle {
+            pace.record(data.len());
+        }
+        if ends {
+            self.finish(None);
+        }
+        Frame::data(data)
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // hyper does not poll a body again once `is_end_stream` is true.
+        if self.body.is_end_stream() && !self.is_at_cut() {
+            return self.finish(None);
+        }
+        let Some(watched) = self.tracked.take() else { return };
+        watched.operation.response_dropped();
+    }
+}
+
+/// Whether h2 ended the response because it was not valid HTTP/2.
+fn is_unreadable(why: &(dyn Error + 'static)) -> bool {
+    let source = why.source().or(Some(why));
+    let broken = source.and_then(|it| it.downcast_ref::<h2::Error>());
+    broken.is_some_and(|it| it.is_reset() && it.is_library())
+}
+
+/// Why a response's body ended early.
+#[derive(Debug)]
+struct BodyCutShort(&'static str);
+
+impl fmt::Display for BodyCutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for BodyCutShort {}

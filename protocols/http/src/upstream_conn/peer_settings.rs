@@ -1,0 +1,194 @@
+//! Reads an HTTP/2 service's limit for heads from its first frame (RFC 9113, 3.4 and 6.5.2).
+//!
+//! Many clients share a connection to a service, and some services close it for one head that is
+//! too large. Such a head is therefore not sent. Neither hyper nor h2 exposes the limit, so it is
+//! read from the service's first frame as that passes.
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{io::AsyncRead, net::TcpStream, sync::Notify, time::timeout};
+
+/// The type of `SETTINGS` frames.
+const KIND: u8 = 4;
+const MAX_HEADER_LIST_SIZE: u16 = 6;
+
+/// Longest first frame that is parsed. Settings have 6 bytes each, and there are few.
+const LONGEST: usize = 9 + 64 * 6;
+
+/// How long a large head waits for the limit: usually a round trip.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A service's socket whose first frame is parsed.
+pub(super) struct SettingsReader {
+    io: TokioIo<TcpStream>,
+    /// The first frame as far as it was received; `None` once it was parsed.
+    first_frame: Option<Vec<u8>>,
+    settings: Rc<PeerSettings>,
+}
+
+/// What the service announced.
+#[derive(Default)]
+pub(super) struct PeerSettings {
+    max_head: Cell<Option<u32>>,
+    /// It was announced, or never will be.
+    received: Cell<bool>,
+    changed: Notify,
+}
+
+impl PeerSettings {
+    /// Largest head that the service accepts, if announced.
+    pub(super) fn max_head(&self) -> Option<u32> {
+        self.max_head.get()
+    }
+
+    /// Whether it may still be announced.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.received.get()
+    }
+
+    /// Waits for the announcement, with a timeout.
+    pub(super) async fn wait(&self) {
+        let _ = timeout(PATIENCE, async {
+            while self.is_pending() {
+                self.changed.notified().await;
+            }
+        })
+        .await;
+    }
+
+    fn finish(&self) {
+        self.received.set(true);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Drop for SettingsReader {
+    fn drop(&mut self) {
+        self.settings.finish();
+    }
+}
+
+impl SettingsReader {
+    /// Stores the announced limit in `greeting`.
+    pub(super) fn new(stream: TcpStream, greeting: &Rc<PeerSettings>) -> Self {
+        Self {
+            io: TokioIo::new(stream),
+            first_frame: Some(Vec::new()),
+            settings: Rc::clone(greeting),
+        }
+    }
+}
+
+/// The limit for heads in a complete first frame; `Err` if it is incomplete.
+fn max_header_list_size(front: &[u8]) -> Result<Option<u32>, ()> {
+    let Some((head, rest)) = front.split_first_chunk::<9>() else { return Err(()) };
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    if head[3] != KIND || 9 + length > LONGEST {
+        return Ok(None);
+    }
+    let settings = rest.get(..length).ok_or(())?;
+    let mut told = settings.chunks_exact(6).filter_map(|it| {
+        let [a, b, value @ ..] = it.first_chunk::<6>()?;
+        (u16::from_be_bytes([*a, *b]) == MAX_HEADER_LIST_SIZE).then(|| u32::from_be_bytes(*value))
+    });
+    Ok(told.next_back())
+}
+
+impl Read for SettingsReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut to: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Some(front) = &mut this.first_frame else {
+            return Pin::new(&mut this.io).poll_read(cx, to);
+        };
+        let mut bytes = [0; LONGEST];
+        let most = to.remaining().min(LONGEST);
+        let mut bytes = tokio::io::ReadBuf::new(&mut bytes[..most]);
+        ready!(Pin::new(this.io.inner_mut()).poll_read(cx, &mut bytes))?;
+        let bytes = bytes.filled();
+        to.put_slice(bytes);
+        front.extend_from_slice(bytes);
+        if let Ok(limit) = max_header_list_size(front) {
+            this.settings.max_head.set(limit);
+            this.first_frame = None;
+            this.settings.finish();
+        } else if bytes.is_empty() {
+            this.first_frame = None;
+            this.settings.finish();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for SettingsReader {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
+        let pair =
+            |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        let all: Vec<u8> = pairs.iter().flat_map(pair).collect();
+        let mut frame = vec![0, 0, all.len() as u8, KIND, 0, 0, 0, 0, 0];
+        frame.extend_from_slice(&all);
+        frame
+    }
+
+    #[test]
+    fn a_service_s_first_frame_tells_how_large_a_head_it_takes() {
+        let frame = settings(&[(3, 100), (MAX_HEADER_LIST_SIZE, 16384), (4, 1 << 20)]);
+        assert_eq!(max_header_list_size(&frame), Ok(Some(16384)));
+        for cut in 0..frame.len() {
+            assert_eq!(max_header_list_size(&frame[..cut]), Err(()), "{cut}");
+        }
+        assert_eq!(max_header_list_size(&[&frame[..], b"more"].concat()), Ok(Some(16384)));
+    }
+
+    #[test]
+    fn a_service_that_tells_no_limit_has_none() {
+        assert_eq!(max_header_list_size(&settings(&[(3, 100)])), Ok(None));
+        assert_eq!(max_header_list_size(&settings(&[])), Ok(None));
+        assert_eq!(max_header_list_size(b"HTTP/1.1 400 Bad Request\r\n"), Ok(None));
+        assert_eq!(max_header_list_size(&[0xff, 0xff, 0xff, KIND, 0, 0, 0, 0, 0]), Ok(None));
+    }
+}

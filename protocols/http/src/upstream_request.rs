@@ -1,0 +1,440 @@
+//! Sends a request to an endpoint, and to another endpoint if the attempt fails and the route has a
+//! retry policy.
+
+mod target;
+mod upstream_response;
+
+pub(crate) use target::set_target;
+pub(crate) use upstream_response::UpstreamResponse;
+
+use crate::{
+    active_operation::{ActiveOperation, PendingAttempt},
+    body::Body,
+    client_connection::CloseWatcher,
+    header_policy,
+    pool::Pool,
+    proxy::{Endpoint, Unreachable},
+    request_attributes::{RequestFlags, UpstreamTarget},
+    request_body::{BodyState, ContinueSignal, ReplayBody, RequestBody},
+    retry::{self, AttemptFailure, RequestInFlight},
+    routes::{RetryPolicy, Route},
+    upstream_conn::UpstreamConn,
+};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
+};
+use hyper::{body::Incoming, client::conn::TrySendError};
+use operation::{Close, Outcome, Reason};
+use std::{
+    cell::RefCell, error::Error, future::poll_fn, num::NonZeroU64, pin::pin, rc::Rc, sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
+
+/// gRPC statuses of an attempt without response, and of one that timed out.
+const UNAVAILABLE: u32 = 14;
+const DEADLINE_EXCEEDED: u32 = 4;
+
+/// A request to be sent upstream. It can be sent by any number of attempts.
+pub(crate) struct UpstreamRequest<'e> {
+    pub(crate) head: &'e request::Parts,
+    /// Value of `host` or `:authority` upstream: `shop.example:8080`.
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) body: Rc<ReplayBody>,
+    pub(crate) operation: &'e Rc<ActiveOperation>,
+    pub(crate) route: &'e Route,
+    pub(crate) pool: &'e Rc<Pool>,
+    pub(crate) hash: Option<u64>,
+    /// Bytes of request body per second, if a policy limits them.
+    pub(crate) throttle: Option<NonZeroU64>,
+    /// The client sent `expect: 100-continue` and holds its body back.
+    pub(crate) expects_continue: bool,
+    /// The body is sent only once all of it has been read.
+    pub(crate) buffer_request: bool,
+}
+
+/// Why an attempt has no response.
+#[derive(Debug)]
+pub(crate) enum AttemptError {
+    /// No connection to an endpoint could be made.
+    Unreachable(Unreachable),
+    /// The connection failed before the response, or the response is invalid.
+    Upstream(UpstreamError),
+    /// The endpoint asked for its connections to be closed (removed, ejected, drained).
+    EndpointClosed(Close),
+    /// The attempt exceeded `per_try_timeout`.
+    TimedOut,
+    /// The request's body exceeds `max_request_body`.
+    TooLarge,
+    /// The request's head exceeds the endpoint's limit, given here in bytes.
+    HeadTooLarge(u32),
+    /// The client aborted the request.
+    ClientAborted,
+}
+
+/// Why an endpoint's connection or stream gave no usable response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UpstreamError {
+    /// The service reports that it did not process the request: the stream was refused, or the
+    /// connection went away.
+    Refused,
+    /// The connection ended; the service may have processed the request.
+    ConnectionReset,
+    /// The service reset this stream; its connection continues.
+    StreamReset,
+    /// The response is not valid HTTP.
+    InvalidResponse,
+    /// The response declares two different lengths, or has an unsupported transfer coding.
+    ConflictingLength,
+    /// The response's head exceeds `max_head`.
+    HeadTooLarge,
+}
+
+impl AttemptError {
+    /// The failure that routes may retry on; `None` if it must not be retried.
+    fn failure(&self) -> Option<AttemptFailure> {
+        match self {
+            AttemptError::Unreachable(it) if it.reason == Reason::Overloaded => None,
+            AttemptError::Unreachable(_) => Some(AttemptFailure::Connect),
+            AttemptError::Upstream(UpstreamError::Refused) => Some(AttemptFailure::Refused),
+            // A second response would be as long.
+            AttemptError::Upstream(UpstreamError::HeadTooLarge) => None,
+            AttemptError::Upstream(_) | AttemptError::EndpointClosed(_) => {
+                Some(AttemptFailure::Reset)
+            }
+            AttemptError::TimedOut => Some(AttemptFailure::PerTryTimeout),
+            AttemptError::TooLarge
+            | AttemptError::HeadTooLarge(_)
+            | AttemptError::ClientAborted => None,
+        }
+    }
+
+    /// The outcome that is recorded at the endpoint.
+    fn outcome(&self) -> Outcome {
+        match self {
+            AttemptError::EndpointClosed(_)
+            | AttemptError::TooLarge
+            | AttemptError::ClientAborted => Outcome::Cancelled,
+            // The endpoint is healthy: the limit is the proxy's, or the client exceeds the
+            // endpoint's limit.
+            AttemptError::HeadTooLarge(_) | AttemptError::Upstream(UpstreamError::HeadTooLarge) => {
+                Outcome::Cancelled
+            }
+            AttemptError::Unreachable(_) | AttemptError::Upstream(_) | AttemptError::TimedOut => {
+                Outcome::Lost
+            }
+        }
+    }
+}
+
+/// The endpoint that an attempt was sent to, once it is known.
+type AttemptEndpoint = RefCell<Option<Endpoint>>;
+
+impl UpstreamRequest<'_> {
+    /// Sends the request until it has a response or may not be retried. `failure` classifies a
+    /// response: what a route may retry on, and how long the service wants the retry to wait
+    /// (`None`: too long).
+    pub(crate) async fn send_with_retries(
+        &self,
+        mut attempting: Option<RequestInFlight>,
+        failure: impl AsyncFn(&mut UpstreamResponse) -> Option<(AttemptFailure, Option<Duration>)>,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        if self.buffer_request {
+            self.body.read_first_piece().await;
+            self.check_request_body()?;
+        }
+        let mut tried: Vec<Endpoint> = Vec::new();
+        let mut number = 0;
+        loop {
+            let mut result = self.send_hedged(&mut tried).await;
+            let Some(retry) = &self.route.retry else { return result };
+            let failure = match &mut result {
+                Ok(answered) => failure(answered).await,
+                Err(failed) => failed.failure().map(|kind| (kind, Some(Duration::ZERO))),
+            };
+            let covered = failure.filter(|(kind, _)| is_retriable(retry, *kind, &self.head.method));
+            let Some((_, wait)) = covered.filter(|_| number < retry.attempts) else {
+                return result;
+            };
+            let Some(wait) = wait else {
+                self.operation.attributes.add_flag(RequestFlags::PUSHED_BACK);
+                return result;
+            };
+            if !self.body.is_replayable() {
+                self.operation.attributes.add_flag(RequestFlags::TOO_LARGE_TO_RETRY);
+                return result;
+            }
+            if attempting.as_mut().is_some_and(|it| !it.may_retry(&retry.budget)) {
+                self.operation.attributes.add_flag(RequestFlags::RETRY_BUDGET);
+                return result;
+            }
+            number += 1;
+            if let Some(trip) = result.ok().and_then(|answered| answered.attempt) {
+                trip.finish(Outcome::Failed);
+            }
+            self.operation.attributes.add_flag(RequestFlags::RETRIED);
+            sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
+        }
+    }
+
+    /// Makes one attempt, and a second one in parallel if the first is slow and the route has
+    /// `hedge`.
+    async fn send_hedged(
+        &self,
+        tried: &mut Vec<Endpoint>,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        let (one, two) = (AttemptEndpoint::default(), AttemptEndpoint::default());
+        let before = tried.clone();
+        let result = match self.route.hedge {
+            None => self.attempt_with_timeout(&before, &one).await,
+            Some(after) => Box::pin(self.race_hedge(&before, (&one, &two), after)).await,
+        };
+        tried.extend(one.into_inner());
+        tried.extend(two.into_inner());
+        result
+    }
+
+    async fn race_hedge(
+        &self,
+        tried: &[Endpoint],
+        (one, two): (&AttemptEndpoint, &AttemptEndpoint),
+        after: Duration,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        let mut first = pin!(self.attempt_with_timeout(tried, one));
+        if let Ok(result) = timeout(after, &mut first).await {
+            return result;
+        }
+        // A body that is still arriving cannot be read by two attempts.
+        if !self.body.is_read_to_end() || !self.body.is_replayable() {
+            return first.await;
+        }
+        self.operation.attributes.add_flag(RequestFlags::HEDGED);
+        let beside: Vec<_> = tried.iter().cloned().chain(one.borrow().clone()).collect();
+        let mut second = pin!(self.attempt_with_timeout(&beside, two));
+        select! {
+            result = &mut first => match result {
+                Ok(answered) => Ok(answered),
+                Err(_) => second.await,
+            },
+            result = &mut second => match result {
+                Ok(answered) => Ok(answered),
+                Err(_) => first.await,
+            },
+        }
+    }
+
+    /// Makes one attempt, at most as long as `per_try_timeout`.
+    async fn attempt_with_timeout(
+        &self,
+        tried: &[Endpoint],
+        at: &AttemptEndpoint,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let Some(most) = most else { return self.attempt(tried, at).await };
+        let mut attempt = pin!(self.attempt(tried, at));
+        if let Ok(result) = timeout(most, &mut attempt).await {
+            return result;
+        }
+        self.operation.abandoned_outcome.set(Outcome::Lost);
+        Err(AttemptError::TimedOut)
+    }
+
+    /// Makes one attempt, and one more if a pooled connection turned out to be stale, that is,
+    /// closed by the service as the request was sent.
+    async fn attempt(
+        &self,
+        tried: &[Endpoint],
+        at: &AttemptEndpoint,
+    ) -> Result<Box<UpstreamResponse>, AttemptError> {
+        self.operation.abandoned_outcome.set(Outcome::Cancelled);
+        let mut reached =
+            self.pool.get(self.hash, tried, &self.operation.attributes.wait_times).await;
+        loop {
+            let mut wire = match reached {
+                Ok(wire) => wire,
+                Err(unreachable) => {
+                    let attempts = &self.operation.attributes.attempts;
+                    attempts.set(attempts.get() + 1);
+                    self.record_target(None);
+                    return Err(AttemptError::Unreachable(unreachable));
+                }
+            };
+            let facts = &self.operation.attributes;
+            facts.attempts.set(facts.attempts.get() + 1);
+            self.record_target(Some(&wire));
+            let endpoint = wire.lease().endpoint().clone();
+            *at.borrow_mut() = Some(endpoint.clone());
+            let trip = PendingAttempt::start(wire.lease(), self.operation);
+            let fresh = wire.is_new();
+            let failed = match self.send_until_closed(&mut wire).await {
+                Ok(response) => {
+                    let (mut head, body) = response.into_parts();
+                    if let Err(lost) = self.check_head(&mut head) {
+                        let failed = AttemptError::Upstream(lost);
+                        trip.finish(failed.outcome());
+                        return Err(failed);
+                    }
+                    let trip = trip.into_guard();
+                    let body = Body::Incoming(body);
+                    return Ok(Box::new(UpstreamResponse {
+                        head,
+                        body,
+                        conn: wire,
+                        attempt: trip,
+                    }));
+                }
+                Err(failed) => failed,
+            };
+            trip.finish(failed.outcome());
+            let stale = !fresh
+                && matches!(
+                    failed,
+                    AttemptError::Upstream(UpstreamError::ConnectionReset | UpstreamError::Refused)
+                )
+                && self.body.is_replayable()
+                && (failed.is_unprocessed() || retry::is_safe_to_repeat(&self.head.method, true));
+            if !stale {
+                return Err(failed);
+            }
+            facts.add_flag(RequestFlags::STALE);
+            reached = self.pool.connect_new(self.hash, endpoint, &facts.wait_times).await;
+        }
+    }
+
+    /// Checks the response's head, and normalizes its length headers.
+    fn check_head(&self, head: &mut response::Parts) -> Result<(), UpstreamError> {
+        let long = || header_policy::length::h2_size(&head.headers) > self.pool.max_head();
+        if head.version >= Version::HTTP_2 && long() {
+            return Err(UpstreamError::HeadTooLarge);
+        }
+        header_policy::length::normalize_response(head)
+            .map_err(|_| UpstreamError::ConflictingLength)
+    }
+
+    fn record_target(&self, wire: Option<&UpstreamConn>) {
+        let cluster = Arc::clone(self.pool.cluster().name());
+        let endpoint = wire.map(|wire| Arc::clone(wire.lease().name()));
+        let version = if self.pool.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+        let version = wire.map(|_| version);
+        self.operation.attributes.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
+    }
+
+    /// Sends the request. Ends early when the endpoint wants the connection closed.
+    async fn send_until_closed(
+        &self,
+        wire: &mut UpstreamConn,
+    ) -> Result<Response<Incoming>, AttemptError> {
+        let (lease, record) = (Rc::clone(wire.lease()), self.operation);
+        let (mut heed, version) = (CloseWatcher::default(), record.attributes.version);
+        select! {
+            biased;
+            sent = self.send(wire) => sent,
+            close = poll_fn(|cx| heed.poll(cx, &record.connection, version, &*lease)) => {
+                Err(AttemptError::EndpointClosed(close))
+            }
+        }
+    }
+
+    async fn send(&self, wire: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
+        let mut body = RequestBody::new(&self.body, Some(self.operation));
+        body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
+        let mut request = Request::from_parts(self.head.clone(), body);
+        let (http2, endpoint) = (self.pool.is_http2(), Rc::clone(wire.lease()));
+        set_target(&mut request, self.authority.as_ref(), endpoint.name(), http2);
+        if let Some(limit) = wire.exceeded_head_limit(&request).await {
+            return Err(AttemptError::HeadTooLarge(limit));
+        }
+        if !self.pool.is_http2() {
+            self.handle_informational(&mut request);
+        }
+        let answer = wire.send(request).await;
+        self.check_request_body()?;
+        answer.map_err(|error| AttemptError::Upstream(upstream_error(&error)))
+    }
+
+    /// Returns an error if the request's body is too large or was aborted.
+    fn check_request_body(&self) -> Result<(), AttemptError> {
+        match self.body.state() {
+            BodyState::TooLarge => Err(AttemptError::TooLarge),
+            BodyState::Aborted => Err(AttemptError::ClientAborted),
+            BodyState::Readable | BodyState::TooLargeToReplay => Ok(()),
+        }
+    }
+
+    /// Handles 1xx responses of an HTTP/1.1 service.
+    fn handle_informational(&self, request: &mut Request<RequestBody>) {
+        let wanted = self.expects_continue.then(|| {
+            let wanted = Arc::new(ContinueSignal::default());
+            request.body_mut().hold_until(&wanted);
+            let expect = HeaderValue::from_static("100-continue");
+            request.headers_mut().insert(header::EXPECT, expect);
+            wanted
+        });
+        // hyper cannot send 1xx to an HTTP/2 client, and HTTP/1.0 does not have them.
+        let client = self.operation.attributes.version == Version::HTTP_11;
+        let early = client.then(|| Arc::clone(&self.operation.connection.state.informational));
+        hyper::ext::on_informational(request, move |told| match (told.status(), &wanted, &early) {
+            (StatusCode::CONTINUE, Some(wanted), _) => wanted.set(),
+            (StatusCode::CONTINUE, None, _) | (_, _, None) => {}
+            (status, _, Some(early)) => early.push(status, told.headers()),
+        });
+    }
+}
+
+impl AttemptError {
+    /// Whether the service cannot have processed the request.
+    fn is_unprocessed(&self) -> bool {
+        matches!(self, AttemptError::Upstream(UpstreamError::Refused))
+    }
+}
+
+/// Whether the route's retry policy covers this failure.
+fn is_retriable(retry: &RetryPolicy, failure: AttemptFailure, method: &Method) -> bool {
+    let on = &retry.on;
+    match failure {
+        // Nothing was processed, so nothing is repeated. A gRPC client would get UNAVAILABLE here,
+        // and DEADLINE_EXCEEDED for an attempt that timed out.
+        AttemptFailure::Connect => on.connect_failure || on.grpc(UNAVAILABLE),
+        AttemptFailure::Refused => on.refused_stream || on.reset || on.grpc(UNAVAILABLE),
+        AttemptFailure::Reset => (on.reset || on.grpc(UNAVAILABLE)) && retry.retries_method(method),
+        AttemptFailure::PerTryTimeout => {
+            (on.statuses.contains(504) || on.grpc(DEADLINE_EXCEEDED))
+                && retry.retries_method(method)
+        }
+        AttemptFailure::Status(status) => {
+            on.statuses.contains(status) && retry.retries_method(method)
+        }
+        AttemptFailure::Code(code) => on.grpc(code.into()) && retry.retries_method(method),
+    }
+}
+
+/// Why an endpoint's connection or stream gave no usable response.
+fn upstream_error(error: &TrySendError<Request<RequestBody>>) -> UpstreamError {
+    if error.message().is_some() {
+        return UpstreamError::Refused;
+    }
+    let error = error.error();
+    let reason = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    let unprocessed = reason.is_some_and(|it| {
+        it.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (it.is_go_away() && it.is_remote() && it.reason() == Some(h2::Reason::NO_ERROR))
+    });
+    match () {
+        () if unprocessed => UpstreamError::Refused,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_remote()) => {
+            UpstreamError::StreamReset
+        }
+        () if error.is_parse_too_large() => UpstreamError::HeadTooLarge,
+        () if error.is_parse() => UpstreamError::InvalidResponse,
+        () if reason.is_some_and(|it| it.is_reset() && it.is_library()) => {
+            UpstreamError::InvalidResponse
+        }
+        () => UpstreamError::ConnectionReset,
+    }
+}
+
+#[cfg(test)]
+mod tests;

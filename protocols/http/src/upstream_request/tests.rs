@@ -1,0 +1,127 @@
+use super::*;
+use crate::{routes::Routes, settings::Settings};
+use serde_json::json;
+
+/// The retry policy of a route with these keys of `retry`.
+fn retry(keys: serde_json::Value) -> RetryPolicy {
+    let routes = json!({ "routes": [{ "name": "all", "cluster": "shop", "retry": keys }] });
+    let settings: Settings = serde_json::from_value(routes).unwrap();
+    let routes = Routes::new(&settings.routes, settings.defaults()).unwrap();
+    let head = Request::get("/").body(()).unwrap().into_parts().0;
+    let (route, _) = routes.find(&head, "shop.example").unwrap();
+    route.retry.clone().unwrap()
+}
+
+const FAILURES: [AttemptFailure; 8] = [
+    AttemptFailure::Connect,
+    AttemptFailure::Refused,
+    AttemptFailure::Reset,
+    AttemptFailure::PerTryTimeout,
+    AttemptFailure::Status(409),
+    AttemptFailure::Status(500),
+    AttemptFailure::Status(503),
+    AttemptFailure::Code(14),
+];
+
+#[test]
+fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
+    let [connect, refused, reset, late, conflict, wrong, away, code] = FAILURES;
+    let cases: [(&str, &[AttemptFailure]); 9] = [
+        ("connect_failure", &[connect]),
+        ("refused_stream", &[refused]),
+        ("reset", &[refused, reset]),
+        ("retriable_4xx", &[conflict]),
+        ("500", &[wrong]),
+        ("gateway_error", &[connect, refused, reset, late, away]),
+        ("5xx", &[connect, refused, reset, late, wrong, away]),
+        ("unavailable", &[connect, refused, reset, code]),
+        ("deadline_exceeded", &[late]),
+    ];
+    for (word, covered) in cases {
+        let retry = retry(json!({ "on": [word] }));
+        let found: Vec<_> =
+            FAILURES.into_iter().filter(|it| is_retriable(&retry, *it, &Method::POST)).collect();
+        assert_eq!(found, covered, "{word}");
+    }
+}
+
+#[test]
+fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
+    let retry = retry(json!({ "on": ["5xx", "409", "unavailable"], "methods": ["GET"] }));
+    for failure in FAILURES {
+        assert!(is_retriable(&retry, failure, &Method::GET), "{failure:?}");
+        let unread = matches!(failure, AttemptFailure::Connect | AttemptFailure::Refused);
+        assert_eq!(is_retriable(&retry, failure, &Method::POST), unread, "{failure:?}");
+    }
+}
+
+#[test]
+fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
+    let away = |reason| {
+        let (message, close) = (String::new(), Close::ConnectFailed);
+        AttemptError::Unreachable(Unreachable { reason, message, close })
+    };
+    let cases = [
+        (away(Reason::NoEndpoint), Some(AttemptFailure::Connect), Outcome::Lost),
+        (away(Reason::Overloaded), None, Outcome::Lost),
+        (
+            AttemptError::Upstream(UpstreamError::Refused),
+            Some(AttemptFailure::Refused),
+            Outcome::Lost,
+        ),
+        (
+            AttemptError::Upstream(UpstreamError::ConnectionReset),
+            Some(AttemptFailure::Reset),
+            Outcome::Lost,
+        ),
+        (
+            AttemptError::Upstream(UpstreamError::StreamReset),
+            Some(AttemptFailure::Reset),
+            Outcome::Lost,
+        ),
+        (
+            AttemptError::Upstream(UpstreamError::InvalidResponse),
+            Some(AttemptFailure::Reset),
+            Outcome::Lost,
+        ),
+        (
+            AttemptError::EndpointClosed(Close::EndpointRemoved),
+            Some(AttemptFailure::Reset),
+            Outcome::Cancelled,
+        ),
+        (
+            AttemptError::Upstream(UpstreamError::ConflictingLength),
+            Some(AttemptFailure::Reset),
+            Outcome::Lost,
+        ),
+        (AttemptError::Upstream(UpstreamError::HeadTooLarge), None, Outcome::Cancelled),
+        (AttemptError::HeadTooLarge(9), None, Outcome::Cancelled),
+        (AttemptError::TimedOut, Some(AttemptFailure::PerTryTimeout), Outcome::Lost),
+        (AttemptError::TooLarge, None, Outcome::Cancelled),
+        (AttemptError::ClientAborted, None, Outcome::Cancelled),
+    ];
+    for (failed, kind, outcome) in cases {
+        assert_eq!((failed.failure(), failed.outcome()), (kind, outcome), "{failed:?}");
+    }
+}
+
+#[test]
+fn whom_a_request_is_for_is_told_as_its_version_has_it() {
+    let shop = HeaderValue::from_static("shop.example:8080");
+    let request = |http2, authority: Option<&HeaderValue>| {
+        let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
+        let asked = Request::get("http://other.example/a?b").header("host", "other.example");
+        let mut request = asked.body(body).unwrap();
+        set_target(&mut request, authority, "shop-1:80", http2);
+        let host = request.headers().get("host").map(|it| it.to_str().unwrap().to_owned());
+        (request.uri().to_string(), host, request.version())
+    };
+    let host = |text: &str| Some(text.to_owned());
+    let one = request(false, Some(&shop));
+    assert_eq!(one, ("/a?b".to_owned(), host("shop.example:8080"), Version::HTTP_11));
+    let two = request(true, Some(&shop));
+    assert_eq!(two, ("http://shop.example:8080/a?b".to_owned(), None, Version::HTTP_2));
+    // An HTTP/1.0 client may have sent no host.
+    assert_eq!(request(false, None), ("/a?b".to_owned(), host("shop-1:80"), Version::HTTP_11));
+    assert_eq!(request(true, None).0, "http://shop-1:80/a?b");
+}
