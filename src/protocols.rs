@@ -22,7 +22,7 @@ pub use server::{Pooling, Pools, Server, host, refuse, server};
 use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
-pub(crate) use web::dry_run::DryRunError;
+pub(crate) use tollgate_http::dry_run::DryRunError;
 pub(crate) use written::{NAMES, Written, without_a_file};
 
 /// What a listener's clients speak, with what all its connections share.
@@ -33,7 +33,7 @@ pub enum Protocol {
     /// MongoDB.
     Mongo(Arc<mongo::Listener>),
     /// HTTP, either version.
-    Http(Arc<web::HttpListener>),
+    Http(Arc<tollgate_http::HttpListener>),
     /// gRPC.
     Grpc(Arc<grpc::Listener>),
 }
@@ -44,7 +44,7 @@ impl Protocol {
         match self {
             Protocol::Tcp(_) => const { &Tcp::PROTOCOL },
             Protocol::Mongo(_) => const { &Mongo::PROTOCOL },
-            Protocol::Http(_) => const { &web::PROTOCOL },
+            Protocol::Http(_) => const { &tollgate_http::PROTOCOL },
             Protocol::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
         }
     }
@@ -119,7 +119,7 @@ impl Protocol {
 
 /// Every protocol that can be read.
 pub fn all() -> [&'static operation::Protocol; 4] {
-    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL, &web::PROTOCOL, &grpc::Grpc::PROTOCOL] }
+    const { [&Tcp::PROTOCOL, &Mongo::PROTOCOL, &tollgate_http::PROTOCOL, &grpc::Grpc::PROTOCOL] }
 }
 
 fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
@@ -133,7 +133,7 @@ fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
 /// A policy's glob over an attribute, in the form in which some protocol tells its values; `None`
 /// where it has that form already.
 pub(crate) fn glob(attribute: &str, glob: &str) -> Option<String> {
-    web::normalize::glob(attribute, glob)
+    tollgate_http::normalize::glob(attribute, glob)
 }
 
 /// What a protocol's policies are told of an attribute of which this is the text.
@@ -142,8 +142,13 @@ pub(crate) fn fact<'a>(
     attribute: &str,
     text: &'a str,
 ) -> operation::Fact<'a> {
-    let by_http = [web::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name);
-    if by_http { web::normalize::fact(attribute, text) } else { operation::Fact::is(text) }
+    let by_http =
+        [tollgate_http::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name);
+    if by_http {
+        tollgate_http::normalize::fact(attribute, text)
+    } else {
+        operation::Fact::is(text)
+    }
 }
 
 /// Serves a connection in its listener's protocol until it ends.

@@ -64,7 +64,7 @@ fn protocols() -> Vec<String> {
 /// The package in a folder of `protocols/`. The types that all of Rust's HTTP is made of have taken
 /// the name of one.
 fn package(folder: &str) -> &str {
-    if folder == "http" { "web" } else { folder }
+    if folder == "http" { "tollgate-http" } else { folder }
 }
 
 /// The files of one module of `src/`: `gate.rs`, `gate/….rs`.
@@ -138,7 +138,7 @@ fn a_protocol_depends_on_operation_and_on_no_other_protocol() {
         let named = format!("name = \"{}\"", package(protocol));
         assert!(manifest.contains(&named), "{protocol} is not called {named}");
         for depends in packages(&manifest, "[dependencies]") {
-            let dialect = protocol == "grpc" && depends == "web";
+            let dialect = protocol == "grpc" && depends == "tollgate-http";
             let other = depends != "operation" && protocols.iter().any(|p| package(p) == depends);
             assert!(!other || dialect, "{protocol} depends on {depends}");
             // A protocol that ends both connections itself needs I/O; a codec never does.

@@ -29,7 +29,7 @@ impl Written {
             Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
             Written::Http(settings) => {
                 let below = |path: Vec<String>| Some([vec!["http".to_owned()], path].concat());
-                let switched = web::upgraded_clusters(&settings.routes).into_iter();
+                let switched = tollgate_http::upgraded_clusters(&settings.routes).into_iter();
                 let switched = switched.map(|(path, name)| (below(path), name.to_owned()));
                 let message = "speaks HTTP/2, where no connection can change";
                 let hint = "lead it to a cluster with `http: { version: 1 }`";

@@ -78,7 +78,7 @@ fn no_method(glob: &str) -> Option<Fault> {
     let (message, hint) = if glob.contains([' ', '/']) {
         let hint = "an operation of http is a method, such as `GET`; for paths there is `path`";
         (format!("no operation of http is called `{glob}`"), hint.to_owned())
-    } else if capitals != glob && web::is_method(&capitals) {
+    } else if capitals != glob && tollgate_http::is_method(&capitals) {
         let message = format!("no operation of http is called `{glob}`");
         (message, format!("methods are in capitals: `{capitals}`"))
     } else {

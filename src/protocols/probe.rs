@@ -10,7 +10,7 @@ use operation::Probe;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tcp::{Exchange, TcpProbe};
-use web::probe::HttpProbe;
+use tollgate_http::probe::HttpProbe;
 pub(crate) use written::{TcpSettings, WrittenProbe};
 
 /// What a health check asks, with its settings.
@@ -21,7 +21,7 @@ pub enum ProbePlan {
     /// `hello`.
     Mongo(Arc<mongo::MongoProbeContext>),
     /// A GET.
-    Http(Arc<web::probe::HttpCheck>),
+    Http(Arc<tollgate_http::probe::HttpCheck>),
     /// `grpc.health.v1.Health/Check`.
     Grpc(Arc<grpc::probe::Check>),
 }

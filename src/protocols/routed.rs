@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use values::{OneOrMore, Size, Text, duration_text};
-use web::{
+use tollgate_http::{
     Action, AllowedUpgrades, Dialect, EditSettings, Route, RouteSettings,
     dry_run::{DryRequest, DryRunError, DryRunResult},
 };
+use values::{OneOrMore, Size, Text, duration_text};
 
 /// What becomes of a request on a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) struct Routed {
 
 /// Whether a protocol's operations are requests that have a target.
 pub(crate) fn has_targets(protocol: &operation::Protocol) -> bool {
-    [web::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name)
+    [tollgate_http::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name)
 }
 
 /// A request of a protocol: a call of gRPC where nothing else is said.
@@ -180,7 +180,7 @@ fn timeouts(found: &DryRunResult, route: &Route) -> String {
     all.join(", ")
 }
 
-fn conditions(on: Option<&OneOrMore<Text<web::RetryCondition>>>) -> String {
+fn conditions(on: Option<&OneOrMore<Text<tollgate_http::RetryCondition>>>) -> String {
     let Some(OneOrMore(on)) = on else { return String::new() };
     let words = on.iter().map(|condition| match serde_json::to_value(condition) {
         Ok(serde_json::Value::String(word)) => word,

@@ -20,11 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
-use web::{
+use tollgate_http::{
     Cluster, Connecting, Dialed, Endpoint, Lease, Phase, PoolPlan, Timeouts, Unreachable, Way,
     Whom, Wish,
 };
-pub use web::{ClusterSettings as Pooling, Pools, Server};
+pub use tollgate_http::{ClusterSettings as Pooling, Pools, Server};
 
 /// What serves a listener's clients on this worker, where its protocol ends both connections
 /// itself.
@@ -33,7 +33,7 @@ pub fn server(
     clusters: &BTreeMap<Arc<str>, Rc<Spares>>,
     pools: &Pools,
 ) -> Option<Rc<Server>> {
-    let (dialect, plan, http2): (Rc<dyn web::Dialect>, _, _) = match protocol {
+    let (dialect, plan, http2): (Rc<dyn tollgate_http::Dialect>, _, _) = match protocol {
         Protocol::Tcp(_) | Protocol::Mongo(_) => return None,
         Protocol::Http(listener) => {
             (Rc::new(Arc::clone(&listener.http)), Arc::clone(&listener.plan), false)
@@ -197,7 +197,7 @@ impl Gate for Visited {
     }
 }
 
-impl web::Door for Visited {
+impl tollgate_http::Door for Visited {
     fn link(&self) -> Link {
         self.0.link()
     }

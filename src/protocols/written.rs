@@ -15,7 +15,7 @@ pub(crate) enum Written {
     /// MongoDB.
     Mongo(mongo::Settings),
     /// HTTP.
-    Http(Box<web::Settings>),
+    Http(Box<tollgate_http::Settings>),
     /// gRPC.
     Grpc(Box<grpc::Settings>),
 }
@@ -50,9 +50,9 @@ impl Written {
         match self {
             Written::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
             Written::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
-            Written::Http(_) => WrittenProbe::Http(web::probe::CheckSettings::fallback()),
+            Written::Http(_) => WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback()),
             Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
-                WrittenProbe::Http(web::probe::CheckSettings::fallback())
+                WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback())
             }
             Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::CheckSettings::usual()),
         }
@@ -63,7 +63,7 @@ impl Written {
         match self {
             Written::Tcp(_) => const { &Tcp::PROTOCOL },
             Written::Mongo(_) => const { &Mongo::PROTOCOL },
-            Written::Http(_) => const { &web::PROTOCOL },
+            Written::Http(_) => const { &tollgate_http::PROTOCOL },
             Written::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
         }
     }
@@ -97,7 +97,7 @@ impl Written {
             Written::Http(settings) => ("http", &settings.routes),
             Written::Grpc(settings) => ("grpc", &settings.routes),
         };
-        below(key)(web::unreachable_routes(routes, unsure))
+        below(key)(tollgate_http::unreachable_routes(routes, unsure))
     }
 
     /// The clusters that its settings name, each with the keys that lead there.
@@ -107,7 +107,7 @@ impl Written {
             Written::Http(settings) => ("http", &settings.routes),
             Written::Grpc(settings) => ("grpc", &settings.routes),
         };
-        let named = web::clusters(routes).into_iter();
+        let named = tollgate_http::clusters(routes).into_iter();
         let below = |path: Vec<String>| [vec![key.to_owned()], path].concat();
         named.map(|(path, name)| (below(path), name.to_owned())).collect()
     }
@@ -125,7 +125,7 @@ impl Written {
                 Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
             }
             Written::Http(settings) => {
-                let listener = web::HttpListener::new(*settings, cluster);
+                let listener = tollgate_http::HttpListener::new(*settings, cluster);
                 listener.map(|it| Protocol::Http(Arc::new(it))).map_err(below("http"))
             }
             Written::Grpc(settings) => {
@@ -227,7 +227,7 @@ impl JsonSchema for Written {
                 generator.subschema_for::<NoSettings>(),
             ),
             ("mongo", "MongoDB's wire protocol.", generator.subschema_for::<mongo::Settings>()),
-            ("http", "HTTP/1.1 and HTTP/2.", generator.subschema_for::<web::Settings>()),
+            ("http", "HTTP/1.1 and HTTP/2.", generator.subschema_for::<tollgate_http::Settings>()),
             ("grpc", "gRPC.", generator.subschema_for::<grpc::Settings>()),
         ];
         named("What a listener's clients speak: a name, or `{ name: settings }`.", &settings)

@@ -57,7 +57,7 @@ fn the_page_lists_every_reason() {
 fn every_field_that_a_protocol_adds_is_on_the_page() {
     let page = read(PAGE);
     let fields = first_column(part(&page, "Fields"));
-    for protocol in [Mongo::PROTOCOL, Tcp::PROTOCOL, web::PROTOCOL, Grpc::PROTOCOL] {
+    for protocol in [Mongo::PROTOCOL, Tcp::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL] {
         let operation::Protocol { logged, logged_when_slow, logged_with_values, item, .. } =
             protocol;
         let item = [item];
@@ -109,7 +109,7 @@ fn every_field_of_a_line_is_on_the_page() {
     // The demonstration has no logins, no traces and no time limits, and what is refused is not
     // slow; requests have tests of their own.
     let rare = ["user", "trace_id", "max_time_ms", "policy", "raw_query", Grpc::PROTOCOL.item];
-    let rare = |field: &&str| rare.contains(field) || web::LOGGED.contains(field);
+    let rare = |field: &&str| rare.contains(field) || tollgate_http::LOGGED.contains(field);
     let wanted: BTreeSet<&str> = documented.iter().copied().filter(|field| !rare(field)).collect();
     let began = Instant::now();
     let mut seen = BTreeSet::new();

@@ -12,7 +12,7 @@ const PAGE: &str = "docs/metrics.md";
 
 /// What every protocol counts of its own.
 pub(crate) fn of_protocols() -> Vec<Metric> {
-    [Mongo::PROTOCOL, Tcp::PROTOCOL, web::PROTOCOL, Grpc::PROTOCOL]
+    [Mongo::PROTOCOL, Tcp::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL]
         .iter()
         .flat_map(table::extras)
         .collect()

@@ -23,7 +23,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 pub(crate) use steps::{Step, steps};
-use web::{Body, BodyError, BufferReservation};
+use tollgate_http::{Body, BodyError, BufferReservation};
 
 /// What a client sent that no service can be asked: why its request's body broke off.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Blame(Rc<RefCell<Option<Status>>>);
 
 impl Blame {
     /// Leaves word.
-    pub(crate) fn put(&self, status: Status) -> web::BodyError {
+    pub(crate) fn put(&self, status: Status) -> tollgate_http::BodyError {
         *self.0.borrow_mut() = Some(status.clone());
         Box::new(Spoilt(status))
     }

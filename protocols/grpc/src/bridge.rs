@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request, response};
 use http_body::Frame;
 use std::pin::Pin;
-use web::{Body, Translator};
+use tollgate_http::{Body, Translator};
 
 /// Translates one call.
 pub(crate) struct Bridge {

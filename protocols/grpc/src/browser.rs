@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request, response};
 use http_body::Body as _;
 use std::pin::Pin;
-use web::{Body, BodyError, Translator};
+use tollgate_http::{Body, BodyError, Translator};
 
 const BINARY_TYPE: &str = "application/grpc-web";
 const TEXT_TYPE: &str = "application/grpc-web-text";

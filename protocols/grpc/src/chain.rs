@@ -2,7 +2,7 @@
 
 use http::{Response, request};
 use std::pin::Pin;
-use web::{Body, Translator};
+use tollgate_http::{Body, Translator};
 
 /// Who speaks with the client, and who speaks with the service.
 pub(crate) struct Chain {

@@ -1,8 +1,8 @@
 //! What pages of other sites may do (Fetch, "CORS protocol").
 
 use crate::settings::Web;
-use web::CorsRules;
-pub(crate) use web::{Cors, CorsHeaders};
+use tollgate_http::CorsRules;
+pub(crate) use tollgate_http::{Cors, CorsHeaders};
 
 /// Headers of gRPC-Web's own requests.
 const REQUEST: &str = "authorization, content-type, grpc-accept-encoding, grpc-encoding, \
@@ -30,7 +30,7 @@ pub(crate) fn cors(web: &Web) -> Cors {
 mod tests {
     use super::*;
     use http::{HeaderMap, HeaderValue, Request, Response, header};
-    use web::Body;
+    use tollgate_http::Body;
 
     fn sites(origins: &[&str], credentials: bool) -> Cors {
         let origins = origins.iter().map(|it| (*it).to_owned()).collect();

@@ -25,11 +25,11 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use values::Mistake;
-use web::{
+use tollgate_http::{
     AttemptFailure, BufferAccount, Dialect, HttpRejection, Meter, Pushback, ResponseOutcome,
     RoutedRequest, Routes, Translator, UnroutedRequest, path_fault,
 };
+use values::Mistake;
 
 /// gRPC, as one listener's settings have it.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ impl Grpc {
             help: "Calls that did not end with OK, by the name of their status.",
         }),
         item: "messages",
-        attributes: web::ATTRIBUTES,
-        late: web::LATE,
-        logged: web::LOGGED,
+        attributes: tollgate_http::ATTRIBUTES,
+        late: tollgate_http::LATE,
+        logged: tollgate_http::LOGGED,
         ..Protocol::plain("grpc")
     };
 
@@ -240,7 +240,7 @@ impl Dialect for Grpc {
         &self,
         asked: Option<&RoutedRequest>,
         why: &HttpRejection<'_>,
-    ) -> Response<web::Body> {
+    ) -> Response<tollgate_http::Body> {
         let status = refusal::status(&why.refusal);
         let mut answer = match asked {
             Some(_) => refusal::trailers_only(&status),
@@ -258,7 +258,7 @@ impl Dialect for Grpc {
         head: &request::Parts,
         status: u16,
         message: &str,
-    ) -> Option<Response<web::Body>> {
+    ) -> Option<Response<tollgate_http::Body>> {
         if head.version < Version::HTTP_2 || Media::of(&head.headers) != Media::Grpc {
             return None;
         }
@@ -332,7 +332,7 @@ fn judged(code: Code) -> ResponseOutcome {
 }
 
 /// Says a status to whoever asked, in its own words.
-fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<web::Body> {
+fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<tollgate_http::Body> {
     let answer = refusal::trailers_only(status);
     match translator {
         Some(translator) => translator.translate_rejection(answer),
@@ -355,7 +355,10 @@ fn unsupported(message: &str) -> UnroutedRequest {
     UnroutedRequest { reason: "unsupported", answer }
 }
 
-fn granted(mut answer: Response<web::Body>, grant: &CorsHeaders) -> Response<web::Body> {
+fn granted(
+    mut answer: Response<tollgate_http::Body>,
+    grant: &CorsHeaders,
+) -> Response<tollgate_http::Body> {
     grant.add_to(answer.headers_mut());
     answer
 }

@@ -86,7 +86,7 @@ pub struct Messages {
     answered: Counter,
 }
 
-impl web::Meter for Messages {
+impl tollgate_http::Meter for Messages {
     fn on_request(&mut self, bytes: &[u8]) {
         self.asked.push(bytes);
     }
@@ -108,7 +108,7 @@ pub struct Unary {
     answered: bool,
 }
 
-impl web::Meter for Unary {
+impl tollgate_http::Meter for Unary {
     fn on_request(&mut self, bytes: &[u8]) {
         self.asked |= !bytes.is_empty();
     }
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_unary_call_counts_one_message_each_way() {
-        use web::Meter as _;
+        use tollgate_http::Meter as _;
         let mut meter = Unary::default();
         meter.on_request(b"");
         assert_eq!(meter.message_counts(), (0, 0));

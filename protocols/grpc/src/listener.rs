@@ -2,8 +2,8 @@
 
 use crate::{dialect::Grpc, path, settings::Settings};
 use std::sync::Arc;
+use tollgate_http::{Defaults, Routes, ServerPlan};
 use values::Mistake;
-use web::{Defaults, Routes, ServerPlan};
 
 /// A listener of gRPC.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Listener {
         }
         let clusters = routes.clusters();
         let grpc = Arc::new(Grpc::new(settings.clone(), routes)?);
-        let plan = Arc::new(web::Settings::default().server());
+        let plan = Arc::new(tollgate_http::Settings::default().server());
         Ok(Self { settings, grpc, plan, clusters })
     }
 

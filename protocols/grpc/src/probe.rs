@@ -6,7 +6,7 @@ use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use web::probe::{
+use tollgate_http::probe::{
     h2::{self, H2Response},
     sanitize,
 };

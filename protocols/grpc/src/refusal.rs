@@ -7,7 +7,7 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use operation::{Reason, Refusal};
 use std::time::Duration;
-use web::{Body, Pushback};
+use tollgate_http::{Body, Pushback};
 
 /// The trailer that says when to try again, in milliseconds; negative for never (gRFC A6).
 pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");

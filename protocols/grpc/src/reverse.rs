@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use std::pin::Pin;
-use web::{Body, Translator};
+use tollgate_http::{Body, Translator};
 
 /// Translates one call.
 pub(crate) struct Reverse {

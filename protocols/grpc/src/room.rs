@@ -6,7 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use web::{BufferAccount, BufferLimitReached, BufferLimits, BufferReservation};
+use tollgate_http::{BufferAccount, BufferLimitReached, BufferLimits, BufferReservation};
 
 /// How much of a call may be held.
 #[derive(Clone, Debug)]

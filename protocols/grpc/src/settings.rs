@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 pub use switch::{Keyed, Switch};
+use tollgate_http::{BufferLimits, RouteSettings};
 use values::{Mistake, Size, Text};
-use web::{BufferLimits, RouteSettings};
 pub use word::{ServerStreams, StreamShape};
 
 /// Who else than gRPC clients may call, and what the services speak. Every key is optional.
@@ -226,7 +226,7 @@ impl Settings {
 impl Web {
     fn mistakes(&self, found: &mut Vec<Mistake>) {
         let lists = [("headers", &*self.headers), ("expose", &*self.expose)];
-        for (key, fault) in web::cors::faults(&self.origins, self.credentials, lists) {
+        for (key, fault) in tollgate_http::cors::faults(&self.origins, self.credentials, lists) {
             let path = vec!["web".to_owned(), key.to_owned()];
             found.push(Mistake { path, fault });
         }

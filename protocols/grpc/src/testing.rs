@@ -9,12 +9,12 @@ use std::{
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
-use web::{Body, BodyError, Translator};
+use tollgate_http::{Body, BodyError, Translator};
 
 /// Room for messages of this length, and nothing held yet.
 pub(crate) fn room(limit: usize) -> crate::room::Room {
-    let bounds = web::BufferLimits { connection: 1 << 20, worker: 1 << 21 };
-    crate::room::Room { limit, bounds, buffered: web::BufferAccount::default() }
+    let bounds = tollgate_http::BufferLimits { connection: 1 << 20, worker: 1 << 21 };
+    crate::room::Room { limit, bounds, buffered: tollgate_http::BufferAccount::default() }
 }
 
 /// Does this on a thread with a stack of 1 MiB, a quarter of what workers have.

@@ -26,8 +26,8 @@ use request::Said;
 use rules::{Found, Rule, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
 use template::NotText;
+use tollgate_http::{Body, Translator};
 use values::Mistake;
-use web::{Body, Translator};
 
 /// What a listener's settings say of JSON, with what its descriptor set holds.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ mod corpus;
 mod server;
 
 use server::Heard;
-use web::h1_validator::{H1Validator, RequestLimits};
+use tollgate_http::h1_validator::{H1Validator, RequestLimits};
 
 /// Number of connections, unless the environment variable `SCREEN_MUTATIONS` is set.
 const MUTATIONS: u64 = 20_000;

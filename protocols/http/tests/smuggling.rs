@@ -8,7 +8,7 @@ mod corpus;
 mod server;
 
 use corpus::{Case, Seen};
-use web::h1_validator::{H1Error, H1Validator, RequestLimits};
+use tollgate_http::h1_validator::{H1Error, H1Validator, RequestLimits};
 
 /// What the validator passes of a connection with these pieces, and how it ends.
 fn screened<'b>(

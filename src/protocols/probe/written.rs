@@ -26,7 +26,7 @@ pub(crate) enum WrittenProbe {
     /// `hello`.
     Mongo(ProbeSettings),
     /// A GET.
-    Http(web::probe::CheckSettings),
+    Http(tollgate_http::probe::CheckSettings),
     /// `grpc.health.v1.Health/Check`.
     Grpc(grpc::probe::CheckSettings),
 }
@@ -76,7 +76,8 @@ impl WrittenProbe {
                 ProbePlan::Mongo(Arc::new(mongo::MongoProbeContext::new(settings)))
             }
             WrittenProbe::Http(settings) => {
-                let check = web::probe::HttpCheck::new(settings, pooling.version(), cluster);
+                let check =
+                    tollgate_http::probe::HttpCheck::new(settings, pooling.version(), cluster);
                 ProbePlan::Http(Arc::new(check.map_err(below("http"))?))
             }
             WrittenProbe::Grpc(settings) => {
@@ -189,7 +190,7 @@ impl JsonSchema for WrittenProbe {
         let settings = [
             ("tcp", "Connect, and exchange bytes.", generator.subschema_for::<TcpSettings>()),
             ("mongo", "`hello`.", generator.subschema_for::<ProbeSettings>()),
-            ("http", "A GET.", generator.subschema_for::<web::probe::CheckSettings>()),
+            ("http", "A GET.", generator.subschema_for::<tollgate_http::probe::CheckSettings>()),
             (
                 "grpc",
                 "`grpc.health.v1.Health/Check`.",

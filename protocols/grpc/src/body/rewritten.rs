@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use web::{Body, BodyError};
+use tollgate_http::{Body, BodyError};
 
 /// Rewrites bytes that come in pieces cut anywhere.
 pub(crate) trait Rewrite: Unpin + 'static {

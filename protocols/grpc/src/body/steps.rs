@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use web::{Body, BodyError};
+use tollgate_http::{Body, BodyError};
 
 /// A piece of a body, and the state that the next one is made of.
 pub(crate) type Step<S> = Option<(Result<Frame<Bytes>, BodyError>, S)>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 fn grpc(settings: serde_json::Value) -> Grpc {
     let settings = crate::testing::settings(settings).unwrap();
-    let defaults = web::Settings::default().defaults();
+    let defaults = tollgate_http::Settings::default().defaults();
     Grpc::new(settings, Routes::single("shop", defaults)).unwrap()
 }
 
@@ -137,7 +137,8 @@ fn calls_go_where_routes_say_and_json_goes_where_its_call_does() {
         ],
     }));
     let settings = settings.unwrap();
-    let routes = Routes::new(&settings.routes, web::Settings::default().defaults()).unwrap();
+    let routes =
+        Routes::new(&settings.routes, tollgate_http::Settings::default().defaults()).unwrap();
     let grpc = Grpc::new(settings, routes).unwrap();
     let asked =
         grpc.route(&mut http2("application/grpc"), "shop", &BufferAccount::default()).ok().unwrap();

@@ -18,7 +18,7 @@ use std::{
     sync::LazyLock,
     task::{Context, Poll, Waker},
 };
-use web::{Body, BodyError, BufferAccount, Dialect as _, RoutedRequest, Routes};
+use tollgate_http::{Body, BodyError, BufferAccount, Dialect as _, RoutedRequest, Routes};
 
 /// Messages of every shape: some contain themselves, and there are maps, oneofs and well-known types.
 static SET: &[u8] = include_bytes!("../../protos/tree.binpb");
@@ -37,7 +37,8 @@ static GRPC: LazyLock<Grpc> = LazyLock::new(|| {
         "max_message": "4KiB",
     }))
     .unwrap();
-    let grpc = Grpc::new(settings, Routes::single("tree", web::Settings::default().defaults()));
+    let grpc =
+        Grpc::new(settings, Routes::single("tree", tollgate_http::Settings::default().defaults()));
     fs::remove_file(path).unwrap();
     grpc.unwrap()
 });

@@ -1,6 +1,6 @@
 //! Entry points of the fuzzer, also used for replays.
 
-use web::h1_validator::{H1Validator, RequestLimits, Validated};
+use tollgate_http::h1_validator::{H1Validator, RequestLimits, Validated};
 
 /// Client bytes must give the same result whole and byte by byte.
 pub(crate) fn screen(bytes: &[u8]) {
