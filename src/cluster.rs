@@ -12,16 +12,16 @@ mod endpoint;
 mod events;
 mod health;
 mod outlier;
+mod preconnect;
 mod report;
 mod set;
-mod spare;
 
 pub use breaker::{Limit, OperationPermit, Refused};
 pub use by_hand::NoSuchEndpoint;
 pub use connect::{Attempt, ConnectError, Upstream, Whom, is_local};
 pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
 pub use endpoint::{Endpoint, Lease, Out, Wish};
-pub use spare::Spares;
+pub use preconnect::PreconnectPool;
 
 use crate::{config::plan::ClusterPlan, protocols::Pooling};
 use arc_swap::ArcSwap;

@@ -1,14 +1,14 @@
-//! One client's connection: a seat at its listener, an upstream, and then its protocol.
+//! One client's connection: a slot at its listener, an upstream, and then its protocol.
 
 mod first_byte;
-pub mod session;
+pub mod session_info;
 
 use crate::{
     cluster::{Cluster, Lease, Upstream, Wish},
     config::plan::{ListenerPlan, UpstreamConnectMode},
     gate::{Arrival, Guests, Revised},
     held::HeldBytes,
-    listener::{Local, Seat, Upstreams},
+    listener::{ConnectionSlot, Upstreams, WorkerListener},
     policy::Direction,
     protocols,
     relay::linger,
@@ -19,7 +19,7 @@ use operation::{
     Verdict, Violation,
 };
 use process::panics::{Panic, caught};
-use session::Session;
+use session_info::SessionInfo;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -42,15 +42,15 @@ pub struct Accepted {
     /// When.
     pub at: Instant,
     /// Its place at the listener; given up when the connection ends.
-    pub seat: Seat,
+    pub slot: ConnectionSlot,
 }
 
 /// A connection on its way from one worker to another: sockets belong to a worker's runtime.
-pub struct Parcel {
+pub struct HandOff {
     socket: std::net::TcpStream,
     peer: SocketAddr,
     at: Instant,
-    seat: Seat,
+    slot: ConnectionSlot,
 }
 
 impl Accepted {
@@ -58,20 +58,20 @@ impl Accepted {
     ///
     /// # Errors
     /// When the socket can't be taken off this worker's runtime.
-    pub fn pack(self) -> io::Result<Parcel> {
-        let Self { socket, peer, at, seat } = self;
-        Ok(Parcel { socket: socket.into_std()?, peer, at, seat })
+    pub fn detach(self) -> io::Result<HandOff> {
+        let Self { socket, peer, at, slot } = self;
+        Ok(HandOff { socket: socket.into_std()?, peer, at, slot })
     }
 }
 
-impl Parcel {
+impl HandOff {
     /// Puts it on this worker.
     ///
     /// # Errors
     /// When the socket can't be put on this worker's runtime.
-    pub fn unpack(self) -> io::Result<Accepted> {
-        let Self { socket, peer, at, seat } = self;
-        Ok(Accepted { socket: TcpStream::from_std(socket)?, peer, at, seat })
+    pub fn attach(self) -> io::Result<Accepted> {
+        let Self { socket, peer, at, slot } = self;
+        Ok(Accepted { socket: TcpStream::from_std(socket)?, peer, at, slot })
     }
 }
 
@@ -82,10 +82,10 @@ type Serving = Pin<Box<dyn Future<Output = Close>>>;
 ///
 /// A connection takes memory for as long as it lives, most of the time idle. So what opening it
 /// takes is boxed, and gone once it is open, and what serving it takes lies in a box of its size.
-pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
-    let Accepted { socket, peer, at, seat } = accepted;
-    local.opened();
-    let opened = caught(Box::pin(open(&worker, &local, socket, peer, at))).await;
+pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: Accepted) {
+    let Accepted { socket, peer, at, slot } = accepted;
+    listener.connection_opened();
+    let opened = caught(Box::pin(open(&worker, &listener, socket, peer, at))).await;
     let ended = match opened {
         Ok(Ok(serving)) => caught(serving).await,
         Ok(Err(close)) => Ok(close),
@@ -93,7 +93,7 @@ pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
     };
     let close = ended.unwrap_or_else(|Panic { message, place }| {
         tracing::error!(
-            listener = &*local.plan().name,
+            listener = &*listener.plan().name,
             %peer,
             place,
             message,
@@ -101,55 +101,55 @@ pub async fn serve(worker: Rc<Worker>, local: Rc<Local>, accepted: Accepted) {
         );
         Close::Panic
     });
-    local.closed(close);
-    tracing::debug!(listener = &*local.plan().name, %peer, reason = close.as_str(), "closed");
-    drop(seat);
+    listener.connection_closed(close);
+    tracing::debug!(listener = &*listener.plan().name, %peer, reason = close.as_str(), "closed");
+    drop(slot);
 }
 
 /// Finds the connection an upstream, and whoever serves it.
 async fn open(
     worker: &Rc<Worker>,
-    local: &Rc<Local>,
+    listener: &Rc<WorkerListener>,
     mut client: TcpStream,
     peer: SocketAddr,
     at: Instant,
 ) -> Result<Serving, Close> {
     let address = client.local_addr().map_err(|error| {
         // The client went away between accept and here.
-        tracing::debug!(listener = &*local.plan().name, %peer, %error, "connection lost");
+        tracing::debug!(listener = &*listener.plan().name, %peer, %error, "connection lost");
         Close::ClientReset
     })?;
     let link = Link { peer: plain(peer), local: plain(address) };
-    let mut door = Door::new(worker, local, link, at);
-    match local.gate().connect(&link, Instant::now()) {
+    let mut door = Door::new(worker, listener, link, at);
+    match listener.gate().connect(&link, Instant::now()) {
         Arrival::Welcome(delay, guests) => {
             door.holds(guests);
             if !delay.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
-                    () = worker.leaving() => return Err(Close::DrainTimeout),
+                    () = worker.closing() => return Err(Close::DrainTimeout),
                 }
             }
         }
-        Arrival::Refused(no) => match local.upstreams() {
+        Arrival::Refused(no) => match listener.upstreams() {
             Upstreams::Server(server) if no.manner == Manner::Words => {
                 return Ok(protocols::refuse(server, door, client, no));
             }
             _ => return Err(turned_away(worker, &door, &mut client, &no).await),
         },
     }
-    let spares = match local.upstreams() {
-        Upstreams::Cluster(spares) => spares,
+    let preconnects = match listener.upstreams() {
+        Upstreams::Cluster(preconnects) => preconnects,
         Upstreams::Server(server) => return Ok(protocols::host(server, door, client)),
     };
-    if local.plan().upstream_connect_mode == UpstreamConnectMode::OnClientData {
-        first_byte::first_byte(&client, &door).await?;
+    if listener.plan().upstream_connect_mode == UpstreamConnectMode::OnClientData {
+        first_byte::wait_for_first_byte(&client, &door).await?;
     }
-    let connecting = spares.connect(door.hash(spares.cluster()));
+    let connecting = preconnects.connect(door.hash(preconnects.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,
         // Nobody is served by a connection that is still being made.
-        () = worker.leaving() => return Err(Close::DrainTimeout),
+        () = worker.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
         Ok(Upstream { stream, lease, .. }) => {
@@ -157,12 +157,12 @@ async fn open(
             Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
-            local.unreachable(&error);
+            listener.warn_unreachable(&error);
             let (close, (reason, message)) = (error.close(), error.told());
             let why = Refusal::new(reason, &message);
             tokio::select! {
                 () = protocols::turn_away(&door, &mut client, (close, Manner::Words), &why) => {}
-                () = worker.leaving() => {}
+                () = worker.closing() => {}
             }
             Err(close)
         }
@@ -182,7 +182,7 @@ async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &
     };
     tokio::select! {
         () = told => {}
-        () = worker.leaving() => {}
+        () = worker.closing() => {}
     }
     no.reason.close()
 }
@@ -195,7 +195,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 /// The gate as one connection sees it, with what is known of the connection.
 pub struct Door {
     worker: Rc<Worker>,
-    session: Rc<Session>,
+    session: Rc<SessionInfo>,
     /// Where it leads, and its being counted there.
     upstream: Option<Lease>,
     /// What policies hold for it.
@@ -210,7 +210,7 @@ pub struct Door {
 
 impl Gate for Door {
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict {
-        self.local().gate().admit(operation, now)
+        self.listener().gate().admit(operation, now)
     }
 
     fn resume(
@@ -220,25 +220,30 @@ impl Gate for Door {
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict {
-        self.local().gate().resume(ticket, answer, operation, now)
+        self.listener().gate().resume(ticket, answer, operation, now)
     }
 
     fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
-        self.local().gate().turned_away(operation, began, how);
+        self.listener().gate().turned_away(operation, began, how);
     }
 }
 
 impl Door {
     /// A connection that was accepted, and leads nowhere yet.
-    pub fn new(worker: &Rc<Worker>, local: &Rc<Local>, link: Link, accepted: Instant) -> Self {
-        let session = Session::new(local, link, accepted);
+    pub fn new(
+        worker: &Rc<Worker>,
+        listener: &Rc<WorkerListener>,
+        link: Link,
+        accepted: Instant,
+    ) -> Self {
+        let session = SessionInfo::new(listener, link, accepted);
         Self {
             worker: Rc::clone(worker),
-            place: worker.enter(&session),
+            place: worker.register(&session),
             session,
             upstream: None,
             guests: RefCell::default(),
-            generation: Cell::new(local.gate().generation()),
+            generation: Cell::new(listener.gate().generation()),
             wakes: Cell::new(false),
         }
     }
@@ -260,18 +265,18 @@ impl Door {
     }
 
     /// What operators see of the connection.
-    pub fn session(&self) -> &Rc<Session> {
+    pub fn session(&self) -> &Rc<SessionInfo> {
         &self.session
     }
 
     /// Its listener, on this worker.
-    fn local(&self) -> &Local {
-        self.session.local()
+    fn listener(&self) -> &WorkerListener {
+        self.session.listener()
     }
 
     /// The listener that the connection came in by.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
-        self.local().plan()
+        self.listener().plan()
     }
 
     /// The hash of the client's key, where the cluster picks by one: the address without the
@@ -310,8 +315,8 @@ impl Door {
 
     /// Whether any connection to its cluster is open.
     pub fn is_cluster_connected(&self) -> bool {
-        match self.local().upstreams() {
-            Upstreams::Cluster(spares) => spares.cluster().is_connected(),
+        match self.listener().upstreams() {
+            Upstreams::Cluster(preconnects) => preconnects.cluster().is_connected(),
             Upstreams::Server(_) => false,
         }
     }
@@ -350,7 +355,7 @@ impl Door {
         now: Instant,
         slot: Option<u32>,
     ) -> Option<Instant> {
-        let gate = self.local().gate();
+        let gate = self.listener().gate();
         self.guests.borrow().passed(way, bytes, now, |entry, first| match slot {
             Some(slot) => gate.slows(entry, slot),
             None if first => entry.count_throttled(),
@@ -361,7 +366,7 @@ impl Door {
     /// Takes up policies that came into force, or went, since this was asked last. Tells whether
     /// any did.
     pub fn follow(&self) -> bool {
-        let gate = self.local().gate();
+        let gate = self.listener().gate();
         let generation = gate.generation();
         let changed = self.generation.replace(generation) != generation;
         if changed {
@@ -372,7 +377,7 @@ impl Door {
 
     /// What policies ask now of the operation that the gate keeps in this place.
     pub fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revised> {
-        self.local().gate().revise(slot, operation, now)
+        self.listener().gate().revise(slot, operation, now)
     }
 
     /// When the connection was accepted.
@@ -398,32 +403,32 @@ impl Door {
 
     /// Whether a policy keeps something out: what can't be read can't be allowed then.
     pub fn is_guarded(&self) -> bool {
-        self.local().gate().guards()
+        self.listener().gate().guards()
     }
 
     /// The refusal of a request that can't be read, where a policy guards.
     pub fn refuse_unreadable(&self) -> Option<No> {
-        self.local().gate().refuse_unreadable()
+        self.listener().gate().refuse_unreadable()
     }
 
     /// Counts bytes that broke the protocol's rules.
     pub fn violation(&self, violation: Violation) {
-        self.local().violation(violation);
+        self.listener().count_violation(violation);
     }
 
     /// What its listener may hold of requests until policies can decide.
     pub fn held_bytes(&self) -> &Arc<HeldBytes> {
-        self.local().held_bytes()
+        self.listener().held_bytes()
     }
 
     /// Tells an operator that a request could not be held any longer.
     pub fn out_of_held_bytes(&self) {
-        self.local().out_of_held_bytes();
+        self.listener().report_not_held();
     }
 
     /// Counts an operation that its cluster had no room for.
     pub fn overloaded(&self) {
-        self.local().overloaded();
+        self.listener().count_overloaded();
     }
 
     /// Tells an operator what was done about lost framing.
@@ -458,13 +463,13 @@ impl Door {
     /// Lets the worker wake this connection's task, for a drain.
     pub fn wakes(&self, waker: &Waker) {
         if !self.wakes.replace(true) {
-            self.worker.wakes(self.place, waker);
+            self.worker.set_waker(self.place, waker);
         }
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.worker.leave(self.place);
+        self.worker.deregister(self.place);
     }
 }

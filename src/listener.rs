@@ -4,11 +4,11 @@
 //! fewest of that listener's. Databases have few connections that live long: were they left to
 //! the kernel's hashing, one worker could end up with most of them.
 
-mod accepting;
-mod total;
+mod accept;
+mod budget;
 
 use crate::{
-    cluster::{ConnectError, Spares},
+    cluster::{ConnectError, PreconnectPool},
     config::plan::ListenerPlan,
     gate::Gate,
     held::HeldBytes,
@@ -17,7 +17,8 @@ use crate::{
     relay,
     worker::Message,
 };
-pub use accepting::{Socket, accept, bind, prepare};
+pub use accept::{ListenSocket, accept, bind, prepare};
+pub use budget::ConnectionBudget;
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, Reason, Violation};
@@ -36,7 +37,6 @@ use std::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tollgate_metrics::{Metrics, table as names};
-pub use total::Total;
 
 /// What a worker's runtime takes, rounded up, and its pipes.
 const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::MAX_PIPES;
@@ -45,7 +45,7 @@ const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::MAX_PIPES;
 const SPARE_DESCRIPTORS: usize = 24;
 
 /// How often to say so.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listener, as all workers share it.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub struct Listener {
     /// What it holds of requests until policies can decide.
     held: Arc<HeldBytes>,
     /// Connections open on all workers.
-    all_open: AtomicUsize,
+    total_open: AtomicUsize,
 }
 
 impl Listener {
@@ -74,7 +74,7 @@ impl Listener {
     ) -> Arc<Self> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let (all_open, held) = (AtomicUsize::new(0), HeldBytes::new(plan.max_held_bytes));
-        Arc::new(Self { plan, address, index, open, all_open, held })
+        Arc::new(Self { plan, address, index, open, total_open: all_open, held })
     }
 
     /// What the admin interface shows.
@@ -95,12 +95,16 @@ impl Listener {
         })
     }
 
-    /// Takes a seat at the worker that has fewest of this listener's connections; `None` when
+    /// Takes a slot at the worker that has fewest of this listener's connections; `None` when
     /// the listener is full, or the whole proxy but for what is reserved for other listeners.
     /// `first` is the worker to prefer among equals.
-    fn seat(self: &Arc<Self>, all: &Arc<Total>, first: usize) -> Option<(usize, Seat)> {
-        let full = self.all_open.load(Relaxed) >= self.plan.max_connections;
-        if full || !all.enter(self.index, &self.all_open) {
+    fn take_slot(
+        self: &Arc<Self>,
+        all: &Arc<ConnectionBudget>,
+        first: usize,
+    ) -> Option<(usize, ConnectionSlot)> {
+        let full = self.total_open.load(Relaxed) >= self.plan.max_connections;
+        if full || !all.acquire(self.index, &self.total_open) {
             return None;
         }
         let workers = self.open.len();
@@ -108,7 +112,10 @@ impl Listener {
             .map(|step| (first + step) % workers)
             .min_by_key(|worker| self.open[*worker].load(Relaxed))?;
         self.open[worker].fetch_add(1, Relaxed);
-        Some((worker, Seat { listener: Arc::clone(self), all: Arc::clone(all), worker }))
+        Some((
+            worker,
+            ConnectionSlot { listener: Arc::clone(self), budget: Arc::clone(all), worker },
+        ))
     }
 }
 
@@ -132,55 +139,55 @@ pub fn descriptors_left() -> usize {
 
 /// A connection's place at its listener and worker; given up when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct ConnectionSlot {
     listener: Arc<Listener>,
-    all: Arc<Total>,
+    budget: Arc<ConnectionBudget>,
     worker: usize,
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.listener.open[self.worker].fetch_sub(1, Relaxed);
-        self.all.leave(self.listener.index, &self.listener.all_open);
+        self.budget.release(self.listener.index, &self.listener.total_open);
     }
 }
 
 /// The workers to hand connections to.
 #[derive(Clone)]
-pub struct Crew {
+pub struct Dispatcher {
     /// One inbox a worker.
     pub inboxes: Rc<[UnboundedSender<Message>]>,
     /// All connections.
-    pub total: Arc<Total>,
+    pub budget: Arc<ConnectionBudget>,
 }
 
 /// Where a listener's operations go.
 pub enum Upstreams {
     /// To one cluster, a connection for each of a client's.
-    Cluster(Rc<Spares>),
+    Cluster(Rc<PreconnectPool>),
     /// To wherever whoever serves the clients sends them.
     Server(Rc<Server>),
 }
 
-impl From<Rc<Spares>> for Upstreams {
-    fn from(spares: Rc<Spares>) -> Self {
-        Upstreams::Cluster(spares)
+impl From<Rc<PreconnectPool>> for Upstreams {
+    fn from(preconnects: Rc<PreconnectPool>) -> Self {
+        Upstreams::Cluster(preconnects)
     }
 }
 
 impl Upstreams {
     /// The cluster, where there is one.
     #[cfg(test)]
-    pub(crate) fn spares(&self) -> &Rc<Spares> {
+    pub(crate) fn preconnects(&self) -> &Rc<PreconnectPool> {
         match self {
-            Upstreams::Cluster(spares) => spares,
+            Upstreams::Cluster(preconnects) => preconnects,
             Upstreams::Server(_) => panic!("a server goes where it likes"),
         }
     }
 
     /// Has connections at rest look at what their endpoints wish. Those of a cluster look by
     /// themselves.
-    pub fn look(&self) {
+    pub fn close_unwanted(&self) {
         match self {
             Upstreams::Cluster(_) => {}
             Upstreams::Server(server) => server.close_unwanted(),
@@ -190,29 +197,29 @@ impl Upstreams {
     /// Closes connections at rest: the worker drains.
     pub fn close(&self) {
         match self {
-            Upstreams::Cluster(spares) => spares.close(),
+            Upstreams::Cluster(preconnects) => preconnects.close(),
             Upstreams::Server(server) => server.close_idle(),
         }
     }
 }
 
 /// A listener as one worker sees it.
-pub struct Local {
+pub struct WorkerListener {
     listener: Arc<Listener>,
     gate: Gate,
     upstreams: Upstreams,
     metrics: Metrics,
-    total: Counter,
+    opened: Counter,
     active: Gauge,
     paused: Counter,
-    unreachable: Cell<Option<Instant>>,
-    unheld: Cell<Option<Instant>>,
+    unreachable_warned: Cell<Option<Instant>>,
+    not_held_warned: Cell<Option<Instant>>,
     closed: RefCell<HashMap<Close, Counter>>,
     violations: RefCell<HashMap<Violation, Counter>>,
     overloaded: OnceCell<Counter>,
 }
 
-impl Local {
+impl WorkerListener {
     /// `listener` on the worker that this is called on.
     pub fn new(
         listener: Arc<Listener>,
@@ -222,11 +229,11 @@ impl Local {
     ) -> Rc<Self> {
         let labels = [("listener", &*listener.plan.name)];
         Rc::new(Self {
-            total: metrics.counter(names::CONNECTIONS_TOTAL, &labels),
+            opened: metrics.counter(names::CONNECTIONS_TOTAL, &labels),
             active: metrics.gauge(names::CONNECTIONS_ACTIVE, &labels),
             paused: metrics.counter(names::ACCEPT_PAUSED_TOTAL, &labels),
-            unreachable: Cell::default(),
-            unheld: Cell::default(),
+            unreachable_warned: Cell::default(),
+            not_held_warned: Cell::default(),
             closed: RefCell::default(),
             violations: RefCell::default(),
             overloaded: OnceCell::new(),
@@ -253,20 +260,20 @@ impl Local {
     }
 
     /// Counts a connection that begins.
-    pub fn opened(&self) {
-        self.total.increment(1);
+    pub fn connection_opened(&self) {
+        self.opened.increment(1);
         self.active.increment(1.0);
     }
 
     /// Counts a connection that ended.
-    pub fn closed(&self, close: Close) {
+    pub fn connection_closed(&self, close: Close) {
         self.active.decrement(1.0);
         self.count_close(close);
     }
 
     /// Tells an operator that a client found no upstream, though not for each of many.
-    pub fn unreachable(&self, error: &ConnectError) {
-        if is_due(&self.unreachable) {
+    pub fn warn_unreachable(&self, error: &ConnectError) {
+        if is_due(&self.unreachable_warned) {
             tracing::warn!(listener = &*self.plan().name, %error, "a client was closed");
         }
     }
@@ -278,10 +285,10 @@ impl Local {
 
     /// Counts a request that could not be held any longer, and tells an operator, though not of
     /// each of many.
-    pub fn out_of_held_bytes(&self) {
+    pub fn report_not_held(&self) {
         let labels = [("listener", &*self.plan().name)];
         self.metrics.counter(names::REQUESTS_NOT_HELD_TOTAL, &labels).increment(1);
-        if is_due(&self.unheld) {
+        if is_due(&self.not_held_warned) {
             tracing::warn!(
                 listener = &*self.plan().name,
                 used = self.listener.held.used(),
@@ -303,7 +310,7 @@ impl Local {
     }
 
     /// Counts an operation that its cluster had no room for.
-    pub fn overloaded(&self) {
+    pub fn count_overloaded(&self) {
         let counter = self.overloaded.get_or_init(|| {
             let reason = Reason::Overloaded.as_str();
             let name = &*self.plan().name;
@@ -314,7 +321,7 @@ impl Local {
     }
 
     /// Counts bytes that broke the protocol's rules.
-    pub fn violation(&self, violation: Violation) {
+    pub fn count_violation(&self, violation: Violation) {
         let mut violations = self.violations.borrow_mut();
         let counter = violations.entry(violation).or_insert_with(|| {
             let protocol = self.plan().protocol.name();
@@ -329,7 +336,7 @@ impl Local {
 /// Whether to tell an operator (again) of something that may happen many times. `said` is when that
 /// was done last.
 fn is_due(said: &Cell<Option<Instant>>) -> bool {
-    let due = said.get().is_none_or(|said| said.elapsed() >= SAY_EVERY);
+    let due = said.get().is_none_or(|said| said.elapsed() >= WARN_INTERVAL);
     if due {
         said.set(Some(Instant::now()));
     }
@@ -352,45 +359,45 @@ mod tests {
 
     #[test]
     fn sixteen_connections_on_four_workers_are_four_each() {
-        let (listener, total) = (listener(4, 100), Total::new(100, 100));
-        let seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 2).unwrap()).collect();
+        let (listener, total) = (listener(4, 100), ConnectionBudget::new(100, 100));
+        let slots: Vec<_> = (0..16).map(|_| listener.take_slot(&total, 2).unwrap()).collect();
         assert!(listener.open.iter().all(|open| open.load(Relaxed) == 4));
-        drop(seats);
+        drop(slots);
         assert!(listener.open.iter().all(|open| open.load(Relaxed) == 0));
     }
 
     #[test]
     fn seats_that_are_given_up_are_taken_again_first() {
-        let (listener, total) = (listener(4, 100), Total::new(100, 100));
-        let mut seats: Vec<_> = (0..16).map(|_| listener.seat(&total, 0).unwrap()).collect();
-        seats.retain(|(worker, _)| *worker != 3);
+        let (listener, total) = (listener(4, 100), ConnectionBudget::new(100, 100));
+        let mut slots: Vec<_> = (0..16).map(|_| listener.take_slot(&total, 0).unwrap()).collect();
+        slots.retain(|(worker, _)| *worker != 3);
         for _ in 0..4 {
-            let (worker, seat) = listener.seat(&total, 0).unwrap();
+            let (worker, slot) = listener.take_slot(&total, 0).unwrap();
             assert_eq!(worker, 3);
-            seats.push((worker, seat));
+            slots.push((worker, slot));
         }
     }
 
     #[test]
     fn no_seat_is_left_at_the_listeners_limit_or_the_proxys() {
-        let (one, two, total) = (listener(2, 2), listener(2, 100), Total::new(3, 100));
-        let first = (one.seat(&total, 0).unwrap(), one.seat(&total, 0).unwrap());
-        assert!(one.seat(&total, 0).is_none(), "the listener is full");
-        let third = two.seat(&total, 0).unwrap();
-        assert!(two.seat(&total, 0).is_none(), "the proxy is full");
+        let (one, two, total) = (listener(2, 2), listener(2, 100), ConnectionBudget::new(3, 100));
+        let first = (one.take_slot(&total, 0).unwrap(), one.take_slot(&total, 0).unwrap());
+        assert!(one.take_slot(&total, 0).is_none(), "the listener is full");
+        let third = two.take_slot(&total, 0).unwrap();
+        assert!(two.take_slot(&total, 0).is_none(), "the proxy is full");
         drop(first);
-        assert!(one.seat(&total, 0).is_some());
+        assert!(one.take_slot(&total, 0).is_some());
         drop(third);
     }
 
     #[test]
     fn a_connection_that_ends_makes_room_for_another() {
-        let (listener, total) = (listener(1, 100), Total::new(100, 1));
-        let fits_another = || total.fits_another(0, &listener.all_open);
+        let (listener, total) = (listener(1, 100), ConnectionBudget::new(100, 1));
+        let fits_another = || total.fits_another(0, &listener.total_open);
         assert!(fits_another());
-        let seat = listener.seat(&total, 0).unwrap();
+        let slot = listener.take_slot(&total, 0).unwrap();
         assert!(!fits_another());
-        drop(seat);
+        drop(slot);
         assert!(fits_another());
     }
 }

@@ -4,14 +4,16 @@ mod control;
 
 use crate::{
     admin,
-    cluster::{Cluster, Spares},
+    cluster::{Cluster, PreconnectPool},
     config::{
         Scope,
         plan::{AdminPlan, ClusterPlan, ListenerPlan, Plan},
     },
     gate::Gate,
     handover,
-    listener::{self, Crew, Listener, Local, Socket, Total, Upstreams},
+    listener::{
+        self, ConnectionBudget, Dispatcher, ListenSocket, Listener, Upstreams, WorkerListener,
+    },
     own_log,
     policy::{Live, PolicyEnv, access_log::Lines},
     protocols::{self, Pools},
@@ -83,7 +85,7 @@ struct Parts {
     /// The configured policies that are in force.
     live: Arc<Live>,
     sink: Option<Sink>,
-    total: Arc<Total>,
+    total: Arc<ConnectionBudget>,
 }
 
 impl Proxy {
@@ -240,7 +242,7 @@ fn open_listener(
 fn open_listeners(
     plan: &Plan,
     handed: &mut handover::Sockets,
-) -> anyhow::Result<(Vec<Socket>, Vec<Arc<Listener>>)> {
+) -> anyhow::Result<(Vec<ListenSocket>, Vec<Arc<Listener>>)> {
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
@@ -249,7 +251,7 @@ fn open_listeners(
         })?;
         let address = socket.local_addr()?;
         listeners.push(Listener::new(Arc::clone(listener), address, index, plan.workers));
-        sockets.push(Socket { listener: index, socket });
+        sockets.push(ListenSocket { listener: index, socket });
         tracing::info!(
             listener = &*listener.name,
             protocol = listener.protocol.name(),
@@ -261,7 +263,7 @@ fn open_listeners(
     Ok((sockets, listeners))
 }
 
-fn all_connections(plan: &Plan) -> Arc<Total> {
+fn all_connections(plan: &Plan) -> Arc<ConnectionBudget> {
     let reserved: Vec<_> = plan.listeners.iter().map(|it| it.reserved_connections).collect();
     let fit = listener::connections_that_fit(plan.workers);
     let listeners = plan.listeners.iter().map(|it| it.max_connections);
@@ -275,7 +277,7 @@ fn all_connections(plan: &Plan) -> Arc<Total> {
              two: raise their limit (ulimit -n, LimitNOFILE=) or lower max_connections"
         );
     }
-    Total::reserving(plan.max_connections, fit, &reserved)
+    ConnectionBudget::with_reserved(plan.max_connections, fit, &reserved)
 }
 
 fn censuses(
@@ -316,7 +318,7 @@ fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
         move || {
             for inbox in inboxes.iter() {
                 // A worker that has left has no connections.
-                let _ = inbox.send(Message::Nudge);
+                let _ = inbox.send(Message::EndpointsChanged);
             }
         }
     };
@@ -336,32 +338,32 @@ fn run_worker(
     let number = index.to_string();
     let open = parts.metrics.gauge(names::WORKER_CONNECTIONS_ACTIVE, &[("worker", &number)]);
     let lines = parts.sink.clone().map(Lines::new);
-    let crew = Crew { inboxes: inboxes.into(), total: Arc::clone(&parts.total) };
+    let dispatcher = Dispatcher { inboxes: inboxes.into(), budget: Arc::clone(&parts.total) };
     runtime.block_on(async {
-        let locals = locals(parts, lines.as_ref());
+        let listeners = listeners(parts, lines.as_ref());
         started.tell();
-        worker::work(Worker::counted(index, open), locals, crew, lines, outbox).await
+        worker::work(Worker::with_gauge(index, open), listeners, dispatcher, lines, outbox).await
     })?;
     Ok(())
 }
 
 /// Every listener as a worker sees it.
-fn locals(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<Local>> {
+fn listeners(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<WorkerListener>> {
     let hold = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
-        (Arc::clone(name), Spares::hold(Arc::clone(cluster)))
+        (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))
     };
     let upstreams: BTreeMap<_, _> = parts.clusters.iter().map(hold).collect();
     let pools = Pools::default();
-    let local = |(listener, censuses): (&Arc<Listener>, _)| {
+    let listener = |(listener, censuses): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
         let served = protocols::server(&plan.protocol, &upstreams, &pools);
         let one = plan.cluster.as_ref().filter(|_| served.is_none());
         let one = one.and_then(|name| upstreams.get(name));
         let gate = gate(parts, listener, one.map(|it| it.cluster()), censuses, lines);
         let upstreams = served.map(Upstreams::Server).or(one.cloned().map(Upstreams::Cluster))?;
-        Some(Local::new(Arc::clone(listener), gate, upstreams, parts.metrics.clone()))
+        Some(WorkerListener::new(Arc::clone(listener), gate, upstreams, parts.metrics.clone()))
     };
-    parts.listeners.iter().zip(&parts.censuses).filter_map(local).collect()
+    parts.listeners.iter().zip(&parts.censuses).filter_map(listener).collect()
 }
 
 fn gate(

@@ -212,7 +212,7 @@ impl<C: Codec> Relay<C> {
         self.budget = POLL_BUDGET;
         self.door.wakes(cx.waker());
         let timer_fired = self.handle_timer();
-        let nudges = self.worker.nudges();
+        let nudges = self.worker.generation();
         if std::mem::replace(&mut self.seen_generation, nudges) != nudges
             && let Err(close) = self.apply_policy_changes()
         {
@@ -261,7 +261,7 @@ impl<C: Codec> Relay<C> {
     /// Records that bytes were read, and charges the budget.
     fn record_read(&mut self, way: Direction, bytes: usize) {
         self.last_byte = self.now();
-        self.door.session().moved(way, bytes, self.last_byte);
+        self.door.session().count_read(way, bytes, self.last_byte);
         if self.shaping.is_some() {
             self.schedule_read(way, bytes);
         }
@@ -300,7 +300,7 @@ impl<C: Codec> Relay<C> {
     /// Returns why the connection is to close now, if it is.
     fn close_reason(&mut self, up_done: bool, down_done: bool) -> Option<Close> {
         if let Some(close) = self.server_write_failed {
-            let leaving = self.worker.phase() == Phase::Leaving || self.door.session().is_killed();
+            let leaving = self.worker.phase() == Phase::Closing || self.door.session().is_killed();
             return (down_done || leaving).then_some(close);
         }
         if up_done && down_done {
@@ -321,12 +321,12 @@ impl<C: Codec> Relay<C> {
             return Some(Close::Killed);
         }
         match (self.worker.phase(), self.door.wish()) {
-            (Phase::Leaving, _) => Some(Close::DrainTimeout),
+            (Phase::Closing, _) => Some(Close::DrainTimeout),
             (_, Wish::Unhealthy) => Some(Close::EndpointUnhealthy),
             (_, Wish::Removed) => Some(Close::EndpointRemoved),
             (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
             (_, Wish::Rest) => self.is_idle().then_some(Close::EndpointDrained),
-            (Phase::Working, Wish::Stay) => None,
+            (Phase::Running, Wish::Stay) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The threads that a proxy can't do without: each tells that it has started and when it ends, so
 //! that none is missed without a word.
 
-use crate::worker::STACK;
+use crate::worker::STACK_BYTES;
 use anyhow::{anyhow, bail};
 use process::panics;
 use std::{
@@ -117,7 +117,7 @@ impl Starter {
             // Where nothing hears it, the proxy has ended already.
             let _ = tell.send(Event::Ended(result));
         };
-        Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run)
+        Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
     }
 }
 

@@ -4,15 +4,15 @@ mod sessions;
 
 use crate::{
     connection::{
-        self, Accepted, Parcel,
-        session::{Choice, Report, Session},
+        self, Accepted, HandOff,
+        session_info::{SessionInfo, SessionQuery, SessionReport},
     },
-    listener::{self, Local, Socket},
+    listener::{self, ListenSocket, WorkerListener},
     policy::access_log::Lines,
     relay::Buffers,
 };
 use metrics::Gauge;
-pub use sessions::{Busy, Sessions};
+pub use sessions::{Sessions, WorkerTimeout};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -37,7 +37,7 @@ use tokio::{
 /// Every reader that calls itself stops at a stated depth: messages of protobuf and JSON at 100
 /// levels, a query parameter at 32 names. The deepest takes less than 1 MiB, in a debug build too,
 /// which their tests hold. A page of stack costs memory only once it is used.
-pub const STACK: usize = 4 << 20;
+pub const STACK_BYTES: usize = 4 << 20;
 
 /// The runtime of a worker.
 ///
@@ -52,22 +52,22 @@ pub fn runtime() -> io::Result<LocalRuntime> {
         .enable_all()
         .max_blocking_threads(1)
         .thread_name("worker-aside")
-        .thread_stack_size(STACK)
+        .thread_stack_size(STACK_BYTES)
         .build_local(LocalOptions::default())
 }
 
 /// What a worker is told.
 pub enum Message {
     /// Accept connections here, and hand them out.
-    Listen(Socket),
+    Listen(ListenSocket),
     /// Serve this connection of the listener with this number.
-    Serve(usize, Parcel),
+    Serve(usize, HandOff),
     /// Have every connection look at what its endpoint wishes.
-    Nudge,
+    EndpointsChanged,
     /// Tell of these connections.
-    Tell(Choice, UnboundedSender<Vec<Report>>),
+    ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
     /// End the connection with this number, and tell whether it is here.
-    Kill(u64, UnboundedSender<bool>),
+    KillSession(u64, UnboundedSender<bool>),
     /// Stop accepting, let operations end, and leave after this long at the latest.
     Drain(Duration),
 }
@@ -76,11 +76,11 @@ pub enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It takes new connections.
-    Working,
+    Running,
     /// Its connections close as soon as they come to a rest.
     Draining,
     /// Its connections close now.
-    Leaving,
+    Closing,
 }
 
 /// What the connections of one worker share.
@@ -91,47 +91,47 @@ pub struct Worker {
     pub buffers: Buffers,
     phase: Cell<Phase>,
     /// Who has to be woken when the phase changes.
-    connections: RefCell<Slab<Open>>,
-    leaving: Notify,
-    nudges: Cell<u64>,
-    alive: Cell<usize>,
+    connections: RefCell<Slab<Registered>>,
+    closing: Notify,
+    generation: Cell<u64>,
+    active: Cell<usize>,
     /// The same, for all to see.
-    open: Gauge,
-    emptied: Notify,
+    active_gauge: Gauge,
+    drained: Notify,
     /// Whether [`pace`] runs, and whether it has reason to go on.
-    paced: Cell<bool>,
-    busy: Cell<bool>,
+    timer_running: Cell<bool>,
+    served_lately: Cell<bool>,
 }
 
 /// A connection that is open.
-struct Open {
-    session: Rc<Session>,
+struct Registered {
+    session: Rc<SessionInfo>,
     waker: Waker,
 }
 
 /// How often a worker that takes connections wakes for [`pace`].
-const PACE: Duration = Duration::from_millis(100);
+const TIMER_PERIOD: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Worker number `index`, at work.
     pub fn new(index: usize) -> Rc<Self> {
-        Self::counted(index, Gauge::noop())
+        Self::with_gauge(index, Gauge::noop())
     }
 
     /// The same; `open` tells how many connections it serves.
-    pub fn counted(index: usize, open: Gauge) -> Rc<Self> {
+    pub fn with_gauge(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
             buffers: Buffers::default(),
-            phase: Cell::new(Phase::Working),
+            phase: Cell::new(Phase::Running),
             connections: RefCell::default(),
-            leaving: Notify::new(),
-            nudges: Cell::new(0),
-            alive: Cell::new(0),
-            open,
-            emptied: Notify::new(),
-            paced: Cell::new(false),
-            busy: Cell::new(false),
+            closing: Notify::new(),
+            generation: Cell::new(0),
+            active: Cell::new(0),
+            active_gauge: open,
+            drained: Notify::new(),
+            timer_running: Cell::new(false),
+            served_lately: Cell::new(false),
         })
     }
 
@@ -141,33 +141,33 @@ impl Worker {
     }
 
     /// Ends when the worker leaves.
-    pub async fn leaving(&self) {
-        while self.phase() != Phase::Leaving {
-            self.leaving.notified().await;
+    pub async fn closing(&self) {
+        while self.phase() != Phase::Closing {
+            self.closing.notified().await;
         }
     }
 
     /// Notes a connection. Returns its place.
-    pub fn enter(&self, session: &Rc<Session>) -> usize {
+    pub fn register(&self, session: &Rc<SessionInfo>) -> usize {
         let (session, waker) = (Rc::clone(session), Waker::noop().clone());
-        self.connections.borrow_mut().insert(Open { session, waker })
+        self.connections.borrow_mut().insert(Registered { session, waker })
     }
 
     /// Notes the task of the connection at this place, to be woken when the phase changes.
-    pub fn wakes(&self, place: usize, waker: &Waker) {
+    pub fn set_waker(&self, place: usize, waker: &Waker) {
         if let Some(open) = self.connections.borrow_mut().get_mut(place) {
             open.waker.clone_from(waker);
         }
     }
 
     /// Tells of connections.
-    fn tell(&self, choice: &Choice) -> Vec<Report> {
+    fn list_sessions(&self, choice: &SessionQuery) -> Vec<SessionReport> {
         let connections = self.connections.borrow();
-        choice.of(connections.iter().map(|(_, open)| &open.session), Instant::now())
+        choice.select(connections.iter().map(|(_, open)| &open.session), Instant::now())
     }
 
     /// Has a connection end. Tells whether it is here.
-    fn kill(&self, id: u64) -> bool {
+    fn kill_session(&self, id: u64) -> bool {
         let connections = self.connections.borrow();
         let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
             return false;
@@ -177,109 +177,109 @@ impl Worker {
     }
 
     /// Forgets the connection at this place.
-    pub fn leave(&self, place: usize) {
+    pub fn deregister(&self, place: usize) {
         self.connections.borrow_mut().try_remove(place);
     }
 
     /// Starts serving a connection.
-    pub fn serve(self: &Rc<Self>, local: &Rc<Local>, accepted: Accepted) {
-        let (worker, local) = (Rc::clone(self), Rc::clone(local));
-        let alive = Alive::new(self);
-        self.busy.set(true);
-        if !self.paced.replace(true) {
-            spawn_local(pace(Rc::clone(self)));
+    pub fn serve(self: &Rc<Self>, listener: &Rc<WorkerListener>, accepted: Accepted) {
+        let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
+        let alive = ActiveGuard::new(self);
+        self.served_lately.set(true);
+        if !self.timer_running.replace(true) {
+            spawn_local(keep_timer_running(Rc::clone(self)));
         }
         spawn_local(async move {
-            connection::serve(worker, local, accepted).await;
+            connection::serve(worker, listener, accepted).await;
             drop(alive);
         });
     }
 
     /// How often connections were told to look at what has changed.
-    pub fn nudges(&self) -> u64 {
-        self.nudges.get()
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
     }
 
     /// Has every connection look at what has changed.
-    fn nudge(&self) {
-        self.nudges.set(self.nudges.get() + 1);
+    fn notify_connections(&self) {
+        self.generation.set(self.generation.get() + 1);
         for (_, open) in self.connections.borrow().iter() {
             open.waker.wake_by_ref();
         }
     }
 
-    fn turn(&self, phase: Phase) {
+    fn enter_phase(&self, phase: Phase) {
         self.phase.set(phase);
-        self.nudge();
-        if phase == Phase::Leaving {
-            self.leaving.notify_waiters();
+        self.notify_connections();
+        if phase == Phase::Closing {
+            self.closing.notify_waiters();
         }
     }
 
-    async fn emptied(&self) {
-        while self.alive.get() > 0 {
-            self.emptied.notified().await;
+    async fn drained(&self) {
+        while self.active.get() > 0 {
+            self.drained.notified().await;
         }
     }
 
     /// Lets operations end, for as long as `patience`.
     async fn drain(&self, patience: Duration) {
-        self.turn(Phase::Draining);
-        if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+        self.enter_phase(Phase::Draining);
+        if tokio::time::timeout(patience, self.drained()).await.is_err() {
             tracing::warn!(
                 worker = self.index,
-                connections = self.alive.get(),
+                connections = self.active.get(),
                 "drain_timeout is over: closing what is left"
             );
-            self.turn(Phase::Leaving);
-            self.emptied().await;
+            self.enter_phase(Phase::Closing);
+            self.drained().await;
         }
     }
 }
 
 /// Counts a connection for as long as its task lives, however that ends.
-struct Alive(Rc<Worker>);
+struct ActiveGuard(Rc<Worker>);
 
-impl Alive {
+impl ActiveGuard {
     fn new(worker: &Rc<Worker>) -> Self {
-        worker.alive.set(worker.alive.get() + 1);
-        worker.open.increment(1.0);
+        worker.active.set(worker.active.get() + 1);
+        worker.active_gauge.increment(1.0);
         Self(Rc::clone(worker))
     }
 }
 
-impl Drop for Alive {
+impl Drop for ActiveGuard {
     fn drop(&mut self) {
         let worker = &self.0;
-        worker.alive.set(worker.alive.get() - 1);
-        worker.open.decrement(1.0);
-        if worker.alive.get() == 0 {
-            worker.emptied.notify_one();
+        worker.active.set(worker.active.get() - 1);
+        worker.active_gauge.decrement(1.0);
+        if worker.active.get() == 0 {
+            worker.drained.notify_one();
         }
     }
 }
 
 /// Serves a connection that another worker accepted.
-fn serve(worker: &Rc<Worker>, locals: &[Rc<Local>], listener: usize, parcel: Parcel) {
-    if let (Some(local), Ok(accepted)) = (locals.get(listener), parcel.unpack()) {
-        worker.serve(local, accepted);
+fn serve(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], index: usize, hand_off: HandOff) {
+    if let (Some(listener), Ok(accepted)) = (listeners.get(index), hand_off.attach()) {
+        worker.serve(listener, accepted);
     }
 }
 
 /// Has every connection look at what its endpoint wishes, those to clients and those that rest.
-fn nudge(worker: &Rc<Worker>, locals: &[Rc<Local>]) {
-    worker.nudge();
-    locals.iter().for_each(|local| local.upstreams().look());
+fn endpoints_changed(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>]) {
+    worker.notify_connections();
+    listeners.iter().for_each(|listener| listener.upstreams().close_unwanted());
 }
 
 /// Keeps a timer running that is due before any that a new connection sets, for as long as new
 /// ones come. To set the soonest timer of all costs the runtime a write to its own wake-up
 /// descriptor and a turn of its loop, and a connection would do so twice.
-async fn pace(worker: Rc<Worker>) {
-    while worker.busy.replace(false) {
-        tokio::time::sleep(PACE).await;
+async fn keep_timer_running(worker: Rc<Worker>) {
+    while worker.served_lately.replace(false) {
+        tokio::time::sleep(TIMER_PERIOD).await;
     }
-    worker.paced.set(false);
+    worker.timer_running.set(false);
 }
 
 /// Works until drained.
@@ -288,8 +288,8 @@ async fn pace(worker: Rc<Worker>) {
 /// When a listener can't be accepted on.
 pub async fn work(
     worker: Rc<Worker>,
-    locals: Vec<Rc<Local>>,
-    crew: listener::Crew,
+    listeners: Vec<Rc<WorkerListener>>,
+    dispatcher: listener::Dispatcher,
     lines: Option<Rc<Lines>>,
     mut inbox: UnboundedReceiver<Message>,
 ) -> io::Result<()> {
@@ -298,7 +298,7 @@ pub async fn work(
         let message = tokio::select! {
             biased;
             message = inbox.recv() => message,
-            Some(ended) = accepting.join_next() => return Err(no_ears(ended)),
+            Some(ended) = accepting.join_next() => return Err(accept_error(ended)),
         };
         let Some(message) = message else {
             // Nothing can be told any more, and nothing was told to end.
@@ -307,19 +307,26 @@ pub async fn work(
         };
         match message {
             Message::Listen(socket) => {
-                let Some(local) = locals.get(socket.listener) else { continue };
-                let (worker, local) = (Rc::clone(&worker), Rc::clone(local));
-                accepting.spawn_local(listener::accept(worker, local, socket, crew.clone()));
+                let Some(listener) = listeners.get(socket.listener) else { continue };
+                let (worker, listener) = (Rc::clone(&worker), Rc::clone(listener));
+                accepting.spawn_local(listener::accept(
+                    worker,
+                    listener,
+                    socket,
+                    dispatcher.clone(),
+                ));
             }
-            Message::Serve(listener, parcel) => {
-                serve(&worker, &locals, listener, parcel);
+            Message::Serve(index, hand_off) => {
+                serve(&worker, &listeners, index, hand_off);
             }
-            Message::Nudge => nudge(&worker, &locals),
-            Message::Tell(choice, answer) => drop(answer.send(worker.tell(&choice))),
-            Message::Kill(id, answer) => drop(answer.send(worker.kill(id))),
+            Message::EndpointsChanged => endpoints_changed(&worker, &listeners),
+            Message::ListSessions(choice, answer) => {
+                drop(answer.send(worker.list_sessions(&choice)))
+            }
+            Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
             Message::Drain(patience) => {
                 accepting.shutdown().await;
-                locals.iter().for_each(|local| local.upstreams().close());
+                listeners.iter().for_each(|listener| listener.upstreams().close());
                 // What was handed over before the word to drain still counts as accepted, and
                 // workers that have yet to hear it may hand over more.
                 let mut drain = pin!(worker.drain(patience));
@@ -328,14 +335,14 @@ pub async fn work(
                         biased;
                         Some(message) = inbox.recv() => {
                             match message {
-                                Message::Serve(listener, parcel) => {
-                                    serve(&worker, &locals, listener, parcel);
+                                Message::Serve(index, hand_off) => {
+                                    serve(&worker, &listeners, index, hand_off);
                                 }
-                                Message::Nudge => nudge(&worker, &locals),
-                                Message::Tell(choice, answer) => {
-                                    drop(answer.send(worker.tell(&choice)));
+                                Message::EndpointsChanged => endpoints_changed(&worker, &listeners),
+                                Message::ListSessions(choice, answer) => {
+                                    drop(answer.send(worker.list_sessions(&choice)));
                                 }
-                                Message::Kill(id, answer) => drop(answer.send(worker.kill(id))),
+                                Message::KillSession(id, answer) => drop(answer.send(worker.kill_session(id))),
                                 Message::Listen(_) | Message::Drain(_) => {}
                             }
                         }
@@ -353,7 +360,7 @@ pub async fn work(
 }
 
 /// Why a listener is not accepted on any more. A proxy without it must not go on as if it were ready.
-fn no_ears(ended: Result<io::Error, JoinError>) -> io::Error {
+fn accept_error(ended: Result<io::Error, JoinError>) -> io::Error {
     match ended.map_err(JoinError::try_into_panic) {
         Ok(error) => error,
         Err(Ok(panic)) => resume_unwind(panic),

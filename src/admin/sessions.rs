@@ -2,8 +2,8 @@
 
 use super::{View, error};
 use crate::{
-    connection::session::{Choice, Report},
-    worker::Busy,
+    connection::session_info::{SessionQuery, SessionReport},
+    worker::WorkerTimeout,
 };
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use serde_json::Value;
 /// The open connections.
 pub(super) async fn list(
     State(view): State<View>,
-    choice: Result<Query<Choice>, QueryRejection>,
+    choice: Result<Query<SessionQuery>, QueryRejection>,
 ) -> Response {
     let Query(choice) = match choice {
         Ok(choice) => choice,
@@ -24,9 +24,9 @@ pub(super) async fn list(
     };
     match view.sessions.list(&choice).await {
         Ok(sessions) => {
-            Json(sessions.iter().map(Report::to_json).collect::<Value>()).into_response()
+            Json(sessions.iter().map(SessionReport::to_json).collect::<Value>()).into_response()
         }
-        Err(Busy) => busy(),
+        Err(WorkerTimeout) => busy(),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn end(State(view): State<View>, Path(id): Path<String>) -> Res
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(false) => error(StatusCode::NOT_FOUND, format!("there is no session `{id}`")),
-        Err(Busy) => busy(),
+        Err(WorkerTimeout) => busy(),
     }
 }
 

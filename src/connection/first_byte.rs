@@ -18,8 +18,8 @@ use tokio::{io::Interest, net::TcpStream, time::sleep};
 /// # Errors
 /// Why the connection is to be closed: the client has gone, the time is over, or the worker
 /// drains.
-pub(super) async fn first_byte(client: &TcpStream, door: &Door) -> Result<(), Close> {
-    let (patience, late) = patience(door.plan());
+pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Result<(), Close> {
+    let (patience, late) = soonest_timeout(door.plan());
     let too_late = async {
         match patience {
             Some(patience) => sleep(patience).await,
@@ -28,18 +28,18 @@ pub(super) async fn first_byte(client: &TcpStream, door: &Door) -> Result<(), Cl
     };
     tokio::select! {
         biased;
-        heard = heard(client) => heard,
+        heard = readable(client) => heard,
         // What the runtime has yet to hear of may be there all the same.
-        close = stopped(door) => match peek(client) {
+        close = closing(door) => match peek(client) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(close),
-            peeked => judge(&peeked),
+            peeked => classify(&peeked),
         },
         () = too_late => Err(late),
     }
 }
 
 /// The time-out that ends a connection on which nothing was ever said: the soonest.
-fn patience(plan: &ListenerPlan) -> (Option<Duration>, Close) {
+fn soonest_timeout(plan: &ListenerPlan) -> (Option<Duration>, Close) {
     let limits = [
         (plan.first_byte_timeout, Close::FirstByteTimeout),
         (plan.idle_timeout, Close::IdleTimeout),
@@ -54,7 +54,7 @@ fn patience(plan: &ListenerPlan) -> (Option<Duration>, Close) {
 /// The runtime takes a new socket for readable until a read finds nothing, so the socket is asked
 /// once. After that the runtime knows, and only where the client has closed its half do bytes and
 /// the end look alike.
-async fn heard(client: &TcpStream) -> Result<(), Close> {
+async fn readable(client: &TcpStream) -> Result<(), Close> {
     let mut known = false;
     loop {
         let ready = client.ready(Interest::READABLE).await.map_err(|_| Close::ClientReset)?;
@@ -63,7 +63,7 @@ async fn heard(client: &TcpStream) -> Result<(), Close> {
         }
         match client.try_io(Interest::READABLE, || peek(client)) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => known = true,
-            peeked => return judge(&peeked),
+            peeked => return classify(&peeked),
         }
     }
 }
@@ -73,7 +73,7 @@ fn peek(client: &TcpStream) -> io::Result<usize> {
     SockRef::from(client).peek(&mut [MaybeUninit::uninit()])
 }
 
-fn judge(peeked: &io::Result<usize>) -> Result<(), Close> {
+fn classify(peeked: &io::Result<usize>) -> Result<(), Close> {
     match peeked {
         Ok(0) => Err(Close::Client),
         Ok(_) => Ok(()),
@@ -82,16 +82,16 @@ fn judge(peeked: &io::Result<usize>) -> Result<(), Close> {
 }
 
 /// Ready when the worker drains: the connection is at rest, and closes at once.
-async fn stopped(door: &Door) -> Close {
+async fn closing(door: &Door) -> Close {
     poll_fn(|cx| {
         door.wakes(cx.waker());
         if door.session().is_killed() {
             return Poll::Ready(Close::Killed);
         }
         match door.worker().phase() {
-            Phase::Working => Poll::Pending,
+            Phase::Running => Poll::Pending,
             Phase::Draining => Poll::Ready(Close::Drain),
-            Phase::Leaving => Poll::Ready(Close::DrainTimeout),
+            Phase::Closing => Poll::Ready(Close::DrainTimeout),
         }
     })
     .await

@@ -2,7 +2,7 @@
 
 use super::Protocol;
 use crate::{
-    cluster::{self, Spares},
+    cluster::{self, PreconnectPool},
     connection::Door,
     policy, worker,
 };
@@ -30,7 +30,7 @@ pub use tollgate_http::{ClusterSettings as Pooling, Pools, Server};
 /// itself.
 pub fn server(
     protocol: &Protocol,
-    clusters: &BTreeMap<Arc<str>, Rc<Spares>>,
+    clusters: &BTreeMap<Arc<str>, Rc<PreconnectPool>>,
     pools: &Pools,
 ) -> Option<Rc<Server>> {
     let (dialect, plan, http2): (Rc<dyn tollgate_http::Dialect>, _, _) = match protocol {
@@ -45,9 +45,9 @@ pub fn server(
         }
     };
     let names = protocol.clusters();
-    let reached = names.iter().filter_map(|name| clusters.get(name)).map(|spares| {
-        let plan = pool(spares.cluster().pooling(), http2);
-        (Rc::new(Upstreams(Rc::clone(spares))) as Rc<dyn Cluster>, plan)
+    let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {
+        let plan = pool(preconnects.cluster().pooling(), http2);
+        (Rc::new(Upstreams(Rc::clone(preconnects))) as Rc<dyn Cluster>, plan)
     });
     Some(Server::new(dialect, plan, reached, pools))
 }
@@ -84,7 +84,7 @@ fn pool(settings: &Pooling, http2: bool) -> PoolPlan {
 }
 
 /// A cluster, as one worker reaches it.
-struct Upstreams(Rc<Spares>);
+struct Upstreams(Rc<PreconnectPool>);
 
 impl Cluster for Upstreams {
     fn name(&self) -> &Arc<str> {
@@ -224,18 +224,18 @@ impl tollgate_http::Door for Visited {
     }
 
     fn moved(&self, way: Way, bytes: usize, now: Instant) {
-        self.0.session().moved(direction(way), bytes, now);
+        self.0.session().count_read(direction(way), bytes, now);
     }
 
     fn nudges(&self) -> u64 {
-        self.0.worker().nudges()
+        self.0.worker().generation()
     }
 
     fn phase(&self) -> Phase {
         match self.0.worker().phase() {
-            worker::Phase::Working => Phase::Working,
+            worker::Phase::Running => Phase::Working,
             worker::Phase::Draining => Phase::Draining,
-            worker::Phase::Leaving => Phase::Leaving,
+            worker::Phase::Closing => Phase::Leaving,
         }
     }
 

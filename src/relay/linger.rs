@@ -95,7 +95,7 @@ impl<C: Codec> Relay<C> {
     /// Ready when the client has closed its half too, or time is up.
     pub(super) fn poll_linger(&mut self, close: Close, cx: &mut Context<'_>) -> Poll<Close> {
         self.door.wakes(cx.waker());
-        let leaves = self.worker.phase() == Phase::Leaving;
+        let leaves = self.worker.phase() == Phase::Closing;
         if leaves || self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(close);
         }

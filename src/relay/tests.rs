@@ -1,10 +1,10 @@
 //! Hostile peers: floods, clients that never read, clients that leave early.
 
 use crate::{
-    cluster::{Cluster, Spares},
+    cluster::{Cluster, PreconnectPool},
     config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
-    listener::{self, Crew, Listener, Local, Socket, Total},
+    listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     series::{CardinalityLimit, SeriesKey},
@@ -80,12 +80,18 @@ fn proxy_with(
     protocol: Protocol,
     policy: Box<dyn WorkerPolicy>,
 ) -> (SocketAddr, (UnboundedSender<Message>, JoinHandle<std::io::Result<()>>)) {
-    let (listener, socket, local) = parts(upstream, protocol, policy, 1);
-    let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
+    let (listener, socket, worker_listener) = parts(upstream, protocol, policy, 1);
+    let dispatcher = Dispatcher { inboxes: Rc::new([]), budget: ConnectionBudget::new(10, 10) };
     let (inbox, messages) = unbounded_channel();
     let address = listener.address;
     let _ = inbox.send(Message::Listen(socket));
-    let work = spawn_local(worker::work(Worker::new(0), vec![local], crew, None, messages));
+    let work = spawn_local(worker::work(
+        Worker::new(0),
+        vec![worker_listener],
+        dispatcher,
+        None,
+        messages,
+    ));
     (address, (inbox, work))
 }
 
@@ -95,7 +101,7 @@ fn parts(
     protocol: Protocol,
     policy: Box<dyn WorkerPolicy>,
     workers: usize,
-) -> (Arc<Listener>, Socket, Rc<Local>) {
+) -> (Arc<Listener>, ListenSocket, Rc<WorkerListener>) {
     parts_of(plan(protocol), upstream, policy, workers)
 }
 
@@ -114,7 +120,7 @@ fn parts_of(
     upstream: SocketAddr,
     policy: Box<dyn WorkerPolicy>,
     workers: usize,
-) -> (Arc<Listener>, Socket, Rc<Local>) {
+) -> (Arc<Listener>, ListenSocket, Rc<WorkerListener>) {
     let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
     let gate = Gate::new(vec![policy], census, metrics::Gauge::noop());
     parts_behind(plan, upstream, gate, workers)
@@ -126,7 +132,7 @@ fn parts_behind(
     upstream: SocketAddr,
     gate: Gate,
     workers: usize,
-) -> (Arc<Listener>, Socket, Rc<Local>) {
+) -> (Arc<Listener>, ListenSocket, Rc<WorkerListener>) {
     let plan = Arc::new(plan);
     let endpoint = EndpointPlan::new(Target::Host(upstream.ip().to_string(), upstream.port()));
     let cluster = ClusterPlan::new("test", vec![endpoint]);
@@ -135,8 +141,9 @@ fn parts_behind(
     let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(plan, address, 0, workers);
-    let local = Local::new(Arc::clone(&listener), gate, Spares::hold(cluster), metrics);
-    (listener, Socket { listener: 0, socket }, local)
+    let worker_listener =
+        WorkerListener::new(Arc::clone(&listener), gate, PreconnectPool::start(cluster), metrics);
+    (listener, ListenSocket { listener: 0, socket }, worker_listener)
 }
 
 /// A policy with a bug.
@@ -318,12 +325,20 @@ fn a_connection_handed_to_a_draining_worker_is_closed() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = upstream.local_addr().unwrap();
         let watch = Watch::default();
-        let (listener, socket, local) = parts(server, mongo(), Box::new(watch.clone()), 2);
+        let (listener, socket, worker_listener) =
+            parts(server, mongo(), Box::new(watch.clone()), 2);
         let (inboxes, messages): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded_channel()).unzip();
-        let crew = Crew { inboxes: inboxes.clone().into(), total: Total::new(10, 10) };
+        let dispatcher =
+            Dispatcher { inboxes: inboxes.clone().into(), budget: ConnectionBudget::new(10, 10) };
         for (index, messages) in messages.into_iter().enumerate() {
-            let (local, crew) = (Rc::clone(&local), crew.clone());
-            spawn_local(worker::work(Worker::new(index), vec![local], crew, None, messages));
+            let (worker_listener, dispatcher) = (Rc::clone(&worker_listener), dispatcher.clone());
+            spawn_local(worker::work(
+                Worker::new(index),
+                vec![worker_listener],
+                dispatcher,
+                None,
+                messages,
+            ));
         }
         inboxes[0].send(Message::Listen(socket)).unwrap();
         let connect = || async {

@@ -3,14 +3,14 @@
 
 use super::{reject, relay};
 use crate::{
-    cluster::{Cluster, Spares},
+    cluster::{Cluster, PreconnectPool},
     config::plan::{
         BreakerPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, ListenerPlan,
         OutlierPlan, Target,
     },
     connection::Door,
     gate::Gate,
-    listener::{Listener, Local},
+    listener::{Listener, WorkerListener},
     policy::{Breaker, PolicyEnv, WorkerPolicy},
     series::CardinalityLimit,
     worker::Worker,
@@ -168,22 +168,28 @@ async fn proxy(
     let protocol = crate::protocols::Protocol::Tcp(Arc::new(()));
     let listener = Arc::new(ListenerPlan::new("lines", address, protocol, "lines"));
     let listener = Listener::new(listener, address, 0, 1);
-    let local = Local::new(listener, gate, Spares::hold(Arc::clone(&cluster)), metrics);
+    let worker_listener =
+        WorkerListener::new(listener, gate, PreconnectPool::start(Arc::clone(&cluster)), metrics);
     let worker = Worker::new(0);
     spawn_local(async move {
         while let Ok((client, peer)) = socket.accept().await {
-            let (worker, local) = (Rc::clone(&worker), Rc::clone(&local));
+            let (worker, worker_listener) = (Rc::clone(&worker), Rc::clone(&worker_listener));
             spawn_local(async move {
                 let link = Link { peer, local: address };
-                serve(Door::new(&worker, &local, link, Instant::now()), &local, client).await;
+                serve(
+                    Door::new(&worker, &worker_listener, link, Instant::now()),
+                    &worker_listener,
+                    client,
+                )
+                .await;
             });
         }
     });
     (address, cluster)
 }
 
-async fn serve(mut door: Door, local: &Rc<Local>, mut client: TcpStream) {
-    match local.upstreams().spares().connect(None).await {
+async fn serve(mut door: Door, worker_listener: &Rc<WorkerListener>, mut client: TcpStream) {
+    match worker_listener.upstreams().preconnects().connect(None).await {
         Ok(upstream) => {
             door.leads_to(upstream.lease);
             relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;

@@ -1,7 +1,7 @@
 //! Asks all workers about their open connections.
 
 use super::Message;
-use crate::connection::session::{Choice, Report};
+use crate::connection::session_info::{SessionQuery, SessionReport};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// How long a worker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The open connections of all workers. Cheap to clone.
 #[derive(Clone, Default)]
@@ -17,7 +17,7 @@ pub struct Sessions(Arc<[UnboundedSender<Message>]>);
 
 /// A worker has not answered in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
+pub struct WorkerTimeout;
 
 impl Sessions {
     /// Those of the workers with these inboxes.
@@ -29,8 +29,8 @@ impl Sessions {
     ///
     /// # Errors
     /// A worker has not answered in time.
-    pub async fn list(&self, choice: &Choice) -> Result<Vec<Report>, Busy> {
-        let told = self.ask(|answer| Message::Tell(choice.clone(), answer)).await?;
+    pub async fn list(&self, choice: &SessionQuery) -> Result<Vec<SessionReport>, WorkerTimeout> {
+        let told = self.ask(|answer| Message::ListSessions(choice.clone(), answer)).await?;
         Ok(choice.merge(told.into_iter().flatten().collect()))
     }
 
@@ -38,25 +38,25 @@ impl Sessions {
     ///
     /// # Errors
     /// A worker has not answered in time.
-    pub async fn kill(&self, id: u64) -> Result<bool, Busy> {
-        Ok(self.ask(|answer| Message::Kill(id, answer)).await?.contains(&true))
+    pub async fn kill(&self, id: u64) -> Result<bool, WorkerTimeout> {
+        Ok(self.ask(|answer| Message::KillSession(id, answer)).await?.contains(&true))
     }
 
     async fn ask<T>(
         &self,
         question: impl Fn(UnboundedSender<T>) -> Message,
-    ) -> Result<Vec<T>, Busy> {
+    ) -> Result<Vec<T>, WorkerTimeout> {
         let (answer, mut answers) = unbounded_channel();
         // A worker that has left has no connections, and drops the question.
         self.0.iter().for_each(|inbox| drop(inbox.send(question(answer.clone()))));
         drop(answer);
         let mut all = Vec::new();
-        let asked = timeout(PATIENCE, async {
+        let asked = timeout(ANSWER_TIMEOUT, async {
             while let Some(one) = answers.recv().await {
                 all.push(one);
             }
         });
-        asked.await.map_err(|_| Busy)?;
+        asked.await.map_err(|_| WorkerTimeout)?;
         Ok(all)
     }
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    cluster::{Cluster, Spares},
+    cluster::{Cluster, PreconnectPool},
     config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
     gate::Gate,
-    listener::{Crew, Listener, Total},
+    listener::{ConnectionBudget, Dispatcher, Listener},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     series::{CardinalityLimit, SeriesKey},
@@ -90,11 +90,12 @@ async fn stage() -> Stage {
     let socket = listener::bind(plan.address, plan.tcp_user_timeout).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(Arc::new(plan), address, 0, 1);
-    let local = Local::new(listener, gate, Spares::hold(cluster), metrics.clone());
+    let listener =
+        WorkerListener::new(listener, gate, PreconnectPool::start(cluster), metrics.clone());
     let (inbox, messages) = unbounded_channel();
-    let crew = Crew { inboxes: Rc::new([]), total: Total::new(3, 3) };
-    let _ = inbox.send(Message::Listen(Socket { listener: 0, socket }));
-    let work = spawn_local(work(Worker::new(0), vec![local], crew, None, messages));
+    let dispatcher = Dispatcher { inboxes: Rc::new([]), budget: ConnectionBudget::new(3, 3) };
+    let _ = inbox.send(Message::Listen(ListenSocket { listener: 0, socket }));
+    let work = spawn_local(work(Worker::new(0), vec![listener], dispatcher, None, messages));
     Stage { address, metrics, bug, inbox, work }
 }
 
@@ -167,10 +168,10 @@ fn a_worker_that_loses_a_listener_ends_and_says_so() {
         let mut accepting = JoinSet::new();
         accepting.spawn_local(async { panic!("on purpose") });
         let ended = accepting.join_next().await.unwrap();
-        let panic = process::panics::tells_itself(|| no_ears(ended)).unwrap_err();
+        let panic = process::panics::tells_itself(|| accept_error(ended)).unwrap_err();
         assert_eq!(panic.message, "on purpose");
         accepting.spawn_local(async { io::Error::other("no listener") });
         let ended = accepting.join_next().await.unwrap();
-        assert_eq!(no_ears(ended).to_string(), "no listener");
+        assert_eq!(accept_error(ended).to_string(), "no listener");
     });
 }

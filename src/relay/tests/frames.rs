@@ -6,7 +6,7 @@ use crate::{
     config::plan::ListenerPlan,
     connection::Door,
     gate::Arrival,
-    listener::Local,
+    listener::WorkerListener,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     relay::relay,
@@ -169,23 +169,23 @@ pub(super) async fn relayed_by<C: Codec<Shared = ()>>(
     policy: Box<dyn WorkerPolicy>,
 ) -> Ends {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (_, _, local) = parts_of(plan, upstream.local_addr().unwrap(), policy, 1);
-    relayed_at::<C>(&upstream, local).await
+    let (_, _, worker_listener) = parts_of(plan, upstream.local_addr().unwrap(), policy, 1);
+    relayed_at::<C>(&upstream, worker_listener).await
 }
 
 /// Relays a connection on a listener that leads to `upstream`.
 pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     upstream: &TcpListener,
-    local: Rc<Local>,
+    worker_listener: Rc<WorkerListener>,
 ) -> Ends {
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(front.local_addr().unwrap()).await.unwrap();
     let (accepted, peer) = front.accept().await.unwrap();
-    let connected = local.upstreams().spares().connect(None).await.unwrap();
+    let connected = worker_listener.upstreams().preconnects().connect(None).await.unwrap();
     let (server, _) = upstream.accept().await.unwrap();
     let link = Link { peer, local: front.local_addr().unwrap() };
-    let mut door = Door::new(&Worker::new(0), &local, link, Instant::now());
-    if let Arrival::Welcome(_, guests) = local.gate().connect(&link, Instant::now()) {
+    let mut door = Door::new(&Worker::new(0), &worker_listener, link, Instant::now());
+    if let Arrival::Welcome(_, guests) = worker_listener.gate().connect(&link, Instant::now()) {
         door.holds(guests);
     }
     door.leads_to(connected.lease);

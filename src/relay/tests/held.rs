@@ -8,7 +8,7 @@ use crate::{
     cluster::Cluster,
     config::{self, plan::ListenerPlan},
     gate::Gate,
-    listener::Local,
+    listener::WorkerListener,
     policy::{Live, PolicyEnv},
     protocols::Protocol,
     series::CardinalityLimit,
@@ -141,18 +141,18 @@ fn gate(policies: &str) -> Gate {
 }
 
 /// A listener with these policies that may hold this many bytes, and its server.
-async fn listener(policies: &str, max_held_bytes: usize) -> (TcpListener, Rc<Local>) {
+async fn listener(policies: &str, max_held_bytes: usize) -> (TcpListener, Rc<WorkerListener>) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plan = ListenerPlan { max_held_bytes, ..plan(Protocol::Tcp(Arc::new(()))) };
     let address = upstream.local_addr().unwrap();
-    let (_, _, local) = parts_behind(plan, address, gate(policies), 1);
-    (upstream, local)
+    let (_, _, worker_listener) = parts_behind(plan, address, gate(policies), 1);
+    (upstream, worker_listener)
 }
 
 /// A connection on a listener of its own.
 async fn behind<C: Codec<Shared = ()>>(policies: &str, max_held_bytes: usize) -> Ends {
-    let (upstream, local) = listener(policies, max_held_bytes).await;
-    relayed_at::<C>(&upstream, local).await
+    let (upstream, worker_listener) = listener(policies, max_held_bytes).await;
+    relayed_at::<C>(&upstream, worker_listener).await
 }
 
 type Reads = Late<true>;
@@ -206,9 +206,9 @@ fn at_the_held_bytes_bound_policies_decide_by_what_is_known() {
 fn held_bytes_are_returned_when_the_request_was_forwarded() {
     run(async {
         // There is room for one of them at a time.
-        let (upstream, local) = listener(DENIES, 250_000).await;
-        let mut first = relayed_at::<Reads>(&upstream, Rc::clone(&local)).await;
-        let mut second = relayed_at::<Reads>(&upstream, local).await;
+        let (upstream, worker_listener) = listener(DENIES, 250_000).await;
+        let mut first = relayed_at::<Reads>(&upstream, Rc::clone(&worker_listener)).await;
+        let mut second = relayed_at::<Reads>(&upstream, worker_listener).await;
         for number in 1..4 {
             for ends in [&mut first, &mut second] {
                 let long = frame(number, &ending(200_000, b'y'));

@@ -49,12 +49,19 @@ impl Between {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ledger = Ledger::default();
         let address = upstream.local_addr().unwrap();
-        let (listener, socket, local) = parts(address, protocol, Box::new(ledger.clone()), 1);
-        let crew = Crew { inboxes: Rc::new([]), total: Total::new(10, 10) };
+        let (listener, socket, worker_listener) =
+            parts(address, protocol, Box::new(ledger.clone()), 1);
+        let dispatcher = Dispatcher { inboxes: Rc::new([]), budget: ConnectionBudget::new(10, 10) };
         let (inbox, messages) = unbounded_channel();
         inbox.send(Message::Listen(socket)).unwrap();
         let worker = Worker::new(0);
-        spawn_local(worker::work(Rc::clone(&worker), vec![local], crew, None, messages));
+        spawn_local(worker::work(
+            Rc::clone(&worker),
+            vec![worker_listener],
+            dispatcher,
+            None,
+            messages,
+        ));
         let client = TcpStream::connect(listener.address).await.unwrap();
         let (server, _) = upstream.accept().await.unwrap();
         // Dropping the sender would end the worker.

@@ -1,6 +1,6 @@
 //! Sockets that listen, and connections accepted from them and handed out.
 
-use super::{Crew, Local, is_due};
+use super::{Dispatcher, WorkerListener, is_due};
 use crate::{
     connection::Accepted,
     worker::{Message, Worker},
@@ -24,7 +24,7 @@ const BACKLOG: i32 = 4096;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// A bound socket on its way to the worker that accepts on it.
-pub struct Socket {
+pub struct ListenSocket {
     /// The listener's number.
     pub listener: usize,
     /// The socket, not blocking.
@@ -73,8 +73,13 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// Accepts for ever, and hands connections out. Returns why it can't begin.
-pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: Crew) -> io::Error {
-    let name = &*local.plan().name;
+pub async fn accept(
+    worker: Rc<Worker>,
+    listener: Rc<WorkerListener>,
+    socket: ListenSocket,
+    dispatcher: Dispatcher,
+) -> io::Error {
+    let name = &*listener.plan().name;
     let socket = match TcpListener::from_std(socket.socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -85,15 +90,15 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
     let mut pause = PAUSES.0;
     let said = Cell::default();
     loop {
-        let listener = &local.listener;
-        let accepted = match crew.total.fits_another(listener.index, &listener.all_open) {
+        let shared = &listener.listener;
+        let accepted = match dispatcher.budget.fits_another(shared.index, &shared.total_open) {
             true => socket.accept().await,
             false => Err(Errno::MFILE.into()),
         };
         let error = match accepted {
             Ok((connection, peer)) => {
                 pause = PAUSES.0;
-                hand_out(&worker, &local, &crew, connection, peer);
+                dispatch(&worker, &listener, &dispatcher, connection, peer);
                 continue;
             }
             Err(error) => error,
@@ -107,7 +112,7 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
             tokio::task::yield_now().await;
             continue;
         }
-        local.paused.increment(1);
+        listener.paused.increment(1);
         if is_due(&said) {
             tracing::error!(
                 listener = name,
@@ -121,25 +126,25 @@ pub async fn accept(worker: Rc<Worker>, local: Rc<Local>, socket: Socket, crew: 
     }
 }
 
-fn hand_out(
+fn dispatch(
     worker: &Rc<Worker>,
-    local: &Rc<Local>,
-    crew: &Crew,
+    listener: &Rc<WorkerListener>,
+    dispatcher: &Dispatcher,
     socket: TcpStream,
     peer: SocketAddr,
 ) {
-    let Some((to, seat)) = local.listener.seat(&crew.total, worker.index) else {
-        local.total.increment(1);
-        local.count_close(Close::ConnectionLimit);
-        tracing::debug!(listener = &*local.plan().name, %peer, "refused: at max_connections");
+    let Some((to, slot)) = listener.listener.take_slot(&dispatcher.budget, worker.index) else {
+        listener.opened.increment(1);
+        listener.count_close(Close::ConnectionLimit);
+        tracing::debug!(listener = &*listener.plan().name, %peer, "refused: at max_connections");
         return;
     };
-    let accepted = Accepted { socket, peer, at: Instant::now(), seat };
+    let accepted = Accepted { socket, peer, at: Instant::now(), slot };
     if to == worker.index {
-        worker.serve(local, accepted);
-    } else if let (Some(inbox), Ok(parcel)) = (crew.inboxes.get(to), accepted.pack()) {
+        worker.serve(listener, accepted);
+    } else if let (Some(inbox), Ok(hand_off)) = (dispatcher.inboxes.get(to), accepted.detach()) {
         // A worker that has left drops the connection, which closes it.
-        let _ = inbox.send(Message::Serve(local.listener.index, parcel));
+        let _ = inbox.send(Message::Serve(listener.listener.index, hand_off));
     }
 }
 

@@ -15,27 +15,27 @@ use std::sync::{
 /// for it. A listener changes both at the same step of its own count, so that they agree whatever
 /// the order in which workers come.
 #[derive(Debug)]
-pub struct Total {
+pub struct ConnectionBudget {
     /// How many connections are reserved for each listener, by its number.
     reserved: Box<[usize]>,
     /// How many connections are for any listener.
-    free: usize,
+    shared: usize,
     /// How many of those are in use.
-    taken: AtomicUsize,
+    shared_used: AtomicUsize,
     /// How many more are for any listener by `max_connections`, if there were descriptors.
-    beyond: usize,
+    beyond_descriptors: usize,
 }
 
-impl Total {
+impl ConnectionBudget {
     /// For a proxy of at most `most` connections that has descriptors for `fit`. Nothing is
     /// reserved.
     pub fn new(most: usize, fit: usize) -> Arc<Self> {
-        Self::reserving(most, fit, &[])
+        Self::with_reserved(most, fit, &[])
     }
 
     /// The same, with so many connections reserved for each listener; together those are at most
     /// `most`. Where `fit` is less, each listener has the same part of it that it has of `most`.
-    pub fn reserving(most: usize, fit: usize, reserved: &[usize]) -> Arc<Self> {
+    pub fn with_reserved(most: usize, fit: usize, reserved: &[usize]) -> Arc<Self> {
         let limit = most.min(fit);
         let part = |own: &usize| {
             let part = *own as u128 * limit as u128 / most.max(1) as u128;
@@ -44,7 +44,12 @@ impl Total {
         let reserved: Box<[usize]> = reserved.iter().map(part).collect();
         let free = limit.saturating_sub(reserved.iter().sum());
         let taken = AtomicUsize::new(0);
-        Arc::new(Self { reserved, free, taken, beyond: most - limit })
+        Arc::new(Self {
+            reserved,
+            shared: free,
+            shared_used: taken,
+            beyond_descriptors: most - limit,
+        })
     }
 
     /// How many connections are reserved for a listener.
@@ -54,27 +59,28 @@ impl Total {
 
     /// Whether there are descriptors for one more connection of a listener that has `open`.
     pub(super) fn fits_another(&self, listener: usize, open: &AtomicUsize) -> bool {
-        self.beyond == 0
+        self.beyond_descriptors == 0
             || open.load(Relaxed) < self.reserved(listener)
-            || self.taken.load(Relaxed) < self.free
+            || self.shared_used.load(Relaxed) < self.shared
     }
 
     /// Counts one more connection of a listener that has `open`, if there may be one.
-    pub(super) fn enter(&self, listener: usize, open: &AtomicUsize) -> bool {
+    pub(super) fn acquire(&self, listener: usize, open: &AtomicUsize) -> bool {
         if open.fetch_add(1, Relaxed) < self.reserved(listener) {
             return true;
         }
-        let entered = self.taken.fetch_add(1, Relaxed) < self.free.saturating_add(self.beyond);
+        let entered = self.shared_used.fetch_add(1, Relaxed)
+            < self.shared.saturating_add(self.beyond_descriptors);
         if !entered {
-            self.leave(listener, open);
+            self.release(listener, open);
         }
         entered
     }
 
     /// Counts one less.
-    pub(super) fn leave(&self, listener: usize, open: &AtomicUsize) {
+    pub(super) fn release(&self, listener: usize, open: &AtomicUsize) {
         if open.fetch_sub(1, Relaxed) > self.reserved(listener) {
-            self.taken.fetch_sub(1, Relaxed);
+            self.shared_used.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -84,21 +90,21 @@ mod tests {
     use super::*;
 
     /// A proxy, and how many connections each of its listeners has.
-    struct Proxy(Arc<Total>, Vec<AtomicUsize>);
+    struct Proxy(Arc<ConnectionBudget>, Vec<AtomicUsize>);
 
     impl Proxy {
         fn new(most: usize, fit: usize, reserved: &[usize]) -> Self {
             let open = reserved.iter().map(|_| AtomicUsize::new(0)).collect();
-            Self(Total::reserving(most, fit, reserved), open)
+            Self(ConnectionBudget::with_reserved(most, fit, reserved), open)
         }
 
         /// How many connections a listener gets who asks for more than there are.
         fn floods(&self, listener: usize) -> usize {
-            (0..1000).filter(|_| self.0.enter(listener, &self.1[listener])).count()
+            (0..1000).filter(|_| self.0.acquire(listener, &self.1[listener])).count()
         }
 
         fn leaves(&self, listener: usize) {
-            self.0.leave(listener, &self.1[listener]);
+            self.0.release(listener, &self.1[listener]);
         }
     }
 
@@ -124,10 +130,10 @@ mod tests {
         (0..12).for_each(|_| proxy.leaves(0));
         assert_eq!(proxy.floods(1), 15);
         assert_eq!(proxy.floods(0), 2, "up to its own five");
-        assert_eq!(proxy.0.taken.load(Relaxed), 10);
+        assert_eq!(proxy.0.shared_used.load(Relaxed), 10);
         (0..15).for_each(|_| proxy.leaves(1));
         (0..5).for_each(|_| proxy.leaves(0));
-        assert_eq!(proxy.0.taken.load(Relaxed), 0);
+        assert_eq!(proxy.0.shared_used.load(Relaxed), 0);
     }
 
     #[test]
@@ -136,13 +142,13 @@ mod tests {
         assert_eq!((proxy.0.reserved(0), proxy.0.reserved(1)), (10, 2));
         let fit = |listener: usize| proxy.0.fits_another(listener, &proxy.1[listener]);
         let fill = |listener: usize| {
-            let enter = || fit(listener) && proxy.0.enter(listener, &proxy.1[listener]);
+            let enter = || fit(listener) && proxy.0.acquire(listener, &proxy.1[listener]);
             (0..1000).filter(|_| enter()).count()
         };
         assert_eq!(fill(1), 10);
         assert!(!fit(1) && fit(0), "one waits, the other does not");
         assert_eq!(fill(0), 10);
-        assert!(proxy.0.enter(0, &proxy.1[0]), "who was accepted all the same is served");
+        assert!(proxy.0.acquire(0, &proxy.1[0]), "who was accepted all the same is served");
     }
 
     #[test]
@@ -154,7 +160,7 @@ mod tests {
                 scope.spawn(move || {
                     let listener = thread % 2;
                     for _ in 0..20_000 {
-                        let enter = |_: &usize| proxy.0.enter(listener, &proxy.1[listener]);
+                        let enter = |_: &usize| proxy.0.acquire(listener, &proxy.1[listener]);
                         let entered = (0..3).filter(enter).count();
                         (0..entered).for_each(|_| proxy.leaves(listener));
                     }
@@ -162,6 +168,6 @@ mod tests {
             }
         });
         assert!(proxy.1.iter().all(|open| open.load(Relaxed) == 0));
-        assert_eq!(proxy.0.taken.load(Relaxed), 0);
+        assert_eq!(proxy.0.shared_used.load(Relaxed), 0);
     }
 }

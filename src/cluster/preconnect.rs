@@ -35,9 +35,9 @@ const MAX_DIALS: usize = 16;
 
 /// A cluster as one worker sees it, with the connections that are held ready there.
 #[derive(Debug)]
-pub struct Spares {
+pub struct PreconnectPool {
     cluster: Arc<Cluster>,
-    shelves: RefCell<HashMap<SocketAddr, Shelf>>,
+    by_endpoint: RefCell<HashMap<SocketAddr, EndpointPreconnects>>,
     closed: Cell<bool>,
     /// Something was taken, or all is closed.
     changed: Notify,
@@ -45,7 +45,7 @@ pub struct Spares {
 
 /// What is held for one endpoint.
 #[derive(Debug)]
-struct Shelf {
+struct EndpointPreconnects {
     endpoint: Arc<Endpoint>,
     /// The oldest first, each with the time when it was opened.
     ready: VecDeque<(TcpStream, Instant)>,
@@ -55,23 +55,23 @@ struct Shelf {
     due: Instant,
 }
 
-impl Spares {
+impl PreconnectPool {
     /// Holds as many ready as the plan says, on the worker that this is called on, until closed.
     /// Where the plan says none this is nothing but the cluster.
-    pub fn hold(cluster: Arc<Cluster>) -> Rc<Self> {
-        let spares = Self::new(cluster);
-        if spares.cluster.plan.spare_connections > 0 {
-            let plan = Arc::clone(&spares.cluster.plan);
+    pub fn start(cluster: Arc<Cluster>) -> Rc<Self> {
+        let pool = Self::new(cluster);
+        if pool.cluster.plan.spare_connections > 0 {
+            let plan = Arc::clone(&pool.cluster.plan);
             let dial = Rc::new(async move |address| dial(&plan, address).await);
-            spawn_local(Rc::clone(&spares).tend(dial));
+            spawn_local(Rc::clone(&pool).maintain(dial));
         }
-        spares
+        pool
     }
 
     fn new(cluster: Arc<Cluster>) -> Rc<Self> {
         Rc::new(Self {
             cluster,
-            shelves: RefCell::default(),
+            by_endpoint: RefCell::default(),
             closed: Cell::new(false),
             changed: Notify::new(),
         })
@@ -94,45 +94,45 @@ impl Spares {
     /// Closes what is held and holds no more: the worker drains.
     pub fn close(&self) {
         self.closed.set(true);
-        self.shelves.borrow_mut().clear();
+        self.by_endpoint.borrow_mut().clear();
         self.changed.notify_one();
     }
 
     /// How many are held ready now.
     #[cfg(test)]
     fn ready(&self) -> usize {
-        self.shelves.borrow().values().map(|shelf| shelf.ready.len()).sum()
+        self.by_endpoint.borrow().values().map(|held| held.ready.len()).sum()
     }
 
     /// One that is held for this endpoint and still stands.
     fn take(&self, endpoint: &Arc<Endpoint>) -> Option<TcpStream> {
-        let mut shelves = self.shelves.borrow_mut();
-        let shelf = shelves.get_mut(&endpoint.address())?;
-        if !Arc::ptr_eq(&shelf.endpoint, endpoint) {
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let held = by_endpoint.get_mut(&endpoint.address())?;
+        if !Arc::ptr_eq(&held.endpoint, endpoint) {
             return None;
         }
         self.changed.notify_one();
-        while let Some((stream, since)) = shelf.ready.pop_front() {
-            if since.elapsed() < MAX_AGE && stands(&stream) {
+        while let Some((stream, since)) = held.ready.pop_front() {
+            if since.elapsed() < MAX_AGE && is_alive(&stream) {
                 return Some(stream);
             }
         }
         None
     }
 
-    /// Keeps the shelves filled until closed.
-    async fn tend<D>(self: Rc<Self>, dial: Rc<D>)
+    /// Keeps the by_endpoint filled until closed.
+    async fn maintain<D>(self: Rc<Self>, dial: Rc<D>)
     where
         D: AsyncFn(SocketAddr) -> io::Result<TcpStream> + 'static,
     {
         let mut dials = JoinSet::new();
         while !self.closed.get() {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
-                let (spares, dial) = (Rc::clone(&self), Rc::clone(&dial));
+                let (pool, dial) = (Rc::clone(&self), Rc::clone(&dial));
                 dials.spawn_local(async move {
-                    let result = spares.cluster.dialed(endpoint.address(), &*dial).await;
-                    spares.cluster.judge(&endpoint, &result);
-                    spares.put(&endpoint, result.ok());
+                    let result = pool.cluster.dialed(endpoint.address(), &*dial).await;
+                    pool.cluster.judge(&endpoint, &result);
+                    pool.finish_dial(&endpoint, result.ok());
                 });
             }
             tokio::select! {
@@ -148,54 +148,54 @@ impl Spares {
     fn missing(&self, most: usize) -> Vec<Arc<Endpoint>> {
         let now = Instant::now();
         let set = self.cluster.set.load();
-        let mut old = std::mem::take(&mut *self.shelves.borrow_mut());
-        let mut shelves = HashMap::default();
+        let mut old = std::mem::take(&mut *self.by_endpoint.borrow_mut());
+        let mut by_endpoint = HashMap::default();
         let mut missing = Vec::new();
         for endpoint in set.endpoints().filter(|endpoint| endpoint.usable()) {
             let known = old.remove(&endpoint.address());
-            let known = known.filter(|shelf| Arc::ptr_eq(&shelf.endpoint, endpoint));
-            let mut shelf = known.unwrap_or_else(|| Shelf::new(endpoint, now));
-            shelf.ready.retain(|(_, since)| now - *since < MAX_AGE);
-            while shelf.ready.len() + shelf.dialing < self.cluster.plan.spare_connections
+            let known = known.filter(|held| Arc::ptr_eq(&held.endpoint, endpoint));
+            let mut held = known.unwrap_or_else(|| EndpointPreconnects::new(endpoint, now));
+            held.ready.retain(|(_, since)| now - *since < MAX_AGE);
+            while held.ready.len() + held.dialing < self.cluster.plan.spare_connections
                 && missing.len() < most
-                && now >= shelf.due
+                && now >= held.due
             {
-                shelf.dialing += 1;
+                held.dialing += 1;
                 missing.push(Arc::clone(endpoint));
             }
-            shelves.insert(endpoint.address(), shelf);
+            by_endpoint.insert(endpoint.address(), held);
         }
-        *self.shelves.borrow_mut() = shelves;
+        *self.by_endpoint.borrow_mut() = by_endpoint;
         missing
     }
 
     /// A dial has come to its end.
-    fn put(&self, endpoint: &Arc<Endpoint>, stream: Option<TcpStream>) {
-        let mut shelves = self.shelves.borrow_mut();
-        let shelf = shelves.get_mut(&endpoint.address());
-        let Some(shelf) = shelf.filter(|shelf| Arc::ptr_eq(&shelf.endpoint, endpoint)) else {
+    fn finish_dial(&self, endpoint: &Arc<Endpoint>, stream: Option<TcpStream>) {
+        let mut by_endpoint = self.by_endpoint.borrow_mut();
+        let held = by_endpoint.get_mut(&endpoint.address());
+        let Some(held) = held.filter(|held| Arc::ptr_eq(&held.endpoint, endpoint)) else {
             return;
         };
-        // The shelf may have been cleared away and be another one.
-        shelf.dialing = shelf.dialing.saturating_sub(1);
+        // The held may have been cleared away and be another one.
+        held.dialing = held.dialing.saturating_sub(1);
         let now = Instant::now();
         match stream {
             Some(stream) => {
-                shelf.failures = 0;
-                if shelf.ready.len() < self.cluster.plan.spare_connections {
-                    shelf.ready.push_back((stream, now));
+                held.failures = 0;
+                if held.ready.len() < self.cluster.plan.spare_connections {
+                    held.ready.push_back((stream, now));
                 }
             }
             None => {
-                let retry = INTERVAL.saturating_mul(2u32.saturating_pow(shelf.failures));
-                shelf.due = now + retry.min(MAX_RETRY);
-                shelf.failures = shelf.failures.saturating_add(1);
+                let retry = INTERVAL.saturating_mul(2u32.saturating_pow(held.failures));
+                held.due = now + retry.min(MAX_RETRY);
+                held.failures = held.failures.saturating_add(1);
             }
         }
     }
 }
 
-impl Shelf {
+impl EndpointPreconnects {
     fn new(endpoint: &Arc<Endpoint>, now: Instant) -> Self {
         Self {
             endpoint: Arc::clone(endpoint),
@@ -209,7 +209,7 @@ impl Shelf {
 
 /// Whether a connection still stands. What the service has said already stays in the socket: it is
 /// for the client to read.
-fn stands(stream: &TcpStream) -> bool {
+fn is_alive(stream: &TcpStream) -> bool {
     match recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((read, _)) => read > 0,
         Err(error) => error == rustix::io::Errno::WOULDBLOCK,

@@ -1,6 +1,6 @@
 //! What is known of an open connection while it lasts, for operators who ask, and how they end it.
 
-use crate::{listener::Local, policy::Direction};
+use crate::{listener::WorkerListener, policy::Direction};
 use operation::Link;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,54 +16,54 @@ use std::{
 };
 
 /// The number of the next connection, over all listeners and workers.
-static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// An open connection, as whoever serves it and whoever asks about it share it on one worker.
-pub struct Session {
+pub struct SessionInfo {
     id: u64,
     /// The connection's two ends on the client's side.
     pub link: Link,
     /// When the connection was accepted.
     pub accepted: Instant,
-    local: Rc<Local>,
+    listener: Rc<WorkerListener>,
     /// Where it leads, once it leads somewhere.
     pub endpoint: RefCell<Option<Arc<str>>>,
     /// How many bytes were read, by way.
     bytes: [Cell<u64>; 2],
     /// When one was read last.
-    moved: Cell<Instant>,
+    last_read: Cell<Instant>,
     /// Where the gate keeps the oldest operation that is under way.
     pub operation: Cell<Option<u32>>,
     killed: Cell<bool>,
 }
 
-impl Session {
+impl SessionInfo {
     /// A connection that begins.
-    pub fn new(local: &Rc<Local>, link: Link, accepted: Instant) -> Rc<Self> {
+    pub fn new(listener: &Rc<WorkerListener>, link: Link, accepted: Instant) -> Rc<Self> {
         Rc::new(Self {
-            id: NEXT.fetch_add(1, Relaxed),
+            id: NEXT_ID.fetch_add(1, Relaxed),
             link,
             accepted,
-            local: Rc::clone(local),
+            listener: Rc::clone(listener),
             endpoint: RefCell::default(),
             bytes: Default::default(),
-            moved: Cell::new(accepted),
+            last_read: Cell::new(accepted),
             operation: Cell::default(),
             killed: Cell::default(),
         })
     }
 
     /// The listener that it came in by.
-    pub fn local(&self) -> &Rc<Local> {
-        &self.local
+    pub fn listener(&self) -> &Rc<WorkerListener> {
+        &self.listener
     }
 
     /// So many bytes were read that go this way.
     #[inline]
-    pub fn moved(&self, way: Direction, bytes: usize, now: Instant) {
+    pub fn count_read(&self, way: Direction, bytes: usize, now: Instant) {
         let all = &self.bytes[way as usize];
         all.set(all.get() + bytes as u64);
-        self.moved.set(now);
+        self.last_read.set(now);
     }
 
     /// Whether an operator wants it to end.
@@ -79,22 +79,22 @@ impl Session {
     }
 
     fn idle(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.moved.get())
+        now.saturating_duration_since(self.last_read.get())
     }
 
     fn all_bytes(&self) -> u64 {
         self.bytes.iter().map(Cell::get).sum()
     }
 
-    fn report(&self, now: Instant) -> Report {
-        let plan = self.local.plan();
+    fn report(&self, now: Instant) -> SessionReport {
+        let plan = self.listener.plan();
         let slot = self.operation.get();
-        let operation = slot.and_then(|slot| self.local.gate().operation(slot));
+        let operation = slot.and_then(|slot| self.listener.gate().operation(slot));
         let (operation, resource) = operation.map_or((None, None), |(name, resource)| {
             (Some(name), (!resource.is_empty()).then_some(resource))
         });
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Report {
+        SessionReport {
             id: self.id,
             listener: Arc::clone(&plan.name),
             protocol: plan.protocol.name(),
@@ -113,7 +113,7 @@ impl Session {
 
 /// An open connection, as an operator sees it.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct SessionReport {
     /// Its number: no other connection of this process has the same.
     pub id: u64,
     listener: Arc<str>,
@@ -130,7 +130,7 @@ pub struct Report {
     resource: Option<Box<str>>,
 }
 
-impl Report {
+impl SessionReport {
     /// As the admin interface tells it.
     pub fn to_json(&self) -> Value {
         let mut json = json!({
@@ -160,23 +160,23 @@ impl Report {
 /// Which connections, and in which order: `?listener=db&sort=bytes&limit=10`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Choice {
+pub struct SessionQuery {
     /// Those of this listener; of all listeners if none is said.
     listener: Option<String>,
-    sort: Sort,
+    sort: SortBy,
     limit: usize,
 }
 
-impl Default for Choice {
+impl Default for SessionQuery {
     fn default() -> Self {
-        Self { listener: None, sort: Sort::Age, limit: 1000 }
+        Self { listener: None, sort: SortBy::Age, limit: 1000 }
     }
 }
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Sort {
+enum SortBy {
     /// The oldest.
     Age,
     /// That on which nothing has moved for longest.
@@ -185,27 +185,31 @@ enum Sort {
     Bytes,
 }
 
-impl Choice {
+impl SessionQuery {
     /// Those of one worker's connections that are chosen.
-    pub fn of<'s>(&self, all: impl Iterator<Item = &'s Rc<Session>>, now: Instant) -> Vec<Report> {
+    pub fn select<'s>(
+        &self,
+        all: impl Iterator<Item = &'s Rc<SessionInfo>>,
+        now: Instant,
+    ) -> Vec<SessionReport> {
         let wanted = self.listener.as_deref();
         let is_wanted =
-            |it: &&Rc<Session>| wanted.is_none_or(|name| *it.local.plan().name == *name);
+            |it: &&Rc<SessionInfo>| wanted.is_none_or(|name| *it.listener.plan().name == *name);
         let mut chosen: Vec<_> = all.filter(is_wanted).collect();
         chosen.sort_by_cached_key(|it| match self.sort {
-            Sort::Age => (0, it.id),
-            Sort::Idle => (u64::MAX - it.idle(now).as_millis() as u64, it.id),
-            Sort::Bytes => (u64::MAX - it.all_bytes(), it.id),
+            SortBy::Age => (0, it.id),
+            SortBy::Idle => (u64::MAX - it.idle(now).as_millis() as u64, it.id),
+            SortBy::Bytes => (u64::MAX - it.all_bytes(), it.id),
         });
         chosen.into_iter().take(self.limit).map(|it| it.report(now)).collect()
     }
 
     /// Puts what all workers told in order.
-    pub fn merge(&self, mut all: Vec<Report>) -> Vec<Report> {
+    pub fn merge(&self, mut all: Vec<SessionReport>) -> Vec<SessionReport> {
         all.sort_by_key(|it| match self.sort {
-            Sort::Age => (0, it.id),
-            Sort::Idle => (u64::MAX - it.idle_ms, it.id),
-            Sort::Bytes => (u64::MAX - it.request_bytes - it.reply_bytes, it.id),
+            SortBy::Age => (0, it.id),
+            SortBy::Idle => (u64::MAX - it.idle_ms, it.id),
+            SortBy::Bytes => (u64::MAX - it.request_bytes - it.reply_bytes, it.id),
         });
         all.truncate(self.limit);
         all
