@@ -79,14 +79,14 @@ pub(crate) struct PendingAttempt<'r> {
 
 impl<'r> PendingAttempt<'r> {
     /// Counts an operation at the endpoint of this lease.
-    pub(crate) fn start(lease: &Rc<dyn Lease>, record: &'r ActiveOperation) -> Self {
-        Self { attempt: Some(AttemptGuard::start(lease)), operation: record }
+    pub(crate) fn start(lease: &Rc<dyn Lease>, operation: &'r ActiveOperation) -> Self {
+        Self { attempt: Some(AttemptGuard::start(lease)), operation }
     }
 
     /// The attempt ended without response.
     pub(crate) fn finish(mut self, outcome: Outcome) {
-        if let Some(trip) = self.attempt.take() {
-            trip.finish(outcome);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(outcome);
         }
     }
 
@@ -98,8 +98,8 @@ impl<'r> PendingAttempt<'r> {
 
 impl Drop for PendingAttempt<'_> {
     fn drop(&mut self) {
-        if let Some(trip) = self.attempt.take() {
-            trip.finish(self.operation.abandoned_outcome.get());
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(self.operation.abandoned_outcome.get());
         }
     }
 }
@@ -133,16 +133,16 @@ impl From<ResponseOutcome> for OperationEnd {
 impl ActiveOperation {
     pub(crate) fn new(
         ticket: Ticket,
-        facts: Rc<RequestAttributes>,
+        attributes: Rc<RequestAttributes>,
         began: Instant,
         meter: Option<Box<dyn Meter>>,
-        visit: &Rc<ClientConnection>,
+        connection: &Rc<ClientConnection>,
     ) -> Rc<Self> {
-        let busy = &visit.state.active_operations;
+        let busy = &connection.state.active_operations;
         busy.set(busy.get() + 1);
         Rc::new(Self {
             ticket: Cell::new(Some(ticket)),
-            attributes: facts,
+            attributes,
             started: began,
             request_bytes: Cell::new(0),
             reply_bytes: Cell::new(0),
@@ -156,7 +156,7 @@ impl ActiveOperation {
             upstream_end: RefCell::new(None),
             upstream_dropped: Cell::new(false),
             attempt: RefCell::new(None),
-            connection: Rc::clone(visit),
+            connection: Rc::clone(connection),
         })
     }
 
@@ -187,8 +187,8 @@ impl ActiveOperation {
     }
 
     /// The response of this attempt is the operation's.
-    pub(crate) fn set_attempt(&self, trip: Option<AttemptGuard>) {
-        *self.attempt.borrow_mut() = trip;
+    pub(crate) fn set_attempt(&self, attempt: Option<AttemptGuard>) {
+        *self.attempt.borrow_mut() = attempt;
     }
 
     /// Settles the operation, once. During translation this waits for the client's head.
@@ -200,10 +200,10 @@ impl ActiveOperation {
         let Some(ticket) = self.ticket.take() else { return };
         let now = Instant::now();
         self.attributes.finish();
-        if let Some(trip) = self.attempt.borrow_mut().take() {
+        if let Some(attempt) = self.attempt.borrow_mut().take() {
             // An endpoint is not blamed for injected faults.
             let injected = end.reason == Some(Close::Injected.as_str());
-            trip.finish(if injected { Outcome::Cancelled } else { end.outcome });
+            attempt.finish(if injected { Outcome::Cancelled } else { end.outcome });
         }
         let busy = &self.connection.state.active_operations;
         busy.set(busy.get() - 1);

@@ -127,19 +127,19 @@ impl AdmittedRequest {
         }
         let (body, at_once) = self.translate(body);
         let route = &self.routed.route;
-        let source = ReplayBody::new(
+        let replay = ReplayBody::new(
             body,
             bytes_to_keep(route),
             route.max_request_body,
             Some(&self.connection),
         );
-        if source.is_read_to_end() {
+        if replay.is_read_to_end() {
             self.operation.request_sent.set(Some(went_on));
         }
-        let errand = UpstreamRequest {
+        let upstream_request = UpstreamRequest {
             head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
-            body: Rc::clone(&source),
+            body: Rc::clone(&replay),
             operation: &self.operation,
             route,
             pool: &way.pool,
@@ -149,26 +149,26 @@ impl AdmittedRequest {
             buffer_request: at_once,
         };
         let attempting = self.connection.server.begin_request(route);
-        let running = errand.send_with_retries(attempting, async |answered| {
-            let (failure, pushback) = self.failure(answered).await?;
+        let running = upstream_request.send_with_retries(attempting, async |response| {
+            let (failure, pushback) = self.failure(response).await?;
             Some((failure, pushback.within(|| self.time_left(went_on))))
         });
         let result = select! {
             biased;
             result = running => result,
-            late = self.timeout(went_on, Some(&source)) => {
-                self.connection.state.body_abandoned.set(source.is_incomplete());
+            late = self.timeout(went_on, Some(&replay)) => {
+                self.connection.state.body_abandoned.set(replay.is_incomplete());
                 return Ok(self.timeout_response(late));
             }
         };
-        mirror::send(&self, &errand);
+        mirror::send(&self, &upstream_request);
         match result {
-            Ok(answered) => {
-                self.check_early_response(&source, waits, &answered);
-                self.respond(answered, way).await
+            Ok(response) => {
+                self.check_early_response(&replay, waits, &response);
+                self.respond(response, way).await
             }
             Err(failed) => {
-                self.connection.state.body_abandoned.set(source.is_incomplete());
+                self.connection.state.body_abandoned.set(replay.is_incomplete());
                 self.error_response(failed)
             }
         }
@@ -178,24 +178,24 @@ impl AdmittedRequest {
     /// unless it closes the connection or never asked for the body.
     fn check_early_response(
         &self,
-        source: &Rc<ReplayBody>,
+        replay: &Rc<ReplayBody>,
         waits: bool,
-        answered: &UpstreamResponse,
+        response: &UpstreamResponse,
     ) {
-        let unasked = waits && source.is_unread();
-        let given_up = unasked || header_policy::has_connection_close(&answered.head.headers);
-        self.connection.state.body_abandoned.set(source.is_incomplete() && given_up);
-        if source.only_end_missing() {
-            Rc::clone(source).drain_end();
-        } else if !source.is_read_to_end() {
+        let unasked = waits && replay.is_unread();
+        let given_up = unasked || header_policy::has_connection_close(&response.head.headers);
+        self.connection.state.body_abandoned.set(replay.is_incomplete() && given_up);
+        if replay.only_end_missing() {
+            Rc::clone(replay).drain_end();
+        } else if !replay.is_read_to_end() {
             self.operation.attributes.add_flag(RequestFlags::EARLY_ANSWER);
         }
     }
 
     /// Translates the request; also returns whether it must be buffered.
     fn translate(&mut self, body: Body) -> (Body, bool) {
-        let Self { routed: asked, head, .. } = self;
-        match &mut asked.translator {
+        let Self { routed, head, .. } = self;
+        match &mut routed.translator {
             Some(translator) => {
                 (translator.translate_request(head, body), translator.buffers_request())
             }
@@ -220,28 +220,28 @@ impl AdmittedRequest {
     }
 
     fn rewrite_head(&mut self, pool: &Pool, upgrades: bool) -> Result<(), &'static str> {
-        let Self { head, routed: asked, operation: record, .. } = self;
-        let facts = &record.attributes;
-        let around = HeaderContext {
+        let Self { head, routed, operation, .. } = self;
+        let attributes = &operation.attributes;
+        let context = HeaderContext {
             policy: &self.connection.server.plan.header_policy,
             peer: &self.connection.peer,
             authority: &self.authority,
             encrypted: false,
             forward_upgrade: upgrades,
         };
-        let traced = header_policy::request(head, &around, &mut self.connection.rng.borrow_mut());
-        let traced = facts.identity.get_or_init(|| traced);
+        let traced = header_policy::request(head, &context, &mut self.connection.rng.borrow_mut());
+        let traced = attributes.identity.get_or_init(|| traced);
         let id = traced.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
         let variables = Variables {
-            peer: facts.link.peer,
-            host: &facts.host,
+            peer: attributes.link.peer,
+            host: &attributes.host,
             request_id: id,
             cluster: pool.cluster().name(),
         };
-        let route = &asked.route;
+        let route = &routed.route;
         self.response_values
-            .get_or_init(|| route.render_response(head, &asked.captures, &variables));
-        route.rewrite(head, &asked.captures, &variables)
+            .get_or_init(|| route.render_response(head, &routed.captures, &variables));
+        route.rewrite(head, &routed.captures, &variables)
     }
 
     fn hash(&self, pool: &Pool) -> Option<u64> {
@@ -249,16 +249,16 @@ impl AdmittedRequest {
     }
 
     /// Classifies a response for the retry policy: the failure, and when the service wants a retry.
-    async fn failure(&self, answered: &mut UpstreamResponse) -> Option<(AttemptFailure, Pushback)> {
+    async fn failure(&self, response: &mut UpstreamResponse) -> Option<(AttemptFailure, Pushback)> {
         let dialect = &self.connection.server.dialect;
-        if let Some(judged) = dialect.outcome_of_head(&answered.head) {
-            let pushback = dialect.pushback(&answered.head.headers);
+        if let Some(judged) = dialect.outcome_of_head(&response.head) {
+            let pushback = dialect.pushback(&response.head.headers);
             return Some((dialect.failure(judged.status), pushback));
         }
         if !self.routed.route.retry.as_ref().is_some_and(|retry| retry.on.has_grpc_status()) {
             return None;
         }
-        let trailers = answered.trailers_only().await?;
+        let trailers = response.trailers_only().await?;
         let judged = dialect.outcome_of_trailers(trailers.as_ref());
         let pushback = trailers.map(|told| dialect.pushback(&told)).unwrap_or_default();
         Some((dialect.failure(judged.status), pushback))
@@ -287,42 +287,43 @@ impl AdmittedRequest {
     }
 
     fn decorate(&self, answer: Response<Body>, reason: Option<&str>) -> Response<ResponseBody> {
-        let facts = &self.operation.attributes;
-        local_reply::assign_identity(&self.connection, facts, &self.head.headers);
-        let rendered = || local_reply::response_values(facts, &self.routed, &self.head);
-        let rendered = self.response_values.get_or_init(rendered);
-        let grant = self.cors.as_ref();
-        let dress = RouteHeaders { route: &self.routed.route, values: rendered, cors: grant };
-        local_reply::finish(&self.connection, facts, answer, reason, Some(dress))
+        let attributes = &self.operation.attributes;
+        local_reply::assign_identity(&self.connection, attributes, &self.head.headers);
+        let response_values = || local_reply::response_values(attributes, &self.routed, &self.head);
+        let response_values = self.response_values.get_or_init(response_values);
+        let cors = self.cors.as_ref();
+        let route_headers =
+            RouteHeaders { route: &self.routed.route, values: response_values, cors };
+        local_reply::finish(&self.connection, attributes, answer, reason, Some(route_headers))
     }
 
     pub(crate) async fn respond(
         self: Box<Self>,
-        answered: Box<UpstreamResponse>,
+        response: Box<UpstreamResponse>,
         way: ReservedCluster,
     ) -> ResponseResult {
-        let UpstreamResponse { mut head, body, conn: wire, attempt: trip } = *answered;
-        let (record, server, route) =
+        let UpstreamResponse { mut head, body, conn, attempt } = *response;
+        let (operation, server, route) =
             (&self.operation, &self.connection.server, &self.routed.route);
         let now = Instant::now();
-        record.set_attempt(trip);
+        operation.set_attempt(attempt);
         if let Some(Cut { place: Place::Reply(0), reset }) = self.terms.cut {
             return Err(self.abort_injected(reset));
         }
-        record.first_byte.set(Some(now));
-        record.last_activity.set(now);
-        record.reply_bytes.set(request_attributes::head_size(17, &head.headers));
-        record.attributes.status.set(Some(head.status));
+        operation.first_byte.set(Some(now));
+        operation.last_activity.set(now);
+        operation.reply_bytes.set(request_attributes::head_size(17, &head.headers));
+        operation.attributes.status.set(Some(head.status));
         let told = server.dialect.outcome_of_head(&head).map(OperationEnd::from);
         self.finish_response_head(&mut head);
         let rest = ResponseContext {
-            operation: Rc::clone(record),
+            operation: Rc::clone(operation),
             dialect: Rc::clone(&server.dialect),
             head_end: told,
-            upstream: Some((wire, way.pool)),
+            upstream: Some((conn, way.pool)),
             timeouts: ResponseTimeouts {
                 timeout: route.total_timeout,
-                deadline: self.routed.client_timeout.map(|patience| record.started + patience),
+                deadline: self.routed.client_timeout.map(|patience| operation.started + patience),
                 idle: route.idle_timeout,
                 ..ResponseTimeouts::default()
             },
@@ -333,17 +334,17 @@ impl AdmittedRequest {
             translated: self.routed.translator.is_some(),
         };
         if self.routed.translator.is_some() {
-            record.start_translation();
+            operation.start_translation();
         }
-        let download = ResponseBody::tracked(body, rest);
+        let this = ResponseBody::tracked(body, rest);
         let Some(translator) = self.routed.translator else {
-            return Ok(Response::from_parts(head, download));
+            return Ok(Response::from_parts(head, this));
         };
-        let (record, server) = (&self.operation, &self.connection.server);
+        let (operation, server) = (&self.operation, &self.connection.server);
         let answer =
-            translator.translate_response(Response::from_parts(head, Body::made(download))).await;
+            translator.translate_response(Response::from_parts(head, Body::made(this))).await;
         let (head, body) = answer.into_parts();
-        record.finish_translation(head.status, server.dialect.translated_outcome(&head));
+        operation.finish_translation(head.status, server.dialect.translated_outcome(&head));
         Ok(Response::from_parts(head, ResponseBody::untracked(body)))
     }
 
@@ -357,11 +358,11 @@ impl AdmittedRequest {
         }
         // The upstream version is hop-by-hop.
         head.version = Version::HTTP_11;
-        if let Some(rendered) = self.response_values.get() {
-            self.routed.route.edit_response(&mut head.headers, rendered);
+        if let Some(response_values) = self.response_values.get() {
+            self.routed.route.edit_response(&mut head.headers, response_values);
         }
-        if let Some(grant) = &self.cors {
-            grant.replace(&mut head.headers);
+        if let Some(cors) = &self.cors {
+            cors.replace(&mut head.headers);
         }
     }
 }

@@ -80,14 +80,14 @@ impl CloseWatcher {
     pub(crate) fn poll(
         &mut self,
         cx: &Context<'_>,
-        visit: &Rc<ClientConnection>,
+        connection: &Rc<ClientConnection>,
         version: Version,
         lease: &dyn Lease,
     ) -> Poll<Close> {
         // HTTP/1 connections are a single task, which the worker wakes itself.
         if version >= Version::HTTP_2 && self.0.is_none() {
-            let place = visit.stream_wakers.borrow_mut().insert(cx.waker().clone());
-            self.0 = Some((Rc::clone(visit), place));
+            let place = connection.stream_wakers.borrow_mut().insert(cx.waker().clone());
+            self.0 = Some((Rc::clone(connection), place));
         }
         match lease.wish() {
             Wish::Close(close) => Poll::Ready(close),
@@ -98,8 +98,8 @@ impl CloseWatcher {
 
 impl Drop for CloseWatcher {
     fn drop(&mut self) {
-        if let Some((visit, place)) = self.0.take() {
-            visit.stream_wakers.borrow_mut().try_remove(place);
+        if let Some((connection, place)) = self.0.take() {
+            connection.stream_wakers.borrow_mut().try_remove(place);
         }
     }
 }
@@ -107,25 +107,25 @@ impl Drop for CloseWatcher {
 impl ClientConnection {
     pub(crate) fn new(
         server: Rc<Server>,
-        door: Rc<dyn Door>,
-        notes: Rc<ConnectionState>,
-        turned_away: Option<No>,
+        session: Rc<dyn Door>,
+        state: Rc<ConnectionState>,
+        rejection: Option<No>,
     ) -> Rc<Self> {
         Rc::new(Self {
             buffers: server.buffers.for_connection(),
             server,
-            state: notes,
-            peer_text: door.link().peer.to_string().into(),
-            peer: PeerAddress::new(door.link().peer.ip()),
+            state,
+            peer_text: session.link().peer.to_string().into(),
+            peer: PeerAddress::new(session.link().peer.ip()),
             rng: RefCell::default(),
-            session: door,
+            session,
             pending_responses: Cell::new(0),
             last_taken: Cell::new(Instant::now()),
             requests: Cell::new(0),
             hpack_budget: HpackBudget::new(Instant::now()),
             close_reason: Cell::new(Close::ClientReset),
-            close_after_response: Cell::new(turned_away.is_some()),
-            rejection: turned_away,
+            close_after_response: Cell::new(rejection.is_some()),
+            rejection,
             tunnel: RefCell::new(None),
             stream_wakers: RefCell::default(),
             seen_changes: Cell::new(0),

@@ -91,11 +91,11 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, door: Rc<dyn Door>, limits: RequestLimits) -> Self {
+    pub(crate) fn new(stream: TcpStream, session: Rc<dyn Door>, limits: RequestLimits) -> Self {
         Self {
-            write_timeout: door.patience().write,
+            write_timeout: session.patience().write,
             stream,
-            session: door,
+            session,
             state: Rc::default(),
             validator: Some(H1Validator::new(limits)),
             in_head: false,
@@ -132,8 +132,8 @@ impl ClientIo {
                 self.validated = std::mem::take(&mut self.unvalidated);
                 return Poll::Ready(Ok(true));
             }
-            let read = ready!(self.poll_read_socket(cx, READ_SIZE, |line, bytes| {
-                line.unvalidated.extend_from_slice(bytes);
+            let read = ready!(self.poll_read_socket(cx, READ_SIZE, |client_io, bytes| {
+                client_io.unvalidated.extend_from_slice(bytes);
                 bytes.len()
             }))?;
             if read == 0 {
@@ -203,20 +203,20 @@ impl ClientIo {
     /// Validates bytes. Returns `true` if all of them may be passed on directly; otherwise the
     /// valid part is stored in `validated`.
     fn validate(&mut self, fresh: &[u8]) -> bool {
-        let Some(screen) = &mut self.validator else { return true };
+        let Some(validator) = &mut self.validator else { return true };
         let direct = self.unvalidated.is_empty();
         if !direct {
             self.unvalidated.extend_from_slice(fresh);
         }
-        let look = screen.validate(if direct { fresh } else { &self.unvalidated });
-        self.state.has_odd_names.set(screen.has_odd_names());
+        let look = validator.validate(if direct { fresh } else { &self.unvalidated });
+        self.state.has_odd_names.set(validator.has_odd_names());
         // A head has one timeout in total; in a body the timeout applies to each pause.
-        let in_head = screen.in_head();
+        let in_head = validator.in_head();
         if !in_head || !self.in_head {
             self.state.incomplete_since.set(in_head.then(Instant::now));
         }
         self.in_head = in_head;
-        self.state.body_incomplete.set(screen.in_body());
+        self.state.body_incomplete.set(validator.in_body());
         if direct && look.bytes == fresh.len() && look.error.is_none() {
             return true;
         }
@@ -255,9 +255,9 @@ impl ClientIo {
 
     /// After a declined upgrade the following bytes are HTTP again.
     fn resume_after_upgrade(&mut self) {
-        let Some(screen) = &mut self.validator else { return };
-        if screen.awaits_upgrade() && self.state.responses.get() >= screen.requests() {
-            screen.refuse_upgrade();
+        let Some(validator) = &mut self.validator else { return };
+        if validator.awaits_upgrade() && self.state.responses.get() >= validator.requests() {
+            validator.refuse_upgrade();
         }
     }
 
@@ -352,9 +352,9 @@ impl ClientIo {
                 Poll::Ready(Err(error))
             }
             Poll::Pending => {
-                let Some(patience) = self.write_timeout else { return Poll::Pending };
+                let Some(timeout) = self.write_timeout else { return Poll::Pending };
                 let stall = self.stall_timer.get_or_insert_with(|| {
-                    Box::pin(sleep_until((Instant::now() + patience).into()))
+                    Box::pin(sleep_until((Instant::now() + timeout).into()))
                 });
                 ready!(stall.as_mut().poll(cx));
                 self.state.write_stalled.set(true);
@@ -370,14 +370,14 @@ impl Read for ClientIo {
         cx: &mut Context<'_>,
         mut to: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let line = &mut *self;
-        line.resume_after_upgrade();
-        if line.validated.is_empty() && !line.unvalidated.is_empty() {
+        let client_io = &mut *self;
+        client_io.resume_after_upgrade();
+        if client_io.validated.is_empty() && !client_io.unvalidated.is_empty() {
             // They waited for an upgrade, or were read to detect the version.
-            line.validate(&[]);
+            client_io.validate(&[]);
         }
-        while line.validated.is_empty() {
-            match line.rejected {
+        while client_io.validated.is_empty() {
+            match client_io.rejected {
                 None => {}
                 Some(RejectedPart::Head) => return Poll::Pending,
                 Some(RejectedPart::Body) => {
@@ -385,11 +385,11 @@ impl Read for ClientIo {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
                 }
             }
-            if line.validator.as_ref().is_some_and(H1Validator::is_stopped) {
+            if client_io.validator.as_ref().is_some_and(H1Validator::is_stopped) {
                 return Poll::Pending;
             }
-            let read = line.poll_read_socket(cx, to.remaining(), |line, bytes| {
-                let direct = line.validate(bytes);
+            let read = client_io.poll_read_socket(cx, to.remaining(), |client_io, bytes| {
+                let direct = client_io.validate(bytes);
                 if direct {
                     to.put_slice(bytes);
                 }
@@ -399,7 +399,7 @@ impl Read for ClientIo {
                 return Poll::Ready(Ok(()));
             }
         }
-        line.copy_validated(&mut to);
+        client_io.copy_validated(&mut to);
         Poll::Ready(Ok(()))
     }
 }

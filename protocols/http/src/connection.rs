@@ -71,7 +71,7 @@ impl Service<Request<Incoming>> for RequestService {
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Abort>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let visit = Rc::clone(&self.0);
+        let connection = Rc::clone(&self.0);
         let http1 = request.version() < Version::HTTP_2;
         let head = request.method() == Method::HEAD;
         let bare = !http1 && head;
@@ -81,26 +81,26 @@ impl Service<Request<Incoming>> for RequestService {
             request.body().size_hint().exact().is_some_and(|size| size <= MAX_DISCARDED_BODY);
         let comes = !request.body().is_end_stream();
         Box::pin(async move {
-            visit.state.response_due.set(true);
-            visit.state.body_abandoned.set(comes);
-            let answer = handle(Rc::clone(&visit), request).await;
-            visit.state.response_due.set(false);
+            connection.state.response_due.set(true);
+            connection.state.body_abandoned.set(comes);
+            let answer = handle(Rc::clone(&connection), request).await;
+            connection.state.response_due.set(false);
             let mut answer = answer?;
-            visit.state.discard_informational();
+            connection.state.discard_informational();
             if bare && !answer.body().is_end_stream() {
                 answer = strip_body(answer);
             }
-            if visit.tunnel.borrow().is_none() {
-                visit.state.responses.set(visit.state.responses.get() + 1);
+            if connection.tunnel.borrow().is_none() {
+                connection.state.responses.set(connection.state.responses.get() + 1);
             }
-            let notes = &visit.state;
-            let cut = notes.body_abandoned.get() && (notes.body_incomplete.get() || !small);
+            let state = &connection.state;
+            let cut = state.body_abandoned.get() && (state.body_incomplete.get() || !small);
             // For HTTP/1.0 clients, such a response ends with the connection.
             let endless = old && !head && answer.body().size_hint().exact().is_none();
             if http1 && answer.status().canonical_reason().is_none() {
                 set_reason_phrase(&mut answer);
             }
-            if http1 && (visit.is_last_response() || cut || endless) {
+            if http1 && (connection.is_last_response() || cut || endless) {
                 set_connection_close(&mut answer, old);
             }
             Ok(answer)
@@ -112,23 +112,23 @@ impl Server {
     /// Serves a client until its connection ends.
     pub fn serve(
         self: Rc<Self>,
-        door: Rc<dyn Door>,
+        session: Rc<dyn Door>,
         client: TcpStream,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
-        Box::pin(serve(self, door, client, None))
+        Box::pin(serve(self, session, client, None))
     }
 
     /// Serves a client whose connection was rejected: its first request gets the rejection.
     pub fn reject(
         self: Rc<Self>,
-        door: Rc<dyn Door>,
+        session: Rc<dyn Door>,
         client: TcpStream,
         no: No,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
             let close = no.reason.close();
             // A client that sends no request in time gets no response.
-            let _ = timeout(NOTICE_TIMEOUT, serve(self, door, client, Some(no))).await;
+            let _ = timeout(NOTICE_TIMEOUT, serve(self, session, client, Some(no))).await;
             close
         })
     }
@@ -136,72 +136,73 @@ impl Server {
 
 async fn serve(
     server: Rc<Server>,
-    door: Rc<dyn Door>,
+    session: Rc<dyn Door>,
     client: TcpStream,
-    turned_away: Option<No>,
+    rejection: Option<No>,
 ) -> Close {
-    let mut line = ClientIo::new(client, Rc::clone(&door), server.plan.limits());
-    line.state().allow_half_close.set(server.plan.half_close);
-    let visit = ClientConnection::new(server, door, Rc::clone(line.state()), turned_away);
-    let mut watch = ConnectionMonitor::new(&visit);
-    let greeted = poll_fn(|cx| {
-        if let Poll::Ready(spoken) = line.poll_detect_http2(cx) {
-            return Poll::Ready(spoken.map_err(|_| Close::ClientReset));
+    let mut client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
+    client_io.state().allow_half_close.set(server.plan.half_close);
+    let connection =
+        ClientConnection::new(server, session, Rc::clone(client_io.state()), rejection);
+    let mut monitor = ConnectionMonitor::new(&connection);
+    let version = poll_fn(|cx| {
+        if let Poll::Ready(http2) = client_io.poll_detect_http2(cx) {
+            return Poll::Ready(http2.map_err(|_| Close::ClientReset));
         }
-        watch.silent = line.is_silent();
-        watch.poll(cx).map(Err)
+        monitor.silent = client_io.is_silent();
+        monitor.poll(cx).map(Err)
     });
-    let http2 = match greeted.await {
+    let http2 = match version.await {
         Ok(http2) => http2,
         Err(close) => return close,
     };
-    (watch.silent, watch.http2) = (false, http2);
-    let mut connection = HyperConnection::begin(line, &visit, http2);
-    let ended = poll_fn(|cx| {
-        if let Poll::Ready(result) = connection.poll(cx) {
-            return Poll::Ready(ConnectionEnd::Itself(result));
+    (monitor.silent, monitor.http2) = (false, http2);
+    let mut hyper = HyperConnection::begin(client_io, &connection, http2);
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(result) = hyper.poll(cx) {
+            return Poll::Ready(ConnectionEnd::Hyper(result));
         }
-        match watch.poll(cx) {
-            Poll::Ready(close) => Poll::Ready(ConnectionEnd::Watched(close)),
+        match monitor.poll(cx) {
+            Poll::Ready(close) => Poll::Ready(ConnectionEnd::Monitor(close)),
             Poll::Pending => {
-                if watch.starts_drain() {
-                    connection.drain();
+                if monitor.starts_drain() {
+                    hyper.drain();
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending
             }
         }
     });
-    let whole;
-    let close = match ended.await {
-        ConnectionEnd::Watched(close) => {
-            visit.close_reason.set(close);
+    let complete;
+    let close = match end.await {
+        ConnectionEnd::Monitor(close) => {
+            connection.close_reason.set(close);
             return close;
         }
-        ConnectionEnd::Itself(result) => {
-            whole = result.is_ok();
-            close_reason(&visit, &watch, result)
+        ConnectionEnd::Hyper(result) => {
+            complete = result.is_ok();
+            close_reason(&connection, &monitor, result)
         }
     };
-    let tunnel = visit.tunnel.borrow_mut().take();
-    let HyperConnection::Http1(mut connection) = connection else { return close };
-    if whole && tunnel.is_none() && !visit.state.reset_on_close.get() {
+    let tunnel = connection.tunnel.borrow_mut().take();
+    let HyperConnection::Http1(mut http1) = hyper else { return close };
+    if complete && tunnel.is_none() && !connection.state.reset_on_close.get() {
         // Flushes the last response before the socket is closed. A failed response must not look
         // complete.
-        let _ = poll_fn(|cx| Pin::new(&mut *connection).poll(cx)).await;
+        let _ = poll_fn(|cx| Pin::new(&mut *http1).poll(cx)).await;
     }
-    let parts = connection.into_parts();
+    let parts = http1.into_parts();
     let (mut client, unread) = parts.io.into_parts(BytesMut::from(&parts.read_buf[..]));
     if let Some(tunnel) = tunnel {
-        return tunnel.run(&visit, (client, unread), watch.started).await;
+        return tunnel.run(&connection, (client, unread), monitor.started).await;
     }
-    linger(&mut client, visit.state.reset_on_close.get()).await;
+    linger(&mut client, connection.state.reset_on_close.get()).await;
     close
 }
 
 enum ConnectionEnd {
-    Itself(hyper::Result<()>),
-    Watched(Close),
+    Hyper(hyper::Result<()>),
+    Monitor(Close),
 }
 
 /// Sets a reason phrase for statuses without one: hyper would write `<none>`.
@@ -239,25 +240,25 @@ fn strip_body(answer: Response<ResponseBody>) -> Response<ResponseBody> {
 
 /// The reason why hyper ended the connection.
 fn close_reason(
-    visit: &ClientConnection,
-    watch: &ConnectionMonitor,
+    connection: &ClientConnection,
+    monitor: &ConnectionMonitor,
     result: hyper::Result<()>,
 ) -> Close {
-    let notes = &visit.state;
+    let state = &connection.state;
     match result {
-        _ if visit.close_reason.get() != Close::ClientReset => visit.close_reason.get(),
-        _ if notes.client_left.get() => Close::Client,
-        _ if notes.write_stalled.get() => Close::WriteTimeout,
-        _ if notes.had_h1_error.get() => Close::ClientViolation,
-        _ if notes.socket_failed.get() => Close::ClientReset,
-        Ok(()) if watch.draining => Close::Drain,
+        _ if connection.close_reason.get() != Close::ClientReset => connection.close_reason.get(),
+        _ if state.client_left.get() => Close::Client,
+        _ if state.write_stalled.get() => Close::WriteTimeout,
+        _ if state.had_h1_error.get() => Close::ClientViolation,
+        _ if state.socket_failed.get() => Close::ClientReset,
+        Ok(()) if monitor.draining => Close::Drain,
         // The client closes too after the last response.
-        Ok(()) if visit.is_last_response() => Close::MaxRequests,
+        Ok(()) if connection.is_last_response() => Close::MaxRequests,
         Ok(()) => Close::Client,
-        Err(error) if error.is_incomplete_message() || notes.read_eof.get() => Close::ClientReset,
+        Err(error) if error.is_incomplete_message() || state.read_eof.get() => Close::ClientReset,
         Err(error) => {
-            tracing::debug!(peer = %visit.session.link().peer, %error, "an HTTP connection ended");
-            visit.session.violation(violation(&error));
+            tracing::debug!(peer = %connection.session.link().peer, %error, "an HTTP connection ended");
+            connection.session.violation(violation(&error));
             Close::ClientViolation
         }
     }
@@ -293,8 +294,8 @@ async fn linger(client: &mut TcpStream, reset: bool) {
 }
 
 impl HyperConnection {
-    fn begin(line: ClientIo, visit: &Rc<ClientConnection>, http2: bool) -> Self {
-        let (plan, each) = (&visit.server.plan, RequestService(Rc::clone(visit)));
+    fn begin(client_io: ClientIo, connection: &Rc<ClientConnection>, http2: bool) -> Self {
+        let (plan, each) = (&connection.server.plan, RequestService(Rc::clone(connection)));
         if http2 {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
@@ -305,7 +306,7 @@ impl HyperConnection {
                 .max_header_list_size(list_size(plan.max_head))
                 .max_pending_accept_reset_streams(MAX_RESETS)
                 .max_local_error_reset_streams(MAX_RESETS);
-            return HyperConnection::Http2(Box::new(builder.serve_connection(line, each)));
+            return HyperConnection::Http2(Box::new(builder.serve_connection(client_io, each)));
         }
         let mut builder = http1::Builder::new();
         // `ClientIo` decides whether a half-closed client is gone.
@@ -314,7 +315,7 @@ impl HyperConnection {
             .header_read_timeout(None)
             .half_close(true)
             .timer(TokioTimer::new());
-        HyperConnection::Http1(Box::new(builder.serve_connection(line, each)))
+        HyperConnection::Http1(Box::new(builder.serve_connection(client_io, each)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
@@ -348,10 +349,10 @@ struct ConnectionMonitor {
 }
 
 impl ConnectionMonitor {
-    fn new(visit: &Rc<ClientConnection>) -> Self {
+    fn new(connection: &Rc<ClientConnection>) -> Self {
         Self {
-            timeouts: visit.session.patience(),
-            connection: Rc::clone(visit),
+            timeouts: connection.session.patience(),
+            connection: Rc::clone(connection),
             started: Instant::now(),
             silent: true,
             http2: false,
@@ -405,30 +406,30 @@ impl ConnectionMonitor {
 
     /// The next deadline.
     fn next_deadline(&self) -> Option<(Instant, Close)> {
-        let (notes, patience) = (&self.connection.state, &self.timeouts);
+        let (state, timeouts) = (&self.connection.state, &self.timeouts);
         let (busy, served) =
-            (notes.active_operations.get() > 0, self.connection.requests.get() > 0);
+            (state.active_operations.get() > 0, self.connection.requests.get() > 0);
         let after = |from: Instant, time: Option<Duration>, close| Some((from + time?, close));
-        let moved = notes.last_activity.get().unwrap_or(self.started);
+        let moved = state.last_activity.get().unwrap_or(self.started);
         let greets = !served && !busy;
-        let owes = notes.incomplete_since.get().filter(|_| !greets);
+        let owes = state.incomplete_since.get().filter(|_| !greets);
         // A client without response gets one first, which may take a moment.
-        let telling = if self.connection.requests.get() > notes.responses.get() {
+        let telling = if self.connection.requests.get() > state.responses.get() {
             NOTICE_TIMEOUT
         } else {
             Duration::ZERO
         };
         [
-            after(self.started, patience.life, Close::MaxDuration),
-            after(self.started, patience.first_byte, Close::FirstByteTimeout)
+            after(self.started, timeouts.life, Close::MaxDuration),
+            after(self.started, timeouts.first_byte, Close::FirstByteTimeout)
                 .filter(|_| self.silent),
-            after(self.started, patience.handshake, Close::HandshakeTimeout)
+            after(self.started, timeouts.handshake, Close::HandshakeTimeout)
                 .filter(|_| greets && !self.silent),
-            owes.and_then(|since| after(since + telling, patience.message, Close::MessageTimeout)),
-            after(moved, patience.idle, Close::IdleTimeout).filter(|_| !busy),
+            owes.and_then(|since| after(since + telling, timeouts.message, Close::MessageTimeout)),
+            after(moved, timeouts.idle, Close::IdleTimeout).filter(|_| !busy),
             // Over HTTP/1 `ClientIo` notices that the client does not read.
             self.connection.stalled_since().and_then(|since| {
-                after(since, patience.write, Close::WriteTimeout).filter(|_| self.http2)
+                after(since, timeouts.write, Close::WriteTimeout).filter(|_| self.http2)
             }),
         ]
         .into_iter()

@@ -95,20 +95,20 @@ impl Cors {
     }
 
     /// The headers for a response to a request with these headers.
-    pub fn headers_for(&self, asked: &HeaderMap) -> CorsHeaders {
-        let mut grant = CorsHeaders::default();
-        let headers = &mut grant.0;
+    pub fn headers_for(&self, request_headers: &HeaderMap) -> CorsHeaders {
+        let mut cors_headers = CorsHeaders::default();
+        let headers = &mut cors_headers.0;
         if !self.origins.is_empty() {
             headers.insert(header::VARY, HeaderValue::from_static("origin"));
         }
-        let origin = asked.get(header::ORIGIN).filter(|origin| self.allows(origin));
-        let Some(origin) = origin else { return grant };
+        let origin = request_headers.get(header::ORIGIN).filter(|origin| self.allows(origin));
+        let Some(origin) = origin else { return cors_headers };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         if let Some(expose) = &self.expose {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
         self.add_credentials(headers);
-        grant
+        cors_headers
     }
 
     /// The response to a preflight request; `None` if the request is not a preflight.

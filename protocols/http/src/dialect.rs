@@ -48,7 +48,7 @@ pub trait Dialect: 'static {
 
     /// Makes an error response in the client's protocol. `asked` is `None` if the head is not valid
     /// in this protocol.
-    fn reject(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
+    fn reject(&self, routed: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
 
     /// Adds the request id and the log reason to the body of a local reply, if its format has
     /// fields for them.
@@ -97,8 +97,8 @@ pub trait Dialect: 'static {
     }
 
     /// When the service wants a retry, from the response's head or trailers.
-    fn pushback(&self, told: &HeaderMap) -> Pushback {
-        Pushback::of_http(told, SystemTime::now())
+    fn pushback(&self, headers: &HeaderMap) -> Pushback {
+        Pushback::of_http(headers, SystemTime::now())
     }
 
     /// Counts the messages of one operation.
@@ -172,8 +172,8 @@ pub trait Translator {
     }
 
     /// Translates a rejection from the service's protocol into the client's.
-    fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
-        no
+    fn translate_rejection(&self, rejection: Response<Body>) -> Response<Body> {
+        rejection
     }
 }
 
@@ -216,8 +216,8 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).is_known_name(name)
     }
 
-    fn reject(&self, asked: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
-        (**self).reject(asked, why)
+    fn reject(&self, routed: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
+        (**self).reject(routed, why)
     }
 
     fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
@@ -261,8 +261,8 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).allows_endless_requests()
     }
 
-    fn pushback(&self, told: &HeaderMap) -> Pushback {
-        (**self).pushback(told)
+    fn pushback(&self, headers: &HeaderMap) -> Pushback {
+        (**self).pushback(headers)
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {

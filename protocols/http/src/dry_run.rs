@@ -82,11 +82,11 @@ impl DryRequest {
             NO_HOST => Box::default(),
             host => normalize::host(host).into(),
         };
-        let asked = dialect.route(&mut head, &host, &BufferAccount::default());
-        let asked =
-            asked.map_err(|no| DryRunError::Answered(no.answer.status(), no.reason.to_owned()))?;
+        let routed = dialect.route(&mut head, &host, &BufferAccount::default());
+        let routed =
+            routed.map_err(|no| DryRunError::Answered(no.answer.status(), no.reason.to_owned()))?;
         let name = dialect.operation_name(&head.method, &head.uri).to_owned();
-        let (route, captures) = (&*asked.route, &asked.captures);
+        let (route, captures) = (&*routed.route, &routed.captures);
         let mut sent = head.clone();
         let variables = Variables { peer, host: &host, request_id: "", cluster: cluster(route) };
         route.rewrite(&mut sent, captures, &variables).map_err(|why| {
@@ -100,7 +100,7 @@ impl DryRequest {
             }
             Action::Forward(_) | Action::Reply(_) => None,
         };
-        Ok(DryRunResult { name, routed: asked, head, host, sent, location })
+        Ok(DryRunResult { name, routed, head, host, sent, location })
     }
 
     /// The request's head. Without a host it names [`NO_HOST`], which routes and policies do not

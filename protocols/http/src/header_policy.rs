@@ -126,12 +126,12 @@ pub struct RequestIdentity {
 /// Prepares a request's head for the service.
 pub fn request(
     head: &mut request::Parts,
-    around: &HeaderContext<'_>,
+    context: &HeaderContext<'_>,
     rng: &mut fastrand::Rng,
 ) -> RequestIdentity {
-    let HeaderContext { policy: hygiene, .. } = around;
+    let HeaderContext { policy, .. } = context;
     let headers = &mut head.headers;
-    let upgrade = if around.forward_upgrade { headers.remove(UPGRADE) } else { None };
+    let upgrade = if context.forward_upgrade { headers.remove(UPGRADE) } else { None };
     strip(headers, head.version);
     keep_te_trailers(headers);
     join_cookies(headers);
@@ -139,38 +139,38 @@ pub fn request(
         headers.insert(UPGRADE, upgrade);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let client = forwarded::forward(headers, around);
-    if let Some(via) = &hygiene.via {
+    let client = forwarded::forward(headers, context);
+    if let Some(via) = &policy.via {
         via.add(headers, head.version);
     }
-    let request_id = match hygiene.request_id {
+    let request_id = match policy.request_id {
         true => Some(trace::request_id(headers, rng)),
         false => trace::received_request_id(headers).cloned(),
     };
-    let trace = hygiene.trace.then(|| trace::trace(headers, rng));
+    let trace = policy.trace.then(|| trace::trace(headers, rng));
     RequestIdentity { trace, request_id, client }
 }
 
 /// The identity of a request that is not forwarded.
 pub(crate) fn identity(
     headers: &HeaderMap,
-    hygiene: &HeaderPolicy,
+    policy: &HeaderPolicy,
     peer: &PeerAddress,
     rng: &mut fastrand::Rng,
 ) -> RequestIdentity {
-    let request_id = match hygiene.request_id {
+    let request_id = match policy.request_id {
         true => {
             Some(trace::valid_request_id(headers).unwrap_or_else(|| trace::new_request_id(rng)))
         }
         false => trace::received_request_id(headers).cloned(),
     };
-    let trace = if hygiene.trace { trace::received(headers) } else { None };
-    RequestIdentity { trace, request_id, client: client(headers, hygiene, peer) }
+    let trace = if policy.trace { trace::received(headers) } else { None };
+    RequestIdentity { trace, request_id, client: client(headers, policy, peer) }
 }
 
 /// Prepares a response's head for the client. `tunnel`: the request was a CONNECT, so that a 2xx
 /// response has no body.
-pub fn response(head: &mut response::Parts, hygiene: &HeaderPolicy, tunnel: bool) {
+pub fn response(head: &mut response::Parts, policy: &HeaderPolicy, tunnel: bool) {
     let headers = &mut head.headers;
     // RFC 9110 §15.5.22: 426 names the required protocol in `upgrade`.
     let switches =
@@ -187,7 +187,7 @@ pub fn response(head: &mut response::Parts, hygiene: &HeaderPolicy, tunnel: bool
         headers.remove(CONTENT_LENGTH);
         headers.remove(TRAILER);
     }
-    if let Some(via) = &hygiene.via {
+    if let Some(via) = &policy.via {
         via.add(headers, head.version);
     }
 }

@@ -101,73 +101,78 @@ pub(crate) async fn handle(
     };
     let odd_names = connection.remove_lookalikes(&mut head.headers);
     let (link, peer) = (connection.session.link(), Rc::clone(&connection.peer_text));
-    let facts = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
-    let call = IncomingRequest {
-        visit: &connection,
-        attributes: &facts,
+    let attributes = Rc::new(RequestAttributes::new(link, peer, &head, authority.host()));
+    let incoming = IncomingRequest {
+        connection: &connection,
+        attributes: &attributes,
         authority: &authority,
         odd_names,
         started: began,
     };
-    let asked = call.route(&mut head);
-    if let Some(no) = &connection.rejection {
-        return call.reject_connection(&head, asked, no);
+    let routed = incoming.route(&mut head);
+    if let Some(rejection) = &connection.rejection {
+        return incoming.reject_connection(&head, routed, rejection);
     }
-    let ticket = call.admit(&head, asked.as_ref().ok()).await;
-    let (asked, ticket) = match (asked, ticket) {
-        (Ok(asked), Ok(ticket)) => (asked, ticket),
+    let ticket = incoming.admit(&head, routed.as_ref().ok()).await;
+    let (routed, ticket) = match (routed, ticket) {
+        (Ok(routed), Ok(ticket)) => (routed, ticket),
         (Ok(_), Err(answer)) => return answer,
-        (Err(misdirected), ticket) => {
-            return Ok(call.unrouted_response(misdirected, ticket.ok(), size));
+        (Err(unrouted), ticket) => {
+            return Ok(incoming.unrouted_response(unrouted, ticket.ok(), size));
         }
     };
     let terms = ticket.terms().cloned();
-    let record =
-        ActiveOperation::new(ticket, facts, began, connection.server.dialect.meter(), &connection);
-    record.request_bytes.set(size);
+    let operation = ActiveOperation::new(
+        ticket,
+        attributes,
+        began,
+        connection.server.dialect.meter(),
+        &connection,
+    );
+    operation.request_bytes.set(size);
     let terms = terms.unwrap_or_default();
-    let rendered = std::cell::OnceCell::new();
-    let grant = local_reply::cors_headers(&asked.route, &head.headers);
-    let serving = AdmittedRequest {
+    let response_values = std::cell::OnceCell::new();
+    let cors = local_reply::cors_headers(&routed.route, &head.headers);
+    let request = AdmittedRequest {
         connection,
-        operation: record,
+        operation,
         head,
-        routed: asked,
+        routed,
         terms,
         authority,
-        response_values: rendered,
-        cors: grant,
+        response_values,
+        cors,
     };
-    let serving = Box::new(serving);
-    serving.handle(Body::Incoming(body)).await
+    let request = Box::new(request);
+    request.handle(Body::Incoming(body)).await
 }
 
 /// The response to a request with an invalid head, in the dialect's format if it has one.
 fn reject_head(
-    visit: &ClientConnection,
+    connection: &ClientConnection,
     head: &request::Parts,
     status: u16,
     violation: Violation,
     message: &str,
 ) -> Response<Body> {
-    let answer = visit.server.dialect.reject_head(head, status, message);
-    answer.unwrap_or_else(|| invalid_request_response(visit, status, violation, message))
+    let answer = connection.server.dialect.reject_head(head, status, message);
+    answer.unwrap_or_else(|| invalid_request_response(connection, status, violation, message))
 }
 
 /// The response to an invalid request.
 pub(crate) fn invalid_request_response(
-    visit: &ClientConnection,
+    connection: &ClientConnection,
     status: u16,
     violation: Violation,
     message: &str,
 ) -> Response<Body> {
-    tracing::debug!(peer = %visit.session.link().peer, violation = violation.0, "refused: {message}");
+    tracing::debug!(peer = %connection.session.link().peer, violation = violation.0, "refused: {message}");
     let body = serde_json::json!({ "error": violation.0, "message": message }).to_string();
     let mut answer = Response::new(Body::from(bytes::Bytes::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
-    if visit.close_after_response.get() {
+    if connection.close_after_response.get() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -180,7 +185,7 @@ fn untracked(answer: Response<Body>) -> Response<ResponseBody> {
 
 /// A request before it is admitted.
 struct IncomingRequest<'v> {
-    visit: &'v Rc<ClientConnection>,
+    connection: &'v Rc<ClientConnection>,
     attributes: &'v Rc<RequestAttributes>,
     authority: &'v Authority,
     /// Whether a header name has characters other than letters, digits and `-`.
@@ -192,25 +197,28 @@ impl IncomingRequest<'_> {
     /// Finds the request's route.
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     fn route(&self, head: &mut request::Parts) -> Result<RoutedRequest, UnroutedRequest> {
-        let asked =
-            self.visit.server.dialect.route(head, &self.attributes.host, &self.visit.buffers);
-        match &asked {
-            Ok(asked) if asked.origin_refused => {
+        let routed = self.connection.server.dialect.route(
+            head,
+            &self.attributes.host,
+            &self.connection.buffers,
+        );
+        match &routed {
+            Ok(routed) if routed.origin_refused => {
                 self.attributes.add_flag(RequestFlags::ORIGIN_REFUSED);
-                self.visit.session.violation(cors::REFUSED);
+                self.connection.session.violation(cors::REFUSED);
             }
             Ok(_) => {}
             Err(UnroutedRequest { answer, reason }) => {
                 self.attributes.status.set(Some(answer.status()));
-                local_reply::assign_identity(self.visit, self.attributes, &head.headers);
+                local_reply::assign_identity(self.connection, self.attributes, &head.headers);
                 match *reason {
-                    "path" => self.visit.session.violation(AMBIGUOUS_PATH),
-                    ORIGIN_REFUSED => self.visit.session.violation(cors::REFUSED),
+                    "path" => self.connection.session.violation(AMBIGUOUS_PATH),
+                    ORIGIN_REFUSED => self.connection.session.violation(cors::REFUSED),
                     _ => {}
                 }
             }
         }
-        asked
+        routed
     }
 
     /// Asks all policies. The error is the response of the policy that rejects.
@@ -222,21 +230,16 @@ impl IncomingRequest<'_> {
         let with = AttributesWithHeaders {
             attributes: self.attributes,
             headers: &head.headers,
-            policy: &self.visit.server.plan.header_policy,
-            peer: &self.visit.peer,
+            policy: &self.connection.server.plan.header_policy,
+            peer: &self.connection.peer,
             authority: self.authority,
             odd_names: self.odd_names,
         };
-        let attributes = AdmitAttributes {
-            request: self,
-            asked: routed,
-            head,
-            with,
-            answer: RefCell::new(None),
-        };
+        let attributes =
+            AdmitAttributes { request: self, routed, head, with, answer: RefCell::new(None) };
         let operation = self.operation(head, routed, &attributes);
-        let door = &self.visit.session;
-        let mut verdict = door.admit(&operation, self.started);
+        let session = &self.connection.session;
+        let mut verdict = session.admit(&operation, self.started);
         loop {
             verdict = match verdict {
                 Verdict::Go(ticket) => return Ok(ticket),
@@ -247,7 +250,7 @@ impl IncomingRequest<'_> {
                 Verdict::More => return Err(Err(Abort::Closed)),
                 Verdict::Ask(question) => {
                     let answer = question.answer.await;
-                    door.resume(question.ticket, answer, &operation, Instant::now())
+                    session.resume(question.ticket, answer, &operation, Instant::now())
                 }
             };
         }
@@ -257,15 +260,15 @@ impl IncomingRequest<'_> {
     fn operation<'a>(
         &'a self,
         head: &'a request::Parts,
-        asked: Option<&'a RoutedRequest>,
+        routed: Option<&'a RoutedRequest>,
         attributes: &'a dyn Attributes,
     ) -> Operation<'a> {
-        let dialect = &self.visit.server.dialect;
+        let dialect = &self.connection.server.dialect;
         let name = dialect.operation_name(&head.method, &head.uri);
         Operation {
             protocol: dialect.protocol(),
             name,
-            resource: asked.map_or(UNROUTED, |asked| &asked.route.name),
+            resource: routed.map_or(UNROUTED, |routed| &routed.route.name),
             front: &[],
             attributes,
             awaits: false,
@@ -281,22 +284,30 @@ impl IncomingRequest<'_> {
     fn rejection(
         &self,
         head: &request::Parts,
-        asked: &RoutedRequest,
-        no: &operation::No,
+        routed: &RoutedRequest,
+        rejection: &operation::No,
     ) -> ResponseResult {
-        local_reply::assign_identity(self.visit, self.attributes, &head.headers);
-        match no.manner {
+        local_reply::assign_identity(self.connection, self.attributes, &head.headers);
+        match rejection.manner {
             Manner::Words => {
-                let answer = rejection_response(&*self.visit.server.dialect, asked, no.told());
-                let rendered = local_reply::response_values(self.attributes, asked, head);
-                let route = &asked.route;
-                let grant = local_reply::cors_headers(route, &head.headers);
-                let dress = RouteHeaders { route, values: &rendered, cors: grant.as_ref() };
-                Ok(local_reply::finish(self.visit, self.attributes, answer, None, Some(dress)))
+                let answer =
+                    rejection_response(&*self.connection.server.dialect, routed, rejection.told());
+                let response_values = local_reply::response_values(self.attributes, routed, head);
+                let route = &routed.route;
+                let cors = local_reply::cors_headers(route, &head.headers);
+                let route_headers =
+                    RouteHeaders { route, values: &response_values, cors: cors.as_ref() };
+                Ok(local_reply::finish(
+                    self.connection,
+                    self.attributes,
+                    answer,
+                    None,
+                    Some(route_headers),
+                ))
             }
             Manner::Close | Manner::Reset => {
-                let reset = no.manner == Manner::Reset;
-                self.visit.abort(self.attributes.version, no.reason.close(), reset);
+                let reset = rejection.manner == Manner::Reset;
+                self.connection.abort(self.attributes.version, rejection.reason.close(), reset);
                 Err(Abort::Closed)
             }
         }
@@ -307,28 +318,33 @@ impl IncomingRequest<'_> {
     fn reject_connection(
         &self,
         head: &request::Parts,
-        asked: Result<RoutedRequest, UnroutedRequest>,
-        no: &operation::No,
+        routed: Result<RoutedRequest, UnroutedRequest>,
+        rejection: &operation::No,
     ) -> ResponseResult {
-        let (asked, reason, answer) = match asked {
-            Ok(asked) => {
-                let answer = self.rejection(head, &asked, no);
-                (Some(asked), no.reason.as_str(), answer)
+        let (routed, reason, answer) = match routed {
+            Ok(routed) => {
+                let answer = self.rejection(head, &routed, rejection);
+                (Some(routed), rejection.reason.as_str(), answer)
             }
             Err(UnroutedRequest { reason, answer }) => {
-                let answer =
-                    local_reply::finish(self.visit, self.attributes, answer, Some(reason), None);
+                let answer = local_reply::finish(
+                    self.connection,
+                    self.attributes,
+                    answer,
+                    Some(reason),
+                    None,
+                );
                 (None, reason, Ok(answer))
             }
         };
         let how = Settlement {
             reason: Some(reason),
-            policy: no.told().policy.filter(|_| asked.is_some()),
+            policy: rejection.told().policy.filter(|_| routed.is_some()),
             attributes: &**self.attributes,
             ..Settlement::bare(Outcome::Rejected, Instant::now())
         };
-        let operation = self.operation(head, asked.as_ref(), &**self.attributes);
-        self.visit.session.turned_away(&operation, self.started, &how);
+        let operation = self.operation(head, routed.as_ref(), &**self.attributes);
+        self.connection.session.turned_away(&operation, self.started, &how);
         answer
     }
 
@@ -340,19 +356,19 @@ impl IncomingRequest<'_> {
         size: u64,
     ) -> Response<ResponseBody> {
         if let Some(ticket) = ticket {
-            let record = ActiveOperation::new(
+            let operation = ActiveOperation::new(
                 ticket,
                 Rc::clone(self.attributes),
                 self.started,
                 None,
-                self.visit,
+                self.connection,
             );
-            record.request_bytes.set(size);
+            operation.request_bytes.set(size);
             let answered = matches!(reason, "preflight");
             let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
-            record.settle(&OperationEnd::new(outcome, reason));
+            operation.settle(&OperationEnd::new(outcome, reason));
         }
-        local_reply::finish(self.visit, self.attributes, answer, Some(reason), None)
+        local_reply::finish(self.connection, self.attributes, answer, Some(reason), None)
     }
 }
 
@@ -360,7 +376,7 @@ impl IncomingRequest<'_> {
 /// response's status.
 struct AdmitAttributes<'c> {
     request: &'c IncomingRequest<'c>,
-    asked: Option<&'c RoutedRequest>,
+    routed: Option<&'c RoutedRequest>,
     head: &'c request::Parts,
     with: AttributesWithHeaders<'c>,
     answer: RefCell<Option<ResponseResult>>,
@@ -375,9 +391,9 @@ impl Attributes for AdmitAttributes<'_> {
         self.with.peer()
     }
 
-    fn refused(&self, no: &operation::No) {
-        if let Some(asked) = self.asked {
-            *self.answer.borrow_mut() = Some(self.request.rejection(self.head, asked, no));
+    fn refused(&self, rejection: &operation::No) {
+        if let Some(routed) = self.routed {
+            *self.answer.borrow_mut() = Some(self.request.rejection(self.head, routed, rejection));
         }
     }
 }
@@ -385,7 +401,7 @@ impl Attributes for AdmitAttributes<'_> {
 /// A rejection in the dialect's format.
 pub(crate) fn rejection_response(
     dialect: &dyn Dialect,
-    asked: &RoutedRequest,
+    routed: &RoutedRequest,
     refusal: Refusal<'_>,
 ) -> Response<Body> {
     let status = match refusal.reason {
@@ -399,5 +415,5 @@ pub(crate) fn rejection_response(
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    dialect.reject(Some(asked), &HttpRejection { refusal, status })
+    dialect.reject(Some(routed), &HttpRejection { refusal, status })
 }

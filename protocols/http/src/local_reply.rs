@@ -33,51 +33,57 @@ pub(crate) fn cors_headers(route: &Route, headers: &HeaderMap) -> Option<CorsHea
 /// Determines id and client address of a request that is not forwarded, so that its response and
 /// its log line have the same id.
 pub(crate) fn assign_identity(
-    visit: &ClientConnection,
-    facts: &RequestAttributes,
+    connection: &ClientConnection,
+    attributes: &RequestAttributes,
     headers: &HeaderMap,
 ) {
-    let policy: &HeaderPolicy = &visit.server.plan.header_policy;
-    let mut rng = visit.rng.borrow_mut();
-    facts.identity.get_or_init(|| header_policy::identity(headers, policy, &visit.peer, &mut rng));
+    let policy: &HeaderPolicy = &connection.server.plan.header_policy;
+    let mut rng = connection.rng.borrow_mut();
+    attributes
+        .identity
+        .get_or_init(|| header_policy::identity(headers, policy, &connection.peer, &mut rng));
 }
 
 /// Values of the route's response headers if no cluster was picked.
 pub(crate) fn response_values(
-    facts: &RequestAttributes,
-    asked: &RoutedRequest,
+    attributes: &RequestAttributes,
+    routed: &RoutedRequest,
     head: &request::Parts,
 ) -> RenderedValues {
-    let traced = facts.identity.get();
+    let traced = attributes.identity.get();
     let id = traced.and_then(|it| it.request_id.as_ref()?.to_str().ok());
     let variables = Variables {
-        peer: facts.link.peer,
-        host: &facts.host,
+        peer: attributes.link.peer,
+        host: &attributes.host,
         request_id: id.unwrap_or_default(),
         cluster: "",
     };
-    asked.route.render_response(head, &asked.captures, &variables)
+    routed.route.render_response(head, &routed.captures, &variables)
 }
 
 /// Completes a local reply. `reason` is its reason in the log.
 pub(crate) fn finish(
-    visit: &ClientConnection,
-    facts: &RequestAttributes,
+    connection: &ClientConnection,
+    attributes: &RequestAttributes,
     mut answer: Response<Body>,
     reason: Option<&str>,
-    dress: Option<RouteHeaders<'_>>,
+    route_headers: Option<RouteHeaders<'_>>,
 ) -> Response<ResponseBody> {
-    if let Some(RouteHeaders { route, values: rendered, cors: grant }) = dress {
-        route.edit_response(answer.headers_mut(), rendered);
-        if let Some(grant) = grant {
-            grant.replace(answer.headers_mut());
+    if let Some(RouteHeaders { route, values: response_values, cors }) = route_headers {
+        route.edit_response(answer.headers_mut(), response_values);
+        if let Some(cors) = cors {
+            cors.replace(answer.headers_mut());
         }
     }
-    let id = facts.identity.get().and_then(|traced| traced.request_id.as_ref());
+    let id = attributes.identity.get().and_then(|traced| traced.request_id.as_ref());
     if let Some(id) = id {
-        visit.server.dialect.add_request_id(&mut answer, id.to_str().unwrap_or_default(), reason);
+        connection.server.dialect.add_request_id(
+            &mut answer,
+            id.to_str().unwrap_or_default(),
+            reason,
+        );
         answer.headers_mut().entry(REQUEST_ID).or_insert_with(|| id.clone());
     }
-    facts.status.set(Some(answer.status()));
+    attributes.status.set(Some(answer.status()));
     answer.map(ResponseBody::untracked)
 }

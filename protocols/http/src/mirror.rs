@@ -21,36 +21,36 @@ pub(crate) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends a copy, if the route has `mirror` and the whole body has arrived.
-pub(crate) fn send(serving: &AdmittedRequest, errand: &UpstreamRequest<'_>) {
-    let Some(mirror) = &errand.route.mirror else { return };
+pub(crate) fn send(request: &AdmittedRequest, upstream_request: &UpstreamRequest<'_>) {
+    let Some(mirror) = &upstream_request.route.mirror else { return };
     if fastrand::f64() >= mirror.share {
         return;
     }
-    if errand.body.is_incomplete() || !errand.body.is_replayable() {
-        serving.operation.attributes.add_flag(RequestFlags::NOT_MIRRORED);
+    if upstream_request.body.is_incomplete() || !upstream_request.body.is_replayable() {
+        request.operation.attributes.add_flag(RequestFlags::NOT_MIRRORED);
         return;
     }
-    let Some(pool) = serving.connection.server.pool(&mirror.cluster).map(Rc::clone) else { return };
-    serving.operation.attributes.add_flag(RequestFlags::MIRRORED);
-    let body = RequestBody::new(&errand.body, None);
-    let mut request = Request::from_parts(errand.head.clone(), body);
-    let authority = errand.authority.clone();
+    let Some(pool) = request.connection.server.pool(&mirror.cluster).map(Rc::clone) else { return };
+    request.operation.attributes.add_flag(RequestFlags::MIRRORED);
+    let body = RequestBody::new(&upstream_request.body, None);
+    let mut request = Request::from_parts(upstream_request.head.clone(), body);
+    let authority = upstream_request.authority.clone();
     spawn_local(async move {
         let sent = timeout(TIMEOUT, async {
-            let mut wire = pool.get(None, &[], &Cell::default()).await.ok()?;
-            let lease = Rc::clone(wire.lease());
+            let mut conn = pool.get(None, &[], &Cell::default()).await.ok()?;
+            let lease = Rc::clone(conn.lease());
             set_target(&mut request, authority.as_ref(), lease.name(), pool.is_http2());
-            if wire.exceeded_head_limit(&request).await.is_some() {
+            if conn.exceeded_head_limit(&request).await.is_some() {
                 return None;
             }
-            let trip = crate::active_operation::AttemptGuard::start(wire.lease());
-            let answer = wire.send(request).await.ok()?;
+            let attempt = crate::active_operation::AttemptGuard::start(conn.lease());
+            let answer = conn.send(request).await.ok()?;
             let outcome =
                 if answer.status().is_server_error() { Outcome::Failed } else { Outcome::Ok };
             let mut body = Body::Incoming(answer.into_body());
-            while let Some(Ok(_)) = wire.drive(body.frame()).await {}
-            trip.finish(outcome);
-            pool.put(wire);
+            while let Some(Ok(_)) = conn.drive(body.frame()).await {}
+            attempt.finish(outcome);
+            pool.put(conn);
             Some(())
         });
         let _ = sent.await;

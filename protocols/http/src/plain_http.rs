@@ -134,9 +134,9 @@ impl Dialect for PlainHttp {
 
     fn reject(&self, _: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body> {
         let HttpRejection { refusal, status } = why;
-        let asked = refusal.code.and_then(|code| u16::try_from(code).ok());
-        let asked = asked.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = asked.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
+        let routed = refusal.code.and_then(|code| u16::try_from(code).ok());
+        let routed = routed.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = routed.filter(|it| it.as_u16() >= 200).unwrap_or(*status);
         let mut answer =
             json_response(status, refusal.reason.as_str(), refusal.message, refusal.policy);
         // Rate-limited clients always get `retry-after`.

@@ -100,8 +100,8 @@ impl Pool {
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let first = self.cluster.pick(hash, tried);
-        if let Some(wire) = first.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
-            return Ok(wire);
+        if let Some(conn) = first.as_ref().and_then(|endpoint| self.take_idle(endpoint)) {
+            return Ok(conn);
         }
         Box::pin(self.connect_or_wait(Whom { hash, first, tried: tried.to_vec() }, waits)).await
     }
@@ -120,18 +120,18 @@ impl Pool {
 
     /// An available connection to this endpoint.
     fn take_idle(&self, endpoint: &Endpoint) -> Option<UpstreamConn> {
-        let mut kept = self.connections.borrow_mut();
-        let kept = kept.get_mut(&endpoint.key())?;
+        let mut entry = self.connections.borrow_mut();
+        let entry = entry.get_mut(&endpoint.key())?;
         if self.plan.http2 {
             let (streams, requests) = (self.plan.max_streams, self.plan.max_requests);
-            kept.shared.retain(|it| it.is_alive() || it.streams() > 0);
-            let free = kept.shared.iter().filter(|it| it.has_capacity(streams, requests));
+            entry.shared.retain(|it| it.is_alive() || it.streams() > 0);
+            let free = entry.shared.iter().filter(|it| it.has_capacity(streams, requests));
             let least = free.min_by_key(|it| it.streams())?;
             return Some(UpstreamConn::H2Stream(H2Stream::new(least)));
         }
-        while let Some(mut own) = kept.idle.pop() {
-            if !self.is_expired(own.idle_since) && own.is_reusable() {
-                return Some(UpstreamConn::H1(own));
+        while let Some(mut h1) = entry.idle.pop() {
+            if !self.is_expired(h1.idle_since) && h1.is_reusable() {
+                return Some(UpstreamConn::H1(h1));
             }
         }
         None
@@ -144,21 +144,21 @@ impl Pool {
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let began = Instant::now();
-        let wire = match whom.first.clone() {
+        let conn = match whom.first.clone() {
             Some(endpoint) if self.plan.http2 => self.connect_shared(endpoint, whom).await,
             Some(endpoint) => self.connect_or_reuse(endpoint, whom).await,
             None => self.connect(whom).await,
         };
         let (took, WaitTimes { queue, connect }) = (began.elapsed(), waits.get());
-        let queued = match &wire {
-            Ok(wire) if wire.is_new() => wire.queue_time().min(took),
+        let queued = match &conn {
+            Ok(conn) if conn.is_new() => conn.queue_time().min(took),
             // Another request's connection became available first.
             Ok(_) => took,
             Err(unreachable) if unreachable.reason == Reason::Overloaded => took,
             Err(_) => Duration::ZERO,
         };
         waits.set(WaitTimes { queue: queue + queued, connect: connect + (took - queued) });
-        wire
+        conn
     }
 
     async fn connect_or_reuse(
@@ -171,18 +171,18 @@ impl Pool {
         loop {
             select! {
                 biased;
-                wire = &mut dialing => return wire,
+                conn = &mut dialing => return conn,
                 () = self.ready.notified() => {}
             }
-            if let Some(wire) = self.take_idle(&to) {
+            if let Some(conn) = self.take_idle(&to) {
                 let pool = Rc::clone(self);
                 // The next request can use the connection that is being made.
                 spawn_local(async move {
-                    if let Ok(wire) = dialing.await {
-                        pool.put(wire);
+                    if let Ok(conn) = dialing.await {
+                        pool.put(conn);
                     }
                 });
-                return Ok(wire);
+                return Ok(conn);
             }
         }
     }
@@ -198,8 +198,8 @@ impl Pool {
                 return self.connect(whom).await;
             }
             self.ready.notified().await;
-            if let Some(wire) = self.take_idle(&to) {
-                return Ok(wire);
+            if let Some(conn) = self.take_idle(&to) {
+                return Ok(conn);
             }
         }
     }
@@ -225,10 +225,10 @@ impl Pool {
         };
         self.start_sweeping();
         if !self.plan.http2 {
-            let mut own =
+            let mut h1 =
                 H1Connection::handshake(stream, lease, self.plan.max_head).await.map_err(failed)?;
-            own.queue_time = queued;
-            return Ok(UpstreamConn::H1(own));
+            h1.queue_time = queued;
+            return Ok(UpstreamConn::H1(h1));
         }
         let key = lease.endpoint().key();
         let shared =
@@ -239,40 +239,39 @@ impl Pool {
     }
 
     /// Returns a connection to the pool, if it can carry another request.
-    pub(crate) fn put(&self, wire: UpstreamConn) {
-        let UpstreamConn::H1(mut own) = wire else {
-            drop(wire);
+    pub(crate) fn put(&self, conn: UpstreamConn) {
+        let UpstreamConn::H1(mut h1) = conn else {
+            drop(conn);
             self.ready.notify_one();
             return;
         };
         // If a request waits for a connection slot, this connection makes room.
-        if own.requests >= self.plan.max_requests || self.cluster.is_awaited() || !own.is_reusable()
-        {
+        if h1.requests >= self.plan.max_requests || self.cluster.is_awaited() || !h1.is_reusable() {
             return;
         }
-        own.idle_since = Instant::now();
-        let mut kept = self.connections.borrow_mut();
-        let idle = &mut kept.entry(own.endpoint().key()).or_default().idle;
+        h1.idle_since = Instant::now();
+        let mut entry = self.connections.borrow_mut();
+        let idle = &mut entry.entry(h1.endpoint().key()).or_default().idle;
         if idle.len() < self.plan.max_idle {
-            idle.push(own);
+            idle.push(h1);
             self.ready.notify_one();
         }
     }
 
     /// Closes the endpoint's idle connections.
     fn close_endpoint_idle(&self, endpoint: &Endpoint) {
-        if let Some(kept) = self.connections.borrow_mut().get_mut(&endpoint.key()) {
-            kept.idle.clear();
-            kept.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.closing.set(true));
+        if let Some(entry) = self.connections.borrow_mut().get_mut(&endpoint.key()) {
+            entry.idle.clear();
+            entry.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.closing.set(true));
         }
     }
 
     /// Closes all idle connections: the worker drains.
     pub(crate) fn close_idle(&self) {
-        let mut kept = self.connections.borrow_mut();
-        kept.values_mut().for_each(|kept| {
-            kept.idle.clear();
-            kept.shared.clear();
+        let mut entry = self.connections.borrow_mut();
+        entry.values_mut().for_each(|entry| {
+            entry.idle.clear();
+            entry.shared.clear();
         });
     }
 
@@ -307,19 +306,19 @@ impl Pool {
     /// Closes expired and unusable connections. Returns whether none is left.
     fn sweep(&self) -> bool {
         let awaited = self.cluster.is_awaited();
-        let mut kept = self.connections.borrow_mut();
-        kept.retain(|_, kept| {
-            kept.idle.retain_mut(|own| {
-                !awaited && !self.is_expired(own.idle_since) && own.is_reusable()
-            });
-            kept.shared.retain(|shared| {
+        let mut entry = self.connections.borrow_mut();
+        entry.retain(|_, entry| {
+            entry
+                .idle
+                .retain_mut(|h1| !awaited && !self.is_expired(h1.idle_since) && h1.is_reusable());
+            entry.shared.retain(|shared| {
                 let rests = shared.streams() == 0;
                 let old = rests && (awaited || self.is_expired(shared.idle_since.get()));
                 !old && !shared.closing.get() && (shared.is_alive() || !rests)
             });
-            !kept.idle.is_empty() || !kept.shared.is_empty() || kept.connecting
+            !entry.idle.is_empty() || !entry.shared.is_empty() || entry.connecting
         });
-        kept.is_empty()
+        entry.is_empty()
     }
 }
 
@@ -332,17 +331,17 @@ struct ConnectGuard<'p> {
 impl<'p> ConnectGuard<'p> {
     /// `None` if one is being made already.
     fn begin(pool: &'p Pool, key: usize) -> Option<Self> {
-        let mut kept = pool.connections.borrow_mut();
-        let under_way = std::mem::replace(&mut kept.entry(key).or_default().connecting, true);
-        drop(kept);
+        let mut entry = pool.connections.borrow_mut();
+        let under_way = std::mem::replace(&mut entry.entry(key).or_default().connecting, true);
+        drop(entry);
         (!under_way).then(|| Self { pool, key })
     }
 }
 
 impl Drop for ConnectGuard<'_> {
     fn drop(&mut self) {
-        if let Some(kept) = self.pool.connections.borrow_mut().get_mut(&self.key) {
-            kept.connecting = false;
+        if let Some(entry) = self.pool.connections.borrow_mut().get_mut(&self.key) {
+            entry.connecting = false;
         }
         self.pool.ready.notify_waiters();
     }

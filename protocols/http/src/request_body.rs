@@ -85,7 +85,7 @@ impl ReplayBody {
         body: Body,
         keeps: usize,
         most: Option<u64>,
-        visit: Option<&Rc<ClientConnection>>,
+        connection: Option<&Rc<ClientConnection>>,
     ) -> Rc<Self> {
         let sent = Cell::new(body.is_end_stream());
         let inner = ReplayState {
@@ -100,7 +100,7 @@ impl ReplayBody {
             inner: RefCell::new(inner),
             max_kept: keeps,
             max_bytes: most.unwrap_or(u64::MAX),
-            connection: visit.cloned(),
+            connection: connection.cloned(),
             state: Cell::default(),
             read_to_end: sent,
             waiting_since: Cell::new(None),
@@ -259,7 +259,11 @@ impl ReplayBody {
             Err(frame) => frame,
         };
         let mut trailers = frame.into_trailers().unwrap_or_default();
-        if !self.connection.as_ref().is_none_or(|visit| visit.screen_trailers(&mut trailers)) {
+        if !self
+            .connection
+            .as_ref()
+            .is_none_or(|connection| connection.screen_trailers(&mut trailers))
+        {
             self.state.set(BodyState::Aborted);
             return Some(Err(TrailersTooLarge.into()));
         }
@@ -357,11 +361,11 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// Sent bytes are counted in `record`, if there is one.
-    pub(crate) fn new(source: &Rc<ReplayBody>, record: Option<&Rc<ActiveOperation>>) -> Self {
+    pub(crate) fn new(source: &Rc<ReplayBody>, operation: Option<&Rc<ActiveOperation>>) -> Self {
         Self {
             body: Rc::clone(source),
             position: 0,
-            operation: record.cloned(),
+            operation: operation.cloned(),
             hold: None,
             throttle: None,
         }
@@ -378,9 +382,9 @@ impl RequestBody {
     }
 
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some((wanted, patience)) = &mut self.hold {
+        if let Some((wanted, timeout)) = &mut self.hold {
             if !wanted.is_set(cx) {
-                ready!(patience.as_mut().poll(cx));
+                ready!(timeout.as_mut().poll(cx));
             }
             self.hold = None;
         }
@@ -396,26 +400,26 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let upload = &mut *self;
-        ready!(upload.poll_hold(cx));
-        if let Some(pace) = &mut upload.throttle {
+        let this = &mut *self;
+        ready!(this.poll_hold(cx));
+        if let Some(pace) = &mut this.throttle {
             ready!(pace.poll(cx));
         }
-        let piece = ready!(upload.body.poll_piece(cx, upload.position));
-        if (upload.body.is_read_to_end() || upload.body.only_end_missing())
-            && let Some(record) = &upload.operation
-            && record.request_sent.get().is_none()
+        let piece = ready!(this.body.poll_piece(cx, this.position));
+        if (this.body.is_read_to_end() || this.body.only_end_missing())
+            && let Some(operation) = &this.operation
+            && operation.request_sent.get().is_none()
         {
-            record.request_sent.set(Some(Instant::now()));
+            operation.request_sent.set(Some(Instant::now()));
         }
         let Some(piece) = piece.transpose()? else { return Poll::Ready(None) };
-        upload.position += 1;
+        this.position += 1;
         Poll::Ready(Some(Ok(match piece {
             BodyPiece::Data(data) => {
-                if let Some(record) = &upload.operation {
-                    record.add_request_bytes(&data);
+                if let Some(operation) = &this.operation {
+                    operation.add_request_bytes(&data);
                 }
-                if let Some(pace) = &mut upload.throttle {
+                if let Some(pace) = &mut this.throttle {
                     pace.record(data.len());
                 }
                 Frame::data(data)

@@ -62,8 +62,8 @@ struct StallWatch {
 }
 
 impl StallWatch {
-    fn new(visit: &Rc<ClientConnection>) -> Self {
-        let mut offer = Self { connection: Rc::clone(visit), pending: false };
+    fn new(connection: &Rc<ClientConnection>) -> Self {
+        let mut offer = Self { connection: Rc::clone(connection), pending: false };
         offer.set(true);
         offer
     }
@@ -115,11 +115,11 @@ pub(crate) struct ResponseTimeouts {
 
 impl ResponseTimeouts {
     /// Ready with the reason when a timeout expires.
-    fn poll(&mut self, cx: &mut Context<'_>, record: &ActiveOperation) -> Poll<&'static str> {
+    fn poll(&mut self, cx: &mut Context<'_>, operation: &ActiveOperation) -> Poll<&'static str> {
         loop {
-            let idle = self.idle.map(|idle| record.last_activity.get() + idle);
+            let idle = self.idle.map(|idle| operation.last_activity.get() + idle);
             let timeout =
-                self.timeout.and_then(|timeout| Some(record.request_sent.get()? + timeout));
+                self.timeout.and_then(|timeout| Some(operation.request_sent.get()? + timeout));
             let dues = [idle, timeout, self.deadline];
             let Some(due) = dues.into_iter().flatten().min() else { return Poll::Pending };
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
@@ -144,27 +144,27 @@ impl ResponseBody {
     /// State of an operation's response.
     pub(crate) fn tracked(body: Body, rest: ResponseContext) -> Self {
         let ResponseContext {
-            operation: record,
+            operation,
             dialect,
             head_end: told,
-            upstream: wire,
+            upstream: conn,
             timeouts: clock,
             cut,
             throttle: pace,
-            connection: visit,
+            connection,
             permit,
             translated,
         } = rest;
-        let watched = TrackedResponse {
-            operation: record,
+        let tracked = TrackedResponse {
+            operation,
             dialect,
             head_end: told,
-            upstream: wire,
+            upstream: conn,
             timeouts: clock,
             cut,
             throttle: pace,
-            stall_watch: StallWatch::new(&visit),
-            connection: visit,
+            stall_watch: StallWatch::new(&connection),
+            connection,
             close_watcher: CloseWatcher::default(),
             translated,
             bytes_sent: 0,
@@ -172,11 +172,11 @@ impl ResponseBody {
             pending_error: None,
             _permit: permit,
         };
-        let mut download = Self { body, tracked: Some(Box::new(watched)) };
-        if download.body.is_end_stream() {
-            download.finish(None);
+        let mut this = Self { body, tracked: Some(Box::new(tracked)) };
+        if this.body.is_end_stream() {
+            this.finish(None);
         }
-        download
+        this
     }
 
     /// Whether the injected cut is reached.
@@ -186,13 +186,13 @@ impl ResponseBody {
 
     /// The response is complete.
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
-        let Some(mut watched) = self.tracked.take() else { return };
-        let told = watched.head_end.take();
-        if let Some(Cut { place: Place::End, reset }) = watched.cut {
-            watched.connection.close_after_operation(reset);
+        let Some(mut tracked) = self.tracked.take() else { return };
+        let told = tracked.head_end.take();
+        if let Some(Cut { place: Place::End, reset }) = tracked.cut {
+            tracked.connection.close_after_operation(reset);
         }
-        let end = told.unwrap_or_else(|| watched.dialect.outcome_of_trailers(trailers).into());
-        watched.settle(&end);
+        let end = told.unwrap_or_else(|| tracked.dialect.outcome_of_trailers(trailers).into());
+        tracked.settle(&end);
     }
 
     /// Fails the response after everything received so far was flushed: hyper drops unwritten
@@ -203,15 +203,15 @@ impl ResponseBody {
         end: OperationEnd,
         why: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(watched) = &mut self.tracked else { return self.fail(&end, why) };
-        if watched.operation.attributes.version < Version::HTTP_11 {
+        let Some(tracked) = &mut self.tracked else { return self.fail(&end, why) };
+        if tracked.operation.attributes.version < Version::HTTP_11 {
             // An HTTP/1.0 client reads an orderly close as the end of a complete response.
-            watched.connection.state.reset_on_close.set(true);
+            tracked.connection.state.reset_on_close.set(true);
         }
-        if std::mem::replace(&mut watched.flushed, true) {
+        if std::mem::replace(&mut tracked.flushed, true) {
             return self.fail(&end, why);
         }
-        watched.pending_error = Some((end, why));
+        tracked.pending_error = Some((end, why));
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -223,10 +223,10 @@ impl ResponseBody {
         why: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut words = None;
-        if let Some(watched) = self.tracked.take() {
-            words = watched.error_trailers(end);
-            watched.operation.attributes.add_flag(RequestFlags::ANSWER_CUT);
-            watched.operation.settle(end);
+        if let Some(tracked) = self.tracked.take() {
+            words = tracked.error_trailers(end);
+            tracked.operation.attributes.add_flag(RequestFlags::ANSWER_CUT);
+            tracked.operation.settle(end);
         }
         self.body = Body::Empty;
         Poll::Ready(Some(words.map(Frame::trailers).ok_or(why)))
@@ -234,14 +234,14 @@ impl ResponseBody {
 
     /// Cuts the connection as injected by a policy.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let Some(watched) = &mut self.tracked else { return Poll::Pending };
-        if !std::mem::replace(&mut watched.flushed, true) {
+        let Some(tracked) = &mut self.tracked else { return Poll::Pending };
+        if !std::mem::replace(&mut tracked.flushed, true) {
             // hyper flushes what was sent once the body is pending.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let reset = watched.cut.is_some_and(|cut| cut.reset);
-        watched.connection.abort(watched.operation.attributes.version, Close::Injected, reset);
+        let reset = tracked.cut.is_some_and(|cut| cut.reset);
+        tracked.connection.abort(tracked.operation.attributes.version, Close::Injected, reset);
         Poll::Ready(BodyCutShort("cut on purpose").into())
     }
 
@@ -250,26 +250,26 @@ impl ResponseBody {
         if polled.is_ready() {
             return polled;
         }
-        let Some((wire, _)) = self.tracked.as_mut().and_then(|it| it.upstream.as_mut()) else {
+        let Some((conn, _)) = self.tracked.as_mut().and_then(|it| it.upstream.as_mut()) else {
             return polled;
         };
-        wire.poll(cx);
+        conn.poll(cx);
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
     /// Ready when a timeout expires or the endpoint closes its connections.
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<(OperationEnd, BodyError)> {
-        let Some(watched) = &mut self.tracked else { return Poll::Pending };
-        if let Poll::Ready(reason) = watched.timeouts.poll(cx, &watched.operation) {
+        let Some(tracked) = &mut self.tracked else { return Poll::Pending };
+        if let Poll::Ready(reason) = tracked.timeouts.poll(cx, &tracked.operation) {
             return Poll::Ready((
                 OperationEnd::new(Outcome::Lost, reason),
                 BodyCutShort(reason).into(),
             ));
         }
-        let Some((wire, _)) = &watched.upstream else { return Poll::Pending };
-        let version = watched.operation.attributes.version;
+        let Some((conn, _)) = &tracked.upstream else { return Poll::Pending };
+        let version = tracked.operation.attributes.version;
         let close =
-            ready!(watched.close_watcher.poll(cx, &watched.connection, version, &**wire.lease()));
+            ready!(tracked.close_watcher.poll(cx, &tracked.connection, version, &**conn.lease()));
         let end = OperationEnd::new(close.outcome(false), close.as_str());
         Poll::Ready((end, BodyCutShort(close.as_str()).into()))
     }
@@ -298,11 +298,11 @@ impl TrackedResponse {
 
     fn settle(mut self: Box<Self>, end: &OperationEnd) {
         self.operation.settle(end);
-        if let Some((mut wire, pool)) = self.upstream.take() {
+        if let Some((mut conn, pool)) = self.upstream.take() {
             // An HTTP/1 connection notices the end of the response only when polled.
             let mut cx = Context::from_waker(std::task::Waker::noop());
-            wire.poll(&mut cx);
-            pool.put(wire);
+            conn.poll(&mut cx);
+            pool.put(conn);
         }
     }
 }
@@ -315,37 +315,37 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let download = &mut *self;
-        let broken = download.tracked.as_mut().and_then(|it| it.pending_error.take());
+        let this = &mut *self;
+        let broken = this.tracked.as_mut().and_then(|it| it.pending_error.take());
         if let Some((end, why)) = broken {
-            return download.fail(&end, why);
+            return this.fail(&end, why);
         }
-        if let Some(pace) = download.tracked.as_mut().and_then(|it| it.throttle.as_mut()) {
+        if let Some(pace) = this.tracked.as_mut().and_then(|it| it.throttle.as_mut()) {
             ready!(pace.poll(cx));
         }
-        if download.is_at_cut() {
-            let why = ready!(download.poll_cut(cx));
-            return download.fail(&OperationEnd::new(Outcome::Lost, Close::Injected.as_str()), why);
+        if this.is_at_cut() {
+            let why = ready!(this.poll_cut(cx));
+            return this.fail(&OperationEnd::new(Outcome::Lost, Close::Injected.as_str()), why);
         }
-        download.set_pending(false);
-        match download.poll_body(cx) {
+        this.set_pending(false);
+        match this.poll_body(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let frame = download.on_frame(frame);
-                download.set_pending(true);
+                let frame = this.on_frame(frame);
+                this.set_pending(true);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(why))) => {
                 let reason =
                     if is_unreadable(&*why) { "upstream_violation" } else { "upstream_reset" };
-                download.fail_after_flush(cx, OperationEnd::new(Outcome::Lost, reason), why)
+                this.fail_after_flush(cx, OperationEnd::new(Outcome::Lost, reason), why)
             }
             Poll::Ready(None) => {
-                download.finish(None);
+                this.finish(None);
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let (end, why) = ready!(download.poll_interrupt(cx));
-                download.fail_after_flush(cx, end, why)
+                let (end, why) = ready!(this.poll_interrupt(cx));
+                this.fail_after_flush(cx, end, why)
             }
         }
     }
@@ -362,16 +362,16 @@ impl http_body::Body for ResponseBody {
 impl ResponseBody {
     /// Records whether a frame waits for the client.
     fn set_pending(&mut self, stands: bool) {
-        if let Some(watched) = &mut self.tracked {
-            watched.stall_watch.set(stands);
+        if let Some(tracked) = &mut self.tracked {
+            tracked.stall_watch.set(stands);
         }
     }
 
     /// Counts a frame, and truncates it at an injected cut.
     fn on_frame(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let Some(watched) = &mut self.tracked else { return frame };
+        let Some(tracked) = &mut self.tracked else { return frame };
         let now = Instant::now();
-        watched.operation.last_activity.set(now);
+        tracked.operation.last_activity.set(now);
         if let Some(trailers) = frame.trailers_ref() {
             let trailers = trailers.clone();
             self.finish(Some(&trailers));
@@ -379,14 +379,14 @@ impl ResponseBody {
         }
         let Ok(mut data) = frame.into_data() else { return Frame::data(Bytes::new()) };
         let all = data.len();
-        if let Some(left) = watched.bytes_before_cut() {
+        if let Some(left) = tracked.bytes_before_cut() {
             data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         }
-        watched.bytes_sent += data.len() as u64;
+        tracked.bytes_sent += data.len() as u64;
         // A response shorter than the cut is complete.
         let ends = data.len() == all && self.body.is_end_stream();
-        watched.operation.add_response_bytes(&data);
-        if let Some(pace) = &mut watched.throttle {
+        tracked.operation.add_response_bytes(&data);
+        if let Some(pace) = &mut tracked.throttle {
             pace.record(data.len());
         }
         if ends {
@@ -402,8 +402,8 @@ impl Drop for ResponseBody {
         if self.body.is_end_stream() && !self.is_at_cut() {
             return self.finish(None);
         }
-        let Some(watched) = self.tracked.take() else { return };
-        watched.operation.response_dropped();
+        let Some(tracked) = self.tracked.take() else { return };
+        tracked.operation.response_dropped();
     }
 }
 

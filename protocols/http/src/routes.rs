@@ -312,8 +312,8 @@ impl Route {
         variables: &Variables<'_>,
     ) -> Result<(), &'static str> {
         if !self.request_edits.is_empty() {
-            let rendered = self.request_edits.render(head, captures, variables);
-            self.request_edits.apply(&mut head.headers, &rendered);
+            let response_values = self.request_edits.render(head, captures, variables);
+            self.request_edits.apply(&mut head.headers, &response_values);
         }
         self.rewrite.apply(head, captures)
     }
@@ -330,8 +330,8 @@ impl Route {
     }
 
     /// Applies the edits of response headers.
-    pub fn edit_response(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
-        self.response_edits.apply(headers, rendered);
+    pub fn edit_response(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
+        self.response_edits.apply(headers, response_values);
     }
 }
 

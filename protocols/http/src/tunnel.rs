@@ -61,7 +61,7 @@ impl AdmittedRequest {
         }
         self.operation.request_sent.set(Some(Instant::now()));
         let route = &self.routed.route;
-        let errand = UpstreamRequest {
+        let upstream_request = UpstreamRequest {
             head: &self.head,
             authority: route.host().or_else(|| self.authority.value()),
             body: single_use_body(Body::Empty),
@@ -73,23 +73,23 @@ impl AdmittedRequest {
             expects_continue: false,
             buffer_request: false,
         };
-        let answered = select! {
-            answered = errand.send_with_retries(None, async |_| None) => answered,
+        let response = select! {
+            response = upstream_request.send_with_retries(None, async |_| None) => response,
             late = self.timeout(Instant::now(), None) => return Ok(self.timeout_response(late)),
         };
-        let mut answered = match answered {
-            Ok(answered) => answered,
+        let mut response = match response {
+            Ok(response) => response,
             Err(failed) => return self.error_response(failed),
         };
-        if answered.head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return self.respond(answered, way).await;
+        if response.head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return self.respond(response, way).await;
         }
-        self.finish_response_head(&mut answered.head);
-        let UpstreamResponse { head, conn: wire, attempt: trip, .. } = *answered;
-        let UpstreamConn::H1(own) = wire else {
+        self.finish_response_head(&mut response.head);
+        let UpstreamResponse { head, conn, attempt, .. } = *response;
+        let UpstreamConn::H1(own) = conn else {
             return self.error_response(AttemptError::Upstream(UpstreamError::InvalidResponse));
         };
-        self.operation.set_attempt(trip);
+        self.operation.set_attempt(attempt);
         self.start_tunnel(TunnelUpstream::Switched(own), head.status);
         Ok(Response::from_parts(head, ResponseBody::untracked(Body::Empty)))
     }
@@ -110,12 +110,12 @@ impl AdmittedRequest {
     }
 
     fn start_tunnel(&self, end: TunnelUpstream, status: StatusCode) {
-        let facts = &self.operation.attributes;
-        facts.add_flag(RequestFlags::UPGRADED);
-        facts.status.set(Some(status));
+        let attributes = &self.operation.attributes;
+        attributes.add_flag(RequestFlags::UPGRADED);
+        attributes.status.set(Some(status));
         self.operation.first_byte.set(Some(Instant::now()));
-        let record = Rc::clone(&self.operation);
-        *self.connection.tunnel.borrow_mut() = Some(Tunnel { upstream: end, operation: record });
+        let operation = Rc::clone(&self.operation);
+        *self.connection.tunnel.borrow_mut() = Some(Tunnel { upstream: end, operation });
     }
 }
 
@@ -124,56 +124,61 @@ impl Tunnel {
     /// accepted.
     pub(crate) async fn run(
         self,
-        visit: &ClientConnection,
-        (mut client, asked): (TcpStream, Bytes),
+        connection: &ClientConnection,
+        (mut client, buffered): (TcpStream, Bytes),
         began: Instant,
     ) -> Close {
-        let (mut service, said, lease) = match self.upstream {
+        let (mut service, service_buffered, lease) = match self.upstream {
             TunnelUpstream::Switched(own) => own.into_parts(),
             TunnelUpstream::Connected(stream, lease) => (stream, Bytes::new(), lease),
         };
-        let patience = visit.session.patience();
+        let timeouts = connection.session.patience();
         let rest = IdleWatch {
             last_activity: Cell::new(Instant::now()),
             half_closed: Cell::new(false),
-            idle: patience.idle,
-            half_close: patience.half_close,
+            idle: timeouts.idle,
+            half_close: timeouts.half_close,
         };
-        let record = &*self.operation;
+        let operation = &*self.operation;
         let count = |way, n: usize| {
             let now = Instant::now();
             rest.last_activity.set(now);
             if n == 0 {
                 rest.half_closed.set(true);
             }
-            visit.session.moved(way, n, now);
+            connection.session.moved(way, n, now);
             let bytes = match way {
-                Direction::Up => &record.request_bytes,
-                Direction::Down => &record.reply_bytes,
+                Direction::Up => &operation.request_bytes,
+                Direction::Down => &operation.reply_bytes,
             };
             bytes.set(bytes.get() + n as u64);
-            if n > 0 && visit.session.is_paced() { visit.session.passed(way, n, now) } else { None }
+            if n > 0 && connection.session.is_paced() {
+                connection.session.passed(way, n, now)
+            } else {
+                None
+            }
         };
-        let most =
-            |way| if visit.session.is_paced() { visit.session.most(way) } else { usize::MAX };
+        let most = |way| {
+            if connection.session.is_paced() { connection.session.most(way) } else { usize::MAX }
+        };
         let ((from_client, to_client), (from_service, to_service)) =
             (client.split(), service.split());
-        let near = TunnelSide { buffered: asked, from: from_client, to: to_client };
-        let far = TunnelSide { buffered: said, from: from_service, to: to_service };
+        let near = TunnelSide { buffered, from: from_client, to: to_client };
+        let far = TunnelSide { buffered: service_buffered, from: from_service, to: to_service };
         let close = select! {
             // First, since its counting moves the other deadlines.
             biased;
             close = copy(near, far, most, count) => close,
-            close = rest.run(|| record.report_bytes()) => close,
-            () = sleep_until_due(patience.life.map(|life| began + life)) => Close::MaxDuration,
-            close = visit.tunnel_closed(&*lease) => close,
+            close = rest.run(|| operation.report_bytes()) => close,
+            () = sleep_until_due(timeouts.life.map(|life| began + life)) => Close::MaxDuration,
+            close = connection.tunnel_closed(&*lease) => close,
         };
         if !matches!(close, Close::Client | Close::Upstream) {
             // Only the two ends know whether the bytes so far are complete, and an orderly close
             // would say so. Either socket may be closed already.
             let _ = (client.set_zero_linger(), service.set_zero_linger());
         }
-        record.settle(&OperationEnd::new(close.outcome(true), close.as_str()));
+        operation.settle(&OperationEnd::new(close.outcome(true), close.as_str()));
         close
     }
 }

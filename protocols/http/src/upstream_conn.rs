@@ -277,15 +277,15 @@ impl UpstreamConn {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match self {
-            UpstreamConn::H1(own) => own.send(request).await,
+            UpstreamConn::H1(h1) => h1.send(request).await,
             UpstreamConn::H2Stream(stream) => stream.send(request).await,
         }
     }
 
     /// Drives an HTTP/1 connection; HTTP/2 connections have their own task.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
-        if let UpstreamConn::H1(own) = self {
-            let _ = own.poll(cx);
+        if let UpstreamConn::H1(h1) = self {
+            let _ = h1.poll(cx);
         }
     }
 
@@ -316,7 +316,7 @@ impl UpstreamConn {
 
     pub(crate) fn lease(&self) -> &Rc<dyn Lease> {
         match self {
-            UpstreamConn::H1(own) => &own.lease,
+            UpstreamConn::H1(h1) => &h1.lease,
             UpstreamConn::H2Stream(stream) => &stream.0.lease,
         }
     }
@@ -324,7 +324,7 @@ impl UpstreamConn {
     /// How long it waited for a connection slot of the cluster.
     pub(crate) fn queue_time(&self) -> Duration {
         match self {
-            UpstreamConn::H1(own) => own.queue_time,
+            UpstreamConn::H1(h1) => h1.queue_time,
             UpstreamConn::H2Stream(stream) => stream.0.queue_time.get(),
         }
     }
@@ -332,7 +332,7 @@ impl UpstreamConn {
     /// Whether it carries its first request.
     pub(crate) fn is_new(&self) -> bool {
         match self {
-            UpstreamConn::H1(own) => own.requests == 0,
+            UpstreamConn::H1(h1) => h1.requests == 0,
             UpstreamConn::H2Stream(stream) => stream.0.requests.get() <= 1,
         }
     }

@@ -152,7 +152,7 @@ impl UpstreamRequest<'_> {
             let mut result = self.send_hedged(&mut tried).await;
             let Some(retry) = &self.route.retry else { return result };
             let failure = match &mut result {
-                Ok(answered) => failure(answered).await,
+                Ok(response) => failure(response).await,
                 Err(failed) => failed.failure().map(|kind| (kind, Some(Duration::ZERO))),
             };
             let covered = failure.filter(|(kind, _)| is_retriable(retry, *kind, &self.head.method));
@@ -172,8 +172,8 @@ impl UpstreamRequest<'_> {
                 return result;
             }
             number += 1;
-            if let Some(trip) = result.ok().and_then(|answered| answered.attempt) {
-                trip.finish(Outcome::Failed);
+            if let Some(attempt) = result.ok().and_then(|response| response.attempt) {
+                attempt.finish(Outcome::Failed);
             }
             self.operation.attributes.add_flag(RequestFlags::RETRIED);
             sleep(wait + retry.backoff.wait(number, fastrand::f64())).await;
@@ -216,11 +216,11 @@ impl UpstreamRequest<'_> {
         let mut second = pin!(self.attempt_with_timeout(&beside, two));
         select! {
             result = &mut first => match result {
-                Ok(answered) => Ok(answered),
+                Ok(response) => Ok(response),
                 Err(_) => second.await,
             },
             result = &mut second => match result {
-                Ok(answered) => Ok(answered),
+                Ok(response) => Ok(response),
                 Err(_) => first.await,
             },
         }
@@ -253,8 +253,8 @@ impl UpstreamRequest<'_> {
         let mut reached =
             self.pool.get(self.hash, tried, &self.operation.attributes.wait_times).await;
         loop {
-            let mut wire = match reached {
-                Ok(wire) => wire,
+            let mut conn = match reached {
+                Ok(conn) => conn,
                 Err(unreachable) => {
                     let attempts = &self.operation.attributes.attempts;
                     attempts.set(attempts.get() + 1);
@@ -262,33 +262,28 @@ impl UpstreamRequest<'_> {
                     return Err(AttemptError::Unreachable(unreachable));
                 }
             };
-            let facts = &self.operation.attributes;
-            facts.attempts.set(facts.attempts.get() + 1);
-            self.record_target(Some(&wire));
-            let endpoint = wire.lease().endpoint().clone();
+            let attributes = &self.operation.attributes;
+            attributes.attempts.set(attributes.attempts.get() + 1);
+            self.record_target(Some(&conn));
+            let endpoint = conn.lease().endpoint().clone();
             *at.borrow_mut() = Some(endpoint.clone());
-            let trip = PendingAttempt::start(wire.lease(), self.operation);
-            let fresh = wire.is_new();
-            let failed = match self.send_until_closed(&mut wire).await {
+            let attempt = PendingAttempt::start(conn.lease(), self.operation);
+            let fresh = conn.is_new();
+            let failed = match self.send_until_closed(&mut conn).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
                     if let Err(lost) = self.check_head(&mut head) {
                         let failed = AttemptError::Upstream(lost);
-                        trip.finish(failed.outcome());
+                        attempt.finish(failed.outcome());
                         return Err(failed);
                     }
-                    let trip = trip.into_guard();
+                    let attempt = attempt.into_guard();
                     let body = Body::Incoming(body);
-                    return Ok(Box::new(UpstreamResponse {
-                        head,
-                        body,
-                        conn: wire,
-                        attempt: trip,
-                    }));
+                    return Ok(Box::new(UpstreamResponse { head, body, conn, attempt }));
                 }
                 Err(failed) => failed,
             };
-            trip.finish(failed.outcome());
+            attempt.finish(failed.outcome());
             let stale = !fresh
                 && matches!(
                     failed,
@@ -299,8 +294,8 @@ impl UpstreamRequest<'_> {
             if !stale {
                 return Err(failed);
             }
-            facts.add_flag(RequestFlags::STALE);
-            reached = self.pool.connect_new(self.hash, endpoint, &facts.wait_times).await;
+            attributes.add_flag(RequestFlags::STALE);
+            reached = self.pool.connect_new(self.hash, endpoint, &attributes.wait_times).await;
         }
     }
 
@@ -314,43 +309,43 @@ impl UpstreamRequest<'_> {
             .map_err(|_| UpstreamError::ConflictingLength)
     }
 
-    fn record_target(&self, wire: Option<&UpstreamConn>) {
+    fn record_target(&self, conn: Option<&UpstreamConn>) {
         let cluster = Arc::clone(self.pool.cluster().name());
-        let endpoint = wire.map(|wire| Arc::clone(wire.lease().name()));
+        let endpoint = conn.map(|conn| Arc::clone(conn.lease().name()));
         let version = if self.pool.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
-        let version = wire.map(|_| version);
+        let version = conn.map(|_| version);
         self.operation.attributes.target.set(Some(UpstreamTarget { cluster, endpoint, version }));
     }
 
     /// Sends the request. Ends early when the endpoint wants the connection closed.
     async fn send_until_closed(
         &self,
-        wire: &mut UpstreamConn,
+        conn: &mut UpstreamConn,
     ) -> Result<Response<Incoming>, AttemptError> {
-        let (lease, record) = (Rc::clone(wire.lease()), self.operation);
-        let (mut heed, version) = (CloseWatcher::default(), record.attributes.version);
+        let (lease, operation) = (Rc::clone(conn.lease()), self.operation);
+        let (mut watcher, version) = (CloseWatcher::default(), operation.attributes.version);
         select! {
             biased;
-            sent = self.send(wire) => sent,
-            close = poll_fn(|cx| heed.poll(cx, &record.connection, version, &*lease)) => {
+            sent = self.send(conn) => sent,
+            close = poll_fn(|cx| watcher.poll(cx, &operation.connection, version, &*lease)) => {
                 Err(AttemptError::EndpointClosed(close))
             }
         }
     }
 
-    async fn send(&self, wire: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
+    async fn send(&self, conn: &mut UpstreamConn) -> Result<Response<Incoming>, AttemptError> {
         let mut body = RequestBody::new(&self.body, Some(self.operation));
         body.set_throttle(self.throttle.map(crate::throttle::Throttle::new));
         let mut request = Request::from_parts(self.head.clone(), body);
-        let (http2, endpoint) = (self.pool.is_http2(), Rc::clone(wire.lease()));
+        let (http2, endpoint) = (self.pool.is_http2(), Rc::clone(conn.lease()));
         set_target(&mut request, self.authority.as_ref(), endpoint.name(), http2);
-        if let Some(limit) = wire.exceeded_head_limit(&request).await {
+        if let Some(limit) = conn.exceeded_head_limit(&request).await {
             return Err(AttemptError::HeadTooLarge(limit));
         }
         if !self.pool.is_http2() {
             self.handle_informational(&mut request);
         }
-        let answer = wire.send(request).await;
+        let answer = conn.send(request).await;
         self.check_request_body()?;
         answer.map_err(|error| AttemptError::Upstream(upstream_error(&error)))
     }

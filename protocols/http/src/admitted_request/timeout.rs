@@ -30,11 +30,11 @@ impl AdmittedRequest {
     pub(crate) async fn timeout(
         &self,
         went_on: Instant,
-        source: Option<&ReplayBody>,
+        replay: Option<&ReplayBody>,
     ) -> RequestTimeout {
         loop {
             let now = Instant::now();
-            let Some((due, late)) = self.next_deadline(went_on, now, source) else {
+            let Some((due, late)) = self.next_deadline(went_on, now, replay) else {
                 return pending().await;
             };
             if due <= now {
@@ -69,20 +69,20 @@ impl AdmittedRequest {
         &self,
         went_on: Instant,
         now: Instant,
-        source: Option<&ReplayBody>,
+        replay: Option<&ReplayBody>,
     ) -> Option<(Instant, RequestTimeout)> {
-        let (record, route) = (&self.operation, &self.routed.route);
+        let (operation, route) = (&self.operation, &self.routed.route);
         let limit = self.terms.limit.as_ref();
-        let sent = record.request_sent.get().unwrap_or(now);
-        let [pause, request] = self.request_deadlines(now, source);
+        let sent = operation.request_sent.get().unwrap_or(now);
+        let [pause, request] = self.request_deadlines(now, replay);
         let dues = [
             route.timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
             route.total_timeout.map(|it| (sent + it, RequestTimeout::Route(it))),
             limit.map(|it| (went_on + it.after, RequestTimeout::Policy(it.clone()))),
-            self.routed.client_timeout.map(|it| (record.started + it, RequestTimeout::Client)),
+            self.routed.client_timeout.map(|it| (operation.started + it, RequestTimeout::Client)),
             route
                 .idle_timeout
-                .map(|it| (record.last_activity.get().max(went_on) + it, RequestTimeout::Idle)),
+                .map(|it| (operation.last_activity.get().max(went_on) + it, RequestTimeout::Idle)),
             pause,
             request,
         ];
@@ -93,25 +93,26 @@ impl AdmittedRequest {
     fn request_deadlines(
         &self,
         now: Instant,
-        source: Option<&ReplayBody>,
+        replay: Option<&ReplayBody>,
     ) -> [Option<(Instant, RequestTimeout)>; 2] {
-        let due = source.filter(|it| !it.is_read_to_end() && !it.only_end_missing());
-        let Some(source) = due else { return [None, None] };
-        let (visit, record) = (&self.connection, &self.operation);
-        let http2 = record.attributes.version >= Version::HTTP_2;
-        if http2 && visit.server.dialect.allows_endless_requests() {
+        let due = replay.filter(|it| !it.is_read_to_end() && !it.only_end_missing());
+        let Some(replay) = due else { return [None, None] };
+        let (connection, operation) = (&self.connection, &self.operation);
+        let http2 = operation.attributes.version >= Version::HTTP_2;
+        if http2 && connection.server.dialect.allows_endless_requests() {
             return [None, None];
         }
         // No timeout while a slow service blocks the client.
-        let waits = if http2 { source.waiting_since() } else { visit.state.incomplete_since.get() };
-        let pause = visit.session.patience().message;
+        let waits =
+            if http2 { replay.waiting_since() } else { connection.state.incomplete_since.get() };
+        let pause = connection.session.patience().message;
         [
             pause.map(|it| (waits.unwrap_or(now) + it, RequestTimeout::Pause(it))),
-            visit
+            connection
                 .server
                 .plan
                 .request_timeout
-                .map(|it| (record.started + it, RequestTimeout::Request(it))),
+                .map(|it| (operation.started + it, RequestTimeout::Request(it))),
         ]
     }
 }

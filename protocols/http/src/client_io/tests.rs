@@ -95,70 +95,70 @@ async fn connected() -> (ClientIo, TcpStream) {
     (ClientIo::new(accepted.unwrap().0, Rc::new(Open), RequestLimits::default()), client.unwrap())
 }
 
-async fn write(line: &mut ClientIo, bytes: &[u8]) {
-    let written = poll_fn(|cx| Pin::new(&mut *line).poll_write(cx, bytes)).await;
+async fn write(client_io: &mut ClientIo, bytes: &[u8]) {
+    let written = poll_fn(|cx| Pin::new(&mut *client_io).poll_write(cx, bytes)).await;
     assert_eq!(written.unwrap(), bytes.len());
 }
 
 /// Waits until the client is gone. hyper flushes meanwhile, with nothing to flush.
-async fn gone(line: &mut ClientIo) -> io::ErrorKind {
-    poll_fn(|cx| line.poll_client_gone(cx)).await.kind()
+async fn gone(client_io: &mut ClientIo) -> io::ErrorKind {
+    poll_fn(|cx| client_io.poll_client_gone(cx)).await.kind()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_ended_its_half_is_taken_for_gone_once_it_has_taken_nothing_for_a_while() {
-    let (mut line, mut client) = connected().await;
+    let (mut client_io, mut client) = connected().await;
     client.shutdown().await.unwrap();
-    line.stream.readable().await.unwrap();
+    client_io.stream.readable().await.unwrap();
     for _ in 0..3 {
-        assert!(time::timeout(Duration::from_secs(4), gone(&mut line)).await.is_err());
-        write(&mut line, b"more of the answer").await;
+        assert!(time::timeout(Duration::from_secs(4), gone(&mut client_io)).await.is_err());
+        write(&mut client_io, b"more of the answer").await;
     }
     let begun = time::Instant::now();
-    assert_eq!(gone(&mut line).await, io::ErrorKind::TimedOut);
+    assert_eq!(gone(&mut client_io).await, io::ErrorKind::TimedOut);
     assert!(begun.elapsed() >= super::HALF_CLOSED_TIMEOUT);
-    assert!(line.state().socket_failed.get());
+    assert!(client_io.state().socket_failed.get());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_listens_is_not_gone_however_long_it_waits() {
-    let (mut line, _client) = connected().await;
-    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
-    assert!(!line.state().socket_failed.get());
+    let (mut client_io, _client) = connected().await;
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut client_io)).await.is_err());
+    assert!(!client_io.state().socket_failed.get());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_sent_its_next_request_already_is_not_gone() {
-    let (mut line, mut client) = connected().await;
+    let (mut client_io, mut client) = connected().await;
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     client.shutdown().await.unwrap();
-    line.stream.readable().await.unwrap();
-    assert!(time::timeout(Duration::from_secs(600), gone(&mut line)).await.is_err());
+    client_io.stream.readable().await.unwrap();
+    assert!(time::timeout(Duration::from_secs(600), gone(&mut client_io)).await.is_err());
 }
 
 #[tokio::test]
 async fn a_client_that_resets_is_gone_at_once() {
-    let (mut line, client) = connected().await;
+    let (mut client_io, client) = connected().await;
     client.set_zero_linger().unwrap();
     drop(client);
-    assert_eq!(gone(&mut line).await, io::ErrorKind::ConnectionReset);
-    assert!(line.state().socket_failed.get());
+    assert_eq!(gone(&mut client_io).await, io::ErrorKind::ConnectionReset);
+    assert!(client_io.state().socket_failed.get());
 }
 
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
 
-fn hint(line: &ClientIo) {
+fn hint(client_io: &ClientIo) {
     let link = [(header::LINK, HeaderValue::from_static("</a>"))];
-    line.state().informational.push(StatusCode::EARLY_HINTS, &link.into_iter().collect());
+    client_io.state().informational.push(StatusCode::EARLY_HINTS, &link.into_iter().collect());
 }
 
-async fn flush(line: &mut ClientIo) {
-    poll_fn(|cx| Pin::new(&mut *line).poll_flush(cx)).await.unwrap();
+async fn flush(client_io: &mut ClientIo) {
+    poll_fn(|cx| Pin::new(&mut *client_io).poll_flush(cx)).await.unwrap();
 }
 
 /// What the client received until its connection ended.
-async fn heard(line: ClientIo, mut client: TcpStream) -> String {
-    drop(line);
+async fn heard(client_io: ClientIo, mut client: TcpStream) -> String {
+    drop(client_io);
     let mut heard = String::new();
     client.read_to_string(&mut heard).await.unwrap();
     heard
@@ -166,36 +166,36 @@ async fn heard(line: ClientIo, mut client: TcpStream) -> String {
 
 #[tokio::test]
 async fn hints_go_out_before_the_answer_and_never_inside_of_one() {
-    let (mut line, client) = connected().await;
-    write(&mut line, b"[the last answer, ").await;
-    hint(&line);
-    write(&mut line, b"and its end]").await;
-    flush(&mut line).await;
+    let (mut client_io, client) = connected().await;
+    write(&mut client_io, b"[the last answer, ").await;
+    hint(&client_io);
+    write(&mut client_io, b"and its end]").await;
+    flush(&mut client_io).await;
     // They arrived together with the response.
-    hint(&line);
-    line.state().discard_informational();
-    write(&mut line, b"[the answer]").await;
+    hint(&client_io);
+    client_io.state().discard_informational();
+    write(&mut client_io, b"[the answer]").await;
     assert_eq!(
-        heard(line, client).await,
+        heard(client_io, client).await,
         format!("[the last answer, and its end]{HINTS}{HINTS}[the answer]")
     );
 }
 
 #[tokio::test]
 async fn hints_for_which_it_is_too_late_are_lost() {
-    let (mut line, client) = connected().await;
-    write(&mut line, b"[the last answer, ").await;
-    hint(&line);
-    line.state().discard_informational();
-    write(&mut line, b"and its end][the answer]").await;
-    flush(&mut line).await;
-    assert_eq!(heard(line, client).await, "[the last answer, and its end][the answer]");
+    let (mut client_io, client) = connected().await;
+    write(&mut client_io, b"[the last answer, ").await;
+    hint(&client_io);
+    client_io.state().discard_informational();
+    write(&mut client_io, b"and its end][the answer]").await;
+    flush(&mut client_io).await;
+    assert_eq!(heard(client_io, client).await, "[the last answer, and its end][the answer]");
 }
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_kept_few_hints() {
-    let (line, _client) = connected().await;
-    (0..10_000).for_each(|_| hint(&line));
-    let kept = line.state().informational.take();
+    let (client_io, _client) = connected().await;
+    (0..10_000).for_each(|_| hint(&client_io));
+    let kept = client_io.state().informational.take();
     assert!(kept.len() <= 64 * 1024 && kept.len().is_multiple_of(HINTS.len()), "{}", kept.len());
 }

@@ -19,7 +19,7 @@ pub(super) struct HeadParser {
     cursor: LineCursor,
     /// An empty line preceded the request.
     blank: bool,
-    asked: Option<RequestLine>,
+    request_line: Option<RequestLine>,
     headers: usize,
     /// A header name has characters other than letters, digits and `-`.
     odd: bool,
@@ -77,7 +77,7 @@ impl HeadParser {
         bytes: &[u8],
         limits: &RequestLimits,
     ) -> Result<Option<ParsedHead>, H1Error> {
-        if self.asked.is_none() && !self.request_line(bytes, limits)? {
+        if self.request_line.is_none() && !self.request_line(bytes, limits)? {
             return Ok(None);
         }
         loop {
@@ -108,9 +108,9 @@ impl HeadParser {
             let line = self.cursor.line(bytes, most, error::TARGET_TOO_LONG)?;
             let Some(line) = line else { return Ok(false) };
             if !line.is_empty() {
-                let asked =
+                let request_line =
                     RequestLine::read(line, start, limits).map_err(|fault| blame(line, fault))?;
-                self.asked = Some(asked);
+                self.request_line = Some(request_line);
                 return Ok(true);
             }
             if self.blank {
@@ -177,9 +177,9 @@ impl HeadParser {
 
     /// Checks that the headers are consistent, and determines the body's length.
     fn conclude(&self, bytes: &[u8]) -> Result<ParsedHead, H1Error> {
-        let asked = self.asked.as_ref().ok_or(error::MALFORMED_REQUEST_LINE)?;
-        match (&self.host, &asked.authority) {
-            (None, _) if asked.newer => return Err(error::MISSING_HOST),
+        let request_line = self.request_line.as_ref().ok_or(error::MALFORMED_REQUEST_LINE)?;
+        match (&self.host, &request_line.authority) {
+            (None, _) if request_line.newer => return Err(error::MISSING_HOST),
             (Some(host), Some((named, port))) => {
                 let [host, named] =
                     [host, named].map(|place| HostPort::read(&bytes[place.clone()]));
@@ -192,7 +192,7 @@ impl HeadParser {
             }
             _ => {}
         }
-        if self.chunked && !asked.newer {
+        if self.chunked && !request_line.newer {
             return Err(error::TRANSFER_ENCODING_ON_HTTP10);
         }
         if self.chunked && self.length.is_some() {
@@ -203,14 +203,15 @@ impl HeadParser {
             length => BodyLength::Length(length.unwrap_or_default()),
         };
         let bodiless = matches!(body, BodyLength::Length(0));
-        if asked.connect && !bodiless {
+        if request_line.connect && !bodiless {
             return Err(error::CONNECT_WITH_BODY);
         }
         Ok(ParsedHead {
             len: self.cursor.start,
             body,
-            upgrade: asked.connect || (asked.newer && bodiless && self.upgrade && self.protocol),
-            last: self.close || !(asked.newer || self.keep_alive),
+            upgrade: request_line.connect
+                || (request_line.newer && bodiless && self.upgrade && self.protocol),
+            last: self.close || !(request_line.newer || self.keep_alive),
             odd: self.odd,
         })
     }

@@ -25,82 +25,89 @@ fn chunked(body: &str) -> String {
 
 #[test]
 fn a_head_passes_once_it_is_complete() {
-    let mut screen = screen();
+    let mut validator = screen();
     for end in 0..GET.len() {
-        assert_eq!(screen.validate(&GET[..end]), Validated { bytes: 0, error: None });
-        assert_eq!((screen.in_head(), screen.at_rest()), (end > 0, end == 0));
+        assert_eq!(validator.validate(&GET[..end]), Validated { bytes: 0, error: None });
+        assert_eq!((validator.in_head(), validator.at_rest()), (end > 0, end == 0));
     }
-    assert_eq!(screen.validate(GET), Validated { bytes: GET.len(), error: None });
-    assert!(screen.at_rest() && screen.requests() == 1);
+    assert_eq!(validator.validate(GET), Validated { bytes: GET.len(), error: None });
+    assert!(validator.at_rest() && validator.requests() == 1);
 }
 
 #[test]
 fn pipelined_requests_pass_up_to_the_one_that_is_wrong() {
     let mut bytes = GET.repeat(3);
     bytes.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
-    let mut screen = screen();
-    let look = screen.validate(&bytes);
+    let mut validator = screen();
+    let look = validator.validate(&bytes);
     assert_eq!((look.bytes, look.error), (3 * GET.len(), Some(error::REPEATED_HOST)));
-    assert_eq!(screen.requests(), 3);
+    assert_eq!(validator.requests(), 3);
 }
 
 #[test]
 fn nothing_passes_after_a_fault() {
-    let mut screen = screen();
-    let first = screen.validate(b"GET / HTTP/1.1\n").error;
+    let mut validator = screen();
+    let first = validator.validate(b"GET / HTTP/1.1\n").error;
     assert_eq!(first, Some(error::BARE_LF));
-    assert_eq!(screen.validate(GET), Validated { bytes: 0, error: first });
-    screen.open();
-    screen.refuse_upgrade();
-    assert_eq!(screen.validate(GET), Validated { bytes: 0, error: first });
-    assert!(!screen.at_rest() && !screen.in_head() && !screen.in_body());
+    assert_eq!(validator.validate(GET), Validated { bytes: 0, error: first });
+    validator.open();
+    validator.refuse_upgrade();
+    assert_eq!(validator.validate(GET), Validated { bytes: 0, error: first });
+    assert!(!validator.at_rest() && !validator.in_head() && !validator.in_body());
 }
 
 #[test]
 fn a_body_passes_as_it_comes() {
-    let mut screen = screen();
+    let mut validator = screen();
     let head = with("Content-Length: 5\r\n");
-    assert_eq!(screen.validate(head.as_bytes()).bytes, head.len());
-    assert!(screen.in_body() && !screen.at_rest());
-    assert_eq!(screen.validate(b"he").bytes, 2);
-    assert!(screen.in_body());
-    assert_eq!(screen.validate(b"lloGET").bytes, 3);
-    assert!(screen.in_head() && !screen.in_body());
+    assert_eq!(validator.validate(head.as_bytes()).bytes, head.len());
+    assert!(validator.in_body() && !validator.at_rest());
+    assert_eq!(validator.validate(b"he").bytes, 2);
+    assert!(validator.in_body());
+    assert_eq!(validator.validate(b"lloGET").bytes, 3);
+    assert!(validator.in_head() && !validator.in_body());
 }
 
 #[test]
 fn chunks_pass_as_they_come_and_their_size_lines_whole() {
-    let mut screen = screen();
+    let mut validator = screen();
     let head = chunked("");
-    assert_eq!(screen.validate(head.as_bytes()).bytes, head.len());
-    assert_eq!(screen.validate(b"5;a=").bytes, 0);
-    assert_eq!(screen.validate(b"5;a=b\r").bytes, 0);
-    assert_eq!(screen.validate(b"5;a=b\r\nhel").bytes, 10);
-    assert_eq!(screen.validate(b"lo\r").bytes, 2);
-    assert_eq!(screen.validate(b"\r\n0\r\n").bytes, 5);
-    assert!(screen.in_body());
-    assert_eq!(screen.validate(b"X: y\r\n").bytes, 0, "trailers pass when all of them are right");
-    assert_eq!(screen.validate(b"X: y\r\n\r\n").bytes, 8);
-    assert!(screen.at_rest());
+    assert_eq!(validator.validate(head.as_bytes()).bytes, head.len());
+    assert_eq!(validator.validate(b"5;a=").bytes, 0);
+    assert_eq!(validator.validate(b"5;a=b\r").bytes, 0);
+    assert_eq!(validator.validate(b"5;a=b\r\nhel").bytes, 10);
+    assert_eq!(validator.validate(b"lo\r").bytes, 2);
+    assert_eq!(validator.validate(b"\r\n0\r\n").bytes, 5);
+    assert!(validator.in_body());
+    assert_eq!(
+        validator.validate(b"X: y\r\n").bytes,
+        0,
+        "trailers pass when all of them are right"
+    );
+    assert_eq!(validator.validate(b"X: y\r\n\r\n").bytes, 8);
+    assert!(validator.at_rest());
 }
 
 #[test]
 fn a_body_as_long_as_can_be_is_followed_without_counting_wrong() {
     for head in [with("Content-Length: 9223372036854775807\r\n"), chunked("7fffffffffffffff\r\n")] {
-        let mut screen = screen();
-        assert_eq!(screen.validate(head.as_bytes()), Validated { bytes: head.len(), error: None });
-        assert_eq!(screen.validate(&[0; 70_000]).bytes, 70_000);
-        assert!(screen.in_body());
+        let mut validator = screen();
+        assert_eq!(
+            validator.validate(head.as_bytes()),
+            Validated { bytes: head.len(), error: None }
+        );
+        assert_eq!(validator.validate(&[0; 70_000]).bytes, 70_000);
+        assert!(validator.in_body());
     }
 }
 
 #[test]
 fn an_empty_line_after_a_body_is_no_request() {
-    let mut screen = screen();
-    assert_eq!(screen.validate(b"\r\n").bytes, 0);
-    assert!(screen.at_rest());
+    let mut validator = screen();
+    assert_eq!(validator.validate(b"\r\n").bytes, 0);
+    assert!(validator.at_rest());
     let more = [b"\r\n", GET].concat();
-    assert_eq!(screen.validate(&more).bytes, more.len());
+    assert_eq!(validator.validate(&more).bytes, more.len());
     assert_eq!(fault([b"\r\n\r\n", GET].concat()), Some("repeated_empty_line"));
 }
 
@@ -115,8 +122,8 @@ fn what_just_fits_passes_and_one_byte_more_does_not() {
     let get = |target: usize| format!("GET /{:a<1$} HTTP/1.1\r\nHost: a\r\n\r\n", "", target - 1);
     assert_eq!(fault(get(20)), None);
     assert_eq!(fault(get(21)), Some((414, "target_too_long")));
-    let around = with("X: \r\n").len();
-    let large = |size: usize| with(&format!("X: {:a<1$}\r\n", "", size - around));
+    let context = with("X: \r\n").len();
+    let large = |size: usize| with(&format!("X: {:a<1$}\r\n", "", size - context));
     assert_eq!(fault(large(200)), None);
     assert_eq!(fault(large(201)), Some((431, "head_too_large")));
     assert_eq!(fault(with("X: 1\r\nX: 2\r\n")), None);
@@ -136,9 +143,9 @@ fn what_just_fits_passes_and_one_byte_more_does_not() {
 fn what_never_ends_is_refused_where_its_limit_is() {
     for endless in ["GET /{a}", "GET / HTTP/1.1\r\nX: {a}", "{a}"] {
         let front = endless.replace("{a}", "");
-        let mut screen = screen();
+        let mut validator = screen();
         let mut held = front.into_bytes();
-        while screen.validate(&held).error.is_none() {
+        while validator.validate(&held).error.is_none() {
             held.push(b'a');
             assert!(held.len() <= 64 << 10, "{endless} is held without end");
         }
@@ -247,27 +254,27 @@ fn a_target_in_absolute_form_names_the_same_host() {
 fn after_a_request_for_an_upgrade_bytes_are_held_until_it_is_granted() {
     let head = with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n");
     let both = [head.as_bytes(), b"\x81\x05hello"].concat();
-    let mut screen = screen();
-    assert_eq!(screen.validate(&both), Validated { bytes: head.len(), error: None });
-    assert!(screen.awaits_upgrade() && screen.is_stopped() && !screen.at_rest());
-    assert_eq!(screen.validate(b"\x81\x05hello"), Validated { bytes: 0, error: None });
-    screen.open();
-    assert!(!screen.awaits_upgrade() && !screen.is_stopped());
-    assert_eq!(screen.validate(b"\x81\x05hello"), Validated { bytes: 7, error: None });
+    let mut validator = screen();
+    assert_eq!(validator.validate(&both), Validated { bytes: head.len(), error: None });
+    assert!(validator.awaits_upgrade() && validator.is_stopped() && !validator.at_rest());
+    assert_eq!(validator.validate(b"\x81\x05hello"), Validated { bytes: 0, error: None });
+    validator.open();
+    assert!(!validator.awaits_upgrade() && !validator.is_stopped());
+    assert_eq!(validator.validate(b"\x81\x05hello"), Validated { bytes: 7, error: None });
 }
 
 #[test]
 fn after_an_upgrade_that_is_not_granted_bytes_are_http_again() {
     let head = with("Connection: upgrade\r\nUpgrade: websocket\r\n");
     let both = [head.as_bytes(), GET].concat();
-    let mut screen = screen();
-    assert_eq!(screen.validate(&both).bytes, head.len());
-    screen.refuse_upgrade();
-    assert!(screen.at_rest());
-    assert_eq!(screen.validate(GET).bytes, GET.len());
-    screen.open();
+    let mut validator = screen();
+    assert_eq!(validator.validate(&both).bytes, head.len());
+    validator.refuse_upgrade();
+    assert!(validator.at_rest());
+    assert_eq!(validator.validate(GET).bytes, GET.len());
+    validator.open();
     assert_eq!(
-        screen.validate(b"\x81").error,
+        validator.validate(b"\x81").error,
         Some(error::INVALID_METHOD),
         "nothing was asked for"
     );
@@ -277,11 +284,11 @@ fn after_an_upgrade_that_is_not_granted_bytes_are_http_again() {
 fn a_tunnel_is_awaited_whatever_the_version() {
     for version in ["1.0", "1.1"] {
         let head = format!("CONNECT a:80 HTTP/{version}\r\nHost: a\r\n\r\n");
-        let mut screen = screen();
-        assert_eq!(screen.validate(format!("{head}\0").as_bytes()).bytes, head.len());
-        assert!(screen.awaits_upgrade());
-        screen.refuse_upgrade();
-        assert_eq!((screen.at_rest(), screen.is_stopped()), (true, version == "1.0"));
+        let mut validator = screen();
+        assert_eq!(validator.validate(format!("{head}\0").as_bytes()).bytes, head.len());
+        assert!(validator.awaits_upgrade());
+        validator.refuse_upgrade();
+        assert_eq!((validator.at_rest(), validator.is_stopped()), (true, version == "1.0"));
     }
 }
 
@@ -295,13 +302,13 @@ fn an_upgrade_that_is_to_be_ignored_is_not_awaited() {
         "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n",
         "Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
     ] {
-        let mut screen = screen();
-        assert_eq!(screen.validate(with(headers).as_bytes()).error, None);
-        assert!(!screen.awaits_upgrade(), "{headers}");
+        let mut validator = screen();
+        assert_eq!(validator.validate(with(headers).as_bytes()).error, None);
+        assert!(!validator.awaits_upgrade(), "{headers}");
     }
-    let mut screen = screen();
-    screen.validate(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
-    assert!(!screen.awaits_upgrade(), "HTTP/1.0");
+    let mut validator = screen();
+    validator.validate(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert!(!validator.awaits_upgrade(), "HTTP/1.0");
 }
 
 #[test]
@@ -309,11 +316,11 @@ fn after_the_last_request_everything_is_held() {
     let http10 = "GET / HTTP/1.0\r\n\r\n".to_owned();
     let close = with("Connection: close\r\nContent-Length: 2\r\n") + "hi";
     for last in [http10, close] {
-        let mut screen = screen();
+        let mut validator = screen();
         let both = [last.as_bytes(), GET].concat();
-        assert_eq!(screen.validate(&both), Validated { bytes: last.len(), error: None });
-        assert!(screen.is_stopped() && screen.at_rest());
-        assert_eq!(screen.validate(&[0; 9]), Validated { bytes: 0, error: None });
+        assert_eq!(validator.validate(&both), Validated { bytes: last.len(), error: None });
+        assert!(validator.is_stopped() && validator.at_rest());
+        assert_eq!(validator.validate(&[0; 9]), Validated { bytes: 0, error: None });
     }
 }
 
@@ -381,10 +388,10 @@ fn no_bytes_make_it_panic_and_cuts_change_nothing() {
             bytes.extend_from_slice(BITS[next].as_bytes());
         }
         let whole = look(&bytes);
-        let mut screen = screen();
+        let mut validator = screen();
         let (mut from, mut to) = (0, 0);
         let cut = loop {
-            let Validated { bytes: passes, error: fault } = screen.validate(&bytes[from..to]);
+            let Validated { bytes: passes, error: fault } = validator.validate(&bytes[from..to]);
             from += passes;
             if fault.is_some() || to == bytes.len() {
                 break Validated { bytes: from, error: fault };

@@ -55,17 +55,17 @@ impl PeerAddress {
 }
 
 /// Writes the forwarding headers; returns the client's address as far as proxies are trusted.
-pub(super) fn forward(headers: &mut HeaderMap, around: &HeaderContext<'_>) -> IpAddr {
-    let style = around.policy.forwarded;
-    let client = client(headers, around.policy, around.peer);
+pub(super) fn forward(headers: &mut HeaderMap, context: &HeaderContext<'_>) -> IpAddr {
+    let style = context.policy.forwarded;
+    let client = client(headers, context.policy, context.peer);
     if style == ForwardedStyle::Off {
         return client;
     }
-    if around.policy.trusted_hops == 0 {
+    if context.policy.trusted_hops == 0 {
         remove_identity_headers(headers);
     }
     // Unused forms are removed too, or a client could set them for the service.
-    if around.policy.trusted_hops == 0 {
+    if context.policy.trusted_hops == 0 {
         if !style.has_x() {
             for name in [FOR, PROTO, HOST] {
                 headers.remove(name);
@@ -76,10 +76,10 @@ pub(super) fn forward(headers: &mut HeaderMap, around: &HeaderContext<'_>) -> Ip
         }
     }
     if style.has_forwarded() {
-        forwarded(headers, around);
+        forwarded(headers, context);
     }
     if style.has_x() {
-        x_forwarded(headers, around);
+        x_forwarded(headers, context);
     }
     client
 }
@@ -110,14 +110,14 @@ fn remove_identity_headers(headers: &mut HeaderMap) {
 }
 
 /// The address that the furthest trusted proxy saw, or the nearest to it that can be parsed.
-pub(crate) fn client(headers: &HeaderMap, hygiene: &HeaderPolicy, peer: &PeerAddress) -> IpAddr {
-    let hops = usize::from(hygiene.trusted_hops);
+pub(crate) fn client(headers: &HeaderMap, policy: &HeaderPolicy, peer: &PeerAddress) -> IpAddr {
+    let hops = usize::from(policy.trusted_hops);
     if hops == 0 {
         return peer.ip;
     }
     let x = || elements(headers, &FOR, hops).find_map(node_address);
     let forwarded = || elements(headers, &FORWARDED, hops).find_map(for_address);
-    let told = match hygiene.forwarded {
+    let told = match policy.forwarded {
         ForwardedStyle::Forwarded => forwarded(),
         ForwardedStyle::Off => x().or_else(forwarded),
         ForwardedStyle::XForwarded | ForwardedStyle::Both => x(),
@@ -126,9 +126,9 @@ pub(crate) fn client(headers: &HeaderMap, hygiene: &HeaderPolicy, peer: &PeerAdd
 }
 
 /// The scheme between the client and the first trusted proxy: `http` or `https`.
-pub(crate) fn scheme(headers: &HeaderMap, hygiene: &HeaderPolicy, encrypted: bool) -> &'static str {
+pub(crate) fn scheme(headers: &HeaderMap, policy: &HeaderPolicy, encrypted: bool) -> &'static str {
     let own = if encrypted { "https" } else { "http" };
-    let hops = usize::from(hygiene.trusted_hops);
+    let hops = usize::from(policy.trusted_hops);
     if hops == 0 {
         return own;
     }
@@ -136,7 +136,7 @@ pub(crate) fn scheme(headers: &HeaderMap, hygiene: &HeaderPolicy, encrypted: boo
     let forwarded = || {
         elements(headers, &FORWARDED, hops).find_map(|it| http_scheme(parameter(it, b"proto=")?))
     };
-    let told = match hygiene.forwarded {
+    let told = match policy.forwarded {
         ForwardedStyle::Forwarded => forwarded(),
         ForwardedStyle::Off => x().or_else(forwarded),
         ForwardedStyle::XForwarded | ForwardedStyle::Both => x(),
@@ -148,20 +148,20 @@ fn http_scheme(scheme: &[u8]) -> Option<&'static str> {
     ["http", "https"].into_iter().find(|it| scheme.eq_ignore_ascii_case(it.as_bytes()))
 }
 
-fn x_forwarded(headers: &mut HeaderMap, around: &HeaderContext<'_>) {
-    let hops = usize::from(around.policy.trusted_hops);
-    let peer = around.peer.text.as_bytes();
+fn x_forwarded(headers: &mut HeaderMap, context: &HeaderContext<'_>) {
+    let hops = usize::from(context.policy.trusted_hops);
+    let peer = context.peer.text.as_bytes();
     let value = if hops > 0 && headers.contains_key(&FOR) {
         appended(elements(headers, &FOR, hops), peer)
     } else {
         None
     };
-    headers.insert(FOR, value.unwrap_or_else(|| around.peer.text.clone()));
+    headers.insert(FOR, value.unwrap_or_else(|| context.peer.text.clone()));
     if hops == 0 || single(headers, &PROTO).and_then(|it| http_scheme(it.as_bytes())).is_none() {
-        headers.insert(PROTO, HeaderValue::from_static(proto(around)));
+        headers.insert(PROTO, HeaderValue::from_static(proto(context)));
     }
     if hops == 0 || single(headers, &HOST).is_none() {
-        match around.authority.value() {
+        match context.authority.value() {
             Some(authority) => headers.insert(HOST, authority),
             None => headers.remove(HOST),
         };
@@ -169,28 +169,28 @@ fn x_forwarded(headers: &mut HeaderMap, around: &HeaderContext<'_>) {
 }
 
 /// Adds to `forwarded`. Allocates; only listeners that enable it pay for that.
-fn forwarded(headers: &mut HeaderMap, around: &HeaderContext<'_>) {
-    let hops = usize::from(around.policy.trusted_hops);
-    let peer = match around.peer.ip {
+fn forwarded(headers: &mut HeaderMap, context: &HeaderContext<'_>) {
+    let hops = usize::from(context.policy.trusted_hops);
+    let peer = match context.peer.ip {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
     };
-    let authority = around.authority.as_str();
+    let authority = context.authority.as_str();
     let host = match authority {
         "" => String::new(),
         // A token contains neither `:` nor brackets.
         _ if authority.contains(':') => format!(";host=\"{authority}\""),
         _ => format!(";host={authority}"),
     };
-    let element = format!("{peer}{host};proto={}", proto(around));
+    let element = format!("{peer}{host};proto={}", proto(context));
     let value = appended(elements(headers, &FORWARDED, hops), element.as_bytes());
     if let Some(value) = value {
         headers.insert(FORWARDED, value);
     }
 }
 
-fn proto(around: &HeaderContext<'_>) -> &'static str {
-    if around.encrypted { "https" } else { "http" }
+fn proto(context: &HeaderContext<'_>) -> &'static str {
+    if context.encrypted { "https" } else { "http" }
 }
 
 /// The value of a header that occurs once and is not empty.

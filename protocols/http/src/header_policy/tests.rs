@@ -10,24 +10,24 @@ fn head(version: Version, headers: &[(&str, &str)]) -> request::Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn pass_with(head: &mut request::Parts, hygiene: &HeaderPolicy, upgrades: bool) -> RequestIdentity {
+fn pass_with(head: &mut request::Parts, policy: &HeaderPolicy, upgrades: bool) -> RequestIdentity {
     let peer = PeerAddress::new("10.0.0.9".parse().unwrap());
     let authority = Authority::of_header(&HeaderValue::from_static("shop")).unwrap();
-    let around = HeaderContext {
-        policy: hygiene,
+    let context = HeaderContext {
+        policy,
         peer: &peer,
         authority: &authority,
         encrypted: true,
         forward_upgrade: upgrades,
     };
-    request(head, &around, &mut fastrand::Rng::with_seed(3))
+    request(head, &context, &mut fastrand::Rng::with_seed(3))
 }
 
 /// The forwarded names and values, without those that this proxy adds.
 fn passed(version: Version, headers: &[(&str, &str)]) -> Vec<String> {
     let mut head = head(version, headers);
-    let hygiene = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
-    pass_with(&mut head, &hygiene, false);
+    let policy = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
+    pass_with(&mut head, &policy, false);
     told(&head.headers)
 }
 
@@ -140,9 +140,9 @@ fn cookies_in_pieces_become_one() {
 fn an_upgrade_goes_on_where_it_may() {
     let headers =
         [("connection", "keep-alive, Upgrade, x-own"), ("upgrade", "websocket"), ("x-own", "1")];
-    let hygiene = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
+    let policy = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
     let mut websocket = head(Version::HTTP_11, &headers);
-    pass_with(&mut websocket, &hygiene, true);
+    pass_with(&mut websocket, &policy, true);
     let mut told = told(&websocket.headers);
     told.sort();
     assert_eq!(told, ["connection: upgrade", "upgrade: websocket"]);

@@ -46,23 +46,23 @@ async fn reach(pool: &Rc<Pool>) -> UpstreamConn {
 }
 
 /// Sends a request, and reads the whole response. `false` if there is none.
-async fn asks(wire: &mut UpstreamConn, path: &str) -> bool {
+async fn asks(conn: &mut UpstreamConn, path: &str) -> bool {
     let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
     let request = Request::get(format!("http://shop{path}")).body(body).unwrap();
-    let Ok(answer) = wire.send(request).await else { return false };
-    let whole = wire.drive(answer.into_body().collect()).await;
+    let Ok(answer) = conn.send(request).await else { return false };
+    let whole = conn.drive(answer.into_body().collect()).await;
     whole.is_ok_and(|whole| whole.to_bytes() == "ok")
 }
 
-async fn ask(wire: &mut UpstreamConn, path: &str) {
-    assert!(asks(wire, path).await, "no answer");
+async fn ask(conn: &mut UpstreamConn, path: &str) {
+    assert!(asks(conn, path).await, "no answer");
 }
 
 /// One request from start to end.
 async fn trip(pool: &Rc<Pool>) {
-    let mut wire = reach(pool).await;
-    ask(&mut wire, "/").await;
-    pool.put(wire);
+    let mut conn = reach(pool).await;
+    ask(&mut conn, "/").await;
+    pool.put(conn);
 }
 
 /// Lets the other tasks of this thread run.
@@ -126,9 +126,9 @@ fn of_several_that_rest_so_many_are_kept() {
         for _ in 0..4 {
             wires.push(reach(&pool).await);
         }
-        for mut wire in wires {
-            ask(&mut wire, "/").await;
-            pool.put(wire);
+        for mut conn in wires {
+            ask(&mut conn, "/").await;
+            pool.put(conn);
         }
         assert_eq!((shop.dials.get(), shop.open_connections()), (4, 2));
     });
@@ -143,10 +143,10 @@ fn streams_share_a_connection_as_far_as_the_service_or_the_plan_has_it() {
             trip(&pool).await;
             let mut wires = Vec::new();
             for dials in [1, 1, 2, 2, 3] {
-                let mut wire = reach(&pool).await;
+                let mut conn = reach(&pool).await;
                 assert_eq!(shop.dials.get(), dials, "{service} {most}");
-                ask(&mut wire, "/").await;
-                wires.push(wire);
+                ask(&mut conn, "/").await;
+                wires.push(conn);
             }
             drop(wires.pop());
             wires.push(reach(&pool).await);
@@ -311,13 +311,13 @@ fn a_fresh_connection_is_none_that_was_there() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
-        let mut wire = pool
+        let mut conn = pool
             .connect_new(None, shop.endpoint.clone(), &Cell::default())
             .await
             .expect("a connection");
-        assert!(wire.is_new());
-        ask(&mut wire, "/").await;
-        pool.put(wire);
+        assert!(conn.is_new());
+        ask(&mut conn, "/").await;
+        pool.put(conn);
         pool.close_unwanted();
         becomes(|| shop.open_connections() == 1).await;
         trip(&pool).await;

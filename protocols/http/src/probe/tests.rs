@@ -32,7 +32,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
         }
     });
     let http2 = probe.0.is_http2();
-    let serving = async {
+    let request = async {
         // How it ends does not matter: the probe reads what arrived.
         let _ = match http2 {
             true => {
@@ -55,7 +55,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
         drop(client);
         answer
     };
-    let ((), answer) = tokio::join!(serving, reading);
+    let ((), answer) = tokio::join!(request, reading);
     (answer, told.recv().unwrap())
 }
 

@@ -221,11 +221,11 @@ impl HeaderEdits {
 
     /// Edits headers, with the values of `render`. An empty value removes a header that is set, and
     /// is not added.
-    pub(super) fn apply(&self, headers: &mut HeaderMap, rendered: &RenderedValues) {
+    pub(super) fn apply(&self, headers: &mut HeaderMap, response_values: &RenderedValues) {
         for name in &self.remove {
             headers.remove(name);
         }
-        let mut made = rendered.0.iter();
+        let mut made = response_values.0.iter();
         let mut value_of = |value: &EditValue| match value {
             EditValue::Fixed(value) => Some(value.clone()),
             EditValue::Made(_) => made.next().cloned().flatten(),

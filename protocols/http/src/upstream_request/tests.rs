@@ -110,8 +110,8 @@ fn whom_a_request_is_for_is_told_as_its_version_has_it() {
     let shop = HeaderValue::from_static("shop.example:8080");
     let request = |http2, authority: Option<&HeaderValue>| {
         let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);
-        let asked = Request::get("http://other.example/a?b").header("host", "other.example");
-        let mut request = asked.body(body).unwrap();
+        let incoming = Request::get("http://other.example/a?b").header("host", "other.example");
+        let mut request = incoming.body(body).unwrap();
         set_target(&mut request, authority, "shop-1:80", http2);
         let host = request.headers().get("host").map(|it| it.to_str().unwrap().to_owned());
         (request.uri().to_string(), host, request.version())

@@ -11,17 +11,17 @@ fn told(hops: u8, style: ForwardedStyle, peer: &str, of: &[(&'static str, &str)]
     for (name, value) in of {
         headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    let hygiene = HeaderPolicy { trusted_hops: hops, forwarded: style, ..HeaderPolicy::default() };
+    let policy = HeaderPolicy { trusted_hops: hops, forwarded: style, ..HeaderPolicy::default() };
     let peer = PeerAddress::new(peer.parse().unwrap());
     let authority = Authority::of_header(&HeaderValue::from_static("shop:8080")).unwrap();
-    let around = HeaderContext {
-        policy: &hygiene,
+    let context = HeaderContext {
+        policy: &policy,
         peer: &peer,
         authority: &authority,
         encrypted: false,
         forward_upgrade: false,
     };
-    let client = forward(&mut headers, &around).to_string();
+    let client = forward(&mut headers, &context).to_string();
     Told { headers, client }
 }
 
@@ -91,8 +91,8 @@ fn the_scheme_of_a_client_is_what_the_furthest_trusted_proxy_tells() {
     let scheme = |trusted_hops, style, of: &[(&'static str, &'static str)], encrypted| {
         let value = HeaderValue::from_static;
         let headers = of.iter().map(|(name, it)| (HeaderName::from_static(name), value(it)));
-        let hygiene = HeaderPolicy { trusted_hops, forwarded: style, ..HeaderPolicy::default() };
-        scheme(&headers.collect(), &hygiene, encrypted)
+        let policy = HeaderPolicy { trusted_hops, forwarded: style, ..HeaderPolicy::default() };
+        scheme(&headers.collect(), &policy, encrypted)
     };
     let x = &[("x-forwarded-proto", "HTTPS"), ("forwarded", "proto=http")];
     let forwarded = &[("forwarded", "proto=http"), ("forwarded", "for=a;Proto=\"https\", for=b")];

@@ -149,13 +149,13 @@ fn an_answers_headers_are_filled_in_while_the_request_is_at_hand() {
     }]));
     let mut asked = head("GET /a/b", &[]);
     let (route, captures) = find(&routes, &asked);
-    let rendered = route.render_response(&asked, &captures, &variables());
+    let response_values = route.render_response(&asked, &captures, &variables());
     route.rewrite(&mut asked, &captures, &variables()).unwrap();
     let mut headers: HeaderMap = [("server", "x"), ("x-none", "x"), ("x-id", "0"), ("x-path", "x")]
         .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
         .into_iter()
         .collect();
-    route.edit_response(&mut headers, &rendered);
+    route.edit_response(&mut headers, &response_values);
     let mut told: Vec<_> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
