@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mongo::{Listener, Mongo};
-use operation::{Codec, Link, Next};
+use operation::{Codec, ConnectionInfo, Next};
 use peers::wire;
 use std::{hint::black_box, net::SocketAddr, sync::Arc};
 
@@ -24,7 +24,7 @@ fn operations(bench: &mut Criterion) {
         wire::Replies::default().answer(&request, &mut reply);
         let here = SocketAddr::from(([127, 0, 0, 1], 27017));
         let listener = Arc::new(Listener::default());
-        let mut codec = Mongo::new(&listener, Link { peer: here, local: here });
+        let mut codec = Mongo::new(&listener, ConnectionInfo { peer: here, local: here });
         // The first one makes room for those that follow.
         operation(&mut codec, &request, &reply);
         group.bench_function(name, |bench| bench.iter(|| measured(&mut codec, &request, &reply)));
@@ -40,7 +40,7 @@ fn measured(codec: &mut Mongo, request: &[u8], reply: &[u8]) {
 
 fn operation(codec: &mut Mongo, request: &[u8], reply: &[u8]) {
     pass(request, |bytes| codec.request(bytes).unwrap());
-    black_box(codec.named(request));
+    black_box(codec.names(request));
     pass(reply, |bytes| codec.reply(bytes).unwrap());
     black_box(codec.attribute(request, "callsite"));
 }
@@ -54,7 +54,7 @@ fn pass<M>(message: &[u8], mut judge: impl FnMut(&[u8]) -> Next<M>) {
             Next::Hold(wanted) => unreachable!("{wanted} bytes wanted of {}", here.len()),
             Next::Pass { len, .. } | Next::Drop { len, .. } => usize::try_from(len).unwrap(),
             Next::Swap { len, .. } => len,
-            Next::Breaks(violation) => unreachable!("{violation}"),
+            Next::Violates(violation) => unreachable!("{violation}"),
         };
     }
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use operation::{Attributes, Codec, Fact, Gate as _, Operation, Outcome, Settlement, Verdict};
+use operation::{
+    AttributeValue, Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict,
+};
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -91,8 +93,8 @@ fn crowd(bench: &mut Criterion) {
 struct Client(Ipv4Addr);
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
-        Fact::Absent
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> AttributeValue<'a> {
+        AttributeValue::Absent
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -116,16 +118,16 @@ fn ask(gate: &Gate, client: &Client) {
         protocol: const { &mongo::Mongo::PROTOCOL },
         name: "find",
         resource: "shop.orders",
-        front: &[0; 200],
+        head: &[0; 200],
         attributes: client,
-        awaits: false,
-        light: false,
-        callsite: false,
-        known: false,
+        long_poll: false,
+        limit_exempt: false,
+        may_have_callsite: false,
+        known_names: false,
         partial: false,
-        others: false,
+        may_have_other_resources: false,
     };
-    let Verdict::Go(ticket) = gate.admit(&operation, now) else {
+    let Verdict::Admit(ticket) = gate.admit(&operation, now) else {
         unreachable!("no policy here says no")
     };
     ticket.settle(&Settlement {
@@ -134,7 +136,7 @@ fn ask(gate: &Gate, client: &Client) {
         reply_items: 1,
         confirmed: true,
         first_byte: Some(now),
-        ..Settlement::bare(Outcome::Ok, now)
+        ..Settlement::new(Outcome::Ok, now)
     });
 }
 

@@ -15,8 +15,8 @@ use crate::{
     worker::Worker,
 };
 use operation::{
-    Close, Decision, Gate, Link, Manner, No, Operation, Outcome, Refusal, Settlement, Ticket,
-    Verdict, Violation,
+    Close, ConnectionInfo, Decision, Gate, Operation, Outcome, RejectMode, Rejection, RejectionRef,
+    Settlement, Ticket, Verdict, Violation,
 };
 use process::panics::{Panic, caught};
 use session_info::SessionInfo;
@@ -91,16 +91,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: A
         Ok(Err(close)) => Ok(close),
         Err(panic) => Err(panic),
     };
-    let close = ended.unwrap_or_else(|Panic { message, place }| {
-        tracing::error!(
-            listener = &*listener.plan().name,
-            %peer,
-            place,
-            message,
-            "a panic ended this connection, which is a bug in Tollgate; others go on"
-        );
-        Close::Panic
-    });
+    let close = ended.unwrap_or_else(|Panic { message, place }| { tracing::error!( listener = &*listener.plan().name, %peer, place, message, "a panic ended this connection, which is a bug in Tollgate; others go on" ); Close::Panic });
     listener.connection_closed(close);
     tracing::debug!(listener = &*listener.plan().name, %peer, reason = close.as_str(), "closed");
     drop(slot);
@@ -119,7 +110,7 @@ async fn open(
         tracing::debug!(listener = &*listener.plan().name, %peer, %error, "connection lost");
         Close::ClientReset
     })?;
-    let link = Link { peer: plain(peer), local: plain(address) };
+    let link = ConnectionInfo { peer: plain(peer), local: plain(address) };
     let mut door = Door::new(worker, listener, link, at);
     match listener.gate().connect(&link, Instant::now()) {
         Arrival::Welcome(delay, guests) => {
@@ -132,7 +123,7 @@ async fn open(
             }
         }
         Arrival::Refused(no) => match listener.upstreams() {
-            Upstreams::Server(server) if no.manner == Manner::Words => {
+            Upstreams::Server(server) if no.mode == RejectMode::Reply => {
                 return Ok(protocols::refuse(server, door, client, no));
             }
             _ => return Err(turned_away(worker, &door, &mut client, &no).await),
@@ -159,9 +150,9 @@ async fn open(
         Err(error) => {
             listener.warn_unreachable(&error);
             let (close, (reason, message)) = (error.close(), error.told());
-            let why = Refusal::new(reason, &message);
+            let why = RejectionRef::new(reason, &message);
             tokio::select! {
-                () = protocols::turn_away(&door, &mut client, (close, Manner::Words), &why) => {}
+                () = protocols::turn_away(&door, &mut client, (close, RejectMode::Reply), &why) => {}
                 () = worker.closing() => {}
             }
             Err(close)
@@ -170,14 +161,19 @@ async fn open(
 }
 
 /// Tells a client that a policy does not let it in.
-async fn turned_away(worker: &Worker, door: &Door, client: &mut TcpStream, no: &No) -> Close {
-    let why = no.told();
+async fn turned_away(
+    worker: &Worker,
+    door: &Door,
+    client: &mut TcpStream,
+    no: &Rejection,
+) -> Close {
+    let why = no.as_ref();
     let told = async {
-        protocols::turn_away(door, client, (no.reason.close(), no.manner), &why).await;
-        match no.manner {
+        protocols::turn_away(door, client, (no.reason.close(), no.mode), &why).await;
+        match no.mode {
             // It may be gone already.
-            Manner::Reset => drop(client.set_zero_linger()),
-            Manner::Words | Manner::Close => linger(client).await,
+            RejectMode::Reset => drop(client.set_zero_linger()),
+            RejectMode::Reply | RejectMode::Close => linger(client).await,
         }
     };
     tokio::select! {
@@ -223,8 +219,8 @@ impl Gate for Door {
         self.listener().gate().resume(ticket, answer, operation, now)
     }
 
-    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
-        self.listener().gate().turned_away(operation, began, how);
+    fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.listener().gate().record_rejected(operation, began, how);
     }
 }
 
@@ -233,7 +229,7 @@ impl Door {
     pub fn new(
         worker: &Rc<Worker>,
         listener: &Rc<WorkerListener>,
-        link: Link,
+        link: ConnectionInfo,
         accepted: Instant,
     ) -> Self {
         let session = SessionInfo::new(listener, link, accepted);
@@ -327,7 +323,7 @@ impl Door {
     }
 
     /// The connection's two ends on the client's side.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> ConnectionInfo {
         self.session.link
     }
 
@@ -407,7 +403,7 @@ impl Door {
     }
 
     /// The refusal of a request that can't be read, where a policy guards.
-    pub fn refuse_unreadable(&self) -> Option<No> {
+    pub fn refuse_unreadable(&self) -> Option<Rejection> {
         self.listener().gate().refuse_unreadable()
     }
 
@@ -433,14 +429,7 @@ impl Door {
 
     /// Tells an operator what was done about lost framing.
     pub fn explain(&self, violation: Violation, done: &str) {
-        tracing::warn!(
-            listener = &*self.plan().name,
-            protocol = self.plan().protocol.name(),
-            peer = %self.session.link.peer,
-            endpoint = self.endpoint(),
-            violation = violation.0,
-            "the bytes can't be read as the listener's protocol: connection {done}"
-        );
+        tracing::warn!( listener = &*self.plan().name, protocol = self.plan().protocol.name(), peer = %self.session.link.peer, endpoint = self.endpoint(), violation = violation.0, "the bytes can't be read as the listener's protocol: connection {done}" );
     }
 
     /// That the endpoint does not speak the listener's protocol, for its clients.

@@ -12,7 +12,8 @@ use crate::{
     series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
 };
 use operation::{
-    Answer, Ledger, No, Operation, Outcome, Question, Settlement, Terms, Ticket, Verdict,
+    DecisionFuture, Effects, Operation, Outcome, PendingOperation, Rejection, SettleSink,
+    Settlement, Ticket, Verdict,
 };
 use process::panics::tells_itself;
 use slots::{Held, Slots};
@@ -83,11 +84,11 @@ impl Gate {
     }
 
     /// Refuses, in the name of the first policy that guards, what can't be read.
-    pub fn refuse_unreadable(&self) -> Option<No> {
+    pub fn refuse_unreadable(&self) -> Option<Rejection> {
         let guard = self.inner.guard()?;
         let name = guard.name()?;
         let words = format!("this can't be read, and so it is not let past the policy `{name}`");
-        let no = No::new(operation::Reason::Denied, words);
+        let no = Rejection::new(operation::RejectReason::Denied, words);
         guard.count_rejection(&no);
         Some(guard.attribute(no))
     }
@@ -99,7 +100,7 @@ impl operation::Gate for Gate {
         inner.refresh();
         let series = inner.series.find(operation);
         if operation.partial && series.policies.iter().any(|it| it.needs_more(operation, now)) {
-            return Verdict::More;
+            return Verdict::NeedMore;
         }
         let held = inner.slots.borrow_mut().fresh(series, operation, now);
         inner.ask(held, operation, now)
@@ -113,11 +114,14 @@ impl operation::Gate for Gate {
         now: Instant,
     ) -> Verdict {
         let inner = &self.inner;
-        let slot = ticket.redeem();
+        let slot = ticket.into_slot();
         let held = inner.slots.borrow_mut().lift(slot);
         // Whoever gives out a ticket keeps its operation until the ticket comes back.
         let Some(mut held) = held else {
-            return Verdict::Refuse(No::new(operation::Reason::Overloaded, "this is forgotten"));
+            return Verdict::Reject(Rejection::new(
+                operation::RejectReason::Overloaded,
+                "this is forgotten",
+            ));
         };
         inner.active.decrement(1.0);
         inner.slots.borrow_mut().vacate(slot);
@@ -131,7 +135,7 @@ impl operation::Gate for Gate {
         }
     }
 
-    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+    fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
         self.inner.tell(operation, began, how);
     }
 }
@@ -154,7 +158,7 @@ impl Inner {
         held.touched.extend(
             how.policy.map(|policy| PolicyEffect { policy: policy.into(), dry_run: false }),
         );
-        held.settle(&series, operation.front, how);
+        held.settle(&series, operation.head, how);
         self.slots.borrow_mut().forget(held);
     }
 }
@@ -162,8 +166,8 @@ impl Inner {
 /// What one policy's decision means.
 enum Weighed {
     Goes,
-    Asks(Answer),
-    Refused(No),
+    Asks(DecisionFuture),
+    Refused(Rejection),
 }
 
 /// Notes what the policy that was asked last decided.
@@ -171,36 +175,36 @@ fn weigh(held: &mut Held, applied: &BoundPolicy, decision: Decision) -> Weighed 
     let entry = &applied.active;
     entry.count(&decision);
     let touches = match &decision {
-        Decision::Refuse(_) => true,
+        Decision::Reject(_) => true,
         // Only when the time is over will it have done anything.
-        Decision::Bend(terms) => !terms.is_only_limit(),
-        Decision::Admit | Decision::Ask(_) => false,
+        Decision::Modify(terms) => !terms.is_timeout_only(),
+        Decision::Admit | Decision::Pending(_) => false,
     };
     if let Some(name) = entry.name().filter(|_| touches) {
         held.touched.push(PolicyEffect { policy: Arc::clone(name), dry_run: entry.is_dry() });
     }
     match decision {
         Decision::Admit => {}
-        Decision::Bend(_) if entry.is_dry() => {}
-        Decision::Bend(terms) => {
+        Decision::Modify(_) if entry.is_dry() => {}
+        Decision::Modify(terms) => {
             held.bends.push((Rc::clone(entry), Rc::clone(&terms)));
             match &mut held.terms {
-                Some(all) => Rc::make_mut(all).join(&terms),
+                Some(all) => Rc::make_mut(all).merge(&terms),
                 none => *none = Some(terms),
             }
         }
-        Decision::Refuse(no) => {
+        Decision::Reject(no) => {
             held.never_mind();
             if !entry.is_dry() {
                 return Weighed::Refused(entry.attribute(no));
             }
         }
-        Decision::Ask(answer) if entry.is_dry() => {
+        Decision::Pending(answer) if entry.is_dry() => {
             let entry = Rc::clone(entry);
             // Nobody waits for what would only be counted.
             tokio::task::spawn_local(async move { entry.count(&answer.await) });
         }
-        Decision::Ask(answer) => return Weighed::Asks(answer),
+        Decision::Pending(answer) => return Weighed::Asks(answer),
     }
     Weighed::Goes
 }
@@ -208,7 +212,7 @@ fn weigh(held: &mut Held, applied: &BoundPolicy, decision: Decision) -> Weighed 
 impl BoundPolicy {
     /// Whether it is asked about an operation: `No`, or that it applies, or may.
     fn applies(&self, operation: &Operation<'_>, now: Instant) -> Truth {
-        if self.skips_light && operation.light {
+        if self.skips_light && operation.limit_exempt {
             return Truth::No;
         }
         let Some(rest) = &self.residual else { return Truth::Yes };
@@ -268,9 +272,9 @@ impl Inner {
             }
             let mut memo = 0;
             let mut decision = applied.policy.admit(operation, now, &mut memo);
-            if let (true, Decision::Refuse(no)) = (applies.is_in_doubt(), &mut decision) {
+            if let (true, Decision::Reject(no)) = (applies.is_in_doubt(), &mut decision) {
                 let key = applied.active.key_in_doubt(self.series.listener(), operation);
-                *no = no.clone().in_doubt(key.as_deref().unwrap_or("request"));
+                *no = no.clone().with_unknown_attribute(key.as_deref().unwrap_or("request"));
             }
             held.memos.push(Some(memo));
             if matches!(decision, Decision::Admit) {
@@ -287,43 +291,52 @@ impl Inner {
 
     fn go(self: &Rc<Self>, mut held: Box<Held>, operation: &Operation<'_>) -> Verdict {
         let terms = held.terms.take();
-        Verdict::Go(self.ticket(held, operation, terms))
+        Verdict::Admit(self.ticket(held, operation, terms))
     }
 
     fn wait(
         self: &Rc<Self>,
         held: Box<Held>,
         operation: &Operation<'_>,
-        answer: Answer,
+        answer: DecisionFuture,
     ) -> Verdict {
-        Verdict::Ask(Question { ticket: self.ticket(held, operation, None), answer })
+        Verdict::Pending(PendingOperation {
+            ticket: self.ticket(held, operation, None),
+            decision: answer,
+        })
     }
 
     fn ticket(
         self: &Rc<Self>,
         held: Box<Held>,
         operation: &Operation<'_>,
-        terms: Option<Rc<Terms>>,
+        terms: Option<Rc<Effects>>,
     ) -> Ticket {
         self.active.increment(1.0);
         let slot = self.slots.borrow_mut().take(held, operation);
-        Ticket::new(Rc::clone(self) as Rc<dyn Ledger>, slot, terms)
+        Ticket::new(Rc::clone(self) as Rc<dyn SettleSink>, slot, terms)
     }
 
     /// Settles a refused operation with the policies that let it go on: whoever admitted it
     /// counts, logs and gives back what it took.
-    fn refuse(&self, held: Box<Held>, operation: &Operation<'_>, no: No, now: Instant) -> Verdict {
-        let mut how = Settlement::bare(Outcome::Rejected, now);
+    fn refuse(
+        &self,
+        held: Box<Held>,
+        operation: &Operation<'_>,
+        no: Rejection,
+        now: Instant,
+    ) -> Verdict {
+        let mut how = Settlement::new(Outcome::Rejected, now);
         how.reason = Some(no.reason.as_str());
         how.attributes = operation.attributes;
-        operation.attributes.refused(&no);
-        held.settle(&held.series, operation.front, &how);
+        operation.attributes.on_rejected(&no);
+        held.settle(&held.series, operation.head, &how);
         self.slots.borrow_mut().forget(held);
-        Verdict::Refuse(no)
+        Verdict::Reject(no)
     }
 }
 
-impl Ledger for Inner {
+impl SettleSink for Inner {
     fn settle(&self, slot: u32, how: &Settlement<'_>) {
         // Tickets are dropped where something panicked. A second panic just then would end the process.
         match thread::panicking() {
@@ -332,7 +345,7 @@ impl Ledger for Inner {
         }
     }
 
-    fn passed(&self, slot: u32, bytes: [u64; 2]) {
+    fn add_bytes(&self, slot: u32, bytes: [u64; 2]) {
         let slots = self.slots.borrow();
         let Some(held) = slots.get(slot) else { return };
         let admitted = held.series.policies.iter().zip(&held.memos);
@@ -342,7 +355,7 @@ impl Ledger for Inner {
     }
 
     fn abandon(&self, slot: u32) {
-        self.settle(slot, &Settlement::bare(Outcome::Cancelled, Instant::now()));
+        self.settle(slot, &Settlement::new(Outcome::Cancelled, Instant::now()));
     }
 }
 
@@ -353,14 +366,14 @@ impl Inner {
         if let Some(policy) = how.policy {
             held.touched.push(PolicyEffect { policy: policy.into(), dry_run: false });
         }
-        let mut told = match how.named {
+        let mut told = match how.names {
             Some(named) => self.series.renamed(&held.series, named),
             None => Rc::clone(&held.series),
         };
         if how.confirmed && how.outcome == Outcome::Ok {
             told = self.series.confirm(&told);
         }
-        if how.named.is_some() {
+        if how.names.is_some() {
             self.series.cache_unread(&held.series, &told);
         }
         held.settle(&told, &held.front, how);

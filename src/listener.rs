@@ -21,7 +21,7 @@ pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
-use operation::{Close, Reason, Violation};
+use operation::{Close, RejectReason, Violation};
 use rustix::process::{Resource, getrlimit};
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -312,7 +312,7 @@ impl WorkerListener {
     /// Counts an operation that its cluster had no room for.
     pub fn count_overloaded(&self) {
         let counter = self.overloaded.get_or_init(|| {
-            let reason = Reason::Overloaded.as_str();
+            let reason = RejectReason::Overloaded.as_str();
             let name = &*self.plan().name;
             let labels = [("listener", name), ("policy", policy::BREAKER), ("reason", reason)];
             self.metrics.counter(names::REFUSALS_TOTAL, &labels)

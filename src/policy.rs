@@ -28,7 +28,7 @@ use crate::{
     config::plan::Plan,
     series::{CardinalityLimit, SeriesKey},
 };
-use operation::{Link, No, Operation, Protocol, Settlement};
+use operation::{ConnectionInfo, Operation, Protocol, Rejection, Settlement};
 use std::{
     borrow::Cow,
     rc::Rc,
@@ -95,7 +95,7 @@ pub trait WorkerPolicy {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>>;
 
     /// Before a connection is served. Asked of each connection.
-    fn connect(&self, _link: &Link, _now: Instant) -> ConnectDecision {
+    fn connect(&self, _link: &ConnectionInfo, _now: Instant) -> ConnectDecision {
         ConnectDecision::Accept
     }
 
@@ -137,7 +137,7 @@ pub enum ConnectDecision {
     /// Let it in after a while.
     Delay(Duration),
     /// Turn it away.
-    Reject(No),
+    Reject(Rejection),
 }
 
 /// What a policy holds for a connection; dropped when the connection ends.

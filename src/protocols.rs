@@ -14,7 +14,7 @@ use crate::{
 pub(crate) use fits::Unfit;
 use mongo::Mongo;
 pub(crate) use names::no_operation;
-use operation::{Close, Codec, Manner, Refusal};
+use operation::{Close, Codec, RejectMode, RejectionRef};
 pub use probe::ProbePlan;
 pub(crate) use probe::WrittenProbe;
 pub(crate) use routed::{Routed, has_targets, question, routed};
@@ -141,13 +141,13 @@ pub(crate) fn fact<'a>(
     protocol: &operation::Protocol,
     attribute: &str,
     text: &'a str,
-) -> operation::Fact<'a> {
+) -> operation::AttributeValue<'a> {
     let by_http =
         [tollgate_http::PROTOCOL.name, grpc::Grpc::PROTOCOL.name].contains(&protocol.name);
     if by_http {
         tollgate_http::normalize::fact(attribute, text)
     } else {
-        operation::Fact::is(text)
+        operation::AttributeValue::known(text)
     }
 }
 
@@ -169,8 +169,8 @@ pub fn serve(
 pub async fn turn_away(
     door: &Door,
     client: &mut TcpStream,
-    end: (Close, Manner),
-    why: &Refusal<'_>,
+    end: (Close, RejectMode),
+    why: &RejectionRef<'_>,
 ) {
     match &door.plan().protocol {
         Protocol::Tcp(shared) => relay::reject::<Tcp>(shared, door, client, end, why).await,

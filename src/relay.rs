@@ -365,7 +365,8 @@ impl<C: Codec> Relay<C> {
         }
         // Without framing the end of a rejected request is unknown, and its rest would be
         // forwarded.
-        let unrecoverable = !self.request_parsed || self.requests.dropping || C::hostile(violation);
+        let unrecoverable =
+            !self.request_parsed || self.requests.dropping || C::is_hostile(violation);
         let strict = self.plan.on_violation == OnViolation::Close || self.door.is_guarded();
         if unrecoverable || strict {
             self.door.explain(violation, "closed");

@@ -5,7 +5,7 @@ use crate::policy::{
     matching::{Applies, Rest},
 };
 use foldhash::{HashMap, HashSet};
-use operation::{Named, Operation, Protocol};
+use operation::{Operation, OperationNames, Protocol};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -142,14 +142,18 @@ impl SeriesTable {
             return series;
         }
         // Without a resource there is nothing that a client could have invented.
-        let proven = resource.is_empty() || operation.known;
+        let proven = resource.is_empty() || operation.known_names;
         let key =
             SeriesKey { protocol, name: name.into(), resource: resource.into(), confirmed: proven };
         if proven { self.cache(key) } else { self.bind(key) }
     }
 
     /// The series of an operation of this one, of which more is known by now.
-    pub fn renamed(&self, series: &Rc<Series>, Named { name, resource }: Named<'_>) -> Rc<Series> {
+    pub fn renamed(
+        &self,
+        series: &Rc<Series>,
+        OperationNames { name, resource }: OperationNames<'_>,
+    ) -> Rc<Series> {
         // What was noted of an operation fits the policies that it passed, and no others.
         if !self.is_current(series) {
             return Rc::clone(series);

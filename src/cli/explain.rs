@@ -13,7 +13,7 @@ use crate::{
     },
     protocols::{self, DryRunError, Routed},
 };
-use operation::{Attributes, Fact, OTHER_RESOURCES, Operation, Protocol};
+use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation, Protocol};
 use serde_json::{Value, json};
 use std::{borrow::Cow, fmt::Write, net::IpAddr};
 
@@ -205,14 +205,14 @@ impl Question {
             protocol: self.protocol,
             name: &self.operation,
             resource: &self.resource,
-            front: b"",
+            head: b"",
             attributes: self,
-            awaits: false,
-            light: false,
-            callsite: true,
-            known: false,
+            long_poll: false,
+            limit_exempt: false,
+            may_have_callsite: true,
+            known_names: false,
             partial: false,
-            others: true,
+            may_have_other_resources: true,
         };
         let known = Known::of(&listener.name, &operation);
         Found { rule, explained: rule.matching.explain(&known, &operation) }
@@ -220,17 +220,19 @@ impl Question {
 }
 
 impl Attributes for Question {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         let found = self.attributes.iter().filter(|(known, _)| known == name);
         let values: Vec<&str> = found.map(|(_, value)| value.as_str()).collect();
         match values.as_slice() {
-            [] => Fact::Absent,
-            [UNKNOWN] => Fact::Unknown,
+            [] => AttributeValue::Absent,
+            [UNKNOWN] => AttributeValue::Unknown,
             [one] => protocols::fact(self.protocol, name, one),
             several if name == OTHER_RESOURCES => {
-                Fact::Each(several.iter().map(|it| Cow::Borrowed(*it)).collect())
+                AttributeValue::Multiple(several.iter().map(|it| Cow::Borrowed(*it)).collect())
             }
-            several => Fact::Lines(several.iter().map(|it| Cow::Borrowed(*it)).collect()),
+            several => {
+                AttributeValue::Repeated(several.iter().map(|it| Cow::Borrowed(*it)).collect())
+            }
         }
     }
 
@@ -393,12 +395,12 @@ mod tests {
             (asked.protocol.name, &*asked.operation, &*asked.resource),
             ("http", "GET", "cart")
         );
-        assert_eq!(asked.get(b"", "header.x-team"), Fact::is("a"));
+        assert_eq!(asked.get(b"", "header.x-team"), AttributeValue::known("a"));
         let call = Question::read("grpc shop.v1.Cart/Add").unwrap();
         assert_eq!(call.target.as_deref(), Some("/shop.v1.Cart/Add"));
         let asked = Question::read("http GET http://a/b?c=d x-team=blue").unwrap();
         assert_eq!(asked.target.as_deref(), Some("http://a/b?c=d"));
-        assert_eq!(asked.get(b"", "header.x-team"), Fact::is("blue"));
+        assert_eq!(asked.get(b"", "header.x-team"), AttributeValue::known("blue"));
         let comment = Question::read("mongo find comment=a=b").unwrap().attributes;
         assert_eq!(comment, [("comment".to_owned(), "a=b".to_owned())]);
     }

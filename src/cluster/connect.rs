@@ -110,7 +110,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// What a client is told: less than an operator, since addresses are none of its business.
-    pub fn told(&self) -> (operation::Reason, String) {
+    pub fn told(&self) -> (operation::RejectReason, String) {
         let words = match self {
             ConnectError::NoEndpoint { cluster, .. } => format!("`{cluster}` has no endpoint"),
             ConnectError::Timeout { cluster, .. } => {
@@ -126,9 +126,9 @@ impl ConnectError {
         };
         let reason = match self {
             ConnectError::Local { .. } | ConnectError::Overloaded { .. } => {
-                operation::Reason::Overloaded
+                operation::RejectReason::Overloaded
             }
-            _ => operation::Reason::NoEndpoint,
+            _ => operation::RejectReason::NoEndpoint,
         };
         (reason, words)
     }

@@ -41,36 +41,22 @@ fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
         holds && rule.matching.may_apply(name, protocol.name())
     });
     let open = address.ip().is_unspecified() && *max_connections >= plan.max_connections;
-    (open && !bounded).then(|| {
-        format!(
-            "listener `{name}`: {address} is every interface, and nothing limits a client there: add \
-             `connection_limit: {{ max: 100, key: [peer/64] }}`, or see docs/facing-strangers.md"
-        )
-    })
+    (open && !bounded).then(|| { format!( "listener `{name}`: {address} is every interface, and nothing limits a client there: add \
+             `connection_limit: {{ max: 100, key: [peer/64] }}`, or see docs/facing-strangers.md" ) })
 }
 
 /// A limit of a listener that the whole proxy's makes pointless.
 fn more_than_all(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let (own, all) = (listener.max_connections, plan.max_connections);
-    (own > all).then(|| {
-        format!(
-            "listener `{}`: it never has {own} connections, since the whole proxy has at most {all}: \
-             raise the proxy's `max_connections`",
-            listener.name
-        )
-    })
+    (own > all).then(|| { format!( "listener `{}`: it never has {own} connections, since the whole proxy has at most {all}: \
+             raise the proxy's `max_connections`", listener.name ) })
 }
 
 /// An admin interface that everybody can reach.
 fn open_admin(plan: &Plan) -> Option<String> {
     let address = plan.admin.as_ref()?.address;
-    address.ip().is_unspecified().then(|| {
-        format!(
-            "admin: {address} is every interface: whoever reaches it sees what runs and who asks for \
-             what; write `127.0.0.1:{}`, or see docs/facing-strangers.md",
-            address.port()
-        )
-    })
+    address.ip().is_unspecified().then(|| { format!( "admin: {address} is every interface: whoever reaches it sees what runs and who asks for \
+             what; write `127.0.0.1:{}`, or see docs/facing-strangers.md", address.port() ) })
 }
 
 /// Several servers where a client believes to speak with one: it loses what each of them knows.
@@ -94,16 +80,8 @@ fn unknown_members(plan: &Plan, listener: &ListenerPlan) -> Vec<String> {
     let endpoints = plan.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let known: Vec<String> = endpoints.map(|endpoint| endpoint.at.to_string()).collect();
     let strange = listener.protocol.members().into_iter().filter(|it| !known.contains(it));
-    strange
-        .filter_map(|member| {
-            let near = nearest(&member, known.iter().map(String::as_str))?;
-            Some(format!(
-                "listener `{}`: no cluster has the member `{member}`, did you mean `{near}`? Clients \
-                 are told of a member only if it is called as the replica set calls it",
-                listener.name
-            ))
-        })
-        .collect()
+    strange .filter_map(|member| { let near = nearest(&member, known.iter().map(String::as_str))?; Some(format!( "listener `{}`: no cluster has the member `{member}`, did you mean `{near}`? Clients \
+                 are told of a member only if it is called as the replica set calls it", listener.name )) }) .collect()
 }
 
 /// Clusters to which nothing leads.
@@ -168,7 +146,7 @@ fn database_alone(plan: &Plan, rule: &Rule) -> Option<String> {
 /// may have another name for one that is in the list.
 fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
     let left_out = plan.listeners.iter().find_map(|listener| {
-        let unnamed = listener.protocol.describe().unnamed;
+        let unnamed = listener.protocol.describe().unknown_operation;
         let applies = rule.matching.may_apply(&listener.name, listener.protocol.name());
         let left = applies && !unnamed.is_empty() && rule.matching.leaves_out(unnamed);
         left.then_some(unnamed)

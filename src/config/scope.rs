@@ -68,7 +68,7 @@ pub(crate) fn tells(protocol: &Protocol, attribute: &str) -> bool {
 
 /// Whether operations of a protocol have such an attribute, but not yet when policies are asked.
 pub(crate) fn is_late(protocol: &Protocol, attribute: &str) -> bool {
-    protocol.late.contains(&attribute)
+    protocol.log_only.contains(&attribute)
 }
 
 /// Whether operations of some protocol have such an attribute.

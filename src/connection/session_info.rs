@@ -1,7 +1,7 @@
 //! What is known of an open connection while it lasts, for operators who ask, and how they end it.
 
 use crate::{listener::WorkerListener, policy::Direction};
-use operation::Link;
+use operation::ConnectionInfo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
@@ -22,7 +22,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct SessionInfo {
     id: u64,
     /// The connection's two ends on the client's side.
-    pub link: Link,
+    pub link: ConnectionInfo,
     /// When the connection was accepted.
     pub accepted: Instant,
     listener: Rc<WorkerListener>,
@@ -39,7 +39,7 @@ pub struct SessionInfo {
 
 impl SessionInfo {
     /// A connection that begins.
-    pub fn new(listener: &Rc<WorkerListener>, link: Link, accepted: Instant) -> Rc<Self> {
+    pub fn new(listener: &Rc<WorkerListener>, link: ConnectionInfo, accepted: Instant) -> Rc<Self> {
         Rc::new(Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             link,

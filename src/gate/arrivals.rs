@@ -2,7 +2,7 @@
 
 use super::Gate;
 use crate::policy::{ActivePolicy, ConnectDecision, ConnectionPermit, Direction};
-use operation::{Link, No};
+use operation::{ConnectionInfo, Rejection};
 use std::{
     cell::Cell,
     fmt,
@@ -16,7 +16,7 @@ pub enum Arrival {
     /// It is let in after this long.
     Welcome(Duration, Guests),
     /// It is turned away.
-    Refused(No),
+    Refused(Rejection),
 }
 
 /// What policies hold for one connection.
@@ -87,7 +87,7 @@ impl fmt::Debug for Guests {
 
 impl Gate {
     /// Asks every policy that decides about connections.
-    pub fn connect(&self, link: &Link, now: Instant) -> Arrival {
+    pub fn connect(&self, link: &ConnectionInfo, now: Instant) -> Arrival {
         self.inner.refresh();
         let (mut delay, mut guests) = (Duration::ZERO, Vec::new());
         for entry in &*self.inner.series.policies() {

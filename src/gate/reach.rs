@@ -6,7 +6,7 @@ use super::{
     arrivals::{Guests, Place},
 };
 use crate::policy::{ActivePolicy, ConnectDecision, Decision, PolicyEffect, matching::Truth};
-use operation::{Link, No, Operation, Terms};
+use operation::{ConnectionInfo, Effects, Operation, Rejection};
 use std::{
     rc::Rc,
     sync::Arc,
@@ -17,11 +17,11 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Revised {
     /// The terms that hold from now on, in the place of those of its ticket.
-    pub terms: Terms,
+    pub terms: Effects,
     /// How long it waits now for those that are new.
     pub delay: Duration,
     /// It is to end.
-    pub no: Option<No>,
+    pub no: Option<Rejection>,
 }
 
 impl Gate {
@@ -32,7 +32,7 @@ impl Gate {
 
     /// Has what policies hold for an open connection be what those in force would. What counts
     /// connections counts those that it let in.
-    pub fn follow(&self, link: &Link, guests: &mut Guests, now: Instant) {
+    pub fn follow(&self, link: &ConnectionInfo, guests: &mut Guests, now: Instant) {
         self.inner.refresh();
         let (entries, listener) = (self.inner.series.policies(), self.inner.series.listener());
         let stands = |entry: &Rc<ActivePolicy>| {
@@ -104,19 +104,19 @@ impl Gate {
             }
             match decision {
                 _ if entry.is_dry() => {}
-                Decision::Bend(terms) => {
+                Decision::Modify(terms) => {
                     changed = true;
                     revised.delay = revised.delay.saturating_add(terms.delay);
                     held.bends.push((Rc::clone(entry), terms));
                 }
-                Decision::Refuse(no) => {
+                Decision::Reject(no) => {
                     changed = true;
                     revised.no.get_or_insert(entry.attribute(no));
                 }
-                Decision::Admit | Decision::Ask(_) => {}
+                Decision::Admit | Decision::Pending(_) => {}
             }
         }
-        held.bends.iter().for_each(|(_, terms)| revised.terms.join(terms));
+        held.bends.iter().for_each(|(_, terms)| revised.terms.merge(terms));
         changed.then_some(revised)
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     policy::{ActivePolicy, PolicyEffect},
     series::Series,
 };
-use operation::{Operation, Terms};
+use operation::{Effects, Operation};
 use std::{rc::Rc, time::Instant};
 
 /// How much of a request's front is kept, in bytes, for what is asked when the operation ends.
@@ -33,9 +33,9 @@ pub(super) struct Held {
     /// The policies that did something to it.
     pub(super) touched: Vec<PolicyEffect>,
     /// What they ask.
-    pub(super) terms: Option<Rc<Terms>>,
+    pub(super) terms: Option<Rc<Effects>>,
     /// …and which of them asks what, for operations that see policies come and go.
-    pub(super) bends: Vec<(Rc<ActivePolicy>, Rc<Terms>)>,
+    pub(super) bends: Vec<(Rc<ActivePolicy>, Rc<Effects>)>,
     /// The policies that it was asked about while it was under way.
     pub(super) later: Vec<Rc<ActivePolicy>>,
 }
@@ -69,7 +69,7 @@ impl Slots {
         operation: &Operation<'_>,
         began: Instant,
     ) -> Box<Held> {
-        let Operation { awaits, callsite, .. } = *operation;
+        let Operation { long_poll: awaits, may_have_callsite: callsite, .. } = *operation;
         let Some(mut held) = self.spare.pop() else {
             let (front, memos, touched) = (Vec::new(), Vec::new(), Vec::new());
             let (terms, bends, later) = (None, Vec::new(), Vec::new());
@@ -94,10 +94,10 @@ impl Slots {
     /// Keeps an operation that is under way, and enough of its front.
     pub(super) fn take(&mut self, mut held: Box<Held>, operation: &Operation<'_>) -> u32 {
         let most = if self.fronts < MOST_FRONTS { KEPT_FRONT } else { SHORT_FRONT };
-        let kept = operation.front.len().min(most);
+        let kept = operation.head.len().min(most);
         self.fronts += kept;
         held.front.clear();
-        held.front.extend_from_slice(&operation.front[..kept]);
+        held.front.extend_from_slice(&operation.head[..kept]);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.held.push(None);
             self.held.len() as u32 - 1
@@ -166,14 +166,14 @@ mod tests {
             protocol: const { &TOY },
             name: "find",
             resource: "",
-            front: &[7; 2 * KEPT_FRONT],
+            head: &[7; 2 * KEPT_FRONT],
             attributes: &(),
-            awaits: false,
-            light: false,
-            callsite: false,
-            known: true,
+            long_poll: false,
+            limit_exempt: false,
+            may_have_callsite: false,
+            known_names: true,
             partial: false,
-            others: false,
+            may_have_other_resources: false,
         };
         let census = Arc::new(CardinalityLimit::new(10, metrics::Counter::noop()));
         let series = SeriesTable::new("", Vec::new(), census).find(&operation);

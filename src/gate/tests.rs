@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{policy::SeriesPolicy, series::SeriesKey};
-use operation::{Gate as _, Protocol, Reason};
+use operation::{Gate as _, Protocol, RejectReason};
 use std::cell::Cell;
 
 mod configured;
@@ -30,7 +30,7 @@ impl SeriesPolicy for Count {
     fn admit(&self, _: &Operation<'_>, _: Instant, memo: &mut u64) -> Decision {
         *memo = 7;
         if self.refuses {
-            return Decision::Refuse(No::new(Reason::Denied, "no"));
+            return Decision::Reject(Rejection::new(RejectReason::Denied, "no"));
         }
         self.admitted.set(self.admitted.get() + 1);
         Decision::Admit
@@ -55,14 +55,14 @@ fn operation() -> Operation<'static> {
         protocol,
         name,
         resource,
-        front: b"",
+        head: b"",
         attributes: &(),
-        awaits: false,
-        light: false,
-        callsite: false,
-        known: false,
+        long_poll: false,
+        limit_exempt: false,
+        may_have_callsite: false,
+        known_names: false,
         partial: false,
-        others: false,
+        may_have_other_resources: false,
     }
 }
 
@@ -72,7 +72,7 @@ fn whoever_admits_an_operation_hears_its_end_once_also_when_another_refuses_it()
     let refuses = Count { refuses: true, ..Count::default() };
     let gate = gate(&[&before, &refuses, &after]);
     let verdict = gate.admit(&operation(), Instant::now());
-    assert!(matches!(&verdict, Verdict::Refuse(no) if no.reason == Reason::Denied));
+    assert!(matches!(&verdict, Verdict::Reject(no) if no.reason == RejectReason::Denied));
     assert_eq!(before.admitted.get(), 1);
     assert_eq!(*before.settled.borrow(), [(Outcome::Rejected, Some("denied"))]);
     assert_eq!(*refuses.settled.borrow(), []);
@@ -90,10 +90,10 @@ fn a_ticket_that_is_dropped_settles_as_cancelled() {
 #[test]
 fn a_ticket_that_is_settled_says_nothing_when_dropped() {
     let count = Count::default();
-    let Verdict::Go(ticket) = gate(&[&count]).admit(&operation(), Instant::now()) else {
+    let Verdict::Admit(ticket) = gate(&[&count]).admit(&operation(), Instant::now()) else {
         panic!("it was refused or delayed");
     };
-    ticket.settle(&Settlement::bare(Outcome::Failed, Instant::now()));
+    ticket.settle(&Settlement::new(Outcome::Failed, Instant::now()));
     assert_eq!(*count.settled.borrow(), [(Outcome::Failed, None)]);
 }
 
@@ -113,9 +113,11 @@ impl WorkerPolicy for Asks {
 impl SeriesPolicy for Asks {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         let answer = Rc::clone(&self.answer);
-        Decision::Ask(Box::pin(std::future::poll_fn(move |_| match answer.borrow_mut().take() {
-            Some(decision) => std::task::Poll::Ready(decision),
-            None => std::task::Poll::Pending,
+        Decision::Pending(Box::pin(std::future::poll_fn(move |_| {
+            match answer.borrow_mut().take() {
+                Some(decision) => std::task::Poll::Ready(decision),
+                None => std::task::Poll::Pending,
+            }
         })))
     }
 
@@ -133,9 +135,9 @@ fn asking() -> (Gate, Count, Asks, Count) {
     (Gate::new(policies, census, metrics::Gauge::noop()), before, asks, after)
 }
 
-fn asked(gate: &Gate) -> Question {
+fn asked(gate: &Gate) -> PendingOperation {
     match gate.admit(&operation(), Instant::now()) {
-        Verdict::Ask(question) => question,
+        Verdict::Pending(question) => question,
         verdict => panic!("nobody was asked: {verdict:?}"),
     }
 }
@@ -146,9 +148,9 @@ fn an_operation_goes_on_past_whoever_was_asked_for_it() {
     let question = asked(&gate);
     assert_eq!((before.admitted.get(), after.admitted.get()), (1, 0));
     let verdict = gate.resume(question.ticket, Decision::Admit, &operation(), Instant::now());
-    let Verdict::Go(ticket) = verdict else { panic!("{verdict:?}") };
+    let Verdict::Admit(ticket) = verdict else { panic!("{verdict:?}") };
     assert_eq!((before.admitted.get(), after.admitted.get()), (1, 1));
-    ticket.settle(&Settlement::bare(Outcome::Ok, Instant::now()));
+    ticket.settle(&Settlement::new(Outcome::Ok, Instant::now()));
     let once = [(Outcome::Ok, None)];
     assert_eq!((&before.settled.borrow()[..], &after.settled.borrow()[..]), (&once[..], &once[..]));
     assert_eq!(asks.settled.get(), 1);
@@ -158,9 +160,9 @@ fn an_operation_goes_on_past_whoever_was_asked_for_it() {
 fn an_answer_may_be_no_and_whoever_came_before_hears_of_it() {
     let (gate, before, asks, after) = asking();
     let question = asked(&gate);
-    let no = Decision::Refuse(No::new(Reason::RateLimited, "no"));
+    let no = Decision::Reject(Rejection::new(RejectReason::RateLimited, "no"));
     let verdict = gate.resume(question.ticket, no, &operation(), Instant::now());
-    assert!(matches!(verdict, Verdict::Refuse(_)));
+    assert!(matches!(verdict, Verdict::Reject(_)));
     assert_eq!(*before.settled.borrow(), [(Outcome::Rejected, Some("rate_limited"))]);
     assert_eq!((asks.settled.get(), after.admitted.get()), (0, 0));
 }
@@ -179,10 +181,12 @@ fn two_operations_may_wait_at_once_and_end_in_any_order() {
     let (gate, before, ..) = asking();
     let (first, second) = (asked(&gate), asked(&gate));
     let now = Instant::now();
-    let go = |question: Question| gate.resume(question.ticket, Decision::Admit, &operation(), now);
-    let (Verdict::Go(second), Verdict::Go(first)) = (go(second), go(first)) else { panic!() };
-    first.settle(&Settlement::bare(Outcome::Ok, now));
-    second.settle(&Settlement::bare(Outcome::Failed, now));
+    let go = |question: PendingOperation| {
+        gate.resume(question.ticket, Decision::Admit, &operation(), now)
+    };
+    let (Verdict::Admit(second), Verdict::Admit(first)) = (go(second), go(first)) else { panic!() };
+    first.settle(&Settlement::new(Outcome::Ok, now));
+    second.settle(&Settlement::new(Outcome::Failed, now));
     let ends = [(Outcome::Ok, None), (Outcome::Failed, None)];
     assert_eq!(*before.settled.borrow(), ends);
 }

@@ -79,7 +79,7 @@ impl WorkerPolicy for AccessLog {
         let attributes =
             short.map(logged(LONGEST)).chain(queries.map(logged(LONGEST_QUERY))).collect();
         // What a request carried and what a reply says was done with it are the same things.
-        let items = protocol.items.map(|_| key_of(protocol.item, ""));
+        let items = protocol.items.map(|_| key_of(protocol.item_name, ""));
         let lines = Rc::clone(&self.lines);
         Some(Box::new(Series { head, slower_than, items, attributes, lines }))
     }

@@ -11,7 +11,7 @@ use crate::{
     series::SeriesKey,
 };
 pub use bucket::Bucket;
-use operation::Link;
+use operation::ConnectionInfo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
@@ -134,7 +134,7 @@ impl WorkerPolicy for Narrow {
         None
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
         let bucket = |way: usize| {
             let shared = self.shared[way].clone();
             shared.or_else(|| self.limits[way].as_ref().map(Limit::bucket))

@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, OperationPermit},
     series::SeriesKey,
 };
-use operation::{No, Operation, Reason};
+use operation::{Operation, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
 /// What it is called in metrics.
@@ -48,7 +48,7 @@ impl WorkerPolicy for Breaker {
 impl SeriesPolicy for Rc<Inner> {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         // What waits by design is no load.
-        if operation.awaits {
+        if operation.long_poll {
             return Decision::Admit;
         }
         match self.cluster.admit_operation() {
@@ -56,7 +56,9 @@ impl SeriesPolicy for Rc<Inner> {
                 self.permits.borrow_mut().push(permit);
                 Decision::Admit
             }
-            None => Decision::Refuse(No::new(Reason::Overloaded, Rc::clone(&self.message))),
+            None => {
+                Decision::Reject(Rejection::new(RejectReason::Overloaded, Rc::clone(&self.message)))
+            }
         }
     }
 

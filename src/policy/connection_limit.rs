@@ -11,7 +11,7 @@ use crate::{
     series::SeriesKey,
 };
 use foldhash::HashMap;
-use operation::{Link, No, Reason};
+use operation::{ConnectionInfo, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
@@ -124,8 +124,8 @@ impl PolicyConfig for ConnectionLimit {
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let max = self.open.max;
         let message = format!("the policy `{}` allows {max} connections at a time", rule.name);
-        let mut no = No::new(Reason::Overloaded, message);
-        no.manner = self.over.manner();
+        let mut no = Rejection::new(RejectReason::Overloaded, message);
+        no.mode = self.over.manner();
         Box::new(Door {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
@@ -150,7 +150,7 @@ struct Door {
     protocol: &'static str,
     grouping: Arc<Grouping>,
     open: Arc<Open>,
-    no: No,
+    no: Rejection,
 }
 
 impl WorkerPolicy for Door {
@@ -158,7 +158,7 @@ impl WorkerPolicy for Door {
         None
     }
 
-    fn connect(&self, link: &Link, _: Instant) -> ConnectDecision {
+    fn connect(&self, link: &ConnectionInfo, _: Instant) -> ConnectDecision {
         let key = self.grouping.of_link(&self.listener, self.protocol, link);
         match self.open.enter(key) {
             true => {

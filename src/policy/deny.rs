@@ -8,7 +8,7 @@ use crate::{
     config::{Between, Given, Located, Mistake},
     series::SeriesKey,
 };
-use operation::{Link, Manner, No, Operation, Reason};
+use operation::{ConnectionInfo, Operation, RejectMode, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
@@ -73,11 +73,15 @@ impl PolicyConfig for Deny {
         let said = self.message.as_deref().map(str::to_owned);
         let message = said.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
         let manner = match self.over {
-            Over::Refuse => Manner::Words,
-            Over::Close => Manner::Close,
-            Over::Reset => Manner::Reset,
+            Over::Refuse => RejectMode::Reply,
+            Over::Close => RejectMode::Close,
+            Over::Reset => RejectMode::Reset,
         };
-        let no = No { code: self.code, manner, ..No::new(Reason::Denied, message) };
+        let no = Rejection {
+            code: self.code,
+            mode: manner,
+            ..Rejection::new(RejectReason::Denied, message)
+        };
         Box::new(Denial(Rc::new(no)))
     }
 
@@ -94,20 +98,20 @@ impl PolicyConfig for Deny {
 }
 
 #[derive(Clone)]
-struct Denial(Rc<No>);
+struct Denial(Rc<Rejection>);
 
 impl WorkerPolicy for Denial {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
         ConnectDecision::Reject((*self.0).clone())
     }
 }
 
 impl SeriesPolicy for Denial {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        Decision::Refuse((*self.0).clone())
+        Decision::Reject((*self.0).clone())
     }
 }

@@ -15,7 +15,10 @@ use crate::{
 pub use chance::draw;
 use chance::{Chance, Strike, When, any_seed};
 use impair::Impairments;
-use operation::{Cut, Impairment, No, Operation, Place, Reason, Spread, Terms};
+use operation::{
+    ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, Operation, RejectReason,
+    Rejection,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -109,11 +112,11 @@ enum Where {
 }
 
 impl Where {
-    fn place(self) -> Place {
+    fn place(self) -> ClosePoint {
         match self {
-            Where::Request => Place::Request,
-            Where::Reply => Place::Reply(0),
-            Where::End => Place::End,
+            Where::Request => ClosePoint::BeforeRequest,
+            Where::Reply => ClosePoint::AfterReplyBytes(0),
+            Where::End => ClosePoint::AfterReply,
         }
     }
 }
@@ -187,12 +190,12 @@ impl Settings {
         };
         let seed = value(self.seed).map_or_else(any_seed, |seed| seed.0.0 as u64);
         let times = value(self.times).map(|times| times.0.0 as u64);
-        let close = value(self.close).map(|at| Cut { place: at.place(), reset: false });
-        let reset = value(self.reset).map(|at| Cut { place: at.place(), reset: true });
-        let truncate =
-            value(self.truncate).map(|size| Cut { place: Place::Reply(size.0.0), reset: false });
+        let close = value(self.close).map(|at| InjectedClose { at: at.place(), reset: false });
+        let reset = value(self.reset).map(|at| InjectedClose { at: at.place(), reset: true });
+        let truncate = value(self.truncate)
+            .map(|size| InjectedClose { at: ClosePoint::AfterReplyBytes(size.0.0), reset: false });
         let after = |time: Given<Duration>, reset| {
-            value(time).map(|time| Cut { place: Place::After(time.0), reset })
+            value(time).map(|time| InjectedClose { at: ClosePoint::AfterDelay(time.0), reset })
         };
         let after = after(self.close_after, false).or(after(self.reset_after, true));
         Ok(Arc::new(Fault {
@@ -222,9 +225,9 @@ impl RefuseSettings {
 struct Fault {
     chance: Arc<Chance>,
     lasts: Option<Duration>,
-    delay: Option<Spread>,
+    delay: Option<LatencyDistribution>,
     refuse: Option<Refuse>,
-    cut: Option<Cut>,
+    cut: Option<InjectedClose>,
     impairments: Impairments,
     throttle: Option<Rate>,
 }
@@ -238,11 +241,11 @@ struct Refuse {
 }
 
 impl Refuse {
-    fn no(&self, policy: &str) -> No {
+    fn no(&self, policy: &str) -> Rejection {
         let usual = || format!("the policy `{policy}` breaks this on purpose");
         let message = self.message.clone().unwrap_or_else(usual);
         let labels = self.labels.iter().map(|label| label.as_str().into()).collect();
-        No { code: self.code, labels, ..No::new(Reason::Injected, message) }
+        Rejection { code: self.code, labels, ..Rejection::new(RejectReason::Injected, message) }
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -274,7 +277,7 @@ impl PolicyConfig for Fault {
     }
 
     fn needs_stream(&self) -> bool {
-        let after = self.cut.is_some_and(|cut| matches!(cut.place, Place::After(_)));
+        let after = self.cut.is_some_and(|cut| matches!(cut.at, ClosePoint::AfterDelay(_)));
         after || !self.impairments.is_none()
     }
 
@@ -313,15 +316,17 @@ impl PolicyConfig for Fault {
         if let Some(refuse) = &self.refuse {
             json["refuse"] = refuse.to_json();
         }
-        if let Some(Cut { place, reset }) = self.cut {
+        if let Some(InjectedClose { at: place, reset }) = self.cut {
             let key = if reset { "reset" } else { "close" };
             match place {
-                Place::Request => json[key] = "request".into(),
-                Place::Reply(0) => json[key] = "reply".into(),
-                Place::Reply(n) => json["truncate"] = Size(n).text().into(),
-                Place::End => json[key] = "end".into(),
-                Place::After(time) if reset => json["reset_after"] = duration_text(time).into(),
-                Place::After(time) => json["close_after"] = duration_text(time).into(),
+                ClosePoint::BeforeRequest => json[key] = "request".into(),
+                ClosePoint::AfterReplyBytes(0) => json[key] = "reply".into(),
+                ClosePoint::AfterReplyBytes(n) => json["truncate"] = Size(n).text().into(),
+                ClosePoint::AfterReply => json[key] = "end".into(),
+                ClosePoint::AfterDelay(time) if reset => {
+                    json["reset_after"] = duration_text(time).into()
+                }
+                ClosePoint::AfterDelay(time) => json["close_after"] = duration_text(time).into(),
             }
         }
         if let Some(rate) = self.throttle {
@@ -335,9 +340,9 @@ impl PolicyConfig for Fault {
 /// What one worker injects.
 struct Injected {
     chance: Arc<Chance>,
-    delay: Option<Spread>,
-    no: Option<No>,
-    cut: Option<Cut>,
+    delay: Option<LatencyDistribution>,
+    no: Option<Rejection>,
+    cut: Option<InjectedClose>,
     impairments: [Impairment; 2],
     pace: Option<NonZeroU64>,
 }
@@ -355,7 +360,7 @@ impl SeriesPolicy for Injection {
     fn admit_open(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
         // Nobody waits to be refused who was let in long ago.
         if let Some(no) = &self.0.no {
-            return self.0.chance.next().map(|_| Decision::Refuse(no.clone()));
+            return self.0.chance.next().map(|_| Decision::Reject(no.clone()));
         }
         Some(self.admit(operation, now, &mut 0))
     }
@@ -363,18 +368,24 @@ impl SeriesPolicy for Injection {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         let Injected { chance, delay, no, cut, impairments, pace } = &*self.0;
         let Some(Strike { draw }) = chance.next() else { return Decision::Admit };
-        let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.at(draw));
+        let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.quantile(draw));
         match no.clone() {
-            Some(no) if delay.is_zero() => Decision::Refuse(no),
-            Some(no) => Decision::Ask(Box::pin(async move {
+            Some(no) if delay.is_zero() => Decision::Reject(no),
+            Some(no) => Decision::Pending(Box::pin(async move {
                 tokio::time::sleep(delay).await;
-                Decision::Refuse(no)
+                Decision::Reject(no)
             })),
             None => {
                 let (cut, pace, mut impairments) = (*cut, *pace, impairments.clone());
                 impairments.iter_mut().for_each(|way| way.seed = draw.to_bits());
-                let terms = Terms { delay, cut, pace, impairments, ..Terms::default() };
-                Decision::Bend(Rc::new(terms))
+                let terms = Effects {
+                    delay,
+                    injected_close: cut,
+                    bytes_per_second: pace,
+                    impairments,
+                    ..Effects::default()
+                };
+                Decision::Modify(Rc::new(terms))
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
-use operation::{Fact, Link, Operation};
+use operation::{AttributeValue, ConnectionInfo, Operation};
 pub(crate) use prefix::Prefix;
 use std::{
     borrow::Cow,
@@ -141,7 +141,7 @@ impl Grouping {
     }
 
     /// The key of a connection.
-    pub(crate) fn of_link(&self, listener: &str, protocol: &str, link: &Link) -> u64 {
+    pub(crate) fn of_link(&self, listener: &str, protocol: &str, link: &ConnectionInfo) -> u64 {
         let mut hasher = hasher();
         for part in &self.0 {
             match part {
@@ -180,12 +180,14 @@ impl Group {
 /// What is not known is one value of its own: operations about which a fact is not known share one
 /// allowance, so that hiding it gains nothing. An operation that is about several things shares it
 /// too: with an allowance for each combination, one more name would be one more allowance.
-fn hash_fact(fact: &Fact<'_>, hasher: &mut FoldHasher<'_>) {
+fn hash_fact(fact: &AttributeValue<'_>, hasher: &mut FoldHasher<'_>) {
     match fact {
-        Fact::Is(value) => value.hash(hasher),
-        Fact::Lines(values) => values.hash(hasher),
-        Fact::Absent => "".hash(hasher),
-        Fact::Each(_) | Fact::Unread | Fact::Unknown => hasher.write_u8(0),
+        AttributeValue::Known(value) => value.hash(hasher),
+        AttributeValue::Repeated(values) => values.hash(hasher),
+        AttributeValue::Absent => "".hash(hasher),
+        AttributeValue::Multiple(_) | AttributeValue::Unread | AttributeValue::Unknown => {
+            hasher.write_u8(0)
+        }
     }
 }
 

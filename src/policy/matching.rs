@@ -14,7 +14,7 @@ mod written;
 
 use crate::{config::Fault, series::SeriesKey};
 use glob::Glob;
-use operation::{Attributes, Fact, Link, OTHER_RESOURCES, Operation};
+use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
 use peers::Peers;
 use rest::Depth;
 use serde_json::{Map, Value};
@@ -93,7 +93,7 @@ impl<'a> Known<'a> {
             protocol: Some(operation.protocol.name),
             operation: Some(operation.name),
             resource: Some(operation.resource),
-            others: operation.others,
+            others: operation.may_have_other_resources,
         }
     }
 }
@@ -182,7 +182,7 @@ impl Match {
     }
 
     /// Whether it applies to a connection, as far as that is known.
-    pub fn of_connection(&self, listener: &str, protocol: &str, link: &Link) -> bool {
+    pub fn of_connection(&self, listener: &str, protocol: &str, link: &ConnectionInfo) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
         match self.resolve(&Known { listener, protocol, ..Known::default() }) {
             Applies::Never => false,
@@ -310,17 +310,24 @@ impl Varying {
 
 impl<'a> Asked<'a> {
     fn of(operation: &Operation<'a>) -> Self {
-        let Operation { attributes, front, callsite, partial, others, .. } = *operation;
+        let Operation {
+            attributes,
+            head: front,
+            may_have_callsite: callsite,
+            partial,
+            may_have_other_resources: others,
+            ..
+        } = *operation;
         Self { attributes, front, callsite, partial, others }
     }
 
-    fn get(&self, name: &str) -> Fact<'a> {
+    fn get(&self, name: &str) -> AttributeValue<'a> {
         if name == "callsite" && !self.callsite {
-            return Fact::Absent;
+            return AttributeValue::Absent;
         }
         match self.attributes.get(self.front, name) {
             fact if self.partial => fact,
-            fact => fact.read_to_the_end(),
+            fact => fact.at_request_end(),
         }
     }
 }
@@ -329,8 +336,8 @@ impl<'a> Asked<'a> {
 struct Client(IpAddr);
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
-        Fact::Absent
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> AttributeValue<'a> {
+        AttributeValue::Absent
     }
 
     fn peer(&self) -> Option<IpAddr> {

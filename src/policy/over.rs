@@ -1,7 +1,7 @@
 //! What becomes of who is over a limit.
 
 use crate::config::{Fault, FromText, word, words_schema};
-use operation::{Manner, Operation};
+use operation::{Operation, RejectMode};
 
 /// What becomes of who is over a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,11 +34,11 @@ impl Over {
     }
 
     /// How a no is said, when it comes to that.
-    pub(crate) fn manner(self) -> Manner {
+    pub(crate) fn manner(self) -> RejectMode {
         match self {
-            Over::Refuse | Over::Delay | Over::ByClient => Manner::Words,
-            Over::Close => Manner::Close,
-            Over::Reset => Manner::Reset,
+            Over::Refuse | Over::Delay | Over::ByClient => RejectMode::Reply,
+            Over::Close => RejectMode::Close,
+            Over::Reset => RejectMode::Reset,
         }
     }
 

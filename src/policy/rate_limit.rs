@@ -22,7 +22,7 @@ use allowance::Allowance;
 use limit::Limit;
 use limiter::Buckets;
 use local::Local;
-use operation::{No, Reason, Settlement};
+use operation::{RejectReason, Rejection, Settlement};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::Shared;
@@ -266,7 +266,7 @@ impl Plan {
     }
 
     /// What somebody hears who is over the limit.
-    fn no(&self, policy: &str) -> No {
+    fn no(&self, policy: &str) -> Rejection {
         let message = self.message.as_deref().map_or_else(
             || {
                 let (rate, unit) = (self.rate_text(), self.unit);
@@ -274,8 +274,8 @@ impl Plan {
             },
             str::to_owned,
         );
-        let mut no = No::new(Reason::RateLimited, message);
-        no.manner = self.over.manner();
+        let mut no = Rejection::new(RejectReason::RateLimited, message);
+        no.mode = self.over.manner();
         no.retry_after = self.base_backoff;
         no
     }

@@ -5,7 +5,7 @@ use super::{
     rule::{PolicyConfig, Rule, Stage},
 };
 use crate::{config::Mistake, series::SeriesKey};
-use operation::{No, Operation, Reason};
+use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// The attribute that tells: `true` or `false`.
@@ -38,7 +38,7 @@ impl PolicyConfig for ReadOnly {
 
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let message = format!("the policy `{}` lets nothing be changed", rule.name);
-        Box::new(Guard(Rc::new(No::new(Reason::Denied, message))))
+        Box::new(Guard(Rc::new(Rejection::new(RejectReason::Denied, message))))
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -47,7 +47,7 @@ impl PolicyConfig for ReadOnly {
 }
 
 #[derive(Clone)]
-struct Guard(Rc<No>);
+struct Guard(Rc<Rejection>);
 
 impl WorkerPolicy for Guard {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
@@ -60,7 +60,7 @@ impl SeriesPolicy for Guard {
         match operation.attribute(WRITES).text().as_deref() {
             Some("false") => Decision::Admit,
             // It does, or nobody knows.
-            _ => Decision::Refuse((*self.0).clone()),
+            _ => Decision::Reject((*self.0).clone()),
         }
     }
 }
@@ -68,7 +68,7 @@ impl SeriesPolicy for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use operation::{Attributes, Fact, Protocol};
+    use operation::{AttributeValue, Attributes, Protocol};
 
     const PROTOCOL: Protocol = Protocol::plain("test");
 
@@ -76,7 +76,7 @@ mod tests {
     struct Says(Option<&'static str>);
 
     impl Attributes for Says {
-        fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+        fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
             self.0.filter(|_| name == WRITES).into()
         }
     }
@@ -86,20 +86,20 @@ mod tests {
             protocol: &PROTOCOL,
             name: "find",
             resource: "shop.orders",
-            front: &[],
+            head: &[],
             attributes: &Says(says),
-            awaits: false,
-            light: false,
-            callsite: false,
-            known: false,
+            long_poll: false,
+            limit_exempt: false,
+            may_have_callsite: false,
+            known_names: false,
             partial: false,
-            others: false,
+            may_have_other_resources: false,
         };
-        let guard = Guard(Rc::new(No::new(Reason::Denied, "no")));
+        let guard = Guard(Rc::new(Rejection::new(RejectReason::Denied, "no")));
         match guard.admit(&operation, Instant::now(), &mut 0) {
             Decision::Admit => true,
-            Decision::Refuse(no) => {
-                assert_eq!(no.reason, Reason::Denied);
+            Decision::Reject(no) => {
+                assert_eq!(no.reason, RejectReason::Denied);
                 false
             }
             other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{config::Source, series::SeriesKey};
 use metrics::Counter;
-use operation::{Decision, Fact, Link, No, Operation, Reason};
+use operation::{AttributeValue, ConnectionInfo, Decision, Operation, RejectReason, Rejection};
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -187,9 +187,9 @@ struct EffectCounters {
 /// What a policy did, or would have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PolicyOutcome {
-    Refused(Reason),
+    Refused(RejectReason),
     Modified,
-    WouldRefuse(Reason),
+    WouldRefuse(RejectReason),
     WouldModify,
 }
 
@@ -293,7 +293,7 @@ impl ActivePolicy {
         self.decides_by.iter().any(|name| match &**name {
             "operation" => operation.name.starts_with(UNREAD),
             "resource" => operation.resource.starts_with(UNREAD),
-            name => operation.attribute(name) == Fact::Unread,
+            name => operation.attribute(name) == AttributeValue::Unread,
         })
     }
 
@@ -304,7 +304,12 @@ impl ActivePolicy {
     }
 
     /// Whether it is to be asked about this connection.
-    pub fn applies_to_connection(&self, listener: &str, link: &Link, now: Instant) -> bool {
+    pub fn applies_to_connection(
+        &self,
+        listener: &str,
+        link: &ConnectionInfo,
+        now: Instant,
+    ) -> bool {
         self.rule.as_ref().is_none_or(|rule| {
             rule.is_for_connections()
                 && !rule.is_expired(now)
@@ -315,12 +320,12 @@ impl ActivePolicy {
     /// Counts what was decided.
     pub fn count(&self, decision: &Decision) {
         let effect = match (decision, self.is_dry()) {
-            (Decision::Refuse(no), false) => PolicyOutcome::Refused(no.reason),
-            (Decision::Refuse(no), true) => PolicyOutcome::WouldRefuse(no.reason),
-            (Decision::Bend(terms), _) if terms.is_only_limit() => return,
-            (Decision::Bend(_), false) => PolicyOutcome::Modified,
-            (Decision::Bend(_), true) => PolicyOutcome::WouldModify,
-            (Decision::Admit | Decision::Ask(_), _) => return,
+            (Decision::Reject(no), false) => PolicyOutcome::Refused(no.reason),
+            (Decision::Reject(no), true) => PolicyOutcome::WouldRefuse(no.reason),
+            (Decision::Modify(terms), _) if terms.is_timeout_only() => return,
+            (Decision::Modify(_), false) => PolicyOutcome::Modified,
+            (Decision::Modify(_), true) => PolicyOutcome::WouldModify,
+            (Decision::Admit | Decision::Pending(_), _) => return,
         };
         self.count_effect(effect);
     }
@@ -335,12 +340,12 @@ impl ActivePolicy {
     }
 
     /// A no in its name.
-    pub fn attribute(&self, no: No) -> No {
-        No { policy: self.name.clone(), ..no }
+    pub fn attribute(&self, no: Rejection) -> Rejection {
+        Rejection { policy: self.name.clone(), ..no }
     }
 
     /// Counts a connection that was turned away, or would have been.
-    pub fn count_rejection(&self, no: &No) {
+    pub fn count_rejection(&self, no: &Rejection) {
         self.count_effect(match self.is_dry() {
             true => PolicyOutcome::WouldRefuse(no.reason),
             false => PolicyOutcome::Refused(no.reason),

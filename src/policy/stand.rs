@@ -6,7 +6,7 @@ use crate::{
     config,
     series::{CardinalityLimit, SeriesKey},
 };
-use operation::{Attributes, Fact, Link, Operation, Protocol, Settlement};
+use operation::{AttributeValue, Attributes, ConnectionInfo, Operation, Protocol, Settlement};
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tollgate_metrics::Metrics;
 
@@ -70,17 +70,17 @@ pub(super) fn client(n: u32) -> Client {
 }
 
 /// The connection of the n-th client.
-pub(super) fn link(n: u32) -> Link {
+pub(super) fn link(n: u32) -> ConnectionInfo {
     let local = ([127, 0, 0, 1], 27017).into();
-    Link { peer: (IpAddr::V4(n.into()), 40000).into(), local }
+    ConnectionInfo { peer: (IpAddr::V4(n.into()), 40000).into(), local }
 }
 
 impl Attributes for Client {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         match name {
             "user" => self.user.into(),
             "backs_off" => self.backs_off.into(),
-            _ => Fact::Absent,
+            _ => AttributeValue::Absent,
         }
     }
 
@@ -95,14 +95,14 @@ pub(super) fn operation(client: &Client) -> Operation<'_> {
         protocol: TOY,
         name: "find",
         resource: "shop.orders",
-        front: b"",
+        head: b"",
         attributes: client,
-        awaits: false,
-        light: false,
-        callsite: false,
-        known: false,
+        long_poll: false,
+        limit_exempt: false,
+        may_have_callsite: false,
+        known_names: false,
         partial: false,
-        others: false,
+        may_have_other_resources: false,
     }
 }
 

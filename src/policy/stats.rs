@@ -140,7 +140,7 @@ impl SeriesPolicy for Rc<Series> {
             _ => self.ended[how.outcome as usize].increment(1),
         }
         // Of what lasts long a part was counted as it passed.
-        let [requested, replied] = how.counted;
+        let [requested, replied] = how.reported_bytes;
         self.bytes[0].increment(how.request_bytes.saturating_sub(requested));
         self.bytes[1].increment(how.reply_bytes.saturating_sub(replied));
         let seconds = done.took().as_secs_f64();

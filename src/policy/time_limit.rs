@@ -9,7 +9,7 @@ use crate::{
     series::SeriesKey,
 };
 use metrics::Counter;
-use operation::{Limit, Operation, Reason, Terms};
+use operation::{Effects, Operation, RejectReason, ReplyTimeout};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
@@ -73,12 +73,12 @@ impl PolicyConfig for TimeLimit {
         let labels = [
             ("listener", &*from.listener),
             ("policy", &*rule.name),
-            ("reason", Reason::TimedOut.as_str()),
+            ("reason", RejectReason::TimedOut.as_str()),
         ];
         let name = if rule.dry_run { names::DRY_RUN_REFUSALS_TOTAL } else { names::REFUSALS_TOTAL };
-        let limit = Limit { after, message: message.into(), policy: (&*rule.name).into() };
+        let limit = ReplyTimeout { after, message: message.into(), policy: (&*rule.name).into() };
         Box::new(Limited {
-            terms: Rc::new(Terms { limit: Some(limit), ..Terms::default() }),
+            terms: Rc::new(Effects { reply_timeout: Some(limit), ..Effects::default() }),
             after,
             dry: rule.dry_run,
             late: from.metrics.counter(name, &labels),
@@ -96,7 +96,7 @@ impl PolicyConfig for TimeLimit {
 
 #[derive(Clone)]
 struct Limited {
-    terms: Rc<Terms>,
+    terms: Rc<Effects>,
     after: Duration,
     /// Nobody is given up; who would be is counted.
     dry: bool,
@@ -111,21 +111,21 @@ impl WorkerPolicy for Limited {
 
 impl SeriesPolicy for Limited {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        if operation.awaits {
+        if operation.long_poll {
             return Decision::Admit;
         }
-        Decision::Bend(Rc::clone(&self.terms))
+        Decision::Modify(Rc::clone(&self.terms))
     }
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
-        let own = |limit: &Limit| done.how.policy == Some(&*limit.policy);
+        let own = |limit: &ReplyTimeout| done.how.policy == Some(&*limit.policy);
         let late = match self.dry {
             true => {
                 let began = done.how.first_byte.unwrap_or(done.how.now);
                 !done.awaits && began.saturating_duration_since(done.began) > self.after
             }
             // With several limits it was the strictest.
-            false => self.terms.limit.as_ref().is_some_and(own),
+            false => self.terms.reply_timeout.as_ref().is_some_and(own),
         };
         if late {
             self.late.increment(1);

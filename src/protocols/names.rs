@@ -52,7 +52,7 @@ pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Fault> {
 }
 
 fn no_command(glob: &str) -> Option<Fault> {
-    let unnamed = <Mongo as operation::Codec>::PROTOCOL.unnamed;
+    let unnamed = <Mongo as operation::Codec>::PROTOCOL.unknown_operation;
     if fits(glob, unnamed) || mongo::commands().any(|name| fits(glob, name)) {
         return None;
     }

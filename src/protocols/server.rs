@@ -7,7 +7,8 @@ use crate::{
     policy, worker,
 };
 use operation::{
-    Close, Decision, Gate, Link, No, Operation, Outcome, Settlement, Ticket, Verdict, Violation,
+    Close, ConnectionInfo, Decision, Gate, Operation, Outcome, Rejection, Settlement, Ticket,
+    Verdict, Violation,
 };
 use std::{
     any::Any,
@@ -66,7 +67,7 @@ pub fn refuse(
     server: &Rc<Server>,
     door: Door,
     client: TcpStream,
-    no: No,
+    no: Rejection,
 ) -> Pin<Box<dyn Future<Output = Close>>> {
     Rc::clone(server).reject(Rc::new(Visited(door)), client, no)
 }
@@ -192,13 +193,13 @@ impl Gate for Visited {
         self.0.resume(ticket, answer, operation, now)
     }
 
-    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
-        self.0.turned_away(operation, began, how);
+    fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+        self.0.record_rejected(operation, began, how);
     }
 }
 
 impl tollgate_http::Door for Visited {
-    fn link(&self) -> Link {
+    fn link(&self) -> ConnectionInfo {
         self.0.link()
     }
 
@@ -248,7 +249,7 @@ impl tollgate_http::Door for Visited {
         policy::BREAKER
     }
 
-    fn refuse_unreadable(&self) -> Option<No> {
+    fn refuse_unreadable(&self) -> Option<Rejection> {
         self.0.refuse_unreadable()
     }
 

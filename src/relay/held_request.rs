@@ -67,7 +67,9 @@ impl<C: Codec> Relay<C> {
         hold.decided = true;
         // Inflated bytes use memory like received ones. The bound can be exceeded by one request:
         // the codec has allocated already.
-        let _ = hold.bytes.grow_to(self.requests.unread().len().saturating_add(self.codec.kept()));
+        let _ = hold
+            .bytes
+            .grow_to(self.requests.unread().len().saturating_add(self.codec.retained_bytes()));
         Some(hold.started)
     }
 

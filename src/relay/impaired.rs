@@ -41,7 +41,7 @@ impl Impaired {
     fn release_time(&mut self, now: Instant) -> Instant {
         self.chunks_seen += 1;
         let draw = draw(self.impairment.seed, self.chunks_seen, 2);
-        let latency = self.impairment.latency.as_ref().map(|latency| latency.at(draw));
+        let latency = self.impairment.latency.as_ref().map(|latency| latency.quantile(draw));
         let due = now + latency.unwrap_or_default();
         self.chunks.back().map_or(due, |(before, _)| due.max(*before))
     }
@@ -57,14 +57,14 @@ impl Impaired {
     pub(super) fn max_pass(&self) -> usize {
         let ripe = if self.impairment.latency.is_some() { self.released } else { usize::MAX };
         let slice =
-            self.impairment.slice.map(|slice| usize::try_from(slice.size).unwrap_or(usize::MAX));
+            self.impairment.slicer.map(|slice| usize::try_from(slice.size).unwrap_or(usize::MAX));
         ripe.min(slice.unwrap_or(usize::MAX))
     }
 
     /// Records that bytes have passed. Returns until when the next bytes should wait.
     pub(super) fn record_passed(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         self.released = self.released.saturating_sub(bytes);
-        self.impairment.slice.map(|slice| now + slice.pause)
+        self.impairment.slicer.map(|slice| now + slice.pause)
     }
 
     /// The next time at which something may pass.

@@ -6,8 +6,8 @@
 
 use bytes::BytesMut;
 use operation::{
-    Attributes, Close, Codec, Fact, Learned, Named, Operation, Outcome, Reason, Request,
-    Settlement, Tag, Ticket,
+    AttributeValue, Attributes, Close, Codec, LateDetails, Operation, OperationNames, Outcome,
+    RejectReason, Request, Settlement, Tag, Ticket,
 };
 use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
@@ -31,7 +31,7 @@ pub(super) struct InFlightRequest {
     pub(super) counted: [u64; 2],
     pub(super) first_byte: Option<Instant>,
     /// What was read from the rest of its request.
-    pub(super) learned: Option<Box<Learned>>,
+    pub(super) learned: Option<Box<LateDetails>>,
     /// Rejections of later requests. They are written after this one's reply.
     pub(super) rejections: Option<Box<BytesMut>>,
 }
@@ -73,7 +73,7 @@ impl InFlightRequest {
 
     /// Counts the bytes that are not counted yet.
     pub(super) fn count(&mut self) {
-        self.ticket.passed(self.uncounted());
+        self.ticket.add_bytes(self.uncounted());
         self.counted = [self.request_bytes, self.reply_bytes];
     }
 
@@ -100,8 +100,8 @@ impl InFlightRequest {
                 _ => facts.door.ended(end.outcome, took),
             }
         }
-        let late = [Reason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
-        let limit = self.ticket.terms().and_then(|terms| terms.limit.as_ref());
+        let late = [RejectReason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
+        let limit = self.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
         let limit = limit.filter(|_| end.reason.is_some_and(|reason| late.contains(&reason)));
         let policy = limit.map(|limit| Rc::clone(&limit.policy));
         self.ticket.settle(&Settlement {
@@ -112,17 +112,17 @@ impl InFlightRequest {
             shape: self.shape,
             request_bytes: self.request_bytes,
             reply_bytes: self.reply_bytes,
-            counted: self.counted,
+            reported_bytes: self.counted,
             request_items: self.request_items,
             reply_items: end.items,
             confirmed: end.confirmed,
             first_byte: self.first_byte,
             now,
             attributes: &OperationAttributes { learned: self.learned.as_deref(), ..*facts },
-            named: self
+            names: self
                 .learned
                 .as_deref()
-                .map(|it| Named { name: &it.name, resource: &it.resource }),
+                .map(|it| OperationNames { name: &it.name, resource: &it.resource }),
         });
     }
 }
@@ -269,7 +269,7 @@ pub(super) struct OperationAttributes<'a, C> {
     codec: &'a C,
     door: &'a Door,
     /// What was read from the rest of the operation's request.
-    learned: Option<&'a Learned>,
+    learned: Option<&'a LateDetails>,
 }
 
 impl<'f, C: Codec> OperationAttributes<'f, C> {
@@ -280,29 +280,31 @@ impl<'f, C: Codec> OperationAttributes<'f, C> {
 
     /// The operation that the codec marked last, at the front of these bytes.
     pub(super) fn operation<'a>(&'a self, request: &Request, front: &'a [u8]) -> Operation<'a> {
-        let named = self.codec.named(front);
+        let named = self.codec.names(front);
         Operation {
             protocol: const { &C::PROTOCOL },
             name: named.name,
             resource: named.resource,
-            front,
+            head: front,
             attributes: self,
-            awaits: request.awaits,
-            light: request.light,
-            callsite: request.callsite,
-            known: false,
+            long_poll: request.long_poll,
+            limit_exempt: request.limit_exempt,
+            may_have_callsite: request.may_have_callsite,
+            known_names: false,
             partial: request.partial,
-            others: request.others,
+            may_have_other_resources: request.may_have_other_resources,
         }
     }
 }
 
 impl<C: Codec> Attributes for OperationAttributes<'_, C> {
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         match self.door.attribute(name) {
-            Some(own) => Fact::Is(own),
+            Some(own) => AttributeValue::Known(own),
             None => match (self.codec.attribute(front, name), self.learned) {
-                (Fact::Unread, Some(learned)) => self.codec.learned_attribute(front, learned, name),
+                (AttributeValue::Unread, Some(learned)) => {
+                    self.codec.late_attribute(front, learned, name)
+                }
                 (fact, _) => fact,
             },
         }

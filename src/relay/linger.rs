@@ -79,7 +79,8 @@ impl<C: Codec> Relay<C> {
             let _ = self.client.set_zero_linger();
             return false;
         }
-        let ours = close.is_refusal() || matches!(close, Close::Injected | Close::OperationTimeout);
+        let ours =
+            close.is_rejection() || matches!(close, Close::Injected | Close::OperationTimeout);
         if ours {
             // The service need not wait for the client.
             self.door.leads_nowhere();

@@ -1,7 +1,7 @@
 //! Operation time-outs: a policy limits how long the service may take.
 
 use super::{Relay, in_flight::Completion};
-use operation::{Close, Codec, Outcome, Reason, Refusal, Tag};
+use operation::{Close, Codec, Outcome, RejectReason, RejectionRef, Tag};
 use std::time::Instant;
 
 impl<C: Codec> Relay<C> {
@@ -30,13 +30,16 @@ impl<C: Codec> Relay<C> {
             let Some(mut open) = tag.and_then(|tag| self.in_flight.take(tag)) else {
                 return Err(Close::OperationTimeout);
             };
-            let limit = open.ticket.terms().and_then(|terms| terms.limit.as_ref());
+            let limit = open.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
             let message = limit.map_or("the service took too long", |limit| &limit.message);
-            let why = Refusal::new(Reason::TimedOut, message);
+            let why = RejectionRef::new(RejectReason::TimedOut, message);
             let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.rejections));
             self.release_rejections(&mut open);
-            let word =
-                if can { Reason::TimedOut.as_str() } else { Close::OperationTimeout.as_str() };
+            let word = if can {
+                RejectReason::TimedOut.as_str()
+            } else {
+                Close::OperationTimeout.as_str()
+            };
             open.settle(Completion::bare(Outcome::Lost, Some(word)), now, &self.attributes());
             if !can {
                 return Err(Close::OperationTimeout);

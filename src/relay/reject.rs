@@ -4,7 +4,8 @@ use super::{flow::MAX_HOLD, in_flight::OperationAttributes};
 use crate::connection::Door;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Manner, Next, Operation, Reason, Refusal, Request, Settlement, Violation,
+    Close, Codec, Gate, Next, Operation, RejectMode, RejectReason, RejectionRef, Request,
+    Settlement, Violation,
 };
 use std::{
     sync::Arc,
@@ -30,8 +31,8 @@ pub async fn reject<C: Codec>(
     shared: &Arc<C::Shared>,
     door: &Door,
     client: &mut TcpStream,
-    end: (Close, Manner),
-    why: &Refusal<'_>,
+    end: (Close, RejectMode),
+    why: &RejectionRef<'_>,
 ) {
     let (close, manner) = end;
     let mut codec = C::new(shared, door.link());
@@ -39,7 +40,7 @@ pub async fn reject<C: Codec>(
     if let Ok(Some(request)) = next_request(&mut codec, &asked) {
         return settle_rejected(&codec, door, request, &asked, door.accepted(), close, why);
     }
-    if manner != Manner::Words {
+    if manner != RejectMode::Reply {
         return;
     }
     // A client that sends no request in time gets no answer.
@@ -48,8 +49,8 @@ pub async fn reject<C: Codec>(
         settle_rejected(&codec, door, request, &asked, Instant::now(), close, why);
         let (tag, mut answer) = (request.tag?, BytesMut::new());
         // An unreachable service serves none of its clients' other connections.
-        let others = why.reason != Reason::NoEndpoint || door.is_cluster_connected();
-        if !codec.closes_rather(tag, why.reason, others) && codec.refuse(tag, why, &mut answer) {
+        let others = why.reason != RejectReason::NoEndpoint || door.is_cluster_connected();
+        if !codec.prefers_close(tag, why.reason, others) && codec.reject(tag, why, &mut answer) {
             client.write_all(&answer).await.ok()?;
             client.shutdown().await.ok()?;
         }
@@ -78,7 +79,7 @@ fn next_request<C: Codec>(codec: &mut C, bytes: &[u8]) -> Result<Option<Request>
     match codec.request(bytes)? {
         Next::Hold(_) => Ok(None),
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => Ok(mark),
-        Next::Drop { .. } | Next::Breaks(_) => Ok(None),
+        Next::Drop { .. } | Next::Violates(_) => Ok(None),
     }
 }
 
@@ -90,15 +91,15 @@ fn settle_rejected<C: Codec>(
     front: &[u8],
     began: Instant,
     close: Close,
-    why: &Refusal<'_>,
+    why: &RejectionRef<'_>,
 ) {
     let facts = OperationAttributes::new(codec, door);
     // The rest of it is not read.
     let operation = Operation { partial: false, ..facts.operation(&request, front) };
-    let mut how = Settlement::bare(close.outcome(true), Instant::now());
+    let mut how = Settlement::new(close.outcome(true), Instant::now());
     how.policy = why.policy;
     how.reason = Some(close.as_str());
     how.request_bytes = front.len() as u64;
     how.attributes = &facts;
-    door.turned_away(&operation, began, &how);
+    door.record_rejected(&operation, began, &how);
 }

@@ -3,7 +3,7 @@
 use super::{MESSAGE_COST, Relay, Side, in_flight::Completion};
 use crate::policy::Direction;
 use bytes::{Buf, BytesMut};
-use operation::{Close, Codec, Next, Reason, Refusal, Reply, Violation};
+use operation::{Close, Codec, Next, RejectReason, RejectionRef, Reply, Violation};
 use socket2::SockRef;
 use std::{
     net::Shutdown,
@@ -167,7 +167,7 @@ impl<C: Codec> Relay<C> {
                     }
                 }
                 // `Breaks` is returned for requests only.
-                Ok(Next::Breaks(violation)) | Err(violation) => {
+                Ok(Next::Violates(violation)) | Err(violation) => {
                     self.lose_framing(Side::Server, violation)?;
                 }
             }
@@ -191,12 +191,12 @@ impl<C: Codec> Relay<C> {
         let Some(tag) = self.in_flight.oldest().and_then(|open| open.tag) else { return false };
         let Self { door, codec, client, .. } = self;
         let message = door.speaks_something_else(C::PROTOCOL.name, violation);
-        let why = Refusal::new(Reason::Lost, &message);
-        if codec.closes_rather(tag, why.reason, false) {
+        let why = RejectionRef::new(RejectReason::Lost, &message);
+        if codec.prefers_close(tag, why.reason, false) {
             return true;
         }
         let mut words = BytesMut::new();
-        let answered = codec.refuse(tag, &why, &mut words);
+        let answered = codec.reject(tag, &why, &mut words);
         // Nothing was written before, so the socket has room.
         let _ = client.try_write(&words);
         let _ = SockRef::from(&*client).shutdown(Shutdown::Write);
@@ -208,8 +208,8 @@ impl<C: Codec> Relay<C> {
         if let Some(violation) = reply.violation {
             self.door.violation(violation);
         }
-        if reply.greeting
-            && let Some(notice) = self.codec.notice()
+        if reply.is_control
+            && let Some(notice) = self.codec.operator_notice()
         {
             self.door.notice(&notice);
         }
@@ -220,11 +220,11 @@ impl<C: Codec> Relay<C> {
             reason: None,
             code: reply.code,
             items: reply.items,
-            confirmed: reply.confirms,
-            greeting: reply.greeting,
+            confirmed: reply.confirms_names,
+            greeting: reply.is_control,
             session: false,
         };
-        let cut = open.ticket.terms().and_then(|terms| terms.cut);
+        let cut = open.ticket.effects().and_then(|terms| terms.injected_close);
         open.settle(end, now, &self.attributes());
         self.in_flight.shrink();
         self.cut_end(cut, false);

@@ -7,7 +7,8 @@ use super::{
 use crate::policy::Direction;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Manner, Next, No, Outcome, Question, Request, Tag, Verdict, Violation,
+    Close, Codec, Gate, Next, Outcome, PendingOperation, RejectMode, Rejection, Request, Tag,
+    Verdict, Violation,
 };
 use std::{
     task::{Context, Poll, ready},
@@ -18,7 +19,7 @@ use tokio::io::AsyncWrite;
 /// A request whose verdict is pending, for example on a remote rate limit.
 pub(super) struct PendingVerdict {
     request: Request,
-    question: Question,
+    question: PendingOperation,
     started: Instant,
 }
 
@@ -181,7 +182,7 @@ impl<C: Codec> Relay<C> {
                 Ok(None)
             }
             Next::Hold(wanted) => Ok(Some(Need::Bytes(wanted))),
-            Next::Breaks(violation) => {
+            Next::Violates(violation) => {
                 self.handle_late_violation(violation)?;
                 Ok(None)
             }
@@ -244,7 +245,7 @@ impl<C: Codec> Relay<C> {
         let mut operation = facts.operation(&request, self.requests.unread());
         operation.partial &= !self.hold.as_ref().is_some_and(|hold| hold.is_exhausted());
         let verdict = self.door.admit(&operation, now);
-        if matches!(verdict, Verdict::More) {
+        if matches!(verdict, Verdict::NeedMore) {
             self.hold_request(request.tag);
             return Ok(Some(Need::More));
         }
@@ -266,7 +267,7 @@ impl<C: Codec> Relay<C> {
     /// Waits for the pending verdict on the request at the front.
     fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
         let Some(asking) = &mut self.pending_verdict else { return Poll::Ready(Ok(())) };
-        let answer = ready!(asking.question.answer.as_mut().poll(cx));
+        let answer = ready!(asking.question.decision.as_mut().poll(cx));
         let Some(asking) = self.pending_verdict.take() else { return Poll::Ready(Ok(())) };
         let PendingVerdict { request, question, started: began } = *asking;
         let now = self.now();
@@ -295,25 +296,29 @@ impl<C: Codec> Relay<C> {
     ) -> Result<Option<Need>, Close> {
         let now = self.now();
         let ticket = match verdict {
-            Verdict::Go(ticket) => ticket,
-            Verdict::Ask(question) => {
+            Verdict::Admit(ticket) => ticket,
+            Verdict::Pending(question) => {
                 self.pending_verdict =
                     Some(Box::new(PendingVerdict { request, question, started: began }));
                 return Ok(Some(Need::Flush));
             }
-            Verdict::Refuse(no) => return self.reject_request(request.tag, &no).map(Some),
+            Verdict::Reject(no) => return self.reject_request(request.tag, &no).map(Some),
             // The rest of a request is not read once its verdict was pending.
-            Verdict::More => return Err(Close::ClientViolation),
+            Verdict::NeedMore => return Err(Close::ClientViolation),
         };
         let (mut delay, mut due) = (None, None);
-        if let Some(terms) = ticket.terms() {
+        if let Some(terms) = ticket.effects() {
             self.apply_terms(terms);
             let goes_on = now + terms.delay;
             delay = (goes_on > now).then_some(goes_on);
             // A long poll may take for ever by design, so the service does not owe a reply in time.
-            due = terms.limit.as_ref().filter(|_| !request.awaits).map(|it| goes_on + it.after);
+            due = terms
+                .reply_timeout
+                .as_ref()
+                .filter(|_| !request.long_poll)
+                .map(|it| goes_on + it.after);
         }
-        if !request.awaits {
+        if !request.long_poll {
             self.door.began();
         }
         if let Some(mut evicted) = self.in_flight.evict_if_full() {
@@ -329,7 +334,7 @@ impl<C: Codec> Relay<C> {
         self.in_flight.push(InFlightRequest {
             tag: request.tag,
             ticket,
-            long_poll: request.awaits,
+            long_poll: request.long_poll,
             started: began,
             deadline: due,
             shape: request.shape,
@@ -347,16 +352,18 @@ impl<C: Codec> Relay<C> {
     }
 
     /// Drops the request at the front, and writes a rejection if a reply is expected.
-    fn reject_request(&mut self, tag: Option<Tag>, no: &No) -> Result<Need, Close> {
-        let written = match (no.manner, tag) {
-            (Manner::Words, Some(tag)) if self.codec.closes_rather(tag, no.reason, true) => false,
-            (Manner::Words, Some(tag)) => self.write_rejection(tag, no),
-            (Manner::Words, None) => {
+    fn reject_request(&mut self, tag: Option<Tag>, no: &Rejection) -> Result<Need, Close> {
+        let written = match (no.mode, tag) {
+            (RejectMode::Reply, Some(tag)) if self.codec.prefers_close(tag, no.reason, true) => {
+                false
+            }
+            (RejectMode::Reply, Some(tag)) => self.write_rejection(tag, no),
+            (RejectMode::Reply, None) => {
                 self.shaping.get_or_insert_default().stream_rejection = Some(no.reason.close());
                 true
             }
-            (Manner::Close, _) => false,
-            (Manner::Reset, _) => {
+            (RejectMode::Close, _) => false,
+            (RejectMode::Reset, _) => {
                 self.schedule_close(no.reason.close(), true, false);
                 return Err(no.reason.close());
             }
@@ -376,12 +383,12 @@ impl<C: Codec> Relay<C> {
 
     /// Has the codec encode a rejection, in the request's order: it is written after all older
     /// replies. Returns whether the protocol has a message for it.
-    fn write_rejection(&mut self, tag: Tag, no: &No) -> bool {
+    fn write_rejection(&mut self, tag: Tag, no: &Rejection) -> bool {
         if !self.in_flight.expects_reply() {
-            return self.codec.refuse(tag, &no.told(), &mut self.rejections);
+            return self.codec.reject(tag, &no.as_ref(), &mut self.rejections);
         }
         let mut words = BytesMut::new();
-        let written = self.codec.refuse(tag, &no.told(), &mut words);
+        let written = self.codec.reject(tag, &no.as_ref(), &mut words);
         self.deferred_rejection_bytes += words.len();
         if let Some(due) = self.in_flight.defer_rejection(words) {
             self.deferred_rejection_bytes -= due.len();
@@ -392,14 +399,14 @@ impl<C: Codec> Relay<C> {
 
     /// The request has passed completely: an operation without a reply ends here.
     fn finish_request(&mut self) {
-        let (items, learned) = (self.codec.sent(), self.codec.learned());
+        let (items, learned) = (self.codec.request_items(), self.codec.late_details());
         if let Some(open) = self.in_flight.newest() {
             open.request_items = items;
             open.learned = learned;
         }
         if let Some(open) = self.in_flight.take_without_reply() {
             let now = self.now();
-            let cut = open.ticket.terms().and_then(|terms| terms.cut);
+            let cut = open.ticket.effects().and_then(|terms| terms.injected_close);
             open.settle(Completion::bare(Outcome::Ok, None), now, &self.attributes());
             self.cut_end(cut, true);
         }

@@ -9,7 +9,7 @@ use crate::{
     gate::Revised,
     policy::{Direction, bandwidth_limit::Bucket},
 };
-use operation::{Close, Codec, Cut, Manner, Outcome, Place, Request, Terms};
+use operation::{Close, ClosePoint, Codec, Effects, InjectedClose, Outcome, RejectMode, Request};
 use std::{num::NonZeroU64, time::Instant};
 
 /// The effects in force on a connection's bytes. Most connections have none.
@@ -20,7 +20,7 @@ pub(super) struct Shaping {
     /// The throttle of an operation.
     throttle: Option<Throttle>,
     /// The request at the front is cut as soon as it may be forwarded.
-    request_cut: Option<Cut>,
+    request_cut: Option<InjectedClose>,
     pub(super) pending_close: Option<PendingClose>,
     /// The close reason if the request that was rejected last is the whole connection.
     pub(super) stream_rejection: Option<Close>,
@@ -29,7 +29,7 @@ pub(super) struct Shaping {
     /// The write side is closed, and the client is given time to close too.
     pub(super) lingering: Option<Close>,
     /// When a stream is cut, and how.
-    stream_cut: Option<(Instant, Cut)>,
+    stream_cut: Option<(Instant, InjectedClose)>,
     /// The network impairment of a stream, by direction.
     pub(super) impaired: [Option<Box<Impaired>>; 2],
     /// The terms of a stream since policies changed while it was open.
@@ -39,7 +39,7 @@ pub(super) struct Shaping {
 /// Terms of a stream that replace those of its ticket.
 #[derive(Debug)]
 struct RevisedTerms {
-    terms: Terms,
+    terms: Effects,
     /// How many bytes of the reply had passed before the change.
     reply_bytes: u64,
 }
@@ -74,25 +74,26 @@ impl Shaping {
 
 impl<C: Codec> Relay<C> {
     /// Applies what an operation's terms ask of its bytes.
-    pub(super) fn apply_terms(&mut self, terms: &Terms) {
-        self.has_timeouts |= terms.limit.is_some();
-        if !terms.is_only_limit() {
+    pub(super) fn apply_terms(&mut self, terms: &Effects) {
+        self.has_timeouts |= terms.reply_timeout.is_some();
+        if !terms.is_timeout_only() {
             self.shape(terms);
         }
     }
 
-    fn shape(&mut self, terms: &Terms) {
+    fn shape(&mut self, terms: &Effects) {
         let now = self.now();
         let shaping = self.shaping.get_or_insert_default();
-        shaping.request_cut = terms.cut.filter(|cut| cut.place == Place::Request);
-        if let Some(rate) = terms.pace
+        shaping.request_cut =
+            terms.injected_close.filter(|cut| cut.at == ClosePoint::BeforeRequest);
+        if let Some(rate) = terms.bytes_per_second
             && shaping.throttle.as_ref().is_none_or(|pace| pace.rate != rate)
         {
             let bucket = || Bucket::even(rate.get(), now);
             shaping.throttle = Some(Throttle { rate, buckets: [bucket(), bucket()] });
         }
-        let after = terms.cut.and_then(|cut| match cut.place {
-            Place::After(time) => Some((now + time, cut)),
+        let after = terms.injected_close.and_then(|cut| match cut.at {
+            ClosePoint::AfterDelay(time) => Some((now + time, cut)),
             _ => None,
         });
         // A timer that is running already is kept.
@@ -139,12 +140,12 @@ impl<C: Codec> Relay<C> {
         };
         let Revised { terms, delay, no } = revised;
         if let Some(no) = no {
-            let reset = no.manner == Manner::Reset;
+            let reset = no.mode == RejectMode::Reset;
             self.schedule_close(Close::Injected, reset, false);
             return Ok(());
         }
         self.shape(&terms);
-        if terms.cut.is_some_and(|cut| cut.place == Place::Request) {
+        if terms.injected_close.is_some_and(|cut| cut.at == ClosePoint::BeforeRequest) {
             // Nothing more is forwarded in either direction.
             let _ = self.may_send_requests();
             return Err(Close::Injected);
@@ -163,10 +164,10 @@ impl<C: Codec> Relay<C> {
     }
 
     /// The terms of an operation that are in force now.
-    fn current_terms<'o>(&'o self, open: &'o InFlightRequest) -> Option<&'o Terms> {
+    fn current_terms<'o>(&'o self, open: &'o InFlightRequest) -> Option<&'o Effects> {
         match self.revised_terms() {
             Some(revised) if self.is_stream() => Some(&revised.terms),
-            _ => open.ticket.terms(),
+            _ => open.ticket.effects(),
         }
     }
 
@@ -247,11 +248,11 @@ impl<C: Codec> Relay<C> {
     }
 
     /// How many bytes may still pass of a reply that is to be cut.
-    pub(super) fn reply_bytes_before_cut(&self) -> Option<(usize, Cut)> {
+    pub(super) fn reply_bytes_before_cut(&self) -> Option<(usize, InjectedClose)> {
         self.shaping.as_ref()?;
         let open = self.in_flight.current(Direction::Down)?;
-        let cut = self.current_terms(open)?.cut?;
-        let Place::Reply(n) = cut.place else { return None };
+        let cut = self.current_terms(open)?.injected_close?;
+        let ClosePoint::AfterReplyBytes(n) = cut.at else { return None };
         let before = self.revised_terms().map_or(0, |revised| revised.reply_bytes);
         let left = n.saturating_sub(open.reply_bytes.saturating_sub(before));
         Some((usize::try_from(left).unwrap_or(usize::MAX), cut))
@@ -260,7 +261,7 @@ impl<C: Codec> Relay<C> {
     /// Whether the operation whose bytes pass in this direction is throttled.
     fn is_throttled(&self, way: Direction) -> bool {
         let terms = self.in_flight.current(way).and_then(|open| self.current_terms(open));
-        terms.is_some_and(|terms| terms.pace.is_some())
+        terms.is_some_and(|terms| terms.bytes_per_second.is_some())
     }
 
     /// Records that bytes have passed in this direction.
@@ -306,13 +307,13 @@ impl<C: Codec> Relay<C> {
         if self.shaping.is_some() && self.is_stream() {
             let terms =
                 self.in_flight.current(Direction::Down).and_then(|open| self.current_terms(open));
-            self.cut_end(terms.and_then(|terms| terms.cut), false);
+            self.cut_end(terms.and_then(|terms| terms.injected_close), false);
         }
     }
 
     /// Cuts the connection if the operation that just ended is to be cut at its end.
-    pub(super) fn cut_end(&mut self, cut: Option<Cut>, owes: bool) {
-        if let Some(cut) = cut.filter(|cut| cut.place == Place::End) {
+    pub(super) fn cut_end(&mut self, cut: Option<InjectedClose>, owes: bool) {
+        if let Some(cut) = cut.filter(|cut| cut.at == ClosePoint::AfterReply) {
             self.schedule_close(Close::Injected, cut.reset, owes);
         }
     }

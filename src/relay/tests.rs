@@ -10,7 +10,7 @@ use crate::{
     series::{CardinalityLimit, SeriesKey},
     worker::{self, Message, Worker},
 };
-use operation::{No, Operation, Reason};
+use operation::{Operation, RejectReason, Rejection};
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -60,7 +60,7 @@ impl SeriesPolicy for Watch {
         if !self.refuses {
             return Decision::Admit;
         }
-        Decision::Refuse(No::new(Reason::Denied, "no ".repeat(300)))
+        Decision::Reject(Rejection::new(RejectReason::Denied, "no ".repeat(300)))
     }
 
     fn settle(&self, _: &Settled<'_>, _: u64) {

@@ -17,8 +17,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Judgement, Link, Manner, Named, Next, Outcome, Probe, Protocol, Refusal, Reply, Request,
-    Tag, Violation,
+    Codec, ConnectionInfo, Next, OperationNames, Outcome, Probe, ProbeResult, Protocol, RejectMode,
+    RejectionRef, Reply, Request, Tag, Violation,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -48,7 +48,7 @@ impl Codec for Lines {
 
     type Shared = ();
 
-    fn new(_: &Arc<()>, _: Link) -> Self {
+    fn new(_: &Arc<()>, _: ConnectionInfo) -> Self {
         Self { asked: 0, answered: 0, refused: BTreeSet::new() }
     }
 
@@ -60,8 +60,8 @@ impl Codec for Lines {
         Ok(Next::whole(len, request))
     }
 
-    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
-        Named { name: "line", resource: "" }
+    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
+        OperationNames { name: "line", resource: "" }
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
@@ -76,14 +76,14 @@ impl Codec for Lines {
             outcome: if broken { Outcome::Failed } else { Outcome::Ok },
             code: None,
             items: 0,
-            confirms: false,
-            greeting: false,
+            confirms_names: false,
+            is_control: false,
             violation: None,
         };
         Ok(Next::whole(len, reply))
     }
 
-    fn refuse(&mut self, Tag(line): Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn reject(&mut self, Tag(line): Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         self.refused.insert(line);
         out.extend_from_slice(format!("no: {}\n", why.reason).as_bytes());
         true
@@ -98,15 +98,15 @@ fn line(bytes: &[u8]) -> Option<u64> {
 struct Well;
 
 impl Probe for Well {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(b"are you well?\n");
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         match answer {
-            b"fine\n" => Judgement::Healthy("fine".to_owned()),
-            answer if line(answer).is_some() => Judgement::Unhealthy("not fine".to_owned()),
-            _ => Judgement::More,
+            b"fine\n" => ProbeResult::Healthy("fine".to_owned()),
+            answer if line(answer).is_some() => ProbeResult::Unhealthy("not fine".to_owned()),
+            _ => ProbeResult::NeedMore,
         }
     }
 }
@@ -175,7 +175,7 @@ async fn proxy(
         while let Ok((client, peer)) = socket.accept().await {
             let (worker, worker_listener) = (Rc::clone(&worker), Rc::clone(&worker_listener));
             spawn_local(async move {
-                let link = Link { peer, local: address };
+                let link = ConnectionInfo { peer, local: address };
                 serve(
                     Door::new(&worker, &worker_listener, link, Instant::now()),
                     &worker_listener,
@@ -196,9 +196,9 @@ async fn serve(mut door: Door, worker_listener: &Rc<WorkerListener>, mut client:
         }
         Err(error) => {
             let (reason, message) = error.told();
-            let why = Refusal::new(reason, &message);
+            let why = RejectionRef::new(reason, &message);
             let shared = Arc::new(());
-            reject::<Lines>(&shared, &door, &mut client, (error.close(), Manner::Words), &why)
+            reject::<Lines>(&shared, &door, &mut client, (error.close(), RejectMode::Reply), &why)
                 .await;
         }
     }

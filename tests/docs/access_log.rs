@@ -3,7 +3,7 @@
 use crate::{blocks, first_column, read};
 use grpc::Grpc;
 use mongo::Mongo;
-use operation::{Close, Codec, Outcome, Reason};
+use operation::{Close, Codec, Outcome, RejectReason};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -37,7 +37,7 @@ fn the_page_lists_every_reason() {
     // Those that end operations and not their connection.
     expected.extend(["unreadable", "no_reply"]);
     // Those that the proxy tells in the service's place.
-    let refusals = Reason::ALL.map(Reason::as_str);
+    let refusals = RejectReason::ALL.map(RejectReason::as_str);
     expected.extend(refusals.into_iter().filter(|it| Close::ALL.iter().all(|c| c.as_str() != *it)));
     // Those of requests that no service is asked for.
     expected.extend([
@@ -58,8 +58,13 @@ fn every_field_that_a_protocol_adds_is_on_the_page() {
     let page = read(PAGE);
     let fields = first_column(part(&page, "Fields"));
     for protocol in [Mongo::PROTOCOL, Tcp::PROTOCOL, tollgate_http::PROTOCOL, Grpc::PROTOCOL] {
-        let operation::Protocol { logged, logged_when_slow, logged_with_values, item, .. } =
-            protocol;
+        let operation::Protocol {
+            logged,
+            logged_when_slow,
+            logged_with_values,
+            item_name: item,
+            ..
+        } = protocol;
         let item = [item];
         let counted: &[&str] = if item == [""] { &[] } else { &item };
         for field in [logged, logged_when_slow, logged_with_values, counted].into_iter().flatten() {
@@ -108,7 +113,7 @@ fn every_field_of_a_line_is_on_the_page() {
     let documented: BTreeSet<&str> = first_column(part(&page, "Fields")).into_iter().collect();
     // The demonstration has no logins, no traces and no time limits, and what is refused is not
     // slow; requests have tests of their own.
-    let rare = ["user", "trace_id", "max_time_ms", "policy", "raw_query", Grpc::PROTOCOL.item];
+    let rare = ["user", "trace_id", "max_time_ms", "policy", "raw_query", Grpc::PROTOCOL.item_name];
     let rare = |field: &&str| rare.contains(field) || tollgate_http::LOGGED.contains(field);
     let wanted: BTreeSet<&str> = documented.iter().copied().filter(|field| !rare(field)).collect();
     let began = Instant::now();

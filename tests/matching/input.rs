@@ -1,7 +1,7 @@
 //! What a fuzzer's bytes stand for: a match, and an operation of which some is known.
 
 use super::reference::{OTHERS, Wanted};
-use operation::{Attributes, Fact, OTHER_RESOURCES, Operation, Protocol};
+use operation::{AttributeValue, Attributes, OTHER_RESOURCES, Operation, Protocol};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// A protocol whose operations are about one resource, and one about several.
@@ -58,12 +58,12 @@ pub(crate) struct Case {
     pub(crate) partial: bool,
     pub(crate) callsite: bool,
     pub(crate) others: bool,
-    pub(crate) facts: BTreeMap<&'static str, Fact<'static>>,
+    pub(crate) facts: BTreeMap<&'static str, AttributeValue<'static>>,
 }
 
 impl Attributes for Case {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
-        self.facts.get(name).cloned().unwrap_or(Fact::Absent)
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
+        self.facts.get(name).cloned().unwrap_or(AttributeValue::Absent)
     }
 
     fn peer(&self) -> Option<IpAddr> {
@@ -77,14 +77,14 @@ impl Case {
             protocol: PROTOCOLS[self.protocol],
             name: &self.operation,
             resource: &self.resource,
-            front: b"",
+            head: b"",
             attributes: self,
-            awaits: false,
-            light: false,
-            callsite: self.callsite,
-            known: false,
+            long_poll: false,
+            limit_exempt: false,
+            may_have_callsite: self.callsite,
+            known_names: false,
             partial: self.partial,
-            others: self.others,
+            may_have_other_resources: self.others,
         }
     }
 
@@ -155,7 +155,7 @@ impl Bytes<'_> {
         for name in FACTS {
             let fact = self.fact(name == OTHERS);
             let silent = name == "callsite" && !callsite || name == OTHERS && !others;
-            facts.insert(name, if silent { Fact::Absent } else { fact });
+            facts.insert(name, if silent { AttributeValue::Absent } else { fact });
         }
         Case {
             protocol,
@@ -171,19 +171,19 @@ impl Bytes<'_> {
     }
 
     /// A fact, of other resources or of something else.
-    fn fact(&mut self, others: bool) -> Fact<'static> {
+    fn fact(&mut self, others: bool) -> AttributeValue<'static> {
         let how = self.below(7);
         let mut value = || if others { self.resource() } else { self.text(&TEXT, 4) };
         let mut values = |more: usize| (0..=more).map(|_| value().into()).collect();
         match how {
-            0 => Fact::Absent,
-            1 => Fact::Is(value().into()),
+            0 => AttributeValue::Absent,
+            1 => AttributeValue::Known(value().into()),
             // Other resources never stand on several lines.
-            2 if !others => Fact::Lines(values(1)),
-            2 | 3 => Fact::Each(values(1)),
-            4 => Fact::Each(values(2)),
-            5 => Fact::Unread,
-            _ => Fact::Unknown,
+            2 if !others => AttributeValue::Repeated(values(1)),
+            2 | 3 => AttributeValue::Multiple(values(1)),
+            4 => AttributeValue::Multiple(values(2)),
+            5 => AttributeValue::Unread,
+            _ => AttributeValue::Unknown,
         }
     }
 }

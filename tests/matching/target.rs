@@ -7,7 +7,7 @@ mod input;
 mod reference;
 
 use input::{Bytes, Case, DEEPEST, FACTS, GLOB, PROTOCOLS, TEXT};
-use operation::{Fact, Link, Operation};
+use operation::{AttributeValue, ConnectionInfo, Operation};
 use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 use tollgate::{
@@ -49,7 +49,7 @@ pub(crate) fn matching(bytes: &[u8]) {
     assert!(may_apply || truth == Truth::No, "{}: it can't apply, and does", told());
     if let Some(peer) = case.peer.filter(|_| made.is_of_connections()) {
         let at = |ip| SocketAddr::new(ip, 1);
-        let link = Link { peer: at(peer), local: at(peer) };
+        let link = ConnectionInfo { peer: at(peer), local: at(peer) };
         let of_connection = made.of_connection(case.listener, protocol, &link);
         assert_eq!(Truth::from(of_connection), truth, "{}: of the connection", told());
     }
@@ -60,7 +60,7 @@ pub(crate) fn glob(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let (glob, text) = (bytes.text(&GLOB, 12), bytes.text(&TEXT, 12));
     let wanted = Wanted { keys: vec![("user", vec![glob.clone()])], not: None };
-    let facts = BTreeMap::from([("user", Fact::Is(text.clone().into()))]);
+    let facts = BTreeMap::from([("user", AttributeValue::Known(text.clone().into()))]);
     let case = Case { facts, ..Bytes(&[]).case() };
     let truth = weighed(&made(&wanted), &case, &case.operation());
     assert_eq!(truth, Truth::from(reference::fits(&glob, &text)), "{glob:?} and {text:?}");
@@ -138,20 +138,25 @@ impl Case {
             true => Weighed::all(words),
             false => Weighed::any(words),
         };
-        let fact = |word: fn(&str) -> Word| match self.facts.get(key).unwrap_or(&Fact::Absent) {
-            Fact::Absent => Weighed::of([false], false),
-            Fact::Is(value) => one(&word(value)),
-            Fact::Lines(values) => Weighed::any(values.iter().map(|value| one(&word(value)))),
-            Fact::Each(values) => several(values.iter().map(|value| one(&word(value))).collect()),
-            Fact::Unread => Weighed::of([true, false], self.partial),
-            Fact::Unknown => Weighed::of([true, false], false),
-        };
+        let fact =
+            |word: fn(&str) -> Word| match self.facts.get(key).unwrap_or(&AttributeValue::Absent) {
+                AttributeValue::Absent => Weighed::of([false], false),
+                AttributeValue::Known(value) => one(&word(value)),
+                AttributeValue::Repeated(values) => {
+                    Weighed::any(values.iter().map(|value| one(&word(value))))
+                }
+                AttributeValue::Multiple(values) => {
+                    several(values.iter().map(|value| one(&word(value))).collect())
+                }
+                AttributeValue::Unread => Weighed::of([true, false], self.partial),
+                AttributeValue::Unknown => Weighed::of([true, false], false),
+            };
         match key {
             "operation" => one(&Word::name(&self.operation)),
             "resource" => {
                 let own = one(&Word::resource(&self.resource));
-                match self.facts.get(OTHERS).unwrap_or(&Fact::Absent) {
-                    Fact::Absent => own,
+                match self.facts.get(OTHERS).unwrap_or(&AttributeValue::Absent) {
+                    AttributeValue::Absent => own,
                     _ => several(vec![own, self.weigh_key(OTHERS, globs, negated)]),
                 }
             }
@@ -223,14 +228,18 @@ impl Case {
             let at = |at: usize| all.iter().map(|words| words[at % words.len()].clone()).collect();
             (0..most).map(at).collect()
         };
-        match self.facts.get(name).unwrap_or(&Fact::Absent) {
-            Fact::Absent => vec![Value::Absent],
-            Fact::Is(value) => {
+        match self.facts.get(name).unwrap_or(&AttributeValue::Absent) {
+            AttributeValue::Absent => vec![Value::Absent],
+            AttributeValue::Known(value) => {
                 several(std::slice::from_ref(value)).into_iter().map(Value::Any).collect()
             }
-            Fact::Lines(values) => several(values).into_iter().map(Value::Any).collect(),
-            Fact::Each(values) => several(values).into_iter().map(Value::Each).collect(),
-            Fact::Unread | Fact::Unknown => {
+            AttributeValue::Repeated(values) => {
+                several(values).into_iter().map(Value::Any).collect()
+            }
+            AttributeValue::Multiple(values) => {
+                several(values).into_iter().map(Value::Each).collect()
+            }
+            AttributeValue::Unread | AttributeValue::Unknown => {
                 let words = Word::End(String::new()).completions(globs);
                 let pairs = words.windows(2).map(|pair| Value::Each(pair.to_vec()));
                 let each = words.iter().map(|word| Value::Each(vec![word.clone()]));

@@ -4,7 +4,7 @@ mod exposition;
 
 use super::{table::*, *};
 use exposition::{Family, Sample};
-use operation::{Extra, Protocol};
+use operation::{ExtraCounter, Protocol};
 use std::{sync::Barrier, thread, time::Duration};
 
 fn read(metrics: &Metrics) -> Vec<Family> {
@@ -266,17 +266,17 @@ fn a_protocol_declares_what_it_counts() {
     static PROTOCOL: Protocol = Protocol {
         stream: false,
         name: "chess",
-        items: Some(Extra { metric: "tollgate_chess_pieces_total", help: "Pieces." }),
+        items: Some(ExtraCounter { metric: "tollgate_chess_pieces_total", help: "Pieces." }),
         codes: None,
-        shapes: Some(Extra { metric: "tollgate_chess_openings_total", help: "Openings." }),
+        shapes: Some(ExtraCounter { metric: "tollgate_chess_openings_total", help: "Openings." }),
         attributes: &[],
-        item: "pieces",
+        item_name: "pieces",
         logged: &[],
         logged_when_slow: &[],
         logged_with_values: &[],
-        late: &[],
-        unnamed: "",
-        forms: &[],
+        log_only: &[],
+        unknown_operation: "",
+        value_formats: &[],
     };
     let metrics = Metrics::new();
     metrics.declare(&PROTOCOL);
@@ -296,9 +296,7 @@ fn the_facades_macros_reach_the_recorder() {
     ::metrics::with_local_recorder(&metrics, || {
         ::metrics::counter!(CONNECTIONS_TOTAL, "listener" => "l").increment(3);
         ::metrics::gauge!(OPERATIONS_ACTIVE, "listener" => "l").increment(2);
-        ::metrics::histogram!(OPERATION_DURATION_SECONDS, "listener" => "l", "protocol" => "p",
-            "operation" => "o", "resource" => "r")
-        .record(0.1);
+        ::metrics::histogram!(OPERATION_DURATION_SECONDS, "listener" => "l", "protocol" => "p", "operation" => "o", "resource" => "r") .record(0.1);
     });
     assert_eq!(value(&metrics, CONNECTIONS_TOTAL, &[]), Some(3.0));
     assert_eq!(value(&metrics, OPERATIONS_ACTIVE, &[]), Some(2.0));

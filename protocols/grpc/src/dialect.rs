@@ -20,7 +20,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
     request, response,
 };
-use operation::{Extra, Outcome, Protocol, Reason, Refusal};
+use operation::{ExtraCounter, Outcome, Protocol, RejectReason, RejectionRef};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -43,17 +43,17 @@ pub struct Grpc {
 impl Grpc {
     /// What gRPC is called, and what it counts.
     pub const PROTOCOL: Protocol = Protocol {
-        items: Some(Extra {
+        items: Some(ExtraCounter {
             metric: "tollgate_grpc_messages_total",
             help: "Messages in requests and replies.",
         }),
-        codes: Some(Extra {
+        codes: Some(ExtraCounter {
             metric: "tollgate_grpc_statuses_total",
             help: "Calls that did not end with OK, by the name of their status.",
         }),
-        item: "messages",
+        item_name: "messages",
         attributes: tollgate_http::ATTRIBUTES,
-        late: tollgate_http::LATE,
+        log_only: tollgate_http::LATE,
         logged: tollgate_http::LOGGED,
         ..Protocol::plain("grpc")
     };
@@ -296,9 +296,9 @@ impl Dialect for Grpc {
         code_of(&head.headers).map(judged)
     }
 
-    fn error_trailers(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+    fn error_trailers(&self, reason: RejectReason, message: &str) -> Option<HeaderMap> {
         let mut trailers = HeaderMap::new();
-        refusal::status(&Refusal::new(reason, message)).write(&mut trailers);
+        refusal::status(&RejectionRef::new(reason, message)).write(&mut trailers);
         Some(trailers)
     }
 

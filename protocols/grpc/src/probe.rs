@@ -1,7 +1,7 @@
 //! Health checks by `grpc.health.v1.Health`, as the gRPC project's `health-checking.md` has it.
 
 use bytes::{BufMut, BytesMut};
-use operation::{Judgement, Probe};
+use operation::{Probe, ProbeResult};
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,15 +104,15 @@ impl GrpcProbe {
 }
 
 impl Probe for GrpcProbe {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.0.question);
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         match H2Response::read(answer).and_then(|answer| serving(&answer, &self.0)) {
-            Ok(None) => Judgement::More,
-            Ok(Some(words)) => Judgement::Healthy(words),
-            Err(words) => Judgement::Unhealthy(words),
+            Ok(None) => ProbeResult::NeedMore,
+            Ok(Some(words)) => ProbeResult::Healthy(words),
+            Err(words) => ProbeResult::Unhealthy(words),
         }
     }
 }

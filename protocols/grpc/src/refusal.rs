@@ -5,7 +5,7 @@ use crate::{
     status::{Code, Status},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use operation::{Reason, Refusal};
+use operation::{RejectReason, RejectionRef};
 use std::time::Duration;
 use tollgate_http::{Body, Pushback};
 
@@ -32,7 +32,7 @@ pub(crate) fn words(http: StatusCode, status: &Status) -> Response<Body> {
 }
 
 /// The status that says this no. A fault's code is gRPC's own number.
-pub(crate) fn status(why: &Refusal<'_>) -> Status {
+pub(crate) fn status(why: &RejectionRef<'_>) -> Status {
     let code = why.code.map_or_else(|| Code::of_reason(why.reason), Code::of_number);
     let message = match why.policy {
         Some(policy) => format!("{} ({} by {policy})", why.message, why.reason),
@@ -42,9 +42,9 @@ pub(crate) fn status(why: &Refusal<'_>) -> Status {
 }
 
 /// Tells whether, and when, to try again. A standing no is never worth it.
-pub(crate) fn push_back(why: &Refusal<'_>, headers: &mut HeaderMap) {
+pub(crate) fn push_back(why: &RejectionRef<'_>, headers: &mut HeaderMap) {
     let wait = match (why.reason, why.retry_after) {
-        (Reason::Denied, _) => HeaderValue::from_static("-1"),
+        (RejectReason::Denied, _) => HeaderValue::from_static("-1"),
         (_, Some(wait)) => HeaderValue::from(millis(wait)),
         (_, None) => return,
     };
@@ -73,13 +73,16 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    fn refusal(reason: Reason) -> Refusal<'static> {
-        Refusal { policy: Some("protect"), ..Refusal::new(reason, "100 % of the rate is used") }
+    fn refusal(reason: RejectReason) -> RejectionRef<'static> {
+        RejectionRef {
+            policy: Some("protect"),
+            ..RejectionRef::new(reason, "100 % of the rate is used")
+        }
     }
 
     #[test]
     fn a_no_names_its_reason_and_its_policy() {
-        let status = status(&refusal(Reason::RateLimited));
+        let status = status(&refusal(RejectReason::RateLimited));
         assert_eq!(status.code, Code::ResourceExhausted);
         assert_eq!(status.message, "100 % of the rate is used (rate_limited by protect)");
         let answer = trailers_only(&status);
@@ -88,35 +91,35 @@ mod tests {
         assert_eq!(answer.headers()["grpc-status"], "8");
         let words = "100 %25 of the rate is used (rate_limited by protect)";
         assert_eq!(answer.headers()["grpc-message"], words);
-        let bare = super::status(&Refusal::new(Reason::NoEndpoint, "no endpoint"));
+        let bare = super::status(&RejectionRef::new(RejectReason::NoEndpoint, "no endpoint"));
         assert_eq!(bare, Status::new(Code::Unavailable, "no endpoint (no_endpoint)"));
     }
 
     #[test]
     fn a_fault_has_the_code_that_was_asked_for() {
-        let fault = |code| Refusal { code: Some(code), ..refusal(Reason::Injected) };
+        let fault = |code| RejectionRef { code: Some(code), ..refusal(RejectReason::Injected) };
         assert_eq!(status(&fault(5)).code, Code::NotFound);
         assert_eq!(status(&fault(99)).code, Code::Unknown);
-        assert_eq!(status(&refusal(Reason::Injected)).code, Code::Unavailable);
+        assert_eq!(status(&refusal(RejectReason::Injected)).code, Code::Unavailable);
     }
 
     #[test]
     fn clients_are_told_when_to_try_again_and_when_never() {
         let told = |reason, retry_after| {
             let mut headers = HeaderMap::new();
-            push_back(&Refusal { retry_after, ..refusal(reason) }, &mut headers);
+            push_back(&RejectionRef { retry_after, ..refusal(reason) }, &mut headers);
             let after = super::retry_after(&headers).map(|it| it.to_str().unwrap().to_owned());
             (headers.get(PUSHBACK).map(|it| it.to_str().unwrap().to_owned()), after)
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(told(Reason::Denied, None), (some("-1"), None));
+        assert_eq!(told(RejectReason::Denied, None), (some("-1"), None));
         let wait = Some(Duration::from_micros(1500));
-        assert_eq!(told(Reason::Denied, wait), (some("-1"), None));
-        assert_eq!(told(Reason::RateLimited, wait), (some("2"), some("1")));
-        assert_eq!(told(Reason::Overloaded, Some(Duration::MAX)).0, some("2147483647"));
+        assert_eq!(told(RejectReason::Denied, wait), (some("-1"), None));
+        assert_eq!(told(RejectReason::RateLimited, wait), (some("2"), some("1")));
+        assert_eq!(told(RejectReason::Overloaded, Some(Duration::MAX)).0, some("2147483647"));
         let seconds = Some(Duration::from_millis(1001));
-        assert_eq!(told(Reason::RateLimited, seconds), (some("1001"), some("2")));
-        assert_eq!(told(Reason::NoEndpoint, None), (None, None));
+        assert_eq!(told(RejectReason::RateLimited, seconds), (some("1001"), some("2")));
+        assert_eq!(told(RejectReason::NoEndpoint, None), (None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub mod percent;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use operation::{Outcome, Reason};
+use operation::{Outcome, RejectReason};
 
 /// The header or trailer with the code.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -175,16 +175,17 @@ impl Code {
     }
 
     /// The code that says a *no*.
-    pub fn of_reason(reason: Reason) -> Self {
+    pub fn of_reason(reason: RejectReason) -> Self {
         match reason {
-            Reason::RateLimited => Code::ResourceExhausted,
-            Reason::Overloaded | Reason::NoEndpoint | Reason::Injected | Reason::Lost => {
-                Code::Unavailable
-            }
-            Reason::Invalid => Code::InvalidArgument,
-            Reason::TooLarge => Code::ResourceExhausted,
-            Reason::Denied => Code::PermissionDenied,
-            Reason::TimedOut => Code::DeadlineExceeded,
+            RejectReason::RateLimited => Code::ResourceExhausted,
+            RejectReason::Overloaded
+            | RejectReason::NoEndpoint
+            | RejectReason::Injected
+            | RejectReason::Lost => Code::Unavailable,
+            RejectReason::Invalid => Code::InvalidArgument,
+            RejectReason::TooLarge => Code::ResourceExhausted,
+            RejectReason::Denied => Code::PermissionDenied,
+            RejectReason::TimedOut => Code::DeadlineExceeded,
         }
     }
 }

@@ -182,7 +182,7 @@ impl ActiveOperation {
         let bytes = [self.request_bytes.get(), self.reply_bytes.get()];
         let [asked, answered] = self.counted.replace(bytes);
         let Some(ticket) = self.ticket.take() else { return };
-        ticket.passed([bytes[0] - asked, bytes[1] - answered]);
+        ticket.add_bytes([bytes[0] - asked, bytes[1] - answered]);
         self.ticket.set(Some(ticket));
     }
 
@@ -217,14 +217,14 @@ impl ActiveOperation {
             shape: None,
             request_bytes: self.request_bytes.get(),
             reply_bytes: self.reply_bytes.get(),
-            counted: self.counted.get(),
+            reported_bytes: self.counted.get(),
             request_items,
             reply_items,
             confirmed: end.confirmed,
             first_byte: self.first_byte.get(),
             now,
             attributes: &*self.attributes,
-            named: None,
+            names: None,
         });
     }
 

@@ -27,7 +27,7 @@ use crate::{
     upstream_request::{UpstreamRequest, UpstreamResponse},
 };
 use http::{Response, Version, header, request, response};
-use operation::{Cut, Outcome, Place, Reason, Refusal, Terms};
+use operation::{ClosePoint, Effects, InjectedClose, Outcome, RejectReason, RejectionRef};
 use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
 use tokio::{select, time::sleep};
 
@@ -39,7 +39,7 @@ pub(crate) struct AdmittedRequest {
     pub(crate) head: request::Parts,
     pub(crate) routed: RoutedRequest,
     /// Effects that policies demand.
-    pub(crate) terms: Terms,
+    pub(crate) terms: Effects,
     /// The authority as sent by the client.
     pub(crate) authority: Authority,
     /// Rendered response headers of the route.
@@ -56,14 +56,16 @@ pub(crate) struct ReservedCluster {
 }
 
 /// Reason, message, and the policy that rejects.
-type ReserveError = (Reason, String, Option<&'static str>);
+type ReserveError = (RejectReason, String, Option<&'static str>);
 
 impl AdmittedRequest {
     pub(crate) async fn handle(self: Box<Self>, body: Body) -> ResponseResult {
         if !self.terms.delay.is_zero() {
             sleep(self.terms.delay).await;
         }
-        if let Some(Cut { place: Place::Request, reset }) = self.terms.cut {
+        if let Some(InjectedClose { at: ClosePoint::BeforeRequest, reset }) =
+            self.terms.injected_close
+        {
             return Err(self.abort_injected(reset));
         }
         let targets = match &self.routed.route.action {
@@ -79,7 +81,7 @@ impl AdmittedRequest {
         let way = match self.reserve(targets) {
             Ok(way) => way,
             Err((reason, words, policy)) => {
-                let why = Refusal { policy, ..Refusal::new(reason, &words) };
+                let why = RejectionRef { policy, ..RejectionRef::new(reason, &words) };
                 let end = OperationEnd::new(Outcome::Rejected, reason.as_str());
                 let end = OperationEnd { policy: policy.map(Into::into), ..end };
                 return Ok(self.reject(&why, &end));
@@ -96,10 +98,10 @@ impl AdmittedRequest {
     fn reserve(&self, targets: &WeightedClusters) -> Result<ReservedCluster, ReserveError> {
         let name = targets.pick(fastrand::f64());
         let Some(pool) = self.connection.server.pool(name) else {
-            return Err((Reason::NoEndpoint, format!("there is no cluster `{name}`"), None));
+            return Err((RejectReason::NoEndpoint, format!("there is no cluster `{name}`"), None));
         };
         let permit = pool.cluster().admit().map_err(|words| {
-            (Reason::Overloaded, words, Some(self.connection.session.overloaded()))
+            (RejectReason::Overloaded, words, Some(self.connection.session.overloaded()))
         })?;
         Ok(ReservedCluster { pool: Rc::clone(pool), permit })
     }
@@ -144,7 +146,7 @@ impl AdmittedRequest {
             route,
             pool: &way.pool,
             hash: self.hash(&way.pool),
-            throttle: self.terms.pace,
+            throttle: self.terms.bytes_per_second,
             expects_continue: waits,
             buffer_request: at_once,
         };
@@ -214,8 +216,8 @@ impl AdmittedRequest {
         upgrades: bool,
     ) -> Result<(), Response<ResponseBody>> {
         self.rewrite_head(pool, upgrades).map_err(|words| {
-            let end = OperationEnd::new(Outcome::Rejected, Reason::Invalid.as_str());
-            self.reject(&Refusal::new(Reason::Invalid, words), &end)
+            let end = OperationEnd::new(Outcome::Rejected, RejectReason::Invalid.as_str());
+            self.reject(&RejectionRef::new(RejectReason::Invalid, words), &end)
         })
     }
 
@@ -307,7 +309,9 @@ impl AdmittedRequest {
             (&self.operation, &self.connection.server, &self.routed.route);
         let now = Instant::now();
         operation.set_attempt(attempt);
-        if let Some(Cut { place: Place::Reply(0), reset }) = self.terms.cut {
+        if let Some(InjectedClose { at: ClosePoint::AfterReplyBytes(0), reset }) =
+            self.terms.injected_close
+        {
             return Err(self.abort_injected(reset));
         }
         operation.first_byte.set(Some(now));
@@ -327,8 +331,8 @@ impl AdmittedRequest {
                 idle: route.idle_timeout,
                 ..ResponseTimeouts::default()
             },
-            cut: self.terms.cut,
-            throttle: self.terms.pace.map(Throttle::new),
+            cut: self.terms.injected_close,
+            throttle: self.terms.bytes_per_second.map(Throttle::new),
             connection: Rc::clone(&self.connection),
             permit: way.permit,
             translated: self.routed.translator.is_some(),

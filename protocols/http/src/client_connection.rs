@@ -12,7 +12,7 @@ use crate::{
     upstream_conn::H1Connection,
 };
 use http::{HeaderMap, Version};
-use operation::{Close, No, Violation};
+use operation::{Close, Rejection, Violation};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -44,7 +44,7 @@ pub(crate) struct ClientConnection {
     /// Bounds HPACK amplification.
     hpack_budget: HpackBudget,
     /// The rejection of the whole connection, sent to every request.
-    pub(crate) rejection: Option<No>,
+    pub(crate) rejection: Option<Rejection>,
     /// Why the connection ends.
     pub(crate) close_reason: Cell<Close>,
     /// It closes after the current response.
@@ -109,7 +109,7 @@ impl ClientConnection {
         server: Rc<Server>,
         session: Rc<dyn Door>,
         state: Rc<ConnectionState>,
-        rejection: Option<No>,
+        rejection: Option<Rejection>,
     ) -> Rc<Self> {
         Rc::new(Self {
             buffers: server.buffers.for_connection(),

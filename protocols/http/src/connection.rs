@@ -19,7 +19,7 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::TokioTimer;
-use operation::{Close, No, Violation};
+use operation::{Close, Rejection, Violation};
 use std::{
     error::Error,
     future::poll_fn,
@@ -123,7 +123,7 @@ impl Server {
         self: Rc<Self>,
         session: Rc<dyn Door>,
         client: TcpStream,
-        no: No,
+        no: Rejection,
     ) -> Pin<Box<dyn Future<Output = Close>>> {
         Box::pin(async move {
             let close = no.reason.close();
@@ -138,7 +138,7 @@ async fn serve(
     server: Rc<Server>,
     session: Rc<dyn Door>,
     client: TcpStream,
-    rejection: Option<No>,
+    rejection: Option<Rejection>,
 ) -> Close {
     let mut client_io = ClientIo::new(client, Rc::clone(&session), server.plan.limits());
     client_io.state().allow_half_close.set(server.plan.half_close);

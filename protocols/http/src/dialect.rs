@@ -8,7 +8,7 @@ use crate::{
     routes::{Captures, Route},
 };
 use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
-use operation::{Outcome, Protocol, Reason, Refusal};
+use operation::{Outcome, Protocol, RejectReason, RejectionRef};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -78,7 +78,7 @@ pub trait Dialect: 'static {
 
     /// Trailers that end a response which failed after its head, if the protocol has an error
     /// status there. Otherwise the response is truncated.
-    fn error_trailers(&self, _reason: Reason, _message: &str) -> Option<HeaderMap> {
+    fn error_trailers(&self, _reason: RejectReason, _message: &str) -> Option<HeaderMap> {
         None
     }
 
@@ -132,7 +132,7 @@ pub struct UnroutedRequest {
 /// A rejection with its status in plain HTTP.
 pub struct HttpRejection<'a> {
     /// Reason and message.
-    pub refusal: Refusal<'a>,
+    pub refusal: RejectionRef<'a>,
     /// HTTP status, 400 to 599.
     pub status: http::StatusCode,
 }
@@ -245,7 +245,7 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).translated_outcome(head)
     }
 
-    fn error_trailers(&self, reason: Reason, message: &str) -> Option<HeaderMap> {
+    fn error_trailers(&self, reason: RejectReason, message: &str) -> Option<HeaderMap> {
         (**self).error_trailers(reason, message)
     }
 

@@ -16,8 +16,8 @@ use crate::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{
-    Attributes, Fact, Manner, Operation, Outcome, Reason, Refusal, Settlement, Ticket, Verdict,
-    Violation,
+    AttributeValue, Attributes, Operation, Outcome, RejectMode, RejectReason, RejectionRef,
+    Settlement, Ticket, Verdict, Violation,
 };
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
@@ -121,7 +121,7 @@ pub(crate) async fn handle(
             return Ok(incoming.unrouted_response(unrouted, ticket.ok(), size));
         }
     };
-    let terms = ticket.terms().cloned();
+    let terms = ticket.effects().cloned();
     let operation = ActiveOperation::new(
         ticket,
         attributes,
@@ -242,14 +242,14 @@ impl IncomingRequest<'_> {
         let mut verdict = session.admit(&operation, self.started);
         loop {
             verdict = match verdict {
-                Verdict::Go(ticket) => return Ok(ticket),
-                Verdict::Refuse(_) => {
+                Verdict::Admit(ticket) => return Ok(ticket),
+                Verdict::Reject(_) => {
                     return Err(attributes.answer.take().unwrap_or(Err(Abort::Closed)));
                 }
                 // Only partial requests need more bytes, and a head is complete.
-                Verdict::More => return Err(Err(Abort::Closed)),
-                Verdict::Ask(question) => {
-                    let answer = question.answer.await;
+                Verdict::NeedMore => return Err(Err(Abort::Closed)),
+                Verdict::Pending(question) => {
+                    let answer = question.decision.await;
                     session.resume(question.ticket, answer, &operation, Instant::now())
                 }
             };
@@ -269,14 +269,14 @@ impl IncomingRequest<'_> {
             protocol: dialect.protocol(),
             name,
             resource: routed.map_or(UNROUTED, |routed| &routed.route.name),
-            front: &[],
+            head: &[],
             attributes,
-            awaits: false,
-            light: false,
-            callsite: false,
-            known: dialect.is_known_name(name),
+            long_poll: false,
+            limit_exempt: false,
+            may_have_callsite: false,
+            known_names: dialect.is_known_name(name),
             partial: false,
-            others: false,
+            may_have_other_resources: false,
         }
     }
 
@@ -285,13 +285,16 @@ impl IncomingRequest<'_> {
         &self,
         head: &request::Parts,
         routed: &RoutedRequest,
-        rejection: &operation::No,
+        rejection: &operation::Rejection,
     ) -> ResponseResult {
         local_reply::assign_identity(self.connection, self.attributes, &head.headers);
-        match rejection.manner {
-            Manner::Words => {
-                let answer =
-                    rejection_response(&*self.connection.server.dialect, routed, rejection.told());
+        match rejection.mode {
+            RejectMode::Reply => {
+                let answer = rejection_response(
+                    &*self.connection.server.dialect,
+                    routed,
+                    rejection.as_ref(),
+                );
                 let response_values = local_reply::response_values(self.attributes, routed, head);
                 let route = &routed.route;
                 let cors = local_reply::cors_headers(route, &head.headers);
@@ -305,8 +308,8 @@ impl IncomingRequest<'_> {
                     Some(route_headers),
                 ))
             }
-            Manner::Close | Manner::Reset => {
-                let reset = rejection.manner == Manner::Reset;
+            RejectMode::Close | RejectMode::Reset => {
+                let reset = rejection.mode == RejectMode::Reset;
                 self.connection.abort(self.attributes.version, rejection.reason.close(), reset);
                 Err(Abort::Closed)
             }
@@ -319,7 +322,7 @@ impl IncomingRequest<'_> {
         &self,
         head: &request::Parts,
         routed: Result<RoutedRequest, UnroutedRequest>,
-        rejection: &operation::No,
+        rejection: &operation::Rejection,
     ) -> ResponseResult {
         let (routed, reason, answer) = match routed {
             Ok(routed) => {
@@ -339,12 +342,12 @@ impl IncomingRequest<'_> {
         };
         let how = Settlement {
             reason: Some(reason),
-            policy: rejection.told().policy.filter(|_| routed.is_some()),
+            policy: rejection.as_ref().policy.filter(|_| routed.is_some()),
             attributes: &**self.attributes,
-            ..Settlement::bare(Outcome::Rejected, Instant::now())
+            ..Settlement::new(Outcome::Rejected, Instant::now())
         };
         let operation = self.operation(head, routed.as_ref(), &**self.attributes);
-        self.connection.session.turned_away(&operation, self.started, &how);
+        self.connection.session.record_rejected(&operation, self.started, &how);
         answer
     }
 
@@ -383,7 +386,7 @@ struct AdmitAttributes<'c> {
 }
 
 impl Attributes for AdmitAttributes<'_> {
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a> {
         self.with.get(front, name)
     }
 
@@ -391,7 +394,7 @@ impl Attributes for AdmitAttributes<'_> {
         self.with.peer()
     }
 
-    fn refused(&self, rejection: &operation::No) {
+    fn on_rejected(&self, rejection: &operation::Rejection) {
         if let Some(routed) = self.routed {
             *self.answer.borrow_mut() = Some(self.request.rejection(self.head, routed, rejection));
         }
@@ -402,16 +405,16 @@ impl Attributes for AdmitAttributes<'_> {
 pub(crate) fn rejection_response(
     dialect: &dyn Dialect,
     routed: &RoutedRequest,
-    refusal: Refusal<'_>,
+    refusal: RejectionRef<'_>,
 ) -> Response<Body> {
     let status = match refusal.reason {
-        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Reason::Denied => StatusCode::FORBIDDEN,
-        Reason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        Reason::Lost => StatusCode::BAD_GATEWAY,
-        Reason::Invalid => StatusCode::BAD_REQUEST,
-        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::Overloaded | Reason::NoEndpoint | Reason::Injected => {
+        RejectReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        RejectReason::Denied => StatusCode::FORBIDDEN,
+        RejectReason::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        RejectReason::Lost => StatusCode::BAD_GATEWAY,
+        RejectReason::Invalid => StatusCode::BAD_REQUEST,
+        RejectReason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RejectReason::Overloaded | RejectReason::NoEndpoint | RejectReason::Injected => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     };

@@ -13,7 +13,7 @@ pub use path::path_fault;
 pub(crate) use path::{after, normal as path, other_reading, unreserved};
 pub(crate) use query::{decoded, fact as query_fact, normal as query};
 
-use operation::Fact;
+use operation::AttributeValue;
 use std::borrow::Cow;
 
 /// A policy's glob over this attribute in the normal form of its values. `None` if it is in normal
@@ -29,21 +29,21 @@ pub fn glob(attribute: &str, glob: &str) -> Option<String> {
 }
 
 /// The attribute value that policies match, from its text.
-pub fn fact<'a>(attribute: &str, text: &'a str) -> Fact<'a> {
+pub fn fact<'a>(attribute: &str, text: &'a str) -> AttributeValue<'a> {
     match attribute {
         "path" => path_fact(text),
         "query" => query::fact(text),
-        "host" => Fact::Is(Cow::Owned(host::written(text))),
-        _ => Fact::is(text),
+        "host" => AttributeValue::Known(Cow::Owned(host::written(text))),
+        _ => AttributeValue::known(text),
     }
 }
 
 /// The path that policies match: both readings, if a service may read it in two ways.
-pub(crate) fn path_fact(path: &str) -> Fact<'_> {
+pub(crate) fn path_fact(path: &str) -> AttributeValue<'_> {
     let normal = path::normal(path);
     match other_reading(&normal) {
-        Some(other) => Fact::Each(vec![normal, other.into()]),
-        None => Fact::Is(normal),
+        Some(other) => AttributeValue::Multiple(vec![normal, other.into()]),
+        None => AttributeValue::Known(normal),
     }
 }
 
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn a_path_that_is_read_in_two_ways_is_told_in_both() {
-        assert_eq!(fact("path", "//%61"), Fact::is("/a"));
+        assert_eq!(fact("path", "//%61"), AttributeValue::known("/a"));
         let both = vec!["/admin%2Fx".into(), "/admin/x".into()];
-        assert_eq!(fact("path", "/admin%2fx"), Fact::Each(both));
+        assert_eq!(fact("path", "/admin%2fx"), AttributeValue::Multiple(both));
     }
 }

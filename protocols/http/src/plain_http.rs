@@ -15,17 +15,17 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, request,
     response,
 };
-use operation::{Extra, Outcome, Protocol, Reason};
+use operation::{ExtraCounter, Outcome, Protocol, RejectReason};
 use std::{sync::Arc, time::Duration};
 
 /// Name and metrics of the protocol.
 pub const PROTOCOL: Protocol = Protocol {
-    codes: Some(Extra {
+    codes: Some(ExtraCounter {
         metric: "tollgate_http_errors_total",
         help: "Answers with a status of 400 and more.",
     }),
     attributes: ATTRIBUTES,
-    late: LATE,
+    log_only: LATE,
     logged: LOGGED,
     logged_with_values: LOGGED_WITH_VALUES,
     ..Protocol::plain("http")
@@ -140,7 +140,7 @@ impl Dialect for PlainHttp {
         let mut answer =
             json_response(status, refusal.reason.as_str(), refusal.message, refusal.policy);
         // Rate-limited clients always get `retry-after`.
-        let limited = (refusal.reason == Reason::RateLimited).then_some(Duration::ZERO);
+        let limited = (refusal.reason == RejectReason::RateLimited).then_some(Duration::ZERO);
         if let Some(after) = refusal.retry_after.or(limited) {
             // In whole seconds, rounded up.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);

@@ -6,7 +6,7 @@ use crate::{
     upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
 use foldhash::HashMap;
-use operation::{Close, Reason};
+use operation::{Close, RejectReason};
 use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
@@ -154,7 +154,7 @@ impl Pool {
             Ok(conn) if conn.is_new() => conn.queue_time().min(took),
             // Another request's connection became available first.
             Ok(_) => took,
-            Err(unreachable) if unreachable.reason == Reason::Overloaded => took,
+            Err(unreachable) if unreachable.reason == RejectReason::Overloaded => took,
             Err(_) => Duration::ZERO,
         };
         waits.set(WaitTimes { queue: queue + queued, connect: connect + (took - queued) });
@@ -218,7 +218,7 @@ impl Pool {
         let failed = |error: hyper::Error| {
             tracing::debug!(endpoint = &**name.name(), %error, "no HTTP can be spoken");
             Unreachable {
-                reason: Reason::NoEndpoint,
+                reason: RejectReason::NoEndpoint,
                 message: format!("`{}` speaks no HTTP", self.cluster.name()),
                 close: Close::UpstreamViolation,
             }

@@ -6,7 +6,7 @@ mod settings;
 pub use settings::{CheckSettings, HttpCheck};
 
 use bytes::BytesMut;
-use operation::{Judgement, Probe};
+use operation::{Probe, ProbeResult};
 use std::sync::Arc;
 
 /// Most characters of a server's text that are reported.
@@ -25,25 +25,25 @@ impl HttpProbe {
 }
 
 impl Probe for HttpProbe {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(self.0.request());
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         let status = match self.0.is_http2() {
             true => h2::H2Response::read(answer).map(|answer| answer.status),
             false => http1_status(answer),
         };
         match status {
-            Ok(None) => Judgement::More,
+            Ok(None) => ProbeResult::NeedMore,
             Ok(Some(status)) if self.0.expects(status) => {
-                Judgement::Healthy(format!("answers {status}"))
+                ProbeResult::Healthy(format!("answers {status}"))
             }
             Ok(Some(status)) => {
                 let expected = self.0.settings().expected();
-                Judgement::Unhealthy(format!("answers {status}, expected {expected}"))
+                ProbeResult::Unhealthy(format!("answers {status}, expected {expected}"))
             }
-            Err(words) => Judgement::Unhealthy(words),
+            Err(words) => ProbeResult::Unhealthy(words),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the HTTP server needs of the proxy.
 
-use operation::{Close, Gate, Link, No, Outcome, Reason, Violation};
+use operation::{Close, ConnectionInfo, Gate, Outcome, RejectReason, Rejection, Violation};
 use std::{
     any::Any,
     net::IpAddr,
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 /// A client's connection: the gate, and what the proxy knows about it.
 pub trait Door: Gate {
     /// Local and peer address.
-    fn link(&self) -> Link;
+    fn link(&self) -> ConnectionInfo;
 
     /// The listener's time limits.
     fn patience(&self) -> Timeouts;
@@ -42,7 +42,7 @@ pub trait Door: Gate {
     fn overloaded(&self) -> &'static str;
 
     /// The rejection of an invalid request, if a policy has one.
-    fn refuse_unreadable(&self) -> Option<No>;
+    fn refuse_unreadable(&self) -> Option<Rejection>;
 
     /// Whether policies limit this connection's bandwidth. They may be added and removed.
     fn is_paced(&self) -> bool;
@@ -162,7 +162,7 @@ pub struct Dialed {
 #[derive(Clone, Debug)]
 pub struct Unreachable {
     /// The response to the client.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// Message for the client.
     pub message: String,
     /// Reason for logs.

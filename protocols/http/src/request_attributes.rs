@@ -6,7 +6,7 @@ use crate::{
     normalize,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request};
-use operation::{Attributes, Fact, Link};
+use operation::{AttributeValue, Attributes, ConnectionInfo};
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell},
@@ -76,7 +76,7 @@ pub(crate) const LOGGED_WITH_VALUES: &[&str] = &["query", "raw_query"];
 
 /// The attributes of a request, kept until its operation settles.
 pub(crate) struct RequestAttributes {
-    pub(crate) link: Link,
+    pub(crate) link: ConnectionInfo,
     /// The client's address as text, made once per connection.
     pub(crate) peer_text: Rc<str>,
     pub(crate) uri: Uri,
@@ -168,7 +168,12 @@ impl RequestFlags {
 
 impl RequestAttributes {
     /// The attributes of a new request.
-    pub(crate) fn new(link: Link, peer: Rc<str>, head: &request::Parts, host: &str) -> Self {
+    pub(crate) fn new(
+        link: ConnectionInfo,
+        peer: Rc<str>,
+        head: &request::Parts,
+        host: &str,
+    ) -> Self {
         Self {
             link,
             peer_text: peer,
@@ -256,7 +261,7 @@ impl RequestAttributes {
 }
 
 impl Attributes for RequestAttributes {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         self.find(name).into()
     }
 
@@ -278,7 +283,7 @@ pub(crate) struct AttributesWithHeaders<'h> {
 
 impl AttributesWithHeaders<'_> {
     /// All lines of a header, and of headers that a service may read as this one.
-    fn header(&self, name: &str) -> Fact<'_> {
+    fn header(&self, name: &str) -> AttributeValue<'_> {
         let all = self.headers.get_all(name);
         let mut own = all.iter();
         let alone = (own.next(), own.next());
@@ -293,34 +298,40 @@ impl AttributesWithHeaders<'_> {
             lines.extend(lookalikes::lookalikes(self.headers, name).map(text));
         }
         match lines.len() {
-            0 => Fact::Absent,
+            0 => AttributeValue::Absent,
             // HTTP/2 clients may split it (RFC 9113, 8.2.3).
-            _ if name.eq_ignore_ascii_case("cookie") => Fact::Is(lines.join("; ").into()),
-            1 => Fact::Is(lines.swap_remove(0)),
-            _ => Fact::Lines(lines),
+            _ if name.eq_ignore_ascii_case("cookie") => {
+                AttributeValue::Known(lines.join("; ").into())
+            }
+            1 => AttributeValue::Known(lines.swap_remove(0)),
+            _ => AttributeValue::Repeated(lines),
         }
     }
 
     /// `host`, or what HTTP/2 clients send as `:authority`.
-    fn host(&self) -> Fact<'_> {
+    fn host(&self) -> AttributeValue<'_> {
         let (host, written) = (&*self.attributes.host, self.authority.as_str());
         match host {
-            "" => Fact::Absent,
-            host if host == written => Fact::is(host),
-            host => Fact::Lines(vec![host.into(), written.to_ascii_lowercase().into()]),
+            "" => AttributeValue::Absent,
+            host if host == written => AttributeValue::known(host),
+            host => {
+                AttributeValue::Repeated(vec![host.into(), written.to_ascii_lowercase().into()])
+            }
         }
     }
 }
 
 impl Attributes for AttributesWithHeaders<'_> {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         match name {
             "client" => {
                 let client = header_policy::client(self.headers, self.policy, self.peer);
-                Fact::Is(self.attributes.client(client))
+                AttributeValue::Known(self.attributes.client(client))
             }
             "path" => normalize::path_fact(self.attributes.uri.path()),
-            "query" => self.attributes.uri.query().map_or(Fact::Absent, normalize::query_fact),
+            "query" => {
+                self.attributes.uri.query().map_or(AttributeValue::Absent, normalize::query_fact)
+            }
             _ => match name.strip_prefix("header.") {
                 Some(name) if name.eq_ignore_ascii_case("host") => self.host(),
                 Some(name) => self.header(name),

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use operation::{Close, Cut, Outcome, Place, Reason};
+use operation::{Close, ClosePoint, InjectedClose, Outcome, RejectReason};
 use std::{
     error::Error,
     fmt,
@@ -40,7 +40,7 @@ struct TrackedResponse {
     head_end: Option<OperationEnd>,
     upstream: Option<(UpstreamConn, Rc<Pool>)>,
     timeouts: ResponseTimeouts,
-    cut: Option<Cut>,
+    cut: Option<InjectedClose>,
     throttle: Option<Throttle>,
     connection: Rc<ClientConnection>,
     close_watcher: CloseWatcher,
@@ -93,7 +93,7 @@ pub(crate) struct ResponseContext {
     pub(crate) head_end: Option<OperationEnd>,
     pub(crate) upstream: Option<(UpstreamConn, Rc<Pool>)>,
     pub(crate) timeouts: ResponseTimeouts,
-    pub(crate) cut: Option<Cut>,
+    pub(crate) cut: Option<InjectedClose>,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) connection: Rc<ClientConnection>,
     pub(crate) permit: Option<Box<dyn std::any::Any>>,
@@ -188,7 +188,7 @@ impl ResponseBody {
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
         let Some(mut tracked) = self.tracked.take() else { return };
         let told = tracked.head_end.take();
-        if let Some(Cut { place: Place::End, reset }) = tracked.cut {
+        if let Some(InjectedClose { at: ClosePoint::AfterReply, reset }) = tracked.cut {
             tracked.connection.close_after_operation(reset);
         }
         let end = told.unwrap_or_else(|| tracked.dialect.outcome_of_trailers(trailers).into());
@@ -278,9 +278,9 @@ impl ResponseBody {
 impl TrackedResponse {
     /// Bytes that may still be sent before an injected cut.
     fn bytes_before_cut(&self) -> Option<u64> {
-        match self.cut?.place {
-            Place::Reply(most) => Some(most.saturating_sub(self.bytes_sent)),
-            Place::Request | Place::End | Place::After(_) => None,
+        match self.cut?.at {
+            ClosePoint::AfterReplyBytes(most) => Some(most.saturating_sub(self.bytes_sent)),
+            ClosePoint::BeforeRequest | ClosePoint::AfterReply | ClosePoint::AfterDelay(_) => None,
         }
     }
 
@@ -288,9 +288,9 @@ impl TrackedResponse {
     fn error_trailers(&self, end: &OperationEnd) -> Option<HeaderMap> {
         let (reason, words) = match end.reason {
             Some("injected") => return None,
-            Some("timed_out") => (Reason::TimedOut, "the service took too long"),
-            Some("idle_timeout") => (Reason::TimedOut, "nothing moved for too long"),
-            _ => (Reason::Lost, "the service's answer broke off"),
+            Some("timed_out") => (RejectReason::TimedOut, "the service took too long"),
+            Some("idle_timeout") => (RejectReason::TimedOut, "nothing moved for too long"),
+            _ => (RejectReason::Lost, "the service's answer broke off"),
         };
         // A translator handles the failure itself.
         if self.translated { None } else { self.dialect.error_trailers(reason, words) }

@@ -21,7 +21,7 @@ use crate::{
 use bytes::Bytes;
 use copy::{IdleWatch, TunnelSide, copy};
 use http::{Response, StatusCode, Version, request};
-use operation::{Close, Outcome, Reason, Refusal};
+use operation::{Close, Outcome, RejectReason, RejectionRef};
 use std::{cell::Cell, future::pending, rc::Rc, time::Instant};
 use tokio::{net::TcpStream, select, time::sleep_until};
 
@@ -49,8 +49,8 @@ impl AdmittedRequest {
             Upgrade::Tunnel if connects => self.connect_tunnel(way).await,
             Upgrade::Tunnel | Upgrade::Stream(_) => {
                 let words = "this route has no tunnels for CONNECT";
-                let end = OperationEnd::new(Outcome::Rejected, Reason::Denied.as_str());
-                Ok(self.reject(&Refusal::new(Reason::Denied, words), &end))
+                let end = OperationEnd::new(Outcome::Rejected, RejectReason::Denied.as_str());
+                Ok(self.reject(&RejectionRef::new(RejectReason::Denied, words), &end))
             }
         }
     }

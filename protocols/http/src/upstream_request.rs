@@ -24,7 +24,7 @@ use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
 };
 use hyper::{body::Incoming, client::conn::TrySendError};
-use operation::{Close, Outcome, Reason};
+use operation::{Close, Outcome, RejectReason};
 use std::{
     cell::RefCell, error::Error, future::poll_fn, num::NonZeroU64, pin::pin, rc::Rc, sync::Arc,
     time::Duration,
@@ -97,7 +97,7 @@ impl AttemptError {
     /// The failure that routes may retry on; `None` if it must not be retried.
     fn failure(&self) -> Option<AttemptFailure> {
         match self {
-            AttemptError::Unreachable(it) if it.reason == Reason::Overloaded => None,
+            AttemptError::Unreachable(it) if it.reason == RejectReason::Overloaded => None,
             AttemptError::Unreachable(_) => Some(AttemptFailure::Connect),
             AttemptError::Upstream(UpstreamError::Refused) => Some(AttemptFailure::Refused),
             // A second response would be as long.

@@ -7,7 +7,7 @@ use crate::{
     element::{Element, elements, kind},
 };
 use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
-use operation::Fact;
+use operation::AttributeValue;
 use std::borrow::Cow;
 
 /// The longest user name, application name or driver that is kept, in bytes.
@@ -72,12 +72,14 @@ impl ClientState {
     }
 
     /// The users that are logged in, as `name@database`: those whose proof the server has accepted.
-    pub(crate) fn user(&self) -> Fact<'_> {
+    pub(crate) fn user(&self) -> AttributeValue<'_> {
         match self.users.names.as_slice() {
-            _ if self.users.unknown => Fact::Unknown,
-            [] => Fact::Absent,
-            [one] => Fact::is(one),
-            several => Fact::Each(several.iter().map(|it| Cow::Borrowed(&**it)).collect()),
+            _ if self.users.unknown => AttributeValue::Unknown,
+            [] => AttributeValue::Absent,
+            [one] => AttributeValue::known(one),
+            several => {
+                AttributeValue::Multiple(several.iter().map(|it| Cow::Borrowed(&**it)).collect())
+            }
         }
     }
 
@@ -302,7 +304,7 @@ mod tests {
     }
 
     fn user(client: &ClientState) -> Option<String> {
-        assert!(!client.user().is_in_doubt());
+        assert!(!client.user().is_undetermined());
         client.user().text().map(Cow::into_owned)
     }
 
@@ -335,7 +337,7 @@ mod tests {
         let other = claim(&mut client, &scram("root"));
         assert_ne!(own, other);
         client.login_reply(step, true, true);
-        assert_eq!(client.user(), Fact::Unknown);
+        assert_eq!(client.user(), AttributeValue::Unknown);
     }
 
     #[test]
@@ -358,7 +360,7 @@ mod tests {
     }
 
     /// Whose log-in it is that ends well with this first step.
-    fn logged_in(role: ReplyKind, body: &[u8]) -> Fact<'static> {
+    fn logged_in(role: ReplyKind, body: &[u8]) -> AttributeValue<'static> {
         let mut client = ClientState::default();
         let number = client.begin_login(role, body, "tenant7");
         client.login_reply(number, true, true);
@@ -368,7 +370,7 @@ mod tests {
     #[test]
     fn a_user_of_one_database_is_no_user_of_another() {
         let body = scram("root").to_vec().unwrap();
-        assert_eq!(logged_in(ReplyKind::SaslStart, &body), Fact::is("root@tenant7"));
+        assert_eq!(logged_in(ReplyKind::SaslStart, &body), AttributeValue::known("root@tenant7"));
     }
 
     #[test]
@@ -376,7 +378,7 @@ mod tests {
         let mut body = scram("mallory");
         body.insert("speculativeAuthenticate", scram("root"));
         let told = logged_in(ReplyKind::SaslStart, &body.to_vec().unwrap());
-        assert_eq!(told, Fact::is("mallory@tenant7"));
+        assert_eq!(told, AttributeValue::known("mallory@tenant7"));
     }
 
     #[test]
@@ -384,7 +386,7 @@ mod tests {
         let mut body = scram("x");
         body.insert("payload", BASE64.encode("n,,n=mallory,r=abc"));
         let told = logged_in(ReplyKind::SaslStart, &body.to_vec().unwrap());
-        assert_eq!(told, Fact::is("mallory@tenant7"));
+        assert_eq!(told, AttributeValue::known("mallory@tenant7"));
     }
 
     #[test]
@@ -408,7 +410,7 @@ mod tests {
             odd.to_vec().unwrap(),
             doc! {"authenticate": 1, "mechanism": "MONGODB-X509"}.to_vec().unwrap(),
         ] {
-            assert_eq!(logged_in(ReplyKind::SaslStart, &body), Fact::Unknown, "{body:?}");
+            assert_eq!(logged_in(ReplyKind::SaslStart, &body), AttributeValue::Unknown, "{body:?}");
         }
     }
 

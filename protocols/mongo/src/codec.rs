@@ -9,8 +9,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Codec, Extra, Fact, Learned, Link, Named, Next, OTHER_RESOURCES, Protocol, Reason, Refusal,
-    Reply, Request, Tag, Violation,
+    AttributeValue, Codec, ConnectionInfo, ExtraCounter, LateDetails, Next, OTHER_RESOURCES,
+    OperationNames, Protocol, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -56,7 +56,7 @@ pub struct Mongo {
     /// A request whose documents are counted while the rest of it passes.
     streamed_request: Option<Box<StreamedRequest>>,
     /// What the rest of the request told that ended last.
-    learned: Option<Box<Learned>>,
+    learned: Option<Box<LateDetails>>,
     /// A reply on its way through.
     streamed_reply: Option<Box<StreamedReply>>,
     /// The cursor that was used up last, and its call site: its end is still to be reported.
@@ -67,19 +67,19 @@ impl Codec for Mongo {
     const PROTOCOL: Protocol = Protocol {
         stream: false,
         name: "mongo",
-        items: Some(Extra {
+        items: Some(ExtraCounter {
             metric: "tollgate_mongo_documents_total",
             help: "Documents that requests carried, and that replies carried or told to be affected",
         }),
-        codes: Some(Extra {
+        codes: Some(ExtraCounter {
             metric: "tollgate_mongo_errors_total",
             help: "Errors that replies told, by the name of their code",
         }),
-        shapes: Some(Extra {
+        shapes: Some(ExtraCounter {
             metric: "tollgate_mongo_reads_total",
             help: "Reads by how much of a sharded cluster they reach, judged by the shard key",
         }),
-        item: "documents",
+        item_name: "documents",
         attributes: &[
             "app",
             "driver",
@@ -95,9 +95,13 @@ impl Codec for Mongo {
             "writes",
             "backs_off",
         ],
-        late: &[],
-        unnamed: "other",
-        forms: &[("user", "@", "write it with its database, `root@admin`, or `root@*` for any")],
+        log_only: &[],
+        unknown_operation: "other",
+        value_formats: &[(
+            "user",
+            "@",
+            "write it with its database, `root@admin`, or `root@*` for any",
+        )],
         logged: &["driver", "max_time_ms"],
         logged_when_slow: &["query", "query_hash"],
         logged_with_values: &["query_values"],
@@ -105,7 +109,7 @@ impl Codec for Mongo {
 
     type Shared = Listener;
 
-    fn new(shared: &Arc<Listener>, link: Link) -> Self {
+    fn new(shared: &Arc<Listener>, link: ConnectionInfo) -> Self {
         Self {
             listener: Arc::clone(shared),
             local: link.local,
@@ -129,11 +133,11 @@ impl Codec for Mongo {
         self.next_request(bytes)
     }
 
-    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
-        Named { name: self.name, resource: &self.resource }
+    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
+        OperationNames { name: self.name, resource: &self.resource }
     }
 
-    fn sent(&self) -> u64 {
+    fn request_items(&self) -> u64 {
         self.documents_sent
     }
 
@@ -141,16 +145,16 @@ impl Codec for Mongo {
         self.next_reply(bytes)
     }
 
-    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> AttributeValue<'b> {
         self.fact(front, name)
     }
 
-    fn learned_attribute<'b>(
+    fn late_attribute<'b>(
         &'b self,
         front: &'b [u8],
-        learned: &'b Learned,
+        learned: &'b LateDetails,
         name: &str,
-    ) -> Fact<'b> {
+    ) -> AttributeValue<'b> {
         self.learned_fact(front, learned, name)
     }
 
@@ -158,21 +162,21 @@ impl Codec for Mongo {
         self.hold_request(tag, front)
     }
 
-    fn kept(&self) -> usize {
+    fn retained_bytes(&self) -> usize {
         let inflated = self.decompressed.as_ref().map_or(0, |inflated| inflated.message.len());
         inflated.saturating_sub(MAX_FRONT)
     }
 
-    fn learned(&mut self) -> Option<Box<Learned>> {
+    fn late_details(&mut self) -> Option<Box<LateDetails>> {
         self.shrink_decompressed();
         self.learned.take()
     }
 
-    fn hostile(violation: Violation) -> bool {
+    fn is_hostile(violation: Violation) -> bool {
         violation == request::BOMB
     }
 
-    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
         let refused = self.in_flight.remove_newest(id);
         if let (Some(client), Some(open)) = (&mut self.client, refused) {
@@ -188,14 +192,14 @@ impl Codec for Mongo {
     /// to it that the server is overloaded, and its other connections go on (specifications,
     /// client-backpressure). Another one takes any error there for a wrong password. What is for ever
     /// is told all of them.
-    fn closes_rather(&self, tag: Tag, reason: Reason, others: bool) -> bool {
+    fn prefers_close(&self, tag: Tag, reason: RejectReason, others: bool) -> bool {
         let passes = matches!(
             reason,
-            Reason::RateLimited
-                | Reason::Overloaded
-                | Reason::NoEndpoint
-                | Reason::Lost
-                | Reason::TimedOut
+            RejectReason::RateLimited
+                | RejectReason::Overloaded
+                | RejectReason::NoEndpoint
+                | RejectReason::Lost
+                | RejectReason::TimedOut
         );
         let greets =
             |id| self.in_flight.newest(id).is_some_and(|open| open.reply_kind == ReplyKind::Hello);
@@ -207,15 +211,15 @@ impl Codec for Mongo {
             && u32::try_from(tag.0).is_ok_and(greets)
     }
 
-    fn notice(&mut self) -> Option<String> {
+    fn operator_notice(&mut self) -> Option<String> {
         self.listener.replica_set.pop()
     }
 
     /// The late reply is still read, to its last part where replies stream: it may log the user
     /// in, or end a cursor. A cursor that it opens is left to the server's own time-out.
-    fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn give_up(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
-        if self.closes_rather(tag, why.reason, true) {
+        if self.prefers_close(tag, why.reason, true) {
             return false;
         }
         let coming = self.streamed_reply.as_ref().map(|receiving| receiving.response_to());

@@ -6,7 +6,7 @@ use crate::{
     header::{HEADER_LEN, opcode},
 };
 use bytes::{BufMut, BytesMut};
-use operation::{Reason, Refusal};
+use operation::{RejectReason, RejectionRef};
 use std::{borrow::Cow, time::Duration};
 
 /// The longest message of a refusal that is passed on, in bytes.
@@ -32,17 +32,17 @@ const RETRYABLE: &str = "RetryableError";
 ///
 /// A standing no has none, so that nobody tries again; and none of these codes make drivers drop
 /// their connections.
-fn code_and_labels(reason: Reason) -> (i32, &'static str, &'static [&'static str]) {
+fn code_and_labels(reason: RejectReason) -> (i32, &'static str, &'static [&'static str]) {
     match reason {
-        Reason::RateLimited | Reason::Overloaded => {
+        RejectReason::RateLimited | RejectReason::Overloaded => {
             (462, "IngressRequestRateLimitExceeded", &[OVERLOADED, RETRYABLE])
         }
-        Reason::Denied => (13, "Unauthorized", &[]),
-        Reason::NoEndpoint | Reason::Lost => (6, "HostUnreachable", &[]),
-        Reason::TimedOut => (50, "MaxTimeMSExpired", &[]),
-        Reason::Injected => (8000, "InjectedFault", &[]),
-        Reason::Invalid => (9, "FailedToParse", &[]),
-        Reason::TooLarge => (10334, "BSONObjectTooLarge", &[]),
+        RejectReason::Denied => (13, "Unauthorized", &[]),
+        RejectReason::NoEndpoint | RejectReason::Lost => (6, "HostUnreachable", &[]),
+        RejectReason::TimedOut => (50, "MaxTimeMSExpired", &[]),
+        RejectReason::Injected => (8000, "InjectedFault", &[]),
+        RejectReason::Invalid => (9, "FailedToParse", &[]),
+        RejectReason::TooLarge => (10334, "BSONObjectTooLarge", &[]),
     }
 }
 
@@ -52,7 +52,7 @@ fn code_name(code: i32) -> Cow<'static, str> {
 }
 
 /// Writes a refusal of the request with this number.
-pub(crate) fn write(request: u32, family: ReplyFormat, why: &Refusal<'_>, out: &mut BytesMut) {
+pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, out: &mut BytesMut) {
     let (usual, name, labels) = code_and_labels(why.reason);
     let code = why.code.unwrap_or(usual);
     let name = if code == usual { Cow::Borrowed(name) } else { code_name(code) };

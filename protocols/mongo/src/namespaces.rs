@@ -7,7 +7,7 @@ use crate::{
     message_view::MessageView,
     pipeline,
 };
-use operation::Fact;
+use operation::AttributeValue;
 use std::borrow::Cow;
 
 /// How many are told apart. A command that names more may be about anything.
@@ -25,10 +25,15 @@ struct NamespaceCollector<'b> {
 }
 
 /// The other resources of a command of `database`.
-pub(crate) fn other_namespaces<'b>(message: &MessageView<'b>, database: &'b str) -> Fact<'b> {
-    let Some((command, body)) = effective_command(message.body) else { return Fact::Absent };
+pub(crate) fn other_namespaces<'b>(
+    message: &MessageView<'b>,
+    database: &'b str,
+) -> AttributeValue<'b> {
+    let Some((command, body)) = effective_command(message.body) else {
+        return AttributeValue::Absent;
+    };
     if !command.names_other_namespaces() {
-        return Fact::Absent;
+        return AttributeValue::Absent;
     }
     // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
     let apart =
@@ -37,10 +42,10 @@ pub(crate) fn other_namespaces<'b>(message: &MessageView<'b>, database: &'b str)
     let mut names = NamespaceCollector { database, found: Vec::new(), incomplete: doubt };
     names.read_command(command, body, message);
     match names {
-        NamespaceCollector { incomplete: true, .. } if message.truncated => Fact::Unread,
-        NamespaceCollector { incomplete: true, .. } => Fact::Unknown,
-        NamespaceCollector { found, .. } if found.is_empty() => Fact::Absent,
-        NamespaceCollector { found, .. } => Fact::Each(found),
+        NamespaceCollector { incomplete: true, .. } if message.truncated => AttributeValue::Unread,
+        NamespaceCollector { incomplete: true, .. } => AttributeValue::Unknown,
+        NamespaceCollector { found, .. } if found.is_empty() => AttributeValue::Absent,
+        NamespaceCollector { found, .. } => AttributeValue::Multiple(found),
     }
 }
 

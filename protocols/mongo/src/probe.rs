@@ -11,7 +11,7 @@ use crate::{
     message_view::MessageView,
 };
 use bytes::BytesMut;
-use operation::{Judgement, Probe};
+use operation::{Probe, ProbeResult};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{
@@ -73,18 +73,18 @@ impl MongoProbe {
 }
 
 impl Probe for MongoProbe {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         error_reply::hello(self.id, out);
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         match reply_body(answer, self.id) {
-            Ok(None) => Judgement::More,
+            Ok(None) => ProbeResult::NeedMore,
             Ok(Some(body)) => match judge_hello(body, &self.context.settings) {
-                Ok(words) => Judgement::Healthy(words),
-                Err(words) => Judgement::Unhealthy(words),
+                Ok(words) => ProbeResult::Healthy(words),
+                Err(words) => ProbeResult::Unhealthy(words),
             },
-            Err(words) => Judgement::Unhealthy(words),
+            Err(words) => ProbeResult::Unhealthy(words),
         }
     }
 }

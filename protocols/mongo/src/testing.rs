@@ -2,7 +2,7 @@
 
 use crate::{Listener, Mongo};
 use bson::{Document, doc};
-use operation::{Codec, Link, Named, Next, Reply, Request, Violation};
+use operation::{Codec, ConnectionInfo, Next, OperationNames, Reply, Request, Violation};
 use std::sync::Arc;
 
 /// A whole message.
@@ -133,7 +133,10 @@ pub(crate) fn offers() -> Document {
 
 /// A codec of one more connection to a listener.
 pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
-    let link = Link { peer: ([127, 0, 0, 1], 5000).into(), local: ([127, 0, 0, 1], 27018).into() };
+    let link = ConnectionInfo {
+        peer: ([127, 0, 0, 1], 5000).into(),
+        local: ([127, 0, 0, 1], 27018).into(),
+    };
     let mut codec = Mongo::new(listener, link);
     codec.offer_to_compress();
     codec
@@ -163,17 +166,17 @@ pub(crate) fn feed_requests(
         let next = codec.request(bytes)?;
         let (mark, ends) = parts(&next);
         if let Some(mark) = mark {
-            let Named { name, resource } = codec.named(bytes);
+            let OperationNames { name, resource } = codec.names(bytes);
             seen.marks.push((name.to_owned(), resource.to_owned(), mark, 0));
         }
         let last = seen.marks.last_mut();
         match (&next, last) {
-            (Next::Breaks(violation), Some(last)) => {
+            (Next::Violates(violation), Some(last)) => {
                 last.2.violation.get_or_insert(*violation);
             }
             (_, Some(last)) if ends => {
-                last.3 = codec.sent();
-                if let Some(learned) = codec.learned() {
+                last.3 = codec.request_items();
+                if let Some(learned) = codec.late_details() {
                     (last.0, last.1) = (learned.name.into(), learned.resource.into());
                 }
             }
@@ -235,7 +238,7 @@ fn relay<M>(
                 seen.out.extend(&bytes[at..at + len]);
                 (len, ends)
             }
-            Next::Breaks(_) => continue,
+            Next::Violates(_) => continue,
             Next::Drop { len, ends } => {
                 assert!(len > 0);
                 ((len as usize).min(bytes.len() - at), ends)
@@ -254,7 +257,7 @@ fn relay<M>(
 
 fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
     match next {
-        Next::Hold(_) | Next::Breaks(_) => (None, false),
+        Next::Hold(_) | Next::Violates(_) => (None, false),
         Next::Pass { mark, ends, .. } => (*mark, *ends),
         Next::Drop { ends, .. } => (None, *ends),
         Next::Swap { mark, .. } => (*mark, true),
@@ -264,7 +267,7 @@ fn parts<M: Copy>(next: &Next<M>) -> (Option<M>, bool) {
 fn strip<M>(next: Next<M>) -> Next<()> {
     match next {
         Next::Hold(n) => Next::Hold(n),
-        Next::Breaks(violation) => Next::Breaks(violation),
+        Next::Violates(violation) => Next::Violates(violation),
         Next::Pass { len, ends, .. } => Next::Pass { len, mark: None, ends },
         Next::Drop { len, ends } => Next::Drop { len, ends },
         Next::Swap { len, with, .. } => Next::Swap { len, with, mark: None },

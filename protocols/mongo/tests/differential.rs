@@ -10,7 +10,7 @@ mod dice;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf, raw::CString, rawdoc};
 use dice::Dice;
 use mongo::{Listener, Mongo};
-use operation::{Codec, Link, Named, Next};
+use operation::{Codec, ConnectionInfo, Next, OperationNames};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How many messages are tried, unless the environment's `DIFFERENTIAL_MESSAGES` says.
@@ -46,7 +46,10 @@ fn a_million_commands_are_named_as_a_whole_parser_names_them() {
 
 /// What the codec calls it; `None` if it finds no request without fault.
 fn named(listener: &Arc<Listener>, message: &[u8]) -> Option<(String, String)> {
-    let link = Link { peer: ([127, 0, 0, 1], 5000).into(), local: ([127, 0, 0, 1], 27018).into() };
+    let link = ConnectionInfo {
+        peer: ([127, 0, 0, 1], 5000).into(),
+        local: ([127, 0, 0, 1], 27018).into(),
+    };
     let mut codec = Mongo::new(listener, link);
     // Without it nothing compressed is read.
     let offers = rawdoc! { "hello": 1, "compression": ["snappy", "zlib", "zstd"] };
@@ -55,7 +58,7 @@ fn named(listener: &Arc<Listener>, message: &[u8]) -> Option<(String, String)> {
     let (Next::Pass { mark, .. } | Next::Swap { mark, .. }) = codec.request(message).ok()? else {
         return None;
     };
-    let Named { name, resource } = codec.named(message);
+    let OperationNames { name, resource } = codec.names(message);
     mark?.violation.is_none().then(|| (name.to_owned(), resource.to_owned()))
 }
 

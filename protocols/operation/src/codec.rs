@@ -1,6 +1,6 @@
 //! Codecs: bytes in, operations out, and *no* in the protocol's own words.
 
-use crate::{Fact, Outcome, Protocol, Reason, Refusal};
+use crate::{AttributeValue, Outcome, Protocol, RejectReason, RejectionRef};
 use bytes::{Bytes, BytesMut};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ pub struct Tag(pub u64);
 
 /// The two ends of a connection, as far as a codec may know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct ConnectionInfo {
     /// The client's address.
     pub peer: SocketAddr,
     /// The address at which the client reached the proxy.
@@ -23,16 +23,16 @@ pub struct Request {
     /// `None` when no reply will come: the operation then settles when its request has passed.
     pub tag: Option<Tag>,
     /// See [`crate::Operation::awaits`].
-    pub awaits: bool,
+    pub long_poll: bool,
     /// See [`crate::Operation::light`].
-    pub light: bool,
+    pub limit_exempt: bool,
     /// See [`crate::Operation::callsite`].
-    pub callsite: bool,
+    pub may_have_callsite: bool,
     /// See [`crate::Operation::partial`]: not all of the request was read, and more of it may
     /// tell more. The relay may then call [`Codec::reread`].
     pub partial: bool,
     /// See [`crate::Operation::others`].
-    pub others: bool,
+    pub may_have_other_resources: bool,
     /// What kind of request this is, for protocols that tell (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
     /// The message breaks a rule but can be stepped over: counted, passed on, and reading resumes.
@@ -41,7 +41,7 @@ pub struct Request {
 
 /// The words for the request that [`Codec::request`] marked last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named<'b> {
+pub struct OperationNames<'b> {
     /// The operation's name: `find`.
     pub name: &'b str,
     /// What it is about: `shop.orders`.
@@ -51,14 +51,14 @@ pub struct Named<'b> {
 /// What the rest of a request told, after its operation had gone on with less: see
 /// [`Codec::learned`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Learned {
+pub struct LateDetails {
     /// The operation's name.
     pub name: Box<str>,
     /// What it is about.
     pub resource: Box<str>,
     /// Bytes that [`Codec::attribute`] takes as the front of the request, with every fact in them
     /// that was read; bounded, however long the request was.
-    pub front: Box<[u8]>,
+    pub head: Box<[u8]>,
 }
 
 /// The end of an operation, as told by its last reply.
@@ -74,9 +74,9 @@ pub struct Reply {
     pub items: u64,
     /// A good end says that what the operation named exists: the service neither answers just
     /// anybody, nor whatever is named.
-    pub confirms: bool,
+    pub confirms_names: bool,
     /// A greeting or a sign of life: that it went well says nothing about the service's work.
-    pub greeting: bool,
+    pub is_control: bool,
     /// The message breaks a rule but can be stepped over.
     pub violation: Option<Violation>,
 }
@@ -107,7 +107,7 @@ pub enum Next<M> {
     /// The message under way breaks a rule that it seemed to keep when its request was marked: it is
     /// counted, and where a policy guards the connection is closed before the message can end. The
     /// codec is asked about the same bytes again otherwise. Only of requests.
-    Breaks(Violation),
+    Violates(Violation),
     /// Put `with` in the place of the next `len` bytes, which are all here. The message ends.
     Swap {
         /// How many bytes are replaced.
@@ -126,7 +126,7 @@ impl<M> Next<M> {
     }
 
     /// The front of a message, with more to come.
-    pub fn front(len: u64, mark: M) -> Self {
+    pub fn start(len: u64, mark: M) -> Self {
         Next::Pass { len, mark: Some(mark), ends: false }
     }
 
@@ -165,7 +165,7 @@ pub trait Codec: Sized + 'static {
     type Shared: Send + Sync + 'static;
 
     /// The codec of one connection.
-    fn new(shared: &Arc<Self::Shared>, link: Link) -> Self;
+    fn new(shared: &Arc<Self::Shared>, link: ConnectionInfo) -> Self;
 
     /// What to do with the bytes at the front of the client's stream.
     ///
@@ -175,10 +175,10 @@ pub trait Codec: Sized + 'static {
     fn request(&mut self, bytes: &[u8]) -> Result<Next<Request>, Violation>;
 
     /// The words for the request marked last; `front` is what `request` was given.
-    fn named<'b>(&'b self, front: &'b [u8]) -> Named<'b>;
+    fn names<'b>(&'b self, front: &'b [u8]) -> OperationNames<'b>;
 
     /// How many items the request that ended last carried.
-    fn sent(&self) -> u64 {
+    fn request_items(&self) -> u64 {
         0
     }
 
@@ -187,18 +187,18 @@ pub trait Codec: Sized + 'static {
 
     /// What is known of a fact about the connection, or about the request whose front bytes these
     /// are.
-    fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> Fact<'b> {
-        Fact::Absent
+    fn attribute<'b>(&'b self, _front: &'b [u8], _name: &str) -> AttributeValue<'b> {
+        AttributeValue::Absent
     }
 
     /// The same of a fact that was unread in `front`, now that the rest of the request has told more.
-    fn learned_attribute<'b>(
+    fn late_attribute<'b>(
         &'b self,
         _front: &'b [u8],
-        learned: &'b Learned,
+        learned: &'b LateDetails,
         name: &str,
-    ) -> Fact<'b> {
-        self.attribute(&learned.front, name)
+    ) -> AttributeValue<'b> {
+        self.attribute(&learned.head, name)
     }
 
     /// The request marked last, which was [`partial`](Request::partial), does not go on yet: a
@@ -213,19 +213,19 @@ pub trait Codec: Sized + 'static {
 
     /// How many bytes the codec itself keeps of the request marked last, beyond what it keeps of
     /// any request: such as what was inflated to read it.
-    fn kept(&self) -> usize {
+    fn retained_bytes(&self) -> usize {
         0
     }
 
     /// What the rest of the request told that ended last, if that was more than its front did.
     /// Called once, when the request has passed.
-    fn learned(&mut self) -> Option<Box<Learned>> {
+    fn late_details(&mut self) -> Option<Box<LateDetails>> {
         None
     }
 
     /// Whether this violation can only be an attack: the connection is then closed even where
     /// the listener only observes.
-    fn hostile(_violation: Violation) -> bool {
+    fn is_hostile(_violation: Violation) -> bool {
         false
     }
 
@@ -233,25 +233,25 @@ pub trait Codec: Sized + 'static {
     /// expects no reply to it. The client hears it in the request's turn: a codec that ties replies to
     /// requests by their order has to leave it out, as older requests may still wait for theirs. Returns `false` if the protocol has no words and only closing
     /// the connection is left.
-    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool;
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool;
 
     /// Whether the client of this request is better off if its connection closes than if it hears a
     /// no for this reason, since it would make more of the no than is meant. `others` tells whether
     /// connections to the service are open, which may be the client's.
-    fn closes_rather(&self, _tag: Tag, _reason: Reason, _others: bool) -> bool {
+    fn prefers_close(&self, _tag: Tag, _reason: RejectReason, _others: bool) -> bool {
         false
     }
 
     /// Answers in the service's place a request that went on, and drops the service's own reply,
     /// should it come late. Returns `false` if the protocol can't tell that reply from others and
     /// only closing the connection is left; nothing has happened then.
-    fn give_up(&mut self, _tag: Tag, _why: &Refusal<'_>, _out: &mut BytesMut) -> bool {
+    fn give_up(&mut self, _tag: Tag, _why: &RejectionRef<'_>, _out: &mut BytesMut) -> bool {
         false
     }
 
     /// What an operator should hear about the service, found in the answers to greetings. Each thing
     /// is told once for all connections of a listener.
-    fn notice(&mut self) -> Option<String> {
+    fn operator_notice(&mut self) -> Option<String> {
         None
     }
 

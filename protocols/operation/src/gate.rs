@@ -1,6 +1,6 @@
 //! The gate: every policy behind one door, and the ticket that an operation leaves with.
 
-use crate::{Attributes, Named, Operation, Outcome, Reason, Refusal, Terms};
+use crate::{Attributes, Effects, Operation, OperationNames, Outcome, RejectReason, RejectionRef};
 use std::{
     pin::Pin,
     rc::Rc,
@@ -25,22 +25,22 @@ pub trait Gate {
 
     /// Counts and logs an operation that was refused before any policy could be asked about it, such
     /// as the first of a connection that may not be. `began` is when its first byte was seen.
-    fn turned_away(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>);
+    fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>);
 }
 
 /// What the gate decided.
 #[derive(Debug)]
 pub enum Verdict {
     /// Let it go on, on the ticket's terms.
-    Go(Ticket),
+    Admit(Ticket),
     /// Keep it until an answer is there, and then [`Gate::resume`].
-    Ask(Question),
+    Pending(PendingOperation),
     /// Say no.
-    Refuse(No),
+    Reject(Rejection),
     /// Nothing is decided: the operation is [`partial`](Operation::partial), and a policy needs a
     /// fact that stands further on in the request. Read more of it, and admit it again. If it
     /// can't be held any longer, admit it without `partial`.
-    More,
+    NeedMore,
 }
 
 /// What a policy decides about an operation.
@@ -48,25 +48,25 @@ pub enum Decision {
     /// Let it go on.
     Admit,
     /// Let it go on, on these terms.
-    Bend(Rc<Terms>),
+    Modify(Rc<Effects>),
     /// Say no.
-    Refuse(No),
+    Reject(Rejection),
     /// Somebody who is not here decides. The answer must come, however late it may be.
-    Ask(Answer),
+    Pending(DecisionFuture),
 }
 
 /// A decision that is still to come.
-pub type Answer = Pin<Box<dyn Future<Output = Decision>>>;
+pub type DecisionFuture = Pin<Box<dyn Future<Output = Decision>>>;
 
 impl Decision {
     /// Let it go on, now that it has waited.
     pub fn waited() -> Self {
-        Decision::Bend(Rc::new(Terms { waited: true, ..Terms::default() }))
+        Decision::Modify(Rc::new(Effects { waited: true, ..Effects::default() }))
     }
 
     /// Let it go on after a while.
     pub fn delay(delay: Duration) -> Self {
-        Decision::Bend(Rc::new(Terms { delay, ..Terms::default() }))
+        Decision::Modify(Rc::new(Effects { delay, ..Effects::default() }))
     }
 }
 
@@ -74,22 +74,22 @@ impl std::fmt::Debug for Decision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Decision::Admit => f.write_str("Admit"),
-            Decision::Bend(terms) => f.debug_tuple("Bend").field(terms).finish(),
-            Decision::Refuse(no) => f.debug_tuple("Refuse").field(no).finish(),
-            Decision::Ask(_) => f.write_str("Ask"),
+            Decision::Modify(terms) => f.debug_tuple("Bend").field(terms).finish(),
+            Decision::Reject(no) => f.debug_tuple("Refuse").field(no).finish(),
+            Decision::Pending(_) => f.write_str("Ask"),
         }
     }
 }
 
 /// An operation that waits for somebody's answer.
-pub struct Question {
+pub struct PendingOperation {
     /// The operation; dropped, it settles with whoever admitted it so far.
     pub ticket: Ticket,
     /// What it waits for.
-    pub answer: Answer,
+    pub decision: DecisionFuture,
 }
 
-impl std::fmt::Debug for Question {
+impl std::fmt::Debug for PendingOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Question").field("ticket", &self.ticket).finish_non_exhaustive()
     }
@@ -97,13 +97,13 @@ impl std::fmt::Debug for Question {
 
 /// A policy's *no*.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct No {
+pub struct Rejection {
     /// What kind of no.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What a person reads in the error.
     pub message: Rc<str>,
     /// How it is said.
-    pub manner: Manner,
+    pub mode: RejectMode,
     /// An error code that somebody asked for, in the protocol's own numbers.
     pub code: Option<i32>,
     /// Labels that somebody asked for, where the protocol's errors have some.
@@ -114,13 +114,13 @@ pub struct No {
     pub policy: Option<Arc<str>>,
 }
 
-impl No {
+impl Rejection {
     /// A no in the protocol's usual words.
-    pub fn new(reason: Reason, message: impl Into<Rc<str>>) -> Self {
+    pub fn new(reason: RejectReason, message: impl Into<Rc<str>>) -> Self {
         Self {
             reason,
             message: message.into(),
-            manner: Manner::Words,
+            mode: RejectMode::Reply,
             code: None,
             labels: Rc::default(),
             retry_after: None,
@@ -131,14 +131,14 @@ impl No {
     /// The same, and why it may be wrong: a fact is not known, and so it counts as one that the
     /// policy matches.
     #[must_use]
-    pub fn in_doubt(self, fact: &str) -> Self {
+    pub fn with_unknown_attribute(self, fact: &str) -> Self {
         let message = format!("{} (its `{fact}` can't be told)", self.message);
         Self { message: message.into(), ..self }
     }
 
     /// What a codec is to put into words.
-    pub fn told(&self) -> Refusal<'_> {
-        Refusal {
+    pub fn as_ref(&self) -> RejectionRef<'_> {
+        RejectionRef {
             reason: self.reason,
             message: &self.message,
             code: self.code,
@@ -151,10 +151,10 @@ impl No {
 
 /// How a no is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub enum RejectMode {
     /// In the protocol's words; by closing the connection if it has none.
     #[default]
-    Words,
+    Reply,
     /// By closing the connection.
     Close,
     /// By resetting the connection.
@@ -162,13 +162,13 @@ pub enum Manner {
 }
 
 /// Receives what became of an admitted operation. Implemented by whatever hands out tickets.
-pub trait Ledger {
+pub trait SettleSink {
     /// Called exactly once for each slot handed out.
     fn settle(&self, slot: u32, how: &Settlement<'_>);
 
     /// So many more bytes of an operation that lasts have passed, from the client and from the
     /// service. They are in its settlement too, as [`counted`](Settlement::counted).
-    fn passed(&self, _slot: u32, _bytes: [u64; 2]) {}
+    fn add_bytes(&self, _slot: u32, _bytes: [u64; 2]) {}
 
     /// Called in the place of `settle` when a ticket was dropped without a word.
     fn abandon(&self, slot: u32);
@@ -193,7 +193,7 @@ pub struct Settlement<'a> {
     pub reply_bytes: u64,
     /// How many of these bytes were told of while it lasted ([`Ticket::passed`]): from the client,
     /// and from the service.
-    pub counted: [u64; 2],
+    pub reported_bytes: [u64; 2],
     /// Items from the client.
     pub request_items: u64,
     /// Items from the service.
@@ -209,12 +209,12 @@ pub struct Settlement<'a> {
     pub attributes: &'a dyn Attributes,
     /// The operation's name and resource, where the rest of its request told more of them than was
     /// known when it was admitted.
-    pub named: Option<Named<'a>>,
+    pub names: Option<OperationNames<'a>>,
 }
 
 impl Settlement<'_> {
     /// An end about which nothing but its outcome is known.
-    pub fn bare(outcome: Outcome, now: Instant) -> Settlement<'static> {
+    pub fn new(outcome: Outcome, now: Instant) -> Settlement<'static> {
         Settlement {
             outcome,
             reason: None,
@@ -223,34 +223,34 @@ impl Settlement<'_> {
             shape: None,
             request_bytes: 0,
             reply_bytes: 0,
-            counted: [0; 2],
+            reported_bytes: [0; 2],
             request_items: 0,
             reply_items: 0,
             confirmed: false,
             first_byte: None,
             now,
             attributes: &(),
-            named: None,
+            names: None,
         }
     }
 }
 
 /// An operation under way. Settles exactly once: when told how, or when dropped.
 pub struct Ticket {
-    ledger: Option<Rc<dyn Ledger>>,
+    sink: Option<Rc<dyn SettleSink>>,
     slot: u32,
-    terms: Option<Rc<Terms>>,
+    effects: Option<Rc<Effects>>,
 }
 
 impl Ticket {
     /// A ticket for the operation that `ledger` keeps in `slot`.
-    pub fn new(ledger: Rc<dyn Ledger>, slot: u32, terms: Option<Rc<Terms>>) -> Self {
-        Self { ledger: Some(ledger), slot, terms }
+    pub fn new(ledger: Rc<dyn SettleSink>, slot: u32, terms: Option<Rc<Effects>>) -> Self {
+        Self { sink: Some(ledger), slot, effects: terms }
     }
 
     /// What policies ask of whoever moves the operation's bytes; nearly always nothing.
-    pub fn terms(&self) -> Option<&Terms> {
-        self.terms.as_deref()
+    pub fn effects(&self) -> Option<&Effects> {
+        self.effects.as_deref()
     }
 
     /// Where whoever gave it out keeps the operation.
@@ -260,21 +260,21 @@ impl Ticket {
 
     /// Tells that so many more bytes have passed, from the client and from the service, of an
     /// operation that lasts.
-    pub fn passed(&self, bytes: [u64; 2]) {
-        if let Some(ledger) = &self.ledger {
-            ledger.passed(self.slot, bytes);
+    pub fn add_bytes(&self, bytes: [u64; 2]) {
+        if let Some(ledger) = &self.sink {
+            ledger.add_bytes(self.slot, bytes);
         }
     }
 
     /// Gives the ticket back, for whoever gave it out to go on.
-    pub fn redeem(mut self) -> u32 {
-        self.ledger = None;
+    pub fn into_slot(mut self) -> u32 {
+        self.sink = None;
         self.slot
     }
 
     /// Settles it.
     pub fn settle(mut self, how: &Settlement<'_>) {
-        if let Some(ledger) = self.ledger.take() {
+        if let Some(ledger) = self.sink.take() {
             ledger.settle(self.slot, how);
         }
     }
@@ -282,7 +282,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(ledger) = self.ledger.take() {
+        if let Some(ledger) = self.sink.take() {
             ledger.abandon(self.slot);
         }
     }

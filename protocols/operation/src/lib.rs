@@ -8,20 +8,27 @@
 //! Nothing here does I/O, keeps a clock or knows a protocol: a protocol is a crate that
 //! implements [`Codec`], and everything after that is shared.
 
+mod attribute_value;
 mod codec;
-mod fact;
+mod effects;
 mod gate;
 mod operation;
 mod outcome;
 mod probe;
-mod terms;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use codec::{Codec, Learned, Link, Named, Next, Reply, Request, Tag, Violation};
-pub use fact::Fact;
-pub use gate::{Answer, Decision, Gate, Ledger, Manner, No, Question, Settlement, Ticket, Verdict};
-pub use operation::{Attributes, Extra, OTHER_RESOURCES, Operation, Protocol};
-pub use outcome::{Close, Outcome, Reason, Refusal};
-pub use probe::{Judgement, Probe};
-pub use terms::{Cut, Impairment, Limit, Place, Slice, Spread, Terms};
+pub use attribute_value::AttributeValue;
+pub use codec::{
+    Codec, ConnectionInfo, LateDetails, Next, OperationNames, Reply, Request, Tag, Violation,
+};
+pub use effects::{
+    ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Slicer,
+};
+pub use gate::{
+    Decision, DecisionFuture, Gate, PendingOperation, RejectMode, Rejection, SettleSink,
+    Settlement, Ticket, Verdict,
+};
+pub use operation::{Attributes, ExtraCounter, OTHER_RESOURCES, Operation, Protocol};
+pub use outcome::{Close, Outcome, RejectReason, RejectionRef};
+pub use probe::{Probe, ProbeResult};

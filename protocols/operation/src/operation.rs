@@ -1,6 +1,6 @@
 //! What a client asked for, in words that every policy understands.
 
-use crate::{Fact, No};
+use crate::{AttributeValue, Rejection};
 use std::net::IpAddr;
 
 /// The attribute that tells what else an operation is about, beside its resource: the collections
@@ -19,34 +19,34 @@ pub struct Operation<'a> {
     /// a policy that guards treats it as if it could be anything. A name of `?` does the same.
     pub resource: &'a str,
     /// The bytes at the front of the request that its attributes are found in.
-    pub front: &'a [u8],
+    pub head: &'a [u8],
     /// Everything else, found only when a policy asks.
     pub attributes: &'a dyn Attributes,
     /// The service may take as long as it likes to answer (a tailing cursor, a streaming
     /// `hello`): the wait is no latency, and holds up neither time-outs nor a drain.
-    pub awaits: bool,
+    pub long_poll: bool,
     /// It costs the service nothing: a greeting, a log-in, a sign of life, or the end of something
     /// that the service holds. Limits let it pass, since a client that gets no answer to the first
     /// takes the service for lost, and without the last the service has more to do, not less.
-    pub light: bool,
+    pub limit_exempt: bool,
     /// The attribute `callsite` may have a value. Where it is known to have none, nobody need look
     /// for it: few operations have one, and it would be asked of all.
-    pub callsite: bool,
+    pub may_have_callsite: bool,
     /// Name and resource are of lists that the proxy knows: no client made them up, and so they
     /// count by their own names whatever the service answers.
-    pub known: bool,
+    pub known_names: bool,
     /// The request goes on behind the bytes that have been read, and so facts may be
     /// [`Fact::Unread`]: a gate that can't decide without them asks for more of it
     /// ([`crate::Verdict::More`]).
     pub partial: bool,
     /// The attribute [`OTHER_RESOURCES`] may have a value.
-    pub others: bool,
+    pub may_have_other_resources: bool,
 }
 
 impl<'a> Operation<'a> {
     /// A fact that costs something to find, such as `app`, `user`, `comment` or `peer`.
-    pub fn attribute(&self, name: &str) -> Fact<'a> {
-        self.attributes.get(self.front, name)
+    pub fn attribute(&self, name: &str) -> AttributeValue<'a> {
+        self.attributes.get(self.head, name)
     }
 }
 
@@ -56,7 +56,7 @@ impl<'a> Operation<'a> {
 /// with that copy when the operation settles and the bytes themselves have long gone.
 pub trait Attributes {
     /// What is known of the attribute `name`.
-    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> Fact<'a>;
+    fn get<'a>(&'a self, front: &'a [u8], name: &str) -> AttributeValue<'a>;
 
     /// The client's address, which costs nothing to find.
     fn peer(&self) -> Option<IpAddr> {
@@ -65,15 +65,15 @@ pub trait Attributes {
 
     /// The operation is refused, and settles next. Whoever can tell what its client is answered
     /// finds that now, so that it is known.
-    fn refused(&self, no: &No) {
+    fn on_rejected(&self, no: &Rejection) {
         let _ = no;
     }
 }
 
 /// No attributes at all.
 impl Attributes for () {
-    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> Fact<'a> {
-        Fact::Absent
+    fn get<'a>(&'a self, _: &'a [u8], _: &str) -> AttributeValue<'a> {
+        AttributeValue::Absent
     }
 }
 
@@ -84,13 +84,13 @@ pub struct Protocol {
     pub name: &'static str,
     /// Counts the things that requests and replies carry: documents, messages.
     /// Labels: listener, operation, resource, direction.
-    pub items: Option<Extra>,
+    pub items: Option<ExtraCounter>,
     /// Counts error codes by name. Labels: listener, operation, code.
-    pub codes: Option<Extra>,
+    pub codes: Option<ExtraCounter>,
     /// Counts the shapes of requests. Labels: listener, resource, shape.
-    pub shapes: Option<Extra>,
+    pub shapes: Option<ExtraCounter>,
     /// The name in an access-log line of what `items` counts: `documents`.
-    pub item: &'static str,
+    pub item_name: &'static str,
     /// Its operation is the connection itself: a stream of bytes.
     pub stream: bool,
     /// Every attribute that its codec knows, for who matches by them. One that ends in a dot
@@ -98,12 +98,12 @@ pub struct Protocol {
     pub attributes: &'static [&'static str],
     /// Attributes, also of those that every protocol has, of which nothing is known before an
     /// operation has gone on: they are for logs, and no policy can go by them.
-    pub late: &'static [&'static str],
+    pub log_only: &'static [&'static str],
     /// What operations are called that are not known by a name of their own; empty where all are.
-    pub unnamed: &'static str,
+    pub unknown_operation: &'static str,
     /// Attributes whose values all have this text in them, with how they are written: a pattern
     /// without it, and without `*`, matches nothing.
-    pub forms: &'static [(&'static str, &'static str, &'static str)],
+    pub value_formats: &'static [(&'static str, &'static str, &'static str)],
     /// Attributes that an access-log line carries beyond the common ones.
     pub logged: &'static [&'static str],
     /// Attributes that only a slow operation's log line carries, since they cost more to find.
@@ -122,11 +122,11 @@ impl Protocol {
             items: None,
             codes: None,
             shapes: None,
-            item: "",
+            item_name: "",
             attributes: &[],
-            late: &[],
-            unnamed: "",
-            forms: &[],
+            log_only: &[],
+            unknown_operation: "",
+            value_formats: &[],
             logged: &[],
             logged_when_slow: &[],
             logged_with_values: &[],
@@ -136,7 +136,7 @@ impl Protocol {
 
 /// A counter that only one protocol has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extra {
+pub struct ExtraCounter {
     /// The metric's whole name: `tollgate_mongo_documents_total`.
     pub metric: &'static str,
     /// What it counts, in one line.

@@ -45,7 +45,7 @@ impl fmt::Display for Outcome {
 
 /// Why the proxy answers in the service's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum RejectReason {
     /// A rate limit is used up; trying again later helps.
     RateLimited,
     /// Too much is under way already; trying again later helps.
@@ -66,51 +66,51 @@ pub enum Reason {
     TooLarge,
 }
 
-impl Reason {
+impl RejectReason {
     /// Every reason, for tests and tables.
-    pub const ALL: [Reason; 9] = [
-        Reason::RateLimited,
-        Reason::Overloaded,
-        Reason::Denied,
-        Reason::NoEndpoint,
-        Reason::TimedOut,
-        Reason::Injected,
-        Reason::Lost,
-        Reason::Invalid,
-        Reason::TooLarge,
+    pub const ALL: [RejectReason; 9] = [
+        RejectReason::RateLimited,
+        RejectReason::Overloaded,
+        RejectReason::Denied,
+        RejectReason::NoEndpoint,
+        RejectReason::TimedOut,
+        RejectReason::Injected,
+        RejectReason::Lost,
+        RejectReason::Invalid,
+        RejectReason::TooLarge,
     ];
 
     /// The word that logs, metric labels and replies use.
     pub fn as_str(self) -> &'static str {
         match self {
-            Reason::RateLimited => "rate_limited",
-            Reason::Overloaded => "overloaded",
-            Reason::Denied => "denied",
-            Reason::NoEndpoint => "no_endpoint",
-            Reason::TimedOut => "timed_out",
-            Reason::Injected => "injected",
-            Reason::Lost => "lost",
-            Reason::Invalid => "invalid",
-            Reason::TooLarge => "too_large",
+            RejectReason::RateLimited => "rate_limited",
+            RejectReason::Overloaded => "overloaded",
+            RejectReason::Denied => "denied",
+            RejectReason::NoEndpoint => "no_endpoint",
+            RejectReason::TimedOut => "timed_out",
+            RejectReason::Injected => "injected",
+            RejectReason::Lost => "lost",
+            RejectReason::Invalid => "invalid",
+            RejectReason::TooLarge => "too_large",
         }
     }
 
     /// Why a connection ended that was closed for this, with the same word where there is one.
     pub fn close(self) -> Close {
         match self {
-            Reason::RateLimited => Close::RateLimited,
-            Reason::Overloaded => Close::Overloaded,
-            Reason::Denied => Close::Denied,
-            Reason::NoEndpoint => Close::NoEndpoint,
-            Reason::TimedOut => Close::OperationTimeout,
-            Reason::Injected => Close::Injected,
-            Reason::Lost => Close::UpstreamReset,
-            Reason::Invalid | Reason::TooLarge => Close::ClientViolation,
+            RejectReason::RateLimited => Close::RateLimited,
+            RejectReason::Overloaded => Close::Overloaded,
+            RejectReason::Denied => Close::Denied,
+            RejectReason::NoEndpoint => Close::NoEndpoint,
+            RejectReason::TimedOut => Close::OperationTimeout,
+            RejectReason::Injected => Close::Injected,
+            RejectReason::Lost => Close::UpstreamReset,
+            RejectReason::Invalid | RejectReason::TooLarge => Close::ClientViolation,
         }
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -118,9 +118,9 @@ impl fmt::Display for Reason {
 
 /// A *no*, before a codec puts it into its protocol's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal<'a> {
+pub struct RejectionRef<'a> {
     /// What kind of no this is: decides the code, and whether a client should try again.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What a person reads in the error.
     pub message: &'a str,
     /// An error code that somebody asked for, in the protocol's own numbers.
@@ -133,9 +133,9 @@ pub struct Refusal<'a> {
     pub policy: Option<&'a str>,
 }
 
-impl<'a> Refusal<'a> {
+impl<'a> RejectionRef<'a> {
     /// A no in the protocol's usual words.
-    pub fn new(reason: Reason, message: &'a str) -> Self {
+    pub fn new(reason: RejectReason, message: &'a str) -> Self {
         Self { reason, message, code: None, labels: &[], retry_after: None, policy: None }
     }
 }
@@ -286,7 +286,7 @@ impl Close {
     }
 
     /// Whether a policy or a limit of the cluster would not have the connection or its operation.
-    pub fn is_refusal(self) -> bool {
+    pub fn is_rejection(self) -> bool {
         matches!(self, Close::RateLimited | Close::Overloaded | Close::Denied)
     }
 

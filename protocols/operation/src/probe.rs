@@ -6,17 +6,17 @@ use bytes::BytesMut;
 /// elsewhere, and knows no protocol.
 pub trait Probe: Send {
     /// Writes what is asked. Where nothing is written, connecting was all there is to check.
-    fn ask(&mut self, out: &mut BytesMut);
+    fn write_request(&mut self, out: &mut BytesMut);
 
     /// Judges everything that was answered so far.
-    fn judge(&mut self, answer: &[u8]) -> Judgement;
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult;
 }
 
 /// What an answer tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum ProbeResult {
     /// Nothing yet: more has to come.
-    More,
+    NeedMore,
     /// The service works, and the connection can be used for the next check. In words, if there
     /// is anything to tell: `primary of rs0`.
     Healthy(String),

@@ -3,7 +3,10 @@
 mod probe;
 
 use bytes::BytesMut;
-use operation::{Codec, Link, Named, Next, Protocol, Refusal, Reply, Request, Tag, Violation};
+use operation::{
+    Codec, ConnectionInfo, Next, OperationNames, Protocol, RejectionRef, Reply, Request, Tag,
+    Violation,
+};
 pub use probe::{Exchange, TcpProbe};
 use std::sync::Arc;
 
@@ -16,17 +19,17 @@ impl Codec for Tcp {
 
     type Shared = ();
 
-    fn new(_: &Arc<()>, _: Link) -> Self {
+    fn new(_: &Arc<()>, _: ConnectionInfo) -> Self {
         Self
     }
 
     fn request(&mut self, _: &[u8]) -> Result<Next<Request>, Violation> {
         let session = Request::default();
-        Ok(Next::front(u64::MAX, session))
+        Ok(Next::start(u64::MAX, session))
     }
 
-    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
-        Named { name: "session", resource: "" }
+    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
+        OperationNames { name: "session", resource: "" }
     }
 
     fn reply(&mut self, _: &[u8]) -> Result<Next<Reply>, Violation> {
@@ -34,7 +37,7 @@ impl Codec for Tcp {
     }
 
     /// TCP has no words for it: the relay closes.
-    fn refuse(&mut self, _: Tag, _: &Refusal<'_>, _: &mut BytesMut) -> bool {
+    fn reject(&mut self, _: Tag, _: &RejectionRef<'_>, _: &mut BytesMut) -> bool {
         false
     }
 }

@@ -1,7 +1,7 @@
 //! Health checks of any service: whether it can be connected to, and how it answers a few bytes.
 
 use bytes::{Bytes, BytesMut};
-use operation::{Judgement, Probe};
+use operation::{Probe, ProbeResult};
 
 /// How many bytes of an answer are told.
 const TOLD: usize = 32;
@@ -28,20 +28,20 @@ impl TcpProbe {
 }
 
 impl Probe for TcpProbe {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.0.send);
     }
 
     /// Waits for no more than what decides: an answer that differs in its first byte is wrong.
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         let expect = &self.0.expect[..];
         if answer.starts_with(expect) {
-            Judgement::Healthy(String::new())
+            ProbeResult::Healthy(String::new())
         } else if expect.starts_with(answer) {
-            Judgement::More
+            ProbeResult::NeedMore
         } else {
             let (answer, expect) = (told(answer), told(expect));
-            Judgement::Unhealthy(format!("answers {answer}, expected {expect}"))
+            ProbeResult::Unhealthy(format!("answers {answer}, expected {expect}"))
         }
     }
 }
@@ -56,7 +56,7 @@ fn told(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Judgement::{Healthy, More, Unhealthy};
+    use ProbeResult::{Healthy, NeedMore, Unhealthy};
 
     fn probe(send: &'static str, expect: &'static str) -> TcpProbe {
         TcpProbe::new(Exchange { send: send.into(), expect: expect.into() })
@@ -66,22 +66,22 @@ mod tests {
     fn without_an_exchange_connecting_is_enough() {
         let mut probe = TcpProbe::new(Exchange::default());
         let mut out = BytesMut::new();
-        probe.ask(&mut out);
+        probe.write_request(&mut out);
         assert!(out.is_empty());
-        assert_eq!(probe.judge(&[]), Healthy(String::new()));
+        assert_eq!(probe.evaluate(&[]), Healthy(String::new()));
     }
 
     #[test]
     fn an_answer_begins_with_what_is_expected() {
         let mut probe = probe("PING\r\n", "+PONG");
         let mut out = BytesMut::new();
-        probe.ask(&mut out);
+        probe.write_request(&mut out);
         assert_eq!(&out[..], b"PING\r\n");
         for part in ["", "+", "+PO", "+PON"] {
-            assert_eq!(probe.judge(part.as_bytes()), More, "{part}");
+            assert_eq!(probe.evaluate(part.as_bytes()), NeedMore, "{part}");
         }
         for whole in ["+PONG", "+PONG\r\n"] {
-            assert_eq!(probe.judge(whole.as_bytes()), Healthy(String::new()), "{whole}");
+            assert_eq!(probe.evaluate(whole.as_bytes()), Healthy(String::new()), "{whole}");
         }
     }
 
@@ -93,9 +93,9 @@ mod tests {
             ("+PONK", "answers \"+PONK\", expected \"+PONG\""),
             ("-ERR \u{1b}\n", "answers \"-ERR \\x1b\\n\", expected \"+PONG\""),
         ] {
-            assert_eq!(probe.judge(wrong.as_bytes()), Unhealthy(told.into()));
+            assert_eq!(probe.evaluate(wrong.as_bytes()), Unhealthy(told.into()));
         }
-        let Unhealthy(told) = probe.judge(&[b'x'; 100_000]) else { panic!("it is wrong") };
+        let Unhealthy(told) = probe.evaluate(&[b'x'; 100_000]) else { panic!("it is wrong") };
         assert!(told.len() < 100, "{told}");
     }
 }

@@ -384,7 +384,7 @@ async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
         let cluster = Cluster::new(Arc::new(plan), &recorded);
         let error = cluster.connect_by(None, async |_| Err(errno.into())).await.unwrap_err();
         assert_eq!(error.close(), Close::LocalError, "{errno}");
-        assert_eq!(error.told().0, operation::Reason::Overloaded);
+        assert_eq!(error.told().0, operation::RejectReason::Overloaded);
         assert!(cluster.endpoints().iter().all(|it| it.usable() && !it.is_failing()), "{errno}");
         assert_eq!(cluster.report()["endpoints"][0]["connects_failed"], 0);
         let result = |result| {

@@ -2,7 +2,7 @@
 
 use crate::cluster::connect::{is_local, words};
 use bytes::BytesMut;
-use operation::{Judgement, Probe};
+use operation::{Probe, ProbeResult};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -90,7 +90,7 @@ impl Checker {
         mut probe: Box<dyn Probe>,
     ) -> Result<String, Failed> {
         let mut bytes = BytesMut::new();
-        probe.ask(&mut bytes);
+        probe.write_request(&mut bytes);
         if bytes.is_empty() {
             return Ok("connected".to_owned());
         }
@@ -101,17 +101,17 @@ impl Checker {
                 let early = "the connection ended before the answer did";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early).into());
             }
-            match probe.judge(&bytes) {
-                Judgement::Healthy(words) => {
+            match probe.evaluate(&bytes) {
+                ProbeResult::Healthy(words) => {
                     self.kept = self.reuse.then_some(stream);
                     return Ok(words);
                 }
-                Judgement::Unhealthy(words) => return Err(Failed::Answer(words)),
-                Judgement::More if bytes.len() >= MAX_ANSWER => {
+                ProbeResult::Unhealthy(words) => return Err(Failed::Answer(words)),
+                ProbeResult::NeedMore if bytes.len() >= MAX_ANSWER => {
                     let words = format!("no end of the answer within {} KiB", MAX_ANSWER / 1024);
                     return Err(Failed::Answer(words));
                 }
-                Judgement::More => {}
+                ProbeResult::NeedMore => {}
             }
         }
     }

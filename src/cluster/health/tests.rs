@@ -8,7 +8,7 @@ use crate::{
     config::plan::{ClusterPlan, OutlierPlan},
 };
 use bytes::BytesMut;
-use operation::{Judgement, Outcome};
+use operation::{Outcome, ProbeResult};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -36,15 +36,15 @@ fn checks() -> HealthCheckPlan {
 struct Byte;
 
 impl Probe for Byte {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(b"?");
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         match answer {
-            [] => Judgement::More,
-            [b'+', ..] => Judgement::Healthy("well".to_owned()),
-            _ => Judgement::Unhealthy("recovering".to_owned()),
+            [] => ProbeResult::NeedMore,
+            [b'+', ..] => ProbeResult::Healthy("well".to_owned()),
+            _ => ProbeResult::Unhealthy("recovering".to_owned()),
         }
     }
 }
@@ -250,11 +250,11 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
         }
     }
     impl Probe for Counted {
-        fn ask(&mut self, out: &mut BytesMut) {
+        fn write_request(&mut self, out: &mut BytesMut) {
             out.extend_from_slice(b"?");
         }
-        fn judge(&mut self, _: &[u8]) -> Judgement {
-            Judgement::More
+        fn evaluate(&mut self, _: &[u8]) -> ProbeResult {
+            ProbeResult::NeedMore
         }
     }
     let (counted, highest) = (Arc::clone(&now), Arc::clone(&most));

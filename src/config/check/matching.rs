@@ -154,7 +154,7 @@ impl Policies<'_> {
     fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
         let spoken = self.scope.listeners().iter().filter_map(|it| it.protocol);
         let knows: Vec<&Protocol> = spoken.filter(|it| scope::tells(it, key)).collect();
-        let form = |it: &&Protocol| it.forms.iter().find(|(name, ..)| *name == key);
+        let form = |it: &&Protocol| it.value_formats.iter().find(|(name, ..)| *name == key);
         let mut wrong = None;
         for protocol in &knows {
             match form(protocol) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{cluster::Cluster, config, policy::Rule};
-use operation::{Attributes, Fact, Link, Manner};
+use operation::{AttributeValue, Attributes, ConnectionInfo, RejectMode};
 use std::net::SocketAddr;
 use tollgate_metrics::{Effects, Metrics};
 
@@ -42,20 +42,20 @@ pub(super) fn stage(policies: &str) -> Stage {
 struct App(&'static str);
 
 impl Attributes for App {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         (name == "app").then_some(self.0).into()
     }
 }
 
 impl Stage {
     /// The no that an operation of an application gets, if it gets one.
-    fn no(&self, name: &str, app: &'static str, now: Instant) -> Option<No> {
+    fn no(&self, name: &str, app: &'static str, now: Instant) -> Option<Rejection> {
         let app = App(app);
         let found = Operation { protocol: self.protocol, name, attributes: &app, ..operation() };
         match self.gate.admit(&found, now) {
-            Verdict::Refuse(no) => Some(no),
-            Verdict::Go(_) => None,
-            Verdict::Ask(_) | Verdict::More => panic!("nobody is asked"),
+            Verdict::Reject(no) => Some(no),
+            Verdict::Admit(_) => None,
+            Verdict::Pending(_) | Verdict::NeedMore => panic!("nobody is asked"),
         }
     }
 
@@ -71,7 +71,7 @@ impl Stage {
 
     fn arrival(&self, peer: &str) -> Arrival {
         let peer: SocketAddr = peer.parse().unwrap();
-        self.gate.connect(&Link { peer, local: peer }, Instant::now())
+        self.gate.connect(&ConnectionInfo { peer, local: peer }, Instant::now())
     }
 }
 
@@ -82,7 +82,7 @@ fn what_matches_is_denied_and_counted_and_all_else_passes() {
           { name: elsewhere, match: { listener: other, operation: \"*\" }, deny: {} }]",
     );
     let no = stage.no("dropDatabase", "shop", Instant::now()).unwrap();
-    assert_eq!((no.reason, no.code, no.manner), (Reason::Denied, Some(50), Manner::Words));
+    assert_eq!((no.reason, no.code, no.mode), (RejectReason::Denied, Some(50), RejectMode::Reply));
     assert_eq!(&*no.message, "the policy `no-drops` forbids this");
     assert_eq!(stage.no("drop", "admin", Instant::now()), None);
     assert!(!stage.is_refused("find"));
@@ -93,13 +93,13 @@ fn what_matches_is_denied_and_counted_and_all_else_passes() {
 #[test]
 fn a_denial_is_said_as_somebody_asked() {
     for (over, manner) in
-        [("refuse", Manner::Words), ("close", Manner::Close), ("reset", Manner::Reset)]
+        [("refuse", RejectMode::Reply), ("close", RejectMode::Close), ("reset", RejectMode::Reset)]
     {
         let stage = stage(&format!(
             "[{{ name: d, match: {{ operation: find }}, deny: {{ over: {over}, message: m }} }}]"
         ));
         let no = stage.no("find", "shop", Instant::now()).unwrap();
-        assert_eq!((no.manner, &*no.message, no.code), (manner, "m", None));
+        assert_eq!((no.mode, &*no.message, no.code), (manner, "m", None));
     }
 }
 
@@ -156,7 +156,7 @@ fn a_denial_of_clients_is_said_before_they_say_anything() {
           { name: dry, dry_run: true, match: { peer: 10.0.0.9 }, deny: {} }]",
     );
     let Arrival::Refused(no) = stage.arrival("192.0.2.1:5000") else { panic!("it was let in") };
-    assert_eq!(no.manner, Manner::Reset);
+    assert_eq!(no.mode, RejectMode::Reset);
     assert!(matches!(stage.arrival("10.0.0.9:5000"), Arrival::Welcome(..)));
     assert!(!stage.is_refused("find"), "operations are not asked again");
     assert_eq!(stage.effects("inside").refused, 1);

@@ -4,18 +4,18 @@ use super::{
     configured::{Stage, stage},
     *,
 };
-use operation::{Attributes, Fact, Named};
+use operation::{AttributeValue, Attributes, OperationNames};
 
 /// An operation of whose comment this is known.
-struct Comment(Fact<'static>);
+struct Comment(AttributeValue<'static>);
 
 impl Attributes for Comment {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
-        if name == "comment" { self.0.clone() } else { Fact::Absent }
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
+        if name == "comment" { self.0.clone() } else { AttributeValue::Absent }
     }
 }
 
-fn admit(stage: &Stage, comment: Fact<'static>, partial: bool) -> Verdict {
+fn admit(stage: &Stage, comment: AttributeValue<'static>, partial: bool) -> Verdict {
     let comment = Comment(comment);
     let operation =
         Operation { protocol: stage.protocol, partial, attributes: &comment, ..operation() };
@@ -25,12 +25,16 @@ fn admit(stage: &Stage, comment: Fact<'static>, partial: bool) -> Verdict {
 #[test]
 fn a_policy_that_guards_applies_in_doubt_and_says_so_and_another_does_not() {
     let guards = stage("[{ name: g, match: { comment: x }, deny: {} }]");
-    let Verdict::Refuse(no) = admit(&guards, Fact::Unknown, false) else { panic!("it guards") };
+    let Verdict::Reject(no) = admit(&guards, AttributeValue::Unknown, false) else {
+        panic!("it guards")
+    };
     assert_eq!(&*no.message, "the policy `g` forbids this (its `comment` can't be told)");
-    assert!(matches!(admit(&guards, Fact::Absent, false), Verdict::Go(_)));
+    assert!(matches!(admit(&guards, AttributeValue::Absent, false), Verdict::Admit(_)));
     let breaks = stage("[{ name: f, match: { comment: x }, fault: { percent: 100, delay: 1h } }]");
-    let Verdict::Go(ticket) = admit(&breaks, Fact::Unknown, false) else { panic!("it breaks") };
-    assert!(ticket.terms().is_none(), "nobody is delayed for what may be another's");
+    let Verdict::Admit(ticket) = admit(&breaks, AttributeValue::Unknown, false) else {
+        panic!("it breaks")
+    };
+    assert!(ticket.effects().is_none(), "nobody is delayed for what may be another's");
 }
 
 #[test]
@@ -46,20 +50,32 @@ fn more_is_read_only_where_a_policy_turns_on_it() {
         ("[{ name: p, enabled: false, match: { comment: x }, deny: {} }]", false),
     ] {
         let stage = stage(policies);
-        let verdict = admit(&stage, Fact::Unread, true);
-        assert_eq!(matches!(verdict, Verdict::More), turns, "{policies} {verdict:?}");
+        let verdict = admit(&stage, AttributeValue::Unread, true);
+        assert_eq!(matches!(verdict, Verdict::NeedMore), turns, "{policies} {verdict:?}");
         // What is asked again without more to come is decided.
-        assert!(!matches!(admit(&stage, Fact::Unread, false), Verdict::More), "{policies}");
+        assert!(
+            !matches!(admit(&stage, AttributeValue::Unread, false), Verdict::NeedMore),
+            "{policies}"
+        );
     }
 }
 
 #[test]
 fn what_was_not_known_of_a_key_shares_one_allowance() {
     let stage = stage("[{ name: p, rate_limit: { rate: 1/h, burst: 1, key: [comment] } }]");
-    let passes = |fact| matches!(admit(&stage, fact, false), Verdict::Go(_));
-    assert!(passes(Fact::is("a")) && passes(Fact::is("b")) && !passes(Fact::is("a")));
-    assert!(passes(Fact::Unknown) && !passes(Fact::Unread) && !passes(Fact::Unknown));
-    let lines = |a: &'static str, b: &'static str| Fact::Lines(vec![a.into(), b.into()]);
+    let passes = |fact| matches!(admit(&stage, fact, false), Verdict::Admit(_));
+    assert!(
+        passes(AttributeValue::known("a"))
+            && passes(AttributeValue::known("b"))
+            && !passes(AttributeValue::known("a"))
+    );
+    assert!(
+        passes(AttributeValue::Unknown)
+            && !passes(AttributeValue::Unread)
+            && !passes(AttributeValue::Unknown)
+    );
+    let lines =
+        |a: &'static str, b: &'static str| AttributeValue::Repeated(vec![a.into(), b.into()]);
     assert!(passes(lines("a", "c")) && passes(lines("b", "c")) && !passes(lines("a", "c")));
 }
 
@@ -73,10 +89,13 @@ fn an_operation_settles_by_the_name_that_the_rest_of_it_told() {
         partial: true,
         ..operation()
     };
-    let Verdict::Go(ticket) = stage.gate.admit(&unread, Instant::now()) else { panic!() };
-    let named = Some(Named { name: "insert", resource: "shop.orders" });
-    let how =
-        Settlement { named, confirmed: true, ..Settlement::bare(Outcome::Ok, Instant::now()) };
+    let Verdict::Admit(ticket) = stage.gate.admit(&unread, Instant::now()) else { panic!() };
+    let named = Some(OperationNames { name: "insert", resource: "shop.orders" });
+    let how = Settlement {
+        names: named,
+        confirmed: true,
+        ..Settlement::new(Outcome::Ok, Instant::now())
+    };
     ticket.settle(&how);
     let mut text = String::new();
     stage.metrics.render(&mut text);

@@ -9,7 +9,7 @@ use crate::{
         rule::{PolicyConfig, Stage},
     },
 };
-use operation::Link;
+use operation::ConnectionInfo;
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
@@ -62,7 +62,7 @@ impl WorkerPolicy for Acting {
         Some(Box::new(*self))
     }
 
-    fn connect(&self, _: &Link, _: Instant) -> ConnectDecision {
+    fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
         ConnectDecision::AcceptWith(Box::new(*self))
     }
 }
@@ -70,7 +70,7 @@ impl WorkerPolicy for Acting {
 impl SeriesPolicy for Acting {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         match self.0 {
-            Does::Refuse => Decision::Refuse(No::new(Reason::Denied, "no")),
+            Does::Refuse => Decision::Reject(Rejection::new(RejectReason::Denied, "no")),
             Does::Delay(millis) => Decision::delay(Duration::from_millis(millis)),
             Does::Pace => Decision::Admit,
         }
@@ -122,9 +122,11 @@ fn admit(gate: &Gate) -> Verdict {
 /// How long an operation is delayed; `None` if it is refused.
 fn delay(gate: &Gate) -> Option<Duration> {
     match admit(gate) {
-        Verdict::Go(ticket) => Some(ticket.terms().map_or(Duration::ZERO, |terms| terms.delay)),
-        Verdict::Refuse(_) => None,
-        Verdict::Ask(_) | Verdict::More => panic!("nobody is to be asked"),
+        Verdict::Admit(ticket) => {
+            Some(ticket.effects().map_or(Duration::ZERO, |terms| terms.delay))
+        }
+        Verdict::Reject(_) => None,
+        Verdict::Pending(_) | Verdict::NeedMore => panic!("nobody is to be asked"),
     }
 }
 
@@ -192,10 +194,10 @@ fn a_change_holds_from_the_next_operation_on_and_leaves_the_others_alone() {
 #[test]
 fn an_operation_ends_with_the_policies_that_it_began_with() {
     let (gate, live, _) = live(vec![rule("one", Does::Delay(10))]);
-    let Verdict::Go(ticket) = admit(&gate) else { panic!("it goes on") };
+    let Verdict::Admit(ticket) = admit(&gate) else { panic!("it goes on") };
     live.replace(vec![Arc::new(rule("two", Does::Refuse)), Arc::new(rule("one", Does::Refuse))]);
     assert_eq!(delay(&gate), None);
-    let confirmed = Settlement { confirmed: true, ..Settlement::bare(Outcome::Ok, Instant::now()) };
+    let confirmed = Settlement { confirmed: true, ..Settlement::new(Outcome::Ok, Instant::now()) };
     ticket.settle(&confirmed);
     assert_eq!(delay(&gate), None);
 }
@@ -204,8 +206,8 @@ fn an_operation_ends_with_the_policies_that_it_began_with() {
 fn what_costs_the_service_nothing_passes_a_limit() {
     let (gate, ..) = live(vec![rule("one", Does::Refuse)]);
     assert_eq!(delay(&gate), None);
-    let light = Operation { light: true, ..operation() };
-    assert!(matches!(gate.admit(&light, Instant::now()), Verdict::Go(_)));
+    let light = Operation { limit_exempt: true, ..operation() };
+    assert!(matches!(gate.admit(&light, Instant::now()), Verdict::Admit(_)));
 }
 
 #[test]
@@ -217,12 +219,13 @@ fn a_policy_ends_when_its_time_is_over() {
     let (gate, ..) = live(vec![ends(now + Duration::from_secs(60))]);
     assert_eq!(delay(&gate), None);
     let later = gate.admit(&operation(), now + Duration::from_secs(61));
-    assert!(matches!(later, Verdict::Go(_)));
+    assert!(matches!(later, Verdict::Admit(_)));
 }
 
 #[test]
 fn who_is_let_in_as_a_guest_is_held_to_it_unless_that_is_only_counted() {
-    let link = Link { peer: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
+    let link =
+        ConnectionInfo { peer: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
     for (dry_run, most) in [(false, 10), (true, usize::MAX)] {
         let (gate, ..) = live(vec![Rule { dry_run, ..rule("one", Does::Pace) }]);
         let Arrival::Welcome(delay, guests) = gate.connect(&link, Instant::now()) else {

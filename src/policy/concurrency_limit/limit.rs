@@ -10,7 +10,7 @@ use crate::{
     series::SeriesKey,
 };
 use foldhash::HashMap;
-use operation::{No, Operation, Reason};
+use operation::{Operation, RejectReason, Rejection};
 use std::{
     cell::{self, RefCell},
     rc::Rc,
@@ -27,7 +27,7 @@ pub(super) struct Limit {
 /// What all series have in common.
 struct Own {
     plan: Arc<Plan>,
-    no: No,
+    no: Rejection,
     /// How many may wait: where nothing is done but counted, nobody.
     queue: usize,
     cells: Cells,
@@ -54,8 +54,8 @@ impl Limit {
             || format!("the policy `{}` has as many operations under way as it may", rule.name),
             str::to_owned,
         );
-        let mut no = No::new(Reason::Overloaded, message);
-        no.manner = plan.over.manner();
+        let mut no = Rejection::new(RejectReason::Overloaded, message);
+        no.mode = plan.over.manner();
         let own = Own {
             plan: Arc::clone(plan),
             no,
@@ -84,7 +84,7 @@ struct Series {
 impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load.
-        if operation.awaits {
+        if operation.long_poll {
             return Decision::Admit;
         }
         let own = &self.own;
@@ -94,12 +94,12 @@ impl SeriesPolicy for Series {
             return Decision::Admit;
         }
         let Some(waiting) = cell.wait(own.queue) else {
-            return Decision::Refuse(own.no.clone());
+            return Decision::Reject(own.no.clone());
         };
         *memo = own.keep(Place::Awaited);
         let timeout = own.plan.queue_timeout;
         let turn = Turn { number: *memo, own: Rc::clone(own), cell };
-        Decision::Ask(Box::pin(turn.comes(waiting, timeout)))
+        Decision::Pending(Box::pin(turn.comes(waiting, timeout)))
     }
 
     fn settle(&self, done: &Settled<'_>, memo: u64) {
@@ -132,7 +132,7 @@ struct Turn {
 impl Turn {
     async fn comes(self, waiting: Waiting, timeout: Duration) -> Decision {
         if tokio::time::timeout(timeout, waiting.granted()).await.is_err() {
-            return Decision::Refuse(self.own.no.clone());
+            return Decision::Reject(self.own.no.clone());
         }
         let now = tokio::time::Instant::now().into_std();
         match self.own.places.borrow_mut().get_mut(&self.number) {

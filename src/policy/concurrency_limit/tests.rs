@@ -5,7 +5,7 @@ use crate::policy::{
     rule::Rule,
     stand::{self, ask, bound, client, materials, settle},
 };
-use operation::{Answer, Outcome, Reason, Settlement};
+use operation::{DecisionFuture, Outcome, RejectReason, Settlement};
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -31,17 +31,17 @@ fn admitted(bound: &dyn SeriesPolicy, n: u32, times: usize) -> Vec<u64> {
 }
 
 fn end(bound: &dyn SeriesPolicy, memo: u64) {
-    settle(bound, memo, &Settlement::bare(Outcome::Ok, Instant::now()));
+    settle(bound, memo, &Settlement::new(Outcome::Ok, Instant::now()));
 }
 
-fn waits(bound: &dyn SeriesPolicy, n: u32) -> (Answer, u64) {
+fn waits(bound: &dyn SeriesPolicy, n: u32) -> (DecisionFuture, u64) {
     match ask(bound, &client(n), Instant::now()) {
-        (Decision::Ask(answer), memo) => (answer, memo),
+        (Decision::Pending(answer), memo) => (answer, memo),
         (decision, _) => panic!("it does not wait: {decision:?}"),
     }
 }
 
-fn poll(answer: &mut Answer) -> Option<Decision> {
+fn poll(answer: &mut DecisionFuture) -> Option<Decision> {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(decision) => Some(decision),
         Poll::Pending => None,
@@ -56,8 +56,8 @@ fn one_that_ends_makes_room_for_another_on_any_worker() {
     let first = admitted(&*one, 1, 2);
     assert_eq!(admitted(&*two, 1, 5).len(), 1);
     assert_eq!(admitted(&*two, 2, 5).len(), 3, "another client has its own");
-    let (Decision::Refuse(no), _) = ask(&*one, &client(1), Instant::now()) else { panic!() };
-    assert_eq!(no.reason, Reason::Overloaded);
+    let (Decision::Reject(no), _) = ask(&*one, &client(1), Instant::now()) else { panic!() };
+    assert_eq!(no.reason, RejectReason::Overloaded);
     end(&*one, first[0]);
     assert_eq!(admitted(&*two, 1, 5).len(), 1);
 }
@@ -67,7 +67,7 @@ fn what_waits_by_design_takes_no_place() {
     let policy = limit("max: 1");
     let (bound, watcher) = (series(&*policy), client(1));
     let mut watch = stand::operation(&watcher);
-    watch.awaits = true;
+    watch.long_poll = true;
     for _ in 0..5 {
         let mut memo = 0;
         assert!(matches!(bound.admit(&watch, Instant::now(), &mut memo), Decision::Admit));
@@ -82,11 +82,11 @@ async fn who_waits_goes_on_when_one_ends() {
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 1)[0];
     let (mut answer, memo) = waits(&*bound, 1);
-    assert!(matches!(ask(&*bound, &client(1), Instant::now()).0, Decision::Refuse(_)));
+    assert!(matches!(ask(&*bound, &client(1), Instant::now()).0, Decision::Reject(_)));
     assert!(poll(&mut answer).is_none());
     end(&*bound, first);
     let goes_on = poll(&mut answer);
-    assert!(matches!(goes_on, Some(Decision::Bend(terms)) if terms.waited));
+    assert!(matches!(goes_on, Some(Decision::Modify(terms)) if terms.waited));
     assert_eq!(admitted(&*bound, 1, 1).len(), 0);
     end(&*bound, memo);
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);
@@ -99,7 +99,7 @@ async fn who_waits_too_long_is_refused() {
     let first = admitted(&*bound, 1, 1)[0];
     let began = tokio::time::Instant::now();
     let (answer, _) = waits(&*bound, 1);
-    assert!(matches!(answer.await, Decision::Refuse(no) if no.reason == Reason::Overloaded));
+    assert!(matches!(answer.await, Decision::Reject(no) if no.reason == RejectReason::Overloaded));
     assert_eq!(began.elapsed().as_millis(), 300);
     end(&*bound, first);
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);
@@ -165,6 +165,6 @@ fn a_dry_run_counts_and_lets_nobody_wait() {
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 3);
     assert_eq!(first.len(), 1);
-    settle(&*bound, first[0], &Settlement::bare(Outcome::Ok, Instant::now() + Duration::ZERO));
+    settle(&*bound, first[0], &Settlement::new(Outcome::Ok, Instant::now() + Duration::ZERO));
     assert_eq!(admitted(&*bound, 1, 3).len(), 1);
 }

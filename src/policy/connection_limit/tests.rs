@@ -12,7 +12,7 @@ fn guest(policy: &dyn WorkerPolicy, n: u32) -> Option<Box<dyn ConnectionPermit>>
     match policy.connect(&link(n), Instant::now()) {
         ConnectDecision::AcceptWith(guest) => Some(guest),
         ConnectDecision::Reject(no) => {
-            assert_eq!(no.reason, Reason::Overloaded);
+            assert_eq!(no.reason, RejectReason::Overloaded);
             None
         }
         ConnectDecision::Accept | ConnectDecision::Delay(_) => panic!("nobody is let in uncounted"),
@@ -39,7 +39,7 @@ fn without_a_key_there_is_one_limit_for_all() {
     let ConnectDecision::Reject(no) = policy.connect(&link(2), Instant::now()) else {
         panic!("let in")
     };
-    assert_eq!(no.manner, operation::Manner::Reset);
+    assert_eq!(no.mode, operation::RejectMode::Reset);
     assert_eq!(&*no.message, "the policy `it` allows 1 connections at a time");
 }
 

@@ -2,7 +2,7 @@
 //! somebody has measured it.
 
 use crate::config::{FromText, Given, Mistake, duration_text, told};
-use operation::Spread;
+use operation::LatencyDistribution;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
@@ -55,9 +55,9 @@ const KEYS: &[&str] =
 
 impl Written {
     /// The delays, which are written under this key.
-    pub(super) fn check(self, at: &'static str) -> Result<Spread, Mistake> {
+    pub(super) fn check(self, at: &'static str) -> Result<LatencyDistribution, Mistake> {
         let keys = match self {
-            Written::Fixed(duration) => return Ok(Spread(vec![(1.0, duration)])),
+            Written::Fixed(duration) => return Ok(LatencyDistribution(vec![(1.0, duration)])),
             Written::Spread(keys) => keys,
         };
         let given = |given: &Given<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
@@ -97,12 +97,12 @@ impl Written {
         if points.first().is_some_and(|(share, _)| *share > 0.0) {
             points.insert(0, (0.0, Duration::ZERO));
         }
-        Ok(Spread(points))
+        Ok(LatencyDistribution(points))
     }
 }
 
 /// Delays as a config would have them.
-pub(super) fn to_json(delays: &Spread) -> serde_json::Value {
+pub(super) fn to_json(delays: &LatencyDistribution) -> serde_json::Value {
     match delays.0.as_slice() {
         [(_, fixed)] => duration_text(*fixed).into(),
         [(0.0, min), (1.0, max)] if !min.is_zero() => {
@@ -160,27 +160,29 @@ impl JsonSchema for Written {
 mod tests {
     use super::*;
 
-    fn millis(points: &[(f64, u64)]) -> Spread {
-        Spread(points.iter().map(|(share, it)| (*share, Duration::from_millis(*it))).collect())
+    fn millis(points: &[(f64, u64)]) -> LatencyDistribution {
+        LatencyDistribution(
+            points.iter().map(|(share, it)| (*share, Duration::from_millis(*it))).collect(),
+        )
     }
 
     #[test]
     fn a_fixed_delay_is_always_the_same() {
         let delay = Written::Fixed(Duration::from_millis(200)).check("delay").unwrap();
-        assert_eq!(delay.at(0.0), Duration::from_millis(200));
-        assert_eq!(delay.at(0.999_999), Duration::from_millis(200));
+        assert_eq!(delay.quantile(0.0), Duration::from_millis(200));
+        assert_eq!(delay.quantile(0.999_999), Duration::from_millis(200));
         assert_eq!(to_json(&delay), "200ms");
     }
 
     #[test]
     fn in_between_delays_grow_evenly() {
         let delay = millis(&[(0.0, 10), (1.0, 30)]);
-        assert_eq!(delay.at(0.0), Duration::from_millis(10));
-        assert_eq!(delay.at(0.5), Duration::from_millis(20));
+        assert_eq!(delay.quantile(0.0), Duration::from_millis(10));
+        assert_eq!(delay.quantile(0.5), Duration::from_millis(20));
         let delay = millis(&[(0.0, 0), (0.5, 10), (0.9, 50), (0.99, 500)]);
-        assert_eq!(delay.at(0.25), Duration::from_millis(5));
-        assert_eq!(delay.at(0.7), Duration::from_millis(30));
-        assert_eq!(delay.at(0.999), Duration::from_millis(500));
+        assert_eq!(delay.quantile(0.25), Duration::from_millis(5));
+        assert_eq!(delay.quantile(0.7), Duration::from_millis(30));
+        assert_eq!(delay.quantile(0.999), Duration::from_millis(500));
         let json = serde_json::json!({ "p50": "10ms", "p90": "50ms", "p99": "500ms" });
         assert_eq!(to_json(&delay), json);
     }

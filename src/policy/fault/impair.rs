@@ -2,7 +2,7 @@
 
 use super::{delay, value};
 use crate::config::{Given, Located, Mistake, Size, duration_text, given};
-use operation::{Impairment, Slice, Spread};
+use operation::{Impairment, LatencyDistribution, Slicer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
@@ -43,8 +43,8 @@ pub(super) struct Keys {
 /// What is asked of a session's bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Impairments {
-    latency: Option<Spread>,
-    slice: Option<Slice>,
+    latency: Option<LatencyDistribution>,
+    slice: Option<Slicer>,
     black_hole: bool,
     slow_close: Option<Duration>,
     to: Option<To>,
@@ -63,7 +63,7 @@ impl Keys {
                 mistakes.push(Mistake::new(&["slice"], "the key `size` is missing", hint));
             }
             let pause = given(slice.pause).unwrap_or(Duration::from_millis(1));
-            Slice { size: given(slice.size).map_or(1, |size| size.0.max(1)), pause }
+            Slicer { size: given(slice.size).map_or(1, |size| size.0.max(1)), pause }
         });
         let impairments = Impairments {
             latency,
@@ -92,7 +92,7 @@ impl Impairments {
         let way = Impairment {
             latency: self.latency.clone().map(Rc::new),
             seed: 0,
-            slice: self.slice,
+            slicer: self.slice,
             black_hole: self.black_hole,
             slow_close: self.slow_close.unwrap_or_default(),
         };
@@ -107,7 +107,7 @@ impl Impairments {
         if let Some(latency) = &self.latency {
             json["latency"] = delay::to_json(latency);
         }
-        if let Some(Slice { size, pause }) = self.slice {
+        if let Some(Slicer { size, pause }) = self.slice {
             json["slice"] =
                 serde_json::json!({ "size": Size(size).text(), "pause": duration_text(pause) });
         }

@@ -77,7 +77,8 @@ fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
     assert_eq!(key("peer/48", one), key("peer/48", far));
     assert_ne!(key("peer/64", "10.0.0.1"), key("peer/64", "10.0.0.2"));
     assert_eq!(key("peer/24/64", "10.0.0.1"), key("peer/24/64", "::ffff:10.0.0.2"));
-    let link = |ip: &str| Link { peer: (ip.parse::<IpAddr>().unwrap(), 1).into(), ..link(1) };
+    let link =
+        |ip: &str| ConnectionInfo { peer: (ip.parse::<IpAddr>().unwrap(), 1).into(), ..link(1) };
     let of_link = |ip: &str| grouping(&["peer/64"]).of_link("front", "toy", &link(ip));
     assert_eq!(of_link(one), of_link(near));
     assert_ne!(of_link(one), of_link(far));
@@ -101,13 +102,14 @@ fn a_key_that_makes_no_sense_is_a_mistake() {
 
 #[test]
 fn operations_about_several_values_share_one_key_with_those_about_none_that_is_known() {
-    let hash = |fact: Fact<'_>| {
+    let hash = |fact: AttributeValue<'_>| {
         let mut hasher = hasher();
         hash_fact(&fact, &mut hasher);
         hasher.finish()
     };
-    let each = |values: [&'static str; 2]| Fact::Each(values.map(Cow::Borrowed).to_vec());
+    let each =
+        |values: [&'static str; 2]| AttributeValue::Multiple(values.map(Cow::Borrowed).to_vec());
     assert_eq!(hash(each(["audit", "x1"])), hash(each(["audit", "x2"])));
-    assert_eq!(hash(each(["audit", "x1"])), hash(Fact::Unknown));
-    assert_ne!(hash(each(["audit", "x1"])), hash(Fact::is("audit")));
+    assert_eq!(hash(each(["audit", "x1"])), hash(AttributeValue::Unknown));
+    assert_ne!(hash(each(["audit", "x1"])), hash(AttributeValue::known("audit")));
 }

@@ -4,7 +4,7 @@ use super::{
     Asked, Depth, Fixed, Known, Match, OTHER_RESOURCES, Truth, Varying, Word, glob::Glob,
     peers::Peers, texts,
 };
-use operation::{Fact, Operation};
+use operation::{AttributeValue, Operation};
 
 /// The key that decides about an operation, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Part<'_> {
             Part::Fixed(Fixed { word, globs }) => {
                 let others = match word {
                     Word::Resource if asked.others => asked.get(OTHER_RESOURCES),
-                    _ => Fact::Absent,
+                    _ => AttributeValue::Absent,
                 };
                 let own = word.of(known).map(str::to_owned);
                 let found = match (own, others.text()) {

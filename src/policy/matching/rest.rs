@@ -3,7 +3,7 @@
 use super::{
     Applies, Asked, Fixed, Known, Match, OTHER_RESOURCES, Truth, Word, all, any, glob, glob::Glob,
 };
-use operation::Fact;
+use operation::AttributeValue;
 
 /// What of a match is left to be asked of each operation of a series: what the series alone does
 /// not decide, level by level, from the match itself to the innermost `not` that matters.
@@ -41,14 +41,14 @@ impl Depth {
     }
 
     /// Whether a fact fits.
-    pub(super) fn of_fact(self, fact: Fact<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
+    pub(super) fn of_fact(self, fact: AttributeValue<'_>, holds: impl Fn(&str) -> Truth) -> Truth {
         match fact {
-            Fact::Is(value) => holds(&value),
-            Fact::Lines(values) => any(&values, |value| holds(value)),
-            Fact::Each(values) => self.of_each(&values, |value| holds(value)),
-            Fact::Absent => Truth::No,
-            Fact::Unread => Truth::Unread,
-            Fact::Unknown => Truth::Unknown,
+            AttributeValue::Known(value) => holds(&value),
+            AttributeValue::Repeated(values) => any(&values, |value| holds(value)),
+            AttributeValue::Multiple(values) => self.of_each(&values, |value| holds(value)),
+            AttributeValue::Absent => Truth::No,
+            AttributeValue::Unread => Truth::Unread,
+            AttributeValue::Unknown => Truth::Unknown,
         }
     }
 }
@@ -115,7 +115,7 @@ impl Match {
         let Some(Fixed { globs, .. }) = globs.filter(|_| asked.others) else { return own };
         let fits = |resource: &str| fits_resource(globs, resource, asked.partial);
         match asked.get(OTHER_RESOURCES) {
-            Fact::Absent => own,
+            AttributeValue::Absent => own,
             fact => depth.of_each(&[own, depth.of_fact(fact, fits)], |truth| *truth),
         }
     }

@@ -18,7 +18,7 @@ struct Facts {
 }
 
 impl Attributes for Facts {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         self.asked.borrow_mut().push(name.to_owned());
         let found = self.facts.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| *value).into()
@@ -51,9 +51,7 @@ fn made(json: &Value) -> Match {
     made
 }
 
-macro_rules! made {
-    ($($json:tt)*) => { made(&serde_json::json!({ $($json)* })) };
-}
+macro_rules! made { ($($json:tt)*) => { made(&serde_json::json!({ $($json)* })) }; }
 
 fn key(name: &str, resource: &str) -> SeriesKey {
     let protocol = const { &TOY };
@@ -80,14 +78,14 @@ fn operation<'a>(name: &'a str, resource: &'a str, attributes: &'a Facts) -> Ope
         protocol,
         name,
         resource,
-        front: b"",
+        head: b"",
         attributes,
-        awaits: false,
-        light: false,
-        callsite: true,
-        known: false,
+        long_poll: false,
+        limit_exempt: false,
+        may_have_callsite: true,
+        known_names: false,
         partial: false,
-        others: false,
+        may_have_other_resources: false,
     }
 }
 
@@ -321,7 +319,10 @@ fn an_operation_is_asked_only_for_what_varies_and_the_cheapest_first() {
     };
     let Applies::Varies(rest) = made.applies("db", &key("find", "shop.a")) else { panic!() };
     let asked = |facts: &Facts, callsite| {
-        let held = made.holds(&rest, &Operation { callsite, ..operation("find", "shop.a", facts) });
+        let held = made.holds(
+            &rest,
+            &Operation { may_have_callsite: callsite, ..operation("find", "shop.a", facts) },
+        );
         (held, facts.asked.borrow().join(" "))
     };
     let elsewhere = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
@@ -391,7 +392,7 @@ fn peers_are_addresses_networks_or_globs() {
 
 #[test]
 fn a_connection_is_matched_by_what_is_known_of_it() {
-    let link = |peer: [u8; 4]| Link {
+    let link = |peer: [u8; 4]| ConnectionInfo {
         peer: SocketAddr::new(Ipv4Addr::from(peer).into(), 5000),
         local: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1),
     };
@@ -472,12 +473,12 @@ fn the_key_that_says_no_is_told() {
 }
 
 /// Facts that are given as they are.
-struct Told(&'static [(&'static str, Fact<'static>)]);
+struct Told(&'static [(&'static str, AttributeValue<'static>)]);
 
 impl Attributes for Told {
-    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> Fact<'a> {
+    fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
         let found = self.0.iter().find(|(known, _)| *known == name);
-        found.map_or(Fact::Absent, |(_, fact)| fact.clone())
+        found.map_or(AttributeValue::Absent, |(_, fact)| fact.clone())
     }
 }
 
@@ -485,13 +486,17 @@ const SHOP: Protocol =
     Protocol { attributes: &["user", "comment", OTHER_RESOURCES], ..Protocol::plain("shop") };
 
 /// What a match makes of an operation on `shop.orders` of which these facts are known.
-fn of(made: &Match, partial: bool, told: &'static [(&'static str, Fact<'static>)]) -> Truth {
+fn of(
+    made: &Match,
+    partial: bool,
+    told: &'static [(&'static str, AttributeValue<'static>)],
+) -> Truth {
     let (facts, told) = (facts(&[]), Told(told));
     let operation = Operation {
         protocol: const { &SHOP },
         attributes: &told,
         partial,
-        others: true,
+        may_have_other_resources: true,
         ..operation("aggregate", "shop.orders", &facts)
     };
     let key = SeriesKey { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
@@ -504,8 +509,8 @@ fn of(made: &Match, partial: bool, told: &'static [(&'static str, Fact<'static>)
 
 #[test]
 fn a_fact_that_is_not_known_is_neither_there_nor_absent() {
-    const UNKNOWN: &[(&str, Fact<'_>)] = &[("user", Fact::Unknown)];
-    const UNREAD: &[(&str, Fact<'_>)] = &[("user", Fact::Unread)];
+    const UNKNOWN: &[(&str, AttributeValue<'_>)] = &[("user", AttributeValue::Unknown)];
+    const UNREAD: &[(&str, AttributeValue<'_>)] = &[("user", AttributeValue::Unread)];
     let (only, but) = (made! { "user": "root" }, made! { "not": { "user": "root" } });
     for made in [&only, &but] {
         assert_eq!(of(made, true, UNKNOWN), Truth::Unknown);
@@ -520,8 +525,8 @@ fn a_fact_that_is_not_known_is_neither_there_nor_absent() {
 
 #[test]
 fn a_header_given_twice_fits_if_one_of_its_lines_does() {
-    fn lines() -> Fact<'static> {
-        Fact::Lines(vec!["0".into(), "1".into()])
+    fn lines() -> AttributeValue<'static> {
+        AttributeValue::Repeated(vec!["0".into(), "1".into()])
     }
     let told = Box::leak(Box::new([("user", lines())]));
     assert_eq!(of(&made! { "user": "1" }, false, told), Truth::Yes);
@@ -532,7 +537,8 @@ fn a_header_given_twice_fits_if_one_of_its_lines_does() {
 
 #[test]
 fn other_resources_by_their_own_key_may_be_what_is_not_known() {
-    const TOLD: &[(&str, Fact<'_>)] = &[(OTHER_RESOURCES, Fact::Is(Cow::Borrowed("?.events")))];
+    const TOLD: &[(&str, AttributeValue<'_>)] =
+        &[(OTHER_RESOURCES, AttributeValue::Known(Cow::Borrowed("?.events")))];
     let (events, carts) =
         (made! { "other_resources": "audit.*" }, made! { "other_resources": "*.carts" });
     let not_events = made! { "not": { "other_resources": "audit.*" } };
@@ -548,9 +554,9 @@ fn other_resources_by_their_own_key_may_be_what_is_not_known() {
 
 #[test]
 fn an_operation_on_several_resources_matches_by_each_and_is_excluded_by_all() {
-    let others = |names: &[&'static str]| -> &'static [(&'static str, Fact<'static>)] {
+    let others = |names: &[&'static str]| -> &'static [(&'static str, AttributeValue<'static>)] {
         let each = names.iter().map(|name| Cow::Borrowed(*name)).collect();
-        Box::leak(Box::new([(OTHER_RESOURCES, Fact::Each(each))]))
+        Box::leak(Box::new([(OTHER_RESOURCES, AttributeValue::Multiple(each))]))
     };
     let (shop, audit) = (made! { "resource": "shop.*" }, made! { "resource": "audit.*" });
     let not_shop = made! { "not": { "resource": "shop.*" } };
@@ -567,7 +573,7 @@ fn an_operation_on_several_resources_matches_by_each_and_is_excluded_by_all() {
         assert_eq!(of(&not_shop, false, others(names)), but_shop, "{names:?}");
         assert_eq!(of(&not_audit, false, others(names)), Truth::Yes, "{names:?}");
     }
-    const UNREAD: &[(&str, Fact<'_>)] = &[(OTHER_RESOURCES, Fact::Unread)];
+    const UNREAD: &[(&str, AttributeValue<'_>)] = &[(OTHER_RESOURCES, AttributeValue::Unread)];
     assert_eq!(of(&audit, true, UNREAD), Truth::Unread);
     assert_eq!(of(&shop, true, UNREAD), Truth::Yes);
     assert_eq!(of(&not_shop, true, UNREAD), Truth::Unread);

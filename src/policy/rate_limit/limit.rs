@@ -10,7 +10,7 @@ use crate::{
     },
     series::SeriesKey,
 };
-use operation::{Link, No, Operation};
+use operation::{ConnectionInfo, Operation, Rejection};
 use std::{
     rc::Rc,
     sync::Arc,
@@ -29,7 +29,7 @@ pub(super) struct Limit {
 struct Own {
     plan: Arc<Plan>,
     limiter: Limiter,
-    no: No,
+    no: Rejection,
 }
 
 impl Limit {
@@ -57,7 +57,7 @@ impl WorkerPolicy for Limit {
         Some(Box::new(Series { group, own: Rc::clone(&self.own) }))
     }
 
-    fn connect(&self, link: &Link, now: Instant) -> ConnectDecision {
+    fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectDecision {
         let Own { plan, limiter, no } = &*self.own;
         let key = plan.grouping.of_link(&self.listener, self.protocol, link);
         if limiter.take(key, now) {
@@ -77,7 +77,7 @@ struct Series {
 impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
-        if operation.awaits {
+        if operation.long_poll {
             return Decision::Admit;
         }
         let Own { plan, limiter, no } = &*self.own;
@@ -92,7 +92,7 @@ impl SeriesPolicy for Series {
         }
         match plan.over.delays_this(operation).then(|| self.own.wait(key, now)).flatten() {
             Some(wait) => Decision::delay(wait),
-            None => Decision::Refuse(no.clone()),
+            None => Decision::Reject(no.clone()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     },
     series::SeriesKey,
 };
-use operation::{Attributes, Fact, No, Operation};
+use operation::{AttributeValue, Attributes, Operation, Rejection};
 use std::{
     borrow::Cow,
     rc::Rc,
@@ -33,7 +33,7 @@ pub(super) struct SharedLimit {
 struct Own {
     plan: Arc<Plan>,
     hand: Hand,
-    no: No,
+    no: Rejection,
     /// What the store may want to know of an operation.
     facts: Vec<Box<str>>,
 }
@@ -86,13 +86,13 @@ struct Series {
 impl SeriesPolicy for Series {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
-        if operation.awaits {
+        if operation.long_poll {
             return Decision::Admit;
         }
         let Own { plan, hand, .. } = &*self.own;
         let key = self.group.of(operation);
         *memo = key;
-        let attribute = |name: &str| self.attribute(name, operation.attributes, operation.front);
+        let attribute = |name: &str| self.attribute(name, operation.attributes, operation.head);
         // Of documents and bytes one is taken now, and the rest when it is known.
         let taken = hand.take(key, &attribute, 1, now);
         if matches!(taken, Taken::Now(Answer::Yes)) {
@@ -103,13 +103,13 @@ impl SeriesPolicy for Series {
             let facts = facts.iter().map(|name| attribute(name).map(Cow::into_owned)).collect();
             let own = Rc::clone(&self.own);
             let turn = Turn { own, key, facts, until: now + plan.max_delay };
-            return Decision::Ask(Box::pin(turn.comes(taken)));
+            return Decision::Pending(Box::pin(turn.comes(taken)));
         }
         match taken {
             Taken::Now(answer) => self.own.decision(answer),
             Taken::Later(answer) => {
                 let own = Rc::clone(&self.own);
-                Decision::Ask(Box::pin(async move { own.decision(answer.await) }))
+                Decision::Pending(Box::pin(async move { own.decision(answer.await) }))
             }
         }
     }
@@ -141,7 +141,9 @@ impl Series {
             Part::Attribute(name) => match attributes.get(front, &name) {
                 // Operations about which it is not known share one allowance, and so do those
                 // that are about several things.
-                Fact::Each(_) | Fact::Unread | Fact::Unknown => Some(Cow::Borrowed(UNKNOWN)),
+                AttributeValue::Multiple(_) | AttributeValue::Unread | AttributeValue::Unknown => {
+                    Some(Cow::Borrowed(UNKNOWN))
+                }
                 fact => fact.text(),
             },
         }
@@ -152,14 +154,14 @@ impl Own {
     fn decision(&self, answer: Answer) -> Decision {
         match answer {
             Answer::Yes => Decision::Admit,
-            Answer::No(retry) => Decision::Refuse(self.no(retry)),
+            Answer::No(retry) => Decision::Reject(self.no(retry)),
         }
     }
 
     /// A client that is told how long to wait at least is told the whole wait, if it is known.
     /// Without that nothing is said: a share of a flooded limit is free within milliseconds, and
     /// clients do better by their own default than by coming back then.
-    fn no(&self, retry: Option<Duration>) -> No {
+    fn no(&self, retry: Option<Duration>) -> Rejection {
         let mut no = self.no.clone();
         no.retry_after = no.retry_after.and_then(|least| Some(least).max(retry));
         no
@@ -191,7 +193,7 @@ impl Turn {
             };
             let again = retry.map(|retry| time::Instant::now() + retry);
             let Some(again) = again.filter(|again| again.into_std() <= self.until) else {
-                return Decision::Refuse(self.own.no(retry));
+                return Decision::Reject(self.own.no(retry));
             };
             time::sleep_until(again).await;
             waited = true;

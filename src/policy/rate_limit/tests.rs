@@ -5,7 +5,7 @@ use crate::policy::{
     rule::{Rule, Stage},
     stand::{self, Client, ask, bound, client, link, materials, rule, settle},
 };
-use operation::{Manner, Outcome, Reason, Settlement};
+use operation::{Outcome, RejectMode, RejectReason, Settlement};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ fn said(policy: &dyn WorkerPolicy, client: &Client, now: Instant, times: usize) 
     let bound = bound(policy, "find", "shop.orders");
     let said = (0..times).map(|_| match ask(&*bound, client, now).0 {
         Decision::Admit => "admit".to_owned(),
-        Decision::Bend(terms) => format!("{:?}", terms.delay),
-        Decision::Refuse(no) => format!("{} {:?}", no.reason, no.manner),
-        Decision::Ask(_) => "ask".to_owned(),
+        Decision::Modify(terms) => format!("{:?}", terms.delay),
+        Decision::Reject(no) => format!("{} {:?}", no.reason, no.mode),
+        Decision::Pending(_) => "ask".to_owned(),
     });
     said.collect()
 }
@@ -44,15 +44,15 @@ fn a_refusal_says_what_was_configured() {
     let (policy, now) = limit(settings);
     let bound = bound(&*policy, "find", "shop.orders");
     ask(&*bound, &client(1), now);
-    let (Decision::Refuse(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
-    assert_eq!((no.reason, no.manner), (Reason::RateLimited, Manner::Close));
+    let (Decision::Reject(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
+    assert_eq!((no.reason, no.mode), (RejectReason::RateLimited, RejectMode::Close));
     assert_eq!((&*no.message, no.retry_after), ("come back tomorrow", Some(250 * MS)));
 
     let (policy, now) = limit("rate: 10MiB/s, unit: bytes, burst: 1");
     let bound = stand::bound(&*policy, "find", "shop.orders");
     let (_, memo) = ask(&*bound, &client(1), now);
     settle(&*bound, memo, &bytes(1 << 30, 0, now));
-    let (Decision::Refuse(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
+    let (Decision::Reject(no), _) = ask(&*bound, &client(1), now) else { panic!("it passed") };
     let said = "the policy `it` lets 10MiB/s bytes pass: try again later";
     assert_eq!((&*no.message, no.retry_after), (said, None));
 }
@@ -65,7 +65,7 @@ fn all_workers_share_an_allowance_and_so_do_series() {
     assert_eq!(said(&*one, &client(1), now, 2), ["admit", "admit"]);
     let inserts = bound(&*two, "insert", "shop.users");
     assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Admit));
-    assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Refuse(_)));
+    assert!(matches!(ask(&*inserts, &client(2), now).0, Decision::Reject(_)));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn what_waits_by_design_is_never_limited_nor_counted() {
     let bound = bound(&*policy, "hello", "");
     let watcher = client(1);
     let mut hello = stand::operation(&watcher);
-    hello.awaits = true;
+    hello.long_poll = true;
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
     }
@@ -102,7 +102,7 @@ fn what_waits_by_design_is_never_limited_nor_counted() {
 }
 
 fn bytes(request_bytes: u64, reply_bytes: u64, now: Instant) -> Settlement<'static> {
-    Settlement { request_bytes, reply_bytes, ..Settlement::bare(Outcome::Ok, now) }
+    Settlement { request_bytes, reply_bytes, ..Settlement::new(Outcome::Ok, now) }
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn bytes_are_paid_for_when_they_have_passed() {
     let (decision, memo) = ask(&*bound, &client(1), now);
     assert!(matches!(decision, Decision::Admit));
     settle(&*bound, memo, &bytes(1000, 2000, now));
-    let refused = |after| matches!(ask(&*bound, &client(1), now + after).0, Decision::Refuse(_));
+    let refused = |after| matches!(ask(&*bound, &client(1), now + after).0, Decision::Reject(_));
     assert!(refused(Duration::ZERO));
     assert!(refused(1999 * MS));
     assert!(!refused(2001 * MS));
@@ -142,7 +142,7 @@ fn connections_are_let_in_held_or_turned_away() {
     let ConnectDecision::Reject(no) = policy.connect(&link(1), now) else {
         panic!("it was let in")
     };
-    assert_eq!(no.reason, Reason::RateLimited);
+    assert_eq!(no.reason, RejectReason::RateLimited);
     assert!(matches!(policy.connect(&link(2), now), ConnectDecision::Accept));
 
     let (policy, now) = limit("rate: 1/s, unit: connections, over: delay, max_delay: 1s");

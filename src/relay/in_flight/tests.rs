@@ -1,11 +1,11 @@
 use super::*;
-use operation::Ledger;
+use operation::SettleSink;
 use std::time::Instant;
 
 /// A policy that counts nothing.
 struct Nobody;
 
-impl Ledger for Nobody {
+impl SettleSink for Nobody {
     fn settle(&self, _: u32, _: &Settlement<'_>) {}
 
     fn abandon(&self, _: u32) {}

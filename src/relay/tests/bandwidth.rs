@@ -14,7 +14,7 @@ use crate::{
     series::SeriesKey,
     worker::Message,
 };
-use operation::{Link, Manner, No, Reason};
+use operation::{ConnectionInfo, RejectMode, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tcp::Tcp;
 use tokio::{
@@ -41,7 +41,7 @@ impl WorkerPolicy for Narrow {
         None
     }
 
-    fn connect(&self, _: &Link, _: std::time::Instant) -> ConnectDecision {
+    fn connect(&self, _: &ConnectionInfo, _: std::time::Instant) -> ConnectDecision {
         ConnectDecision::AcceptWith(Box::new(self.clone()))
     }
 }
@@ -149,7 +149,7 @@ impl WorkerPolicy for ConnectionPolicy {
         None
     }
 
-    fn connect(&self, _: &Link, _: std::time::Instant) -> ConnectDecision {
+    fn connect(&self, _: &ConnectionInfo, _: std::time::Instant) -> ConnectDecision {
         (self.0)()
     }
 }
@@ -166,17 +166,20 @@ async fn connect_through(
     (client, upstream, move |message| inbox.send(message).unwrap())
 }
 
-fn refused(manner: Manner) -> ConnectDecision {
-    ConnectDecision::Reject(No { manner, ..No::new(Reason::Denied, "not you") })
+fn refused(manner: RejectMode) -> ConnectDecision {
+    ConnectDecision::Reject(Rejection {
+        mode: manner,
+        ..Rejection::new(RejectReason::Denied, "not you")
+    })
 }
 
 #[test]
 fn a_rejected_connection_is_answered_closed_or_reset() {
     run(async {
         let cases: [(fn() -> ConnectDecision, End); 3] = [
-            (|| refused(Manner::Words), End::Orderly),
-            (|| refused(Manner::Close), End::Orderly),
-            (|| refused(Manner::Reset), End::Reset),
+            (|| refused(RejectMode::Reply), End::Orderly),
+            (|| refused(RejectMode::Close), End::Orderly),
+            (|| refused(RejectMode::Reset), End::Reset),
         ];
         for (decide, end) in cases {
             let tcp = Protocol::Tcp(Arc::new(()));
@@ -187,7 +190,7 @@ fn a_rejected_connection_is_answered_closed_or_reset() {
             assert!(timeout(SECOND, upstream.accept()).await.is_err(), "it was let through");
         }
         let (mut client, _upstream, _tell) =
-            connect_through(mongo(), || refused(Manner::Words)).await;
+            connect_through(mongo(), || refused(RejectMode::Reply)).await;
         client.write_all(&super::ping(1)).await.unwrap();
         let (said, end) = to_end(&mut client).await;
         assert!(String::from_utf8_lossy(&said).contains("not you"));

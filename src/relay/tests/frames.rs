@@ -15,7 +15,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Link, Named, Next, Operation, Outcome, Refusal, Reply, Request, Tag, Violation,
+    Close, Codec, ConnectionInfo, Next, Operation, OperationNames, Outcome, RejectionRef, Reply,
+    Request, Tag, Violation,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -47,7 +48,7 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
 
     type Shared = ();
 
-    fn new(_: &Arc<()>, _: Link) -> Self {
+    fn new(_: &Arc<()>, _: ConnectionInfo) -> Self {
         Self::default()
     }
 
@@ -55,12 +56,12 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
         let Some((number, len)) = front(bytes) else { return Ok(Next::Hold(8)) };
         let tag = (number != 0).then_some(Tag(number.into()));
         let awaits = number >= 1000;
-        let request = Request { tag, awaits, ..Request::default() };
+        let request = Request { tag, long_poll: awaits, ..Request::default() };
         Ok(Next::whole(len, request))
     }
 
-    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
-        Named { name: "frame", resource: "" }
+    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
+        OperationNames { name: "frame", resource: "" }
     }
 
     fn reply(&mut self, bytes: &[u8]) -> Result<Next<Reply>, Violation> {
@@ -74,22 +75,22 @@ impl<const TELLS: bool> Codec for Frames<TELLS> {
             outcome: Outcome::Ok,
             code: None,
             items: 0,
-            confirms: false,
-            greeting: false,
+            confirms_names: false,
+            is_control: false,
             violation: None,
         };
         Ok(Next::whole(len, reply))
     }
 
-    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         out.extend_from_slice(&frame(tag.0 as u32, why.reason.as_str().as_bytes()));
         true
     }
 
-    fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn give_up(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         if TELLS {
             self.given_up.push(tag.0 as u32);
-            self.refuse(tag, why, out);
+            self.reject(tag, why, out);
         }
         TELLS
     }
@@ -183,7 +184,7 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let (accepted, peer) = front.accept().await.unwrap();
     let connected = worker_listener.upstreams().preconnects().connect(None).await.unwrap();
     let (server, _) = upstream.accept().await.unwrap();
-    let link = Link { peer, local: front.local_addr().unwrap() };
+    let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };
     let mut door = Door::new(&Worker::new(0), &worker_listener, link, Instant::now());
     if let Arrival::Welcome(_, guests) = worker_listener.gate().connect(&link, Instant::now()) {
         door.holds(guests);

@@ -15,7 +15,8 @@ use crate::{
 };
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Fact, Link, Named, Next, Outcome, Refusal, Reply, Request, Tag, Violation,
+    AttributeValue, Close, Codec, ConnectionInfo, Next, OperationNames, Outcome, RejectionRef,
+    Reply, Request, Tag, Violation,
 };
 use std::{rc::Rc, sync::Arc};
 use tokio::net::TcpListener;
@@ -48,7 +49,7 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
 
     type Shared = ();
 
-    fn new(_: &Arc<()>, _: Link) -> Self {
+    fn new(_: &Arc<()>, _: ConnectionInfo) -> Self {
         Self::default()
     }
 
@@ -58,7 +59,7 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
                 return Ok(Next::Hold(self.left));
             }
             if bytes[self.left - 1] == b'?' && !std::mem::replace(&mut self.told, true) {
-                return Ok(Next::Breaks(WRONG));
+                return Ok(Next::Violates(WRONG));
             }
             let len = std::mem::take(&mut self.left) as u64;
             return Ok(Next::Pass { len, mark: None, ends: true });
@@ -73,22 +74,23 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
         let wrong = !partial && bytes[len - 1] == b'?';
         let violation = wrong.then_some(WRONG);
         let tag = Some(Tag(number.into()));
-        let mark = Request { tag, partial, callsite: true, violation, ..Request::default() };
+        let mark =
+            Request { tag, partial, may_have_callsite: true, violation, ..Request::default() };
         self.left = len - read;
         Ok(Next::Pass { len: read as u64, mark: Some(mark), ends: !partial })
     }
 
-    fn named<'b>(&'b self, _: &'b [u8]) -> Named<'b> {
-        Named { name: "frame", resource: "" }
+    fn names<'b>(&'b self, _: &'b [u8]) -> OperationNames<'b> {
+        OperationNames { name: "frame", resource: "" }
     }
 
-    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+    fn attribute<'b>(&'b self, front: &'b [u8], name: &str) -> AttributeValue<'b> {
         match head(front) {
             Some((_, len)) if name == "comment" && len <= self.seen => {
                 std::str::from_utf8(&front[len - 1..len]).ok().into()
             }
-            _ if name == "comment" => Fact::Unread,
-            _ => Fact::Absent,
+            _ if name == "comment" => AttributeValue::Unread,
+            _ => AttributeValue::Absent,
         }
     }
 
@@ -105,14 +107,14 @@ impl<const READS_ON: bool> Codec for Late<READS_ON> {
             outcome: Outcome::Ok,
             code: None,
             items: 0,
-            confirms: false,
-            greeting: false,
+            confirms_names: false,
+            is_control: false,
             violation: None,
         };
         Ok(Next::whole(len as u64, reply))
     }
 
-    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         out.extend_from_slice(&frame(tag.0 as u32, why.reason.as_str().as_bytes()));
         true
     }

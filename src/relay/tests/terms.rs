@@ -5,7 +5,10 @@ use super::{
     mongo, ping, proxy_with,
 };
 use crate::worker::Message;
-use operation::{Close, Cut, Decision, Limit, Manner, No, Outcome, Place, Reason, Terms};
+use operation::{
+    Close, ClosePoint, Decision, Effects, InjectedClose, Outcome, RejectMode, RejectReason,
+    Rejection, ReplyTimeout,
+};
 use std::{num::NonZeroU64, time::Duration};
 use tcp::Tcp;
 use tokio::{
@@ -18,21 +21,21 @@ type Tells = Frames<true>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn bend(terms: Terms) -> Decision {
-    Decision::Bend(std::rc::Rc::new(terms))
+fn bend(terms: Effects) -> Decision {
+    Decision::Modify(std::rc::Rc::new(terms))
 }
 
 fn limit(after: Duration) -> Decision {
-    let limit = Some(Limit { after, message: "too slow".into(), policy: "it".into() });
-    bend(Terms { limit, ..Terms::default() })
+    let limit = Some(ReplyTimeout { after, message: "too slow".into(), policy: "it".into() });
+    bend(Effects { reply_timeout: limit, ..Effects::default() })
 }
 
-fn cut(place: Place, reset: bool) -> Decision {
-    bend(Terms { cut: Some(Cut { place, reset }), ..Terms::default() })
+fn cut(place: ClosePoint, reset: bool) -> Decision {
+    bend(Effects { injected_close: Some(InjectedClose { at: place, reset }), ..Effects::default() })
 }
 
-fn said(manner: Manner) -> Decision {
-    Decision::Refuse(No { manner, ..No::new(Reason::Denied, "no") })
+fn said(manner: RejectMode) -> Decision {
+    Decision::Reject(Rejection { mode: manner, ..Rejection::new(RejectReason::Denied, "no") })
 }
 
 const LATE: (Outcome, Option<&str>) = (Outcome::Lost, Some("timed_out"));
@@ -162,8 +165,8 @@ fn a_cut_request_is_not_forwarded_and_earlier_replies_are_delivered() {
     for (reset, end) in manners() {
         run(async {
             let mut ends = relayed::<Tells>(move |n| match n {
-                3 => cut(Place::Request, reset),
-                2 => said(Manner::Words),
+                3 => cut(ClosePoint::BeforeRequest, reset),
+                2 => said(RejectMode::Reply),
                 _ => Decision::Admit,
             })
             .await;
@@ -186,10 +189,10 @@ fn a_cut_request_is_not_forwarded_and_earlier_replies_are_delivered() {
 #[test]
 fn a_delay_before_a_cut_is_waited_for() {
     run(async {
-        let terms = || Terms {
+        let terms = || Effects {
             delay: SECOND,
-            cut: Some(Cut { place: Place::Request, reset: true }),
-            ..Terms::default()
+            injected_close: Some(InjectedClose { at: ClosePoint::BeforeRequest, reset: true }),
+            ..Effects::default()
         };
         let mut ends = relayed::<Tells>(move |_| bend(terms())).await;
         ends.client_sends(&frame(1, b"?")).await;
@@ -207,7 +210,7 @@ fn a_reply_is_cut_at_the_very_byte() {
         for n in 0..reply.len() {
             run(async {
                 let mut ends = relayed::<Tells>(move |number| match number {
-                    2 => cut(Place::Reply(n as u64), reset),
+                    2 => cut(ClosePoint::AfterReplyBytes(n as u64), reset),
                     _ => Decision::Admit,
                 })
                 .await;
@@ -229,7 +232,7 @@ fn a_reply_is_cut_at_the_very_byte() {
 #[test]
 fn a_reply_that_is_no_longer_than_its_cut_is_whole_and_the_connection_goes_on() {
     run(async {
-        let mut ends = relayed::<Tells>(|_| cut(Place::Reply(11), false)).await;
+        let mut ends = relayed::<Tells>(|_| cut(ClosePoint::AfterReplyBytes(11), false)).await;
         for number in 1..5 {
             ends.client_sends(&frame(number, b"?")).await;
             ends.server_sends(&frame(number, b"yes")).await;
@@ -242,7 +245,7 @@ fn a_reply_that_is_no_longer_than_its_cut_is_whole_and_the_connection_goes_on() 
 fn a_connection_is_cut_after_a_whole_reply() {
     for (reset, end) in manners() {
         run(async {
-            let mut ends = relayed::<Tells>(move |_| cut(Place::End, reset)).await;
+            let mut ends = relayed::<Tells>(move |_| cut(ClosePoint::AfterReply, reset)).await;
             ends.client_sends(&[frame(1, b"?"), frame(2, b"?")].concat()).await;
             ends.server_sends(&[frame(1, b"one"), frame(2, b"two")].concat()).await;
             assert_eq!(to_end(&mut ends.client).await, (frame(1, b"one"), end));
@@ -255,7 +258,7 @@ fn a_connection_is_cut_after_a_whole_reply() {
 #[test]
 fn a_write_without_reply_is_cut_after_it_has_passed() {
     run(async {
-        let mut ends = relayed::<Tells>(|_| cut(Place::End, false)).await;
+        let mut ends = relayed::<Tells>(|_| cut(ClosePoint::AfterReply, false)).await;
         ends.client_sends(&[frame(0, b"take this"), frame(0, b"and this")].concat()).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Orderly));
         drop(ends.client);
@@ -269,7 +272,7 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
     for (reset, _) in manners() {
         let end = || if reset { End::Reset } else { End::Orderly };
         run(async move {
-            let mut ends = relayed::<Tcp>(move |_| cut(Place::Request, reset)).await;
+            let mut ends = relayed::<Tcp>(move |_| cut(ClosePoint::BeforeRequest, reset)).await;
             ends.client_sends(b"hello").await;
             assert_eq!(to_end(&mut ends.client).await, (vec![], end()));
             drop(ends.client);
@@ -277,14 +280,15 @@ fn a_session_is_cut_before_its_first_byte_at_any_byte_and_at_its_end() {
             assert_eq!(*ends.settled.borrow(), [INJECTED]);
 
             for n in 0..5 {
-                let mut ends = relayed::<Tcp>(move |_| cut(Place::Reply(n), reset)).await;
+                let mut ends =
+                    relayed::<Tcp>(move |_| cut(ClosePoint::AfterReplyBytes(n), reset)).await;
                 ends.client_sends(b"hello").await;
                 ends.server_receives(b"hello").await;
                 ends.server_sends(b"hello").await;
                 let all = b"hello"[..n as usize].to_vec();
                 assert_eq!(to_end(&mut ends.client).await, (all, end()));
             }
-            let mut ends = relayed::<Tcp>(move |_| cut(Place::End, reset)).await;
+            let mut ends = relayed::<Tcp>(move |_| cut(ClosePoint::AfterReply, reset)).await;
             ends.server_sends(b"hello").await;
             ends.server_receives(b"").await;
             drop(ends.server);
@@ -298,7 +302,7 @@ fn a_rejection_by_closing_waits_for_due_replies_and_one_by_reset_does_not() {
     run(async {
         let second = |manner| move |n| if n == 2 { said(manner) } else { Decision::Admit };
         let asked = [frame(1, b"?"), frame(2, b"?"), frame(3, b"?")].concat();
-        let mut ends = relayed::<Tells>(second(Manner::Close)).await;
+        let mut ends = relayed::<Tells>(second(RejectMode::Close)).await;
         ends.client_sends(&asked).await;
         ends.server_receives(&frame(1, b"?")).await;
         ends.server_sends(&frame(1, b"one")).await;
@@ -307,7 +311,7 @@ fn a_rejection_by_closing_waits_for_due_replies_and_one_by_reset_does_not() {
         assert_eq!(ends.ended().await, Close::Denied);
         assert_eq!(to_end(&mut ends.server).await.0, b"");
 
-        let mut ends = relayed::<Tells>(second(Manner::Reset)).await;
+        let mut ends = relayed::<Tells>(second(RejectMode::Reset)).await;
         ends.client_sends(&asked).await;
         assert_eq!(to_end(&mut ends.client).await, (vec![], End::Reset));
         assert_eq!(ends.ended().await, Close::Denied);
@@ -317,12 +321,12 @@ fn a_rejection_by_closing_waits_for_due_replies_and_one_by_reset_does_not() {
 #[test]
 fn a_session_is_rejected_by_closing_or_by_reset() {
     run(async {
-        let cases = [Manner::Words, Manner::Close, Manner::Reset];
+        let cases = [RejectMode::Reply, RejectMode::Close, RejectMode::Reset];
         for manner in cases {
             let mut ends = relayed::<Tcp>(move |_| said(manner)).await;
             // It may be gone by now.
             let _ = ends.client.write_all(b"hello").await;
-            let end = if manner == Manner::Reset { End::Reset } else { End::Orderly };
+            let end = if manner == RejectMode::Reset { End::Reset } else { End::Orderly };
             assert_eq!(to_end(&mut ends.client).await, (vec![], end), "{manner:?}");
             drop(ends.client);
             assert_eq!(to_end(&mut ends.server).await.0, b"");
@@ -339,7 +343,7 @@ fn noise(len: usize) -> Vec<u8> {
 fn throttled_bytes_arrive_unchanged_and_on_time() {
     run(async {
         let pace = NonZeroU64::new(100_000);
-        let paced = move |_| bend(Terms { pace, ..Terms::default() });
+        let paced = move |_| bend(Effects { bytes_per_second: pace, ..Effects::default() });
         let within = |began: Instant, secs: u64| {
             let took = began.elapsed();
             let expected = Duration::from_secs(secs);
@@ -370,7 +374,9 @@ fn throttled_bytes_arrive_unchanged_and_on_time() {
 fn a_low_rate_passes_bytes_evenly() {
     run(async {
         let pace = NonZeroU64::new(10 * 1024);
-        let mut ends = relayed::<Tcp>(move |_| bend(Terms { pace, ..Terms::default() })).await;
+        let mut ends =
+            relayed::<Tcp>(move |_| bend(Effects { bytes_per_second: pace, ..Effects::default() }))
+                .await;
         ends.server_sends(&noise(20 * 1024)).await;
         let began = Instant::now();
         let (mut got, mut last) = (Vec::new(), began);
@@ -405,12 +411,12 @@ fn delays_keep_the_order_of_requests() {
 fn a_late_verdict_decides_and_one_that_never_comes_ends_with_the_connection() {
     run(async {
         let mut ends = relayed::<Tells>(|n| {
-            Decision::Ask(Box::pin(async move {
+            Decision::Pending(Box::pin(async move {
                 sleep(SECOND).await;
                 match n {
                     1 => limit(SECOND / 2),
-                    2 => said(Manner::Words),
-                    3 => cut(Place::Reply(3), false),
+                    2 => said(RejectMode::Reply),
+                    3 => cut(ClosePoint::AfterReplyBytes(3), false),
                     _ => std::future::pending().await,
                 }
             }))
@@ -430,7 +436,7 @@ fn a_late_verdict_decides_and_one_that_never_comes_ends_with_the_connection() {
 }
 
 fn never() -> Decision {
-    Decision::Ask(Box::pin(std::future::pending()))
+    Decision::Pending(Box::pin(std::future::pending()))
 }
 
 #[test]
@@ -452,9 +458,9 @@ fn a_drain_waits_for_delayed_operations_up_to_its_timeout() {
         |_, _| never(),
         |hour, _| Decision::delay(hour),
         |hour, _| limit(hour),
-        |_, _| cut(Place::Reply(0), true),
-        |_, _| cut(Place::End, false),
-        |_, pace| bend(Terms { pace, ..Terms::default() }),
+        |_, _| cut(ClosePoint::AfterReplyBytes(0), true),
+        |_, _| cut(ClosePoint::AfterReply, false),
+        |_, pace| bend(Effects { bytes_per_second: pace, ..Effects::default() }),
     ];
     for (case, decide) in cases.into_iter().enumerate() {
         run(async move {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{Script, answer, headers, post, read};
-use operation::{Reason, Refusal};
+use operation::{RejectReason, RejectionRef};
 use serde_json::json;
 use std::time::Duration;
 
@@ -181,10 +181,10 @@ fn a_body_that_is_compressed_as_a_whole_is_not_taken() {
 #[test]
 fn a_refusal_is_said_in_the_clients_words() {
     let grpc = grpc(json!({ "bridge": true }));
-    let refusal = Refusal {
+    let refusal = RejectionRef {
         retry_after: Some(Duration::from_millis(20)),
         policy: Some("protect"),
-        ..Refusal::new(Reason::RateLimited, "too many")
+        ..RejectionRef::new(RejectReason::RateLimited, "too many")
     };
     let why = HttpRejection { refusal, status: StatusCode::TOO_MANY_REQUESTS };
     let asked = |mut head| grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
@@ -263,7 +263,7 @@ fn a_browser_is_told_what_it_may_before_it_calls() {
     head.headers.extend(headers(&[("origin", "https://shop.example")]));
     let asked = grpc.route(&mut head, "shop", &BufferAccount::default()).ok().unwrap();
     let why = HttpRejection {
-        refusal: Refusal::new(Reason::Denied, "no"),
+        refusal: RejectionRef::new(RejectReason::Denied, "no"),
         status: StatusCode::FORBIDDEN,
     };
     let refused = grpc.reject(Some(&asked), &why);

@@ -17,10 +17,10 @@ async fn judged(
     service: Option<&str>,
     message: Option<&'static [u8]>,
     status: &'static [(&'static str, &'static str)],
-) -> Judgement {
+) -> ProbeResult {
     let mut probe = check(service);
     let mut question = BytesMut::new();
-    probe.ask(&mut question);
+    probe.write_request(&mut question);
     let asked = service.unwrap_or("").to_owned();
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -58,8 +58,8 @@ async fn judged(
         client.write_all(&question).await.unwrap();
         let mut bytes = Vec::new();
         loop {
-            match probe.judge(&bytes) {
-                Judgement::More => {}
+            match probe.evaluate(&bytes) {
+                ProbeResult::NeedMore => {}
                 judged => break (drop(client), judged).1,
             }
             assert_ne!(client.read_buf(&mut bytes).await.unwrap(), 0, "an early end");
@@ -70,15 +70,15 @@ async fn judged(
 
 const OK: &[(&str, &str)] = &[("grpc-status", "0")];
 
-fn unhealthy(words: &str) -> Judgement {
-    Judgement::Unhealthy(words.to_owned())
+fn unhealthy(words: &str) -> ProbeResult {
+    ProbeResult::Unhealthy(words.to_owned())
 }
 
 #[tokio::test]
 async fn a_server_that_serves_is_healthy() {
     for service in [None, Some("shop.Cart")] {
         let judged = judged(service, Some(b"\0\0\0\0\x02\x08\x01"), OK).await;
-        assert_eq!(judged, Judgement::Healthy("SERVING".to_owned()));
+        assert_eq!(judged, ProbeResult::Healthy("SERVING".to_owned()));
     }
 }
 

@@ -82,7 +82,7 @@ fn codes_blame_who_is_to_blame() {
 
 #[test]
 fn reasons_have_the_codes_that_clients_act_on() {
-    let codes = Reason::ALL.map(|reason| Code::of_reason(reason).name());
+    let codes = RejectReason::ALL.map(|reason| Code::of_reason(reason).name());
     let expected = [
         "RESOURCE_EXHAUSTED",
         "UNAVAILABLE",

@@ -9,7 +9,7 @@ use crate::{
     upstream_request::{AttemptError, UpstreamError},
 };
 use http::{Response, StatusCode, Version};
-use operation::{Close, Outcome, Reason, Refusal, Violation};
+use operation::{Close, Outcome, RejectReason, RejectionRef, Violation};
 use std::time::Duration;
 
 const UNREADABLE: &str = "what the service answered is no HTTP of the version that it is spoken to \
@@ -42,8 +42,10 @@ impl AdmittedRequest {
                 ));
             }
         };
-        let refusal =
-            Refusal { policy: policy.as_deref(), ..Refusal::new(Reason::TimedOut, &words) };
+        let refusal = RejectionRef {
+            policy: policy.as_deref(),
+            ..RejectionRef::new(RejectReason::TimedOut, &words)
+        };
         let end =
             OperationEnd { policy: policy.clone(), ..OperationEnd::new(Outcome::Lost, reason) };
         self.reject(&refusal, &end)
@@ -84,26 +86,30 @@ impl AdmittedRequest {
                         (Close::UpstreamReset, "the service went away before it answered")
                     }
                 };
-                (Reason::Lost, words.to_owned(), OperationEnd::new(Outcome::Lost, close.as_str()))
+                (
+                    RejectReason::Lost,
+                    words.to_owned(),
+                    OperationEnd::new(Outcome::Lost, close.as_str()),
+                )
             }
             AttemptError::EndpointClosed(close) => {
                 let words = "the service was taken out of use before it answered".to_owned();
-                (Reason::Lost, words, OperationEnd::new(close.outcome(false), close.as_str()))
+                (RejectReason::Lost, words, OperationEnd::new(close.outcome(false), close.as_str()))
             }
             AttemptError::TimedOut => {
                 let words = "the service took longer than an attempt may".to_owned();
-                (Reason::TimedOut, words, OperationEnd::new(Outcome::Lost, "timed_out"))
+                (RejectReason::TimedOut, words, OperationEnd::new(Outcome::Lost, "timed_out"))
             }
             AttemptError::TooLarge => {
                 let most = self.routed.route.max_request_body.unwrap_or_default();
                 let words =
                     format!("the request's body is longer than {most} bytes (max_request_body)");
-                (Reason::TooLarge, words, OperationEnd::new(Outcome::Rejected, "too_large"))
+                (RejectReason::TooLarge, words, OperationEnd::new(Outcome::Rejected, "too_large"))
             }
             AttemptError::HeadTooLarge(most) => return Ok(self.request_head_too_large(most)),
             AttemptError::ClientAborted => return self.client_error_response(),
         };
-        Ok(self.reject(&Refusal::new(reason, &words), &end))
+        Ok(self.reject(&RejectionRef::new(reason, &words), &end))
     }
 
     /// The response's head exceeds the cluster's `max_head`.
@@ -126,22 +132,22 @@ impl AdmittedRequest {
         words: &str,
         outcome: Outcome,
     ) -> Response<ResponseBody> {
-        let refusal = Refusal::new(Reason::TooLarge, words);
+        let refusal = RejectionRef::new(RejectReason::TooLarge, words);
         let answer = self
             .connection
             .server
             .dialect
             .reject(Some(&self.routed), &HttpRejection { refusal, status });
-        self.local_reply(answer, &OperationEnd::new(outcome, Reason::TooLarge.as_str()))
+        self.local_reply(answer, &OperationEnd::new(outcome, RejectReason::TooLarge.as_str()))
     }
 
     /// The client aborted, or sent an invalid body.
     fn client_error_response(&self) -> ResponseResult {
         let Some(fault) = self.connection.state.h1_error.take() else {
             if self.routed.translator.as_ref().is_some_and(|it| it.is_request_invalid()) {
-                let reason = Reason::Invalid;
+                let reason = RejectReason::Invalid;
                 let end = OperationEnd::new(Outcome::Rejected, reason.as_str());
-                return Ok(self.reject(&Refusal::new(reason, "it can't be read"), &end));
+                return Ok(self.reject(&RejectionRef::new(reason, "it can't be read"), &end));
             }
             self.operation
                 .settle(&OperationEnd::new(Outcome::Cancelled, Close::ClientReset.as_str()));
@@ -157,7 +163,11 @@ impl AdmittedRequest {
         Ok(self.local_reply(answer, &OperationEnd::new(Outcome::Rejected, fault.violation.0)))
     }
 
-    pub(crate) fn reject(&self, why: &Refusal<'_>, end: &OperationEnd) -> Response<ResponseBody> {
+    pub(crate) fn reject(
+        &self,
+        why: &RejectionRef<'_>,
+        end: &OperationEnd,
+    ) -> Response<ResponseBody> {
         let answer = rejection_response(&*self.connection.server.dialect, &self.routed, *why);
         self.local_reply(answer, end)
     }

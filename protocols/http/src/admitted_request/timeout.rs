@@ -3,7 +3,7 @@
 use super::AdmittedRequest;
 use crate::request_body::ReplayBody;
 use http::Version;
-use operation::{Limit, Outcome};
+use operation::{Outcome, ReplyTimeout};
 use std::{
     future::pending,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ const LONGEST_PUSHBACK: Duration = Duration::from_secs(15);
 /// Which timeout expired.
 pub(crate) enum RequestTimeout {
     Route(Duration),
-    Policy(Limit),
+    Policy(ReplyTimeout),
     Client,
     Idle,
     /// The client sent nothing of its request for this long.
@@ -72,7 +72,7 @@ impl AdmittedRequest {
         replay: Option<&ReplayBody>,
     ) -> Option<(Instant, RequestTimeout)> {
         let (operation, route) = (&self.operation, &self.routed.route);
-        let limit = self.terms.limit.as_ref();
+        let limit = self.terms.reply_timeout.as_ref();
         let sent = operation.request_sent.get().unwrap_or(now);
         let [pause, request] = self.request_deadlines(now, replay);
         let dues = [

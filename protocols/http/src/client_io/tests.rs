@@ -5,7 +5,9 @@ use crate::{
 };
 use http::{HeaderValue, StatusCode, header};
 use hyper::rt::Write as _;
-use operation::{Decision, Gate, Link, No, Operation, Settlement, Ticket, Verdict, Violation};
+use operation::{
+    ConnectionInfo, Decision, Gate, Operation, Rejection, Settlement, Ticket, Verdict, Violation,
+};
 use std::{
     future::poll_fn,
     io,
@@ -33,15 +35,15 @@ impl Gate for Open {
         unreachable!("a line admits nothing")
     }
 
-    fn turned_away(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {
+    fn record_rejected(&self, _: &Operation<'_>, _: Instant, _: &Settlement<'_>) {
         unreachable!("a line admits nothing")
     }
 }
 
 impl Door for Open {
-    fn link(&self) -> Link {
+    fn link(&self) -> ConnectionInfo {
         let any = (Ipv4Addr::LOCALHOST, 1).into();
-        Link { peer: any, local: any }
+        ConnectionInfo { peer: any, local: any }
     }
 
     fn patience(&self) -> Timeouts {
@@ -70,7 +72,7 @@ impl Door for Open {
         "overloaded"
     }
 
-    fn refuse_unreadable(&self) -> Option<No> {
+    fn refuse_unreadable(&self) -> Option<Rejection> {
         None
     }
 

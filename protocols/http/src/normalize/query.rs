@@ -4,7 +4,7 @@
 //! parameters are kept.
 
 use super::{path::escaped, push_encoded};
-use operation::Fact;
+use operation::AttributeValue;
 use std::borrow::Cow;
 
 /// Decodes percent escapes and `+`; invalid escapes stay.
@@ -78,14 +78,18 @@ pub(crate) fn normal(query: &str) -> String {
 
 /// The query that policies match. A parameter without value is matched with and without `=`:
 /// services read both as the same.
-pub(crate) fn fact(query: &str) -> Fact<'static> {
+pub(crate) fn fact(query: &str) -> AttributeValue<'static> {
     let spelt = spelt(query);
     let bare = parameters(&spelt).any(|(_, value)| value.is_empty());
     let form = |equals| {
         let parameters = parameters(&spelt).map(|(name, value)| joined(name, value, equals));
         Cow::from(parameters.collect::<Vec<_>>().join("&"))
     };
-    if bare { Fact::Lines(vec![form(false), form(true)]) } else { Fact::Is(form(false)) }
+    if bare {
+        AttributeValue::Repeated(vec![form(false), form(true)])
+    } else {
+        AttributeValue::Known(form(false))
+    }
 }
 
 /// Names and values; parameters that have neither are skipped.
@@ -138,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_parameter_without_a_value_is_told_in_both_forms() {
-        let both = Fact::Lines(vec!["wsdl&a=1".into(), "wsdl=&a=1".into()]);
+        let both = AttributeValue::Repeated(vec!["wsdl&a=1".into(), "wsdl=&a=1".into()]);
         assert_eq!(fact("wsdl&a=1"), both);
         assert_eq!(fact("wsdl=&a=1"), both);
-        assert_eq!(fact("a=1"), Fact::is("a=1"));
+        assert_eq!(fact("a=1"), AttributeValue::known("a=1"));
     }
 }

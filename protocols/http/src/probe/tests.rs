@@ -18,7 +18,7 @@ fn probe(version: Version, json: &str) -> HttpProbe {
 /// A real server's response with this status, and the request that it read.
 async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>) {
     let mut question = BytesMut::new();
-    probe.ask(&mut question);
+    probe.write_request(&mut question);
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let (tell, told) = std::sync::mpsc::channel();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -49,7 +49,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
     let reading = async {
         client.write_all(&question).await.unwrap();
         let mut answer = Vec::new();
-        while probe.judge(&answer) == Judgement::More {
+        while probe.evaluate(&answer) == ProbeResult::NeedMore {
             assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "an early end");
         }
         drop(client);
@@ -98,13 +98,13 @@ async fn a_real_servers_status_decides() {
             let mut probe = probe(version, json);
             let (answer, _) = served(&mut probe, status).await;
             let words = match healthy {
-                true => Judgement::Healthy(format!("answers {status}")),
+                true => ProbeResult::Healthy(format!("answers {status}")),
                 false => {
                     let expected = probe.0.settings().expected();
-                    Judgement::Unhealthy(format!("answers {status}, expected {expected}"))
+                    ProbeResult::Unhealthy(format!("answers {status}, expected {expected}"))
                 }
             };
-            assert_eq!(probe.judge(&answer), words, "{version:?} {status}");
+            assert_eq!(probe.evaluate(&answer), words, "{version:?} {status}");
         }
     }
 }
@@ -116,10 +116,10 @@ async fn an_answer_may_come_in_any_pieces() {
         let (answer, _) = served(&mut probe, 200).await;
         let mut ready = false;
         for end in 0..=answer.len() {
-            match probe.judge(&answer[..end]) {
-                Judgement::More => assert!(!ready, "{version:?} at {end}"),
-                Judgement::Healthy(_) => ready = true,
-                Judgement::Unhealthy(words) => panic!("{version:?} at {end}: {words}"),
+            match probe.evaluate(&answer[..end]) {
+                ProbeResult::NeedMore => assert!(!ready, "{version:?} at {end}"),
+                ProbeResult::Healthy(_) => ready = true,
+                ProbeResult::Unhealthy(words) => panic!("{version:?} at {end}: {words}"),
             }
         }
         assert!(ready);
@@ -138,7 +138,7 @@ async fn broken_answers_are_no_reason_to_panic() {
                 let at = rng.usize(..broken.len());
                 broken[at] = rng.u8(..);
             }
-            let _ = probe.judge(&broken);
+            let _ = probe.evaluate(&broken);
         }
     }
 }
@@ -147,9 +147,9 @@ async fn broken_answers_are_no_reason_to_panic() {
 fn heads_of_1xx_come_before_the_answer() {
     let mut probe = probe(Version::HTTP_11, "{}");
     let early = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-    assert_eq!(probe.judge(early), Judgement::More);
+    assert_eq!(probe.evaluate(early), ProbeResult::NeedMore);
     let whole = [&early[..], b"HTTP/1.1 204\r\n\r\n"].concat();
-    assert_eq!(probe.judge(&whole), Judgement::Healthy("answers 204".to_owned()));
+    assert_eq!(probe.evaluate(&whole), ProbeResult::Healthy("answers 204".to_owned()));
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn who_speaks_something_else_is_told() {
         (Version::HTTP_2, b"HTTP/1.1 400", "speaks HTTP/1, asked by HTTP/2 (http.version)"),
         (Version::HTTP_2, b"+PONG\r\n", "does not speak HTTP/2"),
     ] {
-        let judged = probe(version, "{}").judge(answer);
-        assert_eq!(judged, Judgement::Unhealthy(told.to_owned()));
+        let judged = probe(version, "{}").evaluate(answer);
+        assert_eq!(judged, ProbeResult::Unhealthy(told.to_owned()));
     }
 }
 
@@ -177,21 +177,21 @@ fn who_speaks_something_else_is_told() {
 fn frames_that_end_a_check_are_told_by_name() {
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let mut probe = probe(Version::HTTP_2, "{}");
-    let mut judge = |frame: &[u8]| probe.judge(&[&settings, frame].concat());
+    let mut judge = |frame: &[u8]| probe.evaluate(&[&settings, frame].concat());
     let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
     let told = "resets the stream: REFUSED_STREAM";
-    assert_eq!(judge(&reset), Judgement::Unhealthy(told.to_owned()));
+    assert_eq!(judge(&reset), ProbeResult::Unhealthy(told.to_owned()));
     let away = |last| [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 11];
     let told = "goes away without an answer: ENHANCE_YOUR_CALM";
-    assert_eq!(judge(&away(0)), Judgement::Unhealthy(told.to_owned()));
+    assert_eq!(judge(&away(0)), ProbeResult::Unhealthy(told.to_owned()));
     // It is still answered.
-    assert_eq!(judge(&away(1)), Judgement::More);
+    assert_eq!(judge(&away(1)), ProbeResult::NeedMore);
     let padded = [0, 0, 2, 1, 0xc, 0, 0, 0, 1, 9, 0x88];
     let told = "answers with a frame that can't be read";
-    assert_eq!(judge(&padded), Judgement::Unhealthy(told.to_owned()));
+    assert_eq!(judge(&padded), ProbeResult::Unhealthy(told.to_owned()));
     // With padding, a priority and CONTINUATION.
     let cut = [0, 0, 7, 1, 0x28, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9, 4, 0, 0, 0, 1, 0x88];
-    assert_eq!(judge(&cut), Judgement::Healthy("answers 200".to_owned()));
+    assert_eq!(judge(&cut), ProbeResult::Healthy("answers 200".to_owned()));
 }
 
 #[test]

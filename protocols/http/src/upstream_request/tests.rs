@@ -62,8 +62,8 @@ fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
         AttemptError::Unreachable(Unreachable { reason, message, close })
     };
     let cases = [
-        (away(Reason::NoEndpoint), Some(AttemptFailure::Connect), Outcome::Lost),
-        (away(Reason::Overloaded), None, Outcome::Lost),
+        (away(RejectReason::NoEndpoint), Some(AttemptFailure::Connect), Outcome::Lost),
+        (away(RejectReason::Overloaded), None, Outcome::Lost),
         (
             AttemptError::Upstream(UpstreamError::Refused),
             Some(AttemptFailure::Refused),

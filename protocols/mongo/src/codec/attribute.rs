@@ -12,7 +12,7 @@ use crate::{
     parsed_command::{CommandHead, ParsedCommand, UNREAD},
     shape, write_effect,
 };
-use operation::{Fact, Learned, OTHER_RESOURCES};
+use operation::{AttributeValue, LateDetails, OTHER_RESOURCES};
 use std::borrow::Cow;
 
 /// The facts that are found in a request.
@@ -35,33 +35,33 @@ pub(super) const IN_REQUEST: [&str; 11] = [
 const MAX_HASHED: usize = super::KEPT_FRONT;
 
 impl Mongo {
-    pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+    pub(super) fn fact<'b>(&'b self, front: &'b [u8], name: &str) -> AttributeValue<'b> {
         let client = self.client.as_deref();
         match name {
             "app" => client.and_then(ClientState::app).into(),
             "driver" => client.and_then(ClientState::driver).into(),
-            "user" => client.map_or(Fact::Absent, ClientState::user),
-            "backs_off" => {
-                Fact::is(bool_text(client.is_some_and(ClientState::supports_backpressure)))
-            }
+            "user" => client.map_or(AttributeValue::Absent, ClientState::user),
+            "backs_off" => AttributeValue::known(bool_text(
+                client.is_some_and(ClientState::supports_backpressure),
+            )),
             _ if IN_REQUEST.contains(&name) => {
                 self.fact_in_request(&front[..front.len().min(self.front_len.max(MAX_FRONT))], name)
             }
-            _ => Fact::Absent,
+            _ => AttributeValue::Absent,
         }
     }
 
-    fn fact_in_request<'b>(&'b self, front: &'b [u8], name: &str) -> Fact<'b> {
+    fn fact_in_request<'b>(&'b self, front: &'b [u8], name: &str) -> AttributeValue<'b> {
         match self.uncompressed_front(front) {
             Some(Cow::Borrowed(front)) => match MessageView::read(front) {
                 Some(message) => self.request_fact(&message, name),
-                None => Fact::Unknown,
+                None => AttributeValue::Unknown,
             },
             Some(Cow::Owned(front)) => match MessageView::read(&front) {
                 Some(message) => self.request_fact(&message, name).into_owned(),
-                None => Fact::Unknown,
+                None => AttributeValue::Unknown,
             },
-            None => Fact::Unknown,
+            None => AttributeValue::Unknown,
         }
     }
 
@@ -69,16 +69,16 @@ impl Mongo {
     pub(super) fn learned_fact<'b>(
         &'b self,
         front: &'b [u8],
-        learned: &'b Learned,
+        learned: &'b LateDetails,
         name: &str,
-    ) -> Fact<'b> {
+    ) -> AttributeValue<'b> {
         if name != "query_hash" {
-            return self.fact(&learned.front, name);
+            return self.fact(&learned.head, name);
         }
         // The query is the one at the front, and what it is about stands further on.
         let front = self.uncompressed_front(front);
         let hashed = front.as_deref().and_then(hashed_part);
-        hashed.map_or(Fact::Unknown, |part| hash(&learned.name, &learned.resource, &part))
+        hashed.map_or(AttributeValue::Unknown, |part| hash(&learned.name, &learned.resource, &part))
     }
 
     /// The front of a request as it is when nothing is compressed.
@@ -99,12 +99,12 @@ impl Mongo {
     }
 
     /// What a request itself tells.
-    fn request_fact<'b>(&'b self, message: &MessageView<'b>, name: &str) -> Fact<'b> {
+    fn request_fact<'b>(&'b self, message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
         let outline = CommandHead::read(message);
         match name {
             "writes" => {
                 let writes = write_effect::writes(message).map(bool_text);
-                writes.map_or_else(|| unread_or_unknown(message), Fact::is)
+                writes.map_or_else(|| unread_or_unknown(message), AttributeValue::known)
             }
             _ if outline.unread => unread_or_unknown(message),
             "trace_id" if !outline.sensitive => match comment::trace_id(message) {
@@ -116,23 +116,27 @@ impl Mongo {
                 trace => trace.into(),
             },
             "max_time_ms" => match field(message, |field| field.name == b"maxTimeMS") {
-                Ok(limit) => limit.number().map_or(Fact::Unknown, |limit| limit.to_string().into()),
+                Ok(limit) => {
+                    limit.number().map_or(AttributeValue::Unknown, |limit| limit.to_string().into())
+                }
                 Err(fact) => fact,
             },
             "database" | "collection" | OTHER_RESOURCES => resources(message, name),
             // Nothing that was said in secret may be shown.
-            _ if outline.sensitive => Fact::Absent,
+            _ if outline.sensitive => AttributeValue::Absent,
             "query_hash" => query_hash(message),
             "comment" => comment_of(message),
             "callsite" => match comment::find(message) {
-                Some(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
+                Some(comment) if comment.kind == kind::MIN_KEY => AttributeValue::Unknown,
                 Some(comment) => comment::call_site(&comment)
                     .or_else(|| self.get_more_call_site(&outline))
                     .into(),
                 None if outline.reply_kind == ReplyKind::GetMore => {
                     self.get_more_call_site(&outline).into()
                 }
-                None => field(message, comment::is_comment).err().unwrap_or(Fact::Unknown),
+                None => {
+                    field(message, comment::is_comment).err().unwrap_or(AttributeValue::Unknown)
+                }
             },
             _ => query(message, name),
         }
@@ -156,32 +160,32 @@ impl Mongo {
 }
 
 /// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
-fn unread_or_unknown<'b>(message: &MessageView<'_>) -> Fact<'b> {
-    if message.truncated { Fact::Unread } else { Fact::Unknown }
+fn unread_or_unknown<'b>(message: &MessageView<'_>) -> AttributeValue<'b> {
+    if message.truncated { AttributeValue::Unread } else { AttributeValue::Unknown }
 }
 
 /// A field of a command, or what is known of it where it is not found.
 fn field<'b>(
     message: &MessageView<'b>,
     is: impl Fn(Element<'b>) -> bool,
-) -> Result<Element<'b>, Fact<'b>> {
+) -> Result<Element<'b>, AttributeValue<'b>> {
     let mut fields = elements(message.body);
     let found = fields.by_ref().find(|field| is(*field));
     found.ok_or_else(|| match fields.is_complete() {
-        true => Fact::Absent,
+        true => AttributeValue::Absent,
         false => unread_or_unknown(message),
     })
 }
 
 /// The hash of a request's query: of what it is about, wherever that stands, and of its front.
-fn query_hash<'b>(message: &MessageView<'_>) -> Fact<'b> {
+fn query_hash<'b>(message: &MessageView<'_>) -> AttributeValue<'b> {
     let mut resource = String::new();
     let asked = ParsedCommand::parse(message, &mut resource);
     if message.truncated && resource.starts_with(UNREAD) {
-        return Fact::Unread;
+        return AttributeValue::Unread;
     }
     let part = hashed_part(message.bytes());
-    part.map_or(Fact::Unknown, |part| hash(asked.shape_name(), &resource, &part))
+    part.map_or(AttributeValue::Unknown, |part| hash(asked.shape_name(), &resource, &part))
 }
 
 /// The part of a request that its query's hash is made of.
@@ -189,12 +193,12 @@ fn hashed_part(front: &[u8]) -> Option<MessageView<'_>> {
     MessageView::read(&front[..front.len().min(MAX_HASHED)])
 }
 
-fn hash<'b>(command: &str, resource: &str, part: &MessageView<'_>) -> Fact<'b> {
+fn hash<'b>(command: &str, resource: &str, part: &MessageView<'_>) -> AttributeValue<'b> {
     format!("{:016x}", shape::hash(command, resource, &part.body_with_sequences())).into()
 }
 
 /// The shape of a request's query, or the query with its values.
-fn query<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
+fn query<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
     let asked = ParsedCommand::parse(message, &mut String::new());
     let body = message.body_with_sequences();
     let mut out = String::new();
@@ -203,14 +207,14 @@ fn query<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
 }
 
 /// The comment of a request: several where servers may differ about which it is.
-fn comment_of<'b>(message: &MessageView<'b>) -> Fact<'b> {
+fn comment_of<'b>(message: &MessageView<'b>) -> AttributeValue<'b> {
     let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
     if !message.is_legacy_query() && !explains {
         // Nearly always one field, or none.
         return match field(message, comment::is_comment) {
-            Ok(comment) if comment.kind == kind::MIN_KEY => Fact::Unknown,
+            Ok(comment) if comment.kind == kind::MIN_KEY => AttributeValue::Unknown,
             Ok(comment) if comment.name == b"comment" && !comment::has_two_comments(message) => {
-                Fact::Is(comment::text(&comment))
+                AttributeValue::Known(comment::text(&comment))
             }
             Ok(_) => comments_of(message, false),
             Err(fact) => fact,
@@ -220,7 +224,7 @@ fn comment_of<'b>(message: &MessageView<'b>) -> Fact<'b> {
 }
 
 /// The same, of a request in which several fields may be its comment.
-fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
+fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> AttributeValue<'b> {
     let all = comment::all(message);
     // Of a command's own there is one, or the request breaks a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
@@ -228,20 +232,20 @@ fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> Fact<'b> {
         return unread_or_unknown(message);
     }
     if all.iter().any(|comment| comment.kind == kind::MIN_KEY) {
-        return Fact::Unknown;
+        return AttributeValue::Unknown;
     }
     let mut texts: Vec<_> = all.iter().map(comment::text).collect();
     texts.dedup();
     match texts.len() {
-        0 => Fact::Absent,
-        1 => texts.pop().map_or(Fact::Absent, Fact::Is),
-        _ => Fact::Each(texts),
+        0 => AttributeValue::Absent,
+        1 => texts.pop().map_or(AttributeValue::Absent, AttributeValue::Known),
+        _ => AttributeValue::Multiple(texts),
     }
 }
 
 /// What a request is about: the databases or collections of its resource and of those that it names
 /// beside it, or these alone.
-fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
+fn resources<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
     let mut resource = String::new();
     ParsedCommand::parse(message, &mut resource);
     let resource = resource.as_str();
@@ -253,8 +257,8 @@ fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
         (_, found) => found.map(|(_, collection)| collection.to_owned()),
     };
     let others = match others {
-        others if name == OTHER_RESOURCES || others.is_in_doubt() => return others,
-        Fact::Each(others) => others,
+        others if name == OTHER_RESOURCES || others.is_undetermined() => return others,
+        AttributeValue::Multiple(others) => others,
         _ => Vec::new(),
     };
     let all = std::iter::once(resource).chain(others.iter().map(|it| &**it)).filter_map(part);
@@ -262,9 +266,9 @@ fn resources<'b>(message: &MessageView<'b>, name: &str) -> Fact<'b> {
     all.dedup();
     match all.as_slice() {
         _ if resource == UNREAD || all.iter().any(|it| *it == UNREAD) => unread_or_unknown(message),
-        [] => Fact::Absent,
-        [one] => Fact::Is(one.clone()),
-        _ => Fact::Each(all),
+        [] => AttributeValue::Absent,
+        [one] => AttributeValue::Known(one.clone()),
+        _ => AttributeValue::Multiple(all),
     }
 }
 

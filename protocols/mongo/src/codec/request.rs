@@ -15,7 +15,7 @@ use crate::{
     request_summary::RequestSummary,
     shape,
 };
-use operation::{Learned, Next, Request, Tag, Violation};
+use operation::{LateDetails, Next, Request, Tag, Violation};
 
 /// The header of a compressed message, and what stands before the compressed bytes.
 pub(super) const COMPRESSED_PREFIX_LEN: usize = HEADER_LEN + 9;
@@ -146,7 +146,7 @@ impl Mongo {
             mark.violation = mark.violation.or(sending.take_violation());
             let unseen = sending.skip();
             self.streamed_request = Some(Box::new(sending));
-            return Next::front((here + unseen) as u64, mark);
+            return Next::start((here + unseen) as u64, mark);
         }
         let left = sending.left();
         if asked.partial {
@@ -167,7 +167,7 @@ impl Mongo {
         match sending.feed(here) {
             Ok(()) => {}
             Err(BOMB) => return Err(BOMB),
-            Err(violation) => return Ok(Next::Breaks(violation)),
+            Err(violation) => return Ok(Next::Violates(violation)),
         }
         if !sending.is_over() {
             let unseen = sending.skip();
@@ -207,7 +207,7 @@ impl Mongo {
     /// Keeps what a request told until the relay asks for it; `front` is its digest.
     fn store_learned(&mut self, name: &str, front: Vec<u8>) {
         let (name, resource) = (name.into(), self.resource.as_str().into());
-        self.learned = Some(Box::new(Learned { name, resource, front: front.into() }));
+        self.learned = Some(Box::new(LateDetails { name, resource, head: front.into() }));
     }
 
     /// Forgets the request marked last, since more of it is to be read before it may go on. Returns
@@ -312,11 +312,12 @@ impl Mongo {
         };
         Request {
             tag: (!asked.unacknowledged).then_some(Tag(header.request_id.into())),
-            light: asked.command.is_limit_exempt(),
-            awaits: asked.long_poll || (asked.reply_kind == ReplyKind::GetMore && known.tailable),
-            callsite,
+            limit_exempt: asked.command.is_limit_exempt(),
+            long_poll: asked.long_poll
+                || (asked.reply_kind == ReplyKind::GetMore && known.tailable),
+            may_have_callsite: callsite,
             partial: asked.partial,
-            others: asked.partial || asked.command.names_other_namespaces(),
+            may_have_other_resources: asked.partial || asked.command.names_other_namespaces(),
             shape: None,
             violation,
         }

@@ -128,7 +128,15 @@ impl Mongo {
                 let tag = Tag(header.response_to.into());
                 let items = facts.documents;
                 let (confirms, greeting) = (false, false);
-                Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
+                Some(Reply {
+                    tag,
+                    outcome,
+                    code,
+                    items,
+                    confirms_names: confirms,
+                    is_control: greeting,
+                    violation,
+                })
             }
         };
         let len = len as u64;
@@ -158,7 +166,15 @@ impl Mongo {
         self.in_flight.remove(open.id);
         let (tag, confirms) = (Tag(open.id.into()), open.confirms_names && violation.is_none());
         let greeting = open.pre_auth;
-        Some(Reply { tag, outcome, code, items, confirms, greeting, violation })
+        Some(Reply {
+            tag,
+            outcome,
+            code,
+            items,
+            confirms_names: confirms,
+            is_control: greeting,
+            violation,
+        })
     }
 
     fn record_cursor(&mut self, open: &InFlightRequest, facts: &MessageFacts) {

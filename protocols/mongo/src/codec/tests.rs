@@ -5,7 +5,7 @@ use crate::testing::{
 };
 use bson::doc;
 use operation::Outcome::{Failed, Ok as Fine, Rejected};
-use operation::Reason;
+use operation::RejectReason;
 
 mod attributes;
 mod given_up;
@@ -13,9 +13,9 @@ mod handshakes;
 mod hostile;
 
 /// Refuses, and reads the refusal back: the header's fields and the document.
-fn refusal(codec: &mut Mongo, id: u32, reason: Reason) -> (u32, i32, bson::Document) {
+fn refusal(codec: &mut Mongo, id: u32, reason: RejectReason) -> (u32, i32, bson::Document) {
     let mut out = BytesMut::new();
-    assert!(codec.refuse(Tag(id.into()), &Refusal::new(reason, "no, not now"), &mut out));
+    assert!(codec.reject(Tag(id.into()), &RejectionRef::new(reason, "no, not now"), &mut out));
     let header = crate::header::Header::read(&out).unwrap().unwrap();
     assert_eq!(header.len as usize, out.len());
     let at = if header.opcode == 2013 { 21 } else { 36 };
@@ -39,7 +39,7 @@ fn a_command_and_its_answer_make_an_operation() {
     let (name, resource, mark, _) =
         one_request(&mut codec, &command(7, doc! {"find": "orders", "$db": "shop"}));
     assert_eq!((name.as_str(), resource.as_str()), ("find", "shop.orders"));
-    assert_eq!((mark.tag, mark.awaits, mark.violation), (Some(Tag(7)), false, None));
+    assert_eq!((mark.tag, mark.long_poll, mark.violation), (Some(Tag(7)), false, None));
     let cursor = doc! {"cursor": {"id": 0_i64, "firstBatch": documents(3, 9)}, "ok": 1.0};
     let reply = one_reply(&mut codec, &answer(7, cursor));
     let (tag, outcome) = (Tag(7), Fine);
@@ -48,8 +48,8 @@ fn a_command_and_its_answer_make_an_operation() {
         outcome,
         code: None,
         items: 3,
-        confirms: true,
-        greeting: false,
+        confirms_names: true,
+        is_control: false,
         violation: None,
     };
     assert_eq!(reply, expected);
@@ -70,7 +70,7 @@ fn the_inside_of_a_long_document_passes_before_it_is_here() {
     assert_eq!(len + more, long.len() as u64 - 1, "the last byte has to come");
     let last = Next::Pass { len: 1, mark: None, ends: true };
     assert_eq!(codec.request(&long[long.len() - 1..]), Ok(last));
-    assert_eq!(codec.sent(), 2);
+    assert_eq!(codec.request_items(), 2);
 
     let cursor = doc! {"id": 0_i64, "firstBatch": documents(1, 500_000)};
     let found = answer(1, doc! {"cursor": cursor, "ok": 1.0});
@@ -205,7 +205,7 @@ fn a_stream_of_replies_settles_with_its_last() {
 fn a_refusal_speaks_the_protocol_of_its_request() {
     let mut codec = codec();
     one_request(&mut codec, &command(1, doc! {"find": "c", "$db": "d"}));
-    let (answers, opcode, document) = refusal(&mut codec, 1, Reason::RateLimited);
+    let (answers, opcode, document) = refusal(&mut codec, 1, RejectReason::RateLimited);
     assert_eq!((answers, opcode), (1, 2013));
     let labels = ["SystemOverloadedError", "RetryableError"];
     assert_eq!(
@@ -214,17 +214,18 @@ fn a_refusal_speaks_the_protocol_of_its_request() {
         "codeName": "IngressRequestRateLimitExceeded", "errorLabels": labels.to_vec()}
     );
     one_request(&mut codec, &query(2, "admin.$cmd", &doc! {"ismaster": 1}));
-    let (answers, opcode, document) = refusal(&mut codec, 2, Reason::Overloaded);
+    let (answers, opcode, document) = refusal(&mut codec, 2, RejectReason::Overloaded);
     assert_eq!((answers, opcode, document.get_i32("code").unwrap()), (2, 1, 462));
     one_request(&mut codec, &query(3, "d.c", &doc! {"x": 1}));
-    let (answers, opcode, document) = refusal(&mut codec, 3, Reason::Denied);
+    let (answers, opcode, document) = refusal(&mut codec, 3, RejectReason::Denied);
     assert_eq!((answers, opcode, document.get_str("$err").unwrap()), (3, 1, "no, not now"));
     assert!(codec.in_flight.is_empty());
 }
 
 #[test]
 fn a_standing_no_has_no_labels_that_make_drivers_try_again() {
-    let table = [(Reason::Denied, 13), (Reason::NoEndpoint, 6), (Reason::Injected, 8000)];
+    let table =
+        [(RejectReason::Denied, 13), (RejectReason::NoEndpoint, 6), (RejectReason::Injected, 8000)];
     for (reason, code) in table {
         let (_, _, document) = refusal(&mut codec(), 1, reason);
         assert_eq!(document.get_i32("code").unwrap(), code);
@@ -241,8 +242,8 @@ fn a_refusal_is_an_answer_that_a_codec_can_read() {
     }
     let mut out = BytesMut::new();
     let long = "é".repeat(9000);
-    let why = Refusal::new(Reason::Overloaded, &long);
-    assert!(here.refuse(Tag(1), &why, &mut out));
+    let why = RejectionRef::new(RejectReason::Overloaded, &long);
+    assert!(here.reject(Tag(1), &why, &mut out));
     let reply = one_reply(&mut there, &out);
     assert_eq!((reply.outcome, reply.code), (Rejected, Some("IngressRequestRateLimitExceeded")));
 }
@@ -287,22 +288,22 @@ fn a_cursor_keeps_its_call_site_on_other_connections() {
     one_reply(&mut one, &answer(1, first));
     let more = command(2, doc! {"getMore": 99_i64, "collection": "c", "$db": "d"});
     one_request(&mut other, &more);
-    assert_eq!(other.attribute(&more, "callsite"), Fact::is("report.py"));
+    assert_eq!(other.attribute(&more, "callsite"), AttributeValue::known("report.py"));
     one_reply(&mut other, &answer(2, doc! {"cursor": {"id": 0_i64, "nextBatch": []}, "ok": 1}));
     // The operation that used the cursor up is still to be reported.
-    assert_eq!(other.attribute(&more, "callsite"), Fact::is("report.py"));
-    assert_eq!(one.attribute(&more, "callsite"), Fact::Absent);
+    assert_eq!(other.attribute(&more, "callsite"), AttributeValue::known("report.py"));
+    assert_eq!(one.attribute(&more, "callsite"), AttributeValue::Absent);
 }
 
 #[test]
 fn more_of_a_tailing_cursor_awaits() {
     let mut codec = codec();
     let watch = doc! {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "$db": "d"};
-    assert!(!one_request(&mut codec, &command(1, watch)).2.awaits);
+    assert!(!one_request(&mut codec, &command(1, watch)).2.long_poll);
     one_reply(&mut codec, &answer(1, doc! {"cursor": {"id": 5_i64, "firstBatch": []}, "ok": 1}));
     let more = |id, cursor: i64| command(id, doc! {"getMore": cursor, "collection": "c"});
-    assert!(one_request(&mut codec, &more(2, 5)).2.awaits);
-    assert!(!one_request(&mut codec, &more(3, 6)).2.awaits);
+    assert!(one_request(&mut codec, &more(2, 5)).2.long_poll);
+    assert!(!one_request(&mut codec, &more(3, 6)).2.long_poll);
 }
 
 #[test]

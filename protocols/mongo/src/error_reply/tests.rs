@@ -4,8 +4,8 @@ use bson::{Document as Bson, doc};
 use operation::{Codec, Tag};
 use std::rc::Rc;
 
-fn no(reason: Reason) -> Refusal<'static> {
-    Refusal::new(reason, "the policy says no")
+fn no(reason: RejectReason) -> RejectionRef<'static> {
+    RejectionRef::new(reason, "the policy says no")
 }
 
 /// What stands in the header (`responseTo`, opcode), `OP_REPLY`'s flags, and the document.
@@ -22,11 +22,11 @@ fn read(out: &[u8]) -> (u32, i32, u32, Bson) {
 }
 
 /// What a client gets that sent this request.
-fn refused(request: &[u8], why: &Refusal<'_>) -> (u32, i32, u32, Bson) {
+fn refused(request: &[u8], why: &RejectionRef<'_>) -> (u32, i32, u32, Bson) {
     let mut codec = codec();
     let tag = one_request(&mut codec, request).2.tag.unwrap();
     let mut out = BytesMut::new();
-    assert!(codec.refuse(tag, why, &mut out));
+    assert!(codec.reject(tag, why, &mut out));
     read(&out)
 }
 
@@ -38,17 +38,17 @@ fn find() -> Vec<u8> {
 fn each_reason_has_the_code_and_the_labels_that_drivers_know() {
     let overloaded = Some(vec!["SystemOverloadedError", "RetryableError"]);
     let cases = [
-        (Reason::RateLimited, 462, "IngressRequestRateLimitExceeded", overloaded.clone()),
-        (Reason::Overloaded, 462, "IngressRequestRateLimitExceeded", overloaded),
-        (Reason::Denied, 13, "Unauthorized", None),
-        (Reason::NoEndpoint, 6, "HostUnreachable", None),
-        (Reason::TimedOut, 50, "MaxTimeMSExpired", None),
-        (Reason::Injected, 8000, "InjectedFault", None),
-        (Reason::Lost, 6, "HostUnreachable", None),
-        (Reason::Invalid, 9, "FailedToParse", None),
-        (Reason::TooLarge, 10334, "BSONObjectTooLarge", None),
+        (RejectReason::RateLimited, 462, "IngressRequestRateLimitExceeded", overloaded.clone()),
+        (RejectReason::Overloaded, 462, "IngressRequestRateLimitExceeded", overloaded),
+        (RejectReason::Denied, 13, "Unauthorized", None),
+        (RejectReason::NoEndpoint, 6, "HostUnreachable", None),
+        (RejectReason::TimedOut, 50, "MaxTimeMSExpired", None),
+        (RejectReason::Injected, 8000, "InjectedFault", None),
+        (RejectReason::Lost, 6, "HostUnreachable", None),
+        (RejectReason::Invalid, 9, "FailedToParse", None),
+        (RejectReason::TooLarge, 10334, "BSONObjectTooLarge", None),
     ];
-    assert_eq!(cases.len(), Reason::ALL.len());
+    assert_eq!(cases.len(), RejectReason::ALL.len());
     for (reason, code, name, labels) in cases {
         let (answers, opcode, _, document) = refused(&find(), &no(reason));
         assert_eq!((answers, opcode), (77, opcode::MSG));
@@ -64,12 +64,12 @@ fn a_code_that_is_asked_for_comes_with_its_own_name() {
     for (code, name) in
         [(411, "QueryRejectedBySettings"), (112, "WriteConflict"), (-7, "Location-7")]
     {
-        let why = Refusal { code: Some(code), ..no(Reason::Denied) };
+        let why = RejectionRef { code: Some(code), ..no(RejectReason::Denied) };
         let (.., document) = refused(&find(), &why);
         assert_eq!(document.get_i32("code").unwrap(), code);
         assert_eq!(document.get_str("codeName").unwrap(), name);
     }
-    let why = Refusal { code: Some(91), ..no(Reason::RateLimited) };
+    let why = RejectionRef { code: Some(91), ..no(RejectReason::RateLimited) };
     let (.., document) = refused(&find(), &why);
     assert_eq!(document.get_array("errorLabels").unwrap().len(), 2, "the reason keeps its labels");
 }
@@ -77,8 +77,8 @@ fn a_code_that_is_asked_for_comes_with_its_own_name() {
 #[test]
 fn labels_that_are_given_replace_those_of_the_reason() {
     let labels: [Rc<str>; 2] = ["RetryableWriteError".into(), "NoWritesPerformed".into()];
-    for reason in [Reason::RateLimited, Reason::Injected] {
-        let (.., document) = refused(&find(), &Refusal { labels: &labels, ..no(reason) });
+    for reason in [RejectReason::RateLimited, RejectReason::Injected] {
+        let (.., document) = refused(&find(), &RejectionRef { labels: &labels, ..no(reason) });
         let told: Vec<_> = document.get_array("errorLabels").unwrap().iter().collect();
         assert_eq!(told, [&"RetryableWriteError".into(), &"NoWritesPerformed".into()]);
     }
@@ -88,24 +88,24 @@ fn labels_that_are_given_replace_those_of_the_reason() {
 fn a_base_for_the_back_off_is_told_to_who_is_told_to_back_off() {
     let after = |wait, reason, labels: &[Rc<str>]| {
         let (.., document) =
-            refused(&find(), &Refusal { retry_after: Some(wait), labels, ..no(reason) });
+            refused(&find(), &RejectionRef { retry_after: Some(wait), labels, ..no(reason) });
         document.get("baseBackoffMS").cloned()
     };
     let (millis, own) = (Duration::from_millis, ["SystemOverloadedError".into()]);
-    assert_eq!(after(millis(250), Reason::RateLimited, &[]), Some(250_i64.into()));
-    assert_eq!(after(millis(250), Reason::Injected, &own), Some(250_i64.into()));
-    assert_eq!(after(millis(250), Reason::Denied, &[]), None);
-    assert_eq!(after(millis(250), Reason::RateLimited, &["Mine".into()]), None);
-    assert_eq!(after(Duration::from_micros(1), Reason::RateLimited, &[]), Some(1_i64.into()));
-    assert_eq!(after(Duration::ZERO, Reason::RateLimited, &[]), Some(1_i64.into()));
-    assert_eq!(after(Duration::MAX, Reason::RateLimited, &[]), Some(i64::MAX.into()));
+    assert_eq!(after(millis(250), RejectReason::RateLimited, &[]), Some(250_i64.into()));
+    assert_eq!(after(millis(250), RejectReason::Injected, &own), Some(250_i64.into()));
+    assert_eq!(after(millis(250), RejectReason::Denied, &[]), None);
+    assert_eq!(after(millis(250), RejectReason::RateLimited, &["Mine".into()]), None);
+    assert_eq!(after(Duration::from_micros(1), RejectReason::RateLimited, &[]), Some(1_i64.into()));
+    assert_eq!(after(Duration::ZERO, RejectReason::RateLimited, &[]), Some(1_i64.into()));
+    assert_eq!(after(Duration::MAX, RejectReason::RateLimited, &[]), Some(i64::MAX.into()));
 }
 
 #[test]
 fn legacy_requests_are_refused_in_legacy_replies() {
     let hello = query(5, "admin.$cmd", &doc! {"ismaster": 1});
     let find = query(6, "shop.orders", &doc! {"a": 1});
-    for reason in Reason::ALL {
+    for reason in RejectReason::ALL {
         let (answers, opcode, flags, document) = refused(&hello, &no(reason));
         assert_eq!((answers, opcode, flags), (5, opcode::REPLY, 8));
         assert_eq!(document.get_str("errmsg").unwrap(), "the policy says no");
@@ -119,10 +119,11 @@ fn legacy_requests_are_refused_in_legacy_replies() {
 #[test]
 fn what_came_compressed_is_refused_in_the_words_of_what_is_inside() {
     for compressor in 0..=3 {
-        let (answers, opcode, ..) = refused(&compress(&find(), compressor), &no(Reason::Denied));
+        let (answers, opcode, ..) =
+            refused(&compress(&find(), compressor), &no(RejectReason::Denied));
         assert_eq!((answers, opcode), (77, opcode::MSG));
         let old = query(6, "shop.orders", &doc! {"a": 1});
-        let (answers, opcode, ..) = refused(&compress(&old, compressor), &no(Reason::Denied));
+        let (answers, opcode, ..) = refused(&compress(&old, compressor), &no(RejectReason::Denied));
         assert_eq!((answers, opcode), (6, opcode::REPLY));
     }
 }
@@ -137,7 +138,7 @@ fn a_request_without_a_reply_has_no_tag_to_refuse_it_by() {
 #[test]
 fn a_long_message_is_cut_between_characters() {
     let message = "é".repeat(4000);
-    let why = Refusal { message: &message, ..no(Reason::Denied) };
+    let why = RejectionRef { message: &message, ..no(RejectReason::Denied) };
     let (.., document) = refused(&find(), &why);
     assert_eq!(document.get_str("errmsg").unwrap().len(), MAX_MESSAGE_TEXT);
 }
@@ -145,6 +146,6 @@ fn a_long_message_is_cut_between_characters() {
 #[test]
 fn a_tag_that_no_request_has_is_not_refused() {
     let mut out = BytesMut::new();
-    assert!(!codec().refuse(Tag(u64::MAX), &no(Reason::Denied), &mut out));
+    assert!(!codec().reject(Tag(u64::MAX), &no(RejectReason::Denied), &mut out));
     assert!(out.is_empty());
 }

@@ -6,8 +6,8 @@ use bson::{Bson, Document, doc};
 fn of(bytes: &[u8]) -> Vec<String> {
     let message = MessageView::read(bytes).unwrap();
     match other_namespaces(&message, "shop") {
-        Fact::Each(names) => names.into_iter().map(Cow::into_owned).collect(),
-        Fact::Absent => vec![],
+        AttributeValue::Multiple(names) => names.into_iter().map(Cow::into_owned).collect(),
+        AttributeValue::Absent => vec![],
         fact => vec![format!("{fact:?}")],
     }
 }

@@ -3,7 +3,7 @@ use crate::{
     dice::Dice,
     testing::{answer, body, compress, message, msg, reply},
 };
-use Judgement::{Healthy, More, Unhealthy};
+use ProbeResult::{Healthy, NeedMore, Unhealthy};
 use bson::{Document, doc};
 
 fn probe(settings: ProbeSettings) -> MongoProbe {
@@ -11,11 +11,11 @@ fn probe(settings: ProbeSettings) -> MongoProbe {
 }
 
 /// What a probe with these settings makes of this answer to its request.
-fn judged(settings: ProbeSettings, hello: Document) -> Judgement {
+fn judged(settings: ProbeSettings, hello: Document) -> ProbeResult {
     let mut probe = probe(settings);
     let answer = answer(probe.id, hello);
-    let judgement = probe.judge(&answer);
-    assert_ne!(judgement, More, "all of it is here");
+    let judgement = probe.evaluate(&answer);
+    assert_ne!(judgement, NeedMore, "all of it is here");
     judgement
 }
 
@@ -26,11 +26,11 @@ fn member(role: Document) -> Document {
     hello
 }
 
-fn healthy(words: &str) -> Judgement {
+fn healthy(words: &str) -> ProbeResult {
     Healthy(words.to_owned())
 }
 
-fn unhealthy(words: &str) -> Judgement {
+fn unhealthy(words: &str) -> ProbeResult {
     Unhealthy(words.to_owned())
 }
 
@@ -50,7 +50,7 @@ fn of(set: &str) -> ProbeSettings {
 fn it_asks_hello_of_the_database_admin() {
     let mut probe = probe(any());
     let mut out = BytesMut::new();
-    probe.ask(&mut out);
+    probe.write_request(&mut out);
     let command = doc! { "hello": 1, "$db": "admin" };
     assert_eq!(&out[..], msg(probe.id, 0, 0, &[body(0, &command)]));
 }
@@ -132,21 +132,21 @@ fn an_answer_cut_anywhere_is_waited_for() {
     let mut probe = probe(any());
     let whole = answer(probe.id, member(doc! { "isWritablePrimary": true }));
     for cut in 0..whole.len() {
-        assert_eq!(probe.judge(&whole[..cut]), More, "{cut}");
+        assert_eq!(probe.evaluate(&whole[..cut]), NeedMore, "{cut}");
     }
-    assert_eq!(probe.judge(&whole), healthy("primary of rs0"));
+    assert_eq!(probe.evaluate(&whole), healthy("primary of rs0"));
 }
 
 #[test]
 fn only_the_answer_to_this_check_counts() {
     let mut probe = probe(any());
     let late = answer(probe.id + 1, doc! { "isWritablePrimary": true, "ok": 1 });
-    assert_eq!(probe.judge(&late), unhealthy("answers another request than was asked"));
+    assert_eq!(probe.evaluate(&late), unhealthy("answers another request than was asked"));
     let own = answer(probe.id, doc! { "isWritablePrimary": true, "ok": 1 });
     let words = "sends more than one answer to one request";
-    assert_eq!(probe.judge(&[own, late].concat()), unhealthy(words));
+    assert_eq!(probe.evaluate(&[own, late].concat()), unhealthy(words));
     let more = msg(7, probe.id, flag::MORE_TO_COME, &[body(0, &doc! { "ok": 1 })]);
-    assert_eq!(probe.judge(&more), unhealthy(words));
+    assert_eq!(probe.evaluate(&more), unhealthy(words));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_is_no_answer_is_told_as_soon_as_it_is_plain() {
         (&packed[..16], "answers with opcode 2012, not with an OP_MSG"),
         (&old[..16], "answers with opcode 1, not with an OP_MSG"),
     ] {
-        assert_eq!(probe.judge(bytes), unhealthy(words), "{bytes:?}");
+        assert_eq!(probe.evaluate(bytes), unhealthy(words), "{bytes:?}");
     }
     for broken in [
         message(7, probe.id, 2013, &[]),
@@ -176,7 +176,7 @@ fn what_is_no_answer_is_told_as_soon_as_it_is_plain() {
         msg(7, probe.id, 1, &[body(0, &doc! { "ok": 1 })]),
     ] {
         let words = "answers with a message that can't be read";
-        assert_eq!(probe.judge(&broken), unhealthy(words), "{broken:?}");
+        assert_eq!(probe.evaluate(&broken), unhealthy(words), "{broken:?}");
     }
 }
 
@@ -195,11 +195,14 @@ fn no_mutilated_answer_is_a_panic_and_waiting_has_an_end() {
                 _ => bytes.insert(at, dice.next() as u8),
             }
         }
-        let early = probe.judge(&bytes[..dice.below(bytes.len() + 1)]);
-        let later = probe.judge(&bytes);
+        let early = probe.evaluate(&bytes[..dice.below(bytes.len() + 1)]);
+        let later = probe.evaluate(&bytes);
         // A verdict stays, whatever comes after it; more than an answer is never healthy.
-        assert!(matches!(early, More) || matches!(later, Unhealthy(_)) || early == later, "{seed}");
+        assert!(
+            matches!(early, NeedMore) || matches!(later, Unhealthy(_)) || early == later,
+            "{seed}"
+        );
         bytes.resize(MAX_REPLY_LEN + 1, 0);
-        assert!(matches!(probe.judge(&bytes), Unhealthy(_)), "seed {seed}");
+        assert!(matches!(probe.evaluate(&bytes), Unhealthy(_)), "seed {seed}");
     }
 }

@@ -5,7 +5,7 @@ use crate::testing::{
     sequence,
 };
 use bson::{Bson, Document, doc};
-use operation::{Codec, Fact, Violation};
+use operation::{AttributeValue, Codec, Violation};
 
 /// What the codec says of a request that it has just marked, and of one that it knows nothing of;
 /// what it can't tell may write.
@@ -243,7 +243,7 @@ fn what_lies_beyond_the_front_may_be_a_write() {
         let mut whole = document.clone();
         whole.insert("$db", "shop");
         let bytes = command(1, whole);
-        assert_eq!(codec().attribute(&bytes[..4096], "writes"), Fact::Unread, "{case}");
+        assert_eq!(codec().attribute(&bytes[..4096], "writes"), AttributeValue::Unread, "{case}");
     }
     // Of a `find` it does not matter what it says, if only it ends where the message does.
     let find = doc! {"find": "c", "filter": {"a": &padding}, "$db": "shop"};
@@ -319,8 +319,8 @@ fn what_cannot_be_read_cannot_be_allowed() {
     }
     for cut in 0..find.len() - 1 {
         let said = codec().attribute(&find[..cut], "writes").into_owned();
-        let known = if cut < 16 { Fact::Unknown } else { Fact::Unread };
+        let known = if cut < 16 { AttributeValue::Unknown } else { AttributeValue::Unread };
         // Its first word is a read's.
-        assert_eq!(said, if cut < 37 { known } else { Fact::is("false") }, "{cut}");
+        assert_eq!(said, if cut < 37 { known } else { AttributeValue::known("false") }, "{cut}");
     }
 }

@@ -65,7 +65,7 @@ fn differs(asked: &Asked, expected: &Expected, in_turn: bool) -> Option<&'static
         ("whether a reply is due differs", asked.request.tag.is_some() == expected.tagged),
         ("the outcome differs", reply.map(|reply| reply.outcome) == expected.outcome),
         ("it is no violation", violation.is_none()),
-        ("whether it awaits differs", !in_turn || asked.request.awaits == expected.awaits),
+        ("whether it awaits differs", !in_turn || asked.request.long_poll == expected.awaits),
         ("the code differs", expected.code.is_none() || code == expected.code.as_deref()),
         ("the items sent differ", expected.sent.is_none() || asked.sent == expected.sent),
         (

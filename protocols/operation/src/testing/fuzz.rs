@@ -4,7 +4,7 @@
 //! a codec broke. A panic is left to the caller.
 
 use super::{Breach, Fixture, Run, Side, cuts};
-use crate::{Codec, Reason};
+use crate::{Codec, RejectReason};
 use std::sync::Arc;
 
 /// The bytes before each part of a conversation: how it is cut, and its length.
@@ -111,7 +111,7 @@ fn agree<C: Codec>(
 ) -> Result<(), Breach> {
     let holds = |bits: u8, place: usize| bits >> (place % 8) & 1 == 1;
     let refusing = move |place: usize| {
-        holds(answered.refused, place).then_some(Reason::ALL[place % Reason::ALL.len()])
+        holds(answered.refused, place).then_some(RejectReason::ALL[place % RejectReason::ALL.len()])
     };
     let giving_up = move |place| holds(answered.given_up, place);
     let whole = parts.iter().fold(Fixture::new("fuzzed"), |fixture, part| match part.from {

@@ -1,7 +1,7 @@
 //! Whatever the bytes: no panic, no endless loop, nothing kept, and cuts change nothing.
 
 use super::{Breach, Fixture, Run, Side, cuts, unpanicking};
-use crate::{Codec, Reason};
+use crate::{Codec, RejectReason};
 use std::sync::Arc;
 
 /// How many broken recordings a codec is given, unless the environment's `CODEC_MUTATIONS` says.
@@ -37,7 +37,7 @@ fn survive<C: Codec>(
 ) -> Result<(), Breach> {
     let refusals = random.below(4) == 0;
     let refusing = move |place: usize| {
-        (refusals && place % 3 == 1).then_some(Reason::ALL[place % Reason::ALL.len()])
+        (refusals && place % 3 == 1).then_some(RejectReason::ALL[place % RejectReason::ALL.len()])
     };
     let late = random.below(4) == 0;
     let giving_up = move |place: usize| late && place % 3 != 1;

@@ -1,7 +1,7 @@
 //! A refused request never leaves the other operations, or its own reply, out of step.
 
 use super::{Breach, Fixture, Rule, Run, Side, Turn, expectations};
-use crate::{Codec, Outcome, Reason};
+use crate::{Codec, Outcome, RejectReason};
 use bytes::BytesMut;
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn refuse<C: Codec>(
     refused: impl Fn(usize) -> bool + Copy + 'static,
 ) -> Result<(), Breach> {
     let reason = move |place: usize| {
-        let reason = Reason::ALL[place % Reason::ALL.len()];
+        let reason = RejectReason::ALL[place % RejectReason::ALL.len()];
         refused(place).then_some(reason)
     };
     let mut run = Run::<C>::new(&shared()).refusing(reason);

@@ -1,7 +1,9 @@
 //! A codec fed by hand, with everything that it says written down.
 
 use super::{Breach, Fixture, Rule, Side, Stream};
-use crate::{Codec, Link, Next, Reason, Refusal, Reply, Request, Tag, Violation};
+use crate::{
+    Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
+};
 use bytes::BytesMut;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
@@ -38,7 +40,7 @@ pub struct Run<C> {
     asked: Vec<Asked>,
     /// Operations whose reply is due, oldest first: tag, place in `asked`, and the refusal if
     /// the proxy is to answer.
-    open: VecDeque<(Tag, usize, Option<Reason>)>,
+    open: VecDeque<(Tag, usize, Option<RejectReason>)>,
     /// The operation of the message that the client is sending.
     sending: Option<usize>,
     /// The operation that the reply under way settled.
@@ -56,7 +58,7 @@ pub struct Run<C> {
     /// The request that is read again: its tag, and how many bytes were here then.
     reread: Option<(Option<Tag>, usize)>,
     curious: bool,
-    refuse: Box<dyn Fn(usize) -> Option<Reason>>,
+    refuse: Box<dyn Fn(usize) -> Option<RejectReason>>,
     give_up: Box<dyn Fn(usize) -> bool>,
     /// Answers the codec may still give before it must be going round in circles.
     steps: usize,
@@ -65,7 +67,7 @@ pub struct Run<C> {
 impl<C: Codec> Run<C> {
     /// A new connection.
     pub fn new(shared: &Arc<C::Shared>) -> Self {
-        let link = Link {
+        let link = ConnectionInfo {
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             local: SocketAddr::from(([127, 0, 0, 1], 27_018)),
         };
@@ -111,7 +113,7 @@ impl<C: Codec> Run<C> {
     }
 
     /// Refuses the requests for whose place (the first is 0) `which` gives a reason.
-    pub fn refusing(mut self, which: impl Fn(usize) -> Option<Reason> + 'static) -> Self {
+    pub fn refusing(mut self, which: impl Fn(usize) -> Option<RejectReason> + 'static) -> Self {
         self.refuse = Box::new(which);
         self
     }
@@ -125,7 +127,7 @@ impl<C: Codec> Run<C> {
     /// Gives up the request at this place, if it still waits for its reply and the codec can.
     /// Returns whether it did.
     pub fn give_up(&mut self, place: usize) -> Result<bool, Breach> {
-        let waits = |(_, other, refusal): &(Tag, usize, Option<Reason>)| {
+        let waits = |(_, other, refusal): &(Tag, usize, Option<RejectReason>)| {
             *other == place && refusal.is_none()
         };
         let Some(at) = self.open.iter().position(waits) else { return Ok(false) };
@@ -134,7 +136,7 @@ impl<C: Codec> Run<C> {
         }
         let (tag, ..) = self.open[at];
         let mut words = BytesMut::new();
-        let why = Refusal::new(Reason::TimedOut, "the suite waits no longer");
+        let why = RejectionRef::new(RejectReason::TimedOut, "the suite waits no longer");
         let gives_up = self.codec.give_up(tag, &why, &mut words);
         if gives_up == words.is_empty() {
             let detail = "who gives up has words and says `true`, or has none and says `false`";
@@ -240,7 +242,7 @@ impl<C: Codec> Run<C> {
         if let Next::Drop { .. } = next {
             return Err(Breach::new(Rule::Late, "drops what a client says"));
         }
-        if let Next::Breaks(violation) = next {
+        if let Next::Violates(violation) = next {
             let Some(asked) = self.sending.and_then(|place| self.asked.get_mut(place)) else {
                 return Err(Breach::new(Rule::First, "breaks a request that has not begun"));
             };
@@ -259,7 +261,7 @@ impl<C: Codec> Run<C> {
             self.begin(request)?;
         }
         if self.sending.is_some() && ends(&next) {
-            let (sent, learned) = (self.codec.sent(), self.codec.learned());
+            let (sent, learned) = (self.codec.request_items(), self.codec.late_details());
             if let Some(asked) = self.asked.last_mut() {
                 asked.sent = Some(sent);
                 if let Some(learned) = learned {
@@ -293,7 +295,7 @@ impl<C: Codec> Run<C> {
     /// Names a request and puts it in line.
     fn begin(&mut self, request: Request) -> Result<(), Breach> {
         let front = self.client.here();
-        let named = self.codec.named(front);
+        let named = self.codec.names(front);
         let (name, resource) = (named.name.to_owned(), named.resource.to_owned());
         let protocol = &C::PROTOCOL;
         let logged = [protocol.logged, protocol.logged_when_slow, protocol.logged_with_values];
@@ -306,7 +308,7 @@ impl<C: Codec> Run<C> {
             })
             .collect();
         // Of a message that can't be read nothing is promised.
-        let denied = !request.callsite && request.violation.is_none();
+        let denied = !request.may_have_callsite && request.violation.is_none();
         if denied && attributes.iter().any(|(name, _)| *name == "callsite") {
             return Err(Breach::new(Rule::Callsite, "a request has a call site that it denies"));
         }
@@ -335,14 +337,14 @@ impl<C: Codec> Run<C> {
         if let (Next::Drop { .. }, 0) = (&next, self.given_up) {
             return Err(Breach::new(Rule::Late, "drops a reply, and no request was given up"));
         }
-        if let Next::Breaks(_) = next {
+        if let Next::Violates(_) = next {
             return Err(Breach::new(
                 Rule::First,
                 "breaks a reply, and replies are never held back",
             ));
         }
         if let Some(reply) = mark(&next) {
-            let waits = |(tag, _, refusal): &(Tag, usize, Option<Reason>)| {
+            let waits = |(tag, _, refusal): &(Tag, usize, Option<RejectReason>)| {
                 *tag == reply.tag && refusal.is_none()
             };
             match self.open.iter().position(waits).and_then(|at| self.open.remove(at)) {
@@ -395,8 +397,8 @@ impl<C: Codec> Run<C> {
             let Some((tag, _, Some(reason))) = self.open.front().copied() else { break };
             self.open.pop_front();
             let mut words = BytesMut::new();
-            let why = Refusal::new(reason, "the suite says no");
-            self.closed = !self.codec.refuse(tag, &why, &mut words);
+            let why = RejectionRef::new(reason, "the suite says no");
+            self.closed = !self.codec.reject(tag, &why, &mut words);
             if self.closed != words.is_empty() {
                 let detail = "a refusal has words and says `true`, or has none and says `false`";
                 return Err(Breach::new(Rule::Refusal, detail));
@@ -411,7 +413,7 @@ fn mark<M: Copy>(next: &Next<M>) -> Option<M> {
     match next {
         Next::Hold(_) => None,
         Next::Pass { mark, .. } | Next::Swap { mark, .. } => *mark,
-        Next::Drop { .. } | Next::Breaks(_) => None,
+        Next::Drop { .. } | Next::Violates(_) => None,
     }
 }
 

@@ -173,7 +173,7 @@ impl Stream {
                 self.wanted = n;
                 return false;
             }
-            Next::Breaks(_) => {}
+            Next::Violates(_) => {}
             Next::Pass { len, ends, .. } => {
                 self.left = len;
                 self.ends = ends;

@@ -126,7 +126,7 @@ fn nothing_is_asked_once_framing_is_lost() {
 
 #[test]
 fn a_refused_message_goes_nowhere_and_its_no_waits_for_its_turn() {
-    let refuse = |place| (place == 1).then_some(operation::Reason::Denied);
+    let refuse = |place| (place == 1).then_some(operation::RejectReason::Denied);
     let mut run = Run::<Toy>::new(&Arc::default()).refusing(refuse);
     run.feed(Side::Client, &[message("get a.b"), message("get c.d")].concat()).unwrap();
     assert_eq!(run.from_client().out(), message("get a.b"));

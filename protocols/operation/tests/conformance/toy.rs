@@ -6,7 +6,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use operation::{
-    Codec, Fact, Link, Named, Next, Outcome, Protocol, Refusal, Reply, Request, Tag, Violation,
+    AttributeValue, Codec, ConnectionInfo, Next, OperationNames, Outcome, Protocol, RejectionRef,
+    Reply, Request, Tag, Violation,
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -136,7 +137,15 @@ impl Toy {
             self.due.iter_mut().take(1).for_each(|next| next.late = true);
         }
         let (tag, greeting) = (due.tag, false);
-        Some(Reply { tag, outcome, code: None, items, confirms: true, greeting, violation: None })
+        Some(Reply {
+            tag,
+            outcome,
+            code: None,
+            items,
+            confirms_names: true,
+            is_control: greeting,
+            violation: None,
+        })
     }
 
     /// What a broken codec says first of a request.
@@ -151,7 +160,7 @@ impl Toy {
             }
             Flaw::PassesNothing if bytes.is_empty() => Some(Next::more(0)),
             Flaw::GoesRoundInCircles if bytes.is_empty() => Some(Next::whole(0, mark)),
-            Flaw::MarksInTheMidst if self.request.left > 0 => Some(Next::front(1, mark)),
+            Flaw::MarksInTheMidst if self.request.left > 0 => Some(Next::start(1, mark)),
             Flaw::TrustsTheText if bytes.len() > HEADER => {
                 assert!(bytes[HEADER].is_ascii(), "a name is ASCII, is it not?");
                 None
@@ -168,18 +177,18 @@ impl Codec for Toy {
         items: None,
         codes: None,
         shapes: None,
-        item: "items",
+        item_name: "items",
         attributes: &["last"],
         logged: &["last"],
         logged_when_slow: &[],
         logged_with_values: &[],
-        late: &[],
-        unnamed: "",
-        forms: &[],
+        log_only: &[],
+        unknown_operation: "",
+        value_formats: &[],
     };
     type Shared = Option<Flaw>;
 
-    fn new(shared: &Arc<Self::Shared>, _: Link) -> Self {
+    fn new(shared: &Arc<Self::Shared>, _: ConnectionInfo) -> Self {
         let (request, reply) = (Walk::default(), Walk::default());
         let (due, late, outcome) = (VecDeque::new(), false, None);
         let (read, rereads) = (0, false);
@@ -224,7 +233,7 @@ impl Codec for Toy {
         Ok(Next::Pass { len: here as u64, mark, ends: self.request.left == 0 })
     }
 
-    fn named<'b>(&'b self, bytes: &'b [u8]) -> Named<'b> {
+    fn names<'b>(&'b self, bytes: &'b [u8]) -> OperationNames<'b> {
         let text = match front(bytes) {
             Ok(Ok((_, text))) => text,
             _ => bytes.get(HEADER..).unwrap_or_default(),
@@ -233,7 +242,7 @@ impl Codec for Toy {
         let half = self.has(Flaw::NamesWhatWasReread) && self.read > HEADER + FRONT;
         let name = if half && self.read < 2000 { "half" } else { name };
         let name = if self.has(Flaw::NamesTheWrongThing) { resource } else { name };
-        Named { name, resource }
+        OperationNames { name, resource }
     }
 
     fn reread(&mut self, tag: Option<Tag>, bytes: &[u8]) -> usize {
@@ -244,7 +253,7 @@ impl Codec for Toy {
         if self.has(Flaw::RereadsNoMore) { self.read } else { len.min(self.read * 2) }
     }
 
-    fn sent(&self) -> u64 {
+    fn request_items(&self) -> u64 {
         self.request.items + u64::from(self.has(Flaw::MiscountsItems))
     }
 
@@ -292,20 +301,20 @@ impl Codec for Toy {
         Ok(Next::Pass { len: here as u64, mark, ends })
     }
 
-    fn attribute<'b>(&'b self, bytes: &'b [u8], name: &str) -> Fact<'b> {
-        let Ok(Ok((len, text))) = front(bytes) else { return Fact::Absent };
+    fn attribute<'b>(&'b self, bytes: &'b [u8], name: &str) -> AttributeValue<'b> {
+        let Ok(Ok((len, text))) = front(bytes) else { return AttributeValue::Absent };
         let text = match self.flaw {
             Some(Flaw::ReadsAttributesPastTheMessage) => &bytes[HEADER..],
             _ => &text[..text.len().min(len)],
         };
         if self.has(Flaw::DeniesItsCallsite) && name == "callsite" {
-            return Fact::is("nowhere");
+            return AttributeValue::known("nowhere");
         }
         let last = text.rsplit(|byte| *byte == b',').next().filter(|_| name == "last");
         last.map(String::from_utf8_lossy).into()
     }
 
-    fn refuse(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         if !self.has(Flaw::StillExpectsARefusedReply) {
             self.due.retain(|due| due.tag != tag);
         }
@@ -324,7 +333,7 @@ impl Codec for Toy {
     }
 
     /// Replies keep order, so that only the oldest request can be answered now.
-    fn give_up(&mut self, tag: Tag, why: &Refusal<'_>, out: &mut BytesMut) -> bool {
+    fn give_up(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         let begun = self.has(Flaw::GivesUpWhatHasBegun);
         let Some(due) = self.due.iter_mut().find(|due| !due.late) else { return false };
         if due.tag != tag || due.begun && !begun {

@@ -7,18 +7,18 @@ use tokio::{io::AsyncReadExt, net::TcpListener};
 struct Line;
 
 impl Probe for Line {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(b"?");
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         let Some(end) = answer.iter().position(|byte| *byte == b'\n') else {
-            return Judgement::More;
+            return ProbeResult::NeedMore;
         };
         let line = String::from_utf8_lossy(&answer[..end]).into_owned();
         match line.strip_prefix("good ") {
-            Some(words) => Judgement::Healthy(words.to_owned()),
-            None => Judgement::Unhealthy(line),
+            Some(words) => ProbeResult::Healthy(words.to_owned()),
+            None => ProbeResult::Unhealthy(line),
         }
     }
 }
@@ -27,10 +27,10 @@ impl Probe for Line {
 struct Silent;
 
 impl Probe for Silent {
-    fn ask(&mut self, _: &mut BytesMut) {}
+    fn write_request(&mut self, _: &mut BytesMut) {}
 
-    fn judge(&mut self, _: &[u8]) -> Judgement {
-        Judgement::Unhealthy("nobody asked".to_owned())
+    fn evaluate(&mut self, _: &[u8]) -> ProbeResult {
+        ProbeResult::Unhealthy("nobody asked".to_owned())
     }
 }
 
@@ -139,14 +139,14 @@ async fn connections(times: usize, reuse: bool) -> u32 {
 struct Any;
 
 impl Probe for Any {
-    fn ask(&mut self, out: &mut BytesMut) {
+    fn write_request(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(b"?");
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Judgement {
+    fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         match answer.ends_with(b"\n") {
-            true => Judgement::Healthy("fine".to_owned()),
-            false => Judgement::More,
+            true => ProbeResult::Healthy("fine".to_owned()),
+            false => ProbeResult::NeedMore,
         }
     }
 }

@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use operation::{Close, Outcome, Reason};
+use operation::{Close, Outcome, RejectReason};
 use std::{
     any::Any,
     cell::Cell,
@@ -74,7 +74,7 @@ impl Cluster for Shop {
                 self.go.notified().await;
             }
             if self.fails.get() {
-                let (reason, close) = (Reason::NoEndpoint, Close::ConnectFailed);
+                let (reason, close) = (RejectReason::NoEndpoint, Close::ConnectFailed);
                 return Err(Unreachable { reason, message: "refused".to_owned(), close });
             }
             let stream = TcpStream::connect(self.address).await.unwrap();

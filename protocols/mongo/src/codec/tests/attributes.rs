@@ -70,7 +70,7 @@ fn a_bulk_write_is_told_apart_by_all_of_its_collections() {
     };
     let mut codec = codec();
     one_request(&mut codec, &bulk("shop.b"));
-    assert_eq!(codec.named(&[]).resource, "shop.a", "the others are `other_resources`");
+    assert_eq!(codec.names(&[]).resource, "shop.a", "the others are `other_resources`");
     let shape = fact(&codec, &bulk("shop.b"), "query").unwrap();
     assert!(shape.ends_with(r#""nsInfo":[{"ns":"shop.a"},{"ns":"shop.b"}]}"#), "{shape}");
     let hash = |second| fact(&codec, &bulk(second), "query_hash");
@@ -185,9 +185,11 @@ fn a_client_that_backs_off_says_so_in_its_hello() {
 fn logged_hash(request: &[u8], kept: usize) -> String {
     let mut codec = codec();
     codec.request(request).unwrap();
-    let (front, learned) = (&request[..request.len().min(kept)], codec.learned());
+    let (front, learned) = (&request[..request.len().min(kept)], codec.late_details());
     let fact = match (codec.attribute(front, "query_hash"), &learned) {
-        (Fact::Unread, Some(learned)) => codec.learned_attribute(front, learned, "query_hash"),
+        (AttributeValue::Unread, Some(learned)) => {
+            codec.late_attribute(front, learned, "query_hash")
+        }
         (fact, _) => fact,
     };
     fact.text().map(Cow::into_owned).unwrap()
@@ -222,12 +224,13 @@ fn a_query_has_the_same_hash_when_it_comes_and_when_it_is_logged() {
 #[test]
 fn a_comment_is_each_that_a_server_may_take_for_it() {
     let told = |bytes: &[u8]| codec().attribute(bytes, "comment").into_owned();
-    let each = |texts: [&'static str; 2]| Fact::Each(texts.map(Cow::Borrowed).to_vec());
+    let each =
+        |texts: [&'static str; 2]| AttributeValue::Multiple(texts.map(Cow::Borrowed).to_vec());
     let both = doc! {"find": "c", "$comment": "a", "comment": "b", "$db": "d"};
     assert_eq!(told(&command(1, both)), each(["a", "b"]));
     let inner = doc! {"find": "c", "comment": "b"};
     let explain = doc! {"explain": inner.clone(), "$db": "d"};
-    assert_eq!(told(&command(1, explain)), Fact::is("b"));
+    assert_eq!(told(&command(1, explain)), AttributeValue::known("b"));
     let nested = doc! {"explain": {"explain": inner}, "comment": "a", "$db": "d"};
     assert_eq!(told(&command(1, nested)), each(["a", "b"]));
     let wrapped = doc! {"$query": {"find": "c", "comment": "a"}, "$comment": "b"};
@@ -237,13 +240,13 @@ fn a_comment_is_each_that_a_server_may_take_for_it() {
         command(1, doc! {"find": "c", word: "a", "filter": {"x": "y".repeat(99)}, "$db": "d"})
     };
     let cut = |bytes: Vec<u8>| told(&bytes[..bytes.len() - 60]);
-    assert_eq!(cut(long("comment")), Fact::is("a"));
-    assert_eq!(cut(long("$comment")), Fact::Unread);
+    assert_eq!(cut(long("comment")), AttributeValue::known("a"));
+    assert_eq!(cut(long("$comment")), AttributeValue::Unread);
 }
 
 #[test]
 fn a_collection_is_not_known_where_the_first_of_several_is_not() {
     let bulk = doc! {"bulkWrite": 1, "nsInfo": [{"ns": "a.b"}, {"ns": "c.d"}]};
     let bytes = command(1, doc! {"explain": bulk, "$db": "admin"});
-    assert_eq!(codec().attribute(&bytes, "collection"), Fact::Unknown);
+    assert_eq!(codec().attribute(&bytes, "collection"), AttributeValue::Unknown);
 }

@@ -5,7 +5,7 @@ use super::*;
 /// Gives up, and reads what the client gets in the reply's place: what it answers, and its opcode.
 fn give_up(codec: &mut Mongo, id: u32) -> Option<(u32, i32, bson::Document)> {
     let mut out = BytesMut::new();
-    let why = Refusal::new(Reason::TimedOut, "that took too long");
+    let why = RejectionRef::new(RejectReason::TimedOut, "that took too long");
     if !codec.give_up(Tag(id.into()), &why, &mut out) {
         assert!(out.is_empty());
         return None;
@@ -147,7 +147,11 @@ fn what_is_not_open_is_not_given_up() {
     assert!(give_up(&mut codec, 2).is_some());
     assert_eq!(give_up(&mut codec, 2), None, "that has been done");
     let mut out = BytesMut::new();
-    assert!(!codec.give_up(Tag(u64::MAX), &Refusal::new(Reason::TimedOut, ""), &mut out));
+    assert!(!codec.give_up(
+        Tag(u64::MAX),
+        &RejectionRef::new(RejectReason::TimedOut, ""),
+        &mut out
+    ));
 }
 
 #[test]
@@ -184,7 +188,7 @@ fn a_refusal_does_not_forget_a_late_reply_with_the_same_number() {
     one_request(&mut codec, &find(7));
     assert!(give_up(&mut codec, 7).is_some());
     one_request(&mut codec, &find(7));
-    refusal(&mut codec, 7, Reason::Denied);
+    refusal(&mut codec, 7, RejectReason::Denied);
     told_nothing(&mut codec, &rows(7, 3, 9));
 }
 
@@ -194,9 +198,9 @@ fn a_login_that_was_given_up_counts_if_the_server_says_so() {
     let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=app", "$db": "d"};
     one_request(&mut codec, &command(1, x509));
     assert!(give_up(&mut codec, 1).is_some());
-    assert_eq!(codec.attribute(&[], "user"), Fact::Absent);
+    assert_eq!(codec.attribute(&[], "user"), AttributeValue::Absent);
     told_nothing(&mut codec, &answer(1, doc! {"ok": 1}));
-    assert_eq!(codec.attribute(&[], "user"), Fact::is("CN=app@d"));
+    assert_eq!(codec.attribute(&[], "user"), AttributeValue::known("CN=app@d"));
 }
 
 #[test]
@@ -207,5 +211,5 @@ fn a_cursor_that_nobody_heard_of_is_not_remembered() {
     assert!(give_up(&mut codec, 1).is_some());
     told_nothing(&mut codec, &answer(1, doc! {"cursor": {"id": 5_i64, "firstBatch": []}, "ok": 1}));
     let more = doc! {"getMore": 5_i64, "collection": "c", "$db": "d"};
-    assert!(!one_request(&mut codec, &command(2, more)).2.awaits);
+    assert!(!one_request(&mut codec, &command(2, more)).2.long_poll);
 }

@@ -58,7 +58,7 @@ fn a_refused_claim_is_not_proved_by_the_conversation_before_it() {
     one_request(&mut codec, &command(1, start("mallory")));
     one_reply(&mut codec, &answer(1, doc! {"done": false, "ok": 1}));
     one_request(&mut codec, &command(2, start("root")));
-    refusal(&mut codec, 2, Reason::RateLimited);
+    refusal(&mut codec, 2, RejectReason::RateLimited);
     one_request(&mut codec, &command(3, doc! {"saslContinue": 1, "$db": "admin"}));
     one_reply(&mut codec, &answer(3, doc! {"done": true, "ok": 1}));
     assert_eq!(user(&codec), None);
@@ -70,7 +70,7 @@ fn a_refused_claim_is_not_proved_by_another_request_with_its_number() {
     one_request(&mut codec, &command(1, doc! {"ping": 1, "$db": "admin"}));
     let x509 = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=root"};
     one_request(&mut codec, &command(1, x509));
-    refusal(&mut codec, 1, Reason::Denied);
+    refusal(&mut codec, 1, RejectReason::Denied);
     one_reply(&mut codec, &answer(1, doc! {"ok": 1}));
     assert_eq!(user(&codec), None);
     assert!(codec.in_flight.is_empty());
@@ -82,9 +82,9 @@ fn a_handshake_that_is_rewritten_carries_no_documents_of_the_request_before() {
     for hello in [hello.clone(), compress(&hello, 1)] {
         let mut codec = codec();
         one_request(&mut codec, &insert(1, 0, 3, 9));
-        assert_eq!(codec.sent(), 3);
+        assert_eq!(codec.request_items(), 3);
         assert!(matches!(codec.request(&hello), Ok(Next::Swap { .. })));
-        assert_eq!(codec.sent(), 0);
+        assert_eq!(codec.request_items(), 0);
     }
 }
 
@@ -97,8 +97,8 @@ fn a_client_says_what_it_is() {
     for bytes in [command(1, hello.clone()), query(1, "admin.$cmd", &hello)] {
         let mut codec = codec();
         one_request(&mut codec, &bytes);
-        assert_eq!(codec.attribute(&[], "app"), Fact::is("shop"));
-        assert_eq!(codec.attribute(&[], "driver"), Fact::is("PyMongo 4.20.0"));
+        assert_eq!(codec.attribute(&[], "app"), AttributeValue::known("shop"));
+        assert_eq!(codec.attribute(&[], "driver"), AttributeValue::known("PyMongo 4.20.0"));
     }
 }
 
@@ -152,7 +152,7 @@ fn a_streaming_hello_is_rewritten_each_time_and_stays_open() {
     let mut codec = codec();
     let hello = doc! {"hello": 1, "topologyVersion": {}, "maxAwaitTimeMS": 1, "$db": "admin"};
     let (.., mark, _) = one_request(&mut codec, &msg(1, 0, 1 << 16, &[body(0, &hello)]));
-    assert!(mark.awaits);
+    assert!(mark.long_poll);
     for (id, answers) in [(50, 1), (51, 50), (52, 51)] {
         let bytes = msg(id, answers, 2, &[body(0, &member())]);
         let seen = feed_replies(&mut codec, &bytes, usize::MAX).unwrap();
@@ -168,7 +168,7 @@ fn a_log_in_that_wants_no_answer_makes_the_user_unknown() {
     for document in [start("ann"), doc! {"logout": 1, "$db": "admin"}] {
         let mut codec = codec();
         one_request(&mut codec, &msg(1, 0, MORE_TO_COME, &[body(0, &document)]));
-        assert_eq!(codec.attribute(&[], "user"), Fact::Unknown, "{document}");
+        assert_eq!(codec.attribute(&[], "user"), AttributeValue::Unknown, "{document}");
     }
 }
 
@@ -179,9 +179,9 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
     for bytes in [query(1, "admin.$cmd", &long), old] {
         let mut codec = codec();
         feed_requests(&mut codec, &bytes, usize::MAX).unwrap();
-        assert_eq!(codec.attribute(&[], "user"), Fact::Absent);
+        assert_eq!(codec.attribute(&[], "user"), AttributeValue::Absent);
         one_reply(&mut codec, &reply(1, 8, 0, &[doc! {"ok": 1}]));
-        assert_eq!(codec.attribute(&[], "user"), Fact::Unknown);
+        assert_eq!(codec.attribute(&[], "user"), AttributeValue::Unknown);
     }
 }
 
@@ -189,17 +189,26 @@ fn a_legacy_message_that_is_not_read_may_log_somebody_in() {
 fn only_the_hello_of_a_driver_that_backs_off_is_better_not_answered_with_what_passes() {
     let mut codec = codec();
     one_request(&mut codec, &command(1, doc! {"hello": 1, "$db": "admin"}));
-    assert!(!codec.closes_rather(Tag(1), Reason::Overloaded, true), "it knows nothing of overload");
+    assert!(
+        !codec.prefers_close(Tag(1), RejectReason::Overloaded, true),
+        "it knows nothing of overload"
+    );
     one_request(&mut codec, &command(2, doc! {"hello": 1, "backpressure": "2", "$db": "admin"}));
     one_request(&mut codec, &command(3, doc! {"find": "c", "$db": "d"}));
-    assert!(codec.closes_rather(Tag(2), Reason::Overloaded, true));
-    assert!(codec.closes_rather(Tag(2), Reason::NoEndpoint, true));
-    assert!(!codec.closes_rather(Tag(2), Reason::NoEndpoint, false), "it has nothing to lose");
-    assert!(!codec.closes_rather(Tag(2), Reason::Denied, true), "that would be the same next time");
-    assert!(!codec.closes_rather(Tag(3), Reason::Overloaded, true));
-    assert!(!codec.closes_rather(Tag(4), Reason::Overloaded, true), "nobody asked that");
+    assert!(codec.prefers_close(Tag(2), RejectReason::Overloaded, true));
+    assert!(codec.prefers_close(Tag(2), RejectReason::NoEndpoint, true));
+    assert!(
+        !codec.prefers_close(Tag(2), RejectReason::NoEndpoint, false),
+        "it has nothing to lose"
+    );
+    assert!(
+        !codec.prefers_close(Tag(2), RejectReason::Denied, true),
+        "that would be the same next time"
+    );
+    assert!(!codec.prefers_close(Tag(3), RejectReason::Overloaded, true));
+    assert!(!codec.prefers_close(Tag(4), RejectReason::Overloaded, true), "nobody asked that");
     let mut out = BytesMut::new();
-    let why = Refusal::new(Reason::TimedOut, "too late");
+    let why = RejectionRef::new(RejectReason::TimedOut, "too late");
     assert!(!codec.give_up(Tag(2), &why, &mut out) && out.is_empty());
 }
 
@@ -211,6 +220,6 @@ fn a_driver_that_takes_every_error_for_a_failed_log_in_is_closed_in_answer_to_it
         &mut codec,
         &command(1, doc! {"hello": 1, "client": {"driver": driver}, "$db": "admin"}),
     );
-    assert!(codec.closes_rather(Tag(1), Reason::NoEndpoint, false));
-    assert!(!codec.closes_rather(Tag(1), Reason::Denied, false));
+    assert!(codec.prefers_close(Tag(1), RejectReason::NoEndpoint, false));
+    assert!(!codec.prefers_close(Tag(1), RejectReason::Denied, false));
 }

@@ -4,49 +4,49 @@ use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
 /// The terms on which an operation goes on.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Terms {
+pub struct Effects {
     /// How long it waits before it goes on.
     pub delay: Duration,
     /// It has waited already, for an answer.
     pub waited: bool,
     /// How long the service may take.
-    pub limit: Option<Limit>,
+    pub reply_timeout: Option<ReplyTimeout>,
     /// Where its connection is cut.
-    pub cut: Option<Cut>,
+    pub injected_close: Option<InjectedClose>,
     /// How many bytes of it pass in a second, each way.
-    pub pace: Option<NonZeroU64>,
+    pub bytes_per_second: Option<NonZeroU64>,
     /// What becomes of the bytes of a stream, to the service and to the client. Of a protocol that
     /// is [no stream](crate::Protocol::stream) none is asked.
     pub impairments: [Impairment; 2],
 }
 
-impl Terms {
+impl Effects {
     /// Whether they change nothing as long as the service answers in time.
-    pub fn is_only_limit(&self) -> bool {
+    pub fn is_timeout_only(&self) -> bool {
         self.delay.is_zero()
             && !self.waited
-            && self.cut.is_none()
-            && self.pace.is_none()
+            && self.injected_close.is_none()
+            && self.bytes_per_second.is_none()
             && self.impairments.iter().all(Impairment::is_none)
     }
 
     /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
     /// the first cut.
-    pub fn join(&mut self, other: &Terms) {
+    pub fn merge(&mut self, other: &Effects) {
         self.delay = self.delay.saturating_add(other.delay);
         self.waited |= other.waited;
-        let after = |limit: &Option<Limit>| limit.as_ref().map(|limit| limit.after);
-        let strictest = match (after(&self.limit), after(&other.limit)) {
+        let after = |limit: &Option<ReplyTimeout>| limit.as_ref().map(|limit| limit.after);
+        let strictest = match (after(&self.reply_timeout), after(&other.reply_timeout)) {
             (Some(own), Some(other)) => other < own,
             (own, _) => own.is_none(),
         };
         if strictest {
-            self.limit.clone_from(&other.limit);
+            self.reply_timeout.clone_from(&other.reply_timeout);
         }
-        self.cut = self.cut.or(other.cut);
+        self.injected_close = self.injected_close.or(other.injected_close);
         let ways = self.impairments.iter_mut().zip(&other.impairments);
-        ways.for_each(|(way, other)| way.join(other));
-        self.pace = match (self.pace, other.pace) {
+        ways.for_each(|(way, other)| way.merge(other));
+        self.bytes_per_second = match (self.bytes_per_second, other.bytes_per_second) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
@@ -57,11 +57,11 @@ impl Terms {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Impairment {
     /// How much later bytes arrive than they would, drawn anew for each chunk.
-    pub latency: Option<Rc<Spread>>,
+    pub latency: Option<Rc<LatencyDistribution>>,
     /// What that is drawn by: the same seed draws the same again.
     pub seed: u64,
     /// In which pieces they arrive.
-    pub slice: Option<Slice>,
+    pub slicer: Option<Slicer>,
     /// None arrives, nor does the end.
     pub black_hole: bool,
     /// How much later than the last byte the end arrives.
@@ -74,11 +74,11 @@ impl Impairment {
         *self == Self { seed: self.seed, ..Self::default() }
     }
 
-    fn join(&mut self, other: &Impairment) {
+    fn merge(&mut self, other: &Impairment) {
         if self.latency.is_none() {
             (self.latency, self.seed) = (other.latency.clone(), other.seed);
         }
-        self.slice = self.slice.or(other.slice);
+        self.slicer = self.slicer.or(other.slicer);
         self.black_hole |= other.black_hole;
         self.slow_close = self.slow_close.max(other.slow_close);
     }
@@ -86,7 +86,7 @@ impl Impairment {
 
 /// The pieces that bytes arrive in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
+pub struct Slicer {
     /// How long a piece is at most, in bytes.
     pub size: u64,
     /// How long the next one waits.
@@ -96,11 +96,11 @@ pub struct Slice {
 /// Delays that are drawn: shares of all, from 0 to 1, and the longest delay of each. In between,
 /// delays grow evenly.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Spread(pub Vec<(f64, Duration)>);
+pub struct LatencyDistribution(pub Vec<(f64, Duration)>);
 
-impl Spread {
+impl LatencyDistribution {
     /// The delay for a number from 0 up to 1.
-    pub fn at(&self, draw: f64) -> Duration {
+    pub fn quantile(&self, draw: f64) -> Duration {
         let mut before: Option<(f64, Duration)> = None;
         for (share, duration) in &self.0 {
             if *share >= draw {
@@ -116,7 +116,7 @@ impl Spread {
 
 /// How long the service may take until its reply begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct ReplyTimeout {
     /// Counted from when the operation went on.
     pub after: Duration,
     /// What a person then reads in the error.
@@ -127,25 +127,25 @@ pub struct Limit {
 
 /// A connection that is cut on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct InjectedClose {
     /// Where.
-    pub place: Place,
+    pub at: ClosePoint,
     /// With a reset, instead of an orderly end.
     pub reset: bool,
 }
 
 /// Where in an operation's life its connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ClosePoint {
     /// Before any of the request goes on: the service never sees it.
-    Request,
+    BeforeRequest,
     /// When so many bytes of the reply have passed. With 0 the service has done its work, and the
     /// client hears nothing of it.
-    Reply(u64),
+    AfterReplyBytes(u64),
     /// When the whole reply has passed.
-    End,
+    AfterReply,
     /// So long after it went on, whatever has passed by then. Asked of a stream alone.
-    After(Duration),
+    AfterDelay(Duration),
 }
 
 #[cfg(test)]
@@ -156,34 +156,38 @@ mod tests {
     fn the_terms_of_two_policies_hold_both() {
         let limit = |secs| {
             let (message, policy) = ("late".into(), "it".into());
-            Some(Limit { after: Duration::from_secs(secs), message, policy })
+            Some(ReplyTimeout { after: Duration::from_secs(secs), message, policy })
         };
-        let cut = |place| Some(Cut { place, reset: false });
+        let cut = |place| Some(InjectedClose { at: place, reset: false });
         let pace = NonZeroU64::new;
         let delay = Duration::from_millis;
-        let mut terms = Terms {
+        let mut terms = Effects {
             delay: delay(100),
             waited: false,
-            limit: limit(5),
-            cut: cut(Place::End),
-            pace: None,
+            reply_timeout: limit(5),
+            injected_close: cut(ClosePoint::AfterReply),
+            bytes_per_second: None,
             impairments: Default::default(),
         };
-        terms.join(&Terms {
+        terms.merge(&Effects {
             delay: delay(20),
             waited: true,
-            limit: limit(3),
-            cut: cut(Place::Request),
-            pace: pace(10),
+            reply_timeout: limit(3),
+            injected_close: cut(ClosePoint::BeforeRequest),
+            bytes_per_second: pace(10),
             impairments: Default::default(),
         });
-        terms.join(&Terms { limit: limit(4), pace: pace(20), ..Terms::default() });
-        let all = Terms {
+        terms.merge(&Effects {
+            reply_timeout: limit(4),
+            bytes_per_second: pace(20),
+            ..Effects::default()
+        });
+        let all = Effects {
             delay: delay(120),
             waited: true,
-            limit: limit(3),
-            cut: cut(Place::End),
-            pace: pace(10),
+            reply_timeout: limit(3),
+            injected_close: cut(ClosePoint::AfterReply),
+            bytes_per_second: pace(10),
             impairments: Default::default(),
         };
         assert_eq!(terms, all);
