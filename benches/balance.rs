@@ -4,7 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::{hint::black_box, sync::Arc};
 use tollgate::{
-    cluster::{Ask, Cluster},
+    cluster::{Cluster, PickOptions},
     config::plan::{ClusterPlan, EndpointPlan, HashPlan, LbPolicy, Target},
 };
 
@@ -36,7 +36,7 @@ fn picks(bench: &mut Criterion) {
             bench.iter(|| {
                 // As many keys as there are picks, so that places are not in the cache by habit.
                 key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                black_box(cluster.pick(Ask { hash: Some(key), except: &[] }))
+                black_box(cluster.pick(PickOptions { hash: Some(key), exclude: &[] }))
             });
         });
     }

@@ -1,34 +1,34 @@
-//! A named set of endpoints: which there are, which one is next, how to connect to it.
+//! A cluster: a named set of endpoints, the choice of the next one, and connections to it.
 //!
-//! One cluster is shared by all workers. Picking reads a snapshot and atomics and never waits;
-//! only look-ups of names and reports take a lock. No protocol is known here.
+//! One cluster is shared by all workers. Picking reads a snapshot and atomics and never blocks;
+//! only look-ups and reports take a lock. This module knows no protocol.
 
 mod balance;
 mod breaker;
-mod by_hand;
 mod connect;
 mod discovery;
 mod endpoint;
 mod events;
 mod health;
+mod operator;
 mod outlier;
 mod preconnect;
 mod report;
 mod set;
 
-pub use breaker::{Limit, OperationPermit, Refused};
-pub use by_hand::NoSuchEndpoint;
-pub use connect::{Attempt, ConnectError, Upstream, Whom, is_local};
-pub use discovery::{Answer, Lookup, Resolve, Service, Services, SystemResolver};
-pub use endpoint::{Endpoint, Lease, Out, Wish};
+pub use breaker::{BreakerLimit, OperationPermit, QueueError};
+pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
+pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
+pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease};
+pub use operator::NoSuchEndpoint;
 pub use preconnect::PreconnectPool;
 
 use crate::{config::plan::ClusterPlan, protocols::Pooling};
 use arc_swap::ArcSwap;
-use balance::Turns;
+use balance::LbState;
 use breaker::Breaker;
-use discovery::Names;
-use events::{Event, Events, Seldom};
+use discovery::Discovery;
+use events::{Event, Events, LogThrottle};
 use metrics::Gauge;
 use process::log_file::Sink;
 use set::{Member, Set};
@@ -45,70 +45,70 @@ use tollgate_metrics::{Metrics, table};
 pub struct Cluster {
     plan: Arc<ClusterPlan>,
     set: ArcSwap<Set>,
-    /// Held while a set is made from the one before, so that no change is lost.
-    changing: Mutex<()>,
-    turns: Turns,
+    /// Held while a new set replaces the old one, so that no change is lost.
+    update_lock: Mutex<()>,
+    lb_state: LbState,
     breaker: Breaker,
-    names: Names,
-    /// Has every connection look at what its endpoint wishes.
-    nudge: OnceLock<Nudge>,
-    /// Held while it is decided who is ejected, so that all together are not too many.
-    ejecting: Mutex<()>,
-    /// Endpoints have come or gone.
+    names: Discovery,
+    /// Makes every connection check its endpoint's close request.
+    close_notifier: OnceLock<CloseNotifier>,
+    /// Held while an ejection is decided, so that `max_ejection_percent` holds for all together.
+    ejection_lock: Mutex<()>,
+    /// Endpoints were added or removed.
     set_changed: Notify,
     /// Health checks have changed an endpoint's state.
-    stale: Notify,
-    /// An ejection or a drain has begun, whose end has to be awaited.
-    wake: Notify,
+    refresh_needed: Notify,
+    /// An ejection or a drain has begun, whose end must be scheduled.
+    sweep_needed: Notify,
     events: Events,
-    /// Whether to tell an operator that this machine lacks what a connection takes.
-    local_errors: Seldom,
-    /// 1 while it panics.
+    /// Throttles the log message about missing local resources.
+    local_errors: LogThrottle,
+    /// 1 while the cluster is in panic.
     panic: Gauge,
 }
 
-/// See [`Cluster::nudges`].
-type Nudge = Box<dyn Fn() + Send + Sync>;
+/// See [`Cluster::on_close_request`].
+type CloseNotifier = Box<dyn Fn() + Send + Sync>;
 
-/// What decides which endpoint is picked, beside the cluster's state.
+/// Options of one pick.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ask<'a> {
+pub struct PickOptions<'a> {
     /// The hash of the key, for policies that pick by key: see [`Cluster::hash`].
     pub hash: Option<u64>,
-    /// Endpoints to be left out: those tried already.
-    pub except: &'a [Arc<Endpoint>],
+    /// Endpoints to leave out: those tried already.
+    pub exclude: &'a [Arc<Endpoint>],
 }
 
 impl Cluster {
-    /// A cluster whose names are looked up the way the system does it. Addresses are there at
-    /// once, names after [`resolve`](Cluster::resolve) or [`discover`](Cluster::discover).
+    /// A cluster that resolves names as the system does. Addresses are known at once, names after
+    /// [`resolve`](Cluster::resolve) or [`discover`](Cluster::discover).
     ///
-    /// What it counts is registered with `metrics`: the gauges here, the rest of an endpoint's when
-    /// it is used first. Nothing looks one up for an operation.
+    /// Its gauges are registered with `metrics` here, the other metrics of an endpoint on first
+    /// use. No operation looks one up.
     pub fn new(plan: Arc<ClusterPlan>, metrics: &Metrics) -> Arc<Self> {
         Self::with_resolver(plan, metrics, Box::new(SystemResolver))
     }
 
-    /// A cluster whose names are looked up by `resolver`.
+    /// A cluster whose names are resolved by `resolver`.
     pub fn with_resolver(
         plan: Arc<ClusterPlan>,
         metrics: &Metrics,
-        resolver: Box<dyn Resolve>,
+        resolver: Box<dyn Resolver>,
     ) -> Arc<Self> {
         let cluster = Self {
             set: ArcSwap::from_pointee(Set::new(&plan, Vec::new(), Instant::now())),
-            changing: Mutex::default(),
-            turns: Turns::new(&plan),
-            nudge: OnceLock::new(),
-            ejecting: Mutex::default(),
+            update_lock: Mutex::default(),
+            lb_state: LbState::new(&plan),
+            close_notifier: OnceLock::new(),
+            ejection_lock: Mutex::default(),
             set_changed: Notify::new(),
-            stale: Notify::new(),
-            wake: Notify::new(),
+            refresh_needed: Notify::new(),
+            sweep_needed: Notify::new(),
             events: Events::new(Arc::clone(&plan.name)),
-            local_errors: Seldom::default(),
+            local_errors: LogThrottle::default(),
             panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
             breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
-            names: Names::new(&plan, metrics, resolver),
+            names: Discovery::new(&plan, metrics, resolver),
             plan,
         };
         cluster.publish();
@@ -120,84 +120,85 @@ impl Cluster {
         &self.plan.name
     }
 
-    /// How its endpoints are spoken to, where connections are shared by operations.
+    /// Pooling settings, for protocols that share connections between operations.
     pub fn pooling(&self) -> &Pooling {
         &self.plan.pooling
     }
 
-    /// The endpoints that there are now.
+    /// The current endpoints.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.set.load().endpoints().cloned().collect()
     }
 
-    /// Whether it has no endpoint at all: none of its names could be looked up so far.
+    /// Whether it has no endpoint at all: no name could be resolved so far.
     pub fn is_empty(&self) -> bool {
         self.set.load().members.is_empty()
     }
 
-    /// The endpoint whose turn it is; `None` if none is left.
-    pub fn pick(&self, ask: Ask<'_>) -> Option<Arc<Endpoint>> {
-        self.set.load().table.pick(ask, &self.turns).cloned()
+    /// The next endpoint; `None` if none is left.
+    pub fn pick(&self, ask: PickOptions<'_>) -> Option<Arc<Endpoint>> {
+        self.set.load().table.pick(ask, &self.lb_state).cloned()
     }
 
-    /// Has `nudge` called whenever connections should look at what their endpoints wish.
-    pub fn nudges(&self, nudge: impl Fn() + Send + Sync + 'static) {
-        let _ = self.nudge.set(Box::new(nudge));
+    /// Registers `notify`, which is called whenever connections should check the close request of
+    /// their endpoints.
+    pub fn on_close_request(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let _ = self.close_notifier.set(Box::new(notify));
     }
 
-    /// Has every connection look at what its endpoint wishes.
-    fn nudge(&self) {
-        if let Some(nudge) = self.nudge.get() {
-            nudge();
+    /// Makes every connection check its endpoint's close request.
+    fn notify_connections(&self) {
+        if let Some(notify) = self.close_notifier.get() {
+            notify();
         }
     }
 
-    /// Has what happens to endpoints written to `file`, as JSON lines.
+    /// Writes endpoint events to `file`, as JSON lines.
     pub fn log_events(&self, file: Sink) {
         self.events.write_to(file);
     }
 
-    /// Makes the set anew: an endpoint's state has changed.
+    /// Rebuilds the set after an endpoint's state has changed.
     fn refresh(&self) {
-        self.change(<[Member]>::to_vec);
+        self.update_set(<[Member]>::to_vec);
     }
 
-    /// Makes the set anew from the members that `change` makes of those before.
-    fn change(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Rebuilds the set from the members that `change` returns for the current ones.
+    fn update_set(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
+        let _changing = self.update_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.set.load_full();
         let members = change(&before.members);
         let (added, removed) = difference(&before.members, &members);
         if self.plan.health_check.as_ref().is_some_and(|check| !check.initial_healthy) {
             for endpoint in &added {
-                endpoint.take_out(Out::Unhealthy);
+                endpoint.exclude(Exclusion::Unhealthy);
             }
         }
-        // Virtual, where tests have it so.
+        // Paused in some tests.
         let now = tokio::time::Instant::now().into_std();
         let set = Arc::new(Set::new(&self.plan, members, now));
         self.set.store(Arc::clone(&set));
-        set.endpoints().for_each(|endpoint| endpoint.count(true));
-        removed.iter().for_each(|endpoint| endpoint.count(false));
+        set.endpoints().for_each(|endpoint| endpoint.update_gauges(true));
+        removed.iter().for_each(|endpoint| endpoint.update_gauges(false));
         if !added.is_empty() || !removed.is_empty() {
-            self.events.tell(&Event::Set { added: &added, removed: &removed });
+            self.events.report(&Event::Set { added: &added, removed: &removed });
             self.set_changed.notify_one();
         }
-        self.tell_panic(&before, &set);
-        // An endpoint more has room for who waits.
-        self.breaker.make_room();
+        self.report_panic(&before, &set);
+        // An added endpoint has capacity for waiting clients.
+        self.breaker.notify_capacity();
     }
 
-    /// Tells that panic was entered or left.
-    fn tell_panic(&self, before: &Set, now: &Set) {
-        match (before.panics(), now.panics()) {
+    /// Reports that panic was entered or left.
+    fn report_panic(&self, before: &Set, now: &Set) {
+        match (before.panic_reason(), now.panic_reason()) {
             (None, Some(reason)) => {
                 self.panic.increment(1.0);
-                self.events.tell(&Event::Panic { entered: true, reason: &reason });
+                self.events.report(&Event::Panic { entered: true, reason: &reason });
             }
             (Some(_), None) => {
                 self.panic.decrement(1.0);
-                self.events.tell(&Event::Panic { entered: false, reason: &now.words() });
+                self.events.report(&Event::Panic { entered: false, reason: &now.describe() });
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ mod first_byte;
 pub mod session_info;
 
 use crate::{
-    cluster::{Cluster, Lease, Upstream, Wish},
+    cluster::{CloseRequest, Cluster, Lease, UpstreamConnection},
     config::plan::{ListenerPlan, UpstreamConnectMode},
     gate::{Arrival, Guests, Revised},
     held::HeldBytes,
@@ -143,13 +143,13 @@ async fn open(
         () = worker.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
-        Ok(Upstream { stream, lease, .. }) => {
+        Ok(UpstreamConnection { stream, lease, .. }) => {
             door.leads_to(lease);
             Ok(protocols::serve(door, client, stream))
         }
         Err(error) => {
             listener.warn_unreachable(&error);
-            let (close, (reason, message)) = (error.close(), error.told());
+            let (close, (reason, message)) = (error.close_reason(), error.client_error());
             let why = RejectionRef::new(reason, &message);
             tokio::select! {
                 () = protocols::turn_away(&door, &mut client, (close, RejectMode::Reply), &why) => {}
@@ -278,20 +278,20 @@ impl Door {
     /// The hash of the client's key, where the cluster picks by one: the address without the
     /// port, which differs with each connection.
     fn hash(&self, cluster: &Cluster) -> Option<u64> {
-        cluster.hash_of(self.session.link.peer.ip())
+        cluster.hash_client(self.session.link.peer.ip())
     }
 
     /// An operation goes to the endpoint.
     pub fn began(&self) {
         if let Some(lease) = &self.upstream {
-            lease.began();
+            lease.operation_started();
         }
     }
 
     /// An operation that [`began`](Door::began) is over, after it took so long.
     pub fn ended(&self, outcome: Outcome, took: Duration) {
         if let Some(lease) = &self.upstream {
-            lease.ended(outcome, took);
+            lease.operation_ended(outcome, took);
         }
     }
 
@@ -305,7 +305,7 @@ impl Door {
     /// An operation that [`began`](Door::began) went well, and says nothing about the endpoint.
     pub fn greeted(&self, took: Duration) {
         if let Some(lease) = &self.upstream {
-            lease.greeted(took);
+            lease.handshake_ended(took);
         }
     }
 
@@ -318,8 +318,8 @@ impl Door {
     }
 
     /// What the endpoint asks of the connection.
-    pub fn wish(&self) -> Wish {
-        self.upstream.as_ref().map_or(Wish::Stay, Lease::wish)
+    pub fn wish(&self) -> CloseRequest {
+        self.upstream.as_ref().map_or(CloseRequest::None, Lease::close_request)
     }
 
     /// The connection's two ends on the client's side.

@@ -322,7 +322,7 @@ fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
             }
         }
     };
-    parts.clusters.values().for_each(|cluster| cluster.nudges(nudge()));
+    parts.clusters.values().for_each(|cluster| cluster.on_close_request(nudge()));
     parts.live.nudges(nudge());
 }
 

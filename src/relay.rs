@@ -25,7 +25,7 @@ pub use reject::reject;
 pub use splice::MAX_PIPES;
 
 use crate::{
-    cluster::{Wish, is_local},
+    cluster::{CloseRequest, is_local},
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
     policy::Direction,
@@ -322,11 +322,11 @@ impl<C: Codec> Relay<C> {
         }
         match (self.worker.phase(), self.door.wish()) {
             (Phase::Closing, _) => Some(Close::DrainTimeout),
-            (_, Wish::Unhealthy) => Some(Close::EndpointUnhealthy),
-            (_, Wish::Removed) => Some(Close::EndpointRemoved),
+            (_, CloseRequest::Unhealthy) => Some(Close::EndpointUnhealthy),
+            (_, CloseRequest::Removed) => Some(Close::EndpointRemoved),
             (Phase::Draining, _) => self.is_idle().then_some(Close::Drain),
-            (_, Wish::Rest) => self.is_idle().then_some(Close::EndpointDrained),
-            (Phase::Running, Wish::Stay) => None,
+            (_, CloseRequest::WhenIdle) => self.is_idle().then_some(Close::EndpointDrained),
+            (Phase::Running, CloseRequest::None) => None,
         }
     }
 

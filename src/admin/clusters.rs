@@ -77,9 +77,9 @@ pub(super) async fn steer(
         return error(StatusCode::NOT_FOUND, text);
     };
     let act = match wanted {
-        Wish::Ejected => Cluster::eject_by_hand,
-        Wish::Drained => Cluster::drain_by_hand,
-        Wish::InUse => Cluster::return_by_hand,
+        Wish::Ejected => Cluster::operator_eject,
+        Wish::Drained => Cluster::operator_drain,
+        Wish::InUse => Cluster::operator_return,
     };
     match act(found, &endpoint) {
         Ok(endpoints) => Json(json!({ "endpoints": endpoints })).into_response(),

@@ -2,7 +2,7 @@
 
 use super::{listen::Limits, *};
 use crate::{
-    cluster::{Out, Wish},
+    cluster::{CloseRequest, Exclusion},
     config::{
         self,
         plan::{ClusterPlan, EndpointPlan, Target},
@@ -363,12 +363,12 @@ fn an_endpoint_is_taken_out_and_brought_back_by_hand() {
     let endpoint = admin.cluster.endpoints()[0].clone();
     let reply = admin.steer(first, "{\"state\": \"drained\"}");
     assert_eq!((reply.status, reply.json()), (200, json!({ "endpoints": 1 })));
-    assert!(endpoint.is_out(Out::Drained));
-    assert_eq!(endpoint.wish(), Wish::Rest);
+    assert!(endpoint.is_excluded(Exclusion::Drained));
+    assert_eq!(endpoint.close_request(), CloseRequest::WhenIdle);
     assert_eq!(admin.steer(&format!("{first}?state=in_use"), "").status, 200);
     assert!(endpoint.usable());
     assert_eq!(admin.steer(&format!("{first}?state=ejected"), "").status, 200);
-    assert!(endpoint.is_out(Out::Ejected));
+    assert!(endpoint.is_excluded(Exclusion::Ejected));
     assert_eq!(admin.get("/clusters").json()[0]["endpoints"][0]["state"], "ejected");
 }
 

@@ -1,8 +1,8 @@
-//! Which endpoint is next.
+//! Load balancing: which endpoint is next.
 //!
-//! Everything is worked out when a set is made ([`Table::new`]), so that a pick reads it and no
-//! more: a level by its share ([`level`]), in it a pool ([`pool`]) by zone, in it an endpoint by
-//! the policy.
+//! Everything is computed when a set is built ([`PickTable::new`]), so that a pick only reads: a
+//! level by its share ([`level`]), in it a pool ([`pool`]) by zone, in it an endpoint by the
+//! policy.
 
 mod level;
 mod maglev;
@@ -10,12 +10,12 @@ mod pool;
 mod random;
 mod ring;
 mod shares;
-mod warming;
+mod slow_start;
 mod weights;
 
 pub(super) use random::share;
 
-use super::{Ask, Cluster, Endpoint, Out, set::Member};
+use super::{Cluster, Endpoint, Exclusion, PickOptions, set::Member};
 use crate::config::plan::ClusterPlan;
 use level::{Level, count};
 use pool::Candidate;
@@ -29,35 +29,35 @@ use std::{
 };
 use twox_hash::XxHash64;
 
-/// What picking remembers from one pick to the next, whatever becomes of the set.
+/// Load-balancing state that survives changes of the set.
 #[derive(Debug)]
-pub(super) struct Turns {
-    turn: AtomicUsize,
-    /// What all endpoints have to do together, as [`Endpoint::load`] counts it. Only a bound on
-    /// load asks for it, and workers need not fight over a number that no one reads.
+pub(super) struct LbState {
+    next_turn: AtomicUsize,
+    /// The load of all endpoints together, in units of [`Endpoint::load`]. Kept only for bounded
+    /// load, to spare workers a contended counter.
     load: Option<AtomicUsize>,
 }
 
-impl Turns {
-    /// Proxies that start together should not all begin with the first endpoint; and no
-    /// beginning is so late that the count wraps around in a proxy's life.
+impl LbState {
+    /// Starts at a random turn, so that proxies that start together do not all begin with the first
+    /// endpoint. The start is small enough that the counter never wraps around.
     pub(super) fn new(plan: &ClusterPlan) -> Self {
         let bounded = plan.lb_policy.picks_by_key() && plan.hash.bounded_load.is_some();
         Self {
-            turn: AtomicUsize::new(random::below(1 << 16) as usize),
+            next_turn: AtomicUsize::new(random::below(1 << 16) as usize),
             load: bounded.then(AtomicUsize::default),
         }
     }
 
     /// An endpoint has one connection or operation more.
-    pub(super) fn more(&self) {
+    pub(super) fn add_load(&self) {
         if let Some(load) = &self.load {
             load.fetch_add(1, Relaxed);
         }
     }
 
-    /// …one less.
-    pub(super) fn less(&self) {
+    /// An endpoint has one connection or operation less.
+    pub(super) fn remove_load(&self) {
         if let Some(load) = &self.load {
             load.fetch_sub(1, Relaxed);
         }
@@ -68,27 +68,30 @@ impl Turns {
     }
 
     fn next(&self) -> usize {
-        self.turn.fetch_add(1, Relaxed)
+        self.next_turn.fetch_add(1, Relaxed)
     }
 }
 
-/// Which endpoints are picked, and how: worked out once for each set.
+/// What picks read: computed once for each set.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct PickTable {
     /// By priority, each with its share of the picks in percent.
     levels: Vec<(u32, Level)>,
     by_key: bool,
-    stale: Option<Instant>,
+    refresh_at: Option<Instant>,
 }
 
-impl Table {
-    /// The table for these members, as they are `now`.
+impl PickTable {
+    /// The table for these members at `now`.
     pub(super) fn new(plan: &ClusterPlan, members: &[Member], now: Instant) -> Self {
         let mut priorities: BTreeMap<u8, Vec<Candidate>> = BTreeMap::new();
         for member in members {
             let candidate = candidate(plan, member, now);
-            // Whoever takes an endpoint away knows what the others can carry: it does not count.
-            if !member.endpoint.is_out(Out::Drained) && !member.endpoint.is_out(Out::Removed) {
+            // Drained and removed endpoints do not count: the operator knows what the others can
+            // carry.
+            if !member.endpoint.is_excluded(Exclusion::Drained)
+                && !member.endpoint.is_excluded(Exclusion::Removed)
+            {
                 priorities.entry(member.priority).or_default().push(candidate);
             }
         }
@@ -96,14 +99,14 @@ impl Table {
         Self {
             levels: levels(plan, &priorities),
             by_key: plan.lb_policy.picks_by_key(),
-            stale: warming.then(|| now + warming::STEP),
+            refresh_at: warming.then(|| now + slow_start::STEP),
         }
     }
 
-    /// The next one; `None` if none is left, or the plan would rather refuse than panic.
+    /// The next endpoint; `None` if none is left, or if the plan prefers failing to panic.
     ///
-    /// Where all of a level's endpoints are to be left out, the other levels are tried.
-    pub(super) fn pick(&self, ask: Ask<'_>, turns: &Turns) -> Option<&Arc<Endpoint>> {
+    /// If all of a level's endpoints are excluded, the other levels are tried.
+    pub(super) fn pick(&self, ask: PickOptions<'_>, turns: &LbState) -> Option<&Arc<Endpoint>> {
         let by = || ask.hash.filter(|_| self.by_key).unwrap_or_else(random::random);
         let mut levels = shares::in_order(&self.levels, by).peekable();
         if levels.peek()?.refuses {
@@ -112,15 +115,15 @@ impl Table {
         levels.find_map(|level| level.pick(ask, turns))
     }
 
-    /// Whether picks go to a level where too few endpoints are usable.
+    /// Whether picks go to a level with too few usable endpoints.
     pub(super) fn panics(&self) -> bool {
         self.levels.iter().any(|(_, level)| level.panics)
     }
 
-    /// How many endpoints are usable, in words: `2 of 6 endpoints are usable`.
-    pub(super) fn words(&self) -> String {
+    /// How many endpoints are usable, as text: `2 of 6 endpoints are usable`.
+    pub(super) fn describe(&self) -> String {
         let words = |(_, level): &(u32, Level)| {
-            let shares::Count { usable, all } = level.count;
+            let shares::UsableCount { usable, all } = level.count;
             match (self.levels.len(), level.panics) {
                 (1, _) => format!("{usable} of {all} endpoints are usable"),
                 (_, panics) => format!(
@@ -136,17 +139,17 @@ impl Table {
         }
     }
 
-    /// When the table should be made anew, because an endpoint warms up.
-    pub(super) fn stale(&self) -> Option<Instant> {
-        self.stale
+    /// When to rebuild the table because an endpoint is in slow start.
+    pub(super) fn refresh_at(&self) -> Option<Instant> {
+        self.refresh_at
     }
 }
 
-/// What picking knows of a member, as it is `now`.
+/// The pick candidate for a member at `now`.
 fn candidate(plan: &ClusterPlan, member: &Member, now: Instant) -> Candidate {
-    let used = member.endpoint.used(now);
-    let warmth = match (warming::plan(plan), used) {
-        (Some(plan), Some(used)) => warming::warmth(plan, used),
+    let used = member.endpoint.usable_for(now);
+    let warmth = match (slow_start::plan(plan), used) {
+        (Some(plan), Some(used)) => slow_start::warmth(plan, used),
         _ => 1.0,
     };
     Candidate {
@@ -158,8 +161,8 @@ fn candidate(plan: &ClusterPlan, member: &Member, now: Instant) -> Candidate {
     }
 }
 
-/// The levels with their shares, by Envoy's rules: a level panics only if all of them together
-/// can't carry the picks; and if all panic, they share by size.
+/// The levels with their shares, by Envoy's rules: a level panics only if all levels together
+/// cannot carry the picks; if all panic, they share by size.
 fn levels(plan: &ClusterPlan, priorities: &BTreeMap<u8, Vec<Candidate>>) -> Vec<(u32, Level)> {
     let counts: Vec<_> = priorities.values().map(|members| count(members.iter())).collect();
     let overloaded = shares::overloaded(&counts);
@@ -170,7 +173,8 @@ fn levels(plan: &ClusterPlan, priorities: &BTreeMap<u8, Vec<Candidate>>) -> Vec<
         false => shares::by_health(&counts),
     };
     let level = |((&priority, members), (share, panics)): ((&u8, &Vec<Candidate>), (u32, bool))| {
-        // A level without a share stands by for when all others were tried: with what is usable.
+        // A level without a share is a fallback for when all others were tried, with its usable
+        // endpoints.
         (share, Level::new(plan, priority, members, panics && share > 0))
     };
     priorities.iter().zip(shares.into_iter().zip(panics)).map(level).collect()
@@ -188,8 +192,8 @@ impl Cluster {
         hash(key)
     }
 
-    /// Whether it picks by key, and so wants a hash.
-    pub fn hash_of(&self, client: std::net::IpAddr) -> Option<u64> {
+    /// The hash of a client's address, if the cluster picks by key.
+    pub fn hash_client(&self, client: std::net::IpAddr) -> Option<u64> {
         self.picks_by_key().then(|| Self::hash(client.to_string().as_bytes()))
     }
 

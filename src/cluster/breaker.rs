@@ -1,10 +1,11 @@
-//! How much may be under way in a cluster, and who waits when that is reached.
+//! The circuit breaker: limits on connections and operations of a cluster, and the queue of clients
+//! that wait for capacity.
 //!
-//! Clients that find no room wait in the order in which they came, on whichever worker: the one
-//! at the front holds the *turn* and tries again whenever a connection ends. Who comes meanwhile
-//! goes to the end. The way of an operation meets one atomic, and that only if it is limited.
+//! Waiting clients are served in the order of arrival, whichever worker they are on: the one at the
+//! front holds `queue_head` and retries whenever a connection ends. The hot path of an operation
+//! touches one atomic, and only if operations are limited.
 
-use super::{Cluster, events::Seldom};
+use super::{Cluster, events::LogThrottle};
 use crate::config::plan::BreakerPlan;
 use metrics::{Counter, Gauge};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use tokio::{
 };
 use tollgate_metrics::{Metrics, table as names};
 
-/// What is under way in a cluster, and its limits.
+/// The counters of a cluster and their limits.
 pub(super) struct Breaker {
     cluster: Arc<str>,
     plan: BreakerPlan,
@@ -33,80 +34,84 @@ pub(super) struct Breaker {
     connections: AtomicUsize,
     /// How many of them are open.
     open: AtomicUsize,
-    /// How many of them are being opened, and in how many of these cases not for the first time.
+    /// How many of them are being opened, and how many of these are retries.
     opening: AtomicUsize,
     retrying: AtomicUsize,
-    /// Clients that wait for room; `turn` is held by the first of them, `room` wakes it.
+    /// Waiting clients. The first of them holds `queue_head`, and `capacity_freed` wakes it.
     pending: AtomicUsize,
-    turn: Semaphore,
-    room: Notify,
+    queue_head: Semaphore,
+    capacity_freed: Notify,
     operations: Arc<AtomicUsize>,
-    /// What is said to who is refused an operation.
-    busy: Box<str>,
-    meters: Meters,
-    /// Whether to tell an operator of each limit.
-    said: [Seldom; Limit::ALL.len()],
+    /// The message of a rejected operation.
+    overloaded_message: Box<str>,
+    metrics: BreakerMetrics,
+    /// Throttles the log message of each limit.
+    log_throttles: [LogThrottle; BreakerLimit::ALL.len()],
 }
 
-struct Meters {
+struct BreakerMetrics {
     pending: Gauge,
-    refusals: [Counter; Limit::ALL.len()],
+    refusals: [Counter; BreakerLimit::ALL.len()],
 }
 
-/// A limit that can be reached.
+/// A limit of the circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Of connections to the cluster.
+pub enum BreakerLimit {
+    /// On connections to the cluster.
     Connections,
-    /// Of connections to each of its endpoints.
+    /// On connections to each of its endpoints.
     ConnectionsPerEndpoint,
-    /// Of operations.
+    /// On operations.
     Operations,
-    /// Of attempts to connect after the first.
+    /// On attempts to connect after the first.
     Retries,
 }
 
-impl Limit {
-    const ALL: [Limit; 4] =
-        [Limit::Connections, Limit::ConnectionsPerEndpoint, Limit::Operations, Limit::Retries];
+impl BreakerLimit {
+    const ALL: [BreakerLimit; 4] = [
+        BreakerLimit::Connections,
+        BreakerLimit::ConnectionsPerEndpoint,
+        BreakerLimit::Operations,
+        BreakerLimit::Retries,
+    ];
 
-    /// The key in the config, and the word in metrics.
+    /// The config key, and the label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Limit::Connections => "max_connections",
-            Limit::ConnectionsPerEndpoint => "max_connections_per_endpoint",
-            Limit::Operations => "max_operations",
-            Limit::Retries => "retry_percent",
+            BreakerLimit::Connections => "max_connections",
+            BreakerLimit::ConnectionsPerEndpoint => "max_connections_per_endpoint",
+            BreakerLimit::Operations => "max_operations",
+            BreakerLimit::Retries => "retry_percent",
         }
     }
 
-    /// Whether there is such a limit.
+    /// Whether this limit is configured.
     fn is_set(self, plan: &BreakerPlan) -> bool {
         match self {
-            Limit::Connections => plan.max_connections.is_some(),
-            Limit::ConnectionsPerEndpoint => plan.max_connections_per_endpoint.is_some(),
-            Limit::Operations => plan.max_operations.is_some(),
-            Limit::Retries => true,
+            BreakerLimit::Connections => plan.max_connections.is_some(),
+            BreakerLimit::ConnectionsPerEndpoint => plan.max_connections_per_endpoint.is_some(),
+            BreakerLimit::Operations => plan.max_operations.is_some(),
+            BreakerLimit::Retries => true,
         }
     }
 }
 
-/// Why a client that found no room is not served.
+/// Why a client that found no capacity is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// As many wait as may.
-    Crowded(usize),
-    /// It waited that long.
-    Late(Duration),
+pub enum QueueError {
+    /// The queue is full; the number of waiting clients.
+    QueueFull(usize),
+    /// The client has waited for this long.
+    TimedOut(Duration),
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Crowded(0) => f.write_str("no client may wait (max_pending)"),
-            Refused::Crowded(1) => f.write_str("1 client waits already (max_pending)"),
-            Refused::Crowded(n) => write!(f, "{n} clients wait already (max_pending)"),
-            Refused::Late(time) => {
+            QueueError::QueueFull(0) => f.write_str("no client may wait (max_pending)"),
+            QueueError::QueueFull(1) => f.write_str("1 client waits already (max_pending)"),
+            QueueError::QueueFull(n) => write!(f, "{n} clients wait already (max_pending)"),
+            QueueError::TimedOut(time) => {
                 let time = humantime::format_duration(*time);
                 write!(f, "none was free within {time} (pending_timeout)")
             }
@@ -116,11 +121,11 @@ impl fmt::Display for Refused {
 
 impl Breaker {
     pub(super) fn new(cluster: &Arc<str>, plan: &BreakerPlan, metrics: &Metrics) -> Self {
-        let refusals = Limit::ALL.map(|limit| {
+        let refusals = BreakerLimit::ALL.map(|limit| {
             let labels = [("cluster", &**cluster), ("limit", limit.as_str())];
             match limit.is_set(plan) {
                 true => metrics.counter(names::BREAKER_REFUSALS_TOTAL, &labels),
-                // What can't be reached needs no series.
+                // A limit that is not set needs no series.
                 false => Counter::noop(),
             }
         });
@@ -138,12 +143,12 @@ impl Breaker {
             opening: AtomicUsize::new(0),
             retrying: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
-            turn: Semaphore::new(1),
-            room: Notify::new(),
+            queue_head: Semaphore::new(1),
+            capacity_freed: Notify::new(),
             operations: Arc::default(),
-            busy: busy.into(),
-            meters: Meters { pending, refusals },
-            said: Default::default(),
+            overloaded_message: busy.into(),
+            metrics: BreakerMetrics { pending, refusals },
+            log_throttles: Default::default(),
         }
     }
 
@@ -152,66 +157,66 @@ impl Breaker {
         self.plan.max_connections_per_endpoint.unwrap_or(usize::MAX)
     }
 
-    /// That a limit is reached, in words that name the key to change.
-    pub(super) fn full(&self, limit: Limit) -> String {
+    /// That a limit is reached, as text that names the config key.
+    pub(super) fn describe_limit(&self, limit: BreakerLimit) -> String {
         let BreakerPlan { max_connections, max_connections_per_endpoint, .. } = &self.plan;
         match limit {
-            Limit::Connections => format!(
+            BreakerLimit::Connections => format!(
                 "is at its limit of {} connections (circuit_breaker.max_connections)",
                 max_connections.unwrap_or(usize::MAX)
             ),
-            Limit::ConnectionsPerEndpoint => format!(
+            BreakerLimit::ConnectionsPerEndpoint => format!(
                 "is at its limit of {} connections to each endpoint \
                  (circuit_breaker.max_connections_per_endpoint)",
                 max_connections_per_endpoint.unwrap_or(usize::MAX)
             ),
-            Limit::Operations => format!(
+            BreakerLimit::Operations => format!(
                 "is at its limit of {} operations (circuit_breaker.max_operations)",
                 self.plan.max_operations.unwrap_or(usize::MAX)
             ),
-            Limit::Retries => "is at its limit of attempts to connect after the first \
+            BreakerLimit::Retries => "is at its limit of attempts to connect after the first \
                                (circuit_breaker.retry_percent, min_retries)"
                 .to_owned(),
         }
     }
 
-    /// Whether clients wait: who comes now has to wait behind them.
-    pub(super) fn is_awaited(&self) -> bool {
+    /// Whether clients are waiting; later ones queue behind them.
+    pub(super) fn has_waiters(&self) -> bool {
         self.pending.load(SeqCst) > 0
     }
 
-    /// There may be room for who waits first.
-    pub(super) fn make_room(&self) {
-        if self.is_awaited() {
-            self.room.notify_one();
+    /// Wakes the first waiting client, because capacity may have been freed.
+    pub(super) fn notify_capacity(&self) {
+        if self.has_waiters() {
+            self.capacity_freed.notify_one();
         }
     }
 
-    /// Takes a place at the end of the queue; `Err` if there is none.
-    fn queue(&self, limit: Limit) -> Result<Pending<'_>, Refused> {
-        self.hit(limit);
+    /// Joins the queue; `Err` if it is full.
+    fn enqueue(&self, limit: BreakerLimit) -> Result<QueuePosition<'_>, QueueError> {
+        self.log_limit(limit);
         let most = self.plan.max_pending;
-        if !raise(&self.pending, most) {
-            self.count(limit);
-            return Err(Refused::Crowded(most));
+        if !increment_below(&self.pending, most) {
+            self.count_refusal(limit);
+            return Err(QueueError::QueueFull(most));
         }
-        self.meters.pending.increment(1.0);
-        Ok(Pending(self))
+        self.metrics.pending.increment(1.0);
+        Ok(QueuePosition(self))
     }
 
-    fn count(&self, limit: Limit) {
-        self.meters.refusals[limit as usize].increment(1);
+    fn count_refusal(&self, limit: BreakerLimit) {
+        self.metrics.refusals[limit as usize].increment(1);
     }
 
-    /// Tells an operator that a limit is reached, though not for each of many.
-    fn hit(&self, limit: Limit) {
-        if self.said[limit as usize].is_due() {
-            tracing::warn!(cluster = &*self.cluster, "the cluster {}", self.full(limit));
+    /// Logs that a limit is reached, at most once a minute.
+    fn log_limit(&self, limit: BreakerLimit) {
+        if self.log_throttles[limit as usize].is_due() {
+            tracing::warn!(cluster = &*self.cluster, "the cluster {}", self.describe_limit(limit));
         }
     }
 
-    /// What is under way beside its limits, for people; `None` where there is no limit.
-    pub(super) fn words(&self) -> Option<String> {
+    /// The counters with their limits, as text; `None` without any limit.
+    pub(super) fn describe(&self) -> Option<String> {
         let of = |now: &AtomicUsize, most: Option<usize>| {
             let now = now.load(Relaxed);
             most.map_or(now.to_string(), |most| format!("{now} of {most}"))
@@ -233,7 +238,7 @@ impl Breaker {
         Some(words)
     }
 
-    /// What the admin interface shows.
+    /// The JSON for the admin interface.
     pub(super) fn report(&self) -> Value {
         let plan = &self.plan;
         json!({
@@ -242,7 +247,7 @@ impl Breaker {
             "max_connections_per_endpoint": plan.max_connections_per_endpoint,
             "pending": self.pending.load(Relaxed),
             "max_pending": plan.max_pending,
-            // Counted only where limited.
+            // Counted only if limited.
             "operations": plan.max_operations.map(|_| self.operations.load(Relaxed)),
             "max_operations": plan.max_operations,
         })
@@ -250,19 +255,19 @@ impl Breaker {
 }
 
 impl Cluster {
-    /// Lets one more operation begin; `None` at the limit, and then the answer is a refusal for
-    /// [`Reason::Overloaded`](operation::Reason::Overloaded) with the words of
+    /// Starts one more operation; `None` at the limit. The caller then rejects it for
+    /// [`Reason::Overloaded`](operation::RejectReason::Overloaded) with the message of
     /// [`overloaded`](Cluster::overloaded).
     pub fn admit_operation(&self) -> Option<OperationPermit> {
         let breaker = &self.breaker;
         let Some(most) = breaker.plan.max_operations else { return Some(OperationPermit(None)) };
-        // Two that meet at the limit may both be refused; never do both pass it.
+        // Two that meet at the limit may both be rejected; both never pass it.
         if breaker.operations.fetch_add(1, Relaxed) < most {
             return Some(OperationPermit(Some(Arc::clone(&breaker.operations))));
         }
         breaker.operations.fetch_sub(1, Relaxed);
-        breaker.hit(Limit::Operations);
-        breaker.count(Limit::Operations);
+        breaker.log_limit(BreakerLimit::Operations);
+        breaker.count_refusal(BreakerLimit::Operations);
         None
     }
 
@@ -271,111 +276,112 @@ impl Cluster {
         self.breaker.open.load(Relaxed) > 0
     }
 
-    /// Whether a client waits for a connection to end: one at rest is better closed then than kept.
-    pub fn is_awaited(&self) -> bool {
-        self.breaker.is_awaited()
+    /// Whether a client waits for a connection to end. An idle connection is then better closed
+    /// than kept.
+    pub fn has_waiters(&self) -> bool {
+        self.breaker.has_waiters()
     }
 
-    /// Whether operations are limited at all.
+    /// Whether operations are limited.
     pub fn limits_operations(&self) -> bool {
         self.breaker.plan.max_operations.is_some()
     }
 
-    /// What is said to who is refused by [`admit_operation`](Cluster::admit_operation).
+    /// The message for an operation rejected by [`admit_operation`](Cluster::admit_operation).
     pub fn overloaded(&self) -> &str {
-        &self.breaker.busy
+        &self.breaker.overloaded_message
     }
 
-    /// Takes a permit, if there is none yet, and what `take` reserves beside it; waits for both
-    /// until `deadline`, which is set when waiting begins.
+    /// Takes a permit, unless there is one, and what `take` reserves in addition. Waits for both
+    /// until `deadline`, which is set when the wait begins.
     ///
-    /// `take` says which limit leaves no room. Who gives back what it reserved calls
-    /// [`Breaker::make_room`].
+    /// `take` returns the limit that was reached. The owner of a reservation calls
+    /// [`Breaker::notify_capacity`] when it returns it.
     pub(super) async fn reserve<T>(
         self: &Arc<Self>,
         deadline: &mut Option<Instant>,
-        permit: &mut Option<Permit>,
-        mut take: impl FnMut() -> Result<T, Limit>,
-    ) -> Result<T, (Limit, Refused)> {
+        permit: &mut Option<ConnectionPermit>,
+        mut take: impl FnMut() -> Result<T, BreakerLimit>,
+    ) -> Result<T, (BreakerLimit, QueueError)> {
         let breaker = &self.breaker;
-        // Who waits behind others knows only that there is a limit.
+        // A client that queues does not know yet which limit holds it back.
         let mut limit = match breaker.plan.max_connections {
-            Some(_) => Limit::Connections,
-            None => Limit::ConnectionsPerEndpoint,
+            Some(_) => BreakerLimit::Connections,
+            None => BreakerLimit::ConnectionsPerEndpoint,
         };
-        // Who holds a permit was served before those that wait.
-        if permit.is_some() || !breaker.is_awaited() {
-            match self.seize(permit, &mut take) {
+        // The holder of a permit was served before those that wait.
+        if permit.is_some() || !breaker.has_waiters() {
+            match self.try_reserve(permit, &mut take) {
                 Ok(taken) => return Ok(taken),
                 Err(full) => limit = full,
             }
-            // Whoever waits before this client must not wait for what it holds.
+            // An earlier client must not wait for what this one holds.
             *permit = None;
         }
-        let pending = breaker.queue(limit).map_err(|refused| (limit, refused))?;
+        let pending = breaker.enqueue(limit).map_err(|refused| (limit, refused))?;
         let timeout = breaker.plan.pending_timeout;
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
         let served = time::timeout_at(deadline, async {
-            // It is never closed, so the turn comes. Whoever has it looks for room at once, and so
-            // nothing is lost when the one before gave up.
-            let _turn = breaker.turn.acquire().await;
+            // The semaphore is never closed. The new head tries at once, so a notification is not
+            // lost if its predecessor gave up.
+            let _turn = breaker.queue_head.acquire().await;
             loop {
-                match self.seize(permit, &mut take) {
+                match self.try_reserve(permit, &mut take) {
                     Ok(taken) => return taken,
                     Err(full) => limit = full,
                 }
-                breaker.room.notified().await;
+                breaker.capacity_freed.notified().await;
             }
         });
         let served = served.await;
         drop(pending);
         served.map_err(|_| {
-            breaker.count(limit);
-            (limit, Refused::Late(timeout))
+            breaker.count_refusal(limit);
+            (limit, QueueError::TimedOut(timeout))
         })
     }
 
-    fn seize<T>(
+    fn try_reserve<T>(
         self: &Arc<Self>,
-        permit: &mut Option<Permit>,
-        take: &mut impl FnMut() -> Result<T, Limit>,
-    ) -> Result<T, Limit> {
+        permit: &mut Option<ConnectionPermit>,
+        take: &mut impl FnMut() -> Result<T, BreakerLimit>,
+    ) -> Result<T, BreakerLimit> {
         if permit.is_none() {
-            *permit = Some(Permit::take(self)?);
+            *permit = Some(ConnectionPermit::take(self)?);
         }
         take()
     }
 }
 
-/// A client that waits, until dropped.
-struct Pending<'b>(&'b Breaker);
+/// A waiting client's place in the queue, held until dropped.
+struct QueuePosition<'b>(&'b Breaker);
 
-impl Drop for Pending<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         self.0.pending.fetch_sub(1, SeqCst);
-        self.0.meters.pending.decrement(1.0);
+        self.0.metrics.pending.decrement(1.0);
     }
 }
 
-/// A connection of the cluster, open or being opened, until dropped.
+/// Counts one connection of the cluster, open or being opened, until dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct ConnectionPermit {
     cluster: Arc<Cluster>,
     open: bool,
 }
 
-impl Permit {
+impl ConnectionPermit {
     /// Counts one more connection, if there is room.
-    pub(super) fn take(cluster: &Arc<Cluster>) -> Result<Self, Limit> {
+    pub(super) fn take(cluster: &Arc<Cluster>) -> Result<Self, BreakerLimit> {
         let breaker = &cluster.breaker;
         let most = breaker.plan.max_connections.unwrap_or(usize::MAX);
-        match raise(&breaker.connections, most) {
+        match increment_below(&breaker.connections, most) {
             true => Ok(Self { cluster: Arc::clone(cluster), open: false }),
-            false => Err(Limit::Connections),
+            false => Err(BreakerLimit::Connections),
         }
     }
 
-    /// Its connection is open now.
+    /// Marks the connection as open.
     pub(super) fn opened(mut self) -> Self {
         self.cluster.breaker.open.fetch_add(1, Relaxed);
         self.open = true;
@@ -383,44 +389,44 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let breaker = &self.cluster.breaker;
         if self.open {
             breaker.open.fetch_sub(1, Relaxed);
         }
         breaker.connections.fetch_sub(1, SeqCst);
-        breaker.make_room();
+        breaker.notify_capacity();
     }
 }
 
-/// A connection that is being opened, until dropped: what retries are measured by.
-pub(super) struct Opening<'b> {
+/// Counts one connection being opened, until dropped. Retries are limited relative to these.
+pub(super) struct OpeningConnection<'b> {
     breaker: &'b Breaker,
     retrying: bool,
 }
 
-impl<'b> Opening<'b> {
+impl<'b> OpeningConnection<'b> {
     pub(super) fn new(breaker: &'b Breaker) -> Self {
         breaker.opening.fetch_add(1, Relaxed);
         Self { breaker, retrying: false }
     }
 
-    /// Whether another attempt may follow one that failed. It is asked before each.
+    /// Whether another attempt may follow a failed one. Called before each retry.
     pub(super) fn may_retry(&mut self) -> bool {
         let Breaker { opening, retrying, plan, .. } = self.breaker;
         let share = opening.load(Relaxed).saturating_mul(plan.retry_percent.into()) / 100;
-        if self.retrying || raise(retrying, share.max(plan.min_retries)) {
+        if self.retrying || increment_below(retrying, share.max(plan.min_retries)) {
             self.retrying = true;
             return true;
         }
-        self.breaker.hit(Limit::Retries);
-        self.breaker.count(Limit::Retries);
+        self.breaker.log_limit(BreakerLimit::Retries);
+        self.breaker.count_refusal(BreakerLimit::Retries);
         false
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for OpeningConnection<'_> {
     fn drop(&mut self) {
         self.breaker.opening.fetch_sub(1, Relaxed);
         if self.retrying {
@@ -429,7 +435,7 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// An operation of the cluster, until dropped. Costs nothing where operations are not limited.
+/// Counts one operation of the cluster, until dropped. Free where operations are not limited.
 #[derive(Debug)]
 pub struct OperationPermit(Option<Arc<AtomicUsize>>);
 
@@ -441,8 +447,8 @@ impl Drop for OperationPermit {
     }
 }
 
-/// Adds one to `count`, unless it is at `most` already. Never beyond, on no thread.
-pub(super) fn raise(count: &AtomicUsize, most: usize) -> bool {
+/// Increments `count` unless it has reached `most`. Never exceeds it, across threads.
+pub(super) fn increment_below(count: &AtomicUsize, most: usize) -> bool {
     count.fetch_update(SeqCst, SeqCst, |now| (now < most).then(|| now + 1)).is_ok()
 }
 

@@ -1,11 +1,11 @@
-//! Connecting to a cluster: pick, dial, and on failure try elsewhere.
+//! Connects to a cluster: picks, dials, and on failure tries another endpoint.
 
 mod race;
 
 use super::{
-    Ask, Cluster, Endpoint, Lease, balance,
-    breaker::{Limit, Opening, Permit, Refused},
-    endpoint::Failure,
+    Cluster, Endpoint, Lease, PickOptions, balance,
+    breaker::{BreakerLimit, ConnectionPermit, OpeningConnection, QueueError},
+    endpoint::ConnectFailure,
 };
 use crate::config::plan::ClusterPlan;
 use rustix::io::Errno;
@@ -21,96 +21,97 @@ use tokio::{
     time,
 };
 
-/// The longest pause before endpoints that all failed are tried again, the first time; it doubles
-/// up to `MAX_PAUSE`.
+/// The longest pause before the first retry of endpoints that all failed; it doubles up to
+/// `MAX_PAUSE`.
 const MIN_PAUSE: Duration = Duration::from_millis(25);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection to an endpoint.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct UpstreamConnection {
     /// The socket.
     pub stream: TcpStream,
-    /// Where it leads. Keeps the connection counted as active; drop it with the connection.
+    /// Counts the connection as active at its endpoint; drop it with the connection.
     pub lease: Lease,
-    /// How long it waited for a place among the cluster's connections.
+    /// How long it waited for the circuit breaker.
     pub queued: Duration,
 }
 
-/// Whom to connect to.
+/// Options of one connect.
 #[derive(Clone, Debug, Default)]
-pub struct Whom {
-    /// The hash of the client's key, where the cluster picks by one.
+pub struct ConnectOptions {
+    /// The hash of the client's key, if the cluster picks by key.
     pub hash: Option<u64>,
-    /// The one that was picked already: it comes first.
-    pub first: Option<Arc<Endpoint>>,
-    /// Those that failed already, and come last.
+    /// An endpoint picked already: it is tried first.
+    pub preferred: Option<Arc<Endpoint>>,
+    /// Endpoints that failed already: they are tried last.
     pub tried: Vec<Arc<Endpoint>>,
 }
 
-/// Whoever's turn it is.
-impl From<Option<u64>> for Whom {
+/// The endpoint that load balancing picks.
+impl From<Option<u64>> for ConnectOptions {
     fn from(hash: Option<u64>) -> Self {
         Self { hash, ..Self::default() }
     }
 }
 
-/// Why there is no connection.
+/// Why no connection was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is nothing to connect to.
-    #[error("cluster `{cluster}` has no endpoint{}", because(.why.as_deref()))]
+    /// The cluster has no usable endpoint.
+    #[error("cluster `{cluster}` has no endpoint{}", cause_suffix(.why.as_deref()))]
     NoEndpoint {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// How many are usable, or which name could not be looked up and why, where that is known.
+        /// How many are usable, or which name could not be resolved and why, if known.
         why: Option<String>,
     },
     /// Every attempt took longer than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection in time: {}{}", list(.attempts), unless(*.retried))]
+    #[error("no endpoint of cluster `{cluster}` accepted a connection in time: {}{}", list(.attempts), retry_note(*.retried))]
     Timeout {
         /// The cluster's name.
         cluster: Arc<str>,
         /// What was tried, in order; the last attempt for each endpoint.
-        attempts: Vec<Attempt>,
-        /// Whether it was tried as often as configured. The limit of retries was reached if not.
+        attempts: Vec<FailedAttempt>,
+        /// `false` if the retry limit stopped it before `connect_attempts`.
         retried: bool,
     },
     /// Every attempt failed, at least one of them sooner than `connect_timeout`.
-    #[error("no endpoint of cluster `{cluster}` accepted a connection: {}{}", list(.attempts), unless(*.retried))]
+    #[error("no endpoint of cluster `{cluster}` accepted a connection: {}{}", list(.attempts), retry_note(*.retried))]
     Failed {
         /// The cluster's name.
         cluster: Arc<str>,
         /// What was tried, in order; the last attempt for each endpoint.
-        attempts: Vec<Attempt>,
-        /// Whether it was tried as often as configured. The limit of retries was reached if not.
+        attempts: Vec<FailedAttempt>,
+        /// `false` if the retry limit stopped it before `connect_attempts`.
         retried: bool,
     },
-    /// This machine lacked what a connection takes: no attempt told anything about an endpoint.
+    /// This machine lacks a resource (ports, descriptors, memory); no endpoint is to blame.
     #[error("this machine can't open a connection to cluster `{cluster}`: {}", list(.attempts))]
     Local {
         /// The cluster's name.
         cluster: Arc<str>,
         /// What was tried, in order; the last attempt for each endpoint.
-        attempts: Vec<Attempt>,
+        attempts: Vec<FailedAttempt>,
     },
-    /// There are as many connections as may be.
+    /// A connection limit is reached.
     #[error("cluster `{cluster}` {full}, and {refused}")]
     Overloaded {
         /// The cluster's name.
         cluster: Arc<str>,
-        /// The limit that was reached…
-        limit: Limit,
-        /// …in words.
+        /// The limit that was reached.
+        limit: BreakerLimit,
+        /// The limit as text.
         full: String,
         /// Why waiting did not help.
-        refused: Refused,
+        refused: QueueError,
     },
 }
 
 impl ConnectError {
-    /// What a client is told: less than an operator, since addresses are none of its business.
-    pub fn told(&self) -> (operation::RejectReason, String) {
+    /// The reason and message for the client. It names no addresses, unlike the message for the
+    /// operator.
+    pub fn client_error(&self) -> (operation::RejectReason, String) {
         let words = match self {
             ConnectError::NoEndpoint { cluster, .. } => format!("`{cluster}` has no endpoint"),
             ConnectError::Timeout { cluster, .. } => {
@@ -133,8 +134,8 @@ impl ConnectError {
         (reason, words)
     }
 
-    /// Why a client's connection ends that can't be served because of this.
-    pub fn close(&self) -> operation::Close {
+    /// The close reason of a client that cannot be served because of this.
+    pub fn close_reason(&self) -> operation::Close {
         match self {
             ConnectError::NoEndpoint { .. } => operation::Close::NoEndpoint,
             ConnectError::Timeout { .. } => operation::Close::ConnectTimeout,
@@ -147,19 +148,19 @@ impl ConnectError {
 
 /// One attempt to connect that failed.
 #[derive(Debug)]
-pub struct Attempt {
-    /// What was tried.
+pub struct FailedAttempt {
+    /// The endpoint that was tried.
     pub endpoint: Arc<Endpoint>,
-    /// How that went.
+    /// Why it failed.
     pub error: io::Error,
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.endpoint.address().to_string();
         match &**self.endpoint.name() {
-            name if name == address => write!(f, "{address}: {}", words(&self.error)),
-            name => write!(f, "{name} ({address}): {}", words(&self.error)),
+            name if name == address => write!(f, "{address}: {}", describe(&self.error)),
+            name => write!(f, "{name} ({address}): {}", describe(&self.error)),
         }
     }
 }
@@ -167,38 +168,38 @@ impl fmt::Display for Attempt {
 impl Cluster {
     /// Connects to an endpoint, trying up to `connect_attempts` times.
     ///
-    /// While there are endpoints not tried yet, the next attempt goes to one of them at once;
-    /// after that a pause comes first. At a limit of connections it waits its turn.
+    /// While there are untried endpoints, the next attempt goes to one of them at once; after that
+    /// there is a pause first. At a connection limit it queues.
     ///
-    /// On a worker that holds spare connections, [`Spares::connect`](super::Spares::connect) takes
-    /// these first.
+    /// On a worker with preconnected sockets,
+    /// [`PreconnectPool::connect`](super::PreconnectPool::connect) uses these first.
     pub async fn connect(
         self: &Arc<Self>,
-        whom: impl Into<Whom>,
-    ) -> Result<Upstream, ConnectError> {
-        self.connect_by(whom, async |address| dial(&self.plan, address).await).await
+        whom: impl Into<ConnectOptions>,
+    ) -> Result<UpstreamConnection, ConnectError> {
+        self.connect_with_dial(whom, async |address| dial(&self.plan, address).await).await
     }
 
-    /// Connects by means of `dial`, which need not keep any time limit.
-    pub(super) async fn connect_by(
+    /// Connects with `dial`, which need not enforce a time limit.
+    pub(super) async fn connect_with_dial(
         self: &Arc<Self>,
-        whom: impl Into<Whom>,
+        whom: impl Into<ConnectOptions>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
-    ) -> Result<Upstream, ConnectError> {
+    ) -> Result<UpstreamConnection, ConnectError> {
         self.connect_with(whom, |_| None, dial).await
     }
 
-    /// Connects by what `ready` has for the endpoint that is picked, or by means of `dial`.
+    /// Connects with the socket that `ready` returns for the picked endpoint, or else with `dial`.
     pub(super) async fn connect_with(
         self: &Arc<Self>,
-        whom: impl Into<Whom>,
+        whom: impl Into<ConnectOptions>,
         ready: impl Fn(&Arc<Endpoint>) -> Option<TcpStream>,
         dial: impl AsyncFn(SocketAddr) -> io::Result<TcpStream>,
-    ) -> Result<Upstream, ConnectError> {
-        let mut opening = Opening::new(&self.breaker);
+    ) -> Result<UpstreamConnection, ConnectError> {
+        let mut opening = OpeningConnection::new(&self.breaker);
         let (mut permit, mut deadline) = (None, None);
-        let mut attempts: Vec<Attempt> = Vec::new();
-        let Whom { hash, first, mut tried } = whom.into();
+        let mut attempts: Vec<FailedAttempt> = Vec::new();
+        let ConnectOptions { hash, preferred: first, mut tried } = whom.into();
         let first = first.as_ref();
         let mut rounds = 0;
         let mut queued = Duration::ZERO;
@@ -207,32 +208,34 @@ impl Cluster {
                 return Err(self.connect_error(attempts, false));
             }
             let came = Instant::now();
-            let mut lease =
-                self.reserve(&mut deadline, &mut permit, || self.lease(hash, first, &tried)).await;
+            let mut lease = self
+                .reserve(&mut deadline, &mut permit, || self.pick_lease(hash, first, &tried))
+                .await;
             queued += came.elapsed();
             if matches!(lease, Ok(None)) && !tried.is_empty() {
-                time::sleep(pause(rounds, balance::share())).await;
+                time::sleep(retry_pause(rounds, balance::share())).await;
                 rounds += 1;
                 tried.clear();
                 lease = self
-                    .reserve(&mut deadline, &mut permit, || self.lease(hash, first, &tried))
+                    .reserve(&mut deadline, &mut permit, || self.pick_lease(hash, first, &tried))
                     .await;
             }
             let lease = match lease {
                 Ok(Some(lease)) => lease,
                 Ok(None) => break,
                 Err((limit, refused)) => {
-                    let (cluster, full) = (self.plan.name.clone(), self.breaker.full(limit));
+                    let (cluster, full) =
+                        (self.plan.name.clone(), self.breaker.describe_limit(limit));
                     return Err(ConnectError::Overloaded { cluster, limit, full, refused });
                 }
             };
             let connected = match ready(lease.endpoint()) {
-                Some(stream) => Ok(Upstream { stream, lease, queued }),
-                None => self.attempt(lease, &tried, &dial).await,
+                Some(stream) => Ok(UpstreamConnection { stream, lease, queued }),
+                None => self.dial_racing(lease, &tried, &dial).await,
             };
             match connected {
                 Ok(mut upstream) => {
-                    upstream.lease.hold(permit.map(Permit::opened));
+                    upstream.lease.hold_permit(permit.map(ConnectionPermit::opened));
                     upstream.queued = queued;
                     return Ok(upstream);
                 }
@@ -248,47 +251,46 @@ impl Cluster {
         Err(self.connect_error(attempts, true))
     }
 
-    /// A place at the endpoint whose turn it is; at another one where that is full. `None` if
-    /// there is none but those tried.
+    /// A lease on the next endpoint, or on another one if that is full. `None` if all were tried.
     ///
-    /// It is held while dialing, so that an endpoint with many connections on the way looks busy.
-    fn lease(
+    /// It is held while dialing, so that an endpoint with many pending connections counts as busy.
+    fn pick_lease(
         self: &Arc<Self>,
         hash: Option<u64>,
         first: Option<&Arc<Endpoint>>,
         tried: &[Arc<Endpoint>],
-    ) -> Result<Option<Lease>, Limit> {
+    ) -> Result<Option<Lease>, BreakerLimit> {
         let most = self.breaker.per_endpoint();
         let preferred = first.filter(|it| !tried.iter().any(|tried| Arc::ptr_eq(tried, it)));
-        let picked = preferred.cloned().or_else(|| self.pick(Ask { hash, except: tried }));
+        let picked = preferred.cloned().or_else(|| self.pick(PickOptions { hash, exclude: tried }));
         let Some(mut picked) = picked else { return Ok(None) };
         let mut except = tried.to_vec();
         loop {
-            if let Some(lease) = Lease::within(self, &picked, most) {
+            if let Some(lease) = Lease::try_new(self, &picked, most) {
                 return Ok(Some(lease));
             }
-            // All that are full are passed over at once: there may be a thousand.
+            // All full endpoints are excluded at once: there may be a thousand.
             except.push(picked);
             let set = self.set.load();
             except.extend(set.endpoints().filter(|e| e.active_connections() >= most).cloned());
-            match self.pick(Ask { hash, except: &except }) {
+            match self.pick(PickOptions { hash, exclude: &except }) {
                 Some(next) => picked = next,
-                None => return Err(Limit::ConnectionsPerEndpoint),
+                None => return Err(BreakerLimit::ConnectionsPerEndpoint),
             }
         }
     }
 
-    fn connect_error(&self, attempts: Vec<Attempt>, retried: bool) -> ConnectError {
+    fn connect_error(&self, attempts: Vec<FailedAttempt>, retried: bool) -> ConnectError {
         let cluster = self.plan.name.clone();
         if attempts.is_empty() {
-            self.hurry();
-            // There may be some, none of which is picked.
+            self.request_refresh();
+            // There may be endpoints, none of which may be picked.
             let unusable =
-                self.set.load().panics().map(|words| format!("{words} (on_panic: fail)"));
-            ConnectError::NoEndpoint { cluster, why: unusable.or_else(|| self.names.failing()) }
-        } else if attempts.iter().all(|a| failure(&a.error) == Failure::Timeout) {
+                self.set.load().panic_reason().map(|words| format!("{words} (on_panic: fail)"));
+            ConnectError::NoEndpoint { cluster, why: unusable.or_else(|| self.names.first_error()) }
+        } else if attempts.iter().all(|a| classify(&a.error) == ConnectFailure::Timeout) {
             ConnectError::Timeout { cluster, attempts, retried }
-        } else if attempts.iter().all(|a| failure(&a.error) == Failure::Local) {
+        } else if attempts.iter().all(|a| classify(&a.error) == ConnectFailure::Local) {
             ConnectError::Local { cluster, attempts }
         } else {
             ConnectError::Failed { cluster, attempts, retried }
@@ -301,11 +303,11 @@ pub(super) async fn dial(plan: &ClusterPlan, address: SocketAddr) -> io::Result<
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     if let Some(timeout) = plan.tcp_user_timeout {
-        // Before the connection is made, so that it holds for the handshake as well.
+        // Set before connecting, so that it holds for the handshake too.
         SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))?;
     }
     let stream = socket.connect(address).await?;
-    // Four system calls, so only for connections that came about.
+    // Four system calls, so only for connections that were established.
     let keepalive = TcpKeepalive::new()
         .with_time(plan.keepalive.idle)
         .with_interval(plan.keepalive.interval)
@@ -314,27 +316,27 @@ pub(super) async fn dial(plan: &ClusterPlan, address: SocketAddr) -> io::Result<
     Ok(stream)
 }
 
-/// The pause before round number `round` (from 0) over endpoints that all failed: anything up to a
-/// limit that doubles (full jitter), so that clients cut off together spread out.
-fn pause(round: u32, share: f64) -> Duration {
+/// The pause before retry round `round` (from 0), up to a limit that doubles (full jitter), so that
+/// clients cut off together spread out.
+fn retry_pause(round: u32, share: f64) -> Duration {
     let limit = MIN_PAUSE.saturating_mul(2u32.saturating_pow(round)).min(MAX_PAUSE);
     limit.mul_f64(share)
 }
 
-fn failure(error: &io::Error) -> Failure {
+fn classify(error: &io::Error) -> ConnectFailure {
     match error.kind() {
-        _ if is_local(error) => Failure::Local,
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::TimedOut => Failure::Timeout,
-        _ => Failure::Error,
+        _ if is_local(error) => ConnectFailure::Local,
+        io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
+        io::ErrorKind::TimedOut => ConnectFailure::Timeout,
+        _ => ConnectFailure::Error,
     }
 }
 
-/// Whether an attempt failed for want of something on this machine: ports, descriptors, memory.
-/// That says nothing about the other side.
+/// Whether an attempt failed because this machine lacks a resource: ports, descriptors, memory.
+/// That says nothing about the endpoint.
 pub fn is_local(error: &io::Error) -> bool {
     const LOCAL: [Errno; 7] = [
-        // Every local port that could lead there is taken; so says EAGAIN on some kernels.
+        // Every local port that could be used is taken; some kernels return EAGAIN for that.
         Errno::ADDRNOTAVAIL,
         Errno::AGAIN,
         Errno::MFILE,
@@ -347,8 +349,8 @@ pub fn is_local(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| LOCAL.contains(&error))
 }
 
-/// What people read: plain words for what goes wrong in networks, all there is for the rest.
-pub(super) fn words(error: &io::Error) -> String {
+/// The error as text: the plain kind for common network errors, otherwise the full message.
+pub(super) fn describe(error: &io::Error) -> String {
     use io::ErrorKind::*;
     match error.kind() {
         kind @ (ConnectionRefused | ConnectionReset | ConnectionAborted | TimedOut
@@ -358,11 +360,11 @@ pub(super) fn words(error: &io::Error) -> String {
     }
 }
 
-fn list(attempts: &[Attempt]) -> String {
-    attempts.iter().map(Attempt::to_string).collect::<Vec<_>>().join("; ")
+fn list(attempts: &[FailedAttempt]) -> String {
+    attempts.iter().map(FailedAttempt::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn unless(retried: bool) -> &'static str {
+fn retry_note(retried: bool) -> &'static str {
     match retried {
         true => "",
         false => {
@@ -372,7 +374,7 @@ fn unless(retried: bool) -> &'static str {
     }
 }
 
-fn because(why: Option<&str>) -> String {
+fn cause_suffix(why: Option<&str>) -> String {
     why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 

@@ -1,10 +1,10 @@
-//! Which endpoints there are: names looked up, and looked up again when their answer is due, and a
-//! file that is read again when it changes.
+//! Discovery: names that are resolved again when their TTL expires, and a file that is read again
+//! when it changes.
 //!
-//! A look-up that fails changes nothing but when the next one is due: operations go on to the
-//! last good answer, since a service outlives its name server more often than the reverse. An
-//! endpoint that a good answer names no more is *removed*, however well it works: its connections
-//! close as they come to a rest, and those that do not within `drain_timeout` close then.
+//! A failed look-up changes nothing but the time of the next one: operations use the last good
+//! answer, since a service outlives its name server more often than the reverse. An endpoint that
+//! is missing in a good answer is *removed*, however well it works: its connections close when
+//! idle, and at the latest after `drain_timeout`.
 
 mod file;
 mod members;
@@ -12,16 +12,16 @@ mod source;
 mod srv;
 mod system;
 
-pub use srv::{Service, Services};
+pub use srv::{SrvAnswer, SrvRecord};
 pub use system::SystemResolver;
 
-use super::{Cluster, balance, endpoint::Meters};
+use super::{Cluster, balance, endpoint::EndpointMetrics};
 use crate::config::plan::{ClusterPlan, Target};
 use foldhash::HashSet;
 use metrics::Counter;
 use process::panics::{Panic, caught};
 use serde_json::{Value, json};
-use source::{Found, Source, Table};
+use source::{FoundAddress, Source, SourceTable};
 use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
@@ -39,86 +39,86 @@ use tokio::{
 };
 use tollgate_metrics::{Metrics, table as names};
 
-/// How many addresses of one name are taken.
+/// How many addresses of one name are used.
 const MAX_ADDRESSES: usize = 256;
-/// How long one look-up may take.
+/// The time limit of one look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after a failed look-up the next one comes; it doubles up to `MAX_RETRY`. That is short:
-/// a service that comes back, at another address maybe, should be found as soon as its name is.
+/// The pause after a failed look-up, which doubles up to `MAX_RETRY`. It is short, so that a
+/// service that returns at another address is found as soon as its name is.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(4);
 
-/// Looks names up.
-pub trait Resolve: Send + Sync {
-    /// The addresses of `host`, or words for why there are none.
+/// Resolves names.
+pub trait Resolver: Send + Sync {
+    /// The addresses of `host`, or the error as text.
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a>;
 
-    /// The SRV records of `name`, or words for why there are none.
-    fn services<'a>(&'a self, name: &'a str) -> Lookup<'a, Services> {
+    /// The SRV records of `name`, or the error as text.
+    fn resolve_srv<'a>(&'a self, name: &'a str) -> Lookup<'a, SrvAnswer> {
         Box::pin(async move { Err(format!("SRV records such as {name} can't be looked up")) })
     }
 }
 
-/// A look-up under way.
-pub type Lookup<'a, T = Answer> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+/// A look-up in progress.
+pub type Lookup<'a, T = HostAnswer> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
-/// What a name stands for.
+/// What a host name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Its addresses, of both families. None at all is a failed look-up.
+pub struct HostAnswer {
+    /// Addresses of both families. An empty list is a failed look-up.
     pub addresses: Vec<IpAddr>,
-    /// For how long that holds.
+    /// How long the answer is valid.
     pub ttl: Duration,
 }
 
 /// A good answer, as endpoints.
-struct News {
-    found: Vec<Found>,
+struct DiscoveredEndpoints {
+    found: Vec<FoundAddress>,
     ttl: Duration,
-    /// What of it could not be looked up: the last good answer stands in for that.
+    /// The error of a part that could not be resolved; its last good answer is kept.
     missing: Option<String>,
 }
 
-/// Where a cluster's endpoints come from, and what is known about each.
-pub(super) struct Names {
-    resolver: Box<dyn Resolve>,
-    /// Locked for moments, by look-ups and reports; never on the way of an operation.
-    table: Mutex<Table>,
-    /// Somebody could not connect: names may stand for other addresses by now.
-    hurried: AtomicBool,
-    hurry: Notify,
-    /// For the metrics of endpoints whose names are not in the config.
+/// The sources of a cluster's endpoints, and their state.
+pub(super) struct Discovery {
+    resolver: Box<dyn Resolver>,
+    /// Locked briefly, by look-ups and reports; never by an operation.
+    table: Mutex<SourceTable>,
+    /// A connect failed: names may have other addresses by now.
+    refresh_requested: AtomicBool,
+    refresh: Notify,
+    /// Registers metrics of endpoints whose names are not in the config.
     metrics: Metrics,
     lookups_ok: Counter,
     lookups_failed: Counter,
 }
 
-impl Names {
-    pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics, resolver: Box<dyn Resolve>) -> Self {
-        let table = Table::new(plan, metrics);
+impl Discovery {
+    pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics, resolver: Box<dyn Resolver>) -> Self {
+        let table = SourceTable::new(plan, metrics);
         let addresses =
             plan.endpoints_file.is_none() && table.sources.iter().all(|source| source.is_address());
         let lookups = |result: &'static str| {
             let labels = [("cluster", &*plan.name), ("result", result)];
             match addresses {
                 false => metrics.counter(names::DNS_LOOKUPS_TOTAL, &labels),
-                // Nothing is ever looked up.
+                // Nothing is ever resolved.
                 true => Counter::noop(),
             }
         };
         Self {
             resolver,
             table: Mutex::new(table),
-            hurried: AtomicBool::new(false),
-            hurry: Notify::new(),
+            refresh_requested: AtomicBool::new(false),
+            refresh: Notify::new(),
             metrics: metrics.clone(),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("error"),
         }
     }
 
-    /// What the admin interface shows: the name that was known good the longest time ago stands
-    /// for all; null if every endpoint is an address.
+    /// The JSON for the admin interface. The name whose last success is oldest stands for all; null
+    /// if every endpoint is an address.
     pub(super) fn report(&self) -> Value {
         let table = self.lock();
         let mut names = table.sources.iter().filter(|s| !s.is_address()).peekable();
@@ -129,22 +129,22 @@ impl Names {
         let last_ok = names.map(|n| n.last_ok).min().flatten();
         json!({
             "last_ok_seconds_ago": last_ok.map(|at| at.elapsed().as_secs()),
-            "last_error": table.failing(),
+            "last_error": table.first_error(),
         })
     }
 
-    /// The first source that could not be read or looked up, and why.
-    pub(super) fn failing(&self) -> Option<String> {
-        self.lock().failing()
+    /// The error of the first source that could not be read or resolved.
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.lock().first_error()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, SourceTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The addresses of a host, in an order that changes only if they do: name servers shuffle.
-    async fn addresses(&self, host: &str) -> Result<Answer, String> {
-        let mut answer = in_time(self.resolver.resolve(host)).await?;
+    /// The addresses of a host, sorted, because name servers shuffle them.
+    async fn addresses(&self, host: &str) -> Result<HostAnswer, String> {
+        let mut answer = with_timeout(self.resolver.resolve(host)).await?;
         answer.addresses.sort_unstable();
         answer.addresses.dedup();
         answer.addresses.truncate(MAX_ADDRESSES);
@@ -155,16 +155,15 @@ impl Names {
     }
 }
 
-/// A look-up's answer, if it comes in time.
-async fn in_time<T>(lookup: Lookup<'_, T>) -> Result<T, String> {
+/// The answer of a look-up, within its time limit.
+async fn with_timeout<T>(lookup: Lookup<'_, T>) -> Result<T, String> {
     let answer = time::timeout(LOOKUP_TIMEOUT, lookup).await;
     answer.unwrap_or_else(|_| Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())))
 }
 
 impl Cluster {
-    /// Reads the file of endpoints, if there is one, and looks every name up once. A name takes no
-    /// longer than 5 s, or twice that by an SRV record; one that could not be looked up is left to
-    /// [`discover`](Cluster::discover).
+    /// Reads the endpoints file, if there is one, and resolves every name once. A name takes 5 s at
+    /// most, an SRV name twice that; names that fail are left to [`discover`](Cluster::discover).
     pub async fn resolve(self: &Arc<Self>) {
         self.clone().read_file().await;
         let names: Vec<u64> = {
@@ -178,13 +177,12 @@ impl Cluster {
         while lookups.join_next().await.is_some() {}
     }
 
-    /// Keeps looking names up whenever they are due, reads the file of endpoints when it changes,
-    /// and lets go of endpoints that were removed, until dropped. Ends at once if there is
-    /// nothing that could change.
+    /// Resolves names when they are due, reads the endpoints file when it changes, and closes
+    /// connections to removed endpoints, until dropped. Returns at once if nothing can change.
     pub async fn discover(self: Arc<Self>) {
         let mut under_way = JoinSet::new();
         loop {
-            self.let_go();
+            self.close_removed();
             let (due, read_file, next) = self.names.lock().due(Instant::now());
             for id in due {
                 under_way.spawn(self.clone().look_up(id));
@@ -204,59 +202,63 @@ impl Cluster {
             tokio::select! {
                 Some(_) = under_way.join_next() => {}
                 () = due => {}
-                () = self.names.hurry.notified() => self.look_again(),
+                () = self.names.refresh.notified() => self.refresh_failing(),
             }
         }
     }
 
-    /// Has names looked up again soon whose endpoints all fail: somebody could not connect, or a
-    /// check failed. Waits for nobody; called on any thread.
-    pub(super) fn hurry(&self) {
-        // Of many that fail at once one is enough.
-        if !self.names.hurried.swap(true, SeqCst) {
-            self.names.hurry.notify_one();
+    /// Requests an early look-up of names whose endpoints all fail, after a failed connect or
+    /// check. Does not block; called on any thread.
+    pub(super) fn request_refresh(&self) {
+        // One request covers all failures until it is handled.
+        if !self.names.refresh_requested.swap(true, SeqCst) {
+            self.names.refresh.notify_one();
         }
     }
 
-    /// Looks names up again whose addresses all fail, and those that have none: `dns_min_ttl` after
-    /// the last look-up, however long its answer was to hold.
-    fn look_again(&self) {
-        self.names.hurried.store(false, SeqCst);
+    /// Schedules look-ups for names whose addresses all fail or that have none: `dns_min_ttl` after
+    /// the last look-up, whatever its TTL.
+    fn refresh_failing(&self) {
+        self.names.refresh_requested.store(false, SeqCst);
         let set = self.set.load();
         let working = set.endpoints().filter(|endpoint| !endpoint.is_failing());
         let working: HashSet<SocketAddr> = working.map(|endpoint| endpoint.address()).collect();
         let mut table = self.names.lock();
         for source in table.sources.iter_mut() {
-            let (Some(due), Some(asked)) = (source.due, source.asked) else { continue };
+            let (Some(due), Some(asked)) = (source.due, source.last_lookup) else { continue };
             if !source.found.iter().any(|found| working.contains(&found.address)) {
                 source.due = Some(due.min(asked + self.plan.dns_min_ttl));
             }
         }
     }
 
-    /// Looks one name up and makes its answer known.
+    /// Resolves one name and publishes the answer.
     async fn look_up(self: Arc<Self>, id: u64) {
-        let Some((target, before)) = self.names.lock().source(id).map(Source::question) else {
+        let Some((target, before)) = self.names.lock().source(id).map(Source::lookup_input) else {
             return;
         };
-        // A panic must not leave the name under way for ever.
-        let news = caught(Box::pin(self.news(&target, &before))).await;
+        // After a panic the name must be scheduled again.
+        let news = caught(Box::pin(self.discover_target(&target, &before))).await;
         let news = news.unwrap_or_else(|Panic { message, place }| {
             Err(format!("a panic, which is a bug in Tollgate: {message} ({place})"))
         });
         match news {
-            Ok(news) => self.learn(id, news),
-            Err(error) => self.keep(id, error),
+            Ok(news) => self.lookup_succeeded(id, news),
+            Err(error) => self.lookup_failed(id, error),
         }
     }
 
-    /// What looking a name up tells.
-    async fn news(self: &Arc<Self>, target: &Target, before: &[Found]) -> Result<News, String> {
+    /// Resolves one target.
+    async fn discover_target(
+        self: &Arc<Self>,
+        target: &Target,
+        before: &[FoundAddress],
+    ) -> Result<DiscoveredEndpoints, String> {
         match target {
             Target::Host(host, port) => self.names.addresses(host).await.map(|answer| {
                 let name = target.to_string().into();
-                let found = |ip| Found::new(SocketAddr::new(ip, *port), &name);
-                News {
+                let found = |ip| FoundAddress::new(SocketAddr::new(ip, *port), &name);
+                DiscoveredEndpoints {
                     found: answer.addresses.into_iter().map(found).collect(),
                     ttl: answer.ttl,
                     missing: None,
@@ -266,11 +268,11 @@ impl Cluster {
         }
     }
 
-    /// Takes a good answer in.
-    fn learn(&self, id: u64, news: News) {
+    /// Records a good answer.
+    fn lookup_succeeded(&self, id: u64, news: DiscoveredEndpoints) {
         self.names.lookups_ok.increment(1);
         let mut table = self.names.lock();
-        // It may have left the file meanwhile.
+        // It may have been removed from the file meanwhile.
         let Some(source) = table.source_mut(id) else { return };
         let (cluster, name) = (&self.plan.name, source.name());
         match (&source.last_error, &news.missing) {
@@ -294,7 +296,7 @@ impl Cluster {
         source.found = news.found;
         source.failures = 0;
         source.last_ok = Some(now);
-        source.asked = Some(now);
+        source.last_lookup = Some(now);
         source.last_error = news.missing;
         source.due = Some(now + ttl);
         if changed {
@@ -302,8 +304,8 @@ impl Cluster {
         }
     }
 
-    /// Takes note of a failed look-up.
-    fn keep(&self, id: u64, error: String) {
+    /// Records a failed look-up.
+    fn lookup_failed(&self, id: u64, error: String) {
         self.names.lookups_failed.increment(1);
         let mut table = self.names.lock();
         let Some(source) = table.source_mut(id) else { return };
@@ -312,15 +314,15 @@ impl Cluster {
             tracing::warn!(%cluster, name, %error, kept, "can't look the name up: keeping what is known");
         }
         let now = Instant::now();
-        source.asked = Some(now);
+        source.last_lookup = Some(now);
         source.due = Some(now + retry_after(source.failures, balance::share()));
         source.failures = source.failures.saturating_add(1);
         source.last_error = Some(error);
     }
 }
 
-/// How long after a failed look-up the next one comes, with `failures` failed ones before it:
-/// from three quarters to five quarters of a time that doubles, so that proxies spread out.
+/// The pause after a failed look-up, with `failures` failed ones before it: 75 to 125 % of a time
+/// that doubles, so that proxies spread out.
 fn retry_after(failures: u32, share: f64) -> Duration {
     let delay = MIN_RETRY.saturating_mul(2u32.saturating_pow(failures)).min(MAX_RETRY);
     delay.mul_f64(0.75 + share / 2.0)

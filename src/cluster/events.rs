@@ -1,5 +1,4 @@
-//! What happens to a cluster's endpoints, told to people: lines of the log always, and JSON lines
-//! where an event log is wanted.
+//! Endpoint events: log messages always, and JSON lines if an event log is configured.
 
 use super::{
     Endpoint,
@@ -16,65 +15,65 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many endpoints an event names; of more it tells how many.
+/// How many endpoints an event names; of further ones it gives the number.
 const MAX_NAMED: usize = 100;
 
-/// Something that happened.
+/// An endpoint event.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
-    /// Health checks have come to another result than before.
+    /// Health checks have changed the state.
     Health { endpoint: &'a Endpoint, healthy: bool, reason: &'a str },
-    /// An endpoint is out of use for a while.
+    /// An endpoint was ejected.
     Ejected { endpoint: &'a Endpoint, ejection: &'a Ejection },
-    /// It would be, if it were not for `why_not`.
+    /// An endpoint would have been ejected, but for `why_not`.
     NotEjected { endpoint: &'a Endpoint, detector: Detector, reason: &'a str, why_not: &'a str },
-    /// An ejection is over.
+    /// An ejection has ended.
     Returned { endpoint: &'a Endpoint, reason: &'a str },
-    /// An operator has it drained, or brings it back.
+    /// An operator drains it, or ends that.
     Drained { endpoint: &'a Endpoint, drained: bool },
     /// Too few endpoints are usable, or enough again.
     Panic { entered: bool, reason: &'a str },
-    /// A connection could not be opened for want of something on this machine.
+    /// A connection could not be opened because this machine lacks a resource.
     LocalError { endpoint: &'a Endpoint, reason: &'a str },
-    /// Endpoints have come and gone.
+    /// Endpoints were added or removed.
     Set { added: &'a [Arc<Endpoint>], removed: &'a [Arc<Endpoint>] },
 }
 
-/// Where a cluster's events are told.
+/// Writes a cluster's events.
 #[derive(Debug)]
 pub(super) struct Events {
     cluster: Arc<str>,
     file: OnceLock<Sink>,
 }
 
-/// What is said of a connection that this machine could not open.
-const LACKING: &str = "this machine lacks what a connection takes (ports, descriptors, memory): \
+/// The message for a connection that this machine could not open.
+const LOCAL_ERROR: &str = "this machine lacks what a connection takes (ports, descriptors, memory): \
                        no endpoint is blamed";
 
-/// How often an operator is told of the same thing that happens many times.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+/// How often the same recurring message is logged at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lets one a minute through.
+/// Lets one message a minute through.
 #[derive(Debug)]
-pub(super) struct Seldom {
+pub(super) struct LogThrottle {
     began: Instant,
-    /// When it did so last, in milliseconds after `began` and one more; 0 is never.
+    /// When it last did, in milliseconds after `began` plus one; 0 is never.
     last: AtomicU64,
 }
 
-impl Default for Seldom {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self { began: Instant::now(), last: AtomicU64::new(0) }
     }
 }
 
-impl Seldom {
-    /// Whether it is time to tell (again).
+impl LogThrottle {
+    /// Whether the message may be logged now.
     pub(super) fn is_due(&self) -> bool {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.began.elapsed()) + 1;
         let last = self.last.load(Relaxed);
-        (last == 0 || now - last.min(now) >= millis(SAY_EVERY))
+        (last == 0 || now - last.min(now) >= millis(LOG_INTERVAL))
             && self.last.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 }
@@ -84,13 +83,13 @@ impl Events {
         Self { cluster, file: OnceLock::new() }
     }
 
-    /// Has them written as JSON lines from now on.
+    /// Writes events as JSON lines from now on.
     pub(super) fn write_to(&self, file: Sink) {
         let _ = self.file.set(file);
     }
 
-    /// Tells what happened. Waits for nobody.
-    pub(super) fn tell(&self, event: &Event<'_>) {
+    /// Logs an event. Does not block.
+    pub(super) fn report(&self, event: &Event<'_>) {
         self.log(event);
         if let Some(file) = &self.file.get() {
             let mut line = self.line(event, SystemTime::now()).to_string().into_bytes();
@@ -103,15 +102,25 @@ impl Events {
         let cluster = &*self.cluster;
         match *event {
             Event::Health { endpoint, healthy: true, reason } => {
-                tracing::info!(cluster, endpoint = at(endpoint), reason, "endpoint is healthy");
+                tracing::info!(
+                    cluster,
+                    endpoint = display_name(endpoint),
+                    reason,
+                    "endpoint is healthy"
+                );
             }
             Event::Health { endpoint, healthy: false, reason } => {
-                tracing::warn!(cluster, endpoint = at(endpoint), reason, "endpoint is unhealthy");
+                tracing::warn!(
+                    cluster,
+                    endpoint = display_name(endpoint),
+                    reason,
+                    "endpoint is unhealthy"
+                );
             }
             Event::Ejected { endpoint, ejection } => {
                 let Ejection { reason, count, detector, .. } = ejection;
-                let (endpoint, detector) = (at(endpoint), detector.as_str());
-                let seconds = lasts(ejection);
+                let (endpoint, detector) = (display_name(endpoint), detector.as_str());
+                let seconds = seconds_left(ejection);
                 tracing::warn!(
                     cluster,
                     endpoint,
@@ -123,7 +132,7 @@ impl Events {
                 );
             }
             Event::NotEjected { endpoint, detector, reason, why_not } => {
-                let (endpoint, detector) = (at(endpoint), detector.as_str());
+                let (endpoint, detector) = (display_name(endpoint), detector.as_str());
                 tracing::warn!(
                     cluster,
                     endpoint,
@@ -134,13 +143,26 @@ impl Events {
                 );
             }
             Event::Returned { endpoint, reason } => {
-                tracing::info!(cluster, endpoint = at(endpoint), reason, "endpoint returns");
+                tracing::info!(
+                    cluster,
+                    endpoint = display_name(endpoint),
+                    reason,
+                    "endpoint returns"
+                );
             }
             Event::Drained { endpoint, drained: true } => {
-                tracing::info!(cluster, endpoint = at(endpoint), "endpoint is drained by hand");
+                tracing::info!(
+                    cluster,
+                    endpoint = display_name(endpoint),
+                    "endpoint is drained by an operator"
+                );
             }
             Event::Drained { endpoint, drained: false } => {
-                tracing::info!(cluster, endpoint = at(endpoint), "endpoint is drained no more");
+                tracing::info!(
+                    cluster,
+                    endpoint = display_name(endpoint),
+                    "endpoint is no longer drained"
+                );
             }
             Event::Panic { entered: true, reason } => {
                 tracing::warn!(cluster, reason, "too few endpoints are usable: panic");
@@ -149,10 +171,10 @@ impl Events {
                 tracing::info!(cluster, reason, "enough endpoints are usable: no panic");
             }
             Event::LocalError { endpoint, reason } => {
-                tracing::warn!(cluster, endpoint = at(endpoint), reason, "{LACKING}");
+                tracing::warn!(cluster, endpoint = display_name(endpoint), reason, "{LOCAL_ERROR}");
             }
             Event::Set { added, removed } => {
-                let (added, removed) = (named(added), named(removed));
+                let (added, removed) = (names(added), names(removed));
                 tracing::info!(cluster, ?added, ?removed, "endpoints changed");
             }
         }
@@ -163,7 +185,7 @@ impl Events {
         let mut line = json!({
             "time": humantime::format_rfc3339_millis(now).to_string(),
             "cluster": &*self.cluster,
-            "event": event.word(),
+            "event": event.name(),
         });
         if let Some(endpoint) = event.endpoint() {
             line["endpoint"] = endpoint.address().to_string().into();
@@ -179,7 +201,7 @@ impl Events {
                 put("detector", ejection.detector.as_str().into());
                 put("reason", ejection.reason.as_str().into());
                 put("count", ejection.count.into());
-                put("seconds", lasts(ejection).into());
+                put("seconds", seconds_left(ejection).into());
             }
             Event::NotEjected { detector, reason, why_not, .. } => {
                 put("detector", detector.as_str().into());
@@ -193,8 +215,8 @@ impl Events {
             }
             Event::Drained { .. } => put("reason", "an operator said so".into()),
             Event::Set { added, removed } => {
-                put("added", named(added).into());
-                put("removed", named(removed).into());
+                put("added", names(added).into());
+                put("removed", names(removed).into());
                 let reason = format!("{} added, {} removed", added.len(), removed.len());
                 put("reason", reason.into());
             }
@@ -204,7 +226,7 @@ impl Events {
 }
 
 impl<'a> Event<'a> {
-    fn word(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Event::Health { .. } => "health_changed",
             Event::Ejected { .. } => "ejected",
@@ -219,7 +241,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// To which endpoint it happened, if to a single one.
+    /// The endpoint of the event, if it concerns a single one.
     fn endpoint(&self) -> Option<&'a Endpoint> {
         match *self {
             Event::Health { endpoint, .. }
@@ -234,19 +256,19 @@ impl<'a> Event<'a> {
 }
 
 /// `db-1:27017 (10.0.0.1:27017)`, or the address alone where that is the name.
-fn at(endpoint: &Endpoint) -> String {
+fn display_name(endpoint: &Endpoint) -> String {
     let (name, address) = (endpoint.name(), endpoint.address().to_string());
     if **name == *address { address } else { format!("{name} ({address})") }
 }
 
 /// How long an ejection lasts, in seconds; `None` until an operator ends it.
-fn lasts(ejection: &Ejection) -> Option<f64> {
+fn seconds_left(ejection: &Ejection) -> Option<f64> {
     let left = ejection.until?.saturating_duration_since(Instant::now());
     Some((left.as_secs_f64() * 10.0).round() / 10.0)
 }
 
-fn named(endpoints: &[Arc<Endpoint>]) -> Vec<String> {
-    let mut names: Vec<_> = endpoints.iter().take(MAX_NAMED).map(|e| at(e)).collect();
+fn names(endpoints: &[Arc<Endpoint>]) -> Vec<String> {
+    let mut names: Vec<_> = endpoints.iter().take(MAX_NAMED).map(|e| display_name(e)).collect();
     if endpoints.len() > MAX_NAMED {
         names.push(format!("and {} more", endpoints.len() - MAX_NAMED));
     }

@@ -1,11 +1,11 @@
-//! Connections held ready, so that a new client does not pay for the dial.
+//! Preconnected sockets, so that a new client does not wait for the dial.
 //!
 //! Sockets belong to a worker's runtime, so each worker has its own. They count as connections of
-//! the cluster only once a client has them: held ready, they must not keep a client waiting that
-//! would be served at an endpoint without any. A service that limits its connections needs room
-//! for `spare_connections` × workers more on each endpoint.
+//! the cluster only once a client uses them; idle ones must not make a client queue that another
+//! endpoint could serve. A service that limits its connections needs room for `spare_connections` ×
+//! workers more on each endpoint.
 
-use super::{Cluster, ConnectError, Endpoint, Upstream, Whom, connect::dial};
+use super::{Cluster, ConnectError, ConnectOptions, Endpoint, UpstreamConnection, connect::dial};
 use foldhash::HashMap;
 use rustix::net::{RecvFlags, recv};
 use std::{
@@ -24,46 +24,46 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// How long one is held: servers close connections that rest for long.
+/// The maximum age of a socket: servers close idle connections.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How often it is looked whether some are too old or missing; and how long after a failed dial the
-/// next one comes, which doubles up to `MAX_RETRY`.
+/// How often the pool is inspected, and the pause after a failed dial, which doubles up to
+/// `MAX_RETRY`.
 const INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// How many are dialed at once.
+/// How many dials run at once.
 const MAX_DIALS: usize = 16;
 
-/// A cluster as one worker sees it, with the connections that are held ready there.
+/// One worker's view of a cluster, with its preconnected sockets.
 #[derive(Debug)]
 pub struct PreconnectPool {
     cluster: Arc<Cluster>,
     by_endpoint: RefCell<HashMap<SocketAddr, EndpointPreconnects>>,
     closed: Cell<bool>,
-    /// Something was taken, or all is closed.
+    /// A socket was taken, or the pool was closed.
     changed: Notify,
 }
 
-/// What is held for one endpoint.
+/// The sockets for one endpoint.
 #[derive(Debug)]
 struct EndpointPreconnects {
     endpoint: Arc<Endpoint>,
-    /// The oldest first, each with the time when it was opened.
+    /// The oldest first, each with its creation time.
     ready: VecDeque<(TcpStream, Instant)>,
     dialing: usize,
-    /// Failed dials in a row, and when the next one may come.
+    /// Consecutive failed dials, and the time of the next one.
     failures: u32,
-    due: Instant,
+    next_dial: Instant,
 }
 
 impl PreconnectPool {
-    /// Holds as many ready as the plan says, on the worker that this is called on, until closed.
-    /// Where the plan says none this is nothing but the cluster.
+    /// Starts preconnecting on the current worker, as the plan says, until closed. Without
+    /// preconnecting this is only a handle of the cluster.
     pub fn start(cluster: Arc<Cluster>) -> Rc<Self> {
         let pool = Self::new(cluster);
         if pool.cluster.plan.spare_connections > 0 {
             let plan = Arc::clone(&pool.cluster.plan);
             let dial = Rc::new(async move |address| dial(&plan, address).await);
-            spawn_local(Rc::clone(&pool).maintain(dial));
+            spawn_local(Rc::clone(&pool).refill(dial));
         }
         pool
     }
@@ -82,37 +82,41 @@ impl PreconnectPool {
         &self.cluster
     }
 
-    /// Like [`Cluster::connect`], with what is held ready for the endpoint that is picked.
+    /// Like [`Cluster::connect`], but uses a preconnected socket of the picked endpoint if there is
+    /// one.
     ///
     /// # Errors
-    /// When no endpoint can be connected to, or none may be.
-    pub async fn connect(&self, whom: impl Into<Whom>) -> Result<Upstream, ConnectError> {
+    /// If no endpoint can be connected to, or none may be.
+    pub async fn connect(
+        &self,
+        whom: impl Into<ConnectOptions>,
+    ) -> Result<UpstreamConnection, ConnectError> {
         let dial = async |address| dial(&self.cluster.plan, address).await;
         self.cluster.connect_with(whom, |endpoint| self.take(endpoint), dial).await
     }
 
-    /// Closes what is held and holds no more: the worker drains.
+    /// Closes all sockets and opens no more, since the worker drains.
     pub fn close(&self) {
         self.closed.set(true);
         self.by_endpoint.borrow_mut().clear();
         self.changed.notify_one();
     }
 
-    /// How many are held ready now.
+    /// How many sockets are ready.
     #[cfg(test)]
     fn ready(&self) -> usize {
-        self.by_endpoint.borrow().values().map(|held| held.ready.len()).sum()
+        self.by_endpoint.borrow().values().map(|entry| entry.ready.len()).sum()
     }
 
-    /// One that is held for this endpoint and still stands.
+    /// A live socket for this endpoint.
     fn take(&self, endpoint: &Arc<Endpoint>) -> Option<TcpStream> {
-        let mut by_endpoint = self.by_endpoint.borrow_mut();
-        let held = by_endpoint.get_mut(&endpoint.address())?;
-        if !Arc::ptr_eq(&held.endpoint, endpoint) {
+        let mut entries = self.by_endpoint.borrow_mut();
+        let entry = entries.get_mut(&endpoint.address())?;
+        if !Arc::ptr_eq(&entry.endpoint, endpoint) {
             return None;
         }
         self.changed.notify_one();
-        while let Some((stream, since)) = held.ready.pop_front() {
+        while let Some((stream, since)) = entry.ready.pop_front() {
             if since.elapsed() < MAX_AGE && is_alive(&stream) {
                 return Some(stream);
             }
@@ -120,8 +124,8 @@ impl PreconnectPool {
         None
     }
 
-    /// Keeps the by_endpoint filled until closed.
-    async fn maintain<D>(self: Rc<Self>, dial: Rc<D>)
+    /// Keeps the pool filled until closed.
+    async fn refill<D>(self: Rc<Self>, dial: Rc<D>)
     where
         D: AsyncFn(SocketAddr) -> io::Result<TcpStream> + 'static,
     {
@@ -130,9 +134,9 @@ impl PreconnectPool {
             for endpoint in self.missing(MAX_DIALS - dials.len()) {
                 let (pool, dial) = (Rc::clone(&self), Rc::clone(&dial));
                 dials.spawn_local(async move {
-                    let result = pool.cluster.dialed(endpoint.address(), &*dial).await;
-                    pool.cluster.judge(&endpoint, &result);
-                    pool.finish_dial(&endpoint, result.ok());
+                    let result = pool.cluster.dial_with_timeout(endpoint.address(), &*dial).await;
+                    pool.cluster.record_dial(&endpoint, &result);
+                    pool.dial_ended(&endpoint, result.ok());
                 });
             }
             tokio::select! {
@@ -143,53 +147,53 @@ impl PreconnectPool {
         }
     }
 
-    /// Drops what is too old or leads to an endpoint that is gone or out of use, and tells for which
-    /// endpoints to dial, at most so many; these count as being dialed from now on.
+    /// Drops sockets that are too old or whose endpoint is gone or unusable. Returns up to `most`
+    /// endpoints to dial, which count as being dialed from now on.
     fn missing(&self, most: usize) -> Vec<Arc<Endpoint>> {
         let now = Instant::now();
         let set = self.cluster.set.load();
         let mut old = std::mem::take(&mut *self.by_endpoint.borrow_mut());
-        let mut by_endpoint = HashMap::default();
+        let mut entries = HashMap::default();
         let mut missing = Vec::new();
         for endpoint in set.endpoints().filter(|endpoint| endpoint.usable()) {
             let known = old.remove(&endpoint.address());
-            let known = known.filter(|held| Arc::ptr_eq(&held.endpoint, endpoint));
-            let mut held = known.unwrap_or_else(|| EndpointPreconnects::new(endpoint, now));
-            held.ready.retain(|(_, since)| now - *since < MAX_AGE);
-            while held.ready.len() + held.dialing < self.cluster.plan.spare_connections
+            let known = known.filter(|entry| Arc::ptr_eq(&entry.endpoint, endpoint));
+            let mut entry = known.unwrap_or_else(|| EndpointPreconnects::new(endpoint, now));
+            entry.ready.retain(|(_, since)| now - *since < MAX_AGE);
+            while entry.ready.len() + entry.dialing < self.cluster.plan.spare_connections
                 && missing.len() < most
-                && now >= held.due
+                && now >= entry.next_dial
             {
-                held.dialing += 1;
+                entry.dialing += 1;
                 missing.push(Arc::clone(endpoint));
             }
-            by_endpoint.insert(endpoint.address(), held);
+            entries.insert(endpoint.address(), entry);
         }
-        *self.by_endpoint.borrow_mut() = by_endpoint;
+        *self.by_endpoint.borrow_mut() = entries;
         missing
     }
 
-    /// A dial has come to its end.
-    fn finish_dial(&self, endpoint: &Arc<Endpoint>, stream: Option<TcpStream>) {
-        let mut by_endpoint = self.by_endpoint.borrow_mut();
-        let held = by_endpoint.get_mut(&endpoint.address());
-        let Some(held) = held.filter(|held| Arc::ptr_eq(&held.endpoint, endpoint)) else {
+    /// Records the end of a dial.
+    fn dial_ended(&self, endpoint: &Arc<Endpoint>, stream: Option<TcpStream>) {
+        let mut entries = self.by_endpoint.borrow_mut();
+        let entry = entries.get_mut(&endpoint.address());
+        let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.endpoint, endpoint)) else {
             return;
         };
-        // The held may have been cleared away and be another one.
-        held.dialing = held.dialing.saturating_sub(1);
+        // The entry may have been removed and created again meanwhile.
+        entry.dialing = entry.dialing.saturating_sub(1);
         let now = Instant::now();
         match stream {
             Some(stream) => {
-                held.failures = 0;
-                if held.ready.len() < self.cluster.plan.spare_connections {
-                    held.ready.push_back((stream, now));
+                entry.failures = 0;
+                if entry.ready.len() < self.cluster.plan.spare_connections {
+                    entry.ready.push_back((stream, now));
                 }
             }
             None => {
-                let retry = INTERVAL.saturating_mul(2u32.saturating_pow(held.failures));
-                held.due = now + retry.min(MAX_RETRY);
-                held.failures = held.failures.saturating_add(1);
+                let retry = INTERVAL.saturating_mul(2u32.saturating_pow(entry.failures));
+                entry.next_dial = now + retry.min(MAX_RETRY);
+                entry.failures = entry.failures.saturating_add(1);
             }
         }
     }
@@ -202,13 +206,13 @@ impl EndpointPreconnects {
             ready: VecDeque::new(),
             dialing: 0,
             failures: 0,
-            due: now,
+            next_dial: now,
         }
     }
 }
 
-/// Whether a connection still stands. What the service has said already stays in the socket: it is
-/// for the client to read.
+/// Whether the connection is still open. Bytes that the service has sent stay in the socket, for
+/// the client.
 fn is_alive(stream: &TcpStream) -> bool {
     match recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((read, _)) => read > 0,

@@ -1,6 +1,6 @@
-//! What the admin interface shows of a cluster: JSON for programs, a table for people.
+//! The admin interface's view of a cluster: JSON for programs, a table for people.
 
-use super::{Cluster, Endpoint, Out, set::Member};
+use super::{Cluster, Endpoint, Exclusion, set::Member};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 /// An endpoint as it is now.
 #[derive(Debug, Serialize)]
-struct Row {
+struct EndpointReport {
     address: String,
     name: String,
     weight: u32,
     priority: u8,
     zone: Option<String>,
-    /// In a word: `in_use`, or the first reason why not.
+    /// `in_use`, or the first reason why not.
     state: &'static str,
     healthy: bool,
     last_check: Option<LastCheck>,
-    ejection: Option<Ejected>,
+    ejection: Option<EjectionReport>,
     drained: bool,
     active_connections: usize,
     active_operations: usize,
@@ -37,7 +37,7 @@ struct LastCheck {
 }
 
 #[derive(Debug, Serialize)]
-struct Ejected {
+struct EjectionReport {
     detector: &'static str,
     reason: String,
     count: u32,
@@ -55,28 +55,28 @@ struct LastInterval {
     p99_ms: Option<f64>,
 }
 
-impl Row {
+impl EndpointReport {
     fn of(member: &Member, now: Instant) -> Self {
         let endpoint = &*member.endpoint;
-        let (connects_ok, connects_failed, last_error) = endpoint.connects();
-        let check = endpoint.check.load();
+        let (connects_ok, connects_failed, last_error) = endpoint.connect_stats();
+        let check = endpoint.last_check.load();
         let last_check = check.as_ref().map(|check| LastCheck {
             ok: check.good,
-            words: check.words.clone(),
+            words: check.message.clone(),
             seconds_ago: tenth(now.saturating_duration_since(check.at).as_secs_f64()),
             took_ms: tenth(check.took.as_secs_f64() * 1e3),
         });
         let ejection = endpoint.ejection.load();
         let left = |until: Instant| tenth(until.saturating_duration_since(now).as_secs_f64());
-        let ejection = ejection.as_ref().map(|ejection| Ejected {
+        let ejection = ejection.as_ref().map(|ejection| EjectionReport {
             detector: ejection.detector.as_str(),
             reason: ejection.reason.clone(),
             count: ejection.count,
             seconds_left: ejection.until.map(left),
         });
-        let last = endpoint.tally.last();
-        // To the microsecond: more digits would only pretend.
-        let ms = |q| last.times.quantile(q).map(|nanos| (nanos / 1e3).round() / 1e3);
+        let last = endpoint.stats.last();
+        // Microseconds: more digits would suggest precision that is not there.
+        let ms = |q| last.durations.quantile(q).map(|nanos| (nanos / 1e3).round() / 1e3);
         Self {
             address: endpoint.address().to_string(),
             name: endpoint.name().to_string(),
@@ -84,10 +84,10 @@ impl Row {
             priority: member.priority,
             zone: member.zone.as_deref().map(str::to_owned),
             state: state(endpoint),
-            healthy: !endpoint.is_out(Out::Unhealthy),
+            healthy: !endpoint.is_excluded(Exclusion::Unhealthy),
             last_check,
             ejection,
-            drained: endpoint.is_out(Out::Drained),
+            drained: endpoint.is_excluded(Exclusion::Drained),
             active_connections: endpoint.active_connections(),
             active_operations: endpoint.active_operations(),
             connects_ok,
@@ -103,7 +103,7 @@ impl Row {
         }
     }
 
-    /// What there is to say beside the numbers.
+    /// The last column: what the numbers do not show.
     fn notes(&self) -> String {
         if let Some(ejection) = &self.ejection {
             return match ejection.seconds_left {
@@ -136,16 +136,20 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 9] = ["ENDPOINT", "STATE", "CONN", "OPS", "OK %", "P50", "P90", "P99", "NOTES"];
+const HEADER: [&str; 9] =
+    ["ENDPOINT", "STATE", "CONN", "OPS", "OK %", "P50", "P90", "P99", "NOTES"];
 
 fn state(endpoint: &Endpoint) -> &'static str {
     let states = [
-        (Out::Removed, "removed"),
-        (Out::Drained, "drained"),
-        (Out::Unhealthy, "unhealthy"),
-        (Out::Ejected, "ejected"),
+        (Exclusion::Removed, "removed"),
+        (Exclusion::Drained, "drained"),
+        (Exclusion::Unhealthy, "unhealthy"),
+        (Exclusion::Ejected, "ejected"),
     ];
-    states.into_iter().find(|(why, _)| endpoint.is_out(*why)).map_or("in_use", |(_, word)| word)
+    states
+        .into_iter()
+        .find(|(why, _)| endpoint.is_excluded(*why))
+        .map_or("in_use", |(_, word)| word)
 }
 
 fn tenth(number: f64) -> f64 {
@@ -163,40 +167,40 @@ fn millis(ms: Option<f64>) -> String {
 }
 
 impl Cluster {
-    /// What the admin interface shows.
+    /// The JSON for the admin interface.
     pub fn report(&self) -> Value {
         json!({
             "name": &*self.plan.name,
             "lb_policy": self.plan.lb_policy.as_str(),
-            "panic": self.set.load().panics().is_some(),
+            "panic": self.set.load().panic_reason().is_some(),
             "endpoints": self.rows(),
             "dns": self.names.report(),
             "circuit_breaker": self.breaker.report(),
         })
     }
 
-    /// What the admin interface shows people: a line about the cluster, and one for each endpoint.
+    /// The text for the admin interface: a line about the cluster, and one for each endpoint.
     pub fn report_text(&self) -> String {
         let (rows, set) = (self.rows(), self.set.load());
         let usable = rows.iter().filter(|row| row.state == "in_use").count();
-        let panic = set.panics().map_or(String::new(), |words| format!(", PANIC: {words}"));
+        let panic = set.panic_reason().map_or(String::new(), |words| format!(", PANIC: {words}"));
         let mut text = format!(
             "{}: {}, {usable} of {} endpoints in use{panic}\n",
             self.plan.name,
             self.plan.lb_policy.as_str(),
             rows.len(),
         );
-        if let Some(words) = self.breaker.words() {
+        if let Some(words) = self.breaker.describe() {
             let _ = writeln!(text, "  {words}");
         }
-        let mut lines = vec![HEAD.map(str::to_owned)];
-        lines.extend(rows.iter().map(Row::cells));
+        let mut lines = vec![HEADER.map(str::to_owned)];
+        lines.extend(rows.iter().map(EndpointReport::cells));
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max();
         let widths: [usize; 9] = std::array::from_fn(|column| width(column).unwrap_or_default());
         for line in &lines {
             let mut out = String::from(" ");
             for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-                // Words to the left, numbers to the right.
+                // Text to the left, numbers to the right.
                 let _ = match column {
                     0 | 1 | 8 => write!(out, " {cell:<width$}"),
                     _ => write!(out, " {cell:>width$}"),
@@ -208,9 +212,9 @@ impl Cluster {
         text
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<EndpointReport> {
         let now = Instant::now();
-        self.set.load().members.iter().map(|member| Row::of(member, now)).collect()
+        self.set.load().members.iter().map(|member| EndpointReport::of(member, now)).collect()
     }
 }
 

@@ -1,31 +1,31 @@
-//! What a cluster consists of now: its endpoints with their places, and which of them are picked.
+//! A snapshot of a cluster: its endpoints, and the table that picks read.
 
-use super::{Endpoint, balance::Table};
+use super::{Endpoint, balance::PickTable};
 use crate::config::plan::ClusterPlan;
 use std::{sync::Arc, time::Instant};
 
-/// An endpoint, and its place among the others.
+/// An endpoint with its weight, priority and zone.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) endpoint: Arc<Endpoint>,
-    /// Its share beside the others of its priority.
+    /// Its share among those of its priority.
     pub(super) weight: u32,
-    /// 0 is served first.
+    /// 0 is used first.
     pub(super) priority: u8,
     pub(super) zone: Option<Arc<str>>,
 }
 
-/// A snapshot: made anew when an endpoint comes, goes, or changes its state, and never changed.
+/// An immutable snapshot, replaced when an endpoint is added, removed, or changes its state.
 #[derive(Debug)]
 pub(super) struct Set {
     pub(super) members: Vec<Member>,
-    pub(super) table: Table,
+    pub(super) table: PickTable,
 }
 
 impl Set {
-    /// The set of these members, as they are `now`.
+    /// The set of these members at `now`.
     pub(super) fn new(plan: &ClusterPlan, members: Vec<Member>, now: Instant) -> Self {
-        let table = Table::new(plan, &members, now);
+        let table = PickTable::new(plan, &members, now);
         Self { members, table }
     }
 
@@ -34,14 +34,13 @@ impl Set {
         self.members.iter().map(|member| &member.endpoint)
     }
 
-    /// While picks ignore health, or are refused, because too few endpoints are usable: how many
-    /// are, in words.
-    pub(super) fn panics(&self) -> Option<String> {
-        self.table.panics().then(|| self.words())
+    /// In panic, when picks ignore health or fail: how many endpoints are usable, as text.
+    pub(super) fn panic_reason(&self) -> Option<String> {
+        self.table.panics().then(|| self.describe())
     }
 
-    /// How many endpoints are usable, in words.
-    pub(super) fn words(&self) -> String {
-        self.table.words()
+    /// How many endpoints are usable, as text.
+    pub(super) fn describe(&self) -> String {
+        self.table.describe()
     }
 }

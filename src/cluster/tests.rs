@@ -120,7 +120,7 @@ async fn localhost_is_found_and_connected_to() {
     let (_listener, address) = listener().await;
     let plan = Arc::new(plan(&[("localhost", address.port())]));
     let cluster = Cluster::new(plan, &Metrics::new());
-    assert!(cluster.pick(Ask::default()).is_none());
+    assert!(cluster.pick(PickOptions::default()).is_none());
     cluster.resolve().await;
     let upstream = cluster.connect(None).await.unwrap();
     assert_eq!(upstream.stream.peer_addr().unwrap(), address);

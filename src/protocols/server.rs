@@ -93,12 +93,12 @@ impl Cluster for Upstreams {
     }
 
     fn hash(&self, client: IpAddr) -> Option<u64> {
-        self.0.cluster().hash_of(client)
+        self.0.cluster().hash_client(client)
     }
 
     fn pick(&self, hash: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint> {
         let except = known(tried);
-        let ask = cluster::Ask { hash, except: &except };
+        let ask = cluster::PickOptions { hash, exclude: &except };
         self.0.cluster().pick(ask).map(|endpoint| Endpoint(endpoint))
     }
 
@@ -106,16 +106,16 @@ impl Cluster for Upstreams {
         Box::pin(async move {
             let Whom { hash, first, tried } = whom;
             let first = first.and_then(|first| known(&[first]).pop());
-            let whom = cluster::Whom { hash, first, tried: known(&tried) };
+            let whom = cluster::ConnectOptions { hash, preferred: first, tried: known(&tried) };
             match self.0.connect(whom).await {
-                Ok(cluster::Upstream { stream, lease, queued }) => {
+                Ok(cluster::UpstreamConnection { stream, lease, queued }) => {
                     let endpoint = Endpoint(Arc::clone(lease.endpoint()) as _);
                     Ok(Dialed { stream, lease: Rc::new(Held { lease, endpoint }), queued })
                 }
                 Err(error) => {
-                    let (reason, message) = error.told();
+                    let (reason, message) = error.client_error();
                     tracing::debug!(%error, "a request found no upstream");
-                    Err(Unreachable { reason, message, close: error.close() })
+                    Err(Unreachable { reason, message, close: error.close_reason() })
                 }
             }
         })
@@ -133,7 +133,7 @@ impl Cluster for Upstreams {
     }
 
     fn is_awaited(&self) -> bool {
-        self.0.cluster().is_awaited()
+        self.0.cluster().has_waiters()
     }
 }
 
@@ -158,19 +158,19 @@ impl Lease for Held {
     }
 
     fn began(&self) {
-        self.lease.began();
+        self.lease.operation_started();
     }
 
     fn ended(&self, outcome: Outcome, took: Duration) {
-        self.lease.ended(outcome, took);
+        self.lease.operation_ended(outcome, took);
     }
 
     fn wish(&self) -> Wish {
-        match self.lease.wish() {
-            cluster::Wish::Stay => Wish::Stay,
-            cluster::Wish::Rest => Wish::Rest,
-            cluster::Wish::Unhealthy => Wish::Close(Close::EndpointUnhealthy),
-            cluster::Wish::Removed => Wish::Close(Close::EndpointRemoved),
+        match self.lease.close_request() {
+            cluster::CloseRequest::None => Wish::Stay,
+            cluster::CloseRequest::WhenIdle => Wish::Rest,
+            cluster::CloseRequest::Unhealthy => Wish::Close(Close::EndpointUnhealthy),
+            cluster::CloseRequest::Removed => Wish::Close(Close::EndpointRemoved),
         }
     }
 }

@@ -195,11 +195,17 @@ async fn serve(mut door: Door, worker_listener: &Rc<WorkerListener>, mut client:
             relay::<Lines>(&Arc::new(()), door, client, upstream.stream).await;
         }
         Err(error) => {
-            let (reason, message) = error.told();
+            let (reason, message) = error.client_error();
             let why = RejectionRef::new(reason, &message);
             let shared = Arc::new(());
-            reject::<Lines>(&shared, &door, &mut client, (error.close(), RejectMode::Reply), &why)
-                .await;
+            reject::<Lines>(
+                &shared,
+                &door,
+                &mut client,
+                (error.close_reason(), RejectMode::Reply),
+                &why,
+            )
+            .await;
         }
     }
 }

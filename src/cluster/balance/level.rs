@@ -1,41 +1,42 @@
-//! The endpoints of one priority: which of them are picked from, in which zone first, and whether
-//! health counts at all.
+//! The endpoints of one priority: which can be picked, in which zone first, and whether health
+//! counts at all.
 
 use super::{
-    Turns,
+    LbState,
     pool::{Candidate, Pool},
     random::random,
-    shares::{self, Count},
+    shares::{self, UsableCount},
 };
 use crate::{
-    cluster::{Ask, Endpoint},
+    cluster::{Endpoint, PickOptions},
     config::plan::{ClusterPlan, PanicPlan},
 };
 use std::sync::Arc;
 
-/// There is panic below this share of usable endpoints, in percent, if the config says nothing…
+/// Panic threshold: the share of usable endpoints in percent below which a level panics by default,
+/// with at least `PANIC_MIN` endpoints.
 const PANIC_THRESHOLD: u8 = 50;
-/// …and there are so many endpoints. Among fewer, there is when none is usable.
+/// Levels with fewer endpoints panic when none is usable.
 const PANIC_MIN: usize = 6;
 
 /// The endpoints of one priority.
 #[derive(Debug)]
 pub(super) struct Level {
     pub(super) priority: u8,
-    pub(super) count: Count,
-    /// Too few are usable: health is ignored, or nothing picked.
+    pub(super) count: UsableCount,
+    /// Too few are usable: health is ignored, or picks fail.
     pub(super) panics: bool,
-    /// It panics, and the plan would rather refuse.
+    /// It panics, and the plan prefers failing.
     pub(super) refuses: bool,
-    /// The nearer zone comes first. Each with its share of the level's picks, in percent.
+    /// The local zone comes first. Each with its share of the level's picks, in percent.
     pools: Vec<(u32, Pool)>,
 }
 
 impl Level {
     /// The level of these candidates.
     ///
-    /// In a panic zones do not count, as the near one may be what failed. Nor do they for
-    /// policies that pick by key, as in Envoy: a key has one endpoint, whatever proxy asks.
+    /// In panic zones are ignored, since the local one may be what failed. They are also ignored
+    /// for policies that pick by key, as in Envoy: a key has one endpoint, whichever proxy asks.
     pub(super) fn new(
         plan: &ClusterPlan,
         priority: u8,
@@ -45,7 +46,7 @@ impl Level {
         let refuses = panics && plan.panic.fail;
         let pool = |takes: &dyn Fn(&Candidate) -> bool| {
             let taken = members.iter().filter(|c| (c.usable || panics) && takes(c)).cloned();
-            // What warms up would be spared at the cost of what is ill.
+            // In panic slow start would shift load to unhealthy endpoints.
             let warmth =
                 |c: Candidate| Candidate { warmth: if panics { 1.0 } else { c.warmth }, ..c };
             Pool::new(plan, taken.map(warmth).collect())
@@ -64,19 +65,19 @@ impl Level {
         Self { priority, count: count(members.iter()), panics, refuses, pools }
     }
 
-    /// One of its endpoints that is not to be left out.
-    pub(super) fn pick(&self, ask: Ask<'_>, turns: &Turns) -> Option<&Arc<Endpoint>> {
+    /// One of its endpoints that is not excluded.
+    pub(super) fn pick(&self, ask: PickOptions<'_>, turns: &LbState) -> Option<&Arc<Endpoint>> {
         shares::in_order(&self.pools, random).find_map(|pool| pool.pick(ask, turns))
     }
 }
 
 /// How many of these are usable.
-pub(super) fn count<'a>(members: impl Iterator<Item = &'a Candidate>) -> Count {
-    Count::of(members.map(|c| c.usable))
+pub(super) fn count<'a>(members: impl Iterator<Item = &'a Candidate>) -> UsableCount {
+    UsableCount::of(members.map(|c| c.usable))
 }
 
-/// Whether so few are usable that their health should not count.
-pub(super) fn panics(plan: PanicPlan, count: Count) -> bool {
+/// Whether so few are usable that their health is ignored.
+pub(super) fn panics(plan: PanicPlan, count: UsableCount) -> bool {
     match plan.threshold {
         None if count.all < PANIC_MIN => count.usable == 0,
         threshold => {

@@ -1,28 +1,28 @@
-//! The same endpoint for the same key, by the table of Eisenbud et al. 2016 (Maglev), filled as
-//! Envoy fills it, so that proxies of both kinds agree.
+//! Maglev hashing: the same endpoint for the same key, by the table of Eisenbud et al. 2016, filled
+//! as Envoy fills it, so that both kinds of proxy agree.
 
 use twox_hash::XxHash64;
 
-/// How many places there are: a prime.
+/// The table size: a prime.
 const SIZE: u64 = 65_537;
-/// A place that is no one's yet.
+/// An entry without an owner.
 const FREE: u32 = u32::MAX;
 
-/// Whose each place is. Endpoints are known by their index.
+/// The owner of each table entry. Endpoints are known by their index.
 #[derive(Debug)]
 pub(super) struct Maglev {
     owners: Vec<u32>,
 }
 
-/// An endpoint that chooses its places, one after the other.
+/// An endpoint's permutation of the table entries.
 struct Choice {
     owner: u32,
     weight: f64,
-    /// The place that it would have next…
+    /// The entry that it claims next…
     next: u64,
-    /// …and how far the one after that is.
+    /// …and the distance to the one after that.
     skip: u64,
-    /// It waits until its weight, taken once for each round, comes up to this.
+    /// It is skipped until `round * weight` reaches this.
     target: f64,
 }
 
@@ -32,7 +32,7 @@ impl Maglev {
         Self::sized(endpoints, SIZE)
     }
 
-    /// `size` is a prime: so each endpoint's choices come to every place.
+    /// `size` is a prime, so each endpoint's permutation reaches every entry.
     fn sized(endpoints: &[(String, u32)], size: u64) -> Self {
         let sum: u64 = endpoints.iter().map(|&(_, weight)| u64::from(weight)).sum();
         let share = |weight: u32| f64::from(weight) / sum as f64;
@@ -73,7 +73,7 @@ impl Maglev {
         Self { owners }
     }
 
-    /// Whose place is the `nth` one for `key`: 0 is its own, the others are far apart.
+    /// The owner of the `nth` choice for `key`: 0 is its own, the others are far apart.
     pub(super) fn owner(&self, key: u64, nth: usize) -> usize {
         let place = (key ^ (nth as u64).wrapping_neg()) % self.owners.len() as u64;
         self.owners[place as usize] as usize

@@ -1,4 +1,4 @@
-//! Random numbers for picking: fast and evenly spread, no secrets.
+//! Random numbers for picking: fast and uniform, not secret.
 
 use std::{cell::Cell, hash::BuildHasher};
 
@@ -33,7 +33,7 @@ pub(in crate::cluster) fn share() -> f64 {
     (random() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Has this thread's numbers begin at `seed`.
+/// Seeds this thread's generator.
 #[cfg(test)]
 pub(in crate::cluster) fn seed(seed: u64) {
     STATE.set(mixed(seed));

@@ -1,13 +1,13 @@
-//! The same endpoint for the same key, by a ring of hashes: Ketama as Envoy has it, so that
-//! proxies of both kinds agree.
+//! Ring hashing (Ketama as in Envoy): the same endpoint for the same key, so that both kinds of
+//! proxy agree.
 
 use super::hash;
 use std::fmt::Write as _;
 
-/// The most places that a ring has, however many its weights ask for.
+/// The most entries of a ring, whatever its weights ask for.
 const MAX_SIZE: u64 = 8 * 1024 * 1024;
 
-/// Places of endpoints, in the order of their hashes. Endpoints are known by their index.
+/// Ring entries in the order of their hashes. Endpoints are known by their index.
 #[derive(Debug)]
 pub(super) struct Ring {
     hashes: Vec<u64>,
@@ -15,14 +15,14 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// The ring of endpoints at these addresses, with their weights, with at least `min_size`
-    /// places if that is not more than 8 388 608.
+    /// The ring for endpoints at these addresses with their weights, with at least `min_size`
+    /// entries, but not more than 8 388 608.
     pub(super) fn new(endpoints: &[(String, u32)], min_size: u32) -> Self {
         Self::sized(endpoints, u64::from(min_size).min(MAX_SIZE), MAX_SIZE)
     }
 
-    /// A ring has so many places that the lightest endpoint has a whole number of them, unless
-    /// that is too many. Places go to endpoints by running sums, as fractions require.
+    /// The ring is sized so that the lightest endpoint has a whole number of entries, unless that
+    /// is too many. Entries are assigned by running sums, which distributes fractions.
     fn sized(endpoints: &[(String, u32)], min_size: u64, max_size: u64) -> Self {
         let sum: u64 = endpoints.iter().map(|&(_, weight)| u64::from(weight)).sum();
         let share = |weight: u32| f64::from(weight) / sum as f64;
@@ -48,7 +48,7 @@ impl Ring {
         Self { hashes, owners }
     }
 
-    /// Whose place is the `nth` one from that of `key` on: 0 is its own.
+    /// The owner of the `nth` entry from that of `key` on: 0 is its own.
     pub(super) fn owner(&self, key: u64, nth: usize) -> usize {
         let place = self.hashes.partition_point(|&hash| hash < key) + nth;
         self.owners[place % self.owners.len()] as usize

@@ -1,19 +1,19 @@
-//! How groups of endpoints that stand in for each other share the picks: as many go to the first
-//! as it can carry, and the rest to the next. The formulas are Envoy's.
+//! How groups of endpoints share the picks: the first gets as many as it can carry, the next the
+//! rest. The formulas are Envoy's.
 
 /// How much more than its share an endpoint is trusted to carry, in percent: Envoy's
-/// overprovisioning factor of 1.4. A group sheds load when fewer of it than 1 / 1.4 are usable.
+/// overprovisioning factor of 1.4. A group sheds load when fewer than 1 / 1.4 of it are usable.
 const OVERPROVISIONING: usize = 140;
 
 /// How many endpoints of a group are usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cluster) struct Count {
+pub(in crate::cluster) struct UsableCount {
     pub(in crate::cluster) usable: usize,
     pub(in crate::cluster) all: usize,
 }
 
-impl Count {
-    /// Of endpoints, whether each is usable.
+impl UsableCount {
+    /// Counts endpoints, given whether each is usable.
     pub(super) fn of(usable: impl Iterator<Item = bool>) -> Self {
         usable.fold(Self::default(), |count, usable| Self {
             usable: count.usable + usize::from(usable),
@@ -21,20 +21,20 @@ impl Count {
         })
     }
 
-    /// How much of all picks the group can carry, in percent.
+    /// The part of all picks that the group can carry, in percent.
     fn availability(self) -> usize {
         (OVERPROVISIONING * self.usable).checked_div(self.all).unwrap_or(0).min(100)
     }
 }
 
-/// Whether the groups can't carry all picks.
-pub(super) fn overloaded(groups: &[Count]) -> bool {
+/// Whether the groups cannot carry all picks.
+pub(super) fn overloaded(groups: &[UsableCount]) -> bool {
     availability(groups) < 100
 }
 
-/// Each group's share of the picks by what it can carry, in percent: together 100. If none can
-/// carry anything, the first has it all.
-pub(super) fn by_health(groups: &[Count]) -> Vec<u32> {
+/// Each group's share of the picks by what it can carry, in percent; the sum is 100. If none can
+/// carry anything, the first gets all.
+pub(super) fn by_health(groups: &[UsableCount]) -> Vec<u32> {
     let total = availability(groups).max(1);
     let mut left = 100;
     let carried = groups.iter().map(|group| {
@@ -46,18 +46,18 @@ pub(super) fn by_health(groups: &[Count]) -> Vec<u32> {
     rounded(carried, |group| groups[group].availability() > 0)
 }
 
-/// Each group's share by how many it has, whatever their health: for when all panic.
-pub(super) fn by_size(groups: &[Count]) -> Vec<u32> {
+/// Each group's share by its size, whatever its health: for when all panic.
+pub(super) fn by_size(groups: &[UsableCount]) -> Vec<u32> {
     let all = groups.iter().map(|group| group.all).sum::<usize>().max(1);
     let shares = groups.iter().map(|group| group.all * 100 / all).collect();
     rounded(shares, |group| groups[group].all > 0)
 }
 
-fn availability(groups: &[Count]) -> usize {
+fn availability(groups: &[UsableCount]) -> usize {
     groups.iter().map(|group| group.availability()).sum::<usize>().min(100)
 }
 
-/// What rounding left goes to the first group that `takes`, or to the first of all.
+/// Adds the rounding rest to the first group that `takes`, or else to the first of all.
 fn rounded(shares: Vec<usize>, takes: impl Fn(usize) -> bool) -> Vec<u32> {
     let rest = 100 - shares.iter().sum::<usize>();
     let first = (0..shares.len()).find(|&group| takes(group)).unwrap_or(0);
@@ -65,8 +65,8 @@ fn rounded(shares: Vec<usize>, takes: impl Fn(usize) -> bool) -> Vec<u32> {
     shares.into_iter().enumerate().map(whole).collect()
 }
 
-/// The parts in the order in which they are tried: the one that `by` falls to by the parts'
-/// percentages, then the others.
+/// The parts in the order in which they are tried: first the one that `by` selects by percentage,
+/// then the others.
 pub(super) fn in_order<T>(
     parts: &[(u32, T)],
     by: impl FnOnce() -> u64,
@@ -79,7 +79,7 @@ pub(super) fn in_order<T>(
     parts.get(first).into_iter().chain(others.map(|(_, part)| part)).map(|(_, part)| part)
 }
 
-/// Which of these percentages a hash falls to, exactly as in Envoy.
+/// The index of the percentage range that a hash falls into, exactly as in Envoy.
 fn chosen(shares: impl Iterator<Item = u32>, hash: u64) -> usize {
     let percent = (hash % 100) as u32;
     let ends = shares.scan(0, |end, share| {
@@ -93,8 +93,8 @@ fn chosen(shares: impl Iterator<Item = u32>, hash: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn counts(groups: &[(usize, usize)]) -> Vec<Count> {
-        groups.iter().map(|&(usable, all)| Count { usable, all }).collect()
+    fn counts(groups: &[(usize, usize)]) -> Vec<UsableCount> {
+        groups.iter().map(|&(usable, all)| UsableCount { usable, all }).collect()
     }
 
     fn shares(groups: &[(usize, usize)]) -> Vec<u32> {

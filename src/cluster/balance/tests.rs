@@ -7,7 +7,7 @@ mod warm_up;
 
 use super::*;
 use crate::{
-    cluster::{Lease, endpoint::Meters, tests::plan},
+    cluster::{Lease, endpoint::EndpointMetrics, tests::plan},
     config::plan::{HashPlan, LbPolicy, PanicPlan, SlowStartPlan},
 };
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn plan_by(lb_policy: LbPolicy) -> ClusterPlan {
 fn member(port: u16, weight: u32) -> Member {
     let address: std::net::SocketAddr = ([127, 0, 0, 1], port).into();
     let name: Arc<str> = address.to_string().into();
-    let meters = Meters::new(&"orders".into(), Arc::clone(&name), true, &Metrics::new());
+    let meters = EndpointMetrics::new(&"orders".into(), Arc::clone(&name), true, &Metrics::new());
     let endpoint = Arc::new(Endpoint::new(address, name, Arc::new(meters)));
     Member { endpoint, weight, priority: 0, zone: None }
 }
@@ -43,11 +43,11 @@ fn weighing(weights: &[u32]) -> Vec<Member> {
 fn cluster(plan: ClusterPlan, members: &[Member]) -> Arc<Cluster> {
     random::seed(4);
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
-    cluster.change(|_| members.to_vec());
+    cluster.update_set(|_| members.to_vec());
     cluster
 }
 
-fn pick(cluster: &Cluster, members: &[Member], ask: Ask<'_>) -> Option<usize> {
+fn pick(cluster: &Cluster, members: &[Member], ask: PickOptions<'_>) -> Option<usize> {
     let picked = cluster.pick(ask)?;
     members.iter().position(|m| Arc::ptr_eq(&m.endpoint, &picked))
 }
@@ -57,7 +57,7 @@ fn picks(cluster: &Cluster, members: &[Member], times: usize) -> Vec<usize> {
     let mut counts = vec![0; members.len()];
     for nth in 0..times {
         let hash = Some(Cluster::hash(&nth.to_be_bytes()));
-        counts[pick(cluster, members, Ask { hash, except: &[] }).unwrap()] += 1;
+        counts[pick(cluster, members, PickOptions { hash, exclude: &[] }).unwrap()] += 1;
     }
     counts
 }
@@ -73,7 +73,7 @@ fn assert_near(is: f64, ought: f64, what: &str) {
 
 fn out(members: &[Member]) {
     for member in members {
-        member.endpoint.take_out(Out::Unhealthy);
+        member.endpoint.exclude(Exclusion::Unhealthy);
     }
 }
 
@@ -123,8 +123,8 @@ fn least_request_of_many_never_takes_the_busiest() {
     assert!(counts.iter().filter(|&&c| c > 2_300).count() == 4, "{counts:?}");
     // Operations count as connections do.
     let lease = Lease::new(&cluster, &members[0].endpoint);
-    lease.began();
-    lease.began();
+    lease.operation_started();
+    lease.operation_started();
     assert!(picks(&cluster, &members, 1_000)[0] == 0);
     drop(busy);
 }
@@ -133,8 +133,9 @@ fn least_request_of_many_never_takes_the_busiest() {
 fn least_request_fills_up_by_weight_when_connections_stay() {
     let members = weighing(&[1, 1, 3, 5]);
     let cluster = cluster(plan_by(LbPolicy::LeastRequest), &members);
-    let leases: Vec<_> =
-        (0..10_000).map(|_| Lease::new(&cluster, &cluster.pick(Ask::default()).unwrap())).collect();
+    let leases: Vec<_> = (0..10_000)
+        .map(|_| Lease::new(&cluster, &cluster.pick(PickOptions::default()).unwrap()))
+        .collect();
     for member in &members {
         let ought = f64::from(member.weight) * 1_000.0;
         assert_near(member.endpoint.active_connections() as f64, ought, "connections");
@@ -150,7 +151,7 @@ fn what_is_excepted_is_not_picked_and_nothing_left_is_none() {
         let cluster = cluster(plan_by(policy), &members);
         let endpoints = cluster.endpoints();
         for hash in [None, Some(Cluster::hash(b"a")), Some(0), Some(u64::MAX)] {
-            let but = |except| pick(&cluster, &members, Ask { except, hash });
+            let but = |except| pick(&cluster, &members, PickOptions { exclude: except, hash });
             for _ in 0..100 {
                 assert_eq!(but(&endpoints[..2]), Some(2), "{policy:?}");
                 assert_ne!(but(&endpoints[1..2]), Some(1), "{policy:?}");
@@ -170,7 +171,7 @@ fn what_an_excepted_endpoint_leaves_is_shared_by_all_others() {
         let mut counts = [0; 10];
         for nth in 0..18_000_usize {
             let hash = Some(Cluster::hash(&nth.to_be_bytes()));
-            counts[pick(&cluster, &members, Ask { hash, except: &except }).unwrap()] += 1;
+            counts[pick(&cluster, &members, PickOptions { hash, exclude: &except }).unwrap()] += 1;
         }
         assert_eq!(counts[3], 0);
         let even = (0..10).filter(|&i| i != 3).all(|i| (1_750..2_250).contains(&counts[i]));
@@ -186,9 +187,12 @@ fn second_attempts_take_no_turn() {
     let except = [members[0].endpoint.clone()];
     let mut failed = 0;
     for _ in 0..1_000 {
-        if pick(&cluster, &members, Ask::default()) == Some(0) {
+        if pick(&cluster, &members, PickOptions::default()) == Some(0) {
             failed += 1;
-            assert_eq!(pick(&cluster, &members, Ask { except: &except, hash: None }), Some(1));
+            assert_eq!(
+                pick(&cluster, &members, PickOptions { exclude: &except, hash: None }),
+                Some(1)
+            );
         }
     }
     assert_eq!(failed, 500);
@@ -201,13 +205,13 @@ fn a_key_stays_and_no_key_is_random() {
         let cluster = cluster(plan_by(policy), &members);
         for key in ["10.0.0.1", "10.0.0.2", "alice"] {
             let hash = Some(Cluster::hash(key.as_bytes()));
-            let ask = Ask { hash, except: &[] };
+            let ask = PickOptions { hash, exclude: &[] };
             let own = pick(&cluster, &members, ask);
             assert!((0..100).all(|_| pick(&cluster, &members, ask) == own));
         }
         let mut counts = [0; 20];
         for _ in 0..20_000 {
-            counts[pick(&cluster, &members, Ask::default()).unwrap()] += 1;
+            counts[pick(&cluster, &members, PickOptions::default()).unwrap()] += 1;
         }
         assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
     }
@@ -231,7 +235,7 @@ fn a_key_that_is_too_much_for_its_endpoint_is_passed_on() {
     let members = weighing(&[1, 1, 2]);
     for policy in [LbPolicy::RingHash, LbPolicy::Maglev] {
         let cluster = cluster(bounded(policy, 125), &members);
-        let ask = Ask { hash: Some(Cluster::hash(b"everyone")), except: &[] };
+        let ask = PickOptions { hash: Some(Cluster::hash(b"everyone")), exclude: &[] };
         let own = pick(&cluster, &members, ask).unwrap();
         let leases: Vec<_> =
             (0..1_000).map(|_| Lease::new(&cluster, &cluster.pick(ask).unwrap())).collect();
@@ -249,17 +253,17 @@ fn a_key_that_is_too_much_for_its_endpoint_is_passed_on() {
 fn operations_count_for_the_bound_and_load_within_it_moves_nothing() {
     let members = weighing(&[1; 4]);
     let cluster = cluster(bounded(LbPolicy::Maglev, 150), &members);
-    let ask = Ask { hash: Some(Cluster::hash(b"alice")), except: &[] };
+    let ask = PickOptions { hash: Some(Cluster::hash(b"alice")), exclude: &[] };
     let own = pick(&cluster, &members, ask).unwrap();
     let leases: Vec<_> = members.iter().map(|m| Lease::new(&cluster, &m.endpoint)).collect();
     // ⌈(4 + 1) × 150 %⌉ = 8 slots, 2 of them its own: with one operation it is full, not over.
-    leases[own].began();
+    leases[own].operation_started();
     assert_eq!(pick(&cluster, &members, ask), Some(own));
-    leases[own].began();
-    leases[own].began();
+    leases[own].operation_started();
+    leases[own].operation_started();
     assert_ne!(pick(&cluster, &members, ask), Some(own));
     for _ in 0..3 {
-        leases[own].ended(operation::Outcome::Ok, Duration::ZERO);
+        leases[own].operation_ended(operation::Outcome::Ok, Duration::ZERO);
     }
     assert_eq!(pick(&cluster, &members, ask), Some(own));
 }
@@ -268,8 +272,8 @@ fn operations_count_for_the_bound_and_load_within_it_moves_nothing() {
 fn an_empty_cluster_has_nothing_to_pick_and_nothing_to_panic_about() {
     for policy in ALL {
         let cluster = cluster(plan_by(policy), &[]);
-        let ask = Ask { hash: Some(1), except: &[] };
-        assert!(cluster.pick(ask).is_none() && cluster.pick(Ask::default()).is_none());
+        let ask = PickOptions { hash: Some(1), exclude: &[] };
+        assert!(cluster.pick(ask).is_none() && cluster.pick(PickOptions::default()).is_none());
         assert!(!cluster.set.load().table.panics());
     }
 }

@@ -1,31 +1,30 @@
-//! Weights as places on a line: each endpoint has as many of them as it weighs.
+//! Weights as slots on a line: each endpoint owns as many slots as it weighs.
 //!
-//! A random place is a weighted random endpoint. Turns go through all places in strides of about
-//! the golden ratio, so that each endpoint has exactly its share of any `total` turns in a row,
-//! and its turns are spread as evenly as can be (three-distance theorem), with no sequence to
-//! store.
+//! A random slot is a weighted random endpoint. Turns visit all slots in strides of about the
+//! golden ratio, so that each endpoint gets exactly its share of any `total` consecutive turns,
+//! spread as evenly as possible (three-distance theorem), without a stored sequence.
 
-/// The most places there are: turns multiply two of them within 64 bits.
+/// The most slots: turns multiply two of them within 64 bits.
 const MAX_TOTAL: u64 = u32::MAX as u64;
 
-/// Some endpoints' weights. They are known here by their index.
+/// The weights of some endpoints, which are known by their index.
 #[derive(Debug)]
 pub(super) struct Weights {
-    /// Where each one's places end; empty if each has one place.
+    /// Where each one's slots end; empty if each has one slot.
     ends: Vec<u32>,
-    /// How many places there are. Only 0 if there is no endpoint.
+    /// How many slots there are. 0 only without endpoints.
     total: u32,
-    /// How far apart in places two turns are. Has no divisor in common with `total`.
+    /// The distance in slots between two turns, coprime with `total`.
     stride: u32,
 }
 
 impl Weights {
-    /// These weights; one that is 0 counts as the smallest there may be.
+    /// These weights; 0 counts as the smallest possible weight.
     pub(super) fn new(weights: &[u64]) -> Self {
         let divisor = weights.iter().fold(0, |divisor, &w| gcd(divisor, w.max(1))).max(1);
         let reduced = weights.iter().map(|&w| w.max(1) / divisor);
         let sum = reduced.clone().fold(0, u64::saturating_add);
-        // Off by less than one place of four milliards, and only where there would be more.
+        // The error is less than one slot in four billion, and only for sums beyond that.
         let room = MAX_TOTAL - weights.len() as u64;
         let fitted = reduced.map(|w| match sum <= MAX_TOTAL {
             true => w,
@@ -44,12 +43,12 @@ impl Weights {
         }
     }
 
-    /// How many places there are.
+    /// How many slots there are.
     pub(super) fn total(&self) -> u32 {
         self.total
     }
 
-    /// Whose place this is. `place` is below `total`.
+    /// The owner of this slot, which is below `total`.
     pub(super) fn owner(&self, place: u32) -> usize {
         match self.ends.is_empty() {
             true => place as usize,
@@ -57,7 +56,7 @@ impl Weights {
         }
     }
 
-    /// The first of an endpoint's places.
+    /// The first of an endpoint's slots.
     pub(super) fn start(&self, index: usize) -> u32 {
         match self.ends.is_empty() {
             true => index as u32,
@@ -65,7 +64,7 @@ impl Weights {
         }
     }
 
-    /// How many places an endpoint has.
+    /// How many slots an endpoint has.
     pub(super) fn of(&self, index: usize) -> u32 {
         match self.ends.is_empty() {
             true => 1,
@@ -73,14 +72,14 @@ impl Weights {
         }
     }
 
-    /// The place whose turn it is.
+    /// The slot of this turn.
     pub(super) fn place_of_turn(&self, turn: usize) -> u32 {
         let total = u64::from(self.total.max(1));
         ((turn as u64 % total) * u64::from(self.stride) % total) as u32
     }
 }
 
-/// A number near `total` divided by the golden ratio that has no divisor in common with it.
+/// A number near `total` divided by the golden ratio that is coprime with it.
 fn stride(total: u32) -> u32 {
     let golden = (f64::from(total) * 0.618_033_988_749_894_9) as u32;
     (golden.max(1)..total).find(|&s| gcd(s.into(), total.into()) == 1).unwrap_or(1)
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn heavy_ones_turns_are_spread() {
-        // Weights of 5, 1 and 1: never is one of the light ones followed by the other.
+        // Weights of 5, 1 and 1: the two light ones are never adjacent.
         let seen = turns(&Weights::new(&[5, 1, 1]), 0..14);
         assert!(seen.windows(2).all(|pair| pair.contains(&0)), "{seen:?}");
         // Half of the weight, and never more than two turns in a row.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{
-    ConnectError, Upstream,
+    ConnectError, UpstreamConnection,
     tests::{Recorded, loopback, plan_at},
 };
 use operation::Close;
@@ -24,8 +24,8 @@ fn cluster(n: u8, recorder: &Metrics, change: impl FnOnce(&mut BreakerPlan)) -> 
     Cluster::new(Arc::new(plan), recorder)
 }
 
-async fn connect(cluster: &Arc<Cluster>) -> Result<Upstream, ConnectError> {
-    cluster.connect_by(None, async |_| Ok(loopback())).await
+async fn connect(cluster: &Arc<Cluster>) -> Result<UpstreamConnection, ConnectError> {
+    cluster.connect_with_dial(None, async |_| Ok(loopback())).await
 }
 
 /// What the breaker counts: connections, clients that wait, connections being opened, retries.
@@ -103,7 +103,10 @@ async fn who_finds_no_room_is_told_what_was_full_and_which_keys_to_change() {
         "cluster `orders` is at its limit of 1 connections (circuit_breaker.max_connections), \
          and 1 client waits already (max_pending)"
     );
-    assert_eq!((late.close(), crowded.close()), (Close::Overloaded, Close::Overloaded));
+    assert_eq!(
+        (late.close_reason(), crowded.close_reason()),
+        (Close::Overloaded, Close::Overloaded)
+    );
     assert_eq!(recorded.count("tollgate_breaker_refusals_total(orders, max_connections)"), 2);
     drop(open);
     assert_eq!(counts(&cluster), [0; 4]);
@@ -153,14 +156,14 @@ async fn an_endpoint_at_its_limit_is_passed_over_and_when_all_are_clients_wait()
 async fn an_endpoint_more_serves_who_waits() {
     let cluster = cluster(2, &Metrics::new(), |plan| plan.max_connections_per_endpoint = Some(1));
     let kept = cluster.set.load().members.clone();
-    cluster.change(|members| members[..1].to_vec());
+    cluster.update_set(|members| members[..1].to_vec());
     let _open = connect(&cluster).await.unwrap();
     let waiting = spawn_local({
         let cluster = cluster.clone();
         async move { connect(&cluster).await.unwrap() }
     });
     settle().await;
-    cluster.change(|_| kept.clone());
+    cluster.update_set(|_| kept.clone());
     let served = waiting.await.unwrap();
     assert_eq!(served.lease.endpoint().address(), kept[1].endpoint.address());
 }
@@ -173,12 +176,12 @@ async fn nothing_leaks_whatever_a_client_is_doing_when_it_goes_away() {
     });
     let brief = Duration::from_millis(10);
     // While it dials.
-    let dialing = cluster.connect_by(None, async |_| pending().await);
+    let dialing = cluster.connect_with_dial(None, async |_| pending().await);
     assert!(time::timeout(brief, dialing).await.is_err());
     assert_eq!(counts(&cluster), [0; 4]);
     // While it pauses, or dials again.
     for _ in 0..20 {
-        let failing = cluster.connect_by(None, async |_| Err(io::ErrorKind::Other.into()));
+        let failing = cluster.connect_with_dial(None, async |_| Err(io::ErrorKind::Other.into()));
         let _ = time::timeout(brief, failing).await;
         assert_eq!(counts(&cluster), [0; 4]);
     }
@@ -258,7 +261,7 @@ async fn the_budget_of_retries_is_kept_and_its_end_explained() {
     });
     let dials = std::cell::Cell::new(0);
     let fail = async || {
-        let failing = cluster.connect_by(None, async |_| {
+        let failing = cluster.connect_with_dial(None, async |_| {
             dials.set(dials.get() + 1);
             time::sleep(Duration::from_millis(1)).await;
             Err(io::ErrorKind::ConnectionRefused.into())
@@ -328,13 +331,19 @@ async fn a_limit_is_told_once_a_minute() {
     let breaker = &cluster.breaker;
     let mut told = 0;
     for _ in 0..130 {
-        told += usize::from(breaker.said[Limit::Connections as usize].is_due());
+        told += usize::from(breaker.log_throttles[BreakerLimit::Connections as usize].is_due());
         time::advance(Duration::from_secs(1)).await;
     }
     assert_eq!(told, 3);
-    breaker.hit(Limit::Operations);
-    assert!(!breaker.said[Limit::Operations as usize].is_due(), "it was told just now");
-    assert!(breaker.said[Limit::Retries as usize].is_due(), "each limit is told of");
+    breaker.log_limit(BreakerLimit::Operations);
+    assert!(
+        !breaker.log_throttles[BreakerLimit::Operations as usize].is_due(),
+        "it was told just now"
+    );
+    assert!(
+        breaker.log_throttles[BreakerLimit::Retries as usize].is_due(),
+        "each limit is told of"
+    );
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

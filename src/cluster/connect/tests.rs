@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{
-    Answer, Lookup, Out, Resolve,
+    Exclusion, HostAnswer, Lookup, Resolver,
     tests::{Recorded, closed, listener, loopback, plan, plan_at},
 };
 use crate::config::plan::{ClusterPlan, LbPolicy, OutlierPlan};
@@ -53,7 +53,7 @@ async fn every_endpoint_is_tried_before_any_is_tried_again() {
             plan.connect_attempts = 4;
         });
         let dialed = RefCell::new(Vec::new());
-        let result = cluster.connect_by(None, async |address| {
+        let result = cluster.connect_with_dial(None, async |address| {
             dialed.borrow_mut().push(address);
             Err(refused())
         });
@@ -73,7 +73,7 @@ async fn the_only_endpoint_is_tried_again_after_a_pause() {
     for _ in 0..100 {
         attempts.set(0);
         let begin = time::Instant::now();
-        let upstream = cluster.connect_by(None, async |_| {
+        let upstream = cluster.connect_with_dial(None, async |_| {
             attempts.set(attempts.get() + 1);
             if attempts.get() < 3 { Err(refused()) } else { Ok(loopback()) }
         });
@@ -94,7 +94,7 @@ async fn an_endpoint_that_does_not_answer_is_given_up_and_the_next_one_tried() {
     let recorded = Recorded::default();
     let cluster = Cluster::new(Arc::new(plan), &recorded);
     for _ in 0..2 {
-        let upstream = cluster.connect_by(None, async |address| match address == open {
+        let upstream = cluster.connect_with_dial(None, async |address| match address == open {
             true => dial(&ClusterPlan::new("orders", Vec::new()), address).await,
             false => pending().await,
         });
@@ -110,8 +110,8 @@ async fn silence_everywhere_is_a_timeout() {
         plan.connect_timeout = Duration::from_millis(1);
         plan.connect_attempts = 2;
     });
-    let error = cluster.connect_by(None, async |_| pending().await).await.unwrap_err();
-    assert_eq!(error.close(), Close::ConnectTimeout);
+    let error = cluster.connect_with_dial(None, async |_| pending().await).await.unwrap_err();
+    assert_eq!(error.close_reason(), Close::ConnectTimeout);
     let text = error.to_string();
     assert!(
         text.starts_with("no endpoint of cluster `orders` accepted a connection in time: 10.0.0."),
@@ -125,7 +125,7 @@ async fn an_error_tells_what_was_tried() {
     let (_socket, shut) = closed();
     let cluster = Cluster::new(Arc::new(plan_at(&[shut])), &Metrics::new());
     let error = cluster.connect(None).await.unwrap_err();
-    assert_eq!(error.close(), Close::ConnectFailed);
+    assert_eq!(error.close_reason(), Close::ConnectFailed);
     // Three attempts at one endpoint are told once.
     let expected = format!(
         "no endpoint of cluster `orders` accepted a connection: {shut}: connection refused"
@@ -138,24 +138,24 @@ async fn an_error_tells_what_was_tried() {
 async fn one_refusal_among_timeouts_is_no_timeout() {
     let cluster = on_paper(2, |plan| plan.connect_attempts = 2);
     let error = cluster
-        .connect_by(None, async |address| match address.ip().to_string().as_str() {
+        .connect_with_dial(None, async |address| match address.ip().to_string().as_str() {
             "10.0.0.1" => Err(io::ErrorKind::TimedOut.into()),
             _ => Err(refused()),
         })
         .await
         .unwrap_err();
-    assert_eq!(error.close(), Close::ConnectFailed);
+    assert_eq!(error.close_reason(), Close::ConnectFailed);
 }
 
 /// Knows no name but `db`.
 struct OnlyDb;
 
-impl Resolve for OnlyDb {
+impl Resolver for OnlyDb {
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         Box::pin(async move {
             let addresses = vec![std::net::Ipv4Addr::LOCALHOST.into()];
             match host {
-                "db" => Ok(Answer { addresses, ttl: Duration::from_secs(60) }),
+                "db" => Ok(HostAnswer { addresses, ttl: Duration::from_secs(60) }),
                 _ => Err("no such name".to_owned()),
             }
         })
@@ -170,7 +170,7 @@ async fn a_name_without_addresses_is_no_endpoint() {
     assert_eq!(error.to_string(), "cluster `orders` has no endpoint");
     cluster.resolve().await;
     let error = cluster.connect(None).await.unwrap_err();
-    assert_eq!(error.close(), Close::NoEndpoint);
+    assert_eq!(error.close_reason(), Close::NoEndpoint);
     assert_eq!(error.to_string(), "cluster `orders` has no endpoint: nowhere: no such name");
 }
 
@@ -209,14 +209,14 @@ async fn an_attempt_counts_as_active_and_stops_when_it_fails_or_is_cancelled() {
     let cluster = on_paper(1, |plan| plan.connect_attempts = 1);
     let endpoint = cluster.endpoints()[0].clone();
     let dialed = Cell::new(0);
-    let failed = cluster.connect_by(None, async |_| {
+    let failed = cluster.connect_with_dial(None, async |_| {
         dialed.set(endpoint.active_connections());
         Err(refused())
     });
     assert!(failed.await.is_err());
     assert_eq!((dialed.get(), endpoint.active_connections()), (1, 0));
     {
-        let mut cancelled = pin!(cluster.connect_by(None, async |_| pending().await));
+        let mut cancelled = pin!(cluster.connect_with_dial(None, async |_| pending().await));
         let mut task = task::Context::from_waker(task::Waker::noop());
         assert!(cancelled.as_mut().poll(&mut task).is_pending());
         assert_eq!(endpoint.active_connections(), 1);
@@ -231,7 +231,7 @@ async fn a_success_ends_the_last_error() {
     plan.connect_attempts = 1;
     let cluster = Cluster::new(Arc::new(plan), &Metrics::new());
     let last_error = || cluster.report()["endpoints"][0]["last_error"].clone();
-    assert!(cluster.connect_by(None, async |_| Err(refused())).await.is_err());
+    assert!(cluster.connect_with_dial(None, async |_| Err(refused())).await.is_err());
     assert_eq!(last_error(), "connection refused");
     cluster.connect(None).await.unwrap();
     assert!(last_error().is_null());
@@ -257,27 +257,27 @@ async fn sockets_send_at_once_and_are_kept_alive_as_configured() {
 
 #[test]
 fn pauses_double_up_to_a_limit_with_full_jitter() {
-    assert_eq!(pause(0, 0.0), Duration::ZERO);
-    assert_eq!(pause(0, 1.0), MIN_PAUSE);
-    assert_eq!(pause(1, 1.0), MIN_PAUSE * 2);
-    assert_eq!(pause(1, 0.5), MIN_PAUSE);
-    assert_eq!(pause(100, 1.0), Duration::from_secs(1));
+    assert_eq!(retry_pause(0, 0.0), Duration::ZERO);
+    assert_eq!(retry_pause(0, 1.0), MIN_PAUSE);
+    assert_eq!(retry_pause(1, 1.0), MIN_PAUSE * 2);
+    assert_eq!(retry_pause(1, 0.5), MIN_PAUSE);
+    assert_eq!(retry_pause(100, 1.0), Duration::from_secs(1));
 }
 
 #[test]
 fn errors_are_told_in_plain_words_if_there_are_any() {
-    assert_eq!(words(&io::Error::from_raw_os_error(111)), "connection refused");
+    assert_eq!(describe(&io::Error::from_raw_os_error(111)), "connection refused");
     // Too many open files has no kind of its own.
-    assert!(words(&io::Error::from_raw_os_error(24)).contains("os error 24"));
+    assert!(describe(&io::Error::from_raw_os_error(24)).contains("os error 24"));
 }
 
 /// A cluster of one name that has an address of each family, at port 5000.
 async fn both_families() -> Arc<Cluster> {
     struct Both;
-    impl Resolve for Both {
+    impl Resolver for Both {
         fn resolve<'a>(&'a self, _: &'a str) -> Lookup<'a> {
             let addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-            Box::pin(async { Ok(Answer { addresses, ttl: Duration::from_secs(60) }) })
+            Box::pin(async { Ok(HostAnswer { addresses, ttl: Duration::from_secs(60) }) })
         }
     }
     let mut plan = plan(&[("db", 5000)]);
@@ -303,7 +303,7 @@ async fn a_silent_family_is_overtaken_by_the_other_after_a_head_start() {
     for silent_is_v4 in [true, false] {
         for _ in 0..2 {
             let begin = time::Instant::now();
-            let upstream = cluster.connect_by(None, async |address| {
+            let upstream = cluster.connect_with_dial(None, async |address| {
                 if address.is_ipv4() == silent_is_v4 { pending().await } else { Ok(loopback()) }
             });
             let upstream = upstream.await.unwrap();
@@ -320,7 +320,7 @@ async fn a_silent_family_is_overtaken_by_the_other_after_a_head_start() {
 async fn the_first_may_still_win_the_race() {
     let cluster = both_families().await;
     let first = Cell::new(None);
-    let upstream = cluster.connect_by(None, async |address| {
+    let upstream = cluster.connect_with_dial(None, async |address| {
         if first.get().is_none() {
             first.set(Some(address));
             time::sleep(Duration::from_millis(400)).await;
@@ -335,12 +335,12 @@ async fn the_first_may_still_win_the_race() {
 async fn two_families_that_are_silent_have_each_its_time_and_are_one_attempt() {
     let cluster = both_families().await;
     let dials = Cell::new(0);
-    let error = cluster.connect_by(None, async |_| {
+    let error = cluster.connect_with_dial(None, async |_| {
         dials.set(dials.get() + 1);
         pending().await
     });
     let begin = time::Instant::now();
-    assert_eq!(error.await.unwrap_err().close(), Close::ConnectTimeout);
+    assert_eq!(error.await.unwrap_err().close_reason(), Close::ConnectTimeout);
     // Two attempts with a pause between them, each a race.
     assert_eq!(dials.get(), 4);
     assert!(begin.elapsed() >= Duration::from_millis(2_500), "{:?}", begin.elapsed());
@@ -351,10 +351,10 @@ async fn two_families_that_are_silent_have_each_its_time_and_are_one_attempt() {
 async fn a_family_that_is_out_of_use_takes_no_part() {
     let cluster = both_families().await;
     let out = cluster.endpoints().into_iter().find(|e| e.address().is_ipv6()).unwrap();
-    out.take_out(crate::cluster::Out::Ejected);
-    cluster.change(<[_]>::to_vec);
+    out.exclude(crate::cluster::Exclusion::Ejected);
+    cluster.update_set(<[_]>::to_vec);
     let dialed = RefCell::new(BTreeSet::new());
-    let error = cluster.connect_by(None, async |address| {
+    let error = cluster.connect_with_dial(None, async |address| {
         dialed.borrow_mut().insert(address.to_string());
         pending().await
     });
@@ -365,7 +365,7 @@ async fn a_family_that_is_out_of_use_takes_no_part() {
 #[tokio::test(start_paused = true)]
 async fn a_connect_given_up_during_a_race_leaves_nothing_behind() {
     let cluster = both_families().await;
-    let connect = cluster.connect_by(None, async |_| pending().await);
+    let connect = cluster.connect_with_dial(None, async |_| pending().await);
     assert!(time::timeout(Duration::from_millis(300), connect).await.is_err());
     assert_eq!(sums(&cluster), [0, 0, 0]);
 }
@@ -382,9 +382,9 @@ async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
         let plan = ClusterPlan { outlier_detection: Some(outlier), ..plan_at(&addresses) };
         let recorded = Recorded::default();
         let cluster = Cluster::new(Arc::new(plan), &recorded);
-        let error = cluster.connect_by(None, async |_| Err(errno.into())).await.unwrap_err();
-        assert_eq!(error.close(), Close::LocalError, "{errno}");
-        assert_eq!(error.told().0, operation::RejectReason::Overloaded);
+        let error = cluster.connect_with_dial(None, async |_| Err(errno.into())).await.unwrap_err();
+        assert_eq!(error.close_reason(), Close::LocalError, "{errno}");
+        assert_eq!(error.client_error().0, operation::RejectReason::Overloaded);
         assert!(cluster.endpoints().iter().all(|it| it.usable() && !it.is_failing()), "{errno}");
         assert_eq!(cluster.report()["endpoints"][0]["connects_failed"], 0);
         let result = |result| {
@@ -399,14 +399,14 @@ async fn what_is_wrong_on_this_machine_blames_no_endpoint() {
 #[tokio::test]
 async fn a_cluster_that_refuses_in_a_panic_says_how_many_endpoints_are_usable() {
     let cluster = on_paper(3, |plan| plan.panic.fail = true);
-    cluster.endpoints().iter().for_each(|endpoint| _ = endpoint.take_out(Out::Unhealthy));
+    cluster.endpoints().iter().for_each(|endpoint| _ = endpoint.exclude(Exclusion::Unhealthy));
     cluster.refresh();
     let error = cluster.connect(None).await.unwrap_err();
-    assert_eq!(error.close(), Close::NoEndpoint);
+    assert_eq!(error.close_reason(), Close::NoEndpoint);
     let expected = "cluster `orders` has no endpoint: 0 of 3 endpoints are usable (on_panic: fail)";
     assert_eq!(error.to_string(), expected);
     assert_eq!(
-        error.told().1,
+        error.client_error().1,
         "`orders` has no endpoint",
         "addresses are none of a client's business"
     );

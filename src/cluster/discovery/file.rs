@@ -1,7 +1,7 @@
-//! A file of endpoints, read again whenever it changes.
+//! The endpoints file, read again whenever it changes.
 //!
-//! It is read once a second and compared by content. That sees edits in place, renames over it and
-//! swaps of symbolic links alike, on every file system; times and sizes alone miss some of these.
+//! It is read once a second and compared by content. That notices edits in place, renames and
+//! swapped symbolic links on every file system; times and sizes alone miss some of these.
 
 use super::Cluster;
 use crate::config;
@@ -10,16 +10,16 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 /// How often it is read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// Bigger files are wrong.
+/// Larger files are rejected.
 const MAX_FILE: u64 = 4 << 20;
 
 impl Cluster {
-    /// Reads the file of endpoints, if there is one, and takes its endpoints in if it changed. One
-    /// that is missing or wrong changes nothing, and is told once.
+    /// Reads the endpoints file, if there is one, and applies it if it changed. A missing or
+    /// invalid file changes nothing, and is logged once.
     pub(super) async fn read_file(self: Arc<Self>) {
         let Some(path) = self.plan.endpoints_file.clone() else { return };
         let (file, cluster) = (path.display().to_string(), &self.plan.name);
-        // A file system that hangs holds nobody else up.
+        // A hanging file system must not block other tasks.
         let read = spawn_blocking(move || values::read_text(&path, MAX_FILE)).await;
         let read = read.unwrap_or_else(|error| Err(error.into()));
         let text = read.map_err(|error| format!("{file}: can't read this file: {error}"));
@@ -41,7 +41,7 @@ impl Cluster {
             Ok(endpoints) => {
                 tracing::info!(%cluster, file, endpoints = endpoints.len(), "read the endpoints");
                 self.names.lock().file_error = None;
-                self.supply(endpoints);
+                self.set_file_endpoints(endpoints);
             }
             Err(error) => {
                 let told = "the file of endpoints is wrong: keeping those known";

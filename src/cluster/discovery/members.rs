@@ -1,35 +1,34 @@
-//! From what was found to the set that is picked from, and how endpoints leave it.
+//! From discovered addresses to the set of endpoints, and the removal of endpoints.
 
 use super::{
-    super::{Out, Wish, set::Member},
+    super::{CloseRequest, Exclusion, set::Member},
     Cluster,
-    source::{Source, Table},
+    source::{Source, SourceTable},
 };
 use crate::{
-    cluster::{Endpoint, endpoint::Meters},
+    cluster::{Endpoint, endpoint::EndpointMetrics},
     config::plan::{EndpointPlan, Target},
 };
 use foldhash::{HashMap, HashSet};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// An endpoint that was removed.
-pub(super) struct Leaving {
+/// A removed endpoint whose connections may still be open.
+pub(super) struct DrainingEndpoint {
     endpoint: Arc<Endpoint>,
-    /// Until then its connections may go on.
-    pub(super) until: Instant,
+    /// When its connections are closed.
+    pub(super) deadline: Instant,
 }
 
 impl Cluster {
-    /// Makes these the endpoints beside those of the config. What is known of one that was there
-    /// before is kept, whatever its weight, priority and zone are now.
+    /// Replaces the endpoints that do not come from the config. The state of those that existed
+    /// before is kept, whatever their new weight, priority and zone.
     ///
-    /// The file of endpoints comes in here; a control plane that tells of endpoints (EDS) would
-    /// too.
-    pub(super) fn supply(&self, endpoints: Vec<EndpointPlan>) {
+    /// Called for the endpoints file; a control plane (EDS) would use it too.
+    pub(super) fn set_file_endpoints(&self, endpoints: Vec<EndpointPlan>) {
         let mut table = self.names.lock();
         let (before, own): (Vec<Source>, Vec<_>) =
-            std::mem::take(&mut table.sources).into_iter().partition(|source| source.supplied);
+            std::mem::take(&mut table.sources).into_iter().partition(|source| source.from_file);
         let mut before: HashMap<Target, Source> =
             before.into_iter().map(|source| (source.plan.at.clone(), source)).collect();
         table.sources = own;
@@ -43,61 +42,65 @@ impl Cluster {
         self.store(&mut table);
     }
 
-    /// Makes the endpoints in the table the ones to pick from.
+    /// Publishes the endpoints of the table.
     pub(in crate::cluster) fn publish(&self) {
         self.store(&mut self.names.lock());
     }
 
-    /// Like `publish`, for who holds the table locked, so that the newest one is stored last.
+    /// Like `publish`, with the table locked by the caller, so that the newest one is stored last.
     ///
-    /// An address stays the same endpoint whatever name it is found by: its connections go on.
-    pub(super) fn store(&self, table: &mut Table) {
+    /// An address stays the same endpoint whichever name it is found by, so its connections
+    /// continue.
+    pub(super) fn store(&self, table: &mut SourceTable) {
         let now = Instant::now();
         let mut changed = false;
-        self.change(|before| {
+        self.update_set(|before| {
             let mut known: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
-            let leaving = table.leaving.iter().map(|leaving| &leaving.endpoint);
+            let leaving = table.draining.iter().map(|leaving| &leaving.endpoint);
             for endpoint in leaving.chain(before.iter().map(|member| &member.endpoint)) {
                 known.insert(endpoint.address(), Arc::clone(endpoint));
             }
             let members = self.members(table, &known);
             let stay: HashSet<SocketAddr> = members.iter().map(|m| m.endpoint.address()).collect();
             for endpoint in members.iter().map(|member| &member.endpoint) {
-                if endpoint.bring_back(Out::Removed) {
-                    endpoint.wishes(endpoint.usual_wish());
+                if endpoint.readmit(Exclusion::Removed) {
+                    endpoint.set_close_request(endpoint.default_close_request());
                     changed = true;
                 }
             }
-            table.leaving.retain(|leaving| !stay.contains(&leaving.endpoint.address()));
+            table.draining.retain(|leaving| !stay.contains(&leaving.endpoint.address()));
             for endpoint in before.iter().map(|member| &member.endpoint) {
                 if !stay.contains(&endpoint.address()) {
-                    endpoint.take_out(Out::Removed);
-                    endpoint.wishes(Wish::Rest);
+                    endpoint.exclude(Exclusion::Removed);
+                    endpoint.set_close_request(CloseRequest::WhenIdle);
                     let until = now + self.plan.drain_timeout;
-                    table.leaving.push(Leaving { endpoint: Arc::clone(endpoint), until });
+                    table
+                        .draining
+                        .push(DrainingEndpoint { endpoint: Arc::clone(endpoint), deadline: until });
                     changed = true;
                 }
             }
             members
         });
-        table.note_who_left(now);
+        table.mark_absent_names(now);
         if changed {
-            self.nudge();
+            self.notify_connections();
         }
     }
 
     fn members(
         &self,
-        table: &mut Table,
+        table: &mut SourceTable,
         known: &HashMap<SocketAddr, Arc<Endpoint>>,
     ) -> Vec<Member> {
-        let register = |name| Meters::new(&self.plan.name, name, false, &self.names.metrics);
+        let register =
+            |name| EndpointMetrics::new(&self.plan.name, name, false, &self.names.metrics);
         let mut members = Vec::new();
         let mut seen = HashSet::default();
         for index in 0..table.sources.len() {
             let EndpointPlan { weight, priority, zone, .. } = table.sources[index].plan.clone();
             for found in table.sources[index].found.clone() {
-                // An address that several names stand for is one endpoint.
+                // An address with several names is one endpoint.
                 if !seen.insert(found.address) {
                     continue;
                 }
@@ -105,30 +108,30 @@ impl Cluster {
                     let meters = table.meters(&found.name, register);
                     Arc::new(Endpoint::new(found.address, found.name, meters))
                 });
-                let (weight, priority) = found.place.unwrap_or((weight, priority));
+                let (weight, priority) = found.rank.unwrap_or((weight, priority));
                 members.push(Member { endpoint, weight, priority, zone: zone.clone() });
             }
         }
         members
     }
 
-    /// Closes what still leads to endpoints that were removed, where their time is over.
-    pub(super) fn let_go(&self) {
+    /// Closes connections to removed endpoints whose time is over.
+    pub(super) fn close_removed(&self) {
         let now = Instant::now();
         let mut table = self.names.lock();
-        let before = table.leaving.len();
-        table.leaving.retain(|Leaving { endpoint, until }| {
+        let before = table.draining.len();
+        table.draining.retain(|DrainingEndpoint { endpoint, deadline: until }| {
             let over = *until <= now;
             if over {
-                endpoint.wishes(Wish::Removed);
+                endpoint.set_close_request(CloseRequest::Removed);
             }
             !over
         });
-        let changed = table.leaving.len() < before;
-        table.forget_who_left(now);
+        let changed = table.draining.len() < before;
+        table.forget_absent_names(now);
         drop(table);
         if changed {
-            self.nudge();
+            self.notify_connections();
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What a cluster's endpoints are made from: each as written, with what is known of it.
+//! The sources of a cluster's endpoints: each as configured, with its state.
 
-use super::{Meters, members::Leaving};
+use super::{EndpointMetrics, members::DrainingEndpoint};
 use crate::config::plan::{ClusterPlan, EndpointPlan, Target};
 use foldhash::HashMap;
 use metrics::Counter;
@@ -12,52 +12,52 @@ use std::{
 use tokio::time::Instant;
 use tollgate_metrics::{Metrics, table as names};
 
-/// How many names that are not in the config have metrics of their own at once. Beyond this many
-/// they share the label `other`.
+/// How many names that are not in the config have their own metrics at once. Further names share
+/// the label `other`.
 const MAX_NAMES: usize = 1024;
-/// How long what was counted of a name that left is kept: long enough for who collects it every few
-/// minutes, and for a name that comes back to go on counting.
-const KEPT: Duration = Duration::from_secs(5 * 60);
+/// How long the metrics of a removed name are kept: long enough for a scraper that comes every few
+/// minutes, and for a name that returns to continue its counters.
+const FORGET_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// Everything that is known of where endpoints are.
-pub(super) struct Table {
-    /// The config's, then those that were supplied.
+/// The state of all sources.
+pub(super) struct SourceTable {
+    /// Those of the config, then those of the endpoints file.
     pub(super) sources: Vec<Source>,
-    /// Endpoints that were removed and still have time.
-    pub(super) leaving: Vec<Leaving>,
-    /// What the file of endpoints was when it was read last, as a hash, or why it could not be.
+    /// Removed endpoints whose time is not over.
+    pub(super) draining: Vec<DrainingEndpoint>,
+    /// The hash of the endpoints file when it was last read, or the error.
     pub(super) file_seen: Option<Result<u64, String>>,
-    /// What is wrong with the file of endpoints now.
+    /// The current error of the endpoints file.
     pub(super) file_error: Option<String>,
-    /// When to read it again; `None` if there is none, or it is being read.
+    /// When to read it again; `None` without a file, and while it is being read.
     pub(super) file_due: Option<Instant>,
-    meters: HashMap<Arc<str>, Named>,
-    /// Counts endpoints without metrics of their own; `None` where none can come later.
+    meters: HashMap<Arc<str>, NameMetrics>,
+    /// Counts endpoints without their own metrics; `None` if none can appear later.
     capped: Option<Counter>,
     ids: u64,
 }
 
 /// The metrics of a name.
-struct Named {
-    meters: Arc<Meters>,
-    /// It stands in the config, and so does not go.
+struct NameMetrics {
+    meters: Arc<EndpointMetrics>,
+    /// It is in the config, so it is never removed.
     written: bool,
-    /// It has left: when what was counted of it is forgotten.
+    /// When the metrics of a removed name are forgotten.
     until: Option<Instant>,
 }
 
-/// One endpoint as written.
+/// One endpoint as configured.
 pub(super) struct Source {
     pub(super) id: u64,
     pub(super) plan: EndpointPlan,
-    /// It does not come from the config: it is there until others are supplied.
-    pub(super) supplied: bool,
-    /// The last good answer; for a host that is an address, that address.
-    pub(super) found: Vec<Found>,
-    /// When to look it up; `None` for a host that is an address, and while it is being looked up.
+    /// It comes from the endpoints file, not from the config.
+    pub(super) from_file: bool,
+    /// The last good answer; for an address, that address.
+    pub(super) found: Vec<FoundAddress>,
+    /// When to resolve it; `None` for an address, and while it is being resolved.
     pub(super) due: Option<Instant>,
     /// When the last look-up ended.
-    pub(super) asked: Option<Instant>,
+    pub(super) last_lookup: Option<Instant>,
     pub(super) last_ok: Option<Instant>,
     /// Why the last look-up failed, if it did.
     pub(super) last_error: Option<String>,
@@ -65,19 +65,19 @@ pub(super) struct Source {
     pub(super) failures: u32,
 }
 
-/// An address that was found.
+/// A discovered address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundAddress {
     pub(super) address: SocketAddr,
-    /// `host:port`, the host being the name that has this address.
+    /// `host:port`, with the name that has this address.
     pub(super) name: Arc<str>,
-    /// The weight and priority that go before those written.
-    pub(super) place: Option<(u32, u8)>,
+    /// Weight and priority from SRV, which override the configured ones.
+    pub(super) rank: Option<(u32, u8)>,
 }
 
-impl Found {
+impl FoundAddress {
     pub(super) fn new(address: SocketAddr, name: &Arc<str>) -> Self {
-        Self { address, name: Arc::clone(name), place: None }
+        Self { address, name: Arc::clone(name), rank: None }
     }
 }
 
@@ -87,13 +87,13 @@ impl Source {
             Target::Host(host, port) => host.parse::<IpAddr>().ok().map(|ip| (ip, *port).into()),
             Target::Srv(_) => None,
         };
-        let found = |address: SocketAddr| Found::new(address, &address.to_string().into());
+        let found = |address: SocketAddr| FoundAddress::new(address, &address.to_string().into());
         Self {
             id,
-            supplied,
+            from_file: supplied,
             found: literal.map(found).into_iter().collect(),
             due: literal.is_none().then(Instant::now),
-            asked: None,
+            last_lookup: None,
             last_ok: None,
             last_error: None,
             failures: 0,
@@ -101,25 +101,25 @@ impl Source {
         }
     }
 
-    /// Whether there is nothing to look up.
+    /// Whether it needs no look-up.
     pub(super) fn is_address(&self) -> bool {
         matches!(&self.plan.at, Target::Host(host, _) if host.parse::<IpAddr>().is_ok())
     }
 
-    /// The name that is looked up.
+    /// The name to resolve.
     pub(super) fn name(&self) -> &str {
         match &self.plan.at {
             Target::Host(name, _) | Target::Srv(name) => name,
         }
     }
 
-    /// What to look up, and what was found before.
-    pub(super) fn question(&self) -> (Target, Vec<Found>) {
+    /// What to resolve, and the last answer.
+    pub(super) fn lookup_input(&self) -> (Target, Vec<FoundAddress>) {
         (self.plan.at.clone(), self.found.clone())
     }
 }
 
-impl Table {
+impl SourceTable {
     pub(super) fn new(plan: &ClusterPlan, metrics: &Metrics) -> Self {
         let comes_later = plan.endpoints_file.is_some()
             || plan.endpoints.iter().any(|endpoint| matches!(endpoint.at, Target::Srv(_)));
@@ -127,7 +127,7 @@ impl Table {
         let capped = || metrics.counter(names::ENDPOINTS_CAPPED_TOTAL, &labels);
         let mut table = Self {
             sources: Vec::new(),
-            leaving: Vec::new(),
+            draining: Vec::new(),
             file_seen: None,
             file_error: None,
             file_due: plan.endpoints_file.as_ref().map(|_| Instant::now()),
@@ -141,8 +141,8 @@ impl Table {
                 let written = source.found.first().map(|found| Arc::clone(&found.name));
                 let name = written.unwrap_or_else(|| source.plan.at.to_string().into());
                 table.meters.entry(Arc::clone(&name)).or_insert_with(|| {
-                    let meters = Arc::new(Meters::new(&plan.name, name, true, metrics));
-                    Named { meters, written: true, until: None }
+                    let meters = Arc::new(EndpointMetrics::new(&plan.name, name, true, metrics));
+                    NameMetrics { meters, written: true, until: None }
                 });
             }
             table.sources.push(source);
@@ -163,12 +163,12 @@ impl Table {
         self.sources.iter_mut().find(|source| source.id == id)
     }
 
-    /// The metrics of this name; new ones are registered by `register`.
+    /// The metrics of this name; `register` creates new ones.
     pub(super) fn meters(
         &mut self,
         name: &Arc<str>,
-        register: impl Fn(Arc<str>) -> Meters,
-    ) -> Arc<Meters> {
+        register: impl Fn(Arc<str>) -> EndpointMetrics,
+    ) -> Arc<EndpointMetrics> {
         if let Some(known) = self.meters.get(name) {
             return Arc::clone(&known.meters);
         }
@@ -182,7 +182,7 @@ impl Table {
         }
         let new = || {
             let meters = Arc::new(register(Arc::clone(&label)));
-            Named { meters, written: false, until: None }
+            NameMetrics { meters, written: false, until: None }
         };
         Arc::clone(&self.meters.entry(Arc::clone(&label)).or_insert_with(new).meters)
     }
@@ -193,19 +193,19 @@ impl Table {
         self.meters.len()
     }
 
-    /// Notes which names have left by `now`, and which have come back.
-    pub(super) fn note_who_left(&mut self, now: Instant) {
+    /// Marks which names have disappeared by `now`, and which have returned.
+    pub(super) fn mark_absent_names(&mut self, now: Instant) {
         for named in self.meters.values_mut().filter(|named| !named.written) {
-            match named.meters.is_here() {
+            match named.meters.is_present() {
                 true => named.until = None,
-                false => _ = named.until.get_or_insert(now + KEPT),
+                false => _ = named.until.get_or_insert(now + FORGET_AFTER),
             }
         }
     }
 
-    /// Forgets what was counted of names that left long ago. As long as connections go on, it is
-    /// counted.
-    pub(super) fn forget_who_left(&mut self, now: Instant) {
+    /// Forgets the metrics of names that disappeared long ago. They are kept while connections
+    /// still count there.
+    pub(super) fn forget_absent_names(&mut self, now: Instant) {
         self.meters.retain(|_, named| {
             if named.until.is_none_or(|until| until > now) {
                 return true;
@@ -214,13 +214,13 @@ impl Table {
             if over {
                 named.meters.forget();
             }
-            named.until = Some(now + KEPT);
+            named.until = Some(now + FORGET_AFTER);
             !over
         });
     }
 
-    /// The sources to look up now, whether to read the file now, and when there is more to do.
-    /// What is told here counts as under way, and is not told again before it is done.
+    /// Returns the sources to resolve now, whether to read the file now, and when more is due. What
+    /// is returned counts as in progress until it is done.
     pub(super) fn due(&mut self, now: Instant) -> (Vec<u64>, bool, Option<Instant>) {
         let due = self.sources.iter_mut().filter(|s| s.due.is_some_and(|due| due <= now));
         let due = due
@@ -232,13 +232,13 @@ impl Table {
         let read_file = self.file_due.take_if(|due| *due <= now).is_some();
         let next = self.sources.iter().filter_map(|source| source.due);
         let next =
-            next.chain(self.leaving.iter().map(|leaving| leaving.until)).chain(self.file_due);
+            next.chain(self.draining.iter().map(|leaving| leaving.deadline)).chain(self.file_due);
         let next = next.chain(self.meters.values().filter_map(|named| named.until));
         (due, read_file, next.min())
     }
 
-    /// The first source that could not be read or looked up, and why.
-    pub(super) fn failing(&self) -> Option<String> {
+    /// The error of the first source that could not be read or resolved.
+    pub(super) fn first_error(&self) -> Option<String> {
         let failed = |s: &Source| Some(format!("{}: {}", s.name(), s.last_error.as_ref()?));
         self.file_error.clone().or_else(|| self.sources.iter().find_map(failed))
     }

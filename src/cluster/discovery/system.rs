@@ -1,6 +1,6 @@
-//! Names looked up the way the system does it: the hosts file first, then its name servers.
+//! System name resolution: the hosts file first, then the configured name servers.
 
-use super::{Answer, Lookup, Resolve, Service, Services};
+use super::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord};
 use hickory_resolver::{
     Hosts, ResolverBuilder, TokioResolver,
     config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
@@ -15,18 +15,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one name server may take before it is asked again.
+/// How long one name server may take before the next attempt.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads `/etc/hosts` and `/etc/resolv.conf`, anew for each look-up: in containers they change
-/// while the proxy runs. Keeps no cache, since it is asked only when an answer is due.
+/// Reads `/etc/hosts` and `/etc/resolv.conf` for each look-up, since in containers they change
+/// while the proxy runs. It needs no cache: it is called only when an answer has expired.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemResolver;
 
-impl Resolve for SystemResolver {
+impl Resolver for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         Box::pin(async move {
-            // Relaxed: names with underscores, such as containers have, are names.
+            // Relaxed: container names may contain underscores.
             let name = Name::from_str_relaxed(host).map_err(|error| error.to_string())?;
             if name.is_root() {
                 return Err("it is no name".to_owned());
@@ -35,21 +35,21 @@ impl Resolve for SystemResolver {
             if let Some(answer) = in_hosts(&hosts, &name) {
                 return Ok(answer);
             }
-            ask(name_servers(), name).await.map_err(words)
+            query_addresses(name_servers(), name).await.map_err(describe)
         })
     }
 
-    fn services<'a>(&'a self, name: &'a str) -> Lookup<'a, Services> {
+    fn resolve_srv<'a>(&'a self, name: &'a str) -> Lookup<'a, SrvAnswer> {
         Box::pin(async move {
             let name = Name::from_str_relaxed(name).map_err(|error| error.to_string())?;
-            ask_services(name_servers(), name).await.map_err(words)
+            query_srv(name_servers(), name).await.map_err(describe)
         })
     }
 }
 
-/// The hosts file's word on `name` is final, for both families: a `localhost` that stands there
-/// with an IPv4 address only has no IPv6 one. It holds for no time at all, being cheap to read.
-fn in_hosts(hosts: &Hosts, name: &Name) -> Option<Answer> {
+/// The hosts file's entry for `name` is final, for both families: a `localhost` with only an IPv4
+/// address there has no IPv6 one. Its TTL is 0, since reading it is cheap.
+fn in_hosts(hosts: &Hosts, name: &Name) -> Option<HostAnswer> {
     let name = name.to_lowercase();
     let addresses: Vec<IpAddr> = [RecordType::A, RecordType::AAAA]
         .into_iter()
@@ -58,10 +58,10 @@ fn in_hosts(hosts: &Hosts, name: &Name) -> Option<Answer> {
             found.answers().iter().filter_map(|r| r.data.ip_addr()).collect::<Vec<_>>()
         })
         .collect();
-    (!addresses.is_empty()).then_some(Answer { addresses, ttl: Duration::ZERO })
+    (!addresses.is_empty()).then_some(HostAnswer { addresses, ttl: Duration::ZERO })
 }
 
-/// The system's name servers; without any, the one on this host, as resolv.conf(5) has it.
+/// The system's name servers; without any, the one on this host, as in resolv.conf(5).
 fn name_servers() -> ResolverBuilder<TokioRuntimeProvider> {
     TokioResolver::builder_tokio().unwrap_or_else(|_| {
         let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -70,26 +70,26 @@ fn name_servers() -> ResolverBuilder<TokioRuntimeProvider> {
     })
 }
 
-/// Asks these name servers for addresses of both families.
-async fn ask(
+/// Queries these name servers for addresses of both families.
+async fn query_addresses(
     servers: ResolverBuilder<TokioRuntimeProvider>,
     name: Name,
-) -> Result<Answer, NetError> {
+) -> Result<HostAnswer, NetError> {
     let found = resolver(servers)?.lookup_ip(name).await?;
-    Ok(Answer {
+    Ok(HostAnswer {
         addresses: found.iter().collect(),
         ttl: found.valid_until().saturating_duration_since(Instant::now()),
     })
 }
 
-/// Asks these name servers for SRV records.
-async fn ask_services(
+/// Queries these name servers for SRV records.
+async fn query_srv(
     servers: ResolverBuilder<TokioRuntimeProvider>,
     name: Name,
-) -> Result<Services, NetError> {
+) -> Result<SrvAnswer, NetError> {
     let found = resolver(servers)?.lookup(name, RecordType::SRV).await?;
     let services = found.answers().iter().filter_map(|record| match &record.data {
-        RData::SRV(srv) => Some(Service {
+        RData::SRV(srv) => Some(SrvRecord {
             priority: srv.priority,
             host: srv.target.to_utf8().trim_end_matches('.').to_owned(),
             port: srv.port,
@@ -97,8 +97,8 @@ async fn ask_services(
         }),
         _ => None,
     });
-    Ok(Services {
-        services: services.collect(),
+    Ok(SrvAnswer {
+        records: services.collect(),
         ttl: found.valid_until().saturating_duration_since(Instant::now()),
     })
 }
@@ -112,7 +112,7 @@ fn resolver(mut servers: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioR
     servers.build()
 }
 
-fn words(error: NetError) -> String {
+fn describe(error: NetError) -> String {
     if error.is_nx_domain() {
         "no such name".to_owned()
     } else if error.is_no_records_found() {
@@ -178,14 +178,14 @@ mod tests {
     async fn a_name_server_tells_addresses_and_the_least_of_their_ttls() {
         let (serve, address) = name_server().await;
         let looked_up = async {
-            let db = ask(at(address), Name::from_ascii("db").unwrap()).await.unwrap();
+            let db = query_addresses(at(address), Name::from_ascii("db").unwrap()).await.unwrap();
             let mut addresses = db.addresses;
             addresses.sort_unstable();
             assert_eq!(addresses, [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
             let limit = Duration::from_secs(7);
             assert!(db.ttl <= limit && db.ttl > limit / 2, "{:?}", db.ttl);
-            let nowhere = ask(at(address), Name::from_ascii("nowhere").unwrap()).await;
-            assert_eq!(words(nowhere.unwrap_err()), "no such name");
+            let nowhere = query_addresses(at(address), Name::from_ascii("nowhere").unwrap()).await;
+            assert_eq!(describe(nowhere.unwrap_err()), "no such name");
         };
         tokio::select! { () = serve => unreachable!(), () = looked_up => () }
     }
@@ -195,10 +195,10 @@ mod tests {
         let (serve, address) = name_server().await;
         let looked_up = async {
             let name = Name::from_str_relaxed("_db._tcp.example.").unwrap();
-            let found = ask_services(at(address), name).await.unwrap();
+            let found = query_srv(at(address), name).await.unwrap();
             let host = "db.example".to_owned();
-            let service = Service { priority: 10, host, port: 27017, weight: 60 };
-            assert_eq!(found.services, [service]);
+            let service = SrvRecord { priority: 10, host, port: 27017, weight: 60 };
+            assert_eq!(found.records, [service]);
             let limit = Duration::from_secs(30);
             assert!(found.ttl <= limit && found.ttl > limit / 2, "{:?}", found.ttl);
         };

@@ -3,7 +3,7 @@ mod from_srv;
 
 use super::*;
 use crate::cluster::{
-    Ask, Out, Wish,
+    CloseRequest, Exclusion, PickOptions,
     tests::{Recorded, listener, plan},
 };
 use crate::config::plan::EndpointPlan;
@@ -13,11 +13,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Answers in the order given, the last answer for ever, and tells of each question.
 struct Scripted {
-    answers: Mutex<VecDeque<Result<Answer, String>>>,
+    answers: Mutex<VecDeque<Result<HostAnswer, String>>>,
     asked: UnboundedSender<String>,
 }
 
-impl Resolve for Scripted {
+impl Resolver for Scripted {
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         Box::pin(async move {
             self.asked.send(host.to_owned()).ok();
@@ -33,7 +33,7 @@ impl Resolve for Scripted {
 fn scripted(
     plan: ClusterPlan,
     recorder: &Metrics,
-    answers: impl IntoIterator<Item = Result<Answer, String>>,
+    answers: impl IntoIterator<Item = Result<HostAnswer, String>>,
 ) -> (Arc<Cluster>, UnboundedReceiver<String>) {
     let (asked, questions) = unbounded_channel();
     let answers = Mutex::new(answers.into_iter().collect());
@@ -41,15 +41,15 @@ fn scripted(
     (Cluster::with_resolver(Arc::new(plan), recorder, resolver), questions)
 }
 
-fn answer(addresses: &[&str], ttl: Duration) -> Result<Answer, String> {
-    Ok(Answer { addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(), ttl })
+fn answer(addresses: &[&str], ttl: Duration) -> Result<HostAnswer, String> {
+    Ok(HostAnswer { addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(), ttl })
 }
 
-fn for_a_second(addresses: &[&str]) -> Result<Answer, String> {
+fn for_a_second(addresses: &[&str]) -> Result<HostAnswer, String> {
     answer(addresses, Duration::from_secs(1))
 }
 
-fn failure() -> Result<Answer, String> {
+fn failure() -> Result<HostAnswer, String> {
     Err("no such name".to_owned())
 }
 
@@ -96,23 +96,23 @@ async fn a_failed_look_up_keeps_the_last_good_answer() {
     let dns = |field: &str| cluster.report()["dns"][field].clone();
 
     cluster.resolve().await;
-    assert!(cluster.pick(Ask::default()).is_none());
+    assert!(cluster.pick(PickOptions::default()).is_none());
     assert_eq!(dns("last_error"), "db: no such name");
     assert!(dns("last_ok_seconds_ago").is_null());
 
     cluster.resolve().await;
-    let endpoint = cluster.pick(Ask::default()).unwrap();
+    let endpoint = cluster.pick(PickOptions::default()).unwrap();
     assert!(dns("last_error").is_null());
 
     for error in ["db: no such name", "db: it has no address"] {
         cluster.resolve().await;
-        assert!(Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint));
+        assert!(Arc::ptr_eq(&cluster.pick(PickOptions::default()).unwrap(), &endpoint));
         assert_eq!(dns("last_error"), error);
         assert_eq!(dns("last_ok_seconds_ago"), 0);
     }
 
     cluster.resolve().await;
-    assert!(Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint));
+    assert!(Arc::ptr_eq(&cluster.pick(PickOptions::default()).unwrap(), &endpoint));
     assert!(dns("last_error").is_null());
     assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, ok)"), 2);
     assert_eq!(recorded.count("tollgate_dns_lookups_total(orders, error)"), 3);
@@ -122,7 +122,7 @@ async fn a_failed_look_up_keeps_the_last_good_answer() {
 async fn one_name_that_fails_leaves_the_others_alone() {
     let (asked, _questions) = unbounded_channel();
     struct FailsB(Scripted);
-    impl Resolve for FailsB {
+    impl Resolver for FailsB {
         fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
             if host == "b" { Box::pin(async { failure() }) } else { self.0.resolve(host) }
         }
@@ -152,13 +152,13 @@ async fn a_removed_address_is_picked_no_more_while_its_connections_live_on() {
             true => tokio::net::TcpStream::connect(to).await,
             false => Err(std::io::ErrorKind::ConnectionRefused.into()),
         };
-        if let Ok(upstream) = cluster.connect_by(None, local).await {
+        if let Ok(upstream) = cluster.connect_with_dial(None, local).await {
             break upstream;
         }
     };
 
     cluster.resolve().await;
-    let now: Vec<_> = (0..2).map(|_| cluster.pick(Ask::default()).unwrap()).collect();
+    let now: Vec<_> = (0..2).map(|_| cluster.pick(PickOptions::default()).unwrap()).collect();
     assert!(now.iter().any(|e| Arc::ptr_eq(e, &kept)), "{now:?}");
     assert!(now.iter().any(|e| e.address().ip().to_string() == "10.0.0.3"), "{now:?}");
 
@@ -262,7 +262,7 @@ async fn addresses_are_never_looked_up() {
 #[tokio::test]
 async fn an_answer_of_any_size_makes_a_bounded_number_of_endpoints() {
     let many = (0..2_000u32).map(|i| IpAddr::from((0x0a00_0000 + i).to_be_bytes())).collect();
-    let answers = [Ok(Answer { addresses: many, ttl: Duration::from_secs(1) })];
+    let answers = [Ok(HostAnswer { addresses: many, ttl: Duration::from_secs(1) })];
     let (cluster, _) = scripted(plan(&[("db", 5000)]), &Metrics::new(), answers);
     cluster.resolve().await;
     assert_eq!(cluster.endpoints().len(), MAX_ADDRESSES);
@@ -310,12 +310,12 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
     let (cluster, mut questions) = scripted(plan, &Metrics::new(), answers);
     let nudges = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = nudges.clone();
-    cluster.nudges(move || {
+    cluster.on_close_request(move || {
         counted.fetch_add(1, Relaxed);
     });
     cluster.resolve().await;
     let [one, two] = <[_; 2]>::try_from(cluster.endpoints()).unwrap();
-    assert_eq!((one.wish(), nudges.load(Relaxed)), (Wish::Stay, 0));
+    assert_eq!((one.close_request(), nudges.load(Relaxed)), (CloseRequest::None, 0));
 
     let _discovery = JoinSet::from_iter([cluster.clone().discover()]);
     let mut asked = async |times| {
@@ -327,28 +327,28 @@ async fn a_removed_endpoint_rests_then_closes_and_is_the_same_when_it_comes_back
         }
     };
     asked(2).await;
-    assert_eq!((one.wish(), one.usable()), (Wish::Rest, false));
-    assert!(one.is_out(Out::Removed));
+    assert_eq!((one.close_request(), one.usable()), (CloseRequest::WhenIdle, false));
+    assert!(one.is_excluded(Exclusion::Removed));
     assert_eq!(nudges.load(Relaxed), 1);
 
     // It comes back after 30 s.
     asked(1).await;
     assert!(Arc::ptr_eq(&cluster.endpoints()[0], &one));
-    assert_eq!((one.wish(), one.usable()), (Wish::Stay, true));
+    assert_eq!((one.close_request(), one.usable()), (CloseRequest::None, true));
     assert_eq!(nudges.load(Relaxed), 2);
 
     // It goes again, and its time is over 40 s later.
     asked(1).await;
     let removed = Instant::now();
-    assert_eq!(one.wish(), Wish::Rest);
-    while one.wish() == Wish::Rest {
+    assert_eq!(one.close_request(), CloseRequest::WhenIdle);
+    while one.close_request() == CloseRequest::WhenIdle {
         time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(one.wish(), Wish::Removed);
+    assert_eq!(one.close_request(), CloseRequest::Removed);
     assert_eq!(removed.elapsed().as_secs(), 40);
     assert_eq!(nudges.load(Relaxed), 4);
-    assert!(cluster.names.lock().leaving.is_empty());
-    assert_eq!((two.wish(), two.usable()), (Wish::Stay, true));
+    assert!(cluster.names.lock().draining.is_empty());
+    assert_eq!((two.close_request(), two.usable()), (CloseRequest::None, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,7 +372,7 @@ async fn a_name_whose_addresses_all_fail_is_looked_up_again_at_once() {
             true => Ok(crate::cluster::tests::loopback()),
             false => Err(std::io::ErrorKind::ConnectionRefused.into()),
         };
-        cluster.connect_by(None, dial).await.is_ok()
+        cluster.connect_with_dial(None, dial).await.is_ok()
     };
     time::sleep(Duration::from_secs(10)).await;
 
@@ -411,7 +411,7 @@ async fn a_client_without_an_endpoint_has_the_name_looked_up_again() {
     assert!(cluster.is_empty());
     let began = Instant::now();
     let error = cluster.connect(None).await.unwrap_err();
-    assert_eq!(error.close(), operation::Close::NoEndpoint);
+    assert_eq!(error.close_reason(), operation::Close::NoEndpoint);
     questions.recv().await.unwrap();
     // Not after the second that a failed look-up is good for.
     assert_eq!(began.elapsed(), Duration::ZERO);

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     cluster::{
         Cluster,
-        endpoint::Meters,
+        endpoint::EndpointMetrics,
         set::Member,
         tests::{plan, plan_at},
     },
@@ -47,7 +47,7 @@ fn ejections_and_returns_are_lines_with_their_reasons() {
         let endpoints = cluster.endpoints();
         (0..5).for_each(|_| cluster.observe(&endpoints[0], Outcome::Failed, Duration::ZERO));
         (0..5).for_each(|_| cluster.observe(&endpoints[1], Outcome::Lost, Duration::ZERO));
-        cluster.return_by_hand("10.0.0.1:5000").unwrap();
+        cluster.operator_return("10.0.0.1:5000").unwrap();
     });
     let lines: Vec<_> = lines.into_iter().map(timeless).collect();
     let expected = [
@@ -73,9 +73,9 @@ fn ejections_and_returns_are_lines_with_their_reasons() {
 #[test]
 fn what_is_done_by_hand_is_told() {
     let lines = written(two(), |cluster| {
-        cluster.eject_by_hand("10.0.0.2:5000").unwrap();
-        cluster.drain_by_hand("10.0.0.1:5000").unwrap();
-        cluster.return_by_hand("10.0.0.1:5000").unwrap();
+        cluster.operator_eject("10.0.0.2:5000").unwrap();
+        cluster.operator_drain("10.0.0.1:5000").unwrap();
+        cluster.operator_return("10.0.0.1:5000").unwrap();
     });
     let told: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     // With the one drained and the other ejected there is none to pick but in a panic.
@@ -88,15 +88,19 @@ fn what_is_done_by_hand_is_told() {
 #[test]
 fn a_set_that_changes_is_told_by_what_came_and_went() {
     let lines = written(plan(&[]), |cluster| {
-        let meters =
-            Arc::new(Meters::new(&"orders".into(), "db:5000".into(), true, &Metrics::new()));
+        let meters = Arc::new(EndpointMetrics::new(
+            &"orders".into(),
+            "db:5000".into(),
+            true,
+            &Metrics::new(),
+        ));
         let member = |i: u8| {
             let address = ([10, 0, 0, i], 5000).into();
             let endpoint = Arc::new(Endpoint::new(address, "db:5000".into(), Arc::clone(&meters)));
             Member { endpoint, weight: 1, priority: 0, zone: None }
         };
-        cluster.change(|_| vec![member(1), member(2)]);
-        cluster.change(|before| vec![before[1].clone(), member(3)]);
+        cluster.update_set(|_| vec![member(1), member(2)]);
+        cluster.update_set(|before| vec![before[1].clone(), member(3)]);
         // The same endpoints once more are no change.
         cluster.refresh();
     });

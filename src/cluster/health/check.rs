@@ -1,6 +1,6 @@
-//! One health check: a connection, a question, an answer.
+//! One health check: connect, send the probe, judge the answer.
 
-use crate::cluster::connect::{is_local, words};
+use crate::cluster::connect::{describe, is_local};
 use bytes::BytesMut;
 use operation::{Probe, ProbeResult};
 use std::{io, net::SocketAddr, time::Duration};
@@ -10,18 +10,18 @@ use tokio::{
     time,
 };
 
-/// The most that is read of an answer.
+/// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What a check comes to; what the endpoint told if it is good.
-pub(super) type Verdict = Result<String, Unanswered>;
+/// The result of a check, as text.
+pub(super) type CheckVerdict = Result<String, CheckError>;
 
-/// Why a check is not good.
+/// Why a check did not succeed.
 #[derive(Debug)]
-pub(super) enum Unanswered {
-    /// The endpoint failed it, in words.
+pub(super) enum CheckError {
+    /// The endpoint failed the check, as text.
     Failed(String),
-    /// It could not be made: this machine lacks what a connection takes.
+    /// The check could not be made: this machine lacks a resource.
     Local(io::Error),
 }
 
@@ -31,64 +31,66 @@ pub(super) struct Checker {
     address: SocketAddr,
     timeout: Duration,
     reuse: bool,
-    /// The connection of the last check.
-    kept: Option<TcpStream>,
+    /// The connection of the last check, to be used again.
+    reusable: Option<TcpStream>,
 }
 
 /// Why an exchange has no judgement.
-enum Failed {
+enum ExchangeError {
     /// The connection ended or broke.
     Connection(io::Error),
-    /// In words.
+    /// The probe rejected the answer, as text.
     Answer(String),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for ExchangeError {
     fn from(error: io::Error) -> Self {
-        Failed::Connection(error)
+        ExchangeError::Connection(error)
     }
 }
 
 impl Checker {
     pub(super) fn new(address: SocketAddr, timeout: Duration, reuse: bool) -> Self {
-        Self { address, timeout, reuse, kept: None }
+        Self { address, timeout, reuse, reusable: None }
     }
 
-    /// Checks once, with a probe that `begin` makes.
-    pub(super) async fn check(&mut self, begin: impl Fn() -> Box<dyn Probe>) -> Verdict {
-        let kept = self.kept.take();
+    /// Checks once, with a probe from `new_probe`.
+    pub(super) async fn check(&mut self, begin: impl Fn() -> Box<dyn Probe>) -> CheckVerdict {
+        let kept = self.reusable.take();
         match time::timeout(self.timeout, self.attempt(kept, begin)).await {
             Ok(Ok(words)) => Ok(words),
-            Ok(Err(Failed::Answer(words))) => Err(Unanswered::Failed(words)),
-            Ok(Err(Failed::Connection(error))) if is_local(&error) => Err(Unanswered::Local(error)),
-            Ok(Err(Failed::Connection(error))) => Err(Unanswered::Failed(words(&error))),
-            Err(_) => Err(Unanswered::Failed(format!("no answer within {:?}", self.timeout))),
+            Ok(Err(ExchangeError::Answer(words))) => Err(CheckError::Failed(words)),
+            Ok(Err(ExchangeError::Connection(error))) if is_local(&error) => {
+                Err(CheckError::Local(error))
+            }
+            Ok(Err(ExchangeError::Connection(error))) => Err(CheckError::Failed(describe(&error))),
+            Err(_) => Err(CheckError::Failed(format!("no answer within {:?}", self.timeout))),
         }
     }
 
     async fn attempt(
         &mut self,
         kept: Option<TcpStream>,
-        begin: impl Fn() -> Box<dyn Probe>,
-    ) -> Result<String, Failed> {
+        new_probe: impl Fn() -> Box<dyn Probe>,
+    ) -> Result<String, ExchangeError> {
         if let Some(stream) = kept {
-            // That the connection has ended meanwhile tells nothing about the endpoint.
-            match self.exchange(stream, begin()).await {
-                Err(Failed::Connection(_)) => {}
+            // A reused connection may have ended, which says nothing about the endpoint.
+            match self.exchange(stream, new_probe()).await {
+                Err(ExchangeError::Connection(_)) => {}
                 judged => return judged,
             }
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        self.exchange(stream, begin()).await
+        self.exchange(stream, new_probe()).await
     }
 
-    /// Asks, and reads until there is a judgement.
+    /// Sends the probe, and reads until there is a judgement.
     async fn exchange(
         &mut self,
         mut stream: TcpStream,
         mut probe: Box<dyn Probe>,
-    ) -> Result<String, Failed> {
+    ) -> Result<String, ExchangeError> {
         let mut bytes = BytesMut::new();
         probe.write_request(&mut bytes);
         if bytes.is_empty() {
@@ -103,13 +105,13 @@ impl Checker {
             }
             match probe.evaluate(&bytes) {
                 ProbeResult::Healthy(words) => {
-                    self.kept = self.reuse.then_some(stream);
+                    self.reusable = self.reuse.then_some(stream);
                     return Ok(words);
                 }
-                ProbeResult::Unhealthy(words) => return Err(Failed::Answer(words)),
+                ProbeResult::Unhealthy(words) => return Err(ExchangeError::Answer(words)),
                 ProbeResult::NeedMore if bytes.len() >= MAX_ANSWER => {
                     let words = format!("no end of the answer within {} KiB", MAX_ANSWER / 1024);
-                    return Err(Failed::Answer(words));
+                    return Err(ExchangeError::Answer(words));
                 }
                 ProbeResult::NeedMore => {}
             }

@@ -1,27 +1,26 @@
-//! What an endpoint is taken for, check after check.
+//! The health state of an endpoint, from one check to the next.
 
 use crate::config::plan::HealthCheckPlan;
 use std::time::Duration;
 
-/// What an endpoint is taken for.
+/// The health state of an endpoint.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct HealthState {
     healthy: bool,
-    /// It was checked before.
+    /// At least one check was made.
     checked: bool,
-    /// How many checks in a row told otherwise than `healthy`.
-    otherwise: u32,
+    /// How many checks in a row contradicted `healthy`.
+    contrary_streak: u32,
 }
 
-impl State {
+impl HealthState {
     /// Before the first check.
     pub(super) fn new(healthy: bool) -> Self {
-        Self { healthy, checked: false, otherwise: 0 }
+        Self { healthy, checked: false, contrary_streak: 0 }
     }
 
-    /// Takes note of a check. What it is taken for from now on, if that is something else than
-    /// before.
-    pub(super) fn note(&mut self, plan: &HealthCheckPlan, good: bool) -> Option<bool> {
+    /// Records a check. Returns the new health if it changed.
+    pub(super) fn record(&mut self, plan: &HealthCheckPlan, good: bool) -> Option<bool> {
         let threshold = match (self.checked, good) {
             (false, _) => 1,
             (true, true) => plan.healthy_threshold,
@@ -29,21 +28,21 @@ impl State {
         };
         self.checked = true;
         if good == self.healthy {
-            self.otherwise = 0;
+            self.contrary_streak = 0;
             return None;
         }
-        self.otherwise += 1;
-        if self.otherwise < threshold {
+        self.contrary_streak += 1;
+        if self.contrary_streak < threshold {
             return None;
         }
         self.healthy = good;
-        self.otherwise = 0;
+        self.contrary_streak = 0;
         Some(good)
     }
 
-    /// How long until the next check; `share` is random, from 0 to 1.
+    /// The pause before the next check; `share` is random, from 0 to 1.
     pub(super) fn pause(&self, plan: &HealthCheckPlan, share: f64) -> Duration {
-        let pause = if self.otherwise > 0 { plan.edge_interval } else { plan.interval };
+        let pause = if self.contrary_streak > 0 { plan.edge_interval } else { plan.interval };
         pause + pause.mul_f64(share * f64::from(plan.jitter) / 100.0)
     }
 }
@@ -64,8 +63,8 @@ mod tests {
 
     /// What the state becomes with each of these checks.
     fn after(initial: bool, checks: &[bool]) -> Vec<Option<bool>> {
-        let mut state = State::new(initial);
-        checks.iter().map(|good| state.note(&plan(), *good)).collect()
+        let mut state = HealthState::new(initial);
+        checks.iter().map(|good| state.record(&plan(), *good)).collect()
     }
 
     #[test]
@@ -92,16 +91,16 @@ mod tests {
 
     #[test]
     fn the_next_check_comes_sooner_while_the_last_one_told_otherwise() {
-        let (plan, mut state) = (plan(), State::new(true));
-        state.note(&plan, true);
+        let (plan, mut state) = (plan(), HealthState::new(true));
+        state.record(&plan, true);
         assert_eq!(state.pause(&plan, 0.0), Duration::from_secs(10));
         assert_eq!(state.pause(&plan, 0.5), Duration::from_millis(10_500));
-        state.note(&plan, false);
+        state.record(&plan, false);
         assert_eq!(state.pause(&plan, 0.0), Duration::from_secs(2));
         assert_eq!(state.pause(&plan, 1.0), Duration::from_millis(2_200));
-        state.note(&plan, false);
-        state.note(&plan, false);
-        // Decided: no hurry.
+        state.record(&plan, false);
+        state.record(&plan, false);
+        // The state has changed: no extra checks are needed.
         assert_eq!(state.pause(&plan, 0.0), Duration::from_secs(10));
     }
 }

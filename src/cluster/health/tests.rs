@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     cluster::{
-        Ask,
-        discovery::{Answer, Lookup, Resolve},
+        PickOptions,
+        discovery::{HostAnswer, Lookup, Resolver},
         tests::{Recorded, closed, listener, plan, plan_at},
     },
     config::plan::{ClusterPlan, OutlierPlan},
@@ -49,7 +49,7 @@ impl Probe for Byte {
     }
 }
 
-fn byte() -> Begin {
+fn byte() -> ProbeFactory {
     Arc::new(|| Box::new(Byte))
 }
 
@@ -121,12 +121,12 @@ async fn an_endpoint_goes_out_and_comes_back_with_its_checks() {
             let endpoint = cluster.endpoints()[0].clone();
             seconds(6).await;
             assert!(endpoint.usable());
-            assert_eq!(endpoint.check.load().as_ref().unwrap().words, "well");
+            assert_eq!(endpoint.last_check.load().as_ref().unwrap().message, "well");
             service.ill.store(true, SeqCst);
             // An interval, and two edge intervals.
             seconds(8).await;
-            assert!(endpoint.is_out(Out::Unhealthy));
-            assert_eq!(endpoint.check.load().as_ref().unwrap().words, "recovering");
+            assert!(endpoint.is_excluded(Exclusion::Unhealthy));
+            assert_eq!(endpoint.last_check.load().as_ref().unwrap().message, "recovering");
             let name = endpoint.name().clone();
             assert_eq!(recorder.gauge(&format!("tollgate_endpoint_up(orders, {name})")), 0.0);
             assert!(
@@ -134,15 +134,18 @@ async fn an_endpoint_goes_out_and_comes_back_with_its_checks() {
                     >= 3
             );
             for _ in 0..10 {
-                assert!(!Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint));
+                assert!(!Arc::ptr_eq(&cluster.pick(PickOptions::default()).unwrap(), &endpoint));
             }
-            assert_eq!(endpoint.wish(), Wish::Stay);
+            assert_eq!(endpoint.close_request(), CloseRequest::None);
             service.ill.store(false, SeqCst);
             seconds(7).await;
             assert!(endpoint.usable());
             assert_eq!(recorder.gauge(&format!("tollgate_endpoint_up(orders, {name})")), 1.0);
             assert!(
-                (0..10).any(|_| Arc::ptr_eq(&cluster.pick(Ask::default()).unwrap(), &endpoint))
+                (0..10).any(|_| Arc::ptr_eq(
+                    &cluster.pick(PickOptions::default()).unwrap(),
+                    &endpoint
+                ))
             );
         },
     )
@@ -155,7 +158,7 @@ async fn the_first_round_comes_within_a_second_and_decides() {
         plan.health_check = Some(HealthCheckPlan { initial_healthy: false, ..checks() });
     };
     tried(initially_out, &Metrics::new(), async |cluster, service| {
-        assert!(cluster.endpoints().iter().all(|e| e.is_out(Out::Unhealthy)));
+        assert!(cluster.endpoints().iter().all(|e| e.is_excluded(Exclusion::Unhealthy)));
         seconds(1).await;
         assert!(cluster.endpoints().iter().all(|e| e.usable()));
         // Once, or twice where the second check, somewhere within an interval, came early.
@@ -173,18 +176,18 @@ async fn connections_are_closed_only_if_that_is_wanted_and_those_to_come_are_not
     tried(closes, &Metrics::new(), async |cluster, service| {
         let nudges = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&nudges);
-        cluster.nudges(move || {
+        cluster.on_close_request(move || {
             counted.fetch_add(1, SeqCst);
         });
         let endpoint = cluster.endpoints()[0].clone();
         seconds(1).await;
         service.ill.store(true, SeqCst);
         seconds(10).await;
-        assert_eq!(endpoint.wish(), Wish::Unhealthy);
+        assert_eq!(endpoint.close_request(), CloseRequest::Unhealthy);
         assert_eq!(nudges.load(SeqCst), 1);
         service.ill.store(false, SeqCst);
         seconds(10).await;
-        assert_eq!(endpoint.wish(), Wish::Stay);
+        assert_eq!(endpoint.close_request(), CloseRequest::None);
     })
     .await;
 }
@@ -203,10 +206,12 @@ async fn who_becomes_healthy_by_its_checks_is_ejected_no_more() {
         }
         // Good checks of an endpoint that never failed any say nothing new.
         seconds(20).await;
-        assert!(endpoint.is_out(Out::Ejected) && !endpoint.is_out(Out::Unhealthy));
+        assert!(
+            endpoint.is_excluded(Exclusion::Ejected) && !endpoint.is_excluded(Exclusion::Unhealthy)
+        );
         service.ill.store(true, SeqCst);
         seconds(10).await;
-        assert!(endpoint.is_out(Out::Unhealthy));
+        assert!(endpoint.is_excluded(Exclusion::Unhealthy));
         service.ill.store(false, SeqCst);
         seconds(10).await;
         assert!(endpoint.usable());
@@ -225,8 +230,8 @@ async fn without_a_probe_an_endpoint_is_checked_by_connecting() {
             let checker = spawn_local(Arc::clone(&cluster).check_health());
             seconds(1).await;
             let endpoints = cluster.endpoints();
-            assert!(endpoints[0].is_out(Out::Unhealthy) && endpoints[1].usable());
-            let words = endpoints[0].check.load().as_ref().unwrap().words.clone();
+            assert!(endpoints[0].is_excluded(Exclusion::Unhealthy) && endpoints[1].usable());
+            let words = endpoints[0].last_check.load().as_ref().unwrap().message.clone();
             assert_eq!(words, "connection refused");
             checker.abort();
         })
@@ -258,7 +263,7 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
         }
     }
     let (counted, highest) = (Arc::clone(&now), Arc::clone(&most));
-    let begin: Begin = Arc::new(move || {
+    let begin: ProbeFactory = Arc::new(move || {
         highest.fetch_max(counted.fetch_add(1, SeqCst) + 1, SeqCst);
         Box::new(Counted(Arc::clone(&counted)))
     });
@@ -269,9 +274,9 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
             checker.abort();
         })
         .await;
-    assert_eq!(most.load(SeqCst), AT_ONCE);
+    assert_eq!(most.load(SeqCst), MAX_CONCURRENT);
     // None answered, and all were asked: three rounds of a hundred, two seconds each.
-    assert!(cluster.endpoints().iter().all(|e| e.is_out(Out::Unhealthy)));
+    assert!(cluster.endpoints().iter().all(|e| e.is_excluded(Exclusion::Unhealthy)));
     drop(silent);
 }
 
@@ -279,10 +284,10 @@ async fn no_more_than_a_hundred_checks_are_under_way_and_they_are_spread() {
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<IpAddr>>>);
 
-impl Resolve for Told {
+impl Resolver for Told {
     fn resolve<'a>(&'a self, _: &'a str) -> Lookup<'a> {
         let addresses = self.0.lock().unwrap().clone();
-        Box::pin(async move { Ok(Answer { addresses, ttl: Duration::from_secs(60) }) })
+        Box::pin(async move { Ok(HostAnswer { addresses, ttl: Duration::from_secs(60) }) })
     }
 }
 
@@ -307,10 +312,10 @@ async fn checks_follow_endpoints_that_come_and_go_and_gauges_count_addresses() {
                 seconds(1).await;
             };
             become_of(&[1, 2, 3]).await;
-            assert!(cluster.endpoints().iter().all(|e| e.check.load().is_some()));
+            assert!(cluster.endpoints().iter().all(|e| e.last_check.load().is_some()));
             assert_eq!(up(), 3.0);
             become_of(&[2, 4]).await;
-            assert!(cluster.endpoints().iter().all(|e| e.check.load().is_some()));
+            assert!(cluster.endpoints().iter().all(|e| e.last_check.load().is_some()));
             assert_eq!(up(), 2.0);
             let before = service.asked.load(SeqCst);
             seconds(10).await;

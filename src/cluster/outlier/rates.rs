@@ -1,32 +1,32 @@
-//! Who stands out among the endpoints of a cluster, by what an interval's operations came to.
+//! Outliers among a cluster's endpoints, by the statistics of an interval.
 
-use super::{Detector, tally::Window};
+use super::{Detector, stats::IntervalStats};
 use crate::config::plan::{OutlierPlan, RateDetector};
 
-/// Who stands out.
+/// An endpoint that stands out.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Suspect {
-    /// Its place among those looked at.
+pub(super) struct Outlier {
+    /// Its index among the compared endpoints.
     pub(super) index: usize,
     pub(super) detector: Detector,
-    /// How many of a hundred such ejections are carried out.
+    /// The percentage of such ejections that are enforced.
     pub(super) enforcing: u8,
-    /// In words.
+    /// The reason as text.
     pub(super) reason: String,
 }
 
-/// Rates are compared with this much tolerance, in percent, so that rounding makes no outlier.
+/// Rates are compared with this tolerance, in percent, so that rounding makes no outlier.
 const EPSILON: f64 = 1e-9;
 
-/// Those that stand out, the worst first.
-pub(super) fn suspects(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect> {
+/// The outliers, the worst first.
+pub(super) fn outliers(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
     let mut found = by_success_rate(plan, windows);
     found.extend(by_failure_percentage(plan, windows));
     found
 }
 
-/// Ejected when the rate of successes is below `mean − factor × stdev`, as Envoy has it.
-fn by_success_rate(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect> {
+/// Those whose success rate is below `mean − factor × stdev`, as in Envoy.
+fn by_success_rate(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
     let rates = comparable(plan.success_rate, windows);
     if rates.is_empty() {
         return Vec::new();
@@ -36,7 +36,7 @@ fn by_success_rate(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect> {
     let variance = rates.iter().map(|(_, rate)| (rate - mean).powi(2)).sum::<f64>() / count;
     let threshold = mean - plan.stdev_factor * variance.sqrt();
     let low = rates.into_iter().filter(|(_, rate)| *rate < threshold - EPSILON);
-    let suspect = |(index, rate)| Suspect {
+    let suspect = |(index, rate)| Outlier {
         index,
         detector: Detector::SuccessRate,
         enforcing: plan.success_rate.enforcing,
@@ -49,11 +49,11 @@ fn by_success_rate(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect> {
     low.map(suspect).collect()
 }
 
-fn by_failure_percentage(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect> {
+fn by_failure_percentage(plan: &OutlierPlan, windows: &[&IntervalStats]) -> Vec<Outlier> {
     let rates = comparable(plan.failure_percentage, windows);
     let limit = f64::from(plan.failure_threshold);
     let high = rates.into_iter().filter(|(_, rate)| 100.0 - rate >= limit - EPSILON);
-    let suspect = |(index, rate): (usize, f64)| Suspect {
+    let suspect = |(index, rate): (usize, f64)| Outlier {
         index,
         detector: Detector::FailurePercentage,
         enforcing: plan.failure_percentage.enforcing,
@@ -62,10 +62,10 @@ fn by_failure_percentage(plan: &OutlierPlan, windows: &[&Window]) -> Vec<Suspect
     high.map(suspect).collect()
 }
 
-/// The rates of successes of those with enough operations, the lowest first; none if those are too
-/// few to compare.
-fn comparable(detector: RateDetector, windows: &[&Window]) -> Vec<(usize, f64)> {
-    let enough = |window: &Window| window.volume() >= u64::from(detector.minimum_operations);
+/// The success rates of endpoints with enough operations, the lowest first; empty if too few to
+/// compare.
+fn comparable(detector: RateDetector, windows: &[&IntervalStats]) -> Vec<(usize, f64)> {
+    let enough = |window: &IntervalStats| window.volume() >= u64::from(detector.minimum_operations);
     let rated = windows.iter().enumerate().filter(|(_, window)| enough(window));
     let mut rates: Vec<_> = rated.filter_map(|(i, w)| Some((i, w.success_rate()?))).collect();
     if rates.len() < detector.minimum_endpoints as usize {

@@ -1,7 +1,7 @@
-use super::{tally::Window, *};
+use super::{stats::IntervalStats, *};
 use crate::{
     cluster::{
-        Ask, Lease,
+        Lease, PickOptions,
         tests::{Recorded, plan_at},
     },
     config::plan::{ClusterPlan, RateDetector},
@@ -27,7 +27,7 @@ fn recorded(n: u16, change: impl FnOnce(&mut OutlierPlan), recorder: &Metrics) -
 }
 
 fn ejected(cluster: &Cluster) -> usize {
-    cluster.endpoints().iter().filter(|e| e.is_out(Out::Ejected)).count()
+    cluster.endpoints().iter().filter(|e| e.is_excluded(Exclusion::Ejected)).count()
 }
 
 /// This many operations end so on endpoint number `index`.
@@ -45,9 +45,9 @@ async fn enough_failures_in_a_row_eject_at_once_and_nobody_picks_it_any_more() {
         operations(&cluster, 0, outcome, 4);
         assert_eq!(ejected(&cluster), 0);
         operations(&cluster, 0, outcome, 1);
-        assert!(cluster.endpoints()[0].is_out(Out::Ejected), "{outcome}");
+        assert!(cluster.endpoints()[0].is_excluded(Exclusion::Ejected), "{outcome}");
         for _ in 0..10 {
-            let picked = cluster.pick(Ask::default()).unwrap();
+            let picked = cluster.pick(PickOptions::default()).unwrap();
             assert!(Arc::ptr_eq(&picked, &cluster.endpoints()[1]));
         }
     }
@@ -136,11 +136,11 @@ async fn who_was_spared_is_ejected_once_there_is_room() {
             let sweep = tokio::task::spawn_local(Arc::clone(&cluster).sweep());
             operations(&cluster, 0, Outcome::Failed, 5);
             operations(&cluster, 1, Outcome::Failed, 50);
-            assert!(!cluster.endpoints()[1].is_out(Out::Ejected));
+            assert!(!cluster.endpoints()[1].is_excluded(Exclusion::Ejected));
             time::sleep(Duration::from_millis(30_100)).await;
             assert_eq!(ejected(&cluster), 0);
             operations(&cluster, 1, Outcome::Failed, 5);
-            assert!(cluster.endpoints()[1].is_out(Out::Ejected));
+            assert!(cluster.endpoints()[1].is_excluded(Exclusion::Ejected));
             sweep.abort();
         })
         .await;
@@ -176,7 +176,7 @@ async fn gauges_and_counters_follow_an_endpoint_out_and_back() {
     let lost = "tollgate_endpoint_operations_total(orders, 10.0.0.0:5000, lost)";
     assert_eq!(recorder.count(lost), 5);
     time::advance(Duration::from_secs(30)).await;
-    cluster.return_due(Instant::now());
+    cluster.restore_due(Instant::now());
     assert_eq!((up(), out()), (1.0, 0.0));
 }
 
@@ -208,9 +208,9 @@ async fn each_ejection_in_a_row_lasts_longer_up_to_the_longest_and_good_interval
             assert_eq!(lasted, [3, 6, 8, 8]);
             // The interval in which it was ejected forgives nothing, the two after it one each.
             time::sleep(Duration::from_secs(1000)).await;
-            assert_eq!(cluster.endpoints()[0].tally.multiplier.load(Relaxed), 4);
+            assert_eq!(cluster.endpoints()[0].stats.ejection_count.load(Relaxed), 4);
             time::sleep(Duration::from_secs(3000)).await;
-            assert_eq!(cluster.endpoints()[0].tally.multiplier.load(Relaxed), 1);
+            assert_eq!(cluster.endpoints()[0].stats.ejection_count.load(Relaxed), 1);
             assert_eq!(seconds_out(&cluster).await, 6);
             time::sleep(Duration::from_secs(10_000)).await;
             assert_eq!(seconds_out(&cluster).await, 3);
@@ -226,10 +226,10 @@ async fn who_returns_begins_with_clean_counters() {
     operations(&cluster, 0, Outcome::Failed, 5);
     // Under way when it was ejected.
     operations(&cluster, 0, Outcome::Failed, 4);
-    assert!(cluster.uneject(&endpoint, "a test says so"));
+    assert!(cluster.restore(&endpoint, "a test says so"));
     cluster.refresh();
     assert!(endpoint.usable());
-    assert_eq!(endpoint.tally.end_interval().volume(), 0);
+    assert_eq!(endpoint.stats.end_interval().volume(), 0);
     operations(&cluster, 0, Outcome::Failed, 4);
     assert_eq!(ejected(&cluster), 0);
 }
@@ -241,13 +241,13 @@ async fn who_returns_and_fails_at_once_is_ejected_at_once() {
         operations(&cluster, 0, outcome, 5);
         assert_eq!(ejected(&cluster), 1);
         time::advance(Duration::from_secs(31)).await;
-        cluster.return_due(Instant::now());
+        cluster.restore_due(Instant::now());
         assert_eq!(ejected(&cluster), 0);
         operations(&cluster, 0, outcome, 1);
         assert_eq!(ejected(&cluster), 1, "{outcome}");
         // Twice as long, since it is the second time.
         time::advance(Duration::from_secs(61)).await;
-        cluster.return_due(Instant::now());
+        cluster.restore_due(Instant::now());
         operations(&cluster, 0, Outcome::Ok, 1);
         operations(&cluster, 0, outcome, 4);
         assert_eq!(ejected(&cluster), 0, "one good operation is the end of it");
@@ -260,21 +260,21 @@ async fn greetings_are_no_proof_of_work() {
     let endpoint = cluster.endpoints()[0].clone();
     let lease = Lease::new(&cluster, &endpoint);
     for _ in 0..5 {
-        lease.began();
-        lease.greeted(MS);
-        lease.began();
-        lease.ended(Outcome::Failed, MS);
+        lease.operation_started();
+        lease.handshake_ended(MS);
+        lease.operation_started();
+        lease.operation_ended(Outcome::Failed, MS);
     }
     assert_eq!((ejected(&cluster), endpoint.active_operations()), (1, 0));
 }
 
-fn window(good: u64, bad: u64) -> Window {
-    Window { good, bad, ..Window::default() }
+fn window(good: u64, bad: u64) -> IntervalStats {
+    IntervalStats { good, bad, ..IntervalStats::default() }
 }
 
-fn found(plan: &OutlierPlan, windows: &[Window]) -> Vec<(usize, Detector)> {
+fn found(plan: &OutlierPlan, windows: &[IntervalStats]) -> Vec<(usize, Detector)> {
     let windows: Vec<_> = windows.iter().collect();
-    rates::suspects(plan, &windows).into_iter().map(|s| (s.index, s.detector)).collect()
+    rates::outliers(plan, &windows).into_iter().map(|s| (s.index, s.detector)).collect()
 }
 
 fn only_success_rate() -> OutlierPlan {
@@ -340,11 +340,11 @@ async fn a_sweep_ejects_who_stands_out() {
     let ejection = endpoint.ejection.load_full().unwrap();
     assert_eq!(ejection.detector, Detector::SuccessRate);
     assert!(ejection.reason.starts_with("success rate 50.0 % is below"), "{}", ejection.reason);
-    assert_eq!(endpoint.tally.last().success_rate(), Some(50.0));
+    assert_eq!(endpoint.stats.last().success_rate(), Some(50.0));
     // An interval without operations has nothing to say.
     cluster.end_interval();
     assert_eq!(ejected(&cluster), 1);
-    assert_eq!(endpoint.tally.last().success_rate(), None);
+    assert_eq!(endpoint.stats.last().success_rate(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -371,7 +371,7 @@ async fn of_a_thousand_endpoints_never_more_than_the_share_are_ejected() {
             cluster.end_interval();
             assert!(ejected(&cluster) <= usize::from(percent) * 10);
             time::advance(Duration::from_secs(10)).await;
-            cluster.return_due(Instant::now());
+            cluster.restore_due(Instant::now());
         }
         assert_eq!(most, usize::from(percent) * 10, "the share was never used up");
     }
@@ -384,10 +384,10 @@ fn what_many_threads_observe_is_counted_exactly() {
     let endpoint = cluster.endpoints()[0].clone();
     let done = AtomicBool::new(false);
     let (mut good, mut bad, mut timed) = (0, 0, 0);
-    let mut add = |window: &Window| {
+    let mut add = |window: &IntervalStats| {
         good += window.good;
         bad += window.bad;
-        timed += window.times.count();
+        timed += window.durations.count();
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
@@ -395,8 +395,8 @@ fn what_many_threads_observe_is_counted_exactly() {
                 scope.spawn(|| {
                     let lease = Lease::new(&cluster, &endpoint);
                     for i in 0..EACH {
-                        lease.began();
-                        lease.ended(
+                        lease.operation_started();
+                        lease.operation_ended(
                             if i.is_multiple_of(4) { Outcome::Failed } else { Outcome::Ok },
                             MS,
                         );
@@ -406,14 +406,14 @@ fn what_many_threads_observe_is_counted_exactly() {
             .collect();
         scope.spawn(|| {
             while !done.load(Relaxed) {
-                add(&endpoint.tally.end_interval());
+                add(&endpoint.stats.end_interval());
                 std::thread::yield_now();
             }
         });
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         done.store(true, Relaxed);
     });
-    add(&endpoint.tally.end_interval());
+    add(&endpoint.stats.end_interval());
     assert_eq!((good, bad, timed), (EACH * 3, EACH, EACH * 4));
     assert_eq!(endpoint.active_operations(), 0);
 }
@@ -444,7 +444,7 @@ async fn a_session_is_its_endpoint_s_failure_as_far_as_the_config_says() {
             let cluster = recorded(2, |plan| plan.session_failures = counts, &recorder);
             let lease = Lease::new(&cluster, &cluster.endpoints()[0]);
             for _ in 0..10 {
-                lease.began();
+                lease.operation_started();
                 lease.session_ended(Outcome::Lost, was_reset, MS);
             }
             assert_eq!(ejected(&cluster) == 1, ejects, "{counts:?} {was_reset}");

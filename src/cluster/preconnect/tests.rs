@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    cluster::{Out, tests::plan_at},
+    cluster::{Exclusion, tests::plan_at},
     config::plan::ClusterPlan,
 };
 use std::{
@@ -50,7 +50,7 @@ fn hold(cluster: &Arc<Cluster>) -> (Rc<PreconnectPool>, Rc<Cell<usize>>) {
         counted.set(counted.get() + 1);
         connected(address)
     };
-    spawn_local(pool.clone().maintain(Rc::new(dial)));
+    spawn_local(pool.clone().refill(Rc::new(dial)));
     (pool, dials)
 }
 
@@ -68,7 +68,7 @@ async fn pass(seconds: u64) {
 }
 
 /// Connects without ever dialing.
-async fn take(pool: &PreconnectPool) -> Option<Upstream> {
+async fn take(pool: &PreconnectPool) -> Option<UpstreamConnection> {
     let refuse = async |_| Err(io::ErrorKind::ConnectionRefused.into());
     pool.cluster.connect_with(None, |endpoint| pool.take(endpoint), refuse).await.ok()
 }
@@ -147,11 +147,11 @@ async fn an_endpoint_that_is_out_or_gone_has_none() {
     let (pool, dials) = hold(&cluster);
     settle().await;
     assert_eq!((pool.ready(), dials.get()), (4, 4));
-    cluster.endpoints()[0].take_out(Out::Unhealthy);
-    cluster.change(<[_]>::to_vec);
+    cluster.endpoints()[0].exclude(Exclusion::Unhealthy);
+    cluster.update_set(<[_]>::to_vec);
     pass(1).await;
     assert_eq!(pool.ready(), 2);
-    cluster.change(|_| Vec::new());
+    cluster.update_set(|_| Vec::new());
     pass(1).await;
     assert_eq!((pool.ready(), dials.get()), (0, 4));
     assert_eq!(one.accept().read(&mut [0; 1]).unwrap(), 0, "its connections are closed");
@@ -183,7 +183,7 @@ async fn a_dead_endpoint_is_dialed_less_and_less_and_each_failure_told() {
         told.borrow_mut().push(begin.elapsed().as_secs());
         Err(io::ErrorKind::ConnectionRefused.into())
     };
-    spawn_local(pool.clone().maintain(Rc::new(dial)));
+    spawn_local(pool.clone().refill(Rc::new(dial)));
     settle().await;
     pass(65).await;
     assert_eq!(*dials.borrow(), [0, 1, 3, 7, 15, 31, 61]);

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     cluster::{
         Lease,
-        health::Check,
+        health::HealthCheckResult,
         tests::{plan, plan_at},
     },
     config::plan::{BreakerPlan, ClusterPlan, OutlierPlan},
@@ -27,16 +27,16 @@ async fn busy() -> (Arc<Cluster>, Lease) {
     let endpoints = cluster.endpoints();
     let lease = Lease::new(&cluster, &endpoints[0]);
     for i in 0..1000u32 {
-        lease.began();
+        lease.operation_started();
         let outcome = if i.is_multiple_of(100) { Outcome::Failed } else { Outcome::Ok };
-        lease.ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
+        lease.operation_ended(outcome, Duration::from_micros(if i < 950 { 800 } else { 45_000 }));
     }
-    lease.began();
+    lease.operation_started();
     cluster.end_interval();
-    endpoints[1].take_out(Out::Unhealthy);
-    endpoints[1].check.store(Some(Arc::new(Check {
+    endpoints[1].exclude(Exclusion::Unhealthy);
+    endpoints[1].last_check.store(Some(Arc::new(HealthCheckResult {
         good: false,
-        words: "recovering".to_owned(),
+        message: "recovering".to_owned(),
         at: Instant::now(),
         took: Duration::from_micros(1_300),
     })));
@@ -91,7 +91,7 @@ async fn a_report_tells_how_each_endpoint_is_doing() {
 #[tokio::test(start_paused = true)]
 async fn the_table_for_people_is_aligned() {
     let (cluster, _lease) = busy().await;
-    cluster.drain_by_hand("10.0.0.2:27017").unwrap();
+    cluster.operator_drain("10.0.0.2:27017").unwrap();
     let text = cluster.report_text();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "orders: round_robin, 1 of 3 endpoints in use");

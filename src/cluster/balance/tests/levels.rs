@@ -46,7 +46,7 @@ fn a_key_s_level_is_that_of_envoy() {
     let members = [member(80, 1), member(81, 1), Member { priority: 1, ..member(82, 1) }];
     out(&members[1..2]);
     let cluster = cluster(plan_by(LbPolicy::RingHash), &members);
-    let level = |hash| pick(&cluster, &members, Ask { hash: Some(hash), except: &[] });
+    let level = |hash| pick(&cluster, &members, PickOptions { hash: Some(hash), exclude: &[] });
     assert_eq!([69, 70, 71, 100].map(level), [Some(0), Some(2), Some(2), Some(0)]);
 }
 
@@ -56,7 +56,7 @@ fn where_a_level_is_exhausted_the_next_is_tried() {
         let members = priorities([10, 3, 10]);
         let cluster = cluster(plan_by(policy), &members);
         let endpoints = cluster.endpoints();
-        let but = |except| pick(&cluster, &members, Ask { except, hash: Some(7) });
+        let but = |except| pick(&cluster, &members, PickOptions { exclude: except, hash: Some(7) });
         for _ in 0..50 {
             assert!((10..13).contains(&but(&endpoints[..10]).unwrap()));
             assert!((20..30).contains(&but(&endpoints[..13]).unwrap()));
@@ -92,8 +92,8 @@ fn the_own_zone_comes_first_and_keeps_what_it_can_carry() {
             assert!((is - share).abs() < 0.7, "{policy:?} {here}: {is}");
             // Those that are here, then those elsewhere.
             let endpoints = cluster.endpoints();
-            let except = &endpoints[..10];
-            assert!(pick(&cluster, &members, Ask { except, hash: None }).unwrap() >= 10);
+            let exclude = &endpoints[..10];
+            assert!(pick(&cluster, &members, PickOptions { exclude, hash: None }).unwrap() >= 10);
         }
     }
 }
@@ -115,9 +115,9 @@ fn panic_with(panic: PanicPlan, usable: usize, all: usize) -> (bool, usize) {
     let members = weighing(&vec![1; all]);
     out(&members[usable..]);
     let cluster = cluster(ClusterPlan { panic, ..plan_by(LbPolicy::RoundRobin) }, &members);
-    let ask = |_| pick(&cluster, &members, Ask::default());
+    let ask = |_| pick(&cluster, &members, PickOptions::default());
     let picked: std::collections::BTreeSet<_> = (0..100).filter_map(ask).collect();
-    assert_eq!(cluster.set.load().words(), format!("{usable} of {all} endpoints are usable"));
+    assert_eq!(cluster.set.load().describe(), format!("{usable} of {all} endpoints are usable"));
     (cluster.set.load().table.panics(), picked.len())
 }
 
@@ -158,19 +158,21 @@ fn what_an_operator_took_out_stays_out_even_in_a_panic() {
     for policy in ALL {
         let members = weighing(&[1; 4]);
         out(&members);
-        members[1].endpoint.take_out(Out::Drained);
-        members[2].endpoint.take_out(Out::Removed);
+        members[1].endpoint.exclude(Exclusion::Drained);
+        members[2].endpoint.exclude(Exclusion::Removed);
         let cluster = cluster(plan_by(policy), &members);
         let counts = picks(&cluster, &members, 1_000);
         assert!(cluster.set.load().table.panics() && counts[0] > 0 && counts[3] > 0, "{counts:?}");
         assert_eq!(counts[1..3], [0, 0]);
-        assert_eq!(cluster.set.load().words(), "0 of 2 endpoints are usable");
+        assert_eq!(cluster.set.load().describe(), "0 of 2 endpoints are usable");
         // Nor is it a panic if an operator took all of them.
-        members[0].endpoint.take_out(Out::Drained);
-        members[3].endpoint.take_out(Out::Drained);
+        members[0].endpoint.exclude(Exclusion::Drained);
+        members[3].endpoint.exclude(Exclusion::Drained);
         cluster.refresh();
-        assert!(!cluster.set.load().table.panics() && cluster.pick(Ask::default()).is_none());
-        assert_eq!(cluster.set.load().words(), "there is no endpoint");
+        assert!(
+            !cluster.set.load().table.panics() && cluster.pick(PickOptions::default()).is_none()
+        );
+        assert_eq!(cluster.set.load().describe(), "there is no endpoint");
     }
 }
 
@@ -184,5 +186,5 @@ fn all_levels_in_panic_share_by_size() {
     let words = "2 of 10 endpoints of priority 0 are usable (panic), \
                  1 of 10 endpoints of priority 1 are usable (panic), \
                  0 of 10 endpoints of priority 2 are usable (panic)";
-    assert_eq!(cluster.set.load().words(), words);
+    assert_eq!(cluster.set.load().describe(), words);
 }

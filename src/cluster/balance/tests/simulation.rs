@@ -31,9 +31,11 @@ fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
             let endpoint = &members[random::below(ENDPOINTS as u32) as usize].endpoint;
             // Each third one returns all, so that few are out at any time.
             match nth / (OPERATIONS / changes) % 3 {
-                2 => members.iter().for_each(|m| _ = m.endpoint.bring_back(Out::Unhealthy)),
-                0 => _ = endpoint.take_out(Out::Unhealthy),
-                _ => _ = endpoint.take_out(Out::Ejected) && endpoint.bring_back(Out::Ejected),
+                2 => members.iter().for_each(|m| _ = m.endpoint.readmit(Exclusion::Unhealthy)),
+                0 => _ = endpoint.exclude(Exclusion::Unhealthy),
+                _ => {
+                    _ = endpoint.exclude(Exclusion::Ejected) && endpoint.readmit(Exclusion::Ejected)
+                }
             }
             cluster.refresh();
         }
@@ -41,7 +43,7 @@ fn simulate(policy: LbPolicy, changes: usize, except: usize) -> Seen {
             .map(|_| members[random::below(ENDPOINTS as u32) as usize].endpoint.clone())
             .collect();
         LOOKS.set(0);
-        let ask = Ask { hash: Some(random::random()), except: &tried };
+        let ask = PickOptions { hash: Some(random::random()), exclude: &tried };
         let picked = cluster.pick(ask).unwrap();
         seen.looks = seen.looks.max(LOOKS.get());
         assert!(picked.usable(), "{policy:?}: unusable");

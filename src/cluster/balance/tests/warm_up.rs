@@ -9,14 +9,14 @@ fn an_endpoint_warms_up_over_its_window() {
     for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest, LbPolicy::Random] {
         random::seed(5);
         let plan = ClusterPlan { slow_start: Some(slow), ..plan_by(policy) };
-        let turns = Turns::new(&plan);
+        let turns = LbState::new(&plan);
         let mut members = weighing(&[1; 3]);
         let share = |members: &[Member], seconds: u64| {
-            let table = Table::new(&plan, members, began + Duration::from_secs(seconds));
+            let table = PickTable::new(&plan, members, began + Duration::from_secs(seconds));
             let last = &members[members.len() - 1].endpoint;
             let picks = (0..40_000)
-                .filter(|_| Arc::ptr_eq(table.pick(Ask::default(), &turns).unwrap(), last));
-            (picks.count() as f64 / 40_000.0, table.stale().map(|at| (at - began).as_secs()))
+                .filter(|_| Arc::ptr_eq(table.pick(PickOptions::default(), &turns).unwrap(), last));
+            (picks.count() as f64 / 40_000.0, table.refresh_at().map(|at| (at - began).as_secs()))
         };
         // At the start they come in together: no one is spared.
         let (even, stale) = share(&members, 0);
@@ -39,7 +39,7 @@ fn an_endpoint_warms_up_over_its_window() {
         // Healthy again, it begins anew.
         out(&members[3..]);
         assert!(share(&members, 170).0 < f64::EPSILON);
-        members[3].endpoint.bring_back(Out::Unhealthy);
+        members[3].endpoint.readmit(Exclusion::Unhealthy);
         assert!((share(&members, 200).0 - 0.1 / 3.1).abs() < 0.007);
         assert!((share(&members, 230).0 - 0.5 / 3.5).abs() < 0.007);
     }
@@ -49,13 +49,13 @@ fn an_endpoint_warms_up_over_its_window() {
 fn keys_do_not_move_by_warming_up() {
     let slow = SlowStartPlan { window: Duration::from_secs(60), aggression: 1.0, min_weight: 10 };
     let plan = ClusterPlan { slow_start: Some(slow), ..plan_by(LbPolicy::RingHash) };
-    assert_eq!(Table::new(&plan, &weighing(&[1, 1]), Instant::now()).stale(), None);
+    assert_eq!(PickTable::new(&plan, &weighing(&[1, 1]), Instant::now()).refresh_at(), None);
 }
 
 /// How many new sets three rounds of warming up make, and when each round was due.
 fn rounds(cluster: &Arc<Cluster>) -> (usize, Vec<Instant>) {
     let (dues, sets) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
-    let warming = cluster.warm_up_by(async |due| {
+    let warming = cluster.warm_up_with(async |due| {
         sets.borrow_mut().push(cluster.set.load_full());
         if sets.borrow().len() > 3 {
             std::future::pending::<()>().await;

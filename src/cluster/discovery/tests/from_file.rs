@@ -49,7 +49,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
     reread(&cluster).await;
     assert_eq!(addresses(&cluster), ["10.9.9.9:1", "10.0.0.2:1"]);
-    assert_eq!(kept.wish(), Wish::Rest);
+    assert_eq!(kept.close_request(), CloseRequest::WhenIdle);
 
     // By a rename over it; and the first endpoint comes back as itself, with another weight.
     let other = directory.path().join("other");
@@ -64,7 +64,7 @@ async fn a_file_of_endpoints_is_read_again_however_it_changes() {
     ];
     assert_eq!(places(&cluster), expected);
     assert!(Arc::ptr_eq(&cluster.endpoints()[1], &kept));
-    assert_eq!(kept.wish(), Wish::Stay);
+    assert_eq!(kept.close_request(), CloseRequest::None);
 
     // By a symbolic link that is swapped, as Kubernetes does it.
     for (name, text) in [("v1", r#"["10.0.0.3:1"]"#), ("v2", r#"["10.0.0.4:1"]"#)] {

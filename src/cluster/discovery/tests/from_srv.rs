@@ -5,13 +5,13 @@ use super::*;
 /// A name server with SRV records; both kinds of answers can be changed.
 #[derive(Clone, Default)]
 struct Zone {
-    services: Arc<Mutex<Vec<Service>>>,
+    services: Arc<Mutex<Vec<SrvRecord>>>,
     hosts: Arc<Mutex<std::collections::BTreeMap<String, &'static str>>>,
 }
 
 impl Zone {
     fn serves(&self, services: &[(u16, u16, &str, u16)]) {
-        let service = |&(priority, weight, host, port): &(u16, u16, &str, u16)| Service {
+        let service = |&(priority, weight, host, port): &(u16, u16, &str, u16)| SrvRecord {
             priority,
             weight,
             host: host.into(),
@@ -29,7 +29,7 @@ impl Zone {
     }
 }
 
-impl Resolve for Zone {
+impl Resolver for Zone {
     fn resolve<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         let known = self.hosts.lock().unwrap().get(host).copied();
         Box::pin(
@@ -37,9 +37,9 @@ impl Resolve for Zone {
         )
     }
 
-    fn services<'a>(&'a self, _: &'a str) -> Lookup<'a, Services> {
+    fn resolve_srv<'a>(&'a self, _: &'a str) -> Lookup<'a, SrvAnswer> {
         let services = self.services.lock().unwrap().clone();
-        Box::pin(async move { Ok(Services { services, ttl: Duration::from_secs(40) }) })
+        Box::pin(async move { Ok(SrvAnswer { records: services, ttl: Duration::from_secs(40) }) })
     }
 }
 
@@ -116,5 +116,5 @@ async fn an_address_that_another_name_has_as_well_is_not_removed_with_the_first(
     cluster.resolve().await;
     assert_eq!(addresses(&cluster), ["10.0.0.2:5000", "10.0.0.1:5000"]);
     assert!(Arc::ptr_eq(&cluster.endpoints()[1], &shared));
-    assert_eq!(shared.wish(), Wish::Stay);
+    assert_eq!(shared.close_request(), CloseRequest::None);
 }

@@ -53,10 +53,10 @@ async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) {
 }
 
 /// What a check comes to, either way in words.
-fn in_words(verdict: Verdict) -> Result<String, String> {
+fn in_words(verdict: CheckVerdict) -> Result<String, String> {
     verdict.map_err(|error| match error {
-        Unanswered::Failed(words) => words,
-        Unanswered::Local(error) => panic!("this machine is to blame: {error}"),
+        CheckError::Failed(words) => words,
+        CheckError::Local(error) => panic!("this machine is to blame: {error}"),
     })
 }
 

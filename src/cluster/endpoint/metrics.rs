@@ -1,4 +1,4 @@
-//! The metrics of one endpoint as written.
+//! The metrics of one configured endpoint.
 
 use crate::cluster::outlier::Detector;
 use metrics::{Counter, Gauge, Histogram};
@@ -9,14 +9,13 @@ use std::{
 };
 use tollgate_metrics::{Metrics, table as names};
 
-/// Bits of what the gauges count an address as: it is here at all, its checks are good, it is
-/// ejected.
-pub(super) const HERE: u8 = 1;
+/// How the gauges count an address, as bits: it is a member, its checks succeed, it is ejected.
+pub(super) const MEMBER: u8 = 1;
 pub(super) const UP: u8 = 2;
 pub(super) const EJECTED: u8 = 4;
 
-/// The metrics that an endpoint has from its first connection or check on.
-const LATER: [&str; 8] = [
+/// The metrics that an endpoint gets with its first connection or check.
+const ON_FIRST_USE: [&str; 8] = [
     names::UPSTREAM_CONNECT_TOTAL,
     names::UPSTREAM_CONNECTIONS_ACTIVE,
     names::ENDPOINT_OPERATIONS_ACTIVE,
@@ -27,32 +26,32 @@ const LATER: [&str; 8] = [
     names::HEALTH_CHECKS_TOTAL,
 ];
 
-/// The metrics of one endpoint as written. Its label is the name and not the addresses that the
-/// name stands for, since those come and go without bound.
+/// The metrics of one configured endpoint. Its label is the name, not the addresses, since those
+/// change without bound.
 ///
-/// There may be a thousand clusters that nobody uses: until something happens at an endpoint it
-/// has two gauges. What there is from then on comes all at once, so that its failures begin at 0.
-pub(in crate::cluster) struct Meters {
+/// There may be a thousand unused clusters: until something happens at an endpoint it has two
+/// gauges. All other series start together, so that its failures start at 0.
+pub(in crate::cluster) struct EndpointMetrics {
     metrics: Metrics,
     cluster: Arc<str>,
     endpoint: Arc<str>,
-    here: Mutex<Here>,
-    used: OnceLock<Used>,
+    presence: Mutex<Presence>,
+    used: OnceLock<UsedMetrics>,
     /// Of health checks: ok, failed, local_error.
     checks: OnceLock<[Counter; 3]>,
 }
 
-/// How many of a name's addresses are in the cluster, and what counts them.
+/// How many of a name's addresses are in the cluster, and their gauges.
 #[derive(Default)]
-struct Here {
-    /// One more where the name stands in the config: it is told as 0 then, rather than not at all.
+struct Presence {
+    /// Plus one if the name is in the config, so that it is exported as 0 instead of missing.
     addresses: usize,
-    /// While there is anything to count: how many are up, and how many ejected.
+    /// While there is something to count: how many are up, and how many ejected.
     gauges: Option<[Gauge; 2]>,
 }
 
-/// What is counted of an endpoint that is used.
-pub(super) struct Used {
+/// The metrics of an endpoint that is used.
+pub(super) struct UsedMetrics {
     pub(super) ok: Counter,
     pub(super) refused: Counter,
     pub(super) timeout: Counter,
@@ -65,11 +64,11 @@ pub(super) struct Used {
     not_enforced: [Counter; Detector::ALL.len()],
     /// In the order of [`Outcome::ALL`].
     outcomes: [Counter; Outcome::ALL.len()],
-    took: Histogram,
+    duration: Histogram,
 }
 
-impl Meters {
-    /// Those of the endpoint, whose name is `written` in the config, or comes and goes.
+impl EndpointMetrics {
+    /// The metrics of an endpoint; `written` if its name is in the config.
     pub(in crate::cluster) fn new(
         cluster: &Arc<str>,
         endpoint: Arc<str>,
@@ -80,12 +79,12 @@ impl Meters {
             metrics: metrics.clone(),
             cluster: Arc::clone(cluster),
             endpoint,
-            here: Mutex::default(),
+            presence: Mutex::default(),
             used: OnceLock::new(),
             checks: OnceLock::new(),
         };
         if written {
-            meters.moved(0, HERE);
+            meters.gauge_changed(0, MEMBER);
         }
         meters
     }
@@ -99,15 +98,15 @@ impl Meters {
         self.metrics.counter(name, &[cluster, endpoint, (label, value)])
     }
 
-    /// What is counted of it when it is used.
-    pub(super) fn used(&self) -> &Used {
+    /// The metrics of a used endpoint.
+    pub(super) fn used(&self) -> &UsedMetrics {
         self.used.get_or_init(|| {
             let connects = |result| self.counter(names::UPSTREAM_CONNECT_TOTAL, "result", result);
             let gauge = |name| self.metrics.gauge(name, &self.labels());
             let detected = |name: &'static str| {
                 Detector::ALL.map(|it| self.counter(name, "detector", it.as_str()))
             };
-            Used {
+            UsedMetrics {
                 ok: connects("ok"),
                 refused: connects("refused"),
                 timeout: connects("timeout"),
@@ -120,22 +119,22 @@ impl Meters {
                 outcomes: Outcome::ALL.map(|outcome| {
                     self.counter(names::ENDPOINT_OPERATIONS_TOTAL, "outcome", outcome.as_str())
                 }),
-                took: self.metrics.histogram(names::ENDPOINT_DURATION_SECONDS, &self.labels()),
+                duration: self.metrics.histogram(names::ENDPOINT_DURATION_SECONDS, &self.labels()),
             }
         })
     }
 
-    /// Counts an operation that is over. What the client gave up is counted, and not timed.
-    pub(in crate::cluster) fn operation(&self, outcome: Outcome, took: Duration) {
+    /// Counts a finished operation. One that the client cancelled is counted but not timed.
+    pub(in crate::cluster) fn record_operation(&self, outcome: Outcome, took: Duration) {
         let used = self.used();
         used.outcomes[outcome as usize].increment(1);
         if outcome != Outcome::Cancelled {
-            used.took.record(took);
+            used.duration.record(took);
         }
     }
 
-    /// Counts a health check; `None` is one that could not be made on this machine.
-    pub(in crate::cluster) fn checked(&self, good: Option<bool>) {
+    /// Counts a health check; `None` could not be made for lack of local resources.
+    pub(in crate::cluster) fn record_check(&self, good: Option<bool>) {
         let checks = |result| self.counter(names::HEALTH_CHECKS_TOTAL, "result", result);
         let [ok, failed, local] =
             self.checks.get_or_init(|| ["ok", "failed", "local_error"].map(checks));
@@ -147,18 +146,18 @@ impl Meters {
         counter.increment(1);
     }
 
-    /// Counts an ejection, or one that was not carried out.
-    pub(in crate::cluster) fn ejection(&self, detector: Detector, enforced: bool) {
+    /// Counts an ejection, or one that was not enforced.
+    pub(in crate::cluster) fn record_ejection(&self, detector: Detector, enforced: bool) {
         let used = self.used();
         let counters = if enforced { &used.ejections } else { &used.not_enforced };
         counters[detector as usize].increment(1);
     }
 
-    /// An address that the gauges counted as the one is the other `now`. With the last address the
-    /// gauges go: what is not there is not down.
-    pub(super) fn moved(&self, before: u8, now: u8) {
+    /// Changes the gauges of an address from `before` to `now`. With the last address the gauges
+    /// are removed: a missing endpoint is not down.
+    pub(super) fn gauge_changed(&self, before: u8, now: u8) {
         let mut here = self.lock();
-        if now & HERE > before & HERE {
+        if now & MEMBER > before & MEMBER {
             here.addresses += 1;
         }
         let gauges = here.gauges.get_or_insert_with(|| {
@@ -172,7 +171,7 @@ impl Meters {
                 _ => {}
             }
         }
-        if now & HERE < before & HERE {
+        if now & MEMBER < before & MEMBER {
             here.addresses -= 1;
             if here.addresses == 0 {
                 here.gauges = None;
@@ -183,23 +182,23 @@ impl Meters {
     }
 
     /// Whether any of its addresses is in the cluster, or its name in the config.
-    pub(in crate::cluster) fn is_here(&self) -> bool {
+    pub(in crate::cluster) fn is_present(&self) -> bool {
         self.lock().addresses > 0
     }
 
-    /// Forgets what was counted. To be called when nobody counts any more.
+    /// Removes the series. Call it when nothing counts there any more.
     pub(in crate::cluster) fn forget(&self) {
-        for name in LATER {
+        for name in ON_FIRST_USE {
             self.metrics.forget(name, &self.labels());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Here> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Meters {
+impl std::fmt::Debug for EndpointMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Meters").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }

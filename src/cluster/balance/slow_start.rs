@@ -1,8 +1,7 @@
-//! How an endpoint that has come into use comes to its full share.
+//! Slow start: how an endpoint that has become usable gets to its full share.
 //!
-//! Those that are there when the proxy starts come in together, so none of them is spared at
-//! another's cost: shares are relative. Policies that pick by key do not warm up, as keys would
-//! move with every step.
+//! Shares are relative, so endpoints that start together with the proxy all get their full share.
+//! Policies that pick by key have no slow start, since keys would move with every step.
 
 use crate::{
     cluster::Cluster,
@@ -14,16 +13,16 @@ use std::{
 };
 use tokio::time;
 
-/// How often the shares of what warms up are worked out anew.
+/// How often the shares of endpoints in slow start are recomputed.
 pub(super) const STEP: Duration = Duration::from_secs(1);
 
-/// How an endpoint warms up in this cluster, if it does.
+/// The slow-start settings of this cluster, if it has any in effect.
 pub(super) fn plan(plan: &ClusterPlan) -> Option<SlowStartPlan> {
     plan.slow_start.filter(|_| !plan.lb_policy.picks_by_key())
 }
 
-/// How much of its weight counts, of an endpoint that has been in use for so long: up to 1, which
-/// is reached after the window. Envoy's formula.
+/// Which part of an endpoint's weight counts after `used` in use: up to 1, reached at the end of
+/// the window. Envoy's formula.
 pub(super) fn warmth(plan: SlowStartPlan, used: Duration) -> f64 {
     if used >= plan.window {
         return 1.0;
@@ -34,19 +33,19 @@ pub(super) fn warmth(plan: SlowStartPlan, used: Duration) -> f64 {
 }
 
 impl Cluster {
-    /// Keeps the shares of endpoints that warm up growing, until dropped. Ends at once if they
-    /// have their full share from the beginning.
+    /// Recomputes the shares of endpoints in slow start, until dropped. Returns at once if the
+    /// cluster has no slow start.
     pub async fn warm_up(self: Arc<Self>) {
-        self.warm_up_by(async |due: Instant| time::sleep_until(due.into()).await).await;
+        self.warm_up_with(async |due: Instant| time::sleep_until(due.into()).await).await;
     }
 
-    /// …where `sleep_until` does the waiting.
-    pub(super) async fn warm_up_by(&self, sleep_until: impl AsyncFn(Instant)) {
+    /// Like `warm_up`, with `sleep_until` as the clock.
+    pub(super) async fn warm_up_with(&self, sleep_until: impl AsyncFn(Instant)) {
         if plan(&self.plan).is_none() {
             return;
         }
         loop {
-            let stale = self.set.load().table.stale();
+            let stale = self.set.load().table.refresh_at();
             sleep_until(stale.unwrap_or_else(|| Instant::now() + STEP)).await;
             if stale.is_some() {
                 self.refresh();
