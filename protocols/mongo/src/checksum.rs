@@ -2,10 +2,13 @@
 //!
 //! Source: the driver specification `message/OP_MSG`, `checksumPresent`.
 
-const OP_MSG: [u8; 4] = 2013_i32.to_le_bytes();
-const CHECKSUM_PRESENT: u8 = 1;
-/// Header, flags and checksum.
-const SHORTEST: usize = 24;
+use crate::{
+    header::{HEADER_LEN, flag, opcode},
+    number::u32_at,
+};
+
+/// Header, flags and checksum, in bytes.
+const SHORTEST: usize = HEADER_LEN + 8;
 
 /// Makes the checksum of a changed message right again, if the message has one.
 pub(crate) fn seal(message: &mut [u8]) {
@@ -28,7 +31,9 @@ pub(crate) fn valid(message: &[u8]) -> bool {
 
 /// Whether this is an OP_MSG that ends with a checksum.
 pub(crate) fn present(message: &[u8]) -> bool {
-    message.len() >= SHORTEST && message[12..16] == OP_MSG && message[16] & CHECKSUM_PRESENT != 0
+    message.len() >= SHORTEST
+        && u32_at(message, 12) == Some(opcode::MSG.cast_unsigned())
+        && u32_at(message, HEADER_LEN).is_some_and(|flags| flags & flag::CHECKSUM_PRESENT != 0)
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ impl Codec for Mongo {
     }
 
     fn is_hostile(violation: Violation) -> bool {
-        violation == request::BOMB
+        violation == crate::violations::DECOMPRESSION_BOMB
     }
 
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
@@ -225,11 +225,6 @@ impl Codec for Mongo {
         let coming = self.streamed_reply.as_ref().map(|receiving| receiving.response_to());
         let Some(open) = self.in_flight.abandon(id, coming) else { return false };
         error_reply::write(id, reply_format(Some(&open)), why, out);
-        true
-    }
-
-    fn ping(&mut self, out: &mut BytesMut) -> bool {
-        error_reply::ping(out);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that are known by name: what their first value means, and what is secret.
+//! The known commands: where their namespace is, what their reply is read for, and which are sensitive.
 
 mod table;
 
@@ -7,13 +7,13 @@ use table::COMMANDS;
 /// Where a command's namespace is found (mongodb.com/docs, "Database Commands").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NamespaceSource {
-    /// The first value names a collection of `$db`; the number 1 stands for the whole database.
+    /// The first value names a collection of `$db`; the number 1 means the whole database.
     Collection,
     /// `$db` itself.
     Database,
     /// The first value is a whole `database.collection`, or the name of a database.
     Namespace,
-    /// The first value may name anything, as that of a command that is not known.
+    /// The first value may name anything, as in a command that is not in the table.
     Unknown,
     /// `getMore`: the first value is a cursor, `collection` names the collection.
     GetMore,
@@ -36,25 +36,25 @@ pub(crate) enum ReplyKind {
     Write,
     /// How many documents it wrote, and one result for each of its operations.
     Bulk,
-    /// Who the server is, and perhaps the first step of an authentication.
+    /// The server's description, and perhaps the first step of an authentication.
     Hello,
     /// The first step of an authentication.
     SaslStart,
     /// A further step of an authentication.
     SaslContinue,
-    /// The end of a user's being logged in.
+    /// The end of a user's session.
     Logout,
     /// An authentication in one step (X.509).
     Authenticate,
-    /// A legacy `OP_QUERY` or `OP_GET_MORE`, whose reply is documents and no command's answer.
+    /// A legacy `OP_QUERY` or `OP_GET_MORE`: the reply is documents, not a command reply.
     Query,
 }
 
-/// What a command may do to documents, to what is known of them (indexes, users, settings), or to
-/// the server itself. Where that is doubtful, it writes: `validate` can repair, for one.
+/// What a command may change: documents, metadata (indexes, users, settings), or the server
+/// itself. In doubt it counts as a write: `validate` can repair, for example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteEffect {
-    /// It changes nothing that another connection would see.
+    /// It changes nothing that another connection can see.
     Reads,
     /// It may change something.
     Writes,
@@ -62,25 +62,29 @@ pub(crate) enum WriteEffect {
     ByPipeline,
     /// `mapReduce`: it writes unless its results come back `inline`.
     ByOutput,
-    /// `explain`: taken for what it explains, though servers only plan writes then.
+    /// `explain`: as the command inside it, although servers only plan that.
     ByExplained,
 }
 
-/// A command, as it is written on the wire and as it is reported.
+/// A command: its spellings, how its request and its reply are read, and what it may change.
 #[derive(Debug)]
 pub(crate) struct Command {
-    spelling: &'static str,
-    /// The one name for all its spellings.
+    /// The name that is reported, whichever spelling the client used.
     pub(crate) name: &'static str,
+    /// Other spellings that servers accept.
+    aliases: &'static [&'static str],
     /// Where its namespace is found.
     pub(crate) namespace_source: NamespaceSource,
     /// What its reply is read for.
     pub(crate) reply_kind: ReplyKind,
     /// What it may do to data.
     pub(crate) write_effect: WriteEffect,
-    /// Neither its fields nor its reply may be shown (specifications,
+    /// Neither its fields nor its reply may be logged (specifications,
     /// command-logging-and-monitoring, "Security").
     pub(crate) sensitive: bool,
+    /// Servers answer it before authentication (`requiresAuth` is false in their source), whatever
+    /// database it names: a successful reply confirms no name.
+    pub(crate) pre_auth: bool,
 }
 
 impl Command {
@@ -89,7 +93,7 @@ impl Command {
         matches!(self.reply_kind, ReplyKind::Write | ReplyKind::Bulk)
     }
 
-    /// Whether it may name collections beside the one that it is about.
+    /// Whether it may name collections other than the one that it runs on.
     pub(crate) fn names_other_namespaces(&self) -> bool {
         match self.namespace_source {
             NamespaceSource::Bulk | NamespaceSource::Explain => true,
@@ -110,85 +114,94 @@ impl Command {
         }
     }
 
-    /// Whether it costs the server nothing, or gives back what it holds.
+    /// Whether limits let it pass: it costs the server nothing, or releases what the server holds.
     pub(crate) fn is_limit_exempt(&self) -> bool {
-        self.pre_auth() || matches!(self.name, "abortTransaction" | "killCursors")
+        self.pre_auth || matches!(self.name, "abortTransaction" | "killCursors")
     }
 
-    /// Whether a server answers it to clients that have not logged in (`requiresAuth` in its
-    /// source), whatever database they name: that it went well confirms no name.
-    pub(crate) fn pre_auth(&self) -> bool {
-        let open = matches!(
-            self.reply_kind,
-            ReplyKind::Hello | ReplyKind::SaslStart | ReplyKind::SaslContinue
-        );
-        open || matches!(
-            self.name,
-            "authenticate"
-                | "availableQueryOptions"
-                | "buildInfo"
-                | "connectionStatus"
-                | "copydbgetnonce"
-                | "driverOIDCTest"
-                | "endSessions"
-                | "features"
-                | "getLastError"
-                | "getPrevError"
-                | "getnonce"
-                | "isdbgrid"
-                | "listCommands"
-                | "logout"
-                | "ping"
-                | "refreshSessions"
-                | "resetError"
-                | "startSession"
-                | "whatsmyuri"
-        )
+    /// The spelling with this number; 0 is the name.
+    const fn spelling(&self, number: usize) -> &'static str {
+        if number == 0 { self.name } else { self.aliases[number - 1] }
     }
 }
 
-/// Every command that isn't in the table: clients choose names, so names must not be kept.
+/// Stands for every command that is not in the table: clients choose command names, so unknown
+/// ones must not become label values.
 pub(crate) static OTHER: Command = Command {
-    spelling: "other",
     name: "other",
+    aliases: &[],
     namespace_source: NamespaceSource::Unknown,
     reply_kind: ReplyKind::Plain,
     write_effect: WriteEffect::Writes,
     sensitive: false,
+    pre_auth: false,
 };
 
-/// The command of a request of which too little has been read to tell it. It may be one that
-/// nothing of may be shown.
-pub(crate) static UNREAD_COMMAND: Command =
-    Command { spelling: "?", name: "?", sensitive: true, ..OTHER };
+/// Stands for the command of a request of which too little has been read to find it. The command
+/// may be a sensitive one.
+pub(crate) static UNREAD_COMMAND: Command = Command { name: "?", sensitive: true, ..OTHER };
 
-/// The command that is written `word`, or [`OTHER`].
-pub(crate) fn find(word: &[u8]) -> &'static Command {
-    let Some(first) = word.first() else { return &OTHER };
+/// The command that is spelled `spelling`, or [`OTHER`].
+pub(crate) fn find(spelling: &[u8]) -> &'static Command {
+    let Some(first) = spelling.first() else { return &OTHER };
     let at = usize::from(*first);
     let (from, to) = (usize::from(FIRST_BYTE_INDEX[at]), usize::from(FIRST_BYTE_INDEX[at + 1]));
-    let found = COMMANDS[from..to].iter().find(|known| known.spelling.as_bytes() == word);
-    found.unwrap_or(&OTHER)
+    let found = SPELLINGS[from..to].iter().find(|(known, _)| known.as_bytes() == spelling);
+    found.map_or(&OTHER, |(_, command)| command)
 }
 
-/// The names of all commands that are known, some of them more than once.
+/// The names of all known commands, each once.
 pub fn commands() -> impl Iterator<Item = &'static str> {
-    COMMANDS.iter().map(|known| known.name)
+    COMMANDS.iter().map(|command| command.name)
 }
 
-/// Where in the table the words begin that begin with this byte or a later one. That leaves so few
-/// that comparing lengths nearly always tells them apart.
+/// How many spellings the table has.
+const SPELLING_COUNT: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < COMMANDS.len() {
+        count += 1 + COMMANDS[at].aliases.len();
+        at += 1;
+    }
+    count
+};
+
+/// Where in [`SPELLINGS`] the spellings start whose first byte is this one. So few share a first
+/// byte that comparing lengths nearly always decides.
 static FIRST_BYTE_INDEX: [u16; 257] = {
-    let mut begins = [0; 257];
-    let (mut byte, mut at) = (0, 0);
-    while byte < begins.len() {
-        while at < COMMANDS.len() && (COMMANDS[at].spelling.as_bytes()[0] as usize) < byte {
-            at += 1;
+    let mut index = [0; 257];
+    let mut at = 0;
+    while at < COMMANDS.len() {
+        let mut number = 0;
+        while number <= COMMANDS[at].aliases.len() {
+            index[COMMANDS[at].spelling(number).as_bytes()[0] as usize + 1] += 1;
+            number += 1;
         }
-        begins[byte] = at as u16;
+        at += 1;
+    }
+    let mut byte = 1;
+    while byte < index.len() {
+        index[byte] += index[byte - 1];
         byte += 1;
     }
-    begins
+    index
+};
+
+/// Every spelling with its command, grouped by first byte.
+static SPELLINGS: [(&str, &Command); SPELLING_COUNT] = {
+    let mut spellings: [(&str, &Command); SPELLING_COUNT] = [("", &OTHER); SPELLING_COUNT];
+    let (mut next, mut at) = (FIRST_BYTE_INDEX, 0);
+    while at < COMMANDS.len() {
+        let mut number = 0;
+        while number <= COMMANDS[at].aliases.len() {
+            let spelling = COMMANDS[at].spelling(number);
+            let first = spelling.as_bytes()[0] as usize;
+            spellings[next[first] as usize] = (spelling, &COMMANDS[at]);
+            next[first] += 1;
+            number += 1;
+        }
+        at += 1;
+    }
+    spellings
 };
 
 #[cfg(test)]
@@ -196,15 +209,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_so_that_every_command_is_found() {
-        assert!(COMMANDS.is_sorted_by(|a, b| a.spelling < b.spelling));
+    fn every_spelling_is_found_and_belongs_to_one_command() {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+        let mut spellings = Vec::new();
         for command in COMMANDS {
-            assert_eq!(find(command.spelling.as_bytes()).spelling, command.spelling);
+            for number in 0..=command.aliases.len() {
+                spellings.push(command.spelling(number));
+                assert_eq!(find(command.spelling(number).as_bytes()).name, command.name);
+            }
         }
+        let count = spellings.len();
+        spellings.sort_unstable();
+        spellings.dedup();
+        assert_eq!((spellings.len(), SPELLINGS.len()), (count, count));
     }
 
     #[test]
-    fn spellings_share_a_name_and_strangers_share_other() {
+    fn spellings_share_a_name_and_unknown_commands_share_other() {
         assert_eq!(find(b"ismaster").name, "isMaster");
         assert_eq!(find(b"findandmodify").name, "findAndModify");
         assert_eq!(find(b"mapreduce").name, "mapReduce");
@@ -214,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_specification_calls_secret_is_secret() {
+    fn what_the_specification_calls_sensitive_is_sensitive() {
         for word in [
             "authenticate",
             "saslStart",

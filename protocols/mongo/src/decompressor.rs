@@ -2,7 +2,11 @@
 //!
 //! Source: the driver specification `compression/OP_COMPRESSED`.
 
-use crate::snappy::SnappyDecoder;
+use crate::{
+    header::{COMPRESSED_PREFIX_LEN, HEADER_LEN, Header, opcode},
+    snappy::SnappyDecoder,
+    violations::{BAD_COMPRESSION, DECOMPRESSION_BOMB, NESTED_COMPRESSION},
+};
 use flate2::{Decompress, FlushDecompress, Status};
 use operation::Violation;
 use std::sync::{
@@ -14,9 +18,8 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 /// The compressors whose output can be read, as `hello` names them.
 pub(crate) const SUPPORTED: [&str; 3] = ["snappy", "zlib", "zstd"];
 
-/// The bytes between the header and what is compressed.
-const PREFIX_LEN: usize = 9;
-const OP_COMPRESSED: i32 = 2012;
+/// The bytes between the header and the compressed bytes.
+const PREFIX_LEN: usize = COMPRESSED_PREFIX_LEN - HEADER_LEN;
 /// The most that is handed on at a time.
 const MAX_PIECE: usize = 16 * 1024;
 /// The largest zstd window, as a power of two: that of its level 19. Of a message that is no longer
@@ -28,17 +31,13 @@ const DECODER_MEMORY: usize = 128 * 1024;
 /// of a listener, in bytes.
 const MAX_RESERVED: usize = 64 << 20;
 
-const CORRUPT: Violation = Violation("bad_compression");
-const BOMB: Violation = Violation("decompression_bomb");
-const NESTED: Violation = Violation("nested_compression");
-
 /// What a compressed message claims to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InnerMessage {
+struct InnerMessage {
     /// The opcode of the message inside.
-    pub(crate) opcode: i32,
+    opcode: i32,
     /// How many bytes it has, its header not counted.
-    pub(crate) size: u32,
+    size: u32,
 }
 
 /// Inflates one message.
@@ -60,35 +59,67 @@ enum Algorithm {
 }
 
 impl Decompressor {
-    /// Begins with the 9 bytes after the header: original opcode, size, compressor. A message
-    /// that claims more than `limit` bytes is refused before anything is reserved for it.
-    pub(crate) fn begin(head: &[u8], limit: u32) -> Result<(Self, InnerMessage), Violation> {
+    /// Begins with the first bytes of an `OP_COMPRESSED`, of at least [`COMPRESSED_PREFIX_LEN`].
+    /// Returns the header of the message inside it. A message that announces more than `limit` bytes is
+    /// rejected before anything is reserved for it.
+    pub(crate) fn of_message(
+        header: Header,
+        wire: &[u8],
+        limit: u32,
+    ) -> Result<(Self, Header), Violation> {
+        let prefix = wire.get(HEADER_LEN..).unwrap_or_default();
+        let (decompressor, inner) = Self::begin(prefix, limit)?;
+        Ok((decompressor, header.of_inner(inner.opcode, inner.size)))
+    }
+
+    /// Decompresses the first bytes of an `OP_COMPRESSED`. Returns the message inside it as if it
+    /// had come uncompressed, at most `limit` bytes of it; `sink` gets all of its bytes after the
+    /// header.
+    pub(crate) fn plain_front(
+        &mut self,
+        inner: Header,
+        wire: &[u8],
+        limit: usize,
+        mut sink: impl FnMut(&[u8]),
+    ) -> (Vec<u8>, Result<(), Violation>) {
+        let mut message = inner.to_bytes();
+        let compressed = wire.get(COMPRESSED_PREFIX_LEN..).unwrap_or_default();
+        let fed = self.feed(compressed, &mut |piece| {
+            let room = limit.saturating_sub(message.len()).min(piece.len());
+            message.extend_from_slice(&piece[..room]);
+            sink(piece);
+        });
+        (message, fed)
+    }
+
+    /// Begins with the 9 bytes after the header: original opcode, size, compressor.
+    fn begin(head: &[u8], limit: u32) -> Result<(Self, InnerMessage), Violation> {
         let Some(&[a, b, c, d, e, f, g, h, compressor]) = head.first_chunk::<PREFIX_LEN>() else {
-            return Err(CORRUPT);
+            return Err(BAD_COMPRESSION);
         };
-        let opcode = i32::from_le_bytes([a, b, c, d]);
+        let inner_opcode = i32::from_le_bytes([a, b, c, d]);
         // A negative size reads as one beyond every limit.
         let size = u32::from_le_bytes([e, f, g, h]);
-        if opcode == OP_COMPRESSED {
-            return Err(NESTED);
+        if inner_opcode == opcode::COMPRESSED {
+            return Err(NESTED_COMPRESSION);
         }
         if size > limit {
-            return Err(BOMB);
+            return Err(DECOMPRESSION_BOMB);
         }
         let decoder = match compressor {
             0 => Algorithm::Noop,
             1 => Algorithm::Snappy(SnappyDecoder::new(size)),
             2 => Algorithm::Zlib(Decompress::new(true)),
             3 => {
-                let mut decoder = Decoder::new().map_err(|_| CORRUPT)?;
+                let mut decoder = Decoder::new().map_err(|_| BAD_COMPRESSION)?;
                 let window = DParameter::WindowLogMax(zstd_window(size));
-                decoder.set_parameter(window).map_err(|_| CORRUPT)?;
+                decoder.set_parameter(window).map_err(|_| BAD_COMPRESSION)?;
                 Algorithm::Zstd(decoder)
             }
-            _ => return Err(CORRUPT),
+            _ => return Err(BAD_COMPRESSION),
         };
         let inflate = Self { decoder, left: size, ended: false, broken: None };
-        Ok((inflate, InnerMessage { opcode, size }))
+        Ok((inflate, InnerMessage { opcode: inner_opcode, size }))
     }
 
     /// How much memory it may take, in bytes, until it has inflated `size` bytes in all.
@@ -133,7 +164,7 @@ impl Decompressor {
         match self.broken {
             Some(violation) => Err(violation),
             None if self.left == 0 && ended => Ok(()),
-            None => Err(CORRUPT),
+            None => Err(BAD_COMPRESSION),
         }
     }
 }
@@ -177,8 +208,8 @@ struct BoundedSink<'a> {
 
 impl BoundedSink<'_> {
     fn take(&mut self, piece: &[u8]) -> Result<(), Violation> {
-        let len = u32::try_from(piece.len()).map_err(|_| BOMB)?;
-        *self.left = self.left.checked_sub(len).ok_or(BOMB)?;
+        let len = u32::try_from(piece.len()).map_err(|_| DECOMPRESSION_BOMB)?;
+        *self.left = self.left.checked_sub(len).ok_or(DECOMPRESSION_BOMB)?;
         if !piece.is_empty() {
             (self.sink)(piece);
         }
@@ -200,13 +231,13 @@ fn feed_zlib(
     let mut piece = [0; MAX_PIECE];
     loop {
         if *ended {
-            return if bytes.is_empty() { Ok(()) } else { Err(CORRUPT) };
+            return if bytes.is_empty() { Ok(()) } else { Err(BAD_COMPRESSION) };
         }
         let room = out.room();
         let (read, written) = (zlib.total_in(), zlib.total_out());
         let status = zlib
             .decompress(bytes, &mut piece[..room], FlushDecompress::None)
-            .map_err(|_| CORRUPT)?;
+            .map_err(|_| BAD_COMPRESSION)?;
         let read = (zlib.total_in() - read) as usize;
         let written = (zlib.total_out() - written) as usize;
         bytes = bytes.get(read..).unwrap_or_default();
@@ -228,7 +259,7 @@ fn feed_zstd(
     let mut piece = [0; MAX_PIECE];
     loop {
         let room = out.room();
-        let status = zstd.run_on_buffers(bytes, &mut piece[..room]).map_err(|_| CORRUPT)?;
+        let status = zstd.run_on_buffers(bytes, &mut piece[..room]).map_err(|_| BAD_COMPRESSION)?;
         if status.bytes_read == 0 && status.bytes_written == 0 {
             return Ok(());
         }

@@ -42,14 +42,6 @@ pub(crate) struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Appends it as it lies in a document, with another value.
-    pub(crate) fn write(&self, value: &[u8], out: &mut Vec<u8>) {
-        out.push(self.kind);
-        out.extend_from_slice(self.name);
-        out.push(0);
-        out.extend_from_slice(value);
-    }
-
     /// The text of a string; `None` for other kinds, and for what is no UTF-8.
     pub(crate) fn text(&self) -> Option<&'a str> {
         if self.kind == kind::STRING { self.utf8() } else { None }

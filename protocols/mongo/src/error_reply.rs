@@ -1,9 +1,10 @@
 //! The messages that the proxy writes itself: refusals, and its own `ping` and `hello`.
 
 use crate::{
+    bson_writer::{BsonWriter, string_array},
     comment::truncate,
     error_codes,
-    header::{HEADER_LEN, opcode},
+    header::{HEADER_LEN, REPLY_PREFIX_LEN, opcode},
 };
 use bytes::{BufMut, BytesMut};
 use operation::{RejectReason, RejectionRef};
@@ -61,7 +62,7 @@ pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, o
         given => given.iter().map(|label| &**label).collect(),
     };
     let words = truncate(why.message, MAX_MESSAGE_TEXT);
-    let mut body = Document::default();
+    let mut body = BsonWriter::new();
     match family {
         ReplyFormat::LegacyQuery => body.string("$err", words),
         ReplyFormat::Message | ReplyFormat::LegacyCommand => {
@@ -72,15 +73,15 @@ pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, o
     body.int32("code", code);
     body.string("codeName", &name);
     if !labels.is_empty() {
-        body.strings("errorLabels", &labels);
+        body.array("errorLabels", string_array(labels.iter().copied()));
     }
     if let Some(wait) = why.retry_after.filter(|_| labels.contains(&OVERLOADED)) {
         body.int64("baseBackoffMS", millis(wait));
     }
     match family {
-        ReplyFormat::Message => message(0, request, &body.end(), out),
-        ReplyFormat::LegacyCommand => reply(8, request, &body.end(), out),
-        ReplyFormat::LegacyQuery => reply(2, request, &body.end(), out),
+        ReplyFormat::Message => message(0, request, &body.finish(), out),
+        ReplyFormat::LegacyCommand => reply(8, request, &body.finish(), out),
+        ReplyFormat::LegacyQuery => reply(2, request, &body.finish(), out),
     }
 }
 
@@ -89,20 +90,12 @@ fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX).max(1)
 }
 
-/// Writes a request that every server answers, logged in or not.
-pub(crate) fn ping(out: &mut BytesMut) {
-    let mut body = Document::default();
-    body.int32("ping", 1);
-    body.string("$db", "admin");
-    message(1, 0, &body.end(), out);
-}
-
 /// Writes a request that every server answers with its state, logged in or not.
 pub(crate) fn hello(id: u32, out: &mut BytesMut) {
-    let mut body = Document::default();
+    let mut body = BsonWriter::new();
     body.int32("hello", 1);
     body.string("$db", "admin");
-    message(id, 0, &body.end(), out);
+    message(id, 0, &body.finish(), out);
 }
 
 fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
@@ -113,7 +106,7 @@ fn message(id: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
 }
 
 fn reply(flags: u32, answers: u32, body: &[u8], out: &mut BytesMut) {
-    put_header(HEADER_LEN + 20 + body.len(), 0, answers, opcode::REPLY, out);
+    put_header(HEADER_LEN + REPLY_PREFIX_LEN + body.len(), 0, answers, opcode::REPLY, out);
     out.put_u32_le(flags);
     out.put_i64_le(0);
     out.put_u32_le(0);
@@ -126,58 +119,6 @@ fn put_header(len: usize, id: u32, answers: u32, opcode: i32, out: &mut BytesMut
     out.put_u32_le(id);
     out.put_u32_le(answers);
     out.put_i32_le(opcode);
-}
-
-/// A BSON document that is being written. Keys and texts here hold no NUL.
-#[derive(Default)]
-struct Document {
-    fields: Vec<u8>,
-}
-
-impl Document {
-    fn key(&mut self, kind: u8, key: &str) {
-        self.fields.push(kind);
-        self.fields.extend_from_slice(key.as_bytes());
-        self.fields.push(0);
-    }
-
-    fn double(&mut self, key: &str, value: f64) {
-        self.key(0x01, key);
-        self.fields.put_f64_le(value);
-    }
-
-    fn int32(&mut self, key: &str, value: i32) {
-        self.key(0x10, key);
-        self.fields.put_i32_le(value);
-    }
-
-    fn int64(&mut self, key: &str, value: i64) {
-        self.key(0x12, key);
-        self.fields.put_i64_le(value);
-    }
-
-    fn string(&mut self, key: &str, value: &str) {
-        self.key(0x02, key);
-        self.fields.put_u32_le(value.len() as u32 + 1);
-        self.fields.extend_from_slice(value.as_bytes());
-        self.fields.push(0);
-    }
-
-    fn strings(&mut self, key: &str, values: &[&str]) {
-        let mut array = Self::default();
-        for (at, value) in values.iter().enumerate() {
-            array.string(&at.to_string(), value);
-        }
-        self.key(0x04, key);
-        self.fields.extend_from_slice(&array.end());
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        let len = self.fields.len() as u32 + 5;
-        self.fields.splice(..0, len.to_le_bytes());
-        self.fields.push(0);
-        self.fields
-    }
 }
 
 #[cfg(test)]

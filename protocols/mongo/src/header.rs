@@ -1,17 +1,17 @@
 //! The sixteen bytes before every message, and the layouts older than `OP_MSG`.
 
-use crate::number::u32_at;
-use nom::{
-    IResult, Parser,
-    bytes::complete::{tag, take_till},
-    number::complete::{le_i32, le_u32},
-    sequence::terminated,
-};
+use crate::{element::cstring, number::u32_at, violations};
 use operation::Violation;
 
 /// How long the header is, in bytes.
 pub(crate) const HEADER_LEN: usize = 16;
-/// The longest message that a server takes, in bytes (`MaxMessageSizeBytes`, rpc/message.h).
+/// The header of an `OP_COMPRESSED`, and what precedes the compressed bytes (original opcode,
+/// uncompressed size, compressor), in bytes.
+pub(crate) const COMPRESSED_PREFIX_LEN: usize = HEADER_LEN + 9;
+/// What precedes the documents of an `OP_REPLY`, after its header (flags, cursor id, starting
+/// point, number of documents), in bytes.
+pub(crate) const REPLY_PREFIX_LEN: usize = 20;
+/// The longest message that a server accepts, in bytes (`MaxMessageSizeBytes`, rpc/message.h).
 pub(crate) const MAX_MESSAGE_LEN: u32 = 48_000_000;
 
 /// Opcodes (mongodb.com/docs, "MongoDB Wire Protocol").
@@ -59,7 +59,7 @@ impl Header {
         let word = |at| u32_at(bytes, at);
         let Some(len) = word(0) else { return Ok(None) };
         if !(HEADER_LEN as u32..=MAX_MESSAGE_LEN).contains(&len) {
-            return Err(other_protocol(bytes).unwrap_or(Violation("length")));
+            return Err(other_protocol(bytes).unwrap_or(violations::BAD_LENGTH));
         }
         let (Some(id), Some(answers), Some(code)) = (word(4), word(8), word(12)) else {
             return Ok(None);
@@ -82,7 +82,7 @@ impl Header {
     /// pass for the front of a huge message.
     pub(crate) fn read_first(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         if let [0x16, 3, 0..=4, _, _, 1, ..] = bytes {
-            return Err(Violation("looks_like_tls"));
+            return Err(violations::LOOKS_LIKE_TLS);
         }
         Self::read(bytes)
     }
@@ -93,30 +93,26 @@ fn other_protocol(bytes: &[u8]) -> Option<Violation> {
     let http: [&[u8]; 10] =
         [b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP"];
     if http.iter().any(|method| bytes.starts_with(method)) {
-        return Some(Violation("looks_like_http"));
+        return Some(violations::LOOKS_LIKE_HTTP);
     }
     // A header of the PROXY protocol, in text or binary (haproxy.org, "The PROXY protocol").
     if bytes.starts_with(b"PROX") || bytes.starts_with(b"\r\n\r\n") {
-        return Some(Violation("looks_like_proxy_header"));
+        return Some(violations::LOOKS_LIKE_PROXY_HEADER);
     }
-    bytes.starts_with(&[0x16, 3]).then_some(Violation("looks_like_tls"))
+    bytes.starts_with(&[0x16, 3]).then_some(violations::LOOKS_LIKE_TLS)
 }
 
-/// The bytes up to the next NUL, which is stepped over.
-pub(crate) fn cstring(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
-    terminated(take_till(|byte| byte == 0), tag(&[0][..])).parse(bytes)
+/// The full collection name of an `OP_QUERY`, and the documents after it, in the bytes after its
+/// header: `int32 flags; cstring name; int32 numberToSkip; int32 numberToReturn; documents`.
+pub(crate) fn query(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = cstring(bytes.get(4..)?)?;
+    Some((name, rest.get(8..)?))
 }
 
-/// The front of an `OP_QUERY`, after the header: the full collection name, and the documents.
-pub(crate) fn query(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
-    let flags_name_skip_return = (le_u32, cstring, le_i32, le_i32);
-    flags_name_skip_return.map(|(_, name, ..)| name).parse(bytes)
-}
-
-/// The front of every other legacy request, after the header: 4 bytes (flags, or zero) and the
-/// full collection name. What follows differs, and is not looked at.
-pub(crate) fn legacy(bytes: &[u8]) -> IResult<&[u8], &[u8]> {
-    (le_u32, cstring).map(|(_, name)| name).parse(bytes)
+/// The full collection name of any other legacy request, in the bytes after its header: it comes
+/// after 4 bytes (flags, or zero). What follows differs, and is not read.
+pub(crate) fn legacy(bytes: &[u8]) -> Option<&[u8]> {
+    cstring(bytes.get(4..)?).map(|(name, _)| name)
 }
 
 #[cfg(test)]

@@ -5,17 +5,18 @@
 //! `server-discovery-and-monitoring` for what drivers make of the lists.
 
 use crate::{
-    Settings, checksum,
+    Settings,
+    bson_writer::{BsonWriter, string_array, string_value},
+    checksum,
     decompressor::SUPPORTED,
     element::{Element, elements, kind},
+    header::{self, HEADER_LEN, Header, REPLY_PREFIX_LEN, opcode},
+    message_view::document,
+    number::u32_at,
     replica_set_notices::ReplicaSetNotices,
+    sections::{section_kind, sections},
 };
 use std::{borrow::Cow, net::SocketAddr, ops::Range};
-
-const OP_REPLY: i32 = 1;
-const OP_QUERY: i32 = 2004;
-const OP_MSG: i32 = 2013;
-const HEADER: usize = 16;
 
 /// Takes out of a `hello` the compressors that can't be read, so that no reply uses them.
 ///
@@ -25,7 +26,8 @@ pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
     let hello = &message[body.clone()];
     let first = elements(hello).next()?;
     let wrapped = matches!(first.name, b"$query" | b"query") && first.kind == kind::DOCUMENT;
-    let changed = if wrapped && opcode(message) == OP_QUERY {
+    let legacy = Header::read(message).ok()??.opcode == opcode::QUERY;
+    let changed = if wrapped && legacy {
         edit(hello, |element| match element.name {
             name if name == first.name => {
                 without_unsupported(element.value).map_or(ElementEdit::Keep, ElementEdit::Put)
@@ -49,7 +51,7 @@ fn without_unsupported(hello: &[u8]) -> Option<Vec<u8>> {
             let readable =
                 |name: &&str| SUPPORTED.contains(name) || matches!(*name, "none" | "noop");
             let names = elements(element.value).filter_map(|name| name.text());
-            ElementEdit::Put(array(names.filter(readable).map(Cow::Borrowed).collect()))
+            ElementEdit::Put(string_array(names.filter(readable)).finish())
         }
         _ => ElementEdit::Keep,
     })
@@ -78,9 +80,9 @@ pub(crate) fn rewrite_reply(
         (b"hosts" | b"passives" | b"arbiters", kind::ARRAY) => {
             ElementEdit::Put(member.list(element))
         }
-        (b"me", kind::STRING) => ElementEdit::Put(string(&member.shown_as)),
+        (b"me", kind::STRING) => ElementEdit::Put(string_value(&member.shown_as)),
         (b"primary", kind::STRING) => match element.text().and_then(|host| member.shown(host)) {
-            Some(host) => ElementEdit::Put(string(&host)),
+            Some(host) => ElementEdit::Put(string_value(&host)),
             None => ElementEdit::Drop,
         },
         _ => ElementEdit::Keep,
@@ -164,7 +166,7 @@ impl<'a> ReplyingMember<'a> {
                 }
             }
         }
-        array(hosts)
+        string_array(hosts.iter().map(|host| &**host)).finish()
     }
 }
 
@@ -177,41 +179,24 @@ fn same_host(a: Option<&str>, b: Option<&str>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
-/// Where the first document of a whole message is: an OP_MSG's body, a command or its reply.
+/// The position of the first document of a whole message: an `OP_MSG`'s body, a legacy command or
+/// its reply.
 fn body_range(message: &[u8]) -> Option<Range<usize>> {
-    let len = i32_at(message, 0)?;
-    if usize::try_from(len) != Ok(message.len()) || !checksum::valid(message) {
+    let header = Header::read(message).ok()??;
+    if header.len as usize != message.len() || !checksum::valid(message) {
         return None;
     }
-    let start = match opcode(message) {
-        OP_MSG => {
-            let mut at = HEADER + 4;
-            // Any other section begins with its length, after its kind.
-            while *message.get(at)? != 0 {
-                let size = usize::try_from(i32_at(message, at + 1)?).ok().filter(|n| *n >= 4)?;
-                at += 1 + size;
-            }
-            at + 1
+    let rest = &message[HEADER_LEN..];
+    let document = match header.opcode {
+        opcode::MSG => {
+            sections(rest.get(4..)?).find(|section| section.kind == section_kind::BODY)?.bytes
         }
-        OP_QUERY => {
-            let collection = message.get(HEADER + 4..)?;
-            HEADER + 4 + collection.iter().position(|b| *b == 0)? + 1 + 8
-        }
-        OP_REPLY => HEADER + 20,
+        opcode::QUERY => document(header::query(rest)?.1)?,
+        opcode::REPLY => document(rest.get(REPLY_PREFIX_LEN..)?)?,
         _ => return None,
     };
-    let size = usize::try_from(i32_at(message, start)?).ok()?;
-    let end = start.checked_add(size)?;
-    message.get(start..end)?;
-    Some(start..end)
-}
-
-fn opcode(message: &[u8]) -> i32 {
-    i32_at(message, 12).unwrap_or_default()
-}
-
-fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
-    bytes.get(at..)?.first_chunk().map(|int| i32::from_le_bytes(*int))
+    let start = document.as_ptr().addr() - message.as_ptr().addr();
+    (document.len() == u32_at(document, 0)? as usize).then(|| start..start + document.len())
 }
 
 /// The message with `document` where `at` was; length and checksum made right.
@@ -234,42 +219,17 @@ enum ElementEdit {
 /// The document with some elements changed and all others byte for byte as they were; `None` if
 /// that changes nothing, or if the document can't be read to its end.
 fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> ElementEdit) -> Option<Vec<u8>> {
-    let mut out = vec![0; 4];
+    let mut out = BsonWriter::new();
     let mut walk = elements(document);
     for element in &mut walk {
         match change(&element) {
-            ElementEdit::Keep => element.write(element.value, &mut out),
-            ElementEdit::Put(value) => element.write(&value, &mut out),
+            ElementEdit::Keep => out.element(element.kind, element.name, element.value),
+            ElementEdit::Put(value) => out.element(element.kind, element.name, &value),
             ElementEdit::Drop => {}
         }
     }
-    out.push(0);
-    let len = i32::try_from(out.len()).ok()?;
-    out[..4].copy_from_slice(&len.to_le_bytes());
+    let out = out.finish();
     (walk.is_complete() && out != document).then_some(out)
-}
-
-/// The value of a string element.
-fn string(text: &str) -> Vec<u8> {
-    let mut out = (text.len() as u32 + 1).to_le_bytes().to_vec();
-    out.extend(text.as_bytes());
-    out.push(0);
-    out
-}
-
-/// The value of an array of strings.
-fn array(items: Vec<Cow<'_, str>>) -> Vec<u8> {
-    let mut out = vec![0; 4];
-    for (index, item) in items.iter().enumerate() {
-        out.push(kind::STRING);
-        out.extend(index.to_string().as_bytes());
-        out.push(0);
-        out.extend(string(item));
-    }
-    out.push(0);
-    let len = out.len() as u32;
-    out[..4].copy_from_slice(&len.to_le_bytes());
-    out
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl InFlightRequest {
             legacy,
             reply_kind: asked.reply_kind,
             confirms_names: asked.confirms_names,
-            pre_auth: asked.command.pre_auth(),
+            pre_auth: asked.command.pre_auth,
             tailable: asked.tailable,
             callsite: 0,
             cursor_id: asked.cursor_id,

@@ -7,6 +7,7 @@
 //! `compressed` where the message is. The exception is `hello`, which is rewritten whole, so that
 //! drivers stay on the proxy.
 
+mod bson_writer;
 mod call_sites;
 mod checksum;
 mod client_state;
@@ -32,11 +33,13 @@ mod probe;
 mod replica_set_notices;
 mod request_summary;
 mod scan;
+mod sections;
 mod settings;
 mod shape;
 mod snappy;
 #[cfg(test)]
 mod testing;
+mod violations;
 mod write_effect;
 
 pub use codec::Mongo;

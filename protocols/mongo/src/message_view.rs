@@ -1,10 +1,11 @@
 //! The parts of a request that is here, or of its front.
 
 use crate::{
-    element::{Elements, elements, has_duplicates, is_complete, kind},
+    element::{Elements, cstring, elements, has_duplicates, is_complete, kind},
     header::{self, HEADER_LEN, Header, flag, opcode},
     number::u32_at,
     request_summary::RequestSummary,
+    sections::{section_kind, sections},
     shape,
 };
 use std::borrow::Cow;
@@ -68,16 +69,16 @@ impl<'b> MessageView<'b> {
             sequences: [(&[], &[]); MAX_SEQUENCES],
         };
         match header.opcode {
-            opcode::MSG => message.sections(rest),
+            opcode::MSG => message.read_sections(rest),
             opcode::QUERY => {
-                if let Ok((body, namespace)) = header::query(rest) {
+                if let Some((namespace, body)) = header::query(rest) {
                     (message.namespace, message.body) = (namespace, unwrap_query(body));
                     message.query_document = body;
                     message.complete = document(body).is_some();
                 }
             }
             _ => {
-                if let Ok((_, namespace)) = header::legacy(rest) {
+                if let Some(namespace) = header::legacy(rest) {
                     (message.namespace, message.complete) = (namespace, true);
                 }
             }
@@ -132,50 +133,46 @@ impl<'b> MessageView<'b> {
         })
     }
 
-    /// Section upon section (specifications, message/OP_MSG); they may come in any order.
-    fn sections(&mut self, rest: &'b [u8]) {
+    fn read_sections(&mut self, rest: &'b [u8]) {
         let Some(flags) = u32_at(rest, 0) else { return };
         self.flags = flags;
-        let sum = if flags & flag::CHECKSUM_PRESENT == 0 { 0 } else { 4 };
-        let end = (self.header.len as usize).saturating_sub(HEADER_LEN + sum);
+        let checksum = if flags & flag::CHECKSUM_PRESENT == 0 { 0 } else { 4 };
+        let end = (self.header.len as usize).saturating_sub(HEADER_LEN + checksum);
         let here = rest.len().min(end);
-        let mut rest = rest.get(4..here).unwrap_or_default();
-        while let Some((kind, section)) = rest.split_first() {
-            let Some(len) = u32_at(section, 0).map(|len| len as usize) else { return };
-            let left = end - (here - section.len());
-            let part = &section[..len.min(section.len())];
-            match kind {
-                0 if self.body.is_empty() => self.body = part,
-                1 => {
+        let mut sections = sections(rest.get(4..here).unwrap_or_default());
+        for section in sections.by_ref() {
+            match section.kind {
+                section_kind::BODY if self.body.is_empty() => self.body = section.bytes,
+                section_kind::SEQUENCE => {
                     self.has_sequences = true;
-                    if !self.add_sequence(part) {
-                        self.has_unknown_section = true;
-                        return;
-                    }
+                    self.has_unknown_section = !self.add_sequence(section.bytes);
                 }
-                3 if self.telemetry.is_empty() => self.telemetry = part,
-                0 | 3 => self.has_duplicate_section = true,
-                _ => {
-                    self.has_unknown_section = true;
-                    return;
+                section_kind::TELEMETRY if self.telemetry.is_empty() => {
+                    self.telemetry = section.bytes;
                 }
+                section_kind::BODY | section_kind::TELEMETRY => self.has_duplicate_section = true,
+                _ => self.has_unknown_section = true,
             }
-            let Some(after) = section.get(len.max(5)..) else {
-                // A sequence whose name is cut may be any.
-                let named = *kind != 1 || part.get(4..).is_some_and(|rest| rest.contains(&0));
-                self.sections_located = len == left && named;
+            if self.has_unknown_section {
                 return;
-            };
-            rest = after;
+            }
+            if !section.is_complete() {
+                let left = end - (here - section.available);
+                // A sequence whose identifier is truncated may be any sequence.
+                let identified = section.kind != section_kind::SEQUENCE
+                    || section.bytes.get(4..).is_some_and(|rest| rest.contains(&0));
+                self.sections_located = section.len == left && identified;
+                return;
+            }
         }
-        self.complete = here == end;
+        self.complete = sections.is_at_end() && here == end;
         self.sections_located = self.complete;
     }
 
     /// Notes a sequence. `false` if there are more than there can be.
     fn add_sequence(&mut self, section: &'b [u8]) -> bool {
         // Where the name is cut, the section is the last that is here.
-        let Some(Ok((documents, name))) = section.get(4..).map(header::cstring) else {
+        let Some((name, documents)) = section.get(4..).and_then(cstring) else {
             return true;
         };
         self.has_duplicate_section |=

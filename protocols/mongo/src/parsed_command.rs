@@ -7,6 +7,9 @@ use crate::{
     header::{Header, flag, opcode},
     message_view::MessageView,
     namespaces,
+    violations::{
+        DUPLICATE_FIELD, MISPLACED_QUERY, NO_BODY, NO_COMMAND, TOO_MANY_FIELDS, UNKNOWN_SECTION,
+    },
 };
 use operation::Violation;
 
@@ -18,16 +21,6 @@ pub(crate) const UNREAD: &str = "?";
 
 /// How many fields a command may have; no driver sends a tenth of that.
 const MAX_FIELDS: usize = 256;
-
-/// A field of a command, or a section of its message, is there twice: servers differ in which of
-/// the two counts.
-pub(crate) const DUPLICATE_FIELD: Violation = Violation("duplicate_field");
-
-/// A legacy command with another one in it, as `$query`.
-const MISPLACED_QUERY: Violation = Violation("misplaced_query");
-
-/// A section of a kind that is not known, or more sequences than there can be.
-const UNKNOWN_SECTION: Violation = Violation("unknown_section");
 
 /// What a request asks for. What it is about is written to a string beside it.
 #[derive(Clone, Copy, Debug)]
@@ -114,14 +107,14 @@ impl ParsedCommand {
         match message.header.opcode {
             opcode::MSG => {
                 let asked = match message.body {
-                    [] => Self::without_command(message, Violation("no_body"), resource),
+                    [] => Self::without_command(message, NO_BODY, resource),
                     _ => Self::parse_command(message, None, resource),
                 };
                 Self { unacknowledged: message.flags & flag::MORE_TO_COME != 0, ..asked }
             }
             // What is wrapped may stand anywhere, and twice; only `hello` still comes this way.
             opcode::QUERY if message.legacy_command() && message.truncated => {
-                Self::without_command(message, Violation("no_command"), resource)
+                Self::without_command(message, NO_COMMAND, resource)
             }
             opcode::QUERY if message.legacy_command() => {
                 let namespace = String::from_utf8_lossy(message.namespace);
@@ -154,7 +147,7 @@ impl ParsedCommand {
     ) -> Self {
         let mut fields = elements(message.body);
         let Some(first) = fields.next() else {
-            return Self::without_command(message, Violation("no_command"), resource);
+            return Self::without_command(message, NO_COMMAND, resource);
         };
         let command = commands::find(first.name);
         let mut asked = Self::new(command, message.header);
@@ -191,7 +184,7 @@ impl ParsedCommand {
             }
         }
         asked.violation = match () {
-            () if known.count > MAX_FIELDS => Some(Violation("too_many_fields")),
+            () if known.count > MAX_FIELDS => Some(TOO_MANY_FIELDS),
             () if twice => Some(DUPLICATE_FIELD),
             () => message.has_unknown_section.then_some(UNKNOWN_SECTION),
         };
@@ -212,7 +205,7 @@ impl ParsedCommand {
         // What is still to come may be a comment.
         asked.has_comment |= asked.partial;
         asked.tailable &= command.reply_kind == ReplyKind::Cursor;
-        asked.confirms_names = !command.pre_auth() || database.is_some_and(is_builtin_database);
+        asked.confirms_names = !command.pre_auth || database.is_some_and(is_builtin_database);
         collection.write(database, resource);
         asked
     }

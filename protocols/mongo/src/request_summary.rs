@@ -5,10 +5,12 @@
 //! a message of its own, so that one reader finds the facts of both.
 
 use crate::{
+    bson_writer::BsonWriter,
     element::{cstring, kind, value_len},
     header::{HEADER_LEN, Header, flag, opcode},
     number::u32_at,
-    parsed_command::DUPLICATE_FIELD,
+    sections::section_kind,
+    violations::{BAD_DOCUMENT, DUPLICATE_FIELD, TOO_MANY_FIELDS, UNKNOWN_SECTION},
 };
 use operation::Violation;
 
@@ -144,10 +146,11 @@ impl RequestSummary {
     /// not read to its end has none.
     pub(crate) fn finish(self) -> Option<Vec<u8>> {
         let open = self.broken || matches!(self.state, SummaryState::Body(_));
-        let more = u32::from(open);
         let body = self.body.map_or(Vec::new(), |elements| {
-            let len = elements.len() as u32 + 5 + more;
-            [&[0][..], &len.to_le_bytes(), &elements, &[0]].concat()
+            let mut document = BsonWriter::new();
+            document.elements(&elements);
+            let document = if open { document.finish_truncated() } else { document.finish() };
+            [&[section_kind::BODY][..], &document].concat()
         });
         let len = (HEADER_LEN + 4 + body.len() + self.other_sections.len()) as u32;
         let mut message = Header { len, ..self.header }.to_bytes();
@@ -164,7 +167,7 @@ impl RequestSummary {
         self.pending.extend_from_slice(more);
         *bytes = rest;
         if more.is_empty() {
-            self.fail(Violation("bad_document"));
+            self.fail(BAD_DOCUMENT);
         }
     }
 
@@ -193,21 +196,21 @@ impl RequestSummary {
         let (Some(kind), Some(len)) = (bytes.first(), u32_at(bytes, 1)) else { return 0 };
         let end = (self.at + 1).saturating_add(len as usize);
         if len < 5 || end > self.end {
-            return self.fail(Violation("bad_document"));
+            return self.fail(BAD_DOCUMENT);
         }
-        match kind {
-            0 if self.body.is_none() => {
+        match *kind {
+            section_kind::BODY if self.body.is_none() => {
                 (self.body, self.state) = (Some(Vec::new()), SummaryState::Body(end));
                 return 5;
             }
-            1 => {
+            section_kind::SEQUENCE => {
                 let Some((name, _)) = bytes.get(5..).and_then(cstring) else {
                     let long = bytes.len() > MAX_NAME;
-                    return if long { self.fail(Violation("bad_document")) } else { 0 };
+                    return if long { self.fail(BAD_DOCUMENT) } else { 0 };
                 };
                 let front = 5 + name.len() + 1;
                 if front > len as usize + 1 {
-                    return self.fail(Violation("bad_document"));
+                    return self.fail(BAD_DOCUMENT);
                 }
                 let used = match name {
                     b"nsInfo" => self.keep_section(bytes, len as usize + 1),
@@ -218,13 +221,13 @@ impl RequestSummary {
                 }
                 return used;
             }
-            3 if !self.has_telemetry => {
+            section_kind::TELEMETRY if !self.has_telemetry => {
                 let used = self.keep_section(bytes, len as usize + 1);
                 self.has_telemetry = used > 0;
                 return used;
             }
-            0 | 3 => self.violation = Some(DUPLICATE_FIELD),
-            _ => return self.fail(Violation("unknown_section")),
+            section_kind::BODY | section_kind::TELEMETRY => self.violation = Some(DUPLICATE_FIELD),
+            _ => return self.fail(UNKNOWN_SECTION),
         }
         self.skip_to(end, 5)
     }
@@ -250,20 +253,20 @@ impl RequestSummary {
         let Some((&kind, rest)) = bytes.split_first() else { return 0 };
         if kind == 0 {
             self.state = SummaryState::Section;
-            return if self.at + 1 == end { 1 } else { self.fail(Violation("bad_document")) };
+            return if self.at + 1 == end { 1 } else { self.fail(BAD_DOCUMENT) };
         }
         let Some((name, value)) = cstring(rest) else {
             let long = rest.len() > MAX_NAME;
-            return if long { self.fail(Violation("bad_document")) } else { 0 };
+            return if long { self.fail(BAD_DOCUMENT) } else { 0 };
         };
         let Some(len) = value_len(kind, value) else {
             let long = value.len() > MAX_PART;
-            return if long { self.fail(Violation("bad_document")) } else { 0 };
+            return if long { self.fail(BAD_DOCUMENT) } else { 0 };
         };
         let front = 1 + name.len() + 1;
         let total = front.saturating_add(len);
         if self.at.saturating_add(total) >= end {
-            return self.fail(Violation("bad_document"));
+            return self.fail(BAD_DOCUMENT);
         }
         if len <= MAX_PART && bytes.len() < total {
             return 0;
@@ -296,7 +299,7 @@ impl RequestSummary {
         } else if self.name_hashes.len() < MAX_NAMES {
             self.name_hashes.push(hash);
         } else {
-            self.violation = Some(Violation("too_many_fields"));
+            self.violation = Some(TOO_MANY_FIELDS);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     element::{cstring, kind, nul},
     header::{flag, opcode},
     number::{fixed_len, number, prefixed_len, u32_at},
+    sections::section_kind,
 };
 
 mod facts;
@@ -158,8 +159,8 @@ impl Scan {
             ScanState::Section => {
                 let [kind] = self.take_bytes(bytes)?;
                 self.state = match kind {
-                    0 | 3 => ScanState::Document,
-                    1 => ScanState::SequenceSize,
+                    section_kind::BODY | section_kind::TELEMETRY => ScanState::Document,
+                    section_kind::SEQUENCE => ScanState::SequenceSize,
                     _ => ScanState::Done,
                 };
                 // Telemetry is a document too, and none that is looked into.

@@ -11,6 +11,7 @@ mod text;
 
 pub(crate) use reads::read_shape;
 
+use crate::bson_writer::BsonWriter;
 use crate::element::{Element, elements, is_complete, kind};
 use literals::Literals;
 use text::BoundedText;
@@ -93,30 +94,20 @@ pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> 
     if !is_complete(body) {
         return body.to_vec();
     }
-    let mut out = vec![0; 4];
-    elements(body).for_each(|element| element.write(element.value, &mut out));
-    out.push(kind::ARRAY);
-    out.extend(identifier.bytes().filter(|b| *b != 0).chain([0]));
-    let start = out.len();
-    out.extend([0; 4]);
+    let mut out = BsonWriter::new();
+    elements(body).for_each(|element| out.element(element.kind, element.name, element.value));
+    let mut statements = BsonWriter::new();
     let mut rest = documents;
     for index in 0..MAX_STATEMENTS {
         let len = rest.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         let Some((document, after)) = rest.split_at_checked(len).filter(|_| len >= 5) else {
             break;
         };
-        out.push(kind::DOCUMENT);
-        out.extend(index.to_string().bytes().chain([0]));
-        out.extend(document);
+        statements.element(kind::DOCUMENT, index.to_string().as_bytes(), document);
         rest = after;
     }
-    out.push(0);
-    let len = (out.len() - start) as u32;
-    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    out.push(0);
-    let len = out.len() as u32;
-    out[..4].copy_from_slice(&len.to_le_bytes());
-    out
+    out.array(identifier, statements);
+    out.finish()
 }
 
 /// The command whose shape is asked for: that inside, for `explain`.

@@ -3,6 +3,7 @@
 //! Written from the format's description (google/snappy, format_description.txt). The usual
 //! decoders want the whole block and room for all that it inflates to.
 
+use crate::violations::{BAD_COMPRESSION, DECOMPRESSION_BOMB};
 use operation::Violation;
 
 /// How far back a copy may reach. Encoders work in blocks of 64 KiB; this leaves room for bolder
@@ -14,9 +15,6 @@ const SLACK: usize = 128 * 1024;
 const MAX_PIECE: usize = 16 * 1024;
 /// The longest tag: a literal or a copy with four bytes of operand.
 const MAX_TAG_LEN: usize = 5;
-
-const CORRUPT: Violation = Violation("bad_compression");
-const BOMB: Violation = Violation("decompression_bomb");
 
 /// The decoder of one block.
 pub(crate) struct SnappyDecoder {
@@ -85,10 +83,10 @@ impl SnappyDecoder {
     fn length(&mut self, value: u64, shift: u32, byte: u8) -> Result<usize, Violation> {
         let value = value | u64::from(byte & 0x7F) << shift;
         self.state = match byte & 0x80 {
-            0 if value > u64::from(self.room) => return Err(BOMB),
-            0 if value < u64::from(self.room) => return Err(CORRUPT),
+            0 if value > u64::from(self.room) => return Err(DECOMPRESSION_BOMB),
+            0 if value < u64::from(self.room) => return Err(BAD_COMPRESSION),
             0 => NO_CARRY,
-            _ if shift == 28 => return Err(CORRUPT),
+            _ if shift == 28 => return Err(BAD_COMPRESSION),
             _ => SnappyState::Length { value, shift: shift + 7 },
         };
         Ok(1)
@@ -103,7 +101,7 @@ impl SnappyDecoder {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Violation> {
         let (tag, used) = if len == 0 && bytes.len() >= MAX_TAG_LEN {
-            let Some((tag, size)) = read_tag(bytes) else { return Err(CORRUPT) };
+            let Some((tag, size)) = read_tag(bytes) else { return Err(BAD_COMPRESSION) };
             (tag, size)
         } else {
             let taken = bytes.len().min(MAX_TAG_LEN - len);
@@ -116,14 +114,14 @@ impl SnappyDecoder {
         };
         match tag {
             Tag::Literal { len } => {
-                let left = u32::try_from(len).map_err(|_| BOMB)?;
-                self.room = self.room.checked_sub(left).ok_or(BOMB)?;
+                let left = u32::try_from(len).map_err(|_| DECOMPRESSION_BOMB)?;
+                self.room = self.room.checked_sub(left).ok_or(DECOMPRESSION_BOMB)?;
                 self.state = SnappyState::Literal { left };
             }
             Tag::Copy { len, offset } => {
-                self.room = self.room.checked_sub(len as u32).ok_or(BOMB)?;
+                self.room = self.room.checked_sub(len as u32).ok_or(DECOMPRESSION_BOMB)?;
                 if offset == 0 || offset > self.window.len().min(WINDOW) {
-                    return Err(CORRUPT);
+                    return Err(BAD_COMPRESSION);
                 }
                 self.make_room(len, sink);
                 self.copy(len, offset);

@@ -7,24 +7,16 @@ use crate::{
     comment,
     cursor_table::CursorInfo,
     decompressor::Decompressor,
-    header::{HEADER_LEN, Header, MAX_MESSAGE_LEN, opcode},
+    header::{COMPRESSED_PREFIX_LEN, HEADER_LEN, Header, MAX_MESSAGE_LEN, opcode},
     hello,
     in_flight_requests::InFlightRequest,
     message_view::MessageView,
     parsed_command::{ParsedCommand, UNREAD},
     request_summary::RequestSummary,
     shape,
+    violations::{BAD_COMPRESSION, BAD_MESSAGE, DECOMPRESSION_BOMB, NOT_NEGOTIATED, TOO_MANY_OPEN},
 };
 use operation::{LateDetails, Next, Request, Tag, Violation};
-
-/// The header of a compressed message, and what stands before the compressed bytes.
-pub(super) const COMPRESSED_PREFIX_LEN: usize = HEADER_LEN + 9;
-
-/// What makes a request fatal instead of unreadable: to go on would cost memory or time.
-pub(super) const BOMB: Violation = Violation("decompression_bomb");
-
-/// A compressed request on a connection whose `hello` offered no compressor.
-const NOT_NEGOTIATED: Violation = Violation("compression_not_negotiated");
 
 /// The front of a request that came compressed, as if it had come plain.
 pub(super) struct DecompressedFront {
@@ -58,7 +50,7 @@ impl Mongo {
         }
         let front = &here[..front];
         let Some(message) = MessageView::read(front) else {
-            return Ok(self.pass_unreadable(header, Violation("bad_message")));
+            return Ok(self.pass_unreadable(header, BAD_MESSAGE));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
         if asked.reply_kind == ReplyKind::Hello
@@ -90,11 +82,11 @@ impl Mongo {
         };
         let (inflated, read) = match inflated {
             Ok(inflated) => inflated,
-            Err(BOMB) => return Err(BOMB),
+            Err(DECOMPRESSION_BOMB) => return Err(DECOMPRESSION_BOMB),
             Err(violation) => return Ok(self.pass_unreadable(header, violation)),
         };
         let Some(message) = MessageView::read(&inflated.message) else {
-            return Ok(self.pass_unreadable(header, Violation("bad_message")));
+            return Ok(self.pass_unreadable(header, BAD_MESSAGE));
         };
         let asked = ParsedCommand::parse(&message, &mut self.resource);
         let swap = (asked.reply_kind == ReplyKind::Hello && message.complete && read.is_over())
@@ -166,7 +158,7 @@ impl Mongo {
         }
         match sending.feed(here) {
             Ok(()) => {}
-            Err(BOMB) => return Err(BOMB),
+            Err(DECOMPRESSION_BOMB) => return Err(DECOMPRESSION_BOMB),
             Err(violation) => return Ok(Next::Violates(violation)),
         }
         if !sending.is_over() {
@@ -301,7 +293,7 @@ impl Mongo {
             let mut open = InFlightRequest::new(header.request_id, legacy, asked);
             (open.login, open.callsite, open.tailable) = (claim, known.callsite, known.tailable);
             if !self.in_flight.add(open) {
-                violation = Some(Violation("too_many_open"));
+                violation = Some(TOO_MANY_OPEN);
             }
         }
         let callsite = match asked.reply_kind {
@@ -341,44 +333,35 @@ impl Mongo {
         here: &[u8],
         most: usize,
     ) -> Result<(DecompressedFront, StreamedRequest), Violation> {
-        let wire = here.first_chunk().ok_or(Violation("bad_compression"))?;
-        let (mut inflate, original) =
-            Decompressor::begin(&wire[HEADER_LEN..], MAX_MESSAGE_LEN - HEADER_LEN as u32)?;
-        let inner = header.of_inner(original.opcode, original.size);
+        let wire = here.first_chunk().ok_or(BAD_COMPRESSION)?;
+        let limit = MAX_MESSAGE_LEN - HEADER_LEN as u32;
+        let (mut decompressor, inner) = Decompressor::of_message(header, here, limit)?;
         let left = header.len as usize - here.len();
         // The front is made of the same bytes however many are here, so that it is always the same.
         let (front, rest) = here.split_at(here.len().min(most));
         // Where all of the request lands in `message`, nothing is left to be learned.
         let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
         let mut sending = StreamedRequest::new(inner, left, learns);
-        let mut message = inner.to_bytes();
-        inflate.feed(&front[COMPRESSED_PREFIX_LEN..], &mut |piece| {
-            let room = most.saturating_sub(message.len()).min(piece.len());
-            message.extend_from_slice(&piece[..room]);
-            sending.read(piece);
-        })?;
-        inflate.feed(rest, &mut |piece| sending.read(piece))?;
+        let read = |piece: &[u8]| sending.read(piece);
+        let (message, fed) = decompressor.plain_front(inner, front, most, read);
+        fed?;
+        decompressor.feed(rest, &mut |piece| sending.read(piece))?;
         if left == 0 {
-            inflate.finish()?;
+            decompressor.finish()?;
         } else {
-            let room = self.listener.decompression.reserve(inflate.memory_bound(original.size));
-            sending.continue_with(inflate, room);
+            let bound = decompressor.memory_bound(inner.len - HEADER_LEN as u32);
+            sending.continue_with(decompressor, self.listener.decompression.reserve(bound));
         }
         Ok((DecompressedFront { wire_prefix: *wire, message }, sending))
     }
 }
 
-/// The front of the request inside a compressed one whose first bytes these are.
+/// The front of the request inside an `OP_COMPRESSED` with these first bytes, as far as they can be
+/// decompressed.
 pub(super) fn decompressed_front(front: &[u8]) -> Option<Vec<u8>> {
     let header = Header::read(front).ok()??;
-    let wire = front.get(..COMPRESSED_PREFIX_LEN)?;
-    let (mut inflate, original) =
-        Decompressor::begin(&wire[HEADER_LEN..], MAX_MESSAGE_LEN - HEADER_LEN as u32).ok()?;
-    let mut message = header.of_inner(original.opcode, original.size).to_bytes();
-    // What can't be inflated any further is cut, as any front may be.
-    let _ = inflate.feed(&front[COMPRESSED_PREFIX_LEN..], &mut |piece| {
-        let room = MAX_FRONT.saturating_sub(message.len()).min(piece.len());
-        message.extend_from_slice(&piece[..room]);
-    });
+    let limit = MAX_MESSAGE_LEN - HEADER_LEN as u32;
+    let (mut decompressor, inner) = Decompressor::of_message(header, front, limit).ok()?;
+    let (message, _) = decompressor.plain_front(inner, front, MAX_FRONT, |_| {});
     Some(message)
 }

@@ -1,14 +1,15 @@
 //! Replies: never held, save for small `hello` replies that are rewritten.
 
-use super::{MAX_FRONT, Mongo, request::COMPRESSED_PREFIX_LEN};
+use super::{MAX_FRONT, Mongo};
 use crate::{
     commands::ReplyKind,
     cursor_table::CursorInfo,
     decompressor::Decompressor,
-    header::{HEADER_LEN, Header, MAX_MESSAGE_LEN, flag, opcode},
+    header::{COMPRESSED_PREFIX_LEN, HEADER_LEN, Header, MAX_MESSAGE_LEN, flag, opcode},
     hello,
     in_flight_requests::InFlightRequest,
     scan::{MessageFacts, Scan},
+    violations::BAD_DOCUMENT,
 };
 use operation::{Next, Outcome, Reply, Tag, Violation};
 
@@ -86,13 +87,10 @@ impl Mongo {
             hello::record_members(message, settings, &self.listener.replica_set);
             return hello::rewrite_reply(message, settings, self.local);
         }
-        let head = message.get(HEADER_LEN..)?;
-        let (mut inflate, original) =
-            Decompressor::begin(head, (MAX_FRONT - HEADER_LEN) as u32).ok()?;
-        let mut plain = header.of_inner(original.opcode, original.size).to_bytes();
-        let rest = message.get(COMPRESSED_PREFIX_LEN..)?;
-        inflate.feed(rest, &mut |piece| plain.extend_from_slice(piece)).ok()?;
-        inflate.finish().ok()?;
+        let limit = (MAX_FRONT - HEADER_LEN) as u32;
+        let (mut decompressor, inner) = Decompressor::of_message(header, message, limit).ok()?;
+        let (plain, fed) = decompressor.plain_front(inner, message, MAX_FRONT, |_| {});
+        fed.and_then(|()| decompressor.finish()).ok()?;
         hello::record_members(&plain, settings, &self.listener.replica_set);
         hello::rewrite_reply(&plain, settings, self.local)
     }
@@ -119,7 +117,7 @@ impl Mongo {
         scan.finish(&mut facts);
         violation = violation
             .or_else(|| inflate.and_then(|inflate| inflate.finish().err()))
-            .or_else(|| facts.broken.then_some(Violation("bad_document")));
+            .or_else(|| facts.broken.then_some(BAD_DOCUMENT));
         let open = self.in_flight.by_response_to(header.response_to).copied();
         let mark = match open {
             Some(open) => self.settle(open, header, &facts, violation),
@@ -225,10 +223,10 @@ impl StreamedReply {
             violation: None,
         };
         if header.opcode == opcode::COMPRESSED {
-            match Decompressor::begin(&here[HEADER_LEN..], MAX_MESSAGE_LEN) {
-                Ok((inflate, original)) => {
-                    receiving.scan = Scan::reply(original.opcode, original.size);
-                    receiving.decompressor = Some(Box::new(inflate));
+            match Decompressor::of_message(header, here, MAX_MESSAGE_LEN) {
+                Ok((decompressor, inner)) => {
+                    receiving.scan = Scan::reply(inner.opcode, inner.len - HEADER_LEN as u32);
+                    receiving.decompressor = Some(Box::new(decompressor));
                 }
                 Err(violation) => receiving.violation = Some(violation),
             }

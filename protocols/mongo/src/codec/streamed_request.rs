@@ -6,6 +6,7 @@ use crate::{
     parsed_command::ParsedCommand,
     request_summary::RequestSummary,
     scan::{MessageFacts, Scan},
+    violations::{BAD_DOCUMENT, DECOMPRESSION_BOMB, NOT_INFLATED},
 };
 use operation::Violation;
 
@@ -109,7 +110,7 @@ impl StreamedRequest {
     /// What is wrong with what was here of the request when it began.
     pub(super) fn take_violation(&mut self) -> Option<Violation> {
         let digest = self.summary.as_mut()?;
-        let broken = (self.left == 0 && !digest.is_complete()).then_some(Violation("bad_document"));
+        let broken = (self.left == 0 && !digest.is_complete()).then_some(BAD_DOCUMENT);
         digest.take_violation().or(broken)
     }
 
@@ -128,7 +129,7 @@ impl StreamedRequest {
         if here.len() == self.left && early {
             // Told once.
             self.summary = None;
-            return Err(Violation("bad_document"));
+            return Err(BAD_DOCUMENT);
         }
         (self.left, self.read_before_error) = (self.left - here.len(), 0);
         Ok(())
@@ -150,13 +151,13 @@ impl StreamedRequest {
             BodyEncoding::Compressed { decompressor: inflate, .. } => {
                 inflate.feed(fresh, &mut read).err()
             }
-            BodyEncoding::Unreadable => Some(Violation("not_inflated")),
+            BodyEncoding::Unreadable => Some(NOT_INFLATED),
         };
         let Some(wrong) = wrong else { return Ok(()) };
         self.encoding = BodyEncoding::Unreadable;
         // Counting the documents of what can't be read is given up; learning from it is not.
         match self.summary.take() {
-            None if wrong != super::request::BOMB => Ok(()),
+            None if wrong != DECOMPRESSION_BOMB => Ok(()),
             _ => Err(wrong),
         }
     }

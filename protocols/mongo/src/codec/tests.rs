@@ -250,9 +250,8 @@ fn a_refusal_is_an_answer_that_a_codec_can_read() {
 
 #[test]
 fn a_ping_is_a_command_that_needs_no_login() {
-    let mut out = BytesMut::new();
-    assert!(codec().ping(&mut out));
-    let (name, resource, mark, _) = one_request(&mut codec(), &out);
+    let ping = command(1, doc! {"ping": 1, "$db": "admin"});
+    let (name, resource, mark, _) = one_request(&mut codec(), &ping);
     assert_eq!((name.as_str(), resource.as_str()), ("ping", "admin"));
     assert!(mark.tag.is_some() && mark.violation.is_none());
 }

@@ -106,14 +106,17 @@ fn the_front_is_there_before_the_rest_has_come() {
             .unwrap();
         assert!(out.len() > 100_000, "{id} held back all but {}", out.len());
         assert!(plain.starts_with(&out));
-        assert_eq!(inflate.finish(), Err(CORRUPT), "it is not all here");
+        assert_eq!(inflate.finish(), Err(BAD_COMPRESSION), "it is not all here");
     }
 }
 
 #[test]
 fn a_claim_beyond_the_limit_is_a_bomb() {
     for claim in [LIMIT + 1, u32::MAX, 1 << 31] {
-        assert_eq!(Decompressor::begin(&head(2013, claim, 2), LIMIT).err(), Some(BOMB));
+        assert_eq!(
+            Decompressor::begin(&head(2013, claim, 2), LIMIT).err(),
+            Some(DECOMPRESSION_BOMB)
+        );
     }
     assert!(Decompressor::begin(&head(2013, LIMIT, 2), LIMIT).is_ok());
 }
@@ -125,11 +128,11 @@ fn a_message_that_holds_more_than_it_claims_is_a_bomb() {
         let bytes = deflate(id, &zeros);
         for claim in [0, 1, 1000, 1_000_000, 4_999_999] {
             let (violation, out) = inflate(id, claim, &bytes, 4096).unwrap_err();
-            assert_eq!(violation, BOMB, "compressor {id}, {claim} bytes");
+            assert_eq!(violation, DECOMPRESSION_BOMB, "compressor {id}, {claim} bytes");
             assert!(out.iter().all(|b| *b == 0));
         }
     }
-    assert_eq!(inflate(0, 4, b"12345", 1).unwrap_err(), (BOMB, b"1234".to_vec()));
+    assert_eq!(inflate(0, 4, b"12345", 1).unwrap_err(), (DECOMPRESSION_BOMB, b"1234".to_vec()));
 }
 
 #[test]
@@ -139,7 +142,7 @@ fn a_message_that_holds_less_than_it_claims_is_corrupt() {
         let bytes = deflate(id, &plain);
         for claim in [1001, 47_000_000] {
             let (violation, _) = inflate(id, claim, &bytes, 100).unwrap_err();
-            assert_eq!(violation, CORRUPT, "compressor {id}, {claim} bytes");
+            assert_eq!(violation, BAD_COMPRESSION, "compressor {id}, {claim} bytes");
         }
     }
 }
@@ -151,7 +154,7 @@ fn every_prefix_of_a_message_is_incomplete() {
         let bytes = deflate(id, &plain);
         for cut in 0..bytes.len() {
             let (violation, out) = inflate(id, 500, &bytes[..cut], 64).unwrap_err();
-            assert_eq!(violation, CORRUPT, "{id} cut at {cut}");
+            assert_eq!(violation, BAD_COMPRESSION, "{id} cut at {cut}");
             assert!(plain.starts_with(&out));
         }
     }
@@ -163,19 +166,22 @@ fn what_follows_the_end_is_corrupt_or_too_much() {
         let mut bytes = deflate(id, b"a message");
         bytes.extend(b"\x04more");
         let (violation, out) = inflate(id, 9, &bytes, 3).unwrap_err();
-        assert!([CORRUPT, BOMB].contains(&violation));
+        assert!([BAD_COMPRESSION, DECOMPRESSION_BOMB].contains(&violation));
         assert!(b"a message".starts_with(&out[..]));
     }
 }
 
 #[test]
 fn messages_within_messages_and_unknown_compressors_are_refused() {
-    assert_eq!(Decompressor::begin(&head(2012, 10, 1), LIMIT).err(), Some(NESTED));
+    assert_eq!(Decompressor::begin(&head(2012, 10, 1), LIMIT).err(), Some(NESTED_COMPRESSION));
     for id in 4..=255 {
-        assert_eq!(Decompressor::begin(&head(2013, 10, id), LIMIT).err(), Some(CORRUPT));
+        assert_eq!(Decompressor::begin(&head(2013, 10, id), LIMIT).err(), Some(BAD_COMPRESSION));
     }
     for len in 0..9 {
-        assert_eq!(Decompressor::begin(&head(2013, 10, 1)[..len], LIMIT).err(), Some(CORRUPT));
+        assert_eq!(
+            Decompressor::begin(&head(2013, 10, 1)[..len], LIMIT).err(),
+            Some(BAD_COMPRESSION)
+        );
     }
 }
 
@@ -189,7 +195,7 @@ fn a_zstd_window_beyond_the_bound_is_refused() {
     };
     for (size, allowed) in [(0, 22), (1 << 22, 22), ((1 << 22) + 1, 23), (LIMIT, 23)] {
         assert_eq!(begins(size, allowed), Ok(()), "{size}");
-        assert_eq!(begins(size, allowed + 1), Err(CORRUPT), "{size}");
+        assert_eq!(begins(size, allowed + 1), Err(BAD_COMPRESSION), "{size}");
     }
 }
 
@@ -214,7 +220,7 @@ fn mutated_messages_never_panic_nor_give_more_than_claimed() {
         let mut bytes = deflate(id, &plain);
         dice.mutate(&mut bytes);
         if let Err((violation, _)) = inflate(id, size as u32, &bytes, 1 + dice.below(500)) {
-            assert!([CORRUPT, BOMB].contains(&violation), "seed {seed}");
+            assert!([BAD_COMPRESSION, DECOMPRESSION_BOMB].contains(&violation), "seed {seed}");
         }
     }
 }
@@ -222,7 +228,10 @@ fn mutated_messages_never_panic_nor_give_more_than_claimed() {
 #[test]
 fn an_error_is_final() {
     let (mut inflate, _) = Decompressor::begin(&head(2013, 3, 0), LIMIT).unwrap();
-    assert_eq!(inflate.feed(b"four", &mut |_| {}), Err(BOMB));
-    assert_eq!(inflate.feed(b"abc", &mut |_| panic!("nothing is read after an error")), Err(BOMB));
-    assert_eq!(inflate.finish(), Err(BOMB));
+    assert_eq!(inflate.feed(b"four", &mut |_| {}), Err(DECOMPRESSION_BOMB));
+    assert_eq!(
+        inflate.feed(b"abc", &mut |_| panic!("nothing is read after an error")),
+        Err(DECOMPRESSION_BOMB)
+    );
+    assert_eq!(inflate.finish(), Err(DECOMPRESSION_BOMB));
 }

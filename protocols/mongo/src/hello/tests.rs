@@ -11,7 +11,7 @@ fn message(opcode: i32, front: &[u8], body: &RawDocument) -> Vec<u8> {
     out.extend(opcode.to_le_bytes());
     out.extend(front);
     out.extend(body.as_bytes());
-    if opcode == OP_MSG && front[0] & 1 != 0 {
+    if opcode == opcode::MSG && front[0] & 1 != 0 {
         out.extend([0; 4]);
     }
     let len = (out.len() as i32).to_le_bytes();
@@ -21,16 +21,16 @@ fn message(opcode: i32, front: &[u8], body: &RawDocument) -> Vec<u8> {
 }
 
 fn op_msg(flags: [u8; 4], body: &RawDocument) -> Vec<u8> {
-    message(OP_MSG, &[&flags[..], &[0]].concat(), body)
+    message(opcode::MSG, &[&flags[..], &[0]].concat(), body)
 }
 
 fn op_reply(body: &RawDocument) -> Vec<u8> {
     let front = [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
-    message(OP_REPLY, &front, body)
+    message(opcode::REPLY, &front, body)
 }
 
 fn op_query(body: &RawDocument) -> Vec<u8> {
-    message(OP_QUERY, b"\x04\0\0\0admin.$cmd\0\0\0\0\0\xFF\xFF\xFF\xFF", body)
+    message(opcode::QUERY, b"\x04\0\0\0admin.$cmd\0\0\0\0\0\xFF\xFF\xFF\xFF", body)
 }
 
 /// The document in a message, whose length, ids and checksum must be right.
@@ -223,7 +223,7 @@ fn other_sections_are_kept_where_they_are() {
     let body = reply("a:1", None);
     let telemetry = rawdoc! { "otel": { "traceparent": "00-0-0-01" } };
     let front = [&FLAGS[..], &[3], telemetry.as_bytes(), &[0]].concat();
-    let out = rewrite_reply(&message(OP_MSG, &front, &body), &Settings::default(), local());
+    let out = rewrite_reply(&message(opcode::MSG, &front, &body), &Settings::default(), local());
     let out = out.unwrap();
     assert_eq!(out[16..16 + front.len()], front);
     assert_eq!(parse(&out).get_str("me").ok(), Some("127.0.0.1:27018"));
