@@ -254,9 +254,4 @@ pub trait Codec: Sized + 'static {
     fn operator_notice(&mut self) -> Option<String> {
         None
     }
-
-    /// Writes a request that any healthy service answers; `false` if connecting is all there is.
-    fn ping(&mut self, _out: &mut BytesMut) -> bool {
-        false
-    }
 }

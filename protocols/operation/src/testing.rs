@@ -58,8 +58,6 @@ pub enum Rule {
     /// A reply that comes after its request was given up reaches nobody, and everything else goes
     /// on byte for byte. Nothing is dropped that somebody waits for.
     Late,
-    /// A ping is one whole request that asks for a reply.
-    Ping,
 }
 
 /// A rule that a codec broke.
@@ -112,7 +110,6 @@ pub fn check<C: Codec>(
     for fixture in fixtures {
         unpanicking(|| examine::<C>(&shared, fixture)).map_err(|b| b.at(&fixture.name))?;
     }
-    unpanicking(|| refusals::ping::<C>(&shared)).map_err(|b| b.at("ping"))?;
     mutations::survives::<C>(&shared, fixtures)
 }
 

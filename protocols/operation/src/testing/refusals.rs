@@ -2,7 +2,6 @@
 
 use super::{Breach, Fixture, Rule, Run, Side, Turn, expectations};
 use crate::{Codec, Outcome, RejectReason};
-use bytes::BytesMut;
 use std::sync::Arc;
 
 /// Refuses each request of the recording in turn, and then all of them.
@@ -17,30 +16,6 @@ pub(super) fn keep_step<C: Codec>(
             .map_err(|b| b.at(format!("request {place} refused")))?;
     }
     refuse::<C>(shared, fixture, whole, |_| true).map_err(|b| b.at("all requests refused"))
-}
-
-/// Checks that a ping is one whole request, and that its refusal can be read like a reply.
-pub(super) fn ping<C: Codec>(shared: &impl Fn() -> Arc<C::Shared>) -> Result<(), Breach> {
-    let breach = |detail: &str| Err(Breach::new(Rule::Ping, detail));
-    let mut bytes = BytesMut::new();
-    let mut run = Run::<C>::new(&shared());
-    if !run.ping(&mut bytes) {
-        return if bytes.is_empty() { Ok(()) } else { breach("says `false` and writes bytes") };
-    }
-    let fixture = Fixture::new("ping").client(&bytes);
-    let whole = Run::<C>::new(&shared()).play(&fixture, usize::MAX)?;
-    match whole.asked() {
-        _ if whole.lost().is_some() => return breach("its own codec can't read it"),
-        [asked] if asked.request.tag.is_none() => return breach("no reply is due to it"),
-        [asked] if asked.request.violation.is_some() => return breach("it breaks a rule"),
-        [_] => {}
-        _ => return breach("it is not exactly one request"),
-    }
-    let stream = whole.from_client();
-    if !stream.at_boundary() || stream.held() > 0 || stream.messages().len() != 1 {
-        return breach("it is not one whole message");
-    }
-    keep_step::<C>(shared, &fixture, &whole)
 }
 
 /// Plays the recording with some requests refused, then reads what the client got as the client

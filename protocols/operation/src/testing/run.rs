@@ -188,11 +188,6 @@ impl<C: Codec> Run<C> {
         }
     }
 
-    /// Lets the codec write a ping, as a health check would.
-    pub fn ping(&mut self, out: &mut BytesMut) -> bool {
-        self.codec.ping(out)
-    }
-
     /// The requests found so far.
     pub fn asked(&self) -> &[Asked] {
         &self.asked

@@ -90,9 +90,6 @@ fn every_flaw_is_caught_for_its_own_reason() {
         (Flaw::GivesUpWithoutWords, Rule::Late, "who gives up has words"),
         (Flaw::ForgetsTheLateReply, Rule::Late, "the client sees"),
         (Flaw::DropsWithoutNeed, Rule::Late, "no request was given up"),
-        (Flaw::PingsWithHalfAMessage, Rule::Ping, "not exactly one"),
-        (Flaw::PingsTwice, Rule::Ping, "not exactly one"),
-        (Flaw::PingsWithoutAReply, Rule::Ping, "no reply is due"),
     ];
     for (flaw, rule, word) in cases {
         let breach = verdict(Some(flaw)).expect_err(&format!("{flaw:?} gets away"));

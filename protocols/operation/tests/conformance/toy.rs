@@ -50,9 +50,6 @@ pub(crate) enum Flaw {
     RereadsUnderAnotherTag,
     RereadsNoMore,
     NamesWhatWasReread,
-    PingsWithHalfAMessage,
-    PingsTwice,
-    PingsWithoutAReply,
 }
 
 pub(crate) struct Toy {
@@ -345,16 +342,6 @@ impl Codec for Toy {
         }
         if !self.has(Flaw::GivesUpWithoutWords) {
             out.put_slice(&message(&format!("no {}: {}", why.reason, why.message)));
-        }
-        true
-    }
-
-    fn ping(&mut self, out: &mut BytesMut) -> bool {
-        match self.flaw {
-            Some(Flaw::PingsWithHalfAMessage) => out.put_slice(&message("ping -")[..6]),
-            Some(Flaw::PingsTwice) => out.put_slice(&[message("ping -"), message("x -")].concat()),
-            Some(Flaw::PingsWithoutAReply) => out.put_slice(&message("ping! -")),
-            _ => out.put_slice(&message("ping -")),
         }
         true
     }
