@@ -16,7 +16,7 @@ def ask(method, path, body=None):
         with urllib.request.urlopen(request, timeout=5) as reply:
             text = reply.read()
     except urllib.error.HTTPError as error:
-        # Tollgate tells what is wrong with a fault, and where.
+        # Tollgate reports what is wrong with a fault, and where.
         raise ValueError(json.load(error)["error"]) from None
     return json.loads(text) if text else None
 
