@@ -48,7 +48,9 @@ fn tests(text: &str) -> Vec<String> {
 fn every_test_and_target_that_is_named_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    ["src", "tests", "protocols"].iter().for_each(|part| sources(&root.join(part), &mut files));
+    ["src", "tests", "protocols", "crates"]
+        .iter()
+        .for_each(|part| sources(&root.join(part), &mut files));
     let mut names = BTreeSet::new();
     for file in files {
         names.extend(tests(&fs::read_to_string(file).unwrap()));
