@@ -6,7 +6,7 @@ pub mod session_info;
 use crate::{
     cluster::{CloseRequest, Cluster, Lease, UpstreamConnection},
     config::plan::{ListenerPlan, UpstreamConnectMode},
-    gate::{Arrival, Guests, Revised},
+    gate::{ConnectVerdict, ConnectionPermits, Revision},
     held::HeldBytes,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
     policy::Direction,
@@ -113,8 +113,8 @@ async fn open(
     let link = ConnectionInfo { peer: plain(peer), local: plain(address) };
     let mut door = Door::new(worker, listener, link, at);
     match listener.gate().connect(&link, Instant::now()) {
-        Arrival::Welcome(delay, guests) => {
-            door.holds(guests);
+        ConnectVerdict::Accept(delay, permits) => {
+            door.holds(permits);
             if !delay.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
@@ -122,7 +122,7 @@ async fn open(
                 }
             }
         }
-        Arrival::Refused(no) => match listener.upstreams() {
+        ConnectVerdict::Reject(no) => match listener.upstreams() {
             Upstreams::Server(server) if no.mode == RejectMode::Reply => {
                 return Ok(protocols::refuse(server, door, client, no));
             }
@@ -195,7 +195,7 @@ pub struct Door {
     /// Where it leads, and its being counted there.
     upstream: Option<Lease>,
     /// What policies hold for it.
-    guests: RefCell<Guests>,
+    permits: RefCell<ConnectionPermits>,
     /// Which set of policies that is of.
     generation: Cell<u64>,
     /// Where the worker finds the connection to wake it.
@@ -238,7 +238,7 @@ impl Door {
             place: worker.register(&session),
             session,
             upstream: None,
-            guests: RefCell::default(),
+            permits: RefCell::default(),
             generation: Cell::new(listener.gate().generation()),
             wakes: Cell::new(false),
         }
@@ -328,18 +328,18 @@ impl Door {
     }
 
     /// Policies hold this for the connection.
-    pub fn holds(&mut self, guests: Guests) {
-        *self.guests.get_mut() = guests;
+    pub fn holds(&mut self, permits: ConnectionPermits) {
+        *self.permits.get_mut() = permits;
     }
 
     /// Whether policies hold nothing for the connection.
     pub fn is_free(&self) -> bool {
-        self.guests.borrow().is_empty()
+        self.permits.borrow().is_empty()
     }
 
     /// The most bytes that should pass this way in one go.
     pub fn most(&self, way: Direction) -> usize {
-        self.guests.borrow().most(way)
+        self.permits.borrow().most(way)
     }
 
     /// So many bytes have passed this way, of the operation that the gate keeps in this place, if
@@ -352,8 +352,8 @@ impl Door {
         slot: Option<u32>,
     ) -> Option<Instant> {
         let gate = self.listener().gate();
-        self.guests.borrow().passed(way, bytes, now, |entry, first| match slot {
-            Some(slot) => gate.slows(entry, slot),
+        self.permits.borrow().passed(way, bytes, now, |entry, first| match slot {
+            Some(slot) => gate.record_throttled(entry, slot),
             None if first => entry.count_throttled(),
             None => {}
         })
@@ -366,13 +366,17 @@ impl Door {
         let generation = gate.generation();
         let changed = self.generation.replace(generation) != generation;
         if changed {
-            gate.follow(&self.session.link, &mut self.guests.borrow_mut(), Instant::now());
+            gate.refresh_permits(
+                &self.session.link,
+                &mut self.permits.borrow_mut(),
+                Instant::now(),
+            );
         }
         changed
     }
 
     /// What policies ask now of the operation that the gate keeps in this place.
-    pub fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revised> {
+    pub fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revision> {
         self.listener().gate().revise(slot, operation, now)
     }
 

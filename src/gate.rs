@@ -1,8 +1,8 @@
 //! The gate of one listener on one worker: every policy in order, and the tickets it gave out.
 
-mod arrivals;
-mod reach;
-mod slots;
+mod connect;
+mod in_flight;
+mod revise;
 
 use crate::{
     policy::{
@@ -11,36 +11,36 @@ use crate::{
     },
     series::{BoundPolicy, CardinalityLimit, Series, SeriesTable},
 };
+use in_flight::{InFlight, InFlightSlab};
 use operation::{
     DecisionFuture, Effects, Operation, Outcome, PendingOperation, Rejection, SettleSink,
     Settlement, Ticket, Verdict,
 };
 use process::panics::tells_itself;
-use slots::{Held, Slots};
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 
-pub use arrivals::{Arrival, Guests};
-pub use reach::Revised;
+pub use connect::{ConnectVerdict, ConnectionPermits};
+pub use revise::Revision;
 
 /// Every policy of a listener, behind one door.
 #[derive(Clone)]
 pub struct Gate {
-    inner: Rc<Inner>,
+    inner: Rc<GateInner>,
 }
 
-struct Inner {
+struct GateInner {
     series: SeriesTable,
-    slots: RefCell<Slots>,
+    in_flight: RefCell<InFlightSlab>,
     active: metrics::Gauge,
     /// Where changed policies come from; `None` where they never change.
-    changes: Option<Changes>,
+    updates: Option<PolicyUpdates>,
 }
 
 /// Where changed policies come from.
-struct Changes {
+struct PolicyUpdates {
     live: Arc<Live>,
     from: PolicyEnv,
-    seen: Cell<u64>,
+    generation: Cell<u64>,
 }
 
 impl Gate {
@@ -52,7 +52,14 @@ impl Gate {
     ) -> Self {
         let entries = policies.into_iter().map(|policy| Rc::new(ActivePolicy::built_in(policy)));
         let series = SeriesTable::new("", entries.collect(), census);
-        Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes: None }) }
+        Self {
+            inner: Rc::new(GateInner {
+                series,
+                in_flight: RefCell::default(),
+                active,
+                updates: None,
+            }),
+        }
     }
 
     /// The gate of a listener: the policies that are always there, and those that are in force.
@@ -62,35 +69,37 @@ impl Gate {
         census: Arc<CardinalityLimit>,
         active: metrics::Gauge,
     ) -> Self {
-        let seen = Cell::new(live.generation());
+        let generation = Cell::new(live.generation());
         let entries = policy::active_policies(&live.rules(), &[], &from);
         let series = SeriesTable::new(&from.listener, entries, census);
-        let changes = Some(Changes { live, from, seen });
-        Self { inner: Rc::new(Inner { series, slots: RefCell::default(), active, changes }) }
+        let updates = Some(PolicyUpdates { live, from, generation });
+        Self {
+            inner: Rc::new(GateInner { series, in_flight: RefCell::default(), active, updates }),
+        }
     }
 }
 
 impl Gate {
     /// Whether a policy keeps something out here: what can't be read can't be allowed then.
     pub fn guards(&self) -> bool {
-        self.inner.guard().is_some()
+        self.inner.failing_closed().is_some()
     }
 
     /// The name and the resource of the operation that is kept in this place, if one is.
     pub fn operation(&self, slot: u32) -> Option<(Box<str>, Box<str>)> {
-        let slots = self.inner.slots.borrow();
-        let key = &slots.get(slot)?.series.key;
+        let in_flight = self.inner.in_flight.borrow();
+        let key = &in_flight.get(slot)?.series.key;
         Some((key.name.as_ref().into(), key.resource.as_ref().into()))
     }
 
     /// Refuses, in the name of the first policy that guards, what can't be read.
     pub fn refuse_unreadable(&self) -> Option<Rejection> {
-        let guard = self.inner.guard()?;
-        let name = guard.name()?;
+        let failing_closed = self.inner.failing_closed()?;
+        let name = failing_closed.name()?;
         let words = format!("this can't be read, and so it is not let past the policy `{name}`");
         let no = Rejection::new(operation::RejectReason::Denied, words);
-        guard.count_rejection(&no);
-        Some(guard.attribute(no))
+        failing_closed.count_rejection(&no);
+        Some(failing_closed.attribute(no))
     }
 }
 
@@ -102,8 +111,8 @@ impl operation::Gate for Gate {
         if operation.partial && series.policies.iter().any(|it| it.needs_more(operation, now)) {
             return Verdict::NeedMore;
         }
-        let held = inner.slots.borrow_mut().fresh(series, operation, now);
-        inner.ask(held, operation, now)
+        let held = inner.in_flight.borrow_mut().prepare(series, operation, now);
+        inner.evaluate(held, operation, now)
     }
 
     fn resume(
@@ -115,7 +124,7 @@ impl operation::Gate for Gate {
     ) -> Verdict {
         let inner = &self.inner;
         let slot = ticket.into_slot();
-        let held = inner.slots.borrow_mut().lift(slot);
+        let held = inner.in_flight.borrow_mut().remove(slot);
         // Whoever gives out a ticket keeps its operation until the ticket comes back.
         let Some(mut held) = held else {
             return Verdict::Reject(Rejection::new(
@@ -124,89 +133,94 @@ impl operation::Gate for Gate {
             ));
         };
         inner.active.decrement(1.0);
-        inner.slots.borrow_mut().vacate(slot);
+        inner.in_flight.borrow_mut().free_slot(slot);
         let series = Rc::clone(&held.series);
-        let asked = held.memos.len().saturating_sub(1);
+        let asked = held.states.len().saturating_sub(1);
         let Some(applied) = series.policies.get(asked) else { return inner.go(held, operation) };
-        match weigh(&mut held, applied, answer) {
-            Weighed::Goes => inner.ask(held, operation, now),
-            Weighed::Asks(answer) => inner.wait(held, operation, answer),
-            Weighed::Refused(no) => inner.refuse(held, operation, no, now),
+        match apply_decision(&mut held, applied, answer) {
+            DecisionResult::Continue => inner.evaluate(held, operation, now),
+            DecisionResult::Wait(answer) => inner.wait(held, operation, answer),
+            DecisionResult::Reject(no) => inner.refuse(held, operation, no, now),
         }
     }
 
     fn record_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
-        self.inner.tell(operation, began, how);
+        self.inner.observe_rejected(operation, began, how);
     }
 }
 
-impl Inner {
+impl GateInner {
     /// Has those hear of an operation that change nothing, and ask none of the others: what is
     /// refused already uses up no limit, and is struck by no fault.
-    fn tell(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
+    fn observe_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
         self.refresh();
         let series = self.series.find(operation);
-        let mut held = self.slots.borrow_mut().fresh(Rc::clone(&series), operation, began);
+        let mut held = self.in_flight.borrow_mut().prepare(Rc::clone(&series), operation, began);
         for applied in &series.policies {
-            let mut memo = 0;
+            let mut state = 0;
             let hears = applied.active.name().is_none();
             if hears {
-                applied.policy.admit(operation, began, &mut memo);
+                applied.policy.admit(operation, began, &mut state);
             }
-            held.memos.push(hears.then_some(memo));
+            held.states.push(hears.then_some(state));
         }
-        held.touched.extend(
+        held.policy_effects.extend(
             how.policy.map(|policy| PolicyEffect { policy: policy.into(), dry_run: false }),
         );
         held.settle(&series, operation.head, how);
-        self.slots.borrow_mut().forget(held);
+        self.in_flight.borrow_mut().recycle(held);
     }
 }
 
 /// What one policy's decision means.
-enum Weighed {
-    Goes,
-    Asks(DecisionFuture),
-    Refused(Rejection),
+enum DecisionResult {
+    Continue,
+    Wait(DecisionFuture),
+    Reject(Rejection),
 }
 
 /// Notes what the policy that was asked last decided.
-fn weigh(held: &mut Held, applied: &BoundPolicy, decision: Decision) -> Weighed {
-    let entry = &applied.active;
-    entry.count(&decision);
+fn apply_decision(
+    held: &mut InFlight,
+    applied: &BoundPolicy,
+    decision: Decision,
+) -> DecisionResult {
+    let active = &applied.active;
+    active.count(&decision);
     let touches = match &decision {
         Decision::Reject(_) => true,
         // Only when the time is over will it have done anything.
         Decision::Modify(terms) => !terms.is_timeout_only(),
         Decision::Admit | Decision::Pending(_) => false,
     };
-    if let Some(name) = entry.name().filter(|_| touches) {
-        held.touched.push(PolicyEffect { policy: Arc::clone(name), dry_run: entry.is_dry() });
+    if let Some(name) = active.name().filter(|_| touches) {
+        held.policy_effects
+            .push(PolicyEffect { policy: Arc::clone(name), dry_run: active.is_dry() });
     }
     match decision {
         Decision::Admit => {}
-        Decision::Modify(_) if entry.is_dry() => {}
+        Decision::Modify(_) if active.is_dry() => {}
         Decision::Modify(terms) => {
-            held.bends.push((Rc::clone(entry), Rc::clone(&terms)));
+            held.modifications.push((Rc::clone(active), Rc::clone(&terms)));
             match &mut held.terms {
                 Some(all) => Rc::make_mut(all).merge(&terms),
                 none => *none = Some(terms),
             }
         }
         Decision::Reject(no) => {
-            held.never_mind();
-            if !entry.is_dry() {
-                return Weighed::Refused(entry.attribute(no));
+            held.clear_last_state();
+            if !active.is_dry() {
+                return DecisionResult::Reject(active.attribute(no));
             }
         }
-        Decision::Pending(answer) if entry.is_dry() => {
-            let entry = Rc::clone(entry);
+        Decision::Pending(answer) if active.is_dry() => {
+            let active = Rc::clone(active);
             // Nobody waits for what would only be counted.
-            tokio::task::spawn_local(async move { entry.count(&answer.await) });
+            tokio::task::spawn_local(async move { active.count(&answer.await) });
         }
-        Decision::Pending(answer) => return Weighed::Asks(answer),
+        Decision::Pending(answer) => return DecisionResult::Wait(answer),
     }
-    Weighed::Goes
+    DecisionResult::Continue
 }
 
 impl BoundPolicy {
@@ -233,70 +247,70 @@ impl BoundPolicy {
     }
 }
 
-impl Inner {
+impl GateInner {
     /// Takes notice of policies that were changed.
     fn refresh(&self) {
-        let Some(changes) = &self.changes else { return };
-        let generation = changes.live.generation();
-        if changes.seen.replace(generation) != generation {
+        let Some(updates) = &self.updates else { return };
+        let generation = updates.live.generation();
+        if updates.generation.replace(generation) != generation {
             let entries = policy::active_policies(
-                &changes.live.rules(),
+                &updates.live.rules(),
                 &self.series.policies(),
-                &changes.from,
+                &updates.from,
             );
             self.series.replace(entries);
-            self.slots.borrow_mut().let_go();
+            self.in_flight.borrow_mut().clear_spare();
         }
     }
 
     /// The first policy that keeps something out.
-    fn guard(&self) -> Option<Rc<ActivePolicy>> {
+    fn failing_closed(&self) -> Option<Rc<ActivePolicy>> {
         self.refresh();
         let (listener, entries) = (self.series.listener(), self.series.policies());
-        entries.iter().find(|entry| entry.fails_closed(listener)).map(Rc::clone)
+        entries.iter().find(|active| active.fails_closed(listener)).map(Rc::clone)
     }
 
     /// Asks the policies that are still to be asked.
-    fn ask(
+    fn evaluate(
         self: &Rc<Self>,
-        mut held: Box<Held>,
+        mut held: Box<InFlight>,
         operation: &Operation<'_>,
         now: Instant,
     ) -> Verdict {
         let series = Rc::clone(&held.series);
-        while let Some(applied) = series.policies.get(held.memos.len()) {
+        while let Some(applied) = series.policies.get(held.states.len()) {
             let applies = applied.applies(operation, now);
             if applies == Truth::No {
-                held.memos.push(None);
+                held.states.push(None);
                 continue;
             }
-            let mut memo = 0;
-            let mut decision = applied.policy.admit(operation, now, &mut memo);
+            let mut state = 0;
+            let mut decision = applied.policy.admit(operation, now, &mut state);
             if let (true, Decision::Reject(no)) = (applies.is_in_doubt(), &mut decision) {
                 let key = applied.active.key_in_doubt(self.series.listener(), operation);
                 *no = no.clone().with_unknown_attribute(key.as_deref().unwrap_or("request"));
             }
-            held.memos.push(Some(memo));
+            held.states.push(Some(state));
             if matches!(decision, Decision::Admit) {
                 continue;
             }
-            match weigh(&mut held, applied, decision) {
-                Weighed::Goes => {}
-                Weighed::Asks(answer) => return self.wait(held, operation, answer),
-                Weighed::Refused(no) => return self.refuse(held, operation, no, now),
+            match apply_decision(&mut held, applied, decision) {
+                DecisionResult::Continue => {}
+                DecisionResult::Wait(answer) => return self.wait(held, operation, answer),
+                DecisionResult::Reject(no) => return self.refuse(held, operation, no, now),
             }
         }
         self.go(held, operation)
     }
 
-    fn go(self: &Rc<Self>, mut held: Box<Held>, operation: &Operation<'_>) -> Verdict {
+    fn go(self: &Rc<Self>, mut held: Box<InFlight>, operation: &Operation<'_>) -> Verdict {
         let terms = held.terms.take();
         Verdict::Admit(self.ticket(held, operation, terms))
     }
 
     fn wait(
         self: &Rc<Self>,
-        held: Box<Held>,
+        held: Box<InFlight>,
         operation: &Operation<'_>,
         answer: DecisionFuture,
     ) -> Verdict {
@@ -308,12 +322,12 @@ impl Inner {
 
     fn ticket(
         self: &Rc<Self>,
-        held: Box<Held>,
+        held: Box<InFlight>,
         operation: &Operation<'_>,
         terms: Option<Rc<Effects>>,
     ) -> Ticket {
         self.active.increment(1.0);
-        let slot = self.slots.borrow_mut().take(held, operation);
+        let slot = self.in_flight.borrow_mut().take(held, operation);
         Ticket::new(Rc::clone(self) as Rc<dyn SettleSink>, slot, terms)
     }
 
@@ -321,7 +335,7 @@ impl Inner {
     /// counts, logs and gives back what it took.
     fn refuse(
         &self,
-        held: Box<Held>,
+        held: Box<InFlight>,
         operation: &Operation<'_>,
         no: Rejection,
         now: Instant,
@@ -331,12 +345,12 @@ impl Inner {
         how.attributes = operation.attributes;
         operation.attributes.on_rejected(&no);
         held.settle(&held.series, operation.head, &how);
-        self.slots.borrow_mut().forget(held);
+        self.in_flight.borrow_mut().recycle(held);
         Verdict::Reject(no)
     }
 }
 
-impl SettleSink for Inner {
+impl SettleSink for GateInner {
     fn settle(&self, slot: u32, how: &Settlement<'_>) {
         // Tickets are dropped where something panicked. A second panic just then would end the process.
         match thread::panicking() {
@@ -346,11 +360,11 @@ impl SettleSink for Inner {
     }
 
     fn add_bytes(&self, slot: u32, bytes: [u64; 2]) {
-        let slots = self.slots.borrow();
-        let Some(held) = slots.get(slot) else { return };
-        let admitted = held.series.policies.iter().zip(&held.memos);
+        let in_flight = self.in_flight.borrow();
+        let Some(held) = in_flight.get(slot) else { return };
+        let admitted = held.series.policies.iter().zip(&held.states);
         admitted
-            .filter(|(_, memo)| memo.is_some())
+            .filter(|(_, state)| state.is_some())
             .for_each(|(applied, _)| applied.policy.record_bytes(bytes));
     }
 
@@ -359,56 +373,56 @@ impl SettleSink for Inner {
     }
 }
 
-impl Inner {
+impl GateInner {
     fn settle_now(&self, slot: u32, how: &Settlement<'_>) {
-        let Some(mut held) = self.slots.borrow_mut().lift(slot) else { return };
+        let Some(mut held) = self.in_flight.borrow_mut().remove(slot) else { return };
         self.active.decrement(1.0);
         if let Some(policy) = how.policy {
-            held.touched.push(PolicyEffect { policy: policy.into(), dry_run: false });
+            held.policy_effects.push(PolicyEffect { policy: policy.into(), dry_run: false });
         }
-        let mut told = match how.names {
+        let mut counted_as = match how.names {
             Some(named) => self.series.renamed(&held.series, named),
             None => Rc::clone(&held.series),
         };
         if how.confirmed && how.outcome == Outcome::Ok {
-            told = self.series.confirm(&told);
+            counted_as = self.series.confirm(&counted_as);
         }
         if how.names.is_some() {
-            self.series.cache_unread(&held.series, &told);
+            self.series.cache_unread(&held.series, &counted_as);
         }
-        held.settle(&told, &held.front, how);
+        held.settle(&counted_as, &held.front, how);
         let current = self.series.is_current(&held.series);
-        let mut slots = self.slots.borrow_mut();
-        slots.vacate(slot);
+        let mut in_flight = self.in_flight.borrow_mut();
+        in_flight.free_slot(slot);
         if current {
-            slots.forget(held);
+            in_flight.recycle(held);
         }
     }
 }
 
-impl Held {
+impl InFlight {
     /// Tells the policies that let it go on how it ended. `told` is the series that it counts as,
     /// of which more may be known now than of the one that it was admitted as.
-    fn settle(&self, told: &Series, front: &[u8], how: &Settlement<'_>) {
+    fn settle(&self, counted_as: &Series, front: &[u8], how: &Settlement<'_>) {
         let done = Settled {
-            key: &told.key,
+            key: &counted_as.key,
             front,
             began: self.began,
             awaits: self.awaits,
             callsite: self.callsite,
-            policy_effects: &self.touched,
+            policy_effects: &self.policy_effects,
             how,
         };
-        let admitted = self.series.policies.iter().zip(&self.memos).enumerate();
-        for (at, (applied, memo)) in admitted {
-            let Some(memo) = memo else { continue };
+        let admitted = self.series.policies.iter().zip(&self.states).enumerate();
+        for (at, (applied, state)) in admitted {
+            let Some(state) = state else { continue };
             // What counts and logs applies to all series. What was configured ends with what it
             // noted of the series that it admitted.
             let same = |it: &&BoundPolicy| {
                 it.active.rule.is_none() && Rc::ptr_eq(&it.active, &applied.active)
             };
-            let applied = told.policies.get(at).filter(same).unwrap_or(applied);
-            applied.policy.settle(&done, *memo);
+            let applied = counted_as.policies.get(at).filter(same).unwrap_or(applied);
+            applied.policy.settle(&done, *state);
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct PolicyEnv {
     /// The call sites that the listener tells apart.
     pub callsites: Arc<CardinalityLimit>,
     /// The worker's lines of the access log, if there is one.
-    pub lines: Option<Rc<access_log::Lines>>,
+    pub lines: Option<Rc<access_log::LineBuffer>>,
 }
 
 /// The policies of a listener, in the order in which operations pass them: what counts and logs
@@ -110,7 +110,7 @@ pub trait WorkerPolicy {
 pub trait SeriesPolicy {
     /// Before any byte of an operation goes on. What is written to `memo` is there again when the
     /// operation settles.
-    fn admit(&self, _operation: &Operation<'_>, _now: Instant, _memo: &mut u64) -> Decision {
+    fn admit(&self, _operation: &Operation<'_>, _now: Instant, _state: &mut u64) -> Decision {
         Decision::Admit
     }
 
@@ -125,7 +125,7 @@ pub trait SeriesPolicy {
     fn record_bytes(&self, _bytes: [u64; 2]) {}
 
     /// Exactly once for each operation that it let go on.
-    fn settle(&self, _done: &Settled<'_>, _memo: u64) {}
+    fn settle(&self, _done: &Settled<'_>, _state: u64) {}
 }
 
 /// What a policy decides about a connection.
@@ -143,12 +143,12 @@ pub enum ConnectDecision {
 /// What a policy holds for a connection; dropped when the connection ends.
 pub trait ConnectionPermit {
     /// The most bytes that should pass this way in one go.
-    fn max_chunk(&self, _way: Direction) -> usize {
+    fn max_chunk(&self, _direction: Direction) -> usize {
         usize::MAX
     }
 
     /// So many bytes have passed this way. Returns the moment before which no more should.
-    fn record(&self, _way: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
+    fn record(&self, _direction: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
         None
     }
 }

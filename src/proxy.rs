@@ -15,7 +15,7 @@ use crate::{
         self, ConnectionBudget, Dispatcher, ListenSocket, Listener, Upstreams, WorkerListener,
     },
     own_log,
-    policy::{Live, PolicyEnv, access_log::Lines},
+    policy::{Live, PolicyEnv, access_log::LineBuffer},
     protocols::{self, Pools},
     series::CardinalityLimit,
     threads::{Started, Threads},
@@ -323,7 +323,7 @@ fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
         }
     };
     parts.clusters.values().for_each(|cluster| cluster.on_close_request(nudge()));
-    parts.live.nudges(nudge());
+    parts.live.on_change(nudge());
 }
 
 fn run_worker(
@@ -337,7 +337,7 @@ fn run_worker(
     let runtime = worker::runtime().context(NO_RUNTIME)?;
     let number = index.to_string();
     let open = parts.metrics.gauge(names::WORKER_CONNECTIONS_ACTIVE, &[("worker", &number)]);
-    let lines = parts.sink.clone().map(Lines::new);
+    let lines = parts.sink.clone().map(LineBuffer::new);
     let dispatcher = Dispatcher { inboxes: inboxes.into(), budget: Arc::clone(&parts.total) };
     runtime.block_on(async {
         let listeners = listeners(parts, lines.as_ref());
@@ -348,7 +348,7 @@ fn run_worker(
 }
 
 /// Every listener as a worker sees it.
-fn listeners(parts: &Parts, lines: Option<&Rc<Lines>>) -> Vec<Rc<WorkerListener>> {
+fn listeners(parts: &Parts, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerListener>> {
     let hold = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
         (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))
     };
@@ -371,7 +371,7 @@ fn gate(
     listener: &Listener,
     cluster: Option<&Arc<Cluster>>,
     (series, callsites): &(Arc<CardinalityLimit>, Arc<CardinalityLimit>),
-    lines: Option<&Rc<Lines>>,
+    lines: Option<&Rc<LineBuffer>>,
 ) -> Gate {
     let name = &listener.plan.name;
     let from = PolicyEnv {

@@ -2,7 +2,7 @@
 
 use crate::policy::{
     ActivePolicy, SeriesPolicy,
-    matching::{Applies, Rest},
+    matching::{Applicability, ResidualMatch},
 };
 use foldhash::{HashMap, HashSet};
 use operation::{Operation, OperationNames, Protocol};
@@ -44,7 +44,7 @@ pub struct BoundPolicy {
     /// The policy.
     pub active: Rc<ActivePolicy>,
     /// What each operation has to be asked to know if it applies, if that varies.
-    pub residual: Option<Rest>,
+    pub residual: Option<ResidualMatch>,
     /// Whether what costs the service nothing passes it.
     pub skips_light: bool,
     /// The policy for this series.
@@ -209,10 +209,10 @@ impl SeriesTable {
         let entries = self.policies();
         let apply = |entry: &Rc<ActivePolicy>| {
             let applies = entry.applies(&self.listener, &key);
-            let bound = (applies != Applies::Never).then(|| entry.policy.bind(&key))??;
+            let bound = (applies != Applicability::Never).then(|| entry.policy.bind(&key))??;
             let varies = match applies {
-                Applies::Varies(rest) => Some(rest),
-                Applies::Always | Applies::Never => None,
+                Applicability::PerOperation(rest) => Some(rest),
+                Applicability::Always | Applicability::Never => None,
             };
             let spares_light = entry.skips_light();
             Some(BoundPolicy {

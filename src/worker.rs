@@ -8,7 +8,7 @@ use crate::{
         session_info::{SessionInfo, SessionQuery, SessionReport},
     },
     listener::{self, ListenSocket, WorkerListener},
-    policy::access_log::Lines,
+    policy::access_log::LineBuffer,
     relay::Buffers,
 };
 use metrics::Gauge;
@@ -290,7 +290,7 @@ pub async fn work(
     worker: Rc<Worker>,
     listeners: Vec<Rc<WorkerListener>>,
     dispatcher: listener::Dispatcher,
-    lines: Option<Rc<Lines>>,
+    lines: Option<Rc<LineBuffer>>,
     mut inbox: UnboundedReceiver<Message>,
 ) -> io::Result<()> {
     let mut accepting = JoinSet::new();

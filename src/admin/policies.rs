@@ -5,7 +5,7 @@ use crate::{
     config::{self, Problems},
     policy::{
         Rule,
-        live::{Changed, Fault, MAX_ADDED, MAX_FAULTS},
+        live::{LiveFault, LivePolicy, MAX_ADDED, MAX_FAULTS},
     },
 };
 use axum::{
@@ -36,7 +36,9 @@ pub(super) async fn change(
     body: Bytes,
 ) -> Response {
     let policies = view.policies.policies();
-    let Some(Changed { now: known, .. }) = policies.iter().find(|it| *it.now.name == *name) else {
+    let Some(LivePolicy { current: known, .. }) =
+        policies.iter().find(|it| *it.current.name == *name)
+    else {
         return add(&view, &name, &body);
     };
     let rule = match config::change(known, &body, &view.scope) {
@@ -46,7 +48,7 @@ pub(super) async fn change(
     let Some(changed) = view.policies.change(&name, |_| rule) else {
         return error(StatusCode::NOT_FOUND, format!("the policy `{name}` is gone"));
     };
-    let (old, new) = (known.to_json(), changed.now.to_json());
+    let (old, new) = (known.to_json(), changed.current.to_json());
     tracing::warn!(policy = name, %old, %new, "a policy was changed by hand");
     let mut json = policy_json(&changed);
     json["was"] = old;
@@ -68,7 +70,7 @@ fn add(view: &View, name: &str, body: &[u8]) -> Response {
         let text = format!("{MAX_ADDED} policies were added already; DELETE one");
         return error(StatusCode::CONFLICT, text);
     };
-    let new = added.now.to_json();
+    let new = added.current.to_json();
     tracing::warn!(policy = name, %new, "a policy was added by hand");
     let mut reply = (StatusCode::CREATED, Json(policy_json(&added))).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/policies/{name}")) {
@@ -79,7 +81,7 @@ fn add(view: &View, name: &str, body: &[u8]) -> Response {
 
 fn unknown(view: &View, name: &str) -> Response {
     let policies = view.policies.policies();
-    let names: Vec<&str> = policies.iter().map(|policy| &*policy.now.name).collect();
+    let names: Vec<&str> = policies.iter().map(|policy| &*policy.current.name).collect();
     let known = match names.as_slice() {
         [] => "there is none at all".to_owned(),
         names => format!("there is {}", names.join(", ")),
@@ -92,11 +94,11 @@ fn unknown(view: &View, name: &str) -> Response {
 /// Takes a policy back that was added.
 pub(super) async fn remove(State(view): State<View>, Path(name): Path<String>) -> Response {
     let policies = view.policies.policies();
-    let Some(policy) = policies.iter().find(|it| *it.now.name == *name) else {
+    let Some(policy) = policies.iter().find(|it| *it.current.name == *name) else {
         return unknown(&view, &name);
     };
     if view.policies.remove(&name) {
-        let old = policy.now.to_json();
+        let old = policy.current.to_json();
         tracing::warn!(policy = name, %old, "a policy was taken back");
         return StatusCode::NO_CONTENT.into_response();
     }
@@ -111,7 +113,7 @@ pub(super) async fn config(State(view): State<View>) -> Json<Value> {
     let mut config = (view.config)();
     let policies = view.policies.policies();
     if !policies.is_empty() {
-        config["policies"] = policies.iter().map(|policy| policy.now.to_json()).collect();
+        config["policies"] = policies.iter().map(|policy| policy.current.to_json()).collect();
     }
     Json(config)
 }
@@ -125,7 +127,7 @@ pub(super) async fn faults(State(view): State<View>) -> Json<Value> {
 /// Puts a fault before all other policies, for some time.
 pub(super) async fn add_fault(State(view): State<View>, body: Bytes) -> Response {
     let policies = view.policies.policies();
-    let taken = |name: &str| policies.iter().any(|policy| *policy.now.name == *name);
+    let taken = |name: &str| policies.iter().any(|policy| *policy.current.name == *name);
     let (rule, lasts) = match config::fault(&body, &view.scope, taken) {
         Ok(fault) => fault,
         Err(problems) => return wrong(&problems),
@@ -162,16 +164,16 @@ fn wrong(problems: &Problems) -> Response {
     (StatusCode::BAD_REQUEST, Json(told)).into_response()
 }
 
-fn fault_json(fault: &Fault, now: Instant) -> Value {
+fn fault_json(fault: &LiveFault, now: Instant) -> Value {
     let mut json = rule_json(&fault.rule, now);
     json["id"] = fault.id.as_str().into();
     json
 }
 
-fn policy_json(policy: &Changed) -> Value {
-    let mut json = rule_json(&policy.now, Instant::now());
+fn policy_json(policy: &LivePolicy) -> Value {
+    let mut json = rule_json(&policy.current, Instant::now());
     json["changed"] = policy.is_changed().into();
-    match &policy.from {
+    match &policy.configured {
         None => json["added"] = true.into(),
         Some(from) if policy.is_changed() => json["configured"] = from.to_json(),
         Some(_) => {}

@@ -9,7 +9,7 @@ use crate::{
     },
     policy::{
         Rule,
-        matching::{Explained, Known, Objection},
+        matching::{Explanation, KnownFields, Mismatch},
     },
     protocols::{self, DryRunError, Routed},
 };
@@ -51,7 +51,7 @@ pub(super) struct Answer<'p> {
 /// What was found about one policy.
 struct Found<'p> {
     rule: &'p Rule,
-    explained: Explained,
+    explained: Explanation,
 }
 
 impl Question {
@@ -214,7 +214,7 @@ impl Question {
             partial: false,
             may_have_other_resources: true,
         };
-        let known = Known::of(&listener.name, &operation);
+        let known = KnownFields::of(&listener.name, &operation);
         Found { rule, explained: rule.matching.explain(&known, &operation) }
     }
 }
@@ -268,22 +268,22 @@ fn words(text: &str) -> Option<Vec<String>> {
 
 impl Found<'_> {
     /// The key by which it does not apply, and why.
-    fn objection(&self) -> Option<&Objection> {
+    fn mismatch(&self) -> Option<&Mismatch> {
         match &self.explained {
-            Explained::Applies => None,
-            Explained::No(objection) => Some(objection),
+            Explanation::Applies => None,
+            Explanation::No(mismatch) => Some(mismatch),
             // What keeps something out applies to whatever it may be meant for.
-            Explained::InDoubt(objection) => {
-                Some(objection).filter(|_| !self.rule.config.fails_closed())
+            Explanation::InDoubt(mismatch) => {
+                Some(mismatch).filter(|_| !self.rule.config.fails_closed())
             }
         }
     }
 
     /// The key whose value is not known, for which reason it applies.
-    fn doubt(&self) -> Option<&Objection> {
+    fn doubt(&self) -> Option<&Mismatch> {
         match &self.explained {
-            Explained::InDoubt(objection) => Some(objection).filter(|_| self.objection().is_none()),
-            Explained::Applies | Explained::No(_) => None,
+            Explanation::InDoubt(mismatch) => Some(mismatch).filter(|_| self.mismatch().is_none()),
+            Explanation::Applies | Explanation::No(_) => None,
         }
     }
 
@@ -291,8 +291,8 @@ impl Found<'_> {
         let Rule { enabled, dry_run, .. } = *self.rule;
         let what = if self.rule.is_for_connections() { "its connection" } else { "it" };
         let doubt = self.doubt().map_or(String::new(), |doubt| format!(": {}", doubt.why));
-        match self.objection() {
-            Some(objection) => format!("no: {}", objection.why),
+        match self.mismatch() {
+            Some(mismatch) => format!("no: {}", mismatch.why),
             None if !enabled => format!("no: `enabled` is `false`, or it would apply to {what}"),
             None if dry_run => {
                 format!("applies to {what}, but only counts and logs (`dry_run`){doubt}")
@@ -309,9 +309,9 @@ impl Found<'_> {
             "enabled": enabled,
             "dry_run": dry_run,
             "about": if self.rule.is_for_connections() { "connection" } else { "operation" },
-            "applies": enabled && self.objection().is_none(),
+            "applies": enabled && self.mismatch().is_none(),
         });
-        if let Some(Objection { key, why }) = self.objection().or_else(|| self.doubt()) {
+        if let Some(Mismatch { key, why }) = self.mismatch().or_else(|| self.doubt()) {
             json["key"] = key.as_str().into();
             json["why"] = why.as_str().into();
         }

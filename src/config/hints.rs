@@ -148,7 +148,7 @@ fn leaves_unnamed(plan: &Plan, rule: &Rule) -> Option<String> {
     let left_out = plan.listeners.iter().find_map(|listener| {
         let unnamed = listener.protocol.describe().unknown_operation;
         let applies = rule.matching.may_apply(&listener.name, listener.protocol.name());
-        let left = applies && !unnamed.is_empty() && rule.matching.leaves_out(unnamed);
+        let left = applies && !unnamed.is_empty() && rule.matching.excludes_by_name(unnamed);
         left.then_some(unnamed)
     });
     let unnamed = left_out.filter(|_| rule.enabled && rule.config.kind() == "deny")?;

@@ -27,8 +27,8 @@ impl WorkerPolicy for Count {
 }
 
 impl SeriesPolicy for Count {
-    fn admit(&self, _: &Operation<'_>, _: Instant, memo: &mut u64) -> Decision {
-        *memo = 7;
+    fn admit(&self, _: &Operation<'_>, _: Instant, state: &mut u64) -> Decision {
+        *state = 7;
         if self.refuses {
             return Decision::Reject(Rejection::new(RejectReason::Denied, "no"));
         }
@@ -36,8 +36,8 @@ impl SeriesPolicy for Count {
         Decision::Admit
     }
 
-    fn settle(&self, done: &Settled<'_>, memo: u64) {
-        assert_eq!(memo, 7);
+    fn settle(&self, done: &Settled<'_>, state: u64) {
+        assert_eq!(state, 7);
         self.settled.borrow_mut().push((done.how.outcome, done.how.reason));
     }
 }

@@ -13,32 +13,32 @@ use std::{
 };
 
 /// Attributes that a line carries whatever the protocol…
-const COMMON: [&str; 3] = ["peer", "endpoint", "cluster"];
+const ALWAYS: [&str; 3] = ["peer", "endpoint", "cluster"];
 /// …and those that it carries of any protocol that has them.
-const SHARED: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
+const IF_PROTOCOL_HAS: [&str; 5] = ["app", "user", "comment", "callsite", "trace_id"];
 
 /// Attributes that are numbers.
 const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
 
 /// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
 /// them, and repeating a long header costs an HTTP/2 client a few bytes.
-const LONGEST: usize = 256;
+const MAX_TEXT: usize = 256;
 /// The same for what tells a query, which its protocol may have cut already.
-const LONGEST_QUERY: usize = 1024;
+const MAX_QUERY_TEXT: usize = 1024;
 /// The end of a text that was cut.
-const CUT: &str = "…";
+const ELLIPSIS: &str = "…";
 
 /// How long a line may wait for others before it is written.
-const LINGER: Duration = Duration::from_millis(20);
+const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
 /// How many bytes of lines are gathered before they are written.
-const BATCH: usize = 16 * 1024;
+const FLUSH_BYTES: usize = 16 * 1024;
 
 /// The access log of one listener on one worker.
 pub struct AccessLog {
     plan: AccessLogPlan,
     listener: Arc<str>,
-    lines: Rc<Lines>,
+    lines: Rc<LineBuffer>,
 }
 
 impl AccessLog {
@@ -59,46 +59,46 @@ impl WorkerPolicy for AccessLog {
             ("resource", &key.resource),
         ] {
             if !value.is_empty() {
-                text(&mut head, &key_of(field, "\""), &cut(value, LONGEST));
+                write_text(&mut head, &field_prefix(field, "\""), &truncate(value, MAX_TEXT));
             }
         }
         let slower_than = self.plan.slower_than;
         let (protocol, none): (_, &[&str]) = (key.protocol, &[]);
         let slow = slower_than.map_or(none, |_| protocol.logged_when_slow);
         let values = if self.plan.values { protocol.logged_with_values } else { none };
-        let shared = SHARED.iter().filter(|name| protocol.attributes.contains(name));
-        let short = COMMON.iter().chain(shared).chain(protocol.logged);
+        let shared = IF_PROTOCOL_HAS.iter().filter(|name| protocol.attributes.contains(name));
+        let short = ALWAYS.iter().chain(shared).chain(protocol.logged);
         let queries = slow.iter().chain(values);
         let logged = |most| {
             move |name: &&'static str| {
                 let number = NUMBERS.contains(name);
-                let key = key_of(name, if number { "" } else { "\"" });
-                Logged { name, key, number, most }
+                let key = field_prefix(name, if number { "" } else { "\"" });
+                LoggedAttribute { name, key, number, most }
             }
         };
         let attributes =
-            short.map(logged(LONGEST)).chain(queries.map(logged(LONGEST_QUERY))).collect();
+            short.map(logged(MAX_TEXT)).chain(queries.map(logged(MAX_QUERY_TEXT))).collect();
         // What a request carried and what a reply says was done with it are the same things.
-        let items = protocol.items.map(|_| key_of(protocol.item_name, ""));
+        let items = protocol.items.map(|_| field_prefix(protocol.item_name, ""));
         let lines = Rc::clone(&self.lines);
-        Some(Box::new(Series { head, slower_than, items, attributes, lines }))
+        Some(Box::new(AccessLogSeries { head, slower_than, items, attributes, lines }))
     }
 }
 
 /// How the operations of one series are logged.
-struct Series {
+struct AccessLogSeries {
     /// The fields that are the same in every line.
     head: Vec<u8>,
     slower_than: Option<Duration>,
     /// The key under which a line tells what operations carried, if they carry anything.
     items: Option<Box<[u8]>>,
     /// Those that a line carries, in their order.
-    attributes: Box<[Logged]>,
-    lines: Rc<Lines>,
+    attributes: Box<[LoggedAttribute]>,
+    lines: Rc<LineBuffer>,
 }
 
 /// An attribute that lines carry.
-struct Logged {
+struct LoggedAttribute {
     name: &'static str,
     /// How its field begins.
     key: Box<[u8]>,
@@ -107,7 +107,7 @@ struct Logged {
     most: usize,
 }
 
-impl SeriesPolicy for Series {
+impl SeriesPolicy for AccessLogSeries {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let took = done.took();
         // A wait that was asked for is not slow, and `0s` is for all.
@@ -119,40 +119,44 @@ impl SeriesPolicy for Series {
     }
 }
 
-impl Series {
+impl AccessLogSeries {
     fn line(&self, out: &mut Vec<u8>, time: &[u8], done: &Settled<'_>, took: Duration) {
         let how = done.how;
         out.extend_from_slice(time);
         out.extend_from_slice(&self.head);
-        text(out, br#","outcome":""#, how.outcome.as_str());
+        write_text(out, br#","outcome":""#, how.outcome.as_str());
         if let Some(reason) = how.reason {
-            text(out, br#","reason":""#, reason);
+            write_text(out, br#","reason":""#, reason);
         }
         if let Some(code) = how.code {
-            text(out, br#","code":""#, code);
+            write_text(out, br#","code":""#, code);
         }
         for (key, dry) in [(&br#","policy":""#[..], false), (br#","dry_run":""#, true)] {
-            touched(out, key, done.policy_effects.iter().filter(|touch| touch.dry_run == dry));
+            write_policies(
+                out,
+                key,
+                done.policy_effects.iter().filter(|touch| touch.dry_run == dry),
+            );
         }
-        millis(out, br#","duration_ms":"#, took);
+        write_millis(out, br#","duration_ms":"#, took);
         if let Some(first) = how.first_byte {
-            millis(out, br#","ttfb_ms":"#, first.saturating_duration_since(done.began));
+            write_millis(out, br#","ttfb_ms":"#, first.saturating_duration_since(done.began));
         }
-        number(out, br#","request_bytes":"#, how.request_bytes);
-        number(out, br#","reply_bytes":"#, how.reply_bytes);
+        write_number(out, br#","request_bytes":"#, how.request_bytes);
+        write_number(out, br#","reply_bytes":"#, how.reply_bytes);
         if let Some(key) = &self.items {
-            number(out, key, how.request_items.max(how.reply_items));
+            write_number(out, key, how.request_items.max(how.reply_items));
         }
         if let Some(shape) = how.shape {
-            text(out, br#","shape":""#, shape);
+            write_text(out, br#","shape":""#, shape);
         }
-        for Logged { name, key, number, most } in &self.attributes {
+        for LoggedAttribute { name, key, number, most } in &self.attributes {
             let Some(value) = done.attribute(name) else { continue };
             if *number {
                 out.extend_from_slice(key);
                 out.extend_from_slice(value.as_bytes());
             } else {
-                text(out, key, &cut(&value, *most));
+                write_text(out, key, &truncate(&value, *most));
             }
         }
         out.extend_from_slice(b"}\n");
@@ -160,26 +164,26 @@ impl Series {
 }
 
 /// How a field begins, up to its value; with the quote of a text, which keys of texts have.
-fn key_of(name: &str, quote: &str) -> Box<[u8]> {
+fn field_prefix(name: &str, quote: &str) -> Box<[u8]> {
     format!(",\"{name}\":{quote}").into_bytes().into()
 }
 
 /// A text of at most `most` bytes. One that is longer is cut between two characters, and shows it.
-fn cut(value: &str, most: usize) -> Cow<'_, str> {
+fn truncate(value: &str, most: usize) -> Cow<'_, str> {
     if value.len() <= most {
         return Cow::Borrowed(value);
     }
-    let room = most.saturating_sub(CUT.len());
+    let room = most.saturating_sub(ELLIPSIS.len());
     let end = (0..=room).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
-    Cow::Owned([value.get(..end).unwrap_or_default(), CUT].concat())
+    Cow::Owned([value.get(..end).unwrap_or_default(), ELLIPSIS].concat())
 }
 
-fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
+fn write_text(out: &mut Vec<u8>, key: &[u8], value: &str) {
     out.reserve(key.len() + value.len() + 1);
     out.extend_from_slice(key);
     // Nearly every value stands for itself. Looking at all of it is faster than to stop early.
-    let odd = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
-    if !value.bytes().fold(false, |any, b| any | odd(b)) {
+    let needs_escape = |b: u8| !matches!(b, b' '..=b'~') | (b == b'"') | (b == b'\\');
+    if !value.bytes().fold(false, |any, b| any | needs_escape(b)) {
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
         return;
@@ -191,7 +195,11 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
 }
 
 /// The names of policies, if there are any.
-fn touched<'a>(out: &mut Vec<u8>, key: &[u8], touches: impl Iterator<Item = &'a PolicyEffect>) {
+fn write_policies<'a>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    touches: impl Iterator<Item = &'a PolicyEffect>,
+) {
     let mut names = String::new();
     for touch in touches {
         if !names.is_empty() {
@@ -200,19 +208,19 @@ fn touched<'a>(out: &mut Vec<u8>, key: &[u8], touches: impl Iterator<Item = &'a 
         names.push_str(&touch.policy);
     }
     if !names.is_empty() {
-        text(out, key, &names);
+        write_text(out, key, &names);
     }
 }
 
-fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+fn write_number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     out.extend_from_slice(key);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// To the microsecond, rounded.
-fn millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
+fn write_millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
     let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
-    number(out, key, micros / 1000);
+    write_number(out, key, micros / 1000);
     // A 1 before them keeps the zeros.
     let mut digits = itoa::Buffer::new();
     let part = digits.format(1000 + micros % 1000).as_bytes();
@@ -221,22 +229,22 @@ fn millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
 }
 
 /// A worker's lines, gathered before they go to the file's thread.
-pub struct Lines {
+pub struct LineBuffer {
     sink: Sink,
-    gathered: RefCell<Vec<u8>>,
+    buffer: RefCell<Vec<u8>>,
     count: Cell<u64>,
-    timed: Cell<bool>,
-    clock: RefCell<Clock>,
+    flush_scheduled: Cell<bool>,
+    clock: RefCell<LinePrefix>,
 }
 
 /// How a line begins, which many lines of one millisecond do.
 #[derive(Default)]
-struct Clock {
+struct LinePrefix {
     millis: u128,
     text: Vec<u8>,
 }
 
-impl Clock {
+impl LinePrefix {
     fn now(&mut self) -> &[u8] {
         let now = SystemTime::now();
         let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -250,31 +258,31 @@ impl Clock {
     }
 }
 
-impl Lines {
+impl LineBuffer {
     /// Lines for `sink`.
     pub fn new(sink: Sink) -> Rc<Self> {
         Rc::new(Self {
             sink,
-            gathered: RefCell::default(),
+            buffer: RefCell::default(),
             count: Cell::default(),
-            timed: Cell::default(),
+            flush_scheduled: Cell::default(),
             clock: RefCell::default(),
         })
     }
 
     fn write(self: &Rc<Self>, line: impl FnOnce(&mut Vec<u8>, &[u8])) {
-        let mut gathered = self.gathered.borrow_mut();
-        line(&mut gathered, self.clock.borrow_mut().now());
+        let mut buffer = self.buffer.borrow_mut();
+        line(&mut buffer, self.clock.borrow_mut().now());
         self.count.set(self.count.get() + 1);
-        let full = gathered.len() >= BATCH;
-        drop(gathered);
+        let full = buffer.len() >= FLUSH_BYTES;
+        drop(buffer);
         if full {
             self.flush();
-        } else if !self.timed.replace(true) {
+        } else if !self.flush_scheduled.replace(true) {
             let lines = Rc::clone(self);
             tokio::task::spawn_local(async move {
-                tokio::time::sleep(LINGER).await;
-                lines.timed.set(false);
+                tokio::time::sleep(FLUSH_DELAY).await;
+                lines.flush_scheduled.set(false);
                 lines.flush();
             });
         }
@@ -282,9 +290,9 @@ impl Lines {
 
     /// Hands over what was gathered.
     pub fn flush(&self) {
-        let gathered = std::mem::take(&mut *self.gathered.borrow_mut());
-        if !gathered.is_empty() {
-            self.sink.send(gathered, self.count.replace(0));
+        let buffer = std::mem::take(&mut *self.buffer.borrow_mut());
+        if !buffer.is_empty() {
+            self.sink.send(buffer, self.count.replace(0));
         }
     }
 }
@@ -295,18 +303,18 @@ mod tests {
 
     #[test]
     fn a_text_that_fits_stays_as_it_is() {
-        for value in ["", "curl/8.5", &"x".repeat(LONGEST)] {
-            assert_eq!(cut(value, LONGEST), value);
+        for value in ["", "curl/8.5", &"x".repeat(MAX_TEXT)] {
+            assert_eq!(truncate(value, MAX_TEXT), value);
         }
     }
 
     #[test]
     fn a_text_that_is_too_long_is_cut_between_characters_and_shows_it() {
-        let long = "x".repeat(LONGEST + 1);
-        assert_eq!(cut(&long, LONGEST), format!("{}…", "x".repeat(LONGEST - 3)));
+        let long = "x".repeat(MAX_TEXT + 1);
+        assert_eq!(truncate(&long, MAX_TEXT), format!("{}…", "x".repeat(MAX_TEXT - 3)));
         for width in ["é", "€", "𝄞"] {
-            let shown = cut(&width.repeat(LONGEST), LONGEST).into_owned();
-            assert!(shown.len() <= LONGEST && shown.len() > LONGEST - 4, "{}", shown.len());
+            let shown = truncate(&width.repeat(MAX_TEXT), MAX_TEXT).into_owned();
+            assert!(shown.len() <= MAX_TEXT && shown.len() > MAX_TEXT - 4, "{}", shown.len());
             assert!(shown.strip_suffix('…').unwrap().chars().all(|c| width.starts_with(c)));
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     config::{Given, Located, Mistake, Rate, Size, given},
     series::SeriesKey,
 };
-pub use bucket::Bucket;
+pub use bucket::ByteBucket;
 use operation::ConnectionInfo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,21 +30,21 @@ pub(crate) struct Settings {
     burst: Given<Size>,
     /// Whether each `connection` has the limit to itself, or `all` that match share it, over all
     /// workers. Default: `connection`.
-    of: Option<Located<Of>>,
+    of: Option<Located<BandwidthScope>>,
 }
 
 /// What has the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`connection` or `all`")]
 #[schemars(inline)]
-enum Of {
+enum BandwidthScope {
     #[default]
     Connection,
     All,
 }
 
 /// The burst where nobody says one, at least.
-const LEAST_BURST: u64 = 16 * 1024;
+const MIN_BURST: u64 = 16 * 1024;
 
 impl Settings {
     pub(crate) fn action(self) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>> {
@@ -55,44 +55,46 @@ impl Settings {
         // What is wrong with a value is told already.
         let burst = given(self.burst);
         let of = self.of.and_then(|of| of.value).unwrap_or_default();
-        let limit =
-            |rate: Rate| Limit { rate, burst: burst.map_or_else(|| usual(rate), |it| it.0) };
+        let limit = |rate: Rate| ByteRate {
+            rate,
+            burst: burst.map_or_else(|| default_burst(rate), |it| it.0),
+        };
         let [up, down] = [self.up, self.down].map(|rate| given(rate).map(limit));
         let shared = [&up, &down].map(|limit| match of {
-            Of::All => limit.as_ref().map(Limit::bucket),
-            Of::Connection => None,
+            BandwidthScope::All => limit.as_ref().map(ByteRate::bucket),
+            BandwidthScope::Connection => None,
         });
         Ok(Arc::new(BandwidthLimit { up, down, burst, of, shared }))
     }
 }
 
 /// The burst where nobody says one.
-fn usual(rate: Rate) -> u64 {
+fn default_burst(rate: Rate) -> u64 {
     let second = u128::from(rate.amount) * 1000 / rate.per.as_millis().max(1);
-    u64::try_from(second / 10).unwrap_or(u64::MAX).max(LEAST_BURST)
+    u64::try_from(second / 10).unwrap_or(u64::MAX).max(MIN_BURST)
 }
 
 /// What may pass one way.
 #[derive(Clone, Copy, Debug)]
-struct Limit {
+struct ByteRate {
     rate: Rate,
     burst: u64,
 }
 
-impl Limit {
-    fn bucket(&self) -> Arc<Bucket> {
-        Arc::new(Bucket::new(self.rate.amount, self.rate.per, self.burst, Instant::now()))
+impl ByteRate {
+    fn bucket(&self) -> Arc<ByteBucket> {
+        Arc::new(ByteBucket::new(self.rate.amount, self.rate.per, self.burst, Instant::now()))
     }
 }
 
 #[derive(Debug)]
 struct BandwidthLimit {
-    up: Option<Limit>,
-    down: Option<Limit>,
+    up: Option<ByteRate>,
+    down: Option<ByteRate>,
     burst: Option<Size>,
-    of: Of,
+    of: BandwidthScope,
     /// Up and down, where all share them.
-    shared: [Option<Arc<Bucket>>; 2],
+    shared: [Option<Arc<ByteBucket>>; 2],
 }
 
 impl PolicyConfig for BandwidthLimit {
@@ -106,7 +108,7 @@ impl PolicyConfig for BandwidthLimit {
 
     fn worker_policy(&self, _: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let (limits, shared) = ([self.up, self.down], self.shared.clone());
-        Box::new(Narrow { limits, shared })
+        Box::new(WorkerBandwidthLimit { limits, shared })
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -124,22 +126,22 @@ impl PolicyConfig for BandwidthLimit {
 }
 
 /// The limits of connections, up and down.
-struct Narrow {
-    limits: [Option<Limit>; 2],
-    shared: [Option<Arc<Bucket>>; 2],
+struct WorkerBandwidthLimit {
+    limits: [Option<ByteRate>; 2],
+    shared: [Option<Arc<ByteBucket>>; 2],
 }
 
-impl WorkerPolicy for Narrow {
+impl WorkerPolicy for WorkerBandwidthLimit {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         None
     }
 
     fn connect(&self, _: &ConnectionInfo, _: Instant) -> ConnectDecision {
-        let bucket = |way: usize| {
-            let shared = self.shared[way].clone();
-            shared.or_else(|| self.limits[way].as_ref().map(Limit::bucket))
+        let bucket = |direction: usize| {
+            let shared = self.shared[direction].clone();
+            shared.or_else(|| self.limits[direction].as_ref().map(ByteRate::bucket))
         };
-        ConnectDecision::AcceptWith(Box::new(Buckets([bucket(0), bucket(1)])))
+        ConnectDecision::AcceptWith(Box::new(ConnectionBuckets([bucket(0), bucket(1)])))
     }
 
     fn applies_to_open(&self) -> bool {
@@ -148,14 +150,14 @@ impl WorkerPolicy for Narrow {
 }
 
 /// What one connection passes, up and down.
-struct Buckets([Option<Arc<Bucket>>; 2]);
+struct ConnectionBuckets([Option<Arc<ByteBucket>>; 2]);
 
-impl ConnectionPermit for Buckets {
-    fn max_chunk(&self, way: Direction) -> usize {
-        self.0[way as usize].as_ref().map_or(usize::MAX, |bucket| bucket.most())
+impl ConnectionPermit for ConnectionBuckets {
+    fn max_chunk(&self, direction: Direction) -> usize {
+        self.0[direction as usize].as_ref().map_or(usize::MAX, |bucket| bucket.max_chunk())
     }
 
-    fn record(&self, way: Direction, bytes: usize, now: Instant) -> Option<Instant> {
-        self.0[way as usize].as_ref()?.passed(bytes, now)
+    fn record(&self, direction: Direction, bytes: usize, now: Instant) -> Option<Instant> {
+        self.0[direction as usize].as_ref()?.record(bytes, now)
     }
 }

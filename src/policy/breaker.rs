@@ -13,10 +13,10 @@ pub const NAME: &str = "circuit_breaker";
 
 /// A cluster's limit of operations, as one listener's worker sees it.
 pub struct Breaker {
-    inner: Rc<Inner>,
+    state: Rc<BreakerState>,
 }
 
-struct Inner {
+struct BreakerState {
     cluster: Arc<Cluster>,
     /// What is said to who is refused.
     message: Rc<str>,
@@ -30,7 +30,7 @@ impl Breaker {
         // Where operations go to several clusters, whoever sends them there asks these.
         let cluster = from.cluster.as_ref().filter(|it| it.limits_operations())?;
         Some(Self {
-            inner: Rc::new(Inner {
+            state: Rc::new(BreakerState {
                 cluster: Arc::clone(cluster),
                 message: cluster.overloaded().into(),
                 permits: RefCell::default(),
@@ -41,11 +41,11 @@ impl Breaker {
 
 impl WorkerPolicy for Breaker {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
-        Some(Box::new(Rc::clone(&self.inner)))
+        Some(Box::new(Rc::clone(&self.state)))
     }
 }
 
-impl SeriesPolicy for Rc<Inner> {
+impl SeriesPolicy for Rc<BreakerState> {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         // What waits by design is no load.
         if operation.long_poll {

@@ -1,24 +1,24 @@
 //! Lets so many operations be under way at a time: a fixed number, or as many as the service takes
 //! well.
 
-mod cell;
-mod cells;
 mod gradient;
-mod limit;
+mod semaphore;
+mod semaphores;
+mod worker;
 
 use super::{
     PolicyEnv, WorkerPolicy,
-    key::{Grouping, WrittenKey},
+    key::{KeySetting, KeySpec},
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
 use crate::config::{Count, Factor, Given, Located, Mistake, Percent, duration_text, given};
-use cell::Size;
-use cells::Shared;
-use limit::Limit;
 use schemars::JsonSchema;
+use semaphore::LimitMode;
+use semaphores::SharedSemaphores;
 use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc, time::Duration};
+use worker::WorkerConcurrencyLimit;
 
 /// How long an operation waits for a place unless somebody says otherwise.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     adaptive: Option<Located<Adaptive>>,
     /// Which operations are counted together: those that agree in all of these attributes.
     /// `[]`: all of them. Default: `[]`.
-    key: WrittenKey,
+    key: KeySetting,
     /// How many operations may wait for a place, in order. Default: none.
     queue: Given<Count>,
     /// Who waited for longer than this is refused. Default: `1s`.
@@ -72,8 +72,8 @@ pub(crate) struct Adaptive {
 /// What a concurrency limit is to do, checked.
 #[derive(Debug)]
 struct Plan {
-    size: Size,
-    grouping: Grouping,
+    mode: LimitMode,
+    key_spec: KeySpec,
     queue: usize,
     queue_timeout: Duration,
     over: Over,
@@ -84,7 +84,7 @@ struct Plan {
 #[derive(Debug)]
 struct ConcurrencyLimit {
     plan: Arc<Plan>,
-    cells: Arc<Shared>,
+    semaphores: Arc<SharedSemaphores>,
 }
 
 impl Settings {
@@ -93,8 +93,8 @@ impl Settings {
         let plan = self.plan(&mut mistakes);
         match plan {
             Some(plan) if mistakes.is_empty() => {
-                let cells = Arc::new(Shared::new(plan.size));
-                Ok(Arc::new(ConcurrencyLimit { plan: Arc::new(plan), cells }))
+                let semaphores = Arc::new(SharedSemaphores::new(plan.mode));
+                Ok(Arc::new(ConcurrencyLimit { plan: Arc::new(plan), semaphores }))
             }
             _ => Err(mistakes),
         }
@@ -120,13 +120,13 @@ impl Settings {
             };
             wrong("max", message, "write either `max: 50` or `adaptive: {}`");
         }
-        let size = match self.adaptive {
-            Some(adaptive) => Size::Adaptive(adaptive.value?.plan(mistakes)),
-            None => Size::Fixed(given(self.max)?.0),
+        let mode = match self.adaptive {
+            Some(adaptive) => LimitMode::Adaptive(adaptive.value?.plan(mistakes)),
+            None => LimitMode::Fixed(given(self.max)?.0),
         };
         Some(Plan {
-            size,
-            grouping: Grouping::of(self.key, mistakes),
+            mode,
+            key_spec: KeySpec::new(self.key, mistakes),
             queue: given(self.queue).map_or(0, |count| count.0),
             queue_timeout: given(self.queue_timeout).unwrap_or(QUEUE_TIMEOUT),
             over,
@@ -175,7 +175,7 @@ impl PolicyConfig for ConcurrencyLimit {
     }
 
     fn depends_on(&self) -> Vec<Cow<'_, str>> {
-        self.plan.grouping.names()
+        self.plan.key_spec.names()
     }
 
     fn limits_clients(&self) -> bool {
@@ -183,15 +183,15 @@ impl PolicyConfig for ConcurrencyLimit {
     }
 
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
-        Box::new(Limit::new(&self.plan, &self.cells, rule, from))
+        Box::new(WorkerConcurrencyLimit::new(&self.plan, &self.semaphores, rule, from))
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let Plan { size, grouping, queue, queue_timeout, over, message } = &*self.plan;
-        let mut json = serde_json::json!({ "key": grouping.names(), "over": over.as_str() });
-        match size {
-            Size::Fixed(max) => json["max"] = (*max).into(),
-            Size::Adaptive(plan) => {
+        let Plan { mode, key_spec, queue, queue_timeout, over, message } = &*self.plan;
+        let mut json = serde_json::json!({ "key": key_spec.names(), "over": over.as_str() });
+        match mode {
+            LimitMode::Fixed(max) => json["max"] = (*max).into(),
+            LimitMode::Adaptive(plan) => {
                 json["adaptive"] = serde_json::json!({
                     "min": plan.min,
                     "max": plan.max,

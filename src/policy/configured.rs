@@ -1,7 +1,7 @@
 //! The policies that people configure: the one list of them, and how one is written.
 
 use super::{
-    bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::WrittenMatch,
+    bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::MatchSetting,
     rate_limit, read_only, rule::PolicyConfig, time_limit,
 };
 use crate::config::{Given, Located, Mistake, Name};
@@ -23,7 +23,7 @@ pub(crate) struct Written {
     pub(crate) dry_run: Option<Located<bool>>,
     /// What it applies to. Default: everything.
     #[serde(rename = "match")]
-    pub(crate) matching: Option<Located<WrittenMatch>>,
+    pub(crate) matching: Option<Located<MatchSetting>>,
     /// Refuse whatever matches.
     pub(crate) deny: Option<Located<deny::Settings>>,
     /// `true`: refuse whatever may change data.

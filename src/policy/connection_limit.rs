@@ -2,7 +2,7 @@
 
 use super::{
     ConnectDecision, ConnectionPermit, PolicyEnv, WorkerPolicy,
-    key::{Grouping, WrittenKey},
+    key::{KeySetting, KeySpec},
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     max: Given<Count>,
     /// Which connections are counted together: those that agree in all of these, of `peer`
     /// (or its network: `peer/64`), `listener` and `protocol`. `[]`: all of them. Default: `[]`.
-    key: WrittenKey,
+    key: KeySetting,
     /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
     over: Given<Over>,
@@ -51,11 +51,11 @@ impl Settings {
             let hint = "write refuse, close or reset; to hold connections back, limit their rate";
             mistakes.push(Mistake::new(&["over"], message, hint));
         }
-        let grouping = Grouping::of_connections(self.key, &mut mistakes);
+        let key_spec = KeySpec::for_connections(self.key, &mut mistakes);
         match given(self.max) {
             Some(max) if mistakes.is_empty() => {
                 let open = Arc::new(Open { max: max.0, shards: Default::default() });
-                Ok(Arc::new(ConnectionLimit { grouping: Arc::new(grouping), over, open }))
+                Ok(Arc::new(ConnectionLimit { key_spec: Arc::new(key_spec), over, open }))
             }
             _ => Err(mistakes),
         }
@@ -65,7 +65,7 @@ impl Settings {
 /// A limit of connections, as all workers share it.
 #[derive(Debug)]
 struct ConnectionLimit {
-    grouping: Arc<Grouping>,
+    key_spec: Arc<KeySpec>,
     over: Over,
     open: Arc<Open>,
 }
@@ -129,7 +129,7 @@ impl PolicyConfig for ConnectionLimit {
         Box::new(Door {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
-            grouping: Arc::clone(&self.grouping),
+            key_spec: Arc::clone(&self.key_spec),
             open: Arc::clone(&self.open),
             no,
         })
@@ -138,7 +138,7 @@ impl PolicyConfig for ConnectionLimit {
     fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "max": self.open.max,
-            "key": self.grouping.names(),
+            "key": self.key_spec.names(),
             "over": self.over.as_str(),
         })
     }
@@ -148,7 +148,7 @@ impl PolicyConfig for ConnectionLimit {
 struct Door {
     listener: Arc<str>,
     protocol: &'static str,
-    grouping: Arc<Grouping>,
+    key_spec: Arc<KeySpec>,
     open: Arc<Open>,
     no: Rejection,
 }
@@ -159,7 +159,7 @@ impl WorkerPolicy for Door {
     }
 
     fn connect(&self, link: &ConnectionInfo, _: Instant) -> ConnectDecision {
-        let key = self.grouping.of_link(&self.listener, self.protocol, link);
+        let key = self.key_spec.connection_key(&self.listener, self.protocol, link);
         match self.open.enter(key) {
             true => {
                 ConnectDecision::AcceptWith(Box::new(Place { key, open: Arc::clone(&self.open) }))

@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     code: Given<Between<1, MAX_CODE>>,
     /// How it is said: in the protocol's words (`refuse`), or by a `close` or a `reset` of the
     /// connection. Default: `refuse`.
-    over: Option<Located<Over>>,
+    over: Option<Located<DenyMode>>,
 }
 
 /// The largest code that an error may have.
@@ -34,7 +34,7 @@ const MAX_CODE: usize = 99_999_999;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`refuse`, `close` or `reset`")]
 #[schemars(inline)]
-enum Over {
+enum DenyMode {
     #[default]
     Refuse,
     Close,
@@ -57,7 +57,7 @@ impl Settings {
 struct Deny {
     message: Option<Arc<str>>,
     code: Option<i32>,
-    over: Over,
+    over: DenyMode,
 }
 
 impl PolicyConfig for Deny {
@@ -73,16 +73,16 @@ impl PolicyConfig for Deny {
         let said = self.message.as_deref().map(str::to_owned);
         let message = said.unwrap_or_else(|| format!("the policy `{}` forbids this", rule.name));
         let manner = match self.over {
-            Over::Refuse => RejectMode::Reply,
-            Over::Close => RejectMode::Close,
-            Over::Reset => RejectMode::Reset,
+            DenyMode::Refuse => RejectMode::Reply,
+            DenyMode::Close => RejectMode::Close,
+            DenyMode::Reset => RejectMode::Reset,
         };
         let no = Rejection {
             code: self.code,
             mode: manner,
             ..Rejection::new(RejectReason::Denied, message)
         };
-        Box::new(Denial(Rc::new(no)))
+        Box::new(WorkerDeny(Rc::new(no)))
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -98,9 +98,9 @@ impl PolicyConfig for Deny {
 }
 
 #[derive(Clone)]
-struct Denial(Rc<Rejection>);
+struct WorkerDeny(Rc<Rejection>);
 
-impl WorkerPolicy for Denial {
+impl WorkerPolicy for WorkerDeny {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
@@ -110,7 +110,7 @@ impl WorkerPolicy for Denial {
     }
 }
 
-impl SeriesPolicy for Denial {
+impl SeriesPolicy for WorkerDeny {
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         Decision::Reject((*self.0).clone())
     }

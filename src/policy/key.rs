@@ -18,27 +18,27 @@ use std::{
 };
 
 /// What people write under `key`.
-pub(crate) type WrittenKey = Option<Located<Vec<Located<Text<Part>>>>>;
+pub(crate) type KeySetting = Option<Located<Vec<Located<Text<KeyPart>>>>>;
 
 /// How many parts a key may have.
-const MOST_PARTS: usize = 8;
+const MAX_PARTS: usize = 8;
 
 /// The parts that every operation has.
-const WORDS: [&str; 4] = ["listener", "protocol", "operation", "resource"];
+const COMMON: [&str; 4] = ["listener", "protocol", "operation", "resource"];
 
 /// Whether this is a part that every operation has, and no attribute of a protocol.
 pub(crate) fn is_common(part: &str) -> bool {
-    WORDS.contains(&part) || Prefix::of(part).is_some()
+    COMMON.contains(&part) || Prefix::of(part).is_some()
 }
 
 /// What tells operations apart. Those that agree in all parts share one allowance; without parts
 /// there is one for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Grouping(Box<[Part]>);
+pub(crate) struct KeySpec(Box<[KeyPart]>);
 
 /// A part of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum KeyPart {
     /// The client's IP or its network, without the port.
     Peer(Prefix),
     Listener,
@@ -49,106 +49,112 @@ pub(crate) enum Part {
     Attribute(Box<str>),
 }
 
-impl Part {
+impl KeyPart {
     /// What a name in a config stands for.
     pub(crate) fn named(name: &str) -> Self {
         if let Some(prefix) = Prefix::of(name) {
-            return Part::Peer(prefix);
+            return KeyPart::Peer(prefix);
         }
         match name {
-            "listener" => Part::Listener,
-            "protocol" => Part::Protocol,
-            "operation" => Part::Operation,
-            "resource" => Part::Resource,
-            other => Part::Attribute((*normal(other)).into()),
+            "listener" => KeyPart::Listener,
+            "protocol" => KeyPart::Protocol,
+            "operation" => KeyPart::Operation,
+            "resource" => KeyPart::Resource,
+            other => KeyPart::Attribute((*normal(other)).into()),
         }
     }
 
     /// Its name in a config.
     pub(crate) fn name(&self) -> Cow<'_, str> {
         match self {
-            Part::Peer(prefix) => prefix.name().into(),
-            Part::Listener => "listener".into(),
-            Part::Protocol => "protocol".into(),
-            Part::Operation => "operation".into(),
-            Part::Resource => "resource".into(),
-            Part::Attribute(name) => Cow::Borrowed(name),
+            KeyPart::Peer(prefix) => prefix.name().into(),
+            KeyPart::Listener => "listener".into(),
+            KeyPart::Protocol => "protocol".into(),
+            KeyPart::Operation => "operation".into(),
+            KeyPart::Resource => "resource".into(),
+            KeyPart::Attribute(name) => Cow::Borrowed(name),
         }
     }
 
     /// Whether it is known when a connection comes.
-    fn is_of_connections(&self) -> bool {
-        matches!(self, Part::Peer(_) | Part::Listener | Part::Protocol)
+    fn is_known_at_connect(&self) -> bool {
+        matches!(self, KeyPart::Peer(_) | KeyPart::Listener | KeyPart::Protocol)
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for KeyPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
     }
 }
 
-impl Grouping {
+impl KeySpec {
     /// What was written, checked.
-    pub(crate) fn of(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(crate) fn new(written: KeySetting, mistakes: &mut Vec<Mistake>) -> Self {
         let list = written.and_then(|list| list.value).unwrap_or_default();
         let parts = list.into_iter().map(|part| part.value.map(|Text(part)| part)).collect();
         // What is wrong with a part is told already.
-        let Some::<Vec<Part>>(parts) = parts else { return Self::default() };
+        let Some::<Vec<KeyPart>>(parts) = parts else { return Self::default() };
         let twice = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
         if let Some((at, part)) = twice {
             let path = ["key", &at.to_string()];
             let message = format!("`{part}` is there twice");
             mistakes.push(Mistake::new(&path, message, "once tells as much apart"));
         }
-        if parts.len() > MOST_PARTS {
-            let message = format!("a key has at most {MOST_PARTS} parts");
+        if parts.len() > MAX_PARTS {
+            let message = format!("a key has at most {MAX_PARTS} parts");
             mistakes.push(Mistake::new(&["key"], message, "leave some out"));
         }
         Self(parts.into())
     }
 
     /// The same for a limit of connections, of which less is known.
-    pub(crate) fn of_connections(written: WrittenKey, mistakes: &mut Vec<Mistake>) -> Self {
-        let grouping = Self::of(written, mistakes);
-        for (at, part) in grouping.0.iter().enumerate().filter(|(_, it)| !it.is_of_connections()) {
+    pub(crate) fn for_connections(written: KeySetting, mistakes: &mut Vec<Mistake>) -> Self {
+        let key_spec = Self::new(written, mistakes);
+        for (at, part) in key_spec.0.iter().enumerate().filter(|(_, it)| !it.is_known_at_connect())
+        {
             let message = format!("`{part}` is not known when a connection comes");
             let path = ["key", &at.to_string()];
             mistakes.push(Mistake::new(&path, message, "write peer, listener or protocol"));
         }
-        grouping
+        key_spec
     }
 
     /// The names of its parts, as a config would have them.
     pub(crate) fn names(&self) -> Vec<Cow<'_, str>> {
-        self.0.iter().map(Part::name).collect()
+        self.0.iter().map(KeyPart::name).collect()
     }
 
     /// How the operations of a series are told apart.
-    pub(crate) fn bind(&self, listener: &str, key: &series::SeriesKey) -> Group {
-        let mut same = hasher();
+    pub(crate) fn hasher(&self, listener: &str, key: &series::SeriesKey) -> KeyHasher {
+        let mut base = hasher();
         for part in &self.0 {
             match part {
-                Part::Listener => listener.hash(&mut same),
-                Part::Protocol => key.protocol.name.hash(&mut same),
-                Part::Operation => key.name.hash(&mut same),
-                Part::Resource => key.resource.hash(&mut same),
-                Part::Peer(_) | Part::Attribute(_) => {}
+                KeyPart::Listener => listener.hash(&mut base),
+                KeyPart::Protocol => key.protocol.name.hash(&mut base),
+                KeyPart::Operation => key.name.hash(&mut base),
+                KeyPart::Resource => key.resource.hash(&mut base),
+                KeyPart::Peer(_) | KeyPart::Attribute(_) => {}
             }
         }
-        let varies = |part: &&Part| matches!(part, Part::Peer(_) | Part::Attribute(_));
-        Group { same, varying: self.0.iter().filter(varies).cloned().collect() }
+        let varies = |part: &&KeyPart| matches!(part, KeyPart::Peer(_) | KeyPart::Attribute(_));
+        KeyHasher { base, per_operation: self.0.iter().filter(varies).cloned().collect() }
     }
 
     /// The key of a connection.
-    pub(crate) fn of_link(&self, listener: &str, protocol: &str, link: &ConnectionInfo) -> u64 {
+    pub(crate) fn connection_key(
+        &self,
+        listener: &str,
+        protocol: &str,
+        link: &ConnectionInfo,
+    ) -> u64 {
         let mut hasher = hasher();
         for part in &self.0 {
             match part {
-                Part::Peer(prefix) => hash_peer(*prefix, Some(link.peer.ip()), &mut hasher),
-                Part::Listener => listener.hash(&mut hasher),
-                Part::Protocol => protocol.hash(&mut hasher),
-                Part::Operation | Part::Resource | Part::Attribute(_) => {}
+                KeyPart::Peer(prefix) => hash_peer(*prefix, Some(link.peer.ip()), &mut hasher),
+                KeyPart::Listener => listener.hash(&mut hasher),
+                KeyPart::Protocol => protocol.hash(&mut hasher),
+                KeyPart::Operation | KeyPart::Resource | KeyPart::Attribute(_) => {}
             }
         }
         hasher.finish()
@@ -157,19 +163,19 @@ impl Grouping {
 
 /// How the operations of one series are told apart: what they have in common is hashed already.
 #[derive(Clone)]
-pub(crate) struct Group {
-    same: FoldHasher<'static>,
-    varying: Box<[Part]>,
+pub(crate) struct KeyHasher {
+    base: FoldHasher<'static>,
+    per_operation: Box<[KeyPart]>,
 }
 
-impl Group {
+impl KeyHasher {
     /// The key of an operation. Nothing is allocated, unless an attribute has to be put together.
-    pub(crate) fn of(&self, operation: &Operation<'_>) -> u64 {
-        let mut hasher = self.same.clone();
-        for part in &self.varying {
-            if let Part::Attribute(name) = part {
+    pub(crate) fn key(&self, operation: &Operation<'_>) -> u64 {
+        let mut hasher = self.base.clone();
+        for part in &self.per_operation {
+            if let KeyPart::Attribute(name) = part {
                 hash_fact(&operation.attribute(name), &mut hasher);
-            } else if let Part::Peer(prefix) = part {
+            } else if let KeyPart::Peer(prefix) = part {
                 hash_peer(*prefix, operation.attributes.peer(), &mut hasher);
             }
         }
@@ -209,17 +215,17 @@ fn random() -> u64 {
     std::hash::RandomState::new().hash_one(())
 }
 
-impl FromText for Part {
+impl FromText for KeyPart {
     const EXPECTED: &str = "an attribute's name";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         if is_common(text) || is_attribute(text) {
-            return Ok(Part::named(text));
+            return Ok(KeyPart::named(text));
         }
         if let Some(fault) = Prefix::fault(text) {
             return Err(fault);
         }
-        let known: Vec<&str> = WORDS.into_iter().chain(attributes()).collect();
+        let known: Vec<&str> = COMMON.into_iter().chain(attributes()).collect();
         let near = meant(text, &known);
         let hint = format!("the attributes here: {}", known.join(", "));
         Err(Fault::new(format!("unknown attribute `{text}`{near}"), hint))

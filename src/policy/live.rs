@@ -21,31 +21,31 @@ pub struct Live {
     rules: ArcSwap<Vec<Arc<Rule>>>,
     generation: AtomicU64,
     /// What they are made of. Workers never look at it.
-    parts: Mutex<Parts>,
-    nudge: Nudge,
+    state: Mutex<LiveState>,
+    hook: ChangeHook,
 }
 
 /// See [`Live::nudges`].
 #[derive(Default)]
-struct Nudge(OnceLock<Box<dyn Fn() + Send + Sync>>);
+struct ChangeHook(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
-impl fmt::Debug for Nudge {
+impl fmt::Debug for ChangeHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Nudge")
     }
 }
 
 #[derive(Debug, Default)]
-struct Parts {
-    faults: Vec<Fault>,
-    policies: Vec<Changed>,
+struct LiveState {
+    faults: Vec<LiveFault>,
+    policies: Vec<LivePolicy>,
     /// How many faults there were in all.
-    asked: u64,
+    last_id: u64,
 }
 
 /// A policy that somebody asked for while the proxy runs, for some time.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct LiveFault {
     /// What it is called by whoever takes it back. No other ever has the same.
     pub id: String,
     /// The policy.
@@ -57,22 +57,22 @@ pub const MAX_ADDED: usize = 100;
 
 /// A policy, and what became of it.
 #[derive(Clone, Debug)]
-pub struct Changed {
+pub struct LivePolicy {
     /// As the config has it; `None` if it was added since.
-    pub from: Option<Arc<Rule>>,
+    pub configured: Option<Arc<Rule>>,
     /// As it is now.
-    pub now: Arc<Rule>,
+    pub current: Arc<Rule>,
 }
 
-impl Changed {
+impl LivePolicy {
     /// Whether it is not as the config has it.
     pub fn is_changed(&self) -> bool {
-        self.from.as_ref().is_none_or(|from| !Arc::ptr_eq(from, &self.now))
+        self.configured.as_ref().is_none_or(|configured| !Arc::ptr_eq(configured, &self.current))
     }
 
     /// Whether the config does not have it at all.
     pub fn is_added(&self) -> bool {
-        self.from.is_none()
+        self.configured.is_none()
     }
 }
 
@@ -85,8 +85,8 @@ impl Live {
     }
 
     /// Has `nudge` called with each change, so that open connections take it up at once.
-    pub fn nudges(&self, nudge: impl Fn() + Send + Sync + 'static) {
-        let _ = self.nudge.0.set(Box::new(nudge));
+    pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.hook.0.set(Box::new(hook));
     }
 
     /// Grows with each change.
@@ -101,75 +101,78 @@ impl Live {
 
     /// Puts others in the place of those of the config. Faults stay.
     pub fn replace(&self, rules: Vec<Arc<Rule>>) {
-        let mut parts = self.parts();
-        parts.policies = rules
+        let mut state = self.state();
+        state.policies = rules
             .into_iter()
-            .map(|from| Changed { now: Arc::clone(&from), from: Some(from) })
+            .map(|configured| LivePolicy {
+                current: Arc::clone(&configured),
+                configured: Some(configured),
+            })
             .collect();
-        self.publish(&parts);
+        self.publish(&state);
     }
 
     /// The policies, in order: those that were added, the latest first, and those of the config.
-    pub fn policies(&self) -> Vec<Changed> {
-        self.parts().policies.clone()
+    pub fn policies(&self) -> Vec<LivePolicy> {
+        self.state().policies.clone()
     }
 
     /// Puts another in the place of the policy of this name, and returns it; `None` if there is
     /// no such policy. One that comes out as it was in the config is the config's again.
-    pub fn change(&self, name: &str, change: impl FnOnce(&Rule) -> Rule) -> Option<Changed> {
-        let mut parts = self.parts();
-        let policy = parts.policies.iter_mut().find(|it| *it.now.name == *name)?;
-        let changed = change(&policy.now);
-        policy.now = match &policy.from {
-            Some(from) if from.is_equivalent(&changed) => Arc::clone(from),
+    pub fn change(&self, name: &str, change: impl FnOnce(&Rule) -> Rule) -> Option<LivePolicy> {
+        let mut state = self.state();
+        let policy = state.policies.iter_mut().find(|it| *it.current.name == *name)?;
+        let changed = change(&policy.current);
+        policy.current = match &policy.configured {
+            Some(configured) if configured.is_equivalent(&changed) => Arc::clone(configured),
             _ => Arc::new(changed),
         };
         let policy = policy.clone();
-        self.publish(&parts);
+        self.publish(&state);
         Some(policy)
     }
 
     /// Puts a policy before all others, behind faults alone; `None` if as many were added as may be.
-    pub fn add(&self, rule: Rule) -> Option<Changed> {
-        let mut parts = self.parts();
-        if parts.policies.iter().filter(|it| it.is_added()).count() >= MAX_ADDED {
+    pub fn add(&self, rule: Rule) -> Option<LivePolicy> {
+        let mut state = self.state();
+        if state.policies.iter().filter(|it| it.is_added()).count() >= MAX_ADDED {
             return None;
         }
-        let policy = Changed { from: None, now: Arc::new(rule) };
-        parts.policies.insert(0, policy.clone());
-        self.publish(&parts);
+        let policy = LivePolicy { configured: None, current: Arc::new(rule) };
+        state.policies.insert(0, policy.clone());
+        self.publish(&state);
         Some(policy)
     }
 
     /// Takes a policy back that was added. Tells whether there was one.
     pub fn remove(&self, name: &str) -> bool {
-        let mut parts = self.parts();
-        let before = parts.policies.len();
-        parts.policies.retain(|it| !it.is_added() || *it.now.name != *name);
-        let removed = parts.policies.len() < before;
+        let mut state = self.state();
+        let before = state.policies.len();
+        state.policies.retain(|it| !it.is_added() || *it.current.name != *name);
+        let removed = state.policies.len() < before;
         if removed {
-            self.publish(&parts);
+            self.publish(&state);
         }
         removed
     }
 
     /// The faults that somebody asked for, the latest first, as operations meet them.
-    pub fn faults(&self, now: Instant) -> Vec<Fault> {
+    pub fn faults(&self, now: Instant) -> Vec<LiveFault> {
         self.expire(now);
-        self.parts().faults.clone()
+        self.state().faults.clone()
     }
 
     /// Puts a fault before everything else; `None` if there are as many as there may be.
-    pub fn add_fault(&self, rule: Rule, now: Instant) -> Option<Fault> {
+    pub fn add_fault(&self, rule: Rule, now: Instant) -> Option<LiveFault> {
         self.expire(now);
-        let mut parts = self.parts();
-        if parts.faults.len() >= MAX_FAULTS {
+        let mut state = self.state();
+        if state.faults.len() >= MAX_FAULTS {
             return None;
         }
-        parts.asked += 1;
-        let fault = Fault { id: parts.asked.to_string(), rule: Arc::new(rule) };
-        parts.faults.insert(0, fault.clone());
-        self.publish(&parts);
+        state.last_id += 1;
+        let fault = LiveFault { id: state.last_id.to_string(), rule: Arc::new(rule) };
+        state.faults.insert(0, fault.clone());
+        self.publish(&state);
         Some(fault)
     }
 
@@ -184,29 +187,29 @@ impl Live {
         self.keep_faults(|fault| !fault.rule.is_expired(now));
     }
 
-    fn keep_faults(&self, keep: impl Fn(&Fault) -> bool) -> bool {
-        let mut parts = self.parts();
-        let before = parts.faults.len();
-        parts.faults.retain(keep);
-        let dropped = parts.faults.len() < before;
+    fn keep_faults(&self, keep: impl Fn(&LiveFault) -> bool) -> bool {
+        let mut state = self.state();
+        let before = state.faults.len();
+        state.faults.retain(keep);
+        let dropped = state.faults.len() < before;
         if dropped {
-            self.publish(&parts);
+            self.publish(&state);
         }
         dropped
     }
 
-    fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LiveState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has workers take it up, all at once, each at its next operation.
-    fn publish(&self, parts: &Parts) {
-        let faults = parts.faults.iter().map(|fault| &fault.rule);
-        let rules = faults.chain(parts.policies.iter().map(|it| &it.now)).cloned().collect();
+    fn publish(&self, state: &LiveState) {
+        let faults = state.faults.iter().map(|fault| &fault.rule);
+        let rules = faults.chain(state.policies.iter().map(|it| &it.current)).cloned().collect();
         self.rules.store(Arc::new(rules));
         self.generation.fetch_add(1, Ordering::Release);
-        if let Some(nudge) = self.nudge.0.get() {
-            nudge();
+        if let Some(hook) = self.hook.0.get() {
+            hook();
         }
     }
 }

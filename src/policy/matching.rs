@@ -4,59 +4,59 @@
 mod explain;
 mod glob;
 mod peers;
-mod rest;
+mod residual;
+mod setting;
 #[doc(hidden)]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truth;
-mod written;
 
 use crate::{config::Fault, series::SeriesKey};
 use glob::Glob;
 use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
-use peers::Peers;
-use rest::Depth;
+use peers::PeerMatcher;
+use residual::Negation;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 pub(crate) use {
-    explain::{Explained, Objection},
-    glob::{fits, is_glob},
-    written::WrittenMatch,
+    explain::{Explanation, Mismatch},
+    glob::{glob_matches, is_glob},
+    setting::MatchSetting,
 };
-pub use {rest::Rest, truth::Truth};
+pub use {residual::ResidualMatch, truth::Truth};
 
 /// What a policy applies to: every key must match, by one of its globs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// What is the same for all operations of a series.
-    fixed: Vec<Fixed>,
+    fixed: Vec<SeriesMatcher>,
     /// What is asked of each operation, the cheapest first.
-    varying: Vec<Varying>,
+    varying: Vec<OperationMatcher>,
     /// And not all of this.
     not: Option<Box<Match>>,
 }
 
 /// Whether a policy applies to the operations of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applies {
+pub enum Applicability {
     /// To none.
     Never,
     /// To all.
     Always,
     /// To some: each has to be asked ([`Match::holds`]).
-    Varies(Rest),
+    PerOperation(ResidualMatch),
 }
 
 /// A key that is the same for all operations of a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fixed {
-    word: Word,
+struct SeriesMatcher {
+    word: SeriesField,
     globs: Vec<Glob>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum SeriesField {
     Listener,
     Protocol,
     Operation,
@@ -65,14 +65,14 @@ enum Word {
 
 /// A key that is asked for each operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Varying {
-    Peer(Vec<Peers>),
+enum OperationMatcher {
+    Peer(Vec<PeerMatcher>),
     Attribute { name: Box<str>, globs: Vec<Glob> },
 }
 
 /// What is known of what is to be matched; a word that is `None` may be anything.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Known<'a> {
+pub(crate) struct KnownFields<'a> {
     /// The listener's name.
     pub(crate) listener: Option<&'a str>,
     /// The protocol's name.
@@ -85,7 +85,7 @@ pub(crate) struct Known<'a> {
     pub(crate) others: bool,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownFields<'a> {
     /// All that is known of an operation that came in by this listener.
     pub(crate) fn of(listener: &'a str, operation: &Operation<'a>) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl<'a> Known<'a> {
 
 /// Whom to ask for what varies.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct MatchInput<'a> {
     attributes: &'a dyn Attributes,
     front: &'a [u8],
     /// It may have a call site (see [`Operation::callsite`]).
@@ -116,22 +116,22 @@ impl Match {
     /// place of the glob among them.
     pub(crate) fn add(&mut self, key: &str, globs: &[&str]) -> Result<(), Vec<(usize, Fault)>> {
         let plain = || globs.iter().map(|text| Glob::new(text)).collect();
-        if let Some(word) = Word::ALL.into_iter().find(|word| word.key() == key) {
-            self.fixed.push(Fixed { word, globs: plain() });
+        if let Some(word) = SeriesField::ALL.into_iter().find(|word| word.key() == key) {
+            self.fixed.push(SeriesMatcher { word, globs: plain() });
             return Ok(());
         }
         let varying = if key == "peer" {
-            let parsed = globs.iter().map(|text| Peers::parse(text)).enumerate();
+            let parsed = globs.iter().map(|text| PeerMatcher::parse(text)).enumerate();
             let (good, bad): (Vec<_>, Vec<_>) = parsed.partition(|(_, peers)| peers.is_ok());
             if !bad.is_empty() {
                 return Err(bad.into_iter().filter_map(|(i, it)| Some((i, it.err()?))).collect());
             }
-            Varying::Peer(good.into_iter().filter_map(|(_, peers)| peers.ok()).collect())
+            OperationMatcher::Peer(good.into_iter().filter_map(|(_, peers)| peers.ok()).collect())
         } else {
-            Varying::Attribute { name: key.into(), globs: plain() }
+            OperationMatcher::Attribute { name: key.into(), globs: plain() }
         };
         self.varying.push(varying);
-        self.varying.sort_by_key(Varying::cost);
+        self.varying.sort_by_key(OperationMatcher::cost);
         Ok(())
     }
 
@@ -141,8 +141,8 @@ impl Match {
     }
 
     /// Whether it applies to the operations of a series that came in by this listener.
-    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applies {
-        self.resolve(&Known {
+    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applicability {
+        self.resolve(&KnownFields {
             listener: Some(listener),
             protocol: Some(key.protocol.name),
             operation: Some(&key.name),
@@ -152,61 +152,69 @@ impl Match {
     }
 
     /// Whether it applies to this operation, of a series to whose operations it may.
-    pub fn holds(&self, rest: &Rest, operation: &Operation<'_>) -> Truth {
-        self.asks(&rest.levels, &Asked::of(operation), Depth::default())
+    pub fn matches(&self, rest: &ResidualMatch, operation: &Operation<'_>) -> Truth {
+        self.matches_levels(&rest.levels, &MatchInput::of(operation), Negation::default())
     }
 
     /// Whether it can apply to anything that comes in by this listener.
     pub fn may_apply(&self, listener: &str, protocol: &str) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
-        self.resolve(&Known { listener, protocol, ..Known::default() }) != Applies::Never
+        self.resolve(&KnownFields { listener, protocol, ..KnownFields::default() })
+            != Applicability::Never
     }
 
     /// Whether it says by name which operations it is for.
     pub fn names_operations(&self) -> bool {
-        self.fixed.iter().any(|fixed| fixed.word == Word::Operation)
+        self.fixed.iter().any(|fixed| fixed.word == SeriesField::Operation)
     }
 
     /// Whether it says by name which operations it is for, and this one is not among them.
-    pub fn leaves_out(&self, operation: &str) -> bool {
-        let word = glob::Word::Whole(operation);
-        let named = self.fixed.iter().filter(|fixed| fixed.word == Word::Operation);
-        named.into_iter().any(|fixed| any(&fixed.globs, |glob| glob.fits(word)) == Truth::No)
+    pub fn excludes_by_name(&self, operation: &str) -> bool {
+        let word = glob::KnownText::Whole(operation);
+        let named = self.fixed.iter().filter(|fixed| fixed.word == SeriesField::Operation);
+        named
+            .into_iter()
+            .any(|fixed| any(&fixed.globs, |glob| glob.matches_known(word)) == Truth::No)
     }
 
     /// Whether all that it asks for is known when a connection comes: listener, protocol, peer.
-    pub fn is_of_connections(&self) -> bool {
-        self.fixed.iter().all(|it| matches!(it.word, Word::Listener | Word::Protocol))
-            && self.varying.iter().all(|it| matches!(it, Varying::Peer(_)))
-            && self.not.as_ref().is_none_or(|not| not.is_of_connections())
+    pub fn is_known_at_connect(&self) -> bool {
+        self.fixed.iter().all(|it| matches!(it.word, SeriesField::Listener | SeriesField::Protocol))
+            && self.varying.iter().all(|it| matches!(it, OperationMatcher::Peer(_)))
+            && self.not.as_ref().is_none_or(|not| not.is_known_at_connect())
     }
 
     /// Whether it applies to a connection, as far as that is known.
-    pub fn of_connection(&self, listener: &str, protocol: &str, link: &ConnectionInfo) -> bool {
+    pub fn matches_connection(
+        &self,
+        listener: &str,
+        protocol: &str,
+        link: &ConnectionInfo,
+    ) -> bool {
         let (listener, protocol) = (Some(listener), Some(protocol));
-        match self.resolve(&Known { listener, protocol, ..Known::default() }) {
-            Applies::Never => false,
-            Applies::Always => true,
-            Applies::Varies(rest) => {
-                let attributes = &Client(link.peer.ip());
+        match self.resolve(&KnownFields { listener, protocol, ..KnownFields::default() }) {
+            Applicability::Never => false,
+            Applicability::Always => true,
+            Applicability::PerOperation(rest) => {
+                let attributes = &AddressOnly(link.peer.ip());
                 let (front, callsite, partial, others) = (b"", false, false, false);
-                let asked = Asked { attributes, front, callsite, partial, others };
-                self.asks(&rest.levels, &asked, Depth::default()) == Truth::Yes
+                let input = MatchInput { attributes, front, callsite, partial, others };
+                self.matches_levels(&rest.levels, &input, Negation::default()) == Truth::Yes
             }
         }
     }
 
     /// The attributes that whatever it applies to must have.
     pub(crate) fn attributes(&self) -> impl Iterator<Item = &str> {
-        self.varying.iter().map(Varying::key)
+        self.varying.iter().map(OperationMatcher::key)
     }
 
     /// As a config would have it.
     pub(crate) fn to_json(&self) -> Value {
         let fixed = self.fixed.iter().map(|it| (it.word.key(), texts(&it.globs, Glob::text)));
         let varying = self.varying.iter().map(|it| match it {
-            Varying::Peer(peers) => (it.key(), texts(peers, Peers::text)),
-            Varying::Attribute { globs, .. } => (it.key(), texts(globs, Glob::text)),
+            OperationMatcher::Peer(peers) => (it.key(), texts(peers, PeerMatcher::text)),
+            OperationMatcher::Attribute { globs, .. } => (it.key(), texts(globs, Glob::text)),
         });
         let keys = fixed.chain(varying).map(|(key, texts)| (key.to_owned(), texts));
         let mut json: Map<String, Value> = keys.collect();
@@ -225,38 +233,43 @@ fn texts<T>(items: &[T], text: impl Fn(&T) -> &str) -> Value {
     }
 }
 
-impl Word {
-    const ALL: [Word; 4] = [Word::Listener, Word::Protocol, Word::Operation, Word::Resource];
+impl SeriesField {
+    const ALL: [SeriesField; 4] = [
+        SeriesField::Listener,
+        SeriesField::Protocol,
+        SeriesField::Operation,
+        SeriesField::Resource,
+    ];
 
     fn key(self) -> &'static str {
         match self {
-            Word::Listener => "listener",
-            Word::Protocol => "protocol",
-            Word::Operation => "operation",
-            Word::Resource => "resource",
+            SeriesField::Listener => "listener",
+            SeriesField::Protocol => "protocol",
+            SeriesField::Operation => "operation",
+            SeriesField::Resource => "resource",
         }
     }
 
-    fn of<'a>(self, known: &Known<'a>) -> Option<&'a str> {
+    fn of<'a>(self, known: &KnownFields<'a>) -> Option<&'a str> {
         match self {
-            Word::Listener => known.listener,
-            Word::Protocol => known.protocol,
-            Word::Operation => known.operation,
-            Word::Resource => known.resource,
+            SeriesField::Listener => known.listener,
+            SeriesField::Protocol => known.protocol,
+            SeriesField::Operation => known.operation,
+            SeriesField::Resource => known.resource,
         }
     }
 }
 
-impl Fixed {
+impl SeriesMatcher {
     /// Whether it matches, as far as that is known.
-    fn holds(&self, known: &Known<'_>) -> Truth {
+    fn matches(&self, known: &KnownFields<'_>) -> Truth {
         let Some(word) = self.word.of(known) else { return Truth::Unknown };
         let word = match self.word {
-            Word::Resource => glob::Word::resource(word),
-            Word::Operation => glob::Word::name(word),
-            Word::Listener | Word::Protocol => glob::Word::Whole(word),
+            SeriesField::Resource => glob::KnownText::resource(word),
+            SeriesField::Operation => glob::KnownText::name(word),
+            SeriesField::Listener | SeriesField::Protocol => glob::KnownText::Whole(word),
         };
-        any(&self.globs, |glob| glob.fits(word))
+        any(&self.globs, |glob| glob.matches_known(word))
     }
 }
 
@@ -270,11 +283,11 @@ fn all<T>(items: &[T], holds: impl Fn(&T) -> Truth) -> Truth {
     items.iter().fold(Truth::Yes, |truth, item| truth.and(holds(item)))
 }
 
-impl Varying {
+impl OperationMatcher {
     fn key(&self) -> &str {
         match self {
-            Varying::Peer(_) => "peer",
-            Varying::Attribute { name, .. } => name,
+            OperationMatcher::Peer(_) => "peer",
+            OperationMatcher::Attribute { name, .. } => name,
         }
     }
 
@@ -291,16 +304,16 @@ impl Varying {
     }
 
     /// What is not there matches nothing.
-    fn holds(&self, asked: &Asked<'_>, depth: Depth) -> Truth {
+    fn matches(&self, input: &MatchInput<'_>, negation: Negation) -> Truth {
         match self {
-            Varying::Peer(peers) => {
-                let peer = asked.attributes.peer();
+            OperationMatcher::Peer(peers) => {
+                let peer = input.attributes.peer();
                 peer.is_some_and(|peer| peers.iter().any(|some| some.contain(peer))).into()
             }
-            Varying::Attribute { name, globs } => {
-                depth.of_fact(asked.get(name), |value| match &**name {
+            OperationMatcher::Attribute { name, globs } => {
+                negation.fact_matches(input.get(name), |value| match &**name {
                     // Its values are resources, and a `?` in one stands for what is not known.
-                    OTHER_RESOURCES => rest::fits_resource(globs, value, asked.partial),
+                    OTHER_RESOURCES => residual::matches_resource(globs, value, input.partial),
                     _ => globs.iter().any(|it| it.matches(value)).into(),
                 })
             }
@@ -308,7 +321,7 @@ impl Varying {
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> MatchInput<'a> {
     fn of(operation: &Operation<'a>) -> Self {
         let Operation {
             attributes,
@@ -333,9 +346,9 @@ impl<'a> Asked<'a> {
 }
 
 /// A client of whom no more than its address is known yet.
-struct Client(IpAddr);
+struct AddressOnly(IpAddr);
 
-impl Attributes for Client {
+impl Attributes for AddressOnly {
     fn get<'a>(&'a self, _: &'a [u8], _: &str) -> AttributeValue<'a> {
         AttributeValue::Absent
     }

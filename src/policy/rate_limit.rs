@@ -10,7 +10,7 @@ mod table;
 
 use super::{
     PolicyEnv, WorkerPolicy,
-    key::{Grouping, WrittenKey},
+    key::{KeySetting, KeySpec},
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
@@ -58,7 +58,7 @@ pub(crate) struct Settings {
     burst: Given<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
     /// client address has its own; `[peer/64]`: each IPv6 network of that length; `[]`: all share one. Default: `[]`.
-    key: WrittenKey,
+    key: KeySetting,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
     unit: Given<Unit>,
@@ -101,7 +101,7 @@ const UNITS: [(&str, Unit); 4] = [
 #[derive(Debug)]
 struct Plan {
     allowance: Allowance,
-    grouping: Grouping,
+    key_spec: KeySpec,
     unit: Unit,
     over: Over,
     max_delay: Duration,
@@ -170,13 +170,13 @@ impl Settings {
         } else if allowance.takes_ages() {
             wrong("burst", "it takes over 100 years to earn this burst again", "make it smaller");
         }
-        let grouping = match of_connections {
-            true => Grouping::of_connections(self.key, mistakes),
-            false => Grouping::of(self.key, mistakes),
+        let key_spec = match of_connections {
+            true => KeySpec::for_connections(self.key, mistakes),
+            false => KeySpec::new(self.key, mistakes),
         };
         Some(Plan {
             allowance,
-            grouping,
+            key_spec,
             unit,
             over,
             max_delay: given(self.max_delay).unwrap_or(MAX_DELAY),
@@ -229,12 +229,12 @@ impl PolicyConfig for RateLimit {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let Plan { allowance, grouping, unit, over, max_delay, max_keys, .. } = &*self.plan;
+        let Plan { allowance, key_spec, unit, over, max_delay, max_keys, .. } = &*self.plan;
         let Plan { base_backoff, message, shared, .. } = &*self.plan;
         let mut json = serde_json::json!({
             "rate": self.plan.rate_text(),
             "burst": allowance.burst,
-            "key": grouping.names(),
+            "key": key_spec.names(),
             "unit": unit.as_str(),
             "over": over.as_str(),
             "max_keys": max_keys,
@@ -305,7 +305,7 @@ impl Plan {
     /// What is limited, in the words of those who share it.
     fn limit(&self, rule: &Rule) -> shared::Limit {
         let Allowance { rate, burst } = self.allowance;
-        let key = self.grouping.names().into_iter().map(Into::into).collect();
+        let key = self.key_spec.names().into_iter().map(Into::into).collect();
         let policy = Arc::clone(&rule.name);
         shared::Limit { policy, amount: rate.amount, per: rate.per, burst, key }
     }

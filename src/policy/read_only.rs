@@ -38,7 +38,7 @@ impl PolicyConfig for ReadOnly {
 
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let message = format!("the policy `{}` lets nothing be changed", rule.name);
-        Box::new(Guard(Rc::new(Rejection::new(RejectReason::Denied, message))))
+        Box::new(WorkerReadOnly(Rc::new(Rejection::new(RejectReason::Denied, message))))
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -47,15 +47,15 @@ impl PolicyConfig for ReadOnly {
 }
 
 #[derive(Clone)]
-struct Guard(Rc<Rejection>);
+struct WorkerReadOnly(Rc<Rejection>);
 
-impl WorkerPolicy for Guard {
+impl WorkerPolicy for WorkerReadOnly {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl SeriesPolicy for Guard {
+impl SeriesPolicy for WorkerReadOnly {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         match operation.attribute(WRITES).text().as_deref() {
             Some("false") => Decision::Admit,
@@ -95,7 +95,7 @@ mod tests {
             partial: false,
             may_have_other_resources: false,
         };
-        let guard = Guard(Rc::new(Rejection::new(RejectReason::Denied, "no")));
+        let guard = WorkerReadOnly(Rc::new(Rejection::new(RejectReason::Denied, "no")));
         match guard.admit(&operation, Instant::now(), &mut 0) {
             Decision::Admit => true,
             Decision::Reject(no) => {

@@ -2,7 +2,7 @@
 
 use super::{
     PolicyEnv, WorkerPolicy,
-    matching::{Applies, Known, Match, Rest, Truth},
+    matching::{Applicability, KnownFields, Match, ResidualMatch, Truth},
 };
 use crate::{config::Source, series::SeriesKey};
 use metrics::Counter;
@@ -46,7 +46,7 @@ impl Rule {
         match self.config.stage() {
             Stage::Connection => true,
             Stage::Operation => false,
-            Stage::Either => self.matching.is_of_connections(),
+            Stage::Either => self.matching.is_known_at_connect(),
         }
     }
 
@@ -260,24 +260,31 @@ impl ActivePolicy {
     }
 
     /// Whether it applies to the operations of a series.
-    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applies {
+    pub fn applies(&self, listener: &str, key: &SeriesKey) -> Applicability {
         match &self.rule {
-            None => Applies::Always,
-            Some(rule) if rule.is_for_connections() => Applies::Never,
+            None => Applicability::Always,
+            Some(rule) if rule.is_for_connections() => Applicability::Never,
             Some(rule) => match rule.matching.applies(listener, key) {
                 // It may end while operations of the series go on.
-                Applies::Always if rule.expires.is_some() => Applies::Varies(Rest::default()),
+                Applicability::Always if rule.expires.is_some() => {
+                    Applicability::PerOperation(ResidualMatch::default())
+                }
                 applies => applies,
             },
         }
     }
 
     /// Whether it applies to this operation of a series that it may apply to.
-    pub fn applies_to(&self, rest: &Rest, operation: &Operation<'_>, now: Instant) -> Truth {
+    pub fn applies_to(
+        &self,
+        rest: &ResidualMatch,
+        operation: &Operation<'_>,
+        now: Instant,
+    ) -> Truth {
         match &self.rule {
             None => Truth::Yes,
             Some(rule) if rule.is_expired(now) => Truth::No,
-            Some(rule) => rule.matching.holds(rest, operation),
+            Some(rule) => rule.matching.matches(rest, operation),
         }
     }
 
@@ -299,7 +306,7 @@ impl ActivePolicy {
 
     /// The key of its match whose value is not known of an operation.
     pub fn key_in_doubt(&self, listener: &str, operation: &Operation<'_>) -> Option<String> {
-        let known = Known::of(listener, operation);
+        let known = KnownFields::of(listener, operation);
         self.rule.as_ref().and_then(|rule| rule.matching.key_in_doubt(&known, operation))
     }
 
@@ -313,7 +320,7 @@ impl ActivePolicy {
         self.rule.as_ref().is_none_or(|rule| {
             rule.is_for_connections()
                 && !rule.is_expired(now)
-                && rule.matching.of_connection(listener, self.protocol, link)
+                && rule.matching.matches_connection(listener, self.protocol, link)
         })
     }
 

@@ -17,10 +17,10 @@ const OTHER: &str = "other";
 
 /// How many names are told apart among operations whose resource is not. Protocols with a fixed
 /// list of names stay below; where clients make them up, the rest are `other` too.
-const MOST_NAMES: usize = 128;
+const MAX_NAMES: usize = 128;
 
 /// How many call sites of a series are remembered on a worker, those that share `other` among them.
-const MOST_CALLSITES: usize = 1000;
+const MAX_CALLSITES: usize = 1000;
 
 /// The counters of one listener on one worker.
 pub struct Stats {
@@ -29,7 +29,7 @@ pub struct Stats {
     /// Call sites come from clients too, and have their own bound.
     callsites: Arc<CardinalityLimit>,
     /// What counts for all that is not told apart, by the operation's name.
-    others: RefCell<HashMap<Box<str>, Rc<Series>>>,
+    other_by_name: RefCell<HashMap<Box<str>, Rc<SeriesMetrics>>>,
 }
 
 impl Stats {
@@ -39,11 +39,11 @@ impl Stats {
             metrics: from.metrics.clone(),
             listener: Arc::clone(&from.listener),
             callsites: Arc::clone(&from.callsites),
-            others: RefCell::default(),
+            other_by_name: RefCell::default(),
         }
     }
 
-    fn series(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<Series> {
+    fn series(&self, protocol: &'static Protocol, name: &str, resource: &str) -> Rc<SeriesMetrics> {
         let labels = [
             ("listener", &*self.listener),
             ("protocol", protocol.name),
@@ -52,32 +52,32 @@ impl Stats {
         ];
         let count =
             |name, more: &[(&str, &str)]| self.metrics.counter(name, &[&labels[..], more].concat());
-        Rc::new(Series {
+        Rc::new(SeriesMetrics {
             protocol,
-            labels: Labels {
+            labels: SeriesLabels {
                 metrics: self.metrics.clone(),
                 listener: Arc::clone(&self.listener),
                 name: name.into(),
                 resource: resource.into(),
             },
-            ended: Outcome::ALL
+            by_outcome: Outcome::ALL
                 .map(|outcome| count(names::OPERATIONS_TOTAL, &[("outcome", outcome.as_str())])),
             duration: self.metrics.histogram(names::OPERATION_DURATION_SECONDS, &labels),
             bytes: ["request", "reply"]
-                .map(|way| count(names::OPERATION_BYTES_TOTAL, &[("direction", way)])),
+                .map(|direction| count(names::OPERATION_BYTES_TOTAL, &[("direction", direction)])),
             items: protocol.items.map(|extra| {
                 let labels = [labels[0], labels[2], labels[3]];
-                ["request", "reply"].map(|way| {
-                    let labels = [&labels[..], &[("direction", way)]].concat();
+                ["request", "reply"].map(|direction| {
+                    let labels = [&labels[..], &[("direction", direction)]].concat();
                     self.metrics.counter(extra.metric, &labels)
                 })
             }),
-            refused: RefCell::default(),
-            codes: RefCell::default(),
-            shapes: RefCell::default(),
+            by_reason: RefCell::default(),
+            by_code: RefCell::default(),
+            by_shape: RefCell::default(),
             callsites: RefCell::default(),
             other_callsites: OnceCell::new(),
-            census: Arc::clone(&self.callsites),
+            callsite_limit: Arc::clone(&self.callsites),
         })
     }
 }
@@ -87,48 +87,48 @@ impl WorkerPolicy for Stats {
         if key.confirmed {
             return Some(Box::new(self.series(key.protocol, &key.name, &key.resource)));
         }
-        let mut others = self.others.borrow_mut();
-        let room = others.len() < MOST_NAMES || others.contains_key(&key.name);
+        let mut other_by_name = self.other_by_name.borrow_mut();
+        let room = other_by_name.len() < MAX_NAMES || other_by_name.contains_key(&key.name);
         let name = if room { &*key.name } else { OTHER };
-        if !others.contains_key(name) {
-            others.insert(name.into(), self.series(key.protocol, name, OTHER));
+        if !other_by_name.contains_key(name) {
+            other_by_name.insert(name.into(), self.series(key.protocol, name, OTHER));
         }
-        others.get(name).map(|series| Box::new(Rc::clone(series)) as Box<dyn SeriesPolicy>)
+        other_by_name.get(name).map(|series| Box::new(Rc::clone(series)) as Box<dyn SeriesPolicy>)
     }
 }
 
 /// The handles of one series, found once.
-struct Series {
+struct SeriesMetrics {
     protocol: &'static Protocol,
-    labels: Labels,
-    ended: [Counter; 5],
+    labels: SeriesLabels,
+    by_outcome: [Counter; 5],
     duration: Histogram,
     bytes: [Counter; 2],
     items: Option<[Counter; 2]>,
     /// Those that the proxy said no to, by the reason.
-    refused: RefCell<HashMap<&'static str, Counter>>,
-    codes: RefCell<HashMap<&'static str, Counter>>,
-    shapes: RefCell<HashMap<&'static str, Counter>>,
-    callsites: RefCell<HashMap<Box<str>, Option<Callsite>>>,
+    by_reason: RefCell<HashMap<&'static str, Counter>>,
+    by_code: RefCell<HashMap<&'static str, Counter>>,
+    by_shape: RefCell<HashMap<&'static str, Counter>>,
+    callsites: RefCell<HashMap<Box<str>, Option<CallsiteMetrics>>>,
     /// All that there is no room for.
-    other_callsites: OnceCell<Callsite>,
-    census: Arc<CardinalityLimit>,
+    other_callsites: OnceCell<CallsiteMetrics>,
+    callsite_limit: Arc<CardinalityLimit>,
 }
 
 /// What handles found later are labelled with.
-struct Labels {
+struct SeriesLabels {
     metrics: Metrics,
     listener: Arc<str>,
     name: Box<str>,
     resource: Box<str>,
 }
 
-struct Callsite {
+struct CallsiteMetrics {
     count: Counter,
     duration: Histogram,
 }
 
-impl SeriesPolicy for Rc<Series> {
+impl SeriesPolicy for Rc<SeriesMetrics> {
     fn record_bytes(&self, bytes: [u64; 2]) {
         self.bytes.iter().zip(bytes).for_each(|(counter, bytes)| counter.increment(bytes));
     }
@@ -136,8 +136,8 @@ impl SeriesPolicy for Rc<Series> {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let how = done.how;
         match how.reason {
-            Some(reason) if how.outcome == Outcome::Rejected => self.count_refusal(reason),
-            _ => self.ended[how.outcome as usize].increment(1),
+            Some(reason) if how.outcome == Outcome::Rejected => self.count_rejection(reason),
+            _ => self.by_outcome[how.outcome as usize].increment(1),
         }
         // Of what lasts long a part was counted as it passed.
         let [requested, replied] = how.reported_bytes;
@@ -162,17 +162,17 @@ impl SeriesPolicy for Rc<Series> {
             && let Some(callsite) = done.attribute("callsite")
         {
             // Words of clients whom the service turned away make no metric of their own.
-            let believed = how.confirmed && how.outcome == Outcome::Ok;
-            self.count_callsite(&callsite, seconds, believed);
+            let confirmed = how.confirmed && how.outcome == Outcome::Ok;
+            self.count_callsite(&callsite, seconds, confirmed);
         }
     }
 }
 
-impl Series {
-    fn count_refusal(&self, reason: &'static str) {
-        let Labels { metrics, listener, name, resource } = &self.labels;
-        let mut refused = self.refused.borrow_mut();
-        let counter = refused.entry(reason).or_insert_with(|| {
+impl SeriesMetrics {
+    fn count_rejection(&self, reason: &'static str) {
+        let SeriesLabels { metrics, listener, name, resource } = &self.labels;
+        let mut by_reason = self.by_reason.borrow_mut();
+        let counter = by_reason.entry(reason).or_insert_with(|| {
             let labels = [
                 ("listener", &**listener),
                 ("protocol", self.protocol.name),
@@ -188,9 +188,9 @@ impl Series {
 
     fn count_code(&self, code: &'static str) {
         let Some(extra) = &self.protocol.codes else { return };
-        let Labels { metrics, listener, name, .. } = &self.labels;
-        let mut codes = self.codes.borrow_mut();
-        let counter = codes.entry(code).or_insert_with(|| {
+        let SeriesLabels { metrics, listener, name, .. } = &self.labels;
+        let mut by_code = self.by_code.borrow_mut();
+        let counter = by_code.entry(code).or_insert_with(|| {
             let labels = [("listener", &**listener), ("operation", name), ("code", code)];
             metrics.counter(extra.metric, &labels)
         });
@@ -199,23 +199,23 @@ impl Series {
 
     fn count_shape(&self, shape: &'static str) {
         let Some(extra) = &self.protocol.shapes else { return };
-        let Labels { metrics, listener, resource, .. } = &self.labels;
-        let mut shapes = self.shapes.borrow_mut();
-        let counter = shapes.entry(shape).or_insert_with(|| {
+        let SeriesLabels { metrics, listener, resource, .. } = &self.labels;
+        let mut by_shape = self.by_shape.borrow_mut();
+        let counter = by_shape.entry(shape).or_insert_with(|| {
             let labels = [("listener", &**listener), ("resource", resource), ("shape", shape)];
             metrics.counter(extra.metric, &labels)
         });
         counter.increment(1);
     }
 
-    fn count_callsite(&self, callsite: &str, seconds: f64, believed: bool) {
+    fn count_callsite(&self, callsite: &str, seconds: f64, confirmed: bool) {
         let mut callsites = self.callsites.borrow_mut();
         if !callsites.contains_key(callsite) {
-            if !believed {
+            if !confirmed {
                 return;
             }
             let found = self.find_callsite(callsite);
-            if found.is_some() || callsites.len() < MOST_CALLSITES {
+            if found.is_some() || callsites.len() < MAX_CALLSITES {
                 callsites.insert(callsite.into(), found);
             }
         }
@@ -227,20 +227,20 @@ impl Series {
         callsite.duration.record(seconds);
     }
 
-    fn find_callsite(&self, callsite: &str) -> Option<Callsite> {
-        let Labels { name, resource, .. } = &self.labels;
-        self.census.admits(&[callsite, name, resource]).then(|| self.callsite(callsite))
+    fn find_callsite(&self, callsite: &str) -> Option<CallsiteMetrics> {
+        let SeriesLabels { name, resource, .. } = &self.labels;
+        self.callsite_limit.admits(&[callsite, name, resource]).then(|| self.callsite(callsite))
     }
 
-    fn callsite(&self, callsite: &str) -> Callsite {
-        let Labels { metrics, listener, name, resource } = &self.labels;
+    fn callsite(&self, callsite: &str) -> CallsiteMetrics {
+        let SeriesLabels { metrics, listener, name, resource } = &self.labels;
         let labels = [
             ("listener", &**listener),
             ("callsite", callsite),
             ("operation", name),
             ("resource", resource),
         ];
-        Callsite {
+        CallsiteMetrics {
             count: metrics.counter(names::CALLSITE_OPERATIONS_TOTAL, &labels),
             duration: metrics.histogram(names::CALLSITE_DURATION_SECONDS, &labels),
         }

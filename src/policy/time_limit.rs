@@ -64,9 +64,9 @@ impl PolicyConfig for TimeLimit {
     }
 
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
-        let said = self.message.as_deref().map(str::to_owned);
+        let configured = self.message.as_deref().map(str::to_owned);
         let after = self.timeout;
-        let message = said.unwrap_or_else(|| {
+        let message = configured.unwrap_or_else(|| {
             let time = duration_text(after);
             format!("the service took longer than the policy `{}` allows: {time}", rule.name)
         });
@@ -77,11 +77,11 @@ impl PolicyConfig for TimeLimit {
         ];
         let name = if rule.dry_run { names::DRY_RUN_REFUSALS_TOTAL } else { names::REFUSALS_TOTAL };
         let limit = ReplyTimeout { after, message: message.into(), policy: (&*rule.name).into() };
-        Box::new(Limited {
+        Box::new(WorkerTimeLimit {
             terms: Rc::new(Effects { reply_timeout: Some(limit), ..Effects::default() }),
             after,
-            dry: rule.dry_run,
-            late: from.metrics.counter(name, &labels),
+            dry_run: rule.dry_run,
+            timed_out: from.metrics.counter(name, &labels),
         })
     }
 
@@ -95,21 +95,21 @@ impl PolicyConfig for TimeLimit {
 }
 
 #[derive(Clone)]
-struct Limited {
+struct WorkerTimeLimit {
     terms: Rc<Effects>,
     after: Duration,
     /// Nobody is given up; who would be is counted.
-    dry: bool,
-    late: Counter,
+    dry_run: bool,
+    timed_out: Counter,
 }
 
-impl WorkerPolicy for Limited {
+impl WorkerPolicy for WorkerTimeLimit {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl SeriesPolicy for Limited {
+impl SeriesPolicy for WorkerTimeLimit {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         if operation.long_poll {
             return Decision::Admit;
@@ -119,7 +119,7 @@ impl SeriesPolicy for Limited {
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let own = |limit: &ReplyTimeout| done.how.policy == Some(&*limit.policy);
-        let late = match self.dry {
+        let timed_out = match self.dry_run {
             true => {
                 let began = done.how.first_byte.unwrap_or(done.how.now);
                 !done.awaits && began.saturating_duration_since(done.began) > self.after
@@ -127,8 +127,8 @@ impl SeriesPolicy for Limited {
             // With several limits it was the strictest.
             false => self.terms.reply_timeout.as_ref().is_some_and(own),
         };
-        if late {
-            self.late.increment(1);
+        if timed_out {
+            self.timed_out.increment(1);
         }
     }
 }

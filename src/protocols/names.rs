@@ -2,7 +2,7 @@
 //! nothing.
 
 use super::Mongo;
-use crate::{config::did_you_mean, policy::matching::fits};
+use crate::{config::did_you_mean, policy::matching::glob_matches};
 use operation::Protocol;
 use values::Fault;
 
@@ -43,7 +43,7 @@ pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Fault> {
         "mongo" => no_command(glob),
         "http" => no_method(glob),
         "grpc" => no_call(glob),
-        "tcp" => (!fits(glob, "session")).then(|| {
+        "tcp" => (!glob_matches(glob, "session")).then(|| {
             let message = format!("no operation of tcp is called `{glob}`");
             Fault::new(message, "a connection is one operation: `session`")
         }),
@@ -53,7 +53,7 @@ pub(crate) fn no_operation(protocol: &Protocol, glob: &str) -> Option<Fault> {
 
 fn no_command(glob: &str) -> Option<Fault> {
     let unnamed = <Mongo as operation::Codec>::PROTOCOL.unknown_operation;
-    if fits(glob, unnamed) || mongo::commands().any(|name| fits(glob, name)) {
+    if glob_matches(glob, unnamed) || mongo::commands().any(|name| glob_matches(glob, name)) {
         return None;
     }
     let same = |name: &&str| {

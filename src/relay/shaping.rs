@@ -6,8 +6,8 @@ use super::{
     in_flight::{Completion, InFlightRequest, OperationAttributes},
 };
 use crate::{
-    gate::Revised,
-    policy::{Direction, bandwidth_limit::Bucket},
+    gate::Revision,
+    policy::{Direction, bandwidth_limit::ByteBucket},
 };
 use operation::{Close, ClosePoint, Codec, Effects, InjectedClose, Outcome, RejectMode, Request};
 use std::{num::NonZeroU64, time::Instant};
@@ -48,7 +48,7 @@ struct RevisedTerms {
 #[derive(Debug)]
 struct Throttle {
     rate: NonZeroU64,
-    buckets: [Bucket; 2],
+    buckets: [ByteBucket; 2],
 }
 
 /// A close that happens as soon as it may.
@@ -89,7 +89,7 @@ impl<C: Codec> Relay<C> {
         if let Some(rate) = terms.bytes_per_second
             && shaping.throttle.as_ref().is_none_or(|pace| pace.rate != rate)
         {
-            let bucket = || Bucket::even(rate.get(), now);
+            let bucket = || ByteBucket::smooth(rate.get(), now);
             shaping.throttle = Some(Throttle { rate, buckets: [bucket(), bucket()] });
         }
         let after = terms.injected_close.and_then(|cut| match cut.at {
@@ -138,7 +138,7 @@ impl<C: Codec> Relay<C> {
         let Some(revised) = self.door.revise(slot, &facts.operation(&request, &[]), now) else {
             return Ok(());
         };
-        let Revised { terms, delay, no } = revised;
+        let Revision { terms, delay, no } = revised;
         if let Some(no) = no {
             let reset = no.mode == RejectMode::Reset;
             self.schedule_close(Close::Injected, reset, false);
@@ -234,7 +234,7 @@ impl<C: Codec> Relay<C> {
     fn shaped_max_pass(&self, shaping: &Shaping, way: Direction) -> usize {
         let mut room = self.door.most(way);
         if let Some(pace) = shaping.throttle.as_ref().filter(|_| self.is_throttled(way)) {
-            room = room.min(pace.buckets[way as usize].most());
+            room = room.min(pace.buckets[way as usize].max_chunk());
         }
         if let Some(impaired) = self.impaired(way) {
             room = room.min(impaired.max_pass());
@@ -280,7 +280,7 @@ impl<C: Codec> Relay<C> {
         let Some(shaping) = &mut self.shaping else { return };
         let mut until = self.door.passed(way, bytes, now, slot);
         if let Some(pace) = shaping.throttle.as_ref().filter(|_| paced) {
-            until = until.max(pace.buckets[way as usize].passed(bytes, now));
+            until = until.max(pace.buckets[way as usize].record(bytes, now));
         }
         if let Some(impaired) = &mut shaping.impaired[way as usize] {
             until = until.max(impaired.record_passed(bytes, now));

@@ -11,7 +11,7 @@ use operation::{AttributeValue, ConnectionInfo, Operation};
 use reference::{OTHERS, Value, Wanted, Weighed, Word, World};
 use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 use tollgate::{
-    policy::matching::{Applies, Match, Truth, testing},
+    policy::matching::{Applicability, Match, Truth, testing},
     series::SeriesKey,
 };
 
@@ -47,11 +47,11 @@ pub(crate) fn matching(bytes: &[u8]) {
     let protocol = PROTOCOLS[case.protocol].name;
     let may_apply = made.may_apply(case.listener, protocol);
     assert!(may_apply || truth == Truth::No, "{}: it can't apply, and does", told());
-    if let Some(peer) = case.peer.filter(|_| made.is_of_connections()) {
+    if let Some(peer) = case.peer.filter(|_| made.is_known_at_connect()) {
         let at = |ip| SocketAddr::new(ip, 1);
         let link = ConnectionInfo { peer: at(peer), local: at(peer) };
-        let of_connection = made.of_connection(case.listener, protocol, &link);
-        assert_eq!(Truth::from(of_connection), truth, "{}: of the connection", told());
+        let matches_connection = made.matches_connection(case.listener, protocol, &link);
+        assert_eq!(Truth::from(matches_connection), truth, "{}: of the connection", told());
     }
 }
 
@@ -86,9 +86,9 @@ fn weighed(made: &Match, case: &Case, operation: &Operation<'_>) -> Truth {
         confirmed: true,
     };
     match made.applies(case.listener, &key) {
-        Applies::Never => Truth::No,
-        Applies::Always => Truth::Yes,
-        Applies::Varies(rest) => made.holds(&rest, operation),
+        Applicability::Never => Truth::No,
+        Applicability::Always => Truth::Yes,
+        Applicability::PerOperation(rest) => made.matches(&rest, operation),
     }
 }
 

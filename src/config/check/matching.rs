@@ -9,7 +9,7 @@ use crate::{
         scope::{self, Heard},
     },
     policy::{
-        matching::{Applies, Known, Match, WrittenMatch, fits, is_glob},
+        matching::{Applicability, KnownFields, Match, MatchSetting, glob_matches, is_glob},
         rule::PolicyConfig,
     },
     protocols,
@@ -25,7 +25,7 @@ const MAX_GLOB: usize = 256;
 
 impl Policies<'_> {
     /// Makes a match of what was written, as far as it was right.
-    pub(super) fn compile(&mut self, written: WrittenMatch) -> Match {
+    pub(super) fn compile(&mut self, written: MatchSetting) -> Match {
         let mut made = Match::default();
         for (key, globs) in written.keys {
             let Some(name) = key.value else { continue };
@@ -137,7 +137,7 @@ impl Policies<'_> {
     }
 
     /// The listeners that are left by what a match says about these.
-    pub(super) fn left_by(&self, written: &WrittenMatch) -> Vec<Heard> {
+    pub(super) fn left_by(&self, written: &MatchSetting) -> Vec<Heard> {
         let mut made = Match::default();
         for (key, globs) in &written.keys {
             let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
@@ -168,7 +168,7 @@ impl Policies<'_> {
     }
 
     /// Tells of keys that are not known yet when a connection comes.
-    pub(super) fn of_connections(&mut self, kind: &str, written: &WrittenMatch) {
+    pub(super) fn of_connections(&mut self, kind: &str, written: &MatchSetting) {
         for (key, _) in &written.keys {
             let Some(name) = key.value.as_deref() else { continue };
             if !["listener", "protocol", "peer"].contains(&name) {
@@ -238,7 +238,7 @@ impl Policies<'_> {
 /// Why nothing of a listener's is called so.
 fn no_resource(listener: &Heard, glob: &str) -> Option<Fault> {
     let known = listener.resources.as_ref()?;
-    if known.iter().any(|name| fits(glob, name)) {
+    if known.iter().any(|name| glob_matches(glob, name)) {
         return None;
     }
     let near = did_you_mean(nearest(glob, known.iter().map(|name| &**name)));
@@ -259,12 +259,12 @@ fn reaches(made: &Match, listener: &Heard) -> bool {
 
 /// Whether any operation can, as far as listeners and protocols go.
 fn resolves(made: &Match, listener: &Heard) -> bool {
-    let known = Known {
+    let known = KnownFields {
         listener: Some(&listener.name),
         protocol: listener.protocol.map(|it| it.name),
-        ..Known::default()
+        ..KnownFields::default()
     };
-    made.resolve(&known) != Applies::Never
+    made.resolve(&known) != Applicability::Never
 }
 
 /// The key for which none can since it is known too late, and on which listener.

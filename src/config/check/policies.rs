@@ -12,7 +12,7 @@ use crate::{
     policy::{
         Rule,
         configured::{ACTIONS, Written},
-        matching::{Match, WrittenMatch},
+        matching::{Match, MatchSetting},
         rule::{PolicyConfig, Stage},
     },
 };
@@ -128,7 +128,7 @@ impl<'a> Policies<'a> {
     /// What a policy applies to. `stage` is what kind of policy it is, and what it decides about.
     fn matching(
         &mut self,
-        Located { at, value }: Located<WrittenMatch>,
+        Located { at, value }: Located<MatchSetting>,
         stage: Option<(&str, Stage)>,
     ) -> Match {
         let Some(written) = value else { return Match::default() };

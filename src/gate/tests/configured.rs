@@ -69,7 +69,7 @@ impl Stage {
         rules.iter().find(|rule| *rule.name == *name).unwrap().counts.effects()
     }
 
-    fn arrival(&self, peer: &str) -> Arrival {
+    fn arrival(&self, peer: &str) -> ConnectVerdict {
         let peer: SocketAddr = peer.parse().unwrap();
         self.gate.connect(&ConnectionInfo { peer, local: peer }, Instant::now())
     }
@@ -155,9 +155,11 @@ fn a_denial_of_clients_is_said_before_they_say_anything() {
             deny: { over: reset } },
           { name: dry, dry_run: true, match: { peer: 10.0.0.9 }, deny: {} }]",
     );
-    let Arrival::Refused(no) = stage.arrival("192.0.2.1:5000") else { panic!("it was let in") };
+    let ConnectVerdict::Reject(no) = stage.arrival("192.0.2.1:5000") else {
+        panic!("it was let in")
+    };
     assert_eq!(no.mode, RejectMode::Reset);
-    assert!(matches!(stage.arrival("10.0.0.9:5000"), Arrival::Welcome(..)));
+    assert!(matches!(stage.arrival("10.0.0.9:5000"), ConnectVerdict::Accept(..)));
     assert!(!stage.is_refused("find"), "operations are not asked again");
     assert_eq!(stage.effects("inside").refused, 1);
     assert_eq!(stage.effects("dry").would_refuse, 1);

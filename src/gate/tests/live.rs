@@ -228,10 +228,10 @@ fn who_is_let_in_as_a_guest_is_held_to_it_unless_that_is_only_counted() {
         ConnectionInfo { peer: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
     for (dry_run, most) in [(false, 10), (true, usize::MAX)] {
         let (gate, ..) = live(vec![Rule { dry_run, ..rule("one", Does::Pace) }]);
-        let Arrival::Welcome(delay, guests) = gate.connect(&link, Instant::now()) else {
+        let ConnectVerdict::Accept(delay, permits) = gate.connect(&link, Instant::now()) else {
             panic!("it was turned away");
         };
-        assert_eq!((delay, guests.most(Direction::Up)), (Duration::ZERO, most));
-        assert!(!guests.is_empty());
+        assert_eq!((delay, permits.most(Direction::Up)), (Duration::ZERO, most));
+        assert!(!permits.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 /// How much time's worth of bytes passes in one go: short enough to be smooth at any rate, and
 /// long enough for a timer.
-const STEP: Duration = Duration::from_millis(20);
+const CHUNK: Duration = Duration::from_millis(20);
 
 /// A bucket that any number of connections, on any worker, may share.
 ///
@@ -15,56 +15,56 @@ const STEP: Duration = Duration::from_millis(20);
 /// theoretical arrival time of GCRA, ITU-T I.371). Whoever passes bytes moves it on and waits
 /// until his next bytes fit, so those who share it take turns.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct ByteBucket {
     bytes: u64,
     per: Duration,
     /// How many bytes pass in one go.
-    step: u64,
+    chunk: u64,
     /// How far the moment may lie ahead when bytes pass, in nanoseconds: the burst without a step.
-    ahead: u64,
-    made: Instant,
+    tolerance: u64,
+    created: Instant,
     /// The moment, in nanoseconds since the bucket was made.
-    full_at: AtomicU64,
+    arrival_time: AtomicU64,
 }
 
-impl Bucket {
+impl ByteBucket {
     /// A bucket for so many `bytes` in the time `per`, and beyond that `burst` bytes at once: no
     /// fewer than two steps' worth, so that a timer that is late loses nothing.
     pub fn new(bytes: u64, per: Duration, burst: u64, now: Instant) -> Self {
-        let step = u128::from(bytes) * STEP.as_nanos() / per.as_nanos().max(1);
-        let step = u64::try_from(step).unwrap_or(u64::MAX).max(1);
-        let burst = burst.max(step.saturating_mul(2));
+        let chunk = u128::from(bytes) * CHUNK.as_nanos() / per.as_nanos().max(1);
+        let chunk = u64::try_from(chunk).unwrap_or(u64::MAX).max(1);
+        let burst = burst.max(chunk.saturating_mul(2));
         let mut bucket = Self {
             bytes: bytes.max(1),
             per,
-            step,
-            ahead: 0,
-            made: now,
-            full_at: AtomicU64::new(0),
+            chunk,
+            tolerance: 0,
+            created: now,
+            arrival_time: AtomicU64::new(0),
         };
-        bucket.ahead = bucket.nanos(burst.saturating_sub(step));
+        bucket.tolerance = bucket.nanos(burst.saturating_sub(chunk));
         bucket
     }
 
     /// A bucket that lets so many bytes pass in a second, as evenly as a timer can.
-    pub fn even(bytes: u64, now: Instant) -> Self {
+    pub fn smooth(bytes: u64, now: Instant) -> Self {
         Self::new(bytes, Duration::from_secs(1), 0, now)
     }
 
     /// The most bytes that should pass in one go.
-    pub fn most(&self) -> usize {
-        usize::try_from(self.step).unwrap_or(usize::MAX)
+    pub fn max_chunk(&self) -> usize {
+        usize::try_from(self.chunk).unwrap_or(usize::MAX)
     }
 
     /// So many bytes have passed. Returns the moment before which no more should.
-    pub fn passed(&self, bytes: usize, now: Instant) -> Option<Instant> {
-        let now = now.saturating_duration_since(self.made);
+    pub fn record(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let now = now.saturating_duration_since(self.created);
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let cost = self.nanos(bytes as u64);
-        let after = |full_at: u64| full_at.max(now).saturating_add(cost);
-        let before = self.full_at.fetch_update(Relaxed, Relaxed, |at| Some(after(at)));
-        let fits = after(before.unwrap_or_else(|at| at)).saturating_sub(self.ahead);
-        (fits > now).then(|| self.made + Duration::from_nanos(fits))
+        let after = |arrival_time: u64| arrival_time.max(now).saturating_add(cost);
+        let before = self.arrival_time.fetch_update(Relaxed, Relaxed, |at| Some(after(at)));
+        let fits = after(before.unwrap_or_else(|at| at)).saturating_sub(self.tolerance);
+        (fits > now).then(|| self.created + Duration::from_nanos(fits))
     }
 
     /// How long so many bytes take.
@@ -82,15 +82,15 @@ mod tests {
 
     /// What passes in so much time when somebody always has bytes, and a timer is `late`.
     fn push(
-        bucket: &Bucket,
+        bucket: &ByteBucket,
         from: Instant,
         time: Duration,
         late: Duration,
     ) -> Vec<(Instant, usize)> {
         let (mut now, mut passed) = (from, Vec::new());
         while now < from + time {
-            passed.push((now, bucket.most()));
-            if let Some(until) = bucket.passed(bucket.most(), now) {
+            passed.push((now, bucket.max_chunk()));
+            if let Some(until) = bucket.record(bucket.max_chunk(), now) {
                 assert!(until > now);
                 now = until + late;
             }
@@ -108,9 +108,9 @@ mod tests {
         for rate in [50, 10 * 1024, 1 << 20, 1 << 30] {
             for burst in [0, 64 * 1024] {
                 for late in [Duration::ZERO, Duration::from_millis(2)] {
-                    let bucket = Bucket::new(rate, SECOND, burst, now);
+                    let bucket = ByteBucket::new(rate, SECOND, burst, now);
                     let passed = sum(&push(&bucket, now, 10 * SECOND, late));
-                    let burst = burst.max(2 * bucket.step);
+                    let burst = burst.max(2 * bucket.chunk);
                     let all = burst + 10 * rate;
                     assert!(passed <= all, "{passed} of {all}: {bucket:?}");
                     assert!(passed >= all * 99 / 100, "{passed} of {all}: {bucket:?}");
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn low_rates_do_not_come_in_lumps() {
         let now = Instant::now();
-        let bucket = Bucket::even(10 * 1024, now);
+        let bucket = ByteBucket::smooth(10 * 1024, now);
         let passed = push(&bucket, now, 10 * SECOND, Duration::ZERO);
         for slice in 0..100 {
             let from = now + slice * SECOND / 10;
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_rest_earns_no_more_than_the_burst() {
         let now = Instant::now();
-        let bucket = Bucket::new(1000, SECOND, 500, now);
+        let bucket = ByteBucket::new(1000, SECOND, 500, now);
         push(&bucket, now, SECOND, Duration::ZERO);
         let later = now + 3600 * SECOND;
         let passed = sum(&push(&bucket, later, SECOND, Duration::ZERO));
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn those_who_share_a_bucket_get_the_same() {
         let now = Instant::now();
-        let bucket = Bucket::new(1 << 20, SECOND, 64 * 1024, now);
+        let bucket = ByteBucket::new(1 << 20, SECOND, 64 * 1024, now);
         let mut next = [now; 3];
         let mut got = [0; 3];
         // The third comes late.
@@ -156,8 +156,8 @@ mod tests {
             if at > now + 11 * SECOND {
                 break;
             }
-            got[who] += bucket.most();
-            next[who] = bucket.passed(bucket.most(), at).unwrap_or(at);
+            got[who] += bucket.max_chunk();
+            next[who] = bucket.record(bucket.max_chunk(), at).unwrap_or(at);
         }
         let all: usize = got.iter().sum();
         assert!(all.abs_diff(11 << 20) < 200_000, "{all}");
@@ -169,11 +169,11 @@ mod tests {
     fn the_slowest_rate_and_the_largest_burst_overflow_nothing() {
         let now = Instant::now();
         let day = Duration::from_secs(24 * 3600);
-        let slow = Bucket::new(1, day, 0, now);
-        assert!(slow.passed(usize::MAX, now + day).is_some());
-        assert!(slow.passed(usize::MAX, now + 2 * day).is_some());
-        let fast = Bucket::new(u64::MAX, SECOND, u64::MAX, now);
-        fast.passed(usize::MAX, now);
-        assert!(fast.passed(usize::MAX, now).is_some());
+        let slow = ByteBucket::new(1, day, 0, now);
+        assert!(slow.record(usize::MAX, now + day).is_some());
+        assert!(slow.record(usize::MAX, now + 2 * day).is_some());
+        let fast = ByteBucket::new(u64::MAX, SECOND, u64::MAX, now);
+        fast.record(usize::MAX, now);
+        assert!(fast.record(usize::MAX, now).is_some());
     }
 }

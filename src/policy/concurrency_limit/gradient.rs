@@ -24,10 +24,10 @@ pub(super) struct Plan {
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// …and how many of them.
-const SAMPLES: u32 = 10;
+const MIN_SAMPLES: u32 = 10;
 
 /// How many steps the long-term latency looks back, and over how many it is a plain mean.
-const LONG: f64 = 600.0;
+const LONG_TERM_STEPS: f64 = 600.0;
 const WARM_UP: u32 = 10;
 
 /// A limit that follows latency.
@@ -38,11 +38,11 @@ pub(super) struct Gradient {
     /// The long-term latency in seconds, and how many steps made it.
     long: f64,
     steps: u32,
-    window: Option<Window>,
+    window: Option<SampleWindow>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct SampleWindow {
     began: Instant,
     total: f64,
     count: u32,
@@ -61,14 +61,14 @@ impl Gradient {
     }
 
     /// An operation took this long, and ended when so many were under way, itself among them.
-    pub(super) fn took(&mut self, took: Duration, busy: usize, now: Instant) {
-        let fresh = Window { began: now, total: 0.0, count: 0, busy: 0 };
+    pub(super) fn record(&mut self, took: Duration, busy: usize, now: Instant) {
+        let fresh = SampleWindow { began: now, total: 0.0, count: 0, busy: 0 };
         let window = self.window.get_or_insert(fresh);
         window.total += took.as_secs_f64();
         window.count += 1;
         window.busy = window.busy.max(busy);
         let long_enough = now.saturating_duration_since(window.began) >= WINDOW;
-        if long_enough && window.count >= SAMPLES {
+        if long_enough && window.count >= MIN_SAMPLES {
             let (short, busy) = (window.total / f64::from(window.count), window.busy);
             self.window = None;
             self.step(short.max(1e-9), busy);
@@ -79,7 +79,7 @@ impl Gradient {
         self.steps = self.steps.saturating_add(1);
         let weight = match self.steps {
             steps if steps <= WARM_UP => 1.0 / f64::from(steps),
-            _ => 2.0 / (LONG + 1.0),
+            _ => 2.0 / (LONG_TERM_STEPS + 1.0),
         };
         self.long += (short - self.long) * weight;
         // After a long time of trouble, what is normal is found again soon.
@@ -110,7 +110,7 @@ mod tests {
         for step in 0..secs * 100 {
             let busy = gradient.limit();
             let took = Duration::from_secs_f64(0.010 * (busy as f64 / knee).max(1.0));
-            gradient.took(took, busy, from + Duration::from_millis(10) * step);
+            gradient.record(took, busy, from + Duration::from_millis(10) * step);
         }
         gradient.limit()
     }
@@ -143,7 +143,7 @@ mod tests {
         for step in 0..60_000 {
             took *= 1.001;
             let now = now + Duration::from_millis(10) * step;
-            gradient.took(Duration::from_secs_f64(took.min(1e6)), 1000, now);
+            gradient.record(Duration::from_secs_f64(took.min(1e6)), 1000, now);
             assert!((5..=1000).contains(&gradient.limit()));
         }
     }
@@ -152,7 +152,7 @@ mod tests {
     fn a_limit_that_nobody_reaches_does_not_grow() {
         let (mut gradient, now) = (Gradient::new(PLAN), Instant::now());
         for step in 0..10_000 {
-            gradient.took(Duration::from_millis(1), 9, now + Duration::from_millis(10) * step);
+            gradient.record(Duration::from_millis(1), 9, now + Duration::from_millis(10) * step);
         }
         assert_eq!(gradient.limit(), 20);
     }

@@ -27,16 +27,16 @@ fn series(policy: &dyn WorkerPolicy) -> Box<dyn SeriesPolicy> {
 /// Asks, and tells how many operations were admitted.
 fn admitted(bound: &dyn SeriesPolicy, n: u32, times: usize) -> Vec<u64> {
     let asked = (0..times).map(|_| ask(bound, &client(n), Instant::now()));
-    asked.filter_map(|(said, memo)| matches!(said, Decision::Admit).then_some(memo)).collect()
+    asked.filter_map(|(said, id)| matches!(said, Decision::Admit).then_some(id)).collect()
 }
 
-fn end(bound: &dyn SeriesPolicy, memo: u64) {
-    settle(bound, memo, &Settlement::new(Outcome::Ok, Instant::now()));
+fn end(bound: &dyn SeriesPolicy, id: u64) {
+    settle(bound, id, &Settlement::new(Outcome::Ok, Instant::now()));
 }
 
 fn waits(bound: &dyn SeriesPolicy, n: u32) -> (DecisionFuture, u64) {
     match ask(bound, &client(n), Instant::now()) {
-        (Decision::Pending(answer), memo) => (answer, memo),
+        (Decision::Pending(answer), id) => (answer, id),
         (decision, _) => panic!("it does not wait: {decision:?}"),
     }
 }
@@ -69,9 +69,9 @@ fn what_waits_by_design_takes_no_place() {
     let mut watch = stand::operation(&watcher);
     watch.long_poll = true;
     for _ in 0..5 {
-        let mut memo = 0;
-        assert!(matches!(bound.admit(&watch, Instant::now(), &mut memo), Decision::Admit));
-        end(&*bound, memo);
+        let mut id = 0;
+        assert!(matches!(bound.admit(&watch, Instant::now(), &mut id), Decision::Admit));
+        end(&*bound, id);
     }
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);
 }
@@ -81,14 +81,14 @@ async fn who_waits_goes_on_when_one_ends() {
     let policy = limit("max: 1, queue: 1");
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 1)[0];
-    let (mut answer, memo) = waits(&*bound, 1);
+    let (mut answer, id) = waits(&*bound, 1);
     assert!(matches!(ask(&*bound, &client(1), Instant::now()).0, Decision::Reject(_)));
     assert!(poll(&mut answer).is_none());
     end(&*bound, first);
     let goes_on = poll(&mut answer);
     assert!(matches!(goes_on, Some(Decision::Modify(terms)) if terms.waited));
     assert_eq!(admitted(&*bound, 1, 1).len(), 0);
-    end(&*bound, memo);
+    end(&*bound, id);
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);
 }
 
@@ -111,21 +111,21 @@ async fn one_that_goes_away_while_it_waits_holds_nothing() {
     let bound = series(&*policy);
     let first = admitted(&*bound, 1, 1)[0];
     // As a question is dropped: first its ticket, which settles it, and then the answer.
-    let (mut answer, memo) = waits(&*bound, 1);
+    let (mut answer, id) = waits(&*bound, 1);
     assert!(poll(&mut answer).is_none());
-    end(&*bound, memo);
+    end(&*bound, id);
     drop(answer);
     // And one that was granted a place, and not asked again.
-    let (mut granted, memo) = waits(&*bound, 1);
+    let (mut granted, id) = waits(&*bound, 1);
     assert!(poll(&mut granted).is_none());
     end(&*bound, first);
-    end(&*bound, memo);
+    end(&*bound, id);
     drop(granted);
     // And one that is told of its place after it ended.
     let again = admitted(&*bound, 1, 5);
     assert_eq!(again.len(), 1);
-    let (mut late, memo) = waits(&*bound, 1);
-    end(&*bound, memo);
+    let (mut late, id) = waits(&*bound, 1);
+    end(&*bound, id);
     end(&*bound, again[0]);
     assert!(poll(&mut late).is_some());
     assert_eq!(admitted(&*bound, 1, 5).len(), 1);

@@ -3,15 +3,15 @@
 use super::*;
 use crate::policy::stand::{self, Client, client, link};
 
-fn grouping(names: &[&str]) -> Grouping {
-    Grouping(names.iter().map(|name| Part::named(name)).collect())
+fn key_spec(names: &[&str]) -> KeySpec {
+    KeySpec(names.iter().map(|name| KeyPart::named(name)).collect())
 }
 
 fn key_of(names: &[&str], series: (&str, &str), client: &Client) -> u64 {
     let protocol = stand::materials().protocol;
     let (name, resource) = (series.0.into(), series.1.into());
     let series = series::SeriesKey { protocol, name, resource, confirmed: true };
-    grouping(names).bind("front", &series).of(&stand::operation(client))
+    key_spec(names).hasher("front", &series).key(&stand::operation(client))
 }
 
 #[test]
@@ -56,11 +56,11 @@ fn an_address_is_the_same_in_both_families() {
 
 #[test]
 fn connections_are_told_apart_by_their_peers() {
-    let peer = grouping(&["peer"]);
-    let key = |grouping: &Grouping, listener, n| grouping.of_link(listener, "toy", &link(n));
+    let peer = key_spec(&["peer"]);
+    let key = |key_spec: &KeySpec, listener, n| key_spec.connection_key(listener, "toy", &link(n));
     assert_eq!(key(&peer, "front", 1), key(&peer, "back", 1));
     assert_ne!(key(&peer, "front", 1), key(&peer, "front", 2));
-    let listener = grouping(&["listener"]);
+    let listener = key_spec(&["listener"]);
     assert_eq!(key(&listener, "front", 1), key(&listener, "front", 2));
     assert_ne!(key(&listener, "front", 1), key(&listener, "back", 1));
 }
@@ -79,7 +79,7 @@ fn the_addresses_of_one_network_share_a_key_where_the_key_has_its_length() {
     assert_eq!(key("peer/24/64", "10.0.0.1"), key("peer/24/64", "::ffff:10.0.0.2"));
     let link =
         |ip: &str| ConnectionInfo { peer: (ip.parse::<IpAddr>().unwrap(), 1).into(), ..link(1) };
-    let of_link = |ip: &str| grouping(&["peer/64"]).of_link("front", "toy", &link(ip));
+    let of_link = |ip: &str| key_spec(&["peer/64"]).connection_key("front", "toy", &link(ip));
     assert_eq!(of_link(one), of_link(near));
     assert_ne!(of_link(one), of_link(far));
 }

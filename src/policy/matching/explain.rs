@@ -1,14 +1,14 @@
 //! Why a match does not apply to an operation, for people.
 
 use super::{
-    Asked, Depth, Fixed, Known, Match, OTHER_RESOURCES, Truth, Varying, Word, glob::Glob,
-    peers::Peers, texts,
+    KnownFields, Match, MatchInput, Negation, OTHER_RESOURCES, OperationMatcher, SeriesField,
+    SeriesMatcher, Truth, glob::Glob, peers::PeerMatcher, texts,
 };
 use operation::{AttributeValue, Operation};
 
 /// The key that decides about an operation, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Objection {
+pub(crate) struct Mismatch {
     /// The key.
     pub(crate) key: String,
     /// What was found there, and what must be.
@@ -17,78 +17,88 @@ pub(crate) struct Objection {
 
 /// Whether a match applies to an operation, and which key decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Explained {
+pub(crate) enum Explanation {
     /// It applies.
     Applies,
     /// It does not, because of this key.
-    No(Objection),
+    No(Mismatch),
     /// It may, since the value of this key is not known.
-    InDoubt(Objection),
+    InDoubt(Mismatch),
 }
 
 /// A key of a match but `not`.
 #[derive(Clone, Copy)]
-enum Part<'m> {
-    Fixed(&'m Fixed),
-    Varying(&'m Varying),
+enum MatcherRef<'m> {
+    SeriesMatcher(&'m SeriesMatcher),
+    OperationMatcher(&'m OperationMatcher),
 }
 
 impl Match {
     /// Whether it applies to an operation, and the first key by which it does not, or may not.
-    pub(crate) fn explain(&self, known: &Known<'_>, operation: &Operation<'_>) -> Explained {
-        self.explain_at(known, &Asked::of(operation), Depth::default())
+    pub(crate) fn explain(
+        &self,
+        known: &KnownFields<'_>,
+        operation: &Operation<'_>,
+    ) -> Explanation {
+        self.explain_at(known, &MatchInput::of(operation), Negation::default())
     }
 
-    fn explain_at(&self, known: &Known<'_>, asked: &Asked<'_>, depth: Depth) -> Explained {
+    fn explain_at(
+        &self,
+        known: &KnownFields<'_>,
+        input: &MatchInput<'_>,
+        negation: Negation,
+    ) -> Explanation {
         let mut doubt = None;
-        let fixed = self.fixed.iter().map(Part::Fixed);
-        for part in fixed.chain(self.varying.iter().map(Part::Varying)) {
+        let fixed = self.fixed.iter().map(MatcherRef::SeriesMatcher);
+        for part in fixed.chain(self.varying.iter().map(MatcherRef::OperationMatcher)) {
             let truth = match part {
-                Part::Fixed(fixed) if fixed.word == Word::Resource => {
-                    self.of_resources(fixed.holds(known), asked, depth)
+                MatcherRef::SeriesMatcher(fixed) if fixed.word == SeriesField::Resource => {
+                    self.any_resource_matches(fixed.matches(known), input, negation)
                 }
-                Part::Fixed(fixed) => fixed.holds(known),
-                Part::Varying(varying) => varying.holds(asked, depth),
+                MatcherRef::SeriesMatcher(fixed) => fixed.matches(known),
+                MatcherRef::OperationMatcher(varying) => varying.matches(input, negation),
             };
-            let objection = || part.objection(known, asked, truth);
+            let mismatch = || part.mismatch(known, input, truth);
             match truth {
                 Truth::Yes => {}
-                Truth::No => return Explained::No(objection()),
-                Truth::Unread | Truth::Unknown => doubt = doubt.or_else(|| Some(objection())),
+                Truth::No => return Explanation::No(mismatch()),
+                Truth::Unread | Truth::Unknown => doubt = doubt.or_else(|| Some(mismatch())),
             }
         }
-        let inner = self.not.as_ref().map(|not| (not, not.explain_at(known, asked, depth.inner())));
+        let inner =
+            self.not.as_ref().map(|not| (not, not.explain_at(known, input, negation.inner())));
         match inner {
-            None | Some((_, Explained::No(_))) => {}
-            Some((not, Explained::Applies)) => {
+            None | Some((_, Explanation::No(_))) => {}
+            Some((not, Explanation::Applies)) => {
                 let why = format!("all of {} matches", not.to_json());
-                return Explained::No(Objection { key: "not".to_owned(), why });
+                return Explanation::No(Mismatch { key: "not".to_owned(), why });
             }
-            Some((_, Explained::InDoubt(objection))) => doubt = doubt.or(Some(objection)),
+            Some((_, Explanation::InDoubt(mismatch))) => doubt = doubt.or(Some(mismatch)),
         }
-        doubt.map_or(Explained::Applies, Explained::InDoubt)
+        doubt.map_or(Explanation::Applies, Explanation::InDoubt)
     }
 
     /// The first key whose value is not known, of an operation to which it may apply.
     pub(crate) fn key_in_doubt(
         &self,
-        known: &Known<'_>,
+        known: &KnownFields<'_>,
         operation: &Operation<'_>,
     ) -> Option<String> {
         match self.explain(known, operation) {
-            Explained::InDoubt(objection) => Some(objection.key),
-            Explained::Applies | Explained::No(_) => None,
+            Explanation::InDoubt(mismatch) => Some(mismatch.key),
+            Explanation::Applies | Explanation::No(_) => None,
         }
     }
 }
 
-impl Part<'_> {
+impl MatcherRef<'_> {
     /// Why it does not match, or may not: `truth` is whether it does.
-    fn objection(self, known: &Known<'_>, asked: &Asked<'_>, truth: Truth) -> Objection {
+    fn mismatch(self, known: &KnownFields<'_>, input: &MatchInput<'_>, truth: Truth) -> Mismatch {
         match self {
-            Part::Fixed(Fixed { word, globs }) => {
+            MatcherRef::SeriesMatcher(SeriesMatcher { word, globs }) => {
                 let others = match word {
-                    Word::Resource if asked.others => asked.get(OTHER_RESOURCES),
+                    SeriesField::Resource if input.others => input.get(OTHER_RESOURCES),
                     _ => AttributeValue::Absent,
                 };
                 let own = word.of(known).map(str::to_owned);
@@ -96,22 +106,22 @@ impl Part<'_> {
                     (Some(own), Some(others)) => Some(format!("{own}, {others}")),
                     (own, others) => own.or(others.map(Into::into)),
                 };
-                Objection::new(word.key(), &texts(globs, Glob::text), found.as_deref(), truth)
+                Mismatch::new(word.key(), &texts(globs, Glob::text), found.as_deref(), truth)
             }
-            Part::Varying(Varying::Peer(peers)) => {
-                let peer = asked.attributes.peer().map(|peer| peer.to_string());
-                Objection::new("peer", &texts(peers, Peers::text), peer.as_deref(), truth)
+            MatcherRef::OperationMatcher(OperationMatcher::Peer(peers)) => {
+                let peer = input.attributes.peer().map(|peer| peer.to_string());
+                Mismatch::new("peer", &texts(peers, PeerMatcher::text), peer.as_deref(), truth)
             }
-            Part::Varying(Varying::Attribute { name, globs }) => {
-                let fact = asked.get(name);
+            MatcherRef::OperationMatcher(OperationMatcher::Attribute { name, globs }) => {
+                let fact = input.get(name);
                 let found = fact.text();
-                Objection::new(name, &texts(globs, Glob::text), found.as_deref(), truth)
+                Mismatch::new(name, &texts(globs, Glob::text), found.as_deref(), truth)
             }
         }
     }
 }
 
-impl Objection {
+impl Mismatch {
     fn new(key: &str, wanted: &serde_json::Value, found: Option<&str>, truth: Truth) -> Self {
         let wanted = match wanted.as_str() {
             Some(one) => format!("`{one}`"),

@@ -12,7 +12,7 @@ pub(super) struct Glob {
 
 /// A word of which a part may not be known: `?` stands for that part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word<'a> {
+pub(super) enum KnownText<'a> {
     /// All of it is known.
     Whole(&'a str),
     /// Only its end is: `.orders` of `?.orders`, and nothing of `?`.
@@ -21,20 +21,20 @@ pub(super) enum Word<'a> {
     Front(&'a str),
 }
 
-impl<'a> Word<'a> {
+impl<'a> KnownText<'a> {
     /// An operation's name: all of it is known, or nothing.
     pub(super) fn name(name: &'a str) -> Self {
-        if name == "?" { Word::End("") } else { Word::Whole(name) }
+        if name == "?" { KnownText::End("") } else { KnownText::Whole(name) }
     }
 
     /// An operation's resource (see [`operation::Operation::resource`]).
     pub(super) fn resource(resource: &'a str) -> Self {
         let end = |end: &&str| end.is_empty() || end.starts_with('.');
         match (resource.strip_prefix('?').filter(end), resource.strip_suffix('?')) {
-            (Some(end), _) if end != ".?" => Word::End(end),
-            (Some(_), _) => Word::End(""),
-            (None, Some(front)) if front.ends_with('.') => Word::Front(front),
-            _ => Word::Whole(resource),
+            (Some(end), _) if end != ".?" => KnownText::End(end),
+            (Some(_), _) => KnownText::End(""),
+            (None, Some(front)) if front.ends_with('.') => KnownText::Front(front),
+            _ => KnownText::Whole(resource),
         }
     }
 }
@@ -51,29 +51,29 @@ impl Glob {
 
     /// Whether it matches a word.
     pub(super) fn matches(&self, word: &str) -> bool {
-        if self.plain { *self.text == *word } else { fits(&self.text, word) }
+        if self.plain { *self.text == *word } else { glob_matches(&self.text, word) }
     }
 
     /// Whether it matches a word, as far as that is known.
-    pub(super) fn fits(&self, word: Word<'_>) -> Truth {
+    pub(super) fn matches_known(&self, word: KnownText<'_>) -> Truth {
         let rests = || self.text.char_indices().filter_map(|(at, _)| self.text.get(at..));
         let fronts = || {
             let ends = self.text.char_indices().map(|(at, c)| at + c.len_utf8());
             ends.filter_map(|at| self.text.get(..at))
         };
         let (possible, certain) = match word {
-            Word::Whole(word) => return self.matches(word).into(),
+            KnownText::Whole(word) => return self.matches(word).into(),
             // Its front fits something, whatever that is; so some rest of it has to fit the end.
             // And only a `*` takes whatever is before the end.
-            Word::End(end) => (
-                end.is_empty() || rests().any(|rest| fits(rest, end)),
+            KnownText::End(end) => (
+                end.is_empty() || rests().any(|rest| glob_matches(rest, end)),
                 self.text.chars().take_while(|c| is_wild(*c)).any(|c| c == '*')
-                    && fits(&self.text, end),
+                    && glob_matches(&self.text, end),
             ),
-            Word::Front(front) => (
-                fronts().any(|part| fits(part, front)),
+            KnownText::Front(front) => (
+                fronts().any(|part| glob_matches(part, front)),
                 self.text.chars().rev().take_while(|c| is_wild(*c)).any(|c| c == '*')
-                    && fits(&self.text, front),
+                    && glob_matches(&self.text, front),
             ),
         };
         match (certain, possible) {
@@ -96,7 +96,7 @@ fn is_wild(c: char) -> bool {
 /// Whether a glob matches a word. Where it does not, only the last `*` takes one character more:
 /// what an earlier one took, it might as well have. So the steps are at most the one's length
 /// times the other's.
-pub(crate) fn fits(glob: &str, word: &str) -> bool {
+pub(crate) fn glob_matches(glob: &str, word: &str) -> bool {
     let (mut glob, mut word) = (glob.chars(), word.chars());
     let mut again = None;
     loop {

@@ -9,14 +9,14 @@ use std::{
 
 /// Some clients, by their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Peers {
+pub(super) struct PeerMatcher {
     /// As it is written.
     text: Box<str>,
-    which: Which,
+    pattern: PeerPattern,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Which {
+enum PeerPattern {
     /// Those whose first bits are these.
     Network(IpAddr, u8),
     /// Those whose addresses look so.
@@ -25,19 +25,19 @@ enum Which {
 
 const HINT: &str = "write an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`";
 
-impl Peers {
+impl PeerMatcher {
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
-        let which = match text.split_once('/') {
+        let pattern = match text.split_once('/') {
             Some((address, bits)) => network(text, address, bits)?,
-            None if is_glob(text) => Which::Glob(Glob::new(text)),
+            None if is_glob(text) => PeerPattern::Glob(Glob::new(text)),
             None => {
                 let wrong = |_| Fault::new(format!("`{text}` is no IP address"), HINT);
                 let address: IpAddr = text.parse().map_err(wrong)?;
                 let address = address.to_canonical();
-                Which::Network(address, bits_of(address))
+                PeerPattern::Network(address, bits_of(address))
             }
         };
-        Ok(Self { text: text.into(), which })
+        Ok(Self { text: text.into(), pattern })
     }
 
     /// As it is written.
@@ -49,12 +49,12 @@ impl Peers {
     pub(super) fn contain(&self, peer: IpAddr) -> bool {
         // A socket for both families tells IPv4 addresses as IPv6 ones.
         let peer = peer.to_canonical();
-        match &self.which {
-            Which::Network(first, bits) => {
+        match &self.pattern {
+            PeerPattern::Network(first, bits) => {
                 let same = first.is_ipv4() == peer.is_ipv4();
                 same && masked(peer, *bits) == masked(*first, *bits)
             }
-            Which::Glob(glob) => {
+            PeerPattern::Glob(glob) => {
                 let mut text = Cursor::new([0; 64]);
                 let written = write!(text, "{peer}").is_ok();
                 let end = usize::try_from(text.position()).unwrap_or(0);
@@ -65,7 +65,7 @@ impl Peers {
     }
 }
 
-fn network(text: &str, address: &str, bits: &str) -> Result<Which, Fault> {
+fn network(text: &str, address: &str, bits: &str) -> Result<PeerPattern, Fault> {
     let wrong = |why: String| Fault::new(format!("`{text}` is no network: {why}"), HINT);
     let first: IpAddr =
         address.parse().map_err(|_| wrong(format!("`{address}` is no IP address")))?;
@@ -82,8 +82,8 @@ fn network(text: &str, address: &str, bits: &str) -> Result<Which, Fault> {
     // IPv4 in the clothes of IPv6.
     let canonical = first.to_canonical();
     match bits.checked_sub(most - bits_of(canonical)) {
-        Some(bits) => Ok(Which::Network(canonical, bits)),
-        None => Ok(Which::Network(first, bits)),
+        Some(bits) => Ok(PeerPattern::Network(canonical, bits)),
+        None => Ok(PeerPattern::Network(first, bits)),
     }
 }
 

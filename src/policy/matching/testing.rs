@@ -1,7 +1,7 @@
 //! Opens matches to the fuzz target that compares them with its own reading of the rules; nothing
 //! else outside of this crate needs them.
 
-use super::{Explained, Known, Match, Truth};
+use super::{Explanation, KnownFields, Match, Truth};
 use operation::Operation;
 
 /// A match without `not`: each key with its globs. `None` if one of the globs is no peer.
@@ -25,9 +25,9 @@ pub fn explained(
     listener: &str,
     operation: &Operation<'_>,
 ) -> (Truth, Option<String>) {
-    match made.explain(&Known::of(listener, operation), operation) {
-        Explained::Applies => (Truth::Yes, None),
-        Explained::No(objection) => (Truth::No, Some(objection.key)),
-        Explained::InDoubt(objection) => (Truth::Unknown, Some(objection.key)),
+    match made.explain(&KnownFields::of(listener, operation), operation) {
+        Explanation::Applies => (Truth::Yes, None),
+        Explanation::No(mismatch) => (Truth::No, Some(mismatch.key)),
+        Explanation::InDoubt(mismatch) => (Truth::Unknown, Some(mismatch.key)),
     }
 }

@@ -14,12 +14,12 @@ const TOY: Protocol = Protocol::plain("toy");
 struct Facts {
     peer: Option<IpAddr>,
     facts: Vec<(&'static str, &'static str)>,
-    asked: RefCell<Vec<String>>,
+    input: RefCell<Vec<String>>,
 }
 
 impl Attributes for Facts {
     fn get<'a>(&'a self, _: &'a [u8], name: &str) -> AttributeValue<'a> {
-        self.asked.borrow_mut().push(name.to_owned());
+        self.input.borrow_mut().push(name.to_owned());
         let found = self.facts.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| *value).into()
     }
@@ -31,7 +31,7 @@ impl Attributes for Facts {
 
 fn facts(facts: &[(&'static str, &'static str)]) -> Facts {
     let peer = facts.iter().find(|(key, _)| *key == "peer").map(|(_, it)| it.parse().unwrap());
-    Facts { peer, facts: facts.to_vec(), asked: RefCell::default() }
+    Facts { peer, facts: facts.to_vec(), input: RefCell::default() }
 }
 
 /// A match as people write it, in JSON.
@@ -61,9 +61,9 @@ fn key(name: &str, resource: &str) -> SeriesKey {
 /// Whether a match applies to an operation that came in by the listener `db`.
 fn weighed(made: &Match, operation: &Operation<'_>) -> Truth {
     match made.applies("db", &key(operation.name, operation.resource)) {
-        Applies::Never => Truth::No,
-        Applies::Always => Truth::Yes,
-        Applies::Varies(rest) => made.holds(&rest, operation),
+        Applicability::Never => Truth::No,
+        Applicability::Always => Truth::Yes,
+        Applicability::PerOperation(rest) => made.matches(&rest, operation),
     }
 }
 
@@ -194,18 +194,26 @@ fn a_word_of_which_only_one_end_is_known_fits_for_any_other_end_or_for_all() {
         let matcher = Glob::new(&glob);
         for end in ["", ".", ".a", ".b", ".ab", ".a.b"] {
             let all = &mut unknown.iter().map(|front| matcher.matches(&format!("{front}{end}")));
-            assert_eq!(matcher.fits(glob::Word::End(end)), truth(all), "{glob} ?{end}");
+            assert_eq!(
+                matcher.matches_known(glob::KnownText::End(end)),
+                truth(all),
+                "{glob} ?{end}"
+            );
         }
         for front in [".", "a.", "b.", "ab.", "a.b."] {
             let all = &mut unknown.iter().map(|end| matcher.matches(&format!("{front}{end}")));
-            assert_eq!(matcher.fits(glob::Word::Front(front)), truth(all), "{glob} {front}?");
+            assert_eq!(
+                matcher.matches_known(glob::KnownText::Front(front)),
+                truth(all),
+                "{glob} {front}?"
+            );
         }
     }
 }
 
 #[test]
 fn a_question_mark_stands_for_a_part_of_a_name_only_in_its_place() {
-    use glob::Word::{End, Front, Whole};
+    use glob::KnownText::{End, Front, Whole};
     for (resource, word) in [
         ("?", End("")),
         ("?.orders", End(".orders")),
@@ -217,9 +225,12 @@ fn a_question_mark_stands_for_a_part_of_a_name_only_in_its_place() {
         ("shop?", Whole("shop?")),
         ("", Whole("")),
     ] {
-        assert_eq!(glob::Word::resource(resource), word, "{resource}");
+        assert_eq!(glob::KnownText::resource(resource), word, "{resource}");
     }
-    assert_eq!((glob::Word::name("?"), glob::Word::name("find")), (End(""), Whole("find")));
+    assert_eq!(
+        (glob::KnownText::name("?"), glob::KnownText::name("find")),
+        (End(""), Whole("find"))
+    );
 }
 
 #[test]
@@ -267,7 +278,7 @@ fn every_key_must_match_and_one_of_its_globs_is_enough() {
     assert!(applies(&made, "getMore", "shop.orders", &none));
     assert!(!applies(&made, "insert", "shop.orders", &none));
     assert!(!applies(&made, "find", "game.scores", &none));
-    assert_eq!(made.applies("other", &key("find", "shop.orders")), Applies::Never);
+    assert_eq!(made.applies("other", &key("find", "shop.orders")), Applicability::Never);
     assert!(applies(&Match::default(), "anything", "", &none));
 }
 
@@ -300,15 +311,15 @@ fn a_series_is_resolved_as_far_as_it_can_be_also_inside_not() {
         "not": { "resource": "shop.*", "user": "admin", "not": { "listener": "db", "app": "x" } },
     };
     let levels = |listener| match made.applies(listener, &key("find", "shop.a")) {
-        Applies::Varies(rest) => rest.levels.len(),
+        Applicability::PerOperation(rest) => rest.levels.len(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(made.applies("db", &key("insert", "shop.a")), Applies::Never);
-    assert_eq!(made.applies("db", &key("find", "game.a")), Applies::Always);
+    assert_eq!(made.applies("db", &key("insert", "shop.a")), Applicability::Never);
+    assert_eq!(made.applies("db", &key("find", "game.a")), Applicability::Always);
     assert_eq!((levels("db"), levels("web")), (3, 2));
     let but = made! { "not": { "resource": "shop.*" } };
-    assert_eq!(but.applies("db", &key("find", "shop.a")), Applies::Never);
-    assert_eq!(but.applies("db", &key("find", "game.a")), Applies::Always);
+    assert_eq!(but.applies("db", &key("find", "shop.a")), Applicability::Never);
+    assert_eq!(but.applies("db", &key("find", "game.a")), Applicability::Always);
 }
 
 #[test]
@@ -317,27 +328,30 @@ fn an_operation_is_asked_only_for_what_varies_and_the_cheapest_first() {
         "query_hash": "x", "callsite": "cart*", "app": "reports", "peer": "10.0.0.0/8",
         "resource": "shop.*", "not": { "resource": "game.*", "user": "admin" },
     };
-    let Applies::Varies(rest) = made.applies("db", &key("find", "shop.a")) else { panic!() };
-    let asked = |facts: &Facts, callsite| {
-        let held = made.holds(
+    let Applicability::PerOperation(rest) = made.applies("db", &key("find", "shop.a")) else {
+        panic!()
+    };
+    let input = |facts: &Facts, callsite| {
+        let held = made.matches(
             &rest,
             &Operation { may_have_callsite: callsite, ..operation("find", "shop.a", facts) },
         );
-        (held, facts.asked.borrow().join(" "))
+        (held, facts.input.borrow().join(" "))
     };
     let elsewhere = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
-    assert_eq!(asked(&elsewhere, true), (Truth::No, String::new()));
+    assert_eq!(input(&elsewhere, true), (Truth::No, String::new()));
     let all = [("peer", "10.0.0.7"), ("app", "reports"), ("callsite", "cart:7")];
-    assert_eq!(asked(&facts(&all), false), (Truth::No, "app".to_owned()));
-    assert_eq!(asked(&facts(&all), true), (Truth::No, "app callsite query_hash".to_owned()));
+    assert_eq!(input(&facts(&all), false), (Truth::No, "app".to_owned()));
+    assert_eq!(input(&facts(&all), true), (Truth::No, "app callsite query_hash".to_owned()));
     let all = [&all[..], &[("query_hash", "x")]].concat();
-    assert_eq!(asked(&facts(&all), true), (Truth::Yes, "app callsite query_hash".to_owned()));
+    assert_eq!(input(&facts(&all), true), (Truth::Yes, "app callsite query_hash".to_owned()));
 }
 
 #[test]
 fn peers_are_addresses_networks_or_globs() {
-    let holds =
-        |peers: &str, address: &str| Peers::parse(peers).unwrap().contain(address.parse().unwrap());
+    let holds = |peers: &str, address: &str| {
+        PeerMatcher::parse(peers).unwrap().contain(address.parse().unwrap())
+    };
     for (peers, address) in [
         ("10.0.0.7", "10.0.0.7"),
         ("10.0.0.7", "::ffff:10.0.0.7"),
@@ -381,11 +395,11 @@ fn peers_are_addresses_networks_or_globs() {
         ("10.*/8", "`10.*` is no IP address"),
         ("", "is no IP address"),
     ] {
-        let fault = Peers::parse(wrong).unwrap_err();
+        let fault = PeerMatcher::parse(wrong).unwrap_err();
         assert!(fault.message.contains(told), "{wrong}: {fault:?}");
     }
     assert_eq!(
-        Peers::parse("10.0.0.1/8").unwrap_err().hint,
+        PeerMatcher::parse("10.0.0.1/8").unwrap_err().hint,
         "write `10.0.0.0/8`, or the address alone: `10.0.0.1`"
     );
 }
@@ -397,13 +411,13 @@ fn a_connection_is_matched_by_what_is_known_of_it() {
         local: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1),
     };
     let made = made! { "listener": "db*", "not": { "peer": ["10.0.0.0/8", "127.0.0.1"] } };
-    assert!(made.is_of_connections());
-    assert!(made.of_connection("db-1", "toy", &link([192, 0, 2, 1])));
-    assert!(!made.of_connection("db-1", "toy", &link([10, 0, 0, 7])));
-    assert!(!made.of_connection("web", "toy", &link([192, 0, 2, 1])));
-    assert!(!made! { "protocol": "x" }.of_connection("db", "toy", &link([1, 1, 1, 1])));
-    assert!(!made! { "operation": "find" }.is_of_connections());
-    assert!(!made! { "not": { "app": "x" } }.is_of_connections());
+    assert!(made.is_known_at_connect());
+    assert!(made.matches_connection("db-1", "toy", &link([192, 0, 2, 1])));
+    assert!(!made.matches_connection("db-1", "toy", &link([10, 0, 0, 7])));
+    assert!(!made.matches_connection("web", "toy", &link([192, 0, 2, 1])));
+    assert!(!made! { "protocol": "x" }.matches_connection("db", "toy", &link([1, 1, 1, 1])));
+    assert!(!made! { "operation": "find" }.is_known_at_connect());
+    assert!(!made! { "not": { "app": "x" } }.is_known_at_connect());
 }
 
 #[test]
@@ -418,13 +432,13 @@ fn it_is_shown_as_it_is_written() {
 #[test]
 fn the_key_that_says_no_is_told() {
     let facts = facts(&[("peer", "192.0.2.1"), ("app", "reports")]);
-    let objection = |made: Match, resource: &str| {
+    let mismatch = |made: Match, resource: &str| {
         let operation = operation("find", resource, &facts);
-        let explained = made.explain(&Known::of("db", &operation), &operation);
+        let explained = made.explain(&KnownFields::of("db", &operation), &operation);
         let (told, word) = match explained {
-            Explained::Applies => (Truth::Yes, String::new()),
-            Explained::No(it) => (Truth::No, format!("{}: {}", it.key, it.why)),
-            Explained::InDoubt(it) => (Truth::Unknown, format!("{}, maybe: {}", it.key, it.why)),
+            Explanation::Applies => (Truth::Yes, String::new()),
+            Explanation::No(it) => (Truth::No, format!("{}: {}", it.key, it.why)),
+            Explanation::InDoubt(it) => (Truth::Unknown, format!("{}, maybe: {}", it.key, it.why)),
         };
         assert_eq!(told, weighed(&made, &operation));
         word
@@ -468,7 +482,7 @@ fn the_key_that_says_no_is_told() {
             "resource, maybe: `resource` is not known, and may be one of [\"shop.b\",\"audit.*\"]",
         ),
     ] {
-        assert_eq!(objection(made_of(&json), resource), told, "{json}");
+        assert_eq!(mismatch(made_of(&json), resource), told, "{json}");
     }
 }
 
@@ -501,9 +515,9 @@ fn of(
     };
     let key = SeriesKey { protocol: const { &SHOP }, ..key("aggregate", "shop.orders") };
     match made.applies("db", &key) {
-        Applies::Never => Truth::No,
-        Applies::Always => Truth::Yes,
-        Applies::Varies(rest) => made.holds(&rest, &operation),
+        Applicability::Never => Truth::No,
+        Applicability::Always => Truth::Yes,
+        Applicability::PerOperation(rest) => made.matches(&rest, &operation),
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     policy::{
-        ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy, key::Group,
+        ConnectDecision, Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
+        key::KeyHasher,
     },
     series::SeriesKey,
 };
@@ -53,13 +54,13 @@ impl Limit {
 
 impl WorkerPolicy for Limit {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
-        let group = self.own.plan.grouping.bind(&self.listener, key);
-        Some(Box::new(Series { group, own: Rc::clone(&self.own) }))
+        let key_hasher = self.own.plan.key_spec.hasher(&self.listener, key);
+        Some(Box::new(Series { key_hasher, own: Rc::clone(&self.own) }))
     }
 
     fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectDecision {
         let Own { plan, limiter, no } = &*self.own;
-        let key = plan.grouping.of_link(&self.listener, self.protocol, link);
+        let key = plan.key_spec.connection_key(&self.listener, self.protocol, link);
         if limiter.take(key, now) {
             return ConnectDecision::Accept;
         }
@@ -70,7 +71,7 @@ impl WorkerPolicy for Limit {
 
 /// A rate limit as it applies to one series.
 struct Series {
-    group: Group,
+    key_hasher: KeyHasher,
     own: Rc<Own>,
 }
 
@@ -81,7 +82,7 @@ impl SeriesPolicy for Series {
             return Decision::Admit;
         }
         let Own { plan, limiter, no } = &*self.own;
-        let key = self.group.of(operation);
+        let key = self.key_hasher.key(operation);
         *memo = key;
         if plan.unit.is_paid_before() {
             if limiter.take(key, now) {

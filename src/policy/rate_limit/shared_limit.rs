@@ -7,7 +7,7 @@ use super::{
 use crate::{
     policy::{
         Decision, PolicyEnv, Rule, SeriesPolicy, Settled, WorkerPolicy,
-        key::{Group, Part},
+        key::{KeyHasher, KeyPart},
     },
     series::SeriesKey,
 };
@@ -60,14 +60,14 @@ pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
                 .map(|entry| Cow::Borrowed(&*entry.key))
                 .collect()
         }
-        Some(Store::Redis(_)) | None => plan.grouping.names(),
+        Some(Store::Redis(_)) | None => plan.key_spec.names(),
     }
 }
 
 impl WorkerPolicy for SharedLimit {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         Some(Box::new(Series {
-            group: self.own.plan.grouping.bind(&self.listener, key),
+            key_hasher: self.own.plan.key_spec.hasher(&self.listener, key),
             listener: Arc::clone(&self.listener),
             key: key.clone(),
             own: Rc::clone(&self.own),
@@ -77,7 +77,7 @@ impl WorkerPolicy for SharedLimit {
 
 /// The limit as it applies to one series.
 struct Series {
-    group: Group,
+    key_hasher: KeyHasher,
     listener: Arc<str>,
     key: SeriesKey,
     own: Rc<Own>,
@@ -90,7 +90,7 @@ impl SeriesPolicy for Series {
             return Decision::Admit;
         }
         let Own { plan, hand, .. } = &*self.own;
-        let key = self.group.of(operation);
+        let key = self.key_hasher.key(operation);
         *memo = key;
         let attribute = |name: &str| self.attribute(name, operation.attributes, operation.head);
         // Of documents and bytes one is taken now, and the rest when it is known.
@@ -131,14 +131,14 @@ impl Series {
         attributes: &'a dyn Attributes,
         front: &'a [u8],
     ) -> Option<Cow<'a, str>> {
-        match Part::named(name) {
+        match KeyPart::named(name) {
             // Every machine is to call a client the same, whatever its sockets are of.
-            Part::Peer(prefix) => Some(prefix.text(attributes.peer()?).into()),
-            Part::Listener => Some(Cow::Borrowed(&*self.listener)),
-            Part::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
-            Part::Operation => Some(Cow::Borrowed(&*self.key.name)),
-            Part::Resource => Some(Cow::Borrowed(&*self.key.resource)),
-            Part::Attribute(name) => match attributes.get(front, &name) {
+            KeyPart::Peer(prefix) => Some(prefix.text(attributes.peer()?).into()),
+            KeyPart::Listener => Some(Cow::Borrowed(&*self.listener)),
+            KeyPart::Protocol => Some(Cow::Borrowed(self.key.protocol.name)),
+            KeyPart::Operation => Some(Cow::Borrowed(&*self.key.name)),
+            KeyPart::Resource => Some(Cow::Borrowed(&*self.key.resource)),
+            KeyPart::Attribute(name) => match attributes.get(front, &name) {
                 // Operations about which it is not known share one allowance, and so do those
                 // that are about several things.
                 AttributeValue::Multiple(_) | AttributeValue::Unread | AttributeValue::Unknown => {

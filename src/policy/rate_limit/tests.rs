@@ -32,7 +32,7 @@ fn said(policy: &dyn WorkerPolicy, client: &Client, now: Instant, times: usize) 
 #[test]
 fn who_is_over_the_limit_is_refused_and_others_are_not() {
     let (policy, now) = limit("rate: 2/s, key: [peer]");
-    let no = "rate_limited Words";
+    let no = "rate_limited Reply";
     assert_eq!(said(&*policy, &client(1), now, 3), ["admit", "admit", no]);
     assert_eq!(said(&*policy, &client(2), now, 3), ["admit", "admit", no]);
     assert_eq!(said(&*policy, &client(1), now + 500 * MS, 2), ["admit", no]);
@@ -71,7 +71,7 @@ fn all_workers_share_an_allowance_and_so_do_series() {
 #[test]
 fn who_is_to_be_delayed_waits_its_turn_and_is_refused_when_that_is_too_long() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: delay, max_delay: 250ms");
-    let expected = ["admit", "100ms", "200ms", "rate_limited Words", "rate_limited Words"];
+    let expected = ["admit", "100ms", "200ms", "rate_limited Reply", "rate_limited Reply"];
     assert_eq!(said(&*policy, &client(1), now, 5), expected);
 }
 
@@ -80,7 +80,7 @@ fn who_knows_to_back_off_is_refused_and_the_others_wait() {
     let (policy, now) = limit("rate: 10/s, burst: 1, over: by_client");
     let knows = Client { backs_off: Some("true"), ..client(1) };
     let (says_no, says_nothing) = (Client { backs_off: Some("false"), ..knows }, client(1));
-    assert_eq!(said(&*policy, &knows, now, 2), ["admit", "rate_limited Words"]);
+    assert_eq!(said(&*policy, &knows, now, 2), ["admit", "rate_limited Reply"]);
     assert_eq!(said(&*policy, &says_no, now, 1), ["100ms"]);
     assert_eq!(said(&*policy, &says_nothing, now, 1), ["200ms"]);
 }
@@ -95,7 +95,7 @@ fn what_waits_by_design_is_never_limited_nor_counted() {
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
     }
-    assert_eq!(said(&*policy, &client(1), now, 2), ["admit", "rate_limited Words"]);
+    assert_eq!(said(&*policy, &client(1), now, 2), ["admit", "rate_limited Reply"]);
     for _ in 0..5 {
         assert!(matches!(bound.admit(&hello, now, &mut 0), Decision::Admit));
     }

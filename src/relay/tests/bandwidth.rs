@@ -8,7 +8,7 @@ use crate::{
     config::plan::ListenerPlan,
     policy::{
         ConnectDecision, ConnectionPermit, Direction, SeriesPolicy, WorkerPolicy,
-        bandwidth_limit::Bucket,
+        bandwidth_limit::ByteBucket,
     },
     protocols::Protocol,
     series::SeriesKey,
@@ -27,11 +27,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// This many bytes a second in each direction, for all connections together.
 #[derive(Clone)]
-struct Narrow([Arc<Bucket>; 2]);
+struct Narrow([Arc<ByteBucket>; 2]);
 
 impl Narrow {
     fn to(rate: u64) -> Box<Self> {
-        let bucket = || Arc::new(Bucket::even(rate, Instant::now().into_std()));
+        let bucket = || Arc::new(ByteBucket::smooth(rate, Instant::now().into_std()));
         Box::new(Self([bucket(), bucket()]))
     }
 }
@@ -48,7 +48,7 @@ impl WorkerPolicy for Narrow {
 
 impl ConnectionPermit for Narrow {
     fn max_chunk(&self, way: Direction) -> usize {
-        self.0[way as usize].most()
+        self.0[way as usize].max_chunk()
     }
 
     fn record(
@@ -57,7 +57,7 @@ impl ConnectionPermit for Narrow {
         bytes: usize,
         now: std::time::Instant,
     ) -> Option<std::time::Instant> {
-        self.0[way as usize].passed(bytes, now)
+        self.0[way as usize].record(bytes, now)
     }
 }
 

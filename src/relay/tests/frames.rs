@@ -5,7 +5,7 @@ use super::{parts_of, plan};
 use crate::{
     config::plan::ListenerPlan,
     connection::Door,
-    gate::Arrival,
+    gate::ConnectVerdict,
     listener::WorkerListener,
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
@@ -186,8 +186,10 @@ pub(super) async fn relayed_at<C: Codec<Shared = ()>>(
     let (server, _) = upstream.accept().await.unwrap();
     let link = ConnectionInfo { peer, local: front.local_addr().unwrap() };
     let mut door = Door::new(&Worker::new(0), &worker_listener, link, Instant::now());
-    if let Arrival::Welcome(_, guests) = worker_listener.gate().connect(&link, Instant::now()) {
-        door.holds(guests);
+    if let ConnectVerdict::Accept(_, permits) =
+        worker_listener.gate().connect(&link, Instant::now())
+    {
+        door.holds(permits);
     }
     door.leads_to(connected.lease);
     let close = Rc::new(Cell::new(None));

@@ -18,7 +18,7 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
 fn told(text: &str, scope: &Scope, about_connections: bool) -> Vec<String> {
     let tree = yaml::read(text).unwrap();
     let report = RefCell::new(Report::new("t", text));
-    let written: WrittenMatch = decode::decode(&tree, &report).unwrap();
+    let written: MatchSetting = decode::decode(&tree, &report).unwrap();
     let mut report = report.into_inner();
     let mut policies = Policies::alone(&tree, scope, &mut report);
     if about_connections {

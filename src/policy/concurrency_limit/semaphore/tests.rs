@@ -7,16 +7,16 @@ use std::{
     thread,
 };
 
-fn cell(limit: usize) -> Arc<Cell> {
-    Arc::new(Cell::new(Size::Fixed(limit)))
+fn semaphore(limit: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LimitMode::Fixed(limit)))
 }
 
 /// A place in the queue that is asked by hand.
 struct Asked(std::pin::Pin<Box<dyn Future<Output = ()>>>);
 
 impl Asked {
-    fn new(waiting: Waiting) -> Self {
-        Self(Box::pin(waiting.granted()))
+    fn new(waiting: QueuePosition) -> Self {
+        Self(Box::pin(waiting.acquired()))
     }
 
     fn is_granted(&mut self) -> bool {
@@ -26,67 +26,67 @@ impl Asked {
 
 #[test]
 fn who_waits_gets_a_place_in_order_and_before_who_comes_later() {
-    let cell = cell(1);
-    assert!(cell.enter());
-    let mut first = Asked::new(cell.wait(2).unwrap());
-    let mut second = Asked::new(cell.wait(2).unwrap());
-    assert!(cell.wait(2).is_none(), "the queue is full");
+    let semaphore = semaphore(1);
+    assert!(semaphore.try_acquire());
+    let mut first = Asked::new(semaphore.enqueue(2).unwrap());
+    let mut second = Asked::new(semaphore.enqueue(2).unwrap());
+    assert!(semaphore.enqueue(2).is_none(), "the queue is full");
     assert!(!first.is_granted());
-    cell.leave();
-    assert!(!cell.enter(), "the place is spoken for");
+    semaphore.release();
+    assert!(!semaphore.try_acquire(), "the place is spoken for");
     assert!(!second.is_granted());
     assert!(first.is_granted());
-    cell.leave();
+    semaphore.release();
     assert!(second.is_granted());
-    cell.leave();
-    assert!(cell.is_idle());
+    semaphore.release();
+    assert!(semaphore.is_idle());
 }
 
 #[test]
 fn who_stops_waiting_leaves_the_queue_and_gives_back_what_it_was_granted() {
-    let cell = cell(1);
-    assert!(cell.enter());
-    let [first, second, third] = [(); 3].map(|()| cell.wait(3).unwrap());
+    let semaphore = semaphore(1);
+    assert!(semaphore.try_acquire());
+    let [first, second, third] = [(); 3].map(|()| semaphore.enqueue(3).unwrap());
     drop(second);
-    assert!(cell.wait(3).is_some(), "its room in the queue is free again");
-    cell.leave();
+    assert!(semaphore.enqueue(3).is_some(), "its room in the queue is free again");
+    semaphore.release();
     // Granted, and never looked at.
     drop(first);
     let mut third = Asked::new(third);
     assert!(third.is_granted());
-    cell.leave();
-    assert!(cell.is_idle());
+    semaphore.release();
+    assert!(semaphore.is_idle());
 }
 
 #[test]
 fn a_place_that_is_free_already_is_not_waited_for() {
-    let cell = cell(1);
-    let mut waiting = Asked::new(cell.wait(1).unwrap());
+    let semaphore = semaphore(1);
+    let mut waiting = Asked::new(semaphore.enqueue(1).unwrap());
     assert!(waiting.is_granted());
-    assert!(!cell.enter());
+    assert!(!semaphore.try_acquire());
 }
 
 #[test]
 fn threads_share_places_and_wake_each_other() {
-    let cell = cell(3);
+    let semaphore = semaphore(3);
     let inside = AtomicI64::new(0);
     let work = |seed: u64| {
-        let (cell, inside) = (&cell, &inside);
+        let (semaphore, inside) = (&semaphore, &inside);
         move || {
             let mut random = crate::policy::stand::Random(seed);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             for _ in 0..5000 {
-                if !cell.enter() {
-                    let Some(waiting) = cell.wait(2) else { continue };
+                if !semaphore.try_acquire() {
+                    let Some(waiting) = semaphore.enqueue(2) else { continue };
                     if random.below(4) == 0 {
                         drop(waiting);
                         continue;
                     }
-                    runtime.block_on(waiting.granted());
+                    runtime.block_on(waiting.acquired());
                 }
                 assert!(inside.fetch_add(1, SeqCst) < 3);
                 inside.fetch_sub(1, SeqCst);
-                cell.leave();
+                semaphore.release();
             }
         }
     };
@@ -95,25 +95,25 @@ fn threads_share_places_and_wake_each_other() {
             scope.spawn(work(seed));
         }
     });
-    assert!(cell.is_idle(), "{:?}", cell.count);
+    assert!(semaphore.is_idle(), "{:?}", semaphore.count);
 }
 
 #[test]
 fn an_adaptive_limit_grows_while_all_is_well() {
     let plan = gradient::Plan { min: 1, max: 50, initial: 2, tolerance: 1.5, smoothing: 0.2 };
-    let cell = Arc::new(Cell::new(Size::Adaptive(plan)));
+    let semaphore = Arc::new(Semaphore::new(LimitMode::Adaptive(plan)));
     let start = Instant::now();
-    assert!(cell.enter() && cell.enter() && !cell.enter());
-    let mut waiting = Asked::new(cell.wait(1).unwrap());
+    assert!(semaphore.try_acquire() && semaphore.try_acquire() && !semaphore.try_acquire());
+    let mut waiting = Asked::new(semaphore.enqueue(1).unwrap());
     for step in 1..200 {
         let now = start + Duration::from_millis(20) * step;
-        cell.leave_after(Duration::from_millis(5), now);
+        semaphore.release_after(Duration::from_millis(5), now);
         if step == 1 {
             assert!(waiting.is_granted());
             continue;
         }
-        assert!(cell.enter());
+        assert!(semaphore.try_acquire());
     }
-    let room = (0..100).take_while(|_| cell.enter()).count();
+    let room = (0..100).take_while(|_| semaphore.try_acquire()).count();
     assert!((1..=48).contains(&room), "{room}");
 }

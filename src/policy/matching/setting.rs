@@ -7,14 +7,14 @@ use std::{borrow::Cow, fmt};
 
 /// What people write under `match`.
 #[derive(Clone, Debug)]
-pub(crate) struct WrittenMatch {
+pub(crate) struct MatchSetting {
     /// Each key and its globs.
     pub(crate) keys: Vec<(Located<String>, Located<OneOrMore>)>,
     /// What it must not be.
-    pub(crate) not: Option<Box<Located<WrittenMatch>>>,
+    pub(crate) not: Option<Box<Located<MatchSetting>>>,
 }
 
-impl<'de> Deserialize<'de> for WrittenMatch {
+impl<'de> Deserialize<'de> for MatchSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MatchVisitor)
     }
@@ -23,14 +23,14 @@ impl<'de> Deserialize<'de> for WrittenMatch {
 struct MatchVisitor;
 
 impl<'de> Visitor<'de> for MatchVisitor {
-    type Value = WrittenMatch;
+    type Value = MatchSetting;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("keys and globs, such as `{ operation: find }`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenMatch, A::Error> {
-        let mut written = WrittenMatch { keys: Vec::new(), not: None };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MatchSetting, A::Error> {
+        let mut written = MatchSetting { keys: Vec::new(), not: None };
         while let Some(key) = map.next_key::<Located<String>>()? {
             if key.value.as_deref() == Some("not") {
                 written.not = Some(Box::new(map.next_value()?));
@@ -51,7 +51,7 @@ const COMMON: [(&str, &str); 5] = [
     ("peer", "The client: an address, a network such as `10.0.0.0/8`, or a glob such as `10.0.*`."),
 ];
 
-impl JsonSchema for WrittenMatch {
+impl JsonSchema for MatchSetting {
     fn schema_name() -> Cow<'static, str> {
         "Match".into()
     }

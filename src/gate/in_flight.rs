@@ -8,19 +8,19 @@ use operation::{Effects, Operation};
 use std::{rc::Rc, time::Instant};
 
 /// How much of a request's front is kept, in bytes, for what is asked when the operation ends.
-const KEPT_FRONT: usize = 4 * 1024;
+const MAX_FRONT: usize = 4 * 1024;
 
 /// How much of it is kept once all fronts that a listener keeps on a worker take [`MOST_FRONTS`].
 const SHORT_FRONT: usize = 256;
 
 /// What the fronts of operations under way may take, in bytes, before those of others are cut.
-const MOST_FRONTS: usize = 32 << 20;
+const MAX_FRONT_BYTES: usize = 32 << 20;
 
 /// How many operations that have ended leave their memory to the next.
-const MOST_SPARE: usize = 256;
+const MAX_SPARE: usize = 256;
 
 /// An operation on its way through the gate, or past it.
-pub(super) struct Held {
+pub(super) struct InFlight {
     pub(super) series: Rc<Series>,
     /// The front of its request; filled in when it gets a ticket.
     pub(super) front: Vec<u8>,
@@ -29,21 +29,21 @@ pub(super) struct Held {
     pub(super) callsite: bool,
     /// What each policy of the series noted that was asked so far; `None` if it has no part in
     /// the operation.
-    pub(super) memos: Vec<Option<u64>>,
+    pub(super) states: Vec<Option<u64>>,
     /// The policies that did something to it.
-    pub(super) touched: Vec<PolicyEffect>,
+    pub(super) policy_effects: Vec<PolicyEffect>,
     /// What they ask.
     pub(super) terms: Option<Rc<Effects>>,
     /// …and which of them asks what, for operations that see policies come and go.
-    pub(super) bends: Vec<(Rc<ActivePolicy>, Rc<Effects>)>,
+    pub(super) modifications: Vec<(Rc<ActivePolicy>, Rc<Effects>)>,
     /// The policies that it was asked about while it was under way.
-    pub(super) later: Vec<Rc<ActivePolicy>>,
+    pub(super) seen_later: Vec<Rc<ActivePolicy>>,
 }
 
-impl Held {
+impl InFlight {
     /// The policy that was asked last has no part in it.
-    pub(super) fn never_mind(&mut self) {
-        if let Some(last) = self.memos.last_mut() {
+    pub(super) fn clear_last_state(&mut self) {
+        if let Some(last) = self.states.last_mut() {
             *last = None;
         }
     }
@@ -51,39 +51,39 @@ impl Held {
 
 /// The operations under way.
 #[derive(Default)]
-pub(super) struct Slots {
-    held: Vec<Option<Box<Held>>>,
+pub(super) struct InFlightSlab {
+    held: Vec<Option<Box<InFlight>>>,
     free: Vec<u32>,
     /// The bytes of the fronts that are kept.
-    fronts: usize,
+    front_bytes: usize,
     /// What is left of operations that have ended, for its memory.
     #[expect(clippy::vec_box, reason = "it goes to and fro, and a pointer is all that moves")]
-    spare: Vec<Box<Held>>,
+    spare: Vec<Box<InFlight>>,
 }
 
-impl Slots {
+impl InFlightSlab {
     /// An operation that nobody has been asked about yet.
-    pub(super) fn fresh(
+    pub(super) fn prepare(
         &mut self,
         series: Rc<Series>,
         operation: &Operation<'_>,
         began: Instant,
-    ) -> Box<Held> {
+    ) -> Box<InFlight> {
         let Operation { long_poll: awaits, may_have_callsite: callsite, .. } = *operation;
         let Some(mut held) = self.spare.pop() else {
-            let (front, memos, touched) = (Vec::new(), Vec::new(), Vec::new());
-            let (terms, bends, later) = (None, Vec::new(), Vec::new());
-            return Box::new(Held {
+            let (front, states, policy_effects) = (Vec::new(), Vec::new(), Vec::new());
+            let (terms, modifications, seen_later) = (None, Vec::new(), Vec::new());
+            return Box::new(InFlight {
                 series,
                 front,
                 began,
                 awaits,
                 callsite,
-                memos,
-                touched,
+                states,
+                policy_effects,
                 terms,
-                bends,
-                later,
+                modifications,
+                seen_later,
             });
         };
         held.series = series;
@@ -92,60 +92,60 @@ impl Slots {
     }
 
     /// Keeps an operation that is under way, and enough of its front.
-    pub(super) fn take(&mut self, mut held: Box<Held>, operation: &Operation<'_>) -> u32 {
-        let most = if self.fronts < MOST_FRONTS { KEPT_FRONT } else { SHORT_FRONT };
+    pub(super) fn take(&mut self, mut held: Box<InFlight>, operation: &Operation<'_>) -> u32 {
+        let most = if self.front_bytes < MAX_FRONT_BYTES { MAX_FRONT } else { SHORT_FRONT };
         let kept = operation.head.len().min(most);
-        self.fronts += kept;
+        self.front_bytes += kept;
         held.front.clear();
         held.front.extend_from_slice(&operation.head[..kept]);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.held.push(None);
             self.held.len() as u32 - 1
         });
-        if let Some(place) = self.held.get_mut(slot as usize) {
-            *place = Some(held);
+        if let Some(held_permit) = self.held.get_mut(slot as usize) {
+            *held_permit = Some(held);
         }
         slot
     }
 
     /// The operation in this place.
-    pub(super) fn get(&self, slot: u32) -> Option<&Held> {
+    pub(super) fn get(&self, slot: u32) -> Option<&InFlight> {
         self.held.get(slot as usize)?.as_deref()
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Held> {
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut InFlight> {
         self.held.get_mut(slot as usize)?.as_deref_mut()
     }
 
     /// Takes an operation out of its place, which stays its own until it is vacated.
-    pub(super) fn lift(&mut self, slot: u32) -> Option<Box<Held>> {
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Box<InFlight>> {
         let held = self.held.get_mut(slot as usize)?.take();
-        self.fronts -= held.as_ref().map_or(0, |held| held.front.len());
+        self.front_bytes -= held.as_ref().map_or(0, |held| held.front.len());
         held
     }
 
     /// Lets another have the place.
-    pub(super) fn vacate(&mut self, slot: u32) {
+    pub(super) fn free_slot(&mut self, slot: u32) {
         self.free.push(slot);
     }
 
     /// Keeps what is left of an operation that has ended for the next one.
-    pub(super) fn forget(&mut self, mut held: Box<Held>) {
-        if self.spare.len() >= MOST_SPARE {
+    pub(super) fn recycle(&mut self, mut held: Box<InFlight>) {
+        if self.spare.len() >= MAX_SPARE {
             return;
         }
         held.front.clear();
-        held.memos.clear();
-        held.touched.clear();
+        held.states.clear();
+        held.policy_effects.clear();
         held.terms = None;
-        held.bends.clear();
-        held.later.clear();
+        held.modifications.clear();
+        held.seen_later.clear();
         self.spare.push(held);
     }
 
     /// Lets go of what is left of operations, and with it of policies that are no more.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn clear_spare(&mut self) {
         self.spare.clear();
     }
 }
@@ -161,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_crowd_of_operations_keeps_less_of_each_and_its_memory_is_given_back() {
-        let mut slots = Slots::default();
+        let mut in_flight = InFlightSlab::default();
         let operation = Operation {
             protocol: const { &TOY },
             name: "find",
             resource: "",
-            head: &[7; 2 * KEPT_FRONT],
+            head: &[7; 2 * MAX_FRONT],
             attributes: &(),
             long_poll: false,
             limit_exempt: false,
@@ -179,18 +179,18 @@ mod tests {
         let series = SeriesTable::new("", Vec::new(), census).find(&operation);
         let mut crowd = |count: usize| -> Vec<u32> {
             let mut taken = || {
-                let held = slots.fresh(Rc::clone(&series), &operation, Instant::now());
-                slots.take(held, &operation)
+                let held = in_flight.prepare(Rc::clone(&series), &operation, Instant::now());
+                in_flight.take(held, &operation)
             };
             (0..count).map(|_| taken()).collect()
         };
-        let tickets = crowd(MOST_FRONTS / KEPT_FRONT + 1000);
-        assert_eq!(slots.fronts, MOST_FRONTS + 1000 * SHORT_FRONT);
+        let tickets = crowd(MAX_FRONT_BYTES / MAX_FRONT + 1000);
+        assert_eq!(in_flight.front_bytes, MAX_FRONT_BYTES + 1000 * SHORT_FRONT);
         for slot in tickets {
-            let held = slots.lift(slot).unwrap();
-            slots.vacate(slot);
-            slots.forget(held);
+            let held = in_flight.remove(slot).unwrap();
+            in_flight.free_slot(slot);
+            in_flight.recycle(held);
         }
-        assert_eq!((slots.fronts, slots.spare.len()), (0, MOST_SPARE));
+        assert_eq!((in_flight.front_bytes, in_flight.spare.len()), (0, MAX_SPARE));
     }
 }

@@ -22,7 +22,7 @@ const WAITING: u64 = 1 << 32;
 
 /// The operations that share a limit.
 #[derive(Debug)]
-pub(super) struct Cell {
+pub(super) struct Semaphore {
     /// How many are under way, and in the upper half how many wait.
     count: AtomicU64,
     limit: AtomicUsize,
@@ -38,16 +38,16 @@ struct Queue {
 
 /// How large a limit is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Size {
+pub(super) enum LimitMode {
     Fixed(usize),
     Adaptive(gradient::Plan),
 }
 
-impl Cell {
-    pub(super) fn new(size: Size) -> Self {
-        let (limit, gradient) = match size {
-            Size::Fixed(limit) => (limit, None),
-            Size::Adaptive(plan) => (plan.initial, Some(Mutex::new(Gradient::new(plan)))),
+impl Semaphore {
+    pub(super) fn new(mode: LimitMode) -> Self {
+        let (limit, gradient) = match mode {
+            LimitMode::Fixed(limit) => (limit, None),
+            LimitMode::Adaptive(plan) => (plan.initial, Some(Mutex::new(Gradient::new(plan)))),
         };
         let (count, queue) = (AtomicU64::new(0), Mutex::default());
         Self { count, limit: AtomicUsize::new(limit), gradient, queue }
@@ -59,55 +59,56 @@ impl Cell {
     }
 
     /// Takes a place, unless there is none or others were here first.
-    pub(super) fn enter(&self) -> bool {
-        let enter = |count| (count < WAITING && self.has_room(count)).then_some(count + 1);
-        self.count.fetch_update(SeqCst, SeqCst, enter).is_ok()
+    pub(super) fn try_acquire(&self) -> bool {
+        let try_acquire =
+            |count| (count < WAITING && self.has_capacity(count)).then_some(count + 1);
+        self.count.fetch_update(SeqCst, SeqCst, try_acquire).is_ok()
     }
 
     /// Gives a place back.
-    pub(super) fn leave(&self) {
+    pub(super) fn release(&self) {
         if self.count.fetch_sub(1, SeqCst) >= WAITING {
-            self.admit_waiting(&mut self.lock());
+            self.grant_waiting(&mut self.lock());
         }
     }
 
     /// Gives a place back, and tells how long it was held.
-    pub(super) fn leave_after(&self, took: Duration, now: Instant) {
+    pub(super) fn release_after(&self, took: Duration, now: Instant) {
         let busy = under_way(self.count.load(SeqCst));
-        self.leave();
+        self.release();
         // Where another worker is telling already, one sample more or less is nothing.
         let gradient = self.gradient.as_ref().and_then(|gradient| gradient.try_lock().ok());
         let Some(mut gradient) = gradient else { return };
-        gradient.took(took, busy, now);
+        gradient.record(took, busy, now);
         let limit = gradient.limit();
         drop(gradient);
         if self.limit.swap(limit, Relaxed) < limit && self.count.load(SeqCst) >= WAITING {
-            self.admit_waiting(&mut self.lock());
+            self.grant_waiting(&mut self.lock());
         }
     }
 
     /// Waits for a place, at the end of the queue; `None` if as many wait as may.
-    pub(super) fn wait(self: &Arc<Self>, most: usize) -> Option<Waiting> {
+    pub(super) fn enqueue(self: &Arc<Self>, most: usize) -> Option<QueuePosition> {
         let mut queue = self.lock();
         if queue.waiting.len() >= most {
             return None;
         }
-        let (granted, place) = oneshot::channel();
+        let (granted, admission) = oneshot::channel();
         queue.last += 1;
         let number = queue.last;
         queue.waiting.push_back((number, granted));
         self.count.fetch_add(WAITING, SeqCst);
         // A place may have become free before this one could be seen to wait.
-        self.admit_waiting(&mut queue);
+        self.grant_waiting(&mut queue);
         drop(queue);
-        Some(Waiting { cell: Arc::clone(self), number, place, took: false })
+        Some(QueuePosition { semaphore: Arc::clone(self), number, admission, taken: false })
     }
 
     /// Gives places that are free to those that wait, in order.
-    fn admit_waiting(&self, queue: &mut Queue) {
+    fn grant_waiting(&self, queue: &mut Queue) {
         while let Some((number, granted)) = queue.waiting.pop_front() {
-            let enter = |count| self.has_room(count).then_some(count + 1 - WAITING);
-            if self.count.fetch_update(SeqCst, SeqCst, enter).is_err() {
+            let try_acquire = |count| self.has_capacity(count).then_some(count + 1 - WAITING);
+            if self.count.fetch_update(SeqCst, SeqCst, try_acquire).is_err() {
                 queue.waiting.push_front((number, granted));
                 return;
             }
@@ -118,7 +119,7 @@ impl Cell {
         }
     }
 
-    fn has_room(&self, count: u64) -> bool {
+    fn has_capacity(&self, count: u64) -> bool {
         under_way(count) < self.limit.load(Relaxed)
     }
 
@@ -133,37 +134,37 @@ fn under_way(count: u64) -> usize {
 
 /// A place in the queue. Dropped, it is left, with the place that may have been granted meanwhile.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    cell: Arc<Cell>,
+pub(super) struct QueuePosition {
+    semaphore: Arc<Semaphore>,
     number: u64,
-    place: oneshot::Receiver<()>,
-    took: bool,
+    admission: oneshot::Receiver<()>,
+    taken: bool,
 }
 
-impl Waiting {
+impl QueuePosition {
     /// Ready when there is a place, which is then whoever's asked.
-    pub(super) async fn granted(mut self) {
+    pub(super) async fn acquired(mut self) {
         // The other end stays until it grants.
-        self.took = (&mut self.place).await.is_ok();
+        self.taken = (&mut self.admission).await.is_ok();
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
-        if self.took {
+        if self.taken {
             return;
         }
-        let mut queue = self.cell.lock();
+        let mut queue = self.semaphore.lock();
         let at = queue.waiting.iter().position(|(number, _)| *number == self.number);
         if let Some(at) = at {
             queue.waiting.remove(at);
-            self.cell.count.fetch_sub(WAITING, SeqCst);
+            self.semaphore.count.fetch_sub(WAITING, SeqCst);
             return;
         }
         drop(queue);
-        self.place.close();
-        if self.place.try_recv().is_ok() {
-            self.cell.leave();
+        self.admission.close();
+        if self.admission.try_recv().is_ok() {
+            self.semaphore.release();
         }
     }
 }
