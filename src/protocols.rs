@@ -35,7 +35,7 @@ pub enum Protocol {
     /// HTTP, either version.
     Http(Arc<tollgate_http::HttpListener>),
     /// gRPC.
-    Grpc(Arc<grpc::Listener>),
+    Grpc(Arc<grpc::GrpcListener>),
 }
 
 impl Protocol {

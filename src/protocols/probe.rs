@@ -23,7 +23,7 @@ pub enum ProbePlan {
     /// A GET.
     Http(Arc<tollgate_http::probe::HttpCheck>),
     /// `grpc.health.v1.Health/Check`.
-    Grpc(Arc<grpc::probe::Check>),
+    Grpc(Arc<grpc::probe::HealthCheck>),
 }
 
 /// Connecting is enough.

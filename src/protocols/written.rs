@@ -54,7 +54,7 @@ impl Written {
             Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
                 WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback())
             }
-            Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::CheckSettings::usual()),
+            Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::HealthCheckSettings::lenient()),
         }
     }
 
@@ -129,7 +129,7 @@ impl Written {
                 listener.map(|it| Protocol::Http(Arc::new(it))).map_err(below("http"))
             }
             Written::Grpc(settings) => {
-                let listener = grpc::Listener::new(*settings, cluster);
+                let listener = grpc::GrpcListener::new(*settings, cluster);
                 listener.map(|it| Protocol::Grpc(Arc::new(it))).map_err(below("grpc"))
             }
         }

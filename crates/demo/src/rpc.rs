@@ -11,7 +11,7 @@ use super::{
 use anyhow::Context;
 use bytes::Bytes;
 use grpc::{
-    frame::{Frames, framed},
+    frame::{FrameDecoder, framed},
     status::{Code, Status},
 };
 use http::{
@@ -106,7 +106,7 @@ fn decide(path: &str, asked: &[u8], dice: &mut Dice) -> (Duration, Result<Price,
 
 /// The one message of a body.
 fn read(body: &[u8]) -> Option<Price> {
-    let mut frames = Frames::new(MAX_REQUEST);
+    let mut frames = FrameDecoder::new(MAX_REQUEST);
     frames.push(body);
     Price::decode(frames.next_frame().ok()??.message).ok()
 }

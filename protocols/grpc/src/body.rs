@@ -1,11 +1,11 @@
-//! Bodies that are made of other bodies.
+//! Bodies built from other bodies.
 
 mod rewritten;
-mod steps;
+mod unfold;
 
 use crate::{
-    frame::{Framed, Frames, TooLong},
-    room::Room,
+    frame::{FrameDecoder, MessageFrame, MessageTooLong},
+    message_budget::MessageBudget,
     status::{Code, Status},
 };
 use bytes::{Bytes, BytesMut};
@@ -22,51 +22,51 @@ use std::{
     rc::Rc,
     task::{Context, Poll, ready},
 };
-pub(crate) use steps::{Step, steps};
 use tollgate_http::{Body, BodyError, BufferReservation};
+pub(crate) use unfold::{Step, unfold};
 
-/// What a client sent that no service can be asked: why its request's body broke off.
+/// A client error in a request body: the status that explains why the body was aborted.
 #[derive(Debug)]
-pub(crate) struct Spoilt(Status);
+pub(crate) struct InvalidRequest(Status);
 
-impl fmt::Display for Spoilt {
+impl fmt::Display for InvalidRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
     }
 }
 
-impl Error for Spoilt {}
+impl Error for InvalidRequest {}
 
-/// Where a request's body leaves word of why it broke off, for the refusal that follows.
+/// Shared slot for the client error that aborted a request body, read when the rejection is written.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Blame(Rc<RefCell<Option<Status>>>);
+pub(crate) struct InvalidRequestSlot(Rc<RefCell<Option<Status>>>);
 
-impl Blame {
-    /// Leaves word.
-    pub(crate) fn put(&self, status: Status) -> tollgate_http::BodyError {
+impl InvalidRequestSlot {
+    /// Records the status. Returns the error to end the body with.
+    pub(crate) fn set(&self, status: Status) -> tollgate_http::BodyError {
         *self.0.borrow_mut() = Some(status.clone());
-        Box::new(Spoilt(status))
+        Box::new(InvalidRequest(status))
     }
 
-    /// What was left.
+    /// The recorded status, if any.
     pub(crate) fn get(&self) -> Option<Status> {
         self.0.borrow().clone()
     }
 }
 
-/// A body of one piece, which is there once something else is.
-pub(crate) fn later(
-    blame: Blame,
+/// A body of one chunk that a future produces.
+pub(crate) fn deferred(
+    blame: InvalidRequestSlot,
     message: impl Future<Output = Result<Bytes, Status>> + 'static,
 ) -> Body {
-    let message = async move { message.await.map_err(|status| blame.put(status)) };
-    Body::made(Later(Some(Box::pin(message))))
+    let message = async move { message.await.map_err(|status| blame.set(status)) };
+    Body::made(DeferredBody(Some(Box::pin(message))))
 }
 
-/// A piece that is still to come, or none.
-struct Later<F>(Option<Pin<Box<F>>>);
+/// The future of the chunk; `None` once it was yielded.
+struct DeferredBody<F>(Option<Pin<Box<F>>>);
 
-impl<F: Future<Output = Result<Bytes, BodyError>>> http_body::Body for Later<F> {
+impl<F: Future<Output = Result<Bytes, BodyError>>> http_body::Body for DeferredBody<F> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -89,58 +89,62 @@ impl<F: Future<Output = Result<Bytes, BodyError>>> http_body::Body for Later<F> 
     }
 }
 
-/// All of a body, counted for as long as it is held. Trailers are let go.
-pub(crate) async fn collect(mut body: Body, room: &Room) -> Result<Bytes, Status> {
+/// Collects a whole body, charged to the budget while it is held. Discards trailers.
+pub(crate) async fn collect(mut body: Body, room: &MessageBudget) -> Result<Bytes, Status> {
     let limit = room.limit;
-    let mut hold = room.hold();
+    let mut hold = room.reserve();
     let mut held = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Status::new(Code::Cancelled, "the body broke off"))?;
+        let frame = frame.map_err(|_| Status::new(Code::Cancelled, "the body was aborted"))?;
         let Ok(data) = frame.into_data() else { continue };
         if held.len() + data.len() > limit {
-            return Err(too_long(TooLong { len: (held.len() + data.len()) as u64, limit }));
+            return Err(too_long(MessageTooLong { len: (held.len() + data.len()) as u64, limit }));
         }
         held.extend_from_slice(&data);
-        hold.set(held.capacity()).map_err(|full| room.full(full))?;
+        hold.set(held.capacity()).map_err(|full| room.limit_status(full))?;
     }
-    hold.into_counted(held).map_err(|full| room.full(full))
+    hold.into_counted(held).map_err(|full| room.limit_status(full))
 }
 
-/// Bytes, and trailers after them.
+/// A body of these bytes and trailers.
 pub(crate) fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Body {
     let trailers = std::future::ready(Some(Ok::<_, Infallible>(trailers)));
     Body::made(Full::new(bytes).with_trailers(trailers).map_err(|never| match never {}))
 }
 
-/// The messages of a body, one after the other.
-pub(crate) struct Messages {
+/// Reads the messages of a body one by one.
+pub(crate) struct MessageStream {
     body: Body,
-    frames: Frames,
-    room: Room,
+    frames: FrameDecoder,
+    room: MessageBudget,
     hold: BufferReservation,
-    /// How long the last two messages are, which whoever took them may still have.
+    /// Reservations for the last two messages, which the caller may still hold.
     taken: [usize; 2],
-    /// What came after the last; there once there are no more.
+    /// Trailers; set after the last message.
     pub(crate) trailers: HeaderMap,
 }
 
-impl Messages {
-    /// The messages are held as far as there is room; two of them, until the next is asked for.
-    pub(crate) fn new(body: Body, room: &Room) -> Self {
-        Self::ending(HeaderMap::new(), body, room)
+impl MessageStream {
+    /// The messages of `body`. The last two stay charged to the budget until the next one is read.
+    pub(crate) fn new(body: Body, room: &MessageBudget) -> Self {
+        Self::with_head_trailers(HeaderMap::new(), body, room)
     }
 
-    /// Those of an answer whose head said this of its end.
-    pub(crate) fn ending(trailers: HeaderMap, body: Body, room: &Room) -> Self {
-        let (frames, hold) = (Frames::new(room.limit), room.hold());
+    /// The messages of a response whose head carried these trailers.
+    pub(crate) fn with_head_trailers(
+        trailers: HeaderMap,
+        body: Body,
+        room: &MessageBudget,
+    ) -> Self {
+        let (frames, hold) = (FrameDecoder::new(room.limit), room.reserve());
         Self { body, frames, room: room.clone(), hold, taken: [0; 2], trailers }
     }
 
-    /// The next one; `None` once there are no more.
+    /// Returns the next message, or `None` after the last.
     ///
     /// # Errors
-    /// It is too long, there is no room for it, or the body broke off.
-    pub(crate) async fn next(&mut self) -> Result<Option<Framed>, Status> {
+    /// The message exceeds a limit, or the body was aborted.
+    pub(crate) async fn next(&mut self) -> Result<Option<MessageFrame>, Status> {
         loop {
             if let Some(frame) = self.frames.next_frame().map_err(too_long)? {
                 self.taken = [self.taken[1], frame.message.len()];
@@ -149,15 +153,15 @@ impl Messages {
             let Some(piece) = self.body.frame().await else {
                 return match self.frames.is_empty() {
                     true => Ok(None),
-                    false => Err(Status::new(Code::Internal, "the last message is cut off")),
+                    false => Err(Status::new(Code::Internal, "the last message is truncated")),
                 };
             };
-            let broken = |_| Status::new(Code::Unavailable, "the body broke off");
+            let broken = |_| Status::new(Code::Unavailable, "the body was aborted");
             match piece.map_err(broken)?.into_data() {
                 Ok(data) => {
                     self.frames.push(&data);
                     let held = self.frames.held() + self.taken.iter().sum::<usize>();
-                    self.hold.set(held).map_err(|full| self.room.full(full))?;
+                    self.hold.set(held).map_err(|full| self.room.limit_status(full))?;
                 }
                 Err(other) => self.trailers.extend(other.into_trailers().unwrap_or_default()),
             }
@@ -165,8 +169,8 @@ impl Messages {
     }
 }
 
-/// Tells whose message is too long.
-pub(crate) fn too_long(it: TooLong) -> Status {
+/// The status for a message that exceeds `max_message`.
+pub(crate) fn too_long(it: MessageTooLong) -> Status {
     let message = format!("a message of {} bytes; `max_message` allows {}", it.len, it.limit);
     Status::new(Code::ResourceExhausted, message)
 }

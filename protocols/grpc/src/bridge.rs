@@ -1,15 +1,15 @@
 //! The bridge: an HTTP/1.1 client calls a gRPC service.
 //!
-//! It posts one message and gets one back, with how the call ended as headers. What has to be known
-//! before the head of the answer can be written comes last in gRPC, so the answer is held.
+//! It posts one message and gets one back, with the call's status in headers. In gRPC the status
+//! comes last, so the response is buffered until the status is known.
 
 use crate::{
-    body::{Blame, Messages, Step, collect, later, steps},
-    frame::{Framed, TRAILERS, framed},
+    body::{InvalidRequestSlot, MessageStream, Step, collect, deferred, unfold},
+    frame::{MessageFrame, TRAILERS, framed},
     media::{self, GRPC_ENCODING, Media},
-    refusal,
-    room::Room,
-    service::{self, Unary},
+    message_budget::MessageBudget,
+    rejection,
+    service_response::{self, UnaryResponse},
     settings::ServerStreams,
     status::{Code, Status},
 };
@@ -19,37 +19,37 @@ use http_body::Frame;
 use std::pin::Pin;
 use tollgate_http::{Body, Translator};
 
-/// Translates one call.
-pub(crate) struct Bridge {
-    /// The client posts a bare message, and is answered one; else it posts frames.
+/// Translator of one call.
+pub(crate) struct BridgeTranslator {
+    /// `true`: client and response use a bare message; `false`: gRPC frames.
     bare: bool,
-    room: Room,
+    room: MessageBudget,
     streams: ServerStreams,
-    /// The client's `content-type`, which its answer has too.
+    /// The client's `content-type`, which the response repeats.
     said: HeaderValue,
-    blame: Blame,
+    blame: InvalidRequestSlot,
 }
 
-impl Bridge {
-    /// For a request with this head.
-    pub(crate) fn new(headers: &HeaderMap, room: Room, streams: ServerStreams) -> Self {
+impl BridgeTranslator {
+    /// A translator for a request with these headers.
+    pub(crate) fn new(headers: &HeaderMap, room: MessageBudget, streams: ServerStreams) -> Self {
         let said = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(media::GRPC);
         let bare = Media::of(headers) == Media::Protobuf;
-        Self { bare, room, streams, said, blame: Blame::default() }
+        Self { bare, room, streams, said, blame: InvalidRequestSlot::default() }
     }
 }
 
-impl Translator for Bridge {
+impl Translator for BridgeTranslator {
     fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
         crate::path::drop_query(&mut head.uri);
         if !self.bare {
-            media::make_grpc(&mut head.headers);
+            media::set_grpc_headers(&mut head.headers);
             head.headers.insert(header::CONTENT_TYPE, self.said.clone());
             return body;
         }
-        media::make_plain_grpc(&mut head.headers);
+        media::set_uncompressed_grpc_headers(&mut head.headers);
         let room = self.room.clone();
-        later(self.blame.clone(), async move { room.framed(0, &collect(body, &room).await?) })
+        deferred(self.blame.clone(), async move { room.framed(0, &collect(body, &room).await?) })
     }
 
     fn translate_response(
@@ -58,31 +58,35 @@ impl Translator for Bridge {
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         Box::pin(async move {
             let (mut head, body) = answer.into_parts();
-            if let Some(status) = service::failed(&head) {
+            if let Some(status) = service_response::head_status(&head) {
                 return self.failed(head.headers, &status, status.code.http());
             }
-            let end = service::take_end(&mut head.headers);
-            let mut messages = Messages::ending(end, body, &self.room);
-            match service::unary(&mut messages).await {
-                Unary::One(frame) => self.answered(head, messages.trailers, frame),
-                Unary::Nothing if self.streams == ServerStreams::Frames => {
+            let end = service_response::take_status_headers(&mut head.headers);
+            let mut messages = MessageStream::with_head_trailers(end, body, &self.room);
+            match service_response::read_unary(&mut messages).await {
+                UnaryResponse::One(frame) => self.answered(head, messages.trailers, frame),
+                UnaryResponse::Nothing if self.streams == ServerStreams::Frames => {
                     stream(head, messages, &[])
                 }
-                Unary::Nothing => {
+                UnaryResponse::Nothing => {
                     let mut headers = head.headers;
-                    media::adopt(&mut headers, messages.trailers);
-                    self.failed(headers, &service::no_message(), StatusCode::BAD_GATEWAY)
+                    media::merge_trailers(&mut headers, messages.trailers);
+                    self.failed(
+                        headers,
+                        &service_response::missing_message(),
+                        StatusCode::BAD_GATEWAY,
+                    )
                 }
-                Unary::Failed(status) => {
+                UnaryResponse::Failed(status) => {
                     let http = self.blamed(&messages.trailers, &status);
                     let mut headers = head.headers;
-                    media::adopt(&mut headers, messages.trailers);
+                    media::merge_trailers(&mut headers, messages.trailers);
                     self.failed(headers, &status, http)
                 }
-                Unary::Many(first, second) if self.streams == ServerStreams::Frames => {
+                UnaryResponse::Many(first, second) if self.streams == ServerStreams::Frames => {
                     stream(head, messages, &[first, second])
                 }
-                Unary::Many(..) => {
+                UnaryResponse::Many(..) => {
                     let message = "the service answered several messages: server streams need \
                                    `server_streams: frames`";
                     let status = Status::new(Code::Internal, message);
@@ -105,9 +109,8 @@ impl Translator for Bridge {
     }
 }
 
-impl Bridge {
-    /// The HTTP status of a call that failed. Where the service itself said nothing that can be
-    /// read, it is a bad gateway's.
+impl BridgeTranslator {
+    /// The HTTP status of a failed call: 502 if the service sent no readable status.
     fn blamed(&self, trailers: &HeaderMap, status: &Status) -> StatusCode {
         match Status::of(trailers) {
             Some(said) if said == *status => status.code.http(),
@@ -119,24 +122,26 @@ impl Bridge {
         &self,
         head: response::Parts,
         trailers: HeaderMap,
-        frame: Framed,
+        frame: MessageFrame,
     ) -> Response<Body> {
         let mut headers = head.headers;
         let body = match self.bare {
             false => self.room.framed(frame.flags, &frame.message),
-            true => service::readable(frame).and_then(|message| self.room.keep(message)),
+            true => {
+                service_response::uncompressed(frame).and_then(|message| self.room.charge(message))
+            }
         };
         let body = match body {
             Ok(body) => body,
             Err(status) => return self.failed(headers, &status, StatusCode::BAD_GATEWAY),
         };
-        media::adopt(&mut headers, trailers);
+        media::merge_trailers(&mut headers, trailers);
         let status = Status::of(&headers).unwrap_or_else(|| Status::new(Code::Ok, ""));
         self.write(headers, &status, StatusCode::OK, body)
     }
 
     fn failed(&self, headers: HeaderMap, status: &Status, http: StatusCode) -> Response<Body> {
-        // An answer that fails has no success's status, whatever the code.
+        // A failed response never has a 2xx status, whatever the code.
         let http = if http.is_success() { StatusCode::BAD_GATEWAY } else { http };
         self.write(headers, status, http, Bytes::new())
     }
@@ -152,7 +157,7 @@ impl Bridge {
         if self.bare {
             headers.remove(GRPC_ENCODING);
         }
-        if let Some(wait) = refusal::retry_after(&headers) {
+        if let Some(wait) = rejection::retry_after(&headers) {
             headers.insert(header::RETRY_AFTER, wait);
         }
         status.write(&mut headers);
@@ -165,21 +170,25 @@ impl Bridge {
     }
 }
 
-/// Passes messages on as they come. The last frame holds the trailers, as gRPC-Web has them: few
-/// HTTP/1.1 clients read real ones.
-fn stream(head: response::Parts, messages: Messages, begun: &[Framed]) -> Response<Body> {
+/// Streams messages as they arrive. The last frame holds the trailers, as in gRPC-Web: few
+/// HTTP/1.1 clients read real trailers.
+fn stream(
+    head: response::Parts,
+    messages: MessageStream,
+    begun: &[MessageFrame],
+) -> Response<Body> {
     let mut headers = head.headers;
     media::strip_body_headers(&mut headers);
     let web = HeaderValue::from_static("application/grpc-web+proto");
     headers.insert(header::CONTENT_TYPE, web);
     let begun: Vec<u8> =
         begun.iter().flat_map(|frame| framed(frame.flags, &frame.message)).collect();
-    let mut answer = Response::new(steps(Some((Some(Bytes::from(begun)), messages)), next_frame));
+    let mut answer = Response::new(unfold(Some((Some(Bytes::from(begun)), messages)), next_frame));
     *answer.headers_mut() = headers;
     answer
 }
 
-type Streamed = Option<(Option<Bytes>, Messages)>;
+type Streamed = Option<(Option<Bytes>, MessageStream)>;
 
 async fn next_frame(state: Streamed) -> Step<Streamed> {
     let (begun, mut messages) = state?;
@@ -198,7 +207,7 @@ async fn next_frame(state: Streamed) -> Step<Streamed> {
             trailers
         }
     };
-    let last = framed(TRAILERS, &crate::browser::trailers_text(last));
+    let last = framed(TRAILERS, &crate::grpc_web::encode_trailers(last));
     Some((Ok(Frame::data(last)), None))
 }
 

@@ -1,16 +1,16 @@
-//! What pages of other sites may do (Fetch, "CORS protocol").
+//! CORS rules for gRPC-Web (Fetch, "CORS protocol").
 
 use crate::settings::Web;
 use tollgate_http::CorsRules;
 pub(crate) use tollgate_http::{Cors, CorsHeaders};
 
-/// Headers of gRPC-Web's own requests.
+/// Request headers that gRPC-Web clients send.
 const REQUEST: &str = "authorization, content-type, grpc-accept-encoding, grpc-encoding, \
                        grpc-timeout, x-grpc-web, x-user-agent";
-/// Headers of answers that a page may read.
+/// Response headers that a page may read.
 const ANSWER: &str = "grpc-status, grpc-message, grpc-status-details-bin";
 
-/// What pages of these sites may do.
+/// The CORS rules for the configured origins.
 pub(crate) fn cors(web: &Web) -> Cors {
     let list = |own: &str, more: &[String]| {
         let names: Vec<_> = std::iter::once(own).chain(more.iter().map(String::as_str)).collect();

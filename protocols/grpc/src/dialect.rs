@@ -1,20 +1,20 @@
-//! The dialect: what of HTTP is a call, what it is called, and how it ends.
+//! The dialect: which HTTP requests are calls, how calls are named, and how they end.
 #![allow(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
 
 use crate::{
-    bridge::Bridge,
-    browser::Browser,
-    chain::Chain,
+    bridge::BridgeTranslator,
     cors::{self, Cors, CorsHeaders},
-    frame::{Messages, Unary},
+    frame::{CallMeter, UnaryMeter},
+    grpc_web::GrpcWebTranslator,
     media::{self, Media},
-    metadata, path, refusal,
-    reverse::Reverse,
-    room::Room,
+    message_budget::MessageBudget,
+    metadata, path, rejection,
+    reverse::ReverseTranslator,
     settings::{ServerStreams, Settings},
     status::{Code, Status, code_of},
     timeout,
-    transcode::Json,
+    transcode::JsonTranscoding,
+    translator_chain::TranslatorChain,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
@@ -31,17 +31,17 @@ use tollgate_http::{
 };
 use values::Mistake;
 
-/// gRPC, as one listener's settings have it.
+/// The gRPC dialect of one listener.
 #[derive(Debug)]
 pub struct Grpc {
     settings: Settings,
     cors: Option<Cors>,
-    json: Option<Arc<Json>>,
+    json: Option<Arc<JsonTranscoding>>,
     routes: Routes,
 }
 
 impl Grpc {
-    /// What gRPC is called, and what it counts.
+    /// Name and counters of the protocol.
     pub const PROTOCOL: Protocol = Protocol {
         items: Some(ExtraCounter {
             metric: "tollgate_grpc_messages_total",
@@ -58,13 +58,13 @@ impl Grpc {
         ..Protocol::plain("grpc")
     };
 
-    /// With these settings. Reads the descriptor set, if they name one.
+    /// Builds the dialect. Reads the descriptor set if the settings name one.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Every mistake in the settings.
     pub fn new(settings: Settings, routes: Routes) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = settings.mistakes();
-        let json = settings.transcode.as_ref().map(Json::load).transpose();
+        let json = settings.transcode.as_ref().map(JsonTranscoding::load).transpose();
         let json = json.unwrap_or_else(|more| {
             mistakes.extend(more);
             None
@@ -76,13 +76,13 @@ impl Grpc {
         Ok(Self { settings, cors, json: json.map(Arc::new), routes })
     }
 
-    /// Where calls go.
+    /// The routes of calls.
     pub fn routes(&self) -> &Routes {
         &self.routes
     }
 
-    /// Who translates for the client; `None` for one that speaks gRPC itself.
-    fn near(
+    /// The translator that the client needs; `None` for a native gRPC client.
+    fn client_translator(
         &self,
         head: &mut request::Parts,
         buffered: &BufferAccount,
@@ -93,10 +93,10 @@ impl Grpc {
             (Media::Grpc, _) if !old => return Ok(None),
             (Media::Grpc | Media::Protobuf, Some(bridge)) => {
                 let streams: ServerStreams = bridge.server_streams;
-                plain_coding(head, media)?;
-                return Ok(Some(Box::new(Bridge::new(
+                check_content_encoding(head, media)?;
+                return Ok(Some(Box::new(BridgeTranslator::new(
                     &head.headers,
-                    self.room(buffered),
+                    self.message_budget(buffered),
                     streams,
                 ))));
             }
@@ -104,62 +104,62 @@ impl Grpc {
             (Media::Protobuf, None) => return Err(unsupported(BARE_NEEDS_BRIDGE)),
             (Media::Web | Media::WebText, _) => {}
             (Media::Json, _) if self.json.is_some() => return self.transcoder(head, buffered),
-            (_, _) if self.json.is_some() => return Err(self.no_json(&head.headers)),
+            (_, _) if self.json.is_some() => return Err(self.not_json(&head.headers)),
             (Media::Json | Media::Other, _) => return Err(unsupported(NOT_GRPC)),
         }
         match &self.cors {
-            Some(cors) => {
-                Ok(Some(Box::new(Browser::new(&head.headers, cors.headers_for(&head.headers)))))
-            }
+            Some(cors) => Ok(Some(Box::new(GrpcWebTranslator::new(
+                &head.headers,
+                cors.headers_for(&head.headers),
+            )))),
             None => Err(unsupported("gRPC-Web is not served here: it needs `web: true`")),
         }
     }
 
-    /// Who translates JSON.
+    /// The JSON translator of this request.
     fn transcoder(
         &self,
         head: &mut request::Parts,
         buffered: &BufferAccount,
     ) -> Result<Option<Box<dyn Translator>>, UnroutedRequest> {
         let Some(json) = &self.json else { return Ok(None) };
-        plain_coding(head, Media::Json)?;
-        let grant = self.grant(&head.headers);
-        json.read(head, grant, self.room(buffered))
+        check_content_encoding(head, Media::Json)?;
+        let grant = self.cors_headers(&head.headers);
+        json.read(head, grant, self.message_budget(buffered))
             .map(Some)
             .map_err(|answer| UnroutedRequest { reason: "no_rule", answer })
     }
 
-    /// The answer to a client that posts something else than JSON.
-    fn no_json(&self, headers: &HeaderMap) -> UnroutedRequest {
+    /// The rejection of a request body that is not JSON.
+    fn not_json(&self, headers: &HeaderMap) -> UnroutedRequest {
         let said = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let said = said.map_or("something else", |said| media::essence(said));
-        let message = format!(
-            "a body is JSON here, and this is `{said}`: send `content-type: application/json`"
-        );
+        let message =
+            format!("expected a JSON body, got `{said}`: send `content-type: application/json`");
         let status = Status::new(Code::InvalidArgument, message);
-        let mut answer = Json::refusal(&status, &self.grant(headers));
+        let mut answer = JsonTranscoding::refusal(&status, &self.cors_headers(headers));
         *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         UnroutedRequest { reason: "unsupported", answer }
     }
 
-    fn room(&self, buffered: &BufferAccount) -> Room {
+    fn message_budget(&self, buffered: &BufferAccount) -> MessageBudget {
         let (limit, bounds) = (self.settings.limit(), self.settings.bounds());
-        Room { limit, bounds, buffered: buffered.clone() }
+        MessageBudget { limit, bounds, buffered: buffered.clone() }
     }
 
-    /// What pages of other sites may read of an answer.
-    fn grant(&self, headers: &HeaderMap) -> CorsHeaders {
+    /// The CORS headers of a response.
+    fn cors_headers(&self, headers: &HeaderMap) -> CorsHeaders {
         self.cors.as_ref().map(|cors| cors.headers_for(headers)).unwrap_or_default()
     }
 }
 
 const GRPC_NEEDS_HTTP2: &str = "gRPC needs HTTP/2; for HTTP/1.1 clients there is `bridge: true`";
 const BARE_NEEDS_BRIDGE: &str = "bare messages are not served here: they need `bridge: true`";
-const NOT_GRPC: &str = "this is no gRPC: its content-type is not `application/grpc`";
+const NOT_GRPC: &str = "not a gRPC request: the content-type is not `application/grpc`";
 
 const NO_TIMEOUT: &str =
-    "`grpc-timeout` is none: it is at most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`";
-const NO_ROUTE: &str = "no route takes this call";
+    "invalid `grpc-timeout`: expected at most eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`";
+const NO_ROUTE: &str = "no route matches this call";
 
 impl Dialect for Grpc {
     fn protocol(&self) -> &'static Protocol {
@@ -185,13 +185,13 @@ impl Dialect for Grpc {
         }
         let origin_refused =
             self.cors.as_ref().is_some_and(|cors| cors.is_refused(&head.headers, host));
-        let near = self.near(head, buffered).map_err(|no| UnroutedRequest {
-            answer: granted(no.answer, &self.grant(&head.headers)),
+        let near = self.client_translator(head, buffered).map_err(|no| UnroutedRequest {
+            answer: granted(no.answer, &self.cors_headers(&head.headers)),
             ..no
         })?;
         let misdirected = |reason, status: &Status| UnroutedRequest {
             reason,
-            answer: said(near.as_deref(), status),
+            answer: rejection(near.as_deref(), status),
         };
         if head.method != Method::POST {
             let mut no = unsupported("a call is a POST");
@@ -199,15 +199,15 @@ impl Dialect for Grpc {
             no.answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return Err(no);
         }
-        if path::call(head.uri.path()).is_empty() {
+        if path::full_method(head.uri.path()).is_empty() {
             let message = "the path names no method: it is `/package.Service/Method`";
             return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
         }
-        let fault = path_fault(head.uri.path()).or_else(|| path::fault(head.uri.path()));
+        let fault = path_fault(head.uri.path()).or_else(|| path::ambiguity(head.uri.path()));
         if let Some(fault) = fault {
             return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
         }
-        if timeout::is_faulty(&head.headers) {
+        if timeout::is_invalid(&head.headers) {
             return Err(misdirected("invalid", &Status::new(Code::InvalidArgument, NO_TIMEOUT)));
         }
         let Some((route, captures)) = self.routes.find(head, host) else {
@@ -216,24 +216,25 @@ impl Dialect for Grpc {
         let translator = match (near, &self.settings.reverse_bridge.0) {
             (near, None) => near,
             (near, Some(reverse)) => {
-                let far: Box<dyn Translator> = Box::new(Reverse::new(reverse, self.room(buffered)));
+                let far: Box<dyn Translator> =
+                    Box::new(ReverseTranslator::new(reverse, self.message_budget(buffered)));
                 Some(match near {
                     None => far,
-                    Some(near) => Box::new(Chain { near, far }),
+                    Some(near) => Box::new(TranslatorChain { near, far }),
                 })
             }
         };
-        metadata::isolate(&mut head.headers);
-        let patience = timeout::of(&head.headers);
+        metadata::mark_never_indexed(&mut head.headers);
+        let patience = timeout::from_headers(&head.headers);
         Ok(RoutedRequest { route, captures, client_timeout: patience, translator, origin_refused })
     }
 
     fn operation_name<'h>(&self, _: &'h Method, uri: &'h Uri) -> &'h str {
-        path::call(uri.path())
+        path::full_method(uri.path())
     }
 
     fn is_known_name(&self, name: &str) -> bool {
-        self.json.as_ref().is_some_and(|json| json.knows(name))
+        self.json.as_ref().is_some_and(|json| json.has_method(name))
     }
 
     fn reject(
@@ -241,12 +242,12 @@ impl Dialect for Grpc {
         asked: Option<&RoutedRequest>,
         why: &HttpRejection<'_>,
     ) -> Response<tollgate_http::Body> {
-        let status = refusal::status(&why.refusal);
+        let status = rejection::status(&why.refusal);
         let mut answer = match asked {
-            Some(_) => refusal::trailers_only(&status),
-            None => refusal::words(why.status, &status),
+            Some(_) => rejection::trailers_only(&status),
+            None => rejection::http_error(why.status, &status),
         };
-        refusal::push_back(&why.refusal, answer.headers_mut());
+        rejection::write_pushback(&why.refusal, answer.headers_mut());
         match asked.and_then(|asked| asked.translator.as_ref()) {
             Some(translator) => translator.translate_rejection(answer),
             None => answer,
@@ -266,24 +267,24 @@ impl Dialect for Grpc {
             413 | 414 | 431 => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         };
-        Some(refusal::trailers_only(&Status::new(code, message)))
+        Some(rejection::trailers_only(&Status::new(code, message)))
     }
 
     fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         if let Some(code) = code_of(&head.headers) {
-            return Some(judged(code));
+            return Some(code_outcome(code));
         }
         let grpc = Media::of(&head.headers) == Media::Grpc;
         match (&self.settings.reverse_bridge.0, grpc && head.status.is_success()) {
             (None, true) => None,
-            (None, false) => Some(judged(Code::of_http(head.status))),
-            (Some(_), _) => Some(judged(Code::of_service(head.status))),
+            (None, false) => Some(code_outcome(Code::of_http(head.status))),
+            (Some(_), _) => Some(code_outcome(Code::of_service(head.status))),
         }
     }
 
     fn outcome_of_trailers(&self, trailers: Option<&HeaderMap>) -> ResponseOutcome {
         match trailers.and_then(code_of) {
-            Some(code) => judged(code),
+            Some(code) => code_outcome(code),
             None => ResponseOutcome {
                 outcome: Outcome::Failed,
                 code: Some("MISSING_STATUS"),
@@ -293,12 +294,12 @@ impl Dialect for Grpc {
     }
 
     fn translated_outcome(&self, head: &response::Parts) -> Option<ResponseOutcome> {
-        code_of(&head.headers).map(judged)
+        code_of(&head.headers).map(code_outcome)
     }
 
     fn error_trailers(&self, reason: RejectReason, message: &str) -> Option<HeaderMap> {
         let mut trailers = HeaderMap::new();
-        refusal::status(&RejectionRef::new(reason, message)).write(&mut trailers);
+        rejection::status(&RejectionRef::new(reason, message)).write(&mut trailers);
         Some(trailers)
     }
 
@@ -315,43 +316,48 @@ impl Dialect for Grpc {
     }
 
     fn pushback(&self, told: &HeaderMap) -> Pushback {
-        refusal::pushback_of(told).unwrap_or_else(|| Pushback::of_http(told, SystemTime::now()))
+        rejection::read_pushback(told).unwrap_or_else(|| Pushback::of_http(told, SystemTime::now()))
     }
 
     fn meter(&self) -> Option<Box<dyn Meter>> {
         Some(match self.settings.reverse_bridge.0 {
-            None => Box::new(Messages::default()),
-            Some(_) => Box::new(Unary::default()),
+            None => Box::new(CallMeter::default()),
+            Some(_) => Box::new(UnaryMeter::default()),
         })
     }
 }
 
-fn judged(code: Code) -> ResponseOutcome {
+fn code_outcome(code: Code) -> ResponseOutcome {
     let name = (code != Code::Ok).then(|| code.name());
     ResponseOutcome { outcome: code.outcome(), code: name, status: code.number() }
 }
 
-/// Says a status to whoever asked, in its own words.
-fn said(translator: Option<&dyn Translator>, status: &Status) -> Response<tollgate_http::Body> {
-    let answer = refusal::trailers_only(status);
+/// A rejection in the client's protocol.
+fn rejection(
+    translator: Option<&dyn Translator>,
+    status: &Status,
+) -> Response<tollgate_http::Body> {
+    let answer = rejection::trailers_only(status);
     match translator {
         Some(translator) => translator.translate_rejection(answer),
         None => answer,
     }
 }
 
-/// Bodies that somebody compressed as a whole are read by no translator.
-fn plain_coding(head: &request::Parts, media: Media) -> Result<(), UnroutedRequest> {
+/// Rejects a body with a `content-encoding`: no translator decodes it.
+fn check_content_encoding(head: &request::Parts, media: Media) -> Result<(), UnroutedRequest> {
     let coding = head.headers.get(header::CONTENT_ENCODING);
     match coding.is_some_and(|coding| coding != "identity") && media != Media::Grpc {
-        true => Err(unsupported("a body with a content-encoding is not read here; send it plain")),
+        true => Err(unsupported(
+            "a body with a content-encoding is not supported here: send it unencoded",
+        )),
         false => Ok(()),
     }
 }
 
 fn unsupported(message: &str) -> UnroutedRequest {
     let status = Status::new(Code::Unknown, message);
-    let answer = refusal::words(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
+    let answer = rejection::http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
     UnroutedRequest { reason: "unsupported", answer }
 }
 

@@ -1,53 +1,53 @@
-//! Frames: what messages travel in. A byte of flags, a length of 4 bytes, and the message
+//! Message frames: one byte of flags, a length of 4 bytes, and the message
 //! (gRPC over HTTP/2, "Length-Prefixed-Message").
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The bytes before each message.
-pub const PREFIX: usize = 5;
-/// The flag of a message that is compressed by what `grpc-encoding` names.
+/// Bytes before each message.
+pub const PREFIX_LEN: usize = 5;
+/// Flag: the message is compressed with `grpc-encoding`.
 pub const COMPRESSED: u8 = 0x01;
-/// The flag of a frame that holds trailers (gRPC-Web).
+/// Flag: the frame holds trailers (gRPC-Web).
 pub const TRAILERS: u8 = 0x80;
 
 /// The five bytes before a message of `len` bytes.
 ///
-/// Nothing that is built here is longer than a limit, and no limit is longer than a length can say.
-pub fn prefix(flags: u8, len: usize) -> [u8; PREFIX] {
+/// Limits keep `len` below 4 GiB.
+pub fn prefix(flags: u8, len: usize) -> [u8; PREFIX_LEN] {
     let [a, b, c, d] = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
     [flags, a, b, c, d]
 }
 
-/// A message in a frame of its own.
+/// Encodes a message as a frame.
 pub fn framed(flags: u8, message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    let mut frame = BytesMut::with_capacity(PREFIX_LEN + message.len());
     frame.put_slice(&prefix(flags, message.len()));
     frame.put_slice(message);
     frame.freeze()
 }
 
-/// Counts the messages of one direction as their bytes go by, and keeps none of them.
+/// Counts the messages of one direction without buffering them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counter {
-    /// What is there of a prefix.
-    prefix: [u8; PREFIX],
-    /// How many bytes of it.
+pub struct MessageCounter {
+    /// Bytes of an incomplete prefix.
+    prefix: [u8; PREFIX_LEN],
+    /// How many bytes of `prefix` are valid.
     have: usize,
-    /// How many bytes of the message are still to come.
+    /// Bytes of the current message that have not arrived.
     left: u32,
     messages: u64,
 }
 
-impl Counter {
-    /// More bytes, cut anywhere.
+impl MessageCounter {
+    /// Adds a chunk of any size.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.have < PREFIX {
-                let taken = bytes.len().min(PREFIX - self.have);
+            if self.have < PREFIX_LEN {
+                let taken = bytes.len().min(PREFIX_LEN - self.have);
                 self.prefix[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
                 self.have += taken;
                 bytes = &bytes[taken..];
-                if self.have < PREFIX {
+                if self.have < PREFIX_LEN {
                     return;
                 }
                 let [_, a, b, c, d] = self.prefix;
@@ -65,28 +65,28 @@ impl Counter {
         self.end_of_empty();
     }
 
-    /// A message of no bytes ends with its prefix.
+    /// An empty message ends with its prefix.
     fn end_of_empty(&mut self) {
-        if self.have == PREFIX && self.left == 0 {
+        if self.have == PREFIX_LEN && self.left == 0 {
             self.have = 0;
             self.messages += u64::from(self.prefix[0] & TRAILERS == 0);
         }
     }
 
-    /// How many messages have gone by in full.
+    /// The number of complete messages.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 }
 
-/// Counts the messages of a call, both ways.
+/// Counts the messages of a call in both directions.
 #[derive(Debug, Default)]
-pub struct Messages {
-    asked: Counter,
-    answered: Counter,
+pub struct CallMeter {
+    asked: MessageCounter,
+    answered: MessageCounter,
 }
 
-impl tollgate_http::Meter for Messages {
+impl tollgate_http::Meter for CallMeter {
     fn on_request(&mut self, bytes: &[u8]) {
         self.asked.push(bytes);
     }
@@ -100,15 +100,15 @@ impl tollgate_http::Meter for Messages {
     }
 }
 
-/// Counts one message each way where there is a body: the service speaks no frames, and calls are
+/// Counts one message per direction that has a body: for a service without frames, where calls are
 /// unary.
 #[derive(Debug, Default)]
-pub struct Unary {
+pub struct UnaryMeter {
     asked: bool,
     answered: bool,
 }
 
-impl tollgate_http::Meter for Unary {
+impl tollgate_http::Meter for UnaryMeter {
     fn on_request(&mut self, bytes: &[u8]) {
         self.asked |= !bytes.is_empty();
     }
@@ -122,67 +122,67 @@ impl tollgate_http::Meter for Unary {
     }
 }
 
-/// A frame in full.
+/// A complete frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Framed {
+pub struct MessageFrame {
     /// What is special about it: [`COMPRESSED`], [`TRAILERS`].
     pub flags: u8,
-    /// The message.
+    /// The payload.
     pub message: Bytes,
 }
 
-/// A message is longer than it may be.
+/// A message exceeds the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong {
-    /// How long it says it is, in bytes.
+pub struct MessageTooLong {
+    /// Announced length, in bytes.
     pub len: u64,
-    /// How long it may be, in bytes.
+    /// The limit, in bytes.
     pub limit: usize,
 }
 
-/// Takes frames out of a stream. Holds what arrived, and no more than one message of the limit's
-/// length together with what arrived in one piece.
+/// Splits a byte stream into frames. Buffers at most one message of the limit's length and one
+/// chunk.
 #[derive(Debug)]
-pub struct Frames {
+pub struct FrameDecoder {
     held: BytesMut,
     limit: usize,
 }
 
-impl Frames {
-    /// `limit` is how long a message may be, in bytes.
+impl FrameDecoder {
+    /// `limit`: maximum message length, in bytes.
     pub fn new(limit: usize) -> Self {
         Self { held: BytesMut::new(), limit }
     }
 
-    /// More bytes, cut anywhere.
+    /// Adds a chunk of any size.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next frame, if all of it is there.
+    /// Returns the next complete frame.
     ///
     /// # Errors
-    /// Its length is over the limit, as soon as the length is there.
-    pub fn next_frame(&mut self) -> Result<Option<Framed>, TooLong> {
+    /// The announced length exceeds the limit. Reported as soon as the prefix is complete.
+    pub fn next_frame(&mut self) -> Result<Option<MessageFrame>, MessageTooLong> {
         let Some(&[flags, a, b, c, d]) = self.held.first_chunk() else { return Ok(None) };
         let claimed = u32::from_be_bytes([a, b, c, d]);
         let len = usize::try_from(claimed).unwrap_or(usize::MAX);
         if len > self.limit {
-            return Err(TooLong { len: claimed.into(), limit: self.limit });
+            return Err(MessageTooLong { len: claimed.into(), limit: self.limit });
         }
-        if self.held.len() - PREFIX < len {
+        if self.held.len() - PREFIX_LEN < len {
             return Ok(None);
         }
-        self.held.advance(PREFIX);
-        Ok(Some(Framed { flags, message: self.held.split_to(len).freeze() }))
+        self.held.advance(PREFIX_LEN);
+        Ok(Some(MessageFrame { flags, message: self.held.split_to(len).freeze() }))
     }
 
-    /// How many bytes of memory it has for frames that are not yet there in full.
+    /// Allocated bytes for incomplete frames.
     pub fn held(&self) -> usize {
         self.held.capacity()
     }
 
-    /// Whether nothing is left of a frame that began.
+    /// Whether no incomplete frame is buffered.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -202,14 +202,14 @@ mod tests {
         let bytes = stream();
         for cut in 0..=bytes.len() {
             for second in cut..=bytes.len().min(cut + 7) {
-                let mut counter = Counter::default();
+                let mut counter = MessageCounter::default();
                 counter.push(&bytes[..cut]);
                 counter.push(&bytes[cut..second]);
                 counter.push(&bytes[second..]);
                 assert_eq!(counter.messages(), 5, "cut at {cut} and {second}");
             }
         }
-        let mut counter = Counter::default();
+        let mut counter = MessageCounter::default();
         bytes.chunks(1).for_each(|byte| counter.push(byte));
         assert_eq!(counter.messages(), 5);
     }
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_message_counts_once_it_is_there_in_full() {
         let bytes = framed(0, b"hello");
-        let mut counter = Counter::default();
+        let mut counter = MessageCounter::default();
         for (at, byte) in bytes.iter().enumerate() {
             assert_eq!(counter.messages(), 0, "after {at} bytes");
             counter.push(&[*byte]);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn trailers_in_a_body_are_no_message() {
-        let mut counter = Counter::default();
+        let mut counter = MessageCounter::default();
         counter.push(&framed(0, b"m"));
         counter.push(&framed(TRAILERS, b"grpc-status: 0\r\n"));
         counter.push(&framed(TRAILERS, b""));
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_longest_length_is_counted_without_a_byte_of_memory() {
-        let mut counter = Counter::default();
+        let mut counter = MessageCounter::default();
         counter.push(&[0, 255, 255, 255, 255]);
         for _ in 0..65_536 {
             counter.push(&[0; 65_535]);
@@ -252,7 +252,7 @@ mod tests {
     fn frames_come_out_wherever_their_bytes_are_cut() {
         let bytes = stream();
         for cut in 0..=bytes.len() {
-            let mut frames = Frames::new(300);
+            let mut frames = FrameDecoder::new(300);
             let mut lengths = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 frames.push(part);
@@ -267,13 +267,13 @@ mod tests {
 
     #[test]
     fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
-        let mut frames = Frames::new(4);
+        let mut frames = FrameDecoder::new(4);
         frames.push(&[0, 255, 255, 255, 255]);
-        assert_eq!(frames.next_frame(), Err(TooLong { len: 4_294_967_295, limit: 4 }));
+        assert_eq!(frames.next_frame(), Err(MessageTooLong { len: 4_294_967_295, limit: 4 }));
         assert!(frames.held.capacity() < 1024, "nothing is reserved for what is claimed");
-        let mut frames = Frames::new(4);
+        let mut frames = FrameDecoder::new(4);
         frames.push(&framed(1, b"1234"));
-        let frame = Framed { flags: COMPRESSED, message: Bytes::from_static(b"1234") };
+        let frame = MessageFrame { flags: COMPRESSED, message: Bytes::from_static(b"1234") };
         assert_eq!(frames.next_frame(), Ok(Some(frame)));
         frames.push(&[0, 0, 0]);
         assert_eq!(frames.next_frame(), Ok(None));
@@ -283,13 +283,13 @@ mod tests {
     #[test]
     fn a_unary_call_counts_one_message_each_way() {
         use tollgate_http::Meter as _;
-        let mut meter = Unary::default();
+        let mut meter = UnaryMeter::default();
         meter.on_request(b"");
         assert_eq!(meter.message_counts(), (0, 0));
         meter.on_request(b"a");
         meter.on_request(b"b");
         assert_eq!(meter.message_counts(), (1, 0));
-        let mut meter = Messages::default();
+        let mut meter = CallMeter::default();
         meter.on_request(&framed(0, b"a"));
         meter.on_response(&[framed(0, b"a"), framed(0, b"")].concat());
         assert_eq!(meter.message_counts(), (1, 2));

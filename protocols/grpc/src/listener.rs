@@ -1,33 +1,33 @@
-//! A listener of gRPC, as it was configured, for all workers.
+//! The configured state of a gRPC listener, shared by all workers.
 
 use crate::{dialect::Grpc, path, settings::Settings};
 use std::sync::Arc;
 use tollgate_http::{Defaults, Routes, ServerPlan};
 use values::Mistake;
 
-/// A listener of gRPC.
+/// A gRPC listener.
 #[derive(Debug)]
-pub struct Listener {
-    /// What was written.
+pub struct GrpcListener {
+    /// The settings as configured.
     pub settings: Settings,
-    /// How its calls are read and judged.
+    /// The dialect.
     pub grpc: Arc<Grpc>,
-    /// How its clients are served.
+    /// HTTP server settings.
     pub plan: Arc<ServerPlan>,
     clusters: Vec<Arc<str>>,
 }
 
-/// A call takes as long as its client waits: streams may last for ever, and rest in between.
+/// No time-outs by default: streams may last for ever and may be idle.
 const DEFAULTS: Defaults =
     Defaults { timeout: None, whole: true, idle_timeout: None, max_request_body: None };
 
-impl Listener {
-    /// The listener of a config. What no route takes goes to `cluster`, as the route `default`.
+impl GrpcListener {
+    /// Builds the listener. Unmatched calls go to `cluster`, as the route `default`.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings, with the keys that lead there.
+    /// Every mistake in the settings, each with its path of keys.
     pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
-        let never = never(&settings);
+        let never = impossible_matches(&settings);
         let mut routes = Routes::new(&settings.routes, DEFAULTS).map_err(|mut mistakes| {
             mistakes.extend(never.iter().cloned());
             mistakes
@@ -44,14 +44,14 @@ impl Listener {
         Ok(Self { settings, grpc, plan, clusters })
     }
 
-    /// The names of all clusters that calls may go to.
+    /// The names of all clusters that routes use.
     pub fn clusters(&self) -> Vec<Arc<str>> {
         self.clusters.clone()
     }
 }
 
-/// What a route says that no call can meet.
-fn never(settings: &Settings) -> Vec<Mistake> {
+/// Reports route keys that no gRPC call can match.
+fn impossible_matches(settings: &Settings) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for (at, route) in settings.routes.iter().enumerate() {
         let at = at.to_string();
@@ -67,7 +67,9 @@ fn never(settings: &Settings) -> Vec<Mistake> {
             }
         }
         let Some(matched) = &route.matches else { continue };
-        if let Some(path) = matched.path.as_deref().filter(|path| path::call(path).is_empty()) {
+        if let Some(path) =
+            matched.path.as_deref().filter(|path| path::full_method(path).is_empty())
+        {
             let message = format!("`{path}` is the path of no call");
             let hint = "a call is `/package.Service/Method`: `path_prefix: /package.Service` is for \
                         all of a service; JSON requests have become calls before routes are asked";

@@ -1,4 +1,4 @@
-//! What a request says that it speaks: its `content-type`.
+//! The protocol of a request, from its `content-type`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -7,7 +7,7 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(crate) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(crate) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// A way to speak to services.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
     /// gRPC itself: `application/grpc`, `application/grpc+proto`.
@@ -18,14 +18,14 @@ pub(crate) enum Media {
     Web,
     /// gRPC-Web in base64: `application/grpc-web-text`, `application/grpc-web-text+proto`.
     WebText,
-    /// Nothing said, or JSON.
+    /// No content type, or JSON.
     Json,
-    /// Something else.
+    /// Any other type.
     Other,
 }
 
 impl Media {
-    /// What a head says.
+    /// Reads `content-type`.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(said) = headers.get(header::CONTENT_TYPE) else { return Media::Json };
         let said = essence(said.to_str().unwrap_or("?"));
@@ -47,7 +47,7 @@ pub(crate) fn essence(said: &str) -> &str {
     said.split(';').next().unwrap_or_default().trim()
 }
 
-/// Takes away what tells of a body that will be another one.
+/// Removes headers that describe the original body, which will be replaced.
 pub(crate) fn strip_body_headers(headers: &mut HeaderMap) {
     for name in [
         header::CONTENT_LENGTH,
@@ -62,8 +62,8 @@ pub(crate) fn strip_body_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes headers of what an answer's trailers say, but for what would steer the connection.
-pub(crate) fn adopt(headers: &mut HeaderMap, mut trailers: HeaderMap) {
+/// Adds a response's trailers to its headers, except those that control the connection.
+pub(crate) fn merge_trailers(headers: &mut HeaderMap, mut trailers: HeaderMap) {
     let upgrade = header::UPGRADE;
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, upgrade] {
         trailers.remove(name);
@@ -73,16 +73,16 @@ pub(crate) fn adopt(headers: &mut HeaderMap, mut trailers: HeaderMap) {
     headers.extend(trailers);
 }
 
-/// Makes a request's head one of a gRPC call.
-pub(crate) fn make_grpc(headers: &mut HeaderMap) {
+/// Sets the request headers of a gRPC call.
+pub(crate) fn set_grpc_headers(headers: &mut HeaderMap) {
     strip_body_headers(headers);
     headers.insert(header::CONTENT_TYPE, GRPC);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
-/// The same, for who can't read compressed messages.
-pub(crate) fn make_plain_grpc(headers: &mut HeaderMap) {
-    make_grpc(headers);
+/// The same, for translators, which can't read compressed messages.
+pub(crate) fn set_uncompressed_grpc_headers(headers: &mut HeaderMap) {
+    set_grpc_headers(headers);
     headers.remove(GRPC_ENCODING);
     headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }

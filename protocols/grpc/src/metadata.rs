@@ -1,18 +1,18 @@
-//! Headers that a service may be unable to read, on a connection that clients share.
+//! Headers that a service may be unable to decode, on a connection that clients share.
 //!
 //! HTTP/2 compresses headers by a table that the whole connection fills, and a later header may take
-//! its name from an earlier one. gRPC's C core (C++, Python, Ruby, PHP, C#) remembers with an entry
-//! that its value could not be read, and holds that against every later header of the same name:
-//! each of those calls fails, whoever made it, until the connection ends.
+//! its name from an earlier one. gRPC's C core (C++, Python, Ruby, PHP, C#) marks a table entry whose
+//! value it could not decode, and rejects every later header that refers to it: calls of other
+//! clients fail too, until the connection ends.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Those of gRPC's own headers whose value every service can read.
-const HARMLESS: [&str; 3] = ["grpc-accept-encoding", "grpc-message", "grpc-timeout"];
+/// gRPC headers whose values every service can decode.
+const SAFE_HEADERS: [&str; 3] = ["grpc-accept-encoding", "grpc-message", "grpc-timeout"];
 
-/// Keeps what a service might not be able to read out of the table of the connection to it, so that
-/// it is this call's alone (RFC 7541, 6.2.3). The service gets it as it came.
-pub(crate) fn isolate(headers: &mut HeaderMap) {
+/// Marks headers that a service may be unable to decode as never indexed (RFC 7541, 6.2.3), so that
+/// they affect only this call. Their values are unchanged.
+pub(crate) fn mark_never_indexed(headers: &mut HeaderMap) {
     for (name, value) in headers.iter_mut() {
         if is_risky(name, value) {
             value.set_sensitive(true);
@@ -24,12 +24,12 @@ fn is_risky(name: &HeaderName, value: &HeaderValue) -> bool {
     let name = name.as_str();
     match name.ends_with("-bin") {
         true => !is_base64(value.as_bytes()),
-        // They are rare, and there may be new ones.
-        false => name.starts_with("grpc") && !HARMLESS.contains(&name),
+        // Such headers are rare, and new ones may appear.
+        false => name.starts_with("grpc") && !SAFE_HEADERS.contains(&name),
     }
 }
 
-/// Whether it is base64, padded or not, without a bit too many (RFC 4648, 4).
+/// Whether `text` is base64, padded or not, with zero trailing bits (RFC 4648, 4).
 fn is_base64(text: &[u8]) -> bool {
     let bare = text.strip_suffix(b"=").map_or(text, |it| it.strip_suffix(b"=").unwrap_or(it));
     let padded = bare.len() < text.len();
@@ -55,7 +55,7 @@ mod tests {
 
     fn is_isolated(name: &str, value: &str) -> bool {
         let mut headers = headers(&[(name, value)]);
-        isolate(&mut headers);
+        mark_never_indexed(&mut headers);
         headers[name].is_sensitive()
     }
 

@@ -1,10 +1,10 @@
-//! Paths of calls: `/package.Service/Method`.
+//! Call paths: `/package.Service/Method`.
 
 use http::{Uri, uri::PathAndQuery};
 
-/// `package.Service/Method`: the last two segments, since a route may have another before them.
-/// Empty if there are no two.
-pub(crate) fn call(path: &str) -> &str {
+/// `package.Service/Method`: the last two segments, since a route may have a prefix. Empty if the
+/// path has fewer.
+pub(crate) fn full_method(path: &str) -> &str {
     let before_method = path.rfind('/').filter(|at| at + 1 < path.len());
     let service = before_method.and_then(|at| path[..at].rfind('/').filter(|from| from + 1 < at));
     service.map_or("", |at| &path[at + 1..])
@@ -15,7 +15,7 @@ pub(crate) fn call(path: &str) -> &str {
 /// Policies compare names as they are written. gRPC has one spelling of each (gRPC over HTTP/2,
 /// "Path"), but a service of plain HTTP decodes percent signs, drops parameters after a `;` and
 /// merges slashes. What is left are the characters that RFC 3986 lets stand for themselves.
-pub(crate) fn fault(path: &str) -> Option<&'static str> {
+pub(crate) fn ambiguity(path: &str) -> Option<&'static str> {
     if path.contains('%') {
         return Some("a gRPC path has no percent signs: write the method's name as it is");
     }
@@ -27,16 +27,16 @@ pub(crate) fn fault(path: &str) -> Option<&'static str> {
     (!path.bytes().all(plain)).then_some(strange)
 }
 
-/// Takes the query away. gRPC has none.
+/// Removes the query: gRPC has none.
 pub(crate) fn drop_query(uri: &mut Uri) {
     if uri.query().is_some() {
         let path = uri.path().to_owned();
-        set(uri, &path);
+        replace(uri, &path);
     }
 }
 
-/// Puts another path and query in the place of the ones there.
-pub(crate) fn set(uri: &mut Uri, path_and_query: &str) {
+/// Replaces path and query.
+pub(crate) fn replace(uri: &mut Uri, path_and_query: &str) {
     let Ok(path) = PathAndQuery::try_from(path_and_query) else { return };
     let mut parts = std::mem::take(uri).into_parts();
     parts.path_and_query = Some(path);
@@ -60,14 +60,14 @@ mod tests {
             ("/a.B/", ""),
             ("/a//b", ""),
         ] {
-            assert_eq!(call(path), name, "{path}");
+            assert_eq!(full_method(path), name, "{path}");
         }
     }
 
     #[test]
     fn paths_that_can_be_read_in_another_way_are_faulty() {
         for path in ["/shop.v1.Carts/Get", "/api/shop.v1.Carts/Get", "/a-b_c~d/E:f", "/a.B/C,d=e"] {
-            assert_eq!(fault(path), None, "{path}");
+            assert_eq!(ambiguity(path), None, "{path}");
         }
         for path in [
             "/t.Tree/%41dmin",
@@ -83,7 +83,7 @@ mod tests {
             "/t.Tree/Admin\"",
             "/t.Tree/Admin|",
         ] {
-            assert!(fault(path).is_some(), "{path}");
+            assert!(ambiguity(path).is_some(), "{path}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Health checks by `grpc.health.v1.Health`, as the gRPC project's `health-checking.md` has it.
+//! Health checks with `grpc.health.v1.Health` (gRPC, `health-checking.md`).
 
 use bytes::{BufMut, BytesMut};
 use operation::{Probe, ProbeResult};
@@ -11,13 +11,13 @@ use tollgate_http::probe::{
     sanitize,
 };
 
-/// What is called.
+/// The path of the health check call.
 const PATH: &str = "/grpc.health.v1.Health/Check";
-/// The statuses of gRPC that tell more than their number here.
+/// gRPC statuses with a text of their own.
 const NOT_FOUND: &str = "5";
 const UNIMPLEMENTED: &str = "12";
 
-/// What a health check asks of a gRPC server.
+/// Settings of a gRPC health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -25,7 +25,7 @@ const UNIMPLEMENTED: &str = "12";
     expecting = "keys and values, such as `{ service: shop.Cart }`"
 )]
 #[schemars(rename = "GrpcProbe")]
-pub struct CheckSettings {
+pub struct HealthCheckSettings {
     /// The service that is asked about, with its package. Default: the server as a whole.
     pub service: Option<String>,
     /// Whether a server is healthy that answers, and has no `grpc.health.v1.Health`.
@@ -33,17 +33,17 @@ pub struct CheckSettings {
     pub may_lack_health: bool,
 }
 
-impl CheckSettings {
-    /// What is asked where nothing is said of it: a server that speaks gRPC works.
-    pub fn usual() -> Self {
+impl HealthCheckSettings {
+    /// The settings without a configured probe: any server that speaks gRPC is healthy.
+    pub fn lenient() -> Self {
         Self { may_lack_health: true, ..Self::default() }
     }
 }
 
-/// What all checks of one cluster share.
+/// A health check, shared by all probes of a cluster.
 #[derive(Debug)]
-pub struct Check {
-    settings: CheckSettings,
+pub struct HealthCheck {
+    settings: HealthCheckSettings,
     question: BytesMut,
 }
 
@@ -59,9 +59,9 @@ struct HealthCheckResponse {
     status: i32,
 }
 
-impl Check {
-    /// Checks with these settings; `authority` is the cluster's name.
-    pub fn new(settings: CheckSettings, authority: &str) -> Self {
+impl HealthCheck {
+    /// A check with these settings. `authority` is the cluster's name.
+    pub fn new(settings: HealthCheckSettings, authority: &str) -> Self {
         let service = settings.service.clone().unwrap_or_default();
         let message = HealthCheckRequest { service }.encode_to_vec();
         let mut body = BytesMut::new();
@@ -78,12 +78,12 @@ impl Check {
         Self { settings, question }
     }
 
-    /// What people wrote.
-    pub fn settings(&self) -> &CheckSettings {
+    /// The settings as configured.
+    pub fn settings(&self) -> &HealthCheckSettings {
         &self.settings
     }
 
-    /// What is asked about, in words.
+    /// The checked service, for error texts.
     fn subject(&self) -> String {
         match &self.settings.service {
             Some(service) => format!("the service {}", sanitize(service)),
@@ -92,13 +92,13 @@ impl Check {
     }
 }
 
-/// One check by a call of `grpc.health.v1.Health/Check`. Its connection is not used again.
+/// One call of `grpc.health.v1.Health/Check`. The connection is not reused.
 #[derive(Debug)]
-pub struct GrpcProbe(Arc<Check>);
+pub struct GrpcProbe(Arc<HealthCheck>);
 
 impl GrpcProbe {
-    /// One more check.
-    pub fn new(check: Arc<Check>) -> Self {
+    /// A probe for one check.
+    pub fn new(check: Arc<HealthCheck>) -> Self {
         Self(check)
     }
 }
@@ -109,7 +109,7 @@ impl Probe for GrpcProbe {
     }
 
     fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
-        match H2Response::read(answer).and_then(|answer| serving(&answer, &self.0)) {
+        match H2Response::read(answer).and_then(|answer| parse_response(&answer, &self.0)) {
             Ok(None) => ProbeResult::NeedMore,
             Ok(Some(words)) => ProbeResult::Healthy(words),
             Err(words) => ProbeResult::Unhealthy(words),
@@ -117,10 +117,10 @@ impl Probe for GrpcProbe {
     }
 }
 
-/// What a healthy answer tells; `None` while there is nothing to tell.
-fn serving(answer: &H2Response, check: &Check) -> Result<Option<String>, String> {
+/// Returns the healthy server's detail text, or `None` while the response is incomplete.
+fn parse_response(answer: &H2Response, check: &HealthCheck) -> Result<Option<String>, String> {
     match answer.status {
-        None if answer.ended => return Err("ends the answer before it began".to_owned()),
+        None if answer.ended => return Err("closes the stream before the response".to_owned()),
         None => return Ok(None),
         Some(200) => {}
         Some(status) => return Err(format!("answers HTTP {status}, expected 200")),
@@ -131,7 +131,7 @@ fn serving(answer: &H2Response, check: &Check) -> Result<Option<String>, String>
         if code == UNIMPLEMENTED && check.settings.may_lack_health {
             return Ok(Some("answers, and has no health service".to_owned()));
         }
-        return Err(refused(code, answer.header("grpc-message"), check));
+        return Err(error_text(code, answer.header("grpc-message"), check));
     }
     let Some(message) = message(&answer.body)? else {
         let nothing = || "answers without a message".to_owned();
@@ -149,18 +149,18 @@ fn serving(answer: &H2Response, check: &Check) -> Result<Option<String>, String>
     Err(format!("says that {} is {name}", check.subject()))
 }
 
-/// The first message of a body.
+/// Reads the first message of a body.
 fn message(body: &[u8]) -> Result<Option<&[u8]>, String> {
     let Some(([compressed, len @ ..], rest)) = body.split_first_chunk::<5>() else {
         return Ok(None);
     };
     if *compressed != 0 {
-        return Err("answers with a message that is compressed, which nobody asked for".to_owned());
+        return Err("answers with a compressed message, which was not asked for".to_owned());
     }
     Ok(rest.get(..u32::from_be_bytes(*len) as usize))
 }
 
-fn refused(code: &str, message: Option<&str>, check: &Check) -> String {
+fn error_text(code: &str, message: Option<&str>, check: &HealthCheck) -> String {
     match code {
         NOT_FOUND => format!("does not know {}", check.subject()),
         UNIMPLEMENTED => "does not have grpc.health.v1.Health, which answers checks".to_owned(),

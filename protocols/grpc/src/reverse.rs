@@ -1,13 +1,13 @@
 //! The reverse bridge: a gRPC client calls a service that speaks plain HTTP.
 //!
-//! The service is posted one message and answers one; its HTTP status becomes the call's.
+//! The service receives and returns one message per call; its HTTP status becomes the call's status.
 
 use crate::{
-    body::{Blame, Messages, collect, later, with_trailers},
+    body::{InvalidRequestSlot, MessageStream, collect, deferred, with_trailers},
     frame::COMPRESSED,
     media,
-    refusal::{self, trailers_only},
-    room::Room,
+    message_budget::MessageBudget,
+    rejection::{self, trailers_only},
     settings::ReverseBridge,
     status::{Code, GRPC_STATUS, Status},
 };
@@ -16,32 +16,32 @@ use http::{HeaderMap, HeaderValue, Response, header, request};
 use std::pin::Pin;
 use tollgate_http::{Body, Translator};
 
-/// Translates one call.
-pub(crate) struct Reverse {
+/// Translator of one call.
+pub(crate) struct ReverseTranslator {
     content_type: HeaderValue,
     withhold_frames: bool,
-    room: Room,
-    /// The client's `content-type`, which its answer has too.
+    room: MessageBudget,
+    /// The client's `content-type`, which the response repeats.
     said: HeaderValue,
-    blame: Blame,
+    blame: InvalidRequestSlot,
 }
 
-impl Reverse {
-    pub(crate) fn new(settings: &ReverseBridge, room: Room) -> Self {
+impl ReverseTranslator {
+    pub(crate) fn new(settings: &ReverseBridge, room: MessageBudget) -> Self {
         let content_type = HeaderValue::try_from(&settings.content_type);
         Self {
             content_type: content_type.unwrap_or(media::GRPC),
             withhold_frames: settings.withhold_frames,
             room,
             said: media::GRPC,
-            blame: Blame::default(),
+            blame: InvalidRequestSlot::default(),
         }
     }
 }
 
-impl Translator for Reverse {
+impl Translator for ReverseTranslator {
     fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
-        // gRPC has no query, and a service of plain HTTP may let one say which method is meant.
+        // gRPC has no query, and a plain HTTP service may use it to choose another method.
         crate::path::drop_query(&mut head.uri);
         if let Some(said) = head.headers.get(header::CONTENT_TYPE) {
             self.said = said.clone();
@@ -55,7 +55,7 @@ impl Translator for Reverse {
             head.headers.remove(media::GRPC_ENCODING);
             head.headers.remove(media::GRPC_ACCEPT_ENCODING);
         }
-        later(blame, only_message(body, room, bare))
+        deferred(blame, only_message(body, room, bare))
     }
 
     fn buffers_request(&self) -> bool {
@@ -78,7 +78,7 @@ impl Translator for Reverse {
                     head.headers.remove(GRPC_STATUS);
                     Response::from_parts(head, with_trailers(bytes, trailers))
                 }
-                // What the client sent may be why the answer broke off.
+                // An invalid request may be the reason why the response was aborted.
                 Err(status) => match self.blame.get() {
                     Some(_) => self.translate_rejection(trailers_only(&status)),
                     None => trailers_only(&status),
@@ -94,15 +94,15 @@ impl Translator for Reverse {
     fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let Some(status) = self.blame.get() else { return no };
         let mut answer = trailers_only(&status);
-        // What the client sent won't do the next time either.
+        // A retry of an invalid request fails too.
         let never = HeaderValue::from_static("-1");
-        answer.headers_mut().insert(refusal::PUSHBACK, never);
+        answer.headers_mut().insert(rejection::PUSHBACK, never);
         answer
     }
 }
 
-impl Reverse {
-    /// The bytes that the client is answered, in a frame.
+impl ReverseTranslator {
+    /// Reads the service's response. Returns the client's response message in a frame.
     async fn read(
         &self,
         headers: &HeaderMap,
@@ -131,8 +131,8 @@ impl Reverse {
         match self.withhold_frames {
             true => self.room.framed(0, &collect(body, &self.room).await.map_err(broken)?),
             false => {
-                let mut messages = Messages::new(body, &self.room);
-                let one = "the service's answer is not one message in a frame";
+                let mut messages = MessageStream::new(body, &self.room);
+                let one = "the service's response is not one framed message";
                 let wrong = || Status::new(Code::Internal, one);
                 let frame = messages.next().await?.ok_or_else(wrong)?;
                 match messages.next().await? {
@@ -144,17 +144,17 @@ impl Reverse {
     }
 }
 
-/// It was the service's body that broke off, not the client's.
+/// Maps an aborted body to `UNAVAILABLE`: here the service aborted it, not the client.
 fn broken(status: Status) -> Status {
     match status.code {
-        Code::Cancelled => Status::new(Code::Unavailable, "the service's answer broke off"),
+        Code::Cancelled => Status::new(Code::Unavailable, "the service aborted its response"),
         _ => status,
     }
 }
 
-/// The one message of a request: bare, or in its frame.
-async fn only_message(body: Body, room: Room, bare: bool) -> Result<Bytes, Status> {
-    let mut messages = Messages::new(body, &room);
+/// Reads the only message of a request. Returns it bare or with its frame.
+async fn only_message(body: Body, room: MessageBudget, bare: bool) -> Result<Bytes, Status> {
+    let mut messages = MessageStream::new(body, &room);
     let one = || {
         let message = "the service behind this speaks plain HTTP: a call has one message";
         Status::new(Code::Unimplemented, message)
@@ -165,7 +165,7 @@ async fn only_message(body: Body, room: Room, bare: bool) -> Result<Bytes, Statu
         return Err(Status::new(Code::Unimplemented, message));
     }
     match messages.next().await? {
-        None if bare => room.keep(frame.message),
+        None if bare => room.charge(frame.message),
         None => room.framed(frame.flags, &frame.message),
         Some(_) => Err(one()),
     }

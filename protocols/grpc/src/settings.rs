@@ -1,4 +1,4 @@
-//! What people write under `protocol: { grpc: { … } }`.
+//! Settings under `protocol: { grpc: { … } }`.
 
 mod switch;
 mod word;
@@ -6,7 +6,7 @@ mod word;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-pub use switch::{Keyed, Switch};
+pub use switch::{Switch, SwitchSettings};
 use tollgate_http::{BufferLimits, RouteSettings};
 use values::{Mistake, Size, Text};
 pub use word::{ServerStreams, StreamShape};
@@ -71,12 +71,12 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename = "GrpcBridge")]
 pub struct Bridge {
-    /// What becomes of an answer of several messages: `refuse` it with 502, or pass the `frames`
+    /// How to return several messages: `refuse` them with 502, or pass the `frames`
     /// on as gRPC-Web has them, the status in the last. Default: `refuse`.
     pub server_streams: ServerStreams,
 }
 
-impl Keyed for Bridge {
+impl SwitchSettings for Bridge {
     const KEYS: &[&str] = &["server_streams"];
 }
 
@@ -98,7 +98,7 @@ impl Default for ReverseBridge {
     }
 }
 
-impl Keyed for ReverseBridge {
+impl SwitchSettings for ReverseBridge {
     const KEYS: &[&str] = &["content_type", "withhold_frames"];
 }
 
@@ -134,7 +134,7 @@ impl Default for Web {
     }
 }
 
-impl Keyed for Web {
+impl SwitchSettings for Web {
     const KEYS: &[&str] = &["origins", "headers", "expose", "credentials", "max_age"];
 }
 
@@ -169,12 +169,11 @@ pub struct Transcode {
     pub proto_names: bool,
 }
 
-/// The longest message that may be held: a gRPC frame's length goes to 4 GiB.
+/// Upper bound of `max_message`. A gRPC frame could announce 4 GiB.
 const MAX_MESSAGE: u64 = 1 << 30;
 
 impl Settings {
-    /// What is wrong with them beyond what each value says itself, routes and the descriptor set
-    /// aside.
+    /// Mistakes that involve several values. Routes and the descriptor set are checked elsewhere.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mut found = Vec::new();
         if self.max_message.0.0 > MAX_MESSAGE {
@@ -205,12 +204,12 @@ impl Settings {
         found
     }
 
-    /// The longest message that is held, in bytes.
+    /// The longest buffered message, in bytes.
     pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.max_message.0.0.min(MAX_MESSAGE)).unwrap_or(usize::MAX)
     }
 
-    /// How much may be held of messages.
+    /// Limits of buffered messages.
     pub(crate) fn bounds(&self) -> BufferLimits {
         let bound = |given: &Option<Text<Size>>, times: usize| match given {
             Some(Text(Size(bytes))) => usize::try_from(*bytes).unwrap_or(usize::MAX),

@@ -1,4 +1,4 @@
-//! How calls end: the seventeen codes, the headers that carry them, and what they are in HTTP.
+//! Call statuses: the seventeen codes, their headers, and their mapping to HTTP.
 
 pub mod percent;
 
@@ -7,13 +7,13 @@ use operation::{Outcome, RejectReason};
 
 /// The header or trailer with the code.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// The header or trailer with the words, percent-coded.
+/// The header or trailer with the message, percent-coded.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The header or trailer with a `google.rpc.Status`, in base64.
 pub const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// The longest words that are told to a client, in bytes before they are coded.
-const WORDS: usize = 1024;
+/// Longest message sent to a client, in bytes before coding.
+const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// A code that a call ends with (gRPC, "Status codes and their use").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every code, in the order of their numbers.
+    /// All codes, by number.
     pub const ALL: [Code; 17] = [
         Code::Ok,
         Code::Cancelled,
@@ -65,7 +65,7 @@ impl Code {
         self as u16
     }
 
-    /// The code with this number. One that nobody has heard of is `UNKNOWN`.
+    /// The code with this number. An undefined number is `UNKNOWN`.
     pub fn of_number(number: i32) -> Self {
         usize::try_from(number)
             .ok()
@@ -73,7 +73,7 @@ impl Code {
             .map_or(Self::Unknown, |it| *it)
     }
 
-    /// Its name, as the specification, logs and metrics have it.
+    /// Its name in the specification, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Code::Ok => "OK",
@@ -96,8 +96,8 @@ impl Code {
         }
     }
 
-    /// Whose fault it says it was. `CANCELLED` that a service answers is a call that its client, or
-    /// whoever the service calls for, gave up.
+    /// The outcome that the code stands for. `CANCELLED` from a service means that the client, or another
+    /// caller upstream of it, gave up.
     pub fn outcome(self) -> Outcome {
         match self {
             Code::Ok => Outcome::Ok,
@@ -120,11 +120,11 @@ impl Code {
         }
     }
 
-    /// The HTTP status that says the same (google/rpc/code.proto).
+    /// The equivalent HTTP status (google/rpc/code.proto).
     pub fn http(self) -> StatusCode {
         match self {
             Code::Ok => StatusCode::OK,
-            // Nobody is left to read it; nginx calls it "client closed request".
+            // The client is gone; nginx calls it "client closed request".
             Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
                 StatusCode::BAD_REQUEST
@@ -141,8 +141,8 @@ impl Code {
         }
     }
 
-    /// The code that a gRPC client takes an answer without one for (gRPC, "HTTP to gRPC status code
-    /// mapping"). `OK` is not among them: an answer of 200 without a code is `UNKNOWN`.
+    /// The code of a response without `grpc-status` (gRPC, "HTTP to gRPC status code mapping"). Never
+    /// `OK`: status 200 without a code is `UNKNOWN`.
     pub fn of_http(status: StatusCode) -> Self {
         match status.as_u16() {
             400 => Code::Internal,
@@ -154,8 +154,8 @@ impl Code {
         }
     }
 
-    /// The code that an HTTP service's own answer stands for: the service knows of no gRPC, and its
-    /// 404 says that there is no such thing, not that there is no such method.
+    /// The code for the response of a plain HTTP service: its 404 means that an object is missing, not
+    /// a method.
     pub fn of_service(status: StatusCode) -> Self {
         match status.as_u16() {
             200..=299 => Code::Ok,
@@ -174,7 +174,7 @@ impl Code {
         }
     }
 
-    /// The code that says a *no*.
+    /// The code of a rejection.
     pub fn of_reason(reason: RejectReason) -> Self {
         match reason {
             RejectReason::RateLimited => Code::ResourceExhausted,
@@ -190,33 +190,32 @@ impl Code {
     }
 }
 
-/// How a call ended, in full.
+/// The status of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The code.
     pub code: Code,
-    /// What a person reads; empty where nobody said anything.
+    /// The message for people; may be empty.
     pub message: String,
 }
 
 impl Status {
-    /// A code and its words.
+    /// A code and its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// What headers or trailers say; `None` if they have no `grpc-status`. One that is no number is
-    /// `UNKNOWN`.
+    /// Reads headers or trailers. Returns `None` without `grpc-status`; an unreadable one is `UNKNOWN`.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let code = code_of(headers)?;
         let message = headers.get(GRPC_MESSAGE).map(|it| percent::decode_text(it.as_bytes()));
         Some(Self { code, message: message.unwrap_or_default() })
     }
 
-    /// Writes it into headers or trailers, over what was there.
+    /// Writes the status into headers or trailers, replacing another one.
     pub fn write(&self, headers: &mut HeaderMap) {
         headers.insert(GRPC_STATUS, HeaderValue::from(self.code.number()));
-        let words = percent::encode(cut(&self.message, WORDS));
+        let words = percent::encode(truncate(&self.message, MAX_MESSAGE_BYTES));
         match HeaderValue::try_from(words) {
             Ok(words) if !words.is_empty() => _ = headers.insert(GRPC_MESSAGE, words),
             _ => _ = headers.remove(GRPC_MESSAGE),
@@ -224,14 +223,14 @@ impl Status {
     }
 }
 
-/// The code alone, for who needs no words.
+/// Reads the code only.
 pub fn code_of(headers: &HeaderMap) -> Option<Code> {
     let text = headers.get(GRPC_STATUS)?.to_str().unwrap_or_default();
     Some(text.parse().map_or(Code::Unknown, Code::of_number))
 }
 
-/// As much of a text as fits, whole characters.
-pub fn cut(text: &str, most: usize) -> &str {
+/// The longest prefix of at most `most` bytes, in whole characters.
+pub fn truncate(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or(0)]
 }

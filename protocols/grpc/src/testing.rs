@@ -1,4 +1,4 @@
-//! Bodies and answers for tests.
+//! Bodies and responses for tests.
 
 use crate::frame::framed;
 use bytes::Bytes;
@@ -11,19 +11,23 @@ use std::{
 };
 use tollgate_http::{Body, BodyError, Translator};
 
-/// Room for messages of this length, and nothing held yet.
-pub(crate) fn room(limit: usize) -> crate::room::Room {
+/// An unused budget for messages of this length.
+pub(crate) fn room(limit: usize) -> crate::message_budget::MessageBudget {
     let bounds = tollgate_http::BufferLimits { connection: 1 << 20, worker: 1 << 21 };
-    crate::room::Room { limit, bounds, buffered: tollgate_http::BufferAccount::default() }
+    crate::message_budget::MessageBudget {
+        limit,
+        bounds,
+        buffered: tollgate_http::BufferAccount::default(),
+    }
 }
 
-/// Does this on a thread with a stack of 1 MiB, a quarter of what workers have.
+/// Runs `work` on a thread with a stack of 1 MiB, a quarter of a worker's.
 pub(crate) fn with_little_stack(work: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap();
     assert!(thread.join().is_ok());
 }
 
-/// What a body says piece by piece; now and then it says that there is nothing yet.
+/// A scripted body, which is pending now and then.
 #[derive(Default)]
 pub(crate) struct Script {
     pieces: std::collections::VecDeque<Option<Result<Frame<Bytes>, BodyError>>>,
@@ -84,20 +88,20 @@ pub(crate) fn post(path: &str, pairs: &[(&str, &str)]) -> request::Parts {
     head
 }
 
-/// A service's answer.
+/// A service's response.
 pub(crate) fn answer(pairs: &[(&str, &str)], body: Script) -> Response<Body> {
     let mut answer = Response::new(body.body());
     *answer.headers_mut() = headers(pairs);
     answer
 }
 
-/// A service's good answer of some messages.
+/// A service's gRPC response with these messages.
 pub(crate) fn grpc_answer(messages: &[&[u8]], trailers: &[(&str, &str)]) -> Response<Body> {
     let body = messages.iter().fold(Script::default(), |body, it| body.data(framed(0, it)));
     answer(&[("content-type", "application/grpc")], body.trailers(trailers))
 }
 
-/// Waits for what waits for nothing but itself.
+/// Polls a future that needs no runtime until it is ready.
 pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     for _ in 0..100_000 {
@@ -108,12 +112,12 @@ pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     panic!("it waits for ever");
 }
 
-/// What a body held.
+/// The contents of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) bytes: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
-    /// Why it broke off.
+    /// Why it was aborted.
     pub(crate) broken: Option<String>,
 }
 
@@ -134,7 +138,7 @@ pub(crate) fn read(mut body: Body) -> Held {
     held
 }
 
-/// What the service is asked, and what the client is answered.
+/// The request that the service receives, and the response that the client receives.
 pub(crate) fn translate(
     mut translator: impl Translator + 'static,
     head: &mut request::Parts,
@@ -145,7 +149,7 @@ pub(crate) fn translate(
     (asked, ready(Box::new(translator).translate_response(answer)))
 }
 
-/// Settings out of JSON, which has no words where structures are, as a config has.
+/// Settings from JSON, where switches need structures instead of words.
 pub(crate) fn settings(mut json: serde_json::Value) -> Result<crate::Settings, String> {
     for key in ["bridge", "reverse_bridge", "web"] {
         if json[key] == true {

@@ -1,5 +1,5 @@
-//! `grpc-timeout`: how long a client waits at most. At most eight digits and a unit (gRPC over
-//! HTTP/2, "Timeout").
+//! `grpc-timeout`: the client's deadline. At most eight digits and a unit (gRPC over HTTP/2,
+//! "Timeout").
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 /// The header.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The most that eight digits say.
-const MOST: u128 = 99_999_999;
+/// The largest number of eight digits.
+const MAX_VALUE: u128 = 99_999_999;
 /// Units in nanoseconds, finest first.
 const UNITS: [(u8, u128); 6] = [
     (b'n', 1),
@@ -19,7 +19,7 @@ const UNITS: [(u8, u128); 6] = [
     (b'H', 3_600_000_000_000),
 ];
 
-/// Reads one; `None` if it is none.
+/// Parses a value. Returns `None` if it is invalid.
 pub fn parse(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     let (_, nanos) = UNITS.iter().find(|(name, _)| name == unit)?;
@@ -30,29 +30,29 @@ pub fn parse(text: &[u8]) -> Option<Duration> {
     Some(from_nanos(number * nanos))
 }
 
-/// The finest unit that holds it, rounded down: who is told waits no longer than it may.
+/// Formats with the finest unit that fits, rounded down, so that the service never waits too long.
 pub fn format(wait: Duration) -> String {
     let nanos = wait.as_nanos();
-    let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= MOST);
+    let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= MAX_VALUE);
     let (name, unit) = fits.unwrap_or(&UNITS[5]);
-    format!("{}{}", (nanos / unit).min(MOST), char::from(*name))
+    format!("{}{}", (nanos / unit).min(MAX_VALUE), char::from(*name))
 }
 
-/// Whether a request's head says one that is none, or several. No service is told those: what it
-/// makes of them may be held against other calls that come by the same connection.
-pub fn is_faulty(headers: &HeaderMap) -> bool {
+/// Whether the header is invalid or repeated. Such requests are rejected: a service may close the
+/// connection over it, which would fail other clients' calls.
+pub fn is_invalid(headers: &HeaderMap) -> bool {
     let mut said = headers.get_all(GRPC_TIMEOUT).iter();
     said.next().is_some_and(|first| parse(first.as_bytes()).is_none() || said.next().is_some())
 }
 
-/// What a request's head says; `None` if it says nothing, or nothing that can be read.
-pub fn of(headers: &HeaderMap) -> Option<Duration> {
+/// Reads the header. Returns `None` if it is missing or invalid.
+pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(GRPC_TIMEOUT)?.as_bytes())
 }
 
-/// Tells the service how much time is left. It is never told more than the client said.
+/// Sets the remaining time for the service, never more than the client allowed.
 pub fn shorten(headers: &mut HeaderMap, left: Duration) {
-    if of(headers).is_some_and(|said| said <= left) {
+    if from_headers(headers).is_some_and(|said| said <= left) {
         return;
     }
     if let Ok(value) = HeaderValue::try_from(format(left)) {
@@ -60,7 +60,7 @@ pub fn shorten(headers: &mut HeaderMap, left: Duration) {
     }
 }
 
-/// The most is 99,999,999 hours, which `u64` seconds hold.
+/// The maximum is 99,999,999 hours, which fit `u64` seconds.
 fn from_nanos(nanos: u128) -> Duration {
     let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
     Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).unwrap_or(0))
@@ -131,7 +131,7 @@ mod tests {
             for (name, value) in values.iter().map(value) {
                 headers.append(name, value);
             }
-            is_faulty(&headers)
+            is_invalid(&headers)
         };
         assert!(!said(&[]) && !said(&["5S"]));
         assert!(said(&["junk0"]) && said(&[""]) && said(&["5S", "5S"]) && said(&["5S", "junk"]));

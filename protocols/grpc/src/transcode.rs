@@ -1,75 +1,76 @@
-//! JSON: HTTP clients call as `google.api.http` says, and are answered JSON.
+//! JSON transcoding: HTTP clients call by `google.api.http` rules and receive JSON.
 
-mod answer;
-mod encode;
-mod print;
+mod field;
+mod from_json;
 mod request;
+mod response;
 mod rules;
-mod slot;
 mod template;
+mod to_json;
 mod wire;
 
 use crate::{
-    body::{Blame, Messages, Step, collect, later, steps},
+    body::{InvalidRequestSlot, MessageStream, Step, collect, deferred, unfold},
     cors::CorsHeaders,
-    frame::Framed,
-    media, path, refusal,
-    room::{Room, aside},
-    service::{self, Unary},
+    frame::MessageFrame,
+    media,
+    message_budget::{MessageBudget, offload},
+    path, rejection,
+    service_response::{self, UnaryResponse},
     settings::{StreamShape, Transcode},
     status::{Code, Status},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request as http_request};
 use http_body::Frame;
-use request::Said;
-use rules::{Found, Rule, Rules};
+use request::RequestInput;
+use rules::{Rule, RuleMatch, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
 use template::NotText;
 use tollgate_http::{Body, Translator};
 use values::Mistake;
 
-/// What a listener's settings say of JSON, with what its descriptor set holds.
+/// The JSON transcoding of a listener: settings and rules of its descriptor set.
 #[derive(Debug)]
-pub(crate) struct Json {
+pub(crate) struct JsonTranscoding {
     rules: Rules,
     settings: Transcode,
 }
 
-impl Json {
+impl JsonTranscoding {
     /// Reads the descriptor set.
     ///
     /// # Errors
-    /// What is wrong with the settings, or with the set.
+    /// Mistakes in the settings or the set.
     pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Mistake>> {
         Ok(Self { rules: Rules::load(settings)?, settings: settings.clone() })
     }
 
-    /// Whether a call is one of the descriptor set's.
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        self.rules.knows(name)
+    /// Whether the descriptor set has this method.
+    pub(crate) fn has_method(&self, name: &str) -> bool {
+        self.rules.has_method(name)
     }
 
-    /// Makes a request that a rule describes the call that it is, and translates it.
+    /// Rewrites a request that matches a rule into its call. Returns the translator.
     ///
     /// # Errors
-    /// The answer to a request that no rule describes.
+    /// The response to a request without a rule.
     #[allow(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     pub(crate) fn read(
         self: &Arc<Self>,
         head: &mut http_request::Parts,
         grant: CorsHeaders,
-        room: Room,
+        room: MessageBudget,
     ) -> Result<Box<dyn Translator>, Response<Body>> {
         let bodiless = head.method == Method::HEAD;
         let (rule, path) = match self.rules.find(&head.method, head.uri.path()) {
-            Found::Call(rule, Ok(values)) => (rule, values),
-            Found::Call(_, Err(NotText)) => {
-                let message = "the path is no UTF-8 once its percent signs are read";
+            RuleMatch::Call(rule, Ok(values)) => (rule, values),
+            RuleMatch::Call(_, Err(NotText)) => {
+                let message = "the path is not UTF-8 once its percent signs are read";
                 let status = Status::new(Code::InvalidArgument, message);
                 return Err(self.failed(&status, HeaderMap::new(), &grant));
             }
-            Found::Methods(methods) => {
+            RuleMatch::Methods(methods) => {
                 let names: Vec<_> = methods.iter().map(Method::as_str).collect();
                 let message = format!("this path takes {}", names.join(", "));
                 let status = Status::new(Code::Unimplemented, message);
@@ -79,22 +80,22 @@ impl Json {
                 answer.headers_mut().extend(names.ok().map(|names| (header::ALLOW, names)));
                 return Err(answer);
             }
-            Found::Nothing => {
+            RuleMatch::Nothing => {
                 let status = Status::new(Code::NotFound, self.no_rule(head.uri.path()));
                 return Err(self.failed(&status, HeaderMap::new(), &grant));
             }
         };
         let query = head.uri.query().unwrap_or_default().to_owned();
-        let said = Said { path, query, lenient: self.settings.ignore_unknown_parameters };
-        path::set(&mut head.uri, &rule.call.path);
+        let said = RequestInput { path, query, lenient: self.settings.ignore_unknown_parameters };
+        path::replace(&mut head.uri, &rule.call.path);
         head.method = Method::POST;
-        let (json, blame) = (Arc::clone(self), Blame::default());
+        let (json, blame) = (Arc::clone(self), InvalidRequestSlot::default());
         Ok(Box::new(Transcoder { json, rule, said, grant, blame, room, bodiless }))
     }
 
-    /// Why no rule has a path.
+    /// The error text for a path without a rule.
     fn no_rule(&self, path: &str) -> &'static str {
-        match self.knows(path::call(path)) && !self.settings.unbound_methods {
+        match self.has_method(path::full_method(path)) && !self.settings.unbound_methods {
             true => {
                 "no rule has this path: with `unbound_methods: true` methods without a rule are \
                  called by their names"
@@ -103,16 +104,16 @@ impl Json {
         }
     }
 
-    /// The answer to a request that is none, as JSON.
+    /// A rejection as JSON.
     pub(crate) fn refusal(status: &Status, grant: &CorsHeaders) -> Response<Body> {
-        let tree = answer::bare_error(status).to_string();
+        let tree = response::bare_error(status).to_string();
         let http = status.code.http();
         write(HeaderMap::new(), (http, status), tree.into(), media::JSON, grant)
     }
 
-    /// A call that failed, as JSON. `headers` are the service's, trailers included.
+    /// A failed call as JSON. `headers` are the service's, trailers included.
     fn failed(&self, status: &Status, headers: HeaderMap, grant: &CorsHeaders) -> Response<Body> {
-        let tree = answer::error(&self.rules.pool, status, &headers);
+        let tree = response::error(&self.rules.pool, status, &headers);
         let body = Bytes::from(tree.to_string());
         let http = match status.code {
             Code::Ok => StatusCode::BAD_GATEWAY,
@@ -122,7 +123,7 @@ impl Json {
     }
 }
 
-/// An answer with a body that is there.
+/// A response with a complete body.
 fn write(
     mut headers: HeaderMap,
     (http, status): (StatusCode, &Status),
@@ -133,7 +134,7 @@ fn write(
     media::strip_body_headers(&mut headers);
     headers.remove(media::GRPC_ENCODING);
     headers.remove(media::GRPC_ACCEPT_ENCODING);
-    if let Some(wait) = refusal::retry_after(&headers) {
+    if let Some(wait) = rejection::retry_after(&headers) {
         headers.insert(header::RETRY_AFTER, wait);
     }
     status.write(&mut headers);
@@ -146,31 +147,31 @@ fn write(
     answer
 }
 
-/// Translates one call.
+/// Translator of one call.
 struct Transcoder {
-    json: Arc<Json>,
+    json: Arc<JsonTranscoding>,
     rule: Arc<Rule>,
-    said: Said,
+    said: RequestInput,
     grant: CorsHeaders,
-    blame: Blame,
-    room: Room,
-    /// The client asked for the head of an answer alone.
+    blame: InvalidRequestSlot,
+    room: MessageBudget,
+    /// Whether the request is a HEAD.
     bodiless: bool,
 }
 
 impl Translator for Transcoder {
     fn translate_request(&mut self, head: &mut http_request::Parts, body: Body) -> Body {
-        media::make_plain_grpc(&mut head.headers);
+        media::set_uncompressed_grpc_headers(&mut head.headers);
         for name in [header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN, header::REFERER] {
             head.headers.remove(name);
         }
         let (rule, said) = (Arc::clone(&self.rule), std::mem::take(&mut self.said));
         let room = self.room.clone();
-        later(self.blame.clone(), async move {
+        deferred(self.blame.clone(), async move {
             let body = collect(body, &room).await?;
             let (len, limit) = (body.len(), room.limit);
             let read = move || request::message(&rule, &said, &body, limit);
-            room.framed(0, &aside(len, read).await??)
+            room.framed(0, &offload(len, read).await??)
         })
     }
 
@@ -191,7 +192,8 @@ impl Translator for Transcoder {
 
     fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let (head, _) = no.into_parts();
-        let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
+        let status =
+            self.blame.get().unwrap_or_else(|| service_response::final_status(&head.headers));
         let answer = self.json.failed(&status, head.headers, &self.grant);
         if self.bodiless { answer.map(|_| Body::Empty) } else { answer }
     }
@@ -200,26 +202,26 @@ impl Translator for Transcoder {
 impl Transcoder {
     async fn answered(self, answer: Response<Body>) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
-        if let Some(status) = service::failed(&head) {
+        if let Some(status) = service_response::head_status(&head) {
             return self.json.failed(&status, head.headers, &self.grant);
         }
-        let end = service::take_end(&mut head.headers);
-        let messages = Messages::ending(end, body, &self.room);
+        let end = service_response::take_status_headers(&mut head.headers);
+        let messages = MessageStream::with_head_trailers(end, body, &self.room);
         match self.rule.call.streams {
             true => self.streamed(head.headers, messages).await,
             false => self.unary(head.headers, messages).await,
         }
     }
 
-    async fn unary(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
-        let read = service::unary(&mut messages).await;
-        media::adopt(&mut headers, messages.trailers);
+    async fn unary(self, mut headers: HeaderMap, mut messages: MessageStream) -> Response<Body> {
+        let read = service_response::read_unary(&mut messages).await;
+        media::merge_trailers(&mut headers, messages.trailers);
         let written = match read {
-            Unary::One(frame) => self.written(frame).await,
-            Unary::Failed(status) => Err(status),
-            Unary::Nothing => Err(service::no_message()),
-            Unary::Many(..) => {
-                let message = "the service answered several messages to a call that has one";
+            UnaryResponse::One(frame) => self.written(frame).await,
+            UnaryResponse::Failed(status) => Err(status),
+            UnaryResponse::Nothing => Err(service_response::missing_message()),
+            UnaryResponse::Many(..) => {
+                let message = "the service sent several messages for a unary call";
                 Err(Status::new(Code::Internal, message))
             }
         };
@@ -233,22 +235,21 @@ impl Transcoder {
         }
     }
 
-    async fn written(&self, frame: Framed) -> Result<answer::Written, Status> {
-        let bytes = self.room.keep(service::readable(frame)?)?;
+    async fn written(&self, frame: MessageFrame) -> Result<response::EncodedBody, Status> {
+        let bytes = self.room.charge(service_response::uncompressed(frame)?)?;
         let limit = self.room.limit;
-        let (rule, style) = (Arc::clone(&self.rule), answer::style(&self.json.settings));
-        // With its defaults, a message of two bytes is some hundred of JSON.
+        let (rule, style) = (Arc::clone(&self.rule), response::print_options(&self.json.settings));
+        // With default values written, a message of two bytes can become some hundred bytes of JSON.
         let len = bytes.len().saturating_mul(if style.defaults { 16 } else { 1 });
-        let written = aside(len, move || answer::message(&rule, style, limit, bytes)).await??;
-        Ok(answer::Written { bytes: self.room.keep(written.bytes)?, ..written })
+        let written = offload(len, move || response::message(&rule, style, limit, bytes)).await??;
+        Ok(response::EncodedBody { bytes: self.room.charge(written.bytes)?, ..written })
     }
 
-    /// Answers messages as they come. What goes wrong before the first of them still has a status
-    /// of its own.
-    async fn streamed(self, mut headers: HeaderMap, mut messages: Messages) -> Response<Body> {
+    /// Streams messages as they arrive. An error before the first one still sets the HTTP status.
+    async fn streamed(self, mut headers: HeaderMap, mut messages: MessageStream) -> Response<Body> {
         let first = match messages.next().await {
             Ok(Some(frame)) => self.written(frame).await.map(Some),
-            Ok(None) => match service::end(&messages.trailers) {
+            Ok(None) => match service_response::final_status(&messages.trailers) {
                 status if status.code == Code::Ok => Ok(None),
                 status => Err(status),
             },
@@ -257,47 +258,49 @@ impl Transcoder {
         let first = match first {
             Ok(first) => first,
             Err(status) => {
-                media::adopt(&mut headers, messages.trailers);
+                media::merge_trailers(&mut headers, messages.trailers);
                 return self.json.failed(&status, headers, &self.grant);
             }
         };
         media::strip_body_headers(&mut headers);
         let (form, said) = match self.json.settings.streams {
-            _ if answer::is_file(&self.rule) => (Form::File, answer::BINARY),
-            StreamShape::Array => (Form::Array, media::JSON),
-            StreamShape::Lines => (Form::Lines, HeaderValue::from_static("application/x-ndjson")),
+            _ if response::is_file(&self.rule) => (StreamFormat::File, response::BINARY),
+            StreamShape::Array => (StreamFormat::Array, media::JSON),
+            StreamShape::Lines => {
+                (StreamFormat::Lines, HeaderValue::from_static("application/x-ndjson"))
+            }
         };
-        // A file is what its first piece says.
+        // The first chunk sets a file's content type.
         let own = first.as_ref().and_then(|written| written.content_type.clone());
         headers.insert(header::CONTENT_TYPE, own.unwrap_or(said));
         self.grant.add_to(&mut headers);
         let first = Some(first.map(|written| written.bytes));
-        let stream = Stream { first, form, messages, by: Rc::new(self) };
-        let mut answer = Response::new(steps(Some(stream), Stream::step));
+        let stream = ResponseStream { first, form, messages, by: Rc::new(self) };
+        let mut answer = Response::new(unfold(Some(stream), ResponseStream::step));
         *answer.headers_mut() = headers;
         answer
     }
 }
 
-/// How messages are put together.
+/// How messages are joined.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum StreamFormat {
     Array,
     Lines,
-    /// Pieces of a file, one after the other.
+    /// Chunks of a file.
     File,
 }
 
-/// Messages on their way to a client.
-struct Stream {
-    /// The first message, until it is written; none if there are none at all.
+/// A response stream to a client.
+struct ResponseStream {
+    /// The first message, until it is written; `None` for an empty stream.
     first: Option<Option<Bytes>>,
-    form: Form,
-    messages: Messages,
+    form: StreamFormat,
+    messages: MessageStream,
     by: Rc<Transcoder>,
 }
 
-impl Stream {
+impl ResponseStream {
     async fn step(stream: Option<Self>) -> Step<Option<Self>> {
         let mut stream = stream?;
         let (text, more) = match stream.first.take() {
@@ -306,25 +309,27 @@ impl Stream {
             None => match stream.next().await {
                 Ok(Some(bytes)) => (stream.item(false, &bytes), true),
                 Ok(None) => (stream.end(false, None), false),
-                // A file has no words for it: it is cut short.
-                Err(status) if stream.form == Form::File => {
+                // A file can't carry an error: abort it.
+                Err(status) if stream.form == StreamFormat::File => {
                     return Some((Err(status.message.into()), None));
                 }
                 Err(status) => (stream.end(false, Some(&status)), false),
             },
         };
-        match stream.by.room.keep(text) {
+        match stream.by.room.charge(text) {
             Ok(text) => Some((Ok(Frame::data(text)), more.then_some(stream))),
-            Err(status) if stream.form == Form::File => Some((Err(status.message.into()), None)),
+            Err(status) if stream.form == StreamFormat::File => {
+                Some((Err(status.message.into()), None))
+            }
             Err(status) => Some((Ok(Frame::data(stream.end(false, Some(&status)).into())), None)),
         }
     }
 
-    /// The next message as JSON; none at a good end.
+    /// Returns the next message as JSON, or `None` at a successful end.
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         match self.messages.next().await? {
             Some(frame) => Ok(Some(self.by.written(frame).await?.bytes)),
-            None => match service::end(&self.messages.trailers) {
+            None => match service_response::final_status(&self.messages.trailers) {
                 status if status.code == Code::Ok => Ok(None),
                 status => Err(status),
             },
@@ -333,24 +338,24 @@ impl Stream {
 
     fn item(&self, first: bool, json: &[u8]) -> Vec<u8> {
         match (self.form, first) {
-            (Form::File, _) => json.to_vec(),
-            (Form::Lines, _) => [json, b"\n"].concat(),
-            (Form::Array, true) => [b"[", json].concat(),
-            (Form::Array, false) => [b",", json].concat(),
+            (StreamFormat::File, _) => json.to_vec(),
+            (StreamFormat::Lines, _) => [json, b"\n"].concat(),
+            (StreamFormat::Array, true) => [b"[", json].concat(),
+            (StreamFormat::Array, false) => [b",", json].concat(),
         }
     }
 
-    /// What comes last. The status line has long gone out, so an error is one more item.
+    /// The last bytes. The status line was already sent, so an error is one more item.
     fn end(&self, first: bool, failed: Option<&Status>) -> Vec<u8> {
         let mut text = Vec::new();
         if let Some(status) = failed {
-            let error = answer::error(&self.by.json.rules.pool, status, &self.messages.trailers);
+            let error = response::error(&self.by.json.rules.pool, status, &self.messages.trailers);
             let error = serde_json::json!({ "error": error }).to_string();
             text = self.item(first, error.as_bytes());
-        } else if first && self.form == Form::Array {
+        } else if first && self.form == StreamFormat::Array {
             text.push(b'[');
         }
-        if self.form == Form::Array {
+        if self.form == StreamFormat::Array {
             text.push(b']');
         }
         text

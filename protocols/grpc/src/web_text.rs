@@ -1,36 +1,36 @@
-//! The base64 of gRPC-Web's text: padding may come in the middle, wherever a sender flushed.
+//! gRPC-Web's base64: padding may occur in the middle, wherever a sender flushed.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-/// Text is no base64.
+/// The text is not base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotBase64;
 
-/// Bytes as text. Each piece is padded, so that whoever has it can read all of it.
+/// Encodes bytes. Each chunk is padded, so that it can be decoded at once.
 pub fn encode(bytes: &[u8]) -> Bytes {
     STANDARD.encode(bytes).into()
 }
 
-/// Reads text that comes in pieces cut anywhere.
+/// Decodes text that arrives in chunks of any size.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// What is there of four characters.
+    /// An incomplete group of four characters.
     held: Vec<u8>,
 }
 
 impl Decoder {
-    /// More text; what it says.
+    /// Decodes a chunk.
     ///
     /// # Errors
-    /// It is no base64.
+    /// The text is not base64.
     pub fn push(&mut self, text: &[u8]) -> Result<Vec<u8>, NotBase64> {
         self.held.extend_from_slice(text);
         let whole = self.held.len() / 4 * 4;
         let mut out = Vec::with_capacity(whole / 4 * 3);
         let mut rest = &self.held[..whole];
         while !rest.is_empty() {
-            // Up to the four characters that padding ends.
+            // Up to the group that ends with padding.
             let padded =
                 rest.iter().position(|&b| b == b'=').map_or(rest.len(), |at| at / 4 * 4 + 4);
             let (piece, after) = rest.split_at(padded);
@@ -41,7 +41,7 @@ impl Decoder {
         Ok(out)
     }
 
-    /// Whether the text ended where it may.
+    /// Whether the text ended with a complete group.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

@@ -28,7 +28,7 @@ pub(crate) enum WrittenProbe {
     /// A GET.
     Http(tollgate_http::probe::CheckSettings),
     /// `grpc.health.v1.Health/Check`.
-    Grpc(grpc::probe::CheckSettings),
+    Grpc(grpc::probe::HealthCheckSettings),
 }
 
 /// What is sent to a service, and what its answer has to begin with. Without keys, connecting is
@@ -81,7 +81,7 @@ impl WrittenProbe {
                 ProbePlan::Http(Arc::new(check.map_err(below("http"))?))
             }
             WrittenProbe::Grpc(settings) => {
-                ProbePlan::Grpc(Arc::new(grpc::probe::Check::new(settings, cluster)))
+                ProbePlan::Grpc(Arc::new(grpc::probe::HealthCheck::new(settings, cluster)))
             }
         };
         if mistakes.is_empty() { Ok(plan) } else { Err(mistakes) }
@@ -194,7 +194,7 @@ impl JsonSchema for WrittenProbe {
             (
                 "grpc",
                 "`grpc.health.v1.Health/Check`.",
-                generator.subschema_for::<grpc::probe::CheckSettings>(),
+                generator.subschema_for::<grpc::probe::HealthCheckSettings>(),
             ),
         ];
         named("What a health check asks: a name, or `{ name: settings }`.", &settings)

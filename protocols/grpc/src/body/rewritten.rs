@@ -1,4 +1,4 @@
-//! A body whose bytes are rewritten as they go by.
+//! A body that rewrites the bytes of another body as they pass.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -9,22 +9,22 @@ use std::{
 };
 use tollgate_http::{Body, BodyError};
 
-/// Rewrites bytes that come in pieces cut anywhere.
+/// Rewrites bytes that arrive in chunks of any size.
 pub(crate) trait Rewrite: Unpin + 'static {
-    /// What becomes of some bytes; nothing, if more are needed first.
+    /// Rewrites a chunk. Returns no bytes if more input is needed first.
     fn data(&mut self, data: Bytes) -> Result<Bytes, BodyError>;
 
-    /// What is written last, and the trailers that stay trailers.
+    /// Returns the last bytes to write, and the trailers to pass on.
     fn end(&mut self, trailers: Option<HeaderMap>)
     -> Result<(Bytes, Option<HeaderMap>), BodyError>;
 }
 
-/// A body, rewritten.
+/// Wraps `body` in a rewriter.
 pub(crate) fn rewritten(body: Body, by: impl Rewrite) -> Body {
-    Body::made(Rewritten { body, by, state: State::Flowing })
+    Body::made(RewrittenBody { body, by, state: State::Flowing })
 }
 
-struct Rewritten<R> {
+struct RewrittenBody<R> {
     body: Body,
     by: R,
     state: State,
@@ -36,7 +36,7 @@ enum State {
     Done,
 }
 
-impl<R: Rewrite> Rewritten<R> {
+impl<R: Rewrite> RewrittenBody<R> {
     fn end(&mut self, trailers: Option<HeaderMap>) -> Option<Result<Frame<Bytes>, BodyError>> {
         self.state = State::Done;
         match self.by.end(trailers) {
@@ -52,7 +52,7 @@ impl<R: Rewrite> Rewritten<R> {
     }
 }
 
-impl<R: Rewrite> http_body::Body for Rewritten<R> {
+impl<R: Rewrite> http_body::Body for RewrittenBody<R> {
     type Data = Bytes;
     type Error = BodyError;
 

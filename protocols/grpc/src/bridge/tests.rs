@@ -4,9 +4,9 @@ use crate::testing::{Held, Script, answer, grpc_answer, post, read, ready, trans
 const BARE: &str = "application/x-protobuf";
 const OK: &[(&str, &str)] = &[("grpc-status", "0")];
 
-fn bridge(said: &str, streams: ServerStreams) -> (Bridge, request::Parts) {
+fn bridge(said: &str, streams: ServerStreams) -> (BridgeTranslator, request::Parts) {
     let head = post("/a.B/C?x=1", &[("content-type", said), ("content-length", "5")]);
-    (Bridge::new(&head.headers, crate::testing::room(64), streams), head)
+    (BridgeTranslator::new(&head.headers, crate::testing::room(64), streams), head)
 }
 
 fn call(said: &str, body: Script, reply: Response<Body>) -> (request::Parts, Held, Response<Body>) {
@@ -172,7 +172,7 @@ fn a_stream_that_breaks_off_says_so_in_its_last_frame() {
     let (_, answer) = translate(bridge, &mut head, Script::default(), reply);
     let held = read(answer.into_body());
     let text = String::from_utf8_lossy(&held.bytes).into_owned();
-    assert!(text.ends_with("grpc-status: 14\r\ngrpc-message: the body broke off\r\n"), "{text}");
+    assert!(text.ends_with("grpc-status: 14\r\ngrpc-message: the body was aborted\r\n"), "{text}");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_request_that_is_too_long_breaks_off_and_is_told_why() {
     let asked = read(bridge.translate_request(&mut head, Script::default().data([7; 65]).body()));
     assert_eq!(asked.bytes, b"");
     assert!(asked.broken.is_some());
-    let no = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
+    let no = rejection::trailers_only(&Status::new(Code::Unavailable, "lost"));
     let answer = bridge.translate_rejection(no);
     assert_eq!(answer.status(), 429);
     let message = "a message of 65 bytes; `max_message` allows 64";
@@ -199,8 +199,8 @@ fn a_request_that_is_too_long_breaks_off_and_is_told_why() {
 #[test]
 fn a_refusal_is_put_into_http() {
     let (bridge, _) = bridge(BARE, ServerStreams::Refuse);
-    let mut no = refusal::trailers_only(&Status::new(Code::ResourceExhausted, "slow down"));
-    no.headers_mut().insert(refusal::PUSHBACK, HeaderValue::from_static("1500"));
+    let mut no = rejection::trailers_only(&Status::new(Code::ResourceExhausted, "slow down"));
+    no.headers_mut().insert(rejection::PUSHBACK, HeaderValue::from_static("1500"));
     let answer = bridge.translate_rejection(no);
     assert_eq!(answer.status(), 429);
     assert_eq!(header(&answer, "retry-after"), "2");

@@ -8,11 +8,12 @@ use std::convert::Infallible;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn check(service: Option<&str>) -> GrpcProbe {
-    let settings = CheckSettings { service: service.map(str::to_owned), may_lack_health: false };
-    GrpcProbe::new(Arc::new(Check::new(settings, "shop")))
+    let settings =
+        HealthCheckSettings { service: service.map(str::to_owned), may_lack_health: false };
+    GrpcProbe::new(Arc::new(HealthCheck::new(settings, "shop")))
 }
 
-/// How a real server answers: with this message, if any, and these headers or trailers.
+/// Probes a real server that responds with this message, if any, and these headers or trailers.
 async fn judged(
     service: Option<&str>,
     message: Option<&'static [u8]>,
@@ -51,7 +52,7 @@ async fn judged(
     });
     let serving = async {
         let connection = http2::Builder::new(TokioExecutor::new());
-        // How it ends is no matter: the probe reads what came.
+        // The connection's result does not matter: the probe reads what arrived.
         let _ = connection.serve_connection(TokioIo::new(server), answer).await;
     };
     let reading = async {
@@ -97,7 +98,7 @@ async fn every_other_state_is_told_by_name() {
         (
             None,
             b"\x01\0\0\0\x02\x08\x01",
-            "answers with a message that is compressed, which nobody asked for",
+            "answers with a compressed message, which was not asked for",
         ),
         (None, b"\0\0\0\0\x02\x08", "answers without a message"),
         (None, b"", "answers without a message"),

@@ -5,10 +5,10 @@ use http::StatusCode;
 
 const PROTO: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 
-fn reverse(withhold_frames: bool) -> (Reverse, request::Parts) {
+fn reverse(withhold_frames: bool) -> (ReverseTranslator, request::Parts) {
     let head = post("/a.B/C", &[("content-type", "application/grpc+proto"), ("te", "trailers")]);
     let settings = ReverseBridge { withhold_frames, ..ReverseBridge::default() };
-    (Reverse::new(&settings, crate::testing::room(64)), head)
+    (ReverseTranslator::new(&settings, crate::testing::room(64)), head)
 }
 
 fn call(reply: Response<Body>) -> (Held, Response<Body>) {
@@ -25,7 +25,7 @@ fn a_call_is_a_post_of_its_message() {
     let (asked, answer) = translate(reverse, &mut head, body, reply);
     assert_eq!(asked.bytes, b"ask");
     assert_eq!(head.headers["content-type"], "application/x-protobuf");
-    // The length is told with the body, which is sent at once.
+    // The body's length is known and sent at once.
     for name in ["content-length", "te", "grpc-encoding"] {
         assert!(!head.headers.contains_key(name), "{name}");
     }

@@ -1,4 +1,4 @@
-//! A thing that is off, on, or on with settings of its own.
+//! A feature that is off, on, or on with settings.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -7,12 +7,12 @@ use serde::{
 };
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// Its settings if it is on: written `true`, `false`, or as keys and values.
+/// The settings if the feature is on. Written `true`, `false`, or as keys and values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch<T>(pub Option<T>);
 
-/// Settings, and the names of their keys: whoever mistypes one is told the nearest.
-pub trait Keyed: Default {
+/// Settings with the names of their keys, for the suggestion after a misspelt key.
+pub trait SwitchSettings: Default {
     /// The keys.
     const KEYS: &[&str];
 }
@@ -32,7 +32,7 @@ impl<T: Serialize> Serialize for Switch<T> {
     }
 }
 
-impl<'de, T: Keyed + Deserialize<'de>> Deserialize<'de> for Switch<T> {
+impl<'de, T: SwitchSettings + Deserialize<'de>> Deserialize<'de> for Switch<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_struct("Switch", T::KEYS, SwitchVisitor(PhantomData))
     }
@@ -40,7 +40,7 @@ impl<'de, T: Keyed + Deserialize<'de>> Deserialize<'de> for Switch<T> {
 
 struct SwitchVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Keyed + Deserialize<'de>> Visitor<'de> for SwitchVisitor<T> {
+impl<'de, T: SwitchSettings + Deserialize<'de>> Visitor<'de> for SwitchVisitor<T> {
     type Value = Switch<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,11 +51,11 @@ fn settings_are_written_as_they_would_be_read() {
 
 #[test]
 fn keys_of_switches_are_those_of_their_settings() {
-    fn keys<T: Keyed + Serialize>() -> Vec<String> {
+    fn keys<T: SwitchSettings + Serialize>() -> Vec<String> {
         let json = serde_json::to_value(T::default()).unwrap();
         json.as_object().unwrap().keys().cloned().collect()
     }
-    fn same<T: Keyed + Serialize>() {
+    fn same<T: SwitchSettings + Serialize>() {
         let mut named = T::KEYS.to_vec();
         named.sort_unstable();
         let mut keys = keys::<T>();

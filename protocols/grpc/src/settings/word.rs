@@ -1,11 +1,11 @@
-//! Settings that are one word, and how values are written back.
+//! Settings of one word, and serializers of values.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::time::Duration;
 use values::{Size, Text, duration_text};
 
-/// What becomes of an answer of several messages where the client expects one.
+/// How to return several messages where the client expects one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", rename = "GrpcServerStreams")]
 pub enum ServerStreams {

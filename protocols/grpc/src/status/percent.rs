@@ -1,8 +1,8 @@
-//! Percent-coding, as `grpc-message` and URLs have it.
+//! Percent-coding of `grpc-message` and URLs.
 
 use std::fmt::Write as _;
 
-/// `grpc-message` as headers carry it: what is no printable ASCII, and `%`, is coded.
+/// Encodes a `grpc-message`: `%` and everything except printable ASCII is coded.
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -14,8 +14,7 @@ pub fn encode(text: &str) -> String {
     out
 }
 
-/// The bytes that were meant. A `%` that two hex digits don't follow stands for itself: a message
-/// is shown as far as it can be, never dropped.
+/// Decodes to bytes. A `%` without two hex digits stays as it is, so that no message is dropped.
 pub fn decode(coded: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(coded.len());
     let mut rest = coded;
@@ -30,7 +29,7 @@ pub fn decode(coded: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Text that was meant, what is no UTF-8 replaced.
+/// Decodes to text; invalid UTF-8 is replaced.
 pub fn decode_text(coded: &[u8]) -> String {
     String::from_utf8_lossy(&decode(coded)).into_owned()
 }

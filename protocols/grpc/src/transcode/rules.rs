@@ -1,4 +1,4 @@
-//! The rules of a descriptor set: which request is which call.
+//! The rules of a descriptor set: which request calls which method.
 
 use super::template::{NotText, Template};
 use crate::settings::Transcode;
@@ -10,47 +10,47 @@ use prost_reflect::{
 use std::{path::Path, sync::Arc};
 use values::Mistake;
 
-/// The largest descriptor set that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
-/// The name of the option that rules are in.
+/// Maximum size of a descriptor set, in bytes.
+const MAX_DESCRIPTOR_SET: u64 = 64 << 20;
+/// The option that holds the rules.
 const OPTION: &str = "google.api.http";
 
 /// A method that can be called.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct RpcMethod {
     /// `/package.Service/Method`.
     pub(crate) path: String,
     pub(crate) input: MessageDescriptor,
     pub(crate) output: MessageDescriptor,
-    /// It answers several messages.
+    /// Whether it streams responses.
     pub(crate) streams: bool,
 }
 
-/// Which part of the request is in the body.
+/// Which part of the request the HTTP body holds.
 #[derive(Clone, Debug)]
-pub(crate) enum Inside {
+pub(crate) enum RequestBody {
     /// Nothing.
     None,
-    /// All that is not in the path.
+    /// Everything that is not in the path.
     All,
     /// A field.
     Field(FieldDescriptor),
 }
 
-/// One way to call a method.
+/// One HTTP binding of a method.
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) method: Method,
     pub(crate) template: Template,
-    /// The fields of the template's variables, each from the request down.
+    /// The fields of the template's variables, each as a path from the request message.
     pub(crate) variables: Vec<Vec<FieldDescriptor>>,
-    pub(crate) body: Inside,
-    /// The field of the answer that is answered, in the place of all of it.
+    pub(crate) body: RequestBody,
+    /// The response field to return instead of the whole message.
     pub(crate) response: Option<FieldDescriptor>,
-    pub(crate) call: Arc<Call>,
+    pub(crate) call: Arc<RpcMethod>,
 }
 
-/// Every rule, in the order in which they are tried.
+/// All rules, in match order.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) pool: DescriptorPool,
@@ -59,18 +59,18 @@ pub(crate) struct Rules {
     names: Vec<String>,
 }
 
-/// What a request is.
-pub(crate) enum Found {
-    /// A call, and the values of its path's variables.
+/// The result of matching a request.
+pub(crate) enum RuleMatch {
+    /// A rule, and the values of its path variables.
     Call(Arc<Rule>, Result<Vec<String>, NotText>),
-    /// Its path is known, but only with these methods.
+    /// The path matches only with these methods.
     Methods(Vec<Method>),
     /// Nothing.
     Nothing,
 }
 
 impl Rules {
-    /// Reads the file, and what is in it.
+    /// Reads the descriptor file and its rules.
     pub(crate) fn load(settings: &Transcode) -> Result<Self, Vec<Mistake>> {
         let file = &settings.descriptors;
         let wrong = |message: String, hint: &str| {
@@ -80,13 +80,14 @@ impl Rules {
         let unreadable = |error: std::io::Error| {
             wrong(format!("the descriptor set `{file}` can't be read: {error}"), protoc)
         };
-        let bytes = values::read_regular(Path::new(file), LARGEST).map_err(unreadable)?;
+        let bytes =
+            values::read_regular(Path::new(file), MAX_DESCRIPTOR_SET).map_err(unreadable)?;
         let pool = DescriptorPool::decode(bytes.as_slice())
             .map_err(|error| wrong(format!("`{file}` is no descriptor set: {error}"), protoc))?;
         Self::new(pool, settings)
     }
 
-    /// The rules of a set.
+    /// The rules of a descriptor set.
     pub(crate) fn new(pool: DescriptorPool, settings: &Transcode) -> Result<Self, Vec<Mistake>> {
         let mut it = Self { pool: pool.clone(), rules: Vec::new(), names: Vec::new() };
         let mut mistakes = Vec::new();
@@ -123,18 +124,18 @@ impl Rules {
         if mistakes.is_empty() { Ok(it) } else { Err(mistakes) }
     }
 
-    /// Which call a request is.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
+    /// Finds the rule of a request.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> RuleMatch {
         let mut others = Vec::new();
-        // Where there is a GET, there is a HEAD (RFC 9110, 9.1).
+        // GET implies HEAD (RFC 9110, 9.1).
         let mut heads = None;
         for rule in &self.rules {
             let Some(values) = rule.template.matches(path) else { continue };
             if rule.method == *method {
-                return Found::Call(Arc::clone(rule), values);
+                return RuleMatch::Call(Arc::clone(rule), values);
             }
             if rule.method == Method::GET && *method == Method::HEAD && heads.is_none() {
-                heads = Some(Found::Call(Arc::clone(rule), values));
+                heads = Some(RuleMatch::Call(Arc::clone(rule), values));
             }
             let implied = (rule.method == Method::GET).then_some(Method::HEAD);
             for method in std::iter::once(rule.method.clone()).chain(implied) {
@@ -146,21 +147,21 @@ impl Rules {
         if let Some(found) = heads {
             return found;
         }
-        if others.is_empty() { Found::Nothing } else { Found::Methods(others) }
+        if others.is_empty() { RuleMatch::Nothing } else { RuleMatch::Methods(others) }
     }
 
     /// Whether `package.Service/Method` is in the set.
-    pub(crate) fn knows(&self, name: &str) -> bool {
+    pub(crate) fn has_method(&self, name: &str) -> bool {
         self.names.binary_search_by(|it| it.as_str().cmp(name)).is_ok()
     }
 
     fn add(&mut self, method: &MethodDescriptor, unbound: bool) -> Result<(), String> {
-        // What a client streams has no form as one JSON request.
+        // A client stream can't be one JSON request.
         if method.is_client_streaming() {
             return Ok(());
         }
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let call = Arc::new(Call {
+        let call = Arc::new(RpcMethod {
             path,
             input: method.input(),
             output: method.output(),
@@ -173,7 +174,7 @@ impl Rules {
         else {
             if unbound {
                 let template = Template::parse(&call.path)?;
-                let (body, variables) = (Inside::All, Vec::new());
+                let (body, variables) = (RequestBody::All, Vec::new());
                 let method = Method::POST;
                 let rule = Rule { method, template, variables, body, response: None, call };
                 self.rules.push(Arc::new(rule));
@@ -217,7 +218,7 @@ fn pattern(written: &DynamicMessage) -> Result<(Method, String), String> {
     Ok((method?, text(custom, "path")))
 }
 
-fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
+fn rule(written: &DynamicMessage, call: &Arc<RpcMethod>) -> Result<Rule, String> {
     let (method, path) = pattern(written)?;
     let template = Template::parse(&path)?;
     let field_of = |message: &MessageDescriptor, name: &str| {
@@ -227,11 +228,11 @@ fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
     let variable = |variable: &super::template::Variable| {
         let fields = field_path(&call.input, &variable.field);
         let fields = fields.map_err(|why| match why {
-            NoField::Unknown => {
+            FieldPathError::Unknown => {
                 format!("`{}` has no field `{}`", call.input.full_name(), variable.field)
             }
-            NoField::TooDeep => {
-                format!("`{}` is deeper than {LONGEST_PATH} names", variable.field)
+            FieldPathError::TooDeep => {
+                format!("`{}` is deeper than {MAX_FIELD_PATH} names", variable.field)
             }
         })?;
         match fields.iter().any(FieldDescriptor::is_list) {
@@ -241,9 +242,9 @@ fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
     };
     let variables = template.variables.iter().map(variable).collect::<Result<Vec<_>, _>>()?;
     let body = match text(written, "body").as_str() {
-        "" => Inside::None,
-        "*" => Inside::All,
-        name => Inside::Field(field_of(&call.input, name)?),
+        "" => RequestBody::None,
+        "*" => RequestBody::All,
+        name => RequestBody::Field(field_of(&call.input, name)?),
     };
     let response = match text(written, "response_body").as_str() {
         "" => None,
@@ -252,36 +253,35 @@ fn rule(written: &DynamicMessage, call: &Arc<Call>) -> Result<Rule, String> {
     Ok(Rule { method, template, variables, body, response, call: Arc::clone(call) })
 }
 
-/// How many names a field's path may have. Decoders of protobuf stop at 100 levels; a service's own
-/// requests are a few deep.
-pub(crate) const LONGEST_PATH: usize = 32;
+/// Maximum names in a field path. Protobuf decoders stop at 100 levels; real requests are a few deep.
+pub(crate) const MAX_FIELD_PATH: usize = 32;
 
-/// Why a field's path leads nowhere.
+/// Why a field path is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoField {
+pub(crate) enum FieldPathError {
     /// A message has no field of that name.
     Unknown,
     /// It has more than [`LONGEST_PATH`] names.
     TooDeep,
 }
 
-/// The fields that a path such as `book.author.full_name` leads through, by either name of each.
+/// Resolves a path such as `book.author.full_name`, by JSON or `.proto` names.
 ///
 /// # Errors
-/// There are none, or too many.
+/// A field is unknown, or the path is too long.
 pub(crate) fn field_path(
     message: &MessageDescriptor,
     path: &str,
-) -> Result<Vec<FieldDescriptor>, NoField> {
+) -> Result<Vec<FieldDescriptor>, FieldPathError> {
     let mut message = Some(message.clone());
     let mut fields = Vec::new();
     for name in path.split('.') {
-        let within = message.ok_or(NoField::Unknown)?;
+        let within = message.ok_or(FieldPathError::Unknown)?;
         let field = within.get_field_by_name(name);
         let field = field.or_else(|| within.get_field_by_json_name(name));
-        let field = field.ok_or(NoField::Unknown)?;
-        if fields.len() == LONGEST_PATH {
-            return Err(NoField::TooDeep);
+        let field = field.ok_or(FieldPathError::Unknown)?;
+        if fields.len() == MAX_FIELD_PATH {
+            return Err(FieldPathError::TooDeep);
         }
         message = match field.kind() {
             Kind::Message(inner) if !field.is_list() && !field.is_map() => Some(inner),

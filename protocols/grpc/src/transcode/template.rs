@@ -2,23 +2,22 @@
 
 use crate::status::percent;
 
-/// A value that is no UTF-8 once it is decoded.
+/// A decoded value is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotText;
 
-/// A part of a path between slashes. In the order in which templates are tried: what is written out
-/// goes before what matches anything.
+/// A path segment. The order is the match priority: literals before wildcards.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Segment {
     /// This text.
     Literal(String),
     /// Any text: `*`.
     One,
-    /// What is left of the path, or nothing: `**`.
+    /// The rest of the path, possibly empty: `**`.
     Rest,
 }
 
-/// A field, and the segments that say its value.
+/// A variable: a field and the segments of its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Variable {
     /// The field's path: `book.name`.
@@ -27,7 +26,7 @@ pub(crate) struct Variable {
     segments: (usize, usize),
 }
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     pub(crate) segments: Vec<Segment>,
@@ -36,14 +35,14 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Reads one.
+    /// Parses a template.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the template.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("the path template `{text}` {what}");
         let rest = text.strip_prefix('/').ok_or_else(|| wrong("begins with no `/`"))?;
-        // A verb comes after the last variable.
+        // A verb follows the last variable.
         let after = rest.rfind(['}', '/']).map_or(0, |at| at + 1);
         let (rest, verb) = match rest[after..].rfind(':') {
             Some(at) => (&rest[..after + at], Some(rest[after + at + 1..].to_owned())),
@@ -76,7 +75,7 @@ impl Template {
         }
     }
 
-    /// The values of its variables in a path, in their order; `None` if it does not match.
+    /// Matches a path. Returns the values of the variables in order, or `None`.
     pub(crate) fn matches(&self, path: &str) -> Option<Result<Vec<String>, NotText>> {
         let mut path = path.strip_prefix('/')?;
         if let Some(verb) = &self.verb {
@@ -102,14 +101,14 @@ impl Template {
             let text = parts[from.min(to)..to].join("/");
             match self.segments[from..variable.segments.1] {
                 [Segment::One] => decoded(&text),
-                // A slash that was coded is part of a name, and must not become one of the path.
+                // A coded slash is part of a name and must not become a path separator.
                 _ => decoded(&text.replace("%2F", "%252F").replace("%2f", "%252f")),
             }
         };
         Some(self.variables.iter().map(value).collect())
     }
 
-    /// What it is tried by: the more is written out, the earlier.
+    /// The sort key: templates with more literals are tried first.
     pub(crate) fn order(&self) -> (&[Segment], bool, &Option<String>) {
         (&self.segments, self.verb.is_none(), &self.verb)
     }
@@ -128,7 +127,7 @@ fn segment(text: &str) -> Option<Segment> {
     }
 }
 
-/// The parts between slashes that are in no braces.
+/// Splits at slashes outside of braces.
 fn outer_parts(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut from, mut inside) = (Vec::new(), 0, false);
     for (at, byte) in text.bytes().enumerate() {

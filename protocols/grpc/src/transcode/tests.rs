@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 const OK: &[(&str, &str)] = &[("grpc-status", "0")];
 
-fn json_of(mut settings: Value) -> Arc<Json> {
+fn json_of(mut settings: Value) -> Arc<JsonTranscoding> {
     settings["descriptors"] = "library".into();
     let settings: Transcode = serde_json::from_value(settings).unwrap();
     let pool = DescriptorPool::decode(library().as_slice()).unwrap();
     let rules = Rules::new(pool, &settings).unwrap();
-    Arc::new(Json { rules, settings })
+    Arc::new(JsonTranscoding { rules, settings })
 }
 
 /// A message of the library, as bytes.
@@ -37,12 +37,17 @@ fn head(method: &str, target: &str) -> http_request::Parts {
     head
 }
 
-fn transcoder(json: &Arc<Json>, head: &mut http_request::Parts) -> Box<dyn Translator> {
+fn transcoder(json: &Arc<JsonTranscoding>, head: &mut http_request::Parts) -> Box<dyn Translator> {
     json.read(head, CorsHeaders::default(), room(4096))
         .unwrap_or_else(|_| panic!("{} is no call", head.uri))
 }
 
-fn call(json: &Arc<Json>, method: &str, target: &str, reply: Response<Body>) -> Response<Body> {
+fn call(
+    json: &Arc<JsonTranscoding>,
+    method: &str,
+    target: &str,
+    reply: Response<Body>,
+) -> Response<Body> {
     let mut head = head(method, target);
     let mut translator = transcoder(json, &mut head);
     let asked = read(translator.translate_request(&mut head, Body::Empty));
@@ -68,7 +73,7 @@ fn a_request_becomes_the_call_that_its_rule_says() {
         ("/library.v1.Library/GetBook", &Method::POST)
     );
     let asked = read(translator.translate_request(&mut head, Body::Empty));
-    // The query comes first: what comes later counts.
+    // The query comes first: later values win.
     let part = |said| bytes_of("library.v1.GetBookRequest", said);
     let query = part(json!({ "readMask": "title" }));
     let expected = [query, part(json!({ "name": "shelves/1/books/2" }))].concat();
@@ -126,7 +131,7 @@ fn an_http_body_is_answered_as_it_is() {
     assert_eq!(read(answer.into_body()).bytes, b"\x89PNG");
 }
 
-/// A good answer that is over with its head.
+/// A successful trailers-only response.
 fn over_with_its_head() -> Response<Body> {
     answer(&[("content-type", "application/grpc"), ("grpc-status", "0")], Script::default())
 }
@@ -170,7 +175,7 @@ fn pieces_of_a_file_are_answered_one_after_the_other() {
         let answer = call(&json, "GET", "/v1/pieces/x", grpc_answer(&[], OK));
         assert_eq!(answer.headers()["content-type"], "application/octet-stream");
         assert_eq!(text(answer), "");
-        // What was read of it is not all of it.
+        // The body was not read completely.
         let ends = &[("grpc-status", "15"), ("grpc-message", "the disk is gone")];
         let answer = call(&json, "GET", "/v1/pieces/x", grpc_answer(&[&a], ends));
         let held = read(answer.into_body());
@@ -280,10 +285,10 @@ fn a_request_that_does_not_fit_is_the_clients_fault() {
     let mut head = head("GET", "/v1/books/1?nothing=1");
     let mut translator = transcoder(&json, &mut head);
     assert!(read(translator.translate_request(&mut head, Body::Empty)).broken.is_some());
-    let lost = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
+    let lost = rejection::trailers_only(&Status::new(Code::Unavailable, "lost"));
     let answer = translator.translate_rejection(lost);
     assert_eq!(answer.status(), 400);
-    let message = "the query parameter `nothing` is no field of the request";
+    let message = "the query parameter `nothing` is not a field of the request";
     assert_eq!(tree(answer), json!({ "code": 3, "message": message }));
 }
 
@@ -292,7 +297,7 @@ fn a_refusal_is_json_too() {
     let json = json_of(json!({}));
     let mut head = head("GET", "/v1/books/1");
     let translator = transcoder(&json, &mut head);
-    let mut no = refusal::trailers_only(&Status::new(Code::ResourceExhausted, "too many"));
+    let mut no = rejection::trailers_only(&Status::new(Code::ResourceExhausted, "too many"));
     no.headers_mut().extend(headers(&[("grpc-retry-pushback-ms", "3000")]));
     let answer = translator.translate_rejection(no);
     assert_eq!(answer.status(), 429);
@@ -330,8 +335,8 @@ fn methods_without_a_rule_are_called_by_name_where_that_is_wanted() {
     let reply = grpc_answer(&[&book("x")], OK);
     let answer = call(&json, "POST", "/library.v1.Library/Unbound", reply);
     assert_eq!(tree(answer), json!({ "title": "x" }));
-    assert!(json.knows("library.v1.Library/Upload"));
-    assert!(!json.knows("library.v1.Library/Nope") && !json.knows(""));
+    assert!(json.has_method("library.v1.Library/Upload"));
+    assert!(!json.has_method("library.v1.Library/Nope") && !json.has_method(""));
 }
 
 #[test]
@@ -340,7 +345,7 @@ fn a_descriptor_set_is_read_from_its_file_and_mistakes_name_it() {
     let path = file.path().to_str().unwrap().to_owned();
     let load = |settings: Value| {
         let settings: Transcode = serde_json::from_value(settings).unwrap();
-        match Json::load(&settings) {
+        match JsonTranscoding::load(&settings) {
             Ok(_) => Vec::new(),
             Err(mistakes) => {
                 mistakes.into_iter().map(|it| (it.path[1].clone(), it.fault.message)).collect()

@@ -1,12 +1,12 @@
-//! Protobuf's wire format: a message that is being written, and the fields of one that is read.
+//! Protobuf's wire format: a writer of messages and a reader of fields.
 //!
-//! Neither keeps a tree of the message: what is held is the bytes themselves.
+//! Neither keeps a tree of the message, only its bytes.
 
-use super::slot::DEPTH;
+use super::field::MAX_DEPTH;
 use prost::encoding::{decode_varint, encode_varint};
 use prost_reflect::Kind;
 
-/// The types that a tag can say.
+/// Wire types of a tag.
 pub(crate) const VARINT: u32 = 0;
 pub(crate) const FIXED64: u32 = 1;
 pub(crate) const LEN: u32 = 2;
@@ -14,7 +14,7 @@ pub(crate) const GROUP: u32 = 3;
 pub(crate) const GROUP_END: u32 = 4;
 pub(crate) const FIXED32: u32 = 5;
 
-/// The type that a value of this kind has outside of packed lists.
+/// The wire type of a value of this kind outside packed lists.
 pub(crate) fn wire_type(kind: &Kind) -> u32 {
     match kind {
         Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => FIXED64,
@@ -24,33 +24,33 @@ pub(crate) fn wire_type(kind: &Kind) -> u32 {
     }
 }
 
-/// A message that is being written.
+/// Writes a message.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct MessageWriter {
     pub(crate) bytes: Vec<u8>,
     limit: usize,
-    /// The names of the fields in which something does not fit, the innermost first.
+    /// Names of the fields around an error, innermost first.
     unfit: Vec<String>,
 }
 
-impl Output {
-    /// `limit` is how long it may become, in bytes, give or take its last value.
+impl MessageWriter {
+    /// `limit`: maximum length in bytes, exceeded by at most the last value.
     pub(crate) fn new(limit: usize) -> Self {
         Self { bytes: Vec::new(), limit, unfit: Vec::new() }
     }
 
-    /// What was to be written in this field does not fit.
-    pub(crate) fn unfit_in(&mut self, name: impl Into<String>) {
+    /// Adds an outer field name to the path of an error.
+    pub(crate) fn add_error_field(&mut self, name: impl Into<String>) {
         self.unfit.push(name.into());
     }
 
-    /// Where something does not fit, as a message begins: `book.author.name`. Empty if nowhere.
-    pub(crate) fn place(&self) -> String {
+    /// The path of the error, as prefix of its message: `book.author.name`. Empty without an error.
+    pub(crate) fn error_path(&self) -> String {
         let names: Vec<_> = self.unfit.iter().rev().map(String::as_str).collect();
         if names.is_empty() { String::new() } else { format!("`{}`: ", names.join(".")) }
     }
 
-    /// Whether it is longer than it may be.
+    /// Whether the limit is exceeded.
     pub(crate) fn is_over(&self) -> bool {
         self.bytes.len() > self.limit
     }
@@ -63,28 +63,28 @@ impl Output {
         self.varint(u64::from(number) << 3 | u64::from(wire));
     }
 
-    /// A field of bytes.
+    /// Writes a field of bytes.
     pub(crate) fn field(&mut self, number: u32, bytes: &[u8]) {
         self.tag(number, LEN);
         self.block(bytes);
     }
 
-    /// Bytes with their length before them.
+    /// Writes bytes with a length prefix.
     pub(crate) fn block(&mut self, bytes: &[u8]) {
         self.varint(bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Begins what will have its length before it; where, [`end`](Self::end) is to be told.
+    /// Begins a block with a length prefix. Returns its start, for [`end`](Self::end).
     pub(crate) fn begin(&mut self) -> usize {
         self.bytes.push(0);
         self.bytes.len()
     }
 
-    /// Puts the length before what began there.
+    /// Inserts the length before the block that began at `from`.
     pub(crate) fn end(&mut self, from: usize) {
         let len = self.bytes.len() - from;
-        // Nearly every message is short, and its length one byte.
+        // Most messages are short, with a length of one byte.
         if let Ok(short @ ..0x80) = u8::try_from(len) {
             self.bytes[from - 1] = short;
             return;
@@ -95,11 +95,11 @@ impl Output {
     }
 }
 
-/// A message can't be read.
+/// A message is not valid protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable(pub(crate) &'static str);
+pub(crate) struct WireError(pub(crate) &'static str);
 
-/// What a field says.
+/// The encoded value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Payload<'a> {
     Varint(u64),
@@ -112,7 +112,7 @@ pub(crate) enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// What a field of this kind says by not being there.
+    /// The default value of a field of this kind.
     pub(crate) fn nothing(kind: &Kind) -> Self {
         match wire_type(kind) {
             VARINT => Payload::Varint(0),
@@ -123,25 +123,25 @@ impl Payload<'_> {
     }
 }
 
-/// Takes the next field off a message; none at its end.
+/// Reads the next field of a message. Returns `None` at the end.
 ///
 /// # Errors
-/// It is no message.
-pub(crate) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Payload<'a>)>, Unreadable> {
+/// The bytes are not a message.
+pub(crate) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Payload<'a>)>, WireError> {
     if rest.is_empty() {
         return Ok(None);
     }
     let (number, wire) = tag(rest)?;
     let payload = match wire {
         GROUP => Payload::Group(group(rest, number)?),
-        GROUP_END => return Err(Unreadable("a group ends that did not begin")),
+        GROUP_END => return Err(WireError("a group ends that did not begin")),
         wire => value(rest, wire)?,
     };
     Ok(Some((number, payload)))
 }
 
-fn tag(rest: &mut &[u8]) -> Result<(u32, u32), Unreadable> {
-    let wrong = Unreadable("a field's number can't be read");
+fn tag(rest: &mut &[u8]) -> Result<(u32, u32), WireError> {
+    let wrong = WireError("a field's number can't be read");
     let tag = u32::try_from(varint(rest)?).map_err(|_| wrong)?;
     match tag >> 3 {
         0 => Err(wrong),
@@ -149,12 +149,12 @@ fn tag(rest: &mut &[u8]) -> Result<(u32, u32), Unreadable> {
     }
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, Unreadable> {
-    decode_varint(rest).map_err(|_| Unreadable("a number of variable length can't be read"))
+fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
+    decode_varint(rest).map_err(|_| WireError("a number of variable length can't be read"))
 }
 
-fn value<'a>(rest: &mut &'a [u8], wire: u32) -> Result<Payload<'a>, Unreadable> {
-    const CUT: Unreadable = Unreadable("it is cut off");
+fn value<'a>(rest: &mut &'a [u8], wire: u32) -> Result<Payload<'a>, WireError> {
+    const CUT: WireError = WireError("it is truncated");
     Ok(match wire {
         VARINT => Payload::Varint(varint(rest)?),
         FIXED64 => {
@@ -173,22 +173,23 @@ fn value<'a>(rest: &mut &'a [u8], wire: u32) -> Result<Payload<'a>, Unreadable> 
             *rest = after;
             Payload::Bytes(bytes)
         }
-        _ => return Err(Unreadable("a field has a type that there is not")),
+        _ => return Err(WireError("a field has an unknown wire type")),
     })
 }
 
-/// The fields of a group, whose tag was read. Groups within it are counted and not called for.
-fn group<'a>(rest: &mut &'a [u8], number: u32) -> Result<&'a [u8], Unreadable> {
+/// Returns the fields of a group whose tag was read. Nested groups are skipped with a counter, without
+/// recursion.
+fn group<'a>(rest: &mut &'a [u8], number: u32) -> Result<&'a [u8], WireError> {
     let begin = *rest;
     let mut open = vec![number];
     loop {
         let before = rest.len();
         let (number, wire) = tag(rest)?;
         match wire {
-            GROUP if open.len() == DEPTH => return Err(Unreadable("it is too deep")),
+            GROUP if open.len() == MAX_DEPTH => return Err(WireError("it is too deep")),
             GROUP => open.push(number),
             GROUP_END if open.pop() != Some(number) => {
-                return Err(Unreadable("a group ends that did not begin"));
+                return Err(WireError("a group ends that did not begin"));
             }
             GROUP_END if open.is_empty() => return Ok(&begin[..begin.len() - before]),
             GROUP_END => {}
@@ -197,17 +198,17 @@ fn group<'a>(rest: &mut &'a [u8], number: u32) -> Result<&'a [u8], Unreadable> {
     }
 }
 
-/// A packed list's next value; none at its end.
+/// Reads the next value of a packed list. Returns `None` at the end.
 ///
 /// # Errors
-/// It is no list of this kind.
+/// The bytes are not a list of this kind.
 pub(crate) fn next_packed<'a>(
     rest: &mut &'a [u8],
     kind: &Kind,
-) -> Result<Option<Payload<'a>>, Unreadable> {
+) -> Result<Option<Payload<'a>>, WireError> {
     match wire_type(kind) {
         _ if rest.is_empty() => Ok(None),
-        LEN => Err(Unreadable("a list of this kind can't be packed")),
+        LEN => Err(WireError("a list of this kind can't be packed")),
         wire => value(rest, wire).map(Some),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use grpc::{
     Grpc, Settings,
-    frame::{Counter, Frames, TooLong},
+    frame::{FrameDecoder, MessageCounter, MessageTooLong},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body::Frame;
@@ -51,9 +51,9 @@ fn node() -> MessageDescriptor {
 pub(crate) fn frames(bytes: &[u8]) {
     let (whole, told) = taken([bytes]);
     assert_eq!((&whole, told), (&taken(bytes.chunks(1)).0, taken(bytes.chunks(1)).1));
-    let mut counter = Counter::default();
+    let mut counter = MessageCounter::default();
     counter.push(bytes);
-    let mut cut = Counter::default();
+    let mut cut = MessageCounter::default();
     bytes.chunks(7).for_each(|part| cut.push(part));
     assert_eq!(counter.messages(), cut.messages());
     if told.is_none() {
@@ -62,10 +62,10 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
-type Taken = (Vec<(u8, Bytes)>, Option<TooLong>);
+type Taken = (Vec<(u8, Bytes)>, Option<MessageTooLong>);
 
 fn taken<'b>(parts: impl IntoIterator<Item = &'b [u8]>) -> Taken {
-    let mut frames = Frames::new(LONGEST);
+    let mut frames = FrameDecoder::new(LONGEST);
     let mut all = Vec::new();
     for part in parts {
         frames.push(part);

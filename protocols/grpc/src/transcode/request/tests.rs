@@ -1,4 +1,4 @@
-use super::super::rules::{Found, Rules};
+use super::super::rules::{RuleMatch, Rules};
 use super::*;
 use http::Method;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -10,15 +10,15 @@ fn rules() -> Rules {
     Rules::new(pool, &settings).unwrap()
 }
 
-/// The call that a request is, and its message as JSON.
+/// The call of a request, and its message as JSON.
 fn asked(method: &str, target: &str, body: &str) -> Result<(String, Value), String> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let Found::Call(rule, path) = rules().find(&method, path) else {
+    let RuleMatch::Call(rule, path) = rules().find(&method, path) else {
         panic!("{target} is no call")
     };
-    let path = path.map_err(|_| "the path is no UTF-8")?;
-    let said = Said { path, query: query.to_owned(), lenient: false };
+    let path = path.map_err(|_| "the path is not UTF-8")?;
+    let said = RequestInput { path, query: query.to_owned(), lenient: false };
     let bytes = message(&rule, &said, body.as_bytes(), 1 << 20).map_err(|status| {
         assert_eq!(status.code, Code::InvalidArgument);
         status.message
@@ -104,9 +104,14 @@ fn what_does_not_fit_is_told() {
             "GET",
             "/v1/books/1?nothing=1",
             "",
-            "the query parameter `nothing` is no field of the request",
+            "the query parameter `nothing` is not a field of the request",
         ),
-        ("POST", "/v1/books?title=1", "", "the query parameter `title` is no field of the request"),
+        (
+            "POST",
+            "/v1/books?title=1",
+            "",
+            "the query parameter `title` is not a field of the request",
+        ),
         (
             "PATCH",
             "/v1/shelves/1/books/2?book.title=1",
@@ -126,8 +131,8 @@ fn what_does_not_fit_is_told() {
             "",
             "the query parameter `filter.tags.x` is",
         ),
-        ("POST", "/v1/books", "[1]", "the body is no JSON object"),
-        ("POST", "/v1/books", "{", "the body is no JSON: "),
+        ("POST", "/v1/books", "[1]", "the body is not a JSON object"),
+        ("POST", "/v1/books", "{", "the body is not JSON: "),
         ("POST", "/v1/books", r#"{"tittle":"x"}"#, "the request does not fit: "),
         ("PATCH", "/v1/shelves/1/books/2", "[]", "the request does not fit: "),
     ] {
@@ -164,7 +169,7 @@ fn what_does_not_fit_is_told_with_the_name_of_its_field() {
 fn text_that_is_no_utf_8_is_refused() {
     for target in ["/v1/shelves/%FF/books", "/v1/shelves/1/books?filter.title=%FF"] {
         let told = asked("GET", target, "").unwrap_err();
-        assert!(told.contains("no UTF-8"), "{target}: {told}");
+        assert!(told.contains("not UTF-8"), "{target}: {told}");
     }
     assert!(asked("GET", "/v1/shelves/%C3%A4/books?filter.title=%C3%A4", "").is_ok());
 }
@@ -172,17 +177,21 @@ fn text_that_is_no_utf_8_is_refused() {
 #[test]
 fn a_body_that_goes_deep_is_an_error_and_not_the_end() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(asked("POST", "/v1/books", &deep).unwrap_err().starts_with("the body is no JSON"));
+    assert!(
+        asked("POST", "/v1/books", &deep).unwrap_err().starts_with("the body is not a JSON object")
+    );
 }
 
 #[test]
 fn parameters_that_are_no_fields_pass_where_that_is_wanted() {
-    let Found::Call(rule, Ok(path)) = rules().find(&Method::GET, "/v1/books/1") else { panic!() };
-    let said = Said { path, query: "utm=1".to_owned(), lenient: true };
+    let RuleMatch::Call(rule, Ok(path)) = rules().find(&Method::GET, "/v1/books/1") else {
+        panic!()
+    };
+    let said = RequestInput { path, query: "utm=1".to_owned(), lenient: true };
     assert!(message(&rule, &said, b"", 1024).is_ok());
 }
 
-/// What a request of `protos/tree.proto` comes to.
+/// Builds the message of a `protos/tree.proto` request.
 fn tree_asked(target: &str, limit: usize, body: &[u8]) -> Result<Vec<u8>, Status> {
     let pool = DescriptorPool::decode(crate::testing::tree().as_slice()).unwrap();
     let settings = serde_json::from_value(json!({ "descriptors": "tree" })).unwrap();
@@ -190,8 +199,8 @@ fn tree_asked(target: &str, limit: usize, body: &[u8]) -> Result<Vec<u8>, Status
     let (method, target) = target.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let Found::Call(rule, Ok(path)) = rules.find(&method, path) else { panic!("{target}") };
-    message(&rule, &Said { path, query: query.to_owned(), lenient: false }, body, limit)
+    let RuleMatch::Call(rule, Ok(path)) = rules.find(&method, path) else { panic!("{target}") };
+    message(&rule, &RequestInput { path, query: query.to_owned(), lenient: false }, body, limit)
 }
 
 #[test]
@@ -202,7 +211,7 @@ fn a_parameter_of_more_than_32_names_is_refused_and_the_limit_is_named() {
         let told = tree_asked(&deep(names), 1 << 20, b"").unwrap_err();
         assert_eq!(told.code, Code::InvalidArgument);
         assert!(told.message.contains("deeper than 32 names"), "{}", told.message);
-        assert!(told.message.len() <= LONGEST_WORDS);
+        assert!(told.message.len() <= MAX_ECHO_BYTES);
     }
 }
 
@@ -212,8 +221,8 @@ fn a_rule_whose_variable_is_deeper_than_32_names_is_no_rule() {
     let node = pool.get_message_by_name("t.Node").unwrap();
     let path = |names: usize| format!("{}v", "a.".repeat(names - 1));
     assert_eq!(field_path(&node, &path(32)).map(|it| it.len()), Ok(32));
-    assert_eq!(field_path(&node, &path(33)), Err(NoField::TooDeep));
-    assert_eq!(field_path(&node, "nodes.v"), Err(NoField::Unknown));
+    assert_eq!(field_path(&node, &path(33)), Err(FieldPathError::TooDeep));
+    assert_eq!(field_path(&node, "nodes.v"), Err(FieldPathError::Unknown));
 }
 
 #[test]
@@ -259,6 +268,6 @@ fn no_more_of_a_client_s_words_is_told_back_than_fits_a_header() {
     let name = "ä".repeat(100_000);
     for body in [format!(r#"{{"{name}":1}}"#), format!(r#"{{"numbers":{{"kind":"{name}"}}}}"#)] {
         let told = tree_asked("POST /v1/tree", 1 << 20, body.as_bytes()).unwrap_err();
-        assert!(told.message.len() <= LONGEST_WORDS && told.message.len() > 100);
+        assert!(told.message.len() <= MAX_ECHO_BYTES && told.message.len() > 100);
     }
 }

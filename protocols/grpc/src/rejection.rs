@@ -21,7 +21,7 @@ pub(crate) fn trailers_only(status: &Status) -> Response<Body> {
 }
 
 /// A plain HTTP answer for who speaks none of what is understood here.
-pub(crate) fn words(http: StatusCode, status: &Status) -> Response<Body> {
+pub(crate) fn http_error(http: StatusCode, status: &Status) -> Response<Body> {
     let text = format!("{}\n", status.message);
     let mut answer = Response::new(Body::Full(text.into()));
     *answer.status_mut() = http;
@@ -41,8 +41,8 @@ pub(crate) fn status(why: &RejectionRef<'_>) -> Status {
     Status::new(code, message)
 }
 
-/// Tells whether, and when, to try again. A standing no is never worth it.
-pub(crate) fn push_back(why: &RejectionRef<'_>, headers: &mut HeaderMap) {
+/// Writes `grpc-retry-pushback-ms`: when to retry, or that a retry is pointless.
+pub(crate) fn write_pushback(why: &RejectionRef<'_>, headers: &mut HeaderMap) {
     let wait = match (why.reason, why.retry_after) {
         (RejectReason::Denied, _) => HeaderValue::from_static("-1"),
         (_, Some(wait)) => HeaderValue::from(millis(wait)),
@@ -53,7 +53,7 @@ pub(crate) fn push_back(why: &RejectionRef<'_>, headers: &mut HeaderMap) {
 
 /// When a service wants to be called again, if it says that. What can't be read is a no, as gRFC
 /// A6 has it.
-pub(crate) fn pushback_of(told: &HeaderMap) -> Option<Pushback> {
+pub(crate) fn read_pushback(told: &HeaderMap) -> Option<Pushback> {
     let millis = told.get(PUSHBACK)?.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     Some(millis.map_or(Pushback::Never, |it| Pushback::After(Duration::from_millis(it.into()))))
 }
@@ -107,7 +107,7 @@ mod tests {
     fn clients_are_told_when_to_try_again_and_when_never() {
         let told = |reason, retry_after| {
             let mut headers = HeaderMap::new();
-            push_back(&RejectionRef { retry_after, ..refusal(reason) }, &mut headers);
+            write_pushback(&RejectionRef { retry_after, ..refusal(reason) }, &mut headers);
             let after = super::retry_after(&headers).map(|it| it.to_str().unwrap().to_owned());
             (headers.get(PUSHBACK).map(|it| it.to_str().unwrap().to_owned()), after)
         };
@@ -125,13 +125,13 @@ mod tests {
     #[test]
     fn services_say_when_to_be_called_again_and_what_can_not_be_read_is_a_no() {
         let told = |text: &'static str| {
-            pushback_of(&[(PUSHBACK, HeaderValue::from_static(text))].into_iter().collect())
+            read_pushback(&[(PUSHBACK, HeaderValue::from_static(text))].into_iter().collect())
         };
         assert_eq!(told("150"), Some(Pushback::After(Duration::from_millis(150))));
         assert_eq!(told("0"), Some(Pushback::default()));
         for text in ["-1", "", "soon", "1.5", "99999999999"] {
             assert_eq!(told(text), Some(Pushback::Never), "{text}");
         }
-        assert_eq!(pushback_of(&HeaderMap::new()), None);
+        assert_eq!(read_pushback(&HeaderMap::new()), None);
     }
 }

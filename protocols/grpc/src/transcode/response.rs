@@ -1,10 +1,10 @@
-//! Makes JSON of messages and of errors.
+//! Converts response messages and errors to JSON.
 
 use super::{
-    print::{Printer, Style, Unprintable},
+    field::Field,
     rules::Rule,
-    slot::Slot,
-    wire::{Payload, Unreadable, next},
+    to_json::{PrintError, PrintOptions, Printer},
+    wire::{Payload, WireError, next},
 };
 use crate::{
     settings::Transcode,
@@ -20,74 +20,73 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, prost_types::Any};
 use serde_json::{Value, json};
 
-/// The type of what is answered as it is.
+/// The type whose content is sent unchanged.
 const HTTP_BODY: &str = "google.api.HttpBody";
 
-/// The type of a file that says none.
+/// The default content type of a file.
 pub(crate) const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// How much longer than a message its JSON may be: names take more bytes than numbers.
-const LONGER: usize = 4;
-/// How long one detail of an error may be as JSON, in bytes.
-const LONGEST_DETAIL: usize = 1 << 20;
+/// Maximum ratio of JSON to message length: field names are longer than field numbers.
+const JSON_GROWTH: usize = 4;
+/// Maximum JSON length of an error detail, in bytes.
+const MAX_DETAIL_BYTES: usize = 1 << 20;
 
-/// How messages are written.
-pub(crate) fn style(settings: &Transcode) -> Style {
-    Style { defaults: settings.print_defaults, proto_names: settings.proto_names }
+/// Options of the JSON output.
+pub(crate) fn print_options(settings: &Transcode) -> PrintOptions {
+    PrintOptions { defaults: settings.print_defaults, proto_names: settings.proto_names }
 }
 
-/// Whether what a rule's call answers is a file, or pieces of one, and no JSON.
+/// Whether the method returns a file or chunks of one instead of JSON.
 pub(crate) fn is_file(rule: &Rule) -> bool {
     rule.call.output.full_name() == HTTP_BODY
 }
 
-/// A body, and its type where it is not JSON.
+/// A body, with its content type unless it is JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct EncodedBody {
     pub(crate) bytes: Bytes,
     pub(crate) content_type: Option<HeaderValue>,
 }
 
-/// Writes a message, or the field of it that its rule names. `limit` is how long a message may be,
-/// in bytes.
+/// Converts a message, or the field that its rule names. `limit`: maximum message length, in bytes.
 ///
 /// # Errors
-/// The service's message is not what the descriptor set says, or too long.
+/// The service's message does not match the descriptor set, or is too long.
 pub(crate) fn message(
     rule: &Rule,
-    style: Style,
+    style: PrintOptions,
     limit: usize,
     bytes: Bytes,
-) -> Result<Written, Status> {
+) -> Result<EncodedBody, Status> {
     let output = &rule.call.output;
     if is_file(rule) {
-        return as_it_is(&bytes).map_err(|Unreadable(why)| misread(rule, why));
+        return http_body(&bytes).map_err(|WireError(why)| invalid_message(rule, why));
     }
-    let mut to = Printer::new(output.parent_pool(), style, limit.saturating_mul(LONGER));
+    let mut to = Printer::new(output.parent_pool(), style, limit.saturating_mul(JSON_GROWTH));
     let printed = match &rule.response {
         None => to.message(output, &[&bytes], 0),
-        // A field alone is written even where it has its default.
-        Some(field) => to.alone(output, &Slot::field(field.clone()), &bytes),
+        // A single field is written even with its default value.
+        Some(field) => to.single_field(output, &Field::field(field.clone()), &bytes),
     };
     match printed {
-        Ok(()) => Ok(Written { bytes: to.out.into(), content_type: None }),
-        Err(Unprintable::Wrong(why)) => Err(misread(rule, &why)),
-        Err(Unprintable::TooLong(most)) => {
+        Ok(()) => Ok(EncodedBody { bytes: to.out.into(), content_type: None }),
+        Err(PrintError::Wrong(why)) => Err(invalid_message(rule, &why)),
+        Err(PrintError::TooLong(most)) => {
             let message = format!(
-                "the answer has over {most} bytes as JSON, {LONGER} times what `max_message` allows"
+                "the answer has over {most} bytes as JSON, {JSON_GROWTH} times what `max_message` allows"
             );
             Err(Status::new(Code::ResourceExhausted, message))
         }
     }
 }
 
-fn misread(rule: &Rule, why: &str) -> Status {
+fn invalid_message(rule: &Rule, why: &str) -> Status {
     let name = rule.call.output.full_name();
     Status::new(Code::Internal, format!("the service's message is no `{name}`: {why}"))
 }
 
 /// `google.api.HttpBody`: its type and its bytes.
-fn as_it_is(bytes: &Bytes) -> Result<Written, Unreadable> {
+fn http_body(bytes: &Bytes) -> Result<EncodedBody, WireError> {
     let (mut said, mut data) = (&[][..], &[][..]);
     let mut rest = &bytes[..];
     while let Some((number, payload)) = next(&mut rest)? {
@@ -98,10 +97,10 @@ fn as_it_is(bytes: &Bytes) -> Result<Written, Unreadable> {
         }
     }
     let known = HeaderValue::from_bytes(said).ok().filter(|_| !said.is_empty());
-    Ok(Written { bytes: bytes.slice_ref(data), content_type: Some(known.unwrap_or(BINARY)) })
+    Ok(EncodedBody { bytes: bytes.slice_ref(data), content_type: Some(known.unwrap_or(BINARY)) })
 }
 
-/// `google.rpc.Status`, as far as it is needed.
+/// The needed part of `google.rpc.Status`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RpcStatus {
     #[prost(int32, tag = "1")]
@@ -112,7 +111,7 @@ struct RpcStatus {
     details: Vec<Any>,
 }
 
-/// A status as JSON: `google.rpc.Status`, with the details that its trailers hold.
+/// A status as JSON: `google.rpc.Status`, with the details from the trailers.
 pub(crate) fn error(pool: &DescriptorPool, status: &Status, trailers: &HeaderMap) -> Value {
     let mut tree = bare_error(status);
     let details: Vec<_> = details(trailers).iter().map(|any| detail(pool, any)).collect();
@@ -122,7 +121,7 @@ pub(crate) fn error(pool: &DescriptorPool, status: &Status, trailers: &HeaderMap
     tree
 }
 
-/// A status as JSON that has no details.
+/// A status as JSON without details.
 pub(crate) fn bare_error(status: &Status) -> Value {
     json!({ "code": status.code.number(), "message": status.message })
 }
@@ -138,9 +137,9 @@ fn details(trailers: &HeaderMap) -> Vec<Any> {
     status.map(|status| status.details).unwrap_or_default()
 }
 
-/// One detail; of a type that nobody has told of, its bytes.
+/// One detail as JSON. A type that is not in the descriptor set is written as base64.
 fn detail(pool: &DescriptorPool, any: &Any) -> Value {
-    let mut to = Printer::new(pool, Style::default(), LONGEST_DETAIL);
+    let mut to = Printer::new(pool, PrintOptions::default(), MAX_DETAIL_BYTES);
     let printed = to.any_of(&any.type_url, &any.value, 0);
     let known = printed.ok().and_then(|()| serde_json::from_slice(&to.out).ok());
     let unknown = || json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) });

@@ -1,37 +1,37 @@
-//! What a message can hold: a field or an extension, and the well-known types that have a JSON form
-//! of their own (protobuf, "ProtoJSON Format").
+//! Message fields and extensions, and the well-known types with a special JSON form (protobuf,
+//! "ProtoJSON Format").
 
 use prost_reflect::{
     EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor,
 };
 
-/// How deep messages may lie within one another, in levels. Decoders of protobuf stop there too.
-pub(crate) const DEPTH: usize = 100;
-/// How many levels an `Any` counts as: what it holds is read a second time to find its type.
+/// Maximum message nesting, in levels. Protobuf decoders use the same limit.
+pub(crate) const MAX_DEPTH: usize = 100;
+/// Levels that an `Any` counts as: its content is read twice to find its type.
 pub(crate) const ANY_DEPTH: usize = 10;
 
 /// A field or an extension.
 #[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    of: Of,
+pub(crate) struct Field {
+    of: FieldKind,
     pub(crate) number: u32,
     pub(crate) kind: Kind,
     pub(crate) list: bool,
     pub(crate) map: bool,
     pub(crate) packed: bool,
     pub(crate) group: bool,
-    /// It can be told apart whether it has its default or is not there.
+    /// Whether the field tracks presence: a default value differs from an absent field.
     pub(crate) presence: bool,
     pub(crate) oneof: Option<OneofDescriptor>,
 }
 
 #[derive(Clone, Debug)]
-enum Of {
+enum FieldKind {
     Field(FieldDescriptor),
     Extension(ExtensionDescriptor),
 }
 
-impl Slot {
+impl Field {
     pub(crate) fn field(field: FieldDescriptor) -> Self {
         Self {
             number: field.number(),
@@ -42,7 +42,7 @@ impl Slot {
             group: field.is_group(),
             presence: field.supports_presence(),
             oneof: field.containing_oneof().filter(|oneof| !oneof.is_synthetic()),
-            of: Of::Field(field),
+            of: FieldKind::Field(field),
         }
     }
 
@@ -56,11 +56,11 @@ impl Slot {
             group: extension.is_group(),
             presence: extension.supports_presence(),
             oneof: None,
-            of: Of::Extension(extension),
+            of: FieldKind::Extension(extension),
         }
     }
 
-    /// The one that JSON calls by this name; fields have two.
+    /// Finds a field by its JSON name or its `.proto` name.
     pub(crate) fn named(message: &MessageDescriptor, name: &str) -> Option<Self> {
         let field = message.get_field_by_json_name(name);
         match field.or_else(|| message.get_field_by_name(name)) {
@@ -69,7 +69,7 @@ impl Slot {
         }
     }
 
-    /// The one with this number.
+    /// Finds a field by number.
     pub(crate) fn numbered(message: &MessageDescriptor, number: u32) -> Option<Self> {
         match message.get_field(number) {
             Some(field) => Some(Self::field(field)),
@@ -77,19 +77,19 @@ impl Slot {
         }
     }
 
-    /// What JSON calls it.
+    /// Its name in JSON.
     pub(crate) fn name(&self, proto_names: bool) -> &str {
         match &self.of {
-            Of::Field(field) if proto_names => field.name(),
-            Of::Field(field) => field.json_name(),
-            Of::Extension(extension) => extension.json_name(),
+            FieldKind::Field(field) if proto_names => field.name(),
+            FieldKind::Field(field) => field.json_name(),
+            FieldKind::Extension(extension) => extension.json_name(),
         }
     }
 }
 
-/// A type with a JSON form of its own.
+/// A type with a special JSON form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum WellKnown {
     Any,
     Timestamp,
     Duration,
@@ -98,37 +98,37 @@ pub(crate) enum Known {
     List,
     Value,
     Empty,
-    /// `StringValue` and its like: written as what it wraps.
+    /// `StringValue` and similar: written as the wrapped value.
     Wrapper,
 }
 
-impl Known {
+impl WellKnown {
     pub(crate) fn of(message: &MessageDescriptor) -> Option<Self> {
         Some(match message.full_name().strip_prefix("google.protobuf.")? {
-            "Any" => Known::Any,
-            "Timestamp" => Known::Timestamp,
-            "Duration" => Known::Duration,
-            "FieldMask" => Known::FieldMask,
-            "Struct" => Known::Struct,
-            "ListValue" => Known::List,
-            "Value" => Known::Value,
-            "Empty" => Known::Empty,
+            "Any" => WellKnown::Any,
+            "Timestamp" => WellKnown::Timestamp,
+            "Duration" => WellKnown::Duration,
+            "FieldMask" => WellKnown::FieldMask,
+            "Struct" => WellKnown::Struct,
+            "ListValue" => WellKnown::List,
+            "Value" => WellKnown::Value,
+            "Empty" => WellKnown::Empty,
             "FloatValue" | "DoubleValue" | "Int32Value" | "Int64Value" | "UInt32Value"
-            | "UInt64Value" | "BoolValue" | "StringValue" | "BytesValue" => Known::Wrapper,
+            | "UInt64Value" | "BoolValue" | "StringValue" | "BytesValue" => WellKnown::Wrapper,
             _ => return None,
         })
     }
 }
 
-/// Whether it is the enum that JSON writes as null.
+/// Whether this is `NullValue`, which JSON writes as null.
 pub(crate) fn is_null(of: &EnumDescriptor) -> bool {
     of.full_name() == "google.protobuf.NullValue"
 }
 
-/// The name of the type that an `Any`'s URL ends with.
+/// The type name at the end of an `Any`'s URL.
 ///
 /// # Errors
-/// It is no such URL.
+/// The URL has no `/`.
 pub(crate) fn type_name(url: &str) -> Result<&str, String> {
     let name = url.rsplit_once('/').map(|(_, name)| name);
     name.ok_or_else(|| "an `@type` has no `/`: it is `type.googleapis.com/package.Message`".into())

@@ -1,4 +1,4 @@
-//! A body that is made step by step by a function that waits.
+//! A body produced step by step by an async function.
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -8,26 +8,26 @@ use std::{
 };
 use tollgate_http::{Body, BodyError};
 
-/// A piece of a body, and the state that the next one is made of.
+/// A frame of the body and the state for the next step, or `None` at the end.
 pub(crate) type Step<S> = Option<(Result<Frame<Bytes>, BodyError>, S)>;
 
-/// A body of the pieces that `next` makes, until it makes none or fails.
-pub(crate) fn steps<S, N, F>(state: S, next: N) -> Body
+/// A body of the frames that `next` returns, until it returns `None` or an error.
+pub(crate) fn unfold<S, N, F>(state: S, next: N) -> Body
 where
     S: 'static,
     N: Fn(S) -> F + Unpin + 'static,
     F: Future<Output = Step<S>> + 'static,
 {
     let pending = Some(Box::pin(next(state)));
-    Body::made(Steps { pending, next })
+    Body::made(Unfold { pending, next })
 }
 
-struct Steps<N, F> {
+struct Unfold<N, F> {
     pending: Option<Pin<Box<F>>>,
     next: N,
 }
 
-impl<S, N, F> http_body::Body for Steps<N, F>
+impl<S, N, F> http_body::Body for Unfold<N, F>
 where
     N: Fn(S) -> F + Unpin,
     F: Future<Output = Step<S>>,

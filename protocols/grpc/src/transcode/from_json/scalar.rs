@@ -1,6 +1,6 @@
-//! Numbers, text, bytes and enums, as JSON has them and as a message does.
+//! Converts JSON scalars: numbers, text, bytes and enums.
 
-use crate::transcode::{slot::is_null, wire::Output};
+use crate::transcode::{field::is_null, wire::MessageWriter};
 use base64::{
     Engine as _,
     alphabet::{STANDARD, URL_SAFE},
@@ -12,7 +12,7 @@ use std::fmt;
 
 /// One value, without a tag.
 pub(super) struct Scalar<'a> {
-    pub(super) to: &'a mut Output,
+    pub(super) to: &'a mut MessageWriter,
     pub(super) kind: &'a Kind,
 }
 
@@ -80,7 +80,7 @@ impl Visitor<'_> for Scalar<'_> {
     fn visit_f64<E: Error>(mut self, value: f64) -> Result<(), E> {
         let written = match self.kind {
             Kind::Double | Kind::Float => self.float(value),
-            // All whole numbers of 64 bits are far within this.
+            // All 64-bit integers are far within this range.
             _ if value.fract() == 0.0 && value.abs() < 1e20 => self.integer(value as i128),
             _ => false,
         };
@@ -121,7 +121,7 @@ impl Visitor<'_> for Scalar<'_> {
 }
 
 impl Scalar<'_> {
-    /// Writes a number; whether it could.
+    /// Writes a number. Returns whether it fits.
     #[expect(clippy::cast_sign_loss, reason = "negative numbers are written so")]
     fn integer(&mut self, value: i128) -> bool {
         let long = i64::try_from(value);
@@ -151,7 +151,7 @@ impl Scalar<'_> {
         true
     }
 
-    /// Writes a number; whether it could.
+    /// Writes a number. Returns whether it fits.
     #[expect(clippy::cast_possible_truncation, reason = "the range is looked at first")]
     fn float(&mut self, value: f64) -> bool {
         match self.kind {
@@ -163,7 +163,7 @@ impl Scalar<'_> {
     }
 }
 
-/// A number with a point. What is too large for one is not infinite, and infinity has one name.
+/// Parses a float. A value that is too large is an error; only `Infinity` is infinite.
 fn float(text: &str) -> Option<f64> {
     match text {
         "NaN" => Some(f64::NAN),
@@ -184,9 +184,9 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     engine.decode(text).ok()
 }
 
-/// The key of a map's entry.
+/// The key of a map entry.
 pub(super) struct Key<'a> {
-    pub(super) to: &'a mut Output,
+    pub(super) to: &'a mut MessageWriter,
     pub(super) kind: &'a Kind,
 }
 

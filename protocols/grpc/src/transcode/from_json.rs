@@ -1,12 +1,12 @@
-//! Writes JSON as a protobuf message while it is read: no tree of it is ever there, so a body takes
-//! its own length and the message's, whatever is in it (protobuf, "ProtoJSON Format").
+//! Converts JSON to protobuf while parsing, without a tree: a body needs its own length and the
+//! message's, whatever it contains (protobuf, "ProtoJSON Format").
 
 mod known;
 mod scalar;
 
 use super::{
-    slot::{DEPTH, Known, Slot, is_null},
-    wire::{GROUP, GROUP_END, LEN, Output, wire_type},
+    field::{Field, MAX_DEPTH, WellKnown, is_null},
+    wire::{GROUP, GROUP_END, LEN, MessageWriter, wire_type},
 };
 use prost_reflect::{Kind, MessageDescriptor, OneofDescriptor};
 use scalar::Scalar;
@@ -19,59 +19,62 @@ const TYPE: &str = "@type";
 /// Writes the fields of a message.
 ///
 /// # Errors
-/// The JSON does not fit, or is none.
-pub(crate) fn content<'de, D: Deserializer<'de>>(it: Content<'_>, from: D) -> Result<(), D::Error> {
+/// The JSON is invalid or does not match the message type.
+pub(crate) fn content<'de, D: Deserializer<'de>>(
+    it: MessageSeed<'_>,
+    from: D,
+) -> Result<(), D::Error> {
     it.deserialize(from)
 }
 
-/// Writes one field, with its tag; nothing if it is null.
+/// Writes one field with its tag; nothing for null.
 ///
 /// # Errors
 /// As of [`content`].
 pub(crate) fn field<'de, D: Deserializer<'de>>(
-    to: &mut Output,
-    slot: &Slot,
+    to: &mut MessageWriter,
+    slot: &Field,
     from: D,
 ) -> Result<(), D::Error> {
-    Field { to, slot, depth: 0, taken: &mut Taken::default() }.deserialize(from)
+    FieldSeed { to, slot, depth: 0, taken: &mut SeenFields::default() }.deserialize(from)
 }
 
-/// Writes one value of a field, with its tag; of a list that is one more.
+/// Writes one value of a field with its tag; for a list, one element.
 ///
 /// # Errors
 /// As of [`content`].
 pub(crate) fn one<'de, D: Deserializer<'de>>(
-    to: &mut Output,
-    slot: &Slot,
+    to: &mut MessageWriter,
+    slot: &Field,
     from: D,
 ) -> Result<(), D::Error> {
-    One { to, slot, depth: 0 }.deserialize(from)
+    ValueSeed { to, slot, depth: 0 }.deserialize(from)
 }
 
-/// The message that an object of JSON says.
-pub(crate) struct Content<'a> {
-    pub(crate) to: &'a mut Output,
+/// Deserializes a JSON object as a message.
+pub(crate) struct MessageSeed<'a> {
+    pub(crate) to: &'a mut MessageWriter,
     pub(crate) message: &'a MessageDescriptor,
-    /// How many messages it lies in.
+    /// Nesting depth, in messages.
     pub(crate) depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Content<'_> {
+impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
         fits(self.to, self.depth)?;
-        match Known::of(self.message) {
+        match WellKnown::of(self.message) {
             None => from.deserialize_map(Fields { content: self, any: false }),
             Some(known) => known::write(self, known, from),
         }
     }
 }
 
-/// Refuses what is too deep, and what became too long.
-fn fits<E: Error>(to: &Output, depth: usize) -> Result<(), E> {
-    if depth > DEPTH {
-        return Err(E::custom(format_args!("it is deeper than {DEPTH} messages")));
+/// Rejects excessive depth and length.
+fn fits<E: Error>(to: &MessageWriter, depth: usize) -> Result<(), E> {
+    if depth > MAX_DEPTH {
+        return Err(E::custom(format_args!("it is deeper than {MAX_DEPTH} messages")));
     }
     if to.is_over() {
         return Err(E::custom("it is too long"));
@@ -79,9 +82,9 @@ fn fits<E: Error>(to: &Output, depth: usize) -> Result<(), E> {
     Ok(())
 }
 
-/// The fields of a message; of one in an `Any`, with its type among them.
+/// The fields of a message. Within an `Any`, `@type` is among them.
 struct Fields<'a> {
-    content: Content<'a>,
+    content: MessageSeed<'a>,
     any: bool,
 }
 
@@ -93,28 +96,28 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Content { to, message, depth } = self.content;
-        let mut taken = Taken::default();
+        let MessageSeed { to, message, depth } = self.content;
+        let mut taken = SeenFields::default();
         while let Some(slot) = map.next_key_seed(Name { message, any: self.any })? {
             let Some(slot) = slot else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            map.next_value_seed(Field { to, slot: &slot, depth, taken: &mut taken })?;
+            map.next_value_seed(FieldSeed { to, slot: &slot, depth, taken: &mut taken })?;
         }
         Ok(())
     }
 }
 
-/// The fields of one message that were written: a field is given once, and one of a oneof.
+/// The fields of a message already written: each field and each oneof may occur once.
 #[derive(Default)]
-struct Taken {
+struct SeenFields {
     numbers: Vec<u32>,
     oneofs: Vec<OneofDescriptor>,
 }
 
-impl Taken {
-    fn take<E: Error>(&mut self, slot: &Slot) -> Result<(), E> {
+impl SeenFields {
+    fn take<E: Error>(&mut self, slot: &Field) -> Result<(), E> {
         let name = slot.name(false);
         match self.numbers.binary_search(&slot.number) {
             Ok(_) => return Err(E::custom(format_args!("the field `{name}` is given twice"))),
@@ -130,45 +133,45 @@ impl Taken {
     }
 }
 
-/// Finds the field that a key names; none for the type of an `Any`.
+/// Finds the field of a key; `None` for `@type`.
 struct Name<'a> {
     message: &'a MessageDescriptor,
     any: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Option<Slot>;
+    type Value = Option<Field>;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Slot>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Field>, D::Error> {
         from.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for Name<'_> {
-    type Value = Option<Slot>;
+    type Value = Option<Field>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field's name")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<Option<Slot>, E> {
+    fn visit_str<E: Error>(self, name: &str) -> Result<Option<Field>, E> {
         if self.any && name == TYPE {
             return Ok(None);
         }
         let unknown = || E::custom(format_args!("unrecognized field name '{name}'"));
-        Slot::named(self.message, name).map(Some).ok_or_else(unknown)
+        Field::named(self.message, name).map(Some).ok_or_else(unknown)
     }
 }
 
-/// What a field says, with its tag; nothing if it is null.
-struct Field<'a> {
-    to: &'a mut Output,
-    slot: &'a Slot,
+/// A field's value with its tag; nothing for null.
+struct FieldSeed<'a> {
+    to: &'a mut MessageWriter,
+    slot: &'a Field,
     depth: usize,
-    taken: &'a mut Taken,
+    taken: &'a mut SeenFields,
 }
 
-impl<'de> DeserializeSeed<'de> for Field<'_> {
+impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -176,7 +179,7 @@ impl<'de> DeserializeSeed<'de> for Field<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Field<'_> {
+impl<'de> Visitor<'de> for FieldSeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,9 +191,9 @@ impl<'de> Visitor<'de> for Field<'_> {
     }
 
     fn visit_none<E: Error>(self) -> Result<(), E> {
-        let Field { to, slot, taken, .. } = self;
+        let FieldSeed { to, slot, taken, .. } = self;
         let says_null = match &slot.kind {
-            Kind::Message(message) => Known::of(message) == Some(Known::Value),
+            Kind::Message(message) => WellKnown::of(message) == Some(WellKnown::Value),
             Kind::Enum(of) => is_null(of),
             _ => false,
         };
@@ -209,16 +212,16 @@ impl<'de> Visitor<'de> for Field<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let Field { to, slot, depth, taken } = self;
+        let FieldSeed { to, slot, depth, taken } = self;
         taken.take(slot)?;
-        write(to, slot, depth, from).inspect_err(|_| to.unfit_in(slot.name(false)))
+        write(to, slot, depth, from).inspect_err(|_| to.add_error_field(slot.name(false)))
     }
 }
 
-/// Writes what a field says that is no null, with its tag.
+/// Writes a field's non-null value with its tag.
 fn write<'de, D: Deserializer<'de>>(
-    to: &mut Output,
-    slot: &Slot,
+    to: &mut MessageWriter,
+    slot: &Field,
     depth: usize,
     from: D,
 ) -> Result<(), D::Error> {
@@ -227,22 +230,22 @@ fn write<'de, D: Deserializer<'de>>(
             from.deserialize_map(Entries { to, slot, entry, depth })
         }
         _ if slot.list => from.deserialize_seq(List { to, slot, depth }),
-        _ => One { to, slot, depth }.deserialize(from),
+        _ => ValueSeed { to, slot, depth }.deserialize(from),
     }
 }
 
-/// One value, with its tag.
-struct One<'a> {
-    to: &'a mut Output,
-    slot: &'a Slot,
+/// One value with its tag.
+struct ValueSeed<'a> {
+    to: &'a mut MessageWriter,
+    slot: &'a Field,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for One<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let One { to, slot, depth } = self;
+        let ValueSeed { to, slot, depth } = self;
         fits(to, depth)?;
         let Kind::Message(message) = &slot.kind else {
             to.tag(slot.number, wire_type(&slot.kind));
@@ -250,13 +253,13 @@ impl<'de> DeserializeSeed<'de> for One<'_> {
         };
         if slot.group {
             to.tag(slot.number, GROUP);
-            Content { to, message, depth: depth + 1 }.deserialize(from)?;
+            MessageSeed { to, message, depth: depth + 1 }.deserialize(from)?;
             to.tag(slot.number, GROUP_END);
             return Ok(());
         }
         to.tag(slot.number, LEN);
         let at = to.begin();
-        Content { to, message, depth: depth + 1 }.deserialize(from)?;
+        MessageSeed { to, message, depth: depth + 1 }.deserialize(from)?;
         to.end(at);
         Ok(())
     }
@@ -264,8 +267,8 @@ impl<'de> DeserializeSeed<'de> for One<'_> {
 
 /// A list.
 struct List<'a> {
-    to: &'a mut Output,
-    slot: &'a Slot,
+    to: &'a mut MessageWriter,
+    slot: &'a Field,
     depth: usize,
 }
 
@@ -279,7 +282,7 @@ impl<'de> Visitor<'de> for List<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let List { to, slot, depth } = self;
         if !slot.packed {
-            while list.next_element_seed(One { to, slot, depth })?.is_some() {}
+            while list.next_element_seed(ValueSeed { to, slot, depth })?.is_some() {}
             return Ok(());
         }
         let before = to.bytes.len();
@@ -296,10 +299,10 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// A map: each entry is a message of a key and a value.
+/// A map: each entry is a message with a key and a value.
 struct Entries<'a> {
-    to: &'a mut Output,
-    slot: &'a Slot,
+    to: &'a mut MessageWriter,
+    slot: &'a Field,
     entry: &'a MessageDescriptor,
     depth: usize,
 }
@@ -314,7 +317,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Entries { to, slot, entry, depth } = self;
         let key = entry.map_entry_key_field().kind();
-        let value = Slot::field(entry.map_entry_value_field());
+        let value = Field::field(entry.map_entry_value_field());
         loop {
             fits(to, depth)?;
             let before = to.bytes.len();
@@ -325,7 +328,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
                 to.bytes.truncate(before);
                 return Ok(());
             }
-            map.next_value_seed(One { to, slot: &value, depth: depth + 1 })?;
+            map.next_value_seed(ValueSeed { to, slot: &value, depth: depth + 1 })?;
             to.end(at);
         }
     }

@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
-    body::{Messages, collect},
+    body::{MessageStream, collect},
     frame::framed,
     testing::{Script, ready},
 };
 
-fn room(connection: usize, worker: usize) -> Room {
+fn room(connection: usize, worker: usize) -> MessageBudget {
     let bounds = BufferLimits { connection, worker };
-    Room { limit: 4096, bounds, buffered: BufferAccount::default() }
+    MessageBudget { limit: 4096, bounds, buffered: BufferAccount::default() }
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn messages_are_counted_while_they_are_held() {
     let room = room(64 << 10, 64 << 10);
     let parts = framed(0, &[7; 3000]);
     let body = Script::default().data(&parts[..1500]).data(&parts[1500..]).body();
-    let mut messages = Messages::new(body, &room);
+    let mut messages = MessageStream::new(body, &room);
     let frame = ready(messages.next()).unwrap().unwrap();
     assert!(room.buffered.bytes().0 >= 3000);
     assert_eq!(frame.message.len(), 3000);
@@ -52,9 +52,9 @@ fn a_connection_that_holds_too_much_is_told_what_to_change_and_so_is_a_worker() 
         assert_eq!(told.code, Code::ResourceExhausted);
         assert!(told.message.contains(words), "{}", told.message);
         let framed = Script::default().data(framed(0, &[7; 2000])).body();
-        assert_eq!(ready(Messages::new(framed, &room).next()).unwrap_err(), told);
+        assert_eq!(ready(MessageStream::new(framed, &room).next()).unwrap_err(), told);
         assert_eq!(room.framed(0, &[7; 2000]).unwrap_err(), told);
-        assert_eq!(room.keep(vec![7; 2000]).unwrap_err(), told);
+        assert_eq!(room.charge(vec![7; 2000]).unwrap_err(), told);
         drop(held);
         assert!(ready(collect(body(), &room)).is_ok());
     }
@@ -64,7 +64,7 @@ fn a_connection_that_holds_too_much_is_told_what_to_change_and_so_is_a_worker() 
 fn what_is_long_is_read_on_another_thread() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let here = std::thread::current().id();
-    let read_by = |len| runtime.block_on(aside(len, || std::thread::current().id())).unwrap();
-    assert_eq!(read_by(LONG), here);
-    assert_ne!(read_by(LONG + 1), here);
+    let read_by = |len| runtime.block_on(offload(len, || std::thread::current().id())).unwrap();
+    assert_eq!(read_by(OFFLOAD_BYTES), here);
+    assert_ne!(read_by(OFFLOAD_BYTES + 1), here);
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::tree;
-use crate::transcode::wire::{LEN, Output, VARINT};
+use crate::transcode::wire::{LEN, MessageWriter, VARINT};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
@@ -9,23 +9,23 @@ use std::sync::LazyLock;
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(tree().as_slice()).unwrap());
 
-fn printed_in(bytes: &[u8], style: Style, limit: usize) -> Result<String, Unprintable> {
+fn printed_in(bytes: &[u8], style: PrintOptions, limit: usize) -> Result<String, PrintError> {
     let message = POOL.get_message_by_name("t.Node").unwrap();
     let mut to = Printer::new(&POOL, style, limit);
     to.message(&message, &[bytes], 0)?;
     Ok(String::from_utf8(to.out).unwrap())
 }
 
-fn printed(bytes: &[u8]) -> Result<String, Unprintable> {
-    printed_in(bytes, Style::default(), 1 << 20)
+fn printed(bytes: &[u8]) -> Result<String, PrintError> {
+    printed_in(bytes, PrintOptions::default(), 1 << 20)
 }
 
 fn tree_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What another library writes.
-fn other(bytes: &[u8], style: Style) -> Value {
+/// The output of another library.
+fn other(bytes: &[u8], style: PrintOptions) -> Value {
     let message = POOL.get_message_by_name("t.Node").unwrap();
     let message = DynamicMessage::decode(message, bytes).unwrap();
     let options = SerializeOptions::new()
@@ -94,7 +94,7 @@ fn json_is_what_another_library_writes() {
         let bytes = bytes_of(&said);
         for defaults in [false, true] {
             for proto_names in [false, true] {
-                let style = Style { defaults, proto_names };
+                let style = PrintOptions { defaults, proto_names };
                 let text = printed_in(&bytes, style, 1 << 20).unwrap();
                 assert_eq!(tree_of(&text), other(&bytes, style), "{said} {style:?}");
             }
@@ -120,13 +120,13 @@ fn fields_that_are_there_twice_are_merged_as_another_library_does() {
         let picked: Vec<_> = (0..rng.usize(1..9)).map(|_| rng.choice(&parts).unwrap()).collect();
         let bytes: Vec<u8> = picked.into_iter().flatten().copied().collect();
         let text = printed(&bytes).unwrap();
-        assert_eq!(tree_of(&text), other(&bytes, Style::default()), "{bytes:?}");
+        assert_eq!(tree_of(&text), other(&bytes, PrintOptions::default()), "{bytes:?}");
     }
 }
 
 #[test]
 fn unknown_fields_and_groups_are_left_out() {
-    let mut to = Output::new(1 << 20);
+    let mut to = MessageWriter::new(1 << 20);
     to.field(2, b"x");
     to.tag(1000, VARINT);
     to.varint(7);
@@ -145,23 +145,23 @@ fn what_is_no_such_message_is_told() {
     for (bytes, words) in [
         (&[0xff][..], "a number of variable length can't be read"),
         (&[0x00, 0x00], "a field's number can't be read"),
-        (&[0x12, 5, b'x'], "it is cut off"),
-        (&[0x12, 1, 0xff], "a string is no UTF-8"),
+        (&[0x12, 5, b'x'], "it is truncated"),
+        (&[0x12, 1, 0xff], "a string is not UTF-8"),
         (&[0x10, 1], "a field has another type on the wire"),
         (&[0x08, 1], "a message has another type on the wire"),
         (&[0x0c], "a group ends that did not begin"),
         (&[0x0b, 0x14], "a group ends that did not begin"),
-        (&[0x0f], "a field has a type that there is not"),
+        (&[0x0f], "a field has an unknown wire type"),
     ] {
-        assert_eq!(printed(bytes), Err(Unprintable::Wrong(words.to_owned())), "{bytes:?}");
+        assert_eq!(printed(bytes), Err(PrintError::Wrong(words.to_owned())), "{bytes:?}");
     }
 }
 
-/// A message within itself, so often, in the field with this number.
+/// Nests a message `times` times in the field with this number.
 fn nested(number: u32, times: usize, inner: &[u8]) -> Vec<u8> {
     let mut bytes = inner.to_vec();
     for _ in 0..times {
-        let mut to = Output::new(usize::MAX);
+        let mut to = MessageWriter::new(usize::MAX);
         to.field(number, &bytes);
         bytes = to.bytes;
     }
@@ -196,7 +196,7 @@ fn an_any_in_an_any_is_bounded_though_each_is_bytes_to_a_decoder() {
     let any = |times: usize| {
         let mut value = Vec::new();
         for _ in 0..times {
-            let mut to = Output::new(usize::MAX);
+            let mut to = MessageWriter::new(usize::MAX);
             to.field(1, b"x/google.protobuf.Any");
             to.field(2, &value);
             value = to.bytes;
@@ -211,14 +211,17 @@ fn an_any_in_an_any_is_bounded_though_each_is_bytes_to_a_decoder() {
 #[test]
 fn json_becomes_no_longer_than_its_limit() {
     let empty = [0x1a, 0].repeat(100_000);
-    let defaults = Style { defaults: true, proto_names: false };
-    for style in [Style::default(), defaults] {
-        assert_eq!(printed_in(&empty, style, 1000), Err(Unprintable::TooLong(1000)));
+    let defaults = PrintOptions { defaults: true, proto_names: false };
+    for style in [PrintOptions::default(), defaults] {
+        assert_eq!(printed_in(&empty, style, 1000), Err(PrintError::TooLong(1000)));
     }
-    let mut packed = Output::new(usize::MAX);
+    let mut packed = MessageWriter::new(usize::MAX);
     packed.tag(17, LEN);
     let at = packed.begin();
     packed.field(16, &[0; 100_000]);
     packed.end(at);
-    assert_eq!(printed_in(&packed.bytes, Style::default(), 1000), Err(Unprintable::TooLong(1000)));
+    assert_eq!(
+        printed_in(&packed.bytes, PrintOptions::default(), 1000),
+        Err(PrintError::TooLong(1000))
+    );
 }

@@ -1,18 +1,18 @@
-//! Two translators, one behind the other.
+//! Two translators in sequence.
 
 use http::{Response, request};
 use std::pin::Pin;
 use tollgate_http::{Body, Translator};
 
-/// Who speaks with the client, and who speaks with the service.
-pub(crate) struct Chain {
-    /// The client's.
+/// A client-side and a service-side translator.
+pub(crate) struct TranslatorChain {
+    /// Next to the client.
     pub(crate) near: Box<dyn Translator>,
-    /// The service's.
+    /// Next to the service.
     pub(crate) far: Box<dyn Translator>,
 }
 
-impl Translator for Chain {
+impl Translator for TranslatorChain {
     fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
         let body = self.near.translate_request(head, body);
         self.far.translate_request(head, body)

@@ -1,25 +1,25 @@
-//! Numbers, text, bytes and enums, as a message has them and as JSON does.
+//! Writes scalars: numbers, text, bytes and enums.
 
-use super::{Printed, Printer, wrong};
-use crate::transcode::{slot::is_null, wire::Payload};
+use super::{PrintResult, Printer, invalid};
+use crate::transcode::{field::is_null, wire::Payload};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost_reflect::{EnumDescriptor, Kind};
 use std::io::Write as _;
 
 impl Printer<'_> {
     /// Writes one value.
-    pub(super) fn scalar(&mut self, kind: &Kind, payload: Payload<'_>) -> Printed {
+    pub(super) fn scalar(&mut self, kind: &Kind, payload: Payload<'_>) -> PrintResult {
         match (kind, payload) {
             (Kind::String, Payload::Bytes(bytes)) => {
                 let text = std::str::from_utf8(bytes);
-                self.text(text.map_err(|_| wrong("a string is no UTF-8"))?)
+                self.text(text.map_err(|_| invalid("a string is not UTF-8"))?)
             }
             (Kind::Bytes, Payload::Bytes(bytes)) => {
                 self.out.push(b'"');
                 let from = self.out.len();
                 self.out.resize(from + bytes.len().div_ceil(3) * 4, 0);
                 let written = STANDARD.encode_slice(bytes, &mut self.out[from..]);
-                written.map_err(|error| wrong(error.to_string()))?;
+                written.map_err(|error| invalid(error.to_string()))?;
                 self.out.push(b'"');
                 Ok(())
             }
@@ -31,7 +31,7 @@ impl Printer<'_> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "decoders take the low 32 bits")]
-    fn varint(&mut self, kind: &Kind, value: u64) -> Printed {
+    fn varint(&mut self, kind: &Kind, value: u64) -> PrintResult {
         match kind {
             Kind::Bool => self.plain(value != 0),
             Kind::Int32 => self.plain(value as u32 as i32),
@@ -46,7 +46,7 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn fixed32(&mut self, kind: &Kind, value: u32) -> Printed {
+    fn fixed32(&mut self, kind: &Kind, value: u32) -> PrintResult {
         match kind {
             Kind::Fixed32 => self.plain(value),
             Kind::Sfixed32 => self.plain(value.cast_signed()),
@@ -62,7 +62,7 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn fixed64(&mut self, kind: &Kind, value: u64) -> Printed {
+    fn fixed64(&mut self, kind: &Kind, value: u64) -> PrintResult {
         match kind {
             Kind::Fixed64 => self.quoted(value),
             Kind::Sfixed64 => self.quoted(value.cast_signed()),
@@ -78,7 +78,7 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn named(&mut self, of: &EnumDescriptor, number: i32) -> Printed {
+    fn named(&mut self, of: &EnumDescriptor, number: i32) -> PrintResult {
         if is_null(of) {
             self.out.extend_from_slice(b"null");
             return Ok(());
@@ -90,11 +90,11 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// A number with a point, as short as it can be told.
-    pub(super) fn number(&mut self, value: &impl serde::Serialize) -> Printed {
+    /// Writes a float in its shortest form.
+    pub(super) fn number(&mut self, value: &impl serde::Serialize) -> PrintResult {
         let written = serde_json::to_writer(&mut self.out, value);
-        written.map_err(|error| wrong(error.to_string()))?;
-        // Protobuf's own printers write a whole number as one.
+        written.map_err(|error| invalid(error.to_string()))?;
+        // Like protobuf's own printers, write whole numbers without a point.
         if self.out.ends_with(b".0") {
             self.out.truncate(self.out.len() - 2);
         }
@@ -110,11 +110,11 @@ impl Printer<'_> {
     }
 
     fn plain(&mut self, value: impl std::fmt::Display) {
-        // A `Vec` takes all that is written.
+        // Writing to a `Vec` can't fail.
         _ = write!(self.out, "{value}");
     }
 
-    /// 64 bits are more than JavaScript's numbers hold.
+    /// Quoted, because JavaScript's numbers can't hold 64 bits.
     pub(super) fn quoted(&mut self, value: impl std::fmt::Display) {
         self.out.push(b'"');
         self.plain(value);
@@ -122,8 +122,8 @@ impl Printer<'_> {
     }
 }
 
-fn mistyped() -> super::Unprintable {
-    wrong("a field has another type on the wire")
+fn mistyped() -> super::PrintError {
+    invalid("a field has another type on the wire")
 }
 
 pub(super) fn unzigzag(value: u64) -> i64 {

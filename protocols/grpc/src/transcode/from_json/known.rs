@@ -1,9 +1,9 @@
-//! The well-known types, which JSON writes in a way of their own.
+//! The well-known types, which have a special JSON form.
 
-use super::{Content, Fields, TYPE, fits, scalar::Key, write as write_field};
+use super::{Fields, MessageSeed, TYPE, fits, scalar::Key, write as write_field};
 use crate::transcode::{
-    slot::{ANY_DEPTH, Known, Slot, type_name},
-    wire::{FIXED64, LEN, Output, VARINT},
+    field::{ANY_DEPTH, Field, WellKnown, type_name},
+    wire::{FIXED64, LEN, MessageWriter, VARINT},
 };
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -15,34 +15,34 @@ pub(super) const NULL: &[u8] = &[1 << 3, 0];
 
 /// Writes one, without its tag and length.
 pub(super) fn write<'de, D: Deserializer<'de>>(
-    it: Content<'_>,
-    known: Known,
+    it: MessageSeed<'_>,
+    known: WellKnown,
     from: D,
 ) -> Result<(), D::Error> {
-    let Content { to, message, depth } = it;
+    let MessageSeed { to, message, depth } = it;
     match known {
-        Known::Any => any(to, message, depth, from),
-        Known::Timestamp | Known::Duration => time(to, message, from),
-        Known::FieldMask => from.deserialize_str(Mask(to)),
-        Known::Value => Json { to, depth }.deserialize(from),
-        Known::Struct => from.deserialize_map(Object { to, depth }),
-        Known::List => from.deserialize_seq(Array { to, depth }),
-        Known::Empty => {
-            let content = Content { to, message, depth };
+        WellKnown::Any => any(to, message, depth, from),
+        WellKnown::Timestamp | WellKnown::Duration => time(to, message, from),
+        WellKnown::FieldMask => from.deserialize_str(Mask(to)),
+        WellKnown::Value => Json { to, depth }.deserialize(from),
+        WellKnown::Struct => from.deserialize_map(Object { to, depth }),
+        WellKnown::List => from.deserialize_seq(Array { to, depth }),
+        WellKnown::Empty => {
+            let content = MessageSeed { to, message, depth };
             from.deserialize_map(Fields { content, any: false })
         }
-        Known::Wrapper => {
+        WellKnown::Wrapper => {
             let missing = || D::Error::custom("the descriptor set lacks a wrapper's field");
-            let slot = Slot::numbered(message, 1).ok_or_else(missing)?;
+            let slot = Field::numbered(message, 1).ok_or_else(missing)?;
             write_field(to, &slot, depth + 1, from)
         }
     }
 }
 
-/// A time or a span. Both of its numbers are written, so that nothing is left of another that the
-/// same message said before.
+/// Writes a timestamp or a duration. Both numbers are always written, to replace an earlier value in
+/// the same message.
 fn time<'de, D: Deserializer<'de>>(
-    to: &mut Output,
+    to: &mut MessageWriter,
     message: &MessageDescriptor,
     from: D,
 ) -> Result<(), D::Error> {
@@ -56,8 +56,8 @@ fn time<'de, D: Deserializer<'de>>(
     Ok(())
 }
 
-/// Paths of fields, with commas between them and each name in camel case.
-struct Mask<'a>(&'a mut Output);
+/// A field mask: paths separated by commas, in camel case.
+struct Mask<'a>(&'a mut MessageWriter);
 
 impl Visitor<'_> for Mask<'_> {
     type Value = ();
@@ -84,9 +84,9 @@ impl Visitor<'_> for Mask<'_> {
     }
 }
 
-/// Any JSON, as `google.protobuf.Value` has it.
+/// Any JSON, as `google.protobuf.Value`.
 struct Json<'a> {
-    to: &'a mut Output,
+    to: &'a mut MessageWriter,
     depth: usize,
 }
 
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Json<'_> {
 
 /// `google.protobuf.ListValue`.
 struct Array<'a> {
-    to: &'a mut Output,
+    to: &'a mut MessageWriter,
     depth: usize,
 }
 
@@ -175,7 +175,7 @@ impl<'de> Visitor<'de> for Array<'_> {
 
 /// A `google.protobuf.Value` in a message.
 struct Element<'a> {
-    to: &'a mut Output,
+    to: &'a mut MessageWriter,
     number: u32,
     depth: usize,
 }
@@ -194,7 +194,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
 
 /// `google.protobuf.Struct`.
 struct Object<'a> {
-    to: &'a mut Output,
+    to: &'a mut MessageWriter,
     depth: usize,
 }
 
@@ -222,9 +222,9 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// An `Any`: its type may come after what it holds, so its text is read twice.
+/// Writes an `Any`. Its type may follow its content, so the text is read twice.
 fn any<'de, D: Deserializer<'de>>(
-    to: &mut Output,
+    to: &mut MessageWriter,
     message: &MessageDescriptor,
     depth: usize,
     from: D,
@@ -240,10 +240,10 @@ fn any<'de, D: Deserializer<'de>>(
     to.field(1, url.as_bytes());
     to.tag(2, LEN);
     let at = to.begin();
-    let content = Content { to, message: &inner, depth };
-    let written = match Known::of(&inner) {
+    let content = MessageSeed { to, message: &inner, depth };
+    let written = match WellKnown::of(&inner) {
         None => again().deserialize_map(Fields { content, any: true }),
-        Some(_) => again().deserialize_map(OwnForm(content)),
+        Some(_) => again().deserialize_map(WrappedAny(content)),
     };
     written.map_err(D::Error::custom)?;
     to.end(at);
@@ -274,9 +274,9 @@ impl<'de> Visitor<'de> for FindType {
 }
 
 /// An `Any` that holds a well-known type: `{ "@type": …, "value": … }`.
-struct OwnForm<'a>(Content<'a>);
+struct WrappedAny<'a>(MessageSeed<'a>);
 
-impl<'de> Visitor<'de> for OwnForm<'_> {
+impl<'de> Visitor<'de> for WrappedAny<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

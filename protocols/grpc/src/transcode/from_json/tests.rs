@@ -16,14 +16,14 @@ fn encoded(text: &str) -> Result<Vec<u8>, String> {
 }
 
 fn encoded_within(text: &str, limit: usize) -> Result<Vec<u8>, String> {
-    let mut to = Output::new(limit);
+    let mut to = MessageWriter::new(limit);
     let mut from = serde_json::Deserializer::from_str(text);
-    let written = content(Content { to: &mut to, message: &node(), depth: 0 }, &mut from);
+    let written = content(MessageSeed { to: &mut to, message: &node(), depth: 0 }, &mut from);
     written.and_then(|()| from.end()).map_err(|error| error.to_string())?;
     Ok(to.bytes)
 }
 
-/// What another decoder reads in what was written.
+/// Decodes the output with another library.
 fn read(text: &str) -> DynamicMessage {
     let bytes = encoded(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     DynamicMessage::decode(node(), bytes.as_slice())
@@ -126,7 +126,7 @@ fn what_does_not_fit_is_refused() {
     }
 }
 
-/// Something within itself, so often.
+/// Nests text `times` times.
 fn nested(open: &str, inner: &str, close: &str, times: usize) -> String {
     [open.repeat(times), inner.to_owned(), close.repeat(times)].concat()
 }

@@ -1,12 +1,12 @@
-//! gRPC-Web: browsers can't read trailers, so they travel in the last frame of the body; and some
-//! can't read bytes, so the body may be base64 (gRPC, "PROTOCOL-WEB").
+//! gRPC-Web: browsers can't read trailers, so the last frame of the body holds them. Some can't
+//! read binary bodies, so the body may be base64 (gRPC, "PROTOCOL-WEB").
 
 use crate::{
-    body::{Blame, Rewrite, rewritten},
+    body::{InvalidRequestSlot, Rewrite, rewritten},
     cors::CorsHeaders,
     frame::{TRAILERS, framed},
     media::{self, Media},
-    refusal, service,
+    rejection, service_response,
     status::{Code, Status},
     web_text::{Decoder, encode},
 };
@@ -19,20 +19,20 @@ use tollgate_http::{Body, BodyError, Translator};
 const BINARY_TYPE: &str = "application/grpc-web";
 const TEXT_TYPE: &str = "application/grpc-web-text";
 
-/// Translates one call.
-pub(crate) struct Browser {
-    /// The request's body is base64.
+/// Translator of one call.
+pub(crate) struct GrpcWebTranslator {
+    /// Whether the request body is base64.
     asks_text: bool,
-    /// The answer's is to be.
+    /// Whether the response body must be base64.
     wants_text: bool,
-    /// What messages are made of, as `content-type` says: `+proto`.
+    /// The message format suffix of `content-type`: `+proto`.
     suffix: String,
     grant: CorsHeaders,
-    blame: Blame,
+    blame: InvalidRequestSlot,
 }
 
-impl Browser {
-    /// For a request with this head.
+impl GrpcWebTranslator {
+    /// A translator for a request with these headers.
     pub(crate) fn new(headers: &HeaderMap, grant: CorsHeaders) -> Self {
         let asks_text = Media::of(headers) == Media::WebText;
         let text = |name: HeaderName| {
@@ -45,14 +45,14 @@ impl Browser {
         };
         let said = media::essence(text(header::CONTENT_TYPE));
         let suffix = said.find('+').map_or("+proto", |at| &said[at..]).to_ascii_lowercase();
-        Self { asks_text, wants_text, suffix, grant, blame: Blame::default() }
+        Self { asks_text, wants_text, suffix, grant, blame: InvalidRequestSlot::default() }
     }
 
     fn content_type(&self, base: &str) -> HeaderValue {
         HeaderValue::try_from(format!("{base}{}", self.suffix)).unwrap_or(media::GRPC)
     }
 
-    /// Makes the head that the browser sees.
+    /// Rewrites the response head for the browser.
     fn head(&self, head: &mut response::Parts) {
         media::strip_body_headers(&mut head.headers);
         let base = if self.wants_text { TEXT_TYPE } else { BINARY_TYPE };
@@ -60,7 +60,7 @@ impl Browser {
         self.grant.add_to(&mut head.headers);
     }
 
-    /// An answer that is over with its head. Pages read its headers as they do trailers.
+    /// A response without a body. Pages read the status from its headers.
     fn over(&self, mut head: response::Parts, status: &Status) -> Response<Body> {
         head.status = http::StatusCode::OK;
         self.head(&mut head);
@@ -69,9 +69,9 @@ impl Browser {
     }
 }
 
-impl Translator for Browser {
+impl Translator for GrpcWebTranslator {
     fn translate_request(&mut self, head: &mut request::Parts, body: Body) -> Body {
-        media::make_grpc(&mut head.headers);
+        media::set_grpc_headers(&mut head.headers);
         head.headers.insert(header::CONTENT_TYPE, self.content_type("application/grpc"));
         for name in ["x-grpc-web", "origin", "referer"] {
             head.headers.remove(name);
@@ -80,7 +80,7 @@ impl Translator for Browser {
             false => body,
             true => {
                 let (decoder, blame) = (Decoder::default(), self.blame.clone());
-                rewritten(body, Decoding { decoder, blame })
+                rewritten(body, TextDecoder { decoder, blame })
             }
         }
     }
@@ -91,12 +91,12 @@ impl Translator for Browser {
     ) -> Pin<Box<dyn Future<Output = Response<Body>>>> {
         let (mut head, body) = answer.into_parts();
         let said = Status::of(&head.headers).filter(|_| body.is_end_stream());
-        let answer = match service::failed(&head).or(said) {
+        let answer = match service_response::head_status(&head).or(said) {
             Some(status) => self.over(head, &status),
             None => {
-                let end = service::take_end(&mut head.headers);
+                let end = service_response::take_status_headers(&mut head.headers);
                 self.head(&mut head);
-                let encoding = Encoding { text: self.wants_text, end };
+                let encoding = ResponseEncoder { text: self.wants_text, end };
                 Response::from_parts(head, rewritten(body, encoding))
             }
         };
@@ -109,18 +109,19 @@ impl Translator for Browser {
 
     fn translate_rejection(&self, no: Response<Body>) -> Response<Body> {
         let (mut head, _) = no.into_parts();
-        let status = self.blame.get().unwrap_or_else(|| service::end(&head.headers));
-        if let Some(wait) = refusal::retry_after(&head.headers) {
+        let status =
+            self.blame.get().unwrap_or_else(|| service_response::final_status(&head.headers));
+        if let Some(wait) = rejection::retry_after(&head.headers) {
             head.headers.insert(header::RETRY_AFTER, wait);
         }
         self.over(head, &status)
     }
 }
 
-/// Trailers as the last frame has them: a line each, names in lower case.
-pub(crate) fn trailers_text(mut trailers: HeaderMap) -> Bytes {
+/// Encodes trailers for the last frame: one line each, names in lower case.
+pub(crate) fn encode_trailers(mut trailers: HeaderMap) -> Bytes {
     if crate::status::code_of(&trailers).is_none() {
-        service::end(&trailers).write(&mut trailers);
+        service_response::final_status(&trailers).write(&mut trailers);
     }
     let mut text = BytesMut::new();
     for (name, value) in &trailers {
@@ -132,19 +133,19 @@ pub(crate) fn trailers_text(mut trailers: HeaderMap) -> Bytes {
     text.freeze()
 }
 
-/// Makes bytes of a request's text.
-struct Decoding {
+/// Decodes a base64 request body.
+struct TextDecoder {
     decoder: Decoder,
-    blame: Blame,
+    blame: InvalidRequestSlot,
 }
 
-impl Decoding {
+impl TextDecoder {
     fn broken(&self) -> BodyError {
-        self.blame.put(Status::new(Code::InvalidArgument, "the request's body is no base64"))
+        self.blame.set(Status::new(Code::InvalidArgument, "the request body is not base64"))
     }
 }
 
-impl Rewrite for Decoding {
+impl Rewrite for TextDecoder {
     fn data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
         self.decoder.push(&data).map(Bytes::from).map_err(|_| self.broken())
     }
@@ -157,14 +158,14 @@ impl Rewrite for Decoding {
     }
 }
 
-/// Puts trailers at the end of an answer, and all of it into text if that is wanted.
-struct Encoding {
+/// Appends the trailers frame to a response, and encodes it as base64 if the client wants text.
+struct ResponseEncoder {
     text: bool,
-    /// What the head said of the end.
+    /// Status headers from the response head.
     end: HeaderMap,
 }
 
-impl Rewrite for Encoding {
+impl Rewrite for ResponseEncoder {
     fn data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
         Ok(if self.text { encode(&data) } else { data })
     }
@@ -175,7 +176,7 @@ impl Rewrite for Encoding {
     ) -> Result<(Bytes, Option<HeaderMap>), BodyError> {
         let mut end = std::mem::take(&mut self.end);
         end.extend(trailers.unwrap_or_default());
-        let last = framed(TRAILERS, &trailers_text(end));
+        let last = framed(TRAILERS, &encode_trailers(end));
         Ok((self.data(last)?, None))
     }
 }

@@ -1,86 +1,86 @@
-//! Writes a protobuf message as JSON straight from its bytes: no tree of it is ever there, so an
-//! answer takes its own length and its JSON's, whatever is in it (protobuf, "ProtoJSON Format").
+//! Converts protobuf to JSON without a tree: a response needs its own length and its JSON's, whatever
+//! it contains (protobuf, "ProtoJSON Format").
 
 mod known;
 mod map;
 mod scalar;
 
 use super::{
-    slot::{DEPTH, Known, Slot},
-    wire::{LEN, Payload, Unreadable, next, next_packed, wire_type},
+    field::{Field, MAX_DEPTH, WellKnown},
+    wire::{LEN, Payload, WireError, next, next_packed, wire_type},
 };
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
-/// How messages are written.
+/// Options of the JSON output.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Style {
-    /// Fields that have their default value are written too.
+pub(crate) struct PrintOptions {
+    /// Write fields with default values too.
     pub(crate) defaults: bool,
-    /// Fields have the names of the `.proto` file.
+    /// Use the field names of the `.proto` file.
     pub(crate) proto_names: bool,
 }
 
-/// Why a message has no JSON.
+/// Why a message can't be converted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unprintable {
-    /// It is not what its descriptor says.
+pub(crate) enum PrintError {
+    /// The message does not match its descriptor.
     Wrong(String),
-    /// Its JSON is longer than this many bytes.
+    /// The JSON exceeds this many bytes.
     TooLong(usize),
 }
 
-impl From<Unreadable> for Unprintable {
-    fn from(Unreadable(why): Unreadable) -> Self {
-        Unprintable::Wrong(why.to_owned())
+impl From<WireError> for PrintError {
+    fn from(WireError(why): WireError) -> Self {
+        PrintError::Wrong(why.to_owned())
     }
 }
 
-type Printed = Result<(), Unprintable>;
+type PrintResult = Result<(), PrintError>;
 
-fn wrong(why: impl Into<String>) -> Unprintable {
-    Unprintable::Wrong(why.into())
+fn invalid(why: impl Into<String>) -> PrintError {
+    PrintError::Wrong(why.into())
 }
 
-/// JSON that is being written.
+/// Writes JSON.
 pub(crate) struct Printer<'p> {
     pub(crate) out: Vec<u8>,
-    style: Style,
+    style: PrintOptions,
     pool: &'p DescriptorPool,
     limit: usize,
 }
 
-/// A field that a message has.
-struct Seen<'a> {
-    slot: Slot,
-    /// Where it is first: which piece of the message, and what follows there.
+/// A field that is present in a message.
+struct PresentField<'a> {
+    slot: Field,
+    /// Its first occurrence: the index of the message part, and the bytes from there.
     piece: usize,
     rest: &'a [u8],
-    /// How often it is there.
+    /// Number of occurrences.
     times: usize,
     last: Payload<'a>,
 }
 
 impl<'p> Printer<'p> {
-    /// `limit` is how long the JSON may become, in bytes, give or take its last value.
-    pub(crate) fn new(pool: &'p DescriptorPool, style: Style, limit: usize) -> Self {
+    /// `limit`: maximum JSON length in bytes, exceeded by at most the last value.
+    pub(crate) fn new(pool: &'p DescriptorPool, style: PrintOptions, limit: usize) -> Self {
         Self { out: Vec::new(), style, pool, limit }
     }
 
-    /// Writes a message. It may be in pieces, which are merged: a field that is there twice is.
+    /// Writes a message. It may have several parts, which are merged (a repeated message field).
     ///
     /// # Errors
-    /// It is not what the descriptor says, too deep, or too long.
+    /// The message does not match the descriptor, or is too deep or too long.
     pub(crate) fn message(
         &mut self,
         message: &MessageDescriptor,
         pieces: &[&[u8]],
         depth: usize,
-    ) -> Printed {
-        if depth > DEPTH {
-            return Err(wrong(format!("it is deeper than {DEPTH} messages")));
+    ) -> PrintResult {
+        if depth > MAX_DEPTH {
+            return Err(invalid(format!("it is deeper than {MAX_DEPTH} messages")));
         }
         self.fits()?;
-        match Known::of(message) {
+        match WellKnown::of(message) {
             Some(known) => self.known(known, message, pieces, depth),
             None => {
                 self.out.push(b'{');
@@ -91,16 +91,16 @@ impl<'p> Printer<'p> {
         }
     }
 
-    /// Writes one field of a message and nothing else, also where it has its default.
+    /// Writes one field of a message, even with its default value.
     ///
     /// # Errors
     /// As of [`message`](Self::message).
-    pub(crate) fn alone(
+    pub(crate) fn single_field(
         &mut self,
         message: &MessageDescriptor,
-        slot: &Slot,
+        slot: &Field,
         bytes: &[u8],
-    ) -> Printed {
+    ) -> PrintResult {
         let pieces = [bytes];
         let seen = seen(message, &pieces)?;
         match seen.iter().find(|seen| seen.slot.number == slot.number) {
@@ -109,26 +109,26 @@ impl<'p> Printer<'p> {
         }
     }
 
-    fn fits(&self) -> Printed {
+    fn fits(&self) -> PrintResult {
         match self.out.len() > self.limit {
-            true => Err(Unprintable::TooLong(self.limit)),
+            true => Err(PrintError::TooLong(self.limit)),
             false => Ok(()),
         }
     }
 
-    fn text(&mut self, text: &str) -> Printed {
+    fn text(&mut self, text: &str) -> PrintResult {
         let written = serde_json::to_writer(&mut self.out, text);
-        written.map_err(|error| wrong(error.to_string()))
+        written.map_err(|error| invalid(error.to_string()))
     }
 
-    /// The fields of a message, by number, without the braces.
+    /// Writes the fields of a message by number, without braces.
     fn fields(
         &mut self,
         message: &MessageDescriptor,
         pieces: &[&[u8]],
         depth: usize,
         mut first: bool,
-    ) -> Printed {
+    ) -> PrintResult {
         let mut seen = seen(message, pieces)?;
         if self.style.defaults {
             for field in message.fields() {
@@ -136,7 +136,7 @@ impl<'p> Printer<'p> {
                 if let Some(at) = at {
                     self.field(&seen.remove(at), pieces, depth, &mut first)?;
                 } else if !field.supports_presence() {
-                    let slot = Slot::field(field);
+                    let slot = Field::field(field);
                     self.name(&slot, &mut first)?;
                     self.default(&slot)?;
                 }
@@ -148,7 +148,7 @@ impl<'p> Printer<'p> {
         Ok(())
     }
 
-    fn name(&mut self, slot: &Slot, first: &mut bool) -> Printed {
+    fn name(&mut self, slot: &Field, first: &mut bool) -> PrintResult {
         self.comma(first)?;
         self.text(slot.name(self.style.proto_names))?;
         self.out.push(b':');
@@ -157,11 +157,11 @@ impl<'p> Printer<'p> {
 
     fn field(
         &mut self,
-        seen: &Seen<'_>,
+        seen: &PresentField<'_>,
         pieces: &[&[u8]],
         depth: usize,
         first: &mut bool,
-    ) -> Printed {
+    ) -> PrintResult {
         let slot = &seen.slot;
         let plain = !slot.presence && !slot.list && !slot.map;
         let empty = slot.list && !has_elements(seen, pieces)?;
@@ -173,7 +173,7 @@ impl<'p> Printer<'p> {
         self.value(seen, pieces, depth)
     }
 
-    fn default(&mut self, slot: &Slot) -> Printed {
+    fn default(&mut self, slot: &Field) -> PrintResult {
         match (&slot.kind, slot.list, slot.map) {
             (_, _, true) => self.out.extend_from_slice(b"{}"),
             (_, true, _) => self.out.extend_from_slice(b"[]"),
@@ -183,7 +183,7 @@ impl<'p> Printer<'p> {
         Ok(())
     }
 
-    fn value(&mut self, seen: &Seen<'_>, pieces: &[&[u8]], depth: usize) -> Printed {
+    fn value(&mut self, seen: &PresentField<'_>, pieces: &[&[u8]], depth: usize) -> PrintResult {
         let slot = &seen.slot;
         match &slot.kind {
             Kind::Message(entry) if slot.map => self.map(entry, seen, pieces, depth),
@@ -201,14 +201,14 @@ impl<'p> Printer<'p> {
     }
 
     /// One value.
-    fn one(&mut self, kind: &Kind, payload: Payload<'_>, depth: usize) -> Printed {
+    fn one(&mut self, kind: &Kind, payload: Payload<'_>, depth: usize) -> PrintResult {
         match kind {
             Kind::Message(message) => self.message(message, &[content(payload)?], depth + 1),
             kind => self.scalar(kind, payload),
         }
     }
 
-    fn list(&mut self, seen: &Seen<'_>, pieces: &[&[u8]], depth: usize) -> Printed {
+    fn list(&mut self, seen: &PresentField<'_>, pieces: &[&[u8]], depth: usize) -> PrintResult {
         let kind = &seen.slot.kind;
         let packable = wire_type(kind) != LEN;
         let mut first = true;
@@ -230,7 +230,7 @@ impl<'p> Printer<'p> {
         Ok(())
     }
 
-    fn comma(&mut self, first: &mut bool) -> Printed {
+    fn comma(&mut self, first: &mut bool) -> PrintResult {
         self.fits()?;
         if !std::mem::take(first) {
             self.out.push(b',');
@@ -239,12 +239,12 @@ impl<'p> Printer<'p> {
     }
 }
 
-/// The fields that a message has, by number. Of a oneof that is the last one.
+/// The present fields of a message, by number. Of a oneof, only the last.
 fn seen<'a>(
     message: &MessageDescriptor,
     pieces: &[&'a [u8]],
-) -> Result<Vec<Seen<'a>>, Unprintable> {
-    let mut all: Vec<Seen<'a>> = Vec::new();
+) -> Result<Vec<PresentField<'a>>, PrintError> {
+    let mut all: Vec<PresentField<'a>> = Vec::new();
     for (piece, bytes) in pieces.iter().enumerate() {
         let mut rest = *bytes;
         loop {
@@ -256,12 +256,12 @@ fn seen<'a>(
                     all[at].last = payload;
                 }
                 Err(mut at) => {
-                    let Some(slot) = Slot::numbered(message, number) else { continue };
+                    let Some(slot) = Field::numbered(message, number) else { continue };
                     if let Some(oneof) = &slot.oneof {
                         all.retain(|it| it.slot.oneof.as_ref() != Some(oneof));
                         at = all.partition_point(|it| it.slot.number < number);
                     }
-                    let seen = Seen { slot, piece, rest: before, times: 1, last: payload };
+                    let seen = PresentField { slot, piece, rest: before, times: 1, last: payload };
                     all.insert(at, seen);
                 }
             }
@@ -270,8 +270,8 @@ fn seen<'a>(
     Ok(all)
 }
 
-/// Whether a list that is there holds anything: a packed one may not.
-fn has_elements(seen: &Seen<'_>, pieces: &[&[u8]]) -> Result<bool, Unprintable> {
+/// Whether a present list has elements: a packed one may be empty.
+fn has_elements(seen: &PresentField<'_>, pieces: &[&[u8]]) -> Result<bool, PrintError> {
     if wire_type(&seen.slot.kind) == LEN {
         return Ok(true);
     }
@@ -283,12 +283,12 @@ fn has_elements(seen: &Seen<'_>, pieces: &[&[u8]]) -> Result<bool, Unprintable> 
     Ok(any)
 }
 
-/// Goes through all that a field says, in order.
+/// Visits all occurrences of a field, in order.
 fn each<'a>(
-    seen: &Seen<'a>,
+    seen: &PresentField<'a>,
     pieces: &[&'a [u8]],
-    mut what: impl FnMut(Payload<'a>) -> Printed,
-) -> Printed {
+    mut what: impl FnMut(Payload<'a>) -> PrintResult,
+) -> PrintResult {
     let mut left = seen.times;
     let mut rest = seen.rest;
     let mut more = pieces.iter().skip(seen.piece + 1);
@@ -308,11 +308,11 @@ fn each<'a>(
     Ok(())
 }
 
-/// The bytes of a message.
-fn content(payload: Payload<'_>) -> Result<&[u8], Unprintable> {
+/// The bytes of a message field.
+fn content(payload: Payload<'_>) -> Result<&[u8], PrintError> {
     match payload {
         Payload::Bytes(bytes) | Payload::Group(bytes) => Ok(bytes),
-        _ => Err(wrong("a message has another type on the wire")),
+        _ => Err(invalid("a message has another type on the wire")),
     }
 }
 

@@ -1,6 +1,8 @@
-//! Maps: entries in any order, of which the last with a key counts.
+//! Maps: entries in any order; the last entry of a key wins.
 
-use super::{Printed, Printer, Seen, Unprintable, content, each, scalar::unzigzag, seen, wrong};
+use super::{
+    PresentField, PrintError, PrintResult, Printer, content, each, invalid, scalar::unzigzag, seen,
+};
 use crate::transcode::wire::{Payload, next};
 use prost_reflect::{Kind, MessageDescriptor};
 
@@ -13,17 +15,17 @@ enum Key<'a> {
     Text(&'a str),
 }
 
-/// How many entries are held before those of the same keys are dropped.
+/// Entries to buffer before duplicates are dropped.
 const ENTRIES: usize = 1024;
 
 impl Printer<'_> {
     pub(super) fn map(
         &mut self,
         entry: &MessageDescriptor,
-        all: &Seen<'_>,
+        all: &PresentField<'_>,
         pieces: &[&[u8]],
         depth: usize,
-    ) -> Printed {
+    ) -> PrintResult {
         let kind = entry.map_entry_key_field().kind();
         let value = entry.map_entry_value_field();
         let mut entries = Vec::new();
@@ -62,14 +64,14 @@ impl Printer<'_> {
     }
 }
 
-/// Of entries with the same key, only the last is left.
+/// Keeps only the last entry of each key.
 fn keep_last(entries: &mut Vec<(Key<'_>, &[u8])>) {
     entries.reverse();
     entries.sort_by_key(|(key, _)| *key);
     entries.dedup_by_key(|(key, _)| *key);
 }
 
-fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, Unprintable> {
+fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, PrintError> {
     let mut rest = bytes;
     let mut last = Payload::nothing(kind);
     while let Some((number, payload)) = next(&mut rest)? {
@@ -80,7 +82,7 @@ fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, Unprintable> {
     #[expect(clippy::cast_possible_truncation, reason = "decoders take the low 32 bits")]
     Ok(match (kind, last) {
         (Kind::String, Payload::Bytes(text)) => {
-            Key::Text(std::str::from_utf8(text).map_err(|_| wrong("a string is no UTF-8"))?)
+            Key::Text(std::str::from_utf8(text).map_err(|_| invalid("a string is not UTF-8"))?)
         }
         (Kind::Bool, Payload::Varint(it)) => Key::Bool(it != 0),
         (Kind::Int32, Payload::Varint(it)) => Key::Signed((it as i32).into()),
@@ -93,6 +95,6 @@ fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, Unprintable> {
         (Kind::Fixed64, Payload::Fixed64(it)) => Key::Unsigned(it),
         (Kind::Sfixed32, Payload::Fixed32(it)) => Key::Signed(it.cast_signed().into()),
         (Kind::Sfixed64, Payload::Fixed64(it)) => Key::Signed(it.cast_signed()),
-        _ => return Err(wrong("a map's key has another type on the wire")),
+        _ => return Err(invalid("a map's key has another type on the wire")),
     })
 }

@@ -5,9 +5,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 const BINARY: &str = "application/grpc-web+proto";
 const TEXT: &str = "application/grpc-web-text+proto";
 
-fn browser(pairs: &[(&str, &str)]) -> (Browser, request::Parts) {
+fn browser(pairs: &[(&str, &str)]) -> (GrpcWebTranslator, request::Parts) {
     let head = post("/a.B/C", pairs);
-    (Browser::new(&head.headers, CorsHeaders::default()), head)
+    (GrpcWebTranslator::new(&head.headers, CorsHeaders::default()), head)
 }
 
 fn last(text: &str) -> Bytes {
@@ -107,9 +107,9 @@ fn text_that_is_no_base64_is_the_clients_fault() {
         let (mut browser, mut head) = browser(&[("content-type", TEXT)]);
         let asked = read(browser.translate_request(&mut head, Script::default().data(text).body()));
         assert!(asked.broken.is_some(), "{text}");
-        let no = refusal::trailers_only(&Status::new(Code::Unavailable, "lost"));
+        let no = rejection::trailers_only(&Status::new(Code::Unavailable, "lost"));
         let answer = browser.translate_rejection(no);
         assert_eq!(answer.headers()["grpc-status"], "3");
-        assert_eq!(answer.headers()["grpc-message"], "the request's body is no base64");
+        assert_eq!(answer.headers()["grpc-message"], "the request body is not base64");
     }
 }
