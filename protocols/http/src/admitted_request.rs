@@ -208,7 +208,7 @@ impl AdmittedRequest {
     /// Prepares the head for the service.
     ///
     /// # Errors
-    /// The answer, where a header or the path can't be made.
+    /// The error response, if a header or the path cannot be made.
     #[expect(clippy::result_large_err, reason = "a head that can't be made is rare")]
     pub(crate) fn prepare_head(
         &mut self,

@@ -62,7 +62,7 @@ impl BufferReservation {
     /// Changes the reservation to `bytes`.
     ///
     /// # Errors
-    /// They are more than may be; the count stays as it was. Fewer than before always may.
+    /// The limit that would be exceeded; the count is unchanged. Shrinking never fails.
     pub fn set(&mut self, bytes: usize) -> Result<(), BufferLimitReached> {
         let Some(more) = bytes.checked_sub(self.bytes) else {
             self.release(self.bytes - bytes);
@@ -83,7 +83,7 @@ impl BufferReservation {
     /// slow client has read them.
     ///
     /// # Errors
-    /// They are more than may be.
+    /// The limit that would be exceeded.
     pub fn into_counted(
         mut self,
         bytes: impl AsRef<[u8]> + Send + 'static,
@@ -129,7 +129,7 @@ mod tests {
     const BOUNDS: BufferLimits = BufferLimits { connection: 10, worker: 15 };
 
     #[test]
-    fn a_connection_and_a_worker_hold_no_more_than_their_bounds() {
+    fn reservations_respect_connection_and_worker_limits() {
         let worker = BufferAccount::default();
         let (one, other) = (worker.for_connection(), worker.for_connection());
         let mut first = one.reserve(BOUNDS);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_counted_for_as_long_as_anybody_has_them() {
+    fn bytes_are_counted_until_their_last_copy_is_dropped() {
         let worker = BufferAccount::default();
         let bytes = worker.reserve(BOUNDS).into_counted(vec![7; 8]).unwrap();
         let part = bytes.slice(2..4);

@@ -117,7 +117,7 @@ impl ClientIo {
     /// Reads until it is known whether the client uses HTTP/2.
     ///
     /// # Errors
-    /// When the socket breaks.
+    /// The socket's error.
     pub(crate) fn poll_detect_http2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             let front = self.unvalidated.len().min(PREFACE.len());
@@ -266,7 +266,7 @@ impl ClientIo {
     /// response has started, it may read nothing for `HALF_CLOSED_TIMEOUT`.
     ///
     /// # Errors
-    /// When the client is gone, or taken for gone.
+    /// The client is gone, or counts as gone.
     fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.validator.is_none() {
             return Poll::Pending;

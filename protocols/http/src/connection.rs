@@ -218,7 +218,7 @@ fn set_reason_phrase(answer: &mut Response<ResponseBody>) {
     }
 }
 
-/// Tells the client that the connection closes after this response.
+/// Sets `connection: close`, as this is the connection's last response.
 fn set_connection_close(answer: &mut Response<ResponseBody>, old: bool) {
     if old {
         // For such a client hyper adds `keep-alive` unless the response has version 1.0; without
@@ -363,7 +363,7 @@ impl ConnectionMonitor {
         }
     }
 
-    /// Whether hyper must now announce that it accepts no more requests.
+    /// Whether hyper must now announce that it stops accepting requests.
     fn starts_drain(&mut self) -> bool {
         let drains = self.draining
             || self.connection.is_last_response()

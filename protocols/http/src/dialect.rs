@@ -30,7 +30,7 @@ pub trait Dialect: 'static {
     /// held for bodies is counted in `buffered`.
     ///
     /// # Errors
-    /// The answer to a request that goes nowhere. It is counted as a request that was rejected.
+    /// The response to a request without route, which counts as rejected.
     #[expect(clippy::result_large_err, reason = "a request that goes nowhere is rare")]
     fn route(
         &self,
@@ -46,7 +46,7 @@ pub trait Dialect: 'static {
     /// labels.
     fn is_known_name(&self, name: &str) -> bool;
 
-    /// Makes an error response in the client's protocol. `asked` is `None` if the head is not valid
+    /// Makes an error response in the client's protocol. `routed` is `None` if the head is not valid
     /// in this protocol.
     fn reject(&self, routed: Option<&RoutedRequest>, why: &HttpRejection<'_>) -> Response<Body>;
 
@@ -140,7 +140,7 @@ pub struct HttpRejection<'a> {
 /// The outcome of an operation, from its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseOutcome {
-    /// Success, or who is at fault.
+    /// Success, or whose fault the failure is.
     pub outcome: Outcome,
     /// The error's name from a fixed list: `UNAVAILABLE`.
     pub code: Option<&'static str>,

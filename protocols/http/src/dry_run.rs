@@ -66,7 +66,7 @@ impl DryRequest {
     /// Routes the request as if `peer` had sent it.
     ///
     /// # Errors
-    /// Why it goes nowhere.
+    /// Why it would not be forwarded.
     pub fn run(
         &self,
         dialect: &dyn Dialect,

@@ -91,7 +91,7 @@ enum ValidatorState {
     Upgrade,
     /// It was granted.
     Open,
-    /// The client announced that it sends no more.
+    /// The client announced that this was its last request.
     Last,
     Broken(H1Error),
 }

@@ -59,7 +59,7 @@ pub struct HeaderPolicy {
     /// Number of trusted proxies before this one. With 0, forwarding headers of clients are
     /// replaced; with n, the last n entries of `x-forwarded-for` or `forwarded` are kept.
     pub trusted_hops: u8,
-    /// How services are told the client's address.
+    /// How the client's address is passed on to services.
     pub forwarded: ForwardedStyle,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_stand_there_twice_are_bounded() {
+    fn repeated_lines_are_bounded() {
         let now = Instant::now();
         let long = "x".repeat(3900);
         let affords =
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_pays_for_its_bytes_is_never_over() {
+    fn uncompressed_headers_never_exceed_the_budget() {
         let (now, none) = (Instant::now(), HeaderMap::new());
         let expansion = HpackBudget::new(now);
         for n in 1..10_000 {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_bytes_that_become_many_are_over_the_budget() {
+    fn amplified_headers_exceed_the_budget() {
         let (start, none) = (Instant::now(), HeaderMap::new());
         let expansion = HpackBudget::new(start);
         let over = (1..100_000_u32).find(|n| {

@@ -27,7 +27,7 @@ impl HttpListener {
     /// `default`.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings, with the keys that lead there.
+    /// All mistakes in the settings, each with its path of keys.
     pub fn new(settings: Settings, cluster: Option<&str>) -> Result<Self, Vec<Mistake>> {
         let defaults = settings.defaults();
         let cors = settings.cors.as_ref().map(cors).transpose()?;

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_glob_is_compared_in_the_form_of_the_values() {
+    fn globs_are_normalized_like_values() {
         for (attribute, text, normal) in [
             ("path", "/%61dmin/*", Some("/admin/*")),
             ("path", "//admin", Some("/admin")),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_read_in_two_ways_is_told_in_both() {
+    fn an_ambiguous_path_is_matched_in_both_readings() {
         assert_eq!(fact("path", "//%61"), AttributeValue::known("/a"));
         let both = vec!["/admin%2Fx".into(), "/admin/x".into()];
         assert_eq!(fact("path", "/admin%2fx"), AttributeValue::Multiple(both));

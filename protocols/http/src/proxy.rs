@@ -127,7 +127,7 @@ pub trait Cluster {
     /// Counts one more operation until the result is dropped.
     ///
     /// # Errors
-    /// Too many are under way, in words.
+    /// The message if too many are in flight.
     fn admit(&self) -> Result<Option<Box<dyn Any>>, String>;
 
     /// Whether a request on any worker waits for a connection slot.

@@ -79,11 +79,11 @@ pub(crate) enum BodyState {
 }
 
 impl ReplayBody {
-    /// A body of at most `most` bytes, of which up to `keeps` are kept for further attempts.
+    /// A body of at most `most` bytes, of which up to `max_kept` are kept for further attempts.
     /// Trailers are checked with the limits of this connection.
     pub(crate) fn new(
         body: Body,
-        keeps: usize,
+        max_kept: usize,
         most: Option<u64>,
         connection: Option<&Rc<ClientConnection>>,
     ) -> Rc<Self> {
@@ -98,7 +98,7 @@ impl ReplayBody {
         };
         Rc::new(Self {
             inner: RefCell::new(inner),
-            max_kept: keeps,
+            max_kept: max_kept,
             max_bytes: most.unwrap_or(u64::MAX),
             connection: connection.cloned(),
             state: Cell::default(),
@@ -360,7 +360,7 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Sent bytes are counted in `record`, if there is one.
+    /// Sent bytes are counted in `operation`, if there is one.
     pub(crate) fn new(source: &Rc<ReplayBody>, operation: Option<&Rc<ActiveOperation>>) -> Self {
         Self {
             body: Rc::clone(source),

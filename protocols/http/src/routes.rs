@@ -145,7 +145,7 @@ impl Routes {
     /// Checks the routes of a config; paths of mistakes begin at `routes`.
     ///
     /// # Errors
-    /// Every mistake, not just the first.
+    /// All mistakes.
     pub fn new(settings: &[RouteSettings], defaults: Defaults) -> Result<Self, Vec<Mistake>> {
         compile::routes(settings, defaults).map(Self::of)
     }
@@ -304,7 +304,7 @@ impl Route {
     /// request, then path and host.
     ///
     /// # Errors
-    /// Why the path that comes out can't be asked for.
+    /// Why the rewritten path is invalid.
     pub fn rewrite(
         &self,
         head: &mut request::Parts,

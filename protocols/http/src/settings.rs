@@ -1,4 +1,4 @@
-//! What people write under `protocol: { http: { … } }`, and under `http` of a cluster.
+//! Settings under `protocol: { http: { … } }` and under `http` of a cluster.
 //!
 //! Everything here serializes to what it was parsed from, for `/config`.
 
@@ -20,7 +20,7 @@ use std::time::Duration;
 use values::{Between, Count, OneOrMore, OrOff, Size, Text};
 pub use word::{ForwardedSetting, RetryCondition, StatusRange, ViaName};
 
-/// What an HTTP listener does with requests, and how much it bears. Every key is optional.
+/// How an HTTP listener handles requests, and its limits. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -33,53 +33,51 @@ pub struct Settings {
     /// as the route `default`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSettings>,
-    /// Which other sites' pages may ask (CORS), on every route that says nothing else. Default: that is
-    /// left to the services.
+    /// CORS: which other origins' pages may call, on every route without a `cors` of its own.
+    /// Default: left to the services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsSettings>,
-    /// How many bytes a request's head may have: its target and all its headers. What is longer
-    /// is refused with 431. Default: `64KiB`.
+    /// Largest head of a request, in bytes: its target and all its headers. Larger ones are
+    /// rejected with 431. Default: `64KiB`.
     pub max_head: Text<Size>,
-    /// How many headers a request may have. More are refused with 431. Default: 100.
+    /// Most headers of a request. More are rejected with 431. Default: 100.
     pub max_headers: Text<Between<1, 10_000>>,
-    /// How many bytes a request's target may have. What is longer is refused with 414.
-    /// Default: `8KiB`.
+    /// Longest target of a request, in bytes. Longer ones are rejected with 414. Default: `8KiB`.
     pub max_target: Text<Size>,
-    /// How many bytes a request's body may have, or `off`. More are refused with 413. A route may
-    /// say otherwise. Default: `off`.
+    /// Largest body of a request, in bytes, or `off`. Larger ones are rejected with 413. Routes may
+    /// override it. Default: `off`.
     pub max_request_body: Text<OrOff<Size>>,
-    /// How long nothing may move either way within a request and its answer, or `off`. A route's
-    /// `idle_timeout` says otherwise. Default: `5m`.
+    /// Longest time without a byte in either direction during a request and its response, or `off`.
+    /// Routes may override it with `idle_timeout`. Default: `5m`.
     pub stream_idle_timeout: Text<OrOff<Duration>>,
-    /// How long a client may take to send a whole request, from the end of its head, or `off`.
-    /// The listener's `message_timeout` limits pauses in it besides. Default: `off`.
+    /// How long a client may take to send a whole request, from the end of its head, or `off`. The
+    /// listener's `message_timeout` limits pauses in it as well. Default: `off`.
     pub request_timeout: Text<OrOff<Duration>>,
-    /// Answer clients of HTTP/1 that have ended their half of the connection while their answer is
-    /// due, as `nc -N` does. With `false` they are gone, and the service's request ends with
-    /// them. Default: `false`.
+    /// Send responses to HTTP/1 clients that have closed their sending side, as `nc -N` does. With
+    /// `false` such clients count as gone, and their requests are cancelled. Default: `false`.
     pub half_close: bool,
-    /// How many requests an HTTP/2 client may have under way on one connection. Default: 128.
+    /// Most concurrent requests of an HTTP/2 client on one connection. Default: 128.
     pub max_concurrent_streams: Text<Between<1, 100_000>>,
-    /// After how many requests a client's connection is closed, or `off`. Default: `off`.
+    /// Most requests on a client's connection, which is then closed, or `off`. Default: `off`.
     pub max_requests_per_connection: Text<OrOff<Count>>,
-    /// How many proxies before this one are ours, so that what they say of the client in
-    /// `x-forwarded-for` or `forwarded` is believed. Default: 0.
+    /// Number of trusted proxies before this one, whose entries in `x-forwarded-for` or `forwarded`
+    /// are believed. Default: 0.
     pub trusted_hops: Text<Between<0, 100>>,
-    /// Which headers tell services of the client: `x_forwarded` (`x-forwarded-for`, `-proto` and
+    /// Headers that pass on the client's address: `x_forwarded` (`x-forwarded-for`, `-proto` and
     /// `-host`), `forwarded` (RFC 7239), `both`, or `off`. Default: `x_forwarded`.
     pub forwarded: Text<ForwardedSetting>,
-    /// Give a request without an `x-request-id` one. Default: `true`.
+    /// Add an `x-request-id` to requests without one. Default: `true`.
     pub request_id: bool,
-    /// Pass `traceparent` on, and begin a trace where there is none (W3C Trace Context).
-    /// Default: `true`.
+    /// Pass `traceparent` on, and start a trace where there is none (W3C Trace Context). Default:
+    /// `true`.
     pub trace: bool,
-    /// The name by which the proxy adds itself to `via` both ways, or `off`. Default: `off`.
+    /// The name by which the proxy adds itself to `via` in requests and responses, or `off`.
+    /// Default: `off`.
     pub via: Text<OrOff<ViaName>>,
-    /// Answers that count as failed, the service's fault: `5xx`, `503`, `500-504`.
-    /// Default: `5xx`.
+    /// Statuses that count as failed, the service's fault: `5xx`, `503`, `500-504`. Default: `5xx`.
     pub failed: OneOrMore<Text<StatusRange>>,
-    /// Answers that count as rejected, the client's fault. What is in `failed` too counts as
-    /// failed. Default: `4xx`.
+    /// Statuses that count as rejected, the client's fault. `failed` takes precedence. Default:
+    /// `4xx`.
     pub rejected: OneOrMore<Text<StatusRange>>,
 }
 

@@ -168,7 +168,7 @@ pub(crate) struct H2Connection {
     pub(crate) queue_time: Cell<Duration>,
     /// Since when it has no stream.
     pub(crate) idle_since: Cell<Instant>,
-    /// It accepts no more streams.
+    /// New streams are not accepted.
     pub(crate) closing: Cell<bool>,
 }
 
@@ -186,9 +186,9 @@ impl H2Connection {
             .max_header_list_size(list_size(max_head))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
-        let greeting = Rc::default();
+        let peer_settings = Rc::default();
         let (sender, connection) =
-            builder.handshake(SettingsReader::new(stream, &greeting)).await?;
+            builder.handshake(SettingsReader::new(stream, &peer_settings)).await?;
         let connection = Rc::new(RefCell::new(Some(connection)));
         let (held, moved) = (Rc::clone(&lease), Rc::clone(&connection));
         spawn_local(async move {
@@ -211,7 +211,7 @@ impl H2Connection {
             sender,
             lease,
             peer_max_streams: limit,
-            peer_settings: greeting,
+            peer_settings: peer_settings,
             streams: Cell::new(0),
             requests: Cell::new(0),
             queue_time: Cell::default(),
@@ -225,13 +225,13 @@ impl H2Connection {
         self.streams.get()
     }
 
-    /// Whether it can carry another stream: fewer than `most` are in use, and fewer than `carried`
+    /// Whether it can carry another stream: fewer than `most` are in use, and fewer than `requests`
     /// requests were sent.
-    pub(crate) fn has_capacity(&self, most: usize, carried: u64) -> bool {
+    pub(crate) fn has_capacity(&self, most: usize, max_requests: u64) -> bool {
         let most = most.min((self.peer_max_streams)());
         !self.closing.get()
             && self.streams.get() < most
-            && self.requests.get() < carried
+            && self.requests.get() < max_requests
             && self.is_alive()
     }
 
@@ -303,15 +303,15 @@ impl UpstreamConn {
     /// close the whole connection, which other requests share.
     pub(crate) async fn exceeded_head_limit(&self, request: &Request<RequestBody>) -> Option<u32> {
         let UpstreamConn::H2Stream(H2Stream(shared)) = self else { return None };
-        let greeting = &shared.peer_settings;
-        if greeting.max_head().is_none() && !greeting.is_pending() {
+        let peer_settings = &shared.peer_settings;
+        if peer_settings.max_head().is_none() && !peer_settings.is_pending() {
             return None;
         }
         let size = size_in_http2(request);
-        if greeting.is_pending() && size > SMALL_HEAD {
-            greeting.wait().await;
+        if peer_settings.is_pending() && size > SMALL_HEAD {
+            peer_settings.wait().await;
         }
-        greeting.max_head().filter(|takes| size > *takes as usize)
+        peer_settings.max_head().filter(|takes| size > *takes as usize)
     }
 
     pub(crate) fn lease(&self) -> &Rc<dyn Lease> {

@@ -28,7 +28,7 @@ fn screened<'b>(
 }
 
 #[test]
-fn each_case_is_answered_as_the_corpus_says() {
+fn each_case_gets_the_expected_responses() {
     let cases = corpus::cases();
     assert!(cases.len() > 100, "{} cases", cases.len());
     for case in &cases {
@@ -48,7 +48,7 @@ fn each_case_is_answered_as_the_corpus_says() {
 }
 
 #[test]
-fn the_service_sees_what_the_corpus_says() {
+fn the_service_receives_the_expected_requests() {
     for Case { name, bytes, upstream, .. } in corpus::cases() {
         let (passed, ..) = screened([&bytes[..]]);
         let heard = server::hear(&passed).into_iter().map(|heard| Seen {
@@ -61,7 +61,7 @@ fn the_service_sees_what_the_corpus_says() {
 }
 
 #[test]
-fn where_the_bytes_are_cut_changes_nothing() {
+fn splitting_the_bytes_changes_nothing() {
     for Case { name, bytes, .. } in corpus::cases() {
         let (passed, fault, _) = screened([&bytes[..]]);
         let step = (bytes.len() / 700).max(1);
@@ -76,7 +76,7 @@ fn where_the_bytes_are_cut_changes_nothing() {
 }
 
 #[test]
-fn every_fault_that_there_is_has_a_case() {
+fn every_violation_has_a_case() {
     let source = include_str!("../src/h1_validator/error.rs");
     let cases = corpus::cases();
     let mut words = 0;

@@ -108,7 +108,7 @@ async fn gone(client_io: &mut ClientIo) -> io::ErrorKind {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_ended_its_half_is_taken_for_gone_once_it_has_taken_nothing_for_a_while() {
+async fn a_half_closed_client_that_stops_reading_is_gone() {
     let (mut client_io, mut client) = connected().await;
     client.shutdown().await.unwrap();
     client_io.stream.readable().await.unwrap();
@@ -123,14 +123,14 @@ async fn a_client_that_ended_its_half_is_taken_for_gone_once_it_has_taken_nothin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_listens_is_not_gone_however_long_it_waits() {
+async fn an_open_client_is_not_gone_however_long_it_waits() {
     let (mut client_io, _client) = connected().await;
     assert!(time::timeout(Duration::from_secs(600), gone(&mut client_io)).await.is_err());
     assert!(!client_io.state().socket_failed.get());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_sent_its_next_request_already_is_not_gone() {
+async fn a_client_that_pipelined_a_request_is_not_gone() {
     let (mut client_io, mut client) = connected().await;
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     client.shutdown().await.unwrap();
@@ -195,7 +195,7 @@ async fn hints_for_which_it_is_too_late_are_lost() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_kept_few_hints() {
+async fn hints_for_a_client_that_does_not_read_are_bounded() {
     let (client_io, _client) = connected().await;
     (0..10_000).for_each(|_| hint(&client_io));
     let kept = client_io.state().informational.take();

@@ -57,7 +57,7 @@ fn nothing_passes_after_a_fault() {
 }
 
 #[test]
-fn a_body_passes_as_it_comes() {
+fn a_body_passes_as_it_arrives() {
     let mut validator = screen();
     let head = with("Content-Length: 5\r\n");
     assert_eq!(validator.validate(head.as_bytes()).bytes, head.len());
@@ -69,7 +69,7 @@ fn a_body_passes_as_it_comes() {
 }
 
 #[test]
-fn chunks_pass_as_they_come_and_their_size_lines_whole() {
+fn chunks_pass_as_they_arrive_and_size_lines_when_complete() {
     let mut validator = screen();
     let head = chunked("");
     assert_eq!(validator.validate(head.as_bytes()).bytes, head.len());
@@ -89,7 +89,7 @@ fn chunks_pass_as_they_come_and_their_size_lines_whole() {
 }
 
 #[test]
-fn a_body_as_long_as_can_be_is_followed_without_counting_wrong() {
+fn the_longest_possible_body_is_counted_correctly() {
     for head in [with("Content-Length: 9223372036854775807\r\n"), chunked("7fffffffffffffff\r\n")] {
         let mut validator = screen();
         assert_eq!(
@@ -102,7 +102,7 @@ fn a_body_as_long_as_can_be_is_followed_without_counting_wrong() {
 }
 
 #[test]
-fn an_empty_line_after_a_body_is_no_request() {
+fn an_empty_line_after_a_body_is_not_a_request() {
     let mut validator = screen();
     assert_eq!(validator.validate(b"\r\n").bytes, 0);
     assert!(validator.at_rest());
@@ -112,7 +112,7 @@ fn an_empty_line_after_a_body_is_no_request() {
 }
 
 #[test]
-fn what_just_fits_passes_and_one_byte_more_does_not() {
+fn the_limit_passes_and_one_byte_more_is_rejected() {
     let limits = RequestLimits { head_bytes: 200, target_bytes: 20, headers: 3, trailer_bytes: 30 };
     let fault = |bytes: String| {
         let look = H1Validator::new(limits).validate(bytes.as_bytes());
@@ -140,7 +140,7 @@ fn what_just_fits_passes_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn what_never_ends_is_refused_where_its_limit_is() {
+fn endless_input_is_rejected_at_its_limit() {
     for endless in ["GET /{a}", "GET / HTTP/1.1\r\nX: {a}", "{a}"] {
         let front = endless.replace("{a}", "");
         let mut validator = screen();
@@ -156,14 +156,14 @@ fn what_never_ends_is_refused_where_its_limit_is() {
 }
 
 #[test]
-fn what_is_no_http_at_all_is_refused_by_its_first_byte() {
+fn bytes_that_are_not_http_are_rejected_at_the_first_byte() {
     for byte in [0, 0x16, b' ', b'\t', b':', b'{', 0x7f, 0x80, 0xff] {
         assert_eq!(fault([byte]), Some("invalid_method"), "{byte:#x}");
     }
 }
 
 #[test]
-fn only_what_a_uri_may_have_and_hyper_reads_is_a_target() {
+fn targets_have_only_characters_that_hyper_accepts() {
     for byte in 0..=0xff_u8 {
         let get = [b"GET /", &[byte][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
         let query = [b"GET /?", &[byte][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
@@ -175,7 +175,7 @@ fn only_what_a_uri_may_have_and_hyper_reads_is_a_target() {
 }
 
 #[test]
-fn only_a_tokens_characters_are_in_a_headers_name() {
+fn header_names_have_only_token_characters() {
     for byte in 0..=0xff_u8 {
         let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX", &[byte][..], b"Y: z\r\n\r\n"].concat();
         let token = byte == b':' || http::HeaderName::from_bytes(&[b'X', byte]).is_ok();
@@ -184,7 +184,7 @@ fn only_a_tokens_characters_are_in_a_headers_name() {
 }
 
 #[test]
-fn only_tabs_are_control_characters_of_a_headers_value() {
+fn the_only_control_character_in_values_is_tab() {
     for byte in 0..=0xff_u8 {
         let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX: y", &[byte][..], b"z\r\n\r\n"].concat();
         assert_eq!(fault(head).is_none(), http::HeaderValue::from_bytes(&[byte]).is_ok());
@@ -229,7 +229,7 @@ fn hosts_are_names_or_addresses() {
 }
 
 #[test]
-fn a_target_in_absolute_form_names_the_same_host() {
+fn an_absolute_target_must_name_the_same_host() {
     let get = |target: &str, host: &str| {
         fault(format!("GET {target} HTTP/1.1\r\nX: y\r\nHost: {host}\r\n\r\n"))
     };
@@ -281,7 +281,7 @@ fn after_an_upgrade_that_is_not_granted_bytes_are_http_again() {
 }
 
 #[test]
-fn a_tunnel_is_awaited_whatever_the_version() {
+fn connect_awaits_a_tunnel_in_any_version() {
     for version in ["1.0", "1.1"] {
         let head = format!("CONNECT a:80 HTTP/{version}\r\nHost: a\r\n\r\n");
         let mut validator = screen();
@@ -293,7 +293,7 @@ fn a_tunnel_is_awaited_whatever_the_version() {
 }
 
 #[test]
-fn an_upgrade_that_is_to_be_ignored_is_not_awaited() {
+fn ignored_upgrades_are_not_awaited() {
     for headers in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
         "Upgrade: websocket\r\n",
@@ -325,7 +325,7 @@ fn after_the_last_request_everything_is_held() {
 }
 
 #[test]
-fn a_fault_in_a_body_says_so() {
+fn an_error_in_a_body_is_marked() {
     for body in
         ["x\r\n", "5\n", "5;\r\n", "1\r\nxx", "0\r\nX\r\n", "0\r\nX: \0\r\n", "0\r\nX: \ry\r\n"]
     {
@@ -360,7 +360,7 @@ fn chunk_sizes_are_digits_alone() {
 }
 
 #[test]
-fn no_bytes_make_it_panic_and_cuts_change_nothing() {
+fn no_input_panics_and_splitting_changes_nothing() {
     const BITS: [&str; 16] = [
         "GET / HTTP/1.1\r\n",
         "Host: a\r\n",

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_told_in_lower_case_without_its_port() {
+    fn a_host_is_lower_case_without_port() {
         for (text, host, port) in [
             ("shop", "shop", None),
             ("Shop.Example:8080", "shop.example", Some(8080)),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_would_read_differently_is_no_authority() {
+    fn an_ambiguous_authority_is_rejected() {
         for text in [
             "",
             ":80",
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_may_be_told_or_meant() {
+    fn a_default_port_equals_an_explicit_one() {
         let (bare, told, other) =
             (read("A").unwrap(), read("a:80").unwrap(), read("a:81").unwrap());
         assert!(bare.is_same(&told, 80) && told.is_same(&bare, 80));

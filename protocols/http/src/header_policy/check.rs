@@ -24,7 +24,7 @@ use hyper::ext::Protocol;
 /// A fragment in the target is not seen here: the `Uri` type drops it.
 ///
 /// # Errors
-/// The first flaw that is found. The client is answered with its status, and nothing goes on.
+/// The first violation found, with the status for the client.
 pub fn check(head: &request::Parts) -> Result<Authority, HeadError> {
     if head.version >= Version::HTTP_2 {
         no_connection_headers(&head.headers)?;

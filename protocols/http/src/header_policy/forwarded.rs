@@ -9,7 +9,7 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How services are told the client's address.
+/// How the client's address is passed on to services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedStyle {
     /// `x-forwarded-for`, `-proto` and `-host`.

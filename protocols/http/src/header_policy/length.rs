@@ -80,7 +80,7 @@ mod tests {
     const CODING: &str = "transfer-encoding";
 
     #[test]
-    fn equal_lengths_become_one_and_others_are_no_http() {
+    fn equal_lengths_are_merged_and_different_ones_rejected() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             assert_eq!(told(version, &[(LENGTH, "5")]), Ok("5".into()));
             assert_eq!(told(version, &[(LENGTH, "5, 5")]), Ok("5".into()));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_tell_the_length_and_a_number_beside_them_goes() {
+    fn chunked_coding_removes_content_length() {
         let chunked = |more| told(Version::HTTP_11, &[(CODING, "chunked"), (LENGTH, more)]);
         assert_eq!(chunked("10"), Ok(String::new()));
         assert_eq!(chunked("five"), Ok(String::new()));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_that_nobody_takes_off_is_no_answer() {
+    fn an_unsupported_transfer_coding_is_rejected() {
         for coding in ["gzip, chunked", "gzip", "chunked, gzip"] {
             assert_eq!(
                 told(Version::HTTP_11, &[(CODING, coding)]),

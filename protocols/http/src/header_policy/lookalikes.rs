@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_read_as_one_that_counts_goes() {
+    fn lookalikes_of_relevant_headers_are_removed() {
         assert_eq!(left(&[("x_forwarded_for", "1"), ("accept", "a")]), ("accept".into(), 1, false));
         assert_eq!(left(&[("x.forwarded-for", "1")]), (String::new(), 1, false));
         assert_eq!(left(&[("x_user", "1"), ("x_user", "2")]), (String::new(), 2, false));
@@ -117,19 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_names_that_are_read_as_one_goes() {
+    fn one_of_two_lookalike_headers_is_removed() {
         assert_eq!(left(&[("x-key", "1"), ("x_key", "2")]), ("x-key".into(), 1, false));
         assert_eq!(left(&[("x_key", "1"), ("x.key", "2")]), ("x_key".into(), 1, true));
     }
 
     #[test]
-    fn other_names_stay() {
+    fn other_header_names_are_kept() {
         assert_eq!(left(&[("x_key", "1"), ("a", "b")]), ("x_key a".into(), 0, true));
         assert_eq!(left(&[("x-forwarded-for", "1")]), ("x-forwarded-for".into(), 0, false));
     }
 
     #[test]
-    fn a_policy_is_told_of_both_names() {
+    fn a_policy_sees_the_values_of_lookalikes() {
         let headers = headers(&[("x_debug", "1"), ("x-other", "2")]);
         let told = |name| lookalikes(&headers, name).cloned().collect::<Vec<_>>();
         assert_eq!(told("x-debug"), ["1"]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_trailer_is_what_the_proxy_writes() {
+    fn trailers_that_the_proxy_writes_are_removed() {
         let mut trailers = headers(&[
             ("x-forwarded-for", "1"),
             ("x_forwarded_for", "1"),

@@ -37,7 +37,7 @@ fn told(headers: &HeaderMap) -> Vec<String> {
 }
 
 #[test]
-fn what_is_said_of_one_connection_ends_there() {
+fn hop_by_hop_headers_are_not_forwarded() {
     let headers = [
         ("host", "a"),
         ("connection", "Keep-Alive, X-Own"),
@@ -56,7 +56,7 @@ fn what_is_said_of_one_connection_ends_there() {
 }
 
 #[test]
-fn what_everybody_must_see_can_not_be_named() {
+fn connection_cannot_name_end_to_end_headers() {
     let kept = [
         ("host", "a"),
         ("content-length", "3"),
@@ -76,7 +76,7 @@ fn what_everybody_must_see_can_not_be_named() {
 }
 
 #[test]
-fn no_hop_by_hop_header_ever_passes() {
+fn no_combination_forwards_a_hop_by_hop_header() {
     let own = ["x-a", "x-b", "X-C", "session"];
     let words = ["close", "keep-alive", "te", "upgrade", "", "\"", "a b", "host", "@"];
     let by_hop = [
@@ -121,7 +121,7 @@ fn no_hop_by_hop_header_ever_passes() {
 }
 
 #[test]
-fn of_te_only_trailers_go_on() {
+fn only_te_trailers_is_forwarded() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         assert_eq!(passed(version, &[("te", "trailers")]), ["te: trailers"]);
         assert_eq!(passed(version, &[("te", "gzip;q=1, Trailers")]), ["te: trailers"]);
@@ -137,7 +137,7 @@ fn cookies_in_pieces_become_one() {
 }
 
 #[test]
-fn an_upgrade_goes_on_where_it_may() {
+fn an_upgrade_is_forwarded_where_allowed() {
     let headers =
         [("connection", "keep-alive, Upgrade, x-own"), ("upgrade", "websocket"), ("x-own", "1")];
     let policy = HeaderPolicy { forwarded: ForwardedStyle::Off, ..HeaderPolicy::default() };
@@ -179,7 +179,7 @@ fn a_name_in_via_is_a_token() {
 }
 
 #[test]
-fn an_answer_loses_what_is_said_of_its_connection() {
+fn hop_by_hop_headers_of_responses_are_removed() {
     let answer = |status: u16, headers: &[(&str, &str)], tunnel| {
         let mut response = Response::builder().status(status);
         for (name, value) in headers {
@@ -213,7 +213,7 @@ fn an_answer_loses_what_is_said_of_its_connection() {
 }
 
 #[test]
-fn an_upgrade_is_asked_for_in_three_ways() {
+fn three_kinds_of_upgrade_are_recognized() {
     let asks = |version, headers: &[(&str, &str)]| upgrade_of(&head(version, headers));
     let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
     let upgrade = asks(Version::HTTP_11, &websocket).unwrap();

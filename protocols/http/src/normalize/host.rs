@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_spellings_of_a_host_are_one() {
+    fn equivalent_hosts_have_one_normal_form() {
         for (host, same) in [
             ("shop.example", "shop.example"),
             ("shop.example.", "shop.example"),

@@ -27,7 +27,8 @@ pub(crate) fn decoded(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// Whether a character of a name or value is not encoded.
+/// Longest time without a byte in either direction during a request and its response, or `off`.
+/// Default: the listener's `stream_idle_timeout`.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$'()*,;:@/?".contains(&byte)
 }
@@ -108,13 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_querys_values_are_decoded() {
+    fn query_values_are_decoded() {
         assert_eq!(decoded("a+b%20c%2B%zz%"), Cow::Borrowed(b"a b c+%zz%"));
         assert!(matches!(decoded("plain"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn two_spellings_of_a_query_are_one() {
+    fn equivalent_queries_have_one_normal_form() {
         for (query, same) in [
             ("debug=1", "debug=1"),
             ("%64ebug=%31", "debug=1"),
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_without_a_value_is_told_in_both_forms() {
+    fn a_parameter_without_value_is_matched_in_both_forms() {
         let both = AttributeValue::Repeated(vec!["wsdl&a=1".into(), "wsdl=&a=1".into()]);
         assert_eq!(fact("wsdl&a=1"), both);
         assert_eq!(fact("wsdl=&a=1"), both);

@@ -79,7 +79,7 @@ async fn waits<F: Future>(mut future: Pin<&mut F>) {
 }
 
 #[test]
-fn a_connection_is_used_again_and_again() {
+fn a_connection_is_reused() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         for _ in 0..5 {
@@ -90,7 +90,7 @@ fn a_connection_is_used_again_and_again() {
 }
 
 #[test]
-fn a_connection_carries_no_more_requests_than_it_may() {
+fn a_connection_carries_at_most_max_requests() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, PoolPlan { max_requests: 2, ..plan(http2) });
         for _ in 0..5 {
@@ -102,7 +102,7 @@ fn a_connection_carries_no_more_requests_than_it_may() {
 }
 
 #[test]
-fn what_has_rested_for_too_long_is_closed() {
+fn connections_idle_for_too_long_are_closed() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, PoolPlan { idle_timeout: Some(Duration::ZERO), ..plan(http2) });
         trip(&pool).await;
@@ -119,7 +119,7 @@ fn what_has_rested_for_too_long_is_closed() {
 }
 
 #[test]
-fn of_several_that_rest_so_many_are_kept() {
+fn at_most_max_idle_connections_are_kept() {
     with(false, 0, async |shop| {
         let pool = pool(&shop, PoolPlan { max_idle: 2, ..plan(false) });
         let mut wires = Vec::new();
@@ -173,7 +173,7 @@ fn many_requests_at_once_dial_one_connection_of_http_2() {
 }
 
 #[test]
-fn a_dial_that_is_given_up_is_made_by_who_waited_for_it() {
+fn a_waiting_request_connects_if_the_connecting_one_is_cancelled() {
     with(true, 100, async |shop| {
         let pool = pool(&shop, plan(true));
         shop.slow.set(true);
@@ -192,7 +192,7 @@ fn a_dial_that_is_given_up_is_made_by_who_waited_for_it() {
 }
 
 #[test]
-fn a_dial_that_fails_leaves_nobody_waiting() {
+fn a_failed_connect_wakes_waiting_requests() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         shop.slow.set(true);
@@ -215,7 +215,7 @@ fn a_dial_that_fails_leaves_nobody_waiting() {
 }
 
 #[test]
-fn who_waits_for_a_dial_takes_what_is_given_back_and_the_dial_is_for_the_next() {
+fn a_connecting_request_takes_a_returned_connection() {
     with(false, 0, async |shop| {
         let pool = pool(&shop, plan(false));
         let mut first = reach(&pool).await;
@@ -238,7 +238,7 @@ fn who_waits_for_a_dial_takes_what_is_given_back_and_the_dial_is_for_the_next() 
 }
 
 #[test]
-fn a_service_that_goes_away_in_good_order_loses_no_stream() {
+fn a_graceful_goaway_loses_no_stream() {
     with(true, 100, async |shop| {
         let pool = pool(&shop, plan(true));
         trip(&pool).await;
@@ -262,7 +262,7 @@ fn a_service_that_goes_away_in_good_order_loses_no_stream() {
 }
 
 #[test]
-fn what_the_service_closed_while_it_rested_is_not_used() {
+fn an_idle_connection_closed_by_the_service_is_not_used() {
     with(false, 0, async |shop| {
         let pool = pool(&shop, plan(false));
         trip(&pool).await;
@@ -278,7 +278,7 @@ fn what_the_service_closed_while_it_rested_is_not_used() {
 }
 
 #[test]
-fn an_endpoint_that_wishes_rest_is_given_no_request_by_what_is_there() {
+fn connections_to_close_when_idle_get_no_requests() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
@@ -291,7 +291,7 @@ fn an_endpoint_that_wishes_rest_is_given_no_request_by_what_is_there() {
 }
 
 #[test]
-fn where_somebody_waits_for_a_connection_to_end_those_at_rest_do() {
+fn idle_connections_close_if_a_request_waits_for_a_slot() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
@@ -307,7 +307,7 @@ fn where_somebody_waits_for_a_connection_to_end_those_at_rest_do() {
 }
 
 #[test]
-fn a_fresh_connection_is_none_that_was_there() {
+fn connect_new_ignores_pooled_connections() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, plan(http2));
         trip(&pool).await;
@@ -326,7 +326,7 @@ fn a_fresh_connection_is_none_that_was_there() {
 }
 
 #[test]
-fn a_drain_closes_what_rests_and_nothing_else() {
+fn a_drain_closes_only_idle_connections() {
     each(100, async |http2, shop| {
         let pool = pool(&shop, PoolPlan { max_streams: 1, ..plan(http2) });
         let mut busy = reach(&pool).await;

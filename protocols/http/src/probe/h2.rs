@@ -78,7 +78,7 @@ impl H2Response {
     /// Parses all bytes received on the connection.
     ///
     /// # Errors
-    /// Why there will be no answer, in words for an operator.
+    /// Why there will be no response, for an operator.
     pub fn read(mut bytes: &[u8]) -> Result<Self, String> {
         foreign(bytes)?;
         let mut answer = Self::default();

@@ -12,7 +12,7 @@ use values::{Mistake, Text};
 /// `user-agent` of checks.
 const USER_AGENT: &str = "tollgate-health-check";
 
-/// What a health check asks for, and what has to be answered.
+/// The request of a health check, and the expected response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -21,14 +21,14 @@ const USER_AGENT: &str = "tollgate-health-check";
 )]
 #[schemars(rename = "HttpProbe")]
 pub struct CheckSettings {
-    /// The path that is asked for by GET, with a query if need be. Default: `/`.
+    /// The path of the GET request, with a query if needed. Default: `/`.
     pub path: Option<String>,
-    /// The `host` that is asked for. Default: the cluster's name.
+    /// The request's `host`. Default: the cluster's name.
     pub host: Option<String>,
-    /// The statuses of an endpoint that works: `200`, `2xx` for all of 200 to 299, or a range such as
+    /// The statuses of a healthy endpoint: `200`, `2xx` for all of 200 to 299, or a range such as
     /// `200-204`. Default: `[2xx]`.
     pub expect: Vec<Text<StatusRange>>,
-    /// Headers that are sent too. Default: none.
+    /// Additional request headers. Default: none.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -62,7 +62,7 @@ impl HttpCheck {
     /// name, is used if the settings have none.
     ///
     /// # Errors
-    /// All that is wrong with the settings.
+    /// All mistakes in the settings.
     pub fn new(
         settings: CheckSettings,
         version: Version,

@@ -62,7 +62,7 @@ async fn served(probe: &mut HttpProbe, status: u16) -> (Vec<u8>, Request<Bytes>)
 const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 #[tokio::test]
-async fn a_real_server_reads_what_is_asked() {
+async fn a_real_server_can_parse_the_request() {
     let json = r#"{ "path": "/healthz?deep=1", "headers": { "X-Team": "shop ü" } }"#;
     for version in VERSIONS {
         let (_, request) = served(&mut probe(version, json), 200).await;
@@ -110,7 +110,7 @@ async fn a_real_servers_status_decides() {
 }
 
 #[tokio::test]
-async fn an_answer_may_come_in_any_pieces() {
+async fn a_response_may_arrive_in_any_pieces() {
     for version in VERSIONS {
         let mut probe = probe(version, "{}");
         let (answer, _) = served(&mut probe, 200).await;
@@ -153,7 +153,7 @@ fn heads_of_1xx_come_before_the_answer() {
 }
 
 #[test]
-fn who_speaks_something_else_is_told() {
+fn a_server_of_another_protocol_is_reported() {
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     for (version, answer, told) in [
         (Version::HTTP_11, &b"\x15\x03\x03\0\x02"[..], "speaks TLS, not HTTP"),

@@ -20,7 +20,7 @@ fn waits_grow_up_to_their_bound_and_a_share_of_them_is_waited() {
 }
 
 #[test]
-fn a_budget_is_a_share_of_what_is_under_way_but_never_less_than_its_minimum() {
+fn a_budget_is_a_share_of_active_requests_with_a_minimum() {
     let load = Rc::new(RouteLoad::default());
     let budget = RetryBudget { percent: 20, min: 1 };
     let mut active: Vec<RequestInFlight> = (0..10).map(|_| load.begin()).collect();
@@ -41,7 +41,7 @@ fn a_budget_is_a_share_of_what_is_under_way_but_never_less_than_its_minimum() {
 }
 
 #[test]
-fn what_was_never_written_can_be_written_elsewhere() {
+fn an_unwritten_request_can_be_repeated() {
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
         assert!(is_safe_to_repeat(&method, true), "{method}");
     }
@@ -52,7 +52,7 @@ fn what_was_never_written_can_be_written_elsewhere() {
 }
 
 #[test]
-fn a_service_says_in_seconds_or_by_a_date_when_it_wants_to_be_asked_again() {
+fn retry_after_is_seconds_or_a_date() {
     // 15 seconds before the date below.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_762);
     let told = |headers: &[(&'static str, &'static str)]| {
@@ -75,7 +75,7 @@ fn a_service_says_in_seconds_or_by_a_date_when_it_wants_to_be_asked_again() {
 }
 
 #[test]
-fn who_would_have_to_wait_longer_than_there_is_does_not_try_again() {
+fn no_retry_if_the_pushback_exceeds_the_remaining_time() {
     let [one, two] = [1, 2].map(Duration::from_secs);
     assert_eq!(Pushback::After(one).within(|| two), Some(one));
     assert_eq!(Pushback::After(two).within(|| two), None);

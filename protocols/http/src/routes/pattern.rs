@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_text_fits_or_it_does_not() {
+    fn a_whole_regex_matches_the_whole_text() {
         let regex = whole("/v[0-9]|/w").unwrap();
         for (text, fits) in [("/v1", true), ("/w", true), ("/v1/", false), ("x/w", false)] {
             assert_eq!(regex.is_match(text), fits, "{text}");
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_writes_a_wrong_one_is_shown_it() {
+    fn an_invalid_regex_is_reported_with_its_text() {
         let fault = whole("/v(").unwrap_err();
         assert_eq!(fault.message, "`/v(` is no regular expression: unclosed group");
         let fault = whole("a)(b").unwrap_err();

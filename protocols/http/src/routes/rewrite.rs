@@ -35,7 +35,7 @@ impl Rewrite {
     /// Rewrites the request.
     ///
     /// # Errors
-    /// Why the path that comes out can't be asked for.
+    /// Why the rewritten path is invalid.
     pub(super) fn apply(
         &self,
         head: &mut request::Parts,
@@ -95,7 +95,7 @@ impl PathRewrite {
     /// The rewritten path; `None` if it is unchanged. Targets that are not paths are unchanged.
     ///
     /// # Errors
-    /// Why the path that comes out can't be asked for.
+    /// Why the rewritten path is invalid.
     pub(super) fn rewrite(
         &self,
         path: &str,

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_its_ranges_and_nothing_else() {
+    fn a_set_has_exactly_its_ranges() {
         let ranges = [StatusRange { from: 500, to: 599 }, StatusRange { from: 409, to: 409 }];
         let set = StatusSet::new(ranges);
         for status in 0..=u16::MAX {

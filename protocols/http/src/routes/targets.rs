@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_falls_to_clusters_by_their_weight() {
+    fn clusters_are_picked_by_weight() {
         let targets = WeightedClusters::weighted(&[("a", 1), ("none", 0), ("b", 3)]).unwrap();
         for (share, name) in [(0.0, "a"), (0.2499, "a"), (0.25, "b"), (0.9999, "b"), (1.0, "b")] {
             assert_eq!(&**targets.pick(share), name, "{share}");

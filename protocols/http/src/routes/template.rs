@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_names_whole_segments() {
+    fn a_template_captures_whole_segments() {
         for (template, path, pieces) in [
             ("/users/{id}", "/users/7", Some("id=7")),
             ("/users/{id=*}", "/users/7", Some("id=7")),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_can_match_nothing_is_a_mistake() {
+    fn an_unmatchable_template_is_a_mistake() {
         for (template, message) in [
             ("users", "does not begin with a slash"),
             ("/users/id-{id}", "is neither text nor a name"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_filled_with_what_was_captured() {
+    fn a_path_format_is_filled_with_captures() {
         let names: [Arc<str>; 2] = ["id".into(), "rest".into()];
         let captures = Captures(vec![("id".into(), "7%2F8".into()), ("rest".into(), "a/b".into())]);
         for (text, path) in [

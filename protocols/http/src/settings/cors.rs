@@ -1,12 +1,12 @@
-//! What people write under `cors`.
+//! Settings under `cors`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use values::Text;
 
-/// Which other sites' pages may ask, and what they may send and read (CORS). Preflights are
-/// answered by the proxy, and what services say of it themselves is replaced.
+/// Which other origins' pages may call, and what they may send and read (CORS). The proxy answers
+/// preflights, and replaces the services' own CORS headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -15,18 +15,18 @@ use values::Text;
     expecting = "keys and values, such as `{ origins: [\"https://shop.example\"] }`"
 )]
 pub struct CorsSettings {
-    /// The sites whose pages may ask: `https://shop.example`, or `*` for all. Default: none.
+    /// The origins whose pages may call: `https://shop.example`, or `*` for all. Default: none.
     pub origins: Vec<String>,
     /// The methods that they may use. Default: `[GET, HEAD, POST, PUT, PATCH, DELETE]`.
     pub methods: Vec<String>,
-    /// Request headers that they may send beyond those that all pages may, such as
+    /// Request headers that they may send beyond those that are always allowed, such as
     /// `authorization` or `content-type`. Default: none.
     pub headers: Vec<String>,
-    /// Answers' headers that they may read beyond those that all pages may. Default: none.
+    /// Response headers that they may read beyond those that are always allowed. Default: none.
     pub expose: Vec<String>,
-    /// Let them send cookies; `origins` must then name them. Default: `false`.
+    /// Allow cookies; `origins` must then list the origins. Default: `false`.
     pub credentials: bool,
-    /// How long a browser may remember what it is allowed, in whole seconds. Default: `1h`.
+    /// How long a browser may cache a preflight response, in whole seconds. Default: `1h`.
     pub max_age: Text<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! What people write about a route.
+//! Settings of a route.
 
 mod either;
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 use values::{Between, Limit, Name, OneOrMore, OrOff, Percent, Share, Size, Text};
 
-/// Where requests of one kind go, and what is done to them on the way. It has a name, and exactly
-/// one of `cluster`, `clusters`, `redirect` and `reply`.
+/// Where matching requests go, and how they are changed. A route has a name, and exactly one of
+/// `cluster`, `clusters`, `redirect` and `reply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -18,75 +18,76 @@ use values::{Between, Limit, Name, OneOrMore, OrOff, Percent, Share, Size, Text}
     expecting = "keys and values, such as `{ name: all, cluster: shop }`"
 )]
 pub struct RouteSettings {
-    /// What it is called: the resource of its operations in metrics, logs and policies.
+    /// Its name: the resource of its operations in metrics, logs and policies.
     pub name: Text<Name>,
-    /// Which requests it is for: those for which all of this holds. Default: every request.
+    /// Which requests it matches: those for which all of this holds. Default: every request.
     #[serde(rename = "match", default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<MatchSettings>,
-    /// The cluster that they go to. Default: `clusters`, `redirect` or `reply` instead.
+    /// The cluster of its requests. Default: `clusters`, `redirect` or `reply` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Clusters that share them by weight. Default: `cluster`, `redirect` or `reply` instead.
+    /// Clusters that share the requests by weight. Default: `cluster`, `redirect` or `reply`
+    /// instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub clusters: Option<Vec<WeightedSettings>>,
-    /// Send the client elsewhere. Default: `cluster`, `clusters` or `reply` instead.
+    /// Redirect the client. Default: `cluster`, `clusters` or `reply` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<RedirectSettings>,
-    /// Answer in the place of a service. Default: `cluster`, `clusters` or `redirect` instead.
+    /// Answer with a fixed response. Default: `cluster`, `clusters` or `redirect` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplySettings>,
-    /// How long the answer may take to begin: from the end of the request to the answer's head,
-    /// with all tries and the pauses between them, or `off`. Behind `grpc` it is the time until
-    /// the answer's end, as with `total_timeout`. Default: `15s`; `off` behind `grpc`.
+    /// How long the response may take to start: from the end of the request to the response's head,
+    /// with all attempts and the pauses between them, or `off`. Behind `grpc` it is the time until
+    /// the response's end, as with `total_timeout`. Default: `15s`; `off` behind `grpc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Text<OrOff<Duration>>>,
-    /// How long the answer may take in all: from the end of the request to the end of the answer,
-    /// with all tries, or `off`. An answer that has begun is cut short then. Default: `off`.
+    /// How long the whole response may take: from the end of the request to the end of the
+    /// response, with all attempts, or `off`. A response that has started is then cut short.
+    /// Default: `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_timeout: Option<Text<OrOff<Duration>>>,
-    /// How long nothing may move either way within a request and its answer, or `off`.
+    /// Longest time without a byte in either direction during a request and its response, or `off`.
     /// Default: the listener's `stream_idle_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Text<OrOff<Duration>>>,
-    /// What is tried again, and how often. Default: nothing, but what an endpoint did not read on
-    /// a connection that was kept for reuse.
+    /// Which failures are retried, and how often. Default: none, except requests that an endpoint
+    /// did not process on a reused connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetrySettings>,
-    /// A cluster that gets a copy of requests; what it answers is thrown away. Default: none.
+    /// A cluster that gets copies of requests; its responses are discarded. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSettings>,
-    /// Ask a second endpoint when the first has not answered for a time, and take what comes
-    /// first. The service has to bear being asked twice. Default: never.
+    /// Send a request to a second endpoint when the first has not responded for a time, and use the
+    /// first response. The service must tolerate duplicates. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hedge: Option<HedgeSettings>,
-    /// What the service sees in the place of the request's path and host. Default: what the
-    /// client asked for.
+    /// Path and host that the service gets. Default: as the client sent them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<RewriteSettings>,
-    /// What is done to the request's headers. Default: nothing.
+    /// Edits of request headers. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<EditSettings>,
-    /// What is done to the answer's headers. Default: nothing.
+    /// Edits of response headers. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_headers: Option<EditSettings>,
-    /// Which other sites' pages may ask (CORS). Default: the listener's `cors`.
+    /// CORS: which other origins' pages may call. Default: the listener's `cors`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsSettings>,
-    /// Let clients change the protocol of their connection: `true` to whichever they like, or a
-    /// list such as `[websocket]`. Default: `false`.
+    /// Let clients change the protocol of their connection: `true` for any protocol, or a list such
+    /// as `[websocket]`. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeSettings>,
-    /// Let clients use `CONNECT`, which makes a tunnel to the cluster. Default: `false`.
+    /// Let clients use `CONNECT`, which opens a tunnel to the cluster. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<bool>,
-    /// How many bytes a request's body may have, or `off`. More are refused with 413.
-    /// Default: the listener's `max_request_body`.
+    /// Largest body of a request, in bytes, or `off`. Larger ones are rejected with 413. Default:
+    /// the listener's `max_request_body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_request_body: Option<Text<OrOff<Size>>>,
 }
 
-/// Which requests a route is for: those for which every key here holds.
+/// Which requests a route matches: those for which every key here holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -94,34 +95,32 @@ pub struct RouteSettings {
     expecting = "keys and values, such as `{ path_prefix: /cart }`"
 )]
 pub struct MatchSettings {
-    /// The host that the request is for, or a list: `shop.example.com`, `*.example.com` (any name
-    /// below it), `shop.*` (any name that begins so). Neither its port nor case matter.
-    /// Default: any.
+    /// The request's host, or a list: `shop.example.com`, `*.example.com` (any name below it),
+    /// `shop.*` (any name with this prefix). Port and case are ignored. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<OneOrMore<String>>,
     /// The whole path, without the query. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The path's first segments: `/cart` is for `/cart` and `/cart/items`, not for `/cartoon`.
+    /// The path's first segments: `/cart` matches `/cart` and `/cart/items`, not `/cartoon`.
     /// Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_prefix: Option<String>,
-    /// The path's segments, with names for those that may be anything: `/users/{id}`; `{rest=**}`
-    /// at the end is all that follows, also nothing. Default: any.
+    /// The path's segments, with names for variable ones: `/users/{id}`; `{rest=**}` at the end
+    /// matches the rest, which may be empty. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_template: Option<String>,
-    /// A regular expression that the whole path fits, without the query: `/v[0-9]+/.*`.
+    /// A regular expression that must match the whole path, without the query: `/v[0-9]+/.*`.
     /// Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex: Option<String>,
     /// The method, or a list: `GET`, `[GET, HEAD]`. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<OneOrMore<String>>,
-    /// Headers, and what each has to be: text for exactly that, or keys. Default: any.
+    /// Headers with conditions: a text that must be equal, or keys. Default: any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, ValueMatch>,
-    /// Parameters of the query, and what each has to be: text for exactly that, or keys.
-    /// Default: any.
+    /// Query parameters with conditions: a text that must be equal, or keys. Default: any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub query: BTreeMap<String, ValueMatch>,
 }
@@ -136,12 +135,12 @@ pub struct MatchSettings {
 pub struct WeightedSettings {
     /// Its name.
     pub cluster: String,
-    /// Its share beside the others; 0 gets nothing. Default: 1.
+    /// Its weight relative to the others; 0 gets nothing. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<Text<Between<0, 1_000_000>>>,
 }
 
-/// Sends the client elsewhere. What is not given stays as the client asked for it.
+/// Redirects the client. Parts that are not given stay as requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -161,10 +160,10 @@ pub struct RedirectSettings {
     /// The port. Default: the scheme's own if `scheme` or `host` is given, or else the request's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Text<Between<1, 65_535>>>,
-    /// The whole path; `{name}` stands for what the match named so. Default: the request's own.
+    /// The whole path; `{name}` stands for a capture of the match. Default: the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Put in the place of the match's `path_prefix`. Default: the request's own.
+    /// Replaces the match's `path_prefix`. Default: the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
     /// Keep the query. Default: `true`.
@@ -172,7 +171,7 @@ pub struct RedirectSettings {
     pub query: Option<bool>,
 }
 
-/// An answer in the place of a service's.
+/// A fixed response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -190,7 +189,7 @@ pub struct ReplySettings {
     pub headers: BTreeMap<String, String>,
 }
 
-/// What is tried again, and how often.
+/// Which failures are retried, and how often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -199,33 +198,33 @@ pub struct ReplySettings {
 )]
 pub struct RetrySettings {
     /// When: `connect_failure`, `reset`, `refused_stream`, `5xx` and `gateway_error` (502 to 504),
-    /// which both include those three and a try that took too long, `retriable_4xx` (409), any
+    /// which both include those three and an attempt that timed out, `retriable_4xx` (409), any
     /// status or range of them, or a gRPC status such as `unavailable`.
     pub on: OneOrMore<Text<RetryCondition>>,
-    /// How many times more, beside the first. Default: 1.
+    /// Most retries after the first attempt. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Text<Between<1, 10>>>,
-    /// How long one try may take, up to the head of its answer. Default: as long as there is.
+    /// How long one attempt may take, up to the head of its response. Default: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<Text<Duration>>,
-    /// How long it waits before each. Default: `{ base: 25ms, max: 250ms }`.
+    /// How long to wait before each retry. Default: `{ base: 25ms, max: 250ms }`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<BackoffSettings>,
-    /// How many may be under way, so that retries do not drown a service that is ill.
-    /// Default: `{ percent: 20, min: 3 }`.
+    /// Most concurrent retries, so that they do not overload a failing service. Default: `{
+    /// percent: 20, min: 3 }`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSettings>,
-    /// How many bytes of a request's body are kept to be sent again. A request with more is not
-    /// tried again once more than that was sent. Default: `64KiB`.
+    /// How many bytes of a request's body are kept for retries. A request is not retried once more
+    /// than that was sent. Default: `64KiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<Text<Size>>,
-    /// The methods that are tried again when the service may have acted on the first try.
-    /// What was not sent or not read is tried again whatever its method. Default: all.
+    /// The methods that are retried when the service may have processed the first attempt.
+    /// Unprocessed requests are retried with any method. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub methods: Option<OneOrMore<String>>,
 }
 
-/// How long it waits before a retry: at random, up to a bound that about doubles each time.
+/// The wait before a retry: random, up to a bound that about doubles each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -233,15 +232,16 @@ pub struct RetrySettings {
     expecting = "keys and values, such as `{ base: 25ms, max: 250ms }`"
 )]
 pub struct BackoffSettings {
-    /// The bound before the first. Before the n-th it is (2ⁿ − 1) times that. Default: `25ms`.
+    /// The bound before the first retry. Before the n-th it is (2ⁿ − 1) times that. Default:
+    /// `25ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<Text<Duration>>,
-    /// The most that the bound grows to. Default: ten times `base`.
+    /// The largest bound. Default: ten times `base`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<Text<Duration>>,
 }
 
-/// How many retries may be under way on a route at once, on each worker.
+/// Most concurrent retries of a route, on each worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -249,10 +249,10 @@ pub struct BackoffSettings {
     expecting = "keys and values, such as `{ percent: 20, min: 3 }`"
 )]
 pub struct BudgetSettings {
-    /// In percent of the route's requests that are under way. Default: 20.
+    /// As a percentage of the route's requests in flight. Default: 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<Text<Percent>>,
-    /// How many are always allowed. Default: 3.
+    /// Number that is always allowed. Default: 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<Text<Limit>>,
 }
@@ -267,16 +267,16 @@ pub struct BudgetSettings {
 pub struct MirrorSettings {
     /// Its name.
     pub cluster: String,
-    /// How many of a hundred requests, at random. Default: 100.
+    /// Percentage of the requests, chosen at random. Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<Text<Share>>,
-    /// How much of a request's body is kept to be sent twice. A request with more is not copied.
+    /// How many bytes of a request's body are kept for the copy. Requests with more are not copied.
     /// At most `16MiB`. Default: `64KiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<Text<Size>>,
 }
 
-/// When a second endpoint is asked.
+/// When a second endpoint gets the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -284,12 +284,12 @@ pub struct MirrorSettings {
     expecting = "keys and values, such as `{ after: 100ms }`"
 )]
 pub struct HedgeSettings {
-    /// How long the first has not begun to answer.
+    /// After this time without response from the first.
     pub after: Text<Duration>,
 }
 
-/// What the service sees in the place of what the client asked for. The query stays, and so does
-/// the rest of the path, byte for byte. At most one of `prefix`, `path` and `regex`.
+/// How path and host are rewritten for the service. The query and the rest of the path stay byte
+/// for byte. At most one of `prefix`, `path` and `regex`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -297,14 +297,14 @@ pub struct HedgeSettings {
     expecting = "keys and values, such as `{ prefix: / }`"
 )]
 pub struct RewriteSettings {
-    /// Put in the place of the match's `path_prefix`. Default: nothing.
+    /// Replaces the match's `path_prefix`. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// The whole path; `{name}` stands for what `path_template` or `path_regex` named so.
-    /// Default: nothing.
+    /// The whole path; `{name}` stands for a capture of `path_template` or `path_regex`. Default:
+    /// nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What fits a regular expression is replaced, wherever it is in the path. Default: nothing.
+    /// Replaces all matches of a regular expression in the path. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<PatternRewrite>,
     /// The host, with its port if it has one. Default: the client's.
@@ -312,7 +312,7 @@ pub struct RewriteSettings {
     pub host: Option<String>,
 }
 
-/// What is replaced in a path, and by what.
+/// A replacement in a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
@@ -320,13 +320,13 @@ pub struct RewriteSettings {
     expecting = "keys and values, such as `{ pattern: \"^/v([0-9]+)\", substitution: \"/api/$1\" }`"
 )]
 pub struct PatternRewrite {
-    /// A regular expression; every place that fits is replaced.
+    /// A regular expression; every match is replaced.
     pub pattern: String,
-    /// What is put there: `$1` or `${name}` stands for a group, `$$` for a dollar sign.
+    /// The replacement: `$1` or `${name}` stands for a group, `$$` for a dollar sign.
     pub substitution: String,
 }
 
-/// What is done to headers: first some are removed, then some set, then some added.
+/// Edits of headers: first some are removed, then some set, then some added.
 ///
 /// Values may have variables, `%{peer_ip}`; `%%` is a percent sign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -336,13 +336,13 @@ pub struct PatternRewrite {
     expecting = "keys and values, such as `{ remove: [x-debug] }`"
 )]
 pub struct EditSettings {
-    /// Headers that have this value, and no other. Default: none.
+    /// Headers to set: this value replaces all others. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<String, String>,
-    /// Headers that get a line more, beside those that they have. Default: none.
+    /// Headers to add, beside existing lines of the same name. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub add: BTreeMap<String, String>,
-    /// Headers that go, all lines of them. Default: none.
+    /// Headers to remove, all lines of them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
 }

@@ -77,12 +77,12 @@ impl Drop for SettingsReader {
 }
 
 impl SettingsReader {
-    /// Stores the announced limit in `greeting`.
-    pub(super) fn new(stream: TcpStream, greeting: &Rc<PeerSettings>) -> Self {
+    /// Stores the announced limit in `settings`.
+    pub(super) fn new(stream: TcpStream, peer_settings: &Rc<PeerSettings>) -> Self {
         Self {
             io: TokioIo::new(stream),
             first_frame: Some(Vec::new()),
-            settings: Rc::clone(greeting),
+            settings: Rc::clone(peer_settings),
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_s_first_frame_tells_how_large_a_head_it_takes() {
+    fn the_first_frame_has_the_limit_for_heads() {
         let frame = settings(&[(3, 100), (MAX_HEADER_LIST_SIZE, 16384), (4, 1 << 20)]);
         assert_eq!(max_header_list_size(&frame), Ok(Some(16384)));
         for cut in 0..frame.len() {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_tells_no_limit_has_none() {
+    fn a_service_without_announced_limit_has_none() {
         assert_eq!(max_header_list_size(&settings(&[(3, 100)])), Ok(None));
         assert_eq!(max_header_list_size(&settings(&[])), Ok(None));
         assert_eq!(max_header_list_size(b"HTTP/1.1 400 Bad Request\r\n"), Ok(None));

@@ -24,7 +24,7 @@ const FAILURES: [AttemptFailure; 8] = [
 ];
 
 #[test]
-fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
+fn each_retry_condition_covers_its_failures_only() {
     let [connect, refused, reset, late, conflict, wrong, away, code] = FAILURES;
     let cases: [(&str, &[AttemptFailure]); 9] = [
         ("connect_failure", &[connect]),
@@ -46,7 +46,7 @@ fn a_word_covers_the_failures_that_it_is_for_and_no_others() {
 }
 
 #[test]
-fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
+fn unlisted_methods_are_retried_only_if_unprocessed() {
     let retry = retry(json!({ "on": ["5xx", "409", "unavailable"], "methods": ["GET"] }));
     for failure in FAILURES {
         assert!(is_retriable(&retry, failure, &Method::GET), "{failure:?}");
@@ -56,7 +56,7 @@ fn of_a_method_that_is_not_named_only_what_was_never_read_is_tried_again() {
 }
 
 #[test]
-fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
+fn a_failed_attempt_has_a_retry_failure_and_an_outcome() {
     let away = |reason| {
         let (message, close) = (String::new(), Close::ConnectFailed);
         AttemptError::Unreachable(Unreachable { reason, message, close })
@@ -106,7 +106,7 @@ fn a_failed_attempt_is_told_to_routes_and_to_its_endpoint() {
 }
 
 #[test]
-fn whom_a_request_is_for_is_told_as_its_version_has_it() {
+fn the_authority_is_written_as_the_version_requires() {
     let shop = HeaderValue::from_static("shop.example:8080");
     let request = |http2, authority: Option<&HeaderValue>| {
         let body = RequestBody::new(&ReplayBody::new(Body::Empty, 0, None, None), None);

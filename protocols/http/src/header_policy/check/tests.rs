@@ -47,7 +47,7 @@ fn plain_requests_go_on() {
 }
 
 #[test]
-fn a_request_is_for_one_authority() {
+fn a_request_has_exactly_one_authority() {
     for (version, uri, headers, word) in [
         (V1, "/", &[][..], "no_host"),
         (V1, "http://shop/", &[], "no_host"),
@@ -69,7 +69,7 @@ fn a_request_is_for_one_authority() {
 }
 
 #[test]
-fn a_target_has_the_form_that_its_method_asks_for() {
+fn a_target_has_the_form_its_method_requires() {
     let host = &[("host", "a:80")];
     for (method, uri, word) in [
         ("GET", "*", "target"),
@@ -111,7 +111,7 @@ fn http2_has_no_headers_about_connections() {
 }
 
 #[test]
-fn a_length_is_told_once_and_in_digits() {
+fn content_length_occurs_once_and_is_decimal() {
     for lengths in [
         &["+1"][..],
         &["-1"],
@@ -134,13 +134,13 @@ fn a_length_is_told_once_and_in_digits() {
 }
 
 #[test]
-fn a_fragment_does_not_go_on() {
+fn a_fragment_is_not_forwarded() {
     let head = head("GET", V1, "/a?b#c", &[("host", "a")]);
     assert_eq!(head.uri.to_string(), "/a?b");
 }
 
 #[test]
-fn a_known_method_is_in_capitals() {
+fn a_known_method_must_be_in_capitals() {
     let host = &[("host", "a")];
     for method in ["delete", "Get", "oPTIONS", "propfind", "m-search"] {
         assert_eq!(flaw(method, V1, "/", host), Some("method_case"), "{method}");
@@ -154,7 +154,7 @@ fn a_known_method_is_in_capitals() {
 }
 
 #[test]
-fn a_trace_has_no_credentials() {
+fn trace_with_credentials_is_rejected() {
     for name in ["authorization", "proxy-authorization", "cookie"] {
         let headers = &[("host", "a"), (name, "secret")];
         assert_eq!(flaw("TRACE", V1, "/", headers), Some("trace_with_credentials"), "{name}");
@@ -164,7 +164,7 @@ fn a_trace_has_no_credentials() {
 }
 
 #[test]
-fn a_header_with_one_value_is_there_once() {
+fn a_single_value_header_may_occur_once() {
     for name in ["authorization", "content-type", "user-agent", "referer", "range", "origin"] {
         let twice = &[("host", "a"), (name, "1"), (name, "1")];
         assert_eq!(flaw("GET", V1, "/", twice), Some("repeated_header"), "{name}");

@@ -38,7 +38,7 @@ const SPOOFED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_client_that_is_not_trusted_tells_nothing() {
+fn forwarding_headers_of_untrusted_clients_are_ignored() {
     let x = told(0, ForwardedStyle::XForwarded, "10.0.0.9", SPOOFED);
     assert_eq!(values(&x, "x-forwarded-for"), ["10.0.0.9"]);
     assert_eq!(values(&x, "x-forwarded-proto"), ["http"]);
@@ -76,7 +76,7 @@ fn the_last_entries_of_trusted_proxies_are_kept() {
 }
 
 #[test]
-fn a_trusted_proxy_tells_scheme_and_host() {
+fn scheme_and_host_of_a_trusted_proxy_are_kept() {
     let of = &[("x-forwarded-proto", "https"), ("x-forwarded-host", "shop.example")];
     let trusted = told(1, ForwardedStyle::XForwarded, "10.0.0.9", of);
     assert_eq!(values(&trusted, "x-forwarded-proto"), ["https"]);
@@ -87,7 +87,7 @@ fn a_trusted_proxy_tells_scheme_and_host() {
 }
 
 #[test]
-fn the_scheme_of_a_client_is_what_the_furthest_trusted_proxy_tells() {
+fn the_scheme_is_the_one_the_furthest_trusted_proxy_reports() {
     let scheme = |trusted_hops, style, of: &[(&'static str, &'static str)], encrypted| {
         let value = HeaderValue::from_static;
         let headers = of.iter().map(|(name, it)| (HeaderName::from_static(name), value(it)));
@@ -149,14 +149,14 @@ fn nodes_have_ports_and_brackets_or_not() {
 }
 
 #[test]
-fn an_ipv4_address_in_ipv6s_clothes_is_told_as_what_it_is() {
+fn an_ipv4_mapped_address_is_written_as_ipv4() {
     let both = told(0, ForwardedStyle::Both, "::ffff:10.0.0.9", &[]);
     assert_eq!(values(&both, "x-forwarded-for"), ["10.0.0.9"]);
     assert!(values(&both, "forwarded")[0].starts_with("for=10.0.0.9;"));
 }
 
 #[test]
-fn hostile_lists_stay_lists() {
+fn hostile_lists_are_parsed_as_lists() {
     for hostile in [",,,,", "\"", "\"\\\"", "for=", "for=\"", "a\\,b", "\u{80}, x", ";;;="] {
         for hops in [1, 2] {
             let of = &[("x-forwarded-for", hostile), ("forwarded", hostile)];

@@ -15,7 +15,7 @@ fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 #[test]
-fn a_trace_that_was_begun_goes_on_untouched() {
+fn an_existing_trace_is_forwarded_unchanged() {
     let of = &[("traceparent", TOLD), ("tracestate", "congo=t61")];
     let mut told = headers(of);
     let trace = trace(&mut told, &mut rng());
@@ -25,7 +25,7 @@ fn a_trace_that_was_begun_goes_on_untouched() {
 }
 
 #[test]
-fn a_version_to_come_may_have_more() {
+fn a_later_traceparent_version_may_have_more_fields() {
     let later = TOLD.replacen("00-", "cc-", 1);
     for value in [later.clone(), format!("{later}-more")] {
         assert!(Trace::read(value.as_bytes()).is_some(), "{value}");
@@ -35,7 +35,7 @@ fn a_version_to_come_may_have_more() {
 }
 
 #[test]
-fn what_is_no_traceparent_is_replaced_and_its_state_goes() {
+fn an_invalid_traceparent_is_replaced_and_its_state_removed() {
     let zeros = |n| "0".repeat(n);
     for wrong in [
         String::new(),
@@ -61,7 +61,7 @@ fn what_is_no_traceparent_is_replaced_and_its_state_goes() {
 }
 
 #[test]
-fn a_request_keeps_an_id_that_can_be_printed() {
+fn a_printable_request_id_is_kept() {
     for id in ["a", "d9428888-122b-11e1-b85c-61cd3cbb3210", &"x".repeat(128)] {
         let mut told = headers(&[("x-request-id", id)]);
         assert_eq!(request_id(&mut told, &mut rng()), id);
@@ -69,7 +69,7 @@ fn a_request_keeps_an_id_that_can_be_printed() {
 }
 
 #[test]
-fn a_request_without_such_an_id_gets_a_uuid() {
+fn a_request_without_valid_id_gets_a_uuid() {
     let long = "x".repeat(129);
     let cases: [&[(&str, &str)]; 5] = [
         &[],

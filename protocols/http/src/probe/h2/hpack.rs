@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn encoded_headers_can_be_decoded() {
         let long = "x".repeat(5000);
         let mut block = Vec::new();
         write(&mut block, ":path", "/healthz");
@@ -180,7 +180,7 @@ mod tests {
 
     /// RFC 7541 C.6: three responses of one connection, with Huffman code and a dynamic table.
     #[test]
-    fn the_examples_of_the_rfc_are_read() {
+    fn the_examples_of_the_rfc_are_decoded() {
         let mut decoder = Decoder::default();
         let first = "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 \
                      82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_blocks_are_read_to_their_end_or_not_at_all() {
+    fn hostile_blocks_are_decoded_completely_or_rejected() {
         for hex in ["80", "ff", "ffffffffffff", "be", "00", "0085", "0001", "40ff80808080", "7f"] {
             assert_eq!(Decoder::default().read(&bytes(hex)), None, "{hex}");
         }

@@ -17,7 +17,7 @@ fn rewritten(matched: &Value, rewrite: &Value, line: &str) -> Result<String, &'s
 }
 
 #[test]
-fn a_path_is_rewritten_and_all_else_of_the_target_stays() {
+fn a_path_rewrite_keeps_the_rest_of_the_target() {
     let prefix = json!({ "path_prefix": "/cart" });
     let any = json!({ "path_prefix": "/" });
     let template = json!({ "path_template": "/users/{id}/{rest=**}" });
@@ -50,7 +50,7 @@ fn a_path_is_rewritten_and_all_else_of_the_target_stays() {
 }
 
 #[test]
-fn a_rewrite_keeps_the_query_and_never_leads_out() {
+fn a_rewrite_keeps_the_query_and_rejects_dot_segments() {
     let pieces = ["a", "%20", "x", "..b", ".", "-", "%2E", ";", "{", "=", "&", "?", "/", "%41"];
     let mut random = fastrand::Rng::with_seed(11);
     let routes = routes(json!([
@@ -82,7 +82,7 @@ fn a_rewrite_keeps_the_query_and_never_leads_out() {
 }
 
 #[test]
-fn a_host_is_rewritten_wherever_a_request_names_it() {
+fn a_host_is_rewritten_in_target_and_header() {
     let routes = routes(json!([{ "name": "a", "cluster": "a", "rewrite": { "host": "b:81" } }]));
     for (line, host, uri, header) in [
         ("GET /x?y", Some("a"), "/x?y", Some("b:81")),
@@ -138,7 +138,7 @@ fn variables_in_headers_tell_what_the_client_asked_for() {
 }
 
 #[test]
-fn an_answers_headers_are_filled_in_while_the_request_is_at_hand() {
+fn response_header_variables_are_rendered_from_the_request() {
     let routes = routes(json!([{
         "name": "a", "cluster": "shop", "match": { "path_prefix": "/a" }, "rewrite": { "prefix": "/" },
         "response_headers": {
@@ -165,7 +165,7 @@ fn an_answers_headers_are_filled_in_while_the_request_is_at_hand() {
 }
 
 #[test]
-fn a_redirect_changes_what_it_names_and_keeps_the_rest() {
+fn a_redirect_changes_only_the_configured_parts() {
     let prefix = json!({ "path_prefix": "/a" });
     let template = json!({ "path_template": "/u/{id}" });
     for (matched, redirect, line, host, location) in [
@@ -208,7 +208,7 @@ fn a_redirect_changes_what_it_names_and_keeps_the_rest() {
 }
 
 #[test]
-fn a_redirect_without_a_host_never_leads_to_another_one() {
+fn a_redirect_without_host_stays_on_the_host() {
     let routes = routes(json!([{ "name": "a", "redirect": { "scheme": "https", "status": 308 } }]));
     let head = head("GET //evil.example.com/x", &[]);
     let (route, captures) = find(&routes, &head);
@@ -242,7 +242,7 @@ fn a_fixed_reply_is_text_unless_it_says_otherwise() {
 }
 
 #[test]
-fn what_a_route_does_not_say_is_the_listeners() {
+fn routes_inherit_the_listeners_defaults() {
     let routes = routes(json!([
         { "name": "all", "match": { "path": "/x" }, "cluster": "a", "timeout": "off",
           "idle_timeout": "1m", "upgrade": ["WebSocket"], "connect": true,
@@ -263,7 +263,7 @@ fn what_a_route_does_not_say_is_the_listeners() {
 }
 
 #[test]
-fn a_retrys_conditions_are_what_the_field_knows_by_these_words() {
+fn retry_conditions_have_their_usual_meaning() {
     let retry = |retry: Value| {
         let routes = routes(json!([{ "name": "a", "cluster": "a", "retry": retry }]));
         find(&routes, &head("GET /", &[])).0.retry.clone().unwrap()

@@ -20,7 +20,7 @@ fn table(matched: &Value, cases: &[(&str, bool)]) {
 }
 
 #[test]
-fn the_first_route_that_matches_takes_a_request() {
+fn the_first_matching_route_is_used() {
     let routes = routes(json!([
         { "name": "cart", "match": { "path_prefix": "/cart", "method": ["GET", "POST"] }, "cluster": "cart" },
         { "name": "beta", "match": { "headers": { "x-beta": "yes" } }, "cluster": "beta" },
@@ -44,7 +44,7 @@ fn the_first_route_that_matches_takes_a_request() {
 }
 
 #[test]
-fn a_request_for_which_there_is_no_route_is_told_so() {
+fn a_request_without_route_is_reported() {
     let routes = routes(json!([{ "name": "a", "match": { "path": "/a" }, "cluster": "a" }]));
     assert!(routes.find(&head("GET /b", &[]), "a").is_none());
 }
@@ -64,7 +64,7 @@ fn without_routes_everything_goes_to_one_cluster_as_the_route_default() {
 }
 
 #[test]
-fn a_prefix_is_of_whole_segments() {
+fn a_path_prefix_has_whole_segments() {
     for prefix in ["/cart", "/cart/", "//cart"] {
         table(
             &json!({ "path_prefix": prefix }),
@@ -229,7 +229,7 @@ fn captures_are_made_only_where_they_are_used() {
 }
 
 #[test]
-fn an_encoded_slash_leads_past_no_route() {
+fn an_encoded_slash_does_not_bypass_a_route() {
     let routes = routes(json!([
         { "name": "files", "match": { "path_template": "/files/{name}" }, "cluster": "shop" },
         { "name": "private", "match": { "path_prefix": "/files/private" }, "reply": { "status": 403 } },
@@ -259,7 +259,7 @@ fn an_encoded_slash_leads_past_no_route() {
 }
 
 #[test]
-fn two_spellings_of_a_path_take_one_route() {
+fn equivalent_paths_match_the_same_route() {
     for (pattern, path) in [
         (json!({ "path": "/v1:admin" }), "/v1%3Aadmin"),
         (json!({ "path": "/v1%3aadmin" }), "/v1:admin"),
@@ -274,7 +274,7 @@ fn two_spellings_of_a_path_take_one_route() {
 }
 
 #[test]
-fn what_is_captured_or_goes_on_is_as_the_client_spelt_it() {
+fn captures_and_forwarded_paths_keep_the_clients_spelling() {
     let routes = routes(json!([
         { "name": "user", "match": { "path_template": "/users/{id}" }, "rewrite": { "path": "/u/{id}" }, "cluster": "a" },
         { "name": "cart", "match": { "path_prefix": "/c@rt" }, "rewrite": { "prefix": "/v2" }, "cluster": "a" },

@@ -20,7 +20,7 @@ fn told(list: &Value) -> String {
 }
 
 #[test]
-fn a_route_has_one_name_and_one_end() {
+fn a_route_has_one_name_and_one_action() {
     let two = json!([route(json!({ "match": { "path": "/x" } })), route(json!({}))]);
     let reply = json!({ "status": 200 });
     for (list, expected) in [
@@ -52,7 +52,7 @@ fn a_route_has_one_name_and_one_end() {
 }
 
 #[test]
-fn a_route_that_no_request_reaches_is_a_mistake() {
+fn an_unreachable_route_is_a_mistake() {
     let prefix = json!({ "path_prefix": "/x" });
     let late = |before: Value| json!([before, { "name": "late", "match": prefix, "cluster": "c" }]);
     for before in [
@@ -79,7 +79,7 @@ fn a_route_that_no_request_reaches_is_a_mistake() {
 }
 
 #[test]
-fn a_match_that_is_wrong_is_told_with_its_key() {
+fn mistakes_in_matches_are_reported_with_their_key() {
     for (matched, expected) in [
         (json!({ "path": "x" }), "path: `x` does not begin with a slash (write `/x`)"),
         (json!({ "path_prefix": "/a?b" }), "path_prefix: `/a?b` has more to it than a path"),
@@ -142,7 +142,7 @@ fn assert_told(keys: Value, expected: &str) {
 }
 
 #[test]
-fn a_target_that_can_not_be_made_is_told_with_its_key() {
+fn mistakes_in_rewrites_are_reported_with_their_key() {
     let pattern = |pattern: &str, by: &str| json!({ "rewrite": { "regex": { "pattern": pattern, "substitution": by } } });
     for (keys, expected) in [
         (
@@ -170,7 +170,7 @@ fn a_target_that_can_not_be_made_is_told_with_its_key() {
 }
 
 #[test]
-fn a_header_that_can_not_be_made_is_told_with_its_key() {
+fn mistakes_in_header_edits_are_reported_with_their_key() {
     let set = |name: &str, value: &str| json!({ "request_headers": { "set": { name: value } } });
     for (keys, expected) in [
         (set("x y", "1"), "request_headers.set.x y: `x y` can't be a header"),
@@ -231,7 +231,7 @@ fn times_and_tries_that_can_not_be_are_told_with_their_key() {
 }
 
 #[test]
-fn what_the_proxy_can_not_answer_is_told_with_its_key() {
+fn mistakes_in_replies_are_reported_with_their_key() {
     for (key, value, expected) in [
         ("redirect", json!({}), ": this leads a client back to where it is"),
         ("redirect", json!({ "status": 305, "host": "a" }), ".status: 305 leads a client nowhere"),
@@ -266,7 +266,7 @@ fn what_the_proxy_can_not_answer_is_told_with_its_key() {
 }
 
 #[test]
-fn every_mistake_is_told_not_just_the_first() {
+fn all_mistakes_are_reported() {
     let list = json!([
         { "name": "a", "match": { "path": "x", "method": "get" }, "rewrite": { "path": "y" } },
         { "name": "b", "reply": { "status": 204, "body": "x" } },
@@ -285,7 +285,7 @@ fn every_mistake_is_told_not_just_the_first() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_told_in_words() {
+fn a_value_of_the_wrong_type_is_reported() {
     for (key, value, expected) in [
         ("max_head", json!("64XB"), "`64XB` is not a size"),
         ("failed", json!(["5xx", "6xx"]), "`6xx` is no status"),

@@ -1,4 +1,4 @@
-//! Settings that are written in short or at length.
+//! Settings with a short and a long form.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -11,54 +11,55 @@ use serde::{
 };
 use std::{borrow::Cow, fmt};
 
-/// What a header or a parameter has to be: every key here holds. In short: the text that it is.
+/// A condition on a header or parameter: every key here must hold. Short form: the text that it
+/// must equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueMatch {
     /// Exactly this.
     pub exact: Option<String>,
-    /// It begins so.
+    /// It starts with this.
     pub prefix: Option<String>,
-    /// It ends so.
+    /// It ends with this.
     pub suffix: Option<String>,
-    /// This is in it.
+    /// It contains this.
     pub contains: Option<String>,
-    /// A regular expression that all of it fits.
+    /// A regular expression that must match all of it.
     pub regex: Option<String>,
-    /// It is there at all, or it is not.
+    /// Whether it must be present or absent.
     pub present: Option<bool>,
-    /// A whole number from the first to the second, both included.
+    /// A whole number between the two, inclusive.
     pub range: Option<Vec<i64>>,
-    /// This does not hold; it need not be there.
+    /// This must not hold; the header may be absent.
     pub not: Option<Box<ValueMatch>>,
 }
 
-/// The same with its keys.
+/// The long form.
 #[derive(serde::Deserialize, serde::Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "HttpValueMatch")]
 struct ValueMatchKeys {
     /// Exactly this. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<String>,
-    /// It begins so. Default: any.
+    /// It starts with this. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
-    /// It ends so. Default: any.
+    /// It ends with this. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     suffix: Option<String>,
-    /// This is somewhere in it. Default: any.
+    /// It contains this. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     contains: Option<String>,
-    /// A regular expression that all of it fits. Default: any.
+    /// A regular expression that must match all of it. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     regex: Option<String>,
-    /// It is there at all (`true`), or it is not (`false`). Default: it is there.
+    /// Whether it must be present (`true`) or absent (`false`). Default: present.
     #[serde(skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
-    /// A whole number, from the first to the second, both included: `[1, 9]`. Default: any.
+    /// A whole number between the two, inclusive: `[1, 9]`. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(equal = 2))]
     range: Option<Vec<i64>>,
-    /// What does not hold; it need not be there. Default: nothing.
+    /// What must not hold; it may be absent. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     not: Option<Box<ValueMatch>>,
 }

@@ -77,7 +77,7 @@ fn of<R, W>(said: &'static str, from: R, to: W) -> TunnelSide<R, W> {
 }
 
 #[tokio::test]
-async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
+async fn bytes_pass_both_ways_after_those_already_read() {
     let ((client, mut near), (service, mut far)) = (side("one, "), side("eins, "));
     let (up, down) = (Cell::new(0), Cell::new(0));
     let count = |way, n| {
@@ -103,7 +103,7 @@ async fn bytes_pass_both_ways_and_what_was_read_before_comes_first() {
 }
 
 #[tokio::test]
-async fn each_way_ends_by_itself() {
+async fn each_direction_ends_on_its_own() {
     let ((client, mut near), (service, mut far)) = (side(""), side(""));
     let talk = async {
         far.shutdown().await.unwrap();
@@ -117,7 +117,7 @@ async fn each_way_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn who_breaks_is_named() {
+async fn a_failed_side_is_reported() {
     let none = |_, _| None;
     let broken = copy(of("", Gone, sink()), of("", Silent, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::ClientReset);
@@ -130,7 +130,7 @@ async fn who_breaks_is_named() {
 }
 
 #[tokio::test]
-async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_end() {
+async fn the_last_bytes_of_a_service_that_stopped_reading_reach_the_client() {
     let ((client, mut near), (service, far)) = (side("x"), side("last words"));
     // It sends nothing more.
     drop(far);
@@ -145,7 +145,7 @@ async fn a_service_that_takes_nothing_more_has_its_last_words_heard_and_no_good_
 }
 
 #[tokio::test]
-async fn who_breaks_after_the_other_has_ended_is_named() {
+async fn a_side_that_fails_after_the_other_ended_is_reported() {
     let none = |_, _| None;
     let broken = copy(of("", empty(), sink()), of("", Gone, sink()), |_| READ_SIZE, none).await;
     assert_eq!(broken, Close::UpstreamReset);

@@ -42,7 +42,7 @@ async fn rest(socket: &mut UpstreamSocket) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_was_said_before_the_end_is_heard_after_a_write_that_failed() {
+async fn received_bytes_are_read_after_a_failed_write() {
     for _ in 0..50 {
         let (mut socket, mut service) = connected().await;
         assert!(poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, b"request")).await.is_ok());
@@ -57,7 +57,7 @@ async fn what_was_said_before_the_end_is_heard_after_a_write_that_failed() {
 }
 
 #[tokio::test]
-async fn a_socket_without_room_is_not_taken_for_one_that_is_gone() {
+async fn a_full_socket_is_not_mistaken_for_a_closed_one() {
     let (mut socket, mut service) = connected().await;
     fill(&mut socket);
     assert!(!socket.write_closed);
