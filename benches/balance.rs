@@ -1,12 +1,10 @@
 //! What picking costs: one endpoint of a thousand, by each policy, as every connection asks for it.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
+use cluster::{Cluster, ClusterPlan, EndpointPlan, HashPlan, LbPolicy, PickOptions};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::{hint::black_box, sync::Arc};
-use tollgate::{
-    cluster::{Cluster, PickOptions},
-    config::plan::{ClusterPlan, EndpointPlan, HashPlan, LbPolicy, Target},
-};
+use values::Target;
 
 fn cluster(lb_policy: LbPolicy, bounded_load: Option<u32>) -> Arc<Cluster> {
     let at = |i: u32| Target::Host(format!("10.0.{}.{}", i / 250, i % 250 + 1), 27017);

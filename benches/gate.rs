@@ -1,6 +1,7 @@
 //! What deciding costs: one operation admitted and settled, with every policy that is always on.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, no part of the proxy")]
 
+use cluster::Cluster;
 use criterion::{Criterion, criterion_group, criterion_main};
 use operation::{
     AttributeValue, Attributes, Codec, Gate as _, Operation, Outcome, Settlement, Verdict,
@@ -11,7 +12,6 @@ use std::{
     time::Instant,
 };
 use tollgate::{
-    cluster::Cluster,
     config,
     gate::Gate,
     policy::{Live, PolicyEnv},

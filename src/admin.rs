@@ -13,7 +13,6 @@ mod tests;
 mod token;
 
 use crate::{
-    cluster::Cluster,
     config::{Scope, plan::AdminPlan},
     handover::{Offer, Sockets},
     policy::Live,
@@ -29,6 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
+use cluster::Cluster;
 use entrance::{Entrance, Listening, Opened, SocketPath};
 use guard::Rules;
 use listen::{Guarded, Limits};

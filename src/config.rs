@@ -6,13 +6,11 @@
 
 pub mod plan;
 
-mod address;
 mod check;
 mod circles;
 mod decode;
 mod file;
 mod hints;
-mod located;
 mod problem;
 mod scope;
 mod show;
@@ -23,25 +21,17 @@ mod yaml;
 pub use hints::hints;
 pub(crate) use problem::printable;
 pub use problem::{Problem, Problems};
-pub(crate) use values::{
-    Between, Count, Factor, Fault, FromText, Mistake, Name, Percent, Rate, Share, Size, Text,
-    duration_text, told,
-};
-pub(crate) use {
-    address::{Dialled, host_port},
-    file::{Given, given},
-    located::{Located, OneOrMore, Words},
-    scope::{attributes, is_attribute, is_late, meant, normal, tells},
-    word::{word, words_schema},
-};
+pub(crate) use scope::{attributes, is_attribute, is_late, meant, normal, tells};
 pub use {
     scope::Scope,
     single::{Source, addition, change, fault},
 };
 
-use plan::{EndpointPlan, Plan};
-use problem::{At, Report};
+use cluster::EndpointPlan;
+use plan::Plan;
+use problem::Report;
 use std::{cell::RefCell, io::Read, path::Path};
+use values::At;
 pub(crate) use yaml::Node;
 
 /// The admin interface's address where nothing else is said.
@@ -122,11 +112,6 @@ pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(file::File);
     schema.insert("title".into(), "Tollgate config".into());
     schema.to_value()
-}
-
-/// `, did you mean …?` if one of the known words is near enough to be what was meant.
-pub(crate) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    decode::did_you_mean(decode::nearest(word, known))
 }
 
 const EMPTY: &str = "a config has at least `listeners` and `clusters`";

@@ -4,7 +4,6 @@ mod first_byte;
 pub mod session_info;
 
 use crate::{
-    cluster::{CloseRequest, Cluster, Lease, UpstreamConnection},
     config::plan::{ListenerPlan, UpstreamConnectMode},
     gate::{ConnectVerdict, ConnectionPermits, Revision},
     held::HeldBytes,
@@ -14,6 +13,7 @@ use crate::{
     relay::linger,
     worker::Worker,
 };
+use cluster::{CloseRequest, Cluster, Lease, UpstreamConnection};
 use operation::{
     Close, ConnectionInfo, Decision, Gate, Operation, Outcome, RejectMode, Rejection, RejectionRef,
     Settlement, Ticket, Verdict, Violation,

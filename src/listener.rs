@@ -8,17 +8,12 @@ mod accept;
 mod budget;
 
 use crate::{
-    cluster::{ConnectError, PreconnectPool},
-    config::plan::ListenerPlan,
-    gate::Gate,
-    held::HeldBytes,
-    policy,
-    protocols::Server,
-    relay,
+    config::plan::ListenerPlan, gate::Gate, held::HeldBytes, policy, protocols::Server, relay,
     worker::Message,
 };
 pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
+use cluster::{ConnectError, PreconnectPool};
 use foldhash::HashMap;
 use metrics::{Counter, Gauge};
 use operation::{Close, RejectReason, Violation};

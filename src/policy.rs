@@ -24,10 +24,10 @@ mod stats;
 pub mod time_limit;
 
 use crate::{
-    cluster::Cluster,
     config::plan::Plan,
     series::{CardinalityLimit, SeriesKey},
 };
+use cluster::Cluster;
 use operation::{ConnectionInfo, Operation, Protocol, Rejection, Settlement};
 use std::{
     borrow::Cow,

@@ -4,10 +4,9 @@ mod control;
 
 use crate::{
     admin,
-    cluster::{Cluster, PreconnectPool},
     config::{
         Scope,
-        plan::{AdminPlan, ClusterPlan, ListenerPlan, Plan},
+        plan::{AdminPlan, ListenerPlan, Plan},
     },
     gate::Gate,
     handover,
@@ -22,6 +21,7 @@ use crate::{
     worker::{self, Message, Sessions, Worker},
 };
 use anyhow::{Context, bail};
+use cluster::{Cluster, ClusterPlan, PreconnectPool};
 pub use control::Control;
 use process::{
     log_file::{self, Log, Sink},
@@ -356,7 +356,7 @@ fn listeners(parts: &Parts, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerList
     let pools = Pools::default();
     let listener = |(listener, censuses): (&Arc<Listener>, _)| {
         let plan = &listener.plan;
-        let served = protocols::server(&plan.protocol, &upstreams, &pools);
+        let served = protocols::server(&plan.protocol, &upstreams, &parts.plan.pooling, &pools);
         let one = plan.cluster.as_ref().filter(|_| served.is_none());
         let one = one.and_then(|name| upstreams.get(name));
         let gate = gate(parts, listener, one.map(|it| it.cluster()), censuses, lines);

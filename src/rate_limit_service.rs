@@ -3,7 +3,6 @@
 //! It stands outside of `policy`, which names no protocol. The messages are written by hand: they
 //! have few fields, and reading the definitions would take a compiler for them at build time.
 
-use crate::config::plan::Target;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
+use values::Target;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 

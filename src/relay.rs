@@ -25,13 +25,13 @@ pub use reject::reject;
 pub use splice::MAX_PIPES;
 
 use crate::{
-    cluster::{CloseRequest, is_local},
     config::plan::{ListenerPlan, OnViolation},
     connection::Door,
     policy::Direction,
     worker::{Phase, Worker},
 };
 use bytes::{Bytes, BytesMut};
+use cluster::{CloseRequest, is_local};
 use deadlines::NEVER;
 use flow::Flow;
 use held_request::HeldRequest;

@@ -67,8 +67,11 @@ fn package(folder: &str) -> &str {
     if folder == "http" { "tollgate-http" } else { folder }
 }
 
-/// The files of one module of `src/`: `gate.rs`, `gate/….rs`.
+/// The files of one module of `src/` (`gate.rs`, `gate/….rs`), or of the crate of that name.
 fn module(name: &str) -> Vec<PathBuf> {
+    if root().join("crates").join(name).is_dir() {
+        return sources(&format!("crates/{name}/src"));
+    }
     let (file, folder) =
         (root().join("src").join(format!("{name}.rs")), root().join("src").join(name));
     let mut found = sources("src");

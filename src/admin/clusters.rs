@@ -1,7 +1,6 @@
 //! Clusters: how their endpoints are doing, and taking endpoints out of use and back by hand.
 
 use super::{View, error};
-use crate::cluster::Cluster;
 use axum::{
     Json,
     body::Bytes,
@@ -9,6 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use cluster::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

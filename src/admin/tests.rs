@@ -1,14 +1,8 @@
 //! The admin interface as its clients see it: HTTP over a plain socket.
 
 use super::{listen::Limits, *};
-use crate::{
-    cluster::{CloseRequest, Exclusion},
-    config::{
-        self,
-        plan::{ClusterPlan, EndpointPlan, Target},
-    },
-    threads::Threads,
-};
+use crate::{config, threads::Threads};
+use cluster::{CloseRequest, ClusterPlan, EndpointPlan, Exclusion};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -16,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tollgate_metrics::table;
+use values::Target;
 
 mod guard;
 mod policies;

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{
-        attributes, did_you_mean, is_late, meant, normal,
+        attributes, is_late, meant, normal,
         plan::{ListenerPlan, Plan},
         printable, tells,
     },
@@ -78,7 +78,8 @@ impl Question {
         };
         let known = protocols::all();
         let Some(protocol) = known.into_iter().find(|known| known.name == *protocol) else {
-            let near = did_you_mean(protocol, protocols::NAMES.iter().copied());
+            let near =
+                values::did_you_mean(values::nearest(protocol, protocols::NAMES.iter().copied()));
             return Err(wrong(format!("there is no protocol `{protocol}`{near}")));
         };
         let has_targets = protocols::has_targets(protocol);

@@ -13,20 +13,24 @@ mod rest;
 
 use super::{
     circles::{Circle, circles},
-    decode::{did_you_mean, nearest},
-    file::{AccessLog, Cluster, Endpoint, EventLog, File, Given, Listener},
-    located::{Located, Named},
-    plan::{AccessLogPlan, ClusterPlan, ListenerPlan, Plan, UpstreamConnectMode},
-    problem::{At, Report},
+    file::{AccessLog, Cluster, Endpoint, EventLog, File, Listener},
+    plan::{AccessLogPlan, ListenerPlan, Plan, UpstreamConnectMode},
+    problem::Report,
     scope::{Heard, Scope},
     yaml::Node,
 };
 use crate::protocols::{self, Pooling, Protocol, Unfit, Written, WrittenProbe};
+use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
 pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
+};
+use values::{
+    At, did_you_mean,
+    located::{Given, Located, Named},
+    nearest,
 };
 use values::{Between, NAME, OrOff, Size, Workers, is_name};
 
@@ -64,9 +68,6 @@ impl Check<'_> {
         let clusters = self.need("clusters", at, hint, file.clusters);
         let names = clusters.as_ref().map(cluster_names);
         let clusters = clusters.map(|clusters| self.clusters(clusters));
-        let poolings = clusters.iter().flatten();
-        let poolings = poolings.map(|it| (Arc::clone(&it.name), it.pooling.clone()));
-        self.poolings = poolings.collect();
         let listeners =
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
@@ -88,6 +89,7 @@ impl Check<'_> {
             policies: policies.unwrap_or_default(),
             access_log: file.access_log.map(|log| self.access_log(log)),
             event_log: file.event_log.and_then(|log| self.event_log(log)),
+            pooling: std::mem::take(&mut self.poolings),
             listeners: listeners?,
             clusters: clusters?,
         })

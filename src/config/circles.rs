@@ -1,12 +1,14 @@
 //! Listeners that lead to themselves: what comes in there goes round until no connection is left.
 
-use super::plan::{ClusterPlan, ListenerPlan, Target};
+use super::plan::ListenerPlan;
+use cluster::ClusterPlan;
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::Arc,
 };
+use values::Target;
 
 /// A way from a listener to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,11 +7,8 @@ mod elsewhere;
 mod error;
 mod parts;
 
-pub(crate) use error::{did_you_mean, nearest};
-
 use super::{
-    located::{LOCATED, ONE_OR_MORE, OR_OFF},
-    problem::{At, Report},
+    problem::Report,
     yaml::{Node, Value},
 };
 use elsewhere::{is_below, unknown};
@@ -24,6 +21,11 @@ use serde::{
 };
 use std::{cell::RefCell, collections::BTreeMap};
 use values::Fault;
+use values::{
+    At,
+    located::{LOCATED, ONE_OR_MORE, OR_OFF},
+    nearest,
+};
 
 /// Fills a `T`; `None` if not even its outline was right.
 ///

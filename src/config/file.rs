@@ -5,29 +5,18 @@ mod admin;
 mod cluster;
 mod endpoint;
 
-use super::{
-    located::{Located, Named, Partly},
-    plan::{OnViolation, UpstreamConnectMode},
-};
+use super::plan::{OnViolation, UpstreamConnectMode};
 use crate::{policy::configured::Written as Policy, protocols::Written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
-use values::{AtLeast, Between, Count, Limit, OrOff, Size, Text, Workers, Zone};
+use values::located::{Given, Located, Named, Partly};
+use values::{AtLeast, Between, Count, Limit, OrOff, Size, Workers, Zone};
 pub(crate) use {
     admin::{Admin, AdminKeys},
     cluster::*,
     endpoint::{Endpoint, Keys},
 };
-
-/// A key that may be left out, and whose value is written as text.
-pub(crate) type Given<T> = Option<Located<Text<T>>>;
-
-/// What was written, if something was and could be read.
-pub(crate) fn given<T>(value: Given<T>) -> Option<T> {
-    let Located { value, .. } = value?;
-    value.map(|Text(value)| value)
-}
 
 /// The most that `max_series` may be: each series holds memory.
 const MAX_SERIES: usize = 100_000;

@@ -2,11 +2,12 @@
 
 use super::{
     circles::circles,
-    decode::nearest,
-    plan::{ClusterPlan, ListenerPlan, Plan, Target},
+    plan::{ListenerPlan, Plan},
 };
 use crate::policy::Rule;
+use cluster::ClusterPlan;
 use std::{path::PathBuf, sync::Arc};
+use values::{Target, nearest};
 
 /// Each hint in a line of its own: what it is about, and what to do.
 pub fn hints(plan: &Plan) -> Vec<String> {

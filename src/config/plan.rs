@@ -1,15 +1,14 @@
 //! What runs: checked, defaulted, resolved. Nothing in a plan can fail any more.
 
 mod admin;
-mod cluster;
 
-use crate::{policy::Rule, protocols::Protocol};
-pub use admin::{AdminPlan, ControlAddress};
-pub use cluster::{
-    BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
-    OutlierPlan, PanicPlan, RateDetector, SessionFailures, SlowStartPlan, Target,
+use crate::{
+    policy::Rule,
+    protocols::{Pooling, Protocol},
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+pub use admin::{AdminPlan, ControlAddress};
+use cluster::ClusterPlan;
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A whole proxy.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// Where operations go.
     pub clusters: Vec<Arc<ClusterPlan>>,
+    /// How each cluster's endpoints are spoken to, where operations share connections.
+    pub pooling: BTreeMap<Arc<str>, Pooling>,
     /// What is done to operations, in order.
     pub policies: Vec<Arc<Rule>>,
     /// Where operations are logged; `None` switches it off.

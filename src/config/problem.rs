@@ -1,44 +1,13 @@
 //! What is wrong with a config, where, and what to do about it.
 
-use serde::Deserialize;
 use std::{borrow::Cow, collections::BTreeSet, fmt};
-use values::{Fault, HIDDEN, hide, secrets};
+use values::{At, Fault, HIDDEN, hide, secrets, text_lines};
 
 /// Problems beyond this many are dropped: nobody reads on.
 const MAX_PROBLEMS: usize = 100;
 
 /// Snippets show this many characters before and after the place.
 const SNIPPET_RADIUS: usize = 80;
-
-/// A place in the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub(crate) struct At {
-    /// The line, counted from 1; 0 where there is no text to point at.
-    pub(crate) line: u32,
-    /// The column in characters, counted from 1.
-    pub(crate) column: u32,
-    /// How many characters are meant.
-    pub(crate) width: u32,
-}
-
-impl At {
-    /// No place in particular.
-    pub(crate) const NOWHERE: At = At { line: 0, column: 0, width: 0 };
-
-    /// The place after the last character.
-    pub(crate) fn end_of(text: &str) -> At {
-        let lines = lines(text);
-        let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        At { line: number(lines.len()), column: number(column), width: 1 }
-    }
-}
-
-/// The lines of a text as YAML counts them (1.2.2, section 5.4): a carriage return alone ends
-/// one too. The last one may be empty.
-fn lines(text: &str) -> Vec<String> {
-    text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
-}
 
 /// A text for a terminal, which must not obey the control codes in what a file or an argument says,
 /// and for logs, in which no password may stand that was pasted with a URI.
@@ -129,7 +98,7 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing wrong so far with `text`.
     pub(crate) fn new(file: &str, text: &str) -> Self {
-        let mut lines = lines(text);
+        let mut lines = text_lines(text);
         // Nothing stands behind the last line's end.
         lines.pop_if(|line| line.is_empty());
         Self { file: printable(file), lines, problems: Vec::new(), spoilt: BTreeSet::new() }

@@ -107,7 +107,7 @@ pub(crate) fn meant(word: &str, known: &[&str]) -> String {
     let own = own.or_else(|| (word != lower && is_attribute(&lower)).then_some(&*lower));
     match own {
         Some(own) => format!(", did you mean `{own}`?"),
-        None => super::did_you_mean(word, known.iter().copied()),
+        None => values::did_you_mean(values::nearest(word, known.iter().copied())),
     }
 }
 

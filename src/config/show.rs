@@ -13,7 +13,10 @@ impl Plan {
     /// back gives the same plan. A plan holds no secrets yet; those it will hold stay out.
     pub fn to_json(&self) -> Value {
         let listeners = self.listeners.iter().map(|it| (it.name.to_string(), listener(it)));
-        let clusters = self.clusters.iter().map(|it| (it.name.to_string(), cluster(it)));
+        let clusters = self
+            .clusters
+            .iter()
+            .map(|it| (it.name.to_string(), cluster(it, self.pooling.get(&it.name))));
         let mut json = json!({
             "admin": self.admin.as_ref().map_or("off".into(), admin),
             "workers": self.workers,

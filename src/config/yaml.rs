@@ -1,9 +1,9 @@
 //! YAML in, a tree that knows where each value stood out. The only file that knows the parser.
 
-use super::problem::At;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 use std::fmt;
+use values::At;
 use values::Fault;
 
 /// A value and its place.

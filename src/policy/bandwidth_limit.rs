@@ -6,15 +6,16 @@ use super::{
     ConnectDecision, ConnectionPermit, Direction, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{
-    config::{Given, Located, Mistake, Rate, Size, given},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
 pub use bucket::ByteBucket;
 use operation::ConnectionInfo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
+use values::{
+    Mistake, Rate, Size,
+    located::{Given, Located, given},
+};
 
 /// Lets bytes pass no faster than this. At least one of `up` and `down` is required.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,10 +1,8 @@
 //! Refuses operations of a cluster that has as many under way as it may.
 
 use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy};
-use crate::{
-    cluster::{Cluster, OperationPermit},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
+use cluster::{Cluster, OperationPermit};
 use operation::{Operation, RejectReason, Rejection};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 

@@ -12,12 +12,15 @@ use super::{
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::config::{Count, Factor, Given, Located, Mistake, Percent, duration_text, given};
 use schemars::JsonSchema;
 use semaphore::LimitMode;
 use semaphores::SharedSemaphores;
 use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc, time::Duration};
+use values::{
+    Count, Factor, Mistake, Percent, duration_text,
+    located::{Given, Located, given},
+};
 use worker::WorkerConcurrencyLimit;
 
 /// How long an operation waits for a place unless somebody says otherwise.

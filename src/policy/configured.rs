@@ -4,10 +4,13 @@ use super::{
     bandwidth_limit, concurrency_limit, connection_limit, deny, fault, matching::MatchSetting,
     rate_limit, read_only, rule::PolicyConfig, time_limit,
 };
-use crate::config::{Given, Located, Mistake, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
+use values::{
+    Mistake, Name,
+    located::{Given, Located},
+};
 
 /// One policy: its name, what it applies to, and one key that says what it does.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -6,10 +6,7 @@ use super::{
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{
-    config::{Count, Given, Mistake, given},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
 use foldhash::HashMap;
 use operation::{ConnectionInfo, RejectReason, Rejection};
 use schemars::JsonSchema;
@@ -17,6 +14,10 @@ use serde::Deserialize;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
+};
+use values::{
+    Count, Mistake,
+    located::{Given, given},
 };
 
 /// In how many parts keys are counted, so that workers seldom meet.

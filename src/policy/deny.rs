@@ -4,14 +4,15 @@ use super::{
     ConnectDecision, Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{
-    config::{Between, Given, Located, Mistake},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
 use operation::{ConnectionInfo, Operation, RejectMode, RejectReason, Rejection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
+use values::{
+    Between, Mistake,
+    located::{Given, Located},
+};
 
 /// How whatever matches is refused.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -8,10 +8,7 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{
-    config::{Between, Count, Given, Located, Mistake, Rate, Share, Size, Words, duration_text},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
 pub use chance::draw;
 use chance::{Chance, Strike, When, any_seed};
 use impair::Impairments;
@@ -26,6 +23,10 @@ use std::{
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
+};
+use values::{
+    Between, Count, Mistake, Rate, Share, Size, duration_text,
+    located::{Given, Located, Words},
 };
 
 /// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes

@@ -3,7 +3,7 @@
 mod prefix;
 
 use crate::{
-    config::{Fault, FromText, Located, Mistake, Text, attributes, is_attribute, meant, normal},
+    config::{attributes, is_attribute, meant, normal},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
@@ -16,6 +16,7 @@ use std::{
     net::IpAddr,
     sync::LazyLock,
 };
+use values::{Fault, FromText, Mistake, Text, located::Located};
 
 /// What people write under `key`.
 pub(crate) type KeySetting = Option<Located<Vec<Located<Text<KeyPart>>>>>;

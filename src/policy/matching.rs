@@ -12,13 +12,14 @@ pub mod testing;
 mod tests;
 mod truth;
 
-use crate::{config::Fault, series::SeriesKey};
+use crate::series::SeriesKey;
 use glob::Glob;
 use operation::{AttributeValue, Attributes, ConnectionInfo, OTHER_RESOURCES, Operation};
 use peers::PeerMatcher;
 use residual::Negation;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
+use values::Fault;
 pub(crate) use {
     explain::{Explanation, Mismatch},
     glob::{glob_matches, is_glob},

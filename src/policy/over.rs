@@ -1,7 +1,7 @@
 //! What becomes of who is over a limit.
 
-use crate::config::{Fault, FromText, word, words_schema};
 use operation::{Operation, RejectMode};
+use values::{Fault, FromText, word, words_schema};
 
 /// What becomes of who is over a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,10 +14,6 @@ use super::{
     over::Over,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::config::{
-    Count, Fault, FromText, Given, Located, Mistake, Rate, Size, duration_text, given, word,
-    words_schema,
-};
 use allowance::Allowance;
 use limit::Limit;
 use limiter::Buckets;
@@ -34,6 +30,11 @@ use std::{
         sync::{Arc, OnceLock},
         time::{Duration, Instant},
     },
+};
+use values::{
+    Count, Fault, FromText, Mistake, Rate, Size, duration_text,
+    located::{Given, Located, given},
+    word, words_schema,
 };
 
 /// How many keys are told apart unless somebody says otherwise.

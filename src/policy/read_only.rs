@@ -4,9 +4,10 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{config::Mistake, series::SeriesKey};
+use crate::series::SeriesKey;
 use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
+use values::Mistake;
 
 /// The attribute that tells: `true` or `false`.
 const WRITES: &str = "writes";

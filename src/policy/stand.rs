@@ -2,10 +2,10 @@
 
 use super::{Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy, rule::Rule};
 use crate::{
-    cluster::Cluster,
     config,
     series::{CardinalityLimit, SeriesKey},
 };
+use cluster::Cluster;
 use operation::{AttributeValue, Attributes, ConnectionInfo, Operation, Protocol, Settlement};
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tollgate_metrics::Metrics;

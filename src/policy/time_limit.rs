@@ -4,10 +4,7 @@ use super::{
     Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
-use crate::{
-    config::{Given, Located, Mistake, duration_text},
-    series::SeriesKey,
-};
+use crate::series::SeriesKey;
 use metrics::Counter;
 use operation::{Effects, Operation, RejectReason, ReplyTimeout};
 use schemars::JsonSchema;
@@ -18,6 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tollgate_metrics::table as names;
+use values::{
+    Mistake, duration_text,
+    located::{Given, Located},
+};
 
 /// Lets the service take so long until it answers; then the client is told in its place.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 //! nothing.
 
 use super::Mongo;
-use crate::{config::did_you_mean, policy::matching::glob_matches};
+use crate::policy::matching::glob_matches;
 use operation::Protocol;
 use values::Fault;
 
@@ -63,7 +63,7 @@ fn no_command(glob: &str) -> Option<Fault> {
     let helper = HELPERS.iter().find(|(helper, _)| *helper == glob || same(helper));
     let near = match helper.map(|(_, name)| *name).or_else(|| mongo::commands().find(same)) {
         Some(name) => format!(", did you mean `{name}`?"),
-        None => did_you_mean(glob, mongo::commands()),
+        None => values::did_you_mean(values::nearest(glob, mongo::commands())),
     };
     let hint = format!(
         "commands are called as on the wire, whatever drivers call them; those that Tollgate does \

@@ -4,6 +4,7 @@ mod written;
 
 use super::settings_json;
 use bytes::Bytes;
+use cluster::ProbeConfig;
 use grpc::probe::GrpcProbe;
 use mongo::MongoProbe;
 use operation::Probe;
@@ -33,9 +34,8 @@ impl Default for ProbePlan {
     }
 }
 
-impl ProbePlan {
-    /// One check.
-    pub fn begin(&self) -> Box<dyn Probe> {
+impl ProbeConfig for ProbePlan {
+    fn begin(&self) -> Box<dyn Probe> {
         match self {
             ProbePlan::Tcp(exchange) => Box::new(TcpProbe::new(exchange.clone())),
             ProbePlan::Mongo(check) => Box::new(MongoProbe::new(Arc::clone(check))),
@@ -44,8 +44,7 @@ impl ProbePlan {
         }
     }
 
-    /// Its name in the config.
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             ProbePlan::Tcp(_) => "tcp",
             ProbePlan::Mongo(_) => "mongo",
@@ -54,22 +53,11 @@ impl ProbePlan {
         }
     }
 
-    /// Whether only the server is healthy that takes writes, of which a replica set has one.
-    pub fn wants_the_primary(&self) -> bool {
+    fn wants_the_primary(&self) -> bool {
         self.to_json()["mongo"]["writable"] == true
     }
 
-    /// Whether the connection can be used for the next check. Where nothing tells an answer's
-    /// end, what is left of it would be taken for the next one's front.
-    pub fn reuses(&self) -> bool {
-        match self {
-            ProbePlan::Tcp(_) | ProbePlan::Http(_) | ProbePlan::Grpc(_) => false,
-            ProbePlan::Mongo(_) => true,
-        }
-    }
-
-    /// Its settings as a config would have them.
-    pub fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let settings = match self {
             ProbePlan::Tcp(Exchange { send, expect }) => {
                 let parts = [("send", send), ("expect", expect)].into_iter();
@@ -80,6 +68,17 @@ impl ProbePlan {
             ProbePlan::Grpc(check) => settings_json(check.settings()),
         };
         json!({ self.name(): settings })
+    }
+}
+
+impl ProbePlan {
+    /// Whether the connection can be used for the next check. Where nothing tells an answer's
+    /// end, what is left of it would be taken for the next one's front.
+    pub fn reuses(&self) -> bool {
+        match self {
+            ProbePlan::Tcp(_) | ProbePlan::Http(_) | ProbePlan::Grpc(_) => false,
+            ProbePlan::Mongo(_) => true,
+        }
     }
 }
 

@@ -1,11 +1,8 @@
 //! The proxy, as protocols see it that end both connections themselves.
 
 use super::Protocol;
-use crate::{
-    cluster::{self, PreconnectPool},
-    connection::Door,
-    policy, worker,
-};
+use crate::{connection::Door, policy, worker};
+use cluster::PreconnectPool;
 use operation::{
     Close, ConnectionInfo, Decision, Gate, Operation, Outcome, Rejection, Settlement, Ticket,
     Verdict, Violation,
@@ -32,6 +29,7 @@ pub use tollgate_http::{ClusterSettings as Pooling, Pools, Server};
 pub fn server(
     protocol: &Protocol,
     clusters: &BTreeMap<Arc<str>, Rc<PreconnectPool>>,
+    pooling: &BTreeMap<Arc<str>, Pooling>,
     pools: &Pools,
 ) -> Option<Rc<Server>> {
     let (dialect, plan, http2): (Rc<dyn tollgate_http::Dialect>, _, _) = match protocol {
@@ -45,9 +43,9 @@ pub fn server(
             (Rc::new(Arc::clone(&listener.grpc)), Arc::clone(&listener.plan), http2)
         }
     };
-    let names = protocol.clusters();
+    let (names, usual) = (protocol.clusters(), Pooling::default());
     let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {
-        let plan = pool(preconnects.cluster().pooling(), http2);
+        let plan = pool(pooling.get(preconnects.cluster().name()).unwrap_or(&usual), http2);
         (Rc::new(Upstreams(Rc::clone(preconnects))) as Rc<dyn Cluster>, plan)
     });
     Some(Server::new(dialect, plan, reached, pools))

@@ -1,11 +1,12 @@
 //! How a listener's protocol is written in the config.
 
 use super::{Mongo, Protocol, Tcp, WrittenProbe, probe::TcpSettings};
-use crate::config::{Mistake, Node, host_port};
+use crate::config::Node;
 use operation::Codec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use values::{Mistake, host_port};
 
 /// What people write under `protocol`: a name, or `{ name: settings }`.
 #[derive(Clone, Debug, PartialEq, Eq)]

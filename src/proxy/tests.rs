@@ -1,18 +1,19 @@
 use super::*;
-use crate::config::plan::{
-    AccessLogPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, ListenerPlan, Target,
-};
+use crate::config::plan::{AccessLogPlan, ListenerPlan};
 use crate::protocols::Protocol;
+use cluster::{ClusterPlan, EndpointPlan, HealthCheckPlan};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
 };
+use values::Target;
 
 fn plan(upstream: SocketAddr, log: Option<&std::path::Path>) -> Plan {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     Plan {
+        pooling: Default::default(),
         admin: None,
         workers: 2,
         max_connections: 100,
@@ -108,7 +109,7 @@ fn an_endpoint_whose_checks_fail_is_a_line_in_the_event_log() {
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(20),
         edge_interval: Duration::from_secs(60),
-        ..HealthCheckPlan::default()
+        ..HealthCheckPlan::new(std::sync::Arc::new(crate::protocols::ProbePlan::default()))
     });
     let endpoints = plan.clusters[0].endpoints.clone();
     plan.clusters =

@@ -1,8 +1,7 @@
 //! Hostile peers: floods, clients that never read, clients that leave early.
 
 use crate::{
-    cluster::{Cluster, PreconnectPool},
-    config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
+    config::plan::ListenerPlan,
     gate::Gate,
     listener::{self, ConnectionBudget, Dispatcher, ListenSocket, Listener, WorkerListener},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
@@ -10,6 +9,7 @@ use crate::{
     series::{CardinalityLimit, SeriesKey},
     worker::{self, Message, Worker},
 };
+use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::{Operation, RejectReason, Rejection};
 use std::{
     cell::Cell,
@@ -26,6 +26,7 @@ use tokio::{
     task::{JoinHandle, spawn_local, yield_now},
 };
 use tollgate_metrics::Metrics;
+use values::Target;
 
 mod bandwidth;
 mod frames;

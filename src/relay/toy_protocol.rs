@@ -3,11 +3,7 @@
 
 use super::{reject, relay};
 use crate::{
-    cluster::{Cluster, PreconnectPool},
-    config::plan::{
-        BreakerPlan, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, ListenerPlan,
-        OutlierPlan, Target,
-    },
+    config::plan::ListenerPlan,
     connection::Door,
     gate::Gate,
     listener::{Listener, WorkerListener},
@@ -16,6 +12,10 @@ use crate::{
     worker::Worker,
 };
 use bytes::BytesMut;
+use cluster::{
+    BreakerPlan, Cluster, ClusterPlan, EndpointPlan, HealthCheckPlan, LbPolicy, OutlierPlan,
+    PreconnectPool, ProbeConfig,
+};
 use operation::{
     Codec, ConnectionInfo, Next, OperationNames, Outcome, Probe, ProbeResult, Protocol, RejectMode,
     RejectionRef, Reply, Request, Tag, Violation,
@@ -35,6 +35,7 @@ use tokio::{
     task::spawn_local,
 };
 use tollgate_metrics::Metrics;
+use values::Target;
 
 /// Each line is a request, and is answered by a line, in order.
 struct Lines {
@@ -95,7 +96,22 @@ fn line(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Asks the endpoint whether it is well.
+#[derive(Debug)]
 struct Well;
+
+impl ProbeConfig for Well {
+    fn begin(&self) -> Box<dyn Probe> {
+        Box::new(Well)
+    }
+
+    fn name(&self) -> &'static str {
+        "well"
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
 
 impl Probe for Well {
     fn write_request(&mut self, out: &mut BytesMut) {
@@ -258,16 +274,17 @@ fn an_endpoint_whose_operations_fail_is_ejected() {
 fn an_endpoint_that_fails_its_probe_is_avoided_until_it_recovers() {
     run(async {
         let ((one, answer), (two, _)) = (server().await, server().await);
-        let (address, cluster) = proxy(&[one, two], |_| {}).await;
         let plan = HealthCheckPlan {
             interval: Duration::from_millis(20),
             timeout: Duration::from_millis(20),
             jitter: 0,
             edge_interval: Duration::from_millis(5),
             unhealthy_threshold: 2,
-            ..HealthCheckPlan::default()
+            ..HealthCheckPlan::new(Arc::new(Well))
         };
-        let checks = Arc::clone(&cluster).check_by(plan, Arc::new(|| Box::new(Well)));
+        let check = |cluster: &mut ClusterPlan| cluster.health_check = Some(plan);
+        let (address, cluster) = proxy(&[one, two], check).await;
+        let checks = Arc::clone(&cluster).check_health();
         let checks = spawn_local(checks);
         let usable = || cluster.endpoints()[0].usable();
         answer.set(None);

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    cluster::{Cluster, PreconnectPool},
-    config::plan::{ClusterPlan, EndpointPlan, ListenerPlan, Target},
+    config::plan::ListenerPlan,
     gate::Gate,
     listener::{ConnectionBudget, Dispatcher, Listener},
     policy::{Decision, SeriesPolicy, Settled, WorkerPolicy},
     protocols::Protocol,
     series::{CardinalityLimit, SeriesKey},
 };
+use cluster::{Cluster, ClusterPlan, EndpointPlan, PreconnectPool};
 use operation::Operation;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tokio::{
@@ -19,6 +19,7 @@ use tokio::{
     sync::mpsc::unbounded_channel,
 };
 use tollgate_metrics::Metrics;
+use values::Target;
 
 /// When a policy panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

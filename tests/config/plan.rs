@@ -1,7 +1,12 @@
 //! The whole way from text to plan, where no file of its own is needed.
 
+use cluster::{
+    BreakerPlan, EndpointPlan, HashPlan, KeepalivePlan, LbPolicy, OutlierPlan, PanicPlan,
+    RateDetector, SessionFailures, SlowStartPlan,
+};
 use std::time::Duration;
 use tollgate::config::{ADMIN, Problems, endpoints, for_proxy, load, parse, plan::*};
+use values::Target;
 
 const MAX_FILE: usize = 4 << 20;
 
@@ -105,7 +110,10 @@ fn what_is_written_about_a_cluster_is_what_runs() {
         }
     );
     assert_eq!(orders.endpoints[3].at, Target::Srv(srv.into()));
-    assert_eq!(orders.endpoints_file.as_ref().unwrap().to_str(), Some("orders.endpoints.yaml"));
+    assert_eq!(
+        orders.endpoints_file.as_ref().unwrap().path.to_str(),
+        Some("orders.endpoints.yaml")
+    );
     assert_eq!((orders.zone.as_deref(), orders.lb_policy), (Some("eu-1a"), LbPolicy::Maglev));
     let key = vec!["peer".into()];
     assert_eq!(orders.hash, HashPlan { key, bounded_load: Some(150), ring_size: 2048 });

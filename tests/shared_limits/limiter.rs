@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::oneshot;
-use tollgate::{
-    config::plan::Target,
-    policy::rate_limit::shared::{Entry, ServicePlan, Store},
-};
+use tollgate::policy::rate_limit::shared::{Entry, ServicePlan, Store};
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -22,6 +19,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
+use values::Target;
 
 /// What it is asked. Read by definitions of its own: the field's numbers are the protocol's.
 #[derive(Clone, PartialEq, Message)]

@@ -6,10 +6,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
 };
-use tollgate::{
-    config::plan::Target,
-    policy::rate_limit::shared::{RedisPlan, Store},
-};
+use tollgate::policy::rate_limit::shared::{RedisPlan, Store};
+use values::Target;
 
 /// A running server, with a port of its own and nothing on disk.
 pub struct Server {

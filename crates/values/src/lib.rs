@@ -5,14 +5,19 @@
 
 mod address;
 mod amount;
+mod at;
 mod fault;
 mod files;
 mod list;
+pub mod located;
 mod secret;
 mod show;
+mod target;
+mod word;
 
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
+pub use at::{At, text_lines};
 pub use fault::{Fault, Mistake, told};
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
@@ -23,6 +28,8 @@ pub use secret::{HIDDEN, hide, secrets};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub use show::Show;
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
+pub use target::{Dialled, Srv, Target, host_port, is_host_name};
+pub use word::{did_you_mean, nearest, word, words_schema};
 
 /// Something that a file holds as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,14 +3,12 @@
 use super::{Check, or};
 use crate::config::{
     ADMIN,
-    address::is_host_name,
     file::{Admin, AdminKeys},
-    located::Located,
     plan::{AdminPlan, ControlAddress},
-    problem::At,
 };
 use std::{net::SocketAddr, sync::Arc};
 use values::irregular_file;
+use values::{At, is_host_name, located::Located};
 
 impl Check<'_> {
     /// The admin interface; `None` where it is off.

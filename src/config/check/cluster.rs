@@ -1,15 +1,18 @@
 //! Clusters: where their endpoints are, and how much may be under way.
 
 use super::{Check, MINUTE, SECOND, endpoints::Listed, given, number, or};
-use crate::config::{
-    decode::{did_you_mean, nearest},
-    file::{CircuitBreaker, Cluster, Dns, Given, Hash, Keepalive},
-    located::{Located, Words},
-    plan::{BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, KeepalivePlan, LbPolicy, PanicPlan},
-    problem::At,
-    word::OnPanic,
+use crate::config::file::{CircuitBreaker, Cluster, Dns, Hash, Keepalive};
+use crate::config::word::OnPanic;
+use cluster::{
+    BreakerPlan, ClusterPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan, LbPolicy,
+    PanicPlan,
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
+use values::{
+    At, did_you_mean,
+    located::{Given, Located, Words},
+    nearest,
+};
 use values::{Count, OrOff, duration_text};
 
 /// What a key of `hash` can be made of: what is known as soon as a client connects, and what a
@@ -29,8 +32,14 @@ impl Check<'_> {
         let (dns_min_ttl, dns_max_ttl) = self.dns(cluster.dns);
         let pooling = cluster.pooling.and_then(|it| it.value).unwrap_or_default();
         let keepalive = self.keepalive(cluster.keepalive);
+        let health_check =
+            cluster.health_check.and_then(|it| self.health_check(name, &pooling, it));
+        self.poolings.insert(name.into(), pooling);
         Some(ClusterPlan {
-            endpoints_file: cluster.endpoints_file.and_then(|path| self.file_to_read(path)),
+            endpoints_file: cluster
+                .endpoints_file
+                .and_then(|path| self.file_to_read(path))
+                .map(|path| EndpointsFile { path, read: read_endpoints }),
             zone: self.zone.clone(),
             lb_policy,
             hash: cluster.hash.map_or_else(HashPlan::default, |hash| self.hash(hash, lb_policy)),
@@ -39,8 +48,7 @@ impl Check<'_> {
                 fail: or(cluster.on_panic, OnPanic::IgnoreHealth) == OnPanic::Fail,
             },
             slow_start: cluster.slow_start.and_then(|it| it.value).map(super::slow_start),
-            health_check: cluster.health_check.and_then(|it| self.health_check(name, &pooling, it)),
-            pooling,
+            health_check,
             outlier_detection: cluster.outlier_detection.and_then(|it| self.outlier_detection(it)),
             circuit_breaker: self.circuit_breaker(cluster.circuit_breaker),
             connect_timeout: or(cluster.connect_timeout, plan.connect_timeout),
@@ -194,4 +202,9 @@ impl Check<'_> {
 
 fn limit(written: &Given<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
     given(written).map_or(default, |limit| limit.map(|limit| limit.0))
+}
+
+/// Reads the text of a file of endpoints.
+fn read_endpoints(text: &str, path: &Path) -> Result<Vec<EndpointPlan>, String> {
+    crate::config::endpoints(text, path).map_err(|problems| problems.to_string())
 }

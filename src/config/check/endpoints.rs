@@ -3,11 +3,11 @@
 use super::given;
 use crate::config::{
     file::{Endpoint, Keys},
-    located::Located,
-    plan::{EndpointPlan, Target},
-    problem::{At, Report},
+    problem::Report,
 };
+use cluster::EndpointPlan;
 use std::collections::BTreeSet;
+use values::{At, Target, located::Located};
 
 /// What a list of endpoints is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Names of files: what can't be read, or appended to, is told before anything tries.
 
 use super::Check;
-use crate::config::located::Located;
 use std::path::{Path, PathBuf};
+use values::located::Located;
 use values::{Fault, irregular_file, irregular_log};
 
 impl Check<'_> {

@@ -1,17 +1,17 @@
 //! What finds the endpoints that work, and how they come back.
 
 use super::{Check, MINUTE, SECOND, given, number, or};
+use crate::config::word::Initial;
 use crate::{
-    config::{
-        file::{FailurePercentage, Given, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
-        located::{Located, MapOrOff},
-        plan::{HealthCheckPlan, OutlierPlan, RateDetector, SlowStartPlan},
-        problem::At,
-        word::Initial,
-    },
+    config::file::{FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
     protocols::{Pooling, ProbePlan, WrittenProbe},
 };
-use std::time::Duration;
+use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan};
+use std::{sync::Arc, time::Duration};
+use values::{
+    At,
+    located::{Given, Located, MapOrOff},
+};
 use values::{Count, Factor, OrOff, duration_text};
 
 impl Check<'_> {
@@ -22,7 +22,7 @@ impl Check<'_> {
         Located { at, value }: Located<HealthCheck>,
     ) -> Option<HealthCheckPlan> {
         let check = value?;
-        let usual = HealthCheckPlan::default();
+        let usual = HealthCheckPlan::new(Arc::new(ProbePlan::default()));
         let interval = or(check.interval, usual.interval);
         let probe = match check.probe {
             Some(probe) => probe.value.and_then(|written| self.probe(cluster, pooling, written)),
@@ -43,7 +43,7 @@ impl Check<'_> {
             initial_healthy: or(check.initial, Initial::Healthy) == Initial::Healthy,
             reuse_connection: self.reuse_connection(check.reuse_connection, probe.as_ref()),
             close_connections_on_unhealthy: yes(check.close_connections_on_unhealthy, false),
-            probe: probe?,
+            probe: Arc::new(probe?),
         })
     }
 
@@ -73,7 +73,7 @@ impl Check<'_> {
         let reuses = probe.is_none_or(ProbePlan::reuses);
         let Some(Located { at, value: Some(wanted) }) = written else { return reuses };
         if wanted && !reuses {
-            let name = probe.map_or("", ProbePlan::name);
+            let name = probe.map_or("", ProbeConfig::name);
             let message = format!("the probe `{name}` needs a new connection for each check");
             self.report.add(at, message, "leave it out: nothing tells where an answer ends");
         }

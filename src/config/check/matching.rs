@@ -2,12 +2,7 @@
 
 use super::policies::Policies;
 use crate::{
-    config::{
-        decode::{did_you_mean, nearest},
-        located::{Located, OneOrMore},
-        problem::At,
-        scope::{self, Heard},
-    },
+    config::scope::{self, Heard},
     policy::{
         matching::{Applicability, KnownFields, Match, MatchSetting, glob_matches, is_glob},
         rule::PolicyConfig,
@@ -16,6 +11,11 @@ use crate::{
 };
 use operation::Protocol;
 use values::Fault;
+use values::{
+    At, did_you_mean,
+    located::{Located, OneOrMore},
+    nearest,
+};
 
 /// The keys of a match that are no attributes.
 const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"];

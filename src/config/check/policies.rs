@@ -4,8 +4,7 @@ use super::Check;
 use crate::{
     config::{
         Source,
-        located::Located,
-        problem::{At, Report},
+        problem::Report,
         scope::{Heard, Scope},
         yaml::Node,
     },
@@ -17,6 +16,7 @@ use crate::{
     },
 };
 use std::{sync::Arc, time::Instant};
+use values::{At, located::Located};
 
 /// Checks policies, of a config or one that comes by itself.
 pub(crate) struct Policies<'a> {

@@ -1,8 +1,9 @@
 //! How many of the proxy's connections each listener is sure of.
 
 use super::Check;
-use crate::config::{file::Given, located::Located, plan::ListenerPlan};
+use crate::config::plan::ListenerPlan;
 use values::Limit;
+use values::located::{Given, Located};
 
 impl Check<'_> {
     /// Reserves connections for each listener: as many as its `reserved_connections` says, of

@@ -3,13 +3,10 @@
 
 use super::Check;
 use crate::{
-    config::{
-        located::Located,
-        problem::At,
-        yaml::{Node, Value},
-    },
+    config::yaml::{Node, Value},
     protocols::Written,
 };
+use values::{At, located::Located};
 
 impl Check<'_> {
     /// Tells which clusters are not there, and which routes no request reaches. `rest` is what is

@@ -1,9 +1,9 @@
 //! Keys that stand in the wrong place: where they belong, as the schema has it.
 
-use super::did_you_mean;
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::LazyLock};
 use values::Fault;
+use values::did_you_mean;
 
 /// How deep maps are in maps, at most.
 const DEEPEST: usize = 12;

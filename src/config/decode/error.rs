@@ -1,21 +1,8 @@
 //! A mistake's words: what was expected, what was found, what was probably meant.
 
-use crate::config::problem::At;
 use serde::de::{self, Unexpected};
 use std::fmt;
-use values::{Fault, hide};
-
-/// The word nearest to `word`, if it is near enough to be what was meant.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |other: &str| strsim::damerau_levenshtein(word, other);
-    let found = known.into_iter().map(|other| (distance(other), other)).min()?;
-    (found.0 <= 1 + word.chars().count() / 4).then_some(found.1)
-}
-
-/// `, did you mean …?` if there is something that was.
-pub(crate) fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
-}
+use values::{At, Fault, did_you_mean, hide, nearest};
 
 /// A mistake on its way up to whoever reports it.
 #[derive(Debug)]

@@ -1,15 +1,13 @@
 //! What visitors are given of a value: its tries, its entries, its variant.
 
 use super::{Reader, error::Error};
-use crate::config::{
-    problem::At,
-    yaml::{Node, Value},
-};
+use crate::config::yaml::{Node, Value};
 use serde::de::{
     self, IntoDeserializer, Visitor,
     value::{BoolDeserializer, BorrowedStrDeserializer, SeqDeserializer},
 };
 use std::vec;
+use values::At;
 
 /// A key and its value.
 #[derive(Clone, Copy)]

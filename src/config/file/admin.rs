@@ -1,12 +1,13 @@
 //! What people write about the admin interface: an address, or a map with more to it.
 
-use super::Given;
-use crate::config::{located::Located, plan::ControlAddress};
+use crate::config::plan::ControlAddress;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
+use values::located::Given;
+use values::located::Located;
 use values::{Fault, FromText, OrOff, told};
 
 /// The admin interface, in short or with its keys.

@@ -1,17 +1,14 @@
 //! What people write about a cluster. A key's doc line tells the unit and the default.
 
-use super::{Endpoint, Given};
-use crate::{
-    config::{
-        located::{Located, MapOrOff, Words},
-        plan::{LbPolicy, SessionFailures},
-        word::{Initial, OnPanic},
-    },
-    protocols::{Pooling, WrittenProbe},
-};
+use super::Endpoint;
+use crate::config::word::{Initial, OnPanic};
+use crate::protocols::{Pooling, WrittenProbe};
+use cluster::{LbPolicy, SessionFailures};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
+use values::located::Given;
+use values::located::{Located, MapOrOff, Words};
 use values::{Between, Count, Factor, Limit, OrOff, Percent};
 
 /// A named set of endpoints.

@@ -1,13 +1,13 @@
 //! What people write about an endpoint: `host:port`, or a map with more to it.
 
-use super::Given;
-use crate::config::address::{Dialled, Srv};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt};
+use values::located::Given;
 use values::{Between, FromText, Zone, told};
+use values::{Dialled, Srv};
 
 /// An endpoint, in short or with its keys.
 #[derive(Debug)]

@@ -1,25 +1,29 @@
 //! A cluster, as a config would have it.
 
 use super::or_off;
-use crate::config::plan::{
-    BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
-    OutlierPlan, RateDetector, SlowStartPlan, Target,
-};
 use crate::protocols::Pooling;
+use cluster::{
+    BreakerPlan, ClusterPlan, EndpointPlan, HashPlan, HealthCheckPlan, KeepalivePlan, LbPolicy,
+    OutlierPlan, RateDetector, SlowStartPlan,
+};
 use serde_json::{Map, Value, json};
+use values::Target;
 use values::duration_text;
 
 /// What is off by default is left out while it is off.
-pub(super) fn cluster(plan: &ClusterPlan) -> Value {
+pub(super) fn cluster(plan: &ClusterPlan, pooling: Option<&Pooling>) -> Value {
     let mut keys = Map::new();
     let mut show = |key: &str, value: Value| keys.insert(key.to_owned(), value);
     if !plan.endpoints.is_empty() {
         show("endpoints", plan.endpoints.iter().map(endpoint).collect());
     }
-    if let Some(path) = &plan.endpoints_file {
-        show("endpoints_file", path.to_string_lossy().into());
+    if let Some(file) = &plan.endpoints_file {
+        show("endpoints_file", file.path.to_string_lossy().into());
     }
-    show(Pooling::KEY, serde_json::to_value(&plan.pooling).unwrap_or_default());
+    show(
+        Pooling::KEY,
+        serde_json::to_value(pooling.cloned().unwrap_or_default()).unwrap_or_default(),
+    );
     show("lb_policy", plan.lb_policy.as_str().into());
     if matches!(plan.lb_policy, LbPolicy::RingHash | LbPolicy::Maglev) {
         show("hash", hash(&plan.hash));

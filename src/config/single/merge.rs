@@ -1,13 +1,11 @@
 //! A policy as somebody wrote it, and what a partial text makes of it: a JSON merge patch (RFC 7396).
 
 use crate::{
-    config::{
-        problem::At,
-        yaml::{Node, Value},
-    },
+    config::yaml::{Node, Value},
     policy::configured::ACTIONS,
 };
 use std::fmt;
+use values::At;
 
 /// The keys and values of a policy, without what was left to its defaults. Secrets are in it: it is
 /// shown to nobody.

@@ -1,7 +1,8 @@
 //! Configured policies at the gate: whom they stop, what counts, and how they change under way.
 
 use super::*;
-use crate::{cluster::Cluster, config, policy::Rule};
+use crate::{config, policy::Rule};
+use cluster::Cluster;
 use operation::{AttributeValue, Attributes, ConnectionInfo, RejectMode};
 use std::net::SocketAddr;
 use tollgate_metrics::{Effects, Metrics};

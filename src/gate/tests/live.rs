@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::{
-    cluster::Cluster,
     config,
     policy::{
         ConnectDecision, ConnectionPermit, Direction, Rule,
         rule::{PolicyConfig, Stage},
     },
 };
+use cluster::Cluster;
 use operation::ConnectionInfo;
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},

@@ -1,13 +1,13 @@
 //! How long a fault keeps an operation waiting: always the same, anything in between, or as
 //! somebody has measured it.
 
-use crate::config::{FromText, Given, Mistake, duration_text, told};
 use operation::LatencyDistribution;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt, time::Duration};
+use values::{FromText, Mistake, duration_text, located::Given, told};
 
 /// A delay as people write it: a duration, or a map.
 #[derive(Debug)]

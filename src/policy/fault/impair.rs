@@ -1,11 +1,14 @@
 //! What a bad network does to a TCP session: latency, pieces, a black hole, an end that comes late.
 
 use super::{delay, value};
-use crate::config::{Given, Located, Mistake, Size, duration_text, given};
 use operation::{Impairment, LatencyDistribution, Slicer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
+use values::{
+    Mistake, Size, duration_text,
+    located::{Given, Located, given},
+};
 
 /// Pieces that bytes arrive in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,7 +1,7 @@
 //! Which part of a client's address tells clients apart: all of it, or the network it is in.
 
-use crate::config::Fault;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use values::Fault;
 
 /// How many leading bits of a client's address count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

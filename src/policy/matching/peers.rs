@@ -1,11 +1,11 @@
 //! Which clients: an address, a network, or a glob over addresses.
 
 use super::glob::{Glob, is_glob};
-use crate::config::Fault;
 use std::{
     io::{Cursor, Write},
     net::IpAddr,
 };
+use values::Fault;
 
 /// Some clients, by their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]

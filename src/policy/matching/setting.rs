@@ -1,9 +1,9 @@
 //! How a match is written: keys, each with a glob or a list of them, and `not`.
 
-use crate::config::{Located, OneOrMore};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::{borrow::Cow, fmt};
+use values::located::{Located, OneOrMore};
 
 /// What people write under `match`.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! How much may pass in how much time, in nanoseconds.
 
-use crate::config::Rate;
 use governor::Quota;
 use std::{num::NonZeroU32, time::Duration};
+use values::Rate;
 
 /// How many in how much time, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

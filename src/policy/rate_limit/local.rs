@@ -81,7 +81,7 @@ mod tests {
     /// Ten a second and five at once, and a moment after it came to be.
     fn local() -> (Local, Instant) {
         let (rule, from, now) = (rule("deny: {}"), materials(), Instant::now());
-        let rate = crate::config::Rate { amount: 10, per: Duration::from_secs(1) };
+        let rate = values::Rate { amount: 10, per: Duration::from_secs(1) };
         let buckets = Buckets::new(Allowance { rate, burst: 5 }, 100, now);
         (Local::new(&Arc::new(buckets), &rule, &from), now)
     }

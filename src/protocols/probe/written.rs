@@ -1,12 +1,9 @@
 //! How a health check's probe is written in the config.
 
 use super::ProbePlan;
-use crate::{
-    config::Mistake,
-    protocols::{
-        Pooling,
-        written::{NAMES, below, named},
-    },
+use crate::protocols::{
+    Pooling,
+    written::{NAMES, below, named},
 };
 use bytes::Bytes;
 use mongo::ProbeSettings;
@@ -14,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, EnumAccess, Error, VariantAccess, Visitor};
 use std::{borrow::Cow, fmt, sync::Arc};
 use tcp::Exchange;
+use values::Mistake;
 
 /// How many bytes may be sent or expected.
 const LONGEST: usize = 4096;

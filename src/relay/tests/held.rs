@@ -5,7 +5,6 @@ use super::{
     parts_behind, plan,
 };
 use crate::{
-    cluster::Cluster,
     config::{self, plan::ListenerPlan},
     gate::Gate,
     listener::WorkerListener,
@@ -14,6 +13,7 @@ use crate::{
     series::CardinalityLimit,
 };
 use bytes::BytesMut;
+use cluster::Cluster;
 use operation::{
     AttributeValue, Close, Codec, ConnectionInfo, Next, OperationNames, Outcome, RejectionRef,
     Reply, Request, Tag, Violation,

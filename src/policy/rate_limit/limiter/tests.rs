@@ -1,8 +1,9 @@
 //! What passes in simulated time.
 
 use super::*;
-use crate::{config::Rate, policy::stand::Random};
+use crate::policy::stand::Random;
 use std::{collections::HashMap, thread};
+use values::Rate;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

@@ -7,7 +7,6 @@ use super::{
     script::{Bucket, Grant, Wish},
     standing::Failure,
 };
-use crate::config::plan::Target;
 use foldhash::{HashMap, HashMapExt as _};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo,
@@ -27,6 +26,7 @@ use tokio::{
     task::{JoinSet, spawn_blocking, spawn_local},
     time::{self, MissedTickBehavior, interval, timeout},
 };
+use values::Target;
 
 /// How many keys are asked for at once.
 const MAX_TRIPS: usize = 256;

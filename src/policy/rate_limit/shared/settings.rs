@@ -1,16 +1,19 @@
 //! What people write under `shared`, and what is made of it.
 
 use super::name::{LEAST_KEY, Names};
-use crate::config::{
-    Between, Dialled, Given, Located, Mistake, is_attribute, normal, plan::Target,
-};
-use schemars::JsonSchema;
+use crate::config::{is_attribute, normal};
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
+};
+use values::{
+    Between, Dialled, Fault, FromText, Mistake, Target,
+    located::{Given, Located},
+    word, words_schema,
 };
 
 /// How long an operation waits for the store unless told otherwise.
@@ -102,6 +105,18 @@ pub enum OnStoreFailure {
     Refuse,
     /// A limiter of this process decides.
     Local,
+}
+
+impl FromText for OnStoreFailure {
+    const EXPECTED: &str = "`allow`, `refuse` or `local`";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        word(text, &OnStoreFailure::WORDS)
+    }
+
+    fn schema() -> Schema {
+        words_schema(&OnStoreFailure::WORDS)
+    }
 }
 
 impl OnStoreFailure {
@@ -332,7 +347,7 @@ impl Plan {
         let mut shown = json!({
             key: store,
             "on_store_failure": self.on_failure.as_str(),
-            "timeout": crate::config::duration_text(self.timeout),
+            "timeout": values::duration_text(self.timeout),
         });
         if let Some(file) = &self.hash_key_file {
             shown["hash_key_file"] = json!(file);

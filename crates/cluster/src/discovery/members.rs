@@ -1,0 +1,135 @@
+//! From discovered addresses to the set of endpoints, and the removal of endpoints.
+
+use super::{
+    super::{CloseRequest, Exclusion, set::Member},
+    Cluster,
+    source::{Source, SourceTable},
+};
+use crate::{Endpoint, endpoint::EndpointMetrics, plan::EndpointPlan};
+use foldhash::{HashMap, HashSet};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::time::Instant;
+use values::Target;
+
+/// A removed endpoint whose connections may still be open.
+pub(super) struct DrainingEndpoint {
+    endpoint: Arc<Endpoint>,
+    /// When its connections are closed.
+    pub(super) deadline: Instant,
+}
+
+impl Cluster {
+    /// Replaces the endpoints that do not come from the config. The state of those that existed
+    /// before is kept, whatever their new weight, priority and zone.
+    ///
+    /// Called for the endpoints file; a control plane (EDS) would use it too.
+    pub(super) fn set_file_endpoints(&self, endpoints: Vec<EndpointPlan>) {
+        let mut table = self.names.lock();
+        let (before, own): (Vec<Source>, Vec<_>) =
+            std::mem::take(&mut table.sources).into_iter().partition(|source| source.from_file);
+        let mut before: HashMap<Target, Source> =
+            before.into_iter().map(|source| (source.plan.at.clone(), source)).collect();
+        table.sources = own;
+        for plan in endpoints {
+            let source = match before.remove(&plan.at) {
+                Some(known) => Source { plan, ..known },
+                None => table.new_source(plan, true),
+            };
+            table.sources.push(source);
+        }
+        self.store(&mut table);
+    }
+
+    /// Publishes the endpoints of the table.
+    pub(crate) fn publish(&self) {
+        self.store(&mut self.names.lock());
+    }
+
+    /// Like `publish`, with the table locked by the caller, so that the newest one is stored last.
+    ///
+    /// An address stays the same endpoint whichever name it is found by, so its connections
+    /// continue.
+    pub(super) fn store(&self, table: &mut SourceTable) {
+        let now = Instant::now();
+        let mut changed = false;
+        self.update_set(|before| {
+            let mut known: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
+            let leaving = table.draining.iter().map(|leaving| &leaving.endpoint);
+            for endpoint in leaving.chain(before.iter().map(|member| &member.endpoint)) {
+                known.insert(endpoint.address(), Arc::clone(endpoint));
+            }
+            let members = self.members(table, &known);
+            let stay: HashSet<SocketAddr> = members.iter().map(|m| m.endpoint.address()).collect();
+            for endpoint in members.iter().map(|member| &member.endpoint) {
+                if endpoint.readmit(Exclusion::Removed) {
+                    endpoint.set_close_request(endpoint.default_close_request());
+                    changed = true;
+                }
+            }
+            table.draining.retain(|leaving| !stay.contains(&leaving.endpoint.address()));
+            for endpoint in before.iter().map(|member| &member.endpoint) {
+                if !stay.contains(&endpoint.address()) {
+                    endpoint.exclude(Exclusion::Removed);
+                    endpoint.set_close_request(CloseRequest::WhenIdle);
+                    let until = now + self.plan.drain_timeout;
+                    table
+                        .draining
+                        .push(DrainingEndpoint { endpoint: Arc::clone(endpoint), deadline: until });
+                    changed = true;
+                }
+            }
+            members
+        });
+        table.mark_absent_names(now);
+        if changed {
+            self.notify_connections();
+        }
+    }
+
+    fn members(
+        &self,
+        table: &mut SourceTable,
+        known: &HashMap<SocketAddr, Arc<Endpoint>>,
+    ) -> Vec<Member> {
+        let register =
+            |name| EndpointMetrics::new(&self.plan.name, name, false, &self.names.metrics);
+        let mut members = Vec::new();
+        let mut seen = HashSet::default();
+        for index in 0..table.sources.len() {
+            let EndpointPlan { weight, priority, zone, .. } = table.sources[index].plan.clone();
+            for found in table.sources[index].found.clone() {
+                // An address with several names is one endpoint.
+                if !seen.insert(found.address) {
+                    continue;
+                }
+                let endpoint = known.get(&found.address).cloned().unwrap_or_else(|| {
+                    let meters = table.meters(&found.name, register);
+                    Arc::new(Endpoint::new(found.address, found.name, meters))
+                });
+                let (weight, priority) = found.rank.unwrap_or((weight, priority));
+                members.push(Member { endpoint, weight, priority, zone: zone.clone() });
+            }
+        }
+        members
+    }
+
+    /// Closes connections to removed endpoints whose time is over.
+    pub(super) fn close_removed(&self) {
+        let now = Instant::now();
+        let mut table = self.names.lock();
+        let before = table.draining.len();
+        table.draining.retain(|DrainingEndpoint { endpoint, deadline: until }| {
+            let over = *until <= now;
+            if over {
+                endpoint.set_close_request(CloseRequest::Removed);
+            }
+            !over
+        });
+        let changed = table.draining.len() < before;
+        table.forget_absent_names(now);
+        drop(table);
+        if changed {
+            self.notify_connections();
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One health check: connect, send the probe, judge the answer.
+
+use crate::connect::{describe, is_local};
+use bytes::BytesMut;
+use operation::{Probe, ProbeResult};
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+
+/// The most that is read of an answer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// The result of a check, as text.
+pub(super) type CheckVerdict = Result<String, CheckError>;
+
+/// Why a check did not succeed.
+#[derive(Debug)]
+pub(super) enum CheckError {
+    /// The endpoint failed the check, as text.
+    Failed(String),
+    /// The check could not be made: this machine lacks a resource.
+    Local(io::Error),
+}
+
+/// Checks one endpoint.
+#[derive(Debug)]
+pub(super) struct Checker {
+    address: SocketAddr,
+    timeout: Duration,
+    reuse: bool,
+    /// The connection of the last check, to be used again.
+    reusable: Option<TcpStream>,
+}
+
+/// Why an exchange has no judgement.
+enum ExchangeError {
+    /// The connection ended or broke.
+    Connection(io::Error),
+    /// The probe rejected the answer, as text.
+    Answer(String),
+}
+
+impl From<io::Error> for ExchangeError {
+    fn from(error: io::Error) -> Self {
+        ExchangeError::Connection(error)
+    }
+}
+
+impl Checker {
+    pub(super) fn new(address: SocketAddr, timeout: Duration, reuse: bool) -> Self {
+        Self { address, timeout, reuse, reusable: None }
+    }
+
+    /// Checks once, with a probe from `new_probe`.
+    pub(super) async fn check(&mut self, begin: impl Fn() -> Box<dyn Probe>) -> CheckVerdict {
+        let kept = self.reusable.take();
+        match time::timeout(self.timeout, self.attempt(kept, begin)).await {
+            Ok(Ok(words)) => Ok(words),
+            Ok(Err(ExchangeError::Answer(words))) => Err(CheckError::Failed(words)),
+            Ok(Err(ExchangeError::Connection(error))) if is_local(&error) => {
+                Err(CheckError::Local(error))
+            }
+            Ok(Err(ExchangeError::Connection(error))) => Err(CheckError::Failed(describe(&error))),
+            Err(_) => Err(CheckError::Failed(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        kept: Option<TcpStream>,
+        new_probe: impl Fn() -> Box<dyn Probe>,
+    ) -> Result<String, ExchangeError> {
+        if let Some(stream) = kept {
+            // A reused connection may have ended, which says nothing about the endpoint.
+            match self.exchange(stream, new_probe()).await {
+                Err(ExchangeError::Connection(_)) => {}
+                judged => return judged,
+            }
+        }
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        self.exchange(stream, new_probe()).await
+    }
+
+    /// Sends the probe, and reads until there is a judgement.
+    async fn exchange(
+        &mut self,
+        mut stream: TcpStream,
+        mut probe: Box<dyn Probe>,
+    ) -> Result<String, ExchangeError> {
+        let mut bytes = BytesMut::new();
+        probe.write_request(&mut bytes);
+        if bytes.is_empty() {
+            return Ok("connected".to_owned());
+        }
+        stream.write_all(&bytes).await?;
+        bytes.clear();
+        loop {
+            if stream.read_buf(&mut bytes).await? == 0 {
+                let early = "the connection ended before the answer did";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, early).into());
+            }
+            match probe.evaluate(&bytes) {
+                ProbeResult::Healthy(words) => {
+                    self.reusable = self.reuse.then_some(stream);
+                    return Ok(words);
+                }
+                ProbeResult::Unhealthy(words) => return Err(ExchangeError::Answer(words)),
+                ProbeResult::NeedMore if bytes.len() >= MAX_ANSWER => {
+                    let words = format!("no end of the answer within {} KiB", MAX_ANSWER / 1024);
+                    return Err(ExchangeError::Answer(words));
+                }
+                ProbeResult::NeedMore => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

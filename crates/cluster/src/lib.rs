@@ -1,0 +1,229 @@
+//! A cluster: a named set of endpoints, the choice of the next one, and connections to it.
+//!
+//! One cluster is shared by all workers. Picking reads a snapshot and atomics and never blocks;
+//! only look-ups and reports take a lock. This module knows no protocol.
+
+mod balance;
+mod breaker;
+mod connect;
+mod discovery;
+mod endpoint;
+mod events;
+mod health;
+mod operator;
+mod outlier;
+mod plan;
+mod preconnect;
+mod report;
+mod set;
+
+pub use breaker::{BreakerLimit, OperationPermit, QueueError};
+pub use connect::{ConnectError, ConnectOptions, FailedAttempt, UpstreamConnection, is_local};
+pub use discovery::{HostAnswer, Lookup, Resolver, SrvAnswer, SrvRecord, SystemResolver};
+pub use endpoint::{CloseRequest, Endpoint, Exclusion, Lease};
+pub use operator::NoSuchEndpoint;
+pub use plan::{
+    BreakerPlan, ClusterPlan, EndpointPlan, EndpointsFile, HashPlan, HealthCheckPlan,
+    KeepalivePlan, LbPolicy, OutlierPlan, PanicPlan, ProbeConfig, RateDetector, ReadEndpoints,
+    SessionFailures, SlowStartPlan,
+};
+pub use preconnect::PreconnectPool;
+
+use arc_swap::ArcSwap;
+use balance::LbState;
+use breaker::Breaker;
+use discovery::Discovery;
+use events::{Event, Events, LogThrottle};
+use metrics::Gauge;
+use process::log_file::Sink;
+use set::{Member, Set};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+use tokio::sync::Notify;
+use tollgate_metrics::{Metrics, table};
+
+/// A named set of endpoints.
+pub struct Cluster {
+    plan: Arc<ClusterPlan>,
+    set: ArcSwap<Set>,
+    /// Held while a new set replaces the old one, so that no change is lost.
+    update_lock: Mutex<()>,
+    lb_state: LbState,
+    breaker: Breaker,
+    names: Discovery,
+    /// Makes every connection check its endpoint's close request.
+    close_notifier: OnceLock<CloseNotifier>,
+    /// Held while an ejection is decided, so that `max_ejection_percent` holds for all together.
+    ejection_lock: Mutex<()>,
+    /// Endpoints were added or removed.
+    set_changed: Notify,
+    /// Health checks have changed an endpoint's state.
+    refresh_needed: Notify,
+    /// An ejection or a drain has begun, whose end must be scheduled.
+    sweep_needed: Notify,
+    events: Events,
+    /// Throttles the log message about missing local resources.
+    local_errors: LogThrottle,
+    /// 1 while the cluster is in panic.
+    panic: Gauge,
+}
+
+/// See [`Cluster::on_close_request`].
+type CloseNotifier = Box<dyn Fn() + Send + Sync>;
+
+/// Options of one pick.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickOptions<'a> {
+    /// The hash of the key, for policies that pick by key: see [`Cluster::hash`].
+    pub hash: Option<u64>,
+    /// Endpoints to leave out: those tried already.
+    pub exclude: &'a [Arc<Endpoint>],
+}
+
+impl Cluster {
+    /// A cluster that resolves names as the system does. Addresses are known at once, names after
+    /// [`resolve`](Cluster::resolve) or [`discover`](Cluster::discover).
+    ///
+    /// Its gauges are registered with `metrics` here, the other metrics of an endpoint on first
+    /// use. No operation looks one up.
+    pub fn new(plan: Arc<ClusterPlan>, metrics: &Metrics) -> Arc<Self> {
+        Self::with_resolver(plan, metrics, Box::new(SystemResolver))
+    }
+
+    /// A cluster whose names are resolved by `resolver`.
+    pub fn with_resolver(
+        plan: Arc<ClusterPlan>,
+        metrics: &Metrics,
+        resolver: Box<dyn Resolver>,
+    ) -> Arc<Self> {
+        let cluster = Self {
+            set: ArcSwap::from_pointee(Set::new(&plan, Vec::new(), Instant::now())),
+            update_lock: Mutex::default(),
+            lb_state: LbState::new(&plan),
+            close_notifier: OnceLock::new(),
+            ejection_lock: Mutex::default(),
+            set_changed: Notify::new(),
+            refresh_needed: Notify::new(),
+            sweep_needed: Notify::new(),
+            events: Events::new(Arc::clone(&plan.name)),
+            local_errors: LogThrottle::default(),
+            panic: metrics.gauge(table::CLUSTER_PANIC, &[("cluster", &plan.name)]),
+            breaker: Breaker::new(&plan.name, &plan.circuit_breaker, metrics),
+            names: Discovery::new(&plan, metrics, resolver),
+            plan,
+        };
+        cluster.publish();
+        Arc::new(cluster)
+    }
+
+    /// Its name in logs and metrics.
+    pub fn name(&self) -> &Arc<str> {
+        &self.plan.name
+    }
+
+    /// The current endpoints.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.set.load().endpoints().cloned().collect()
+    }
+
+    /// Whether it has no endpoint at all: no name could be resolved so far.
+    pub fn is_empty(&self) -> bool {
+        self.set.load().members.is_empty()
+    }
+
+    /// The next endpoint; `None` if none is left.
+    pub fn pick(&self, ask: PickOptions<'_>) -> Option<Arc<Endpoint>> {
+        self.set.load().table.pick(ask, &self.lb_state).cloned()
+    }
+
+    /// Registers `notify`, which is called whenever connections should check the close request of
+    /// their endpoints.
+    pub fn on_close_request(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let _ = self.close_notifier.set(Box::new(notify));
+    }
+
+    /// Makes every connection check its endpoint's close request.
+    fn notify_connections(&self) {
+        if let Some(notify) = self.close_notifier.get() {
+            notify();
+        }
+    }
+
+    /// Writes endpoint events to `file`, as JSON lines.
+    pub fn log_events(&self, file: Sink) {
+        self.events.write_to(file);
+    }
+
+    /// Rebuilds the set after an endpoint's state has changed.
+    fn refresh(&self) {
+        self.update_set(<[Member]>::to_vec);
+    }
+
+    /// Rebuilds the set from the members that `change` returns for the current ones.
+    fn update_set(&self, change: impl FnOnce(&[Member]) -> Vec<Member>) {
+        let _changing = self.update_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.set.load_full();
+        let members = change(&before.members);
+        let (added, removed) = difference(&before.members, &members);
+        if self.plan.health_check.as_ref().is_some_and(|check| !check.initial_healthy) {
+            for endpoint in &added {
+                endpoint.exclude(Exclusion::Unhealthy);
+            }
+        }
+        // Paused in some tests.
+        let now = tokio::time::Instant::now().into_std();
+        let set = Arc::new(Set::new(&self.plan, members, now));
+        self.set.store(Arc::clone(&set));
+        set.endpoints().for_each(|endpoint| endpoint.update_gauges(true));
+        removed.iter().for_each(|endpoint| endpoint.update_gauges(false));
+        if !added.is_empty() || !removed.is_empty() {
+            self.events.report(&Event::Set { added: &added, removed: &removed });
+            self.set_changed.notify_one();
+        }
+        self.report_panic(&before, &set);
+        // An added endpoint has capacity for waiting clients.
+        self.breaker.notify_capacity();
+    }
+
+    /// Reports that panic was entered or left.
+    fn report_panic(&self, before: &Set, now: &Set) {
+        match (before.panic_reason(), now.panic_reason()) {
+            (None, Some(reason)) => {
+                self.panic.increment(1.0);
+                self.events.report(&Event::Panic { entered: true, reason: &reason });
+            }
+            (Some(_), None) => {
+                self.panic.decrement(1.0);
+                self.events.report(&Event::Panic { entered: false, reason: &now.describe() });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The endpoints of `after` that are not in `before`, and the reverse.
+fn difference(before: &[Member], after: &[Member]) -> (Vec<Arc<Endpoint>>, Vec<Arc<Endpoint>>) {
+    let same = |(a, b): (&Member, &Member)| Arc::ptr_eq(&a.endpoint, &b.endpoint);
+    if before.len() == after.len() && before.iter().zip(after).all(same) {
+        return Default::default();
+    }
+    let without = |these: &[Member], those: &[Member]| {
+        let known: BTreeSet<_> = those.iter().map(|m| Arc::as_ptr(&m.endpoint)).collect();
+        let endpoints = these.iter().map(|m| &m.endpoint);
+        endpoints.filter(|e| !known.contains(&Arc::as_ptr(e))).cloned().collect()
+    };
+    (without(after, before), without(before, after))
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! Places in the text of a file.
+
+use serde::Deserialize;
+
+/// A place in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct At {
+    /// The line, counted from 1; 0 where there is no text to point at.
+    pub line: u32,
+    /// The column in characters, counted from 1.
+    pub column: u32,
+    /// How many characters are meant.
+    pub width: u32,
+}
+
+impl At {
+    /// No place in particular.
+    pub const NOWHERE: At = At { line: 0, column: 0, width: 0 };
+
+    /// The place after the last character.
+    pub fn end_of(text: &str) -> At {
+        let lines = text_lines(text);
+        let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        At { line: number(lines.len()), column: number(column), width: 1 }
+    }
+}
+
+/// The lines of a text as YAML counts them (1.2.2, section 5.4): a carriage return alone ends
+/// one too. The last one may be empty.
+pub fn text_lines(text: &str) -> Vec<String> {
+    text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
+}

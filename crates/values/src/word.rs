@@ -1,0 +1,35 @@
+//! Values of which there are only a few, each a word, and the word that was probably meant.
+
+use crate::Fault;
+use schemars::{Schema, json_schema};
+
+/// The word nearest to `word`, if it is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |other: &str| strsim::damerau_levenshtein(word, other);
+    let found = known.into_iter().map(|other| (distance(other), other)).min()?;
+    (found.0 <= 1 + word.chars().count() / 4).then_some(found.1)
+}
+
+/// `, did you mean …?` if there is something that was.
+pub fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |near| format!(", did you mean `{near}`?"))
+}
+
+/// Finds the meaning of one of a few words.
+pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let near = did_you_mean(nearest(text, known.iter().copied()));
+    Err(Fault::new(
+        format!("unknown value `{text}`{near}"),
+        format!("write one of {}", known.join(", ")),
+    ))
+}
+
+/// What an editor is told about them.
+pub fn words_schema<T>(words: &[(&str, T)]) -> Schema {
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    json_schema!({ "enum": known })
+}
