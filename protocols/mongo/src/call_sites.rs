@@ -1,22 +1,21 @@
-//! A bounded set of call sites, shared by all connections of a listener: name in, number out.
+//! A bounded table of call sites, shared by all connections of a listener: text in, number out.
 
 use std::sync::OnceLock;
 
-/// How many names there are room for; clients choose them, so there must be an end.
+/// How many call sites fit. Clients choose them, so there must be a bound.
 const SLOTS: usize = 1024;
-/// How far from its place a name may lie.
+/// How many slots are probed for a call site.
 const PROBES: usize = 16;
 
-/// Names that were seen, each under a number from 1 on. No name is ever forgotten, nor is room
-/// made for more: what comes too late has no number.
+/// Call sites, numbered from 1. None is ever removed; one that does not fit has no number.
 #[derive(Debug, Default)]
 pub(crate) struct CallSites {
-    /// Made with the first name: there may be a thousand listeners that nobody uses.
+    /// Allocated with the first call site: a thousand listeners may be idle.
     slots: OnceLock<Box<[OnceLock<Box<str>>]>>,
 }
 
 impl CallSites {
-    /// The number of a name; 0 if there is no room for it.
+    /// The number of a call site; 0 if it does not fit.
     pub(crate) fn intern(&self, name: &str) -> u16 {
         let slots = self.slots.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
         let home = fnv1a(name.as_bytes()) as usize;
@@ -30,14 +29,14 @@ impl CallSites {
         0
     }
 
-    /// The name under a number.
+    /// The call site with this number.
     pub(crate) fn get(&self, number: u16) -> Option<&str> {
         let slot = self.slots.get()?.get(usize::from(number).checked_sub(1)?)?;
         slot.get().map(|name| &**name)
     }
 }
 
-/// FNV-1a, folded so that its low bits are as good as its high ones.
+/// FNV-1a, folded so that its low bits are as well distributed as its high ones.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,4 +1,5 @@
-//! The checksum of an OP_MSG: CRC-32C of the whole message, header included, but for itself.
+//! The checksum of an `OP_MSG`: CRC-32C of the whole message, header included, without the
+//! checksum.
 //!
 //! Source: the driver specification `message/OP_MSG`, `checksumPresent`.
 
@@ -10,7 +11,7 @@ use crate::{
 /// Header, flags and checksum, in bytes.
 const SHORTEST: usize = HEADER_LEN + 8;
 
-/// Makes the checksum of a changed message right again, if the message has one.
+/// Updates the checksum of a changed message, if it has one.
 pub(crate) fn seal(message: &mut [u8]) {
     if present(message)
         && let Some((rest, checksum)) = message.split_last_chunk_mut::<4>()
@@ -19,7 +20,7 @@ pub(crate) fn seal(message: &mut [u8]) {
     }
 }
 
-/// Whether the message has no checksum, or the right one.
+/// Whether the message has no checksum, or a correct one.
 pub(crate) fn valid(message: &[u8]) -> bool {
     match message.split_last_chunk::<4>() {
         Some((rest, checksum)) if present(message) => {
@@ -29,7 +30,7 @@ pub(crate) fn valid(message: &[u8]) -> bool {
     }
 }
 
-/// Whether this is an OP_MSG that ends with a checksum.
+/// Whether this is an `OP_MSG` that ends with a checksum.
 pub(crate) fn present(message: &[u8]) -> bool {
     message.len() >= SHORTEST
         && u32_at(message, 12) == Some(opcode::MSG.cast_unsigned())

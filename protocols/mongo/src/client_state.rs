@@ -1,4 +1,4 @@
-//! What a connection tells about the program and the person behind it.
+//! The client of a connection: its application, its driver, and its authenticated users.
 
 use crate::{
     commands::ReplyKind,
@@ -13,11 +13,10 @@ use std::borrow::Cow;
 /// The longest user name, application name or driver that is kept, in bytes.
 const MAX_NAME_LEN: usize = 128;
 
-/// How many users may be logged in at once: one for each database, as servers had it before
-/// MongoDB 7.
+/// How many users may be logged in at once: one for each database, as in servers before MongoDB 7.
 const MAX_USERS: usize = 8;
 
-/// Facts about a client, learned from its handshake (specifications, mongodb-handshake).
+/// The state of a client, from its handshake (specifications, mongodb-handshake) and its logins.
 #[derive(Debug, Default)]
 pub(crate) struct ClientState {
     app: Option<Box<str>>,
@@ -31,37 +30,37 @@ pub(crate) struct ClientState {
 /// The users that are logged in.
 #[derive(Debug, Default)]
 struct AuthenticatedUsers {
-    /// `name@database`, of different databases.
+    /// `name@database`, each of another database.
     names: Vec<Box<str>>,
     /// A user is logged in whose name could not be read.
     unknown: bool,
 }
 
-/// A log-in, or its end, to which the server has not answered yet.
+/// A login or logout that the server has not confirmed yet.
 #[derive(Debug, Default)]
 struct LoginAttempt {
-    /// Counts the claims, so that the end of one is not taken for the end of another.
+    /// Numbers the attempts, so that a reply to one is not applied to another.
     number: u32,
     change: UserChange,
-    /// One step proves it, so its reply says nothing about `done`.
+    /// A single step proves it, so the reply has no `done`.
     single_step: bool,
 }
 
-/// What a claim comes to if the server agrees.
+/// What changes if the server confirms the attempt.
 #[derive(Debug, Default)]
 enum UserChange {
     #[default]
     Nothing,
     /// This `name@database` is logged in.
     LogIn(Box<str>),
-    /// A user is logged in whose name can't be read.
+    /// A user is logged in whose name cannot be read.
     LogInUnknown,
     /// The users of this database are logged out.
     LogOut(Box<str>),
 }
 
 impl ClientState {
-    /// The application's own name.
+    /// The name of the application.
     pub(crate) fn app(&self) -> Option<&str> {
         self.app.as_deref()
     }
@@ -71,7 +70,7 @@ impl ClientState {
         self.driver.as_deref()
     }
 
-    /// The users that are logged in, as `name@database`: those whose proof the server has accepted.
+    /// The logged-in users as `name@database`: those that the server has confirmed.
     pub(crate) fn user(&self) -> AttributeValue<'_> {
         match self.users.names.as_slice() {
             _ if self.users.unknown => AttributeValue::Unknown,
@@ -83,26 +82,25 @@ impl ClientState {
         }
     }
 
-    /// Whether its `hello` offered to compress.
+    /// Whether its `hello` offered compression.
     pub(crate) fn offers_compression(&self) -> bool {
         self.offers_compression
     }
 
-    /// Whether its driver knows how to back off and try again (specifications,
-    /// client-backpressure).
+    /// Whether its driver backs off and retries on overload (specifications, client-backpressure).
     pub(crate) fn supports_backpressure(&self) -> bool {
         self.supports_backpressure
     }
 
-    /// Whether its driver takes any error in answer to its `hello` for a log-in that failed: libmongoc
-    /// does (CDRIVER-3696), and with it those of PHP and C++.
+    /// Whether its driver takes any error in reply to `hello` for a failed login: libmongoc does
+    /// (CDRIVER-3696), and with it the PHP and C++ drivers.
     pub(crate) fn takes_errors_for_failed_login(&self) -> bool {
         self.driver().is_some_and(|driver| driver.starts_with("mongoc"))
     }
 
-    /// Reads a `hello`. Only a connection's first one has the `client` document.
+    /// Reads a `hello`. Only the first one of a connection has the `client` document.
     pub(crate) fn read_hello(&mut self, hello: &[u8]) {
-        // A version, `"2"`; the first drivers to know of it said `true`.
+        // A version, `"2"`; the first drivers with this field sent `true`.
         let knows =
             |field: Element<'_>| field.truthy() || field.text().is_some_and(|it| !it.is_empty());
         self.supports_backpressure |= field(hello, b"backpressure").is_some_and(knows);
@@ -121,7 +119,8 @@ impl ClientState {
             self.app = Some(printable(app, MAX_NAME_LEN).into());
         }
         if let Some(driver) = text(b"driver", b"name") {
-            // Wrapping libraries append theirs after a `|`, and an empty one leaves it behind.
+            // Wrapping libraries append their version after a `|`; an empty one leaves a trailing
+            // `|`.
             let driver = match text(b"driver", b"version") {
                 Some(version) => format!("{driver} {}", version.trim_end_matches('|')),
                 None => driver.to_owned(),
@@ -130,10 +129,10 @@ impl ClientState {
         }
     }
 
-    /// Begins a log-in of a user of `database`: `saslStart`, `authenticate`, or a `hello` that
-    /// carries one of them. Returns its number.
+    /// Starts a login of a user of `database`: `saslStart`, `authenticate`, or a `hello` that
+    /// contains one of them. Returns its number.
     pub(crate) fn begin_login(&mut self, role: ReplyKind, body: &[u8], database: &str) -> u32 {
-        // Only a `hello` may log in beside what it asks for.
+        // Only `hello` can contain a login.
         let speculative = match role {
             ReplyKind::Hello => {
                 unique_field(body, b"speculativeAuthenticate").and_then(|it| document(&it))
@@ -161,30 +160,30 @@ impl ClientState {
         self.begin(step, one_step)
     }
 
-    /// Begins a request that can't be read, and may be a log-in. Returns its number.
+    /// Starts an unreadable request that may be a login. Returns its number.
     pub(crate) fn begin_unreadable_login(&mut self) -> u32 {
         self.begin(UserChange::LogInUnknown, true)
     }
 
-    /// The log-in, or its end, under way wants no answer: it is never known whether it went well.
+    /// The current login or logout has no reply, so its result is never known.
     pub(crate) fn login_unacknowledged(&mut self) {
         self.login.change = UserChange::Nothing;
         self.users.unknown = true;
     }
 
-    /// Begins to log out the users of `database`. Returns the step's number.
+    /// Starts to log out the users of `database`. Returns the attempt's number.
     pub(crate) fn begin_logout(&mut self, database: &str) -> u32 {
         self.begin(UserChange::LogOut(database.into()), true)
     }
 
-    /// Begins a claim in the place of the one before. Returns its number.
+    /// Replaces the current attempt. Returns the new number.
     fn begin(&mut self, step: UserChange, one_step: bool) -> u32 {
         let number = self.login.number.wrapping_add(1).max(1);
         self.login = LoginAttempt { number, change: step, single_step: one_step };
         number
     }
 
-    /// The number of the log-in under way; 0 if there is none.
+    /// The number of the current login; 0 if there is none.
     pub(crate) fn pending_login(&self) -> u32 {
         match self.login.change {
             UserChange::LogIn(_) | UserChange::LogInUnknown => self.login.number,
@@ -192,11 +191,10 @@ impl ClientState {
         }
     }
 
-    /// Takes note of the server's answer to a step of the log-in with this number.
+    /// Applies the server's reply to a step of the login with this number.
     ///
-    /// Requests may be sent without waiting for replies; so an answer counts only for the claim
-    /// that was the latest when its request was sent, and still is. Where two were under way, the
-    /// user is not known.
+    /// Requests may be pipelined, so a reply counts only for the attempt that was current when its
+    /// request was sent, and still is. If two were in progress, the user is unknown.
     pub(crate) fn login_reply(&mut self, number: u32, ok: bool, done: bool) {
         if number != self.login.number {
             self.users.unknown |= ok && number != 0;
@@ -230,13 +228,13 @@ impl AuthenticatedUsers {
     }
 }
 
-/// The database of a `name@database`. Names may have an `@`, databases not.
+/// The database of a `name@database`. Names may contain `@`, databases may not.
 fn database_of(user: &str) -> &str {
     user.rsplit_once('@').map_or("", |(_, database)| database)
 }
 
-/// The user's name in the first message of a SASL conversation; `None` where that does not tell
-/// which user the server would log in.
+/// The user's name in the first message of a SASL conversation; `None` if that does not determine
+/// which user the server logs in.
 fn sasl_user(start: &[u8]) -> Option<String> {
     let payload = payload(&unique_field(start, b"payload")?)?;
     let payload = std::str::from_utf8(&payload).ok()?;
@@ -250,7 +248,7 @@ fn sasl_user(start: &[u8]) -> Option<String> {
             _ => None,
         },
         // RFC 5802: `n,,n=user,r=nonce`, with commas and equal signs written `=2C` and `=3D`.
-        // What stands between the first two commas would ask for another identity.
+        // Text between the first two commas would request another authorization identity.
         mechanism if mechanism.starts_with("SCRAM-") => {
             let mut parts = payload.split(',');
             let (_, identity, user) = (parts.next()?, parts.next()?, parts.next()?);
@@ -261,7 +259,7 @@ fn sasl_user(start: &[u8]) -> Option<String> {
     }
 }
 
-/// The bytes of a payload: binary, or base64 in a string, which servers take as well.
+/// The bytes of a payload: binary, or base64 in a string, which servers accept as well.
 fn payload<'b>(payload: &Element<'b>) -> Option<Cow<'b, [u8]>> {
     match payload.text() {
         Some(text) => BASE64.decode(text).ok().map(Cow::Owned),
@@ -269,7 +267,7 @@ fn payload<'b>(payload: &Element<'b>) -> Option<Cow<'b, [u8]>> {
     }
 }
 
-/// The field with this name, if it is there once: which of two counts is the server's to say.
+/// The field with this name, if it occurs once: servers differ in which of two they use.
 fn unique_field<'b>(body: &'b [u8], key: &[u8]) -> Option<Element<'b>> {
     let mut found = elements(body).filter(|field| field.name == key);
     found.next().filter(|_| found.next().is_none())
@@ -359,7 +357,7 @@ mod tests {
         assert_eq!(user(&client).as_deref(), Some("bob@hr"));
     }
 
-    /// Whose log-in it is that ends well with this first step.
+    /// The user after a successful reply to this first step.
     fn logged_in(role: ReplyKind, body: &[u8]) -> AttributeValue<'static> {
         let mut client = ClientState::default();
         let number = client.begin_login(role, body, "tenant7");

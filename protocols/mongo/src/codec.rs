@@ -1,4 +1,4 @@
-//! The codec of one connection: requests are named and remembered, replies settle them.
+//! The codec of one connection: it names and tracks requests, and replies settle them.
 
 use crate::{
     Listener,
@@ -23,43 +23,44 @@ use request::DecompressedFront;
 use streamed_reply::StreamedReply;
 use streamed_request::StreamedRequest;
 
-/// How far into a request its name, its comment and everything else is looked for before it goes
-/// on, in bytes, where no policy needs more.
+/// How many bytes of a request are read for its name, its comment and its attributes before the
+/// request continues, where no policy needs more.
 pub(crate) const MAX_FRONT: usize = 64 * 1024;
 
-/// How much of a request's front a gate keeps, in bytes, for who asks when it has ended.
+/// How many bytes of a request's front a gate keeps for attributes that are read when it settles.
 const KEPT_FRONT: usize = 4 * 1024;
 
 /// One connection that speaks MongoDB's wire protocol.
 ///
-/// What is used now and then only is boxed, so that an idle connection stays small.
+/// Fields that are rarely used are boxed, so that an idle connection stays small.
 pub struct Mongo {
     listener: Arc<Listener>,
-    /// The address at which the client came in.
+    /// The local address of the client's connection.
     local: SocketAddr,
-    /// A message was seen: what follows is no other protocol.
+    /// A message was read: the stream cannot be another protocol.
     seen_message: bool,
-    /// The words for the request marked last.
+    /// The command name of the request marked last.
     name: &'static str,
     resource: String,
     /// How many documents the request that ended last carried.
     documents_sent: u64,
     in_flight: InFlightRequests,
     client: Option<Box<ClientState>>,
-    /// How many bytes of the request marked last were read: [`FRONT`], more where a policy had it
-    /// held, or less where the request is shorter.
+    /// How many bytes of the request marked last were read: [`MAX_FRONT`], more if a policy held
+    /// it, fewer if the request is shorter.
     front_len: usize,
-    /// The request at hand is held: as much of it is read as is here.
+    /// The current request is held: all of it that is here is read.
     rereading: bool,
-    /// The front of the request marked last, if it came compressed.
+    /// The decompressed front of the request marked last, if it was compressed.
     decompressed: Option<Box<DecompressedFront>>,
-    /// A request whose documents are counted while the rest of it passes.
+    /// A request that is still arriving and is read while it passes.
     streamed_request: Option<Box<StreamedRequest>>,
-    /// What the rest of the request told that ended last.
+    /// What the rest of the request that ended last added to its front.
     learned: Option<Box<LateDetails>>,
-    /// A reply on its way through.
+    /// A reply that is still arriving.
     streamed_reply: Option<Box<StreamedReply>>,
-    /// The cursor that was used up last, and its call site: its end is still to be reported.
+    /// The cursor that was exhausted last, and its call site, which the last `getMore` still
+    /// reports.
     last_closed_cursor: (i64, u16),
 }
 
@@ -180,18 +181,18 @@ impl Codec for Mongo {
         let Ok(id) = u32::try_from(tag.0) else { return false };
         let refused = self.in_flight.remove_newest(id);
         if let (Some(client), Some(open)) = (&mut self.client, refused) {
-            // The server never hears of this claim: no answer of its can prove it.
+            // The request is not sent, so no reply can confirm the login attempt.
             client.login_reply(open.login, false, false);
         }
         error_reply::write(id, reply_format(refused.as_ref()), why, out);
         true
     }
 
-    /// A driver of today drops its whole pool for an error in answer to the `hello` of one new
-    /// connection, and waits for a sign of life of the server. A connection that closes meanwhile says
-    /// to it that the server is overloaded, and its other connections go on (specifications,
-    /// client-backpressure). Another one takes any error there for a wrong password. What is for ever
-    /// is told all of them.
+    /// Current drivers clear their whole pool when the `hello` of one new connection fails with an
+    /// error, and then wait for a server check to succeed. If the connection closes instead, they
+    /// treat the server as overloaded and keep their other connections (specifications,
+    /// client-backpressure). libmongoc takes any error here for a failed login. Permanent reasons
+    /// are always sent as an error.
     fn prefers_close(&self, tag: Tag, reason: RejectReason, others: bool) -> bool {
         let passes = matches!(
             reason,
@@ -215,8 +216,8 @@ impl Codec for Mongo {
         self.listener.replica_set.pop()
     }
 
-    /// The late reply is still read, to its last part where replies stream: it may log the user
-    /// in, or end a cursor. A cursor that it opens is left to the server's own time-out.
+    /// The late reply is still read, to its last part if replies stream: it may log the user in, or
+    /// exhaust a cursor. A cursor that it opens is left to the server's time-out.
     fn give_up(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool {
         let Ok(id) = u32::try_from(tag.0) else { return false };
         if self.prefers_close(tag, why.reason, true) {
@@ -231,14 +232,14 @@ impl Codec for Mongo {
 
 #[cfg(test)]
 impl Mongo {
-    /// As if its client's `hello` had offered every compressor.
+    /// As if the client's `hello` had offered every compressor.
     pub(crate) fn offer_to_compress(&mut self) {
         let hello = crate::testing::offers().to_vec().unwrap_or_default();
         self.client.get_or_insert_default().read_hello(&hello);
     }
 }
 
-/// Which message answers a request.
+/// The message format that answers a request.
 fn reply_format(open: Option<&InFlightRequest>) -> ReplyFormat {
     match open {
         Some(open) if open.legacy && open.reply_kind == ReplyKind::Query => {

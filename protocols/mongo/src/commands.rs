@@ -28,9 +28,9 @@ pub(crate) enum NamespaceSource {
 pub(crate) enum ReplyKind {
     /// Only its outcome, and the documents in it.
     Plain,
-    /// A cursor that `getMore` goes on with.
+    /// A cursor that `getMore` continues.
     Cursor,
-    /// More of a cursor.
+    /// The next batch of a cursor.
     GetMore,
     /// How many documents it wrote.
     Write,
@@ -88,7 +88,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Whether the request carries documents worth counting.
+    /// Whether the request carries documents that are counted.
     pub(crate) fn carries_documents(&self) -> bool {
         matches!(self.reply_kind, ReplyKind::Write | ReplyKind::Bulk)
     }

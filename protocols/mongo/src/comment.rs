@@ -1,4 +1,4 @@
-//! What clients write into `comment`: where in their program a request comes from, and its trace.
+//! The `comment` of a request: its call site in the client's program, and its trace.
 
 mod tags;
 
@@ -14,7 +14,7 @@ const MAX_CALL_SITE: usize = 128;
 const MAX_TEXT: usize = 256;
 /// The longest JSON that is read with its escapes, in bytes.
 const MAX_JSON: usize = 4 * 1024;
-/// How deep a comment's documents are shown.
+/// How deep the documents of a comment are printed.
 const MAX_DEPTH: usize = 4;
 
 /// The comment of a request: `comment` of a command, `$comment` of a legacy query.
@@ -23,8 +23,8 @@ pub(crate) fn find<'b>(message: &MessageView<'b>) -> Option<Element<'b>> {
     of(elements(message.body)).or_else(|| of(message.query_fields()))
 }
 
-/// Every field that a server may take for the request's comment: those of a legacy wrapper and of
-/// the command that an `explain` is about are among them.
+/// Every field that a server may use as the request's comment, including those of a legacy wrapper
+/// and of an explained command.
 pub(crate) fn all<'b>(message: &MessageView<'b>) -> Vec<Element<'b>> {
     let mut all: Vec<Element<'b>> = elements(message.body).filter(|it| is_comment(*it)).collect();
     all.extend(message.query_fields().filter(|it| is_comment(*it)));
@@ -36,7 +36,7 @@ pub(crate) fn all<'b>(message: &MessageView<'b>) -> Vec<Element<'b>> {
     all
 }
 
-/// Whether a command has a `$comment` beside its `comment`.
+/// Whether a command has both `comment` and `$comment`.
 pub(crate) fn has_two_comments(message: &MessageView<'_>) -> bool {
     elements(message.body).filter(|field| is_comment(*field)).nth(1).is_some()
 }
@@ -46,16 +46,16 @@ pub(crate) fn is_comment(field: Element<'_>) -> bool {
     matches!(field.name, b"comment" | b"$comment")
 }
 
-/// Where in the client's program a request comes from: `callingFunction` or `text` of a comment that
-/// is a document or JSON, or else the comment itself, without what tracers add to it and unless it
-/// differs with each request.
+/// The call site of a request: `callingFunction` or `text` of a comment that is a document or JSON,
+/// or else the comment itself without what tracers add to it. `None` if it differs with each
+/// request.
 pub(crate) fn call_site<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
     match comment.kind {
         kind::DOCUMENT => {
             let text = |key: &str| field(comment, key.as_bytes())?.text();
             CALL_SITE_KEYS.into_iter().find_map(text).and_then(|text| clean_call_site(text.into()))
         }
-        // Tracers add an element of their own.
+        // Tracers append an element of their own.
         kind::ARRAY => {
             comment.elements()?.filter(|it| it.text().is_some()).find_map(|it| call_site(&it))
         }
@@ -72,11 +72,11 @@ pub(crate) fn call_site<'b>(comment: &Element<'b>) -> Option<Cow<'b, str>> {
     }
 }
 
-/// Where a comment of several fields tells the place in the client's program. OpenTelemetry puts the
+/// The keys that hold the call site in a comment of several fields. OpenTelemetry puts the
 /// application's own comment under `text`.
 const CALL_SITE_KEYS: [&str; 2] = ["callingFunction", "text"];
 
-/// The call site in the application's own words.
+/// The call site as the application wrote it.
 fn clean_call_site(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let own = match text {
         Cow::Borrowed(text) => tags::without_tracer_tags(text)?,
@@ -103,8 +103,8 @@ pub(crate) fn text<'b>(comment: &Element<'b>) -> Cow<'b, str> {
     }
 }
 
-/// The id of the trace that a request belongs to (w3.org/TR/trace-context): 32 hex digits, from
-/// its telemetry section or from its comment.
+/// The id of the request's trace (w3.org/TR/trace-context): 32 hex digits, from its telemetry
+/// section or its comment.
 pub(crate) fn trace_id<'b>(message: &MessageView<'b>) -> Option<&'b str> {
     let otel = elements(message.telemetry).find(|field| field.name == b"otel");
     let carried = otel.and_then(|otel| field(&otel, b"traceparent"));
@@ -136,7 +136,7 @@ fn traceparent(text: &str) -> Option<&str> {
     text.get(starts + 3..starts + 35)
 }
 
-/// The string under `key` in a text that is JSON.
+/// The string under `key` in a JSON text.
 fn json_string<'b>(text: &'b str, key: &str) -> Option<Cow<'b, str>> {
     let json = text.trim().strip_prefix('{')?;
     if json.contains('\\') {
@@ -144,7 +144,7 @@ fn json_string<'b>(text: &'b str, key: &str) -> Option<Cow<'b, str>> {
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
         return fields.get(key)?.as_str().map(|text| text.to_owned().into());
     }
-    // Where nothing is escaped, a key is what stands between quotes and before a colon.
+    // Without escapes, a key is what is between quotes and before a colon.
     json.match_indices(key).find_map(|(at, _)| {
         let value = json[..at].strip_suffix('"').and(json[at + key.len()..].strip_prefix('"'))?;
         let value = value.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
@@ -185,8 +185,8 @@ fn json(element: &Element<'_>, depth: usize, out: &mut String) {
     }
 }
 
-/// A text from a client, at most `longest` bytes of it, with nothing in it that could break a
-/// line or drive a terminal.
+/// A client's text, at most `longest` bytes of it, without characters that could break a log line
+/// or control a terminal.
 pub(crate) fn printable(text: &str, longest: usize) -> Cow<'_, str> {
     let text = truncate(text, longest);
     if text.chars().any(is_unprintable) {
@@ -201,14 +201,14 @@ pub(crate) fn printable(text: &str, longest: usize) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character does something else than to be seen: a control, or a change of direction
-/// (Unicode Standard Annex 9).
+/// Whether a character is a control character or changes the direction of text (Unicode Standard
+/// Annex 9).
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The front of a text: at most `longest` bytes, and no part of a character.
+/// The front of a text: at most `longest` bytes, without a partial character.
 pub(crate) fn truncate(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]

@@ -1,5 +1,5 @@
-//! What is known of open cursors, shared by all connections of a listener: drivers go on with a
-//! cursor on whatever connection is free.
+//! Open cursors, shared by all connections of a listener: drivers continue a cursor on any
+//! connection.
 
 use crate::call_sites::fnv1a;
 use std::sync::{
@@ -7,33 +7,34 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// How many cursors there is room for.
+/// How many cursors fit.
 const SLOTS: usize = 8192;
-/// How far from its place a cursor may lie; beyond that, a newer one takes an older one's place.
+/// How many slots are probed for a cursor. If all are taken, a newer cursor replaces an older one.
 const PROBES: usize = 8;
-/// 48 bits that tell cursors apart; below them 15 for the call site and one for tailing.
+/// The 48 bits that identify a cursor; below them are 15 bits for the call site, and one for
+/// `tailable`.
 const ID_BITS: u64 = !0xFFFF;
 const TAILABLE_BIT: u64 = 1;
 
-/// What is worth knowing about a cursor when it is gone on with.
+/// What a later `getMore` needs to know about its cursor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CursorInfo {
-    /// Where in the client's program it was opened: a number of [`crate::names::Names`], or 0.
+    /// The call site that opened it: a number of [`crate::call_sites::CallSites`], or 0.
     pub(crate) callsite: u16,
-    /// It waits for documents that are to come.
+    /// It waits for new documents.
     pub(crate) tailable: bool,
 }
 
-/// Open cursors, without locks: a slot is one word. Two cursors that can't be told apart, or one
-/// that lost its place, cost a wrong or a missing label and nothing else.
+/// Open cursors, without locks: a slot is one word. A collision of two cursors, or a replaced one,
+/// costs a wrong or a missing label and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct CursorTable {
-    /// Made with the first cursor: there may be a thousand listeners that nobody uses.
+    /// Allocated with the first cursor: a thousand listeners may be idle.
     slots: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl CursorTable {
-    /// Remembers a cursor, if there is anything worth remembering.
+    /// Records a cursor, if there is anything to record.
     pub(crate) fn insert(&self, id: i64, known: CursorInfo) {
         if id == 0 || known == CursorInfo::default() {
             return;
@@ -61,13 +62,13 @@ impl CursorTable {
         })
     }
 
-    /// Forgets a cursor that is used up.
+    /// Removes an exhausted cursor.
     pub(crate) fn remove(&self, id: i64) {
         let (home, which) = slot_and_id(id);
         for slot in self.slots(home) {
             let held = slot.load(Relaxed);
             if held & ID_BITS == which {
-                // If another cursor took the place meanwhile, that one stays.
+                // If another cursor took the slot meanwhile, it stays.
                 let _ = slot.compare_exchange(held, 0, Relaxed, Relaxed);
             }
         }
@@ -79,7 +80,7 @@ impl CursorTable {
     }
 }
 
-/// Where a cursor's slots begin, and what tells it apart there (never 0).
+/// The first slot of a cursor, and the bits that identify it there (never 0).
 fn slot_and_id(id: i64) -> (usize, u64) {
     let hash = fnv1a(&id.to_le_bytes());
     (hash as usize % SLOTS, (hash | 1 << 16) & ID_BITS)

@@ -1,4 +1,5 @@
-//! OP_COMPRESSED: what the message inside says, in pieces, as it arrives and in bounded memory.
+//! `OP_COMPRESSED`: decompresses the message inside it in pieces, as it arrives and in bounded
+//! memory.
 //!
 //! Source: the driver specification `compression/OP_COMPRESSED`.
 
@@ -15,39 +16,38 @@ use std::sync::{
 };
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
-/// The compressors whose output can be read, as `hello` names them.
+/// The supported compressors, as named in `hello`.
 pub(crate) const SUPPORTED: [&str; 3] = ["snappy", "zlib", "zstd"];
 
 /// The bytes between the header and the compressed bytes.
 const PREFIX_LEN: usize = COMPRESSED_PREFIX_LEN - HEADER_LEN;
-/// The most that is handed on at a time.
+/// The longest piece that is passed on, in bytes.
 const MAX_PIECE: usize = 16 * 1024;
-/// The largest zstd window, as a power of two: that of its level 19. Of a message that is no longer
-/// than the smaller one, none needs more than that (level 15).
+/// The largest zstd windows, as powers of two: the second is that of level 19. A message no longer
+/// than the first needs no more than the first (level 15).
 const ZSTD_WINDOWS: [u32; 2] = [22, 23];
-/// What a decoder takes beside its window, in bytes, rounded up.
+/// The memory of a decompressor without its window, in bytes, rounded up.
 const DECODER_MEMORY: usize = 128 * 1024;
-/// What the decoders may take together that wait for more of their requests, over all connections
-/// of a listener, in bytes.
+/// The memory of all decompressors of a listener that wait for more of their requests, in bytes.
 const MAX_RESERVED: usize = 64 << 20;
 
-/// What a compressed message claims to hold.
+/// What a compressed message states about the message inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InnerMessage {
     /// The opcode of the message inside.
     opcode: i32,
-    /// How many bytes it has, its header not counted.
+    /// Its length in bytes, without its header.
     size: u32,
 }
 
-/// Inflates one message.
+/// Decompresses one message.
 pub(crate) struct Decompressor {
     decoder: Algorithm,
-    /// How many bytes are still to come out.
+    /// How many decompressed bytes are still to come.
     left: u32,
-    /// Whether the compressed stream came to its own end.
+    /// Whether the compressed stream has ended by itself.
     ended: bool,
-    /// What was wrong with it; nothing after that is read.
+    /// The error that was found; nothing is read after it.
     broken: Option<Violation>,
 }
 
@@ -98,7 +98,7 @@ impl Decompressor {
             return Err(BAD_COMPRESSION);
         };
         let inner_opcode = i32::from_le_bytes([a, b, c, d]);
-        // A negative size reads as one beyond every limit.
+        // A negative size reads as one over every limit.
         let size = u32::from_le_bytes([e, f, g, h]);
         if inner_opcode == opcode::COMPRESSED {
             return Err(NESTED_COMPRESSION);
@@ -122,7 +122,7 @@ impl Decompressor {
         Ok((inflate, InnerMessage { opcode: inner_opcode, size }))
     }
 
-    /// How much memory it may take, in bytes, until it has inflated `size` bytes in all.
+    /// The most memory that it takes to decompress `size` bytes in all, in bytes.
     pub(crate) fn memory_bound(&self, size: u32) -> usize {
         match self.decoder {
             Algorithm::Noop => 0,
@@ -131,8 +131,8 @@ impl Decompressor {
         }
     }
 
-    /// Inflates more of the message; `sink` gets pieces of at most 16 KiB, and never more in all
-    /// than the message claims to hold.
+    /// Decompresses more of the message. `sink` gets pieces of at most 16 KiB, in all never more
+    /// than the message states.
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
@@ -158,7 +158,7 @@ impl Decompressor {
         fed
     }
 
-    /// Says, when the whole message was fed, whether it held exactly what it claimed.
+    /// After the whole message was fed: whether its length was what it states.
     pub(crate) fn finish(&self) -> Result<(), Violation> {
         let ended = self.ended || matches!(self.decoder, Algorithm::Noop);
         match self.broken {
@@ -174,11 +174,11 @@ fn zstd_window(size: u32) -> u32 {
     ZSTD_WINDOWS[usize::from(size > 1 << ZSTD_WINDOWS[0])]
 }
 
-/// What the decoders of a listener take that wait for more of their requests.
+/// The memory of a listener's decompressors that wait for more of their requests.
 #[derive(Debug, Default)]
 pub(crate) struct DecompressionBudget(AtomicUsize);
 
-/// A decoder's part of that; given back when dropped.
+/// The share of one decompressor; released when dropped.
 #[derive(Debug)]
 pub(crate) struct DecompressionReservation {
     of: Arc<DecompressionBudget>,
@@ -186,7 +186,7 @@ pub(crate) struct DecompressionReservation {
 }
 
 impl DecompressionBudget {
-    /// Room for a decoder of this size, if there is any.
+    /// Reserves memory for a decompressor; `None` if it would exceed the limit.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<DecompressionReservation> {
         let reserved = DecompressionReservation { of: Arc::clone(self), bytes };
         let before = self.0.fetch_add(bytes, Relaxed);
@@ -200,7 +200,7 @@ impl Drop for DecompressionReservation {
     }
 }
 
-/// The sink, and how much it may still be given.
+/// The sink, and how many bytes it may still get.
 struct BoundedSink<'a> {
     left: &'a mut u32,
     sink: &'a mut dyn FnMut(&[u8]),
@@ -216,7 +216,7 @@ impl BoundedSink<'_> {
         Ok(())
     }
 
-    /// Room for the next piece: a byte more than may come, to notice when more does.
+    /// The size of the next piece: one byte more than expected, to detect excess output.
     fn room(&self) -> usize {
         MAX_PIECE.min(*self.left as usize + 1)
     }

@@ -1,4 +1,4 @@
-//! Seeded randomness for tests: the same inputs on every machine, and a seed to print.
+//! Seeded randomness for tests: the same inputs on every machine, from a printed seed.
 
 /// A xorshift generator.
 pub(crate) struct Dice(u64);
@@ -58,7 +58,7 @@ impl Dice {
     }
 }
 
-/// A document of any kinds of elements, nested up to `depth` deep.
+/// A document with elements of all types, nested up to `depth` levels.
 pub(crate) fn document(dice: &mut Dice, depth: usize) -> bson::RawDocumentBuf {
     let mut out = bson::RawDocumentBuf::new();
     for _ in 0..dice.below(6) {

@@ -1,11 +1,11 @@
-//! The elements of a BSON document, as they lie in a slice that may end too early.
+//! The elements of a BSON document in a slice that may be truncated.
 //!
-//! Source: the BSON specification, version 1.1. Nothing is copied, and nothing is believed: a
-//! length that reaches beyond its document ends the walk.
+//! Source: the BSON specification, version 1.1. Nothing is copied or trusted: a length that exceeds
+//! its document ends the iteration.
 
 use crate::number::{fixed_len, number, prefixed_len, u32_at};
 
-/// The kinds of elements that someone here asks about.
+/// The element types that are used here.
 pub(crate) mod kind {
     pub(crate) const DOUBLE: u8 = 0x01;
     pub(crate) const STRING: u8 = 0x02;
@@ -37,17 +37,17 @@ pub(crate) struct Element<'a> {
     pub(crate) kind: u8,
     /// Its key.
     pub(crate) name: &'a [u8],
-    /// Its value; of a document or array that is cut, as much as is here.
+    /// Its value; a truncated document or array as far as it is here.
     pub(crate) value: &'a [u8],
 }
 
 impl<'a> Element<'a> {
-    /// The text of a string; `None` for other kinds, and for what is no UTF-8.
+    /// The text of a string; `None` for other types, and for invalid UTF-8.
     pub(crate) fn text(&self) -> Option<&'a str> {
         if self.kind == kind::STRING { self.utf8() } else { None }
     }
 
-    /// The name in a string or a symbol: servers take both where a collection is named.
+    /// The name in a string or a symbol: servers accept both as a collection name.
     pub(crate) fn name_text(&self) -> Option<&'a str> {
         if matches!(self.kind, kind::STRING | kind::SYMBOL) { self.utf8() } else { None }
     }
@@ -56,7 +56,7 @@ impl<'a> Element<'a> {
         std::str::from_utf8(self.value.get(4..self.value.len().checked_sub(1)?)?).ok()
     }
 
-    /// Whether this is a number or boolean other than zero, as `ok` and `hello` are tested.
+    /// Whether this is a number or boolean other than zero, as the server tests `ok` and `hello`.
     pub(crate) fn truthy(&self) -> bool {
         match self.kind {
             kind::DOUBLE => self.value.first_chunk().is_some_and(|v| f64::from_le_bytes(*v) != 0.0),
@@ -86,10 +86,10 @@ impl<'a> Element<'a> {
     }
 }
 
-/// The elements of a document or array that begins with its length and may be cut anywhere.
+/// The elements of a document or array that begins with its length and may be truncated anywhere.
 ///
-/// The walk stops quietly where the bytes end or make no sense. Documents and arrays that are
-/// cut are given as far as they are here; other values only whole.
+/// The iteration ends where the bytes end or are invalid. A truncated document or array is returned
+/// as far as it is here; other values only whole.
 pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
     let len = document_len(document).filter(|len| *len >= 5);
     let here = document.get(4..document.len().min(len.unwrap_or(0))).unwrap_or_default();
@@ -101,14 +101,14 @@ pub(crate) fn elements(document: &[u8]) -> Elements<'_> {
     }
 }
 
-/// Whether all of a document is here, and makes sense.
+/// Whether all of a document is here and valid.
 pub(crate) fn is_complete(document: &[u8]) -> bool {
     let mut walk = elements(document);
     while walk.next().is_some() {}
     walk.is_complete()
 }
 
-/// Whether one of these names is there twice.
+/// Whether a name occurs twice.
 pub(crate) fn has_duplicates(mut names: Vec<&[u8]>) -> bool {
     let count = names.len();
     names.sort_unstable();
@@ -120,7 +120,7 @@ pub(crate) fn has_duplicates(mut names: Vec<&[u8]>) -> bool {
 #[derive(Clone)]
 pub(crate) struct Elements<'a> {
     rest: &'a [u8],
-    /// The document is longer than what is here of it.
+    /// The document is longer than the bytes that are here.
     cut: bool,
     end: WalkEnd,
 }
@@ -133,7 +133,7 @@ enum WalkEnd {
 }
 
 impl Elements<'_> {
-    /// Whether the walk came to the document's own end, with nothing amiss.
+    /// Whether the iteration ended at the document's terminator.
     pub(crate) fn is_complete(&self) -> bool {
         self.end == WalkEnd::Terminator
     }
@@ -157,7 +157,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The element at the front of `bytes`, and what follows it.
+/// The element at the start of `bytes`, and the bytes after it.
 #[inline]
 fn element(bytes: &[u8], cut: bool) -> Option<(Element<'_>, &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
@@ -177,13 +177,13 @@ pub(crate) fn cstring(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 
-/// Where the first NUL is. Looks at eight bytes in one go: most keys are no longer.
+/// The position of the first NUL. Compares eight bytes at a time: most keys are no longer.
 #[inline]
 pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
-        // The lowest bit that is left marks the first byte that borrowed: the first that is 0.
+        // The lowest set bit marks the first byte that borrowed: the first that is 0.
         let word = u64::from_le_bytes(*word);
         let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if zeros != 0 {
@@ -193,8 +193,7 @@ pub(crate) fn nul(bytes: &[u8]) -> Option<usize> {
     rest.iter().position(|byte| *byte == 0).map(|at| 8 * words.len() + at)
 }
 
-/// How long the value at the front of `bytes` claims to be; `None` if that is not here, or makes no
-/// sense.
+/// The length of the value at the start of `bytes`; `None` if it is not here or invalid.
 pub(crate) fn value_len(kind: u8, bytes: &[u8]) -> Option<usize> {
     if let Some(size) = fixed_len(kind) {
         return Some(size as usize);
@@ -207,9 +206,9 @@ pub(crate) fn value_len(kind: u8, bytes: &[u8]) -> Option<usize> {
     prefixed_len(kind, u32_at(bytes, 0)?).map(|size| size as usize)
 }
 
-/// The int32 at the front, where it can be a length.
+/// The int32 at the start, if it can be a length.
 fn document_len(bytes: &[u8]) -> Option<usize> {
-    // Positive, so that adding a little never overflows.
+    // Not negative, so that adding small numbers cannot overflow.
     usize::try_from(i32::from_le_bytes(*bytes.first_chunk()?)).ok()
 }
 

@@ -1,23 +1,23 @@
-//! What the server's error codes are called, and whose fault each of them is.
+//! The server's error codes: their names, and which of them count against the node.
 
 use operation::Outcome;
 use operation::Outcome::{Failed, Rejected};
 
-/// The name of a failure that came without a code.
+/// The name of an error without a code.
 const UNKNOWN: &str = "unknown";
-/// The name of every code that isn't in the table: names become label values.
+/// The name of every code that is not in the table: names become label values.
 const OTHER: &str = "other";
 
-/// The outcome and the name of a failure with this code.
+/// The outcome and the name of an error with this code.
 ///
-/// Only what speaks against the node itself is `Failed`: a node that goes away, that isn't the
-/// primary, or that can't do its work. A code that isn't known speaks against nobody.
+/// `Failed` is only what counts against the node: it shuts down, is not the primary, or cannot do
+/// its work. Unknown codes are `Rejected`.
 pub(crate) fn classify(code: Option<i32>) -> (Outcome, &'static str) {
     let Some(code) = code else { return (Rejected, UNKNOWN) };
     find(code).map_or((Rejected, OTHER), |(_, name, whose)| (*whose, *name))
 }
 
-/// What the server calls this code, if that is known.
+/// The server's name for this code, if it is known.
 pub(crate) fn name(code: i32) -> Option<&'static str> {
     find(code).map(|(_, name, _)| *name)
 }

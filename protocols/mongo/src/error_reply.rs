@@ -1,4 +1,4 @@
-//! The messages that the proxy writes itself: refusals, and its own `ping` and `hello`.
+//! The messages that the proxy writes itself: error replies, and the `hello` of health checks.
 
 use crate::{
     bson_writer::{BsonWriter, string_array},
@@ -10,10 +10,10 @@ use bytes::{BufMut, BytesMut};
 use operation::{RejectReason, RejectionRef};
 use std::{borrow::Cow, time::Duration};
 
-/// The longest message of a refusal that is passed on, in bytes.
+/// The longest error message that is sent, in bytes.
 const MAX_MESSAGE_TEXT: usize = 1024;
 
-/// Which message a refusal must be.
+/// The format of an error reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyFormat {
     /// `OP_MSG`.
@@ -24,15 +24,15 @@ pub(crate) enum ReplyFormat {
     LegacyQuery,
 }
 
-/// Tells drivers that they should back off (specifications, client-backpressure).
+/// The label that asks drivers to back off (specifications, client-backpressure).
 const OVERLOADED: &str = "SystemOverloadedError";
-/// Tells drivers that nothing was done, and that they may try again.
+/// The label that allows drivers to retry: nothing was done.
 const RETRYABLE: &str = "RetryableError";
 
-/// The error that stands for a reason, and its labels.
+/// The error code, its name and its labels for a reason.
 ///
-/// A standing no has none, so that nobody tries again; and none of these codes make drivers drop
-/// their connections.
+/// Permanent reasons have no labels, so that drivers do not retry. None of these codes make drivers
+/// close their connections.
 fn code_and_labels(reason: RejectReason) -> (i32, &'static str, &'static [&'static str]) {
     match reason {
         RejectReason::RateLimited | RejectReason::Overloaded => {
@@ -47,12 +47,12 @@ fn code_and_labels(reason: RejectReason) -> (i32, &'static str, &'static [&'stat
     }
 }
 
-/// The name of a code that somebody asked for; one that is not known is called as servers do.
+/// The name of a configured code; an unknown one is named as servers do.
 fn code_name(code: i32) -> Cow<'static, str> {
     error_codes::name(code).map_or_else(|| format!("Location{code}").into(), Cow::Borrowed)
 }
 
-/// Writes a refusal of the request with this number.
+/// Writes the error reply to the request with this id.
 pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, out: &mut BytesMut) {
     let (usual, name, labels) = code_and_labels(why.reason);
     let code = why.code.unwrap_or(usual);
@@ -85,12 +85,12 @@ pub(crate) fn write(request: u32, family: ReplyFormat, why: &RejectionRef<'_>, o
     }
 }
 
-/// Whole milliseconds, an `int64` as servers send it. Drivers take 0 for nothing said.
+/// Whole milliseconds as an `int64`, as servers send it. Drivers ignore 0.
 fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX).max(1)
 }
 
-/// Writes a request that every server answers with its state, logged in or not.
+/// Writes a request that every server answers with its state, also before authentication.
 pub(crate) fn hello(id: u32, out: &mut BytesMut) {
     let mut body = BsonWriter::new();
     body.int32("hello", 1);

@@ -1,9 +1,9 @@
-//! The sixteen bytes before every message, and the layouts older than `OP_MSG`.
+//! The header of a message, and the layouts of messages older than `OP_MSG`.
 
 use crate::{element::cstring, number::u32_at, violations};
 use operation::Violation;
 
-/// How long the header is, in bytes.
+/// The length of the header, in bytes.
 pub(crate) const HEADER_LEN: usize = 16;
 /// The header of an `OP_COMPRESSED`, and what precedes the compressed bytes (original opcode,
 /// uncompressed size, compressor), in bytes.
@@ -27,7 +27,7 @@ pub(crate) mod opcode {
     pub(crate) const COMPRESSED: i32 = 2012;
     pub(crate) const MSG: i32 = 2013;
 
-    /// Whether a legacy message has the full collection name where [`super::legacy`] looks for it.
+    /// Whether a legacy message has its full collection name where [`super::legacy`] reads it.
     pub(crate) fn has_namespace(opcode: i32) -> bool {
         matches!(opcode, UPDATE | INSERT | QUERY | GET_MORE | DELETE)
     }
@@ -42,19 +42,19 @@ pub(crate) mod flag {
 /// The header of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The whole message's length in bytes, header included: 16 to [`LONGEST`].
+    /// The message's length in bytes, header included: 16 to [`MAX_MESSAGE_LEN`].
     pub(crate) len: u32,
-    /// The sender's own number for the message.
+    /// `requestID`: the sender's number for the message.
     pub(crate) request_id: u32,
-    /// The number of the message that this one answers.
+    /// `responseTo`: the request id of the message that this one answers.
     pub(crate) response_to: u32,
-    /// What kind of message it is.
+    /// The kind of message: see [`opcode`].
     pub(crate) opcode: i32,
 }
 
 impl Header {
-    /// Reads the front of a stream; `None` while too few bytes are here. A length that no
-    /// message can have is an error as soon as it is here.
+    /// Reads the header at the start of `bytes`; `None` while it is incomplete. An impossible
+    /// length is an error as soon as its 4 bytes are here.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let word = |at| u32_at(bytes, at);
         let Some(len) = word(0) else { return Ok(None) };
@@ -67,19 +67,19 @@ impl Header {
         Ok(Some(Self { len, request_id: id, response_to: answers, opcode: code.cast_signed() }))
     }
 
-    /// The header of the message inside of a compressed one, with `size` bytes after it.
+    /// The header of the message inside an `OP_COMPRESSED`, with `size` bytes after it.
     pub(crate) fn of_inner(self, opcode: i32, size: u32) -> Self {
         Self { len: size + HEADER_LEN as u32, opcode, ..self }
     }
 
-    /// The header as it is on the wire.
+    /// The header as sent on the wire.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let Self { len, request_id: id, response_to: answers, opcode } = self;
         [len, id, answers, opcode.cast_unsigned()].into_iter().flat_map(u32::to_le_bytes).collect()
     }
 
-    /// As [`Header::read`], at the very beginning of a connection, where a TLS handshake could
-    /// pass for the front of a huge message.
+    /// As [`Header::read`], at the start of a connection, where a TLS handshake would read as a
+    /// long message.
     pub(crate) fn read_first(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         if let [0x16, 3, 0..=4, _, _, 1, ..] = bytes {
             return Err(violations::LOOKS_LIKE_TLS);
@@ -88,7 +88,7 @@ impl Header {
     }
 }
 
-/// What the bytes look like if they aren't MongoDB's.
+/// The other protocol that the bytes look like.
 fn other_protocol(bytes: &[u8]) -> Option<Violation> {
     let http: [&[u8]; 10] =
         [b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ", b"HTTP"];

@@ -1,8 +1,9 @@
-//! What keeps drivers on the proxy: the handshake's compressors, and the addresses in its reply.
+//! Rewrites `hello` and its reply so that drivers stay on the proxy: the compressors, and the
+//! members' addresses.
 //!
-//! A driver that is told of members dials them. So every address in a reply becomes one that
-//! leads here. Source: the driver specifications `mongodb-handshake`, and
-//! `server-discovery-and-monitoring` for what drivers make of the lists.
+//! A driver connects to every member that it learns of, so each address in a reply is replaced with
+//! one that leads to the proxy. Source: the driver specifications `mongodb-handshake` and, for what
+//! drivers do with the lists, `server-discovery-and-monitoring`.
 
 use crate::{
     Settings,
@@ -18,9 +19,9 @@ use crate::{
 };
 use std::{borrow::Cow, net::SocketAddr, ops::Range};
 
-/// Takes out of a `hello` the compressors that can't be read, so that no reply uses them.
+/// Removes the unsupported compressors from a `hello`, so that no reply uses them.
 ///
-/// A whole message in, a whole message out; `None` when there is nothing to change.
+/// Takes and returns a whole message; `None` if nothing needs to change.
 pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
     let body = body_range(message)?;
     let hello = &message[body.clone()];
@@ -40,14 +41,14 @@ pub(crate) fn rewrite_request(message: &[u8]) -> Option<Vec<u8>> {
     splice(message, body, &changed)
 }
 
-/// The `hello` command with nothing in `compression` that can't be read.
+/// The `hello` command without unsupported compressors.
 fn without_unsupported(hello: &[u8]) -> Option<Vec<u8>> {
     if !matches!(elements(hello).next()?.name, b"hello" | b"isMaster" | b"ismaster") {
         return None;
     }
     edit(hello, |element| match element.name {
         b"compression" if element.kind == kind::ARRAY => {
-            // `none` (how one driver says that it wants no compression) and `noop` hide nothing.
+            // `none` (sent by one driver that wants no compression) and `noop` compress nothing.
             let readable =
                 |name: &&str| SUPPORTED.contains(name) || matches!(*name, "none" | "noop");
             let names = elements(element.value).filter_map(|name| name.text());
@@ -57,11 +58,11 @@ fn without_unsupported(hello: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Puts addresses that lead to the proxy into the reply to a `hello`, at which the client came
-/// in by `local`.
+/// Replaces the members' addresses in a `hello` reply with addresses that lead to the proxy.
+/// `local` is the address at which the client connected.
 ///
-/// A whole message in, a whole message out; `None` when there is nothing to change, as for a
-/// standalone server, a mongos or an error.
+/// Takes and returns a whole message; `None` if nothing needs to change, as for a standalone
+/// server, a mongos or an error.
 pub(crate) fn rewrite_reply(
     message: &[u8],
     settings: &Settings,
@@ -90,7 +91,7 @@ pub(crate) fn rewrite_reply(
     splice(message, body, &changed)
 }
 
-/// Takes note of the members that a reply to a `hello` tells of. A whole message.
+/// Records the replica set members that a `hello` reply names. Takes a whole message.
 pub(crate) fn record_members(message: &[u8], settings: &Settings, members: &ReplicaSetNotices) {
     let Some(body) = body_range(message) else { return };
     let hello = &message[body];
@@ -109,14 +110,14 @@ pub(crate) fn record_members(message: &[u8], settings: &Settings, members: &Repl
     }
 }
 
-/// The member that answers, as the client is to see it and its set.
+/// The member that sent the reply, as shown to the client.
 struct ReplyingMember<'a> {
     settings: &'a Settings,
     /// The member's own name for itself.
     me: Option<&'a str>,
-    /// The address that the client gets for it.
+    /// Its address for the client.
     shown_as: Cow<'a, str>,
-    /// The list that it is in: `hosts` unless found in another.
+    /// The list that contains it: `hosts` unless found in another.
     listed_in: &'a [u8],
 }
 
@@ -127,7 +128,7 @@ impl<'a> ReplyingMember<'a> {
         let shown_as = named
             .or_else(|| settings.advertise.as_deref().map(Cow::Borrowed))
             .unwrap_or_else(|| {
-                // A listener on `[::]` sees clients of IPv4 as `::ffff:127.0.0.1`.
+                // A listener on `[::]` sees IPv4 clients as `::ffff:127.0.0.1`.
                 SocketAddr::new(local.ip().to_canonical(), local.port()).to_string().into()
             });
         let listed_in = elements(hello)
@@ -141,22 +142,22 @@ impl<'a> ReplyingMember<'a> {
         Self { settings, me, shown_as, listed_in }
     }
 
-    /// What the client gets for a member's name; `None` for a member to be hidden.
+    /// The address of a member for the client; `None` if the member is hidden.
     fn shown(&self, host: &str) -> Option<Cow<'a, str>> {
         let answers = self.settings.members.is_empty() || same_host(Some(host), self.me);
         match lookup(self.settings, host) {
             Some(host) => Some(Cow::Borrowed(host)),
-            // Whoever answers is in reach, so it is never hidden: drivers drop a server that is
-            // not in the lists of its own reply.
+            // The replying member is reachable, so it is never hidden: drivers drop a server that
+            // is not in the lists of its own reply.
             None => answers.then(|| self.shown_as.clone()),
         }
     }
 
-    /// The client's version of a list of members.
+    /// A list of members as shown to the client.
     fn list(&self, list: &Element<'a>) -> Vec<u8> {
         let one_address = self.settings.members.is_empty();
         let mut hosts: Vec<Cow<'a, str>> = Vec::new();
-        // Where one address stands for all, it stands in the list of the member that answers.
+        // If one address stands for all members, it is in the list of the replying member.
         if !one_address || list.name == self.listed_in {
             for host in elements(list.value).filter_map(|host| host.text()) {
                 if let Some(host) = self.shown(host)
@@ -199,7 +200,7 @@ fn body_range(message: &[u8]) -> Option<Range<usize>> {
     (document.len() == u32_at(document, 0)? as usize).then(|| start..start + document.len())
 }
 
-/// The message with `document` where `at` was; length and checksum made right.
+/// The message with `document` at this position, with its length and checksum updated.
 fn splice(message: &[u8], at: Range<usize>, document: &[u8]) -> Option<Vec<u8>> {
     let mut out = [&message[..at.start], document, &message[at.end..]].concat();
     let len = i32::try_from(out.len()).ok()?;
@@ -208,7 +209,7 @@ fn splice(message: &[u8], at: Range<usize>, document: &[u8]) -> Option<Vec<u8>> 
     Some(out)
 }
 
-/// What becomes of an element.
+/// A change of an element.
 enum ElementEdit {
     Keep,
     /// Another value of the same kind.
@@ -216,8 +217,8 @@ enum ElementEdit {
     Drop,
 }
 
-/// The document with some elements changed and all others byte for byte as they were; `None` if
-/// that changes nothing, or if the document can't be read to its end.
+/// The document with some elements changed, and the others byte for byte as they were; `None` if
+/// nothing changes, or if the document cannot be read to its end.
 fn edit<'a>(document: &'a [u8], change: impl Fn(&Element<'a>) -> ElementEdit) -> Option<Vec<u8>> {
     let mut out = BsonWriter::new();
     let mut walk = elements(document);

@@ -1,39 +1,39 @@
-//! The requests of one connection whose replies are still to come.
+//! The requests of one connection that await replies.
 
 use crate::{commands::ReplyKind, parsed_command::ParsedCommand};
 use std::collections::VecDeque;
 
-/// How many requests are remembered; drivers have one under way, or a few.
+/// How many requests are tracked. Drivers have one or a few in flight.
 const MAX_IN_FLIGHT: usize = 1000;
 
-/// How many replies may be late at once: a server that owes more has stopped to answer.
+/// How many replies may be late at once: with more, the server has stopped answering.
 const MAX_ABANDONED: usize = 100;
 
-/// A request whose reply is still to come.
+/// A request that awaits its reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlightRequest {
-    /// The request's own number.
+    /// The request's id.
     pub(crate) id: u32,
-    /// The reply is an `OP_REPLY`, as the request was legacy.
+    /// The reply is an `OP_REPLY`, because the request was legacy.
     pub(crate) legacy: bool,
     pub(crate) reply_kind: ReplyKind,
-    /// A good reply confirms the request's names.
+    /// A successful reply shows that the namespace exists.
     pub(crate) confirms_names: bool,
-    /// A server that does no work answers it as well.
+    /// The server answers it without authentication, so a reply does not show that it works.
     pub(crate) pre_auth: bool,
-    /// The cursor that the reply brings will tail.
+    /// The cursor that the reply opens is tailable.
     pub(crate) tailable: bool,
-    /// The call site of the request, in [`crate::names::Names`]; 0 is none.
+    /// The call site of the request, in [`crate::call_sites::CallSites`]; 0 means none.
     pub(crate) callsite: u16,
-    /// The cursor that it goes on with.
+    /// The cursor that it continues.
     pub(crate) cursor_id: i64,
-    /// Which claim to a user's name its reply may prove; 0 is none.
+    /// The login attempt that its reply may confirm; 0 means none.
     pub(crate) login: u32,
-    /// Documents in the replies so far.
+    /// The number of documents in the replies so far.
     pub(crate) documents: u64,
-    /// Somebody else answered; the server's own reply is dropped when it comes.
+    /// The proxy answered; the server's reply is dropped when it comes.
     pub(crate) abandoned: bool,
-    /// A reply came that announced another; its number.
+    /// The request id of the last reply, if that announced another one.
     exhaust_reply: Option<u32>,
 }
 
@@ -56,19 +56,19 @@ impl InFlightRequest {
     }
 }
 
-/// Every open request of a connection, oldest first.
+/// All requests in flight of a connection, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightRequests {
     requests: VecDeque<InFlightRequest>,
 }
 
 impl InFlightRequests {
-    /// Remembers a request; `false` if there are too many.
+    /// Tracks a request; `false` if there are too many.
     pub(crate) fn add(&mut self, open: InFlightRequest) -> bool {
         let room = self.requests.len() < MAX_IN_FLIGHT;
         if room {
             if self.requests.capacity() == 0 {
-                // Most connections never have a second, and many connections are idle.
+                // Most connections never have a second request in flight, and many are idle.
                 self.requests.reserve_exact(1);
             }
             self.requests.push_back(open);
@@ -78,13 +78,13 @@ impl InFlightRequests {
 
     /// The request that a reply answers.
     ///
-    /// Where replies stream, each one names the reply before (specifications,
-    /// message/OP_MSG, "exhaustAllowed"); some servers go on naming the request. Nothing else
-    /// can come in between, so a number that fits nothing belongs to the stream as well, unless
-    /// that means to drop what may be somebody else's.
+    /// With exhaust replies, each one names the previous reply (specifications, message/OP_MSG,
+    /// "exhaustAllowed"); some servers keep naming the request. No other reply can come in between,
+    /// so an unknown number also belongs to the exhaust request, unless that was given up: then the
+    /// reply may belong to another request and must not be dropped.
     ///
-    /// Where a client used a number twice, the older request is answered first: servers work on
-    /// one after the other.
+    /// If a client used an id twice, the older request is answered first: servers process them in
+    /// order.
     pub(crate) fn by_response_to(&self, answers: u32) -> Option<&InFlightRequest> {
         const NO_FIT: u8 = 3;
         let fit = |open: &InFlightRequest| match open.exhaust_reply {
@@ -96,10 +96,10 @@ impl InFlightRequests {
         self.requests.iter().min_by_key(|open| fit(open)).filter(|open| fit(open) < NO_FIT)
     }
 
-    /// Gives up the request with this number: its reply is to be dropped. `None`, and nothing
-    /// has happened, if there is none, if its reply has begun, or if too many are late already.
+    /// Gives up the request with this id: its reply will be dropped. Returns `None` and changes
+    /// nothing if there is none, if its reply has begun, or if too many are late already.
     ///
-    /// `coming` is the number that the reply under way names.
+    /// `coming` is the `responseTo` of the reply that is arriving.
     pub(crate) fn abandon(&mut self, id: u32, coming: Option<u32>) -> Option<InFlightRequest> {
         let late = self.requests.iter().filter(|open| open.abandoned).count();
         let at = self.position(|open| open.id == id && !open.abandoned)?;
@@ -115,15 +115,15 @@ impl InFlightRequests {
         Some(*open)
     }
 
-    /// Notes that the reply with this number announced another to the same request, and how many
-    /// documents came so far.
+    /// Records that this reply announced another one to the same request, and the number of
+    /// documents so far.
     pub(crate) fn expect_another_reply(&mut self, request: u32, reply: u32, items: u64) {
         if let Some(open) = self.requests.iter_mut().find(|open| open.id == request) {
             (open.exhaust_reply, open.documents) = (Some(reply), items);
         }
     }
 
-    /// Notes what the rest of a request told.
+    /// Updates a request from what its rest contained.
     pub(crate) fn update(&mut self, id: u32, asked: &ParsedCommand, claim: u32, callsite: u16) {
         let newest = self.requests.iter_mut().rev().find(|open| open.id == id);
         if let Some(open) = newest {
@@ -135,7 +135,7 @@ impl InFlightRequests {
         }
     }
 
-    /// The request that came last, of those with this number.
+    /// The newest request with this id.
     pub(crate) fn newest(&self, id: u32) -> Option<&InFlightRequest> {
         self.requests.iter().rev().find(|open| open.id == id && !open.abandoned)
     }
@@ -145,14 +145,13 @@ impl InFlightRequests {
         self.requests.is_empty()
     }
 
-    /// Forgets a request.
+    /// Removes a request.
     pub(crate) fn remove(&mut self, id: u32) -> Option<InFlightRequest> {
         let at = self.position(|open| open.id == id)?;
         self.remove_at(at)
     }
 
-    /// Forgets the request that came last, of those with this number: clients choose numbers,
-    /// and may choose one twice.
+    /// Removes the newest request with this id: clients choose ids, and may use one twice.
     pub(crate) fn remove_newest(&mut self, id: u32) -> Option<InFlightRequest> {
         let at = self.requests.iter().rposition(|open| open.id == id && !open.abandoned)?;
         self.remove_at(at)
@@ -161,7 +160,7 @@ impl InFlightRequests {
     fn remove_at(&mut self, at: usize) -> Option<InFlightRequest> {
         let open = self.requests.remove(at);
         if self.requests.is_empty() && self.requests.capacity() > 16 {
-            // A burst is over: an idle connection keeps no memory of it.
+            // After a burst, an idle connection keeps no memory of it.
             self.requests = VecDeque::new();
         }
         open

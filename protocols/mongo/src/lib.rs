@@ -1,11 +1,13 @@
-//! MongoDB: commands in, replies out, tied by request id; every byte as it came.
+//! MongoDB's wire protocol: a codec that names commands, and settles them by their replies. All
+//! bytes pass unchanged, except `hello`.
 //!
-//! A request is held until its front (64 KiB at most) is here: `message` finds its sections,
-//! `asked` names it, and the rest passes while `scan` counts its documents and `digest` learns what
-//! stands further on. Where a policy needs that first, the relay has more of it read. A reply is
-//! never held; `scan` reads the few facts that settle the request in `open`. Both go through
-//! `compressed` where the message is. The exception is `hello`, which is rewritten whole, so that
-//! drivers stay on the proxy.
+//! A request is held until its front (at most 64 KiB) is here. `message_view` finds its sections,
+//! `parsed_command` names it, and the rest passes while `scan` counts its documents and
+//! `request_summary` collects the fields further on. If a policy needs these first, the relay
+//! reads more of the request. A reply is never held; `scan` reads the few fields that settle its
+//! request in `in_flight_requests`. Compressed messages are read through `decompressor`.
+//! `hello` and its reply are rewritten whole (`hello`), so that drivers stay on the proxy. The
+//! crate does no I/O, and knows no policy, cluster or configuration file.
 
 mod bson_writer;
 mod call_sites;
@@ -56,15 +58,15 @@ use std::sync::Arc;
 /// What all connections of one listener share: settings, and tables of bounded size.
 #[derive(Debug, Default)]
 pub struct Listener {
-    /// What people wrote.
+    /// The settings as configured.
     pub settings: Settings,
-    /// Open cursors: drivers go on with them on any connection.
+    /// Open cursors: drivers continue them on any connection.
     cursors: CursorTable,
-    /// Call sites, by number.
+    /// Call sites and their numbers.
     call_sites: CallSites,
-    /// What its service's members say of themselves.
+    /// What the replica set behind the listener shows of itself.
     replica_set: ReplicaSetNotices,
-    /// What decoders take that wait for more of their requests.
+    /// The memory of decompressors that wait for more of their requests.
     decompression: Arc<DecompressionBudget>,
 }
 

@@ -1,4 +1,4 @@
-//! The parts of a request that is here, or of its front.
+//! The parts of a request, or of its front.
 
 use crate::{
     element::{Elements, cstring, elements, has_duplicates, is_complete, kind},
@@ -10,44 +10,45 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// How many sequences are looked at. The server takes no more than two; in the third place one that
-/// is there twice is told as that, and not as a section that is not known.
+/// How many sequences are recorded. The server accepts two; with the third, a duplicate is still
+/// reported as one and not as an unknown section.
 const MAX_SEQUENCES: usize = 3;
 
-/// Where everything is in the front of a request.
+/// Where the parts of a request are in its front.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageView<'b> {
     pub(crate) header: Header,
-    /// `OP_MSG`'s flags; none for other messages.
+    /// `OP_MSG`'s flags; 0 for other messages.
     pub(crate) flags: u32,
-    /// The command, or a legacy query, from its length prefix to the cut; empty if not found.
+    /// The command or the legacy query, from its length on, as far as it is here; empty if not
+    /// found.
     pub(crate) body: &'b [u8],
     /// The full collection name of a legacy message; empty for `OP_MSG`.
     pub(crate) namespace: &'b [u8],
     /// The section of kind 3: `{otel: {traceparent: …}}`; empty if there is none.
     pub(crate) telemetry: &'b [u8],
-    /// Every section was understood and is here.
+    /// Every section is known and is here.
     pub(crate) complete: bool,
-    /// Every section of an `OP_MSG` was understood; the last one may be cut, but none begins after
-    /// the cut.
+    /// Every section of an `OP_MSG` is known. The last one may be truncated, but none begins after
+    /// the bytes that are here.
     pub(crate) sections_located: bool,
-    /// Some of an `OP_MSG` came as sequences.
+    /// The `OP_MSG` has sections of kind 1.
     pub(crate) has_sequences: bool,
-    /// A section is there twice. Which of the two counts is the server's to say.
+    /// A section occurs twice. Servers differ in which one they use.
     pub(crate) has_duplicate_section: bool,
-    /// A section is of a kind that is not known, and nothing behind it can be read.
+    /// A section is of an unknown kind; what follows it cannot be read.
     pub(crate) has_unknown_section: bool,
-    /// The message goes on behind the bytes that are here.
+    /// More bytes of the message follow.
     pub(crate) truncated: bool,
-    /// All bytes that are here.
+    /// All bytes of the message that are here.
     bytes: &'b [u8],
-    /// A legacy query as it came, with what may be wrapped around the command.
+    /// A legacy query as sent, including what wraps the command.
     query_document: &'b [u8],
     sequences: [(&'b [u8], &'b [u8]); MAX_SEQUENCES],
 }
 
 impl<'b> MessageView<'b> {
-    /// Finds the parts of the message that `bytes` begins with; what follows it is left alone.
+    /// Finds the parts of the message at the start of `bytes`; bytes after it are ignored.
     pub(crate) fn read(bytes: &'b [u8]) -> Option<Self> {
         let header = Header::read(bytes).ok()??;
         let bytes = &bytes[..bytes.len().min(header.len as usize)];
@@ -91,7 +92,7 @@ impl<'b> MessageView<'b> {
         self.bytes
     }
 
-    /// A legacy query that asks for a command.
+    /// Whether this is an `OP_QUERY` that runs a command.
     pub(crate) fn legacy_command(&self) -> bool {
         self.header.opcode == opcode::QUERY && self.namespace.ends_with(b".$cmd")
     }
@@ -101,8 +102,8 @@ impl<'b> MessageView<'b> {
         elements(self.query_document)
     }
 
-    /// Whether a legacy command holds another one as `$query` that is not its first field, or a
-    /// field twice around that.
+    /// Whether a legacy command contains another one as `$query` that is not its first field, or a
+    /// duplicate field around it.
     pub(crate) fn has_misplaced_query(&self) -> bool {
         let wrapped = self.query_document.as_ptr() != self.body.as_ptr();
         let names: Vec<&[u8]> = self.query_fields().map(|field| field.name).collect();
@@ -110,7 +111,7 @@ impl<'b> MessageView<'b> {
         late || wrapped && has_duplicates(names)
     }
 
-    /// Whether this is an `OP_QUERY`: its command may stand inside of another document.
+    /// Whether this is an `OP_QUERY`: its command may be inside another document.
     pub(crate) fn is_legacy_query(&self) -> bool {
         !self.query_document.is_empty()
     }
@@ -121,8 +122,8 @@ impl<'b> MessageView<'b> {
         found.map(|(_, documents)| *documents)
     }
 
-    /// The command with the documents of its sequences inside, as it reads without sequences: as
-    /// many as one shows of them.
+    /// The command with the documents of its sequences inserted as arrays; at most as many as a
+    /// shape shows.
     pub(crate) fn body_with_sequences(&self) -> Cow<'b, [u8]> {
         let kept = ["updates", "deletes", "documents", "ops", "nsInfo"];
         kept.iter().fold(Cow::Borrowed(self.body), |body, name| {
@@ -169,9 +170,9 @@ impl<'b> MessageView<'b> {
         self.sections_located = self.complete;
     }
 
-    /// Notes a sequence. `false` if there are more than there can be.
+    /// Records a sequence. Returns `false` if there are too many.
     fn add_sequence(&mut self, section: &'b [u8]) -> bool {
-        // Where the name is cut, the section is the last that is here.
+        // If the identifier is truncated, this is the last section that is here.
         let Some((name, documents)) = section.get(4..).and_then(cstring) else {
             return true;
         };
@@ -181,27 +182,27 @@ impl<'b> MessageView<'b> {
         free.map(|free| *free = (name, documents)).is_some()
     }
 
-    /// Whether the command and the telemetry lie in the first `len` bytes of the message. What comes
-    /// as sequences need not.
+    /// Whether the command and the telemetry are in the first `len` bytes of the message. Sequences
+    /// need not be.
     pub(crate) fn ends_within(&self, len: usize) -> bool {
         let end = |part: &[u8]| part.as_ptr().addr() + part.len();
         let parts = [self.body, self.telemetry].into_iter().filter(|part| !part.is_empty());
         parts.map(end).max().is_none_or(|end| end <= self.bytes.as_ptr().addr() + len)
     }
 
-    /// The small parts of an `OP_MSG`, as a message of its own.
+    /// The summary of an `OP_MSG`, as a message.
     pub(crate) fn summary(&self) -> Option<Vec<u8>> {
         let mut digest = RequestSummary::new(self.header);
         digest.feed(&self.bytes[HEADER_LEN..]);
         digest.finish()
     }
 
-    /// Whether a sequence has the name of a field of the body, so that the field is there twice.
+    /// Whether a sequence has the name of a field of the body: a duplicate field.
     pub(crate) fn has_sequence_named(&self, name: &[u8]) -> bool {
         self.has_sequences && self.sequence(name).is_some()
     }
 
-    /// Whether the command is here to its end, so that a field that is not there is missing.
+    /// Whether the command is here to its end, so that a field that is not found is absent.
     pub(crate) fn has_complete_body(&self) -> bool {
         is_complete(self.body)
             && (self.query_document.is_empty() || is_complete(self.query_document))
@@ -217,7 +218,7 @@ fn unwrap_query(body: &[u8]) -> &[u8] {
     }
 }
 
-/// The document that `bytes` begin with, if it is all here.
+/// The document at the start of `bytes`, if all of it is here.
 pub(crate) fn document(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..u32_at(bytes, 0)? as usize)
 }

@@ -1,5 +1,5 @@
-//! The collections that a command names beside the one that it is about: those of its pipeline,
-//! the target of a rename, the rest of a `bulkWrite`.
+//! The collections that a command names in addition to its own: those of its pipeline, the target
+//! of a rename, the rest of a `bulkWrite`.
 
 use crate::{
     commands::{self, Command, NamespaceSource},
@@ -10,13 +10,13 @@ use crate::{
 use operation::AttributeValue;
 use std::borrow::Cow;
 
-/// How many are told apart. A command that names more may be about anything.
+/// How many are collected. A command with more counts as possibly using any.
 const MAX_NAMESPACES: usize = 1000;
 
-/// How deep the operations of an `applyOps` nest that are looked into.
+/// How deep the operations of an `applyOps` are read.
 const DEPTH: usize = 32;
 
-/// What is known of the collections that a command names, beside the one that it is about.
+/// Collects the other collections that a command names.
 struct NamespaceCollector<'b> {
     database: &'b str,
     found: Vec<Cow<'b, str>>,
@@ -35,7 +35,7 @@ pub(crate) fn other_namespaces<'b>(
     if !command.names_other_namespaces() {
         return AttributeValue::Absent;
     }
-    // A pipeline may also come as a sequence, behind what is here. No driver sends one so.
+    // A pipeline may also be a sequence after the bytes that are here. No driver sends one so.
     let apart =
         message.sequence(b"pipeline").is_some() || message.truncated && !message.sections_located;
     let doubt = apart || !is_complete(body);
@@ -49,7 +49,7 @@ pub(crate) fn other_namespaces<'b>(
     }
 }
 
-/// A command and its body: that inside, for `explain`.
+/// A command and its body: for `explain` those inside it.
 fn effective_command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
     let first = elements(body).next()?;
     let command = commands::find(first.name);
@@ -60,8 +60,7 @@ fn effective_command(body: &[u8]) -> Option<(&'static Command, &[u8])> {
     Some((commands::find(inner.name), first.value))
 }
 
-/// The namespaces of a `bulkWrite`: its first, where that can be read, and all others. `None`
-/// where they are not all here.
+/// The namespaces of a `bulkWrite`, its first one first. `None` if not all of them can be read.
 pub(crate) fn bulk_write_namespaces<'b>(
     message: &MessageView<'b>,
     body: &'b [u8],
@@ -83,7 +82,7 @@ pub(crate) fn bulk_write_namespaces<'b>(
     }
 }
 
-/// The namespaces in the sequence `nsInfo`, document after document.
+/// The namespaces in the documents of the sequence `nsInfo`.
 fn sequence_namespaces(mut documents: &[u8]) -> impl Iterator<Item = Option<&str>> {
     std::iter::from_fn(move || {
         let len = documents.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
@@ -94,7 +93,7 @@ fn sequence_namespaces(mut documents: &[u8]) -> impl Iterator<Item = Option<&str
     })
 }
 
-/// The `ns` of a document; of two, the server's reading decides, and so neither is believed.
+/// The `ns` of a document; `None` if it occurs twice, because servers differ in which one they use.
 fn namespace(document: &[u8]) -> Option<&str> {
     let mut found = elements(document).filter(|field| field.name == b"ns");
     let first = found.next()?.name_text();
@@ -111,7 +110,7 @@ impl<'b> NamespaceCollector<'b> {
                     self.add(namespace.into());
                 }
             }
-            // Whatever is applied names its own namespace, at any depth.
+            // Each operation names its own namespace, at any depth.
             "applyOps" => {
                 let whole =
                     elements(body).next().is_some_and(|ops| self.applied_operations(&ops, DEPTH));
@@ -129,7 +128,7 @@ impl<'b> NamespaceCollector<'b> {
     fn field(&mut self, command: &Command, field: &Element<'b>) {
         match (command.name, field.name) {
             ("aggregate" | "create" | "collMod", b"pipeline") => self.pipeline(field),
-            // An empty name says that it is no view any more.
+            // An empty name means that it is no longer a view.
             ("create" | "collMod", b"viewOn") => self.collection(field),
             ("cloneCollectionAsCapped", b"toCollection") => self.collection(field),
             ("renameCollection", b"to") => self.full_namespace(field),
@@ -153,8 +152,8 @@ impl<'b> NamespaceCollector<'b> {
         self.incomplete |= !whole;
     }
 
-    /// Every field `name` of an operator. Without one it reads no collection, as `$unionWith` of
-    /// documents that it brings itself.
+    /// Every field `name` of an operator. Without one it reads no collection, as a `$unionWith` of
+    /// inline documents.
     fn each_field(&mut self, operator: &Element<'b>, name: &[u8]) {
         let fields = operator.elements().into_iter().flatten();
         fields.filter(|field| field.name == name).for_each(|field| self.target(&field));
@@ -169,15 +168,15 @@ impl<'b> NamespaceCollector<'b> {
         self.incomplete |= !placed;
     }
 
-    /// What a `mapReduce` writes to: a collection, or `{replace: …, db: …}`.
+    /// The output of a `mapReduce`: a collection, or `{replace: …, db: …}`.
     fn output(&mut self, out: &Element<'b>) {
         let Some(fields) = out.elements() else { return self.collection(out) };
         // Without a collection its results come back inline.
         self.database_and_collection(fields, &[b"replace", b"merge", b"reduce"]);
     }
 
-    /// The collection that these fields name under one of `keys`, maybe in another database, `db`.
-    /// Returns whether there is one.
+    /// Adds the collection that these fields name under one of `keys`, in the database `db` if that
+    /// is given. Returns whether there is one.
     fn database_and_collection(&mut self, fields: Elements<'b>, keys: &[&[u8]]) -> bool {
         let (mut database, mut collection) = (None, None);
         for field in fields {
@@ -195,7 +194,7 @@ impl<'b> NamespaceCollector<'b> {
         true
     }
 
-    /// The namespaces of operations that are to be applied.
+    /// The namespaces of operations in an `applyOps`. Returns whether all of them were read.
     fn applied_operations(&mut self, outer: &Element<'b>, depth: usize) -> bool {
         let (Some(depth), Some(mut fields)) = (depth.checked_sub(1), outer.elements()) else {
             return false;
@@ -208,14 +207,14 @@ impl<'b> NamespaceCollector<'b> {
                     self.applied_command(outer, database);
                 }
             }
-            // The UUID of a collection counts, and not `ns`.
+            // The collection's UUID takes precedence over `ns`.
             self.incomplete |= field.name == b"ui";
             whole &= !field.is_container() || self.applied_operations(&field, depth);
         }
         whole && fields.is_complete()
     }
 
-    /// A command among what is applied: it names its collection as it does by itself.
+    /// A command in an `applyOps`: it names its collection as it does on its own.
     fn applied_command(&mut self, operation: &Element<'b>, database: &str) {
         for command in operation.elements().into_iter().flatten().filter(|it| it.name == b"o") {
             let Some(mut fields) = command.elements() else { return self.incomplete = true };
@@ -225,7 +224,7 @@ impl<'b> NamespaceCollector<'b> {
                 Some(collection) if !known.names_other_namespaces() => {
                     self.add(format!("{database}.{collection}").into());
                 }
-                // What it applies is found by itself; others are about the database.
+                // Operations inside it are read on their own; other commands run on the database.
                 None if known.namespace_source == NamespaceSource::Database => {}
                 _ => self.incomplete = true,
             }
@@ -241,7 +240,7 @@ impl<'b> NamespaceCollector<'b> {
         }
     }
 
-    /// A whole `database.collection`.
+    /// A full `database.collection`.
     fn full_namespace(&mut self, field: &Element<'b>) {
         match field.name_text() {
             Some(namespace) => self.add(namespace.into()),

@@ -1,4 +1,4 @@
-//! How many bytes BSON's values take, and what its numbers say.
+//! The lengths and the numbers of BSON values.
 
 use crate::element::kind;
 
@@ -13,7 +13,7 @@ pub(crate) fn number(kind: u8, value: &[u8]) -> Option<i64> {
     }
 }
 
-/// How many bytes a value takes, where its kind alone tells.
+/// The length of a value in bytes, if its type alone determines it.
 pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
     match kind {
         kind::DOUBLE | kind::DATE | kind::TIMESTAMP | kind::INT64 => Some(8),
@@ -26,10 +26,10 @@ pub(crate) fn fixed_len(kind: u8) -> Option<u32> {
     }
 }
 
-/// How many bytes a value takes that begins with this length, the length itself included.
+/// The length of a value in bytes, its length prefix included, given that prefix.
 pub(crate) fn prefixed_len(kind: u8, length: u32) -> Option<u32> {
     match kind {
-        // It is a signed number.
+        // The prefix is a signed number.
         _ if length > i32::MAX as u32 => None,
         kind::STRING | kind::CODE | kind::SYMBOL if length >= 1 => length.checked_add(4),
         kind::DOCUMENT | kind::ARRAY if length >= 5 => Some(length),

@@ -1,4 +1,4 @@
-//! What a request asks for: its command, what that is about, and what its reply will mean.
+//! The command of a request: its name, its namespace, and what its reply is read for.
 
 use crate::{
     commands::{self, Command, NamespaceSource, OTHER, ReplyKind, UNREAD_COMMAND},
@@ -13,44 +13,44 @@ use crate::{
 };
 use operation::Violation;
 
-/// The longest resource that is kept, in bytes; the server's own limit for a namespace is 255.
+/// The longest resource that is kept, in bytes; the server's limit for a namespace is 255.
 const MAX_RESOURCE_LEN: usize = 320;
 
-/// Stands for what could not be read; see [`operation::Operation::resource`].
+/// Stands for a name that could not be read; see [`operation::Operation::resource`].
 pub(crate) const UNREAD: &str = "?";
 
-/// How many fields a command may have; no driver sends a tenth of that.
+/// How many fields a command may have. Drivers send less than a tenth of this.
 const MAX_FIELDS: usize = 256;
 
-/// What a request asks for. What it is about is written to a string beside it.
+/// A parsed request. Its namespace is written to a string of the caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ParsedCommand {
     pub(crate) command: &'static Command,
-    /// The name that is reported: that of the command, also for the opcode that came before it.
+    /// The reported name: that of the command, also for the legacy opcode that preceded it.
     pub(crate) name: &'static str,
     pub(crate) reply_kind: ReplyKind,
-    /// No reply will come.
+    /// The server sends no reply.
     pub(crate) unacknowledged: bool,
-    /// The reply comes when something happens, and not before (specifications,
-    /// server-discovery-and-monitoring, "Streaming protocol"; or a tailing cursor).
+    /// The reply is sent when an event occurs (specifications, server-discovery-and-monitoring,
+    /// "Streaming protocol"; or a tailable cursor).
     pub(crate) long_poll: bool,
-    /// The cursor that the reply brings will tail: its `getMore`s await.
+    /// The cursor that the reply opens is tailable: its `getMore`s are long polls.
     pub(crate) tailable: bool,
-    /// The cursor that a `getMore` goes on with.
+    /// The cursor that a `getMore` continues.
     pub(crate) cursor_id: i64,
-    /// It carries a comment.
+    /// It has a comment, or may have one.
     pub(crate) has_comment: bool,
     /// Nothing of it may be shown.
     pub(crate) sensitive: bool,
-    /// A good answer says that what it is about exists.
+    /// A successful reply shows that the namespace exists.
     pub(crate) confirms_names: bool,
-    /// It goes on behind the bytes that were read, and may tell more there.
+    /// More bytes of the request follow the front, and may contain further facts.
     pub(crate) partial: bool,
     pub(crate) violation: Option<Violation>,
 }
 
 impl ParsedCommand {
-    /// A request that can't be read.
+    /// A request that cannot be read.
     pub(crate) fn unreadable(header: Header, violation: Option<Violation>) -> Self {
         Self { violation, ..Self::new(&OTHER, header) }
     }
@@ -75,7 +75,7 @@ impl ParsedCommand {
         }
     }
 
-    /// A request whose command has not been read, and `missing` if all of it was.
+    /// A request whose command has not been read; `missing` is the violation if all of it is here.
     fn without_command(
         message: &MessageView<'_>,
         missing: Violation,
@@ -86,22 +86,22 @@ impl ParsedCommand {
             let violation = if message.has_unknown_section { UNKNOWN_SECTION } else { missing };
             return Self::unreadable(message.header, Some(violation));
         }
-        // It may have a comment, or be one that nothing of may be shown.
+        // It may have a comment, or be sensitive.
         let unread = Self::new(&UNREAD_COMMAND, message.header);
         Self { has_comment: true, partial: true, ..unread }
     }
 
-    /// The name by which its query's shape is read: the body of a legacy query is its filter.
+    /// The name by which the shape of its query is read: the body of a legacy query is its filter.
     pub(crate) fn shape_name(&self) -> &'static str {
         if self.reply_kind == ReplyKind::Query { "query" } else { self.name }
     }
 
-    /// Whether it carries documents worth counting, or may.
+    /// Whether it carries documents that are counted, or may carry some.
     pub(crate) fn counts_documents(&self) -> bool {
         self.command.carries_documents() || self.name == UNREAD
     }
 
-    /// Reads the front of a request, and writes what it is about over `resource`.
+    /// Parses the front of a request, and replaces `resource` with its namespace.
     pub(crate) fn parse(message: &MessageView<'_>, resource: &mut String) -> Self {
         resource.clear();
         match message.header.opcode {
@@ -112,7 +112,8 @@ impl ParsedCommand {
                 };
                 Self { unacknowledged: message.flags & flag::MORE_TO_COME != 0, ..asked }
             }
-            // What is wrapped may stand anywhere, and twice; only `hello` still comes this way.
+            // A wrapped command may be anywhere, and occur twice; current drivers send only `hello`
+            // this way.
             opcode::QUERY if message.legacy_command() && message.truncated => {
                 Self::without_command(message, NO_COMMAND, resource)
             }
@@ -122,13 +123,13 @@ impl ParsedCommand {
                 let asked = Self::parse_command(message, database, resource);
                 let commented =
                     asked.has_comment || message.query_fields().any(comment::is_comment);
-                // One server takes what is wrapped, another one the command around it.
+                // Some servers run the wrapped command, others the one around it.
                 let around = message.has_misplaced_query();
                 let violation = asked.violation.or(around.then_some(MISPLACED_QUERY));
                 Self { has_comment: commented, violation, ..asked }
             }
             code => {
-                // Of a stranger nobody knows what it names.
+                // The namespace of an unknown opcode cannot be found.
                 match message.namespace {
                     [] => resource.push_str(UNREAD),
                     _ if !opcode::has_namespace(code) => resource.push_str(UNREAD),
@@ -139,7 +140,7 @@ impl ParsedCommand {
         }
     }
 
-    /// Reads a command: the first element names it (specifications, message/OP_MSG).
+    /// Parses a command: its first element is its name (specifications, message/OP_MSG).
     fn parse_command(
         message: &MessageView<'_>,
         database: Option<&str>,
@@ -165,8 +166,8 @@ impl ParsedCommand {
             twice |= known.is_duplicate(message, &field);
             match field.name {
                 b"$db" => {
-                    // Which of two counts is the server's to say: also of that in the namespace
-                    // of an `OP_QUERY`, or in what is explained.
+                    // Servers differ in which of two databases they use; the second may also be in
+                    // the namespace of an `OP_QUERY`, or in an explained command.
                     let another = database.is_some() && database != field.name_text();
                     database = if another { Some(UNREAD) } else { field.name_text() };
                 }
@@ -202,7 +203,7 @@ impl ParsedCommand {
             }
             _ => {}
         }
-        // What is still to come may be a comment.
+        // What follows may be a comment.
         asked.has_comment |= asked.partial;
         asked.tailable &= command.reply_kind == ReplyKind::Cursor;
         asked.confirms_names = !command.pre_auth || database.is_some_and(is_builtin_database);
@@ -210,7 +211,7 @@ impl ParsedCommand {
         asked
     }
 
-    /// The operations that were opcodes of their own, until MongoDB 5.1.
+    /// The operations that had opcodes of their own until MongoDB 5.1.
     fn parse_legacy(code: i32, message: &MessageView<'_>) -> Self {
         let word: &[u8] = match code {
             opcode::INSERT => b"insert",
@@ -218,12 +219,12 @@ impl ParsedCommand {
             opcode::DELETE => b"delete",
             opcode::KILL_CURSORS => b"killCursors",
             opcode::GET_MORE => b"getMore",
-            // `$cmd.sys.killop` and its like were commands, once.
+            // `$cmd.sys.killop` and similar namespaces were commands in old servers.
             opcode::QUERY if !is_pseudo_command(message.namespace) => b"find",
             _ => b"",
         };
         let command = match code {
-            // `OP_COMMAND` of MongoDB 3.2 to 4.0 holds a command, which is not read.
+            // `OP_COMMAND` of MongoDB 3.2 to 4.0 contains a command, which is not read.
             opcode::COMMAND => &UNREAD_COMMAND,
             _ => commands::find(word),
         };
@@ -238,25 +239,25 @@ impl ParsedCommand {
             }
             opcode::GET_MORE => Self { reply_kind: ReplyKind::Query, ..asked },
             opcode::INSERT | opcode::UPDATE | opcode::DELETE | opcode::KILL_CURSORS => asked,
-            // No reply is known to come for a stranger, save for the server's own old commands.
+            // Only the server's own old commands are known to be answered, not an unknown opcode.
             _ => Self { unacknowledged: code != opcode::COMMAND, ..asked },
         }
     }
 }
 
-/// What the first field of a request tells: enough to know what of it may be shown.
+/// The first field of a request: enough to know whether the request may be shown.
 pub(crate) struct CommandHead {
-    /// Too little of it was read to tell its command.
+    /// Not enough of the request was read to find its command.
     pub(crate) unread: bool,
     pub(crate) reply_kind: ReplyKind,
-    /// See [`Asked::secret`].
+    /// See [`ParsedCommand::sensitive`].
     pub(crate) sensitive: bool,
-    /// See [`Asked::cursor`].
+    /// See [`ParsedCommand::cursor_id`].
     pub(crate) cursor_id: i64,
 }
 
 impl CommandHead {
-    /// Reads no more of a request than its first field, but of a greeting.
+    /// Reads the first field of a request, and all fields of a `hello`.
     pub(crate) fn read(message: &MessageView<'_>) -> Self {
         let unread =
             Self { unread: true, reply_kind: ReplyKind::Plain, sensitive: true, cursor_id: 0 };
@@ -292,17 +293,17 @@ impl CommandHead {
     }
 }
 
-/// The fields of a command that were seen: enough to notice one that is there twice.
+/// Detects a field that occurs twice in a command.
 #[derive(Default)]
 struct DuplicateFields {
-    /// A bit for each name. Where two share one, the names are compared.
+    /// One bit for a hash of each name. If two names share a bit, they are compared.
     seen: u64,
     count: usize,
 }
 
 impl DuplicateFields {
-    /// Notes the next field of a message's body. Returns whether it is there twice, also as the
-    /// name of a sequence.
+    /// Records the next field of a message's body. Returns whether it occurred before, or is the
+    /// identifier of a sequence.
     fn is_duplicate(&mut self, message: &MessageView<'_>, field: &Element<'_>) -> bool {
         let before = self.count;
         self.count += 1;
@@ -318,9 +319,9 @@ impl DuplicateFields {
     }
 }
 
-/// What the command inside of an `explain` adds to it; of other commands nothing is added.
+/// What the command inside an `explain` adds; empty for other commands.
 struct ExplainedCommand<'b> {
-    /// A field is there twice.
+    /// A field occurs twice.
     has_duplicate_field: bool,
     has_comment: bool,
     database: Option<&'b str>,
@@ -347,12 +348,12 @@ impl<'b> ExplainedCommand<'b> {
     }
 }
 
-/// What a command is about.
+/// The namespace of a command.
 #[derive(Clone, Copy)]
 enum Namespace<'b> {
     Database,
     Collection(Element<'b>),
-    /// Some collection of the database, which is not told by name.
+    /// A collection of the database whose name is not in the command.
     UnnamedCollection,
     Full(&'b str),
 }
@@ -362,18 +363,18 @@ impl<'b> Namespace<'b> {
         match command.namespace_source {
             NamespaceSource::Collection => match first.kind {
                 kind::STRING | kind::SYMBOL => Namespace::Collection(*first),
-                // `{aggregate: 1}` is about the whole database.
+                // `{aggregate: 1}` runs on the whole database.
                 kind::DOUBLE | kind::INT32 | kind::INT64 if first.number() == Some(1) => {
                     Namespace::Database
                 }
-                // A UUID also names a collection.
+                // A UUID may also identify a collection.
                 _ => Namespace::UnnamedCollection,
             },
             NamespaceSource::GetMore => Namespace::UnnamedCollection,
-            // Named by its namespaces, wherever they are.
+            // Given by its `nsInfo`, wherever that is.
             NamespaceSource::Bulk => Namespace::Full(UNREAD),
             NamespaceSource::Namespace => Namespace::Full(first.name_text().unwrap_or(UNREAD)),
-            // What it is about may stand there twice, or be said of another database.
+            // The namespace may occur twice in the rest, or be in another database.
             NamespaceSource::Explain
                 if first.kind == kind::DOCUMENT && !is_complete(first.value) =>
             {
@@ -383,7 +384,7 @@ impl<'b> Namespace<'b> {
                 let inner = first.elements().and_then(|mut inner| inner.next());
                 let known = inner.map(|inner| (commands::find(inner.name), inner));
                 match known {
-                    // Once is enough: the server explains no explanations.
+                    // Only one level: the server does not explain an `explain`.
                     Some((command, inner))
                         if command.namespace_source != NamespaceSource::Explain =>
                     {
@@ -392,7 +393,7 @@ impl<'b> Namespace<'b> {
                     _ => Namespace::UnnamedCollection,
                 }
             }
-            // A command that is not known may name a collection, in whatever way.
+            // An unknown command may name a collection in any way.
             NamespaceSource::Unknown => match first.kind {
                 kind::DOUBLE | kind::INT32 | kind::INT64 | kind::BOOLEAN | kind::NULL => {
                     Namespace::Database
@@ -416,23 +417,23 @@ impl<'b> Namespace<'b> {
     }
 }
 
-/// Whether a legacy query of this namespace asks for something other than documents.
+/// Whether a legacy query of this namespace is something other than a query for documents.
 pub(crate) fn is_pseudo_command(namespace: &[u8]) -> bool {
     namespace.is_empty() || namespace.windows(5).any(|window| window == b".$cmd")
 }
 
-/// Whether every server has this database, so that naming it invents nothing.
+/// Whether every server has this database: a client cannot invent it.
 fn is_builtin_database(database: &str) -> bool {
     matches!(database, "admin" | "$external" | "local" | "config")
 }
 
-/// Appends a name, cut where none can go on.
+/// Appends a name, truncated to the space that is left.
 fn append_bounded(resource: &mut String, name: &str) {
     let room = MAX_RESOURCE_LEN.saturating_sub(resource.len());
     resource.push_str(if name.len() <= room { name } else { comment::truncate(name, room) });
 }
 
-/// Whether a pipeline begins with `$changeStream`: its cursor waits for what is to come.
+/// Whether a pipeline begins with `$changeStream`: its cursor waits for events.
 fn opens_change_stream(pipeline: &Element<'_>) -> bool {
     let stage = pipeline.elements().and_then(|mut stages| stages.next());
     let operator = stage.and_then(|stage| stage.elements()).and_then(|mut stage| stage.next());

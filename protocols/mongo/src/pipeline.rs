@@ -1,15 +1,15 @@
-//! The operators of an aggregation pipeline, at any depth: `$lookup`, `$facet` and `$unionWith`
-//! carry pipelines of their own.
+//! The operators of an aggregation pipeline at any depth: `$lookup`, `$facet` and `$unionWith`
+//! contain pipelines.
 
 use crate::element::{Element, elements, kind};
 
-/// How deep documents nest that are looked into. The server takes 180 levels (`maxBSONDepth`,
-/// 200 in all, in its source).
+/// How deep documents are read. The server accepts 180 levels (`maxBSONDepth`, 200 in all, in its
+/// source).
 const MAX_DEPTH: usize = 200;
 
-/// Shows every operator of a pipeline (a field whose name begins with `$`) to `see`, outer ones
-/// before inner ones. Returns `false` if there may be more, since something of the pipeline is not
-/// here, makes no sense or lies too deep.
+/// Passes every operator of a pipeline (a field whose name begins with `$`) to `see`, outer ones
+/// before inner ones. Returns `false` if there may be more, because part of the pipeline is not
+/// here, is invalid or is too deep.
 pub(crate) fn each_operator<'b>(pipeline: &Element<'b>, see: &mut dyn FnMut(&Element<'b>)) -> bool {
     let stages = elements(pipeline.value).all(|stage| stage.kind == kind::DOCUMENT);
     pipeline.kind == kind::ARRAY && each_operator_inside(pipeline, MAX_DEPTH, see) && stages

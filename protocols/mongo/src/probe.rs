@@ -1,7 +1,6 @@
-//! Health checks: what a server answers to `hello`, and whether it can be used.
+//! Health checks: sends `hello`, and judges the reply.
 //!
-//! Source: the driver specification `server-discovery-and-monitoring`, for what the fields of
-//! an answer mean.
+//! Source of the fields' meaning: the driver specification `server-discovery-and-monitoring`.
 
 use crate::{
     checksum, element,
@@ -19,9 +18,9 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// The longest answer that is read, in bytes; servers answer with about one thousand.
+/// The longest reply that is read, in bytes; servers send about one thousand.
 const MAX_REPLY_LEN: usize = 64 << 10;
-/// How many characters of a name that a server tells are passed on.
+/// How many characters of a name from the server are shown.
 const MAX_NAME_CHARS: usize = 64;
 
 /// What a MongoDB server must be to be healthy.
@@ -39,10 +38,10 @@ pub struct ProbeSettings {
     pub writable: bool,
 }
 
-/// What all checks of one cluster share.
+/// What all health checks of one cluster share.
 #[derive(Debug, Default)]
 pub struct MongoProbeContext {
-    /// What people wrote.
+    /// The settings as configured.
     pub settings: ProbeSettings,
     /// How many requests were numbered.
     requests: AtomicU32,
@@ -55,18 +54,18 @@ impl MongoProbeContext {
     }
 }
 
-/// One check by `hello`.
+/// One health check by `hello`.
 #[derive(Debug)]
 pub struct MongoProbe {
     context: Arc<MongoProbeContext>,
-    /// The request's number, which no other check has: connections are used again.
+    /// The request's id. No other check uses it, because connections are reused.
     id: u32,
 }
 
 impl MongoProbe {
-    /// One more check.
+    /// A new check.
     pub fn new(check: Arc<MongoProbeContext>) -> Self {
-        // Numbers are signed on the wire.
+        // Request ids are signed on the wire.
         let id = check.requests.fetch_add(1, Relaxed) & (u32::MAX >> 1);
         Self { context: check, id }
     }
@@ -89,7 +88,7 @@ impl Probe for MongoProbe {
     }
 }
 
-/// The document that answers the request `id`, once it is all here, or why there will be none.
+/// The reply to the request `id`, once all of it is here, or why it is not usable.
 fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
     if let [0x15 | 0x16, 3, 0..=4, ..] = answer {
         return Err("speaks TLS, not MongoDB's protocol".to_owned());
@@ -129,7 +128,7 @@ fn reply_body(answer: &[u8], id: u32) -> Result<Option<&[u8]>, String> {
     Ok(Some(message.body))
 }
 
-/// What an answer tells, as far as it matters here.
+/// The fields of a `hello` reply that matter here.
 #[derive(Debug, Default)]
 struct HelloReply<'a> {
     ok: bool,
@@ -140,7 +139,7 @@ struct HelloReply<'a> {
     secondary: bool,
     arbiter: bool,
     hidden: bool,
-    /// Member of a set that has told it nothing yet.
+    /// Member of a replica set without a config yet.
     ghost: bool,
     mongos: bool,
 }
@@ -166,7 +165,7 @@ impl<'a> HelloReply<'a> {
         told
     }
 
-    /// The error's code and name: the server's own where it isn't known here.
+    /// The error's code and name: the server's name for it if the code is not known here.
     fn error(&self) -> String {
         let Some(code) = self.code else { return "an error without a code".to_owned() };
         match (classify(self.code).1, self.code_name) {
@@ -177,7 +176,7 @@ impl<'a> HelloReply<'a> {
     }
 }
 
-/// What the server is, in words; as an error if it can't be used.
+/// A description of the server; as an error if it cannot be used.
 fn judge_hello(body: &[u8], settings: &ProbeSettings) -> Result<String, String> {
     let told = HelloReply::read(body);
     if !told.ok {
@@ -210,7 +209,7 @@ fn judge_hello(body: &[u8], settings: &ProbeSettings) -> Result<String, String> 
     Ok(role)
 }
 
-/// A name as it may be printed.
+/// A name without control characters, and not too long.
 fn printable(name: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     name.chars().take(MAX_NAME_CHARS).map(shown).collect()

@@ -1,28 +1,28 @@
-//! What the members of a replica set say of themselves, held against how the listener shows them.
+//! Warnings for the operator about the replica set behind a listener, found in `hello` replies.
 //!
-//! A driver takes a listener for one server. Where several members answer behind it, or where one of
-//! the set is not named, applications see elections that are none, or no primary at all; only the
-//! answers to `hello` tell.
+//! A driver treats a listener as one server. If several members reply behind it, applications see
+//! elections that did not happen; if a member has no listener, they may see no primary. Only the
+//! `hello` replies show this.
 
 use std::sync::{
     Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// What was seen behind one listener, and what of it an operator has yet to hear.
+/// The members seen behind one listener, and the notices that were not logged yet.
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaSetNotices {
-    /// The member that answered first.
+    /// The member that replied first.
     first: OnceLock<Box<str>>,
     several_members: AtomicBool,
     hidden_member: AtomicBool,
-    /// There are notices.
+    /// Whether `notices` has any.
     pending: AtomicBool,
     notices: Mutex<Vec<String>>,
 }
 
 impl ReplicaSetNotices {
-    /// This member of `set` has answered.
+    /// Records that this member of `set` replied.
     pub(crate) fn record_member(&self, me: &str, set: &str) {
         let first = self.first.get_or_init(|| me.into());
         if !first.eq_ignore_ascii_case(me) && !self.several_members.swap(true, Relaxed) {
@@ -34,7 +34,7 @@ impl ReplicaSetNotices {
         }
     }
 
-    /// This member of `set` has no listener, so drivers are not told of it.
+    /// Records that this member of `set` has no listener, so drivers do not see it.
     pub(crate) fn record_hidden(&self, host: &str, set: &str) {
         if !self.hidden_member.swap(true, Relaxed) {
             self.push(format!(
@@ -49,7 +49,7 @@ impl ReplicaSetNotices {
         self.pending.store(true, Relaxed);
     }
 
-    /// What was noticed and not told yet.
+    /// A notice that was not logged yet.
     pub(crate) fn pop(&self) -> Option<String> {
         if !self.pending.load(Relaxed) {
             return None;

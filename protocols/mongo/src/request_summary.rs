@@ -1,8 +1,8 @@
-//! What a long request tells, in few bytes: its small parts, taken out as it passes.
+//! The summary of a long request: its short parts, collected while it passes.
 //!
-//! A request may name its database behind megabytes of documents. Its bytes go on as they come; the
-//! digest keeps the fields that are short, and only the names of those that are long. It reads as
-//! a message of its own, so that one reader finds the facts of both.
+//! A request may name its database after megabytes of documents. Its bytes pass as they arrive; the
+//! summary keeps the short fields, and only the names of long ones. It is a message itself, so that
+//! the same code reads both.
 
 use crate::{
     bson_writer::BsonWriter,
@@ -16,41 +16,41 @@ use operation::Violation;
 
 /// The longest value, sequence or telemetry that is kept, in bytes.
 const MAX_PART: usize = 2 * 1024;
-/// The longest name of a field or sequence that is read.
+/// The longest name of a field or sequence that is read, in bytes.
 const MAX_NAME: usize = 1024;
-/// What may wait for the rest of itself.
+/// How many bytes of an incomplete part are kept.
 const MAX_PENDING: usize = MAX_PART + MAX_NAME + 16;
-/// The most that is kept of a message.
+/// The longest summary, in bytes.
 const MAX_SUMMARY: usize = 16 * 1024;
-/// How many names are remembered, to notice one that is there twice.
+/// How many names are kept to detect duplicates.
 const MAX_NAMES: usize = 256;
 
-/// Where the reading of a message is, counted from the end of its header.
+/// What is read next. Positions count from the end of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SummaryState {
     Flags,
     Section,
-    /// In the body, which ends there.
+    /// In the body, which ends at this position.
     Body(usize),
     Done,
 }
 
-/// The digest of one `OP_MSG`.
+/// The summary of one `OP_MSG`.
 #[derive(Debug)]
 pub(crate) struct RequestSummary {
     header: Header,
     flags: u32,
     state: SummaryState,
     at: usize,
-    /// Where the sections end.
+    /// The end of the sections.
     end: usize,
-    /// Everything before this is stepped over.
+    /// Everything before this position is skipped.
     skip: usize,
     pending: Vec<u8>,
-    /// The body's elements, and the sections beside it.
+    /// The elements of the body, and the other sections.
     body: Option<Vec<u8>>,
     other_sections: Vec<u8>,
-    /// The names of the body's fields and of the sequences, hashed.
+    /// Hashes of the names of the body's fields and of the sequences.
     name_hashes: Vec<u64>,
     has_telemetry: bool,
     broken: bool,
@@ -58,7 +58,7 @@ pub(crate) struct RequestSummary {
 }
 
 impl RequestSummary {
-    /// The digest of a message of which no more is known than its header.
+    /// A summary of a message with this header, none of which has been read.
     pub(crate) fn new(header: Header) -> Self {
         Self {
             header,
@@ -106,14 +106,14 @@ impl RequestSummary {
             if used == 0 {
                 (self.pending, bytes) = (pending, rest);
             } else {
-                // What was pending was no whole part: that much is used at least.
+                // The pending bytes were an incomplete part, so at least these are used.
                 let used = used.max(had);
                 (self.at, bytes) = (self.at + used, &bytes[used - had..]);
             }
         }
     }
 
-    /// How many of the next `len` bytes it has no use for.
+    /// How many of the next `len` bytes are not needed.
     pub(crate) fn skippable(&self, len: usize) -> usize {
         match self.state {
             SummaryState::Done => len,
@@ -121,7 +121,7 @@ impl RequestSummary {
         }
     }
 
-    /// Steps over bytes that are [`unneeded`](Digest::unneeded).
+    /// Skips bytes that are [`skippable`](RequestSummary::skippable).
     pub(crate) fn skip(&mut self, len: usize) {
         self.at += len;
     }
@@ -131,7 +131,7 @@ impl RequestSummary {
         HEADER_LEN + self.skip.max(self.at + self.pending.len()) + 1
     }
 
-    /// What was found wrong since this was asked last.
+    /// The violation that was found since the last call.
     pub(crate) fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
     }
@@ -142,8 +142,8 @@ impl RequestSummary {
         !self.broken && (between || self.state == SummaryState::Done)
     }
 
-    /// The digest, as a message of its own; `None` if the message is no `OP_MSG`. A body that was
-    /// not read to its end has none.
+    /// The summary as a message; `None` if the message is not an `OP_MSG`. A body that was not read
+    /// to its end is marked as truncated.
     pub(crate) fn finish(self) -> Option<Vec<u8>> {
         let open = self.broken || matches!(self.state, SummaryState::Body(_));
         let body = self.body.map_or(Vec::new(), |elements| {
@@ -171,7 +171,7 @@ impl RequestSummary {
         }
     }
 
-    /// Reads a part at the front of `bytes`. Returns its length; 0 if it is not all here.
+    /// Reads a part at the start of `bytes`. Returns its length; 0 if it is incomplete.
     fn parse_part(&mut self, bytes: &[u8]) -> usize {
         match self.state {
             SummaryState::Flags => {
@@ -191,7 +191,7 @@ impl RequestSummary {
         }
     }
 
-    /// The front of a section: its kind, its length, and a sequence's name.
+    /// The start of a section: its kind, its length, and a sequence's identifier.
     fn parse_section(&mut self, bytes: &[u8]) -> usize {
         let (Some(kind), Some(len)) = (bytes.first(), u32_at(bytes, 1)) else { return 0 };
         let end = (self.at + 1).saturating_add(len as usize);
@@ -232,13 +232,13 @@ impl RequestSummary {
         self.skip_to(end, 5)
     }
 
-    /// Steps over all before `end`, `used` bytes of which are here.
+    /// Skips everything before `end`, of which `used` bytes are here.
     fn skip_to(&mut self, end: usize, used: usize) -> usize {
         self.skip = end;
         used
     }
 
-    /// Keeps a section that is small, and steps over another.
+    /// Keeps a short section, and skips a long one.
     fn keep_section(&mut self, bytes: &[u8], len: usize) -> usize {
         if len > MAX_PART || self.kept_len() + len > MAX_SUMMARY {
             return self.skip_to(self.at + len, 1);
@@ -276,7 +276,7 @@ impl RequestSummary {
         let body = self.body.get_or_insert_default();
         match bytes.get(..total).filter(|_| len <= MAX_PART && total <= room) {
             Some(element) => body.extend_from_slice(element),
-            // It is there, and what it says is not known.
+            // The field exists, and its value is not known.
             None if front <= room => {
                 body.push(kind::MIN_KEY);
                 body.extend_from_slice(name);
@@ -291,7 +291,7 @@ impl RequestSummary {
         self.other_sections.len() + self.body.as_ref().map_or(0, Vec::len)
     }
 
-    /// Notes a name, which must be there once.
+    /// Records a name, which must not occur twice.
     fn record_name(&mut self, name: &[u8]) {
         let hash = crate::call_sites::fnv1a(name);
         if self.name_hashes.contains(&hash) {
@@ -303,7 +303,7 @@ impl RequestSummary {
         }
     }
 
-    /// The message can't be read any further.
+    /// The message cannot be read any further.
     fn fail(&mut self, violation: Violation) -> usize {
         (self.state, self.broken, self.violation) = (SummaryState::Done, true, Some(violation));
         1

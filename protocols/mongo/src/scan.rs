@@ -1,8 +1,39 @@
-//! Reads the few facts that matter from a message of any length, as its bytes pass by.
+//! Reads a few fields from a message of any length while its bytes pass.
 //!
-//! The scan is pushed: it is fed slices cut anywhere, holds no more than a key between two of
-//! them, and steps over what it has no use for by length, so a reply of 16 MB costs a few
-//! additions a read.
+//! The scan is fed slices that are cut anywhere, keeps at most a key between two of them, and skips
+//! by length what it does not need: a reply of 16 MB costs a few additions per read.
+//!
+//! The states ([`ScanState`]) and what follows each:
+//!
+//! ```text
+//! Flags ─ OP_INSERT ─▶ SequenceName           ReplyHead (OP_REPLY) ─▶ Document, then Done
+//!   └─ OP_MSG ─▶ Section ◀─────────────────────────────────────┐
+//!                  ├─ kind 0 ─▶ Document ─▶ Kind … its end ────┤
+//!                  ├─ kind 3 ─▶ Document, skipped ─────────────┤
+//!                  ├─ kind 1 ─▶ SequenceSize ─▶ SequenceName   │
+//!                  │              ├─ not counted, skipped ─────┤
+//!                  │              └─▶ SequenceDocument … end ──┘
+//!                  └─ end of the sections, unknown kind ─▶ Done
+//! Kind ─▶ Key ─┬─ fixed length: recorded by Value, or skipped ─▶ Kind
+//!              ├─ length prefix: Size, then entered or skipped ─▶ Kind
+//!              └─ regex: Strings(2), Strings(1) ─▶ Kind
+//! ```
+//!
+//! A wrong length in any state leads to `Done`, with [`MessageFacts::broken`] set.
+//!
+//! Example: the reply `{ok: 1}` in an `OP_MSG`, 18 bytes after its header.
+//!
+//! ```text
+//!  0  00 00 00 00              Flags     no checksum: the sections end at 18
+//!  4  00                       Section   kind 0, the body
+//!  5  0D 00 00 00              Document  13 bytes, to 18; ReplyBody is entered
+//!  9  10 6F 6B 00 01 00 00 00  Kind      int32 "ok" = 1, recorded at once by `whole_element`
+//! 17  00                       Kind      the document ends where its length says
+//! 18                           Section   the sections end: Done
+//! ```
+//!
+//! If a slice ends at 11, the element is read in parts: `Kind` takes `10`, `Key` carries `6F` over
+//! and completes with the next slice, and `Value` records the number.
 
 use crate::{
     element::{cstring, kind, nul},
@@ -15,45 +46,45 @@ mod facts;
 pub(crate) use facts::{DocumentKind, ElementAction, MessageFacts};
 use facts::{action_for, counted_sequence};
 
-/// As many bytes as the longest fixed part, `OP_REPLY`'s; every key that matters is shorter
-/// than the rest.
+/// The length of the longest fixed part, that of `OP_REPLY`. Every key that is looked for is
+/// shorter.
 const CARRY: usize = 32;
-/// As deep as the places nest.
+/// How deep the documents nest that are entered.
 const MAX_DEPTH: usize = 5;
 
-/// A message on its way through; positions count from the end of its header.
+/// The state of reading one message. Positions count from the end of its header.
 #[derive(Debug)]
 pub(crate) struct Scan {
     state: ScanState,
-    /// Where the scan is.
+    /// The current position.
     at: u32,
-    /// Everything before this is stepped over.
+    /// Everything before this position is skipped.
     skip_until: u32,
-    /// Where the sections or documents end.
+    /// The end of the sections or documents.
     end: u32,
-    /// Where the sequence at hand ends.
+    /// The end of the current sequence.
     sequence_end: u32,
     root: DocumentKind,
     opcode: i32,
-    /// The document that the scan is inside of, and those around it.
+    /// The current document, and those around it.
     frame: DocumentFrame,
     outer_frames: [DocumentFrame; MAX_DEPTH],
     depth: usize,
     kind: u8,
     action: ElementAction,
-    /// The part of a key or of a number that came with the slice before.
+    /// The part of a key or of a number that came with the previous slice.
     carry: [u8; CARRY],
     carried: usize,
 }
 
-/// A document that the scan is inside of.
+/// A document that the scan has entered.
 #[derive(Clone, Copy, Debug)]
 struct DocumentFrame {
     document: DocumentKind,
     end: u32,
 }
 
-/// What comes next.
+/// What is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanState {
     Flags,
@@ -67,7 +98,7 @@ enum ScanState {
     Key,
     Size,
     Value,
-    /// So many NUL-terminated strings.
+    /// This many NUL-terminated strings.
     Strings(u8),
     Done,
 }
@@ -108,7 +139,7 @@ impl Scan {
         }
     }
 
-    /// Reads the next bytes of the message, and notes what they tell.
+    /// Reads the next bytes of the message, and records its fields.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], facts: &mut MessageFacts) {
         while self.state != ScanState::Done {
             if self.at < self.skip_until {
@@ -122,7 +153,7 @@ impl Scan {
         }
     }
 
-    /// How many of the next `len` bytes it has no use for.
+    /// How many of the next `len` bytes the scan does not need.
     pub(crate) fn skippable(&self, len: usize) -> usize {
         match self.state {
             ScanState::Done => len,
@@ -130,21 +161,21 @@ impl Scan {
         }
     }
 
-    /// Steps over what it has no use for of the next `len` bytes, before they are here. Returns
-    /// how many those are: the next that it wants to be fed come after them.
+    /// Skips what it does not need of the next `len` bytes, before they are here. Returns how many:
+    /// the next bytes to feed are those after them.
     pub(crate) fn skip(&mut self, len: usize) -> usize {
         let unseen = self.skippable(len);
         self.at += unseen as u32;
         unseen
     }
 
-    /// To be called when the message is over: notes if it was cut short.
+    /// Must be called when the message ends: records whether it was truncated.
     pub(crate) fn finish(&self, facts: &mut MessageFacts) {
         let between = self.state == ScanState::Section && self.at >= self.end;
         facts.broken |= self.at < self.skip_until || !(between || self.state == ScanState::Done);
     }
 
-    /// Takes one part; `None` while it isn't all here.
+    /// Reads one part; `None` while it is incomplete.
     fn advance(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         match self.state {
             ScanState::Flags => {
@@ -163,7 +194,7 @@ impl Scan {
                     section_kind::SEQUENCE => ScanState::SequenceSize,
                     _ => ScanState::Done,
                 };
-                // Telemetry is a document too, and none that is looked into.
+                // Telemetry is a document too, but is not entered.
                 self.action =
                     if kind == 0 { ElementAction::Enter(self.root) } else { ElementAction::Skip };
             }
@@ -197,7 +228,7 @@ impl Scan {
 
     fn flags(&mut self, flags: u32, facts: &mut MessageFacts) {
         if self.opcode == opcode::INSERT {
-            // The full collection name, then documents to the end: as a sequence.
+            // The full collection name, and documents to the end, like a sequence.
             (self.sequence_end, self.state) = (self.end, ScanState::SequenceName);
             return;
         }
@@ -213,7 +244,7 @@ impl Scan {
         facts.flags = u32_at(&head, 0).unwrap_or_default();
         facts.cursor_id = number(kind::INT64, &head[4..]);
         let returned = u32_at(&head, 16).unwrap_or_default();
-        // A document takes five bytes at least: no count is believed beyond that.
+        // A document takes at least five bytes: a higher count is not trusted.
         facts.documents = u64::from(returned.min(self.end.saturating_sub(self.at) / 5));
         self.action = ElementAction::Enter(self.root);
         self.state = if facts.documents > 0 { ScanState::Document } else { ScanState::Done };
@@ -256,7 +287,7 @@ impl Scan {
         Some(())
     }
 
-    /// The kind of the next element, or the end of the document.
+    /// The type of the next element, or the end of the document.
     fn kind(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let end = self.frame.end;
         if self.at >= end {
@@ -282,8 +313,8 @@ impl Scan {
         Some(())
     }
 
-    /// Takes an element in one go, up to where its value is stepped over or into. `None` where
-    /// that can't be done, and nothing was: it is then taken part by part.
+    /// Reads an element at once, up to its value. `None` if that is not possible; nothing was
+    /// consumed then, and the element is read part by part.
     fn whole_element(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let (&kind, rest) = bytes.split_first().filter(|(kind, _)| **kind != 0)?;
         let (key, rest) = cstring(rest).filter(|(key, _)| key.len() < CARRY)?;
@@ -321,7 +352,7 @@ impl Scan {
         Some(())
     }
 
-    /// The length that a value begins with.
+    /// The length prefix of a value.
     fn size(&mut self, bytes: &mut &[u8], facts: &mut MessageFacts) -> Option<()> {
         let len = u32::from_le_bytes(self.take_bytes(bytes)?);
         match (prefixed_len(self.kind, len), self.action) {
@@ -352,7 +383,7 @@ impl Scan {
         Some(())
     }
 
-    /// Steps over `len` bytes, to the next element.
+    /// Skips `len` bytes, to the next element.
     fn skip_value(&mut self, len: u32, facts: &mut MessageFacts) {
         (self.skip_until, self.state) = (self.at.saturating_add(len), ScanState::Kind);
         if self.skip_until > self.frame.end {
@@ -372,7 +403,7 @@ impl Scan {
         }
     }
 
-    /// The message can't be read any further.
+    /// The message cannot be read any further.
     fn fail(&mut self, facts: &mut MessageFacts) {
         facts.broken = true;
         (self.skip_until, self.state) = (self.at, ScanState::Done);
@@ -396,8 +427,8 @@ impl Scan {
         part
     }
 
-    /// The next string, once its NUL is here; `Some(None)` if it is longer than any that
-    /// matters. The caller lets go of it by setting `held` to 0.
+    /// The next string, once its NUL is here; `Some(None)` if it is longer than every key that is
+    /// looked for. The caller releases it by setting `carried` to 0.
     fn take_cstring<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8]) -> Option<Option<&'a [u8]>> {
         let Some(end) = nul(bytes) else {
             self.carry_over(bytes, bytes.len());
@@ -415,7 +446,7 @@ impl Scan {
         Some(self.carry.get(..self.carried).filter(|string| string.len() < CARRY))
     }
 
-    /// Keeps the next `len` bytes for later, or what fits of them.
+    /// Keeps the next `len` bytes for the next slice, or as many as fit.
     fn carry_over(&mut self, bytes: &mut &[u8], len: usize) {
         let (part, rest) = bytes.split_at(len);
         let free = &mut self.carry[self.carried.min(CARRY)..];

@@ -1,4 +1,4 @@
-//! What people write under `protocol: { mongo: { … } }`.
+//! The settings under `protocol: { mongo: { … } }`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,9 @@
-//! What a query looks like, for logs and for grouping: its keys, with or without its values.
+//! The shape of a query, for logs and for grouping: its keys, with or without its values.
 //!
-//! Without values it is a shape such as the server's own `$queryStats` shows:
-//! `{"filter":{"status":"?string","age":{"$gt":"?number"}}}`. Equal code makes equal shapes, so a
-//! hash of the shape, and of the collection, names a query. Command bodies may be cut anywhere; a shape that is not all
-//! there ends with `…`.
+//! A shape without values is similar to the server's own `$queryStats`:
+//! `{"filter":{"status":"?string","age":{"$gt":"?number"}}}`. The same code makes the same shape,
+//! so a hash of the shape and of the collection identifies a query. Bodies may be truncated
+//! anywhere; an incomplete shape ends with `…`.
 
 mod literals;
 mod reads;
@@ -16,14 +16,14 @@ use crate::element::{Element, elements, is_complete, kind};
 use literals::Literals;
 use text::BoundedText;
 
-/// The most bytes that [`query`] writes.
+/// The longest text that [`query`] writes, in bytes.
 const MAX_QUERY_TEXT: usize = 1024;
-/// The most bytes of a shape that its hash is taken of.
+/// How many bytes of a shape are hashed.
 const MAX_HASHED_SHAPE: usize = 16 * 1024;
-/// The most statements that [`inline`] takes over.
+/// How many statements [`with_sequence`] inserts.
 const MAX_STATEMENTS: usize = 16;
 
-/// The commands that have a shape. No command that carries secrets is among them.
+/// The commands that have a shape. No sensitive command is among them.
 const SHAPED: [&str; 12] = [
     "aggregate",
     "bulkWrite",
@@ -39,7 +39,7 @@ const SHAPED: [&str; 12] = [
     "update",
 ];
 
-/// The fields that make a command's shape, in the order in which they are written.
+/// The fields of a command's shape, in the order in which they are written.
 const FIELDS: [&str; 16] = [
     "key",
     "filter",
@@ -61,9 +61,9 @@ const FIELDS: [&str; 16] = [
 
 /// Appends the query of a command, as compact JSON of at most 1,024 bytes.
 ///
-/// Literals become the names of their types, but for names and paths, unless `values` asks for
-/// themselves; strings are cut after 64 characters. Nothing is written for commands that have no query, such as
-/// those that carry credentials.
+/// Literals are replaced with the names of their types, except names and paths, unless `values` is
+/// set. Strings are cut after 64 characters. Nothing is written for commands without a query, such
+/// as those that carry credentials.
 pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     let literals = if values { Literals::Values } else { Literals::Types };
     if let Some((name, body)) = shaped_command(name, body) {
@@ -71,7 +71,7 @@ pub(crate) fn query(name: &str, body: &[u8], values: bool, out: &mut String) {
     }
 }
 
-/// A name for the query of a command on a collection: the same for the same shape, on every machine
+/// A hash of the query of a command on a collection: the same for the same shape, on every machine
 /// and in every release. FNV-1a of the command's name, `database.collection`, and its shape without
 /// values.
 pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
@@ -87,9 +87,9 @@ pub(crate) fn hash(name: &str, resource: &str, body: &[u8]) -> u64 {
     })
 }
 
-/// The body as it would be if the documents of its sequence (`updates`, `deletes`, …) were in it
-/// as an array; at most the first 16 of those that are whole. Drivers send them apart, and the
-/// functions here read bodies.
+/// The body with the documents of its sequence (`updates`, `deletes`, …) inserted as an array: at
+/// most the first 16 complete ones. Drivers send these as sequences, and the functions here read
+/// bodies.
 pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> Vec<u8> {
     if !is_complete(body) {
         return body.to_vec();
@@ -110,7 +110,7 @@ pub(crate) fn with_sequence(body: &[u8], identifier: &str, documents: &[u8]) -> 
     out.finish()
 }
 
-/// The command whose shape is asked for: that inside, for `explain`.
+/// The command whose shape is written: for `explain` the one inside it.
 fn shaped_command<'a>(name: &'a str, body: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
     let (name, body) = if name == "explain" {
         let inner = elements(body).next().filter(|inner| inner.kind == kind::DOCUMENT)?;
@@ -128,7 +128,7 @@ fn write(name: &str, body: &[u8], literals: Literals, text: &mut BoundedText<'_>
     for key in FIELDS {
         let Some(element) = field(body, key) else { continue };
         let literals = match key {
-            // Here the name of a field, not the value of one.
+            // The name of a field, not a value.
             "key" if name == "distinct" => Literals::Values,
             "key" => continue,
             // The collection.

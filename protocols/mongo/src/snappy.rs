@@ -1,17 +1,17 @@
-//! Raw snappy, decoded as it arrives and with a bounded memory of what was.
+//! Raw snappy, decoded as it arrives, with a bounded window.
 //!
 //! Written from the format's description (google/snappy, format_description.txt). The usual
-//! decoders want the whole block and room for all that it inflates to.
+//! decoders need the whole block, and memory for all of its output.
 
 use crate::violations::{BAD_COMPRESSION, DECOMPRESSION_BOMB};
 use operation::Violation;
 
-/// How far back a copy may reach. Encoders work in blocks of 64 KiB; this leaves room for bolder
-/// ones.
+/// How far back a copy may reach, in bytes. Encoders use blocks of 64 KiB; this leaves room for
+/// larger ones.
 pub(crate) const WINDOW: usize = 256 * 1024;
-/// How much more is kept before the window slides, so that it slides rarely.
+/// How many bytes more are kept before the window is moved, so that it is moved rarely.
 const SLACK: usize = 128 * 1024;
-/// The most that is handed on at a time.
+/// The longest piece that is passed on, in bytes.
 const MAX_PIECE: usize = 16 * 1024;
 /// The longest tag: a literal or a copy with four bytes of operand.
 const MAX_TAG_LEN: usize = 5;
@@ -20,9 +20,9 @@ const MAX_TAG_LEN: usize = 5;
 pub(crate) struct SnappyDecoder {
     /// The latest output: all of it, or at least the last [`WINDOW`] bytes.
     window: Vec<u8>,
-    /// How much of `window` the sink has had.
+    /// How many bytes of `window` the sink has got.
     sent: usize,
-    /// How many bytes the block may still make.
+    /// How many bytes of output may still come.
     room: u32,
     state: SnappyState,
 }
@@ -44,7 +44,7 @@ enum Tag {
 }
 
 impl SnappyDecoder {
-    /// A decoder of a block that must make exactly `size` bytes.
+    /// A decoder of a block with exactly `size` bytes of output.
     pub(crate) fn new(size: u32) -> Self {
         let state = SnappyState::Length { value: 0, shift: 0 };
         Self { window: Vec::new(), sent: 0, room: size, state }
@@ -92,7 +92,7 @@ impl SnappyDecoder {
         Ok(1)
     }
 
-    /// Reads a tag, of which the first `len` bytes may be in `carry`, and does what it says.
+    /// Reads and applies a tag, of which the first `len` bytes may be in `carry`.
     fn tag(
         &mut self,
         mut carry: [u8; MAX_TAG_LEN],
@@ -131,7 +131,7 @@ impl SnappyDecoder {
         Ok(used)
     }
 
-    /// Appends `len` bytes from `offset` back; they may overlap, and then repeat.
+    /// Appends `len` bytes from `offset` back. If they overlap, they repeat.
     fn copy(&mut self, mut len: usize, offset: usize) {
         while len > 0 {
             let n = len.min(offset);
@@ -157,7 +157,7 @@ impl SnappyDecoder {
     }
 }
 
-/// The tag at the front, and its length; `None` if it is not all here.
+/// The tag at the start, and its length; `None` if it is incomplete.
 fn read_tag(bytes: &[u8]) -> Option<(Tag, usize)> {
     let tag = *bytes.first()?;
     let high = tag >> 2;

@@ -23,7 +23,7 @@ pub(crate) fn msg(id: u32, answers: u32, flags: u32, sections: &[Vec<u8>]) -> Ve
         rest.extend(section);
     }
     if flags & 1 != 0 {
-        // Zeros could be taken for a section of kind 0, so that nobody forgets them.
+        // Zeros could be read as a section of kind 0.
         rest.extend([0; 4]);
     }
     message(id, answers, 2013, &rest)
@@ -36,7 +36,7 @@ pub(crate) fn body(kind: u8, document: &Document) -> Vec<u8> {
     out
 }
 
-/// The fields of all of these in one document, also those that are there twice then.
+/// The fields of all documents in one, duplicates included.
 pub(crate) fn joined(documents: &[Document]) -> Vec<u8> {
     let mut out = vec![0; 4];
     for document in documents {
@@ -67,7 +67,7 @@ pub(crate) fn command(id: u32, document: Document) -> Vec<u8> {
     msg(id, 0, 0, &[body(0, &document)])
 }
 
-/// An answer in an `OP_MSG`.
+/// A reply in an `OP_MSG`.
 pub(crate) fn answer(answers: u32, document: Document) -> Vec<u8> {
     msg(answers + 1000, answers, 0, &[body(0, &document)])
 }
@@ -142,18 +142,18 @@ pub(crate) fn codec_of(listener: &Arc<Listener>) -> Mongo {
     codec
 }
 
-/// What a codec said about a stream of requests or replies.
+/// What a codec returned for a stream of requests or replies.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Relayed<M> {
     pub(crate) marks: Vec<M>,
     /// How many messages ended.
     pub(crate) ended: usize,
-    /// The bytes that went on.
+    /// The bytes that were passed on.
     pub(crate) out: Vec<u8>,
 }
 
-/// Name and resource, as they are known when the request has ended, the mark with what was wrong,
-/// and `sent()`.
+/// Name and resource at the end of the request, its mark with the violation, and the number of
+/// documents.
 pub(crate) type SeenRequest = (String, String, Request, u64);
 
 /// Feeds requests to a codec, `cut` bytes at a time, as a relay does.
@@ -199,14 +199,14 @@ pub(crate) fn feed_replies(
     })
 }
 
-/// Asks whole, and gives the one request that was there.
+/// Feeds one whole request, and returns what was found.
 pub(crate) fn one_request(codec: &mut Mongo, bytes: &[u8]) -> SeenRequest {
     let mut seen = feed_requests(codec, bytes, usize::MAX).unwrap();
     assert_eq!((seen.marks.len(), seen.ended), (1, 1));
     seen.marks.remove(0)
 }
 
-/// Tells whole, and gives the one reply that was there.
+/// Feeds one whole reply, and returns what was found.
 pub(crate) fn one_reply(codec: &mut Mongo, bytes: &[u8]) -> Reply {
     let mut seen = feed_replies(codec, bytes, usize::MAX).unwrap();
     assert_eq!((seen.marks.len(), seen.ended), (1, 1));

@@ -1,4 +1,4 @@
-//! Whether a request may change data, as far as what is here of it tells.
+//! Whether a request may change data, judged by the bytes that are here.
 
 use crate::{
     commands::{self, WriteEffect},
@@ -9,11 +9,11 @@ use crate::{
     pipeline,
 };
 
-/// Whether a request may change data; `None` if that can't be told from what is here of it. Judged
-/// as if the server took every liberty: of a field that is there twice each one counts.
+/// Whether a request may change data; `None` if the bytes that are here do not show it. Of a field
+/// that occurs twice each one counts.
 pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
     match message.header.opcode {
-        // Of what is there twice, the server may take either.
+        // Servers differ in which duplicate they use.
         opcode::MSG if message.has_duplicate_section || message.has_unknown_section => Some(true),
         opcode::MSG => command_writes(message, message.body),
         opcode::QUERY if message.legacy_command() => command_writes(message, message.body),
@@ -25,7 +25,7 @@ pub(crate) fn writes(message: &MessageView<'_>) -> Option<bool> {
 
 fn command_writes(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
     let first = elements(body).next()?;
-    // Fields that came as sequences are the server's to put in their places, if it does.
+    // A field may also be sent as a sequence.
     let known = || !message.has_sequences && message.complete && is_complete(body);
     match commands::find(first.name).write_effect {
         WriteEffect::Reads => Some(false),
@@ -53,7 +53,7 @@ fn command_writes(message: &MessageView<'_>, body: &[u8]) -> Option<bool> {
     }
 }
 
-/// Whether what is explained writes. Nobody explains an explanation.
+/// Whether the explained command writes. `explain` of `explain` is not accepted by servers.
 fn explained_writes(message: &MessageView<'_>, inner: &[u8]) -> Option<bool> {
     let first = elements(inner).next()?;
     if commands::find(first.name).write_effect == WriteEffect::ByExplained {
@@ -66,8 +66,8 @@ fn fields_named<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item =
     elements(body).filter(move |field| field.name == name)
 }
 
-/// Whether a pipeline, or one inside of it, stores what comes out of its stages; `None` if it
-/// can't be read to its end.
+/// Whether a pipeline, or one inside it, writes its results to a collection; `None` if it cannot be
+/// read to its end.
 fn pipeline_writes(pipeline: &Element<'_>) -> Option<bool> {
     let mut stores = false;
     let whole = pipeline::each_operator(pipeline, &mut |operator| {
@@ -76,7 +76,7 @@ fn pipeline_writes(pipeline: &Element<'_>) -> Option<bool> {
     (stores || whole).then_some(stores)
 }
 
-/// Whether the results of a `mapReduce` come back and go nowhere else: `{inline: 1}`.
+/// Whether a `mapReduce` only returns its results: `{inline: 1}`.
 fn is_inline(out: &Element<'_>) -> bool {
     out.kind == kind::DOCUMENT
         && is_complete(out.value)

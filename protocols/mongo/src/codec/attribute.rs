@@ -1,4 +1,4 @@
-//! Facts about the connection and about requests, found when a policy or a log line asks.
+//! Attributes of the connection and of requests, read when a policy or a log line needs them.
 
 use super::{MAX_FRONT, Mongo, request};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use operation::{AttributeValue, LateDetails, OTHER_RESOURCES};
 use std::borrow::Cow;
 
-/// The facts that are found in a request.
+/// The attributes that are read from a request.
 pub(super) const IN_REQUEST: [&str; 11] = [
     "callsite",
     "comment",
@@ -30,8 +30,8 @@ pub(super) const IN_REQUEST: [&str; 11] = [
     "query_values",
 ];
 
-/// The bytes of a request that its query's hash is made of: no more than a gate keeps of it, so
-/// that an operation has the same hash when it comes and when it is logged.
+/// How many bytes of a request its query hash is computed from: no more than a gate keeps, so that
+/// the hash is the same at admission and in the log.
 const MAX_HASHED: usize = super::KEPT_FRONT;
 
 impl Mongo {
@@ -65,7 +65,7 @@ impl Mongo {
         }
     }
 
-    /// A fact that was not read in a request's front, after its rest has told more.
+    /// An attribute that the front did not contain, after the rest of the request was read.
     pub(super) fn learned_fact<'b>(
         &'b self,
         front: &'b [u8],
@@ -75,13 +75,13 @@ impl Mongo {
         if name != "query_hash" {
             return self.fact(&learned.head, name);
         }
-        // The query is the one at the front, and what it is about stands further on.
+        // The query is in the front; the namespace was found further on.
         let front = self.uncompressed_front(front);
         let hashed = front.as_deref().and_then(hashed_part);
         hashed.map_or(AttributeValue::Unknown, |part| hash(&learned.name, &learned.resource, &part))
     }
 
-    /// The front of a request as it is when nothing is compressed.
+    /// The front of a request, decompressed if necessary.
     fn uncompressed_front<'b>(&'b self, front: &'b [u8]) -> Option<Cow<'b, [u8]>> {
         let header = Header::read(front).ok()??;
         if header.opcode != opcode::COMPRESSED {
@@ -98,7 +98,7 @@ impl Mongo {
         }
     }
 
-    /// What a request itself tells.
+    /// An attribute that is read from the request itself.
     fn request_fact<'b>(&'b self, message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
         let outline = CommandHead::read(message);
         match name {
@@ -122,7 +122,7 @@ impl Mongo {
                 Err(fact) => fact,
             },
             "database" | "collection" | OTHER_RESOURCES => resources(message, name),
-            // Nothing that was said in secret may be shown.
+            // Nothing of a sensitive command may be shown.
             _ if outline.sensitive => AttributeValue::Absent,
             "query_hash" => query_hash(message),
             "comment" => comment_of(message),
@@ -159,12 +159,12 @@ impl Mongo {
     }
 }
 
-/// What is not in the bytes of a request that are here: more of it may tell, or nothing can.
+/// The value is not in the bytes that are here: unread if more bytes follow, unknown if not.
 fn unread_or_unknown<'b>(message: &MessageView<'_>) -> AttributeValue<'b> {
     if message.truncated { AttributeValue::Unread } else { AttributeValue::Unknown }
 }
 
-/// A field of a command, or what is known of it where it is not found.
+/// A field of a command; if it is not found, whether it is absent, unread or unknown.
 fn field<'b>(
     message: &MessageView<'b>,
     is: impl Fn(Element<'b>) -> bool,
@@ -177,7 +177,7 @@ fn field<'b>(
     })
 }
 
-/// The hash of a request's query: of what it is about, wherever that stands, and of its front.
+/// The hash of a request's query: of its namespace, wherever that is, and of its front.
 fn query_hash<'b>(message: &MessageView<'_>) -> AttributeValue<'b> {
     let mut resource = String::new();
     let asked = ParsedCommand::parse(message, &mut resource);
@@ -188,7 +188,7 @@ fn query_hash<'b>(message: &MessageView<'_>) -> AttributeValue<'b> {
     part.map_or(AttributeValue::Unknown, |part| hash(asked.shape_name(), &resource, &part))
 }
 
-/// The part of a request that its query's hash is made of.
+/// The part of a request that its query hash is computed from.
 fn hashed_part(front: &[u8]) -> Option<MessageView<'_>> {
     MessageView::read(&front[..front.len().min(MAX_HASHED)])
 }
@@ -206,11 +206,11 @@ fn query<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
     Some(out).filter(|out| !out.is_empty()).map(Cow::Owned).into()
 }
 
-/// The comment of a request: several where servers may differ about which it is.
+/// The comment of a request: several if servers may differ in which one they use.
 fn comment_of<'b>(message: &MessageView<'b>) -> AttributeValue<'b> {
     let explains = elements(message.body).next().is_some_and(|first| first.name == b"explain");
     if !message.is_legacy_query() && !explains {
-        // Nearly always one field, or none.
+        // Nearly always one field or none.
         return match field(message, comment::is_comment) {
             Ok(comment) if comment.kind == kind::MIN_KEY => AttributeValue::Unknown,
             Ok(comment) if comment.name == b"comment" && !comment::has_two_comments(message) => {
@@ -223,10 +223,10 @@ fn comment_of<'b>(message: &MessageView<'b>) -> AttributeValue<'b> {
     comments_of(message, explains)
 }
 
-/// The same, of a request in which several fields may be its comment.
+/// The same for a request in which several fields may be the comment.
 fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> AttributeValue<'b> {
     let all = comment::all(message);
-    // Of a command's own there is one, or the request breaks a rule.
+    // A command has one comment of its own, or the request violates a rule.
     let own = elements(message.body).any(|field| field.name == b"comment");
     if !message.has_complete_body() && (!own || explains) {
         return unread_or_unknown(message);
@@ -243,8 +243,8 @@ fn comments_of<'b>(message: &MessageView<'b>, explains: bool) -> AttributeValue<
     }
 }
 
-/// What a request is about: the databases or collections of its resource and of those that it names
-/// beside it, or these alone.
+/// The namespaces of a request: the databases or collections of its resource and of the other
+/// resources that it names, or the other resources alone.
 fn resources<'b>(message: &MessageView<'b>, name: &str) -> AttributeValue<'b> {
     let mut resource = String::new();
     ParsedCommand::parse(message, &mut resource);

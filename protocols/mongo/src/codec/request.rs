@@ -1,4 +1,4 @@
-//! Requests: held until they can be named, read while they pass.
+//! Requests: held until they can be named, and read while they pass.
 
 use super::{KEPT_FRONT, MAX_FRONT, Mongo, streamed_request::StreamedRequest};
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
 };
 use operation::{LateDetails, Next, Request, Tag, Violation};
 
-/// The front of a request that came compressed, as if it had come plain.
+/// The front of a compressed request, decompressed.
 pub(super) struct DecompressedFront {
-    /// The first bytes on the wire, by which the request is known again.
+    /// The first bytes on the wire, which identify the request.
     pub(super) wire_prefix: [u8; COMPRESSED_PREFIX_LEN],
     pub(super) message: Vec<u8>,
 }
@@ -34,7 +34,7 @@ impl Mongo {
             if self.seen_message { Header::read(bytes)? } else { Header::read_first(bytes)? };
         let Some(header) = header else { return Ok(Next::Hold(HEADER_LEN)) };
         let len = header.len as usize;
-        // Of a request that is held everything is read that is here.
+        // All bytes that are here of a held request are read.
         let held = self.rereading;
         let front = if held { bytes.len().max(HEADER_LEN) } else { MAX_FRONT }.min(len);
         if bytes.len() < front {
@@ -44,7 +44,7 @@ impl Mongo {
         (self.decompressed, self.learned) = (None, None);
         let here = &bytes[..bytes.len().min(len)];
         if header.opcode == opcode::COMPRESSED {
-            // The front of a compressed one is what comes out of it.
+            // For a compressed request, the front is the decompressed front.
             let most = if held { MAX_MESSAGE_LEN as usize } else { MAX_FRONT };
             return self.compressed_request(header, here, most);
         }
@@ -67,8 +67,8 @@ impl Mongo {
         Ok(self.pass(&message, &asked, here.len(), read))
     }
 
-    /// A request inside an `OP_COMPRESSED` (specifications, compression/OP_COMPRESSED), of which
-    /// `most` bytes are read when it is inflated.
+    /// A request inside an `OP_COMPRESSED` (specifications, compression/OP_COMPRESSED), of which at
+    /// most `most` decompressed bytes are read.
     fn compressed_request(
         &mut self,
         header: Header,
@@ -104,7 +104,7 @@ impl Mongo {
         Ok(next)
     }
 
-    /// Lets a request pass of which nothing can be read.
+    /// Passes a request that cannot be read.
     fn pass_unreadable(&mut self, header: Header, violation: Violation) -> Next<Request> {
         let asked = ParsedCommand::unreadable(header, Some(violation));
         self.resource.clear();
@@ -114,8 +114,8 @@ impl Mongo {
         Next::whole(header.len.into(), mark)
     }
 
-    /// Lets a request pass of which `here` bytes are here, and goes on reading it if anybody needs
-    /// more of it.
+    /// Passes a request of which `here` bytes are here. Continues to read it if its documents are
+    /// counted or if its front was not enough.
     fn pass(
         &mut self,
         message: &MessageView<'_>,
@@ -172,7 +172,7 @@ impl Mongo {
         Ok(Next::Pass { len: here.len() as u64, mark: None, ends: true })
     }
 
-    /// Takes note of what the rest of a request told that has passed.
+    /// Updates the request from what its rest contained, now that it has passed.
     fn learn_from_rest(&mut self, sending: StreamedRequest) {
         let Some(front) = sending.into_summary().and_then(RequestSummary::finish) else { return };
         let Some(message) = MessageView::read(&front) else { return };
@@ -186,8 +186,7 @@ impl Mongo {
         self.store_learned(asked.name, front);
     }
 
-    /// The same of a request that was read whole, but is longer than the front of it that a gate
-    /// keeps.
+    /// The same for a request that was read whole, but is longer than the front that a gate keeps.
     fn learn_from_whole(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) {
         if message.ends_within(KEPT_FRONT) {
             return;
@@ -196,14 +195,14 @@ impl Mongo {
         self.store_learned(asked.name, front);
     }
 
-    /// Keeps what a request told until the relay asks for it; `front` is its digest.
+    /// Keeps the summary of a request, `front`, until the relay asks for it.
     fn store_learned(&mut self, name: &str, front: Vec<u8>) {
         let (name, resource) = (name.into(), self.resource.as_str().into());
         self.learned = Some(Box::new(LateDetails { name, resource, head: front.into() }));
     }
 
-    /// Forgets the request marked last, since more of it is to be read before it may go on. Returns
-    /// how many bytes of it are needed to know more.
+    /// Untracks the request marked last, because more of it must be read before it may continue.
+    /// Returns how many bytes of it are needed.
     pub(super) fn hold_request(&mut self, tag: Option<Tag>, front: &[u8]) -> usize {
         if let Some(id) = tag.and_then(|tag| u32::try_from(tag.0).ok()) {
             self.in_flight.remove_newest(id);
@@ -218,11 +217,12 @@ impl Mongo {
         let read = &front[..self.front_len.min(front.len())];
         let mut digest = RequestSummary::new(header);
         digest.feed(&read[HEADER_LEN..]);
-        // A little more than the next part, so that many small ones are not read again and again.
+        // At least a quarter more than was read, so that many small parts do not cause as many
+        // reads.
         digest.bytes_needed().max(read.len() + read.len() / 4).min(len)
     }
 
-    /// Gives back what was inflated to read a request that has passed.
+    /// Releases the memory that decompressing a passed request took.
     pub(super) fn shrink_decompressed(&mut self) {
         let large =
             self.decompressed.as_mut().filter(|inflated| inflated.message.len() > MAX_FRONT);
@@ -232,7 +232,7 @@ impl Mongo {
         }
     }
 
-    /// Notes everything about a request that its reply, or a later one, will need.
+    /// Records everything about a request that its reply or a later reply needs.
     fn register(&mut self, message: &MessageView<'_>, asked: &ParsedCommand) -> Request {
         if asked.reply_kind == ReplyKind::Hello && message.complete {
             self.client.get_or_insert_default().read_hello(message.body);
@@ -241,7 +241,7 @@ impl Mongo {
         self.track(message.header, asked, claim, callsite)
     }
 
-    /// The log-in that a request begins or goes on with, and its call site; 0 is none.
+    /// The login attempt that a request starts or continues, and its call site; 0 means none.
     fn login_and_call_site(
         &mut self,
         message: &MessageView<'_>,
@@ -255,7 +255,7 @@ impl Mongo {
             }
             ReplyKind::Logout => self.client.get_or_insert_default().begin_logout(&self.resource),
             ReplyKind::SaslContinue => self.client.as_deref().map_or(0, ClientState::pending_login),
-            // Nothing of it will be learned, as it is of a long `OP_MSG`.
+            // No summary of it will be read, unlike that of a long `OP_MSG`.
             _ if asked.name == UNREAD && message.header.opcode != opcode::MSG => {
                 self.client.get_or_insert_default().begin_unreadable_login()
             }
@@ -325,8 +325,8 @@ impl Mongo {
         shape::read_shape(asked.shape_name(), message.body, statements, key.map(Vec::as_slice))
     }
 
-    /// The first `most` bytes of the request inside a compressed one, and all that is here of it,
-    /// read.
+    /// The first `most` bytes of the request inside an `OP_COMPRESSED`, and a reader that has read
+    /// all of it that is here.
     fn decompress(
         &self,
         header: Header,
@@ -337,9 +337,10 @@ impl Mongo {
         let limit = MAX_MESSAGE_LEN - HEADER_LEN as u32;
         let (mut decompressor, inner) = Decompressor::of_message(header, here, limit)?;
         let left = header.len as usize - here.len();
-        // The front is made of the same bytes however many are here, so that it is always the same.
+        // The front is decompressed from the same bytes however many are here, so it is always the
+        // same.
         let (front, rest) = here.split_at(here.len().min(most));
-        // Where all of the request lands in `message`, nothing is left to be learned.
+        // If all of the request fits into `message`, no summary is needed.
         let learns = left > 0 || !rest.is_empty() || inner.len as usize > most;
         let mut sending = StreamedRequest::new(inner, left, learns);
         let read = |piece: &[u8]| sending.read(piece);

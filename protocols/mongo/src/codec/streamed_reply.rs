@@ -1,4 +1,4 @@
-//! Replies: never held, save for small `hello` replies that are rewritten.
+//! Replies: they are never held, except short `hello` replies that are rewritten.
 
 use super::{MAX_FRONT, Mongo};
 use crate::{
@@ -13,11 +13,11 @@ use crate::{
 };
 use operation::{Next, Outcome, Reply, Tag, Violation};
 
-/// A reply on its way through.
+/// A reply that is passing.
 pub(super) struct StreamedReply {
     header: Header,
     left: usize,
-    /// Nobody waits for it any more: nothing of it goes on.
+    /// The request was given up: the reply is dropped.
     abandoned: bool,
     scan: Scan,
     facts: MessageFacts,
@@ -41,7 +41,7 @@ impl Mongo {
         }
         let Some(header) = Header::read(bytes)? else {
             if self.in_flight.is_empty() {
-                // Everything is answered: what the last request said is of no more use.
+                // Every request is answered: the decompressed front is not needed any longer.
                 self.decompressed = None;
             }
             return Ok(Next::Hold(HEADER_LEN));
@@ -77,7 +77,7 @@ impl Mongo {
         }
     }
 
-    /// The reply to a `hello` as the client is to see it; `None` if it can stay as it is.
+    /// The rewritten `hello` reply for the client; `None` if it needs no change.
     fn rewrite_hello(&self, header: Header, message: &[u8]) -> Option<Vec<u8>> {
         let settings = &self.listener.settings;
         if message.len() > MAX_FRONT {
@@ -95,8 +95,8 @@ impl Mongo {
         hello::rewrite_reply(&plain, settings, self.local)
     }
 
-    /// Lets the `here` bytes through that are here of a reply, and those that need not be seen, or
-    /// drops them; more are to come.
+    /// Passes or drops the `here` bytes of a reply that are here, and those that need not be read;
+    /// more follow.
     fn pass_part(&mut self, mut receiving: Box<StreamedReply>, here: usize) -> Next<Reply> {
         let (len, late) = ((here + receiving.skip()) as u64, receiving.abandoned);
         self.streamed_reply = Some(receiving);
@@ -141,7 +141,7 @@ impl Mongo {
         if late { Next::Drop { len, ends: true } } else { Next::Pass { len, mark, ends: true } }
     }
 
-    /// Notes what a reply told; the last one to a request settles it.
+    /// Records what a reply contained. The last reply to a request settles it.
     fn settle(
         &mut self,
         open: InFlightRequest,
@@ -192,7 +192,7 @@ impl Mongo {
         }
     }
 
-    /// A user's name counts once the server said that it was proved.
+    /// A user counts as logged in once the server has confirmed it.
     fn record_login(&mut self, open: &InFlightRequest, facts: &MessageFacts) {
         let Some(client) = self.client.as_deref_mut().filter(|_| open.login != 0) else { return };
         let answered = match open.reply_kind {
@@ -204,7 +204,7 @@ impl Mongo {
 }
 
 impl StreamedReply {
-    /// The number of the request that it says it answers.
+    /// The request id that the reply names.
     pub(super) fn response_to(&self) -> u32 {
         self.header.response_to
     }
@@ -234,13 +234,13 @@ impl StreamedReply {
         receiving
     }
 
-    /// How many bytes stand before what is scanned.
+    /// How many bytes precede what is scanned.
     fn prefix_len(&self) -> usize {
         if self.header.opcode == opcode::COMPRESSED { COMPRESSED_PREFIX_LEN } else { HEADER_LEN }
     }
 
-    /// Steps over what need not be seen of what is left, and tells how much that is. The last
-    /// byte has to be: the reply ends when it comes.
+    /// Skips what need not be read of the rest. Returns its length. The last byte is never skipped:
+    /// the reply ends when it arrives.
     fn skip(&mut self) -> usize {
         if self.decompressor.is_some() {
             return 0;
@@ -257,7 +257,7 @@ impl StreamedReply {
             None => scan.feed(bytes, facts),
             Some(stream) => {
                 if let Err(why) = stream.feed(bytes, &mut |piece| scan.feed(piece, facts)) {
-                    // The rest passes unread; reading resumes with the next message.
+                    // The rest passes unread; reading resumes at the next message.
                     (*violation, *inflate) = (Some(why), None);
                     *scan = Scan::reply(0, 0);
                 }
@@ -266,7 +266,7 @@ impl StreamedReply {
     }
 }
 
-/// How an operation ended; a reply that can't be read speaks against nobody.
+/// How an operation ended. A reply that cannot be read does not count against the endpoint.
 fn outcome(
     role: Option<ReplyKind>,
     facts: &MessageFacts,

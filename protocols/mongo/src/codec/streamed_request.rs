@@ -1,4 +1,4 @@
-//! A request of which more is to come: it passes, and is read as it does.
+//! A request that is still arriving: it passes, and is read while it does.
 
 use crate::{
     decompressor::{DecompressionReservation, Decompressor},
@@ -10,8 +10,7 @@ use crate::{
 };
 use operation::Violation;
 
-/// What is read of a request as it passes: its documents are counted, and what its front did not
-/// tell is learned.
+/// Reads a passing request: it counts documents, and summarizes what the front did not contain.
 pub(super) struct StreamedRequest {
     /// How many bytes are still to come.
     left: usize,
@@ -19,32 +18,32 @@ pub(super) struct StreamedRequest {
     facts: MessageFacts,
     summary: Option<RequestSummary>,
     encoding: BodyEncoding,
-    /// How many of the bytes at hand were read when it was told what is wrong with them.
+    /// How many of the bytes at hand were read before a violation was returned.
     read_before_error: usize,
 }
 
-/// How its bytes come.
+/// How the request is encoded.
 enum BodyEncoding {
     Plain,
-    /// Compressed, with room for the decoder.
+    /// Compressed, with a reservation for the decompressor's memory.
     Compressed {
         decompressor: Box<Decompressor>,
         _reservation: DecompressionReservation,
     },
-    /// They can't be read, or there is no room for one more decoder.
+    /// It cannot be read, or there is no memory for another decompressor.
     Unreadable,
 }
 
 impl StreamedRequest {
-    /// Begins with the bytes after the header that are here. `left` are still to come. `learns` tells
-    /// whether more than its documents is read.
+    /// Begins with the bytes after the header that are here; `left` more follow. `learns`: whether
+    /// a summary is needed in addition to the number of documents.
     pub(super) fn plain(header: Header, here: &[u8], left: usize, learns: bool) -> Self {
         let mut sending = Self::new(header, left, learns);
         sending.read(here);
         sending
     }
 
-    /// The same for a request inside of a compressed one: `header` is its own.
+    /// The same for a request inside an `OP_COMPRESSED`: `header` is the inner one.
     pub(super) fn new(header: Header, left: usize, learns: bool) -> Self {
         Self {
             left,
@@ -56,7 +55,7 @@ impl StreamedRequest {
         }
     }
 
-    /// Reads the next bytes of the request, which are not compressed.
+    /// Reads the next decompressed bytes of the request.
     pub(super) fn read(&mut self, piece: &[u8]) {
         self.scan.feed(piece, &mut self.facts);
         if let Some(digest) = &mut self.summary {
@@ -64,7 +63,7 @@ impl StreamedRequest {
         }
     }
 
-    /// Goes on with this decoder. Without room for it, what is to come is not read.
+    /// Continues with this decompressor. Without a reservation the rest is not read.
     pub(super) fn continue_with(
         &mut self,
         inflate: Decompressor,
@@ -78,8 +77,8 @@ impl StreamedRequest {
         };
     }
 
-    /// Drops the readers that a request of this kind does not need. Returns whether more of it is
-    /// read.
+    /// Drops the readers that a request of this kind does not need. Returns whether more of it must
+    /// be read.
     pub(super) fn keep_needed(&mut self, asked: &ParsedCommand) -> bool {
         if !asked.partial {
             self.summary = None;
@@ -87,7 +86,7 @@ impl StreamedRequest {
         self.left > 0 && (asked.partial || asked.counts_documents())
     }
 
-    /// Whether all of the request has been here.
+    /// Whether all of the request has arrived.
     pub(super) fn is_over(&self) -> bool {
         self.left == 0
     }
@@ -97,25 +96,25 @@ impl StreamedRequest {
         self.left
     }
 
-    /// Documents in the request so far.
+    /// The number of documents so far.
     pub(super) fn documents(&self) -> u64 {
         self.facts.documents
     }
 
-    /// What its rest told.
+    /// The summary of the request, if one was made.
     pub(super) fn into_summary(self) -> Option<RequestSummary> {
         self.summary
     }
 
-    /// What is wrong with what was here of the request when it began.
+    /// The violation that was found in the bytes of the request's front.
     pub(super) fn take_violation(&mut self) -> Option<Violation> {
         let digest = self.summary.as_mut()?;
         let broken = (self.left == 0 && !digest.is_complete()).then_some(BAD_DOCUMENT);
         digest.take_violation().or(broken)
     }
 
-    /// Reads the bytes at hand. If they break a rule, that is told once, and they are to be given
-    /// again: nothing has passed.
+    /// Reads the bytes at hand. A violation is returned once; the caller then passes the same bytes
+    /// again, because none of them have been sent.
     pub(super) fn feed(&mut self, here: &[u8]) -> Result<(), Violation> {
         let fresh = here.get(self.read_before_error..).unwrap_or_default();
         self.read_before_error = here.len();
@@ -127,7 +126,7 @@ impl StreamedRequest {
             return Err(violation);
         }
         if here.len() == self.left && early {
-            // Told once.
+            // Returned once.
             self.summary = None;
             return Err(BAD_DOCUMENT);
         }
@@ -155,15 +154,16 @@ impl StreamedRequest {
         };
         let Some(wrong) = wrong else { return Ok(()) };
         self.encoding = BodyEncoding::Unreadable;
-        // Counting the documents of what can't be read is given up; learning from it is not.
+        // If the bytes cannot be decompressed, documents are not counted any further, but a missing
+        // summary is an error.
         match self.summary.take() {
             None if wrong != DECOMPRESSION_BOMB => Ok(()),
             _ => Err(wrong),
         }
     }
 
-    /// Steps over what need not be seen of what is left, and tells how much that is. The last
-    /// byte has to be: the request ends when it comes.
+    /// Skips what need not be read of the rest. Returns its length. The last byte is never skipped:
+    /// the request ends when it arrives.
     pub(super) fn skip(&mut self) -> usize {
         if !matches!(self.encoding, BodyEncoding::Plain) {
             return 0;

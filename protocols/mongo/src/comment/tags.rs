@@ -1,15 +1,15 @@
-//! What tracers add to a comment, taken out of it: `key='value'` (google.github.io/sqlcommenter/spec).
+//! Removes from a comment what tracers add: `key='value'` (google.github.io/sqlcommenter/spec).
 //!
-//! Datadog's keys begin with `dd`; it writes them behind the application's own comment, and in some
-//! modes with the release in them. OpenTelemetry and sqlcommenter write `traceparent` and
-//! `tracestate`, which differ with each request.
+//! Datadog's keys begin with `dd`; it appends them to the application's comment, in some modes with
+//! the release. OpenTelemetry and sqlcommenter add `traceparent` and `tracestate`, which differ
+//! with each request.
 
 use std::borrow::Cow;
 
-/// The comment as the application wrote it; `None` if all of it is a tracer's.
+/// The comment as the application wrote it; `None` if all of it comes from a tracer.
 ///
-/// Of a comment that has text, that is its text; of one that is nothing but tags, those that are not
-/// a tracer's, such as sqlcommenter's `action='pay',controller='cart'`.
+/// If the comment has text, that text; if it has only tags, those that are not a tracer's, such as
+/// sqlcommenter's `action='pay',controller='cart'`.
 pub(super) fn without_tracer_tags(comment: &str) -> Option<Cow<'_, str>> {
     let comment = comment.trim();
     let bare = comment.strip_prefix("/*").and_then(|rest| rest.strip_suffix("*/"));
@@ -36,7 +36,7 @@ pub(super) fn without_tracer_tags(comment: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What stands between two commas.
+/// The text between two commas.
 enum CommentPart<'c> {
     Text(&'c str),
     Tag { key: &'c str, whole: &'c str },
@@ -61,7 +61,7 @@ fn next_part(comment: &str) -> (CommentPart<'_>, &str) {
     }
 }
 
-/// Where a value ends. A quote inside of it is escaped.
+/// The position of the closing quote. Quotes in the value are escaped.
 fn closing_quote(value: &str) -> Option<usize> {
     let mut escaped = false;
     value.bytes().position(|byte| {

@@ -1,4 +1,4 @@
-//! What a scan looks for, and where.
+//! The fields that a scan looks for, and their documents.
 
 use crate::{
     element::kind::{ARRAY, DOCUMENT},
@@ -6,22 +6,22 @@ use crate::{
 };
 use operation::Outcome;
 
-/// What a message told.
+/// The fields of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MessageFacts {
     /// `OP_MSG`'s or `OP_REPLY`'s flags.
     pub(crate) flags: u32,
-    /// The message can't be read to its end.
+    /// The message cannot be read to its end.
     pub(crate) broken: bool,
-    /// To be set before: the reply's cursor holds results of operations, and no documents.
+    /// Set by the caller: the reply's cursor holds results of operations, not documents.
     pub(crate) bulk_write: bool,
-    /// Documents in the message.
+    /// The number of documents in the message.
     pub(crate) documents: u64,
-    /// Documents that a write touched.
+    /// The number of documents that a write affected.
     pub(crate) affected: u64,
-    /// The cursor that goes on; 0 when it is used up.
+    /// The cursor that can be continued; 0 if it is exhausted.
     pub(crate) cursor_id: Option<i64>,
-    /// The authentication has come to its end.
+    /// The authentication is complete.
     pub(crate) auth_done: bool,
     /// The reply carries the first step of an authentication.
     pub(crate) has_speculative_auth: bool,
@@ -33,7 +33,7 @@ pub(crate) struct MessageFacts {
     pub(super) concern_code: Option<i32>,
 }
 
-/// The documents that are looked into.
+/// The documents that are entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DocumentKind {
     /// A request's body.
@@ -43,7 +43,7 @@ pub(crate) enum DocumentKind {
     /// An array whose elements are counted.
     CountedArray,
     Cursor,
-    /// The batch of a `bulkWrite`: one result an operation.
+    /// The batch of a `bulkWrite`: one result for each operation.
     Results,
     Result,
     WriteErrors,
@@ -52,7 +52,7 @@ pub(crate) enum DocumentKind {
     SpeculativeAuthenticate,
 }
 
-/// A number worth noting.
+/// A number that is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordedField {
     Ok,
@@ -73,7 +73,7 @@ pub(crate) enum ElementAction {
     Record(RecordedField),
 }
 
-/// What to do with the element `key` of a document at `place`.
+/// What to do with the element `key` of a document of this kind.
 pub(crate) fn action_for(
     place: DocumentKind,
     key: &[u8],
@@ -145,8 +145,8 @@ fn reply_body_action(key: &[u8], kind: u8, facts: &mut MessageFacts) -> ElementA
     }
 }
 
-/// Whether the documents under this name are what a request carries: the rows of `insert`,
-/// `update`, `delete` and `bulkWrite`.
+/// Whether the documents of this field are counted: those of `insert`, `update`, `delete` and
+/// `bulkWrite`.
 pub(crate) fn counted_sequence(name: &[u8]) -> bool {
     matches!(name, b"documents" | b"updates" | b"deletes" | b"ops")
 }
@@ -168,14 +168,14 @@ impl MessageFacts {
         }
     }
 
-    /// The command was carried out: its answer says so.
+    /// Whether the reply says that the command succeeded.
     pub(crate) fn ok(&self) -> bool {
         self.ok == Some(true)
     }
 
-    /// How a command ended, and what its error is called.
+    /// The outcome of a command, and the name of its error.
     ///
-    /// Of a write's own errors only the code's name is told, since they never speak against the
+    /// Of a write error only the name of its code is reported, because it never counts against the
     /// node (specifications, server-discovery-and-monitoring); write concern errors may.
     pub(crate) fn command_outcome(&self) -> (Outcome, Option<&'static str>) {
         if self.ok == Some(false) {
@@ -192,7 +192,7 @@ impl MessageFacts {
         }
     }
 
-    /// How a legacy query ended: it has flags in the place of `ok`.
+    /// The outcome of a legacy query: its reply has flags instead of `ok`.
     pub(crate) fn query_outcome(&self) -> (Outcome, Option<&'static str>) {
         const CURSOR_NOT_FOUND: u32 = 1;
         const QUERY_FAILURE: u32 = 1 << 1;

@@ -1,32 +1,33 @@
-//! What stands for a literal, by where it stands: a value of the application's, a name, or a path.
+//! What is shown of a literal, by its context: a value of the application, a name, or a path.
 //!
-//! In an expression a string that begins with `$` is a field or a variable, and in a stage such as
-//! `$lookup` some strings are names (mongodb.com/docs, "Aggregation Stages"). These are what a query
-//! is, as its keys are. Everywhere else a string is a value, whatever it begins with.
+//! In an expression, a string that begins with `$` is a field or a variable, and in a stage such as
+//! `$lookup` some strings are names (mongodb.com/docs, "Aggregation Stages"). Like keys, these are
+//! part of the query. Every other string is a value, whatever it begins with.
 
 use crate::element::{Element, kind};
 
-/// What stands for a literal.
+/// What is shown of a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Literals {
     /// The name of its type.
     Types,
-    /// The same, but for -1, 0, 1 and booleans, which say how to sort and what to show, and for paths.
+    /// The same, except -1, 0, 1 and booleans, which are directions of `sort` and flags of
+    /// `projection`, and except paths.
     Directions,
-    /// The name of its type, but for paths.
+    /// The name of its type, except for paths.
     Expression,
-    /// An element of `updates` or `ops`, whose change may be a pipeline.
+    /// An element of `updates` or `ops`, whose update may be a pipeline.
     Statement,
-    /// The arguments of a stage or operator: its strings are names, and so are those under these keys;
-    /// the rest are expressions.
+    /// The arguments of a stage or operator: its strings are names, also those under these keys;
+    /// the others are expressions.
     Stage(&'static [&'static str]),
-    /// Itself, if it is a string: it is a name, and so is what is inside of it.
+    /// A string itself: it is a name, and so are strings inside it.
     Names,
-    /// The value itself, as relaxed Extended JSON where that is short.
+    /// The value itself, as relaxed Extended JSON if that is short.
     Values,
 }
 
-/// Stages and operators in which strings are names: by themselves, and under these keys.
+/// Stages and operators whose strings are names: directly, and under these keys.
 const NAME_ARGUMENTS: [(&str, &[&str]); 18] = [
     ("$bucketAuto", &["granularity"]),
     ("$count", &[]),
@@ -49,13 +50,13 @@ const NAME_ARGUMENTS: [(&str, &[&str]); 18] = [
 ];
 
 impl Literals {
-    /// What stands for the literals in a command's own field.
+    /// What is shown of the literals in a field of the command.
     pub(super) fn of_field(self, field: &Element<'_>) -> Self {
         match field.name {
             _ if self == Literals::Values => self,
             b"sort" | b"projection" | b"fields" => Literals::Directions,
             b"pipeline" => Literals::Expression,
-            // What `mapReduce` writes to, and `bulkWrite`.
+            // The output of `mapReduce`, and the namespaces of `bulkWrite`.
             b"out" | b"nsInfo" => Literals::Names,
             b"updates" | b"ops" => Literals::Statement,
             b"update" if field.kind == kind::ARRAY => Literals::Expression,
@@ -63,11 +64,11 @@ impl Literals {
         }
     }
 
-    /// What stands for the literals in an element of a document of which this is so.
+    /// What is shown of the literals in an element of a document in this context.
     pub(super) fn under(self, element: &Element<'_>) -> Self {
         let name = element.name;
         match (self, name) {
-            // The server's own name for a password: never shown.
+            // The server's field for a password: never shown.
             (_, b"pwd") => Literals::Types,
             (Literals::Values, _) => self,
             (_, b"$expr") => Literals::Expression,
@@ -78,7 +79,7 @@ impl Literals {
             (Literals::Types | Literals::Statement, b"$rename") => Literals::Names,
             (Literals::Types | Literals::Statement, _) => Literals::Types,
             (Literals::Stage(names), _) if names.iter().any(|it| it.as_bytes() == name) => {
-                // A pipeline may stand in the place of a name.
+                // A pipeline is allowed instead of a name.
                 let pipeline = name == b"whenMatched" && element.kind == kind::ARRAY;
                 if pipeline { Literals::Expression } else { Literals::Names }
             }

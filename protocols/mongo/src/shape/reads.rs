@@ -1,4 +1,4 @@
-//! Whether a query can go to one shard, to some, or must go to all.
+//! Whether a sharded cluster can send a query to one shard, to some, or must send it to all.
 
 use super::field;
 use crate::{
@@ -13,13 +13,13 @@ const TARGETED: &str = "targeted";
 const MULTI_GET: &str = "multi_get";
 const SCATTER_GET: &str = "scatter_get";
 
-/// How a command finds its documents, by what it says of the first field of the shard `key`
-/// (`_id` if `None`): `targeted` if it asks for one value, `multi_get` for a list of values,
-/// `scatter_get` for anything else.
+/// How a command finds its documents, by its condition on the first field of the shard `key` (`_id`
+/// if `None`): `targeted` for one value, `multi_get` for a list of values, `scatter_get` for
+/// anything else.
 ///
-/// `statements` are those of an `update` or `delete` that sends them apart, one after the other.
+/// `statements` are those of an `update` or `delete` that sends them as a sequence.
 ///
-/// `None` for commands that look for no documents, and where the body is cut too early to tell.
+/// `None` for commands that find no documents, and if the body is truncated too early.
 pub(crate) fn read_shape(
     name: &str,
     body: &[u8],
@@ -43,7 +43,7 @@ pub(crate) fn read_shape(
     }
 }
 
-/// What a filter says of a field. The more exact, the greater.
+/// A filter's condition on a field. The more exact, the greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyMatch {
     SomeValues,
@@ -62,13 +62,13 @@ fn key_match(filter: &[u8], field: &[u8], depth: usize) -> Option<KeyMatch> {
     elements(filter).filter_map(of).max()
 }
 
-/// What `{field: …}` says of its field.
+/// The condition in `{field: …}`.
 fn predicate(element: &Element<'_>) -> Option<KeyMatch> {
     match element.kind {
         kind::REGEX => None,
         kind::DOCUMENT => {
             let mut operators = elements(element.value).peekable();
-            // A document without operators is a value to be equal to.
+            // A document without operators is a value to compare with.
             if operators.peek().is_none_or(|first| !first.name.starts_with(b"$")) {
                 return is_complete(element.value).then_some(KeyMatch::OneValue);
             }
@@ -83,7 +83,7 @@ fn predicate(element: &Element<'_>) -> Option<KeyMatch> {
     }
 }
 
-/// A filter that a command may leave out; `None` if it can't be told whether it did.
+/// An optional filter; `None` if the body is truncated before it could be found.
 fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
     match field(body, name) {
         Some(filter) => Some((filter.kind == kind::DOCUMENT).then_some(filter.value)),
@@ -91,7 +91,7 @@ fn optional<'a>(body: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
     }
 }
 
-/// The filter of the first of a command's statements, in its body or apart.
+/// The filter of the first statement of a command, in its body or in its sequence.
 fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<&'a [u8]> {
     let first = match apart {
         Some(statements) => document(statements)?,
@@ -104,7 +104,7 @@ fn statement<'a>(body: &'a [u8], name: &str, apart: Option<&'a [u8]>) -> Option<
     Some(filter.value)
 }
 
-/// The filter of the pipeline's `$match`, if that comes before anything but sorting.
+/// The filter of the pipeline's `$match`, if only `$sort` precedes it.
 fn first_match(body: &[u8]) -> Option<Option<&[u8]>> {
     // `aggregate: 1` reads no collection.
     elements(body).next().filter(|first| first.kind == kind::STRING)?;

@@ -3,12 +3,12 @@
 use super::literals::Literals;
 use crate::element::{Element, elements, kind};
 
-/// How deep documents are followed.
+/// How deep documents are printed.
 const MAX_DEPTH: usize = 20;
-/// The most characters of a key, or of a string's value.
+/// How many characters of a key or of a string are shown.
 const MAX_STRING_CHARS: usize = 64;
 
-/// Text that grows up to a limit, and then ends with `…`.
+/// A text with a length limit, at which it ends with `…`.
 pub(super) struct BoundedText<'o> {
     out: &'o mut String,
     limit: usize,
@@ -30,7 +30,7 @@ impl<'o> BoundedText<'o> {
         }
     }
 
-    /// Ends the text here: there would be more.
+    /// Ends the text here, with `…`.
     pub(super) fn cut(&mut self) {
         if !self.ended {
             self.out.push('…');
@@ -68,7 +68,7 @@ impl<'o> BoundedText<'o> {
         if walk.is_complete() { self.push("}") } else { self.cut() }
     }
 
-    /// Neighbours that look the same are written once, unless it is values that are asked for.
+    /// Equal neighbours are written once, unless values are shown.
     fn array(&mut self, array: &[u8], literals: Literals, depth: usize) {
         self.push("[");
         let mut walk = elements(array);
@@ -129,7 +129,7 @@ impl<'o> BoundedText<'o> {
     }
 }
 
-/// The literal where it is one that tells a direction, or whether to show a field.
+/// The literal, if it is a direction or a flag that includes a field.
 fn direction(element: &Element<'_>) -> Option<String> {
     if element.kind == kind::BOOLEAN {
         return plain(element);
@@ -143,8 +143,8 @@ fn direction(element: &Element<'_>) -> Option<String> {
     [-1.0, 0.0, 1.0].contains(&number).then(|| (number as i8).to_string())
 }
 
-/// A literal that is no string, as relaxed Extended JSON; `None` for kinds that would take much
-/// room to show, and little use.
+/// A literal other than a string, as relaxed Extended JSON; `None` for types that would take much
+/// space and are of little use.
 fn plain(element: &Element<'_>) -> Option<String> {
     let value = element.value;
     Some(match element.kind {
@@ -172,8 +172,8 @@ fn plain(element: &Element<'_>) -> Option<String> {
     })
 }
 
-/// What stands for a literal of this kind. Numbers are one: which of them a driver sends often
-/// hangs on the value.
+/// The placeholder for a literal of this type. All numbers share one: which number type a driver
+/// sends often depends on the value.
 fn type_name(kind: u8) -> &'static str {
     match kind {
         kind::DOUBLE | kind::INT32 | kind::INT64 | kind::DECIMAL => "\"?number\"",
