@@ -341,7 +341,7 @@ impl GateInner {
         now: Instant,
     ) -> Verdict {
         let mut how = Settlement::new(Outcome::Rejected, now);
-        how.reason = Some(no.reason.as_str());
+        how.reason = Some(no.reason.into());
         how.attributes = operation.attributes;
         operation.attributes.on_rejected(&no);
         held.settle(&held.series, operation.head, &how);

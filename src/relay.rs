@@ -36,7 +36,7 @@ use deadlines::NEVER;
 use flow::Flow;
 use held_request::HeldRequest;
 use in_flight::{Completion, InFlightRequest, InFlightRequests, OperationAttributes};
-use operation::{Close, Codec, Outcome, Reply, Tag, Violation};
+use operation::{Close, Codec, EndReason, Outcome, Reply, Tag, Violation};
 use requests::PendingVerdict;
 use shaping::Shaping;
 use std::{
@@ -380,7 +380,7 @@ impl<C: Codec> Relay<C> {
         self.hold = None;
         self.requests.pass_everything();
         self.replies.pass_everything();
-        self.settle_all(Completion::bare(Outcome::Lost, Some("unreadable")));
+        self.settle_all(Completion::bare(Outcome::Lost, Some(EndReason::Unreadable)));
         Ok(())
     }
 
@@ -395,11 +395,11 @@ impl<C: Codec> Relay<C> {
         // A service that closes the connection without a reply did not serve the operation, nor did
         // one that stayed silent until the time limit.
         let end = if oldest.is_some() && close == Close::Upstream {
-            Completion::bare(Outcome::Lost, Some("no_reply"))
+            Completion::bare(Outcome::Lost, Some(EndReason::NoReply))
         } else if asked && late {
-            Completion::bare(Outcome::Lost, Some(close.as_str()))
+            Completion::bare(Outcome::Lost, Some(close.into()))
         } else {
-            Completion::bare(close.outcome(stream), Some(close.as_str()))
+            Completion::bare(close.outcome(stream), Some(close.into()))
         };
         self.settle_all(Completion { session: stream, ..end });
     }

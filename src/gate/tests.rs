@@ -38,7 +38,9 @@ impl SeriesPolicy for Count {
 
     fn settle(&self, done: &Settled<'_>, state: u64) {
         assert_eq!(state, 7);
-        self.settled.borrow_mut().push((done.how.outcome, done.how.reason));
+        self.settled
+            .borrow_mut()
+            .push((done.how.outcome, done.how.reason.map(operation::EndReason::as_str)));
     }
 }
 

@@ -126,7 +126,7 @@ impl AccessLogSeries {
         out.extend_from_slice(&self.head);
         write_text(out, br#","outcome":""#, how.outcome.as_str());
         if let Some(reason) = how.reason {
-            write_text(out, br#","reason":""#, reason);
+            write_text(out, br#","reason":""#, reason.as_str());
         }
         if let Some(code) = how.code {
             write_text(out, br#","code":""#, code);

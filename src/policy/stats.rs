@@ -136,7 +136,9 @@ impl SeriesPolicy for Rc<SeriesMetrics> {
     fn settle(&self, done: &Settled<'_>, _: u64) {
         let how = done.how;
         match how.reason {
-            Some(reason) if how.outcome == Outcome::Rejected => self.count_rejection(reason),
+            Some(reason) if how.outcome == Outcome::Rejected => {
+                self.count_rejection(reason.as_str())
+            }
             _ => self.by_outcome[how.outcome as usize].increment(1),
         }
         // Of what lasts long a part was counted as it passed.

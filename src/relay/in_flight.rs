@@ -6,8 +6,8 @@
 
 use bytes::BytesMut;
 use operation::{
-    AttributeValue, Attributes, Close, Codec, LateDetails, Operation, OperationNames, Outcome,
-    RejectReason, Request, Settlement, Tag, Ticket,
+    AttributeValue, Attributes, Close, Codec, EndReason, LateDetails, Operation, OperationNames,
+    Outcome, Request, Settlement, Tag, Ticket,
 };
 use std::{collections::VecDeque, net::IpAddr, rc::Rc, time::Instant};
 
@@ -40,7 +40,7 @@ pub(super) struct InFlightRequest {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
-    pub(super) reason: Option<&'static str>,
+    pub(super) reason: Option<EndReason>,
     pub(super) code: Option<&'static str>,
     pub(super) items: u64,
     pub(super) confirmed: bool,
@@ -51,7 +51,7 @@ pub(super) struct Completion {
 
 impl Completion {
     /// A completion without details.
-    pub(super) fn bare(outcome: Outcome, reason: Option<&'static str>) -> Self {
+    pub(super) fn bare(outcome: Outcome, reason: Option<EndReason>) -> Self {
         Self {
             outcome,
             reason,
@@ -90,19 +90,18 @@ impl InFlightRequest {
                 (true, Outcome::Ok) => facts.door.greeted(took),
                 // The service is not blamed for injected faults, nor for an idle session: some
                 // services answer nothing by design.
-                _ if end.reason.is_some_and(|reason| BLAMELESS.contains(&reason)) => {
+                _ if end.reason.is_some_and(|reason| !reason.blames_endpoint()) => {
                     facts.door.ended(Outcome::Cancelled, took);
                 }
                 _ if end.session => {
-                    let reset = end.reason == Some(Close::UpstreamReset.as_str());
+                    let reset = end.reason == Some(EndReason::Closed(Close::UpstreamReset));
                     facts.door.session_ended(end.outcome, reset, took);
                 }
                 _ => facts.door.ended(end.outcome, took),
             }
         }
-        let late = [RejectReason::TimedOut.as_str(), Close::OperationTimeout.as_str()];
         let limit = self.ticket.effects().and_then(|terms| terms.reply_timeout.as_ref());
-        let limit = limit.filter(|_| end.reason.is_some_and(|reason| late.contains(&reason)));
+        let limit = limit.filter(|_| end.reason.is_some_and(EndReason::is_time_limit));
         let policy = limit.map(|limit| Rc::clone(&limit.policy));
         self.ticket.settle(&Settlement {
             policy: policy.as_deref(),
@@ -126,15 +125,6 @@ impl InFlightRequest {
         });
     }
 }
-
-/// Reasons that say nothing about the service.
-const BLAMELESS: [&str; 5] = [
-    Close::Injected.as_str(),
-    Close::LocalError.as_str(),
-    Close::IdleTimeout.as_str(),
-    Close::HalfCloseTimeout.as_str(),
-    Close::MaxDuration.as_str(),
-];
 
 /// How many operations one connection may have in flight. Beyond that the oldest is given up.
 const MAX_IN_FLIGHT: usize = 1000;

@@ -1,7 +1,7 @@
 //! Operation time-outs: a policy limits how long the service may take.
 
 use super::{Relay, in_flight::Completion};
-use operation::{Close, Codec, Outcome, RejectReason, RejectionRef, Tag};
+use operation::{Close, Codec, EndReason, Outcome, RejectReason, RejectionRef, Tag};
 use std::time::Instant;
 
 impl<C: Codec> Relay<C> {
@@ -35,12 +35,12 @@ impl<C: Codec> Relay<C> {
             let why = RejectionRef::new(RejectReason::TimedOut, message);
             let can = tag.is_some_and(|tag| self.codec.give_up(tag, &why, &mut self.rejections));
             self.release_rejections(&mut open);
-            let word = if can {
-                RejectReason::TimedOut.as_str()
+            let reason = if can {
+                EndReason::Rejected(RejectReason::TimedOut)
             } else {
-                Close::OperationTimeout.as_str()
+                EndReason::Closed(Close::OperationTimeout)
             };
-            open.settle(Completion::bare(Outcome::Lost, Some(word)), now, &self.attributes());
+            open.settle(Completion::bare(Outcome::Lost, Some(reason)), now, &self.attributes());
             if !can {
                 return Err(Close::OperationTimeout);
             }

@@ -98,7 +98,7 @@ fn settle_rejected<C: Codec>(
     let operation = Operation { partial: false, ..facts.operation(&request, front) };
     let mut how = Settlement::new(close.outcome(true), Instant::now());
     how.policy = why.policy;
-    how.reason = Some(close.as_str());
+    how.reason = Some(close.into());
     how.request_bytes = front.len() as u64;
     how.attributes = &facts;
     door.record_rejected(&operation, began, &how);

@@ -7,8 +7,8 @@ use super::{
 use crate::policy::Direction;
 use bytes::BytesMut;
 use operation::{
-    Close, Codec, Gate, Next, Outcome, PendingOperation, RejectMode, Rejection, Request, Tag,
-    Verdict, Violation,
+    Close, Codec, EndReason, Gate, Next, Outcome, PendingOperation, RejectMode, Rejection, Request,
+    Tag, Verdict, Violation,
 };
 use std::{
     task::{Context, Poll, ready},
@@ -326,7 +326,7 @@ impl<C: Codec> Relay<C> {
             // Its reply, if one comes, passes like any other.
             let facts = OperationAttributes::new(&self.codec, &self.door);
             evicted.settle(
-                Completion::bare(Outcome::Cancelled, Some("too_many_open")),
+                Completion::bare(Outcome::Cancelled, Some(EndReason::TooManyInFlight)),
                 now,
                 &facts,
             );

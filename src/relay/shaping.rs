@@ -181,7 +181,7 @@ impl<C: Codec> Relay<C> {
         let Some(shaping) = &mut self.shaping else { return true };
         if let Some(cut) = shaping.request_cut.take() {
             let now = self.now();
-            let end = Completion::bare(Outcome::Lost, Some(Close::Injected.as_str()));
+            let end = Completion::bare(Outcome::Lost, Some(Close::Injected.into()));
             if let Some(open) = self.in_flight.take_newest() {
                 open.settle(end, now, &self.attributes());
             }

@@ -20,7 +20,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
     request, response,
 };
-use operation::{ExtraCounter, Outcome, Protocol, RejectReason, RejectionRef};
+use operation::{EndReason, ExtraCounter, Outcome, Protocol, RejectReason, RejectionRef};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -127,7 +127,7 @@ impl Grpc {
         let grant = self.cors_headers(&head.headers);
         json.read(head, grant, self.message_budget(buffered))
             .map(Some)
-            .map_err(|answer| UnroutedRequest { reason: "no_rule", answer })
+            .map_err(|answer| UnroutedRequest { reason: EndReason::NoRule, answer })
     }
 
     /// The rejection of a request body that is not JSON.
@@ -139,7 +139,7 @@ impl Grpc {
         let status = Status::new(Code::InvalidArgument, message);
         let mut answer = JsonTranscoding::refusal(&status, &self.cors_headers(headers));
         *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        UnroutedRequest { reason: "unsupported", answer }
+        UnroutedRequest { reason: EndReason::Unsupported, answer }
     }
 
     fn message_budget(&self, buffered: &BufferAccount) -> MessageBudget {
@@ -180,7 +180,7 @@ impl Dialect for Grpc {
             && let Some(answer) = cors.preflight(head)
         {
             let refused = !answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-            let reason = if refused { "origin_refused" } else { "preflight" };
+            let reason = if refused { EndReason::OriginRefused } else { EndReason::Preflight };
             return Err(UnroutedRequest { reason, answer });
         }
         let origin_refused =
@@ -201,17 +201,29 @@ impl Dialect for Grpc {
         }
         if path::full_method(head.uri.path()).is_empty() {
             let message = "the path names no method: it is `/package.Service/Method`";
-            return Err(misdirected("no_method", &Status::new(Code::Unimplemented, message)));
+            return Err(misdirected(
+                EndReason::NoMethod,
+                &Status::new(Code::Unimplemented, message),
+            ));
         }
         let fault = path_fault(head.uri.path()).or_else(|| path::ambiguity(head.uri.path()));
         if let Some(fault) = fault {
-            return Err(misdirected("path", &Status::new(Code::InvalidArgument, fault)));
+            return Err(misdirected(
+                EndReason::AmbiguousPath,
+                &Status::new(Code::InvalidArgument, fault),
+            ));
         }
         if timeout::is_invalid(&head.headers) {
-            return Err(misdirected("invalid", &Status::new(Code::InvalidArgument, NO_TIMEOUT)));
+            return Err(misdirected(
+                RejectReason::Invalid.into(),
+                &Status::new(Code::InvalidArgument, NO_TIMEOUT),
+            ));
         }
         let Some((route, captures)) = self.routes.find(head, host) else {
-            return Err(misdirected("no_route", &Status::new(Code::Unimplemented, NO_ROUTE)));
+            return Err(misdirected(
+                EndReason::NoRoute,
+                &Status::new(Code::Unimplemented, NO_ROUTE),
+            ));
         };
         let translator = match (near, &self.settings.reverse_bridge.0) {
             (near, None) => near,
@@ -358,7 +370,7 @@ fn check_content_encoding(head: &request::Parts, media: Media) -> Result<(), Unr
 fn unsupported(message: &str) -> UnroutedRequest {
     let status = Status::new(Code::Unknown, message);
     let answer = rejection::http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
-    UnroutedRequest { reason: "unsupported", answer }
+    UnroutedRequest { reason: EndReason::Unsupported, answer }
 }
 
 fn granted(

@@ -7,7 +7,7 @@ use crate::{
     request_attributes::RequestAttributes,
 };
 use http::StatusCode;
-use operation::{Close, Outcome, Settlement, Ticket};
+use operation::{Close, EndReason, Outcome, Settlement, Ticket};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -108,7 +108,7 @@ impl Drop for PendingAttempt<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct OperationEnd {
     pub(crate) outcome: Outcome,
-    pub(crate) reason: Option<&'static str>,
+    pub(crate) reason: Option<EndReason>,
     pub(crate) code: Option<&'static str>,
     /// The policy that ended it.
     pub(crate) policy: Option<Rc<str>>,
@@ -118,8 +118,8 @@ pub(crate) struct OperationEnd {
 
 impl OperationEnd {
     /// An end that the service did not report.
-    pub(crate) fn new(outcome: Outcome, reason: &'static str) -> Self {
-        Self { outcome, reason: Some(reason), code: None, policy: None, confirmed: false }
+    pub(crate) fn new(outcome: Outcome, reason: impl Into<EndReason>) -> Self {
+        Self { outcome, reason: Some(reason.into()), code: None, policy: None, confirmed: false }
     }
 }
 
@@ -201,9 +201,9 @@ impl ActiveOperation {
         let now = Instant::now();
         self.attributes.finish();
         if let Some(attempt) = self.attempt.borrow_mut().take() {
-            // An endpoint is not blamed for injected faults.
-            let injected = end.reason == Some(Close::Injected.as_str());
-            attempt.finish(if injected { Outcome::Cancelled } else { end.outcome });
+            let is_bad = matches!(end.outcome, Outcome::Failed | Outcome::Lost);
+            let blameless = end.reason.is_some_and(|reason| !reason.blames_endpoint());
+            attempt.finish(if is_bad && blameless { Outcome::Cancelled } else { end.outcome });
         }
         let busy = &self.connection.state.active_operations;
         busy.set(busy.get() - 1);
@@ -250,7 +250,7 @@ impl ActiveOperation {
     /// The translator could only produce an error; the endpoint is not to blame.
     fn untranslated(&self, told: Option<ResponseOutcome>) {
         self.set_attempt(None);
-        let end = OperationEnd::new(Outcome::Failed, "untranslated");
+        let end = OperationEnd::new(Outcome::Failed, EndReason::Untranslated);
         let code = told.and_then(|judged| judged.code);
         self.settle(&OperationEnd { code, ..end });
     }
@@ -271,7 +271,7 @@ impl ActiveOperation {
             Close::ClientReset if self.connection.state.client_left.get() => Close::Client,
             close => close,
         };
-        self.settle(&OperationEnd::new(close.outcome(false), close.as_str()));
+        self.settle(&OperationEnd::new(close.outcome(false), close));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     dialect::RoutedRequest,
     header_policy::{self, Authority, HeaderContext},
     incoming_request::ResponseResult,
-    local_reply::{self, ANSWERED_HERE, RouteHeaders},
+    local_reply::{self, RouteHeaders},
     mirror,
     pool::Pool,
     request_attributes::{self, RequestFlags, WaitTimes},
@@ -27,7 +27,9 @@ use crate::{
     upstream_request::{UpstreamRequest, UpstreamResponse},
 };
 use http::{Response, Version, header, request, response};
-use operation::{ClosePoint, Effects, InjectedClose, Outcome, RejectReason, RejectionRef};
+use operation::{
+    ClosePoint, Effects, EndReason, InjectedClose, Outcome, RejectReason, RejectionRef,
+};
 use std::{any::Any, cell::OnceCell, rc::Rc, time::Instant};
 use tokio::{select, time::sleep};
 
@@ -82,7 +84,7 @@ impl AdmittedRequest {
             Ok(way) => way,
             Err((reason, words, policy)) => {
                 let why = RejectionRef { policy, ..RejectionRef::new(reason, &words) };
-                let end = OperationEnd::new(Outcome::Rejected, reason.as_str());
+                let end = OperationEnd::new(Outcome::Rejected, reason);
                 let end = OperationEnd { policy: policy.map(Into::into), ..end };
                 return Ok(self.reject(&why, &end));
             }
@@ -216,7 +218,7 @@ impl AdmittedRequest {
         upgrades: bool,
     ) -> Result<(), Response<ResponseBody>> {
         self.rewrite_head(pool, upgrades).map_err(|words| {
-            let end = OperationEnd::new(Outcome::Rejected, RejectReason::Invalid.as_str());
+            let end = OperationEnd::new(Outcome::Rejected, RejectReason::Invalid);
             self.reject(&RejectionRef::new(RejectReason::Invalid, words), &end)
         })
     }
@@ -270,9 +272,11 @@ impl AdmittedRequest {
     fn reply_locally(&self, answer: Response<Body>) -> Response<ResponseBody> {
         let (head, body) = answer.into_parts();
         let judged = self.connection.server.dialect.outcome_of_head(&head);
-        let told = judged
-            .map_or_else(|| OperationEnd::new(Outcome::Ok, ANSWERED_HERE), OperationEnd::from);
-        let answer = self.decorate(Response::from_parts(head, body), Some(ANSWERED_HERE));
+        let told = judged.map_or_else(
+            || OperationEnd::new(Outcome::Ok, EndReason::LocalReply),
+            OperationEnd::from,
+        );
+        let answer = self.decorate(Response::from_parts(head, body), Some(EndReason::LocalReply));
         self.operation.settle(&OperationEnd { confirmed: false, ..told });
         answer
     }
@@ -288,7 +292,11 @@ impl AdmittedRequest {
         answer
     }
 
-    fn decorate(&self, answer: Response<Body>, reason: Option<&str>) -> Response<ResponseBody> {
+    fn decorate(
+        &self,
+        answer: Response<Body>,
+        reason: Option<EndReason>,
+    ) -> Response<ResponseBody> {
         let attributes = &self.operation.attributes;
         local_reply::assign_identity(&self.connection, attributes, &self.head.headers);
         let response_values = || local_reply::response_values(attributes, &self.routed, &self.head);

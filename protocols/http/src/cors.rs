@@ -5,9 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use std::time::Duration;
 use values::Fault;
 
-/// Log reason and violation label of a request whose origin is not allowed.
-pub(crate) const ORIGIN_REFUSED: &str = "origin_refused";
-pub(crate) const REFUSED: operation::Violation = operation::Violation(ORIGIN_REFUSED);
+pub(crate) const REFUSED: operation::Violation =
+    operation::Violation(operation::EndReason::OriginRefused.as_str());
 
 /// Which origins are allowed, and what their pages may send and read.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use crate::{
     routes::{Captures, Route},
 };
 use http::{HeaderMap, HeaderName, Method, Response, Uri, request, response};
-use operation::{Outcome, Protocol, RejectReason, RejectionRef};
+use operation::{EndReason, Outcome, Protocol, RejectReason, RejectionRef};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -52,7 +52,7 @@ pub trait Dialect: 'static {
 
     /// Adds the request id and the log reason to the body of a local reply, if its format has
     /// fields for them.
-    fn add_request_id(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<&str>) {}
+    fn add_request_id(&self, _answer: &mut Response<Body>, _id: &str, _reason: Option<EndReason>) {}
 
     /// Makes the error response to an invalid request head with this HTTP status; `None` if plain
     /// HTTP's format is used.
@@ -124,7 +124,7 @@ pub struct RoutedRequest {
 /// A request without route, and its response.
 pub struct UnroutedRequest {
     /// Reason for logs and metrics: `no_route`.
-    pub reason: &'static str,
+    pub reason: EndReason,
     /// The response to the client.
     pub answer: Response<Body>,
 }
@@ -220,7 +220,7 @@ impl<D: Dialect> Dialect for Arc<D> {
         (**self).reject(routed, why)
     }
 
-    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
+    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<EndReason>) {
         (**self).add_request_id(answer, id, reason);
     }
 

@@ -83,8 +83,9 @@ impl DryRequest {
             host => normalize::host(host).into(),
         };
         let routed = dialect.route(&mut head, &host, &BufferAccount::default());
-        let routed =
-            routed.map_err(|no| DryRunError::Answered(no.answer.status(), no.reason.to_owned()))?;
+        let routed = routed.map_err(|no| {
+            DryRunError::Answered(no.answer.status(), no.reason.as_str().to_owned())
+        })?;
         let name = dialect.operation_name(&head.method, &head.uri).to_owned();
         let (route, captures) = (&*routed.route, &routed.captures);
         let mut sent = head.clone();

@@ -6,7 +6,7 @@ use crate::{
     body::Body,
     client_connection::ClientConnection,
     client_io::is_error_placeholder,
-    cors::{self, ORIGIN_REFUSED},
+    cors,
     dialect::{Dialect, HttpRejection, RoutedRequest, UnroutedRequest},
     header_policy::{self, Authority, HeadError},
     local_reply::{self, RouteHeaders},
@@ -16,8 +16,8 @@ use crate::{
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use operation::{
-    AttributeValue, Attributes, Operation, Outcome, RejectMode, RejectReason, RejectionRef,
-    Settlement, Ticket, Verdict, Violation,
+    AttributeValue, Attributes, EndReason, Operation, Outcome, RejectMode, RejectReason,
+    RejectionRef, Settlement, Ticket, Verdict, Violation,
 };
 use std::{cell::RefCell, error::Error, fmt, net::IpAddr, rc::Rc, time::Instant};
 
@@ -212,8 +212,8 @@ impl IncomingRequest<'_> {
                 self.attributes.status.set(Some(answer.status()));
                 local_reply::assign_identity(self.connection, self.attributes, &head.headers);
                 match *reason {
-                    "path" => self.connection.session.violation(AMBIGUOUS_PATH),
-                    ORIGIN_REFUSED => self.connection.session.violation(cors::REFUSED),
+                    EndReason::AmbiguousPath => self.connection.session.violation(AMBIGUOUS_PATH),
+                    EndReason::OriginRefused => self.connection.session.violation(cors::REFUSED),
                     _ => {}
                 }
             }
@@ -327,7 +327,7 @@ impl IncomingRequest<'_> {
         let (routed, reason, answer) = match routed {
             Ok(routed) => {
                 let answer = self.rejection(head, &routed, rejection);
-                (Some(routed), rejection.reason.as_str(), answer)
+                (Some(routed), rejection.reason.into(), answer)
             }
             Err(UnroutedRequest { reason, answer }) => {
                 let answer = local_reply::finish(
@@ -367,7 +367,7 @@ impl IncomingRequest<'_> {
                 self.connection,
             );
             operation.request_bytes.set(size);
-            let answered = matches!(reason, "preflight");
+            let answered = reason == EndReason::Preflight;
             let outcome = if answered { Outcome::Ok } else { Outcome::Rejected };
             operation.settle(&OperationEnd::new(outcome, reason));
         }

@@ -12,11 +12,9 @@ use crate::{
     routes::{RenderedValues, Route, Variables},
 };
 use http::{HeaderMap, HeaderName, Response, request};
+use operation::EndReason;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Log reason of a route's `redirect` or `reply`.
-pub(crate) const ANSWERED_HERE: &str = "answered_here";
 
 /// What a route adds to a response's headers.
 pub(crate) struct RouteHeaders<'a> {
@@ -66,7 +64,7 @@ pub(crate) fn finish(
     connection: &ClientConnection,
     attributes: &RequestAttributes,
     mut answer: Response<Body>,
-    reason: Option<&str>,
+    reason: Option<EndReason>,
     route_headers: Option<RouteHeaders<'_>>,
 ) -> Response<ResponseBody> {
     if let Some(RouteHeaders { route, values: response_values, cors }) = route_headers {

@@ -3,9 +3,8 @@
 use crate::{
     body::Body,
     buffer_account::BufferAccount,
-    cors::{Cors, ORIGIN_REFUSED, preflight_method},
+    cors::{Cors, preflight_method},
     dialect::{Dialect, HttpRejection, ResponseOutcome, RoutedRequest, UnroutedRequest},
-    local_reply::ANSWERED_HERE,
     normalize::path_fault,
     request_attributes::{ATTRIBUTES, LATE, LOGGED, LOGGED_WITH_VALUES, status_name},
     routes::{Routes, StatusSet},
@@ -15,7 +14,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header, request,
     response,
 };
-use operation::{ExtraCounter, Outcome, Protocol, RejectReason};
+use operation::{EndReason, ExtraCounter, Outcome, Protocol, RejectReason};
 use std::{sync::Arc, time::Duration};
 
 /// Name and metrics of the protocol.
@@ -66,10 +65,10 @@ impl PlainHttp {
         &self,
         head: &request::Parts,
         status: StatusCode,
-        reason: &'static str,
+        reason: EndReason,
         words: &str,
     ) -> UnroutedRequest {
-        let mut answer = json_response(status, reason, words, None);
+        let mut answer = json_response(status, reason.as_str(), words, None);
         if let Some(cors) = &self.cors {
             cors.headers_for(&head.headers).add_to(answer.headers_mut());
         }
@@ -92,19 +91,20 @@ impl Dialect for PlainHttp {
         host: &str,
         _: &BufferAccount,
     ) -> Result<RoutedRequest, UnroutedRequest> {
-        let ambiguous = |fault| self.unrouted(head, StatusCode::BAD_REQUEST, "path", fault);
+        let ambiguous =
+            |fault| self.unrouted(head, StatusCode::BAD_REQUEST, EndReason::AmbiguousPath, fault);
         if let Some(fault) = path_fault(head.uri.path()) {
             return Err(ambiguous(fault));
         }
         if let Some(answer) = self.preflight(head, host) {
             let allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-            let reason = if allowed { "preflight" } else { ORIGIN_REFUSED };
+            let reason = if allowed { EndReason::Preflight } else { EndReason::OriginRefused };
             return Err(UnroutedRequest { reason, answer });
         }
         let found = self.routes.find(head, host);
         let (route, captures) = found.ok_or_else(|| {
             let words = "no route takes this request";
-            self.unrouted(head, StatusCode::NOT_FOUND, "no_route", words)
+            self.unrouted(head, StatusCode::NOT_FOUND, EndReason::NoRoute, words)
         })?;
         if self.routes.has_other_reading(head, host, &route) {
             return Err(ambiguous(
@@ -149,10 +149,11 @@ impl Dialect for PlainHttp {
         answer
     }
 
-    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<&str>) {
+    fn add_request_id(&self, answer: &mut Response<Body>, id: &str, reason: Option<EndReason>) {
         // The body of a route's `reply` is the operator's.
         let Body::Full(told) = answer.body() else { return };
-        let Some(words) = told.strip_suffix(b"}").filter(|_| reason != Some(ANSWERED_HERE)) else {
+        let Some(words) = told.strip_suffix(b"}").filter(|_| reason != Some(EndReason::LocalReply))
+        else {
             return;
         };
         let mut words = words.to_vec();
@@ -160,7 +161,7 @@ impl Dialect for PlainHttp {
             let value = serde_json::Value::from(value);
             words.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
         };
-        if let Some(reason) = reason.filter(|it| !has_error(told, it)) {
+        if let Some(reason) = reason.map(EndReason::as_str).filter(|it| !has_error(told, it)) {
             add("reason", reason);
         }
         add("request_id", id);

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use operation::{Close, ClosePoint, InjectedClose, Outcome, RejectReason};
+use operation::{Close, ClosePoint, EndReason, InjectedClose, Outcome, RejectReason};
 use std::{
     error::Error,
     fmt,
@@ -115,7 +115,7 @@ pub(crate) struct ResponseTimeouts {
 
 impl ResponseTimeouts {
     /// Ready with the reason when a timeout expires.
-    fn poll(&mut self, cx: &mut Context<'_>, operation: &ActiveOperation) -> Poll<&'static str> {
+    fn poll(&mut self, cx: &mut Context<'_>, operation: &ActiveOperation) -> Poll<EndReason> {
         loop {
             let idle = self.idle.map(|idle| operation.last_activity.get() + idle);
             let timeout =
@@ -128,7 +128,11 @@ impl ResponseTimeouts {
             }
             ready!(sleep.as_mut().poll(cx));
             if Instant::now() >= due {
-                return Poll::Ready(if idle == Some(due) { "idle_timeout" } else { "timed_out" });
+                return Poll::Ready(if idle == Some(due) {
+                    EndReason::ResponseIdle
+                } else {
+                    RejectReason::TimedOut.into()
+                });
             }
             sleep.as_mut().reset(due.into());
         }
@@ -263,14 +267,14 @@ impl ResponseBody {
         if let Poll::Ready(reason) = tracked.timeouts.poll(cx, &tracked.operation) {
             return Poll::Ready((
                 OperationEnd::new(Outcome::Lost, reason),
-                BodyCutShort(reason).into(),
+                BodyCutShort(reason.as_str()).into(),
             ));
         }
         let Some((conn, _)) = &tracked.upstream else { return Poll::Pending };
         let version = tracked.operation.attributes.version;
         let close =
             ready!(tracked.close_watcher.poll(cx, &tracked.connection, version, &**conn.lease()));
-        let end = OperationEnd::new(close.outcome(false), close.as_str());
+        let end = OperationEnd::new(close.outcome(false), close);
         Poll::Ready((end, BodyCutShort(close.as_str()).into()))
     }
 }
@@ -287,9 +291,11 @@ impl TrackedResponse {
     /// Error trailers of a response that fails, unless the failure was injected.
     fn error_trailers(&self, end: &OperationEnd) -> Option<HeaderMap> {
         let (reason, words) = match end.reason {
-            Some("injected") => return None,
-            Some("timed_out") => (RejectReason::TimedOut, "the service took too long"),
-            Some("idle_timeout") => (RejectReason::TimedOut, "nothing moved for too long"),
+            Some(reason) if reason.is_injected() => return None,
+            Some(EndReason::Rejected(RejectReason::TimedOut)) => {
+                (RejectReason::TimedOut, "the service took too long")
+            }
+            Some(EndReason::ResponseIdle) => (RejectReason::TimedOut, "nothing moved for too long"),
             _ => (RejectReason::Lost, "the service's answer broke off"),
         };
         // A translator handles the failure itself.
@@ -325,7 +331,7 @@ impl http_body::Body for ResponseBody {
         }
         if this.is_at_cut() {
             let why = ready!(this.poll_cut(cx));
-            return this.fail(&OperationEnd::new(Outcome::Lost, Close::Injected.as_str()), why);
+            return this.fail(&OperationEnd::new(Outcome::Lost, Close::Injected), why);
         }
         this.set_pending(false);
         match this.poll_body(cx) {
@@ -335,8 +341,11 @@ impl http_body::Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(why))) => {
-                let reason =
-                    if is_unreadable(&*why) { "upstream_violation" } else { "upstream_reset" };
+                let reason = if is_unreadable(&*why) {
+                    Close::UpstreamViolation
+                } else {
+                    Close::UpstreamReset
+                };
                 this.fail_after_flush(cx, OperationEnd::new(Outcome::Lost, reason), why)
             }
             Poll::Ready(None) => {

@@ -49,7 +49,7 @@ impl AdmittedRequest {
             Upgrade::Tunnel if connects => self.connect_tunnel(way).await,
             Upgrade::Tunnel | Upgrade::Stream(_) => {
                 let words = "this route has no tunnels for CONNECT";
-                let end = OperationEnd::new(Outcome::Rejected, RejectReason::Denied.as_str());
+                let end = OperationEnd::new(Outcome::Rejected, RejectReason::Denied);
                 Ok(self.reject(&RejectionRef::new(RejectReason::Denied, words), &end))
             }
         }
@@ -178,7 +178,7 @@ impl Tunnel {
             // would say so. Either socket may be closed already.
             let _ = (client.set_zero_linger(), service.set_zero_linger());
         }
-        operation.settle(&OperationEnd::new(close.outcome(true), close.as_str()));
+        operation.settle(&OperationEnd::new(close.outcome(true), close));
         close
     }
 }

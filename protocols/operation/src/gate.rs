@@ -1,6 +1,8 @@
 //! The gate: every policy behind one door, and the ticket that an operation leaves with.
 
-use crate::{Attributes, Effects, Operation, OperationNames, Outcome, RejectReason, RejectionRef};
+use crate::{
+    Attributes, Effects, EndReason, Operation, OperationNames, Outcome, RejectReason, RejectionRef,
+};
 use std::{
     pin::Pin,
     rc::Rc,
@@ -179,8 +181,8 @@ pub trait SettleSink {
 pub struct Settlement<'a> {
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, where the outcome alone does not say it: a word such as `upstream_reset`.
-    pub reason: Option<&'static str>,
+    /// Why, where the outcome alone does not say it.
+    pub reason: Option<EndReason>,
     /// The policy that ended it, if one did after it had gone on.
     pub policy: Option<&'a str>,
     /// The error's name.

@@ -11,6 +11,7 @@
 mod attribute_value;
 mod codec;
 mod effects;
+mod end_reason;
 mod gate;
 mod operation;
 mod outcome;
@@ -25,6 +26,7 @@ pub use codec::{
 pub use effects::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, ReplyTimeout, Slicer,
 };
+pub use end_reason::EndReason;
 pub use gate::{
     Decision, DecisionFuture, Gate, PendingOperation, RejectMode, Rejection, SettleSink,
     Settlement, Ticket, Verdict,

@@ -80,8 +80,8 @@ impl RejectReason {
         RejectReason::TooLarge,
     ];
 
-    /// The word that logs, metric labels and replies use.
-    pub fn as_str(self) -> &'static str {
+    /// The label in logs, metrics and replies.
+    pub const fn as_str(self) -> &'static str {
         match self {
             RejectReason::RateLimited => "rate_limited",
             RejectReason::Overloaded => "overloaded",

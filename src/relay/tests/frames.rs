@@ -133,7 +133,9 @@ impl<F: Fn(usize) -> Decision> SeriesPolicy for Script<F> {
     }
 
     fn settle(&self, done: &Settled<'_>, _: u64) {
-        self.settled.borrow_mut().push((done.how.outcome, done.how.reason));
+        self.settled
+            .borrow_mut()
+            .push((done.how.outcome, done.how.reason.map(operation::EndReason::as_str)));
     }
 }
 

@@ -32,7 +32,14 @@ impl SeriesPolicy for Ledger {
         assert_eq!(how.first_byte.is_some(), how.reply_bytes > 0);
         let bytes = (how.request_bytes, how.reply_bytes);
         let items = (how.request_items, how.reply_items);
-        self.0.borrow_mut().push((how.outcome, how.reason, bytes.0, bytes.1, items.0, items.1));
+        self.0.borrow_mut().push((
+            how.outcome,
+            how.reason.map(operation::EndReason::as_str),
+            bytes.0,
+            bytes.1,
+            items.0,
+            items.1,
+        ));
     }
 }
 

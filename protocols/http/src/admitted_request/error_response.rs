@@ -9,7 +9,7 @@ use crate::{
     upstream_request::{AttemptError, UpstreamError},
 };
 use http::{Response, StatusCode, Version};
-use operation::{Close, Outcome, RejectReason, RejectionRef, Violation};
+use operation::{Close, EndReason, Outcome, RejectReason, RejectionRef, Violation};
 use std::time::Duration;
 
 const UNREADABLE: &str = "what the service answered is no HTTP of the version that it is spoken to \
@@ -19,16 +19,20 @@ impl AdmittedRequest {
     pub(crate) fn timeout_response(&self, late: RequestTimeout) -> Response<ResponseBody> {
         let text = |time: Duration| format!("{} ms", time.as_millis());
         let (words, policy, reason) = match late {
-            RequestTimeout::Route(time) => {
-                (format!("the service took longer than {}", text(time)), None, "timed_out")
-            }
+            RequestTimeout::Route(time) => (
+                format!("the service took longer than {}", text(time)),
+                None,
+                RejectReason::TimedOut.into(),
+            ),
             RequestTimeout::Policy(limit) => {
-                (limit.message.to_string(), Some(limit.policy), "timed_out")
+                (limit.message.to_string(), Some(limit.policy), RejectReason::TimedOut.into())
             }
             RequestTimeout::Client => {
-                ("the client's own time is over".to_owned(), None, "timed_out")
+                ("the client's own time is over".to_owned(), None, RejectReason::TimedOut.into())
             }
-            RequestTimeout::Idle => ("nothing moved for too long".to_owned(), None, "idle_timeout"),
+            RequestTimeout::Idle => {
+                ("nothing moved for too long".to_owned(), None, EndReason::ResponseIdle)
+            }
             RequestTimeout::Pause(time) => {
                 return self.request_timeout_response(&format!(
                     "nothing of the request came for {} (message_timeout)",
@@ -60,17 +64,15 @@ impl AdmittedRequest {
         }
         let answer =
             invalid_request_response(&self.connection, 408, Violation(close.as_str()), words);
-        self.local_reply(answer, &OperationEnd::new(close.outcome(false), close.as_str()))
+        self.local_reply(answer, &OperationEnd::new(close.outcome(false), close))
     }
 
     /// The response for an attempt that failed.
     pub(crate) fn error_response(&self, failed: AttemptError) -> ResponseResult {
         let (reason, words, end) = match failed {
-            AttemptError::Unreachable(it) => (
-                it.reason,
-                it.message,
-                OperationEnd::new(it.close.outcome(false), it.close.as_str()),
-            ),
+            AttemptError::Unreachable(it) => {
+                (it.reason, it.message, OperationEnd::new(it.close.outcome(false), it.close))
+            }
             AttemptError::Upstream(lost) => {
                 let (close, words) = match lost {
                     UpstreamError::HeadTooLarge => return Ok(self.response_head_too_large()),
@@ -86,25 +88,29 @@ impl AdmittedRequest {
                         (Close::UpstreamReset, "the service went away before it answered")
                     }
                 };
-                (
-                    RejectReason::Lost,
-                    words.to_owned(),
-                    OperationEnd::new(Outcome::Lost, close.as_str()),
-                )
+                (RejectReason::Lost, words.to_owned(), OperationEnd::new(Outcome::Lost, close))
             }
             AttemptError::EndpointClosed(close) => {
                 let words = "the service was taken out of use before it answered".to_owned();
-                (RejectReason::Lost, words, OperationEnd::new(close.outcome(false), close.as_str()))
+                (RejectReason::Lost, words, OperationEnd::new(close.outcome(false), close))
             }
             AttemptError::TimedOut => {
                 let words = "the service took longer than an attempt may".to_owned();
-                (RejectReason::TimedOut, words, OperationEnd::new(Outcome::Lost, "timed_out"))
+                (
+                    RejectReason::TimedOut,
+                    words,
+                    OperationEnd::new(Outcome::Lost, RejectReason::TimedOut),
+                )
             }
             AttemptError::TooLarge => {
                 let most = self.routed.route.max_request_body.unwrap_or_default();
                 let words =
                     format!("the request's body is longer than {most} bytes (max_request_body)");
-                (RejectReason::TooLarge, words, OperationEnd::new(Outcome::Rejected, "too_large"))
+                (
+                    RejectReason::TooLarge,
+                    words,
+                    OperationEnd::new(Outcome::Rejected, RejectReason::TooLarge),
+                )
             }
             AttemptError::HeadTooLarge(most) => return Ok(self.request_head_too_large(most)),
             AttemptError::ClientAborted => return self.client_error_response(),
@@ -138,7 +144,7 @@ impl AdmittedRequest {
             .server
             .dialect
             .reject(Some(&self.routed), &HttpRejection { refusal, status });
-        self.local_reply(answer, &OperationEnd::new(outcome, RejectReason::TooLarge.as_str()))
+        self.local_reply(answer, &OperationEnd::new(outcome, RejectReason::TooLarge))
     }
 
     /// The client aborted, or sent an invalid body.
@@ -146,11 +152,10 @@ impl AdmittedRequest {
         let Some(fault) = self.connection.state.h1_error.take() else {
             if self.routed.translator.as_ref().is_some_and(|it| it.is_request_invalid()) {
                 let reason = RejectReason::Invalid;
-                let end = OperationEnd::new(Outcome::Rejected, reason.as_str());
+                let end = OperationEnd::new(Outcome::Rejected, reason);
                 return Ok(self.reject(&RejectionRef::new(reason, "it can't be read"), &end));
             }
-            self.operation
-                .settle(&OperationEnd::new(Outcome::Cancelled, Close::ClientReset.as_str()));
+            self.operation.settle(&OperationEnd::new(Outcome::Cancelled, Close::ClientReset));
             return Err(Abort::Closed);
         };
         self.connection.close_after_response.set(true);
@@ -160,7 +165,7 @@ impl AdmittedRequest {
             fault.violation,
             fault.message,
         );
-        Ok(self.local_reply(answer, &OperationEnd::new(Outcome::Rejected, fault.violation.0)))
+        Ok(self.local_reply(answer, &OperationEnd::new(Outcome::Rejected, fault.violation)))
     }
 
     pub(crate) fn reject(
@@ -174,7 +179,7 @@ impl AdmittedRequest {
 
     /// A fault injected by a policy.
     pub(super) fn abort_injected(&self, reset: bool) -> Abort {
-        self.operation.settle(&OperationEnd::new(Outcome::Lost, Close::Injected.as_str()));
+        self.operation.settle(&OperationEnd::new(Outcome::Lost, Close::Injected));
         self.connection.abort(self.operation.attributes.version, Close::Injected, reset);
         Abort::Closed
     }

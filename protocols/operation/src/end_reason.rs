@@ -1,0 +1,171 @@
+//! Why operations and connections end: one type for logs, metrics, replies and decisions.
+
+use crate::{Close, RejectReason, Violation};
+use std::fmt;
+
+/// Why an operation ended, where its outcome alone does not say it.
+///
+/// The access log, `tollgate_operations_rejected_total{reason}` and error replies print
+/// [`as_str`](Self::as_str). Decisions compare variants: several of them have the same label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The end of the connection ended the operation.
+    Closed(Close),
+    /// The proxy answered with an error.
+    Rejected(RejectReason),
+    /// The client broke a rule of the protocol, and the proxy answered with an error.
+    Violation(Violation),
+    /// The codec lost the framing. The connection passes unread, and the outcome is unknown.
+    Unreadable,
+    /// The service closed a session without having sent a byte.
+    NoReply,
+    /// The connection had too many operations in flight, and this was the oldest.
+    TooManyInFlight,
+    /// A response made no progress for the idle time-out. Unlike an idle connection, a service
+    /// that owes a response is responsible for that. The label is that of [`Close::IdleTimeout`].
+    ResponseIdle,
+    /// The proxy answered by the route's `redirect` or `reply`.
+    LocalReply,
+    /// The proxy answered a CORS preflight request.
+    Preflight,
+    /// The proxy refused the origin of a CORS request.
+    OriginRefused,
+    /// No route takes the request.
+    NoRoute,
+    /// The request's path has two readings.
+    AmbiguousPath,
+    /// The path of a gRPC request names no method.
+    NoMethod,
+    /// No rule of `google.api.http` takes the JSON request.
+    NoRule,
+    /// The request is not gRPC, nor anything that the listener can translate.
+    Unsupported,
+    /// The service's response could not be translated for the client.
+    Untranslated,
+}
+
+impl EndReason {
+    /// The other reasons that say how an operation ended at the service.
+    const OF_OPERATIONS: [EndReason; 4] = [
+        EndReason::Unreadable,
+        EndReason::NoReply,
+        EndReason::TooManyInFlight,
+        EndReason::ResponseIdle,
+    ];
+    /// The other reasons of answers that the proxy gave itself.
+    const OF_ANSWERS: [EndReason; 9] = [
+        EndReason::NoRoute,
+        EndReason::AmbiguousPath,
+        EndReason::LocalReply,
+        EndReason::Preflight,
+        EndReason::OriginRefused,
+        EndReason::NoMethod,
+        EndReason::NoRule,
+        EndReason::Unsupported,
+        EndReason::Untranslated,
+    ];
+
+    /// Every reason except violations, which each protocol names itself.
+    pub fn all() -> impl Iterator<Item = EndReason> {
+        let closes = Close::ALL.into_iter().map(EndReason::Closed);
+        let rejections = RejectReason::ALL.into_iter().map(EndReason::Rejected);
+        closes.chain(Self::OF_OPERATIONS).chain(rejections).chain(Self::OF_ANSWERS)
+    }
+
+    /// The label in logs, metrics and replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Closed(close) => close.as_str(),
+            EndReason::Rejected(reason) => reason.as_str(),
+            EndReason::Violation(violation) => violation.0,
+            EndReason::Unreadable => "unreadable",
+            EndReason::NoReply => "no_reply",
+            EndReason::TooManyInFlight => "too_many_open",
+            EndReason::ResponseIdle => Close::IdleTimeout.as_str(),
+            EndReason::LocalReply => "answered_here",
+            EndReason::Preflight => "preflight",
+            EndReason::OriginRefused => "origin_refused",
+            EndReason::NoRoute => "no_route",
+            EndReason::AmbiguousPath => "path",
+            EndReason::NoMethod => "no_method",
+            EndReason::NoRule => "no_rule",
+            EndReason::Unsupported => "unsupported",
+            EndReason::Untranslated => "untranslated",
+        }
+    }
+
+    /// Whether a bad outcome with this reason counts against the endpoint.
+    ///
+    /// It does not for injected faults and for errors of this machine, nor when a connection was
+    /// idle: some services send nothing by design.
+    pub const fn blames_endpoint(self) -> bool {
+        let is_own_error = self.is_injected() || matches!(self, Self::Closed(Close::LocalError));
+        let is_idle = matches!(
+            self,
+            Self::Closed(Close::IdleTimeout | Close::HalfCloseTimeout | Close::MaxDuration)
+        );
+        !is_own_error && !is_idle
+    }
+
+    /// Whether a policy injected the fault that ended the operation.
+    pub const fn is_injected(self) -> bool {
+        matches!(self, Self::Closed(Close::Injected) | Self::Rejected(RejectReason::Injected))
+    }
+
+    /// Whether a policy's time limit ended the operation.
+    pub const fn is_time_limit(self) -> bool {
+        matches!(
+            self,
+            Self::Closed(Close::OperationTimeout) | Self::Rejected(RejectReason::TimedOut)
+        )
+    }
+}
+
+impl From<Close> for EndReason {
+    fn from(close: Close) -> Self {
+        EndReason::Closed(close)
+    }
+}
+
+impl From<RejectReason> for EndReason {
+    fn from(reason: RejectReason) -> Self {
+        EndReason::Rejected(reason)
+    }
+}
+
+impl From<Violation> for EndReason {
+    fn from(violation: Violation) -> Self {
+        EndReason::Violation(violation)
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_faults_and_idle_connections_do_not_count_against_an_endpoint() {
+        let blameless: Vec<_> = EndReason::all().filter(|it| !it.blames_endpoint()).collect();
+        let expected = [
+            EndReason::Closed(Close::IdleTimeout),
+            EndReason::Closed(Close::MaxDuration),
+            EndReason::Closed(Close::HalfCloseTimeout),
+            EndReason::Closed(Close::LocalError),
+            EndReason::Closed(Close::Injected),
+            EndReason::Rejected(RejectReason::Injected),
+        ];
+        assert_eq!(blameless, expected);
+    }
+
+    #[test]
+    fn a_response_without_progress_counts_against_the_endpoint() {
+        assert_eq!(EndReason::ResponseIdle.as_str(), Close::IdleTimeout.as_str());
+        assert!(EndReason::ResponseIdle.blames_endpoint());
+    }
+}
