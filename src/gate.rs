@@ -129,7 +129,7 @@ impl operation::Gate for Gate {
         let Some(mut held) = held else {
             return Verdict::Reject(Rejection::new(
                 operation::RejectReason::Overloaded,
-                "this is forgotten",
+                "the operation that this ticket belongs to is gone",
             ));
         };
         inner.active.decrement(1.0);

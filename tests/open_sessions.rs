@@ -52,7 +52,7 @@ fn a_fault_resets_a_session_that_is_open_already() {
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["reason"], &line["policy"]), (&"injected".into(), &known["name"]), "{line}");
     let labels = [("listener", "wire"), ("policy", "fault")];
-    tollgate.metric_becomes("tollgate_bent_operations_total", &labels, 1.0);
+    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
     // It has struck as often as it may.
     opened(&upstream, &tollgate);
 }
@@ -117,7 +117,7 @@ fn a_fault_for_others_leaves_a_session_alone_and_counts_nothing() {
     trip(&mut client, &mut server);
     let (_, body) = tollgate.get("/faults");
     let all: Vec<Value> = serde_json::from_str(&body).unwrap();
-    assert_eq!((&all[0]["id"], &all[0]["bent"]), (&others["id"], &0.into()), "{body}");
+    assert_eq!((&all[0]["id"], &all[0]["modified"]), (&others["id"], &0.into()), "{body}");
 }
 
 /// How long so many bytes take to the client.
@@ -161,7 +161,7 @@ fn a_bandwidth_limit_reaches_open_sessions_when_it_comes_and_when_it_goes() {
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!(line["policy"], "narrow", "a limit that slowed the session down is named");
     let labels = [("listener", "wire"), ("policy", "narrow")];
-    tollgate.metric_becomes("tollgate_bent_operations_total", &labels, 1.0);
+    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_bandwidth_limit_that_nobody_reaches_is_not_named() {
     ));
     drop(opened(&upstream, &tollgate));
     assert_eq!(tollgate.logged(1, |_| true)[0].get("policy"), None);
-    assert_eq!(tollgate.metric("tollgate_bent_operations_total", &[]), 0.0);
+    assert_eq!(tollgate.metric("tollgate_policy_effects_total", &[]), 0.0);
 }
 
 #[test]

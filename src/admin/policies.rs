@@ -182,7 +182,7 @@ fn policy_json(policy: &LivePolicy) -> Value {
 }
 
 fn rule_json(rule: &Rule, now: Instant) -> Value {
-    let Effects { refused, bent, would_refuse, would_bend } = rule.counts.effects();
+    let Effects { refused, modified, would_refuse, would_modify } = rule.counts.effects();
     let mut json = json!({
         "name": &*rule.name,
         "kind": rule.config.kind(),
@@ -191,9 +191,9 @@ fn rule_json(rule: &Rule, now: Instant) -> Value {
         "match": rule.matching.to_json(),
         "settings": rule.config.to_json(),
         "refused": refused,
-        "bent": bent,
+        "modified": modified,
         "would_refuse": would_refuse,
-        "would_bend": would_bend,
+        "would_modify": would_modify,
     });
     if let Some(end) = rule.expires {
         let left = end.saturating_duration_since(now).as_millis();

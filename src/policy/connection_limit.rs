@@ -48,7 +48,7 @@ impl Settings {
         }
         let over = given(self.over).unwrap_or_default();
         if over.delays() {
-            let message = format!("`{}` is nothing that this limit does", over.as_str());
+            let message = format!("`{}` is not supported by a connection limit", over.as_str());
             let hint = "write refuse, close or reset; to hold connections back, limit their rate";
             mistakes.push(Mistake::new(&["over"], message, hint));
         }

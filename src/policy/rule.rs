@@ -380,16 +380,16 @@ impl EffectCounters {
         let (name, reason) = match effect {
             PolicyOutcome::Refused(reason) => (names::REFUSALS_TOTAL, Some(reason)),
             PolicyOutcome::WouldRefuse(reason) => (names::DRY_RUN_REFUSALS_TOTAL, Some(reason)),
-            PolicyOutcome::Modified => (names::BENT_OPERATIONS_TOTAL, None),
-            PolicyOutcome::WouldModify => (names::DRY_RUN_BENT_OPERATIONS_TOTAL, None),
+            PolicyOutcome::Modified => (names::POLICY_EFFECTS_TOTAL, None),
+            PolicyOutcome::WouldModify => (names::DRY_RUN_POLICY_EFFECTS_TOTAL, None),
         };
         let mut labels = vec![("listener", &*self.listener), ("policy", policy)];
         labels.extend(reason.map(|reason| ("reason", reason.as_str())));
         let own = self.did.as_ref().map_or_else(Counter::noop, |did| match effect {
             PolicyOutcome::Refused(_) => did.refused(),
             PolicyOutcome::WouldRefuse(_) => did.would_refuse(),
-            PolicyOutcome::Modified => did.bent(),
-            PolicyOutcome::WouldModify => did.would_bend(),
+            PolicyOutcome::Modified => did.modified(),
+            PolicyOutcome::WouldModify => did.would_modify(),
         });
         let counters = [self.metrics.counter(name, &labels), own];
         counters.iter().for_each(|counter| counter.increment(1));

@@ -167,7 +167,7 @@ fn a_bandwidth_limit_holds_for_a_tunnel_too() {
     client.send(&sent);
     service.expect(&sent);
     let labels = [("listener", "web"), ("policy", "narrow")];
-    tollgate.metric_becomes("tollgate_bent_operations_total", &labels, 1.0);
+    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
 }
 
 #[test]

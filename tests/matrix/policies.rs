@@ -191,7 +191,7 @@ fn a_rate_limit_may_make_operations_wait_instead() {
         let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
         assert_eq!(heard, [Heard::Answer; 5]);
         assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
-        tollgate.metric_becomes("tollgate_bent_operations_total", &[("policy", "slow")], 4.0);
+        tollgate.metric_becomes("tollgate_policy_effects_total", &[("policy", "slow")], 4.0);
         assert_eq!(touched(&tollgate, "slow", 4).len(), 4);
     });
 }

@@ -28,7 +28,7 @@ fn a_refused_connection_counts_nowhere_behind_the_refusal() {
             let told: Value = serde_json::from_str(&tollgate.get("/policies").1).unwrap();
             for policy in told.as_array().unwrap().iter().filter(|it| it["name"] != "shut") {
                 assert_eq!(
-                    (&policy["bent"], &policy["refused"]),
+                    (&policy["modified"], &policy["refused"]),
                     (&json!(0), &json!(0)),
                     "{policy}"
                 );

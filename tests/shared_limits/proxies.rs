@@ -132,8 +132,8 @@ fn who_is_to_be_delayed_waits_until_the_store_has_more() {
     });
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(29 * 50 - 10), "30 operations took {took:?}");
-    let bent = proxies.each_ref().map(|it| it.metric("tollgate_bent_operations_total", &[]));
-    assert!(bent.iter().sum::<f64>() >= 29.0 / 2.0, "{bent:?} operations were delayed");
+    let modified = proxies.each_ref().map(|it| it.metric("tollgate_policy_effects_total", &[]));
+    assert!(modified.iter().sum::<f64>() >= 29.0 / 2.0, "{modified:?} operations were delayed");
 }
 
 #[test]

@@ -10,20 +10,20 @@ pub struct Effects {
     /// Operations and connections that it refused.
     pub refused: u64,
     /// Operations that it let go on, but on terms.
-    pub bent: u64,
+    pub modified: u64,
     /// Operations and connections that it would have refused.
     pub would_refuse: u64,
     /// Operations that it would have let go on, but on terms.
-    pub would_bend: u64,
+    pub would_modify: u64,
 }
 
 /// Counts what one policy does. Metrics count by names, and another policy may have the name later.
 #[derive(Debug, Default)]
 pub struct EffectCounts {
     refused: Shards<CounterCell>,
-    bent: Shards<CounterCell>,
+    modified: Shards<CounterCell>,
     would_refuse: Shards<CounterCell>,
-    would_bend: Shards<CounterCell>,
+    would_modify: Shards<CounterCell>,
 }
 
 impl EffectCounts {
@@ -31,9 +31,9 @@ impl EffectCounts {
     pub fn effects(&self) -> Effects {
         Effects {
             refused: self.refused.total(),
-            bent: self.bent.total(),
+            modified: self.modified.total(),
             would_refuse: self.would_refuse.total(),
-            would_bend: self.would_bend.total(),
+            would_modify: self.would_modify.total(),
         }
     }
 
@@ -42,9 +42,9 @@ impl EffectCounts {
         Counter::from_arc(self.refused.own())
     }
 
-    /// This worker's handle of [`Effects::bent`].
-    pub fn bent(&self) -> Counter {
-        Counter::from_arc(self.bent.own())
+    /// This worker's handle of [`Effects::modified`].
+    pub fn modified(&self) -> Counter {
+        Counter::from_arc(self.modified.own())
     }
 
     /// This worker's handle of [`Effects::would_refuse`].
@@ -52,8 +52,8 @@ impl EffectCounts {
         Counter::from_arc(self.would_refuse.own())
     }
 
-    /// This worker's handle of [`Effects::would_bend`].
-    pub fn would_bend(&self) -> Counter {
-        Counter::from_arc(self.would_bend.own())
+    /// This worker's handle of [`Effects::would_modify`].
+    pub fn would_modify(&self) -> Counter {
+        Counter::from_arc(self.would_modify.own())
     }
 }

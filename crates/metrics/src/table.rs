@@ -30,9 +30,9 @@ pub const REFUSALS_TOTAL: &str = "tollgate_refusals_total";
 /// Operations that a policy without effect would have refused.
 pub const DRY_RUN_REFUSALS_TOTAL: &str = "tollgate_dry_run_refusals_total";
 /// Operations that a policy let go on, but on terms.
-pub const BENT_OPERATIONS_TOTAL: &str = "tollgate_bent_operations_total";
+pub const POLICY_EFFECTS_TOTAL: &str = "tollgate_policy_effects_total";
 /// Operations that a policy without effect would have let go on, but on terms.
-pub const DRY_RUN_BENT_OPERATIONS_TOTAL: &str = "tollgate_dry_run_bent_operations_total";
+pub const DRY_RUN_POLICY_EFFECTS_TOTAL: &str = "tollgate_dry_run_policy_effects_total";
 /// Operations and connections that found no bucket of their own in a rate limit.
 pub const RATE_LIMIT_OVERFLOW_TOTAL: &str = "tollgate_rate_limit_overflow_total";
 /// Round trips to the store of a limit that machines share, by result.
@@ -207,13 +207,13 @@ pub const TABLE: &[Metric] = &[
         "Operations and connections that a policy with `dry_run` would have refused.",
     ),
     counter(
-        BENT_OPERATIONS_TOTAL,
+        POLICY_EFFECTS_TOTAL,
         "operations",
         &["listener", "policy"],
         "Operations that a policy delayed, limited in time, slowed down or is to cut short.",
     ),
     counter(
-        DRY_RUN_BENT_OPERATIONS_TOTAL,
+        DRY_RUN_POLICY_EFFECTS_TOTAL,
         "operations",
         &["listener", "policy"],
         "Operations that a policy with `dry_run` would have delayed, limited in time, slowed down \

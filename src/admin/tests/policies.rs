@@ -29,17 +29,17 @@ fn policies_are_told_in_their_order_with_what_they_did() {
     let admin = fixture();
     let rules = admin.policies.rules();
     rules[0].counts.refused().increment(4);
-    rules[1].counts.would_bend().increment(3);
+    rules[1].counts.would_modify().increment(3);
     let expected = json!([
         {
             "name": "no-drops", "kind": "deny", "enabled": true, "dry_run": false,
             "match": { "operation": "drop*" }, "settings": { "message": "no", "over": "refuse" },
-            "refused": 4, "bent": 0, "would_refuse": 0, "would_bend": 0, "changed": false,
+            "refused": 4, "modified": 0, "would_refuse": 0, "would_modify": 0, "changed": false,
         },
         {
             "name": "quiet", "kind": "deny", "enabled": true, "dry_run": true,
             "match": {}, "settings": { "over": "refuse" },
-            "refused": 0, "bent": 0, "would_refuse": 0, "would_bend": 3, "changed": false,
+            "refused": 0, "modified": 0, "would_refuse": 0, "would_modify": 3, "changed": false,
         },
     ]);
     let told = admin.get("/policies").json();

@@ -147,7 +147,7 @@ fn several_policies_apply_and_their_delays_add_up() {
     let rules = vec![rule("one", Does::Delay(10)), rule("two", Does::Delay(5))];
     let (gate, _, metrics) = live(rules);
     assert_eq!(delay(&gate), Some(Duration::from_millis(15)));
-    assert!(counted(&metrics, table::BENT_OPERATIONS_TOTAL));
+    assert!(counted(&metrics, table::POLICY_EFFECTS_TOTAL));
 }
 
 #[test]
@@ -169,13 +169,13 @@ fn a_policy_that_is_switched_off_does_nothing() {
 fn a_policy_without_effect_counts_and_nothing_more() {
     for (does, name) in [
         (Does::Refuse, table::DRY_RUN_REFUSALS_TOTAL),
-        (Does::Delay(10), table::DRY_RUN_BENT_OPERATIONS_TOTAL),
+        (Does::Delay(10), table::DRY_RUN_POLICY_EFFECTS_TOTAL),
     ] {
         let (gate, _, metrics) = live(vec![Rule { dry_run: true, ..rule("one", does) }]);
         assert_eq!(delay(&gate), Some(Duration::ZERO), "{does:?}");
         assert!(counted(&metrics, name), "{does:?}");
         assert!(!counted(&metrics, table::REFUSALS_TOTAL), "{does:?}");
-        assert!(!counted(&metrics, table::BENT_OPERATIONS_TOTAL), "{does:?}");
+        assert!(!counted(&metrics, table::POLICY_EFFECTS_TOTAL), "{does:?}");
     }
 }
 

@@ -88,7 +88,7 @@ fn settings_are_checked_and_shown() {
         stand::rules(&format!("{{ name: it, connection_limit: {{ {settings} }} }}")).unwrap_err()
     };
     assert!(mistake("key: [peer]").contains("`max` is missing"));
-    assert!(mistake("max: 5, over: delay").contains("nothing that this limit does"));
+    assert!(mistake("max: 5, over: delay").contains("not supported by a connection limit"));
     assert!(mistake("max: 5, key: [user]").contains("not known when a connection comes"));
     let shown = rule("max: 5, key: [peer, listener], over: close").config.to_json().to_string();
     let again = stand::rule(&format!("connection_limit: {shown}"));
