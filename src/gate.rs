@@ -22,7 +22,7 @@ use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, thread, time::Instant};
 pub use connect::{ConnectVerdict, ConnectionPermits};
 pub use revise::Revision;
 
-/// Every policy of a listener, behind one door.
+/// Every policy of a listener.
 #[derive(Clone)]
 pub struct Gate {
     inner: Rc<GateInner>,
@@ -36,7 +36,7 @@ struct GateInner {
     updates: Option<PolicyUpdates>,
 }
 
-/// Where changed policies come from.
+/// The source of changed policies.
 struct PolicyUpdates {
     live: Arc<Live>,
     from: PolicyEnv,
@@ -80,7 +80,7 @@ impl Gate {
 }
 
 impl Gate {
-    /// Whether a policy keeps something out here: what can't be read can't be allowed then.
+    /// Whether a policy here fails closed: a request that can't be read is then rejected.
     pub fn guards(&self) -> bool {
         self.inner.failing_closed().is_some()
     }
@@ -125,7 +125,7 @@ impl operation::Gate for Gate {
         let inner = &self.inner;
         let slot = ticket.into_slot();
         let held = inner.in_flight.borrow_mut().remove(slot);
-        // Whoever gives out a ticket keeps its operation until the ticket comes back.
+        // An operation stays in the slab until its ticket comes back, so it is always found.
         let Some(mut held) = held else {
             return Verdict::Reject(Rejection::new(
                 operation::RejectReason::Overloaded,
@@ -150,8 +150,8 @@ impl operation::Gate for Gate {
 }
 
 impl GateInner {
-    /// Has those hear of an operation that change nothing, and ask none of the others: what is
-    /// refused already uses up no limit, and is struck by no fault.
+    /// Reports an operation to the built-in policies only, which count and log: a rejected
+    /// operation uses up no limit, and no fault applies to it.
     fn observe_rejected(&self, operation: &Operation<'_>, began: Instant, how: &Settlement<'_>) {
         self.refresh();
         let series = self.series.find(operation);
@@ -179,7 +179,7 @@ enum DecisionResult {
     Reject(Rejection),
 }
 
-/// Notes what the policy that was asked last decided.
+/// Applies the decision of the policy that was evaluated last.
 fn apply_decision(
     held: &mut InFlight,
     applied: &BoundPolicy,
@@ -189,7 +189,7 @@ fn apply_decision(
     active.count(&decision);
     let touches = match &decision {
         Decision::Reject(_) => true,
-        // Only when the time is over will it have done anything.
+        // A time limit has an effect only once it has expired.
         Decision::Modify(terms) => !terms.is_timeout_only(),
         Decision::Admit | Decision::Pending(_) => false,
     };
@@ -215,7 +215,7 @@ fn apply_decision(
         }
         Decision::Pending(answer) if active.is_dry() => {
             let active = Rc::clone(active);
-            // Nobody waits for what would only be counted.
+            // A dry run only counts, so the operation does not wait for it.
             tokio::task::spawn_local(async move { active.count(&answer.await) });
         }
         Decision::Pending(answer) => return DecisionResult::Wait(answer),
@@ -248,7 +248,7 @@ impl BoundPolicy {
 }
 
 impl GateInner {
-    /// Takes notice of policies that were changed.
+    /// Rebuilds the series if the policies have changed.
     fn refresh(&self) {
         let Some(updates) = &self.updates else { return };
         let generation = updates.live.generation();
@@ -263,14 +263,14 @@ impl GateInner {
         }
     }
 
-    /// The first policy that keeps something out.
+    /// The first policy that fails closed.
     fn failing_closed(&self) -> Option<Rc<ActivePolicy>> {
         self.refresh();
         let (listener, entries) = (self.series.listener(), self.series.policies());
         entries.iter().find(|active| active.fails_closed(listener)).map(Rc::clone)
     }
 
-    /// Asks the policies that are still to be asked.
+    /// Evaluates the policies that remain, in order.
     fn evaluate(
         self: &Rc<Self>,
         mut held: Box<InFlight>,
@@ -331,8 +331,8 @@ impl GateInner {
         Ticket::new(Rc::clone(self) as Rc<dyn SettleSink>, slot, terms)
     }
 
-    /// Settles a refused operation with the policies that let it go on: whoever admitted it
-    /// counts, logs and gives back what it took.
+    /// Settles a rejected operation with the policies that admitted it: they count it, log it
+    /// and give back what they took for it.
     fn refuse(
         &self,
         held: Box<InFlight>,
@@ -401,7 +401,7 @@ impl GateInner {
 }
 
 impl InFlight {
-    /// Tells the policies that let it go on how it ended. `told` is the series that it counts as,
+    /// Settles with the policies that admitted the operation. `counted_as` is the series that it counts as,
     /// of which more may be known now than of the one that it was admitted as.
     fn settle(&self, counted_as: &Series, front: &[u8], how: &Settlement<'_>) {
         let done = Settled {

@@ -57,14 +57,14 @@ pub struct PolicyEnv {
     pub protocol: &'static Protocol,
     /// The cluster that all of the listener's operations go to, if they all go to one.
     pub cluster: Option<Arc<Cluster>>,
-    /// The call sites that the listener tells apart.
+    /// The limit of distinct call sites of the listener.
     pub callsites: Arc<CardinalityLimit>,
     /// The worker's lines of the access log, if there is one.
     pub lines: Option<Rc<access_log::LineBuffer>>,
 }
 
 /// The policies of a listener, in the order in which operations pass them: what counts and logs
-/// comes first, so that it hears of what the others refuse, and then those that people configured.
+/// comes first, so that it also sees what others reject, and then the configured policies.
 ///
 /// One of `known` that has not changed stays, with all that it remembers.
 pub fn active_policies(
@@ -120,7 +120,7 @@ pub trait SeriesPolicy {
         None
     }
 
-    /// So many more bytes of an operation that lasts have passed, from the client and from the
+    /// Records bytes of a long operation since the last call: from the client, and from the
     /// service.
     fn record_bytes(&self, _bytes: [u64; 2]) {}
 
@@ -147,7 +147,7 @@ pub trait ConnectionPermit {
         usize::MAX
     }
 
-    /// So many bytes have passed this way. Returns the moment before which no more should.
+    /// Records bytes that passed. Returns the time before which no more should pass.
     fn record(&self, _direction: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
         None
     }

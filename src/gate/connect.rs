@@ -1,4 +1,4 @@
-//! Connections at the gate: who is let in, when, and what is held for them.
+//! Connections at the gate: accepted, delayed or rejected, with the permits that policies hold.
 
 use super::Gate;
 use crate::policy::{ActivePolicy, ConnectDecision, ConnectionPermit, Direction};
@@ -13,9 +13,9 @@ use std::{
 /// What was decided about a connection.
 #[derive(Debug)]
 pub enum ConnectVerdict {
-    /// It is let in after this long.
+    /// Accept the connection after this delay, with these permits.
     Accept(Duration, ConnectionPermits),
-    /// It is turned away.
+    /// Reject the connection.
     Reject(Rejection),
 }
 
@@ -27,7 +27,7 @@ pub struct ConnectionPermits(Option<Box<[HeldPermit]>>);
 pub(super) struct HeldPermit {
     pub(super) active: Rc<ActivePolicy>,
     permit: Box<dyn ConnectionPermit>,
-    /// It has been told that the guest slows the connection down.
+    /// Whether the throttling of this connection has been reported.
     throttled: Cell<bool>,
 }
 
@@ -43,8 +43,8 @@ impl ConnectionPermits {
         self.iter().map(|held_permit| held_permit.permit.max_chunk(way)).min().unwrap_or(usize::MAX)
     }
 
-    /// So many bytes have passed this way. Returns the moment before which no more should. `slows`
-    /// is told whose doing that is, and whether it is the first time for this connection.
+    /// Records bytes that passed in this direction. Returns the time before which no more should
+    /// pass. Calls `slows` with the policy, and whether it is the first time for this connection.
     pub fn passed(
         &self,
         way: Direction,
@@ -68,7 +68,7 @@ impl ConnectionPermits {
         self.0.take().map_or_else(Vec::new, Vec::from)
     }
 
-    /// Whether nobody holds anything, as for most connections.
+    /// Whether there is no permit, as for most connections.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }

@@ -41,7 +41,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// The policy that was asked last has no part in it.
+    /// Clears the state of the policy that was evaluated last: it takes no part in the operation.
     pub(super) fn clear_last_state(&mut self) {
         if let Some(last) = self.states.last_mut() {
             *last = None;
@@ -62,7 +62,7 @@ pub(super) struct InFlightSlab {
 }
 
 impl InFlightSlab {
-    /// An operation that nobody has been asked about yet.
+    /// An operation that no policy has evaluated yet.
     pub(super) fn prepare(
         &mut self,
         series: Rc<Series>,
@@ -125,7 +125,7 @@ impl InFlightSlab {
         held
     }
 
-    /// Lets another have the place.
+    /// Makes the slot available.
     pub(super) fn free_slot(&mut self, slot: u32) {
         self.free.push(slot);
     }
@@ -144,7 +144,7 @@ impl InFlightSlab {
         self.spare.push(held);
     }
 
-    /// Lets go of what is left of operations, and with it of policies that are no more.
+    /// Drops the spare entries, and with them the policies that are gone.
     pub(super) fn clear_spare(&mut self) {
         self.spare.clear();
     }

@@ -16,7 +16,7 @@ use std::{
 /// What policies ask of an operation that is under way, now that they have changed.
 #[derive(Debug, Default)]
 pub struct Revision {
-    /// The terms that hold from now on, in the place of those of its ticket.
+    /// The terms that hold from now on; they replace those of the ticket.
     pub terms: Effects,
     /// How long it waits now for those that are new.
     pub delay: Duration,
@@ -30,8 +30,8 @@ impl Gate {
         self.inner.updates.as_ref().map_or(0, |updates| updates.live.generation())
     }
 
-    /// Has what policies hold for an open connection be what those in force would. What counts
-    /// connections counts those that it let in.
+    /// Makes the permits of an open connection those that the policies in force would give. A
+    /// connection limit counts only connections that it accepted.
     pub fn refresh_permits(
         &self,
         link: &ConnectionInfo,

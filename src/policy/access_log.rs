@@ -23,7 +23,7 @@ const NUMBERS: [&str; 2] = ["queue_ms", "connect_ms"];
 /// The most bytes that a text of a line may have, before it is escaped. Clients choose most of
 /// them, and repeating a long header costs an HTTP/2 client a few bytes.
 const MAX_TEXT: usize = 256;
-/// The same for what tells a query, which its protocol may have cut already.
+/// The same for attributes that show a query, which its protocol may have cut already.
 const MAX_QUERY_TEXT: usize = 1024;
 /// The end of a text that was cut.
 const ELLIPSIS: &str = "…";

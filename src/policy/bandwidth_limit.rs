@@ -1,4 +1,4 @@
-//! Lets bytes pass no faster than it is told, for each connection or for all together.
+//! Limits bandwidth, for each connection or for all together.
 
 mod bucket;
 
@@ -44,7 +44,7 @@ enum BandwidthScope {
     All,
 }
 
-/// The burst where nobody says one, at least.
+/// The least default burst, in bytes.
 const MIN_BURST: u64 = 16 * 1024;
 
 impl Settings {
@@ -53,7 +53,7 @@ impl Settings {
             let hint = "write at least one of `up` and `down`: `down: 1MiB/s`";
             return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
         }
-        // What is wrong with a value is told already.
+        // An invalid value has been reported already.
         let burst = given(self.burst);
         let of = self.of.and_then(|of| of.value).unwrap_or_default();
         let limit = |rate: Rate| ByteRate {
@@ -69,7 +69,7 @@ impl Settings {
     }
 }
 
-/// The burst where nobody says one.
+/// The default burst, in bytes.
 fn default_burst(rate: Rate) -> u64 {
     let second = u128::from(rate.amount) * 1000 / rate.per.as_millis().max(1);
     u64::try_from(second / 10).unwrap_or(u64::MAX).max(MIN_BURST)

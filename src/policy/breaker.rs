@@ -16,7 +16,7 @@ pub struct Breaker {
 
 struct BreakerState {
     cluster: Arc<Cluster>,
-    /// What is said to who is refused.
+    /// The error message of a rejection.
     message: Rc<str>,
     /// One for each operation under way. They are all alike.
     permits: RefCell<Vec<OperationPermit>>,
@@ -25,7 +25,7 @@ struct BreakerState {
 impl Breaker {
     /// `None` where operations are not limited.
     pub fn new(from: &PolicyEnv) -> Option<Self> {
-        // Where operations go to several clusters, whoever sends them there asks these.
+        // A listener with several clusters checks each cluster's limit when it routes.
         let cluster = from.cluster.as_ref().filter(|it| it.limits_operations())?;
         Some(Self {
             state: Rc::new(BreakerState {

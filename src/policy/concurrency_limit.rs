@@ -23,10 +23,10 @@ use values::{
 };
 use worker::WorkerConcurrencyLimit;
 
-/// How long an operation waits for a place unless somebody says otherwise.
+/// The default of `queue_timeout`.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How an adaptive limit behaves unless somebody says otherwise.
+/// The defaults of `adaptive`.
 const ADAPTIVE: gradient::Plan =
     gradient::Plan { min: 10, max: 1000, initial: 20, tolerance: 1.5, smoothing: 0.2 };
 

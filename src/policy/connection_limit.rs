@@ -1,4 +1,4 @@
-//! Lets so many connections be open at a time.
+//! Limits how many connections are open at a time.
 
 use super::{
     ConnectDecision, ConnectionPermit, PolicyEnv, WorkerPolicy,
@@ -102,7 +102,7 @@ impl Open {
                 shard.remove(&key);
             }
         }
-        // Who came in a crowd does not leave its size behind.
+        // Give back memory after a burst of connections.
         if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
             shard.shrink_to_fit();
         }

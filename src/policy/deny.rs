@@ -1,4 +1,4 @@
-//! Refuses whatever it matches, for as long as it stands.
+//! Rejects everything that it matches.
 
 use super::{
     ConnectDecision, Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
@@ -31,7 +31,7 @@ pub(crate) struct Settings {
 /// The largest code that an error may have.
 const MAX_CODE: usize = 99_999_999;
 
-/// How a no is said.
+/// How a rejection is delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`refuse`, `close` or `reset`")]
 #[schemars(inline)]

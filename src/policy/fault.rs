@@ -122,7 +122,7 @@ impl Where {
     }
 }
 
-/// A value that may have been wrong, which has been told already.
+/// The value; `None` if it is missing or invalid, which has been reported already.
 fn value<T>(given: Option<Located<T>>) -> Option<T> {
     given?.value
 }
@@ -359,7 +359,7 @@ impl WorkerPolicy for Injection {
 
 impl SeriesPolicy for Injection {
     fn admit_open(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
-        // Nobody waits to be refused who was let in long ago.
+        // An operation admitted earlier is rejected at once, without the delay.
         if let Some(no) = &self.0.no {
             return self.0.chance.next().map(|_| Decision::Reject(no.clone()));
         }

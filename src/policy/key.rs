@@ -46,7 +46,7 @@ pub(crate) enum KeyPart {
     Protocol,
     Operation,
     Resource,
-    /// What the protocol's codec tells of an operation. One that is missing is the empty one.
+    /// An attribute that the protocol's codec provides. A missing one counts as empty.
     Attribute(Box<str>),
 }
 
@@ -94,7 +94,7 @@ impl KeySpec {
     pub(crate) fn new(written: KeySetting, mistakes: &mut Vec<Mistake>) -> Self {
         let list = written.and_then(|list| list.value).unwrap_or_default();
         let parts = list.into_iter().map(|part| part.value.map(|Text(part)| part)).collect();
-        // What is wrong with a part is told already.
+        // An invalid part has been reported already.
         let Some::<Vec<KeyPart>>(parts) = parts else { return Self::default() };
         let twice = parts.iter().enumerate().find(|(at, part)| parts[..*at].contains(part));
         if let Some((at, part)) = twice {
@@ -126,7 +126,7 @@ impl KeySpec {
         self.0.iter().map(KeyPart::name).collect()
     }
 
-    /// How the operations of a series are told apart.
+    /// A hasher of the keys of a series' operations.
     pub(crate) fn hasher(&self, listener: &str, key: &series::SeriesKey) -> KeyHasher {
         let mut base = hasher();
         for part in &self.0 {
@@ -162,7 +162,7 @@ impl KeySpec {
     }
 }
 
-/// How the operations of one series are told apart: what they have in common is hashed already.
+/// Computes the keys of one series' operations: the parts that they share are hashed already.
 #[derive(Clone)]
 pub(crate) struct KeyHasher {
     base: FoldHasher<'static>,

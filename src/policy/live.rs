@@ -14,8 +14,8 @@ use std::{
 /// How many faults there may be at once.
 pub const MAX_FAULTS: usize = 100;
 
-/// The configured policies that are in force, in order, as all workers share them: faults that
-/// somebody asked for come before those of the config.
+/// The configured policies that are in force, in order, shared by all workers: faults added
+/// through the admin API come before the policies of the config.
 #[derive(Debug, Default)]
 pub struct Live {
     rules: ArcSwap<Vec<Arc<Rule>>>,
@@ -43,10 +43,10 @@ struct LiveState {
     last_id: u64,
 }
 
-/// A policy that somebody asked for while the proxy runs, for some time.
+/// A fault added through the admin API.
 #[derive(Clone, Debug)]
 pub struct LiveFault {
-    /// What it is called by whoever takes it back. No other ever has the same.
+    /// The id that removes it. Ids are never used twice.
     pub id: String,
     /// The policy.
     pub rule: Arc<Rule>,
@@ -99,7 +99,7 @@ impl Live {
         self.rules.load_full()
     }
 
-    /// Puts others in the place of those of the config. Faults stay.
+    /// Replaces the policies of the config. Faults stay.
     pub fn replace(&self, rules: Vec<Arc<Rule>>) {
         let mut state = self.state();
         state.policies = rules
@@ -144,7 +144,7 @@ impl Live {
         Some(policy)
     }
 
-    /// Takes a policy back that was added. Tells whether there was one.
+    /// Removes a policy that was added. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.state();
         let before = state.policies.len();
@@ -156,7 +156,7 @@ impl Live {
         removed
     }
 
-    /// The faults that somebody asked for, the latest first, as operations meet them.
+    /// The faults added through the admin API, the latest first: the order of evaluation.
     pub fn faults(&self, now: Instant) -> Vec<LiveFault> {
         self.expire(now);
         self.state().faults.clone()
@@ -176,7 +176,7 @@ impl Live {
         Some(fault)
     }
 
-    /// Takes a fault back. Tells whether there was one.
+    /// Removes a fault. Returns whether there was one.
     pub fn remove_fault(&self, id: &str) -> bool {
         self.keep_faults(|fault| fault.id != id)
     }

@@ -99,7 +99,7 @@ impl<'a> KnownFields<'a> {
     }
 }
 
-/// Whom to ask for what varies.
+/// The values of one operation that a match is evaluated against.
 #[derive(Clone, Copy)]
 struct MatchInput<'a> {
     attributes: &'a dyn Attributes,
@@ -346,7 +346,7 @@ impl<'a> MatchInput<'a> {
     }
 }
 
-/// A client of whom no more than its address is known yet.
+/// A client of which only the address is known.
 struct AddressOnly(IpAddr);
 
 impl Attributes for AddressOnly {

@@ -1,17 +1,17 @@
-//! What becomes of who is over a limit.
+//! The action taken when a limit is exceeded.
 
 use operation::{Operation, RejectMode};
 use values::{Fault, FromText, word, words_schema};
 
-/// What becomes of who is over a limit.
+/// The action taken when a limit is exceeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// It hears no.
+    /// Reject with an error.
     #[default]
     Refuse,
-    /// It waits, if not for too long.
+    /// Delay, up to a maximum.
     Delay,
-    /// Who knows to back off hears no, and the others wait.
+    /// Reject clients that back off by themselves, and delay all others.
     ByClient,
     /// Its connection is closed.
     Close,
@@ -33,7 +33,7 @@ impl Over {
         WORDS.iter().find(|(_, it)| *it == self).map_or("", |(word, _)| word)
     }
 
-    /// How a no is said, when it comes to that.
+    /// How a rejection is delivered.
     pub(crate) fn manner(self) -> RejectMode {
         match self {
             Over::Refuse | Over::Delay | Over::ByClient => RejectMode::Reply,
@@ -42,7 +42,7 @@ impl Over {
         }
     }
 
-    /// Whether somebody may have to wait.
+    /// Whether operations may be delayed.
     pub(crate) fn delays(self) -> bool {
         matches!(self, Over::Delay | Over::ByClient)
     }

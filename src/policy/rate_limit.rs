@@ -1,4 +1,4 @@
-//! Lets so many pass in so much time: operations, documents, bytes or connections.
+//! Limits the rate of operations, documents, bytes or connections.
 
 mod allowance;
 mod limit;
@@ -37,13 +37,13 @@ use values::{
     word, words_schema,
 };
 
-/// How many keys are told apart unless somebody says otherwise.
+/// The default of `max_keys`.
 const MAX_KEYS: usize = 100_000;
 
-/// How long somebody waits at most unless somebody says otherwise.
+/// The default of `max_delay`.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Attributes that let somebody in, or may.
+/// Attributes that are credentials, or may be.
 const CREDENTIALS: [&str; 4] =
     ["header.authorization", "header.proxy-authorization", "header.cookie", "header.x-api-key"];
 
@@ -266,7 +266,7 @@ impl Plan {
         }
     }
 
-    /// What somebody hears who is over the limit.
+    /// The rejection of an operation over the limit.
     fn no(&self, policy: &str) -> Rejection {
         let message = self.message.as_deref().map_or_else(
             || {
@@ -297,7 +297,7 @@ impl Plan {
         Some(format!("the store gets `{credential}` {how}"))
     }
 
-    /// How many keys this process tells apart by itself.
+    /// The number of keys that this process keeps buckets for.
     fn keys_here(&self) -> usize {
         let local = |plan: &shared::Plan| plan.on_failure == shared::OnStoreFailure::Local;
         if self.shared.as_ref().is_none_or(local) { self.max_keys } else { 1 }

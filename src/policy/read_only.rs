@@ -60,7 +60,7 @@ impl SeriesPolicy for WorkerReadOnly {
     fn admit(&self, operation: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
         match operation.attribute(WRITES).text().as_deref() {
             Some("false") => Decision::Admit,
-            // It does, or nobody knows.
+            // It writes, or that is unknown.
             _ => Decision::Reject((*self.0).clone()),
         }
     }

@@ -1,4 +1,4 @@
-//! A policy as somebody configured it: what it matches, what it does, and who hears of that.
+//! A configured policy: what it matches, what it does, and the metrics that count it.
 
 use super::{
     PolicyEnv, WorkerPolicy,
@@ -19,7 +19,7 @@ use tollgate_metrics::{EffectCounts, Metrics, table as names};
 /// A word that could not be read; see [`Operation::resource`].
 const UNREAD: char = '?';
 
-/// A policy as somebody configured it, as all workers share it.
+/// A configured policy, shared by all workers.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Its name in logs and metrics.
@@ -36,7 +36,7 @@ pub struct Rule {
     pub config: Arc<dyn PolicyConfig>,
     /// As it was written.
     pub source: Source,
-    /// How often it did something. One that takes its place goes on counting.
+    /// How often it had an effect. A policy that replaces it continues these counts.
     pub counts: Arc<EffectCounts>,
 }
 
@@ -99,7 +99,7 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
     /// What it decides about.
     fn stage(&self) -> Stage;
 
-    /// Whether it keeps something out: what can't be read is then not let past it.
+    /// Whether it fails closed: a request that can't be read is then rejected.
     fn fails_closed(&self) -> bool {
         true
     }
@@ -121,8 +121,8 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The attribute that it can't do without, if there is one: of who has none it believes the
-    /// worst, so that a config in which it may meet such operations is a mistake.
+    /// The attribute that it requires, if any: an operation without it is treated as the worst
+    /// case, so a config in which that can happen is an error.
     fn required_attribute(&self) -> Option<&'static str> {
         None
     }
@@ -138,7 +138,7 @@ pub trait PolicyConfig: fmt::Debug + Send + Sync {
         false
     }
 
-    /// What is right and still worth a thought, for who checks a config.
+    /// A hint about a valid but questionable setting, for `tollgate check`.
     fn hint(&self) -> Option<String> {
         None
     }
@@ -165,7 +165,7 @@ pub enum Stage {
 pub struct ActivePolicy {
     /// The policy.
     pub policy: Box<dyn WorkerPolicy>,
-    /// As somebody configured it, if somebody did.
+    /// Its configuration; `None` for a built-in policy.
     pub rule: Option<Arc<Rule>>,
     name: Option<Arc<str>>,
     /// What the listener's clients speak.
@@ -194,7 +194,7 @@ enum PolicyOutcome {
 }
 
 impl ActivePolicy {
-    /// A policy that changes nothing, and that nobody need hear of.
+    /// A built-in policy that only observes, and is not named in logs and metrics.
     pub fn built_in(policy: Box<dyn WorkerPolicy>) -> Self {
         Self {
             policy,
@@ -206,7 +206,7 @@ impl ActivePolicy {
         }
     }
 
-    /// A policy that is always there, and may refuse.
+    /// A built-in policy that may reject, named in logs and metrics.
     pub fn built_in_named(name: &str, policy: Box<dyn WorkerPolicy>, from: &PolicyEnv) -> Self {
         Self {
             name: Some(name.into()),
@@ -216,7 +216,7 @@ impl ActivePolicy {
         }
     }
 
-    /// A policy that somebody configured.
+    /// A configured policy.
     pub fn configured(rule: &Arc<Rule>, from: &PolicyEnv) -> Self {
         Self {
             policy: rule.config.worker_policy(rule, from),
@@ -228,7 +228,7 @@ impl ActivePolicy {
         }
     }
 
-    /// Whether it keeps something out of this listener.
+    /// Whether it fails closed on this listener.
     pub fn fails_closed(&self, listener: &str) -> bool {
         let guards = |rule: &Arc<Rule>| {
             let kind = rule.config.fails_closed() && !rule.is_for_connections() && !rule.dry_run;
@@ -288,7 +288,7 @@ impl ActivePolicy {
         }
     }
 
-    /// Whether it is asked about an operation to which it may apply, and may not. What keeps
+    /// Whether it is evaluated when it is unknown if it applies. A policy that fails closed
     /// something out is: what is not known can't be let past it.
     pub fn applies_in_doubt(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.config.fails_closed())
@@ -346,7 +346,7 @@ impl ActivePolicy {
         });
     }
 
-    /// A no in its name.
+    /// The rejection, attributed to this policy.
     pub fn attribute(&self, no: Rejection) -> Rejection {
         Rejection { policy: self.name.clone(), ..no }
     }

@@ -105,7 +105,7 @@ struct SeriesMetrics {
     duration: Histogram,
     bytes: [Counter; 2],
     items: Option<[Counter; 2]>,
-    /// Those that the proxy said no to, by the reason.
+    /// Rejected operations, by reason.
     by_reason: RefCell<HashMap<&'static str, Counter>>,
     by_code: RefCell<HashMap<&'static str, Counter>>,
     by_shape: RefCell<HashMap<&'static str, Counter>>,
@@ -163,7 +163,7 @@ impl SeriesPolicy for Rc<SeriesMetrics> {
             && done.key.confirmed
             && let Some(callsite) = done.attribute("callsite")
         {
-            // Words of clients whom the service turned away make no metric of their own.
+            // A call site counts by its own name only if the service accepted the operation.
             let confirmed = how.confirmed && how.outcome == Outcome::Ok;
             self.count_callsite(&callsite, seconds, confirmed);
         }

@@ -1,4 +1,4 @@
-//! Lets a service take only so long until it answers; then the client is told in its place.
+//! Limits the time until the service's reply begins; then the proxy answers with an error.
 
 use super::{
     Decision, PolicyEnv, SeriesPolicy, Settled, WorkerPolicy,
@@ -38,7 +38,7 @@ impl Settings {
             let message = "the key `timeout` is missing";
             return Err(vec![Mistake::new(&[], message, "write how long: `timeout: 2s`")]);
         };
-        // What is wrong with it is told already.
+        // An invalid value has been reported already.
         let timeout = timeout.value.ok_or_else(Vec::new)?.0;
         let message = self.message.and_then(|it| it.value).map(Into::into);
         Ok(Arc::new(TimeLimit { timeout, message }))
@@ -99,7 +99,7 @@ impl PolicyConfig for TimeLimit {
 struct WorkerTimeLimit {
     terms: Rc<Effects>,
     after: Duration,
-    /// Nobody is given up; who would be is counted.
+    /// Only count operations that exceed the limit.
     dry_run: bool,
     timed_out: Counter,
 }

@@ -1,4 +1,4 @@
-//! How fast bytes may pass: so many a second, and a burst.
+//! A token bucket for bytes: a rate and a burst.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,8 +12,8 @@ const CHUNK: Duration = Duration::from_millis(20);
 /// A bucket that any number of connections, on any worker, may share.
 ///
 /// It keeps one moment: when the bytes that have passed would all have passed at the rate (the
-/// theoretical arrival time of GCRA, ITU-T I.371). Whoever passes bytes moves it on and waits
-/// until his next bytes fit, so those who share it take turns.
+/// theoretical arrival time of GCRA, ITU-T I.371). A caller that passes bytes moves it on and waits
+/// until the next bytes fit, so connections that share it take turns.
 #[derive(Debug)]
 pub struct ByteBucket {
     bytes: u64,
@@ -46,7 +46,7 @@ impl ByteBucket {
         bucket
     }
 
-    /// A bucket that lets so many bytes pass in a second, as evenly as a timer can.
+    /// A bucket with this rate, in bytes a second, as even as a timer permits.
     pub fn smooth(bytes: u64, now: Instant) -> Self {
         Self::new(bytes, Duration::from_secs(1), 0, now)
     }
@@ -56,7 +56,7 @@ impl ByteBucket {
         usize::try_from(self.chunk).unwrap_or(usize::MAX)
     }
 
-    /// So many bytes have passed. Returns the moment before which no more should.
+    /// Records bytes that passed. Returns the time before which no more should pass.
     pub fn record(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let now = now.saturating_duration_since(self.created);
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -67,7 +67,7 @@ impl ByteBucket {
         (fits > now).then(|| self.created + Duration::from_nanos(fits))
     }
 
-    /// How long so many bytes take.
+    /// The time that bytes take at the rate, in nanoseconds.
     fn nanos(&self, bytes: u64) -> u64 {
         let nanos = u128::from(bytes) * self.per.as_nanos();
         u64::try_from(nanos.div_ceil(u128::from(self.bytes))).unwrap_or(u64::MAX)

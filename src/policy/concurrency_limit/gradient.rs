@@ -60,7 +60,7 @@ impl Gradient {
         self.limit as usize
     }
 
-    /// An operation took this long, and ended when so many were under way, itself among them.
+    /// Records the latency of an operation, and how many ran when it ended, itself included.
     pub(super) fn record(&mut self, took: Duration, busy: usize, now: Instant) {
         let fresh = SampleWindow { began: now, total: 0.0, count: 0, busy: 0 };
         let window = self.window.get_or_insert(fresh);
@@ -86,7 +86,7 @@ impl Gradient {
         if self.long / short > 2.0 {
             self.long *= 0.95;
         }
-        // A limit that nobody reaches tells nothing.
+        // A limit that is not reached gives no information.
         if (busy as f64) < self.limit / 2.0 {
             return;
         }

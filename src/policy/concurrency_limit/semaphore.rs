@@ -1,7 +1,7 @@
 //! The operations under way that share a limit, on all workers, and those that wait for a place.
 //!
-//! How many are under way and how many wait is one number, so that whoever ends sees whoever
-//! waits, or the other way round. Only where somebody waits is there a lock.
+//! The running and the waiting are counted in one number, so that an operation that ends sees
+//! those that wait, and the other way round. The lock is taken only if some wait.
 
 use super::gradient::{self, Gradient};
 use std::{
@@ -53,7 +53,7 @@ impl Semaphore {
         Self { count, limit: AtomicUsize::new(limit), gradient, queue }
     }
 
-    /// Whether nothing is under way, and nobody waits.
+    /// Whether no operation runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.count.load(SeqCst) == 0
     }
@@ -72,11 +72,11 @@ impl Semaphore {
         }
     }
 
-    /// Gives a place back, and tells how long it was held.
+    /// Releases a slot that was held for `took`, which the adaptive limit samples.
     pub(super) fn release_after(&self, took: Duration, now: Instant) {
         let busy = under_way(self.count.load(SeqCst));
         self.release();
-        // Where another worker is telling already, one sample more or less is nothing.
+        // While another worker records, this sample is dropped: one more or less makes no difference.
         let gradient = self.gradient.as_ref().and_then(|gradient| gradient.try_lock().ok());
         let Some(mut gradient) = gradient else { return };
         gradient.record(took, busy, now);
@@ -112,7 +112,7 @@ impl Semaphore {
                 queue.waiting.push_front((number, granted));
                 return;
             }
-            // Who is gone meanwhile finds the place when it looks for it, and gives it back.
+            // One that left meanwhile finds the slot when it is dropped, and releases it.
             if granted.send(()).is_err() {
                 self.count.fetch_sub(1, SeqCst);
             }
@@ -142,7 +142,7 @@ pub(super) struct QueuePosition {
 }
 
 impl QueuePosition {
-    /// Ready when there is a place, which is then whoever's asked.
+    /// Ready when a slot is granted; the caller then holds it.
     pub(super) async fn acquired(mut self) {
         // The other end stays until it grants.
         self.taken = (&mut self.admission).await.is_ok();

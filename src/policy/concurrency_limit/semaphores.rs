@@ -1,4 +1,4 @@
-//! Who shares a limit: cells by key.
+//! Semaphores by key: operations with the same key share one.
 //!
 //! A worker asks the others for a key's cell when it sees the key for the first time, and keeps
 //! it then. Cells at rest are let go when there are many.

@@ -1,4 +1,4 @@
-//! A concurrency limit on one worker, for one listener: who goes on, who waits, who is refused.
+//! A concurrency limit on one worker, for one listener: admits, queues or rejects.
 
 use super::{
     Plan,
@@ -28,7 +28,7 @@ pub(super) struct WorkerConcurrencyLimit {
 struct WorkerState {
     plan: Arc<Plan>,
     no: Rejection,
-    /// How many may wait: where nothing is done but counted, nobody.
+    /// How many operations may wait; 0 for a dry run.
     queue: usize,
     semaphores: WorkerSemaphores,
     admissions: RefCell<HashMap<u64, Admission>>,
@@ -103,7 +103,7 @@ impl SeriesPolicy for ConcurrencySeries {
     }
 
     fn settle(&self, done: &Settled<'_>, id: u64) {
-        // An operation that ends while it waits leaves the queue when nobody asks any more.
+        // An operation that ends while it waits leaves the queue when its future is dropped.
         let admission = self.state.admissions.borrow_mut().remove(&id);
         if let Some(Admission::Running(semaphore, since)) = admission {
             let now = done.how.now;

@@ -1,4 +1,4 @@
-//! Which operations a fault strikes. Whoever gives a seed can have the same again.
+//! Chooses the operations that a fault hits. The same seed chooses the same operations again.
 
 use foldhash::quality::RandomState;
 use std::{
@@ -9,7 +9,7 @@ use std::{
 /// Which of the operations that match.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum When {
-    /// So many in a hundred.
+    /// This percentage.
     Percent(f64),
     /// The one with this number, from 1.
     Nth(u64),
@@ -37,7 +37,7 @@ pub(super) struct Strike {
 }
 
 impl Chance {
-    /// A chance that was taken by nobody yet.
+    /// A sampler that has seen no operation yet.
     pub(super) fn new(when: When, seed: u64, times: Option<u64>) -> Self {
         Self { when, seed, times, seen: AtomicU64::new(0), struck: AtomicU64::new(0) }
     }
@@ -61,7 +61,7 @@ impl Chance {
     }
 }
 
-/// A seed that nobody has chosen.
+/// A random seed.
 pub(super) fn any_seed() -> u64 {
     RandomState::default().build_hasher().finish() >> 32
 }

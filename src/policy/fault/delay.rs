@@ -1,5 +1,5 @@
-//! How long a fault keeps an operation waiting: always the same, anything in between, or as
-//! somebody has measured it.
+//! How long a fault delays an operation: fixed, uniform between two bounds, or by measured
+//! quantiles.
 
 use operation::LatencyDistribution;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -86,7 +86,7 @@ impl Written {
         };
         let mut points: Vec<(f64, Duration)> = Vec::new();
         for (key, share, duration) in table {
-            // What is wrong with a value is told already.
+            // An invalid value has been reported already.
             let Some(duration) = given(duration) else { continue };
             if points.last().is_some_and(|(_, before)| *before > duration) {
                 let message = format!("`{key}` is shorter than what comes before it");

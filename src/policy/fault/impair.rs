@@ -25,7 +25,7 @@ pub(crate) struct SliceSettings {
     pause: Given<Duration>,
 }
 
-/// Whom bytes go to.
+/// The receiver of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`client` or `service`")]
 #[schemars(inline)]
@@ -90,7 +90,7 @@ impl Impairments {
         Self { to: None, ..self.clone() } == Self::default()
     }
 
-    /// What becomes of bytes to the service, and to the client.
+    /// The impairments of bytes to the service, and to the client.
     pub(super) fn ways(&self) -> [Impairment; 2] {
         let way = Impairment {
             latency: self.latency.clone().map(Rc::new),

@@ -1,4 +1,4 @@
-//! Which part of a client's address tells clients apart: all of it, or the network it is in.
+//! The part of a client's address that is used in a key: all of it, or its network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use values::Fault;
@@ -32,7 +32,7 @@ impl Prefix {
             _ => return None,
         };
         let fits = (8..=32).contains(&prefix.v4) && (16..=128).contains(&prefix.v6);
-        // `peer/24` is meant for IPv4 by whoever writes it.
+        // `peer/24` probably means IPv4, so it is rejected.
         let clear = part.matches('/').count() != 1 || prefix.v6 > 32;
         (fits && clear).then_some(prefix)
     }

@@ -47,7 +47,7 @@ impl PeerMatcher {
 
     /// Whether a client is one of them.
     pub(super) fn contain(&self, peer: IpAddr) -> bool {
-        // A socket for both families tells IPv4 addresses as IPv6 ones.
+        // A dual-stack socket reports IPv4 addresses as IPv6 ones.
         let peer = peer.to_canonical();
         match &self.pattern {
             PeerPattern::Network(first, bits) => {

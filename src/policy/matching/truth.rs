@@ -6,9 +6,9 @@
 pub enum Truth {
     /// It does not.
     No,
-    /// A fact decides that stands further on in the request.
+    /// It depends on an attribute in a part of the request that is not read yet.
     Unread,
-    /// A fact decides that can't be told.
+    /// It depends on an attribute that can't be known.
     Unknown,
     /// It does.
     Yes,

@@ -23,7 +23,7 @@ impl Allowance {
         (rate.amount / rate.per.as_secs().max(1)).max(1)
     }
 
-    /// What it takes to earn so many, rounded to the nanosecond.
+    /// The time in which this amount is earned, rounded to the nanosecond.
     pub(super) fn nanos(&self, amount: u64) -> u64 {
         let rate = u128::from(self.rate.amount.max(1));
         let nanos = (u128::from(amount) * self.rate.per.as_nanos() + rate / 2) / rate;

@@ -1,4 +1,4 @@
-//! A rate limit on one worker, for one listener: who passes, who waits, who is refused.
+//! A rate limit on one worker, for one listener: admits, delays or rejects.
 
 use super::{
     Plan,

@@ -60,8 +60,8 @@ impl Limiter {
         self.governor.check_key(&key).is_ok()
     }
 
-    /// Takes one that is still to be earned, and tells how long that takes; `None` if longer than
-    /// `most`. Who comes later waits longer.
+    /// Takes one in advance and returns the time until it is earned; `None` if that is longer than
+    /// `most`. Later callers wait longer.
     pub(super) fn reserve(&self, key: u64, now: Instant, most: Duration) -> Option<Duration> {
         let now = self.set_clock(now);
         let Allowance { burst, .. } = self.buckets().allowance;
@@ -137,7 +137,7 @@ impl StateStore for Store {
     }
 }
 
-/// A clock that is set by whoever asks: the time was read when the operation came.
+/// A clock that the caller sets: the time was read when the operation arrived.
 #[derive(Clone, Debug, Default)]
 struct SetClock(Rc<Cell<Nanos>>);
 

@@ -57,16 +57,16 @@ impl Limit {
 /// Finds an operation's attribute by its name.
 pub type Attribute<'a> = dyn Fn(&str) -> Option<Cow<'a, str>> + 'a;
 
-/// Decides in the place of a store that is away.
+/// Decides while the store is unavailable.
 pub trait Local: Send + Sync {
-    /// Takes so many of a key, if there may be so many now.
+    /// Takes `n` of a key if the limit allows that now.
     fn take(&self, key: u64, n: u64, now: Instant) -> Answer;
 
     /// Takes them in any case: they have been already.
     fn spend(&self, key: u64, n: u64, now: Instant);
 }
 
-/// Whether there may be so many.
+/// Whether an amount is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// They may.
@@ -75,7 +75,7 @@ pub enum Answer {
     No(Option<Duration>),
 }
 
-/// An answer, or one that is still to come.
+/// A decision, or one that is pending.
 pub enum Taken {
     /// It is known.
     Now(Answer),
@@ -90,7 +90,7 @@ impl From<Answer> for Taken {
     }
 }
 
-/// A limit that machines share, as all workers of this process share it. Its thread starts with
+/// A limit shared by machines, as all workers of this process use it. Its thread starts with
 /// the first operation, and ends when this and every [`Hand`] is dropped.
 #[derive(Clone)]
 pub struct Shared(Way);

@@ -34,7 +34,7 @@ struct Own {
     plan: Arc<Plan>,
     hand: Hand,
     no: Rejection,
-    /// What the store may want to know of an operation.
+    /// The attributes that are sent to the store.
     facts: Vec<Box<str>>,
 }
 

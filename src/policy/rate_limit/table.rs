@@ -52,7 +52,7 @@ enum Spot<'a> {
     Own(Place<'a>),
     /// This place's bucket is full, so it may be taken over.
     Free(Place<'a>),
-    /// Somebody is changing places here.
+    /// A slot here is being taken over by another thread.
     Busy,
     /// There is no room.
     Crowded,
@@ -64,7 +64,7 @@ struct Place<'a> {
     seen: u64,
 }
 
-/// What became of a bucket, and whether it was the one that all share who find no room.
+/// The result of an update, and whether the shared overflow bucket was used.
 pub(super) struct Updated<T> {
     pub(super) result: T,
     pub(super) overflow: bool,

@@ -28,11 +28,11 @@ pub(super) struct Lease {
     left: AtomicI64,
     /// With less than this left it is time to ask for more. 0: nothing is asked for ahead.
     low: AtomicI64,
-    /// The store has no more until then, in nanoseconds since the table's start.
+    /// When the store has more again, in nanoseconds since the table's start.
     refused_until: AtomicU64,
     /// The store is asked again then, however long it had no more: somebody may have freed the key.
     asks_again: AtomicU64,
-    /// Somebody is asking for more.
+    /// Whether a refill is under way.
     refilling: AtomicBool,
     /// It was of use since the last sweep.
     used: AtomicBool,
@@ -73,7 +73,7 @@ impl Lease {
         }
     }
 
-    /// Takes `n`, if there are so many.
+    /// Takes `n` if that much is left.
     pub(super) fn take(&self, n: i64) -> Grip {
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
@@ -98,12 +98,12 @@ impl Lease {
         }
     }
 
-    /// Whether nobody was asking for more; whoever is told so has to.
+    /// Starts a refill. Returns `true` if none was under way: the caller must then ask the store.
     fn begins_refill(&self) -> bool {
         !self.refilling.load(Relaxed) && !self.refilling.swap(true, AcqRel)
     }
 
-    /// Nobody asks for more now.
+    /// Ends the refill that is under way.
     pub(super) fn ends_refill(&self) {
         self.refilling.store(false, Release);
     }
@@ -115,7 +115,7 @@ impl Lease {
         holds.then(|| Duration::from_nanos(until - now))
     }
 
-    /// The store said at the moment `now` that it has no more for so long.
+    /// Records that the store has no more for `wait` from `now` on.
     pub(super) fn refuse_for(&self, wait: Duration, now: u64) {
         let after =
             |wait: Duration| now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));

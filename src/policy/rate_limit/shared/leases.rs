@@ -31,11 +31,11 @@ pub(super) struct Leases {
     inbox: Inbox<Ask>,
 }
 
-/// Somebody needs more than a lease has left.
+/// A request for more than a lease has left.
 pub(super) struct Ask {
     pub(super) key: u64,
     pub(super) lease: Arc<Lease>,
-    /// Who waits for it; nobody, if it is asked for ahead.
+    /// The operation that waits; `None` for a prefetch.
     pub(super) waiter: Option<Waiter>,
 }
 
@@ -82,7 +82,7 @@ impl Leases {
         taken.unwrap_or_else(|| self.ask(key, &lease, n, now))
     }
 
-    /// Takes from a lease; `None` if it is one no more.
+    /// Takes from a lease; `None` if it is retired.
     fn take_from(&self, lease: &Arc<Lease>, key: u64, n: u64, now: Instant) -> Option<Taken> {
         match lease.take(wanted(n)) {
             Grip::Taken => Some(Answer::Yes.into()),

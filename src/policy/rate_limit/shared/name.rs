@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, fmt::Write as _, sync::Arc};
 /// Names beyond this many bytes are cut, and end in a hash of what they were.
 const MAX_NAME: usize = 256;
 
-/// The key of the hash where the config gives none. Everybody knows it.
+/// The key of the hash where the config gives none. It is public.
 const PUBLIC_KEY: &[u8] = b"tollgate";
 
 /// A secret of fewer bytes could be guessed.
@@ -26,7 +26,7 @@ const DIGITS: usize = 32;
 #[derive(Clone)]
 pub struct Names {
     mac: Hmac<Sha256>,
-    /// Nobody outside knows the hash's key.
+    /// Whether the key of the hash is secret.
     secret: bool,
     /// Attributes whose values are shown as they are, beside those that are always.
     plain: Arc<[Box<str>]>,

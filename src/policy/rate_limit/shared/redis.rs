@@ -56,11 +56,11 @@ pub(super) struct Redis {
     connection: RefCell<Option<MultiplexedConnection>>,
     connecting: Cell<bool>,
     connected: Notify,
-    /// Who waits for the round trip that is under way, by key.
+    /// The operations that wait for the round trip under way, by key.
     waiting: RefCell<HashMap<u64, Vec<Waiter>>>,
 }
 
-/// Asks until nobody is left who could.
+/// Runs until the last sender is dropped.
 pub(super) async fn serve(redis: Redis, mut inbox: Receiver<Ask>) {
     let redis = Rc::new(redis);
     let mut trips = JoinSet::new();
@@ -117,7 +117,7 @@ impl Redis {
         }
     }
 
-    /// Asks for a key until nobody waits for it.
+    /// Requests more for a key until no operation waits for it.
     async fn refill(self: Rc<Self>, key: u64, lease: Arc<Lease>) {
         loop {
             let (first, all) = self.waiters(key);
@@ -146,7 +146,7 @@ impl Redis {
                 }
             }
         }
-        // Who still waits hears by that that there is no answer.
+        // Dropping the waiters tells them that there is no answer.
         self.waiting.borrow_mut().remove(&key);
         lease.ends_refill();
     }
@@ -160,7 +160,7 @@ impl Redis {
         (waiters.first().map_or(0, |waiter| waiter.n), all)
     }
 
-    /// Gives who waits what there is, and the rest to the lease. Whether nobody waits any more.
+    /// Distributes a grant to the waiters, and the rest to the lease. Returns whether none waits.
     fn share_out(&self, key: u64, lease: &Lease, held: u64, grant: Grant) -> bool {
         let mut pool = held.saturating_add(grant.granted);
         let mut waiting = self.waiting.borrow_mut();

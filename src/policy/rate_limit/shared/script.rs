@@ -61,7 +61,7 @@ pub(super) struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) granted: u64,
-    /// How long it has no more; nothing, if it may have.
+    /// How long the store has no more; `None` if it may have more.
     pub(super) wait: Option<Duration>,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// So many a second, and so many at once.
+    /// A limit of this rate a second and this burst.
     pub(super) fn new(rate: f64, burst: u64) -> Self {
         Self { script: Script::new(SCRIPT), interval: format!("{:.9}", 1e6 / rate), burst }
     }

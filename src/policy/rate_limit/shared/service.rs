@@ -56,7 +56,7 @@ impl Service {
         }))
     }
 
-    /// Tells of what has been, and waits for no answer.
+    /// Reports an amount that was used already, without waiting for an answer.
     pub(super) fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
         let Some(request) = self.request(attribute, n) else { return };
         let (answer, _) = oneshot::channel();
@@ -104,7 +104,7 @@ fn descriptor(
     Some(RateLimitDescriptor { entries })
 }
 
-/// Asks until nobody is left who could.
+/// Runs until the last sender is dropped.
 async fn serve(plan: Arc<ServicePlan>, standing: Arc<Standing>, mut inbox: Receiver<Ask>) {
     let asker = Rc::new(Asker { plan, standing, client: RefCell::default() });
     let mut trips = JoinSet::new();

@@ -133,7 +133,7 @@ impl OnStoreFailure {
 /// How a limit is shared.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Who decides.
+    /// The store that decides.
     pub store: Store,
     /// What becomes of operations while it can't be asked.
     pub on_failure: OnStoreFailure,
@@ -145,7 +145,7 @@ pub struct Plan {
     pub hash_key_file: Option<PathBuf>,
 }
 
-/// Who decides.
+/// The store that decides.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// A Redis.

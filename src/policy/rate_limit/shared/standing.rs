@@ -1,4 +1,4 @@
-//! Whether a store answers, what is decided while it does not, and who hears of it.
+//! Health of the store of a shared limit: what is decided, counted and logged while it fails.
 
 use super::{Answer, Local, OnStoreFailure, Plan};
 use metrics::{Counter, Histogram};
@@ -13,7 +13,7 @@ use tollgate_metrics::{Metrics, table as names};
 
 /// A store is away after so many failures in a row; at once if it can't be reached.
 const MAX_FAILURES: u32 = 3;
-/// How long after that somebody asks again; it doubles up to `MAX_PAUSE`.
+/// The time until the next attempt, in milliseconds; it doubles up to `MAX_PAUSE`.
 const MIN_PAUSE: u64 = 50;
 const MAX_PAUSE: u64 = 2000;
 /// How often the log says so.
@@ -46,12 +46,12 @@ impl Failure {
     }
 }
 
-/// What the log was told.
+/// The warnings that were logged.
 #[derive(Default)]
 struct Warned {
     /// When it was told last that the store is away.
     at: Option<Instant>,
-    /// Nobody has told it since that the store is back.
+    /// Whether the recovery is still to be logged.
     away: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Standing {
     pub(super) timeout: Duration,
     began: Instant,
     failures: AtomicU32,
-    /// In milliseconds since `began`: when somebody may ask again. 0: the store is there.
+    /// The time of the next attempt, in milliseconds since `began`. 0: the store is available.
     away_until: AtomicU64,
     pause: AtomicU64,
     warned: Mutex<Warned>,
@@ -188,7 +188,7 @@ impl Standing {
         if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
             counter.increment(1);
         }
-        // Who asks too much says nothing about the store.
+        // A full queue says nothing about the store.
         if failure == Failure::Full {
             return;
         }
