@@ -1,8 +1,21 @@
-//! HTTP: a server that ends both connections itself, through hyper, and asks the same gate as every
-//! codec.
+//! HTTP: a server, based on hyper, that terminates the client's connection and the upstream one.
 //!
 //! A request is one operation: its name is the method, its resource the route's name. What other
-//! protocols that travel by HTTP do differently is a [`Dialect`].
+//! protocols over HTTP (gRPC) do differently is a [`Dialect`]. The crate knows neither config files
+//! nor policies, clusters or workers: policies are asked through `operation::Gate`, and the proxy
+//! is reached through the traits of the module `proxy`.
+//!
+//! | modules | what they are |
+//! |---|---|
+//! | `server`, `proxy` | a listener's server on one worker; what it needs of the proxy |
+//! | `connection`, `client_connection`, `client_io` | a client's connection: its life, its state, its socket |
+//! | `h1_validator`, `hpack_budget` | strict HTTP/1 parsing before hyper; the bound of HPACK's amplification |
+//! | `incoming_request`, `admitted_request`, `active_operation`, `request_attributes` | a request before and after the policies, its settlement, what logs and policies see of it |
+//! | `header_policy`, `normalize`, `routes`, `cors` | checks and edits of heads, normal forms, routing |
+//! | `upstream_request`, `retry`, `mirror`, `pool`, `upstream_conn` | attempts, retries, copies, connections to endpoints |
+//! | `request_body`, `response_body`, `body`, `buffer_account`, `throttle` | bodies on their way, their memory and their rate |
+//! | `local_reply`, `tunnel` | responses of the proxy itself; upgrades and CONNECT |
+//! | `dialect`, `plain_http`, `settings`, `http_listener`, `probe`, `dry_run` | the seam for protocols over HTTP, plain HTTP, its settings, health checks, `tollgate explain` |
 
 mod active_operation;
 mod admitted_request;

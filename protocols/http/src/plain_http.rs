@@ -171,10 +171,12 @@ impl Dialect for PlainHttp {
 
     fn outcome_of_head(&self, head: &response::Parts) -> Option<ResponseOutcome> {
         let status = head.status.as_u16();
-        let outcome = match () {
-            () if self.failed.contains(status) => Outcome::Failed,
-            () if self.rejected.contains(status) => Outcome::Rejected,
-            () => Outcome::Ok,
+        let outcome = if self.failed.contains(status) {
+            Outcome::Failed
+        } else if self.rejected.contains(status) {
+            Outcome::Rejected
+        } else {
+            Outcome::Ok
         };
         let code = status_name(head.status).filter(|_| status >= 400);
         Some(ResponseOutcome { outcome, code, status })

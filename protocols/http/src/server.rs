@@ -11,7 +11,6 @@ use crate::{
     routes::Route,
 };
 use foldhash::HashMap;
-use operation::Protocol;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 /// A worker's connection pools by cluster, and its buffer account.
@@ -95,11 +94,6 @@ impl Server {
     /// Closes all idle connections: the worker drains.
     pub fn close_idle(&self) {
         self.clusters.values().for_each(|pool| pool.close_idle());
-    }
-
-    /// The protocol that it serves.
-    pub fn protocol(&self) -> &'static Protocol {
-        self.dialect.protocol()
     }
 
     /// The pool of a cluster.

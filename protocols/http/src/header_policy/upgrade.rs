@@ -28,11 +28,6 @@ impl Upgrade {
             Upgrade::Stream(protocol) => protocol.as_str(),
         }
     }
-
-    /// Whether a WebSocket is asked for.
-    pub fn is_websocket(&self) -> bool {
-        self.protocol().eq_ignore_ascii_case("websocket")
-    }
 }
 
 /// The upgrade that a request asks for. `None` for `h2c`, which RFC 9113 §3.1 deprecates, and for a
