@@ -53,25 +53,25 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Answers a question with JSON, at any time and from any thread, without waiting.
 pub type Tell = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// What the admin interface can see and do.
+/// What the admin interface can show and do.
 #[derive(Clone)]
 pub struct View {
-    /// What `/metrics`, `/operations` and `/callsites` tell.
+    /// For `/metrics`, `/operations` and `/callsites`.
     pub metrics: Metrics,
-    /// What `/config` tells, without secrets. Made when it is asked for: every route has a view of
-    /// its own, and a plan of a thousand clusters is some megabytes of JSON.
+    /// For `/config`, without secrets. Built per request: every route has its own view, and a plan with a
+    /// thousand clusters is some megabytes of JSON.
     pub config: Tell,
-    /// Whether new connections are welcome: what `/ready` tells.
+    /// Whether the proxy is ready, for `/ready`.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// What `/listeners` tells.
+    /// For `/listeners`.
     pub listeners: Tell,
-    /// Those that `/clusters` tells of, whose endpoints can be taken out and brought back.
+    /// For `/clusters`, which can also take endpoints out of use and back.
     pub clusters: Arc<dyn Fn() -> Vec<Arc<Cluster>> + Send + Sync>,
-    /// The policies in force, which `/policies` and `/faults` tell of and change.
+    /// The policies in force, which `/policies` and `/faults` show and change.
     pub policies: Arc<Live>,
     /// What such a policy can be about.
     pub scope: Scope,
-    /// The open connections, which `/sessions` tells of and ends.
+    /// The open connections, which `/sessions` lists and closes.
     pub sessions: Sessions,
     /// Begins a drain, and returns at once.
     pub drain: Arc<dyn Fn() + Send + Sync>,
@@ -241,8 +241,8 @@ async fn ready(State(view): State<View>) -> Response {
     }
 }
 
-/// That it is ready, and what it can't serve. It is ready all the same: a dependency that is down
-/// must not take the whole proxy out. Clusters are not named to who has no token.
+/// The text of `/ready`, with the number of clusters without endpoints. The proxy stays ready: one
+/// failed dependency must not take it out. Clusters are not named, since no token is required.
 fn ready_words(clusters: &[Arc<Cluster>]) -> String {
     match clusters.iter().filter(|cluster| cluster.is_empty()).count() {
         0 => "ready\n".to_owned(),
@@ -266,6 +266,6 @@ async fn drain(State(view): State<View>) -> impl IntoResponse {
 
 fn error(status: StatusCode, text: impl Into<String>) -> Response {
     let text = text.into();
-    // Whoever asked may have pasted a URI, and the answer may end up in a log.
+    // The request may contain a URI with a password, and the response may be logged.
     (status, Json(json!({ "error": values::hide(&text) }))).into_response()
 }

@@ -27,7 +27,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A proxy that understands what passes through it.
+/// A proxy that understands the protocols that it forwards.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, about, propagate_version = true)]
 struct Arguments {
@@ -37,47 +37,46 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy that a config file describes.
+    /// Run the proxy from a config file.
     Run {
         /// The config file, or `-` for stdin.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
     },
-    /// Check a config file: `ok`, perhaps with hints, or every problem with its place. Touches no
-    /// network.
+    /// Check a config file: prints `ok`, possibly with hints, or every problem with its position.
+    /// Does not use the network.
     Check {
         /// The config file, or `-` for stdin.
         #[arg(short, long, value_name = "FILE", default_value = "tollgate.yaml")]
         config: PathBuf,
-        /// How problems and explanations are told.
+        /// The output format of problems and explanations.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
-        /// Tell which route takes a request, which policies would apply to an operation, and which
-        /// key of the others says no: 'http GET http://shop.example/cart/7 x-team=blue',
+        /// Explain which route a request takes, which policies apply to an operation, and which key
+        /// keeps the others from applying: 'http GET http://shop.example/cart/7 x-team=blue',
         /// 'grpc /shop.v1.Cart/Add', 'mongo find shop.users app=reports peer=10.0.0.7 listener=db'.
         #[arg(long, value_name = "OPERATION")]
         explain: Option<String>,
     },
     /// Run without a config file: `tollgate proxy mongo :27018 localhost:27017`.
     Proxy {
-        /// What clients speak: `tcp`, `mongo`, `http` or `grpc`.
+        /// Protocol: `tcp`, `mongo`, `http` or `grpc`.
         protocol: String,
-        /// Where to listen: `ADDRESS:PORT`, or `:PORT` for every address.
+        /// Listen address: `ADDRESS:PORT`, or `:PORT` for all addresses.
         listen: String,
-        /// Where operations go: `HOST:PORT`.
+        /// Upstream address: `HOST:PORT`.
         upstream: String,
-        /// Where the admin interface listens, or `off`.
+        /// Listen address of the admin interface, or `off`.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: String,
     },
-    /// Show the proxy at work with everything embedded: services that speak MongoDB, HTTP and
-    /// gRPC, and traffic.
+    /// Run a demonstration: the proxy with built-in MongoDB, HTTP and gRPC services, and traffic.
     Demo {
-        /// How long; until Ctrl-C without it.
+        /// Duration. Default: until Ctrl-C.
         #[arg(long, value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
-        /// Where the admin interface listens: with `127.0.0.1:9901` a second terminal's `tollgate
-        /// top` finds it, and Prometheus. Port 0 is one that is free.
+        /// Listen address of the admin interface. With `127.0.0.1:9901`, `tollgate top` in a second
+        /// terminal finds it, and Prometheus. Port 0 chooses a free port.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
         admin: String,
     },
@@ -85,22 +84,22 @@ enum Command {
     Schema,
     /// Show a live table of a running proxy's operations.
     ///
-    /// What takes the most time comes first, unless `--sort` or a key says otherwise. Columns with a
-    /// star count since the proxy began, the others over the last interval.
+    /// Sorted by total time unless `--sort` or a key changes it. Columns with a star count since the
+    /// proxy's start, the others over the last interval.
     Top {
         /// The proxy's admin interface: `HOST:PORT`, or `unix:/PATH`.
         #[arg(default_value = "127.0.0.1:9901")]
         admin: String,
-        /// Show one table and end.
+        /// Print one table and exit.
         #[arg(long)]
         once: bool,
-        /// How often the table is drawn.
+        /// Refresh interval.
         #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
         interval: Duration,
-        /// What comes first. In a terminal keys change it.
+        /// Sort order. In a terminal, keys change it.
         #[arg(long, value_enum, default_value_t = Sort::Time)]
         sort: Sort,
-        /// Show call sites in the place of operations: `c` in a terminal.
+        /// Show call sites instead of operations. In a terminal, press `c`.
         #[arg(long)]
         callsites: bool,
     },
@@ -152,8 +151,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The arguments, or the end of the process. What can't be understood is told without the password
-/// that may be in it.
+/// Parses the arguments, or ends the process. Error texts hide passwords in arguments.
 fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
         if !error.use_stderr() {
@@ -169,7 +167,7 @@ fn arguments() -> Arguments {
     })
 }
 
-/// Prints for people. Who stops reading (`| head`) has what they wanted.
+/// Prints for people. A closed pipe (`| head`) is not an error.
 fn tell(text: std::fmt::Arguments<'_>) {
     let _ = std::io::stdout().write_fmt(text);
 }
@@ -199,8 +197,8 @@ fn check(file: &std::path::Path, format: Format, question: Option<&Question>) ->
     ExitCode::SUCCESS
 }
 
-/// Ends the process: the argument of `--explain` is wrong, which is told without the control codes
-/// that may be in it.
+/// Ends the process because the argument of `--explain` is wrong. Control codes are removed from the
+/// error text.
 fn usage(wrong: &str) -> ! {
     let wrong = format!("--explain: {}", config::printable(wrong));
     Arguments::command().error(ErrorKind::ValueValidation, wrong).exit()
@@ -226,7 +224,7 @@ fn run(plan: Plan) -> ExitCode {
 fn run_until_drained(plan: Plan) -> anyhow::Result<()> {
     own_log::begin("info")?;
     panics::watch();
-    // Signals first: whoever sees the proxy ready may already send one.
+    // Signals first: one may arrive as soon as the proxy reports ready.
     let control = signals::watch()?;
     let proxy = Proxy::start(plan)?;
     let _ = control.send(proxy.control());

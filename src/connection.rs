@@ -41,11 +41,11 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// When.
     pub at: Instant,
-    /// Its place at the listener; given up when the connection ends.
+    /// Its slot at the listener; released when the connection ends.
     pub slot: ConnectionSlot,
 }
 
-/// A connection on its way from one worker to another: sockets belong to a worker's runtime.
+/// A connection in transfer between workers, detached from the first worker's runtime.
 pub struct HandOff {
     socket: std::net::TcpStream,
     peer: SocketAddr,
@@ -54,10 +54,10 @@ pub struct HandOff {
 }
 
 impl Accepted {
-    /// Takes it off this worker.
+    /// Detaches the socket from this worker's runtime.
     ///
     /// # Errors
-    /// When the socket can't be taken off this worker's runtime.
+    /// The socket can't be detached.
     pub fn detach(self) -> io::Result<HandOff> {
         let Self { socket, peer, at, slot } = self;
         Ok(HandOff { socket: socket.into_std()?, peer, at, slot })
@@ -65,10 +65,10 @@ impl Accepted {
 }
 
 impl HandOff {
-    /// Puts it on this worker.
+    /// Attaches the socket to this worker's runtime.
     ///
     /// # Errors
-    /// When the socket can't be put on this worker's runtime.
+    /// The socket can't be attached.
     pub fn attach(self) -> io::Result<Accepted> {
         let Self { socket, peer, at, slot } = self;
         Ok(Accepted { socket: TcpStream::from_std(socket)?, peer, at, slot })
@@ -80,8 +80,8 @@ type Serving = Pin<Box<dyn Future<Output = Close>>>;
 
 /// Serves one connection until it ends.
 ///
-/// A connection takes memory for as long as it lives, most of the time idle. So what opening it
-/// takes is boxed, and gone once it is open, and what serving it takes lies in a box of its size.
+/// Connections are idle most of the time, so their memory counts. The future that opens one is boxed
+/// and freed once it is open; the future that serves it has a box of its own size.
 pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: Accepted) {
     let Accepted { socket, peer, at, slot } = accepted;
     listener.connection_opened();
@@ -97,7 +97,7 @@ pub async fn serve(worker: Rc<Worker>, listener: Rc<WorkerListener>, accepted: A
     drop(slot);
 }
 
-/// Finds the connection an upstream, and whoever serves it.
+/// Connects the upstream. Returns the future that serves the connection.
 async fn open(
     worker: &Rc<Worker>,
     listener: &Rc<WorkerListener>,
@@ -139,7 +139,7 @@ async fn open(
     let connecting = preconnects.connect(door.hash(preconnects.cluster()));
     let upstream = tokio::select! {
         upstream = connecting => upstream,
-        // Nobody is served by a connection that is still being made.
+        // No client is served by an upstream connection that is still being opened.
         () = worker.closing() => return Err(Close::DrainTimeout),
     };
     match upstream {
@@ -160,7 +160,7 @@ async fn open(
     }
 }
 
-/// Tells a client that a policy does not let it in.
+/// Rejects a client that a policy does not admit.
 async fn turned_away(
     worker: &Worker,
     door: &Door,
@@ -183,7 +183,7 @@ async fn turned_away(
     no.reason.close()
 }
 
-/// An IPv4 address that came in by an IPv6 socket, as people know it.
+/// Converts an IPv4-mapped IPv6 address to IPv4.
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -411,7 +411,7 @@ impl Door {
         self.listener().gate().refuse_unreadable()
     }
 
-    /// Counts bytes that broke the protocol's rules.
+    /// Counts a protocol violation.
     pub fn violation(&self, violation: Violation) {
         self.listener().count_violation(violation);
     }
@@ -426,7 +426,7 @@ impl Door {
         self.listener().report_not_held();
     }
 
-    /// Counts an operation that its cluster had no room for.
+    /// Counts an operation rejected by its cluster's circuit breaker.
     pub fn overloaded(&self) {
         self.listener().count_overloaded();
     }

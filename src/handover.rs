@@ -59,7 +59,7 @@ const BEGINNING: Duration = Duration::from_secs(60);
 pub struct Sockets {
     /// Where proxies of this admin interface meet; `None` where there is none, or its port is any.
     name: Option<SockAddr>,
-    /// The process to take them from, to be told once they are in use.
+    /// The previous process, to be notified once the sockets are in use.
     from: Option<UnixStream>,
     given: Vec<Socket>,
     own: Vec<Own>,
@@ -150,8 +150,8 @@ impl Sockets {
         self.keep(socket, true)
     }
 
-    /// All sockets are in use: tells the other process, and has the next one find them. Returns where
-    /// it will ask.
+    /// All sockets are in use: notifies the previous process, and offers them to the next one. Returns the
+    /// socket where the next process connects.
     ///
     /// # Errors
     /// When there are too few descriptors.
@@ -219,7 +219,7 @@ impl Offer {
         self.taken.load(SeqCst)
     }
 
-    /// Is cancelled once another process is to be asked in the place of this one, which drains or will.
+    /// Cancelled once another process has replaced this one, which drains or will.
     pub fn replaced(&self) -> CancellationToken {
         self.replaced.clone()
     }
@@ -234,7 +234,7 @@ impl Offer {
                 accepted = meeting.accept() => {
                     let Ok((stream, _)) = accepted else { tokio::task::yield_now().await; continue };
                     let offer = Arc::clone(&self);
-                    // Who comes in vain is told by the end of the connection.
+                    // A process that can't take over sees the connection close.
                     under_way.spawn(async move { offer.hand_over(stream).await });
                 }
             }

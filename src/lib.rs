@@ -1,4 +1,12 @@
-//! The proxy. ARCHITECTURE.md tells an operation's life through these files.
+//! The proxy: the runtime around the protocol crates. ARCHITECTURE.md follows an operation through it.
+//!
+//! - `cli`: the command line; `proxy`: a running proxy, its threads and its drain; `threads`: essential
+//!   threads; `handover`: listening sockets passed to the next process; `own_log`: the log on stderr.
+//! - `worker`: one thread's connections; `listener`: sockets, limits, dispatch; `connection`: one client
+//!   connection; `relay` and `protocols`: how it is served; `held`: limits of buffered requests.
+//! - `gate`, `policy`, `series`, `rate_limit_service`: what policies decide about operations.
+//! - `cluster`: endpoints and upstream connections; `config`: the config file.
+//! - `admin`: the admin interface; `top`: the live table; `demo`: the demonstration.
 
 pub mod admin;
 pub mod cli;

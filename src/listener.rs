@@ -1,8 +1,8 @@
-//! Listeners: a socket each, and connections handed out evenly over the workers.
+//! Listeners: one socket each, with connections dispatched evenly to the workers.
 //!
-//! Each listener is accepted on one worker, which gives every connection to the worker that has
-//! fewest of that listener's. Databases have few connections that live long: were they left to
-//! the kernel's hashing, one worker could end up with most of them.
+//! One worker accepts for a listener and gives each connection to the worker with the fewest of that
+//! listener's connections. Databases have few, long-lived connections: with the kernel's hashing
+//! (`SO_REUSEPORT`) one worker could get most of them.
 
 mod accept;
 mod budget;
@@ -33,34 +33,34 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 use tollgate_metrics::{Metrics, table as names};
 
-/// What a worker's runtime takes, rounded up, and its pipes.
+/// Descriptors of a worker's runtime, rounded up, and its pipes.
 const DESCRIPTORS_A_WORKER: usize = 4 + 2 * relay::MAX_PIPES;
 
-/// Kept for name look-ups, the admin interface (which one needs just then), and what else is open.
+/// Descriptors reserved for name look-ups, the admin interface, and other open files.
 const SPARE_DESCRIPTORS: usize = 24;
 
-/// How often to say so.
+/// Minimum interval between repeated warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A listener, as all workers share it.
+/// A listener, shared by all workers.
 #[derive(Debug)]
 pub struct Listener {
-    /// What was configured.
+    /// The configuration.
     pub plan: Arc<ListenerPlan>,
-    /// Where it really listens.
+    /// The bound address.
     pub address: SocketAddr,
     /// Its number.
     pub index: usize,
-    /// Connections open, by worker.
+    /// Open connections, by worker.
     open: Vec<AtomicUsize>,
-    /// What it holds of requests until policies can decide.
+    /// Request bytes buffered until policies can decide.
     held: Arc<HeldBytes>,
-    /// Connections open on all workers.
+    /// Open connections on all workers.
     total_open: AtomicUsize,
 }
 
 impl Listener {
-    /// A listener at `address`, for so many workers.
+    /// A listener at `address`, for this many workers.
     pub fn new(
         plan: Arc<ListenerPlan>,
         address: SocketAddr,
@@ -72,7 +72,7 @@ impl Listener {
         Arc::new(Self { plan, address, index, open, total_open: all_open, held })
     }
 
-    /// What the admin interface shows.
+    /// The listener's entry in the admin interface.
     pub fn report(&self) -> serde_json::Value {
         let open: Vec<usize> = self.open.iter().map(|open| open.load(Relaxed)).collect();
         serde_json::json!({
@@ -114,10 +114,10 @@ impl Listener {
     }
 }
 
-/// How many connections the process's limit of descriptors leaves room for, at least 1.
+/// How many connections the process's descriptor limit allows, at least 1.
 ///
-/// Each takes two: were the last descriptor spent on a client, none would be left for its
-/// upstream. To be asked when the listeners are open and the workers are yet to start.
+/// Each needs two: a client without a descriptor for its upstream can't be served. Call this after
+/// the listeners are open and before the workers start.
 pub fn connections_that_fit(workers: usize) -> usize {
     let own = workers.saturating_mul(DESCRIPTORS_A_WORKER) + SPARE_DESCRIPTORS;
     (descriptors_left().saturating_sub(own) / 2).max(1)
@@ -132,7 +132,7 @@ pub fn descriptors_left() -> usize {
     next.map_or(0, |next| limit.saturating_sub(next))
 }
 
-/// A connection's place at its listener and worker; given up when dropped.
+/// A connection's slot at its listener and worker; released when dropped.
 #[derive(Debug)]
 pub struct ConnectionSlot {
     listener: Arc<Listener>,
@@ -147,20 +147,20 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The workers to hand connections to.
+/// The workers that connections are dispatched to.
 #[derive(Clone)]
 pub struct Dispatcher {
-    /// One inbox a worker.
+    /// One inbox per worker.
     pub inboxes: Rc<[UnboundedSender<Message>]>,
-    /// All connections.
+    /// The connection budget of the whole proxy.
     pub budget: Arc<ConnectionBudget>,
 }
 
 /// Where a listener's operations go.
 pub enum Upstreams {
-    /// To one cluster, a connection for each of a client's.
+    /// To one cluster, with one upstream connection per client connection.
     Cluster(Rc<PreconnectPool>),
-    /// To wherever whoever serves the clients sends them.
+    /// To a server that chooses a cluster for each request.
     Server(Rc<Server>),
 }
 
@@ -180,8 +180,8 @@ impl Upstreams {
         }
     }
 
-    /// Has connections at rest look at what their endpoints wish. Those of a cluster look by
-    /// themselves.
+    /// Closes idle pooled connections whose endpoint is to be left. Connections to a single cluster
+    /// check this themselves.
     pub fn close_unwanted(&self) {
         match self {
             Upstreams::Cluster(_) => {}
@@ -189,7 +189,7 @@ impl Upstreams {
         }
     }
 
-    /// Closes connections at rest: the worker drains.
+    /// Closes idle connections: the worker drains.
     pub fn close(&self) {
         match self {
             Upstreams::Cluster(preconnects) => preconnects.close(),
@@ -198,7 +198,7 @@ impl Upstreams {
     }
 }
 
-/// A listener as one worker sees it.
+/// One worker's part of a listener: its gate, upstreams and counters.
 pub struct WorkerListener {
     listener: Arc<Listener>,
     gate: Gate,
@@ -215,7 +215,7 @@ pub struct WorkerListener {
 }
 
 impl WorkerListener {
-    /// `listener` on the worker that this is called on.
+    /// `listener` on the calling worker.
     pub fn new(
         listener: Arc<Listener>,
         gate: Gate,
@@ -239,7 +239,7 @@ impl WorkerListener {
         })
     }
 
-    /// What was configured.
+    /// The configuration.
     pub fn plan(&self) -> &Arc<ListenerPlan> {
         &self.listener.plan
     }
@@ -266,20 +266,19 @@ impl WorkerListener {
         self.count_close(close);
     }
 
-    /// Tells an operator that a client found no upstream, though not for each of many.
+    /// Logs, at a limited rate, that no upstream could be reached for a client.
     pub fn warn_unreachable(&self, error: &ConnectError) {
         if is_due(&self.unreachable_warned) {
-            tracing::warn!(listener = &*self.plan().name, %error, "a client was closed");
+            tracing::warn!(listener = &*self.plan().name, %error, "no upstream could be reached: the client connection is closed");
         }
     }
 
-    /// What it may hold of requests until policies can decide.
+    /// The budget of request bytes buffered until policies can decide.
     pub fn held_bytes(&self) -> &Arc<HeldBytes> {
         &self.listener.held
     }
 
-    /// Counts a request that could not be held any longer, and tells an operator, though not of
-    /// each of many.
+    /// Counts a request that exceeded `max_held_bytes`, and logs it at a limited rate.
     pub fn report_not_held(&self) {
         let labels = [("listener", &*self.plan().name)];
         self.metrics.counter(names::REQUESTS_NOT_HELD_TOTAL, &labels).increment(1);
@@ -304,7 +303,7 @@ impl WorkerListener {
         counter.increment(1);
     }
 
-    /// Counts an operation that its cluster had no room for.
+    /// Counts an operation rejected by its cluster's circuit breaker.
     pub fn count_overloaded(&self) {
         let counter = self.overloaded.get_or_init(|| {
             let reason = RejectReason::Overloaded.as_str();
@@ -315,7 +314,7 @@ impl WorkerListener {
         counter.increment(1);
     }
 
-    /// Counts bytes that broke the protocol's rules.
+    /// Counts a protocol violation.
     pub fn count_violation(&self, violation: Violation) {
         let mut violations = self.violations.borrow_mut();
         let counter = violations.entry(violation).or_insert_with(|| {
@@ -328,8 +327,7 @@ impl WorkerListener {
     }
 }
 
-/// Whether to tell an operator (again) of something that may happen many times. `said` is when that
-/// was done last.
+/// Whether to log a repeated event now. `said` is the time of the last log line.
 fn is_due(said: &Cell<Option<Instant>>) -> bool {
     let due = said.get().is_none_or(|said| said.elapsed() >= WARN_INTERVAL);
     if due {

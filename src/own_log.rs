@@ -1,5 +1,5 @@
-//! The proxy's own log: what it tells operators on stderr, by a thread, since whoever reads it may
-//! stop, and a worker that told something must not wait for that.
+//! The proxy's own log on stderr, written by a thread: a reader that stops must not block a worker
+//! that logs.
 
 use metrics::{Counter, CounterFn};
 use process::log_file::{self, Log, Sink};

@@ -1,4 +1,4 @@
-//! A whole proxy: what a plan becomes when it runs.
+//! A whole running proxy, built from a plan.
 
 mod control;
 
@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_metrics as metrics;
 use tollgate_metrics::{Metrics, table as names};
 
-/// What a thread can't start without.
+/// The error of a thread whose runtime can't start.
 const NO_RUNTIME: &str =
     "can't start a runtime: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
@@ -63,7 +63,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take, at the end, to write what log files have yet to write.
 const LAST_LINES: Duration = Duration::from_millis(700);
 
-/// A proxy that runs.
+/// A running proxy.
 pub struct Proxy {
     control: Control,
     workers: Vec<JoinHandle<()>>,
@@ -75,7 +75,7 @@ pub struct Proxy {
     listeners: Vec<Arc<Listener>>,
 }
 
-/// What every worker's share of the proxy is made from.
+/// The shared parts that every worker is built from.
 struct Parts {
     plan: Arc<Plan>,
     metrics: Metrics,
@@ -151,7 +151,7 @@ impl Proxy {
         self.listeners.iter().find(|l| &*l.plan.name == name).map(|l| l.address)
     }
 
-    /// Waits until it has been drained, and puts everything away.
+    /// Waits until it has drained, and releases everything.
     ///
     /// # Errors
     /// Why a thread ended that the proxy can't do without. It was drained then.
@@ -180,7 +180,7 @@ impl Proxy {
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // What can't be raised stays as it was, and is told when it runs out.
+        // If the limit can't be raised it stays; running out of descriptors is logged.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
@@ -311,7 +311,7 @@ fn start_workers(
     Ok((inboxes.into(), workers))
 }
 
-/// Lets clusters and policies have every connection look at what has changed.
+/// Connects changes of clusters and policies to the workers, whose connections check for changes.
 fn connect_nudges(parts: &Parts, inboxes: &Inboxes) {
     let nudge = || {
         let inboxes = Arc::clone(inboxes);
@@ -347,7 +347,7 @@ fn run_worker(
     Ok(())
 }
 
-/// Every listener as a worker sees it.
+/// The worker listeners of one worker.
 fn listeners(parts: &Parts, lines: Option<&Rc<LineBuffer>>) -> Vec<Rc<WorkerListener>> {
     let hold = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
         (Arc::clone(name), PreconnectPool::start(Arc::clone(cluster)))

@@ -1,5 +1,4 @@
-//! The threads that a proxy can't do without: each tells that it has started and when it ends, so
-//! that none is missed without a word.
+//! The essential threads of a proxy: each reports its start and its end, so that none ends unnoticed.
 
 use crate::worker::STACK_BYTES;
 use anyhow::{anyhow, bail};
@@ -11,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is heard of threads.
+/// Receives the events of threads.
 pub struct Threads {
     heard: Receiver<Event>,
     tell: Sender<Event>,
@@ -21,7 +20,7 @@ pub struct Threads {
 #[derive(Clone)]
 pub struct Starter(Sender<Event>);
 
-/// Says that a thread works now.
+/// Reports that a thread has started.
 pub struct Started(Sender<Event>);
 
 enum Event {
@@ -42,7 +41,7 @@ impl Threads {
         Starter(self.tell.clone())
     }
 
-    /// Waits until so many threads say that they have started.
+    /// Waits until this many threads have started.
     ///
     /// # Errors
     /// Why a thread has ended instead.
@@ -58,7 +57,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits until so many threads have ended as they were asked to.
+    /// Waits until this many threads have ended on request.
     ///
     /// # Errors
     /// Why the first one ended that was not asked to; the others go on.
@@ -70,7 +69,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits until so many more have ended, however they did, but no longer than this.
+    /// Waits until this many more threads have ended for any reason, but no longer than this.
     pub fn end_within(&self, count: usize, patience: Duration) {
         let end = Instant::now() + patience;
         let mut left = count;

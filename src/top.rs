@@ -24,17 +24,17 @@ pub struct Options {
     pub admin: String,
     /// How long one table counts. At least a tenth of a second.
     pub interval: Duration,
-    /// Show this many tables, then end; `None` goes on until told to stop.
+    /// Show this many tables, then end; `None`: until stopped.
     pub tables: Option<u64>,
     /// What the first line calls it.
     pub title: String,
     /// What is shown at first, and in which order.
     pub choice: Choice,
-    /// What else is told above the table.
+    /// More text above the table.
     pub story: Option<Story>,
 }
 
-/// What a demonstration tells, and the policy that the key `l` switches.
+/// The text of a demonstration, and the policy that the key `l` switches.
 #[derive(Clone, Copy, Debug)]
 pub struct Story {
     /// The policy's name.
@@ -65,7 +65,7 @@ pub async fn top(
     show(options, CancellationToken::new()).await
 }
 
-/// Shows tables until told to stop, by `until`, by `q` or by Ctrl-C, which also cancels `until`.
+/// Shows tables until `until` is cancelled. `q` and Ctrl-C cancel it.
 pub async fn show(options: Options, until: CancellationToken) -> anyhow::Result<()> {
     let (keys, choice) = watch::channel(options.choice);
     let screen = match options.tables {
@@ -85,7 +85,7 @@ struct Live {
     options: Options,
     screen: Option<Screen>,
     choice: watch::Receiver<Choice>,
-    /// Kept, so that whoever waits for keys waits where there are none.
+    /// Kept open, so that waiting for keys is pending where there is no keyboard.
     _keys: watch::Sender<Choice>,
 }
 
@@ -97,7 +97,7 @@ impl Live {
         let mut shown = 0;
         while self.options.tables.is_none_or(|tables| shown < tables) {
             match &now {
-                // Where nobody watches, nobody can do something about it.
+                // Without a terminal there is no user to act on it.
                 Err(problem) if self.screen.is_none() => {
                     bail!("no answer from {}: {problem:#}", self.options.admin)
                 }
@@ -122,7 +122,7 @@ impl Live {
         poll::snapshot(&self.options.admin, callsites).await
     }
 
-    /// Waits until then, and draws what is there anew with each key.
+    /// Waits until then, and redraws after each key.
     async fn wait(
         &mut self,
         until: Instant,

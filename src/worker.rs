@@ -1,4 +1,4 @@
-//! A worker: one thread, one single-threaded runtime, and one of everything that is hot.
+//! A worker: one thread with a single-threaded runtime and its own copy of all hot state.
 
 mod sessions;
 
@@ -34,16 +34,16 @@ use tokio::{
 
 /// The stack of a thread that reads what clients send, in bytes.
 ///
-/// Every reader that calls itself stops at a stated depth: messages of protobuf and JSON at 100
-/// levels, a query parameter at 32 names. The deepest takes less than 1 MiB, in a debug build too,
-/// which their tests hold. A page of stack costs memory only once it is used.
+/// Every recursive parser has a depth limit: protobuf and JSON messages 100 levels, query parameters
+/// 32 names. The deepest needs less than 1 MiB, also in a debug build; their tests check this. Unused
+/// stack pages cost no memory.
 pub const STACK_BYTES: usize = 4 << 20;
 
 /// The runtime of a worker.
 ///
-/// Work that takes long, such as a large JSON body, goes to one more thread (`spawn_blocking`), so
-/// that the worker's other connections do not wait for it. There is one such thread for each worker:
-/// large bodies wait for each other, and take no more memory and cores than that.
+/// Long work, such as parsing a large JSON body, runs on one more thread (`spawn_blocking`), so that
+/// the worker's other connections do not wait. Each worker has one such thread: large bodies queue,
+/// which bounds memory and cores.
 ///
 /// # Errors
 /// The system has no descriptor for it.
@@ -56,28 +56,28 @@ pub fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-/// What a worker is told.
+/// A message to a worker.
 pub enum Message {
-    /// Accept connections here, and hand them out.
+    /// Accept on this socket and dispatch the connections.
     Listen(ListenSocket),
-    /// Serve this connection of the listener with this number.
+    /// Serve this connection of the listener with this index.
     Serve(usize, HandOff),
-    /// Have every connection look at what its endpoint wishes.
+    /// Endpoints or policies changed: every connection checks whether it must close.
     EndpointsChanged,
-    /// Tell of these connections.
+    /// Report these connections.
     ListSessions(SessionQuery, UnboundedSender<Vec<SessionReport>>),
-    /// End the connection with this number, and tell whether it is here.
+    /// Close the connection with this id, and report whether it is on this worker.
     KillSession(u64, UnboundedSender<bool>),
-    /// Stop accepting, let operations end, and leave after this long at the latest.
+    /// Stop accepting, let operations finish, and close everything after this time.
     Drain(Duration),
 }
 
-/// How far a worker has come.
+/// The life phase of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It takes new connections.
+    /// It accepts new connections.
     Running,
-    /// Its connections close as soon as they come to a rest.
+    /// Its connections close as soon as they are idle.
     Draining,
     /// Its connections close now.
     Closing,
@@ -87,38 +87,38 @@ pub enum Phase {
 pub struct Worker {
     /// Which worker this is, from 0.
     pub index: usize,
-    /// Buffers, lent while bytes are in hand.
+    /// Buffers, lent to connections while they process bytes.
     pub buffers: Buffers,
     phase: Cell<Phase>,
-    /// Who has to be woken when the phase changes.
+    /// Open connections, to be woken when the phase changes.
     connections: RefCell<Slab<Registered>>,
     closing: Notify,
     generation: Cell<u64>,
     active: Cell<usize>,
-    /// The same, for all to see.
+    /// The same, as a metric.
     active_gauge: Gauge,
     drained: Notify,
-    /// Whether [`pace`] runs, and whether it has reason to go on.
+    /// Whether [`keep_timer_running`] runs, and whether a connection was served in its last period.
     timer_running: Cell<bool>,
     served_lately: Cell<bool>,
 }
 
-/// A connection that is open.
+/// An open connection.
 struct Registered {
     session: Rc<SessionInfo>,
     waker: Waker,
 }
 
-/// How often a worker that takes connections wakes for [`pace`].
+/// The period of [`keep_timer_running`].
 const TIMER_PERIOD: Duration = Duration::from_millis(100);
 
 impl Worker {
-    /// Worker number `index`, at work.
+    /// Worker number `index`, running.
     pub fn new(index: usize) -> Rc<Self> {
         Self::with_gauge(index, Gauge::noop())
     }
 
-    /// The same; `open` tells how many connections it serves.
+    /// The same; the gauge counts its connections.
     pub fn with_gauge(index: usize, open: Gauge) -> Rc<Self> {
         Rc::new(Self {
             index,
@@ -135,38 +135,38 @@ impl Worker {
         })
     }
 
-    /// How far it has come.
+    /// Its phase.
     pub fn phase(&self) -> Phase {
         self.phase.get()
     }
 
-    /// Ends when the worker leaves.
+    /// Completes when the worker closes its connections.
     pub async fn closing(&self) {
         while self.phase() != Phase::Closing {
             self.closing.notified().await;
         }
     }
 
-    /// Notes a connection. Returns its place.
+    /// Registers a connection. Returns its key.
     pub fn register(&self, session: &Rc<SessionInfo>) -> usize {
         let (session, waker) = (Rc::clone(session), Waker::noop().clone());
         self.connections.borrow_mut().insert(Registered { session, waker })
     }
 
-    /// Notes the task of the connection at this place, to be woken when the phase changes.
+    /// Sets the waker of the connection with this key, for when the phase changes.
     pub fn set_waker(&self, place: usize, waker: &Waker) {
         if let Some(open) = self.connections.borrow_mut().get_mut(place) {
             open.waker.clone_from(waker);
         }
     }
 
-    /// Tells of connections.
+    /// Reports the selected connections.
     fn list_sessions(&self, choice: &SessionQuery) -> Vec<SessionReport> {
         let connections = self.connections.borrow();
         choice.select(connections.iter().map(|(_, open)| &open.session), Instant::now())
     }
 
-    /// Has a connection end. Tells whether it is here.
+    /// Requests the close of a connection. Returns whether it is on this worker.
     fn kill_session(&self, id: u64) -> bool {
         let connections = self.connections.borrow();
         let Some((_, open)) = connections.iter().find(|(_, open)| open.session.kill(id)) else {
@@ -176,7 +176,7 @@ impl Worker {
         true
     }
 
-    /// Forgets the connection at this place.
+    /// Removes the connection with this key.
     pub fn deregister(&self, place: usize) {
         self.connections.borrow_mut().try_remove(place);
     }
@@ -195,12 +195,12 @@ impl Worker {
         });
     }
 
-    /// How often connections were told to look at what has changed.
+    /// Incremented whenever connections must check for changes.
     pub fn generation(&self) -> u64 {
         self.generation.get()
     }
 
-    /// Has every connection look at what has changed.
+    /// Wakes every connection to check for changes.
     fn notify_connections(&self) {
         self.generation.set(self.generation.get() + 1);
         for (_, open) in self.connections.borrow().iter() {
@@ -222,7 +222,7 @@ impl Worker {
         }
     }
 
-    /// Lets operations end, for as long as `patience`.
+    /// Waits up to `patience` for operations to finish, then closes the rest.
     async fn drain(&self, patience: Duration) {
         self.enter_phase(Phase::Draining);
         if tokio::time::timeout(patience, self.drained()).await.is_err() {
@@ -237,7 +237,7 @@ impl Worker {
     }
 }
 
-/// Counts a connection for as long as its task lives, however that ends.
+/// Counts a connection while its task lives; decrements on drop, also after a panic.
 struct ActiveGuard(Rc<Worker>);
 
 impl ActiveGuard {
@@ -266,15 +266,15 @@ fn serve(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>], index: usize, ha
     }
 }
 
-/// Has every connection look at what its endpoint wishes, those to clients and those that rest.
+/// Makes client connections and idle pooled connections check their endpoints.
 fn endpoints_changed(worker: &Rc<Worker>, listeners: &[Rc<WorkerListener>]) {
     worker.notify_connections();
     listeners.iter().for_each(|listener| listener.upstreams().close_unwanted());
 }
 
-/// Keeps a timer running that is due before any that a new connection sets, for as long as new
-/// ones come. To set the soonest timer of all costs the runtime a write to its own wake-up
-/// descriptor and a turn of its loop, and a connection would do so twice.
+/// Keeps a timer running that is due before the timers of new connections, while new connections
+/// arrive. Setting the earliest timer costs the runtime a write to its wake-up descriptor and one more
+/// loop, twice per connection.
 async fn keep_timer_running(worker: Rc<Worker>) {
     while worker.served_lately.replace(false) {
         tokio::time::sleep(TIMER_PERIOD).await;
@@ -282,10 +282,10 @@ async fn keep_timer_running(worker: Rc<Worker>) {
     worker.timer_running.set(false);
 }
 
-/// Works until drained.
+/// Runs the worker until it has drained.
 ///
 /// # Errors
-/// When a listener can't be accepted on.
+/// A listener can't accept.
 pub async fn work(
     worker: Rc<Worker>,
     listeners: Vec<Rc<WorkerListener>>,
@@ -301,7 +301,7 @@ pub async fn work(
             Some(ended) = accepting.join_next() => return Err(accept_error(ended)),
         };
         let Some(message) = message else {
-            // Nothing can be told any more, and nothing was told to end.
+            // All senders are gone without a drain request.
             accepting.detach_all();
             break;
         };
@@ -327,8 +327,8 @@ pub async fn work(
             Message::Drain(patience) => {
                 accepting.shutdown().await;
                 listeners.iter().for_each(|listener| listener.upstreams().close());
-                // What was handed over before the word to drain still counts as accepted, and
-                // workers that have yet to hear it may hand over more.
+                // Connections handed over before the drain are served, and workers that have not
+                // received the drain message may hand over more.
                 let mut drain = pin!(worker.drain(patience));
                 loop {
                     tokio::select! {
@@ -359,7 +359,7 @@ pub async fn work(
     Ok(())
 }
 
-/// Why a listener is not accepted on any more. A proxy without it must not go on as if it were ready.
+/// The error of an ended accept task. The proxy must not continue as if the listener were ready.
 fn accept_error(ended: Result<io::Error, JoinError>) -> io::Error {
     match ended.map_err(JoinError::try_into_panic) {
         Ok(error) => error,

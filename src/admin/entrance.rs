@@ -26,9 +26,9 @@ use std::{
     time::SystemTime,
 };
 
-/// Who may use a control socket: the user that the proxy runs as.
+/// Permissions of a control socket: only the user that the proxy runs as.
 const MODE: u32 = 0o600;
-/// How many connections may wait to be accepted.
+/// Length of the accept queue.
 const BACKLOG: i32 = 128;
 
 /// A socket, and what is taken there.
@@ -165,7 +165,7 @@ fn open_unix(path: &Path, handed: &mut Sockets) -> anyhow::Result<(UnixListener,
     Ok((listener, removed))
 }
 
-/// Listens on a path, in the place of a socket that a process left behind there.
+/// Listens on a path, replacing a socket that a dead process left there.
 fn bind_unix(path: &Path) -> anyhow::Result<(UnixListener, SocketPath)> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {

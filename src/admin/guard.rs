@@ -1,4 +1,4 @@
-//! Who may ask the admin interface for what: a page of another site for nothing, and a request that
+//! Access rules of the admin interface: a page of another site may request nothing, and a request that
 //! changes something only where control is, with the token if there is one.
 
 use super::{error, token::Token};
@@ -24,7 +24,7 @@ pub(super) struct Rules {
 pub(super) enum Control {
     /// With this token, if there is one.
     Here(Option<Arc<Token>>),
-    /// They are not, for this reason, which tells where they are.
+    /// Rejected, with a text that says where changes are accepted.
     Elsewhere(String),
 }
 
@@ -58,7 +58,7 @@ impl Rules {
     /// Why a request is refused, if it is.
     fn refusal(&self, request: &Request) -> Option<(StatusCode, String)> {
         let (headers, changes) = (request.headers(), !request.method().is_safe());
-        // These tell nothing, and are asked by whatever checks that the process is well.
+        // These reveal nothing, and health checks of the process use them.
         let harmless = !changes && matches!(request.uri().path(), "/live" | "/ready");
         let named = request.uri().authority().map(|authority| authority.as_str());
         if !harmless && let Some(host) = self.unknown_host(headers, named) {
@@ -99,7 +99,7 @@ impl Rules {
     /// Anyone who owns a name can point it at this address once a page is loaded from it (DNS
     /// rebinding); to a browser, page and answer are of one site then. It can't point an IP address
     /// or `localhost` elsewhere, nor a name without a dot, which no public DNS has. Whether the
-    /// request comes from a browser can't be told: over plain HTTP those send no fetch metadata.
+    /// request comes from a browser is unknown: over plain HTTP browsers send no fetch metadata.
     fn unknown_host(&self, headers: &HeaderMap, named: Option<&str>) -> Option<String> {
         let known = self.hosts.as_ref()?;
         let hosts = headers.get_all(header::HOST).into_iter();

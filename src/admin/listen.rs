@@ -176,7 +176,7 @@ impl<S: Unpin> Mortal<S> {
         Ok(Pin::new(&mut self.stream))
     }
 
-    /// The stream to write an answer to: the client is silent no more, and has more time.
+    /// The stream to write a response to: the request has arrived, so the client gets more time.
     fn answer(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
         if !self.connection.answered.swap(true, Relaxed) {
             self.end.as_mut().reset(self.connection.since + self.lifetime);

@@ -50,7 +50,7 @@ enum Sort {
 }
 
 impl Choice {
-    /// Sorts and cuts `rows`, of which `measure` tells times, count, errors and bytes.
+    /// Sorts and truncates `rows`; `measure` returns times, count, errors and bytes of a row.
     fn apply<T>(self, rows: &mut Vec<T>, measure: impl Fn(&T) -> (Times, u64, u64, u64)) {
         let key = |row: &T| {
             let (times, count, errors, bytes) = measure(row);

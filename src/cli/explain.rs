@@ -24,10 +24,10 @@ const EXAMPLE: &str = "--explain 'mongo find shop.users app=reports peer=10.0.0.
 /// What requests that no route takes are about.
 const UNROUTED: &str = "unrouted";
 
-/// The value of an attribute that is there, or not, and can't be told.
+/// The value of an attribute that is unknown before run time.
 const UNKNOWN: &str = "?";
 
-/// An operation that somebody asks about.
+/// The operation to explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     protocol: &'static Protocol,
@@ -83,7 +83,7 @@ impl Question {
             return Err(wrong(format!("there is no protocol `{protocol}`{near}")));
         };
         let has_targets = protocols::has_targets(protocol);
-        // A call is told by its path alone: `grpc /shop.v1.Cart/Add`.
+        // A gRPC call needs only its path: `grpc /shop.v1.Cart/Add`.
         let call = has_targets && resource.is_empty() && operation.contains('/');
         let (operation, target) = match () {
             () if call && is_target(operation) => ("POST", Some((*operation).clone())),
@@ -122,7 +122,7 @@ impl Question {
             _ if tells(self.protocol, key) => {
                 self.attributes.push((key.to_owned(), value.to_owned()));
             }
-            // Of a request that is told by its target, the rest are headers.
+            // If a request has a target, the other words are headers.
             _ if self.target.is_some() && is_header(key) => {
                 self.attributes
                     .push((format!("header.{}", key.to_ascii_lowercase()), value.to_owned()));
@@ -170,7 +170,7 @@ impl Question {
         Ok(found.into_iter().map(answer).collect())
     }
 
-    /// What becomes of a request on a listener.
+    /// The route and result of a request on a listener.
     fn routed(&self, listener: &ListenerPlan) -> Option<Result<Routed, DryRunError>> {
         let header = |(name, value): &(String, String)| {
             let name = match name.as_str() {

@@ -11,10 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a proxy that is told to stop may take to have begun.
+/// How long to wait for a starting proxy after a stop signal.
 const BEGIN: Duration = Duration::from_secs(1);
 
-/// Why a process that can't be told to end does not begin.
+/// The error of a process that can't catch signals.
 const NO_SIGNALS: &str =
     "can't watch for signals: if descriptors ran out, raise their limit (ulimit -n, LimitNOFILE=)";
 
@@ -22,7 +22,7 @@ const NO_SIGNALS: &str =
 const NO_RELOAD: &str = "this version can't reload: restart to change the config. \
                          SIGUSR1 opens logs anew, SIGTERM drains";
 
-/// Catches signals from here on, and obeys them once it is told what there is to drain.
+/// Catches signals from now on, and handles them once there is a proxy to drain.
 ///
 /// # Errors
 /// When the thread can't start, or signals can't be caught.
@@ -88,7 +88,7 @@ impl Signals {
             _ = self.hang_up.recv() => Asks::Reload("SIGHUP"),
             _ = self.user_1.recv() => Asks::Reopen("SIGUSR1"),
             _ = self.user_2.recv() => Asks::Reload("SIGUSR2"),
-            // A log has reached a limit of the process, which writing tells as well.
+            // A log has reached a size limit of the process; the write reports it too.
             _ = self.file_size.recv() => Asks::Nothing,
         }
     }

@@ -1,4 +1,4 @@
-//! Waits for a client's first byte: until it comes, the client has cost the service nothing.
+//! Waits for a client's first byte, before an upstream connection is opened.
 
 use super::Door;
 use crate::{config::plan::ListenerPlan, worker::Phase};
@@ -29,7 +29,7 @@ pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Resu
     tokio::select! {
         biased;
         heard = readable(client) => heard,
-        // What the runtime has yet to hear of may be there all the same.
+        // Bytes may have arrived that the runtime has not noticed yet.
         close = closing(door) => match peek(client) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(close),
             peeked => classify(&peeked),
@@ -38,7 +38,7 @@ pub(super) async fn wait_for_first_byte(client: &TcpStream, door: &Door) -> Resu
     }
 }
 
-/// The time-out that ends a connection on which nothing was ever said: the soonest.
+/// The shortest time-out of a connection without any bytes, and its close reason.
 fn soonest_timeout(plan: &ListenerPlan) -> (Option<Duration>, Close) {
     let limits = [
         (plan.first_byte_timeout, Close::FirstByteTimeout),
@@ -49,11 +49,10 @@ fn soonest_timeout(plan: &ListenerPlan) -> (Option<Duration>, Close) {
     limits.min_by_key(|(limit, _)| *limit).unwrap_or((None, Close::FirstByteTimeout))
 }
 
-/// Waits until there is something to read, and tells bytes from the end.
+/// Waits until the socket is readable, and distinguishes bytes from the end of the stream.
 ///
-/// The runtime takes a new socket for readable until a read finds nothing, so the socket is asked
-/// once. After that the runtime knows, and only where the client has closed its half do bytes and
-/// the end look alike.
+/// The runtime assumes that a new socket is readable until a read returns nothing, so the first check
+/// peeks. After that, only a half-closed socket needs a peek, to distinguish bytes from the end.
 async fn readable(client: &TcpStream) -> Result<(), Close> {
     let mut known = false;
     loop {
@@ -68,7 +67,7 @@ async fn readable(client: &TcpStream) -> Result<(), Close> {
     }
 }
 
-/// How many bytes are there, at most 1; they stay there.
+/// Returns the number of readable bytes, at most 1, without consuming them.
 fn peek(client: &TcpStream) -> io::Result<usize> {
     SockRef::from(client).peek(&mut [MaybeUninit::uninit()])
 }
@@ -81,7 +80,7 @@ fn classify(peeked: &io::Result<usize>) -> Result<(), Close> {
     }
 }
 
-/// Ready when the worker drains: the connection is at rest, and closes at once.
+/// Ready when the worker drains: the idle connection closes at once.
 async fn closing(door: &Door) -> Close {
     poll_fn(|cx| {
         door.wakes(cx.waker());

@@ -1,4 +1,4 @@
-//! What is known of an open connection while it lasts, for operators who ask, and how they end it.
+//! Live data of an open connection for the admin interface, and the request to close it.
 
 use crate::{listener::WorkerListener, policy::Direction};
 use operation::ConnectionInfo;
@@ -18,7 +18,7 @@ use std::{
 /// The number of the next connection, over all listeners and workers.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// An open connection, as whoever serves it and whoever asks about it share it on one worker.
+/// Live data of a connection, shared on one worker by the connection and the admin queries.
 pub struct SessionInfo {
     id: u64,
     /// The connection's two ends on the client's side.
@@ -26,13 +26,13 @@ pub struct SessionInfo {
     /// When the connection was accepted.
     pub accepted: Instant,
     listener: Rc<WorkerListener>,
-    /// Where it leads, once it leads somewhere.
+    /// The endpoint, once connected.
     pub endpoint: RefCell<Option<Arc<str>>>,
-    /// How many bytes were read, by way.
+    /// Bytes read, by direction.
     bytes: [Cell<u64>; 2],
-    /// When one was read last.
+    /// Time of the last read.
     last_read: Cell<Instant>,
-    /// Where the gate keeps the oldest operation that is under way.
+    /// The gate's slot of the oldest operation in flight.
     pub operation: Cell<Option<u32>>,
     killed: Cell<bool>,
 }
@@ -53,12 +53,12 @@ impl SessionInfo {
         })
     }
 
-    /// The listener that it came in by.
+    /// The listener of the connection.
     pub fn listener(&self) -> &Rc<WorkerListener> {
         &self.listener
     }
 
-    /// So many bytes were read that go this way.
+    /// Counts bytes read in this direction.
     #[inline]
     pub fn count_read(&self, way: Direction, bytes: usize, now: Instant) {
         let all = &self.bytes[way as usize];
@@ -66,12 +66,12 @@ impl SessionInfo {
         self.last_read.set(now);
     }
 
-    /// Whether an operator wants it to end.
+    /// Whether an operator has requested its end.
     pub fn is_killed(&self) -> bool {
         self.killed.get()
     }
 
-    /// Has it end, if it is the one with this number.
+    /// Marks it to be closed if it has this id. Returns whether it has.
     pub fn kill(&self, id: u64) -> bool {
         let is = self.id == id;
         self.killed.set(self.killed.get() || is);
@@ -111,10 +111,10 @@ impl SessionInfo {
     }
 }
 
-/// An open connection, as an operator sees it.
+/// An open connection, as the admin interface reports it.
 #[derive(Clone, Debug)]
 pub struct SessionReport {
-    /// Its number: no other connection of this process has the same.
+    /// Its id, unique in the process.
     pub id: u64,
     listener: Arc<str>,
     protocol: &'static str,
@@ -125,13 +125,13 @@ pub struct SessionReport {
     idle_ms: u64,
     request_bytes: u64,
     reply_bytes: u64,
-    /// What is under way on it, where that is known.
+    /// The operation in flight, if known.
     operation: Option<Box<str>>,
     resource: Option<Box<str>>,
 }
 
 impl SessionReport {
-    /// As the admin interface tells it.
+    /// The JSON of the admin interface.
     pub fn to_json(&self) -> Value {
         let mut json = json!({
             "id": self.id,
@@ -157,11 +157,11 @@ impl SessionReport {
     }
 }
 
-/// Which connections, and in which order: `?listener=db&sort=bytes&limit=10`.
+/// Filter and order of connections: `?listener=db&sort=bytes&limit=10`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionQuery {
-    /// Those of this listener; of all listeners if none is said.
+    /// Only this listener's connections; all if absent.
     listener: Option<String>,
     sort: SortBy,
     limit: usize,
@@ -173,20 +173,20 @@ impl Default for SessionQuery {
     }
 }
 
-/// What comes first.
+/// The sort order.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum SortBy {
-    /// The oldest.
+    /// The oldest first.
     Age,
-    /// That on which nothing has moved for longest.
+    /// The longest idle first.
     Idle,
-    /// That on which most has.
+    /// The most bytes first.
     Bytes,
 }
 
 impl SessionQuery {
-    /// Those of one worker's connections that are chosen.
+    /// Selects and sorts one worker's connections.
     pub fn select<'s>(
         &self,
         all: impl Iterator<Item = &'s Rc<SessionInfo>>,
@@ -204,7 +204,7 @@ impl SessionQuery {
         chosen.into_iter().take(self.limit).map(|it| it.report(now)).collect()
     }
 
-    /// Puts what all workers told in order.
+    /// Merges the reports of all workers.
     pub fn merge(&self, mut all: Vec<SessionReport>) -> Vec<SessionReport> {
         all.sort_by_key(|it| match self.sort {
             SortBy::Age => (0, it.id),

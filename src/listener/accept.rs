@@ -1,4 +1,4 @@
-//! Sockets that listen, and connections accepted from them and handed out.
+//! Listening sockets, and the accept loop that dispatches connections.
 
 use super::{Dispatcher, WorkerListener, is_due};
 use crate::{
@@ -17,17 +17,17 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// How many connections may wait to be accepted.
+/// Length of the accept queue.
 const BACKLOG: i32 = 4096;
 
-/// How long to pause when the process is out of descriptors, at first and at most.
+/// First and longest pause when the process is out of descriptors.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// A bound socket on its way to the worker that accepts on it.
 pub struct ListenSocket {
     /// The listener's number.
     pub listener: usize,
-    /// The socket, not blocking.
+    /// The socket, in non-blocking mode.
     pub socket: std::net::TcpListener,
 }
 
@@ -54,17 +54,17 @@ pub fn bind(
     Ok(socket.into())
 }
 
-/// Sets what connections inherit, also anew on a socket that another process has opened.
+/// Sets the options that connections inherit; also on a socket that another process opened.
 ///
 /// # Errors
-/// When the socket is none of TCP.
+/// The socket is not a TCP socket.
 pub fn prepare(socket: SockRef<'_>, user_timeout: Option<Duration>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     socket.set_tcp_user_timeout(user_timeout)
 }
 
-/// Finds out within two minutes that a peer is gone.
+/// Keepalive that detects a dead peer within two minutes.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -72,7 +72,7 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(6)
 }
 
-/// Accepts for ever, and hands connections out. Returns why it can't begin.
+/// Accepts and dispatches connections for ever. Returns the error if it can't begin.
 pub async fn accept(
     worker: Rc<Worker>,
     listener: Rc<WorkerListener>,
@@ -107,8 +107,8 @@ pub async fn accept(
             Errno::from_io_error(&error),
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
         ) {
-            // Nearly always a client that went away before it was accepted. Should it be something
-            // that stays, it must not keep the worker busy.
+            // Nearly always a client that left before it was accepted. A permanent error must not
+            // keep the worker busy.
             tokio::task::yield_now().await;
             continue;
         }
@@ -143,7 +143,7 @@ fn dispatch(
     if to == worker.index {
         worker.serve(listener, accepted);
     } else if let (Some(inbox), Ok(hand_off)) = (dispatcher.inboxes.get(to), accepted.detach()) {
-        // A worker that has left drops the connection, which closes it.
+        // A worker that has ended drops the message, which closes the connection.
         let _ = inbox.send(Message::Serve(listener.listener.index, hand_off));
     }
 }

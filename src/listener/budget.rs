@@ -1,15 +1,15 @@
-//! The connections of the whole proxy, and the part of them that each listener is sure of.
+//! The connection budget of the proxy, with a reserved part for each listener.
 //!
-//! Each listener has a number of connections reserved. What is not reserved is free: any listener
-//! that has used up its own takes from it. So whoever floods one listener takes its own part and
-//! what is free, and leaves the others theirs.
+//! Each listener has reserved connections. The rest is shared: a listener that has used its reserved
+//! part takes from it. A flood on one listener uses its own part and the shared part, and leaves the
+//! other listeners theirs.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// The connections of the whole proxy.
+/// The connection budget of the whole proxy.
 ///
 /// Invariant: `taken` is the sum over all listeners of what each has open beyond what is reserved
 /// for it. A listener changes both at the same step of its own count, so that they agree whatever
@@ -33,7 +33,7 @@ impl ConnectionBudget {
         Self::with_reserved(most, fit, &[])
     }
 
-    /// The same, with so many connections reserved for each listener; together those are at most
+    /// The same, with this many connections reserved for each listener; together those are at most
     /// `most`. Where `fit` is less, each listener has the same part of it that it has of `most`.
     pub fn with_reserved(most: usize, fit: usize, reserved: &[usize]) -> Arc<Self> {
         let limit = most.min(fit);
@@ -98,7 +98,7 @@ mod tests {
             Self(ConnectionBudget::with_reserved(most, fit, reserved), open)
         }
 
-        /// How many connections a listener gets who asks for more than there are.
+        /// How many connections a listener gets when it asks for more than the limit.
         fn floods(&self, listener: usize) -> usize {
             (0..1000).filter(|_| self.0.acquire(listener, &self.1[listener])).count()
         }

@@ -1,4 +1,4 @@
-//! What can be asked of a proxy while it runs: to drain, and to open its logs anew.
+//! Control of a running proxy: drain, and reopen logs.
 
 use crate::{config::plan::Plan, handover::Offer, worker::Message};
 use process::log_file::Sink;
@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Tells a proxy to drain; cheap to clone.
+/// A handle to drain a proxy; cheap to clone.
 #[derive(Clone)]
 pub struct Control {
     inboxes: Arc<[UnboundedSender<Message>]>,
@@ -53,8 +53,8 @@ impl Control {
         &self.inboxes
     }
 
-    /// Says that new connections are not welcome any more. After `drain.wait`, if there is one, it
-    /// stops accepting, lets operations end, and closes connections at rest. Once is enough.
+    /// Reports not ready. After `drain.wait`, if set, stops accepting, lets operations finish, and closes
+    /// idle connections. Repeated calls have no effect.
     pub fn drain(&self) {
         if self.stage.asked.swap(true, SeqCst) {
             return;
@@ -89,12 +89,12 @@ impl Control {
         self.begin();
     }
 
-    /// Whether new connections are welcome.
+    /// Whether the proxy reports ready.
     pub fn is_ready(&self) -> bool {
         !self.stage.asked.load(SeqCst)
     }
 
-    /// Has log files opened anew, since their names may lead to other files by now.
+    /// Reopens log files, for log rotation.
     pub fn reopen_logs(&self) {
         self.logs.iter().for_each(Sink::reopen);
     }
@@ -106,7 +106,7 @@ impl Control {
         tracing::info!(timeout = ?self.plan.drain_timeout, "draining");
         self.offer.leave();
         for inbox in self.inboxes.iter() {
-            // A worker that has left needs no telling.
+            // A worker that has ended needs no message.
             let _ = inbox.send(Message::Drain(self.plan.drain_timeout));
         }
     }

@@ -13,7 +13,7 @@ pub enum View {
     CallSites,
 }
 
-/// What comes first.
+/// The sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sort {
     /// What takes the most time, all operations of a line together.
@@ -105,7 +105,7 @@ impl Choice {
         true
     }
 
-    /// The line that tells which keys there are.
+    /// The line that lists the keys.
     pub fn keys(&self) -> String {
         let view = match self.view {
             View::Operations => "call sites",

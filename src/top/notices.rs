@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// How many endpoints a line names.
 const NAMED: usize = 2;
 
-/// What the admin interface tells of a cluster.
+/// A cluster, as the admin interface reports it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Cluster {
@@ -48,7 +48,7 @@ struct Breaker {
     max_operations: Option<u64>,
 }
 
-/// What the admin interface tells of a policy. Counts are since the proxy began.
+/// A policy, as the admin interface reports it. Counts are since the proxy's start.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Policy {
@@ -127,7 +127,7 @@ pub fn refusals(before: &[Policy], now: &[Policy], seconds: f64) -> Option<Strin
     let earlier: BTreeMap<&str, &Policy> = before.iter().map(|it| (it.name.as_str(), it)).collect();
     let counted = |word: &str, count: fn(&Policy) -> u64| {
         let rates = now.iter().filter_map(|policy| {
-            // One that began anew counts from nothing.
+            // After a restart, counts begin at zero.
             let then = earlier.get(policy.name.as_str()).filter(|it| count(it) <= count(policy));
             let more = count(policy) - then.map_or(0, |it| count(it));
             let rate = more as f64 / seconds.max(0.001);
@@ -200,7 +200,7 @@ mod tests {
         let line = refusals(&before, &now, 2.0);
         assert_eq!(line.as_deref(), Some("refused by slow 12/s; would be refused by try 0.5/s"));
         assert_eq!(refusals(&now, &now, 2.0), None);
-        // A proxy that began anew.
+        // A restarted proxy.
         assert_eq!(
             refusals(&now, &[policy("slow", 3, 0)], 1.0).as_deref(),
             Some("refused by slow 3.0/s")

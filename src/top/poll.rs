@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may be, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// What a proxy told at one time.
+/// The state of a proxy at one time.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When.
@@ -49,7 +49,7 @@ pub async fn snapshot(admin: &str, callsites: bool) -> anyhow::Result<Snapshot> 
     Ok(Snapshot { at, operations, callsites, clusters, policies })
 }
 
-/// What `GET /operations` tells. Fails if nobody answers, or with something else.
+/// Fetches `GET /operations`. Fails without a valid response.
 pub async fn operations(admin: &str) -> anyhow::Result<Vec<Series>> {
     list(admin, "/operations").await.map_err(|error| match error.is::<serde_json::Error>() {
         true => error.context("the answer is no list of operations"),

@@ -7,7 +7,7 @@ use super::choice::{Sort, View};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What the admin interface tells of one series. Counts are since the proxy began.
+/// One series, as the admin interface reports it. Counts are since the proxy's start.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Series {
@@ -75,7 +75,7 @@ pub fn rates(before: &[Series], now: &[Series], seconds: f64) -> Vec<Row> {
     let earlier: BTreeMap<_, _> = before.iter().map(|series| (identity(series), series)).collect();
     let nothing = Series::default();
     let rows = now.iter().filter_map(|series| {
-        // A count that went down is that of a proxy that began anew.
+        // A count that went down means that the proxy was restarted.
         let then = earlier.get(&identity(series)).filter(|then| then.count <= series.count);
         let then = then.copied().unwrap_or(&nothing);
         let a_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds.max(0.001);
@@ -262,13 +262,13 @@ fn tint(column: &Column, row: &Row) -> &'static str {
     }
 }
 
-/// A text in exactly so many columns. Names come from clients, so nothing that a terminal might
-/// obey is left in them.
+/// Fits a text to exactly this many columns. Names come from clients, so control characters are
+/// removed.
 fn fit(text: &str, width: usize) -> String {
     format!("{:<width$}", clip(text, width))
 }
 
-/// A text in at most so many columns.
+/// Truncates a text to this many columns.
 pub fn clip(text: &str, width: usize) -> String {
     let mut clipped: String =
         text.chars().take(width).map(|it| if is_plain(it) { it } else { '?' }).collect();
@@ -278,7 +278,7 @@ pub fn clip(text: &str, width: usize) -> String {
     clipped.trim_end_matches(' ').to_owned()
 }
 
-/// A text in lines of at most so many columns, broken at blanks, the later ones indented.
+/// Wraps a text at blanks to this many columns, with later lines indented.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -344,7 +344,7 @@ fn percent(part: f64, total: f64) -> String {
     if total > 0.0 { format!("{:.0}%", 100.0 * part / total) } else { "-".to_owned() }
 }
 
-/// A share as a bar of so many columns, which the eye compares sooner than numbers.
+/// A share as a bar of this many columns.
 fn bar(part: f64, total: f64, columns: usize) -> String {
     let share = if total > 0.0 { part / total } else { 0.0 };
     let length = (columns as f64 * share).round() as usize;

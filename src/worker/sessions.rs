@@ -1,4 +1,4 @@
-//! Asks all workers about their open connections.
+//! Queries all workers for their open connections.
 
 use super::Message;
 use crate::connection::session_info::{SessionQuery, SessionReport};
@@ -20,12 +20,12 @@ pub struct Sessions(Arc<[UnboundedSender<Message>]>);
 pub struct WorkerTimeout;
 
 impl Sessions {
-    /// Those of the workers with these inboxes.
+    /// The connections of the workers with these inboxes.
     pub fn new(inboxes: &[UnboundedSender<Message>]) -> Self {
         Self(inboxes.into())
     }
 
-    /// Those that are chosen.
+    /// Lists the selected connections.
     ///
     /// # Errors
     /// A worker has not answered in time.
@@ -34,7 +34,7 @@ impl Sessions {
         Ok(choice.merge(told.into_iter().flatten().collect()))
     }
 
-    /// Has the one with this number end. Tells whether there is one.
+    /// Closes the connection with this id. Returns whether it exists.
     ///
     /// # Errors
     /// A worker has not answered in time.
@@ -47,7 +47,7 @@ impl Sessions {
         question: impl Fn(UnboundedSender<T>) -> Message,
     ) -> Result<Vec<T>, WorkerTimeout> {
         let (answer, mut answers) = unbounded_channel();
-        // A worker that has left has no connections, and drops the question.
+        // A worker that has ended has no connections and drops the message.
         self.0.iter().for_each(|inbox| drop(inbox.send(question(answer.clone()))));
         drop(answer);
         let mut all = Vec::new();

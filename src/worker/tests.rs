@@ -27,7 +27,7 @@ enum When {
     Never,
     /// While the bytes of an operation are in hand.
     Admit,
-    /// When it hears of an operation's end.
+    /// When an operation settles.
     Settle,
 }
 

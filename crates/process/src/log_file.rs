@@ -1,4 +1,4 @@
-//! Logs, each with a thread of its own, so that a slow disk, or a pipe that nobody reads, holds up
+//! Logs, each with a thread of its own, so that a slow disk, or a pipe without a reader, holds up
 //! neither an operation nor the end of the process.
 
 use rustix::{
@@ -25,7 +25,7 @@ pub const BATCHES: usize = 256;
 /// …or each of a single line. What comes on top is dropped and counted.
 pub const LINES: usize = 1024;
 
-/// Who may read a new log: its owner, and the group.
+/// Permissions of a new log: readable by owner and group.
 const MODE: u32 = 0o640;
 
 /// Held while lines are written to a standard stream, since several logs may go to one.
@@ -56,14 +56,14 @@ struct Asked {
 
 impl Sink {
     /// Hands a batch of whole lines over, or drops it if they can't be written as fast as they come.
-    /// Waits for nobody.
+    /// Does not block.
     pub fn send(&self, batch: Vec<u8>, lines: u64) {
         if self.batches.try_send(batch).is_err() {
             self.lost.increment(lines);
         }
     }
 
-    /// Has the file opened anew, since its name may lead to another one by now. Waits for nobody.
+    /// Reopens the file, for log rotation. Does not block.
     pub fn reopen(&self) {
         self.ask(&self.asked.reopen);
     }
@@ -124,7 +124,7 @@ fn start(
             }
             writer.write(&batch);
         }
-        // Whoever hears that it ended sends nothing more that could be kept.
+        // A sender that sees the end sends no further lines.
         drop((inbox, ends));
     })?;
     Ok(Log { sink: Sink { batches, asked, lost }, ended })
@@ -180,7 +180,7 @@ impl Writer {
         self.output.take_back(begun);
     }
 
-    /// Opens the file anew, or goes on with the one that is open.
+    /// Reopens the file, or keeps the open one if that fails.
     fn reopen(&mut self) {
         let Output::File(_, path) = &self.output else { return };
         match Output::open(path) {
@@ -229,7 +229,7 @@ impl Output {
                 Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
-                // Whoever shares the stream may have made it so that writing does not wait.
+                // Another process may have set the shared stream to non-blocking mode.
                 Err(Errno::AGAIN) => {
                     let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
                 }

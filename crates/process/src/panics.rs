@@ -14,14 +14,14 @@ use std::{
     thread,
 };
 
-/// The longest message of a panic that is told, in characters.
+/// Longest panic message to log, in characters.
 const LONGEST: usize = 160;
 
 /// Counts the panics of the process.
 static COUNTER: OnceLock<metrics::Counter> = OnceLock::new();
 
 thread_local! {
-    /// What is running tells of its panics itself.
+    /// The running code reports its panics itself.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
     /// Where the last panic of this thread was.
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -63,7 +63,7 @@ pub fn watch() {
     }));
 }
 
-/// What was said about a panic, as far as it can be told: what is quoted is left out.
+/// The message of a panic without quoted parts, which may contain client data.
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -93,7 +93,7 @@ pub async fn caught<F: Future + Unpin>(future: F) -> Result<F::Output, Panic> {
     .await
 }
 
-/// Runs something, and catches its panic, which the caller tells.
+/// Runs `work` and catches its panic, which the caller reports.
 ///
 /// # Errors
 /// The panic.

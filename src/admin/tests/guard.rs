@@ -1,4 +1,4 @@
-//! Who may ask for what: names, pages of other sites, forms, tokens and addresses that only read.
+//! Access rules: host names, pages of other sites, forms, tokens and read-only addresses.
 
 use super::*;
 use crate::config::plan::ControlAddress;

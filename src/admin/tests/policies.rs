@@ -1,4 +1,4 @@
-//! Policies are shown, changed and asked for, and what can't be is told as `check` tells it.
+//! Policies are shown, changed and added; mistakes are reported as `check` reports them.
 
 use super::*;
 
@@ -255,7 +255,7 @@ fn a_fault_ends_by_itself() {
     let reply =
         admin.send("POST", "/faults", "{\"deny\": {}, \"for\": \"1ms\", \"name\": \"short\"}");
     assert_eq!((reply.status, &reply.json()["name"]), (201, &json!("short")));
-    // Whoever asks after its end does not see it; by itself it goes at the next sweep.
+    // It is hidden after its end, and removed at the next sweep.
     let began = Instant::now();
     while in_force(&admin).len() > 3 {
         assert!(began.elapsed() < Duration::from_secs(20), "it is never swept away");

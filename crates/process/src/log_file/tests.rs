@@ -35,7 +35,7 @@ fn who_logs_and_who_ends_waits_for_no_reader_and_what_is_lost_is_counted() {
     assert!(began.elapsed() < Duration::from_secs(5));
     let lost = lost(&metrics);
     assert!((14..20).contains(&lost), "{lost}");
-    // What was not lost is written whole once somebody reads.
+    // Lines that were not dropped are written completely once a reader reads.
     drop(log);
     let mut read = Vec::new();
     reader.read_to_end(&mut read).unwrap();
