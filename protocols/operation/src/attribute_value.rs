@@ -1,4 +1,4 @@
-//! What is known of a fact about an operation: its value, that there is none, or neither.
+//! The value of an operation's attribute: known, absent, or not known.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub enum AttributeValue<'a> {
     Absent,
     /// It may stand further on in the request than the bytes that have been read.
     Unread,
-    /// It can't be told, however much of the request is read.
+    /// Not known, however much of the request is read.
     Unknown,
 }
 

@@ -33,7 +33,7 @@ pub struct Request {
     pub partial: bool,
     /// See [`crate::Operation::others`].
     pub may_have_other_resources: bool,
-    /// What kind of request this is, for protocols that tell (see [`Protocol::shapes`]).
+    /// What kind of request this is, for protocols that have shapes (see [`Protocol::shapes`]).
     pub shape: Option<&'static str>,
     /// The message breaks a rule but can be stepped over: counted, passed on, and reading resumes.
     pub violation: Option<Violation>,
@@ -48,7 +48,7 @@ pub struct OperationNames<'b> {
     pub resource: &'b str,
 }
 
-/// What the rest of a request told, after its operation had gone on with less: see
+/// Details from the rest of a request whose operation was admitted with less: see
 /// [`Codec::learned`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateDetails {
@@ -61,7 +61,7 @@ pub struct LateDetails {
     pub head: Box<[u8]>,
 }
 
-/// The end of an operation, as told by its last reply.
+/// The end of an operation, as its last reply reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The request that this answers.
@@ -97,7 +97,7 @@ pub enum Next<M> {
         ends: bool,
     },
     /// Let none of the next `len` bytes through, those here and those still to come. Only of
-    /// replies that nobody waits for any more (see [`Codec::give_up`]).
+    /// replies to abandoned requests (see [`Codec::give_up`]).
     Drop {
         /// How many bytes.
         len: u64,
@@ -108,7 +108,7 @@ pub enum Next<M> {
     /// counted, and where a policy guards the connection is closed before the message can end. The
     /// codec is asked about the same bytes again otherwise. Only of requests.
     Violates(Violation),
-    /// Put `with` in the place of the next `len` bytes, which are all here. The message ends.
+    /// Replace the next `len` bytes, which are all here, by `with`. The message ends.
     Swap {
         /// How many bytes are replaced.
         len: usize,

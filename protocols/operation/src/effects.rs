@@ -1,27 +1,27 @@
-//! What policies ask of whoever moves an operation's bytes.
+//! Effects of policies on an admitted operation: delays, time-outs, throttling, injected faults.
 
 use std::{num::NonZeroU64, rc::Rc, time::Duration};
 
-/// The terms on which an operation goes on.
+/// How policies alter an operation that they admit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// How long it waits before it goes on.
+    /// Delay before the request is forwarded.
     pub delay: Duration,
-    /// It has waited already, for an answer.
+    /// The operation has already waited for a decision.
     pub waited: bool,
-    /// How long the service may take.
+    /// Time limit for the service's reply.
     pub reply_timeout: Option<ReplyTimeout>,
-    /// Where its connection is cut.
+    /// Where an injected fault closes the connection.
     pub injected_close: Option<InjectedClose>,
-    /// How many bytes of it pass in a second, each way.
+    /// Bandwidth limit in each direction, in bytes per second.
     pub bytes_per_second: Option<NonZeroU64>,
-    /// What becomes of the bytes of a stream, to the service and to the client. Of a protocol that
-    /// is [no stream](crate::Protocol::stream) none is asked.
+    /// Network faults of a byte stream: to the service, and to the client. Only for protocols with
+    /// [`stream`](crate::Protocol::stream).
     pub impairments: [Impairment; 2],
 }
 
 impl Effects {
-    /// Whether they change nothing as long as the service answers in time.
+    /// Whether the only effect is a time limit for the reply.
     pub fn is_timeout_only(&self) -> bool {
         self.delay.is_zero()
             && !self.waited
@@ -30,8 +30,8 @@ impl Effects {
             && self.impairments.iter().all(Impairment::is_none)
     }
 
-    /// Adds what another policy asks: delays add up, the strictest of limits and paces holds, and
-    /// the first cut.
+    /// Adds another policy's effects: delays add up, the strictest time-out and bandwidth limit
+    /// hold, and the first injected close.
     pub fn merge(&mut self, other: &Effects) {
         self.delay = self.delay.saturating_add(other.delay);
         self.waited |= other.waited;
@@ -53,23 +53,23 @@ impl Effects {
     }
 }
 
-/// What becomes of a stream's bytes on one way: what a bad network does to them.
+/// Network faults in one direction of a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Impairment {
-    /// How much later bytes arrive than they would, drawn anew for each chunk.
+    /// Added latency, drawn for each chunk.
     pub latency: Option<Rc<LatencyDistribution>>,
-    /// What that is drawn by: the same seed draws the same again.
+    /// Seed of the draws: the same seed gives the same latencies.
     pub seed: u64,
-    /// In which pieces they arrive.
+    /// Splits the stream into pieces.
     pub slicer: Option<Slicer>,
-    /// None arrives, nor does the end.
+    /// Neither bytes nor the end of the stream arrive.
     pub black_hole: bool,
-    /// How much later than the last byte the end arrives.
+    /// Delay between the last byte and the end of the stream.
     pub slow_close: Duration,
 }
 
 impl Impairment {
-    /// Whether bytes pass as they come.
+    /// Whether bytes pass unchanged.
     pub fn is_none(&self) -> bool {
         *self == Self { seed: self.seed, ..Self::default() }
     }
@@ -84,12 +84,12 @@ impl Impairment {
     }
 }
 
-/// The pieces that bytes arrive in.
+/// Splits a stream into pieces with pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slicer {
-    /// How long a piece is at most, in bytes.
+    /// Largest piece, in bytes.
     pub size: u64,
-    /// How long the next one waits.
+    /// Pause before the next piece.
     pub pause: Duration,
 }
 
@@ -119,32 +119,32 @@ impl LatencyDistribution {
 pub struct ReplyTimeout {
     /// Counted from when the operation went on.
     pub after: Duration,
-    /// What a person then reads in the error.
+    /// The error message for people.
     pub message: Rc<str>,
     /// The policy whose limit it is.
     pub policy: Rc<str>,
 }
 
-/// A connection that is cut on purpose.
+/// A connection close that a policy injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectedClose {
     /// Where.
     pub at: ClosePoint,
-    /// With a reset, instead of an orderly end.
+    /// By a reset instead of an orderly close.
     pub reset: bool,
 }
 
-/// Where in an operation's life its connection is cut.
+/// The point in an operation at which its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosePoint {
-    /// Before any of the request goes on: the service never sees it.
+    /// Before the request is forwarded: the service never sees it.
     BeforeRequest,
-    /// When so many bytes of the reply have passed. With 0 the service has done its work, and the
-    /// client hears nothing of it.
+    /// After this number of reply bytes. With 0 the service has processed the request, and the
+    /// client gets no reply.
     AfterReplyBytes(u64),
     /// When the whole reply has passed.
     AfterReply,
-    /// So long after it went on, whatever has passed by then. Asked of a stream alone.
+    /// This long after the request was forwarded. Only for streams.
     AfterDelay(Duration),
 }
 

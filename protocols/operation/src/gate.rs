@@ -1,4 +1,4 @@
-//! The gate: every policy behind one door, and the ticket that an operation leaves with.
+//! The gate: one call that asks every policy, and the ticket of an admitted operation.
 
 use crate::{
     Attributes, Effects, EndReason, Operation, OperationNames, Outcome, RejectReason, RejectionRef,
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every policy that an operation passes.
+/// All policies that apply to an operation.
 pub trait Gate {
     /// Asks every policy in turn. `now` is when the operation's first byte was seen.
     fn admit(&self, operation: &Operation<'_>, now: Instant) -> Verdict;
@@ -33,9 +33,9 @@ pub trait Gate {
 /// What the gate decided.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Let it go on, on the ticket's terms.
+    /// Forward it, with the ticket's effects.
     Admit(Ticket),
-    /// Keep it until an answer is there, and then [`Gate::resume`].
+    /// Hold it until the decision comes, then call [`Gate::resume`].
     Pending(PendingOperation),
     /// Say no.
     Reject(Rejection),
@@ -53,7 +53,7 @@ pub enum Decision {
     Modify(Rc<Effects>),
     /// Say no.
     Reject(Rejection),
-    /// Somebody who is not here decides. The answer must come, however late it may be.
+    /// The decision comes later, such as from another server. It must come eventually.
     Pending(DecisionFuture),
 }
 
@@ -83,11 +83,11 @@ impl std::fmt::Debug for Decision {
     }
 }
 
-/// An operation that waits for somebody's answer.
+/// An operation that waits for a policy's decision.
 pub struct PendingOperation {
-    /// The operation; dropped, it settles with whoever admitted it so far.
+    /// The operation. When dropped, it settles with the policies that admitted it so far.
     pub ticket: Ticket,
-    /// What it waits for.
+    /// The decision.
     pub decision: DecisionFuture,
 }
 
@@ -97,27 +97,27 @@ impl std::fmt::Debug for PendingOperation {
     }
 }
 
-/// A policy's *no*.
+/// A policy's rejection of an operation or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What kind of no.
+    /// Why; decides the protocol's error code.
     pub reason: RejectReason,
-    /// What a person reads in the error.
+    /// The error message for people.
     pub message: Rc<str>,
-    /// How it is said.
+    /// Whether to send an error, close or reset.
     pub mode: RejectMode,
-    /// An error code that somebody asked for, in the protocol's own numbers.
+    /// A configured error code, in the protocol's own numbers.
     pub code: Option<i32>,
-    /// Labels that somebody asked for, where the protocol's errors have some.
+    /// Configured error labels, for protocols whose errors have labels.
     pub labels: Rc<[Rc<str>]>,
-    /// How long a client should wait before it tries again, if it can be told.
+    /// How long the client should wait before it retries, if known.
     pub retry_after: Option<Duration>,
-    /// The policy that says it; filled in by the gate.
+    /// The policy that rejects; set by the gate.
     pub policy: Option<Arc<str>>,
 }
 
 impl Rejection {
-    /// A no in the protocol's usual words.
+    /// A rejection with the protocol's usual error.
     pub fn new(reason: RejectReason, message: impl Into<Rc<str>>) -> Self {
         Self {
             reason,
@@ -130,15 +130,14 @@ impl Rejection {
         }
     }
 
-    /// The same, and why it may be wrong: a fact is not known, and so it counts as one that the
-    /// policy matches.
+    /// Adds to the message that the attribute `fact` is not known, and so counts as a match.
     #[must_use]
     pub fn with_unknown_attribute(self, fact: &str) -> Self {
         let message = format!("{} (its `{fact}` can't be told)", self.message);
         Self { message: message.into(), ..self }
     }
 
-    /// What a codec is to put into words.
+    /// The borrowed form, for the codec that writes the error.
     pub fn as_ref(&self) -> RejectionRef<'_> {
         RejectionRef {
             reason: self.reason,
@@ -151,10 +150,10 @@ impl Rejection {
     }
 }
 
-/// How a no is said.
+/// How a rejection reaches the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RejectMode {
-    /// In the protocol's words; by closing the connection if it has none.
+    /// By an error reply; by closing the connection if the protocol has none.
     #[default]
     Reply,
     /// By closing the connection.
@@ -163,20 +162,20 @@ pub enum RejectMode {
     Reset,
 }
 
-/// Receives what became of an admitted operation. Implemented by whatever hands out tickets.
+/// Receives the end of each admitted operation. Implemented by the issuer of tickets.
 pub trait SettleSink {
     /// Called exactly once for each slot handed out.
     fn settle(&self, slot: u32, how: &Settlement<'_>);
 
-    /// So many more bytes of an operation that lasts have passed, from the client and from the
-    /// service. They are in its settlement too, as [`counted`](Settlement::counted).
+    /// Counts bytes of a running operation: from the client, and from the service. Its settlement
+    /// includes them, as [`counted`](Settlement::counted).
     fn add_bytes(&self, _slot: u32, _bytes: [u64; 2]) {}
 
-    /// Called in the place of `settle` when a ticket was dropped without a word.
+    /// Called instead of `settle` when a ticket is dropped unsettled.
     fn abandon(&self, slot: u32);
 }
 
-/// How an operation ended, told by whoever moved its bytes.
+/// How an operation ended, as the code that moved its bytes reports it.
 #[derive(Clone, Copy)]
 pub struct Settlement<'a> {
     /// How it ended.
@@ -187,7 +186,7 @@ pub struct Settlement<'a> {
     pub policy: Option<&'a str>,
     /// The error's name.
     pub code: Option<&'static str>,
-    /// The request's shape, for protocols that tell.
+    /// The request's shape, for protocols that have shapes.
     pub shape: Option<&'static str>,
     /// Bytes from the client.
     pub request_bytes: u64,
@@ -200,8 +199,8 @@ pub struct Settlement<'a> {
     pub request_items: u64,
     /// Items from the service.
     pub reply_items: u64,
-    /// The service itself told how it ended, and a good end says that what the operation named
-    /// exists (see [`crate::Reply::confirms`]).
+    /// The service itself reported the outcome, and `Ok` confirms that the named resource exists
+    /// (see [`crate::Reply::confirms`]).
     pub confirmed: bool,
     /// When the first byte of the reply was seen.
     pub first_byte: Option<Instant>,
@@ -209,8 +208,8 @@ pub struct Settlement<'a> {
     pub now: Instant,
     /// Answers questions about the operation; the gate supplies the front that it kept.
     pub attributes: &'a dyn Attributes,
-    /// The operation's name and resource, where the rest of its request told more of them than was
-    /// known when it was admitted.
+    /// The operation's name and resource, if the rest of its request gave more of them than was
+    /// known at admission.
     pub names: Option<OperationNames<'a>>,
 }
 
@@ -237,7 +236,7 @@ impl Settlement<'_> {
     }
 }
 
-/// An operation under way. Settles exactly once: when told how, or when dropped.
+/// An operation in flight. Settles exactly once: by [`settle`](Self::settle), or when dropped.
 pub struct Ticket {
     sink: Option<Rc<dyn SettleSink>>,
     slot: u32,
@@ -250,25 +249,24 @@ impl Ticket {
         Self { sink: Some(ledger), slot, effects: terms }
     }
 
-    /// What policies ask of whoever moves the operation's bytes; nearly always nothing.
+    /// Effects of the policies on the operation's bytes; nearly always `None`.
     pub fn effects(&self) -> Option<&Effects> {
         self.effects.as_deref()
     }
 
-    /// Where whoever gave it out keeps the operation.
+    /// The issuer's slot of the operation.
     pub fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Tells that so many more bytes have passed, from the client and from the service, of an
-    /// operation that lasts.
+    /// Counts bytes of a running operation: from the client, and from the service.
     pub fn add_bytes(&self, bytes: [u64; 2]) {
         if let Some(ledger) = &self.sink {
             ledger.add_bytes(self.slot, bytes);
         }
     }
 
-    /// Gives the ticket back, for whoever gave it out to go on.
+    /// Returns the ticket to its issuer without settling it.
     pub fn into_slot(mut self) -> u32 {
         self.sink = None;
         self.slot

@@ -3,7 +3,7 @@
 use crate::{AttributeValue, Rejection};
 use std::net::IpAddr;
 
-/// The attribute that tells what else an operation is about, beside its resource: the collections
+/// The attribute for an operation's further resources, beside its main one: the collections
 /// of a `$lookup`, the target of a rename. Policies match `resource` by these as well.
 pub const OTHER_RESOURCES: &str = "other_resources";
 
@@ -29,8 +29,8 @@ pub struct Operation<'a> {
     /// that the service holds. Limits let it pass, since a client that gets no answer to the first
     /// takes the service for lost, and without the last the service has more to do, not less.
     pub limit_exempt: bool,
-    /// The attribute `callsite` may have a value. Where it is known to have none, nobody need look
-    /// for it: few operations have one, and it would be asked of all.
+    /// The attribute `callsite` may have a value. If `false`, policies skip
+    /// the search for it: few operations have one.
     pub may_have_callsite: bool,
     /// Name and resource are of lists that the proxy knows: no client made them up, and so they
     /// count by their own names whatever the service answers.
@@ -63,8 +63,8 @@ pub trait Attributes {
         None
     }
 
-    /// The operation is refused, and settles next. Whoever can tell what its client is answered
-    /// finds that now, so that it is known.
+    /// The operation is rejected, and settles next. An implementation that knows the client's error
+    /// reply records it now, for the log line.
     fn on_rejected(&self, no: &Rejection) {
         let _ = no;
     }

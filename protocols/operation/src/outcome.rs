@@ -43,7 +43,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why the proxy answers in the service's place.
+/// Why the proxy answers instead of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// A rate limit is used up; trying again later helps.
@@ -56,11 +56,11 @@ pub enum RejectReason {
     NoEndpoint,
     /// The service took longer than it may.
     TimedOut,
-    /// A fault that somebody asked for.
+    /// An injected fault.
     Injected,
     /// The service went away before it answered.
     Lost,
-    /// The request can't be read, or asks for what nobody can be asked.
+    /// The request cannot be read or forwarded.
     Invalid,
     /// The request is longer than it may be.
     TooLarge,
@@ -116,25 +116,25 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// A *no*, before a codec puts it into its protocol's words.
+/// A rejection, from which a codec writes its protocol's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectionRef<'a> {
-    /// What kind of no this is: decides the code, and whether a client should try again.
+    /// Why: decides the error code, and whether a client should retry.
     pub reason: RejectReason,
-    /// What a person reads in the error.
+    /// The error message for people.
     pub message: &'a str,
-    /// An error code that somebody asked for, in the protocol's own numbers.
+    /// A configured error code, in the protocol's own numbers.
     pub code: Option<i32>,
-    /// Labels that somebody asked for; none means those that the reason has.
+    /// Configured error labels; empty means those of the reason.
     pub labels: &'a [Rc<str>],
-    /// How long a client should wait before it tries again, if it can be told.
+    /// How long the client should wait before it retries, if known.
     pub retry_after: Option<Duration>,
-    /// The policy that says it, if one does.
+    /// The policy that rejects, if any.
     pub policy: Option<&'a str>,
 }
 
 impl<'a> RejectionRef<'a> {
-    /// A no in the protocol's usual words.
+    /// A rejection with the protocol's usual error.
     pub fn new(reason: RejectReason, message: &'a str) -> Self {
         Self { reason, message, code: None, labels: &[], retry_after: None, policy: None }
     }
@@ -173,9 +173,9 @@ pub enum Close {
     Drain,
     /// The proxy is going down, and the connection had not come to a rest within `drain_timeout`.
     DrainTimeout,
-    /// The endpoint is to be used no more, and the connection had come to a rest.
+    /// The endpoint is removed or drained, and the connection had come to a rest.
     EndpointDrained,
-    /// The endpoint is to be used no more, and the connection had not come to a rest within the
+    /// The endpoint is removed or drained, and the connection had not come to a rest within the
     /// cluster's `drain_timeout`.
     EndpointRemoved,
     /// The endpoint's health checks fail (`close_connections_on_unhealthy`).
@@ -204,7 +204,7 @@ pub enum Close {
     Denied,
     /// A policy's time limit was over, and the protocol has no words for that.
     OperationTimeout,
-    /// A fault that somebody asked for.
+    /// An injected fault.
     Injected,
     /// The client has had as many requests as a connection may carry.
     MaxRequests,
@@ -292,7 +292,7 @@ impl Close {
 
     /// What became of an operation that was still open when its connection ended this way.
     ///
-    /// `stream` tells that the operation is the connection itself, as for raw TCP: an orderly
+    /// `stream`: the operation is the connection itself, as for raw TCP: an orderly
     /// end of the connection is then a good end of the operation.
     pub fn outcome(self, stream: bool) -> Outcome {
         match self {

@@ -1,25 +1,25 @@
-//! Health checks: what is asked of a service, and whether its answer is that of one that works.
+//! Health checks: the request, and whether the reply is that of a healthy service.
 
 use bytes::BytesMut;
 
-/// One health check in a protocol's words, without I/O: who connects, waits and gives up is
-/// elsewhere, and knows no protocol.
+/// One health check of a protocol, without I/O. Its user connects, waits and applies time-outs,
+/// and knows no protocol.
 pub trait Probe: Send {
-    /// Writes what is asked. Where nothing is written, connecting was all there is to check.
+    /// Writes the request. Nothing written: a successful connect is the whole check.
     fn write_request(&mut self, out: &mut BytesMut);
 
-    /// Judges everything that was answered so far.
+    /// Evaluates all reply bytes received so far.
     fn evaluate(&mut self, answer: &[u8]) -> ProbeResult;
 }
 
-/// What an answer tells.
+/// The result of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// Nothing yet: more has to come.
+    /// Undecided: more reply bytes are needed.
     NeedMore,
-    /// The service works, and the connection can be used for the next check. In words, if there
-    /// is anything to tell: `primary of rs0`.
+    /// The service works, and the connection can be used for the next check. The text is a detail
+    /// for operators, or empty: `primary of rs0`.
     Healthy(String),
-    /// The service doesn't work, in words for an operator.
+    /// The service does not work; the text is the reason, for operators.
     Unhealthy(String),
 }
