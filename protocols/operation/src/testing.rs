@@ -40,7 +40,7 @@ pub enum Rule {
     Marks,
     /// Where the bytes happen to be cut changes nothing.
     Cuts,
-    /// `Hold(n)` asks for more than there is, and for no more than [`HOLD`].
+    /// `Hold(n)` asks for more than there is, and for at most [`HOLD`].
     Hold,
     /// Every answer but `Hold` gets on, and the bytes of a `Swap` are here.
     Progress,
@@ -55,8 +55,8 @@ pub enum Rule {
     Panic,
     /// A refused request never leaves the other operations, or its own reply, out of step.
     Refusal,
-    /// A reply that comes after its request was given up reaches nobody, and everything else goes
-    /// on byte for byte. Nothing is dropped that somebody waits for.
+    /// The late reply to an abandoned request is dropped, and everything else passes byte for
+    /// byte.
     Late,
 }
 

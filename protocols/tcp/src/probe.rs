@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use operation::{Probe, ProbeResult};
 
-/// How many bytes of an answer are told.
-const TOLD: usize = 32;
+/// How many bytes of a reply the error shows.
+const SHOWN: usize = 32;
 
 /// What is sent to a service, and what its answer begins with. With neither, connecting is all
 /// there is to check.
@@ -32,7 +32,7 @@ impl Probe for TcpProbe {
         out.extend_from_slice(&self.0.send);
     }
 
-    /// Waits for no more than what decides: an answer that differs in its first byte is wrong.
+    /// Decides as early as possible: a reply that differs in its first byte is wrong.
     fn evaluate(&mut self, answer: &[u8]) -> ProbeResult {
         let expect = &self.0.expect[..];
         if answer.starts_with(expect) {
@@ -48,7 +48,7 @@ impl Probe for TcpProbe {
 
 /// The front of some bytes, in quotes and safe to print.
 fn told(bytes: &[u8]) -> String {
-    let front = bytes.get(..TOLD).unwrap_or(bytes);
+    let front = bytes.get(..SHOWN).unwrap_or(bytes);
     let more = if front.len() < bytes.len() { "…" } else { "" };
     format!("\"{}{more}\"", front.escape_ascii())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Every place up to here is cut at, in bytes from the front of what a side says at once.
 const CLOSELY: usize = 4 * 1024;
-/// Past that, one place in so many.
+/// Past that, every `STRIDE`th place.
 const STRIDE: usize = 97;
 /// And every place this close to its end.
 const ENDS: usize = 64;
@@ -89,7 +89,7 @@ pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach>
     Ok(())
 }
 
-/// Whether two replies tell the same. A broken one counts as broken, and that is all: how much of
+/// Whether two replies report the same. A broken one counts as broken, and that is all: how much of
 /// it could be read before, and which rule it broke first, may depend on how it came.
 fn told_alike(a: &Reply, b: &Reply) -> bool {
     let broken = a.violation.is_some() && b.violation.is_some();

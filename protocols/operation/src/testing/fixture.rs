@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 /// One end of a connection, from where the proxy stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Whoever connected.
+    /// The side that connected.
     Client,
     /// The service that was connected to.
     Upstream,
@@ -126,7 +126,7 @@ impl Fixture {
         self.turns.iter().map(|turn| turn.bytes.len()).sum()
     }
 
-    /// Whether nobody said anything.
+    /// Whether neither side sent a byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -13,7 +13,7 @@ const HEAD: usize = 3;
 /// how many bytes it comes, 0 being all at once.
 const UPSTREAM: u8 = 0x80;
 
-/// The client sends these bytes, and nobody answers.
+/// The client sends these bytes, and gets no reply.
 pub fn client<C: Codec>(shared: impl Fn() -> Arc<C::Shared>, bytes: &[u8]) -> Result<(), Breach> {
     let said = Part { from: Side::Client, slice: some_slice(bytes), bytes };
     agree::<C>(&shared, Attributes::Asked, Answered::default(), &[said])?;
@@ -75,7 +75,7 @@ pub fn script(fixture: &Fixture, slice: u8) -> Vec<u8> {
     out
 }
 
-/// What one side says, in slices of so many bytes.
+/// What one side sends, in slices of `slice` bytes.
 #[derive(Clone, Copy)]
 struct Part<'b> {
     from: Side,

@@ -1,15 +1,15 @@
-//! A reply that comes after its request was given up reaches nobody, and everybody else's does.
+//! The reply to an abandoned request is dropped; every other reply passes.
 
 use super::{Breach, Fixture, Rule, Run, Side, refusals};
 use crate::Codec;
 use std::{ops::Range, sync::Arc};
 
-/// A request is given up before each of so many bytes of its reply.
+/// A request is abandoned before each of this many bytes of its reply.
 const FRONT: usize = 32;
-/// The rest of a late reply is cut at each of so many places, and then at one in so many.
+/// A late reply is cut at each of its first `CLOSELY` bytes, then at every `STRIDE`th.
 const CLOSELY: usize = 32;
 const STRIDE: usize = 1009;
-/// And it comes in slices of so many bytes.
+/// Sizes of the slices that it comes in, in bytes.
 const SLICES: [usize; 4] = [1, 7, 61, usize::MAX];
 
 /// Gives up each request of the recording at every moment until its reply begins, and then all

@@ -15,9 +15,9 @@ pub struct Message {
     pub came: usize,
     /// Where it ends, counted in bytes that went on.
     pub went: usize,
-    /// The operation it belongs to, by the place of its request; `None` if that can't be told.
+    /// The operation it belongs to, by the place of its request; `None` if unknown.
     pub operation: Option<usize>,
-    /// Whether other bytes went on in the place of its own.
+    /// Whether its bytes were replaced.
     pub swapped: bool,
 }
 
@@ -131,7 +131,7 @@ impl Stream {
         self.dropping = true;
     }
 
-    /// Asks the codec again when so many bytes are here.
+    /// Asks the codec again when `wanted` bytes are here.
     pub(super) fn wait_for(&mut self, wanted: usize) {
         self.wanted = wanted;
     }

@@ -62,7 +62,7 @@ pub(crate) struct Toy {
     due: VecDeque<Due>,
     request: Walk,
     reply: Walk,
-    /// Nobody waits for the reply under way.
+    /// The current reply is to an abandoned request.
     late: bool,
     outcome: Option<Outcome>,
 }
