@@ -55,7 +55,7 @@ impl Settings {
         let key_spec = KeySpec::for_connections(self.key, &mut mistakes);
         match given(self.max) {
             Some(max) if mistakes.is_empty() => {
-                let open = Arc::new(Open { max: max.0, shards: Default::default() });
+                let open = Arc::new(OpenConnections { max: max.0, shards: Default::default() });
                 Ok(Arc::new(ConnectionLimit { key_spec: Arc::new(key_spec), over, open }))
             }
             _ => Err(mistakes),
@@ -68,18 +68,18 @@ impl Settings {
 struct ConnectionLimit {
     key_spec: Arc<KeySpec>,
     over: Over,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
 }
 
 /// How many connections are open, by key. A key without any is gone, so there are never more keys
 /// than connections, and those are bounded already.
 #[derive(Debug)]
-struct Open {
+struct OpenConnections {
     max: usize,
     shards: [Mutex<HashMap<u64, usize>>; SHARDS],
 }
 
-impl Open {
+impl OpenConnections {
     fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, usize>> {
         let shard = &self.shards[(key >> 32) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,7 +127,7 @@ impl PolicyConfig for ConnectionLimit {
         let message = format!("the policy `{}` allows {max} connections at a time", rule.name);
         let mut no = Rejection::new(RejectReason::Overloaded, message);
         no.mode = self.over.manner();
-        Box::new(Door {
+        Box::new(WorkerConnectionLimit {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
             key_spec: Arc::clone(&self.key_spec),
@@ -146,15 +146,15 @@ impl PolicyConfig for ConnectionLimit {
 }
 
 /// The limit on one worker, for one listener.
-struct Door {
+struct WorkerConnectionLimit {
     listener: Arc<str>,
     protocol: &'static str,
     key_spec: Arc<KeySpec>,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
     no: Rejection,
 }
 
-impl WorkerPolicy for Door {
+impl WorkerPolicy for WorkerConnectionLimit {
     fn bind(&self, _: &SeriesKey) -> Option<Box<dyn super::SeriesPolicy>> {
         None
     }
@@ -162,23 +162,24 @@ impl WorkerPolicy for Door {
     fn connect(&self, link: &ConnectionInfo, _: Instant) -> ConnectDecision {
         let key = self.key_spec.connection_key(&self.listener, self.protocol, link);
         match self.open.enter(key) {
-            true => {
-                ConnectDecision::AcceptWith(Box::new(Place { key, open: Arc::clone(&self.open) }))
-            }
+            true => ConnectDecision::AcceptWith(Box::new(CountedConnection {
+                key,
+                open: Arc::clone(&self.open),
+            })),
             false => ConnectDecision::Reject(self.no.clone()),
         }
     }
 }
 
 /// A connection's place; given back when it ends.
-struct Place {
+struct CountedConnection {
     key: u64,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
 }
 
-impl ConnectionPermit for Place {}
+impl ConnectionPermit for CountedConnection {}
 
-impl Drop for Place {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.open.leave(self.key);
     }

@@ -1,21 +1,21 @@
 //! Breaks things on purpose: for tests, and to see what happens before it happens.
 
-mod chance;
 mod delay;
 mod impair;
+mod sampler;
 
 use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
     rule::{PolicyConfig, Rule, Stage},
 };
 use crate::series::SeriesKey;
-pub use chance::draw;
-use chance::{Chance, Strike, When, any_seed};
 use impair::Impairments;
 use operation::{
     ClosePoint, Effects, Impairment, InjectedClose, LatencyDistribution, Operation, RejectReason,
     Rejection,
 };
+pub use sampler::draw;
+use sampler::{FaultSampler, Hit, When, any_seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -57,9 +57,9 @@ pub(crate) struct Settings {
     refuse: Option<Located<RefuseSettings>>,
     /// End the connection: before the `request` goes on, in the place of the `reply`, or at its
     /// `end`. Default: nowhere.
-    close: Option<Located<Where>>,
+    close: Option<Located<CutPoint>>,
     /// The same with a reset. Default: nowhere.
-    reset: Option<Located<Where>>,
+    reset: Option<Located<CutPoint>>,
     /// End the connection when so many bytes of the reply have passed; a shorter reply is whole.
     /// Default: never.
     truncate: Given<Size>,
@@ -106,18 +106,18 @@ const MAX_SEED: usize = u32::MAX as usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "`request`, `reply` or `end`")]
 #[schemars(inline)]
-enum Where {
+enum CutPoint {
     Request,
     Reply,
     End,
 }
 
-impl Where {
+impl CutPoint {
     fn place(self) -> ClosePoint {
         match self {
-            Where::Request => ClosePoint::BeforeRequest,
-            Where::Reply => ClosePoint::AfterReplyBytes(0),
-            Where::End => ClosePoint::AfterReply,
+            CutPoint::Request => ClosePoint::BeforeRequest,
+            CutPoint::Reply => ClosePoint::AfterReplyBytes(0),
+            CutPoint::End => ClosePoint::AfterReply,
         }
     }
 }
@@ -200,7 +200,7 @@ impl Settings {
         };
         let after = after(self.close_after, false).or(after(self.reset_after, true));
         Ok(Arc::new(Fault {
-            chance: Arc::new(Chance::new(when, seed, times)),
+            sampler: Arc::new(FaultSampler::new(when, seed, times)),
             lasts: value(self.lasts).map(|lasts| lasts.0),
             delay,
             refuse: value(self.refuse).map(RefuseSettings::check),
@@ -224,7 +224,7 @@ impl RefuseSettings {
 
 #[derive(Debug)]
 struct Fault {
-    chance: Arc<Chance>,
+    sampler: Arc<FaultSampler>,
     lasts: Option<Duration>,
     delay: Option<LatencyDistribution>,
     refuse: Option<Refuse>,
@@ -289,7 +289,7 @@ impl PolicyConfig for Fault {
     fn worker_policy(&self, rule: &Rule, _: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let pace = self.throttle.map(|rate| rate.amount / rate.per.as_secs().max(1));
         Box::new(Injection(Rc::new(Injected {
-            chance: Arc::clone(&self.chance),
+            sampler: Arc::clone(&self.sampler),
             delay: self.delay.clone(),
             no: self.refuse.as_ref().map(|refuse| refuse.no(&rule.name)),
             cut: self.cut,
@@ -299,13 +299,13 @@ impl PolicyConfig for Fault {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let mut json = match self.chance.when {
+        let mut json = match self.sampler.when {
             When::Percent(percent) => serde_json::json!({ "percent": percent }),
             When::Nth(nth) => serde_json::json!({ "nth": nth }),
             When::Every(every) => serde_json::json!({ "every": every }),
         };
-        json["seed"] = self.chance.seed.into();
-        if let Some(times) = self.chance.times {
+        json["seed"] = self.sampler.seed.into();
+        if let Some(times) = self.sampler.times {
             json["times"] = times.into();
         }
         if let Some(lasts) = self.lasts {
@@ -340,7 +340,7 @@ impl PolicyConfig for Fault {
 
 /// What one worker injects.
 struct Injected {
-    chance: Arc<Chance>,
+    sampler: Arc<FaultSampler>,
     delay: Option<LatencyDistribution>,
     no: Option<Rejection>,
     cut: Option<InjectedClose>,
@@ -361,14 +361,14 @@ impl SeriesPolicy for Injection {
     fn admit_open(&self, operation: &Operation<'_>, now: Instant) -> Option<Decision> {
         // An operation admitted earlier is rejected at once, without the delay.
         if let Some(no) = &self.0.no {
-            return self.0.chance.next().map(|_| Decision::Reject(no.clone()));
+            return self.0.sampler.next().map(|_| Decision::Reject(no.clone()));
         }
         Some(self.admit(operation, now, &mut 0))
     }
 
     fn admit(&self, _: &Operation<'_>, _: Instant, _: &mut u64) -> Decision {
-        let Injected { chance, delay, no, cut, impairments, pace } = &*self.0;
-        let Some(Strike { draw }) = chance.next() else { return Decision::Admit };
+        let Injected { sampler, delay, no, cut, impairments, pace } = &*self.0;
+        let Some(Hit { draw }) = sampler.next() else { return Decision::Admit };
         let delay = delay.as_ref().map_or(Duration::ZERO, |delay| delay.quantile(draw));
         match no.clone() {
             Some(no) if delay.is_zero() => Decision::Reject(no),

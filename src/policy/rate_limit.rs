@@ -15,7 +15,7 @@ use super::{
     rule::{PolicyConfig, Rule, Stage},
 };
 use allowance::Allowance;
-use limit::Limit;
+use limit::LocalLimit;
 use limiter::Buckets;
 use local::Local;
 use operation::{RejectReason, Rejection, Settlement};
@@ -220,7 +220,7 @@ impl PolicyConfig for RateLimit {
     fn worker_policy(&self, rule: &Rule, from: &PolicyEnv) -> Box<dyn WorkerPolicy> {
         let plan = &self.plan;
         let Some(shared) = &plan.shared else {
-            return Box::new(Limit::new(plan, &self.buckets, rule, from));
+            return Box::new(LocalLimit::new(plan, &self.buckets, rule, from));
         };
         let made = || {
             let local = Arc::new(Local::new(&self.buckets, rule, from));

@@ -6,7 +6,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 use tollgate::policy::rate_limit::shared::{
-    Answer, Limit, OnStoreFailure, RedisPlan, Store, Taken,
+    Answer, Limit, OnStoreFailure, PendingDecision, RedisPlan, Store,
 };
 
 const LONG: Duration = Duration::from_secs(5);
@@ -45,7 +45,10 @@ fn a_refusal_is_remembered_and_says_when_there_is_more() {
         let trips = machine.answers();
         for _ in 0..1000 {
             let taken = hand.take(1, &peer, 1, Instant::now());
-            assert!(matches!(taken, Taken::Now(Answer::No(Some(_)))), "it asks each time");
+            assert!(
+                matches!(taken, PendingDecision::Now(Answer::No(Some(_)))),
+                "it asks each time"
+            );
         }
         assert_eq!(machine.answers(), trips);
     });
@@ -102,7 +105,8 @@ fn keys_are_told_apart_and_go_away_by_themselves() {
     run(async {
         for key in 0..3u64 {
             let attribute = |_: &str| Some(format!("10.0.0.{key}").into());
-            let Taken::Later(answer) = hand.take(key, &attribute, 1, Instant::now()) else {
+            let PendingDecision::Later(answer) = hand.take(key, &attribute, 1, Instant::now())
+            else {
                 panic!("a key was taken for another one");
             };
             assert_eq!(answer.await, Answer::Yes);

@@ -15,7 +15,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tollgate::policy::rate_limit::shared::{
-    Answer, Hand, Limit, Local, Names, OnStoreFailure, Plan, Shared, Store, Taken,
+    Answer, Limit, Local, Names, OnStoreFailure, PendingDecision, Plan, Shared, SharedLimitClient,
+    Store,
 };
 use tollgate_metrics::Metrics;
 
@@ -111,8 +112,8 @@ impl Machine {
             tick.tick().await;
             for _ in 0..per_tick {
                 match hand.take(1, &peer, 1, Instant::now()) {
-                    Taken::Now(answer) => got += u64::from(answer == Answer::Yes),
-                    Taken::Later(answer) => drop(waiting.spawn_local(answer)),
+                    PendingDecision::Now(answer) => got += u64::from(answer == Answer::Yes),
+                    PendingDecision::Later(answer) => drop(waiting.spawn_local(answer)),
                 }
             }
             while let Some(answer) = waiting.try_join_next() {
@@ -130,10 +131,10 @@ pub fn peer(name: &str) -> Option<Cow<'static, str>> {
 }
 
 /// Takes, and waits if it has to.
-pub async fn take(hand: &Hand, n: u64) -> Answer {
+pub async fn take(hand: &SharedLimitClient, n: u64) -> Answer {
     match hand.take(1, &peer, n, Instant::now()) {
-        Taken::Now(answer) => answer,
-        Taken::Later(answer) => answer.await,
+        PendingDecision::Now(answer) => answer,
+        PendingDecision::Later(answer) => answer.await,
     }
 }
 
@@ -143,7 +144,11 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// Takes one a millisecond until `done` says so.
-pub async fn take_until(hand: &Hand, what: &str, mut done: impl FnMut(Answer) -> bool) {
+pub async fn take_until(
+    hand: &SharedLimitClient,
+    what: &str,
+    mut done: impl FnMut(Answer) -> bool,
+) {
     let mut tick = interval(Duration::from_millis(1));
     let began = Instant::now();
     while !done(take(hand, 1).await) {

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     time::{Duration, Instant},
 };
-use tollgate::policy::rate_limit::shared::{Answer, OnStoreFailure, Store, Taken};
+use tollgate::policy::rate_limit::shared::{Answer, OnStoreFailure, PendingDecision, Store};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ fn it_is_told_what_the_config_says_of_an_operation() {
         _ => None,
     };
     run(async {
-        let Taken::Later(answer) = hand.take(1, &attribute, 25, Instant::now()) else {
+        let PendingDecision::Later(answer) = hand.take(1, &attribute, 25, Instant::now()) else {
             panic!("it did not ask");
         };
         assert_eq!(answer.await, Answer::Yes);
@@ -84,7 +84,7 @@ fn an_operation_with_nothing_to_tell_is_not_asked_about() {
     let limiter = Limiter::start(plenty());
     let machine = machine(limiter.store(&[&[("tenant", None)]]), OnStoreFailure::Refuse, LONG);
     let taken = machine.shared.hand().take(1, &peer, 1, Instant::now());
-    assert!(matches!(taken, Taken::Now(Answer::Yes)));
+    assert!(matches!(taken, PendingDecision::Now(Answer::Yes)));
 }
 
 #[test]

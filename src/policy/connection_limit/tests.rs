@@ -45,7 +45,7 @@ fn without_a_key_there_is_one_limit_for_all() {
 
 #[test]
 fn nothing_is_kept_of_a_crowd_that_has_left() {
-    let open = Open { max: 1, shards: Default::default() };
+    let open = OpenConnections { max: 1, shards: Default::default() };
     for key in 0..100_000_u64 {
         assert!(open.enter(key << 32));
         assert!(!open.enter(key << 32));
@@ -62,7 +62,7 @@ fn nothing_is_kept_of_a_crowd_that_has_left() {
 
 #[test]
 fn threads_never_let_in_more_than_may_be() {
-    let open = Open { max: 3, shards: Default::default() };
+    let open = OpenConnections { max: 3, shards: Default::default() };
     let inside = std::sync::atomic::AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {

@@ -20,20 +20,20 @@ use std::{
 use tollgate_metrics::table as names;
 
 /// A rate limit on one worker, for one listener.
-pub(super) struct Limit {
+pub(super) struct LocalLimit {
     listener: Arc<str>,
     protocol: &'static str,
-    own: Rc<Own>,
+    own: Rc<LocalLimitState>,
 }
 
 /// What all series have in common.
-struct Own {
+struct LocalLimitState {
     plan: Arc<Plan>,
     limiter: Limiter,
     no: Rejection,
 }
 
-impl Limit {
+impl LocalLimit {
     pub(super) fn new(
         plan: &Arc<Plan>,
         buckets: &Arc<Buckets>,
@@ -43,7 +43,7 @@ impl Limit {
         let labels = [("policy", &*rule.name)];
         let overflow = from.metrics.counter(names::RATE_LIMIT_OVERFLOW_TOTAL, &labels);
         let limiter = Limiter::new(Arc::clone(buckets), overflow);
-        let own = Own { plan: Arc::clone(plan), limiter, no: plan.no(&rule.name) };
+        let own = LocalLimitState { plan: Arc::clone(plan), limiter, no: plan.no(&rule.name) };
         Self {
             listener: Arc::clone(&from.listener),
             protocol: from.protocol.name,
@@ -52,14 +52,14 @@ impl Limit {
     }
 }
 
-impl WorkerPolicy for Limit {
+impl WorkerPolicy for LocalLimit {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
         let key_hasher = self.own.plan.key_spec.hasher(&self.listener, key);
-        Some(Box::new(Series { key_hasher, own: Rc::clone(&self.own) }))
+        Some(Box::new(RateLimitSeries { key_hasher, own: Rc::clone(&self.own) }))
     }
 
     fn connect(&self, link: &ConnectionInfo, now: Instant) -> ConnectDecision {
-        let Own { plan, limiter, no } = &*self.own;
+        let LocalLimitState { plan, limiter, no } = &*self.own;
         let key = plan.key_spec.connection_key(&self.listener, self.protocol, link);
         if limiter.take(key, now) {
             return ConnectDecision::Accept;
@@ -70,18 +70,18 @@ impl WorkerPolicy for Limit {
 }
 
 /// A rate limit as it applies to one series.
-struct Series {
+struct RateLimitSeries {
     key_hasher: KeyHasher,
-    own: Rc<Own>,
+    own: Rc<LocalLimitState>,
 }
 
-impl SeriesPolicy for Series {
+impl SeriesPolicy for RateLimitSeries {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.long_poll {
             return Decision::Admit;
         }
-        let Own { plan, limiter, no } = &*self.own;
+        let LocalLimitState { plan, limiter, no } = &*self.own;
         let key = self.key_hasher.key(operation);
         *memo = key;
         if plan.unit.is_paid_before() {
@@ -105,10 +105,10 @@ impl SeriesPolicy for Series {
     }
 }
 
-impl Own {
+impl LocalLimitState {
     /// How long an operation that found nothing left has to wait; `None` if for too long.
     fn wait(&self, key: u64, now: Instant) -> Option<Duration> {
-        let Own { plan, limiter, .. } = self;
+        let LocalLimitState { plan, limiter, .. } = self;
         if plan.unit.is_paid_before() {
             return limiter.reserve(key, now, plan.max_delay);
         }

@@ -3,7 +3,7 @@
 //! Governor decides whether single things may pass. What it does not do is reckoned here, on the
 //! same buckets: a place in the queue, and what is paid for afterwards.
 
-use super::{allowance::Allowance, table::Table};
+use super::{allowance::Allowance, table::ArrivalTable};
 use governor::{
     RateLimiter, clock::Clock, middleware::NoOpMiddleware, nanos::Nanos, state::StateStore,
 };
@@ -20,7 +20,7 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Buckets {
     pub(super) allowance: Allowance,
-    pub(super) table: Table,
+    pub(super) table: ArrivalTable,
     /// From when on all workers count nanoseconds.
     epoch: Instant,
 }
@@ -28,7 +28,7 @@ pub(super) struct Buckets {
 impl Buckets {
     /// Full ones, for up to `most` keys.
     pub(super) fn new(allowance: Allowance, most: usize, epoch: Instant) -> Self {
-        Self { allowance, table: Table::new(most), epoch }
+        Self { allowance, table: ArrivalTable::new(most), epoch }
     }
 
     /// From 1 on, so that 0 is always past.

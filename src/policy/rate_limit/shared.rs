@@ -12,7 +12,7 @@ mod redis;
 mod script;
 mod service;
 mod settings;
-mod standing;
+mod store_health;
 mod thread;
 
 pub use name::Names;
@@ -21,7 +21,6 @@ pub use settings::{Entry, OnStoreFailure, Plan, RedisPlan, ServicePlan, Store};
 
 use leases::Leases;
 use service::Service;
-use standing::Standing;
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -29,6 +28,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use store_health::StoreHealth;
 use tollgate_metrics::Metrics;
 
 /// What is limited, and how much of it there may be.
@@ -76,7 +76,7 @@ pub enum Answer {
 }
 
 /// A decision, or one that is pending.
-pub enum Taken {
+pub enum PendingDecision {
     /// It is known.
     Now(Answer),
     /// The store is asked. It is ready after the plan's time-out at the latest, and asks for
@@ -84,19 +84,19 @@ pub enum Taken {
     Later(Pin<Box<dyn Future<Output = Answer>>>),
 }
 
-impl From<Answer> for Taken {
+impl From<Answer> for PendingDecision {
     fn from(answer: Answer) -> Self {
-        Taken::Now(answer)
+        PendingDecision::Now(answer)
     }
 }
 
 /// A limit shared by machines, as all workers of this process use it. Its thread starts with
-/// the first operation, and ends when this and every [`Hand`] is dropped.
+/// the first operation, and ends when this and every [`SharedLimitClient`] is dropped.
 #[derive(Clone)]
-pub struct Shared(Way);
+pub struct Shared(Backend);
 
 #[derive(Clone)]
-enum Way {
+enum Backend {
     Leases(Arc<Leases>),
     Service(Arc<Service>),
 }
@@ -104,23 +104,23 @@ enum Way {
 impl Shared {
     /// Touches no network. `local` decides if the plan says so and the store is away.
     pub fn new(plan: &Plan, limit: &Limit, local: Arc<dyn Local>, metrics: &Metrics) -> Self {
-        let standing = |store| Arc::new(Standing::new(plan, store, &limit.policy, local, metrics));
+        let health = |store| Arc::new(StoreHealth::new(plan, store, &limit.policy, local, metrics));
         Self(match &plan.store {
             Store::Redis(redis) => {
                 let (redis, names) = (redis.clone(), plan.names.clone());
-                Way::Leases(Arc::new(Leases::new(redis, names, limit, standing("redis"))))
+                Backend::Leases(Arc::new(Leases::new(redis, names, limit, health("redis"))))
             }
             Store::Service(service) => {
-                let standing = standing("rate_limit_service");
+                let health = health("rate_limit_service");
                 let (service, names) = (service.clone(), plan.names.clone());
-                Way::Service(Arc::new(Service::new(service, names, standing)))
+                Backend::Service(Arc::new(Service::new(service, names, health)))
             }
         })
     }
 
     /// A worker's access to it.
-    pub fn hand(&self) -> Hand {
-        Hand { shared: self.clone(), leases: RefCell::default() }
+    pub fn hand(&self) -> SharedLimitClient {
+        SharedLimitClient { shared: self.clone(), leases: RefCell::default() }
     }
 }
 
@@ -131,28 +131,34 @@ impl std::fmt::Debug for Shared {
 }
 
 /// One worker's access to a shared limit, with the leases that it has seen.
-pub struct Hand {
+pub struct SharedLimitClient {
     shared: Shared,
-    leases: RefCell<leases::Seen>,
+    leases: RefCell<leases::WorkerLeases>,
 }
 
-impl Hand {
+impl SharedLimitClient {
     /// Takes `n`, if there may be so many. `key` is a hash of the key's attributes that nobody can
     /// aim at: it tells keys apart within this process. The attributes tell them apart everywhere,
     /// and are asked for seldom. More than the burst is let through when nothing else was for a
     /// while, and the time that it is worth has to pass before anything else is.
-    pub fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
+    pub fn take(
+        &self,
+        key: u64,
+        attribute: &Attribute<'_>,
+        n: u64,
+        now: Instant,
+    ) -> PendingDecision {
         match &self.shared.0 {
-            Way::Leases(leases) => leases.take(&self.leases, key, attribute, n, now),
-            Way::Service(service) => service.take(key, attribute, n, now),
+            Backend::Leases(leases) => leases.take(&self.leases, key, attribute, n, now),
+            Backend::Service(service) => service.take(key, attribute, n, now),
         }
     }
 
     /// Takes `n` in any case: they have been already. What comes later has to wait for it.
     pub fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
         match &self.shared.0 {
-            Way::Leases(leases) => leases.spend(&self.leases, key, attribute, n, now),
-            Way::Service(service) => service.spend(key, attribute, n, now),
+            Backend::Leases(leases) => leases.spend(&self.leases, key, attribute, n, now),
+            Backend::Service(service) => service.spend(key, attribute, n, now),
         }
     }
 }

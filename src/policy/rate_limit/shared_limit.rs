@@ -2,7 +2,7 @@
 
 use super::{
     Plan,
-    shared::{Answer, Hand, Store, Taken},
+    shared::{Answer, PendingDecision, SharedLimitClient, Store},
 };
 use crate::{
     policy::{
@@ -26,21 +26,26 @@ const UNKNOWN: &str = "?";
 /// A rate limit that machines share, on one worker, for one listener.
 pub(super) struct SharedLimit {
     listener: Arc<str>,
-    own: Rc<Own>,
+    own: Rc<SharedLimitState>,
 }
 
 /// What all series have in common.
-struct Own {
+struct SharedLimitState {
     plan: Arc<Plan>,
-    hand: Hand,
+    hand: SharedLimitClient,
     no: Rejection,
     /// The attributes that are sent to the store.
     facts: Vec<Box<str>>,
 }
 
 impl SharedLimit {
-    pub(super) fn new(plan: &Arc<Plan>, hand: Hand, rule: &Rule, from: &PolicyEnv) -> Self {
-        let own = Own {
+    pub(super) fn new(
+        plan: &Arc<Plan>,
+        hand: SharedLimitClient,
+        rule: &Rule,
+        from: &PolicyEnv,
+    ) -> Self {
+        let own = SharedLimitState {
             plan: Arc::clone(plan),
             hand,
             no: plan.no(&rule.name),
@@ -66,7 +71,7 @@ pub(super) fn facts(plan: &Plan) -> Vec<Cow<'_, str>> {
 
 impl WorkerPolicy for SharedLimit {
     fn bind(&self, key: &SeriesKey) -> Option<Box<dyn SeriesPolicy>> {
-        Some(Box::new(Series {
+        Some(Box::new(SharedLimitSeries {
             key_hasher: self.own.plan.key_spec.hasher(&self.listener, key),
             listener: Arc::clone(&self.listener),
             key: key.clone(),
@@ -76,38 +81,38 @@ impl WorkerPolicy for SharedLimit {
 }
 
 /// The limit as it applies to one series.
-struct Series {
+struct SharedLimitSeries {
     key_hasher: KeyHasher,
     listener: Arc<str>,
     key: SeriesKey,
-    own: Rc<Own>,
+    own: Rc<SharedLimitState>,
 }
 
-impl SeriesPolicy for Series {
+impl SeriesPolicy for SharedLimitSeries {
     fn admit(&self, operation: &Operation<'_>, now: Instant, memo: &mut u64) -> Decision {
         // What waits by design is no load, and drivers that lose it take the service for lost.
         if operation.long_poll {
             return Decision::Admit;
         }
-        let Own { plan, hand, .. } = &*self.own;
+        let SharedLimitState { plan, hand, .. } = &*self.own;
         let key = self.key_hasher.key(operation);
         *memo = key;
         let attribute = |name: &str| self.attribute(name, operation.attributes, operation.head);
         // Of documents and bytes one is taken now, and the rest when it is known.
         let taken = hand.take(key, &attribute, 1, now);
-        if matches!(taken, Taken::Now(Answer::Yes)) {
+        if matches!(taken, PendingDecision::Now(Answer::Yes)) {
             return Decision::Admit;
         }
         if plan.over.delays_this(operation) {
             let facts = &self.own.facts;
             let facts = facts.iter().map(|name| attribute(name).map(Cow::into_owned)).collect();
             let own = Rc::clone(&self.own);
-            let turn = Turn { own, key, facts, until: now + plan.max_delay };
+            let turn = DelayedOperation { own, key, facts, until: now + plan.max_delay };
             return Decision::Pending(Box::pin(turn.comes(taken)));
         }
         match taken {
-            Taken::Now(answer) => self.own.decision(answer),
-            Taken::Later(answer) => {
+            PendingDecision::Now(answer) => self.own.decision(answer),
+            PendingDecision::Later(answer) => {
                 let own = Rc::clone(&self.own);
                 Decision::Pending(Box::pin(async move { own.decision(answer.await) }))
             }
@@ -123,7 +128,7 @@ impl SeriesPolicy for Series {
     }
 }
 
-impl Series {
+impl SharedLimitSeries {
     /// What a key or a descriptor calls by this name.
     fn attribute<'a>(
         &'a self,
@@ -150,7 +155,7 @@ impl Series {
     }
 }
 
-impl Own {
+impl SharedLimitState {
     fn decision(&self, answer: Answer) -> Decision {
         match answer {
             Answer::Yes => Decision::Admit,
@@ -170,21 +175,21 @@ impl Own {
 
 /// An operation that waits for its turn. Nobody keeps a place for it: it asks again when there
 /// may be more, as do those of other machines, and hears no when that is too late.
-struct Turn {
-    own: Rc<Own>,
+struct DelayedOperation {
+    own: Rc<SharedLimitState>,
     key: u64,
     /// What the store may want to know, as in [`Own::facts`].
     facts: Vec<Option<String>>,
     until: Instant,
 }
 
-impl Turn {
-    async fn comes(self, first: Taken) -> Decision {
+impl DelayedOperation {
+    async fn comes(self, first: PendingDecision) -> Decision {
         let (mut taken, mut waited) = (first, false);
         loop {
             let answer = match taken {
-                Taken::Now(answer) => answer,
-                Taken::Later(answer) => answer.await,
+                PendingDecision::Now(answer) => answer,
+                PendingDecision::Later(answer) => answer.await,
             };
             let retry = match answer {
                 Answer::Yes if waited => return Decision::waited(),

@@ -34,7 +34,7 @@ const PATIENCE: u32 = 1000;
 
 /// Arrival times by key, in nanoseconds. A key that is not there has the time 0.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct ArrivalTable {
     sets: Box<[Set]>,
     overflow: AtomicU64,
 }
@@ -47,18 +47,18 @@ struct Set {
 }
 
 /// Where a key is, or may be put.
-enum Spot<'a> {
+enum Lookup<'a> {
     /// This is its place.
-    Own(Place<'a>),
+    Own(TableSlot<'a>),
     /// This place's bucket is full, so it may be taken over.
-    Free(Place<'a>),
+    Free(TableSlot<'a>),
     /// A slot here is being taken over by another thread.
     Busy,
     /// There is no room.
     Crowded,
 }
 
-struct Place<'a> {
+struct TableSlot<'a> {
     key: &'a AtomicU64,
     time: &'a AtomicU64,
     seen: u64,
@@ -70,7 +70,7 @@ pub(super) struct Updated<T> {
     pub(super) overflow: bool,
 }
 
-impl Table {
+impl ArrivalTable {
     /// Room for `most` keys, and half as many again, so that no set fills up before the table.
     pub(super) fn new(most: usize) -> Self {
         let sets = (most + most / 2).div_ceil(PLACES).max(1);
@@ -90,14 +90,14 @@ impl Table {
         let mut patience = PATIENCE;
         loop {
             let (place, own) = match self.spot(key, now) {
-                Spot::Own(place) => (place, true),
-                Spot::Free(place) => (place, false),
-                Spot::Busy if patience > 0 => {
+                Lookup::Own(place) => (place, true),
+                Lookup::Free(place) => (place, false),
+                Lookup::Busy if patience > 0 => {
                     patience -= 1;
                     hint::spin_loop();
                     continue;
                 }
-                Spot::Busy | Spot::Crowded => {
+                Lookup::Busy | Lookup::Crowded => {
                     return Updated { result: exchange(&self.overflow, change), overflow: true };
                 }
             };
@@ -114,13 +114,13 @@ impl Table {
     /// A bucket's time.
     pub(super) fn time(&self, key: u64, now: u64) -> u64 {
         match self.spot(key, now) {
-            Spot::Own(place) => place.seen,
-            Spot::Free(_) => 0,
-            Spot::Busy | Spot::Crowded => self.overflow.load(Acquire),
+            Lookup::Own(place) => place.seen,
+            Lookup::Free(_) => 0,
+            Lookup::Busy | Lookup::Crowded => self.overflow.load(Acquire),
         }
     }
 
-    fn spot(&self, key: u64, now: u64) -> Spot<'_> {
+    fn spot(&self, key: u64, now: u64) -> Lookup<'_> {
         let sets = self.sets_of(key);
         for set in sets {
             for (place, time) in set.keys.iter().zip(&set.times) {
@@ -129,31 +129,31 @@ impl Table {
                 }
                 let seen = time.load(Acquire);
                 if seen == CLAIMED {
-                    return Spot::Busy;
+                    return Lookup::Busy;
                 }
                 // The time is this key's only if the key is still there after it was read.
                 if place.load(Acquire) == key {
-                    return Spot::Own(Place { key: place, time, seen });
+                    return Lookup::Own(TableSlot { key: place, time, seen });
                 }
             }
         }
         // The emptier set is the better one: so even a table that is nearly full has room.
-        let (mut most, mut best) = (0, Spot::Crowded);
+        let (mut most, mut best) = (0, Lookup::Crowded);
         for set in sets {
             let (mut count, mut first) = (0, None);
             for (key, time) in set.keys.iter().zip(&set.times) {
                 match time.load(Acquire) {
                     // Perhaps it is for this very key.
-                    CLAIMED => return Spot::Busy,
+                    CLAIMED => return Lookup::Busy,
                     seen if seen <= now => {
                         count += 1;
-                        first = first.or(Some(Place { key, time, seen }));
+                        first = first.or(Some(TableSlot { key, time, seen }));
                     }
                     _ => {}
                 }
             }
             if let Some(place) = first.filter(|_| count > most) {
-                (most, best) = (count, Spot::Free(place));
+                (most, best) = (count, Lookup::Free(place));
             }
         }
         best
@@ -170,7 +170,7 @@ impl Table {
     }
 }
 
-impl Place<'_> {
+impl TableSlot<'_> {
     /// Changes the time of the key that is here.
     fn set(&self, next: u64) -> bool {
         self.time.compare_exchange(self.seen, next, AcqRel, Relaxed).is_ok()

@@ -18,7 +18,7 @@ const AHEAD: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What this process holds of one key.
-pub(super) struct Lease {
+pub(super) struct QuotaLease {
     /// What the store calls the key.
     pub(super) name: Box<str>,
     /// Whether it may take more than it needs at once. One that is in no table may not: nobody
@@ -45,9 +45,9 @@ pub(super) struct Lease {
 
 /// What it takes to take from a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grip {
+pub(super) enum TakeResult {
     /// It is taken.
-    Taken,
+    PendingDecision,
     /// It is taken, and the caller should have the lease refilled.
     Last,
     /// There is not enough left.
@@ -56,7 +56,7 @@ pub(super) enum Grip {
     Retired,
 }
 
-impl Lease {
+impl QuotaLease {
     pub(super) fn new(name: Box<str>, listed: bool, now: u64) -> Self {
         Self {
             name,
@@ -74,27 +74,29 @@ impl Lease {
     }
 
     /// Takes `n` if that much is left.
-    pub(super) fn take(&self, n: i64) -> Grip {
+    pub(super) fn take(&self, n: i64) -> TakeResult {
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
         }
         let taken = self.left.fetch_update(AcqRel, Acquire, |left| (left >= n).then(|| left - n));
         match taken {
-            Ok(before) if before - n < self.low.load(Relaxed) && self.begins_refill() => Grip::Last,
-            Ok(_) => Grip::Taken,
-            Err(left) if left < RETIRED / 2 => Grip::Retired,
-            Err(_) => Grip::Out,
+            Ok(before) if before - n < self.low.load(Relaxed) && self.begins_refill() => {
+                TakeResult::Last
+            }
+            Ok(_) => TakeResult::PendingDecision,
+            Err(left) if left < RETIRED / 2 => TakeResult::Retired,
+            Err(_) => TakeResult::Out,
         }
     }
 
     /// Takes `n` in any case.
-    pub(super) fn spend(&self, n: i64) -> Grip {
+    pub(super) fn spend(&self, n: i64) -> TakeResult {
         self.used.store(true, Relaxed);
         let left = self.left.fetch_sub(n, AcqRel) - n;
         match left {
-            left if left < RETIRED / 2 => Grip::Retired,
-            left if left < self.low.load(Relaxed) && self.begins_refill() => Grip::Last,
-            _ => Grip::Taken,
+            left if left < RETIRED / 2 => TakeResult::Retired,
+            left if left < self.low.load(Relaxed) && self.begins_refill() => TakeResult::Last,
+            _ => TakeResult::PendingDecision,
         }
     }
 
@@ -184,8 +186,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn lease() -> Lease {
-        Lease::new("x".into(), true, 0)
+    fn lease() -> QuotaLease {
+        QuotaLease::new("x".into(), true, 0)
     }
 
     #[test]
@@ -207,13 +209,13 @@ mod tests {
     #[test]
     fn no_more_is_taken_than_there_is() {
         let lease = lease();
-        assert_eq!(lease.take(1), Grip::Out);
+        assert_eq!(lease.take(1), TakeResult::Out);
         lease.add(3);
         assert_eq!(
             [lease.take(2), lease.take(2), lease.take(1)],
-            [Grip::Taken, Grip::Out, Grip::Taken]
+            [TakeResult::PendingDecision, TakeResult::Out, TakeResult::PendingDecision]
         );
-        assert_eq!(lease.take(1), Grip::Out);
+        assert_eq!(lease.take(1), TakeResult::Out);
     }
 
     #[test]
@@ -221,12 +223,12 @@ mod tests {
         let lease = lease();
         assert_eq!(lease.wants_ahead(10, 100, 20 * MS), 10);
         lease.add(10);
-        let grips: Vec<Grip> = (0..10).map(|_| lease.take(1)).collect();
-        assert_eq!(grips.iter().filter(|grip| **grip == Grip::Last).count(), 1);
-        assert_eq!(grips[5], Grip::Last);
+        let grips: Vec<TakeResult> = (0..10).map(|_| lease.take(1)).collect();
+        assert_eq!(grips.iter().filter(|grip| **grip == TakeResult::Last).count(), 1);
+        assert_eq!(grips[5], TakeResult::Last);
         lease.ends_refill();
         lease.add(1);
-        assert_eq!(lease.take(1), Grip::Last);
+        assert_eq!(lease.take(1), TakeResult::Last);
     }
 
     #[test]
@@ -237,7 +239,7 @@ mod tests {
         assert_eq!(lease.wants_ahead(10, 1000, 1001 * MS), 200);
         lease.add(200);
         lease.note(1001 * MS);
-        assert_eq!(lease.take(100), Grip::Taken);
+        assert_eq!(lease.take(100), TakeResult::PendingDecision);
         assert_eq!(lease.wants_ahead(0, 1000, 1011 * MS), 200, "a hundred in 10 ms");
         assert_eq!(lease.wants_ahead(0, 50, 1011 * MS), 50, "never more than a bound");
         lease.note(1011 * MS);
@@ -251,7 +253,7 @@ mod tests {
         assert!(!lease.retire(), "it was made since the last sweep");
         assert!(lease.retire());
         lease.add(5);
-        assert_eq!((lease.take(1), lease.is_retired()), (Grip::Retired, true));
+        assert_eq!((lease.take(1), lease.is_retired()), (TakeResult::Retired, true));
         assert_eq!(lease.empty(true), 0);
     }
 
@@ -259,7 +261,7 @@ mod tests {
     fn a_debt_is_paid_before_the_lease_is_let_go() {
         let lease = lease();
         lease.add(2);
-        assert_eq!(lease.spend(5), Grip::Last);
+        assert_eq!(lease.spend(5), TakeResult::Last);
         lease.ends_refill();
         assert!(!lease.retire());
         assert!(!lease.retire(), "it owes 3");

@@ -1,10 +1,10 @@
 //! Lets operations through on leases, and asks for more of them in the background.
 
 use super::{
-    Answer, Attribute, Limit, Names, RedisPlan, Standing, Taken,
-    lease::{Grip, Lease},
+    Answer, Attribute, Limit, Names, PendingDecision, RedisPlan, StoreHealth,
+    lease::{QuotaLease, TakeResult},
     redis::{Redis, serve},
-    standing::Failure,
+    store_health::Failure,
     thread::Inbox,
 };
 use foldhash::{HashMap, HashMapExt as _};
@@ -19,22 +19,22 @@ use tokio::sync::oneshot;
 /// How many keys have a lease in this process. For the keys beyond, the store is asked each time.
 const MAX_KEYS: usize = 100_000;
 /// The table is locked in parts, for moments.
-const PARTS: usize = 64;
+const SHARDS: usize = 64;
 
 /// A limit whose store hands out leases.
 pub(super) struct Leases {
     plan: RedisPlan,
     names: Names,
     limit: Limit,
-    standing: Arc<Standing>,
-    table: Arc<Table>,
-    inbox: Inbox<Ask>,
+    health: Arc<StoreHealth>,
+    table: Arc<LeaseTable>,
+    inbox: Inbox<LeaseRequest>,
 }
 
 /// A request for more than a lease has left.
-pub(super) struct Ask {
+pub(super) struct LeaseRequest {
     pub(super) key: u64,
-    pub(super) lease: Arc<Lease>,
+    pub(super) lease: Arc<QuotaLease>,
     /// The operation that waits; `None` for a prefetch.
     pub(super) waiter: Option<Waiter>,
 }
@@ -47,8 +47,8 @@ pub(super) struct Waiter {
 
 /// The leases that a worker has seen: to find one it needs no lock.
 #[derive(Default)]
-pub(super) struct Seen {
-    leases: HashMap<u64, Arc<Lease>>,
+pub(super) struct WorkerLeases {
+    leases: HashMap<u64, Arc<QuotaLease>>,
     /// At this size the retired ones are dropped.
     full: usize,
 }
@@ -58,20 +58,20 @@ impl Leases {
         plan: RedisPlan,
         names: Names,
         limit: &Limit,
-        standing: Arc<Standing>,
+        health: Arc<StoreHealth>,
     ) -> Self {
-        let (limit, table) = (limit.clone(), Arc::new(Table::new(MAX_KEYS)));
-        Self { plan, names, limit, standing, table, inbox: Inbox::default() }
+        let (limit, table) = (limit.clone(), Arc::new(LeaseTable::new(MAX_KEYS)));
+        Self { plan, names, limit, health, table, inbox: Inbox::default() }
     }
 
     pub(super) fn take(
         &self,
-        seen: &RefCell<Seen>,
+        seen: &RefCell<WorkerLeases>,
         key: u64,
         attribute: &Attribute<'_>,
         n: u64,
         now: Instant,
-    ) -> Taken {
+    ) -> PendingDecision {
         if let Some(lease) = seen.borrow().leases.get(&key)
             && let Some(taken) = self.take_from(lease, key, n, now)
         {
@@ -83,43 +83,49 @@ impl Leases {
     }
 
     /// Takes from a lease; `None` if it is retired.
-    fn take_from(&self, lease: &Arc<Lease>, key: u64, n: u64, now: Instant) -> Option<Taken> {
+    fn take_from(
+        &self,
+        lease: &Arc<QuotaLease>,
+        key: u64,
+        n: u64,
+        now: Instant,
+    ) -> Option<PendingDecision> {
         match lease.take(wanted(n)) {
-            Grip::Taken => Some(Answer::Yes.into()),
-            Grip::Last => {
+            TakeResult::PendingDecision => Some(Answer::Yes.into()),
+            TakeResult::Last => {
                 self.refill(key, lease, now);
                 Some(Answer::Yes.into())
             }
-            Grip::Out => Some(self.ask(key, lease, n, now)),
-            Grip::Retired => None,
+            TakeResult::Out => Some(self.ask(key, lease, n, now)),
+            TakeResult::Retired => None,
         }
     }
 
     pub(super) fn spend(
         &self,
-        seen: &RefCell<Seen>,
+        seen: &RefCell<WorkerLeases>,
         key: u64,
         attribute: &Attribute<'_>,
         n: u64,
         now: Instant,
     ) {
-        if self.standing.is_away() {
-            return self.standing.spend(key, n, now);
+        if self.health.is_away() {
+            return self.health.spend(key, n, now);
         }
         let known = seen.borrow().leases.get(&key).filter(|lease| !lease.is_retired()).cloned();
         let lease = known.unwrap_or_else(|| self.first_sight(seen, key, attribute, now));
-        if lease.spend(wanted(n)) == Grip::Last {
+        if lease.spend(wanted(n)) == TakeResult::Last {
             self.refill(key, &lease, now);
         }
     }
 
     fn first_sight(
         &self,
-        seen: &RefCell<Seen>,
+        seen: &RefCell<WorkerLeases>,
         key: u64,
         attribute: &Attribute<'_>,
         now: Instant,
-    ) -> Arc<Lease> {
+    ) -> Arc<QuotaLease> {
         let named = || self.names.name(&self.limit.policy, &self.limit.key, attribute);
         let lease = self.table.lease(key, named, now);
         if lease.listed {
@@ -129,41 +135,41 @@ impl Leases {
     }
 
     /// Has the thread ask for more before the lease is out.
-    fn refill(&self, key: u64, lease: &Arc<Lease>, now: Instant) {
+    fn refill(&self, key: u64, lease: &Arc<QuotaLease>, now: Instant) {
         let in_vain = lease.refused_for(self.table.nanos(now)).is_some();
-        if in_vain || !self.standing.may_ask() || !self.send(key, lease, None) {
+        if in_vain || !self.health.may_ask() || !self.send(key, lease, None) {
             lease.ends_refill();
         }
     }
 
     /// Has an operation wait for more.
-    fn ask(&self, key: u64, lease: &Arc<Lease>, n: u64, now: Instant) -> Taken {
+    fn ask(&self, key: u64, lease: &Arc<QuotaLease>, n: u64, now: Instant) -> PendingDecision {
         if let Some(wait) = lease.refused_for(self.table.nanos(now)) {
             return Answer::No(Some(wait)).into();
         }
         let (answer, told) = oneshot::channel();
-        if !self.standing.may_ask() || !self.send(key, lease, Some(Waiter { n, answer })) {
-            return self.standing.decide(key, n, now).into();
+        if !self.health.may_ask() || !self.send(key, lease, Some(Waiter { n, answer })) {
+            return self.health.decide(key, n, now).into();
         }
-        let standing = Arc::clone(&self.standing);
-        Taken::Later(Box::pin(async move {
-            match tokio::time::timeout(standing.timeout, told).await {
+        let health = Arc::clone(&self.health);
+        PendingDecision::Later(Box::pin(async move {
+            match tokio::time::timeout(health.timeout, told).await {
                 Ok(Ok(answer)) => answer,
-                _ => standing.decide(key, n, Instant::now()),
+                _ => health.decide(key, n, Instant::now()),
             }
         }))
     }
 
-    fn send(&self, key: u64, lease: &Arc<Lease>, waiter: Option<Waiter>) -> bool {
-        let ask = Ask { key, lease: Arc::clone(lease), waiter };
+    fn send(&self, key: u64, lease: &Arc<QuotaLease>, waiter: Option<Waiter>) -> bool {
+        let ask = LeaseRequest { key, lease: Arc::clone(lease), waiter };
         let serve = || {
             let (plan, limit) = (self.plan.clone(), self.limit.clone());
-            let (standing, table) = (Arc::clone(&self.standing), Arc::clone(&self.table));
-            move |inbox| serve(Redis::new(plan, &limit, standing, table), inbox)
+            let (health, table) = (Arc::clone(&self.health), Arc::clone(&self.table));
+            move |inbox| serve(Redis::new(plan, &limit, health, table), inbox)
         };
         let sent = self.inbox.send(ask, serve).is_ok();
         if !sent {
-            self.standing.failed(Failure::Full, "too many operations ask");
+            self.health.failed(Failure::Full, "too many operations ask");
         }
         sent
     }
@@ -174,8 +180,8 @@ fn wanted(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX).min(i64::MAX / 1024)
 }
 
-impl Seen {
-    fn insert(&mut self, key: u64, lease: &Arc<Lease>) {
+impl WorkerLeases {
+    fn insert(&mut self, key: u64, lease: &Arc<QuotaLease>) {
         if self.leases.len() >= self.full {
             self.leases.retain(|_, lease| !lease.is_retired());
             self.full = (2 * self.leases.len()).max(1024);
@@ -184,19 +190,19 @@ impl Seen {
     }
 }
 
-type Part = HashMap<u64, Arc<Lease>>;
+type Shard = HashMap<u64, Arc<QuotaLease>>;
 
 /// The leases of a process.
-pub(super) struct Table {
-    parts: [Mutex<Part>; PARTS],
+pub(super) struct LeaseTable {
+    parts: [Mutex<Shard>; SHARDS],
     max_part: usize,
     start: Instant,
 }
 
-impl Table {
+impl LeaseTable {
     fn new(max_keys: usize) -> Self {
         let parts = std::array::from_fn(|_| Mutex::new(HashMap::new()));
-        Self { parts, max_part: max_keys / PARTS, start: Instant::now() }
+        Self { parts, max_part: max_keys / SHARDS, start: Instant::now() }
     }
 
     /// In nanoseconds since the table was made.
@@ -206,19 +212,19 @@ impl Table {
     }
 
     /// The lease of a key: a new one if there is none. It is not listed if there is no room.
-    fn lease(&self, key: u64, name: impl FnOnce() -> Box<str>, now: Instant) -> Arc<Lease> {
+    fn lease(&self, key: u64, name: impl FnOnce() -> Box<str>, now: Instant) -> Arc<QuotaLease> {
         let now = self.nanos(now);
-        let Some(part) = self.parts.get((key >> 32) as usize % PARTS) else {
-            return Arc::new(Lease::new(name(), false, now));
+        let Some(part) = self.parts.get((key >> 32) as usize % SHARDS) else {
+            return Arc::new(QuotaLease::new(name(), false, now));
         };
         let mut part = lock(part);
         let room = part.len() < self.max_part;
         match part.entry(key) {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(entry) if room => {
-                Arc::clone(entry.insert(Arc::new(Lease::new(name(), true, now))))
+                Arc::clone(entry.insert(Arc::new(QuotaLease::new(name(), true, now))))
             }
-            Entry::Vacant(_) => Arc::new(Lease::new(name(), false, now)),
+            Entry::Vacant(_) => Arc::new(QuotaLease::new(name(), false, now)),
         }
     }
 
@@ -234,7 +240,7 @@ impl Table {
     }
 }
 
-fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+fn lock(part: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -244,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_table_has_room_for_so_many_keys_and_makes_room_of_idle_ones() {
-        let table = Table::new(128);
+        let table = LeaseTable::new(128);
         let now = Instant::now();
         let lease = |key: u64| table.lease(key << 32, || "x".into(), now);
         assert!((0..128).all(|key| lease(key).listed));
@@ -260,9 +266,9 @@ mod tests {
 
     #[test]
     fn a_worker_forgets_what_the_table_dropped() {
-        let table = Table::new(100_000);
+        let table = LeaseTable::new(100_000);
         let now = Instant::now();
-        let mut seen = Seen::default();
+        let mut seen = WorkerLeases::default();
         for key in 0..10_000u64 {
             let lease = table.lease(key << 32, || "x".into(), now);
             seen.insert(key, &lease);

@@ -1,11 +1,11 @@
 //! Asks Redis for leases: one round trip at a time for each key, many keys at once.
 
 use super::{
-    Answer, Limit, RedisPlan, Standing,
-    lease::Lease,
-    leases::{Ask, Table, Waiter},
-    script::{Bucket, Grant, Wish},
-    standing::Failure,
+    Answer, Limit, RedisPlan, StoreHealth,
+    lease::QuotaLease,
+    leases::{LeaseRequest, LeaseTable, Waiter},
+    script::{Grant, LimitScript, TakeRequest},
+    store_health::Failure,
 };
 use foldhash::{HashMap, HashMapExt as _};
 use redis::{
@@ -48,11 +48,11 @@ type Trouble = (Failure, String);
 /// Redis, as the thread that asks it has it.
 pub(super) struct Redis {
     plan: RedisPlan,
-    bucket: Bucket,
+    bucket: LimitScript,
     /// How much may be asked for ahead.
     most_ahead: u64,
-    standing: Arc<Standing>,
-    table: Arc<Table>,
+    health: Arc<StoreHealth>,
+    table: Arc<LeaseTable>,
     connection: RefCell<Option<MultiplexedConnection>>,
     connecting: Cell<bool>,
     connected: Notify,
@@ -61,7 +61,7 @@ pub(super) struct Redis {
 }
 
 /// Runs until the last sender is dropped.
-pub(super) async fn serve(redis: Redis, mut inbox: Receiver<Ask>) {
+pub(super) async fn serve(redis: Redis, mut inbox: Receiver<LeaseRequest>) {
     let redis = Rc::new(redis);
     let mut trips = JoinSet::new();
     let mut sweep = interval(SWEEP);
@@ -84,17 +84,17 @@ impl Redis {
     pub(super) fn new(
         plan: RedisPlan,
         limit: &Limit,
-        standing: Arc<Standing>,
-        table: Arc<Table>,
+        health: Arc<StoreHealth>,
+        table: Arc<LeaseTable>,
     ) -> Self {
         let lease = limit.rate() / LEASES_A_SECOND;
         // A bucket smaller than a lease would lose what it can't hold between two round trips.
         let burst = limit.burst.max(lease as u64).max(1);
         Self {
             plan,
-            bucket: Bucket::new(limit.rate(), burst),
+            bucket: LimitScript::new(limit.rate(), burst),
             most_ahead: lease as u64,
-            standing,
+            health,
             table,
             connection: RefCell::default(),
             connecting: Cell::new(false),
@@ -104,7 +104,12 @@ impl Redis {
     }
 
     /// Waits for the round trip that is under way for its key, or is to begin one.
-    fn joins(&self, lease: &Arc<Lease>, key: u64, waiter: Option<Waiter>) -> Option<Arc<Lease>> {
+    fn joins(
+        &self,
+        lease: &Arc<QuotaLease>,
+        key: u64,
+        waiter: Option<Waiter>,
+    ) -> Option<Arc<QuotaLease>> {
         match self.waiting.borrow_mut().entry(key) {
             Entry::Occupied(mut entry) => {
                 entry.get_mut().extend(waiter);
@@ -118,7 +123,7 @@ impl Redis {
     }
 
     /// Requests more for a key until no operation waits for it.
-    async fn refill(self: Rc<Self>, key: u64, lease: Arc<Lease>) {
+    async fn refill(self: Rc<Self>, key: u64, lease: Arc<QuotaLease>) {
         loop {
             let (first, all) = self.waiters(key);
             let ahead = lease.wants_ahead(all, self.most_ahead, self.table.nanos(Instant::now()));
@@ -130,7 +135,7 @@ impl Redis {
                 self.share_out(key, &lease, held, Grant { granted: 0, wait: None });
                 break;
             }
-            match self.ask(&lease.name, Wish { owed, least, most }).await {
+            match self.ask(&lease.name, TakeRequest { owed, least, most }).await {
                 Ok(grant) => {
                     if self.share_out(key, &lease, held, grant) {
                         break;
@@ -138,8 +143,8 @@ impl Redis {
                 }
                 Err((failure, error)) => {
                     lease.add(left);
-                    self.standing.failed(failure, &error);
-                    if self.standing.is_away() {
+                    self.health.failed(failure, &error);
+                    if self.health.is_away() {
                         self.connection.take();
                     }
                     break;
@@ -161,7 +166,7 @@ impl Redis {
     }
 
     /// Distributes a grant to the waiters, and the rest to the lease. Returns whether none waits.
-    fn share_out(&self, key: u64, lease: &Lease, held: u64, grant: Grant) -> bool {
+    fn share_out(&self, key: u64, lease: &QuotaLease, held: u64, grant: Grant) -> bool {
         let mut pool = held.saturating_add(grant.granted);
         let mut waiting = self.waiting.borrow_mut();
         let waiters = waiting.get_mut(&key).map(std::mem::take).unwrap_or_default();
@@ -190,15 +195,15 @@ impl Redis {
     }
 
     /// One round trip, within the plan's time-out.
-    async fn ask(self: &Rc<Self>, name: &str, wish: Wish) -> Result<Grant, Trouble> {
+    async fn ask(self: &Rc<Self>, name: &str, wish: TakeRequest) -> Result<Grant, Trouble> {
         let began = Instant::now();
         let trip = async {
             let mut connection = self.connection().await?;
             self.bucket.take(&mut connection, name, wish).await.map_err(trouble)
         };
         let slow = |_| (Failure::Timeout, "no answer in time".to_owned());
-        let grant = timeout(self.standing.timeout, trip).await.map_err(slow)??;
-        self.standing.answered(grant.granted > 0 || wish.most == 0, began.elapsed());
+        let grant = timeout(self.health.timeout, trip).await.map_err(slow)??;
+        self.health.answered(grant.granted > 0 || wish.most == 0, began.elapsed());
         Ok(grant)
     }
 
@@ -226,10 +231,10 @@ impl Redis {
         self.connecting.set(false);
         match made {
             Ok(connection) => {
-                self.standing.reachable();
+                self.health.reachable();
                 self.connection.replace(Some(connection));
             }
-            Err((_, error)) => self.standing.failed(Failure::Unreachable, &error),
+            Err((_, error)) => self.health.failed(Failure::Unreachable, &error),
         }
         self.connected.notify_waiters();
     }

@@ -48,7 +48,7 @@ return {granted, wait}
 
 /// What the store is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct TakeRequest {
     /// Taken already.
     pub(super) owed: u64,
     /// Fewer are of no use.
@@ -66,14 +66,14 @@ pub(super) struct Grant {
 }
 
 /// The limit of each key of a policy.
-pub(super) struct Bucket {
+pub(super) struct LimitScript {
     script: Script,
     /// In microseconds, as the script reads it.
     interval: String,
     burst: u64,
 }
 
-impl Bucket {
+impl LimitScript {
     /// A limit of this rate a second and this burst.
     pub(super) fn new(rate: f64, burst: u64) -> Self {
         Self { script: Script::new(SCRIPT), interval: format!("{:.9}", 1e6 / rate), burst }
@@ -84,9 +84,9 @@ impl Bucket {
         &self,
         connection: &mut MultiplexedConnection,
         key: &str,
-        wish: Wish,
+        wish: TakeRequest,
     ) -> redis::RedisResult<Grant> {
-        let Wish { owed, least, most } = wish;
+        let TakeRequest { owed, least, most } = wish;
         let mut call = self.script.key(key);
         call.arg(&self.interval).arg(self.burst).arg(owed).arg(least).arg(most);
         let (granted, wait): (u64, u64) = call.invoke_async(connection).await?;

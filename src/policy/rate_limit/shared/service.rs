@@ -1,7 +1,8 @@
 //! Asks a rate-limit service about each operation.
 
 use super::{
-    Answer, Attribute, Entry, Names, ServicePlan, Standing, Taken, standing::Failure, thread::Inbox,
+    Answer, Attribute, Entry, Names, PendingDecision, ServicePlan, StoreHealth,
+    store_health::Failure, thread::Inbox,
 };
 use crate::rate_limit_service::{
     Client, DescriptorEntry, Failure as Trouble, OK, OVER_LIMIT, RateLimitDescriptor,
@@ -26,32 +27,38 @@ const MAX_TRIPS: usize = 1024;
 pub(super) struct Service {
     plan: Arc<ServicePlan>,
     names: Names,
-    standing: Arc<Standing>,
-    inbox: Inbox<Ask>,
+    health: Arc<StoreHealth>,
+    inbox: Inbox<ServiceRequest>,
 }
 
 /// An operation that waits. The answer that never comes is that the service can't be asked.
-struct Ask {
+struct ServiceRequest {
     request: RateLimitRequest,
     answer: oneshot::Sender<Answer>,
 }
 
 impl Service {
-    pub(super) fn new(plan: ServicePlan, names: Names, standing: Arc<Standing>) -> Self {
-        Self { plan: Arc::new(plan), names, standing, inbox: Inbox::default() }
+    pub(super) fn new(plan: ServicePlan, names: Names, health: Arc<StoreHealth>) -> Self {
+        Self { plan: Arc::new(plan), names, health, inbox: Inbox::default() }
     }
 
-    pub(super) fn take(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) -> Taken {
+    pub(super) fn take(
+        &self,
+        key: u64,
+        attribute: &Attribute<'_>,
+        n: u64,
+        now: Instant,
+    ) -> PendingDecision {
         let Some(request) = self.request(attribute, n) else { return Answer::Yes.into() };
         let (answer, told) = oneshot::channel();
-        if !self.standing.may_ask() || !self.send(Ask { request, answer }) {
-            return self.standing.decide(key, n, now).into();
+        if !self.health.may_ask() || !self.send(ServiceRequest { request, answer }) {
+            return self.health.decide(key, n, now).into();
         }
-        let standing = Arc::clone(&self.standing);
-        Taken::Later(Box::pin(async move {
-            match timeout(standing.timeout, told).await {
+        let health = Arc::clone(&self.health);
+        PendingDecision::Later(Box::pin(async move {
+            match timeout(health.timeout, told).await {
                 Ok(Ok(answer)) => answer,
-                _ => standing.decide(key, n, Instant::now()),
+                _ => health.decide(key, n, Instant::now()),
             }
         }))
     }
@@ -60,8 +67,8 @@ impl Service {
     pub(super) fn spend(&self, key: u64, attribute: &Attribute<'_>, n: u64, now: Instant) {
         let Some(request) = self.request(attribute, n) else { return };
         let (answer, _) = oneshot::channel();
-        if !self.standing.may_ask() || !self.send(Ask { request, answer }) {
-            self.standing.spend(key, n, now);
+        if !self.health.may_ask() || !self.send(ServiceRequest { request, answer }) {
+            self.health.spend(key, n, now);
         }
     }
 
@@ -77,11 +84,11 @@ impl Service {
         })
     }
 
-    fn send(&self, ask: Ask) -> bool {
-        let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(&self.standing));
-        let sent = self.inbox.send(ask, || move |inbox| serve(plan, standing, inbox)).is_ok();
+    fn send(&self, ask: ServiceRequest) -> bool {
+        let (plan, health) = (Arc::clone(&self.plan), Arc::clone(&self.health));
+        let sent = self.inbox.send(ask, || move |inbox| serve(plan, health, inbox)).is_ok();
         if !sent {
-            self.standing.failed(Failure::Full, "too many operations ask");
+            self.health.failed(Failure::Full, "too many operations ask");
         }
         sent
     }
@@ -105,8 +112,12 @@ fn descriptor(
 }
 
 /// Runs until the last sender is dropped.
-async fn serve(plan: Arc<ServicePlan>, standing: Arc<Standing>, mut inbox: Receiver<Ask>) {
-    let asker = Rc::new(Asker { plan, standing, client: RefCell::default() });
+async fn serve(
+    plan: Arc<ServicePlan>,
+    health: Arc<StoreHealth>,
+    mut inbox: Receiver<ServiceRequest>,
+) {
+    let asker = Rc::new(Asker { plan, health, client: RefCell::default() });
     let mut trips = JoinSet::new();
     loop {
         tokio::select! {
@@ -122,25 +133,25 @@ async fn serve(plan: Arc<ServicePlan>, standing: Arc<Standing>, mut inbox: Recei
 /// The service, as the thread that asks it has it.
 struct Asker {
     plan: Arc<ServicePlan>,
-    standing: Arc<Standing>,
+    health: Arc<StoreHealth>,
     client: RefCell<Option<Client>>,
 }
 
 impl Asker {
-    async fn answer(self: Rc<Self>, ask: Ask) {
+    async fn answer(self: Rc<Self>, ask: ServiceRequest) {
         let began = Instant::now();
-        let told = match timeout(self.standing.timeout, self.ask(ask.request)).await {
+        let told = match timeout(self.health.timeout, self.ask(ask.request)).await {
             Ok(told) => told,
             Err(_) => Err((Failure::Timeout, "no answer in time".to_owned())),
         };
         match told {
             Ok(answer) => {
-                self.standing.answered(answer == Answer::Yes, began.elapsed());
+                self.health.answered(answer == Answer::Yes, began.elapsed());
                 let _ = ask.answer.send(answer);
             }
             Err((failure, error)) => {
-                self.standing.failed(failure, &error);
-                if self.standing.is_away() {
+                self.health.failed(failure, &error);
+                if self.health.is_away() {
                     // A connection on which nothing comes back is not noticed by itself.
                     self.client.take();
                 }

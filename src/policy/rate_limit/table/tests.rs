@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::stand::Random;
 use std::{convert::Infallible, thread};
 
-fn charge(table: &Table, key: u64, now: u64, cost: u64) -> bool {
+fn charge(table: &ArrivalTable, key: u64, now: u64, cost: u64) -> bool {
     let updated: Updated<Result<(), Infallible>> =
         table.update(key, now, |time| Ok(((), Nanos::new(time.max(now) + cost))));
     updated.overflow
@@ -12,7 +12,7 @@ fn charge(table: &Table, key: u64, now: u64, cost: u64) -> bool {
 
 #[test]
 fn a_key_stays_until_its_bucket_is_full_again() {
-    let table = Table::new(8);
+    let table = ArrivalTable::new(8);
     let mut random = Random(1);
     assert!(!charge(&table, 7, 100, 50));
     for _ in 0..1000 {
@@ -27,7 +27,7 @@ fn a_key_stays_until_its_bucket_is_full_again() {
 
 #[test]
 fn who_finds_no_room_shares_one_bucket_with_all_others_like_it() {
-    let table = Table::new(8);
+    let table = ArrivalTable::new(8);
     let mut random = Random(2);
     let crowd = (0..100).filter(|_| charge(&table, random.below(u64::MAX), 10, 1000)).count();
     assert!(crowd >= 84, "{crowd} of 100 found no room among 16");
@@ -38,7 +38,7 @@ fn who_finds_no_room_shares_one_bucket_with_all_others_like_it() {
 
 #[test]
 fn as_many_keys_as_promised_find_room() {
-    let table = Table::new(100_000);
+    let table = ArrivalTable::new(100_000);
     let mut random = Random(3);
     let crowd = (0..100_000).filter(|_| charge(&table, random.below(u64::MAX), 10, 1000)).count();
     assert!(crowd < 10, "{crowd} of 100000 found no room");
@@ -48,7 +48,7 @@ fn as_many_keys_as_promised_find_room() {
 #[test]
 fn nothing_is_lost_or_forgotten_between_threads() {
     // Two keys that never rest, in a table that a crowd of others passes through.
-    let table = Table::new(8);
+    let table = ArrivalTable::new(8);
     let rounds = 20_000;
     let hammer = |seed| {
         let (table, mut random) = (&table, Random(seed));

@@ -20,7 +20,7 @@ pub(super) enum When {
 /// Decides about each operation in turn. All workers share it: what becomes of the n-th operation
 /// depends on the seed and on n, and on nothing else.
 #[derive(Debug)]
-pub(super) struct Chance {
+pub(super) struct FaultSampler {
     pub(super) when: When,
     pub(super) seed: u64,
     /// How often at most.
@@ -31,26 +31,26 @@ pub(super) struct Chance {
 
 /// A fault that strikes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Strike {
+pub(super) struct Hit {
     /// A number from 0 up to 1, the same again for the same seed and operation.
     pub(super) draw: f64,
 }
 
-impl Chance {
+impl FaultSampler {
     /// A sampler that has seen no operation yet.
     pub(super) fn new(when: When, seed: u64, times: Option<u64>) -> Self {
         Self { when, seed, times, seen: AtomicU64::new(0), struck: AtomicU64::new(0) }
     }
 
     /// Whether the next operation is struck.
-    pub(super) fn next(&self) -> Option<Strike> {
+    pub(super) fn next(&self) -> Option<Hit> {
         let number = self.seen.fetch_add(1, Relaxed).wrapping_add(1);
         let strikes = match self.when {
             When::Percent(percent) => draw(self.seed, number, 0) * 100.0 < percent,
             When::Nth(nth) => number == nth,
             When::Every(every) => number.is_multiple_of(every),
         };
-        (strikes && self.is_left()).then(|| Strike { draw: draw(self.seed, number, 1) })
+        (strikes && self.is_left()).then(|| Hit { draw: draw(self.seed, number, 1) })
     }
 
     /// Takes one of the times that are left.
@@ -85,13 +85,13 @@ mod tests {
     use super::*;
 
     /// The numbers of those that were struck.
-    fn struck(chance: &Chance, of: u64) -> Vec<u64> {
-        (1..=of).filter(|_| chance.next().is_some()).collect()
+    fn struck(sampler: &FaultSampler, of: u64) -> Vec<u64> {
+        (1..=of).filter(|_| sampler.next().is_some()).collect()
     }
 
     #[test]
     fn the_same_seed_strikes_the_same_again_and_another_seed_others() {
-        let with = |seed| Chance::new(When::Percent(10.0), seed, None);
+        let with = |seed| FaultSampler::new(When::Percent(10.0), seed, None);
         let first = struck(&with(7), 1000);
         assert_eq!(first, struck(&with(7), 1000));
         assert_ne!(first, struck(&with(8), 1000));
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_share_is_struck_with_fractions_too() {
         for (percent, expected) in [(100.0, 100_000), (10.0, 10_000), (0.1, 100)] {
-            let struck = struck(&Chance::new(When::Percent(percent), 1, None), 100_000).len();
+            let struck = struck(&FaultSampler::new(When::Percent(percent), 1, None), 100_000).len();
             let off = struck.abs_diff(expected);
             assert!(off * off <= 16 * expected, "{struck} of {expected}");
         }
@@ -108,20 +108,20 @@ mod tests {
 
     #[test]
     fn the_nth_is_struck_once_and_every_nth_again_and_again() {
-        assert_eq!(struck(&Chance::new(When::Nth(3), 1, None), 12), [3]);
-        assert_eq!(struck(&Chance::new(When::Every(5), 1, None), 12), [5, 10]);
+        assert_eq!(struck(&FaultSampler::new(When::Nth(3), 1, None), 12), [3]);
+        assert_eq!(struck(&FaultSampler::new(When::Every(5), 1, None), 12), [5, 10]);
     }
 
     #[test]
     fn no_more_are_struck_than_so_many_times() {
-        assert_eq!(struck(&Chance::new(When::Percent(100.0), 1, Some(2)), 12), [1, 2]);
-        assert_eq!(struck(&Chance::new(When::Every(5), 1, Some(1)), 12), [5]);
+        assert_eq!(struck(&FaultSampler::new(When::Percent(100.0), 1, Some(2)), 12), [1, 2]);
+        assert_eq!(struck(&FaultSampler::new(When::Every(5), 1, Some(1)), 12), [5]);
     }
 
     #[test]
     fn what_becomes_of_the_nth_does_not_hang_on_who_asks() {
-        let alone = struck(&Chance::new(When::Percent(50.0), 3, None), 4000).len();
-        let shared = Chance::new(When::Percent(50.0), 3, None);
+        let alone = struck(&FaultSampler::new(When::Percent(50.0), 3, None), 4000).len();
+        let shared = FaultSampler::new(When::Percent(50.0), 3, None);
         let count = || (0..1000).filter(|_| shared.next().is_some()).count();
         let together: usize = std::thread::scope(|scope| {
             let all: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();

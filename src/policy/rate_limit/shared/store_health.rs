@@ -56,7 +56,7 @@ struct Warned {
 }
 
 /// Whether a store answers.
-pub(super) struct Standing {
+pub(super) struct StoreHealth {
     pub(super) policy: Arc<str>,
     store: &'static str,
     on_failure: OnStoreFailure,
@@ -76,7 +76,7 @@ pub(super) struct Standing {
     fallbacks: Counter,
 }
 
-impl Standing {
+impl StoreHealth {
     pub(super) fn new(
         plan: &Plan,
         store: &'static str,
