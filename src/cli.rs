@@ -240,7 +240,7 @@ fn demonstrate(duration: Option<Duration>, admin: &str) -> anyhow::Result<()> {
     let admin = proxy.admin().context("the demonstration has no admin interface")?;
     println!("demonstration services, the proxy before them, and traffic:");
     let until = CancellationToken::new();
-    for service in demo::Service::ALL {
+    for service in demo::DemoService::ALL {
         let name = service.name();
         let address = proxy.listener(name).context("the demonstration has no listener")?;
         println!("  {name} at {address}");

@@ -7,7 +7,7 @@ use crate::{
     config::{self, plan::Plan},
     top,
 };
-pub use ::demo::Service;
+pub use ::demo::DemoService;
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub fn start_services(admin: &str) -> anyhow::Result<Plan> {
     // As a string of YAML, so that whatever stands there is an address or a mistake in one.
     let mut config = format!("admin: {}\n{CONFIG}", serde_json::Value::from(admin));
-    for service in Service::ALL {
+    for service in DemoService::ALL {
         let mut addresses = Vec::new();
         for health in service.endpoints() {
             addresses.push(format!("\"{}\"", service.start_as(*health)?));

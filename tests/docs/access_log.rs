@@ -83,7 +83,7 @@ fn every_example_on_the_page_has_only_fields_that_are_on_it() {
 fn every_field_of_a_line_is_on_the_page() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("access.log");
-    let server = demo::Service::Mongo.start().unwrap();
+    let server = demo::DemoService::Mongo.start().unwrap();
     let echo = TcpListener::bind("127.0.0.1:0").unwrap();
     let plan = format!(
         "admin: off\nworkers: 1\naccess_log: {{ path: {}, slower_than: 1ms, values: true }}\n\
@@ -96,7 +96,7 @@ fn every_field_of_a_line_is_on_the_page() {
     );
     let proxy = Proxy::start(config::parse("test", &plan).unwrap()).unwrap();
     let until = CancellationToken::new();
-    demo::Service::Mongo.spawn_traffic(proxy.listener("db").unwrap(), until.clone()).unwrap();
+    demo::DemoService::Mongo.spawn_traffic(proxy.listener("db").unwrap(), until.clone()).unwrap();
     pass_a_session(proxy.listener("any").unwrap(), &echo);
 
     let page = read(PAGE);

@@ -89,7 +89,7 @@ fn paths() -> BTreeSet<String> {
 
 #[test]
 fn contract_of_the_admin_interface() {
-    let server = demo::Service::Mongo.start().unwrap();
+    let server = demo::DemoService::Mongo.start().unwrap();
     let plan = format!(
         "admin: 127.0.0.1:0\nworkers: 1\n\
          listeners:\n  db: {{ address: \"127.0.0.1:0\", protocol: mongo, cluster: db }}\n\
@@ -100,7 +100,7 @@ fn contract_of_the_admin_interface() {
     let proxy = Proxy::start(config::parse("test", &plan).unwrap()).unwrap();
     let admin = proxy.admin().unwrap();
     let until = CancellationToken::new();
-    demo::Service::Mongo.spawn_traffic(proxy.listener("db").unwrap(), until.clone()).unwrap();
+    demo::DemoService::Mongo.spawn_traffic(proxy.listener("db").unwrap(), until.clone()).unwrap();
     let mut keys = paths();
     for [method, name, target, body] in REQUESTS {
         add_keys(&ask(admin, method, target, body), &format!("{method} {name} "), &mut keys);

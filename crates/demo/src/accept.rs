@@ -1,4 +1,4 @@
-//! What the demonstration's services have in common: they take whoever connects.
+//! The accept loop of the demonstration's services.
 
 use std::time::Duration;
 use tokio::{
@@ -6,10 +6,10 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How many connections a service has at once. One more is closed.
+/// How many connections a service accepts at once; further ones are closed.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
+/// Serves every connection until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
 pub async fn each<F>(listener: TcpListener, mut serve: impl FnMut(TcpStream) -> F)
 where
     F: Future<Output = ()> + 'static,
@@ -18,11 +18,11 @@ where
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: others have to close first.
+            // Most likely out of file descriptors: other connections must close first.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Answers are small, and waited for.
+        // Replies are short, and the client waits for them.
         if connections.len() < MAX_CONNECTIONS && stream.set_nodelay(true).is_ok() {
             connections.spawn_local(serve(stream));
         }

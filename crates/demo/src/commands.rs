@@ -8,7 +8,7 @@ mod tests;
 pub mod write;
 
 use super::{
-    failure::Failure,
+    command_error::CommandError,
     store::{Namespace, Store},
     value::{as_whole, weight},
 };
@@ -35,24 +35,24 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Reads a command's name and database.
-    pub fn new(body: &'a Document, connection: i32) -> Result<Self, Failure> {
+    pub fn new(body: &'a Document, connection: i32) -> Result<Self, CommandError> {
         let Some(name) = body.keys().next() else {
-            return Err(Failure::new(59, "CommandNotFound", "no command was given"));
+            return Err(CommandError::new(59, "CommandNotFound", "no command was given"));
         };
         let db = body.get_str("$db").map_err(|_| {
             let message = "OP_MSG requests require a $db argument";
-            Failure::new(40571, "Location40571", message)
+            CommandError::new(40571, "Location40571", message)
         })?;
         Ok(Self { name, db, body, connection })
     }
 
     /// The collection that the command names.
-    pub fn namespace(&self) -> Result<Namespace, Failure> {
+    pub fn namespace(&self) -> Result<Namespace, CommandError> {
         match self.body.get(self.name) {
             Some(Bson::String(name)) => Ok(self.namespace_of(name)),
             _ => {
                 let message = format!("collection name has invalid type in {}", self.name);
-                Err(Failure::new(73, "InvalidNamespace", message))
+                Err(CommandError::new(73, "InvalidNamespace", message))
             }
         }
     }
@@ -63,41 +63,41 @@ impl<'a> Request<'a> {
     }
 
     /// An object among the command's fields; empty if it is not there.
-    pub fn object(&self, field: &str) -> Result<Document, Failure> {
+    pub fn object(&self, field: &str) -> Result<Document, CommandError> {
         match self.body.get(field) {
             None | Some(Bson::Null) => Ok(Document::new()),
             Some(Bson::Document(object)) => Ok(object.clone()),
-            Some(_) => Err(Failure::wrong_type(format!("'{field}' must be an object"))),
+            Some(_) => Err(CommandError::wrong_type(format!("'{field}' must be an object"))),
         }
     }
 
     /// An array of objects among the command's fields.
-    pub fn objects(&self, field: &str) -> Result<Vec<&'a Document>, Failure> {
-        let missing = || Failure::new(40414, "Location40414", format!("'{field}' is missing"));
+    pub fn objects(&self, field: &str) -> Result<Vec<&'a Document>, CommandError> {
+        let missing = || CommandError::new(40414, "Location40414", format!("'{field}' is missing"));
         let items = self.body.get_array(field).map_err(|_| missing())?;
         if items.is_empty() || items.len() > diagnostic::MAX_WRITE_BATCH {
             let message =
                 format!("'{field}' must hold between 1 and {} items", diagnostic::MAX_WRITE_BATCH);
-            return Err(Failure::new(16, "InvalidLength", message));
+            return Err(CommandError::new(16, "InvalidLength", message));
         }
-        let wrong = || Failure::wrong_type(format!("'{field}' must hold objects"));
+        let wrong = || CommandError::wrong_type(format!("'{field}' must hold objects"));
         items.iter().map(|item| item.as_document().ok_or_else(wrong)).collect()
     }
 
     /// A number that can't be negative; `None` if it is not there.
-    pub fn number(&self, field: &str) -> Result<Option<usize>, Failure> {
+    pub fn number(&self, field: &str) -> Result<Option<usize>, CommandError> {
         let Some(value) = self.body.get(field) else { return Ok(None) };
         let number = as_whole(value).and_then(|number| usize::try_from(number).ok());
-        let wrong = || Failure::bad_value(format!("'{field}' must be a number, not negative"));
+        let wrong = || CommandError::bad_value(format!("'{field}' must be a number, not negative"));
         number.map(Some).ok_or_else(wrong)
     }
 }
 
-/// Does what a request asks for.
-pub fn run(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+/// Runs the command of a request.
+pub fn run(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     if request.body.contains_key("txnNumber") {
         let message = "Transaction numbers are only allowed on a replica set member or mongos";
-        return Err(Failure::new(20, "IllegalOperation", message));
+        return Err(CommandError::new(20, "IllegalOperation", message));
     }
     let mut reply = match request.name {
         "find" => read::find(store, request)?,
@@ -122,7 +122,7 @@ pub fn run(store: &mut Store, request: Request<'_>) -> Result<Document, Failure>
         "dbStats" | "dbstats" => diagnostic::db_stats(store, request),
         _ => diagnostic::answer(request).ok_or_else(|| {
             let message = format!("no such command: '{}'", request.name);
-            Failure::new(59, "CommandNotFound", message)
+            CommandError::new(59, "CommandNotFound", message)
         })?,
     };
     reply.insert("ok", 1.0);
@@ -135,14 +135,14 @@ pub fn cursor_reply(
     ns: Namespace,
     result: Vec<Rc<Document>>,
     request: Request<'_>,
-) -> Result<Document, Failure> {
+) -> Result<Document, CommandError> {
     let options = match request.name {
         "find" => request.body,
         _ => request.body.get_document("cursor").unwrap_or(request.body),
     };
     let size = match options.get("batchSize").and_then(as_whole) {
         Some(size) => {
-            usize::try_from(size).map_err(|_| Failure::bad_value("batchSize is negative"))?
+            usize::try_from(size).map_err(|_| CommandError::bad_value("batchSize is negative"))?
         }
         None => FIRST_BATCH,
     };
@@ -154,7 +154,7 @@ pub fn cursor_reply(
     Ok(doc! { "cursor": { "firstBatch": batch, "id": id, "ns": name } })
 }
 
-/// Takes up to `size` documents, but no more than a reply has room for.
+/// Takes up to `size` documents, as far as a reply has space for them.
 pub fn next_batch(rest: &mut VecDeque<Rc<Document>>, size: usize) -> Vec<Bson> {
     let mut batch = Vec::new();
     let mut bytes = 0;

@@ -5,9 +5,8 @@
 //! services.
 
 pub mod accept;
+pub mod command_error;
 pub mod commands;
-pub mod dice;
-pub mod failure;
 pub mod pipeline;
 pub mod query;
 pub mod rpc;
@@ -18,6 +17,7 @@ pub mod update;
 pub mod value;
 pub mod web;
 pub mod wire;
+pub mod xorshift;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin};
 use tokio::{
@@ -26,9 +26,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A service of the demonstration, and who keeps it busy.
+/// A service of the demonstration, and the clients that use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
+pub enum DemoService {
     /// A small server that speaks MongoDB's protocol.
     Mongo,
     /// A web shop, which speaks HTTP.
@@ -37,16 +37,16 @@ pub enum Service {
     Rpc,
 }
 
-impl Service {
+impl DemoService {
     /// All of them.
-    pub const ALL: [Service; 3] = [Service::Mongo, Service::Web, Service::Rpc];
+    pub const ALL: [DemoService; 3] = [DemoService::Mongo, DemoService::Web, DemoService::Rpc];
 
-    /// What its listener and its cluster are called.
+    /// The name of its listener and its cluster.
     pub fn name(self) -> &'static str {
         match self {
-            Service::Mongo => "mongo",
-            Service::Web => "web",
-            Service::Rpc => "rpc",
+            DemoService::Mongo => "mongo",
+            DemoService::Web => "web",
+            DemoService::Rpc => "rpc",
         }
     }
 
@@ -55,8 +55,8 @@ impl Service {
         self.start_as(web::Health::Well)
     }
 
-    /// Starts it on a thread of its own, where it stays until the process ends. Gives the address
-    /// on the loopback that it listens at.
+    /// Starts it on a thread of its own, where it runs until the process ends. Returns its loopback
+    /// address.
     pub fn start_as(self, health: web::Health) -> io::Result<SocketAddr> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -74,31 +74,31 @@ impl Service {
 
     async fn serve(self, listener: TcpListener, health: web::Health) {
         match self {
-            Service::Mongo => server::serve(listener).await,
-            Service::Web => web::serve(listener, health).await,
-            Service::Rpc => rpc::serve(listener).await,
+            DemoService::Mongo => server::serve(listener).await,
+            DemoService::Web => web::serve(listener, health).await,
+            DemoService::Rpc => rpc::serve(listener).await,
         }
     }
 
-    /// How many endpoints it has, and how well each is.
+    /// How many endpoints it has, and the health of each.
     pub fn endpoints(self) -> &'static [web::Health] {
         match self {
-            Service::Web => &[web::Health::Well, web::Health::Well, web::Health::IllNowAndThen],
-            Service::Mongo | Service::Rpc => &[web::Health::Well],
+            DemoService::Web => &[web::Health::Well, web::Health::Well, web::Health::IllNowAndThen],
+            DemoService::Mongo | DemoService::Rpc => &[web::Health::Well],
         }
     }
 
-    /// Sends it operations by `proxy`, from a thread of its own, until told to stop.
+    /// Sends it operations through `proxy`, from a thread of its own, until stopped.
     pub fn spawn_traffic(self, proxy: SocketAddr, until: CancellationToken) -> io::Result<()> {
         on_its_own_thread("demo-traffic", move || match self {
-            Service::Mongo => Box::pin(traffic::run(proxy, until)),
-            Service::Web => Box::pin(web::run(proxy, until)),
-            Service::Rpc => Box::pin(rpc::run(proxy, until)),
+            DemoService::Mongo => Box::pin(traffic::run(proxy, until)),
+            DemoService::Web => Box::pin(web::run(proxy, until)),
+            DemoService::Rpc => Box::pin(rpc::run(proxy, until)),
         })
     }
 }
 
-/// Runs what is to be shown apart from what shows it, so that neither slows the other.
+/// Runs the services on threads of their own, so that they and the proxy do not slow each other.
 fn on_its_own_thread(
     name: &str,
     work: impl FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send + 'static,

@@ -4,9 +4,11 @@
 mod tests;
 
 use super::{
-    failure::Failure,
+    command_error::CommandError,
     query::{matches, project, sort},
-    value::{Key, as_double, as_whole, compare, sum, truthy, value_weight, values_at, weight},
+    value::{
+        OrderedValue, as_double, as_whole, compare, sum, truthy, value_weight, values_at, weight,
+    },
 };
 use bson::{Bson, Document, doc};
 use std::{collections::BTreeMap, rc::Rc};
@@ -20,16 +22,16 @@ const MAX_BYTES: usize = 64 << 20;
 pub fn run(
     mut documents: Vec<Rc<Document>>,
     stages: &[Bson],
-) -> Result<Vec<Rc<Document>>, Failure> {
+) -> Result<Vec<Rc<Document>>, CommandError> {
     if stages.len() > MAX_STAGES {
-        return Err(Failure::new(7749501, "Location7749501", "too many stages"));
+        return Err(CommandError::new(7749501, "Location7749501", "too many stages"));
     }
     for stage in stages {
         let stage =
             stage.as_document().filter(|stage| stage.len() == 1).and_then(|s| s.iter().next());
         let Some((name, argument)) = stage else {
             let message = "A pipeline stage specification object must contain exactly one field.";
-            return Err(Failure::new(40323, "Location40323", message));
+            return Err(CommandError::new(40323, "Location40323", message));
         };
         documents = run_stage(documents, name, argument)?;
     }
@@ -40,7 +42,7 @@ fn run_stage(
     mut documents: Vec<Rc<Document>>,
     name: &str,
     argument: &Bson,
-) -> Result<Vec<Rc<Document>>, Failure> {
+) -> Result<Vec<Rc<Document>>, CommandError> {
     match name {
         "$match" => {
             let filter = object(name, argument)?;
@@ -57,7 +59,11 @@ fn run_stage(
         "$skip" => drop(documents.drain(..count_of(name, argument)?.min(documents.len()))),
         "$count" => {
             let Some(field) = argument.as_str().filter(|field| !field.is_empty()) else {
-                return Err(Failure::new(40156, "Location40156", "the count field must be a name"));
+                return Err(CommandError::new(
+                    40156,
+                    "Location40156",
+                    "the count field must be a name",
+                ));
             };
             let count = documents.len() as i32;
             return Ok(if count == 0 { vec![] } else { vec![Rc::new(doc! { field: count })] });
@@ -68,25 +74,29 @@ fn run_stage(
         "$group" => return group(&documents, object(name, argument)?),
         _ => {
             let message = format!("Unrecognized pipeline stage name: '{name}'");
-            return Err(Failure::new(40324, "Location40324", message));
+            return Err(CommandError::new(40324, "Location40324", message));
         }
     }
     Ok(documents)
 }
 
-fn object<'a>(stage: &str, argument: &'a Bson) -> Result<&'a Document, Failure> {
-    argument.as_document().ok_or_else(|| Failure::wrong_type(format!("{stage} needs an object")))
+fn object<'a>(stage: &str, argument: &'a Bson) -> Result<&'a Document, CommandError> {
+    argument
+        .as_document()
+        .ok_or_else(|| CommandError::wrong_type(format!("{stage} needs an object")))
 }
 
-fn count_of(stage: &str, argument: &Bson) -> Result<usize, Failure> {
+fn count_of(stage: &str, argument: &Bson) -> Result<usize, CommandError> {
     let count = as_whole(argument).and_then(|count| usize::try_from(count).ok());
-    count.ok_or_else(|| Failure::wrong_type(format!("{stage} needs a number that is not negative")))
+    count.ok_or_else(|| {
+        CommandError::wrong_type(format!("{stage} needs a number that is not negative"))
+    })
 }
 
 fn each(
     documents: &[Rc<Document>],
-    change: impl Fn(&Document) -> Result<Document, Failure>,
-) -> Result<Vec<Rc<Document>>, Failure> {
+    change: impl Fn(&Document) -> Result<Document, CommandError>,
+) -> Result<Vec<Rc<Document>>, CommandError> {
     let mut bytes = 0;
     let changed = documents.iter().map(|document| {
         let changed = change(document)?;
@@ -99,13 +109,13 @@ fn each(
     changed.collect()
 }
 
-fn too_much() -> Failure {
+fn too_much() -> CommandError {
     let message = "the stage needs more memory than the demonstration has";
-    Failure::new(292, "QueryExceededMemoryLimitNoDiskUseAllowed", message)
+    CommandError::new(292, "QueryExceededMemoryLimitNoDiskUseAllowed", message)
 }
 
 /// `$project`: fields kept or left out, and fields computed as `"$path"`.
-fn reshape(spec: &Document, document: &Document) -> Result<Document, Failure> {
+fn reshape(spec: &Document, document: &Document) -> Result<Document, CommandError> {
     let is_computed = |value: &Bson| matches!(value, Bson::String(_));
     let (computed, plain): (Document, Document) =
         spec.clone().into_iter().partition(|(_, value)| is_computed(value));
@@ -119,7 +129,7 @@ fn reshape(spec: &Document, document: &Document) -> Result<Document, Failure> {
     };
     for (field, expression) in &computed {
         if field.contains('.') {
-            return Err(Failure::bad_value("computed fields have no dots here"));
+            return Err(CommandError::bad_value("computed fields have no dots here"));
         }
         if let Some(value) = evaluate(expression, document)? {
             changed.insert(field, value);
@@ -128,9 +138,9 @@ fn reshape(spec: &Document, document: &Document) -> Result<Document, Failure> {
     Ok(changed)
 }
 
-/// What an expression is worth: `"$path"`, a value, or an object of such. `None` if it names a
-/// field that is not there.
-fn evaluate(expression: &Bson, document: &Document) -> Result<Option<Bson>, Failure> {
+/// The value of an expression: `"$path"`, a value, or an object of expressions. `None` if it names
+/// a missing field.
+fn evaluate(expression: &Bson, document: &Document) -> Result<Option<Bson>, CommandError> {
     match expression {
         Bson::Document(fields) => {
             let mut object = Document::new();
@@ -159,14 +169,14 @@ fn evaluate(expression: &Bson, document: &Document) -> Result<Option<Bson>, Fail
     }
 }
 
-fn unknown_expression(name: &str) -> Failure {
-    Failure::new(168, "InvalidPipelineOperator", format!("Unrecognized expression '{name}'"))
+fn unknown_expression(name: &str) -> CommandError {
+    CommandError::new(168, "InvalidPipelineOperator", format!("Unrecognized expression '{name}'"))
 }
 
 /// `$group`: one document for each value of `_id`, in the order of their first appearance.
-fn group(documents: &[Rc<Document>], spec: &Document) -> Result<Vec<Rc<Document>>, Failure> {
+fn group(documents: &[Rc<Document>], spec: &Document) -> Result<Vec<Rc<Document>>, CommandError> {
     let Some(id) = spec.get("_id") else {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             15955,
             "Location15955",
             "a group specification must include an _id",
@@ -177,11 +187,11 @@ fn group(documents: &[Rc<Document>], spec: &Document) -> Result<Vec<Rc<Document>
     let mut bytes = 0;
     for document in documents {
         let key = evaluate(id, document)?.unwrap_or(Bson::Null);
-        let at = match places.get(&Key(key.clone())) {
+        let at = match places.get(&OrderedValue(key.clone())) {
             Some(at) => *at,
             None => {
                 bytes += weight(&doc! { "_id": key.clone() });
-                places.insert(Key(key.clone()), groups.len());
+                places.insert(OrderedValue(key.clone()), groups.len());
                 let fields = spec.iter().filter(|(field, _)| *field != "_id");
                 groups.push((
                     key,
@@ -214,7 +224,7 @@ struct Accumulator<'a> {
 }
 
 impl<'a> Accumulator<'a> {
-    fn new(spec: &'a Bson) -> Result<Self, Failure> {
+    fn new(spec: &'a Bson) -> Result<Self, CommandError> {
         let only = spec.as_document().filter(|spec| spec.len() == 1).and_then(|s| s.iter().next());
         match only {
             Some((operator, operand))
@@ -223,12 +233,12 @@ impl<'a> Accumulator<'a> {
             {
                 Ok(Self { operator, operand, value: None, count: 0 })
             }
-            _ => Err(Failure::new(15952, "Location15952", "unknown group operator")),
+            _ => Err(CommandError::new(15952, "Location15952", "unknown group operator")),
         }
     }
 
-    /// Takes a document in, and says how many bytes of memory that may have cost.
-    fn add(&mut self, document: &Document) -> Result<usize, Failure> {
+    /// Adds a document. Returns about how many bytes of memory that took.
+    fn add(&mut self, document: &Document) -> Result<usize, CommandError> {
         if self.operator == "$count" {
             self.count += 1;
             return Ok(0);

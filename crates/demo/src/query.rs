@@ -1,27 +1,26 @@
-//! Which documents a filter means, in which order, and how much of each: filters, sort keys and
-//! projections.
+//! Filters, sort keys and projections.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
-    failure::Failure,
-    value::{Key, compare, same_bracket, truthy, values_at},
+    command_error::CommandError,
+    value::{OrderedValue, compare, same_bracket, truthy, values_at},
 };
 use bson::{Bson, Document};
 use std::cmp::Ordering;
 
-/// Whether `document` is one that `filter` means. Fails on operators that are not known here.
-pub fn matches(filter: &Document, document: &Document) -> Result<bool, Failure> {
+/// Whether `document` matches `filter`. Fails on unknown operators.
+pub fn matches(filter: &Document, document: &Document) -> Result<bool, CommandError> {
     for (key, condition) in filter {
         let holds = match key.as_str() {
             "$and" => every(condition, document)?,
             "$or" => any(condition, document)?,
             "$nor" => !any(condition, document)?,
-            // `$where` has been waited for by the time that documents are looked at.
+            // The delay of `$where` is over when documents are compared.
             "$comment" | "$where" => true,
             _ if key.starts_with('$') => {
-                return Err(Failure::bad_value(format!("unknown top level operator: {key}")));
+                return Err(CommandError::bad_value(format!("unknown top level operator: {key}")));
             }
             _ => holds(condition, &values_at(document, key))?,
         };
@@ -32,13 +31,13 @@ pub fn matches(filter: &Document, document: &Document) -> Result<bool, Failure> 
     Ok(true)
 }
 
-fn clauses(condition: &Bson) -> Result<Vec<&Document>, Failure> {
-    let wrong = || Failure::bad_value("$and/$or/$nor must be a nonempty array of objects");
+fn clauses(condition: &Bson) -> Result<Vec<&Document>, CommandError> {
+    let wrong = || CommandError::bad_value("$and/$or/$nor must be a nonempty array of objects");
     let clauses = condition.as_array().filter(|clauses| !clauses.is_empty()).ok_or_else(wrong)?;
     clauses.iter().map(|clause| clause.as_document().ok_or_else(wrong)).collect()
 }
 
-fn every(condition: &Bson, document: &Document) -> Result<bool, Failure> {
+fn every(condition: &Bson, document: &Document) -> Result<bool, CommandError> {
     for clause in clauses(condition)? {
         if !matches(clause, document)? {
             return Ok(false);
@@ -47,7 +46,7 @@ fn every(condition: &Bson, document: &Document) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn any(condition: &Bson, document: &Document) -> Result<bool, Failure> {
+fn any(condition: &Bson, document: &Document) -> Result<bool, CommandError> {
     for clause in clauses(condition)? {
         if matches(clause, document)? {
             return Ok(true);
@@ -61,7 +60,7 @@ fn operators(condition: &Bson) -> Option<&Document> {
     condition.as_document().filter(|doc| doc.keys().next().is_some_and(|key| key.starts_with('$')))
 }
 
-/// The value that a condition demands outright, as `x` and `{$eq: x}` do.
+/// The value that a condition requires exactly, as `x` and `{$eq: x}` do.
 pub fn demanded(condition: &Bson) -> Option<&Bson> {
     match operators(condition) {
         None => Some(condition),
@@ -70,10 +69,10 @@ pub fn demanded(condition: &Bson) -> Option<&Bson> {
     }
 }
 
-fn holds(condition: &Bson, found: &[&Bson]) -> Result<bool, Failure> {
+fn holds(condition: &Bson, found: &[&Bson]) -> Result<bool, CommandError> {
     let Some(operators) = operators(condition) else {
         return match condition {
-            Bson::RegularExpression(_) => Err(Failure::bad_value("unknown operator: $regex")),
+            Bson::RegularExpression(_) => Err(CommandError::bad_value("unknown operator: $regex")),
             _ => Ok(equals_any(found, condition)),
         };
     };
@@ -85,7 +84,7 @@ fn holds(condition: &Bson, found: &[&Bson]) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn operator_holds(operator: &str, operand: &Bson, found: &[&Bson]) -> Result<bool, Failure> {
+fn operator_holds(operator: &str, operand: &Bson, found: &[&Bson]) -> Result<bool, CommandError> {
     Ok(match operator {
         "$eq" => equals_any(found, operand),
         "$ne" => !equals_any(found, operand),
@@ -98,12 +97,12 @@ fn operator_holds(operator: &str, operand: &Bson, found: &[&Bson]) -> Result<boo
         "$all" => list(operator, operand)?.iter().all(|wanted| equals_any(found, wanted)),
         "$exists" => found.is_empty() != truthy(operand),
         "$not" => !holds(operand, found)?,
-        _ => return Err(Failure::bad_value(format!("unknown operator: {operator}"))),
+        _ => return Err(CommandError::bad_value(format!("unknown operator: {operator}"))),
     })
 }
 
-fn list<'a>(operator: &str, operand: &'a Bson) -> Result<&'a Vec<Bson>, Failure> {
-    operand.as_array().ok_or_else(|| Failure::bad_value(format!("{operator} needs an array")))
+fn list<'a>(operator: &str, operand: &'a Bson) -> Result<&'a Vec<Bson>, CommandError> {
+    operand.as_array().ok_or_else(|| CommandError::bad_value(format!("{operator} needs an array")))
 }
 
 /// A field equals a value if it is that value, or an array that holds it; no field equals null.
@@ -112,7 +111,7 @@ fn equals_any(found: &[&Bson], wanted: &Bson) -> bool {
         || with_elements(found).any(|value| compare(value, wanted).is_eq())
 }
 
-/// Orderings hold only between values of a kind: no number is less than any text.
+/// Only values of the same type are ordered: no number is less than any text.
 fn ordered(found: &[&Bson], bound: &Bson, holds: fn(Ordering) -> bool) -> bool {
     with_elements(found).any(|value| same_bracket(value, bound) && holds(compare(value, bound)))
 }
@@ -129,21 +128,21 @@ pub fn sort<T>(
     documents: &mut [T],
     spec: &Document,
     document_of: impl Fn(&T) -> &Document,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut fields = Vec::new();
     for (field, direction) in spec {
         let descending = match direction {
             Bson::Int32(1) | Bson::Int64(1) => false,
             Bson::Int32(-1) | Bson::Int64(-1) => true,
             Bson::Double(direction) if direction.abs() == 1.0 => *direction < 0.0,
-            _ => return Err(Failure::bad_value(format!("$sort of {field} must be 1 or -1"))),
+            _ => return Err(CommandError::bad_value(format!("$sort of {field} must be 1 or -1"))),
         };
         fields.push((field, descending));
     }
     documents.sort_by_cached_key(|item| {
         let key = fields.iter().map(|(field, descending)| {
             let found = values_at(document_of(item), field);
-            let value = Key(found.first().map_or(Bson::Null, |value| (*value).clone()));
+            let value = OrderedValue(found.first().map_or(Bson::Null, |value| (*value).clone()));
             if *descending { Sorted::Down(std::cmp::Reverse(value)) } else { Sorted::Up(value) }
         });
         key.collect::<Vec<_>>()
@@ -153,19 +152,19 @@ pub fn sort<T>(
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Sorted {
-    Up(Key),
-    Down(std::cmp::Reverse<Key>),
+    Up(OrderedValue),
+    Down(std::cmp::Reverse<OrderedValue>),
 }
 
 /// The part of a document that `{field: 1, …}` or `{field: 0, …}` asks for.
-pub fn project(spec: &Document, document: &Document) -> Result<Document, Failure> {
+pub fn project(spec: &Document, document: &Document) -> Result<Document, CommandError> {
     let mut included = Vec::new();
     let mut excluded = Vec::new();
     for (field, wanted) in spec {
         match wanted {
             Bson::Document(_) | Bson::Array(_) | Bson::String(_) => {
                 let message = format!("this projection of {field} is not supported");
-                return Err(Failure::bad_value(message));
+                return Err(CommandError::bad_value(message));
             }
             wanted if truthy(wanted) => included.push(field.as_str()),
             _ => excluded.push(field.as_str()),
@@ -177,7 +176,7 @@ pub fn project(spec: &Document, document: &Document) -> Result<Document, Failure
     }
     if let Some(field) = excluded.iter().find(|field| **field != "_id") {
         let message = format!("Cannot do exclusion on field {field} in inclusion projection");
-        return Err(Failure::new(31254, "Location31254", message));
+        return Err(CommandError::new(31254, "Location31254", message));
     }
     if spec.is_empty() {
         return Ok(document.clone());

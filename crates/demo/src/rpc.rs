@@ -1,12 +1,12 @@
-//! The demonstration's prices: a service that speaks gRPC, and the programs that call it.
+//! The demonstration's prices: a gRPC service, and its clients.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
     accept,
-    dice::Dice,
     traffic::{self, REPLY_TIMEOUT},
+    xorshift::Xorshift,
 };
 use anyhow::Context;
 use bytes::Bytes;
@@ -50,16 +50,16 @@ struct Price {
     cents: u32,
 }
 
-/// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
+/// Serves every connection until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
 pub async fn serve(listener: TcpListener) {
-    let dice = Rc::new(RefCell::new(Dice(23)));
+    let rng = Rc::new(RefCell::new(Xorshift(23)));
     let serve = |stream| {
-        let dice = dice.clone();
+        let rng = rng.clone();
         async move {
-            let service = service_fn(move |request| answer(request, dice.clone()));
+            let service = service_fn(move |request| answer(request, rng.clone()));
             let mut builder = server::conn::http2::Builder::new(Here);
             let connection = builder.timer(TokioTimer::new());
-            // Whichever way it ends, there is nobody left to tell.
+            // The result is ignored: the connection has ended either way.
             let _ = connection.serve_connection(TokioIo::new(stream), service).await;
         }
     };
@@ -68,12 +68,12 @@ pub async fn serve(listener: TcpListener) {
 
 async fn answer(
     request: Request<Incoming>,
-    dice: Rc<RefCell<Dice>>,
+    rng: Rc<RefCell<Xorshift>>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
     let asked = Limited::new(body, MAX_REQUEST).collect().await;
     let asked = asked.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let (takes, result) = decide(head.uri.path(), &asked, &mut dice.borrow_mut());
+    let (takes, result) = decide(head.uri.path(), &asked, &mut rng.borrow_mut());
     time::sleep(takes).await;
     let mut trailers = HeaderMap::new();
     let (message, status) = match result {
@@ -87,11 +87,11 @@ async fn answer(
     Ok(response)
 }
 
-/// What the service says to a call, and how long that takes it.
-fn decide(path: &str, asked: &[u8], dice: &mut Dice) -> (Duration, Result<Price, Status>) {
+/// The reply to a call, and how long it takes.
+fn decide(path: &str, asked: &[u8], rng: &mut Xorshift) -> (Duration, Result<Price, Status>) {
     let takes = match path {
-        QUOTE => dice.between(1, 4),
-        DISCOUNT => dice.between(5, 30),
+        QUOTE => rng.between(1, 4),
+        DISCOUNT => rng.between(5, 30),
         _ => return (Duration::ZERO, Err(Status::new(Code::Unimplemented, "no such method"))),
     };
     let result = match read(asked) {
@@ -111,7 +111,7 @@ fn read(body: &[u8]) -> Option<Price> {
     Price::decode(frames.next_frame().ok()??.message).ok()
 }
 
-/// A program that calls: its method, and how long it rests between two calls.
+/// A client: its method, and the pause between two calls.
 type Caller = (&'static str, Duration);
 
 const CALLERS: [Caller; 3] = [
@@ -120,29 +120,33 @@ const CALLERS: [Caller; 3] = [
     (DISCOUNT, Duration::from_millis(40)),
 ];
 
-/// Calls `server`, some hundred times a second, until told to stop. Must run in a `LocalRuntime` or
-/// a `LocalSet`.
+/// Calls `server` some hundred times a second, until stopped. Must run in a `LocalRuntime` or a
+/// `LocalSet`.
 pub async fn run(server: SocketAddr, until: CancellationToken) {
     let mut tasks = JoinSet::new();
     for (seed, caller) in (1..).zip(CALLERS) {
         let until = until.clone();
         tasks.spawn_local(async move {
-            let mut dice = Dice(seed);
-            traffic::keep_at(until, async || call(server, caller, &mut dice).await).await;
+            let mut rng = Xorshift(seed);
+            traffic::keep_at(until, async || call(server, caller, &mut rng).await).await;
         });
     }
     tasks.join_all().await;
 }
 
 /// Calls over one connection, until that is lost.
-async fn call(server: SocketAddr, (method, pause): Caller, dice: &mut Dice) -> anyhow::Result<()> {
+async fn call(
+    server: SocketAddr,
+    (method, pause): Caller,
+    rng: &mut Xorshift,
+) -> anyhow::Result<()> {
     let stream = TokioIo::new(traffic::connect(server).await?);
     let (mut requests, connection) = client::conn::http2::handshake(Here, stream).await?;
     // Dropped, and so closed, together with the calls.
     let mut connected = JoinSet::new();
     connected.spawn_local(connection);
     loop {
-        let asked = Price { product: dice.between(0, PRODUCTS + 8) as u32, cents: 0 };
+        let asked = Price { product: rng.between(0, PRODUCTS + 8) as u32, cents: 0 };
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("http://prices.example.com{method}"))
@@ -159,11 +163,11 @@ async fn call(server: SocketAddr, (method, pause): Caller, dice: &mut Dice) -> a
             anyhow::Ok(())
         };
         time::timeout(REPLY_TIMEOUT, exchange).await.context("no answer")??;
-        traffic::rest(pause, dice).await;
+        traffic::rest(pause, rng).await;
     }
 }
 
-/// Runs what hyper leaves to its user on this thread.
+/// Runs hyper's background tasks on this thread.
 #[derive(Clone, Copy, Debug)]
 struct Here;
 

@@ -1,12 +1,12 @@
-//! The demonstration server: accepts connections, and answers what they ask.
+//! The demonstration's MongoDB server: accepts connections, and replies to requests.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
     accept,
+    command_error::CommandError,
     commands::{self, Request, diagnostic},
-    failure::Failure,
     store::Store,
     value::as_whole,
     wire::{self, Message, Shape, WireError},
@@ -18,10 +18,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How long a peer may take none of the bytes meant for it.
+/// How long a peer may read none of the bytes sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves everyone who connects, until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
+/// Serves every connection until dropped. Must run in a `LocalRuntime` or a `LocalSet`.
 pub async fn serve(listener: TcpListener) {
     let store = Rc::new(RefCell::new(Store::default()));
     let mut number = 0;
@@ -29,7 +29,7 @@ pub async fn serve(listener: TcpListener) {
         number += 1;
         let connection = Connection { stream, store: store.clone(), number, last_id: 0 };
         async move {
-            // Whichever way it ends, there is nobody left to tell.
+            // The result is ignored: the connection has ended either way.
             let _ = connection.run().await;
         }
     };
@@ -50,7 +50,7 @@ impl Connection {
                 return Err(WireError::Malformed("a reply where a request should be"));
             }
             let reply = self.answer(&request).await;
-            // A request that has more to come wants no reply, and would take it for another's.
+            // A request with `moreToCome` expects no reply, and would match it to another request.
             if request.more_to_come {
                 continue;
             }
@@ -71,7 +71,7 @@ impl Connection {
         }
     }
 
-    async fn try_answer(&self, message: &Message) -> Result<Document, Failure> {
+    async fn try_answer(&self, message: &Message) -> Result<Document, CommandError> {
         let request = Request::new(&message.body, self.number)?;
         let allowed = diagnostic::is_handshake(request.name)
             || matches!(request.name, "buildInfo" | "buildinfo");
@@ -80,7 +80,7 @@ impl Connection {
                 "Unsupported OP_QUERY command: {}. The client driver may require an upgrade.",
                 request.name
             );
-            return Err(Failure::new(352, "UnsupportedOpQueryCommand", message));
+            return Err(CommandError::new(352, "UnsupportedOpQueryCommand", message));
         }
         if diagnostic::is_handshake(request.name) {
             self.await_news(message).await?;
@@ -90,12 +90,12 @@ impl Connection {
         commands::run(&mut self.store.borrow_mut(), request)
     }
 
-    /// Waits as long as a `hello` wants to wait for news. There never is any.
-    async fn await_news(&self, message: &Message) -> Result<(), Failure> {
+    /// Waits as long as a `hello` awaits a change. There never is one.
+    async fn await_news(&self, message: &Message) -> Result<(), CommandError> {
         let body = &message.body;
         if body.contains_key("topologyVersion") != body.contains_key("maxAwaitTimeMS") {
             let message = "topologyVersion and maxAwaitTimeMS must come together";
-            return Err(Failure::new(31368, "Location31368", message));
+            return Err(CommandError::new(31368, "Location31368", message));
         }
         if let Some(wait) = diagnostic::awaited(body) {
             self.wait_or_read(wait).await;
@@ -103,13 +103,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until the time is up or the peer stirs, to close most likely. True if it did.
+    /// Waits until the time is up or bytes or a close arrive. Returns `true` in the second case.
     async fn wait_or_read(&self, wait: Duration) -> bool {
         tokio::time::timeout(wait, self.stream.peek(&mut [0])).await.is_ok()
     }
 
-    /// Answers a `hello` again and again, whenever its wait is over, until the peer stirs. Each
-    /// reply answers the one before, as the specification of OP_MSG says.
+    /// Repeats the reply to a `hello` after each wait, until bytes or a close arrive. Each reply
+    /// names the previous one, as the specification of OP_MSG requires.
     async fn stream_hello(&mut self, request: &Message, first: Document) -> Result<(), WireError> {
         let wait =
             diagnostic::awaited(&request.body).unwrap_or_default().max(Duration::from_millis(10));
@@ -141,7 +141,7 @@ impl Connection {
         let bytes = match message.to_bytes() {
             Ok(bytes) => bytes,
             Err(error) => {
-                let failure = Failure::new(10334, "BSONObjectTooLarge", error.to_string());
+                let failure = CommandError::new(10334, "BSONObjectTooLarge", error.to_string());
                 Message { body: failure.reply(), ..message }.to_bytes()?
             }
         };
@@ -151,13 +151,13 @@ impl Connection {
     }
 }
 
-/// Waits, unless `maxTimeMS` is over sooner.
-async fn pause_at_most(pause: Duration, body: &Document) -> Result<(), Failure> {
+/// Waits, but not longer than `maxTimeMS`.
+async fn pause_at_most(pause: Duration, body: &Document) -> Result<(), CommandError> {
     let limit = body.get("maxTimeMS").and_then(as_whole).and_then(|ms| u64::try_from(ms).ok());
     match limit.filter(|ms| *ms > 0).map(Duration::from_millis) {
         Some(limit) if limit < pause => {
             tokio::time::sleep(limit).await;
-            Err(Failure::new(50, "MaxTimeMSExpired", "operation exceeded time limit"))
+            Err(CommandError::new(50, "MaxTimeMSExpired", "operation exceeded time limit"))
         }
         _ => {
             tokio::time::sleep(pause).await;

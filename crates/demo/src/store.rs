@@ -1,13 +1,13 @@
-//! What the demonstration server keeps: databases, collections, unique indexes and open cursors,
-//! all in memory, all bounded.
+//! The data of the demonstration server: databases, collections, unique indexes and open cursors,
+//! all in memory and bounded.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
-    failure::Failure,
+    command_error::CommandError,
     query::{demanded, matches},
-    value::{Key, MAX_STORED_DEPTH, depth, values_at, weight},
+    value::{MAX_STORED_DEPTH, OrderedValue, depth, values_at, weight},
 };
 use bson::{Bson, Document, doc};
 use std::{
@@ -15,12 +15,12 @@ use std::{
     rc::Rc,
 };
 
-/// How much there may be. Bytes are those of memory, about.
+/// The limits. Bytes are of memory, approximately.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Documents, in all collections together.
     pub documents: usize,
-    /// Bytes of documents and their index keys, and again as many of cursors.
+    /// Bytes of documents and their index keys, and the same number for cursors.
     pub bytes: usize,
     /// Open cursors. One more closes the oldest.
     pub cursors: usize,
@@ -76,7 +76,7 @@ pub struct Index {
     pub key: Document,
     /// Whether it refuses duplicates.
     pub unique: bool,
-    entries: BTreeMap<Key, u64>,
+    entries: BTreeMap<OrderedValue, u64>,
 }
 
 impl Index {
@@ -85,19 +85,19 @@ impl Index {
         Self { name: name.into(), key, unique, entries: BTreeMap::new() }
     }
 
-    fn key_of(&self, document: &Document) -> Key {
+    fn key_of(&self, document: &Document) -> OrderedValue {
         let value = |field: &String| {
             values_at(document, field).first().map_or(Bson::Null, |value| (*value).clone())
         };
         let mut values: Vec<Bson> = self.key.keys().map(value).collect();
         match values.pop() {
-            Some(only) if values.is_empty() => Key(only),
-            last => Key(values.into_iter().chain(last).collect::<Vec<_>>().into()),
+            Some(only) if values.is_empty() => OrderedValue(only),
+            last => OrderedValue(values.into_iter().chain(last).collect::<Vec<_>>().into()),
         }
     }
 
     /// Fails if another document than that at `own` has the key of `document`.
-    fn check(&self, ns: &Namespace, document: &Document, own: u64) -> Result<(), Failure> {
+    fn check(&self, ns: &Namespace, document: &Document, own: u64) -> Result<(), CommandError> {
         let key = self.key_of(document);
         if !self.unique || self.entries.get(&key).is_none_or(|holder| *holder == own) {
             return Ok(());
@@ -110,7 +110,7 @@ impl Index {
             "E11000 duplicate key error collection: {ns} index: {} dup key: {shown}",
             self.name
         );
-        let mut failure = Failure::new(11000, "DuplicateKey", message);
+        let mut failure = CommandError::new(11000, "DuplicateKey", message);
         *failure.detail = doc! { "keyPattern": self.key.clone(), "keyValue": shown };
         Err(failure)
     }
@@ -137,7 +137,7 @@ impl Collection {
         self.bytes
     }
 
-    /// What it counts for: its documents, and once more for each index with entries.
+    /// Its size against the limit of documents: once, and once more for each index with entries.
     fn charge(&self) -> usize {
         self.bytes * (1 + self.indexes.iter().filter(|index| index.unique).count())
     }
@@ -160,13 +160,14 @@ impl Collection {
         Some(document)
     }
 
-    /// The first `limit` documents that `filter` means, in the order of insertion.
-    pub fn find(&self, filter: &Document, limit: usize) -> Result<Vec<Found>, Failure> {
+    /// The first `limit` documents that match `filter`, in the order of insertion.
+    pub fn find(&self, filter: &Document, limit: usize) -> Result<Vec<Found>, CommandError> {
         let mut found = Vec::new();
         if let Some(id) = filter.get("_id").and_then(demanded) {
-            let at = self.indexes.first().and_then(|ids| ids.entries.get(&Key(id.clone())));
+            let at =
+                self.indexes.first().and_then(|ids| ids.entries.get(&OrderedValue(id.clone())));
             let only = at.and_then(|at| self.documents.get_key_value(at));
-            // Arrays also equal what they hold, which an index on whole values can't tell.
+            // An array also equals its elements, which an index on whole values cannot find.
             if only.is_some() || !matches!(id, Bson::Null | Bson::Array(_)) {
                 collect(only.into_iter(), filter, limit, &mut found)?;
                 return Ok(found);
@@ -182,7 +183,7 @@ fn collect<'a>(
     filter: &Document,
     limit: usize,
     found: &mut Vec<Found>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     for (at, document) in candidates {
         if found.len() >= limit {
             break;
@@ -229,35 +230,35 @@ impl Store {
         self.collections.iter()
     }
 
-    /// The first `limit` documents that `filter` means; none if there is no such collection.
+    /// The first `limit` documents that match `filter`; none if there is no such collection.
     pub fn find(
         &self,
         ns: &Namespace,
         filter: &Document,
         limit: usize,
-    ) -> Result<Vec<Found>, Failure> {
+    ) -> Result<Vec<Found>, CommandError> {
         self.collection(ns).map_or(Ok(Vec::new()), |collection| collection.find(filter, limit))
     }
 
-    /// Makes a collection, if it is not there.
-    pub fn create(&mut self, ns: &Namespace) -> Result<&mut Collection, Failure> {
+    /// Creates a collection, if it does not exist.
+    pub fn create(&mut self, ns: &Namespace) -> Result<&mut Collection, CommandError> {
         let names = [&ns.db, &ns.collection];
         if names.iter().any(|name| name.is_empty() || name.contains(['\0', '$'])) {
             let message = format!("Invalid namespace specified '{ns}'");
-            return Err(Failure::new(73, "InvalidNamespace", message));
+            return Err(CommandError::new(73, "InvalidNamespace", message));
         }
         if ns.db.len() + ns.collection.len() >= MAX_NAME {
-            return Err(Failure::new(73, "InvalidNamespace", "the namespace is too long"));
+            return Err(CommandError::new(73, "InvalidNamespace", "the namespace is too long"));
         }
         let full = self.collections.len() >= self.limits.collections;
         if full && !self.collections.contains_key(ns) {
-            return Err(Failure::full("collections"));
+            return Err(CommandError::full("collections"));
         }
         Ok(self.collections.entry(ns.clone()).or_insert_with(Collection::new))
     }
 
     /// Adds a document, giving it an `_id` if it has none.
-    pub fn insert(&mut self, ns: &Namespace, document: Document) -> Result<(), Failure> {
+    pub fn insert(&mut self, ns: &Namespace, document: Document) -> Result<(), CommandError> {
         let document = with_id(document);
         self.check_room(&document, 1)?;
         let collection = self.create(ns)?;
@@ -270,8 +271,13 @@ impl Store {
         Ok(())
     }
 
-    /// Puts another document in the place of that at `at`.
-    pub fn replace(&mut self, ns: &Namespace, at: u64, document: Document) -> Result<(), Failure> {
+    /// Replaces the document at `at`.
+    pub fn replace(
+        &mut self,
+        ns: &Namespace,
+        at: u64,
+        document: Document,
+    ) -> Result<(), CommandError> {
         self.check_room(&document, 0)?;
         let collection = self.create(ns)?;
         for index in &collection.indexes {
@@ -282,25 +288,25 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a document away.
+    /// Removes a document.
     pub fn remove(&mut self, ns: &Namespace, at: u64) {
         if let Some(collection) = self.collections.get_mut(ns) {
             collection.take(at);
         }
     }
 
-    /// Takes away a collection; `None` if there is none.
+    /// Removes a collection; `None` if there is none.
     pub fn drop_collection(&mut self, ns: &Namespace) -> Option<Collection> {
         self.collections.remove(ns)
     }
 
-    /// Takes away every collection of a database.
+    /// Removes every collection of a database.
     pub fn drop_database(&mut self, db: &str) {
         self.collections.retain(|ns, _| ns.db != db);
     }
 
-    /// Adds an index. False if one of that name is there already.
-    pub fn create_index(&mut self, ns: &Namespace, mut index: Index) -> Result<bool, Failure> {
+    /// Adds an index. Returns `false` if the name is taken.
+    pub fn create_index(&mut self, ns: &Namespace, mut index: Index) -> Result<bool, CommandError> {
         let limits = self.limits;
         let used = self.used().1;
         let collection = self.create(ns)?;
@@ -308,10 +314,10 @@ impl Store {
             return Ok(false);
         }
         if collection.indexes.len() >= limits.indexes {
-            return Err(Failure::new(67, "CannotCreateIndex", "too many indexes"));
+            return Err(CommandError::new(67, "CannotCreateIndex", "too many indexes"));
         }
         if index.unique && used + collection.bytes > limits.bytes {
-            return Err(Failure::full("indexes"));
+            return Err(CommandError::full("indexes"));
         }
         for (at, document) in collection.documents.iter().filter(|_| index.unique) {
             index.check(ns, document, *at)?;
@@ -321,8 +327,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Takes away the index of that name, or all but that on `_id` for `*`. False if none is
-    /// there.
+    /// Removes the index of that name, or all except that on `_id` for `*`. Returns `false` if
+    /// there is none.
     pub fn drop_index(&mut self, ns: &Namespace, name: &str) -> bool {
         let Some(collection) = self.collections.get_mut(ns) else { return false };
         let before = collection.indexes.len();
@@ -332,7 +338,7 @@ impl Store {
         collection.indexes.len() < before || name == "*"
     }
 
-    /// Keeps the rest of a result, and says under which number; 0 if there is none to keep.
+    /// Keeps the rest of a result, and returns its cursor id; 0 if there is no rest.
     pub fn open_cursor(&mut self, ns: Namespace, rest: VecDeque<Rc<Document>>) -> i64 {
         if rest.is_empty() {
             return 0;
@@ -358,13 +364,13 @@ impl Store {
         self.cursors.len()
     }
 
-    /// Closes a cursor. False if it was not open.
+    /// Closes a cursor. Returns `false` if it was not open.
     pub fn close_cursor(&mut self, id: i64) -> bool {
         self.cursors.remove(&id).is_some()
     }
 
-    /// Documents and bytes, over all collections. Counted anew each time, so that it can't be
-    /// wrong; collections are few.
+    /// Documents and bytes of all collections. Computed each time, so that it cannot be wrong;
+    /// there are few collections.
     fn used(&self) -> (usize, usize) {
         let sum = |(documents, bytes), collection: &Collection| {
             (documents + collection.count(), bytes + collection.charge())
@@ -372,16 +378,16 @@ impl Store {
         self.collections.values().fold((0, 0), sum)
     }
 
-    fn check_room(&self, document: &Document, more: usize) -> Result<(), Failure> {
+    fn check_room(&self, document: &Document, more: usize) -> Result<(), CommandError> {
         let (documents, bytes) = self.used();
         if documents + more > self.limits.documents {
-            return Err(Failure::full("documents"));
+            return Err(CommandError::full("documents"));
         }
         if bytes + 2 * weight(document) > self.limits.bytes {
-            return Err(Failure::full("bytes"));
+            return Err(CommandError::full("bytes"));
         }
         if depth(document) > MAX_STORED_DEPTH {
-            return Err(Failure::new(15, "Overflow", "the document nests too deep"));
+            return Err(CommandError::new(15, "Overflow", "the document nests too deep"));
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! Traffic for the demonstration's MongoDB: four applications that do what applications do, well and badly.
-//! They speak on raw sockets, since a driver would be a large dependency for so little.
+//! Traffic for the demonstration's MongoDB: four applications with typical good and bad habits.
+//! They use raw sockets, because a driver would be a large dependency.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
-    dice::Dice,
     wire::{self, Message, WireError},
+    xorshift::Xorshift,
 };
 use bson::{Document, doc};
 use std::{io, net::SocketAddr, time::Duration};
@@ -18,12 +18,12 @@ const RECONNECT: Duration = Duration::from_millis(500);
 /// How long an application waits for a reply.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An application: its name, and how long it rests between two operations.
+/// An application: its name, and the pause between two operations.
 #[derive(Clone, Copy, Debug)]
 struct App {
     name: &'static str,
     pause: Duration,
-    next: fn(&mut Dice) -> Document,
+    next: fn(&mut Xorshift) -> Document,
 }
 
 const APPS: [App; 4] = [
@@ -36,33 +36,33 @@ const APPS: [App; 4] = [
 /// How many connections each application holds.
 const CONNECTIONS: u64 = 2;
 
-/// Sends operations to `server`, some hundred a second, until told to stop. Must run in a
-/// `LocalRuntime` or a `LocalSet`.
+/// Sends operations to `server`, some hundred a second, until stopped. Must run in a `LocalRuntime`
+/// or a `LocalSet`.
 pub async fn run(server: SocketAddr, until: CancellationToken) {
     let mut tasks = tokio::task::JoinSet::new();
     for (seed, app) in (1..).zip(APPS.iter().cycle().take(APPS.len() * CONNECTIONS as usize)) {
         let until = until.clone();
         tasks.spawn_local(async move {
-            until.run_until_cancelled(keep_running(server, *app, Dice(seed))).await;
+            until.run_until_cancelled(keep_running(server, *app, Xorshift(seed))).await;
         });
     }
     tasks.join_all().await;
 }
 
-/// Runs an application for ever, connecting again whenever its connection is lost.
-async fn keep_running(server: SocketAddr, app: App, mut dice: Dice) {
+/// Runs an application, which reconnects when its connection is lost.
+async fn keep_running(server: SocketAddr, app: App, mut rng: Xorshift) {
     loop {
         if let Ok(mut client) = Client::connect(server, app.name).await {
-            while client.operate((app.next)(&mut dice), &mut dice).await.is_ok() {
-                rest(app.pause, &mut dice).await;
+            while client.operate((app.next)(&mut rng), &mut rng).await.is_ok() {
+                rest(app.pause, &mut rng).await;
             }
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-/// Does `work` again and again, after a while, since it only ends when its connection is lost; until
-/// told to stop. Whatever went wrong is in the table.
+/// Repeats `work` with pauses, because it only ends when its connection is lost; until stopped.
+/// Errors are visible in the live table.
 pub async fn keep_at(until: CancellationToken, mut work: impl AsyncFnMut() -> anyhow::Result<()>) {
     let work = async {
         loop {
@@ -73,7 +73,7 @@ pub async fn keep_at(until: CancellationToken, mut work: impl AsyncFnMut() -> an
     until.run_until_cancelled(work).await;
 }
 
-/// Connects, and does not wait for ever.
+/// Connects, with a time-out.
 pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(REPLY_TIMEOUT, TcpStream::connect(server)).await;
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -81,9 +81,9 @@ pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Rests between two operations: unevenly, so that the applications don't march in step.
-pub async fn rest(pause: Duration, dice: &mut Dice) {
-    tokio::time::sleep(pause.mul_f64(0.5 + dice.roll(100) as f64 / 100.0)).await;
+/// Pauses between two operations for a random time, so that the applications are not in step.
+pub async fn rest(pause: Duration, rng: &mut Xorshift) {
+    tokio::time::sleep(pause.mul_f64(0.5 + rng.roll(100) as f64 / 100.0)).await;
 }
 
 /// One connection of an application.
@@ -107,7 +107,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Sends a command and gives what came back, errors as well.
+    /// Sends a command, and returns its reply, also an error.
     async fn ask(&mut self, command: Document) -> Result<Document, WireError> {
         self.last_id = self.last_id.wrapping_add(1);
         let bytes = Message::new(self.last_id, 0, command).to_bytes()?;
@@ -121,12 +121,12 @@ impl Client {
         Ok(reply.body)
     }
 
-    /// Sends a command, and reads its cursor to the end or, now and then, gives up on it.
-    async fn operate(&mut self, command: Document, dice: &mut Dice) -> Result<(), WireError> {
+    /// Sends a command, and reads its cursor to the end or, sometimes, abandons it.
+    async fn operate(&mut self, command: Document, rng: &mut Xorshift) -> Result<(), WireError> {
         let db = command.get_str("$db").unwrap_or("shop").to_owned();
         let mut reply = self.ask(command).await?;
         while let Some((id, collection)) = open_cursor(&reply) {
-            let abandoned = dice.roll(10) == 0;
+            let abandoned = rng.roll(10) == 0;
             let next = if abandoned {
                 doc! { "killCursors": collection, "cursors": [id], "$db": &db }
             } else {
@@ -153,9 +153,9 @@ fn from(function: &str) -> String {
 
 const ORDERS: u64 = 2000;
 
-fn checkout(dice: &mut Dice) -> Document {
-    let customer = dice.roll(500);
-    match dice.roll(100) {
+fn checkout(rng: &mut Xorshift) -> Document {
+    let customer = rng.roll(500);
+    match rng.roll(100) {
         0..40 => doc! {
             "find": "carts", "filter": { "_id": customer }, "limit": 1, "singleBatch": true,
             "comment": from("cart.load"), "$db": "shop",
@@ -165,24 +165,24 @@ fn checkout(dice: &mut Dice) -> Document {
             "updates": [{
                 "q": { "_id": customer },
                 "u": {
-                    "$inc": { "items": 1, "total": dice.roll(90) + 10 },
-                    "$set": { "sku": format!("sku-{}", dice.roll(300)) },
+                    "$inc": { "items": 1, "total": rng.roll(90) + 10 },
+                    "$set": { "sku": format!("sku-{}", rng.roll(300)) },
                 },
                 "upsert": true,
             }],
             "comment": from("cart.add"), "$db": "shop",
         },
-        // Order numbers are drawn from a small hat: some are taken already.
+        // Order numbers are from a small range: some are taken already.
         70..88 => doc! {
             "insert": "orders",
             "documents": [{
-                "_id": dice.roll(ORDERS), "customer": customer, "total": dice.roll(400) + 5,
-                "status": if dice.roll(3) == 0 { "paid" } else { "new" },
+                "_id": rng.roll(ORDERS), "customer": customer, "total": rng.roll(400) + 5,
+                "status": if rng.roll(3) == 0 { "paid" } else { "new" },
             }],
             "comment": from("order.place"), "$db": "shop",
         },
         88..95 => doc! {
-            "findAndModify": "orders", "query": { "_id": dice.roll(ORDERS), "status": "new" },
+            "findAndModify": "orders", "query": { "_id": rng.roll(ORDERS), "status": "new" },
             "update": { "$set": { "status": "paid" } }, "new": true,
             "comment": from("order.pay"), "$db": "shop",
         },
@@ -193,16 +193,16 @@ fn checkout(dice: &mut Dice) -> Document {
     }
 }
 
-fn search(dice: &mut Dice) -> Document {
-    let product = dice.roll(300);
-    match dice.roll(100) {
+fn search(rng: &mut Xorshift) -> Document {
+    let product = rng.roll(300);
+    match rng.roll(100) {
         0..60 => doc! {
             "find": "products", "filter": { "_id": { "$in": [product, product + 1, product + 2] } },
             "projection": { "name": 1, "price": 1 },
             "comment": from("product.show"), "$db": "catalog",
         },
         60..80 => doc! {
-            "find": "products", "filter": { "price": { "$lt": dice.roll(100) } },
+            "find": "products", "filter": { "price": { "$lt": rng.roll(100) } },
             "sort": { "price": -1 }, "batchSize": 20,
             "comment": from("search.by_price"), "$db": "catalog",
         },
@@ -211,7 +211,7 @@ fn search(dice: &mut Dice) -> Document {
             "updates": [{
                 "q": { "_id": product },
                 "u": { "$set": {
-                    "name": format!("product {product}"), "price": dice.roll(100),
+                    "name": format!("product {product}"), "price": rng.roll(100),
                     "text": "It does what it says. ".repeat(10),
                 } },
                 "upsert": true,
@@ -225,8 +225,8 @@ fn search(dice: &mut Dice) -> Document {
     }
 }
 
-fn billing(dice: &mut Dice) -> Document {
-    match dice.roll(100) {
+fn billing(rng: &mut Xorshift) -> Document {
+    match rng.roll(100) {
         0..50 => doc! {
             "find": "orders", "filter": { "status": "paid" }, "limit": 10, "singleBatch": true,
             "comment": from("invoice.collect"), "$db": "shop",
@@ -234,8 +234,8 @@ fn billing(dice: &mut Dice) -> Document {
         50..85 => doc! {
             "update": "invoices",
             "updates": [{
-                "q": { "_id": dice.roll(1000) },
-                "u": { "$inc": { "sum": dice.roll(50) }, "$set": { "open": dice.roll(2) == 0 } },
+                "q": { "_id": rng.roll(1000) },
+                "u": { "$inc": { "sum": rng.roll(50) }, "$set": { "open": rng.roll(2) == 0 } },
                 "upsert": true,
             }],
             "comment": from("invoice.write"), "$db": "billing",
@@ -244,7 +244,7 @@ fn billing(dice: &mut Dice) -> Document {
             "count": "invoices", "query": { "open": true },
             "comment": from("invoice.open"), "$db": "billing",
         },
-        // Two of one number: always a duplicate.
+        // Two with one number: always a duplicate.
         _ => doc! {
             "insert": "invoices", "documents": [{ "_id": -1 }, { "_id": -1 }],
             "comment": from("invoice.import"), "$db": "billing",
@@ -252,12 +252,12 @@ fn billing(dice: &mut Dice) -> Document {
     }
 }
 
-fn reports(dice: &mut Dice) -> Document {
-    match dice.roll(100) {
+fn reports(rng: &mut Xorshift) -> Document {
+    match rng.roll(100) {
         0..55 => doc! {
             "aggregate": "orders",
             "pipeline": [
-                { "$match": { "total": { "$gte": dice.roll(200) } } },
+                { "$match": { "total": { "$gte": rng.roll(200) } } },
                 { "$group": {
                     "_id": "$status", "orders": { "$sum": 1 }, "average": { "$avg": "$total" },
                 } },
@@ -269,9 +269,9 @@ fn reports(dice: &mut Dice) -> Document {
             "find": "orders", "filter": {}, "batchSize": 50,
             "comment": from("report.export"), "$db": "shop",
         },
-        // No index helps here: this is the one to find in the table.
+        // Not supported by an index: this query is meant to be found in the live table.
         80..95 => doc! {
-            "find": "orders", "filter": { "$where": format!("sleep({}) || true", 80 + dice.roll(150)) },
+            "find": "orders", "filter": { "$where": format!("sleep({}) || true", 80 + rng.roll(150)) },
             "limit": 5, "singleBatch": true, "comment": from("report.scan"), "$db": "shop",
         },
         _ => doc! {

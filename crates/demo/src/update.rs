@@ -1,10 +1,10 @@
-//! What an update makes of a document.
+//! Applies updates to documents.
 
 #[cfg(test)]
 mod tests;
 
 use super::{
-    failure::Failure,
+    command_error::CommandError,
     query::{demanded, matches},
     value::{compare, place, remove_at, sum},
 };
@@ -12,9 +12,13 @@ use bson::{Bson, DateTime, Document, doc};
 
 /// The document after `update`, which is either another document to take its place, or operators
 /// such as `$set`. `inserting` says that it is being made by an upsert.
-pub fn apply(document: &Document, update: &Bson, inserting: bool) -> Result<Document, Failure> {
+pub fn apply(
+    document: &Document,
+    update: &Bson,
+    inserting: bool,
+) -> Result<Document, CommandError> {
     let Some(update) = update.as_document() else {
-        return Err(Failure::new(9, "FailedToParse", "pipelines are no updates here"));
+        return Err(CommandError::new(9, "FailedToParse", "pipelines are no updates here"));
     };
     let id = document.get("_id");
     let mut changed = if is_replacement(update) {
@@ -29,7 +33,7 @@ pub fn apply(document: &Document, update: &Bson, inserting: bool) -> Result<Docu
     let same = |id: &Bson| changed.get("_id").is_some_and(|other| compare(id, other).is_eq());
     if !id.is_none_or(same) {
         let message = "Performing an update on the path '_id' would modify the immutable field";
-        return Err(Failure::new(66, "ImmutableField", message));
+        return Err(CommandError::new(66, "ImmutableField", message));
     }
     // As the server stores it: `_id` first.
     if let Some(id) = changed.remove("_id") {
@@ -44,7 +48,7 @@ pub fn is_replacement(update: &Document) -> bool {
 }
 
 /// What an upsert starts from: the values that the filter demands outright.
-pub fn seed(filter: &Document) -> Result<Document, Failure> {
+pub fn seed(filter: &Document) -> Result<Document, CommandError> {
     let mut document = Document::new();
     for (key, condition) in filter {
         if key == "$and" {
@@ -58,12 +62,16 @@ pub fn seed(filter: &Document) -> Result<Document, Failure> {
     Ok(document)
 }
 
-fn operate(document: &Document, update: &Document, inserting: bool) -> Result<Document, Failure> {
+fn operate(
+    document: &Document,
+    update: &Document,
+    inserting: bool,
+) -> Result<Document, CommandError> {
     let mut changed = document.clone();
     for (operator, operands) in update {
         let Some(operands) = operands.as_document() else {
             let message = format!("Modifiers operate on fields, but {operator} was given none");
-            return Err(Failure::new(9, "FailedToParse", message));
+            return Err(CommandError::new(9, "FailedToParse", message));
         };
         if operator == "$setOnInsert" && !inserting {
             continue;
@@ -80,14 +88,15 @@ fn operate_on(
     operator: &str,
     path: &str,
     operand: &Bson,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     match operator {
         "$set" | "$setOnInsert" => *place(document, path)? = operand.clone(),
         "$unset" => remove_at(document, path),
         "$inc" => {
             let place = place(document, path)?;
             let start = if *place == Bson::Undefined { &Bson::Int32(0) } else { &*place };
-            let refused = || Failure::wrong_type(format!("Cannot increment {path} by {operand}"));
+            let refused =
+                || CommandError::wrong_type(format!("Cannot increment {path} by {operand}"));
             *place = sum(start, operand).ok_or_else(refused)?;
         }
         "$min" | "$max" => {
@@ -110,7 +119,7 @@ fn operate_on(
         "$currentDate" => *place(document, path)? = DateTime::now().into(),
         "$rename" => {
             let Some(to) = operand.as_str() else {
-                return Err(Failure::bad_value("$rename needs a name"));
+                return Err(CommandError::bad_value("$rename needs a name"));
             };
             if let Some(value) = super::value::values_at(document, path).first().copied().cloned() {
                 remove_at(document, path);
@@ -119,18 +128,18 @@ fn operate_on(
         }
         _ => {
             let message = format!("Unknown modifier: {operator}");
-            return Err(Failure::new(9, "FailedToParse", message));
+            return Err(CommandError::new(9, "FailedToParse", message));
         }
     }
     Ok(())
 }
 
-fn array_at<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Vec<Bson>, Failure> {
+fn array_at<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Vec<Bson>, CommandError> {
     let place = place(document, path)?;
     if *place == Bson::Undefined {
         *place = Bson::Array(Vec::new());
     }
-    let refused = || Failure::bad_value(format!("The field '{path}' must be an array"));
+    let refused = || CommandError::bad_value(format!("The field '{path}' must be an array"));
     place.as_array_mut().ok_or_else(refused)
 }
 
@@ -140,7 +149,7 @@ fn pushed(operand: &Bson) -> Vec<Bson> {
     each.cloned().unwrap_or_else(|| vec![operand.clone()])
 }
 
-fn pull(items: &mut Vec<Bson>, operand: &Bson) -> Result<(), Failure> {
+fn pull(items: &mut Vec<Bson>, operand: &Bson) -> Result<(), CommandError> {
     let mut kept = Vec::new();
     for item in items.drain(..) {
         let meant = match (operand, &item) {

@@ -1,6 +1,6 @@
-//! BSON values: their order, their sums, their weight, and the way to one through a document.
+//! BSON values: order, sums, memory, and paths through documents.
 
-use super::failure::Failure;
+use super::command_error::CommandError;
 use bson::{Bson, Document};
 use std::cmp::Ordering;
 
@@ -11,29 +11,29 @@ const MAX_PATH: usize = 100;
 
 /// A value with MongoDB's order, in which `1` and `1.0` are the same.
 #[derive(Clone, Debug)]
-pub struct Key(pub Bson);
+pub struct OrderedValue(pub Bson);
 
-impl Ord for Key {
+impl Ord for OrderedValue {
     fn cmp(&self, other: &Self) -> Ordering {
         compare(&self.0, &other.0)
     }
 }
 
-impl PartialOrd for Key {
+impl PartialOrd for OrderedValue {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Key {
+impl PartialEq for OrderedValue {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Key {}
+impl Eq for OrderedValue {}
 
-/// Where a value's type stands in MongoDB's order of types.
+/// The position of a value's type in MongoDB's order of types.
 fn bracket(value: &Bson) -> u8 {
     match value {
         Bson::MinKey => 0,
@@ -54,7 +54,7 @@ fn bracket(value: &Bson) -> u8 {
     }
 }
 
-/// Whether two values are of one kind, so that `$lt` and its like mean something.
+/// Whether two values have comparable types, so that `$lt` and similar operators apply.
 pub fn same_bracket(left: &Bson, right: &Bson) -> bool {
     bracket(left) == bracket(right)
 }
@@ -86,7 +86,7 @@ pub fn compare(left: &Bson, right: &Bson) -> Ordering {
         _ => match (number(left), number(right)) {
             (Some(left), Some(right)) => left.compare(right),
             _ => bracket(left).cmp(&bracket(right)).then_with(|| match bracket(left) {
-                // Types that nobody sorts by, in any order that stays the same.
+                // Types that are never sorted by, in any stable order.
                 3 | 11.. => left.to_string().cmp(&right.to_string()),
                 _ => Ordering::Equal,
             }),
@@ -156,7 +156,7 @@ pub fn as_whole(value: &Bson) -> Option<i64> {
     })
 }
 
-/// What MongoDB takes for true: all but `false`, zero and null.
+/// Whether MongoDB treats the value as true: all except `false`, zero and null.
 pub fn truthy(value: &Bson) -> bool {
     match value {
         Bson::Boolean(value) => *value,
@@ -257,13 +257,13 @@ fn reach_into<'a>(value: &'a Bson, path: Option<&str>, found: &mut Vec<&'a Bson>
     }
 }
 
-/// The place that a dotted path names, to be written. What is missing on the way is made, and a
-/// new place holds `Undefined`, which nobody stores any more.
-pub fn place<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Bson, Failure> {
+/// The value at a dotted path, for writing. Missing parts are created; a new value is `Undefined`,
+/// which is not stored any longer.
+pub fn place<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Bson, CommandError> {
     let steps: Vec<&str> = path.split('.').collect();
     if steps.len() > MAX_PATH || steps.iter().any(|step| step.is_empty() || step.starts_with('$')) {
         let message = format!("the path {path:?} can't be written");
-        return Err(Failure::new(56, "EmptyFieldName", message));
+        return Err(CommandError::new(56, "EmptyFieldName", message));
     }
     let (first, rest) = (steps[0], &steps[1..]);
     let mut place = document.entry(first).or_insert(Bson::Undefined);
@@ -287,15 +287,15 @@ pub fn place<'a>(document: &'a mut Document, path: &str) -> Result<&'a mut Bson,
     Ok(place)
 }
 
-fn blocked(path: &str, step: &str) -> Failure {
-    Failure::new(
+fn blocked(path: &str, step: &str) -> CommandError {
+    CommandError::new(
         28,
         "PathNotViable",
         format!("Cannot create field '{step}' on the way of {path:?}"),
     )
 }
 
-/// Takes away what a dotted path names, if it is there.
+/// Removes the value at a dotted path, if it exists.
 pub fn remove_at(document: &mut Document, path: &str) {
     let Some((head, rest)) = path.split_once('.') else {
         document.remove(path);

@@ -14,7 +14,7 @@ pub const MAX_MESSAGE_BYTES: usize = 48_000_000;
 pub const MAX_DEPTH: usize = 100;
 /// How many values a message may hold, since each costs more in memory than on the wire.
 const MAX_ELEMENTS: usize = 1_000_000;
-/// How long a peer may take over the rest of a message that it has begun.
+/// How long a peer may take to send the rest of a message.
 const REST_OF_MESSAGE: Duration = Duration::from_secs(30);
 
 const HEADER_BYTES: usize = 16;
@@ -28,7 +28,7 @@ const EXHAUST_ALLOWED: u32 = 1 << 16;
 /// The flags that a reader must know: an unknown one changes what the message means.
 const REQUIRED_FLAGS: u32 = 0xffff;
 
-/// Which shape a message has on the wire.
+/// The layout of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// OP_MSG, either way.
@@ -42,7 +42,7 @@ pub enum Shape {
 /// A request or a reply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// What the sender calls it.
+    /// The sender's number for it.
     pub id: i32,
     /// The `id` of the message that it answers; 0 in requests.
     pub reply_to: i32,
@@ -62,7 +62,7 @@ pub enum WireError {
     /// The peer went away, or sent nothing for too long.
     #[error("the connection is gone")]
     Gone(#[from] io::Error),
-    /// Bytes that are no message.
+    /// Bytes that are not a message.
     #[error("not a message: {0}")]
     Malformed(&'static str),
 }
@@ -135,7 +135,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Messag
         if !(HEADER_BYTES..=MAX_MESSAGE_BYTES).contains(&length) {
             return Err(WireError::Malformed("a length out of range"));
         }
-        // Grows with what arrives, whatever the length claims.
+        // Grows with the bytes that arrive, whatever the stated length.
         let mut payload = Vec::new();
         let wanted = length - HEADER_BYTES;
         if stream.take(wanted as u64).read_to_end(&mut payload).await? < wanted {

@@ -2,7 +2,7 @@
 
 use super::{Request, cursor_reply};
 use crate::{
-    failure::Failure,
+    command_error::CommandError,
     query::matches,
     store::{Index, Namespace, Store},
     value::flag,
@@ -11,18 +11,18 @@ use bson::{Bson, Document, doc};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// `create`.
-pub fn create(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn create(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     if store.collection(&ns).is_some() {
         let message = format!("namespace {ns} already exists");
-        return Err(Failure::new(48, "NamespaceExists", message));
+        return Err(CommandError::new(48, "NamespaceExists", message));
     }
     store.create(&ns)?;
     Ok(Document::new())
 }
 
 /// `drop`. Fine without a collection too, as since MongoDB 7.0.
-pub fn drop_collection(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn drop_collection(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     Ok(match store.drop_collection(&ns) {
         Some(dropped) => {
@@ -39,7 +39,7 @@ pub fn drop_database(store: &mut Store, request: Request<'_>) -> Document {
 }
 
 /// `listDatabases`.
-pub fn list_databases(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn list_databases(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let filter = request.object("filter")?;
     let mut sizes: BTreeMap<&str, i64> = BTreeMap::new();
     for (ns, collection) in store.collections() {
@@ -68,7 +68,7 @@ pub fn list_databases(store: &mut Store, request: Request<'_>) -> Result<Documen
 }
 
 /// `listCollections`.
-pub fn list_collections(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn list_collections(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let filter = request.object("filter")?;
     let names_only = flag(request.body, "nameOnly");
     let mut result = Vec::new();
@@ -88,16 +88,16 @@ pub fn list_collections(store: &mut Store, request: Request<'_>) -> Result<Docum
 }
 
 /// `createIndexes`.
-pub fn create_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn create_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let known = store.collection(&ns).map(|collection| collection.indexes().len());
     let mut added = 0;
     for spec in request.objects("indexes")? {
         let (Ok(key), Ok(name)) = (spec.get_document("key"), spec.get_str("name")) else {
-            return Err(Failure::new(9, "FailedToParse", "an index needs a key and a name"));
+            return Err(CommandError::new(9, "FailedToParse", "an index needs a key and a name"));
         };
         if key.is_empty() {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 67,
                 "CannotCreateIndex",
                 "Index keys cannot be an empty object",
@@ -114,7 +114,7 @@ pub fn create_indexes(store: &mut Store, request: Request<'_>) -> Result<Documen
 }
 
 /// `dropIndexes`.
-pub fn drop_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn drop_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let before = existing(store, &ns)?.len() as i32;
     let name = match request.body.get("index") {
@@ -123,20 +123,20 @@ pub fn drop_indexes(store: &mut Store, request: Request<'_>) -> Result<Document,
             let found = existing(store, &ns)?.iter().find(|index| index.key == *key);
             found.map(|index| index.name.clone()).unwrap_or_default()
         }
-        _ => return Err(Failure::wrong_type("'index' must be a name or a key")),
+        _ => return Err(CommandError::wrong_type("'index' must be a name or a key")),
     };
     if name == "_id_" {
-        return Err(Failure::new(72, "InvalidOptions", "cannot drop _id index"));
+        return Err(CommandError::new(72, "InvalidOptions", "cannot drop _id index"));
     }
     if !store.drop_index(&ns, &name) {
         let message = format!("index not found with name [{name}]");
-        return Err(Failure::new(27, "IndexNotFound", message));
+        return Err(CommandError::new(27, "IndexNotFound", message));
     }
     Ok(doc! { "nIndexesWas": before })
 }
 
 /// `listIndexes`.
-pub fn list_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn list_indexes(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let show = |index: &Index| {
         let mut shown = doc! { "v": 2, "key": index.key.clone(), "name": &index.name };
@@ -149,7 +149,7 @@ pub fn list_indexes(store: &mut Store, request: Request<'_>) -> Result<Document,
     cursor_reply(store, ns, result, request)
 }
 
-fn existing<'a>(store: &'a Store, ns: &Namespace) -> Result<&'a [Index], Failure> {
-    let missing = || Failure::new(26, "NamespaceNotFound", format!("ns does not exist: {ns}"));
+fn existing<'a>(store: &'a Store, ns: &Namespace) -> Result<&'a [Index], CommandError> {
+    let missing = || CommandError::new(26, "NamespaceNotFound", format!("ns does not exist: {ns}"));
     Ok(store.collection(ns).ok_or_else(missing)?.indexes())
 }

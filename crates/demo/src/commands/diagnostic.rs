@@ -1,11 +1,11 @@
-//! Commands about the server itself: handshakes, and what shells ask when they start.
+//! Commands about the server itself: handshakes, and what shells request at start.
 
 use super::Request;
 use crate::{store::Store, value::as_whole, wire::MAX_MESSAGE_BYTES};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use std::sync::OnceLock;
 
-/// The version that drivers and people are told.
+/// The version that the server reports.
 pub const VERSION: &str = "8.2.0-tollgate-demo";
 /// How many writes one command may hold.
 pub const MAX_WRITE_BATCH: usize = 100_000;
@@ -18,14 +18,14 @@ pub fn is_handshake(name: &str) -> bool {
     matches!(name, "hello" | "isMaster" | "ismaster")
 }
 
-/// Which state of the server a `hello` tells of. It never changes, so that one who waits for a
-/// change waits in full.
+/// The `topologyVersion` of a `hello` reply. It never changes, so that a client that awaits a
+/// change waits for its whole time-out.
 pub fn topology_version() -> Document {
     static PROCESS: OnceLock<ObjectId> = OnceLock::new();
     doc! { "processId": *PROCESS.get_or_init(ObjectId::new), "counter": 0i64 }
 }
 
-/// The answers that need nothing but the request; `None` for a command that is not known.
+/// The replies that depend on nothing but the request; `None` for an unknown command.
 pub fn answer(request: Request<'_>) -> Option<Document> {
     Some(match request.name {
         name if is_handshake(name) => hello(request),
@@ -103,7 +103,7 @@ fn get_log(request: Request<'_>) -> Document {
     doc! { "totalLinesWritten": 1, "log": [line.to_string()] }
 }
 
-/// What monitoring asks for, as far as there is anything to tell.
+/// `serverStatus`, as far as there is anything to report.
 pub fn server_status(store: &Store) -> Document {
     doc! {
         "host": "tollgate-demo",
@@ -135,7 +135,7 @@ pub fn db_stats(store: &Store, request: Request<'_>) -> Document {
     }
 }
 
-/// How long a `hello` wants to wait for news; `None` if it wants its answer at once.
+/// How long a `hello` waits for a change; `None` if it is answered at once.
 pub fn awaited(body: &Document) -> Option<std::time::Duration> {
     let known = body.get_document("topologyVersion").ok()?.get("processId");
     if known != topology_version().get("processId") {
@@ -146,8 +146,8 @@ pub fn awaited(body: &Document) -> Option<std::time::Duration> {
     Some(std::time::Duration::from_millis(wait.min(60_000)))
 }
 
-/// How long a query wants to be slow, as `{$where: "sleep(150) || true"}` in its filter asks: a
-/// demonstration needs something slow to look at. At most ten seconds.
+/// How long a query is delayed, as `{$where: "sleep(150) || true"}` in its filter requests: the
+/// demonstration needs slow queries. At most ten seconds.
 pub fn wanted_pause(request: Request<'_>) -> Option<std::time::Duration> {
     let filter = match request.name {
         "find" => request.body.get_document("filter").ok()?,

@@ -2,11 +2,11 @@
 
 use super::{Request, cursor_reply, next_batch};
 use crate::{
-    failure::Failure,
+    command_error::CommandError,
     pipeline,
     query::{project, sort},
     store::{Namespace, Store},
-    value::{Key, as_whole, values_at},
+    value::{OrderedValue, as_whole, values_at},
 };
 use bson::{Bson, Document, doc};
 use std::{collections::BTreeSet, rc::Rc};
@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, rc::Rc};
 const MAX_DISTINCT_BYTES: usize = 16 << 20;
 
 /// `find`.
-pub fn find(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn find(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let order = request.object("sort")?;
     let projection = request.object("projection")?;
@@ -38,16 +38,16 @@ pub fn find(store: &mut Store, request: Request<'_>) -> Result<Document, Failure
 }
 
 /// `getMore`.
-pub fn get_more(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn get_more(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let id = request.body.get("getMore").and_then(as_whole).unwrap_or(0);
     let size = request.number("batchSize")?.filter(|size| *size > 0).unwrap_or(usize::MAX);
-    let missing = || Failure::new(43, "CursorNotFound", format!("cursor id {id} not found"));
+    let missing = || CommandError::new(43, "CursorNotFound", format!("cursor id {id} not found"));
     let cursor = store.cursor(id).ok_or_else(missing)?;
     let ns = cursor.ns.to_string();
     let collection = request.body.get_str("collection").unwrap_or_default();
     if request.namespace_of(collection) != cursor.ns {
         let message = format!("the cursor {id} is of {ns}");
-        return Err(Failure::new(13, "Unauthorized", message));
+        return Err(CommandError::new(13, "Unauthorized", message));
     }
     let batch = next_batch(&mut cursor.rest, size);
     let finished = cursor.rest.is_empty();
@@ -59,8 +59,9 @@ pub fn get_more(store: &mut Store, request: Request<'_>) -> Result<Document, Fai
 }
 
 /// `killCursors`.
-pub fn kill_cursors(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
-    let ids = request.body.get_array("cursors").map_err(|_| Failure::bad_value("no cursors"))?;
+pub fn kill_cursors(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+    let ids =
+        request.body.get_array("cursors").map_err(|_| CommandError::bad_value("no cursors"))?;
     let (killed, missing): (Vec<Bson>, Vec<Bson>) =
         ids.iter().cloned().partition(|id| as_whole(id).is_some_and(|id| store.close_cursor(id)));
     Ok(doc! {
@@ -70,7 +71,7 @@ pub fn kill_cursors(store: &mut Store, request: Request<'_>) -> Result<Document,
 }
 
 /// `count`.
-pub fn count(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn count(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let skip = request.number("skip")?.unwrap_or(0);
     let limit = request.number("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let found = store.find(&request.namespace()?, &request.object("query")?, usize::MAX)?;
@@ -78,9 +79,11 @@ pub fn count(store: &mut Store, request: Request<'_>) -> Result<Document, Failur
 }
 
 /// `distinct`.
-pub fn distinct(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
-    let key =
-        request.body.get_str("key").map_err(|_| Failure::wrong_type("'key' must be a path"))?;
+pub fn distinct(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+    let key = request
+        .body
+        .get_str("key")
+        .map_err(|_| CommandError::wrong_type("'key' must be a path"))?;
     let mut values = BTreeSet::new();
     let mut bytes = 0;
     for (_, document) in store.find(&request.namespace()?, &request.object("query")?, usize::MAX)? {
@@ -88,26 +91,26 @@ pub fn distinct(store: &mut Store, request: Request<'_>) -> Result<Document, Fai
             let several =
                 value.as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(value));
             for value in several {
-                if values.insert(Key(value.clone())) {
+                if values.insert(OrderedValue(value.clone())) {
                     bytes += crate::value::value_weight(value);
                 }
             }
         }
         if bytes > MAX_DISTINCT_BYTES {
-            return Err(Failure::new(17217, "Location17217", "distinct too big, 16mb cap"));
+            return Err(CommandError::new(17217, "Location17217", "distinct too big, 16mb cap"));
         }
     }
     Ok(doc! { "values": values.into_iter().map(|key| key.0).collect::<Vec<_>>() })
 }
 
 /// `aggregate`.
-pub fn aggregate(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
-    let wrong = |_| Failure::wrong_type("'pipeline' must be an array");
+pub fn aggregate(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
+    let wrong = |_| CommandError::wrong_type("'pipeline' must be an array");
     let stages = request.body.get_array("pipeline").map_err(wrong)?;
     if !matches!(request.body.get("cursor"), Some(Bson::Document(_))) {
         let message =
             "The 'cursor' option is required, except for aggregate with the explain argument";
-        return Err(Failure::new(9, "FailedToParse", message));
+        return Err(CommandError::new(9, "FailedToParse", message));
     }
     let (ns, documents) = match request.body.get("aggregate") {
         Some(Bson::String(name)) => {

@@ -18,7 +18,7 @@ impl Shop {
         shop
     }
 
-    fn try_ask(&mut self, mut command: Document) -> Result<Document, Failure> {
+    fn try_ask(&mut self, mut command: Document) -> Result<Document, CommandError> {
         command.insert("$db", "shop");
         run(&mut self.0, Request::new(&command, 1)?)
     }

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::{
-    failure::Failure,
+    command_error::CommandError,
     query::{project, sort},
     store::{Namespace, Store},
     update::{apply, is_replacement, seed},
@@ -11,7 +11,7 @@ use crate::{
 use bson::{Bson, Document, doc};
 
 /// `insert`.
-pub fn insert(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn insert(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let documents = request.objects("documents")?;
     let mut inserted = 0;
@@ -24,7 +24,7 @@ pub fn insert(store: &mut Store, request: Request<'_>) -> Result<Document, Failu
 }
 
 /// `update`.
-pub fn update(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn update(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let updates = request.objects("updates")?;
     let mut total = Updated::default();
@@ -47,7 +47,7 @@ pub fn update(store: &mut Store, request: Request<'_>) -> Result<Document, Failu
 }
 
 /// `delete`.
-pub fn delete(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn delete(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let deletes = request.objects("deletes")?;
     let mut deleted = 0;
@@ -55,7 +55,13 @@ pub fn delete(store: &mut Store, request: Request<'_>) -> Result<Document, Failu
         let limit = match delete.get("limit").and_then(as_whole) {
             Some(1) => 1,
             Some(0) => usize::MAX,
-            _ => return Err(Failure::new(9, "FailedToParse", "The limit field must be 0 or 1")),
+            _ => {
+                return Err(CommandError::new(
+                    9,
+                    "FailedToParse",
+                    "The limit field must be 0 or 1",
+                ));
+            }
         };
         let found = store.find(&ns, object(delete, "q")?, limit)?;
         deleted += found.len() as i32;
@@ -65,11 +71,11 @@ pub fn delete(store: &mut Store, request: Request<'_>) -> Result<Document, Failu
     Ok(write_reply(doc! { "n": deleted }, errors))
 }
 
-/// Does each write of a batch; the first error ends an ordered one.
+/// Runs each write of a batch; the first error ends an ordered one.
 fn each(
     request: Request<'_>,
     writes: &[&Document],
-    mut write: impl FnMut(usize, &Document) -> Result<(), Failure>,
+    mut write: impl FnMut(usize, &Document) -> Result<(), CommandError>,
 ) -> Vec<Bson> {
     let ordered = request.body.get("ordered") != Some(&Bson::Boolean(false));
     let mut errors = Vec::new();
@@ -91,10 +97,10 @@ fn write_reply(mut reply: Document, errors: Vec<Bson>) -> Document {
     reply
 }
 
-fn object<'a>(write: &'a Document, field: &str) -> Result<&'a Document, Failure> {
+fn object<'a>(write: &'a Document, field: &str) -> Result<&'a Document, CommandError> {
     write
         .get_document(field)
-        .map_err(|_| Failure::wrong_type(format!("'{field}' must be an object")))
+        .map_err(|_| CommandError::wrong_type(format!("'{field}' must be an object")))
 }
 
 #[derive(Default)]
@@ -104,16 +110,20 @@ struct Updated {
     upserted: Option<Bson>,
 }
 
-fn update_one(store: &mut Store, ns: &Namespace, update: &Document) -> Result<Updated, Failure> {
+fn update_one(
+    store: &mut Store,
+    ns: &Namespace,
+    update: &Document,
+) -> Result<Updated, CommandError> {
     let filter = object(update, "q")?;
     let change = update.get("u").unwrap_or(&Bson::Null);
     let multi = flag(update, "multi");
     if multi && change.as_document().is_some_and(is_replacement) {
         let message = "multi update is not supported for replacement-style update";
-        return Err(Failure::new(9, "FailedToParse", message));
+        return Err(CommandError::new(9, "FailedToParse", message));
     }
     if update.get_array("arrayFilters").is_ok_and(|filters| !filters.is_empty()) {
-        return Err(Failure::new(9, "FailedToParse", "arrayFilters are not supported here"));
+        return Err(CommandError::new(9, "FailedToParse", "arrayFilters are not supported here"));
     }
     let found = store.find(ns, filter, if multi { usize::MAX } else { 1 })?;
     let mut updated = Updated { matched: found.len() as i32, ..Updated::default() };
@@ -130,13 +140,13 @@ fn update_one(store: &mut Store, ns: &Namespace, update: &Document) -> Result<Up
     Ok(updated)
 }
 
-/// Adds what an update makes of nothing but its filter; gives its `_id`, and all of it.
+/// Inserts the document of an upsert; returns its `_id` and the document.
 fn upsert(
     store: &mut Store,
     ns: &Namespace,
     filter: &Document,
     change: &Bson,
-) -> Result<(Bson, Document), Failure> {
+) -> Result<(Bson, Document), CommandError> {
     let mut start = seed(filter)?;
     if change.as_document().is_some_and(is_replacement) {
         start = start.remove("_id").map(|id| doc! { "_id": id }).unwrap_or_default();
@@ -149,7 +159,7 @@ fn upsert(
 }
 
 /// `findAndModify`.
-pub fn find_and_modify(store: &mut Store, request: Request<'_>) -> Result<Document, Failure> {
+pub fn find_and_modify(store: &mut Store, request: Request<'_>) -> Result<Document, CommandError> {
     let ns = request.namespace()?;
     let filter = request.object("query")?;
     let order = request.object("sort")?;

@@ -10,7 +10,7 @@ fn orders() -> Vec<Rc<Document>> {
         .collect()
 }
 
-fn ran(stages: &[Document]) -> Result<Vec<Document>, Failure> {
+fn ran(stages: &[Document]) -> Result<Vec<Document>, CommandError> {
     let stages: Vec<Bson> = stages.iter().cloned().map(Bson::from).collect();
     Ok(run(orders(), &stages)?.into_iter().map(Rc::unwrap_or_clone).collect())
 }

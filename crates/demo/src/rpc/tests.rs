@@ -6,7 +6,7 @@ fn asked(product: u32) -> Bytes {
 
 #[test]
 fn what_has_no_price_is_not_found_and_what_is_no_question_is_refused() {
-    let code = |path, body: &[u8]| match decide(path, body, &mut Dice(1)).1 {
+    let code = |path, body: &[u8]| match decide(path, body, &mut Xorshift(1)).1 {
         Ok(_) => Code::Ok,
         Err(status) => status.code,
     };
@@ -22,8 +22,8 @@ fn what_has_no_price_is_not_found_and_what_is_no_question_is_refused() {
 
 #[test]
 fn discounts_take_longer_than_prices() {
-    let mut dice = Dice(1);
-    let mut takes = |method| decide(method, &asked(1), &mut dice).0;
+    let mut rng = Xorshift(1);
+    let mut takes = |method| decide(method, &asked(1), &mut rng).0;
     for _ in 0..100 {
         assert!(takes(QUOTE) < takes(DISCOUNT));
     }
@@ -64,7 +64,7 @@ async fn callers_call_every_method_and_stop_when_told() {
                 if called.borrow().len() == 2 {
                     enough.cancel();
                 }
-                answer(request, Rc::new(RefCell::new(Dice(1))))
+                answer(request, Rc::new(RefCell::new(Xorshift(1))))
             });
             let builder = server::conn::http2::Builder::new(Here);
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;

@@ -7,9 +7,9 @@ use crate::{
 use std::collections::BTreeSet;
 use tokio::net::TcpListener;
 
-fn rolled(next: fn(&mut Dice) -> Document) -> Vec<Document> {
-    let mut dice = Dice(1);
-    (0..1000).map(|_| next(&mut dice)).collect()
+fn rolled(next: fn(&mut Xorshift) -> Document) -> Vec<Document> {
+    let mut rng = Xorshift(1);
+    (0..1000).map(|_| next(&mut rng)).collect()
 }
 
 #[test]
@@ -46,10 +46,10 @@ async fn cursors_are_read_to_their_end_or_closed() {
     let mut client = Client::connect(address, "reports").await.unwrap();
     let documents: Vec<Document> = (0..300).map(|id| doc! { "_id": id }).collect();
     client.ask(doc! { "insert": "orders", "documents": documents, "$db": "shop" }).await.unwrap();
-    let mut dice = Dice(7);
+    let mut rng = Xorshift(7);
     for _ in 0..20 {
         let find = doc! { "find": "orders", "batchSize": 50, "$db": "shop" };
-        client.operate(find, &mut dice).await.unwrap();
+        client.operate(find, &mut rng).await.unwrap();
     }
     let status = client.ask(doc! { "serverStatus": 1, "$db": "admin" }).await.unwrap();
     let cursors = status.get_document("metrics").unwrap().get_document("cursor").unwrap();

@@ -1,6 +1,6 @@
 use super::*;
 
-fn updated(document: Document, update: Document) -> Result<Document, Failure> {
+fn updated(document: Document, update: Document) -> Result<Document, CommandError> {
     apply(&document, &update.into(), false)
 }
 

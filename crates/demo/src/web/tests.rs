@@ -1,13 +1,13 @@
 use super::*;
 
 /// What the shop says to many requests of a kind.
-fn said(next: fn(&mut Dice) -> (Method, String)) -> Vec<(StatusCode, Duration)> {
-    let mut dice = Dice(5);
+fn said(next: fn(&mut Xorshift) -> (Method, String)) -> Vec<(StatusCode, Duration)> {
+    let mut rng = Xorshift(5);
     let mut answers = Vec::new();
     for _ in 0..2000 {
-        let (method, target) = next(&mut dice);
+        let (method, target) = next(&mut rng);
         let path = target.split('?').next().unwrap();
-        let (status, takes, _) = decide(&method, path, &mut dice);
+        let (status, takes, _) = decide(&method, path, &mut rng);
         answers.push((status, takes));
     }
     answers

@@ -1,11 +1,10 @@
-//! Chance for the demonstration.
+//! Random numbers for the demonstration.
 
-/// Chance that is the same in every run: xorshift, which is plenty for dice. Zero as a seed gives
-/// zeros for ever.
+/// A xorshift generator: the same numbers in every run. A seed of zero returns only zeros.
 #[derive(Clone, Debug)]
-pub struct Dice(pub u64);
+pub struct Xorshift(pub u64);
 
-impl Dice {
+impl Xorshift {
     /// A number below `sides`.
     pub fn roll(&mut self, sides: u64) -> i64 {
         self.0 ^= self.0 << 13;
@@ -15,7 +14,7 @@ impl Dice {
         ((self.0 >> 11) % sides) as i64
     }
 
-    /// A number from `least` up to, but not, `most`: how long something takes, in milliseconds.
+    /// A number from `least` up to, but not including, `most`: a duration in milliseconds.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.roll(most.saturating_sub(least).max(1)).unsigned_abs()
     }

@@ -1,27 +1,27 @@
-//! What the demonstration server says when it can't do what was asked.
+//! The errors of the demonstration server.
 
 use bson::{Document, doc};
 
-/// An error in MongoDB's words.
+/// An error as MongoDB reports it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct CommandError {
     /// The server's number for it, from MongoDB's `error_codes.yml`.
     pub code: i32,
     /// The server's name for that number.
     pub name: &'static str,
-    /// The sentence for people.
+    /// The message.
     pub message: String,
-    /// What else the error tells, such as a duplicate's key. Boxed, since few have any.
+    /// Further fields of the error, such as a duplicate's key. Boxed, because few errors have any.
     pub detail: Box<Document>,
 }
 
-impl Failure {
+impl CommandError {
     /// An error without further detail.
     pub fn new(code: i32, name: &'static str, message: impl Into<String>) -> Self {
         Self { code, name, message: message.into(), detail: Box::default() }
     }
 
-    /// A value that makes no sense where it stands.
+    /// A value that is invalid in its place.
     pub fn bad_value(message: impl Into<String>) -> Self {
         Self::new(2, "BadValue", message)
     }
@@ -31,7 +31,7 @@ impl Failure {
         Self::new(14, "TypeMismatch", message)
     }
 
-    /// Something that needs more room than the demonstration has.
+    /// Something that exceeds the limits of the demonstration.
     pub fn full(what: &str) -> Self {
         Self::new(14031, "OutOfDiskSpace", format!("the demonstration has no room for more {what}"))
     }
