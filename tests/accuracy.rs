@@ -39,7 +39,7 @@ fn push(address: SocketAddr, collection: &str, pace: Duration, until: Instant, s
     let find = op_msg(7, &doc! { "find": collection, "filter": {}, "$db": "shop" });
     let mut next = Instant::now();
     while Instant::now() < until {
-        if client.ask(&find).document().get_f64("ok").unwrap() == 1.0 {
+        if client.round_trip(&find).document().get_f64("ok").unwrap() == 1.0 {
             served.fetch_add(1, Relaxed);
         }
         next += pace;

@@ -14,7 +14,7 @@ use std::{
 };
 use support::{
     eventually,
-    tollgate::{Tollgate, mongo_config, said},
+    tollgate::{Tollgate, mongo_config, output_of},
 };
 
 const TOKEN: &str = "s3cret-0123456789abcdef";
@@ -61,7 +61,7 @@ fn who_may_scrape_may_change_nothing_where_control_is_a_socket() {
     assert_eq!(status, 200, "{body}");
     assert!(tollgate.get("/policies").1.contains("\"enabled\":false"));
     let top = format!("unix:{}", socket.display());
-    let top = said(&["top", &top, "--once", "--interval", "100ms"]);
+    let top = output_of(&["top", &top, "--once", "--interval", "100ms"]);
     assert_eq!(top.code, Some(0), "{top:?}");
 
     assert!(tollgate.stop().success());
@@ -76,7 +76,7 @@ fn a_socket_that_a_killed_proxy_left_is_replaced_and_a_live_one_is_not() {
     let first = Tollgate::start(&config(&admin));
     let file = directory.path().join("second.yaml");
     fs::write(&file, config(&admin)).unwrap();
-    let second = said(&["run", "-c", file.to_str().unwrap()]);
+    let second = output_of(&["run", "-c", file.to_str().unwrap()]);
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(second.err.contains("another process listens there"), "{second:?}");
     // It is killed.
@@ -101,7 +101,7 @@ fn a_token_is_needed_to_change_something_and_told_to_nobody() {
     )));
     assert_eq!(ask(&socket, "POST", "/drain", "", "").0, 401);
     assert_eq!(ask(&socket, "GET", "/policies", "", "").0, 200);
-    for (name, text) in tollgate.utterances() {
+    for (name, text) in tollgate.outputs() {
         assert!(!text.contains(TOKEN), "{name}: {text}");
     }
     assert!(tollgate.stderr().contains("every user of this machine may read"));
@@ -118,8 +118,8 @@ fn a_token_that_is_none_stops_the_start() {
     let admin = format!("{{ address: \"127.0.0.1:0\", token_file: {} }}", missing.display());
     fs::write(&file, config(&admin)).unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(said(&["check", "-c", file]).code, Some(0), "the secret may come later");
-    let run = said(&["run", "-c", file]);
+    assert_eq!(output_of(&["check", "-c", file]).code, Some(0), "the secret may come later");
+    let run = output_of(&["run", "-c", file]);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.err.contains("can't read the token_file"), "{run:?}");
 }

@@ -61,7 +61,7 @@ fn chunks_are_on_their_way_together() {
     let began = Instant::now();
     for n in 0..10 {
         client.send(&[n; 1000]);
-        client.hears_nothing(ms(20));
+        client.expect_silence(ms(20));
     }
     for n in 0..10 {
         server.expect(&[n; 1000]);
@@ -76,11 +76,11 @@ fn latencies_are_drawn_and_no_chunk_overtakes_another() {
     let tollgate = before(&upstream, "latency: { min: 1ms, max: 60ms }");
     let (mut client, mut server) = upstream.session(&tollgate);
     let said: Vec<u8> = (0..50_u8).collect();
-    let mut sender = client.twin();
+    let mut sender = client.try_clone();
     let sending = std::thread::spawn(move || {
         for n in 0..50_u8 {
             sender.send(&[n]);
-            sender.hears_nothing(ms(2));
+            sender.expect_silence(ms(2));
         }
         sender.finish();
     });
@@ -96,7 +96,7 @@ fn much_data_passes_a_latency_whole_and_in_order() {
     let tollgate = before(&upstream, "latency: 20ms");
     let (mut client, mut server) = upstream.session(&tollgate);
     let block: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let (mut sender, sent) = (client.twin(), block.clone());
+    let (mut sender, sent) = (client.try_clone(), block.clone());
     let sending = std::thread::spawn(move || {
         sender.send(&sent);
         sender.finish();
@@ -131,8 +131,10 @@ fn all_of_it_together_loses_nothing_and_changes_no_order() {
     );
     let (client, server) = upstream.session(&tollgate);
     let said = |seed: u32| (0..300_000_u32).map(|n| (n.wrapping_mul(seed) >> 7) as u8).collect();
-    let ways: [(End, End, Vec<u8>); 2] =
-        [(client.twin(), server.twin(), said(2_654_435_761)), (server, client, said(40_503))];
+    let ways: [(End, End, Vec<u8>); 2] = [
+        (client.try_clone(), server.try_clone(), said(2_654_435_761)),
+        (server, client, said(40_503)),
+    ];
     let passing = ways.map(|(mut from, mut to, said)| {
         let sent = said.clone();
         let sends = std::thread::spawn(move || {
@@ -160,7 +162,7 @@ fn a_black_hole_takes_everything_and_says_nothing_until_its_time_is_over() {
     passes(&mut client, &mut server, b"question");
     server.send(&vec![7; 5_000_000]);
     server.finish();
-    client.hears_nothing(ms(200));
+    client.expect_silence(ms(200));
     assert!(client.rest().is_empty());
     assert!(began.elapsed() >= ms(600), "{:?}", began.elapsed());
     let line = &tollgate.logged(1, |_| true)[0];
@@ -177,12 +179,12 @@ fn a_session_ends_at_its_time_however_busy() {
         passes(&mut client, &mut server, b"question");
         passes(&mut server, &mut client, b"answer");
         if resets {
-            client.breaks();
+            client.read_until_reset();
         } else {
             assert!(client.rest().is_empty());
         }
         assert!(began.elapsed() >= ms(300), "{:?}", began.elapsed());
-        server.ends();
+        server.expect_end();
         assert_eq!(tollgate.logged(1, |_| true)[0]["reason"], "injected");
     }
 }
@@ -229,10 +231,10 @@ fn a_network_becomes_bad_and_good_again_while_a_session_is_open() {
     assert!(passes(&mut server, &mut client, b"nothing was lost") < ms(150));
     let hole = on(r#"{"black_hole": true, "to": "client"}"#);
     server.send(b"lost");
-    client.hears_nothing(ms(100));
+    client.expect_silence(ms(100));
     off(&hole);
     // What is missing in the middle nobody takes for whole.
-    client.breaks();
+    client.read_until_reset();
 }
 
 #[test]

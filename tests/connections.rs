@@ -36,7 +36,7 @@ fn works(client: &mut End, server: &mut End) {
 
 /// Waits until every worker together serve so many connections.
 fn served(tollgate: &Tollgate, count: f64) {
-    tollgate.metric_becomes("tollgate_connections_active", &[], count);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], count);
     eventually("the seats to be given up", || {
         (tollgate.listener_report("wire")["connections"] == count as u64).then_some(())
     });
@@ -44,7 +44,7 @@ fn served(tollgate: &Tollgate, count: f64) {
 
 fn refused(tollgate: &Tollgate, count: f64) {
     let reason = [("listener", "wire"), ("reason", "connection_limit")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &reason, count);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &reason, count);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn the_connection_too_many_is_closed_at_once_and_harms_no_other() {
     let upstream = Upstream::start();
     let tollgate = Tollgate::tcp(upstream.address(), "max_connections: 2");
     let mut open = sessions(&upstream, &tollgate, 2);
-    End::connect(tollgate.listener("wire")).ends();
+    End::connect(tollgate.listener("wire")).expect_end();
     refused(&tollgate, 1.0);
     open.iter_mut().for_each(|(client, server)| works(client, server));
     open.pop();
@@ -86,7 +86,7 @@ fn the_whole_proxy_s_limit_counts_every_listener_s_connections() {
     let tollgate = Tollgate::start(&two_listeners(&upstream, "max_connections: 2"));
     let mut open = sessions(&upstream, &tollgate, 1);
     let (mut there, mut back) = session_by_other(&upstream, &tollgate);
-    End::connect(tollgate.listener("wire")).ends();
+    End::connect(tollgate.listener("wire")).expect_end();
     refused(&tollgate, 1.0);
     works(&mut there, &mut back);
     open.iter_mut().for_each(|(client, server)| works(client, server));
@@ -118,18 +118,18 @@ fn who_floods_one_listener_leaves_the_other_its_share() {
     assert_eq!(tollgate.listener_report("other")["reserved_connections"], 2);
     let mut flood = sessions(&upstream, &tollgate, 6);
     for count in 1..=10 {
-        End::connect(tollgate.listener("wire")).ends();
+        End::connect(tollgate.listener("wire")).expect_end();
         refused(&tollgate, f64::from(count));
     }
     let mut others = [(); 2].map(|()| session_by_other(&upstream, &tollgate));
     // The whole proxy is full now.
-    End::connect(tollgate.listener("other")).ends();
+    End::connect(tollgate.listener("other")).expect_end();
     flood.iter_mut().chain(&mut others).for_each(|(client, server)| works(client, server));
     // What the flood gives up beyond its share is there for the other.
     flood.truncate(2);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 4.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 4.0);
     let _more = [(); 4].map(|()| session_by_other(&upstream, &tollgate));
-    End::connect(tollgate.listener("other")).ends();
+    End::connect(tollgate.listener("other")).expect_end();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn the_only_listener_has_every_connection_of_the_proxy() {
     let config = tcp_config(upstream.address(), "");
     let tollgate = Tollgate::start(&format!("max_connections: 4\n{config}"));
     let _open = sessions(&upstream, &tollgate, 4);
-    End::connect(tollgate.listener("wire")).ends();
+    End::connect(tollgate.listener("wire")).expect_end();
     refused(&tollgate, 1.0);
 }
 
@@ -182,7 +182,7 @@ fn clients_of_one_network_share_a_limit_where_its_key_has_the_network() {
         let mut open = sessions(&upstream, &tollgate, 1);
         let mut neighbour = End::connect_from([127, 0, 0, 2].into(), address);
         if shared {
-            neighbour.ends();
+            neighbour.expect_end();
         } else {
             works(&mut neighbour, &mut upstream.accept());
         }
@@ -210,8 +210,8 @@ fn two_hundred_connections_leave_nothing_behind() {
         }
     }
     served(&tollgate, 0.0);
-    tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
-    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
     let labels = [("listener", "wire")];
     assert_eq!(tollgate.metric("tollgate_connections_total", &labels), 201.0);
     assert_eq!(tollgate.metric("tollgate_connection_close_total", &labels), 201.0);
@@ -242,7 +242,7 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
     while !clients.is_empty() {
         let mut server = upstream.accept();
         server.send(b"hello");
-        let at = eventually("whose server it is", || clients.iter().position(End::has_heard));
+        let at = eventually("whose server it is", || clients.iter().position(End::has_input));
         let mut client = clients.remove(at);
         client.expect(b"hello");
         works(&mut client, &mut server);

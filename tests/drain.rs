@@ -24,9 +24,9 @@ use support::{
 };
 
 /// How a drain is asked for.
-type Ask = fn(&Tollgate);
+type TestRequest = fn(&Tollgate);
 
-const WAYS: [Ask; 4] = [
+const WAYS: [TestRequest; 4] = [
     |tollgate| tollgate.signal(Signal::TERM),
     |tollgate| tollgate.signal(Signal::INT),
     |tollgate| tollgate.signal(Signal::QUIT),
@@ -96,7 +96,7 @@ fn says(tollgate: &Tollgate, what: &str) {
 
 fn closed(tollgate: &Tollgate, reason: &str, count: f64) {
     let labels = [("listener", "db"), ("reason", reason)];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, count);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, count);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn operations_end_idle_connections_close_and_sessions_are_waited_for() {
         back.expect(b"still here");
         assert!(tollgate.is_running());
         drop(session);
-        back.ends();
+        back.expect_end();
         drop(back);
         assert_eq!(tollgate.end().code(), Some(0));
         let outcomes = |name: &str| {
@@ -165,8 +165,8 @@ fn a_session_that_goes_on_is_closed_at_the_drain_timeout() {
     let asked = Instant::now();
     assert_eq!(tollgate.stop().code(), Some(0));
     assert!(asked.elapsed() >= Duration::from_millis(300), "{:?}", asked.elapsed());
-    session.ends();
-    back.ends();
+    session.expect_end();
+    back.expect_end();
     assert!(busy.read_until_close().is_empty());
     let log = tollgate.access_log();
     for operation in ["session", "find"] {
@@ -188,7 +188,7 @@ fn a_second_signal_ends_the_process_at_once() {
         back.expect(b"still here");
         tollgate.signal(signals[1]);
         assert_eq!(tollgate.end().code(), Some(0));
-        session.ends();
+        session.expect_end();
     }
 }
 

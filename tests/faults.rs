@@ -99,8 +99,8 @@ fn sessions_are_broken_as_the_policy_says() {
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"injected".into()));
         let labels = [("listener", "wire"), ("reason", "injected")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
-        tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
+        tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 0.0);
     }
 }
 
@@ -132,7 +132,7 @@ fn a_silent_service_is_given_up_and_that_is_counted_for_the_policy() {
     drop(client);
     assert_eq!(tollgate.logged(1, |_| true)[0]["reason"], "operation_timeout");
     let labels = [("listener", "wire"), ("policy", "x"), ("reason", "timed_out")];
-    tollgate.metric_becomes("tollgate_refusals_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_refusals_total", &labels, 1.0);
 }
 
 /// How many bytes each of two clients gets of servers that send as fast as they can.

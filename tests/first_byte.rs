@@ -21,7 +21,7 @@ const ON_CLIENT_DATA: &str = "upstream_connect_mode: on_client_data";
 fn silent(tollgate: &Tollgate, listener: &str, count: usize) -> Vec<End> {
     let address = tollgate.listener(listener);
     let clients = (0..count).map(|_| End::connect(address)).collect();
-    tollgate.metric_becomes("tollgate_connections_active", &[], count as f64);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], count as f64);
     clients
 }
 
@@ -34,7 +34,7 @@ fn asks(tollgate: &Tollgate) -> RawClient {
 
 fn closed(tollgate: &Tollgate, reason: &str, count: usize) {
     let labels = [("reason", reason)];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, count as f64);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, count as f64);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_client_that_comes_and_goes_costs_the_service_no_connection() {
         client.reset();
     }
     closed(&tollgate, "client_reset", 3);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
     let _asking = asks(&tollgate);
     assert_eq!(server.received().len(), 1);
 }
@@ -79,7 +79,7 @@ fn who_never_speaks_is_closed_after_first_byte_timeout() {
     let tollgate = Tollgate::mongo_with(server.address(), "first_byte_timeout: 200ms");
     let began = Instant::now();
     let mut client = End::connect(tollgate.listener("db"));
-    client.ends();
+    client.expect_end();
     assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
     closed(&tollgate, "first_byte_timeout", 1);
     assert!(server.received().is_empty());
@@ -104,7 +104,7 @@ fn a_silent_client_counts_in_a_limit_of_connections() {
     let policy = "policies: [{ name: few, connection_limit: { max: 2, over: close } }]\n";
     let tollgate = Tollgate::start(&format!("{config}{policy}"));
     let _silent = silent(&tollgate, "db", 2);
-    End::connect(tollgate.listener("db")).ends();
+    End::connect(tollgate.listener("db")).expect_end();
     assert!(server.received().is_empty());
 }
 
@@ -115,7 +115,7 @@ fn a_drain_closes_silent_clients_at_once() {
     let mut clients = silent(&tollgate, "db", 3);
     let began = Instant::now();
     tollgate.signal(Signal::TERM);
-    clients.iter_mut().for_each(End::ends);
+    clients.iter_mut().for_each(End::expect_end);
     assert!(tollgate.end().success());
     assert!(began.elapsed() < Duration::from_secs(10), "not by drain_timeout, which is 30s");
     assert!(server.received().is_empty());
@@ -154,7 +154,7 @@ fn a_client_that_ends_its_half_unheard_is_closed() {
     let tollgate = Tollgate::tcp(upstream.address(), ON_CLIENT_DATA);
     let mut client = silent(&tollgate, "wire", 1).remove(0);
     client.finish();
-    client.ends();
+    client.expect_end();
     closed(&tollgate, "client", 1);
     assert!(!upstream.was_called());
 }

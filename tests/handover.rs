@@ -19,7 +19,7 @@ use std::{
 };
 use support::{
     PATIENCE, eventually, free_address,
-    tollgate::{Tollgate, page, said, tcp_config},
+    tollgate::{Tollgate, output_of, page, tcp_config},
 };
 
 /// A server that sends back what it reads.
@@ -217,7 +217,7 @@ fn a_process_that_could_not_begin_takes_nothing() {
     let wrong = config(admin, "", listener, upstream).replace("clusters:", &second);
     let file = directory.path().join("tollgate.yaml");
     fs::write(&file, wrong).unwrap();
-    let said = said(&["run", "-c", file.to_str().unwrap()]);
+    let said = output_of(&["run", "-c", file.to_str().unwrap()]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("listener `second` can't listen on"), "{said:?}");
     clients.go_on(20);
@@ -233,7 +233,7 @@ fn proxies_that_have_only_the_admin_address_in_common_are_a_mistake() {
     let mut one = Tollgate::start(&config(admin, "", free_address(), echo()));
     let file = directory.path().join("tollgate.yaml");
     fs::write(&file, config(admin, "", free_address(), echo())).unwrap();
-    let said = said(&["run", "-c", file.to_str().unwrap()]);
+    let said = output_of(&["run", "-c", file.to_str().unwrap()]);
     assert_eq!(said.code, Some(1), "{said:?}");
     let told = format!("the admin interface can't listen on {admin}");
     assert!(said.err.contains(&told), "{said:?}");

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use http::{HeaderName, HeaderValue, Method};
 use std::collections::BTreeMap;
 use support::{
-    http::{Ask, Asker, Client, Version, at, endpoints, proxy_config},
+    http::{Client, RawHttpClient, TestRequest, Version, at, endpoints, proxy_config},
     python::Service,
     tollgate::Tollgate,
 };
@@ -89,7 +89,7 @@ impl Spelt {
         for (name, value) in &self.headers {
             head += &format!("{name}:{value}\r\n");
         }
-        let mut asker = Asker::connect(at(tollgate));
+        let mut asker = RawHttpClient::connect(at(tollgate));
         asker.send(format!("{head}\r\n").as_bytes());
         let answer = asker.answer().unwrap_or_else(|error| panic!("{error}: {self:?}"));
         (answer.status, answer.text().to_owned())
@@ -99,13 +99,14 @@ impl Spelt {
     fn by_http2(&self, client: &Client) -> Option<(u16, String)> {
         let whole = format!("http://{}{}", self.host, self.target());
         whole.parse::<http::Uri>().ok()?;
-        let mut ask = Ask::new(Method::from_bytes(self.method.as_bytes()).ok()?, &self.target());
+        let mut ask =
+            TestRequest::new(Method::from_bytes(self.method.as_bytes()).ok()?, &self.target());
         ask.headers.insert("host", self.host.parse().ok()?);
         for (name, value) in &self.headers {
             let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
             ask.headers.append(name.to_lowercase().parse::<HeaderName>().ok()?, value);
         }
-        let answer = client.ask(ask);
+        let answer = client.round_trip(ask);
         Some((answer.status, answer.text().to_owned()))
     }
 }

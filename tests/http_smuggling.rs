@@ -12,7 +12,7 @@ use corpus::{Case, Seen};
 use std::collections::BTreeMap;
 use support::{
     eventually,
-    http::{Answer, Asked, Asker, Service, State, Version, at, proxy},
+    http::{Answer, RawHttpClient, ReceivedRequest, Service, State, Version, at, proxy},
     tollgate::Tollgate,
 };
 
@@ -20,7 +20,7 @@ use support::{
 /// been closed by then, and not reset.
 fn answered(tollgate: &Tollgate, case: &Case) -> Vec<Answer> {
     let name = case.name;
-    let mut client = Asker::connect(at(tollgate));
+    let mut client = RawHttpClient::connect(at(tollgate));
     client.try_send(&case.bytes);
     let answers: Vec<Answer> = case
         .client
@@ -44,7 +44,7 @@ fn each_case(version: Version) {
     let mut violations: BTreeMap<&str, f64> = BTreeMap::new();
     let (mut complete, mut cut) = (0, Vec::new());
     for case in corpus::cases() {
-        let (name, before) = (case.name, service.asked().len());
+        let (name, before) = (case.name, service.received().len());
         let answers = answered(&tollgate, &case);
         let refused = answers.len() - usize::from(case.fault.is_some());
         for (n, (answer, expected)) in answers.iter().zip(&case.client).enumerate() {
@@ -57,7 +57,7 @@ fn each_case(version: Version) {
             assert_eq!(words["error"].as_str(), case.fault, "{name}");
             assert_eq!(answer.header("connection"), "close", "{name}");
         }
-        let heard: Vec<Seen> = service.asked().drain(before..).map(seen).collect();
+        let heard: Vec<Seen> = service.received().drain(before..).map(seen).collect();
         let whole = |all: &[Seen]| -> Vec<Seen> {
             all.iter().filter(|seen| seen.body.is_some()).cloned().collect()
         };
@@ -70,23 +70,23 @@ fn each_case(version: Version) {
     }
     for (kind, count) in &violations {
         let labels = [("listener", "web"), ("protocol", "http"), ("kind", *kind)];
-        tollgate.metric_becomes("tollgate_violations_total", &labels, *count);
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, *count);
     }
     let all = violations.values().sum();
-    tollgate.metric_becomes("tollgate_violations_total", &[("listener", "web")], all);
+    tollgate.wait_for_metric("tollgate_violations_total", &[("listener", "web")], all);
     let reason = [("listener", "web"), ("reason", "client_violation")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &reason, all);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &reason, all);
     // Nothing that was held back comes later.
-    let ended = || service.asked().iter().all(|asked| asked.state != State::UnderWay);
+    let ended = || service.received().iter().all(|asked| asked.state != State::UnderWay);
     eventually("all bodies to end", || ended().then_some(()));
     let (whole, rest): (Vec<Seen>, Vec<Seen>) =
-        service.asked().into_iter().map(seen).partition(|seen| seen.body.is_some());
+        service.received().into_iter().map(seen).partition(|seen| seen.body.is_some());
     assert_eq!(whole.len(), complete);
     assert!(rest.len() <= cut.len(), "{} of {} bodies were cut", rest.len(), cut.len());
     rest.iter().for_each(|seen| assert!(cut.contains(seen), "{seen:?}"));
 }
 
-fn seen(asked: Asked) -> Seen {
+fn seen(asked: ReceivedRequest) -> Seen {
     let body = asked.whole_body();
     Seen { method: asked.method.to_string(), target: asked.target, body }
 }

@@ -8,7 +8,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use support::{
-    http::{Asker, endpoints, proxy_to},
+    http::{RawHttpClient, endpoints, proxy_to},
     scripted::{Peer, Scripted},
     tollgate::Tollgate,
 };
@@ -52,7 +52,7 @@ fn what_is_no_http_is_answered_by_502() {
     ];
     for case in cases {
         let (_service, tollgate) = saying(case.into());
-        let mut client = Asker::connect(tollgate.listener("web"));
+        let mut client = RawHttpClient::connect(tollgate.listener("web"));
         let answer = client.get("/a");
         assert_eq!(answer.status, 502, "{case:.60}");
         assert_eq!(answer.json()["error"], "lost", "{case:.60}");
@@ -68,7 +68,7 @@ fn what_is_no_http_is_answered_by_502() {
 fn a_service_that_goes_away_before_it_answers_is_told_by_502() {
     for said in ["", "HTTP/1.1 200 OK\r\ncontent-"] {
         let (_service, tollgate) = saying(said.into());
-        let answer = Asker::connect(tollgate.listener("web")).get("/a");
+        let answer = RawHttpClient::connect(tollgate.listener("web")).get("/a");
         assert_eq!((answer.status, &answer.json()["error"]), (502, &"lost".into()), "{said}");
     }
 }
@@ -82,7 +82,7 @@ fn an_answer_that_is_cut_short_never_looks_whole() {
     ];
     for case in cases {
         let (_service, tollgate) = saying(case.into());
-        let mut client = Asker::connect(tollgate.listener("web"));
+        let mut client = RawHttpClient::connect(tollgate.listener("web"));
         client.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n");
         client.answer().unwrap_err();
         let line = tollgate.logged(1, |line| line["operation"] == "GET").remove(0);
@@ -104,7 +104,7 @@ fn a_connection_that_was_closed_just_when_it_was_used_is_replaced_unseen() {
         }
     });
     let tollgate = before(&service);
-    let mut client = Asker::connect(tollgate.listener("web"));
+    let mut client = RawHttpClient::connect(tollgate.listener("web"));
     assert_eq!(client.get("/a").status, 200);
     assert_eq!(client.get("/b").status, 200);
     assert_eq!(asks.load(SeqCst), 3);

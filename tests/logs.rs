@@ -144,9 +144,9 @@ fn sessions(tollgate: &Tollgate, upstream: &Upstream, count: usize) {
     for _ in 0..count {
         let (mut client, mut server) = upstream.session(tollgate);
         client.finish();
-        server.ends();
+        server.expect_end();
         server.finish();
-        client.ends();
+        client.expect_end();
     }
 }
 
@@ -158,11 +158,11 @@ fn each_line_that_can_not_be_written_is_counted() {
     let config = events + &tcp_config(upstream.address(), "");
     let mut tollgate = Tollgate::start_as(with_files_of(0), "", &config);
     sessions(&tollgate, &upstream, 20);
-    tollgate.metric_becomes("tollgate_access_log_dropped_total", &[], 20.0);
+    tollgate.wait_for_metric("tollgate_access_log_dropped_total", &[], 20.0);
     let endpoint = format!("/clusters/wire/endpoints/{}", upstream.address());
     assert_eq!(tollgate.post(&format!("{endpoint}?state=drained")).0, 200);
     assert_eq!(tollgate.post(&format!("{endpoint}?state=in_use")).0, 200);
-    tollgate.metric_becomes("tollgate_event_log_dropped_total", &[], 2.0);
+    tollgate.wait_for_metric("tollgate_event_log_dropped_total", &[], 2.0);
     let told = tollgate.stderr();
     let errors = told.lines().filter(|line| line.contains("lines are lost until it can"));
     assert_eq!(errors.count(), 2, "{told}");

@@ -31,16 +31,16 @@ fn what_is_compressed_twice_is_inflated_not_even_once() {
         let once = wire::compressed(&op_msg(n, &find("hidden")), inner);
         for outer in Compressor::ALL {
             let twice = wire::compressed(&once, outer);
-            client.ask(&twice);
+            client.round_trip(&twice);
             sent.extend(twice);
         }
     }
     let good = op_msg(99, &find("orders"));
-    assert_eq!(client.ask(&good).answers(), 99);
+    assert_eq!(client.round_trip(&good).answers(), 99);
     sent.extend(good);
     assert_eq!(server.bytes(sent.len()), sent);
     let labels = [("listener", "db"), ("kind", "nested_compression")];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, 9.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, 9.0);
     assert_eq!(tollgate.logged(1, |line| line["operation"] == "find").len(), 1);
     assert!(!tollgate.access_log_text().contains("hidden"));
 }
@@ -84,7 +84,7 @@ fn documents_of_any_depth_are_stepped_over() {
     let mut client = RawClient::connect(tollgate.listener("db"));
     for (id, depth) in (0..).zip(depths) {
         for key in ["filter", "comment", "lsid"] {
-            let reply = client.ask(&around(id, 0, "find", key, &nested(depth)));
+            let reply = client.round_trip(&around(id, 0, "find", key, &nested(depth)));
             assert!(reply.0 == around(1_000, id, "text", "cursor", &nested(depth)), "{depth}");
         }
     }
@@ -92,7 +92,7 @@ fn documents_of_any_depth_are_stepped_over() {
     assert!(lines.iter().all(|line| line["outcome"] == "ok"), "{lines:?}");
     // `$db` of the deepest lies far behind what is read at first, and is learned as it passes.
     assert!(lines.iter().all(|line| line["resource"] == "shop.orders"), "{lines:?}");
-    tollgate.metric_becomes("tollgate_violations_total", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &[], 0.0);
     assert!(tollgate.peak_memory() - before < 16 * MIB, "depth in memory");
 }
 
@@ -134,9 +134,9 @@ fn a_million_tiny_messages_keep_nobody_from_working() {
     let flood = flood.join().unwrap();
     assert!(answered >= 20, "{answered} answers beside a flood on the same worker");
     let strange = [("listener", "db"), ("operation", "other")];
-    tollgate.metric_becomes("tollgate_operations_total", &strange, MESSAGES as f64);
+    tollgate.wait_for_metric("tollgate_operations_total", &strange, MESSAGES as f64);
     let finds = [("listener", "db"), ("operation", "find")];
-    tollgate.metric_becomes("tollgate_operations_total", &finds, f64::from(answered + 1));
+    tollgate.wait_for_metric("tollgate_operations_total", &finds, f64::from(answered + 1));
     assert!(tollgate.peak_memory() - before < 16 * MIB, "a flood in memory");
     drop(flood);
 }

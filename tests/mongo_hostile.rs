@@ -44,12 +44,12 @@ fn a_length_that_no_message_has_closes_the_connection() {
     for (n, length) in [0, 15, -1, i32::MAX, 48_000_001].into_iter().enumerate() {
         closed_at_once(&tollgate, &claiming(length));
         let labels = [("listener", "db"), ("protocol", "mongo"), ("kind", "length")];
-        tollgate.metric_becomes("tollgate_violations_total", &labels, n as f64 + 1.0);
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, n as f64 + 1.0);
     }
     assert!(server.received().iter().all(|one| one.bytes.is_empty()), "nothing reaches the server");
     assert!(tollgate.peak_memory() - before < 8 * MIB, "memory by a claimed length");
     let reason = [("listener", "db"), ("reason", "client_violation")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 5.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 5.0);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_decompression_bomb_is_refused_in_little_memory() {
         ends_at_once(client, &compressed_claiming(&swelling, how, size));
     }
     let labels = [("listener", "db"), ("kind", "decompression_bomb")];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, 8.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, 8.0);
     assert!(tollgate.peak_memory() - before < 16 * MIB, "a bomb in memory");
 }
 
@@ -81,7 +81,7 @@ fn a_kilobyte_that_rightly_claims_megabytes_is_named_in_little_memory() {
     let message = wire::compressed(&swelling, Compressor::Zstd);
     assert!(message.len() < 4096, "{} bytes", message.len());
     let (mut client, _) = RawClient::offering(tollgate.listener("db"));
-    client.ask(&message);
+    client.round_trip(&message);
     let line = tollgate.logged(1, |line| line["operation"] == "find").remove(0);
     assert_eq!(line["resource"], "shop.orders");
     assert!(tollgate.peak_memory() - before < 16 * MIB, "a bomb in memory");
@@ -95,12 +95,12 @@ fn an_unreadable_compressed_message_passes_and_reading_goes_on_behind_it() {
     let mut broken = wire::compressed(&op_msg(1, &find("orders")), Compressor::Zlib);
     broken[25..].fill(0xff);
     let good = op_msg(2, &find("orders"));
-    client.ask(&broken);
-    assert_eq!(client.ask(&good).answers(), 2);
+    client.round_trip(&broken);
+    assert_eq!(client.round_trip(&good).answers(), 2);
     let sent = [hello, broken, good].concat();
     assert_eq!(server.bytes(sent.len()), sent);
     let labels = [("listener", "db"), ("kind", "bad_compression")];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, 1.0);
     assert_eq!(tollgate.logged(1, |line| line["operation"] == "find").len(), 1);
 }
 
@@ -126,7 +126,7 @@ fn a_message_that_trickles_in_is_cut_off_and_one_that_is_slow_to_be_answered_is_
         slow.read_until_close();
     }
     let labels = [("listener", "db"), ("reason", "message_timeout")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 3.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 3.0);
     enough.send(()).unwrap();
     assert_eq!(patient.read().answers(), 7);
 }
@@ -136,7 +136,7 @@ fn a_first_message_that_trickles_is_not_waited_for() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo_with(server.address(), "handshake_timeout: 300ms");
     let mut patient = RawClient::connect(tollgate.listener("db"));
-    assert_eq!(patient.ask(&op_msg(7, &find("orders"))).answers(), 7);
+    assert_eq!(patient.round_trip(&op_msg(7, &find("orders"))).answers(), 7);
     let mut slow = RawClient::connect(tollgate.listener("db"));
     // A byte now and then puts no end off: what counts is the whole message.
     let message = op_msg(7, &find("orders"));
@@ -148,9 +148,9 @@ fn a_first_message_that_trickles_is_not_waited_for() {
     }
     assert!(bytes.next().is_some(), "it was let go on to the end");
     let labels = [("listener", "db"), ("reason", "handshake_timeout")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
     // Who has said a first word may take its time.
-    assert_eq!(patient.ask(&op_msg(8, &find("orders"))).answers(), 8);
+    assert_eq!(patient.round_trip(&op_msg(8, &find("orders"))).answers(), 8);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_is_plainly_another_protocol_is_called_by_its_name() {
     closed_at_once(&tollgate, &tls);
     closed_at_once(&tollgate, b"PROXY TCP4 10.0.0.7 10.0.0.8 51000 27017\r\n");
     for kind in ["looks_like_http", "looks_like_tls", "looks_like_proxy_header"] {
-        tollgate.metric_becomes("tollgate_violations_total", &[("kind", kind)], 1.0);
+        tollgate.wait_for_metric("tollgate_violations_total", &[("kind", kind)], 1.0);
     }
 }
 
@@ -177,7 +177,7 @@ fn a_service_that_is_no_mongodb_is_called_that_in_answer_to_the_first_request() 
         op_query(7, "admin.$cmd", &doc! { "ismaster": 1 }),
     ] {
         let mut client = RawClient::connect(tollgate.listener("db"));
-        let answer = client.ask(&hello);
+        let answer = client.round_trip(&hello);
         assert_eq!(answer.answers(), 7);
         let words = answer.document().get_str("errmsg").unwrap().to_owned();
         let expected =
@@ -186,7 +186,7 @@ fn a_service_that_is_no_mongodb_is_called_that_in_answer_to_the_first_request() 
         assert_eq!(client.read_until_close(), b"");
     }
     let labels = [("reason", "upstream_violation")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 2.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 2.0);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_hundred_thousand_names_that_nobody_may_read_make_no_series() {
     };
     let counted = |total: f64| {
         let labels = [("operation", "find"), ("resource", "other"), ("outcome", "rejected")];
-        tollgate.metric_becomes("tollgate_operations_total", &labels, total);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, total);
         let samples = tollgate.metrics();
         samples.iter().filter(|sample| sample.name.starts_with("tollgate_")).count()
     };
@@ -229,8 +229,8 @@ fn asked(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Value {
     client.send(&op_msg(7, &find("orders")));
     client.read_until_close();
     let line = tollgate.logged(1, |line| line["operation"] == "find").remove(0);
-    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
     line
 }
 
@@ -283,7 +283,7 @@ fn a_server_that_is_not_there_closes_the_connection_and_is_counted() {
         client.read_until_close();
     }
     let reason = [("listener", "db"), ("reason", "connect_failed")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 20.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 20.0);
     // It is said, but not twenty times: once a minute and worker.
     let said = tollgate.stderr().matches("accepted a connection").count();
     assert!((1..20).contains(&said), "{said} times:\n{}", tollgate.stderr());
@@ -296,12 +296,12 @@ fn a_bomb_behind_a_good_request_closes_the_connection_too() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let (mut client, _) = RawClient::offering(tollgate.listener("db"));
-    client.ask(&op_msg(1, &find("orders")));
+    client.round_trip(&op_msg(1, &find("orders")));
     let bomb = compressed_claiming(&op_msg(2, &find("orders")), Compressor::Zlib, i32::MAX);
     client.try_send(&bomb);
     assert!(client.read_until_close().is_empty());
     let reason = [("listener", "db"), ("reason", "client_violation")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 1.0);
 }
 
 #[test]
@@ -325,8 +325,8 @@ fn whoever_has_not_logged_in_makes_no_metric_of_names_of_his_own() {
     client.command(4, &doc! { "ping": 1, "$db": "invented_ping" });
     client.command(5, &known);
     let site = [("callsite", "known.site"), ("resource", "shop.orders")];
-    tollgate.metric_becomes("tollgate_callsite_operations_total", &site, 2.0);
-    tollgate.metric_becomes("tollgate_operations_total", &[("operation", "ping")], 1.0);
+    tollgate.wait_for_metric("tollgate_callsite_operations_total", &site, 2.0);
+    tollgate.wait_for_metric("tollgate_operations_total", &[("operation", "ping")], 1.0);
     let (_, metrics) = tollgate.get("/metrics");
     let invented: Vec<_> = metrics.lines().filter(|line| line.contains("invented")).collect();
     assert!(invented.is_empty(), "{invented:#?}");

@@ -46,7 +46,7 @@ fn a_sequence_before_the_body_is_an_insert_like_any_other() {
     let insert = doc! { "insert": "orders", "ordered": true, "$db": "shop" };
     let sections = [sequence("documents", &orders(0, 3)), body(&insert)];
     let message = op_msg_of(7, 0, 0, &sections);
-    assert_eq!(client.ask(&message).answers(), 7);
+    assert_eq!(client.round_trip(&message).answers(), 7);
     assert_eq!(server.bytes(message.len()), message);
     let line = logged(&tollgate, "insert");
     assert_eq!(line["resource"], "shop.orders");
@@ -62,7 +62,7 @@ fn a_telemetry_section_passes_unchanged_and_its_trace_is_logged() {
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let telemetry = doc! { "otel": { "traceparent": parent } }.to_vec().unwrap();
     let message = op_msg_of(7, 0, 0, &[body(&find("orders")), section(3, &telemetry)]);
-    client.ask(&message);
+    client.round_trip(&message);
     assert_eq!(server.bytes(message.len()), message);
     let line = logged(&tollgate, "find");
     assert_eq!(line["trace_id"], trace);
@@ -76,7 +76,7 @@ fn a_checksum_stays_where_nothing_changes() {
     let server = Scripted::answering(reply);
     let (_tollgate, mut client) = through(&server);
     let message = checksummed(op_msg(7, &find("orders")));
-    let answer = client.ask(&message);
+    let answer = client.round_trip(&message);
     assert_eq!(server.bytes(message.len()), message);
     assert!(answer.checksum_holds());
     assert_eq!(answer.0, reply(&Message(message)));
@@ -89,7 +89,7 @@ fn a_checksum_is_right_again_where_the_handshake_was_rewritten() {
     let offered = ["zstd", "of-the-future", "snappy"];
     let message =
         checksummed(op_msg(7, &doc! { "hello": 1, "compression": offered, "$db": "admin" }));
-    let answer = client.ask(&message);
+    let answer = client.round_trip(&message);
     assert!(answer.checksum_holds());
     let proxy = tollgate.listener("db").to_string();
     assert_eq!(answer.document().get_str("me").unwrap(), proxy);
@@ -112,7 +112,7 @@ fn every_handshake_is_answered_in_its_own_family() {
         (op_msg(4, &doc! { "hello": 1, "$db": "admin" }), wire::OP_MSG),
     ];
     for (at, (message, family)) in handshakes.iter().enumerate() {
-        let answer = client.ask(message);
+        let answer = client.round_trip(message);
         assert_eq!(answer.opcode(), *family, "handshake {at}");
         assert_eq!(answer.answers(), at as i32 + 1);
         assert_eq!(answer.document(), hello(&proxy), "handshake {at}");
@@ -125,7 +125,7 @@ fn every_handshake_is_answered_in_its_own_family() {
 fn an_old_client_s_query_is_read_like_a_new_one_s() {
     let server = Scripted::answering(|m| op_reply(9, m.id(), &doc! { "ok": 1.0 }));
     let (tollgate, mut client) = through(&server);
-    client.ask(&op_query(1, "shop.$cmd", &doc! { "$query": { "count": "orders" } }));
+    client.round_trip(&op_query(1, "shop.$cmd", &doc! { "$query": { "count": "orders" } }));
     assert_eq!(logged(&tollgate, "count")["resource"], "shop.orders");
 }
 
@@ -137,7 +137,7 @@ fn an_unacknowledged_write_leaves_the_next_reply_to_the_next_request() {
     let quiet =
         op_msg_of(1, 0, MORE_TO_COME, &[body(&insert), sequence("documents", &orders(0, 2))]);
     client.send(&quiet);
-    let answer = client.ask(&op_msg(2, &doc! { "ping": 1, "$db": "admin" }));
+    let answer = client.round_trip(&op_msg(2, &doc! { "ping": 1, "$db": "admin" }));
     assert_eq!(answer.answers(), 2);
     client.finish();
     assert!(client.read_until_close().is_empty(), "one reply only");
@@ -199,8 +199,8 @@ fn an_exhaust_cursor_that_its_client_leaves_is_closed_upstream_within_a_second()
     let took = server.wait("the close", |all| all.iter().all(|one| one.closed));
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(logged(&tollgate, "getMore")["outcome"], "cancelled");
-    tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
-    tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 0.0);
 }
 
 #[test]
@@ -220,13 +220,13 @@ fn compression_hides_nothing_and_stays() {
         let tollgate = Tollgate::mongo(server.address());
         let (mut client, hello) = RawClient::offering(tollgate.listener("db"));
         let request = pack(op_msg(7, &find("orders")));
-        assert_eq!(client.ask(&request).0, reply, "{how:?}");
+        assert_eq!(client.round_trip(&request).0, reply, "{how:?}");
         let sent = [hello, request.clone()].concat();
         assert_eq!(server.bytes(sent.len()), sent, "{how:?}");
         let line = logged(&tollgate, "find");
         assert_eq!(line["request_bytes"], request.len(), "the wire's bytes");
         let shape = [("listener", "db"), ("shape", "targeted"), ("resource", "shop.orders")];
-        tollgate.metric_becomes("tollgate_mongo_reads_total", &shape, 1.0);
+        tollgate.wait_for_metric("tollgate_mongo_reads_total", &shape, 1.0);
         assert_eq!(tollgate.metric("tollgate_violations_total", &[]), 0.0, "{how:?}");
         ["operation", "resource", "outcome", "documents", "comment"].map(|key| line[key].clone())
     };
@@ -273,7 +273,7 @@ fn fifty_requests_in_one_segment_are_fifty_operations() {
     for n in 0..5 {
         let resource = format!("shop.c{n}");
         let labels = [("operation", "find"), ("resource", resource.as_str()), ("outcome", "ok")];
-        tollgate.metric_becomes("tollgate_operations_total", &labels, 10.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, 10.0);
     }
     assert_eq!(tollgate.logged(50, |line| line["operation"] == "find").len(), 50);
 }
@@ -291,7 +291,7 @@ fn the_longest_insert_there_is_passes_in_little_memory() {
     let message = build(1000 + LONGEST - build(1000).len());
     assert_eq!(message.len(), LONGEST);
     let before = tollgate.peak_memory();
-    assert_eq!(client.ask(&message).answers(), 7);
+    assert_eq!(client.round_trip(&message).answers(), 7);
     assert!(server.bytes(LONGEST) == message, "not the same bytes");
     let line = logged(&tollgate, "insert");
     assert_eq!(line["documents"], 3);
@@ -308,7 +308,7 @@ fn the_longest_reply_there_is_passes_in_little_memory() {
     let server = Scripted::answering(move |message| reply_to(message, &reply));
     let (tollgate, mut client) = through(&server);
     let before = tollgate.peak_memory();
-    assert!(client.ask(&op_msg(7, &find("orders"))).document() == expected);
+    assert!(client.round_trip(&op_msg(7, &find("orders"))).document() == expected);
     assert_eq!(logged(&tollgate, "find")["documents"], 3);
     let grown = tollgate.peak_memory() - before;
     assert!(grown < 8 << 20, "{grown} bytes more");
@@ -321,7 +321,7 @@ fn an_unknown_kind_of_message_passes_and_reading_goes_on_behind_it() {
     let unknown = wire::message(1, 0, 4711, b"of the future");
     let known = op_msg(2, &find("orders"));
     client.send(&unknown);
-    assert_eq!(client.ask(&known).answers(), 2);
+    assert_eq!(client.round_trip(&known).answers(), 2);
     assert_eq!(server.bytes(unknown.len() + known.len()), [unknown, known].concat());
     assert_eq!(logged(&tollgate, "find")["outcome"], "ok");
 }
@@ -330,7 +330,7 @@ fn an_unknown_kind_of_message_passes_and_reading_goes_on_behind_it() {
 fn a_drain_ends_the_process_in_good_order() {
     let server = Scripted::agreeing();
     let (mut tollgate, mut client) = through(&server);
-    client.ask(&op_msg(1, &find("orders")));
+    client.round_trip(&op_msg(1, &find("orders")));
     assert!(tollgate.stop().success());
     assert!(client.read_until_close().is_empty());
     assert_eq!(tollgate.access_log().len(), 1, "what happened is in the log");
@@ -351,7 +351,7 @@ fn a_refusal_does_not_overtake_the_reply_to_an_older_request() {
     let asked = [op_msg(21, &find("a")), op_msg(22, &ping), op_msg(23, &find("b"))];
     client.send(&asked.concat());
     assert_eq!(client.read().answers(), 21);
-    tollgate.metric_becomes("tollgate_refusals_total", &[], 2.0);
+    tollgate.wait_for_metric("tollgate_refusals_total", &[], 2.0);
     go.send(()).unwrap();
     assert_eq!([client.read().answers(), client.read().answers()], [22, 23]);
 }
@@ -362,7 +362,7 @@ fn a_get_more_of_a_cursor_that_is_not_known_has_the_call_site_of_its_own_comment
     let (tollgate, mut client) = through(&server);
     let more =
         doc! { "getMore": 4242_i64, "collection": "c", "comment": "cart.history", "$db": "shop" };
-    client.ask(&op_msg(7, &more));
+    client.round_trip(&op_msg(7, &more));
     assert_eq!(logged(&tollgate, "getMore")["callsite"], "cart.history");
 }
 
@@ -375,9 +375,10 @@ fn call_sites_beyond_the_limit_are_counted_as_other() {
     let mut client = RawClient::connect(tollgate.listener("db"));
     for id in 0..6 {
         let comment = format!("site.{id}");
-        client.ask(&op_msg(id, &doc! { "find": "orders", "comment": comment, "$db": "shop" }));
+        client
+            .round_trip(&op_msg(id, &doc! { "find": "orders", "comment": comment, "$db": "shop" }));
     }
-    tollgate.metric_becomes("tollgate_callsite_operations_total", &[], 6.0);
+    tollgate.wait_for_metric("tollgate_callsite_operations_total", &[], 6.0);
     let other = [("callsite", "other"), ("operation", "find"), ("resource", "shop.orders")];
     assert_eq!(tollgate.metric("tollgate_callsite_operations_total", &other), 3.0);
     assert_eq!(tollgate.metric("tollgate_callsite_duration_seconds_count", &other), 3.0);
@@ -409,7 +410,7 @@ fn several_members_behind_one_listener_are_told_once() {
     }
     let said = "several members of the replica set `rs` answer behind this listener";
     support::eventually("a warning", || (warnings(&tollgate, said) == 1).then_some(()));
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
     assert_eq!(warnings(&tollgate, said), 1);
     assert_eq!(warnings(&tollgate, "is not in `members`"), 0, "none are named");
 }

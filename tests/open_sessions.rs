@@ -47,12 +47,12 @@ fn a_fault_resets_a_session_that_is_open_already() {
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = opened(&upstream, &tollgate);
     let known = fault(&tollgate, r#""fault": {"reset": "request", "times": 1}"#);
-    client.breaks();
-    server.ends();
+    client.read_until_reset();
+    server.expect_end();
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["reason"], &line["policy"]), (&"injected".into(), &known["name"]), "{line}");
     let labels = [("listener", "wire"), ("policy", "fault")];
-    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_policy_effects_total", &labels, 1.0);
     // It has struck as often as it may.
     opened(&upstream, &tollgate);
 }
@@ -70,7 +70,7 @@ fn a_fault_ends_an_open_session_in_the_place_of_what_the_service_says_next() {
         fault(&tollgate, &format!("\"fault\": {settings}"));
         client.send(b"question");
         server.expect(b"question");
-        client.hears_nothing(Duration::from_millis(50));
+        client.expect_silence(Duration::from_millis(50));
         server.send(b"an answer");
         server.finish();
         assert_eq!(String::from_utf8(client.rest()).unwrap(), heard, "{settings}");
@@ -124,7 +124,7 @@ fn a_fault_for_others_leaves_a_session_alone_and_counts_nothing() {
 fn takes(client: &mut End, server: &mut End, bytes: usize) -> Duration {
     let began = Instant::now();
     let block = vec![7; bytes];
-    let mut sender = server.twin();
+    let mut sender = server.try_clone();
     let sent = block.clone();
     let sending = std::thread::spawn(move || sender.send(&sent));
     client.expect(&block);
@@ -161,7 +161,7 @@ fn a_bandwidth_limit_reaches_open_sessions_when_it_comes_and_when_it_goes() {
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!(line["policy"], "narrow", "a limit that slowed the session down is named");
     let labels = [("listener", "wire"), ("policy", "narrow")];
-    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_policy_effects_total", &labels, 1.0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::{
 use support::{
     ends::Upstream,
     eventually,
-    tollgate::{Said, Tollgate, mongo_config, program, said, tcp_config},
+    tollgate::{CommandOutput, Tollgate, mongo_config, output_of, program, tcp_config},
 };
 
 /// The proxy where it may open so many descriptors.
@@ -110,11 +110,11 @@ fn the_connections_of_each_worker_are_told() {
     let active = "tollgate_worker_connections_active";
     let sessions: Vec<_> = (0..4).map(|_| upstream.session(&tollgate)).collect();
     for worker in ["0", "1"] {
-        tollgate.metric_becomes(active, &[("worker", worker)], 2.0);
+        tollgate.wait_for_metric(active, &[("worker", worker)], 2.0);
     }
     drop(sessions);
     for worker in ["0", "1"] {
-        tollgate.metric_becomes(active, &[("worker", worker)], 0.0);
+        tollgate.wait_for_metric(active, &[("worker", worker)], 0.0);
         assert!(tollgate.metrics().iter().any(|sample| sample.is(active, &[("worker", worker)])));
     }
 }
@@ -129,10 +129,10 @@ fn fifo(path: &Path) {
 }
 
 /// What `check` and `run` say about this config; neither may wait for a file.
-fn tried(directory: &Path, config: &str) -> [Said; 2] {
+fn tried(directory: &Path, config: &str) -> [CommandOutput; 2] {
     let file = directory.join("tollgate.yaml");
     fs::write(&file, format!("admin: off\n{config}")).unwrap();
-    ["check", "run"].map(|command| said(&[command, "-c", file.to_str().unwrap()]))
+    ["check", "run"].map(|command| output_of(&[command, "-c", file.to_str().unwrap()]))
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_fifo_is_refused_wherever_a_config_names_a_file() {
     }
     // The config itself.
     for command in ["check", "run"] {
-        let said = said(&[command, "-c", path]);
+        let said = output_of(&[command, "-c", path]);
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(format!("{}{}", said.out, said.err).contains("it is a FIFO"), "{said:?}");
     }
@@ -218,7 +218,7 @@ fn standard_streams_are_logs_whatever_they_are() {
     for path in ["/dev/stdout", "/dev/stderr", "/dev/null"] {
         fs::write(&file, format!("access_log: {{ path: {path} }}\n{config}")).unwrap();
         // Its own output goes to a pipe.
-        let said = said(&["check", "-c", file.to_str().unwrap()]);
+        let said = output_of(&["check", "-c", file.to_str().unwrap()]);
         assert_eq!((said.code, said.out.as_str()), (Some(0), "ok\n"), "{said:?}");
     }
 }
@@ -245,7 +245,7 @@ fn explain_prints_no_control_codes_of_its_own_arguments() {
         "mongo find a b\u{9b}31m",
         "mongo find listener=\u{1b}[2J",
     ] {
-        let said = said(&["check", "-c", file, "--explain", question]);
+        let said = output_of(&["check", "-c", file, "--explain", question]);
         let told = format!("{}{}", said.out, said.err);
         assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
         assert!(!told.is_empty());

@@ -37,7 +37,7 @@ fn bytes_of_a_session_are_counted_while_it_lasts_and_once() {
     let (mut client, mut server) = upstream.session(&tollgate);
     let count = |direction: &str, bytes: usize| {
         let labels = [("operation", "session"), ("direction", direction)];
-        tollgate.metric_becomes("tollgate_operation_bytes_total", &labels, bytes as f64);
+        tollgate.wait_for_metric("tollgate_operation_bytes_total", &labels, bytes as f64);
     };
     client.send(&[7; 1000]);
     server.expect(&[7; 1000]);
@@ -48,7 +48,7 @@ fn bytes_of_a_session_are_counted_while_it_lasts_and_once() {
     client.send(&[9; 10]);
     server.expect(&[9; 10]);
     drop(client);
-    server.ends();
+    server.expect_end();
     drop(server);
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&1010.into(), &2_000_000.into()));
@@ -94,11 +94,11 @@ fn a_session_that_an_operator_ends_is_reset_on_both_sides_and_told_apart() {
     server.expect(b"question");
     let session = told(&tollgate, "the session", |it| it["request_bytes"] == 8);
     kill(&tollgate, &session);
-    client.breaks();
-    server.breaks();
+    client.read_until_reset();
+    server.read_until_reset();
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["reason"], &line["outcome"]), (&"killed".into(), &"cancelled".into()));
-    tollgate.metric_becomes("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
     stays.send(b"still here");
     behind.expect(b"still here");
     let gone = format!("/sessions/{}", session["id"]);
@@ -118,8 +118,8 @@ fn the_operation_that_is_under_way_on_a_session_is_told() {
     let session = told(&tollgate, "a count", |it| it["operation"] == "count");
     assert_eq!(session["protocol"], "mongo");
     kill(&tollgate, &session);
-    client.ends();
-    service.ends();
+    client.expect_end();
+    service.expect_end();
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["operation"], &line["reason"]), (&"count".into(), &"killed".into()));
 }
@@ -139,8 +139,8 @@ fn a_connection_of_http_is_listed_and_ended_like_any_other() {
     let session = told(&tollgate, "the connection", |it| it["request_bytes"] == 31);
     assert_eq!((&session["listener"], &session["protocol"]), (&"web".into(), &"http".into()));
     kill(&tollgate, &session);
-    client.ends();
-    tollgate.metric_becomes("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
+    client.expect_end();
+    tollgate.wait_for_metric("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
 }
 
 #[test]
@@ -150,6 +150,6 @@ fn a_client_that_has_said_nothing_is_listed_and_ended_too() {
     let session = told(&tollgate, "the connection", |it| it["listener"] == "db");
     assert_eq!(session.get("endpoint"), None);
     kill(&tollgate, &session);
-    client.ends();
-    tollgate.metric_becomes("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
+    client.expect_end();
+    tollgate.wait_for_metric("tollgate_connection_close_total", &[("reason", "killed")], 1.0);
 }

@@ -39,9 +39,9 @@ fn ended(tollgate: &Tollgate, reason: &str, outcome: &str) -> Value {
     assert_eq!(line["reason"], reason, "{line}");
     assert_eq!(line["outcome"], outcome, "{line}");
     let labels = [("listener", "wire"), ("reason", reason)];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
-    tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 0.0);
     line
 }
 
@@ -81,8 +81,8 @@ fn bytes_pass_both_ways_as_they_were_sent_however_they_were_cut() {
     let tollgate = Tollgate::tcp(upstream.address(), "");
     let (mut client, mut server) = upstream.session(&tollgate);
     let (asked, answered) = (Dice(1).bytes(5 * MIB + 1), Dice(2).bytes(3 * MIB + 7));
-    let up = send_in_pieces(client.twin(), asked.clone(), Dice(3));
-    let down = send_in_pieces(server.twin(), answered.clone(), Dice(4));
+    let up = send_in_pieces(client.try_clone(), asked.clone(), Dice(3));
+    let down = send_in_pieces(server.try_clone(), answered.clone(), Dice(4));
     let reading = thread::spawn(move || server.rest());
     assert!(client.rest() == answered, "not the server's bytes");
     assert!(reading.join().unwrap() == asked, "not the client's bytes");
@@ -92,7 +92,7 @@ fn bytes_pass_both_ways_as_they_were_sent_however_they_were_cut() {
     assert_eq!(line["reply_bytes"], answered.len());
     for (direction, bytes) in [("request", asked), ("reply", answered)] {
         let labels = [("protocol", "tcp"), ("operation", "session"), ("direction", direction)];
-        tollgate.metric_becomes("tollgate_operation_bytes_total", &labels, bytes.len() as f64);
+        tollgate.wait_for_metric("tollgate_operation_bytes_total", &labels, bytes.len() as f64);
     }
 }
 
@@ -134,7 +134,7 @@ fn a_server_may_speak_first() {
     client.send(b"HELO");
     server.expect(b"HELO");
     drop(client);
-    server.ends();
+    server.expect_end();
     drop(server);
     let line = ended(&tollgate, "client", "ok");
     assert_eq!(line["request_bytes"], 4);
@@ -150,13 +150,13 @@ fn the_first_byte_is_timed_from_the_session_s_beginning() {
     client.send(b"question");
     server.expect(b"question");
     let heard = Instant::now();
-    client.hears_nothing(Duration::from_millis(50));
+    client.expect_silence(Duration::from_millis(50));
     let least = heard.elapsed();
     server.send(b"answer");
     client.expect(b"answer");
     let most = began.elapsed();
     drop(client);
-    server.ends();
+    server.expect_end();
     drop(server);
     let line = ended(&tollgate, "client", "ok");
     let milliseconds = |key: &str| Duration::from_secs_f64(line[key].as_f64().unwrap() / 1e3);
@@ -260,10 +260,10 @@ fn a_session_at_rest_is_closed_and_one_that_talks_is_not() {
     assert!(talk(&mut client, &mut server, Duration::from_millis(1200)), "closed while it talked");
     let rested = Instant::now();
     // Whether all has been said only the two ends know, so that neither hears an end in good order.
-    assert!(client.breaks().is_empty());
+    assert!(client.read_until_reset().is_empty());
     // The last byte was read by the proxy before it came here.
     assert!(rested.elapsed() >= Duration::from_millis(400), "{:?}", rested.elapsed());
-    server.breaks();
+    server.read_until_reset();
     ended(&tollgate, "idle_timeout", "ok");
 }
 
@@ -277,7 +277,7 @@ fn bytes_one_way_keep_a_session_alive() {
         server.send(b"tick");
         client.expect(b"tick");
     }
-    client.ends();
+    client.expect_end();
     ended(&tollgate, "idle_timeout", "ok");
 }
 
@@ -319,8 +319,8 @@ fn a_session_in_which_nobody_says_a_word_ends_after_the_first_byte_timeout() {
     let tollgate = Tollgate::tcp(upstream.address(), "first_byte_timeout: 300ms");
     let began = Instant::now();
     let (mut client, mut server) = upstream.session(&tollgate);
-    client.ends();
-    server.ends();
+    client.expect_end();
+    server.expect_end();
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     ended(&tollgate, "first_byte_timeout", "cancelled");
 }
@@ -333,7 +333,7 @@ fn a_session_in_which_somebody_spoke_may_be_silent_for_longer() {
     let (mut client, mut server) = upstream.session(&tollgate);
     server.send(b"welcome");
     client.expect(b"welcome");
-    client.ends();
+    client.expect_end();
     ended(&tollgate, "idle_timeout", "ok");
 }
 
@@ -345,7 +345,7 @@ fn a_question_that_was_left_unanswered_until_the_session_was_idle_is_lost() {
         let (mut client, mut server) = upstream.session(&tollgate);
         client.send(b"query");
         server.expect(b"query");
-        client.breaks();
+        client.read_until_reset();
         let reason = if limit == "idle_timeout" { limit } else { "max_duration" };
         let line = ended(&tollgate, reason, "lost");
         assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&5.into(), &0.into()));
@@ -379,7 +379,7 @@ fn an_answer_that_comes_bit_by_bit_after_its_client_s_end_is_whole() {
     assert!(server.rest() == [7; MIB], "not what the client said");
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1500) {
-        client.hears_nothing(Duration::from_millis(200));
+        client.expect_silence(Duration::from_millis(200));
         server.send(b"tick");
         client.expect(b"tick");
     }
@@ -408,7 +408,7 @@ fn a_client_s_reset_is_a_reset_at_the_server() {
     client.send(b"half a quest");
     server.expect(b"half a quest");
     client.reset();
-    server.breaks();
+    server.read_until_reset();
     ended(&tollgate, "client_reset", "cancelled");
 }
 
@@ -419,7 +419,7 @@ fn a_server_s_reset_is_a_reset_at_the_client() {
     let (mut client, mut server) = upstream.session(&tollgate);
     server.send(b"half an answ");
     server.reset();
-    assert_eq!(client.breaks(), b"half an answ");
+    assert_eq!(client.read_until_reset(), b"half an answ");
     ended(&tollgate, "upstream_reset", "lost");
 }
 
@@ -431,7 +431,7 @@ fn a_reset_after_the_client_s_end_is_the_server_s_all_the_same() {
     client.finish();
     assert!(server.rest().is_empty());
     server.reset();
-    client.breaks();
+    client.read_until_reset();
     ended(&tollgate, "upstream_reset", "lost");
 }
 
@@ -445,7 +445,7 @@ fn the_last_words_of_a_server_that_takes_no_more_are_heard_before_its_reset() {
     server.expect(b"two");
     server.send(b"enough");
     drop(server);
-    let heard = client.breaks();
+    let heard = client.read_until_reset();
     assert_eq!(heard, b"enough");
     ended(&tollgate, "upstream_reset", "lost");
 }
@@ -474,7 +474,7 @@ fn an_endpoint_that_refuses_is_passed_over() {
 #[test]
 fn a_session_that_nobody_takes_is_logged_as_lost() {
     let tollgate = Tollgate::tcp(support::free_address(), "");
-    End::connect(tollgate.listener("wire")).ends();
+    End::connect(tollgate.listener("wire")).expect_end();
     let line = ended(&tollgate, "connect_failed", "lost");
     assert_eq!((&line["request_bytes"], &line["reply_bytes"]), (&0.into(), &0.into()));
 }
@@ -487,12 +487,12 @@ fn a_service_that_hangs_up_without_a_word_has_served_nobody() {
     client.send(b"anybody there?");
     server.expect(b"anybody there?");
     drop(server);
-    client.ends();
+    client.expect_end();
     drop(client);
     let line = logged(&tollgate);
     assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"no_reply".into()));
     let labels = [("listener", "wire"), ("reason", "upstream")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
 }
 
 #[test]
@@ -543,7 +543,7 @@ fn who_sends_what_a_service_hangs_up_on_ejects_nobody() {
         for said in [&cancel[..], b"who goes?"].repeat(6) {
             let mut client = End::connect(tollgate.listener("wire"));
             client.send(said);
-            client.ends();
+            client.expect_end();
         }
         let lines = tollgate.logged(12, |line| line["reason"] == "no_reply");
         assert!(lines.iter().all(|line| line["outcome"] == "lost"), "{lines:?}");

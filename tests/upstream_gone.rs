@@ -21,8 +21,8 @@ fn ended(tollgate: &Tollgate, operation: &str) {
         (&"lost".into(), &"connect_failed".into())
     );
     let labels = [("reason", "connect_failed")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_driver_s_first_request_is_answered_with_what_is_wrong() {
 fn an_old_driver_is_answered_in_its_own_family() {
     let tollgate = Tollgate::mongo(support::free_address());
     let mut client = RawClient::connect(tollgate.listener("db"));
-    let answer = client.ask(&op_query(7, "admin.$cmd", &doc! { "ismaster": 1 }));
+    let answer = client.round_trip(&op_query(7, "admin.$cmd", &doc! { "ismaster": 1 }));
     assert_eq!((answer.opcode(), answer.answers()), (1, 7));
     assert_eq!(answer.document().get_i32("code").unwrap(), 6);
     ended(&tollgate, "isMaster");
@@ -54,13 +54,13 @@ fn who_begins_to_ask_and_stops_is_closed_after_a_moment() {
     let mut client = RawClient::connect(tollgate.listener("db"));
     client.send(&[16]);
     assert_eq!(client.read_until_close(), b"");
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
 }
 
 #[test]
 fn a_protocol_without_words_closes_at_once() {
     let tollgate = Tollgate::tcp(support::free_address(), "");
-    End::connect(tollgate.listener("wire")).ends();
+    End::connect(tollgate.listener("wire")).expect_end();
     ended(&tollgate, "session");
 }
 
@@ -78,7 +78,7 @@ fn a_service_that_resets_in_the_middle_of_a_reply_is_a_reset_to_its_client() {
     service.send(&front);
     client.expect(&front);
     service.reset();
-    assert!(client.breaks().is_empty());
+    assert!(client.read_until_reset().is_empty());
     let line = &tollgate.logged(1, |line| line["operation"] == "ping")[0];
     assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"upstream_reset".into()));
 }
@@ -93,7 +93,7 @@ fn a_client_that_resets_is_a_reset_to_its_service() {
     let mut service = upstream.accept();
     service.expect(&question);
     client.reset();
-    assert!(service.breaks().is_empty());
+    assert!(service.read_until_reset().is_empty());
 }
 
 /// What a driver of today says first.
@@ -113,7 +113,7 @@ fn a_driver_that_backs_off_is_closed_where_others_of_its_connections_go_on() {
     let server = Scripted::agreeing();
     let tollgate = Tollgate::mongo(server.address());
     let mut first = RawClient::connect(tollgate.listener("db"));
-    assert_eq!(first.ask(&greeting()).answers(), 7);
+    assert_eq!(first.round_trip(&greeting()).answers(), 7);
     server.stop_listening();
     assert!(!is_told(&tollgate), "it would drop the connection that works as well");
     let lines = tollgate.logged(1, |line| line["reason"] == "connect_failed");
@@ -125,7 +125,7 @@ fn a_driver_that_backs_off_is_closed_where_others_of_its_connections_go_on() {
 
     assert_eq!(first.command(9, &doc! { "ping": 1, "$db": "admin" }).get_f64("ok").unwrap(), 1.0);
     drop(first);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
     assert!(is_told(&tollgate), "there is nothing to lose, and words help");
 }
 

@@ -20,7 +20,7 @@ use support::{
     client::RawClient,
     ends::Upstream,
     scripted::Scripted,
-    tollgate::{Said, Tollgate, program, said, tcp_config},
+    tollgate::{CommandOutput, Tollgate, output_of, program, tcp_config},
 };
 
 /// A config file that goes away with the test.
@@ -44,7 +44,7 @@ fn fixture(name: &str) -> String {
 }
 
 /// Asserts that it failed with this code, and said all of these words on stderr.
-fn failed(said: &Said, code: i32, words: &[&str]) {
+fn failed(said: &CommandOutput, code: i32, words: &[&str]) {
     assert_eq!(said.code, Some(code), "{said:?}");
     for word in words {
         assert!(said.err.contains(word), "no {word:?} in {said:?}");
@@ -56,24 +56,24 @@ const COMMANDS: [&str; 6] = ["run", "check", "proxy", "demo", "schema", "top"];
 
 #[test]
 fn the_help_names_every_command() {
-    let help = said(&["--help"]);
+    let help = output_of(&["--help"]);
     assert_eq!(help.code, Some(0));
     for command in COMMANDS {
         assert!(help.out.contains(&format!("\n  {command} ")), "no {command} in {help:?}");
-        let help = said(&[command, "--help"]);
+        let help = output_of(&[command, "--help"]);
         assert_eq!(help.code, Some(0), "{command}");
         assert!(help.out.contains(&format!("Usage: tollgate {command}")), "{help:?}");
     }
-    assert!(said(&["--version"]).out.starts_with("tollgate "));
+    assert!(output_of(&["--version"]).out.starts_with("tollgate "));
 }
 
 #[test]
 fn what_can_t_be_understood_is_a_matter_of_usage() {
-    failed(&said(&[]), 2, &["Usage: tollgate"]);
-    failed(&said(&["gibberish"]), 2, &["gibberish", "Usage"]);
-    failed(&said(&["proxy", "tcp", ":1"]), 2, &["UPSTREAM"]);
-    failed(&said(&["check", "--format", "xml"]), 2, &["text", "json"]);
-    failed(&said(&["demo", "--duration", "soon"]), 2, &["soon"]);
+    failed(&output_of(&[]), 2, &["Usage: tollgate"]);
+    failed(&output_of(&["gibberish"]), 2, &["gibberish", "Usage"]);
+    failed(&output_of(&["proxy", "tcp", ":1"]), 2, &["UPSTREAM"]);
+    failed(&output_of(&["check", "--format", "xml"]), 2, &["text", "json"]);
+    failed(&output_of(&["demo", "--duration", "soon"]), 2, &["soon"]);
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn a_good_config_is_ok_and_nobody_is_called() {
         .replace("127.0.0.1:0", &taken.address().to_string())
         .replace("endpoints: [", "endpoints: [\"nowhere.invalid:1\", ");
     let file = File::new(&config);
-    let check = said(&["check", "-c", &file.path()]);
+    let check = output_of(&["check", "-c", &file.path()]);
     assert_eq!((check.code, check.out.as_str(), check.err.as_str()), (Some(0), "ok\n", ""));
-    let check = said(&["check", "--format", "json", "-c", &file.path()]);
+    let check = output_of(&["check", "--format", "json", "-c", &file.path()]);
     assert_eq!((check.code, check.out.as_str()), (Some(0), "[]\n"));
     assert!(!upstream.was_called() && !taken.was_called());
 }
@@ -99,9 +99,9 @@ fn hints(listener: &str, rest: &str) -> Vec<String> {
          clusters:\n  c: {{ endpoints: [\"127.0.0.1:1\"] }}\n{rest}"
     );
     let file = File::new(&config);
-    let check = said(&["check", "-c", &file.path()]);
+    let check = output_of(&["check", "-c", &file.path()]);
     assert_eq!((check.code, check.err.as_str()), (Some(0), ""), "{check:?}");
-    let json = said(&["check", "--format", "json", "-c", &file.path()]);
+    let json = output_of(&["check", "--format", "json", "-c", &file.path()]);
     assert_eq!((json.code, json.out.as_str()), (Some(0), "[]\n"), "hints are for people");
     let hints = check.out.strip_prefix("ok\n").unwrap();
     hints.lines().map(|line| line.strip_prefix("hint: ").unwrap().to_owned()).collect()
@@ -174,7 +174,7 @@ fn several_servers_that_a_client_takes_for_one_are_a_hint() {
     let with = |cluster: &str| {
         let config =
             format!("listeners:\n  db: {{ {db}, cluster: c }}\nclusters:\n  c: {{ {cluster} }}\n");
-        let check = said(&["check", "-c", &File::new(&config).path()]);
+        let check = output_of(&["check", "-c", &File::new(&config).path()]);
         assert_eq!((check.code, check.err.as_str()), (Some(0), ""), "{check:?}");
         check.out
     };
@@ -196,7 +196,7 @@ fn several_servers_that_a_client_takes_for_one_are_a_hint() {
     }
     let tcp = tcp_config("127.0.0.1:1".parse().unwrap(), "");
     let tcp = tcp.replace("endpoints: [", "endpoints: [\"127.0.0.1:2\", ");
-    assert_eq!(said(&["check", "-c", &File::new(&tcp).path()]).out, "ok\n");
+    assert_eq!(output_of(&["check", "-c", &File::new(&tcp).path()]).out, "ok\n");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn what_is_possible_and_hardly_meant_is_a_hint() {
         policies:\n  \
           - { name: p, match: { protocol: mongo, resource: orders, operation: find }, time_limit: { timeout: 5s } }\n  \
           - { name: q, match: { protocol: mongo, resource: [orders, 'orders.*'] }, time_limit: { timeout: 5s } }\n";
-    let check = said(&["check", "-c", &File::new(config).path()]);
+    let check = output_of(&["check", "-c", &File::new(config).path()]);
     assert_eq!(check.code, Some(0), "{check:?}");
     let told: Vec<&str> = check.out.lines().collect();
     for (at, part) in [
@@ -280,18 +280,18 @@ fn a_credential_in_the_key_of_a_shared_limit_is_a_hint_without_a_secret() {
 #[test]
 fn a_bad_config_is_told_to_people_with_place_and_hint() {
     let path = fixture("bad/unknown_key.yaml");
-    let check = said(&["check", "-c", &path]);
+    let check = output_of(&["check", "-c", &path]);
     assert_eq!(check.code, Some(1), "{check:?}");
     assert!(check.out.starts_with(&format!("{path}:5:5: unknown key `clustr`")), "{check:?}");
     assert!(check.out.contains("hint: "), "{check:?}");
     // To run it is no different, but for where it is told.
-    failed(&said(&["run", "-c", &path]), 1, &[check.out.trim_end()]);
+    failed(&output_of(&["run", "-c", &path]), 1, &[check.out.trim_end()]);
 }
 
 #[test]
 fn a_bad_config_is_told_to_machines_as_json() {
     let path = fixture("bad/many_at_once.yaml");
-    let check = said(&["check", "--format", "json", "-c", &path]);
+    let check = output_of(&["check", "--format", "json", "-c", &path]);
     assert_eq!(check.code, Some(1), "{check:?}");
     let problems: Vec<Value> = serde_json::from_str(&check.out).unwrap();
     assert!(problems.len() > 2, "{problems:?}");
@@ -306,7 +306,7 @@ fn a_bad_config_is_told_to_machines_as_json() {
 fn a_config_explains_what_becomes_of_an_operation() {
     let path = fixture("good/policies.yaml");
     let ask = |question: &str, more: &[&str]| {
-        said(&[&["check", "-c", &path, "--explain", question], more].concat())
+        output_of(&[&["check", "-c", &path, "--explain", question], more].concat())
     };
     let drop = ask("mongo drop shop.orders peer=10.0.0.7 user=admin@admin", &[]);
     assert_eq!((drop.code, drop.err.as_str()), (Some(0), ""), "{drop:?}");
@@ -367,7 +367,7 @@ policies:
 fn a_config_explains_which_route_takes_a_request_and_what_it_does() {
     let config = File::new(ROUTED);
     let ask = |question: &str| {
-        let told = said(&["check", "-c", &config.path(), "--explain", question]);
+        let told = output_of(&["check", "-c", &config.path(), "--explain", question]);
         assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{told:?}");
         told.out
     };
@@ -407,7 +407,7 @@ fn a_config_explains_which_route_takes_a_request_and_what_it_does() {
         let found = told.lines().any(|it| words(it).starts_with(line));
         assert!(found, "{question}: no {line:?} in\n{told}");
     }
-    let json = said(&[
+    let json = output_of(&[
         "check",
         "-c",
         &config.path(),
@@ -433,7 +433,7 @@ fn an_explanation_compares_what_the_proxy_would_compare() {
     );
     let ask = |facts: &str| {
         let question = format!("http GET default {facts}");
-        said(&["check", "-c", &config.path(), "--explain", &question]).out
+        output_of(&["check", "-c", &config.path(), "--explain", &question]).out
     };
     for facts in ["path=//admin/x query=q=a+b", "path=/admin%2fx query=%71=a%20b"] {
         assert!(ask(facts).contains("no  deny  applies to it"), "{facts}: {}", ask(facts));
@@ -445,14 +445,14 @@ fn an_explanation_compares_what_the_proxy_would_compare() {
 #[test]
 fn a_question_that_makes_no_sense_is_a_matter_of_usage() {
     let path = fixture("good/policies.yaml");
-    let ask = |question: &str| said(&["check", "-c", &path, "--explain", question]);
+    let ask = |question: &str| output_of(&["check", "-c", &path, "--explain", question]);
     let example = "'mongo find shop.users app=reports";
     failed(&ask("mongo"), 2, &["a protocol and an operation", example]);
     failed(&ask("mongo find ap=x"), 2, &["did you mean `app`?", example]);
     failed(&ask("mongo find listener=raw"), 2, &["`raw` speaks mongo", "db (mongo), raw (tcp)"]);
     // A config that is wrong explains nothing.
     let bad = fixture("bad/policies.yaml");
-    let said = said(&["check", "-c", &bad, "--explain", "mongo find"]);
+    let said = output_of(&["check", "-c", &bad, "--explain", "mongo find"]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("unknown key `oparation`"), "{said:?}");
 }
@@ -476,7 +476,7 @@ fn files_that_a_config_names_are_looked_for_where_the_process_runs() {
 
 #[test]
 fn the_schema_has_every_key_that_a_config_may_have() {
-    let schema = said(&["schema"]);
+    let schema = output_of(&["schema"]);
     assert_eq!((schema.code, schema.err.as_str()), (Some(0), ""));
     let schema: Value = serde_json::from_str(&schema.out).unwrap();
     let config = std::fs::read_to_string(fixture("good/every_key.yaml")).unwrap();
@@ -491,7 +491,11 @@ fn the_schema_has_every_key_that_a_config_may_have() {
 
 #[test]
 fn a_run_without_a_file_says_what_to_do() {
-    failed(&said(&["run", "-c", "/nonexistent.yaml"]), 1, &["/nonexistent.yaml", "hint", "-c"]);
+    failed(
+        &output_of(&["run", "-c", "/nonexistent.yaml"]),
+        1,
+        &["/nonexistent.yaml", "hint", "-c"],
+    );
 }
 
 #[test]
@@ -503,19 +507,19 @@ fn what_can_t_be_opened_is_called_by_its_name() {
 
     let listener = config.replace("127.0.0.1:0", &address);
     let file = File::new(&format!("admin: off\n{listener}"));
-    failed(&said(&["run", "-c", &file.path()]), 1, &["listener `wire`", &address, "in use"]);
+    failed(&output_of(&["run", "-c", &file.path()]), 1, &["listener `wire`", &address, "in use"]);
 
     let file = File::new(&format!("admin: \"{address}\"\n{config}"));
-    failed(&said(&["run", "-c", &file.path()]), 1, &["admin", &address, "in use"]);
+    failed(&output_of(&["run", "-c", &file.path()]), 1, &["admin", &address, "in use"]);
 
     let log = "access_log: { path: /nonexistent/access.log }";
     let file = File::new(&format!("admin: off\n{log}\n{config}"));
-    failed(&said(&["run", "-c", &file.path()]), 1, &["access log", "/nonexistent/access.log"]);
+    failed(&output_of(&["run", "-c", &file.path()]), 1, &["access log", "/nonexistent/access.log"]);
 }
 
 #[test]
 fn the_demonstration_shows_a_table_of_every_protocol_and_ends() {
-    let demo = said(&["demo", "--duration", "2s"]);
+    let demo = output_of(&["demo", "--duration", "2s"]);
     assert_eq!(demo.code, Some(0), "{demo:?}");
     // A row of each: MongoDB's commands, HTTP's methods by route, gRPC's methods.
     let rows = [
@@ -544,7 +548,7 @@ fn top_shows_one_table_of_a_running_proxy() {
             }
         });
         let admin = tollgate.admin().to_string();
-        let top = said(&["top", &admin, "--once", "--interval", "300ms"]);
+        let top = output_of(&["top", &admin, "--once", "--interval", "300ms"]);
         enough.store(true, Relaxed);
         top
     });
@@ -571,7 +575,8 @@ fn top_shows_call_sites_in_the_order_that_was_asked_for() {
         });
         let admin = tollgate.admin().to_string();
         let interval = ["--once", "--interval", "300ms"];
-        let top = said(&[&["top", &admin, "--callsites", "--sort", "ops"][..], &interval].concat());
+        let top =
+            output_of(&[&["top", &admin, "--callsites", "--sort", "ops"][..], &interval].concat());
         enough.store(true, Relaxed);
         top
     });
@@ -579,7 +584,7 @@ fn top_shows_call_sites_in_the_order_that_was_asked_for() {
     let named = |name: &str| top.out.lines().position(|line| line.starts_with(name));
     let (twice, once) = (named("b.twice"), named("a.once"));
     assert!(twice.is_some() && twice < once, "{}", top.out);
-    failed(&said(&["top", "--sort", "size"]), 2, &["size", "p99"]);
+    failed(&output_of(&["top", "--sort", "size"]), 2, &["size", "p99"]);
 }
 
 #[test]
@@ -590,9 +595,9 @@ fn top_tells_of_a_cluster_that_is_not_whole() {
          clusters:\n  shop: {{ endpoints: [\"{nobody}\"], health_check: {{ interval: 100ms, \
          unhealthy_threshold: 1 }} }}\n"
     ));
-    tollgate.metric_becomes("tollgate_endpoint_up", &[("cluster", "shop")], 0.0);
+    tollgate.wait_for_metric("tollgate_endpoint_up", &[("cluster", "shop")], 0.0);
     let admin = tollgate.admin().to_string();
-    let top = said(&["top", &admin, "--once", "--interval", "100ms"]);
+    let top = output_of(&["top", &admin, "--once", "--interval", "100ms"]);
     let line = format!("shop: 0 of 1 in use, {nobody} unhealthy");
     assert!(top.out.contains(&line), "{}", top.out);
 }
@@ -600,17 +605,17 @@ fn top_tells_of_a_cluster_that_is_not_whole() {
 #[test]
 fn the_admin_interface_of_the_demonstration_is_where_it_was_asked_for() {
     let admin = support::free_address().to_string();
-    let demo = said(&["demo", "--duration", "1s", "--admin", &admin]);
+    let demo = output_of(&["demo", "--duration", "1s", "--admin", &admin]);
     assert_eq!(demo.code, Some(0), "{demo:?}");
     assert!(demo.out.contains(&format!("http://{admin}/")), "{}", demo.out);
-    failed(&said(&["demo", "--admin", "nowhere"]), 1, &["nowhere"]);
+    failed(&output_of(&["demo", "--admin", "nowhere"]), 1, &["nowhere"]);
 }
 
 #[test]
 fn top_of_nothing_says_where_it_looked() {
     let nowhere = support::free_address().to_string();
-    failed(&said(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
+    failed(&output_of(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
     // Where there is no terminal, nobody could do something about it.
-    failed(&said(&["top", &nowhere]), 1, &[&nowhere, "refused"]);
-    failed(&said(&["top", "--once", "localhost"]), 1, &["HOST:PORT", "`localhost:9901`"]);
+    failed(&output_of(&["top", &nowhere]), 1, &[&nowhere, "refused"]);
+    failed(&output_of(&["top", "--once", "localhost"]), 1, &["HOST:PORT", "`localhost:9901`"]);
 }

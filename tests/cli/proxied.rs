@@ -6,7 +6,7 @@ use crate::support::{
     ends::{End, Upstream},
     http::{Client, Content, Reply, Service, Version, get, post},
     scripted::Scripted,
-    tollgate::{Tollgate, said},
+    tollgate::{Tollgate, output_of},
 };
 use bson::doc;
 
@@ -38,7 +38,7 @@ fn http_is_proxied_without_a_file() {
     let service = Service::saying(Version::One, "hello");
     let mut tollgate = Tollgate::without_file("http", service.address());
     for version in [Version::One, Version::Two] {
-        let answer = Client::connect(tollgate.listener("http"), version).ask(get("/a?b"));
+        let answer = Client::connect(tollgate.listener("http"), version).round_trip(get("/a?b"));
         assert_eq!((answer.status, answer.text()), (200, "hello"));
     }
     tollgate.logged(2, |line| line["operation"] == "GET" && line["path"] == "/a");
@@ -54,7 +54,7 @@ fn grpc_is_proxied_without_a_file() {
     let mut tollgate = Tollgate::without_file("grpc", service.address());
     let client = Client::connect(tollgate.listener("grpc"), Version::Two);
     let call = post("/shop.Cart/Get", "\0\0\0\0\0").header("content-type", "application/grpc");
-    assert_eq!(client.ask(call.header("te", "trailers")).text(), "\0\0\0\0\u{2}hi");
+    assert_eq!(client.round_trip(call.header("te", "trailers")).text(), "\0\0\0\0\u{2}hi");
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["operation"], &line["code"]), (&"shop.Cart/Get".into(), &"NOT_FOUND".into()));
     assert_eq!(tollgate.stop().code(), Some(0));
@@ -62,7 +62,7 @@ fn grpc_is_proxied_without_a_file() {
 
 #[test]
 fn bad_arguments_of_a_proxy_are_explained() {
-    let proxy = |arguments: [&str; 3]| said(&[&["proxy"], &arguments[..]].concat());
+    let proxy = |arguments: [&str; 3]| output_of(&[&["proxy"], &arguments[..]].concat());
     let local = "127.0.0.1:0";
     failed(
         &proxy(["mysql", local, "db:1"]),
@@ -72,6 +72,6 @@ fn bad_arguments_of_a_proxy_are_explained() {
     failed(&proxy(["tcp", "nonsense", "db:1"]), 1, &["`nonsense`", "hint", ":27017"]);
     failed(&proxy(["tcp", local, "db"]), 1, &["`db`", "hint", "host:port"]);
     failed(&proxy(["mongo", local, "db:70000"]), 1, &["70000", "hint"]);
-    let admin = said(&["proxy", "tcp", local, "db:1", "--admin", "nope"]);
+    let admin = output_of(&["proxy", "tcp", local, "db:1", "--admin", "nope"]);
     failed(&admin, 1, &["`nope`", "hint"]);
 }

@@ -3,7 +3,7 @@
 use crate::support::{
     client::RawClient,
     scripted::{Scripted, reply_to},
-    tollgate::{self, Tollgate, mongo_config, said, tcp_config},
+    tollgate::{self, Tollgate, mongo_config, output_of, tcp_config},
     wire::{op_msg, op_query},
 };
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
@@ -83,7 +83,7 @@ fn no_secret_of_a_login_is_ever_said() {
     let tollgate = Tollgate::start_as(talkative, settings, &mongo_config(server.address(), ""));
     let mut client = RawClient::connect(tollgate.listener("db"));
     let messages = login();
-    messages.iter().for_each(|message| drop(client.ask(message)));
+    messages.iter().for_each(|message| drop(client.round_trip(message)));
     // All of it passed, and was seen.
     assert_eq!(server.bytes(messages.concat().len()), messages.concat());
     tollgate.logged(7, |_| true);
@@ -92,17 +92,17 @@ fn no_secret_of_a_login_is_ever_said() {
     let mut stray = RawClient::connect(tollgate.listener("db"));
     stray.send(format!("GET /?password={PASSWORD} HTTP/1.1\r\n\r\n").as_bytes());
     stray.read_until_close();
-    tollgate.metric_becomes("tollgate_violations_total", &[("kind", "looks_like_http")], 1.0);
-    tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
-    let utterances = tollgate.utterances();
-    let all: String = utterances.iter().map(|(_, said)| said.as_str()).collect();
+    tollgate.wait_for_metric("tollgate_violations_total", &[("kind", "looks_like_http")], 1.0);
+    tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
+    let outputs = tollgate.outputs();
+    let all: String = outputs.iter().map(|(_, said)| said.as_str()).collect();
     for seen in ["saslStart", "saslContinue", "createUser", "DEBUG", "looks_like_http"] {
         assert!(all.contains(seen), "no {seen}: nothing to be tested here");
     }
     assert_eq!(base64(b"hunter"), "aHVudGVy");
     let secrets = [PASSWORD, PLAIN, NONCE, FIRST, CHALLENGE, PROOF, VERIFIER];
     for secret in secrets.into_iter().flat_map(forms) {
-        for (place, said) in &utterances {
+        for (place, said) in &outputs {
             assert!(!said.contains(&secret), "{secret:?} in the {place}");
         }
     }
@@ -136,14 +136,14 @@ fn no_password_of_a_pasted_uri_is_ever_said() {
         &["top", "--interval", URI],
         &[URI],
     ] {
-        let said = said(arguments);
+        let said = output_of(arguments);
         assert_ne!(said.code, Some(0), "{arguments:?}");
         assert!(!said.out.is_empty() || !said.err.is_empty(), "{arguments:?}");
         for told in [&said.out, &said.err] {
             assert!(!told.contains("s3cret"), "{arguments:?}: {told}");
         }
     }
-    let check = said(&["check", "-c", &path]);
+    let check = output_of(&["check", "-c", &path]);
     assert!(check.out.contains("hint: write host and port alone: `db:27017`"), "{check:?}");
 }
 

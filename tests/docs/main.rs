@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod alerts;
+mod architecture;
 mod configuration;
 mod contract;
 mod contract_admin;

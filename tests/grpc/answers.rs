@@ -4,7 +4,7 @@
 use crate::{
     TREE, before,
     support::{
-        http::{Answer, Ask, Client, Content, Reply, Service, Version, get, post},
+        http::{Answer, Client, Content, Reply, Service, TestRequest, Version, get, post},
         tollgate::Tollgate,
     },
 };
@@ -18,15 +18,15 @@ fn over_with_its_head() -> Service {
     })
 }
 
-fn ask(tollgate: &Tollgate, ask: Ask) -> Answer {
-    Client::connect(tollgate.listener("rpc"), Version::One).ask(ask)
+fn ask(tollgate: &Tollgate, ask: TestRequest) -> Answer {
+    Client::connect(tollgate.listener("rpc"), Version::One).round_trip(ask)
 }
 
-fn bare() -> Ask {
+fn bare() -> TestRequest {
     post("/t.Tree/Get", "").header("content-type", "application/x-protobuf")
 }
 
-fn json(target: &str) -> Ask {
+fn json(target: &str) -> TestRequest {
     post(target, "{}").header("content-type", "application/json")
 }
 
@@ -123,11 +123,11 @@ fn the_head_of_an_answer_in_json_can_be_asked_for_alone() {
     let tollgate = before(&service, &format!("transcode: {{ descriptors: \"{TREE}\" }}"));
     for version in [Version::One, Version::Two] {
         let client = Client::connect(tollgate.listener("rpc"), version);
-        let length = client.ask(get("/v1/tree")).body.len();
-        let answer = client.ask(Ask::new(http::Method::HEAD, "/v1/tree"));
+        let length = client.round_trip(get("/v1/tree")).body.len();
+        let answer = client.round_trip(TestRequest::new(http::Method::HEAD, "/v1/tree"));
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{answer:?}");
         assert_eq!(answer.header("content-length"), length.to_string(), "{answer:?}");
-        assert_eq!(client.ask(get("/v1/tree")).status, 200, "the connection goes on");
+        assert_eq!(client.round_trip(get("/v1/tree")).status, 200, "the connection goes on");
     }
 }
 
@@ -149,20 +149,20 @@ fn metadata_over_the_limit_are_told_in_grpc_with_the_key_s_name() {
     let tollgate = before(&service, "bridge: true");
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
     let call = || post("/t.Tree/Get", &[0; 5][..]).header("content-type", "application/grpc");
-    let answer = client.ask(call().header("x-long", &"x".repeat(70 << 10)));
+    let answer = client.round_trip(call().header("x-long", &"x".repeat(70 << 10)));
     assert_eq!((answer.status, answer.header("grpc-status").as_str()), (200, "8"), "{answer:?}");
     assert!(answer.header("grpc-message").contains("max_head"), "{answer:?}");
     let mut many = call();
     for _ in 0..120 {
         many = many.header("x-many", "x");
     }
-    let answer = client.ask(many);
+    let answer = client.round_trip(many);
     assert_eq!(answer.header("grpc-status"), "8", "{answer:?}");
     assert!(answer.header("grpc-message").contains("max_headers"), "{answer:?}");
     // Whoever speaks no gRPC is told by HTTP.
     let other = post("/t.Tree/Get", "").header("content-type", "application/x-protobuf");
-    assert_eq!(client.ask(other.header("x-long", &"x".repeat(70 << 10))).status, 431);
-    assert_eq!(client.ask(call()).header("grpc-status"), "0", "the connection goes on");
+    assert_eq!(client.round_trip(other.header("x-long", &"x".repeat(70 << 10))).status, 431);
+    assert_eq!(client.round_trip(call()).header("grpc-status"), "0", "the connection goes on");
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn an_answer_whose_head_is_over_the_limit_is_no_fault_of_the_endpoint() {
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
     let call = || post("/t.Tree/Get", &[0; 5][..]).header("content-type", "application/grpc");
     for _ in 0..6 {
-        let answer = client.ask(call().header("x-long", "1"));
+        let answer = client.round_trip(call().header("x-long", "1"));
         assert_eq!(answer.header("grpc-status"), "8", "{answer:?}");
         assert!(answer.header("grpc-message").contains("max_head"), "{answer:?}");
     }
-    assert_eq!(client.ask(call()).header("grpc-status"), "0");
+    assert_eq!(client.round_trip(call()).header("grpc-status"), "0");
     assert_eq!(tollgate.metric("tollgate_ejections_total", &[]), 0.0);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     TREE, before,
-    support::http::{Answer, Ask, Client, Content, Reply, Service, Version, get},
+    support::http::{Answer, Client, Content, Reply, Service, TestRequest, Version, get},
 };
 use http::Method;
 
@@ -17,9 +17,11 @@ fn a_site_that_may_not_call_is_told_in_the_log() {
     );
     let tollgate = before(&service, &settings);
     let client = Client::connect(tollgate.listener("rpc"), Version::One);
-    let from = |ask: Ask, origin: &str| -> Answer { client.ask(ask.header("origin", origin)) };
+    let from = |ask: TestRequest, origin: &str| -> Answer {
+        client.round_trip(ask.header("origin", origin))
+    };
     let preflight = || {
-        let ask = Ask::new(Method::OPTIONS, "/t.Tree/Get");
+        let ask = TestRequest::new(Method::OPTIONS, "/t.Tree/Get");
         ask.header("access-control-request-method", "POST")
     };
     assert_eq!(from(preflight(), "https://evil.example").status, 204);

@@ -1,7 +1,7 @@
 //! Calls that are tried again although the service never answered.
 
 use crate::support::{
-    http::{Ask, Client, Content, Reply, Service, Version, post},
+    http::{Client, Content, Reply, Service, TestRequest, Version, post},
     tollgate::Tollgate,
 };
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-fn call() -> Ask {
+fn call() -> TestRequest {
     let ask = post("/shop.v1.Carts/Get", &[0; 5][..]);
     ask.header("content-type", "application/grpc").header("te", "trailers")
 }
@@ -30,7 +30,7 @@ fn status(retry: &str, first: fn() -> Reply) -> String {
          cluster: rpc, retry: {{ {retry} }} }}] }} }} }}\nclusters:\n  rpc: {{ {} }}\n",
         service.endpoints()
     ));
-    let mut answer = Client::connect(tollgate.listener("rpc"), Version::Two).ask(call());
+    let mut answer = Client::connect(tollgate.listener("rpc"), Version::Two).round_trip(call());
     // A refusal is over with its head.
     answer.headers.extend(std::mem::take(&mut answer.trailers));
     answer.header("grpc-status")

@@ -4,7 +4,7 @@ use crate::{
     before,
     support::{
         eventually,
-        http::{Ask, Client, Reply, Service, Version, post},
+        http::{Client, Reply, Service, TestRequest, Version, post},
         tollgate::Tollgate,
     },
 };
@@ -18,7 +18,7 @@ fn monolith() -> Service {
 }
 
 /// A message of these bytes in a frame, by a client that tells no length.
-fn call(message: &[u8]) -> Ask {
+fn call(message: &[u8]) -> TestRequest {
     let frame = [&[0, 0, 0, 0, message.len() as u8][..], message].concat();
     let ask = post("/shop.v1.Carts/Get", frame).header("te", "trailers");
     let mut ask = ask.header("content-type", "application/grpc");
@@ -33,10 +33,10 @@ fn services_are_spoken_to_by_http_1_and_told_the_length_of_the_message() {
         let tollgate = before(&service, settings);
         let client = Client::connect(tollgate.listener("rpc"), Version::Two);
         for message in [&b"hello"[..], b""] {
-            let answer = client.ask(call(message));
+            let answer = client.round_trip(call(message));
             assert_eq!(answer.status, 200, "{answer:?}");
             assert_eq!(&answer.body[5..], message, "{answer:?}");
-            let asked = service.asked().pop().unwrap();
+            let asked = service.received().pop().unwrap();
             assert_eq!(asked.header("content-length"), message.len().to_string());
             assert_eq!(asked.header("transfer-encoding"), "");
         }
@@ -48,9 +48,9 @@ fn a_service_that_wants_frames_is_told_their_length() {
     let service = monolith();
     let tollgate = before(&service, "reverse_bridge: { withhold_frames: false }");
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
-    let answer = client.ask(call(b"hello"));
+    let answer = client.round_trip(call(b"hello"));
     assert_eq!(&answer.body[..], b"\0\0\0\0\x05hello", "{answer:?}");
-    assert_eq!(service.asked().pop().unwrap().header("content-length"), "10");
+    assert_eq!(service.received().pop().unwrap().header("content-length"), "10");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_call_that_is_none_costs_no_connection_to_the_service() {
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
     let mut none = call(b"");
     none.content = b"\x01\0\0\0\x01x".to_vec().into();
-    let answer = client.ask(none);
+    let answer = client.round_trip(none);
     assert_eq!(answer.header("grpc-status"), "12", "{answer:?}");
     assert_eq!(service.connections(), 0);
 }

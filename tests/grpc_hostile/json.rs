@@ -4,7 +4,9 @@ use crate::{
     TREE, before, service,
     support::{
         eventually,
-        http::{Answer, Ask, Client, Content, Feed, Pending, Reply, Service, Version, get, post},
+        http::{
+            Answer, Client, Content, Feed, Pending, Reply, Service, TestRequest, Version, get, post,
+        },
         tollgate::Tollgate,
     },
 };
@@ -28,7 +30,7 @@ fn to(tollgate: &Tollgate, version: Version) -> Client {
     Client::connect(tollgate.listener("rpc"), version)
 }
 
-fn json(target: &str, body: impl Into<Content>) -> Ask {
+fn json(target: &str, body: impl Into<Content>) -> TestRequest {
     post(target, body).header("content-type", "application/json")
 }
 
@@ -44,12 +46,12 @@ fn a_query_of_950_levels_is_refused_and_the_process_lives() {
     let mut tollgate = before(&service.endpoints(), &transcoding(), "");
     for version in [Version::One, Version::Two] {
         let client = to(&tollgate, version);
-        let answer = client.ask(get(&format!("/v1/tree?{}v=1", "a.".repeat(950))));
+        let answer = client.round_trip(get(&format!("/v1/tree?{}v=1", "a.".repeat(950))));
         assert_eq!((answer.status, &answer.json()["code"]), (400, &3.into()), "{answer:?}");
         assert!(answer.text().contains("deeper than 32 names"), "{answer:?}");
-        assert_eq!(client.ask(get("/v1/tree?a.a.a.v=1")).status, 200);
+        assert_eq!(client.round_trip(get("/v1/tree?a.a.a.v=1")).status, 200);
         let deep = ["{\"a\":".repeat(5000), "{}".to_owned(), "}".repeat(5000)].concat();
-        assert_eq!(client.ask(json("/v1/tree", deep)).status, 400);
+        assert_eq!(client.round_trip(json("/v1/tree", deep)).status, 400);
     }
     assert!(tollgate.is_running());
 }
@@ -59,7 +61,7 @@ fn long_bodies_are_read_within_a_stated_memory_and_a_get_beside_them_does_not_wa
     let service = service();
     let tollgate = before(&service.endpoints(), &transcoding(), "");
     let (large, small) = (to(&tollgate, Version::Two), to(&tollgate, Version::Two));
-    assert_eq!(small.ask(get("/v1/tree")).status, 200);
+    assert_eq!(small.round_trip(get("/v1/tree")).status, 200);
     let rest = tollgate.resident_memory();
     let (mut reading, mut waiting) = (Duration::ZERO, Duration::ZERO);
     for (open, item, close, status) in [
@@ -77,7 +79,7 @@ fn long_bodies_are_read_within_a_stated_memory_and_a_get_beside_them_does_not_wa
         let pending = large.begin(json("/v1/tree", list(open, item, close)));
         while !pending.is_answered() {
             let began = Instant::now();
-            assert_eq!(small.ask(get("/v1/tree")).status, 200);
+            assert_eq!(small.round_trip(get("/v1/tree")).status, 200);
             longest = longest.max(began.elapsed());
         }
         let took = began.elapsed();
@@ -135,7 +137,7 @@ fn bodies_that_never_end_are_held_up_to_a_bound_and_their_memory_comes_back() {
     let service = service();
     let tollgate = before(&service.endpoints(), &transcoding(), "");
     let other = to(&tollgate, Version::Two);
-    assert_eq!(other.ask(get("/v1/tree")).status, 200);
+    assert_eq!(other.round_trip(get("/v1/tree")).status, 200);
     let rest = tollgate.resident_memory();
     let endless = Endless::new(&tollgate, 40, 8);
     assert!(!endless.waiting.is_empty(), "some have room");
@@ -146,7 +148,7 @@ fn bodies_that_never_end_are_held_up_to_a_bound_and_their_memory_comes_back() {
     let peak = tollgate.peak_memory() - rest;
     println!("40 bodies of 4 MiB on one connection: {} KiB above rest at most", peak >> 10);
     assert!(peak < 64 << 20, "{peak} bytes above rest");
-    assert_eq!(other.ask(json("/v1/tree", "{\"v\":\"x\"}")).status, 200);
+    assert_eq!(other.round_trip(json("/v1/tree", "{\"v\":\"x\"}")).status, 200);
     drop(endless);
     let left = eventually("memory to come back", || {
         let left = tollgate.resident_memory().saturating_sub(rest);
@@ -165,11 +167,11 @@ fn a_worker_holds_no_more_than_its_bound_for_all_connections() {
         assert!(answer.text().contains("`max_buffered`"), "{answer:?}");
     }
     let other = to(&tollgate, Version::Two);
-    let answer = other.ask(json("/v1/tree", list("{\"r\":[", "\"\"", "]}")));
+    let answer = other.round_trip(json("/v1/tree", list("{\"r\":[", "\"\"", "]}")));
     assert_eq!(answer.status, 429, "{answer:?}");
     drop(endless);
     eventually("room", || {
-        let answer = other.ask(json("/v1/tree", list("{\"r\":[", "\"\"", "]}")));
+        let answer = other.round_trip(json("/v1/tree", list("{\"r\":[", "\"\"", "]}")));
         (answer.status == 200).then_some(())
     });
 }
@@ -207,7 +209,7 @@ fn a_service_s_message_that_is_deep_is_an_error_and_the_process_lives() {
     for message in [deep, field(9, &any)] {
         let service = answering(&message);
         let mut tollgate = before(&service.endpoints(), &transcoding(), "");
-        let answer = to(&tollgate, Version::Two).ask(get("/v1/tree"));
+        let answer = to(&tollgate, Version::Two).round_trip(get("/v1/tree"));
         assert_eq!((answer.status, &answer.json()["code"]), (500, &13.into()), "{answer:?}");
         assert!(tollgate.is_running());
     }
@@ -220,7 +222,7 @@ fn a_service_s_long_message_is_written_within_a_stated_memory() {
         let tollgate = before(&service.endpoints(), &transcoding(), "");
         let client = to(&tollgate, Version::Two);
         let rest = tollgate.resident_memory();
-        let answer = client.ask(get("/v1/tree"));
+        let answer = client.round_trip(get("/v1/tree"));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(answer.body.len() > LONG);
         let peak = tollgate.peak_memory() - rest;

@@ -3,7 +3,7 @@
 use crate::{
     before, service,
     support::{
-        http::{Ask, Client, Reply, Service, Version, post},
+        http::{Client, Reply, Service, TestRequest, Version, post},
         python,
         tollgate::Tollgate,
     },
@@ -59,7 +59,7 @@ fn spelled(path: &str, rng: &mut fastrand::Rng) -> String {
 }
 
 /// A call with an empty message.
-fn call(target: &str) -> Ask {
+fn call(target: &str) -> TestRequest {
     let ask = post(target, &[0; 5][..]).header("content-type", "application/grpc");
     ask.header("te", "trailers")
 }
@@ -83,7 +83,7 @@ fn called(tollgate: &Tollgate, path: &str, count: usize) -> usize {
         if asked % 50 == 0 {
             client = connect();
         }
-        let answer = client.ask(call(&target));
+        let answer = client.round_trip(call(&target));
         let refused = ["3", "7", "12"].contains(&answer.header("grpc-status").as_str());
         assert!(refused || answer.status == 400, "{target}: {answer:?}");
     }
@@ -95,11 +95,11 @@ fn a_coded_name_is_invalid() {
     let service = service();
     let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
-    assert_eq!(client.ask(call("/t.Tree/Admin")).header("grpc-status"), "7");
-    let answer = client.ask(call("/t.Tree/%41dmin"));
+    assert_eq!(client.round_trip(call("/t.Tree/Admin")).header("grpc-status"), "7");
+    let answer = client.round_trip(call("/t.Tree/%41dmin"));
     assert_eq!(answer.header("grpc-status"), "3", "{answer:?}");
     assert!(answer.header("grpc-message").contains("no percent signs"), "{answer:?}");
-    assert!(service.asked().is_empty());
+    assert!(service.received().is_empty());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn no_spelling_of_a_denied_method_reaches_a_careless_service() {
     let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let asked = called(&tollgate, "/t.Tree/Admin", 3000);
     assert!(asked > 300, "only {asked} spellings");
-    let reached: Vec<_> = service.asked().into_iter().map(|it| it.target).collect();
+    let reached: Vec<_> = service.received().into_iter().map(|it| it.target).collect();
     assert_eq!(reached, [] as [&str; 0]);
 }
 
@@ -121,8 +121,8 @@ fn a_query_does_not_reach_a_service_of_plain_http() {
     });
     let tollgate = before(&service.endpoints(), "reverse_bridge: true", DENY);
     let client = Client::connect(tollgate.listener("rpc"), Version::Two);
-    client.ask(call("/t.Tree/Get?method=Admin"));
-    let reached: Vec<_> = service.asked().into_iter().map(|it| it.target).collect();
+    client.round_trip(call("/t.Tree/Get?method=Admin"));
+    let reached: Vec<_> = service.received().into_iter().map(|it| it.target).collect();
     assert_eq!(reached, ["/t.Tree/Get"]);
 }
 

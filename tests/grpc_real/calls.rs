@@ -88,7 +88,7 @@ fn a_stream_that_outlives_the_drain_is_unavailable_to_its_client() {
     let Some(mut stage) = Stage::new("", "drain_timeout: 1s\n") else { return };
     let address = stage.address();
     let plays = thread::spawn(move || python::run("grpc_scenarios.py", &["outlives", &address]));
-    stage.tollgate.metric_becomes("tollgate_operations_active", &[], 1.0);
+    stage.tollgate.wait_for_metric("tollgate_operations_active", &[], 1.0);
     assert!(stage.tollgate.stop().success());
     plays.join().expect("the scenario is as it should be");
     let line = &stage.tollgate.access_log()[0];
@@ -99,7 +99,7 @@ fn a_stream_that_outlives_the_drain_is_unavailable_to_its_client() {
 fn two_hundred_calls_share_a_connection() {
     let Some(stage) = Stage::new("", "") else { return };
     stage.plays("many");
-    stage.tollgate.metric_becomes("tollgate_operations_total", &[("outcome", "ok")], 400.0);
+    stage.tollgate.wait_for_metric("tollgate_operations_total", &[("outcome", "ok")], 400.0);
     let labels = [("listener", "rpc")];
     assert_eq!(stage.tollgate.metric("tollgate_connections_total", &labels), 1.0);
 }

@@ -17,7 +17,7 @@ fn who_calls_too_often_is_told_when_to_come_back() {
     let Some(stage) = Stage::new("", few) else { return };
     stage.plays("limited");
     let labels = [("listener", "rpc"), ("policy", "few"), ("reason", "rate_limited")];
-    stage.tollgate.metric_becomes("tollgate_refusals_total", &labels, 2.0);
+    stage.tollgate.wait_for_metric("tollgate_refusals_total", &labels, 2.0);
 }
 
 #[test]

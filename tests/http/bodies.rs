@@ -28,10 +28,11 @@ fn bodies_of_any_size_come_back_as_they_were_sent() {
         let client = Client::connect(at(&tollgate), asks);
         // The last is more than all windows of a connection.
         for len in [0, 1, 64 << 10, 3 << 20] {
-            let whole = client.ask(post("/echo", bytes(len)));
+            let whole = client.round_trip(post("/echo", bytes(len)));
             assert_eq!(whole.status, 200, "{asks:?} {answers:?} {len}");
             assert!(!whole.broken && whole.body == bytes(len), "{asks:?} {answers:?} {len}");
-            let streamed = client.ask(post("/echo", Content::from(bytes(len)).unknown_length()));
+            let streamed =
+                client.round_trip(post("/echo", Content::from(bytes(len)).unknown_length()));
             assert!(!streamed.broken && streamed.body == bytes(len), "{asks:?} {answers:?} {len}");
         }
         assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
@@ -47,11 +48,11 @@ fn a_length_that_is_known_stays_known_and_another_is_not_made_up() {
         });
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
-        let known = client.ask(post("/known", "hello"));
+        let known = client.round_trip(post("/known", "hello"));
         assert_eq!((known.text(), &*known.header("content-length")), ("hello", "5"));
-        let unknown = client.ask(post("/unknown", Content::pieces(&[b"hel", b"lo"])));
+        let unknown = client.round_trip(post("/unknown", Content::pieces(&[b"hel", b"lo"])));
         assert_eq!((unknown.text(), &*unknown.header("content-length")), ("hello", ""));
-        let [first, second] = &service.asked()[..] else { panic!("two requests") };
+        let [first, second] = &service.received()[..] else { panic!("two requests") };
         assert_eq!((&*first.body, &*first.header("content-length")), (&b"hello"[..], "5"));
         assert_eq!((&*second.body, &*second.header("content-length")), (&b"hello"[..], ""));
     }
@@ -63,8 +64,8 @@ fn requests_without_a_body_are_given_none() {
         let service = Service::saying(answers, "hello");
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
-        assert_eq!(client.ask(get("/")).text(), "hello");
-        let asked = &service.asked()[0];
+        assert_eq!(client.round_trip(get("/")).text(), "hello");
+        let asked = &service.received()[0];
         assert_eq!(asked.header("content-length") + &asked.header("transfer-encoding"), "");
     }
 }
@@ -80,11 +81,11 @@ fn trailers_pass_both_ways() {
         let client = Client::connect(at(&tollgate), asks);
         let sent = Content::from("abc").trailers(&[("x-count", "3")]);
         let ask = post("/", sent).header("te", "trailers").header("trailer", "x-count");
-        let answer = client.ask(ask);
+        let answer = client.round_trip(ask);
         assert_eq!(answer.text(), "hello");
         assert_eq!(answer.trailers.get("x-sum").expect("a trailer"), "42", "{asks:?} {answers:?}");
         assert_eq!(answer.trailers.get("x-end").expect("a trailer"), "yes");
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         assert_eq!(asked.body, b"abc");
         assert_eq!(asked.trailers.get("x-count").expect("a trailer"), "3", "{asks:?} {answers:?}");
         assert_eq!(asked.header("te"), "trailers");
@@ -118,9 +119,11 @@ fn pieces_of_a_request_pass_as_they_come() {
         let (feed, content) = Content::fed();
         let pending = client.begin(post("/", content));
         feed.send("one");
-        eventually("the first piece", || (service.asked().first()?.body == b"one").then_some(()));
+        eventually("the first piece", || {
+            (service.received().first()?.body == b"one").then_some(())
+        });
         feed.send("two");
-        eventually("the second", || (service.asked().first()?.body == b"onetwo").then_some(()));
+        eventually("the second", || (service.received().first()?.body == b"onetwo").then_some(()));
         assert!(!pending.is_answered());
         drop(feed);
         assert_eq!(pending.answer().text(), "done");
@@ -185,7 +188,8 @@ fn what_the_answer_to_head_would_be_is_told_without_its_body() {
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         for _ in 0..2 {
-            let answer = client.ask(crate::support::http::Ask::new(http::Method::HEAD, "/"));
+            let answer =
+                client.round_trip(crate::support::http::TestRequest::new(http::Method::HEAD, "/"));
             assert_eq!((answer.status, &*answer.body), (200, &b""[..]));
             assert_eq!(answer.header("content-length"), "12345", "{asks:?} {answers:?}");
             assert_eq!(answer.header("etag"), "\"a\"");
@@ -205,9 +209,9 @@ fn answers_that_never_have_a_body_have_none() {
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         for _ in 0..2 {
-            let answer = client.ask(get("/204"));
+            let answer = client.round_trip(get("/204"));
             assert_eq!((answer.status, answer.header("content-length").as_str()), (204, ""));
-            let answer = client.ask(get("/304"));
+            let answer = client.round_trip(get("/304"));
             assert_eq!((answer.status, answer.header("etag").as_str()), (304, "\"a\""));
             assert!(answer.body.is_empty() && !answer.broken);
         }
@@ -231,7 +235,7 @@ fn an_answer_without_a_length_ends_with_its_connection() {
     client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut service = upstream.accept();
     service.head();
-    client.hears_nothing(Duration::from_millis(10));
+    client.expect_silence(Duration::from_millis(10));
 }
 
 /// Whether the other side has reset this stream.

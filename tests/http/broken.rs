@@ -42,7 +42,11 @@ fn the_rest_of_a_request_that_was_answered_early_spoils_no_other() {
             let early = client.begin(post("/early", vec![b'x'; 1 << 20])).try_answer();
             assert_eq!(early.map(|it| it.status), Ok(403), "{asks:?} {answers:?}");
             let client = Client::connect(at(&tollgate), asks);
-            assert_eq!(client.ask(post("/", "hello")).text(), "hello", "{asks:?} {answers:?}");
+            assert_eq!(
+                client.round_trip(post("/", "hello")).text(),
+                "hello",
+                "{asks:?} {answers:?}"
+            );
         }
     }
 }
@@ -58,7 +62,7 @@ fn an_answer_reaches_its_client_though_the_service_closes_upon_the_request() {
             format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())
                 .as_bytes(),
         );
-        let mut uploading = client.twin();
+        let mut uploading = client.try_clone();
         let all = std::thread::scope(|scope| {
             // The proxy may close before it has all of it.
             scope.spawn(|| drop(uploading.try_send(&body)));
@@ -99,11 +103,13 @@ fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
         let (feed, content) = Content::fed();
         let pending = client.begin(post("/", content));
         feed.send("one");
-        eventually("the first piece", || (service.asked().first()?.body == b"one").then_some(()));
+        eventually("the first piece", || {
+            (service.received().first()?.body == b"one").then_some(())
+        });
         drop(pending);
         drop(client);
         eventually("the service to hear", || {
-            (service.asked()[0].state == State::Broken).then_some(())
+            (service.received()[0].state == State::Broken).then_some(())
         });
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
@@ -119,21 +125,21 @@ fn a_client_that_leaves_before_the_answer_takes_the_request_with_it() {
         if asks == Version::One {
             let mut client = End::connect(address);
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-            service.asked_times(1);
+            service.wait_for_requests(1);
             client.reset();
         } else {
             // Only this stream ends.
             let client = Client::connect(address, asks);
             let pending = client.begin(get("/"));
-            service.asked_times(1);
+            service.wait_for_requests(1);
             drop(pending);
             eventually("the stream's end", || {
-                (service.asked()[0].state == State::Dropped).then_some(())
+                (service.received()[0].state == State::Dropped).then_some(())
             });
             assert!(!client.has_ended());
         }
         eventually("the service to hear", || {
-            (service.asked()[0].state == State::Dropped).then_some(())
+            (service.received()[0].state == State::Dropped).then_some(())
         });
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
@@ -159,7 +165,7 @@ fn a_client_that_leaves_in_the_middle_of_the_answer_stops_the_service() {
         });
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["outcome"], "cancelled", "{asks:?} {answers:?} {line}");
-        tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
     }
 }
 
@@ -190,7 +196,7 @@ fn a_service_that_leaves_before_its_answer_is_a_502() {
         let service = Service::start(answers, |_| Reply::reset());
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
-        let answer = client.ask(get("/"));
+        let answer = client.round_trip(get("/"));
         assert_eq!(answer.status, 502, "{asks:?} {answers:?}");
         assert_eq!(answer.json()["error"], "lost", "{answer:?}");
         assert_eq!(answer.header("content-type"), "application/json");
@@ -242,5 +248,5 @@ fn bytes_behind_an_answer_are_nobody_elses_answer() {
     service.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2");
     client.head();
     client.expect(b"2");
-    client.hears_nothing(Duration::from_millis(10));
+    client.expect_silence(Duration::from_millis(10));
 }

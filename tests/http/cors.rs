@@ -4,7 +4,7 @@
 use crate::support::{
     free_address,
     http::{
-        Answer, Ask, Client, PAIRINGS, Reply, Service, Version, at, endpoints, get, proxy,
+        Answer, Client, PAIRINGS, Reply, Service, TestRequest, Version, at, endpoints, get, proxy,
         routed_config,
     },
     tollgate::Tollgate,
@@ -16,8 +16,8 @@ const SHOP: &str = "https://shop.example.org";
 const CORS: &str = "cors: { origins: [\"https://shop.example.org\"], methods: [GET, PUT], headers: [x-team], \
                     expose: [x-total], credentials: true, max_age: 10m }";
 
-fn preflight(path: &str, origin: &str, method: &str) -> Ask {
-    Ask::new(Method::OPTIONS, path)
+fn preflight(path: &str, origin: &str, method: &str) -> TestRequest {
+    TestRequest::new(Method::OPTIONS, path)
         .header("origin", origin)
         .header("access-control-request-method", method)
 }
@@ -32,7 +32,7 @@ fn a_preflight_is_answered_by_the_proxy() {
         let service = Service::saying(answers, "never");
         let tollgate = proxy(&service, CORS);
         let client = Client::connect(at(&tollgate), asks);
-        let answer = client.ask(preflight("/a", SHOP, "PUT"));
+        let answer = client.round_trip(preflight("/a", SHOP, "PUT"));
         assert_eq!((answer.status, allowed(&answer)), (204, SHOP.to_owned()));
         for (name, value) in [
             ("access-control-allow-methods", "GET, PUT"),
@@ -46,7 +46,7 @@ fn a_preflight_is_answered_by_the_proxy() {
         let line = tollgate.logged(1, |_| true).remove(0);
         let told = (&line["outcome"], &line["reason"], &line["status"]);
         assert_eq!(told, (&json!("ok"), &json!("preflight"), &json!("204")), "{line}");
-        assert!(service.asked().is_empty());
+        assert!(service.received().is_empty());
     }
 }
 
@@ -57,20 +57,20 @@ fn a_site_that_may_not_is_told_nothing_and_the_log_says_so() {
     });
     let tollgate = proxy(&service, CORS);
     let client = Client::connect(at(&tollgate), Version::One);
-    let refused = client.ask(preflight("/first", "https://evil.example", "PUT"));
+    let refused = client.round_trip(preflight("/first", "https://evil.example", "PUT"));
     assert_eq!((refused.status, &*allowed(&refused)), (204, ""));
     let line = tollgate.logged(1, |line| line["path"] == "/first").remove(0);
     let told = (&line["outcome"], &line["reason"], &line["status"]);
     assert_eq!(told, (&json!("rejected"), &json!("origin_refused"), &json!("204")), "{line}");
     // The service's own word counts for nothing.
-    let answer = client.ask(get("/then").header("origin", "https://evil.example"));
+    let answer = client.round_trip(get("/then").header("origin", "https://evil.example"));
     assert_eq!((answer.status, &*allowed(&answer)), (200, ""));
     let line = tollgate.logged(1, |line| line["path"] == "/then").remove(0);
     assert_eq!((&line["outcome"], &line["flags"]), (&json!("ok"), &json!("origin_refused")));
     let labels = [("listener", "web"), ("kind", "origin_refused")];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, 2.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, 2.0);
     // A page's own site is another matter.
-    client.ask(get("/own").header("origin", "http://shop.example"));
+    client.round_trip(get("/own").header("origin", "http://shop.example"));
     let line = tollgate.logged(1, |line| line["path"] == "/own").remove(0);
     assert_eq!(line.get("flags"), None, "{line}");
 }
@@ -103,16 +103,16 @@ fn every_answer_says_what_pages_may_read_the_proxy_s_own_too() {
     for asks in [Version::One, Version::Two] {
         let client = Client::connect(at(&tollgate), asks);
         for (path, status) in [("/gone", 503), ("/says", 200), ("/shop", 200), ("/shop/no", 403)] {
-            let answer = client.ask(get(path).header("origin", SHOP));
+            let answer = client.round_trip(get(path).header("origin", SHOP));
             assert_eq!((answer.status, &*allowed(&answer)), (status, SHOP), "{asks:?} {path}");
             assert_eq!(answer.header("access-control-expose-headers"), "x-total");
             assert!(answer.header("vary").contains("origin"), "{answer:?}");
         }
         // A preflight takes the route of the request that it asks for.
-        let answer = client.ask(preflight("/shop", SHOP, "PUT"));
+        let answer = client.round_trip(preflight("/shop", SHOP, "PUT"));
         assert_eq!((answer.status, &*allowed(&answer)), (204, SHOP), "{asks:?}");
         // Where no route says so, it is the service's business.
-        let answer = client.ask(preflight("/rest", SHOP, "PUT"));
+        let answer = client.round_trip(preflight("/rest", SHOP, "PUT"));
         assert_eq!((answer.status, &*allowed(&answer)), (200, "https://other"), "{asks:?}");
     }
 }
@@ -127,8 +127,8 @@ fn a_listener_says_it_for_all_its_routes() {
     ));
     let client = Client::connect(at(&tollgate), Version::One);
     for (path, status) in [("/a", 200), ("/nowhere", 404)] {
-        let answer = client.ask(get(path).header("origin", SHOP));
+        let answer = client.round_trip(get(path).header("origin", SHOP));
         assert_eq!((answer.status, &*allowed(&answer)), (status, SHOP));
     }
-    assert_eq!(client.ask(preflight("/a", SHOP, "GET")).status, 204);
+    assert_eq!(client.round_trip(preflight("/a", SHOP, "GET")).status, 204);
 }

@@ -59,7 +59,7 @@ fn a_service_that_says_no_is_never_sent_the_body() {
 #[test]
 fn a_service_that_says_nothing_gets_the_body_after_a_second() {
     let (_upstream, _tollgate, mut client, mut service, _) = asked();
-    service.hears_nothing(Duration::from_millis(300));
+    service.expect_silence(Duration::from_millis(300));
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     client.send(b"hello");
     service.expect(b"hello");

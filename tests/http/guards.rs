@@ -2,8 +2,8 @@
 
 use crate::support::{
     http::{
-        Answer, Ask, Asker, Client, Content, PAIRINGS, Reply, Service, Version, at, get, post,
-        proxy, proxy_config, routed_config,
+        Answer, Client, Content, PAIRINGS, RawHttpClient, Reply, Service, TestRequest, Version, at,
+        get, post, proxy, proxy_config, routed_config,
     },
     tollgate::Tollgate,
 };
@@ -19,25 +19,25 @@ fn guarded(service: &Service, settings: &str, policies: &[&str]) -> Tollgate {
 }
 
 /// What is answered to requests, each by either version, before one guard.
-fn each(policy: &str, ask: impl Fn() -> Ask) -> [u16; 2] {
+fn each(policy: &str, ask: impl Fn() -> TestRequest) -> [u16; 2] {
     let service = Service::saying(Version::One, "ok");
     let tollgate = guarded(&service, "", &[policy]);
     VERSIONS.map(|version| {
-        let before = service.asked().len();
-        let status = Client::connect(at(&tollgate), version).ask(ask()).status;
-        assert_eq!(service.asked().len() - before, usize::from(status == 200), "{version:?}");
+        let before = service.received().len();
+        let status = Client::connect(at(&tollgate), version).round_trip(ask()).status;
+        assert_eq!(service.received().len() - before, usize::from(status == 200), "{version:?}");
         status
     })
 }
 
 fn violations(tollgate: &Tollgate, kind: &str, count: f64) {
     let labels = [("listener", "web"), ("kind", kind)];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, count);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, count);
 }
 
 /// The answer to bytes of HTTP/1.
 fn raw(tollgate: &Tollgate, head: &[u8]) -> Answer {
-    let mut asker = Asker::connect(at(tollgate));
+    let mut asker = RawHttpClient::connect(at(tollgate));
     asker.send(&[head, b"\r\n\r\n"].concat());
     asker.answer().unwrap()
 }
@@ -64,10 +64,10 @@ fn no_spelling_of_a_path_passes_a_guard() {
             "/caf%c3%a9",
             "/a%20b",
         ] {
-            assert_eq!(client.ask(get(path)).status, 403, "{version:?} {path}");
+            assert_eq!(client.round_trip(get(path)).status, 403, "{version:?} {path}");
         }
         for path in ["/administration", "/%2561dmin/x", "/x/admin", "/group%2Fproject"] {
-            assert_eq!(client.ask(get(path)).status, 200, "{version:?} {path}");
+            assert_eq!(client.round_trip(get(path)).status, 200, "{version:?} {path}");
         }
     }
     let absolute = raw(&tollgate, b"GET http://a.example//%61dmin/x HTTP/1.1\r\nhost: a.example");
@@ -89,7 +89,7 @@ fn a_path_that_means_two_things_is_refused_and_counted() {
         for path in
             ["/a%00", "/%c0%afadmin", "/a/..%2fadmin", "/100%25%", "/admin%2Fx", "/admin%5cx"]
         {
-            let answer = client.ask(get(path));
+            let answer = client.round_trip(get(path));
             assert_eq!(
                 (answer.status, answer.json()["error"].clone()),
                 (400, "path".into()),
@@ -98,9 +98,9 @@ fn a_path_that_means_two_things_is_refused_and_counted() {
             count += 1.0;
             violations(&tollgate, "ambiguous_path", count);
         }
-        assert_eq!(client.ask(get("/group%2Fproject")).status, 200);
+        assert_eq!(client.round_trip(get("/group%2Fproject")).status, 200);
     }
-    assert_eq!(service.asked().len(), 2);
+    assert_eq!(service.received().len(), 2);
     let logged = tollgate.logged(12, |line| line["reason"] == "path");
     assert!(logged.iter().all(|line| line["outcome"] == "rejected"));
 }
@@ -111,7 +111,7 @@ fn what_is_let_pass_is_so_in_every_reading() {
     let deny = "{ name: no, match: { not: { path: [\"/public/*\", \"/group*\"] } }, deny: {} }";
     let tollgate = guarded(&service, "", &[deny]);
     let client = Client::connect(at(&tollgate), Version::One);
-    let ask = |path| client.ask(get(path)).status;
+    let ask = |path| client.round_trip(get(path)).status;
     let passes = ["/public/x", "//%70ublic/x", "/public/a%2Fb", "/group%2Fproject"];
     assert_eq!(passes.map(ask), [200; 4]);
     assert_eq!(["/public%2Fx", "/private"].map(ask), [403; 2]);
@@ -122,10 +122,10 @@ fn a_guard_that_is_put_in_place_while_it_runs_compares_the_same() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = guarded(&service, "", &["{ name: no, match: { path: /x }, deny: {} }"]);
     let client = Client::connect(at(&tollgate), Version::One);
-    assert_eq!(client.ask(get("/caf%c3%a9")).status, 200);
+    assert_eq!(client.round_trip(get("/caf%c3%a9")).status, 200);
     let body = r#"{"match": {"path": ["/café", "/%61dmin"]}, "deny": {}}"#;
     assert_eq!(tollgate.send("PUT", "/policies/no", body).0, 200);
-    assert_eq!(["/caf%c3%a9", "//admin"].map(|path| client.ask(get(path)).status), [403; 2]);
+    assert_eq!(["/caf%c3%a9", "//admin"].map(|path| client.round_trip(get(path)).status), [403; 2]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_limit_of_logins_counts_every_spelling() {
                      rate_limit: { rate: 1/h, burst: 1, key: [client] } }";
         let tollgate = guarded(&service, "", &[limit]);
         let client = Client::connect(at(&tollgate), version);
-        let ask = |path| client.ask(post(path, "x")).status;
+        let ask = |path| client.round_trip(post(path, "x")).status;
         let asked = ["/login", "/login", "/%6cogin", "//login", "/log%69n?a=b"].map(ask);
         assert_eq!(asked, [200, 429, 429, 429, 429], "{version:?}");
         assert_eq!(ask("/other"), 200);
@@ -163,11 +163,11 @@ fn no_spelling_of_a_query_passes_a_guard() {
             "admin",
             "%61dmin=",
         ] {
-            let status = client.ask(get(&format!("/?{query}"))).status;
+            let status = client.round_trip(get(&format!("/?{query}"))).status;
             assert_eq!(status, 403, "{version:?} {query}");
         }
         for query in ["debug=2", "debug%3D1", "a=b%26debug%3D2", "q=a%2Bb", "q=100%"] {
-            let status = client.ask(get(&format!("/?{query}"))).status;
+            let status = client.round_trip(get(&format!("/?{query}"))).status;
             assert_eq!(status, 200, "{version:?} {query}");
         }
     }
@@ -191,14 +191,14 @@ fn no_spelling_of_a_host_passes_a_guard() {
             for version in VERSIONS {
                 let client = Client::connect(at(&tollgate), version);
                 assert_eq!(
-                    client.ask(get("/").header("host", host)).status,
+                    client.round_trip(get("/").header("host", host)).status,
                     403,
                     "{version:?} {host}"
                 );
             }
         }
         let client = Client::connect(at(&tollgate), Version::Two);
-        assert_eq!(client.ask(get("/").header("host", "shop.example")).status, 200);
+        assert_eq!(client.round_trip(get("/").header("host", "shop.example")).status, 200);
     }
 }
 
@@ -208,8 +208,9 @@ fn a_known_method_in_small_letters_is_refused() {
     let tollgate = guarded(&service, "", &["{ name: no, match: { operation: DELETE }, deny: {} }"]);
     for (n, version) in VERSIONS.into_iter().enumerate() {
         let client = Client::connect(at(&tollgate), version);
-        let ask =
-            |method: &[u8]| client.ask(Ask::new(Method::from_bytes(method).unwrap(), "/")).status;
+        let ask = |method: &[u8]| {
+            client.round_trip(TestRequest::new(Method::from_bytes(method).unwrap(), "/")).status
+        };
         assert_eq!([&b"DELETE"[..], b"delete", b"FROB", b"frob"].map(ask), [403, 400, 200, 200]);
         violations(&tollgate, "method_case", n as f64 + 1.0);
     }
@@ -255,7 +256,7 @@ fn a_key_is_made_of_all_lines() {
         let client = Client::connect(at(&tollgate), version);
         let ask = |lines: &[&str]| {
             let ask = lines.iter().fold(get("/"), |ask, line| ask.header("authorization", line));
-            client.ask(ask).status
+            client.round_trip(ask).status
         };
         assert_eq!([ask(&["real"]), ask(&["real"])], [200, 429], "{version:?}");
         // Two lines would be a key of their own, and a service might read the second.
@@ -287,8 +288,8 @@ fn a_name_that_a_service_folds_is_none_that_counts() {
             .header("x-key", "1")
             .header("x_key", "2")
             .header("x_other", "1");
-        assert_eq!(client.ask(ask).status, 200);
-        let asked = &service.asked()[0];
+        assert_eq!(client.round_trip(ask).status, 200);
+        let asked = &service.received()[0];
         let odd: Vec<_> =
             asked.headers.keys().filter(|name| !name.as_str().contains('-')).collect();
         assert!(
@@ -330,11 +331,11 @@ fn no_trailer_tells_what_the_proxy_does() {
         let ask = post("/", Content::pieces(&[b"hello"]).trailers(&trailers));
         let ask = ask.header("trailer", &names.join(", "));
         assert_eq!(
-            Client::connect(at(&tollgate), asks).ask(ask).status,
+            Client::connect(at(&tollgate), asks).round_trip(ask).status,
             200,
             "{asks:?} {answers:?}"
         );
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         let names: Vec<_> = asked.trailers.keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["x-sum"], "{asks:?} {answers:?}");
         violations(&tollgate, "forbidden_trailer", 1.0);
@@ -347,8 +348,8 @@ fn trailers_of_http_2_neither_frame_nor_authenticate() {
     let tollgate = guarded(&service, "", &["{ name: any, match: {}, deny: {}, enabled: false }"]);
     let trailers = [("authorization", "a"), ("host", "b"), ("content-length", "1")];
     let ask = post("/", Content::pieces(&[b"hello"]).trailers(&trailers));
-    assert_eq!(Client::connect(at(&tollgate), Version::Two).ask(ask).status, 200);
-    let asked = &service.asked()[0];
+    assert_eq!(Client::connect(at(&tollgate), Version::Two).round_trip(ask).status, 200);
+    let asked = &service.received()[0];
     assert!(asked.trailers.is_empty() && asked.body == b"hello", "{asked:?}");
     violations(&tollgate, "forbidden_trailer", 1.0);
 }
@@ -361,14 +362,14 @@ fn long_trailers_that_repeat_themselves_are_fine_where_each_byte_was_sent() {
     let trailers = [("x-sum", &*long); 3];
     let ask =
         post("/", Content::pieces(&[b"hello"]).trailers(&trailers)).header("trailer", "x-sum");
-    assert_eq!(Client::connect(at(&tollgate), Version::One).ask(ask).status, 200);
-    assert_eq!(service.asked()[0].trailers.get_all("x-sum").iter().count(), 3);
+    assert_eq!(Client::connect(at(&tollgate), Version::One).round_trip(ask).status, 200);
+    assert_eq!(service.received()[0].trailers.get_all("x-sum").iter().count(), 3);
 }
 
 #[test]
 fn a_trace_with_credentials_is_refused() {
     let any = "{ name: any, match: {}, deny: {}, enabled: false }";
-    let trace = || Ask::new(Method::TRACE, "/");
+    let trace = || TestRequest::new(Method::TRACE, "/");
     assert_eq!(each(any, trace), [200, 200]);
     for name in ["authorization", "cookie"] {
         assert_eq!(each(any, || trace().header(name, "secret")), [400, 400], "{name}");
@@ -387,11 +388,11 @@ fn the_log_has_the_path_that_is_compared_and_the_one_that_was_written() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);
-    client.ask(get("//%61dmin%2fx?%61=1"));
-    client.ask(get("/plain"));
+    client.round_trip(get("//%61dmin%2fx?%61=1"));
+    client.round_trip(get("/plain"));
     let lines = tollgate.logged(2, |_| true);
     assert_eq!(lines[0]["path"], "/admin%2Fx");
     assert_eq!(lines[0]["raw_path"], "//%61dmin%2fx");
     assert_eq!((&lines[1]["path"], lines[1].get("raw_path")), (&"/plain".into(), None));
-    assert_eq!(service.asked()[0].target, "//%61dmin%2fx?%61=1", "what passes stays as it came");
+    assert_eq!(service.received()[0].target, "//%61dmin%2fx?%61=1", "what passes stays as it came");
 }

@@ -44,7 +44,7 @@ fn a_client_that_ends_its_half_while_its_answer_is_due_gets_it() {
     for (count, request) in [GET, POST].repeat(10).into_iter().enumerate() {
         let mut client = End::connect(at(&tollgate));
         client.send(request);
-        service.asked_times(count + 1);
+        service.wait_for_requests(count + 1);
         client.finish();
         gate.add_permits(1);
         let all = text(client.rest());
@@ -96,10 +96,10 @@ fn a_client_that_closes_before_its_answer_is_gone_at_once() {
             let began = Instant::now();
             let mut client = End::connect(at(&tollgate));
             client.send(request);
-            service.asked_times(count + 1);
+            service.wait_for_requests(count + 1);
             client.finish();
             eventually("the service to hear", || {
-                (service.asked()[count].state == State::Dropped).then_some(())
+                (service.received()[count].state == State::Dropped).then_some(())
             });
             assert!(client.rest().is_empty());
             assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
@@ -109,7 +109,7 @@ fn a_client_that_closes_before_its_answer_is_gone_at_once() {
             assert_eq!(told, (&"cancelled".into(), &"client".into(), &Value::Null), "{line}");
         }
         let labels = [("listener", "web"), ("reason", "client")];
-        tollgate.metric_becomes("tollgate_connection_close_total", &labels, 2.0);
+        tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 2.0);
     }
 }
 

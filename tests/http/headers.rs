@@ -28,12 +28,12 @@ fn headers_about_a_connection_end_with_it() {
             .header("x-mine", "1")
             .header("te", "gzip, trailers")
             .header("x-other", "1");
-        let answer = client.ask(ask);
+        let answer = client.round_trip(ask);
         for name in ["connection", "keep-alive", "proxy-connection", "x-hop"] {
             assert_eq!(answer.header(name), "", "{answers:?} {name}");
         }
         assert_eq!(answer.header("x-kept"), "1");
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         for name in ["connection", "keep-alive", "proxy-connection", "x-mine"] {
             assert_eq!(asked.header(name), "", "{answers:?} {name}");
         }
@@ -57,8 +57,8 @@ fn services_are_told_who_asks_and_clients_can_not_make_it_up() {
             .header("x-forwarded-port", "443")
             .header("x_real_ip", "6.6.6.6")
             .header("x-forwarded-prefix", "/evil");
-        client.ask(ask);
-        let asked = &service.asked()[0];
+        client.round_trip(ask);
+        let asked = &service.received()[0];
         assert_eq!(asked.header("x-forwarded-for"), "127.0.0.1", "{asks:?} {answers:?}");
         assert_eq!(asked.header("x-forwarded-proto"), "http");
         assert_eq!(asked.header("x-forwarded-host"), HOST);
@@ -87,8 +87,8 @@ fn proxies_that_are_trusted_are_believed_as_far_as_they_go() {
         .header("x-forwarded-proto", "https")
         .header("x-forwarded-host", "front.example")
         .header("x-real-ip", "10.0.0.1");
-    client.ask(ask);
-    let asked = &service.asked()[0];
+    client.round_trip(ask);
+    let asked = &service.received()[0];
     assert_eq!(asked.header("x-forwarded-for"), "10.0.0.1, 10.0.0.2, 127.0.0.1");
     assert_eq!(asked.header("x-forwarded-proto"), "https");
     assert_eq!(asked.header("x-forwarded-host"), "front.example");
@@ -105,7 +105,7 @@ fn a_redirect_keeps_the_scheme_that_a_trusted_proxy_tells() {
              routes: {routes} }} }} }}\nclusters: {{}}\n"
         ));
         let client = Client::connect(at(&tollgate), Version::One);
-        let answer = client.ask(get("/b").header("x-forwarded-proto", "https"));
+        let answer = client.round_trip(get("/b").header("x-forwarded-proto", "https"));
         assert_eq!(answer.header("location"), format!("{scheme}://a.example/b"));
     }
 }
@@ -119,7 +119,7 @@ fn a_policy_goes_by_who_asks_as_far_as_proxies_are_trusted() {
             proxy_config(&service.endpoints(), settings, "")
         ));
         let client = Client::connect(at(&tollgate), Version::One);
-        let ask = |from| client.ask(get("/").header("x-forwarded-for", from)).status;
+        let ask = |from| client.round_trip(get("/").header("x-forwarded-for", from)).status;
         assert_eq!(ask("10.0.0.9"), status);
         assert_eq!(ask("10.0.0.9, 10.0.0.1"), 200);
     }
@@ -130,8 +130,10 @@ fn the_standards_own_header_tells_who_asks_where_it_is_wanted() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: forwarded");
     let client = Client::connect(at(&tollgate), Version::One);
-    client.ask(get("/").header("x-forwarded-for", "6.6.6.6").header("forwarded", "for=6.6.6.6"));
-    let asked = &service.asked()[0];
+    client.round_trip(
+        get("/").header("x-forwarded-for", "6.6.6.6").header("forwarded", "for=6.6.6.6"),
+    );
+    let asked = &service.received()[0];
     assert_eq!(asked.header("x-forwarded-for"), "");
     let told = asked.header("forwarded");
     assert!(told.contains("for=127.0.0.1") && told.contains("proto=http"), "{told}");
@@ -143,10 +145,10 @@ fn nobody_is_told_of_where_that_is_not_wanted() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "forwarded: off");
     let client = Client::connect(at(&tollgate), Version::One);
-    client.ask(get("/1"));
-    client.ask(get("/2").header("x-forwarded-for", "1.2.3.4"));
+    client.round_trip(get("/1"));
+    client.round_trip(get("/2").header("x-forwarded-for", "1.2.3.4"));
     let told: Vec<_> =
-        service.asked().iter().map(|asked| asked.header("x-forwarded-for")).collect();
+        service.received().iter().map(|asked| asked.header("x-forwarded-for")).collect();
     assert_eq!(told, ["", "1.2.3.4"]);
 }
 
@@ -156,11 +158,11 @@ fn every_request_has_an_id_and_the_log_has_the_same() {
         let service = Service::saying(answers, "ok");
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
-        client.ask(get("/"));
-        client.ask(get("/"));
-        client.ask(get("/").header("x-request-id", "mine"));
+        client.round_trip(get("/"));
+        client.round_trip(get("/"));
+        client.round_trip(get("/").header("x-request-id", "mine"));
         let ids: Vec<_> =
-            service.asked().iter().map(|asked| asked.header("x-request-id")).collect();
+            service.received().iter().map(|asked| asked.header("x-request-id")).collect();
         assert!(ids[0].len() >= 32 && ids[0] != ids[1], "{ids:?}");
         assert_eq!(ids[2], "mine");
         let logged = tollgate.logged(3, |_| true);
@@ -175,10 +177,10 @@ fn a_trace_goes_on_or_begins() {
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::One);
     let mine = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    client.ask(get("/").header("traceparent", mine).header("tracestate", "a=1"));
-    client.ask(get("/"));
-    client.ask(get("/").header("traceparent", "nonsense").header("tracestate", "a=1"));
-    let asked = service.asked();
+    client.round_trip(get("/").header("traceparent", mine).header("tracestate", "a=1"));
+    client.round_trip(get("/"));
+    client.round_trip(get("/").header("traceparent", "nonsense").header("tracestate", "a=1"));
+    let asked = service.received();
     assert!(asked[0].header("traceparent").starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
     assert_eq!(asked[0].header("tracestate"), "a=1");
     for asked in &asked[1..] {
@@ -194,10 +196,10 @@ fn the_proxy_names_itself_in_via_where_that_is_wanted() {
         let service = Service::start(answers, |_| Reply::ok("ok").header("via", "1.1 inner"));
         let tollgate = proxy(&service, "via: edge");
         let client = Client::connect(at(&tollgate), asks);
-        let answer = client.ask(get("/").header("via", "1.0 outer"));
+        let answer = client.round_trip(get("/").header("via", "1.0 outer"));
         let version = |version| if version == Version::One { "1.1" } else { "2" };
         assert_eq!(
-            service.asked()[0].header("via"),
+            service.received()[0].header("via"),
             format!("1.0 outer, {} edge", version(asks)),
             "{answers:?}"
         );

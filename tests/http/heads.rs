@@ -30,9 +30,9 @@ fn targets_pass_byte_for_byte() {
             "/?",
         ];
         for target in targets {
-            assert_eq!(client.ask(get(target)).status, 200, "{target}");
+            assert_eq!(client.round_trip(get(target)).status, 200, "{target}");
         }
-        let asked: Vec<_> = service.asked().into_iter().map(|it| it.target).collect();
+        let asked: Vec<_> = service.received().into_iter().map(|it| it.target).collect();
         assert_eq!(asked, targets, "{asks:?} {answers:?}");
     }
 }
@@ -45,7 +45,7 @@ fn an_absolute_target_tells_the_host() {
         let mut client = End::connect(at(&tollgate));
         client.send(b"GET http://shop.example:81/a?b HTTP/1.1\r\nhost: shop.example:81\r\n\r\n");
         assert!(client.head().starts_with("HTTP/1.1 200"));
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         assert_eq!((&*asked.target, &*asked.authority), ("/a?b", "shop.example:81"));
     }
 }
@@ -60,7 +60,7 @@ fn options_of_the_whole_server_pass() {
         let head = client.head();
         assert!(head.starts_with("HTTP/1.1 200"), "{answers:?} {head}");
         assert_eq!(
-            (&*service.asked()[0].target, service.asked()[0].method.as_str()),
+            (&*service.received()[0].target, service.received()[0].method.as_str()),
             ("*", "OPTIONS")
         );
     }
@@ -73,8 +73,8 @@ fn hosts_pass_as_they_were_written() {
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         for host in ["Shop.Example:8080", "10.0.0.1", "[::1]:80"] {
-            client.ask(get("/").header("host", host));
-            let asked = service.asked().pop().expect("a request");
+            client.round_trip(get("/").header("host", host));
+            let asked = service.received().pop().expect("a request");
             assert_eq!(asked.authority, host, "{asks:?} {answers:?}");
         }
     }
@@ -94,13 +94,13 @@ fn headers_pass_with_all_their_lines_in_their_order() {
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         let answer =
-            client.ask(get("/").header("x-a", "1").header("x-b", "").header("x-a", "2, 3"));
+            client.round_trip(get("/").header("x-a", "1").header("x-b", "").header("x-a", "2, 3"));
         assert_eq!(answer.header("set-cookie"), "a=1; Path=/, b=2, a=3, 4");
         assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 3);
         assert_eq!(answer.header("server"), "shop/1.0");
         assert_eq!(answer.header("date"), "Tue, 15 Nov 1994 08:12:31 GMT");
         assert_eq!(answer.headers.get_all("date").iter().count(), 1);
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         assert_eq!((asked.header("x-a"), asked.header("x-b")), ("1, 2, 3".into(), String::new()));
         assert_eq!(asked.headers.get_all("x-a").iter().count(), 2);
     }
@@ -111,8 +111,8 @@ fn cookies_in_lines_of_their_own_are_one_for_http_1() {
     let service = Service::saying(Version::One, "ok");
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::Two);
-    client.ask(get("/").header("cookie", "a=1").header("cookie", "b=2"));
-    let asked = &service.asked()[0];
+    client.round_trip(get("/").header("cookie", "a=1").header("cookie", "b=2"));
+    let asked = &service.received()[0];
     let lines: Vec<_> = asked.headers.get_all("cookie").iter().collect();
     assert_eq!(lines, ["a=1; b=2"]);
 }
@@ -168,10 +168,10 @@ fn long_headers_and_many_headers_pass_up_to_the_limits() {
         for _ in 0..80 {
             ask = ask.header("x-many", "1");
         }
-        let answer = client.ask(ask);
+        let answer = client.round_trip(ask);
         assert_eq!(answer.status, 200, "{asks:?} {answers:?}");
         assert!(answer.header("x-long") == long, "{asks:?} {answers:?}");
-        let asked = &service.asked()[0];
+        let asked = &service.received()[0];
         assert!(
             asked.header("x-long") == long && asked.headers.get_all("x-many").iter().count() == 80
         );
@@ -183,12 +183,12 @@ fn heads_over_the_limits_are_refused_and_reach_nobody() {
     for asks in [Version::One, Version::Two] {
         let service = Service::saying(Version::One, "ok");
         let tollgate = proxy(&service, "max_head: 8KiB, max_headers: 20, max_target: 1KiB");
-        let ask = |ask| Client::connect(at(&tollgate), asks).ask(ask);
+        let ask = |ask| Client::connect(at(&tollgate), asks).round_trip(ask);
         assert_eq!(ask(get("/").header("x-long", &"v".repeat(9 << 10))).status, 431, "{asks:?}");
         let many = (0..30).fold(get("/"), |ask, _| ask.header("x-many", "1"));
         assert_eq!(ask(many).status, 431, "{asks:?}");
         assert_eq!(ask(get(&format!("/{}", "p".repeat(1100)))).status, 414, "{asks:?}");
-        assert_eq!(service.asked().len(), 0, "{asks:?}");
+        assert_eq!(service.received().len(), 0, "{asks:?}");
         let fine = ask(get("/").header("x-long", &"v".repeat(6 << 10)));
         assert_eq!(fine.status, 200, "{asks:?}");
     }
@@ -201,7 +201,7 @@ fn an_answer_with_a_head_over_the_limit_is_a_502() {
             Service::start(answers, |_| Reply::ok("ok").header("x-long", &"v".repeat(10 << 10)));
         let cluster = service.endpoints().replace("version", "max_head: 8KiB, version");
         let tollgate = proxy_to(&cluster, "", "");
-        let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
         assert_eq!(answer.status, 502, "{answers:?} {answer:?}");
     }
 }
@@ -262,6 +262,6 @@ fn a_client_that_wants_its_connection_closed_has_it_closed() {
     let all = String::from_utf8(client.rest()).expect("text").to_lowercase();
     assert!(all.contains("connection: close") && all.ends_with("hello"), "{all}");
     // That of the service is kept.
-    assert_eq!(Client::connect(at(&tollgate), Version::One).ask(get("/")).text(), "hello");
+    assert_eq!(Client::connect(at(&tollgate), Version::One).round_trip(get("/")).text(), "hello");
     assert_eq!(service.connections(), 1);
 }

@@ -4,8 +4,8 @@
 use crate::support::{
     ends::{End, Upstream},
     http::{
-        Answer, Asker, Client, Content, Reply, Service, Version, at, endpoints, get, post, proxy,
-        proxy_to, routed,
+        Answer, Client, Content, RawHttpClient, Reply, Service, Version, at, endpoints, get, post,
+        proxy, proxy_to, routed,
     },
     tollgate::Tollgate,
 };
@@ -19,7 +19,7 @@ fn saying(said: &str, asks: Version, method: &str) -> (Result<Answer, String>, V
     let upstream = Upstream::start();
     let tollgate = proxy_to(&endpoints(&[upstream.address()]), "", "");
     let client = Client::connect(at(&tollgate), asks);
-    let ask = crate::support::http::Ask::new(method.parse::<Method>().unwrap(), "/");
+    let ask = crate::support::http::TestRequest::new(method.parse::<Method>().unwrap(), "/");
     let pending = client.begin(ask);
     let mut service = upstream.accept();
     service.head();
@@ -110,7 +110,7 @@ fn a_method_that_means_something_by_a_body_tells_that_there_is_none() {
     for asks in VERSIONS {
         for (method, length) in [("POST", "0"), ("PUT", "0"), ("PATCH", "0"), ("GET", "")] {
             let client = Client::connect(at(&tollgate), asks);
-            let ask = crate::support::http::Ask::new(method.parse().unwrap(), "/");
+            let ask = crate::support::http::TestRequest::new(method.parse().unwrap(), "/");
             let mut pending = None;
             let head = heard(&tollgate, &upstream, |_| pending = Some(client.begin(ask)));
             assert_eq!(pending.unwrap().answer().status, 200);
@@ -149,7 +149,7 @@ fn a_client_of_http_1_0_that_names_no_host_asks_the_endpoint_by_its_own_name() {
         let mut client = End::connect(at(&tollgate));
         client.send(b"GET /x HTTP/1.0\r\n\r\n");
         assert!(client.head().starts_with("HTTP/1.0 200 OK"));
-        assert_eq!(service.asked()[0].authority, service.address().to_string(), "{answers:?}");
+        assert_eq!(service.received()[0].authority, service.address().to_string(), "{answers:?}");
     }
 }
 
@@ -176,7 +176,7 @@ fn an_answer_that_breaks_off_is_no_whole_answer_to_a_client_of_http_1_0() {
     client.head();
     client.expect(b"half");
     service.reset();
-    assert!(client.breaks().is_empty());
+    assert!(client.read_until_reset().is_empty());
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_answer_to_a_request_that_is_not_read_to_its_end_says_that_the_connection_c
             ],
             &[("shop", service)],
         );
-        let mut client = Asker::connect(at(&tollgate));
+        let mut client = RawHttpClient::connect(at(&tollgate));
         client.send(asked);
         let answer = client.answer().unwrap();
         let rest = client.rest().unwrap();
@@ -220,7 +220,7 @@ fn a_connection_goes_on_after_a_small_request_that_was_refused() {
         ],
         &[("shop", &service)],
     );
-    let mut client = Asker::connect(at(&tollgate));
+    let mut client = RawHttpClient::connect(at(&tollgate));
     client.send(b"POST /here HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello");
     let answer = client.answer().unwrap();
     assert_eq!((answer.status, &*answer.header("connection")), (403, ""));
@@ -234,7 +234,7 @@ fn heads_over_a_limit_are_called_that_by_the_limit_s_name() {
             Service::start(answers, |_| Reply::ok("ok").header("x-long", &"v".repeat(10 << 10)));
         let cluster = service.endpoints().replace("version", "max_head: 8KiB, version");
         let tollgate = proxy_to(&cluster, "", "");
-        let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
         assert_eq!((answer.status, &answer.json()["error"]), (502, &json!("too_large")));
         assert!(answer.json()["message"].to_string().contains("max_head"), "{answer:?}");
         let line = &tollgate.logged(1, |_| true)[0];
@@ -245,7 +245,7 @@ fn heads_over_a_limit_are_called_that_by_the_limit_s_name() {
         let service = Service::saying(Version::One, "ok");
         let tollgate = proxy(&service, "max_head: 8KiB");
         let ask = get("/").header("x-long", &"v".repeat(9 << 10));
-        let answer = Client::connect(at(&tollgate), asks).ask(ask);
+        let answer = Client::connect(at(&tollgate), asks).round_trip(ask);
         assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("head_too_large")));
         assert!(answer.json()["message"].to_string().contains("max_head"), "{asks:?} {answer:?}");
     }
@@ -271,10 +271,10 @@ fn a_head_that_a_shared_connection_would_not_take_harms_nobody_else() {
     let (feed, content) = Content::fed();
     let pending = honest.begin(post("/", content));
     feed.send("hel");
-    service.asked_times(1);
+    service.wait_for_requests(1);
     for asks in VERSIONS {
         let ask = get("/").header("x-long", &"v".repeat(20 << 10));
-        let answer = Client::connect(at(&tollgate), asks).ask(ask);
+        let answer = Client::connect(at(&tollgate), asks).round_trip(ask);
         assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("too_large")));
         assert!(answer.json()["message"].to_string().contains("16384"), "{answer:?}");
         let line = &tollgate.logged(1, |line| line["status"] == "431")[0];
@@ -283,5 +283,5 @@ fn a_head_that_a_shared_connection_would_not_take_harms_nobody_else() {
     feed.send("lo");
     drop(feed);
     assert_eq!(pending.answer().text(), "hello");
-    assert_eq!((service.asked().len(), service.connections()), (1, 1));
+    assert_eq!((service.received().len(), service.connections()), (1, 1));
 }

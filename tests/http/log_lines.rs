@@ -13,8 +13,8 @@ fn a_long_text_is_cut_in_the_log_and_whole_at_the_service() {
         let agent = "\"".repeat(4000);
         let path = format!("/{}", "p".repeat(4000));
         let client = Client::connect(at(&tollgate), version);
-        assert_eq!(client.ask(get(&path).header("user-agent", &agent)).status, 200);
-        let asked = &service.asked()[0];
+        assert_eq!(client.round_trip(get(&path).header("user-agent", &agent)).status, 200);
+        let asked = &service.received()[0];
         assert_eq!((asked.header("user-agent"), &asked.target), (agent.clone(), &path));
 
         let line = tollgate.logged(1, |_| true).remove(0);

@@ -5,8 +5,8 @@ use crate::support::{
     ends::End,
     eventually, free_address,
     http::{
-        Answer, Ask, Client, PAIRINGS, Reply, Service, Version, at, endpoints, get, post, proxy,
-        proxy_to, routed, routed_config,
+        Answer, Client, PAIRINGS, Reply, Service, TestRequest, Version, at, endpoints, get, post,
+        proxy, proxy_to, routed, routed_config,
     },
     tollgate::Tollgate,
 };
@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 const VERSIONS: [Version; 2] = [Version::One, Version::Two];
 
 /// Asks, and checks that header, body and log tell one id.
-fn identified(tollgate: &Tollgate, asks: Version, ask: Ask) -> (Answer, Value) {
+fn identified(tollgate: &Tollgate, asks: Version, ask: TestRequest) -> (Answer, Value) {
     let path = ask.target.clone();
-    let answer = Client::connect(at(tollgate), asks).ask(ask);
+    let answer = Client::connect(at(tollgate), asks).round_trip(ask);
     let line = tollgate.logged(1, |line| line["path"] == path).pop().unwrap();
     let id = answer.header("x-request-id");
     assert!(!id.is_empty(), "{answer:?}");
@@ -92,7 +92,7 @@ fn a_route_s_own_headers_are_on_the_proxy_s_answers_too() {
     let tollgate = Tollgate::start(&config);
     for asks in VERSIONS {
         for (route, status) in [("gone", 503), ("says", 200), ("sends", 301), ("denies", 403)] {
-            let answer = Client::connect(at(&tollgate), asks).ask(get(&format!("/{route}")));
+            let answer = Client::connect(at(&tollgate), asks).round_trip(get(&format!("/{route}")));
             assert_eq!((answer.status, &*answer.header("x-route")), (status, route), "{asks:?}");
             let id = answer.header("x-request-id");
             assert!(!id.is_empty() && answer.header("x-id") == id, "{answer:?}");
@@ -109,7 +109,7 @@ fn attempts_that_never_connected_are_attempts() {
     let route = "{ name: all, cluster: gone, retry: { on: connect_failure, attempts: 2 } }";
     let more = format!("  gone: {{ {}, connect_attempts: 1 }}\n", endpoints(&[dead]));
     let tollgate = Tollgate::start(&routed_config(&[route], &[], &more));
-    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
     assert_eq!(answer.status, 503);
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["attempts"], &line["flags"]), (&json!("3"), &json!("retried")), "{line}");
@@ -125,18 +125,18 @@ fn the_log_tells_what_a_connection_and_a_queue_took() {
         );
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
-        client.ask(get("/first"));
-        client.ask(get("/second"));
+        client.round_trip(get("/first"));
+        client.round_trip(get("/second"));
         let of = |path: &str| tollgate.logged(1, |line| line["path"] == path).remove(0);
         let connected = of("/first");
         assert!(connected["connect_ms"].as_f64().unwrap() > 0.0, "{answers:?} {connected}");
         assert_eq!(of("/second")["connect_ms"], Value::Null, "{answers:?}");
         if answers == Version::One {
             let held = client.begin(get("/held"));
-            service.asked_times(3);
+            service.wait_for_requests(3);
             let waits = Client::connect(at(&tollgate), Version::One).begin(get("/waits"));
             let labels = [("cluster", "shop")];
-            tollgate.metric_becomes("tollgate_connections_pending", &labels, 1.0);
+            tollgate.wait_for_metric("tollgate_connections_pending", &labels, 1.0);
             gate.add_permits(1);
             assert_eq!((held.answer().text(), waits.answer().text()), ("held", "ok"));
             let line = of("/waits");
@@ -160,16 +160,16 @@ fn a_copy_that_is_not_made_is_told() {
         );
         let client = Client::connect(at(&tollgate), asks);
         let flags = |path: &str, size: usize| {
-            assert_eq!(client.ask(post(path, vec![b'x'; size])).status, 200);
+            assert_eq!(client.round_trip(post(path, vec![b'x'; size])).status, 200);
             tollgate.logged(1, |line| line["path"] == path).remove(0)["flags"].clone()
         };
         assert_eq!(flags("/small", 65536), "mirrored", "{asks:?} {answers:?}");
         assert_eq!(flags("/long", 65537), "not_mirrored", "{asks:?} {answers:?}");
         assert_eq!(flags("/large", 65537), "mirrored", "{asks:?} {answers:?}");
-        let copies = shadow.asked_times(2);
+        let copies = shadow.wait_for_requests(2);
         assert!(copies.iter().all(|it| it.target != "/long"));
         eventually("the bodies", || {
-            shadow.asked().iter().all(|it| it.body.len() >= 65536).then_some(())
+            shadow.received().iter().all(|it| it.body.len() >= 65536).then_some(())
         });
     }
 }
@@ -180,10 +180,10 @@ fn a_client_is_told_what_protocol_it_should_change_to() {
         Reply::status(426).header("upgrade", "websocket").header("connection", "upgrade")
     });
     let tollgate = proxy(&service, "");
-    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
     assert_eq!((answer.status, &*answer.header("upgrade")), (426, "websocket"));
     assert!(answer.header("connection").contains("upgrade"), "{answer:?}");
-    let answer = Client::connect(at(&tollgate), Version::Two).ask(get("/"));
+    let answer = Client::connect(at(&tollgate), Version::Two).round_trip(get("/"));
     assert_eq!((answer.status, &*answer.header("upgrade")), (426, ""));
 }
 

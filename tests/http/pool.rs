@@ -16,8 +16,8 @@ fn requests_one_after_the_other_need_one_connection() {
         let tollgate = proxy(&service, "");
         for _ in 0..5 {
             let client = Client::connect(at(&tollgate), asks);
-            assert_eq!(client.ask(get("/")).text(), "ok");
-            assert_eq!(client.ask(post("/", "body")).text(), "ok");
+            assert_eq!(client.round_trip(get("/")).text(), "ok");
+            assert_eq!(client.round_trip(post("/", "body")).text(), "ok");
         }
         assert_eq!(service.connections(), 1, "{asks:?} {answers:?}");
     }
@@ -32,7 +32,7 @@ fn a_connection_carries_no_more_requests_than_it_may() {
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
         for _ in 0..6 {
-            assert_eq!(client.ask(get("/")).text(), "ok");
+            assert_eq!(client.round_trip(get("/")).text(), "ok");
         }
         assert_eq!(service.connections(), 3, "{answers:?}");
     }
@@ -45,9 +45,9 @@ fn a_connection_that_rests_too_long_is_closed() {
         let cluster = service.endpoints().replace("version", "idle_timeout: 100ms, version");
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
-        assert_eq!(client.ask(get("/")).text(), "ok");
+        assert_eq!(client.round_trip(get("/")).text(), "ok");
         eventually("the connection's end", || (service.open_connections() == 0).then_some(()));
-        assert_eq!(client.ask(get("/")).text(), "ok");
+        assert_eq!(client.round_trip(get("/")).text(), "ok");
         assert_eq!(service.connections(), 2, "{answers:?}");
     }
 }
@@ -59,11 +59,11 @@ fn a_service_that_closes_what_rests_is_not_noticed() {
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         for _ in 0..3 {
-            assert_eq!(client.ask(get("/")).text(), "ok");
+            assert_eq!(client.round_trip(get("/")).text(), "ok");
             service.cut_connections();
             eventually("the connection's end", || (service.open_connections() == 0).then_some(()));
         }
-        assert_eq!(client.ask(get("/")).text(), "ok", "{asks:?} {answers:?}");
+        assert_eq!(client.round_trip(get("/")).text(), "ok", "{asks:?} {answers:?}");
         assert!(tollgate.logged(4, |_| true).iter().all(|line| line["outcome"] == "ok"));
     }
 }
@@ -80,9 +80,9 @@ fn requests_at_once_share_as_few_connections_of_http_2_as_bear_them() {
             });
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), Version::Two);
-        client.ask(get("/first"));
+        client.round_trip(get("/first"));
         let pending: Vec<_> = (0..6).map(|_| client.begin(get("/"))).collect();
-        service.asked_times(7);
+        service.wait_for_requests(7);
         gate.add_permits(6);
         for pending in pending {
             assert_eq!(pending.answer().text(), "ok");
@@ -97,10 +97,10 @@ fn a_service_that_goes_away_in_good_order_loses_no_request() {
     let tollgate = proxy(&service, "");
     let client = Client::connect(at(&tollgate), Version::Two);
     let pending = client.begin(get("/held"));
-    service.asked_times(1);
+    service.wait_for_requests(1);
     service.end_connections();
     for _ in 0..20 {
-        assert_eq!(client.ask(post("/", "body")).text(), "ok");
+        assert_eq!(client.round_trip(post("/", "body")).text(), "ok");
     }
     assert!(!pending.is_answered());
     gate.add_permits(1);
@@ -116,7 +116,7 @@ fn a_request_waits_for_a_connection_where_there_may_be_no_more() {
         service.endpoints() + ", circuit_breaker: { max_connections: 1, pending_timeout: 20s }";
     let tollgate = proxy_to(&cluster, "", "");
     let first = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
-    service.asked_times(1);
+    service.wait_for_requests(1);
     let second = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
     let third = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
     gate.add_permits(3);
@@ -131,8 +131,8 @@ fn a_request_that_waited_too_long_for_a_connection_is_refused() {
     let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 50ms }";
     let tollgate = proxy_to(&format!("{}, {breaker}", service.endpoints()), "", "");
     let first = Client::connect(at(&tollgate), Version::One).begin(get("/held"));
-    service.asked_times(1);
-    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/2"));
+    service.wait_for_requests(1);
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/2"));
     assert_eq!((answer.status, &answer.json()["error"]), (503, &"overloaded".into()));
     gate.add_permits(1);
     assert_eq!(first.answer().text(), "held");
@@ -145,13 +145,13 @@ fn requests_over_the_most_that_a_cluster_bears_are_refused_at_once() {
         let cluster = service.endpoints() + ", circuit_breaker: { max_operations: 1 }";
         let tollgate = proxy_to(&cluster, "", "");
         let first = Client::connect(at(&tollgate), asks).begin(get("/held"));
-        service.asked_times(1);
+        service.wait_for_requests(1);
         let client = Client::connect(at(&tollgate), asks);
-        let answer = client.ask(get("/2"));
+        let answer = client.round_trip(get("/2"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"overloaded".into()));
         gate.add_permits(1);
         assert_eq!(first.answer().text(), "held");
-        assert_eq!(client.ask(get("/3")).text(), "ok", "{asks:?} {answers:?}");
+        assert_eq!(client.round_trip(get("/3")).text(), "ok", "{asks:?} {answers:?}");
     }
 }
 
@@ -163,7 +163,7 @@ fn an_endpoint_that_can_not_be_reached_is_passed_over() {
         let tollgate = proxy_to(&cluster, "", "");
         let client = Client::connect(at(&tollgate), Version::One);
         for _ in 0..5 {
-            assert_eq!(client.ask(get("/")).text(), "ok", "{answers:?}");
+            assert_eq!(client.round_trip(get("/")).text(), "ok", "{answers:?}");
         }
     }
 }
@@ -172,7 +172,7 @@ fn an_endpoint_that_can_not_be_reached_is_passed_over() {
 fn without_an_endpoint_that_can_be_reached_it_is_a_503() {
     for asks in BOTH {
         let tollgate = proxy_to(&endpoints(&[free_address(), free_address()]), "", "");
-        let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
         assert_eq!((answer.status, &answer.json()["error"]), (503, &"no_endpoint".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["status"], "503", "{line}");
@@ -185,11 +185,11 @@ fn what_rests_for_an_endpoint_that_was_drained_is_used_no_more() {
         let service = Service::saying(answers, "ok");
         let tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), Version::One);
-        assert_eq!(client.ask(get("/")).text(), "ok");
+        assert_eq!(client.round_trip(get("/")).text(), "ok");
         let page = format!("/clusters/shop/endpoints/{}?state=drained", service.address());
         assert_eq!(tollgate.post(&page).0, 200);
         eventually("the connection's end", || (service.open_connections() == 0).then_some(()));
-        assert_eq!(client.ask(get("/")).status, 503, "{answers:?}");
+        assert_eq!(client.round_trip(get("/")).status, 503, "{answers:?}");
     }
 }
 

@@ -59,9 +59,9 @@ fn failures_that_a_route_names_are_tried_again_with_the_same_body() {
         let client = Client::connect(at(&tollgate), asks);
         for (at, (on, _)) in cases.iter().enumerate() {
             let path = format!("/{at}");
-            let answer = client.ask(post(&path, Content::pieces(&[b"hel", b"lo"])));
+            let answer = client.round_trip(post(&path, Content::pieces(&[b"hel", b"lo"])));
             assert_eq!((answer.status, answer.text()), (200, "hello"), "{asks:?} {answers:?} {on}");
-            let tries = service.asked().iter().filter(|asked| asked.target == path).count();
+            let tries = service.received().iter().filter(|asked| asked.target == path).count();
             assert_eq!(tries, 3, "{asks:?} {answers:?} {on}");
             let line = &tollgate.logged(1, |line| line["path"] == path)[0];
             assert_eq!((&line["attempts"], &line["flags"]), (&"3".into(), &"retried".into()));
@@ -82,8 +82,8 @@ fn failures_that_a_route_does_not_name_are_the_clients_to_see() {
         for (on, how, status) in cases {
             let service = ailing(answers, 9, how);
             let tollgate = retrying(&service, &format!("on: {on}, attempts: 3"));
-            let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
-            assert_eq!((answer.status, service.asked().len()), (status, 1), "{answers:?} {on}");
+            let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
+            assert_eq!((answer.status, service.received().len()), (status, 1), "{answers:?} {on}");
         }
     }
 }
@@ -92,7 +92,7 @@ fn failures_that_a_route_does_not_name_are_the_clients_to_see() {
 fn a_stream_that_was_refused_is_tried_again_whatever_its_method() {
     let service = ailing(Version::Two, 1, Reply::refused);
     let tollgate = retrying(&service, "on: refused_stream, methods: GET");
-    let answer = Client::connect(at(&tollgate), Version::Two).ask(post("/", "hello"));
+    let answer = Client::connect(at(&tollgate), Version::Two).round_trip(post("/", "hello"));
     assert_eq!((answer.status, answer.text()), (200, "hello"));
 }
 
@@ -106,9 +106,9 @@ fn a_stream_that_was_reset_is_not_tried_again_on_its_own_account() {
         });
     let tollgate = proxy_to(&service.endpoints(), "", "");
     let client = Client::connect(at(&tollgate), Version::Two);
-    assert_eq!(client.ask(get("/1")).status, 200);
-    assert_eq!(client.ask(get("/2")).status, 502);
-    assert_eq!((service.asked().len(), service.connections()), (2, 1));
+    assert_eq!(client.round_trip(get("/1")).status, 200);
+    assert_eq!(client.round_trip(get("/2")).status, 502);
+    assert_eq!((service.received().len(), service.connections()), (2, 1));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_retry_waits_for_as_long_as_the_service_asks() {
     let service = ailing(Version::One, 1, || Reply::status(503).header("retry-after", "1"));
     let tollgate = retrying(&service, "on: 503");
     let began = Instant::now();
-    let answer = Client::connect(at(&tollgate), Version::One).ask(post("/", "hello"));
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(post("/", "hello"));
     assert_eq!((answer.status, answer.text()), (200, "hello"));
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
 }
@@ -134,9 +134,9 @@ fn a_service_that_asks_for_more_time_than_there_is_is_not_tried_again() {
             Service::start(Version::Two, move |_| Reply::status(503).header("retry-after", asks));
         let route = format!("{{ name: all, cluster: shop, retry: {{ on: 503 }}, {times} }}");
         let tollgate = routed(&[&route], &[("shop", &service)]);
-        let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
         assert_eq!((answer.status, answer.header("retry-after")), (503, asks.into()), "{times}");
-        assert_eq!(service.asked().len(), 1, "{times}");
+        assert_eq!(service.received().len(), 1, "{times}");
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["flags"], &line["outcome"]), (&"pushed_back".into(), &"failed".into()));
     }
@@ -146,9 +146,9 @@ fn a_service_that_asks_for_more_time_than_there_is_is_not_tried_again() {
 fn attempts_end_and_the_last_answer_is_the_clients() {
     let service = ailing(Version::One, 9, || Reply::status(503));
     let tollgate = retrying(&service, "on: 5xx, attempts: 2");
-    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
     assert_eq!((answer.status, answer.text()), (503, "503"));
-    assert_eq!(service.asked().len(), 3);
+    assert_eq!(service.received().len(), 3);
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!((&line["attempts"], &line["outcome"]), (&"3".into(), &"failed".into()));
 }
@@ -165,7 +165,7 @@ fn another_endpoint_is_tried_than_before() {
     ));
     let client = Client::connect(at(&tollgate), Version::One);
     for _ in 0..10 {
-        assert_eq!(client.ask(get("/")).text(), "ok");
+        assert_eq!(client.round_trip(get("/")).text(), "ok");
     }
 }
 
@@ -174,8 +174,8 @@ fn methods_that_must_not_be_repeated_are_not() {
     let service = ailing(Version::One, 1, || Reply::status(503));
     let tollgate = retrying(&service, "on: 5xx, methods: [GET, HEAD]");
     let client = Client::connect(at(&tollgate), Version::One);
-    assert_eq!(client.ask(post("/", "pay")).status, 503);
-    assert_eq!(service.asked().len(), 1);
+    assert_eq!(client.round_trip(post("/", "pay")).status, 503);
+    assert_eq!(service.received().len(), 1);
 }
 
 #[test]
@@ -184,8 +184,12 @@ fn a_body_that_is_too_large_to_keep_is_sent_once() {
         let service = ailing(answers, 1, || Reply::status(503));
         let tollgate = retrying(&service, "on: 5xx, max_body: 1KiB");
         let client = Client::connect(at(&tollgate), asks);
-        assert_eq!(client.ask(post("/", vec![b'x'; 8 << 10])).status, 503, "{asks:?} {answers:?}");
-        assert_eq!(service.asked().len(), 1);
+        assert_eq!(
+            client.round_trip(post("/", vec![b'x'; 8 << 10])).status,
+            503,
+            "{asks:?} {answers:?}"
+        );
+        assert_eq!(service.received().len(), 1);
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(line["flags"], "too_large_to_retry", "{asks:?} {answers:?}");
     }
@@ -197,7 +201,7 @@ fn nothing_is_tried_again_once_the_answer_began() {
     let tollgate = retrying(&service, "on: [5xx, reset], attempts: 3");
     let answer = Client::connect(at(&tollgate), Version::One).begin(get("/")).try_answer();
     assert!(!answer.is_ok_and(|it| !it.broken));
-    assert_eq!(service.asked().len(), 1);
+    assert_eq!(service.received().len(), 1);
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn a_try_that_takes_too_long_is_given_up_for_another() {
                 _ => Reply::ok("ok"),
             });
         let tollgate = retrying(&service, "on: 5xx, per_try_timeout: 100ms");
-        let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
         assert_eq!((answer.status, answer.text()), (200, "ok"), "{asks:?} {answers:?}");
     }
 }
@@ -223,7 +227,7 @@ fn retries_do_not_drown_a_service_that_is_ill() {
     let client = Client::connect(at(&tollgate), Version::Two);
     let pending: Vec<_> = (0..10).map(|_| client.begin(get("/"))).collect();
     pending.into_iter().for_each(|it| assert_eq!(it.answer().status, 503));
-    assert!(service.asked().len() < 20, "{}", service.asked().len());
+    assert!(service.received().len() < 20, "{}", service.received().len());
     let refused = tollgate.logged(10, |_| true);
     assert!(refused.iter().any(|line| line["flags"] == "retry_budget"), "{refused:?}");
 }
@@ -234,7 +238,7 @@ fn an_answer_that_takes_too_long_is_a_504_in_words() {
         let service = Service::start(answers, move |_| Reply::never());
         let route = "{ name: all, cluster: shop, timeout: 100ms }";
         let tollgate = routed(&[route], &[("shop", &service)]);
-        let answer = Client::connect(at(&tollgate), asks).ask(get("/"));
+        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/"));
         assert_eq!((answer.status, &answer.json()["error"]), (504, &"timed_out".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!(
@@ -313,7 +317,7 @@ fn a_second_endpoint_is_asked_where_the_first_is_slow() {
         });
     let route = "{ name: all, cluster: shop, hedge: { after: 50ms } }";
     let tollgate = routed(&[route], &[("shop", &service)]);
-    let answer = Client::connect(at(&tollgate), Version::One).ask(get("/"));
+    let answer = Client::connect(at(&tollgate), Version::One).round_trip(get("/"));
     assert_eq!(answer.text(), "ok");
     assert_eq!(tollgate.logged(1, |_| true)[0]["flags"], "hedged");
 }
@@ -328,13 +332,17 @@ fn a_copy_goes_to_a_second_cluster_and_holds_nobody_up() {
         let client = Client::connect(at(&tollgate), asks);
         let began = Instant::now();
         for _ in 0..3 {
-            assert_eq!(client.ask(post("/a?b", "hello")).text(), "hello", "{asks:?} {answers:?}");
+            assert_eq!(
+                client.round_trip(post("/a?b", "hello")).text(),
+                "hello",
+                "{asks:?} {answers:?}"
+            );
         }
         assert!(began.elapsed() < Duration::from_secs(5));
-        let copies = shadow.asked_times(3);
+        let copies = shadow.wait_for_requests(3);
         assert!(copies.iter().all(|it| it.target == "/a?b"), "{asks:?} {answers:?}");
         eventually("the bodies", || {
-            shadow.asked().iter().all(|it| it.body == b"hello").then_some(())
+            shadow.received().iter().all(|it| it.body == b"hello").then_some(())
         });
         assert_eq!(tollgate.logged(3, |_| true)[0]["flags"], "mirrored");
     }
@@ -347,5 +355,5 @@ fn a_mirror_that_is_away_is_not_noticed() {
     let more = format!("  shadow: {{ {} }}\n", endpoints(&[free_address()]));
     let tollgate = Tollgate::start(&routed_config(&[route], &[("shop", &service)], &more));
     let client = Client::connect(at(&tollgate), Version::One);
-    assert_eq!(client.ask(get("/")).text(), "ok");
+    assert_eq!(client.round_trip(get("/")).text(), "ok");
 }

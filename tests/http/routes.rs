@@ -1,8 +1,11 @@
 //! The first route that matches takes a request, and what is written there happens.
 
 use crate::support::{
-    http::{Ask, Client, PAIRINGS, Reply, Service, Version, at, get, post, routed, routed_config},
-    tollgate::{Tollgate, said},
+    http::{
+        Client, PAIRINGS, Reply, Service, TestRequest, Version, at, get, post, routed,
+        routed_config,
+    },
+    tollgate::{Tollgate, output_of},
 };
 
 fn names(version: Version) -> (Service, Service) {
@@ -25,7 +28,7 @@ fn the_first_route_that_matches_takes_a_request() {
         let (cart, shop) = names(answers);
         let tollgate = routed(&routes, &[("cart", &cart), ("shop", &shop)]);
         let client = Client::connect(at(&tollgate), asks);
-        let cases: [(Ask, &str); 16] = [
+        let cases: [(TestRequest, &str); 16] = [
             (get("/").header("host", "API.example:80"), "host"),
             (get("/").header("host", "a.api.example"), "host"),
             (get("/").header("host", "notapi.example"), "rest"),
@@ -33,7 +36,7 @@ fn the_first_route_that_matches_takes_a_request() {
             (get("/exact/"), "rest"),
             (get("/cart"), "prefix"),
             (post("/cart/1", "x"), "prefix"),
-            (Ask::new(http::Method::PUT, "/cart"), "rest"),
+            (TestRequest::new(http::Method::PUT, "/cart"), "rest"),
             (get("/cartoon"), "rest"),
             (get("/users/7/cart"), "template"),
             (get("/users/7/8/cart"), "rest"),
@@ -46,12 +49,12 @@ fn the_first_route_that_matches_takes_a_request() {
         for (at, (ask, route)) in cases.into_iter().enumerate() {
             let told = ask.target.clone();
             let cluster = if route == "rest" { "shop" } else { "cart" };
-            assert_eq!(client.ask(ask).text(), cluster, "{asks:?} {answers:?} {told}");
+            assert_eq!(client.round_trip(ask).text(), cluster, "{asks:?} {answers:?} {told}");
             let line = &tollgate.logged(at + 1, |_| true)[at];
             assert_eq!(line["resource"], route, "{told}");
         }
         let labels = [("resource", "prefix"), ("operation", "GET")];
-        tollgate.metric_becomes("tollgate_operations_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, 1.0);
     }
 }
 
@@ -63,12 +66,12 @@ fn what_no_route_takes_is_a_404_and_counted() {
             &["{ name: cart, match: { path_prefix: /cart }, cluster: shop }"],
             &[("shop", &shop)],
         );
-        let answer = Client::connect(at(&tollgate), asks).ask(get("/other"));
+        let answer = Client::connect(at(&tollgate), asks).round_trip(get("/other"));
         assert_eq!((answer.status, &answer.json()["error"]), (404, &"no_route".into()));
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["resource"], &line["outcome"]), (&"unrouted".into(), &"rejected".into()));
         let labels = [("resource", "unrouted"), ("outcome", "rejected")];
-        tollgate.metric_becomes("tollgate_operations_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, 1.0);
         assert_eq!(shop.connections(), 0);
     }
 }
@@ -80,12 +83,12 @@ fn clusters_share_requests_by_weight() {
     let tollgate = routed(&[route], &[("cart", &cart), ("shop", &shop)]);
     let client = Client::connect(at(&tollgate), Version::One);
     for _ in 0..400 {
-        client.ask(get("/"));
+        client.round_trip(get("/"));
     }
     // 300 of 400; five standard deviations are 43.
-    let carts = cart.asked().len();
+    let carts = cart.received().len();
     assert!((255..=345).contains(&carts), "{carts}");
-    assert_eq!(carts + shop.asked().len(), 400);
+    assert_eq!(carts + shop.received().len(), 400);
 }
 
 #[test]
@@ -100,16 +103,16 @@ fn redirects_and_fixed_replies_need_no_service() {
         let shop = Service::saying(Version::One, "shop");
         let tollgate = routed(&routes, &[("shop", &shop)]);
         let client = Client::connect(at(&tollgate), asks);
-        let moved = client.ask(get("/old/a%20b?c=d"));
+        let moved = client.round_trip(get("/old/a%20b?c=d"));
         assert_eq!(moved.status, 308);
         assert!(moved.header("location").ends_with("/new/a%20b?c=d"), "{moved:?}");
-        let away = client.ask(get("/away?q"));
+        let away = client.round_trip(get("/away?q"));
         assert_eq!(
             (away.status, away.header("location")),
             (301, "https://a.example/away?q".into()),
             "{asks:?}"
         );
-        let gone = client.ask(get("/gone"));
+        let gone = client.round_trip(get("/gone"));
         assert_eq!((gone.status, gone.text()), (410, "gone"));
         assert_eq!(gone.header("x-a"), "b");
         assert_eq!(gone.header("content-type"), "text/plain; charset=utf-8");
@@ -130,15 +133,15 @@ fn paths_and_hosts_are_rewritten_and_queries_are_not() {
         let tollgate = routed(&routes, &[("shop", &shop)]);
         let client = Client::connect(at(&tollgate), asks);
         for target in ["/cart/a%2Fb?x=%20", "/u/a%20b?/u/", "/r/1/22?3", "/other"] {
-            client.ask(get(target));
+            client.round_trip(get(target));
         }
-        let targets: Vec<_> = shop.asked().into_iter().map(|it| it.target).collect();
+        let targets: Vec<_> = shop.received().into_iter().map(|it| it.target).collect();
         assert_eq!(
             targets,
             ["/v2/a%2Fb?x=%20", "/users/a%20b/all?/u/", "/r/n/n?3", "/other"],
             "{asks:?} {answers:?}"
         );
-        assert_eq!(shop.asked()[3].authority, "inner.example:81");
+        assert_eq!(shop.received()[3].authority, "inner.example:81");
     }
 }
 
@@ -151,13 +154,14 @@ fn headers_are_set_added_and_removed_with_variables() {
         let shop = Service::start(answers, |_| Reply::ok("ok").header("server", "shop"));
         let tollgate = routed(&[route], &[("shop", &shop)]);
         let client = Client::connect(at(&tollgate), asks);
-        let answer = client
-            .ask(get("/").header("x-ip", "6.6.6.6").header("x-more", "a").header("x-secret", "s"));
+        let answer = client.round_trip(
+            get("/").header("x-ip", "6.6.6.6").header("x-more", "a").header("x-secret", "s"),
+        );
         assert_eq!(
             (answer.header("x-cluster"), answer.header("server")),
             ("shop".into(), "".into())
         );
-        let asked = &shop.asked()[0];
+        let asked = &shop.received()[0];
         assert_eq!(asked.header("x-ip"), "127.0.0.1", "{asks:?} {answers:?}");
         assert_eq!(asked.header("x-to"), "shop.example");
         assert_eq!((asked.header("x-more"), asked.header("x-secret")), ("a, b".into(), "".into()));
@@ -170,7 +174,7 @@ fn policies_match_by_route_method_header_path_and_host() {
         "{ name: cart, match: { path_prefix: /cart }, cluster: shop }",
         "{ name: rest, cluster: shop }",
     ];
-    let cases: [(&str, fn() -> Ask); 5] = [
+    let cases: [(&str, fn() -> TestRequest); 5] = [
         ("resource: cart", || get("/cart/1")),
         ("operation: POST", || post("/a", "b")),
         ("header.x-team: red", || get("/a").header("x-team", "red")),
@@ -183,10 +187,10 @@ fn policies_match_by_route_method_header_path_and_host() {
         let tollgate = Tollgate::start(&routed_config(&routes, &[("shop", &shop)], &more));
         for asks in [Version::One, Version::Two] {
             let client = Client::connect(at(&tollgate), asks);
-            let answer = client.ask(ask());
+            let answer = client.round_trip(ask());
             assert_eq!(answer.status, 403, "{matches} {asks:?}");
             assert_eq!(answer.json()["policy"], "no", "{matches} {asks:?}");
-            assert_eq!(client.ask(get("/other")).text(), "ok", "{matches} {asks:?}");
+            assert_eq!(client.round_trip(get("/other")).text(), "ok", "{matches} {asks:?}");
         }
         tollgate.logged(2, |line| line["policy"] == "no" && line["status"] == "403");
     }
@@ -206,7 +210,7 @@ fn mistakes_in_routes_are_told_with_their_place() {
         let fine = "{ name: fine, match: { path: /fine }, cluster: shop }";
         let file = directory.path().join("tollgate.yaml");
         std::fs::write(&file, routed_config(&[fine, route], &[("shop", &shop)], "")).unwrap();
-        let said = said(&["check", "-c", file.to_str().expect("text")]);
+        let said = output_of(&["check", "-c", file.to_str().expect("text")]);
         let all = format!("{}{}", said.out, said.err);
         assert_ne!(said.code, Some(0), "{all}");
         // The second route stands in the ninth line.

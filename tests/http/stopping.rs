@@ -18,7 +18,7 @@ fn an_answer_that_is_under_way_ends_before_the_proxy_does() {
         let mut tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         let pending = client.begin(get("/held"));
-        service.asked_times(1);
+        service.wait_for_requests(1);
         tollgate.signal(Signal::TERM);
         eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
         assert!(tollgate.is_running());
@@ -36,7 +36,7 @@ fn connections_at_rest_are_closed_and_the_proxy_ends() {
         let mut tollgate = proxy(&service, "");
         let client = Client::connect(at(&tollgate), asks);
         let silent = End::connect(at(&tollgate));
-        assert_eq!(client.ask(get("/")).text(), "ok");
+        assert_eq!(client.round_trip(get("/")).text(), "ok");
         assert!(tollgate.stop().success());
         eventually("the client's end", || client.has_ended().then_some(()));
         eventually("the service's", || (service.open_connections() == 0).then_some(()));
@@ -50,10 +50,10 @@ fn the_last_answer_on_a_connection_tells_that_it_closes() {
     let tollgate = proxy(&service, "");
     let mut client = End::connect(at(&tollgate));
     client.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
-    service.asked_times(1);
+    service.wait_for_requests(1);
     // The worker closes it once it knows of the drain.
     let rests = Client::connect(at(&tollgate), Version::One);
-    assert_eq!(rests.ask(get("/")).text(), "ok");
+    assert_eq!(rests.round_trip(get("/")).text(), "ok");
     tollgate.signal(Signal::TERM);
     eventually("the end of the connection at rest", || rests.has_ended().then_some(()));
     gate.add_permits(1);
@@ -71,7 +71,7 @@ fn what_rests_of_http_1_is_closed_at_once_and_cuts_no_answer() {
     rests.expect(b"ok");
     let busy = Client::connect(at(&tollgate), Version::One);
     let pending = busy.begin(get("/held"));
-    service.asked_times(2);
+    service.wait_for_requests(2);
     tollgate.signal(Signal::TERM);
     assert_eq!(rests.rest(), b"", "an end in good order, and nothing before it");
     assert!(!pending.is_answered() && tollgate.is_running(), "the other goes on");
@@ -104,7 +104,7 @@ fn clients_of_http_2_are_told_which_streams_are_served_and_those_end() {
     rests.get(1, "/");
     rests.until(|it| it.ends(1));
     busy.get(1, "/held");
-    service.asked_times(2);
+    service.wait_for_requests(2);
     tollgate.signal(Signal::TERM);
     let ping = told_to_go(&mut rests);
     assert_eq!(goes(&mut rests, &ping), 1);
@@ -112,7 +112,7 @@ fn clients_of_http_2_are_told_which_streams_are_served_and_those_end() {
     let ping = told_to_go(&mut busy);
     // It can't have heard of it when it asked this.
     busy.get(3, "/held");
-    service.asked_times(3);
+    service.wait_for_requests(3);
     assert_eq!(goes(&mut busy, &ping), 3);
     busy.get(5, "/held");
     assert!(tollgate.is_running());
@@ -122,7 +122,7 @@ fn clients_of_http_2_are_told_which_streams_are_served_and_those_end() {
     assert!(ends(1) && ends(3) && !ends(5), "{frames:?}");
     assert!(frames.iter().all(|it| it.kind != RST_STREAM), "{frames:?}");
     assert!(tollgate.end().success());
-    assert_eq!(service.asked().len(), 3, "what came too late was not served");
+    assert_eq!(service.received().len(), 3, "what came too late was not served");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_connection_ends_after_as_many_requests_as_it_may_have() {
         let tollgate = proxy(&service, "max_requests_per_connection: 3");
         let client = Client::connect(at(&tollgate), asks);
         for _ in 0..3 {
-            assert_eq!(client.ask(get("/")).text(), "ok", "{asks:?}");
+            assert_eq!(client.round_trip(get("/")).text(), "ok", "{asks:?}");
         }
         eventually("the connection's end", || client.has_ended().then_some(()));
     }

@@ -38,7 +38,7 @@ fn bytes_pass_both_ways_after_an_upgrade_and_the_first_may_come_with_it() {
     client.send(b"GET / HTTP/1.1\r\n\r\n\x00\xff");
     service.expect(b"GET / HTTP/1.1\r\n\r\n\x00\xff");
     let large = vec![b'x'; 1 << 20];
-    let (mut writes, sent) = (service.twin(), large.clone());
+    let (mut writes, sent) = (service.try_clone(), large.clone());
     let writing = std::thread::spawn(move || writes.send(&sent));
     client.expect(&large);
     writing.join().expect("no panic");
@@ -101,7 +101,7 @@ fn connect_makes_a_tunnel_where_its_route_has_it_so() {
     client.send(b"and you");
     service.expect(b"and you");
     client.finish();
-    service.ends();
+    service.expect_end();
 }
 
 #[test]
@@ -139,12 +139,12 @@ fn a_tunnel_that_the_proxy_ends_tells_why() {
             endpoints(&[upstream.address()])
         ));
         let (mut client, mut service) = rests(&upstream, &tollgate);
-        client.breaks();
-        service.breaks();
+        client.read_until_reset();
+        service.read_until_reset();
         let line = &tollgate.logged(1, |_| true)[0];
         assert_eq!((&line["outcome"], &line["reason"]), (&"ok".into(), &reason.into()), "{line}");
         let labels = [("listener", "web"), ("reason", reason)];
-        tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
     }
 }
 
@@ -167,7 +167,7 @@ fn a_bandwidth_limit_holds_for_a_tunnel_too() {
     client.send(&sent);
     service.expect(&sent);
     let labels = [("listener", "web"), ("policy", "narrow")];
-    tollgate.metric_becomes("tollgate_policy_effects_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_policy_effects_total", &labels, 1.0);
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn a_tunnel_ends_whose_endpoint_was_drained() {
     let (mut client, mut service) = rests(&upstream, &tollgate);
     let endpoint = format!("/clusters/shop/endpoints/{}?state=drained", upstream.address());
     assert_eq!(tollgate.post(&endpoint).0, 200);
-    client.ends();
-    service.ends();
+    client.expect_end();
+    service.expect_end();
     let line = &tollgate.logged(1, |_| true)[0];
     assert_eq!(line["reason"], "endpoint_removed", "{line}");
 }
@@ -210,10 +210,10 @@ fn a_tunnel_ends_with_the_word_of_who_ended_it() {
     let tollgate = before(&upstream, "upgrade: true");
     let (mut client, service) = rests(&upstream, &tollgate);
     service.reset();
-    client.breaks();
+    client.read_until_reset();
     let (client, mut service) = rests(&upstream, &tollgate);
     client.reset();
-    service.breaks();
+    service.read_until_reset();
     let lines = tollgate.logged(2, |_| true);
     assert_eq!(
         (&lines[0]["outcome"], &lines[0]["reason"]),

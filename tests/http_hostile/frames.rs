@@ -2,7 +2,7 @@
 
 use crate::{
     proxy, service,
-    support::{http::Asker, tollgate::Tollgate, tools},
+    support::{http::RawHttpClient, tollgate::Tollgate, tools},
 };
 use serde_json::Value;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ fn attack(tollgate: &Tollgate, name: &str) -> Option<Value> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut honest = Asker::connect(address);
+    let mut honest = RawHttpClient::connect(address);
     let mut served = 0;
     while served == 0 || attacker.try_wait().unwrap().is_none() {
         assert_eq!(honest.get("/a").status, 200, "beside {name}");
@@ -60,7 +60,7 @@ fn heads_that_break_the_rules_are_refused_and_reach_no_service() {
         // Where the framing still holds, its neighbours go on.
         assert!(ended(told) || told["statuses"]["3"] == 200, "{name}: {told}");
     }
-    assert!(service.asked().iter().all(|asked| asked.method == "GET" && asked.target == "/a"));
+    assert!(service.received().iter().all(|asked| asked.method == "GET" && asked.target == "/a"));
     for kind in ["host_mismatch", "host", "userinfo", "no_host", "scheme"] {
         let labels = [("listener", "web"), ("kind", kind)];
         assert!(tollgate.metric("tollgate_violations_total", &labels) > 0.0, "{kind}");
@@ -84,7 +84,7 @@ fn streams_that_break_the_rules_are_reset_or_end_the_connection() {
         ends += f64::from(u8::from(ended(told)));
     }
     crate::closes(&tollgate, "client_violation", ends);
-    tollgate.metric_becomes("tollgate_violations_total", &[("listener", "web")], ends);
+    tollgate.wait_for_metric("tollgate_violations_total", &[("listener", "web")], ends);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn floods_end_the_connection_and_are_counted() {
         let Some(told) = attack(&tollgate, name) else { return };
         assert!(ended(&told), "{name}: {told}");
         let labels = [("listener", "web"), ("kind", "http2_flood")];
-        tollgate.metric_becomes("tollgate_violations_total", &labels, n as f64 + 1.0);
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, n as f64 + 1.0);
         crate::closes(&tollgate, "client_violation", n as f64 + 1.0);
     }
 }
@@ -117,10 +117,10 @@ fn few_bytes_that_stand_for_many_headers_reach_no_service() {
         let Some(told) = attack(&tollgate, name) else { return };
         assert_eq!((&told["goaway"], &told["statuses"]["1"]), (&11.into(), &200.into()), "{told}");
         let labels = [("listener", "web"), ("kind", "header_flood")];
-        tollgate.metric_becomes("tollgate_violations_total", &labels, n as f64 + 1.0);
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, n as f64 + 1.0);
         crate::closes(&tollgate, "client_violation", n as f64 + 1.0);
     }
-    for asked in service.asked() {
+    for asked in service.received() {
         let lines = asked.headers.get_all("a").iter().count() + asked.trailers.len();
         assert!(lines <= 1, "{} {lines}", asked.method);
     }
@@ -149,7 +149,7 @@ fn the_limits_of_heads_hold_for_http_2() {
         let Some(told) = attack(&tollgate, name) else { return };
         assert_eq!(told["statuses"]["1"], status, "{name}");
         let labels = [("listener", "web"), ("kind", kind)];
-        tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_violations_total", &labels, 1.0);
     }
 }
 

@@ -34,5 +34,5 @@ fn proxy(service: &Service, settings: &str, http: &str) -> Tollgate {
 /// Waits until so many connections have ended for this reason.
 fn closes(tollgate: &Tollgate, reason: &str, count: f64) {
     let labels = [("listener", "web"), ("reason", reason)];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, count);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, count);
 }

@@ -4,7 +4,9 @@ use crate::{
     closes, proxy, service,
     support::{
         ends::Upstream,
-        http::{Asker, Client, Content, Reply, Service, Version, endpoints, get, post, proxy_to},
+        http::{
+            Client, Content, RawHttpClient, Reply, Service, Version, endpoints, get, post, proxy_to,
+        },
         tollgate::Tollgate,
     },
 };
@@ -16,14 +18,14 @@ use std::{
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n";
 
 /// Does this on a connection of its own, and waits for the end without an answer.
-fn ends_unanswered(settings: &str, reason: &str, act: impl Fn(&mut Asker)) {
+fn ends_unanswered(settings: &str, reason: &str, act: impl Fn(&mut RawHttpClient)) {
     let service = service();
     let tollgate = proxy(&service, settings, "");
-    let mut client = Asker::connect(tollgate.listener("web"));
+    let mut client = RawHttpClient::connect(tollgate.listener("web"));
     act(&mut client);
     assert_eq!(client.rest().map(|rest| rest.len()).unwrap_or(0), 0, "{reason}");
     closes(&tollgate, reason, 1.0);
-    assert_eq!(Asker::connect(tollgate.listener("web")).get("/a").status, 200);
+    assert_eq!(RawHttpClient::connect(tollgate.listener("web")).get("/a").status, 200);
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn a_body_that_does_not_end_is_a_408() {
     for heads in ["content-length: 10\r\n", "transfer-encoding: chunked\r\n"] {
         let service = service();
         let tollgate = proxy(&service, "message_timeout: 300ms", "");
-        let mut client = Asker::connect(tollgate.listener("web"));
+        let mut client = RawHttpClient::connect(tollgate.listener("web"));
         client.send(format!("POST /a HTTP/1.1\r\nhost: a\r\n{heads}\r\n1\r\n").as_bytes());
         let answer = client.answer().unwrap();
         assert_eq!((answer.status, answer.header("connection")), (408, "close".to_owned()));
@@ -94,7 +96,7 @@ fn a_stream_whose_body_does_not_end_is_a_408_and_its_connection_goes_on() {
         (&line["outcome"], &line["reason"]),
         (&"cancelled".into(), &"message_timeout".into())
     );
-    assert_eq!(client.ask(get("/a")).status, 200);
+    assert_eq!(client.round_trip(get("/a")).status, 200);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_request_may_have_a_time_for_all_of_it() {
 fn who_takes_nothing_of_a_large_answer_is_closed() {
     let service = service();
     let tollgate = proxy(&service, "write_timeout: 500ms", "");
-    let mut client = Asker::connect(tollgate.listener("web"));
+    let mut client = RawHttpClient::connect(tollgate.listener("web"));
     client.send(b"GET /large HTTP/1.1\r\nhost: a.example\r\n\r\n");
     closes(&tollgate, "write_timeout", 1.0);
     client.answer().unwrap_err();
@@ -168,7 +170,7 @@ fn who_takes_nothing_of_a_large_answer_is_closed() {
 fn the_last_request_of_a_connection_is_told_so() {
     let service = service();
     let tollgate = proxy(&service, "", "max_requests_per_connection: 2");
-    let mut client = Asker::connect(tollgate.listener("web"));
+    let mut client = RawHttpClient::connect(tollgate.listener("web"));
     assert_eq!(client.get("/a").header("connection"), "");
     assert_eq!(client.get("/a").header("connection"), "close");
     assert!(client.rest().unwrap().is_empty());
@@ -189,14 +191,14 @@ fn what_is_larger_than_it_may_be_is_refused_in_words() {
         (413, head("transfer-encoding: chunked\r\n") + "b\r\nhello world\r\n0\r\n\r\n"),
     ];
     for (status, bytes) in cases {
-        let mut client = Asker::connect(tollgate.listener("web"));
+        let mut client = RawHttpClient::connect(tollgate.listener("web"));
         client.send(bytes.as_bytes());
         let answer = client.answer().unwrap();
         assert_eq!(answer.status, status, "{bytes}");
         assert!(answer.json()["message"].is_string(), "{bytes}");
     }
     assert!(
-        service.asked().iter().all(|asked| asked.whole_body().is_none()),
+        service.received().iter().all(|asked| asked.whole_body().is_none()),
         "nothing seems complete"
     );
 }
@@ -206,10 +208,10 @@ fn hundreds_of_heads_that_never_end_hold_up_nobody() {
     let service = service();
     let tollgate = proxy(&service, "handshake_timeout: 2s", "");
     let before = tollgate.resident_memory();
-    let mut honest = Asker::connect(tollgate.listener("web"));
-    let slow: Vec<Asker> = (0..500)
+    let mut honest = RawHttpClient::connect(tollgate.listener("web"));
+    let slow: Vec<RawHttpClient> = (0..500)
         .map(|_| {
-            let mut client = Asker::connect(tollgate.listener("web"));
+            let mut client = RawHttpClient::connect(tollgate.listener("web"));
             client.try_send(&GET[..20]);
             client
         })
@@ -242,7 +244,7 @@ fn a_call_may_go_on_for_as_long_as_its_client_likes() {
     call.send("\0\0\0\0\0");
     // A request that began later is too late before it.
     let (_request, body) = Content::fed();
-    assert_eq!(web.ask(post("/a", body)).status, 408);
+    assert_eq!(web.round_trip(post("/a", body)).status, 408);
     call.send("\0\0\0\0\0");
     drop(call);
     assert_eq!(answer.answer().text(), "\0\0\0\0\0");

@@ -3,7 +3,7 @@
 use crate::{
     closes, proxy, service,
     support::http::{
-        Asker, Client, Content, Version, at,
+        Client, Content, RawHttpClient, Version, at,
         frames::{
             ACK, CONTINUATION, END_STREAM, Frames, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM,
             SETTINGS, head,
@@ -22,7 +22,7 @@ fn ends(settings: &str, reason: &str, act: impl Fn(&mut Frames)) {
     let last = client.rest();
     assert!(last.iter().all(|it| it.kind != HEADERS && it.kind != RST_STREAM), "{last:?}");
     closes(&tollgate, reason, 1.0);
-    assert_eq!(Client::connect(at(&tollgate), Version::Two).ask(get("/a")).text(), "hello");
+    assert_eq!(Client::connect(at(&tollgate), Version::Two).round_trip(get("/a")).text(), "hello");
 }
 
 /// Asks, and reads the answer.
@@ -40,7 +40,7 @@ fn who_says_hello_and_no_more_is_closed() {
 fn who_does_not_even_end_the_hello_is_closed() {
     let service = service();
     let tollgate = proxy(&service, "handshake_timeout: 300ms", "");
-    let mut client = Asker::connect(at(&tollgate));
+    let mut client = RawHttpClient::connect(at(&tollgate));
     client.send(b"PRI * HTTP/2.0\r\n");
     assert!(client.rest().is_ok_and(|rest| rest.is_empty()));
     closes(&tollgate, "handshake_timeout", 1.0);
@@ -85,8 +85,8 @@ fn a_body_that_does_not_end_ends_its_stream_alone() {
     feed.send("begun");
     let answer = stalls.answer();
     assert_eq!((answer.status, &answer.json()["error"]), (504, &"timed_out".into()), "{answer:?}");
-    assert_eq!(client.ask(get("/b")).text(), "hello");
-    let whole = service.asked().into_iter().filter(|asked| asked.whole_body().is_some());
+    assert_eq!(client.round_trip(get("/b")).text(), "hello");
+    let whole = service.received().into_iter().filter(|asked| asked.whole_body().is_some());
     assert_eq!(whole.map(|asked| asked.target).collect::<Vec<_>>(), ["/b"]);
     let line = &tollgate.logged(1, |line| line["path"] == "/a")[0];
     assert_eq!((&line["outcome"], &line["reason"]), (&"lost".into(), &"idle_timeout".into()));

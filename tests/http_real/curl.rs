@@ -278,7 +278,7 @@ fn a_connection_that_nginx_closes_after_its_last_request_fails_nobody() {
     };
     assert_eq!((got.code, got.heads.matches(" 200").count()), (0, 180), "{}", got.heads);
     let ok = [("outcome", "ok")];
-    tollgate.metric_becomes("tollgate_operations_total", &ok, 180.0);
+    tollgate.wait_for_metric("tollgate_operations_total", &ok, 180.0);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_websocket_at_rest_is_closed_after_the_idle_time() {
     let line = &tollgate.logged(1, |line| line["flags"] == "upgraded")[0];
     assert_eq!(line["outcome"], "ok", "{line}");
     let labels = [("listener", "web"), ("reason", "idle_timeout")];
-    tollgate.metric_becomes("tollgate_connection_close_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
 }
 
 #[test]

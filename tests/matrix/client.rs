@@ -28,7 +28,7 @@ impl Client {
 
     pub(super) fn asks(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
         self.0.write_all(&(stage.speaker.question)())?;
-        self.hears(stage)
+        self.receive(stage)
     }
 
     /// Is gone from one moment to the next. Who ends its half only may still listen.
@@ -37,7 +37,7 @@ impl Client {
     }
 
     /// What is answered: to its end, or to the connection's.
-    pub(super) fn hears(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
+    pub(super) fn receive(&mut self, stage: &Stage<'_>) -> io::Result<Vec<u8>> {
         let mut answer = Vec::new();
         let mut bytes = [0; 1024];
         loop {

@@ -21,9 +21,9 @@ impl Stage<'_> {
             self.speaker.cluster,
             hangs.address()
         ));
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let client = Client::waits(self, tollgate.listener("it"));
-        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
         (hangs, tollgate, client)
     }
 }
@@ -36,8 +36,8 @@ fn what_is_under_way_is_answered_and_nobody_new_is_served() {
         tollgate.signal(Signal::TERM);
         eventually("connections to be refused", || TcpStream::connect(address).err());
         assert!(tollgate.is_running());
-        hangs.becomes(Mode::Works);
-        assert!((stage.speaker.answered)(&client.hears(stage).unwrap()));
+        hangs.set_mode(Mode::Works);
+        assert!((stage.speaker.answered)(&client.receive(stage).unwrap()));
         drop(client);
         assert!(tollgate.end().success());
         // Whoever came just before the socket closed asked nothing.
@@ -55,7 +55,7 @@ fn what_outlives_the_drain_timeout_is_cut_and_logged() {
         let (hangs, mut tollgate, mut client) = stage.waiting("200ms");
         assert!(tollgate.stop().success());
         // It may be a reset; never an answer, or what looks like one.
-        let heard = client.hears(stage).unwrap_or_default();
+        let heard = client.receive(stage).unwrap_or_default();
         assert!(!(stage.speaker.answered)(&heard), "{heard:?}");
         assert_eq!((stage.speaker.part)(&heard), 0, "{heard:?}");
         let line = &tollgate.access_log()[0];

@@ -35,7 +35,7 @@ impl Stage<'_> {
             tollgate.logged(1, |line| line["reason"] == reason);
         } else {
             let reason = [("reason", reason)];
-            tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+            tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 1.0);
         }
     }
 
@@ -49,7 +49,7 @@ impl Stage<'_> {
     }
 
     /// Asks once, on a connection of its own; whether that was answered.
-    fn ask(&self, tollgate: &Tollgate) -> bool {
+    fn round_trip(&self, tollgate: &Tollgate) -> bool {
         let answer = Client::connect(tollgate.listener("it")).asks(self);
         answer.is_ok_and(|answer| (self.speaker.answered)(&answer))
     }
@@ -57,7 +57,7 @@ impl Stage<'_> {
 
 fn gauge_becomes(tollgate: &Tollgate, gauge: &str, endpoint: &Flaky, value: f64) {
     let endpoint = endpoint.address().to_string();
-    tollgate.metric_becomes(gauge, &[("cluster", "it"), ("endpoint", &endpoint)], value);
+    tollgate.wait_for_metric(gauge, &[("cluster", "it"), ("endpoint", &endpoint)], value);
 }
 
 /// The endpoint of every operation logged, in order.
@@ -70,10 +70,10 @@ fn served_by(tollgate: &Tollgate, count: usize) -> Vec<String> {
 fn an_endpoint_that_refuses_connections_costs_no_operation() {
     each(|stage| {
         let (refuses, works) = (stage.flaky(), stage.flaky());
-        refuses.becomes(Mode::Refuses);
+        refuses.set_mode(Mode::Refuses);
         let endpoints = [refuses.address(), works.address()];
         let tollgate = stage.before(&endpoints, "lb_policy: round_robin");
-        assert_eq!((0..20).filter(|_| stage.ask(&tollgate)).count(), 20);
+        assert_eq!((0..20).filter(|_| stage.round_trip(&tollgate)).count(), 20);
     });
 }
 
@@ -90,15 +90,15 @@ fn an_unhealthy_endpoint_is_left_and_found_again() {
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 0.0);
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &works, 1.0);
-        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+        assert_eq!((0..10).filter(|_| stage.round_trip(&tollgate)).count(), 10);
         let works = works.address().to_string();
         assert_eq!(served_by(&tollgate, 10), vec![works; 10]);
-        hangs.becomes(Mode::Works);
+        hangs.set_mode(Mode::Works);
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
-        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+        assert_eq!((0..10).filter(|_| stage.round_trip(&tollgate)).count(), 10);
         let both = served_by(&tollgate, 20);
         let back = hangs.address().to_string();
         assert_eq!(both[10..].iter().filter(|at| **at == back).count(), 5, "{both:?}");
@@ -118,7 +118,7 @@ fn connections_to_an_endpoint_that_becomes_unhealthy_are_closed_where_that_is_wa
             ),
         );
         gauge_becomes(&tollgate, "tollgate_endpoint_up", &hangs, 1.0);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let mut client = Client::connect(tollgate.listener("it"));
         let answer = client.asks(stage);
         assert!(stage.is_lost(answer));
@@ -136,15 +136,15 @@ fn an_endpoint_that_breaks_operations_is_ejected_and_returns() {
             "lb_policy: round_robin, outlier_detection: { consecutive_local_failures: 3, \
              interval: 50ms, base_ejection_time: 1s }",
         );
-        breaks.becomes(Mode::Resets);
-        let failed = (0..20).filter(|_| !stage.ask(&tollgate)).count();
+        breaks.set_mode(Mode::Resets);
+        let failed = (0..20).filter(|_| !stage.round_trip(&tollgate)).count();
         assert_eq!(failed, 3, "each second one, until it was ejected");
         gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 1.0);
         let labels = [("cluster", "it"), ("detector", "consecutive_local_failures")];
-        tollgate.metric_becomes("tollgate_ejections_total", &labels, 1.0);
-        breaks.becomes(Mode::Works);
+        tollgate.wait_for_metric("tollgate_ejections_total", &labels, 1.0);
+        breaks.set_mode(Mode::Works);
         gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 0.0);
-        assert_eq!((0..20).filter(|_| stage.ask(&tollgate)).count(), 20);
+        assert_eq!((0..20).filter(|_| stage.round_trip(&tollgate)).count(), 20);
     });
 }
 
@@ -154,10 +154,10 @@ fn the_last_endpoint_is_never_ejected() {
         let breaks = stage.flaky();
         let tollgate = stage
             .before(&[breaks.address()], "outlier_detection: { consecutive_local_failures: 2 }");
-        breaks.becomes(Mode::Resets);
-        assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 0);
-        breaks.becomes(Mode::Works);
-        assert!(stage.ask(&tollgate));
+        breaks.set_mode(Mode::Resets);
+        assert_eq!((0..10).filter(|_| stage.round_trip(&tollgate)).count(), 0);
+        breaks.set_mode(Mode::Works);
+        assert!(stage.round_trip(&tollgate));
         gauge_becomes(&tollgate, "tollgate_endpoint_ejected", &breaks, 0.0);
     });
 }
@@ -168,17 +168,17 @@ fn a_connection_too_many_waits_until_another_ends() {
         let hangs = stage.flaky();
         let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 1m }";
         let tollgate = stage.before(&[hangs.address()], breaker);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let mut first = Client::connect(tollgate.listener("it"));
         first.0.write_all(&(stage.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 1.0);
+        tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 1.0);
         let mut second = Client::connect(tollgate.listener("it"));
         second.0.write_all(&(stage.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 1.0);
-        hangs.becomes(Mode::Works);
+        tollgate.wait_for_metric("tollgate_connections_pending", &[("cluster", "it")], 1.0);
+        hangs.set_mode(Mode::Works);
         first.leaves();
-        assert!((stage.speaker.answered)(&second.hears(stage).unwrap()));
-        tollgate.metric_becomes("tollgate_connections_pending", &[("cluster", "it")], 0.0);
+        assert!((stage.speaker.answered)(&second.receive(stage).unwrap()));
+        tollgate.wait_for_metric("tollgate_connections_pending", &[("cluster", "it")], 0.0);
     });
 }
 
@@ -188,17 +188,17 @@ fn who_has_waited_too_long_for_a_connection_is_told_so() {
         let hangs = stage.flaky();
         let breaker = "circuit_breaker: { max_connections: 1, pending_timeout: 10ms }";
         let tollgate = stage.before(&[hangs.address()], breaker);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let mut first = Client::connect(tollgate.listener("it"));
         first.0.write_all(&(stage.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_upstream_connections_active", &[], 1.0);
+        tollgate.wait_for_metric("tollgate_upstream_connections_active", &[], 1.0);
         let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         stage.ends(&tollgate, "overloaded");
         let lines = tollgate.logged(1, |line| line["reason"] == "overloaded");
         assert_eq!(lines[0]["outcome"], "rejected");
         let told_apart = [("outcome", "rejected"), ("reason", "overloaded")];
-        tollgate.metric_becomes("tollgate_operations_total", &told_apart, 1.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &told_apart, 1.0);
     });
 }
 
@@ -207,20 +207,20 @@ fn an_operation_too_many_is_refused() {
     each(|stage| {
         let hangs = stage.flaky();
         let tollgate = stage.before(&[hangs.address()], "circuit_breaker: { max_operations: 1 }");
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let mut first = Client::connect(tollgate.listener("it"));
         first.0.write_all(&(stage.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
         let answer = Client::connect(tollgate.listener("it")).asks(stage).unwrap_or_default();
         assert_eq!((stage.speaker.no)(&answer), Some((stage.speaker.codes)("overloaded")));
         let labels = [("listener", "it"), ("policy", "circuit_breaker"), ("reason", "overloaded")];
-        tollgate.metric_becomes("tollgate_refusals_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_refusals_total", &labels, 1.0);
         let told_apart = [("outcome", "rejected"), ("reason", "overloaded")];
-        tollgate.metric_becomes("tollgate_operations_total", &told_apart, 1.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &told_apart, 1.0);
         first.leaves();
-        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
-        hangs.becomes(Mode::Works);
-        assert!(stage.ask(&tollgate));
+        tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 0.0);
+        hangs.set_mode(Mode::Works);
+        assert!(stage.round_trip(&tollgate));
     });
 }
 
@@ -231,7 +231,7 @@ fn a_client_comes_to_the_same_endpoint_each_time_where_it_is_picked_by_key() {
             let servers = [stage.flaky(), stage.flaky(), stage.flaky()];
             let endpoints = servers.each_ref().map(Flaky::address);
             let tollgate = stage.before(&endpoints, &format!("lb_policy: {policy}"));
-            assert_eq!((0..10).filter(|_| stage.ask(&tollgate)).count(), 10);
+            assert_eq!((0..10).filter(|_| stage.round_trip(&tollgate)).count(), 10);
             let mut by = served_by(&tollgate, 10);
             by.dedup();
             assert_eq!(by.len(), 1, "{policy}: {by:?}");
@@ -248,14 +248,14 @@ fn an_endpoint_that_leaves_the_file_is_drained() {
         std::fs::write(&file, format!("[\"{}\"]\n", leaves.address())).unwrap();
         let tollgate =
             stage.cluster(&format!("endpoints_file: \"{}\", drain_timeout: 50ms", file.display()));
-        leaves.becomes(Mode::Hangs);
+        leaves.set_mode(Mode::Hangs);
         let mut busy = Client::connect(tollgate.listener("it"));
         busy.0.write_all(&(stage.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 1.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 1.0);
         std::fs::write(&file, format!("[\"{}\"]\n", stays.address())).unwrap();
         stage.ends(&tollgate, "endpoint_removed");
-        assert!(stage.is_lost(busy.hears(stage)));
-        assert!(stage.ask(&tollgate));
+        assert!(stage.is_lost(busy.receive(stage)));
+        assert!(stage.round_trip(&tollgate));
         assert_eq!(served_by(&tollgate, 1), [stays.address().to_string()]);
     });
 }
@@ -269,10 +269,10 @@ fn an_operator_takes_an_endpoint_out_of_use_and_back() {
         let path = format!("/clusters/it/endpoints/{}?state=", out.address());
         let (status, text) = tollgate.post(&format!("{path}drained"));
         assert_eq!(status, 200, "{text}");
-        assert_eq!((0..4).filter(|_| stage.ask(&tollgate)).count(), 4);
+        assert_eq!((0..4).filter(|_| stage.round_trip(&tollgate)).count(), 4);
         assert_eq!(served_by(&tollgate, 4), vec![stays.address().to_string(); 4]);
         assert_eq!(tollgate.post(&format!("{path}in_use")).0, 200);
-        assert_eq!((0..4).filter(|_| stage.ask(&tollgate)).count(), 4);
+        assert_eq!((0..4).filter(|_| stage.round_trip(&tollgate)).count(), 4);
         let by = served_by(&tollgate, 8);
         assert_eq!(by[4..].iter().filter(|at| **at == out.address().to_string()).count(), 2);
     });
@@ -299,8 +299,8 @@ fn what_happens_to_endpoints_is_written_to_the_event_log() {
                 works.address()
             ),
         );
-        breaks.becomes(Mode::Resets);
-        eventually("an ejection", || (!stage.ask(&tollgate)).then_some(()));
+        breaks.set_mode(Mode::Resets);
+        eventually("an ejection", || (!stage.round_trip(&tollgate)).then_some(()));
         let told = |event: &str| {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let mut lines =
@@ -318,7 +318,7 @@ fn what_happens_to_endpoints_is_written_to_the_event_log() {
 fn no_endpoint_at_all_is_told_in_the_protocol_s_words() {
     each(|stage| {
         let tollgate = stage.before(&[support::free_address()], "connect_attempts: 1");
-        assert!(!stage.ask(&tollgate));
+        assert!(!stage.round_trip(&tollgate));
         stage.ends(&tollgate, "connect_failed");
     });
 }

@@ -61,7 +61,7 @@ enum No {
     /// The connection was closed.
     Closed,
     /// In words: an error's code, and whether it says that trying again later helps.
-    Said { code: i32, again: bool },
+    CommandOutput { code: i32, again: bool },
 }
 
 fn speakers() -> [Speaker; 4] {
@@ -114,7 +114,7 @@ fn mongo() -> Speaker {
         serve: || Scripted::agreeing().address(),
         operate: |address| {
             let find = op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" });
-            assert_eq!(RawClient::connect(address).ask(&find).answers(), 7);
+            assert_eq!(RawClient::connect(address).round_trip(&find).answers(), 7);
         },
         question: || op_msg(7, &doc! { "find": "orders", "filter": {}, "$db": "shop" }),
         answered: |answer| said(answer).is_some_and(|said| said.get_f64("ok").unwrap() == 1.0),
@@ -123,13 +123,13 @@ fn mongo() -> Speaker {
             let again = said
                 .get_array("errorLabels")
                 .is_ok_and(|labels| labels.contains(&"SystemOverloadedError".into()));
-            Some(No::Said { code: said.get_i32("code").unwrap(), again })
+            Some(No::CommandOutput { code: said.get_i32("code").unwrap(), again })
         },
         codes: |reason| match reason {
-            "rate_limited" | "overloaded" => No::Said { code: 462, again: true },
-            "denied" => No::Said { code: 13, again: false },
-            "timed_out" => No::Said { code: 50, again: false },
-            "injected" => No::Said { code: 8000, again: false },
+            "rate_limited" | "overloaded" => No::CommandOutput { code: 462, again: true },
+            "denied" => No::CommandOutput { code: 13, again: false },
+            "timed_out" => No::CommandOutput { code: 50, again: false },
+            "injected" => No::CommandOutput { code: 8000, again: false },
             other => panic!("no code for {other}"),
         },
         part: <[u8]>::len,
@@ -160,15 +160,15 @@ fn http() -> Speaker {
             refused.then(|| {
                 let words: Value = serde_json::from_slice(&answer.body).unwrap();
                 assert!(words["error"].is_string() && words["message"].is_string(), "{words}");
-                No::Said { code: answer.status.into(), again }
+                No::CommandOutput { code: answer.status.into(), again }
             })
         },
         codes: |reason| match reason {
-            "rate_limited" => No::Said { code: 429, again: true },
-            "denied" => No::Said { code: 403, again: false },
-            "lost" => No::Said { code: 502, again: false },
-            "overloaded" | "injected" => No::Said { code: 503, again: false },
-            "timed_out" => No::Said { code: 504, again: false },
+            "rate_limited" => No::CommandOutput { code: 429, again: true },
+            "denied" => No::CommandOutput { code: 403, again: false },
+            "lost" => No::CommandOutput { code: 502, again: false },
+            "overloaded" | "injected" => No::CommandOutput { code: 503, again: false },
+            "timed_out" => No::CommandOutput { code: 504, again: false },
             other => panic!("no code for {other}"),
         },
         part: |answer| Answer::to_get(answer).body.len(),
@@ -193,13 +193,13 @@ fn grpc() -> Speaker {
             let code = answer.grpc().filter(|code| *code != 0)?;
             assert_eq!(answer.status, 200);
             let again = answer.header("grpc-retry-pushback-ms").is_some_and(|ms| ms != "-1");
-            Some(No::Said { code, again })
+            Some(No::CommandOutput { code, again })
         },
         codes: |reason| match reason {
-            "rate_limited" => No::Said { code: 8, again: false },
-            "denied" => No::Said { code: 7, again: false },
-            "overloaded" | "injected" | "lost" => No::Said { code: 14, again: false },
-            "timed_out" => No::Said { code: 4, again: false },
+            "rate_limited" => No::CommandOutput { code: 8, again: false },
+            "denied" => No::CommandOutput { code: 7, again: false },
+            "overloaded" | "injected" | "lost" => No::CommandOutput { code: 14, again: false },
+            "timed_out" => No::CommandOutput { code: 4, again: false },
             other => panic!("no code for {other}"),
         },
         part: |answer| Answer::to_call(answer).body.len(),
@@ -263,7 +263,7 @@ fn each(promise: impl Fn(&Stage<'_>)) {
 
 #[test]
 fn no_protocol_is_missing() {
-    let said = tollgate::said(&["proxy", "gibberish", "127.0.0.1:0", "127.0.0.1:1"]);
+    let said = tollgate::output_of(&["proxy", "gibberish", "127.0.0.1:0", "127.0.0.1:1"]);
     let names = said.err.lines().find_map(|line| line.trim().strip_prefix("hint: write one of "));
     let names: Vec<&str> = names.unwrap_or_else(|| panic!("{said:?}")).split(", ").collect();
     assert_eq!(speakers().map(|speaker| speaker.protocol).to_vec(), names);
@@ -276,15 +276,15 @@ fn every_operation_is_counted_and_timed() {
         stage.operate(&tollgate, 3);
         let labels = stage.labels();
         let ok = [&labels[..], &[("outcome", "ok")]].concat();
-        tollgate.metric_becomes("tollgate_operations_total", &ok, 3.0);
-        tollgate.metric_becomes("tollgate_operations_total", &labels, 3.0);
-        tollgate.metric_becomes("tollgate_operation_duration_seconds_count", &labels, 3.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &ok, 3.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, 3.0);
+        tollgate.wait_for_metric("tollgate_operation_duration_seconds_count", &labels, 3.0);
         assert!(tollgate.metric("tollgate_operation_duration_seconds_sum", &labels) > 0.0);
         for direction in ["request", "reply"] {
             let bytes = [&labels[..], &[("direction", direction)]].concat();
             assert!(tollgate.metric("tollgate_operation_bytes_total", &bytes) > 0.0, "{direction}");
         }
-        tollgate.metric_becomes("tollgate_operations_active", &[("listener", "it")], 0.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[("listener", "it")], 0.0);
     });
 }
 
@@ -293,7 +293,7 @@ fn every_operation_has_a_row_for_people() {
     each(|stage| {
         let tollgate = stage.proxy("");
         stage.operate(&tollgate, 3);
-        tollgate.metric_becomes("tollgate_operations_total", &stage.labels(), 3.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &stage.labels(), 3.0);
         let rows = tollgate.operations();
         let ours = |row: &&Value| stage.labels().iter().all(|(key, value)| row[*key] == *value);
         let row = rows.iter().find(ours).unwrap_or_else(|| panic!("no row in {rows:?}"));
@@ -330,7 +330,7 @@ fn only_slow_operations_are_logged_where_only_those_are_wanted() {
         for (limit, lines) in [("1h", 0), ("0.001ms", 3)] {
             let mut tollgate = stage.proxy(&format!("slower_than: {limit}"));
             stage.operate(&tollgate, 3);
-            tollgate.metric_becomes("tollgate_operations_total", &stage.labels(), 3.0);
+            tollgate.wait_for_metric("tollgate_operations_total", &stage.labels(), 3.0);
             assert!(tollgate.stop().success());
             assert_eq!(tollgate.access_log().len(), lines, "{limit}");
         }
@@ -343,17 +343,17 @@ fn every_connection_is_counted_with_the_reason_of_its_end() {
         let tollgate = stage.proxy("");
         stage.operate(&tollgate, 3);
         let listener = [("listener", "it")];
-        tollgate.metric_becomes("tollgate_connections_total", &listener, 3.0);
-        tollgate.metric_becomes("tollgate_connection_close_total", &listener, 3.0);
-        tollgate.metric_becomes("tollgate_connections_active", &listener, 0.0);
+        tollgate.wait_for_metric("tollgate_connections_total", &listener, 3.0);
+        tollgate.wait_for_metric("tollgate_connection_close_total", &listener, 3.0);
+        tollgate.wait_for_metric("tollgate_connections_active", &listener, 0.0);
         let cluster = [("cluster", "it")];
         if stage.speaker.pools {
             // At least one, and no more than one for each worker.
             let made = tollgate.metric("tollgate_upstream_connect_total", &cluster);
             assert!((1.0..=3.0).contains(&made), "{made}");
         } else {
-            tollgate.metric_becomes("tollgate_upstream_connect_total", &cluster, 3.0);
+            tollgate.wait_for_metric("tollgate_upstream_connect_total", &cluster, 3.0);
         }
-        tollgate.metric_becomes("tollgate_upstream_connections_active", &cluster, 0.0);
+        tollgate.wait_for_metric("tollgate_upstream_connections_active", &cluster, 0.0);
     });
 }

@@ -29,36 +29,36 @@ impl Stage<'_> {
     }
 
     /// What a client of its own hears.
-    pub(super) fn hears(&self, tollgate: &Tollgate) -> Heard {
+    pub(super) fn receive(&self, tollgate: &Tollgate) -> ClientView {
         self.heard(Client::connect(tollgate.listener("it")).asks(self))
     }
 
-    fn heard(&self, answer: std::io::Result<Vec<u8>>) -> Heard {
-        let Ok(answer) = answer else { return Heard::Reset };
+    fn heard(&self, answer: std::io::Result<Vec<u8>>) -> ClientView {
+        let Ok(answer) = answer else { return ClientView::Reset };
         match (self.speaker.no)(&answer) {
-            Some(no) => Heard::No(no),
-            None if (self.speaker.answered)(&answer) => Heard::Answer,
-            None => Heard::Part((self.speaker.part)(&answer)),
+            Some(no) => ClientView::No(no),
+            None if (self.speaker.answered)(&answer) => ClientView::Answer,
+            None => ClientView::Part((self.speaker.part)(&answer)),
         }
     }
 
     /// What stands for a reason.
-    pub(super) fn no(&self, reason: &str) -> Heard {
-        Heard::No((self.speaker.codes)(reason))
+    pub(super) fn no(&self, reason: &str) -> ClientView {
+        ClientView::No((self.speaker.codes)(reason))
     }
 
     /// A client that has asked what nobody answers.
     fn waits(&self, tollgate: &Tollgate, others: f64) -> Client {
         let mut client = Client::connect(tollgate.listener("it"));
         client.0.write_all(&(self.speaker.question)()).unwrap();
-        tollgate.metric_becomes("tollgate_operations_active", &[], others + 1.0);
+        tollgate.wait_for_metric("tollgate_operations_active", &[], others + 1.0);
         client
     }
 }
 
 /// What a client heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ClientView {
     /// What it asked for.
     Answer,
     /// A refusal.
@@ -71,7 +71,7 @@ pub(super) enum Heard {
 
 pub(super) fn refused(tollgate: &Tollgate, policy: &str, reason: &str, times: f64) {
     let labels = [("listener", "it"), ("policy", policy), ("reason", reason)];
-    tollgate.metric_becomes("tollgate_refusals_total", &labels, times);
+    tollgate.wait_for_metric("tollgate_refusals_total", &labels, times);
 }
 
 /// The lines of the access log that a policy touched.
@@ -86,7 +86,7 @@ fn what_is_denied_is_refused_counted_and_logged_and_never_reaches_the_service() 
             "- {{ name: stop, match: {{ operation: {} }}, deny: {{ message: ask us }} }}\n",
             stage.speaker.operation
         ));
-        assert_eq!(stage.hears(&tollgate), stage.no("denied"));
+        assert_eq!(stage.receive(&tollgate), stage.no("denied"));
         refused(&tollgate, "stop", "denied", 1.0);
         let lines = touched(&tollgate, "stop", 1);
         assert_eq!(
@@ -121,7 +121,7 @@ fn a_policy_leaves_alone_what_it_does_not_match() {
             }
             let tollgate =
                 stage.under(&format!("- {{ name: stop, match: {{ {other} }}, deny: {{}} }}\n"));
-            assert_eq!(stage.hears(&tollgate), Heard::Answer, "{other}");
+            assert_eq!(stage.receive(&tollgate), ClientView::Answer, "{other}");
         }
     });
 }
@@ -138,7 +138,7 @@ fn a_policy_finds_who_it_matches() {
         ] {
             let tollgate =
                 stage.under(&format!("- {{ name: stop, match: {{ {this} }}, deny: {{}} }}\n"));
-            assert_eq!(stage.hears(&tollgate), stage.no("denied"), "{this}");
+            assert_eq!(stage.receive(&tollgate), stage.no("denied"), "{this}");
             refused(&tollgate, "stop", "denied", 1.0);
         }
     });
@@ -148,9 +148,9 @@ fn a_policy_finds_who_it_matches() {
 fn a_dry_run_counts_and_logs_and_does_nothing() {
     each(|stage| {
         let tollgate = stage.under("- { name: stop, dry_run: true, deny: {} }\n");
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
         let labels = [("policy", "stop"), ("reason", "denied")];
-        tollgate.metric_becomes("tollgate_dry_run_refusals_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_dry_run_refusals_total", &labels, 1.0);
         assert_eq!(tollgate.metric("tollgate_refusals_total", &[("policy", "stop")]), 0.0);
     });
 }
@@ -162,7 +162,7 @@ fn a_dry_run_of_operations_is_told_in_their_log_line() {
             "- {{ name: stop, match: {{ operation: {} }}, dry_run: true, deny: {{}} }}\n",
             stage.speaker.operation
         ));
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
         let lines = tollgate.logged(1, |line| line["dry_run"] == "stop");
         assert_eq!((&lines[0]["outcome"], &lines[0]["policy"]), (&json!("ok"), &Value::Null));
     });
@@ -173,9 +173,9 @@ fn a_rate_limit_lets_its_burst_through_and_no_more() {
     each(|stage| {
         let tollgate =
             stage.under("- { name: few, rate_limit: { rate: 1/h, burst: 3, key: [peer] } }\n");
-        let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
+        let heard: Vec<ClientView> = (0..5).map(|_| stage.receive(&tollgate)).collect();
         let no = stage.no("rate_limited");
-        assert_eq!(heard, [Heard::Answer, Heard::Answer, Heard::Answer, no, no]);
+        assert_eq!(heard, [ClientView::Answer, ClientView::Answer, ClientView::Answer, no, no]);
         refused(&tollgate, "few", "rate_limited", 2.0);
         assert_eq!(touched(&tollgate, "few", 2).len(), 2);
     });
@@ -188,10 +188,10 @@ fn a_rate_limit_may_make_operations_wait_instead() {
             "- { name: slow, rate_limit: { rate: 8/s, burst: 1, over: delay, max_delay: 1m } }\n",
         );
         let begun = Instant::now();
-        let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
-        assert_eq!(heard, [Heard::Answer; 5]);
+        let heard: Vec<ClientView> = (0..5).map(|_| stage.receive(&tollgate)).collect();
+        assert_eq!(heard, [ClientView::Answer; 5]);
         assert!(begun.elapsed() >= Duration::from_millis(495), "{:?}", begun.elapsed());
-        tollgate.metric_becomes("tollgate_policy_effects_total", &[("policy", "slow")], 4.0);
+        tollgate.wait_for_metric("tollgate_policy_effects_total", &[("policy", "slow")], 4.0);
         assert_eq!(touched(&tollgate, "slow", 4).len(), 4);
     });
 }
@@ -201,8 +201,8 @@ fn connections_are_limited_in_rate_and_number() {
     each(|stage| {
         let tollgate = stage
             .under("- { name: few, rate_limit: { rate: 1/h, burst: 2, unit: connections } }\n");
-        let heard: Vec<Heard> = (0..3).map(|_| stage.hears(&tollgate)).collect();
-        assert_eq!(heard, [Heard::Answer, Heard::Answer, stage.no("rate_limited")]);
+        let heard: Vec<ClientView> = (0..3).map(|_| stage.receive(&tollgate)).collect();
+        assert_eq!(heard, [ClientView::Answer, ClientView::Answer, stage.no("rate_limited")]);
         refused(&tollgate, "few", "rate_limited", 1.0);
 
         let hangs = Flaky::before(stage.upstream);
@@ -210,15 +210,15 @@ fn connections_are_limited_in_rate_and_number() {
             hangs.address(),
             "- { name: two, connection_limit: { max: 2, key: [peer] } }\n",
         );
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let both = (stage.waits(&tollgate, 0.0), stage.waits(&tollgate, 1.0));
-        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        assert_eq!(stage.receive(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "two", "overloaded", 1.0);
         both.0.leaves();
         both.1.leaves();
-        tollgate.metric_becomes("tollgate_connections_active", &[], 0.0);
-        hangs.becomes(Mode::Works);
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        tollgate.wait_for_metric("tollgate_connections_active", &[], 0.0);
+        hangs.set_mode(Mode::Works);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
     });
 }
 
@@ -230,23 +230,23 @@ fn operations_in_flight_are_limited_and_may_queue() {
             hangs.address(),
             "- { name: one, concurrency_limit: { max: 1, key: [peer] } }\n",
         );
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let first = stage.waits(&tollgate, 0.0);
-        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        assert_eq!(stage.receive(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "one", "overloaded", 1.0);
         first.leaves();
-        tollgate.metric_becomes("tollgate_operations_active", &[], 0.0);
-        hangs.becomes(Mode::Works);
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        tollgate.wait_for_metric("tollgate_operations_active", &[], 0.0);
+        hangs.set_mode(Mode::Works);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
 
         let queue = "- { name: one, concurrency_limit: { max: 1, queue: 5, queue_timeout: 1m } }\n";
         let tollgate = stage.guarding(hangs.address(), queue);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let first = stage.waits(&tollgate, 0.0);
         let mut second = stage.waits(&tollgate, 1.0);
-        hangs.becomes(Mode::Works);
+        hangs.set_mode(Mode::Works);
         first.leaves();
-        assert_eq!(stage.heard(second.hears(stage)), Heard::Answer);
+        assert_eq!(stage.heard(second.receive(stage)), ClientView::Answer);
         drop(second);
         assert_eq!(touched(&tollgate, "one", 1)[0]["outcome"], "ok", "it had to wait");
     });
@@ -259,9 +259,9 @@ fn who_has_waited_too_long_in_the_queue_is_refused() {
         let queue =
             "- { name: one, concurrency_limit: { max: 1, queue: 5, queue_timeout: 50ms } }\n";
         let tollgate = stage.guarding(hangs.address(), queue);
-        hangs.becomes(Mode::Hangs);
+        hangs.set_mode(Mode::Hangs);
         let first = stage.waits(&tollgate, 0.0);
-        assert_eq!(stage.hears(&tollgate), stage.no("overloaded"));
+        assert_eq!(stage.receive(&tollgate), stage.no("overloaded"));
         refused(&tollgate, "one", "overloaded", 1.0);
         let line = &touched(&tollgate, "one", 1)[0];
         assert!(line["duration_ms"].as_f64().unwrap() >= 50.0, "{line}");
@@ -275,11 +275,11 @@ fn a_service_that_takes_too_long_is_not_waited_for() {
         let hangs = Flaky::before(stage.upstream);
         let tollgate =
             stage.guarding(hangs.address(), "- { name: quick, time_limit: { timeout: 250ms } }\n");
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
-        hangs.becomes(Mode::Hangs);
-        assert_eq!(stage.hears(&tollgate), stage.no("timed_out"));
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
+        hangs.set_mode(Mode::Hangs);
+        assert_eq!(stage.receive(&tollgate), stage.no("timed_out"));
         refused(&tollgate, "quick", "timed_out", 1.0);
-        let words = stage.no("timed_out") != Heard::No(No::Closed);
+        let words = stage.no("timed_out") != ClientView::No(No::Closed);
         let late = if words { "timed_out" } else { "operation_timeout" };
         let line = &touched(&tollgate, "quick", 1)[0];
         assert_eq!((&line["outcome"], &line["reason"]), (&json!("lost"), &json!(late)), "{line}");
@@ -291,11 +291,11 @@ fn a_fault_delays_and_refuses() {
     each(|stage| {
         let tollgate = stage.under("- { name: slow, fault: { delay: 100ms } }\n");
         let begun = Instant::now();
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
         assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
         assert_eq!(touched(&tollgate, "slow", 1).len(), 1);
         let tollgate = stage.under("- { name: bad, fault: { refuse: { message: on purpose } } }\n");
-        assert_eq!(stage.hears(&tollgate), stage.no("injected"));
+        assert_eq!(stage.receive(&tollgate), stage.no("injected"));
         refused(&tollgate, "bad", "injected", 1.0);
     });
 }
@@ -304,15 +304,18 @@ fn a_fault_delays_and_refuses() {
 fn a_fault_strikes_the_operation_that_it_was_meant_for() {
     each(|stage| {
         let tollgate = stage.under("- { name: bad, fault: { nth: 2, refuse: {} } }\n");
-        let heard: Vec<Heard> = (0..4).map(|_| stage.hears(&tollgate)).collect();
-        assert_eq!(heard, [Heard::Answer, stage.no("injected"), Heard::Answer, Heard::Answer]);
+        let heard: Vec<ClientView> = (0..4).map(|_| stage.receive(&tollgate)).collect();
+        assert_eq!(
+            heard,
+            [ClientView::Answer, stage.no("injected"), ClientView::Answer, ClientView::Answer]
+        );
         let choices = || {
             let tollgate = stage
                 .under("- { name: bad, fault: { percent: 50, seed: 7, times: 3, refuse: {} } }\n");
-            (0..20).map(|_| stage.hears(&tollgate)).collect::<Vec<Heard>>()
+            (0..20).map(|_| stage.receive(&tollgate)).collect::<Vec<ClientView>>()
         };
         let first = choices();
-        assert_eq!(first.iter().filter(|heard| **heard != Heard::Answer).count(), 3);
+        assert_eq!(first.iter().filter(|heard| **heard != ClientView::Answer).count(), 3);
         assert_eq!(first, choices(), "a seed's choices can be repeated");
     });
 }
@@ -321,26 +324,26 @@ fn a_fault_strikes_the_operation_that_it_was_meant_for() {
 fn a_fault_cuts_connections_where_it_was_told_to() {
     each(|stage| {
         for (fault, heard) in [
-            ("close: request", Heard::Part(0)),
-            ("close: reply", Heard::Part(0)),
-            ("close: end", Heard::Answer),
-            ("truncate: 4", Heard::Part(4)),
-            ("reset: request", Heard::Reset),
-            ("reset: reply", Heard::Reset),
+            ("close: request", ClientView::Part(0)),
+            ("close: reply", ClientView::Part(0)),
+            ("close: end", ClientView::Answer),
+            ("truncate: 4", ClientView::Part(4)),
+            ("reset: request", ClientView::Reset),
+            ("reset: reply", ClientView::Reset),
         ] {
             let tollgate = stage.under(&format!("- {{ name: cut, fault: {{ {fault} }} }}\n"));
             let answer = Client::connect(tollgate.listener("it")).asks(stage);
             let alone = answer.as_ref().is_ok_and(|answer| (stage.speaker.cut)(answer));
             let got = match answer {
-                Ok(answer) if answer.is_empty() => Heard::Part(0),
+                Ok(answer) if answer.is_empty() => ClientView::Part(0),
                 // It has no other way to end before its end.
-                Ok(_) if alone && heard == Heard::Reset => Heard::Reset,
+                Ok(_) if alone && heard == ClientView::Reset => ClientView::Reset,
                 answer => stage.heard(answer),
             };
             assert_eq!(got, heard, "{fault}");
             let reason = [("reason", "injected")];
             if !alone {
-                tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+                tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 1.0);
             }
             let line = &touched(&tollgate, "cut", 1)[0];
             if fault != "close: end" {
@@ -359,8 +362,8 @@ fn bytes_pass_no_faster_than_they_may() {
             "- {{ name: slow, bandwidth_limit: {{ up: {rate}B/s, burst: 1, of: all }} }}\n"
         ));
         let begun = Instant::now();
-        let heard: Vec<Heard> = (0..5).map(|_| stage.hears(&tollgate)).collect();
-        assert_eq!(heard, [Heard::Answer; 5]);
+        let heard: Vec<ClientView> = (0..5).map(|_| stage.receive(&tollgate)).collect();
+        assert_eq!(heard, [ClientView::Answer; 5]);
         // What the last one brings has to be paid by those after it.
         assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
     });
@@ -370,15 +373,15 @@ fn bytes_pass_no_faster_than_they_may() {
 fn a_policy_changes_while_the_proxy_runs() {
     each(|stage| {
         let tollgate = stage.under("- { name: stop, enabled: false, deny: {} }\n");
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
         let (status, text) = tollgate.send("PUT", "/policies/stop", r#"{"enabled": true}"#);
         assert_eq!(status, 200, "{text}");
         eventually("the policy at work", || {
-            (stage.hears(&tollgate) == stage.no("denied")).then_some(())
+            (stage.receive(&tollgate) == stage.no("denied")).then_some(())
         });
         assert_eq!(tollgate.send("PUT", "/policies/stop", r#"{"dry_run": true}"#).0, 200);
         eventually("the policy's dry run", || {
-            (stage.hears(&tollgate) == Heard::Answer).then_some(())
+            (stage.receive(&tollgate) == ClientView::Answer).then_some(())
         });
         let (status, text) = tollgate.send("PUT", "/policies/stop", r#"{"denied": true}"#);
         assert_eq!(status, 400, "{text}");
@@ -395,15 +398,15 @@ fn a_fault_is_switched_on_for_one_scenario() {
         assert_eq!(status, 201, "{text}");
         let fault: Value = serde_json::from_str(&text).unwrap();
         let (id, name) = (fault["id"].as_str().unwrap(), fault["name"].as_str().unwrap());
-        assert_eq!(stage.hears(&tollgate), stage.no("injected"));
+        assert_eq!(stage.receive(&tollgate), stage.no("injected"));
         assert!(tollgate.get("/faults").1.contains(&format!("\"id\":\"{id}\"")));
         assert_eq!(touched(&tollgate, name, 1).len(), 1);
         assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 204);
-        assert_eq!(stage.hears(&tollgate), Heard::Answer);
+        assert_eq!(stage.receive(&tollgate), ClientView::Answer);
         assert_eq!(tollgate.send("DELETE", &format!("/faults/{id}"), "").0, 404);
         let (status, _) =
             tollgate.send("POST", "/faults", r#"{"fault": {"refuse": {}}, "for": "1ms"}"#);
         assert_eq!(status, 201);
-        eventually("its end", || (stage.hears(&tollgate) == Heard::Answer).then_some(()));
+        eventually("its end", || (stage.receive(&tollgate) == ClientView::Answer).then_some(()));
     });
 }

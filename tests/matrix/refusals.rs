@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     each,
-    policies::{Heard, refused, touched},
+    policies::{ClientView, refused, touched},
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn a_refused_connection_counts_nowhere_behind_the_refusal() {
         for policies in [[SHUT, &BEHIND.concat()].concat(), [&BEHIND.concat(), SHUT].concat()] {
             let tollgate = stage.under(&policies);
             for _ in 0..4 {
-                assert_eq!(stage.hears(&tollgate), stage.no("denied"));
+                assert_eq!(stage.receive(&tollgate), stage.no("denied"));
             }
             refused(&tollgate, "shut", "denied", 4.0);
             assert_eq!(touched(&tollgate, "shut", 4).len(), 4, "by no other name");
@@ -35,7 +35,7 @@ fn a_refused_connection_counts_nowhere_behind_the_refusal() {
             }
             let open = r#"{"enabled": false}"#;
             assert_eq!(tollgate.send("PUT", "/policies/shut", open).0, 200);
-            assert_eq!(stage.hears(&tollgate), Heard::Answer, "the limit is not used up");
+            assert_eq!(stage.receive(&tollgate), ClientView::Answer, "the limit is not used up");
         }
     });
 }
@@ -51,21 +51,21 @@ fn log_and_metrics_have_one_word_for_a_refused_connection() {
             let tollgate = stage.under(&format!("- {{ name: it, {policy} }}\n"));
             let _open = match word {
                 "rate_limited" => {
-                    assert_eq!(stage.hears(&tollgate), Heard::Answer);
+                    assert_eq!(stage.receive(&tollgate), ClientView::Answer);
                     None
                 }
                 "overloaded" => {
                     let open = Client::connect(tollgate.listener("it"));
-                    tollgate.metric_becomes("tollgate_connections_active", &[], 1.0);
+                    tollgate.wait_for_metric("tollgate_connections_active", &[], 1.0);
                     Some(open)
                 }
                 _ => None,
             };
-            assert_eq!(stage.hears(&tollgate), stage.no(word));
+            assert_eq!(stage.receive(&tollgate), stage.no(word));
             assert_eq!(touched(&tollgate, "it", 1)[0]["reason"], word);
             refused(&tollgate, "it", word, 1.0);
             let reason = [("listener", "it"), ("reason", word)];
-            tollgate.metric_becomes("tollgate_connection_close_total", &reason, 1.0);
+            tollgate.wait_for_metric("tollgate_connection_close_total", &reason, 1.0);
         }
     });
 }
@@ -75,9 +75,9 @@ fn what_the_proxy_refuses_is_told_apart_from_what_the_service_rejects() {
     each(|stage| {
         let stop = format!("match: {{ operation: {} }}", stage.speaker.operation);
         let tollgate = stage.under(&format!("- {{ name: stop, {stop}, deny: {{}} }}\n"));
-        assert_eq!(stage.hears(&tollgate), stage.no("denied"));
+        assert_eq!(stage.receive(&tollgate), stage.no("denied"));
         let labels = [("outcome", "rejected"), ("reason", "denied")];
-        tollgate.metric_becomes("tollgate_operations_total", &labels, 1.0);
+        tollgate.wait_for_metric("tollgate_operations_total", &labels, 1.0);
         let rejected: f64 =
             tollgate.metric("tollgate_operations_total", &[("outcome", "rejected")]);
         assert_eq!(rejected, 1.0, "and nothing else counts it");

@@ -19,9 +19,9 @@ fn compression_that_nobody_offered_is_not_read_and_gets_past_no_guard() {
     let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
     let mut client = RawClient::connect(tollgate.listener("db"));
     let message = compressed(&op_msg(1, &find("orders", "shop", 10)), Compressor::Zstd);
-    assert_eq!(client.ask(&message).document().get_i32("code").unwrap(), 13);
+    assert_eq!(client.round_trip(&message).document().get_i32("code").unwrap(), 13);
     let labels = [("listener", "db"), ("kind", "compression_not_negotiated")];
-    tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
+    tollgate.wait_for_metric("tollgate_violations_total", &labels, 1.0);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn decoders_that_wait_for_more_are_bounded_before_anybody_logs_in() {
         waiting.push(client);
     }
     let labels = [("listener", "db")];
-    guarded.tollgate.metric_becomes("tollgate_operations_active", &labels, 40.0);
+    guarded.tollgate.wait_for_metric("tollgate_operations_active", &labels, 40.0);
     let taken = guarded.tollgate.peak_memory() - before;
     assert!(taken < 130 << 20, "{taken} bytes for 40 decoders");
     guarded.passes(&op_msg(9, &doc! { "ping": 1, "$db": "admin" }));

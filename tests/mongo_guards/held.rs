@@ -65,7 +65,7 @@ fn a_long_request_is_learned_as_it_passes_where_nothing_turns_on_it() {
     assert_eq!(told[3][..2], row("drop", "d.c", 0, None)[..2]);
     assert_eq!(told[4][..3], row("insert", "shop.orders", 100, None)[..3]);
     let labels = [("operation", "insert"), ("resource", "shop.orders"), ("outcome", "ok")];
-    guarded.tollgate.metric_becomes("tollgate_operations_total", &labels, 3.0);
+    guarded.tollgate.wait_for_metric("tollgate_operations_total", &labels, 3.0);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_held_is_bounded_for_each_listener_and_said_in_words() {
     let (code, why) = guarded.code(&op_msg(2, &find("orders", "shop", 3 * MIB)));
     assert!(code == 13 && why.contains("can't be told"), "{why}");
     let labels = [("listener", "db")];
-    guarded.tollgate.metric_becomes("tollgate_requests_not_held_total", &labels, 1.0);
+    guarded.tollgate.wait_for_metric("tollgate_requests_not_held_total", &labels, 1.0);
     assert!(guarded.tollgate.stderr().contains("raise max_held_bytes"));
     // What was held is given back.
     guarded.passes(&op_msg(3, &find("orders", "shop", 600_000)));

@@ -44,7 +44,7 @@ fn denies(matching: &str) -> Guarded {
 impl Guarded {
     /// The code that this request is answered with, and what was said; 0 if the server answered.
     fn code(&mut self, bytes: &[u8]) -> (i32, String) {
-        let reply = self.client.ask(bytes).document();
+        let reply = self.client.round_trip(bytes).document();
         let code = reply.get_i32("code").unwrap_or(0);
         if code == 0 {
             self.seen += bytes.len();

@@ -100,7 +100,7 @@ fn a_command_is_denied_by_every_name_that_it_has() {
     // What an opcode asks for that is older than the command has the command's name.
     let mut guarded = denies("{ operation: [find, insert] }");
     guarded.client.send(&wire::message(3, 0, 2002, b"\0\0\0\0shop.c\0"));
-    let reply = guarded.client.ask(&wire::op_query(4, "shop.c", &doc! { "a": 1 }));
+    let reply = guarded.client.round_trip(&wire::op_query(4, "shop.c", &doc! { "a": 1 }));
     assert_eq!((reply.answers(), reply.opcode()), (4, wire::OP_REPLY));
     assert!(reply.document().contains_key("$err"), "{reply:?}");
     guarded.leaks_nothing();
@@ -114,7 +114,7 @@ fn a_query_is_switched_off_by_the_hash_in_the_log_and_on_its_collection_alone() 
     let mut client = RawClient::connect(tollgate.listener("db"));
     // Of the second one neither what a gate keeps nor the first 64 KiB tell the database.
     for padding in [10, 80_000] {
-        client.ask(&op_msg(1, &find("orders", "shop", padding)));
+        client.round_trip(&op_msg(1, &find("orders", "shop", padding)));
         let wanted = |line: &serde_json::Value| {
             line["request_bytes"].as_u64().is_some_and(|bytes| bytes as usize > padding)
         };

@@ -59,5 +59,5 @@ fn what_stands_there_twice_far_apart_never_reaches_the_server_whole() {
     let mut guarded = denies("{ resource: audit.events }");
     let early = doc! { "find": "orders", "$db": "shop", "filter": "y".repeat(200_000) };
     guarded.client.try_send(&message_of(1, &with(&early, &[doc! { "$db": "audit" }])));
-    guarded.tollgate.metric_becomes("tollgate_violations_total", &labels, 1.0);
+    guarded.tollgate.wait_for_metric("tollgate_violations_total", &labels, 1.0);
 }

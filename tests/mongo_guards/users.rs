@@ -38,8 +38,8 @@ fn a_user_is_who_the_server_logged_in_and_of_which_database() {
     let tollgate = Tollgate::mongo_guarded(server.address(), "", policies);
     let log_in = |start: &[u8]| {
         let mut client = RawClient::connect(tollgate.listener("db"));
-        client.ask(start);
-        let reply = client.ask(&op_msg(2, &doc! { "count": "c", "$db": "shop" })).document();
+        client.round_trip(start);
+        let reply = client.round_trip(&op_msg(2, &doc! { "count": "c", "$db": "shop" })).document();
         (reply.get_i32("code").unwrap_or(0), reply.get_str("errmsg").unwrap_or_default().to_owned())
     };
     let of = |document: &Document, database: &str| {

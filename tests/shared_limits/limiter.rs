@@ -23,7 +23,7 @@ use values::Target;
 
 /// What it is asked. Read by definitions of its own: the field's numbers are the protocol's.
 #[derive(Clone, PartialEq, Message)]
-pub struct Asked {
+pub struct ReceivedRequest {
     #[prost(string, tag = "1")]
     pub domain: String,
     #[prost(message, repeated, tag = "2")]
@@ -93,7 +93,7 @@ pub struct Manner {
 #[derive(Default)]
 struct State {
     manner: Manner,
-    asked: Vec<Asked>,
+    asked: Vec<ReceivedRequest>,
     hits: HashMap<Vec<u8>, u32>,
 }
 
@@ -152,7 +152,7 @@ impl Limiter {
     }
 
     /// What it was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn received(&self) -> Vec<ReceivedRequest> {
         self.state.lock().unwrap().asked.clone()
     }
 
@@ -199,17 +199,17 @@ impl tower_service::Service<http::Request<Body>> for Service {
             if !request.uri().path().ends_with("/ShouldRateLimit") {
                 return Ok(Status::unimplemented("").into_http());
             }
-            let codec = ProstCodec::<Answered, Asked>::default();
+            let codec = ProstCodec::<Answered, ReceivedRequest>::default();
             Ok(Grpc::new(codec).unary(service, request).await)
         })
     }
 }
 
-impl UnaryService<Asked> for Service {
+impl UnaryService<ReceivedRequest> for Service {
     type Response = Answered;
     type Future = Reply<Response<Answered>, Status>;
 
-    fn call(&mut self, request: Request<Asked>) -> Self::Future {
+    fn call(&mut self, request: Request<ReceivedRequest>) -> Self::Future {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let asked = request.into_inner();
@@ -224,7 +224,7 @@ impl UnaryService<Asked> for Service {
 }
 
 impl State {
-    fn decide(&mut self, asked: Asked) -> (Manner, Answered) {
+    fn decide(&mut self, asked: ReceivedRequest) -> (Manner, Answered) {
         let mut answer = Answered { overall_code: Code::Ok.into(), statuses: Vec::new() };
         for descriptor in &asked.descriptors {
             let hits = self.hits.entry(descriptor.encode_to_vec()).or_default();

@@ -79,7 +79,8 @@ fn push(address: SocketAddr, until: Instant, served: &AtomicU64, refused: &Atomi
     let (mut client, find) = (RawClient::connect(address), op_msg(7, &find("orders")));
     let mut next = Instant::now();
     while Instant::now() < until {
-        let counted = if is_served(&client.ask(&find).document()) { served } else { refused };
+        let counted =
+            if is_served(&client.round_trip(&find).document()) { served } else { refused };
         counted.fetch_add(1, Relaxed);
         next += PACE;
         thread::park_timeout(next.saturating_duration_since(Instant::now()));
@@ -161,7 +162,7 @@ fn what_one_proxy_moved_is_charged_to_all() {
     let insert = doc! { "insert": "orders", "documents": documents, "$db": "shop" };
     assert!(is_served(&one.command(7, &insert)), "nobody knew how many they would be");
     // One was asked for at first, and eleven were told of at the end.
-    proxies[0].metric_becomes("tollgate_shared_limit_requests_total", &[], 2.0);
+    proxies[0].wait_for_metric("tollgate_shared_limit_requests_total", &[], 2.0);
     assert!(!is_served(&another.command(7, &insert)));
 }
 
@@ -245,7 +246,7 @@ fn no_token_is_in_the_store_and_each_has_a_limit_of_its_own_on_every_machine() {
     let secret = format!(", hash_key_file: {}", file.display());
     let status = |tollgate: &Tollgate, token: &str| {
         let ask = get("/").header("authorization", token).header("cookie", "session=SECRET-COOKIE");
-        Client::connect(at(tollgate), Version::One).ask(ask).status
+        Client::connect(at(tollgate), Version::One).round_trip(ask).status
     };
     for rest in ["", &secret] {
         let [one, other] = [(); 2].map(|()| proxy_of_tokens(&service, &redis_server, rest));
@@ -277,7 +278,7 @@ fn a_rate_limit_service_is_told_of_each_operation_and_decides() {
     let no = one.command(7, &find("orders"));
     assert!(!is_served(&no));
     assert_eq!(no.get_i64("baseBackoffMS").unwrap(), 7500, "what the service said: {no}");
-    let asked = limiter.asked();
+    let asked = limiter.received();
     assert_eq!(asked.len(), 13);
     let pair = |key: &str, value: &str| Pair { key: key.into(), value: value.into() };
     let told =

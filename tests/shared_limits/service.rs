@@ -40,7 +40,7 @@ fn the_service_decides_for_all_machines() {
         }
         assert_eq!(got, 10);
         let asked: u64 = machines.iter().map(Machine::answers).sum();
-        assert_eq!((asked, limiter.asked().len()), (30, 30), "each operation asks");
+        assert_eq!((asked, limiter.received().len()), (30, 30), "each operation asks");
     });
 }
 
@@ -65,7 +65,7 @@ fn it_is_told_what_the_config_says_of_an_operation() {
         };
         assert_eq!(answer.await, Answer::Yes);
     });
-    let asked = &limiter.asked()[0];
+    let asked = &limiter.received()[0];
     assert_eq!((&*asked.domain, asked.hits), ("databases", 25));
     let pair = |key: &str, value: &str| Pair { key: key.into(), value: value.into() };
     let told: Vec<_> = asked.descriptors.iter().map(|it| it.entries.clone()).collect();

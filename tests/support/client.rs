@@ -27,7 +27,7 @@ impl RawClient {
         let hello = doc! { "hello": 1, "compression": offered, "$db": "admin" };
         let hello = super::wire::op_msg(1_000, &hello);
         let mut client = Self::connect(address);
-        assert_eq!(client.ask(&hello).answers(), 1_000);
+        assert_eq!(client.round_trip(&hello).answers(), 1_000);
         (client, hello)
     }
 
@@ -64,14 +64,14 @@ impl RawClient {
     }
 
     /// Sends a message and reads its reply.
-    pub fn ask(&mut self, message: &[u8]) -> Message {
+    pub fn round_trip(&mut self, message: &[u8]) -> Message {
         self.send(message);
         self.read()
     }
 
     /// Asks with a command, and returns the reply's document.
     pub fn command(&mut self, id: i32, command: &Document) -> Document {
-        let reply = self.ask(&super::wire::op_msg(id, command));
+        let reply = self.round_trip(&super::wire::op_msg(id, command));
         assert_eq!(reply.answers(), id);
         reply.document()
     }
@@ -108,7 +108,7 @@ impl RawClient {
     }
 
     /// A second handle, to read while the first one writes.
-    pub fn twin(&self) -> RawClient {
+    pub fn try_clone(&self) -> RawClient {
         RawClient(self.0.try_clone().expect("a descriptor"))
     }
 

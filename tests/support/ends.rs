@@ -118,7 +118,7 @@ impl End {
     }
 
     /// Everything until the other side resets the connection: no end in good order came first.
-    pub fn breaks(&mut self) -> Vec<u8> {
+    pub fn read_until_reset(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let error = self.0.read_to_end(&mut bytes).expect_err("a reset");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
@@ -126,7 +126,7 @@ impl End {
     }
 
     /// Waits for the end, be it in good order or not.
-    pub fn ends(&mut self) {
+    pub fn expect_end(&mut self) {
         match io::copy(&mut self.0, &mut io::sink()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("no end came"),
             _ => {}
@@ -134,7 +134,7 @@ impl End {
     }
 
     /// Whether bytes are there to be read.
-    pub fn has_heard(&self) -> bool {
+    pub fn has_input(&self) -> bool {
         self.0.set_nonblocking(true).expect("a socket");
         let peeked = self.0.peek(&mut [0]);
         self.0.set_nonblocking(false).expect("a socket");
@@ -142,7 +142,7 @@ impl End {
     }
 
     /// Asserts that nothing comes for so long.
-    pub fn hears_nothing(&mut self, duration: Duration) {
+    pub fn expect_silence(&mut self, duration: Duration) {
         self.0.set_read_timeout(Some(duration)).expect("a socket");
         let read = self.0.read(&mut [0]);
         let error = read.expect_err("nothing comes");
@@ -168,7 +168,7 @@ impl End {
     }
 
     /// A second handle, to read while the first one writes.
-    pub fn twin(&self) -> End {
+    pub fn try_clone(&self) -> End {
         End(self.0.try_clone().expect("a descriptor"))
     }
 

@@ -60,7 +60,7 @@ impl Flaky {
     }
 
     /// Changes what it does from here on; connections that are served go on.
-    pub fn becomes(&self, mode: Mode) {
+    pub fn set_mode(&self, mode: Mode) {
         let before = std::mem::replace(&mut *self.shared.mode.lock().unwrap(), mode);
         if mode == Mode::Refuses && before != Mode::Refuses {
             let Listening { listener, thread } = self.listening.lock().unwrap().take().unwrap();

@@ -2,22 +2,22 @@
 //!
 //! Tests are plain threads that wait; what is spoken here runs on a runtime of its own.
 
-pub mod ask;
-pub mod asker;
 pub mod client;
 pub mod content;
 pub mod frames;
 pub mod origin;
+pub mod raw_client;
 pub mod reply;
 pub mod service;
+pub mod test_request;
 
-pub use ask::{Answer, Ask, get, post};
-pub use asker::Asker;
 pub use client::{Client, Pending};
 pub use content::{Content, Feed};
 pub use origin::origin;
-pub use reply::{Asked, Reply, State};
+pub use raw_client::RawHttpClient;
+pub use reply::{ReceivedRequest, Reply, State};
 pub use service::Service;
+pub use test_request::{Answer, TestRequest, get, post};
 
 use super::{PATIENCE, tollgate::Tollgate};
 use std::{net::SocketAddr, sync::LazyLock};

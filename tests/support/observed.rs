@@ -142,7 +142,7 @@ impl Observed {
 
     /// No secret in anything that the proxy says.
     pub fn check_secrets(&self) {
-        for (place, said) in self.tollgate.utterances() {
+        for (place, said) in self.tollgate.outputs() {
             for secret in SECRETS {
                 assert!(!said.contains(secret), "{secret:?} in the {place}");
             }
@@ -169,16 +169,16 @@ impl Observed {
 
             let resource = format!("drivers.{}", run.app.replace('-', "_"));
             let labels = [("operation", "insert"), ("resource", resource.as_str())];
-            self.tollgate.metric_becomes("tollgate_operations_total", &labels, 3.0);
+            self.tollgate.wait_for_metric("tollgate_operations_total", &labels, 3.0);
             let rejected = [labels[0], labels[1], ("outcome", "rejected")];
-            self.tollgate.metric_becomes("tollgate_operations_total", &rejected, 1.0);
+            self.tollgate.wait_for_metric("tollgate_operations_total", &rejected, 1.0);
             let sent = [labels[0], labels[1], ("direction", "request")];
             assert!(self.tollgate.metric("tollgate_mongo_documents_total", &sent) >= 50.0);
             let callsite = [("callsite", "checkout.total"), ("resource", resource.as_str())];
-            self.tollgate.metric_becomes("tollgate_callsite_operations_total", &callsite, 1.0);
+            self.tollgate.wait_for_metric("tollgate_callsite_operations_total", &callsite, 1.0);
         }
         let duplicates = [("operation", "insert"), ("code", "DuplicateKey")];
-        self.tollgate.metric_becomes("tollgate_mongo_errors_total", &duplicates, 3.0);
+        self.tollgate.wait_for_metric("tollgate_mongo_errors_total", &duplicates, 3.0);
         let rows = self.tollgate.operations();
         assert!(
             rows.iter().any(|row| row["operation"] == "insert" && row["count"] == 3),

@@ -127,7 +127,7 @@ impl Tollgate {
     }
 
     /// Waits until [`metric`](Self::metric) has this value.
-    pub fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let what = format!("{name}{labels:?} to become {value}");
         eventually(&what, || (self.metric(name, labels) == value).then_some(()));
     }
@@ -161,7 +161,7 @@ impl Tollgate {
     }
 
     /// Everything that the proxy says about itself, and where: for tests of what it must not say.
-    pub fn utterances(&self) -> Vec<(&'static str, String)> {
+    pub fn outputs(&self) -> Vec<(&'static str, String)> {
         vec![
             ("access log", self.access_log_text()),
             ("stderr", self.stderr()),
@@ -284,7 +284,7 @@ pub fn program() -> Command {
 }
 
 /// What the binary says with these arguments until it ends, which it must do by itself.
-pub fn said(arguments: &[&str]) -> Said {
+pub fn output_of(arguments: &[&str]) -> CommandOutput {
     let child = program()
         .args(arguments)
         .stdin(Stdio::null())
@@ -301,12 +301,12 @@ pub fn said(arguments: &[&str]) -> Said {
     };
     let output = output.expect("its output");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// What a process that has ended left behind.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// What it wrote to stdout.

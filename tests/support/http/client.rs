@@ -2,9 +2,9 @@
 
 use super::{
     Version,
-    ask::{Answer, Ask},
     content::Content,
     runtime, soon,
+    test_request::{Answer, TestRequest},
 };
 use http::{Request, Uri, header};
 use http_body_util::BodyExt;
@@ -95,19 +95,19 @@ impl Client {
     }
 
     /// Sends a request, and waits for its answer.
-    pub fn ask(&self, ask: Ask) -> Answer {
+    pub fn round_trip(&self, ask: TestRequest) -> Answer {
         self.begin(ask).answer()
     }
 
     /// Sends a request.
-    pub fn begin(&self, ask: Ask) -> Pending {
+    pub fn begin(&self, ask: TestRequest) -> Pending {
         let sender = self.sender.clone();
         let answer = runtime().spawn(async move { whole(sender.send(ask).await?).await });
         Pending(answer, Arc::clone(&self.driver))
     }
 
     /// Sends a request, and waits for the head of its answer; the body waits to be read.
-    pub fn open(&self, ask: Ask) -> Response<Incoming> {
+    pub fn open(&self, ask: TestRequest) -> Response<Incoming> {
         soon("an answer's head", self.sender.clone().send(ask)).expect("an answer")
     }
 
@@ -118,11 +118,11 @@ impl Client {
 }
 
 impl Sender {
-    async fn send(self, ask: Ask) -> Result<Response<Incoming>, String> {
+    async fn send(self, ask: TestRequest) -> Result<Response<Incoming>, String> {
         let host = ask.headers.get(header::HOST).map_or(HOST, |it| it.to_str().expect("text"));
         let host = host.to_owned();
         let whole = ask.uri(&host);
-        let Ask { method, mut headers, content, .. } = ask;
+        let TestRequest { method, mut headers, content, .. } = ask;
         let mut request = Request::new(content);
         *request.method_mut() = method;
         let answer = match self {

@@ -3,7 +3,7 @@
 use super::{
     Version,
     content::Content,
-    reply::{Asked, Reply},
+    reply::{ReceivedRequest, Reply},
     service::Service,
 };
 use http::Method;
@@ -14,7 +14,7 @@ pub fn origin(version: Version) -> Service {
     Service::start(version, answer)
 }
 
-fn answer(asked: &Asked) -> Reply {
+fn answer(asked: &ReceivedRequest) -> Reply {
     // Over HTTP/2 nobody but the service itself keeps an answer to this without a body.
     if asked.method == Method::HEAD {
         return Reply::empty(200).header("content-length", "1234");
@@ -39,7 +39,7 @@ fn answer(asked: &Asked) -> Reply {
 }
 
 /// Tells what it sees of a request.
-fn seen(asked: &Asked) -> Reply {
+fn seen(asked: &ReceivedRequest) -> Reply {
     let headers = asked.headers.keys();
     let headers: serde_json::Map<_, _> =
         headers.map(|name| (name.to_string(), asked.header(name.as_str()).into())).collect();
@@ -48,7 +48,7 @@ fn seen(asked: &Asked) -> Reply {
 }
 
 /// Sends a request's body back as it comes, its trailers too.
-fn echo(asked: &Asked) -> Reply {
+fn echo(asked: &ReceivedRequest) -> Reply {
     let kind = asked.header("content-type");
     if kind.is_empty() { Reply::echo() } else { Reply::echo().header("content-type", &kind) }
 }

@@ -1,13 +1,13 @@
 //! What a service is asked, and what it answers.
 
-use super::{ask::lines, content::Content};
+use super::{content::Content, test_request::lines};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 /// A request that the service got.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// Its method.
     pub method: Method,
     /// Its whole target, as it was written.
@@ -41,7 +41,7 @@ pub enum State {
     Dropped,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// How long its body was; `None` if that has not ended, or was cut.
     pub fn whole_body(&self) -> Option<usize> {
         (self.state == State::Answered).then_some(self.body.len())

@@ -3,7 +3,7 @@
 use super::{
     Version,
     content::Content,
-    reply::{Asked, Given, Reply, State},
+    reply::{Given, ReceivedRequest, Reply, State},
     runtime, soon,
 };
 use http::{HeaderMap, Request, Response};
@@ -38,11 +38,11 @@ pub struct Service {
     accepting: Mutex<AbortHandle>,
 }
 
-type Script = dyn Fn(&Asked) -> Reply + Send + Sync;
+type Script = dyn Fn(&ReceivedRequest) -> Reply + Send + Sync;
 
 struct Shared {
     script: Box<Script>,
-    asked: Mutex<Vec<Asked>>,
+    asked: Mutex<Vec<ReceivedRequest>>,
     connections: AtomicUsize,
     open: AtomicUsize,
     max_streams: u32,
@@ -55,7 +55,7 @@ impl Service {
     /// Answers each request as `script` says when its head is there.
     pub fn start(
         version: Version,
-        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         Self::with_streams(version, 1000, script)
     }
@@ -64,7 +64,7 @@ impl Service {
     pub fn with_streams(
         version: Version,
         max_streams: u32,
-        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let state = Arc::new(Shared {
             script: Box::new(script),
@@ -124,14 +124,14 @@ impl Service {
     }
 
     /// What it was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn received(&self) -> Vec<ReceivedRequest> {
         self.state.asked.lock().unwrap().clone()
     }
 
     /// Waits for so many requests.
-    pub fn asked_times(&self, count: usize) -> Vec<Asked> {
+    pub fn wait_for_requests(&self, count: usize) -> Vec<ReceivedRequest> {
         crate::support::eventually(&format!("{count} requests"), || {
-            Some(self.asked()).filter(|asked| asked.len() >= count)
+            Some(self.received()).filter(|asked| asked.len() >= count)
         })
     }
 
@@ -252,7 +252,7 @@ async fn answer(
     let (head, mut body) = request.into_parts();
     let host = head.headers.get(http::header::HOST).and_then(|it| it.to_str().ok());
     let authority = head.uri.authority().map(|it| it.as_str()).or(host).unwrap_or_default();
-    let asked = Asked {
+    let asked = ReceivedRequest {
         authority: authority.to_owned(),
         method: head.method,
         uri: head.uri.clone(),
@@ -300,13 +300,13 @@ struct Note<'s> {
 }
 
 impl<'s> Note<'s> {
-    fn new(state: &'s Shared, request: Asked) -> Self {
+    fn new(state: &'s Shared, request: ReceivedRequest) -> Self {
         let mut asked = state.asked.lock().unwrap();
         asked.push(request);
         Self { state, at: asked.len() - 1, over: false }
     }
 
-    fn change(&self, how: impl FnOnce(&mut Asked)) {
+    fn change(&self, how: impl FnOnce(&mut ReceivedRequest)) {
         how(&mut self.state.asked.lock().unwrap()[self.at]);
     }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use std::fmt;
 
 /// A request.
-pub struct Ask {
+pub struct TestRequest {
     /// Its method.
     pub method: Method,
     /// Its target; the host `shop.example` is put before a path.
@@ -17,16 +17,16 @@ pub struct Ask {
 }
 
 /// `GET` this.
-pub fn get(target: &str) -> Ask {
-    Ask::new(Method::GET, target)
+pub fn get(target: &str) -> TestRequest {
+    TestRequest::new(Method::GET, target)
 }
 
 /// `POST` this.
-pub fn post(target: &str, content: impl Into<Content>) -> Ask {
-    Ask::new(Method::POST, target).content(content.into())
+pub fn post(target: &str, content: impl Into<Content>) -> TestRequest {
+    TestRequest::new(Method::POST, target).content(content.into())
 }
 
-impl Ask {
+impl TestRequest {
     /// Any request.
     pub fn new(method: Method, target: &str) -> Self {
         let (headers, content) = (HeaderMap::new(), Content::default());

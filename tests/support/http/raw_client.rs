@@ -1,6 +1,6 @@
 //! A client of HTTP/1 in a test's own thread, which sends bytes as they are.
 
-use super::{super::PATIENCE, ask::Answer};
+use super::{super::PATIENCE, test_request::Answer};
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -8,9 +8,9 @@ use std::{
 };
 
 /// A client of HTTP/1 that sends whatever bytes it is told to.
-pub struct Asker(BufReader<TcpStream>);
+pub struct RawHttpClient(BufReader<TcpStream>);
 
-impl Asker {
+impl RawHttpClient {
     /// Connects. Reads fail after [`PATIENCE`].
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
