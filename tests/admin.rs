@@ -23,7 +23,7 @@ const RULE: &str = "policies: [{ name: no-drops, match: { operation: drop }, den
 /// A config with this admin interface, and one policy.
 fn config(admin: &str) -> String {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-    // As many as any machine has descriptors for: who has fewer is warned of that.
+    // As many as any machine has descriptors for: with fewer there is a warning.
     format!("admin: {admin}\nmax_connections: 100\n{}{RULE}", mongo_config(nowhere, ""))
 }
 

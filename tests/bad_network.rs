@@ -233,7 +233,7 @@ fn a_network_becomes_bad_and_good_again_while_a_session_is_open() {
     server.send(b"lost");
     client.expect_silence(ms(100));
     off(&hole);
-    // What is missing in the middle nobody takes for whole.
+    // A client can see that something is missing in the middle.
     client.read_until_reset();
 }
 

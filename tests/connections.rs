@@ -34,7 +34,7 @@ fn works(client: &mut End, server: &mut End) {
     client.expect(b"answer");
 }
 
-/// Waits until every worker together serve so many connections.
+/// Waits until all workers together serve this many connections.
 fn served(tollgate: &Tollgate, count: f64) {
     tollgate.wait_for_metric("tollgate_connections_active", &[], count);
     eventually("the seats to be given up", || {
@@ -238,7 +238,7 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
         (tollgate.metric("tollgate_accept_paused_total", &paused) > 0.0).then_some(())
     });
     drop(open);
-    // Whoever waited is served as others leave, one after the other.
+    // Waiting clients are served as others leave, one after the other.
     while !clients.is_empty() {
         let mut server = upstream.accept();
         server.send(b"hello");

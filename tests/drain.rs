@@ -52,7 +52,7 @@ fn waiting(database: &Scripted, upstream: &Upstream, drain_timeout: &str, wait: 
     Tollgate::start(&format!("{drain}{config}"))
 }
 
-/// A server that answers `ping` at once, `hello` never, and whatever else once told to.
+/// A server that answers `ping` at once, `hello` never, and anything else on demand.
 fn held_back() -> (Scripted, Sender<()>) {
     let (go, wait) = channel();
     let wait = Mutex::new(wait);
@@ -80,7 +80,7 @@ fn at_rest(tollgate: &Tollgate) -> RawClient {
     client
 }
 
-/// Waits until it says that it drains, and takes no more connections.
+/// Waits until it reports a drain and accepts no connection.
 fn draining(tollgate: &Tollgate, listeners: &[std::net::SocketAddr]) {
     eventually("/ready to say no", || (tollgate.get("/ready").0 == 503).then_some(()));
     assert_eq!(tollgate.get("/live").0, 200);

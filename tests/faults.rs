@@ -27,7 +27,7 @@ fn mongo(upstream: SocketAddr, policy: &str) -> Tollgate {
     Tollgate::mongo_guarded(upstream, "", &format!("  - {{ name: x, {policy} }}\n"))
 }
 
-/// Which of so many commands are refused.
+/// Which of this many commands are refused.
 fn refused(policy: &str, commands: i32) -> Vec<i32> {
     let server = Scripted::agreeing();
     let tollgate = mongo(server.address(), policy);

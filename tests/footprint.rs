@@ -6,7 +6,7 @@ mod support;
 use std::fmt::Write;
 use support::{metrics::Sample, tollgate::Tollgate};
 
-/// A proxy with so many listeners of a protocol, each with a cluster of its own.
+/// A proxy with this many listeners of a protocol, each with a cluster of its own.
 fn pairs(count: usize, protocol: &str, cluster: &str) -> Tollgate {
     let (mut listeners, mut clusters) = (String::new(), String::new());
     for i in 0..count {

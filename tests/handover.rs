@@ -80,7 +80,7 @@ impl Clients {
         Self { stop, served, threads }
     }
 
-    /// Waits until so many more were served.
+    /// Waits until this many further ones were served.
     fn go_on(&self, count: usize) {
         let before = self.served.load(SeqCst);
         eventually("clients to be served", || {

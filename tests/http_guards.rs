@@ -1,5 +1,5 @@
 //! No spelling of a request passes a guard that its service would have it stopped by: requests are
-//! spelt at random, and Werkzeug tells how it reads those that reach it.
+//! spelt at random, and Werkzeug reports how it reads those that reach it.
 //!
 //! `GUARDS_SEED` repeats a run, `GUARDS_REQUESTS` makes it longer.
 

@@ -1,4 +1,4 @@
-//! Services that break HTTP's rules, or break off: the client is told, and is never given a part
+//! Services that break HTTP's rules, or break off: the client gets an error, and never a part
 //! of an answer for the whole.
 
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -1,4 +1,4 @@
-//! Logs hold up nobody, lose no line without counting it, and can be moved away; no signal that
+//! Logs delay nothing, lose no line without counting it, and can be moved away; no signal that
 //! means something to other servers ends the proxy.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -35,7 +35,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// A proxy of which nobody reads the logs. Killed when dropped.
+/// A proxy whose logs have no reader. Killed when dropped.
 struct Unread {
     child: Child,
     admin: SocketAddr,
@@ -130,7 +130,7 @@ fn a_second_signal_ends_a_proxy_of_which_nobody_reads_the_logs() {
     drop(session);
 }
 
-/// The proxy where files can't grow beyond so many blocks (of 512 or 1024 bytes), as on a full disk,
+/// The proxy where files cannot grow beyond this many blocks (of 512 or 1024 bytes), as on a full disk,
 /// and where a signal says so as well.
 fn with_files_of(blocks: usize) -> Command {
     let mut shell = Command::new("sh");
@@ -186,7 +186,7 @@ fn a_line_that_does_not_fit_is_taken_back_and_the_next_one_begins_anew() {
     assert!(lost() > 0.0);
     let text = tollgate.access_log_text();
     assert!(text.ends_with("}\n"), "half a line is left: {text}");
-    // Somebody makes room.
+    // There is room again.
     File::options().write(true).open(tollgate.log_path()).unwrap().set_len(0).unwrap();
     sessions(&tollgate, &upstream, 3);
     tollgate.logged(3, |_| true);
@@ -224,7 +224,7 @@ fn sigusr1_opens_logs_anew_that_were_moved_away() {
     written(&events, 1);
     fs::rename(&log, &before).unwrap();
     fs::rename(&events, &events_before).unwrap();
-    // Until it is told, lines go to the files that were moved.
+    // Until the signal, lines go to the files that were moved.
     steer("in_use");
     sessions(&tollgate, &upstream, 1);
     written(&before, 3);

@@ -1,4 +1,4 @@
-//! Nesting and numbers without measure: read as far as needed, bounded, and nobody else notices.
+//! Nesting and numbers without measure: read as far as needed, bounded, without effect on others.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -45,7 +45,7 @@ fn what_is_compressed_twice_is_inflated_not_even_once() {
     assert!(!tollgate.access_log_text().contains("hidden"));
 }
 
-/// `{a: {a: {…}}}`, of so many levels.
+/// `{a: {a: {…}}}`, of this many levels.
 fn nested(depth: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for level in (1..=depth).rev() {

@@ -149,7 +149,7 @@ fn a_first_message_that_trickles_is_not_waited_for() {
     assert!(bytes.next().is_some(), "it was let go on to the end");
     let labels = [("listener", "db"), ("reason", "handshake_timeout")];
     tollgate.wait_for_metric("tollgate_connection_close_total", &labels, 1.0);
-    // Who has said a first word may take its time.
+    // A client that has sent a first byte may take its time.
     assert_eq!(patient.round_trip(&op_msg(8, &find("orders"))).answers(), 8);
 }
 

@@ -1,6 +1,6 @@
 //! Policies before MongoDB: what drivers make of a no, and that no write gets round one.
 //!
-//! `tests/drivers/*_refused.*` tell what pymongo and node saw: how often each operation was sent,
+//! `tests/drivers/*_refused.*` print what pymongo and node saw: how often each operation was sent,
 //! with what error it ended, and what became of pools, connections and heartbeats.
 
 #![allow(clippy::panic)]
@@ -250,7 +250,7 @@ fn drivers_read_and_change_nothing() {
         }
         seen.is_calm();
 
-        // Nobody waits for an answer to this one, and none comes to be taken for another's.
+        // This one expects no answer, and none comes that could be mistaken for another's.
         let silent = ["unacknowledged", "find", "ping"];
         let seen = driver.run(tollgate.listener("db"), "reports", &silent).expect("a driver");
         assert_eq!(seen.done, vec![good(); 3], "{driver:?}");
@@ -309,7 +309,7 @@ fn no_write_gets_round_a_read_only_listener_in_any_disguise() {
     let insert = wire::body(&doc! {"insert": "c", "$db": "d"});
     client.send(&wire::op_msg_of(900, 0, 0, &[rows.clone(), insert.clone()]));
     assert_eq!(client.read().document().get_i32("code").unwrap(), 13);
-    // Nobody waits for these: they are dropped without a word.
+    // These expect no answer: they are dropped silently.
     client.send(&wire::op_msg_of(901, 0, wire::MORE_TO_COME, &[insert, rows]));
     client.send(&wire::message(902, 0, 2002, b"\0\0\0\0d.c\0"));
     client.send(&wire::message(903, 0, 2006, b"\0\0\0\0d.c\0"));

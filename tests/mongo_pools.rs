@@ -1,4 +1,4 @@
-//! What becomes of drivers' pools where some of their connections can't be made: the connections
+//! What drivers' pools do if some of their connections cannot be made: the connections
 //! that they have go on, through the proxy as without it.
 //!
 //! `cargo test --test mongo_pools -- --ignored --nocapture` measures four drivers, and prints the

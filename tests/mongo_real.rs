@@ -70,7 +70,7 @@ async fn crud(_: &Client, all: &Collection<Document>) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the log must tell of [`crud`].
+/// What the log must contain for [`crud`].
 fn check_crud(tollgate: &Tollgate, name: &str) {
     let of = |operation: &str| {
         tollgate.logged(1, |line| line["operation"] == operation && line["app"] == name)

@@ -147,7 +147,7 @@ fn an_unacknowledged_write_leaves_the_next_reply_to_the_next_request() {
     assert_eq!(logged(&tollgate, "ping")["outcome"], "ok");
 }
 
-/// Answers a `getMore` with batches of 10 that nobody asks for one by one. A server numbers each
+/// Answers a `getMore` with batches of 10 without further requests. A server numbers each
 /// after its request's id or, as MongoDB does, after the batch before.
 fn streaming(batches: i32, after_the_last: bool) -> Scripted {
     Scripted::start(move |peer| {

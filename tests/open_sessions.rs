@@ -120,7 +120,7 @@ fn a_fault_for_others_leaves_a_session_alone_and_counts_nothing() {
     assert_eq!((&all[0]["id"], &all[0]["modified"]), (&others["id"], &0.into()), "{body}");
 }
 
-/// How long so many bytes take to the client.
+/// How long this many bytes take to the client.
 fn takes(client: &mut End, server: &mut End, bytes: usize) -> Duration {
     let began = Instant::now();
     let block = vec![7; bytes];

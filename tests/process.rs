@@ -19,7 +19,7 @@ use support::{
     tollgate::{CommandOutput, Tollgate, mongo_config, output_of, program, tcp_config},
 };
 
-/// The proxy where it may open so many descriptors.
+/// The proxy with this limit of descriptors.
 fn limited(count: usize) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
@@ -27,7 +27,7 @@ fn limited(count: usize) -> Command {
     shell
 }
 
-/// How a proxy began that may open so many descriptors: it ended with this code and these words,
+/// How a proxy with this limit of descriptors began: it ended with this code and output,
 /// or serves.
 fn with_descriptors(count: usize, upstream: SocketAddr) -> Result<Tollgate, (Option<i32>, String)> {
     let directory = tempfile::tempdir().unwrap();

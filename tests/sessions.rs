@@ -1,4 +1,4 @@
-//! Connections while they last: what is counted of them, who is there, and how an operator ends one.
+//! Connections while they last: what is counted, which are open, and how an operator ends one.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,14 +12,14 @@ use support::{
     wire::op_query,
 };
 
-/// What `/sessions` tells, with this in its query.
+/// The answer of `/sessions` with this query.
 fn sessions(tollgate: &Tollgate, query: &str) -> Vec<Value> {
     let (status, body) = tollgate.get(&format!("/sessions{query}"));
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
-/// Waits until the one session is told as `wanted`.
+/// Waits until the one session is reported as `wanted`.
 fn told(tollgate: &Tollgate, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     support::eventually(what, || sessions(tollgate, "").into_iter().find(&wanted))
 }

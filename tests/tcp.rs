@@ -238,7 +238,7 @@ fn a_client_that_does_not_read_stalls_its_server() {
     assert_eq!(logged(&tollgate)["reply_bytes"], 200 * MIB);
 }
 
-/// Lets a byte go there and back for so long, or until somebody closes.
+/// Sends a byte there and back for this long, or until a side closes.
 fn talk(client: &mut End, server: &mut End, duration: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < duration {
@@ -292,7 +292,7 @@ fn a_session_is_closed_at_its_longest_however_busy() {
     ended(&tollgate, "max_duration", "ok");
 }
 
-/// Sends for ever, until somebody closes.
+/// Sends until a side closes.
 fn flood(end: &mut End) {
     let start = Instant::now();
     while end.try_send(&BLOCK).is_ok() {

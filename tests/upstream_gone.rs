@@ -1,4 +1,4 @@
-//! A client whose cluster can't be reached is told so in its protocol's words, if it has any.
+//! A client whose cluster cannot be reached gets an error of its protocol, if there is one.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -73,7 +73,7 @@ fn a_service_that_resets_in_the_middle_of_a_reply_is_a_reset_to_its_client() {
     client.send(&question);
     let mut service = upstream.accept();
     service.expect(&question);
-    // The head of an OP_REPLY of 100 bytes, and no more.
+    // Only the head of an OP_REPLY of 100 bytes.
     let front = [100, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0];
     service.send(&front);
     client.expect(&front);

@@ -284,7 +284,7 @@ fn a_bad_config_is_told_to_people_with_place_and_hint() {
     assert_eq!(check.code, Some(1), "{check:?}");
     assert!(check.out.starts_with(&format!("{path}:5:5: unknown key `clustr`")), "{check:?}");
     assert!(check.out.contains("hint: "), "{check:?}");
-    // To run it is no different, but for where it is told.
+    // `run` reports the same, in another place.
     failed(&output_of(&["run", "-c", &path]), 1, &[check.out.trim_end()]);
 }
 
@@ -615,7 +615,7 @@ fn the_admin_interface_of_the_demonstration_is_where_it_was_asked_for() {
 fn top_of_nothing_says_where_it_looked() {
     let nowhere = support::free_address().to_string();
     failed(&output_of(&["top", &nowhere, "--once"]), 1, &[&nowhere, "refused"]);
-    // Where there is no terminal, nobody could do something about it.
+    // Without a terminal there is no user to react to it.
     failed(&output_of(&["top", &nowhere]), 1, &[&nowhere, "refused"]);
     failed(&output_of(&["top", "--once", "localhost"]), 1, &["HOST:PORT", "`localhost:9901`"]);
 }

@@ -88,7 +88,7 @@ fn no_secret_of_a_login_is_ever_said() {
     assert_eq!(server.bytes(messages.concat().len()), messages.concat());
     tollgate.logged(7, |_| true);
     drop(client);
-    // Nor of what can't be read, though somebody is told about it.
+    // Nor of what cannot be read, although that is reported.
     let mut stray = RawClient::connect(tollgate.listener("db"));
     stray.send(format!("GET /?password={PASSWORD} HTTP/1.1\r\n\r\n").as_bytes());
     stray.read_until_close();
@@ -108,7 +108,7 @@ fn no_secret_of_a_login_is_ever_said() {
     }
 }
 
-/// What is said of arguments and files into which somebody pasted a URI.
+/// Output about arguments and files that contain a pasted URI.
 #[test]
 fn no_password_of_a_pasted_uri_is_ever_said() {
     const URI: &str = "mongodb://user:s3cret@db:27017/shop?replicaSet=rs0";

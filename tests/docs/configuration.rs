@@ -166,7 +166,7 @@ fn the_page_begins_with_what_is_on_it() {
 fn no_map_of_the_schema_is_left_out() {
     let schema = config::schema();
     let known = |name: &String| {
-        // Nothing can't be set, and words are told where they can be written.
+        // `NoSettings` has no keys, and words are listed where they can be written.
         let aside = name == "NoSettings" || schema["$defs"][name]["oneOf"].is_array();
         aside || MAPS.iter().any(|(map, _)| map == name)
     };
@@ -229,7 +229,7 @@ fn the_defaults_on_the_page_are_those_that_run() {
             let (_, default) = documented(property);
             let is_value = default.starts_with('`') || default.parse::<f64>().is_ok();
             // One worker a core is a number by the time it runs; the policy is not the default,
-            // so that there is a hash; nobody waits, so that it is not said for how long.
+            // so that there is a hash; nothing waits, so that no time is shown.
             let differs = ["workers", "lb_policy", "max_delay", "queue_timeout"];
             if !is_value || differs.contains(&&**key) || name == "Settings" && key == "shard_keys" {
                 continue;

@@ -1,4 +1,4 @@
-//! What becomes of a service's answer for clients that speak less than gRPC, and what the log says
+//! How a service's answer reaches clients that do not speak gRPC, and what the log says
 //! of it.
 
 use crate::{
@@ -159,7 +159,7 @@ fn metadata_over_the_limit_are_told_in_grpc_with_the_key_s_name() {
     let answer = client.round_trip(many);
     assert_eq!(answer.header("grpc-status"), "8", "{answer:?}");
     assert!(answer.header("grpc-message").contains("max_headers"), "{answer:?}");
-    // Whoever speaks no gRPC is told by HTTP.
+    // A client without gRPC gets an HTTP error.
     let other = post("/t.Tree/Get", "").header("content-type", "application/x-protobuf");
     assert_eq!(client.round_trip(other.header("x-long", &"x".repeat(70 << 10))).status, 431);
     assert_eq!(client.round_trip(call()).header("grpc-status"), "0", "the connection goes on");

@@ -1,4 +1,4 @@
-//! Pages in browsers: which sites may call, and what the log tells of the others.
+//! Pages in browsers: which sites may call, and what is logged for the others.
 
 use crate::{
     TREE, before,

@@ -1,4 +1,4 @@
-//! gRPC clients before services of plain HTTP/1.1, with no more in the config than the page shows.
+//! gRPC clients before services of plain HTTP/1.1, with only the config that the page shows.
 
 use crate::{
     before,
@@ -17,7 +17,7 @@ fn monolith() -> Service {
     })
 }
 
-/// A message of these bytes in a frame, by a client that tells no length.
+/// A message of these bytes in a frame, from a client that sends no length.
 fn call(message: &[u8]) -> TestRequest {
     let frame = [&[0, 0, 0, 0, message.len() as u8][..], message].concat();
     let ask = post("/shop.v1.Carts/Get", frame).header("te", "trailers");

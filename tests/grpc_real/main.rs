@@ -1,4 +1,4 @@
-//! gRPC through the proxy, with clients and services that nobody here wrote: grpcio at both ends,
+//! gRPC through the proxy, with clients and services of other projects: grpcio at both ends,
 //! and before the bridges Python's HTTP clients, PHP and a browser.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]

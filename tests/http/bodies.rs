@@ -101,7 +101,7 @@ fn pieces_of_an_answer_pass_as_they_come() {
         let client = Client::connect(at(&tollgate), asks);
         let mut answer = client.open(get("/events"));
         for piece in ["one", "two"] {
-            // It is only sent now: whoever waits for more than a piece waits for ever.
+            // It is only sent now: a reader that waits for more than a piece never gets it.
             feed.send(piece);
             let frame = crate::support::http::soon("a piece", answer.frame());
             let frame = frame.expect("a frame").expect("no error").into_data().expect("data");

@@ -1,5 +1,5 @@
-//! Clients and services that leave in the middle: the other side hears of it, at once, and the
-//! log tells who it was.
+//! Clients and services that leave in the middle: the other side is closed at once, and the
+//! log says which side left.
 
 use crate::support::{
     ends::{End, Upstream},
@@ -159,7 +159,7 @@ fn a_client_that_leaves_in_the_middle_of_the_answer_stops_the_service() {
         drop(answer);
         drop(client);
         eventually("the service to hear", || {
-            // A peer that has closed is only heard of by who writes to it.
+            // Only a write shows that the peer has closed.
             feed.send("more");
             (!feed.is_read()).then_some(())
         });

@@ -1,4 +1,4 @@
-//! What is said of one connection ends with it, and services are told who asks.
+//! Hop-by-hop headers are removed, and services get the client's address.
 
 use crate::support::{
     http::{Client, PAIRINGS, Reply, Service, Version, at, client::HOST, get, proxy, proxy_config},

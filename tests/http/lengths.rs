@@ -1,4 +1,4 @@
-//! Where answers and requests end is told once, and told truly: also by services that contradict
+//! Answers and requests have one length, and it is right: also from services that contradict
 //! themselves, break off, or take less than they are sent.
 
 use crate::support::{
@@ -67,7 +67,7 @@ fn an_answer_that_contradicts_itself_is_a_502() {
             ("GET", "content-length: 5, 6"),
             ("HEAD", "content-length: 5, 6"),
             ("HEAD", "content-length: five"),
-            // Whoever unwraps the chunks would have to take this off, too.
+            // A proxy that removes chunks would have to remove this, too.
             ("GET", "transfer-encoding: gzip, chunked"),
         ] {
             let said = format!("HTTP/1.1 200 OK\r\n{heads}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");

@@ -1,4 +1,4 @@
-//! What the proxy itself answers: it tells which request it is to, by the same words as the log, and
+//! The proxy's own answers: they name their request with the same values as the log, and
 //! carries what the route adds to answers. And where the log says that a request's time went.
 
 use crate::support::{
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const VERSIONS: [Version; 2] = [Version::One, Version::Two];
 
-/// Asks, and checks that header, body and log tell one id.
+/// Sends a request, and checks that header, body and log have the same id.
 fn identified(tollgate: &Tollgate, asks: Version, ask: TestRequest) -> (Answer, Value) {
     let path = ask.target.clone();
     let answer = Client::connect(at(tollgate), asks).round_trip(ask);

@@ -1,4 +1,4 @@
-//! A drain lets answers end, closes what rests, and tells clients to go elsewhere.
+//! A drain lets answers end, closes idle connections, and sends clients elsewhere.
 
 use crate::support::{
     ends::End,

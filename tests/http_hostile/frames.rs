@@ -52,7 +52,7 @@ fn heads_that_break_the_rules_are_refused_and_reach_no_service() {
     assert!(told.as_object().unwrap().len() > 40);
     for (name, told) in told.as_object().unwrap() {
         if name == "a path with a fragment" {
-            // It is dropped on the way in, and so nobody behind sees it.
+            // It is dropped on the way in, so no later stage sees it.
             assert_eq!(told["statuses"]["1"], 200, "{name}");
             continue;
         }
@@ -76,7 +76,7 @@ fn streams_that_break_the_rules_are_reset_or_end_the_connection() {
     let mut ends = 0.0;
     for (name, told) in told.as_object().unwrap() {
         if name == "pseudo_trailer" {
-            // It is dropped, and so nobody behind sees it.
+            // It is dropped, so no later stage sees it.
             assert_eq!(told["statuses"]["1"], 200, "{name}");
             continue;
         }

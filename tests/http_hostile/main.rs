@@ -31,7 +31,7 @@ fn proxy(service: &Service, settings: &str, http: &str) -> Tollgate {
     proxy_to(&service.endpoints(), http, settings)
 }
 
-/// Waits until so many connections have ended for this reason.
+/// Waits until this many connections have ended for this reason.
 fn closes(tollgate: &Tollgate, reason: &str, count: f64) {
     let labels = [("listener", "web"), ("reason", reason)];
     tollgate.wait_for_metric("tollgate_connection_close_total", &labels, count);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Does this on a connection of its own, and waits for its end. It must come without an answer to
-/// what was begun, and be nobody else's.
+/// what was begun, and no other stream.
 fn ends(settings: &str, reason: &str, act: impl Fn(&mut Frames)) {
     let service = service();
     let tollgate = proxy(&service, settings, "");

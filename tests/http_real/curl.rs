@@ -104,7 +104,7 @@ fn a_request_is_answered_and_logged_in_every_pair_of_versions() {
 fn big_bodies_arrive_byte_for_byte_both_ways() {
     let sent = noise(8 << 20);
     each(|pair| {
-        // With its length, and in chunks of a length that nobody tells beforehand.
+        // With its length, and in chunks without a known length.
         for arguments in [
             &["--data-binary", "@-", "-H", "expect:"][..],
             &["-T", "-", "-X", "POST", "-H", "expect:"][..],
@@ -134,7 +134,7 @@ fn a_body_that_is_held_back_is_asked_for() {
         let Some(got) = pair.curl("/read", &expect, &body) else { return };
         assert!(got.body == body, "{:?}", pair.versions);
         assert_eq!(got.status(), 200);
-        // curl heeds it in HTTP/1.1 only.
+        // curl follows it in HTTP/1.1 only.
         let asked = got.heads.starts_with("HTTP/1.1 100");
         assert!(asked || pair.versions.0 == "2", "{:?}: {}", pair.versions, got.heads);
     });
@@ -249,7 +249,7 @@ fn nginx_s_files_come_whole_in_part_and_as_it_compressed_them() {
         let part = curl(&[flag, "-r", "1000000-1000999", &format!("{url}/big")], b"").unwrap();
         assert!(part.status() == 206 && part.body == file[1_000_000..1_001_000]);
         assert_eq!(part.header("content-range"), Some("bytes 1000000-1000999/3145728"));
-        // What a service compressed is nobody else's business.
+        // What a service compressed stays compressed.
         let address = format!("{url}/text");
         let packed = curl(&[flag, "-H", "accept-encoding: gzip", &address], b"").unwrap();
         assert_eq!(packed.header("content-encoding"), Some("gzip"));

@@ -1,4 +1,4 @@
-//! HTTP through the proxy, with clients and services that nobody here wrote: nginx and hyper behind
+//! HTTP through the proxy, with clients and services of other projects: nginx and hyper behind
 //! it; curl, Python's `requests`, `httpx` and `websockets`, wrk and h2load before it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]

@@ -8,7 +8,7 @@ use crate::support::{
 /// A proxy with the listener `web`, before a service on hyper.
 pub(crate) struct Pair {
     pub(crate) tollgate: Tollgate,
-    /// What curl is told to speak.
+    /// curl's option for the version.
     pub(crate) flag: &'static str,
     /// What clients and the service speak, as the log has it.
     pub(crate) versions: (&'static str, &'static str),

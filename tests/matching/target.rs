@@ -15,7 +15,7 @@ use tollgate::{
     series::SeriesKey,
 };
 
-/// How many operations are tried at most in the place of one of which not everything is known.
+/// How many operations are tried at most instead of one that is not completely known.
 const MOST_WORLDS: usize = 2048;
 
 /// Bytes make a match and an operation. The proxy says yes or no only where every operation that
@@ -168,7 +168,7 @@ impl Case {
         }
     }
 
-    /// What is known for certain, and no more.
+    /// Only what is known for certain.
     fn known(&self) -> World {
         World {
             listener: self.listener.to_owned(),

@@ -40,7 +40,7 @@ fn what_is_under_way_is_answered_and_nobody_new_is_served() {
         assert!((stage.speaker.answered)(&client.receive(stage).unwrap()));
         drop(client);
         assert!(tollgate.end().success());
-        // Whoever came just before the socket closed asked nothing.
+        // A connection from just before the socket closed has sent nothing.
         let lines = tollgate.access_log();
         let answered: Vec<_> =
             lines.iter().filter(|line| line["reply_bytes"].as_u64() > Some(0)).collect();

@@ -24,7 +24,7 @@ impl Stage<'_> {
         ))
     }
 
-    /// A server that works until it is told otherwise.
+    /// A server that works until its mode changes.
     fn flaky(&self) -> Flaky {
         Flaky::before((self.speaker.serve)())
     }

@@ -80,7 +80,7 @@ fn tcp() -> Speaker {
                 loop {
                     let mut server = upstream.accept();
                     std::thread::spawn(move || {
-                        // Who is refused asks nothing, and may be gone before the answer.
+                        // A refused client sends nothing, and may be gone before the answer.
                         if server.try_read(&mut [0; 8]).is_ok() {
                             let _ = server.try_send(b"answer");
                         }
@@ -235,7 +235,7 @@ impl Stage<'_> {
         Tollgate::start_as(tollgate::program(), log_settings, &config)
     }
 
-    /// Has so many operations served.
+    /// Has this many operations served.
     fn operate(&self, tollgate: &Tollgate, times: usize) {
         let address = tollgate.listener("it");
         (0..times).for_each(|_| (self.speaker.operate)(address));
@@ -348,7 +348,7 @@ fn every_connection_is_counted_with_the_reason_of_its_end() {
         tollgate.wait_for_metric("tollgate_connections_active", &listener, 0.0);
         let cluster = [("cluster", "it")];
         if stage.speaker.pools {
-            // At least one, and no more than one for each worker.
+            // At least one, and at most one for each worker.
             let made = tollgate.metric("tollgate_upstream_connect_total", &cluster);
             assert!((1.0..=3.0).contains(&made), "{made}");
         } else {

@@ -47,7 +47,7 @@ impl Stage<'_> {
         ClientView::No((self.speaker.codes)(reason))
     }
 
-    /// A client that has asked what nobody answers.
+    /// A client whose request gets no answer.
     fn waits(&self, tollgate: &Tollgate, others: f64) -> Client {
         let mut client = Client::connect(tollgate.listener("it"));
         client.0.write_all(&(self.speaker.question)()).unwrap();
@@ -63,7 +63,7 @@ pub(super) enum ClientView {
     Answer,
     /// A refusal.
     No(No),
-    /// So many bytes of an answer, and then the connection's end.
+    /// This many bytes of an answer, and then the connection's end.
     Part(usize),
     /// The connection was reset.
     Reset,

@@ -1,4 +1,4 @@
-//! What is refused is told apart from all else, by one word, and reaches nothing behind the refusal.
+//! A refusal has a reason of its own, and what is refused reaches no later policy and no service.
 
 use super::{
     client::Client,

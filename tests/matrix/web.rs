@@ -22,7 +22,7 @@ const ANSWER: &[u8] = b"answer";
 /// The same as a message of gRPC: uncompressed, so long.
 const MESSAGE: &[u8] = b"\0\0\0\0\x06answer";
 
-/// What a service that works tells health checks.
+/// A working service's answer to health checks.
 const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
 
 /// What is asked, as a message.

@@ -26,7 +26,7 @@ fn compression_that_nobody_offered_is_not_read_and_gets_past_no_guard() {
 
 #[test]
 fn decoders_that_wait_for_more_are_bounded_before_anybody_logs_in() {
-    // Where a policy guards, who can't be read for want of room is closed.
+    // If a policy guards, a client that cannot be read for lack of room is closed.
     let dry = "  - { name: dry, match: { operation: drop }, dry_run: true, deny: {} }\n";
     let mut guarded = guarded_with("", dry);
     let before = guarded.tollgate.peak_memory();

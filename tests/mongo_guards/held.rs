@@ -129,7 +129,7 @@ fn what_is_held_is_bounded_for_each_listener_and_said_in_words() {
     // What was held is given back.
     guarded.passes(&op_msg(3, &find("orders", "shop", 600_000)));
     guarded.leaks_nothing();
-    // Where it is only counted nobody is refused for want of room.
+    // If a policy only counts, no request is refused for lack of room.
     let policies = "  - { name: dry, match: { comment: x }, dry_run: true, deny: {} }\n";
     let mut guarded = guarded_with("max_held_bytes: 1MiB", policies);
     guarded.passes(&op_msg(1, &find("orders", "shop", 3 * MIB)));

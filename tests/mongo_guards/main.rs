@@ -73,7 +73,7 @@ impl Guarded {
     }
 }
 
-/// `{find: collection, filter: …, $db: database}` with a filter of so many bytes.
+/// `{find: collection, filter: …, $db: database}` with a filter of this many bytes.
 fn find(collection: &str, database: &str, padding: usize) -> Document {
     doc! { "find": collection, "filter": { "text": "y".repeat(padding) }, "$db": database }
 }

@@ -32,7 +32,7 @@ fn a_collection_is_denied_by_whatever_type_names_it() {
     let mut guarded = denies("{ resource: 'audit.*' }");
     let symbol = Bson::Symbol("audit.events".into());
     guarded.refuses(&op_msg(1, &doc! { "renameCollection": symbol, "to": "a.b", "$db": "admin" }));
-    // What nobody knows may be about anything.
+    // An unknown command may be about anything.
     guarded.refuses(&op_msg(2, &doc! { "inventedByAClient": "audit.events", "$db": "admin" }));
     guarded.passes(&op_msg(3, &doc! { "inventedByAClient": 1, "$db": "admin" }));
     let (code, why) = guarded.code(&op_msg(4, &doc! { "find": uuid, "$db": "audit" }));
@@ -112,7 +112,7 @@ fn a_query_is_switched_off_by_the_hash_in_the_log_and_on_its_collection_alone() 
     let config = mongo_config(server.address(), "");
     let tollgate = Tollgate::start_as(program(), "slower_than: 0.001ms", &config);
     let mut client = RawClient::connect(tollgate.listener("db"));
-    // Of the second one neither what a gate keeps nor the first 64 KiB tell the database.
+    // Of the second one neither what a gate keeps nor the first 64 KiB contain the database.
     for padding in [10, 80_000] {
         client.round_trip(&op_msg(1, &find("orders", "shop", padding)));
         let wanted = |line: &serde_json::Value| {

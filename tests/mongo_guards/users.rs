@@ -50,7 +50,7 @@ fn a_user_is_who_the_server_logged_in_and_of_which_database() {
     assert_eq!(log_in(&of(&start("root"), "admin")).0, 0);
     assert_eq!(log_in(&of(&start("mallory"), "admin")).0, 13);
     assert_eq!(log_in(&of(&start("root"), "tenant7")).0, 13);
-    // A log-in beside a log-in is nobody's.
+    // Two logins at a time prove no user.
     let mut beside = start("mallory");
     beside.insert("speculativeAuthenticate", start("root"));
     assert_eq!(log_in(&of(&beside, "admin")).0, 13);

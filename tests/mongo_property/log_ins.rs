@@ -1,4 +1,4 @@
-//! Who is logged in, however the log-in is spelled, and that hiding a name gains no allowance.
+//! The user is known however the login is spelled, and that hiding a name gains no allowance.
 
 use super::{
     Saw, Trial,
@@ -152,7 +152,7 @@ fn a_user_has_one_allowance_however_the_log_in_is_spelled() {
             trial.seen_behind(&step, rng);
             let asked = spelled(rng, 20, plain, &count());
             for saw in trial.seen_behind(&asked, rng).iter().filter(|it| it.operation == "count") {
-                // Nobody, if the log-in was refused, or is none any more.
+                // No user, if the login was refused or has ended.
                 if let Some(user) = &saw.user {
                     seen += 1;
                     had.note(std::slice::from_ref(user), seed, &step);

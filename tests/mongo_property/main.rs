@@ -1,7 +1,7 @@
 //! Guards before MongoDB hold however a request is spelled: what a careless server reads as
-//! something that a guard forbids never reaches it, and what is forbidden nobody passes.
+//! something that a guard forbids never reaches it.
 //!
-//! Requests are generated. A reference server (`drivers/mongo_reference.py`) tells of each what a
+//! Requests are generated. A reference server (`drivers/mongo_reference.py`) reports for each what a
 //! server sees in it that keeps the last of everything: first asked directly, then behind the
 //! proxy. `GUARD_MESSAGES` is how many for each guard, `GUARD_SEED` the first one's seed.
 
@@ -96,7 +96,7 @@ impl Trial {
         Some(Self { service, tollgate, direct, guarded })
     }
 
-    /// New connections, on which nobody is logged in.
+    /// New connections without a login.
     fn reconnect(&mut self) {
         self.direct = Client::connect(self.service.address());
         self.guarded = Client::connect(self.tollgate.listener("db"));

@@ -1,4 +1,4 @@
-//! Ways to write a command down: plain as drivers do, or as somebody would who hides what it is
+//! Ways to write a command down: plain as drivers do, or as an attacker would to hide what it is
 //! about.
 
 use super::{
@@ -76,7 +76,7 @@ pub(crate) fn plainly(rng: &mut Rng, id: i32, command: &Command) -> Spelled {
     Spelled { bytes, silent: false }
 }
 
-/// In a way that should hide what it is about, and hides it from nobody.
+/// In a way that tries to hide what it is about, without success.
 pub(crate) fn wildly(rng: &mut Rng, id: i32, command: &Command) -> Spelled {
     let mut command = command.clone();
     other_types(rng, &mut command);

@@ -1,4 +1,4 @@
-//! A client that sends messages in pieces, and tells which of them the reference server has seen.
+//! A client that sends messages in pieces, and reports which of them the reference server has seen.
 
 use super::{
     Saw,
@@ -34,7 +34,7 @@ impl Client {
         if !silent {
             return self.answer(id).map(|answer| seen(&answer));
         }
-        // Every guard here lets this pass. Its answer tells what came before it.
+        // Every guard here lets this pass. Its answer lists what came before it.
         self.send(&op_msg(ASKS, &doc! { "find": "asks", "$db": "shop" }), rng);
         let answer = self.answer(ASKS)?;
         assert!(answer.contains_key("saw"), "the question was refused: {answer}");
@@ -65,7 +65,7 @@ impl Client {
     }
 }
 
-/// Everything that an answer tells to have been seen.
+/// Everything that an answer lists as seen.
 fn seen(answer: &Document) -> Vec<Saw> {
     let mut seen = all(answer, "missed");
     seen.extend(answer.get_document("saw").ok().map(Saw::read));

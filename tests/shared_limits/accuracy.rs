@@ -15,7 +15,7 @@ const RATE: u64 = 2000;
 const BURST: u64 = 500;
 const SPAN: Duration = Duration::from_secs(10);
 
-/// Each of two machines takes so many a millisecond. Returns what each got.
+/// Each of two machines takes this many a millisecond. Returns what each got.
 fn shared_by(loads: [usize; 2]) -> [u64; 2] {
     let server = Server::start();
     let plan = plan(server.store(), OnStoreFailure::Refuse, Duration::from_secs(1));

@@ -32,7 +32,7 @@ pub struct Machine {
     pub local: Arc<AtomicU64>,
 }
 
-/// So many a second for each peer.
+/// This many a second for each peer.
 pub fn limit(policy: &str, rate: u64, burst: u64) -> Limit {
     let (policy, key) = (policy.into(), vec!["peer".into()]);
     Limit { policy, amount: rate, per: Duration::from_secs(1), burst, key }

@@ -23,7 +23,7 @@ use std::{
 /// What the limit allows in a second, and at once.
 const RATE: u64 = 200;
 const BURST: u64 = 50;
-/// How long it is pushed, and how hard: by so many clients, each at this pace.
+/// How long it is pushed, and how hard: by how many clients, each at this pace.
 const SPAN: Duration = Duration::from_secs(10);
 const CLIENTS: [usize; 2] = [24, 8];
 const PACE: Duration = Duration::from_millis(32);
@@ -161,7 +161,7 @@ fn what_one_proxy_moved_is_charged_to_all() {
     let documents = vec![doc! { "a": 1 }; 12];
     let insert = doc! { "insert": "orders", "documents": documents, "$db": "shop" };
     assert!(is_served(&one.command(7, &insert)), "nobody knew how many they would be");
-    // One was asked for at first, and eleven were told of at the end.
+    // One was requested at first, and eleven were reported at the end.
     proxies[0].wait_for_metric("tollgate_shared_limit_requests_total", &[], 2.0);
     assert!(!is_served(&another.command(7, &insert)));
 }

@@ -24,7 +24,7 @@ impl Server {
     /// Starts one with more arguments.
     pub fn with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Between picking a port and using it, somebody else may take it.
+        // Another process may take the port between picking and using it.
         let found = (0..5).find_map(|_| {
             let address = free_address();
             Some((spawn(address, directory.path(), arguments)?, address))
@@ -43,7 +43,7 @@ impl Server {
         })
     }
 
-    /// Has it answer nobody, and keep all connections open.
+    /// Stops its answers, and keeps all connections open.
     pub fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).unwrap();
     }
@@ -89,7 +89,7 @@ fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// `None` if it ends at once, which it does where somebody else has the port.
+/// `None` if it ends at once, which it does if another process has the port.
 fn spawn(address: SocketAddr, directory: &std::path::Path, arguments: &[&str]) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);

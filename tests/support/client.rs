@@ -1,4 +1,4 @@
-//! A client that sends what it is told, byte for byte.
+//! A client that sends given bytes unchanged.
 
 use super::{PATIENCE, wire::Message};
 use bson::{Document, doc};
@@ -97,7 +97,7 @@ impl RawClient {
         ended
     }
 
-    /// Reads and forgets everything until the peer closes, so as to hold up nobody.
+    /// Reads and forgets everything until the peer closes, so that the peer is not blocked.
     pub fn drain(&mut self) {
         let _ = std::io::copy(&mut self.0, &mut std::io::sink());
     }

@@ -32,7 +32,7 @@ impl Upstream {
         End::new(accepted.0)
     }
 
-    /// Whether somebody has connected who was not accepted yet.
+    /// Whether a connection waits to be accepted.
     pub fn was_called(&self) -> bool {
         self.0.accept().is_ok()
     }
@@ -83,7 +83,7 @@ impl End {
     pub fn expect(&mut self, bytes: &[u8]) {
         let mut read = vec![0; bytes.len()];
         self.0.read_exact(&mut read).expect("the bytes come");
-        // No `assert_eq`: nobody wants to read megabytes.
+        // No `assert_eq`: it would print megabytes.
         assert!(read == bytes, "other bytes came");
     }
 

@@ -1,4 +1,4 @@
-//! HTTP in a test's hands: a service that does what it is told, and clients, of either version.
+//! HTTP in a test's hands: a scripted service, and clients, of either version.
 //!
 //! Tests are plain threads that wait; what is spoken here runs on a runtime of its own.
 

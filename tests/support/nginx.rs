@@ -46,7 +46,7 @@ impl Nginx {
         let config = CONFIG.replace("DIR", &path).replace("ADDRESS", &address.to_string());
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, config).expect("a config");
-        // As root it would give its files to somebody else.
+        // As root it would give its files to another user.
         command.arg("-c").arg(&file).arg("-p").arg(directory.path());
         command.args(["-g", "user root;"]).args(["-e", "stderr"]);
         let process = command.stdout(Stdio::null()).spawn().expect("nginx runs");

@@ -29,7 +29,7 @@ const COUNTED: [&str; 13] = [
 /// What no log may hold: passwords, and SCRAM's messages plain and in base64.
 const SECRETS: [&str; 6] = ["hunter-two", "hunter-three", "n,,n=", "biws", "\"payload\"", "c=biws"];
 
-/// One application's run, as its driver tells it.
+/// One application's run, as its driver reports it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Run {
     /// The name that the application gave itself.

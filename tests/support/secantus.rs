@@ -60,7 +60,7 @@ impl Secantus {
     }
 
     fn spawn(bin: &Path, data: &Path, flags: &[&str], kept: Option<tempfile::TempDir>) -> Self {
-        // Between picking a port and using it, somebody else may take it.
+        // Another process may take the port between picking and using it.
         let (process, address) =
             (0..3).find_map(|_| Self::attempt(bin, data, flags)).expect("the server starts");
         Self { process, address, _data: kept }
@@ -86,7 +86,7 @@ impl Secantus {
             if lines.any(|line| line.contains("secantus listening on")) {
                 let _ = ready.send(());
             }
-            // Nobody reads them, but a full pipe would stop the server.
+            // They are not used, but a full pipe would stop the server.
             lines.for_each(drop);
         });
         if is_ready.recv_timeout(START).is_ok() {

@@ -101,7 +101,7 @@ impl Tollgate {
         address.unwrap_or_else(|| panic!("no address in {report}"))
     }
 
-    /// What `/listeners` tells about a listener.
+    /// What `/listeners` returns about a listener.
     pub fn listener_report(&self, name: &str) -> Value {
         let listeners = self.json("/listeners");
         let found = listeners.as_array().into_iter().flatten().find(|l| l["name"] == name);

@@ -44,11 +44,11 @@ pub struct Feed(UnboundedSender<Frame<Bytes>>);
 impl Feed {
     /// More of the body.
     pub fn send(&self, bytes: impl Into<Bytes>) {
-        // Nobody may be reading any more: that is for the test to find out elsewhere.
+        // The reader may be gone: the test checks that elsewhere.
         let _ = self.0.send(Frame::data(bytes.into()));
     }
 
-    /// Whether somebody still reads it.
+    /// Whether it still has a reader.
     pub fn is_read(&self) -> bool {
         !self.0.is_closed()
     }
@@ -97,7 +97,7 @@ impl Content {
         self
     }
 
-    /// How many bytes somebody took of it, now and later.
+    /// A counter of the bytes that were read.
     pub fn taken(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.taken)
     }
@@ -123,7 +123,7 @@ impl Body for Content {
         let frame = match (frame, &mut self.then) {
             (Some(frame), _) => Some(frame),
             (None, Then::Ends) => None,
-            // What came before is on its way once somebody has had to wait.
+            // What came before is on its way once a reader had to wait.
             (None, Then::Breaks { flushed }) if !*flushed => {
                 *flushed = true;
                 cx.waker().wake_by_ref();

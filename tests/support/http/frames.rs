@@ -1,4 +1,4 @@
-//! A client of HTTP/2 in a test's own thread, frame by frame. It sends what it is told to, right or
+//! A client of HTTP/2 in a test's own thread, frame by frame. It sends given frames, right or
 //! wrong, and answers nothing by itself but settings.
 
 use super::super::ends::End;
@@ -65,7 +65,7 @@ impl Frames {
         self.0.send(&[&head, payload].concat());
     }
 
-    /// Asks for this, and no more.
+    /// Sends only this request.
     pub fn get(&mut self, stream: u32, path: &str) {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &head(path));
     }
@@ -103,7 +103,7 @@ impl Frames {
     }
 }
 
-/// The head of a GET, of literals that nobody is to remember.
+/// The head of a GET, of literals that are never indexed.
 pub fn head(path: &str) -> Vec<u8> {
     let of =
         [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a.example")];

@@ -1,4 +1,4 @@
-//! A service whose answers are told by the paths that it is asked for.
+//! A service whose answers depend on the requested path.
 
 use super::{
     Version,
@@ -15,7 +15,7 @@ pub fn origin(version: Version) -> Service {
 }
 
 fn answer(asked: &ReceivedRequest) -> Reply {
-    // Over HTTP/2 nobody but the service itself keeps an answer to this without a body.
+    // Over HTTP/2 only the service itself keeps an answer to this without a body.
     if asked.method == Method::HEAD {
         return Reply::empty(200).header("content-length", "1234");
     }
@@ -38,7 +38,7 @@ fn answer(asked: &ReceivedRequest) -> Reply {
     }
 }
 
-/// Tells what it sees of a request.
+/// Returns what it sees of a request.
 fn seen(asked: &ReceivedRequest) -> Reply {
     let headers = asked.headers.keys();
     let headers: serde_json::Map<_, _> =

@@ -7,7 +7,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
 };
 
-/// A client of HTTP/1 that sends whatever bytes it is told to.
+/// A client of HTTP/1 that sends given bytes.
 pub struct RawHttpClient(BufReader<TcpStream>);
 
 impl RawHttpClient {
@@ -35,7 +35,7 @@ impl RawHttpClient {
         self.answer().expect("an answer")
     }
 
-    /// Says that it sends no more.
+    /// Closes the sending half.
     pub fn finish(&mut self) {
         let _ = self.0.get_ref().shutdown(Shutdown::Write);
     }

@@ -37,7 +37,7 @@ pub enum State {
     Answered,
     /// Its body broke off.
     Broken,
-    /// Nobody waits for an answer any more.
+    /// The client is gone.
     Dropped,
 }
 

@@ -128,7 +128,7 @@ impl Service {
         self.state.asked.lock().unwrap().clone()
     }
 
-    /// Waits for so many requests.
+    /// Waits for this many requests.
     pub fn wait_for_requests(&self, count: usize) -> Vec<ReceivedRequest> {
         crate::support::eventually(&format!("{count} requests"), || {
             Some(self.received()).filter(|asked| asked.len() >= count)
@@ -155,7 +155,7 @@ impl Service {
         let _ = self.state.ends.send(2);
     }
 
-    /// Takes no more connections, and ends those that there are.
+    /// Stops accepting, and ends all connections.
     pub fn stop(&self) {
         self.accepting.lock().unwrap().abort();
         self.cut_connections();

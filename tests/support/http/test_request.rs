@@ -94,7 +94,7 @@ impl Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, headers, trailers, broken, .. } = self;
-        // Nobody wants to read megabytes.
+        // Not all of it: it would print megabytes.
         let body = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
         write!(f, "{status} {headers:?} {body:?} {trailers:?} broken: {broken}")
     }
