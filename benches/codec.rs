@@ -32,7 +32,7 @@ fn operations(bench: &mut Criterion) {
     group.finish();
 }
 
-/// One operation, under a name that valgrind can be told to count.
+/// One operation, as a function of its own so that valgrind can count it by name.
 #[inline(never)]
 fn measured(codec: &mut Mongo, request: &[u8], reply: &[u8]) {
     operation(codec, request, reply);

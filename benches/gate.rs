@@ -89,7 +89,7 @@ fn crowd(bench: &mut Criterion) {
     });
 }
 
-/// A client of whom only the address is known.
+/// A client with no attribute except its address.
 struct Client(Ipv4Addr);
 
 impl Attributes for Client {
@@ -102,7 +102,7 @@ impl Attributes for Client {
     }
 }
 
-/// One operation, under a name that valgrind can be told to count.
+/// One operation, as a function of its own so that valgrind can count it by name.
 #[inline(never)]
 fn measured(gate: &Gate) {
     operation(gate);

@@ -200,7 +200,7 @@ pub struct Door {
     generation: Cell<u64>,
     /// Where the worker finds the connection to wake it.
     place: usize,
-    /// The worker knows whom to wake.
+    /// Whether the worker has the waker of this connection.
     wakes: Cell<bool>,
 }
 
@@ -342,8 +342,8 @@ impl Door {
         self.permits.borrow().most(way)
     }
 
-    /// So many bytes have passed this way, of the operation that the gate keeps in this place, if
-    /// that is known. Returns the moment before which no more should.
+    /// Records `bytes` that passed this way, of the operation in this slot of the gate, if that is
+    /// known. Returns the earliest time at which further bytes should pass.
     pub fn passed(
         &self,
         way: Direction,
@@ -359,8 +359,8 @@ impl Door {
         })
     }
 
-    /// Takes up policies that came into force, or went, since this was asked last. Tells whether
-    /// any did.
+    /// Updates the permits if policies came into force, or were removed, since the last call.
+    /// Returns whether any were.
     pub fn follow(&self) -> bool {
         let gate = self.listener().gate();
         let generation = gate.generation();
@@ -421,7 +421,7 @@ impl Door {
         self.listener().held_bytes()
     }
 
-    /// Tells an operator that a request could not be held any longer.
+    /// Logs, for operators, that a request could not be held any longer.
     pub fn out_of_held_bytes(&self) {
         self.listener().report_not_held();
     }
@@ -431,7 +431,7 @@ impl Door {
         self.listener().count_overloaded();
     }
 
-    /// Tells an operator what was done about lost framing.
+    /// Logs what was done about lost framing.
     pub fn explain(&self, violation: Violation, done: &str) {
         tracing::warn!( listener = &*self.plan().name, protocol = self.plan().protocol.name(), peer = %self.session.link.peer, endpoint = self.endpoint(), violation = violation.0, "the bytes can't be read as the listener's protocol: connection {done}" );
     }
@@ -443,7 +443,7 @@ impl Door {
         format!("endpoint {endpoint} of `{cluster}` does not speak {protocol}: {violation}")
     }
 
-    /// Tells an operator what a codec has noticed about the service.
+    /// Logs what a codec has noticed about the service.
     pub fn notice(&self, notice: &str) {
         tracing::warn!(
             listener = &*self.plan().name,

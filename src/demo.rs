@@ -53,8 +53,8 @@ clusters:
 "#;
 
 /// Shows what passes through the proxy whose admin interface is at `admin`, in a table drawn every
-/// second, until told to stop, by `until`, by `q` or by Ctrl-C, or until `duration` is over. At the
-/// end prints a summary, while the proxy is still there to ask, and then cancels `until`.
+/// second, until `until` is cancelled, `q` or Ctrl-C is pressed, or `duration` is over. At the end
+/// prints a summary, while the proxy still runs and can be asked, and then cancels `until`.
 pub async fn show(
     admin: SocketAddr,
     until: CancellationToken,
@@ -75,7 +75,7 @@ pub async fn show(
         None => table.await,
     };
     let summed = top::summary(&admin.to_string(), "tollgate demo", began.elapsed()).await;
-    // Whoever cancelled may have stopped the proxy as well, so that there is nothing to sum up.
+    // The cancelling side may have stopped the proxy as well; then there is nothing to sum up.
     let summed = if until.is_cancelled() { Ok(()) } else { summed };
     until.cancel();
     shown.and(summed)

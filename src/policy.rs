@@ -147,7 +147,7 @@ pub trait ConnectionPermit {
         usize::MAX
     }
 
-    /// Records bytes that passed. Returns the time before which no more should pass.
+    /// Records bytes that passed. Returns the earliest time at which further bytes should pass.
     fn record(&self, _direction: Direction, _bytes: usize, _now: Instant) -> Option<Instant> {
         None
     }

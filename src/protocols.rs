@@ -83,7 +83,7 @@ impl Protocol {
         }
     }
 
-    /// The members of a replica set that it tells clients to dial elsewhere.
+    /// The replica set members whose addresses are rewritten for clients.
     pub fn members(&self) -> Vec<String> {
         match self {
             Protocol::Mongo(listener) => listener.settings.members.keys().cloned().collect(),
@@ -130,13 +130,13 @@ fn settings_json(settings: &impl serde::Serialize) -> serde_json::Value {
     json
 }
 
-/// A policy's glob over an attribute, in the form in which some protocol tells its values; `None`
-/// where it has that form already.
+/// A policy's glob over an attribute, in the form in which a protocol has its values; `None` where
+/// it has that form already.
 pub(crate) fn glob(attribute: &str, glob: &str) -> Option<String> {
     tollgate_http::normalize::glob(attribute, glob)
 }
 
-/// What a protocol's policies are told of an attribute of which this is the text.
+/// The value that policies of this protocol see for an attribute with this text.
 pub(crate) fn fact<'a>(
     protocol: &operation::Protocol,
     attribute: &str,
@@ -160,12 +160,12 @@ pub fn serve(
     match &door.plan().protocol.clone() {
         Protocol::Tcp(shared) => relay::<Tcp>(shared, door, client, server),
         Protocol::Mongo(shared) => relay::<Mongo>(shared, door, client, server),
-        // Whoever ends both connections itself is asked before there is an upstream.
+        // These terminate both connections, and are asked before there is an upstream.
         Protocol::Http(_) | Protocol::Grpc(_) => Box::pin(std::future::ready(Close::NoEndpoint)),
     }
 }
 
-/// Tells a client that there is no upstream for its connection.
+/// Rejects a client's connection because there is no upstream for it.
 pub async fn turn_away(
     door: &Door,
     client: &mut TcpStream,
@@ -177,7 +177,7 @@ pub async fn turn_away(
         Protocol::Mongo(shared) => {
             relay::reject::<Mongo>(shared, door, client, end, why).await;
         }
-        // Whoever ends both connections itself says it itself, where words are wanted.
+        // These terminate both connections, and send the error themselves.
         Protocol::Http(_) | Protocol::Grpc(_) => {}
     }
 }

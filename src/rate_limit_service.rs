@@ -91,7 +91,7 @@ pub const OK: i32 = 1;
 pub const OVER_LIMIT: i32 = 2;
 
 impl RateLimitResponse {
-    /// How long it takes until every descriptor that is over its limit has more, if that is told.
+    /// How long it takes until no descriptor is over its limit, if the service says so.
     pub fn retry_after(&self) -> Option<Duration> {
         let over = self.statuses.iter().filter(|status| status.code == OVER_LIMIT);
         let spans = over.filter_map(|status| {
@@ -152,7 +152,7 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
-/// An error with its causes, which tell more than it does.
+/// An error with its causes, which are more specific.
 fn words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

@@ -51,9 +51,9 @@ pub struct BoundPolicy {
     pub policy: Box<dyn SeriesPolicy>,
 }
 
-/// What a listener tells apart, over all workers: a bounded set of names.
+/// The names that have series of their own in a listener, over all workers: a bounded set.
 ///
-/// Asked at first sight of a name only, or past the bound.
+/// Locked at the first sight of a name only, or past the bound.
 pub struct CardinalityLimit {
     known: RwLock<HashSet<Vec<Box<str>>>>,
     most: usize,
@@ -66,7 +66,7 @@ impl CardinalityLimit {
         Self { known: RwLock::default(), most, dropped: capped }
     }
 
-    /// Whether the one with these names may be told apart; the rest share `other`.
+    /// Whether these names may have series of their own; the rest share `other`.
     pub fn admits(&self, names: &[&str]) -> bool {
         let names: Vec<Box<str>> = names.iter().map(|name| Box::from(*name)).collect();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -44,7 +44,7 @@ pub struct Story {
 }
 
 /// Shows the operations of the proxy whose admin interface is at `admin`, `host:port`, in a table
-/// that is drawn anew each `interval`; with `once` a single one. Ends with `q` and with Ctrl-C.
+/// that is redrawn each `interval`; with `once` a single one. Ends with `q` and with Ctrl-C.
 /// Fails if the admin interface does not answer and `once` is given or there is no terminal.
 pub async fn top(
     admin: &str,

@@ -135,8 +135,8 @@ impl Drop for SocketPath {
     }
 }
 
-/// What tells a file from another one of the same name: device, inode, and its birth, where the
-/// file system knows it, since inodes are used again.
+/// What identifies a file among those that had the same name: device, inode, and its time of
+/// birth, where the file system has that, since inodes are used again.
 type FileId = (u64, u64, Option<SystemTime>);
 
 fn file_at(path: &Path) -> io::Result<FileId> {

@@ -16,7 +16,7 @@ impl Token {
     ///
     /// # Errors
     /// When it is no regular file, other users may write to it, or its first line is no token
-    /// (RFC 6750, section 2.1). The error tells nothing of what is in the file.
+    /// (RFC 6750, section 2.1). The error has nothing of the file's content.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let file = path.display();
         let read = values::open_regular(path).and_then(|open| {
@@ -44,8 +44,8 @@ impl Token {
         Ok(Self(token.to_owned()))
     }
 
-    /// Whether this value of a header `authorization` has the token. How long that takes tells
-    /// nothing of how much of it is right.
+    /// Whether this value of a header `authorization` has the token. The time that this takes does
+    /// not depend on how much of it is right.
     pub(super) fn is_in(&self, authorization: &[u8]) -> bool {
         let (scheme, given) = authorization.split_at_checked(7).unwrap_or_default();
         let token = self.0.as_bytes();

@@ -55,8 +55,8 @@ struct Found<'p> {
 }
 
 impl Question {
-    /// Reads `PROTOCOL OPERATION [RESOURCE] [ATTRIBUTE=VALUE]…`; in the place of a resource a
-    /// request has its target: a path, or a URL.
+    /// Reads `PROTOCOL OPERATION [RESOURCE] [ATTRIBUTE=VALUE]…`; instead of a resource a request
+    /// has its target: a path, or a URL.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let wrong = |why: String| format!("{why}; ask such as {EXAMPLE}");
         let words = words(text).ok_or_else(|| wrong("a quote is not closed".to_owned()))?;

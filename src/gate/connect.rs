@@ -43,8 +43,9 @@ impl ConnectionPermits {
         self.iter().map(|held_permit| held_permit.permit.max_chunk(way)).min().unwrap_or(usize::MAX)
     }
 
-    /// Records bytes that passed in this direction. Returns the time before which no more should
-    /// pass. Calls `slows` with the policy, and whether it is the first time for this connection.
+    /// Records bytes that passed in this direction. Returns the earliest time at which further
+    /// bytes should pass. Calls `slows` with the policy, and whether it is the first time for this
+    /// connection.
     pub fn passed(
         &self,
         way: Direction,

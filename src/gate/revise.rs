@@ -74,8 +74,8 @@ impl Gate {
         active.count_throttled();
     }
 
-    /// Asks the policies that came into force while an operation was under way, and forgets what
-    /// those asked that are no more. `None` if nothing has changed for it.
+    /// Asks the policies that came into force while an operation was in flight, and drops the
+    /// state of those that were removed. `None` if nothing has changed for the operation.
     pub fn revise(&self, slot: u32, operation: &Operation<'_>, now: Instant) -> Option<Revision> {
         let inner = &self.inner;
         inner.refresh();

@@ -1,4 +1,4 @@
-//! Whoever admits an operation hears its end, once.
+//! Every admitted operation is settled exactly once.
 
 use super::*;
 use crate::{policy::SeriesPolicy, series::SeriesKey};
@@ -99,7 +99,7 @@ fn a_ticket_that_is_settled_says_nothing_when_dropped() {
     assert_eq!(*count.settled.borrow(), [(Outcome::Failed, None)]);
 }
 
-/// Asks somebody who answers when `answer` is filled.
+/// A policy whose decision is pending until `answer` is set.
 #[derive(Clone, Default)]
 struct Asks {
     answer: Rc<RefCell<Option<Decision>>>,

@@ -90,7 +90,7 @@ struct AccessLogSeries {
     /// The fields that are the same in every line.
     head: Vec<u8>,
     slower_than: Option<Duration>,
-    /// The key under which a line tells what operations carried, if they carry anything.
+    /// The key under which a line has the number of items of an operation, if it has items.
     items: Option<Box<[u8]>>,
     /// Those that a line carries, in their order.
     attributes: Box<[LoggedAttribute]>,

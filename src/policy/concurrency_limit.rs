@@ -1,5 +1,5 @@
-//! Lets so many operations be under way at a time: a fixed number, or as many as the service takes
-//! well.
+//! Limits the operations in flight: to a fixed number, or to as many as the service takes without
+//! queueing.
 
 mod gradient;
 mod semaphore;
@@ -30,7 +30,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const ADAPTIVE: gradient::Plan =
     gradient::Plan { min: 10, max: 1000, initial: 20, tolerance: 1.5, smoothing: 0.2 };
 
-/// Lets so many operations be under way at a time, over all workers.
+/// Limits how many operations are in flight at a time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "ConcurrencyLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50 }`")]
@@ -48,7 +48,8 @@ pub(crate) struct Settings {
     queue: Given<Count>,
     /// Who waited for longer than this is refused. Default: `1s`.
     queue_timeout: Given<Duration>,
-    /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    /// How an operation beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
+    /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
     over: Given<Over>,
     /// What a person reads in the error. Default: a sentence that names the policy.

@@ -31,11 +31,11 @@ pub(crate) struct Written {
     pub(crate) deny: Option<Located<deny::Settings>>,
     /// `true`: refuse whatever may change data.
     pub(crate) read_only: Option<Located<bool>>,
-    /// Let so many pass in so much time.
+    /// Limit how many operations, documents, bytes or connections pass in a time.
     pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
-    /// Let so many operations be under way at a time.
+    /// Limit how many operations are in flight at a time.
     pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
-    /// Let so many connections be open at a time.
+    /// Limit how many connections are open at a time.
     pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
     /// Let bytes pass no faster than this.
     pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,

@@ -23,7 +23,7 @@ use values::{
 /// In how many parts keys are counted, so that workers seldom meet.
 const SHARDS: usize = 16;
 
-/// Lets so many connections be open at a time, over all workers.
+/// Limits how many connections are open at a time, over all workers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "ConnectionLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ max: 50, key: [peer] }`")]
@@ -34,7 +34,8 @@ pub(crate) struct Settings {
     /// Which connections are counted together: those that agree in all of these, of `peer`
     /// (or its network: `peer/64`), `listener` and `protocol`. `[]`: all of them. Default: `[]`.
     key: KeySetting,
-    /// How one too many hears of it: `refuse`, `close` or `reset`. Default: `refuse`.
+    /// How a connection beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
+    /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
     over: Given<Over>,
 }

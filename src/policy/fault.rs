@@ -55,18 +55,18 @@ pub(crate) struct Settings {
     delay: Option<Located<delay::Written>>,
     /// Answer with an error in the service's place. Default: no.
     refuse: Option<Located<RefuseSettings>>,
-    /// End the connection: before the `request` goes on, in the place of the `reply`, or at its
+    /// End the connection: before the `request` is forwarded, instead of the `reply`, or at its
     /// `end`. Default: nowhere.
     close: Option<Located<CutPoint>>,
     /// The same with a reset. Default: nowhere.
     reset: Option<Located<CutPoint>>,
-    /// End the connection when so many bytes of the reply have passed; a shorter reply is whole.
+    /// End the connection after this many bytes of the reply; a shorter reply is left whole.
     /// Default: never.
     truncate: Given<Size>,
     /// How many bytes of the operation pass in a second, each way. Default: any.
     throttle: Given<Rate>,
-    /// Of TCP: how much later bytes arrive, drawn anew for each chunk as it comes; written as
-    /// `delay` is. Default: not at all.
+    /// Of TCP: how much later bytes arrive, drawn for each chunk as it arrives; written as `delay`
+    /// is. Default: not at all.
     latency: Option<Located<delay::Written>>,
     /// Of TCP: bytes arrive in pieces, such as `{ size: 10B, pause: 5ms }`. Default: as they come.
     slice: Option<Located<impair::SliceSettings>>,

@@ -32,8 +32,8 @@ pub(crate) fn is_common(part: &str) -> bool {
     COMMON.contains(&part) || Prefix::of(part).is_some()
 }
 
-/// What tells operations apart. Those that agree in all parts share one allowance; without parts
-/// there is one for all.
+/// The attributes that form a rate limit's key. Operations that agree in all parts share one
+/// allowance; without parts there is one for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeySpec(Box<[KeyPart]>);
 

@@ -117,8 +117,8 @@ impl Live {
         self.state().policies.clone()
     }
 
-    /// Puts another in the place of the policy of this name, and returns it; `None` if there is
-    /// no such policy. One that comes out as it was in the config is the config's again.
+    /// Replaces the policy of this name, and returns the new one; `None` if there is no such
+    /// policy. A policy that is again as in the config counts as the config's.
     pub fn change(&self, name: &str, change: impl FnOnce(&Rule) -> Rule) -> Option<LivePolicy> {
         let mut state = self.state();
         let policy = state.policies.iter_mut().find(|it| *it.current.name == *name)?;
@@ -181,8 +181,8 @@ impl Live {
         self.keep_faults(|fault| fault.id != id)
     }
 
-    /// Drops faults that have ended. They apply no more anyway, but workers look at the clock
-    /// for as long as they are there.
+    /// Drops faults that have ended. They do not apply any longer, but workers read the clock for
+    /// as long as they are listed.
     pub fn expire(&self, now: Instant) {
         self.keep_faults(|fault| !fault.rule.is_expired(now));
     }

@@ -47,12 +47,13 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 const CREDENTIALS: [&str; 4] =
     ["header.authorization", "header.proxy-authorization", "header.cookie", "header.x-api-key"];
 
-/// Lets so many pass in so much time, over all workers.
+/// Limits how many operations, documents, bytes or connections pass in a period of time, over all
+/// workers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "RateLimit")]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ rate: 500/s }`")]
 pub(crate) struct Settings {
-    /// How many may pass in how much time: `500/s`, `6000/m`, `10MiB/s`.
+    /// The limit and its period: `500/s`, `6000/m`, `10MiB/s`.
     #[schemars(required)]
     rate: Given<Rate>,
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
@@ -63,15 +64,15 @@ pub(crate) struct Settings {
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
     unit: Given<Unit>,
-    /// What becomes of who is over the limit: `refuse`, `delay`, `by_client` (who knows to back
-    /// off is refused, others are delayed), `close` or `reset`. Default: `refuse`.
+    /// What is done beyond the limit: `refuse`, `delay`, `by_client` (refuse clients that know to
+    /// back off, delay others), `close` or `reset`. Default: `refuse`.
     over: Given<Over>,
-    /// Who would be delayed for longer than this is refused. Default: `1s`.
+    /// An operation that would be delayed for longer than this is refused. Default: `1s`.
     max_delay: Given<Duration>,
     /// How long refused clients are asked to wait before they try again, where the protocol can
     /// say so. Default: nothing is said.
     base_backoff: Given<Duration>,
-    /// How many keys are told apart at a time, 24 bytes each. Those beyond share one allowance.
+    /// How many keys have an allowance of their own, 24 bytes each. Further keys share one.
     /// Default: 100000.
     max_keys: Given<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.

@@ -1,4 +1,4 @@
-//! Refuses whatever may change data: what says so of itself, and what can't tell.
+//! Rejects operations that may change data: known writes, and operations that may be writes.
 
 use super::{
     Decision, PolicyEnv, SeriesPolicy, WorkerPolicy,
@@ -9,7 +9,7 @@ use operation::{Operation, RejectReason, Rejection};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::Mistake;
 
-/// The attribute that tells: `true` or `false`.
+/// The attribute that says whether an operation writes: `true` or `false`.
 const WRITES: &str = "writes";
 
 /// What `read_only: true` does.

@@ -70,8 +70,8 @@ impl Rule {
         })
     }
 
-    /// The same in the place of `known`, of which a part was changed. What it does goes on with all
-    /// that it knows, unless that was changed; what lasts for some time begins when it is switched on.
+    /// The same as a replacement for `known`, of which a part was changed. Its action keeps its
+    /// state unless the action was changed; what lasts for some time begins when it is switched on.
     pub fn replacing(self, known: &Rule, now: Instant) -> Self {
         let did = Arc::clone(&known.counts);
         if !self.source.does_the_same(&known.source) {
@@ -90,8 +90,8 @@ impl Rule {
     }
 }
 
-/// What a configured policy does. State that workers share belongs here: it lives as long as
-/// nobody changes the policy.
+/// What a configured policy does. State that workers share belongs here: it lives until the policy
+/// is changed.
 pub trait PolicyConfig: fmt::Debug + Send + Sync {
     /// The key that it is written under: `rate_limit`.
     fn kind(&self) -> &'static str;

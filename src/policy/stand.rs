@@ -113,7 +113,7 @@ pub(super) fn ask(bound: &dyn SeriesPolicy, client: &Client, now: Instant) -> (D
     (decision, memo)
 }
 
-/// Tells how an operation ended.
+/// Settles an operation.
 pub(super) fn settle(bound: &dyn SeriesPolicy, memo: u64, how: &Settlement<'_>) {
     let (name, resource) = ("find".into(), "shop.orders".into());
     let key = &SeriesKey { protocol: TOY, name, resource, confirmed: true };

@@ -12,11 +12,11 @@ use std::{
 };
 use tollgate_metrics::{Metrics, table as names};
 
-/// What operations that are not told apart are called in metrics.
+/// The name of all further operations in metrics.
 const OTHER: &str = "other";
 
-/// How many names are told apart among operations whose resource is not. Protocols with a fixed
-/// list of names stay below; where clients make them up, the rest are `other` too.
+/// How many names have series of their own among operations whose resource has none. Protocols with
+/// a fixed list of names stay below; where clients make names up, the rest are `other` too.
 const MAX_NAMES: usize = 128;
 
 /// How many call sites of a series are remembered on a worker, those that share `other` among them.
@@ -28,7 +28,7 @@ pub struct Stats {
     listener: Arc<str>,
     /// Call sites come from clients too, and have their own bound.
     callsites: Arc<CardinalityLimit>,
-    /// What counts for all that is not told apart, by the operation's name.
+    /// The metrics of operations without series of their own, by the operation's name.
     other_by_name: RefCell<HashMap<Box<str>, Rc<SeriesMetrics>>>,
 }
 

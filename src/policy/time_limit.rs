@@ -20,7 +20,7 @@ use values::{
     located::{Given, Located},
 };
 
-/// Lets the service take so long until it answers; then the client is told in its place.
+/// Limits the time until the service answers; afterwards the client gets an error instead.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ timeout: 2s }`")]
 #[schemars(rename = "TimeLimit")]

@@ -1,5 +1,5 @@
-//! Names that a protocol's operations can have, so that a policy about another is told to be about
-//! nothing.
+//! Names that a protocol's operations can have, so that a policy for any other name is reported as
+//! one that never applies.
 
 use super::Mongo;
 use crate::policy::matching::glob_matches;

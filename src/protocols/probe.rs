@@ -72,8 +72,8 @@ impl ProbeConfig for ProbePlan {
 }
 
 impl ProbePlan {
-    /// Whether the connection can be used for the next check. Where nothing tells an answer's
-    /// end, what is left of it would be taken for the next one's front.
+    /// Whether the connection can be used for the next check. Where the end of an answer is not
+    /// known, its rest would be read as the front of the next one.
     pub fn reuses(&self) -> bool {
         match self {
             ProbePlan::Tcp(_) | ProbePlan::Http(_) | ProbePlan::Grpc(_) => false,

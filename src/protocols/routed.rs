@@ -11,7 +11,7 @@ use tollgate_http::{
 };
 use values::{OneOrMore, Size, Text, duration_text};
 
-/// What becomes of a request on a listener.
+/// What a listener does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Routed {
     /// What the operation is called.
@@ -46,7 +46,7 @@ pub(crate) fn question(
     DryRequest { method: method.to_owned(), target: target.to_owned(), headers, http2 }
 }
 
-/// What becomes of it; `None` if the listener speaks something else.
+/// What this listener does with a request; `None` if its protocol has no such requests.
 pub(crate) fn routed(
     protocol: &Protocol,
     asked: &DryRequest,

@@ -60,7 +60,7 @@ pub fn host(
     Rc::clone(server).serve(Rc::new(Visited(door)), client)
 }
 
-/// Tells whoever asks on this connection that it may not be, once, and ends it.
+/// Answers the first request on this connection with a rejection, and closes the connection.
 pub fn refuse(
     server: &Rc<Server>,
     door: Door,

@@ -69,7 +69,7 @@ impl Written {
         }
     }
 
-    /// Whether its settings say where every operation goes, or what becomes of it.
+    /// Whether its settings say where every operation goes, or how it is answered.
     pub(crate) fn routes(&self) -> bool {
         match self {
             Written::Tcp(_) | Written::Mongo(_) => false,

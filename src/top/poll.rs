@@ -35,8 +35,8 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
 }
 
-/// Asks for all of it. Fails if nobody answers, or with something else. Of a proxy that tells only
-/// of its operations, the rest is empty.
+/// Asks for all of it. Fails if there is no answer, or one of another form. If a proxy reports only
+/// its operations, the rest is empty.
 pub async fn snapshot(admin: &str, callsites: bool) -> anyhow::Result<Snapshot> {
     let operations = operations(admin).await?;
     let at = Instant::now();

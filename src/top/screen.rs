@@ -42,7 +42,7 @@ impl Screen {
         self.colour
     }
 
-    /// Draws a page over the one before, in one write; its last line tells of those that have no
+    /// Draws a page over the one before, in one write; its last line says how many lines have no
     /// room.
     pub fn draw(&mut self, page: &str) -> io::Result<()> {
         let rows = size().map_or(24, |(_, rows)| rows);

@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The label of the error that tells clients to back off.
+/// The error label that asks clients to back off.
 const OVERLOADED: &[u8] = b"SystemOverloadedError";
 
 /// One connection and the bytes read ahead on it.
@@ -28,7 +28,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody takes the connection.
+    /// When the connection is not accepted.
     pub async fn connect(address: &str) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;

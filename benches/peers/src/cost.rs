@@ -1,4 +1,4 @@
-//! What a process costs: time on a processor and memory, as Linux tells it.
+//! What a process costs: CPU time and memory, as Linux reports them.
 
 use std::{fs, io, path::PathBuf};
 

@@ -23,7 +23,7 @@ pub fn told(times: &[Duration]) -> serde_json::Value {
     json!({ "operations": times.len(), "p50_us": micros(0.5), "p99_us": micros(0.99) })
 }
 
-/// Has honest clients ask for so many seconds; returns what they waited, sorted.
+/// Runs honest clients for `seconds`; returns their latencies, sorted.
 ///
 /// # Errors
 /// When a connection ends, or a reply is to another request.
@@ -37,7 +37,7 @@ pub async fn honest(address: &str, seconds: Duration) -> io::Result<Vec<Duration
                 client.ask(&mut wire::hello(0)).await?;
                 let mut request = wire::find(0);
                 let mut times = Vec::new();
-                // One after the other, so that nobody queues behind another of them.
+                // Clients start one after the other, so that none queues behind another.
                 let mut pace =
                     interval_at(begin + PACE.mul_f64(number as f64 / CLIENTS as f64), PACE);
                 while begin.elapsed() < seconds {

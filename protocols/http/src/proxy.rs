@@ -50,7 +50,7 @@ pub trait Door: Gate {
     /// Most bytes that should pass at once in this direction.
     fn most(&self, way: Way) -> usize;
 
-    /// Records passed bytes. Returns the time before which no more should pass.
+    /// Records passed bytes. Returns the earliest time at which further bytes should pass.
     fn passed(&self, way: Way, bytes: usize, now: Instant) -> Option<Instant>;
 }
 

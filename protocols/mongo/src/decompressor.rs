@@ -23,8 +23,8 @@ pub(crate) const SUPPORTED: [&str; 3] = ["snappy", "zlib", "zstd"];
 const PREFIX_LEN: usize = COMPRESSED_PREFIX_LEN - HEADER_LEN;
 /// The longest piece that is passed on, in bytes.
 const MAX_PIECE: usize = 16 * 1024;
-/// The largest zstd windows, as powers of two: the second is that of level 19. A message no longer
-/// than the first needs no more than the first (level 15).
+/// The largest zstd windows, as powers of two: the second is that of level 19. A message that fits
+/// into the first needs only the first (level 15).
 const ZSTD_WINDOWS: [u32; 2] = [22, 23];
 /// The memory of a decompressor without its window, in bytes, rounded up.
 const DECODER_MEMORY: usize = 128 * 1024;

@@ -1,5 +1,5 @@
-//! The codec, which reads no more of a message than it must, names a million commands as a
-//! parser does that reads all of it.
+//! The codec, which reads only as much of a message as it must, names a million commands exactly as
+//! a parser does that reads all of it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 

@@ -28,8 +28,8 @@ pub struct Request {
     pub limit_exempt: bool,
     /// See [`crate::Operation::callsite`].
     pub may_have_callsite: bool,
-    /// See [`crate::Operation::partial`]: not all of the request was read, and more of it may
-    /// tell more. The relay may then call [`Codec::reread`].
+    /// See [`crate::Operation::partial`]: only a part of the request was read, and the rest may
+    /// have more facts. The relay may then call [`Codec::reread`].
     pub partial: bool,
     /// See [`crate::Operation::others`].
     pub may_have_other_resources: bool,
@@ -150,8 +150,8 @@ impl std::error::Error for Violation {}
 
 /// Finds operations in the bytes of one connection.
 ///
-/// A codec does no I/O, has no clock and keeps no more of the bytes than it needs to name what
-/// it saw. It answers questions about a slice; the relay moves the bytes.
+/// A codec does no I/O, has no clock and keeps only the bytes that it needs to name what it saw. It
+/// answers questions about a slice; the relay moves the bytes.
 ///
 /// An `Err` from [`request`](Codec::request) or [`reply`](Codec::reply) says that framing is
 /// lost: nothing after these bytes can be read. A single message that can't be read is no error:
@@ -191,7 +191,7 @@ pub trait Codec: Sized + 'static {
         AttributeValue::Absent
     }
 
-    /// The same of a fact that was unread in `front`, now that the rest of the request has told more.
+    /// The same for a fact that was unread in `front`, with what the rest of the request contained.
     fn late_attribute<'b>(
         &'b self,
         _front: &'b [u8],
@@ -217,7 +217,7 @@ pub trait Codec: Sized + 'static {
         0
     }
 
-    /// What the rest of the request told that ended last, if that was more than its front did.
+    /// The facts in the rest of the request that ended last, if there were more than in its front.
     /// Called once, when the request has passed.
     fn late_details(&mut self) -> Option<Box<LateDetails>> {
         None
@@ -229,28 +229,28 @@ pub trait Codec: Sized + 'static {
         false
     }
 
-    /// Writes the protocol's own way of saying no to the request with this tag. The codec then
-    /// expects no reply to it. The client hears it in the request's turn: a codec that ties replies to
-    /// requests by their order has to leave it out, as older requests may still wait for theirs. Returns `false` if the protocol has no words and only closing
-    /// the connection is left.
+    /// Writes the protocol's own error reply to the request with this tag. The codec then expects
+    /// no reply to it. The client gets the error in the request's turn: a codec that matches
+    /// replies to requests by their order has to delay it while older requests wait for theirs.
+    /// Returns `false` if the protocol has no error reply and the connection must be closed.
     fn reject(&mut self, tag: Tag, why: &RejectionRef<'_>, out: &mut BytesMut) -> bool;
 
-    /// Whether the client of this request is better off if its connection closes than if it hears a
-    /// no for this reason, since it would make more of the no than is meant. `others` tells whether
-    /// connections to the service are open, which may be the client's.
+    /// Whether closing the connection is better for the client of this request than an error reply
+    /// with this reason, to which it would react too strongly. `others`: whether connections to the
+    /// service are open, which may be the client's.
     fn prefers_close(&self, _tag: Tag, _reason: RejectReason, _others: bool) -> bool {
         false
     }
 
-    /// Answers in the service's place a request that went on, and drops the service's own reply,
-    /// should it come late. Returns `false` if the protocol can't tell that reply from others and
-    /// only closing the connection is left; nothing has happened then.
+    /// Answers a forwarded request instead of the service, and drops the service's own reply if it
+    /// comes late. Returns `false`, having done nothing, if the protocol can't distinguish that
+    /// reply from others and the connection must be closed.
     fn give_up(&mut self, _tag: Tag, _why: &RejectionRef<'_>, _out: &mut BytesMut) -> bool {
         false
     }
 
-    /// What an operator should hear about the service, found in the answers to greetings. Each thing
-    /// is told once for all connections of a listener.
+    /// A notice about the service for operators, found in replies to greetings. Each notice is
+    /// returned once for all connections of a listener.
     fn operator_notice(&mut self) -> Option<String> {
         None
     }

@@ -192,8 +192,8 @@ pub struct Settlement<'a> {
     pub request_bytes: u64,
     /// Bytes from the service.
     pub reply_bytes: u64,
-    /// How many of these bytes were told of while it lasted ([`Ticket::passed`]): from the client,
-    /// and from the service.
+    /// How many of these bytes were reported in the course of it ([`Ticket::passed`]): from the
+    /// client, and from the service.
     pub reported_bytes: [u64; 2],
     /// Items from the client.
     pub request_items: u64,

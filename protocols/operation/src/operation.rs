@@ -14,9 +14,9 @@ pub struct Operation<'a> {
     pub protocol: &'static Protocol,
     /// What to do: `find`, `GET`, `pkg.Service/Call`, `session`.
     pub name: &'a str,
-    /// What to do it to: `shop.orders`, a route's name, or nothing. A `?` in the place of all of
-    /// it, of what is before its first dot, or of what is after it, stands for what is not known;
-    /// a policy that guards treats it as if it could be anything. A name of `?` does the same.
+    /// What to do it to: `shop.orders`, a route's name, or nothing. A `?` instead of all of it, of
+    /// the part before its first dot, or of the part after it, means that this is not known; a
+    /// policy that guards treats it as if it could be anything. A name of `?` does the same.
     pub resource: &'a str,
     /// The bytes at the front of the request that its attributes are found in.
     pub head: &'a [u8],

@@ -1,4 +1,4 @@
-//! Configured policies at the gate: whom they stop, what counts, and how they change under way.
+//! Configured policies at the gate: what they reject, what counts, and changes while they run.
 
 use super::*;
 use crate::{config, policy::Rule};
@@ -143,7 +143,7 @@ fn a_fault_applies_at_the_next_operation_and_until_its_end() {
     let fault = stage.live.add_fault(Rule { expires: Some(end), ..rule }, now).unwrap();
     assert!(stage.no("find", "shop", now).is_some());
     assert!(stage.no("insert", "shop", now).is_none());
-    // Nobody has dropped it yet, and it applies no more.
+    // It is expired and does not apply, though it is still listed.
     assert!(stage.no("find", "shop", end).is_none());
     assert!(stage.live.remove_fault(&fault.id));
     assert!(stage.no("find", "shop", now).is_none());

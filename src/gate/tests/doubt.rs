@@ -1,4 +1,4 @@
-//! Facts that are not known, or not yet: who applies, who waits, and what is counted.
+//! Facts that are unknown, or not known yet: which policies apply, wait and count.
 
 use super::{
     configured::{Stage, stage},

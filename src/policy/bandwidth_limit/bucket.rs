@@ -28,8 +28,8 @@ pub struct ByteBucket {
 }
 
 impl ByteBucket {
-    /// A bucket for so many `bytes` in the time `per`, and beyond that `burst` bytes at once: no
-    /// fewer than two steps' worth, so that a timer that is late loses nothing.
+    /// A bucket for `bytes` in the time `per`, and beyond that `burst` bytes at once: at least two
+    /// steps' worth, so that a timer that is late loses nothing.
     pub fn new(bytes: u64, per: Duration, burst: u64, now: Instant) -> Self {
         let chunk = u128::from(bytes) * CHUNK.as_nanos() / per.as_nanos().max(1);
         let chunk = u64::try_from(chunk).unwrap_or(u64::MAX).max(1);
@@ -56,7 +56,7 @@ impl ByteBucket {
         usize::try_from(self.chunk).unwrap_or(usize::MAX)
     }
 
-    /// Records bytes that passed. Returns the time before which no more should pass.
+    /// Records bytes that passed. Returns the earliest time at which further bytes should pass.
     pub fn record(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let now = now.saturating_duration_since(self.created);
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -80,7 +80,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What passes in so much time when somebody always has bytes, and a timer is `late`.
+    /// How many bytes pass in a given time from a busy sender, with a timer that is `late`.
     fn push(
         bucket: &ByteBucket,
         from: Instant,

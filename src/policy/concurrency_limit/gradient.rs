@@ -1,10 +1,9 @@
-//! How many operations a service takes well, found out from how long they take.
+//! An adaptive concurrency limit, computed from the latency of operations.
 //!
-//! This is gradient2 of Netflix's concurrency-limits. A short-term latency that rises above the
-//! long-term one tells that operations queue somewhere, and the limit goes down in proportion;
-//! otherwise it grows by its square root. In an overload that does not end the long-term latency
-//! follows the short-term one within minutes, and the limit creeps up: its maximum is what holds
-//! then. It reads no clock.
+//! This is gradient2 of Netflix's concurrency-limits. A short-term latency above the long-term one
+//! means that operations queue somewhere, and the limit goes down in proportion; otherwise it grows
+//! by its square root. In an overload that does not end, the long-term latency follows the
+//! short-term one within minutes, and the limit rises slowly to its maximum. It reads no clock.
 
 use std::time::{Duration, Instant};
 
@@ -104,8 +103,8 @@ mod tests {
 
     const PLAN: Plan = Plan { min: 5, max: 1000, initial: 20, tolerance: 1.5, smoothing: 0.2 };
 
-    /// A service that takes `knee` at a time in 10 ms, and lets the others queue. As many are
-    /// under way as the limit allows. Returns the limit after so many seconds.
+    /// Simulates a service that takes `knee` operations at a time in 10 ms and queues the others.
+    /// As many are in flight as the limit allows. Returns the limit after `secs` seconds.
     fn run(gradient: &mut Gradient, knee: f64, from: Instant, secs: u32) -> usize {
         for step in 0..secs * 100 {
             let busy = gradient.limit();

@@ -1,4 +1,4 @@
-//! What a concurrency limit says to whom.
+//! Which operations a concurrency limit admits, queues and rejects.
 
 use crate::policy::{
     Decision, SeriesPolicy, WorkerPolicy,
@@ -24,7 +24,7 @@ fn series(policy: &dyn WorkerPolicy) -> Box<dyn SeriesPolicy> {
     bound(policy, "find", "shop.orders")
 }
 
-/// Asks, and tells how many operations were admitted.
+/// Asks `times` times; returns the states of the operations that were admitted.
 fn admitted(bound: &dyn SeriesPolicy, n: u32, times: usize) -> Vec<u64> {
     let asked = (0..times).map(|_| ask(bound, &client(n), Instant::now()));
     asked.filter_map(|(said, id)| matches!(said, Decision::Admit).then_some(id)).collect()
@@ -121,7 +121,7 @@ async fn one_that_goes_away_while_it_waits_holds_nothing() {
     end(&*bound, first);
     end(&*bound, id);
     drop(granted);
-    // And one that is told of its place after it ended.
+    // An operation that gets its place only after it ended gives it back.
     let again = admitted(&*bound, 1, 5);
     assert_eq!(again.len(), 1);
     let (mut late, id) = waits(&*bound, 1);

@@ -1,4 +1,4 @@
-//! What people write becomes what they mean, or is told to be wrong.
+//! Config texts of policies: what they mean, and which mistakes are reported.
 
 use crate::{config, policy::Rule};
 use std::{sync::Arc, time::Duration};

@@ -17,8 +17,8 @@ pub(super) enum When {
     Every(u64),
 }
 
-/// Decides about each operation in turn. All workers share it: what becomes of the n-th operation
-/// depends on the seed and on n, and on nothing else.
+/// Decides about each operation in turn. All workers share it: the decision on the n-th operation
+/// depends on the seed and on n only.
 #[derive(Debug)]
 pub(super) struct FaultSampler {
     pub(super) when: When,

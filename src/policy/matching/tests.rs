@@ -151,7 +151,7 @@ fn plainly(glob: &[char], word: &[char]) -> bool {
     }
 }
 
-/// Every word of so many letters at most.
+/// All words of at most `most` letters.
 fn words(letters: &[char], most: usize) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut from = 0;

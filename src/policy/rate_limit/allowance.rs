@@ -14,7 +14,7 @@ pub(super) struct Allowance {
 /// The longest that a burst may take to be earned again.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The most single things a second that nanoseconds can tell apart well enough.
+/// The highest rate of single units, a second, that nanoseconds resolve well enough.
 const FASTEST: u64 = 10_000_000;
 
 impl Allowance {
@@ -35,7 +35,7 @@ impl Allowance {
         u128::from(self.nanos(self.burst)) > LONGEST.as_nanos()
     }
 
-    /// Whether single things come too fast to be told apart, or are too many at once.
+    /// Whether single units come too fast for nanoseconds, or are too many at once.
     pub(super) fn is_too_fast(&self) -> bool {
         self.rate.amount / self.rate.per.as_secs().max(1) > FASTEST
             || u32::try_from(self.burst).is_err()

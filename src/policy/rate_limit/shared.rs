@@ -40,8 +40,8 @@ pub struct Limit {
     pub amount: u64,
     /// ...in this time.
     pub per: Duration,
-    /// How many there may be at once. Leases need room: it is taken for a twentieth of a second's
-    /// worth where it is less.
+    /// How many there may be at once. Leases need room: at least a twentieth of a second's worth is
+    /// used.
     pub burst: u64,
     /// The attributes that have a limit each, by name.
     pub key: Vec<Arc<str>>,
@@ -137,10 +137,10 @@ pub struct SharedLimitClient {
 }
 
 impl SharedLimitClient {
-    /// Takes `n`, if there may be so many. `key` is a hash of the key's attributes that nobody can
-    /// aim at: it tells keys apart within this process. The attributes tell them apart everywhere,
-    /// and are asked for seldom. More than the burst is let through when nothing else was for a
-    /// while, and the time that it is worth has to pass before anything else is.
+    /// Takes `n` if the limit allows it. `key` is a hash of the key's attributes with a secret
+    /// seed: it identifies the key within this process. The attributes identify it everywhere, and
+    /// are read seldom. An `n` above the burst is admitted if nothing else was for a while; then
+    /// nothing more is admitted until the time that it is worth has passed.
     pub fn take(
         &self,
         key: u64,

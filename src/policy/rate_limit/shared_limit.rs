@@ -163,9 +163,9 @@ impl SharedLimitState {
         }
     }
 
-    /// A client that is told how long to wait at least is told the whole wait, if it is known.
-    /// Without that nothing is said: a share of a flooded limit is free within milliseconds, and
-    /// clients do better by their own default than by coming back then.
+    /// The error has the whole wait as its minimum, if that is known. Otherwise it has none: a
+    /// share of a flooded limit is free within milliseconds, and a client's own default is better
+    /// than a retry at that time.
     fn no(&self, retry: Option<Duration>) -> Rejection {
         let mut no = self.no.clone();
         no.retry_after = no.retry_after.and_then(|least| Some(least).max(retry));
@@ -173,8 +173,8 @@ impl SharedLimitState {
     }
 }
 
-/// An operation that waits for its turn. Nobody keeps a place for it: it asks again when there
-/// may be more, as do those of other machines, and hears no when that is too late.
+/// An operation that is delayed. No place is reserved for it: it asks again when there may be
+/// more, as do those of other machines, and is rejected when that is too late.
 struct DelayedOperation {
     own: Rc<SharedLimitState>,
     key: u64,

@@ -1,12 +1,12 @@
 //! A table of arrival times by key: of fixed size, without locks, shared by all workers.
 //!
 //! A bucket is one number, the time at which it is full again (GCRA's *theoretical arrival time*).
-//! While that time is ahead its key stays: whoever is over a limit can't be made to be forgotten
-//! by a crowd of others. Once it is past, forgetting it changes nothing, and its place is free.
-//! A key that finds no free place shares the *overflow* bucket with all others like it.
+//! While that time is in the future its key stays, so a flood of other keys can't evict a key that
+//! is over its limit. Once it is past, evicting the key changes nothing, and its place is free. A
+//! key that finds no free place shares the *overflow* bucket with all others like it.
 //!
 //! A key may be in either of two sets of places. A place's time only ever grows, also when the
-//! place goes to another key; so a thread that saw a key and a time, and then exchanges exactly
+//! place goes to another key; so a thread that read a key and a time, and then exchanges exactly
 //! this time, changes the bucket that it meant. Between a key's last moment and its successor's
 //! first the time reads [`CLAIMED`].
 
@@ -28,8 +28,8 @@ const CLAIMED: u64 = u64::MAX;
 /// The latest time there is.
 const LATEST: u64 = CLAIMED - 1;
 
-/// How often a place is looked at again that is on its way. Two stores are between; who waits
-/// longer met a thread that was put to sleep there, and does not wait for it.
+/// How often a claimed place is read again. The claiming thread has two stores left to do; if it
+/// takes longer it was descheduled, and the reader does not wait for it.
 const PATIENCE: u32 = 1000;
 
 /// Arrival times by key, in nanoseconds. A key that is not there has the time 0.

@@ -1,4 +1,4 @@
-//! What a rate limit says to whom.
+//! What a rate limit decides for which client.
 
 use crate::policy::{
     ConnectDecision, Decision, WorkerPolicy,
@@ -17,7 +17,7 @@ fn limit(settings: &str) -> (Box<dyn WorkerPolicy>, Instant) {
     (stand::policy(&rule, &materials()), Instant::now())
 }
 
-/// What is said to each of so many operations of a client that come at once.
+/// The decisions on `times` operations of a client that arrive at once.
 fn said(policy: &dyn WorkerPolicy, client: &Client, now: Instant, times: usize) -> Vec<String> {
     let bound = bound(policy, "find", "shop.orders");
     let said = (0..times).map(|_| match ask(&*bound, client, now).0 {

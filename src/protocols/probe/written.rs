@@ -40,12 +40,12 @@ pub(crate) enum WrittenProbe {
 pub(crate) struct TcpSettings {
     /// What is sent, as text: at most 4096 bytes. Default: nothing, the service speaks first.
     send: Option<String>,
-    /// What is sent, as hex: `0a ff`. Default: what `send` tells.
+    /// What is sent, as hex: `0a ff`. Default: that of `send`.
     send_hex: Option<String>,
     /// What the answer has to begin with, as text: at most 4096 bytes. Default: connecting is
     /// enough.
     expect: Option<String>,
-    /// What the answer has to begin with, as hex: `0a ff`. Default: what `expect` tells.
+    /// What the answer has to begin with, as hex: `0a ff`. Default: that of `expect`.
     expect_hex: Option<String>,
 }
 

@@ -31,8 +31,8 @@ use tokio::{
     task::spawn_local,
 };
 
-/// Numbered messages. Number 0 expects no reply, and numbers from 1000 on are long polls. `TELLS`
-/// is whether replies can be matched by number.
+/// Numbered messages. Number 0 expects no reply, and numbers from 1000 on are long polls.
+/// `TELLS`: whether replies can be matched by number.
 #[derive(Default)]
 pub(super) struct Frames<const TELLS: bool> {
     given_up: Vec<u32>,

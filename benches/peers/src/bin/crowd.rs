@@ -80,7 +80,7 @@ impl Crowd {
         Ok(Self { members, leave })
     }
 
-    /// Whether all of them are still connected, as far as those can tell that send.
+    /// Whether all members are still connected, as far as their own tasks have noticed.
     fn stands(&self) -> bool {
         !self.members.iter().any(JoinHandle::is_finished)
     }

@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// When to measure: every client runs until told to stop, and keeps times once told to.
+/// When to measure: clients run until `stop`, and record latencies while `measuring` is set.
 #[derive(Default)]
 struct Signals {
     warm: Cell<usize>,
@@ -172,7 +172,7 @@ async fn idle(
     Ok(serde_json::json!({ "rss": rss, "idle_bytes": each, "operations": connections }))
 }
 
-/// So many connections that have said hello and pinged once.
+/// Opens `connections` connections; each has sent a hello and one ping.
 async fn open(address: &str, connections: usize) -> Result<Vec<Client>, Box<dyn Error>> {
     let opening: Vec<JoinHandle<io::Result<Client>>> = (0..connections)
         .map(|_| {

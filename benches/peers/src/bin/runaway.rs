@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Clients that insert as fast as they are told to, and never back off.
+/// Clients that insert at a fixed rate and never back off.
 struct Runaway {
     clients: Vec<JoinHandle<io::Result<()>>>,
     served: Rc<Cell<u32>>,

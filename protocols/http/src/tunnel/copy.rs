@@ -39,8 +39,8 @@ pub(super) struct TunnelSide<R, W> {
 struct SideError(Close);
 
 /// Copies bytes until both directions have ended. `most` is how many bytes may pass at once;
-/// `count` records bytes, and returns the time before which no more should pass. Returns which side
-/// ended or failed first.
+/// `count` records bytes, and returns the earliest time at which further bytes should pass. Returns
+/// which side ended or failed first.
 pub(super) async fn copy(
     client: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,
     service: TunnelSide<impl AsyncRead + Unpin, impl AsyncWrite + Unpin>,

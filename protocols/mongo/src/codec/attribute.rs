@@ -30,8 +30,8 @@ pub(super) const IN_REQUEST: [&str; 11] = [
     "query_values",
 ];
 
-/// How many bytes of a request its query hash is computed from: no more than a gate keeps, so that
-/// the hash is the same at admission and in the log.
+/// How many bytes of a request its query hash is computed from: at most as many as a gate keeps, so
+/// that the hash is the same at admission and in the log.
 const MAX_HASHED: usize = super::KEPT_FRONT;
 
 impl Mongo {

@@ -187,7 +187,7 @@ fn messages_within_messages_and_unknown_compressors_are_refused() {
 
 #[test]
 fn a_zstd_window_beyond_the_bound_is_refused() {
-    // Magic, no content size, a window of so many bytes as a power of two, one empty last block.
+    // Magic, no content size, a window of 2^`window` bytes, one empty last block.
     let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0, (window - 10) << 3, 1, 0, 0];
     let begins = |size: u32, window| {
         let (mut inflate, _) = Decompressor::begin(&head(2013, size, 3), LIMIT).unwrap();

@@ -153,7 +153,7 @@ fn what_is_there_twice_is_a_violation() {
         let (asked, _) = read(&msg(1, 0, 0, &sections));
         assert_eq!(asked.violation, Some(DUPLICATE_FIELD), "{sections:?}");
     }
-    // Names that fall into one place of the filter are not taken for one.
+    // Names that share a place of the filter are still different names.
     let many: Document = (0..200).map(|i| (format!("field{i}"), i.into())).collect();
     assert_eq!(read(&msg(1, 0, 0, &[body(0, &many)])).0.violation, None);
     let many: Document = (0..300).map(|i| (format!("field{i}"), i.into())).collect();

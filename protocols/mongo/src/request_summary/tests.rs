@@ -120,7 +120,7 @@ fn what_makes_no_sense_is_not_read_to_its_end() {
             assert_eq!((wrong, whole), (Some(Violation(violation)), false));
         }
     }
-    // Cut anywhere, it is not taken for whole.
+    // Cut anywhere, it is reported as incomplete.
     for cut in HEADER_LEN..whole.len() {
         let mut digest = RequestSummary::new(Header::read(&whole).unwrap().unwrap());
         digest.feed(&whole[HEADER_LEN..cut]);

@@ -1,4 +1,4 @@
-//! Every write in every disguise, and reads that must not be taken for one.
+//! Every write in every disguise, and reads that must not be classified as writes.
 
 use crate::testing::{
     body, codec, command, compress, feed_requests, joined, message, msg, one_request, query,
@@ -7,8 +7,8 @@ use crate::testing::{
 use bson::{Bson, Document, doc};
 use operation::{AttributeValue, Codec, Violation};
 
-/// What the codec says of a request that it has just marked, and of one that it knows nothing of;
-/// what it can't tell may write.
+/// Whether the codec says that a request may write, once as the request that it has just marked
+/// and once as one that it knows nothing of. A request that it can't classify may write.
 fn writes(bytes: &[u8]) -> bool {
     let (mut here, elsewhere) = (codec(), codec());
     one_request(&mut here, bytes);

@@ -102,8 +102,8 @@ impl Sent {
         Self { wire, plain, document, behind, at, checksum }
     }
 
-    /// The document of the message that went on in the place of this one, whose length and
-    /// checksum are right, and of which nothing else has changed.
+    /// The document of the message that was forwarded instead of this one. Asserts that its length
+    /// and checksum are right, and that nothing else has changed.
     fn framed<'o>(&self, out: &'o [u8]) -> &'o [u8] {
         assert_eq!(out[..4], (out.len() as u32).to_le_bytes(), "the length is right");
         assert_eq!(out[4..self.at], self.plain[4..self.at], "what is before the document stays");
@@ -173,7 +173,7 @@ fn settings(which: u8) -> Settings {
     }
 }
 
-/// What goes on of this message, which comes in slices of so many bytes.
+/// What is forwarded of this message, which arrives in slices of `slice` bytes.
 fn passed(settings: &Settings, how: u8, wire: &[u8], slice: usize) -> Vec<u8> {
     let mut run = Run::<Mongo>::new(&Arc::new(Listener::new(settings.clone())));
     let offers = compose(&[0x00, 0x13, 3, 7, 8, 9]);

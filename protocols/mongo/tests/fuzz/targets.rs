@@ -105,7 +105,7 @@ fn ask(request: &[u8]) -> (Vec<Asked>, bool) {
     (asked, run.lost().is_some())
 }
 
-/// What a codec is told by a reply to these requests, `None` where it can't be read, and whether
+/// What a codec reads from a reply to these requests, `None` where it can't be read, and whether
 /// it lost the framing.
 fn tell(requests: &[u8], reply: &[u8]) -> (Vec<(Tag, Option<Reply>)>, bool) {
     let mut run = Run::<Mongo>::new(&Arc::new(Listener::default())).without_attributes();
@@ -188,7 +188,7 @@ mod reference {
 
     fn zstd(packed: &[u8], size: usize) -> Option<Vec<u8>> {
         let mut zstd = zstd::stream::read::Decoder::with_buffer(packed).ok()?;
-        // What a server's own level 19 needs, and no more.
+        // Exactly what a server's own level 19 needs.
         zstd.window_log_max(23).ok()?;
         let mut plain = Vec::new();
         zstd.take(size as u64 + 1).read_to_end(&mut plain).ok()?;

@@ -60,7 +60,7 @@ pub fn conversation<C: Codec>(
     agree::<C>(&shared, Attributes::Asked, Answered { refused, given_up }, &parts)
 }
 
-/// A recording as [`conversation`] reads it: nothing refused, and cut in slices of so many bytes
+/// A recording as [`conversation`] reads it: nothing refused, and cut in slices of `slice` bytes
 /// (at most 127; 0 is not at all).
 pub fn script(fixture: &Fixture, slice: u8) -> Vec<u8> {
     let mut out = vec![0];

@@ -45,8 +45,8 @@ pub(super) fn goes_nowhere<C: Codec>(
     Ok(())
 }
 
-/// Where in what the upstream said each request's reply is. What is said before a reply is over
-/// belongs to it: nobody else's comes in between.
+/// The range of each request's reply in what the upstream sent. Bytes before the end of a reply
+/// belong to it: replies are not interleaved.
 fn replies<C: Codec>(whole: &Run<C>) -> Vec<Option<Range<usize>>> {
     let mut replies = vec![None; whole.asked().len()];
     let messages = whole.from_upstream().messages();
@@ -71,9 +71,9 @@ struct Scene<'a, C, S> {
 }
 
 impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
-    /// Plays the recording, and gives up each request for which `given_up` says so when so many
-    /// bytes have come from the upstream. What the upstream says comes in pieces that `splits`
-    /// tells. Then reads what the client got as the client would.
+    /// Plays the recording, and gives up each request for which `given_up` returns `true` at a
+    /// number of bytes from the upstream. `splits` says where the upstream's bytes are cut. Then
+    /// reads what the client got as the client would.
     fn play(
         &self,
         given_up: impl Fn(usize, usize) -> bool,

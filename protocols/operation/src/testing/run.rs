@@ -47,7 +47,7 @@ pub struct Run<C> {
     settled: Option<usize>,
     /// How many requests were given up.
     given_up: usize,
-    /// What is to be said in the place of their replies, once the reply under way has ended.
+    /// What is to be sent instead of their replies, once the reply under way has ended.
     unsaid: BytesMut,
     /// Replies that settled nothing.
     stray: Vec<Reply>,

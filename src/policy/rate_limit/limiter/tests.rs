@@ -82,7 +82,7 @@ fn it_decides_as_a_simple_model_does() {
 
 #[test]
 fn a_crowd_does_not_make_it_forget_who_is_over_the_limit() {
-    // One an hour: nobody's bucket fills up again while this lasts.
+    // One an hour: no bucket fills up again during the test.
     let allowance = Allowance { rate: Rate { amount: 1, per: 3600 * SECOND }, burst: 1 };
     let buckets = Arc::new(Buckets::new(allowance, 1000, Instant::now()));
     let (metrics, name) = (tollgate_metrics::Metrics::new(), "tollgate_rate_limit_overflow_total");
@@ -117,7 +117,7 @@ fn places_in_the_queue_go_in_order_and_end_at_the_longest_wait() {
 
 #[test]
 fn a_wait_may_be_shorter_than_the_interval() {
-    // One a second, and who waits for up to 300 ms gets it.
+    // One a second; an operation that may wait for up to 300 ms gets it.
     let buckets = buckets(1, 1, 10);
     let (limiter, start) = (limiter(&buckets), buckets.epoch);
     assert!(limiter.take(1, start));
@@ -164,7 +164,7 @@ fn a_debt_beyond_all_bounds_is_no_accident() {
     assert!(limiter.debt(1, start) > 100 * 365 * 24 * 3600 * SECOND);
 }
 
-/// 64 clients on so many threads push five times the limit for ten seconds of simulated time.
+/// 64 clients on `threads` threads push five times the limit for ten seconds of simulated time.
 fn passed(threads: u64, amount: u64, burst: u64) -> u64 {
     let buckets = buckets(amount, burst, 1000);
     let step = Duration::from_secs_f64(64.0 / (5.0 * amount as f64 / threads as f64));

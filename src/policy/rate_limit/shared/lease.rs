@@ -21,8 +21,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct QuotaLease {
     /// What the store calls the key.
     pub(super) name: Box<str>,
-    /// Whether it may take more than it needs at once. One that is in no table may not: nobody
-    /// would find again what is left.
+    /// Whether it may take more than it needs at once. A lease that is in no table may not: its
+    /// rest would be lost.
     pub(super) listed: bool,
     /// What is left of it; less than 0 is owed to the store.
     left: AtomicI64,
@@ -30,7 +30,7 @@ pub(super) struct QuotaLease {
     low: AtomicI64,
     /// When the store has more again, in nanoseconds since the table's start.
     refused_until: AtomicU64,
-    /// The store is asked again then, however long it had no more: somebody may have freed the key.
+    /// When the store is asked again although it had nothing left: the key may have been freed.
     asks_again: AtomicU64,
     /// Whether a refill is under way.
     refilling: AtomicBool,
@@ -110,14 +110,14 @@ impl QuotaLease {
         self.refilling.store(false, Release);
     }
 
-    /// How long the store has no more, if that is known and need not be asked again.
+    /// For how long the store has nothing left, if that is known and it need not be asked again.
     pub(super) fn refused_for(&self, now: u64) -> Option<Duration> {
         let until = self.refused_until.load(Relaxed);
         let holds = until > now && self.asks_again.load(Relaxed) > now;
         holds.then(|| Duration::from_nanos(until - now))
     }
 
-    /// Records that the store has no more for `wait` from `now` on.
+    /// Records that the store has nothing left for `wait` from `now` on.
     pub(super) fn refuse_for(&self, wait: Duration, now: u64) {
         let after =
             |wait: Duration| now.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
@@ -125,8 +125,8 @@ impl QuotaLease {
         self.asks_again.store(after(wait.min(ASK_AGAIN)), Relaxed);
     }
 
-    /// Takes what is left, or owed, into the hands of who asks the store: for those who wait for
-    /// more than is left, or to pay.
+    /// Takes what is left, or owed (below 0), for a request to the store: on behalf of operations
+    /// that wait for more than is left, or to pay what is owed.
     pub(super) fn empty(&self, all: bool) -> i64 {
         let taken = self.left.fetch_update(AcqRel, Acquire, |left| {
             (left > RETIRED / 2 && (all || left < 0)).then_some(0)
@@ -140,7 +140,7 @@ impl QuotaLease {
     }
 
     /// How much to ask for ahead, now that `more` are wanted at once: as much as is used in a
-    /// short while, and no more than `most`. `now` is in nanoseconds since the table's start.
+    /// short while, and at most `most`. `now` is in nanoseconds since the table's start.
     pub(super) fn wants_ahead(&self, more: u64, most: u64, now: u64) -> u64 {
         if !self.listed {
             return 0;

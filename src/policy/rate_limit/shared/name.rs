@@ -21,7 +21,7 @@ const DIGITS: usize = 32;
 
 /// How names are made of the values of attributes.
 ///
-/// Most values are not for everybody who reads a store: tokens, cookies, people's names. A store
+/// Most values are not meant for all readers of a store: tokens, cookies, people's names. A store
 /// sees an HMAC-SHA-256 (RFC 2104) of those, cut to 128 bits.
 #[derive(Clone)]
 pub struct Names {

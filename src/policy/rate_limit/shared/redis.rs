@@ -151,7 +151,7 @@ impl Redis {
                 }
             }
         }
-        // Dropping the waiters tells them that there is no answer.
+        // Dropping the waiters' senders means to them that there is no answer.
         self.waiting.borrow_mut().remove(&key);
         lease.ends_refill();
     }
@@ -207,8 +207,8 @@ impl Redis {
         Ok(grant)
     }
 
-    /// The connection. One that is missing is made by a task of its own, since who waits for it
-    /// may not wait for long.
+    /// The connection. A missing one is made by a task of its own, since the caller may give up
+    /// earlier.
     async fn connection(self: &Rc<Self>) -> Result<MultiplexedConnection, Trouble> {
         let known = self.connection.borrow().clone();
         if let Some(connection) = known {

@@ -4,12 +4,13 @@ use redis::{Script, aio::MultiplexedConnection};
 use std::time::Duration;
 
 /// The generic cell rate algorithm. A key holds the moment at which its bucket will be full
-/// again, and the moment of this note, in microseconds of the server's clock since October 2025: a
-/// double has room for hundredths of them that way. It goes away by itself once the bucket is full.
+/// again, and the moment at which it was written, in microseconds of the server's clock since
+/// October 2025: a double has room for hundredths of them that way. The key expires once the bucket
+/// is full.
 ///
-/// A note of the future was made before the clock went back, as where a replica takes over whose
-/// clock is behind: as long is left as was left then. A moment without a note is somebody else's,
-/// or an older version's: the bucket is empty at most.
+/// A moment of writing that is in the future means that the clock went back, as where a replica
+/// with a slower clock takes over: as much is left as was left then. A value without that moment
+/// was written by other software, or by an older version: the bucket is empty at most.
 ///
 /// `interval` is microseconds for one, `burst` how many at once. `owed` are taken in any case; of
 /// what is left `least` to `most`, or none. A `least` beyond the burst is taken from a full bucket.
@@ -61,7 +62,7 @@ pub(super) struct TakeRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) granted: u64,
-    /// How long the store has no more; `None` if it may have more.
+    /// For how long the store has nothing left; `None` if it may have more.
     pub(super) wait: Option<Duration>,
 }
 

@@ -16,7 +16,7 @@ use values::{
     word, words_schema,
 };
 
-/// How long an operation waits for the store unless told otherwise.
+/// How long an operation waits for the store by default.
 const TIMEOUT: Duration = Duration::from_millis(20);
 /// A wait that clients would take for a service that hangs.
 const MAX_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     /// Ask a service that speaks Envoy's rate-limit protocol, version 3. The limit is the
     /// service's: `rate` and `burst` hold only where `on_store_failure` is `local`.
     rate_limit_service: Option<Located<ServiceSettings>>,
-    /// What becomes of operations while the store can't be asked: `allow`, `refuse`, or `local`,
+    /// What is done with operations while the store can't be asked: `allow`, `refuse`, or `local`,
     /// which holds each machine to the limit by itself. Default: `allow`.
     on_store_failure: Given<OnStoreFailure>,
     /// How long an operation waits for the store at most (up to `5s`). Default: `20ms`.
@@ -77,8 +77,8 @@ struct ServiceSettings {
     /// Which of the service's configurations is meant.
     #[schemars(required)]
     domain: Option<Located<String>>,
-    /// What the service is told of an operation: lists of entries. The operation is refused if it
-    /// is over the limit of any of them.
+    /// The descriptors of an operation that the service receives: lists of entries. The operation
+    /// is refused if it is over the limit of any of them.
     #[schemars(required)]
     descriptors: Option<Located<Vec<Vec<EntrySettings>>>>,
 }
@@ -95,7 +95,7 @@ struct EntrySettings {
     value: Option<String>,
 }
 
-/// What becomes of operations while the store can't be asked.
+/// What is done with operations while the store can't be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStoreFailure {
     /// They go on.
@@ -135,7 +135,7 @@ impl OnStoreFailure {
 pub struct Plan {
     /// The store that decides.
     pub store: Store,
-    /// What becomes of operations while it can't be asked.
+    /// What is done with operations while it can't be asked.
     pub on_failure: OnStoreFailure,
     /// How long an operation waits for it at most.
     pub timeout: Duration,
@@ -174,7 +174,7 @@ pub struct ServicePlan {
     pub address: Target,
     /// Which of its configurations is meant.
     pub domain: String,
-    /// What it is told of an operation.
+    /// The descriptors of an operation that it receives.
     pub descriptors: Vec<Vec<Entry>>,
 }
 
@@ -188,7 +188,7 @@ pub struct Entry {
 }
 
 impl Settings {
-    /// What it means. Mistakes are told from `shared` down.
+    /// The plan. Mistakes have paths relative to `shared`.
     pub(crate) fn plan(self) -> Result<Plan, Vec<Mistake>> {
         let mut wrong = Vec::new();
         let store = self.store(&mut wrong);

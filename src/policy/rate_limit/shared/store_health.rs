@@ -11,7 +11,7 @@ use std::{
 };
 use tollgate_metrics::{Metrics, table as names};
 
-/// A store is away after so many failures in a row; at once if it can't be reached.
+/// A store is unavailable after this many failures in a row; at once if it can't be reached.
 const MAX_FAILURES: u32 = 3;
 /// The time until the next attempt, in milliseconds; it doubles up to `MAX_PAUSE`.
 const MIN_PAUSE: u64 = 50;
@@ -49,7 +49,7 @@ impl Failure {
 /// The warnings that were logged.
 #[derive(Default)]
 struct Warned {
-    /// When it was told last that the store is away.
+    /// When it was last logged that the store is unavailable.
     at: Option<Instant>,
     /// Whether the recovery is still to be logged.
     away: bool,
@@ -144,7 +144,7 @@ impl StoreHealth {
         }
     }
 
-    /// Notes what has been and the store can't be told of.
+    /// Records locally what was taken while the store can't be asked.
     pub(super) fn spend(&self, key: u64, n: u64, now: Instant) {
         self.fallbacks.increment(1);
         if self.on_failure == OnStoreFailure::Local {
@@ -162,8 +162,8 @@ impl StoreHealth {
         self.back();
     }
 
-    /// The store can be connected to. That is no answer yet: it may turn down all that is asked, as
-    /// a replica does. Somebody may find that out at once.
+    /// The store accepts connections. That is no answer yet: it may reject all requests, as a
+    /// replica does. One request may try that at once.
     pub(super) fn reachable(&self) {
         let soon = |until| (until != 0).then_some(1);
         let _ = self.away_until.fetch_update(Relaxed, Relaxed, soon);

@@ -181,7 +181,7 @@ fn a_client_that_backs_off_says_so_in_its_hello() {
     }
 }
 
-/// The hash that a log tells, which has no more than the front of a request and what the rest told.
+/// The hash in the access log, computed from the kept front of a request and its late details.
 fn logged_hash(request: &[u8], kept: usize) -> String {
     let mut codec = codec();
     codec.request(request).unwrap();

@@ -173,7 +173,7 @@ fn names_are_those_that_a_whole_parser_finds() {
         };
         let known = crate::commands::find(first.as_str().as_bytes());
         assert_eq!(name, known.name);
-        // `$db` as the command itself is nobody's database.
+        // `$db` as the command's own name is not a database.
         let database = raw.get("$db").unwrap().and_then(|db| db.as_str());
         let database = database.filter(|_| first.as_str() != "$db");
         let (database, one) = (database.unwrap_or("?"), Some(1) == whole(&value));
