@@ -7,31 +7,31 @@
 pub mod plan;
 
 mod check;
-mod circles;
 mod decode;
 mod file;
 mod hints;
+mod keyword;
+mod listener_loop;
 mod problem;
 mod scope;
 mod show;
 mod single;
-mod word;
 mod yaml;
 
 pub use hints::hints;
 pub(crate) use problem::printable;
 pub use problem::{Problem, Problems};
-pub(crate) use scope::{attributes, is_attribute, is_late, meant, normal, tells};
+pub(crate) use scope::{attributes, is_attribute, is_late, is_matchable, normalize, suggest};
 pub use {
     scope::Scope,
-    single::{Source, addition, change, fault},
+    single::{PolicySource, addition, change, fault},
 };
 
 use cluster::EndpointPlan;
 use plan::Plan;
 use problem::Report;
 use std::{cell::RefCell, io::Read, path::Path};
-use values::At;
+use values::Span;
 pub(crate) use yaml::Node;
 
 /// The admin interface's address where nothing else is said.
@@ -56,7 +56,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     };
     if let Err(error) = read {
         let hint = "name a regular file that can be read: -c FILE";
-        return Err(Problems::one(&name, format!("can't read this file: {error}"), hint));
+        return Err(Problems::for_file(&name, format!("can't read this file: {error}"), hint));
     }
     parse_bytes(&name, &bytes)
 }
@@ -126,14 +126,14 @@ fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Plan, Problems> {
 fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
     if bytes.len() > MAX_FILE {
         let message = format!("too big: a config may have {} MiB", MAX_FILE >> 20);
-        return Err(Problems::one(name, message, "leave out what is no config"));
+        return Err(Problems::for_file(name, message, "leave out what is no config"));
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let good = String::from_utf8_lossy(good);
         let mut report = Report::new(name, &good);
         let hint = "save the file as UTF-8; an editor calls that its encoding";
-        report.add(At::end_of(&good), "this byte is not UTF-8 text", hint);
+        report.add(Span::end_of(&good), "this byte is not UTF-8 text", hint);
         report.finish()
     })
 }
@@ -144,12 +144,12 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems
     let mut report = Report::new(name, text);
     match yaml::read(text) {
         Ok(Node { value: yaml::Value::Null, .. }) => {
-            report.add(At::NOWHERE, "the file is empty", wanted);
+            report.add(Span::NOWHERE, "the file is empty", wanted);
             Err(report.finish())
         }
         Ok(tree) => Ok((report, tree)),
         Err((at, fault)) => {
-            report.fault(at, fault);
+            report.add_fault(at, fault);
             Err(report.finish())
         }
     }

@@ -3,9 +3,9 @@
 
 use crate::{
     config::{
-        attributes, is_late, meant, normal,
+        attributes, is_late, is_matchable, normalize,
         plan::{ListenerPlan, Plan},
-        printable, tells,
+        printable, suggest,
     },
     policy::{
         Rule,
@@ -109,7 +109,7 @@ impl Question {
     }
 
     fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let key = &*normal(key);
+        let key = &*normalize(key);
         match key {
             "listener" => self.listener = Some(value.to_owned()),
             "peer" => {
@@ -119,7 +119,7 @@ impl Question {
             _ if is_late(self.protocol, key) => {
                 return Err(format!("policies are asked before `{key}` is known"));
             }
-            _ if tells(self.protocol, key) => {
+            _ if is_matchable(self.protocol, key) => {
                 self.attributes.push((key.to_owned(), value.to_owned()));
             }
             // If a request has a target, the other words are headers.
@@ -128,8 +128,8 @@ impl Question {
                     .push((format!("header.{}", key.to_ascii_lowercase()), value.to_owned()));
             }
             _ => {
-                let known = attributes().into_iter().filter(|it| tells(self.protocol, it));
-                let near = meant(key, &known.chain(["listener"]).collect::<Vec<_>>());
+                let known = attributes().into_iter().filter(|it| is_matchable(self.protocol, it));
+                let near = suggest(key, &known.chain(["listener"]).collect::<Vec<_>>());
                 return Err(format!("{} has no `{key}`{near}", self.protocol.name));
             }
         }

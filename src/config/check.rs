@@ -12,11 +12,11 @@ mod reserved;
 mod rest;
 
 use super::{
-    circles::{Circle, circles},
-    file::{AccessLog, Cluster, Endpoint, EventLog, File, Listener},
+    file::{AccessLog, ClusterConfig, EndpointConfig, EventLog, File, Listener},
+    listener_loop::{ListenerLoop, listener_loops},
     plan::{AccessLogPlan, ListenerPlan, Plan, UpstreamConnectMode},
     problem::Report,
-    scope::{Heard, Scope},
+    scope::{ListenerScope, Scope},
     yaml::Node,
 };
 use crate::protocols::{self, Pooling, Protocol, Unfit, Written, WrittenProbe};
@@ -27,12 +27,11 @@ pub(crate) use policies::Policies;
 use std::{
     collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
+use values::{InRange, NAME, OrOff, Size, Workers, is_name};
 use values::{
-    At, did_you_mean,
-    located::{Given, Located, Named},
-    nearest,
+    Span, did_you_mean, nearest,
+    spanned::{NamedMap, Opt, Spanned},
 };
-use values::{Between, NAME, OrOff, Size, Workers, is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,7 +59,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn file(&mut self, file: File) -> Option<Plan> {
         let admin = self.admin(file.admin);
-        let max_connections = or(file.max_connections, Between(10_000)).0;
+        let max_connections = or(file.max_connections, InRange(10_000)).0;
 
         let scope = scope(file.listeners.as_ref());
         let (at, hint) = (self.tree.at, "a config has at least `listeners` and `clusters`");
@@ -72,7 +71,7 @@ impl Check<'_> {
             listeners.map(|listeners| self.listeners(listeners, names.as_deref(), max_connections));
 
         if let (Some(listeners), Some(clusters)) = (&listeners, &clusters) {
-            self.circles(listeners, clusters);
+            self.listener_loops(listeners, clusters);
         }
 
         let policies = file.policies.map(|list| Policies::new(self, &scope).list(list));
@@ -97,11 +96,11 @@ impl Check<'_> {
 
     fn listeners(
         &mut self,
-        Located { at, value }: Located<Named<Listener>>,
+        Spanned { at, value }: Spanned<NamedMap<Listener>>,
         clusters: Option<&[String]>,
         max_connections: usize,
     ) -> Vec<Arc<ListenerPlan>> {
-        let Some(Named(entries)) = value else { return Vec::new() };
+        let Some(NamedMap(entries)) = value else { return Vec::new() };
         if entries.is_empty() {
             let hint = "name one: `db: { address: …, protocol: …, cluster: … }`";
             self.report.add(at, "there is no listener", hint);
@@ -122,14 +121,14 @@ impl Check<'_> {
     fn listener(
         &mut self,
         name: &str,
-        at: At,
+        at: Span,
         mut listener: Listener,
         clusters: Option<&[String]>,
         max_connections: usize,
     ) -> Option<ListenerPlan> {
         let hint = "write where clients connect: `address: 127.0.0.1:27017`";
         let address = self.need("address", at, hint, listener.address.take());
-        if let Some(Located { at, value: Some(text) }) = &address {
+        if let Some(Spanned { at, value: Some(text) }) = &address {
             self.take(text.0, format!("the listener `{name}`"), *at);
         }
         let hint = format!("write what clients speak: {}", protocols::NAMES.join(" or "));
@@ -142,7 +141,7 @@ impl Check<'_> {
         let named = written.as_ref().map(Written::clusters).unwrap_or_default();
         for (path, cluster) in &named {
             let at = self.in_protocol(name, path);
-            self.refers_to(&Located { at, value: Some(cluster.clone()) }, clusters);
+            self.refers_to(&Spanned { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
         let routed = written.as_ref().is_some_and(Written::routes);
@@ -173,7 +172,7 @@ impl Check<'_> {
         Some(ListenerPlan {
             upstream_connect_mode,
             cluster: cluster.map(Into::into),
-            max_connections: or(listener.max_connections, Between(max_connections)).0,
+            max_connections: or(listener.max_connections, InRange(max_connections)).0,
             max_held_bytes: or(listener.max_held_bytes, Size(plan.max_held_bytes as u64))
                 .0
                 .try_into()
@@ -208,12 +207,12 @@ impl Check<'_> {
     fn connect_mode(
         &mut self,
         protocol: &Protocol,
-        written: Given<UpstreamConnectMode>,
+        written: Opt<UpstreamConnectMode>,
     ) -> UpstreamConnectMode {
         if !protocol.client_speaks_first() {
             return or(written, UpstreamConnectMode::Immediate);
         }
-        if let Some(Located { at, .. }) = written {
+        if let Some(Spanned { at, .. }) = written {
             let message =
                 format!("a `{}` listener has no `upstream_connect_mode`", protocol.name());
             let hint = "leave it out: its clients send the first byte, and it is waited for";
@@ -223,7 +222,7 @@ impl Check<'_> {
     }
 
     /// The place of what is written in a listener's protocol.
-    fn in_protocol(&self, listener: &str, path: &[String]) -> At {
+    fn in_protocol(&self, listener: &str, path: &[String]) -> Span {
         let keys = ["listeners", listener, "protocol"].into_iter();
         let place: Vec<_> = keys.chain(path.iter().map(String::as_str)).collect();
         self.tree.place(&place)
@@ -239,15 +238,15 @@ impl Check<'_> {
             Ok(protocol) => Some(protocol),
             Err(mistakes) => {
                 for mistake in mistakes {
-                    self.report.fault(self.in_protocol(listener, &mistake.path), mistake.fault);
+                    self.report.add_fault(self.in_protocol(listener, &mistake.path), mistake.fault);
                 }
                 None
             }
         }
     }
 
-    fn clusters(&mut self, clusters: Located<Named<Cluster>>) -> Vec<Arc<ClusterPlan>> {
-        let Some(Named(entries)) = clusters.value else { return Vec::new() };
+    fn clusters(&mut self, clusters: Spanned<NamedMap<ClusterConfig>>) -> Vec<Arc<ClusterPlan>> {
+        let Some(NamedMap(entries)) = clusters.value else { return Vec::new() };
         let mut plans = Vec::new();
         for (name, cluster) in entries {
             let at = name.at;
@@ -258,7 +257,7 @@ impl Check<'_> {
         plans
     }
 
-    fn access_log(&mut self, log: Located<AccessLog>) -> AccessLogPlan {
+    fn access_log(&mut self, log: Spanned<AccessLog>) -> AccessLogPlan {
         let mut plan =
             AccessLogPlan { path: "/dev/stdout".into(), slower_than: None, values: false };
         let Some(log) = log.value else { return plan };
@@ -270,7 +269,7 @@ impl Check<'_> {
         plan
     }
 
-    fn event_log(&mut self, log: Located<EventLog>) -> Option<PathBuf> {
+    fn event_log(&mut self, log: Spanned<EventLog>) -> Option<PathBuf> {
         match log.value?.path {
             Some(path) => self.log(path),
             None => Some("/dev/stdout".into()),
@@ -278,9 +277,11 @@ impl Check<'_> {
     }
 
     /// Tells of listeners that are sure to lead to themselves.
-    fn circles(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
-        for circle in circles(listeners, clusters).into_iter().filter(|circle| circle.surely) {
-            let Circle { cluster, endpoint, .. } = &circle;
+    fn listener_loops(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
+        for circle in
+            listener_loops(listeners, clusters).into_iter().filter(|circle| circle.unconditional)
+        {
+            let ListenerLoop { cluster, endpoint, .. } = &circle;
             let at = ["clusters", cluster, "endpoints", &endpoint.to_string()];
             let at = self.tree.place(&at);
             let hint = "name where the service is; on this machine it needs a port of its own";
@@ -289,14 +290,14 @@ impl Check<'_> {
     }
 
     /// The value of a key that must be there; `at` is where it is missed.
-    fn need<T>(&mut self, key: &str, at: At, hint: &str, value: Option<T>) -> Option<T> {
+    fn need<T>(&mut self, key: &str, at: Span, hint: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.report.add(at, format!("the key `{key}` is missing"), hint);
         }
         value
     }
 
-    fn name(&mut self, what: &str, name: Located<String>) -> String {
+    fn name(&mut self, what: &str, name: Spanned<String>) -> String {
         let text = name.value.unwrap_or_default();
         if !is_name(&text) {
             self.report.add(name.at, format!("`{text}` can't be the name of a {what}"), NAME);
@@ -304,7 +305,7 @@ impl Check<'_> {
         text
     }
 
-    fn refers_to(&mut self, cluster: &Located<String>, known: Option<&[String]>) {
+    fn refers_to(&mut self, cluster: &Spanned<String>, known: Option<&[String]>) {
         let (Some(name), Some(known)) = (&cluster.value, known) else { return };
         if known.contains(name) {
             return;
@@ -318,7 +319,7 @@ impl Check<'_> {
     }
 
     /// Takes an address, unless somebody else listens there.
-    fn take(&mut self, address: SocketAddr, who: String, at: At) {
+    fn take(&mut self, address: SocketAddr, who: String, at: Span) {
         if let Some((other, owner)) = self.taken.iter().find(|(other, _)| overlap(*other, address))
         {
             let message = format!("{who} can't listen on {address}: {owner} listens on {other}");
@@ -336,55 +337,55 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (covers(a, b) || covers(b, a))
 }
 
-fn cluster_names(clusters: &Located<Named<Cluster>>) -> Vec<String> {
-    let entries = clusters.value.iter().flat_map(|Named(entries)| entries);
+fn cluster_names(clusters: &Spanned<NamedMap<ClusterConfig>>) -> Vec<String> {
+    let entries = clusters.value.iter().flat_map(|NamedMap(entries)| entries);
     entries.filter_map(|(name, _)| name.value.clone()).collect()
 }
 
 /// The value that was given, if it was right.
-fn given<T: Clone>(value: &Given<T>) -> Option<T> {
+fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     value.as_ref().and_then(|located| located.value.as_ref()).map(|text| text.0.clone())
 }
 
 /// How long a client may acknowledge nothing that takes nothing for as long as it may: a peer whose
 /// window is shut is counted as one that is gone.
-fn patient(usual: Option<Duration>, write: &Given<OrOff<Duration>>) -> Option<Duration> {
+fn patient(usual: Option<Duration>, write: &Opt<OrOff<Duration>>) -> Option<Duration> {
     match (given(write), usual) {
         (Some(write), Some(usual)) => write.map(|write| write.max(usual)),
         _ => usual,
     }
 }
 
-fn or<T: Clone>(value: Given<T>, default: T) -> T {
+fn or<T: Clone>(value: Opt<T>, default: T) -> T {
     given(&value).unwrap_or(default)
 }
 
 /// A number that was given, in the type of its default, which its bounds fit.
 fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
-    value: Given<Between<MIN, MAX>>,
+    value: Opt<InRange<MIN, MAX>>,
     default: T,
 ) -> T {
     given(&value).and_then(|number| number.0.try_into().ok()).unwrap_or(default)
 }
 
 /// What policies can be about.
-fn scope(listeners: Option<&Located<Named<Listener>>>) -> Scope {
-    let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
+fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
+    let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     let heard = entries.into_iter().flatten().filter_map(|(name, listener)| {
         let listener = listener.value.as_ref();
         let own = listener.is_some_and(|it| it.cluster.is_some());
         let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_ref());
         let (protocol, resources) =
             (written.map(Written::describe), written.and_then(|it| it.route_names(own)));
-        Some(Heard { name: name.value.as_deref()?.into(), protocol, resources })
+        Some(ListenerScope { name: name.value.as_deref()?.into(), protocol, resources })
     });
     Scope::new(heard.collect())
 }
 
 /// What is asked of each cluster in the protocols of its listeners, once for each protocol.
-fn spoken(listeners: Option<&Located<Named<Listener>>>) -> BTreeMap<String, Vec<WrittenProbe>> {
+fn spoken(listeners: Option<&Spanned<NamedMap<Listener>>>) -> BTreeMap<String, Vec<WrittenProbe>> {
     let mut spoken: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
-    let entries = listeners.and_then(|it| it.value.as_ref()).map(|Named(entries)| entries);
+    let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     for listener in entries.into_iter().flatten().filter_map(|(_, it)| it.value.as_ref()) {
         let protocol = listener.protocol.as_ref().and_then(|it| it.value.as_ref());
         let Some(protocol) = protocol else { continue };

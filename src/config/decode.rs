@@ -1,19 +1,19 @@
 //! Fills the types of `file` from a tree. Every mistake is reported where it stands, and reading
-//! goes on: unknown and repeated keys are skipped, a wrong `Located` value goes missing. What is
-//! wrong inside a value that is not `Located`, as in the settings of protocols, is left out, and
+//! goes on: unknown and repeated keys are skipped, a wrong `Spanned` value goes missing. What is
+//! wrong inside a value that is not `Spanned`, as in the settings of protocols, is left out, and
 //! the rest of that value read once more, for what else is wrong.
 
-mod elsewhere;
 mod error;
+mod misplaced;
 mod parts;
 
 use super::{
     problem::Report,
     yaml::{Node, Value},
 };
-use elsewhere::{is_below, unknown};
 use error::{Error, shortened};
-use parts::{Entries, Entry, Tries, Variant};
+use misplaced::{is_below, unknown};
+use parts::{Entries, Entry, ReadAttempts, Variant};
 use serde::{
     Deserialize,
     de::{self, Deserializer, IntoDeserializer, Visitor, value::SeqDeserializer},
@@ -22,9 +22,8 @@ use serde::{
 use std::{cell::RefCell, collections::BTreeMap};
 use values::Fault;
 use values::{
-    At,
-    located::{LOCATED, ONE_OR_MORE, OR_OFF},
-    nearest,
+    Span, nearest,
+    spanned::{ONE_OR_MORE, OR_OFF, SPANNED},
 };
 
 /// Fills a `T`; `None` if not even its outline was right.
@@ -40,12 +39,12 @@ pub(crate) fn decode<'de, T: Deserialize<'de>>(
 #[derive(Clone, Copy)]
 struct Reader<'de> {
     node: &'de Node,
-    key: Option<At>,
+    key: Option<Span>,
     report: &'de RefCell<Report>,
 }
 
 impl<'de> Reader<'de> {
-    fn at(self) -> At {
+    fn at(self) -> Span {
         self.node.place_under(self.key)
     }
 
@@ -53,25 +52,25 @@ impl<'de> Reader<'de> {
         match read(self) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.tell(error);
+                self.report_error(error);
                 None
             }
         }
     }
 
     /// Reports a mistake. Whether there is more to find where that is left out.
-    fn tell(self, error: Error) -> bool {
+    fn report_error(self, error: Error) -> bool {
         let at = error.at.unwrap_or(self.at());
         let mut report = self.report.borrow_mut();
         if let Some(fault) = error.fault {
-            report.fault(at, fault);
+            report.add_fault(at, fault);
         }
-        report.spoil(at) && at != self.at()
+        report.mark_invalid(at) && at != self.at()
     }
 
     /// Whether this is wrong, which has been reported.
-    fn is_spoilt(self) -> bool {
-        self.report.borrow().is_spoilt(self.at())
+    fn is_invalid(self) -> bool {
+        self.report.borrow().is_invalid(self.at())
     }
 
     /// Whether something inside is left out, since it is wrong.
@@ -79,9 +78,9 @@ impl<'de> Reader<'de> {
         let below = |node, key| Reader { node, key, report: self.report };
         match &self.node.value {
             Value::Null | Value::Word(_) | Value::Text(_) => false,
-            Value::List(items) => items.iter().any(|item| below(item, None).is_spoilt()),
+            Value::List(items) => items.iter().any(|item| below(item, None).is_invalid()),
             Value::Map(entries) => entries.iter().any(|(key, value)| {
-                below(key, None).is_spoilt() || below(value, Some(key.at)).is_spoilt()
+                below(key, None).is_invalid() || below(value, Some(key.at)).is_invalid()
             }),
         }
     }
@@ -96,8 +95,8 @@ impl<'de> Reader<'de> {
             if first == key.at {
                 let entry = |node, under| Reader { node, key: under, report: self.report };
                 let (key, value) = (entry(key, None), entry(value, Some(key.at)));
-                if !key.is_spoilt() && !value.is_spoilt() {
-                    kept.push(Entry { key, value, meant: None });
+                if !key.is_invalid() && !value.is_invalid() {
+                    kept.push(Entry { key, value, corrected: None });
                 }
             } else {
                 let message = format!("the key `{name}` stands here for the second time");
@@ -118,9 +117,9 @@ impl<'de> Reader<'de> {
             let near = nearest(name, known.iter().copied());
             let near = near.filter(|near| !is_below(name, known, near));
             let fault = unknown(name, known, near);
-            self.report.borrow_mut().fault(entry.key.node.at, fault);
+            self.report.borrow_mut().add_fault(entry.key.node.at, fault);
             if near.is_some_and(|near| kept.iter().all(|entry| entry.name() != near)) {
-                kept.push(Entry { meant: near, ..entry });
+                kept.push(Entry { corrected: near, ..entry });
             }
         }
         kept
@@ -147,7 +146,7 @@ impl<'de> Reader<'de> {
 
     /// A mistake without a place is about the value as a whole. If that has gaps they are what is
     /// wrong with it, as with a key that is missing since its value could not be read.
-    fn located<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+    fn with_span<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|error| match error.at {
             Some(_) => error,
             None => {
@@ -177,7 +176,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.located(match &self.node.value {
+        self.with_span(match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Text(text) => visitor.visit_str(text),
             Value::Word(word) => match word.as_str() {
@@ -192,7 +191,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             },
             Value::List(items) => {
                 let reader = |node| Reader { node, key: None, report: self.report };
-                let items = items.iter().map(reader).filter(|item| !item.is_spoilt());
+                let items = items.iter().map(reader).filter(|item| !item.is_invalid());
                 visitor.visit_seq(SeqDeserializer::new(items))
             }
             Value::Map(entries) => self.visit_map(self.entries(entries), visitor),
@@ -217,7 +216,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
-            Value::Word(text) | Value::Text(text) => self.located(visitor.visit_str(text)),
+            Value::Word(text) | Value::Text(text) => self.with_span(visitor.visit_str(text)),
             Value::Null | Value::List(_) | Value::Map(_) => Err(self.expected(&visitor, "")),
         }
     }
@@ -240,8 +239,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if name == LOCATED {
-            return visitor.visit_seq(Tries::new(self));
+        if name == SPANNED {
+            return visitor.visit_seq(ReadAttempts::new(self));
         }
         if name == OR_OFF {
             return match &self.node.value {
@@ -283,9 +282,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     ) -> Result<V::Value, Error> {
         match &self.node.value {
             Value::Map(entries) => {
-                self.located(self.visit_map(self.fields(entries, fields), visitor))
+                self.with_span(self.visit_map(self.fields(entries, fields), visitor))
             }
-            Value::Null => self.located(self.visit_map(Vec::new(), visitor)),
+            Value::Null => self.with_span(self.visit_map(Vec::new(), visitor)),
             Value::Word(_) | Value::Text(_) => self.deserialize_str(visitor),
             Value::List(_) => Err(self.expected(&visitor, "")),
         }
@@ -304,14 +303,14 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 let entries = self.entries(entries);
                 let [Entry { key, value, .. }] = entries.as_slice() else {
                     let found = format!("expected one key, found {}", entries.len());
-                    return self.located(Err(de::Error::custom(found)));
+                    return self.with_span(Err(de::Error::custom(found)));
                 };
                 Variant { name: *key, content: Some(*value) }
             }
             Value::Null | Value::List(_) => return Err(self.expected(&visitor, "")),
         };
         let place = variant.name;
-        place.located(visitor.visit_enum(variant))
+        place.with_span(visitor.visit_enum(variant))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

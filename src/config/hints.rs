@@ -1,7 +1,7 @@
 //! What is right in a config and still worth a thought: told by `tollgate check` beside `ok`.
 
 use super::{
-    circles::circles,
+    listener_loop::listener_loops,
     plan::{ListenerPlan, Plan},
 };
 use crate::policy::Rule;
@@ -19,10 +19,12 @@ pub fn hints(plan: &Plan) -> Vec<String> {
         hints.extend(several_members(plan, listener));
         hints.extend(unknown_members(plan, listener));
     }
-    let circles = circles(&plan.listeners, &plan.clusters);
-    let unsure = circles.into_iter().filter(|circle| !circle.surely);
-    hints.extend(unsure.map(|circle| {
-        format!("listener {circle}: let its route make another request of it, or leave it out")
+    let loops = listener_loops(&plan.listeners, &plan.clusters);
+    let unsure = loops.into_iter().filter(|listener_loop| !listener_loop.unconditional);
+    hints.extend(unsure.map(|listener_loop| {
+        format!(
+            "listener {listener_loop}: let its route make another request of it, or leave it out"
+        )
     }));
     hints.extend(unused_clusters(plan));
     hints.extend(missing_folders(plan));

@@ -1,7 +1,7 @@
 //! What is wrong with a config, where, and what to do about it.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
-use values::{At, Fault, HIDDEN, hide, secrets, text_lines};
+use values::{Fault, HIDDEN, Span, hide, secrets, text_lines};
 
 /// Problems beyond this many are dropped: nobody reads on.
 const MAX_PROBLEMS: usize = 100;
@@ -56,9 +56,9 @@ pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
     /// One problem with a whole file.
-    pub(crate) fn one(file: &str, message: String, hint: &str) -> Self {
+    pub(crate) fn for_file(file: &str, message: String, hint: &str) -> Self {
         let mut report = Report::new(file, "");
-        report.add(At::NOWHERE, message, hint);
+        report.add(Span::NOWHERE, message, hint);
         report.finish()
     }
 
@@ -92,7 +92,7 @@ pub(crate) struct Report {
     lines: Vec<String>,
     problems: Vec<Problem>,
     /// The places of values that are wrong.
-    spoilt: BTreeSet<At>,
+    invalid: BTreeSet<Span>,
 }
 
 impl Report {
@@ -101,16 +101,16 @@ impl Report {
         let mut lines = text_lines(text);
         // Nothing stands behind the last line's end.
         lines.pop_if(|line| line.is_empty());
-        Self { file: printable(file), lines, problems: Vec::new(), spoilt: BTreeSet::new() }
+        Self { file: printable(file), lines, problems: Vec::new(), invalid: BTreeSet::new() }
     }
 
     /// Adds a problem, unless it was told before.
-    pub(crate) fn add(&mut self, at: At, message: impl Into<String>, hint: impl Into<String>) {
-        self.fault(at, Fault::new(message, hint));
+    pub(crate) fn add(&mut self, at: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.add_fault(at, Fault::new(message, hint));
     }
 
     /// Adds a problem, unless it was told before.
-    pub(crate) fn fault(&mut self, at: At, fault: Fault) {
+    pub(crate) fn add_fault(&mut self, at: Span, fault: Fault) {
         let problem = Problem {
             file: self.file.clone(),
             line: at.line,
@@ -126,13 +126,13 @@ impl Report {
     }
 
     /// The value here is wrong, and is read no more. Whether that is news.
-    pub(crate) fn spoil(&mut self, at: At) -> bool {
-        at != At::NOWHERE && self.spoilt.insert(at)
+    pub(crate) fn mark_invalid(&mut self, at: Span) -> bool {
+        at != Span::NOWHERE && self.invalid.insert(at)
     }
 
     /// Whether the value here is wrong.
-    pub(crate) fn is_spoilt(&self, at: At) -> bool {
-        self.spoilt.contains(&at)
+    pub(crate) fn is_invalid(&self, at: Span) -> bool {
+        self.invalid.contains(&at)
     }
 
     /// How many problems there are so far.
@@ -151,7 +151,7 @@ impl Report {
         Problems(self.problems)
     }
 
-    fn snippet(&self, at: At) -> String {
+    fn snippet(&self, at: Span) -> String {
         let index = (at.line as usize).checked_sub(1);
         let Some(line) = index.and_then(|i| self.lines.get(i)) else { return String::new() };
         let column = (at.column as usize).saturating_sub(1);

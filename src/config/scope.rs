@@ -11,12 +11,12 @@ const COMMON: [&str; 4] = ["peer", "local", "endpoint", "cluster"];
 /// The listeners of a config, by name, with what each of them speaks.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    listeners: Vec<Heard>,
+    listeners: Vec<ListenerScope>,
 }
 
 /// One listener.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct ListenerScope {
     pub(crate) name: Arc<str>,
     /// `None` if that was written wrong.
     pub(crate) protocol: Option<&'static Protocol>,
@@ -30,18 +30,18 @@ impl Scope {
         let heard = plan.listeners.iter().map(|listener| {
             let protocol = Some(listener.protocol.describe());
             let resources = listener.protocol.routes();
-            Heard { name: Arc::clone(&listener.name), protocol, resources }
+            ListenerScope { name: Arc::clone(&listener.name), protocol, resources }
         });
         Self { listeners: heard.collect() }
     }
 
     /// What policies can be about that stand beside these listeners.
-    pub(crate) fn new(listeners: Vec<Heard>) -> Self {
+    pub(crate) fn new(listeners: Vec<ListenerScope>) -> Self {
         Self { listeners }
     }
 
     /// The listeners.
-    pub(crate) fn listeners(&self) -> &[Heard] {
+    pub(crate) fn listeners(&self) -> &[ListenerScope] {
         &self.listeners
     }
 
@@ -52,7 +52,7 @@ impl Scope {
 }
 
 /// Whether operations of a protocol have such an attribute.
-pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
+pub(crate) fn has_attribute(protocol: &Protocol, attribute: &str) -> bool {
     // Names of headers may be written in any case (RFC 9110, section 5.1).
     let one_of = |known: &&str| match known.ends_with('.') {
         true => attribute.strip_prefix(*known).is_some_and(|rest| !rest.is_empty()),
@@ -62,8 +62,8 @@ pub(crate) fn has(protocol: &Protocol, attribute: &str) -> bool {
 }
 
 /// Whether policies can go by such an attribute of a protocol's operations.
-pub(crate) fn tells(protocol: &Protocol, attribute: &str) -> bool {
-    has(protocol, attribute) && !is_late(protocol, attribute)
+pub(crate) fn is_matchable(protocol: &Protocol, attribute: &str) -> bool {
+    has_attribute(protocol, attribute) && !is_late(protocol, attribute)
 }
 
 /// Whether operations of a protocol have such an attribute, but not yet when policies are asked.
@@ -73,11 +73,11 @@ pub(crate) fn is_late(protocol: &Protocol, attribute: &str) -> bool {
 
 /// Whether operations of some protocol have such an attribute.
 pub(crate) fn is_attribute(name: &str) -> bool {
-    protocols::all().into_iter().any(|protocol| has(protocol, name))
+    protocols::all().into_iter().any(|protocol| has_attribute(protocol, name))
 }
 
 /// The words that people know from elsewhere, and what they are called here.
-const OTHERWISE: [(&str, &str); 19] = [
+const ALIASES: [(&str, &str); 19] = [
     ("action", "operation"),
     ("application", "app"),
     ("appname", "app"),
@@ -100,9 +100,9 @@ const OTHERWISE: [(&str, &str); 19] = [
 ];
 
 /// `, did you mean …?` if one of the known words is what somebody meant by this one.
-pub(crate) fn meant(word: &str, known: &[&str]) -> String {
+pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
     let lower = word.to_ascii_lowercase();
-    let otherwise = OTHERWISE.iter().find(|(other, _)| *other == lower).map(|(_, name)| *name);
+    let otherwise = ALIASES.iter().find(|(other, _)| *other == lower).map(|(_, name)| *name);
     let own = otherwise.filter(|name| known.contains(name));
     let own = own.or_else(|| (word != lower && is_attribute(&lower)).then_some(&*lower));
     match own {
@@ -112,7 +112,7 @@ pub(crate) fn meant(word: &str, known: &[&str]) -> String {
 }
 
 /// An attribute as it is asked for: case does not matter in names of headers, and is lower there.
-pub(crate) fn normal(attribute: &str) -> Cow<'_, str> {
+pub(crate) fn normalize(attribute: &str) -> Cow<'_, str> {
     let capital = |c: char| c.is_ascii_uppercase();
     match attribute.split_once('.') {
         Some((_, rest)) if rest.contains(capital) => attribute.to_ascii_lowercase().into(),

@@ -15,7 +15,7 @@ use crate::policy::{
     Rule,
     configured::{ACTIONS, Written},
 };
-pub use merge::Source;
+pub use merge::PolicySource;
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
@@ -52,7 +52,7 @@ pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, 
     if tree.child("match").is_none() || !ACTIONS.iter().any(|key| tree.child(key).is_some()) {
         return Ok(None);
     }
-    let named = Source::of(&Node::map([("name", Node::text(name))])).merged(&tree);
+    let named = PolicySource::of(&Node::map([("name", Node::text(name))])).merged(&tree);
     let check = |rule: &Rule| {
         let other = || format!("this is the policy `{}`, and not `{name}`", rule.name);
         let hint = "its name is at the end of the path: leave it out here";
@@ -111,7 +111,7 @@ fn policy(
     let mut policies = Policies::alone(tree, scope, &mut report);
     let rule = written.and_then(|written| policies.policy(tree.at, written, Some(name)));
     if let Some(mistake) = rule.as_ref().and_then(check) {
-        report.fault(tree.place(&mistake.path), mistake.fault);
+        report.add_fault(tree.place(&mistake.path), mistake.fault);
     }
     match rule {
         Some(rule) if report.is_empty() => Ok(rule),
@@ -126,7 +126,7 @@ fn tree(text: &[u8], hint: &str) -> Result<(Report, Node), Problems> {
     };
     match &tree.value {
         Value::Map(entries) if entries.is_empty() => {
-            Err(Problems::one(NAME, "nothing is asked for".to_owned(), hint))
+            Err(Problems::for_file(NAME, "nothing is asked for".to_owned(), hint))
         }
         _ => Ok((report, tree)),
     }

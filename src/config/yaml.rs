@@ -3,14 +3,14 @@
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options, Spanned};
 use std::fmt;
-use values::At;
 use values::Fault;
+use values::Span;
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Where it stands.
-    pub(crate) at: At,
+    pub(crate) at: Span,
     /// What it is.
     pub(crate) value: Value,
 }
@@ -33,23 +33,23 @@ pub(crate) enum Value {
 impl Node {
     /// Text from elsewhere.
     pub(crate) fn text(text: &str) -> Node {
-        Node { at: At::NOWHERE, value: Value::Text(text.to_owned()) }
+        Node { at: Span::NOWHERE, value: Value::Text(text.to_owned()) }
     }
 
     /// A number or a boolean from elsewhere.
     pub(crate) fn word(word: &str) -> Node {
-        Node { at: At::NOWHERE, value: Value::Word(word.to_owned()) }
+        Node { at: Span::NOWHERE, value: Value::Word(word.to_owned()) }
     }
 
     /// A list from elsewhere.
     pub(crate) fn list<const N: usize>(items: [Node; N]) -> Node {
-        Node { at: At::NOWHERE, value: Value::List(items.into()) }
+        Node { at: Span::NOWHERE, value: Value::List(items.into()) }
     }
 
     /// A map from elsewhere.
     pub(crate) fn map<const N: usize>(entries: [(&str, Node); N]) -> Node {
         let entries = entries.map(|(key, value)| (Node::text(key), value));
-        Node { at: At::NOWHERE, value: Value::Map(entries.into()) }
+        Node { at: Span::NOWHERE, value: Value::Map(entries.into()) }
     }
 
     /// The text of a key.
@@ -63,7 +63,7 @@ impl Node {
     /// The place to point at when the value at the end of these keys is wrong: the value if it
     /// fits a line, or else its key. A number stands for an item of a list, the first being 0.
     /// Goes as far as the keys exist.
-    pub(crate) fn place<S: AsRef<str>>(&self, path: &[S]) -> At {
+    pub(crate) fn place<S: AsRef<str>>(&self, path: &[S]) -> Span {
         let (mut node, mut at) = (self, self.at);
         for step in path {
             let Some((key, value)) = node.child(step.as_ref()) else { break };
@@ -108,7 +108,7 @@ impl Node {
     }
 
     /// The place of this value, or that of its `key` if it is a block or nothing.
-    pub(crate) fn place_under(&self, key: Option<At>) -> At {
+    pub(crate) fn place_under(&self, key: Option<Span>) -> Span {
         match self.value {
             Value::Word(_) | Value::Text(_) => self.at,
             Value::Null | Value::List(_) | Value::Map(_) => key.unwrap_or(self.at),
@@ -122,7 +122,7 @@ const MAX_VALUES: usize = 250_000;
 
 /// Reads one YAML document. Bounded: at most [`MAX_VALUES`], nested at most 32 deep, also after
 /// its aliases have been replaced by what they stand for.
-pub(crate) fn read(text: &str) -> Result<Node, (At, Fault)> {
+pub(crate) fn read(text: &str) -> Result<Node, (Span, Fault)> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(raw) => Ok(node(text, raw)),
         Err(error) => Err(fault(text, &error)),
@@ -150,21 +150,21 @@ enum Raw {
     Word,
     Text(String),
     List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<Key>, Spanned<Raw>)>),
+    Map(Vec<(Spanned<MapKey>, Spanned<Raw>)>),
 }
 
 /// A key: any word, also one that would be a number or nothing as a value.
-enum Key {
+enum MapKey {
     Text(String),
     /// As with [`Raw::Word`].
     Word,
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for MapKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Raw::deserialize(deserializer)? {
-            Raw::Text(text) => Ok(Key::Text(text)),
-            Raw::Null | Raw::Word => Ok(Key::Word),
+            Raw::Text(text) => Ok(MapKey::Text(text)),
+            Raw::Null | Raw::Word => Ok(MapKey::Word),
             Raw::List(_) => Err(D::Error::custom("a list can't be a key")),
             Raw::Map(_) => Err(D::Error::custom("keys and values can't be a key")),
         }
@@ -234,11 +234,11 @@ fn node(text: &str, raw: Spanned<Raw>) -> Node {
         Raw::Text(text) => Value::Text(text),
         Raw::List(items) => Value::List(items.into_iter().map(|item| node(text, item)).collect()),
         Raw::Map(entries) => {
-            let entry = |(key, value): (Spanned<Key>, _)| {
+            let entry = |(key, value): (Spanned<MapKey>, _)| {
                 let at = place(key.referenced);
                 let word = match key.value {
-                    Key::Text(word) => word,
-                    Key::Word => written(text, key.defined),
+                    MapKey::Text(word) => word,
+                    MapKey::Word => written(text, key.defined),
                 };
                 (Node { at, value: Value::Text(word) }, node(text, value))
             };
@@ -257,9 +257,9 @@ fn written(text: &str, location: serde_saphyr::Location) -> String {
     bytes.unwrap_or_default().to_owned()
 }
 
-fn place(location: serde_saphyr::Location) -> At {
+fn place(location: serde_saphyr::Location) -> Span {
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    At {
+    Span {
         line: number(location.line()),
         column: number(location.column()),
         width: number(location.span().len()),
@@ -267,9 +267,9 @@ fn place(location: serde_saphyr::Location) -> At {
 }
 
 /// Puts an error of the parser into words for whoever wrote the file.
-fn fault(text: &str, error: &Error) -> (At, Fault) {
-    let at = error.location().map_or(At::end_of(text), place);
-    let at = At { width: 1, ..at };
+fn fault(text: &str, error: &Error) -> (Span, Fault) {
+    let at = error.location().map_or(Span::end_of(text), place);
+    let at = Span { width: 1, ..at };
     let told = error.to_string();
     // The parser tells the place at the end of its message; we tell it in front.
     let what = told.split_once(" at line ").map_or(told.as_str(), |(what, _)| what);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 use values::{
     Mistake, Rate, Size,
-    located::{Given, Located, given},
+    spanned::{Opt, Spanned, opt_value},
 };
 
 /// Lets bytes pass no faster than this. At least one of `up` and `down` is required.
@@ -23,15 +23,15 @@ use values::{
 #[schemars(rename = "BandwidthLimit")]
 pub(crate) struct Settings {
     /// How many bytes pass from the client to the service. Default: any.
-    up: Given<Rate>,
+    up: Opt<Rate>,
     /// How many bytes pass from the service to the client. Default: any.
-    down: Given<Rate>,
+    down: Opt<Rate>,
     /// How many bytes pass at once after a rest, but never fewer than in 40 ms. Default: as many
     /// as in a tenth of a second, and at least `16KiB`.
-    burst: Given<Size>,
+    burst: Opt<Size>,
     /// Whether each `connection` has the limit to itself, or `all` that match share it, over all
     /// workers. Default: `connection`.
-    of: Option<Located<BandwidthScope>>,
+    of: Option<Spanned<BandwidthScope>>,
 }
 
 /// What has the limit.
@@ -54,13 +54,13 @@ impl Settings {
             return Err(vec![Mistake::new(&[], "this limits nothing", hint)]);
         }
         // An invalid value has been reported already.
-        let burst = given(self.burst);
+        let burst = opt_value(self.burst);
         let of = self.of.and_then(|of| of.value).unwrap_or_default();
         let limit = |rate: Rate| ByteRate {
             rate,
             burst: burst.map_or_else(|| default_burst(rate), |it| it.0),
         };
-        let [up, down] = [self.up, self.down].map(|rate| given(rate).map(limit));
+        let [up, down] = [self.up, self.down].map(|rate| opt_value(rate).map(limit));
         let shared = [&up, &down].map(|limit| match of {
             BandwidthScope::All => limit.as_ref().map(ByteRate::bucket),
             BandwidthScope::Connection => None,

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use values::{
     Count, Factor, Mistake, Percent, duration_text,
-    located::{Given, Located, given},
+    spanned::{Opt, Spanned, opt_value},
 };
 use worker::WorkerConcurrencyLimit;
 
@@ -37,23 +37,23 @@ const ADAPTIVE: gradient::Plan =
 pub(crate) struct Settings {
     /// How many operations may be under way. Either this or `adaptive` is required. Default: what
     /// `adaptive` finds out.
-    max: Given<Count>,
+    max: Opt<Count>,
     /// Find out from latencies how many that should be; `{}` for every default. Default: as
     /// `max` says.
-    adaptive: Option<Located<Adaptive>>,
+    adaptive: Option<Spanned<Adaptive>>,
     /// Which operations are counted together: those that agree in all of these attributes.
     /// `[]`: all of them. Default: `[]`.
     key: KeySetting,
     /// How many operations may wait for a place, in order. Default: none.
-    queue: Given<Count>,
+    queue: Opt<Count>,
     /// Who waited for longer than this is refused. Default: `1s`.
-    queue_timeout: Given<Duration>,
+    queue_timeout: Opt<Duration>,
     /// How an operation beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
     /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
-    over: Given<Over>,
+    over: Opt<Over>,
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<Located<String>>,
+    message: Option<Spanned<String>>,
 }
 
 /// A limit that follows latency (gradient2 of Netflix's concurrency-limits).
@@ -61,16 +61,16 @@ pub(crate) struct Settings {
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ min: 10, max: 200 }`")]
 pub(crate) struct Adaptive {
     /// The limit never goes below this. Default: 10.
-    min: Given<Count>,
+    min: Opt<Count>,
     /// The limit never goes above this. Default: 1000.
-    max: Given<Count>,
+    max: Opt<Count>,
     /// Where the limit begins. Default: 20, or the nearest of `min` and `max`.
-    initial: Given<Count>,
+    initial: Opt<Count>,
     /// By what factor latency may rise above its long-term mean before the limit goes down.
     /// Default: 1.5.
-    tolerance: Given<Factor>,
+    tolerance: Opt<Factor>,
     /// What share of each step is taken, in percent. Default: 20.
-    smoothing: Given<Percent>,
+    smoothing: Opt<Percent>,
 }
 
 /// What a concurrency limit is to do, checked.
@@ -105,7 +105,7 @@ impl Settings {
     }
 
     fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
-        let over = given(self.over).unwrap_or_default();
+        let over = opt_value(self.over).unwrap_or_default();
         let mut wrong = |key: &str, message: &str, hint: &str| {
             mistakes.push(Mistake::new(&[key], message, hint));
         };
@@ -126,13 +126,13 @@ impl Settings {
         }
         let mode = match self.adaptive {
             Some(adaptive) => LimitMode::Adaptive(adaptive.value?.plan(mistakes)),
-            None => LimitMode::Fixed(given(self.max)?.0),
+            None => LimitMode::Fixed(opt_value(self.max)?.0),
         };
         Some(Plan {
             mode,
             key_spec: KeySpec::new(self.key, mistakes),
-            queue: given(self.queue).map_or(0, |count| count.0),
-            queue_timeout: given(self.queue_timeout).unwrap_or(QUEUE_TIMEOUT),
+            queue: opt_value(self.queue).map_or(0, |count| count.0),
+            queue_timeout: opt_value(self.queue_timeout).unwrap_or(QUEUE_TIMEOUT),
             over,
             message: self.message.and_then(|it| it.value).map(Into::into),
         })
@@ -141,7 +141,7 @@ impl Settings {
 
 impl Adaptive {
     fn plan(self, mistakes: &mut Vec<Mistake>) -> gradient::Plan {
-        let count = |count: Given<Count>, default| given(count).map_or(default, |count| count.0);
+        let count = |count: Opt<Count>, default| opt_value(count).map_or(default, |count| count.0);
         let (min, max) = (count(self.min, ADAPTIVE.min), count(self.max, ADAPTIVE.max));
         if min > max {
             let message = format!("`min` is {min}, and `max` is {max}");
@@ -153,14 +153,14 @@ impl Adaptive {
             let hint = "make it something between `min` and `max`";
             mistakes.push(Mistake::new(&["adaptive", "initial"], message, hint));
         }
-        let percent = given(self.smoothing).map(|percent| percent.0);
+        let percent = opt_value(self.smoothing).map(|percent| percent.0);
         if percent == Some(0) {
             let hint = "1 to 100";
             let path = ["adaptive", "smoothing"];
             mistakes.push(Mistake::new(&path, "`smoothing: 0` never changes it", hint));
         }
         let smoothing = percent.map_or(ADAPTIVE.smoothing, |percent| percent as f64 / 100.0);
-        let tolerance = given(self.tolerance).map_or(ADAPTIVE.tolerance, |factor| factor.0);
+        let tolerance = opt_value(self.tolerance).map_or(ADAPTIVE.tolerance, |factor| factor.0);
         gradient::Plan { min, max, initial, tolerance, smoothing }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use values::{
     Mistake, Name,
-    located::{Given, Located},
+    spanned::{Opt, Spanned},
 };
 
 /// One policy: its name, what it applies to, and one key that says what it does.
@@ -19,30 +19,30 @@ use values::{
 pub(crate) struct Written {
     /// Its name in logs and metrics (1 to 64 letters, digits, `_`, `.` and `-`).
     #[schemars(required)]
-    pub(crate) name: Given<Name>,
+    pub(crate) name: Opt<Name>,
     /// Whether it is switched on. Default: `true`.
-    pub(crate) enabled: Option<Located<bool>>,
+    pub(crate) enabled: Option<Spanned<bool>>,
     /// Only count and log what it would do. Default: `false`.
-    pub(crate) dry_run: Option<Located<bool>>,
+    pub(crate) dry_run: Option<Spanned<bool>>,
     /// What it applies to. Default: everything.
     #[serde(rename = "match")]
-    pub(crate) matching: Option<Located<MatchSetting>>,
+    pub(crate) matching: Option<Spanned<MatchSetting>>,
     /// Refuse whatever matches.
-    pub(crate) deny: Option<Located<deny::Settings>>,
+    pub(crate) deny: Option<Spanned<deny::Settings>>,
     /// `true`: refuse whatever may change data.
-    pub(crate) read_only: Option<Located<bool>>,
+    pub(crate) read_only: Option<Spanned<bool>>,
     /// Limit how many operations, documents, bytes or connections pass in a time.
-    pub(crate) rate_limit: Option<Located<rate_limit::Settings>>,
+    pub(crate) rate_limit: Option<Spanned<rate_limit::Settings>>,
     /// Limit how many operations are in flight at a time.
-    pub(crate) concurrency_limit: Option<Located<concurrency_limit::Settings>>,
+    pub(crate) concurrency_limit: Option<Spanned<concurrency_limit::Settings>>,
     /// Limit how many connections are open at a time.
-    pub(crate) connection_limit: Option<Located<connection_limit::Settings>>,
+    pub(crate) connection_limit: Option<Spanned<connection_limit::Settings>>,
     /// Let bytes pass no faster than this.
-    pub(crate) bandwidth_limit: Option<Located<bandwidth_limit::Settings>>,
+    pub(crate) bandwidth_limit: Option<Spanned<bandwidth_limit::Settings>>,
     /// Answer in the service's place when it takes too long.
-    pub(crate) time_limit: Option<Located<time_limit::Settings>>,
+    pub(crate) time_limit: Option<Spanned<time_limit::Settings>>,
     /// Break something on purpose.
-    pub(crate) fault: Option<Located<fault::Settings>>,
+    pub(crate) fault: Option<Spanned<fault::Settings>>,
 }
 
 /// What came of settings; `None` if they could not even be read, which has been reported.
@@ -76,7 +76,7 @@ impl Written {
 /// What came of the settings under a key, if they were written.
 fn made<T>(
     key: &'static str,
-    settings: Option<Located<T>>,
+    settings: Option<Spanned<T>>,
     action: impl FnOnce(T) -> Result<Arc<dyn PolicyConfig>, Vec<Mistake>>,
 ) -> Option<(&'static str, Made)> {
     settings.map(|settings| (key, settings.value.map(action)))

@@ -17,7 +17,7 @@ use std::{
 };
 use values::{
     Count, Mistake,
-    located::{Given, given},
+    spanned::{Opt, opt_value},
 };
 
 /// In how many parts keys are counted, so that workers seldom meet.
@@ -30,14 +30,14 @@ const SHARDS: usize = 16;
 pub(crate) struct Settings {
     /// How many connections may be open at a time.
     #[schemars(required)]
-    max: Given<Count>,
+    max: Opt<Count>,
     /// Which connections are counted together: those that agree in all of these, of `peer`
     /// (or its network: `peer/64`), `listener` and `protocol`. `[]`: all of them. Default: `[]`.
     key: KeySetting,
     /// How a connection beyond the limit is rejected: `refuse`, `close` or `reset`. Default:
     /// `refuse`.
     #[schemars(extend("enum" = ["refuse", "close", "reset"]))]
-    over: Given<Over>,
+    over: Opt<Over>,
 }
 
 impl Settings {
@@ -47,14 +47,14 @@ impl Settings {
             let hint = "write how many may be open: `max: 50`";
             mistakes.push(Mistake::new(&["max"], "`max` is missing", hint));
         }
-        let over = given(self.over).unwrap_or_default();
+        let over = opt_value(self.over).unwrap_or_default();
         if over.delays() {
             let message = format!("`{}` is not supported by a connection limit", over.as_str());
             let hint = "write refuse, close or reset; to hold connections back, limit their rate";
             mistakes.push(Mistake::new(&["over"], message, hint));
         }
         let key_spec = KeySpec::for_connections(self.key, &mut mistakes);
-        match given(self.max) {
+        match opt_value(self.max) {
             Some(max) if mistakes.is_empty() => {
                 let open = Arc::new(OpenConnections { max: max.0, shards: Default::default() });
                 Ok(Arc::new(ConnectionLimit { key_spec: Arc::new(key_spec), over, open }))

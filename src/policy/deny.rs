@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, sync::Arc, time::Instant};
 use values::{
-    Between, Mistake,
-    located::{Given, Located},
+    InRange, Mistake,
+    spanned::{Opt, Spanned},
 };
 
 /// How whatever matches is refused.
@@ -20,12 +20,12 @@ use values::{
 #[serde(deny_unknown_fields, default, expecting = "keys and values, such as `{ message: … }`")]
 pub(crate) struct Settings {
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<Located<String>>,
+    message: Option<Spanned<String>>,
     /// The error's code, in the protocol's own numbers. Default: the one that it has for this.
-    code: Given<Between<1, MAX_CODE>>,
+    code: Opt<InRange<1, MAX_CODE>>,
     /// How it is said: in the protocol's words (`refuse`), or by a `close` or a `reset` of the
     /// connection. Default: `refuse`.
-    over: Option<Located<DenyMode>>,
+    over: Option<Spanned<DenyMode>>,
 }
 
 /// The largest code that an error may have.

@@ -25,8 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 use values::{
-    Between, Count, Mistake, Rate, Share, Size, duration_text,
-    located::{Given, Located, Words},
+    Count, InRange, Mistake, Rate, Share, Size, duration_text,
+    spanned::{Opt, Spanned, WordList},
 };
 
 /// Which of the operations that match are struck (`percent`, `nth` or `every`), and what becomes
@@ -37,50 +37,50 @@ use values::{
 #[schemars(rename = "Fault")]
 pub(crate) struct Settings {
     /// How many in a hundred of the operations that match, 0.001 to 100. Default: 100.
-    percent: Given<Share>,
+    percent: Opt<Share>,
     /// Only the one with this number, from 1. Default: as `percent` says.
-    nth: Given<Count>,
+    nth: Opt<Count>,
     /// Each one whose number is a multiple of this. Default: as `percent` says.
-    every: Given<Count>,
+    every: Opt<Count>,
     /// The same seed strikes the same operations again, in the order in which they come, and
     /// draws the same delays. Default: another one each time.
-    seed: Given<Between<0, MAX_SEED>>,
+    seed: Opt<InRange<0, MAX_SEED>>,
     /// How often at most. Default: any number of times.
-    times: Given<Count>,
+    times: Opt<Count>,
     /// For how long, from when it was switched on. Default: for ever.
     #[serde(rename = "for")]
-    lasts: Given<Duration>,
+    lasts: Opt<Duration>,
     /// How long the operation waits before it goes on: `200ms`, `{ min: 10ms, max: 50ms }`, or
     /// quantiles: `{ p50: 10ms, p99: 200ms }`. Default: not at all.
-    delay: Option<Located<delay::Written>>,
+    delay: Option<Spanned<delay::Written>>,
     /// Answer with an error in the service's place. Default: no.
-    refuse: Option<Located<RefuseSettings>>,
+    refuse: Option<Spanned<RefuseSettings>>,
     /// End the connection: before the `request` is forwarded, instead of the `reply`, or at its
     /// `end`. Default: nowhere.
-    close: Option<Located<CutPoint>>,
+    close: Option<Spanned<CutPoint>>,
     /// The same with a reset. Default: nowhere.
-    reset: Option<Located<CutPoint>>,
+    reset: Option<Spanned<CutPoint>>,
     /// End the connection after this many bytes of the reply; a shorter reply is left whole.
     /// Default: never.
-    truncate: Given<Size>,
+    truncate: Opt<Size>,
     /// How many bytes of the operation pass in a second, each way. Default: any.
-    throttle: Given<Rate>,
+    throttle: Opt<Rate>,
     /// Of TCP: how much later bytes arrive, drawn for each chunk as it arrives; written as `delay`
     /// is. Default: not at all.
-    latency: Option<Located<delay::Written>>,
+    latency: Option<Spanned<delay::Written>>,
     /// Of TCP: bytes arrive in pieces, such as `{ size: 10B, pause: 5ms }`. Default: as they come.
-    slice: Option<Located<impair::SliceSettings>>,
+    slice: Option<Spanned<impair::SliceSettings>>,
     /// Of TCP: bytes are taken, and never arrive; neither does the end. Default: no.
-    black_hole: Option<Located<bool>>,
+    black_hole: Option<Spanned<bool>>,
     /// Of TCP: how much later than the last byte the end arrives. Default: not at all.
-    slow_close: Given<Duration>,
+    slow_close: Opt<Duration>,
     /// Of TCP: end the session so long after it was struck. Default: never.
-    close_after: Given<Duration>,
+    close_after: Opt<Duration>,
     /// The same with a reset. Default: never.
-    reset_after: Given<Duration>,
+    reset_after: Opt<Duration>,
     /// Which way `latency`, `slice`, `black_hole` and `slow_close` hold: to the `client`, or to
     /// the `service`. Default: both.
-    to: Option<Located<impair::To>>,
+    to: Option<Spanned<impair::To>>,
 }
 
 /// What is answered in the service's place.
@@ -89,11 +89,11 @@ pub(crate) struct Settings {
 #[schemars(rename = "FaultRefusal")]
 pub(crate) struct RefuseSettings {
     /// The error's code, in the protocol's own numbers. Default: the one that it has for this.
-    code: Given<Between<1, MAX_CODE>>,
+    code: Opt<InRange<1, MAX_CODE>>,
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<Located<String>>,
+    message: Option<Spanned<String>>,
     /// The error's labels, where the protocol's errors have some. Default: none.
-    labels: Option<Located<Words>>,
+    labels: Option<Spanned<WordList>>,
 }
 
 /// The largest code that an error may have.
@@ -123,7 +123,7 @@ impl CutPoint {
 }
 
 /// The value; `None` if it is missing or invalid, which has been reported already.
-fn value<T>(given: Option<Located<T>>) -> Option<T> {
+fn value<T>(given: Option<Spanned<T>>) -> Option<T> {
     given?.value
 }
 
@@ -195,7 +195,7 @@ impl Settings {
         let reset = value(self.reset).map(|at| InjectedClose { at: at.place(), reset: true });
         let truncate = value(self.truncate)
             .map(|size| InjectedClose { at: ClosePoint::AfterReplyBytes(size.0.0), reset: false });
-        let after = |time: Given<Duration>, reset| {
+        let after = |time: Opt<Duration>, reset| {
             value(time).map(|time| InjectedClose { at: ClosePoint::AfterDelay(time.0), reset })
         };
         let after = after(self.close_after, false).or(after(self.reset_after, true));

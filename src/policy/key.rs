@@ -3,7 +3,7 @@
 mod prefix;
 
 use crate::{
-    config::{attributes, is_attribute, meant, normal},
+    config::{attributes, is_attribute, normalize, suggest},
     series,
 };
 use foldhash::{SharedSeed, quality::FoldHasher};
@@ -16,10 +16,10 @@ use std::{
     net::IpAddr,
     sync::LazyLock,
 };
-use values::{Fault, FromText, Mistake, Text, located::Located};
+use values::{Fault, FromText, Mistake, Text, spanned::Spanned};
 
 /// What people write under `key`.
-pub(crate) type KeySetting = Option<Located<Vec<Located<Text<KeyPart>>>>>;
+pub(crate) type KeySetting = Option<Spanned<Vec<Spanned<Text<KeyPart>>>>>;
 
 /// How many parts a key may have.
 const MAX_PARTS: usize = 8;
@@ -61,7 +61,7 @@ impl KeyPart {
             "protocol" => KeyPart::Protocol,
             "operation" => KeyPart::Operation,
             "resource" => KeyPart::Resource,
-            other => KeyPart::Attribute((*normal(other)).into()),
+            other => KeyPart::Attribute((*normalize(other)).into()),
         }
     }
 
@@ -227,7 +227,7 @@ impl FromText for KeyPart {
             return Err(fault);
         }
         let known: Vec<&str> = COMMON.into_iter().chain(attributes()).collect();
-        let near = meant(text, &known);
+        let near = suggest(text, &known);
         let hint = format!("the attributes here: {}", known.join(", "));
         Err(Fault::new(format!("unknown attribute `{text}`{near}"), hint))
     }

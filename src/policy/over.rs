@@ -1,7 +1,7 @@
 //! The action taken when a limit is exceeded.
 
 use operation::{Operation, RejectMode};
-use values::{Fault, FromText, word, words_schema};
+use values::{Fault, FromText, keyword_schema, parse_keyword};
 
 /// The action taken when a limit is exceeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,10 +61,10 @@ impl FromText for Over {
     const EXPECTED: &str = "what becomes of who is over the limit";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &WORDS)
+        parse_keyword(text, &WORDS)
     }
 
     fn schema() -> schemars::Schema {
-        words_schema(&WORDS)
+        keyword_schema(&WORDS)
     }
 }

@@ -32,9 +32,8 @@ use std::{
     },
 };
 use values::{
-    Count, Fault, FromText, Mistake, Rate, Size, duration_text,
-    located::{Given, Located, given},
-    word, words_schema,
+    Count, Fault, FromText, Mistake, Rate, Size, duration_text, keyword_schema, parse_keyword,
+    spanned::{Opt, Spanned, opt_value},
 };
 
 /// The default of `max_keys`.
@@ -55,31 +54,31 @@ const CREDENTIALS: [&str; 4] =
 pub(crate) struct Settings {
     /// The limit and its period: `500/s`, `6000/m`, `10MiB/s`.
     #[schemars(required)]
-    rate: Given<Rate>,
+    rate: Opt<Rate>,
     /// How many may pass at once after a pause. Default: as many as in a second, at least 1.
-    burst: Given<Size>,
+    burst: Opt<Size>,
     /// Who shares one allowance: those that agree in all of these attributes. `[peer]`: each
     /// client address has its own; `[peer/64]`: each IPv6 network of that length; `[]`: all share one. Default: `[]`.
     key: KeySetting,
     /// What is counted: `operations`, `documents`, `bytes` or `connections`. Default:
     /// `operations`.
-    unit: Given<Unit>,
+    unit: Opt<Unit>,
     /// What is done beyond the limit: `refuse`, `delay`, `by_client` (refuse clients that know to
     /// back off, delay others), `close` or `reset`. Default: `refuse`.
-    over: Given<Over>,
+    over: Opt<Over>,
     /// An operation that would be delayed for longer than this is refused. Default: `1s`.
-    max_delay: Given<Duration>,
+    max_delay: Opt<Duration>,
     /// How long refused clients are asked to wait before they try again, where the protocol can
     /// say so. Default: nothing is said.
-    base_backoff: Given<Duration>,
+    base_backoff: Opt<Duration>,
     /// How many keys have an allowance of their own, 24 bytes each. Further keys share one.
     /// Default: 100000.
-    max_keys: Given<Count>,
+    max_keys: Opt<Count>,
     /// What a person reads in the error. Default: a sentence that names the policy and its rate.
-    message: Option<Located<String>>,
+    message: Option<Spanned<String>>,
     /// Share the limit with other machines: a store that all of them ask decides. Default: each
     /// process has the limit for itself.
-    shared: Option<Located<shared::Settings>>,
+    shared: Option<Spanned<shared::Settings>>,
 }
 
 /// What a rate limit counts.
@@ -139,8 +138,8 @@ impl Settings {
 
     /// `None` if there is a mistake, or a value that could not even be read.
     fn plan(self, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
-        let unit = given(self.unit).unwrap_or_default();
-        let over = given(self.over).unwrap_or_default();
+        let unit = opt_value(self.unit).unwrap_or_default();
+        let over = opt_value(self.over).unwrap_or_default();
         let (of_connections, delays) = (unit == Unit::Connections, over.delays());
         let is_shared = self.shared.is_some();
         let shared = self.shared.and_then(|shared| shared.value).map(shared::Settings::plan);
@@ -163,8 +162,8 @@ impl Settings {
             let hint = "leave out `shared`: each process counts its connections";
             wrong("shared", "a shared limit counts operations, documents or bytes", hint);
         }
-        let rate = given(self.rate)?;
-        let burst = given(self.burst).map_or_else(|| Allowance::one_second(rate), |it| it.0);
+        let rate = opt_value(self.rate)?;
+        let burst = opt_value(self.burst).map_or_else(|| Allowance::one_second(rate), |it| it.0);
         let allowance = Allowance { rate, burst };
         if unit.is_paid_before() && allowance.is_too_fast() {
             let hint = "at most 10000000 a second, and a burst of at most 4294967295";
@@ -181,9 +180,9 @@ impl Settings {
             key_spec,
             unit,
             over,
-            max_delay: given(self.max_delay).unwrap_or(MAX_DELAY),
-            base_backoff: given(self.base_backoff),
-            max_keys: given(self.max_keys).map_or(MAX_KEYS, |count| count.0),
+            max_delay: opt_value(self.max_delay).unwrap_or(MAX_DELAY),
+            base_backoff: opt_value(self.base_backoff),
+            max_keys: opt_value(self.max_keys).map_or(MAX_KEYS, |count| count.0),
             message: self.message.and_then(|it| it.value).map(Into::into),
             shared,
         })
@@ -344,11 +343,11 @@ impl FromText for Unit {
     const EXPECTED: &str = "what is counted";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &UNITS)
+        parse_keyword(text, &UNITS)
     }
 
     fn schema() -> schemars::Schema {
-        words_schema(&UNITS)
+        keyword_schema(&UNITS)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     PolicyEnv, WorkerPolicy,
     matching::{Applicability, KnownFields, Match, ResidualMatch, Truth},
 };
-use crate::{config::Source, series::SeriesKey};
+use crate::{config::PolicySource, series::SeriesKey};
 use metrics::Counter;
 use operation::{AttributeValue, ConnectionInfo, Decision, Operation, RejectReason, Rejection};
 use std::{
@@ -35,7 +35,7 @@ pub struct Rule {
     /// What it does.
     pub config: Arc<dyn PolicyConfig>,
     /// As it was written.
-    pub source: Source,
+    pub source: PolicySource,
     /// How often it had an effect. A policy that replaces it continues these counts.
     pub counts: Arc<EffectCounts>,
 }
@@ -56,7 +56,7 @@ impl Rule {
             && (self.enabled, self.dry_run) == (other.enabled, other.dry_run)
             && self.expires == other.expires
             && self.matching == other.matching
-            && self.source.does_the_same(&other.source)
+            && self.source.has_same_action(&other.source)
     }
 
     /// As a config would have it, with all that can be left out.
@@ -74,7 +74,7 @@ impl Rule {
     /// state unless the action was changed; what lasts for some time begins when it is switched on.
     pub fn replacing(self, known: &Rule, now: Instant) -> Self {
         let did = Arc::clone(&known.counts);
-        if !self.source.does_the_same(&known.source) {
+        if !self.source.has_same_action(&known.source) {
             return Self { counts: did, ..self };
         }
         let action = Arc::clone(&known.config);

@@ -17,7 +17,7 @@ use std::{
 use tollgate_metrics::table as names;
 use values::{
     Mistake, duration_text,
-    located::{Given, Located},
+    spanned::{Opt, Spanned},
 };
 
 /// Limits the time until the service answers; afterwards the client gets an error instead.
@@ -27,9 +27,9 @@ use values::{
 pub(crate) struct Settings {
     /// How long the service may take until its reply begins, from when the request went on.
     #[schemars(required)]
-    timeout: Given<Duration>,
+    timeout: Opt<Duration>,
     /// What a person reads in the error. Default: a sentence that names the policy.
-    message: Option<Located<String>>,
+    message: Option<Spanned<String>>,
 }
 
 impl Settings {

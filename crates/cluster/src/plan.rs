@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use values::{Fault, FromText, Target, word, words_schema};
+use values::{Fault, FromText, Target, keyword_schema, parse_keyword};
 
 /// A named set of endpoints.
 #[derive(Debug)]
@@ -404,11 +404,11 @@ impl FromText for LbPolicy {
     const EXPECTED: &str = "how endpoints are picked";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &LB_POLICIES)
+        parse_keyword(text, &LB_POLICIES)
     }
 
     fn schema() -> Schema {
-        words_schema(&LB_POLICIES)
+        keyword_schema(&LB_POLICIES)
     }
 }
 
@@ -429,10 +429,10 @@ impl FromText for SessionFailures {
     const EXPECTED: &str = "`none`, `reset` or `no_reply`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &SESSION_FAILURES)
+        parse_keyword(text, &SESSION_FAILURES)
     }
 
     fn schema() -> Schema {
-        words_schema(&SESSION_FAILURES)
+        keyword_schema(&SESSION_FAILURES)
     }
 }

@@ -26,18 +26,18 @@ pub fn enter_worker(index: usize) {
 
 /// One series, in as many cells as there are threads that asked for it.
 #[derive(Debug)]
-pub(super) enum Series {
+pub(super) enum SeriesCells {
     Counter(Shards<CounterCell>),
     Gauge(Shards<GaugeCell>),
     Histogram(Shards<HistogramCell>),
 }
 
-impl Series {
+impl SeriesCells {
     pub(super) fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Counter => Series::Counter(Shards::default()),
-            Kind::Gauge => Series::Gauge(Shards::default()),
-            Kind::Histogram => Series::Histogram(Shards::default()),
+            Kind::Counter => SeriesCells::Counter(Shards::default()),
+            Kind::Gauge => SeriesCells::Gauge(Shards::default()),
+            Kind::Histogram => SeriesCells::Histogram(Shards::default()),
         }
     }
 }

@@ -18,7 +18,7 @@ pub use policies::{EffectCounts, Effects};
 use ::metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use cells::{CounterCell, Series};
+use cells::{CounterCell, SeriesCells};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -57,7 +57,7 @@ type Values = Arc<[Box<str>]>;
 #[derive(Debug)]
 struct Family {
     metric: Metric,
-    series: Mutex<BTreeMap<Values, Arc<Series>>>,
+    series: Mutex<BTreeMap<Values, Arc<SeriesCells>>>,
 }
 
 impl Default for Metrics {
@@ -79,7 +79,7 @@ impl Metrics {
         let dropped = cells::Shards::default();
         let cell = dropped.own();
         if let Some(family) = families.get_mut(table::METRICS_DROPPED_TOTAL) {
-            family.lock().insert(Values::from([]), Arc::new(Series::Counter(dropped)));
+            family.lock().insert(Values::from([]), Arc::new(SeriesCells::Counter(dropped)));
         }
         Self(Arc::new(Inner {
             families: RwLock::new(families),
@@ -100,7 +100,7 @@ impl Metrics {
     /// A handle of the counter with these labels, in any order.
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> Counter {
         match self.series(name, Kind::Counter, labels).as_deref() {
-            Some(Series::Counter(cells)) => Counter::from_arc(cells.own()),
+            Some(SeriesCells::Counter(cells)) => Counter::from_arc(cells.own()),
             _ => Counter::noop(),
         }
     }
@@ -109,7 +109,7 @@ impl Metrics {
     /// for a series that one thread writes, adding and taking away for all.
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Gauge {
         match self.series(name, Kind::Gauge, labels).as_deref() {
-            Some(Series::Gauge(cells)) => Gauge::from_arc(cells.own()),
+            Some(SeriesCells::Gauge(cells)) => Gauge::from_arc(cells.own()),
             _ => Gauge::noop(),
         }
     }
@@ -117,7 +117,7 @@ impl Metrics {
     /// A handle of the histogram with these labels, in any order. It records seconds.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
         match self.series(name, Kind::Histogram, labels).as_deref() {
-            Some(Series::Histogram(cells)) => Histogram::from_arc(cells.own()),
+            Some(SeriesCells::Histogram(cells)) => Histogram::from_arc(cells.own()),
             _ => Histogram::noop(),
         }
     }
@@ -141,7 +141,7 @@ impl Metrics {
     }
 
     /// The series with these labels, made if there is none and room for one.
-    fn series(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> Option<Arc<Series>> {
+    fn series(&self, name: &str, kind: Kind, labels: &[(&str, &str)]) -> Option<Arc<SeriesCells>> {
         let declared = self.family(name).filter(|family| family.metric.kind == kind);
         let Some((family, values)) = declared.and_then(|f| Some((f.clone(), f.values(labels)?)))
         else {
@@ -159,7 +159,7 @@ impl Metrics {
             self.0.dropped.increment(1);
             return None;
         }
-        let series = Arc::new(Series::new(kind));
+        let series = Arc::new(SeriesCells::new(kind));
         all.insert(values, Arc::clone(&series));
         Some(series)
     }
@@ -180,13 +180,13 @@ impl Family {
         Self { metric, series: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Values, Arc<Series>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Values, Arc<SeriesCells>>> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every series, by labels. Reading them needs the lock no more, so a worker that asks for a
     /// handle meanwhile hardly waits.
-    fn all(&self) -> Vec<(Values, Arc<Series>)> {
+    fn all(&self) -> Vec<(Values, Arc<SeriesCells>)> {
         self.lock().iter().map(|(values, series)| (values.clone(), series.clone())).collect()
     }
 

@@ -3,7 +3,7 @@
 use super::{
     Metrics, Values,
     buckets::{Distribution, seconds},
-    cells::Series,
+    cells::SeriesCells,
     table::{
         CALLSITE_DURATION_SECONDS, CALLSITE_OPERATIONS_TOTAL, OPERATION_BYTES_TOTAL,
         OPERATION_DURATION_SECONDS, OPERATIONS_TOTAL,
@@ -92,7 +92,7 @@ impl Metrics {
     pub fn operations(&self) -> Vec<OperationRow> {
         let mut rows: BTreeMap<Id, OperationRow> = BTreeMap::new();
         for (id, rest, series) in self.joined(OPERATIONS_TOTAL) {
-            let Series::Counter(cells) = &*series else { continue };
+            let SeriesCells::Counter(cells) = &*series else { continue };
             let (row, count) = (rows.entry(id).or_default(), cells.total());
             row.count += count;
             let [outcome, reason] = rest;
@@ -107,11 +107,11 @@ impl Metrics {
             }
         }
         for (id, _, series) in self.joined(OPERATION_DURATION_SECONDS) {
-            let Series::Histogram(cells) = &*series else { continue };
+            let SeriesCells::Histogram(cells) = &*series else { continue };
             rows.entry(id).or_default().times = Times::of(&cells.total());
         }
         for (id, [rest, _], series) in self.joined(OPERATION_BYTES_TOTAL) {
-            let Series::Counter(cells) = &*series else { continue };
+            let SeriesCells::Counter(cells) = &*series else { continue };
             let row = rows.entry(id).or_default();
             match &*rest {
                 "request" => row.request_bytes += cells.total(),
@@ -129,11 +129,11 @@ impl Metrics {
     pub fn callsites(&self) -> Vec<CallsiteRow> {
         let mut rows: BTreeMap<Id, CallsiteRow> = BTreeMap::new();
         for (id, _, series) in self.joined(CALLSITE_OPERATIONS_TOTAL) {
-            let Series::Counter(cells) = &*series else { continue };
+            let SeriesCells::Counter(cells) = &*series else { continue };
             rows.entry(id).or_default().count = cells.total();
         }
         for (id, _, series) in self.joined(CALLSITE_DURATION_SECONDS) {
-            let Series::Histogram(cells) = &*series else { continue };
+            let SeriesCells::Histogram(cells) = &*series else { continue };
             rows.entry(id).or_default().times = Times::of(&cells.total());
         }
         let named = |(id, row): (Id, CallsiteRow)| {
@@ -144,7 +144,7 @@ impl Metrics {
     }
 
     /// The series of a metric whose first four labels make a row, with the next two, if it has them.
-    fn joined(&self, name: &str) -> impl Iterator<Item = (Id, [Box<str>; 2], Arc<Series>)> {
+    fn joined(&self, name: &str) -> impl Iterator<Item = (Id, [Box<str>; 2], Arc<SeriesCells>)> {
         let all = self.family(name).map(|family| family.all()).unwrap_or_default();
         all.into_iter().filter_map(|(values, series): (Values, _)| {
             let [a, b, c, d, rest @ ..] = &*values else { return None };

@@ -139,7 +139,7 @@ fn workers_write_cells_of_their_own_and_one_worker_one_cell() {
         }
     });
     let series = metrics.series(CONNECTIONS_TOTAL, Kind::Counter, &[("listener", "l")]).unwrap();
-    let Series::Counter(cells) = &*series else { panic!("no counter") };
+    let SeriesCells::Counter(cells) = &*series else { panic!("no counter") };
     assert_eq!(cells.len(), 3);
     assert_eq!(cells.total(), 4);
 }

@@ -3,7 +3,7 @@
 use super::{
     Family, Metrics,
     buckets::{BOUNDS, Distribution, exported, seconds},
-    cells::Series,
+    cells::SeriesCells,
     table::REASON,
 };
 use std::fmt::Write;
@@ -42,9 +42,11 @@ fn write_family(out: &mut String, family: &Family, bounds: &[(usize, String)]) {
             labels.push('"');
         }
         match &**series {
-            Series::Counter(cells) => sample(out, name, &labels, cells.total()),
-            Series::Gauge(cells) => sample(out, name, &labels, cells.total()),
-            Series::Histogram(cells) => write_histogram(out, name, &labels, &cells.total(), bounds),
+            SeriesCells::Counter(cells) => sample(out, name, &labels, cells.total()),
+            SeriesCells::Gauge(cells) => sample(out, name, &labels, cells.total()),
+            SeriesCells::Histogram(cells) => {
+                write_histogram(out, name, &labels, &cells.total(), bounds)
+            }
         }
     }
 }

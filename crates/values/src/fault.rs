@@ -36,6 +36,6 @@ impl Mistake {
 }
 
 /// Hands a fault to `decode`, which takes message and hint apart again.
-pub fn told<E: Error>(fault: Fault) -> E {
+pub fn to_serde_error<E: Error>(fault: Fault) -> E {
     E::custom(format_args!("{}\n{}", fault.message, fault.hint))
 }

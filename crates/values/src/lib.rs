@@ -5,31 +5,31 @@
 
 mod address;
 mod amount;
-mod at;
 mod fault;
 mod files;
+mod keyword;
 mod list;
-pub mod located;
 mod secret;
 mod show;
+mod span;
+pub mod spanned;
 mod target;
-mod word;
 
 pub use address::split_host_port;
 pub use amount::{Rate, Size};
-pub use at::{At, text_lines};
-pub use fault::{Fault, Mistake, told};
+pub use fault::{Fault, Mistake, to_serde_error};
 pub use files::{
     irregular_file, irregular_log, open_regular, read_at_most, read_regular, read_text,
 };
+pub use keyword::{did_you_mean, keyword_schema, nearest, parse_keyword};
 pub use list::OneOrMore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 pub use secret::{HIDDEN, hide, secrets};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub use show::Show;
+pub use span::{Span, text_lines};
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
-pub use target::{Dialled, Srv, Target, host_port, is_host_name};
-pub use word::{did_you_mean, nearest, word, words_schema};
+pub use target::{HostPort, SrvTarget, Target, host_port, is_host_name};
 
 /// Something that a file holds as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +55,16 @@ pub type OrOff<T> = Option<T>;
 
 /// A whole number, both bounds included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Between<const MIN: usize, const MAX: usize>(pub usize);
+pub struct InRange<const MIN: usize, const MAX: usize>(pub usize);
 
 /// A number of things, at least 1.
-pub type Count = Between<1, MAX_COUNT>;
+pub type Count = InRange<1, MAX_COUNT>;
 
 /// A number of things, or none.
-pub type Limit = Between<0, MAX_COUNT>;
+pub type Limit = InRange<0, MAX_COUNT>;
 
 /// A share, written as a plain number.
-pub type Percent = Between<0, 100>;
+pub type Percent = InRange<0, 100>;
 
 /// A factor or an exponent: 0.1 to 100, as accurate as it is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -224,13 +224,13 @@ impl<T: FromText> FromText for OrOff<T> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> FromText for Between<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize> FromText for InRange<MIN, MAX> {
     const EXPECTED: &str = "a number";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         octal(text, text)?;
         match text.parse() {
-            Ok(number) if is_digits(text) && (MIN..=MAX).contains(&number) => Ok(Between(number)),
+            Ok(number) if is_digits(text) && (MIN..=MAX).contains(&number) => Ok(InRange(number)),
             _ if is_digits(text) => {
                 Err(Fault::new(format!("`{text}` is out of range"), format!("{MIN} to {MAX}")))
             }
@@ -384,7 +384,7 @@ impl<T: FromText> Visitor<'_> for TextVisitor<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Text<T>, E> {
-        T::from_text(text).map(Text).map_err(told)
+        T::from_text(text).map(Text).map_err(to_serde_error)
     }
 
     // A config's numbers come as text, as they were written; those of JSON do not.
@@ -452,8 +452,8 @@ mod tests {
 
     #[test]
     fn counts_are_whole_and_in_range() {
-        assert_eq!(Count::from_text("1"), Ok(Between(1)));
-        assert_eq!(Count::from_text("10000000"), Ok(Between(10_000_000)));
+        assert_eq!(Count::from_text("1"), Ok(InRange(1)));
+        assert_eq!(Count::from_text("10000000"), Ok(InRange(10_000_000)));
         for text in
             ["0", "10000001", "-1", "1.5", "1_000", "0x10", "+1", "", "99999999999999999999999"]
         {
@@ -467,8 +467,8 @@ mod tests {
     }
     #[test]
     fn a_share_is_a_plain_number() {
-        assert_eq!(Percent::from_text("0"), Ok(Between(0)));
-        assert_eq!(Percent::from_text("100"), Ok(Between(100)));
+        assert_eq!(Percent::from_text("0"), Ok(InRange(0)));
+        assert_eq!(Percent::from_text("100"), Ok(InRange(100)));
         assert_eq!(Percent::from_text("101").unwrap_err().hint, "0 to 100");
         assert_eq!(Percent::from_text("50%").unwrap_err().hint, "write digits alone: `50`");
         assert!(Percent::from_text("0.5").is_err());

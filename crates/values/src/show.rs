@@ -1,6 +1,6 @@
 //! Values on their way back, as a config would have them.
 
-use super::{Between, Factor, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text};
+use super::{Factor, InRange, Name, OneOrMore, OrOff, Rate, Share, Size, Text, duration_text};
 use serde::ser::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Show for Name {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> Show for Between<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize> Show for InRange<MIN, MAX> {
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(to)
     }

@@ -42,9 +42,9 @@ pub fn host_port(text: &str) -> Result<Target, Fault> {
 
 /// What an endpoint is dialled by.
 #[derive(Clone, Debug)]
-pub struct Dialled(pub Target);
+pub struct HostPort(pub Target);
 
-impl FromText for Dialled {
+impl FromText for HostPort {
     const EXPECTED: &str = "`host:port`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
@@ -52,7 +52,7 @@ impl FromText for Dialled {
             let hint = format!("write it as `{{ srv: {text} }}`");
             return Err(Fault::new("this is the URL of an SRV record", hint));
         }
-        host_port(text).map(Dialled)
+        host_port(text).map(HostPort)
     }
 
     fn schema() -> Schema {
@@ -66,9 +66,9 @@ impl FromText for Dialled {
 
 /// What an SRV record is looked up by.
 #[derive(Clone, Debug)]
-pub struct Srv(pub Target);
+pub struct SrvTarget(pub Target);
 
-impl FromText for Srv {
+impl FromText for SrvTarget {
     const EXPECTED: &str = "the name of an SRV record";
 
     /// `SERVICE+srv://HOST`, as connection strings have it, is `_SERVICE._tcp.HOST`.
@@ -95,7 +95,7 @@ impl FromText for Srv {
             return Err(Fault::new(format!("`{text}` is not the name of an SRV record"), hint));
         }
         let name = service.map_or(name.to_owned(), |service| format!("_{service}._tcp.{name}"));
-        Ok(Srv(Target::Srv(name)))
+        Ok(SrvTarget(Target::Srv(name)))
     }
 
     fn schema() -> Schema {
@@ -136,7 +136,7 @@ mod tests {
     }
     #[test]
     fn an_srv_record_is_named_or_meant_by_a_url() {
-        let named = |text: &str| Srv::from_text(text).map(|srv| srv.0.to_string());
+        let named = |text: &str| SrvTarget::from_text(text).map(|srv| srv.0.to_string());
         let record = Ok("_mongodb._tcp.db.example.net".to_owned());
         assert_eq!(named("_mongodb._tcp.db.example.net"), record);
         assert_eq!(named("mongodb+srv://db.example.net"), record);

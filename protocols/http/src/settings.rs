@@ -17,7 +17,7 @@ pub use route::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use values::{Between, Count, OneOrMore, OrOff, Size, Text};
+use values::{Count, InRange, OneOrMore, OrOff, Size, Text};
 pub use word::{ForwardedSetting, RetryCondition, StatusRange, ViaName};
 
 /// How an HTTP listener handles requests, and its limits. Every key is optional.
@@ -41,7 +41,7 @@ pub struct Settings {
     /// rejected with 431. Default: `64KiB`.
     pub max_head: Text<Size>,
     /// Most headers of a request. More are rejected with 431. Default: 100.
-    pub max_headers: Text<Between<1, 10_000>>,
+    pub max_headers: Text<InRange<1, 10_000>>,
     /// Longest target of a request, in bytes. Longer ones are rejected with 414. Default: `8KiB`.
     pub max_target: Text<Size>,
     /// Largest body of a request, in bytes, or `off`. Larger ones are rejected with 413. Routes may
@@ -57,12 +57,12 @@ pub struct Settings {
     /// `false` such clients count as gone, and their requests are cancelled. Default: `false`.
     pub half_close: bool,
     /// Most concurrent requests of an HTTP/2 client on one connection. Default: 128.
-    pub max_concurrent_streams: Text<Between<1, 100_000>>,
+    pub max_concurrent_streams: Text<InRange<1, 100_000>>,
     /// Most requests on a client's connection, which is then closed, or `off`. Default: `off`.
     pub max_requests_per_connection: Text<OrOff<Count>>,
     /// Number of trusted proxies before this one, whose entries in `x-forwarded-for` or `forwarded`
     /// are believed. Default: 0.
-    pub trusted_hops: Text<Between<0, 100>>,
+    pub trusted_hops: Text<InRange<0, 100>>,
     /// Headers that pass on the client's address: `x_forwarded` (`x-forwarded-for`, `-proto` and
     /// `-host`), `forwarded` (RFC 7239), `both`, or `off`. Default: `x_forwarded`.
     pub forwarded: Text<ForwardedSetting>,
@@ -90,15 +90,15 @@ impl Default for Settings {
             routes: Vec::new(),
             cors: None,
             max_head: Text(Size(64 << 10)),
-            max_headers: Text(Between(100)),
+            max_headers: Text(InRange(100)),
             max_target: Text(Size(8 << 10)),
             max_request_body: Text(None),
             stream_idle_timeout: Text(Some(Duration::from_secs(5 * 60))),
             request_timeout: Text(None),
             half_close: false,
-            max_concurrent_streams: Text(Between(128)),
+            max_concurrent_streams: Text(InRange(128)),
             max_requests_per_connection: Text(None),
-            trusted_hops: Text(Between(0)),
+            trusted_hops: Text(InRange(0)),
             forwarded: Text(ForwardedSetting::XForwarded),
             request_id: true,
             trace: true,

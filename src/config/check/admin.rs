@@ -8,11 +8,11 @@ use crate::config::{
 };
 use std::{net::SocketAddr, sync::Arc};
 use values::irregular_file;
-use values::{At, is_host_name, located::Located};
+use values::{Span, is_host_name, spanned::Spanned};
 
 impl Check<'_> {
     /// The admin interface; `None` where it is off.
-    pub(super) fn admin(&mut self, written: Option<Located<Admin>>) -> Option<AdminPlan> {
+    pub(super) fn admin(&mut self, written: Option<Spanned<Admin>>) -> Option<AdminPlan> {
         let default: Option<SocketAddr> = ADMIN.parse().ok();
         let at = written.as_ref().map_or(self.tree.at, |admin| admin.at);
         let keys = match written.and_then(|admin| admin.value) {
@@ -24,15 +24,15 @@ impl Check<'_> {
         let at = address.as_ref().map_or(at, |address| address.at);
         let address = default.map(|default| or(address, default));
         let mut plan = self.read_at(address, at)?;
-        if let Some(Located { at, value: Some(control) }) = control {
+        if let Some(Spanned { at, value: Some(control) }) = control {
             if let ControlAddress::Tcp(address) = control.0 {
                 self.take(address, "the admin interface's `control`".to_owned(), at);
             }
             plan.control = Some(control.0);
         }
-        if let Some(Located { at, value: Some(file) }) = token_file {
+        if let Some(Spanned { at, value: Some(file) }) = token_file {
             if let Some(fault) = irregular_file(&file) {
-                self.report.fault(at, fault);
+                self.report.add_fault(at, fault);
             }
             plan.token_file = Some(file);
         }
@@ -41,13 +41,13 @@ impl Check<'_> {
         Some(plan)
     }
 
-    fn read_at(&mut self, address: Option<SocketAddr>, at: At) -> Option<AdminPlan> {
+    fn read_at(&mut self, address: Option<SocketAddr>, at: Span) -> Option<AdminPlan> {
         let plan = AdminPlan::new(address?);
         self.take(plan.address, "the admin interface".to_owned(), at);
         Some(plan)
     }
 
-    fn host(&mut self, Located { at, value }: Located<String>) -> Option<Arc<str>> {
+    fn host(&mut self, Spanned { at, value }: Spanned<String>) -> Option<Arc<str>> {
         let host = value?.to_ascii_lowercase();
         let name = host.strip_prefix("*.").unwrap_or(&host);
         if host != "*" && !is_host_name(name) {

@@ -1,19 +1,18 @@
 //! Clusters: where their endpoints are, and how much may be under way.
 
 use super::{Check, MINUTE, SECOND, endpoints::Listed, given, number, or};
-use crate::config::file::{CircuitBreaker, Cluster, Dns, Hash, Keepalive};
-use crate::config::word::OnPanic;
+use crate::config::file::{CircuitBreaker, ClusterConfig, Dns, Hash, Keepalive};
+use crate::config::keyword::OnPanic;
 use cluster::{
     BreakerPlan, ClusterPlan, EndpointPlan, EndpointsFile, HashPlan, KeepalivePlan, LbPolicy,
     PanicPlan,
 };
 use std::{path::Path, time::Duration};
-use values::{
-    At, did_you_mean,
-    located::{Given, Located, Words},
-    nearest,
-};
 use values::{Count, OrOff, duration_text};
+use values::{
+    Span, did_you_mean, nearest,
+    spanned::{Opt, Spanned, WordList},
+};
 
 /// What a key of `hash` can be made of: what is known as soon as a client connects, and what a
 /// connection's door makes its hash of.
@@ -24,7 +23,12 @@ const MAX_USER_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 60 * 60);
 const MAX_KEEPALIVE: Duration = Duration::from_secs(9 * 60 * 60);
 
 impl Check<'_> {
-    pub(super) fn cluster(&mut self, name: &str, at: At, cluster: Cluster) -> Option<ClusterPlan> {
+    pub(super) fn cluster(
+        &mut self,
+        name: &str,
+        at: Span,
+        cluster: ClusterConfig,
+    ) -> Option<ClusterPlan> {
         let listed = cluster.endpoints_file.as_ref().map_or(Listed::All, |_| Listed::Some);
         let endpoints = self.endpoints(at, cluster.endpoints, listed);
         let plan = ClusterPlan::new(name, Vec::new());
@@ -66,8 +70,8 @@ impl Check<'_> {
 
     fn endpoints(
         &mut self,
-        at: At,
-        written: Option<Located<Vec<Located<super::Endpoint>>>>,
+        at: Span,
+        written: Option<Spanned<Vec<Spanned<super::EndpointConfig>>>>,
         listed: Listed,
     ) -> Option<Vec<EndpointPlan>> {
         if written.is_none() && listed == Listed::Some {
@@ -78,7 +82,7 @@ impl Check<'_> {
         Some(super::endpoints(self.report, written, listed))
     }
 
-    fn hash(&mut self, Located { at, value }: Located<Hash>, lb_policy: LbPolicy) -> HashPlan {
+    fn hash(&mut self, Spanned { at, value }: Spanned<Hash>, lb_policy: LbPolicy) -> HashPlan {
         let default = HashPlan::default();
         if !lb_policy.picks_by_key() {
             let message = format!("`lb_policy: {}` picks by no hash", lb_policy.as_str());
@@ -94,8 +98,8 @@ impl Check<'_> {
         }
     }
 
-    fn hash_key(&mut self, Located { at, value }: Located<Words>) -> Vec<Box<str>> {
-        let Some(Words(words)) = value else { return Vec::new() };
+    fn hash_key(&mut self, Spanned { at, value }: Spanned<WordList>) -> Vec<Box<str>> {
+        let Some(WordList(words)) = value else { return Vec::new() };
         if words.is_empty() {
             self.report.add(at, "a key of nothing is the same for every client", "write `peer`");
         }
@@ -111,12 +115,12 @@ impl Check<'_> {
         words.into_iter().map(Into::into).collect()
     }
 
-    fn circuit_breaker(&mut self, breaker: Option<Located<CircuitBreaker>>) -> BreakerPlan {
+    fn circuit_breaker(&mut self, breaker: Option<Spanned<CircuitBreaker>>) -> BreakerPlan {
         let default = BreakerPlan::default();
         let Some(breaker) = breaker.and_then(|it| it.value) else { return default };
         let all = limit(&breaker.max_connections, default.max_connections);
         let each = &breaker.max_connections_per_endpoint;
-        let each_at = each.as_ref().map_or(At::NOWHERE, |it| it.at);
+        let each_at = each.as_ref().map_or(Span::NOWHERE, |it| it.at);
         let each = limit(each, default.max_connections_per_endpoint);
         if let (Some(all), Some(each)) = (all, each)
             && each > all
@@ -136,7 +140,7 @@ impl Check<'_> {
         }
     }
 
-    fn keepalive(&mut self, keepalive: Option<Located<Keepalive>>) -> KeepalivePlan {
+    fn keepalive(&mut self, keepalive: Option<Spanned<Keepalive>>) -> KeepalivePlan {
         let default = KeepalivePlan::default();
         let Some(keepalive) = keepalive.and_then(|it| it.value) else { return default };
         KeepalivePlan {
@@ -147,8 +151,8 @@ impl Check<'_> {
     }
 
     /// The system counts these times in seconds.
-    fn whole_seconds(&mut self, written: Given<Duration>, default: Duration) -> Duration {
-        let Some(Located { at, value: Some(time) }) = written else { return default };
+    fn whole_seconds(&mut self, written: Opt<Duration>, default: Duration) -> Duration {
+        let Some(Spanned { at, value: Some(time) }) = written else { return default };
         if time.0.subsec_nanos() != 0 || time.0 > MAX_KEEPALIVE {
             let message = format!("`{}` is no keepalive time", duration_text(time.0));
             self.report.add(at, message, "whole seconds, `1s` to `9h`");
@@ -159,10 +163,10 @@ impl Check<'_> {
     /// How long sent bytes may stay unacknowledged.
     pub(super) fn user_timeout(
         &mut self,
-        written: Given<OrOff<Duration>>,
+        written: Opt<OrOff<Duration>>,
         default: Option<Duration>,
     ) -> Option<Duration> {
-        let Some(Located { at, value }) = written else { return default };
+        let Some(Spanned { at, value }) = written else { return default };
         let time = value?.0?;
         if time > MAX_USER_TIMEOUT || !time.as_nanos().is_multiple_of(1_000_000) {
             let message = format!("`{}` can't be told to the system", duration_text(time));
@@ -172,7 +176,7 @@ impl Check<'_> {
     }
 
     /// The shortest and the longest time between two look-ups of a name.
-    fn dns(&mut self, dns: Option<Located<Dns>>) -> (Duration, Duration) {
+    fn dns(&mut self, dns: Option<Spanned<Dns>>) -> (Duration, Duration) {
         let defaults = (SECOND, 5 * MINUTE);
         let Some(dns) = dns.and_then(|dns| dns.value) else { return defaults };
         self.ordered(("min_ttl", dns.min_ttl), ("max_ttl", dns.max_ttl), defaults)
@@ -182,8 +186,8 @@ impl Check<'_> {
     /// way.
     pub(super) fn ordered(
         &mut self,
-        (short_key, short): (&str, Given<Duration>),
-        (long_key, long): (&str, Given<Duration>),
+        (short_key, short): (&str, Opt<Duration>),
+        (long_key, long): (&str, Opt<Duration>),
         (default_short, default_long): (Duration, Duration),
     ) -> (Duration, Duration) {
         let least = given(&short);
@@ -200,7 +204,7 @@ impl Check<'_> {
     }
 }
 
-fn limit(written: &Given<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
+fn limit(written: &Opt<OrOff<Count>>, default: Option<usize>) -> Option<usize> {
     given(written).map_or(default, |limit| limit.map(|limit| limit.0))
 }
 

@@ -2,12 +2,12 @@
 
 use super::given;
 use crate::config::{
-    file::{Endpoint, Keys},
+    file::{EndpointConfig, EndpointKeys},
     problem::Report,
 };
 use cluster::EndpointPlan;
 use std::collections::BTreeSet;
-use values::{At, Target, located::Located};
+use values::{Span, Target, spanned::Spanned};
 
 /// What a list of endpoints is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Listed {
 /// Makes plans of endpoints, each of them once.
 pub(crate) fn endpoints(
     report: &mut Report,
-    Located { at, value }: Located<Vec<Located<Endpoint>>>,
+    Spanned { at, value }: Spanned<Vec<Spanned<EndpointConfig>>>,
     listed: Listed,
 ) -> Vec<EndpointPlan> {
     let Some(written) = value else { return Vec::new() };
@@ -31,7 +31,7 @@ pub(crate) fn endpoints(
     }
     let mut seen = BTreeSet::new();
     let mut endpoints = Vec::new();
-    for Located { at, value } in written {
+    for Spanned { at, value } in written {
         let Some((at, endpoint)) = value.and_then(|written| endpoint(report, at, written)) else {
             continue;
         };
@@ -50,12 +50,16 @@ pub(crate) fn endpoints(
 }
 
 /// An endpoint, and what to point at if it does not go with others.
-fn endpoint(report: &mut Report, at: At, written: Endpoint) -> Option<(At, EndpointPlan)> {
+fn endpoint(
+    report: &mut Report,
+    at: Span,
+    written: EndpointConfig,
+) -> Option<(Span, EndpointPlan)> {
     let keys = match written {
-        Endpoint::Short(target) => return Some((at, EndpointPlan::new(target.0))),
-        Endpoint::Long(keys) => keys,
+        EndpointConfig::Short(target) => return Some((at, EndpointPlan::new(target.0))),
+        EndpointConfig::Long(keys) => keys,
     };
-    let Keys { address, srv, weight, priority, zone } = keys;
+    let EndpointKeys { address, srv, weight, priority, zone } = keys;
     let named = match (address, srv) {
         (Some(_), Some(srv)) => {
             let hint = "leave the one or the other out, or make it two endpoints";
@@ -90,7 +94,7 @@ fn endpoint(report: &mut Report, at: At, written: Endpoint) -> Option<(At, Endpo
 }
 
 /// Whoever writes priorities 0 and 2 has forgotten some endpoint, or counts from elsewhere.
-fn no_gap(report: &mut Report, endpoints: &[(At, EndpointPlan)]) {
+fn no_gap(report: &mut Report, endpoints: &[(Span, EndpointPlan)]) {
     let there: BTreeSet<u8> = endpoints.iter().map(|(_, endpoint)| endpoint.priority).collect();
     for (at, endpoint) in endpoints {
         let Some(before) = endpoint.priority.checked_sub(1) else { continue };

@@ -2,17 +2,17 @@
 
 use super::Check;
 use std::path::{Path, PathBuf};
-use values::located::Located;
+use values::spanned::Spanned;
 use values::{Fault, irregular_file, irregular_log};
 
 impl Check<'_> {
     /// A file that is read. It may come later, but nothing else than a regular file may be there.
-    pub(super) fn file_to_read(&mut self, name: Located<String>) -> Option<PathBuf> {
+    pub(super) fn file_to_read(&mut self, name: Spanned<String>) -> Option<PathBuf> {
         self.path(name, irregular_file)
     }
 
     /// A log, which is appended to.
-    pub(super) fn log(&mut self, name: Located<String>) -> Option<PathBuf> {
+    pub(super) fn log(&mut self, name: Spanned<String>) -> Option<PathBuf> {
         // The standard streams are used as such, whatever they are.
         let stream =
             |path: &Path| matches!(path.to_str(), Some("/dev/stdout" | "/dev/stderr" | "-"));
@@ -21,14 +21,14 @@ impl Check<'_> {
 
     fn path(
         &mut self,
-        Located { at, value }: Located<String>,
+        Spanned { at, value }: Spanned<String>,
         wrong: impl Fn(&Path) -> Option<Fault>,
     ) -> Option<PathBuf> {
         let path = PathBuf::from(value?);
         if path.as_os_str().is_empty() {
             self.report.add(at, "the path is empty", "write the name of a file");
         } else if let Some(fault) = wrong(&path) {
-            self.report.fault(at, fault);
+            self.report.add_fault(at, fault);
         }
         Some(path)
     }

@@ -1,32 +1,32 @@
 //! What finds the endpoints that work, and how they come back.
 
 use super::{Check, MINUTE, SECOND, given, number, or};
-use crate::config::word::Initial;
+use crate::config::keyword::InitialHealth;
 use crate::{
     config::file::{FailurePercentage, HealthCheck, OutlierDetection, SlowStart, SuccessRate},
     protocols::{Pooling, ProbePlan, WrittenProbe},
 };
 use cluster::{HealthCheckPlan, OutlierPlan, ProbeConfig, RateDetector, SlowStartPlan};
 use std::{sync::Arc, time::Duration};
-use values::{
-    At,
-    located::{Given, Located, MapOrOff},
-};
 use values::{Count, Factor, OrOff, duration_text};
+use values::{
+    Span,
+    spanned::{MapOrOff, Opt, Spanned},
+};
 
 impl Check<'_> {
     pub(super) fn health_check(
         &mut self,
         cluster: &str,
         pooling: &Pooling,
-        Located { at, value }: Located<HealthCheck>,
+        Spanned { at, value }: Spanned<HealthCheck>,
     ) -> Option<HealthCheckPlan> {
         let check = value?;
         let usual = HealthCheckPlan::new(Arc::new(ProbePlan::default()));
         let interval = or(check.interval, usual.interval);
         let probe = match check.probe {
             Some(probe) => probe.value.and_then(|written| self.probe(cluster, pooling, written)),
-            None => self.usual_probe(cluster, pooling, at),
+            None => self.default_probe(cluster, pooling, at),
         };
         Some(HealthCheckPlan {
             interval,
@@ -40,9 +40,9 @@ impl Check<'_> {
             ),
             healthy_threshold: number(check.healthy_threshold, usual.healthy_threshold),
             unhealthy_threshold: number(check.unhealthy_threshold, usual.unhealthy_threshold),
-            initial_healthy: or(check.initial, Initial::Healthy) == Initial::Healthy,
+            initial_healthy: or(check.initial, InitialHealth::Healthy) == InitialHealth::Healthy,
             reuse_connection: self.reuse_connection(check.reuse_connection, probe.as_ref()),
-            close_connections_on_unhealthy: yes(check.close_connections_on_unhealthy, false),
+            close_connections_on_unhealthy: bool_or(check.close_connections_on_unhealthy, false),
             probe: Arc::new(probe?),
         })
     }
@@ -51,11 +51,11 @@ impl Check<'_> {
     fn within(
         &mut self,
         key: &str,
-        written: Given<Duration>,
+        written: Opt<Duration>,
         default: Duration,
         interval: Duration,
     ) -> Duration {
-        let Some(Located { at, value: Some(time) }) = written else { return default.min(interval) };
+        let Some(Spanned { at, value: Some(time) }) = written else { return default.min(interval) };
         if time.0 > interval {
             let interval = duration_text(interval);
             let message = format!("`{key}` is longer than the interval of {interval}");
@@ -67,11 +67,11 @@ impl Check<'_> {
     /// Not every probe can tell where an answer ends.
     fn reuse_connection(
         &mut self,
-        written: Option<Located<bool>>,
+        written: Option<Spanned<bool>>,
         probe: Option<&ProbePlan>,
     ) -> bool {
         let reuses = probe.is_none_or(ProbePlan::reuses);
-        let Some(Located { at, value: Some(wanted) }) = written else { return reuses };
+        let Some(Spanned { at, value: Some(wanted) }) = written else { return reuses };
         if wanted && !reuses {
             let name = probe.map_or("", ProbeConfig::name);
             let message = format!("the probe `{name}` needs a new connection for each check");
@@ -92,7 +92,7 @@ impl Check<'_> {
                 for mistake in mistakes {
                     let mut path = vec!["clusters", cluster, "health_check", "probe"];
                     path.extend(mistake.path.iter().map(String::as_str));
-                    self.report.fault(self.tree.place(&path), mistake.fault);
+                    self.report.add_fault(self.tree.place(&path), mistake.fault);
                 }
                 None
             }
@@ -100,7 +100,7 @@ impl Check<'_> {
     }
 
     /// The probe of the protocol that the cluster's listeners speak.
-    fn usual_probe(&mut self, cluster: &str, pooling: &Pooling, at: At) -> Option<ProbePlan> {
+    fn default_probe(&mut self, cluster: &str, pooling: &Pooling, at: Span) -> Option<ProbePlan> {
         let spoken = self.spoken.get(cluster).map(Vec::as_slice).unwrap_or_default();
         match spoken {
             [] => Some(ProbePlan::default()),
@@ -118,7 +118,7 @@ impl Check<'_> {
 
     pub(super) fn outlier_detection(
         &mut self,
-        written: Located<OutlierDetection>,
+        written: Spanned<OutlierDetection>,
     ) -> Option<OutlierPlan> {
         let written = written.value?;
         let default = OutlierPlan::default();
@@ -161,7 +161,7 @@ impl Check<'_> {
 }
 
 /// How many in a row; 0 is never.
-fn times(written: &Given<OrOff<Count>>, default: u32) -> u32 {
+fn times(written: &Opt<OrOff<Count>>, default: u32) -> u32 {
     let times = given(written);
     times.map_or(default, |times| times.and_then(|it| it.0.try_into().ok()).unwrap_or(0))
 }
@@ -212,6 +212,6 @@ pub(super) fn slow_start(written: SlowStart) -> SlowStartPlan {
     }
 }
 
-fn yes(written: Option<Located<bool>>, default: bool) -> bool {
+fn bool_or(written: Option<Spanned<bool>>, default: bool) -> bool {
     written.and_then(|it| it.value).unwrap_or(default)
 }

@@ -2,7 +2,7 @@
 
 use super::policies::Policies;
 use crate::{
-    config::scope::{self, Heard},
+    config::scope::{self, ListenerScope},
     policy::{
         matching::{Applicability, KnownFields, Match, MatchSetting, glob_matches, is_glob},
         rule::PolicyConfig,
@@ -12,9 +12,8 @@ use crate::{
 use operation::Protocol;
 use values::Fault;
 use values::{
-    At, did_you_mean,
-    located::{Located, OneOrMore},
-    nearest,
+    Span, did_you_mean, nearest,
+    spanned::{Spanned, TextList},
 };
 
 /// The keys of a match that are no attributes.
@@ -29,7 +28,7 @@ impl Policies<'_> {
         let mut made = Match::default();
         for (key, globs) in written.keys {
             let Some(name) = key.value else { continue };
-            let name = scope::normal(&name);
+            let name = scope::normalize(&name);
             if self.is_key(key.at, &name) && self.is_in_time(key.at, &name) {
                 self.add(&mut made, &name, globs);
             }
@@ -45,17 +44,17 @@ impl Policies<'_> {
         made
     }
 
-    fn add(&mut self, made: &mut Match, key: &str, Located { at, value }: Located<OneOrMore>) {
-        let Some(OneOrMore(written)) = value else { return };
+    fn add(&mut self, made: &mut Match, key: &str, Spanned { at, value }: Spanned<TextList>) {
+        let Some(TextList(written)) = value else { return };
         if written.is_empty() {
             let hint = "write what it may be, or leave the key out: then it may be anything";
             self.report.add(at, format!("no {key} is in an empty list"), hint);
         }
-        let globs: Vec<(At, &str)> =
+        let globs: Vec<(Span, &str)> =
             written.iter().filter_map(|it| Some((it.at, it.value.as_deref()?))).collect();
         for (at, glob) in &globs {
             if let Err(fault) = self.can_be(key, glob) {
-                self.report.fault(*at, fault);
+                self.report.add_fault(*at, fault);
             }
         }
         // A protocol may tell the same value in another form, in which the glob has to fit it.
@@ -64,11 +63,11 @@ impl Policies<'_> {
         let written = globs.iter().map(|(_, text)| *text);
         let texts: Vec<&str> = written.chain(normal.iter().map(String::as_str)).collect();
         for (index, fault) in made.add(key, &texts).err().unwrap_or_default() {
-            self.report.fault(globs.get(index).map_or(at, |(at, _)| *at), fault);
+            self.report.add_fault(globs.get(index).map_or(at, |(at, _)| *at), fault);
         }
     }
 
-    fn is_key(&mut self, at: At, key: &str) -> bool {
+    fn is_key(&mut self, at: Span, key: &str) -> bool {
         if scope::is_attribute(key) || WORDS.contains(&key) {
             return true;
         }
@@ -77,21 +76,21 @@ impl Policies<'_> {
         let heard: Vec<_> = heard.collect();
         let tells = |by: &&Protocol, it: &&str| {
             let some = it.ends_with('.') && by.attributes.contains(it);
-            some || scope::tells(by, it)
+            some || scope::is_matchable(by, it)
         };
         let told = |it: &&str| heard.is_empty() || heard.iter().any(|by| tells(by, it));
         let known: Vec<&str> =
             WORDS.into_iter().chain(scope::attributes().into_iter().filter(told)).collect();
-        let near = scope::meant(key, &known);
+        let near = scope::suggest(key, &known);
         let hint = format!("the keys here: {}", known.join(", "));
         self.report.add(at, format!("unknown key `{key}`{near}"), hint);
         false
     }
 
     /// Whether a key is known when policies are asked, on any listener that knows it at all.
-    fn is_in_time(&mut self, at: At, key: &str) -> bool {
+    fn is_in_time(&mut self, at: Span, key: &str) -> bool {
         let spoken = || self.scope.listeners().iter().map(|it| it.protocol);
-        let tells = |it: Option<&Protocol>| it.is_none_or(|it| scope::tells(it, key));
+        let tells = |it: Option<&Protocol>| it.is_none_or(|it| scope::is_matchable(it, key));
         let Some(late) = spoken().flatten().find(|it| scope::is_late(it, key)) else {
             return true;
         };
@@ -125,7 +124,7 @@ impl Policies<'_> {
 
     /// Whether something can be on one of the listeners in question at least. Of each it is asked
     /// why not.
-    fn is_on_any(&self, why_not: impl Fn(&Heard) -> Option<Fault>) -> Result<(), Fault> {
+    fn is_on_any(&self, why_not: impl Fn(&ListenerScope) -> Option<Fault>) -> Result<(), Fault> {
         let mut wrong = Ok(());
         for listener in &self.reached {
             match why_not(listener) {
@@ -137,11 +136,11 @@ impl Policies<'_> {
     }
 
     /// The listeners that are left by what a match says about these.
-    pub(super) fn left_by(&self, written: &MatchSetting) -> Vec<Heard> {
+    pub(super) fn left_by(&self, written: &MatchSetting) -> Vec<ListenerScope> {
         let mut made = Match::default();
         for (key, globs) in &written.keys {
             let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
-            let globs = globs.value.iter().flat_map(|OneOrMore(globs)| globs);
+            let globs = globs.value.iter().flat_map(|TextList(globs)| globs);
             let globs: Vec<&str> = globs.filter_map(|it| it.value.as_deref()).collect();
             // Only globs of addresses can be wrong.
             let _ = made.add(key, &globs);
@@ -153,7 +152,7 @@ impl Policies<'_> {
     /// Whether an attribute can have such a value on any listener that knows it.
     fn has_form(&self, key: &str, glob: &str) -> Result<(), Fault> {
         let spoken = self.scope.listeners().iter().filter_map(|it| it.protocol);
-        let knows: Vec<&Protocol> = spoken.filter(|it| scope::tells(it, key)).collect();
+        let knows: Vec<&Protocol> = spoken.filter(|it| scope::is_matchable(it, key)).collect();
         let form = |it: &&Protocol| it.value_formats.iter().find(|(name, ..)| *name == key);
         let mut wrong = None;
         for protocol in &knows {
@@ -185,7 +184,7 @@ impl Policies<'_> {
     /// A policy that judges by an attribute must not meet a protocol that has none.
     pub(super) fn can_judge(&mut self, action: &dyn PolicyConfig, made: &Match) {
         let Some(attribute) = action.required_attribute() else { return };
-        let tells = |it: &Protocol| scope::tells(it, attribute);
+        let tells = |it: &Protocol| scope::is_matchable(it, attribute);
         let mute = self.scope.listeners().iter().find_map(|listener| {
             let protocol = listener.protocol.filter(|it| !tells(it) && reaches(made, listener))?;
             Some(format!("the listener `{}` ({})", listener.name, protocol.name))
@@ -217,7 +216,7 @@ impl Policies<'_> {
     }
 
     /// A policy that can never apply is a mistake: whoever wrote it believes to be guarded.
-    pub(super) fn reaches_a_listener(&mut self, at: At, made: &Match) {
+    pub(super) fn reaches_a_listener(&mut self, at: Span, made: &Match) {
         let listeners = self.scope.listeners();
         // What is wrong with listeners is told already.
         if listeners.is_empty() || listeners.iter().any(|listener| reaches(made, listener)) {
@@ -236,7 +235,7 @@ impl Policies<'_> {
 }
 
 /// Why nothing of a listener's is called so.
-fn no_resource(listener: &Heard, glob: &str) -> Option<Fault> {
+fn no_resource(listener: &ListenerScope, glob: &str) -> Option<Fault> {
     let known = listener.resources.as_ref()?;
     if known.iter().any(|name| glob_matches(glob, name)) {
         return None;
@@ -251,14 +250,15 @@ fn no_resource(listener: &Heard, glob: &str) -> Option<Fault> {
 }
 
 /// Whether any operation can match that comes in by a listener.
-fn reaches(made: &Match, listener: &Heard) -> bool {
-    let tells =
-        |attribute| listener.protocol.is_none_or(|protocol| scope::tells(protocol, attribute));
+fn reaches(made: &Match, listener: &ListenerScope) -> bool {
+    let tells = |attribute| {
+        listener.protocol.is_none_or(|protocol| scope::is_matchable(protocol, attribute))
+    };
     resolves(made, listener) && made.attributes().all(tells)
 }
 
 /// Whether any operation can, as far as listeners and protocols go.
-fn resolves(made: &Match, listener: &Heard) -> bool {
+fn resolves(made: &Match, listener: &ListenerScope) -> bool {
     let known = KnownFields {
         listener: Some(&listener.name),
         protocol: listener.protocol.map(|it| it.name),
@@ -268,7 +268,7 @@ fn resolves(made: &Match, listener: &Heard) -> bool {
 }
 
 /// The key for which none can since it is known too late, and on which listener.
-fn late<'a>(made: &'a Match, listener: &'a Heard) -> Option<(&'a str, &'a str)> {
+fn late<'a>(made: &'a Match, listener: &'a ListenerScope) -> Option<(&'a str, &'a str)> {
     let protocol = listener.protocol.filter(|_| resolves(made, listener))?;
     let late = made.attributes().find(|attribute| scope::is_late(protocol, attribute))?;
     Some((&listener.name, late))

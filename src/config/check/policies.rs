@@ -3,9 +3,9 @@
 use super::Check;
 use crate::{
     config::{
-        Source,
+        PolicySource,
         problem::Report,
-        scope::{Heard, Scope},
+        scope::{ListenerScope, Scope},
         yaml::Node,
     },
     policy::{
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use std::{sync::Arc, time::Instant};
-use values::{At, located::Located};
+use values::{Span, spanned::Spanned};
 
 /// Checks policies, of a config or one that comes by itself.
 pub(crate) struct Policies<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Policies<'a> {
     /// The keys that lead from there to the policy in question.
     path: Vec<String>,
     /// The listeners that its match leaves.
-    pub(super) reached: Vec<Heard>,
+    pub(super) reached: Vec<ListenerScope>,
 }
 
 impl<'a> Policies<'a> {
@@ -42,9 +42,9 @@ impl<'a> Policies<'a> {
     }
 
     /// All of a list, in its order.
-    pub(super) fn list(mut self, list: Located<Vec<Located<Written>>>) -> Vec<Arc<Rule>> {
+    pub(super) fn list(mut self, list: Spanned<Vec<Spanned<Written>>>) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = Vec::new();
-        for (index, Located { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
+        for (index, Spanned { at, value }) in list.value.unwrap_or_default().into_iter().enumerate()
         {
             self.path = vec!["policies".to_owned(), index.to_string()];
             let Some(rule) = value.and_then(|written| self.policy(at, written, None)) else {
@@ -63,7 +63,7 @@ impl<'a> Policies<'a> {
     /// One policy. One without a name gets `name`, if there is one to be had.
     pub(crate) fn policy(
         &mut self,
-        at: At,
+        at: Span,
         mut written: Written,
         name: Option<&str>,
     ) -> Option<Rule> {
@@ -79,13 +79,13 @@ impl<'a> Policies<'a> {
                 None
             }
         };
-        let flag = |flag: Option<Located<bool>>, default| {
+        let flag = |flag: Option<Spanned<bool>>, default| {
             flag.and_then(|flag| flag.value).unwrap_or(default)
         };
         let (matching, action) = (matching.unwrap_or_default(), action?);
         self.can_judge(&*action, &matching);
         self.can_stream(&*action, &matching);
-        let source = self.tree.descend(&self.path).map(Source::of).unwrap_or_default();
+        let source = self.tree.descend(&self.path).map(PolicySource::of).unwrap_or_default();
         Some(Rule {
             name: name?,
             enabled: flag(written.enabled, true),
@@ -99,7 +99,7 @@ impl<'a> Policies<'a> {
     }
 
     /// The one thing that a policy does.
-    fn action(&mut self, at: At, written: &mut Written) -> Option<Arc<dyn PolicyConfig>> {
+    fn action(&mut self, at: Span, written: &mut Written) -> Option<Arc<dyn PolicyConfig>> {
         let mut actions = written.actions();
         if actions.len() > 1 {
             let keys: Vec<&str> = actions.iter().map(|(key, _)| *key).collect();
@@ -118,7 +118,7 @@ impl<'a> Policies<'a> {
                 for mistake in mistakes {
                     let mut path = vec![key];
                     path.extend(mistake.path.iter().map(String::as_str));
-                    self.report.fault(self.place(&path), mistake.fault);
+                    self.report.add_fault(self.place(&path), mistake.fault);
                 }
                 None
             }
@@ -128,7 +128,7 @@ impl<'a> Policies<'a> {
     /// What a policy applies to. `stage` is what kind of policy it is, and what it decides about.
     fn matching(
         &mut self,
-        Located { at, value }: Located<MatchSetting>,
+        Spanned { at, value }: Spanned<MatchSetting>,
         stage: Option<(&str, Stage)>,
     ) -> Match {
         let Some(written) = value else { return Match::default() };
@@ -146,7 +146,7 @@ impl<'a> Policies<'a> {
     }
 
     /// The place of what is at the end of these keys of the policy in question.
-    pub(super) fn place(&self, keys: &[&str]) -> At {
+    pub(super) fn place(&self, keys: &[&str]) -> Span {
         let path: Vec<&str> = self.path.iter().map(String::as_str).chain(keys.to_vec()).collect();
         self.tree.place(&path)
     }

@@ -3,7 +3,7 @@
 use super::Check;
 use crate::config::plan::ListenerPlan;
 use values::Limit;
-use values::located::{Given, Located};
+use values::spanned::{Opt, Spanned};
 
 impl Check<'_> {
     /// Reserves connections for each listener: as many as its `reserved_connections` says, of
@@ -11,10 +11,10 @@ impl Check<'_> {
     ///
     /// Of what those keys leave, one half is shared out evenly to the listeners without the key, to
     /// none of them more than its `max_connections`; the other half is for any listener.
-    pub(super) fn reserve(&mut self, listeners: &mut [(ListenerPlan, Given<Limit>)], all: usize) {
+    pub(super) fn reserve(&mut self, listeners: &mut [(ListenerPlan, Opt<Limit>)], all: usize) {
         let mut left = all;
         for (plan, written) in listeners.iter_mut() {
-            let Some(Located { at, value: Some(text) }) = written else { continue };
+            let Some(Spanned { at, value: Some(text) }) = written else { continue };
             let reserved = text.0.0;
             if reserved > plan.max_connections {
                 let most = plan.max_connections;

@@ -6,19 +6,19 @@ use crate::{
     config::yaml::{Node, Value},
     protocols::Written,
 };
-use values::{At, located::Located};
+use values::{Span, spanned::Spanned};
 
 impl Check<'_> {
     /// Tells which clusters are not there, and which routes no request reaches. `rest` is what is
     /// left of the settings without what was wrong.
     pub(super) fn rest(&mut self, listener: &str, rest: &Written, clusters: Option<&[String]>) {
         for (path, cluster) in rest.clusters() {
-            let (at, _) = self.left(listener, &path);
-            self.refers_to(&Located { at, value: Some(cluster) }, clusters);
+            let (at, _) = self.find_rest(listener, &path);
+            self.refers_to(&Spanned { at, value: Some(cluster) }, clusters);
         }
         let unsure = |at: usize| {
             let path = [rest.describe().name, "routes", &at.to_string()].map(str::to_owned);
-            let (_, route) = self.left(listener, &path);
+            let (_, route) = self.find_rest(listener, &path);
             let matched = route.and_then(|route| route.child("match"));
             matched.is_some_and(|(key, value)| {
                 self.is_wrong(value, key.map(|key| key.at)) || self.has_wrong(value)
@@ -26,14 +26,14 @@ impl Check<'_> {
         };
         let mistakes = rest.unreached(&unsure);
         for mistake in mistakes {
-            let (at, _) = self.left(listener, &mistake.path);
-            self.report.fault(at, mistake.fault);
+            let (at, _) = self.find_rest(listener, &mistake.path);
+            self.report.add_fault(at, mistake.fault);
         }
     }
 
     /// The place of what is left of a listener's protocol, and what stands there. Items of lists
     /// that are wrong do not count.
-    fn left(&self, listener: &str, path: &[String]) -> (At, Option<&Node>) {
+    fn find_rest(&self, listener: &str, path: &[String]) -> (Span, Option<&Node>) {
         let keys = ["listeners", listener, "protocol"];
         let mut at = self.tree.place(&keys);
         let mut node = self.tree;
@@ -59,8 +59,8 @@ impl Check<'_> {
         (at, Some(node))
     }
 
-    fn is_wrong(&self, node: &Node, key: Option<At>) -> bool {
-        self.report.is_spoilt(node.place_under(key))
+    fn is_wrong(&self, node: &Node, key: Option<Span>) -> bool {
+        self.report.is_invalid(node.place_under(key))
     }
 
     /// Whether something in it is wrong.

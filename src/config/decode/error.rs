@@ -2,13 +2,13 @@
 
 use serde::de::{self, Unexpected};
 use std::fmt;
-use values::{At, Fault, did_you_mean, hide, nearest};
+use values::{Fault, Span, did_you_mean, hide, nearest};
 
 /// A mistake on its way up to whoever reports it.
 #[derive(Debug)]
 pub(super) struct Error {
     /// Where it was made, once that is known.
-    pub(super) at: Option<At>,
+    pub(super) at: Option<Span>,
     /// `None` if it was told already.
     pub(super) fault: Option<Fault>,
 }

@@ -7,7 +7,7 @@ use serde::de::{
     value::{BoolDeserializer, BorrowedStrDeserializer, SeqDeserializer},
 };
 use std::vec;
-use values::At;
+use values::Span;
 
 /// A key and its value.
 #[derive(Clone, Copy)]
@@ -15,21 +15,21 @@ pub(super) struct Entry<'de> {
     pub(super) key: Reader<'de>,
     pub(super) value: Reader<'de>,
     /// What the key should have been.
-    pub(super) meant: Option<&'static str>,
+    pub(super) corrected: Option<&'static str>,
 }
 
 impl<'de> Entry<'de> {
     pub(super) fn name(self) -> &'de str {
-        self.meant.unwrap_or(self.key.node.as_text())
+        self.corrected.unwrap_or(self.key.node.as_text())
     }
 }
 
 /// How often a value is read at most.
-const TRIES: u32 = 100;
+const MAX_ATTEMPTS: u32 = 100;
 
 /// The place of a value, then the value, which is missing if it is wrong, and then whether that is
 /// all that was written; and the same again, as long as there is more to find that is wrong with it.
-pub(super) struct Tries<'de> {
+pub(super) struct ReadAttempts<'de> {
     reader: Reader<'de>,
     next: Next,
     more: u32,
@@ -42,13 +42,13 @@ enum Next {
     Whole(bool),
 }
 
-impl<'de> Tries<'de> {
+impl<'de> ReadAttempts<'de> {
     pub(super) fn new(reader: Reader<'de>) -> Self {
-        Self { reader, next: Next::Place, more: TRIES }
+        Self { reader, next: Next::Place, more: MAX_ATTEMPTS }
     }
 }
 
-impl<'de> de::SeqAccess<'de> for Tries<'de> {
+impl<'de> de::SeqAccess<'de> for ReadAttempts<'de> {
     type Error = Error;
 
     fn next_element_seed<T: de::DeserializeSeed<'de>>(
@@ -59,7 +59,7 @@ impl<'de> de::SeqAccess<'de> for Tries<'de> {
             Next::Place if self.more == 0 => return Ok(None),
             Next::Place => {
                 self.next = Next::Value;
-                let At { line, column, width } = self.reader.at();
+                let Span { line, column, width } = self.reader.at();
                 let place = SeqDeserializer::<_, Error>::new([line, column, width].into_iter());
                 return seed.deserialize(place).map(Some);
             }
@@ -71,14 +71,14 @@ impl<'de> de::SeqAccess<'de> for Tries<'de> {
             Next::Value => {}
         }
         // With something left out it is not what was written.
-        self.next = Next::Whole(self.more == TRIES);
+        self.next = Next::Whole(self.more == MAX_ATTEMPTS);
         match seed.deserialize(self.reader) {
             Ok(value) => {
                 self.more = 0;
                 Ok(Some(value))
             }
             Err(error) => {
-                self.more = if self.reader.tell(error) { self.more - 1 } else { 0 };
+                self.more = if self.reader.report_error(error) { self.more - 1 } else { 0 };
                 Ok(None)
             }
         }
@@ -105,7 +105,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     ) -> Result<Option<K::Value>, Error> {
         let Some(entry) = self.rest.next() else { return Ok(None) };
         self.value = Some(entry.value);
-        match entry.meant {
+        match entry.corrected {
             Some(name) => seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some),
             None => seed.deserialize(entry.key).map(Some),
         }
@@ -132,7 +132,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
 }
 
 /// What a variant holds where only its name was written.
-const NOTHING: Node = Node { at: At::NOWHERE, value: Value::Null };
+const NOTHING: Node = Node { at: Span::NOWHERE, value: Value::Null };
 
 impl<'de> de::VariantAccess<'de> for Variant<'de> {
     type Error = Error;

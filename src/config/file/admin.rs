@@ -6,9 +6,9 @@ use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf};
-use values::located::Given;
-use values::located::Located;
-use values::{Fault, FromText, OrOff, told};
+use values::spanned::Opt;
+use values::spanned::Spanned;
+use values::{Fault, FromText, OrOff, to_serde_error};
 
 /// The admin interface, in short or with its keys.
 #[derive(Debug)]
@@ -25,18 +25,18 @@ pub(crate) enum Admin {
 #[schemars(rename = "Admin")]
 pub(crate) struct AdminKeys {
     /// Where metrics and state are read: `ip:port`. Default: `127.0.0.1:9901`.
-    pub(crate) address: Given<SocketAddr>,
+    pub(crate) address: Opt<SocketAddr>,
     /// Where requests are taken that change something: `ip:port`, or `unix:/PATH`, a Unix socket for
     /// the proxy's own user alone (mode 0600). Such requests are refused at `address` then.
     /// Default: at `address`, where that is a loopback address or there is a `token_file`, and else nowhere.
-    pub(crate) control: Given<ControlAddress>,
+    pub(crate) control: Opt<ControlAddress>,
     /// A file whose first line is the bearer token that a request needs to change something. It is
     /// read at the start. Default: no token is needed.
-    pub(crate) token_file: Option<Located<PathBuf>>,
+    pub(crate) token_file: Option<Spanned<PathBuf>>,
     /// Host names with a dot that requests may be addressed to (`proxy.example.net`,
     /// `*.example.net`, or `*` for every name). IP addresses, `localhost` and names without a dot are
     /// always right. Default: no others.
-    pub(crate) allowed_hosts: Option<Located<Vec<Located<String>>>>,
+    pub(crate) allowed_hosts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 const KEYS: &[&str] = &["address", "control", "token_file", "allowed_hosts"];
@@ -57,7 +57,7 @@ impl<'de> Visitor<'de> for AdminVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Admin, E> {
-        FromText::from_text(text).map(Admin::Short).map_err(told)
+        FromText::from_text(text).map(Admin::Short).map_err(to_serde_error)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {

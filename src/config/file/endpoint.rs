@@ -5,17 +5,17 @@ use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt};
-use values::located::Given;
-use values::{Between, FromText, Zone, told};
-use values::{Dialled, Srv};
+use values::spanned::Opt;
+use values::{FromText, InRange, Zone, to_serde_error};
+use values::{HostPort, SrvTarget};
 
 /// An endpoint, in short or with its keys.
 #[derive(Debug)]
-pub(crate) enum Endpoint {
+pub(crate) enum EndpointConfig {
     /// `host:port`.
-    Short(Dialled),
+    Short(HostPort),
     /// A map.
-    Long(Keys),
+    Long(EndpointKeys),
 }
 
 /// One endpoint, where `host:port` does not say it all. Either `address` or `srv` is required.
@@ -23,25 +23,25 @@ pub(crate) enum Endpoint {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Endpoint")]
 #[schemars(extend("anyOf" = [{ "required": ["address"] }, { "required": ["srv"] }]))]
-pub(crate) struct Keys {
+pub(crate) struct EndpointKeys {
     /// `host:port`; a name stands for all addresses that it has. Default: what `srv` tells.
-    pub(crate) address: Given<Dialled>,
+    pub(crate) address: Opt<HostPort>,
     /// The name of an SRV record, which tells hosts, ports, weights and priorities:
     /// `_db._tcp.example.net`, or `db+srv://example.net`, which means the same.
     /// Default: `address` is given.
-    pub(crate) srv: Given<Srv>,
+    pub(crate) srv: Opt<SrvTarget>,
     /// Its share beside the others of its priority; not beside `srv`. Default: 1.
-    pub(crate) weight: Given<Between<1, 1000>>,
+    pub(crate) weight: Opt<InRange<1, 1000>>,
     /// 0 is served first, greater ones when too few before them are healthy; without gaps, and
     /// not beside `srv`. Default: 0.
-    pub(crate) priority: Given<Between<0, 127>>,
+    pub(crate) priority: Opt<InRange<0, 127>>,
     /// The zone that it is in. Default: none.
-    pub(crate) zone: Given<Zone>,
+    pub(crate) zone: Opt<Zone>,
 }
 
 const KEYS: &[&str] = &["address", "srv", "weight", "priority", "zone"];
 
-impl<'de> Deserialize<'de> for Endpoint {
+impl<'de> Deserialize<'de> for EndpointConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct("Endpoint", KEYS, EndpointVisitor)
     }
@@ -50,22 +50,22 @@ impl<'de> Deserialize<'de> for Endpoint {
 struct EndpointVisitor;
 
 impl<'de> Visitor<'de> for EndpointVisitor {
-    type Value = Endpoint;
+    type Value = EndpointConfig;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("`host:port`")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Endpoint, E> {
-        Dialled::from_text(text).map(Endpoint::Short).map_err(told)
+    fn visit_str<E: Error>(self, text: &str) -> Result<EndpointConfig, E> {
+        HostPort::from_text(text).map(EndpointConfig::Short).map_err(to_serde_error)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
-        Keys::deserialize(MapAccessDeserializer::new(map)).map(Endpoint::Long)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EndpointConfig, A::Error> {
+        EndpointKeys::deserialize(MapAccessDeserializer::new(map)).map(EndpointConfig::Long)
     }
 }
 
-impl JsonSchema for Endpoint {
+impl JsonSchema for EndpointConfig {
     fn inline_schema() -> bool {
         true
     }
@@ -75,6 +75,6 @@ impl JsonSchema for Endpoint {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [Dialled::schema(), generator.subschema_for::<Keys>()] })
+        json_schema!({ "anyOf": [HostPort::schema(), generator.subschema_for::<EndpointKeys>()] })
     }
 }

@@ -5,33 +5,33 @@ use crate::{
     policy::configured::ACTIONS,
 };
 use std::fmt;
-use values::At;
+use values::Span;
 
 /// The keys and values of a policy, without what was left to its defaults. Secrets are in it: it is
 /// shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Source(Node);
+pub struct PolicySource(Node);
 
-impl Default for Source {
+impl Default for PolicySource {
     fn default() -> Self {
         Self(Node::map([]))
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for PolicySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Source(..)")
     }
 }
 
-impl Source {
+impl PolicySource {
     /// What is written here.
     pub(crate) fn of(written: &Node) -> Self {
-        Self(nowhere(written))
+        Self(without_spans(written))
     }
 
     /// Whether both have the same under the key of what they do.
-    pub(crate) fn does_the_same(&self, other: &Source) -> bool {
+    pub(crate) fn has_same_action(&self, other: &PolicySource) -> bool {
         ACTIONS.iter().all(|key| self.value(key) == other.value(key))
     }
 
@@ -81,13 +81,13 @@ fn merged(known: &Node, change: &Node) -> Node {
 }
 
 /// The same without the places at which it stood: they are of another text.
-fn nowhere(node: &Node) -> Node {
+fn without_spans(node: &Node) -> Node {
     let value = match &node.value {
-        Value::Map(entries) => {
-            Value::Map(entries.iter().map(|(key, value)| (nowhere(key), nowhere(value))).collect())
-        }
-        Value::List(items) => Value::List(items.iter().map(nowhere).collect()),
+        Value::Map(entries) => Value::Map(
+            entries.iter().map(|(key, value)| (without_spans(key), without_spans(value))).collect(),
+        ),
+        Value::List(items) => Value::List(items.iter().map(without_spans).collect()),
         value => value.clone(),
     };
-    Node { at: At::NOWHERE, value }
+    Node { at: Span::NOWHERE, value }
 }

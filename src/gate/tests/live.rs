@@ -91,7 +91,7 @@ fn rule(name: &str, does: Does) -> Rule {
         expires: None,
         matching: Arc::default(),
         config: Arc::new(Act { does, made: AtomicUsize::new(0) }),
-        source: config::Source::default(),
+        source: config::PolicySource::default(),
         counts: Arc::default(),
     }
 }

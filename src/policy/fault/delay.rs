@@ -7,7 +7,7 @@ use serde::de::{
     Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer,
 };
 use std::{borrow::Cow, fmt, time::Duration};
-use values::{FromText, Mistake, duration_text, located::Given, told};
+use values::{FromText, Mistake, duration_text, spanned::Opt, to_serde_error};
 
 /// A delay as people write it: a duration, or a map.
 #[derive(Debug)]
@@ -26,28 +26,28 @@ pub(crate) enum Written {
 #[schemars(rename = "Delay")]
 pub(crate) struct Keys {
     /// The shortest; each one up to `max` is as likely. Default: quantiles are given.
-    min: Given<Duration>,
+    min: Opt<Duration>,
     /// The longest. Default: quantiles are given.
-    max: Given<Duration>,
+    max: Opt<Duration>,
     /// The shortest of all. Default: none at all.
-    p0: Given<Duration>,
+    p0: Opt<Duration>,
     /// A quarter takes no longer. Default: in between the others.
-    p25: Given<Duration>,
+    p25: Opt<Duration>,
     /// Half takes no longer. Default: in between the others.
-    p50: Given<Duration>,
+    p50: Opt<Duration>,
     /// Three quarters take no longer. Default: in between the others.
-    p75: Given<Duration>,
+    p75: Opt<Duration>,
     /// 90 of 100 take no longer. Default: in between the others.
-    p90: Given<Duration>,
+    p90: Opt<Duration>,
     /// 95 of 100 take no longer. Default: in between the others.
-    p95: Given<Duration>,
+    p95: Opt<Duration>,
     /// 99 of 100 take no longer. Default: in between the others.
-    p99: Given<Duration>,
+    p99: Opt<Duration>,
     /// 999 of 1000 take no longer. Default: in between the others.
     #[serde(rename = "p99.9")]
-    p999: Given<Duration>,
+    p999: Opt<Duration>,
     /// The longest of all. Default: the last one that is given.
-    p100: Given<Duration>,
+    p100: Opt<Duration>,
 }
 
 const KEYS: &[&str] =
@@ -60,7 +60,7 @@ impl Written {
             Written::Fixed(duration) => return Ok(LatencyDistribution(vec![(1.0, duration)])),
             Written::Spread(keys) => keys,
         };
-        let given = |given: &Given<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
+        let given = |given: &Opt<Duration>| Some(given.as_ref()?.value.as_ref()?.0);
         let quantiles = [
             ("p0", 0.0, &keys.p0),
             ("p25", 0.25, &keys.p25),
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for WrittenVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
-        Duration::from_text(text).map(Written::Fixed).map_err(told)
+        Duration::from_text(text).map(Written::Fixed).map_err(to_serde_error)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
 use values::{
     Mistake, Size, duration_text,
-    located::{Given, Located, given},
+    spanned::{Opt, Spanned, opt_value},
 };
 
 /// Pieces that bytes arrive in.
@@ -20,9 +20,9 @@ use values::{
 #[schemars(rename = "FaultSlice")]
 pub(crate) struct SliceSettings {
     /// How long a piece is at most. Required.
-    size: Given<Size>,
+    size: Opt<Size>,
     /// How long the next one waits. Default: `1ms`.
-    pause: Given<Duration>,
+    pause: Opt<Duration>,
 }
 
 /// The receiver of bytes.
@@ -36,11 +36,11 @@ pub(super) enum To {
 
 /// The keys of a fault that are about this, as they are written.
 pub(super) struct Keys {
-    pub(super) latency: Option<Located<delay::Written>>,
-    pub(super) slice: Option<Located<SliceSettings>>,
-    pub(super) black_hole: Option<Located<bool>>,
-    pub(super) slow_close: Given<Duration>,
-    pub(super) to: Option<Located<To>>,
+    pub(super) latency: Option<Spanned<delay::Written>>,
+    pub(super) slice: Option<Spanned<SliceSettings>>,
+    pub(super) black_hole: Option<Spanned<bool>>,
+    pub(super) slow_close: Opt<Duration>,
+    pub(super) to: Option<Spanned<To>>,
 }
 
 /// What is asked of a session's bytes.
@@ -65,14 +65,14 @@ impl Keys {
                 let hint = "write how long a piece is: `slice: { size: 10B, pause: 5ms }`";
                 mistakes.push(Mistake::new(&["slice"], "the key `size` is missing", hint));
             }
-            let pause = given(slice.pause).unwrap_or(Duration::from_millis(1));
-            Slicer { size: given(slice.size).map_or(1, |size| size.0.max(1)), pause }
+            let pause = opt_value(slice.pause).unwrap_or(Duration::from_millis(1));
+            Slicer { size: opt_value(slice.size).map_or(1, |size| size.0.max(1)), pause }
         });
         let impairments = Impairments {
             latency,
             slice,
             black_hole: value(self.black_hole).unwrap_or_default(),
-            slow_close: given(self.slow_close),
+            slow_close: opt_value(self.slow_close),
             to: None,
         };
         let to = value(self.to);

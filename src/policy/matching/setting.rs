@@ -3,15 +3,15 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::{borrow::Cow, fmt};
-use values::located::{Located, OneOrMore};
+use values::spanned::{Spanned, TextList};
 
 /// What people write under `match`.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchSetting {
     /// Each key and its globs.
-    pub(crate) keys: Vec<(Located<String>, Located<OneOrMore>)>,
+    pub(crate) keys: Vec<(Spanned<String>, Spanned<TextList>)>,
     /// What it must not be.
-    pub(crate) not: Option<Box<Located<MatchSetting>>>,
+    pub(crate) not: Option<Box<Spanned<MatchSetting>>>,
 }
 
 impl<'de> Deserialize<'de> for MatchSetting {
@@ -31,7 +31,7 @@ impl<'de> Visitor<'de> for MatchVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MatchSetting, A::Error> {
         let mut written = MatchSetting { keys: Vec::new(), not: None };
-        while let Some(key) = map.next_key::<Located<String>>()? {
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
             if key.value.as_deref() == Some("not") {
                 written.not = Some(Box::new(map.next_value()?));
             } else {
@@ -57,7 +57,7 @@ impl JsonSchema for MatchSetting {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let globs = generator.subschema_for::<OneOrMore>();
+        let globs = generator.subschema_for::<TextList>();
         let mut properties = serde_json::Map::new();
         for (key, meaning) in COMMON {
             let mut globs = globs.clone();

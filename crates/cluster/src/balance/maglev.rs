@@ -15,7 +15,7 @@ pub(super) struct Maglev {
 }
 
 /// An endpoint's permutation of the table entries.
-struct Choice {
+struct Preference {
     owner: u32,
     weight: f64,
     /// The entry that it claims next…
@@ -39,9 +39,9 @@ impl Maglev {
         let heaviest = endpoints.iter().map(|&(_, weight)| share(weight)).fold(0.0, f64::max);
         let mut sorted: Vec<_> = (0..).zip(endpoints).collect();
         sorted.sort_by_key(|(_, endpoint)| *endpoint);
-        let mut choices: Vec<Choice> = sorted
+        let mut choices: Vec<Preference> = sorted
             .into_iter()
-            .map(|(owner, (address, weight))| Choice {
+            .map(|(owner, (address, weight))| Preference {
                 owner,
                 weight: share(*weight),
                 next: XxHash64::oneshot(0, address.as_bytes()) % size,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use values::{Between, Count, OrOff, Size, Text};
+use values::{Count, InRange, OrOff, Size, Text};
 
 /// How the proxy speaks HTTP to a cluster's endpoints. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,7 +17,7 @@ pub struct ClusterSettings {
     /// The HTTP version of the endpoints: 1 for HTTP/1.1, or 2 for HTTP/2 with prior knowledge.
     /// Default: 1 behind `http`, 2 behind `grpc`, and there 1 with `reverse_bridge`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<Text<Between<1, 2>>>,
+    pub version: Option<Text<InRange<1, 2>>>,
     /// Most requests on a connection to an endpoint, which is then closed, or `off`. Default:
     /// `off`.
     pub max_requests_per_connection: Text<OrOff<Count>>,
@@ -26,9 +26,9 @@ pub struct ClusterSettings {
     pub idle_timeout: Text<OrOff<Duration>>,
     /// Most requests that share one HTTP/2 connection, within the endpoint's own limit. Default:
     /// 100.
-    pub max_concurrent_streams: Text<Between<1, 100_000>>,
+    pub max_concurrent_streams: Text<InRange<1, 100_000>>,
     /// Most idle connections that each worker keeps to each endpoint. Default: 64.
-    pub max_idle: Text<Between<0, 10_000>>,
+    pub max_idle: Text<InRange<0, 10_000>>,
     /// Largest head of a response, in bytes. Larger ones count as failed, and the client gets 502.
     /// Default: `64KiB`.
     pub max_head: Text<Size>,
@@ -41,7 +41,7 @@ impl ClusterSettings {
     /// The version for endpoints of plain HTTP.
     pub fn version(&self) -> http::Version {
         match self.version {
-            Some(Text(Between(2))) => http::Version::HTTP_2,
+            Some(Text(InRange(2))) => http::Version::HTTP_2,
             _ => http::Version::HTTP_11,
         }
     }
@@ -53,8 +53,8 @@ impl Default for ClusterSettings {
             version: None,
             max_requests_per_connection: Text(None),
             idle_timeout: Text(Some(Duration::from_secs(4))),
-            max_concurrent_streams: Text(Between(100)),
-            max_idle: Text(Between(64)),
+            max_concurrent_streams: Text(InRange(100)),
+            max_idle: Text(InRange(64)),
             max_head: Text(Size(64 << 10)),
         }
     }

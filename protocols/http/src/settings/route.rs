@@ -7,7 +7,7 @@ pub use either::{UpgradeSettings, ValueMatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
-use values::{Between, Limit, Name, OneOrMore, OrOff, Percent, Share, Size, Text};
+use values::{InRange, Limit, Name, OneOrMore, OrOff, Percent, Share, Size, Text};
 
 /// Where matching requests go, and how they are changed. A route has a name, and exactly one of
 /// `cluster`, `clusters`, `redirect` and `reply`.
@@ -137,7 +137,7 @@ pub struct WeightedSettings {
     pub cluster: String,
     /// Its weight relative to the others; 0 gets nothing. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight: Option<Text<Between<0, 1_000_000>>>,
+    pub weight: Option<Text<InRange<0, 1_000_000>>>,
 }
 
 /// Redirects the client. Parts that are not given stay as requested.
@@ -150,7 +150,7 @@ pub struct WeightedSettings {
 pub struct RedirectSettings {
     /// 301, 302, 303, 307 or 308. Default: 301.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<Text<Between<301, 308>>>,
+    pub status: Option<Text<InRange<301, 308>>>,
     /// `http` or `https`. Default: the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
@@ -159,7 +159,7 @@ pub struct RedirectSettings {
     pub host: Option<String>,
     /// The port. Default: the scheme's own if `scheme` or `host` is given, or else the request's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<Text<Between<1, 65_535>>>,
+    pub port: Option<Text<InRange<1, 65_535>>>,
     /// The whole path; `{name}` stands for a capture of the match. Default: the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -180,7 +180,7 @@ pub struct RedirectSettings {
 )]
 pub struct ReplySettings {
     /// Its status, 200 to 599.
-    pub status: Text<Between<200, 599>>,
+    pub status: Text<InRange<200, 599>>,
     /// Its body, at most 64 KiB. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -203,7 +203,7 @@ pub struct RetrySettings {
     pub on: OneOrMore<Text<RetryCondition>>,
     /// Most retries after the first attempt. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempts: Option<Text<Between<1, 10>>>,
+    pub attempts: Option<Text<InRange<1, 10>>>,
     /// How long one attempt may take, up to the head of its response. Default: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<Text<Duration>>,

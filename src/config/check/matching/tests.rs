@@ -9,7 +9,7 @@ fn scope(listeners: &[(&str, Option<&str>)]) -> Scope {
         let all = protocols::all();
         let protocol = protocol.and_then(|name| all.into_iter().find(|it| it.name == name));
         let resources = (*name == "web").then(|| vec!["cart".into(), "default".into()]);
-        Heard { name: (*name).into(), protocol, resources }
+        ListenerScope { name: (*name).into(), protocol, resources }
     };
     Scope::new(listeners.iter().map(heard).collect())
 }

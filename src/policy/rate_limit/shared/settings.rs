@@ -1,7 +1,7 @@
 //! What people write under `shared`, and what is made of it.
 
 use super::name::{LEAST_KEY, Names};
-use crate::config::{is_attribute, normal};
+use crate::config::{is_attribute, normalize};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,9 +11,8 @@ use std::{
     time::Duration,
 };
 use values::{
-    Between, Dialled, Fault, FromText, Mistake, Target,
-    located::{Given, Located},
-    word, words_schema,
+    Fault, FromText, HostPort, InRange, Mistake, Target, keyword_schema, parse_keyword,
+    spanned::{Opt, Spanned},
 };
 
 /// How long an operation waits for the store by default.
@@ -32,22 +31,22 @@ const MAX_KEY_FILE: u64 = 64 << 10;
 #[schemars(rename = "SharedLimit", extend("oneOf" = [{ "required": ["redis"] }, { "required": ["rate_limit_service"] }]))]
 pub(crate) struct Settings {
     /// Keep the limit in a Redis or Valkey.
-    redis: Option<Located<RedisSettings>>,
+    redis: Option<Spanned<RedisSettings>>,
     /// Ask a service that speaks Envoy's rate-limit protocol, version 3. The limit is the
     /// service's: `rate` and `burst` hold only where `on_store_failure` is `local`.
-    rate_limit_service: Option<Located<ServiceSettings>>,
+    rate_limit_service: Option<Spanned<ServiceSettings>>,
     /// What is done with operations while the store can't be asked: `allow`, `refuse`, or `local`,
     /// which holds each machine to the limit by itself. Default: `allow`.
-    on_store_failure: Given<OnStoreFailure>,
+    on_store_failure: Opt<OnStoreFailure>,
     /// How long an operation waits for the store at most (up to `5s`). Default: `20ms`.
-    timeout: Given<Duration>,
+    timeout: Opt<Duration>,
     /// A file whose first line, of at least 16 bytes, is the key of the hash that the store gets in
     /// place of most values. All who share the limit need the same. It is read at the start.
     /// Default: none, a key that everybody knows.
-    hash_key_file: Option<Located<PathBuf>>,
+    hash_key_file: Option<Spanned<PathBuf>>,
     /// Attributes whose values the store gets as they are, beside `peer`, `listener`, `protocol`,
     /// `operation` and `resource`. Default: none.
-    plain: Option<Located<Vec<String>>>,
+    plain: Option<Spanned<Vec<String>>>,
 }
 
 /// A Redis or Valkey.
@@ -57,13 +56,13 @@ pub(crate) struct Settings {
 struct RedisSettings {
     /// `host:port`.
     #[schemars(required)]
-    address: Given<Dialled>,
+    address: Opt<HostPort>,
     /// The number of the database. Default: `0`.
-    database: Given<Between<0, 65_535>>,
+    database: Opt<InRange<0, 65_535>>,
     /// Who to log in as. Default: the store's own default user.
-    user: Option<Located<String>>,
+    user: Option<Spanned<String>>,
     /// A file whose first line is the password. It is read at each connect. Default: none.
-    password_file: Option<Located<PathBuf>>,
+    password_file: Option<Spanned<PathBuf>>,
 }
 
 /// A rate-limit service.
@@ -73,14 +72,14 @@ struct RedisSettings {
 struct ServiceSettings {
     /// `host:port`.
     #[schemars(required)]
-    address: Given<Dialled>,
+    address: Opt<HostPort>,
     /// Which of the service's configurations is meant.
     #[schemars(required)]
-    domain: Option<Located<String>>,
+    domain: Option<Spanned<String>>,
     /// The descriptors of an operation that the service receives: lists of entries. The operation
     /// is refused if it is over the limit of any of them.
     #[schemars(required)]
-    descriptors: Option<Located<Vec<Vec<EntrySettings>>>>,
+    descriptors: Option<Spanned<Vec<Vec<EntrySettings>>>>,
 }
 
 /// An entry of a descriptor.
@@ -111,11 +110,11 @@ impl FromText for OnStoreFailure {
     const EXPECTED: &str = "`allow`, `refuse` or `local`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &OnStoreFailure::WORDS)
+        parse_keyword(text, &OnStoreFailure::WORDS)
     }
 
     fn schema() -> Schema {
-        words_schema(&OnStoreFailure::WORDS)
+        keyword_schema(&OnStoreFailure::WORDS)
     }
 }
 
@@ -237,7 +236,7 @@ impl Settings {
             }
             Some(key)
         });
-        let plain = plain.map(|name| (*normal(name)).into()).collect();
+        let plain = plain.map(|name| (*normalize(name)).into()).collect();
         Names::new(key.as_ref().map(String::as_bytes), plain)
     }
 
@@ -274,7 +273,7 @@ impl RedisSettings {
         }
         Some(RedisPlan {
             address: address("redis", &self.address, wrong)?,
-            database: given(&self.database).map_or(0, |Between(it)| it as u16),
+            database: given(&self.database).map_or(0, |InRange(it)| it as u16),
             user,
             password_file: self.password_file.as_ref().and_then(|file| file.value.clone()),
         })
@@ -315,7 +314,7 @@ impl ServiceSettings {
     }
 }
 
-fn address(key: &str, written: &Given<Dialled>, wrong: &mut Vec<Mistake>) -> Option<Target> {
+fn address(key: &str, written: &Opt<HostPort>, wrong: &mut Vec<Mistake>) -> Option<Target> {
     if written.is_none() {
         let hint = "write where it is: `host:port`";
         wrong.push(Mistake::new(&["shared", key, "address"], "`address` is missing", hint));
@@ -323,7 +322,7 @@ fn address(key: &str, written: &Given<Dialled>, wrong: &mut Vec<Mistake>) -> Opt
     given(written).map(|dialled| dialled.0)
 }
 
-fn given<T: Clone>(value: &Given<T>) -> Option<T> {
+fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     Some(value.as_ref()?.value.as_ref()?.0.clone())
 }
 

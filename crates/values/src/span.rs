@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// A place in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub struct At {
+pub struct Span {
     /// The line, counted from 1; 0 where there is no text to point at.
     pub line: u32,
     /// The column in characters, counted from 1.
@@ -13,16 +13,16 @@ pub struct At {
     pub width: u32,
 }
 
-impl At {
+impl Span {
     /// No place in particular.
-    pub const NOWHERE: At = At { line: 0, column: 0, width: 0 };
+    pub const NOWHERE: Span = Span { line: 0, column: 0, width: 0 };
 
     /// The place after the last character.
-    pub fn end_of(text: &str) -> At {
+    pub fn end_of(text: &str) -> Span {
         let lines = text_lines(text);
         let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        At { line: number(lines.len()), column: number(column), width: 1 }
+        Span { line: number(lines.len()), column: number(column), width: 1 }
     }
 }
 

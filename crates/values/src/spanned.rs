@@ -1,6 +1,6 @@
 //! What a config file's types are made of: values that know their place and survive a mistake.
 
-use crate::{At, Text};
+use crate::{Span, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt, marker::PhantomData};
@@ -8,82 +8,84 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 /// A value with its place. Reading one never fails: what is wrong is reported, and the value is
 /// then missing, so that everything else can still be read and checked.
 #[derive(Clone, Debug)]
-pub struct Located<T> {
+pub struct Spanned<T> {
     /// Where it stands.
-    pub at: At,
+    pub at: Span,
     /// `None` if it was wrong, which has been reported.
     pub value: Option<T>,
 }
 
 /// Tells `decode` to hand over the place too.
-pub const LOCATED: &str = "$located";
+pub const SPANNED: &str = "$spanned";
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(LOCATED, LocatedVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(SPANNED, SpannedVisitor(PhantomData))
     }
 }
 
-struct LocatedVisitor<T>(PhantomData<T>);
+struct SpannedVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for LocatedVisitor<T> {
-    type Value = Located<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
+    type Value = Spanned<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value and its place")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Located<T>, A::Error> {
-        let Partly { at, value, .. } = read(&mut tries)?;
-        Ok(Located { at, value })
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Spanned<T>, A::Error> {
+        let PartlySpanned { at, value, .. } = read(&mut tries)?;
+        Ok(Spanned { at, value })
     }
 }
 
 /// Reads a value, again and again as long as it is wrong, without what is known to be wrong with it.
-fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(tries: &mut A) -> Result<Partly<T>, A::Error> {
-    let mut read = Partly { at: At::NOWHERE, value: None, rest: None };
+fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
+    tries: &mut A,
+) -> Result<PartlySpanned<T>, A::Error> {
+    let mut read = PartlySpanned { at: Span::NOWHERE, value: None, rest: None };
     while let Some(at) = tries.next_element()? {
         let found = tries.next_element()?;
         let whole = tries.next_element()?.unwrap_or(false);
         let (value, rest) = if whole { (found, None) } else { (None, found) };
-        read = Partly { at, value, rest };
+        read = PartlySpanned { at, value, rest };
     }
     Ok(read)
 }
 
-/// A value with its place, as [`Located`]; and what is left of it where something in it was wrong,
+/// A value with its place, as [`Spanned`]; and what is left of it where something in it was wrong,
 /// for what can be checked all the same.
 #[derive(Clone, Debug)]
-pub struct Partly<T> {
+pub struct PartlySpanned<T> {
     /// Where it stands.
-    pub at: At,
+    pub at: Span,
     /// `None` if something in it was wrong, which has been reported.
     pub value: Option<T>,
     /// What is left of it then.
     pub rest: Option<T>,
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Partly<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for PartlySpanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(LOCATED, PartlyVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(SPANNED, PartlySpannedVisitor(PhantomData))
     }
 }
 
-struct PartlyVisitor<T>(PhantomData<T>);
+struct PartlySpannedVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for PartlyVisitor<T> {
-    type Value = Partly<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for PartlySpannedVisitor<T> {
+    type Value = PartlySpanned<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value and its place")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<Partly<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tries: A) -> Result<PartlySpanned<T>, A::Error> {
         read(&mut tries)
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Partly<T> {
+impl<T: JsonSchema> JsonSchema for PartlySpanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
@@ -101,7 +103,7 @@ impl<T: JsonSchema> JsonSchema for Partly<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Located<T> {
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
@@ -121,39 +123,39 @@ impl<T: JsonSchema> JsonSchema for Located<T> {
 
 /// Things by name, in the order of the file.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(Located<String>, Located<T>)>);
+pub struct NamedMap<T>(pub Vec<(Spanned<String>, Spanned<T>)>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NamedMap<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(NamedVisitor(PhantomData))
+        deserializer.deserialize_map(NamedMapVisitor(PhantomData))
     }
 }
 
-struct NamedVisitor<T>(PhantomData<T>);
+struct NamedMapVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
-    type Value = Named<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedMapVisitor<T> {
+    type Value = NamedMap<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("names and what they stand for")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NamedMap<T>, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
-        Ok(Named(entries))
+        Ok(NamedMap(entries))
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl<T: JsonSchema> JsonSchema for NamedMap<T> {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        format!("Named{}", T::schema_name()).into()
+        format!("NamedMap{}", T::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
@@ -219,42 +221,42 @@ impl<T: JsonSchema> JsonSchema for MapOrOff<T> {
 
 /// Texts, each in its place: a list of them, or just one.
 #[derive(Clone, Debug)]
-pub struct OneOrMore(pub Vec<Located<String>>);
+pub struct TextList(pub Vec<Spanned<String>>);
 
 /// Tells `decode` that a value may stand for a list of it.
 pub const ONE_OR_MORE: &str = "$one_or_more";
 
-impl<'de> Deserialize<'de> for OneOrMore {
+impl<'de> Deserialize<'de> for TextList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(ONE_OR_MORE, OneOrMoreVisitor)
+        deserializer.deserialize_newtype_struct(ONE_OR_MORE, TextListVisitor)
     }
 }
 
-struct OneOrMoreVisitor;
+struct TextListVisitor;
 
-impl<'de> Visitor<'de> for OneOrMoreVisitor {
-    type Value = OneOrMore;
+impl<'de> Visitor<'de> for TextListVisitor {
+    type Value = TextList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("text, or a list of texts")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TextList, A::Error> {
         let mut texts = Vec::new();
         while let Some(text) = list.next_element()? {
             texts.push(text);
         }
-        Ok(OneOrMore(texts))
+        Ok(TextList(texts))
     }
 }
 
-impl JsonSchema for OneOrMore {
+impl JsonSchema for TextList {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "OneOrMore".into()
+        "TextList".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -267,43 +269,43 @@ impl JsonSchema for OneOrMore {
 
 /// A word, or a list of words.
 #[derive(Clone, Debug)]
-pub struct Words(pub Vec<String>);
+pub struct WordList(pub Vec<String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for WordList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WordsVisitor)
+        deserializer.deserialize_any(WordListVisitor)
     }
 }
 
-struct WordsVisitor;
+struct WordListVisitor;
 
-impl<'de> Visitor<'de> for WordsVisitor {
-    type Value = Words;
+impl<'de> Visitor<'de> for WordListVisitor {
+    type Value = WordList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a word or a list of words")
     }
 
-    fn visit_str<E: Error>(self, word: &str) -> Result<Words, E> {
-        Ok(Words(vec![word.to_owned()]))
+    fn visit_str<E: Error>(self, word: &str) -> Result<WordList, E> {
+        Ok(WordList(vec![word.to_owned()]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WordList, A::Error> {
         let mut words = Vec::new();
         while let Some(word) = list.next_element()? {
             words.push(word);
         }
-        Ok(Words(words))
+        Ok(WordList(words))
     }
 }
 
-impl JsonSchema for Words {
+impl JsonSchema for WordList {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Words".into()
+        "WordList".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -315,10 +317,10 @@ impl JsonSchema for Words {
 }
 
 /// A key that may be left out, and whose value is written as text.
-pub type Given<T> = Option<Located<Text<T>>>;
+pub type Opt<T> = Option<Spanned<Text<T>>>;
 
 /// What was written, if something was and could be read.
-pub fn given<T>(value: Given<T>) -> Option<T> {
-    let Located { value, .. } = value?;
+pub fn opt_value<T>(value: Opt<T>) -> Option<T> {
+    let Spanned { value, .. } = value?;
     value.map(|Text(value)| value)
 }

@@ -6,7 +6,7 @@ use values::Fault;
 use values::did_you_mean;
 
 /// How deep maps are in maps, at most.
-const DEEPEST: usize = 12;
+const MAX_DEPTH: usize = 12;
 
 /// What stands for a name that people give.
 const NAME: &str = "NAME";
@@ -16,13 +16,13 @@ const TLS: [&str; 8] =
     ["ca", "cert", "certificate", "certificates", "cert_file", "ssl", "tls", "tls_context"];
 
 /// A map of the config.
-struct Place {
+struct SchemaPath {
     /// The keys that lead there.
     path: Vec<String>,
     keys: BTreeSet<String>,
 }
 
-static PLACES: LazyLock<Vec<Place>> = LazyLock::new(|| {
+static PLACES: LazyLock<Vec<SchemaPath>> = LazyLock::new(|| {
     let schema = crate::config::schema();
     let mut places = Vec::new();
     gather(&schema, &schema, &mut Vec::new(), &mut places);
@@ -37,7 +37,7 @@ pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Fault {
         let hint = "let a proxy that ends TLS stand in front, and one that begins it behind";
         return Fault::new(message, hint);
     }
-    let have: Vec<&Place> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();
+    let have: Vec<&SchemaPath> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();
     let below = if near.is_none() { below(&have, known) } else { Vec::new() };
     let longer = known.iter().find(|known| key.len() > 3 && known.starts_with(key));
     let near = near.or(longer.copied());
@@ -59,15 +59,16 @@ pub(super) fn is_below(key: &str, known: &[&str], near: &str) -> bool {
     if strsim::damerau_levenshtein(key, near) <= 2 {
         return false;
     }
-    let have: Vec<&Place> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();
+    let have: Vec<&SchemaPath> = PLACES.iter().filter(|place| place.keys.contains(key)).collect();
     !below(&have, known).is_empty()
 }
 
 /// The nearest of these places that are in the map with such keys.
-fn below(places: &[&Place], known: &[&str]) -> Vec<String> {
+fn below(places: &[&SchemaPath], known: &[&str]) -> Vec<String> {
     let here: BTreeSet<&str> = known.iter().copied().collect();
-    let is_here = |place: &&Place| place.keys.iter().map(String::as_str).eq(here.iter().copied());
-    let own: Vec<&Place> = PLACES.iter().filter(is_here).collect();
+    let is_here =
+        |place: &&SchemaPath| place.keys.iter().map(String::as_str).eq(here.iter().copied());
+    let own: Vec<&SchemaPath> = PLACES.iter().filter(is_here).collect();
     let found: BTreeSet<&[String]> = places
         .iter()
         .flat_map(|place| own.iter().filter_map(|own| place.path.strip_prefix(own.path.as_slice())))
@@ -79,14 +80,14 @@ fn below(places: &[&Place], known: &[&str]) -> Vec<String> {
 }
 
 /// The whole paths of places, if there are few.
-fn whole(places: &[&Place]) -> Vec<String> {
+fn whole(places: &[&SchemaPath]) -> Vec<String> {
     let paths: BTreeSet<String> = places.iter().map(|place| place.path.join(".")).collect();
     let few = paths.len() <= 2 && !paths.contains("");
     if few { paths.into_iter().collect() } else { Vec::new() }
 }
 
-fn gather(schema: &Value, root: &Value, path: &mut Vec<String>, places: &mut Vec<Place>) {
-    if path.len() > DEEPEST {
+fn gather(schema: &Value, root: &Value, path: &mut Vec<String>, places: &mut Vec<SchemaPath>) {
+    if path.len() > MAX_DEPTH {
         return;
     }
     if let Some(name) = schema["$ref"].as_str() {
@@ -112,7 +113,7 @@ fn gather(schema: &Value, root: &Value, path: &mut Vec<String>, places: &mut Vec
     if path.iter().filter(|step| *step == "not").count() > 1 {
         return;
     }
-    places.push(Place { path: path.clone(), keys: keys.keys().cloned().collect() });
+    places.push(SchemaPath { path: path.clone(), keys: keys.keys().cloned().collect() });
     for (key, value) in keys {
         path.push(key.clone());
         gather(value, root, path, places);

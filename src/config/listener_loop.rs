@@ -12,7 +12,7 @@ use values::Target;
 
 /// A way from a listener to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Circle {
+pub(crate) struct ListenerLoop {
     /// The listeners on the way, the first being where it begins and ends.
     pub(crate) listeners: Vec<Arc<str>>,
     /// The cluster by which it leads back…
@@ -23,12 +23,12 @@ pub(crate) struct Circle {
     pub(crate) target: String,
     /// All that no route takes goes this way. Where a route leads, it depends on the request, and on
     /// what the route makes of it.
-    pub(crate) surely: bool,
+    pub(crate) unconditional: bool,
 }
 
-impl fmt::Display for Circle {
+impl fmt::Display for ListenerLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Circle { listeners, target, .. } = self;
+        let ListenerLoop { listeners, target, .. } = self;
         match listeners.as_slice() {
             [] => Ok(()),
             [one] => write!(f, "`{one}` leads to itself: `{target}` is where it listens"),
@@ -43,25 +43,25 @@ impl fmt::Display for Circle {
 
 /// One step from a listener to another.
 #[derive(Clone)]
-struct Step<'p> {
+struct LoopStep<'p> {
     to: usize,
     cluster: &'p ClusterPlan,
     endpoint: usize,
-    surely: bool,
+    unconditional: bool,
 }
 
 /// All circles, each once.
-pub(crate) fn circles(
+pub(crate) fn listener_loops(
     listeners: &[Arc<ListenerPlan>],
     clusters: &[Arc<ClusterPlan>],
-) -> Vec<Circle> {
+) -> Vec<ListenerLoop> {
     let mut by_port: BTreeMap<u16, Vec<(usize, &ListenerPlan)>> = BTreeMap::new();
     for (at, listener) in listeners.iter().enumerate() {
         by_port.entry(listener.address.port()).or_default().push((at, listener));
     }
     let clusters: BTreeMap<&str, &ClusterPlan> =
         clusters.iter().map(|cluster| (&*cluster.name, &**cluster)).collect();
-    let steps: Vec<Vec<Step<'_>>> =
+    let steps: Vec<Vec<LoopStep<'_>>> =
         listeners.iter().map(|from| steps(from, &by_port, &clusters)).collect();
     let mut found = Vec::new();
     for start in 0..listeners.len() {
@@ -71,18 +71,18 @@ pub(crate) fn circles(
         while let Some((way, sure)) = open.pop() {
             let from = way.last().copied().unwrap_or(start);
             for step in steps.get(from).into_iter().flatten().filter(|step| step.to >= start) {
-                let surely = sure && step.surely;
+                let unconditional = sure && step.unconditional;
                 if step.to == start {
                     let target = step.cluster.endpoints.get(step.endpoint);
-                    found.push(Circle {
+                    found.push(ListenerLoop {
                         listeners: way.iter().map(|at| Arc::clone(&listeners[*at].name)).collect(),
                         cluster: Arc::clone(&step.cluster.name),
                         endpoint: step.endpoint,
                         target: target.map_or(String::new(), |it| it.at.to_string()),
-                        surely,
+                        unconditional,
                     });
                 } else if !std::mem::replace(&mut seen[step.to], true) {
-                    open.push(([&way[..], &[step.to]].concat(), surely));
+                    open.push(([&way[..], &[step.to]].concat(), unconditional));
                 }
             }
         }
@@ -94,16 +94,16 @@ fn steps<'p>(
     from: &ListenerPlan,
     by_port: &BTreeMap<u16, Vec<(usize, &ListenerPlan)>>,
     clusters: &BTreeMap<&str, &'p ClusterPlan>,
-) -> Vec<Step<'p>> {
+) -> Vec<LoopStep<'p>> {
     let mut steps = Vec::new();
     for name in from.clusters() {
-        let surely = from.cluster.as_ref() == Some(&name);
+        let unconditional = from.cluster.as_ref() == Some(&name);
         let Some(&cluster) = clusters.get(&*name) else { continue };
         for (endpoint, plan) in cluster.endpoints.iter().enumerate() {
             let Target::Host(host, port) = &plan.at else { continue };
             let heard = by_port.get(port).into_iter().flatten();
-            let met = heard.filter(|(_, listener)| meets(host, listener.address.ip()));
-            steps.extend(met.map(|&(to, _)| Step { to, cluster, endpoint, surely }));
+            let met = heard.filter(|(_, listener)| reaches(host, listener.address.ip()));
+            steps.extend(met.map(|&(to, _)| LoopStep { to, cluster, endpoint, unconditional }));
         }
     }
     steps
@@ -111,7 +111,7 @@ fn steps<'p>(
 
 /// Whether a connection to a host comes to what listens at this address and the same port. Of a name only
 /// `localhost` is known.
-fn meets(host: &str, here: IpAddr) -> bool {
+fn reaches(host: &str, here: IpAddr) -> bool {
     let here = here.to_canonical();
     let addresses = match host.parse::<IpAddr>() {
         // Who dials every interface dials this machine.

@@ -16,7 +16,7 @@ pub fn did_you_mean(nearest: Option<&str>) -> String {
 }
 
 /// Finds the meaning of one of a few words.
-pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
+pub fn parse_keyword<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
@@ -29,7 +29,7 @@ pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Fault> {
 }
 
 /// What an editor is told about them.
-pub fn words_schema<T>(words: &[(&str, T)]) -> Schema {
+pub fn keyword_schema<T>(words: &[(&str, T)]) -> Schema {
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     json_schema!({ "enum": known })
 }

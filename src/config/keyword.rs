@@ -2,7 +2,7 @@
 
 use super::plan::{OnViolation, UpstreamConnectMode};
 use schemars::Schema;
-use values::{Fault, FromText, word, words_schema};
+use values::{Fault, FromText, keyword_schema, parse_keyword};
 
 /// What to do in a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum OnPanic {
 
 /// What an endpoint is taken for before its first check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Initial {
+pub(crate) enum InitialHealth {
     Healthy,
     Unhealthy,
 }
@@ -32,11 +32,11 @@ impl FromText for OnViolation {
     const EXPECTED: &str = "`pass` or `close`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &ON_VIOLATION)
+        parse_keyword(text, &ON_VIOLATION)
     }
 
     fn schema() -> Schema {
-        words_schema(&ON_VIOLATION)
+        keyword_schema(&ON_VIOLATION)
     }
 }
 
@@ -56,11 +56,11 @@ impl FromText for UpstreamConnectMode {
     const EXPECTED: &str = "`immediate` or `on_client_data`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &UPSTREAM_CONNECT_MODE)
+        parse_keyword(text, &UPSTREAM_CONNECT_MODE)
     }
 
     fn schema() -> Schema {
-        words_schema(&UPSTREAM_CONNECT_MODE)
+        keyword_schema(&UPSTREAM_CONNECT_MODE)
     }
 }
 
@@ -71,25 +71,25 @@ impl FromText for OnPanic {
     const EXPECTED: &str = "`ignore_health` or `fail`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &ON_PANIC)
+        parse_keyword(text, &ON_PANIC)
     }
 
     fn schema() -> Schema {
-        words_schema(&ON_PANIC)
+        keyword_schema(&ON_PANIC)
     }
 }
 
-const INITIAL: [(&str, Initial); 2] =
-    [("healthy", Initial::Healthy), ("unhealthy", Initial::Unhealthy)];
+const INITIAL: [(&str, InitialHealth); 2] =
+    [("healthy", InitialHealth::Healthy), ("unhealthy", InitialHealth::Unhealthy)];
 
-impl FromText for Initial {
+impl FromText for InitialHealth {
     const EXPECTED: &str = "`healthy` or `unhealthy`";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        word(text, &INITIAL)
+        parse_keyword(text, &INITIAL)
     }
 
     fn schema() -> Schema {
-        words_schema(&INITIAL)
+        keyword_schema(&INITIAL)
     }
 }
