@@ -1,8 +1,7 @@
-//! The config: what people write, what runs, and the way from one to the other.
+//! Configuration: the file's types, the plan, and the way from one to the other.
 //!
-//! `yaml` turns text into a tree that knows its lines and columns, `decode` fills the types of
-//! `file` from it, and `check` makes a `plan` of those. Each of them reports what is wrong and
-//! goes on, so that one run tells everything.
+//! `yaml` parses text into a tree with spans, `decode` fills the types of `file` from it, and
+//! `check` makes a `plan`. Each reports errors and continues, so that one run finds them all.
 
 pub mod plan;
 
@@ -40,10 +39,10 @@ pub const ADMIN: &str = "127.0.0.1:9901";
 /// Files beyond this many bytes are refused unread.
 const MAX_FILE: usize = 4 << 20;
 
-/// What stands for stdin where a file is named.
+/// The file name that means stdin.
 const STDIN: &str = "-";
 
-/// Reads and checks the file at `path`, or what comes by stdin if that is `-`. Touches no network.
+/// Reads and checks the file at `path`, or stdin if that is `-`. Does not use the network.
 pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     let path = path.as_ref();
     let stdin = path == Path::new(STDIN);
@@ -61,13 +60,13 @@ pub fn load(path: impl AsRef<Path>) -> Result<Plan, Problems> {
     parse_bytes(&name, &bytes)
 }
 
-/// Checks `text`; `name` is what problems call it.
+/// Checks `text`; `name` is the file name in problems.
 pub fn parse(name: &str, text: &str) -> Result<Plan, Problems> {
     parse_bytes(name, text.as_bytes())
 }
 
-/// Checks the text of a file of endpoints, which is a list as under `endpoints`; `path` is what
-/// problems call it. An empty list is a problem: more likely the file is being written.
+/// Checks an endpoints file, which is a list as under `endpoints`; `path` is its name in problems.
+/// An empty list is an error, because the file is probably being written.
 pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>, Problems> {
     let name = path.as_ref().display().to_string();
     let list = text_of(&name, text.as_bytes())?;
@@ -82,10 +81,10 @@ pub fn endpoints(text: &str, path: impl AsRef<Path>) -> Result<Vec<EndpointPlan>
     }
 }
 
-/// One listener before one upstream, with nothing written in a file.
+/// A plan with one listener and one upstream, without a file.
 ///
-/// `admin` is the admin interface's address, or `off`; [`ADMIN`] unless given. The listener is
-/// called like the protocol, the cluster `upstream`, and operations are logged to stdout.
+/// `admin` is the admin interface's address, or `off`; [`ADMIN`] by default. The listener has the
+/// name of the protocol, the cluster is called `upstream`, and operations are logged to stdout.
 pub fn for_proxy(
     protocol: &str,
     listen: &str,
@@ -138,7 +137,7 @@ fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems> {
     })
 }
 
-/// Makes a tree of a text, of which nothing is wrong so far; `wanted` is told if it is empty.
+/// Parses a text without errors so far; `wanted` is the message if it is empty.
 fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(name, text);
@@ -155,7 +154,7 @@ fn read(name: &str, text: &str, wanted: &str) -> Result<(Report, Node), Problems
     }
 }
 
-/// Reads one value, for tests of what people write under a key.
+/// Reads one value, for tests of single keys.
 #[cfg(test)]
 pub(crate) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Problems> {
     let (report, tree) = read("test.yaml", text, "")?;

@@ -1,5 +1,5 @@
-//! From what was written to what runs: defaults filled in, references followed, and everything
-//! that is wrong reported, not just the first of it.
+//! Checks a config and makes a plan of it: fills in defaults, follows references, and reports all
+//! problems.
 
 mod admin;
 mod cluster;
@@ -36,7 +36,7 @@ use values::{
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Makes a plan. If anything is wrong the report tells it, and the plan, if any, must not run.
+/// Makes a plan. If the report has problems, the plan must not run.
 pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan> {
     let zone = given(&file.zone).map(|zone| zone.0);
     let spoken = spoken(file.listeners.as_ref());
@@ -46,11 +46,11 @@ pub(crate) fn check(file: File, tree: &Node, report: &mut Report) -> Option<Plan
 struct Check<'a> {
     tree: &'a Node,
     report: &'a mut Report,
-    /// Addresses in use so far, and by whom.
+    /// The addresses in use, and their users.
     taken: Vec<(SocketAddr, String)>,
     /// The proxy's own zone.
     zone: Option<Arc<str>>,
-    /// What is asked of each cluster in the protocols of its listeners.
+    /// The probes of each cluster by the protocols of its listeners.
     spoken: BTreeMap<String, Vec<WrittenProbe>>,
     /// How connections to clusters are kept.
     poolings: BTreeMap<Arc<str>, Pooling>,
@@ -221,7 +221,7 @@ impl Check<'_> {
         UpstreamConnectMode::OnClientData
     }
 
-    /// The place of what is written in a listener's protocol.
+    /// The span of a path in a listener's protocol.
     fn in_protocol(&self, listener: &str, path: &[String]) -> Span {
         let keys = ["listeners", listener, "protocol"].into_iter();
         let place: Vec<_> = keys.chain(path.iter().map(String::as_str)).collect();
@@ -276,7 +276,7 @@ impl Check<'_> {
         }
     }
 
-    /// Tells of listeners that are sure to lead to themselves.
+    /// Reports listeners that always lead back to themselves.
     fn listener_loops(&mut self, listeners: &[Arc<ListenerPlan>], clusters: &[Arc<ClusterPlan>]) {
         for circle in
             listener_loops(listeners, clusters).into_iter().filter(|circle| circle.unconditional)
@@ -318,7 +318,7 @@ impl Check<'_> {
         self.report.add(cluster.at, format!("there is no cluster `{name}`{near}"), hint);
     }
 
-    /// Takes an address, unless somebody else listens there.
+    /// Reserves an address, unless it is in use.
     fn take(&mut self, address: SocketAddr, who: String, at: Span) {
         if let Some((other, owner)) = self.taken.iter().find(|(other, _)| overlap(*other, address))
         {
@@ -342,7 +342,7 @@ fn cluster_names(clusters: &Spanned<NamedMap<ClusterConfig>>) -> Vec<String> {
     entries.filter_map(|(name, _)| name.value.clone()).collect()
 }
 
-/// The value that was given, if it was right.
+/// The value, if it is set and valid.
 fn given<T: Clone>(value: &Opt<T>) -> Option<T> {
     value.as_ref().and_then(|located| located.value.as_ref()).map(|text| text.0.clone())
 }
@@ -360,7 +360,7 @@ fn or<T: Clone>(value: Opt<T>, default: T) -> T {
     given(&value).unwrap_or(default)
 }
 
-/// A number that was given, in the type of its default, which its bounds fit.
+/// The number, if it is set and valid, in the type of its default, which fits its bounds.
 fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
     value: Opt<InRange<MIN, MAX>>,
     default: T,
@@ -368,7 +368,7 @@ fn number<T: TryFrom<usize>, const MIN: usize, const MAX: usize>(
     given(&value).and_then(|number| number.0.try_into().ok()).unwrap_or(default)
 }
 
-/// What policies can be about.
+/// The scope of policies.
 fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);
     let heard = entries.into_iter().flatten().filter_map(|(name, listener)| {
@@ -382,7 +382,7 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
     Scope::new(heard.collect())
 }
 
-/// What is asked of each cluster in the protocols of its listeners, once for each protocol.
+/// The probes of each cluster by the protocols of its listeners, one per protocol.
 fn spoken(listeners: Option<&Spanned<NamedMap<Listener>>>) -> BTreeMap<String, Vec<WrittenProbe>> {
     let mut spoken: BTreeMap<String, Vec<WrittenProbe>> = BTreeMap::new();
     let entries = listeners.and_then(|it| it.value.as_ref()).map(|NamedMap(entries)| entries);

@@ -1,7 +1,7 @@
-//! Fills the types of `file` from a tree. Every mistake is reported where it stands, and reading
-//! goes on: unknown and repeated keys are skipped, a wrong `Spanned` value goes missing. What is
-//! wrong inside a value that is not `Spanned`, as in the settings of protocols, is left out, and
-//! the rest of that value read once more, for what else is wrong.
+//! Fills the types of `file` from a tree. Every error is reported at its span, and reading
+//! continues: unknown and repeated keys are skipped, an invalid `Spanned` value is missing. Inside
+//! a value that is not `Spanned`, as in the settings of protocols, an invalid part is left out and
+//! the rest is read again for further errors.
 
 mod error;
 mod misplaced;
@@ -68,12 +68,12 @@ impl<'de> Reader<'de> {
         report.mark_invalid(at) && at != self.at()
     }
 
-    /// Whether this is wrong, which has been reported.
+    /// Whether this is invalid, which has been reported.
     fn is_invalid(self) -> bool {
         self.report.borrow().is_invalid(self.at())
     }
 
-    /// Whether something inside is left out, since it is wrong.
+    /// Whether an invalid part of it is left out.
     fn has_gaps(self) -> bool {
         let below = |node, key| Reader { node, key, report: self.report };
         match &self.node.value {
@@ -107,8 +107,8 @@ impl<'de> Reader<'de> {
         kept
     }
 
-    /// The entries of a struct. A key that it does not have is reported; if it is plain which
-    /// one was meant, it is read as that.
+    /// The entries of a struct. Unknown keys are reported; an obvious misspelling is read as the
+    /// key that was meant.
     fn fields(self, written: &'de [(Node, Node)], known: Names) -> Vec<Entry<'de>> {
         let (mut kept, strange): (Vec<_>, Vec<_>) =
             self.entries(written).into_iter().partition(|entry| known.contains(&entry.name()));
@@ -144,8 +144,8 @@ impl<'de> Reader<'de> {
         visitor.visit_map(Entries::new(entries))
     }
 
-    /// A mistake without a place is about the value as a whole. If that has gaps they are what is
-    /// wrong with it, as with a key that is missing since its value could not be read.
+    /// Gives an error without a span that of the whole value. If parts are left out, they are the
+    /// cause, as with a missing key whose value was invalid.
     fn with_span<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|error| match error.at {
             Some(_) => error,
@@ -159,7 +159,7 @@ impl<'de> Reader<'de> {
         })
     }
 
-    /// What looks like a variable is none.
+    /// Variables are not expanded, so the message must not suggest that.
     fn without_variables(self, fault: Fault) -> Fault {
         let text = self.node.as_text();
         if !(text.contains("${") || text.contains("{{") || text.starts_with('$')) {
@@ -273,7 +273,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
-    /// Text is offered too, for what can be written in short; nothing at all is all defaults.
+    /// Text is offered too, for short forms; an empty value is all defaults.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,

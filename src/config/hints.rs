@@ -1,4 +1,4 @@
-//! What is right in a config and still worth a thought: told by `tollgate check` beside `ok`.
+//! Hints of `tollgate check` on valid configs, printed beside `ok`.
 
 use super::{
     listener_loop::listener_loops,
@@ -9,7 +9,7 @@ use cluster::ClusterPlan;
 use std::{path::PathBuf, sync::Arc};
 use values::{Target, nearest};
 
-/// Each hint in a line of its own: what it is about, and what to do.
+/// The hints, one line each: the subject, and what to do.
 pub fn hints(plan: &Plan) -> Vec<String> {
     let mut hints = Vec::new();
     hints.extend(open_admin(plan));
@@ -36,7 +36,7 @@ pub fn hints(plan: &Plan) -> Vec<String> {
     hints
 }
 
-/// A listener on all interfaces where nothing bounds what a client may have.
+/// A listener on all interfaces without a limit on its clients.
 fn unlimited(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let ListenerPlan { name, address, protocol, max_connections, .. } = listener;
     let bounded = plan.policies.iter().any(|rule| {
@@ -62,7 +62,7 @@ fn open_admin(plan: &Plan) -> Option<String> {
              what; write `127.0.0.1:{}`, or see docs/facing-strangers.md", address.port() ) })
 }
 
-/// Several servers where a client believes to speak with one: it loses what each of them knows.
+/// Several servers behind a name that clients take as one: each has its own state.
 fn several_members(plan: &Plan, listener: &ListenerPlan) -> Option<String> {
     let advice = listener.protocol.several_servers()?;
     let named = |cluster: &&Arc<ClusterPlan>| listener.cluster.as_ref() == Some(&cluster.name);
@@ -117,7 +117,7 @@ fn missing_folders(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// A resource that is a database by itself, where a collection was probably meant.
+/// A resource that is only a database, where a collection was probably meant.
 fn database_alone(plan: &Plan, rule: &Rule) -> Option<String> {
     let applies = |listener: &&Arc<ListenerPlan>| {
         rule.matching.may_apply(&listener.name, listener.protocol.name())

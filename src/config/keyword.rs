@@ -4,14 +4,14 @@ use super::plan::{OnViolation, UpstreamConnectMode};
 use schemars::Schema;
 use values::{Fault, FromText, keyword_schema, parse_keyword};
 
-/// What to do in a panic.
+/// The action in panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnPanic {
     IgnoreHealth,
     Fail,
 }
 
-/// What an endpoint is taken for before its first check.
+/// Whether an endpoint counts as healthy before its first check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InitialHealth {
     Healthy,

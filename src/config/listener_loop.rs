@@ -1,4 +1,4 @@
-//! Listeners that lead to themselves: what comes in there goes round until no connection is left.
+//! Listeners that lead back to themselves: a connection would loop until no sockets are left.
 
 use super::plan::ListenerPlan;
 use cluster::ClusterPlan;
@@ -19,10 +19,9 @@ pub(crate) struct ListenerLoop {
     pub(crate) cluster: Arc<str>,
     /// …the place of the endpoint in it…
     pub(crate) endpoint: usize,
-    /// …and what that is called.
+    /// …and its address or name.
     pub(crate) target: String,
-    /// All that no route takes goes this way. Where a route leads, it depends on the request, and on
-    /// what the route makes of it.
+    /// Everything that no route takes goes this way. Whether a route does depends on the request.
     pub(crate) unconditional: bool,
 }
 
@@ -65,7 +64,7 @@ pub(crate) fn listener_loops(
         listeners.iter().map(|from| steps(from, &by_port, &clusters)).collect();
     let mut found = Vec::new();
     for start in 0..listeners.len() {
-        // Whoever comes first in the file begins; so each circle is found once.
+        // Each loop starts at its first listener in the file, so that it is found once.
         let mut seen = vec![false; listeners.len()];
         let mut open = vec![(vec![start], true)];
         while let Some((way, sure)) = open.pop() {
@@ -109,12 +108,12 @@ fn steps<'p>(
     steps
 }
 
-/// Whether a connection to a host comes to what listens at this address and the same port. Of a name only
-/// `localhost` is known.
+/// Whether a connection to `host` reaches a listener at this address and the same port. Of names
+/// only `localhost` is known.
 fn reaches(host: &str, here: IpAddr) -> bool {
     let here = here.to_canonical();
     let addresses = match host.parse::<IpAddr>() {
-        // Who dials every interface dials this machine.
+        // Dialling the unspecified address reaches this machine.
         Ok(address) if address.is_unspecified() => vec![loopback(address.is_ipv6())],
         Ok(address) => vec![address.to_canonical()],
         Err(_) if is_localhost(host) => vec![loopback(false), loopback(true)],
@@ -138,8 +137,8 @@ fn is_localhost(name: &str) -> bool {
         || name.ends_with(".localhost")
 }
 
-/// Whether an address is this machine's: what is sent there would be sent from there. Nothing is
-/// sent: a socket of UDP that is connected only has its addresses.
+/// Whether an address is this machine's, that is, whether the kernel would use it as the source for
+/// itself. A connected UDP socket sends nothing.
 fn is_own(address: IpAddr) -> bool {
     if address.is_loopback() {
         return true;

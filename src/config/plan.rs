@@ -1,4 +1,4 @@
-//! What runs: checked, defaulted, resolved. Nothing in a plan can fail any more.
+//! Plans: checked and resolved configs with defaults. Nothing in a plan is invalid.
 
 mod admin;
 
@@ -33,11 +33,11 @@ pub struct Plan {
     pub clusters: Vec<Arc<ClusterPlan>>,
     /// How each cluster's endpoints are spoken to, where operations share connections.
     pub pooling: BTreeMap<Arc<str>, Pooling>,
-    /// What is done to operations, in order.
+    /// The policies, in order.
     pub policies: Vec<Arc<Rule>>,
     /// Where operations are logged; `None` switches it off.
     pub access_log: Option<AccessLogPlan>,
-    /// Where it is logged what happens to endpoints; `None` switches it off.
+    /// The file for endpoint events; `None` switches it off.
     pub event_log: Option<PathBuf>,
 }
 
@@ -70,7 +70,7 @@ pub struct ListenerPlan {
     pub handshake_timeout: Option<Duration>,
     /// How long a client may take to end a message that it began; `None` means for ever.
     pub message_timeout: Option<Duration>,
-    /// How long a peer may take none of the bytes meant for it; `None` means for ever.
+    /// How long a peer may accept none of the bytes for it; `None`: no limit.
     pub write_timeout: Option<Duration>,
     /// How long nothing may move once one side has ended.
     pub half_close_timeout: Option<Duration>,
@@ -79,7 +79,7 @@ pub struct ListenerPlan {
     /// How many bytes of requests may be held, over all its connections, until policies can
     /// decide about them.
     pub max_held_bytes: usize,
-    /// What to do once bytes can't be read any more.
+    /// What to do when bytes can no longer be parsed.
     pub on_violation: OnViolation,
 }
 
@@ -129,7 +129,7 @@ pub enum UpstreamConnectMode {
     OnClientData,
 }
 
-/// What to do with a connection whose bytes can't be read any more.
+/// What to do with a connection whose bytes can no longer be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnViolation {
     /// Pass everything on unread, unless not one message could be read before.

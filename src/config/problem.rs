@@ -1,21 +1,21 @@
-//! What is wrong with a config, where, and what to do about it.
+//! Problems of a config: message, place, and hint.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 use values::{Fault, HIDDEN, Span, hide, secrets, text_lines};
 
-/// Problems beyond this many are dropped: nobody reads on.
+/// Further problems are dropped.
 const MAX_PROBLEMS: usize = 100;
 
 /// Snippets show this many characters before and after the place.
 const SNIPPET_RADIUS: usize = 80;
 
-/// A text for a terminal, which must not obey the control codes in what a file or an argument says,
-/// and for logs, in which no password may stand that was pasted with a URI.
+/// Escapes a text for a terminal, which must not obey control codes in files or arguments, and for
+/// logs, which must not contain passwords of pasted URIs.
 pub(crate) fn printable(text: &str) -> String {
     hide(text).replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, as it was named.
@@ -24,9 +24,9 @@ pub struct Problem {
     pub line: u32,
     /// The column in characters, counted from 1; 0 if the problem is in no line.
     pub column: u32,
-    /// What is wrong.
+    /// What is invalid.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: Option<String>,
     /// The line in question with the place underlined; empty if there is none.
     pub snippet: String,
@@ -50,7 +50,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, in the order of the text. Never empty.
+/// All problems, in the order of the text. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -91,25 +91,25 @@ pub(crate) struct Report {
     file: String,
     lines: Vec<String>,
     problems: Vec<Problem>,
-    /// The places of values that are wrong.
+    /// The spans of invalid values.
     invalid: BTreeSet<Span>,
 }
 
 impl Report {
-    /// Nothing wrong so far with `text`.
+    /// An empty report on `text`.
     pub(crate) fn new(file: &str, text: &str) -> Self {
         let mut lines = text_lines(text);
-        // Nothing stands behind the last line's end.
+        // Nothing follows the last line break.
         lines.pop_if(|line| line.is_empty());
         Self { file: printable(file), lines, problems: Vec::new(), invalid: BTreeSet::new() }
     }
 
-    /// Adds a problem, unless it was told before.
+    /// Adds a problem, unless it was reported before.
     pub(crate) fn add(&mut self, at: Span, message: impl Into<String>, hint: impl Into<String>) {
         self.add_fault(at, Fault::new(message, hint));
     }
 
-    /// Adds a problem, unless it was told before.
+    /// Adds a problem, unless it was reported before.
     pub(crate) fn add_fault(&mut self, at: Span, fault: Fault) {
         let problem = Problem {
             file: self.file.clone(),
@@ -125,12 +125,13 @@ impl Report {
         }
     }
 
-    /// The value here is wrong, and is read no more. Whether that is news.
+    /// Marks the value here as invalid, so that it is not read further. Returns whether it was not
+    /// marked before.
     pub(crate) fn mark_invalid(&mut self, at: Span) -> bool {
         at != Span::NOWHERE && self.invalid.insert(at)
     }
 
-    /// Whether the value here is wrong.
+    /// Whether the value here is invalid.
     pub(crate) fn is_invalid(&self, at: Span) -> bool {
         self.invalid.contains(&at)
     }
@@ -140,7 +141,7 @@ impl Report {
         self.problems.len()
     }
 
-    /// Whether nothing is wrong so far.
+    /// Whether there is no problem so far.
     pub(crate) fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
@@ -171,13 +172,13 @@ impl Report {
     }
 }
 
-/// A line without its secrets, and where in it is what was `width` characters from `column` on.
+/// A line with its secrets hidden, and the column and width of the place in it.
 fn without_secrets(line: &str, column: usize, width: usize) -> (Cow<'_, str>, usize, usize) {
     let hidden = secrets(line);
     if hidden.is_empty() {
         return (line.into(), column, width);
     }
-    // What begins in a secret begins where that is shown.
+    // A place inside a secret is shown at its start.
     let shown_at = |index: usize| {
         let at = line.char_indices().nth(index).map_or(line.len(), |(at, _)| at);
         let before = hidden.iter().take_while(|secret| secret.start < at);

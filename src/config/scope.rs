@@ -1,4 +1,4 @@
-//! What policies can be about: listeners, what those speak, and the attributes of that.
+//! The scope of policies: listeners, their protocols, and the attributes of these.
 
 use super::plan::Plan;
 use crate::protocols;
@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 /// Attributes that an operation has whatever its protocol.
 const COMMON: [&str; 4] = ["peer", "local", "endpoint", "cluster"];
 
-/// The listeners of a config, by name, with what each of them speaks.
+/// The listeners of a config, by name, with their protocols.
 #[derive(Clone, Debug)]
 pub struct Scope {
     listeners: Vec<ListenerScope>,
@@ -18,14 +18,14 @@ pub struct Scope {
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerScope {
     pub(crate) name: Arc<str>,
-    /// `None` if that was written wrong.
+    /// `None` if the protocol was invalid.
     pub(crate) protocol: Option<&'static Protocol>,
-    /// What its operations can be about, where that is known: the names of its routes.
+    /// The names of its routes, if known.
     pub(crate) resources: Option<Vec<Arc<str>>>,
 }
 
 impl Scope {
-    /// What policies of this plan can be about.
+    /// The scope of policies in this plan.
     pub fn of(plan: &Plan) -> Self {
         let heard = plan.listeners.iter().map(|listener| {
             let protocol = Some(listener.protocol.describe());
@@ -35,7 +35,7 @@ impl Scope {
         Self { listeners: heard.collect() }
     }
 
-    /// What policies can be about that stand beside these listeners.
+    /// The scope of policies beside these listeners.
     pub(crate) fn new(listeners: Vec<ListenerScope>) -> Self {
         Self { listeners }
     }
@@ -76,7 +76,7 @@ pub(crate) fn is_attribute(name: &str) -> bool {
     protocols::all().into_iter().any(|protocol| has_attribute(protocol, name))
 }
 
-/// The words that people know from elsewhere, and what they are called here.
+/// Names of attributes in other software, and their names here.
 const ALIASES: [(&str, &str); 19] = [
     ("action", "operation"),
     ("application", "app"),
@@ -99,7 +99,7 @@ const ALIASES: [(&str, &str); 19] = [
     ("username", "user"),
 ];
 
-/// `, did you mean …?` if one of the known words is what somebody meant by this one.
+/// `, did you mean …?` if a known word is similar to this one or its alias.
 pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
     let lower = word.to_ascii_lowercase();
     let otherwise = ALIASES.iter().find(|(other, _)| *other == lower).map(|(_, name)| *name);

@@ -1,4 +1,4 @@
-//! What runs, in the words of a config file: for people who ask the admin interface.
+//! The running config, in the shape of a config file, for the admin interface.
 
 mod cluster;
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 use values::{Size, duration_text};
 
 impl Plan {
-    /// The whole plan with every default filled in, in the shape of a config file: reading it
-    /// back gives the same plan. A plan holds no secrets yet; those it will hold stay out.
+    /// The whole plan with all defaults, in the shape of a config file: reading it returns the same
+    /// plan. Secrets are not shown.
     pub fn to_json(&self) -> Value {
         let listeners = self.listeners.iter().map(|it| (it.name.to_string(), listener(it)));
         let clusters = self

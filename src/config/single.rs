@@ -22,15 +22,15 @@ use std::{
 };
 use values::{FromText, Mistake, Text};
 
-/// What problems call the text.
+/// The file name in problems.
 const NAME: &str = "body";
 
-/// What a policy is called that came without a name.
+/// The default name of a fault policy.
 const FAULT: &str = "fault";
 
-/// Reads what is to change of a policy, `{"enabled": false}` or `{"rate_limit": {"rate": "100/s"}}`,
-/// and makes the whole policy of it: a key that is not written stays, one that is `null` goes. What
-/// the policy does goes on with what it knows, unless just that changes.
+/// Reads a change of a policy, `{"enabled": false}` or `{"rate_limit": {"rate": "100/s"}}`, and
+/// returns the whole policy: keys that are not in the text stay, keys with `null` are removed. The
+/// policy's action keeps its state unless the action itself changes.
 pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Problems> {
     let (report, tree) = tree(text, "write what is to change: `{\"enabled\": false}`")?;
     let tree = known.source.merged(&tree);
@@ -43,9 +43,8 @@ pub fn change(known: &Rule, text: &[u8], scope: &Scope) -> Result<Rule, Problems
     Ok(policy(report, &tree, scope, name, check)?.replacing(known, Instant::now()))
 }
 
-/// Reads a policy that is to be called `name`, and that there was not. It says what it matches, so
-/// that a part of a policy whose name is misspelt is not taken for a policy for everything: `None`
-/// if it does not.
+/// Reads a new policy called `name`. `None` if it has no `match`, so that a part of a policy with a
+/// misspelt name does not become a policy for everything.
 pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, Problems> {
     let hint = "write a policy: `{\"match\": {\"app\": \"importer\"}, \"deny\": {}}`";
     let (report, tree) = tree(text, hint)?;
@@ -61,7 +60,7 @@ pub fn addition(name: &str, text: &[u8], scope: &Scope) -> Result<Option<Rule>, 
     policy(report, &named, scope, name, check).map(Some)
 }
 
-/// Reads a fault: a policy, and how long it lasts. `taken` tells which names are those of others.
+/// Reads a fault: a policy, and how long it lasts. `taken` returns which names are in use.
 pub fn fault(
     text: &[u8],
     scope: &Scope,
@@ -78,7 +77,7 @@ pub fn fault(
             report = cell.into_inner();
             lasts.map(|Text(lasts)| lasts)
         }
-        // What does it have a look at this itself.
+        // `Duration::from_text` reports its own errors.
         (None, Some((_, node))) => Duration::from_text(node.as_text()).ok(),
         (None, None) => {
             let hint = "write how long it lasts: `\"for\": \"30s\"`";
@@ -97,7 +96,7 @@ pub fn fault(
     Ok((rule, lasts.unwrap_or_default()))
 }
 
-/// Reads a policy, of which nothing but what the report tells is wrong so far.
+/// Reads a policy from a text without errors so far, apart from those in the report.
 fn policy(
     report: Report,
     tree: &Node,

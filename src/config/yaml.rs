@@ -9,13 +9,13 @@ use values::Span;
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Where it stands.
+    /// Its span.
     pub(crate) at: Span,
-    /// What it is.
+    /// Its value.
     pub(crate) value: Value,
 }
 
-/// What YAML can say, as far as a config needs it.
+/// The subset of YAML that configs need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// Nothing.
@@ -60,9 +60,8 @@ impl Node {
         }
     }
 
-    /// The place to point at when the value at the end of these keys is wrong: the value if it
-    /// fits a line, or else its key. A number stands for an item of a list, the first being 0.
-    /// Goes as far as the keys exist.
+    /// The span to report for the value at the end of this path: the value if it fits in a line,
+    /// otherwise its key. A number is an index in a list, from 0. Goes as far as the path exists.
     pub(crate) fn place<S: AsRef<str>>(&self, path: &[S]) -> Span {
         let (mut node, mut at) = (self, self.at);
         for step in path {
@@ -98,8 +97,7 @@ impl Node {
         self
     }
 
-    /// The same without what people keep for themselves, such as values that they repeat by aliases:
-    /// keys that begin with `x-`.
+    /// Removes the user's own keys, which begin with `x-`, such as anchors for aliases.
     pub(crate) fn without_own(mut self) -> Node {
         if let Value::Map(entries) = &mut self.value {
             entries.retain(|(key, _)| !key.as_text().starts_with("x-"));
@@ -116,12 +114,12 @@ impl Node {
     }
 }
 
-/// How many values a document may have. A thousand listeners and clusters with twenty keys each are
-/// some 80,000; so many as these take about 40 MB while they are read.
+/// The most values in a document. A thousand listeners and clusters with twenty keys each have
+/// about 80,000; this many take about 40 MB while they are read.
 const MAX_VALUES: usize = 250_000;
 
-/// Reads one YAML document. Bounded: at most [`MAX_VALUES`], nested at most 32 deep, also after
-/// its aliases have been replaced by what they stand for.
+/// Reads one YAML document. At most [`MAX_VALUES`] values and 32 levels, including expanded
+/// aliases.
 pub(crate) fn read(text: &str) -> Result<Node, (Span, Fault)> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(raw) => Ok(node(text, raw)),
@@ -136,17 +134,17 @@ fn options() -> Options {
             max_depth: 32,
             flow_nesting_limit: 32,
         },
-        // They are told by `decode`, all of them, and with the place of the first.
+        // `decode` reports them all, with the place of the first.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         with_snippet: false,
     }
 }
 
-/// What the parser makes of a value, before its place is known.
+/// A parsed value without its span.
 enum Raw {
     Null,
-    /// The parser converts numbers and booleans; what was written is found by its place.
+    /// The parser converts numbers and booleans; the original text is found by its span.
     Word,
     Text(String),
     List(Vec<Spanned<Raw>>),
@@ -266,12 +264,12 @@ fn place(location: serde_saphyr::Location) -> Span {
     }
 }
 
-/// Puts an error of the parser into words for whoever wrote the file.
+/// Rewords an error of the parser for users.
 fn fault(text: &str, error: &Error) -> (Span, Fault) {
     let at = error.location().map_or(Span::end_of(text), place);
     let at = Span { width: 1, ..at };
     let told = error.to_string();
-    // The parser tells the place at the end of its message; we tell it in front.
+    // The parser appends the place to its message; here it comes first.
     let what = told.split_once(" at line ").map_or(told.as_str(), |(what, _)| what);
     let too_much = what.contains("budget") || what.contains("recursion limit");
     let fault = match error {

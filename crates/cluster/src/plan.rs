@@ -1,4 +1,4 @@
-//! Where operations go, and what keeps them on endpoints that work.
+//! Plans of clusters: endpoints, load balancing, and fault detection.
 
 use operation::Probe;
 use schemars::Schema;
@@ -23,7 +23,7 @@ pub struct ClusterPlan {
     pub zone: Option<Arc<str>>,
     /// How an endpoint is picked.
     pub lb_policy: LbPolicy,
-    /// What `ring_hash` and `maglev` pick by.
+    /// Settings of `ring_hash` and `maglev`.
     pub hash: HashPlan,
     /// When health is ignored rather than everything refused.
     pub panic: PanicPlan,
@@ -31,7 +31,7 @@ pub struct ClusterPlan {
     pub slow_start: Option<SlowStartPlan>,
     /// How endpoints are asked whether they work.
     pub health_check: Option<HealthCheckPlan>,
-    /// How endpoints that fail are found by the operations that they are given.
+    /// How failing endpoints are detected by their operations.
     pub outlier_detection: Option<OutlierPlan>,
     /// How much may be under way.
     pub circuit_breaker: BreakerPlan,
@@ -39,12 +39,12 @@ pub struct ClusterPlan {
     pub connect_timeout: Duration,
     /// How many endpoints are tried, one after the other, before giving up. At least 1.
     pub connect_attempts: usize,
-    /// How many connections to each endpoint each worker holds ready for clients to come.
+    /// How many preconnected sockets each worker keeps for each endpoint.
     pub spare_connections: usize,
-    /// When an upstream connection that rests is asked whether it still stands.
+    /// When an idle upstream connection is probed.
     pub keepalive: KeepalivePlan,
-    /// How long sent bytes may stay unacknowledged before the connection is given up (RFC 5482);
-    /// `None` leaves that to the system.
+    /// How long sent bytes may stay unacknowledged before the connection is closed (RFC 5482);
+    /// `None` is the system's default.
     pub tcp_user_timeout: Option<Duration>,
     /// How long connections to an endpoint that left the cluster may go on.
     pub drain_timeout: Duration,
@@ -174,9 +174,9 @@ impl Default for HashPlan {
 /// When health is ignored rather than everything refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PanicPlan {
-    /// With a smaller share of usable endpoints than this, in percent, there is panic; 0 is never.
-    /// `None`: 50 for six endpoints and more; among fewer only when none is usable, since one
-    /// dead endpoint of two or two of three is what such clusters are made to survive.
+    /// The share of usable endpoints in percent below which the cluster panics; 0 is never. `None`:
+    /// 50 for six endpoints and more; with fewer, only when none is usable, since such clusters are
+    /// built to survive one or two dead endpoints.
     pub threshold: Option<u8>,
     /// Refuse, in a panic, instead of ignoring health.
     pub fail: bool,
@@ -204,20 +204,20 @@ pub struct HealthCheckPlan {
     pub timeout: Duration,
     /// How much longer than `interval` the pause may be, at random, in percent of it.
     pub jitter: u8,
-    /// The time between two checks while the last one tells otherwise than the endpoint's state.
+    /// The time between two checks while the last one contradicts the endpoint's state.
     pub edge_interval: Duration,
     /// How many good checks in a row make an endpoint healthy. The first check of all decides
     /// alone.
     pub healthy_threshold: u32,
     /// How many failed checks in a row make it unhealthy.
     pub unhealthy_threshold: u32,
-    /// What an endpoint is taken for before its first check.
+    /// An endpoint's health before its first check.
     pub initial_healthy: bool,
     /// Keep the connection for the next check.
     pub reuse_connection: bool,
     /// Close the connections to an endpoint that becomes unhealthy.
     pub close_connections_on_unhealthy: bool,
-    /// What is asked.
+    /// The probe.
     pub probe: Arc<dyn ProbeConfig>,
 }
 
@@ -239,7 +239,7 @@ impl HealthCheckPlan {
     }
 }
 
-/// How endpoints that fail are found by the operations that they are given.
+/// How failing endpoints are detected by their operations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierPlan {
     /// Ejected after that many failed operations in a row; 0 is never.
@@ -267,8 +267,8 @@ pub struct OutlierPlan {
     pub failure_percentage: RateDetector,
     /// See `failure_percentage`.
     pub failure_threshold: u8,
-    /// How many of a hundred ejections by consecutive failures are carried out; the others are
-    /// told only.
+    /// The percentage of ejections by consecutive failures that are enforced; the others are only
+    /// reported.
     pub enforcing_consecutive: u8,
 }
 
@@ -291,7 +291,7 @@ pub struct RateDetector {
     pub minimum_endpoints: u32,
     /// Operations in an interval that an endpoint needs to count.
     pub minimum_operations: u32,
-    /// How many of a hundred ejections are carried out; 0 only tells.
+    /// The percentage of ejections that are enforced; 0 only reports.
     pub enforcing: u8,
 }
 
@@ -341,7 +341,7 @@ pub struct BreakerPlan {
     pub pending_timeout: Duration,
     /// Operations.
     pub max_operations: Option<usize>,
-    /// Second and later attempts to connect, in percent of what is being connected…
+    /// Second and later attempts to connect, in percent of the connections being opened…
     pub retry_percent: u8,
     /// …and how many are always allowed.
     pub min_retries: usize,
@@ -368,12 +368,12 @@ pub struct KeepalivePlan {
     pub idle: Duration,
     /// How long until it is asked again.
     pub interval: Duration,
-    /// How many times, before it is given up.
+    /// How many probes are sent before it is closed.
     pub probes: u32,
 }
 
 impl KeepalivePlan {
-    /// How long it takes to find that nobody is there any more.
+    /// How long it takes to detect a dead peer.
     pub fn budget(&self) -> Duration {
         self.idle.saturating_add(self.interval.saturating_mul(self.probes))
     }

@@ -1,10 +1,10 @@
-//! What a policy did, over all listeners.
+//! Effects of a policy, over all listeners.
 
 use super::cells::{CounterCell, Shards};
 use ::metrics::Counter;
 use serde::Serialize;
 
-/// What a policy did, or would have done (`dry_run`).
+/// What a policy did, or would have done with `dry_run`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effects {
     /// Operations and connections that it refused.
@@ -17,7 +17,7 @@ pub struct Effects {
     pub would_modify: u64,
 }
 
-/// Counts what one policy does. Metrics count by names, and another policy may have the name later.
+/// Counts the effects of one policy. Metrics are by name, which another policy may have later.
 #[derive(Debug, Default)]
 pub struct EffectCounts {
     refused: Shards<CounterCell>,

@@ -1,4 +1,4 @@
-//! Addresses, and `host:port` as people write it.
+//! Addresses and `host:port` texts.
 
 use super::{Fault, FromText, hide, is_digits, octal};
 use schemars::{Schema, json_schema};
@@ -36,10 +36,10 @@ impl FromText for SocketAddr {
     }
 }
 
-/// Takes `host:port` apart; the host loses its brackets.
+/// Splits `host:port`; brackets are removed from the host.
 ///
 /// # Errors
-/// What is wrong with it; `hint` is what to write instead.
+/// If the text is invalid; `hint` is what to write instead.
 pub fn split_host_port<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u16), Fault> {
     if let Some(fault) = more_than_an_address(text, hint) {
         return Err(fault);
@@ -80,8 +80,8 @@ const PORTS: [(&str, u16); 6] = [
     ("postgresql", 5432),
 ];
 
-/// What is wrong with a URL, with who logs in, with a path, or with a list of addresses. The hint
-/// has host and port alone: who logs in is the clients' business, and a password is not repeated.
+/// The error for a URL, user info, a path, or a list of addresses. The hint contains host and port
+/// only: user info belongs to the clients, and a password must not be repeated.
 fn more_than_an_address(text: &str, usual: &str) -> Option<Fault> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),

@@ -1,18 +1,18 @@
-//! What is wrong with a value.
+//! Errors of values.
 
 use serde::de::Error;
 
-/// What is wrong with a value, before it is known where that value stands.
+/// An error of a value whose place is not known yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong.
+    /// What is invalid.
     pub message: String,
-    /// What to do about it; empty if that is plain.
+    /// How to fix it; may be empty.
     pub hint: String,
 }
 
 impl Fault {
-    /// What is wrong, and what to do about it.
+    /// An error with a hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
@@ -23,12 +23,12 @@ impl Fault {
 pub struct Mistake {
     /// The keys, from the value in question down.
     pub path: Vec<String>,
-    /// What is wrong there.
+    /// The error there.
     pub fault: Fault,
 }
 
 impl Mistake {
-    /// What is wrong at the end of `path`, and what to do about it.
+    /// The error at the end of `path`.
     pub fn new(path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Self {
         let path = path.iter().map(|&key| key.to_owned()).collect();
         Self { path, fault: Fault::new(message, hint) }

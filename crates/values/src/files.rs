@@ -1,7 +1,7 @@
-//! Files that a config names: what is no regular file is told apart without waiting for it.
+//! Files named in a config: irregular files are recognized without blocking.
 //!
-//! To open a FIFO waits until something opens its other end, which can be never: a proxy that did
-//! so would neither start nor end.
+//! Opening a FIFO blocks until its other end is opened, which may be never: the proxy could neither
+//! start nor stop.
 
 use crate::Fault;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -21,7 +21,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if let Some(kind) = irregular(path) {
         return Err(not_regular(kind));
     }
-    // What is there may have changed since, so what was opened is looked at again.
+    // The file may have been replaced, so the opened one is checked again.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = open(path, flags, Mode::empty())?;
     match FileType::from_raw_mode(fstat(&file)?.st_mode) {
@@ -59,16 +59,15 @@ pub fn read_at_most(file: File, max: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What is wrong with the name of a file to read, if something else than a regular file has it.
-/// A name that nothing has yet is right.
+/// The error for a file to read that is not a regular file. A missing file is accepted.
 pub fn irregular_file(path: &Path) -> Option<Fault> {
     let kind = irregular(path)?;
     let message = format!("`{}` is {kind}, not a regular file", path.display());
     Some(Fault::new(message, "name a regular file, or a symbolic link to one"))
 }
 
-/// What is wrong with the name of a log, if something has it that can't be appended to: only a
-/// regular file can, `/dev/null`, and a name that nothing has yet. Links are not followed.
+/// The error for a log that cannot be appended to. Accepted are regular files, `/dev/null`, and
+/// missing files. Links are not followed.
 pub fn irregular_log(path: &Path) -> Option<Fault> {
     let found = fs::symlink_metadata(path).ok()?.file_type();
     if found.is_file() || path == Path::new("/dev/null") {
@@ -84,7 +83,7 @@ pub fn irregular_log(path: &Path) -> Option<Fault> {
     Some(Fault::new(message, hint))
 }
 
-/// What has this name, if that is no regular file.
+/// The kind of this file, if it is not a regular one.
 fn irregular(path: &Path) -> Option<&'static str> {
     let found = fs::metadata(path).ok()?.file_type();
     (!found.is_file()).then(|| kind(found))

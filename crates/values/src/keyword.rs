@@ -3,7 +3,7 @@
 use crate::Fault;
 use schemars::{Schema, json_schema};
 
-/// The word nearest to `word`, if it is near enough to be what was meant.
+/// The word nearest to `word`, if it is similar enough.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |other: &str| strsim::damerau_levenshtein(word, other);
     let found = known.into_iter().map(|other| (distance(other), other)).min()?;
@@ -28,7 +28,7 @@ pub fn parse_keyword<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Faul
     ))
 }
 
-/// What an editor is told about them.
+/// The JSON schema of keywords.
 pub fn keyword_schema<T>(words: &[(&str, T)]) -> Schema {
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     json_schema!({ "enum": known })

@@ -1,7 +1,8 @@
-//! Values that people write as text in a config: durations, sizes, rates, numbers and names; and
-//! what is wrong with one, for who wrote it.
+//! Values that configs write as text: durations, sizes, rates, numbers and names, with errors for
+//! users.
 //!
-//! The proxy's own keys and the settings of protocols are made of the same values.
+//! Shared by the proxy's own keys and the settings of protocols and policies; this crate knows
+//! neither.
 
 mod address;
 mod amount;
@@ -31,19 +32,19 @@ pub use span::{Span, text_lines};
 use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 pub use target::{HostPort, SrvTarget, Target, host_port, is_host_name};
 
-/// Something that a file holds as text.
+/// A value that a file contains as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text<T>(pub T);
 
-/// How such text is read, and what an editor is told about it.
+/// A type read from text, with its JSON schema.
 pub trait FromText: Sized {
-    /// What belongs here, after the word "expected".
+    /// What is expected, as the end of "expected …".
     const EXPECTED: &str;
 
-    /// Reads it.
+    /// Reads the text.
     ///
     /// # Errors
-    /// What is wrong with the text, and what to write instead.
+    /// If the text is invalid, with a hint.
     fn from_text(text: &str) -> Result<Self, Fault>;
 
     /// Its JSON Schema.
@@ -158,10 +159,10 @@ fn duration(text: &str) -> Result<Duration, Fault> {
     Ok(Duration::from_nanos(u64::try_from(total).map_err(|_| too_long())?))
 }
 
-/// Refuses a number that begins with a 0: YAML 1.1, and many who write configs, mean octal by that.
+/// Rejects a number with a leading 0, which YAML 1.1 and many users read as octal.
 ///
 /// # Errors
-/// What is wrong with `text`, of which `number` is the whole number.
+/// If `number` has one; `text` is the whole text.
 pub fn octal(number: &str, text: &str) -> Result<(), Fault> {
     let plain = number.trim_start_matches('0');
     // `0` and `00` are the same to everybody.
@@ -357,7 +358,7 @@ pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What a name looks like, as a hint.
+/// The hint for an invalid name.
 pub const NAME: &str = "1 to 64 letters, digits, `_`, `.` and `-`: names are metric labels";
 /// …and for editors.
 pub const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
@@ -522,13 +523,13 @@ mod tests {
         assert!(Factor::from_text("0.5").is_ok() && Duration::from_text("0.5s").is_ok());
     }
 
-    /// What stands between backticks in what to do, as long as it is whole.
+    /// The quoted suggestions of a hint, if they are complete.
     fn suggestions(fault: &Fault) -> Vec<String> {
         let parts = fault.hint.split('`').skip(1).step_by(2);
         parts.filter(|it| !it.contains('…')).map(str::to_owned).collect()
     }
 
-    /// Whoever does as the hint says is done.
+    /// Following each hint must lead to a valid value.
     fn follow<T: FromText>(texts: &[&str]) {
         for text in texts {
             let Err(fault) = T::from_text(text) else { continue };

@@ -6,7 +6,7 @@ use serde::de::{
 };
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// Text of one kind, or a list of it with at least one item. Numbers are taken for their text.
+/// One text value, or a list with at least one. Numbers are read as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneOrMore<T>(pub Vec<T>);
 

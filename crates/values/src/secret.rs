@@ -1,18 +1,18 @@
-//! Secrets in what people paste: a connection string has a password in it, which must not be shown
-//! again, neither on a terminal nor in a log.
+//! Hides secrets in pasted texts: a connection string contains a password, which must not appear on
+//! a terminal or in a log.
 
 use std::{borrow::Cow, ops::Range};
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 pub const HIDDEN: &str = "***";
 
 /// Keys and parameters whose values are secrets. `token_file` and the like only name a file.
 const NAMES: [&str; 8] =
     ["password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key"];
 
-/// The text without its secrets: who logs in by a URI (`mongodb://user:password@host`), with or
-/// without its scheme, and the values of what is called `password`, `token` and so on. In doubt it
-/// hides more than it must.
+/// The text with secrets hidden: user info in URIs (`mongodb://user:password@host`), with or
+/// without scheme, and the values of keys like `password` and `token`. Hides too much rather than
+/// too little.
 #[must_use]
 pub fn hide(text: &str) -> Cow<'_, str> {
     let found = secrets(text);
@@ -51,8 +51,8 @@ pub fn secrets(text: &str) -> Vec<Range<usize>> {
     apart
 }
 
-/// What stands between `://` and the last `@` behind it: a password may have an `@`, a `/`, a blank
-/// or a quote in it that its owner did not encode.
+/// User info from `://` to the last `@`, since a password may contain an unencoded `@`, `/`, blank
+/// or quote.
 fn in_uris(line: &str) -> impl Iterator<Item = Range<usize>> {
     let starts: Vec<usize> = line.match_indices("://").map(|(at, sign)| at + sign.len()).collect();
     let ends = starts.iter().skip(1).copied().chain([line.len()]).collect::<Vec<_>>();
@@ -81,7 +81,7 @@ fn before_hosts(line: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The values of what is called a secret: `password: …`, `"token": "…"`, `?password=…`.
+/// Values of secret keys: `password: …`, `"token": "…"`, `?password=…`.
 fn by_name(line: &str) -> impl Iterator<Item = Range<usize>> {
     let lower = line.to_ascii_lowercase();
     let names = NAMES.into_iter().flat_map(|name| {

@@ -4,12 +4,12 @@ use super::{Factor, InRange, Name, OneOrMore, OrOff, Rate, Share, Size, Text, du
 use serde::ser::{Serialize, Serializer};
 use std::time::Duration;
 
-/// A value that can be written as a config would have it: what is read again gives the same.
+/// A value that can be written as in a config: reading it returns the same.
 pub trait Show {
-    /// Writes it.
+    /// Serializes it.
     ///
     /// # Errors
-    /// Only what the serializer itself comes up with.
+    /// Only those of the serializer.
     fn show<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
 }
 

@@ -9,7 +9,7 @@ pub struct Span {
     pub line: u32,
     /// The column in characters, counted from 1.
     pub column: u32,
-    /// How many characters are meant.
+    /// The width in characters.
     pub width: u32,
 }
 

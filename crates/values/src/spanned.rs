@@ -1,21 +1,21 @@
-//! What a config file's types are made of: values that know their place and survive a mistake.
+//! Types of a config file: values that know their span and survive errors.
 
 use crate::{Span, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// A value with its place. Reading one never fails: what is wrong is reported, and the value is
-/// then missing, so that everything else can still be read and checked.
+/// A value with its span. Reading one never fails: an error is reported and the value is missing,
+/// so that the rest can be read and checked.
 #[derive(Clone, Debug)]
 pub struct Spanned<T> {
     /// Where it stands.
     pub at: Span,
-    /// `None` if it was wrong, which has been reported.
+    /// `None` if it was invalid, which has been reported.
     pub value: Option<T>,
 }
 
-/// Tells `decode` to hand over the place too.
+/// Asks `decode` for the span too.
 pub const SPANNED: &str = "$spanned";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
@@ -39,7 +39,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
     }
 }
 
-/// Reads a value, again and again as long as it is wrong, without what is known to be wrong with it.
+/// Reads a value, repeatedly while it is invalid, without its parts that are known to be invalid.
 fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
     tries: &mut A,
 ) -> Result<PartlySpanned<T>, A::Error> {
@@ -53,15 +53,15 @@ fn read<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
     Ok(read)
 }
 
-/// A value with its place, as [`Spanned`]; and what is left of it where something in it was wrong,
-/// for what can be checked all the same.
+/// A value with its span, as [`Spanned`], and the valid rest of it if a part was invalid, for
+/// further checks.
 #[derive(Clone, Debug)]
 pub struct PartlySpanned<T> {
     /// Where it stands.
     pub at: Span,
-    /// `None` if something in it was wrong, which has been reported.
+    /// `None` if a part of it was invalid, which has been reported.
     pub value: Option<T>,
-    /// What is left of it then.
+    /// The valid rest in that case.
     pub rest: Option<T>,
 }
 
@@ -177,7 +177,7 @@ pub enum MapOrOff<T> {
     Off,
 }
 
-/// Tells `decode` that `off` may stand here.
+/// Tells `decode` that `off` is allowed here.
 pub const OR_OFF: &str = "$or_off";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapOrOff<T> {
@@ -223,7 +223,7 @@ impl<T: JsonSchema> JsonSchema for MapOrOff<T> {
 #[derive(Clone, Debug)]
 pub struct TextList(pub Vec<Spanned<String>>);
 
-/// Tells `decode` that a value may stand for a list of it.
+/// Tells `decode` that a single value is allowed in place of a list.
 pub const ONE_OR_MORE: &str = "$one_or_more";
 
 impl<'de> Deserialize<'de> for TextList {

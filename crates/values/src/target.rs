@@ -1,4 +1,4 @@
-//! What an endpoint is dialled by.
+//! Addresses of endpoints.
 
 use crate::{Fault, FromText, split_host_port};
 use schemars::{Schema, json_schema};
@@ -40,7 +40,7 @@ pub fn host_port(text: &str) -> Result<Target, Fault> {
     Ok(Target::Host(host.to_owned(), port))
 }
 
-/// What an endpoint is dialled by.
+/// Where an endpoint is dialled.
 #[derive(Clone, Debug)]
 pub struct HostPort(pub Target);
 
@@ -64,7 +64,7 @@ impl FromText for HostPort {
     }
 }
 
-/// What an SRV record is looked up by.
+/// The name that an SRV record is looked up by.
 #[derive(Clone, Debug)]
 pub struct SrvTarget(pub Target);
 

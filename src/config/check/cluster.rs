@@ -14,12 +14,11 @@ use values::{
     spanned::{Opt, Spanned, WordList},
 };
 
-/// What a key of `hash` can be made of: what is known as soon as a client connects, and what a
-/// connection's door makes its hash of.
+/// The possible keys of `hash`: what is known when a client connects.
 const KEYS: &[&str] = &["peer"];
-/// What the system can be told: `TCP_USER_TIMEOUT` has milliseconds in 32 bits.
+/// The maximum of `TCP_USER_TIMEOUT`, which is milliseconds in 32 bits.
 const MAX_USER_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 60 * 60);
-/// What the system can be told: `TCP_KEEPIDLE` and `TCP_KEEPINTVL` go up to 32767 seconds.
+/// The maximum of `TCP_KEEPIDLE` and `TCP_KEEPINTVL`, 32767 seconds.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(9 * 60 * 60);
 
 impl Check<'_> {
@@ -182,8 +181,8 @@ impl Check<'_> {
         self.ordered(("min_ttl", dns.min_ttl), ("max_ttl", dns.max_ttl), defaults)
     }
 
-    /// Two times, the first no longer than the second. With one given, the other's default gives
-    /// way.
+    /// Two durations, the first at most as long as the second. If only one is set, the default of
+    /// the other is adapted.
     pub(super) fn ordered(
         &mut self,
         (short_key, short): (&str, Opt<Duration>),

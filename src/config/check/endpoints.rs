@@ -1,4 +1,4 @@
-//! Endpoints: of a cluster, and of a file that lists them.
+//! Endpoints of a cluster or of an endpoints file.
 
 use super::given;
 use crate::config::{
@@ -9,7 +9,7 @@ use cluster::EndpointPlan;
 use std::collections::BTreeSet;
 use values::{Span, Target, spanned::Spanned};
 
-/// What a list of endpoints is to its cluster.
+/// How a list of endpoints relates to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listed {
     /// There are no others.
@@ -49,7 +49,7 @@ pub(crate) fn endpoints(
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
-/// An endpoint, and what to point at if it does not go with others.
+/// An endpoint, and its span for conflicts with others.
 fn endpoint(
     report: &mut Report,
     at: Span,
@@ -93,7 +93,7 @@ fn endpoint(
     Some((at, plan))
 }
 
-/// Whoever writes priorities 0 and 2 has forgotten some endpoint, or counts from elsewhere.
+/// A gap in the priorities means a forgotten endpoint or another first number.
 fn no_gap(report: &mut Report, endpoints: &[(Span, EndpointPlan)]) {
     let there: BTreeSet<u8> = endpoints.iter().map(|(_, endpoint)| endpoint.priority).collect();
     for (at, endpoint) in endpoints {

@@ -1,4 +1,4 @@
-//! Names of files: what can't be read, or appended to, is told before anything tries.
+//! File names: unreadable and unwritable files are reported before they are used.
 
 use super::Check;
 use std::path::{Path, PathBuf};

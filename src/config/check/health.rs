@@ -1,4 +1,4 @@
-//! What finds the endpoints that work, and how they come back.
+//! Checks of health checks, outlier detection and slow start.
 
 use super::{Check, MINUTE, SECOND, given, number, or};
 use crate::config::keyword::InitialHealth;
@@ -64,7 +64,7 @@ impl Check<'_> {
         time.0
     }
 
-    /// Not every probe can tell where an answer ends.
+    /// Not every probe can find the end of an answer.
     fn reuse_connection(
         &mut self,
         written: Option<Spanned<bool>>,

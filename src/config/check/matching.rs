@@ -1,4 +1,4 @@
-//! What policies match: every key is known, every value can be, and some listener is meant.
+//! Policy matches: every key is known, every value is possible, and some listener is matched.
 
 use super::policies::Policies;
 use crate::{
@@ -23,7 +23,7 @@ const WORDS: [&str; 5] = ["listener", "protocol", "operation", "resource", "not"
 const MAX_GLOB: usize = 256;
 
 impl Policies<'_> {
-    /// Makes a match of what was written, as far as it was right.
+    /// Compiles the valid part of a match.
     pub(super) fn compile(&mut self, written: MatchSetting) -> Match {
         let mut made = Match::default();
         for (key, globs) in written.keys {
@@ -36,7 +36,7 @@ impl Policies<'_> {
         if let Some(written) = written.not.and_then(|not| not.value) {
             let excludes_all = written.keys.is_empty() && written.not.is_none();
             let not = self.compile(written);
-            // What is left of wrong keys alone would exclude everything.
+            // A match of which only invalid keys are left would exclude everything.
             if excludes_all || not != Match::default() {
                 made.exclude(not);
             }
@@ -57,7 +57,7 @@ impl Policies<'_> {
                 self.report.add_fault(*at, fault);
             }
         }
-        // A protocol may tell the same value in another form, in which the glob has to fit it.
+        // A protocol may report a value in another form, which the glob has to match.
         let normal = globs.iter().filter_map(|(_, text)| protocols::glob(key, text));
         let normal: Vec<String> = normal.collect();
         let written = globs.iter().map(|(_, text)| *text);
@@ -71,7 +71,7 @@ impl Policies<'_> {
         if scope::is_attribute(key) || WORDS.contains(&key) {
             return true;
         }
-        // What is meant is a key of something that listeners here speak.
+        // The key has to be known to the protocol of a listener.
         let heard = self.scope.listeners().iter().filter_map(|it| it.protocol);
         let heard: Vec<_> = heard.collect();
         let tells = |by: &&Protocol, it: &&str| {
@@ -135,14 +135,14 @@ impl Policies<'_> {
         wrong
     }
 
-    /// The listeners that are left by what a match says about these.
+    /// The listeners among these that a match allows.
     pub(super) fn left_by(&self, written: &MatchSetting) -> Vec<ListenerScope> {
         let mut made = Match::default();
         for (key, globs) in &written.keys {
             let Some(key @ ("listener" | "protocol")) = key.value.as_deref() else { continue };
             let globs = globs.value.iter().flat_map(|TextList(globs)| globs);
             let globs: Vec<&str> = globs.filter_map(|it| it.value.as_deref()).collect();
-            // Only globs of addresses can be wrong.
+            // Only globs of addresses can be invalid.
             let _ = made.add(key, &globs);
         }
         let listeners = self.scope.listeners().iter();
@@ -166,7 +166,7 @@ impl Policies<'_> {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// Tells of keys that are not known yet when a connection comes.
+    /// Reports keys that are not known yet when a connection is opened.
     pub(super) fn of_connections(&mut self, kind: &str, written: &MatchSetting) {
         for (key, _) in &written.keys {
             let Some(name) = key.value.as_deref() else { continue };
@@ -215,10 +215,10 @@ impl Policies<'_> {
         self.report.add(self.place(&[action.kind()]), message, hint);
     }
 
-    /// A policy that can never apply is a mistake: whoever wrote it believes to be guarded.
+    /// A policy that can never apply is an error, because it would only seem to protect.
     pub(super) fn reaches_a_listener(&mut self, at: Span, made: &Match) {
         let listeners = self.scope.listeners();
-        // What is wrong with listeners is told already.
+        // Invalid listeners were reported already.
         if listeners.is_empty() || listeners.iter().any(|listener| reaches(made, listener)) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Policies: a name each, what they match, and one thing that they do.
+//! Policies: each has a name, a match, and one action.
 
 use super::Check;
 use crate::{
@@ -125,7 +125,7 @@ impl<'a> Policies<'a> {
         }
     }
 
-    /// What a policy applies to. `stage` is what kind of policy it is, and what it decides about.
+    /// What a policy applies to. `stage` is the kind of the policy and what it decides about.
     fn matching(
         &mut self,
         Spanned { at, value }: Spanned<MatchSetting>,
@@ -138,14 +138,14 @@ impl<'a> Policies<'a> {
         let before = self.report.count();
         self.reached = self.left_by(&written);
         let matching = self.compile(written);
-        // What is wrong with a key is told already.
+        // An invalid key was reported already.
         if self.report.count() == before {
             self.reaches_a_listener(at, &matching);
         }
         matching
     }
 
-    /// The place of what is at the end of these keys of the policy in question.
+    /// The span at the end of this path in the current policy.
     pub(super) fn place(&self, keys: &[&str]) -> Span {
         let path: Vec<&str> = self.path.iter().map(String::as_str).chain(keys.to_vec()).collect();
         self.tree.place(&path)

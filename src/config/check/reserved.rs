@@ -6,11 +6,10 @@ use values::Limit;
 use values::spanned::{Opt, Spanned};
 
 impl Check<'_> {
-    /// Reserves connections for each listener: as many as its `reserved_connections` says, of
-    /// `all` that the proxy may have.
+    /// Reserves connections for each listener: its `reserved_connections` of the proxy's `all`.
     ///
-    /// Of what those keys leave, one half is shared out evenly to the listeners without the key, to
-    /// none of them more than its `max_connections`; the other half is for any listener.
+    /// Of the rest, one half is divided evenly among the listeners without that key, up to their
+    /// `max_connections`; the other half is shared.
     pub(super) fn reserve(&mut self, listeners: &mut [(ListenerPlan, Opt<Limit>)], all: usize) {
         let mut left = all;
         for (plan, written) in listeners.iter_mut() {

@@ -1,5 +1,4 @@
-//! What can be checked of a protocol's settings though something in them is wrong: one run is to tell
-//! everything.
+//! Checks of the valid rest of a protocol's settings, so that one run finds all problems.
 
 use super::Check;
 use crate::{
@@ -9,8 +8,7 @@ use crate::{
 use values::{Span, spanned::Spanned};
 
 impl Check<'_> {
-    /// Tells which clusters are not there, and which routes no request reaches. `rest` is what is
-    /// left of the settings without what was wrong.
+    /// Reports unknown clusters and unreachable routes. `rest` is the valid part of the settings.
     pub(super) fn rest(&mut self, listener: &str, rest: &Written, clusters: Option<&[String]>) {
         for (path, cluster) in rest.clusters() {
             let (at, _) = self.find_rest(listener, &path);
@@ -31,8 +29,8 @@ impl Check<'_> {
         }
     }
 
-    /// The place of what is left of a listener's protocol, and what stands there. Items of lists
-    /// that are wrong do not count.
+    /// The span and node at a path in the valid rest of a listener's protocol. Invalid list items
+    /// are not counted.
     fn find_rest(&self, listener: &str, path: &[String]) -> (Span, Option<&Node>) {
         let keys = ["listeners", listener, "protocol"];
         let mut at = self.tree.place(&keys);
@@ -63,7 +61,7 @@ impl Check<'_> {
         self.report.is_invalid(node.place_under(key))
     }
 
-    /// Whether something in it is wrong.
+    /// Whether a part of it is invalid.
     fn has_wrong(&self, node: &Node) -> bool {
         match &node.value {
             Value::Null | Value::Word(_) | Value::Text(_) => self.is_wrong(node, None),

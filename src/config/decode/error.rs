@@ -1,15 +1,15 @@
-//! A mistake's words: what was expected, what was found, what was probably meant.
+//! Error messages: what was expected, what was found, and a suggestion.
 
 use serde::de::{self, Unexpected};
 use std::fmt;
 use values::{Fault, Span, did_you_mean, hide, nearest};
 
-/// A mistake on its way up to whoever reports it.
+/// An error on its way to the reader that reports it.
 #[derive(Debug)]
 pub(super) struct Error {
     /// Where it was made, once that is known.
     pub(super) at: Option<Span>,
-    /// `None` if it was told already.
+    /// `None` if it was reported already.
     pub(super) fault: Option<Fault>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The front of a text, for a message; of a secret that is cut short nobody could tell that it is one.
+/// The front of a text for a message, with secrets hidden before it is cut.
 pub(super) fn shortened(text: &str) -> String {
     let text = &*hide(text);
     let mut short: String = text.chars().take(40).collect();

@@ -1,4 +1,4 @@
-//! Keys that stand in the wrong place: where they belong, as the schema has it.
+//! Misplaced keys: where they belong, according to the schema.
 
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::LazyLock};
@@ -8,10 +8,10 @@ use values::did_you_mean;
 /// How deep maps are in maps, at most.
 const MAX_DEPTH: usize = 12;
 
-/// What stands for a name that people give.
+/// Stands for a user-defined name.
 const NAME: &str = "NAME";
 
-/// What is asked for by many and is not there.
+/// Keys of other proxies for TLS, which is not supported.
 const TLS: [&str; 8] =
     ["ca", "cert", "certificate", "certificates", "cert_file", "ssl", "tls", "tls_context"];
 
@@ -29,8 +29,8 @@ static PLACES: LazyLock<Vec<SchemaPath>> = LazyLock::new(|| {
     places
 });
 
-/// What is wrong with a key that a map does not have, and what to do; `known` are the keys of the
-/// map, and `near` the one of them that is spelt nearly so.
+/// The error for a key that a map does not have; `known` are the keys of the map, and `near` the
+/// one with a similar spelling.
 pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Fault {
     if TLS.contains(&key) {
         let message = format!("unknown key `{key}`: TLS is not in this version");
@@ -54,7 +54,7 @@ pub(super) fn unknown(key: &str, known: &[&str], near: Option<&str>) -> Fault {
     Fault::new(format!("unknown key `{key}`{}", did_you_mean(near)), hint)
 }
 
-/// Whether a key is one of a map in this map, and hardly one of this map, spelt wrong.
+/// Whether a key belongs to a map inside this map, rather than being a misspelt key of this map.
 pub(super) fn is_below(key: &str, known: &[&str], near: &str) -> bool {
     if strsim::damerau_levenshtein(key, near) <= 2 {
         return false;

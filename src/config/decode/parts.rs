@@ -1,4 +1,4 @@
-//! What visitors are given of a value: its tries, its entries, its variant.
+//! Accesses that visitors get: read attempts, entries, variants.
 
 use super::{Reader, error::Error};
 use crate::config::yaml::{Node, Value};
@@ -14,7 +14,7 @@ use values::Span;
 pub(super) struct Entry<'de> {
     pub(super) key: Reader<'de>,
     pub(super) value: Reader<'de>,
-    /// What the key should have been.
+    /// The correct spelling of a misspelt key.
     pub(super) corrected: Option<&'static str>,
 }
 
@@ -27,8 +27,8 @@ impl<'de> Entry<'de> {
 /// How often a value is read at most.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// The place of a value, then the value, which is missing if it is wrong, and then whether that is
-/// all that was written; and the same again, as long as there is more to find that is wrong with it.
+/// Yields the span of a value, then the value, or nothing if it is invalid, and then whether it is
+/// complete; and so on, while more errors may be found.
 pub(super) struct ReadAttempts<'de> {
     reader: Reader<'de>,
     next: Next,
@@ -70,7 +70,7 @@ impl<'de> de::SeqAccess<'de> for ReadAttempts<'de> {
             }
             Next::Value => {}
         }
-        // With something left out it is not what was written.
+        // Without its invalid parts it is not complete.
         self.next = Next::Whole(self.more == MAX_ATTEMPTS);
         match seed.deserialize(self.reader) {
             Ok(value) => {
@@ -131,7 +131,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
     }
 }
 
-/// What a variant holds where only its name was written.
+/// The content of a variant of which only the name was written.
 const NOTHING: Node = Node { at: Span::NOWHERE, value: Value::Null };
 
 impl<'de> de::VariantAccess<'de> for Variant<'de> {

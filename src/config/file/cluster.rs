@@ -69,7 +69,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) dns: Option<Spanned<Dns>>,
 }
 
-/// What `ring_hash` and `maglev` pick by.
+/// Settings of `ring_hash` and `maglev`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ key: peer }`")]
 pub(crate) struct Hash {
@@ -214,7 +214,7 @@ pub(crate) struct CircuitBreaker {
     pub(crate) min_retries: Opt<Limit>,
 }
 
-/// When an upstream connection that rests is asked whether it still stands.
+/// When an idle upstream connection is probed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "keys and values, such as `{ idle: 1m }`")]
 pub(crate) struct Keepalive {

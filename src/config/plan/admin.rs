@@ -1,4 +1,4 @@
-//! The admin interface: where it is read, and where and by whom things are changed.
+//! The admin interface: the address for reading, and where and with which token it is controlled.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 

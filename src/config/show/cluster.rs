@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use values::Target;
 use values::duration_text;
 
-/// What is off by default is left out while it is off.
+/// Features that are off by default are left out while off.
 pub(super) fn cluster(plan: &ClusterPlan, pooling: Option<&Pooling>) -> Value {
     let mut keys = Map::new();
     let mut show = |key: &str, value: Value| keys.insert(key.to_owned(), value);

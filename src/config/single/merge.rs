@@ -1,4 +1,4 @@
-//! A policy as somebody wrote it, and what a partial text makes of it: a JSON merge patch (RFC 7396).
+//! A policy as written, and its change by a partial text: a JSON merge patch (RFC 7396).
 
 use crate::{
     config::yaml::{Node, Value},
@@ -7,8 +7,7 @@ use crate::{
 use std::fmt;
 use values::Span;
 
-/// The keys and values of a policy, without what was left to its defaults. Secrets are in it: it is
-/// shown to nobody.
+/// The keys and values of a policy without defaults. It may contain secrets, so it is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PolicySource(Node);
 
@@ -25,12 +24,12 @@ impl fmt::Debug for PolicySource {
 }
 
 impl PolicySource {
-    /// What is written here.
+    /// The source of this node.
     pub(crate) fn of(written: &Node) -> Self {
         Self(without_spans(written))
     }
 
-    /// Whether both have the same under the key of what they do.
+    /// Whether both have the same action.
     pub(crate) fn has_same_action(&self, other: &PolicySource) -> bool {
         ACTIONS.iter().all(|key| self.value(key) == other.value(key))
     }
@@ -39,9 +38,8 @@ impl PolicySource {
         self.0.child(key).map(|(_, node)| &node.value)
     }
 
-    /// The whole policy, with what `change` has in the place of what this has. A key stays that
-    /// `change` does not have, and goes where `change` has nothing as its value. A policy does one
-    /// thing, so that another thing takes the place of what it did.
+    /// The policy with `change` applied. Keys that `change` does not have stay; keys with an empty
+    /// value are removed. A policy has one action, so a new action replaces the old one.
     pub(super) fn merged(&self, change: &Node) -> Node {
         let acts = |node: &Node, key: &str| {
             node.child(key).is_some_and(|(_, value)| value.value != Value::Null)
@@ -55,7 +53,7 @@ impl PolicySource {
     }
 }
 
-/// Where both are maps, key by key. What `change` has keeps its place, for what is wrong with it.
+/// Merges maps key by key. What comes from `change` keeps its span, for error messages.
 fn merged(known: &Node, change: &Node) -> Node {
     let (Value::Map(kept), Value::Map(changes)) = (&known.value, &change.value) else {
         return change.clone();
@@ -68,7 +66,7 @@ fn merged(known: &Node, change: &Node) -> Node {
             Some((name, change)) => entries.push((name.clone(), merged(value, change))),
         }
     }
-    // A key that is there twice is a mistake: the second stays, to be told.
+    // A repeated key is an error: the second one is kept so that it is reported.
     let mut placed: Vec<&str> = kept.iter().map(|(key, _)| key.as_text()).collect();
     for (name, value) in changes {
         if let Some(place) = placed.iter().position(|key| *key == name.as_text()) {
