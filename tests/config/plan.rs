@@ -115,8 +115,7 @@ fn what_is_written_about_a_cluster_is_what_runs() {
         Some("orders.endpoints.yaml")
     );
     assert_eq!((orders.zone.as_deref(), orders.lb_policy), (Some("eu-1a"), LbPolicy::Maglev));
-    let key = vec!["peer".into()];
-    assert_eq!(orders.hash, HashPlan { key, bounded_load: Some(150), ring_size: 2048 });
+    assert_eq!(orders.hash, HashPlan { bounded_load: Some(150), ring_size: 2048 });
     assert_eq!(orders.panic, PanicPlan { threshold: Some(40), fail: true });
     let slow = SlowStartPlan { window: seconds(45), aggression: 1.5, min_weight: 20 };
     assert_eq!(orders.slow_start, Some(slow));

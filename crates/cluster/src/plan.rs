@@ -156,8 +156,6 @@ impl LbPolicy {
 /// What `ring_hash` and `maglev` pick by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashPlan {
-    /// The attributes whose values make the key, in order; `peer` is the address without its port.
-    pub key: Vec<Box<str>>,
     /// The most that an endpoint may be loaded beside the mean, in percent (at least 100), before
     /// the next one of the ring is taken; `None` means that load does not count.
     pub bounded_load: Option<u32>,
@@ -167,7 +165,7 @@ pub struct HashPlan {
 
 impl Default for HashPlan {
     fn default() -> Self {
-        Self { key: vec!["peer".into()], bounded_load: None, ring_size: 1024 }
+        Self { bounded_load: None, ring_size: 1024 }
     }
 }
 

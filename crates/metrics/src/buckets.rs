@@ -1,4 +1,4 @@
-//! The fixed buckets of every histogram, and what can be told from how full they are.
+//! The fixed buckets of every histogram, and quantiles computed from them.
 
 /// One bucket a bound, and one for what lies above the last.
 pub const BUCKETS: usize = 72;
@@ -61,7 +61,7 @@ impl Distribution {
 
     /// The value in nanoseconds that a share `q` of all values do not exceed, as if the values of
     /// one bucket were spread evenly over it; `None` if there are no values. What lies above the
-    /// last bound is told as that bound.
+    /// last bound is returned as that bound.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {

@@ -18,7 +18,7 @@ thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Tells that this thread is worker `index`: handles made on it from now on write cells that no
+/// Makes this thread worker `index`: handles made on it from now on write cells that no
 /// other worker writes.
 pub fn enter_worker(index: usize) {
     SHARD.set(index.saturating_add(1));

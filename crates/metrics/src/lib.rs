@@ -28,7 +28,7 @@ use std::{
 };
 use table::{Kind, Metric, TABLE};
 
-/// How many series a recorder holds unless told otherwise.
+/// How many series a recorder holds by default.
 const MAX_SERIES: usize = 200_000;
 
 /// The most bytes of a label's value that are kept: clients choose names of any length.
@@ -184,7 +184,7 @@ impl Family {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every series, by labels. Reading them needs the lock no more, so a worker that asks for a
+    /// Every series, by labels. Reading them does not need the lock, so a worker that asks for a
     /// handle meanwhile hardly waits.
     fn all(&self) -> Vec<(Values, Arc<SeriesCells>)> {
         self.lock().iter().map(|(values, series)| (values.clone(), series.clone())).collect()

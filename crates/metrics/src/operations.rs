@@ -1,4 +1,4 @@
-//! Series told as rows: what `/operations` and `/callsites` show, joined from several metrics.
+//! Series as rows: what `/operations` and `/callsites` show, joined from several metrics.
 
 use super::{
     Metrics, Values,
@@ -45,7 +45,7 @@ pub struct OperationRow {
 pub struct CallsiteRow {
     /// The listener's name.
     pub listener: String,
-    /// The place, as the client's comment tells it.
+    /// The place, from the client's comment.
     pub callsite: String,
     /// The operation's name.
     pub operation: String,

@@ -125,7 +125,7 @@ pub struct Metric {
     pub unit: &'static str,
     /// The labels' names, in the order of the exported text.
     pub labels: &'static [&'static str],
-    /// What it tells, in one line.
+    /// The help text, in one line.
     pub help: &'static str,
 }
 

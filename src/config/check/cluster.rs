@@ -89,16 +89,18 @@ impl Check<'_> {
             self.report.add(at, message, hint);
         }
         let Some(hash) = value else { return default };
+        if let Some(key) = hash.key {
+            self.check_hash_key(key);
+        }
         HashPlan {
-            key: hash.key.map_or(default.key, |key| self.hash_key(key)),
             bounded_load: given(&hash.bounded_load)
                 .map_or(default.bounded_load, |bound| bound.and_then(|it| it.0.try_into().ok())),
             ring_size: number(hash.ring_size, default.ring_size),
         }
     }
 
-    fn hash_key(&mut self, Spanned { at, value }: Spanned<WordList>) -> Vec<Box<str>> {
-        let Some(WordList(words)) = value else { return Vec::new() };
+    fn check_hash_key(&mut self, Spanned { at, value }: Spanned<WordList>) {
+        let Some(WordList(words)) = value else { return };
         if words.is_empty() {
             self.report.add(at, "a key of nothing is the same for every client", "write `peer`");
         }
@@ -111,7 +113,6 @@ impl Check<'_> {
                 self.report.add(at, format!("`{word}` is here twice"), "write it once");
             }
         }
-        words.into_iter().map(Into::into).collect()
     }
 
     fn circuit_breaker(&mut self, breaker: Option<Spanned<CircuitBreaker>>) -> BreakerPlan {

@@ -1,4 +1,4 @@
-//! What people write about the admin interface: an address, or a map with more to it.
+//! The config of the admin interface: an address, or a map.
 
 use crate::config::plan::ControlAddress;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,7 +10,7 @@ use values::spanned::Opt;
 use values::spanned::Spanned;
 use values::{Fault, FromText, OrOff, to_serde_error};
 
-/// The admin interface, in short or with its keys.
+/// The admin interface, as an address or with its keys.
 #[derive(Debug)]
 pub(crate) enum Admin {
     /// `ip:port`, or `off`.
@@ -19,23 +19,23 @@ pub(crate) enum Admin {
     Long(AdminKeys),
 }
 
-/// Where the admin interface is, and where it takes changes. Every key is optional.
+/// The addresses of the admin interface, for reading and for changes. Every key is optional.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Admin")]
 pub(crate) struct AdminKeys {
-    /// Where metrics and state are read: `ip:port`. Default: `127.0.0.1:9901`.
+    /// The address where metrics and state are served: `ip:port`. Default: `127.0.0.1:9901`.
     pub(crate) address: Opt<SocketAddr>,
-    /// Where requests are taken that change something: `ip:port`, or `unix:/PATH`, a Unix socket for
-    /// the proxy's own user alone (mode 0600). Such requests are refused at `address` then.
-    /// Default: at `address`, where that is a loopback address or there is a `token_file`, and else nowhere.
+    /// The address for requests that change something: `ip:port`, or `unix:/PATH`, a Unix socket
+    /// for the proxy's own user alone (mode 0600). `address` then rejects such requests. Default:
+    /// at `address`, if that is a loopback address or there is a `token_file`, and else nowhere.
     pub(crate) control: Opt<ControlAddress>,
-    /// A file whose first line is the bearer token that a request needs to change something. It is
-    /// read at the start. Default: no token is needed.
+    /// A file whose first line is the bearer token for requests that change something. It is read
+    /// at the start. Default: no token is needed.
     pub(crate) token_file: Option<Spanned<PathBuf>>,
-    /// Host names with a dot that requests may be addressed to (`proxy.example.net`,
-    /// `*.example.net`, or `*` for every name). IP addresses, `localhost` and names without a dot are
-    /// always right. Default: no others.
+    /// Host names with a dot that requests may use (`proxy.example.net`, `*.example.net`, or `*`
+    /// for every name). IP addresses, `localhost` and names without a dot are always accepted.
+    /// Default: no others.
     pub(crate) allowed_hosts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -80,7 +80,7 @@ impl JsonSchema for Admin {
     }
 }
 
-/// How long the path of a Unix socket may be, in bytes: what the systems have room for.
+/// The maximum length of the path of a Unix socket, in bytes, on the supported systems.
 const LONGEST_PATH: usize = 103;
 
 impl FromText for ControlAddress {

@@ -1,4 +1,4 @@
-//! What people write about an endpoint: `host:port`, or a map with more to it.
+//! The config of an endpoint: `host:port`, or a map.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{
@@ -9,7 +9,7 @@ use values::spanned::Opt;
 use values::{FromText, InRange, Zone, to_serde_error};
 use values::{HostPort, SrvTarget};
 
-/// An endpoint, in short or with its keys.
+/// An endpoint, as `host:port` or with its keys.
 #[derive(Debug)]
 pub(crate) enum EndpointConfig {
     /// `host:port`.
@@ -18,24 +18,23 @@ pub(crate) enum EndpointConfig {
     Long(EndpointKeys),
 }
 
-/// One endpoint, where `host:port` does not say it all. Either `address` or `srv` is required.
+/// One endpoint with its keys. Either `address` or `srv` is required.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Endpoint")]
 #[schemars(extend("anyOf" = [{ "required": ["address"] }, { "required": ["srv"] }]))]
 pub(crate) struct EndpointKeys {
-    /// `host:port`; a name stands for all addresses that it has. Default: what `srv` tells.
+    /// `host:port`; a name stands for all addresses that it has. Default: from `srv`.
     pub(crate) address: Opt<HostPort>,
-    /// The name of an SRV record, which tells hosts, ports, weights and priorities:
-    /// `_db._tcp.example.net`, or `db+srv://example.net`, which means the same.
-    /// Default: `address` is given.
+    /// The name of an SRV record with hosts, ports, weights and priorities: `_db._tcp.example.net`,
+    /// or the equivalent `db+srv://example.net`. Default: `address` is given.
     pub(crate) srv: Opt<SrvTarget>,
-    /// Its share beside the others of its priority; not beside `srv`. Default: 1.
+    /// Its weight among endpoints of the same priority; not with `srv`. Default: 1.
     pub(crate) weight: Opt<InRange<1, 1000>>,
-    /// 0 is served first, greater ones when too few before them are healthy; without gaps, and
-    /// not beside `srv`. Default: 0.
+    /// Endpoints of priority 0 are used first, those of higher numbers when too few before them are
+    /// healthy; without gaps, and not with `srv`. Default: 0.
     pub(crate) priority: Opt<InRange<0, 127>>,
-    /// The zone that it is in. Default: none.
+    /// Its zone. Default: none.
     pub(crate) zone: Opt<Zone>,
 }
 

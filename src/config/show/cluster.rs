@@ -69,12 +69,9 @@ fn endpoint(plan: &EndpointPlan) -> Value {
 }
 
 fn hash(plan: &HashPlan) -> Value {
-    let key: Value = match &plan.key[..] {
-        [word] => (**word).into(),
-        words => json!(words),
-    };
     json!({
-        "key": key,
+        // The only key so far.
+        "key": "peer",
         "bounded_load": plan.bounded_load.map_or("off".into(), Value::from),
         "ring_size": plan.ring_size,
     })

@@ -15,7 +15,7 @@ impl Sample {
         Some(self.labels.iter().find(|(label, _)| label == name)?.1.as_str())
     }
 
-    /// The labels but for `le`: what tells histograms apart.
+    /// The labels but for `le`: the identity of a histogram.
     fn series(&self) -> Vec<(String, String)> {
         self.labels.iter().filter(|(label, _)| label != "le").cloned().collect()
     }
