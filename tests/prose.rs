@@ -61,7 +61,7 @@ const IDIOMS: &[&str] = &[
 ];
 
 /// How many may be left. The goal is below 40: lower this with every rewrite, and never raise it.
-const ALLOWED: usize = 600;
+const ALLOWED: usize = 280;
 
 /// Every Rust file of the repository, except what a build makes.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
