@@ -78,9 +78,11 @@ impl Control {
         }
     }
 
-    /// Begins the drain that waits for its time. Returns false if none does.
+    /// Begins a drain that waits for `drain.wait`. Returns `false` if none waits.
     pub fn end_wait(&self) -> bool {
-        self.wait().take().is_some() && !self.stage.begun.load(SeqCst)
+        // Held until the answer is known: dropping it begins the drain on another thread.
+        let wait = self.wait().take();
+        wait.is_some() && !self.stage.begun.load(SeqCst)
     }
 
     /// Drains without waiting first.
