@@ -1,0 +1,81 @@
+//! One word, one meaning: a type's name is defined at most twice in the whole tree.
+#![allow(clippy::unwrap_used, reason = "this is all test, helpers too")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Names that repeat on purpose: each policy, protocol and probe has its settings and its plan.
+const PATTERN: [&str; 2] = ["Settings", "Plan"];
+
+/// Names that are still defined more than twice. Delete a name here once it is not; none is added.
+const REMAINING: [&str; 0] = [];
+
+/// The Rust files of production code below `directory`: no tests, no build output.
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if name != "tests" && name != "target" && !name.starts_with('.') {
+                sources(&path, found);
+            }
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+/// The type that a line defines. A type inside an `impl` or `trait` block is indented and an alias of
+/// that block, not a definition.
+fn defined(line: &str) -> Option<&str> {
+    let bare = line.trim_start();
+    let words = match bare.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(')')?.1.trim_start(),
+        Some(rest) => rest.trim_start(),
+        None => bare,
+    };
+    let (keyword, rest) = words.split_once(' ')?;
+    let types = ["struct", "enum", "trait", "union"].contains(&keyword);
+    let alias = keyword == "type" && bare.len() == line.len();
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    ((types || alias) && end > 0).then(|| &rest[..end])
+}
+
+#[test]
+fn no_type_name_is_defined_more_than_twice() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for directory in ["src", "crates", "protocols"] {
+        sources(&root.join(directory), &mut files);
+    }
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
+        let production = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for name in production.lines().filter_map(defined) {
+            let place = path.strip_prefix(root).unwrap().display().to_string();
+            places.entry(name.to_owned()).or_default().push(place);
+        }
+    }
+    assert!(places.len() > 400, "types are looked for in the wrong place");
+    places.retain(|name, places| places.len() > 2 && !PATTERN.contains(&name.as_str()));
+    let unexpected: Vec<_> =
+        places.iter().filter(|(name, _)| !REMAINING.contains(&name.as_str())).collect();
+    assert!(unexpected.is_empty(), "defined more than twice: {unexpected:#?}");
+    let gone: Vec<_> = REMAINING.iter().filter(|name| !places.contains_key(**name)).collect();
+    assert!(gone.is_empty(), "no longer repeated, so delete them from REMAINING: {gone:?}");
+}
+
+#[test]
+fn a_definition_is_distinguished_from_a_use() {
+    assert_eq!(defined("pub struct Pool {"), Some("Pool"));
+    assert_eq!(defined("pub(crate) enum Close<'a> {"), Some("Close"));
+    assert_eq!(defined("    struct Inner;"), Some("Inner"));
+    assert_eq!(defined("type Map = u8;"), Some("Map"));
+    for other in ["    type Output = u8;", "impl Pool {", "let pool: Pool;", "// struct of it"] {
+        assert_eq!(defined(other), None, "{other}");
+    }
+}
