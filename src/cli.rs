@@ -12,7 +12,7 @@ use crate::{
     proxy::Proxy,
     top::{
         self,
-        choice::{Choice, Sort, View},
+        choice::{Sort, View, ViewOptions},
     },
 };
 use anyhow::Context;
@@ -145,7 +145,7 @@ pub fn main() -> ExitCode {
         }
         Command::Top { admin, once, interval, sort, callsites } => {
             let view = if callsites { View::CallSites } else { View::Operations };
-            let choice = Choice { view, sort, ..Choice::default() };
+            let choice = ViewOptions { view, sort, ..ViewOptions::default() };
             done(on_this_thread(top::top(&admin, once, interval, choice)).and_then(|result| result))
         }
     }

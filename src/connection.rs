@@ -6,7 +6,7 @@ pub mod session_info;
 use crate::{
     config::plan::{ListenerPlan, UpstreamConnectMode},
     gate::{ConnectVerdict, ConnectionPermits, Revision},
-    held::HeldBytes,
+    held::HeldBytesBudget,
     listener::{ConnectionSlot, Upstreams, WorkerListener},
     policy::Direction,
     protocols,
@@ -417,7 +417,7 @@ impl Door {
     }
 
     /// What its listener may hold of requests until policies can decide.
-    pub fn held_bytes(&self) -> &Arc<HeldBytes> {
+    pub fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
         self.listener().held_bytes()
     }
 

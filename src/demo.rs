@@ -66,7 +66,7 @@ pub async fn show(
         interval: Duration::from_secs(1),
         tables: None,
         title: format!("tollgate demo  http://{admin}/"),
-        choice: top::choice::Choice::default(),
+        choice: top::choice::ViewOptions::default(),
         story: Some(story::STORY),
     };
     let table = top::show(options, until.child_token());

@@ -8,19 +8,19 @@ use std::sync::{
 
 /// How many bytes of requests a listener holds, and may hold.
 #[derive(Debug)]
-pub struct HeldBytes {
+pub struct HeldBytesBudget {
     used: AtomicUsize,
     most: usize,
 }
 
 /// The held bytes of one request; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
-    of: Arc<HeldBytes>,
+pub struct HeldBytesLease {
+    of: Arc<HeldBytesBudget>,
     bytes: usize,
 }
 
-impl HeldBytes {
+impl HeldBytesBudget {
     /// None yet, and never more than `most`.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { used: AtomicUsize::new(0), most })
@@ -37,12 +37,12 @@ impl HeldBytes {
     }
 
     /// A request that begins to be held.
-    pub fn begin(self: &Arc<Self>) -> Held {
-        Held { of: Arc::clone(self), bytes: 0 }
+    pub fn begin(self: &Arc<Self>) -> HeldBytesLease {
+        HeldBytesLease { of: Arc::clone(self), bytes: 0 }
     }
 }
 
-impl Held {
+impl HeldBytesLease {
     /// Counts `bytes` for the request, if it has more now. Returns `false`, and counts what it did
     /// before, if that is more than the listener may hold.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytesLease {
     fn drop(&mut self) {
         self.of.used.fetch_sub(self.bytes, Relaxed);
     }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn no_more_is_held_than_the_bound_and_all_is_given_back() {
-        let bytes = HeldBytes::new(100);
+        let bytes = HeldBytesBudget::new(100);
         let (mut one, mut two) = (bytes.begin(), bytes.begin());
         assert!(one.grow_to(60) && one.grow_to(40) && two.grow_to(40));
         assert!(!two.grow_to(41) && !one.grow_to(usize::MAX));

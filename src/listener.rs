@@ -8,8 +8,8 @@ mod accept;
 mod budget;
 
 use crate::{
-    config::plan::ListenerPlan, gate::Gate, held::HeldBytes, policy, protocols::Server, relay,
-    worker::Message,
+    config::plan::ListenerPlan, gate::Gate, held::HeldBytesBudget, policy, protocols::Server,
+    relay, worker::Message,
 };
 pub use accept::{ListenSocket, accept, bind, prepare};
 pub use budget::ConnectionBudget;
@@ -54,7 +54,7 @@ pub struct Listener {
     /// Open connections, by worker.
     open: Vec<AtomicUsize>,
     /// Request bytes buffered until policies can decide.
-    held: Arc<HeldBytes>,
+    held: Arc<HeldBytesBudget>,
     /// Open connections on all workers.
     total_open: AtomicUsize,
 }
@@ -68,7 +68,7 @@ impl Listener {
         workers: usize,
     ) -> Arc<Self> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let (all_open, held) = (AtomicUsize::new(0), HeldBytes::new(plan.max_held_bytes));
+        let (all_open, held) = (AtomicUsize::new(0), HeldBytesBudget::new(plan.max_held_bytes));
         Arc::new(Self { plan, address, index, open, total_open: all_open, held })
     }
 
@@ -274,7 +274,7 @@ impl WorkerListener {
     }
 
     /// The budget of request bytes buffered until policies can decide.
-    pub fn held_bytes(&self) -> &Arc<HeldBytes> {
+    pub fn held_bytes(&self) -> &Arc<HeldBytesBudget> {
         &self.listener.held
     }
 

@@ -23,7 +23,7 @@ use std::{pin::Pin, sync::Arc};
 use tcp::Tcp;
 use tokio::net::TcpStream;
 pub(crate) use tollgate_http::dry_run::DryRunError;
-pub(crate) use written::{NAMES, Written, without_a_file};
+pub(crate) use written::{NAMES, ProtocolConfig, without_a_file};
 
 /// What a listener's clients speak, with what all its connections share.
 #[derive(Clone, Debug)]

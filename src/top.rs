@@ -9,7 +9,7 @@ pub mod table;
 pub use table::{Row, Series, render};
 
 use anyhow::{Context as _, bail};
-use choice::{Choice, View};
+use choice::{View, ViewOptions};
 use poll::Snapshot;
 use screen::{Screen, plain, terminal_width};
 use std::{io::Write as _, time::Duration};
@@ -29,7 +29,7 @@ pub struct Options {
     /// What the first line calls it.
     pub title: String,
     /// What is shown at first, and in which order.
-    pub choice: Choice,
+    pub choice: ViewOptions,
     /// More text above the table.
     pub story: Option<Story>,
 }
@@ -50,7 +50,7 @@ pub async fn top(
     admin: &str,
     once: bool,
     interval: Duration,
-    choice: Choice,
+    choice: ViewOptions,
 ) -> anyhow::Result<()> {
     let admin = admin.trim_start_matches("http://").trim_end_matches('/').to_owned();
     // A socket's path has none, and an IPv6 address is full of colons.
@@ -84,9 +84,9 @@ pub async fn show(options: Options, until: CancellationToken) -> anyhow::Result<
 struct Live {
     options: Options,
     screen: Option<Screen>,
-    choice: watch::Receiver<Choice>,
+    choice: watch::Receiver<ViewOptions>,
     /// Kept open, so that waiting for keys is pending where there is no keyboard.
-    _keys: watch::Sender<Choice>,
+    _keys: watch::Sender<ViewOptions>,
 }
 
 impl Live {
@@ -174,7 +174,7 @@ impl Live {
 /// Everything that is shown of what happened between two times.
 fn page(
     options: &Options,
-    choice: Choice,
+    choice: ViewOptions,
     (before, now): (&Snapshot, &Snapshot),
     keys: bool,
     (width, colour): (usize, bool),
@@ -279,7 +279,7 @@ mod tests {
         let admin = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error =
-            top(&format!("http://{admin}/"), true, Duration::from_secs(1), Choice::default())
+            top(&format!("http://{admin}/"), true, Duration::from_secs(1), ViewOptions::default())
                 .await
                 .unwrap_err();
         assert!(error.to_string().starts_with(&format!("no answer from {admin}: ")), "{error}");
@@ -294,7 +294,7 @@ mod tests {
             interval: Duration::from_secs(3600),
             tables: None,
             title: String::new(),
-            choice: Choice::default(),
+            choice: ViewOptions::default(),
             story: None,
         };
         show(options, until).await.unwrap();

@@ -28,7 +28,7 @@ pub(super) fn index(rules: &Rules) -> Html<String> {
 /// Which rows, and in which order: `?sort=p99&limit=10`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Choice {
+pub(super) struct TableQuery {
     #[serde(default)]
     sort: Sort,
     limit: Option<usize>,
@@ -49,7 +49,7 @@ enum Sort {
     P99,
 }
 
-impl Choice {
+impl TableQuery {
     /// Sorts and truncates `rows`; `measure` returns times, count, errors and bytes of a row.
     fn apply<T>(self, rows: &mut Vec<T>, measure: impl Fn(&T) -> (Times, u64, u64, u64)) {
         let key = |row: &T| {
@@ -69,7 +69,7 @@ impl Choice {
     }
 }
 
-type Chosen = Result<Query<Choice>, QueryRejection>;
+type Chosen = Result<Query<TableQuery>, QueryRejection>;
 
 pub(super) async fn operations(State(view): State<View>, choice: Chosen) -> Response {
     let Query(choice) = match choice {

@@ -41,7 +41,7 @@ pub(super) struct Question {
 }
 
 /// What was found for one listener.
-pub(super) struct Answer<'p> {
+pub(super) struct ListenerReport<'p> {
     listener: &'p ListenerPlan,
     /// What its route does with a request, or why it goes nowhere.
     routed: Option<Result<Routed, String>>,
@@ -137,7 +137,7 @@ impl Question {
     }
 
     /// What policies make of it, for the listener that it names or each that speaks its protocol.
-    pub(super) fn answers<'p>(&self, plan: &'p Plan) -> Result<Vec<Answer<'p>>, String> {
+    pub(super) fn answers<'p>(&self, plan: &'p Plan) -> Result<Vec<ListenerReport<'p>>, String> {
         let speaks = |it: &&ListenerPlan| it.protocol.name() == self.protocol.name;
         let meant =
             |it: &&ListenerPlan| self.listener.as_ref().is_none_or(|name| *it.name == **name);
@@ -161,7 +161,7 @@ impl Question {
                 None => self,
             };
             let policies = plan.policies.iter().map(|rule| asked.about(rule, listener)).collect();
-            Answer {
+            ListenerReport {
                 listener,
                 routed: routed.map(|it| it.map_err(|why| why.to_string())),
                 policies,
@@ -321,9 +321,9 @@ impl Found<'_> {
 }
 
 /// For people: a table for each listener.
-pub(super) fn text(answers: &[Answer<'_>]) -> String {
+pub(super) fn text(answers: &[ListenerReport<'_>]) -> String {
     let mut text = String::new();
-    for Answer { listener, routed, policies } in answers {
+    for ListenerReport { listener, routed, policies } in answers {
         let _ = writeln!(text, "{} ({}):", listener.name, listener.protocol.name());
         match routed {
             None => {}
@@ -356,8 +356,8 @@ pub(super) fn text(answers: &[Answer<'_>]) -> String {
 }
 
 /// For machines: a list of listeners, each with its policies in order.
-pub(super) fn json(answers: &[Answer<'_>]) -> Value {
-    let one = |answer: &Answer<'_>| {
+pub(super) fn json(answers: &[ListenerReport<'_>]) -> Value {
+    let one = |answer: &ListenerReport<'_>| {
         let policies: Vec<Value> = answer.policies.iter().map(Found::json).collect();
         let mut json = json!({
             "listener": &*answer.listener.name,

@@ -19,7 +19,7 @@ use super::{
     scope::{ListenerScope, Scope},
     yaml::Node,
 };
-use crate::protocols::{self, Pooling, Protocol, Unfit, Written, WrittenProbe};
+use crate::protocols::{self, Pooling, Protocol, ProtocolConfig, Unfit, WrittenProbe};
 use ::cluster::ClusterPlan;
 pub(crate) use endpoints::{Listed, endpoints};
 use health::slow_start;
@@ -138,13 +138,13 @@ impl Check<'_> {
             self.rest(name, rest, clusters);
         }
         let written = protocol.and_then(|written| written.value);
-        let named = written.as_ref().map(Written::clusters).unwrap_or_default();
+        let named = written.as_ref().map(ProtocolConfig::clusters).unwrap_or_default();
         for (path, cluster) in &named {
             let at = self.in_protocol(name, path);
             self.refers_to(&Spanned { at, value: Some(cluster.clone()) }, clusters);
         }
         let hint = "write the name of one of the `clusters`";
-        let routed = written.as_ref().is_some_and(Written::routes);
+        let routed = written.as_ref().is_some_and(ProtocolConfig::routes);
         let cluster = match !routed && !unreadable {
             true => self.need("cluster", at, hint, listener.cluster.take()),
             false => listener.cluster.take(),
@@ -231,7 +231,7 @@ impl Check<'_> {
     fn protocol(
         &mut self,
         listener: &str,
-        written: Written,
+        written: ProtocolConfig,
         cluster: Option<&str>,
     ) -> Option<Protocol> {
         match written.protocol(cluster) {
@@ -376,7 +376,7 @@ fn scope(listeners: Option<&Spanned<NamedMap<Listener>>>) -> Scope {
         let own = listener.is_some_and(|it| it.cluster.is_some());
         let written = listener.and_then(|it| it.protocol.as_ref()?.value.as_ref());
         let (protocol, resources) =
-            (written.map(Written::describe), written.and_then(|it| it.route_names(own)));
+            (written.map(ProtocolConfig::describe), written.and_then(|it| it.route_names(own)));
         Some(ListenerScope { name: name.value.as_deref()?.into(), protocol, resources })
     });
     Scope::new(heard.collect())

@@ -6,7 +6,7 @@ mod cluster;
 mod endpoint;
 
 use super::plan::{OnViolation, UpstreamConnectMode};
-use crate::{policy::configured::Written as Policy, protocols::Written};
+use crate::{policy::configured::Written as Policy, protocols::ProtocolConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
@@ -77,7 +77,7 @@ pub(crate) struct Listener {
     pub(crate) address: Opt<SocketAddr>,
     /// The protocol of its clients: a name, or `{ name: settings }`.
     #[schemars(required)]
-    pub(crate) protocol: Option<PartlySpanned<Written>>,
+    pub(crate) protocol: Option<PartlySpanned<ProtocolConfig>>,
     /// The name of the cluster for its operations; with routes, for requests that no route matches.
     /// Required unless routes lead to clusters. Default: none.
     pub(crate) cluster: Option<Spanned<String>>,

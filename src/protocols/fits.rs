@@ -1,6 +1,6 @@
 //! Clusters that can't do what a listener's protocol asks of them.
 
-use super::{Pooling, Written};
+use super::{Pooling, ProtocolConfig};
 use http::Version;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ pub(crate) struct Unfit {
     pub(crate) hint: &'static str,
 }
 
-impl Written {
+impl ProtocolConfig {
     /// The clusters that can't do what is asked of them, of those about which something is said.
     pub(crate) fn unfit(
         &self,
@@ -26,8 +26,8 @@ impl Written {
         let own = cluster.map(|name| (None, name.to_owned()));
         let named = self.clusters().into_iter().map(|(path, name)| (Some(path), name));
         let (asked, wrong, message, hint): (Vec<_>, _, _, _) = match self {
-            Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
-            Written::Http(settings) => {
+            ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => return Vec::new(),
+            ProtocolConfig::Http(settings) => {
                 let below = |path: Vec<String>| Some([vec!["http".to_owned()], path].concat());
                 let switched = tollgate_http::upgraded_clusters(&settings.routes).into_iter();
                 let switched = switched.map(|(path, name)| (below(path), name.to_owned()));
@@ -35,8 +35,10 @@ impl Written {
                 let hint = "lead it to a cluster with `http: { version: 1 }`";
                 (switched.collect(), Version::HTTP_2, message, hint)
             }
-            Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => return Vec::new(),
-            Written::Grpc(_) => {
+            ProtocolConfig::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
+                return Vec::new();
+            }
+            ProtocolConfig::Grpc(_) => {
                 let message = "speaks HTTP/1.1, and gRPC needs HTTP/2";
                 let hint = "leave out its `http: { version: 1 }`, or write `reverse_bridge: true` \
                             if its services speak no gRPC";

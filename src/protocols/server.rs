@@ -18,11 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
-use tollgate_http::{
-    Cluster, Connecting, Dialed, Endpoint, Lease, Phase, PoolPlan, Timeouts, Unreachable, Way,
-    Whom, Wish,
-};
 pub use tollgate_http::{ClusterSettings as Pooling, Pools, Server};
+use tollgate_http::{
+    Connecting, Dialed, Lease, Phase, PoolPlan, Timeouts, Unreachable, UpstreamCluster,
+    UpstreamEndpoint, Way, Whom, Wish,
+};
 
 /// What serves a listener's clients on this worker, where its protocol ends both connections
 /// itself.
@@ -46,7 +46,7 @@ pub fn server(
     let (names, usual) = (protocol.clusters(), Pooling::default());
     let reached = names.iter().filter_map(|name| clusters.get(name)).map(|preconnects| {
         let plan = pool(pooling.get(preconnects.cluster().name()).unwrap_or(&usual), http2);
-        (Rc::new(Upstreams(Rc::clone(preconnects))) as Rc<dyn Cluster>, plan)
+        (Rc::new(Upstreams(Rc::clone(preconnects))) as Rc<dyn UpstreamCluster>, plan)
     });
     Some(Server::new(dialect, plan, reached, pools))
 }
@@ -85,7 +85,7 @@ fn pool(settings: &Pooling, http2: bool) -> PoolPlan {
 /// A cluster, as one worker reaches it.
 struct Upstreams(Rc<PreconnectPool>);
 
-impl Cluster for Upstreams {
+impl UpstreamCluster for Upstreams {
     fn name(&self) -> &Arc<str> {
         self.0.cluster().name()
     }
@@ -94,10 +94,10 @@ impl Cluster for Upstreams {
         self.0.cluster().hash_client(client)
     }
 
-    fn pick(&self, hash: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint> {
+    fn pick(&self, hash: Option<u64>, tried: &[UpstreamEndpoint]) -> Option<UpstreamEndpoint> {
         let except = known(tried);
         let ask = cluster::PickOptions { hash, exclude: &except };
-        self.0.cluster().pick(ask).map(|endpoint| Endpoint(endpoint))
+        self.0.cluster().pick(ask).map(|endpoint| UpstreamEndpoint(endpoint))
     }
 
     fn connect(self: Rc<Self>, whom: Whom) -> Connecting {
@@ -107,8 +107,8 @@ impl Cluster for Upstreams {
             let whom = cluster::ConnectOptions { hash, preferred: first, tried: known(&tried) };
             match self.0.connect(whom).await {
                 Ok(cluster::UpstreamConnection { stream, lease, queued }) => {
-                    let endpoint = Endpoint(Arc::clone(lease.endpoint()) as _);
-                    Ok(Dialed { stream, lease: Rc::new(Held { lease, endpoint }), queued })
+                    let endpoint = UpstreamEndpoint(Arc::clone(lease.endpoint()) as _);
+                    Ok(Dialed { stream, lease: Rc::new(EndpointLease { lease, endpoint }), queued })
                 }
                 Err(error) => {
                     let (reason, message) = error.client_error();
@@ -136,18 +136,18 @@ impl Cluster for Upstreams {
 }
 
 /// The endpoints as clusters know them.
-fn known(endpoints: &[Endpoint]) -> Vec<Arc<cluster::Endpoint>> {
+fn known(endpoints: &[UpstreamEndpoint]) -> Vec<Arc<cluster::Endpoint>> {
     endpoints.iter().filter_map(|it| Arc::clone(&it.0).downcast().ok()).collect()
 }
 
 /// A connection's being counted at its endpoint.
-struct Held {
+struct EndpointLease {
     lease: cluster::Lease,
-    endpoint: Endpoint,
+    endpoint: UpstreamEndpoint,
 }
 
-impl Lease for Held {
-    fn endpoint(&self) -> &Endpoint {
+impl Lease for EndpointLease {
+    fn endpoint(&self) -> &UpstreamEndpoint {
         &self.endpoint
     }
 

@@ -10,7 +10,7 @@ use values::{Mistake, host_port};
 
 /// What people write under `protocol`: a name, or `{ name: settings }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+pub(crate) enum ProtocolConfig {
     /// Raw TCP, which has nothing to set.
     Tcp(NoSettings),
     /// MongoDB.
@@ -45,36 +45,40 @@ pub(crate) fn without_a_file(protocol: &str, cluster: &str) -> Option<Node> {
     Some(Node::map([("http", Node::map([("routes", routes)]))]))
 }
 
-impl Written {
+impl ProtocolConfig {
     /// What a health check asks of a service that speaks this, unless something else is said.
     pub(crate) fn probe(&self) -> WrittenProbe {
         match self {
-            Written::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
-            Written::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
-            Written::Http(_) => WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback()),
-            Written::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
+            ProtocolConfig::Tcp(_) => WrittenProbe::Tcp(TcpSettings::default()),
+            ProtocolConfig::Mongo(_) => WrittenProbe::Mongo(mongo::ProbeSettings::default()),
+            ProtocolConfig::Http(_) => {
                 WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback())
             }
-            Written::Grpc(_) => WrittenProbe::Grpc(grpc::probe::HealthCheckSettings::lenient()),
+            ProtocolConfig::Grpc(settings) if settings.reverse_bridge.0.is_some() => {
+                WrittenProbe::Http(tollgate_http::probe::CheckSettings::fallback())
+            }
+            ProtocolConfig::Grpc(_) => {
+                WrittenProbe::Grpc(grpc::probe::HealthCheckSettings::lenient())
+            }
         }
     }
 
     /// What it is called, and which attributes it has.
     pub(crate) fn describe(&self) -> &'static operation::Protocol {
         match self {
-            Written::Tcp(_) => const { &Tcp::PROTOCOL },
-            Written::Mongo(_) => const { &Mongo::PROTOCOL },
-            Written::Http(_) => const { &tollgate_http::PROTOCOL },
-            Written::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
+            ProtocolConfig::Tcp(_) => const { &Tcp::PROTOCOL },
+            ProtocolConfig::Mongo(_) => const { &Mongo::PROTOCOL },
+            ProtocolConfig::Http(_) => const { &tollgate_http::PROTOCOL },
+            ProtocolConfig::Grpc(_) => const { &grpc::Grpc::PROTOCOL },
         }
     }
 
     /// Whether its settings say where every operation goes, or how it is answered.
     pub(crate) fn routes(&self) -> bool {
         match self {
-            Written::Tcp(_) | Written::Mongo(_) => false,
-            Written::Http(settings) => !settings.routes.is_empty(),
-            Written::Grpc(settings) => !settings.routes.is_empty(),
+            ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => false,
+            ProtocolConfig::Http(settings) => !settings.routes.is_empty(),
+            ProtocolConfig::Grpc(settings) => !settings.routes.is_empty(),
         }
     }
 
@@ -82,9 +86,9 @@ impl Written {
     /// may be about anything. What goes to the listener's own `cluster` is the route `default`.
     pub(crate) fn route_names(&self, cluster: bool) -> Option<Vec<Arc<str>>> {
         let routes = match self {
-            Written::Tcp(_) | Written::Mongo(_) => return None,
-            Written::Http(settings) => &settings.routes,
-            Written::Grpc(settings) => &settings.routes,
+            ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => return None,
+            ProtocolConfig::Http(settings) => &settings.routes,
+            ProtocolConfig::Grpc(settings) => &settings.routes,
         };
         let names = routes.iter().map(|route| Arc::clone(&route.name.0.0));
         Some(names.chain(cluster.then(|| "default".into())).collect())
@@ -94,9 +98,9 @@ impl Written {
     /// requests they are for.
     pub(crate) fn unreached(&self, unsure: &dyn Fn(usize) -> bool) -> Vec<Mistake> {
         let (key, routes) = match self {
-            Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
-            Written::Http(settings) => ("http", &settings.routes),
-            Written::Grpc(settings) => ("grpc", &settings.routes),
+            ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => return Vec::new(),
+            ProtocolConfig::Http(settings) => ("http", &settings.routes),
+            ProtocolConfig::Grpc(settings) => ("grpc", &settings.routes),
         };
         below(key)(tollgate_http::unreachable_routes(routes, unsure))
     }
@@ -104,9 +108,9 @@ impl Written {
     /// The clusters that its settings name, each with the keys that lead there.
     pub(crate) fn clusters(&self) -> Vec<(Vec<String>, String)> {
         let (key, routes) = match self {
-            Written::Tcp(_) | Written::Mongo(_) => return Vec::new(),
-            Written::Http(settings) => ("http", &settings.routes),
-            Written::Grpc(settings) => ("grpc", &settings.routes),
+            ProtocolConfig::Tcp(_) | ProtocolConfig::Mongo(_) => return Vec::new(),
+            ProtocolConfig::Http(settings) => ("http", &settings.routes),
+            ProtocolConfig::Grpc(settings) => ("grpc", &settings.routes),
         };
         let named = tollgate_http::clusters(routes).into_iter();
         let below = |path: Vec<String>| [vec![key.to_owned()], path].concat();
@@ -117,19 +121,19 @@ impl Written {
     /// itself goes to `cluster`.
     pub(crate) fn protocol(self, cluster: Option<&str>) -> Result<Protocol, Vec<Mistake>> {
         match self {
-            Written::Tcp(NoSettings {}) => Ok(Protocol::Tcp(Arc::new(()))),
-            Written::Mongo(settings) => {
+            ProtocolConfig::Tcp(NoSettings {}) => Ok(Protocol::Tcp(Arc::new(()))),
+            ProtocolConfig::Mongo(settings) => {
                 let mistakes = mongo_mistakes(&settings);
                 if !mistakes.is_empty() {
                     return Err(mistakes);
                 }
                 Ok(Protocol::Mongo(Arc::new(mongo::Listener::new(settings))))
             }
-            Written::Http(settings) => {
+            ProtocolConfig::Http(settings) => {
                 let listener = tollgate_http::HttpListener::new(*settings, cluster);
                 listener.map(|it| Protocol::Http(Arc::new(it))).map_err(below("http"))
             }
-            Written::Grpc(settings) => {
+            ProtocolConfig::Grpc(settings) => {
                 let listener = grpc::GrpcListener::new(*settings, cluster);
                 listener.map(|it| Protocol::Grpc(Arc::new(it))).map_err(below("grpc"))
             }
@@ -188,34 +192,34 @@ fn mongo_mistakes(settings: &mongo::Settings) -> Vec<Mistake> {
     mistakes
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for ProtocolConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_enum("Protocol", NAMES, WrittenVisitor)
+        deserializer.deserialize_enum("Protocol", NAMES, ProtocolConfigVisitor)
     }
 }
 
-struct WrittenVisitor;
+struct ProtocolConfigVisitor;
 
-impl<'de> Visitor<'de> for WrittenVisitor {
-    type Value = Written;
+impl<'de> Visitor<'de> for ProtocolConfigVisitor {
+    type Value = ProtocolConfig;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a protocol's name, or `{ name: settings }`")
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, written: A) -> Result<Written, A::Error> {
+    fn visit_enum<A: EnumAccess<'de>>(self, written: A) -> Result<ProtocolConfig, A::Error> {
         let (name, settings) = written.variant::<String>()?;
         match name.as_str() {
-            "tcp" => settings.newtype_variant().map(Written::Tcp),
-            "mongo" => settings.newtype_variant().map(Written::Mongo),
-            "http" => settings.newtype_variant().map(Box::new).map(Written::Http),
-            "grpc" => settings.newtype_variant().map(Box::new).map(Written::Grpc),
+            "tcp" => settings.newtype_variant().map(ProtocolConfig::Tcp),
+            "mongo" => settings.newtype_variant().map(ProtocolConfig::Mongo),
+            "http" => settings.newtype_variant().map(Box::new).map(ProtocolConfig::Http),
+            "grpc" => settings.newtype_variant().map(Box::new).map(ProtocolConfig::Grpc),
             other => Err(A::Error::unknown_variant(other, NAMES)),
         }
     }
 }
 
-impl JsonSchema for Written {
+impl JsonSchema for ProtocolConfig {
     fn schema_name() -> Cow<'static, str> {
         "Protocol".into()
     }

@@ -1,7 +1,7 @@
 //! Held requests: a policy needs a fact that is further on in the request than the codec has read.
 
 use super::{Relay, flow::MAX_HOLD, requests::Need};
-use crate::held::Held;
+use crate::held::HeldBytesLease;
 use operation::{Codec, Tag};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub(super) struct HeldRequest {
     read: usize,
     wanted: usize,
     /// Its share of the listener's `max_held_bytes`.
-    bytes: Held,
+    bytes: HeldBytesLease,
     /// The bound is reached: policies decide by what is known.
     exhausted: bool,
     /// Policies have decided. Its bytes may still be buffered.

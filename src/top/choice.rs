@@ -72,7 +72,7 @@ impl Sort {
 
 /// What was chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct ViewOptions {
     /// What lines are.
     pub view: View,
     /// Their order.
@@ -81,7 +81,7 @@ pub struct Choice {
     pub switched: u32,
 }
 
-impl Choice {
+impl ViewOptions {
     /// What a key changes; whether it is one that does.
     pub fn press(&mut self, key: u8) -> bool {
         match key {
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn keys_choose_what_is_shown_and_in_which_order() {
-        let mut choice = Choice::default();
+        let mut choice = ViewOptions::default();
         assert!(choice.press(b'c') && choice.press(b'p'));
         assert_eq!((choice.view, choice.sort), (View::CallSites, Sort::P99));
         assert!(choice.keys().contains("c operations") && choice.keys().contains(": P99"));
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn the_key_for_the_next_order_comes_round() {
-        let mut choice = Choice::default();
+        let mut choice = ViewOptions::default();
         for _ in Sort::ALL {
             choice.press(b's');
         }
-        assert_eq!(choice, Choice::default());
+        assert_eq!(choice, ViewOptions::default());
     }
 
     #[test]

@@ -9,16 +9,16 @@ const NAMED: usize = 2;
 /// A cluster, as the admin interface reports it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Cluster {
+pub struct ClusterState {
     name: String,
     panic: bool,
-    endpoints: Vec<Endpoint>,
-    circuit_breaker: Breaker,
+    endpoints: Vec<EndpointState>,
+    circuit_breaker: BreakerCounts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Endpoint {
+struct EndpointState {
     address: String,
     state: String,
     ejection: Option<Ejection>,
@@ -40,7 +40,7 @@ struct Check {
 /// What is counted of a cluster, and its limits.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Breaker {
+struct BreakerCounts {
     connections: u64,
     max_connections: Option<u64>,
     pending: u64,
@@ -62,13 +62,13 @@ pub struct Policy {
 
 /// A line for each cluster that is not whole, or at a limit:
 /// `shop: 2 of 3 in use, 127.0.0.1:24762 ejected 12 s`.
-pub fn clusters(clusters: &[Cluster]) -> Vec<String> {
+pub fn clusters(clusters: &[ClusterState]) -> Vec<String> {
     clusters.iter().filter_map(cluster).collect()
 }
 
-fn cluster(it: &Cluster) -> Option<String> {
+fn cluster(it: &ClusterState) -> Option<String> {
     let mut said = Vec::new();
-    let out: Vec<&Endpoint> = it.endpoints.iter().filter(|it| it.state != "in_use").collect();
+    let out: Vec<&EndpointState> = it.endpoints.iter().filter(|it| it.state != "in_use").collect();
     let all = it.endpoints.len();
     if all == 0 {
         said.push("no endpoint".to_owned());
@@ -86,7 +86,7 @@ fn cluster(it: &Cluster) -> Option<String> {
     (!said.is_empty()).then(|| format!("{}: {}", it.name, said.join(", ")))
 }
 
-impl Endpoint {
+impl EndpointState {
     fn words(&self) -> String {
         let Self { address, state, ejection, last_check } = self;
         let left = ejection.as_ref().and_then(|it| it.seconds_left);
@@ -100,7 +100,7 @@ impl Endpoint {
     }
 }
 
-impl Breaker {
+impl BreakerCounts {
     fn words(&self) -> Vec<String> {
         let mut said = Vec::new();
         let limits = [
@@ -150,7 +150,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn said(of: Value) -> Vec<String> {
-        clusters(&serde_json::from_value::<Vec<Cluster>>(of).unwrap())
+        clusters(&serde_json::from_value::<Vec<ClusterState>>(of).unwrap())
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod tests;
 
 use super::{
     Series,
-    notices::{Cluster, Policy},
+    notices::{ClusterState, Policy},
 };
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Its call sites, if they were asked for.
     pub callsites: Vec<Series>,
     /// Its clusters.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<ClusterState>,
     /// Its policies.
     pub policies: Vec<Policy>,
 }

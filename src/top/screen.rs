@@ -1,6 +1,6 @@
 //! The terminal: a page that is drawn over itself, and put away at the end.
 
-use super::choice::Choice;
+use super::choice::ViewOptions;
 use crossterm::{
     cursor::{Hide, MoveTo, Show},
     execute, queue,
@@ -24,7 +24,7 @@ pub struct Screen {
 impl Screen {
     /// Takes the terminal; `None` if the output is none. `q` and Ctrl-C cancel `until`; other keys
     /// change the choice.
-    pub fn open(until: &CancellationToken, choice: watch::Sender<Choice>) -> Option<Self> {
+    pub fn open(until: &CancellationToken, choice: watch::Sender<ViewOptions>) -> Option<Self> {
         if !stdout().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
             return None;
         }
@@ -84,7 +84,7 @@ fn fitted(page: &str, rows: usize) -> Vec<String> {
 
 /// Reads keys on a thread of its own, which a read that never ends can hold without harm. In raw
 /// mode Ctrl-C is a key like others.
-fn watch_keys(until: CancellationToken, choice: watch::Sender<Choice>) {
+fn watch_keys(until: CancellationToken, choice: watch::Sender<ViewOptions>) {
     const CTRL_C: u8 = 3;
     std::thread::spawn(move || {
         for key in stdin().lock().bytes() {

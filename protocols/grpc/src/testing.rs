@@ -114,15 +114,15 @@ pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
 
 /// The contents of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct CollectedBody {
     pub(crate) bytes: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
     /// Why it was aborted.
     pub(crate) broken: Option<String>,
 }
 
-pub(crate) fn read(mut body: Body) -> Held {
-    let mut held = Held { bytes: Vec::new(), trailers: None, broken: None };
+pub(crate) fn read(mut body: Body) -> CollectedBody {
+    let mut held = CollectedBody { bytes: Vec::new(), trailers: None, broken: None };
     while let Some(frame) = ready(body.frame()) {
         match frame {
             Err(error) => {
@@ -144,7 +144,7 @@ pub(crate) fn translate(
     head: &mut request::Parts,
     body: Script,
     answer: Response<Body>,
-) -> (Held, Response<Body>) {
+) -> (CollectedBody, Response<Body>) {
     let asked = read(translator.translate_request(head, body.body()));
     (asked, ready(Box::new(translator).translate_response(answer)))
 }

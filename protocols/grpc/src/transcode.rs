@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request as http_request};
 use http_body::Frame;
 use request::RequestInput;
-use rules::{Rule, RuleMatch, Rules};
+use rules::{HttpRule, RuleMatch, Rules};
 use std::{pin::Pin, rc::Rc, sync::Arc};
 use template::NotText;
 use tollgate_http::{Body, Translator};
@@ -150,7 +150,7 @@ fn write(
 /// Translator of one call.
 struct Transcoder {
     json: Arc<JsonTranscoding>,
-    rule: Arc<Rule>,
+    rule: Arc<HttpRule>,
     said: RequestInput,
     grant: CorsHeaders,
     blame: InvalidRequestSlot,

@@ -63,8 +63,8 @@ pub use normalize::path_fault;
 pub use plain_http::{PROTOCOL, PlainHttp};
 pub use pool::PoolPlan;
 pub use proxy::{
-    Cluster, Connecting, Dialed, Door, Endpoint, Lease, Phase, Timeouts, Unreachable, Way, Whom,
-    Wish,
+    Connecting, Dialed, Door, Lease, Phase, Timeouts, Unreachable, UpstreamCluster,
+    UpstreamEndpoint, Way, Whom, Wish,
 };
 pub use request_attributes::{ATTRIBUTES, LATE, LOGGED};
 pub use retry::{AttemptFailure, Pushback};

@@ -1,7 +1,7 @@
 //! A worker's pool of connections to one cluster.
 
 use crate::{
-    proxy::{Cluster, Endpoint, Unreachable, Whom},
+    proxy::{Unreachable, UpstreamCluster, UpstreamEndpoint, Whom},
     request_attributes::WaitTimes,
     upstream_conn::{H1Connection, H2Connection, H2Stream, UpstreamConn},
 };
@@ -49,7 +49,7 @@ impl Default for PoolPlan {
 
 /// A worker's connections to one cluster.
 pub(crate) struct Pool {
-    cluster: Rc<dyn Cluster>,
+    cluster: Rc<dyn UpstreamCluster>,
     plan: PoolPlan,
     connections: RefCell<HashMap<usize, EndpointConnections>>,
     /// Notified when a connection becomes available.
@@ -69,7 +69,7 @@ struct EndpointConnections {
 }
 
 impl Pool {
-    pub(crate) fn new(cluster: Rc<dyn Cluster>, plan: PoolPlan) -> Rc<Self> {
+    pub(crate) fn new(cluster: Rc<dyn UpstreamCluster>, plan: PoolPlan) -> Rc<Self> {
         Rc::new(Self {
             cluster,
             plan,
@@ -79,7 +79,7 @@ impl Pool {
         })
     }
 
-    pub(crate) fn cluster(&self) -> &Rc<dyn Cluster> {
+    pub(crate) fn cluster(&self) -> &Rc<dyn UpstreamCluster> {
         &self.cluster
     }
 
@@ -96,7 +96,7 @@ impl Pool {
     pub(crate) async fn get(
         self: &Rc<Self>,
         hash: Option<u64>,
-        tried: &[Endpoint],
+        tried: &[UpstreamEndpoint],
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         let first = self.cluster.pick(hash, tried);
@@ -110,7 +110,7 @@ impl Pool {
     pub(crate) async fn connect_new(
         self: &Rc<Self>,
         hash: Option<u64>,
-        endpoint: Endpoint,
+        endpoint: UpstreamEndpoint,
         waits: &Cell<WaitTimes>,
     ) -> Result<UpstreamConn, Unreachable> {
         self.close_endpoint_idle(&endpoint);
@@ -119,7 +119,7 @@ impl Pool {
     }
 
     /// An available connection to this endpoint.
-    fn take_idle(&self, endpoint: &Endpoint) -> Option<UpstreamConn> {
+    fn take_idle(&self, endpoint: &UpstreamEndpoint) -> Option<UpstreamConn> {
         let mut entry = self.connections.borrow_mut();
         let entry = entry.get_mut(&endpoint.key())?;
         if self.plan.http2 {
@@ -163,7 +163,7 @@ impl Pool {
 
     async fn connect_or_reuse(
         self: &Rc<Self>,
-        to: Endpoint,
+        to: UpstreamEndpoint,
         whom: Whom,
     ) -> Result<UpstreamConn, Unreachable> {
         let pool = Rc::clone(self);
@@ -190,7 +190,7 @@ impl Pool {
     /// Many concurrent requests need one connection, not many.
     async fn connect_shared(
         self: &Rc<Self>,
-        to: Endpoint,
+        to: UpstreamEndpoint,
         whom: Whom,
     ) -> Result<UpstreamConn, Unreachable> {
         loop {
@@ -259,7 +259,7 @@ impl Pool {
     }
 
     /// Closes the endpoint's idle connections.
-    fn close_endpoint_idle(&self, endpoint: &Endpoint) {
+    fn close_endpoint_idle(&self, endpoint: &UpstreamEndpoint) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(&endpoint.key()) {
             entry.idle.clear();
             entry.shared.iter().filter(|it| it.streams() == 0).for_each(|it| it.closing.set(true));
@@ -348,7 +348,7 @@ impl Drop for ConnectGuard<'_> {
 }
 
 impl H1Connection {
-    fn endpoint(&self) -> &Endpoint {
+    fn endpoint(&self) -> &UpstreamEndpoint {
         self.lease().endpoint()
     }
 }

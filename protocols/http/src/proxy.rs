@@ -95,23 +95,23 @@ pub struct Timeouts {
 
 /// An endpoint; opaque to this crate.
 #[derive(Clone)]
-pub struct Endpoint(pub Arc<dyn Any + Send + Sync>);
+pub struct UpstreamEndpoint(pub Arc<dyn Any + Send + Sync>);
 
-impl Endpoint {
+impl UpstreamEndpoint {
     /// Identifies the endpoint.
     pub fn key(&self) -> usize {
         Arc::as_ptr(&self.0).cast::<()>().addr()
     }
 }
 
-impl PartialEq for Endpoint {
+impl PartialEq for UpstreamEndpoint {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
 /// A cluster, as one worker sees it.
-pub trait Cluster {
+pub trait UpstreamCluster {
     /// Its name.
     fn name(&self) -> &Arc<str>;
 
@@ -119,7 +119,7 @@ pub trait Cluster {
     fn hash(&self, client: IpAddr) -> Option<u64>;
 
     /// The endpoint that the load balancer picks, not one of `tried`.
-    fn pick(&self, hash: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint>;
+    fn pick(&self, hash: Option<u64>, tried: &[UpstreamEndpoint]) -> Option<UpstreamEndpoint>;
 
     /// Connects to this endpoint, and to another one that is not in `tried` if that fails.
     fn connect(self: Rc<Self>, whom: Whom) -> Connecting;
@@ -143,9 +143,9 @@ pub struct Whom {
     /// The hash of the client's key.
     pub hash: Option<u64>,
     /// First choice.
-    pub first: Option<Endpoint>,
+    pub first: Option<UpstreamEndpoint>,
     /// Endpoints to skip.
-    pub tried: Vec<Endpoint>,
+    pub tried: Vec<UpstreamEndpoint>,
 }
 
 /// An established connection.
@@ -172,7 +172,7 @@ pub struct Unreachable {
 /// Counts a connection at its endpoint.
 pub trait Lease {
     /// The endpoint.
-    fn endpoint(&self) -> &Endpoint;
+    fn endpoint(&self) -> &UpstreamEndpoint;
 
     /// The endpoint's name: `db-1:27017`.
     fn name(&self) -> &Arc<str>;

@@ -6,7 +6,7 @@ use crate::{
     h1_validator::RequestLimits,
     header_policy::HeaderPolicy,
     pool::{Pool, PoolPlan},
-    proxy::Cluster,
+    proxy::UpstreamCluster,
     retry::{RequestInFlight, RouteLoad},
     routes::Route,
 };
@@ -22,7 +22,7 @@ type ByCluster = HashMap<(Arc<str>, bool), Rc<Pool>>;
 
 impl Pools {
     /// The pool of a cluster; created on first use.
-    pub(crate) fn of(&self, cluster: &Rc<dyn Cluster>, plan: PoolPlan) -> Rc<Pool> {
+    pub(crate) fn of(&self, cluster: &Rc<dyn UpstreamCluster>, plan: PoolPlan) -> Rc<Pool> {
         let key = (Arc::clone(cluster.name()), plan.http2);
         let mut pools = self.0.borrow_mut();
         Rc::clone(pools.entry(key).or_insert_with(|| Pool::new(Rc::clone(cluster), plan)))
@@ -75,10 +75,10 @@ impl Server {
     pub fn new(
         dialect: Rc<dyn Dialect>,
         plan: Arc<ServerPlan>,
-        clusters: impl IntoIterator<Item = (Rc<dyn Cluster>, PoolPlan)>,
+        clusters: impl IntoIterator<Item = (Rc<dyn UpstreamCluster>, PoolPlan)>,
         pools: &Pools,
     ) -> Rc<Self> {
-        let pool = |(cluster, plan): (Rc<dyn Cluster>, PoolPlan)| {
+        let pool = |(cluster, plan): (Rc<dyn UpstreamCluster>, PoolPlan)| {
             (Arc::clone(cluster.name()), pools.of(&cluster, plan))
         };
         let clusters = clusters.into_iter().map(pool).collect();

@@ -13,7 +13,7 @@ use crate::{
     client_connection::CloseWatcher,
     header_policy,
     pool::Pool,
-    proxy::{Endpoint, Unreachable},
+    proxy::{Unreachable, UpstreamEndpoint},
     request_attributes::{RequestFlags, UpstreamTarget},
     request_body::{BodyState, ContinueSignal, ReplayBody, RequestBody},
     retry::{self, AttemptFailure, RequestInFlight},
@@ -131,7 +131,7 @@ impl AttemptError {
 }
 
 /// The endpoint that an attempt was sent to, once it is known.
-type AttemptEndpoint = RefCell<Option<Endpoint>>;
+type AttemptEndpoint = RefCell<Option<UpstreamEndpoint>>;
 
 impl UpstreamRequest<'_> {
     /// Sends the request until it has a response or may not be retried. `failure` classifies a
@@ -146,7 +146,7 @@ impl UpstreamRequest<'_> {
             self.body.read_first_piece().await;
             self.check_request_body()?;
         }
-        let mut tried: Vec<Endpoint> = Vec::new();
+        let mut tried: Vec<UpstreamEndpoint> = Vec::new();
         let mut number = 0;
         loop {
             let mut result = self.send_hedged(&mut tried).await;
@@ -184,7 +184,7 @@ impl UpstreamRequest<'_> {
     /// `hedge`.
     async fn send_hedged(
         &self,
-        tried: &mut Vec<Endpoint>,
+        tried: &mut Vec<UpstreamEndpoint>,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let (one, two) = (AttemptEndpoint::default(), AttemptEndpoint::default());
         let before = tried.clone();
@@ -199,7 +199,7 @@ impl UpstreamRequest<'_> {
 
     async fn race_hedge(
         &self,
-        tried: &[Endpoint],
+        tried: &[UpstreamEndpoint],
         (one, two): (&AttemptEndpoint, &AttemptEndpoint),
         after: Duration,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
@@ -229,7 +229,7 @@ impl UpstreamRequest<'_> {
     /// Makes one attempt, at most as long as `per_try_timeout`.
     async fn attempt_with_timeout(
         &self,
-        tried: &[Endpoint],
+        tried: &[UpstreamEndpoint],
         at: &AttemptEndpoint,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         let most = self.route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
@@ -246,7 +246,7 @@ impl UpstreamRequest<'_> {
     /// closed by the service as the request was sent.
     async fn attempt(
         &self,
-        tried: &[Endpoint],
+        tried: &[UpstreamEndpoint],
         at: &AttemptEndpoint,
     ) -> Result<Box<UpstreamResponse>, AttemptError> {
         self.operation.abandoned_outcome.set(Outcome::Cancelled);

@@ -35,7 +35,7 @@ use std::{
 
 /// What a codec must never get wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rule {
+pub enum ConformanceRule {
     /// The operations of a recording are found, named and settled as expected.
     Marks,
     /// Where the bytes happen to be cut changes nothing.
@@ -64,13 +64,13 @@ pub enum Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
     /// Which rule.
-    pub rule: Rule,
+    pub rule: ConformanceRule,
     /// Where and how, with what it takes to do it again.
     pub detail: String,
 }
 
 impl Breach {
-    pub(crate) fn new(rule: Rule, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(rule: ConformanceRule, detail: impl Into<String>) -> Self {
         Self { rule, detail: detail.into() }
     }
 
@@ -105,7 +105,7 @@ pub fn check<C: Codec>(
     fixtures: &[Fixture],
 ) -> Result<(), Breach> {
     if fixtures.is_empty() {
-        return Err(Breach::new(Rule::Marks, "there is not one fixture to try it with"));
+        return Err(Breach::new(ConformanceRule::Marks, "there is not one fixture to try it with"));
     }
     for fixture in fixtures {
         unpanicking(|| examine::<C>(&shared, fixture)).map_err(|b| b.at(&fixture.name))?;
@@ -127,5 +127,5 @@ fn examine<C: Codec>(
 /// Turns a panic into a breach. What the panic said stands in the test's output.
 fn unpanicking(run: impl FnOnce() -> Result<(), Breach>) -> Result<(), Breach> {
     catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(Breach::new(Rule::Panic, "the codec panicked")))
+        .unwrap_or_else(|_| Err(Breach::new(ConformanceRule::Panic, "the codec panicked")))
 }

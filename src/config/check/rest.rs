@@ -3,13 +3,18 @@
 use super::Check;
 use crate::{
     config::yaml::{Node, Value},
-    protocols::Written,
+    protocols::ProtocolConfig,
 };
 use values::{Span, spanned::Spanned};
 
 impl Check<'_> {
     /// Reports unknown clusters and unreachable routes. `rest` is the valid part of the settings.
-    pub(super) fn rest(&mut self, listener: &str, rest: &Written, clusters: Option<&[String]>) {
+    pub(super) fn rest(
+        &mut self,
+        listener: &str,
+        rest: &ProtocolConfig,
+        clusters: Option<&[String]>,
+    ) {
         for (path, cluster) in rest.clusters() {
             let (at, _) = self.find_rest(listener, &path);
             self.refers_to(&Spanned { at, value: Some(cluster) }, clusters);

@@ -150,13 +150,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 impl<'de> Deserialize<'de> for WrittenProbe {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_enum("Probe", NAMES, WrittenVisitor)
+        deserializer.deserialize_enum("Probe", NAMES, WrittenProbeVisitor)
     }
 }
 
-struct WrittenVisitor;
+struct WrittenProbeVisitor;
 
-impl<'de> Visitor<'de> for WrittenVisitor {
+impl<'de> Visitor<'de> for WrittenProbeVisitor {
     type Value = WrittenProbe;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

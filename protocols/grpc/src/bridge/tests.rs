@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Held, Script, answer, grpc_answer, post, read, ready, translate};
+use crate::testing::{CollectedBody, Script, answer, grpc_answer, post, read, ready, translate};
 
 const BARE: &str = "application/x-protobuf";
 const OK: &[(&str, &str)] = &[("grpc-status", "0")];
@@ -9,7 +9,11 @@ fn bridge(said: &str, streams: ServerStreams) -> (BridgeTranslator, request::Par
     (BridgeTranslator::new(&head.headers, crate::testing::room(64), streams), head)
 }
 
-fn call(said: &str, body: Script, reply: Response<Body>) -> (request::Parts, Held, Response<Body>) {
+fn call(
+    said: &str,
+    body: Script,
+    reply: Response<Body>,
+) -> (request::Parts, CollectedBody, Response<Body>) {
     let (bridge, mut head) = bridge(said, ServerStreams::Refuse);
     let (asked, answer) = translate(bridge, &mut head, body, reply);
     (head, asked, answer)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::framed;
-use crate::testing::{Held, Script, answer, headers, post, read, translate};
+use crate::testing::{CollectedBody, Script, answer, headers, post, read, translate};
 use http::StatusCode;
 
 const PROTO: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
@@ -11,7 +11,7 @@ fn reverse(withhold_frames: bool) -> (ReverseTranslator, request::Parts) {
     (ReverseTranslator::new(&settings, crate::testing::room(64)), head)
 }
 
-fn call(reply: Response<Body>) -> (Held, Response<Body>) {
+fn call(reply: Response<Body>) -> (CollectedBody, Response<Body>) {
     let (reverse, mut head) = reverse(true);
     translate(reverse, &mut head, Script::default().data(framed(0, b"ask")), reply)
 }

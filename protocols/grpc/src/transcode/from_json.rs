@@ -324,7 +324,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
             to.tag(slot.number, LEN);
             let at = to.begin();
             to.tag(1, wire_type(&key));
-            if map.next_key_seed(scalar::Key { to, kind: &key })?.is_none() {
+            if map.next_key_seed(scalar::MapKeyReader { to, kind: &key })?.is_none() {
                 to.bytes.truncate(before);
                 return Ok(());
             }

@@ -6,7 +6,7 @@
 use super::{
     field::{Field, WellKnown},
     from_json::{self, MessageSeed},
-    rules::{FieldPathError, MAX_FIELD_PATH, RequestBody, Rule, field_path},
+    rules::{FieldPathError, HttpRule, MAX_FIELD_PATH, RequestBody, field_path},
     wire::{GROUP, GROUP_END, LEN, MessageWriter},
 };
 use crate::{
@@ -45,7 +45,7 @@ fn invalid(mut message: String) -> Status {
 /// # Errors
 /// A client error that describes what is wrong with the request.
 pub(crate) fn message(
-    rule: &Rule,
+    rule: &HttpRule,
     said: &RequestInput,
     body: &[u8],
     limit: usize,
@@ -71,7 +71,7 @@ pub(crate) fn message(
 }
 
 /// Writes a body; an empty one sets no fields.
-fn json(to: &mut MessageWriter, rule: &Rule, body: &[u8]) -> Result<(), Status> {
+fn json(to: &mut MessageWriter, rule: &HttpRule, body: &[u8]) -> Result<(), Status> {
     let body = body.trim_ascii();
     if body.is_empty() || body == b"null" || matches!(rule.body, RequestBody::None) {
         return Ok(());
@@ -136,7 +136,7 @@ impl SetFields {
 /// Writes a parameter as the field that it names.
 fn query(
     to: &mut MessageWriter,
-    rule: &Rule,
+    rule: &HttpRule,
     (name, value): (&str, &str),
     lenient: bool,
     given: &mut SetFields,

@@ -2,7 +2,7 @@
 
 use super::{
     field::Field,
-    rules::Rule,
+    rules::HttpRule,
     to_json::{PrintError, PrintOptions, Printer},
     wire::{Payload, WireError, next},
 };
@@ -37,7 +37,7 @@ pub(crate) fn print_options(settings: &Transcode) -> PrintOptions {
 }
 
 /// Whether the method returns a file or chunks of one instead of JSON.
-pub(crate) fn is_file(rule: &Rule) -> bool {
+pub(crate) fn is_file(rule: &HttpRule) -> bool {
     rule.call.output.full_name() == HTTP_BODY
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct EncodedBody {
 /// # Errors
 /// The service's message does not match the descriptor set, or is too long.
 pub(crate) fn message(
-    rule: &Rule,
+    rule: &HttpRule,
     style: PrintOptions,
     limit: usize,
     bytes: Bytes,
@@ -80,7 +80,7 @@ pub(crate) fn message(
     }
 }
 
-fn invalid_message(rule: &Rule, why: &str) -> Status {
+fn invalid_message(rule: &HttpRule, why: &str) -> Status {
     let name = rule.call.output.full_name();
     Status::new(Code::Internal, format!("the service's message is no `{name}`: {why}"))
 }

@@ -39,7 +39,7 @@ pub(crate) enum RequestBody {
 
 /// One HTTP binding of a method.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub(crate) struct HttpRule {
     pub(crate) method: Method,
     pub(crate) template: Template,
     /// The fields of the template's variables, each as a path from the request message.
@@ -54,7 +54,7 @@ pub(crate) struct Rule {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) pool: DescriptorPool,
-    rules: Vec<Arc<Rule>>,
+    rules: Vec<Arc<HttpRule>>,
     /// `package.Service/Method` of every method in the set, sorted.
     names: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Rules {
 /// The result of matching a request.
 pub(crate) enum RuleMatch {
     /// A rule, and the values of its path variables.
-    Call(Arc<Rule>, Result<Vec<String>, NotText>),
+    Call(Arc<HttpRule>, Result<Vec<String>, NotText>),
     /// The path matches only with these methods.
     Methods(Vec<Method>),
     /// Nothing.
@@ -176,7 +176,7 @@ impl Rules {
                 let template = Template::parse(&call.path)?;
                 let (body, variables) = (RequestBody::All, Vec::new());
                 let method = Method::POST;
-                let rule = Rule { method, template, variables, body, response: None, call };
+                let rule = HttpRule { method, template, variables, body, response: None, call };
                 self.rules.push(Arc::new(rule));
             }
             return Ok(());
@@ -218,7 +218,7 @@ fn pattern(written: &DynamicMessage) -> Result<(Method, String), String> {
     Ok((method?, text(custom, "path")))
 }
 
-fn rule(written: &DynamicMessage, call: &Arc<RpcMethod>) -> Result<Rule, String> {
+fn rule(written: &DynamicMessage, call: &Arc<RpcMethod>) -> Result<HttpRule, String> {
     let (method, path) = pattern(written)?;
     let template = Template::parse(&path)?;
     let field_of = |message: &MessageDescriptor, name: &str| {
@@ -250,7 +250,7 @@ fn rule(written: &DynamicMessage, call: &Arc<RpcMethod>) -> Result<Rule, String>
         "" => None,
         name => Some(field_of(&call.output, name)?),
     };
-    Ok(Rule { method, template, variables, body, response, call: Arc::clone(call) })
+    Ok(HttpRule { method, template, variables, body, response, call: Arc::clone(call) })
 }
 
 /// Maximum names in a field path. Protobuf decoders stop at 100 levels; real requests are a few deep.

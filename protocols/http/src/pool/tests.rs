@@ -38,7 +38,7 @@ fn plan(http2: bool) -> PoolPlan {
 }
 
 fn pool(shop: &Rc<Shop>, plan: PoolPlan) -> Rc<Pool> {
-    Pool::new(Rc::clone(shop) as Rc<dyn Cluster>, plan)
+    Pool::new(Rc::clone(shop) as Rc<dyn UpstreamCluster>, plan)
 }
 
 async fn reach(pool: &Rc<Pool>) -> UpstreamConn {

@@ -1,6 +1,6 @@
 //! Where the bytes happen to be cut changes nothing.
 
-use super::{Asked, Breach, Fixture, Rule, Run, Side, Stream};
+use super::{Asked, Breach, ConformanceRule, Fixture, Run, Side, Stream};
 use crate::{Codec, Reply};
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(super) fn agree<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach
 
 /// Says in what two runs over the same bytes differ.
 pub(super) fn same<C: Codec>(whole: &Run<C>, cut: &Run<C>) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(Rule::Cuts, detail));
+    let breach = |detail: String| Err(Breach::new(ConformanceRule::Cuts, detail));
     if whole.lost() != cut.lost() {
         return breach(format!("it was {:?} and is {:?}", whole.lost(), cut.lost()));
     }

@@ -1,6 +1,6 @@
 //! The operations of a recording are found, named and settled as expected.
 
-use super::{Asked, Breach, Expected, Fixture, Rule, Run, Side};
+use super::{Asked, Breach, ConformanceRule, Expected, Fixture, Run, Side};
 use crate::Codec;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) fn said(fixture: &Fixture, side: Side) -> Vec<u8> {
 }
 
 fn marks<C: Codec>(run: &Run<C>, fixture: &Fixture, in_turn: bool) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(Rule::Marks, detail));
+    let breach = |detail: String| Err(Breach::new(ConformanceRule::Marks, detail));
     if let Some(violation) = run.lost() {
         return breach(format!("can't be read: {violation}"));
     }

@@ -1,6 +1,6 @@
 //! The reply to an abandoned request is dropped; every other reply passes.
 
-use super::{Breach, Fixture, Rule, Run, Side, refusals};
+use super::{Breach, ConformanceRule, Fixture, Run, Side, refusals};
 use crate::Codec;
 use std::{ops::Range, sync::Arc};
 
@@ -110,12 +110,12 @@ impl<C: Codec, S: Fn() -> Arc<C::Shared>> Scene<'_, C, S> {
         }
         self.only_late_replies_are_missing(&run)?;
         refusals::settled(&run, &reader, self.whole, |place| run.asked()[place].refused)
-            .map_err(|b| Breach { rule: Rule::Late, ..b })
+            .map_err(|b| Breach { rule: ConformanceRule::Late, ..b })
     }
 
     /// What went on is all that there was, but for the late replies and what was said for them.
     fn only_late_replies_are_missing(&self, run: &Run<C>) -> Result<(), Breach> {
-        let breach = |detail: String| Err(Breach::new(Rule::Late, detail));
+        let breach = |detail: String| Err(Breach::new(ConformanceRule::Late, detail));
         if run.from_client().out() != self.whole.from_client().out() {
             return breach("what goes on to the upstream changes".into());
         }

@@ -1,6 +1,6 @@
 //! A refused request never leaves the other operations, or its own reply, out of step.
 
-use super::{Breach, Fixture, Rule, Run, Side, Turn, expectations};
+use super::{Breach, ConformanceRule, Fixture, Run, Side, Turn, expectations};
 use crate::{Codec, Outcome, RejectReason};
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ fn gone_on<C: Codec>(
     let seen = run.from_client().out();
     if seen != expected && unended == 0 {
         let detail = format!("the upstream sees {} bytes, not {}", seen.len(), expected.len());
-        return Err(Breach::new(Rule::Refusal, detail));
+        return Err(Breach::new(ConformanceRule::Refusal, detail));
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ pub(super) fn settled<C: Codec>(
     whole: &Run<C>,
     refused: impl Fn(usize) -> bool,
 ) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(Rule::Refusal, detail));
+    let breach = |detail: String| Err(Breach::new(ConformanceRule::Refusal, detail));
     if let Some(lost) = run.lost().or(reader.lost()) {
         return breach(format!("what follows can't be read: {lost}"));
     }

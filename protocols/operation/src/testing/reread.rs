@@ -1,6 +1,6 @@
 //! A request of which more is read before it goes on is the same request, however its bytes come.
 
-use super::{Breach, Fixture, Rule, Run};
+use super::{Breach, ConformanceRule, Fixture, Run};
 use crate::Codec;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) fn tells_the_same<C: Codec>(
 
 /// Says in what two runs differ. The words may, where one of them did not read to the end.
 fn same<C: Codec>(a: &Run<C>, b: &Run<C>, words: bool) -> Result<(), Breach> {
-    let breach = |detail: String| Err(Breach::new(Rule::Reread, detail));
+    let breach = |detail: String| Err(Breach::new(ConformanceRule::Reread, detail));
     for (place, (a, b)) in a.asked().iter().zip(b.asked()).enumerate() {
         let told = |it: &super::Asked| (it.name.clone(), it.resource.clone());
         if a.request.tag != b.request.tag || words && told(a) != told(b) {

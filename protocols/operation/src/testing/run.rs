@@ -1,6 +1,6 @@
 //! A codec fed by hand, with everything that it says written down.
 
-use super::{Breach, Fixture, Rule, Side, Stream};
+use super::{Breach, ConformanceRule, Fixture, Side, Stream};
 use crate::{
     Codec, ConnectionInfo, Next, RejectReason, RejectionRef, Reply, Request, Tag, Violation,
 };
@@ -140,7 +140,7 @@ impl<C: Codec> Run<C> {
         let gives_up = self.codec.give_up(tag, &why, &mut words);
         if gives_up == words.is_empty() {
             let detail = "who gives up has words and says `true`, or has none and says `false`";
-            return Err(Breach::new(Rule::Late, detail));
+            return Err(Breach::new(ConformanceRule::Late, detail));
         }
         if gives_up {
             self.open.remove(at);
@@ -176,8 +176,10 @@ impl<C: Codec> Run<C> {
                 return Ok(());
             }
             let stuck = "never stops answering, and gets nowhere";
-            self.steps =
-                self.steps.checked_sub(1).ok_or_else(|| Breach::new(Rule::Progress, stuck))?;
+            self.steps = self
+                .steps
+                .checked_sub(1)
+                .ok_or_else(|| Breach::new(ConformanceRule::Progress, stuck))?;
             let more = match from {
                 Side::Client => self.request()?,
                 Side::Upstream => self.reply()?,
@@ -235,11 +237,14 @@ impl<C: Codec> Run<C> {
         };
         self.client.permits(&next)?;
         if let Next::Drop { .. } = next {
-            return Err(Breach::new(Rule::Late, "drops what a client says"));
+            return Err(Breach::new(ConformanceRule::Late, "drops what a client says"));
         }
         if let Next::Violates(violation) = next {
             let Some(asked) = self.sending.and_then(|place| self.asked.get_mut(place)) else {
-                return Err(Breach::new(Rule::First, "breaks a request that has not begun"));
+                return Err(Breach::new(
+                    ConformanceRule::First,
+                    "breaks a request that has not begun",
+                ));
             };
             // Where all of the message is here at once, its mark says so.
             asked.request.violation.get_or_insert(violation);
@@ -248,7 +253,10 @@ impl<C: Codec> Run<C> {
         let mark = mark(&next);
         if let Some(request) = mark {
             if !self.client.at_boundary() {
-                return Err(Breach::new(Rule::First, "marks a request in the midst of a message"));
+                return Err(Breach::new(
+                    ConformanceRule::First,
+                    "marks a request in the midst of a message",
+                ));
             }
             if self.reads_again(request)? {
                 return Ok(true);
@@ -270,7 +278,7 @@ impl<C: Codec> Run<C> {
     /// Whether a request does not go on yet, since more of it is to be read.
     fn reads_again(&mut self, request: Request) -> Result<bool, Breach> {
         let here = self.client.here().len();
-        let breach = |detail: String| Err(Breach::new(Rule::Reread, detail));
+        let breach = |detail: String| Err(Breach::new(ConformanceRule::Reread, detail));
         if let Some((tag, _)) = self.reread.filter(|(tag, _)| *tag != request.tag) {
             return breach(format!("a request that had the tag {tag:?} has {:?} now", request.tag));
         }
@@ -305,7 +313,10 @@ impl<C: Codec> Run<C> {
         // Of a message that can't be read nothing is promised.
         let denied = !request.may_have_callsite && request.violation.is_none();
         if denied && attributes.iter().any(|(name, _)| *name == "callsite") {
-            return Err(Breach::new(Rule::Callsite, "a request has a call site that it denies"));
+            return Err(Breach::new(
+                ConformanceRule::Callsite,
+                "a request has a call site that it denies",
+            ));
         }
         let place = self.asked.len();
         let reason = (self.refuse)(place);
@@ -330,11 +341,14 @@ impl<C: Codec> Run<C> {
         };
         self.upstream.permits(&next)?;
         if let (Next::Drop { .. }, 0) = (&next, self.given_up) {
-            return Err(Breach::new(Rule::Late, "drops a reply, and no request was given up"));
+            return Err(Breach::new(
+                ConformanceRule::Late,
+                "drops a reply, and no request was given up",
+            ));
         }
         if let Next::Violates(_) = next {
             return Err(Breach::new(
-                Rule::First,
+                ConformanceRule::First,
                 "breaks a reply, and replies are never held back",
             ));
         }
@@ -396,7 +410,7 @@ impl<C: Codec> Run<C> {
             self.closed = !self.codec.reject(tag, &why, &mut words);
             if self.closed != words.is_empty() {
                 let detail = "a refusal has words and says `true`, or has none and says `false`";
-                return Err(Breach::new(Rule::Refusal, detail));
+                return Err(Breach::new(ConformanceRule::Refusal, detail));
             }
             self.upstream.inject(&words);
         }

@@ -1,6 +1,6 @@
 //! One direction of a connection: what is here, what is let through, where messages end.
 
-use super::{Breach, Rule};
+use super::{Breach, ConformanceRule};
 use crate::Next;
 use bytes::{Buf, BytesMut};
 use std::ops::Range;
@@ -141,26 +141,27 @@ impl Stream {
         let here = self.here.len();
         match next {
             Next::Hold(n) if *n <= here => Err(Breach::new(
-                Rule::Hold,
+                ConformanceRule::Hold,
                 format!("holds for {n} bytes at byte {} though {here} are here", self.came),
             )),
             Next::Hold(n) if *n > HOLD => Err(Breach::new(
-                Rule::Hold,
+                ConformanceRule::Hold,
                 format!("holds for {n} bytes at byte {}, and {HOLD} is the most", self.came),
             )),
             Next::Pass { len: 0, mark: None, ends: false } | Next::Drop { len: 0, ends: false } => {
                 Err(Breach::new(
-                    Rule::Progress,
+                    ConformanceRule::Progress,
                     format!("lets nothing through at byte {} and says nothing", self.came),
                 ))
             }
             Next::Swap { len, .. } if *len > here => Err(Breach::new(
-                Rule::Progress,
+                ConformanceRule::Progress,
                 format!("swaps {len} bytes at byte {} of which {here} are here", self.came),
             )),
-            Next::Swap { len: 0, .. } => {
-                Err(Breach::new(Rule::Progress, format!("swaps nothing at byte {}", self.came)))
-            }
+            Next::Swap { len: 0, .. } => Err(Breach::new(
+                ConformanceRule::Progress,
+                format!("swaps nothing at byte {}", self.came),
+            )),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ mod toy;
 
 use operation::{
     Outcome,
-    testing::{Breach, Expected, Fixture, Rule, Run, Side, check, conforms},
+    testing::{Breach, ConformanceRule, Expected, Fixture, Run, Side, check, conforms},
 };
 use std::sync::Arc;
 use toy::{Flaw, Toy, message};
@@ -58,38 +58,42 @@ fn a_sound_codec_conforms() {
 #[test]
 fn every_flaw_is_caught_for_its_own_reason() {
     let cases = [
-        (Flaw::NamesTheWrongThing, Rule::Marks, "the name differs"),
-        (Flaw::MissesAnOutcome, Rule::Marks, "the outcome differs"),
-        (Flaw::MissesRequestsAfterTheFirst, Rule::Marks, "was not found"),
-        (Flaw::MiscountsItems, Rule::Marks, "the items sent differ"),
-        (Flaw::AnswersTheSameRequestAgain, Rule::Marks, "the outcome differs"),
-        (Flaw::AnswersNobody, Rule::Marks, "answers nothing"),
-        (Flaw::NamesWhatIsHereAlready, Rule::Cuts, "request 0"),
-        (Flaw::CountsWhatIsHereAlready, Rule::Cuts, "sent: Some"),
-        (Flaw::ReadsAttributesPastTheMessage, Rule::Cuts, "attributes: [(\"last\""),
-        (Flaw::HoldsForNothing, Rule::Hold, "are here"),
-        (Flaw::HoldsForWhatIsClaimed, Rule::Hold, "is the most"),
-        (Flaw::PassesNothing, Rule::Progress, "lets nothing through"),
-        (Flaw::SwapsWhatIsNotHere, Rule::Progress, "swaps 16 bytes"),
-        (Flaw::GoesRoundInCircles, Rule::Progress, "gets nowhere"),
-        (Flaw::MarksInTheMidst, Rule::First, "in the midst"),
-        (Flaw::DeniesItsCallsite, Rule::Callsite, "that it denies"),
-        (Flaw::RereadsUnderAnotherTag, Rule::Reread, "that had the tag"),
-        (Flaw::RereadsNoMore, Rule::Reread, "wants 68 bytes"),
-        (Flaw::NamesWhatWasReread, Rule::Reread, "name: \"half\""),
-        (Flaw::TrustsTheText, Rule::Panic, "mutated with seed"),
-        (Flaw::StillExpectsARefusedReply, Rule::Refusal, "request 0 refused"),
-        (Flaw::RefusesWithAYes, Rule::Refusal, "reads as Some(Ok)"),
-        (Flaw::RefusesWithoutWords, Rule::Refusal, "a refusal has words"),
-        (Flaw::RefusesWithHalfAMessage, Rule::Refusal, "request 0 refused"),
-        (Flaw::RefusesTooLong, Rule::Refusal, "request 0 refused"),
-        (Flaw::LetsLateRepliesThrough, Rule::Late, "the client sees"),
-        (Flaw::DropsOnlyTheFirstOfALateReply, Rule::Late, "several at once: request 0 given up"),
-        (Flaw::DropsWhatComesNext, Rule::Late, "the client sees"),
-        (Flaw::GivesUpWhatHasBegun, Rule::Late, "several at once: request 0 given up"),
-        (Flaw::GivesUpWithoutWords, Rule::Late, "who gives up has words"),
-        (Flaw::ForgetsTheLateReply, Rule::Late, "the client sees"),
-        (Flaw::DropsWithoutNeed, Rule::Late, "no request was given up"),
+        (Flaw::NamesTheWrongThing, ConformanceRule::Marks, "the name differs"),
+        (Flaw::MissesAnOutcome, ConformanceRule::Marks, "the outcome differs"),
+        (Flaw::MissesRequestsAfterTheFirst, ConformanceRule::Marks, "was not found"),
+        (Flaw::MiscountsItems, ConformanceRule::Marks, "the items sent differ"),
+        (Flaw::AnswersTheSameRequestAgain, ConformanceRule::Marks, "the outcome differs"),
+        (Flaw::AnswersNobody, ConformanceRule::Marks, "answers nothing"),
+        (Flaw::NamesWhatIsHereAlready, ConformanceRule::Cuts, "request 0"),
+        (Flaw::CountsWhatIsHereAlready, ConformanceRule::Cuts, "sent: Some"),
+        (Flaw::ReadsAttributesPastTheMessage, ConformanceRule::Cuts, "attributes: [(\"last\""),
+        (Flaw::HoldsForNothing, ConformanceRule::Hold, "are here"),
+        (Flaw::HoldsForWhatIsClaimed, ConformanceRule::Hold, "is the most"),
+        (Flaw::PassesNothing, ConformanceRule::Progress, "lets nothing through"),
+        (Flaw::SwapsWhatIsNotHere, ConformanceRule::Progress, "swaps 16 bytes"),
+        (Flaw::GoesRoundInCircles, ConformanceRule::Progress, "gets nowhere"),
+        (Flaw::MarksInTheMidst, ConformanceRule::First, "in the midst"),
+        (Flaw::DeniesItsCallsite, ConformanceRule::Callsite, "that it denies"),
+        (Flaw::RereadsUnderAnotherTag, ConformanceRule::Reread, "that had the tag"),
+        (Flaw::RereadsNoMore, ConformanceRule::Reread, "wants 68 bytes"),
+        (Flaw::NamesWhatWasReread, ConformanceRule::Reread, "name: \"half\""),
+        (Flaw::TrustsTheText, ConformanceRule::Panic, "mutated with seed"),
+        (Flaw::StillExpectsARefusedReply, ConformanceRule::Refusal, "request 0 refused"),
+        (Flaw::RefusesWithAYes, ConformanceRule::Refusal, "reads as Some(Ok)"),
+        (Flaw::RefusesWithoutWords, ConformanceRule::Refusal, "a refusal has words"),
+        (Flaw::RefusesWithHalfAMessage, ConformanceRule::Refusal, "request 0 refused"),
+        (Flaw::RefusesTooLong, ConformanceRule::Refusal, "request 0 refused"),
+        (Flaw::LetsLateRepliesThrough, ConformanceRule::Late, "the client sees"),
+        (
+            Flaw::DropsOnlyTheFirstOfALateReply,
+            ConformanceRule::Late,
+            "several at once: request 0 given up",
+        ),
+        (Flaw::DropsWhatComesNext, ConformanceRule::Late, "the client sees"),
+        (Flaw::GivesUpWhatHasBegun, ConformanceRule::Late, "several at once: request 0 given up"),
+        (Flaw::GivesUpWithoutWords, ConformanceRule::Late, "who gives up has words"),
+        (Flaw::ForgetsTheLateReply, ConformanceRule::Late, "the client sees"),
+        (Flaw::DropsWithoutNeed, ConformanceRule::Late, "no request was given up"),
     ];
     for (flaw, rule, word) in cases {
         let breach = verdict(Some(flaw)).expect_err(&format!("{flaw:?} gets away"));
@@ -107,7 +111,7 @@ fn conforms_panics_with_the_rule_and_the_place() {
 #[test]
 fn a_codec_is_not_sound_for_want_of_fixtures() {
     let breach = check::<Toy>(Arc::default, &[]).unwrap_err();
-    assert_eq!(breach.rule, Rule::Marks);
+    assert_eq!(breach.rule, ConformanceRule::Marks);
 }
 
 #[test]

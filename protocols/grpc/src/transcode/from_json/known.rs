@@ -1,6 +1,6 @@
 //! The well-known types, which have a special JSON form.
 
-use super::{Fields, MessageSeed, TYPE, fits, scalar::Key, write as write_field};
+use super::{Fields, MessageSeed, TYPE, fits, scalar::MapKeyReader, write as write_field};
 use crate::transcode::{
     field::{ANY_DEPTH, Field, WellKnown, type_name},
     wire::{FIXED64, LEN, MessageWriter, VARINT},
@@ -212,7 +212,7 @@ impl<'de> Visitor<'de> for Object<'_> {
             to.tag(1, LEN);
             let at = to.begin();
             to.tag(1, LEN);
-            if map.next_key_seed(Key { to, kind: &Kind::String })?.is_none() {
+            if map.next_key_seed(MapKeyReader { to, kind: &Kind::String })?.is_none() {
                 to.bytes.truncate(before);
                 return Ok(());
             }

@@ -185,12 +185,12 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The key of a map entry.
-pub(super) struct Key<'a> {
+pub(super) struct MapKeyReader<'a> {
     pub(super) to: &'a mut MessageWriter,
     pub(super) kind: &'a Kind,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for MapKeyReader<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -198,7 +198,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for MapKeyReader<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

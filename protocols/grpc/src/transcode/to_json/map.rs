@@ -8,7 +8,7 @@ use prost_reflect::{Kind, MessageDescriptor};
 
 /// The key of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'a> {
+enum MapKey<'a> {
     Bool(bool),
     Signed(i64),
     Unsigned(u64),
@@ -45,10 +45,10 @@ impl Printer<'_> {
         for (key, bytes) in entries {
             self.comma(&mut first)?;
             match key {
-                Key::Bool(key) => self.quoted(key),
-                Key::Signed(key) => self.quoted(key),
-                Key::Unsigned(key) => self.quoted(key),
-                Key::Text(key) => self.text(key)?,
+                MapKey::Bool(key) => self.quoted(key),
+                MapKey::Signed(key) => self.quoted(key),
+                MapKey::Unsigned(key) => self.quoted(key),
+                MapKey::Text(key) => self.text(key)?,
             }
             self.out.push(b':');
             let pieces = [bytes];
@@ -65,13 +65,13 @@ impl Printer<'_> {
 }
 
 /// Keeps only the last entry of each key.
-fn keep_last(entries: &mut Vec<(Key<'_>, &[u8])>) {
+fn keep_last(entries: &mut Vec<(MapKey<'_>, &[u8])>) {
     entries.reverse();
     entries.sort_by_key(|(key, _)| *key);
     entries.dedup_by_key(|(key, _)| *key);
 }
 
-fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, PrintError> {
+fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<MapKey<'a>, PrintError> {
     let mut rest = bytes;
     let mut last = Payload::nothing(kind);
     while let Some((number, payload)) = next(&mut rest)? {
@@ -82,19 +82,19 @@ fn key<'a>(kind: &Kind, bytes: &'a [u8]) -> Result<Key<'a>, PrintError> {
     #[expect(clippy::cast_possible_truncation, reason = "decoders take the low 32 bits")]
     Ok(match (kind, last) {
         (Kind::String, Payload::Bytes(text)) => {
-            Key::Text(std::str::from_utf8(text).map_err(|_| invalid("a string is not UTF-8"))?)
+            MapKey::Text(std::str::from_utf8(text).map_err(|_| invalid("a string is not UTF-8"))?)
         }
-        (Kind::Bool, Payload::Varint(it)) => Key::Bool(it != 0),
-        (Kind::Int32, Payload::Varint(it)) => Key::Signed((it as i32).into()),
-        (Kind::Int64, Payload::Varint(it)) => Key::Signed(it.cast_signed()),
-        (Kind::Sint32, Payload::Varint(it)) => Key::Signed(unzigzag(it as u32 as u64)),
-        (Kind::Sint64, Payload::Varint(it)) => Key::Signed(unzigzag(it)),
-        (Kind::Uint32, Payload::Varint(it)) => Key::Unsigned((it as u32).into()),
-        (Kind::Uint64, Payload::Varint(it)) => Key::Unsigned(it),
-        (Kind::Fixed32, Payload::Fixed32(it)) => Key::Unsigned(it.into()),
-        (Kind::Fixed64, Payload::Fixed64(it)) => Key::Unsigned(it),
-        (Kind::Sfixed32, Payload::Fixed32(it)) => Key::Signed(it.cast_signed().into()),
-        (Kind::Sfixed64, Payload::Fixed64(it)) => Key::Signed(it.cast_signed()),
+        (Kind::Bool, Payload::Varint(it)) => MapKey::Bool(it != 0),
+        (Kind::Int32, Payload::Varint(it)) => MapKey::Signed((it as i32).into()),
+        (Kind::Int64, Payload::Varint(it)) => MapKey::Signed(it.cast_signed()),
+        (Kind::Sint32, Payload::Varint(it)) => MapKey::Signed(unzigzag(it as u32 as u64)),
+        (Kind::Sint64, Payload::Varint(it)) => MapKey::Signed(unzigzag(it)),
+        (Kind::Uint32, Payload::Varint(it)) => MapKey::Unsigned((it as u32).into()),
+        (Kind::Uint64, Payload::Varint(it)) => MapKey::Unsigned(it),
+        (Kind::Fixed32, Payload::Fixed32(it)) => MapKey::Unsigned(it.into()),
+        (Kind::Fixed64, Payload::Fixed64(it)) => MapKey::Unsigned(it),
+        (Kind::Sfixed32, Payload::Fixed32(it)) => MapKey::Signed(it.cast_signed().into()),
+        (Kind::Sfixed64, Payload::Fixed64(it)) => MapKey::Signed(it.cast_signed()),
         _ => return Err(invalid("a map's key has another type on the wire")),
     })
 }

@@ -1,7 +1,9 @@
 //! A cluster of one endpoint and its service, on the test's own thread.
 
 use crate::{
-    proxy::{Cluster, Connecting, Dialed, Endpoint, Lease, Unreachable, Whom, Wish},
+    proxy::{
+        Connecting, Dialed, Lease, Unreachable, UpstreamCluster, UpstreamEndpoint, Whom, Wish,
+    },
     upstream_conn::LocalExecutor,
 };
 use http::{Request, Response};
@@ -33,7 +35,7 @@ use tokio::{
 /// A cluster of one endpoint.
 pub(super) struct Shop {
     pub(super) name: Arc<str>,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: UpstreamEndpoint,
     pub(super) address: SocketAddr,
     /// Number of connection attempts.
     pub(super) dials: Cell<usize>,
@@ -54,7 +56,7 @@ pub(super) struct Counts {
     pub(super) answers: Notify,
 }
 
-impl Cluster for Shop {
+impl UpstreamCluster for Shop {
     fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -63,7 +65,7 @@ impl Cluster for Shop {
         None
     }
 
-    fn pick(&self, _: Option<u64>, tried: &[Endpoint]) -> Option<Endpoint> {
+    fn pick(&self, _: Option<u64>, tried: &[UpstreamEndpoint]) -> Option<UpstreamEndpoint> {
         (!tried.contains(&self.endpoint)).then(|| self.endpoint.clone())
     }
 
@@ -96,7 +98,7 @@ impl Cluster for Shop {
 struct Held(Rc<Shop>);
 
 impl Lease for Held {
-    fn endpoint(&self) -> &Endpoint {
+    fn endpoint(&self) -> &UpstreamEndpoint {
         &self.0.endpoint
     }
 
@@ -137,7 +139,7 @@ impl Shop {
         });
         Rc::new(Self {
             name: "shop".into(),
-            endpoint: Endpoint(Arc::new(1_u8)),
+            endpoint: UpstreamEndpoint(Arc::new(1_u8)),
             address,
             dials: Cell::new(0),
             fails: Cell::new(false),
